@@ -1,0 +1,1 @@
+"""What a run leaves behind: shard files, manifest, report."""

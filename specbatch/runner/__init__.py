@@ -1,0 +1,1 @@
+"""Inside the pod: dataset -> tokenizer -> engine -> results."""
