@@ -1,0 +1,166 @@
+"""What a plan is: frozen values that the runner follows, the manifest records and `specbatch plan` prints.
+
+Plan
+├── replicas: ReplicaPlan ...       one engine each, over disjoint GPUs
+│   ├── target: ModelPlacement      module -> device, and the same as stages for people
+│   └── drafter: ModelPlacement | None
+├── devices: DeviceUse ...          what every GPU holds, and what stays free
+├── ceiling: Ceiling                predicted tokens/s of all replicas together
+└── alternatives: Alternative ...   the other placements, with their ceilings
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Strategy = Literal["same", "separate", "multi_gpu_ratio"]  # resolved: never "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuShape:
+    """One GPU (or the host, as "CPU") as the planner sees it: nominal figures of its data sheet."""
+
+    name: str
+    memory_bytes: int
+    bandwidth: float  # bytes a second
+    flops: float  # dense bf16 operations a second
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether this stands for the host's own cores and memory."""
+        return self.name == "CPU"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The part of a model on one device: layers first_layer..last_layer, both included.
+
+    A stage without layers (a lone head, or a device left empty) has last_layer == first_layer - 1.
+    """
+
+    device: str
+    first_layer: int
+    last_layer: int
+    weight_bytes: int
+    kv_bytes: int  # at the plan's max_sequences and max_length
+    has_embedding: bool
+    has_head: bool
+
+    @property
+    def num_layers(self) -> int:
+        """How many layers stand on this device."""
+        return self.last_layer - self.first_layer + 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlacement:
+    """Where every module of one model goes."""
+
+    model: str
+    devices: tuple[str, ...]  # "cuda:0", ... in the order of the layers; ("cpu",) without GPUs
+    device_map: Mapping[str, str]  # module -> device, for transformers; {"": "cpu"} without GPUs
+    stages: tuple[Stage, ...]  # one for each device
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all parameters."""
+        return sum(stage.weight_bytes for stage in self.stages)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the key and value cache at the plan's max_sequences and max_length."""
+        return sum(stage.kv_bytes for stage in self.stages)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaPlan:
+    """One copy of the pair: one engine, with its own devices."""
+
+    target: ModelPlacement
+    drafter: ModelPlacement | None  # None: target alone, or an n-gram drafter, which has no weights
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Every device of this replica, once, the target's first."""
+        of_drafter = self.drafter.devices if self.drafter else ()
+        return tuple(dict.fromkeys((*self.target.devices, *of_drafter)))
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """What one device holds under the plan; free_bytes below 0 is by how much it does not fit."""
+
+    device: str
+    gpu: str
+    memory_bytes: int
+    weight_bytes: int
+    kv_bytes: int
+    reserve_bytes: int  # CUDA context, allocator slack, activations, logits
+
+    @property
+    def free_bytes(self) -> int:
+        """What stays free; negative where the plan does not fit."""
+        return self.memory_bytes - self.weight_bytes - self.kv_bytes - self.reserve_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most that the memory bandwidth and arithmetic of all replicas together allow, in tokens a second.
+
+    `tokens_per_second` has one micro-batch in flight a replica (while a stage works, the others wait);
+    `pipelined_tokens_per_second` has as many in flight as pay. On one GPU both are the same.
+    """
+
+    tokens_per_second: float
+    pipelined_tokens_per_second: float
+    target_only: float  # the same placement with k = 0
+    num_speculative_tokens: int  # the best k, or the spec's own
+    acceptance_rate: float  # assumed, the same for every draft position
+    mean_length: int  # assumed tokens in the cache of a row
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another placement on the same GPUs."""
+
+    strategy: Strategy
+    target_gpus: int  # a replica
+    drafter_gpus: int  # a replica; 0: shares the target's GPU, or needs none
+    replicas: int
+    max_sequences: int  # a replica
+    fits: bool
+    ceiling: Ceiling | None  # None where it does not fit
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A resolved placement: nothing in it is `auto` any more.
+
+    `max_sequences` and `max_length` are those of ONE replica's engine. `env_strings` repeats the placement as the override
+    variables; the same plan comes out when they are set. `problems` are sentences with what to change; `fits` is whether every
+    device has room.
+    """
+
+    strategy: Strategy
+    replicas: tuple[ReplicaPlan, ...]
+    max_sequences: int
+    max_length: int
+    env_strings: Mapping[str, str]
+    fits: bool
+    problems: tuple[str, ...]
+    devices: tuple[DeviceUse, ...]
+    ceiling: Ceiling
+    alternatives: tuple[Alternative, ...]
+    recommendation: str
+    notes: tuple[str, ...] = ()  # what was assumed or overridden, for people
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # role -> name, params, bytes, source
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON-able values, for the manifest and `--output json`."""
+        data = asdict(self)
+        for use, plain in zip(self.devices, data["devices"], strict=True):
+            plain["free_bytes"] = use.free_bytes
+        return data
