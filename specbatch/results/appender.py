@@ -1,0 +1,213 @@
+"""An append-only file of JSON lines that survives kills, power cuts and full disks, and has one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import io
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from specbatch.errors import ResultsError
+from specbatch.results.durable import results_error, sync_directory
+
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
+_READ_BYTES = 1 << 20
+
+
+class Appender:
+    """Appends lines to one file. Opening it reads what is there, once: every whole line goes to `on_line`.
+
+    `on_line(line)` gets each line without its newline, in order, and raises ValueError where the line is not a row. What a
+    dying writer left at the end, a line without a newline or lines that are no rows, is cut off. Not thread-safe: one thread writes.
+
+    Attributes:
+        bytes, rows: the file's length as of now.
+        cut: bytes cut off on opening.
+
+    Raises:
+        ResultsError: another process writes the file, a line in its middle is damaged, or an operation on it failed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        on_line: Callable[[bytes], None],
+        fsync_seconds: float = 5.0,
+        fsync_rows: int = 256,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = path
+        self.bytes = 0
+        self.rows = 0
+        self.cut = 0
+        self._fsync_seconds = fsync_seconds
+        self._fsync_rows = fsync_rows
+        self._clock = clock
+        self._digest = hashlib.sha256()
+        self._unsynced_rows = 0
+        self._unsynced_since = 0.0
+        self._damaged = False
+        try:
+            self._descriptor = _open_locked(path)
+        except OSError as error:
+            raise results_error(error, path, "open the file for appending") from error
+        try:
+            self._read(on_line)
+            os.fsync(self._descriptor)  # lines that only the page cache held count from here on
+            sync_directory(path.parent)
+        except OSError as error:
+            self._release()
+            raise results_error(error, path, "read the file back") from error
+        except BaseException:
+            self._release()
+            raise
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the whole file as of now, in hex."""
+        return self._digest.hexdigest()
+
+    def append(self, line: bytes) -> None:
+        """Appends a line, which ends with its newline, and syncs when that is due.
+
+        Raises:
+            ResultsError: it could not be written; the file is as it was before.
+        """
+        assert line.endswith(b"\n")
+        if self._damaged:
+            raise ResultsError(
+                "an earlier write failed, and what the disk holds is not known",
+                where=str(self.path),
+                remedy="start again: the file is then read back, and finished rows are kept",
+            )
+        try:
+            self._write(line)
+        except OSError as error:
+            self._take_back()
+            raise results_error(error, self.path, "append a row") from error
+        self._digest.update(line)
+        self.bytes += len(line)
+        self.rows += 1
+        if not self._unsynced_rows:
+            self._unsynced_since = self._clock()
+        self._unsynced_rows += 1
+        self.maybe_sync()
+
+    def maybe_sync(self) -> None:
+        """Syncs if enough rows or seconds have gone by since a row was last left unsynced."""
+        if self._unsynced_rows and (
+            self._unsynced_rows >= self._fsync_rows or self._clock() - self._unsynced_since >= self._fsync_seconds
+        ):
+            self.sync()
+
+    def sync(self) -> None:
+        """Everything appended is on the disk when this returns."""
+        if not self._unsynced_rows:
+            return
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            self._damaged = True  # after a failed fsync the kernel may have dropped the pages
+            raise results_error(error, self.path, "sync the file to disk") from error
+        self._unsynced_rows = 0
+
+    def close(self) -> None:
+        """Syncs and lets go of the file; a second call does nothing."""
+        if self._descriptor < 0:
+            return
+        try:
+            if not self._damaged:
+                self.sync()
+        finally:
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _release(self) -> None:
+        os.close(self._descriptor)  # also lets go of the lock
+        self._descriptor = -1
+
+    def _write(self, line: bytes) -> None:
+        view = memoryview(line)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def _take_back(self) -> None:
+        try:
+            os.ftruncate(self._descriptor, self.bytes)
+        except OSError:
+            self._damaged = True
+
+    def _read(self, on_line: Callable[[bytes], None]) -> None:
+        bad_at = 0  # the number of the first line that is no row
+        with io.BufferedReader(io.FileIO(self._descriptor, closefd=False), _READ_BYTES) as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    if not line.endswith(b"\n"):
+                        raise ValueError("no newline")  # noqa: TRY301  # a torn line is one more kind of line that is no row
+                    on_line(line[:-1])
+                except ValueError:
+                    bad_at = bad_at or number
+                    self.cut += len(line)
+                    continue
+                if bad_at:
+                    raise ResultsError(
+                        f"line {bad_at} is damaged, and good lines follow it: no writer of ours leaves that behind",
+                        where=str(self.path),
+                        remedy="check the disk; delete that line, and its row is decoded again, or start over with --fresh",
+                    )
+                self._digest.update(line)
+                self.bytes += len(line)
+                self.rows += 1
+        if self.cut:
+            os.ftruncate(self._descriptor, self.bytes)
+
+
+def _open_locked(path: Path) -> int:
+    """Opens the file, made if need be, as its only writer."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            lock(descriptor, path)
+            # Between open and lock, --fresh of another process may have removed the file: then this is not the one by that name.
+            if _same_file(descriptor, path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def lock(descriptor: int, path: Path) -> None:
+    """Takes the file's writer lock, at once or not at all; does without where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ResultsError(
+            "another process is writing this file",
+            where=str(path),
+            remedy="wait for that run to end or stop it, or set another results.dir or metadata.name",
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False

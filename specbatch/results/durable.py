@@ -1,0 +1,71 @@
+"""Writing files so that a power cut leaves the old content or the new, and saying what to do when a write fails."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+from specbatch.errors import ResultsError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def results_error(error: OSError, path: Path, doing: str) -> ResultsError:
+    """The error to show for a failed operation on a results file: what was being done, why it failed, the way out."""
+    reason = error.strerror or type(error).__name__
+    if error.errno in _FULL:
+        remedy = "free space on that volume (or raise the quota) and start again: finished rows are kept"
+    elif error.errno in _FORBIDDEN:
+        remedy = "make the directory writable for this user, or set results.dir to one that is"
+    else:
+        remedy = "check the volume, then start again: finished rows are kept"
+    return ResultsError(f"cannot {doing}: {reason}", where=str(path), remedy=remedy)
+
+
+def make_directory(path: Path) -> None:
+    """Makes a directory and its parents, so that they outlive a power cut; ResultsError where that fails."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            sync_directory(folder.parent)
+    except OSError as error:
+        raise results_error(error, path, "make the results directory") from error
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the directory's entries outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a directory: their entries are safe on the server, or nothing can be done.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replaces a file's content in one step; with `durable` it is on the disk when this returns.
+
+    Raises:
+        ResultsError: the file could not be written; the old content is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+        if durable:
+            sync_directory(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise results_error(error, path, "write the file") from error

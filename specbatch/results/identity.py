@@ -1,0 +1,179 @@
+"""What a run is, kept beside its results: a directory never mixes the rows of two runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from specbatch.errors import ResultsError
+from specbatch.results.appender import lock
+from specbatch.results.durable import results_error, sync_directory, write_atomic
+from specbatch.results.layout import REPORT, SUCCESS, ShardFile, shard_files
+
+WAYS_OUT = "start with --fresh to delete the old results, or set another results.dir (or metadata.name) to keep them"
+_SHOWN_DIFFERENCES = 12
+_SHOWN_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What makes two starts the same run: rows of the one may stand beside rows of the other.
+
+    Batch size and placement are no part of it: they change no text.
+
+    Args:
+        spec_hash: `job.spec_hash()`.
+        dataset: the dataset's fingerprint.
+        models: role -> "model@revision", with the revision that was loaded: {"target": "Qwen/Qwen3-8B@b968826d..."}.
+        spec: the fields that went into the hash, for saying what changed: nested dicts or flat ones.
+    """
+
+    spec_hash: str
+    dataset: str
+    models: Mapping[str, str]
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Identity:
+        """From the file."""
+        return cls(spec_hash=value["spec_hash"], dataset=value["dataset"], models=value["models"], spec=value["spec"])
+
+    def differences(self, old: Identity) -> list[str]:
+        """One line for each field in which this run is not `old`: "path: old -> new"."""
+        mine, theirs = dict(_leaves(_plain(self.spec))), dict(_leaves(_plain(old.spec)))
+        lines = [
+            f"{path}: {_show(theirs.get(path, _ABSENT))} -> {_show(mine.get(path, _ABSENT))}"
+            for path in {**theirs, **mine}
+            if theirs.get(path, _ABSENT) != mine.get(path, _ABSENT)
+        ]
+        for role in {**old.models, **self.models}:
+            before, after = old.models.get(role, _ABSENT), self.models.get(role, _ABSENT)
+            if before != after:
+                lines.append(f"{role} as loaded: {_show(before)} -> {_show(after)}")
+        if self.dataset != old.dataset:
+            lines.append(f"dataset content: {_show(old.dataset)} -> {_show(self.dataset)}")
+        if self.spec_hash != old.spec_hash and not lines:
+            lines.append(f"spec hash: {_show(old.spec_hash)} -> {_show(self.spec_hash)}")
+        return lines
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "(not set)"
+
+
+_ABSENT = _Absent()
+
+
+def claim(run_dir: Path, file: ShardFile, identity: Identity) -> None:
+    """Makes the directory this run's for a shard, or finds that it is.
+
+    Raises:
+        ResultsError: it belongs to another run (the message says what differs), or to this one split into another number of shards.
+    """
+    found = read_identity(run_dir, file)
+    if found is not None:
+        _refuse_other(run_dir, found, identity)
+        return
+    for sibling in shard_files(run_dir):
+        if sibling.shards != file.shards:
+            raise ResultsError(
+                f"the results there are split into {sibling.shards} shards, this run into {file.shards}",
+                where=str(run_dir),
+                remedy=f"run with {sibling.shards} shards again, or {WAYS_OUT}",
+            )
+        if sibling.kind in {"part", "errors"} and sibling.shard == file.shard:
+            raise ResultsError(
+                f"{sibling.name} is there without {file.name}: what run it belongs to cannot be told",
+                where=str(run_dir),
+                remedy=WAYS_OUT,
+            )
+        if sibling.kind == "identity":
+            other = read_identity(run_dir, sibling)
+            if other is not None:
+                _refuse_other(run_dir, other, identity)
+    write_atomic(run_dir / file.name, json.dumps(identity.to_json(), indent=1, default=str).encode() + b"\n")
+
+
+def read_identity(run_dir: Path, file: ShardFile) -> Identity | None:
+    """The identity that a shard's file holds; None where there is no file."""
+    path = run_dir / file.name
+    try:
+        return Identity.from_json(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise results_error(error, path, "read the file") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultsError("not an identity file of a run", where=str(path), remedy=WAYS_OUT) from error
+
+
+def remove_old(run_dir: Path, shard: int, shards: int) -> None:
+    """--fresh: removes what an earlier run left behind, but for shards of the same split, whose own pods do so.
+
+    Raises:
+        ResultsError: another process is still writing there; nothing of its is removed.
+    """
+    old = [file for file in shard_files(run_dir) if file.shards != shards or file.shard == shard]
+    # Success goes first and identity last: a kill in between leaves a directory that still says whose it is.
+    old.sort(key=lambda file: file.kind == "identity")
+    try:
+        with contextlib.ExitStack() as held:
+            for file in old:
+                if file.kind in {"part", "errors"}:
+                    _hold(run_dir / file.name, held)
+            for path in [run_dir / SUCCESS, run_dir / REPORT, *(run_dir / file.name for file in old)]:
+                path.unlink(missing_ok=True)
+        if run_dir.is_dir():
+            sync_directory(run_dir)
+    except OSError as error:
+        raise results_error(error, run_dir, "remove the old results") from error
+
+
+def _hold(path: Path, held: contextlib.ExitStack) -> None:
+    """Takes a file's writer lock until the stack is left."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    held.callback(os.close, descriptor)
+    lock(descriptor, path)
+
+
+def _refuse_other(run_dir: Path, old: Identity, new: Identity) -> None:
+    lines = new.differences(old)
+    if not lines:
+        return
+    shown = lines[:_SHOWN_DIFFERENCES]
+    if len(lines) > len(shown):
+        shown.append(f"and {len(lines) - len(shown)} more")
+    raise ResultsError(
+        "the results there belong to another run:" + "".join(f"\n    {line}" for line in shown),
+        where=str(run_dir),
+        remedy=WAYS_OUT,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back, so that a tuple equals the list it was written as."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested dicts with its dotted path."""
+    if isinstance(value, dict) and (value or not path):
+        for name, part in value.items():
+            yield from _leaves(part, f"{path}.{name}" if path else name)
+    else:
+        yield path, value
+
+
+def _show(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value) if value is _ABSENT else json.dumps(value)
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."

@@ -1,0 +1,67 @@
+"""A set of 16-byte keys in 16 to 50 bytes each: ten million finished rows must not fill the memory."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+
+_MASK = (1 << 64) - 1
+_FIRST_SLOTS = 1 << 10
+
+
+class KeySet:
+    """Open addressing over two arrays of 64-bit halves; keys are hashes, so their own bits choose the slot."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._allocate(_FIRST_SLOTS)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, key: bytes) -> bool:
+        high, low = _halves(key)
+        slot = self._slot(high, low)
+        return self._high[slot] != 0 or self._low[slot] != 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for high, low in zip(self._high, self._low, strict=True):
+            if high or low:
+                yield (high << 64 | low).to_bytes(16, "big")
+
+    def add(self, key: bytes) -> None:
+        """Adds a key of 16 bytes; nothing happens where it is in already."""
+        high, low = _halves(key)
+        slot = self._slot(high, low)
+        if self._high[slot] or self._low[slot]:
+            return
+        self._high[slot], self._low[slot] = high, low
+        self._count += 1
+        if self._count * 3 > len(self._low) * 2:
+            self._grow()
+
+    def _slot(self, high: int, low: int) -> int:
+        """Where the key is, or the empty slot where it belongs."""
+        highs, lows, last = self._high, self._low, len(self._low) - 1
+        slot = low & last
+        while (lows[slot] != low or highs[slot] != high) and (lows[slot] or highs[slot]):
+            slot = (slot + 1) & last
+        return slot
+
+    def _allocate(self, slots: int) -> None:
+        self._high = array("Q", bytes(8 * slots))
+        self._low = array("Q", bytes(8 * slots))
+
+    def _grow(self) -> None:
+        highs, lows = self._high, self._low
+        self._allocate(2 * len(lows))
+        for high, low in zip(highs, lows, strict=True):
+            if high or low:
+                slot = self._slot(high, low)
+                self._high[slot], self._low[slot] = high, low
+
+
+def _halves(key: bytes) -> tuple[int, int]:
+    assert len(key) == 16
+    number = int.from_bytes(key, "big") or 1  # all zeros marks an empty slot
+    return number >> 64, number & _MASK

@@ -1,0 +1,175 @@
+"""The manifest of a shard: what was run, what came out, and the hashes that prove the files whole. _SUCCESS comes after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from specbatch.errors import ResultsError
+from specbatch.results.durable import results_error, write_atomic
+from specbatch.results.identity import Identity
+from specbatch.results.layout import SUCCESS, ShardFile, shard_files
+from specbatch.results.progress import Attempt
+from specbatch.results.summary import RunSummary, combine
+from specbatch.results.totals import Totals
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """One file as it must be found."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What is written when an attempt at a shard ends; `complete` once every row of the shard has ended.
+
+    Args:
+        name: metadata.name.
+        shard: which shard, from 0.
+        shards: out of how many.
+        complete: whether every row of the shard has ended.
+        identity: `store.identity`: spec hash, dataset, models with revisions.
+        files: `store.files`.
+        totals: `store.totals`.
+        attempts: `store.attempts`; `summary` adds them up.
+        skipped: rows that were finished when the last attempt began.
+        spec: the resolved spec.
+        versions: specbatch, python, torch, transformers, ...
+        placement: role -> module -> device, as read back from the loaded parameters.
+        placement_tree: the same for people, as the plan prints it.
+        env: TARGET_GPU, DRAFTER_GPU, ... as resolved.
+    """
+
+    name: str
+    shard: int
+    shards: int
+    complete: bool
+    identity: Identity
+    files: Sequence[FileEntry]
+    totals: Totals
+    attempts: Sequence[Attempt] = ()
+    skipped: int = 0
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    placement: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    placement_tree: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> RunSummary:
+        """All attempts as one."""
+        return combine((attempt.summary for attempt in self.attempts), self.totals)
+
+    def to_json(self) -> dict[str, Any]:
+        """As the file holds it: the fields, and for readers the figures that follow from them."""
+        summary = self.summary
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "shard": self.shard,
+            "shards": self.shards,
+            "complete": self.complete,
+            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "rows": {"results": self.totals.results, "errors": self.totals.errors, "skipped": self.skipped},
+            "files": [asdict(file) for file in self.files],
+            "throughput": {
+                "tokens_per_second": summary.tokens_per_second,
+                "predicted_tokens_per_second": summary.predicted_tokens_per_second,
+                "fraction_of_ceiling": summary.fraction_of_ceiling,
+                "target_only_tokens_per_second": summary.target_only_tokens_per_second,
+            },
+            "acceptance": {
+                "acceptance_rate": summary.acceptance_rate,
+                "mean_acceptance_length": summary.mean_acceptance_length,
+                "drafted_by_position": summary.drafted_by_position,
+                "accepted_by_position": summary.accepted_by_position,
+            },
+            "k_changes": summary.k_changes,
+            "phase_seconds": summary.phase_seconds,
+            "totals": self.totals.to_json(),
+            "identity": self.identity.to_json(),
+            "versions": dict(self.versions),
+            "env": dict(self.env),
+            "placement": {role: dict(devices) for role, devices in self.placement.items()},
+            "placement_tree": self.placement_tree,
+            "spec": self.spec,
+            "attempts": [attempt.to_json() for attempt in self.attempts],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Manifest:
+        """From the file."""
+        return cls(
+            name=value["name"],
+            shard=value["shard"],
+            shards=value["shards"],
+            complete=value["complete"],
+            identity=Identity.from_json(value["identity"]),
+            files=tuple(FileEntry(**entry) for entry in value["files"]),
+            totals=Totals.from_json(value["totals"]),
+            attempts=tuple(Attempt.from_json(attempt) for attempt in value["attempts"]),
+            skipped=value["rows"]["skipped"],
+            spec=value["spec"],
+            versions=value["versions"],
+            placement=value["placement"],
+            placement_tree=value["placement_tree"],
+            env=value["env"],
+        )
+
+
+def write_manifest(run_dir: str | Path, manifest: Manifest) -> Path:
+    """Writes the shard's manifest in one step; close the store first, so that what it vouches for is on the disk."""
+    path = Path(run_dir) / ShardFile("manifest", manifest.shard, manifest.shards).name
+    write_atomic(path, json.dumps(manifest.to_json(), indent=1, default=str).encode() + b"\n")
+    return path
+
+
+def read_manifests(run_dir: str | Path) -> tuple[Manifest, ...]:
+    """Every manifest in the directory, in order of shard.
+
+    Raises:
+        ResultsError: one cannot be read, or is no manifest.
+    """
+    directory = Path(run_dir)
+    return tuple(_read(directory / file.name) for file in shard_files(directory, "manifest"))
+
+
+def write_success(run_dir: str | Path) -> bool:
+    """Writes _SUCCESS if every shard's manifest is there and complete; says whether it did.
+
+    Each pod calls this last: the one that ends last finds the others' manifests.
+    """
+    manifests = read_manifests(run_dir)
+    if not manifests or len(manifests) != manifests[0].shards or not all(one.complete for one in manifests):
+        return False
+    value = {
+        "shards": len(manifests),
+        "results": sum(one.totals.results for one in manifests),
+        "errors": sum(one.totals.errors for one in manifests),
+    }
+    write_atomic(Path(run_dir) / SUCCESS, json.dumps(value).encode() + b"\n")
+    return True
+
+
+def _read(path: Path) -> Manifest:
+    try:
+        return Manifest.from_json(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise results_error(error, path, "read the manifest") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultsError(
+            f"not a manifest: {type(error).__name__}: {error}",
+            where=str(path),
+            remedy="start the run again: it writes a new manifest once it ends",
+        ) from error

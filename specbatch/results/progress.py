@@ -1,0 +1,70 @@
+"""The progress file: what each attempt at a shard has done, readable from outside while it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from specbatch.results.durable import write_atomic
+from specbatch.results.layout import ShardFile
+from specbatch.results.summary import RunSummary
+from specbatch.results.timeline import Sample
+
+Outcome = Literal["running", "done", "stopped", "failed", "killed"]
+_TIMELINES_KEPT = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One process' work on a shard. Times are Unix times in seconds; `killed` ones ended without a word."""
+
+    number: int  # from 1
+    started_at: float
+    updated_at: float
+    outcome: Outcome
+    summary: RunSummary
+    timeline: Sequence[Sample] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As the file keeps it."""
+        return {
+            "number": self.number,
+            "started_at": self.started_at,
+            "updated_at": self.updated_at,
+            "outcome": self.outcome,
+            "summary": self.summary.to_json(),
+            "timeline": [sample.to_json() for sample in self.timeline],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Attempt:
+        """From the file."""
+        return cls(
+            number=value["number"],
+            started_at=value["started_at"],
+            updated_at=value["updated_at"],
+            outcome=value["outcome"],
+            summary=RunSummary.from_json(value["summary"]),
+            timeline=tuple(Sample.from_json(sample) for sample in value["timeline"]),
+        )
+
+
+def read_attempts(run_dir: Path, shard: int, shards: int) -> tuple[Attempt, ...]:
+    """The attempts so far; none where the file is missing or broken: it is for people, and no result depends on it."""
+    try:
+        value = json.loads((run_dir / ShardFile("progress", shard, shards).name).read_bytes())
+        return tuple(Attempt.from_json(attempt) for attempt in value["attempts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def write_attempts(run_dir: Path, shard: int, shards: int, attempts: Sequence[Attempt]) -> None:
+    """Replaces the file; old attempts lose their timelines, so that it stays small."""
+    cut = max(0, len(attempts) - _TIMELINES_KEPT)
+    kept = [replace(attempt, timeline=()) for attempt in attempts[:cut]] + list(attempts[cut:])
+    value = {"attempts": [attempt.to_json() for attempt in kept]}
+    path = run_dir / ShardFile("progress", shard, shards).name
+    write_atomic(path, json.dumps(value).encode() + b"\n", durable=False)

@@ -1,0 +1,125 @@
+"""A row that ended: in the results, or in the errors file. `wire` turns these into lines and back."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+Endpoint = Literal["/v1/chat/completions", "/v1/completions"]
+
+
+class ErrorCode(StrEnum):
+    """Why a row could not be decoded. The names are stable: scripts may count on them."""
+
+    INVALID_JSON = "invalid_json"
+    INVALID_ENCODING = "invalid_encoding"
+    INVALID_ROW = "invalid_row"
+    UNKNOWN_FIELD = "unknown_field"
+    INVALID_FIELD = "invalid_field"
+    MISSING_PROMPT = "missing_prompt"
+    EMPTY_PROMPT = "empty_prompt"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    LINE_TOO_LONG = "line_too_long"
+    DUPLICATE_ID = "duplicate_id"
+    UNSUPPORTED_REQUEST = "unsupported_request"
+    CHAT_TEMPLATE = "chat_template"
+    TOKENIZATION = "tokenization"
+    DECODING = "decoding"
+
+    @property
+    def meaning(self) -> str:
+        """One phrase, as shown to people."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    ErrorCode.INVALID_JSON: "the line is not valid JSON",
+    ErrorCode.INVALID_ENCODING: "the line is not UTF-8, or holds half of a surrogate pair",
+    ErrorCode.INVALID_ROW: "the line is JSON, but not an object of a known row form",
+    ErrorCode.UNKNOWN_FIELD: "the row has a field that is not known",
+    ErrorCode.INVALID_FIELD: "a field has the wrong type or a value out of range",
+    ErrorCode.MISSING_PROMPT: "the row has no prompt",
+    ErrorCode.EMPTY_PROMPT: "the prompt has no tokens",
+    ErrorCode.PROMPT_TOO_LONG: "prompt and new tokens do not fit batching.maxLength",
+    ErrorCode.LINE_TOO_LONG: "the line is longer than a row may be",
+    ErrorCode.DUPLICATE_ID: "an earlier row has the same id",
+    ErrorCode.UNSUPPORTED_REQUEST: "the batch request asks for something that is not supported",
+    ErrorCode.CHAT_TEMPLATE: "the chat template refused the messages",
+    ErrorCode.TOKENIZATION: "the tokenizer failed on the prompt",
+    ErrorCode.DECODING: "the model failed on the row: its logits were not finite",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Token counts of one row."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speculation:
+    """One row's share of speculation; all zero where nothing was drafted."""
+
+    rounds: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAIForm:
+    """What the OpenAI batch output form needs beside the row itself: set it on rows that came in that form.
+
+    `created` is a Unix time in seconds; one value for the whole run keeps a restart's bytes the same.
+    """
+
+    model: str
+    created: int = 0
+    endpoint: Endpoint = "/v1/chat/completions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRow:
+    """A row that the target has answered.
+
+    `index` is the row's position in the dataset from 0; `fingerprint` the rest of the resume key beside `id`.
+    `prompt` (any JSON value) is kept where the spec says includePrompt; `answer` and `correct` where it has an answerField.
+    """
+
+    id: str
+    index: int
+    fingerprint: str
+    text: str
+    finish_reason: str
+    usage: Usage
+    speculation: Speculation = Speculation()
+    prompt: Any = None
+    answer: str | None = None
+    correct: bool | None = None
+    openai: OpenAIForm | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRow:
+    """A row that could not be decoded: a stable code, and a sentence for people. `line` counts from 1 in its file.
+
+    Give a duplicate its own fingerprint (hash its index in), or a restart takes it for the row that it repeats.
+    """
+
+    id: str
+    index: int
+    fingerprint: str
+    code: ErrorCode
+    message: str
+    line: int | None = None
+    openai: OpenAIForm | None = None
+
+
+def resume_key(row_id: str, fingerprint: str) -> bytes:
+    """The 16 bytes by which a restart knows a finished row again."""
+    # UTF-16: two surrogates in a row, and the one character that JSON readers make of them, are the same bytes.
+    text = f"{len(row_id.encode('utf-16-le', 'surrogatepass'))}:{row_id}{fingerprint}"
+    return hashlib.blake2b(text.encode("utf-16-le", "surrogatepass"), digest_size=16).digest()

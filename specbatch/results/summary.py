@@ -1,0 +1,200 @@
+"""One attempt at a shard in plain numbers, and the lines that the terminal shows at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
+from typing import Any
+
+from specbatch.results.totals import Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """What one attempt did, from the engine's counters; `totals` alone covers earlier attempts too.
+
+    Times in seconds. `seconds` is the wall time of decoding: loading and warm-up stand beside it, and `phase_seconds` says where it
+    went. Ceilings are tokens per second, None where nothing was predicted or measured.
+    """
+
+    results: int = 0  # rows answered by this attempt
+    errors: int = 0  # error rows written by this attempt
+    skipped: int = 0  # rows that were finished when it began
+    seconds: float = 0.0
+    load_seconds: float = 0.0
+    warmup_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    rounds: int = 0
+    row_rounds: int = 0  # rounds summed over the rows in each
+    drafted: int = 0
+    accepted: int = 0
+    drafted_by_position: Sequence[int] = ()  # [j]: rows that drafted at position j
+    accepted_by_position: Sequence[int] = ()  # [j]: rows that accepted position j
+    k_changes: Sequence[tuple[int, int]] = ()  # (round, num_speculative_tokens from then on)
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    max_sequences: int = 0
+    predicted_tokens_per_second: float | None = None
+    target_only_tokens_per_second: float | None = None
+    totals: Totals = field(default_factory=Totals)  # every row of the shard so far: store.totals
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Completion tokens over the wall time of decoding."""
+        return self.completion_tokens / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def acceptance_rate(self) -> float:
+        """accepted / drafted; 0 where nothing was drafted."""
+        return self.accepted / self.drafted if self.drafted else 0.0
+
+    @property
+    def mean_acceptance_length(self) -> float:
+        """1 + accepted / row rounds: the tokens a row gains in one target forward."""
+        return 1.0 + self.accepted / self.row_rounds if self.row_rounds else 1.0
+
+    @property
+    def fraction_of_ceiling(self) -> float | None:
+        """Tokens per second over the predicted ceiling."""
+        return self.tokens_per_second / self.predicted_tokens_per_second if self.predicted_tokens_per_second else None
+
+    @property
+    def speedup(self) -> float | None:
+        """Tokens per second over those of the target alone."""
+        alone = self.target_only_tokens_per_second
+        return self.tokens_per_second / alone if alone else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As manifest and progress file keep it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RunSummary:
+        """From manifest or progress file."""
+        return cls(
+            **{
+                **value,
+                "totals": Totals.from_json(value["totals"]),
+                "k_changes": tuple((at, k) for at, k in value["k_changes"]),
+                "drafted_by_position": tuple(value["drafted_by_position"]),
+                "accepted_by_position": tuple(value["accepted_by_position"]),
+            }
+        )
+
+
+def combine(summaries: Iterable[RunSummary], totals: Totals) -> RunSummary:
+    """Several attempts, or shards, as one: counts and seconds added up, ceilings and skipped rows of the last."""
+    combined = RunSummary()
+    for each in summaries:
+        offset = combined.rounds
+        combined = RunSummary(
+            results=combined.results + each.results,
+            errors=combined.errors + each.errors,
+            skipped=each.skipped,
+            seconds=combined.seconds + each.seconds,
+            load_seconds=combined.load_seconds + each.load_seconds,
+            warmup_seconds=combined.warmup_seconds + each.warmup_seconds,
+            prompt_tokens=combined.prompt_tokens + each.prompt_tokens,
+            completion_tokens=combined.completion_tokens + each.completion_tokens,
+            rounds=combined.rounds + each.rounds,
+            row_rounds=combined.row_rounds + each.row_rounds,
+            drafted=combined.drafted + each.drafted,
+            accepted=combined.accepted + each.accepted,
+            drafted_by_position=_add(combined.drafted_by_position, each.drafted_by_position),
+            accepted_by_position=_add(combined.accepted_by_position, each.accepted_by_position),
+            k_changes=(*combined.k_changes, *((at + offset, k) for at, k in each.k_changes)),
+            phase_seconds={
+                phase: combined.phase_seconds.get(phase, 0.0) + each.phase_seconds.get(phase, 0.0)
+                for phase in {**combined.phase_seconds, **each.phase_seconds}
+            },
+            max_sequences=each.max_sequences,
+            predicted_tokens_per_second=each.predicted_tokens_per_second,
+            target_only_tokens_per_second=each.target_only_tokens_per_second,
+        )
+    return RunSummary(**{**_fields(combined), "totals": totals})
+
+
+def _fields(summary: RunSummary) -> dict[str, Any]:
+    return {name: getattr(summary, name) for name in RunSummary.__slots__}
+
+
+def _add(mine: Sequence[int], yours: Sequence[int]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip_longest(mine, yours, fillvalue=0))
+
+
+def render_summary(summary: RunSummary, *, results: str = "", report: str = "", name: str = "") -> str:
+    """The end of a run, for people: plain lines without colour.
+
+    Args:
+        summary: the attempt that has ended.
+        results: where the results are.
+        report: where the report is; empty where none was written.
+        name: the run's name.
+    """
+    lines = [("rows", _rows(summary))]
+    totals = summary.totals
+    if totals.share_correct is not None:
+        lines.append(("right answers", f"{totals.correct:,} of {totals.scored:,} ({totals.share_correct:.1%})"))
+    if summary.seconds:
+        lines.append(("speed", _speed(summary)))
+        lines.append(("time", f"{duration(summary.seconds)} decoding{_before(summary)}"))
+    if summary.drafted:
+        lines.append(
+            (
+                "speculation",
+                (
+                    f"acceptance_rate {summary.acceptance_rate:.3f}, "
+                    f"mean_acceptance_length {summary.mean_acceptance_length:.2f} tokens per target forward"
+                ),
+            )
+        )
+    shares = time_shares(summary)
+    if shares:
+        lines.append(("time went to", ", ".join(f"{phase} {share:.0%}" for phase, share in shares)))
+    if totals.errors_by_code:
+        codes = sorted(totals.errors_by_code.items(), key=lambda item: -item[1])
+        lines.append(("errors", ", ".join(f"{code} {count:,}" for code, count in codes)))
+    lines += [(label, path) for label, path in (("results", results), ("report", report)) if path]
+    width = max(len(label) for label, _ in lines) + 2
+    head = [name] if name else []
+    return "\n".join([*head, *(f"  {label:<{width}}{text}" for label, text in lines)])
+
+
+def time_shares(summary: RunSummary) -> list[tuple[str, float]]:
+    """Phases by their share of the time accounted for, largest first; those under half a percent are left out."""
+    total = sum(summary.phase_seconds.values())
+    if total <= 0:
+        return []
+    shares = [(phase, seconds / total) for phase, seconds in summary.phase_seconds.items()]
+    return sorted((item for item in shares if item[1] >= 0.005), key=lambda item: -item[1])
+
+
+def duration(seconds: float) -> str:
+    """A time span as people say it: 0.42 s, 48.3 s, 12 min 05 s, 3 h 07 min."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _rows(summary: RunSummary) -> str:
+    text = f"{summary.results:,} done, {summary.errors:,} errors"
+    return f"{text}, {summary.skipped:,} skipped (finished before)" if summary.skipped else text
+
+
+def _speed(summary: RunSummary) -> str:
+    parts = [f"{summary.tokens_per_second:,.1f} tokens/s ({summary.completion_tokens:,} tokens)"]
+    if summary.speedup is not None:
+        parts.append(f"{summary.speedup:.2f}x the target alone")
+    if summary.fraction_of_ceiling is not None:
+        parts.append(f"{summary.fraction_of_ceiling:.0%} of the predicted ceiling")
+    return ", ".join(parts)
+
+
+def _before(summary: RunSummary) -> str:
+    parts = [("loading", summary.load_seconds), ("warm-up", summary.warmup_seconds)]
+    said = [f"{label} {duration(seconds)}" for label, seconds in parts if seconds]
+    return f" (before it: {', '.join(said)})" if said else ""

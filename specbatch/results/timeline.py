@@ -1,0 +1,74 @@
+"""Samples of a run over time, bounded in number: a run of days keeps as many as a run of minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The run at `t` seconds after this attempt began. All but `k` and `active` count from its beginning."""
+
+    t: float
+    rows: int
+    completion_tokens: int
+    drafted: int = 0
+    accepted: int = 0
+    k: int = 0  # num_speculative_tokens as of now
+    active: int = 0  # rows in the batch now
+
+    def to_json(self) -> list[float]:
+        """As the manifest keeps it: the values in the fields' order."""
+        t, *counts = astuple(self)
+        return [round(t, 3), *counts]
+
+    @classmethod
+    def from_json(cls, value: Sequence[float]) -> Sample:
+        """From the manifest."""
+        t, *counts = value
+        rows, completion_tokens, drafted, accepted, k, active = map(int, counts)
+        return cls(
+            t=t,
+            rows=rows,
+            completion_tokens=completion_tokens,
+            drafted=drafted,
+            accepted=accepted,
+            k=k,
+            active=active,
+        )
+
+
+class Timeline:
+    """Keeps at most `limit` samples: when there are more, every second one goes and the least interval doubles.
+
+    Add as often as you like; a sample closer to the last kept one than the interval only takes the end's place.
+    """
+
+    def __init__(self, limit: int = 240, interval: float = 0.1) -> None:
+        assert limit >= 2, limit
+        self._limit = limit
+        self._interval = interval
+        self._kept: list[Sample] = []
+        self._last: Sample | None = None
+
+    def add(self, sample: Sample) -> None:
+        """Adds a sample, not earlier than the last."""
+        if self._kept and sample.t - self._kept[-1].t < self._interval:
+            self._last = sample
+            return
+        self._kept.append(sample)
+        self._last = None
+        if len(self._kept) >= self._limit:
+            del self._kept[1::2]
+            self._interval *= 2
+
+    def extend(self, samples: Iterable[Sample]) -> None:
+        """Adds several."""
+        for sample in samples:
+            self.add(sample)
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """What is kept, and always the last one."""
+        return (*self._kept, self._last) if self._last else tuple(self._kept)

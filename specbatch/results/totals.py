@@ -1,0 +1,83 @@
+"""What a shard's rows add up to: read from the rows themselves, so it is exact across kills and restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from specbatch.results.rows import ErrorRow, ResultRow
+
+
+@dataclass(slots=True, kw_only=True)
+class Totals:
+    """Counts over rows. `scored` rows had a reference answer, `correct` of them matched it."""
+
+    results: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    rounds: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    scored: int = 0
+    correct: int = 0
+    finish_reasons: dict[str, int] = field(default_factory=dict)
+    errors_by_code: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows that ended, either way."""
+        return self.results + self.errors
+
+    @property
+    def share_correct(self) -> float | None:
+        """correct / scored; None where no row had a reference answer."""
+        return self.correct / self.scored if self.scored else None
+
+    @property
+    def acceptance_rate(self) -> float:
+        """accepted / drafted; 0 where nothing was drafted."""
+        return self.accepted / self.drafted if self.drafted else 0.0
+
+    @property
+    def mean_acceptance_length(self) -> float:
+        """1 + accepted / rounds: the tokens a row gains in one target forward."""
+        return 1.0 + self.accepted / self.rounds if self.rounds else 1.0
+
+    def add_result(self, row: ResultRow) -> None:
+        """Counts a row of the results."""
+        self.results += 1
+        self.prompt_tokens += row.usage.prompt_tokens
+        self.completion_tokens += row.usage.completion_tokens
+        self.rounds += row.speculation.rounds
+        self.drafted += row.speculation.drafted
+        self.accepted += row.speculation.accepted
+        if row.correct is not None:
+            self.scored += 1
+            self.correct += row.correct
+        self.finish_reasons[row.finish_reason] = self.finish_reasons.get(row.finish_reason, 0) + 1
+
+    def add_error(self, row: ErrorRow) -> None:
+        """Counts a row of the errors file."""
+        self.errors += 1
+        self.errors_by_code[row.code.value] = self.errors_by_code.get(row.code.value, 0) + 1
+
+    def __add__(self, other: Totals) -> Totals:
+        mine, yours = asdict(self), asdict(other)
+        return Totals(**{name: _sum(value, yours[name]) for name, value in mine.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest keeps it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Totals:
+        """From the manifest."""
+        return cls(**value)
+
+
+def _sum(mine: Any, yours: Any) -> Any:
+    if isinstance(mine, dict):
+        return {name: mine.get(name, 0) + yours.get(name, 0) for name in {**mine, **yours}}
+    return mine + yours
