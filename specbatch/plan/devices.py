@@ -1,0 +1,129 @@
+"""GPU products and their data sheets; `8xH100-80GB` and custom shapes, parsed."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+
+from specbatch.errors import DeviceError
+from specbatch.plan.types import GpuShape
+
+GIB = 1 << 30
+
+
+def _gpu(name: str, gib: float, terabytes_a_second: float, teraflops: float) -> GpuShape:
+    return GpuShape(name, int(gib * GIB), terabytes_a_second * 1e12, teraflops * 1e12)
+
+
+# Memory as the driver shows it (GiB), bandwidth and dense bf16 (fp16 where there is no bf16) from the data sheets.
+PRODUCTS = {
+    gpu.name: gpu
+    for gpu in (
+        _gpu("B200-180GB", 178.0, 8.0, 2250),
+        _gpu("H200-141GB", 139.8, 4.8, 989),
+        _gpu("H100-80GB", 79.2, 3.35, 989),
+        _gpu("H100-PCIE-80GB", 79.2, 2.0, 756),
+        _gpu("H100-NVL-94GB", 93.1, 3.9, 835),
+        _gpu("H20-96GB", 95.6, 4.0, 148),
+        _gpu("A100-80GB", 79.2, 2.039, 312),
+        _gpu("A100-40GB", 39.4, 1.555, 312),
+        _gpu("A800-80GB", 79.2, 2.039, 312),
+        _gpu("A30-24GB", 23.6, 0.933, 165),
+        _gpu("A10-24GB", 22.5, 0.6, 125),
+        _gpu("L4-24GB", 22.5, 0.3, 121),
+        _gpu("L40S-48GB", 44.7, 0.864, 362),
+        _gpu("T4-16GB", 14.6, 0.32, 65),
+        _gpu("V100-32GB", 31.7, 0.9, 125),
+        _gpu("RTX4090-24GB", 23.5, 1.008, 165),
+        _gpu("RTX3090-24GB", 23.6, 0.936, 71),
+        _gpu("MI300X-192GB", 191.5, 5.3, 1307),
+    )
+}
+
+# "H100" alone means the common variant.
+_SHORT = {"H100": "H100-80GB", "A100": "A100-80GB"}
+
+_COUNTED = re.compile(r"(?:(\d+)\s*[x\N{MULTIPLICATION SIGN}*]\s*)?(.+)", re.IGNORECASE)
+_CUSTOM = re.compile(r"([\d.]+)\s*GB@([\d.]+)\s*TB/s(?:@([\d.]+)\s*TF)?", re.IGNORECASE)
+
+
+def parse_gpus(text: str, count: int | None = None) -> tuple[GpuShape, ...]:
+    """GPUs from `8xH100-80GB`, `H100`, `2xA100-40GB`, or of any make: `4x96GB@3.3TB/s@900TF`.
+
+    Args:
+        text: how many (may be left out), and which.
+        count: how many when the text does not say; 1 when None.
+
+    Raises:
+        DeviceError: the text is malformed or the product is not known.
+    """
+    found = _COUNTED.fullmatch(text.strip())
+    if not found or not text.strip():
+        raise DeviceError("no GPU is named", where=repr(text), remedy="write for example 8xH100-80GB")
+    number = int(found[1]) if found[1] else (1 if count is None else count)
+    if number < 1:
+        raise DeviceError(
+            "the count of GPUs is 0", where=repr(text), remedy="leave it out, or set placement.gpus to 0 for the CPU"
+        )
+    return (_product(found[2].strip()),) * number
+
+
+def _product(name: str) -> GpuShape:
+    custom = _CUSTOM.fullmatch(name)
+    if custom:
+        gigabytes, terabytes = float(custom[1]), float(custom[2])
+        # Without a figure for arithmetic, the ratio of an H100: bandwidth then decides, as it does in decoding.
+        teraflops = float(custom[3]) if custom[3] else terabytes * 295
+        return _gpu(name, gigabytes * 1e9 / GIB, terabytes, teraflops)
+    wanted = _plain(name)
+    by_plain = {_plain(known): gpu for known, gpu in PRODUCTS.items()}
+    by_plain |= {_plain(short): PRODUCTS[full] for short, full in _SHORT.items()}
+    # "A10" means A10-24GB: where one product has that name before its memory.
+    for known, gpu in PRODUCTS.items():
+        by_plain.setdefault(_plain(known.rsplit("-", 1)[0]), gpu)
+    if wanted in by_plain:
+        return by_plain[wanted]
+    close = difflib.get_close_matches(wanted, by_plain, n=1)
+    hint = f"did you mean {by_plain[close[0]].name}? " if close else ""
+    raise DeviceError(
+        f"GPU {name!r} is not known",
+        remedy=f"{hint}known: {', '.join(PRODUCTS)}; any other as memory@bandwidth@arithmetic: 96GB@3.3TB/s@900TF",
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def visible_gpu_shape(name: str, memory_bytes: int) -> GpuShape:
+    """The shape of a GPU that the driver calls `name`, such as "NVIDIA H100 80GB HBM3", with its real memory.
+
+    A MIG slice gets the share of the bandwidth and arithmetic that it has of the memory. A product that is not known
+    gets the figures of the known product nearest in memory: a rough ceiling is better than none.
+    """
+    words = re.split(r"[^A-Za-z0-9]+", name.upper().replace("RTX ", "RTX"))
+    same_name = [gpu for gpu in PRODUCTS.values() if gpu.name.split("-", maxsplit=1)[0] in words]
+    candidates = [gpu for gpu in same_name if _variant(gpu) in words] or same_name or list(PRODUCTS.values())
+    if "MIG" in words:
+        whole = max(candidates, key=lambda gpu: gpu.memory_bytes)
+        share = min(1.0, memory_bytes / whole.memory_bytes)
+        return GpuShape(name, memory_bytes, whole.bandwidth * share, whole.flops * share)
+    nearest = min(candidates, key=lambda gpu: abs(gpu.memory_bytes - memory_bytes))
+    return GpuShape(name, memory_bytes, nearest.bandwidth, nearest.flops)
+
+
+def _variant(gpu: GpuShape) -> str:
+    """The middle of H100-PCIE-80GB; empty where there is none."""
+    parts = gpu.name.split("-")
+    return parts[1] if len(parts) == 3 else ""
+
+
+def cpu_shape(memory_bytes: int | None = None) -> GpuShape:
+    """The host as a device: its memory (what the kernel shows, when None) and figures of a common server.
+
+    The ceiling of a CPU is a rough guess: cores, clocks and memory channels differ too much.
+    """
+    if memory_bytes is None:
+        memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return GpuShape("CPU", memory_bytes, 20e9, 0.2e12)

@@ -1,0 +1,80 @@
+"""One replica laid out: which devices its models stand on, the stages, and the module maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from specbatch.plan.layers import module_map, split_layers
+from specbatch.plan.shape import ModelShape
+from specbatch.plan.types import ModelPlacement, ReplicaPlan, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One model and the devices that its layers spread over, in order."""
+
+    shape: ModelShape
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """The groups of one pair, before its batch is known."""
+
+    target: Group
+    drafter: Group | None
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The target's group, and the drafter's where there is one."""
+        return (self.target, self.drafter) if self.drafter else (self.target,)
+
+
+def place_replica(replica: Replica, rows: int, row_tokens: int) -> ReplicaPlan:
+    """The replica's placements with a cache of so many rows of so many tokens."""
+    return ReplicaPlan(
+        target=place_model(replica.target, rows, row_tokens),
+        drafter=place_model(replica.drafter, rows, row_tokens) if replica.drafter else None,
+    )
+
+
+def place_model(group: Group, rows: int, row_tokens: int) -> ModelPlacement:
+    """One model's placement, balanced over its devices.
+
+    A model whose modules are not named as in Llama gets a map of the whole, which only one device can hold:
+    `planner` reports it as a problem where there are more.
+    """
+    shape, devices = group.shape, group.devices
+    counts = split_layers(shape, len(devices))
+    whole = devices[0] == "cpu" or not shape.known_layout
+    return ModelPlacement(
+        model=shape.name,
+        devices=devices,
+        device_map={"": devices[0]} if whole else module_map(shape, counts, devices),
+        stages=_stages(shape, counts, devices, rows * row_tokens),
+    )
+
+
+def _stages(shape: ModelShape, counts: Sequence[int], devices: Sequence[str], tokens: int) -> tuple[Stage, ...]:
+    placed = module_map(shape, counts, devices)
+    stages, layer = [], 0
+    for device, count in zip(devices, counts, strict=True):
+        weights = count * shape.layer_bytes
+        weights += shape.embed_bytes if placed["model.embed_tokens"] == device else 0
+        weights += shape.norm_bytes if placed["model.norm"] == device else 0
+        has_head = placed["lm_head"] == device
+        weights += shape.head_bytes if has_head and not shape.tied else 0
+        stages.append(
+            Stage(
+                device=device,
+                first_layer=layer,
+                last_layer=layer + count - 1,
+                weight_bytes=weights,
+                kv_bytes=count * shape.kv_bytes_per_layer * tokens,
+                has_embedding=placed["model.embed_tokens"] == device,
+                has_head=has_head,
+            )
+        )
+        layer += count
+    return tuple(stages)

@@ -1,0 +1,135 @@
+"""A model's shape: enough numbers to know every byte that it stores and reads, without loading it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+QkNorm = Literal["none", "head", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """A decoder of the Llama kind: attention with grouped heads, an MLP, norms; counts are exact for known families.
+
+    All `*_bytes` are in the dtype the model runs in (`dtype_bytes` a number), which may differ from the checkpoint's.
+    """
+
+    name: str
+    architecture: str  # transformers' model_type
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int  # of one expert, where there are experts
+    vocab_size: int
+    tied: bool  # lm_head is embed_tokens
+    dtype_bytes: int
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: QkNorm = "none"  # a norm a head (Qwen3), or over all heads (OLMo 2)
+    norms_per_layer: int = 2
+    gated_mlp: bool = True
+    num_experts: int = 0  # 0: dense
+    experts_per_token: int = 0
+    max_positions: int | None = None  # None: not said
+    known_layout: bool = True  # modules are named as in Llama, and counts are exact
+    source: str = ""  # where the shape was read, for people
+
+    @property
+    def attention_params(self) -> int:
+        """Numbers in one layer's attention, its norms of queries and keys included."""
+        queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        count = self.hidden_size * (2 * queries + 2 * keys)
+        if self.qkv_bias:
+            count += queries + 2 * keys
+        if self.output_bias:
+            count += self.hidden_size
+        if self.qk_norm == "head":
+            count += 2 * self.head_dim
+        elif self.qk_norm == "full":
+            count += queries + keys
+        return count
+
+    @property
+    def mlp_params(self) -> int:
+        """Numbers in one MLP: of the layer, or of one of its experts."""
+        hidden, inner = self.hidden_size, self.intermediate_size
+        count = (3 if self.gated_mlp else 2) * hidden * inner
+        if self.mlp_bias:
+            count += (2 if self.gated_mlp else 1) * inner + hidden
+        return count
+
+    def layer_params(self, experts: int | None = None) -> int:
+        """Numbers in one layer, with so many of its experts (all, when None); dense layers have none to choose."""
+        fixed = self.attention_params + self.norms_per_layer * self.hidden_size
+        if not self.num_experts:
+            return fixed + self.mlp_params
+        router = self.num_experts * self.hidden_size
+        return fixed + router + self.mlp_params * (self.num_experts if experts is None else experts)
+
+    @property
+    def embed_params(self) -> int:
+        """Numbers in the token embedding; also the head's, tied or not."""
+        return self.vocab_size * self.hidden_size
+
+    @property
+    def params(self) -> int:
+        """All numbers, a tied head counted once."""
+        matrices = 1 if self.tied else 2
+        return self.num_layers * self.layer_params() + self.hidden_size + matrices * self.embed_params
+
+    @property
+    def active_params(self) -> int:
+        """Numbers that one token is multiplied with: all but the embedding, and of the experts only the chosen."""
+        return self.num_layers * self.layer_params(self.experts_per_token) + self.hidden_size + self.embed_params
+
+    @property
+    def layer_bytes(self) -> int:
+        """Bytes of one layer."""
+        return self.layer_params() * self.dtype_bytes
+
+    @property
+    def norm_bytes(self) -> int:
+        """Bytes of the last norm."""
+        return self.hidden_size * self.dtype_bytes
+
+    @property
+    def embed_bytes(self) -> int:
+        """Bytes of the token embedding. A step looks up rows of it: as good as no read, unless it is the head too."""
+        return self.embed_params * self.dtype_bytes
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes that the head reads a step; they are the embedding's own when tied."""
+        return self.embed_params * self.dtype_bytes
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all parameters in memory."""
+        return self.params * self.dtype_bytes
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of weights read by one decode step of a large batch: everything but an untied embedding."""
+        return self.num_layers * self.layer_bytes + self.norm_bytes + self.head_bytes
+
+    def bytes_read(self, tokens: int) -> int:
+        """Bytes of weights that one forward over so many tokens reads: with experts, few tokens read few of them."""
+        if not self.num_experts:
+            return self.step_bytes
+        experts = min(self.num_experts, tokens * self.experts_per_token)
+        layers = self.num_layers * self.layer_params(experts) * self.dtype_bytes
+        return layers + self.norm_bytes + self.head_bytes
+
+    @property
+    def kv_bytes_per_layer(self) -> int:
+        """Bytes of keys and values of one token in one layer."""
+        return 2 * self.num_kv_heads * self.head_dim * self.dtype_bytes
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values of one token."""
+        return self.num_layers * self.kv_bytes_per_layer
