@@ -15,16 +15,11 @@ class StopCheck(Protocol):
     """Finds a stop string: fed the row's new tokens in order, once each.
 
     Returns how many of *these* tokens the row keeps when it stops within them (at least 1: the token that
-    completes the stop string is kept), or None when it goes on. The engine calls it with every committed token of the row,
-    from the first; after a restart of the row it calls `reset()` and feeds the row's tokens again.
+    completes the stop string is kept), or None when it goes on.
     """
 
     def __call__(self, new_token_ids: Sequence[int]) -> int | None:
         """How many of the new tokens to keep, or None to go on."""
-        ...
-
-    def reset(self) -> None:
-        """Forgets the row's tokens."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -51,6 +51,29 @@ class EngineStats:
     def num_speculative_tokens(self) -> int:
         """k as of now."""
         return self.k_changes[-1][1] if self.k_changes else 0
+
+    def count_round(self, k: int, drafted: Sequence[int], accepted: Sequence[int], stood: Sequence[int]) -> None:
+        """Adds one round.
+
+        Args:
+            k: as chosen.
+            drafted: per row.
+            accepted: per row.
+            stood: [j] rows that accepted position j.
+        """
+        if self.num_speculative_tokens != k or not self.k_changes:
+            self.k_changes.append((self.rounds, k))
+        self.rounds += 1
+        self.row_rounds += len(accepted)
+        self.drafted += sum(drafted)
+        self.accepted += sum(accepted)
+        self.committed += sum(accepted) + len(accepted)
+        missing = k - len(self.drafted_by_position)
+        self.drafted_by_position += [0] * missing
+        self.accepted_by_position += [0] * missing
+        for j in range(k):
+            self.drafted_by_position[j] += sum(d > j for d in drafted)
+            self.accepted_by_position[j] += stood[j]
 
     @contextmanager
     def timed(self, phase: Phase) -> Iterator[None]:

@@ -1,0 +1,142 @@
+"""The rows being decoded: row i of the batch lives in slot i, in every tensor and every cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from specbatch.engine.acceptance import Acceptance
+from specbatch.engine.request import Completion, FinishReason, Request
+from specbatch.engine.sampling import RowSampling
+
+_EXTENT_STEP = 64  # attended extents come in steps, so that shapes repeat and graphs can be kept for them
+
+
+@dataclass(slots=True)
+class Row:
+    """A request on its way, and what it has so far."""
+
+    request: Request
+    token_ids: list[int] = field(default_factory=list)  # generated and kept
+    rounds: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+    @property
+    def length(self) -> int:
+        """Position of the row's last token = tokens whose KV the caches must hold before the next round."""
+        return len(self.request.prompt_token_ids) + len(self.token_ids) - 1
+
+    @property
+    def remaining(self) -> int:
+        """New tokens it may still take."""
+        return self.request.max_new_tokens - len(self.token_ids)
+
+    def extend(self, new_token_ids: list[int]) -> FinishReason | None:
+        """Keeps what a round committed, up to where the row ends; says why if it does."""
+        reason: FinishReason | None = None
+        if len(new_token_ids) >= self.remaining:
+            new_token_ids, reason = new_token_ids[: self.remaining], "length"
+        eos = self.request.eos_token_ids
+        end = next((i for i, token in enumerate(new_token_ids) if token in eos), None) if eos else None
+        if end is not None:
+            new_token_ids, reason = new_token_ids[: end + 1], "stop"
+        if self.request.stop is not None:
+            keep = self.request.stop(new_token_ids)
+            if keep is not None:
+                new_token_ids, reason = new_token_ids[:keep], "stop"
+        self.token_ids.extend(new_token_ids)
+        return reason
+
+    def complete(self, reason: FinishReason, error: str | None = None) -> Completion:
+        """The row as the caller gets it."""
+        return Completion(self.request, self.token_ids, reason, self.rounds, self.drafted, self.accepted, error)
+
+
+class Batch:
+    """Per-row state on the device, and the rows themselves on the host.
+
+    history: every token of a row at its position; beyond the row's last one, filler  # int64 [slots, positions]
+    lengths: position of each row's last token = its valid KV in the target's cache  # int64 [slots]
+    prompt_lengths: int64 [slots]
+
+    Args:
+        slots: rows at once.
+        max_positions: positions a row may fill, speculative tokens included.
+        device: of the tensors above.
+    """
+
+    def __init__(self, slots: int, max_positions: int, device: torch.device) -> None:
+        self.slots = slots
+        self.max_positions = max_positions
+        self.device = device
+        self.rows: list[Row] = []
+        self.history = torch.zeros(slots, max_positions, dtype=torch.int64, device=device)
+        self.lengths = torch.zeros(slots, dtype=torch.int64, device=device)
+        self.prompt_lengths = torch.ones(slots, dtype=torch.int64, device=device)
+        self._sampling: RowSampling | None = None
+
+    @property
+    def size(self) -> int:
+        """Rows in the batch: slots 0 .. size - 1, without gaps."""
+        return len(self.rows)
+
+    @property
+    def free(self) -> int:
+        """Rows that may still join."""
+        return self.slots - self.size
+
+    @property
+    def sampling(self) -> RowSampling:
+        """The rows' sampling parameters, stacked anew only when the rows have changed."""
+        if self._sampling is None:
+            self._sampling = RowSampling.of([row.request for row in self.rows], self.device)
+        return self._sampling
+
+    def extent(self, k: int) -> int:
+        """Positions that attention must cover when k tokens are drafted, rounded up so that shapes repeat."""
+        longest = max(row.length for row in self.rows) + k + 1
+        return min(-(-longest // _EXTENT_STEP) * _EXTENT_STEP, self.max_positions)
+
+    def positions(self, count: int, start: int = 0) -> Tensor:
+        """Positions start .. start + count - 1, counted from each row's last token.  # int64 [size, count]"""
+        return self.lengths[: self.size, None] + torch.arange(start, start + count, device=self.device)
+
+    def completion_positions(self, count: int, start: int = 0) -> Tensor:
+        """Indices in the rows' completions of the next tokens: what their random streams count.  # int64 [size, count]"""
+        return self.positions(count, start + 1) - self.prompt_lengths[: self.size, None]
+
+    def tokens_at(self, positions: Tensor) -> Tensor:
+        """Tokens of each row at its positions; anything at negative ones.  # int64 [size, count]"""
+        return self.history[: self.size].gather(1, positions.clamp(min=0))
+
+    def join(self, row: Row) -> int:
+        """Adds a row at the end; returns its slot. Its KV up to row.length is the caller's to fill."""
+        slot = self.size
+        self.rows.append(row)
+        tokens = [*row.request.prompt_token_ids, *row.token_ids]
+        self.history[slot, : len(tokens)] = torch.tensor(tokens, device=self.device)
+        self.lengths[slot] = row.length
+        self.prompt_lengths[slot] = len(row.request.prompt_token_ids)
+        self._sampling = None
+        return slot
+
+    def leave(self, slot: int) -> int | None:
+        """Removes a row. The last row takes its slot; returns the slot it came from, whose KV must follow, or None."""
+        last = self.size - 1
+        self._sampling = None
+        row = self.rows.pop()
+        if slot == last:
+            return None
+        self.rows[slot] = row
+        for state in (self.history, self.lengths, self.prompt_lengths):
+            state[slot] = state[last]
+        return last
+
+    def commit(self, acceptance: Acceptance) -> None:
+        """Moves every row on by its accepted + 1 tokens. What stands behind them is filler, overwritten later."""
+        width = acceptance.tokens.shape[1]
+        self.history[: self.size].scatter_(1, self.positions(width, start=1), acceptance.tokens)
+        self.lengths[: self.size] += acceptance.accepted + 1

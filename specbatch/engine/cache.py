@@ -1,0 +1,166 @@
+"""The KV state: one slot a row, each with its own length, in tensors of a fixed shape.
+
+keys, values per layer: [slots, kv_heads, length, head_dim]. A slot holds one row's tokens at their positions. There is no
+rollback and no copying: a position's KV is valid exactly when it lies below the row's length (kept by the batch), a
+forward writes the positions it is given, and attention never looks past the query's own position, so rejected or stale
+entries are unreachable until they are overwritten. The last position of every slot is a bin for padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+@dataclass(slots=True)
+class SlotView:
+    """Where one forward writes and what it may attend to.
+
+    rows: the slots, as a range (a view, nothing is copied) or, for a prefill from position 0, any list of slots
+    positions: of each token in its row; -1 marks padding  # int64 [n, tokens]
+    extent: attend to positions below this; None: to this forward's own tokens only (a prefill from position 0)
+    """
+
+    rows: slice | Tensor
+    positions: Tensor
+    extent: int | None
+    _masks: dict[tuple[torch.device, int | None], Tensor] = field(default_factory=dict)
+    _writes: dict[tuple[torch.device, int], Tensor] = field(default_factory=dict)
+
+    def mask(self, device: torch.device, sliding_window: int | None) -> Tensor:
+        """Who sees whom: True where the query may look.  # bool [n, 1, tokens, extent or tokens]"""
+        key = (device, sliding_window)
+        if key not in self._masks:
+            positions = self.positions.to(device)
+            queries = positions[:, :, None]
+            if self.extent is None:
+                keys = positions[:, None, :]
+            else:
+                keys = torch.arange(self.extent, device=device)[None, None, :]
+            mask = (keys <= queries) & (keys >= 0)
+            if sliding_window is not None:
+                mask &= keys > queries - sliding_window
+            if self.extent is None:
+                # A padding query sees itself: a row of all False would make NaN, and NaN in its KV would spread.
+                mask |= torch.eye(positions.shape[1], dtype=torch.bool, device=device)
+            else:
+                mask[..., 0] |= queries[..., 0] < 0
+            self._masks[key] = mask[:, None]
+        return self._masks[key]
+
+    def write_positions(self, device: torch.device, length: int) -> Tensor:
+        """Where the tokens' KV goes; padding goes to the bin.  # int64 [n, tokens]"""
+        key = (device, length)
+        if key not in self._writes:
+            positions = self.positions.to(device)
+            self._writes[key] = torch.where(positions < 0, length - 1, positions)
+        return self._writes[key]
+
+
+class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped here
+    """One layer's slots; allocated on the device and in the shape of the first states it is given."""
+
+    is_compileable = True
+
+    def __init__(self, slots: int, length: int) -> None:
+        super().__init__()
+        self.slots = slots
+        self.length = length
+        self.view: SlotView | None = None
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Allocates both tensors. Zeros, because 0 x NaN is NaN even where the mask gives no weight."""
+        _, heads, _, key_dim = key_states.shape
+        value_dim = value_states.shape[-1]
+        self.keys = key_states.new_zeros(self.slots, heads, self.length, key_dim)
+        self.values = value_states.new_zeros(self.slots, heads, self.length, value_dim)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_args: object, **_kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Writes this forward's KV and returns what its queries attend to.
+
+        Args:
+            key_states: [n, kv_heads, tokens, head_dim]
+            value_states: the same shape.
+
+        Returns:
+            keys and values [n, kv_heads, extent or tokens, head_dim]
+        """
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        view = self.view
+        assert view is not None, "a forward without a view"
+        positions = view.write_positions(key_states.device, self.length)
+        if isinstance(view.rows, slice):
+            keys, values = self.keys[view.rows], self.values[view.rows]
+            index = positions[:, None, :, None]
+            keys.scatter_(2, index.expand_as(key_states), key_states)
+            values.scatter_(2, index.expand_as(value_states), value_states)
+        else:
+            assert view.extent is None, "only a prefill from position 0 may name arbitrary slots"
+            rows = view.rows.to(key_states.device)[:, None]
+            self.keys[rows, :, positions] = key_states.transpose(1, 2)
+            self.values[rows, :, positions] = value_states.transpose(1, 2)
+        if view.extent is None:
+            return key_states, value_states
+        return keys[:, :, : view.extent], values[:, :, : view.extent]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Unused: masks come from the view."""
+        return query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Unused: positions come from the view, each row has its own length."""
+        return 0
+
+    def get_max_length(self) -> int:
+        """Positions a slot holds, the bin not counted."""
+        return self.length - 1
+
+    def get_max_cache_shape(self) -> int:
+        """As get_max_length."""
+        return self.length - 1
+
+
+class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
+    """The slots of every layer of one model.
+
+    Args:
+        num_layers: of the model.
+        slots: rows at once.
+        max_positions: the largest number of positions a row may fill, speculative tokens included.
+    """
+
+    def __init__(self, num_layers: int, slots: int, max_positions: int) -> None:
+        self.slots = slots
+        self.max_positions = max_positions
+        super().__init__(layers=[SlotLayer(slots, max_positions + 1) for _ in range(num_layers)])
+
+    def use(self, view: SlotView) -> None:
+        """Sets the view of the next forward, for every layer."""
+        for layer in self.layers:
+            layer.view = view
+
+    def move(self, source: int, destination: int) -> None:
+        """Copies one slot over another."""
+        for layer in self.layers:
+            if layer.is_initialized:
+                layer.keys[destination] = layer.keys[source]
+                layer.values[destination] = layer.values[source]
+
+    def clear(self, slot: int) -> None:
+        """Zeroes one slot: whatever a row of NaN left there must not reach the next row."""
+        for layer in self.layers:
+            if layer.is_initialized:
+                layer.keys[slot] = 0
+                layer.values[slot] = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated so far."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers if layer.is_initialized)

@@ -1,0 +1,36 @@
+"""Sizes and rules of an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specbatch.engine.request import AcceptanceRule
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How an engine runs.
+
+    max_sequences: rows at once, halved when memory runs out
+    max_length: prompt and new tokens of a row, at the most
+    num_speculative_tokens: k; None: chosen from measured costs and acceptance
+    max_speculative_tokens: the largest k when it is chosen
+    prefill_chunk: tokens in one prefill forward
+    """
+
+    max_sequences: int = 8
+    max_length: int = 1024
+    num_speculative_tokens: int | None = None
+    max_speculative_tokens: int = 8
+    acceptance_rule: AcceptanceRule = "coupled"
+    prefill_chunk: int = 512
+
+    @property
+    def max_k(self) -> int:
+        """The largest k that a round may draft."""
+        return self.max_speculative_tokens if self.num_speculative_tokens is None else self.num_speculative_tokens
+
+    @property
+    def max_positions(self) -> int:
+        """Positions of a slot: a row's tokens, and what is drafted beyond its end."""
+        return self.max_length + self.max_k + 1

@@ -1,0 +1,197 @@
+"""How many tokens to draft: k maximises expected tokens per second, from measured costs and acceptance, and may be 0.
+
+A round that drafts k tokens commits E(k) = 1 + sum_j P_j tokens a row, P_j the chance that the first j drafts stand, and
+takes C(n, k) seconds for n rows; k = argmax E(k) / C(n, k).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+_WINDOW = 512.0  # row-rounds that acceptance remembers
+_PRIOR_RATE = 0.7  # conditional acceptance before anything is known
+_PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
+_OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
+_MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
+_DOUBT = 1.3  # a smaller gain than this is held against a plain round now and then
+_DOUBT_ROUNDS = 50
+_PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether speculation pays
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """What one round showed.
+
+    rows: in the batch; k: as chosen; seconds: the whole round
+    reached, stood: [j] rows whose drafts before position j all stood, and of these the rows whose draft j stood too
+    """
+
+    rows: int
+    k: int
+    seconds: float
+    reached: Sequence[int]
+    stood: Sequence[int]
+
+
+class Controller(Protocol):
+    """Chooses k before each round and learns from it after."""
+
+    def choose(self, rows: int) -> int:
+        """k for a round of so many rows."""
+        ...
+
+    def observe(self, report: RoundReport) -> None:
+        """Takes in what the round showed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedK:
+    """Always the same k."""
+
+    k: int
+
+    def choose(self, rows: int) -> int:
+        """k, whatever the batch."""
+        del rows
+        return self.k
+
+    def observe(self, report: RoundReport) -> None:
+        """Nothing to learn."""
+
+
+class RoundCosts:
+    """Seconds of a round by (rows, k): a table measured at warm-up, corrected by every round since.
+
+    Two corrections, so that values of k not tried lately stay comparable: `drift` follows what slows all rounds alike (longer
+    context, a busy machine), `relative` what one k costs beyond its entry in the table.
+
+    Args:
+        table: (rows, k) -> seconds, for at least one number of rows and k = 0; linear in between.
+    """
+
+    def __init__(self, table: Mapping[tuple[int, int], float]) -> None:
+        self.table = dict(table)
+        self.drift = 1.0
+        self.relative: dict[int, float] = {}
+
+    def seconds(self, rows: int, k: int) -> float:
+        """Predicted seconds of a round."""
+        return self._measured(rows, k) * self.drift * self.relative.get(k, 1.0)
+
+    def observe(self, rows: int, k: int, seconds: float) -> None:
+        """Corrects the prediction; a single outlier counts no more than a factor of two."""
+        surprise = min(max(seconds / self.seconds(rows, k), 0.5), 2.0)
+        self.drift *= surprise**0.1
+        self.relative[k] = self.relative.get(k, 1.0) * surprise**0.1
+
+    def _measured(self, rows: int, k: int) -> float:
+        points = sorted({n for n, _ in self.table})
+        at = {n: _interpolate({kk: s for (m, kk), s in self.table.items() if m == n}, k) for n in points}
+        return _interpolate(at, rows)
+
+
+def _interpolate(points: Mapping[int, float], x: int) -> float:
+    """Piecewise linear through the points, constant before the first, by the last slope beyond the last."""
+    xs = sorted(points)
+    if len(xs) == 1 or x <= xs[0]:
+        return points[xs[0]]
+    upper = next((i for i, known in enumerate(xs) if known >= x), len(xs) - 1)
+    left, right = xs[upper - 1], xs[upper]
+    return points[left] + (points[right] - points[left]) * (x - left) / (right - left)
+
+
+@dataclass(slots=True)
+class AcceptanceEstimate:
+    """Conditional acceptance by draft position, from decayed counts."""
+
+    reached: list[float] = field(default_factory=list)
+    stood: list[float] = field(default_factory=list)
+
+    def observe(self, reached: Sequence[int], stood: Sequence[int]) -> None:
+        """Adds one round's counts, fading the older ones."""
+        while len(self.reached) < len(reached):
+            self.reached.append(0.0)
+            self.stood.append(0.0)
+        for j, (r, s) in enumerate(zip(reached, stood, strict=True)):
+            fade = max(0.0, 1.0 - r / _WINDOW)
+            self.reached[j] = self.reached[j] * fade + r
+            self.stood[j] = self.stood[j] * fade + s
+
+    def rate(self, position: int) -> float:
+        """Chance that the draft at a position stands when all before it stood; leans on the position before it."""
+        prior = self.rate(position - 1) if position > 0 else _PRIOR_RATE
+        if position >= len(self.reached):
+            return prior
+        return (self.stood[position] + _PRIOR_WEIGHT * prior) / (self.reached[position] + _PRIOR_WEIGHT)
+
+    def expected_tokens(self, k: int) -> float:
+        """E(k) = 1 + P_1 + ... + P_k."""
+        expected, chance = 1.0, 1.0
+        for j in range(k):
+            chance *= self.rate(j)
+            expected += chance
+        return expected
+
+
+class AdaptiveK:
+    """k from measured costs and acceptance.
+
+    A gain that is not large is checked against the cost of a plain round every _DOUBT_ROUNDS. At k = 0 nothing is learned about acceptance, so now and then a round speculates again, as seldom as _PROBE_SHARE of
+    the time allows, and never where even _OPTIMISTIC_RATE would not pay.
+
+    Args:
+        costs: measured at warm-up.
+        max_k: the largest k.
+    """
+
+    def __init__(self, costs: RoundCosts, max_k: int) -> None:
+        self.costs = costs
+        self.max_k = max_k
+        self.acceptance = AcceptanceEstimate()
+        self.rounds_since_plain = 0
+        self.probe_debt = 0.0  # seconds lost to probing, paid off by the share of time set aside for it
+
+    def choose(self, rows: int) -> int:
+        """The best k; 0 unless speculation gains more than the noise."""
+        base = 1.0 / self.costs.seconds(rows, 0)
+        best, gain = self._best(rows, self.acceptance.expected_tokens, base)
+        if gain > _MARGIN:
+            return 0 if gain < _DOUBT and self.rounds_since_plain >= _DOUBT_ROUNDS else best
+        if self.probe_debt <= 0:
+            hopeful, gain = self._best(rows, lambda k: _geometric(_OPTIMISTIC_RATE, k), base)
+            if gain > _MARGIN:
+                return min(hopeful, 2)  # enough to see whether drafts stand at all
+        return 0
+
+    def _best(self, rows: int, expected: ExpectedTokens, base: float) -> tuple[int, float]:
+        gains = {k: expected(k) / self.costs.seconds(rows, k) / base for k in range(1, self.max_k + 1)}
+        best = max(gains, key=lambda k: gains[k], default=0)
+        return best, gains.get(best, 0.0)
+
+    def observe(self, report: RoundReport) -> None:
+        """Learns costs and acceptance, and keeps account of what probing has cost."""
+        worth = self.costs.seconds(report.rows, 0)
+        self.costs.observe(report.rows, report.k, report.seconds)
+        self.rounds_since_plain = self.rounds_since_plain + 1 if report.k else 0
+        self.probe_debt -= report.seconds * _PROBE_SHARE
+        if report.k:
+            self.acceptance.observe(report.reached, report.stood)
+            tokens = 1.0 + sum(report.stood) / report.rows
+            self.probe_debt = max(self.probe_debt, 0.0) + max(0.0, report.seconds - tokens * worth)
+        self.probe_debt = max(self.probe_debt, -1.0)
+
+
+class ExpectedTokens(Protocol):
+    """E(k)."""
+
+    def __call__(self, k: int) -> float:
+        """Tokens a row and round."""
+        ...
+
+
+def _geometric(rate: float, k: int) -> float:
+    """E(k) at a constant acceptance rate: (1 - rate^(k+1)) / (1 - rate)."""
+    return sum(rate**j for j in range(k + 1))

@@ -1,0 +1,73 @@
+"""Counter-based random streams: a row's draws depend on its key and the token's position, on nothing else.
+
+SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) in plain int64 tensor
+arithmetic, so that the CPU and every GPU draw the same bits, and a captured graph needs no generator state.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # int64 arithmetic wraps, so constants are given in their signed form
+_MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
+_MIX_2 = 0x94D049BB133111EB - 2**64
+
+
+class Purpose(IntEnum):
+    """What a draw is for; draws of different purposes at one position are independent."""
+
+    TOKEN = 1  # the target's own next token; under the coupled rule the drafter's as well
+    DRAFT = 2  # the drafter's token under the rejection rule
+    ACCEPT = 3  # the uniform that a draft token's probability ratio is held against
+
+
+def _shift_right(z: Tensor, bits: int) -> Tensor:
+    """Logical shift: torch's >> on int64 copies the sign bit."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift_right(z, 30)) * _MIX_1
+    z = (z ^ _shift_right(z, 27)) * _MIX_2
+    return z ^ _shift_right(z, 31)
+
+
+def position_keys(row_keys: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
+    """One stream key per row and position.
+
+    Args:
+        row_keys: Request.random_key of each row  # int64 [batch]
+        positions: index of the token within its row's completion  # int64 [batch, n]
+        purpose: what is drawn.
+
+    Returns:
+        int64 [batch, n]
+    """
+    return _mix(_mix(row_keys + _GOLDEN * int(purpose))[:, None] + _GOLDEN * (positions + 1))
+
+
+def _unit_interval(bits: Tensor) -> Tensor:
+    """The upper 32 of 64 random bits as float32 in (0, 1], with full relative precision near 0."""
+    return (_shift_right(bits, 32).to(torch.float32) + 0.5) * 2.0**-32
+
+
+def uniforms(keys: Tensor) -> Tensor:
+    """One uniform draw from (0, 1] per key.  # float32, the keys' shape"""
+    return _unit_interval(_mix(keys + _GOLDEN))
+
+
+def exponentials(keys: Tensor, size: int) -> Tensor:
+    """`size` draws from Exp(1) per key: the noise of an exponential race over the vocabulary.
+
+    argmax(probs / exponentials) is a draw from probs: the Gumbel-max trick, without the logarithms of probs.
+
+    Returns:
+        float32 [*keys.shape, size], > 0
+    """
+    counters = torch.arange(1, size + 1, device=keys.device) * _GOLDEN
+    unit = _unit_interval(_mix(keys[..., None] + counters))
+    # Small draws win the race. They come from small uniforms, where float32 is finest: -log(1 - u), not -log(u).
+    return -torch.log1p(-unit)
