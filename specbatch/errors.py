@@ -79,14 +79,15 @@ class SpecbatchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a spec: `path: message` and a remedy."""
+    """One thing wrong with a spec: `path: message (line 7)` and a remedy."""
 
     path: str
     message: str
     remedy: str = ""
+    line: int | None = None
 
     def __str__(self) -> str:
-        text = f"{self.path}: {self.message}"
+        text = f"{self.path}: {self.message}" + (f" (line {self.line})" if self.line else "")
         return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
 
 

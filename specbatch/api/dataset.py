@@ -1,0 +1,72 @@
+"""Where the prompts come from and how a row is read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from specbatch.api.base import Says, SpecModel, Text
+
+DatasetFormat = Literal["auto", "jsonl", "messages", "openai", "text"]
+ErrorBudget = (
+    Annotated[int, Field(ge=0)]
+    | Annotated[
+        str,
+        Field(pattern=r"^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$"),
+        Says('a share in quotes such as "5%"'),
+    ]
+)
+
+
+class DatasetSpec(SpecModel):
+    """The prompts: one row, one prompt."""
+
+    uri: Text = Field(
+        description="A file, a folder, a glob, or any fsspec URI (s3://, gs://, https://, ...); .gz and .zst are read as they are. "
+        "Relative paths are relative to the current directory.",
+        examples=["prompts.jsonl"],
+    )
+    format: DatasetFormat = Field(
+        default="auto",
+        description='The form of a row. jsonl: {"prompt": ...}. messages: {"messages": [...]}. openai: lines of OpenAI\'s batch API, answered in '
+        "their form. text: every line is a prompt. auto: found from each row, and text for .txt files.",
+        examples=["jsonl"],
+    )
+    prompt_field: Text = Field(
+        default="prompt", description="The key of the prompt in a row of format jsonl.", examples=["question"]
+    )
+    answer_field: Text | None = Field(
+        default=None,
+        description="The key of a reference answer. Where it is set, the share of rows whose text is exactly the answer is reported.",
+        examples=["answer"],
+    )
+    id_field: Text = Field(
+        default="id",
+        description="The key of a row's own id; custom_id is taken first. A row without either gets an id from its content and position.",
+        examples=["question_id"],
+    )
+    chat_template: Text = Field(
+        default="auto",
+        description="auto: the tokenizer's own chat template, or plain text where it has none. none: the prompt as it is. Or the path of a Jinja file.",
+        examples=["none"],
+    )
+    system_prompt: str | None = Field(
+        default=None,
+        description="A system message put before every prompt that has none of its own. Needs a chat template.",
+        examples=["Answer in one sentence."],
+    )
+    enable_thinking: bool | None = Field(
+        default=None,
+        description="Passed to the chat template of models that can think first (Qwen3). Left out: the template's own default.",
+        examples=[False],
+    )
+    limit: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Take only this many rows, from the first. For trying things out.", examples=[100]
+    )
+    error_budget: ErrorBudget | None = Field(
+        default=None,
+        description="How many bad rows (a number, or a share of the rows) the run accepts before it fails. Bad rows are written to the "
+        "errors file in any case. Left out: no limit.",
+        examples=["5%"],
+    )

@@ -1,0 +1,46 @@
+"""The hash of a spec: equal hashes may share a results folder, different ones may not.
+
+Hashed is what decides the rows that are written: the models, the decoding, the rows' length, the dataset, and the form of a row.
+Left out is what decides only where, how fast and how safely: placement, batch size, threads, error budget, folders and
+publishing, fsync, the Kubernetes job, metadata. So a run may go on with other GPUs, in another place, under another name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# Changes when the meaning of a hashed field changes, so that old results are not continued under a new meaning.
+_FORMAT = "specbatch.dev/v1alpha1"
+
+_SECTIONS = ("target", "drafter", "decoding")
+_FIELDS = {
+    "batching": ("maxLength",),
+    "dataset": (
+        "uri",
+        "format",
+        "promptField",
+        "answerField",
+        "idField",
+        "chatTemplate",
+        "systemPrompt",
+        "enableThinking",
+        "limit",
+    ),
+    "results": ("includePrompt",),
+}
+
+
+def hashed_part(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved spec (camelCase, defaults filled in) that affects the results."""
+    part = {section: spec[section] for section in _SECTIONS}
+    part |= {section: {name: spec[section][name] for name in names} for section, names in _FIELDS.items()}
+    return part
+
+
+def hash_spec(spec: Mapping[str, Any]) -> str:
+    """The sha256 (64 hex digits) of the canonical JSON of `hashed_part(spec)`."""
+    canonical = json.dumps(hashed_part(spec), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(f"{_FORMAT}\n{canonical}".encode()).hexdigest()

@@ -1,0 +1,21 @@
+"""The nearest known name to what a person wrote."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The known name that `word` most likely stands for, or None where nothing is near.
+
+    Case, `_`, `-` and spaces do not count: max_new_tokens is maxNewTokens, multi-gpu-ratio is multi_gpu_ratio.
+    """
+    plain = {_plain(name): name for name in known}
+    found = difflib.get_close_matches(_plain(word[:200]), plain, n=1, cutoff=cutoff)
+    return plain[found[0]] if found else None
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[-_\s]", "", word).lower()

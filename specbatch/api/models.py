@@ -1,0 +1,67 @@
+"""The two models: the target whose text is wanted, and the drafter that makes it fast."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from specbatch.api.base import Says, SpecModel
+
+Dtype = Literal["auto", "bfloat16", "float32"]
+
+ModelRef = Annotated[
+    str,
+    Field(pattern=r"^\S(.*\S)?$"),
+    Says("a hub id (Qwen/Qwen3-8B), a folder (models/qwen3-8b), or embedded:target / embedded:drafter"),
+]
+
+_DTYPE = "The number format of the weights in memory; auto takes the format that they are stored in. On a CPU float32 is the fastest."
+_REVISION = "The commit, tag or branch of a hub id. Pin a commit: then the same spec gives the same text next year. Only for hub ids."
+_TRUST = "Whether Python code that comes with the model may run. Leave it off unless you have read that code."
+
+
+class TargetSpec(SpecModel):
+    """The target: the large model whose output is wanted, exactly."""
+
+    model: ModelRef = Field(
+        description="The model: a hub id, a local folder (safetensors or GGUF), or embedded:target, the small demonstration model inside the package. "
+        "Relative folders are relative to the current directory.",
+        examples=["Qwen/Qwen3-8B"],
+    )
+    revision: str | None = Field(default=None, description=_REVISION, examples=["main"], min_length=1)
+    dtype: Dtype = Field(default="auto", description=_DTYPE, examples=["bfloat16"])
+    trust_remote_code: bool = Field(default=False, description=_TRUST, examples=[False])
+
+
+class DrafterSpec(SpecModel):
+    """The drafter: proposes tokens that the target then verifies, several at once. It changes the speed, never the text."""
+
+    method: Literal["model", "ngram"] = Field(
+        default="model",
+        description="Where the drafts come from: model is a small model with the target's vocabulary; ngram looks the last tokens up in the "
+        "row's own prompt and text, needs no model, and pays where outputs repeat inputs (code, extraction, summaries).",
+        examples=["ngram"],
+    )
+    model: ModelRef | None = Field(
+        default=None,
+        description="The drafter model, in the same forms as target.model. Required with method model, refused with ngram.",
+        examples=["Qwen/Qwen3-1.7B"],
+    )
+    revision: str | None = Field(default=None, description=_REVISION, examples=["main"], min_length=1)
+    dtype: Dtype = Field(default="auto", description=_DTYPE, examples=["bfloat16"])
+    trust_remote_code: bool = Field(default=False, description=_TRUST, examples=[False])
+    prompt_lookup_max: int = Field(
+        default=4,
+        ge=1,
+        le=16,
+        description="Method ngram: the longest run of last tokens to look up.",
+        examples=[4],
+    )
+    prompt_lookup_min: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Method ngram: the shortest run of last tokens to look up. Raise it when drafts are often wrong.",
+        examples=[2],
+    )

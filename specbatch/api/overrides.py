@@ -1,0 +1,99 @@
+"""`--set path=value`: changes to a spec's plain data, before it is validated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from specbatch.api.base import SpecModel
+from specbatch.api.paths import Path, parse_path, path_text, type_at
+from specbatch.api.words import fields_by_name
+from specbatch.api.yaml_text import YamlError, read_yaml
+from specbatch.errors import Problem
+
+
+class OverrideError(Exception):
+    """An override that cannot be applied."""
+
+    def __init__(self, path: str, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.problem = Problem(f"--set {path}", message, remedy)
+
+
+def apply_overrides(data: dict[str, Any], overrides: Sequence[str], model: type[SpecModel]) -> list[Path]:
+    """Applies `path=value` in order to `data`, in place; returns the paths.
+
+    A path may leave out the leading `spec.`. The value is YAML (so also JSON); for a field of text it is the text itself, so that
+    `target.revision=1234567` needs no quotes. `null` puts a field back to its default, nothing after `=` is empty text.
+
+    Raises:
+        OverrideError: no `=`, not a path, or a path through something that is neither a mapping nor a list.
+    """
+    return [_apply(data, override, model) for override in overrides]
+
+
+def _apply(data: dict[str, Any], override: str, model: type[SpecModel]) -> Path:
+    written, equals, text = override.partition("=")
+    written = written.strip()
+    if not equals:
+        raise OverrideError(written, "has no value", "write --set PATH=VALUE, such as --set decoding.maxNewTokens=64")
+    try:
+        path = parse_path(written)
+    except ValueError:
+        raise OverrideError(
+            written, "is not a path", "write names with dots between, such as decoding.maxNewTokens or decoding.stop[0]"
+        ) from None
+    if path[0] not in fields_by_name(model):
+        path = ("spec", *path)
+    _put(data, path, _value(text, path, written, model), written)
+    return path
+
+
+def _value(text: str, path: Path, written: str, model: type[SpecModel]) -> Any:
+    branches = type_at(model, path)
+    is_text = branches is not None and all(branch.type is str for branch in branches)
+    if not text.strip():
+        return text
+    try:
+        value, _ = read_yaml(text)
+    except YamlError as error:
+        if is_text:
+            return text
+        raise OverrideError(
+            written, f"the value {error.problem.message}", "write YAML or JSON, in shell quotes"
+        ) from None
+    return text if is_text and not isinstance(value, (str, type(None))) else value
+
+
+def _put(data: dict[str, Any], path: Path, value: Any, written: str) -> None:
+    holder: Any = data
+    for index, piece in enumerate(path):
+        last = index == len(path) - 1
+        if isinstance(holder, dict):
+            key: Any = str(piece)
+            if last:
+                holder[key] = value
+            elif holder.get(key) is None:
+                holder[key] = [] if isinstance(path[index + 1], int) else {}
+        elif isinstance(holder, list):
+            key = _position(holder, piece, path[:index], written)
+            if last:
+                holder[key] = value
+        else:
+            raise OverrideError(
+                written, f"{path_text(path[:index])} is a value and has nothing inside", "shorten the path"
+            )
+        holder = holder[key]
+
+
+def _position(items: list[Any], piece: str | int, path: Path, written: str) -> int:
+    """The index in a list; one past the end appends."""
+    if not isinstance(piece, int):
+        raise OverrideError(written, f"{path_text(path)} is a list", f"write {path_text(path)}[0]")
+    if piece > len(items):
+        raise OverrideError(
+            written, f"{path_text(path)} has {len(items)} items", f"write {path_text(path)}[{len(items)}] to add one"
+        )
+    if piece == len(items):
+        items.append({})
+    return piece

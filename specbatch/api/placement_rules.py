@@ -1,0 +1,190 @@
+"""Rules between the models and the GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from specbatch.api.hints import nearest
+from specbatch.api.job import SpecBatchJob
+from specbatch.api.placement import PlacementSpec
+from specbatch.api.rules import Rule, rule
+from specbatch.errors import Problem
+
+_EMBEDDED = ("embedded:target", "embedded:drafter")
+
+
+@rule("placement.ratio", "placement.strategy")
+def _ratio_goes_with_its_strategy(job: SpecBatchJob) -> Iterator[Problem]:
+    placement = job.spec.placement
+    if placement.strategy == "multi_gpu_ratio" and placement.ratio is None:
+        yield Problem(
+            "spec.placement.ratio",
+            "strategy multi_gpu_ratio needs a ratio",
+            "add ratio: {target: 6, drafter: 2} with numbers that add up to gpus / replicas",
+        )
+    if placement.strategy != "multi_gpu_ratio" and placement.ratio is not None:
+        yield Problem(
+            "spec.placement.ratio",
+            f"a ratio is only for strategy multi_gpu_ratio, but placement.strategy is {placement.strategy}",
+            "set placement.strategy to multi_gpu_ratio, or leave ratio out",
+        )
+
+
+@rule("placement.gpus", "placement.strategy", "placement.replicas")
+def _cpu_takes_one_shared_placement(job: SpecBatchJob) -> Iterator[Problem]:
+    placement = job.spec.placement
+    if placement.gpus == 0 and placement.strategy not in {"same", "auto"}:
+        yield Problem(
+            "spec.placement.strategy",
+            f"{placement.strategy} needs GPUs, but placement.gpus is 0 (the CPU)",
+            "set placement.gpus, or strategy to auto",
+        )
+    if placement.gpus == 0 and placement.replicas not in {1, "auto"}:
+        yield Problem(
+            "spec.placement.replicas",
+            f"{placement.replicas} replicas need as many GPUs, but placement.gpus is 0 (the CPU)",
+            "leave replicas out",
+        )
+
+
+@rule("placement.gpus", "placement.replicas")
+def _replicas_divide_the_gpus(job: SpecBatchJob) -> Iterator[Problem]:
+    placement = job.spec.placement
+    if placement.gpus and placement.replicas != "auto" and placement.gpus % placement.replicas:
+        yield Problem(
+            "spec.placement.replicas",
+            f"{placement.gpus} GPUs cannot be divided evenly among {placement.replicas} replicas",
+            f"choose one of {', '.join(str(n) for n in range(1, placement.gpus + 1) if placement.gpus % n == 0)}",
+        )
+
+
+@rule("placement.gpus", "placement.replicas", "placement.strategy", "placement.ratio")
+def _strategy_uses_every_gpu(job: SpecBatchJob) -> Iterator[Problem]:
+    placement = job.spec.placement
+    if placement.gpus == 0:
+        return  # the CPU has rules of its own
+    if placement.strategy == "same" and placement.replicas not in {placement.gpus, "auto"}:
+        yield Problem(
+            "spec.placement.replicas",
+            f"same uses one GPU a replica, so {_gpus(placement.gpus)} need {_replicas(placement.gpus)}, not {placement.replicas}",
+            f"set replicas to {placement.gpus} or auto, or placement.gpus to {placement.replicas}",
+        )
+    if placement.strategy == "separate" and not _fills(placement, 2):
+        yield Problem(
+            "spec.placement.gpus",
+            f"separate uses two GPUs a replica, but placement.{_share(placement)}",
+            "set placement.gpus to 2 for each replica"
+            + (f", or replicas to {placement.gpus // 2}" if placement.gpus % 2 == 0 else ""),
+        )
+    ratio = placement.ratio
+    if placement.strategy == "multi_gpu_ratio" and ratio and not _fills(placement, ratio.target + ratio.drafter):
+        total = ratio.target + ratio.drafter
+        wanted = placement.gpus if placement.replicas == "auto" else placement.gpus // placement.replicas
+        remedy = f"choose target and drafter so that they add up to {wanted}" if wanted >= 2 else "use more GPUs"
+        if placement.replicas == 1 or (placement.replicas == "auto" and total > placement.gpus):
+            remedy += f", or set placement.gpus to {total}"
+        yield Problem(
+            "spec.placement.ratio",
+            f"target {ratio.target} + drafter {ratio.drafter} = {total}, but placement.{_share(placement)}",
+            remedy,
+        )
+
+
+def _fills(placement: PlacementSpec, gpus_a_replica: int) -> bool:
+    """Whether replicas of so many GPUs use them all; replicas that do not divide the GPUs are another rule's."""
+    if placement.replicas == "auto":
+        return placement.gpus % gpus_a_replica == 0
+    return bool(placement.gpus % placement.replicas) or placement.gpus == gpus_a_replica * placement.replicas
+
+
+def _share(placement: PlacementSpec) -> str:
+    if placement.replicas in {1, "auto"}:
+        return f"gpus is {placement.gpus}"
+    assert isinstance(placement.replicas, int)
+    share = placement.gpus // placement.replicas
+    return f"gpus / placement.replicas is {placement.gpus} / {placement.replicas} = {share}"
+
+
+def _gpus(count: int) -> str:
+    return f"{count} GPU{'' if count == 1 else 's'}"
+
+
+def _replicas(count: int) -> str:
+    return f"{count} replica{'' if count == 1 else 's'}"
+
+
+@rule("placement.strategy", "drafter")
+def _two_sided_strategies_need_a_drafter_model(job: SpecBatchJob) -> Iterator[Problem]:
+    strategy, drafter = job.spec.placement.strategy, job.spec.drafter
+    if strategy in {"separate", "multi_gpu_ratio"} and (drafter is None or drafter.method != "model"):
+        found = "there is no drafter" if drafter is None else "the n-gram drafter needs no GPU"
+        yield Problem(
+            "spec.placement.strategy",
+            f"{strategy} places a drafter model on GPUs of its own, but {found}",
+            "set drafter.model, or use strategy same or auto",
+        )
+
+
+@rule("drafter")
+def _drafter_has_what_its_method_needs(job: SpecBatchJob) -> Iterator[Problem]:
+    drafter = job.spec.drafter
+    if drafter is None:
+        return
+    if drafter.method == "model" and drafter.model is None:
+        yield Problem(
+            "spec.drafter.model",
+            "is required with method model",
+            "add model: Qwen/Qwen3-1.7B, set method to ngram, or leave the drafter out",
+        )
+    if drafter.method == "ngram" and drafter.model is not None:
+        yield Problem(
+            "spec.drafter.model",
+            f"method ngram takes no model, but model is {drafter.model}",
+            "leave model out, or set method to model",
+        )
+    if drafter.prompt_lookup_min > drafter.prompt_lookup_max:
+        yield Problem(
+            "spec.drafter.promptLookupMin",
+            f"{drafter.prompt_lookup_min} is more than promptLookupMax, which is {drafter.prompt_lookup_max}",
+            "lower it, or raise promptLookupMax",
+        )
+
+
+@rule("target")
+def _target_reference_can_be_meant(job: SpecBatchJob) -> Iterator[Problem]:
+    yield from _reference("spec.target", job.spec.target.model, job.spec.target.revision)
+
+
+@rule("drafter")
+def _drafter_reference_can_be_meant(job: SpecBatchJob) -> Iterator[Problem]:
+    drafter = job.spec.drafter
+    if drafter is not None and drafter.method == "model" and drafter.model is not None:
+        yield from _reference("spec.drafter", drafter.model, drafter.revision)
+
+
+def _reference(path: str, model: str, revision: str | None) -> Iterator[Problem]:
+    if "://" in model:
+        hub = model.partition("huggingface.co/")[2].strip("/")
+        remedy = f"write the hub id: {'/'.join(hub.split('/')[:2])}" if hub else "download it, and give the folder"
+        yield Problem(f"{path}.model", f"{model} is a URL, and a model is a hub id or a folder", remedy)
+    elif model.startswith("embedded:") and model not in _EMBEDDED:
+        guess = nearest(model, _EMBEDDED) or _EMBEDDED[0]
+        yield Problem(f"{path}.model", f"there is no model {model} inside the package", f"did you mean {guess}?")
+    if revision is not None and model.startswith(("embedded:", "/", "./", "../", "~")):
+        yield Problem(
+            f"{path}.revision",
+            f"only a hub id has revisions, but model is {model}",
+            "leave revision out, or give the hub id",
+        )
+
+
+PLACEMENT_RULES: tuple[Rule, ...] = (
+    _target_reference_can_be_meant,
+    _drafter_has_what_its_method_needs,
+    _drafter_reference_can_be_meant,
+    _ratio_goes_with_its_strategy,
+    _cpu_takes_one_shared_placement,
+    _replicas_divide_the_gpus,
+    _strategy_uses_every_gpu,
+    _two_sided_strategies_need_a_drafter_model,
+)

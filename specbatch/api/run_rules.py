@@ -1,0 +1,120 @@
+"""Rules between decoding, batching, dataset and results."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from specbatch.api.job import SpecBatchJob
+from specbatch.api.rules import Rule, rule
+from specbatch.errors import Problem
+
+
+@rule("decoding.temperature", "decoding.topK", "decoding.topP")
+def _filters_need_a_temperature(job: SpecBatchJob) -> Iterator[Problem]:
+    decoding = job.spec.decoding
+    if decoding.temperature > 0:
+        return
+    remedy = "set decoding.temperature above 0 to sample, or leave {} out"
+    if decoding.top_k:
+        message = f"topK {decoding.top_k} has no effect at temperature 0 (greedy)"
+        yield Problem("spec.decoding.topK", message, remedy.format("topK"))
+    if decoding.top_p < 1:
+        message = f"topP {decoding.top_p:g} has no effect at temperature 0 (greedy)"
+        yield Problem("spec.decoding.topP", message, remedy.format("topP"))
+
+
+@rule("decoding.numSpeculativeTokens", "decoding.maxSpeculativeTokens", "drafter")
+def _speculation_needs_a_drafter(job: SpecBatchJob) -> Iterator[Problem]:
+    k, most = job.spec.decoding.num_speculative_tokens, job.spec.decoding.max_speculative_tokens
+    if k in {"auto", 0}:
+        return
+    assert isinstance(k, int)
+    path = "spec.decoding.numSpeculativeTokens"
+    if job.spec.drafter is None:
+        yield Problem(path, f"{k} tokens cannot be drafted without a drafter", "add spec.drafter, or leave this out")
+    elif k > most:
+        yield Problem(
+            path, f"{k} is more than maxSpeculativeTokens, which is {most}", f"set maxSpeculativeTokens to {k}"
+        )
+
+
+@rule("decoding.maxNewTokens", "batching.maxLength")
+def _new_tokens_leave_room_for_a_prompt(job: SpecBatchJob) -> Iterator[Problem]:
+    new, length = job.spec.decoding.max_new_tokens, job.spec.batching.max_length
+    if new >= length:
+        yield Problem(
+            "spec.decoding.maxNewTokens",
+            f"{new} new tokens leave no room for a prompt in batching.maxLength, which is {length}",
+            f"raise batching.maxLength above {new}, or lower maxNewTokens",
+        )
+
+
+@rule("dataset.format", "dataset.answerField")
+def _text_rows_have_no_fields(job: SpecBatchJob) -> Iterator[Problem]:
+    dataset = job.spec.dataset
+    if dataset.format == "text" and dataset.answer_field is not None:
+        yield Problem(
+            "spec.dataset.answerField",
+            "lines of plain text have no fields, but dataset.format is text",
+            "leave answerField out, or give JSON lines and format jsonl",
+        )
+
+
+@rule("dataset.promptField", "dataset.answerField")
+def _prompt_and_answer_differ(job: SpecBatchJob) -> Iterator[Problem]:
+    dataset = job.spec.dataset
+    if dataset.answer_field == dataset.prompt_field:
+        yield Problem(
+            "spec.dataset.answerField",
+            f"is the same key as promptField: {dataset.prompt_field}",
+            "name the key of the reference answer",
+        )
+
+
+@rule("dataset.chatTemplate", "dataset.systemPrompt", "dataset.enableThinking")
+def _system_prompt_needs_a_template(job: SpecBatchJob) -> Iterator[Problem]:
+    dataset = job.spec.dataset
+    if dataset.chat_template != "none":
+        return
+    for name, given in (("systemPrompt", dataset.system_prompt), ("enableThinking", dataset.enable_thinking)):
+        if given is not None:
+            yield Problem(
+                f"spec.dataset.{name}",
+                "needs a chat template, but dataset.chatTemplate is none",
+                f"set chatTemplate to auto, or leave {name} out",
+            )
+
+
+@rule("dataset.uri", "results.publish")
+def _uris_hold_no_credentials(job: SpecBatchJob) -> Iterator[Problem]:
+    for path, uri in (("spec.dataset.uri", job.spec.dataset.uri), ("spec.results.publish", job.spec.results.publish)):
+        # The value is not repeated: it would end in logs.
+        if uri is not None and re.match(r"^[A-Za-z0-9+.-]+://[^/@]*:[^/@]*@", uri):
+            yield Problem(
+                path,
+                "holds a password or key",
+                "take it out; on Kubernetes name a Secret in job.secretEnvFrom, here set the usual environment variables",
+            )
+
+
+@rule("results.dir")
+def _results_are_appended_to_a_folder(job: SpecBatchJob) -> Iterator[Problem]:
+    if "://" in job.spec.results.dir:
+        yield Problem(
+            "spec.results.dir",
+            f"{job.spec.results.dir} is object storage, where nothing can be appended",
+            "give a folder here, and the URI in results.publish",
+        )
+
+
+RUN_RULES: tuple[Rule, ...] = (
+    _filters_need_a_temperature,
+    _speculation_needs_a_drafter,
+    _new_tokens_leave_room_for_a_prompt,
+    _text_rows_have_no_fields,
+    _prompt_and_answer_differ,
+    _system_prompt_needs_a_template,
+    _uris_hold_no_credentials,
+    _results_are_appended_to_a_folder,
+)
