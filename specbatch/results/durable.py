@@ -27,8 +27,8 @@ def results_error(error: OSError, path: Path, doing: str) -> ResultsError:
 
 def make_directory(path: Path) -> None:
     """Makes a directory and its parents, so that they outlive a power cut; ResultsError where that fails."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
         for folder in missing:
             sync_directory(folder.parent)

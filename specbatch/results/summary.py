@@ -83,44 +83,59 @@ class RunSummary:
         )
 
 
-def combine(summaries: Iterable[RunSummary], totals: Totals) -> RunSummary:
-    """Several attempts, or shards, as one: counts and seconds added up, ceilings and skipped rows of the last."""
-    combined = RunSummary()
-    for each in summaries:
-        offset = combined.rounds
-        combined = RunSummary(
-            results=combined.results + each.results,
-            errors=combined.errors + each.errors,
-            skipped=each.skipped,
-            seconds=combined.seconds + each.seconds,
-            load_seconds=combined.load_seconds + each.load_seconds,
-            warmup_seconds=combined.warmup_seconds + each.warmup_seconds,
-            prompt_tokens=combined.prompt_tokens + each.prompt_tokens,
-            completion_tokens=combined.completion_tokens + each.completion_tokens,
-            rounds=combined.rounds + each.rounds,
-            row_rounds=combined.row_rounds + each.row_rounds,
-            drafted=combined.drafted + each.drafted,
-            accepted=combined.accepted + each.accepted,
-            drafted_by_position=_add(combined.drafted_by_position, each.drafted_by_position),
-            accepted_by_position=_add(combined.accepted_by_position, each.accepted_by_position),
-            k_changes=(*combined.k_changes, *((at + offset, k) for at, k in each.k_changes)),
-            phase_seconds={
-                phase: combined.phase_seconds.get(phase, 0.0) + each.phase_seconds.get(phase, 0.0)
-                for phase in {**combined.phase_seconds, **each.phase_seconds}
-            },
-            max_sequences=each.max_sequences,
-            predicted_tokens_per_second=each.predicted_tokens_per_second,
-            target_only_tokens_per_second=each.target_only_tokens_per_second,
-        )
-    return RunSummary(**{**_fields(combined), "totals": totals})
+def combine(summaries: Iterable[RunSummary], totals: Totals, *, at_once: bool = False) -> RunSummary:
+    """Several attempts at a shard as one, or with `at_once` several shards that ran beside each other.
+
+    Counts add up. Seconds add up too, unless the parts ran at once: then the longest counts, and their ceilings add up.
+    """
+    parts = list(summaries)
+    if not parts:
+        return RunSummary(totals=totals)
+    last = parts[-1]
+    k_changes: list[tuple[int, int]] = []
+    rounds = 0
+    for part in parts:
+        k_changes += [(at + rounds, k) for at, k in part.k_changes]
+        rounds += part.rounds
+    phases = {phase: 0.0 for part in parts for phase in part.phase_seconds}
+    for part in parts:
+        for phase, seconds in part.phase_seconds.items():
+            phases[phase] += seconds
+    span = max if at_once else sum
+    return RunSummary(
+        results=sum(part.results for part in parts),
+        errors=sum(part.errors for part in parts),
+        skipped=sum(part.skipped for part in parts) if at_once else last.skipped,
+        seconds=span(part.seconds for part in parts),
+        load_seconds=span(part.load_seconds for part in parts),
+        warmup_seconds=span(part.warmup_seconds for part in parts),
+        prompt_tokens=sum(part.prompt_tokens for part in parts),
+        completion_tokens=sum(part.completion_tokens for part in parts),
+        rounds=rounds,
+        row_rounds=sum(part.row_rounds for part in parts),
+        drafted=sum(part.drafted for part in parts),
+        accepted=sum(part.accepted for part in parts),
+        drafted_by_position=_add([part.drafted_by_position for part in parts]),
+        accepted_by_position=_add([part.accepted_by_position for part in parts]),
+        k_changes=parts[0].k_changes if at_once else tuple(k_changes),
+        phase_seconds=phases,
+        max_sequences=sum(part.max_sequences for part in parts) if at_once else last.max_sequences,
+        predicted_tokens_per_second=_ceiling([part.predicted_tokens_per_second for part in parts], at_once=at_once),
+        target_only_tokens_per_second=_ceiling([part.target_only_tokens_per_second for part in parts], at_once=at_once),
+        totals=totals,
+    )
 
 
-def _fields(summary: RunSummary) -> dict[str, Any]:
-    return {name: getattr(summary, name) for name in RunSummary.__slots__}
+def _add(parts: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    return tuple(sum(counts) for counts in zip_longest(*parts, fillvalue=0))
 
 
-def _add(mine: Sequence[int], yours: Sequence[int]) -> tuple[int, ...]:
-    return tuple(a + b for a, b in zip_longest(mine, yours, fillvalue=0))
+def _ceiling(values: Sequence[float | None], *, at_once: bool) -> float | None:
+    """Of shards: the sum, if each has one. Of attempts: the last that was given."""
+    known = [value for value in values if value is not None]
+    if at_once:
+        return sum(known) if known and len(known) == len(values) else None
+    return known[-1] if known else None
 
 
 def render_summary(summary: RunSummary, *, results: str = "", report: str = "", name: str = "") -> str:

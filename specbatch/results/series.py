@@ -1,0 +1,73 @@
+"""Numbers behind the figures: several attempts and shards on one time axis, lengths in bins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from specbatch.results.progress import Attempt
+from specbatch.results.timeline import Sample
+
+_POINTS = 120
+
+
+def joined(attempts: Sequence[Attempt]) -> list[Sample]:
+    """A shard's samples over all its attempts, as if each had begun when the one before it ended."""
+    line: list[Sample] = []
+    for attempt in attempts:
+        base = line[-1] if line else Sample(t=0, rows=0, completion_tokens=0)
+        line += [
+            Sample(
+                t=base.t + sample.t,
+                rows=base.rows + sample.rows,
+                completion_tokens=base.completion_tokens + sample.completion_tokens,
+                k=sample.k,
+            )
+            for sample in attempt.timeline
+        ]
+    return line
+
+
+def rates(lines: Sequence[Sequence[Sample]]) -> list[tuple[float, float]]:
+    """Tokens per second of all shards together over time, at evenly spaced times."""
+    lines = [line for line in lines if len(line) > 1]
+    if not lines:
+        return []
+    end = max(line[-1].t for line in lines)
+    steps = min(_POINTS, max(len(line) for line in lines) - 1)
+    times = [end * step / steps for step in range(steps + 1)]
+    tokens = [sum(_at(line, t) for line in lines) for t in times]
+    rates = [(after - before) * steps / end for before, after in pairwise(tokens)] if end > 0 else []
+    return [(t, rate) for t, rate in zip(times[1:], rates, strict=False)]
+
+
+def _at(line: Sequence[Sample], t: float) -> float:
+    """Tokens by time t, on straight lines between the samples."""
+    if t >= line[-1].t:
+        return line[-1].completion_tokens
+    before = line[0]
+    for after in line:
+        if after.t > t:
+            width = after.t - before.t
+            share = (t - before.t) / width if width > 0 else 0.0
+            return before.completion_tokens + share * (after.completion_tokens - before.completion_tokens)
+        before = after
+    raise AssertionError("t lies before the last sample")
+
+
+def binned(lengths: Mapping[int, int], step: int, bins: int) -> list[int]:
+    """[n]: how many rows are from n * step to (n + 1) * step - 1 tokens long."""
+    counts = [0] * bins
+    for length, rows in lengths.items():
+        counts[length // step] += rows
+    return counts
+
+
+def median(lengths: Mapping[int, int]) -> int:
+    """The length that half of the rows do not pass."""
+    half, passed = sum(lengths.values()) / 2, 0
+    for length in sorted(lengths):
+        passed += lengths[length]
+        if passed >= half:
+            return length
+    raise AssertionError("no rows")
