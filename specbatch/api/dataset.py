@@ -23,7 +23,7 @@ class DatasetSpec(SpecModel):
     """The prompts: one row, one prompt."""
 
     uri: Text = Field(
-        description="A file, a folder, a glob, or any fsspec URI (s3://, gs://, https://, ...); .gz and .zst are read as they are. "
+        description="A file, a folder, a glob, or any fsspec URI (s3://, gs://, https://). Files in .gz and .zst are read as they are. "
         "Relative paths are relative to the current directory.",
         examples=["prompts.jsonl"],
     )
@@ -48,7 +48,7 @@ class DatasetSpec(SpecModel):
     )
     chat_template: Text = Field(
         default="auto",
-        description="auto: the tokenizer's own chat template, or plain text where it has none. none: the prompt as it is. Or the path of a Jinja file.",
+        description="How a prompt becomes the model's input. auto: the tokenizer's own chat template, or plain text where it has none. none: the prompt as it is. Or the path of a Jinja file.",
         examples=["none"],
     )
     system_prompt: str | None = Field(

@@ -75,7 +75,7 @@ class DecodingSpec(SpecModel):
     )
     acceptance_rule: Literal["coupled", "rejection"] = Field(
         default="coupled",
-        description="With a temperature above 0. coupled: the sampled text is the same, token for token, whatever the drafter and k. "
+        description="How sampled drafts are accepted (temperature above 0). coupled: the sampled text is the same, token for token, whatever the drafter and k. "
         "rejection: the rule of the speculative sampling paper; the same distribution, and a little more acceptance.",
         examples=["rejection"],
     )

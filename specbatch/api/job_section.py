@@ -185,5 +185,5 @@ class JobSpec(SpecModel):
     pod_template: dict[str, Any] = Field(
         default_factory=dict,
         description="Anything else of a pod template: merged strategically over the one that specbatch makes, so nobody is stuck.",
-        examples=[{"spec": {"hostNetwork": True}}],
+        examples=[{"spec": {"dnsPolicy": "Default"}}],
     )

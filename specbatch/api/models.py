@@ -16,7 +16,7 @@ ModelRef = Annotated[
     Says("a hub id (Qwen/Qwen3-8B), a folder (models/qwen3-8b), or embedded:target / embedded:drafter"),
 ]
 
-_DTYPE = "The number format of the weights in memory; auto takes the format that they are stored in. On a CPU float32 is the fastest."
+_DTYPE = "The number format of the weights in memory. auto: the format that they are stored in. On a CPU float32 is the fastest."
 _REVISION = "The commit, tag or branch of a hub id. Pin a commit: then the same spec gives the same text next year. Only for hub ids."
 _TRUST = "Whether Python code that comes with the model may run. Leave it off unless you have read that code."
 
@@ -25,8 +25,8 @@ class TargetSpec(SpecModel):
     """The target: the large model whose output is wanted, exactly."""
 
     model: ModelRef = Field(
-        description="The model: a hub id, a local folder (safetensors or GGUF), or embedded:target, the small demonstration model inside the package. "
-        "Relative folders are relative to the current directory.",
+        description="A hub id, a local folder, or embedded:target. A folder holds safetensors or GGUF; embedded:target is the small demonstration model inside "
+        "the package. Relative folders are relative to the current directory.",
         examples=["Qwen/Qwen3-8B"],
     )
     revision: str | None = Field(default=None, description=_REVISION, examples=["main"], min_length=1)
@@ -39,8 +39,8 @@ class DrafterSpec(SpecModel):
 
     method: Literal["model", "ngram"] = Field(
         default="model",
-        description="Where the drafts come from: model is a small model with the target's vocabulary; ngram looks the last tokens up in the "
-        "row's own prompt and text, needs no model, and pays where outputs repeat inputs (code, extraction, summaries).",
+        description="Where the drafts come from: a model, or the row's own text. model: a small model with the target's vocabulary. ngram: the "
+        "last tokens are looked up in the row's prompt and text; needs no model, and pays where outputs repeat inputs (code, extraction, summaries).",
         examples=["ngram"],
     )
     model: ModelRef | None = Field(

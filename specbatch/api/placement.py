@@ -35,7 +35,7 @@ class PlacementSpec(SpecModel):
     )
     strategy: Strategy = Field(
         default="auto",
-        description="same: target and drafter share one GPU. separate: the target on one GPU, the drafter on the next. multi_gpu_ratio: the "
+        description="How the pair lies on the GPUs of a replica. same: target and drafter share one GPU. separate: the target on one GPU, the drafter on the next. multi_gpu_ratio: the "
         "target's layers spread over the first ratio.target GPUs, the drafter's over the next ratio.drafter. auto: the planner chooses the fastest that fits.",
         examples=["same"],
     )

@@ -1,0 +1,74 @@
+"""The `specbatch` command: every command is registered here, and SpecbatchError is caught here, once.
+
+A command's module imports nothing heavy at its top: `specbatch --help` answers at once, without pydantic, and never with torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from specbatch import __version__
+from specbatch.cli import spec_commands
+from specbatch.errors import SpecbatchError
+
+# No markup: paths and messages hold brackets that are meant as such.
+app = typer.Typer(
+    name="specbatch",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# In the order of use, which is the order of `specbatch --help`.
+app.command()(spec_commands.init)
+app.command()(spec_commands.validate)
+app.command()(spec_commands.explain)
+app.command()(spec_commands.schema)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"specbatch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _specbatch(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Batch inference by speculative decoding: a prompt dataset, a target, a drafter, one YAML file.
+
+    Start with: specbatch init, then specbatch run spec.yaml
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code (docs/reference/exit-codes.md; 2 for wrong usage, 130 for Ctrl-C)."""
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `specbatch schema | head -1`: nobody reads on. Python's own flush at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        app(args=arguments, prog_name="specbatch")
+    except SpecbatchError as error:
+        typer.echo(f"error: {error}", err=True)
+        return int(error.exit_code)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    raise AssertionError("Typer ends every command with SystemExit")

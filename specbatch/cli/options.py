@@ -1,0 +1,20 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change a field of the spec, such as decoding.maxNewTokens=64; the leading spec. may be left out. VALUE is YAML. Repeatable.",
+    ),
+]
+"""`--set path=value`, on every command that reads a spec: pass it on as `load_spec(file, overrides or ())`."""
+
+SpecArgument = Annotated[str, typer.Argument(metavar="FILE", help="The spec: a YAML file, or - for standard input.")]
+"""The spec that a command works on."""

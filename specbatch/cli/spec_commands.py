@@ -1,0 +1,87 @@
+"""Commands about the spec itself: validate, explain, schema, init. They need no model, no GPU and no cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specbatch.cli.options import SetOption
+from specbatch.errors import ExitCode, Problem, SpecError
+
+
+def validate(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="YAML files, or - for standard input.")],
+    overrides: SetOption = None,
+) -> None:
+    """Check spec files: everything wrong, at once.
+
+    Every problem of every file comes with its path, its line, and the remedy.
+
+    Example: specbatch validate job/*.yaml
+
+    Exit code 0 where all are right, 64 otherwise.
+    """
+    from specbatch.api import load_spec
+
+    wrong = False
+    for file in files:
+        try:
+            job = load_spec(file, overrides or ())
+        except SpecError as error:
+            wrong = True
+            typer.echo(f"error: {error}", err=True)
+        else:
+            typer.echo(f"{file}: ok ({job.metadata.name}, hash {job.spec_hash()[:12]})")
+    if wrong:
+        raise typer.Exit(ExitCode.BAD_SPEC)
+
+
+def explain(
+    path: Annotated[str, typer.Argument(metavar="[PATH]", help="A field, such as spec.placement.ratio.")] = "",
+    *,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Show the fields within fields, too.")] = False,
+) -> None:
+    """Show what a field means, and the fields in it.
+
+    Example: specbatch explain placement.strategy
+    """
+    from specbatch.api.explain import explain as explanation
+
+    typer.echo(explanation(path, recursive=recursive), nl=False)
+
+
+def schema() -> None:
+    """Print the JSON schema of a spec, for editors.
+
+    Example: specbatch schema > specbatchjob.schema.json
+    """
+    import json
+
+    from specbatch.api.schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def init(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="Where to write it.")] = Path("spec.yaml"),
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented starter that runs on any machine.
+
+    Example: specbatch init my-job.yaml
+    """
+    from specbatch.api.starter import starter
+
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as opened:
+            opened.write(starter())
+    except FileExistsError:
+        problem = Problem("file", "exists already", "give another name, or --force to overwrite it")
+        raise SpecError([problem], source=str(file)) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SpecError([Problem("file", f"cannot be written: {reason}")], source=str(file)) from None
+    typer.echo(f"wrote {file}; next: put prompts into prompts.jsonl, then: specbatch run {file}")
