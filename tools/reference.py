@@ -19,11 +19,15 @@ def spec_reference() -> str:
         "",
         documentation().description,
         "",
-        "`specbatch explain PATH` shows any of this in a terminal, `specbatch validate FILE` checks a file, "
-        "`specbatch init` writes a starter. [specbatchjob.schema.json](specbatchjob.schema.json) teaches it to an editor.",
+        (
+            "`specbatch explain PATH` shows any of this in a terminal, `specbatch validate FILE` checks a file, "
+            "`specbatch init` writes a starter. [specbatchjob.schema.json](specbatchjob.schema.json) teaches it to an editor."
+        ),
         "",
-        "Keys are camelCase, unknown keys are refused, and `null` is the same as leaving a field out. Every command that reads a spec takes "
-        "`--set path=value`.",
+        (
+            "Keys are camelCase, unknown keys are refused, and `null` is the same as leaving a field out. Every command that reads a spec takes "
+            "`--set path=value`."
+        ),
         "",
     ]
     for doc in documentation().walk():

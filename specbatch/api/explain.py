@@ -64,7 +64,7 @@ class FieldDoc:
             yield from child.walk()
 
 
-_PLAIN = re.compile(r"[A-Za-z](?:[\w./:@+ -]*[\w./])?", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z/](?:[\w./:@+ -]*[\w./])?", re.ASCII)
 _NOT_TEXT = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}  # for some reader of YAML
 
 
