@@ -1,5 +1,14 @@
 """Pure placement planning: spec + model shape + GPU shape -> device maps, memory fit, predicted ceiling."""
 
+from specbatch.plan.ceiling import Assumptions, ceiling_of
+from specbatch.plan.config import shape_from_config
+from specbatch.plan.devices import cpu_shape, parse_gpus, visible_gpu_shape
+from specbatch.plan.planner import make_plan
+from specbatch.plan.read import read_shape, shape_in
+from specbatch.plan.readback import compare_with_actual
+from specbatch.plan.render import render
+from specbatch.plan.shape import ModelShape
+from specbatch.plan.source import has_weights, resolve_model_dir
 from specbatch.plan.types import (
     Alternative,
     Ceiling,
@@ -11,15 +20,32 @@ from specbatch.plan.types import (
     Stage,
     Strategy,
 )
+from specbatch.plan.visible import check_visible, visible_count
 
 __all__ = [
     "Alternative",
+    "Assumptions",
     "Ceiling",
     "DeviceUse",
     "GpuShape",
     "ModelPlacement",
+    "ModelShape",
     "Plan",
     "ReplicaPlan",
     "Stage",
     "Strategy",
+    "ceiling_of",
+    "check_visible",
+    "compare_with_actual",
+    "cpu_shape",
+    "has_weights",
+    "make_plan",
+    "parse_gpus",
+    "read_shape",
+    "render",
+    "resolve_model_dir",
+    "shape_from_config",
+    "shape_in",
+    "visible_count",
+    "visible_gpu_shape",
 ]

@@ -11,12 +11,14 @@ of its own gives E / max(T_v, T_d); and a target split over G GPUs gains nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from specbatch.plan.devices import cpu_shape
 from specbatch.plan.layers import split_layers
 from specbatch.plan.placing import Group, Replica
-from specbatch.plan.types import Ceiling, GpuShape
+from specbatch.plan.shape import ModelShape
+from specbatch.plan.types import Ceiling, GpuShape, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,27 @@ def predict(replica: Replica, gpus: Mapping[str, GpuShape], assumed: Assumptions
         acceptance_rate=assumed.acceptance_rate,
         mean_length=assumed.mean_length,
     )
+
+
+def ceiling_of(
+    plan: Plan, target: ModelShape, drafter: ModelShape | None, gpus: Sequence[GpuShape], assumed: Assumptions
+) -> Ceiling:
+    """The ceiling of a plan under other assumptions, such as the acceptance and lengths that a run has measured.
+
+    Args:
+        plan: the placement.
+        target: the shape it was planned with.
+        drafter: as above.
+        gpus: as given to `make_plan`; empty for the CPU.
+        assumed: what to predict for.
+    """
+    first = plan.replicas[0]
+    devices = {f"cuda:{index}": gpu for index, gpu in enumerate(gpus)} | {"cpu": gpus[0] if gpus else cpu_shape()}
+    replica = Replica(
+        Group(target, first.target.devices),
+        Group(drafter, first.drafter.devices) if drafter and first.drafter else None,
+    )
+    return predict(replica, devices, assumed, replicas=len(plan.replicas))
 
 
 def tokens_a_round(acceptance_rate: float, k: int) -> float:

@@ -82,11 +82,6 @@ class ModelShape:
         return self.num_layers * self.layer_params() + self.hidden_size + matrices * self.embed_params
 
     @property
-    def active_params(self) -> int:
-        """Numbers that one token is multiplied with: all but the embedding, and of the experts only the chosen."""
-        return self.num_layers * self.layer_params(self.experts_per_token) + self.hidden_size + self.embed_params
-
-    @property
     def layer_bytes(self) -> int:
         """Bytes of one layer."""
         return self.layer_params() * self.dtype_bytes
@@ -115,14 +110,6 @@ class ModelShape:
     def step_bytes(self) -> int:
         """Bytes of weights read by one decode step of a large batch: everything but an untied embedding."""
         return self.num_layers * self.layer_bytes + self.norm_bytes + self.head_bytes
-
-    def bytes_read(self, tokens: int) -> int:
-        """Bytes of weights that one forward over so many tokens reads: with experts, few tokens read few of them."""
-        if not self.num_experts:
-            return self.step_bytes
-        experts = min(self.num_experts, tokens * self.experts_per_token)
-        layers = self.num_layers * self.layer_params(experts) * self.dtype_bytes
-        return layers + self.norm_bytes + self.head_bytes
 
     @property
     def kv_bytes_per_layer(self) -> int:

@@ -133,6 +133,7 @@ class Alternative:
     fits: bool
     ceiling: Ceiling | None  # None where it does not fit
     chosen: bool = False
+    with_drafter: bool = True  # False: the target alone, which leaves room for more rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ class Plan:
     ceiling: Ceiling
     alternatives: tuple[Alternative, ...]
     recommendation: str
+    max_speculative_tokens: int = 0  # the largest k that the cache has room for; 0 without a drafter
     notes: tuple[str, ...] = ()  # what was assumed or overridden, for people
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # role -> name, params, bytes, source
 
