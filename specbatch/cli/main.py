@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from specbatch import __version__
-from specbatch.cli import spec_commands
+from specbatch.cli import plan_command, spec_commands
 from specbatch.errors import SpecbatchError
 
 # No markup: paths and messages hold brackets that are meant as such.
@@ -30,6 +30,8 @@ app.command()(spec_commands.init)
 app.command()(spec_commands.validate)
 app.command()(spec_commands.explain)
 app.command()(spec_commands.schema)
+app.command()(run_command.run)
+app.command()(plan_command.plan)
 
 
 def _show_version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Sequence
 
 from specbatch.errors import DeviceError
 from specbatch.plan.types import GpuShape
@@ -58,15 +59,26 @@ def parse_gpus(text: str, count: int | None = None) -> tuple[GpuShape, ...]:
     Raises:
         DeviceError: the text is malformed or the product is not known.
     """
+    number, name = counted(text)
+    return (_product(name),) * (number or count or 1)
+
+
+def counted(text: str) -> tuple[int | None, str]:
+    """`8xH100` as (8, "H100"); the count is None where it is left out.
+
+    Raises:
+        DeviceError: no product is named, or the count is 0.
+    """
     found = _COUNTED.fullmatch(text.strip())
-    if not found or not text.strip():
+    if not found:
         raise DeviceError("no GPU is named", where=repr(text), remedy="write for example 8xH100-80GB")
-    number = int(found[1]) if found[1] else (1 if count is None else count)
-    if number < 1:
+    if found[1] and int(found[1]) == 0:
         raise DeviceError(
-            "the count of GPUs is 0", where=repr(text), remedy="leave it out, or set placement.gpus to 0 for the CPU"
+            "the count of GPUs is 0",
+            where=repr(text),
+            remedy="leave --gpus out, and set placement.gpus to 0 for the CPU",
         )
-    return (_product(found[2].strip()),) * number
+    return (int(found[1]) if found[1] else None), found[2].strip()
 
 
 def _product(name: str) -> GpuShape:
@@ -102,9 +114,8 @@ def visible_gpu_shape(name: str, memory_bytes: int) -> GpuShape:
     A MIG slice gets the share of the bandwidth and arithmetic that it has of the memory. A product that is not known
     gets the figures of the known product nearest in memory: a rough ceiling is better than none.
     """
-    words = re.split(r"[^A-Za-z0-9]+", name.upper().replace("RTX ", "RTX"))
-    same_name = [gpu for gpu in PRODUCTS.values() if gpu.name.split("-", maxsplit=1)[0] in words]
-    candidates = [gpu for gpu in same_name if _variant(gpu) in words] or same_name or list(PRODUCTS.values())
+    words = _words(name)
+    candidates = _of_name(words) or list(PRODUCTS.values())
     if "MIG" in words:
         whole = max(candidates, key=lambda gpu: gpu.memory_bytes)
         share = min(1.0, memory_bytes / whole.memory_bytes)
@@ -113,10 +124,24 @@ def visible_gpu_shape(name: str, memory_bytes: int) -> GpuShape:
     return GpuShape(name, memory_bytes, nearest.bandwidth, nearest.flops)
 
 
-def _variant(gpu: GpuShape) -> str:
-    """The middle of H100-PCIE-80GB; empty where there is none."""
-    parts = gpu.name.split("-")
-    return parts[1] if len(parts) == 3 else ""
+def labelled_gpu_shape(label: str) -> GpuShape | None:
+    """The product that a node label such as nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3 names; None: not one we know."""
+    words = _words(label)
+    candidates = [] if "MIG" in words else _of_name(words)
+    exact = [gpu for gpu in candidates if gpu.name.rsplit("-", 1)[1] in words]
+    return next(iter(exact or candidates), None)
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[^A-Z0-9]+", re.sub(r"RTX[ -]", "RTX", name.upper()))
+
+
+def _of_name(words: Sequence[str]) -> list[GpuShape]:
+    """The products of that name: of the variant (PCIE, NVL) that the words hold, else of the plain one."""
+    alike = [(gpu, gpu.name.split("-")) for gpu in PRODUCTS.values()]
+    alike = [(gpu, parts) for gpu, parts in alike if parts[0] in words]
+    variants = [gpu for gpu, parts in alike if len(parts) == 3 and parts[1] in words]
+    return variants or [gpu for gpu, parts in alike if len(parts) == 2]
 
 
 def cpu_shape(memory_bytes: int | None = None) -> GpuShape:

@@ -1,0 +1,106 @@
+"""`specbatch plan`: what would go where, whether it fits, and how fast it could be. Needs no GPU, no weights, no network."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from specbatch.cli.options import SetOption, SpecArgument
+from specbatch.errors import ExitCode
+
+if TYPE_CHECKING:
+    from specbatch.api import SpecBatchJob
+    from specbatch.plan import GpuShape
+
+_ASSUMED = "H100-80GB"
+_PRODUCT_LABEL = "nvidia.com/gpu.product"
+
+
+def plan(
+    file: SpecArgument,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COUNTxPRODUCT",
+            help="The GPUs of one pod: 8xH100-80GB, or any as 4x96GB@3.3TB/s@900TF. The count may be left out; given, it overrides placement.gpus.",
+        ),
+    ] = None,
+    acceptance: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="The share of drafts accepted, assumed for the ceilings. Default: 0.8 (n-gram: 0.3)."
+        ),
+    ] = None,
+    mean_length: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Tokens in the cache of an average row, assumed for the ceilings. Default: half of maxLength."
+        ),
+    ] = None,
+    overrides: SetOption = None,
+    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="text or json.")] = "text",
+) -> None:
+    """Show what goes on which GPU, whether it fits, and how fast it could be.
+
+    Reads the models' config.json from a folder or the hub cache; well-known models need no files at all. TARGET_GPU, DRAFTER_GPU
+    and the other override variables count, as they do in the run.
+
+    Example: specbatch plan job/qwen3-8b.yaml --gpus 8xH100-80GB
+
+    Exit code 0 where it fits, 70 where it does not.
+    """
+    from specbatch.api import load_spec
+    from specbatch.plan import cpu_shape, make_plan, read_shape, render
+
+    job = load_spec(file, [*(overrides or ()), *_count_override(gpus)])
+    target, drafter = job.spec.target, job.spec.drafter
+    shape = read_shape(target.model, target.revision, target.dtype)
+    drafter_shape = read_shape(drafter.model, drafter.revision, drafter.dtype) if drafter and drafter.model else None
+    shapes, said = _gpu_shapes(job, gpus)
+    made = make_plan(
+        job,
+        shape,
+        drafter_shape,
+        shapes or (cpu_shape(),),
+        os.environ,
+        acceptance_rate=acceptance,
+        mean_length=mean_length,
+    )
+    made = replace(made, notes=(*said, *made.notes))
+    if output == "json":
+        typer.echo(json.dumps(made.to_dict(), indent=2))
+    else:
+        typer.echo("\n".join(render(made)))
+    if not made.fits:
+        raise typer.Exit(ExitCode.OUT_OF_MEMORY)
+
+
+def _count_override(gpus: str | None) -> list[str]:
+    """--gpus 8x... as an override of the spec, so that the spec's own rules judge it."""
+    from specbatch.plan.devices import counted
+
+    count = counted(gpus)[0] if gpus else None
+    return [] if count is None else [f"spec.placement.gpus={count}"]
+
+
+def _gpu_shapes(job: SpecBatchJob, gpus: str | None) -> tuple[Sequence[GpuShape], list[str]]:
+    """The GPUs to plan for, and a note where their product is a guess."""
+    from specbatch.plan.devices import labelled_gpu_shape, parse_gpus
+
+    count = job.spec.placement.gpus
+    if count == 0:
+        return (), []
+    if gpus:
+        return parse_gpus(gpus, count), []
+    label = job.spec.job.node_selector.get(_PRODUCT_LABEL, "")
+    product = labelled_gpu_shape(label)
+    if product:
+        return (product,) * count, [f"GPUs: {product.name}, from spec.job.nodeSelector"]
+    return parse_gpus(_ASSUMED, count), [
+        f"GPUs: {_ASSUMED}, assumed; name yours with --gpus, for example --gpus A100-40GB"
+    ]
