@@ -1,0 +1,39 @@
+"""`specbatch run`: a spec on this machine, with the code that the pods run."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from specbatch.cli.options import SetOption, SpecArgument
+
+
+def run(
+    file: SpecArgument,
+    *,
+    overrides: SetOption = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only the first so many rows (sets dataset.limit, and makes it another run)."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the earlier results of this run first.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="Show progress and summary as JSON lines.")] = False,
+) -> None:
+    """Run a spec on this machine.
+
+    Results are appended as rows finish; after a crash or Ctrl-C the same command goes on where it was.
+
+    Example: specbatch run spec.yaml --set decoding.maxNewTokens=64 --limit 100
+
+    Exit codes: 64 bad spec, 65 bad dataset, 66 model missing, 69 GPU fault, 70 out of memory, 74 results not written, 75 stopped.
+    """
+    from specbatch.api import load_spec
+    from specbatch.runner.display import choose_display
+    from specbatch.runner.job import run_job
+
+    changes = [*(overrides or ()), *([] if limit is None else [f"dataset.limit={limit}"])]
+    job = load_spec(file, changes)
+    run_job(job, display=choose_display(sys.stdout, quiet=quiet, json_lines=json_lines), fresh=fresh)

@@ -1,0 +1,159 @@
+"""One attempt at a shard: the way of a row from the feed through the engines to the files, and what is kept of it at the end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from specbatch.engine.stats import EngineStats
+from specbatch.errors import SpecbatchError, StoppedError
+from specbatch.results.progress import Outcome
+from specbatch.results.shard import ShardResults
+from specbatch.results.summary import RunSummary
+from specbatch.runner.budget import ErrorBudget
+from specbatch.runner.display import Display
+from specbatch.runner.feed import RowFeed
+from specbatch.runner.outcomes import OutcomeMaker
+from specbatch.runner.progress import Fixed, Progress, ProgressMeter, Sources, summarize
+from specbatch.runner.replicas import Decoder, decode_all, merged_stats
+from specbatch.runner.requests import RequestMaker, RequestSource
+from specbatch.runner.rows import BadRow
+from specbatch.runner.stopping import StopSignals, stopped
+from specbatch.runner.writer import ResultWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Engines that are ready, and what their loading says of the run."""
+
+    engines: Sequence[Decoder]
+    make_request: RequestMaker
+    fixed: Fixed
+
+
+class Attempt:
+    """Decodes what is left of a shard, and saves it whatever happens.
+
+    Args:
+        store: the shard's files, open.
+        make_feed: makes the feed, given where its bad rows go.
+        outcomes: makes lines of rows.
+        budget: of bad rows.
+        signals: whether we are told to stop.
+        display: shows how it goes.
+
+    Attributes:
+        complete: whether every row of the shard has ended, within the error budget.
+    """
+
+    def __init__(
+        self,
+        store: ShardResults,
+        make_feed: Callable[[Callable[[BadRow], None]], RowFeed],
+        outcomes: OutcomeMaker,
+        *,
+        budget: ErrorBudget,
+        signals: StopSignals,
+        display: Display,
+    ) -> None:
+        self._store = store
+        self._outcomes = outcomes
+        self._budget = budget
+        self._signals = signals
+        self._display = display
+        self._engines: Sequence[Decoder] = ()
+        self._fixed = Fixed()
+        self._told = False
+        self._feed = make_feed(lambda row: self._writer.put(partial(outcomes.bad, row)))
+        self._writer = ResultWriter(
+            store, budget=budget, save_progress=partial(self._save_progress, "running"), on_failure=self._feed.stop
+        )
+        self._meter = ProgressMeter(
+            Sources(self._stats, lambda: store.written, lambda: self._feed.skipped, self._feed.total_rows), self._show
+        )
+        self.complete = False
+
+    def run(self, load: Callable[[], Loaded]) -> RunSummary:
+        """Decodes every row that is not finished. Models are loaded only if there is one.
+
+        Raises:
+            SpecbatchError: of any kind; StoppedError when told to stop. What was finished is saved before.
+        """
+        outcome: Outcome = "failed"
+        self._save_progress("running")
+        self._writer.start()
+        self._feed.start()
+        try:
+            if self._feed.wait_for_row():
+                self._decode(load())
+            self._end_of_rows()
+            outcome = "done"
+        except StoppedError:
+            outcome = "stopped"
+            raise
+        finally:
+            self._signals.finish()
+            self._save(outcome)
+        return self._summary()
+
+    @property
+    def skipped(self) -> int:
+        """Rows that earlier attempts had finished."""
+        return self._feed.skipped
+
+    def _decode(self, loaded: Loaded) -> None:
+        self._engines, self._fixed = loaded.engines, loaded.fixed
+        self._signals.start_draining(self._feed.stop)
+        self._meter.start()
+        for decoded in decode_all(loaded.engines, RequestSource(self._feed, loaded.make_request)):
+            self._writer.put(partial(self._outcomes.decoded, decoded))
+            if self._writer.failure is not None:
+                return
+
+    def _end_of_rows(self) -> None:
+        """All that could be decoded is queued for writing: was that everything?"""
+        exhausted = self._feed.exhausted
+        self._feed.close()
+        self._writer.close()
+        if self._signals.requested.is_set() and not exhausted:
+            raise stopped()
+        self._budget.check_share(self._store.totals.errors, self._store.totals.rows)
+        self.complete = exhausted
+
+    def _save(self, outcome: Outcome) -> None:
+        """Writes what is finished and lets go of the files; after a failure, as far as that goes."""
+        failing = contextlib.suppress(SpecbatchError) if outcome == "failed" else contextlib.nullcontext()
+        self._feed.stop()
+        self._meter.close()
+        with failing:
+            self._writer.close()
+        with failing:
+            self._save_progress(outcome)
+        with failing:
+            self._store.close()
+
+    def _stats(self) -> EngineStats:
+        return merged_stats([engine.stats for engine in self._engines])
+
+    def _summary(self) -> RunSummary:
+        return summarize(
+            self._stats(),
+            written=self._store.written,
+            totals=self._store.totals,
+            skipped=self._feed.skipped,
+            seconds=self._meter.seconds,
+            fixed=self._fixed,
+        )
+
+    def _save_progress(self, outcome: Outcome) -> None:
+        self._store.save_progress(self._summary(), self._meter.timeline, outcome)
+
+    def _show(self, progress: Progress, last: bool) -> None:
+        if self._signals.requested.is_set() and not self._told:
+            self._told = True
+            self._display.step(
+                f"stopping: {progress.active} rows in flight have {self._signals.drain_seconds:.0f} s to finish"
+            )
+        self._display.progress(progress, last=last)

@@ -1,0 +1,164 @@
+"""The dataset as a stream of raw rows: bounded memory, bounded lines, this pod's share of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from specbatch.errors import DatasetError
+from specbatch.runner.sources import find_sources
+from specbatch.runner.streams import ReadPosition, read_chunks, read_stored
+
+MAX_LINE_BYTES = 16 << 20  # a longer line becomes an error row; it is never held in memory
+_FILES_LOOKED_INTO = 16
+_FINGERPRINT_BYTES = 1 << 16
+_UTF8_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One line of the dataset, not yet understood.
+
+    Attributes:
+        index: position among the dataset's rows, from 0, over all files; blank lines don't count.
+        source: the file's name.
+        line_number: from 1, within the file.
+        data: the line without its end; for a line over the limit only its first kilobyte.
+        too_long: whether the line was over the limit.
+        is_text: whether the file is plain text (.txt).
+    """
+
+    index: int
+    source: str
+    line_number: int
+    data: bytes
+    too_long: bool = False
+    is_text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of one file: its number from 1, its bytes without the end, and whether it was cut at the limit."""
+
+    number: int
+    data: bytes
+    too_long: bool = False
+
+
+def read_lines(chunks: Iterator[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
+    r"""Splits chunks at \n (and \r\n); a line over `max_bytes` is passed over, its first kilobyte kept."""
+    number = 0
+    held: list[bytes] = []
+    held_bytes = 0
+    for chunk in chunks:
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            number += 1
+            yield _line(number, held, chunk[start:end], held_bytes + end - start > max_bytes)
+            held, held_bytes, start = [], 0, end + 1
+        rest = chunk[start:]
+        held_bytes += len(rest)
+        if held_bytes <= max_bytes:
+            held.append(rest)
+        elif len(held) != 1 or len(held[0]) > 1024:
+            held = [b"".join([*held, rest])[:1024]]
+    if held_bytes:
+        yield _line(number + 1, held, b"", held_bytes > max_bytes)
+
+
+def _line(number: int, held: list[bytes], rest: bytes, too_long: bool) -> Line:
+    data = b"".join([*held, rest]) if held else rest
+    data = data[:1024] if too_long else data.removesuffix(b"\r")
+    return Line(number, data.removeprefix(_UTF8_BOM) if number == 1 else data, too_long)
+
+
+class Dataset:
+    """The rows of a dataset URI, in a fixed order.
+
+    Args:
+        uri: a file, directory, glob or fsspec URI.
+        limit: only the first so many rows, or all.
+        max_line_bytes: a longer line becomes an error row.
+
+    Raises:
+        DatasetError: nothing there, or not readable.
+    """
+
+    def __init__(self, uri: str, *, limit: int | None = None, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self.uri = uri
+        self.sources = find_sources(uri)
+        self._limit = limit
+        self._max_line_bytes = max_line_bytes
+        self._rows_read = 0
+        self._ended = False
+        self._finished_bytes = 0
+        self._position = ReadPosition()
+
+    def check_not_empty(self) -> None:
+        """Reads as far as the first row.
+
+        Raises:
+            DatasetError: there is none, or it cannot be read.
+        """
+        for _ in self._rows():
+            return
+        raise DatasetError(
+            "the dataset holds no rows", where=self.uri, remedy="one JSON object a line, or lines of a .txt file"
+        )
+
+    def fingerprint(self) -> str:
+        """A hash of the files' names, sizes and first bytes: a restart on another dataset is noticed before any row is.
+
+        Raises:
+            DatasetError: a file cannot be read.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for at, source in enumerate(self.sources):
+            digest.update(f"{source.name.rpartition('/')[2]}\0{source.size}\0".encode("utf-8", "surrogateescape"))
+            if at < _FILES_LOOKED_INTO:
+                digest.update(next(read_stored(source), b"")[:_FINGERPRINT_BYTES])
+        return digest.hexdigest()
+
+    def rows(self) -> Iterator[RawRow]:
+        """Every row, lazily; to be called once."""
+        for row in self._rows():
+            self._rows_read = row.index + 1
+            yield row
+        self._ended = True
+
+    @property
+    def estimated_rows(self) -> int | None:
+        """How many rows there are: exact once all are read, before that from the share of bytes read."""
+        if self._ended:
+            return self._rows_read
+        total = self._total_bytes
+        read = self._finished_bytes + self._position.stored_bytes
+        if not total or not read or not self._rows_read:
+            return self._limit
+        estimate = max(self._rows_read, round(self._rows_read * total / read))
+        return min(estimate, self._limit) if self._limit is not None else estimate
+
+    @property
+    def _total_bytes(self) -> int | None:
+        sizes = [source.size for source in self.sources]
+        return sum(size for size in sizes if size is not None) if None not in sizes else None
+
+    def _rows(self) -> Iterator[RawRow]:
+        index = 0
+        self._finished_bytes = 0
+        for source in self.sources:
+            self._position = ReadPosition()
+            for line in read_lines(read_chunks(source, self._position), self._max_line_bytes):
+                if not line.too_long and not line.data.strip():
+                    continue
+                if index == self._limit:
+                    return
+                yield RawRow(index, source.name, line.number, line.data, line.too_long, source.is_text)
+                index += 1
+            self._finished_bytes += source.size or 0
+
+
+def in_shard(index: int, shard: int, shards: int) -> bool:
+    """Whether a row belongs to this pod: rows are dealt out like cards, the same way on every start."""
+    return index % shards == shard

@@ -1,0 +1,175 @@
+"""What people and machines see of a run: a live display on a terminal, JSON lines elsewhere, or nothing.
+
+JSON lines, one object a line; the keys are stable:
+
+    {"event": "start", "name", "results"}
+    {"event": "step", "message"}                        loading, stopping, ...
+    {"event": "progress", and the fields of progress.Progress}   every few seconds, and once at the end
+    {"event": "end", "summary": results.summary.RunSummary, "results", "report"}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from specbatch.results.summary import RunSummary, duration, render_summary
+from specbatch.runner.progress import Progress
+
+_LINE_SECONDS = 5.0
+
+
+class Display(Protocol):
+    """Shows a run. `progress` comes from another thread than the rest."""
+
+    def start(self, name: str, results: Path) -> None:
+        """The run begins."""
+        ...
+
+    def step(self, message: str) -> None:
+        """Something takes a while now, or is worth knowing."""
+        ...
+
+    def progress(self, progress: Progress, *, last: bool = False) -> None:
+        """The numbers as of now."""
+        ...
+
+    def end(self, summary: RunSummary, results: Path, report: Path | None) -> None:
+        """The run is over."""
+        ...
+
+    def close(self) -> None:
+        """Leaves the terminal as it was, whatever has happened."""
+        ...
+
+
+class QuietDisplay:
+    """Shows nothing."""
+
+    def start(self, name: str, results: Path) -> None:
+        """Nothing."""
+
+    def step(self, message: str) -> None:
+        """Nothing."""
+
+    def progress(self, progress: Progress, *, last: bool = False) -> None:
+        """Nothing."""
+
+    def end(self, summary: RunSummary, results: Path, report: Path | None) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class JsonDisplay:
+    """One JSON object a line."""
+
+    def __init__(self, stream: TextIO, *, line_seconds: float = _LINE_SECONDS) -> None:
+        self._stream = stream
+        self._line_seconds = line_seconds
+        self._shown_at = -math.inf
+
+    def start(self, name: str, results: Path) -> None:
+        """A start line."""
+        self._write(event="start", name=name, results=str(results))
+
+    def step(self, message: str) -> None:
+        """A step line."""
+        self._write(event="step", message=message)
+
+    def progress(self, progress: Progress, *, last: bool = False) -> None:
+        """A progress line, if the last one is a few seconds old."""
+        now = time.monotonic()
+        if last or now - self._shown_at >= self._line_seconds:
+            self._shown_at = now
+            numbers = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(progress).items()}  # fmt: skip
+            self._write(event="progress", **numbers)
+
+    def end(self, summary: RunSummary, results: Path, report: Path | None) -> None:
+        """An end line."""
+        self._write(
+            event="end", summary=summary.to_json(), results=str(results), report=None if report is None else str(report)
+        )
+
+    def close(self) -> None:
+        """Nothing to leave behind."""
+
+    def _write(self, **fields: Any) -> None:
+        print(json.dumps(fields), file=self._stream, flush=True)
+
+
+class RichDisplay:
+    """A live table on a terminal, and the summary at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._name = ""
+        self._live: Live | None = None
+
+    def start(self, name: str, results: Path) -> None:
+        """A heading."""
+        self._name = name
+        self._console.print(Text.assemble((name, "bold"), f"  results in {results}"))
+
+    def step(self, message: str) -> None:
+        """A line above the live display."""
+        self._console.print(Text(message, style="dim"))
+
+    def progress(self, progress: Progress, *, last: bool = False) -> None:
+        """Redraws the live display."""
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=False)
+            self._live.start()
+        self._live.update(render_progress(progress), refresh=last)
+
+    def end(self, summary: RunSummary, results: Path, report: Path | None) -> None:
+        """The summary."""
+        self.close()
+        text = render_summary(summary, results=str(results), report=str(report or ""), name=self._name)
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Ends the live display."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def render_progress(progress: Progress) -> Group:
+    """The live display: a bar, and the numbers below it."""
+    total = progress.total_rows
+    head = Table.grid(padding=(0, 2))
+    bar = ProgressBar(total=total, completed=progress.rows, width=40, pulse=total is None)
+    eta = "" if progress.eta_seconds is None else f"{duration(progress.eta_seconds)} left"
+    head.add_row(bar, f"{progress.rows:,} of {'?' if total is None else format(total, ',')} rows", eta)
+    numbers = Table.grid(padding=(0, 3))
+    numbers.add_row(
+        f"{progress.tokens_per_second:,.1f} tokens/s",
+        f"acceptance {progress.acceptance_rate:.3f}",
+        f"{progress.mean_acceptance_length:.2f} tokens per target forward",
+        f"k {progress.num_speculative_tokens}",
+        f"batch {progress.active}",
+        Text(f"{progress.errors:,} errors", style="red" if progress.errors else ""),
+        f"{progress.skipped:,} skipped" if progress.skipped else "",
+    )
+    return Group(head, numbers)
+
+
+def choose_display(stream: TextIO, *, quiet: bool = False, json_lines: bool = False) -> Display:
+    """The display that suits an output stream: live on a terminal, JSON lines elsewhere or when asked for."""
+    if quiet:
+        return QuietDisplay()
+    if json_lines or not stream.isatty():
+        return JsonDisplay(stream)
+    return RichDisplay(Console(file=stream))

@@ -1,0 +1,131 @@
+"""From a model as the spec names it to files on this machine that may be loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from specbatch.errors import ModelError
+from specbatch.plan.source import has_weights, resolve_model_dir
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model that is here.
+
+    Attributes:
+        name: as the spec says it.
+        path: a folder with safetensors, or a .gguf file.
+        revision: the commit of a hub snapshot; None for files of one's own.
+    """
+
+    name: str
+    path: Path
+    revision: str | None
+
+    @property
+    def identity(self) -> str:
+        """`name@revision`, for the results' identity."""
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether a tokenizer lies beside the weights (a GGUF file always holds one)."""
+        return self.path.is_file() or any((self.path / name).is_file() for name in _TOKENIZER_FILES)
+
+
+def find_model(
+    model: str, revision: str | None, *, trust_remote_code: bool, env: Mapping[str, str], where: str
+) -> ModelFiles:
+    """Finds a model on this machine, or downloads it from the hub.
+
+    Args:
+        model: `embedded:NAME`, a folder, a .gguf file, or a hub id.
+        revision: of a hub id.
+        trust_remote_code: whether Python code that comes with it may run.
+        env: environment variables.
+        where: the spec's field, for messages.
+
+    Raises:
+        ModelError: not there, not permitted, pickled weights, or code of its own that the spec does not trust.
+    """
+    path = resolve_model_dir(model, revision, env)
+    if path is None or (_is_snapshot(path) and not has_weights(path)):
+        path = _download(model, revision, trust_remote_code=trust_remote_code, where=where)
+    _refuse_pickles(path, model)
+    if not trust_remote_code:
+        _refuse_remote_code(path, model, where)
+    return ModelFiles(model, path, path.name if _is_snapshot(path) else None)
+
+
+def _is_snapshot(path: Path) -> bool:
+    return path.parent.name == "snapshots"
+
+
+def _download(model: str, revision: str | None, *, trust_remote_code: bool, where: str) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only where something must be downloaded
+
+    wanted = [*_WANTED, "*.py"] if trust_remote_code else list(_WANTED)
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
+    except Exception as error:  # the hub raises a dozen kinds, and requests' or httpx's own
+        name = type(error).__name__
+        reason = (str(error).strip() or name).splitlines()[0]
+        raise ModelError(f"{reason} ({name})", where=f"{where} {model}", remedy=_remedy(name)) from error
+
+
+def _remedy(error_name: str) -> str:
+    if error_name == "GatedRepoError":
+        return "accept the model's licence on the hub, and set HF_TOKEN to a token of that account"
+    if error_name in {"RepositoryNotFoundError", "RevisionNotFoundError", "HFValidationError"}:
+        return "check the name and the revision; for a private model set HF_TOKEN; a folder must exist on this machine"
+    return "without network access the model must be in the hub cache (hf download, HF_HOME) or in a local folder"
+
+
+def _refuse_pickles(path: Path, model: str) -> None:
+    if has_weights(path):
+        return
+    pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
+    if pickles:
+        raise ModelError(
+            f"its weights are pickled ({pickles[0]}), and unpickling runs whatever code is in the file",
+            where=model,
+            remedy="convert them to safetensors (https://huggingface.co/spaces/safetensors/convert) and name that folder",
+        )
+    raise ModelError(
+        f"{path} holds no weights (*.safetensors or *.gguf)", where=model, remedy="download the model again, completely"
+    )
+
+
+def _refuse_remote_code(path: Path, model: str, where: str) -> None:
+    config = _config(path)
+    if not config.get("auto_map") or _known_to_transformers(config.get("model_type")):
+        return
+    raise ModelError(
+        f"the model brings Python code of its own (auto_map) for model_type {config.get('model_type')!r}",
+        where=model,
+        remedy=f"read that code; if you trust it, pin {where.rpartition('.')[0]}.revision and set trustRemoteCode: true there",
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if path.is_file():
+        return {}
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # plan.read_shape says what is wrong with it
+    return config if isinstance(config, dict) else {}
+
+
+def _known_to_transformers(model_type: object) -> bool:
+    from transformers import CONFIG_MAPPING  # noqa: PLC0415 - only for the few models with code of their own
+
+    return model_type in CONFIG_MAPPING

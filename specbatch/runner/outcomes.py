@@ -1,0 +1,75 @@
+"""From what became of a row to its line in the results or the errors file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specbatch.results.rows import ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
+from specbatch.runner.replicas import Decoded
+from specbatch.runner.rows import BadRow, Row
+from specbatch.runner.stop_strings import final_text
+from specbatch.runner.tokenizer import Detokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeMaker:
+    """Makes rows of the files.
+
+    Args:
+        detokenizer: of the target's tokenizer.
+        model: the target's name, for the OpenAI form.
+        created: the run's Unix time, for the OpenAI form.
+        include_prompt: whether result rows repeat their prompt.
+    """
+
+    detokenizer: Detokenizer
+    model: str
+    created: int
+    include_prompt: bool
+
+    def decoded(self, decoded: Decoded) -> ResultRow | ErrorRow:
+        """The line of a row that the engine has ended."""
+        row, completion = decoded.prepared.row, decoded.completion
+        if completion.finish_reason == "error":
+            return ErrorRow(
+                id=row.id,
+                index=row.index,
+                fingerprint=row.fingerprint,
+                code=ErrorCode.DECODING,
+                message=completion.error or ErrorCode.DECODING.meaning,
+                line=row.line_number,
+                openai=self._openai(row),
+            )
+        text = final_text(self.detokenizer, completion.token_ids, row.decoding.stop)
+        return ResultRow(
+            id=row.id,
+            index=row.index,
+            fingerprint=row.fingerprint,
+            text=text,
+            finish_reason=completion.finish_reason,
+            usage=Usage(
+                prompt_tokens=len(decoded.prepared.prompt_token_ids), completion_tokens=len(completion.token_ids)
+            ),
+            speculation=Speculation(rounds=completion.rounds, drafted=completion.drafted, accepted=completion.accepted),
+            prompt=(row.messages or row.prompt) if self.include_prompt else None,
+            answer=row.answer,
+            correct=None if row.answer is None else text.strip() == row.answer.strip(),
+            openai=self._openai(row),
+        )
+
+    def bad(self, row: BadRow) -> ErrorRow:
+        """The line of a row that cannot be decoded."""
+        return ErrorRow(
+            id=row.id,
+            index=row.index,
+            fingerprint=row.fingerprint,
+            code=row.code,
+            message=row.message,
+            line=row.line_number,
+            openai=self._openai(row),
+        )
+
+    def _openai(self, row: Row | BadRow) -> OpenAIForm | None:
+        if row.endpoint is None:
+            return None
+        return OpenAIForm(model=self.model, created=self.created, endpoint=row.endpoint)

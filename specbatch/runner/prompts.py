@@ -1,0 +1,117 @@
+"""From a row to the target's prompt tokens: chat template, system prompt, thinking, special tokens once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from specbatch.errors import Problem, SpecError
+from specbatch.results.rows import ErrorCode
+from specbatch.runner.bad_rows import RowError
+from specbatch.runner.forms import Message
+from specbatch.runner.rows import Row
+from specbatch.runner.tokenizer import Tokenizer
+
+
+def choose_template(setting: str, tokenizer: Tokenizer) -> str | None:
+    """The chat template: the tokenizer's own ("auto"), none ("none"), or that of a file.
+
+    Raises:
+        SpecError: the file cannot be read.
+    """
+    if setting == "none":
+        return None
+    if setting == "auto":
+        return tokenizer.chat_template
+    try:
+        return Path(setting).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        problem = Problem("spec.dataset.chatTemplate", f"{setting} cannot be read: {error}", 'a path, "auto" or "none"')
+        raise SpecError([problem], source="spec") from error
+
+
+class PromptEncoder:
+    """Makes prompt tokens.
+
+    Args:
+        tokenizer: the target's.
+        template: a Jinja chat template, or None: prompts go in as they stand.
+        system_prompt: put before messages that have none of their own.
+        enable_thinking: handed to the template; None leaves it to the template.
+        max_length: prompt and new tokens together.
+
+    Raises:
+        SpecError: a system prompt without a template to put it in.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        template: str | None,
+        system_prompt: str | None = None,
+        enable_thinking: bool | None = None,
+        max_length: int,
+    ) -> None:
+        if system_prompt is not None and template is None:
+            problem = Problem(
+                "spec.dataset.systemPrompt", "needs a chat template, and there is none", "set spec.dataset.chatTemplate"
+            )
+            raise SpecError([problem], source="spec")
+        self._tokenizer = tokenizer
+        self._template = template
+        self._system_prompt = system_prompt
+        self._enable_thinking = enable_thinking
+        self._max_length = max_length
+
+    def encode(self, row: Row) -> list[int]:
+        """The prompt's token ids, at least one.
+
+        Raises:
+            RowError: the template refuses, the tokenizer fails, no tokens, or too many.
+        """
+        token_ids = self._tokenize(self._text(row), raw=row.messages is None and (row.raw or self._template is None))
+        if not token_ids:
+            raise RowError(ErrorCode.EMPTY_PROMPT, "the prompt has no tokens")
+        needed = len(token_ids) + row.decoding.max_new_tokens
+        if needed > self._max_length:
+            raise RowError(
+                ErrorCode.PROMPT_TOO_LONG,
+                f"{len(token_ids)} prompt tokens + {row.decoding.max_new_tokens} new tokens = {needed}, "
+                f"but maxLength is {self._max_length}",
+            )
+        return token_ids
+
+    def _text(self, row: Row) -> str:
+        if row.messages is None:
+            assert row.prompt is not None
+            if row.raw or self._template is None:
+                return row.prompt
+        messages = row.messages or [{"role": "user", "content": row.prompt}]
+        thinking = self._enable_thinking if row.enable_thinking is None else row.enable_thinking
+        return self._render(self._with_system(messages), {} if thinking is None else {"enable_thinking": thinking})
+
+    def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
+        if self._system_prompt is None or messages[0]["role"] == "system":
+            return messages
+        return [{"role": "system", "content": self._system_prompt}, *messages]
+
+    def _render(self, messages: Sequence[Message], options: dict[str, Any]) -> str:
+        if self._template is None:
+            raise RowError(ErrorCode.CHAT_TEMPLATE, "messages need a chat template, and the tokenizer has none")
+        try:
+            return self._tokenizer.apply_chat_template(
+                list(messages), chat_template=self._template, tokenize=False, add_generation_prompt=True, **options
+            )
+        except Exception as error:  # noqa: BLE001 - a template is a program: it may raise anything
+            raise RowError(ErrorCode.CHAT_TEMPLATE, f"the chat template refused the messages: {error}") from None
+
+    def _tokenize(self, text: str, *, raw: bool) -> list[int]:
+        """A template writes the special tokens itself, and so may a raw prompt: they are not added a second time."""
+        bos = self._tokenizer.bos_token
+        try:
+            encoded = self._tokenizer(text, add_special_tokens=raw and not (bos and text.startswith(bos)))
+        except Exception as error:  # noqa: BLE001 - the backend raises bare exceptions
+            raise RowError(ErrorCode.TOKENIZATION, f"the tokenizer failed: {error}") from None
+        return list(encoded["input_ids"])

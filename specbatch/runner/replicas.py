@@ -1,0 +1,126 @@
+"""One engine or several over one feed: completions come out as one stream."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from specbatch.engine.request import Completion, Request
+from specbatch.engine.stats import PHASES, EngineStats
+from specbatch.runner.feed import PreparedRow
+from specbatch.runner.requests import RequestSource
+
+_POLL_SECONDS = 0.1
+
+
+class Decoder(Protocol):
+    """What the runner uses of an Engine."""
+
+    stats: EngineStats
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Decodes the requests, in finishing order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A row and its completion."""
+
+    prepared: PreparedRow
+    completion: Completion
+
+
+def decode_all(engines: Sequence[Decoder], source: RequestSource) -> Iterator[Decoded]:
+    """Decodes every row of the source's feed. One engine works in the calling thread, several in one thread each.
+
+    Raises:
+        whatever an engine raises; other replicas then stop at their next free slot.
+    """
+    if len(engines) == 1:
+        yield from _decode(engines[0], source)
+    else:
+        yield from _merged([_Worker(engine, source.copy()) for engine in engines])
+
+
+def _decode(engine: Decoder, source: RequestSource) -> Iterator[Decoded]:
+    while source.more():
+        for completion in engine.generate(source):
+            yield Decoded(source.finish(completion.request), completion)
+        assert not source.in_flight, "the engine ended with rows in flight"
+
+
+class _Worker:
+    """One replica's thread. It is a daemon: told to stop, the process does not wait for rows in flight."""
+
+    def __init__(self, engine: Decoder, source: RequestSource) -> None:
+        self._engine = engine
+        self._source = source
+
+    def start(self, put: Callable[[Decoded | BaseException | None], None]) -> None:
+        threading.Thread(target=self._run, args=(put,), name="specbatch-replica", daemon=True).start()
+
+    def _run(self, put: Callable[[Decoded | BaseException | None], None]) -> None:
+        try:
+            for decoded in _decode(self._engine, self._source):
+                put(decoded)
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            put(error)
+        else:
+            put(None)
+
+
+def _merged(workers: Sequence[_Worker]) -> Iterator[Decoded]:
+    done: queue.SimpleQueue[Decoded | BaseException | None] = queue.SimpleQueue()
+    for worker in workers:
+        worker.start(done.put)
+    running = len(workers)
+    while running:
+        try:
+            item = done.get(timeout=_POLL_SECONDS)  # a bounded wait lets signals in
+        except queue.Empty:
+            continue
+        if item is None:
+            running -= 1
+        elif isinstance(item, BaseException):
+            raise item
+        else:
+            yield item
+
+
+def merged_stats(all_stats: Sequence[EngineStats]) -> EngineStats:
+    """The counters of all replicas together; k over time is the first one's."""
+    merged = EngineStats()
+    for stats in all_stats:
+        for name in _SUMMED:
+            setattr(merged, name, getattr(merged, name) + getattr(stats, name))
+        merged.drafted_by_position = _add(merged.drafted_by_position, stats.drafted_by_position)
+        merged.accepted_by_position = _add(merged.accepted_by_position, stats.accepted_by_position)
+        for phase in PHASES:
+            merged.seconds[phase] += stats.seconds[phase]
+        merged.warmup_seconds = max(merged.warmup_seconds, stats.warmup_seconds)
+    merged.k_changes = list(all_stats[0].k_changes) if all_stats else []
+    return merged
+
+
+_SUMMED = (
+    "rounds",
+    "row_rounds",
+    "drafted",
+    "accepted",
+    "committed",
+    "emitted",
+    "prompt_tokens",
+    "finished",
+    "failed",
+    "active",
+    "max_sequences",
+)
+
+
+def _add(mine: list[int], yours: list[int]) -> list[int]:
+    longer, shorter = (mine, yours) if len(mine) >= len(yours) else (yours, mine)
+    return [value + (shorter[at] if at < len(shorter) else 0) for at, value in enumerate(longer)]

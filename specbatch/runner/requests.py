@@ -1,0 +1,73 @@
+"""Prepared rows as engine requests, and the rows that are being decoded now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from specbatch.engine.request import Request, SamplingParams
+from specbatch.runner.feed import PreparedRow, RowFeed
+from specbatch.runner.stop_strings import StopStrings
+from specbatch.runner.tokenizer import Detokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMaker:
+    """Makes engine requests. `eos_token_ids` are the target's."""
+
+    detokenizer: Detokenizer
+    eos_token_ids: frozenset[int]
+
+    def __call__(self, prepared: PreparedRow) -> Request:
+        """The request of a row."""
+        decoding = prepared.row.decoding
+        return Request(
+            id=prepared.row.id,
+            prompt_token_ids=prepared.prompt_token_ids,
+            max_new_tokens=decoding.max_new_tokens,
+            sampling=SamplingParams(decoding.temperature, decoding.top_k, decoding.top_p),
+            seed=decoding.seed,
+            eos_token_ids=frozenset() if decoding.ignore_eos else self.eos_token_ids,
+            stop=StopStrings(self.detokenizer, decoding.stop) if decoding.stop else None,
+        )
+
+
+class RequestSource:
+    """The requests of one engine, drawn from the feed as its slots come free.
+
+    While rows are being decoded it never waits: where no row is ready it ends *for now*, and the engine goes on with what it has. The
+    engine asks again before its next round. With no row in flight there is nothing to hold up, and it waits.
+    """
+
+    def __init__(self, feed: RowFeed, make_request: RequestMaker) -> None:
+        self._feed = feed
+        self._make_request = make_request
+        self._in_flight: dict[str, PreparedRow] = {}  # by row id, which is unique in a run
+
+    def __iter__(self) -> Iterator[Request]:
+        return self
+
+    def __next__(self) -> Request:
+        prepared = self._feed.take(wait=not self._in_flight)
+        if prepared is None:
+            raise StopIteration
+        self._in_flight[prepared.row.id] = prepared
+        return self._make_request(prepared)
+
+    @property
+    def in_flight(self) -> int:
+        """Rows given to the engine that have not ended."""
+        return len(self._in_flight)
+
+    def finish(self, request: Request) -> PreparedRow:
+        """The row of a request that has ended."""
+        return self._in_flight.pop(request.id)
+
+    def more(self) -> bool:
+        """Waits until a row is ready or none is left; whether one is ready."""
+        return self._feed.wait_for_row()
+
+    def copy(self) -> Self:
+        """Another engine's source, of the same feed."""
+        return type(self)(self._feed, self._make_request)

@@ -1,0 +1,214 @@
+"""From a raw line to a row: what it asks, how it is decoded, by which id it is known. Bad lines become BadRow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from specbatch.api.decoding import DecodingSpec
+from specbatch.results.rows import Endpoint, ErrorCode
+from specbatch.runner.bad_rows import RowError, shown
+from specbatch.runner.dataset import MAX_LINE_BYTES, RawRow
+from specbatch.runner.forms import Form, Format, Message, is_openai_line, read_form
+from specbatch.runner.ids import MAX_ID_CHARACTERS, IdSet, made_id
+from specbatch.runner.overrides import override_decoding, refuse_misspelled
+
+_FORM_FIELDS = frozenset({"custom_id", "method", "url", "body", "messages"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row to decode, still as text. `fingerprint` changes with anything that changes its completion."""
+
+    id: str
+    index: int
+    line_number: int
+    fingerprint: str
+    prompt: str | None
+    messages: Sequence[Message] | None
+    raw: bool  # no chat template
+    decoding: DecodingSpec
+    enable_thinking: bool | None = None
+    answer: str | None = None
+    endpoint: Endpoint | None = None  # set on OpenAI batch lines
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """One row that cannot be decoded, with the id and fingerprint by which a restart knows it again."""
+
+    id: str
+    index: int
+    line_number: int
+    fingerprint: str
+    code: ErrorCode
+    message: str
+    endpoint: Endpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowRules:
+    """How the spec says rows are to be read. `salt` stands for the models and the prompt's wrapping."""
+
+    decoding: DecodingSpec
+    format: Format = "auto"
+    prompt_field: str = "prompt"
+    id_field: str = "id"
+    answer_field: str | None = None
+    salt: str = ""
+
+
+class RowReader:
+    """Reads raw rows in order; remembers their ids, so that a duplicate is found.
+
+    Feed it every row of the dataset, also those of other shards (`claim`): the first row of an id is the same one everywhere.
+    """
+
+    def __init__(self, rules: RowRules) -> None:
+        self._rules = rules
+        self._ids = IdSet()
+
+    def read(self, raw: RawRow) -> Row | BadRow:
+        """The row, or why it is bad; never raises for anything that a file may hold."""
+        row_id, endpoint = made_id(raw.index, raw.data), None
+        try:
+            fields = self._fields(raw)
+            named = self._named_id(fields)
+            row_id = row_id if named is None else named
+            endpoint = _endpoint(fields)
+            self._claim(named)
+            return self._row(raw, row_id, fields)
+        except RowError as error:
+            bad = error
+        except RecursionError:  # from comparing or printing what the JSON reader has just accepted
+            bad = RowError(ErrorCode.INVALID_JSON, "nested too deeply")
+        fingerprint = self._print(made_id(raw.index, raw.data))  # with the index: a duplicate has one of its own
+        return BadRow(row_id, raw.index, raw.line_number, fingerprint, bad.code, bad.message, endpoint)
+
+    def claim(self, raw: RawRow) -> None:
+        """Takes note of the id of a row that belongs to another shard."""
+        with suppress(RowError):
+            self._claim(self._named_id(self._fields(raw)))
+
+    def _claim(self, named: str | None) -> None:
+        if named is not None and not self._ids.add(named):
+            raise RowError(ErrorCode.DUPLICATE_ID, f"an earlier row has the id {shown(named)}")
+
+    def _row(self, raw: RawRow, row_id: str, fields: Mapping[str, Any]) -> Row:
+        rules = self._rules
+        form = _text_form(raw) if self._is_text(raw) else read_form(fields, rules.format, rules.prompt_field)
+        if form.endpoint is None:
+            refuse_misspelled(fields, frozenset({rules.prompt_field, rules.id_field, rules.answer_field or ""}))
+        decoding = override_decoding(rules.decoding, form.fields)
+        return Row(
+            id=row_id,
+            index=raw.index,
+            line_number=raw.line_number,
+            fingerprint=self._print(form.prompt, form.messages, form.raw, form.enable_thinking, _decoded_by(decoding)),
+            prompt=form.prompt,
+            messages=form.messages,
+            raw=form.raw,
+            decoding=decoding,
+            enable_thinking=form.enable_thinking,
+            answer=_answer(fields, rules.answer_field),
+            endpoint=form.endpoint,
+        )
+
+    def _is_text(self, raw: RawRow) -> bool:
+        return self._rules.format == "text" or (self._rules.format == "auto" and raw.is_text)
+
+    def _fields(self, raw: RawRow) -> Mapping[str, Any]:
+        if raw.too_long:
+            raise RowError(ErrorCode.LINE_TOO_LONG, f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
+        return {} if self._is_text(raw) else parse_object(raw.data)
+
+    def _named_id(self, fields: Mapping[str, Any]) -> str | None:
+        for name in ("custom_id", self._rules.id_field):
+            value = fields.get(name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, str | int):
+                raise RowError(
+                    ErrorCode.INVALID_FIELD, f"{name} must be a string or a whole number, found {shown(value)}"
+                )
+            if isinstance(value, int) and value.bit_length() > 256:
+                raise RowError(ErrorCode.INVALID_FIELD, f"{name} is {shown(value)}")
+            text = str(value)
+            if not 0 < len(text) <= MAX_ID_CHARACTERS:
+                raise RowError(ErrorCode.INVALID_FIELD, f"{name} must have 1 to {MAX_ID_CHARACTERS} characters")
+            return text
+        return None
+
+    def _print(self, *parts: Any) -> str:
+        text = json.dumps([self._rules.salt, *parts], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """The JSON object in a line.
+
+    Raises:
+        RowError: not UTF-8, not JSON (NaN and Infinity are none), half of a surrogate pair, or not an object.
+    """
+    try:
+        value = json.loads(data.decode(), parse_float=_finite, parse_constant=_refuse_constant)
+        if b"\\ud" in data or b"\\uD" in data:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise RowError(ErrorCode.INVALID_ENCODING, f"byte {error.start + 1} is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise RowError(ErrorCode.INVALID_ENCODING, "a string holds half of a surrogate pair") from None
+    except RecursionError:
+        raise RowError(ErrorCode.INVALID_JSON, "nested too deeply") from None
+    except ValueError as error:
+        raise RowError(ErrorCode.INVALID_JSON, f"{error}") from None
+    if not isinstance(value, dict):
+        raise RowError(ErrorCode.INVALID_ROW, f"a row must be a JSON object, found {shown(value)}")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{shown(digits)} is out of range")
+    return value
+
+
+def _text_form(raw: RawRow) -> Form:
+    try:
+        return Form(prompt=raw.data.decode())
+    except UnicodeDecodeError as error:
+        raise RowError(ErrorCode.INVALID_ENCODING, f"byte {error.start + 1} is not UTF-8") from None
+
+
+def _answer(fields: Mapping[str, Any], name: str | None) -> str | None:
+    value = fields.get(name) if name is not None else None
+    if value is None:
+        return None
+    if isinstance(value, dict | list):
+        raise RowError(ErrorCode.INVALID_FIELD, f"{name} must be a string or a number, found {shown(value)}")
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _endpoint(fields: Mapping[str, Any]) -> Endpoint | None:
+    """The endpoint of an OpenAI batch line, bad or not: its error is written in that form."""
+    if not is_openai_line(fields):
+        return None
+    return "/v1/completions" if fields.get("url") == "/v1/completions" else "/v1/chat/completions"
+
+
+def _decoded_by(decoding: DecodingSpec) -> list[Any]:
+    """The decoding fields that a row's text depends on."""
+    return [
+        decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.top_k, decoding.seed, decoding.stop,
+        decoding.ignore_eos,
+    ]  # fmt: skip

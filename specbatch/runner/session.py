@@ -1,0 +1,217 @@
+"""A run from its spec to its manifest: devices, models, plan, results, rows, report. Imports torch: job.py calls it last."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import specbatch
+from specbatch.api.hash import hashed_part
+from specbatch.api.job import SpecBatchJob
+from specbatch.errors import OutOfMemoryError, ResultsError
+from specbatch.plan.planner import make_plan
+from specbatch.plan.render import render
+from specbatch.plan.types import Plan
+from specbatch.results.identity import Identity
+from specbatch.results.layout import run_directory
+from specbatch.results.manifest import Manifest, read_manifests, write_manifest, write_success
+from specbatch.results.report import write_report
+from specbatch.results.shard import ShardResults
+from specbatch.results.summary import RunSummary
+from specbatch.runner.attempt import Attempt, Loaded
+from specbatch.runner.budget import ErrorBudget
+from specbatch.runner.dataset import Dataset
+from specbatch.runner.devices import visible_gpus
+from specbatch.runner.display import Display
+from specbatch.runner.feed import RowFeed, Shard
+from specbatch.runner.models import Pair, find_pair, load_engines, load_shared_tokenizer, placements_of, read_shapes
+from specbatch.runner.outcomes import OutcomeMaker
+from specbatch.runner.progress import Fixed
+from specbatch.runner.prompts import PromptEncoder, choose_template
+from specbatch.runner.requests import RequestMaker
+from specbatch.runner.rows import RowReader, RowRules
+from specbatch.runner.stopping import StopSignals
+from specbatch.runner.tokenizer import Detokenizer, Tokenizer
+
+_READY_ROWS = 4  # batches of rows held ready
+_VERSIONED = ("torch", "transformers", "tokenizers", "accelerate", "safetensors", "gguf")
+
+
+class Session:
+    """One call of `run`: everything that is decided before rows are decoded, and what is written after.
+
+    Args:
+        job: the spec.
+        shard: which rows are ours.
+        display: shows how it goes.
+        env: environment variables.
+        signals: whether we are told to stop.
+    """
+
+    def __init__(
+        self, job: SpecBatchJob, shard: Shard, display: Display, env: Mapping[str, str], signals: StopSignals
+    ) -> None:
+        self._job = job
+        self._shard = shard
+        self._display = display
+        self._env = env
+        self._signals = signals
+        self._run_dir = run_directory(job.spec.results.dir, job.metadata.name)
+        self._placements: Mapping[str, Mapping[str, str]] = {}
+
+    def run(self, *, fresh: bool) -> RunSummary:
+        """Runs the shard to its end.
+
+        Raises:
+            SpecbatchError: of any kind; what was finished is saved.
+        """
+        spec = self._job.spec
+        dataset = Dataset(spec.dataset.uri, limit=spec.dataset.limit)
+        dataset.check_not_empty()
+        gpus = visible_gpus(spec.placement.gpus, self._env)
+        pair = find_pair(spec, self._env)
+        plan = make_plan(self._job, *read_shapes(spec, pair), gpus, self._env)
+        if not plan.fits:
+            raise OutOfMemoryError(
+                f"the placement does not fit: {'; '.join(plan.problems)}",
+                where="spec.placement",
+                remedy="`specbatch plan FILE` shows by how much, and what else would fit",
+            )
+        tokenizer = load_shared_tokenizer(spec, pair)
+        self._display.start(self._job.metadata.name, self._run_dir)
+        self._placements = self._earlier_placements()
+        with self._open_results(dataset, pair, fresh=fresh) as store:
+            attempt = self._attempt(store, dataset, tokenizer, plan)
+            try:
+                summary = attempt.run(lambda: self._load(pair, plan, Detokenizer(tokenizer)))
+            finally:
+                write_manifest(self._run_dir, self._manifest(store, attempt, plan))
+        success = write_success(self._run_dir)
+        self._display.end(summary, self._run_dir, self._report() if success or self._shard.count == 1 else None)
+        return summary
+
+    def _earlier_placements(self) -> Mapping[str, Mapping[str, str]]:
+        """What the last manifest says: it stays true where every row is finished and nothing is loaded."""
+        with contextlib.suppress(ResultsError):  # a broken one is about to be replaced
+            for manifest in read_manifests(self._run_dir):
+                if manifest.shard == self._shard.number:
+                    return manifest.placement
+        return {}
+
+    def _open_results(self, dataset: Dataset, pair: Pair, *, fresh: bool) -> ShardResults:
+        results = self._job.spec.results
+        identity = Identity(
+            spec_hash=self._job.spec_hash(),
+            dataset=dataset.fingerprint(),
+            models=pair.identity,
+            spec=hashed_part(self._job.spec.model_dump(mode="json", by_alias=True)),
+        )
+        return ShardResults.open(
+            self._run_dir,
+            shard=self._shard.number,
+            shards=self._shard.count,
+            identity=identity,
+            fsync_seconds=results.fsync_seconds,
+            fsync_rows=results.fsync_rows,
+            fresh=fresh,
+        )
+
+    def _attempt(self, store: ShardResults, dataset: Dataset, tokenizer: Tokenizer, plan: Plan) -> Attempt:
+        spec = self._job.spec
+        rules = RowRules(
+            decoding=spec.decoding,
+            format=spec.dataset.format,
+            prompt_field=spec.dataset.prompt_field,
+            id_field=spec.dataset.id_field,
+            answer_field=spec.dataset.answer_field,
+            salt=store.identity.models["target"],
+        )
+        encoder = PromptEncoder(
+            tokenizer,
+            template=choose_template(spec.dataset.chat_template, tokenizer),
+            system_prompt=spec.dataset.system_prompt,
+            enable_thinking=spec.dataset.enable_thinking,
+            max_length=plan.max_length,
+        )
+        first = store.attempts[0].started_at if store.attempts else time.time()
+        return Attempt(
+            store,
+            lambda on_bad: RowFeed(
+                dataset,
+                RowReader(rules),
+                encoder,
+                shard=self._shard,
+                finished=store.finished,
+                on_bad=on_bad,
+                capacity=max(64, _READY_ROWS * plan.max_sequences * len(plan.replicas)),
+            ),
+            OutcomeMaker(
+                Detokenizer(tokenizer),
+                spec.target.model,
+                created=int(first),
+                include_prompt=spec.results.include_prompt,
+            ),
+            budget=ErrorBudget(spec.dataset.error_budget),
+            signals=self._signals,
+            display=self._display,
+        )
+
+    def _load(self, pair: Pair, plan: Plan, detokenizer: Detokenizer) -> Loaded:
+        began = time.monotonic()
+        engines = load_engines(self._job.spec, pair, plan, self._display.step)
+        self._placements = placements_of(engines)
+        warmup = sum(engine.stats.warmup_seconds for engine in engines)
+        return Loaded(
+            engines=engines,
+            make_request=RequestMaker(detokenizer, engines[0].target.eos_token_ids),
+            fixed=Fixed(
+                load_seconds=time.monotonic() - began - warmup,
+                # The ceiling of a CPU is a guess: a fraction of it would say nothing.
+                predicted_tokens_per_second=plan.ceiling.tokens_per_second if self._job.spec.placement.gpus else None,
+            ),
+        )
+
+    def _manifest(self, store: ShardResults, attempt: Attempt, plan: Plan) -> Manifest:
+        return Manifest(
+            name=self._job.metadata.name,
+            shard=self._shard.number,
+            shards=self._shard.count,
+            complete=attempt.complete,
+            identity=store.identity,
+            files=store.files,
+            totals=store.totals,
+            attempts=store.attempts,
+            skipped=attempt.skipped,
+            spec=self._job.model_dump(mode="json", by_alias=True),
+            versions=_versions(),
+            placement=self._placements,
+            placement_tree="\n".join(render(plan)),
+            env=plan.env_strings,
+        )
+
+    def _report(self) -> Path | None:
+        if not self._job.spec.results.report:
+            return None
+        try:
+            return write_report(self._run_dir)
+        except ResultsError as error:  # the results are whole without it
+            self._display.step(f"no report: {error.message}")
+            return None
+
+
+def _versions() -> dict[str, str]:
+    versions = {"specbatch": specbatch.__version__, "python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    if torch.version.cuda:
+        versions["cuda"] = torch.version.cuda
+    return versions

@@ -1,0 +1,78 @@
+"""Being told to stop: SIGTERM and SIGINT end the run in order, a second SIGINT at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Self
+
+from specbatch.errors import StoppedError
+
+DRAIN_SECONDS = 10.0  # rows in flight may finish so long; within the 30 s that Kubernetes grants by default
+
+
+class StopSignals:
+    """Turns signals into StoppedError, at a moment when nothing is lost by it.
+
+    Before rows are decoded the error is raised at once. While they are (`start_draining`), `requested` is set first, which ends the
+    supply of rows; rows in flight have DRAIN_SECONDS to finish, then the error is raised wherever the main thread is. A
+    second SIGINT does not wait. Outside the main thread, where no signals come, it does nothing.
+    """
+
+    def __init__(self, drain_seconds: float = DRAIN_SECONDS) -> None:
+        self.requested = threading.Event()
+        self.drain_seconds = drain_seconds
+        self._end_supply: Callable[[], None] | None = None
+        self._former: dict[signal.Signals, signal.Handlers | Callable[[int, FrameType | None], None] | int | None] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+                self._former[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._former:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        self._former.clear()
+
+    def start_draining(self, end_supply: Callable[[], None]) -> None:
+        """From here on a first signal calls `end_supply` and lets rows in flight finish.
+
+        Args:
+            end_supply: called in a signal handler: it must take no lock that the main thread may hold.
+        """
+        if self.requested.is_set():
+            raise stopped()
+        self._end_supply = end_supply
+
+    def finish(self) -> None:
+        """From here on signals are only noted: what is finished is being saved."""
+        if self._former:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for number in self._former:
+                signal.signal(number, lambda *_: self.requested.set())
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        again = self.requested.is_set()
+        self.requested.set()
+        name = signal.Signals(number).name
+        if self._end_supply is None or number == signal.SIGALRM or (again and number == signal.SIGINT):
+            raise stopped(name)
+        if not again:
+            self._end_supply()
+            signal.setitimer(signal.ITIMER_REAL, self.drain_seconds)
+
+
+def stopped(why: str = "signal") -> StoppedError:
+    """The error that ends a run which was told to stop."""
+    return StoppedError(
+        f"told to stop ({why}); every finished row is saved",
+        remedy="start the same command again: it goes on from there",
+    )

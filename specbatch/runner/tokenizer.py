@@ -1,0 +1,80 @@
+"""The tokenizer: loading it, and turning tokens back into text the same way everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tokenizers import decoders
+from transformers import AutoTokenizer
+
+from specbatch.errors import ModelError
+
+
+class Tokenizer(Protocol):
+    """What the runner uses of a transformers tokenizer."""
+
+    chat_template: str | None
+    bos_token: str | None
+    all_special_ids: list[int]
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> Mapping[str, list[int]]:
+        """Text to `input_ids`."""
+        ...
+
+    def get_vocab(self) -> dict[str, int]:
+        """Token -> id, added tokens included."""
+        ...
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> str:
+        """Messages to text."""
+        ...
+
+    def decode(self, token_ids: Sequence[int], **options: Any) -> str:
+        """Tokens to text."""
+        ...
+
+
+def load_tokenizer(path: Path, *, name: str, trust_remote_code: bool = False) -> Tokenizer:
+    """The tokenizer of a folder or a GGUF file.
+
+    Raises:
+        ModelError: there is none, or it cannot be loaded.
+    """
+    folder, options = (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
+    try:
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), trust_remote_code=trust_remote_code, local_files_only=True, **options
+        )
+    except Exception as error:  # transformers raises a dozen kinds here
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"the tokenizer cannot be loaded: {reason}",
+            where=name,
+            remedy="the folder must hold tokenizer.json (or another tokenizer file) beside the weights",
+        ) from error
+    return tokenizer
+
+
+class Detokenizer:
+    """Tokens to text, special tokens left out, nothing cleaned up."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)  # skips a layer of Python
+        self.special_ids = frozenset(tokenizer.all_special_ids)
+        decoder = getattr(self._backend, "decoder", None)
+        self.is_byte_level = isinstance(decoder, decoders.ByteLevel)
+        self._vocab = tokenizer.get_vocab()
+
+    def __call__(self, token_ids: Sequence[int]) -> str:
+        """The text of the tokens; bytes that are no UTF-8 (yet) come as U+FFFD."""
+        if self._backend is not None:
+            return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
+        return self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def special_id(self, text: str) -> int | None:
+        """The id of the special token that is written like this, or None."""
+        token_id = self._vocab.get(text)
+        return token_id if token_id in self.special_ids else None
