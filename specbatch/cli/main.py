@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from specbatch import __version__
-from specbatch.cli import plan_command, spec_commands
+from specbatch.cli import plan_command, run_command, spec_commands
 from specbatch.errors import SpecbatchError
 
 # No markup: paths and messages hold brackets that are meant as such.
