@@ -120,7 +120,7 @@ def _k(facts: RunFacts) -> Chart | None:
         axes.set_yticks(range(0, top + 1, max(1, top // 8)))
         axes.set_xlim(0, max(line[-1].t for line in lines))
         axes.set_xlabel("seconds of decoding")
-        axes.set_ylabel("num_speculative_tokens")
+        axes.set_ylabel("tokens drafted (k)")
 
     return Chart("k_over_time", "k over time", f"Mostly {seen.most_common(1)[0][0]} drafted tokens a round.", draw)
 

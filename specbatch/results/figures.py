@@ -124,13 +124,18 @@ def rows(axes: Any, items: Sequence[tuple[str, float]], said: Sequence[str], col
     """Lying bars, the first on top, with their values at the end."""
     drawn = axes.barh(range(len(items)), [value for _, value in items], color=colour, height=0.62)
     axes.bar_label(drawn, said, padding=4, color=COLOURS["ink"])
-    axes.set_yticks(range(len(items)), [label for label, _ in items])
+    axes.set_yticks(range(len(items)), [_label(text) for text, _ in items])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15 * max(value for _, value in items))
     axes.set_xticks([])
     axes.grid(visible=False)
     axes.spines.bottom.set_visible(False)
     axes.tick_params(axis="y", labelcolor=COLOURS["ink"])
+
+
+def _label(text: str) -> str:
+    """Names come from files, and the figure's font draws no more than this."""
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text[:32])
 
 
 def row_height(count: int) -> float:

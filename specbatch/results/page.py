@@ -97,8 +97,8 @@ def _tiles(facts: RunFacts) -> str:
         tiles.append(("time decoding", duration(summary.seconds), said))
     if summary.drafted:
         kept = f"{summary.accepted:,} of {summary.drafted:,} drafted"
-        tiles.append(("acceptance_rate", f"{summary.acceptance_rate:.1%}", kept))
-        tiles.append(("mean_acceptance_length", f"{summary.mean_acceptance_length:.2f}", "tokens per target forward"))
+        tiles.append(("acceptance rate", f"{summary.acceptance_rate:.1%}", kept))
+        tiles.append(("mean acceptance length", f"{summary.mean_acceptance_length:.2f}", "tokens per target forward"))
     cells = "\n".join(
         f"<div><dt>{_safe(label)}</dt><dd>{_safe(value)}</dd><dd>{_safe(note)}</dd></div>"
         for label, value, note in tiles

@@ -60,6 +60,8 @@ class Timeline:
         self._kept.append(sample)
         self._last = None
         if len(self._kept) >= self._limit:
+            if len(self._kept) % 2 == 0:
+                self._last = sample  # it goes with every second one, and stays as the end
             del self._kept[1::2]
             self._interval *= 2
 

@@ -72,7 +72,7 @@ def make_timeline(count=40):
     for step in range(count):
         timeline.add(
             Sample(
-                t=step * 0.3,
+                t=round(step * 0.3, 3),
                 rows=step * 4,
                 completion_tokens=step * step // 2 + step * 100,
                 drafted=step * 24,
@@ -111,5 +111,3 @@ def finish_run(run_dir, rows=(), errors=(), *, complete=True, summary=None, time
 
 def read_lines(path):
     return [json.loads(line) for line in path.read_bytes().splitlines()]
-
-

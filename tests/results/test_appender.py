@@ -3,6 +3,7 @@ import fcntl
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -140,12 +141,12 @@ def test_a_new_file_is_entered_in_its_directory_for_good(path, monkeypatch):
     synced, real = [], os.fsync
 
     def record(descriptor):
-        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", record)
     open_file(path).close()
-    assert str(path.parent) in synced
+    assert path.parent in synced
 
 
 def test_a_partly_written_line_is_taken_back(path, monkeypatch):

@@ -1,0 +1,138 @@
+import dataclasses
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from specbatch.errors import ResultsError
+from specbatch.results.identity import Identity
+from specbatch.results.shard import ShardResults
+from tests.results.builders import IDENTITY, make_row
+
+FILE = "identity-00000-of-00001.json"
+
+
+def change(**changes):
+    return dataclasses.replace(IDENTITY, **changes)
+
+
+def open_store(run_dir, identity=IDENTITY, **options):
+    return ShardResults.open(run_dir, identity=identity, **options)
+
+
+@pytest.fixture
+def started(run_dir):
+    with open_store(run_dir) as store:
+        store.write(make_row(0))
+    return run_dir
+
+
+def test_another_run_in_the_same_directory_is_refused_with_every_difference_and_both_ways_out(started):
+    other = change(
+        spec_hash="b" * 64,
+        dataset="sha256:5678",
+        models={"target": "embedded:target@2"},
+        spec={
+            "decoding": {"maxNewTokens": 256, "temperature": 0.0, "stop": ["\n"]},
+            "dataset": {"uri": "prompts.jsonl"},
+        },
+    )
+    with pytest.raises(ResultsError) as refused:
+        open_store(started, other)
+    assert str(refused.value) == (
+        f"{started}: the results there belong to another run:\n"
+        "    decoding.maxNewTokens: 128 -> 256\n"
+        '    decoding.stop: (not set) -> ["\\n"]\n'
+        "    target as loaded: embedded:target@1 -> embedded:target@2\n"
+        "    drafter as loaded: embedded:drafter@1 -> (not set)\n"
+        "    dataset content: sha256:1234 -> sha256:5678\n"
+        "  remedy: start with --fresh to delete the old results, or set another results.dir (or metadata.name) to keep them"
+    )
+    with open_store(started) as store:
+        assert store.found.results == 1
+
+
+def test_a_changed_hash_alone_is_refused_too(started):
+    with pytest.raises(ResultsError, match=r"spec hash: a+ -> b+"):
+        open_store(started, change(spec_hash="b" * 64))
+
+
+def test_a_long_value_or_a_long_list_of_differences_is_cut_short(started):
+    many = change(spec={**IDENTITY.spec, "x": {f"field{n}": "y" * 500 for n in range(40)}}, spec_hash="c")
+    with pytest.raises(ResultsError, match="and 28 more") as refused:
+        open_store(started, many)
+    assert max(map(len, str(refused.value).splitlines())) < 140
+
+
+def test_values_that_json_changes_are_still_the_same_run(run_dir):
+    same = change(spec={"stop": ("a", "b"), "dir": Path("/x"), "empty": {}})
+    for _ in range(2):
+        open_store(run_dir, same).close()
+
+
+def test_fresh_lets_another_run_take_the_directory(started):
+    other = change(spec_hash="b" * 64)
+    with open_store(started, other, fresh=True) as store:
+        assert store.found.rows == 0
+    with pytest.raises(ResultsError, match="another run"):
+        open_store(started, IDENTITY)
+
+
+def test_another_number_of_shards_is_refused_and_fresh_removes_the_old_split(started):
+    with pytest.raises(ResultsError, match=r"split into 1 shards, this run into 4[\s\S]*run with 1 shards again, or"):
+        open_store(started, shard=2, shards=4)
+    with open_store(started, shard=2, shards=4, fresh=True):
+        assert not (started / "part-00000-of-00001.jsonl").exists()
+
+
+def test_a_sibling_shard_of_another_run_is_refused(run_dir):
+    open_store(run_dir, shard=0, shards=2).close()
+    open_store(run_dir, shard=1, shards=2).close()
+    (run_dir / "identity-00001-of-00002.json").unlink()
+    (run_dir / "part-00001-of-00002.jsonl").unlink()
+    (run_dir / "errors-00001-of-00002.jsonl").unlink()
+    with pytest.raises(ResultsError, match="another run"):
+        open_store(run_dir, change(spec_hash="b" * 64), shard=1, shards=2)
+
+
+def test_fresh_leaves_the_sibling_shards_to_their_own_pods(run_dir):
+    for shard in (0, 1):
+        open_store(run_dir, shard=shard, shards=2).close()
+    with open_store(run_dir, shard=1, shards=2, fresh=True):
+        assert (run_dir / "part-00000-of-00002.jsonl").exists()
+
+
+def test_results_without_an_identity_are_refused(started):
+    (started / FILE).unlink()
+    with pytest.raises(ResultsError, match=r"part|errors[\s\S]*is there without identity-00000-of-00001\.json"):
+        open_store(started)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff"])
+def test_a_broken_identity_is_refused(started, content):
+    (started / FILE).write_bytes(content)
+    with pytest.raises(ResultsError, match=r"not an identity file of a run[\s\S]*--fresh"):
+        open_store(started)
+
+
+def test_an_unreadable_identity_is_an_error(started):
+    (started / FILE).unlink()
+    (started / FILE).mkdir()
+    with pytest.raises(ResultsError, match="cannot read the file: Is a directory"):
+        open_store(started)
+
+
+def test_a_file_that_fresh_cannot_remove_is_an_error(started, monkeypatch):
+    def fail(path, **options):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(ResultsError, match="remove the old results: Permission denied"):
+        open_store(started, fresh=True)
+
+
+def test_an_identity_comes_back_from_its_file(started):
+    import json
+
+    assert Identity.from_json(json.loads((started / FILE).read_bytes())) == IDENTITY

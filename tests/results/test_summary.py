@@ -1,0 +1,160 @@
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from specbatch.results.progress import read_attempts, write_attempts
+from specbatch.results.summary import RunSummary, combine, duration, render_summary, time_shares
+from specbatch.results.timeline import Sample, Timeline
+from specbatch.results.totals import Totals
+
+WHOLE = RunSummary(
+    results=195,
+    errors=3,
+    skipped=5,
+    seconds=12.5,
+    load_seconds=1.5,
+    warmup_seconds=0.8,
+    prompt_tokens=4000,
+    completion_tokens=6125,
+    rounds=60,
+    row_rounds=240,
+    drafted=960,
+    accepted=620,
+    drafted_by_position=(240, 240),
+    accepted_by_position=(210, 170),
+    k_changes=((0, 4), (20, 2)),
+    phase_seconds={"draft": 3.0, "verify": 6.0, "host": 1.0, "idle": 0.001},
+    max_sequences=8,
+    predicted_tokens_per_second=900.0,
+    target_only_tokens_per_second=300.0,
+    totals=Totals(
+        results=200, errors=3, scored=200, correct=190, errors_by_code={"empty_prompt": 1, "invalid_json": 2}
+    ),
+)
+
+
+def test_the_summary_reads_well():
+    assert render_summary(WHOLE, name="nightly", results="/r/nightly", report="/r/nightly/report.html") == (
+        "nightly\n"
+        "  rows           195 done, 3 errors, 5 skipped (finished before)\n"
+        "  right answers  190 of 200 (95.0%)\n"
+        "  speed          490.0 tokens/s (6,125 tokens), 1.63x the target alone, 54% of the predicted ceiling\n"
+        "  time           12.5 s decoding (before it: loading 1.50 s, warm-up 0.80 s)\n"
+        "  speculation    acceptance_rate 0.646, mean_acceptance_length 3.58 tokens per target forward\n"
+        "  time went to   verify 60%, draft 30%, host 10%\n"
+        "  errors         invalid_json 2, empty_prompt 1\n"
+        "  results        /r/nightly\n"
+        "  report         /r/nightly/report.html"
+    )
+
+
+def test_a_summary_of_nothing_says_only_what_is_known():
+    assert render_summary(RunSummary()) == "  rows  0 done, 0 errors"
+    quick = RunSummary(results=1, seconds=1.0, completion_tokens=3)
+    assert "tokens/s (3 tokens)\n" in render_summary(quick)
+    assert "ceiling" not in render_summary(quick)
+    nothing = RunSummary()
+    assert (nothing.tokens_per_second, nothing.acceptance_rate, nothing.mean_acceptance_length) == (0.0, 0.0, 1.0)
+    assert nothing.fraction_of_ceiling is None
+    assert nothing.speedup is None
+    assert time_shares(nothing) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.424, "0.42 s"),
+        (48.31, "48.3 s"),
+        (59.97, "60.0 s"),
+        (725, "12 min 05 s"),
+        (3599.7, "1 h 00 min"),
+        (11_220, "3 h 07 min"),
+    ],
+)
+def test_durations_are_said_as_people_say_them(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_summary_comes_back_from_json():
+    assert RunSummary.from_json(json.loads(json.dumps(WHOLE.to_json()))) == WHOLE
+
+
+def test_attempts_add_up_one_after_the_other():
+    second = RunSummary(
+        results=5, skipped=198, seconds=2.5, rounds=10, drafted=40, drafted_by_position=(10, 10, 10),
+        k_changes=((3, 1),), phase_seconds={"verify": 1.0, "prefill": 2.0}, max_sequences=4,
+    )  # fmt: skip
+    both = combine([WHOLE, second], Totals(results=200))
+    assert (both.results, both.errors, both.skipped, both.seconds, both.max_sequences) == (200, 3, 198, 15.0, 4)
+    assert both.drafted_by_position == (250, 250, 10)
+    assert both.k_changes == ((0, 4), (20, 2), (63, 1))
+    assert both.phase_seconds == {"draft": 3.0, "verify": 7.0, "host": 1.0, "idle": 0.001, "prefill": 2.0}
+    assert both.predicted_tokens_per_second == 900.0
+    assert both.totals.results == 200
+
+
+def test_shards_that_ran_at_once_add_their_speeds():
+    both = combine([WHOLE, WHOLE], Totals(), at_once=True)
+    assert both.tokens_per_second == pytest.approx(2 * WHOLE.tokens_per_second)
+    assert both.fraction_of_ceiling == pytest.approx(WHOLE.fraction_of_ceiling)
+    assert both.max_sequences == 16
+    assert combine([WHOLE, RunSummary()], Totals(), at_once=True).predicted_tokens_per_second is None
+
+
+def test_no_attempts_are_an_empty_summary():
+    assert combine([], Totals(results=3)) == RunSummary(totals=Totals(results=3))
+
+
+def sample(t):
+    return Sample(t=t, rows=int(t), completion_tokens=int(10 * t), k=3)
+
+
+@given(st.lists(st.floats(0, 1e6), max_size=400).map(sorted), st.integers(2, 20))
+def test_a_timeline_is_bounded_ordered_and_keeps_both_ends(times, limit):
+    timeline = Timeline(limit=limit)
+    timeline.extend(sample(t) for t in times)
+    kept = [each.t for each in timeline.samples]
+    assert len(kept) <= limit + 1
+    assert kept == sorted(kept)
+    assert set(kept) <= set(times)
+    if times:
+        assert (kept[0], kept[-1]) == (times[0], times[-1])
+
+
+def test_a_long_timeline_stays_even():
+    timeline = Timeline(limit=100, interval=0.1)
+    timeline.extend(sample(step * 0.05) for step in range(100_000))
+    times = [each.t for each in timeline.samples]
+    gaps = [after - before for before, after in pairwise(times[:-1])]
+    assert len(times) > 40
+    assert max(gaps) < 2.2 * min(gaps)
+
+
+def test_a_sample_comes_back_from_json():
+    one = Sample(t=1.5, rows=2, completion_tokens=30, drafted=9, accepted=7, k=3, active=8)
+    assert Sample.from_json(json.loads(json.dumps(one.to_json()))) == one
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b'{"attempts": [{}]}'])
+def test_a_missing_or_broken_progress_file_is_no_attempts(tmp_path, content):
+    if content is not None:
+        (tmp_path / "progress-00000-of-00001.json").write_bytes(content)
+    assert read_attempts(tmp_path, 0, 1) == ()
+
+
+def test_many_attempts_keep_a_small_file(tmp_path):
+    from specbatch.results.progress import Attempt
+
+    line = tuple(sample(t) for t in range(240))
+    attempts = [
+        Attempt(number=n, started_at=n, updated_at=n + 1, outcome="stopped", summary=WHOLE, timeline=line)
+        for n in range(1, 31)
+    ]
+    write_attempts(tmp_path, 0, 1, attempts)
+    back = read_attempts(tmp_path, 0, 1)
+    assert [attempt.number for attempt in back] == list(range(1, 31))
+    assert [len(attempt.timeline) for attempt in back] == [0] * 20 + [240] * 10
+    assert (tmp_path / "progress-00000-of-00001.json").stat().st_size < 150_000
