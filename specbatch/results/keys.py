@@ -29,16 +29,17 @@ class KeySet:
             if high or low:
                 yield (high << 64 | low).to_bytes(16, "big")
 
-    def add(self, key: bytes) -> None:
-        """Adds a key of 16 bytes; nothing happens where it is in already."""
+    def add(self, key: bytes) -> bool:
+        """Adds a key of 16 bytes; whether it is new."""
         high, low = _halves(key)
         slot = self._slot(high, low)
         if self._high[slot] or self._low[slot]:
-            return
+            return False
         self._high[slot], self._low[slot] = high, low
         self._count += 1
         if self._count * 3 > len(self._low) * 2:
             self._grow()
+        return True
 
     def _slot(self, high: int, low: int) -> int:
         """Where the key is, or the empty slot where it belongs."""
