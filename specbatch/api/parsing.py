@@ -19,6 +19,7 @@ from specbatch.api.words import Branch, fields_by_name, value_in_words
 from specbatch.api.yaml_text import MAX_BYTES, Lines, YamlError, read_yaml
 from specbatch.errors import Problem, SpecError
 
+_MENDINGS = 3  # one is enough for all that we know of: every example is valid (a test proves it)
 RULES = (*PLACEMENT_RULES, *RUN_RULES, *JOB_RULES)
 
 
@@ -67,15 +68,18 @@ def check(data: dict[str, Any]) -> tuple[SpecBatchJob | None, list[Problem]]:
     job, first = _validated(data)
     found = list(first)
     mended = copy.deepcopy(data)
-    while job is None and first:
+    for _ in range(_MENDINGS if first else 0):
         for field_problem in first:
             _mend(mended, field_problem.path)
         job, first = _validated(mended)
-    assert job is not None, "a mended spec is valid: every example is (a test proves it)"
+        if job is not None:
+            break
     doubtful = [path for field_problem in found for path in field_problem.doubtful]
-    rules = (rule for rule in RULES if rule.applies(doubtful))
     problems = [field_problem.problem for field_problem in found if field_problem.problem is not None]
-    return job, problems + [problem for rule in rules for problem in rule.check(job)]
+    if job is not None:
+        rules = (rule for rule in RULES if rule.applies(doubtful))
+        problems += [problem for rule in rules for problem in rule.check(job)]
+    return job, problems
 
 
 def _validated(data: Any) -> tuple[SpecBatchJob | None, list[FieldProblem]]:

@@ -79,11 +79,8 @@ def type_at(model: type[SpecModel], path: Path) -> tuple[Branch, ...] | None:
 
 
 def value_at(data: Any, path: Path) -> Any:
-    """The value at a path of plain data, or None where there is none."""
+    """The value at a path that `data` has."""
     for piece in path:
-        in_list = isinstance(data, list) and isinstance(piece, int) and piece < len(data)
-        if not (in_list or (isinstance(data, dict) and piece in data)):
-            return None
         data = data[piece]
     return data
 

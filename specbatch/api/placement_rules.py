@@ -47,10 +47,12 @@ def _cpu_takes_one_shared_placement(job: SpecBatchJob) -> Iterator[Problem]:
         )
 
 
-@rule("placement.gpus", "placement.replicas")
+@rule("placement.gpus", "placement.replicas", "placement.strategy")
 def _replicas_divide_the_gpus(job: SpecBatchJob) -> Iterator[Problem]:
     placement = job.spec.placement
-    if placement.gpus and placement.replicas != "auto" and placement.gpus % placement.replicas:
+    if placement.strategy == "same" or placement.replicas == "auto":
+        return  # same has a stronger rule
+    if placement.gpus % placement.replicas:
         yield Problem(
             "spec.placement.replicas",
             f"{placement.gpus} GPUs cannot be divided evenly among {placement.replicas} replicas",
@@ -66,7 +68,7 @@ def _strategy_uses_every_gpu(job: SpecBatchJob) -> Iterator[Problem]:
     if placement.strategy == "same" and placement.replicas not in {placement.gpus, "auto"}:
         yield Problem(
             "spec.placement.replicas",
-            f"same uses one GPU a replica, so {_gpus(placement.gpus)} need {_replicas(placement.gpus)}, not {placement.replicas}",
+            f"same uses one GPU a replica, but placement.gpus is {placement.gpus} and replicas is {placement.replicas}",
             f"set replicas to {placement.gpus} or auto, or placement.gpus to {placement.replicas}",
         )
     if placement.strategy == "separate" and not _fills(placement, 2):
@@ -103,14 +105,6 @@ def _share(placement: PlacementSpec) -> str:
     assert isinstance(placement.replicas, int)
     share = placement.gpus // placement.replicas
     return f"gpus / placement.replicas is {placement.gpus} / {placement.replicas} = {share}"
-
-
-def _gpus(count: int) -> str:
-    return f"{count} GPU{'' if count == 1 else 's'}"
-
-
-def _replicas(count: int) -> str:
-    return f"{count} replica{'' if count == 1 else 's'}"
 
 
 @rule("placement.strategy", "drafter")

@@ -26,10 +26,28 @@ _NULL, _BOOL, _INT, _FLOAT = (f"tag:yaml.org,2002:{name}" for name in ("null", "
 _STR, _MAP, _SEQ, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq", "merge"))
 
 
+class YamlError(Exception):
+    """The text is not one YAML document of plain data; `problem` says where and why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
 class _Core(yaml.SafeLoader):
     """Composes nodes whose plain scalars are tagged by the core schema. Nothing is constructed by PyYAML."""
 
+    depth = 0
     yaml_implicit_resolvers: dict[Any, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own protocol
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuses deep nesting on the way down: PyYAML's own limit is Python's stack."""
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise YamlError(_too_deep())
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 for _tag, _pattern, _first in (
@@ -40,14 +58,6 @@ for _tag, _pattern, _first in (
     (_MERGE, r"^<<$", ["<"]),
 ):
     _Core.add_implicit_resolver(_tag, re.compile(_pattern), _first)
-
-
-class YamlError(Exception):
-    """The text is not one YAML document of plain data; `problem` says where and why."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
 
 
 def read_yaml(text: str) -> tuple[Any, Lines]:
@@ -64,8 +74,6 @@ def read_yaml(text: str) -> tuple[Any, Lines]:
         raise YamlError(
             Problem("text", f"is not YAML: {str(error).splitlines()[0]}", "save it as plain UTF-8 text")
         ) from error
-    except RecursionError as error:
-        raise YamlError(_too_deep()) from error
     written = [node for node in documents if node.tag != _NULL]
     if len(written) > 1:
         line = written[1].start_mark.line + 1
@@ -106,7 +114,7 @@ class _Builder:
         merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if key_node.tag == _MERGE:
-                for name, value in self._merged(value_node, path).items():
+                for name, value in self._merged(key_node, value_node, path).items():
                     merged.setdefault(name, value)
                 continue
             key = _key(key_node)
@@ -116,13 +124,13 @@ class _Builder:
             self.lines[*path, key] = key_node.start_mark.line + 1
         return {**{name: value for name, value in merged.items() if name not in own}, **own}
 
-    def _merged(self, node: yaml.Node, path: Path) -> dict[str, Any]:
+    def _merged(self, key_node: yaml.Node, node: yaml.Node, path: Path) -> dict[str, Any]:
         """The value of a merge key: one mapping, or a list of them of which the first wins."""
         value = self.value(node, (*path, "<<"))
         result: dict[str, Any] = {}
         for mapping in value if isinstance(value, list) else [value]:
             if not isinstance(mapping, dict):
-                raise _error(node, "the merge key << needs a mapping", "merge an anchored mapping: <<: *name")
+                raise _error(key_node, "the merge key << needs a mapping", "merge an anchored mapping: <<: *name")
             for name, item in mapping.items():
                 result.setdefault(name, item)
         return result

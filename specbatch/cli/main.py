@@ -30,8 +30,8 @@ app.command()(spec_commands.init)
 app.command()(spec_commands.validate)
 app.command()(spec_commands.explain)
 app.command()(spec_commands.schema)
-app.command()(run_command.run)
 app.command()(plan_command.plan)
+app.command()(run_command.run)
 
 
 def _show_version(wanted: bool) -> None:

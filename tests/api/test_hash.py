@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.api.specs import job
+
+PLAIN = job().spec_hash()
+
+
+def test_the_hash_is_a_sha256_that_does_not_change_between_versions():
+    assert PLAIN == "6a1509ede564a3361686532301358729a459af5b4dcdd816e1ceab8de3ce8498"
+
+
+def test_writing_a_default_out_changes_nothing():
+    assert (
+        job(
+            "{decoding: {maxNewTokens: 256, temperature: 0.0, topP: 1}, dataset: {uri: prompts.jsonl, format: auto}}"
+        ).spec_hash()
+        == PLAIN
+    )
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "target: {model: a/b}",
+        "target: {model: Qwen/Qwen3-8B, revision: main}",
+        "drafter: {model: a/b}",
+        "decoding: {seed: 1}",
+        "decoding: {maxSpeculativeTokens: 4}",
+        "batching: {maxLength: 512}",
+        "dataset: {uri: other.jsonl}",
+        "dataset: {uri: prompts.jsonl, limit: 3}",
+        "results: {includePrompt: true}",
+    ],
+)
+def test_what_affects_the_results_changes_the_hash(spec):
+    assert job(spec).spec_hash() != PLAIN
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "placement: {gpus: 8, strategy: same}",
+        "batching: {maxSequences: 8}",
+        "dataset: {uri: prompts.jsonl, errorBudget: 3}",
+        "results: {dir: /elsewhere, publish: 's3://b/c', fsyncSeconds: 1, fsyncRows: 1, report: false}",
+        "job: {completions: 8, image: other}",
+    ],
+)
+def test_where_and_how_fast_it_runs_does_not(spec):
+    assert job(spec).spec_hash() == PLAIN
+
+
+def test_the_name_does_not_count():
+    assert job(metadata="{name: other, labels: {a: b}}").spec_hash() == PLAIN

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from specbatch.cli.main import main
+from tests.api.specs import MINIMUM
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(MINIMUM)
+    return path
+
+
+def test_validate_prints_ok_with_name_and_hash(file, capsys):
+    assert main(["validate", str(file)]) == 0
+    assert capsys.readouterr().out == f"{file}: ok (nightly, hash 6a1509ede564)\n"
+
+
+def test_validate_goes_through_all_files_and_shows_all_errors(file, tmp_path, capsys):
+    bad = tmp_path / "b.yaml"
+    bad.write_text(MINIMUM + "  decoding: {seed: -1, topK: 3}\n")
+    assert main(["validate", str(bad), str(file), str(tmp_path / "none.yaml")]) == 64
+    out, err = capsys.readouterr()
+    assert out.count("ok") == 1
+    assert f"error: {bad}: 2 problems" in err
+    assert "spec.decoding.seed" in err
+    assert "spec.decoding.topK" in err
+    assert "none.yaml: 1 problem\nfile: does not exist" in err
+
+
+def test_validate_reads_standard_input(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"[]")))
+    assert main(["validate", "-"]) == 64
+    assert "error: standard input: 1 problem" in capsys.readouterr().err
+
+
+def test_validate_takes_set(file, capsys):
+    assert main(["validate", str(file), "--set", "placement.gpus=8", "--set", "placement.replicas=3"]) == 64
+    assert "choose one of 1, 2, 4, 8" in capsys.readouterr().err
+
+
+def test_brackets_in_paths_and_messages_are_shown_as_they_are(file, capsys):
+    assert main(["validate", str(file), "--set", "target.model=[red]"]) == 0
+    assert main(["validate", str(file), "--set", "[red]=1"]) == 64
+    assert "--set [red]: is not a path" in capsys.readouterr().err
+
+
+def test_explain_shows_a_field(capsys):
+    assert main(["explain", "spec.placement.gpus"]) == 0
+    assert "number of GPUs in one pod" in capsys.readouterr().out
+    assert main(["explain"]) == 0
+    assert "apiVersion" in capsys.readouterr().out
+    assert main(["explain", "-r", "spec"]) == 0
+    assert "cpuThreads" in capsys.readouterr().out
+
+
+def test_explain_of_an_unknown_path_names_the_nearest(capsys):
+    assert main(["explain", "spec.placment"]) == 64
+    assert "did you mean spec.placement?" in capsys.readouterr().err
+
+
+def test_schema_is_json(capsys):
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "SpecBatchJob"
+
+
+def test_init_writes_a_starter_that_validates(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init"]) == 0
+    assert "specbatch run spec.yaml" in capsys.readouterr().out
+    assert main(["validate", "spec.yaml"]) == 0
+
+
+def test_init_overwrites_only_by_force(file, capsys):
+    assert main(["init", str(file)]) == 64
+    assert "exists already\n  remedy: give another name, or --force" in capsys.readouterr().err
+    assert file.read_text() == MINIMUM
+    assert main(["init", str(file), "--force"]) == 0
+    assert file.read_text() != MINIMUM
+
+
+def test_init_says_why_it_cannot_write(tmp_path, capsys):
+    assert main(["init", str(tmp_path / "nowhere" / "a.yaml")]) == 64
+    assert "cannot be written: No such file or directory" in capsys.readouterr().err
