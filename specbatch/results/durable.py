@@ -10,6 +10,7 @@ from pathlib import Path
 from specbatch.errors import ResultsError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TEMPORARY = ".tmp"
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -55,7 +56,7 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
     Raises:
         ResultsError: the file could not be written; the old content is still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -69,3 +70,10 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise results_error(error, path, "write the file") from error
+
+
+def remove_leftovers(run_dir: Path, ending: str) -> None:
+    """Removes what a kill left of `write_atomic` for names with this ending; for their only writer."""
+    with contextlib.suppress(OSError):  # they take room and do no harm
+        for path in run_dir.glob(f".*{ending}.*{_TEMPORARY}"):
+            path.unlink(missing_ok=True)

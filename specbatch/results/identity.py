@@ -13,7 +13,7 @@ from typing import Any
 from specbatch.errors import ResultsError
 from specbatch.results.appender import lock
 from specbatch.results.durable import results_error, sync_directory, write_atomic
-from specbatch.results.layout import REPORT, SUCCESS, ShardFile, shard_files
+from specbatch.results.layout import FIGURES, REPORT, SUCCESS, ShardFile, shard_files
 
 WAYS_OUT = "start with --fresh to delete the old results, or set another results.dir (or metadata.name) to keep them"
 _SHOWN_DIFFERENCES = 12
@@ -131,7 +131,8 @@ def remove_old(run_dir: Path, shard: int, shards: int) -> None:
             for file in old:
                 if file.kind in {"part", "errors"}:
                     _hold(run_dir / file.name, held)
-            for path in [run_dir / SUCCESS, run_dir / REPORT, *(run_dir / file.name for file in old)]:
+            figures = (run_dir / FIGURES).glob("*.png")
+            for path in [run_dir / SUCCESS, run_dir / REPORT, *figures, *(run_dir / file.name for file in old)]:
                 path.unlink(missing_ok=True)
         if run_dir.is_dir():
             sync_directory(run_dir)

@@ -56,8 +56,7 @@ def render_page(facts: RunFacts, charts: Sequence[Chart], elements: Mapping[str,
 
 
 def _safe(value: Any) -> str:
-    """Escaped text that UTF-8 can carry: a lone surrogate becomes the replacement character."""
-    return escape(str(value).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+    return escape(str(value))
 
 
 def _head(facts: RunFacts) -> str:
@@ -120,7 +119,7 @@ def _figures(charts: Sequence[Chart], elements: Mapping[str, str]) -> str:
 def _errors(facts: RunFacts) -> str:
     counts = sorted(facts.totals.errors_by_code.items(), key=lambda item: -item[1])
     rows = [
-        [("code", "name", code), ("rows", "number", f"{count:,}"), ("meaning", "", ErrorCode(code).meaning),
+        [("code", "code", code), ("rows", "number", f"{count:,}"), ("meaning", "", ErrorCode(code).meaning),
          ("first ones", "text", "\n".join(_error_line(row) for row in facts.errors[code]))]
         for code, count in counts
     ]  # fmt: skip

@@ -25,5 +25,5 @@ def write_report(run_dir: str | Path) -> Path:
     charts = make_charts(facts)
     page = render_page(facts, charts, render_charts(charts, directory / FIGURES))
     path = directory / REPORT
-    write_atomic(path, page.encode(), durable=False)
+    write_atomic(path, page.encode("utf-8", "replace"), durable=False)  # a lone surrogate in a row becomes "?"
     return path

@@ -11,7 +11,7 @@ from typing import Self
 
 from specbatch.errors import ResultsError
 from specbatch.results.appender import Appender
-from specbatch.results.durable import make_directory, results_error, sync_directory
+from specbatch.results.durable import make_directory, remove_leftovers, results_error, sync_directory
 from specbatch.results.identity import Identity, claim, remove_old
 from specbatch.results.keys import KeySet
 from specbatch.results.layout import SUCCESS, ShardFile
@@ -56,6 +56,7 @@ class ShardResults:
         except ResultsError:
             self._part.close()
             raise
+        remove_leftovers(run_dir, f"-{shard:05d}-of-{shards:05d}.json")
 
     @classmethod
     def open(

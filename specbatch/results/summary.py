@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
 from specbatch.results.totals import Totals
+
+_K_CHANGES_KEPT = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +68,11 @@ class RunSummary:
         return self.tokens_per_second / alone if alone else None
 
     def to_json(self) -> dict[str, Any]:
-        """As manifest and progress file keep it."""
-        return asdict(self)
+        """As manifest and progress file keep it; of many changes of k, every n-th and the last."""
+        changes = self.k_changes
+        step = max(1, -(-len(changes) // _K_CHANGES_KEPT))
+        kept = [*changes[: len(changes) - 1 : step], *changes[-1:]]
+        return {**asdict(replace(self, k_changes=())), "k_changes": kept}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunSummary:

@@ -72,5 +72,6 @@ class Timeline:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """What is kept, and always the last one."""
-        return (*self._kept, self._last) if self._last else tuple(self._kept)
+        """What is kept, and always the last one. Another thread may be adding: it sees a moment's whole state, or nearly."""
+        kept, last = tuple(self._kept), self._last
+        return (*kept, last) if last and (not kept or last.t > kept[-1].t) else kept

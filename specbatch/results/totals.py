@@ -64,8 +64,7 @@ class Totals:
         self.errors_by_code[row.code.value] = self.errors_by_code.get(row.code.value, 0) + 1
 
     def __add__(self, other: Totals) -> Totals:
-        mine, yours = asdict(self), asdict(other)
-        return Totals(**{name: _sum(value, yours[name]) for name, value in mine.items()})
+        return Totals(**{name: _sum(getattr(self, name), getattr(other, name)) for name in Totals.__slots__})
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest keeps it."""
@@ -79,5 +78,6 @@ class Totals:
 
 def _sum(mine: Any, yours: Any) -> Any:
     if isinstance(mine, dict):
+        # The first copy is one step: another thread may be counting a row.
         return {name: mine.get(name, 0) + yours.get(name, 0) for name in {**mine, **yours}}
     return mine + yours

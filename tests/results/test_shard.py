@@ -115,12 +115,23 @@ def test_a_manifest_that_cannot_be_withdrawn_stops_the_row(run_dir):
         assert (run_dir / PART).read_bytes() == b""
 
 
+def test_what_a_kill_left_of_an_atomic_write_is_removed_and_nothing_of_another_shard(run_dir):
+    open_store(run_dir, shard=0, shards=2).close()
+    for shard in (0, 1):
+        (run_dir / f".manifest-0000{shard}-of-00002.json.123.tmp").touch()
+    open_store(run_dir, shard=0, shards=2).close()
+    assert [path.name for path in run_dir.glob(".*")] == [".manifest-00001-of-00002.json.123.tmp"]
+
+
 def test_fresh_starts_over(run_dir):
     finish_run(run_dir, [make_row(0)], [make_error(1)])
+    (run_dir / "report.html").touch()
+    (run_dir / "figures").mkdir()
+    (run_dir / "figures" / "throughput.png").touch()
     with open_store(run_dir, fresh=True) as store:
         assert not store.finished("row-0", make_row(0).fingerprint)
         assert store.attempts == ()
-        assert not (run_dir / SUCCESS).exists()
+        assert not any((run_dir / name).exists() for name in (SUCCESS, "report.html", "figures/throughput.png"))
         assert (run_dir / PART).read_bytes() == (run_dir / ERRORS).read_bytes() == b""
 
 

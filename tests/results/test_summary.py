@@ -1,4 +1,5 @@
 import json
+import threading
 from itertools import pairwise
 
 import pytest
@@ -82,6 +83,14 @@ def test_a_summary_comes_back_from_json():
     assert RunSummary.from_json(json.loads(json.dumps(WHOLE.to_json()))) == WHOLE
 
 
+def test_a_summary_with_many_changes_of_k_stays_small():
+    many = RunSummary(k_changes=tuple((number, number % 5) for number in range(100_003)))
+    kept = json.loads(json.dumps(many.to_json()))["k_changes"]
+    assert len(kept) <= 501
+    assert kept[0] == [0, 0]
+    assert kept[-1] == [100_002, 2]
+
+
 def test_attempts_add_up_one_after_the_other():
     second = RunSummary(
         results=5, skipped=198, seconds=2.5, rounds=10, drafted=40, drafted_by_position=(10, 10, 10),
@@ -122,6 +131,16 @@ def test_a_timeline_is_bounded_ordered_and_keeps_both_ends(times, limit):
     assert set(kept) <= set(times)
     if times:
         assert (kept[0], kept[-1]) == (times[0], times[-1])
+
+
+def test_a_timeline_is_read_while_another_thread_adds():
+    timeline = Timeline(limit=8, interval=1.0)
+    adding = threading.Thread(target=timeline.extend, args=[[sample(step * 0.01) for step in range(60_000)]])
+    adding.start()
+    while adding.is_alive():
+        times = [each.t for each in timeline.samples]
+        assert times == sorted(times)
+    adding.join()
 
 
 def test_a_long_timeline_stays_even():
