@@ -36,7 +36,8 @@ class PlacementSpec(SpecModel):
     strategy: Strategy = Field(
         default="auto",
         description="How the pair lies on the GPUs of a replica. same: target and drafter share one GPU. separate: the target on one GPU, the drafter on the next. multi_gpu_ratio: the "
-        "target's layers spread over the first ratio.target GPUs, the drafter's over the next ratio.drafter. auto: the planner chooses the fastest that fits.",
+        "target's layers spread over the first ratio.target GPUs, the drafter's over the next ratio.drafter. auto: the planner chooses the fastest that fits, and "
+        "spreads a target without a drafter model over the GPUs of a replica where one GPU cannot hold it.",
         examples=["same"],
     )
     ratio: RatioSpec | None = Field(

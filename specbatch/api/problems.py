@@ -15,6 +15,7 @@ from specbatch.api.paths import Path, all_field_paths, path_text, step, value_at
 from specbatch.api.words import Branch, field_names, fields_by_name, value_in_words, words_of
 from specbatch.errors import Problem
 
+_ENV = ("spec", "job", "env")
 _TRUE, _FALSE = {"yes", "on", "y", "true"}, {"no", "off", "n", "false"}
 
 
@@ -102,11 +103,10 @@ def _missing(path: Path, branches: list[tuple[Branch, ...]]) -> FieldProblem:
 
 
 def _wrong_value(path: Path, branches: tuple[Branch, ...], value: Any) -> FieldProblem:
-    problem = Problem(
-        path_text(path) or "file",
-        f"expected {words_of(branches)}, found {value_in_words(value)}",
-        _remedy(branches, value),
-    )
+    # The values of variables stay out of messages: one of them may be a token in the wrong place.
+    found = "something else" if path[:3] == _ENV else value_in_words(value)
+    remedy = "put it in quotes" if path[:3] == _ENV else _remedy(branches, value)
+    problem = Problem(path_text(path), f"expected {words_of(branches)}, found {found}", remedy)
     return FieldProblem(problem, path, (path,))
 
 

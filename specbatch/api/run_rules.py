@@ -24,18 +24,14 @@ def _filters_need_a_temperature(job: SpecBatchJob) -> Iterator[Problem]:
         yield Problem("spec.decoding.topP", message, remedy.format("topP"))
 
 
-@rule("decoding.numSpeculativeTokens", "decoding.maxSpeculativeTokens", "drafter")
+@rule("decoding.numSpeculativeTokens", "drafter")
 def _speculation_needs_a_drafter(job: SpecBatchJob) -> Iterator[Problem]:
-    k, most = job.spec.decoding.num_speculative_tokens, job.spec.decoding.max_speculative_tokens
-    if k in {"auto", 0}:
-        return
-    assert isinstance(k, int)
-    path = "spec.decoding.numSpeculativeTokens"
-    if job.spec.drafter is None:
-        yield Problem(path, f"{k} tokens cannot be drafted without a drafter", "add spec.drafter, or leave this out")
-    elif k > most:
+    k = job.spec.decoding.num_speculative_tokens
+    if job.spec.drafter is None and k not in {"auto", 0}:
         yield Problem(
-            path, f"{k} is more than maxSpeculativeTokens, which is {most}", f"set maxSpeculativeTokens to {k}"
+            "spec.decoding.numSpeculativeTokens",
+            f"{k} tokens cannot be drafted without a drafter",
+            "add spec.drafter, or leave this out",
         )
 
 

@@ -52,7 +52,7 @@ WRONG = [
     ("results: {fsyncSeconds: 0}", "spec.results.fsyncSeconds", "above 0"),
     ("job: {sharedMemory: 8 GB}", "spec.job.sharedMemory", 'a quantity such as 4, "500m" or "16Gi"'),
     ("job: {sharedMemory: true}", "spec.job.sharedMemory", "a quantity"),
-    ("job: {env: {A: 1}}", "spec.job.env.A", 'put it in quotes: "1"'),
+    ("job: {env: {A: 1}}", "spec.job.env.A", "expected text, found something else"),
     ("job: {env: {1A: b}}", "spec.job.env", 'the key "1A" is not the name of an environment variable'),
     # required
     ("target: {dtype: auto}", "spec.target.model", "add it, for example: model: Qwen/Qwen3-8B"),

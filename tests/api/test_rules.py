@@ -88,11 +88,6 @@ BROKEN = [
     ("decoding: {topP: 0.95}", "spec.decoding.topP", "set decoding.temperature above 0"),
     ("decoding: {numSpeculativeTokens: 4}", "spec.decoding.numSpeculativeTokens", "without a drafter"),
     (
-        f"{{{PAIR}, decoding: {{numSpeculativeTokens: 12}}}}",
-        "spec.decoding.numSpeculativeTokens",
-        "set maxSpeculativeTokens to 12",
-    ),
-    (
         "{decoding: {maxNewTokens: 512}, batching: {maxLength: 512}}",
         "spec.decoding.maxNewTokens",
         "512 new tokens leave no room for a prompt in batching.maxLength, which is 512",
@@ -192,6 +187,7 @@ FINE = [
     placement("gpus: 0, strategy: same, replicas: 1"),
     f"{{{NGRAM}, decoding: {{numSpeculativeTokens: 8}}}}",
     "decoding: {numSpeculativeTokens: 0}",
+    f"{{{PAIR}, decoding: {{numSpeculativeTokens: 12}}}}",  # maxSpeculativeTokens bounds auto alone
     "decoding: {temperature: 0.6, topK: 20, topP: 0.95}",
     "dataset: {uri: 's3://bucket/a@b:c.jsonl'}",
     "job: {env: {TOKENIZERS_PARALLELISM: 'false', AWS_WEB_IDENTITY_TOKEN_FILE: /var/run/token, HF_TOKEN: ''}}",

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,7 @@ sys.meta_path.insert(0, Blocked())
 from specbatch.cli.main import main
 sys.exit(main({arguments!r}))
 """
+QUICKSTART = Path(__file__).parents[2] / "job" / "quickstart.yaml"
 HEAVY = {"torch", "transformers", "accelerate", "safetensors", "numpy", "matplotlib", "kubernetes"}
 
 
@@ -40,7 +42,7 @@ def test_help_needs_neither_torch_nor_pydantic_nor_yaml():
     assert "validate" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["schema"], ["explain", "placement"], ["validate", "job/quickstart.yaml"]])
+@pytest.mark.parametrize("arguments", [["schema"], ["explain", "placement"], ["validate", str(QUICKSTART)]])
 def test_commands_about_the_spec_need_no_torch(arguments):
     done = fresh(arguments, HEAVY)
     assert done.returncode == 0, done.stderr
