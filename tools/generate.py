@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from specbatch.api.schema import json_schema
+from tools.deployment import DOCUMENTS, filled
 from tools.reference import exit_codes, spec_reference
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +22,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/spec.md": spec_reference,
     "docs/reference/exit-codes.md": exit_codes,
     "docs/reference/specbatchjob.schema.json": lambda: json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
+    **{name: partial(filled, name) for name in DOCUMENTS},  # the printed plans in them
 }
 
 

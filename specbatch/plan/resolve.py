@@ -37,6 +37,7 @@ def resolve(job: SpecBatchJob, devices: Sequence[str], env: Mapping[str, str], *
     if read.target is not None:
         return Wanted(_explicit(read, replicas, has_drafter=has_drafter), replicas, read.said)
     if on_cpu:
+        _refuse_gpu_variables(read)
         # One process has one set of cores: replicas on them would only share what one engine uses whole.
         return Wanted(lay_out("same", devices, replicas=1, has_drafter=has_drafter), 1, read.said)
     ratio = _ratio(job, read, len(devices) // (replicas or 1), has_drafter=has_drafter)
@@ -63,6 +64,21 @@ def _refuse_drafter_variables(read: Overrides) -> None:
         for name, vain in set_in_vain.items()
         if vain
     ]
+    if problems:
+        raise SpecError(problems, source="environment")
+
+
+def _refuse_gpu_variables(read: Overrides) -> None:
+    """On the CPU there is nothing to divide."""
+    problems = []
+    if read.strategy not in {None, "auto", "same"}:
+        remedy = "unset it, or set placement.gpus"
+        problems.append(Problem("GPU_STRATEGY", f"is {read.strategy}, but placement.gpus is 0 (the CPU)", remedy))
+    for name, ratio in (("TARGET_GPU_RATIO", read.target_ratio), ("DRAFTER_GPU_RATIO", read.drafter_ratio)):
+        if ratio is not None:
+            problems.append(
+                Problem(name, "is set, but placement.gpus is 0 (the CPU)", "unset it, or set placement.gpus")
+            )
     if problems:
         raise SpecError(problems, source="environment")
 

@@ -1,0 +1,103 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from specbatch.cli.main import app, main
+
+SPEC = """
+apiVersion: specbatch.dev/v1alpha1
+kind: SpecBatchJob
+metadata: {name: test}
+spec:
+  target: {model: Qwen/Qwen3-8B}
+  drafter: {model: Qwen/Qwen3-1.7B}
+  placement: {gpus: 2}
+  dataset: {uri: rows.jsonl}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no-cache"))
+    for name in ("TARGET_GPU", "DRAFTER_GPU", "GPU_STRATEGY", "TARGET_GPU_RATIO", "DRAFTER_GPU_RATIO"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "spec.yaml"
+    file.write_text(SPEC)
+    return str(file)
+
+
+def test_plan_works_without_gpus_files_and_network_and_says_what_it_assumed(spec, capsys):
+    assert main(["plan", spec]) == 0
+    said = capsys.readouterr().out
+    assert "GPUs: H100-80GB, assumed" in said
+    assert "built-in table" in said
+    assert "2 replicas" in said
+
+
+def test_gpus_override_the_count_of_the_spec(spec, capsys):
+    assert main(["plan", spec, "--gpus", "8xA100-80GB", "--output", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert len(data["replicas"]) == 8
+    assert data["devices"][0]["gpu"] == "A100-80GB"
+
+
+def test_a_product_alone_keeps_the_count_of_the_spec(spec, capsys):
+    assert main(["plan", spec, "--gpus", "L40S", "-o", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["devices"]) == 2
+
+
+def test_a_count_that_contradicts_the_ratio_is_a_spec_error(spec, capsys):
+    ratio = ["--set", "placement.strategy=multi_gpu_ratio", "--set", "placement.ratio={target: 1, drafter: 1}"]
+    assert main(["plan", spec, *ratio, "--gpus", "3xH100"]) == 64
+    assert "spec.placement.ratio" in capsys.readouterr().err
+
+
+def test_the_node_selector_names_the_product(spec, capsys):
+    label = "job.nodeSelector={nvidia.com/gpu.product: NVIDIA-A100-SXM4-40GB}"
+    assert main(["plan", spec, "--set", label]) == 0
+    assert "GPUs: A100-40GB, from spec.job.nodeSelector" in capsys.readouterr().out
+
+
+def test_acceptance_and_length_change_the_ceiling(spec, capsys):
+    ceilings = []
+    for extra in ([], ["--acceptance", "0.3"], ["--mean-length", "100"]):
+        assert main(["plan", spec, "-o", "json", *extra]) == 0
+        ceilings.append(json.loads(capsys.readouterr().out)["ceiling"]["tokens_per_second"])
+    assert ceilings[1] < ceilings[0] < ceilings[2]
+
+
+def test_what_does_not_fit_ends_with_70(spec):
+    assert main(["plan", spec, "--gpus", "2xT4", "--set", "batching.maxSequences=64"]) == 70
+
+
+def test_an_unknown_model_ends_with_66_and_a_remedy(spec, capsys):
+    assert main(["plan", spec, "--set", "target.model=acme/unknown"]) == 66
+    assert "hf download acme/unknown config.json" in capsys.readouterr().err
+
+
+def test_an_unknown_gpu_ends_with_69(spec, capsys):
+    assert main(["plan", spec, "--gpus", "8xH1000"]) == 69
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_override_variables_count_as_in_the_run(spec, monkeypatch, capsys):
+    monkeypatch.setenv("GPU_STRATEGY", "separate")
+    assert main(["plan", spec]) == 0
+    said = capsys.readouterr().out
+    assert "Placement: separate" in said
+    assert "overridden by the environment: GPU_STRATEGY=separate" in said
+
+
+def test_the_cpu_is_planned_with_the_embedded_or_known_models(spec, capsys):
+    assert main(["plan", spec, "--set", "placement.gpus=0", "--set", "target.model=Qwen/Qwen3-0.6B", "-o", "json"]) in {
+        0,
+        70,
+    }
+    assert json.loads(capsys.readouterr().out)["replicas"][0]["target"]["device_map"] == {"": "cpu"}
+
+
+def test_piped_output_is_not_cut_at_eighty_columns(spec):
+    done = CliRunner(env={"COLUMNS": "40"}).invoke(app, ["plan", spec])
+    assert "TARGET_GPU=cuda:0;cuda:1" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) > 100

@@ -1,0 +1,70 @@
+from specbatch.plan.devices import parse_gpus
+from specbatch.plan.planner import make_plan
+from specbatch.plan.render import render
+from tests.plan.builders import job, plan_of, tiny
+
+
+def text(*arguments, **others):
+    return "\n".join(render(plan_of(*arguments, **others)))
+
+
+def test_a_split_is_a_tree_of_gpus_with_layers_and_bytes():
+    said = text("8xH100", "placement.strategy=multi_gpu_ratio", "placement.ratio={target: 6, drafter: 2}")
+    lines = said.splitlines()
+    first = next(line for line in lines if line.startswith("├── cuda:0"))
+    last = next(line for line in lines if line.startswith("└── cuda:5"))
+    assert "embedding, layers 0-6 " in first
+    assert "layers 33-35, head" in last
+    assert all(word in first for word in ("weights   3.7 GiB", "KV ", "free "))
+    assert "  TARGET_GPU=cuda:0,cuda:1,cuda:2,cuda:3,cuda:4,cuda:5" in lines
+    assert "  DRAFTER_GPU=cuda:6,cuda:7" in lines
+
+
+def test_equal_replicas_are_printed_once_with_all_their_devices():
+    said = text("4xH100")
+    assert "Replica, 4 alike: cuda:0 | cuda:1 | cuda:2 | cuda:3" in said
+    assert said.count("drafter qwen3-1.7b: weights") == 1
+
+
+def test_wide_replicas_are_named_by_their_first_and_last_gpu():
+    said = text("6xH100", "placement.strategy=multi_gpu_ratio", "placement.ratio={target: 2, drafter: 1}")
+    assert "Replica, 2 alike: cuda:0 to cuda:2 | cuda:3 to cuda:5" in said
+
+
+def test_what_does_not_fit_is_said_with_numbers_and_a_remedy():
+    said = text("L4", "batching.maxSequences=64")
+    assert "Memory: does NOT fit" in said
+    assert "cuda:0 (L4-24GB) lacks" in said
+    assert "free -" in said
+    assert "to change: " in said
+
+
+def test_the_chosen_placement_is_marked_in_the_table():
+    said = text("8xH100")
+    marked = [line for line in said.splitlines() if line.startswith("*")]
+    assert len(marked) == 1
+    assert "8 replicas of same" in marked[0]
+
+
+def test_a_target_alone_shows_no_columns_of_drafting():
+    said = text("H100", drafter=None)
+    assert "with drafts" not in said
+    assert "acceptance" not in said
+    assert "drafter: no model, so no GPU" in said
+
+
+def test_a_gpu_without_layers_says_so():
+    env = {"TARGET_GPU": "cuda:0", "DRAFTER_GPU": "cuda:1,cuda:2,cuda:3"}
+    plan = make_plan(job(4), tiny(8), tiny(1, tied=True), parse_gpus("4xH100"), env)
+    drafter = list(render(plan))[4:8]
+    assert [line.split("  ")[1].strip() for line in drafter[1:]] == [
+        "embedding, head",
+        "layer 0",
+        "nothing: more GPUs than layers",
+    ]
+
+
+def test_lines_hold_no_escape_codes_and_no_trailing_blanks():
+    for line in render(plan_of("8xH100")):
+        assert "\x1b" not in line
+        assert line == line.rstrip()

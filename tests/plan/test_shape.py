@@ -1,0 +1,115 @@
+import pytest
+
+from specbatch.errors import ModelError
+from specbatch.plan.config import shape_from_config
+from specbatch.plan.known_models import KNOWN_MODELS, known_config
+from tests.plan.builders import config, shape
+
+
+@pytest.mark.parametrize(
+    ("name", "read_gigabytes", "kv_kib"),
+    [("qwen3-8b", 15.14, 144), ("qwen3-1.7b", 3.44, 112), ("qwen3-0.6b", 1.19, 112)],
+)
+def test_step_and_cache_bytes_are_those_measured(name, read_gigabytes, kv_kib):
+    model = shape(name)
+    assert model.step_bytes / 1e9 == pytest.approx(read_gigabytes, abs=0.005)
+    assert model.kv_bytes_per_token == kv_kib * 1024
+
+
+def test_the_head_of_qwen3_8b_weighs_3_2_layers():
+    model = shape("qwen3-8b")
+    assert model.head_bytes / model.layer_bytes == pytest.approx(3.2, abs=0.05)
+
+
+def test_a_tied_model_stores_its_embedding_once_and_reads_it_as_the_head():
+    tied = shape("qwen3-1.7b")
+    assert tied.weight_bytes == tied.step_bytes
+
+
+def test_an_untied_embedding_is_stored_but_not_read():
+    untied = shape("qwen3-8b")
+    assert untied.weight_bytes - untied.step_bytes == untied.embed_bytes
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("auto", 2), ("bfloat16", 2), ("float16", 2), ("float32", 4)])
+def test_dtype_scales_every_byte(dtype, size):
+    model = shape_from_config(config("qwen3-0.6b"), "m", dtype)
+    assert model.dtype_bytes == size
+    assert model.weight_bytes == model.params * size
+
+
+def test_auto_dtype_follows_the_config():
+    assert shape_from_config(config("qwen3-0.6b") | {"dtype": "float32"}, "m").dtype_bytes == 4
+
+
+def test_missing_head_dim_and_kv_heads_take_the_defaults_of_transformers():
+    plain = shape_from_config({k: v for k, v in config("llama-3-8b").items() if k != "num_key_value_heads"}, "m")
+    assert (plain.head_dim, plain.num_kv_heads) == (128, 32)
+
+
+def test_an_unknown_model_type_is_estimated_and_says_so():
+    model = shape_from_config(config("llama-3-8b") | {"model_type": "newcomer"}, "m")
+    assert not model.known_layout
+    assert model.params == shape("llama-3-8b").params
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"hidden_size": None}, "hidden_size is missing"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0, not a positive whole number"),
+        ({"vocab_size": "many"}, "vocab_size is 'many'"),
+        ({"text_config": {}}, "text_config"),
+        ({"is_encoder_decoder": True}, "encoder-decoder"),
+        ({"model_type": "deepseek_v3", "n_routed_experts": 256}, "mixture of experts of a kind that is not known"),
+        ({"dtype": "int4"}, "dtype 'int4'"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_with_a_remedy(change, expected):
+    with pytest.raises(ModelError, match="remedy") as refused:
+        shape_from_config(config("llama-3-8b") | change, "my-model")
+    assert expected in str(refused.value)
+    assert refused.value.where == "my-model"
+
+
+def test_a_mixture_of_experts_stores_all_of_them():
+    model = shape_from_config(
+        config("qwen3-0.6b")
+        | {"model_type": "qwen3_moe", "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256},
+        "moe",
+    )
+    assert model.layer_params() - model.layer_params(2) == 6 * 3 * 1024 * 256
+
+
+@pytest.mark.parametrize(
+    ("hub_id", "file"),
+    [
+        ("Qwen/Qwen3-8B", "qwen3-8b"),
+        ("Qwen/Qwen3-1.7B", "qwen3-1.7b"),
+        ("Qwen/Qwen3-0.6B", "qwen3-0.6b"),
+        ("meta-llama/Meta-Llama-3-8B", "llama-3-8b"),
+        ("meta-llama/Llama-3.2-1B-Instruct", "llama-3.2-1b"),
+    ],
+)
+def test_built_in_shapes_are_those_of_the_real_configs(hub_id, file):
+    built_in, real = shape_from_config(known_config(hub_id), "m"), shape_from_config(config(file), "m")
+    assert built_in == real
+
+
+@pytest.mark.parametrize(
+    ("hub_id", "billions"),
+    [
+        ("Qwen/Qwen3-4B", 4.02),
+        ("Qwen/Qwen3-14B", 14.77),
+        ("Qwen/Qwen3-32B", 32.76),
+        ("meta-llama/Llama-3.1-8B", 8.03),
+        ("meta-llama/Llama-3.1-70B", 70.55),
+        ("meta-llama/Llama-3.2-3B", 3.21),
+        ("meta-llama/Llama-3.3-70B-Instruct", 70.55),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.1345),
+        ("HuggingFaceTB/SmolLM2-360M", 0.3618),
+        ("HuggingFaceTB/SmolLM2-1.7B", 1.711),
+    ],
+)
+def test_built_in_shapes_have_the_published_parameter_counts(hub_id, billions):
+    assert shape_from_config(KNOWN_MODELS[hub_id], "m").params / 1e9 == pytest.approx(billions, rel=0.003)
