@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from specbatch.errors import DeviceError
 from specbatch.plan.types import GpuShape
@@ -44,6 +45,8 @@ PRODUCTS = {
 
 # "H100" alone means the common variant.
 _SHORT = {"H100": "H100-80GB", "A100": "A100-80GB"}
+
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 _COUNTED = re.compile(r"(?:(\d+)\s*[x\N{MULTIPLICATION SIGN}*]\s*)?(.+)", re.IGNORECASE)
 _CUSTOM = re.compile(r"([\d.]+)\s*GB@([\d.]+)\s*TB/s(?:@([\d.]+)\s*TF)?", re.IGNORECASE)
@@ -145,10 +148,17 @@ def _of_name(words: Sequence[str]) -> list[GpuShape]:
 
 
 def cpu_shape(memory_bytes: int | None = None) -> GpuShape:
-    """The host as a device: its memory (what the kernel shows, when None) and figures of a common server.
+    """The host as a device: its memory (what this process may use, when None) and figures of a common server.
 
     The ceiling of a CPU is a rough guess: cores, clocks and memory channels differ too much.
     """
-    if memory_bytes is None:
-        memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return GpuShape("CPU", memory_bytes, 20e9, 0.2e12)
+    return GpuShape("CPU", _host_memory() if memory_bytes is None else memory_bytes, 20e9, 0.2e12)
+
+
+def _host_memory(limit_file: Path = _CGROUP_LIMIT) -> int:
+    """Physical memory, or the container's limit where that is less."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(physical, int(limit_file.read_text()))
+    except (OSError, ValueError):  # no cgroup v2 here, or "max"
+        return physical

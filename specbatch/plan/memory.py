@@ -26,7 +26,7 @@ def device_uses(
         gpus: device -> its shape.
         rows: rows in flight in each replica.
         max_length: prompt and new tokens of a row, at the most.
-        max_k: drafts a round, at the most: they and one more token stand in the cache beyond max_length.
+        max_k: drafts a round, at the most.
     """
     weights, caches, work = dict.fromkeys(gpus, 0), dict.fromkeys(gpus, 0), dict.fromkeys(gpus, 0)
     used = set()
@@ -54,8 +54,11 @@ def device_uses(
 
 
 def row_tokens(max_length: int, max_k: int) -> int:
-    """Cache positions of a row: a round writes k drafts and one more token before it knows which of them stay."""
-    return max_length + max_k + 1
+    """Cache positions of a row.
+
+    A round writes k drafts and one more token before it knows which of them stay; padding goes to one position more.
+    """
+    return max_length + max_k + 2
 
 
 def work_bytes(group: Group, rows: int, max_k: int, *, has_head: bool) -> int:

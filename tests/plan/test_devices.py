@@ -1,7 +1,15 @@
 import pytest
 
 from specbatch.errors import DeviceError
-from specbatch.plan.devices import GIB, PRODUCTS, cpu_shape, labelled_gpu_shape, parse_gpus, visible_gpu_shape
+from specbatch.plan.devices import (
+    GIB,
+    PRODUCTS,
+    _host_memory,
+    cpu_shape,
+    labelled_gpu_shape,
+    parse_gpus,
+    visible_gpu_shape,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +95,11 @@ def test_the_cpu_is_a_device_with_the_hosts_memory():
     assert cpu_shape().is_cpu
     assert cpu_shape().memory_bytes > 0
     assert cpu_shape(5 * GIB).memory_bytes == 5 * GIB
+
+
+def test_a_containers_memory_limit_counts_where_it_is_lower(tmp_path):
+    limit = tmp_path / "memory.max"
+    limit.write_text("1048576\n")
+    assert _host_memory(limit) == 1 << 20
+    limit.write_text("max\n")
+    assert _host_memory(limit) == _host_memory(tmp_path / "none") > 1 << 20

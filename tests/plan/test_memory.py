@@ -19,13 +19,13 @@ def test_one_gpu_holds_both_models_and_both_caches():
     (use,) = device_uses(SAME, GPUS, rows=10, max_length=1000, max_k=7)
     models = (shape("qwen3-8b"), shape("qwen3-1.7b"))
     assert use.weight_bytes == sum(model.weight_bytes for model in models)
-    assert use.kv_bytes == 10 * 1008 * sum(model.kv_bytes_per_token for model in models)
+    assert use.kv_bytes == 10 * 1009 * sum(model.kv_bytes_per_token for model in models)
 
 
 def test_a_split_stores_every_byte_once():
     uses = device_uses(SPLIT, GPUS, rows=10, max_length=1000, max_k=0)
     assert sum(use.weight_bytes for use in uses) == shape("qwen3-8b").weight_bytes
-    assert sum(use.kv_bytes for use in uses) == 10 * 1001 * shape("qwen3-8b").kv_bytes_per_token
+    assert sum(use.kv_bytes for use in uses) == 10 * 1002 * shape("qwen3-8b").kv_bytes_per_token
 
 
 def test_devices_that_are_not_used_are_not_listed():
