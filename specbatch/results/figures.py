@@ -125,7 +125,7 @@ def rows(axes: Any, items: Sequence[tuple[str, float]], said: Sequence[str], col
     drawn = axes.barh(range(len(items)), [value for _, value in items], color=colour, height=0.62)
     axes.bar_label(drawn, said, padding=4, color=COLOURS["ink"])
     axes.set_yticks(range(len(items)), [_label(text) for text, _ in items])
-    axes.invert_yaxis()
+    axes.set_ylim(len(items) - 0.5, -0.5)
     axes.set_xlim(0, 1.15 * max(value for _, value in items))
     axes.set_xticks([])
     axes.grid(visible=False)
@@ -140,4 +140,4 @@ def _label(text: str) -> str:
 
 def row_height(count: int) -> float:
     """The height in inches of a chart of so many lying bars."""
-    return 0.5 + 0.3 * count
+    return 0.15 + 0.32 * count

@@ -60,7 +60,9 @@ def test_a_last_line_torn_at_any_byte_is_cut_and_nothing_else(path):
         assert (file.rows, file.bytes) == (4, len(kept) + len(whole[3]))
 
 
-@pytest.mark.parametrize("tail", [b"\0" * 5000, b"{broken}\n", b"{broken}\n{again\n", b"{broken}\n\0\0", b"\n"])
+@pytest.mark.parametrize(
+    "tail", [b"\0" * 5000, b"{broken}\n", b"{broken}\n{again\n", b"{broken}\n\0\0", b"\n", b'{"a": 2} ']
+)
 def test_lines_at_the_end_that_are_no_rows_are_cut(path, tail):
     path.write_bytes(b'{"a": 1}\n' + tail)
     with open_file(path) as file:

@@ -47,6 +47,15 @@ def test_an_atomic_write_that_fails_leaves_the_old_content_and_no_litter(tmp_pat
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_atomic_write_makes_a_new_file_and_never_touches_the_old_one(tmp_path):
+    path = tmp_path / "manifest.json"
+    write_atomic(path, b"old")
+    with path.open("rb") as reader:
+        write_atomic(path, b"new")
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
+
+
 def test_a_directory_that_cannot_be_synced_is_no_error_but_a_failing_disk_is(tmp_path, monkeypatch):
     def fail_with(number):
         def fail(descriptor):

@@ -279,9 +279,9 @@ sys.path.insert(0, sys.argv[2])
 from tests.results.builders import IDENTITY
 from specbatch.results.shard import ShardResults
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-start = time.monotonic()
+start = time.process_time()  # not wall time: others share the cores
 store = ShardResults.open(sys.argv[1], identity=IDENTITY)
-seconds = time.monotonic() - start
+seconds = time.process_time() - start
 assert store.found.results == 1_000_000
 assert all(store.finished(f"row-{index}", f"{index:016x}") for index in range(0, 1_000_000, 1000))
 assert not any(store.finished(f"row-{index}", f"{index:016x}") for index in range(1_000_000, 1_010_000))
