@@ -119,6 +119,7 @@ class Attempt:
         self._writer.close()
         if self._signals.requested.is_set() and not exhausted:
             raise stopped()
+        self._budget.check_count(self._store.totals.errors)  # also those of earlier attempts alone
         self._budget.check_share(self._store.totals.errors, self._store.totals.rows)
         self.complete = exhausted
 

@@ -11,6 +11,7 @@ from specbatch.runner.sources import find_sources
 from specbatch.runner.streams import ReadPosition, read_chunks, read_stored
 
 MAX_LINE_BYTES = 16 << 20  # a longer line becomes an error row; it is never held in memory
+_KEPT_BYTES = 1024  # of a line that is too long: enough to tell it by
 _FILES_LOOKED_INTO = 16
 _FINGERPRINT_BYTES = 1 << 16
 _UTF8_BOM = b"\xef\xbb\xbf"
@@ -39,38 +40,43 @@ class RawRow:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of one file: its number from 1, its bytes without the end, and whether it was cut at the limit."""
+    """A line of one file: its number from 1, its bytes without the end, where it ends in the file, whether it was cut."""
 
     number: int
     data: bytes
+    end: int
     too_long: bool = False
 
 
 def read_lines(chunks: Iterator[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
     r"""Splits chunks at \n (and \r\n); a line over `max_bytes` is passed over, its first kilobyte kept."""
     number = 0
+    begins = 0  # offset of the chunk
     held: list[bytes] = []
     held_bytes = 0
     for chunk in chunks:
         start = 0
         while (end := chunk.find(b"\n", start)) >= 0:
             number += 1
-            yield _line(number, held, chunk[start:end], held_bytes + end - start > max_bytes)
+            too_long = held_bytes + end - start > max_bytes
+            yield Line(number, _line(number, held, chunk[start:end], too_long), begins + end + 1, too_long)
             held, held_bytes, start = [], 0, end + 1
         rest = chunk[start:]
         held_bytes += len(rest)
         if held_bytes <= max_bytes:
             held.append(rest)
-        elif len(held) != 1 or len(held[0]) > 1024:
-            held = [b"".join([*held, rest])[:1024]]
+        else:
+            held = [b"".join([*held, rest])[:_KEPT_BYTES]]
+        begins += len(chunk)
     if held_bytes:
-        yield _line(number + 1, held, b"", held_bytes > max_bytes)
+        too_long = held_bytes > max_bytes
+        yield Line(number + 1, _line(number + 1, held, b"", too_long), begins, too_long)
 
 
-def _line(number: int, held: list[bytes], rest: bytes, too_long: bool) -> Line:
-    data = b"".join([*held, rest]) if held else rest
-    data = data[:1024] if too_long else data.removesuffix(b"\r")
-    return Line(number, data.removeprefix(_UTF8_BOM) if number == 1 else data, too_long)
+def _line(number: int, held: list[bytes], rest: bytes, too_long: bool) -> bytes:
+    data = b"".join([*held, rest])
+    data = data[:_KEPT_BYTES] if too_long else data.removesuffix(b"\r")
+    return data.removeprefix(_UTF8_BOM) if number == 1 else data
 
 
 class Dataset:
@@ -93,6 +99,7 @@ class Dataset:
         self._rows_read = 0
         self._ended = False
         self._finished_bytes = 0
+        self._taken_bytes = 0
         self._position = ReadPosition()
 
     def check_not_empty(self) -> None:
@@ -133,11 +140,16 @@ class Dataset:
         if self._ended:
             return self._rows_read
         total = self._total_bytes
-        read = self._finished_bytes + self._position.stored_bytes
+        read = self._finished_bytes + self._position.stored_bytes * self._share_taken
         if not total or not read or not self._rows_read:
             return self._limit
         estimate = max(self._rows_read, round(self._rows_read * total / read))
         return min(estimate, self._limit) if self._limit is not None else estimate
+
+    @property
+    def _share_taken(self) -> float:
+        """Of the bytes read from the file at hand, the share that was made into rows."""
+        return min(1.0, self._taken_bytes / max(1, self._position.given_bytes))
 
     @property
     def _total_bytes(self) -> int | None:
@@ -149,7 +161,9 @@ class Dataset:
         self._finished_bytes = 0
         for source in self.sources:
             self._position = ReadPosition()
+            self._taken_bytes = 0
             for line in read_lines(read_chunks(source, self._position), self._max_line_bytes):
+                self._taken_bytes = line.end
                 if not line.too_long and not line.data.strip():
                     continue
                 if index == self._limit:

@@ -22,8 +22,4 @@ class IdSet:
 
     def add(self, row_id: str) -> bool:
         """Adds an id; whether it was new."""
-        key = hashlib.blake2b(row_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        if key in self._keys:
-            return False
-        self._keys.add(key)
-        return True
+        return self._keys.add(hashlib.blake2b(row_id.encode(), digest_size=16).digest())

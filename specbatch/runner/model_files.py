@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from specbatch.plan.source import has_weights, resolve_model_dir
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken")
+_HASHED_BYTES = 1 << 16
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -32,8 +34,8 @@ class ModelFiles:
 
     @property
     def identity(self) -> str:
-        """`name@revision`, for the results' identity."""
-        return f"{self.name}@{self.revision}" if self.revision else self.name
+        """`name@revision`, for the results' identity; files of one's own are told by a hash of their ends and sizes."""
+        return f"{self.name}@{self.revision or _content_hash(self.path)}"
 
     @property
     def has_tokenizer(self) -> bool:
@@ -63,6 +65,19 @@ def find_model(
     if not trust_remote_code:
         _refuse_remote_code(path, model, where)
     return ModelFiles(model, path, path.name if _is_snapshot(path) else None)
+
+
+def _content_hash(path: Path) -> str:
+    """Cheap, whatever the model weighs: of each file the name, the size, the first and the last bytes."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in [path] if path.is_file() else sorted([path / "config.json", *path.glob("*.safetensors")]):
+        with file.open("rb") as stream:
+            size = stream.seek(0, 2)
+            digest.update(f"{file.name}\0{size}\0".encode())
+            for start in (0, max(0, size - _HASHED_BYTES)):
+                stream.seek(start)
+                digest.update(stream.read(_HASHED_BYTES))
+    return f"content-{digest.hexdigest()}"
 
 
 def _is_snapshot(path: Path) -> bool:

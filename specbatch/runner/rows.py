@@ -18,7 +18,20 @@ from specbatch.runner.forms import Form, Format, Message, is_openai_line, read_f
 from specbatch.runner.ids import MAX_ID_CHARACTERS, IdSet, made_id
 from specbatch.runner.overrides import override_decoding, refuse_misspelled
 
-_FORM_FIELDS = frozenset({"custom_id", "method", "url", "body", "messages"})
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{shown(digits)} is out of range")
+    return value
+
+
+_decode = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant).decode
+_encode = json.JSONEncoder(sort_keys=True, check_circular=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +84,25 @@ class RowReader:
 
     def __init__(self, rules: RowRules) -> None:
         self._rules = rules
+        self._salted = hashlib.blake2b(rules.salt.encode("utf-8", "surrogatepass"), digest_size=12)
         self._ids = IdSet()
 
     def read(self, raw: RawRow) -> Row | BadRow:
         """The row, or why it is bad; never raises for anything that a file may hold."""
-        row_id, endpoint = made_id(raw.index, raw.data), None
+        row_id, endpoint = None, None
         try:
             fields = self._fields(raw)
-            named = self._named_id(fields)
-            row_id = row_id if named is None else named
+            row_id = self._named_id(fields)
             endpoint = _endpoint(fields)
-            self._claim(named)
-            return self._row(raw, row_id, fields)
+            self._claim(row_id)
+            return self._row(raw, row_id or made_id(raw.index, raw.data), fields)
         except RowError as error:
             bad = error
         except RecursionError:  # from comparing or printing what the JSON reader has just accepted
             bad = RowError(ErrorCode.INVALID_JSON, "nested too deeply")
-        fingerprint = self._print(made_id(raw.index, raw.data))  # with the index: a duplicate has one of its own
-        return BadRow(row_id, raw.index, raw.line_number, fingerprint, bad.code, bad.message, endpoint)
+        made = made_id(raw.index, raw.data)
+        fingerprint = self._print(made)  # with the index in it: a duplicate has one of its own
+        return BadRow(row_id or made, raw.index, raw.line_number, fingerprint, bad.code, bad.message, endpoint)
 
     def claim(self, raw: RawRow) -> None:
         """Takes note of the id of a row that belongs to another shard."""
@@ -145,8 +159,9 @@ class RowReader:
         return None
 
     def _print(self, *parts: Any) -> str:
-        text = json.dumps([self._rules.salt, *parts], sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        digest = self._salted.copy()
+        digest.update(_encode(parts).encode())
+        return digest.hexdigest()
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -156,7 +171,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
         RowError: not UTF-8, not JSON (NaN and Infinity are none), half of a surrogate pair, or not an object.
     """
     try:
-        value = json.loads(data.decode(), parse_float=_finite, parse_constant=_refuse_constant)
+        value = _decode(data.decode())
         if b"\\ud" in data or b"\\uD" in data:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
@@ -169,17 +184,6 @@ def parse_object(data: bytes) -> dict[str, Any]:
         raise RowError(ErrorCode.INVALID_JSON, f"{error}") from None
     if not isinstance(value, dict):
         raise RowError(ErrorCode.INVALID_ROW, f"a row must be a JSON object, found {shown(value)}")
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        raise ValueError(f"{shown(digits)} is out of range")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import platform
 import time
 from collections.abc import Mapping
@@ -124,17 +125,20 @@ class Session:
 
     def _attempt(self, store: ShardResults, dataset: Dataset, tokenizer: Tokenizer, plan: Plan) -> Attempt:
         spec = self._job.spec
+        template = choose_template(spec.dataset.chat_template, tokenizer)
         rules = RowRules(
             decoding=spec.decoding,
             format=spec.dataset.format,
             prompt_field=spec.dataset.prompt_field,
             id_field=spec.dataset.id_field,
             answer_field=spec.dataset.answer_field,
-            salt=store.identity.models["target"],
+            salt=json.dumps(
+                [store.identity.models["target"], template, spec.dataset.system_prompt, spec.dataset.enable_thinking]
+            ),
         )
         encoder = PromptEncoder(
             tokenizer,
-            template=choose_template(spec.dataset.chat_template, tokenizer),
+            template=template,
             system_prompt=spec.dataset.system_prompt,
             enable_thinking=spec.dataset.enable_thinking,
             max_length=plan.max_length,

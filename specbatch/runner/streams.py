@@ -16,9 +16,10 @@ _ZSTD_INPUT_BYTES = 1 << 11  # a zstd block may hold 128 KiB in 4 bytes: small i
 
 @dataclass(slots=True)
 class ReadPosition:
-    """How much of a source's stored bytes have been read; any thread may look."""
+    """How many stored bytes of a source have been read, and how many uncompressed ones given; any thread may look."""
 
     stored_bytes: int = 0
+    given_bytes: int = 0
 
 
 def read_chunks(source: Source, position: ReadPosition) -> Iterator[bytes]:
@@ -41,7 +42,9 @@ def _opened(
 ) -> Iterator[bytes]:
     try:
         with source.open_stored() as stored:
-            yield from read(stored, position)
+            for chunk in read(stored, position):
+                position.given_bytes += len(chunk)
+                yield chunk
     except DatasetError:
         raise
     except Exception as error:  # a store's driver raises whatever it likes

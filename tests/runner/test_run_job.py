@@ -1,0 +1,340 @@
+"""Whole runs in this process, with the real engine on a tiny pair."""
+
+import io
+import json
+
+import pytest
+
+from specbatch.errors import (
+    DatasetError,
+    ModelError,
+    OutOfMemoryError,
+    ResultsError,
+    SpecError,
+    VocabularyMismatchError,
+)
+from specbatch.runner.display import JsonDisplay
+from specbatch.runner.job import run_job
+from tests.runner.tiny import byte_level_tokenizer, read_lines, save_model, spec_text, write_rows
+
+ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(10)]
+
+
+def by_id(lines):
+    assert len({line["id"] for line in lines}) == len(lines)
+    return {line["id"]: line["text"] for line in lines}
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results" / "tiny"
+
+
+def test_every_row_ends_once_and_success_is_written(make_job, results):
+    summary = run_job(make_job(ROWS))
+    assert sorted(by_id(read_lines(results))) == sorted(row["id"] for row in ROWS)
+    assert (summary.results, summary.errors, summary.skipped) == (10, 0, 0)
+    assert summary.completion_tokens == sum(line["usage"]["completion_tokens"] for line in read_lines(results))
+    assert summary.tokens_per_second > 0
+    assert (results / "_SUCCESS").is_file()
+    manifest = json.loads((results / "manifest-00000-of-00001.json").read_text())
+    assert manifest["complete"]
+    assert set(manifest["placement"]) == {"target", "drafter"}
+    assert set(manifest["placement"]["target"].values()) == {"cpu"}
+    assert manifest["versions"]["torch"]
+    assert "content-" in manifest["identity"]["models"]["target"]
+
+
+def test_second_start_skips_everything_and_loads_no_model(make_job, results, monkeypatch):
+    job = make_job(ROWS)
+    run_job(job)
+    before = (results / "part-00000-of-00001.jsonl").read_bytes()
+    placement = json.loads((results / "manifest-00000-of-00001.json").read_text())["placement"]
+
+    def refuse(*arguments):
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr("specbatch.runner.session.load_engines", refuse)
+    summary = run_job(job)
+    assert (summary.results, summary.skipped) == (0, 10)
+    assert (results / "part-00000-of-00001.jsonl").read_bytes() == before
+    assert (results / "_SUCCESS").is_file()
+    assert json.loads((results / "manifest-00000-of-00001.json").read_text())["placement"] == placement
+
+
+def test_restart_after_a_cut_gives_the_text_of_an_uninterrupted_run(make_job, results):
+    job = make_job(ROWS, "decoding.temperature=0.9", "decoding.seed=3")
+    run_job(job)
+    whole = by_id(read_lines(results))
+    part = results / "part-00000-of-00001.jsonl"
+    lines = part.read_bytes().splitlines(keepends=True)
+    part.write_bytes(b"".join(lines[:4]) + lines[4][:20])  # a torn line at the end
+    summary = run_job(job)
+    assert (summary.results, summary.skipped) == (6, 4)
+    assert part.read_bytes().startswith(b"".join(lines[:4]))
+    assert by_id(read_lines(results)) == whole
+
+
+def test_bad_rows_in_the_middle_become_error_rows(make_job, results):
+    rows = [
+        ROWS[0],
+        b"{broken",
+        ROWS[0],
+        {"id": "empty", "prompt": ""},
+        {"id": "long", "prompt": "hello " * 200},
+        b"\xff\xfe",
+        ROWS[1],
+        {"id": "role", "messages": [{"role": "tool", "content": "x"}]},
+    ]
+    summary = run_job(make_job(rows))
+    assert set(by_id(read_lines(results))) == {"r0", "r1"}
+    errors = {line["index"]: line["code"] for line in read_lines(results, "errors")}
+    assert errors == {
+        1: "invalid_json",
+        2: "duplicate_id",
+        3: "empty_prompt",
+        4: "prompt_too_long",
+        5: "invalid_encoding",
+        7: "chat_template",
+    }
+    assert (summary.results, summary.errors) == (2, 6)
+    again = run_job(make_job(rows))
+    assert (again.results, again.errors, again.skipped) == (0, 0, 8)
+
+
+@pytest.mark.parametrize(
+    ("budget", "fails"), [("0", True), ("1", True), ("2", False), ("'19%'", True), ("'20%'", False)]
+)
+def test_error_budget_ends_the_run_after_saving(make_job, results, budget, fails):
+    rows = [*ROWS[:4], b"bad", *ROWS[4:8], b"worse"]
+    job = make_job(rows, f"dataset.errorBudget={budget}")
+    if not fails:
+        run_job(job)
+        assert (results / "_SUCCESS").is_file()
+        return
+    with pytest.raises(DatasetError, match="error budget"):
+        run_job(job)
+    assert read_lines(results, "errors")
+    assert not (results / "_SUCCESS").exists()
+    manifest = json.loads((results / "manifest-00000-of-00001.json").read_text())
+    assert not manifest["complete"]
+    assert manifest["attempts"][-1]["outcome"] == "failed"
+    if budget.startswith("'"):
+        assert len(read_lines(results)) == 8
+    with pytest.raises(DatasetError, match="error budget"):
+        run_job(job)
+
+
+def test_shards_of_an_indexed_job_together_hold_every_row_once(make_job, results):
+    job = make_job([*ROWS, ROWS[3]], "job.completions=3")
+    for index in range(3):
+        run_job(job, env={"JOB_COMPLETION_INDEX": str(index)})
+        assert (results / "_SUCCESS").exists() == (index == 2)
+    lines = read_lines(results)
+    assert sorted(by_id(lines)) == sorted(row["id"] for row in ROWS)
+    assert [line["index"] for line in read_lines(results, "errors")] == [10]
+    with pytest.raises(SpecError, match="JOB_COMPLETION_INDEX"):
+        run_job(job, env={"JOB_COMPLETION_INDEX": "3"})
+
+
+def test_text_is_the_same_whatever_the_drafter_k_and_batch(make_job, tmp_path):
+    texts = []
+    variants = [
+        ("decoding.numSpeculativeTokens=0",),
+        ("decoding.numSpeculativeTokens=4", "batching.maxSequences=1"),
+        ("decoding.numSpeculativeTokens=3", "drafter.method=ngram", "drafter.model=null"),
+        ("drafter=null", "decoding.numSpeculativeTokens=auto"),
+    ]
+    for at, variant in enumerate(variants):
+        job = make_job(ROWS, f"results.dir={tmp_path}/{at}", *variant)
+        run_job(job)
+        texts.append(by_id(read_lines(tmp_path / str(at) / "tiny")))
+    assert all(text == texts[0] for text in texts)
+    assert len(set(texts[0].values())) > 1
+
+
+def test_stop_strings_and_overrides_are_kept_by_row(make_job, results):
+    run_job(make_job([{"id": "plain", "prompt": "hello", "max_tokens": 30}]))
+    text = read_lines(results)[0]["text"]
+    middle = text[len(text) // 2 :][:3]
+    rows = [
+        {"id": "stopped", "prompt": "hello", "max_tokens": 30, "stop": middle},
+        {"id": "short", "prompt": "hello", "max_tokens": 5},
+    ]
+    run_job(make_job(rows), fresh=True)
+    lines = {line["id"]: line for line in read_lines(results)}
+    assert lines["stopped"]["text"] == text[: text.index(middle)]
+    assert lines["stopped"]["finish_reason"] == "stop"
+    assert lines["short"]["usage"]["completion_tokens"] == 5
+    assert lines["short"]["finish_reason"] == "length"
+
+
+def test_answers_are_compared_and_prompts_included_where_asked_for(make_job, results):
+    run_job(make_job(ROWS[:2]))
+    texts = by_id(read_lines(results))
+    rows = [{**ROWS[0], "answer": f" {texts['r0']}\n"}, {**ROWS[1], "answer": "no such text"}, ROWS[2]]
+    job = make_job(rows, "dataset.answerField=answer", "results.includePrompt=true")
+    with pytest.raises(ResultsError, match="answerField"):
+        run_job(job)
+    summary = run_job(job, fresh=True)
+    lines = {line["id"]: line for line in read_lines(results)}
+    assert (lines["r0"]["correct"], lines["r1"]["correct"], lines["r2"].get("correct")) == (True, False, None)
+    assert lines["r0"]["prompt"] == "hello 0"
+    assert summary.totals.share_correct == 0.5
+
+
+def test_openai_batch_lines_are_answered_in_their_form(make_job, results):
+    body = {"model": "x", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+    good = {"custom_id": "request-1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    bad = {**good, "custom_id": "request-2", "body": {**body, "n": 3}}
+    run_job(make_job([good, bad]))
+    answer = read_lines(results)[0]
+    assert (answer["custom_id"], answer["error"]) == ("request-1", None)
+    assert answer["response"]["body"]["choices"][0]["message"]["role"] == "assistant"
+    assert answer["response"]["body"]["usage"]["completion_tokens"] == 4
+    error = read_lines(results, "errors")[0]
+    assert (error["custom_id"], error["error"]["code"]) == ("request-2", "unsupported_request")
+
+
+def test_text_file_is_a_dataset(make_job, results, tmp_path):
+    (tmp_path / "prompts.txt").write_text("hello\n\n你好\n", encoding="utf-8")
+    run_job(make_job(tmp_path / "prompts.txt"))
+    assert [line["index"] for line in sorted(read_lines(results), key=lambda line: line["index"])] == [0, 1]
+
+
+def test_empty_dataset_is_refused_before_anything_is_loaded(make_job, results):
+    with pytest.raises(DatasetError, match="holds no rows"):
+        run_job(make_job([]))
+    assert not results.exists()
+
+
+def test_dataset_that_breaks_off_saves_what_came_before(make_job, results, tmp_path):
+    import gzip
+
+    packed = gzip.compress(b"".join(json.dumps(row).encode() + b"\n" for row in ROWS) + b" " * 3_000_000)
+    (tmp_path / "rows.jsonl.gz").write_bytes(packed[:-10])
+    with pytest.raises(DatasetError, match="cannot be read"):
+        run_job(make_job(tmp_path / "rows.jsonl.gz"))
+    assert sorted(by_id(read_lines(results))) == sorted(row["id"] for row in ROWS)
+    assert not (results / "_SUCCESS").exists()
+
+
+def test_models_with_different_vocabularies_are_refused_before_loading(make_job, tmp_path):
+    other = save_model(tmp_path / "other", byte_level_tokenizer(300), layers=1, seed=3)
+    with pytest.raises(VocabularyMismatchError):
+        run_job(make_job(ROWS, f"drafter.model={other}"))
+
+
+def test_drafter_without_a_tokenizer_shares_the_targets_if_the_sizes_agree(make_job, tmp_path, tokenizer):
+    same = save_model(tmp_path / "same", tokenizer, layers=1, seed=3)
+    other = save_model(tmp_path / "other", byte_level_tokenizer(300), layers=1, seed=3)
+    for folder in (same, other):
+        for file in folder.glob("tokenizer*"):
+            file.unlink()
+    assert run_job(make_job(ROWS, f"drafter.model={same}")).drafted > 0
+    with pytest.raises(VocabularyMismatchError, match="no tokenizer"):
+        run_job(make_job(ROWS, f"drafter.model={other}"), fresh=True)
+
+
+def test_gpus_that_are_not_there_are_refused_before_anything_is_loaded(make_job):
+    import torch
+
+    from specbatch.errors import DeviceError
+
+    count = torch.cuda.device_count() + 1
+    with pytest.raises(DeviceError, match="sees"):
+        run_job(make_job(ROWS, f"placement.gpus={count}"))
+
+
+def test_visible_gpus_are_shaped_from_what_the_driver_says(monkeypatch):
+    from types import SimpleNamespace
+
+    import torch
+
+    from specbatch.runner.devices import visible_gpus
+
+    properties = SimpleNamespace(name="NVIDIA H100 80GB HBM3", total_memory=79 << 30)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    shapes = visible_gpus(2, {"CUDA_VISIBLE_DEVICES": "GPU-1,GPU-2"})
+    assert [shape.memory_bytes for shape in shapes] == [79 << 30] * 2
+    assert shapes[0].bandwidth == 3.35e12
+
+
+def test_plan_that_does_not_fit_is_refused(make_job, monkeypatch):
+    from specbatch.plan.devices import cpu_shape
+
+    monkeypatch.setattr("specbatch.runner.session.visible_gpus", lambda count, env: (cpu_shape(1 << 20),))
+    with pytest.raises(OutOfMemoryError, match="does not fit"):
+        run_job(make_job(ROWS))
+
+
+def test_placement_that_is_not_the_plans_is_refused(make_job, monkeypatch):
+    from specbatch.errors import DeviceError
+
+    monkeypatch.setattr("specbatch.runner.models.compare_with_actual", lambda placement, actual: ["x is on cpu"])
+    with pytest.raises(DeviceError, match="where the plan puts it"):
+        run_job(make_job(ROWS))
+
+
+def test_missing_packages_name_the_extra(make_job, monkeypatch):
+    import sys
+
+    monkeypatch.delitem(sys.modules, "specbatch.runner.session", raising=False)
+    monkeypatch.setitem(sys.modules, "specbatch.runner.session", None)
+    with pytest.raises(ModelError, match=r"specbatch\[runner\]"):
+        run_job(make_job(ROWS))
+
+
+def test_report_is_written_where_asked_for_and_its_failure_is_only_said(make_job, results, monkeypatch):
+    stream = io.StringIO()
+    run_job(make_job(ROWS, "results.report=true"), display=JsonDisplay(stream))
+    assert (results / "report.html").is_file()
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert events[-1]["event"] == "end"
+    assert events[-1]["report"].endswith("report.html")
+    assert [event["event"] for event in events if event["event"] == "progress"]
+
+    def refuse(run_dir):
+        raise ResultsError("matplotlib is not installed")
+
+    monkeypatch.setattr("specbatch.runner.session.write_report", refuse)
+    stream = io.StringIO()
+    run_job(make_job(ROWS, "results.report=true"), display=JsonDisplay(stream))
+    assert "no report" in stream.getvalue()
+    assert '"report": null' in stream.getvalue()
+
+
+def test_disk_that_fails_ends_the_run_with_what_was_written(make_job, results, monkeypatch):
+    from specbatch.results.shard import ShardResults
+
+    write = ShardResults.write
+
+    def full(self, row):
+        if self.written.results == 3:
+            raise ResultsError("no space left", where="part")
+        write(self, row)
+
+    monkeypatch.setattr(ShardResults, "write", full)
+    with pytest.raises(ResultsError, match="no space left"):
+        run_job(make_job([{"id": f"r{number}", "prompt": "hello"} for number in range(300)]))
+    monkeypatch.undo()
+    assert len(read_lines(results)) == 3
+    assert not (results / "_SUCCESS").exists()
+
+
+def test_spec_file_of_the_pod_runs_and_errors_leave_a_message(tmp_path, pair, capsys, monkeypatch):
+    from specbatch.runner.__main__ import main
+
+    rows = write_rows(tmp_path / "rows.jsonl", ROWS[:2])
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(spec_text(pair, rows, tmp_path / "results"))
+    assert main([str(spec)]) == 0
+    spec.write_text(spec_text(pair, tmp_path / "none.jsonl", tmp_path / "results"))
+    log = tmp_path / "termination-log"
+    log.touch()
+    monkeypatch.setenv("TERMINATION_LOG", str(log))
+    assert main([str(spec)]) == 65
+    assert log.read_text().startswith("bad dataset: ")
+    assert "error: " in capsys.readouterr().err
+    assert main([]) == 64
