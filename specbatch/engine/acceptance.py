@@ -76,8 +76,8 @@ def accept_by_rejection(
     accept_uniforms = uniforms(position_keys(sampling.keys, positions[:, :k], Purpose.ACCEPT))
     p_target = target_probs[:, :k].gather(-1, draft_tokens[..., None])[..., 0]
     p_draft = draft_probs.gather(-1, draft_tokens[..., None])[..., 0]
-    # u <= target / draft, without dividing. u > 0, so a token that the target gives no mass never stands.
-    accepted = _leading((accept_uniforms * p_draft <= p_target) & drafted)
+    # u < target / draft, without dividing: a token to which the target gives no mass never stands.
+    accepted = _leading((accept_uniforms * p_draft < p_target) & drafted)
 
     # At the first position that fell: the residual max(0, target - draft). After the last draft nothing was drafted, the
     # subtrahend is 0, and the residual is the target itself: the bonus token needs no case of its own.

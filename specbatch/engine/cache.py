@@ -146,6 +146,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
         for layer in self.layers:
             layer.view = view
 
+    @torch.inference_mode()
     def move(self, source: int, destination: int) -> None:
         """Copies one slot over another."""
         for layer in self.layers:
@@ -153,6 +154,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
                 layer.keys[destination] = layer.keys[source]
                 layer.values[destination] = layer.values[source]
 
+    @torch.inference_mode()
     def clear(self, slot: int) -> None:
         """Zeroes one slot: whatever a row of NaN left there must not reach the next row."""
         for layer in self.layers:

@@ -10,13 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+_EVIDENCE_STEP = 8  # row-rounds of drafting that allow k to grow by one: no leap on the prior alone
 _WINDOW = 512.0  # row-rounds that acceptance remembers
 _PRIOR_RATE = 0.7  # conditional acceptance before anything is known
 _PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
 _OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
 _MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
-_DOUBT = 1.3  # a smaller gain than this is held against a plain round now and then
-_DOUBT_ROUNDS = 50
+_DOUBT = 1.3  # a smaller gain than this is held against a plain round
+_DOUBT_ROUNDS = 50  # every so many rounds; a larger gain a quarter as often
+_DRIFT_PACE = 0.05
+_RELATIVE_PACE = 0.2
+_NEIGHBOURS = 32  # the largest k that a correction reaches
 _PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether speculation pays
 
 
@@ -65,8 +69,9 @@ class FixedK:
 class RoundCosts:
     """Seconds of a round by (rows, k): a table measured at warm-up, corrected by every round since.
 
-    Two corrections, so that values of k not tried lately stay comparable: `drift` follows what slows all rounds alike (longer
-    context, a busy machine), `relative` what one k costs beyond its entry in the table.
+    Two corrections, so that values of k not tried lately stay comparable: `drift` follows slowly what slows all rounds alike
+    (longer context, a busy machine), `relative` quickly what one k costs beyond its entry in the table, and its
+    neighbours by half as much a step.
 
     Args:
         table: (rows, k) -> seconds, for at least one number of rows and k = 0; linear in between.
@@ -84,8 +89,10 @@ class RoundCosts:
     def observe(self, rows: int, k: int, seconds: float) -> None:
         """Corrects the prediction; a single outlier counts no more than a factor of two."""
         surprise = min(max(seconds / self.seconds(rows, k), 0.5), 2.0)
-        self.drift *= surprise**0.1
-        self.relative[k] = self.relative.get(k, 1.0) * surprise**0.1
+        self.drift *= surprise**_DRIFT_PACE
+        for other in range(1, _NEIGHBOURS + 1) if k else (0,):  # plain rounds and speculative ones tell nothing of each other
+            pace = _RELATIVE_PACE * 0.5 ** abs(other - k)
+            self.relative[other] = self.relative.get(other, 1.0) * surprise**pace
 
     def _measured(self, rows: int, k: int) -> float:
         points = sorted({n for n, _ in self.table})
@@ -139,7 +146,7 @@ class AcceptanceEstimate:
 class AdaptiveK:
     """k from measured costs and acceptance.
 
-    A gain that is not large is checked against the cost of a plain round every _DOUBT_ROUNDS. At k = 0 nothing is learned about acceptance, so now and then a round speculates again, as seldom as _PROBE_SHARE of
+    Every _DOUBT_ROUNDS the gain is checked against the cost of a plain round. At k = 0 nothing is learned about acceptance, so now and then a round speculates again, as seldom as _PROBE_SHARE of
     the time allows, and never where even _OPTIMISTIC_RATE would not pay.
 
     Args:
@@ -159,15 +166,18 @@ class AdaptiveK:
         base = 1.0 / self.costs.seconds(rows, 0)
         best, gain = self._best(rows, self.acceptance.expected_tokens, base)
         if gain > _MARGIN:
-            return 0 if gain < _DOUBT and self.rounds_since_plain >= _DOUBT_ROUNDS else best
+            patience = _DOUBT_ROUNDS if gain < _DOUBT else 4 * _DOUBT_ROUNDS
+            return 0 if self.rounds_since_plain >= patience else best
         if self.probe_debt <= 0:
             hopeful, gain = self._best(rows, lambda k: _geometric(_OPTIMISTIC_RATE, k), base)
             if gain > _MARGIN:
-                return min(hopeful, 2)  # enough to see whether drafts stand at all
+                return min(hopeful, 2)  # enough to see whether drafts stand again
         return 0
 
     def _best(self, rows: int, expected: ExpectedTokens, base: float) -> tuple[int, float]:
-        gains = {k: expected(k) / self.costs.seconds(rows, k) / base for k in range(1, self.max_k + 1)}
+        evidence = sum(self.acceptance.reached[:1])
+        ks = range(1, min(self.max_k, 1 + int(evidence / _EVIDENCE_STEP)) + 1)
+        gains = {k: expected(k) / self.costs.seconds(rows, k) / base for k in ks}
         best = max(gains, key=lambda k: gains[k], default=0)
         return best, gains.get(best, 0.0)
 

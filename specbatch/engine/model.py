@@ -30,6 +30,8 @@ class CausalLM:
         self.config = model.config.get_text_config()
         self.input_device: torch.device = model.get_input_embeddings().weight.device
         self.cache: SlotCache | None = None
+        if model.config._attn_implementation == SLOT_ATTENTION:  # noqa: SLF001  # transformers has no public reader
+            model.set_attn_implementation("sdpa")  # wrapped before: compare with its own attention all the same
         expected = self._plain_logits()
         model.set_attn_implementation(SLOT_ATTENTION)
         self._check_slots(expected)

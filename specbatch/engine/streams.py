@@ -46,7 +46,7 @@ def position_keys(row_keys: Tensor, positions: Tensor, purpose: Purpose) -> Tens
     Returns:
         int64 [batch, n]
     """
-    return _mix(_mix(row_keys + _GOLDEN * int(purpose))[:, None] + _GOLDEN * (positions + 1))
+    return _mix(_mix(row_keys ^ int(purpose))[:, None] + _GOLDEN * (positions + 1))
 
 
 def _unit_interval(bits: Tensor) -> Tensor:

@@ -1,0 +1,89 @@
+"""A language model that is a table: the next token's logits depend on the last token alone.
+
+It takes the place of a CausalLM in the real engine, so that the distribution of what the engine emits can be held against
+exact probabilities, with a hundred thousand rows in seconds.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from scipy import stats
+
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.drafter import ModelDrafter
+from specbatch.engine.engine import Engine
+from specbatch.engine.request import Request, SamplingParams
+from specbatch.engine.sampling import RowSampling, token_probs
+
+
+class TabularLM:
+    """Logits = table[last token]."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        self.table = table
+        self.vocab_size = table.shape[1]
+        self.input_device = torch.device("cpu")
+        self.cache = SimpleNamespace(move=lambda *_: None, clear=lambda *_: None)
+
+    def allocate(self, slots, max_positions):
+        pass
+
+    def fill(self, token_ids, view):
+        pass
+
+    def forward(self, token_ids, view, *, last_only=False):
+        return self.table[token_ids[:, -1:] if last_only else token_ids]
+
+
+def tables(vocab: int = 6, seed: int = 0, disjoint: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of a target and of a drafter that agrees with it by halves; or one that it never agrees with."""
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randn(vocab, vocab, generator=generator) * 1.5
+    drafter = target + torch.randn(vocab, vocab, generator=generator)
+    if disjoint:
+        half = torch.arange(vocab) < vocab // 2
+        target = target.masked_fill(half, -1e9)
+        drafter = drafter.masked_fill(~half, -1e9)
+    return target, drafter
+
+
+def sample(target, drafter, sampling: list[SamplingParams], count: int, *, k: int, new_tokens: int, rule: str):
+    """`count` rows for each of the parameters, decoded together; per parameter the emitted tokens [count, new_tokens]."""
+    config = EngineConfig(4096, 16, k, acceptance_rule=rule)
+    engine = Engine(TabularLM(target), ModelDrafter(TabularLM(drafter)), config)
+    requests = (
+        Request(f"{i}-{j}", [0, j], new_tokens, sampling=params, seed=7)
+        for i in range(count)
+        for j, params in enumerate(sampling)
+    )
+    tokens = [[] for _ in sampling]
+    for completion in engine.generate(requests):
+        tokens[int(completion.request.id.split("-")[1])].append(list(completion.token_ids))
+    return [np.array(rows) for rows in tokens], engine.stats
+
+
+def exact_joint(table: torch.Tensor, params: SamplingParams, start: int, length: int) -> np.ndarray:
+    """Probability of every sequence of `length` tokens after `start`.  # [vocab] * length"""
+    row = RowSampling.of([Request("", [0], 1, sampling=params)], torch.device("cpu"))
+    step = token_probs(table[None], row)[0].double().numpy()  # [vocab, vocab]
+    joint = step[start]
+    for _ in range(length - 1):
+        joint = joint[..., None] * step
+    return joint
+
+
+def p_value(tokens: np.ndarray, joint: np.ndarray) -> float:
+    """Chi-squared p-value of the sequences against their exact probabilities; cells below 5 expected are pooled."""
+    observed = np.zeros(joint.shape)
+    np.add.at(observed, tuple(tokens.T), 1)
+    expected = joint * len(tokens)
+    if observed[expected == 0].sum() > 0:
+        return 0.0  # the impossible happened
+    rare = expected < 5
+    pooled_observed = np.append(observed[~rare], observed[rare].sum())
+    pooled_expected = np.append(expected[~rare], expected[rare].sum())
+    if pooled_expected[-1] < 5:  # too little to test by itself
+        pooled_observed = np.append(pooled_observed[:-2], pooled_observed[-2:].sum())
+        pooled_expected = np.append(pooled_expected[:-2], pooled_expected[-2:].sum())
+    return float(stats.chisquare(pooled_observed, pooled_expected * pooled_observed.sum() / pooled_expected.sum()).pvalue)

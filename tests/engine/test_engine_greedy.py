@@ -1,0 +1,228 @@
+"""Greedy output is the target's own, token for token, whatever is drafted and however rows are batched."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+
+from specbatch.engine.batch import Batch
+from specbatch.engine.cache import SlotView
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.drafter import Proposal
+from specbatch.engine.engine import Engine
+from specbatch.engine.ngram import NGramDrafter
+from specbatch.engine.request import Request
+from tests.engine import tiny
+
+
+def requests(pair, new_tokens=40, **kwargs):
+    return [Request(str(i), prompt, new_tokens, **kwargs) for i, prompt in enumerate(pair.prompts)]
+
+
+@pytest.mark.parametrize("batch", [1, 8, 32])
+@pytest.mark.parametrize("k", [0, 1, 2, 3, 4, 5, 6, 7, 8])
+def test_a_model_drafter_of_any_k_changes_no_token(pair, batch, k):
+    rows = requests(pair)[:6] if batch == 1 else requests(pair)
+    out, _ = tiny.decode(pair.target, pair.noisy, rows, max_sequences=batch, num_speculative_tokens=k)
+    assert tiny.tokens(out, len(rows)) == pair.expected[: len(rows)]
+
+
+@pytest.mark.parametrize("rule", ["coupled", "rejection"])
+@pytest.mark.parametrize("batch", [1, 7])
+def test_ngram_lookup_changes_no_token(pair, batch, rule):
+    out, engine = tiny.decode(
+        pair.target,
+        NGramDrafter(),
+        requests(pair),
+        max_sequences=batch,
+        num_speculative_tokens=4,
+        acceptance_rule=rule,
+    )
+    assert tiny.tokens(out, len(pair.prompts)) == pair.expected
+    assert engine.stats.drafted > 0
+
+
+def test_the_target_alone_gives_what_transformers_gives(pair):
+    out, engine = tiny.decode(pair.target, None, requests(pair), max_sequences=6)
+    assert tiny.tokens(out, len(pair.prompts)) == pair.expected
+    assert engine.stats.drafted == 0
+    assert engine.stats.mean_acceptance_length == 1.0
+
+
+def test_k_auto_changes_no_token(pair):
+    out, _ = tiny.decode(pair.target, pair.noisy, requests(pair), max_sequences=8)
+    assert tiny.tokens(out, len(pair.prompts)) == pair.expected
+
+
+class Scripted:
+    """A controller that walks through values of k, so that the drafter falls behind and catches up."""
+
+    def __init__(self, ks):
+        self.ks = itertools.cycle(ks)
+
+    def choose(self, rows):
+        return next(self.ks)
+
+    def observe(self, report):
+        pass
+
+
+@pytest.mark.parametrize("ks", [(0, 5), (3, 0, 0, 0, 0, 0, 0, 0, 8, 1), (1, 2, 3, 4, 0)])
+def test_k_may_change_in_every_round(pair, ks):
+    engine = Engine(
+        pair.target, pair.twin, EngineConfig(8, 128, 8, prefill_chunk=32), controller=Scripted(ks)
+    )
+    out = {c.request.id: c for c in engine.generate(requests(pair))}
+    assert tiny.tokens(out, len(pair.prompts)) == pair.expected
+    # The twin agrees with the target wherever its KV is right: one stale or missing entry shows as a rejection.
+    assert engine.stats.acceptance_rate == 1.0
+
+
+def test_a_drafter_that_is_the_target_gains_k_plus_one_tokens_a_round(pair):
+    rows = requests(pair)[:8]
+    _, engine = tiny.decode(pair.target, pair.twin, rows, max_sequences=8, num_speculative_tokens=4)
+    assert engine.stats.acceptance_rate == 1.0
+    assert engine.stats.rounds == 40 / (4 + 1)
+
+
+def test_refilled_slots_carry_nothing_over(pair):
+    """Stale KV in a refilled slot lowers acceptance while the text stays right (vLLM #26498)."""
+    lengths = itertools.cycle([3, 17, 9, 31])
+    rows = [dataclasses.replace(r, max_new_tokens=n) for r, n in zip(requests(pair), lengths, strict=False)]
+    out, engine = tiny.decode(pair.target, pair.twin, rows, max_sequences=3, num_speculative_tokens=4)
+    assert engine.stats.acceptance_rate == 1.0
+    assert all(list(out[r.id].token_ids) == pair.expected[i][: r.max_new_tokens] for i, r in enumerate(rows))
+
+
+def test_order_and_grouping_of_rows_change_nothing(pair):
+    rows = requests(pair)
+    shuffled = [rows[i] for i in torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()]
+    for batch in (2, 5, 11):
+        out, _ = tiny.decode(pair.target, pair.noisy, shuffled, max_sequences=batch, num_speculative_tokens=3)
+        assert tiny.tokens(out, len(rows)) == pair.expected
+
+
+def test_rounds_add_up_to_what_was_committed(pair):
+    out, engine = tiny.decode(pair.target, pair.noisy, requests(pair), max_sequences=8, num_speculative_tokens=5)
+    stats = engine.stats
+    assert stats.committed == stats.accepted + stats.row_rounds
+    assert stats.emitted == sum(len(c.token_ids) for c in out.values()) <= stats.committed
+    assert stats.accepted == sum(c.accepted for c in out.values()) == sum(stats.accepted_by_position)
+    assert stats.drafted == sum(c.drafted for c in out.values()) == sum(stats.drafted_by_position)
+    assert stats.row_rounds == sum(c.rounds for c in out.values())
+    assert stats.finished == len(out)
+    assert stats.active == 0
+
+
+class ScriptedDrafter:
+    """Drafts the true continuation up to a scripted count of tokens, and a wrong one after it."""
+
+    ragged = False
+
+    def __init__(self, truth, pattern):
+        self.truth = truth
+        self.pattern = pattern  # accepted drafts by round, a value per slot
+        self.round = 0
+
+    def allocate(self, slots, max_positions):
+        pass
+
+    join = prepare = rollback = lambda self, _: None
+
+    def move(self, source, destination):
+        pass
+
+    def propose(self, batch, k, rule, vocab_size):
+        drafts = torch.zeros(batch.size, k, dtype=torch.int64)
+        for slot, row in enumerate(batch.rows):
+            done = len(row.token_ids)
+            upcoming = [*self.truth[int(row.request.id)][done : done + k], *[0] * k][:k]
+            good = self.pattern[self.round % len(self.pattern)][slot % len(self.pattern[0])]
+            drafts[slot] = torch.tensor(
+                [token if j < good else (token + 1) % tiny.VOCAB for j, token in enumerate(upcoming)]
+            )
+        self.round += 1
+        return Proposal(drafts, torch.full((batch.size,), k), None)
+
+
+@pytest.mark.parametrize("k", [1, 3, 4])
+def test_every_acceptance_pattern_leaves_the_kv_of_a_fresh_prefill(pair, k):
+    """Rows that accept different counts must not drift apart: KV after each round equals that of the row alone."""
+    patterns = list(itertools.product(range(k + 1), repeat=2))[:: max(1, k - 1)]
+    drafter = ScriptedDrafter(pair.expected, patterns)
+    engine = Engine(pair.target, drafter, EngineConfig(4, 128, k, prefill_chunk=32))
+    rows = requests(pair)[2:6]
+    seen = []
+    generator = engine.generate(rows)
+    give_tokens = engine._give_tokens
+
+    def checked(outcome):
+        seen.append(tuple(outcome.accepted[:2]))
+        done = give_tokens(outcome)
+        if not done:
+            compare_with_fresh_prefill(pair.target, engine.batch)
+        return done
+
+    engine._give_tokens = checked
+    for completion in generator:
+        assert list(completion.token_ids) == pair.expected[int(completion.request.id)]
+        break  # rows all have the same number of tokens to go; the first to end ends the comparison
+    assert len(set(seen)) > k
+
+
+def compare_with_fresh_prefill(target, batch: Batch):
+    layers, cache = target.cache.layers, target.cache
+    for slot, row in enumerate(batch.rows):
+        ids = torch.tensor([[*row.request.prompt_token_ids, *row.token_ids][: row.length]])
+        kept = [layer.keys[slot, :, : row.length].clone() for layer in layers]
+        target.allocate(1, 128)
+        target.fill(ids, SlotView(slice(0, 1), torch.arange(row.length)[None], row.length))
+        for mine, fresh in zip(kept, target.cache.layers, strict=True):
+            torch.testing.assert_close(mine, fresh.keys[0, :, : row.length], rtol=1e-3, atol=1e-4)
+        target.cache = cache
+
+
+def test_what_lies_in_unowned_slots_and_beyond_a_row_is_never_read(pair):
+    engine = Engine(pair.target, pair.twin, EngineConfig(4, 128, 3, prefill_chunk=32))
+    give_tokens = engine._give_tokens
+
+    def poison(outcome):
+        done = give_tokens(outcome)
+        for model in (pair.target, pair.twin.model):
+            for layer in model.cache.layers:
+                layer.keys[engine.batch.size :] = torch.nan
+                layer.values[engine.batch.size :] = torch.nan
+                for slot, row in enumerate(engine.batch.rows):
+                    layer.keys[slot, :, row.length + 1 :] = 1e4  # finite: 0 x NaN would be NaN by arithmetic alone
+                    layer.values[slot, :, row.length + 1 :] = 1e4
+        return done
+
+    engine._give_tokens = torch.inference_mode()(poison)
+    # One row per slot: a refill of a NaN slot is what test_memory's poisoned row is about.
+    out = {c.request.id: c for c in engine.generate(requests(pair)[:4])}
+    assert tiny.tokens(out, 4) == pair.expected[:4]
+    assert engine.stats.acceptance_rate == 1.0
+
+
+def test_requests_are_drawn_only_as_slots_come_free(pair):
+    drawn = []
+
+    def source():
+        for request in requests(pair, new_tokens=5):
+            drawn.append(request.id)
+            yield request
+
+    engine = Engine(pair.target, None, EngineConfig(4, 128))
+    first = next(engine.generate(source()))
+    assert first.request.id in drawn
+    assert len(drawn) <= 4
+
+
+def test_a_caller_that_stops_early_leaves_an_engine_that_works(pair):
+    engine = Engine(pair.target, pair.twin, EngineConfig(4, 128, 3, prefill_chunk=32))
+    stopped = engine.generate(requests(pair))
+    next(stopped)
+    stopped.close()
+    out = {c.request.id: c for c in engine.generate(requests(pair))}
+    assert tiny.tokens(out, len(pair.prompts)) == pair.expected

@@ -1,0 +1,77 @@
+import pytest
+import torch
+from transformers.generation.logits_process import (
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from specbatch.engine.request import Request, SamplingParams
+from specbatch.engine.sampling import RowSampling, race, token_probs
+
+VOCAB = 50
+
+
+def stack(*params):
+    return RowSampling.of([Request(str(i), [0], 1, sampling=p) for i, p in enumerate(params)], torch.device("cpu"))
+
+
+def logits(rows, n=3):
+    return torch.randn(rows, n, VOCAB, generator=torch.Generator().manual_seed(1)) * 3
+
+
+def transformers_probs(scores, params):
+    warped = TemperatureLogitsWarper(params.temperature)(None, scores)
+    if params.top_k:
+        warped = TopKLogitsWarper(params.top_k)(None, warped)
+    if params.top_p < 1:
+        warped = TopPLogitsWarper(params.top_p)(None, warped)
+    return warped.softmax(-1)
+
+
+PARAMS = [
+    SamplingParams(1.0),
+    SamplingParams(0.3),
+    SamplingParams(1.0, top_k=5),
+    SamplingParams(1.5, top_k=1),
+    SamplingParams(1.0, top_p=0.5),
+    SamplingParams(0.6, top_k=20, top_p=0.95),
+    SamplingParams(1.0, top_k=1000),
+    SamplingParams(1.0, top_p=1e-6),
+]
+
+
+@pytest.mark.parametrize("params", PARAMS, ids=str)
+def test_each_rows_distribution_is_that_of_transformers(params):
+    scores = logits(1)
+    torch.testing.assert_close(token_probs(scores, stack(params))[0], transformers_probs(scores[0], params))
+
+
+def test_rows_of_different_parameters_do_not_touch_each_other():
+    scores = logits(len(PARAMS))
+    together = token_probs(scores, stack(*PARAMS))
+    for i, params in enumerate(PARAMS):
+        torch.testing.assert_close(together[i], transformers_probs(scores[i], params))
+
+
+def test_a_greedy_row_is_one_hot_at_its_first_best_token():
+    scores = logits(2)
+    scores[0, 0, 7] = scores[0, 0, 3] = 99.0  # a tie: the first wins, as in argmax everywhere else
+    probs = token_probs(scores, stack(SamplingParams(), SamplingParams(1.0)))
+    assert probs[0, 0, 3] == 1
+    assert torch.equal(probs[0].argmax(-1), scores[0].argmax(-1))
+    assert torch.equal(probs[0].sum(-1), torch.ones(3))
+
+
+def test_half_precision_logits_are_sampled_in_single_precision():
+    scores = logits(1)
+    probs = token_probs(scores.bfloat16(), stack(SamplingParams(1.0)))
+    assert probs.dtype == torch.float32
+    torch.testing.assert_close(probs, scores.bfloat16().float().softmax(-1))
+
+
+def test_a_race_never_picks_a_token_without_mass():
+    probs = torch.zeros(1, 1, VOCAB)
+    probs[..., [4, 9]] = 1e-20
+    picked = race(probs.expand(500, 1, VOCAB), torch.arange(500)[:, None])
+    assert set(picked.flatten().tolist()) == {4, 9}
