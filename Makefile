@@ -1,0 +1,80 @@
+# Everything a developer does, on a machine with nothing but python3 (3.11 or newer) and make. `make` lists it.
+PYTHON ?= python3
+VENV ?= .venv
+# What `make lock` starts from: newer releases of torch pull several GB of CUDA on machines that have none.
+TORCH := torch==2.13.0
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Spinning threads of two processes on two cores make both crawl.
+QUIET_THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+WORKERS ?= 2
+PYTEST := $(QUIET_THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
+FAST := not slow and not gpu and not cluster
+NO_HARDWARE := not gpu and not cluster
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart smollm2 test check lint generate bench lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+quickstart: $(VENV)/.runner ## install, and run job/quickstart.yaml: 200 prompts on the embedded pair, on the CPU
+	$(BIN)/specbatch run job/quickstart.yaml
+	@echo
+	@echo "rows    results/quickstart/part-00000-of-00001.jsonl"
+	@echo "report  results/quickstart/report.html"
+
+smollm2: $(VENV)/.runner ## make models/smollm2, a real pair for job/smollm2.yaml (downloads 90 MB)
+	$(BIN)/python -m tools.smollm2
+
+test: $(VENV)/.dev ## everything that needs no GPU and no cluster, with the coverage gates
+	$(PYTEST) -m "$(NO_HARDWARE)" --cov --cov-report=
+	$(BIN)/coverage report --skip-covered --fail-under=90
+	@printf 'engine,  %% of lines, at least 95: ' && $(BIN)/coverage report --include='specbatch/engine/*' --format=total --fail-under=95
+	@printf 'results, %% of lines, at least 95: ' && $(BIN)/coverage report --include='specbatch/results/*' --format=total --fail-under=95
+
+check: lint ## lint, types, layers, generated files and the fast tests: before every commit
+	$(PYTEST) -m "$(FAST)"
+
+lint: $(VENV)/.dev ## the part of check that runs no tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tools.generate --check
+
+generate: $(VENV)/.dev ## write the generated files: references, schema, printed plans, the list of modules
+	$(BIN)/python -m tools.generate
+
+bench: $(VENV)/.dev ## the CPU benchmarks, as one table
+	$(BIN)/python -m benchmarks.cpu
+
+lock: ## write constraints.txt anew, from the newest releases that pyproject.toml allows
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --upgrade '$(TORCH)' '.[runner,dev,s3]'
+	sed -i.old '/^[^#]/d' constraints.txt && rm constraints.txt.old
+	$(VENV)-lock/bin/python -m pip freeze --exclude specbatch | sed 's/+cpu$$//' >> constraints.txt
+	rm -rf $(VENV)-lock
+
+clean: ## remove the virtual environment and caches; results/ and models/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find specbatch tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# Stamps: a second call installs nothing, a change of the dependencies does.
+$(VENV)/.runner: pyproject.toml constraints.txt
+	$(call install,runner)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	$(call install,runner$(comma)dev$(comma)s3)
+	@touch $@ $(VENV)/.runner
+
+comma := ,
+define install
+@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.12 ..." if v < (3, 11) else 0)'
+@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+@echo "installing specbatch[$(1)] into $(VENV) (a minute or two, torch is large)"
+@$(PIP) install --quiet -c constraints.txt -e '.[$(1)]'
+endef
