@@ -48,6 +48,22 @@ class Line:
     too_long: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The rows of one process: dealt out like cards, the same way on every start."""
+
+    number: int = 0
+    count: int = 1
+
+    def holds(self, index: int) -> bool:
+        """Whether the row of an index is one of them."""
+        return index % self.count == self.number
+
+    def share_of(self, rows: int) -> int:
+        """How many of the first `rows` rows are."""
+        return max(0, -(-(rows - self.number) // self.count))
+
+
 def read_lines(chunks: Iterator[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
     r"""Splits chunks at \n (and \r\n); a line over `max_bytes` is passed over, its first kilobyte kept."""
     number = 0
@@ -171,8 +187,3 @@ class Dataset:
                 yield RawRow(index, source.name, line.number, line.data, line.too_long, source.is_text)
                 index += 1
             self._finished_bytes += source.size or 0
-
-
-def in_shard(index: int, shard: int, shards: int) -> bool:
-    """Whether a row belongs to this pod: rows are dealt out like cards, the same way on every start."""
-    return index % shards == shard

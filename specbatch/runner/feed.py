@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from specbatch.runner.bad_rows import RowError
-from specbatch.runner.dataset import Dataset, in_shard
+from specbatch.runner.dataset import Dataset, Shard
 from specbatch.runner.prompts import PromptEncoder
 from specbatch.runner.rows import BadRow, Row, RowReader
 
@@ -21,14 +21,6 @@ class PreparedRow:
 
     row: Row
     prompt_token_ids: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Which rows are this process' own: those whose index leaves `number` when divided by `count`."""
-
-    number: int = 0
-    count: int = 1
 
 
 class RowFeed:
@@ -75,7 +67,7 @@ class RowFeed:
     def total_rows(self) -> int | None:
         """How many rows the shard has, as far as that can be told."""
         rows = self._dataset.estimated_rows
-        return None if rows is None else max(0, -(-(rows - self._shard.number) // self._shard.count))
+        return None if rows is None else self._shard.share_of(rows)
 
     def start(self) -> None:
         """Begins to read."""
@@ -128,7 +120,7 @@ class RowFeed:
             for raw in self._dataset.rows():
                 if self._stop.is_set():
                     return
-                if in_shard(raw.index, self._shard.number, self._shard.count):
+                if self._shard.holds(raw.index):
                     self._prepare(self._reader.read(raw))
                 elif self._shard.count > 1:
                     self._reader.claim(raw)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from specbatch.api.job import SpecBatchJob
 from specbatch.errors import ModelError, Problem, SpecError
 from specbatch.results.summary import RunSummary
+from specbatch.runner.dataset import Shard
 from specbatch.runner.display import Display, QuietDisplay
 from specbatch.runner.environment import prepare_environment
-from specbatch.runner.feed import Shard
 from specbatch.runner.stopping import StopSignals
 
 if TYPE_CHECKING:

@@ -27,10 +27,10 @@ from specbatch.results.shard import ShardResults
 from specbatch.results.summary import RunSummary
 from specbatch.runner.attempt import Attempt, Loaded
 from specbatch.runner.budget import ErrorBudget
-from specbatch.runner.dataset import Dataset
+from specbatch.runner.dataset import Dataset, Shard
 from specbatch.runner.devices import visible_gpus
 from specbatch.runner.display import Display
-from specbatch.runner.feed import RowFeed, Shard
+from specbatch.runner.feed import RowFeed
 from specbatch.runner.models import Pair, find_pair, load_engines, load_shared_tokenizer, placements_of, read_shapes
 from specbatch.runner.outcomes import OutcomeMaker
 from specbatch.runner.progress import Fixed

@@ -255,10 +255,11 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-known_names = st.sampled_from(
-    ["prompt", "messages", "custom_id", "id", "method", "url", "body", "role", "content", "stop", "seed", "temperature"]
-    + ["max_tokens", "topP", "top_k", "ignoreEos", "answer", "chat_template_kwargs", "n", "tools", "logit_bias"]
+KNOWN_NAMES = (
+    "prompt messages custom_id id method url body role content stop seed temperature max_tokens topP top_k ignoreEos answer "
+    "chat_template_kwargs n tools logit_bias"
 )
+known_names = st.sampled_from(KNOWN_NAMES.split())
 row_like = st.recursive(
     json_values | st.sampled_from(["user", "/v1/chat/completions", "/v1/completions", "POST", "x"]),
     lambda inner: st.dictionaries(known_names, inner, max_size=5) | st.lists(inner, max_size=3),

@@ -3,6 +3,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import pre_tokenizers
 
 from specbatch.runner.stop_strings import StopStrings, final_text
 from specbatch.runner.tokenizer import Detokenizer
@@ -129,7 +130,7 @@ def test_cost_of_a_token_does_not_grow_with_the_row(kind):
 
 def test_tokenizer_without_a_backend_decodes_by_its_own_method():
     class Slow:
-        all_special_ids = [0]
+        all_special_ids = (0,)
 
         def get_vocab(self):
             return {"<s>": 0, "a": 1}
@@ -145,11 +146,8 @@ def test_tokenizer_without_a_backend_decodes_by_its_own_method():
 
 def byte_tokens(data):
     """One token a byte, of the byte-level tokenizer."""
-    from tokenizers import pre_tokenizers
-
-    letters = {letter: None for letter in pre_tokenizers.ByteLevel.alphabet()}
     by_byte = {}
-    for letter in letters:
+    for letter in pre_tokenizers.ByteLevel.alphabet():
         text = BYTE_LEVEL._backend.decoder.decode([letter])
         if text != "�":
             by_byte[text.encode()[0]] = letter

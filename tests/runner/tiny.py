@@ -23,7 +23,7 @@ CHAT_TEMPLATE = """\
 
 _TEXTS = [
     "hello world, the quick brown fox jumps over the lazy dog. STOP. The END.\n\n### answer: 42",
-    "你好，世界。停止在这里。😀😃 naïve café Straße",
+    "你好世界。停止在这里。😀😃 naïve café Straße",
     "hello hello the the the STOP END ### 你好 世界 😀",
 ]
 

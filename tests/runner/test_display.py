@@ -1,0 +1,161 @@
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from specbatch.engine.stats import EngineStats
+from specbatch.results.summary import RunSummary
+from specbatch.results.totals import Totals
+from specbatch.runner.display import JsonDisplay, QuietDisplay, RichDisplay, choose_display, render_progress
+from specbatch.runner.progress import Fixed, Progress, ProgressMeter, Sources, summarize
+
+PROGRESS = Progress(
+    seconds=10.0,
+    rows=40,
+    total_rows=100,
+    errors=2,
+    skipped=5,
+    active=8,
+    completion_tokens=5000,
+    tokens_per_second=512.34,
+    acceptance_rate=0.71234,
+    mean_acceptance_length=3.1,
+    num_speculative_tokens=4,
+    eta_seconds=75.0,
+)
+
+
+def show_all(display):
+    display.start("nightly", Path("/results/nightly"))
+    display.step("loading")
+    display.progress(PROGRESS)
+    display.progress(PROGRESS)
+    display.progress(PROGRESS, last=True)
+    display.end(RunSummary(results=38, errors=2), Path("/results/nightly"), None)
+    display.close()
+
+
+def test_json_lines_have_stable_keys_and_come_every_few_seconds():
+    stream = io.StringIO()
+    show_all(JsonDisplay(stream))
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [event["event"] for event in events] == ["start", "step", "progress", "progress", "end"]
+    assert set(events[2]) == {
+        "event", "seconds", "rows", "total_rows", "errors", "skipped", "active", "completion_tokens",
+        "tokens_per_second", "acceptance_rate", "mean_acceptance_length", "num_speculative_tokens", "eta_seconds",
+    }  # fmt: skip
+    assert events[2]["acceptance_rate"] == 0.7123
+    assert events[4]["summary"]["results"] == 38
+    assert events[4]["report"] is None
+
+
+def test_terminal_shows_rows_speed_acceptance_time_left_and_errors():
+    stream = io.StringIO()
+    show_all(RichDisplay(Console(file=stream, force_terminal=True, width=140)))
+    text = stream.getvalue()
+    for part in (
+        "nightly",
+        "loading",
+        "40 of 100 rows",
+        "512.3 tokens/s",
+        "0.712",
+        "1 min 15 s left",
+        "2 errors",
+        "k 4",
+    ):
+        assert part in text
+
+
+def test_unknown_total_is_said_as_unknown():
+    console = Console(file=io.StringIO(), width=140)
+    unknown = Progress(
+        **{**{name: getattr(PROGRESS, name) for name in Progress.__slots__}, "total_rows": None, "eta_seconds": None}
+    )
+    console.print(render_progress(unknown))
+    assert "40 of ? rows" in console.file.getvalue()
+
+
+def test_display_suits_the_stream():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    assert isinstance(choose_display(io.StringIO()), JsonDisplay)
+    assert isinstance(choose_display(Terminal()), RichDisplay)
+    assert isinstance(choose_display(Terminal(), json_lines=True), JsonDisplay)
+    assert isinstance(choose_display(Terminal(), quiet=True), QuietDisplay)
+    show_all(QuietDisplay())
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def metered():
+    stats, written, clock = EngineStats(), Totals(), Clock()
+    meter = ProgressMeter(
+        Sources(lambda: stats, lambda: written, lambda: 10, lambda: 110), lambda progress, last: None, clock
+    )
+    meter.start()
+    yield meter, stats, written, clock
+    meter.close()
+
+
+def test_speed_is_that_of_the_last_seconds(metered):
+    meter, stats, written, clock = metered
+    for _ in range(30):  # 100 tokens and one row a second
+        clock.now += 1
+        stats.emitted += 100
+        written.results += 1
+        slow = meter.look()
+    assert slow.tokens_per_second == pytest.approx(100, rel=0.15)
+    assert slow.rows == 40
+    assert slow.eta_seconds == pytest.approx(70, rel=0.15)
+    for _ in range(20):
+        clock.now += 1
+        stats.emitted += 900
+        written.results += 2
+        fast = meter.look()
+    assert fast.tokens_per_second == pytest.approx(900, rel=0.1)
+    written.results += 100
+    assert meter.look().eta_seconds == 0.0
+
+
+def test_meter_looks_by_itself_and_once_more_at_the_end():
+    shown = []
+    meter = ProgressMeter(
+        Sources(EngineStats, Totals, lambda: 0, lambda: None), lambda progress, last: shown.append(last)
+    )
+    assert meter.seconds == 0.0
+    meter.start()
+    import time
+
+    time.sleep(0.7)
+    meter.close()
+    meter.close()
+    assert shown.count(True) == 1
+    assert shown.count(False) >= 1
+    seconds = meter.seconds
+    assert seconds > 0.6
+    assert meter.seconds == seconds
+    assert meter.timeline.samples
+
+
+def test_summary_takes_counts_from_the_engine_and_rows_from_the_files():
+    stats = EngineStats(emitted=50, drafted=10, accepted=5, rounds=7, row_rounds=9, prompt_tokens=30)
+    summary = summarize(
+        stats,
+        written=Totals(results=3, errors=1),
+        totals=Totals(results=5),
+        skipped=2,
+        seconds=2.0,
+        fixed=Fixed(load_seconds=1.0, predicted_tokens_per_second=100.0),
+    )
+    assert (summary.results, summary.errors, summary.skipped, summary.totals.results) == (3, 1, 2, 5)
+    assert (summary.tokens_per_second, summary.fraction_of_ceiling, summary.acceptance_rate) == (25.0, 0.25, 0.5)
