@@ -75,7 +75,7 @@ def noisy_twin(model: Any, sigma: float, seed: int = SEED) -> Any:
     with torch.no_grad():
         for weight in twin.parameters():
             if weight.dim() > 1:
-                weight += sigma * weight.std() * torch.randn(weight.shape, generator=generator)
+                weight.add_(sigma * weight.std() * torch.randn(weight.shape, generator=generator))
     return twin
 
 

@@ -90,7 +90,9 @@ class RoundCosts:
         """Corrects the prediction; a single outlier counts no more than a factor of two."""
         surprise = min(max(seconds / self.seconds(rows, k), 0.5), 2.0)
         self.drift *= surprise**_DRIFT_PACE
-        for other in range(1, _NEIGHBOURS + 1) if k else (0,):  # plain rounds and speculative ones tell nothing of each other
+        for other in (
+            range(1, _NEIGHBOURS + 1) if k else (0,)
+        ):  # plain rounds and speculative ones tell nothing of each other
             pace = _RELATIVE_PACE * 0.5 ** abs(other - k)
             self.relative[other] = self.relative.get(other, 1.0) * surprise**pace
 

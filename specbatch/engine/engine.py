@@ -154,7 +154,7 @@ class Engine:
             if self.drafter is not None:
                 for slot in slots:
                     self.drafter.join(slot)
-            stats.prompt_tokens += prefill(self.target, batch, dict.fromkeys(slots, 0), self.config.prefill_chunk)
+            prefill(self.target, batch, dict.fromkeys(slots, 0), self.config.prefill_chunk)
         for _ in joining:
             self._waiting.popleft()
         stats.active = batch.size
@@ -164,6 +164,7 @@ class Engine:
         assert prompt > 0, f"row {request.id}: an empty prompt"
         assert new > 0, f"row {request.id}: no new tokens asked for"
         assert prompt + new <= self.config.max_length, f"row {request.id}: {prompt} + {new} tokens > max_length"
+        self.stats.prompt_tokens += prompt
         return Row(request)
 
     def _leave(self, slot: int, *, poisoned: bool) -> None:

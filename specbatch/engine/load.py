@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
@@ -58,7 +59,7 @@ def load_causal_lm(
             f"the weights of {name or path} do not fit on {', '.join(sorted(devices))}",
             remedy="spread the model over more GPUs, or choose a smaller one; `specbatch plan` shows what fits",
         ) from error
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"cannot load: {_first_line(error)}",
             where=name or path,

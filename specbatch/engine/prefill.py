@@ -13,7 +13,7 @@ from specbatch.engine.model import CausalLM
 _FREE_PADDING = 16  # tokens: below this a longer row costs less than another forward
 
 
-def prefill(model: CausalLM, batch: Batch, starts: Mapping[int, int], chunk: int) -> int:
+def prefill(model: CausalLM, batch: Batch, starts: Mapping[int, int], chunk: int) -> None:
     """Fills KV for positions start .. length - 1 of the given slots; the last token itself goes into the next round.
 
     Args:
@@ -21,9 +21,6 @@ def prefill(model: CausalLM, batch: Batch, starts: Mapping[int, int], chunk: int
         batch: holds the rows.
         starts: slot -> first position to fill.
         chunk: tokens in one forward, at the most.
-
-    Returns:
-        tokens filled, without padding
     """
     spans = {
         slot: (start, batch.rows[slot].length) for slot, start in starts.items() if batch.rows[slot].length > start
@@ -36,7 +33,6 @@ def prefill(model: CausalLM, batch: Batch, starts: Mapping[int, int], chunk: int
             for first in range(0, end, chunk):
                 _fill_chunk(model, batch, slot, first, min(first + chunk, end))
     _fill_stretches(model, batch, {slot: span for slot, span in spans.items() if span[0] > 0}, chunk)
-    return sum(end - start for start, end in spans.values())
 
 
 def group_by_length(lengths: Mapping[int, int], max_tokens: int) -> list[list[int]]:

@@ -86,4 +86,6 @@ def p_value(tokens: np.ndarray, joint: np.ndarray) -> float:
     if pooled_expected[-1] < 5:  # too little to test by itself
         pooled_observed = np.append(pooled_observed[:-2], pooled_observed[-2:].sum())
         pooled_expected = np.append(pooled_expected[:-2], pooled_expected[-2:].sum())
-    return float(stats.chisquare(pooled_observed, pooled_expected * pooled_observed.sum() / pooled_expected.sum()).pvalue)
+    return float(
+        stats.chisquare(pooled_observed, pooled_expected * pooled_observed.sum() / pooled_expected.sum()).pvalue
+    )

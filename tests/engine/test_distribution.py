@@ -28,9 +28,7 @@ PARAMS = [
 def worst_p_value(rule, *, k=2, samples=SAMPLES, disjoint=False, length=2):
     """The smallest p-value over the parameters, on `samples` rows in all."""
     target, drafter = tabular.tables(disjoint=disjoint)
-    tokens, stats = tabular.sample(
-        target, drafter, PARAMS, samples // len(PARAMS), k=k, new_tokens=length, rule=rule
-    )
+    tokens, stats = tabular.sample(target, drafter, PARAMS, samples // len(PARAMS), k=k, new_tokens=length, rule=rule)
     assert stats.drafted > 0
     return min(
         tabular.p_value(rows, tabular.exact_joint(target, params, start, length))

@@ -19,9 +19,7 @@ def test_an_eos_token_at_any_draft_offset_is_the_rows_last(pair, offset, k):
 
 @pytest.mark.parametrize("new_tokens", range(1, 12))
 def test_max_new_tokens_cuts_at_any_draft_offset(pair, new_tokens):
-    out, _ = tiny.decode(
-        pair.target, pair.twin, [Request("0", pair.prompts[5], new_tokens)], num_speculative_tokens=4
-    )
+    out, _ = tiny.decode(pair.target, pair.twin, [Request("0", pair.prompts[5], new_tokens)], num_speculative_tokens=4)
     assert list(out["0"].token_ids) == pair.expected[5][:new_tokens]
     assert out["0"].finish_reason == "length"
 

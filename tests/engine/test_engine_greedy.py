@@ -70,9 +70,7 @@ class Scripted:
 
 @pytest.mark.parametrize("ks", [(0, 5), (3, 0, 0, 0, 0, 0, 0, 0, 8, 1), (1, 2, 3, 4, 0)])
 def test_k_may_change_in_every_round(pair, ks):
-    engine = Engine(
-        pair.target, pair.twin, EngineConfig(8, 128, 8, prefill_chunk=32), controller=Scripted(ks)
-    )
+    engine = Engine(pair.target, pair.twin, EngineConfig(8, 128, 8, prefill_chunk=32), controller=Scripted(ks))
     out = {c.request.id: c for c in engine.generate(requests(pair))}
     assert tiny.tokens(out, len(pair.prompts)) == pair.expected
     # The twin agrees with the target wherever its KV is right: one stale or missing entry shows as a rejection.

@@ -1,7 +1,6 @@
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-import torch
 
 from specbatch.engine.ngram import lookup
 

@@ -32,9 +32,7 @@ def alone(pair):
 
 @pytest.mark.parametrize(("batch", "k"), [(1, 4), (8, 1), (8, 6), (32, 3)])
 def test_coupled_text_is_what_the_target_alone_draws(pair, alone, batch, k):
-    out, engine = tiny.decode(
-        pair.target, pair.noisy, requests(pair), max_sequences=batch, num_speculative_tokens=k
-    )
+    out, engine = tiny.decode(pair.target, pair.noisy, requests(pair), max_sequences=batch, num_speculative_tokens=k)
     assert tiny.tokens(out, len(alone)) == alone
     assert engine.stats.accepted > 0
 
@@ -75,9 +73,7 @@ def test_rejection_accepts_all_of_a_drafter_that_is_the_target(pair):
 
 def test_greedy_rows_beside_sampled_ones_stay_greedy(pair):
     for rule in ("coupled", "rejection"):
-        out, _ = tiny.decode(
-            pair.target, pair.noisy, requests(pair), num_speculative_tokens=4, acceptance_rule=rule
-        )
+        out, _ = tiny.decode(pair.target, pair.noisy, requests(pair), num_speculative_tokens=4, acceptance_rule=rule)
         assert all(list(out[str(i)].token_ids) == pair.expected[i][:25] for i in range(1, len(pair.prompts), 4))
 
 

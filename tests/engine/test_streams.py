@@ -46,9 +46,7 @@ def test_neighbouring_positions_and_rows_are_independent():
 
 def test_a_draw_depends_on_its_own_row_and_position_alone():
     whole = exponentials(keys(), 7)
-    some = position_keys(
-        torch.tensor([Request("17", [0], 1).random_key]), torch.tensor([[30, 4]]), Purpose.TOKEN
-    )
+    some = position_keys(torch.tensor([Request("17", [0], 1).random_key]), torch.tensor([[30, 4]]), Purpose.TOKEN)
     torch.testing.assert_close(exponentials(some, 7)[0], whole[17, [30, 4]], rtol=0, atol=0)
 
 

@@ -38,7 +38,7 @@ def noisy(model, sigma: float = 0.15, seed: int = 5):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in twin.parameters():
-            weight += sigma * weight.std() * torch.randn(weight.shape, generator=generator)
+            weight.add_(sigma * weight.std() * torch.randn(weight.shape, generator=generator))
     return twin
 
 
