@@ -15,22 +15,25 @@ _DEFAULTS = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+_WITHOUT_TERMINAL = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
 
 
-def prepare_environment(environ: MutableMapping[str, str], cpu_threads: int | Literal["auto"]) -> int:
+def prepare_environment(
+    environ: MutableMapping[str, str], cpu_threads: int | Literal["auto"], *, terminal: bool = False
+) -> int:
     """Sets what libraries read once, when imported; what the user has set stays.
 
     Args:
         environ: os.environ.
         cpu_threads: `placement.cpuThreads`.
+        terminal: whether somebody watches, to whom the libraries may show the progress of a download or a conversion.
 
     Returns:
         The number of CPU threads for torch.
     """
-    for name, value in _DEFAULTS.items():
+    for name, value in (_DEFAULTS if terminal else _DEFAULTS | _WITHOUT_TERMINAL).items():
         environ.setdefault(name, value)
     if cpu_threads != "auto":
         environ["OMP_NUM_THREADS"] = str(cpu_threads)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from specbatch.errors import ModelError
+from specbatch.plan.gguf_header import config_from_gguf
 from specbatch.plan.source import has_weights, resolve_model_dir
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -42,9 +43,25 @@ class ModelFiles:
         """Whether a tokenizer lies beside the weights (a GGUF file always holds one)."""
         return self.path.is_file() or any((self.path / name).is_file() for name in _TOKENIZER_FILES)
 
+    @property
+    def max_positions(self) -> int | None:
+        """The tokens of a row that the model was made for; None where its config does not say."""
+        config = config_from_gguf(self.path) if self.path.is_file() else _config(self.path)
+        for name in ("max_position_embeddings", "n_positions"):
+            value = config.get(name, config.get("text_config", {}).get(name))
+            if isinstance(value, int) and value > 0:
+                return value
+        return None
+
 
 def find_model(
-    model: str, revision: str | None, *, trust_remote_code: bool, env: Mapping[str, str], where: str
+    model: str,
+    revision: str | None,
+    *,
+    trust_remote_code: bool,
+    env: Mapping[str, str],
+    where: str,
+    say: Callable[[str], None] = lambda _: None,
 ) -> ModelFiles:
     """Finds a model on this machine, or downloads it from the hub.
 
@@ -54,12 +71,14 @@ def find_model(
         trust_remote_code: whether Python code that comes with it may run.
         env: environment variables.
         where: the spec's field, for messages.
+        say: told when a download begins.
 
     Raises:
         ModelError: not there, not permitted, pickled weights, or code of its own that the spec does not trust.
     """
     path = resolve_model_dir(model, revision, env)
     if path is None or (_is_snapshot(path) and not has_weights(path)):
+        say(f"downloading {model} from the hub")
         path = _download(model, revision, trust_remote_code=trust_remote_code, where=where)
     _refuse_pickles(path, model)
     if not trust_remote_code:

@@ -36,7 +36,7 @@ class Pair:
         return {role: files.identity for role, files in models.items() if files is not None}
 
 
-def find_pair(spec: Spec, env: Mapping[str, str]) -> Pair:
+def find_pair(spec: Spec, env: Mapping[str, str], say: Callable[[str], None]) -> Pair:
     """Finds both models, downloading what is not here.
 
     Raises:
@@ -48,6 +48,7 @@ def find_pair(spec: Spec, env: Mapping[str, str]) -> Pair:
         trust_remote_code=spec.target.trust_remote_code,
         env=env,
         where="spec.target.model",
+        say=say,
     )
     if spec.drafter is None or spec.drafter.model is None:
         return Pair(target, None)
@@ -57,6 +58,7 @@ def find_pair(spec: Spec, env: Mapping[str, str]) -> Pair:
         trust_remote_code=spec.drafter.trust_remote_code,
         env=env,
         where="spec.drafter.model",
+        say=say,
     )
     return Pair(target, drafter)
 

@@ -79,7 +79,7 @@ class PromptEncoder:
             raise RowError(
                 ErrorCode.PROMPT_TOO_LONG,
                 f"{len(token_ids)} prompt tokens + {row.decoding.max_new_tokens} new tokens = {needed}, "
-                f"but maxLength is {self._max_length}",
+                f"but a row may have {self._max_length}",
             )
         return token_ids
 

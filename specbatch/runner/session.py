@@ -76,7 +76,7 @@ class Session:
         dataset = Dataset(spec.dataset.uri, limit=spec.dataset.limit)
         dataset.check_not_empty()
         gpus = visible_gpus(spec.placement.gpus, self._env)
-        pair = find_pair(spec, self._env)
+        pair = find_pair(spec, self._env, self._display.step)
         plan = make_plan(self._job, *read_shapes(spec, pair), gpus, self._env)
         if not plan.fits:
             raise OutOfMemoryError(
@@ -88,7 +88,7 @@ class Session:
         self._display.start(self._job.metadata.name, self._run_dir)
         self._placements = self._earlier_placements()
         with self._open_results(dataset, pair, fresh=fresh) as store:
-            attempt = self._attempt(store, dataset, tokenizer, plan)
+            attempt = self._attempt(store, dataset, tokenizer, pair, plan)
             try:
                 summary = attempt.run(lambda: self._load(pair, plan, Detokenizer(tokenizer)))
             finally:
@@ -123,7 +123,7 @@ class Session:
             fresh=fresh,
         )
 
-    def _attempt(self, store: ShardResults, dataset: Dataset, tokenizer: Tokenizer, plan: Plan) -> Attempt:
+    def _attempt(self, store: ShardResults, dataset: Dataset, tokenizer: Tokenizer, pair: Pair, plan: Plan) -> Attempt:
         spec = self._job.spec
         template = choose_template(spec.dataset.chat_template, tokenizer)
         rules = RowRules(
@@ -141,7 +141,7 @@ class Session:
             template=template,
             system_prompt=spec.dataset.system_prompt,
             enable_thinking=spec.dataset.enable_thinking,
-            max_length=plan.max_length,
+            max_length=self._max_length(pair, plan),
         )
         first = store.attempts[0].started_at if store.attempts else time.time()
         return Attempt(
@@ -165,6 +165,14 @@ class Session:
             signals=self._signals,
             display=self._display,
         )
+
+    def _max_length(self, pair: Pair, plan: Plan) -> int:
+        """Past the target's last position its text would be worthless: longer rows are refused instead."""
+        positions = pair.target.max_positions
+        if positions is None or positions >= plan.max_length:
+            return plan.max_length
+        self._display.step(f"rows may have {positions} tokens: the target's positions, fewer than batching.maxLength")
+        return positions
 
     def _load(self, pair: Pair, plan: Plan, detokenizer: Detokenizer) -> Loaded:
         began = time.monotonic()

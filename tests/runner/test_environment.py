@@ -22,6 +22,14 @@ def test_waiting_threads_do_not_spin_and_what_the_user_has_set_stays():
     assert environ["TRANSFORMERS_VERBOSITY"] == "debug"
 
 
+def test_libraries_show_their_bars_only_where_somebody_watches():
+    watched, unwatched = {}, {}
+    prepare_environment(watched, 1, terminal=True)
+    prepare_environment(unwatched, 1)
+    assert "TQDM_DISABLE" not in watched
+    assert unwatched["TQDM_DISABLE"] == "1"
+
+
 def test_hyperthreads_of_a_core_count_once(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     for cpu in range(4):

@@ -103,3 +103,12 @@ def test_gguf_file_holds_its_tokenizer(tmp_path):
     files = find(tmp_path / "m.gguf")
     assert files.path.suffix == ".gguf"
     assert files.has_tokenizer
+
+
+def test_positions_come_from_the_config(pair, tmp_path):
+    assert find(pair[0]).max_positions == 512
+    shutil.copytree(pair[0], tmp_path / "m")
+    (tmp_path / "m" / "config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 77}}))
+    assert find(tmp_path / "m").max_positions == 77
+    (tmp_path / "m" / "config.json").write_text("{}")
+    assert find(tmp_path / "m").max_positions is None

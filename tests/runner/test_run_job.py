@@ -196,6 +196,13 @@ def test_openai_batch_lines_are_answered_in_their_form(make_job, results):
     assert (error["custom_id"], error["error"]["code"]) == ("request-2", "unsupported_request")
 
 
+def test_row_beyond_the_targets_positions_is_refused(make_job, results):
+    job = make_job([{"id": "fits", "prompt": "hello"}, {"id": "long", "prompt": "q9" * 300}], "batching.maxLength=4096")
+    run_job(job)
+    assert [line["id"] for line in read_lines(results)] == ["fits"]
+    assert "a row may have 512" in read_lines(results, "errors")[0]["message"]
+
+
 def test_text_file_is_a_dataset(make_job, results, tmp_path):
     (tmp_path / "prompts.txt").write_text("hello\n\n你好\n", encoding="utf-8")
     run_job(make_job(tmp_path / "prompts.txt"))
