@@ -17,7 +17,7 @@ _PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
 _OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
 _MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
 _DOUBT = 1.3  # a smaller gain than this is held against a plain round
-_DOUBT_ROUNDS = 50  # every so many rounds; a larger gain a quarter as often
+_DOUBT_ROUNDS = 50  # every so many rounds; a larger gain a quarter as often, and the first time after an eighth
 _DRIFT_PACE = 0.05
 _RELATIVE_PACE = 0.2
 _NEIGHBOURS = 32  # the largest k that a correction reaches
@@ -161,6 +161,7 @@ class AdaptiveK:
         self.max_k = max_k
         self.acceptance = AcceptanceEstimate()
         self.rounds_since_plain = 0
+        self.plain_seen = False
         self.probe_debt = 0.0  # seconds lost to probing, paid off by the share of time set aside for it
 
     def choose(self, rows: int) -> int:
@@ -169,6 +170,8 @@ class AdaptiveK:
         best, gain = self._best(rows, self.acceptance.expected_tokens, base)
         if gain > _MARGIN:
             patience = _DOUBT_ROUNDS if gain < _DOUBT else 4 * _DOUBT_ROUNDS
+            if not self.plain_seen:  # the table alone has spoken so far
+                patience = _DOUBT_ROUNDS // 8
             return 0 if self.rounds_since_plain >= patience else best
         if self.probe_debt <= 0:
             hopeful, gain = self._best(rows, lambda k: _geometric(_OPTIMISTIC_RATE, k), base)
@@ -188,6 +191,7 @@ class AdaptiveK:
         worth = self.costs.seconds(report.rows, 0)
         self.costs.observe(report.rows, report.k, report.seconds)
         self.rounds_since_plain = self.rounds_since_plain + 1 if report.k else 0
+        self.plain_seen |= report.k == 0
         self.probe_debt -= report.seconds * _PROBE_SHARE
         if report.k:
             self.acceptance.observe(report.reached, report.stood)

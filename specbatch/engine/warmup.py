@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 
@@ -13,10 +14,12 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import RoundCosts
 from specbatch.engine.drafter import Drafter
 from specbatch.engine.model import CausalLM
-from specbatch.engine.request import AcceptanceRule, Request
+from specbatch.engine.request import Request
 
 _CONTEXT = 64  # tokens a measured row already has
-_ENOUGH_SECONDS = 0.25  # a point is measured again until it has taken this long, or three times
+_PASSES = 3  # over all points, in turns: a busy moment of the machine does not fall on one point alone
+_ENOUGH_SECONDS = 5.0  # no further pass after this long
+_DRAFT = -1  # the key of drafting max_k tokens, beside those of verifying k
 
 
 def measure_costs(target: CausalLM, drafter: Drafter, batch: Batch, config: EngineConfig) -> RoundCosts:
@@ -28,47 +31,50 @@ def measure_costs(target: CausalLM, drafter: Drafter, batch: Batch, config: Engi
         batch: empty, for the measured rows alone.
         config: for max_k, acceptance rule and max_length.
     """
-    max_k, rule = config.max_k, config.acceptance_rule
-    table = {}
+    max_k = config.max_k
     points = sorted({k for k in (0, 1, 2, 4, 8, 16) if k < max_k} | {max_k})
     prompt = [t % target.vocab_size for t in range(min(_CONTEXT, config.max_length - 1))]
+    table: dict[tuple[int, int], float] = {}
     for rows in sorted({1, batch.slots}):
-        for i in range(rows):
-            slot = batch.join(Row(Request(f"warmup-{i}", prompt, 1)))
-            drafter.join(slot)
+        while batch.size < rows:
+            drafter.join(batch.join(Row(Request(f"warmup-{batch.size}", prompt, 1))))
         drafter.prepare(batch)
-        # Drafting costs the same per token: one measurement at the largest k serves all.
-        draft = _median_seconds(lambda: _draft(drafter, batch, max_k, rule, target.vocab_size)) / max_k
-        for k in points:
-            table[rows, k] = _median_seconds(lambda k=k: _verify(target, batch, k)) + k * draft  # type: ignore[misc]  # mypy does not see the default
-        while batch.size:
-            batch.leave(batch.size - 1)
+        calls: dict[int, Callable[[], None]] = {k: partial(_verify, target, batch, k) for k in points}
+        calls[_DRAFT] = partial(_draft, drafter, batch, config, target.vocab_size)
+        seconds = _least_seconds(calls)
+        for k in points:  # drafting costs the same per token: one measurement at the largest k serves all
+            table[rows, k] = seconds[k] + seconds[_DRAFT] * k / max_k
     return RoundCosts(table)
 
 
-def _draft(drafter: Drafter, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> None:
-    drafter.propose(batch, k, rule, vocab_size)
+def _draft(drafter: Drafter, batch: Batch, config: EngineConfig, vocab_size: int) -> None:
+    drafter.propose(batch, config.max_k, config.acceptance_rule, vocab_size)
     drafter.rollback(batch)
-    synchronize(batch.device)
+    _synchronize(batch.device)
 
 
 def _verify(target: CausalLM, batch: Batch, k: int) -> None:
     positions = batch.positions(k + 1)
     target.forward(batch.tokens_at(positions), SlotView(slice(0, batch.size), positions, batch.extent(k))).argmax(-1)
-    synchronize(batch.device)
+    _synchronize(batch.device)
 
 
-def _median_seconds(call: Callable[[], None]) -> float:
-    call()
-    seconds: list[float] = []
-    while len(seconds) < 3 and sum(seconds) < _ENOUGH_SECONDS:
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return sorted(seconds)[len(seconds) // 2]
+def _least_seconds(calls: Mapping[int, Callable[[], None]]) -> dict[int, float]:
+    """The least time of each call: what it takes when nothing else disturbs it. The first pass only warms up."""
+    least: dict[int, float] = {}
+    began = time.perf_counter()
+    for done in range(1 + _PASSES):
+        for key, call in calls.items():
+            start = time.perf_counter()
+            call()
+            spent = time.perf_counter() - start
+            least[key] = min(least.get(key, spent), spent) if done > 1 else spent
+        if done and time.perf_counter() - began > _ENOUGH_SECONDS:
+            break
+    return least
 
 
-def synchronize(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     """Waits for the device's queued work; the CPU has none."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

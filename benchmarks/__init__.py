@@ -1,0 +1,1 @@
+"""Benchmarks: each one command, printing one table. Speed is measured here and nowhere else."""
