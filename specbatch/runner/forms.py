@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from specbatch.results.rows import Endpoint, ErrorCode
 from specbatch.runner.bad_rows import RowError, shown
@@ -41,8 +41,7 @@ _BODY_NEUTRAL: dict[str, tuple[Any, ...]] = {  # change the text unless they hol
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """What a row asks: exactly one of prompt and messages is set.
 
     `raw` prompts get no chat template. `fields` may hold overrides of the decoding. `endpoint` is set on OpenAI batch lines.
@@ -51,7 +50,7 @@ class Form:
     prompt: str | None = None
     messages: Sequence[Message] | None = None
     raw: bool = False
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = MappingProxyType({})
     enable_thinking: bool | None = None
     endpoint: Endpoint | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -61,13 +62,17 @@ def refuse_misspelled(fields: Mapping[str, Any], known: frozenset[str]) -> None:
     Raises:
         RowError: unknown_field, naming the nearest.
     """
-    for name in fields.keys() - known - OVERRIDE_NAMES:
-        nearest = difflib.get_close_matches(name, OVERRIDE_NAMES, n=1, cutoff=0.85)
-        if nearest:
+    for name in fields:
+        if name not in known and name not in OVERRIDE_NAMES and (nearest := _nearest(name)):
             raise RowError(
                 ErrorCode.UNKNOWN_FIELD,
-                f"unknown field {shown(name)}; did you mean {nearest[0]}? (rename it otherwise)",
+                f"unknown field {shown(name)}; did you mean {nearest}? (rename it otherwise)",
             )
+
+
+@lru_cache(maxsize=1024)  # a dataset has the same fields in every row
+def _nearest(name: str) -> str | None:
+    return next(iter(difflib.get_close_matches(name, OVERRIDE_NAMES, n=1, cutoff=0.85)), None)
 
 
 def _sentence(error: ValidationError) -> str:

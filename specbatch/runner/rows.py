@@ -34,7 +34,7 @@ _decode = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
 _encode = json.JSONEncoder(sort_keys=True, check_circular=False).encode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which costs three times as much to make: a restart reads every row again
 class Row:
     """One row to decode, still as text. `fingerprint` changes with anything that changes its completion."""
 
@@ -84,7 +84,9 @@ class RowReader:
 
     def __init__(self, rules: RowRules) -> None:
         self._rules = rules
+        self._known = frozenset({rules.prompt_field, rules.id_field, rules.answer_field or ""})
         self._salted = hashlib.blake2b(rules.salt.encode("utf-8", "surrogatepass"), digest_size=12)
+        self._decoded_as_usual = self._decoded_by(rules.decoding)
         self._ids = IdSet()
 
     def read(self, raw: RawRow) -> Row | BadRow:
@@ -101,8 +103,9 @@ class RowReader:
         except RecursionError:  # from comparing or printing what the JSON reader has just accepted
             bad = RowError(ErrorCode.INVALID_JSON, "nested too deeply")
         made = made_id(raw.index, raw.data)
-        fingerprint = self._print(made)  # with the index in it: a duplicate has one of its own
-        return BadRow(row_id or made, raw.index, raw.line_number, fingerprint, bad.code, bad.message, endpoint)
+        digest = self._salted.copy()
+        digest.update(made.encode())  # with the index in it: a duplicate has a fingerprint of its own
+        return BadRow(row_id or made, raw.index, raw.line_number, digest.hexdigest(), bad.code, bad.message, endpoint)
 
     def claim(self, raw: RawRow) -> None:
         """Takes note of the id of a row that belongs to another shard."""
@@ -117,13 +120,13 @@ class RowReader:
         rules = self._rules
         form = _text_form(raw) if self._is_text(raw) else read_form(fields, rules.format, rules.prompt_field)
         if form.endpoint is None:
-            refuse_misspelled(fields, frozenset({rules.prompt_field, rules.id_field, rules.answer_field or ""}))
+            refuse_misspelled(fields, self._known)
         decoding = override_decoding(rules.decoding, form.fields)
         return Row(
             id=row_id,
             index=raw.index,
             line_number=raw.line_number,
-            fingerprint=self._print(form.prompt, form.messages, form.raw, form.enable_thinking, _decoded_by(decoding)),
+            fingerprint=self._fingerprint(form, decoding),
             prompt=form.prompt,
             messages=form.messages,
             raw=form.raw,
@@ -158,10 +161,25 @@ class RowReader:
             return text
         return None
 
-    def _print(self, *parts: Any) -> str:
-        digest = self._salted.copy()
-        digest.update(_encode(parts).encode())
+    def _fingerprint(self, form: Form, decoding: DecodingSpec) -> str:
+        usual = decoding is self._rules.decoding
+        digest = (self._decoded_as_usual if usual else self._decoded_by(decoding)).copy()
+        if form.prompt is not None:
+            digest.update(b"raw " if form.raw else b"prompt ")
+            digest.update(form.prompt.encode())
+        else:
+            digest.update(_encode([form.messages, form.enable_thinking]).encode())
         return digest.hexdigest()
+
+    def _decoded_by(self, decoding: DecodingSpec) -> hashlib.blake2b:
+        """The salt, and the decoding fields that a row's text depends on."""
+        fields = [
+            decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.top_k, decoding.seed, decoding.stop,
+            decoding.ignore_eos,
+        ]  # fmt: skip
+        digest = self._salted.copy()
+        digest.update(_encode(fields).encode())
+        return digest
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -208,11 +226,3 @@ def _endpoint(fields: Mapping[str, Any]) -> Endpoint | None:
     if not is_openai_line(fields):
         return None
     return "/v1/completions" if fields.get("url") == "/v1/completions" else "/v1/chat/completions"
-
-
-def _decoded_by(decoding: DecodingSpec) -> list[Any]:
-    """The decoding fields that a row's text depends on."""
-    return [
-        decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.top_k, decoding.seed, decoding.stop,
-        decoding.ignore_eos,
-    ]  # fmt: skip
