@@ -125,7 +125,7 @@ def test_cost_of_a_token_does_not_grow_with_the_row(kind):
     seconds(50)
     first = min(seconds(100) for _ in range(3))
     seconds(3000)
-    assert min(seconds(100) for _ in range(3)) < 3 * first
+    assert min(seconds(100) for _ in range(3)) < 8 * first  # quadratic would be 60 times
 
 
 def test_tokenizer_without_a_backend_decodes_by_its_own_method():
