@@ -74,7 +74,8 @@ class Engine:
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Decodes the requests, yielding each completion as its row ends, in the order in which they end.
 
-        Requests are drawn from the iterable only as slots come free. A request needs at least one prompt token, at least one new
+        Requests are drawn from the iterable only as slots come free. An iterator may end for now, when none is ready: it is
+        asked again before the next round, and taken at its word only when no row is left to decode. A request needs at least one prompt token, at least one new
         token, and prompt + new tokens <= max_length.
 
         Raises:

@@ -46,6 +46,8 @@ PRODUCTS = {
 # "H100" alone means the common variant.
 _SHORT = {"H100": "H100-80GB", "A100": "A100-80GB"}
 
+_CPU_BANDWIDTH = 20e9
+_CPU_FLOPS = 0.2e12
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 _COUNTED = re.compile(r"(?:(\d+)\s*[x\N{MULTIPLICATION SIGN}*]\s*)?(.+)", re.IGNORECASE)
@@ -147,12 +149,17 @@ def _of_name(words: Sequence[str]) -> list[GpuShape]:
     return variants or [gpu for gpu, parts in alike if len(parts) == 2]
 
 
-def cpu_shape(memory_bytes: int | None = None) -> GpuShape:
-    """The host as a device: its memory (what this process may use, when None) and figures of a common server.
+def cpu_shape(
+    memory_bytes: int | None = None, *, bandwidth: float = _CPU_BANDWIDTH, flops: float = _CPU_FLOPS
+) -> GpuShape:
+    """The host as a device.
 
-    The ceiling of a CPU is a rough guess: cores, clocks and memory channels differ too much.
+    Args:
+        memory_bytes: what this process may use, when None.
+        bandwidth: bytes a second; the default is that of a common server, a rough guess: machines differ too much.
+        flops: the same.
     """
-    return GpuShape("CPU", _host_memory() if memory_bytes is None else memory_bytes, 20e9, 0.2e12)
+    return GpuShape("CPU", _host_memory() if memory_bytes is None else memory_bytes, bandwidth, flops)
 
 
 def _host_memory(limit_file: Path = _CGROUP_LIMIT) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -18,7 +19,7 @@ def visible_gpus(expected: int, env: Mapping[str, str]) -> tuple[GpuShape, ...]:
         DeviceError: there are more or fewer than `expected`.
     """
     if expected == 0:
-        return (cpu_shape(),)
+        return (measured_cpu(),)
     count = torch.cuda.device_count()  # CUDA_VISIBLE_DEVICES may hold UUIDs: the driver counts, nobody parses
     check_visible(expected, count, env.get("CUDA_VISIBLE_DEVICES"))
     return tuple(_shape(torch.cuda.get_device_properties(index)) for index in range(count))
@@ -26,3 +27,28 @@ def visible_gpus(expected: int, env: Mapping[str, str]) -> tuple[GpuShape, ...]:
 
 def _shape(properties: object) -> GpuShape:
     return visible_gpu_shape(str(getattr(properties, "name")), int(getattr(properties, "total_memory")))  # noqa: B009 - untyped
+
+
+_COPY_BYTES = 64 << 20  # beyond the caches of most machines
+_PRODUCT = 768  # rows and columns of the measured matrix product
+_TIMES = 3
+
+
+def measured_cpu() -> GpuShape:
+    """The host with the bandwidth and arithmetic that this process really has, in about 0.1 s."""
+    source, sink = torch.ones(_COPY_BYTES, dtype=torch.uint8), torch.ones(_COPY_BYTES, dtype=torch.uint8)
+    matrix = torch.ones(_PRODUCT, _PRODUCT)
+    return cpu_shape(
+        bandwidth=2 * _COPY_BYTES / _least_seconds(lambda: sink.copy_(source)),  # read and written
+        flops=2 * _PRODUCT**3 / _least_seconds(lambda: matrix @ matrix),
+    )
+
+
+def _least_seconds(call: Callable[[], object]) -> float:
+    call()  # the first one pages memory in
+    seconds = []
+    for _ in range(_TIMES):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)

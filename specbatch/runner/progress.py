@@ -152,10 +152,10 @@ class ProgressMeter:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """The parts of a summary that are known before decoding."""
+    """The parts of a summary that the engines' counters do not hold."""
 
     load_seconds: float = 0.0
-    predicted_tokens_per_second: float | None = None
+    ceiling: Callable[[EngineStats], float | None] = lambda _stats: None
 
 
 def summarize(
@@ -180,6 +180,6 @@ def summarize(
         k_changes=tuple(stats.k_changes),
         phase_seconds={str(phase): seconds for phase, seconds in stats.seconds.items()},
         max_sequences=stats.max_sequences,
-        predicted_tokens_per_second=fixed.predicted_tokens_per_second,
+        predicted_tokens_per_second=fixed.ceiling(stats),
         totals=totals,
     )

@@ -14,7 +14,7 @@ import torch
 
 import specbatch
 from specbatch.api.hash import hashed_part
-from specbatch.api.job import SpecBatchJob
+from specbatch.api.job import Spec, SpecBatchJob
 from specbatch.errors import OutOfMemoryError, ResultsError
 from specbatch.plan.planner import make_plan
 from specbatch.plan.render import render
@@ -27,6 +27,7 @@ from specbatch.results.shard import ShardResults
 from specbatch.results.summary import RunSummary
 from specbatch.runner.attempt import Attempt, Loaded
 from specbatch.runner.budget import ErrorBudget
+from specbatch.runner.ceiling import CeilingOfRun
 from specbatch.runner.dataset import Dataset, Shard
 from specbatch.runner.devices import visible_gpus
 from specbatch.runner.display import Display
@@ -77,7 +78,8 @@ class Session:
         dataset.check_not_empty()
         gpus = visible_gpus(spec.placement.gpus, self._env)
         pair = find_pair(spec, self._env, self._display.step)
-        plan = make_plan(self._job, *read_shapes(spec, pair), gpus, self._env)
+        target, drafter = read_shapes(spec, pair)
+        plan = make_plan(self._job, target, drafter, gpus, self._env)
         if not plan.fits:
             raise OutOfMemoryError(
                 f"the placement does not fit: {'; '.join(plan.problems)}",
@@ -89,8 +91,10 @@ class Session:
         self._placements = self._earlier_placements()
         with self._open_results(dataset, pair, fresh=fresh) as store:
             attempt = self._attempt(store, dataset, tokenizer, pair, plan)
+            fixed_k, max_k = _drafting(spec)
+            ceiling = CeilingOfRun(plan, target, drafter, gpus, fixed_k, max_k)
             try:
-                summary = attempt.run(lambda: self._load(pair, plan, Detokenizer(tokenizer)))
+                summary = attempt.run(lambda: self._load(pair, plan, Detokenizer(tokenizer), ceiling))
             finally:
                 write_manifest(self._run_dir, self._manifest(store, attempt, plan))
         success = write_success(self._run_dir)
@@ -174,7 +178,7 @@ class Session:
         self._display.step(f"rows may have {positions} tokens: the target's positions, fewer than batching.maxLength")
         return positions
 
-    def _load(self, pair: Pair, plan: Plan, detokenizer: Detokenizer) -> Loaded:
+    def _load(self, pair: Pair, plan: Plan, detokenizer: Detokenizer, ceiling: CeilingOfRun) -> Loaded:
         began = time.monotonic()
         engines = load_engines(self._job.spec, pair, plan, self._display.step)
         self._placements = placements_of(engines)
@@ -182,11 +186,7 @@ class Session:
         return Loaded(
             engines=engines,
             make_request=RequestMaker(detokenizer, engines[0].target.eos_token_ids),
-            fixed=Fixed(
-                load_seconds=time.monotonic() - began - warmup,
-                # The ceiling of a CPU is a guess: a fraction of it would say nothing.
-                predicted_tokens_per_second=plan.ceiling.tokens_per_second if self._job.spec.placement.gpus else None,
-            ),
+            fixed=Fixed(load_seconds=time.monotonic() - began - warmup, ceiling=ceiling),
         )
 
     def _manifest(self, store: ShardResults, attempt: Attempt, plan: Plan) -> Manifest:
@@ -215,6 +215,14 @@ class Session:
         except ResultsError as error:  # the results are whole without it
             self._display.step(f"no report: {error.message}")
             return None
+
+
+def _drafting(spec: Spec) -> tuple[int | None, int]:
+    """k where the spec fixes it, and the largest that it may be."""
+    if spec.drafter is None:
+        return None, 0
+    k = spec.decoding.num_speculative_tokens
+    return (None, spec.decoding.max_speculative_tokens) if k == "auto" else (k, k)
 
 
 def _versions() -> dict[str, str]:

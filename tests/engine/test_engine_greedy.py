@@ -224,3 +224,24 @@ def test_a_caller_that_stops_early_leaves_an_engine_that_works(pair):
     stopped.close()
     out = {c.request.id: c for c in engine.generate(requests(pair))}
     assert tiny.tokens(out, len(pair.prompts)) == pair.expected
+
+
+def test_a_source_that_ends_for_now_is_asked_again_before_the_next_round(pair):
+    """The runner's feed never holds up rows in flight: it says "none yet" and delivers later."""
+
+    class Sluggish:
+        def __init__(self, rows):
+            self.rows, self.asked = list(rows), 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            self.asked += 1
+            if not self.rows or (self.asked % 3 and self.asked > 1):
+                raise StopIteration
+            return self.rows.pop(0)
+
+    engine = Engine(pair.target, pair.twin, EngineConfig(4, 128, 3, prefill_chunk=32))
+    out = {c.request.id: c for c in engine.generate(Sluggish(requests(pair)))}
+    assert tiny.tokens(out, len(pair.prompts)) == pair.expected

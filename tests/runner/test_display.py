@@ -155,7 +155,7 @@ def test_summary_takes_counts_from_the_engine_and_rows_from_the_files():
         totals=Totals(results=5),
         skipped=2,
         seconds=2.0,
-        fixed=Fixed(load_seconds=1.0, predicted_tokens_per_second=100.0),
+        fixed=Fixed(load_seconds=1.0, ceiling=lambda _: 100.0),
     )
     assert (summary.results, summary.errors, summary.skipped, summary.totals.results) == (3, 1, 2, 5)
     assert (summary.tokens_per_second, summary.fraction_of_ceiling, summary.acceptance_rate) == (25.0, 0.25, 0.5)
