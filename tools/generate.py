@@ -13,16 +13,19 @@ from functools import partial
 from pathlib import Path
 
 from specbatch.api.schema import json_schema
+from tools import modules
 from tools.deployment import DOCUMENTS, filled
 from tools.reference import exit_codes, spec_reference
 
 ROOT = Path(__file__).parent.parent
+READMES = ("README.md", "README.zh-CN.md")
 
 GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/spec.md": spec_reference,
     "docs/reference/exit-codes.md": exit_codes,
     "docs/reference/specbatchjob.schema.json": lambda: json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
-    **{name: partial(filled, name) for name in DOCUMENTS},  # the printed plans in them
+    **{name: partial(filled, name) for name in (*DOCUMENTS, *READMES)},  # the printed plans in them
+    modules.DOCUMENT: modules.filled,  # the list of modules in it
 }
 
 

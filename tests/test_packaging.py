@@ -1,0 +1,102 @@
+"""What people install: the wheel holds everything it needs, the base install needs no torch, development is pinned."""
+
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from tests.documents import ROOT, text_of
+
+# Everything that only the extra `runner` brings.
+RUNNER_ONLY = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "tokenizers",
+    "huggingface_hub",
+    "gguf",
+    "jinja2",
+    "matplotlib",
+    "numpy",
+    "zstandard",
+)
+
+# Runs where the wheel lies: no module of RUNNER_ONLY can be imported.
+LIGHT_SIDE = """
+import importlib, importlib.abc, json, pkgutil, sys
+wheel, hidden, spec = sys.argv[1], set(json.loads(sys.argv[2])), sys.argv[3]
+
+class Hidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+sys.path.insert(0, wheel)
+import specbatch
+assert specbatch.__file__.startswith(wheel), specbatch.__file__
+for package in ("api", "plan", "results", "cli"):
+    folder = importlib.import_module(f"specbatch.{package}")
+    for module in pkgutil.iter_modules(folder.__path__):
+        importlib.import_module(f"specbatch.{package}.{module.name}")
+from specbatch.cli.main import main
+codes = [main(words) for words in (["--help"], ["validate", spec], ["plan", spec], ["run", spec])]
+print(json.dumps(codes))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The built wheel, and the folder where it lies unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (file,) = folder.glob("*.whl")
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(folder / "unpacked")
+    return file, folder / "unpacked"
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel):
+    file, _ = wheel
+    names = {name for name in zipfile.ZipFile(file).namelist() if ".dist-info/" not in name}
+    kept = {path for path in (ROOT / "specbatch").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert names == {str(path.relative_to(ROOT)) for path in kept}
+    for name in ("target/model.safetensors", "drafter/config.json", "target/chat_template.jinja"):
+        assert f"specbatch/embedded/{name}" in names
+    assert {"specbatch/results/report.css", "specbatch/py.typed"} <= names
+    assert file.stat().st_size < 10e6
+
+
+@pytest.mark.slow
+def test_the_base_install_works_where_torch_and_transformers_cannot_be_imported(wheel, tmp_path):
+    _, unpacked = wheel
+    spec = tmp_path / "job.yaml"
+    spec.write_text(text_of("job/quickstart.yaml"))
+    words = [sys.executable, "-c", LIGHT_SIDE, unpacked, json.dumps(RUNNER_ONLY), spec]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, 0, 0, 66], "run alone needs the extra"
+    assert "specbatch[runner]" in done.stderr
+
+
+def _name(text):
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", text)[0]).lower()
+
+
+def test_everything_installed_for_development_is_pinned_and_in_that_version():
+    pins = dict(line.split("==") for line in text_of("constraints.txt").splitlines() if not line.startswith("#"))
+    pins = {_name(name): version for name, version in pins.items()}
+    assert pins["torch"] == "2.13.0"
+    installed = {_name(found.name): found.version.split("+")[0] for found in importlib.metadata.distributions()}
+    wanted = {
+        _name(one) for one in importlib.metadata.requires("specbatch") if re.search(r"runner|dev|s3|^[^;]+$", one)
+    }
+    assert wanted <= pins.keys()
+    assert {name: installed[name] for name in wanted} == {name: pins[name] for name in wanted}

@@ -1,0 +1,110 @@
+"""What the READMEs say is so: their commands are run, their spec is valid, their tables are the code's."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from specbatch.api import parse_spec
+from specbatch.cli.main import app
+from specbatch.errors import ExitCode
+from tests.documents import READMES, ROOT, blocks, make_targets, text_of
+
+COMMANDS = blocks("README.md", "bash")
+HARDWARE = re.compile(r"kubectl|helm|docker|submit|nvidia|cuda", re.IGNORECASE)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """What a new user has after the installation: the repository's files and .venv."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "job", tmp_path / "job")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    return tmp_path
+
+
+def run_block(block, folder):
+    """A block of commands in bash; `make test` is only asked what it would do, since it is what runs this."""
+    script = block.replace("make test", "make -n test").replace("make quickstart", "make -o .venv/.runner quickstart")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env={**inherited, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_first_commands_are_make_quickstart_and_make_test():
+    assert COMMANDS[:2] == ["make quickstart\n", "make test\n"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", COMMANDS[1:], ids=[block.splitlines()[-1] for block in COMMANDS[1:]])
+def test_every_command_works_as_it_stands(block, checkout):
+    done = run_block(block, checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in done.stdout.splitlines():
+        if line.startswith('{"event": "end"'):
+            assert (checkout / json.loads(line)["report"]).is_file()
+
+
+@pytest.mark.slow
+def test_the_quickstart_gives_the_right_answers_and_tokens_that_are_shown(checkout):
+    done = run_block(COMMANDS[0], checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *_, rows, report = done.stdout.splitlines()
+    assert len((checkout / rows.split()[1]).read_text().splitlines()) == 200
+    assert (checkout / report.split()[1]).is_file()
+    manifest = json.loads(next((checkout / "results/quickstart").glob("manifest-*.json")).read_text())
+    totals = manifest["totals"]
+    shown = text_of("README.md")
+    assert f"right answers  {totals['correct']} of {totals['scored']}" in shown
+    assert f"({totals['completion_tokens']:,} tokens)" in shown
+
+
+def test_both_languages_have_the_same_commands_output_and_plans():
+    english, chinese = READMES
+    for language in ("bash", "console", ""):
+        assert blocks(english, language) == blocks(chinese, language)
+        assert blocks(english, language)
+    assert re.findall(r"\n## ", text_of(english)) == re.findall(r"\n## ", text_of(chinese))
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_spec_shown_is_valid_short_and_the_same_in_both_languages(name):
+    (spec,) = blocks(name, "yaml")
+    assert parse_spec(spec, name) == parse_spec(blocks("README.md", "yaml")[0], "README.md")
+    assert len(spec.splitlines()) <= 15
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_only_commands_that_exist_are_named(name):
+    known = {command.callback.__name__ for command in app.registered_commands}
+    assert set(re.findall(r"specbatch (\w+)", " ".join(re.findall(r"`[^`\n]+`", text_of(name))))) <= known
+    for block in blocks(name, "bash"):
+        assert not HARDWARE.search(block), "commands that cannot work here must not stand as if they did"
+        assert set(re.findall(r"^make (\S+)", block, re.MULTILINE)) <= make_targets()
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_exit_codes_are_those_of_the_code(name):
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", text_of(name), re.MULTILINE)
+    assert [int(code) for code, _ in rows] == [code.value for code in ExitCode]
+    if name == "README.md":
+        assert [meaning for _, meaning in rows] == [code.meaning for code in ExitCode]
+
+
+def test_the_examples_named_exist():
+    for name in READMES:
+        for path in re.findall(r"`((?:job|docs|specbatch)/[\w./-]+)`", text_of(name)):
+            assert Path(ROOT, path).exists(), path

@@ -1,0 +1,45 @@
+"""The list of modules in docs/architecture.md: every module of specbatch/ with the first paragraph of its docstring."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DOCUMENT = "docs/architecture.md"
+
+_BEGIN = "<!-- The modules, made by `make generate` from their docstrings. -->"
+_END = "<!-- The end of the modules. -->"
+# The way of the data, then what stands around it.
+_ORDER = ("cli", "api", "plan", "cluster", "runner", "engine", "results", "embedded")
+
+
+def filled(root: Path = ROOT) -> str:
+    """The document's text with the list made anew."""
+    text = (root / DOCUMENT).read_text(encoding="utf-8")
+    before, rest = text.split(_BEGIN)
+    after = rest.split(_END)[1]
+    return "\n".join([f"{before}{_BEGIN}", "", *_sections(root / "specbatch"), f"{_END}{after}"])
+
+
+def _sections(package: Path) -> Iterator[str]:
+    folders = [folder.parent for folder in package.glob("*/__init__.py")]
+    for folder in sorted(folders, key=lambda folder: (_ORDER.index(folder.name), folder.name)):
+        yield from (f"### specbatch/{folder.name}", "", _sentence(folder / "__init__.py"), "")
+        yield from _table(path for path in folder.glob("*.py") if path.name != "__init__.py")
+    yield from ("### specbatch", "")
+    yield from _table(package.glob("*.py"))
+
+
+def _table(paths: Iterator[Path]) -> Iterator[str]:
+    rows = [f"| `{path.name}` | {_sentence(path)} |" for path in sorted(paths)]
+    if rows:
+        yield from ("| Module | What it is |", "|---|---|", *rows, "")
+
+
+def _sentence(path: Path) -> str:
+    """A module's first paragraph, as one line of a table."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert docstring, f"{path} has no docstring"
+    return " ".join(docstring.split("\n\n", maxsplit=1)[0].split()).replace("|", "\\|")
