@@ -13,6 +13,7 @@ from specbatch.results.series import binned, joined, median, rates
 from specbatch.results.summary import time_shares
 
 _BINS = 28
+_TALLEST_LINE = 5.0  # times the best speed
 
 
 def make_charts(facts: RunFacts) -> list[Chart]:
@@ -26,29 +27,31 @@ def _throughput(facts: RunFacts) -> Chart | None:
     if len(points) < 2:
         return None
     summary = facts.summary
-    lines = [
+    best = max(rate for _, rate in points)
+    known = [
         ("predicted ceiling", summary.predicted_tokens_per_second),
         ("target alone", summary.target_only_tokens_per_second),
     ]
+    # A line far above would flatten the curve it is there to compare; the caption says it all the same.
+    lines = [(label, value) for label, value in known if value is not None and value <= _TALLEST_LINE * best]
 
     def draw(axes: Any) -> None:
         xs, ys = [t for t, _ in points], [rate for _, rate in points]
         axes.fill_between(xs, ys, color=COLOURS["accent"], alpha=0.12, linewidth=0)
         axes.plot(xs, ys, color=COLOURS["accent"], linewidth=1.6)
         for label, value in lines:
-            if value is not None:
-                axes.axhline(value, color=COLOURS["muted"], linewidth=1, linestyle=(0, (4, 3)))
-                axes.annotate(
-                    label,
-                    (1, value),
-                    (0, 3),
-                    xycoords=("axes fraction", "data"),
-                    textcoords="offset points",
-                    ha="right",
-                    color=COLOURS["muted"],
-                )
+            axes.axhline(value, color=COLOURS["muted"], linewidth=1, linestyle=(0, (4, 3)))
+            axes.annotate(
+                label,
+                (1, value),
+                (0, 3),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="right",
+                color=COLOURS["muted"],
+            )
         axes.set_xlim(0, xs[-1])
-        axes.set_ylim(0, 1.12 * max(ys + [value for _, value in lines if value is not None]))
+        axes.set_ylim(0, 1.12 * max([best, *(value for _, value in lines)]))
         axes.set_xlabel("seconds of decoding")
         axes.set_ylabel("tokens/s")
         axes.yaxis.set_major_formatter("{x:,.0f}")
