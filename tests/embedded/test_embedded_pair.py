@@ -167,18 +167,21 @@ def test_speculate_replays_rounds_by_hand():
     assert speculate([True, False, True, True], 2) == (2, 4, 3)
 
 
+@pytest.mark.slow
 def test_target_answers_fresh_held_out_prompts_right(fresh, tokenizer):
     tasks, trajectories = fresh
     right = sum(is_right(tokenizer, *pair) for pair in zip(tasks, trajectories, strict=True))
     assert right >= 0.95 * len(tasks)
 
 
+@pytest.mark.slow
 def test_greedy_acceptance_rate_lies_in_its_band_at_k_4(fresh, drafter):
     figures = [speculate(hits, 4) for hits in foreseen(drafter, fresh[1])]
     drafted, accepted = (sum(figure[column] for figure in figures) for column in (1, 2))
     assert 0.60 <= accepted / drafted <= 0.90
 
 
+@pytest.mark.slow
 def test_target_answers_after_a_system_message_and_earlier_turns(target, tokenizer):
     """A few hundred tokens of context, one conversation at a time."""
     tasks = list(generate(FRESH_SEED + 1, 16, "held_out"))

@@ -12,6 +12,8 @@ import specbatch.engine.round
 from specbatch.engine.request import SamplingParams
 from tests.engine import tabular
 
+pytestmark = pytest.mark.slow  # 100,000 samples a test
+
 SAMPLES = 100_000
 PASS = 0.001
 
