@@ -88,6 +88,8 @@ class Session:
             )
         tokenizer = load_shared_tokenizer(spec, pair)
         self._display.start(self._job.metadata.name, self._run_dir)
+        if spec.results.publish:
+            self._display.step(f"results.publish does nothing in this version: the results stay in {self._run_dir}")
         self._placements = self._earlier_placements()
         with self._open_results(dataset, pair, fresh=fresh) as store:
             attempt = self._attempt(store, dataset, tokenizer, pair, plan)

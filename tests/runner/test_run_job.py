@@ -345,3 +345,10 @@ def test_spec_file_of_the_pod_runs_and_errors_leave_a_message(tmp_path, pair, ca
     assert log.read_text().startswith("bad dataset: ")
     assert "error: " in capsys.readouterr().err
     assert main([]) == 64
+
+
+def test_a_wish_to_publish_is_answered_not_ignored(make_job):
+    stream = io.StringIO()
+    run_job(make_job(ROWS, "results.publish=s3://bucket/runs/"), display=JsonDisplay(stream))
+    messages = [json.loads(line).get("message", "") for line in stream.getvalue().splitlines()]
+    assert any(message.startswith("results.publish does nothing in this version") for message in messages)
