@@ -120,9 +120,11 @@ class ModelDrafter:
         for j in range(k):
             view = SlotView(slice(0, batch.size), positions, extent)
             logits = fit_vocabulary(self.model.forward(tokens, view, last_only=True).to(batch.device), vocab_size)
-            tokens, draft_probs = choose_tokens(logits, batch.sampling, batch.completion_positions(1, start=j), purpose)
+            tokens, draft_probs = choose_tokens(
+                logits, batch.sampling, batch.completion_positions(1, start=j), purpose, need_probs=rule == "rejection"
+            )
             drafts.append(tokens)
-            if draft_probs is not None and rule == "rejection":
+            if draft_probs is not None:
                 probs.append(draft_probs)
             positions = batch.positions(1, start=j + 1)
         for i, row in enumerate(batch.rows):

@@ -13,7 +13,7 @@ from specbatch.engine.cache import SlotView
 from specbatch.engine.drafter import Drafter, Proposal
 from specbatch.engine.model import CausalLM
 from specbatch.engine.request import AcceptanceRule
-from specbatch.engine.sampling import choose_tokens, token_probs
+from specbatch.engine.sampling import choose_tokens, distribution
 from specbatch.engine.stats import EngineStats
 
 
@@ -99,7 +99,7 @@ def accept(logits: Tensor, batch: Batch, proposal: Proposal, rule: AcceptanceRul
     if rule == "coupled" or batch.sampling.all_greedy:
         target_tokens, _ = choose_tokens(logits, batch.sampling, positions)
         return accept_coupled(proposal.tokens, proposal.num_drafted, target_tokens)
-    target_probs = token_probs(logits, batch.sampling)
+    target_probs = distribution(logits, batch.sampling).dense(logits.shape[-1])
     draft_probs = proposal.probs if proposal.probs is not None else target_probs[:, :0]
     return accept_by_rejection(
         proposal.tokens, proposal.num_drafted, draft_probs, target_probs, batch.sampling, positions

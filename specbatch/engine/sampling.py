@@ -8,109 +8,168 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from specbatch.engine.request import Request
-from specbatch.engine.streams import Purpose, exponentials, position_keys
+from specbatch.engine.request import Request, SamplingParams
+from specbatch.engine.streams import CACHED, Purpose, exponentials, position_keys
+
+_FEW = 1024  # tokens
 
 
 @dataclass(frozen=True, slots=True)
 class RowSampling:
-    """The sampling parameters of the rows in the batch, as tensors, plus what the host knows of them.
+    """The sampling parameters of the rows in the batch: as the host knows them, and as tensors.
 
     temperature, top_p: float32 [batch]; top_k (0: all): int64 [batch]; keys: int64 [batch]
     """
 
+    params: Sequence[SamplingParams]
     temperature: Tensor
     top_k: Tensor
     top_p: Tensor
     keys: Tensor
-    all_greedy: bool
-    max_top_k: int  # 0: some sampled row keeps the whole vocabulary
-    any_top_p: bool
 
     @staticmethod
     def of(requests: Sequence[Request], device: torch.device) -> RowSampling:
         """Stacks the requests' parameters; a row's place here is its place in the batch."""
         params = [request.sampling for request in requests]
-        sampled = [param for param in params if not param.greedy]
-        top_ks = [param.top_k for param in sampled]
         return RowSampling(
+            params=params,
             temperature=torch.tensor([param.temperature for param in params], dtype=torch.float32, device=device),
             top_k=torch.tensor([param.top_k for param in params], dtype=torch.int64, device=device),
             top_p=torch.tensor([param.top_p for param in params], dtype=torch.float32, device=device),
             keys=torch.tensor([request.random_key for request in requests], dtype=torch.int64, device=device),
-            all_greedy=not sampled,
-            max_top_k=max(top_ks) if top_ks and min(top_ks) > 0 else 0,
-            any_top_p=any(param.top_p < 1.0 for param in sampled),
         )
 
+    @property
+    def all_greedy(self) -> bool:
+        """Whether no row draws."""
+        return all(param.greedy for param in self.params)
 
-def token_probs(logits: Tensor, sampling: RowSampling) -> Tensor:
-    """The distribution each row samples from: temperature, then top-k, then top-p; one-hot where greedy.
+    @property
+    def max_top_k(self) -> int:
+        """The largest top-k; 0 where a sampled row keeps the whole vocabulary."""
+        top_ks = [param.top_k for param in self.params if not param.greedy]
+        return max(top_ks) if top_ks and min(top_ks) > 0 else 0
+
+    @property
+    def filters(self) -> bool:
+        """Whether any sampled row keeps less than the whole vocabulary."""
+        return any(param.top_k > 0 or param.top_p < 1.0 for param in self.params if not param.greedy)
+
+    def row(self, index: int) -> RowSampling:
+        """The parameters of one row alone."""
+        one = slice(index, index + 1)
+        return RowSampling(self.params[one], self.temperature[one], self.top_k[one], self.top_p[one], self.keys[one])
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """What a token is drawn from.
+
+    probs: each position's sum to 1  # float32 [batch, n, m]
+    tokens: which token each of them is for, those not named have none; None: m is the vocabulary  # int64 [batch, n, m]
+    """
+
+    probs: Tensor
+    tokens: Tensor | None
+
+    def dense(self, vocab_size: int) -> Tensor:
+        """Over the whole vocabulary.  # float32 [batch, n, vocab]"""
+        if self.tokens is None:
+            return self.probs
+        whole = self.probs.new_zeros(*self.probs.shape[:-1], vocab_size)
+        return whole.scatter_(-1, self.tokens, self.probs)
+
+
+def distribution(logits: Tensor, sampling: RowSampling) -> Distribution:
+    """What each row samples from: temperature, then top-k, then top-p; all mass on the likeliest token where greedy.
 
     Args:
         logits: [batch, n, vocab], any float dtype; computed in float32 (a bf16 softmax would sample another distribution)
         sampling: the rows' parameters.
-
-    Returns:
-        float32 [batch, n, vocab], each summing to 1
     """
     logits = logits.float()
-    greedy = sampling.temperature == 0
-    best = logits.argmax(-1, keepdim=True)
-    scaled = logits / torch.where(greedy, 1.0, sampling.temperature)[:, None, None]
-    probs = _filtered_softmax(scaled, sampling)
-    one_hot = torch.zeros_like(probs).scatter_(-1, best, 1.0)
-    return torch.where(greedy[:, None, None], one_hot, probs)
-
-
-def _filtered_softmax(scaled: Tensor, sampling: RowSampling) -> Tensor:
-    """Softmax over what top-k and top-p leave.  # [batch, n, vocab]"""
-    vocab = scaled.shape[-1]
-    top_k = torch.where(sampling.top_k > 0, sampling.top_k, vocab)[:, None, None]
-    if 0 < sampling.max_top_k < vocab:
-        values, ids = scaled.topk(sampling.max_top_k, dim=-1)
-    elif sampling.any_top_p or (sampling.top_k > 0).any():
-        values, ids = scaled.sort(dim=-1, descending=True)
+    greedy = (sampling.temperature == 0)[:, None, None]
+    scaled = logits / torch.where(greedy, 1.0, sampling.temperature[:, None, None])
+    vocab_size = logits.shape[-1]
+    if 0 < sampling.max_top_k < vocab_size:
+        scores, tokens = scaled.topk(sampling.max_top_k, dim=-1)
+    elif sampling.filters:
+        scores, tokens = _likeliest_first(scaled, sampling)
     else:
-        return scaled.softmax(-1)
-    rank = torch.arange(values.shape[-1], device=values.device)
-    values = values.masked_fill(rank >= top_k, -torch.inf)
-    if sampling.any_top_p:
-        probs = values.softmax(-1)
-        # The smallest set of the likeliest tokens whose mass reaches top_p: a token stays while the mass before it is short.
-        mass_before = probs.cumsum(-1) - probs
-        values = values.masked_fill((mass_before >= sampling.top_p[:, None, None]) & (rank > 0), -torch.inf)
-    return torch.zeros_like(scaled).scatter_(-1, ids, values.softmax(-1))
+        best = logits.argmax(-1, keepdim=True)
+        one_hot = (
+            torch.zeros_like(scaled).scatter_(-1, best, 1.0) if any(param.greedy for param in sampling.params) else 0.0
+        )
+        return Distribution(torch.where(greedy, one_hot, scaled.softmax(-1)), None)
+    rank = torch.arange(scores.shape[-1], device=scores.device)
+    top_k = torch.where(greedy, 1, torch.where(sampling.top_k > 0, sampling.top_k, vocab_size)[:, None, None])
+    scores = scores.masked_fill(rank >= top_k, -torch.inf)
+    # top-p: the smallest set of the likeliest tokens whose mass reaches it; a token stays while the mass before it is short.
+    # The mass is that of what top-k has left, so of all tokens where it has left all, also those not in `scores`.
+    probs = torch.where(top_k < vocab_size, scores.softmax(-1), (scores - scaled.logsumexp(-1, keepdim=True)).exp())
+    mass_before = probs.cumsum(-1) - probs
+    beyond = (mass_before >= sampling.top_p[:, None, None]) & (rank > 0)
+    return Distribution(scores.masked_fill(beyond, -torch.inf).softmax(-1), tokens)
 
 
-def race(probs: Tensor, keys: Tensor) -> Tensor:
+def _likeliest_first(scaled: Tensor, sampling: RowSampling) -> tuple[Tensor, Tensor]:
+    """Scores from the highest down, and their tokens: all, or on a CPU, whose sort is slow, the few that top-p can keep."""
+    vocab_size = scaled.shape[-1]
+    if scaled.device.type == "cpu" and vocab_size > _FEW and all(0 < param.top_p < 1 for param in sampling.params):
+        scores, tokens = scaled.topk(_FEW, dim=-1)
+        mass = (scores - scaled.logsumexp(-1, keepdim=True)).exp().sum(-1)
+        if bool((mass >= sampling.top_p[:, None]).all()) and all(param.top_k <= _FEW for param in sampling.params):
+            return scores, tokens
+    return scaled.sort(dim=-1, descending=True, stable=True)
+
+
+def race(probs: Tensor, keys: Tensor, tokens: Tensor | None = None) -> Tensor:
     """Draws one token per distribution by an exponential race.
 
     Args:
-        probs: nonnegative weights, need not sum to 1  # [batch, n, vocab]
+        probs: nonnegative weights, need not sum to 1  # [batch, n, m]
         keys: from position_keys  # int64 [batch, n]
+        tokens: see Distribution.
 
     Returns:
         int64 [batch, n]
     """
-    return (probs / exponentials(keys, probs.shape[-1])).argmax(-1)
+    if tokens is None:
+        every = torch.arange(probs.shape[-1], device=probs.device)
+        return (probs / exponentials(keys, every)).argmax(-1)
+    winner = (probs / exponentials(keys, tokens)).argmax(-1, keepdim=True)
+    return tokens.gather(-1, winner)[..., 0]
 
 
 def choose_tokens(
-    logits: Tensor, sampling: RowSampling, positions: Tensor, purpose: Purpose = Purpose.TOKEN
+    logits: Tensor,
+    sampling: RowSampling,
+    positions: Tensor,
+    purpose: Purpose = Purpose.TOKEN,
+    *,
+    need_probs: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Each row's token at each position, and the distribution it came from (None when every row is greedy).
+    """Each row's token at each position.
 
     Args:
         logits: [batch, n, vocab]
         sampling: the rows' parameters.
         positions: index of each token in its row's completion  # int64 [batch, n]
         purpose: TOKEN for the target; the drafter passes TOKEN under the coupled rule, DRAFT under the rejection rule.
+        need_probs: also return what the tokens were drawn from.
 
     Returns:
-        tokens int64 [batch, n]; probs float32 [batch, n, vocab] or None
+        tokens int64 [batch, n]; probs float32 [batch, n, vocab], or None where not needed or all rows are greedy
     """
     if sampling.all_greedy:
         return logits.argmax(-1), None
-    probs = token_probs(logits, sampling)
-    return race(probs, position_keys(sampling.keys, positions, purpose)), probs
+    if logits.device.type == "cpu" and logits.shape[-1] >= CACHED and len(sampling.params) > 1:
+        # Row by row, as in exponentials; and each row pays for its own parameters alone.
+        rows = [
+            choose_tokens(logits[i : i + 1], sampling.row(i), positions[i : i + 1], purpose)[0]
+            for i in range(len(sampling.params))
+        ]
+        return torch.cat(rows), distribution(logits, sampling).dense(logits.shape[-1]) if need_probs else None
+    drawn_from = distribution(logits, sampling)
+    tokens = race(drawn_from.probs, position_keys(sampling.keys, positions, purpose), drawn_from.tokens)
+    return tokens, drawn_from.dense(logits.shape[-1]) if need_probs else None

@@ -15,6 +15,8 @@ _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # int64 arithmetic wraps, so constants are
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2 = 0x94D049BB133111EB - 2**64
 
+CACHED = 4096  # a CPU takes vocabularies from this size on one by one, smaller ones together
+
 
 class Purpose(IntEnum):
     """What a draw is for; draws of different purposes at one position are independent."""
@@ -59,15 +61,28 @@ def uniforms(keys: Tensor) -> Tensor:
     return _unit_interval(_mix(keys + _GOLDEN))
 
 
-def exponentials(keys: Tensor, size: int) -> Tensor:
-    """`size` draws from Exp(1) per key: the noise of an exponential race over the vocabulary.
+def exponentials(keys: Tensor, tokens: Tensor) -> Tensor:
+    """Draws from Exp(1), one per key and token id: the noise of an exponential race over the vocabulary.
 
-    argmax(probs / exponentials) is a draw from probs: the Gumbel-max trick, without the logarithms of probs.
+    argmax(probs / exponentials) is a draw from probs: the Gumbel-max trick, without the logarithms of probs. A token's
+    noise does not depend on which other tokens are asked for.
+
+    Args:
+        keys: int64 [...]
+        tokens: token ids  # int64 [..., m], or [m] for all keys
 
     Returns:
-        float32 [*keys.shape, size], > 0
+        float32 [..., m], > 0
     """
-    counters = torch.arange(1, size + 1, device=keys.device) * _GOLDEN
-    unit = _unit_interval(_mix(keys[..., None] + counters))
+    if keys.device.type == "cpu" and keys.numel() > 1 and tokens.shape[-1] >= CACHED:
+        # Key by key, a dozen passes over one vocabulary stay in the cache: ten times faster than over all at once.
+        rows = tokens.expand(*keys.shape, -1).flatten(0, -2)
+        drawn = [_exponentials(key, row) for key, row in zip(keys.flatten(), rows, strict=True)]
+        return torch.stack(drawn).view(*keys.shape, -1)
+    return _exponentials(keys, tokens)
+
+
+def _exponentials(keys: Tensor, tokens: Tensor) -> Tensor:
+    unit = _unit_interval(_mix(keys[..., None] + (tokens + 1) * _GOLDEN))
     # Small draws win the race. They come from small uniforms, where float32 is finest: -log(1 - u), not -log(u).
     return -torch.log1p(-unit)

@@ -14,7 +14,7 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.drafter import ModelDrafter
 from specbatch.engine.engine import Engine
 from specbatch.engine.request import Request, SamplingParams
-from specbatch.engine.sampling import RowSampling, token_probs
+from specbatch.engine.sampling import RowSampling, distribution
 
 
 class TabularLM:
@@ -66,7 +66,7 @@ def sample(target, drafter, sampling: list[SamplingParams], count: int, *, k: in
 def exact_joint(table: torch.Tensor, params: SamplingParams, start: int, length: int) -> np.ndarray:
     """Probability of every sequence of `length` tokens after `start`.  # [vocab] * length"""
     row = RowSampling.of([Request("", [0], 1, sampling=params)], torch.device("cpu"))
-    step = token_probs(table[None], row)[0].double().numpy()  # [vocab, vocab]
+    step = distribution(table[None], row).dense(len(table))[0].double().numpy()  # [vocab, vocab]
     joint = step[start]
     for _ in range(length - 1):
         joint = joint[..., None] * step

@@ -132,7 +132,7 @@ def test_drafts_from_another_distribution_than_the_one_reported_fail_the_same_te
     """transformers #47932: the ratio taken with probabilities from before temperature, top-k and top-p."""
     real = specbatch.engine.drafter.choose_tokens
 
-    def raw(logits, sampling, positions, purpose):
+    def raw(logits, sampling, positions, purpose, *, need_probs):
         tokens, _ = real(logits, sampling, positions, purpose)
         return tokens, logits.softmax(-1)
 

@@ -63,7 +63,12 @@ def test_cpu_and_gpu_draw_the_same_streams():
     keys = position_keys(torch.arange(100) * 7919, torch.arange(20).expand(100, 20), Purpose.TOKEN)
     on_device = position_keys(torch.arange(100).cuda() * 7919, torch.arange(20).cuda().expand(100, 20), Purpose.TOKEN)
     assert torch.equal(keys, on_device.cpu())
-    torch.testing.assert_close(exponentials(keys, 100), exponentials(on_device, 100).cpu(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        exponentials(keys, torch.arange(100)),
+        exponentials(on_device, torch.arange(100).cuda()).cpu(),
+        rtol=1e-5,
+        atol=0,
+    )
 
 
 @pytest.mark.parametrize("rule", ["coupled", "rejection"])

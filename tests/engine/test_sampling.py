@@ -7,13 +7,18 @@ from transformers.generation.logits_process import (
 )
 
 from specbatch.engine.request import Request, SamplingParams
-from specbatch.engine.sampling import RowSampling, race, token_probs
+from specbatch.engine.sampling import RowSampling, choose_tokens, distribution, race
+from specbatch.engine.streams import Purpose, position_keys
 
 VOCAB = 50
 
 
 def stack(*params):
     return RowSampling.of([Request(str(i), [0], 1, sampling=p) for i, p in enumerate(params)], torch.device("cpu"))
+
+
+def token_probs(scores, sampling):
+    return distribution(scores, sampling).dense(VOCAB)
 
 
 def logits(rows, n=3):
@@ -47,6 +52,19 @@ def test_each_rows_distribution_is_that_of_transformers(params):
     torch.testing.assert_close(token_probs(scores, stack(params))[0], transformers_probs(scores[0], params))
 
 
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 0.99])
+@pytest.mark.parametrize("spread", [0.1, 4.0])
+def test_top_p_over_a_large_vocabulary_is_that_of_transformers(top_p, spread):
+    """Peaked: a few tokens are looked at. Flat: they do not reach top_p, and all are."""
+    scores = torch.randn(1, 2, 5000, generator=torch.Generator().manual_seed(2)).double() * spread
+    params = SamplingParams(1.0, top_p=top_p)
+    probs = distribution(scores, stack(params)).dense(5000)[0]
+    expected = transformers_probs(scores[0], params).float()
+    # The last token kept lies where float32 sums of thousands of terms round apart.
+    assert ((probs > 0) != (expected > 0)).sum() <= 2
+    torch.testing.assert_close(probs, expected, rtol=2e-3, atol=2e-4)
+
+
 def test_rows_of_different_parameters_do_not_touch_each_other():
     scores = logits(len(PARAMS))
     together = token_probs(scores, stack(*PARAMS))
@@ -68,6 +86,23 @@ def test_half_precision_logits_are_sampled_in_single_precision():
     probs = token_probs(scores.bfloat16(), stack(SamplingParams(1.0)))
     assert probs.dtype == torch.float32
     torch.testing.assert_close(probs, scores.bfloat16().float().softmax(-1))
+
+
+def test_a_tokens_noise_does_not_depend_on_the_other_candidates():
+    """Rows alone, in a batch, or with another filter must land on the same token where it is still there."""
+    scores = logits(4)
+    rows = [SamplingParams(1.0, top_k=k) for k in (0, 50, 30, 20)]
+    positions = torch.arange(3).expand(4, 3)
+    batched, _ = choose_tokens(scores, stack(*rows), positions)
+    for i, params in enumerate(rows):
+        request = Request(str(i), [0], 1, sampling=params)
+        alone, _ = choose_tokens(
+            scores[i : i + 1], RowSampling.of([request], torch.device("cpu")), positions[i : i + 1]
+        )
+        assert torch.equal(batched[i], alone[0])
+        whole = distribution(scores[i : i + 1], stack(params))
+        dense = race(whole.dense(VOCAB), position_keys(stack(*rows).row(i).keys, positions[i : i + 1], Purpose.TOKEN))
+        assert torch.equal(alone, dense)
 
 
 def test_a_race_never_picks_a_token_without_mass():

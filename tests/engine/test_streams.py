@@ -19,14 +19,14 @@ def test_uniforms_are_uniform_and_never_zero():
 
 
 def test_exponentials_are_exponential_and_positive():
-    draws = exponentials(keys(20, 20), 50).flatten()
+    draws = exponentials(keys(20, 20), torch.arange(50)).flatten()
     assert draws.min() > 0
     assert stats.kstest(draws.numpy(), "expon").pvalue > 0.001
 
 
 def test_the_smallest_draws_keep_their_precision():
     """The smallest of 2**17 draws decides a race over a large vocabulary: coarse ones would tie."""
-    draws = exponentials(keys(1, 8), 2**17)[0]
+    draws = exponentials(keys(1, 8), torch.arange(2**17))[0]
     smallest = draws.topk(64, largest=False).values
     assert (smallest.diff(dim=-1) > 0).all()
 
@@ -45,9 +45,9 @@ def test_neighbouring_positions_and_rows_are_independent():
 
 
 def test_a_draw_depends_on_its_own_row_and_position_alone():
-    whole = exponentials(keys(), 7)
+    whole = exponentials(keys(), torch.arange(7))
     some = position_keys(torch.tensor([Request("17", [0], 1).random_key]), torch.tensor([[30, 4]]), Purpose.TOKEN)
-    torch.testing.assert_close(exponentials(some, 7)[0], whole[17, [30, 4]], rtol=0, atol=0)
+    torch.testing.assert_close(exponentials(some, torch.arange(7))[0], whole[17, [30, 4]], rtol=0, atol=0)
 
 
 def test_the_random_key_of_a_row_is_stable_across_versions():
