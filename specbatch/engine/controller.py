@@ -16,11 +16,13 @@ _PRIOR_RATE = 0.7  # conditional acceptance before anything is known
 _PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
 _OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
 _MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
-_DOUBT = 1.3  # a smaller gain than this is held against a plain round
-_DOUBT_ROUNDS = 50  # every so many rounds; a larger gain a quarter as often, and the first time after an eighth
-_DRIFT_PACE = 0.05
-_RELATIVE_PACE = 0.2
-_NEIGHBOURS = 32  # the largest k that a correction reaches
+_SMALL_GAIN = 1.3  # a smaller gain than this is held against a plain round
+_PLAIN_ROUNDS = 50  # every so many rounds; a larger gain a quarter as often, and the first time after an eighth
+_DRIFT_PACE = 0.3
+_RELATIVE_PACE = 0.5
+_DRIFT_DOUBT = 0.05
+_LEAST_DOUBT = 0.002
+_DOUBT_GROWTH = 0.002  # a round: what was known of a k fades
 _PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether speculation pays
 
 
@@ -28,7 +30,7 @@ _PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether
 class RoundReport:
     """What one round showed.
 
-    rows: in the batch; k: as chosen; seconds: the whole round
+    rows: in the batch; k: as chosen; seconds: the round; catch_up_seconds: before it, for what the drafter had not seen
     reached, stood: [j] rows whose drafts before position j all stood, and of these the rows whose draft j stood too
     """
 
@@ -37,13 +39,14 @@ class RoundReport:
     seconds: float
     reached: Sequence[int]
     stood: Sequence[int]
+    catch_up_seconds: float = 0.0
 
 
 class Controller(Protocol):
     """Chooses k before each round and learns from it after."""
 
-    def choose(self, rows: int) -> int:
-        """k for a round of so many rows."""
+    def choose(self, rows: int, lag: int) -> int:
+        """k for a round of so many rows, of which the drafter has not seen `lag` tokens."""
         ...
 
     def observe(self, report: RoundReport) -> None:
@@ -57,9 +60,9 @@ class FixedK:
 
     k: int
 
-    def choose(self, rows: int) -> int:
+    def choose(self, rows: int, lag: int) -> int:
         """k, whatever the batch."""
-        del rows
+        del rows, lag
         return self.k
 
     def observe(self, report: RoundReport) -> None:
@@ -69,18 +72,23 @@ class FixedK:
 class RoundCosts:
     """Seconds of a round by (rows, k): a table measured at warm-up, corrected by every round since.
 
-    Two corrections, so that values of k not tried lately stay comparable: `drift` follows slowly what slows all rounds alike
-    (longer context, a busy machine), `relative` quickly what one k costs beyond its entry in the table, and its
-    neighbours by half as much a step.
+    Two corrections, as factors: `drift` is what slows all rounds alike (longer context, a busy machine), `relative[k]` what one
+    k costs beyond its entry in the table. A surprise goes to the one that is less certain: the first rounds of a k teach its
+    relative cost (and its neighbours', by half as much a step); once that is known, what changes is the drift. So values of
+    k that are not tried lately stay comparable with those that are.
 
     Args:
         table: (rows, k) -> seconds, for at least one number of rows and k = 0; linear in between.
+        ingest_seconds: for the drafter to take in one token that it has not seen.
     """
 
-    def __init__(self, table: Mapping[tuple[int, int], float]) -> None:
+    def __init__(self, table: Mapping[tuple[int, int], float], ingest_seconds: float = 0.0) -> None:
         self.table = dict(table)
+        self.ingest_seconds = ingest_seconds
         self.drift = 1.0
-        self.relative: dict[int, float] = {}
+        largest = max(k for _, k in self.table)
+        self.relative = dict.fromkeys(range(largest + 1), 1.0)
+        self._doubt = dict.fromkeys(range(largest + 1), 1.0)  # of the relative costs, against _DRIFT_DOUBT of the drift
 
     def seconds(self, rows: int, k: int) -> float:
         """Predicted seconds of a round."""
@@ -89,12 +97,14 @@ class RoundCosts:
     def observe(self, rows: int, k: int, seconds: float) -> None:
         """Corrects the prediction; a single outlier counts no more than a factor of two."""
         surprise = min(max(seconds / self.seconds(rows, k), 0.5), 2.0)
-        self.drift *= surprise**_DRIFT_PACE
-        for other in (
-            range(1, _NEIGHBOURS + 1) if k else (0,)
-        ):  # plain rounds and speculative ones tell nothing of each other
-            pace = _RELATIVE_PACE * 0.5 ** abs(other - k)
-            self.relative[other] = self.relative.get(other, 1.0) * surprise**pace
+        share = self._doubt[k] / (self._doubt[k] + _DRIFT_DOUBT)
+        self.drift *= surprise ** (_DRIFT_PACE * (1 - share))
+        for other in self.relative:
+            if (other == 0) == (k == 0):  # plain rounds and speculative ones tell nothing of each other
+                pace = _RELATIVE_PACE * share * 0.5 ** abs(other - k) * self._doubt[other] / self._doubt[k]
+                self.relative[other] *= surprise ** min(pace, _RELATIVE_PACE)
+            self._doubt[other] = min(1.0, self._doubt[other] + _DOUBT_GROWTH)
+        self._doubt[k] = max(_LEAST_DOUBT, 0.5 * self._doubt[k])
 
     def _measured(self, rows: int, k: int) -> float:
         points = sorted({n for n, _ in self.table})
@@ -148,8 +158,8 @@ class AcceptanceEstimate:
 class AdaptiveK:
     """k from measured costs and acceptance.
 
-    Every _DOUBT_ROUNDS the gain is checked against the cost of a plain round. At k = 0 nothing is learned about acceptance, so now and then a round speculates again, as seldom as _PROBE_SHARE of
-    the time allows, and never where even _OPTIMISTIC_RATE would not pay.
+    A gain is held against the cost of a plain round now and then. At k = 0 nothing is learned about acceptance, so when a small
+    share of the time has paid for it, a round speculates again; never where even _OPTIMISTIC_RATE would not pay.
 
     Args:
         costs: measured at warm-up.
@@ -162,42 +172,41 @@ class AdaptiveK:
         self.acceptance = AcceptanceEstimate()
         self.rounds_since_plain = 0
         self.plain_seen = False
-        self.probe_debt = 0.0  # seconds lost to probing, paid off by the share of time set aside for it
+        self.probe_seconds = 0.0  # set aside for probing, and not spent yet
 
-    def choose(self, rows: int) -> int:
+    def choose(self, rows: int, lag: int) -> int:
         """The best k; 0 unless speculation gains more than the noise."""
-        base = 1.0 / self.costs.seconds(rows, 0)
+        base = self.costs.seconds(rows, 0)
         best, gain = self._best(rows, self.acceptance.expected_tokens, base)
         if gain > _MARGIN:
-            patience = _DOUBT_ROUNDS if gain < _DOUBT else 4 * _DOUBT_ROUNDS
+            patience = _PLAIN_ROUNDS if gain < _SMALL_GAIN else 4 * _PLAIN_ROUNDS
             if not self.plain_seen:  # the table alone has spoken so far
-                patience = _DOUBT_ROUNDS // 8
+                patience = _PLAIN_ROUNDS // 8
             return 0 if self.rounds_since_plain >= patience else best
-        if self.probe_debt <= 0:
-            hopeful, gain = self._best(rows, lambda k: _geometric(_OPTIMISTIC_RATE, k), base)
-            if gain > _MARGIN:
-                return min(hopeful, 2)  # enough to see whether drafts stand again
-        return 0
+        hopeful, gain = self._best(rows, lambda k: _geometric(_OPTIMISTIC_RATE, k), base)
+        probe = min(hopeful, 2)  # enough to see whether drafts stand again
+        price = lag * self.costs.ingest_seconds + self.costs.seconds(rows, probe) - base
+        return probe if gain > _MARGIN and price <= self.probe_seconds else 0
 
     def _best(self, rows: int, expected: ExpectedTokens, base: float) -> tuple[int, float]:
         evidence = sum(self.acceptance.reached[:1])
         ks = range(1, min(self.max_k, 1 + int(evidence / _EVIDENCE_STEP)) + 1)
-        gains = {k: expected(k) / self.costs.seconds(rows, k) / base for k in ks}
+        gains = {k: expected(k) / self.costs.seconds(rows, k) * base for k in ks}
         best = max(gains, key=lambda k: gains[k], default=0)
         return best, gains.get(best, 0.0)
 
     def observe(self, report: RoundReport) -> None:
-        """Learns costs and acceptance, and keeps account of what probing has cost."""
+        """Learns costs and acceptance, and keeps account of what probing costs."""
         worth = self.costs.seconds(report.rows, 0)
         self.costs.observe(report.rows, report.k, report.seconds)
         self.rounds_since_plain = self.rounds_since_plain + 1 if report.k else 0
         self.plain_seen |= report.k == 0
-        self.probe_debt -= report.seconds * _PROBE_SHARE
+        self.probe_seconds += report.seconds * _PROBE_SHARE
         if report.k:
             self.acceptance.observe(report.reached, report.stood)
             tokens = 1.0 + sum(report.stood) / report.rows
-            self.probe_debt = max(self.probe_debt, 0.0) + max(0.0, report.seconds - tokens * worth)
-        self.probe_debt = max(self.probe_debt, -1.0)
+            lost = report.catch_up_seconds + report.seconds - tokens * worth
+            self.probe_seconds = max(0.0, self.probe_seconds - max(0.0, lost))
 
 
 class ExpectedTokens(Protocol):

@@ -54,6 +54,10 @@ class Drafter(Protocol):
         """A row has moved to another slot."""
         ...
 
+    def lag(self, batch: Batch) -> int:
+        """Tokens that prepare() would take in."""
+        ...
+
     def prepare(self, batch: Batch) -> None:
         """Takes in what was committed without it (a joining row's prompt, rounds at k = 0)."""
         ...
@@ -94,6 +98,11 @@ class ModelDrafter:
         assert self.model.cache is not None, "move before allocate"
         self.model.cache.move(source, destination)
         self.ingested[destination] = self.ingested[source]
+
+    def lag(self, batch: Batch) -> int:
+        """Tokens that prepare() would take in."""
+        lags = [row.length - self.ingested[i] for i, row in enumerate(batch.rows)]
+        return sum(lag for lag in lags if lag > 1)
 
     def prepare(self, batch: Batch) -> None:
         """Ingests what the drafter has not seen, until no row lags by more than the one token that propose() takes in."""

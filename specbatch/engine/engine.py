@@ -102,14 +102,17 @@ class Engine:
         """One round, and what follows from it: counts, finished rows, what the controller learns."""
         batch, stats, drafter = self.batch, self.stats, self.drafter
         assert self.controller is not None, "warmup() before a round"
-        k = self.controller.choose(batch.size)
+        k = self.controller.choose(batch.size, drafter.lag(batch) if drafter is not None else 0)
+        began = time.perf_counter()
         if k and drafter is not None:
             with stats.timed("prefill"):
                 drafter.prepare(batch)
         start = time.perf_counter()
         outcome = run_round(self.target, drafter, batch, k, self.config.acceptance_rule, stats)
         seconds = time.perf_counter() - start
-        self.controller.observe(RoundReport(batch.size, k, seconds, outcome.reached, outcome.stood))
+        self.controller.observe(
+            RoundReport(batch.size, k, seconds, outcome.reached, outcome.stood, catch_up_seconds=start - began)
+        )
         with stats.timed("host"):
             stats.count_round(k, outcome.drafted, outcome.accepted, outcome.stood)
             return self._give_tokens(outcome)

@@ -38,6 +38,11 @@ class NGramDrafter:
     def move(self, source: int, destination: int) -> None:
         """Nothing to move."""
 
+    def lag(self, batch: Batch) -> int:
+        """Never behind."""
+        del batch
+        return 0
+
     def prepare(self, batch: Batch) -> None:
         """Nothing to take in."""
 

@@ -35,16 +35,21 @@ def measure_costs(target: CausalLM, drafter: Drafter, batch: Batch, config: Engi
     points = sorted({k for k in (0, 1, 2, 4, 8, 16) if k < max_k} | {max_k})
     prompt = [t % target.vocab_size for t in range(min(_CONTEXT, config.max_length - 1))]
     table: dict[tuple[int, int], float] = {}
+    ingest_seconds = 0.0
     for rows in sorted({1, batch.slots}):
         while batch.size < rows:
             drafter.join(batch.join(Row(Request(f"warmup-{batch.size}", prompt, 1))))
+        lag = drafter.lag(batch)
+        start = time.perf_counter()
         drafter.prepare(batch)
+        _synchronize(batch.device)
+        ingest_seconds = (time.perf_counter() - start) / max(1, lag)
         calls: dict[int, Callable[[], None]] = {k: partial(_verify, target, batch, k) for k in points}
         calls[_DRAFT] = partial(_draft, drafter, batch, config, target.vocab_size)
         seconds = _least_seconds(calls)
         for k in points:  # drafting costs the same per token: one measurement at the largest k serves all
             table[rows, k] = seconds[k] + seconds[_DRAFT] * k / max_k
-    return RoundCosts(table)
+    return RoundCosts(table, ingest_seconds)
 
 
 def _draft(drafter: Drafter, batch: Batch, config: EngineConfig, vocab_size: int) -> None:

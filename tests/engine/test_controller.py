@@ -19,7 +19,7 @@ def simulate(controller, table, rate, *, rounds=400, rows=8, noise=0.0, seed=0):
     world = RoundCosts(table)
     seconds, tokens, ks = 0.0, 0, []
     for _ in range(rounds):
-        k = controller.choose(rows)
+        k = controller.choose(rows, 0)
         stands = torch.rand(rows, max(k, 1), generator=generator) < rate
         accepted = stands.long().cumprod(1).sum(1).tolist() if k else [0] * rows
         spent = world.seconds(rows, k) * (1 + noise * torch.randn(1, generator=generator).item())
@@ -84,13 +84,13 @@ def test_a_machine_that_slows_down_as_a_whole_changes_no_choice():
 
 
 def test_k_does_not_leap_before_anything_is_known():
-    assert AdaptiveK(RoundCosts(costs(1.0, 0.0)), MAX_K).choose(8) == 1
+    assert AdaptiveK(RoundCosts(costs(1.0, 0.0)), MAX_K).choose(8, 0) == 1
 
 
 def test_a_fixed_k_stays():
     controller = FixedK(3)
     simulate(controller, costs(1.0, 5.0), 0.0, rounds=20)
-    assert controller.choose(4) == 3
+    assert controller.choose(4, 0) == 3
 
 
 def test_costs_lie_on_lines_between_the_measured_points():
@@ -107,3 +107,31 @@ def test_acceptance_of_an_unseen_position_leans_on_the_one_before():
     assert estimate.rate(0) == pytest.approx(0.9, abs=0.01)
     assert estimate.rate(5) == estimate.rate(0)
     assert estimate.expected_tokens(2) == pytest.approx(1 + 0.9 + 0.81, abs=0.02)
+
+
+def test_longer_contexts_alone_do_not_make_drafts_look_cheap():
+    """All rounds slow down together while only plain ones are run: no reason to ask a slow drafter."""
+    table = costs(1.0, 1.0, slope=0.2)
+    controller = AdaptiveK(RoundCosts(table), MAX_K)
+    ks = []
+    for step in range(500):
+        growing = {key: s * (1 + step / 200) for key, s in table.items()}
+        _, chosen = simulate(controller, growing, 0.99, rounds=1, noise=0.1, seed=step)
+        ks += chosen
+    assert ks.count(0) >= 498
+
+
+def test_a_probe_waits_until_what_the_drafter_missed_is_paid_for():
+    table = costs(1.0, 0.05, slope=0.02)
+    cheap, dear = (AdaptiveK(RoundCosts(table, ingest_seconds=s), MAX_K) for s in (0.0, 10.0))
+    for controller in (cheap, dear):
+        simulate(controller, table, 0.02, rounds=300)
+        assert controller.acceptance.rate(0) < 0.1
+    asked = {"cheap": 0, "dear": 0}
+    for name, controller in (("cheap", cheap), ("dear", dear)):
+        for _ in range(200):
+            k = controller.choose(8, 50)
+            asked[name] += k > 0
+            controller.observe(RoundReport(8, 0, 1.0, [], []))
+    assert asked["cheap"] > 0
+    assert asked["dear"] == 0

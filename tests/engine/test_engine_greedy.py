@@ -61,7 +61,7 @@ class Scripted:
     def __init__(self, ks):
         self.ks = itertools.cycle(ks)
 
-    def choose(self, rows):
+    def choose(self, rows, lag):
         return next(self.ks)
 
     def observe(self, report):
@@ -130,6 +130,9 @@ class ScriptedDrafter:
 
     def move(self, source, destination):
         pass
+
+    def lag(self, batch):
+        return 0
 
     def propose(self, batch, k, rule, vocab_size):
         drafts = torch.zeros(batch.size, k, dtype=torch.int64)
