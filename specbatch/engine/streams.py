@@ -15,6 +15,7 @@ _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # int64 arithmetic wraps, so constants are
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2 = 0x94D049BB133111EB - 2**64
 
+STREAM_VERSION = 1  # counts up with any change of what is drawn: stored runs are replayed from (seed, row id)
 CACHED = 4096  # a CPU takes vocabularies from this size on one by one, smaller ones together
 
 

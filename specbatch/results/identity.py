@@ -31,12 +31,14 @@ class Identity:
         dataset: the dataset's fingerprint.
         models: role -> "model@revision", with the revision that was loaded: {"target": "Qwen/Qwen3-8B@b968826d..."}.
         spec: the fields that went into the hash, for saying what changed: nested dicts or flat ones.
+        recipe: version of the code that knows finished rows again and draws their tokens: another one would decode them anew.
     """
 
     spec_hash: str
     dataset: str
     models: Mapping[str, str]
     spec: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept."""
@@ -45,7 +47,13 @@ class Identity:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Identity:
         """From the file."""
-        return cls(spec_hash=value["spec_hash"], dataset=value["dataset"], models=value["models"], spec=value["spec"])
+        return cls(
+            spec_hash=value["spec_hash"],
+            dataset=value["dataset"],
+            models=value["models"],
+            spec=value["spec"],
+            recipe=value.get("recipe", ""),
+        )
 
     def differences(self, old: Identity) -> list[str]:
         """One line for each field in which this run is not `old`: "path: old -> new"."""
@@ -61,6 +69,8 @@ class Identity:
                 lines.append(f"{role} as loaded: {_show(before)} -> {_show(after)}")
         if self.dataset != old.dataset:
             lines.append(f"dataset content: {_show(old.dataset)} -> {_show(self.dataset)}")
+        if self.recipe != old.recipe:
+            lines.append(f"specbatch's own recipe for rows: {_show(old.recipe)} -> {_show(self.recipe)}")
         if self.spec_hash != old.spec_hash and not lines:
             lines.append(f"spec hash: {_show(old.spec_hash)} -> {_show(self.spec_hash)}")
         return lines

@@ -18,6 +18,8 @@ from specbatch.runner.forms import Form, Format, Message, is_openai_line, read_f
 from specbatch.runner.ids import MAX_ID_CHARACTERS, IdSet, made_id
 from specbatch.runner.overrides import override_decoding, refuse_misspelled
 
+FINGERPRINT_VERSION = 1  # counts up with any change of Row.fingerprint: by it a restart knows finished rows again
+
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")

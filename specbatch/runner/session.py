@@ -15,6 +15,7 @@ import torch
 import specbatch
 from specbatch.api.hash import hashed_part
 from specbatch.api.job import Spec, SpecBatchJob
+from specbatch.engine.streams import STREAM_VERSION
 from specbatch.errors import OutOfMemoryError, ResultsError
 from specbatch.plan.planner import make_plan
 from specbatch.plan.render import render
@@ -37,7 +38,7 @@ from specbatch.runner.outcomes import OutcomeMaker
 from specbatch.runner.progress import Fixed
 from specbatch.runner.prompts import PromptEncoder, choose_template
 from specbatch.runner.requests import RequestMaker
-from specbatch.runner.rows import RowReader, RowRules
+from specbatch.runner.rows import FINGERPRINT_VERSION, RowReader, RowRules
 from specbatch.runner.stopping import StopSignals
 from specbatch.runner.tokenizer import Detokenizer, Tokenizer
 
@@ -118,6 +119,7 @@ class Session:
             dataset=dataset.fingerprint(),
             models=pair.identity,
             spec=hashed_part(self._job.spec.model_dump(mode="json", by_alias=True)),
+            recipe=f"fingerprints {FINGERPRINT_VERSION}, streams {STREAM_VERSION}",
         )
         return ShardResults.open(
             self._run_dir,

@@ -3,7 +3,7 @@ import torch
 from scipy import stats
 
 from specbatch.engine.request import Request
-from specbatch.engine.streams import Purpose, exponentials, position_keys, uniforms
+from specbatch.engine.streams import STREAM_VERSION, Purpose, exponentials, position_keys, uniforms
 
 
 def keys(rows=200, positions=50, purpose=Purpose.TOKEN, seed=0):
@@ -48,6 +48,15 @@ def test_a_draw_depends_on_its_own_row_and_position_alone():
     whole = exponentials(keys(), torch.arange(7))
     some = position_keys(torch.tensor([Request("17", [0], 1).random_key]), torch.tensor([[30, 4]]), Purpose.TOKEN)
     torch.testing.assert_close(exponentials(some, torch.arange(7))[0], whole[17, [30, 4]], rtol=0, atol=0)
+
+
+def test_the_draws_of_a_row_change_only_with_the_version():
+    """Stored runs are replayed, down to the noise: a change must count STREAM_VERSION up, and old directories are then refused."""
+    drawn = exponentials(keys(2, 2), torch.arange(3))[1, 1]
+    assert STREAM_VERSION == 1
+    torch.testing.assert_close(
+        drawn, torch.tensor([0.6414579153060913, 2.7817091941833496, 0.601868212223053]), rtol=1e-6, atol=0
+    )
 
 
 def test_the_random_key_of_a_row_is_stable_across_versions():

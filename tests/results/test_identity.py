@@ -58,6 +58,12 @@ def test_a_changed_hash_alone_is_refused_too(started):
         open_store(started, change(spec_hash="b" * 64))
 
 
+def test_a_release_that_would_not_know_the_finished_rows_again_is_refused(started):
+    """It would decode them all anew, beside the old ones."""
+    with pytest.raises(ResultsError, match=r"specbatch's own recipe for rows: .* -> fingerprints 2"):
+        open_store(started, change(recipe="fingerprints 2"))
+
+
 def test_a_long_value_or_a_long_list_of_differences_is_cut_short(started):
     many = change(spec={**IDENTITY.spec, "x": {f"field{n}": "y" * 500 for n in range(40)}}, spec_hash="c")
     with pytest.raises(ResultsError, match="and 28 more") as refused:

@@ -8,7 +8,7 @@ from specbatch.api import DecodingSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset import RawRow, read_lines
 from specbatch.runner.ids import IdSet
-from specbatch.runner.rows import BadRow, Row, RowReader, RowRules
+from specbatch.runner.rows import FINGERPRINT_VERSION, BadRow, Row, RowReader, RowRules
 
 BASE = DecodingSpec(max_new_tokens=64)
 
@@ -277,3 +277,9 @@ def test_whatever_a_file_holds_becomes_rows_or_bad_rows(lines):
             assert isinstance(reading, Row | BadRow)
             assert reading.id
             reading.id.encode()
+
+
+def test_the_fingerprint_of_a_row_changes_only_with_its_version():
+    """A restart after an upgrade knows finished rows by it: a change must count FINGERPRINT_VERSION up."""
+    assert FINGERPRINT_VERSION == 1
+    assert read({"id": "a", "prompt": "hello"}, salt="s").fingerprint == "c5340aac8bfec094cb77894c"
