@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-_EVIDENCE_STEP = 8  # row-rounds of drafting that allow k to grow by one: no leap on the prior alone
+_EVIDENCE_STEP = 8  # row-rounds of drafting that allow k to double: no leap on the prior alone
 _WINDOW = 512.0  # row-rounds that acceptance remembers
 _PRIOR_RATE = 0.7  # conditional acceptance before anything is known
 _PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
@@ -24,6 +24,7 @@ _DRIFT_DOUBT = 0.05
 _LEAST_DOUBT = 0.002
 _DOUBT_GROWTH = 0.002  # a round: what was known of a k fades
 _PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether speculation pays
+_FIRST_PROBES = 4  # rounds' worth of time to begin with
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,28 +173,30 @@ class AdaptiveK:
         self.acceptance = AcceptanceEstimate()
         self.rounds_since_plain = 0
         self.plain_seen = False
-        self.probe_seconds = 0.0  # set aside for probing, and not spent yet
+        self.probe_seconds: float | None = None  # set aside for probing, and not spent yet
 
     def choose(self, rows: int, lag: int) -> int:
         """The best k; 0 unless speculation gains more than the noise."""
         base = self.costs.seconds(rows, 0)
+        if self.probe_seconds is None:
+            self.probe_seconds = _FIRST_PROBES * base
         best, gain = self._best(rows, self.acceptance.expected_tokens, base)
         if gain > _MARGIN:
             patience = _PLAIN_ROUNDS if gain < _SMALL_GAIN else 4 * _PLAIN_ROUNDS
             if not self.plain_seen:  # the table alone has spoken so far
                 patience = _PLAIN_ROUNDS // 8
-            return 0 if self.rounds_since_plain >= patience else best
+            evidence = sum(self.acceptance.reached[:1])
+            return 0 if self.rounds_since_plain >= patience else min(best, 2 ** int(evidence / _EVIDENCE_STEP))
         hopeful, gain = self._best(rows, lambda k: _geometric(_OPTIMISTIC_RATE, k), base)
         probe = min(hopeful, 2)  # enough to see whether drafts stand again
         price = lag * self.costs.ingest_seconds + self.costs.seconds(rows, probe) - base
         return probe if gain > _MARGIN and price <= self.probe_seconds else 0
 
     def _best(self, rows: int, expected: ExpectedTokens, base: float) -> tuple[int, float]:
-        evidence = sum(self.acceptance.reached[:1])
-        ks = range(1, min(self.max_k, 1 + int(evidence / _EVIDENCE_STEP)) + 1)
-        gains = {k: expected(k) / self.costs.seconds(rows, k) * base for k in ks}
-        best = max(gains, key=lambda k: gains[k], default=0)
-        return best, gains.get(best, 0.0)
+        """The k of the largest gain over plain rounds, and that gain."""
+        gains = {k: expected(k) / self.costs.seconds(rows, k) * base for k in range(1, self.max_k + 1)}
+        best = max(gains, key=lambda k: gains[k])
+        return best, gains[best]
 
     def observe(self, report: RoundReport) -> None:
         """Learns costs and acceptance, and keeps account of what probing costs."""
@@ -201,7 +204,7 @@ class AdaptiveK:
         self.costs.observe(report.rows, report.k, report.seconds)
         self.rounds_since_plain = self.rounds_since_plain + 1 if report.k else 0
         self.plain_seen |= report.k == 0
-        self.probe_seconds += report.seconds * _PROBE_SHARE
+        self.probe_seconds = (self.probe_seconds or 0.0) + report.seconds * _PROBE_SHARE
         if report.k:
             self.acceptance.observe(report.reached, report.stood)
             tokens = 1.0 + sum(report.stood) / report.rows

@@ -135,3 +135,11 @@ def test_a_probe_waits_until_what_the_drafter_missed_is_paid_for():
             controller.observe(RoundReport(8, 0, 1.0, [], []))
     assert asked["cheap"] > 0
     assert asked["dear"] == 0
+
+
+def test_many_drafts_may_pay_where_one_does_not():
+    """Where a round of any drafts costs three plain ones and further drafts are nearly free, k = 1 loses and k = 8 gains."""
+    table = {(n, k): 1.0 if k == 0 else 3.0 + 0.05 * k for n in (1, 8) for k in (0, 1, 2, 4, 8)}
+    got, ks = simulate(AdaptiveK(RoundCosts(table), MAX_K), table, 0.93, rows=1, rounds=600)
+    assert ks[-1] >= 6
+    assert got > 0.85 * speed(8, table, 0.93, rows=1)
