@@ -53,6 +53,7 @@ class PlacementSpec(SpecModel):
     )
     cpu_threads: PositiveOrAuto = Field(
         default="auto",
-        description="The number of threads for work on the CPU. auto: the CPUs that this process may use.",
+        description="The number of threads for work on the CPU. auto: the CPUs that this process may use; one "
+        "for a model so small that several would only wait for each other.",
         examples=[4],
     )

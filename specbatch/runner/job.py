@@ -45,13 +45,15 @@ def run_job(
     display = display or QuietDisplay()
     environment = os.environ if env is None else env
     shard = find_shard(job, environment)
-    threads = prepare_environment(os.environ, job.spec.placement.cpu_threads, terminal=sys.stderr.isatty())
+    placement = job.spec.placement
+    few_threads = placement.gpus == 0 and placement.cpu_threads == "auto" and "OMP_NUM_THREADS" not in os.environ
+    threads = prepare_environment(os.environ, placement.cpu_threads, terminal=sys.stderr.isatty())
     sys.setswitchinterval(_SWITCH_SECONDS)
     with StopSignals() as signals:
         try:
             display.step("importing torch and transformers")
             session = _import_session(threads)
-            return session(job, shard, display, environment, signals).run(fresh=fresh)
+            return session(job, shard, display, environment, signals, few_threads=few_threads).run(fresh=fresh)
         finally:
             display.close()
 

@@ -32,6 +32,7 @@ from specbatch.runner.ceiling import CeilingOfRun
 from specbatch.runner.dataset import Dataset, Shard
 from specbatch.runner.devices import visible_gpus
 from specbatch.runner.display import Display
+from specbatch.runner.environment import SMALL_STEP_BYTES
 from specbatch.runner.feed import RowFeed
 from specbatch.runner.models import Pair, find_pair, load_engines, load_shared_tokenizer, placements_of, read_shapes
 from specbatch.runner.outcomes import OutcomeMaker
@@ -55,16 +56,25 @@ class Session:
         display: shows how it goes.
         env: environment variables.
         signals: whether we are told to stop.
+        few_threads: whether a model too small for several CPU threads may go down to one.
     """
 
     def __init__(
-        self, job: SpecBatchJob, shard: Shard, display: Display, env: Mapping[str, str], signals: StopSignals
+        self,
+        job: SpecBatchJob,
+        shard: Shard,
+        display: Display,
+        env: Mapping[str, str],
+        signals: StopSignals,
+        *,
+        few_threads: bool = False,
     ) -> None:
         self._job = job
         self._shard = shard
         self._display = display
         self._env = env
         self._signals = signals
+        self._few_threads = few_threads
         self._run_dir = run_directory(job.spec.results.dir, job.metadata.name)
         self._placements: Mapping[str, Mapping[str, str]] = {}
 
@@ -80,6 +90,8 @@ class Session:
         gpus = visible_gpus(spec.placement.gpus, self._env)
         pair = find_pair(spec, self._env, self._display.step)
         target, drafter = read_shapes(spec, pair)
+        if self._few_threads and target.step_bytes < SMALL_STEP_BYTES:
+            torch.set_num_threads(1)
         plan = make_plan(self._job, target, drafter, gpus, self._env)
         if not plan.fits:
             raise OutOfMemoryError(

@@ -352,3 +352,22 @@ def test_a_wish_to_publish_is_answered_not_ignored(make_job):
     run_job(make_job(ROWS, "results.publish=s3://bucket/runs/"), display=JsonDisplay(stream))
     messages = [json.loads(line).get("message", "") for line in stream.getvalue().splitlines()]
     assert any(message.startswith("results.publish does nothing in this version") for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("setting", "environment", "threads"),
+    [("auto", None, 1), (2, None, 2), ("auto", "2", 2)],
+    ids=["auto", "the spec says so", "the user's environment says so"],
+)
+def test_a_model_too_small_for_several_threads_gets_one(make_job, monkeypatch, setting, environment, threads):
+    import torch
+
+    monkeypatch.setattr("specbatch.runner.environment.available_cores", lambda: 4)
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    if environment is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", environment)
+    run_job(make_job([{"prompt": "hello"}], f"placement.cpuThreads={setting}"))
+    assert asked[-1] == threads
