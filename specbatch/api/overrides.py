@@ -62,6 +62,12 @@ def _value(text: str, path: Path, written: str, model: type[SpecModel]) -> Any:
         raise OverrideError(
             written, f"the value {error.problem.message}", "write YAML or JSON, in shell quotes"
         ) from None
+    if isinstance(value, dict) and any(":" in str(key) and value[key] is None for key in value):
+        raise OverrideError(
+            written,
+            f"the value {text} is a mapping without values: YAML wants a space after each colon",
+            f"write {text.replace(':', ': ')!r}, in shell quotes",
+        )
     return text if is_text and not isinstance(value, (str, type(None))) else value
 
 

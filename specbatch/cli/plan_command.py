@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from specbatch.cli.options import SetOption, SpecArgument
-from specbatch.errors import ExitCode
+from specbatch.errors import DeviceError, ExitCode
 
 if TYPE_CHECKING:
     from specbatch.api import SpecBatchJob
@@ -82,9 +82,15 @@ def plan(
 
 def _count_override(gpus: str | None) -> list[str]:
     """--gpus 8x... as an override of the spec, so that the spec's own rules judge it."""
-    from specbatch.plan.devices import counted
+    from specbatch.plan.devices import counted, parse_gpus
 
-    count = counted(gpus)[0] if gpus else None
+    if gpus is None:
+        return []
+    try:
+        parse_gpus(gpus)
+    except DeviceError as error:  # a word on the command line, not a GPU that failed
+        raise typer.BadParameter(f"{error.where or gpus}: {error.message}; {error.remedy}") from None
+    count = counted(gpus)[0]
     return [] if count is None else [f"spec.placement.gpus={count}"]
 
 

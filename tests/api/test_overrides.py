@@ -64,6 +64,7 @@ BAD = [
     ("=3", "--set ", "is not a path"),
     ("decoding..seed=3", "--set decoding..seed", "is not a path"),
     ("decoding.seed=[1", "--set decoding.seed", "write YAML or JSON"),
+    ("placement.ratio={target:1,drafter:1}", "--set placement.ratio", "write '{target: 1,drafter: 1}'"),
     ("metadata.name.x=3", "--set metadata.name.x", "metadata.name is a value and has nothing inside"),
     ("decoding.stop[3]=a", "--set decoding.stop[3]", "spec.decoding.stop has 0 items"),
     ("decoding.sede=3", "spec.decoding.sede", "did you mean seed?"),

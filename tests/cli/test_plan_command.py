@@ -76,8 +76,10 @@ def test_an_unknown_model_ends_with_66_and_a_remedy(spec, capsys):
     assert "hf download acme/unknown config.json" in capsys.readouterr().err
 
 
-def test_an_unknown_gpu_ends_with_69(spec, capsys):
-    assert main(["plan", spec, "--gpus", "8xH1000"]) == 69
+@pytest.mark.parametrize("gpus", ["8xH1000", "H1000"])
+@pytest.mark.parametrize("cpu", [(), ("--set", "placement.gpus=0")])
+def test_an_unknown_gpu_is_wrong_usage_whatever_the_spec_asks_for(spec, capsys, gpus, cpu):
+    assert main(["plan", spec, "--gpus", gpus, *cpu]) == 2
     assert "did you mean" in capsys.readouterr().err
 
 
