@@ -20,7 +20,10 @@ def predicted_rounds(drafter: Any, prompts: Sequence[Sequence[int]], texts: Sequ
         texts: the target's greedy continuations.
         k: tokens drafted a round.
     """
-    return sum(_rounds(_agreement(drafter, list(p), list(t)), len(t), k) for p, t in zip(prompts, texts, strict=True))
+    return sum(
+        rounds_needed(_agreement(drafter, list(prompt), list(text)), k)
+        for prompt, text in zip(prompts, texts, strict=True)
+    )
 
 
 @torch.inference_mode()
@@ -36,9 +39,15 @@ def _agreement(drafter: Any, prompt: list[int], text: list[int]) -> list[bool]:
     return [draft == token for draft, token in zip(drafts, text, strict=True)]
 
 
-def _rounds(agrees: list[bool], length: int, k: int) -> int:
+def rounds_needed(agrees: Sequence[bool], k: int) -> int:
+    """Rounds for one row.
+
+    Args:
+        agrees: per token of the text, whether the drafter would have drafted it.
+        k: tokens drafted a round.
+    """
     rounds, done = 0, 0
-    while done < length:
+    while done < len(agrees):
         ahead = agrees[done : done + k]
         accepted = next((j for j, stands in enumerate(ahead) if not stands), len(ahead))
         done += accepted + 1
