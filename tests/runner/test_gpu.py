@@ -35,7 +35,7 @@ def run(tmp_path, *overrides, visible, **env):
         env=os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(visible), "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"} | env,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,  # a cold machine reads torch from disk for minutes
         check=False,
     )  # fmt: skip
 
