@@ -24,7 +24,7 @@ _DRIFT_DOUBT = 0.05
 _LEAST_DOUBT = 0.002
 _DOUBT_GROWTH = 0.002  # a round: what was known of a k fades
 _PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether speculation pays
-_FIRST_PROBES = 4  # rounds' worth of time to begin with
+_FIRST_PROBE = 4.0  # plain rounds that the very first one may cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,24 +173,23 @@ class AdaptiveK:
         self.acceptance = AcceptanceEstimate()
         self.rounds_since_plain = 0
         self.plain_seen = False
-        self.probe_seconds: float | None = None  # set aside for probing, and not spent yet
+        self.probe_seconds = 0.0  # set aside for probing, and not spent yet
 
     def choose(self, rows: int, lag: int) -> int:
         """The best k; 0 unless speculation gains more than the noise."""
         base = self.costs.seconds(rows, 0)
-        if self.probe_seconds is None:
-            self.probe_seconds = _FIRST_PROBES * base
+        evidence = sum(self.acceptance.reached[:1])
         best, gain = self._best(rows, self.acceptance.expected_tokens, base)
         if gain > _MARGIN:
             patience = _PLAIN_ROUNDS if gain < _SMALL_GAIN else 4 * _PLAIN_ROUNDS
             if not self.plain_seen:  # the table alone has spoken so far
                 patience = _PLAIN_ROUNDS // 8
-            evidence = sum(self.acceptance.reached[:1])
             return 0 if self.rounds_since_plain >= patience else min(best, 2 ** int(evidence / _EVIDENCE_STEP))
         hopeful, gain = self._best(rows, lambda k: _geometric(_OPTIMISTIC_RATE, k), base)
         probe = min(hopeful, 2)  # enough to see whether drafts stand again
         price = lag * self.costs.ingest_seconds + self.costs.seconds(rows, probe) - base
-        return probe if gain > _MARGIN and price <= self.probe_seconds else 0
+        allowed = self.probe_seconds if evidence else _FIRST_PROBE * base  # nobody knows yet: worth a little
+        return probe if gain > _MARGIN and price <= allowed else 0
 
     def _best(self, rows: int, expected: ExpectedTokens, base: float) -> tuple[int, float]:
         """The k of the largest gain over plain rounds, and that gain."""
@@ -204,7 +203,7 @@ class AdaptiveK:
         self.costs.observe(report.rows, report.k, report.seconds)
         self.rounds_since_plain = self.rounds_since_plain + 1 if report.k else 0
         self.plain_seen |= report.k == 0
-        self.probe_seconds = (self.probe_seconds or 0.0) + report.seconds * _PROBE_SHARE
+        self.probe_seconds += report.seconds * _PROBE_SHARE
         if report.k:
             self.acceptance.observe(report.reached, report.stood)
             tokens = 1.0 + sum(report.stood) / report.rows
