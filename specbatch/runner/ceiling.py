@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
+from specbatch.api.job import Spec
 from specbatch.engine.stats import EngineStats
 from specbatch.plan.ceiling import Assumptions, ceiling_of
 from specbatch.plan.shape import ModelShape
@@ -30,6 +32,18 @@ class CeilingOfRun:
     gpus: Sequence[GpuShape]
     fixed_k: int | None
     max_k: int
+
+    @classmethod
+    def of(
+        cls, spec: Spec, plan: Plan, target: ModelShape, drafter: ModelShape | None, gpus: Sequence[GpuShape]
+    ) -> Self:
+        """With k as the spec has it."""
+        k = spec.decoding.num_speculative_tokens
+        if spec.drafter is None:
+            return cls(plan, target, drafter, gpus, fixed_k=None, max_k=0)
+        if k == "auto":
+            return cls(plan, target, drafter, gpus, fixed_k=None, max_k=spec.decoding.max_speculative_tokens)
+        return cls(plan, target, drafter, gpus, fixed_k=k, max_k=k)
 
     def __call__(self, stats: EngineStats) -> float | None:
         """Tokens per second; None before the first row has ended."""

@@ -14,7 +14,7 @@ import torch
 
 import specbatch
 from specbatch.api.hash import hashed_part
-from specbatch.api.job import Spec, SpecBatchJob
+from specbatch.api.job import SpecBatchJob
 from specbatch.engine.streams import STREAM_VERSION
 from specbatch.errors import OutOfMemoryError, ResultsError
 from specbatch.plan.planner import make_plan
@@ -106,8 +106,7 @@ class Session:
         self._placements = self._earlier_placements()
         with self._open_results(dataset, pair, fresh=fresh) as store:
             attempt = self._attempt(store, dataset, tokenizer, pair, plan)
-            fixed_k, max_k = _drafting(spec)
-            ceiling = CeilingOfRun(plan, target, drafter, gpus, fixed_k, max_k)
+            ceiling = CeilingOfRun.of(spec, plan, target, drafter, gpus)
             try:
                 summary = attempt.run(lambda: self._load(pair, plan, Detokenizer(tokenizer), ceiling))
             finally:
@@ -231,14 +230,6 @@ class Session:
         except ResultsError as error:  # the results are whole without it
             self._display.step(f"no report: {error.message}")
             return None
-
-
-def _drafting(spec: Spec) -> tuple[int | None, int]:
-    """k where the spec fixes it, and the largest that it may be."""
-    if spec.drafter is None:
-        return None, 0
-    k = spec.decoding.num_speculative_tokens
-    return (None, spec.decoding.max_speculative_tokens) if k == "auto" else (k, k)
 
 
 def _versions() -> dict[str, str]:
