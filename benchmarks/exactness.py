@@ -1,6 +1,6 @@
 """Exactness on a real model: greedy output against transformers' generate, row by row, for every batch size and k.
 
-    python -m benchmarks.exactness [--rows 12] [--tokens 24] [--drafter noisy-twin] [--drafter ngram]
+    python -m benchmarks.exactness [--rows 12] [--tokens 24] [--batch 8] [--drafter noisy-twin] [--drafter ngram]
 
 SmolLM2-135M-Instruct in float32 (after `make smollm2`) on Spec-Bench prompts of mixed lengths; prints the share of equal rows. The
 embedded pair has the same grid as a test, tests/engine/test_embedded_exact.py.
@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--batch", type=int, action="append", help="default: 1, 8 and 32")
     parser.add_argument("--drafter", action="append", choices=["noisy-twin", "first-layers", "ngram"])
     arguments = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
@@ -51,7 +52,7 @@ def main() -> None:
         print(f"\n{name}: rows equal to the target alone, of {len(prompts)}\n")
         print("| batch | " + " | ".join(f"k = {k}" for k in KS) + " |")
         print("|---" * (1 + len(KS)) + "|")
-        for batch in BATCHES:
+        for batch in arguments.batch or BATCHES:
             cells = []
             for k in KS:
                 tokens = engine(target, drafter, k)(work(batch)).tokens
