@@ -150,6 +150,7 @@ def test_generated_files_are_not_stale():
     assert generate.stale() == []
 
 
+@pytest.mark.slow
 def test_a_stale_file_is_named_and_mended(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     monkeypatch.setattr(generate.stale, "__defaults__", (tmp_path,))

@@ -82,6 +82,7 @@ def test_both_folders_hold_the_same_tokenizer_files():
         assert (embedded.path("target") / name).read_bytes() == (embedded.path("drafter") / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_shipped_tokenizer_is_what_the_script_makes(tokenizer):
     assert train_tokenizer().get_vocab() == tokenizer.get_vocab()
 

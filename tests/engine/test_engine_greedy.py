@@ -93,6 +93,7 @@ def test_refilled_slots_carry_nothing_over(pair):
     assert all(list(out[r.id].token_ids) == pair.expected[i][: r.max_new_tokens] for i, r in enumerate(rows))
 
 
+@pytest.mark.slow
 def test_order_and_grouping_of_rows_change_nothing(pair):
     rows = requests(pair)
     shuffled = [rows[i] for i in torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()]

@@ -69,6 +69,7 @@ def test_running_out_in_the_middle_of_rows_keeps_what_they_have(pair, monkeypatc
     assert engine.stats.acceptance_rate == 1.0
 
 
+@pytest.mark.slow
 def test_out_of_memory_while_costs_are_measured_halves_the_batch_too(pair, monkeypatch):
     fail_above(pair.target, monkeypatch, 4, "forward")
     out, engine = tiny.decode(pair.target, pair.noisy, requests(pair), max_sequences=16)

@@ -119,6 +119,7 @@ def test_bfloat16_runs(pair):
     assert len(out["0"].token_ids) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [tiny.VOCAB - 8, tiny.VOCAB + 8])
 def test_a_drafter_whose_logits_have_another_width_changes_no_token(pair, width):
     """Models of one family pad their vocabularies to different widths."""

@@ -47,6 +47,7 @@ def test_a_drafter_that_is_the_target_is_always_accepted_when_coupled(pair):
     assert engine.stats.acceptance_rate == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drafter", ["noisy", "twin"])
 def test_rejection_text_depends_on_neither_batch_nor_order_for_a_given_k(pair, drafter):
     def run(rows, batch):
