@@ -161,8 +161,3 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
             if layer.is_initialized:
                 layer.keys[slot] = 0
                 layer.values[slot] = 0
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes allocated so far."""
-        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers if layer.is_initialized)

@@ -46,10 +46,6 @@ class StopStrings:
         self._together = detokenizer.is_byte_level and not any(_UNFINISHED in stop for stop in stops)
         self._window = _Window()
 
-    def reset(self) -> None:
-        """Forgets the row's tokens."""
-        self._window = _Window()
-
     def __call__(self, new_token_ids: Sequence[int]) -> int | None:
         """How many of the new tokens to keep, or None to go on."""
         if self._together and self._special_ids.isdisjoint(new_token_ids):

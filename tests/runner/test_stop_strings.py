@@ -84,13 +84,6 @@ def test_stops_taken_from_the_text_are_found_at_the_same_token(text, cut, sizes,
     assert fed(StopStrings(BYTE_LEVEL, [stop]), tokens, sizes) == brute_force(BYTE_LEVEL, [stop], tokens)
 
 
-def test_reset_forgets_the_row():
-    check = StopStrings(BYTE_LEVEL, ["ab"])
-    assert check(tokens_of(BYTE_LEVEL, "a")) is None
-    check.reset()
-    assert check(tokens_of(BYTE_LEVEL, "b")) is None
-
-
 def test_special_token_as_a_stop_string_stops_at_its_token():
     end = BYTE_LEVEL._vocab["<|im_end|>"]
     tokens = [*tokens_of(BYTE_LEVEL, "hello"), end, *tokens_of(BYTE_LEVEL, "more")]
