@@ -53,7 +53,7 @@ bench: $(VENV)/.dev ## the CPU benchmarks, as one table
 lock: ## write constraints.txt anew, from the newest releases that pyproject.toml allows
 	rm -rf $(VENV)-lock
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet --upgrade '$(TORCH)' '.[runner,dev,s3]'
+	$(VENV)-lock/bin/python -m pip install --quiet --upgrade '$(TORCH)' '.[runner,dev,s3,parquet]'
 	sed -i.old '/^[^#]/d' constraints.txt && rm constraints.txt.old
 	$(VENV)-lock/bin/python -m pip freeze --exclude specbatch | sed 's/+cpu$$//' >> constraints.txt
 	rm -rf $(VENV)-lock
@@ -68,7 +68,7 @@ $(VENV)/.runner: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt
-	$(call install,runner$(comma)dev$(comma)s3)
+	$(call install,runner$(comma)dev$(comma)s3$(comma)parquet)
 	@touch $@ $(VENV)/.runner
 
 comma := ,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from specbatch.api.base import SpecModel, Text, Uri
+from specbatch.api.quantity import Quantity
 
 
 class ResultsSpec(SpecModel):
@@ -16,10 +17,31 @@ class ResultsSpec(SpecModel):
         "job.volumes.results. Relative paths are relative to the current directory.",
         examples=["/results"],
     )
+    part_size: Quantity = Field(
+        default="256Mi",
+        description="A part file that has grown to this size is closed and never changes again; the next rows go into a new one.",
+        examples=["1Gi"],
+    )
     publish: Uri | None = Field(
         default=None,
-        description="An object-storage URI to which finished parts, the manifest and _SUCCESS are copied. Credentials never belong into it.",
+        description="An object-storage URI under which <publish>/<metadata.name>/ gets closed parts while the run goes on, then the manifest, "
+        "then _SUCCESS. Credentials never belong into it.",
         examples=["s3://bucket/runs/"],
+    )
+    publish_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        le=86400,
+        description="With publish, a part is closed and uploaded at the latest after this many seconds.",
+        examples=[60],
+    )
+    publish_retry_seconds: float = Field(
+        default=300.0,
+        ge=0,
+        le=86400,
+        description="How long uploads are tried again after the last row, before the run ends with exit code 74. The same command started again "
+        "goes on with them.",
+        examples=[3600],
     )
     include_prompt: bool = Field(
         default=False, description="Whether each result row repeats its prompt.", examples=[True]

@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterator
 
 from specbatch.api.job import SpecBatchJob
+from specbatch.api.quantity import quantity_value
 from specbatch.api.rules import Rule, rule
 from specbatch.errors import Problem
+
+_LEAST_PART_BYTES = 4096
 
 
 @rule("decoding.temperature", "decoding.topK", "decoding.topP")
@@ -104,6 +107,17 @@ def _results_are_appended_to_a_folder(job: SpecBatchJob) -> Iterator[Problem]:
         )
 
 
+@rule("results.partSize")
+def _parts_hold_rows(job: SpecBatchJob) -> Iterator[Problem]:
+    size = quantity_value(job.spec.results.part_size)
+    if size < _LEAST_PART_BYTES:
+        yield Problem(
+            "spec.results.partSize",
+            f"{job.spec.results.part_size} is {size:f} bytes, less than a row takes",
+            "give at least 4Ki; a megabyte is 1M or 1Mi, and m stands for a thousandth",
+        )
+
+
 RUN_RULES: tuple[Rule, ...] = (
     _filters_need_a_temperature,
     _speculation_needs_a_drafter,
@@ -113,4 +127,5 @@ RUN_RULES: tuple[Rule, ...] = (
     _system_prompt_needs_a_template,
     _uris_hold_no_credentials,
     _results_are_appended_to_a_folder,
+    _parts_hold_rows,
 )

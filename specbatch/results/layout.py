@@ -2,8 +2,9 @@
 
 <results.dir>/<metadata.name>/
     identity-00000-of-00004.json   what the run is: spec, dataset, models; another run is refused here
-    part-00000-of-00004.jsonl      one line a finished row, in finishing order
-    errors-00000-of-00004.jsonl    one line a row that could not be decoded
+    part-00000-of-00004.jsonl      one line a finished row, in finishing order; once it is large
+    part-00000-of-00004-00001.jsonl  the next one is begun, and this one never changes again
+    errors-00000-of-00004.jsonl    one line a row that could not be decoded; continued in the same way
     progress-00000-of-00004.json   attempts and live numbers, rewritten every few seconds
     manifest-00000-of-00004.json   what the shard holds, with sha256; written when the shard ends
     report.html  figures/*.png     for people
@@ -13,7 +14,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,33 +31,41 @@ SUCCESS = "_SUCCESS"
 REPORT = "report.html"
 FIGURES = "figures"
 
-_NAME = re.compile(r"(identity|part|errors|progress|manifest)-(\d{5,})-of-(\d{5,})(\.jsonl?)")
+ROW_KINDS: tuple[Kind, ...] = ("part", "errors")  # those that hold rows, and may be continued in a next file
+
+_NAME = re.compile(r"(identity|part|errors|progress|manifest)-(\d{5,})-of-(\d{5,})(?:-(\d{5,}))?(\.jsonl?)")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class ShardFile:
-    """One file of one shard, found by its name."""
+    """One file of one shard, found by its name; `sequence` counts the files of one kind of rows from 0."""
 
     kind: Kind
     shard: int
     shards: int
+    sequence: int = 0
 
     def __post_init__(self) -> None:
         assert 0 <= self.shard < self.shards, (self.shard, self.shards)
+        assert self.sequence == 0 or self.kind in ROW_KINDS, (self.kind, self.sequence)
 
     @property
     def name(self) -> str:
-        """The file's name: part-00000-of-00004.jsonl."""
-        return f"{self.kind}-{self.shard:05d}-of-{self.shards:05d}{SUFFIXES[self.kind]}"
+        """The file's name: part-00000-of-00004.jsonl, then part-00000-of-00004-00001.jsonl."""
+        sequence = f"-{self.sequence:05d}" if self.sequence else ""
+        return f"{self.kind}-{self.shard:05d}-of-{self.shards:05d}{sequence}{SUFFIXES[self.kind]}"
 
     @classmethod
     def parse(cls, name: str) -> ShardFile | None:
         """The file that a name stands for; None for any other name."""
         match = _NAME.fullmatch(name)
-        if match is None or SUFFIXES[match[1]] != match[4]:  # type: ignore[index]  # the pattern allows the five kinds only
+        if match is None:
             return None
-        shard, shards = int(match[2]), int(match[3])
-        return cls(match[1], shard, shards) if shard < shards else None  # type: ignore[arg-type]  # as above
+        kind, shard, shards, sequence = match[1], int(match[2]), int(match[3]), int(match[4] or 0)
+        if shard >= shards or (sequence and kind not in ROW_KINDS):
+            return None
+        file = cls(kind, shard, shards, sequence)  # type: ignore[arg-type]  # the pattern allows the five kinds only
+        return file if file.name == name else None
 
 
 def run_directory(results_dir: str | Path, name: str) -> Path:
@@ -65,8 +74,12 @@ def run_directory(results_dir: str | Path, name: str) -> Path:
 
 
 def shard_files(run_dir: Path, kind: Kind | None = None) -> Iterator[ShardFile]:
-    """The shard files in a run directory, in order of kind and shard; none where the directory does not exist."""
-    if not run_dir.is_dir():
-        return
-    found = (ShardFile.parse(path.name) for path in run_dir.iterdir())
-    yield from sorted(file for file in found if file is not None and kind in {None, file.kind})
+    """The shard files in a run directory, as `parse_names` gives them; none where the directory does not exist."""
+    if run_dir.is_dir():
+        yield from parse_names((path.name for path in run_dir.iterdir()), kind)
+
+
+def parse_names(names: Iterable[str], kind: Kind | None = None) -> list[ShardFile]:
+    """The shard files among the names, in order of kind, shard and sequence."""
+    found = (ShardFile.parse(name) for name in names)
+    return sorted(file for file in found if file is not None and kind in {None, file.kind})

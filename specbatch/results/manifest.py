@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import results_error, write_atomic
+from specbatch.results.durable import write_atomic
+from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
-from specbatch.results.layout import SUCCESS, ShardFile, shard_files
+from specbatch.results.layout import SUCCESS, ShardFile, parse_names
 from specbatch.results.progress import Attempt
 from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
@@ -49,6 +50,8 @@ class Manifest:
         placement: role -> module -> device, as read back from the loaded parameters.
         placement_tree: the same for people, as the plan prints it.
         env: TARGET_GPU, DRAFTER_GPU, ... as resolved.
+        dataset_rows: rows of the whole dataset, all shards'; None where it was not read to its end.
+        verification: what `specbatch verify` found, as results.verification writes it; None before it ran.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Manifest:
     placement: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     placement_tree: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    dataset_rows: int | None = None
+    verification: Mapping[str, Any] | None = None
 
     @property
     def summary(self) -> RunSummary:
@@ -81,7 +86,12 @@ class Manifest:
             "shards": self.shards,
             "complete": self.complete,
             "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "rows": {"results": self.totals.results, "errors": self.totals.errors, "skipped": self.skipped},
+            "rows": {
+                "results": self.totals.results,
+                "errors": self.totals.errors,
+                "skipped": self.skipped,
+                "dataset": self.dataset_rows,
+            },
             "files": [asdict(file) for file in self.files],
             "throughput": {
                 "tokens_per_second": summary.tokens_per_second,
@@ -95,6 +105,7 @@ class Manifest:
                 "drafted_by_position": summary.drafted_by_position,
                 "accepted_by_position": summary.accepted_by_position,
             },
+            "verification": self.verification,
             "k_changes": summary.k_changes,
             "phase_seconds": summary.phase_seconds,
             "totals": self.totals.to_json(),
@@ -125,6 +136,8 @@ class Manifest:
             placement=value["placement"],
             placement_tree=value["placement_tree"],
             env=value["env"],
+            dataset_rows=value["rows"].get("dataset"),
+            verification=value.get("verification"),
         )
 
 
@@ -135,14 +148,14 @@ def write_manifest(run_dir: str | Path, manifest: Manifest) -> Path:
     return path
 
 
-def read_manifests(run_dir: str | Path) -> tuple[Manifest, ...]:
-    """Every manifest in the directory, in order of shard.
+def read_manifests(run_dir: str | Path | Folder) -> tuple[Manifest, ...]:
+    """Every manifest in the folder, in order of shard.
 
     Raises:
         ResultsError: one cannot be read, or is no manifest.
     """
-    directory = Path(run_dir)
-    return tuple(_read(directory / file.name) for file in shard_files(directory, "manifest"))
+    folder = run_dir if isinstance(run_dir, Folder) else Folder(run_dir)
+    return tuple(_read(folder, file.name) for file in parse_names(folder.sizes(), "manifest"))
 
 
 def write_success(run_dir: str | Path) -> bool:
@@ -162,14 +175,13 @@ def write_success(run_dir: str | Path) -> bool:
     return True
 
 
-def _read(path: Path) -> Manifest:
+def _read(folder: Folder, name: str) -> Manifest:
+    data = folder.read(name)
     try:
-        return Manifest.from_json(json.loads(path.read_bytes()))
-    except OSError as error:
-        raise results_error(error, path, "read the manifest") from error
+        return Manifest.from_json(json.loads(data))
     except (ValueError, KeyError, TypeError) as error:
         raise ResultsError(
             f"not a manifest: {type(error).__name__}: {error}",
-            where=str(path),
+            where=folder.path_of(name),
             remedy="start the run again: it writes a new manifest once it ends",
         ) from error

@@ -11,22 +11,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from specbatch.errors import DatasetError
+from specbatch.results.folder import install_remedy
 
 _COMPRESSIONS = (".gz", ".zst")
 _ROW_ENDINGS = (".jsonl", ".ndjson", ".json", ".txt")
 _GLOB_CHARACTERS = frozenset("*?[")
-_EXTRAS = {  # fsspec protocol -> how to install its driver
-    "s3": "pip install 'specbatch[s3]'",
-    "s3a": "pip install 'specbatch[s3]'",
-    "gs": "pip install 'specbatch[gcs]'",
-    "gcs": "pip install 'specbatch[gcs]'",
-    "az": "pip install 'specbatch[azure]'",
-    "abfs": "pip install 'specbatch[azure]'",
-    "abfss": "pip install 'specbatch[azure]'",
-    "http": "pip install aiohttp",
-    "https": "pip install aiohttp",
-    "hf": "pip install huggingface_hub",
-}
 _EMPTY_REMEDY = "name a file, a directory or a glob that holds .jsonl or .txt files (also .gz, .zst)"
 
 
@@ -109,8 +98,9 @@ def _remote_sources(uri: str) -> tuple[Source, ...]:
         paths = _remote_paths(store, path, protocol)
         sizes = [store.info(name).get("size") for name in paths]
     except (ImportError, ValueError) as error:
-        remedy = _EXTRAS.get(protocol, f"install the fsspec driver of {protocol}://")
-        raise DatasetError(f"no driver for {protocol}:// ({error})", where=uri, remedy=remedy) from error
+        raise DatasetError(
+            f"no driver for {protocol}:// ({error})", where=uri, remedy=install_remedy(protocol)
+        ) from error
     except FileNotFoundError as error:
         raise DatasetError(
             "no such object, prefix or glob match", where=uri, remedy="check spec.dataset.uri"

@@ -12,7 +12,7 @@ WRONG = [
     ("decoding: {max_new_tokens: 3}", "spec.decoding.max_new_tokens", "did you mean maxNewTokens?"),
     ("gpus: 3", "spec.gpus", "did you mean spec.placement.gpus?"),
     ("revision: main", "spec.revision", "did you mean spec.target.revision or spec.drafter.revision?"),
-    ("results: {zzz: 1}", "spec.results.zzz", "known here: dir, publish"),
+    ("results: {zzz: 1}", "spec.results.zzz", "known here: dir, partSize, publish"),
     ("job: {tolerations: [{kye: a, operator: Exists}]}", "spec.job.tolerations[0].kye", "did you mean key?"),
     ("job: {secretEnv: {A: {name: s, kye: k}}}", "spec.job.secretEnv.A.kye", "did you mean key?"),
     ("dataset: {url: a}", "spec.dataset.url", "did you mean uri?"),

@@ -44,7 +44,7 @@ def test_what_affects_the_results_changes_the_hash(spec):
         "placement: {gpus: 8, strategy: same}",
         "batching: {maxSequences: 8}",
         "dataset: {uri: prompts.jsonl, errorBudget: 3}",
-        "results: {dir: /elsewhere, publish: 's3://b/c', fsyncSeconds: 1, fsyncRows: 1, report: false}",
+        "results: {dir: /elsewhere, publish: 's3://b/c', partSize: 1Gi, publishSeconds: 9, publishRetrySeconds: 9, fsyncSeconds: 1, fsyncRows: 1, report: false}",
         "job: {completions: 8, image: other}",
     ],
 )

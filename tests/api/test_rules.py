@@ -103,6 +103,8 @@ BROKEN = [
     ),
     ("dataset: {uri: 's3://key:secret@bucket/a'}", "spec.dataset.uri", "holds a password"),
     ("results: {publish: 's3://key:secret@bucket/a'}", "spec.results.publish", "holds a password"),
+    ("results: {partSize: 256m}", "spec.results.partSize", "256m is 0.256 bytes"),
+    ("results: {partSize: 1000}", "spec.results.partSize", "at least 4Ki; a megabyte is 1M"),
     ("results: {dir: 's3://bucket/a'}", "spec.results.dir", "the URI in results.publish"),
     # the Kubernetes job
     ("job: {env: {HF_TOKEN: abc}}", "spec.job.env.HF_TOKEN", "secretEnv: {HF_TOKEN: {name: my-secret"),

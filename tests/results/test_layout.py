@@ -13,6 +13,7 @@ def test_file_names_are_those_of_the_design():
     assert ShardFile("part", 0, 4).name == "part-00000-of-00004.jsonl"
     assert ShardFile("errors", 3, 4).name == "errors-00003-of-00004.jsonl"
     assert ShardFile("manifest", 123_456, 1_000_000).name == "manifest-123456-of-1000000.json"
+    assert ShardFile("part", 0, 4, 12).name == "part-00000-of-00004-00012.jsonl"
     assert run_directory("/results", "nightly") == Path("/results/nightly")
     assert run_directory("~/results", "nightly") == Path.home() / "results" / "nightly"
 
@@ -21,7 +22,17 @@ def test_names_are_parsed_back_and_others_are_not():
     for kind in SUFFIXES:
         file = ShardFile(kind, 7, 12)
         assert ShardFile.parse(file.name) == file
-    for name in ("part-00004-of-00004.jsonl", "part-0-of-1.jsonl", "part-00000-of-00001.json", "_SUCCESS", "x"):
+    assert ShardFile.parse("errors-00000-of-00001-00003.jsonl") == ShardFile("errors", 0, 1, 3)
+    for name in (
+        "part-00000-of-00001-00000.jsonl",
+        "manifest-00000-of-00001-00001.json",
+        "part-000000-of-00001.jsonl",
+        "part-00004-of-00004.jsonl",
+        "part-0-of-1.jsonl",
+        "part-00000-of-00001.json",
+        "_SUCCESS",
+        "x",
+    ):
         assert ShardFile.parse(name) is None
 
 

@@ -1,6 +1,9 @@
+import errno
 import hashlib
 import json
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +44,7 @@ def test_the_manifest_comes_back_from_its_file(run_dir):
 def test_the_manifest_says_what_follows_from_its_numbers(run_dir):
     finish_run(run_dir, [make_row(0)], [make_error(1)])
     value = json.loads((run_dir / FILE).read_bytes())
-    assert value["rows"] == {"results": 1, "errors": 1, "skipped": 0}
+    assert value["rows"] == {"results": 1, "errors": 1, "skipped": 0, "dataset": None}
     assert value["throughput"]["tokens_per_second"] == pytest.approx(10 / 12.5)
     assert value["throughput"]["fraction_of_ceiling"] == pytest.approx(10 / 12.5 / 900)
     assert value["acceptance"]["acceptance_rate"] == pytest.approx(620 / 960)
@@ -85,9 +88,14 @@ def test_a_broken_manifest_is_an_error_with_a_remedy(tmp_path, content):
         read_manifests(tmp_path)
 
 
-def test_an_unreadable_manifest_is_an_error(tmp_path):
-    (tmp_path / FILE).mkdir()
-    with pytest.raises(ResultsError, match="cannot read the manifest"):
+def test_an_unreadable_manifest_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / FILE).touch()
+
+    def fail(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(ResultsError, match=r"manifest-00000-of-\d+.json: cannot read the file: Input/output error"):
         read_manifests(tmp_path)
 
 
