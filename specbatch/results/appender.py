@@ -1,10 +1,7 @@
-"""An append-only file of JSON lines that survives kills, power cuts and full disks, and has one writer at a time."""
+"""An append-only file of JSON lines that survives kills, power cuts and full disks."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import hashlib
 import io
 import os
@@ -17,7 +14,6 @@ from typing import Self
 from specbatch.errors import ResultsError
 from specbatch.results.durable import results_error, sync_directory
 
-_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _READ_BYTES = 1 << 20
 
 
@@ -25,14 +21,16 @@ class Appender:
     """Appends lines to one file. Opening it reads what is there, once: every whole line goes to `on_line`.
 
     `on_line(line)` gets each line without its newline, in order, and raises ValueError where the line is not a row. What a
-    dying writer left at the end, a line without a newline or lines that are no rows, is cut off. Not thread-safe: one thread writes.
+    dying writer left at the end, a line without a newline or lines that are no rows, is cut off. One thread writes, and whoever makes
+    an Appender sees to it that no other process does (`locking`).
 
     Attributes:
         bytes, rows: the file's length as of now.
         cut: bytes cut off on opening.
+        damaged: a write or sync has failed so that what the disk holds is not known; nothing more can be appended.
 
     Raises:
-        ResultsError: another process writes the file, a line in its middle is damaged, or an operation on it failed.
+        ResultsError: a line in the file's middle is damaged, or an operation on it failed.
     """
 
     def __init__(
@@ -54,9 +52,9 @@ class Appender:
         self._digest = hashlib.sha256()
         self._unsynced_rows = 0
         self._unsynced_since = 0.0
-        self._damaged = False
+        self.damaged = False
         try:
-            self._descriptor = _open_locked(path)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise results_error(error, path, "open the file for appending") from error
         try:
@@ -82,7 +80,7 @@ class Appender:
             ResultsError: it could not be written; the file is as it was before.
         """
         assert line.endswith(b"\n")
-        if self._damaged:
+        if self.damaged:
             raise ResultsError(
                 "an earlier write failed, and what the disk holds is not known",
                 where=str(self.path),
@@ -115,7 +113,7 @@ class Appender:
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            self._damaged = True  # after a failed fsync the kernel may have dropped the pages
+            self.damaged = True  # after a failed fsync the kernel may have dropped the pages
             raise results_error(error, self.path, "sync the file to disk") from error
         self._unsynced_rows = 0
 
@@ -124,7 +122,7 @@ class Appender:
         if self._descriptor < 0:
             return
         try:
-            if not self._damaged:
+            if not self.damaged:
                 self.sync()
         finally:
             self._release()
@@ -138,7 +136,7 @@ class Appender:
         self.close()
 
     def _release(self) -> None:
-        os.close(self._descriptor)  # also lets go of the lock
+        os.close(self._descriptor)
         self._descriptor = -1
 
     def _write(self, line: bytes) -> None:
@@ -150,7 +148,7 @@ class Appender:
         try:
             os.ftruncate(self._descriptor, self.bytes)
         except OSError:
-            self._damaged = True
+            self.damaged = True
 
     def _read(self, on_line: Callable[[bytes], None]) -> None:
         bad_at = 0  # the number of the first line that is no row
@@ -175,39 +173,3 @@ class Appender:
                 self.rows += 1
         if self.cut:
             os.ftruncate(self._descriptor, self.bytes)
-
-
-def _open_locked(path: Path) -> int:
-    """Opens the file, made if need be, as its only writer."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            lock(descriptor, path)
-            # Between open and lock, --fresh of another process may have removed the file: then this is not the one by that name.
-            if _same_file(descriptor, path):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def lock(descriptor: int, path: Path) -> None:
-    """Takes the file's writer lock, at once or not at all; does without where the file system has no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ResultsError(
-            "another process is writing this file",
-            where=str(path),
-            remedy="wait for that run to end or stop it, or set another results.dir or metadata.name",
-        ) from error
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-
-
-def _same_file(descriptor: int, path: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    return False

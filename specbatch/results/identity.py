@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from specbatch.errors import ResultsError
-from specbatch.results.appender import lock
 from specbatch.results.durable import results_error, sync_directory, write_atomic
-from specbatch.results.layout import FIGURES, REPORT, SUCCESS, ShardFile, shard_files
+from specbatch.results.layout import FIGURES, REPORT, ROW_KINDS, SUCCESS, ShardFile, shard_files
+from specbatch.results.locking import lock
 
 WAYS_OUT = "start with --fresh to delete the old results, or set another results.dir (or metadata.name) to keep them"
 _SHOWN_DIFFERENCES = 12
@@ -101,7 +101,7 @@ def claim(run_dir: Path, file: ShardFile, identity: Identity) -> None:
                 where=str(run_dir),
                 remedy=f"run with {sibling.shards} shards again, or {WAYS_OUT}",
             )
-        if sibling.kind in {"part", "errors"} and sibling.shard == file.shard:
+        if sibling.kind in ROW_KINDS and sibling.shard == file.shard:
             raise ResultsError(
                 f"{sibling.name} is there without {file.name}: what run it belongs to cannot be told",
                 where=str(run_dir),
@@ -139,7 +139,7 @@ def remove_old(run_dir: Path, shard: int, shards: int) -> None:
     try:
         with contextlib.ExitStack() as held:
             for file in old:
-                if file.kind in {"part", "errors"}:
+                if file.kind in ROW_KINDS:
                     _hold(run_dir / file.name, held)
             figures = (run_dir / FIGURES).glob("*.png")
             for path in [run_dir / SUCCESS, run_dir / REPORT, *figures, *(run_dir / file.name for file in old)]:

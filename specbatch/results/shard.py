@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from specbatch.errors import ResultsError
-from specbatch.results.appender import Appender
 from specbatch.results.durable import make_directory, remove_leftovers, results_error, sync_directory
 from specbatch.results.identity import Identity, claim, remove_old
 from specbatch.results.keys import KeySet
 from specbatch.results.layout import SUCCESS, ShardFile
 from specbatch.results.manifest import FileEntry
+from specbatch.results.parts import PartPolicy, Parts
+from specbatch.results.process import Process
 from specbatch.results.progress import Attempt, Outcome, read_attempts, write_attempts
 from specbatch.results.rows import ErrorRow, ResultRow, resume_key
 from specbatch.results.summary import RunSummary
@@ -30,18 +30,18 @@ class ShardResults:
     Attributes:
         run_dir, shard, shards, identity: as given.
         found: totals over the rows that were there at the start.
+        duplicates: rows found there once more than once: a volume was lost and restored; they count once.
         written: totals over the rows written since.
     """
 
-    def __init__(
-        self, run_dir: Path, shard: int, shards: int, identity: Identity, *, fsync_seconds: float, fsync_rows: int
-    ) -> None:
+    def __init__(self, run_dir: Path, shard: int, shards: int, identity: Identity, policy: PartPolicy) -> None:
         self.run_dir = run_dir
         self.shard = shard
         self.shards = shards
         self.identity = identity
         self.found = Totals()
         self.written = Totals()
+        self.duplicates = 0
         self._keys = KeySet()
         self._published = True  # whether _SUCCESS or a manifest may stand there
         self._started_at = time.time()
@@ -50,10 +50,10 @@ class ShardResults:
             replace(attempt, outcome="killed") if attempt.outcome == "running" else attempt
             for attempt in read_attempts(run_dir, shard, shards)
         )
-        self._part = self._appender("part", self._on_result, fsync_seconds, fsync_rows)
+        self._part = Parts(run_dir, ShardFile("part", shard, shards), self._on_result, policy)
         try:
-            self._errors = self._appender("errors", self._on_error, fsync_seconds, fsync_rows)
-        except ResultsError:
+            self._errors = Parts(run_dir, ShardFile("errors", shard, shards), self._on_error, policy)
+        except BaseException:
             self._part.close()
             raise
         remove_leftovers(run_dir, f"-{shard:05d}-of-{shards:05d}.json")
@@ -66,8 +66,7 @@ class ShardResults:
         shard: int = 0,
         shards: int = 1,
         identity: Identity,
-        fsync_seconds: float = 5.0,
-        fsync_rows: int = 256,
+        policy: PartPolicy | None = None,
         fresh: bool = False,
     ) -> ShardResults:
         """Makes or reopens the shard's files and finds which rows are finished.
@@ -77,8 +76,7 @@ class ShardResults:
             shard: which shard, from 0.
             shards: out of how many.
             identity: what the run is; a directory of another run is refused.
-            fsync_seconds: a row is on the disk at most this long after it was written, given calls of `maybe_sync`.
-            fsync_rows: and at most this many rows are not.
+            policy: how safely rows are written, and when a part is closed.
             fresh: removes what an earlier run left there.
 
         Raises:
@@ -89,7 +87,7 @@ class ShardResults:
         if fresh:
             remove_old(directory, shard, shards)
         claim(directory, ShardFile("identity", shard, shards), identity)
-        return cls(directory, shard, shards, identity, fsync_seconds=fsync_seconds, fsync_rows=fsync_rows)
+        return cls(directory, shard, shards, identity, policy or PartPolicy())
 
     @property
     def totals(self) -> Totals:
@@ -103,11 +101,8 @@ class ShardResults:
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
-        """Both files as of now, for the manifest."""
-        return tuple(
-            FileEntry(name=file.path.name, rows=file.rows, bytes=file.bytes, sha256=file.sha256)
-            for file in (self._part, self._errors)
-        )
+        """Every file of rows as of now, for the manifest."""
+        return (*self._part.entries, *self._errors.entries)
 
     def finished(self, row_id: str, fingerprint: str) -> bool:
         """Whether the row had ended, in results or errors, when the shard was opened."""
@@ -141,8 +136,13 @@ class ShardResults:
         self._part.sync()
         self._errors.sync()
 
-    def save_progress(self, summary: RunSummary, timeline: Timeline, outcome: Outcome = "running") -> None:
-        """Rewrites the progress file: every few seconds, and with the outcome at the end, before the manifest."""
+    def save_progress(
+        self, summary: RunSummary, timeline: Timeline, outcome: Outcome = "running", now: Mapping[str, Any] | None = None
+    ) -> None:
+        """Rewrites the progress file: every few seconds, and with the outcome at the end, before the manifest.
+
+        `now` is the last look at the run as plain data, for `specbatch status`.
+        """
         self._current = Attempt(
             number=len(self._earlier) + 1,
             started_at=self._started_at,
@@ -150,11 +150,13 @@ class ShardResults:
             outcome=outcome,
             summary=summary,
             timeline=timeline.samples,
+            now=now or {},
+            process=Process.current(),
         )
         write_attempts(self.run_dir, self.shard, self.shards, self.attempts)
 
     def close(self) -> None:
-        """Syncs and lets go of both files; a second call does nothing."""
+        """Syncs and closes the files, and lets go of them; a second call does nothing."""
         try:
             self._part.close()
         finally:
@@ -168,19 +170,19 @@ class ShardResults:
     ) -> None:
         self.close()
 
-    def _appender(self, kind: str, on_line: Callable[[bytes], None], fsync_seconds: float, fsync_rows: int) -> Appender:
-        name = ShardFile("part" if kind == "part" else "errors", self.shard, self.shards).name
-        return Appender(self.run_dir / name, on_line=on_line, fsync_seconds=fsync_seconds, fsync_rows=fsync_rows)
-
     def _on_result(self, line: bytes) -> None:
         row = decode_result(line)
-        self._keys.add(resume_key(row.id, row.fingerprint))
-        self.found.add_result(row)
+        if self._keys.add(resume_key(row.id, row.fingerprint)):
+            self.found.add_result(row)
+        else:
+            self.duplicates += 1
 
     def _on_error(self, line: bytes) -> None:
         row = decode_error(line)
-        self._keys.add(resume_key(row.id, row.fingerprint))
-        self.found.add_error(row)
+        if self._keys.add(resume_key(row.id, row.fingerprint)):
+            self.found.add_error(row)
+        else:
+            self.duplicates += 1
 
     def _withdraw(self) -> None:
         """Before the first row of this attempt: what says that the shard is complete must go."""

@@ -71,7 +71,14 @@ class Attempt:
             store, budget=budget, save_progress=partial(self._save_progress, "running"), on_failure=self._feed.stop
         )
         self._meter = ProgressMeter(
-            Sources(self._stats, lambda: store.written, lambda: self._feed.skipped, self._feed.total_rows), self._show
+            Sources(
+                self._stats,
+                lambda: store.written,
+                lambda: self._feed.skipped,
+                self._feed.total_rows,
+                ceiling=lambda stats: self._fixed.ceiling(stats),
+            ),
+            self._show,
         )
         self.complete = False
 
@@ -102,6 +109,11 @@ class Attempt:
     def skipped(self) -> int:
         """Rows that earlier attempts had finished."""
         return self._feed.skipped
+
+    @property
+    def dataset_rows(self) -> int | None:
+        """Rows of the whole dataset, all shards'; None before it was read to its end."""
+        return self._feed.dataset_rows
 
     def _decode(self, loaded: Loaded) -> None:
         self._engines, self._fixed = loaded.engines, loaded.fixed
@@ -149,7 +161,8 @@ class Attempt:
         )
 
     def _save_progress(self, outcome: Outcome) -> None:
-        self._store.save_progress(self._summary(), self._meter.timeline, outcome)
+        now = self._meter.last
+        self._store.save_progress(self._summary(), self._meter.timeline, outcome, now.to_json() if now else None)
 
     def _show(self, progress: Progress, last: bool) -> None:
         if self._signals.requested.is_set() and not self._told:

@@ -151,6 +151,11 @@ class Dataset:
         self._ended = True
 
     @property
+    def rows_in_all(self) -> int | None:
+        """How many rows there are; None before `rows` has come to its end."""
+        return self._rows_read if self._ended else None
+
+    @property
     def estimated_rows(self) -> int | None:
         """How many rows there are: exact once all are read, before that from the share of bytes read."""
         if self._ended:

@@ -69,6 +69,11 @@ class RowFeed:
         rows = self._dataset.estimated_rows
         return None if rows is None else self._shard.share_of(rows)
 
+    @property
+    def dataset_rows(self) -> int | None:
+        """Rows of the whole dataset, all shards'; None before it was read to its end."""
+        return self._dataset.rows_in_all
+
     def start(self) -> None:
         """Begins to read."""
         self._thread.start()

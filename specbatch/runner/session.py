@@ -15,6 +15,7 @@ import torch
 import specbatch
 from specbatch.api.hash import hashed_part
 from specbatch.api.job import SpecBatchJob
+from specbatch.api.quantity import quantity_value
 from specbatch.engine.streams import STREAM_VERSION
 from specbatch.errors import OutOfMemoryError, ResultsError
 from specbatch.plan.planner import make_plan
@@ -23,6 +24,7 @@ from specbatch.plan.types import Plan
 from specbatch.results.identity import Identity
 from specbatch.results.layout import run_directory
 from specbatch.results.manifest import Manifest, read_manifests, write_manifest, write_success
+from specbatch.results.parts import PartPolicy
 from specbatch.results.report import write_report
 from specbatch.results.shard import ShardResults
 from specbatch.results.summary import RunSummary
@@ -137,8 +139,12 @@ class Session:
             shard=self._shard.number,
             shards=self._shard.count,
             identity=identity,
-            fsync_seconds=results.fsync_seconds,
-            fsync_rows=results.fsync_rows,
+            policy=PartPolicy(
+                fsync_seconds=results.fsync_seconds,
+                fsync_rows=results.fsync_rows,
+                max_bytes=int(quantity_value(results.part_size)),
+                max_seconds=results.publish_seconds if results.publish else None,
+            ),
             fresh=fresh,
         )
 
@@ -220,6 +226,7 @@ class Session:
             placement=self._placements,
             placement_tree="\n".join(render(plan)),
             env=plan.env_strings,
+            dataset_rows=attempt.dataset_rows,
         )
 
     def _report(self) -> Path | None:

@@ -1,5 +1,4 @@
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -76,42 +75,6 @@ def test_a_damaged_line_in_the_middle_is_an_error_and_left_alone(path):
     with pytest.raises(ResultsError, match=r"line 2 is damaged[\s\S]*remedy: .*--fresh"):
         open_file(path)
     assert path.read_bytes() == content
-
-
-def test_a_second_writer_is_refused_until_the_first_is_gone(path):
-    first = open_file(path)
-    with pytest.raises(ResultsError, match=r"another process is writing this file[\s\S]*remedy"):
-        open_file(path)
-    first.close()
-    first.close()
-    open_file(path).close()
-
-
-def test_a_file_system_without_locks_is_written_all_the_same(path, monkeypatch):
-    monkeypatch.setattr(fcntl, "flock", failing(errno.ENOLCK, []))
-    with open_file(path) as file:
-        file.append(b"1\n")
-    assert path.read_bytes() == b"1\n"
-
-
-def test_a_failing_lock_is_a_results_error(path, monkeypatch):
-    monkeypatch.setattr(fcntl, "flock", failing(errno.EIO, []))
-    with pytest.raises(ResultsError, match="cannot open the file for appending"):
-        open_file(path)
-
-
-def test_a_file_removed_between_open_and_lock_is_opened_again(path, monkeypatch):
-    real, removed = fcntl.flock, []
-
-    def remove_once(descriptor, how):
-        if not removed:
-            removed.append(path.unlink())
-        real(descriptor, how)
-
-    monkeypatch.setattr(fcntl, "flock", remove_once)
-    with open_file(path) as file:
-        file.append(b"1\n")
-    assert path.read_bytes() == b"1\n"
 
 
 def test_rows_are_synced_in_bounded_number_and_time(path, monkeypatch):
@@ -200,7 +163,7 @@ def test_after_a_failure_that_leaves_the_disk_unknown_nothing_more_is_written(pa
     assert path.read_bytes() == b"1\n"
 
 
-def test_a_file_that_cannot_be_read_back_is_a_results_error_and_unlocked(path, monkeypatch):
+def test_a_file_that_cannot_be_read_back_is_a_results_error_and_let_go(path, monkeypatch):
     path.write_bytes(b"1\n")
     monkeypatch.setattr(os, "fsync", failing(errno.EIO, []))
     with pytest.raises(ResultsError, match="read the file back"):

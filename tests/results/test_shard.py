@@ -11,6 +11,7 @@ import pytest
 
 from specbatch.errors import ResultsError
 from specbatch.results.layout import SUCCESS
+from specbatch.results.parts import PartPolicy
 from specbatch.results.rows import OpenAIForm
 from specbatch.results.shard import ShardResults
 from specbatch.results.timeline import Timeline
@@ -146,7 +147,7 @@ def test_attempts_are_remembered_and_one_that_ended_without_a_word_was_killed(ru
 
 
 def test_due_rows_of_both_files_are_synced(run_dir, monkeypatch):
-    with open_store(run_dir, fsync_seconds=0.0, fsync_rows=1000) as store:
+    with open_store(run_dir, policy=PartPolicy(fsync_seconds=0.0, fsync_rows=1000)) as store:
         synced, real = [], os.fsync
 
         def record(descriptor):
@@ -166,8 +167,9 @@ KILLED = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from tests.results.builders import IDENTITY, make_error, make_row
+from specbatch.results.parts import PartPolicy
 from specbatch.results.shard import ShardResults
-store = ShardResults.open(sys.argv[1], identity=IDENTITY, fsync_rows=7, fsync_seconds=1e9)
+store = ShardResults.open(sys.argv[1], identity=IDENTITY, policy=PartPolicy(fsync_rows=7, fsync_seconds=1e9, max_bytes=20_000))
 print("open", flush=True)
 for index in range(100_000):
     if store.finished(f"row-{index}", f"{index:016x}"):
@@ -201,7 +203,7 @@ def test_after_kill_9_nothing_synced_is_lost_and_nothing_is_twice(run_dir):
                 file.write(make_row(1).text.encode())
     with open_store(run_dir) as store:
         assert all(store.finished(f"row-{index}", f"{index:016x}") for index in range(promised + 1))
-    ids = [row["id"] for name in (PART, ERRORS) for row in read_lines(run_dir / name)]
+    ids = [row["id"] for entry in store.files for row in read_lines(run_dir / entry.name)]
     assert len(ids) == len(set(ids)) == store.found.rows
 
 

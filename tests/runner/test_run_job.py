@@ -1,5 +1,6 @@
 """Whole runs in this process, with the real engine on a tiny pair."""
 
+import hashlib
 import io
 import json
 
@@ -13,6 +14,7 @@ from specbatch.errors import (
     SpecError,
     VocabularyMismatchError,
 )
+from specbatch.results.layout import shard_files
 from specbatch.runner.display import JsonDisplay
 from specbatch.runner.job import run_job
 from tests.runner.tiny import byte_level_tokenizer, read_lines, save_model, spec_text, write_rows
@@ -43,6 +45,27 @@ def test_every_row_ends_once_and_success_is_written(make_job, results):
     assert set(manifest["placement"]["target"].values()) == {"cpu"}
     assert manifest["versions"]["torch"]
     assert "content-" in manifest["identity"]["models"]["target"]
+
+
+def test_parts_are_closed_by_size_and_the_manifest_vouches_for_each_across_a_restart(make_job, results):
+    rows = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(60)]
+    job = make_job(rows, "results.partSize=4Ki")
+    run_job(job)
+    names = [file.name for file in shard_files(results, "part")]
+    assert len(names) >= 3
+    closed = {name: (results / name).read_bytes() for name in names[:-1]}
+    with (results / names[-1]).open("r+b") as last:  # a kill: the last row is torn
+        last.truncate(last.seek(0, 2) - 10)
+    run_job(job)
+    assert closed == {name: (results / name).read_bytes() for name in closed}
+    assert sorted(by_id(read_lines(results))) == sorted(row["id"] for row in rows)
+    manifest = json.loads((results / "manifest-00000-of-00001.json").read_text())
+    assert manifest["rows"]["dataset"] == 60
+    listed = {entry["name"]: (entry["rows"], entry["sha256"]) for entry in manifest["files"]}
+    for path in [*results.glob("part-*"), *results.glob("errors-*")]:
+        content = path.read_bytes()
+        assert listed.pop(path.name) == (content.count(b"\n"), hashlib.sha256(content).hexdigest())
+    assert not listed
 
 
 def test_second_start_skips_everything_and_loads_no_model(make_job, results, monkeypatch):

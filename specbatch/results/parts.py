@@ -1,0 +1,175 @@
+"""The files that a shard's rows of one kind go into, one after the other: a closed file never changes again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from specbatch.errors import ResultsError
+from specbatch.results.appender import Appender
+from specbatch.results.layout import ShardFile, shard_files
+from specbatch.results.locking import WriterLock
+from specbatch.results.manifest import FileEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartPolicy:
+    """How safely rows are written, and when a file is closed.
+
+    Args:
+        fsync_seconds: a row is on the disk at most this long after it was written, given calls of `maybe_sync`.
+        fsync_rows: and at most this many rows are not.
+        max_bytes: a file that has grown to so much is closed.
+        max_seconds: and so is one whose first row is this old; never by age where None. Then, too, an earlier attempt's last file is
+            not continued: it may have been published.
+        on_closed: called for every file that is closed, in order, also for those found closed.
+    """
+
+    fsync_seconds: float = 5.0
+    fsync_rows: int = 256
+    max_bytes: int = 256 << 20
+    max_seconds: float | None = None
+    on_closed: Callable[[FileEntry], None] = lambda _entry: None
+
+
+class Parts:
+    """Appends lines to the newest file of a kind; opening reads all of them, every line to `on_line` as in `Appender`.
+
+    A file is synced before the next one is made, so only the newest can end in a torn line. The first file is locked as long as this
+    lives, which keeps other writers from all of them. One thread writes.
+
+    Args:
+        run_dir: the run's directory.
+        file: the first of the files.
+        on_line: gets every line found; raises ValueError where it is no row.
+        policy: see there.
+        clock: seconds.
+
+    Raises:
+        ResultsError: another process writes them, one is damaged or missing, or an operation failed.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        file: ShardFile,
+        on_line: Callable[[bytes], None],
+        policy: PartPolicy,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        assert file.sequence == 0
+        self._run_dir = run_dir
+        self._first = file
+        self._policy = policy
+        self._clock = clock
+        self._closed: list[FileEntry] = []
+        self._begun_at = clock()
+        self._current: Appender | None = None
+        self._lock = WriterLock(run_dir / file.name)
+        try:
+            self._open_all(on_line)
+        except BaseException:
+            self._release()
+            raise
+
+    @property
+    def entries(self) -> tuple[FileEntry, ...]:
+        """Every file as of now."""
+        return (*self._closed, *([_entry(self._current)] if self._current else ()))
+
+    def append(self, line: bytes) -> None:
+        """Appends a line, which ends with its newline, to the newest file, or to a new one where that is closed.
+
+        Raises:
+            ResultsError: it could not be written; the files are as before.
+        """
+        if self._current is None:
+            self._current = self._appender(len(self._closed), _no_line)
+        if not self._current.rows:
+            self._begun_at = self._clock()
+        self._current.append(line)
+        self._close_if_due()
+
+    def maybe_sync(self) -> None:
+        """Syncs and closes what is due."""
+        if self._current is not None:
+            self._current.maybe_sync()
+            self._close_if_due()
+
+    def sync(self) -> None:
+        """Everything appended is on the disk when this returns."""
+        if self._current is not None:
+            self._current.sync()
+
+    def close(self) -> None:
+        """Syncs and closes the newest file, and lets go of the lock; a second call does nothing."""
+        try:
+            if self._current is not None and not self._current.damaged:
+                self._close_current()
+        finally:
+            self._release()
+
+    def _open_all(self, on_line: Callable[[bytes], None]) -> None:
+        numbers = [
+            file.sequence for file in shard_files(self._run_dir, self._first.kind)
+            if (file.shard, file.shards) == (self._first.shard, self._first.shards)
+        ]  # fmt: skip
+        if numbers != list(range(len(numbers))):
+            missing = min(set(range(len(numbers))) - set(numbers))
+            raise ResultsError(
+                f"{self._name(missing)} is missing, and later files of the shard are there",
+                where=str(self._run_dir),
+                remedy="put it back (from a backup, or from where it was published), or start over with --fresh",
+            )
+        for number in numbers:
+            self._current = self._appender(number, on_line)
+            last = number == numbers[-1]
+            if not last or (self._policy.max_seconds is not None and self._current.rows):
+                self._close_current()
+        self._close_if_due()
+
+    def _appender(self, number: int, on_line: Callable[[bytes], None]) -> Appender:
+        policy = self._policy
+        return Appender(
+            self._run_dir / self._name(number),
+            on_line=on_line,
+            fsync_seconds=policy.fsync_seconds,
+            fsync_rows=policy.fsync_rows,
+            clock=self._clock,
+        )
+
+    def _name(self, number: int) -> str:
+        return ShardFile(self._first.kind, self._first.shard, self._first.shards, number).name
+
+    def _close_if_due(self) -> None:
+        current, limit = self._current, self._policy.max_seconds
+        if current is None or not current.rows:
+            return
+        if current.bytes >= self._policy.max_bytes or (limit is not None and self._clock() - self._begun_at >= limit):
+            self._close_current()
+
+    def _close_current(self) -> None:
+        assert self._current is not None
+        self._current.close()
+        entry = _entry(self._current)
+        self._current = None
+        self._closed.append(entry)
+        self._policy.on_closed(entry)
+
+    def _release(self) -> None:
+        try:
+            if self._current is not None:
+                self._current.close()
+        finally:
+            self._lock.release()
+
+
+def _entry(file: Appender) -> FileEntry:
+    return FileEntry(name=file.path.name, rows=file.rows, bytes=file.bytes, sha256=file.sha256)
+
+
+def _no_line(line: bytes) -> None:
+    """A new file has none: what stands in it was put there by somebody else."""
+    raise ValueError(line)
