@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from specbatch.errors import ResultsError
 from specbatch.results.durable import write_atomic
+from specbatch.results.folder import Folder
 from specbatch.results.layout import ShardFile
+from specbatch.results.process import Process
 from specbatch.results.summary import RunSummary
 from specbatch.results.timeline import Sample
 
@@ -19,7 +22,11 @@ _TIMELINES_KEPT = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One process' work on a shard. Times are Unix times in seconds; `killed` ones ended without a word."""
+    """One process' work on a shard. Times are Unix times in seconds; `killed` ones ended without a word.
+
+    `now` is the last look at the run (the fields of runner.progress.Progress), empty before decoding began; `process` who wrote it.
+    Files of earlier versions have neither.
+    """
 
     number: int  # from 1
     started_at: float
@@ -27,6 +34,8 @@ class Attempt:
     outcome: Outcome
     summary: RunSummary
     timeline: Sequence[Sample] = ()
+    now: Mapping[str, Any] = field(default_factory=dict)
+    process: Process | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As the file keeps it."""
@@ -35,6 +44,8 @@ class Attempt:
             "started_at": self.started_at,
             "updated_at": self.updated_at,
             "outcome": self.outcome,
+            "process": None if self.process is None else self.process.to_json(),
+            "now": dict(self.now),
             "summary": self.summary.to_json(),
             "timeline": [sample.to_json() for sample in self.timeline],
         }
@@ -42,6 +53,7 @@ class Attempt:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Attempt:
         """From the file."""
+        process = value.get("process")
         return cls(
             number=value["number"],
             started_at=value["started_at"],
@@ -49,15 +61,18 @@ class Attempt:
             outcome=value["outcome"],
             summary=RunSummary.from_json(value["summary"]),
             timeline=tuple(Sample.from_json(sample) for sample in value["timeline"]),
+            now=value.get("now", {}),
+            process=None if process is None else Process.from_json(process),
         )
 
 
-def read_attempts(run_dir: Path, shard: int, shards: int) -> tuple[Attempt, ...]:
+def read_attempts(run_dir: Path | Folder, shard: int, shards: int) -> tuple[Attempt, ...]:
     """The attempts so far; none where the file is missing or broken: it is for people, and no result depends on it."""
+    folder = run_dir if isinstance(run_dir, Folder) else Folder(run_dir)
     try:
-        value = json.loads((run_dir / ShardFile("progress", shard, shards).name).read_bytes())
+        value = json.loads(folder.read(ShardFile("progress", shard, shards).name))
         return tuple(Attempt.from_json(attempt) for attempt in value["attempts"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ResultsError, ValueError, KeyError, TypeError, AttributeError):
         return ()
 
 

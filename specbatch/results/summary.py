@@ -182,11 +182,16 @@ def render_summary(summary: RunSummary, *, results: str = "", report: str = "", 
 
 
 def time_shares(summary: RunSummary) -> list[tuple[str, float]]:
+    """Phases by their share of the time accounted for, as `shares_of` gives them."""
+    return shares_of(summary.phase_seconds)
+
+
+def shares_of(phase_seconds: Mapping[str, float]) -> list[tuple[str, float]]:
     """Phases by their share of the time accounted for, largest first; those under half a percent are left out."""
-    total = sum(summary.phase_seconds.values())
+    total = sum(phase_seconds.values())
     if total <= 0:
         return []
-    shares = [(phase, seconds / total) for phase, seconds in summary.phase_seconds.items()]
+    shares = [(phase, seconds / total) for phase, seconds in phase_seconds.items()]
     return sorted((item for item in shares if item[1] >= 0.005), key=lambda item: -item[1])
 
 

@@ -1,6 +1,6 @@
 """What people and machines see of a run: a live display on a terminal, JSON lines elsewhere, or nothing.
 
-JSON lines, one object a line; the keys are stable:
+JSON lines, one object a line; keys may be added, none changes:
 
     {"event": "start", "name", "results"}
     {"event": "step", "message"}                        loading, stopping, ...
@@ -13,16 +13,16 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from specbatch.results.look import look_lines, publish_text, rows_line
 from specbatch.results.summary import RunSummary, duration, render_summary
 from specbatch.runner.progress import Progress
 
@@ -93,8 +93,7 @@ class JsonDisplay:
         now = time.monotonic()
         if last or now - self._shown_at >= self._line_seconds:
             self._shown_at = now
-            numbers = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(progress).items()}  # fmt: skip
-            self._write(event="progress", **numbers)
+            self._write(event="progress", **progress.to_json())
 
     def end(self, summary: RunSummary, results: Path, report: Path | None) -> None:
         """An end line."""
@@ -146,24 +145,26 @@ class RichDisplay:
             self._live = None
 
 
-def render_progress(progress: Progress) -> Group:
-    """The live display: a bar, and the numbers below it."""
-    total = progress.total_rows
-    head = Table.grid(padding=(0, 2))
-    bar = ProgressBar(total=total, completed=progress.rows, width=40, pulse=total is None)
+def render_progress(progress: Progress) -> Table:
+    """The live display: a bar, and what is known below it, in lines that fit 80 columns."""
+    now, total = progress.to_json(), progress.total_rows
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
     eta = "" if progress.eta_seconds is None else f"{duration(progress.eta_seconds)} left"
-    head.add_row(bar, f"{progress.rows:,} of {'?' if total is None else format(total, ',')} rows", eta)
-    numbers = Table.grid(padding=(0, 3))
-    numbers.add_row(
-        f"{progress.tokens_per_second:,.1f} tokens/s",
-        f"acceptance {progress.acceptance_rate:.3f}",
-        f"{progress.mean_acceptance_length:.2f} tokens per target forward",
-        f"k {progress.num_speculative_tokens}",
-        f"batch {progress.active}",
-        Text(f"{progress.errors:,} errors", style="red" if progress.errors else ""),
-        f"{progress.skipped:,} skipped" if progress.skipped else "",
-    )
-    return Group(head, numbers)
+    bar = Table.grid(padding=(0, 2))
+    bar.add_row(ProgressBar(total=total, completed=progress.rows, width=40, pulse=total is None), eta)
+    table.add_row("", bar)
+    rows = Text(rows_line(now))
+    rows.highlight_regex(r"[\d,]+ errors?", "red")
+    table.add_row("rows", rows)
+    for label, text in look_lines(now):
+        table.add_row(label, Text(text))
+    if progress.publish is not None:
+        table.add_row(
+            "published", Text(publish_text(progress.publish), style="red" if progress.publish.problem else "")
+        )
+    return table
 
 
 def choose_display(stream: TextIO, *, quiet: bool = False, json_lines: bool = False) -> Display:

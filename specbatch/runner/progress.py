@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from specbatch.engine.stats import EngineStats
+from specbatch.results.publish_state import PublishState
 from specbatch.results.summary import RunSummary
 from specbatch.results.timeline import Sample, Timeline
 from specbatch.results.totals import Totals
@@ -33,6 +35,9 @@ class Progress:
         acceptance_rate, mean_acceptance_length: since the start.
         num_speculative_tokens: k as of now.
         eta_seconds: until the last row, at the present speed; None where it cannot be told.
+        fraction_of_ceiling: this attempt's tokens per second over the predicted ceiling; None where nothing is predicted yet.
+        phase_seconds: where the engines' time went since the start: draft, verify, accept, prefill, host, idle.
+        publish: how far publishing is; None where results are not published.
     """
 
     seconds: float
@@ -47,6 +52,20 @@ class Progress:
     mean_acceptance_length: float
     num_speculative_tokens: int
     eta_seconds: float | None
+    fraction_of_ceiling: float | None = None
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    publish: PublishState | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain data, for the progress file and for JSON lines; fractions to four digits."""
+        value = asdict(self)
+        return {name: _rounded(part) for name, part in value.items()}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +76,8 @@ class Sources:
     written: Callable[[], Totals]
     skipped: Callable[[], int]
     total_rows: Callable[[], int | None]
+    ceiling: Callable[[EngineStats], float | None] = lambda _stats: None
+    publish: Callable[[], PublishState | None] = lambda: None
 
 
 class ProgressMeter:
@@ -66,6 +87,10 @@ class ProgressMeter:
         sources: of the numbers.
         show: called with every look, and whether it is the last, in the meter's thread.
         clock: seconds.
+
+    Attributes:
+        timeline: samples since decoding began.
+        last: the last look; None before the first.
     """
 
     def __init__(
@@ -81,6 +106,7 @@ class ProgressMeter:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="specbatch-progress", daemon=True)
         self.timeline = Timeline()
+        self.last: Progress | None = None
 
     def start(self) -> None:
         """Decoding begins now."""
@@ -121,7 +147,8 @@ class ProgressMeter:
             token_rate, row_rate = self._rates(seconds, stats.emitted, written.rows)
             total = self._sources.total_rows()
             left = None if total is None else max(0, total - rows)
-            return Progress(
+            ceiling = self._sources.ceiling(stats)
+            self.last = Progress(
                 seconds=seconds,
                 rows=rows,
                 total_rows=total,
@@ -134,7 +161,11 @@ class ProgressMeter:
                 mean_acceptance_length=stats.mean_acceptance_length,
                 num_speculative_tokens=stats.num_speculative_tokens,
                 eta_seconds=0.0 if left == 0 else left / row_rate if left and row_rate else None,
+                fraction_of_ceiling=stats.emitted / seconds / ceiling if ceiling and seconds > 0 else None,
+                phase_seconds={str(phase): spent for phase, spent in stats.seconds.items()},
+                publish=self._sources.publish(),
             )
+            return self.last
 
     def _rates(self, seconds: float, tokens: int, rows: int) -> tuple[float, float]:
         """Tokens and rows a second, over the last seconds."""

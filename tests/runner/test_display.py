@@ -1,11 +1,15 @@
 import io
 import json
+import re
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from specbatch.engine.stats import EngineStats
+from specbatch.results.publish_state import PublishState
 from specbatch.results.summary import RunSummary
 from specbatch.results.totals import Totals
 from specbatch.runner.display import JsonDisplay, QuietDisplay, RichDisplay, choose_display, render_progress
@@ -24,6 +28,17 @@ PROGRESS = Progress(
     mean_acceptance_length=3.1,
     num_speculative_tokens=4,
     eta_seconds=75.0,
+    fraction_of_ceiling=0.54321,
+    phase_seconds={"verify": 6.0, "draft": 3.0, "idle": 1.0},
+    publish=PublishState(
+        destination="s3://bucket/runs/nightly",
+        done_files=120,
+        done_bytes=12_345_678_901,
+        pending_files=3,
+        pending_bytes=4_500_000,
+        problem="cannot copy the file: no route to host",
+        failing_since=time.time() - 125,
+    ),
 )
 
 
@@ -45,36 +60,39 @@ def test_json_lines_have_stable_keys_and_come_every_few_seconds():
     assert set(events[2]) == {
         "event", "seconds", "rows", "total_rows", "errors", "skipped", "active", "completion_tokens",
         "tokens_per_second", "acceptance_rate", "mean_acceptance_length", "num_speculative_tokens", "eta_seconds",
+        "fraction_of_ceiling", "phase_seconds", "publish",
     }  # fmt: skip
     assert events[2]["acceptance_rate"] == 0.7123
+    assert events[2]["phase_seconds"] == {"verify": 6.0, "draft": 3.0, "idle": 1.0}
+    assert events[2]["publish"]["problem"] == "cannot copy the file: no route to host"
     assert events[4]["summary"]["results"] == 38
     assert events[4]["report"] is None
 
 
-def test_terminal_shows_rows_speed_acceptance_time_left_and_errors():
+def test_a_terminal_of_80_columns_shows_every_quantity_whole():
     stream = io.StringIO()
-    show_all(RichDisplay(Console(file=stream, force_terminal=True, width=140)))
-    text = stream.getvalue()
+    show_all(RichDisplay(Console(file=stream, force_terminal=True, no_color=True, width=80)))
+    text = " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()).split())
     for part in (
-        "nightly",
-        "loading",
-        "40 of 100 rows",
-        "512.3 tokens/s",
-        "0.712",
-        "1 min 15 s left",
-        "2 errors",
-        "k 4",
-    ):
-        assert part in text
+        "nightly", "loading", "1 min 15 s left", "40 of 100, 2 errors, 5 skipped, batch 8",
+        "512.3 tokens/s, 54% of the predicted ceiling", "acceptance_rate 0.712, mean_acceptance_length 3.10, k 4",
+        "verify 60%, draft 30%, idle 10%", "120 files (12.3 GB) at s3://bucket/runs/nightly", "3 waiting (4.5 MB)",
+        "failing for 2 min 0", "s: cannot copy the file: no route to host",
+    ):  # fmt: skip
+        assert part in text, part
+
+
+def test_what_is_not_known_is_not_shown():
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render_progress(replace(PROGRESS, fraction_of_ceiling=None, phase_seconds={}, publish=None)))
+    text = console.file.getvalue()
+    assert not {"ceiling", "time", "published"} & set(text.split())
 
 
 def test_unknown_total_is_said_as_unknown():
     console = Console(file=io.StringIO(), width=140)
-    unknown = Progress(
-        **{**{name: getattr(PROGRESS, name) for name in Progress.__slots__}, "total_rows": None, "eta_seconds": None}
-    )
-    console.print(render_progress(unknown))
-    assert "40 of ? rows" in console.file.getvalue()
+    console.print(render_progress(replace(PROGRESS, total_rows=None, eta_seconds=None)))
+    assert "40 of ?," in console.file.getvalue()
 
 
 def test_display_suits_the_stream():
@@ -127,6 +145,23 @@ def test_speed_is_that_of_the_last_seconds(metered):
     assert meter.look().eta_seconds == 0.0
 
 
+def test_a_look_holds_the_ceiling_the_phases_and_publishing_and_the_last_one_is_kept():
+    stats, clock, state = EngineStats(emitted=500, seconds={"verify": 2.0}), Clock(), PublishState(destination="s3://b")
+    meter = ProgressMeter(
+        Sources(lambda: stats, Totals, lambda: 0, lambda: None, ceiling=lambda _: 200.0, publish=lambda: state),
+        lambda progress, last: None,
+        clock,
+    )
+    assert meter.last is None
+    meter.start()
+    clock.now += 5
+    look = meter.look()
+    meter.close()
+    assert (look.fraction_of_ceiling, look.phase_seconds, look.publish) == (0.5, {"verify": 2.0}, state)
+    assert meter.last is not None
+    assert json.loads(json.dumps(look.to_json()))["publish"]["destination"] == "s3://b"
+
+
 def test_meter_looks_by_itself_and_once_more_at_the_end():
     shown = []
     meter = ProgressMeter(
@@ -134,8 +169,6 @@ def test_meter_looks_by_itself_and_once_more_at_the_end():
     )
     assert meter.seconds == 0.0
     meter.start()
-    import time
-
     time.sleep(0.7)
     meter.close()
     meter.close()

@@ -1,0 +1,70 @@
+"""Which process writes a shard, and whether it still lives: told from outside without touching anything of it.
+
+No lock is taken to find out, not even a shared one for an instant: a run that starts in that instant would be refused. The process
+names itself in the progress file instead, in a way that no later process can repeat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process for good: `space` is the boot and the pid namespace in which `pid` counts, `started` its start in clock ticks.
+
+    Both are empty where the system does not tell (it is not Linux): then nobody can say from outside whether it lives.
+    """
+
+    host: str
+    pid: int
+    space: str = ""
+    started: str = ""
+
+    @classmethod
+    def current(cls) -> Self:
+        """This one."""
+        pid = os.getpid()
+        return cls(host=socket.gethostname(), pid=pid, space=_space(), started=_started(pid))
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether it lives; None where that cannot be told from here: another machine or another container."""
+        if not self.space or not self.started or self.space != _space():
+            return None
+        return _started(self.pid) == self.started
+
+    def to_json(self) -> dict[str, Any]:
+        """As the progress file keeps it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """From the progress file."""
+        return cls(
+            host=str(value["host"]), pid=int(value["pid"]), space=str(value["space"]), started=str(value["started"])
+        )
+
+
+def _space() -> str:
+    with contextlib.suppress(OSError):
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
+    return ""
+
+
+def _started(pid: int) -> str:
+    """The start time of a process that lives, and is no zombie; empty where there is none."""
+    with contextlib.suppress(OSError, IndexError):
+        # The name stands in brackets and may hold anything; what follows the last bracket begins with the state.
+        state, *rest = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        return "" if state in {"Z", "X"} else rest[18]
+    return ""

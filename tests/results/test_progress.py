@@ -1,0 +1,55 @@
+import json
+
+import pytest
+
+from specbatch.results.look import look_lines, publish_text, published, rows_line, size
+from specbatch.results.process import Process
+from specbatch.results.progress import Attempt, read_attempts, write_attempts
+from specbatch.results.publish_state import PublishState
+from specbatch.results.summary import RunSummary
+
+ATTEMPT = Attempt(
+    number=1, started_at=10.0, updated_at=12.0, outcome="running", summary=RunSummary(results=3),
+    now={"rows": 3, "total_rows": None}, process=Process(host="box", pid=7, space="boot pid:[1]", started="99"),
+)  # fmt: skip
+
+
+def test_an_attempt_keeps_the_last_look_and_its_process(tmp_path):
+    write_attempts(tmp_path, 0, 1, [ATTEMPT])
+    assert read_attempts(tmp_path, 0, 1) == (ATTEMPT,)
+
+
+def test_a_file_of_an_earlier_version_has_neither(tmp_path):
+    write_attempts(tmp_path, 0, 1, [ATTEMPT])
+    path = tmp_path / "progress-00000-of-00001.json"
+    value = json.loads(path.read_bytes())
+    del value["attempts"][0]["now"], value["attempts"][0]["process"]
+    path.write_text(json.dumps(value))
+    (old,) = read_attempts(tmp_path, 0, 1)
+    assert (old.now, old.process, old.summary.results) == ({}, None, 3)
+
+
+def test_a_look_of_another_version_is_said_as_far_as_it_goes():
+    assert rows_line({}) == "0 of ?, no errors, batch 0"
+    assert dict(look_lines({}))["speed"] == "0.0 tokens/s"
+    assert published({}) is None
+    assert published({"publish": {"pending_files": 3}}) is None
+
+
+def test_publishing_is_said_with_what_waits_and_why_it_fails_since_when():
+    state = PublishState(destination="s3://b/run", done_files=1, done_bytes=999)
+    assert publish_text(state) == "1 file (999 bytes) at s3://b/run"
+    failing = PublishState(
+        destination="s3://b/run", pending_files=2, pending_bytes=1_500_000, problem="no\n route", failing_since=100.0
+    )
+    assert publish_text(failing, clock=160.0) == (
+        "no files (0 bytes) at s3://b/run, 2 waiting (1.5 MB); failing for 1 min 00 s: no route"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (123_456_789, "123 MB"), (5e15, "5,000.0 TB")],
+)
+def test_sizes_are_said_as_people_say_them(number, text):
+    assert size(number) == text
