@@ -76,7 +76,7 @@ class Attempt:
                 lambda: store.written,
                 lambda: self._feed.skipped,
                 self._feed.total_rows,
-                ceiling=lambda stats: self._fixed.ceiling(stats),
+                ceiling=self._ceiling,
             ),
             self._show,
         )
@@ -149,6 +149,9 @@ class Attempt:
 
     def _stats(self) -> EngineStats:
         return merged_stats([engine.stats for engine in self._engines])
+
+    def _ceiling(self, stats: EngineStats) -> float | None:
+        return self._fixed.ceiling(stats)
 
     def _summary(self) -> RunSummary:
         return summarize(
