@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -94,8 +94,12 @@ class Folder:
         """
         with self._explained("list the folder", ""):
             if self.local is not None:
-                entries = os.scandir(self.local) if self.local.is_dir() else ()
-                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+                sizes = {}
+                for entry in os.scandir(self.local) if self.local.is_dir() else ():
+                    with suppress(FileNotFoundError):  # a run goes on there: a temporary file may be gone by now
+                        if entry.is_file():
+                            sizes[entry.name] = entry.stat().st_size
+                return sizes
             try:
                 found = self._store.ls(self._root, detail=True)
             except FileNotFoundError:
