@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from specbatch import __version__
-from specbatch.cli import plan_command, run_command, spec_commands
+from specbatch.cli import plan_command, run_command, spec_commands, status_command
 from specbatch.errors import SpecbatchError
 
 # No markup: paths and messages hold brackets that are meant as such.
@@ -32,6 +32,7 @@ app.command()(spec_commands.explain)
 app.command()(spec_commands.schema)
 app.command()(plan_command.plan)
 app.command()(run_command.run)
+app.command()(status_command.status)
 
 
 def _show_version(wanted: bool) -> None:

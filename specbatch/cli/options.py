@@ -18,3 +18,11 @@ SetOption = Annotated[
 
 SpecArgument = Annotated[str, typer.Argument(metavar="FILE", help="The spec: a YAML file, or - for standard input.")]
 """The spec that a command works on."""
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DIR", help="The run: the directory that holds its part-*.jsonl, or the URI where it was published."
+    ),
+]
+"""The results of one run."""

@@ -14,13 +14,14 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def rows_line(now: Mapping[str, Any]) -> str:
-    """40 of 100, 2 errors, 5 skipped, 8 in the batch."""
+    """40 of 100, 2 errors, 5 skipped, batch 8."""
     total = now.get("total_rows")
     parts = [f"{now.get('rows', 0):,} of {'?' if total is None else format(total, ',')}"]
     parts.append(counted(now.get("errors", 0), "error"))
     if now.get("skipped"):
         parts.append(f"{now['skipped']:,} skipped")
-    parts.append(f"batch {now.get('active', 0):,}")
+    if now.get("active") is not None:
+        parts.append(f"batch {now['active']:,}")
     return ", ".join(parts)
 
 
@@ -28,7 +29,7 @@ def look_lines(now: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(label, text) of what is known of the speed; `now` holds the fields of runner.progress.Progress."""
     speed = f"{now.get('tokens_per_second', 0.0):,.1f} tokens/s"
     fraction = now.get("fraction_of_ceiling")
-    speed += "" if fraction is None else f", {fraction:.0%} of the predicted ceiling so far"
+    speed += "" if fraction is None else f", {fraction:.0%} of the predicted ceiling"
     lines = [("speed", speed)]
     speculation = (
         f"acceptance_rate {now.get('acceptance_rate', 0.0):.3f}, "

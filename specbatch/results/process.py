@@ -1,7 +1,8 @@
 """Which process writes a shard, and whether it still lives: told from outside without touching anything of it.
 
 No lock is taken to find out, not even a shared one for an instant: a run that starts in that instant would be refused. The process
-names itself in the progress file instead, in a way that no later process can repeat.
+names itself in the progress file instead, in a way that no later process can repeat; and the kernel's list of locks says, for those
+that it shows, who holds a file before there is a progress file of theirs.
 """
 
 from __future__ import annotations
@@ -52,6 +53,16 @@ class Process:
         return cls(
             host=str(value["host"]), pid=int(value["pid"]), space=str(value["space"]), started=str(value["started"])
         )
+
+
+def seen_locked(path: Path) -> bool:
+    """Whether the kernel's list shows a writer's lock on the file. It is a list of this machine and container: False says nothing."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+        lines = (_PROC / "locks").read_text().splitlines()
+        return any({"FLOCK", "WRITE", device} <= set(line.split()) for line in lines if "->" not in line)
+    return False
 
 
 def _space() -> str:

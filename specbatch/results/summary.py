@@ -205,6 +205,14 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def span(seconds: float) -> str:
+    """About how long, in one unit: 2 s, 3 min, 5 h, 4 days."""
+    for size, unit, last in ((1, "s", 60), (60, "min", 60), (3600, "h", 48)):
+        if round(seconds / size) < last:
+            return f"{round(seconds / size)} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
 def _rows(summary: RunSummary) -> str:
     text = f"{summary.results:,} done, {summary.errors:,} errors"
     return f"{text}, {summary.skipped:,} skipped (finished before)" if summary.skipped else text

@@ -30,7 +30,7 @@ def test_a_file_of_an_earlier_version_has_neither(tmp_path):
 
 
 def test_a_look_of_another_version_is_said_as_far_as_it_goes():
-    assert rows_line({}) == "0 of ?, no errors, batch 0"
+    assert rows_line({}) == "0 of ?, no errors"
     assert dict(look_lines({}))["speed"] == "0.0 tokens/s"
     assert published({}) is None
     assert published({"publish": {"pending_files": 3}}) is None
