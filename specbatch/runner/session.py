@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 import time
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ import specbatch
 from specbatch.api.hash import hashed_part
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.quantity import quantity_value
-from specbatch.engine.streams import STREAM_VERSION
 from specbatch.errors import OutOfMemoryError, ResultsError
 from specbatch.plan.planner import make_plan
 from specbatch.plan.render import render
@@ -39,9 +37,9 @@ from specbatch.runner.feed import RowFeed
 from specbatch.runner.models import Pair, find_pair, load_engines, load_shared_tokenizer, placements_of, read_shapes
 from specbatch.runner.outcomes import OutcomeMaker
 from specbatch.runner.progress import Fixed
-from specbatch.runner.prompts import PromptEncoder, choose_template
+from specbatch.runner.reading import RECIPE, Reading
 from specbatch.runner.requests import RequestMaker
-from specbatch.runner.rows import FINGERPRINT_VERSION, RowReader, RowRules
+from specbatch.runner.rows import RowReader
 from specbatch.runner.stopping import StopSignals
 from specbatch.runner.tokenizer import Detokenizer, Tokenizer
 
@@ -132,7 +130,7 @@ class Session:
             dataset=dataset.fingerprint(),
             models=pair.identity,
             spec=hashed_part(self._job.spec.model_dump(mode="json", by_alias=True)),
-            recipe=f"fingerprints {FINGERPRINT_VERSION}, streams {STREAM_VERSION}",
+            recipe=RECIPE,
         )
         return ShardResults.open(
             self._run_dir,
@@ -150,31 +148,16 @@ class Session:
 
     def _attempt(self, store: ShardResults, dataset: Dataset, tokenizer: Tokenizer, pair: Pair, plan: Plan) -> Attempt:
         spec = self._job.spec
-        template = choose_template(spec.dataset.chat_template, tokenizer)
-        rules = RowRules(
-            decoding=spec.decoding,
-            format=spec.dataset.format,
-            prompt_field=spec.dataset.prompt_field,
-            id_field=spec.dataset.id_field,
-            answer_field=spec.dataset.answer_field,
-            salt=json.dumps(
-                [store.identity.models["target"], template, spec.dataset.system_prompt, spec.dataset.enable_thinking]
-            ),
-        )
-        encoder = PromptEncoder(
-            tokenizer,
-            template=template,
-            system_prompt=spec.dataset.system_prompt,
-            enable_thinking=spec.dataset.enable_thinking,
-            max_length=self._max_length(pair, plan),
+        reading = Reading.of(
+            spec, tokenizer, target=store.identity.models["target"], max_length=self._max_length(pair, plan)
         )
         first = store.attempts[0].started_at if store.attempts else time.time()
         return Attempt(
             store,
             lambda on_bad: RowFeed(
                 dataset,
-                RowReader(rules),
-                encoder,
+                RowReader(reading.rules),
+                reading.encoder,
                 shard=self._shard,
                 finished=store.finished,
                 on_bad=on_bad,

@@ -1,0 +1,56 @@
+"""How a spec says that rows are read and made into prompts: the same in a run and when it is verified."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Self
+
+from specbatch.api.job import Spec
+from specbatch.engine.streams import STREAM_VERSION
+from specbatch.runner.prompts import PromptEncoder, choose_template
+from specbatch.runner.rows import FINGERPRINT_VERSION, RowRules
+from specbatch.runner.tokenizer import Tokenizer
+
+RECIPE = f"fingerprints {FINGERPRINT_VERSION}, streams {STREAM_VERSION}"
+"""By this a run knows whether another release would know its finished rows again, and draw the same tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The rules for raw rows, and the encoder of prompts."""
+
+    rules: RowRules
+    encoder: PromptEncoder
+
+    @classmethod
+    def of(cls, spec: Spec, tokenizer: Tokenizer, *, target: str, max_length: int) -> Self:
+        """As the spec has it.
+
+        Args:
+            spec: for dataset and decoding.
+            tokenizer: the target's.
+            target: its identity, `name@revision`: part of every row's fingerprint.
+            max_length: of a row, prompt and new tokens together.
+
+        Raises:
+            SpecError: the chat template's file cannot be read, or a system prompt has no template to stand in.
+        """
+        dataset = spec.dataset
+        template = choose_template(dataset.chat_template, tokenizer)
+        rules = RowRules(
+            decoding=spec.decoding,
+            format=dataset.format,
+            prompt_field=dataset.prompt_field,
+            id_field=dataset.id_field,
+            answer_field=dataset.answer_field,
+            salt=json.dumps([target, template, dataset.system_prompt, dataset.enable_thinking]),
+        )
+        encoder = PromptEncoder(
+            tokenizer,
+            template=template,
+            system_prompt=dataset.system_prompt,
+            enable_thinking=dataset.enable_thinking,
+            max_length=max_length,
+        )
+        return cls(rules, encoder)
