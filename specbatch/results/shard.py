@@ -18,10 +18,11 @@ from specbatch.results.parts import PartPolicy, Parts
 from specbatch.results.process import Process
 from specbatch.results.progress import Attempt, Outcome, read_attempts, write_attempts
 from specbatch.results.rows import ErrorRow, ResultRow, resume_key
+from specbatch.results.scan import scan_result
 from specbatch.results.summary import RunSummary
 from specbatch.results.timeline import Timeline
 from specbatch.results.totals import Totals
-from specbatch.results.wire import decode_error, decode_result, encode_error, encode_result
+from specbatch.results.wire import decode_error, encode_error, encode_result
 
 
 class ShardResults:
@@ -137,7 +138,11 @@ class ShardResults:
         self._errors.sync()
 
     def save_progress(
-        self, summary: RunSummary, timeline: Timeline, outcome: Outcome = "running", now: Mapping[str, Any] | None = None
+        self,
+        summary: RunSummary,
+        timeline: Timeline,
+        outcome: Outcome = "running",
+        now: Mapping[str, Any] | None = None,
     ) -> None:
         """Rewrites the progress file: every few seconds, and with the outcome at the end, before the manifest.
 
@@ -171,7 +176,7 @@ class ShardResults:
         self.close()
 
     def _on_result(self, line: bytes) -> None:
-        row = decode_result(line)
+        row = scan_result(line)
         if self._keys.add(resume_key(row.id, row.fingerprint)):
             self.found.add_result(row)
         else:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from specbatch.results.rows import ErrorRow, ResultRow
+from specbatch.results.scan import ScannedRow
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Totals:
         """1 + accepted / rounds: the tokens a row gains in one target forward."""
         return 1.0 + self.accepted / self.rounds if self.rounds else 1.0
 
-    def add_result(self, row: ResultRow) -> None:
+    def add_result(self, row: ResultRow | ScannedRow) -> None:
         """Counts a row of the results."""
         self.results += 1
         self.prompt_tokens += row.usage.prompt_tokens

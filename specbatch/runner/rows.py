@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import Endpoint, ErrorCode
 from specbatch.runner.bad_rows import RowError, shown
@@ -33,6 +35,7 @@ def _finite(digits: str) -> float:
 
 
 _decode = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant).decode
+_decode_fast = msgspec.json.Decoder().decode
 _encode = json.JSONEncoder(sort_keys=True, check_circular=False).encode
 
 
@@ -184,6 +187,14 @@ class RowReader:
         return digest
 
 
+def _decode_any(data: bytes) -> Any:
+    """JSON by the fast reader; what that refuses, Python's reads again, and says where and why it is wrong."""
+    try:
+        return _decode_fast(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _decode(data.decode())
+
+
 def parse_object(data: bytes) -> dict[str, Any]:
     """The JSON object in a line.
 
@@ -191,7 +202,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
         RowError: not UTF-8, not JSON (NaN and Infinity are none), half of a surrogate pair, or not an object.
     """
     try:
-        value = _decode(data.decode())
+        value = _decode_any(data)
         if b"\\ud" in data or b"\\uD" in data:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
