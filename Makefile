@@ -10,11 +10,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 QUIET_THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 WORKERS ?= 2
 PYTEST := $(QUIET_THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
-FAST := not slow and not gpu and not cluster
-NO_HARDWARE := not gpu and not cluster
+FAST := not slow and not faults and not gpu and not cluster
+NO_HARDWARE := not faults and not gpu and not cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart smollm2 test check lint generate bench lock clean
+.PHONY: help quickstart smollm2 test check lint generate faults bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,9 @@ lint: $(VENV)/.dev ## the part of check that runs no tests
 
 generate: $(VENV)/.dev ## write the generated files: references, schema, printed plans, the list of modules
 	$(BIN)/python -m tools.generate
+
+faults: $(VENV)/.dev ## kill, starve and cut off runs in every way, a thousand times (ten minutes)
+	$(PYTEST) tests/faults
 
 bench: $(VENV)/.dev ## the CPU benchmarks, as one table
 	$(BIN)/python -m benchmarks.cpu

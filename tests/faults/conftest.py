@@ -1,0 +1,51 @@
+"""Fixtures of the fault tests: one zygote a session, cases, and what they give undisturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.faults.cases import Case, answers
+from tests.faults.proof import check_whole
+from tests.faults.zygote import Zygote
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory) -> Iterator[Zygote]:
+    made = Zygote(tmp_path_factory.mktemp("zygote"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def _references() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def make_case(tmp_path, zygote) -> Callable[..., Case]:
+    """make_case(rows, results__partSize="4Ki", ...) -> a run that nobody has started."""
+
+    def make(rows: list[Any], **changes: Any) -> Case:
+        return Case(zygote, tmp_path / "case", rows, changes)
+
+    return make
+
+
+@pytest.fixture
+def reference_of(tmp_path, _references) -> Callable[[Case], dict[int, list[dict[str, Any]]]]:
+    """What the same run gives when nobody disturbs it; made once a session."""
+
+    def reference(case: Case) -> dict[int, list[dict[str, Any]]]:
+        key = repr(case.rows)
+        if key not in _references:
+            twin = case.twin(tmp_path / "undisturbed")
+            ended = twin.run()
+            assert ended.wait() == 0, ended.output
+            _references[key] = answers(twin.run_dir)
+            check_whole(twin.run_dir, _references[key])
+        return _references[key]
+
+    return reference
