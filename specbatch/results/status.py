@@ -26,7 +26,7 @@ Verdict = Literal["complete", "running", "starting", "waiting", "incomplete", "s
 AT_WORK: frozenset[Verdict] = frozenset({"running", "starting"})
 _SILENT_SECONDS = 60.0  # the writer says a word every two seconds
 _RUNS_NAMED = 5
-_AGAIN = "start the same command again, and it goes on from there"
+_AGAIN = "start the same command again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +133,7 @@ class ShardStatus:
 
     def _judged_running(self, last: Attempt, age: float) -> tuple[Verdict, str]:
         if self.alive is False:
-            return "killed", f"killed, its last word was {span(age)} ago: {_AGAIN}"
+            return "killed", f"killed: {_AGAIN}"
         if age < _SILENT_SECONDS:
             return ("running", "running") if last.now else ("starting", "starting: loading, nothing is decoded yet")
         if self.alive:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from specbatch.results.look import counted, look_lines, publish_text, rows_line
@@ -98,13 +98,13 @@ def _one(shard: ShardStatus) -> list[str]:
     if shard.publish is not None:
         facts.append(("published", publish_text(shard.publish, shard.clock)))
     labels = ["attempts", *[""] * _ATTEMPTS_SHOWN]
-    facts += zip(labels, _attempts(shard.attempts), strict=False)
+    facts += zip(labels, _attempts(shard), strict=False)
     return lines + [f"{label:<13}{text}" for label, text in facts]
 
 
 def _when(shard: ShardStatus) -> str:
     age = shard.age_seconds
-    return "" if age is None else f" (updated {span(age)} ago)"
+    return "" if age is None or "no word for" in shard.sentence else f" (updated {span(age)} ago)"
 
 
 def _bar(share: float) -> str:
@@ -112,19 +112,22 @@ def _bar(share: float) -> str:
     return f"{'━' * full}{'┄' * (_BAR - full)} {min(share, 1.0):.0%}"
 
 
-def _attempts(attempts: Sequence[Attempt]) -> list[str]:
+def _attempts(shard: ShardStatus) -> list[str]:
+    attempts = shard.attempts
     shown = [
-        f"{attempt.number}: {_outcome(attempt, last=attempt is attempts[-1])} after "
+        f"{attempt.number}: {_outcome(attempt, shard)} after "
         f"{duration(max(0.0, attempt.updated_at - attempt.started_at))}, "
         f"{attempt.summary.results:,} rows, {counted(attempt.summary.errors, 'error')}"
         for attempt in attempts[-_ATTEMPTS_SHOWN:]
     ]
     hidden = len(attempts) - len(shown)
-    return [f"{hidden:,} earlier ones", *shown[1:]] if hidden else shown
+    return [f"{hidden:,} earlier ones", *shown] if hidden else shown
 
 
-def _outcome(attempt: Attempt, *, last: bool) -> str:
-    return "killed" if attempt.outcome == "running" and not last else attempt.outcome
+def _outcome(attempt: Attempt, shard: ShardStatus) -> str:
+    """Of one that ended without a word the file still says running."""
+    killed = attempt.outcome == "running" and (attempt is not shard.last or shard.verdict not in AT_WORK)
+    return "killed" if killed else attempt.outcome
 
 
 def _several(run: RunStatus) -> list[str]:

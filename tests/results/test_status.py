@@ -108,7 +108,7 @@ def test_a_run_at_work_is_read_without_disturbing_it(run_dir, start_writer):
     assert max(map(len, text.splitlines()[1:])) <= 80
     child.communicate("\n")
     assert child.returncode == 0
-    assert look(run_dir).shards[0].sentence == "stopped: start the same command again, and it goes on from there"
+    assert look(run_dir).shards[0].sentence == "stopped: start the same command again"
 
 
 def test_no_lock_is_taken_that_could_refuse_a_writer(run_dir):
@@ -140,8 +140,8 @@ def test_a_kill_is_seen_at_once(run_dir, start_writer):
     child.wait()
     (shard,) = look(run_dir).shards
     assert (shard.verdict, shard.alive) == ("killed", False)
-    assert "its last word was" in shard.sentence
-    assert "start the same command again" in shard.sentence
+    assert shard.sentence == "killed: start the same command again"
+    assert "1: killed after" in render_status(look(run_dir))
 
 
 def test_a_restart_that_still_reads_back_is_starting(run_dir, start_writer):
