@@ -16,6 +16,12 @@ Message = dict[str, Any]
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _CHAT: Endpoint = "/v1/chat/completions"
 _COMPLETIONS: Endpoint = "/v1/completions"
+_ENDPOINTS = {
+    _CHAT: _CHAT,
+    _COMPLETIONS: _COMPLETIONS,
+    "/chat/completions": _CHAT,
+    "/completions": _COMPLETIONS,
+}  # Azure's have no /v1
 _BODY_IGNORED = frozenset(  # say nothing about the text
     {"model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "stream_options"}
 )
@@ -132,13 +138,14 @@ def _openai(fields: Mapping[str, Any]) -> Form:
         raise RowError(ErrorCode.INVALID_FIELD, f"body must be an object, found {shown(body)}")
     if fields.get("method", "POST") != "POST":
         raise RowError(ErrorCode.UNSUPPORTED_REQUEST, f"method must be POST, found {shown(fields['method'])}")
-    if url not in (_CHAT, _COMPLETIONS):
+    endpoint = _ENDPOINTS.get(url) if isinstance(url, str) else None
+    if endpoint is None:
         raise RowError(ErrorCode.UNSUPPORTED_REQUEST, f"url must be {_CHAT} or {_COMPLETIONS}, found {shown(url)}")
-    asked = "messages" if url == _CHAT else "prompt"
+    asked = "messages" if endpoint == _CHAT else "prompt"
     _refuse_unsupported(body, known=frozenset({asked, "chat_template_kwargs"}))
     if asked not in body:
         raise RowError(ErrorCode.MISSING_PROMPT, f"body has no {asked}")
-    if url == _CHAT:
+    if endpoint == _CHAT:
         messages = _messages(body["messages"], "body.messages")
         return Form(messages=messages, fields=body, endpoint=_CHAT, enable_thinking=_enable_thinking(body))
     prompt = body["prompt"]
