@@ -1,0 +1,115 @@
+"""A whole run beside the engine alone: what reading, tokenising, writing and showing cost while rows are decoded.
+
+    python -m benchmarks.end_to_end [--pair embedded] [--pair smollm2] [--repeats 5] [--times 5]
+
+First `specbatch run`'s own code decodes the rows, timed as its summary times it (loading and warm-up excluded, the last fsync included);
+then an engine of the same models and settings decodes the very requests that the run gave to its engine. In turns, since the machine's
+speed changes; a line shows the best of each, and the ratio of the two. SmolLM2 needs `make smollm2` first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads starve each other on busy cores
+
+from specbatch.api import load_spec
+from specbatch.engine.engine import Engine
+from specbatch.engine.request import Completion, Request
+from specbatch.runner import session
+from specbatch.runner.display import JsonDisplay
+from specbatch.runner.job import run_job
+
+SPECS = {"embedded": "job/quickstart.yaml", "smollm2": "job/smollm2.yaml"}
+
+
+def repeat_rows(source: Path, folder: Path, times: int) -> Path:
+    """The dataset several times over, under other names: short runs measure their ends."""
+    rows = source.read_bytes().splitlines()
+    copied = folder / "rows.jsonl"
+    copied.write_bytes(
+        b"".join(row.replace(b'"id": "', b'"id": "%d-' % n, 1) + b"\n" for n in range(times) for row in rows)
+    )
+    return copied
+
+
+def whole_run(spec: str, rows: Path, folder: Path) -> tuple[float, Engine, list[Request]]:
+    """tokens/s of a run, its engine, and the requests that the engine got."""
+    taken: list[Request] = []
+    engines: list[Engine] = []
+    load, generate = session.load_engines, Engine.generate
+
+    def remember(*arguments: Any) -> list[Engine]:
+        engines.extend(load(*arguments))
+        return engines
+
+    def record(engine: Engine, requests: Iterable[Request]) -> Iterator[Completion]:
+        return generate(engine, _Recorder(requests, taken))
+
+    session.load_engines = remember
+    Engine.generate = record  # type: ignore[method-assign]  # an ear at the door
+    try:
+        job = load_spec(spec, [f"dataset.uri={rows}", f"results.dir={folder}", "results.report=false"])
+        with (folder / "progress").open("w") as log:
+            summary = run_job(job, display=JsonDisplay(log), fresh=True)
+    finally:
+        session.load_engines, Engine.generate = load, generate  # type: ignore[method-assign]
+    assert summary.results == len(taken), (summary.results, len(taken))
+    return summary.tokens_per_second, engines[0], taken
+
+
+class _Recorder:
+    """Not a generator: an iterator that ends for now is asked again later."""
+
+    def __init__(self, requests: Iterable[Request], taken: list[Request]) -> None:
+        self._requests = iter(requests)
+        self._taken = taken
+
+    def __iter__(self) -> Iterator[Request]:
+        return self
+
+    def __next__(self) -> Request:
+        self._taken.append(request := next(self._requests))
+        return request
+
+
+def engine_alone(used: Engine, requests: list[Request]) -> float:
+    """tokens/s of a fresh engine with the models and settings of a used one."""
+    engine = Engine(used.target, used.drafter, used.config)
+    engine.warmup()
+    start = time.perf_counter()
+    tokens = sum(len(completion.token_ids) for completion in engine.generate(requests))
+    return tokens / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Prints a line a pair."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", action="append", choices=SPECS)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--times", type=int, default=5)
+    arguments = parser.parse_args()
+    for pair in arguments.pair or ["embedded"]:
+        runs, alone = [], []
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            source = Path(load_spec(SPECS[pair], ()).spec.dataset.uri)
+            rows = repeat_rows(source, folder, arguments.times)
+            for _ in range(arguments.repeats):
+                speed, engine, requests = whole_run(SPECS[pair], rows, folder)
+                runs.append(speed)
+                alone.append(engine_alone(engine, requests))
+                print(f"  {pair}: run {runs[-1]:,.1f}  engine {alone[-1]:,.1f}  {runs[-1] / alone[-1]:.3f}", flush=True)
+        print(
+            f"{pair}: run {max(runs):,.1f} tokens/s, engine {max(alone):,.1f} tokens/s, ratio {max(runs) / max(alone):.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
