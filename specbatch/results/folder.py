@@ -7,43 +7,25 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from specbatch.errors import ResultsError
 from specbatch.results.durable import results_error, sync_directory, write_atomic
+from specbatch.results.stores import Store, patience, reason_of, remedy_of
 
-_INSTALL = {  # fsspec protocol -> how to install its driver
-    "s3": "pip install 'specbatch[s3]'",
-    "s3a": "pip install 'specbatch[s3]'",
-    "gs": "pip install 'specbatch[gcs]'",
-    "gcs": "pip install 'specbatch[gcs]'",
-    "az": "pip install 'specbatch[azure]'",
-    "abfs": "pip install 'specbatch[azure]'",
-    "abfss": "pip install 'specbatch[azure]'",
-    "http": "pip install aiohttp",
-    "https": "pip install aiohttp",
-    "hf": "pip install huggingface_hub",
-}
-# Whoever calls retries, and shows why: the drivers should give up soon.
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 1}}},
-}
-_OPTIONS["s3a"] = _OPTIONS["s3"]
 _COPY_BYTES = 1 << 20
-
-
-def install_remedy(protocol: str) -> str:
-    """How to get the fsspec driver of a protocol."""
-    return _INSTALL.get(protocol, f"install the fsspec driver of {protocol}://")
 
 
 class Folder:
     """The files under a local path or an fsspec URI; sub-folders are not seen.
 
-    Nothing is remembered of the store: every call asks it. Safe to use from one thread at a time.
+    Nothing is remembered of the store: every call asks it. Safe to use from one thread at a time. `stores.Store`
+    says where credentials come from.
 
     Args:
         uri: a local path, or a URI such as s3://bucket/runs/nightly.
+        seconds: how long one call may wait for the store, where its driver can be interrupted (S3, GCS, Azure, HTTP);
+            calls that copy have more, by the file's size.
 
     Attributes:
         uri: as given, without a slash at the end.
@@ -53,7 +35,8 @@ class Folder:
         ResultsError: the store's driver is not installed, or the URI is none.
     """
 
-    def __init__(self, uri: str | Path) -> None:
+    def __init__(self, uri: str | Path, *, seconds: float = 60.0) -> None:
+        self._seconds = seconds
         text = os.fspath(uri)
         self.local = None if "://" in text and not text.startswith("file://") else Path(text.removeprefix("file://"))
         if self.local is not None:
@@ -61,17 +44,7 @@ class Folder:
             self.uri = str(self.local)
             return
         self.uri = text.rstrip("/")
-        import fsspec  # noqa: PLC0415 - local runs need none of it
-
-        protocol = text.partition("://")[0]
-        try:
-            self._store, self._root = fsspec.core.url_to_fs(
-                self.uri, use_listings_cache=False, skip_instance_cache=True, **_OPTIONS.get(protocol, {})
-            )
-        except (ImportError, ValueError) as error:
-            raise ResultsError(
-                f"no driver for {protocol}:// ({error})", where=self.uri, remedy=install_remedy(protocol)
-            ) from error
+        self._store = Store(self.uri, seconds=seconds)
 
     @property
     def name(self) -> str:
@@ -84,7 +57,11 @@ class Folder:
 
     def child(self, name: str) -> Folder:
         """A folder in this one."""
-        return Folder(self.path_of(name))
+        return Folder(self.path_of(name), seconds=self._seconds)
+
+    def patience(self, size: int = 0) -> float:
+        """Seconds after which a call that moves so many bytes has no hope left."""
+        return patience(self._seconds, size)
 
     def sizes(self) -> dict[str, int]:
         """name -> bytes of every file; nothing where the folder does not exist.
@@ -92,7 +69,7 @@ class Folder:
         Raises:
             ResultsError: the store cannot be reached, or does not permit it.
         """
-        with self._explained("list the folder", ""):
+        with self.explained("list the folder", ""):
             if self.local is not None:
                 sizes = {}
                 for entry in os.scandir(self.local) if self.local.is_dir() else ():
@@ -101,10 +78,20 @@ class Folder:
                             sizes[entry.name] = entry.stat().st_size
                 return sizes
             try:
-                found = self._store.ls(self._root, detail=True)
+                found = self._store.call("ls", self._store.root, detail=True)
             except FileNotFoundError:
                 return {}
             return {one["name"].rpartition("/")[2]: int(one["size"] or 0) for one in found if one["type"] == "file"}
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, None where it is not there; ResultsError where the store cannot be asked."""
+        with self.explained("look for the file", name):
+            try:
+                if self.local is not None:
+                    return (self.local / name).stat().st_size
+                return int(self._store.call("info", self._store.path(name))["size"] or 0)
+            except FileNotFoundError:
+                return None
 
     def open(self, name: str) -> BinaryIO:
         """A file's bytes as a stream, which may raise anything that the driver does.
@@ -112,26 +99,49 @@ class Folder:
         Raises:
             ResultsError: it is not there, or cannot be opened.
         """
-        with self._explained("open the file", name):
+        with self.explained("open the file", name):
             if self.local is not None:
                 return (self.local / name).open("rb")
-            stream: BinaryIO = self._store.open(f"{self._root}/{name}", "rb")
+            stream: BinaryIO = self._store.driver.open(self._store.path(name), "rb")
             return stream
 
     def read(self, name: str) -> bytes:
         """A small file's bytes; ResultsError where that fails."""
-        with self._explained("read the file", name):
+        with self.explained("read the file", name):
             if self.local is not None:
                 return (self.local / name).read_bytes()
-            data: bytes = self._store.cat_file(f"{self._root}/{name}")
+            data: bytes = self._store.call("cat_file", self._store.path(name))
             return data
 
-    def put(self, name: str, source: Path) -> None:
-        """Copies a local file in, whole or not at all; ResultsError where that fails."""
-        with self._explained("copy the file", name):
+    def get(self, name: str, target: Path, size: int) -> None:
+        """Copies a file of that size out, over what is at `target`; ResultsError where that fails, and litter may be left."""
+        with self.explained("fetch the file", name):
+            if self.local is not None:
+                shutil.copyfile(self.local / name, target)
+            else:
+                self._store.call("get_file", self._store.path(name), str(target), size=size)
+
+    def put(self, name: str, source: Path, *, new: bool = False) -> bool:
+        """Copies a local file in, whole or not at all.
+
+        Args:
+            name: in the folder.
+            source: the file.
+            new: leave a file alone that is there already, where the store can tell. Some S3 servers replace it all the same.
+
+        Returns:
+            Whether it was copied: False where one was there already.
+
+        Raises:
+            ResultsError: that failed.
+        """
+        with self.explained("copy the file", name):
             if self.local is None:
-                self._store.put_file(str(source), f"{self._root}/{name}")
-                return
+                return self._store.create(
+                    "put_file", str(source), self._store.path(name), size=source.stat().st_size, new=new
+                )
+            if new and (self.local / name).exists():
+                return False
             self.local.mkdir(parents=True, exist_ok=True)
             temporary = self.local / f".{name}.{os.getpid()}.tmp"
             try:
@@ -143,29 +153,32 @@ class Folder:
             finally:
                 temporary.unlink(missing_ok=True)
             sync_directory(self.local)
+            return True
 
-    def write(self, name: str, data: bytes) -> None:
-        """Writes a small file, whole or not at all; ResultsError where that fails."""
-        with self._explained("write the file", name):
+    def write(self, name: str, data: bytes, *, new: bool = False) -> bool:
+        """Writes a small file, whole or not at all; arguments, result and errors as `put`."""
+        with self.explained("write the file", name):
             if self.local is None:
-                self._store.pipe_file(f"{self._root}/{name}", data)
-                return
+                return self._store.create("pipe_file", self._store.path(name), data, size=len(data), new=new)
+            if new and (self.local / name).exists():
+                return False
             self.local.mkdir(parents=True, exist_ok=True)
             write_atomic(self.local / name, data)
+            return True
 
     def remove(self, name: str) -> None:
         """Removes a file, which need not be there; ResultsError where that fails."""
-        with self._explained("remove the file", name):
+        with self.explained("remove the file", name):
             try:
                 if self.local is not None:
                     (self.local / name).unlink()
                 else:
-                    self._store.rm_file(f"{self._root}/{name}")
+                    self._store.call("rm_file", self._store.path(name))
             except FileNotFoundError:
                 return
 
     @contextmanager
-    def _explained(self, doing: str, name: str) -> Iterator[None]:
+    def explained(self, doing: str, name: str) -> Iterator[None]:
         """Drivers raise whatever they like: it becomes one kind of error, with the reason and a remedy."""
         try:
             yield
@@ -174,13 +187,6 @@ class Folder:
         except Exception as error:
             if self.local is not None and isinstance(error, OSError):
                 raise results_error(error, self.local / name, doing) from error
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ResultsError(f"cannot {doing}: {reason}", where=self.path_of(name), remedy=_remedy(error)) from error
-
-
-def _remedy(error: Exception) -> str:
-    if isinstance(error, PermissionError) or "credential" in str(error).lower():
-        return "check the store's credentials and permissions (its usual environment variables, or job.secretEnvFrom)"
-    if isinstance(error, FileNotFoundError):
-        return "check the bucket and the path"
-    return "check that the store can be reached from here, and its endpoint"
+            raise ResultsError(
+                f"cannot {doing}: {reason_of(error)}", where=self.path_of(name), remedy=remedy_of(error)
+            ) from error

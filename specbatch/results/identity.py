@@ -92,7 +92,7 @@ def claim(run_dir: Path, file: ShardFile, identity: Identity) -> None:
     """
     found = read_identity(run_dir, file)
     if found is not None:
-        _refuse_other(run_dir, found, identity)
+        refuse_other(str(run_dir), found, identity)
         return
     for sibling in shard_files(run_dir):
         if sibling.shards != file.shards:
@@ -110,7 +110,7 @@ def claim(run_dir: Path, file: ShardFile, identity: Identity) -> None:
         if sibling.kind == "identity":
             other = read_identity(run_dir, sibling)
             if other is not None:
-                _refuse_other(run_dir, other, identity)
+                refuse_other(str(run_dir), other, identity)
     write_atomic(run_dir / file.name, json.dumps(identity.to_json(), indent=1, default=str).encode() + b"\n")
 
 
@@ -157,7 +157,8 @@ def _hold(path: Path, held: contextlib.ExitStack) -> None:
     lock(descriptor, path)
 
 
-def _refuse_other(run_dir: Path, old: Identity, new: Identity) -> None:
+def refuse_other(where: str, old: Identity, new: Identity, remedy: str = WAYS_OUT) -> None:
+    """Raises ResultsError, with what differs, if the results at `where` are of another run."""
     lines = new.differences(old)
     if not lines:
         return
@@ -166,8 +167,8 @@ def _refuse_other(run_dir: Path, old: Identity, new: Identity) -> None:
         shown.append(f"and {len(lines) - len(shown)} more")
     raise ResultsError(
         "the results there belong to another run:" + "".join(f"\n    {line}" for line in shown),
-        where=str(run_dir),
-        remedy=WAYS_OUT,
+        where=where,
+        remedy=remedy,
     )
 
 

@@ -163,16 +163,22 @@ def write_success(run_dir: str | Path) -> bool:
 
     Each pod calls this last: the one that ends last finds the others' manifests.
     """
-    manifests = read_manifests(run_dir)
+    data = success_of(read_manifests(run_dir))
+    if data is not None:
+        write_atomic(Path(run_dir) / SUCCESS, data)
+    return data is not None
+
+
+def success_of(manifests: Sequence[Manifest]) -> bytes | None:
+    """What _SUCCESS holds; None where a shard's manifest is missing or not complete."""
     if not manifests or len(manifests) != manifests[0].shards or not all(one.complete for one in manifests):
-        return False
+        return None
     value = {
         "shards": len(manifests),
         "results": sum(one.totals.results for one in manifests),
         "errors": sum(one.totals.errors for one in manifests),
     }
-    write_atomic(Path(run_dir) / SUCCESS, json.dumps(value).encode() + b"\n")
-    return True
+    return json.dumps(value).encode() + b"\n"
 
 
 def _read(folder: Folder, name: str) -> Manifest:

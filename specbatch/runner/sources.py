@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from specbatch.errors import DatasetError
-from specbatch.results.folder import install_remedy
+from specbatch.results.stores import install_remedy
 
 _COMPRESSIONS = (".gz", ".zst")
 _ROW_ENDINGS = (".jsonl", ".ndjson", ".json", ".txt")

@@ -69,7 +69,7 @@ def test_whatever_a_driver_raises_becomes_one_kind_of_error(monkeypatch):
     def fail(*arguments, **options):
         raise PermissionError("Access\n  Denied")
 
-    monkeypatch.setattr(folder._store, "ls", fail)
+    monkeypatch.setattr(folder._store.driver, "ls", fail)
     with pytest.raises(ResultsError, match=r"memory://bucket/run/: cannot list the folder: Access Denied") as caught:
         folder.sizes()
     assert "credentials" in caught.value.remedy
