@@ -1,4 +1,4 @@
-"""A set of 16-byte keys in 16 to 50 bytes each: ten million finished rows must not fill the memory."""
+"""Sets in little memory: ten million finished rows must not fill it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 _MASK = (1 << 64) - 1
 _FIRST_SLOTS = 1 << 10
+_BLOCK_BITS = 13  # a block is a kilobyte
+_IN_BLOCK = (1 << _BLOCK_BITS) - 1
 
 
 class KeySet:
-    """Open addressing over two arrays of 64-bit halves; keys are hashes, so their own bits choose the slot."""
+    """16-byte keys in 16 to 50 bytes each. Open addressing over two arrays of 64-bit halves; keys are hashes, so their own bits choose the slot."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -60,6 +62,24 @@ class KeySet:
             if high or low:
                 slot = self._slot(high, low)
                 self._high[slot], self._low[slot] = high, low
+
+
+class IndexSet:
+    """Whole numbers from 0, in a bit each where they lie close together."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, bytearray] = {}
+
+    def __contains__(self, index: int) -> bool:
+        block = self._blocks.get(index >> _BLOCK_BITS)
+        return block is not None and bool(block[(index & _IN_BLOCK) >> 3] >> (index & 7) & 1)
+
+    def add(self, index: int) -> None:
+        """Adds a number."""
+        block = self._blocks.get(index >> _BLOCK_BITS)
+        if block is None:
+            block = self._blocks[index >> _BLOCK_BITS] = bytearray(1 << (_BLOCK_BITS - 3))
+        block[(index & _IN_BLOCK) >> 3] |= 1 << (index & 7)
 
 
 def _halves(key: bytes) -> tuple[int, int]:

@@ -9,16 +9,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from specbatch.errors import ResultsError
 from specbatch.results.durable import make_directory, remove_leftovers, results_error, sync_directory
-from specbatch.results.identity import Identity, claim, remove_old
-from specbatch.results.keys import KeySet
+from specbatch.results.identity import WAYS_OUT, Identity, claim, remove_old
+from specbatch.results.keys import IndexSet, KeySet
 from specbatch.results.layout import SUCCESS, ShardFile
 from specbatch.results.manifest import FileEntry
 from specbatch.results.parts import PartPolicy, Parts
 from specbatch.results.process import Process
 from specbatch.results.progress import Attempt, Outcome, read_attempts, write_attempts
 from specbatch.results.rows import ErrorRow, ResultRow, resume_key
-from specbatch.results.scan import scan_result
+from specbatch.results.scan import ScannedRow, scan_result
 from specbatch.results.summary import RunSummary
 from specbatch.results.timeline import Timeline
 from specbatch.results.totals import Totals
@@ -44,6 +45,7 @@ class ShardResults:
         self.written = Totals()
         self.duplicates = 0
         self._keys = KeySet()
+        self._indices = IndexSet()
         self._published = True  # whether _SUCCESS or a manifest may stand there
         self._started_at = time.time()
         self._current: Attempt | None = None
@@ -105,9 +107,21 @@ class ShardResults:
         """Every file of rows as of now, for the manifest."""
         return (*self._part.entries, *self._errors.entries)
 
-    def finished(self, row_id: str, fingerprint: str) -> bool:
-        """Whether the row had ended, in results or errors, when the shard was opened."""
-        return resume_key(row_id, fingerprint) in self._keys
+    def finished(self, row_id: str, fingerprint: str, index: int) -> bool:
+        """Whether the row had ended, in results or errors, when the shard was opened.
+
+        Raises:
+            ResultsError: another row had ended at its index: the dataset is not the one that the results are of.
+        """
+        if resume_key(row_id, fingerprint) in self._keys:
+            return True
+        if index in self._indices:
+            raise ResultsError(
+                f"the results hold another row {index} (counted from 0) than the dataset does now: it has changed since",
+                where=str(self.run_dir),
+                remedy=f"put the old dataset back, or {WAYS_OUT}",
+            )
+        return False
 
     def write(self, row: ResultRow) -> None:
         """Appends a finished row.
@@ -177,17 +191,21 @@ class ShardResults:
 
     def _on_result(self, line: bytes) -> None:
         row = scan_result(line)
-        if self._keys.add(resume_key(row.id, row.fingerprint)):
+        if self._is_new(row):
             self.found.add_result(row)
-        else:
-            self.duplicates += 1
 
     def _on_error(self, line: bytes) -> None:
         row = decode_error(line)
-        if self._keys.add(resume_key(row.id, row.fingerprint)):
+        if self._is_new(row):
             self.found.add_error(row)
-        else:
-            self.duplicates += 1
+
+    def _is_new(self, row: ScannedRow | ResultRow | ErrorRow) -> bool:
+        if row.index < 0:
+            raise ValueError("an index counts from 0")
+        new = self._keys.add(resume_key(row.id, row.fingerprint))
+        self._indices.add(row.index)
+        self.duplicates += not new
+        return new
 
     def _withdraw(self) -> None:
         """Before the first row of this attempt: what says that the shard is complete must go."""

@@ -31,7 +31,7 @@ class RowFeed:
         reader: raw row -> row.
         encoder: row -> prompt tokens.
         shard: which rows are ours.
-        finished: (id, fingerprint) -> whether the row had ended before this attempt.
+        finished: (id, fingerprint, index) -> whether the row had ended before this attempt.
         on_bad: takes rows that cannot be decoded, in the feed's thread.
         capacity: rows held ready.
 
@@ -46,7 +46,7 @@ class RowFeed:
         encoder: PromptEncoder,
         *,
         shard: Shard,
-        finished: Callable[[str, str], bool],
+        finished: Callable[[str, str, int], bool],
         on_bad: Callable[[BadRow], None],
         capacity: int,
     ) -> None:
@@ -108,6 +108,7 @@ class RowFeed:
 
         Raises:
             DatasetError: the dataset could not be read to its end.
+            ResultsError: it is not the one that the results are of.
         """
         self._stop.set()
         if self._thread.ident is not None:
@@ -136,7 +137,7 @@ class RowFeed:
             self._arrived.set()
 
     def _prepare(self, row: Row | BadRow) -> None:
-        if self._finished(row.id, row.fingerprint):
+        if self._finished(row.id, row.fingerprint, row.index):
             self.skipped += 1
             return
         if isinstance(row, Row):

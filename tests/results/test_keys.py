@@ -3,7 +3,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbatch.results.keys import KeySet
+from specbatch.results.keys import IndexSet, KeySet
 
 
 @given(st.lists(st.binary(min_size=16, max_size=16)), st.lists(st.binary(min_size=16, max_size=16)))
@@ -31,3 +31,12 @@ def test_a_key_set_grows():
     assert len(keys) == 5200
     assert all(key in keys for key in added)
     assert not any(rng.randbytes(16) in keys for _ in range(1000))
+
+
+@given(st.lists(st.integers(0, 2**40) | st.integers(0, 20_000)), st.lists(st.integers(0, 20_000)))
+def test_an_index_set_holds_what_was_added_and_nothing_else(added, others):
+    indices = IndexSet()
+    for index in added:
+        indices.add(index)
+    assert all(index in indices for index in added)
+    assert all((index in indices) == (index in set(added)) for index in others)

@@ -29,16 +29,19 @@ def open_store(run_dir, **options):
 
 def test_rows_that_ended_either_way_are_finished_after_a_restart(run_dir):
     with open_store(run_dir) as store:
-        assert not store.finished("row-0", make_row(0).fingerprint)
+        assert not store.finished("row-0", make_row(0).fingerprint, 0)
         store.write(make_row(0))
         store.write(make_row(1, openai=OpenAIForm(model="m")))
         store.write_error(make_error(2))
         store.write_error(make_error(3, openai=OpenAIForm(model="m")))
         assert (store.found.rows, store.written.results, store.written.errors) == (0, 2, 2)
     with open_store(run_dir) as store:
-        assert all(store.finished(f"row-{index}", f"{index:016x}") for index in range(4))
-        assert not store.finished("row-4", f"{4:016x}")
-        assert not store.finished("row-0", "another content")
+        assert all(store.finished(f"row-{index}", f"{index:016x}", index) for index in range(4))
+        assert not store.finished("row-4", f"{4:016x}", 4)
+        with pytest.raises(
+            ResultsError, match=r"hold another row 0 .*it has changed since\n  remedy: put the old dataset back"
+        ):
+            store.finished("row-0", "another content", 0)
         assert (store.found.results, store.found.errors, store.written.rows) == (2, 2, 0)
 
 
@@ -130,7 +133,7 @@ def test_fresh_starts_over(run_dir):
     (run_dir / "figures").mkdir()
     (run_dir / "figures" / "throughput.png").touch()
     with open_store(run_dir, fresh=True) as store:
-        assert not store.finished("row-0", make_row(0).fingerprint)
+        assert not store.finished("row-0", make_row(0).fingerprint, 0)
         assert store.attempts == ()
         assert not any((run_dir / name).exists() for name in (SUCCESS, "report.html", "figures/throughput.png"))
         assert (run_dir / PART).read_bytes() == (run_dir / ERRORS).read_bytes() == b""
@@ -172,7 +175,7 @@ from specbatch.results.shard import ShardResults
 store = ShardResults.open(sys.argv[1], identity=IDENTITY, policy=PartPolicy(fsync_rows=7, fsync_seconds=1e9, max_bytes=20_000))
 print("open", flush=True)
 for index in range(100_000):
-    if store.finished(f"row-{index}", f"{index:016x}"):
+    if store.finished(f"row-{index}", f"{index:016x}", index):
         continue
     if index % 5:
         store.write(make_row(index, text="x" * (index % 4000)))
@@ -202,7 +205,7 @@ def test_after_kill_9_nothing_synced_is_lost_and_nothing_is_twice(run_dir):
             with (run_dir / PART).open("ab") as file:
                 file.write(make_row(1).text.encode())
     with open_store(run_dir) as store:
-        assert all(store.finished(f"row-{index}", f"{index:016x}") for index in range(promised + 1))
+        assert all(store.finished(f"row-{index}", f"{index:016x}", index) for index in range(promised + 1))
     ids = [row["id"] for entry in store.files for row in read_lines(run_dir / entry.name)]
     assert len(ids) == len(set(ids)) == store.found.rows
 
@@ -240,7 +243,7 @@ def test_a_full_volume_is_an_error_with_a_remedy_and_keeps_every_row_before_it(s
     subprocess.run(["mount", "-o", "remount,size=1m", small_volume], check=True)
     with open_store(run_dir) as store:
         assert store.found.results == written
-        assert store.finished(f"row-{written - 1}", f"{written - 1:016x}")
+        assert store.finished(f"row-{written - 1}", f"{written - 1:016x}", written - 1)
         store.write(make_row(written))
 
 
@@ -288,8 +291,8 @@ start = time.process_time()  # not wall time: others share the cores
 store = ShardResults.open(sys.argv[1], identity=IDENTITY)
 seconds = time.process_time() - start
 assert store.found.results == 1_000_000
-assert all(store.finished(f"row-{index}", f"{index:016x}") for index in range(0, 1_000_000, 1000))
-assert not any(store.finished(f"row-{index}", f"{index:016x}") for index in range(1_000_000, 1_010_000))
+assert all(store.finished(f"row-{index}", f"{index:016x}", index) for index in range(0, 1_000_000, 1000))
+assert not any(store.finished(f"row-{index}", f"{index:016x}", index) for index in range(1_000_000, 1_010_000))
 print(seconds, peak(), before)
 """
 

@@ -33,7 +33,7 @@ class Encoder:
         return [1, 2, 3]
 
 
-def feed_of(tmp_path, rows, *, encoder=None, finished=lambda row_id, fingerprint: False, capacity=8, shard=Shard()):  # noqa: B008 - frozen
+def feed_of(tmp_path, rows, *, encoder=None, finished=lambda *row: False, capacity=8, shard=Shard()):  # noqa: B008 - frozen
     bad = []
     feed = RowFeed(
         Dataset(str(write_rows(tmp_path / "rows.jsonl", rows))),
@@ -60,7 +60,7 @@ def taken(feed):
 
 def test_rows_come_in_order_without_the_finished_and_the_bad(tmp_path):
     rows = [*ROWS[:3], b"broken", {"id": "b", "prompt": "bad"}, *ROWS[3:5]]
-    feed, bad = feed_of(tmp_path, rows, finished=lambda row_id, fingerprint: row_id == "r1")
+    feed, bad = feed_of(tmp_path, rows, finished=lambda row_id, fingerprint, index: row_id == "r1")
     assert taken(feed) == ["r0", "r2", "r3", "r4"]
     assert [row.index for row in bad] == [3, 4]
     assert feed.skipped == 1

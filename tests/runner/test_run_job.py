@@ -68,6 +68,21 @@ def test_parts_are_closed_by_size_and_the_manifest_vouches_for_each_across_a_res
     assert not listed
 
 
+def test_a_row_changed_behind_what_the_identity_looks_at_is_refused_before_anything_is_written(make_job, results):
+    rows = [{"id": f"r{number}", "prompt": f"hello {number}", "note": "x" * 30_000} for number in range(6)]
+    run_job(make_job(rows))
+    part = results / "part-00000-of-00001.jsonl"
+    first, before = part.read_bytes().partition(b"\n")[2], part.read_bytes()
+    part.write_bytes(first)  # one row is not finished
+    rows[4]["prompt"] = "hullo 4"  # behind the first 64 KiB, the file as long as before
+    with pytest.raises(ResultsError, match="the results hold another row 4") as caught:
+        run_job(make_job(rows))
+    assert "put the old dataset back" in caught.value.remedy
+    rows[4]["prompt"] = "hello 4"
+    run_job(make_job(rows))
+    assert sorted(part.read_bytes().splitlines()) == sorted(before.splitlines())
+
+
 def test_second_start_skips_everything_and_loads_no_model(make_job, results, monkeypatch):
     job = make_job(ROWS)
     run_job(job)
