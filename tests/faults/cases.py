@@ -15,9 +15,10 @@ from tests.faults.zygote import Attempt, Zygote
 from tests.runner.tiny import spec_text, write_rows
 
 NAME = "tiny"
+BULKY = {"dataset__answerField": "answer", "results__partSize": "4Ki"}  # for `bulky_rows`: a few rows fill a part
 
 
-def mixed_rows(count: int, seed: int = 0) -> list[Any]:
+def mixed_rows(count: int, seed: int = 0) -> list[Any]:  # noqa: C901 - a list of kinds
     """Good rows, greedy and sampled, of three forms, and every few rows one that is bad."""
     chosen = random.Random(seed)
     rows: list[Any] = []
@@ -46,6 +47,22 @@ def mixed_rows(count: int, seed: int = 0) -> list[Any]:
                 rows.append({"id": f"empty{number}", "prompt": ""})
             case 12:
                 rows.append({"id": f"long{number}", "prompt": "hello " * 200})
+    return rows
+
+
+def bulky_rows(count: int) -> list[Any]:
+    """A few rows whose lines are long, and cost no more to decode; among them a bad one of each length."""
+    rows: list[Any] = [
+        {
+            "id": f"r{number}",
+            "prompt": f"the {number}",
+            "answer": "long " * 150,
+            "max_tokens": 3,
+            "temperature": number % 2,
+        }
+        for number in range(count)
+    ]
+    rows[count // 2 : count // 2] = [b"{broken", {**rows[0]}, {"id": "empty", "prompt": " "}]
     return rows
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 
-def prepare(setup: dict[str, Any]) -> None:
-    """Takes the keys faults (layer.Plan), clock (jumps: [after seconds, by seconds]), uid (whom to become)."""
+def prepare(setup: dict[str, Any]) -> Callable[[], None]:
+    """Takes the keys faults (layer.Plan), clock (jumps: [after seconds, by seconds]), uid (whom to become).
+
+    Returns:
+        What to call at the end.
+    """
     if "uid" in setup:
         os.setgroups([])
         os.setgid(setup["uid"])
@@ -18,7 +23,10 @@ def prepare(setup: dict[str, Any]) -> None:
     if "faults" in setup:
         from tests.faults.layer import Layer, Plan
 
-        Layer(Plan(**setup["faults"])).install()
+        layer = Layer(Plan(**setup["faults"]))
+        layer.install()
+        return layer.finish
+    return lambda: None
 
 
 def _let_clock_jump(jumps: list[list[float]]) -> None:

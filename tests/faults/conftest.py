@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.cases import Case, answers
+from tests.faults.cases import Case, answers, bulky_rows
 from tests.faults.proof import check_whole
+from tests.faults.scenes import SETTINGS, Scene, stop_in_the_middle
 from tests.faults.zygote import Zygote
 
 
@@ -49,3 +50,14 @@ def reference_of(tmp_path, _references) -> Callable[[Case], dict[int, list[dict[
         return _references[key]
 
     return reference
+
+
+@pytest.fixture
+def make_scene(make_case) -> Callable[[str], Scene]:
+    def make(name: str) -> Scene:
+        case = make_case(bulky_rows(9), **SETTINGS, **({"results__report": True} if name == "with a report" else {}))
+        if name == "goes on":
+            stop_in_the_middle(case)
+        return Scene(case)
+
+    return make

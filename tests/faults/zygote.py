@@ -75,7 +75,13 @@ class Zygote:
         self.folder = folder
         self.pair = (folder / "target", folder / "drafter")
         self._attempts = 0
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "passive",
+            "TOKENIZERS_PARALLELISM": "false",
+            "TQDM_DISABLE": "1",
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.zygote", str(folder)],
             stdin=subprocess.PIPE,
@@ -99,9 +105,10 @@ class Zygote:
 
     def close(self) -> None:
         """Ends the process; attempts that run still are killed."""
-        self._process.stdin.close()
-        self._process.wait(30)
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.stdout.close()
+        self._process.wait(30)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -110,7 +117,9 @@ class Zygote:
 
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
-        assert line, f"the zygote has died: {self._process.wait(10)}"
+        if not line:
+            self.close()
+            raise RuntimeError(f"the zygote has died with {self._process.returncode}")
         return json.loads(line)
 
 
@@ -181,9 +190,10 @@ def _attempt(request: dict[str, Any]) -> None:
         from specbatch.runner.__main__ import main
         from tests.faults.child import prepare
 
-        prepare(request["setup"])
+        finish = prepare(request["setup"])
         code = int(main([request["spec"]]))
-    except BaseException:  # what a real process would end with
+        finish()
+    except BaseException:  # noqa: BLE001 - what a real process would end with
         import traceback
 
         traceback.print_exc()

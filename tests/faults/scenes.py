@@ -1,0 +1,61 @@
+"""A run at some stage of its life, put back to it before every disturbance."""
+
+from __future__ import annotations
+
+from tests.faults.cases import BULKY, Case
+from tests.faults.disk import Tree, real_tree, write_tree
+from tests.faults.layer import Report
+from tests.faults.proof import Kept, check_whole
+
+FOR_PEOPLE = ("figures", "figures/.lengths.png.tmp", "figures/lengths.png", "report.html", "report.html.tmp")
+SETTINGS = {**BULKY, "results__fsyncRows": 3, "batching__maxSequences": 4}
+
+
+class Scene:
+    """A run at some stage, put back to it as often as needed.
+
+    Attributes:
+        case: the run.
+        calls: what an attempt calls from this stage on, undisturbed.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.dump = case.folder / "dump"
+        self._begin = real_tree(case.disk)
+        self._specs = case.spec(), case.spec(batching__maxSequences=3)
+        self.calls = self.attempt()[1].calls
+
+    def attempt(self, **plan) -> tuple[int, Report]:
+        """An attempt from the stage on, disturbed by a plan: exit code and what it leaves."""
+        write_tree(self.case.disk, self._begin)
+        return self.go_on(**plan)
+
+    def go_on(self, **plan) -> tuple[int, Report]:
+        """An attempt from what the last one has left."""
+        faults = {"root": str(self.case.disk), "dump": str(self.dump), **plan}
+        self.last = self.case.zygote.run(self._specs[0], {"faults": faults})
+        return self.last.wait(), Report.read(self.dump)
+
+    def check_that_it_ends(self, tree: Tree, kept: Kept, reference) -> None:
+        """From this state a start without disturbance ends the run."""
+        write_tree(self.case.disk, tree)
+        ended = self.case.zygote.run(self._specs[1])
+        assert ended.wait() == 0, ended.output
+        kept.check(self.case.run_dir)
+        check_whole(self.case.run_dir, reference)
+
+
+def stop_in_the_middle(case: Case) -> None:
+    """Leaves what a failed attempt and then a killed one leave: a manifest, a torn line, a temporary file."""
+    dump = case.folder / "dump"
+    ended = case.run({"faults": {"root": str(case.disk), "dump": str(dump)}})
+    assert ended.wait() == 0, ended.output
+    calls = Report.read(dump).calls
+    writes = [at for at, call in enumerate(calls, start=1) if call.startswith("write") and "part-" in call]
+    write_tree(case.disk, {})
+    faults = {"root": str(case.disk), "dump": str(dump), "at": writes[5], "how": "error", "error": "ENOSPC"}
+    assert case.run({"faults": faults}).wait() == 74
+    (case.run_dir / ".manifest-00000-of-00001.json.9999999.tmp").write_bytes(b"{")
+    newest = max(case.run_dir.glob("part-*"))
+    newest.write_bytes(newest.read_bytes() + b'{"id": "r3", "index": 3, "text"')

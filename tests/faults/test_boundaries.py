@@ -1,0 +1,104 @@
+"""Dead, or without power, before, in the middle of, and after every single call that changes a file: then started again."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from tests.faults.disk import Tree, real_tree
+from tests.faults.layer import Report
+from tests.faults.proof import Kept
+from tests.faults.scenes import FOR_PEOPLE, Scene
+
+SLICES = 12  # tests that share the boundaries among them
+
+
+def ways(scene: Scene, numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """Every boundary among these calls: before and after each, in the middle of writes."""
+    for at in numbers:
+        for how in ("before", "middle", "after"):
+            if how != "middle" or scene.calls[at - 1].startswith("write"):
+                yield at, how
+
+
+def kept_of(report: Report, *, power_cut: bool) -> Kept:
+    """The finished rows that must be there after this: all that were written, or all that were safe."""
+    kept = Kept()
+    for path, node in (report.disk.safe if power_cut else report.disk.now).items():
+        if path.endswith(".jsonl"):
+            kept.remember(path.rpartition("/")[2], node.safe if power_cut else node.last)
+    return kept
+
+
+def slices():
+    """Every slice of every scene; make test takes one of each of the first two."""
+    for name, count in (("from the start", SLICES), ("goes on", SLICES), ("with a report", 2)):
+        for part in range(count):
+            marks = pytest.mark.slow if part == 3 else pytest.mark.faults
+            yield pytest.param(name, part, count, marks=marks, id=f"{name} {part}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["from the start", "goes on", "with a report"])
+def test_no_call_goes_past_the_layer(make_scene, name):
+    scene = make_scene(name)
+    code, report = scene.attempt()
+    assert code == 0
+    assert len(report.calls) > 30
+    assert report.disk.tree() == real_tree(scene.case.disk)
+
+
+@pytest.mark.parametrize(("name", "part", "parts"), list(slices()))
+def test_a_kill_or_power_cut_at_every_boundary_loses_and_doubles_nothing(
+    make_scene, reference_of, name, part, parts, record_property
+):
+    scene = make_scene(name)
+    reference = reference_of(scene.case)
+    numbers = range(1, len(scene.calls) + 1)
+    if name == "with a report":  # all else is as from the start, and figures are like each other
+        numbers = [at for at in numbers if scene.calls[at - 1].endswith(FOR_PEOPLE)]
+    tried = reached = 0
+    done: set[int] = set()
+    for at, how in ways(scene, numbers[part::parts]):
+        code, report = scene.attempt(at=at, how=how)
+        assert code in {-signal.SIGKILL, 0}, scene.last.output
+        tried += 1
+        reached += code == -signal.SIGKILL
+        print(f"{how} call {at} of {len(scene.calls)}: {report.calls[-1]}")  # shown where what follows fails
+        for what, tree in [("killed", report.disk.tree()), *report.disk.power_cuts(random.Random(at))]:
+            if (state := state_of(what, tree)) not in done:
+                done.add(state)
+                print(what)
+                scene.check_that_it_ends(tree, kept_of(report, power_cut=what != "killed"), reference)
+    record_property("boundaries", tried)
+    record_property("reached", reached)
+    record_property("states", len(done))
+
+
+def state_of(what: str, tree: Tree) -> int:
+    """Equal for equal states, whose start would be the same again; what manifest and progress say of times does not count."""
+    files = {
+        path: data for path, data in tree.items() if not any(word in path for word in ("progress", "manifest", ".png"))
+    }
+    return hash((what == "killed", frozenset(files.items()), frozenset(tree)))
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=pytest.mark.slow if seed < 2 else pytest.mark.faults) for seed in range(40)]
+)
+def test_a_power_cut_after_a_kill_and_a_restart_loses_nothing_that_was_said_to_be_safe(make_scene, reference_of, seed):
+    chosen = random.Random(seed)
+    scene = make_scene(["from the start", "goes on"][seed % 2])
+    reference = reference_of(scene.case)
+    scene.attempt(at=chosen.randint(1, len(scene.calls)), how=chosen.choice(["before", "middle", "after"]))
+    # The machine went on: what the first attempt had not synced is there, and still not safe.
+    earlier = scene.dump.rename(scene.dump.with_suffix(".earlier"))
+    _, report = scene.go_on(
+        disk=str(earlier), at=chosen.randint(1, 40), how=chosen.choice(["before", "middle", "after"])
+    )
+    for what, tree in report.disk.power_cuts(chosen):
+        print(what)
+        scene.check_that_it_ends(tree, kept_of(report, power_cut=True), reference)

@@ -1,0 +1,65 @@
+"""Calls that fail instead of killing: a full disk, a quota, a broken disk. Exit 74, one clear message, and the next start ends the run."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.faults.disk import real_tree
+from tests.faults.proof import Kept, check_whole
+from tests.faults.scenes import FOR_PEOPLE, Scene
+
+SLICES = 6
+# A directory whose parents are made first; what an earlier kill left lying about.
+HARMLESS = ("mkdir results/tiny", "unlink results/tiny/.")
+_KINDS = [(error, lasting) for error in ("ENOSPC", "EIO", "EDQUOT") for lasting in (False, True)]
+
+
+def slices():
+    for name in ("from the start", "goes on"):
+        for part in range(SLICES):
+            yield pytest.param(name, part, marks=pytest.mark.slow if part == 1 else pytest.mark.faults)
+
+
+def check_message(output: str, error: str) -> None:
+    """One error, with a place and a remedy, and no traceback."""
+    errors = output[output.index("error: ") :]
+    assert output.count("error: ") == 1, output
+    assert "remedy: " in errors, output
+    assert "Traceback" not in output, output
+    reason = {"ENOSPC": "No space left", "EIO": "Input/output error", "EDQUOT": "quota exceeded"}[error]
+    assert reason.lower() in errors.lower(), output
+
+
+@pytest.mark.parametrize(("name", "part"), list(slices()))
+def test_a_call_that_fails_ends_the_run_with_74_and_a_remedy_and_nothing_is_lost(make_scene, reference_of, name, part):
+    scene: Scene = make_scene(name)
+    reference = reference_of(scene.case)
+    kinds = itertools.islice(itertools.cycle(_KINDS), part, None)
+    for at in range(1 + part, len(scene.calls) + 1, SLICES):
+        for torn in (False, True) if scene.calls[at - 1].startswith("write") else (False,):
+            error, lasting = next(kinds)
+            print(f"{error} {'from' if lasting else 'at'} call {at}: {scene.calls[at - 1]}{', torn' if torn else ''}")
+            code, _ = scene.attempt(at=at, how="error", error=error, lasting=lasting, torn=torn)
+            output = scene.last.output
+            print(output)
+            kept = Kept()
+            kept.remember_folder(scene.case.run_dir)
+            if code == 0:
+                assert scene.calls[at - 1].startswith(HARMLESS), output
+            else:
+                assert code == 74, output
+                check_message(output, error)
+            scene.check_that_it_ends(real_tree(scene.case.disk), kept, reference)
+
+
+@pytest.mark.slow
+def test_a_report_that_cannot_be_written_is_only_said(make_scene, reference_of):
+    scene: Scene = make_scene("with a report")
+    for at, call in enumerate(scene.calls, start=1):
+        if call.startswith("write") and call.endswith(FOR_PEOPLE):
+            code, _ = scene.attempt(at=at, how="error", error="ENOSPC", lasting=True)
+            assert code == 0, scene.last.output
+            assert "no report: cannot write the file: No space left" in scene.last.output
+            check_whole(scene.case.run_dir, reference_of(scene.case))
