@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 from specbatch.engine.request import Request, SamplingParams
-from specbatch.runner.feed import PreparedRow, RowFeed
+from specbatch.runner.feed import PreparedRow
 from specbatch.runner.stop_strings import StopStrings
 from specbatch.runner.tokenizer import Detokenizer
 
@@ -33,6 +33,18 @@ class RequestMaker:
         )
 
 
+class Supply(Protocol):
+    """Where prepared rows come from; several threads may take from it."""
+
+    def take(self, *, wait: bool) -> PreparedRow | None:
+        """The next row; None where none is left, or, unless `wait`, where none is ready."""
+        ...
+
+    def wait_for_row(self) -> bool:
+        """Waits until a row is ready or there is none left; whether one is ready."""
+        ...
+
+
 class RequestSource:
     """The requests of one engine, drawn from the feed as its slots come free.
 
@@ -40,7 +52,7 @@ class RequestSource:
     engine asks again before its next round. With no row in flight there is nothing to hold up, and it waits.
     """
 
-    def __init__(self, feed: RowFeed, make_request: RequestMaker) -> None:
+    def __init__(self, feed: Supply, make_request: RequestMaker) -> None:
         self._feed = feed
         self._make_request = make_request
         self._in_flight: dict[str, PreparedRow] = {}  # by row id, which is unique in a run

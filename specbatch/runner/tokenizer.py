@@ -74,6 +74,10 @@ class Detokenizer:
             return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
         return self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
+    def token(self, token_id: int) -> str:
+        """One token as people read it, special ones by their name."""
+        return str(self._tokenizer.decode([token_id], skip_special_tokens=False))
+
     def special_id(self, text: str) -> int | None:
         """The id of the special token that is written like this, or None."""
         token_id = self._vocab.get(text)
