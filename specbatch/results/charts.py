@@ -1,79 +1,68 @@
-"""Which figures a run has: the numbers, a title and a sentence for each."""
+"""Which figures a run has: the numbers, a title and a sentence for each; and of those it has not, why."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from specbatch.results.charts_over_time import k_over_time, throughput
 from specbatch.results.facts import RunFacts
 from specbatch.results.figures import COLOURS, Chart, bars, row_height, rows
-from specbatch.results.series import binned, joined, median, rates
-from specbatch.results.summary import time_shares
+from specbatch.results.series import binned, median
 
 _BINS = 28
-_TALLEST_LINE = 5.0  # times the best speed
 
 
-def make_charts(facts: RunFacts) -> list[Chart]:
-    """The figures that the run has data for."""
-    makers = (_throughput, _acceptance, _accepted_lengths, _k, _time_split, _lengths, _finish_reasons, _errors)
-    return [chart for maker in makers if (chart := maker(facts)) is not None]
+@dataclass(slots=True)
+class Charts:
+    """The figures that the run has data for, and (title, why not) of the others."""
+
+    drawn: list[Chart] = field(default_factory=list)
+    missing: list[tuple[str, str]] = field(default_factory=list)
 
 
-def _throughput(facts: RunFacts) -> Chart | None:
-    points = rates([joined(attempts) for attempts in facts.attempts])
-    if len(points) < 2:
-        return None
-    summary = facts.summary
-    best = max(rate for _, rate in points)
-    known = [
-        ("predicted ceiling", summary.predicted_tokens_per_second),
-        ("target alone", summary.target_only_tokens_per_second),
-    ]
-    # A line far above would flatten the curve it is there to compare; the caption says it all the same.
-    lines = [(label, value) for label, value in known if value is not None and value <= _TALLEST_LINE * best]
-
-    def draw(axes: Any) -> None:
-        xs, ys = [t for t, _ in points], [rate for _, rate in points]
-        axes.fill_between(xs, ys, color=COLOURS["accent"], alpha=0.12, linewidth=0)
-        axes.plot(xs, ys, color=COLOURS["accent"], linewidth=1.6)
-        for label, value in lines:
-            axes.axhline(value, color=COLOURS["muted"], linewidth=1, linestyle=(0, (4, 3)))
-            axes.annotate(
-                label,
-                (1, value),
-                (0, 3),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                ha="right",
-                color=COLOURS["muted"],
-            )
-        axes.set_xlim(0, xs[-1])
-        axes.set_ylim(0, 1.12 * max([best, *(value for _, value in lines)]))
-        axes.set_xlabel("seconds of decoding")
-        axes.set_ylabel("tokens/s")
-        axes.yaxis.set_major_formatter("{x:,.0f}")
-
-    caption = f"{summary.tokens_per_second:,.1f} tokens/s on average"
-    if summary.fraction_of_ceiling is not None:
-        caption += f", {summary.fraction_of_ceiling:.0%} of the predicted ceiling"
-    return Chart("throughput", "Throughput over time", caption + ".", draw)
+def make_charts(facts: RunFacts) -> Charts:
+    """Every figure that a report knows, drawn or explained."""
+    makers = {
+        "Throughput over time": throughput,
+        "k over time": k_over_time,
+        "Acceptance by position": _acceptance,
+        "Accepted length": _accepted_lengths,
+        "Prompt and output lengths": _lengths,
+        "Where the time went": _time_split,
+        "Finish reasons": _finish_reasons,
+        "Errors by code": _errors,
+    }
+    charts = Charts()
+    for title, maker in makers.items():
+        made = maker(facts)
+        if isinstance(made, Chart):
+            charts.drawn.append(made)
+        else:
+            charts.missing.append((title, made))
+    return charts
 
 
-def _acceptance(facts: RunFacts) -> Chart | None:
+def percent(share: float) -> str:
+    """A share for people: 42%, and 0.2% or 99.8% where rounding would make none or all of some."""
+    return f"{share:.0%}" if share in {0.0, 1.0} or 0.01 <= share <= 0.99 else f"{share:.1%}"
+
+
+def _acceptance(facts: RunFacts) -> Chart | str:
     pairs = list(zip(facts.summary.accepted_by_position, facts.summary.drafted_by_position, strict=False))
     kept = [(f"{position}", accepted / drafted) for position, (accepted, drafted) in enumerate(pairs, 1) if drafted]
     if not kept:
-        return None
-    caption = f"Of all tokens drafted at position 1, {kept[0][1]:.0%} were kept"
+        return "nothing was drafted"
+    caption = f"Of all tokens drafted at position 1, {percent(kept[0][1])} were kept"
     if len(kept) > 1:
-        caption += f"; at position {kept[-1][0]}, {kept[-1][1]:.0%}"
+        caption += f"; at position {kept[-1][0]}, {percent(kept[-1][1])}"
 
     def draw(axes: Any) -> None:
         bars(axes, kept, "position in the draft", "share accepted", [f"{rate:.0%}" for _, rate in kept])
-        axes.set_ylim(0, 1.05)
+        axes.set_ylim(0, 1.12)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
     return Chart("acceptance_by_position", "Acceptance by position", caption + ".", draw)
@@ -86,11 +75,11 @@ def accepted_length_counts(facts: RunFacts) -> list[int]:
     return [here - after for here, after in pairwise([*at_least, 0])]
 
 
-def _accepted_lengths(facts: RunFacts) -> Chart | None:
+def _accepted_lengths(facts: RunFacts) -> Chart | str:
     counts = accepted_length_counts(facts)
     total = sum(counts)
     if not facts.summary.drafted or total <= 0:
-        return None
+        return "nothing was drafted"
     shares = [(f"{length}", count / total) for length, count in enumerate(counts)]
 
     def draw(axes: Any) -> None:
@@ -102,47 +91,24 @@ def _accepted_lengths(facts: RunFacts) -> Chart | None:
     return Chart("accepted_lengths", "Accepted length", caption, draw)
 
 
-def _k(facts: RunFacts) -> Chart | None:
-    lines = [line for attempts in facts.attempts if len(line := joined(attempts)) > 1]
-    if not facts.summary.drafted or not lines:
-        return None
-    seen = Counter(sample.k for line in lines for sample in line)
-    top = max(seen)
+def _time_split(facts: RunFacts) -> Chart | str:
+    seconds = facts.summary.phase_seconds
+    total = sum(seconds.values())
+    if total <= 0:
+        return "no time was counted"
+    # All phases, also those that took next to nothing: that idle is small is worth seeing.
+    shares = sorted(((phase, spent / total) for phase, spent in seconds.items()), key=lambda item: -item[1])
 
     def draw(axes: Any) -> None:
-        for line in lines:
-            axes.step(
-                [sample.t for sample in line],
-                [sample.k for sample in line],
-                where="post",
-                color=COLOURS["accent"],
-                linewidth=1.6,
-                alpha=1 if len(lines) == 1 else 0.5,
-            )
-        axes.set_ylim(-0.2, top + 0.6)
-        axes.set_yticks(range(0, top + 1, max(1, top // 8)))
-        axes.set_xlim(0, max(line[-1].t for line in lines))
-        axes.set_xlabel("seconds of decoding")
-        axes.set_ylabel("tokens drafted (k)")
+        rows(axes, shares, [percent(share) for _, share in shares], COLOURS["accent"])
 
-    return Chart("k_over_time", "k over time", f"Mostly {seen.most_common(1)[0][0]} drafted tokens a round.", draw)
-
-
-def _time_split(facts: RunFacts) -> Chart | None:
-    shares = time_shares(facts.summary)
-    if not shares:
-        return None
-
-    def draw(axes: Any) -> None:
-        rows(axes, shares, [f"{share:.0%}" for _, share in shares], COLOURS["accent"])
-
-    caption = f"{shares[0][0]} took the most: {shares[0][1]:.0%} of the engine's time."
+    caption = f"{shares[0][0]} took the most: {percent(shares[0][1])} of the engine's time."
     return Chart("time_split", "Where the time went", caption.capitalize(), draw, row_height(len(shares)))
 
 
-def _lengths(facts: RunFacts) -> Chart | None:
+def _lengths(facts: RunFacts) -> Chart | str:
     if not facts.prompt_lengths:
-        return None
+        return "no row has been decoded yet"
     series = [("prompt", facts.prompt_lengths, "second"), ("output", facts.completion_lengths, "accent")]
     top = max(max(lengths) for _, lengths, _ in series)
     step = max(1, -(-(top + 1) // _BINS))
@@ -169,28 +135,30 @@ def _lengths(facts: RunFacts) -> Chart | None:
     return Chart("lengths", "Prompt and output lengths", caption, draw)
 
 
-def _finish_reasons(facts: RunFacts) -> Chart | None:
+def _finish_reasons(facts: RunFacts) -> Chart | str:
     if not facts.totals.results:
-        return None
-    captions = {"stop": "ended by themselves or at a stop string", "length": "were cut off at maxNewTokens"}
+        return "no row has been decoded yet"
+    captions = {"stop": "ended by themselves or at a stop string", "length": "were cut off at their limit of tokens"}
     counts = facts.totals.finish_reasons
     said = [
-        f"{counts[reason] / facts.totals.results:.0%} {text}" for reason, text in captions.items() if reason in counts
+        f"{percent(counts[reason] / facts.totals.results)} {text}"
+        for reason, text in captions.items()
+        if reason in counts
     ]
     return _count_chart(
         "finish_reasons", "Finish reasons", "Of the rows, " + ", ".join(said) + "." if said else "", counts, "accent"
     )
 
 
-def _errors(facts: RunFacts) -> Chart | None:
+def _errors(facts: RunFacts) -> Chart | str:
     if not facts.totals.errors:
-        return None
+        return "no row ended in the errors file"
     caption = f"{facts.totals.errors:,} of {facts.totals.rows:,} rows ended in the errors file."
     return _count_chart("errors_by_code", "Errors by code", caption, facts.totals.errors_by_code, "bad")
 
 
 def _count_chart(stem: str, title: str, caption: str, counts: Mapping[str, int], colour: str) -> Chart:
-    items = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    items: Sequence[tuple[str, int]] = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
     def draw(axes: Any) -> None:
         rows(axes, items, [f"{count:,}" for _, count in items], COLOURS[colour])

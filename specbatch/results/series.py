@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from dataclasses import replace
+from itertools import accumulate, pairwise
 
 from specbatch.results.progress import Attempt
 from specbatch.results.timeline import Sample
 
 _POINTS = 120
+_START = Sample(t=0, rows=0, completion_tokens=0)
 
 
 def joined(attempts: Sequence[Attempt]) -> list[Sample]:
-    """A shard's samples over all its attempts, as if each had begun when the one before it ended."""
+    """A shard's samples over all its attempts, as if each had begun when the one before it ended; the first at 0."""
     line: list[Sample] = []
     for attempt in attempts:
-        base = line[-1] if line else Sample(t=0, rows=0, completion_tokens=0)
+        base = line[-1] if line else _START
+        if attempt.timeline and not line:
+            line.append(replace(_START, k=attempt.timeline[0].k))
         line += [
             Sample(
                 t=base.t + sample.t,
@@ -26,6 +30,20 @@ def joined(attempts: Sequence[Attempt]) -> list[Sample]:
             for sample in attempt.timeline
         ]
     return line
+
+
+def restarts(attempts: Sequence[Attempt]) -> list[float]:
+    """When, on the axis of `joined`, an attempt took over from the one before."""
+    ends = list(accumulate(attempt.timeline[-1].t for attempt in attempts if attempt.timeline))
+    return ends[:-1]
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """The unit in which so long a time axis reads well: its length in seconds, and its name."""
+    for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 3 * size:
+            return size, name
+    return 1.0, "seconds"
 
 
 def rates(lines: Sequence[Sequence[Sample]]) -> list[tuple[float, float]]:

@@ -116,6 +116,12 @@ class ShardStatus:
         """How far publishing is; None where results are not published, or nothing is said of it."""
         return published(self.last.now) if self.last else None
 
+    @property
+    def _manifest_written(self) -> bool:
+        """Whether the last attempt has written its manifest."""
+        recorded = self.manifest.attempts[-1:] if self.manifest else ()
+        return bool(recorded) and self.last is not None and recorded[0].number == self.last.number
+
     def _judged(self) -> tuple[Verdict, str]:
         last = self.last
         alive = last.process.alive if last and last.process else None
@@ -146,7 +152,9 @@ class ShardStatus:
                 return "stopped", f"stopped: {_AGAIN}"
             case "failed":
                 return "failed", f"failed, its own output says why: then {_AGAIN}"
-            case "done" if self.alive or (self.alive is None and age < _SILENT_SECONDS):
+            case "done" if not self._manifest_written and (
+                self.alive or (self.alive is None and age < _SILENT_SECONDS)
+            ):
                 return "running", "decoded: publishing the rest" if self.publish else "decoded: writing the manifest"
             case "done":
                 return "incomplete", f"decoded, but not ended in order: {_AGAIN}"

@@ -1,20 +1,29 @@
+import errno
+import io
+import os
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import fsspec
 import pytest
 
 from specbatch.errors import ResultsError
 from specbatch.results import charts, series
 from specbatch.results.facts import gather
+from specbatch.results.folder import Folder
+from specbatch.results.parts import PartPolicy
+from specbatch.results.publish_state import PublishState
 from specbatch.results.report import write_report
 from specbatch.results.rows import ErrorCode
 from specbatch.results.shard import ShardResults
 from specbatch.results.summary import RunSummary
 from specbatch.results.timeline import Sample, Timeline
-from tests.results.builders import IDENTITY, finish_run, make_error, make_row, make_summary
+from specbatch.results.verification import Divergence, Verification
+from tests.results.builders import IDENTITY, finish_run, make_error, make_row, make_summary, make_timeline
 
 VOID = {"meta", "br"}
 
@@ -25,7 +34,7 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.source = path.read_text("utf-8")
-        self.open, self.tags, self.ids, self.text = [], [], [], ""
+        self.open, self.tags, self.ids, self.text, self.parts = [], [], [], "", []
         self.feed(self.source)
         assert self.open == []
 
@@ -44,6 +53,11 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+        self.parts += data.split()
+
+    @property
+    def words(self):
+        return " ".join(self.parts)
 
 
 def normal_rows(count=60):
@@ -72,8 +86,8 @@ def normal(tmp_path_factory):
 def test_a_normal_run_has_every_figure_and_section(normal):
     page = Page(normal / "report.html")
     assert page.ids == [
-        "throughput", "acceptance_by_position", "accepted_lengths", "k_over_time",
-        "time_split", "lengths", "finish_reasons", "errors_by_code",
+        "throughput", "k_over_time", "acceptance_by_position", "accepted_lengths",
+        "lengths", "time_split", "finish_reasons", "errors_by_code",
     ]  # fmt: skip
     for said in (
         "complete", "nightly", "embedded:target@1", "Wrong answers", "Sample rows", "What is 7 + 0?", "wrong, expected: 7",
@@ -115,6 +129,7 @@ def test_an_empty_run_has_a_report_that_says_so(run_dir):
     finish_run(run_dir, summary=RunSummary(), timeline=Timeline())
     page = Page(write_report(run_dir))
     assert page.ids == []
+    assert page.text.count("—") == 3  # speed, acceptance and verification, each with its reason
     assert "No row has been decoded yet" in page.text
     assert not (run_dir / "figures").exists()
 
@@ -131,8 +146,9 @@ def test_a_run_without_a_drafter_has_no_figures_of_speculation(run_dir):
     alone = RunSummary(completion_tokens=600, seconds=2.0, rounds=60, row_rounds=240, phase_seconds={"verify": 2.0})
     finish_run(run_dir, [make_row(0)], summary=alone)
     page = Page(write_report(run_dir))
-    assert page.ids == ["throughput", "time_split", "lengths", "finish_reasons"]
-    assert "acceptance rate" not in page.text
+    assert page.ids == ["throughput", "lengths", "time_split", "finish_reasons"]
+    assert "mean acceptance length" not in page.text
+    assert "k over time: nothing was drafted." in page.text
 
 
 def test_a_run_under_way_has_a_report_from_its_progress_and_whole_lines(run_dir):
@@ -144,8 +160,9 @@ def test_a_run_under_way_has_a_report_from_its_progress_and_whole_lines(run_dir)
             with (run_dir / name).open("ab") as file:
                 file.write(b'{"id": "torn')
         page = Page(write_report(run_dir))
-    assert "not complete: running" in page.text
-    assert "2 lines could not be read" in page.text
+    assert "still running: as of now" in page.text
+    assert "could not be read" not in page.text  # the last line is being written just now
+    assert "Not recorded yet" in page.text
     assert "maxNewTokens: 128" in page.text
     assert "Files" not in page.text
 
@@ -183,7 +200,7 @@ def test_long_text_is_cut_with_its_length(run_dir):
 
 def test_samples_are_bounded_and_spread_over_the_run(run_dir):
     finish_run(run_dir, normal_rows(1000), [make_error(2000 + index) for index in range(50)])
-    facts = gather(run_dir)
+    facts = gather(Folder(run_dir))
     assert len(facts.samples) == 10
     assert max(row.index for row in facts.samples) > 500
     assert len(facts.wrong) == 5
@@ -199,7 +216,7 @@ def test_shards_are_told_as_one_run(run_dir):
             timeline = Timeline()
             timeline.extend(Sample(t=t, rows=t, completion_tokens=100 * t, k=2) for t in range(10 + shard))
             store.save_progress(make_summary(store), timeline, "done")
-    facts = gather(run_dir)
+    facts = gather(Folder(run_dir))
     assert facts.totals.results == 20
     assert facts.summary.predicted_tokens_per_second == 1800.0
     page = Page(write_report(run_dir))
@@ -213,11 +230,134 @@ def test_a_directory_without_a_run_is_an_error(tmp_path):
             write_report(directory)
 
 
-def test_rows_that_cannot_be_read_are_an_error(run_dir):
-    finish_run(run_dir)
-    (run_dir / "part-00000-of-00001.jsonl").unlink()
-    (run_dir / "part-00000-of-00001.jsonl").mkdir()
-    with pytest.raises(ResultsError, match="cannot read the rows"):
+def test_a_row_that_is_none_is_counted(run_dir):
+    finish_run(run_dir, [make_row(0)])
+    with (run_dir / "part-00000-of-00001.jsonl").open("ab") as file:
+        file.write(b'{"id": 5}\n')
+    assert "1 line could not be read" in Page(write_report(run_dir)).text
+
+
+def test_a_run_in_several_parts_is_told_as_one(run_dir):
+    policy = PartPolicy(max_bytes=600)
+    with ShardResults.open(run_dir, identity=IDENTITY, policy=policy) as store:
+        for index in range(10):
+            store.write(make_row(index))
+            store.write_error(make_error(100 + index))
+        store.save_progress(make_summary(store), Timeline(), "done")
+    assert len(list(run_dir.glob("part-*"))) > 2
+    facts = gather(Folder(run_dir))
+    assert (facts.totals.results, facts.totals.errors) == (10, 10)
+
+
+def test_a_published_run_has_the_same_report_beside_us(normal, tmp_path, monkeypatch):
+    store = fsspec.filesystem("memory")
+    for path in normal.iterdir():
+        if path.is_file() and path.suffix != ".html":
+            store.pipe_file(f"/runs/nightly/{path.name}", path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    written = write_report("memory://runs/nightly")
+    assert written == Path("nightly-report/report.html")
+    there, here = Page(written), Page(normal / "report.html")
+    assert there.text == here.text.replace(str(normal), "memory://runs/nightly")
+    assert len(list((written.parent / "figures").glob("*.png"))) == 8
+
+
+def test_a_report_goes_where_it_is_told_to(normal, tmp_path):
+    before = (normal / "report.html").stat().st_mtime_ns
+    assert write_report(normal, tmp_path / "there" / "it is") == tmp_path / "there" / "it is" / "report.html"
+    assert (normal / "report.html").stat().st_mtime_ns == before
+
+
+def test_a_directory_that_cannot_be_written_names_the_way_out(normal, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(ResultsError, match="-o FOLDER"):
+        write_report(normal)
+
+
+def test_what_was_not_measured_is_said(run_dir):
+    finish_run(run_dir, [make_row(0)], summary=RunSummary(seconds=1.0, completion_tokens=5), timeline=Timeline())
+    text = Page(write_report(run_dir)).words
+    for said in (
+        "against the target alone — not measured", "of the predicted ceiling — nothing was predicted",
+        "acceptance rate — nothing was drafted", "verified — not yet", "Not verified yet.",
+        "Throughput over time: it was decoded too quickly", "Errors by code: no row ended in the errors file",
+    ):  # fmt: skip
+        assert said in text, said
+
+
+def test_the_certificate_is_shown_with_the_speed_of_the_target_alone(run_dir):
+    found = Verification(
+        finished=60, sampled=12, seed=3, exact=10, ties=1, unexplained=1, target="embedded:target@1", dtype="float32",
+        scores="float32", target_only_tokens_per_second=50.0, target_only_rows=12, target_only_tokens=480,
+        target_only_seconds=9.6, max_sequences=8, device="cpu",
+        divergences=(Divergence(id="row-7", index=7, kind="unexplained", position=3, recorded=" cat", target=" dog",
+                                margin=2.5, bound=0.1, excerpt="the| cat"),),
+    )  # fmt: skip
+    finish_run(run_dir, [make_row(index) for index in range(60)], verification=found.to_json())
+    text = Page(write_report(run_dir)).words
+    speed = sum(10 + index % 50 for index in range(60)) / 12.5
+    for said in (
+        f"against the target alone {speed / 50:.2f}x alone 50.0 tokens/s, on 12 rows",
+        "verified 10 of 12 1 rows unexplained", found.verdict, "10 exact, 1 near ties, 1 unexplained",
+        "50.0 tokens/s, measured on 12 of the rows (480 tokens, 8 at once) on cpu", "row-7", "' cat'", "the| cat",
+    ):  # fmt: skip
+        assert said in text, said
+
+
+def test_restarts_are_marked_and_listed(run_dir):
+    for outcome in ("stopped", "running", "done"):
+        with ShardResults.open(run_dir, identity=IDENTITY) as store:
+            store.write(make_row(store.found.rows))
+            store.save_progress(make_summary(store), make_timeline(), outcome)
+    facts = gather(Folder(run_dir))
+    assert series.restarts(facts.attempts[0]) == pytest.approx([11.7, 23.4])
+    text = Page(write_report(run_dir)).text
+    assert text.count("Dotted: restarts.") == 2
+    assert [outcome in text for outcome in ("stopped", "killed", "done")] == [True] * 3
+
+
+def test_publishing_that_fails_is_in_the_report(run_dir):
+    state = PublishState(
+        destination="s3://b/nightly", pending_files=2, pending_bytes=10, problem="no route", failing_since=5.0
+    )
+    with ShardResults.open(run_dir, identity=IDENTITY) as store:
+        store.write(make_row(0))
+        store.save_progress(make_summary(store), Timeline(), "done", {"publish": state.to_json()})
+    assert "2 waiting (10 bytes); failing: since 1970-01-01 00:00 UTC, no route" in Page(write_report(run_dir)).text
+
+
+def test_rows_decoded_again_after_a_lost_volume_are_told(run_dir):
+    finish_run(run_dir, [make_row(0), make_row(1)])
+    part = run_dir / "part-00000-of-00001.jsonl"
+    (run_dir / "part-00000-of-00001-00001.jsonl").write_bytes(part.read_bytes().splitlines(keepends=True)[0])
+    assert "1 row twice in the files" in Page(write_report(run_dir)).text
+
+
+def test_a_share_is_never_rounded_to_all_or_nothing():
+    assert [charts.percent(share) for share in (0.0, 0.002, 0.37, 0.998, 1.0)] == ["0%", "0.2%", "37%", "99.8%", "100%"]
+
+
+def test_a_time_axis_has_the_unit_that_suits_it():
+    assert [series.time_unit(seconds)[1] for seconds in (20, 600, 90_000, 900_000)] == [
+        "seconds",
+        "minutes",
+        "hours",
+        "days",
+    ]
+
+
+def test_rows_that_cannot_be_read_are_an_error(run_dir, monkeypatch):
+    finish_run(run_dir, [make_row(0)])
+
+    class Broken(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Folder, "open", lambda self, name: Broken())
+    with pytest.raises(ResultsError, match=r"part-00000-of-00001.jsonl: cannot read the rows: .*Input/output error"):
         write_report(run_dir)
 
 
@@ -242,7 +382,7 @@ assert not any(name.startswith(("specbatch.engine", "specbatch.runner")) for nam
 
 def test_accepted_lengths_follow_from_the_positions(normal):
     # 240 row rounds; 210, 170, 130 and 110 of them kept at least 1, 2, 3 and 4.
-    assert charts.accepted_length_counts(gather(normal)) == [30, 40, 40, 20, 110]
+    assert charts.accepted_length_counts(gather(Folder(normal))) == [30, 40, 40, 20, 110]
 
 
 def test_rates_add_up_over_shards_and_follow_each_other_over_attempts():

@@ -1,0 +1,37 @@
+"""`specbatch report`: a run as one page for people, with its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specbatch.cli.options import RunArgument
+
+
+def report(
+    directory: RunArgument,
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Where report.html and figures/ go. Default: DIR; for a URI ./NAME-report.",
+        ),
+    ] = None,
+) -> None:
+    """Write report.html, one page that needs no network, and its figures as PNG.
+
+    Works at any time: while the run goes on, after a kill, on what was published. A run writes its report by itself when it ends;
+    after specbatch verify, or to look in between, write it anew.
+
+    Example: specbatch report results/quickstart
+
+    Exit codes: 0, or 74 where no run is, or the page cannot be written.
+    """
+    from specbatch.results.report import write_report
+
+    typer.echo(str(write_report(directory, output)))
