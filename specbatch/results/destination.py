@@ -1,0 +1,218 @@
+"""The folder that one shard is published to: which files are there, and the order in which they come.
+
+identity, then part and errors files as they are closed, progress, report.html, the shard's manifest, and _SUCCESS once every
+shard's manifest is there and complete. Part and errors files never change once they are there, and none is ever replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from specbatch.results.durable import results_error
+from specbatch.results.folder import Folder
+from specbatch.results.identity import Identity
+from specbatch.results.layout import ROW_KINDS, SUCCESS, ShardFile, parse_names
+from specbatch.results.manifest import FileEntry, read_manifests, success_of
+from specbatch.results.occupant import old_names, own_files, refuse_others
+
+_READ_BYTES = 1 << 20
+
+
+class Destination:
+    """Puts files of a run directory into a folder. Whatever failed may be called again; one thread at a time.
+
+    Args:
+        folder: where to.
+        run_dir: where from.
+        file: the shard's identity file.
+        identity: what the run is.
+        fresh: at first contact, delete what is there of an earlier run.
+
+    Attributes:
+        folder, run_dir, file, identity: as given.
+        sizes: name -> bytes of what is there, as last seen.
+        hashes: name -> sha256 of this shard's rows there, as far as known.
+        on_call: called with the bytes to be moved before the store is asked for something.
+    """
+
+    def __init__(
+        self, folder: Folder, run_dir: Path, file: ShardFile, identity: Identity, *, fresh: bool = False
+    ) -> None:
+        assert file.kind == "identity"
+        self.folder = folder
+        self.run_dir = run_dir
+        self.file = file
+        self.identity = identity
+        self.sizes: dict[str, int] = {}
+        self.hashes: dict[str, str] = {}
+        self.on_call: Callable[[int], None] = lambda _size: None
+        self._manifest = ShardFile("manifest", file.shard, file.shards).name
+        self._fresh = fresh
+        self._reached = False
+        self._stale: tuple[str, ...] = ()  # what goes before the first new rows come
+        self._placed: dict[str, str] = {}  # name here -> name there
+
+    def reach(self) -> None:
+        """First contact: looks what is there, and deletes it, if told so. After that worked, a further call does nothing.
+
+        Raises:
+            RefusedError: it belongs to another run.
+            ResultsError: the store cannot be reached; the message says why.
+        """
+        if self._reached:
+            return
+        self._look()
+        if self._fresh:
+            for name in old_names(self.sizes, self.file):
+                self._remove(name)
+            self._fresh = False
+        refuse_others(self.folder, self.sizes, self.file, self.identity)
+        complete = True
+        if self._manifest in self.sizes:
+            data = self.folder.read(self._manifest)
+            try:
+                value = json.loads(data)
+                self.hashes = {entry["name"]: entry["sha256"] for entry in value["files"]}
+                complete = value["complete"]
+            except (ValueError, KeyError, TypeError):  # a broken one says nothing, and is about to be replaced
+                self.hashes = {}
+        # An incomplete manifest stays true when rows are added.
+        self._stale = (SUCCESS, self._manifest) if complete else (SUCCESS,)
+        self._reached = True
+
+    def claim(self) -> None:
+        """Puts the identity file there: before anything else. Errors as `reach`."""
+        self.reach()
+        name = self.file.name
+        if name not in self.sizes and not self._put(name, self.run_dir / name, new=True):
+            self._reached = False  # another process was faster: is it of this run?
+            self.reach()
+
+    def put_rows(self, entry: FileEntry) -> str:
+        """Puts a closed part or errors file there, unless it is; what stands there under its name is never replaced.
+
+        Returns:
+            Its name there: another one where a file that is not the same had its name. That happens where a volume was lost, or
+            where two processes ran the same shard: rows are then there twice, and `collect` keeps one of each.
+
+        Raises:
+            ResultsError: that failed.
+        """
+        name = self._placed.get(entry.name, entry.name)
+        if name not in self.sizes:
+            self._withdraw()
+            self.on_call(0)
+            if self.folder.size(name) is None and self._put(name, self.run_dir / entry.name, new=True):
+                self.hashes[name] = entry.sha256
+            else:  # it has come since we looked: we did not put it there, or did not hear that it had worked
+                self._look()
+                self.hashes[name] = self._read(name)[0]
+        if self.sizes.get(name) != entry.bytes or self.hashes.get(name, entry.sha256) != entry.sha256:
+            name = self._place_elsewhere(entry)
+        self._placed[entry.name] = name
+        return name
+
+    def put_latest(self, name: str) -> None:
+        """Puts a file for people there, if there is one, over an older one: progress, report. Errors as `put_rows`."""
+        if (self.run_dir / name).is_file():
+            self._put(name, self.run_dir / name)
+
+    def seal(self) -> None:
+        """Puts the manifest there, once all that it lists is; and _SUCCESS, if this was the last one. Errors as `put_rows`."""
+        path = self.run_dir / self._manifest
+        try:
+            value = json.loads(path.read_bytes())
+        except OSError as error:
+            raise results_error(error, path, "read the manifest") from error
+        mine = [FileEntry(**entry) for entry in value["files"]]
+        self._look()  # what was removed behind our back is put there again
+        files = [replace(entry, name=self.put_rows(entry)) for entry in mine]
+        files += self._strangers({entry.name for entry in files})
+        value["files"] = [asdict(entry) for entry in sorted(files, key=lambda entry: entry.name)]
+        self.on_call(0)
+        self.folder.write(self._manifest, json.dumps(value, indent=1).encode() + b"\n")
+        if not value["complete"]:
+            if SUCCESS in self.sizes:
+                self._remove(SUCCESS)
+            return
+        self._look()
+        if len(parse_names(self.sizes, "manifest")) == self.file.shards:
+            self.on_call(0)
+            data = success_of(read_manifests(self.folder))
+            if data is not None:  # whoever else ends now writes the same
+                self.folder.write(SUCCESS, data, new=True)
+
+    def _place_elsewhere(self, entry: FileEntry) -> str:
+        """Its name is taken: finds where an earlier attempt put it, or puts it under a name that nothing else will have."""
+        own = ShardFile.parse(entry.name)
+        assert own is not None
+        others = own_files(self.sizes, self.file, own.kind)
+        for other in others:
+            if self.sizes[other.name] == entry.bytes:
+                if other.name not in self.hashes:
+                    self.hashes[other.name] = self._read(other.name)[0]
+                if self.hashes[other.name] == entry.sha256:
+                    return other.name
+        self._withdraw()
+        sequence = free_sequence(other.sequence for other in others)
+        while not self._put(replace(own, sequence=sequence).name, self.run_dir / entry.name, new=True):
+            sequence += 1
+        name = replace(own, sequence=sequence).name
+        self.hashes[name] = entry.sha256
+        return name
+
+    def _strangers(self, ours: set[str]) -> list[FileEntry]:
+        """This shard's rows that are there and not here, of a lost volume: only what is listed can be checked."""
+        found = []
+        for other in own_files(self.sizes, self.file, *ROW_KINDS):
+            if other.name not in ours:
+                digest, rows = self._read(other.name)
+                found.append(FileEntry(name=other.name, rows=rows, bytes=self.sizes[other.name], sha256=digest))
+        return found
+
+    def _withdraw(self) -> None:
+        for name in self._stale:
+            if name in self.sizes:
+                self._remove(name)
+        self._stale = ()
+
+    def _read(self, name: str) -> tuple[str, int]:
+        """sha256 and lines of a file there."""
+        digest, rows = hashlib.sha256(), 0
+        self.on_call(0)
+        with self.folder.explained("read the file", name), self.folder.open(name) as stream:
+            while data := stream.read(_READ_BYTES):
+                self.on_call(_READ_BYTES)
+                digest.update(data)
+                rows += data.count(b"\n")
+        return digest.hexdigest(), rows
+
+    def _look(self) -> None:
+        self.on_call(0)
+        self.sizes = self.folder.sizes()
+
+    def _put(self, name: str, path: Path, *, new: bool = False) -> bool:
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise results_error(error, path, "read the file") from error
+        self.on_call(size)
+        done = self.folder.put(name, path, new=new)
+        if done:
+            self.sizes[name] = size
+        return done
+
+    def _remove(self, name: str) -> None:
+        self.on_call(0)
+        self.folder.remove(name)
+        self.sizes.pop(name, None)
+
+
+def free_sequence(taken: Iterable[int] = ()) -> int:
+    """The number of a file whose name nothing else has: the Unix time, which no counting from 0 will reach."""
+    return max(int(time.time()), *(number + 1 for number in taken), 1)

@@ -1,0 +1,78 @@
+"""Whose run it is that a folder holds, before files are published to it or restored from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from specbatch.errors import ResultsError
+from specbatch.results.folder import Folder
+from specbatch.results.identity import Identity, refuse_other
+from specbatch.results.layout import REPORT, ROW_KINDS, SUCCESS, Kind, ShardFile, parse_names
+
+WAYS_OUT = (
+    "start with --fresh to delete what is published there, or set another results.publish (or metadata.name) to keep it"
+)
+
+
+class RefusedError(ResultsError):
+    """What is at the destination belongs to another run: trying again is useless."""
+
+
+def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, identity: Identity) -> None:
+    """Finds that the folder is this run's, or nobody's.
+
+    Args:
+        folder: the folder.
+        sizes: what it holds.
+        file: the shard's identity file.
+        identity: what the run is.
+
+    Raises:
+        RefusedError: it belongs to another run (the message says what differs), or to this one split into another number of shards.
+        ResultsError: the store cannot be reached.
+    """
+    files = parse_names(sizes)
+    for other in files:
+        if other.shards != file.shards:
+            raise RefusedError(
+                f"what is published there is split into {other.shards} shards, this run into {file.shards}",
+                where=folder.uri,
+                remedy=f"run with {other.shards} shards again, or {WAYS_OUT}",
+            )
+    identities = [other for other in files if other.kind == "identity"]
+    for other in own_files(sizes, file, *ROW_KINDS):
+        if file not in identities:
+            raise RefusedError(
+                f"{other.name} is there without {file.name}: what run it belongs to cannot be told",
+                where=folder.uri,
+                remedy=WAYS_OUT,
+            )
+    if identities:
+        name = (file if file in identities else identities[0]).name  # ours, or else anyone's: they are all of one run
+        data = folder.read(name)
+        try:
+            refuse_other(folder.uri, Identity.from_json(json.loads(data)), identity, WAYS_OUT)
+        except ResultsError as error:
+            raise RefusedError(error.message, where=error.where, remedy=error.remedy) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise RefusedError("not an identity file of a run", where=folder.path_of(name), remedy=WAYS_OUT) from error
+
+
+def own_files(sizes: Mapping[str, int], file: ShardFile, *kinds: Kind) -> list[ShardFile]:
+    """The files of the same shard and split as `file` that are among the names."""
+    return [
+        other
+        for other in parse_names(sizes)
+        if other.kind in kinds and (other.shard, other.shards) == (file.shard, file.shards)
+    ]
+
+
+def old_names(sizes: Mapping[str, int], file: ShardFile) -> list[str]:
+    """What --fresh deletes, as `identity.remove_old` does: this shard's files, and those of any other split.
+
+    _SUCCESS comes first and identities last: whatever happens in between, what is left says whose it is.
+    """
+    old = [other for other in parse_names(sizes) if other.shards != file.shards or other.shard == file.shard]
+    old.sort(key=lambda other: (other.kind == "identity", other.kind != "manifest"))
+    return [name for name in (SUCCESS, REPORT, *(other.name for other in old)) if name in sizes]

@@ -1,0 +1,187 @@
+"""A shard whose volume was lost, or is new, gets its finished rows back from where they were published."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from specbatch.errors import ResultsError
+from specbatch.results.backoff import Backoff
+from specbatch.results.destination import Destination, free_sequence
+from specbatch.results.durable import make_directory, results_error, sync_directory, write_atomic
+from specbatch.results.identity import WAYS_OUT, read_identity, refuse_other
+from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, shard_files
+from specbatch.results.occupant import RefusedError, own_files
+
+_FIRST_TRIES = 3  # of the first contact, and how long they may take before the last: decoding waits for it
+_FIRST_SECONDS = 15.0
+_KINDS: tuple[Kind, ...] = (*ROW_KINDS, "progress", "identity")  # the identity last: with it the shard is back
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What came back.
+
+    Attributes:
+        files, bytes: of the rows.
+        first_sequence: the number of the first part and errors file to be written: not 0 where files may be published that are
+            not here, whose names must not be used again.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    first_sequence: int = 0
+
+
+def restore(
+    destination: Destination,
+    *,
+    seconds: float,
+    say: Callable[[str], None],
+    backoff: Backoff | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Restored:
+    """Makes first contact with the destination; fetches the shard's files from there if none are here. Call it before the results are opened.
+
+    A store that cannot be reached does not stop the run: it then starts with what is here, and says so.
+
+    Args:
+        destination: of this process; with `fresh` what is there is deleted, and nothing fetched.
+        seconds: once something to be fetched was seen, give up after so long without any success: rows are then decoded again.
+        say: shows a line to people.
+        backoff: between tries.
+        clock: seconds.
+        sleep: waits.
+
+    Raises:
+        RefusedError: the destination belongs to another run.
+        ResultsError: the volume cannot be written.
+    """
+    backoff = backoff or Backoff()
+    here = (destination.run_dir / destination.file.name).exists()
+    problem = _contact(destination, backoff, clock, sleep)
+    if problem is not None:
+        lost = "" if here else "; rows that were published earlier, if any, are decoded again"
+        say(f"{destination.folder.uri} cannot be reached, the run goes on without it{lost}: {problem}")
+        return Restored(first_sequence=0 if here else free_sequence())
+    if here:
+        return Restored()
+    return _Fetching(destination, say).all(seconds, backoff, clock, sleep)
+
+
+def _contact(
+    destination: Destination, backoff: Backoff, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> str | None:
+    """Makes first contact; why that did not work."""
+    began, failures = clock(), 0
+    while True:
+        try:
+            destination.reach()
+        except RefusedError:
+            raise
+        except ResultsError as error:
+            failures += 1
+            if failures == _FIRST_TRIES or clock() - began > _FIRST_SECONDS:
+                return error.message
+            sleep(backoff.seconds(failures))
+        else:
+            return None
+
+
+class _Fetching:
+    """Fetches a shard's files, each whole or not at all."""
+
+    def __init__(self, destination: Destination, say: Callable[[str], None]) -> None:
+        self._destination = destination
+        self._say = say
+        self._run_dir = destination.run_dir
+        files = own_files(destination.sizes, destination.file, *_KINDS)
+        self._left = sorted(files, key=lambda file: _KINDS.index(file.kind))
+
+    def all(
+        self, seconds: float, backoff: Backoff, clock: Callable[[], float], sleep: Callable[[float], None]
+    ) -> Restored:
+        rows = [file for file in self._left if file.kind in ROW_KINDS]
+        if not rows:
+            return Restored()
+        size = sum(self._destination.sizes[file.name] for file in rows)
+        self._say(f"fetching {len(rows)} published files of this shard, {size / 1e6:.1f} MB: none are here")
+        make_directory(self._run_dir)
+        self._check_directory()
+        failures, moved_at = 0, clock()
+        while self._left:
+            try:
+                self._fetch(self._left[0])
+            except _UnreachableError as error:
+                failures += 1
+                if clock() - moved_at >= seconds:
+                    missing = [file.name for file in self._left if file in rows]
+                    self._say(
+                        f"{len(missing)} published files could not be fetched, their rows are decoded again: {error}"
+                    )
+                    claimed = json.dumps(self._destination.identity.to_json(), indent=1, default=str).encode()
+                    write_atomic(self._run_dir / self._destination.file.name, claimed + b"\n")
+                    return Restored(len(rows) - len(missing), first_sequence=free_sequence())
+                sleep(backoff.seconds(failures))
+            else:
+                failures, moved_at = 0, clock()
+                self._left.pop(0)
+        return Restored(len(rows), size)
+
+    def _check_directory(self) -> None:
+        """What is here already must be this run's, or of an earlier start that did not get to the end."""
+        for file in shard_files(self._run_dir):
+            other = read_identity(self._run_dir, file) if file.kind == "identity" else None
+            if other is not None:
+                refuse_other(str(self._run_dir), other, self._destination.identity)
+            ours = (file.shard, file.shards) == (self._destination.file.shard, self._destination.file.shards)
+            size = (self._run_dir / file.name).stat().st_size
+            if ours and file.kind in ROW_KINDS and self._destination.sizes.get(file.name) != size:
+                raise ResultsError(
+                    f"{file.name} is there without {self._destination.file.name}, and is not what was published",
+                    where=str(self._run_dir),
+                    remedy=WAYS_OUT,
+                )
+
+    def _fetch(self, file: ShardFile) -> None:
+        size, path = self._destination.sizes[file.name], self._run_dir / file.name
+        temporary = self._run_dir / f".{file.name}.{os.getpid()}.tmp"
+        try:
+            if path.exists():
+                return  # an earlier start got as far as this
+            try:
+                self._destination.folder.get(file.name, temporary, size)
+            except ResultsError as error:
+                raise _UnreachableError(error.message) from error
+            if file.kind in ROW_KINDS:
+                _check(temporary, size, self._destination.hashes.get(file.name))
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+            sync_directory(self._run_dir)
+        except OSError as error:
+            raise results_error(error, path, "write the file") from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+class _UnreachableError(Exception):
+    """The store did not give a file, or not the right one."""
+
+
+def _check(path: Path, size: int, digest: str | None) -> None:
+    found = path.stat().st_size
+    if found != size:
+        raise _UnreachableError(f"{path.name[1:]} has {found} bytes, not {size}")
+    if digest is not None:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise _UnreachableError(f"{path.name[1:]} is not what its manifest says (sha256)")
