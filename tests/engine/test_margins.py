@@ -1,0 +1,97 @@
+"""Which tokens may win, and by how much a token lost."""
+
+import pytest
+import torch
+
+from specbatch.engine.margins import Contest, tie_bound
+from specbatch.engine.request import Request, SamplingParams
+from specbatch.engine.sampling import RowSampling, choose_tokens
+
+VOCAB = 60
+PARAMS = {
+    "greedy": SamplingParams(),
+    "plain": SamplingParams(temperature=0.8),
+    "top-k": SamplingParams(temperature=1.3, top_k=5),
+    "top-p": SamplingParams(temperature=0.7, top_p=0.8),
+    "both": SamplingParams(temperature=1.0, top_k=8, top_p=0.9),
+    "hardly any": SamplingParams(temperature=0.05, top_k=2, top_p=0.3),
+}
+
+
+def request(params):
+    return Request("row", [0], 10, sampling=params, seed=3)
+
+
+def token(logits, params, position=0):
+    sampling = RowSampling.of([request(params)], torch.device("cpu"))
+    return int(choose_tokens(logits[None, None], sampling, torch.tensor([[position]]))[0])
+
+
+def logits(seed, spread=3.0):
+    return torch.randn(VOCAB, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_the_winner_is_the_engines_own_token(name):
+    params = PARAMS[name]
+    for position in range(60):
+        scores = logits(position)
+        contest = Contest.of(scores, request(params), position)
+        taken = token(scores, params, position)
+        assert contest.winners(1e-6)[0] == taken
+        assert contest.margin(taken) < 1e-6
+
+
+@pytest.mark.parametrize("name", PARAMS)
+@pytest.mark.parametrize("bound", [0.02, 0.3, 2.0])
+def test_whatever_wins_after_a_change_within_the_bound_was_a_possible_winner(name, bound):
+    params = PARAMS[name]
+    generator = torch.Generator().manual_seed(1)
+    moved = 0
+    for position in range(150):
+        scores = logits(position, spread=1.0)
+        changed = scores + (torch.rand(VOCAB, generator=generator) - 0.5) * bound * 0.999
+        taken = token(changed, params, position)
+        moved += taken != token(scores, params, position)
+        contest = Contest.of(scores, request(params), position)
+        assert taken in contest.winners(bound)
+        assert contest.margin(taken) <= bound
+    assert moved or bound < 0.3
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_margin_is_the_least_bound_under_which_a_token_may_win(name):
+    params = PARAMS[name]
+    for position in range(20):
+        contest = Contest.of(logits(position), request(params), position)
+        for other in (0, 17, 42):
+            margin = contest.margin(other)
+            if margin > 1e-6:
+                assert other in contest.winners(margin * 1.0001)
+                assert other not in contest.winners(margin * 0.9999)
+
+
+def test_a_greedy_margin_is_the_difference_of_logits():
+    contest = Contest.of(torch.tensor([1.0, 4.0, 3.5]), request(SamplingParams()), 0)
+    assert contest.margin(2) == pytest.approx(0.5)
+    assert contest.winners(0.4) == [1]
+    assert contest.winners(0.6) == [1, 2]
+    assert contest.ranked(2) == [1, 2]
+
+
+def test_few_tokens_may_win_within_the_bound_of_float32():
+    for name, params in PARAMS.items():
+        winners = [len(Contest.of(logits(i), request(params), i).winners(1e-4)) for i in range(100)]
+        assert sum(winners) <= 102, name
+
+
+def test_logits_that_are_no_numbers_have_no_winner():
+    assert Contest.of(torch.full((5,), torch.nan), request(SamplingParams()), 0).winners(1.0) == []
+
+
+def test_the_bound_grows_with_the_dtype_and_the_logits():
+    scores = torch.tensor([-20.0, 3.0])
+    assert tie_bound(torch.float32, scores) == 1e-4
+    assert tie_bound(torch.float16, scores) == pytest.approx(0.0586, abs=1e-3)
+    assert tie_bound(torch.bfloat16, scores) == pytest.approx(0.469, abs=1e-3)
+    assert tie_bound(torch.bfloat16, 2 * scores) == 2 * tie_bound(torch.bfloat16, scores)
