@@ -29,13 +29,12 @@ class Restored:
     """What came back.
 
     Attributes:
-        files, bytes: of the rows.
+        files: those that hold rows.
         first_sequence: the number of the first part and errors file to be written: not 0 where files may be published that are
             not here, whose names must not be used again.
     """
 
     files: int = 0
-    bytes: int = 0
     first_sequence: int = 0
 
 
@@ -115,25 +114,29 @@ class _Fetching:
         self._say(f"fetching {len(rows)} published files of this shard, {size / 1e6:.1f} MB: none are here")
         make_directory(self._run_dir)
         self._check_directory()
-        failures, moved_at = 0, clock()
+        failures, moved_at, bad = 0, clock(), 0
         while self._left:
+            file = self._left[0]
             try:
-                self._fetch(self._left[0])
+                self._fetch(file)
             except _UnreachableError as error:
                 failures += 1
-                if clock() - moved_at >= seconds:
-                    missing = [file.name for file in self._left if file in rows]
-                    self._say(
-                        f"{len(missing)} published files could not be fetched, their rows are decoded again: {error}"
-                    )
-                    claimed = json.dumps(self._destination.identity.to_json(), indent=1, default=str).encode()
-                    write_atomic(self._run_dir / self._destination.file.name, claimed + b"\n")
-                    return Restored(len(rows) - len(missing), first_sequence=free_sequence())
-                sleep(backoff.seconds(failures))
-            else:
-                failures, moved_at = 0, clock()
-                self._left.pop(0)
-        return Restored(len(rows), size)
+                if clock() - moved_at < seconds:
+                    sleep(backoff.seconds(failures))
+                    continue
+                self._say(f"{len(self._left)} published files cannot be fetched, their rows are decoded again: {error}")
+                bad += sum(file in rows for file in self._left)
+                self._left = []
+                # What is here is whole, and may be gone on with.
+                claimed = json.dumps(self._destination.identity.to_json(), indent=1, default=str).encode()
+                write_atomic(self._run_dir / self._destination.file.name, claimed + b"\n")
+                break
+            except _DamagedError as error:
+                self._say(f"{error}: its rows are decoded again")
+                bad += 1
+            failures, moved_at = 0, clock()
+            self._left.pop(0)
+        return Restored(len(rows) - bad, first_sequence=free_sequence() if bad else 0)
 
     def _check_directory(self) -> None:
         """What is here already must be this run's, or of an earlier start that did not get to the end."""
@@ -161,7 +164,7 @@ class _Fetching:
             except ResultsError as error:
                 raise _UnreachableError(error.message) from error
             if file.kind in ROW_KINDS:
-                _check(temporary, size, self._destination.hashes.get(file.name))
+                self._check(file, temporary)
             with temporary.open("rb+") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)
@@ -172,16 +175,20 @@ class _Fetching:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
+    def _check(self, file: ShardFile, path: Path) -> None:
+        size, digest = self._destination.sizes[file.name], self._destination.hashes.get(file.name)
+        where = f"published file {file.name}"
+        if path.stat().st_size != size:
+            raise _DamagedError(f"{where} has {path.stat().st_size} bytes, not {size}")
+        if digest is not None:
+            with path.open("rb") as data:
+                if hashlib.file_digest(data, "sha256").hexdigest() != digest:
+                    raise _DamagedError(f"{where} is not what its manifest says (sha256)")
+
 
 class _UnreachableError(Exception):
-    """The store did not give a file, or not the right one."""
+    """The store did not give a file."""
 
 
-def _check(path: Path, size: int, digest: str | None) -> None:
-    found = path.stat().st_size
-    if found != size:
-        raise _UnreachableError(f"{path.name[1:]} has {found} bytes, not {size}")
-    if digest is not None:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise _UnreachableError(f"{path.name[1:]} is not what its manifest says (sha256)")
+class _DamagedError(Exception):
+    """The store gave something else than was published."""
