@@ -13,7 +13,15 @@ from typing import Annotated
 import typer
 
 from specbatch import __version__
-from specbatch.cli import plan_command, report_command, run_command, spec_commands, status_command, verify_command
+from specbatch.cli import (
+    collect_command,
+    plan_command,
+    report_command,
+    run_command,
+    spec_commands,
+    status_command,
+    verify_command,
+)
 from specbatch.errors import SpecbatchError
 
 # No markup: paths and messages hold brackets that are meant as such.
@@ -32,6 +40,7 @@ app.command()(spec_commands.explain)
 app.command()(spec_commands.schema)
 app.command()(plan_command.plan)
 app.command()(run_command.run)
+app.command()(collect_command.collect)
 app.command()(status_command.status)
 app.command()(report_command.report)
 app.command()(verify_command.verify)

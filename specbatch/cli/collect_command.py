@@ -1,0 +1,167 @@
+"""`specbatch collect`: a run's files, checked and joined into one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from specbatch.api.dataset import DatasetSpec
+    from specbatch.results.manifest import Manifest
+    from specbatch.runner.dataset import RawRow
+    from specbatch.runner.rows import RowReader
+
+_INCOMPLETE = 1
+_RENEWED = 1 << 16
+
+
+def collect(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="The run's folder: a path, or a URI such as s3://bucket/runs/nightly."),
+    ],
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Where the rows go, replaced in one step. Default: standard output."
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["jsonl", "parquet", "openai"],
+        typer.Option(
+            "--format", help="jsonl: the rows as they are; openai: the batch output form; parquet: a flat table."
+        ),
+    ] = "jsonl",
+    errors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Where error rows go. Default: beside -o, as NAME.errors.jsonl, if there are any."
+        ),
+    ] = None,
+    missing: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the index and id of each missing row, one JSON object a line."),
+    ] = None,
+    take_partial: Annotated[
+        bool, typer.Option("--partial", help="Take what is there of a run that is not complete.")
+    ] = False,
+    tmp: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For temporary files. Default: beside -o, else TMPDIR.")
+    ] = None,
+) -> None:
+    """Join a run's files into one: checked, in input order, each row once.
+
+    Every file is compared with its manifest before a row goes out; rows, errors and what is missing are counted on standard error.
+
+    Example: specbatch collect results/nightly -o nightly.jsonl
+
+    Exit codes: 0 complete, or --partial; 1 rows are missing, and no results were written; 74 damaged, unreadable, or not writable.
+    """
+    from specbatch.results.collect import collect as collect_run
+    from specbatch.results.collect_summary import summary_lines
+
+    if out is None and form == "parquet" and sys.stdout.isatty():
+        raise typer.BadParameter("parquet is not for a terminal: name a file with -o")
+    names = _NamesOfRows()
+    with _stopped_in_order():
+        done = collect_run(
+            source,
+            sys.stdout.buffer if out is None else out,
+            form=form,
+            errors=errors,
+            missing=missing,
+            partial=take_partial,
+            tmp=tmp,
+            name_rows=names,
+        )
+    lines = summary_lines(done, partial=take_partial)
+    if names.problem:
+        lines.append(f"  ids of missing rows are not known: {names.problem}")
+    typer.echo("\n".join(lines), err=True)
+    if not done.complete and not take_partial:
+        raise typer.Exit(_INCOMPLETE)
+
+
+@contextmanager
+def _stopped_in_order() -> Iterator[None]:
+    """SIGTERM is an exception in here, so that nothing temporary stays behind."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _NamesOfRows:
+    """Finds the ids of missing rows in the dataset, as the run found them; `problem` says why it cannot."""
+
+    def __init__(self) -> None:
+        self.problem = ""
+
+    def __call__(self, manifest: Manifest | None, indices: Iterable[int]) -> Iterator[tuple[int, str | None]]:
+        found = self._found(manifest)
+        row = next(found, None)
+        for index in indices:
+            while row is not None and row[0] < index:
+                row = next(found, None)
+            yield index, row[1]() if row is not None and row[0] == index else None
+
+    def _found(self, manifest: Manifest | None) -> Iterator[tuple[int, Callable[[], str]]]:
+        """The dataset's rows: the index of each, and how to find its id."""
+        from specbatch.api.dataset import DatasetSpec
+        from specbatch.errors import DatasetError
+        from specbatch.runner.dataset import Dataset
+
+        if manifest is None:
+            self.problem = "without a manifest the dataset is not known"
+            return
+        try:
+            spec = DatasetSpec.model_validate_json(json.dumps(manifest.spec["spec"]["dataset"]))
+            dataset = Dataset(spec.uri, limit=spec.limit)
+            if dataset.fingerprint() != manifest.identity.dataset:
+                self.problem = f"{spec.uri} is not the dataset of that run any more"
+                return
+            reader = _IdReader(spec)
+            for raw in dataset.rows():
+                yield raw.index, partial(reader.id_of, raw)
+        except DatasetError as error:
+            self.problem = f"{error.where}: {error.message}"
+        except (KeyError, TypeError, ValueError):
+            self.problem = "the manifest does not say which dataset it was"
+
+
+class _IdReader:
+    """Ids of single rows, as `runner.rows` finds them."""
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        from specbatch.api.decoding import DecodingSpec
+        from specbatch.runner.rows import RowReader, RowRules
+
+        rules = RowRules(
+            decoding=DecodingSpec(), format=spec.format, prompt_field=spec.prompt_field, id_field=spec.id_field
+        )
+        self._make: Callable[[], RowReader] = lambda: RowReader(rules)
+        self._reader = self._make()
+        self._reads = 0
+
+    def id_of(self, raw: RawRow) -> str:
+        """The id of a row, good or bad."""
+        self._reads += 1
+        if self._reads % _RENEWED == 0:  # a reader remembers every id it saw
+            self._reader = self._make()
+        return self._reader.read(raw).id

@@ -1,0 +1,66 @@
+"""What collect needs of a row's line, found without reading the whole line where it looks as we write it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+# As `wire` and `openai_batch` write them. An unescaped quote after a space opens a key or a string: it cannot stand within one.
+_PLAIN = re.compile(rb'\{"id": "[^"\\]*(?:\\.[^"\\]*)*", "index": (\d{1,18}), "').match
+_OPENAI = re.compile(rb'\{"id": "batch_req_[^"\\]*", "custom_id": "').match
+_OPENAI_INDEX = re.compile(rb', "specbatch": \{"index": (\d{1,18}), "').search
+
+
+def index_of(line: bytes) -> int:
+    """The row's index; ValueError where the line is no row."""
+    found = _PLAIN(line)
+    if not found and _OPENAI(line):
+        found = _OPENAI_INDEX(line)  # the first one: nothing of the user's stands before it but strings
+    return int(found[1]) if found else _index_within(line)
+
+
+def is_openai(line: bytes) -> bool:
+    """Whether a row certainly has the OpenAI batch output form; False leaves it open."""
+    return _OPENAI(line) is not None
+
+
+def key_of(line: bytes) -> tuple[str, str]:
+    """The id and the fingerprint by which a row is known; ValueError where the line is no row."""
+    value = _object(line)
+    try:
+        if "custom_id" in value:
+            return str(value["custom_id"]), str(value["specbatch"]["fingerprint"])
+        return str(value["id"]), str(value["fingerprint"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a row: {error!r}") from error
+
+
+def error_code(line: bytes) -> str:
+    """The code of an error row; ValueError where the line is none."""
+    value = _object(line)
+    try:
+        return str(value["error"]["code"] if "custom_id" in value else value["code"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not an error row: {error!r}") from error
+
+
+def _index_within(line: bytes) -> int:
+    value = _object(line)
+    try:
+        index = value["specbatch"]["index"] if "custom_id" in value else value["index"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a row: {error!r}") from error
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise ValueError("not a row: its index is no whole number")  # noqa: TRY004 - one kind of error for every broken line
+    return index
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - as below
+    return value
