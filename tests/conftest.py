@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from tests.s3 import serving
+
 
 def pytest_collection_modifyitems(items):
     for item in items:
@@ -11,6 +13,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
         if item.get_closest_marker("cluster") and not os.environ.get("KUBECONFIG"):
             item.add_marker(pytest.mark.skip(reason="needs a Kubernetes cluster: set KUBECONFIG"))
+
+
+@pytest.fixture
+def s3(tmp_path, monkeypatch):
+    """A real S3 server on loopback."""
+    with serving(tmp_path / "s3", monkeypatch) as server:
+        yield server
 
 
 def _cuda():

