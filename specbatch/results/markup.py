@@ -21,9 +21,9 @@ def safe(value: Any) -> str:
     return escape(str(value).translate(_PICTURES))
 
 
-def short(text: str) -> str:
+def short(text: str, most: int = _SHOWN_CHARS) -> str:
     """The text, cut where it is long."""
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}… ({len(text):,} characters)"
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
 def section(title: str, content: str, *, note: str = "") -> str:

@@ -17,7 +17,7 @@ from specbatch.results.summary import duration
 Tile = tuple[str, str, str]
 """(label, value, note)."""
 _ABSENT = "—"  # as in any table
-_ABSENT_CLASS = ' class="absent"'
+_UNEXPLAINED = "unexplained"
 
 
 def render_page(facts: RunFacts, charts: Charts, elements: Mapping[str, str]) -> str:
@@ -94,7 +94,7 @@ def _badge(facts: RunFacts) -> str:
 def _tiles(facts: RunFacts) -> str:
     tiles = [*_rows_tiles(facts), *_speed_tiles(facts), *_speculation_tiles(facts), _verified_tile(facts)]
     cells = "\n".join(
-        f"<div{_ABSENT_CLASS if value == _ABSENT else ''}>"
+        f'<div class="{"absent" if value == _ABSENT else "wrong" if note.endswith(_UNEXPLAINED) else ""}">'
         f"<dt>{safe(label)}</dt><dd>{safe(value)}</dd><dd>{safe(note)}</dd></div>"
         for label, value, note in tiles
     )
@@ -148,8 +148,9 @@ def _verified_tile(facts: RunFacts) -> Tile:
         return ("verified", _ABSENT, "not yet: specbatch verify does")
     exact = f"{found.exact:,} of {found.replayed:,}"
     if found.unexplained:
-        return ("verified", exact, f"{found.unexplained:,} rows unexplained")
-    return ("verified", exact, f"exact, {found.ties:,} near ties" if found.ties else "exactly the target's own")
+        return ("verified", exact, f"{counted(found.unexplained, 'row')} {_UNEXPLAINED}")
+    ties = f"exact, {counted(found.ties, 'near tie')}" if found.ties else "exactly the target's own"
+    return ("verified", exact, ties)
 
 
 def _figures(charts: Charts, elements: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from specbatch.results.facts import RunFacts
-from specbatch.results.look import publish_text
+from specbatch.results.look import counted, publish_text
 from specbatch.results.markup import Cell, card, details, facts_list, pre, section, short, table
 from specbatch.results.publish_state import PublishState
 from specbatch.results.rows import ErrorCode, ErrorRow, ResultRow
@@ -19,6 +19,7 @@ from specbatch.results.summary import duration
 
 _DIVERGENCES_SHOWN = 10
 _ATTEMPTS_SHOWN = 50
+_ID_CHARS = 120
 
 
 def verification(facts: RunFacts) -> str:
@@ -29,7 +30,7 @@ def verification(facts: RunFacts) -> str:
     items = [
         ("verdict", found.verdict),
         ("sample", f"{found.sampled:,} of {found.finished:,} finished rows (seed {found.seed})"),
-        ("rows", f"{found.exact:,} exact, {found.ties:,} near ties, {found.unexplained:,} unexplained"),
+        ("rows", f"{found.exact:,} exact, {counted(found.ties, 'near tie')}, {found.unexplained:,} unexplained"),
     ]
     others = [(found.not_replayable, "cannot be replayed (acceptanceRule: rejection)"), (found.changed, "changed in the dataset")]  # fmt: skip
     items += [("left out", f"{count:,} {why}") for count, why in others if count]
@@ -39,11 +40,11 @@ def verification(facts: RunFacts) -> str:
     items.append(("replayed with", f"{found.target} in {found.dtype}{scores}"))
     items.append(("when", found.verified_at))
     rows: list[list[Cell]] = [
-        [("id", "name", one.id), ("kind", "tag", one.kind), ("token", "number", f"{one.position:,}"),
+        [("id", "name", short(one.id, _ID_CHARS)), ("kind", "tag", one.kind), ("token", "number", f"{one.position:,}"),
          ("recorded", "text", "none of the likely ones" if one.recorded is None else repr(one.recorded)),
          ("target", "text", repr(one.target)),
          ("margin", "number", "" if one.margin is None else f"{one.margin:.3g} (tie: {one.bound:.2g})"),
-         ("text around", "text", one.excerpt)]
+         ("where", "text", short(one.excerpt))]
         for one in found.divergences[:_DIVERGENCES_SHOWN]
     ]  # fmt: skip
     return section("Verification", facts_list(items) + table(rows))
@@ -75,7 +76,7 @@ def errors(facts: RunFacts) -> str:
 
 
 def _error_line(row: ErrorRow) -> str:
-    where = f"{row.id} (line {row.line})" if row.line is not None else row.id
+    where = short(row.id, _ID_CHARS) + ("" if row.line is None else f" (line {row.line})")
     return short(f"{where}: {row.message}")
 
 
@@ -83,7 +84,7 @@ def samples(title: str, shown: Sequence[ResultRow], note: str = "") -> str:
     """Rows as they were answered."""
     rows = []
     for row in sorted(shown, key=lambda row: row.index):
-        cells: list[Cell] = [("id", "name", row.id)]
+        cells: list[Cell] = [("id", "name", short(row.id, _ID_CHARS))]
         if any(each.prompt is not None for each in shown):
             cells.append(("prompt", "text", short(_prompt(row.prompt))))
         cells.append(("text", "text", short(row.text)))
