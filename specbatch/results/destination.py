@@ -16,7 +16,7 @@ from pathlib import Path
 from specbatch.results.durable import results_error
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
-from specbatch.results.layout import ROW_KINDS, SUCCESS, ShardFile, parse_names
+from specbatch.results.layout import NEW_COUNT, ROW_KINDS, SUCCESS, ShardFile, parse_names
 from specbatch.results.manifest import FileEntry, read_manifests, success_of
 from specbatch.results.occupant import old_names, own_files, refuse_others
 
@@ -93,12 +93,13 @@ class Destination:
             self._reached = False  # another process was faster: is it of this run?
             self.reach()
 
-    def put_rows(self, entry: FileEntry) -> str:
+    def put_rows(self, entry: FileEntry) -> str | None:
         """Puts a closed part or errors file there, unless it is; what stands there under its name is never replaced.
 
         Returns:
             Its name there: another one where a file that is not the same had its name. That happens where a volume was lost, or
-            where two processes ran the same shard: rows are then there twice, and `collect` keeps one of each.
+            where two processes ran the same shard: rows are then there twice, and `collect` keeps one of each. None for an
+            empty file in that case: it is not needed.
 
         Raises:
             ResultsError: that failed.
@@ -112,7 +113,13 @@ class Destination:
             else:  # it has come since we looked: we did not put it there, or did not hear that it had worked
                 self._look()
                 self.hashes[name] = self._read(name)[0]
-        if self.sizes.get(name) != entry.bytes or self.hashes.get(name, entry.sha256) != entry.sha256:
+        if self.sizes[name] == 0 < entry.bytes:  # it was empty when an earlier attempt ended
+            self._withdraw()
+            self._put(name, self.run_dir / entry.name)
+            self.hashes[name] = entry.sha256
+        if self.sizes[name] != entry.bytes or self.hashes.get(name, entry.sha256) != entry.sha256:
+            if not entry.bytes:
+                return None
             name = self._place_elsewhere(entry)
         self._placed[entry.name] = name
         return name
@@ -131,7 +138,8 @@ class Destination:
             raise results_error(error, path, "read the manifest") from error
         mine = [FileEntry(**entry) for entry in value["files"]]
         self._look()  # what was removed behind our back is put there again
-        files = [replace(entry, name=self.put_rows(entry)) for entry in mine]
+        placed = ((entry, self.put_rows(entry)) for entry in mine)
+        files = [replace(entry, name=name) for entry, name in placed if name is not None]
         files += self._strangers({entry.name for entry in files})
         value["files"] = [asdict(entry) for entry in sorted(files, key=lambda entry: entry.name)]
         self.on_call(0)
@@ -215,4 +223,4 @@ class Destination:
 
 def free_sequence(taken: Iterable[int] = ()) -> int:
     """The number of a file whose name nothing else has: the Unix time, which no counting from 0 will reach."""
-    return max(int(time.time()), *(number + 1 for number in taken), 1)
+    return max(NEW_COUNT, int(time.time()), *(number + 1 for number in taken))

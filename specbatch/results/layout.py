@@ -33,6 +33,10 @@ FIGURES = "figures"
 
 ROW_KINDS: tuple[Kind, ...] = ("part", "errors")  # those that hold rows, and may be continued in a next file
 
+# Files of rows count from 0. A volume that was lost while the store was out of reach begins a new count, at the Unix time: the
+# names of the old one may stand where they were published.
+NEW_COUNT = 1_000_000_000
+
 _NAME = re.compile(r"(identity|part|errors|progress|manifest)-(\d{5,})-of-(\d{5,})(?:-(\d{5,}))?(\.jsonl?)")
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from specbatch.errors import ResultsError
 from specbatch.results.appender import Appender
-from specbatch.results.layout import ShardFile, shard_files
+from specbatch.results.layout import NEW_COUNT, ShardFile, shard_files
 from specbatch.results.locking import WriterLock
 from specbatch.results.manifest import FileEntry
 
@@ -24,6 +25,7 @@ class PartPolicy:
         max_bytes: a file that has grown to so much is closed.
         max_seconds: and so is one whose first row is this old; never by age where None. Then, too, an earlier attempt's last file is
             not continued: it may have been published.
+        first_sequence: number of the first file to be begun, where counting on is not safe: files may be published that are not here.
         on_closed: called for every file that is closed, in order, also for those found closed.
     """
 
@@ -31,6 +33,7 @@ class PartPolicy:
     fsync_rows: int = 256
     max_bytes: int = 256 << 20
     max_seconds: float | None = None
+    first_sequence: int = 0
     on_closed: Callable[[FileEntry], None] = lambda _entry: None
 
 
@@ -65,6 +68,7 @@ class Parts:
         self._policy = policy
         self._clock = clock
         self._closed: list[FileEntry] = []
+        self._next = 0  # the number of the next file
         self._begun_at = clock()
         self._current: Appender | None = None
         self._lock = WriterLock(run_dir / file.name)
@@ -86,7 +90,7 @@ class Parts:
             ResultsError: it could not be written; the files are as before.
         """
         if self._current is None:
-            self._current = self._appender(len(self._closed), _no_line)
+            self._current = self._appender(self._next, _no_line)
         if not self._current.rows:
             self._begun_at = self._clock()
         self._current.append(line)
@@ -116,10 +120,11 @@ class Parts:
             file.sequence for file in shard_files(self._run_dir, self._first.kind)
             if (file.shard, file.shards) == (self._first.shard, self._first.shards)
         ]  # fmt: skip
-        if numbers != list(range(len(numbers))):
-            missing = min(set(range(len(numbers))) - set(numbers))
+        for before, number in pairwise([-1, *numbers]):
+            if number == before + 1 or number >= NEW_COUNT:
+                continue
             raise ResultsError(
-                f"{self._name(missing)} is missing, and later files of the shard are there",
+                f"{self._name(before + 1)} is missing, and later files of the shard are there",
                 where=str(self._run_dir),
                 remedy="put it back (from a backup, or from where it was published), or start over with --fresh",
             )
@@ -129,16 +134,22 @@ class Parts:
             if not last or (self._policy.max_seconds is not None and self._current.rows):
                 self._close_current()
         self._close_if_due()
+        if self._next < self._policy.first_sequence:
+            self._next = self._policy.first_sequence
+            if self._current is not None:
+                self._close_current()
 
     def _appender(self, number: int, on_line: Callable[[bytes], None]) -> Appender:
         policy = self._policy
-        return Appender(
+        appender = Appender(
             self._run_dir / self._name(number),
             on_line=on_line,
             fsync_seconds=policy.fsync_seconds,
             fsync_rows=policy.fsync_rows,
             clock=self._clock,
         )
+        self._next = number + 1
+        return appender
 
     def _name(self, number: int) -> str:
         return ShardFile(self._first.kind, self._first.shard, self._first.shards, number).name

@@ -132,10 +132,14 @@ class _Fetching:
                 write_atomic(self._run_dir / self._destination.file.name, claimed + b"\n")
                 break
             except _DamagedError as error:
-                self._say(f"{error}: its rows are decoded again")
-                bad += 1
+                # Later ones are of no use without it: a gap means that a file was lost.
+                later = [other for other in self._left if other.kind == file.kind]
+                self._say(f"{error}: its rows, and those of {len(later) - 1} later files, are decoded again")
+                bad += len(later)
+                self._left = [other for other in self._left if other not in later]
+            else:
+                self._left.pop(0)
             failures, moved_at = 0, clock()
-            self._left.pop(0)
         return Restored(len(rows) - bad, first_sequence=free_sequence() if bad else 0)
 
     def _check_directory(self) -> None:

@@ -180,3 +180,22 @@ def test_what_somebody_else_put_into_a_new_file_is_no_row_of_ours(tmp_path):
     parts.append(ROW)
     parts.close()
     assert files(tmp_path)[NAMES[1]] == ROW
+
+
+def test_a_new_count_is_begun_where_told_and_is_no_gap(tmp_path):
+    closed = []
+    parts = open_parts(tmp_path, first_sequence=1_763_866_297, on_closed=closed.append)
+    parts.append(ROW)
+    parts.close()
+    name = "part-00000-of-00001-1763866297.jsonl"
+    assert files(tmp_path) == {NAMES[0]: b"", name: ROW}
+    assert [entry.name for entry in closed] == [NAMES[0], name]
+    found = []
+    parts = open_parts(tmp_path, found, max_seconds=600, first_sequence=5)
+    parts.append(ROW)
+    parts.close()
+    assert found == [ROW]
+    assert set(files(tmp_path)) == {NAMES[0], name, "part-00000-of-00001-1763866298.jsonl"}
+    (tmp_path / NAMES[2]).write_bytes(ROW)
+    with pytest.raises(ResultsError, match=f"{NAMES[1]} is missing"):
+        open_parts(tmp_path)

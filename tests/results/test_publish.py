@@ -272,3 +272,16 @@ def test_state_survives_json():
     state = PublishState("s3://bucket/x", 1, 2, 3, 4, "no", 5.0)
     assert PublishState.from_json(json.loads(json.dumps(state.to_json()))) == state
     assert PublishState.from_json({"destination": "x"}) == PublishState("x")
+
+
+def test_a_file_that_was_empty_is_filled_and_an_empty_one_takes_no_name(shard, tmp_path, uri):
+    shard.publish(uri, complete=False)
+    errors = shard.entries.pop()
+    shard.close(0, b"an error\n", kind="errors")
+    shard.publish(uri)
+    there = listed(uri)
+    assert there[errors.name] == shard.entries[-1].sha256
+    other = ShardDir(tmp_path / "other")
+    other.close(0, b"")
+    other.publish(uri)
+    assert listed(uri) == there
