@@ -94,10 +94,17 @@ class Join:
             self._gaps.add(last + 1, self._run.dataset_rows)
 
     def _check_same(self, index: int, one: tuple[int, bytes], other: tuple[int, bytes]) -> None:
-        keys = [key_of(line) for _, line in (one, other)]
+        places = [self._place(rank) for rank, _ in (one, other)]
+        try:
+            keys = [key_of(line) for _, line in (one, other)]
+        except ValueError as error:
+            raise ResultsError(
+                f"row {index} is there twice, in {' and '.join(places)}, and one of them is no whole row: {error}",
+                where=self._run.folder.uri,
+                remedy="restore the files from a copy, or start the run again with --fresh",
+            ) from error
         if keys[0] == keys[1]:
             return
-        places = [self._place(rank) for rank, _ in (one, other)]
         raise ResultsError(
             f"row {index} is there twice and differs:"
             + "".join(

@@ -44,18 +44,22 @@ class FileReader:
         """
         entry = self._file.entry
         shard, shards, end = self._file.file.shard, self._file.file.shards, self._end
+        stray = None
         for index, line in self._unvouched() if entry is None else self._vouched(entry):
             self.rows += 1
-            if not 0 <= index < end or index % shards != shard:
-                raise ResultsError(
-                    f"row {index} is no row of this shard"
-                    + (
-                        f": the dataset has {end:,} rows" if index >= end else f": it belongs to shard {index % shards}"
-                    ),
-                    where=self._folder.path_of(self._name),
-                    remedy="files of two runs are mixed: keep those of one, and move the others to a folder of their own",
-                )
-            yield index, line
+            if 0 <= index < end and index % shards == shard:
+                yield index, line
+            else:
+                stray = stray or index  # told at the end: a hash that does not fit says it better
+        if stray is not None:
+            raise ResultsError(
+                f"row {stray} is no row of this shard"
+                + (
+                    f": it belongs to shard {stray % shards}" if 0 <= stray < end else f": the dataset has {end:,} rows"
+                ),
+                where=self._folder.path_of(self._name),
+                remedy="files of two runs are mixed: keep those of one, and move the others to a folder of their own",
+            )
 
     def _vouched(self, entry: FileEntry) -> Iterator[tuple[int, bytes]]:
         digest = hashlib.sha256()

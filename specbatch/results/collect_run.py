@@ -192,11 +192,14 @@ def _unfinished(
     """Why a shard is not complete."""
     share = None if dataset_rows is None else len(range(shard, dataset_rows, shards))
     of = "" if share is None else f" of {share:,}"
-    size = sum(size for _, size in unlisted)
-    where = f"shard {shard} of {shards}"
+    where = f"shard {shard:05d}-of-{shards:05d}"
     if manifest is None:
-        files = f"{len(unlisted)} files with {size:,} bytes" if size else "and no rows"
-        return [f"{where}: no manifest, {files}{f'; it has {share:,} rows' if share is not None else ''}"]
+        size = sum(size for _, size in unlisted)
+        files = "1 file" if len(unlisted) == 1 else f"{len(unlisted):,} files"
+        there = (
+            f"{files} with {size:,} bytes {'is' if len(unlisted) == 1 else 'are'} there" if size else "nothing is there"
+        )
+        return [f"{where}: no manifest; {there}{f' for its {share:,} rows' if share is not None else ''}"]
     sentences = []
     if not manifest.complete:
         sentences.append(f"{where}: {manifest.totals.rows:,}{of} rows have ended")

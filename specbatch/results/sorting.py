@@ -62,7 +62,7 @@ class LineSorter:
     def sorted(self) -> Iterator[Keyed]:
         """Every line in order of (index, rank)."""
         self._held.sort()
-        if self._run is None:
+        if self._run is None and not any(self._levels):
             yield from self._held
             return
         while self._held:
