@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from specbatch.engine.stats import EngineStats
 from specbatch.errors import SpecbatchError, StoppedError
 from specbatch.results.progress import Outcome
+from specbatch.results.publish_state import PublishState
 from specbatch.results.shard import ShardResults
 from specbatch.results.summary import RunSummary
 from specbatch.runner.budget import ErrorBudget
@@ -20,7 +21,7 @@ from specbatch.runner.progress import Fixed, Progress, ProgressMeter, Sources, s
 from specbatch.runner.replicas import Decoder, decode_all, merged_stats
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows import BadRow
-from specbatch.runner.stopping import StopSignals, stopped
+from specbatch.runner.stopping import StopNow, StopSignals, stopped
 from specbatch.runner.writer import ResultWriter
 
 
@@ -43,6 +44,7 @@ class Attempt:
         budget: of bad rows.
         signals: whether we are told to stop.
         display: shows how it goes.
+        publish: how far publishing is.
 
     Attributes:
         complete: whether every row of the shard has ended, within the error budget.
@@ -57,6 +59,7 @@ class Attempt:
         budget: ErrorBudget,
         signals: StopSignals,
         display: Display,
+        publish: Callable[[], PublishState | None] = lambda: None,
     ) -> None:
         self._store = store
         self._outcomes = outcomes
@@ -77,9 +80,12 @@ class Attempt:
                 lambda: self._feed.skipped,
                 self._feed.total_rows,
                 ceiling=self._ceiling,
+                publish=publish,
             ),
             self._show,
         )
+        self._publish = publish
+        self._outcome: Outcome = "running"
         self.complete = False
 
     def run(self, load: Callable[[], Loaded]) -> RunSummary:
@@ -97,13 +103,19 @@ class Attempt:
                 self._decode(load())
             self._end_of_rows()
             outcome = "done"
-        except StoppedError:
+        except (StopNow, StoppedError):
             outcome = "stopped"
             raise
         finally:
             self._signals.finish()
             self._save(outcome)
         return self._summary()
+
+    def save_last_look(self) -> None:
+        """Saves the progress once more: publishing has gone on since the end."""
+        self._meter.last = replace(self._meter.last or self._meter.look(), publish=self._publish())
+        with contextlib.suppress(SpecbatchError):  # it is for people: the rows are safe
+            self._save_progress(self._outcome)
 
     @property
     def skipped(self) -> int:
@@ -138,6 +150,7 @@ class Attempt:
     def _save(self, outcome: Outcome) -> None:
         """Writes what is finished and lets go of the files; after a failure, as far as that goes."""
         failing = contextlib.suppress(SpecbatchError) if outcome == "failed" else contextlib.nullcontext()
+        self._outcome = outcome
         self._feed.stop()
         self._meter.close()
         with failing:

@@ -13,8 +13,12 @@ from specbatch.errors import StoppedError
 DRAIN_SECONDS = 10.0  # rows in flight may finish so long; within the 30 s that Kubernetes grants by default
 
 
+class StopNow(BaseException):
+    """What a signal raises in the main thread, wherever that is: `except Exception` in a library must not take it for its own failure."""
+
+
 class StopSignals:
-    """Turns signals into StoppedError, at a moment when nothing is lost by it.
+    """Turns signals into StoppedError, at a moment when nothing is lost by it. Within the block the error is StopNow.
 
     Before rows are decoded the error is raised at once. While they are (`start_draining`), `requested` is set first, which ends the
     supply of rows; rows in flight have DRAIN_SECONDS to finish, then the error is raised wherever the main thread is. A
@@ -25,6 +29,7 @@ class StopSignals:
         self.requested = threading.Event()
         self.drain_seconds = drain_seconds
         self._end_supply: Callable[[], None] | None = None
+        self._noted_only = False
         self._former: dict[signal.Signals, signal.Handlers | Callable[[int, FrameType | None], None] | int | None] = {}
 
     def __enter__(self) -> Self:
@@ -36,11 +41,14 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._noted_only = True
         if self._former:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._former.items():
             signal.signal(number, handler)
         self._former.clear()
+        if isinstance(error, StopNow):
+            raise stopped(str(error)) from None
 
     def start_draining(self, end_supply: Callable[[], None]) -> None:
         """From here on a first signal calls `end_supply` and lets rows in flight finish.
@@ -54,17 +62,18 @@ class StopSignals:
 
     def finish(self) -> None:
         """From here on signals are only noted: what is finished is being saved."""
+        self._noted_only = True
         if self._former:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            for number in self._former:
-                signal.signal(number, lambda *_: self.requested.set())
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         again = self.requested.is_set()
         self.requested.set()
+        if self._noted_only:
+            return
         name = signal.Signals(number).name
         if self._end_supply is None or number == signal.SIGALRM or (again and number == signal.SIGINT):
-            raise stopped(name)
+            raise StopNow(name)
         if not again:
             self._end_supply()
             signal.setitimer(signal.ITIMER_REAL, self.drain_seconds)

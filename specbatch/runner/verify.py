@@ -56,16 +56,16 @@ def verify_run(
     """
     directory = Path(run_dir).expanduser()
     environment = os.environ if env is None else env
-    with StopSignals() as signals:
-        try:
+    try:
+        with StopSignals() as signals:
             manifest = _manifest(directory)
             job = alone(manifest, overrides)
             rows = sample_rows(directory, sample, seed)
             found = _replay(manifest, job, rows, seed, environment, say)
             signals.finish()
             write_verification(directory, found)
-        except StoppedError as error:
-            raise StoppedError("told to stop; no certificate was written", remedy="start the command again") from error
+    except StoppedError as error:
+        raise StoppedError("told to stop; no certificate was written", remedy="start the command again") from error
     return found
 
 

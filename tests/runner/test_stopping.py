@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from specbatch.errors import StoppedError
-from specbatch.runner.stopping import StopSignals
+from specbatch.errors import ModelError, StoppedError
+from specbatch.runner.stopping import StopNow, StopSignals
 
 
 def send(number):
@@ -22,6 +22,19 @@ def test_before_rows_are_decoded_a_signal_stops_at_once(number):
     assert caught.value.remedy
 
 
+def load_as_libraries_do():
+    try:
+        send(signal.SIGTERM)
+    except Exception as error:
+        raise ModelError("the tokenizer cannot be loaded") from error
+
+
+def test_a_library_that_takes_every_exception_for_its_own_failure_does_not_take_this_one():
+    with pytest.raises(StoppedError) as caught, StopSignals():
+        load_as_libraries_do()
+    assert caught.value.exit_code == 75  # 66 would fail the Kubernetes Job for good
+
+
 def test_while_rows_are_decoded_the_supply_ends_first_and_the_deadline_comes_later():
     ended = []
     with StopSignals(drain_seconds=0.3) as signals:
@@ -30,7 +43,7 @@ def test_while_rows_are_decoded_the_supply_ends_first_and_the_deadline_comes_lat
         send(signal.SIGTERM)
         assert ended == [True]
         assert signals.requested.is_set()
-        with pytest.raises(StoppedError):
+        with pytest.raises(StopNow):
             time.sleep(5)
 
 
@@ -38,7 +51,7 @@ def test_second_interrupt_does_not_wait():
     with StopSignals(drain_seconds=60) as signals:
         signals.start_draining(lambda: None)
         send(signal.SIGINT)
-        with pytest.raises(StoppedError):
+        with pytest.raises(StopNow):
             send(signal.SIGINT)
 
 
