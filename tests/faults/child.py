@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import os
+import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from specbatch.runner import __main__ as runner
+from tests.faults.layer import Layer, Plan
 
 
 def prepare(setup: dict[str, Any]) -> Callable[[], None]:
-    """Takes the keys faults (layer.Plan), clock (jumps: [after seconds, by seconds]), uid (whom to become).
+    """Takes the keys faults (layer.Plan), clock (jumps: [after seconds, by seconds]), file_bytes (none may grow larger), fresh.
 
     Returns:
         What to call at the end.
     """
-    if "uid" in setup:
-        os.setgroups([])
-        os.setgid(setup["uid"])
-        os.setuid(setup["uid"])
+    if setup.get("fresh"):
+        runner.run_job = partial(runner.run_job, fresh=True)
+    if "file_bytes" in setup:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (setup["file_bytes"], setup["file_bytes"]))
     if "clock" in setup:
         _let_clock_jump(setup["clock"])
     if "faults" in setup:
-        from tests.faults.layer import Layer, Plan
-
         layer = Layer(Plan(**setup["faults"]))
         layer.install()
         return layer.finish

@@ -33,7 +33,7 @@ class Plan:
         dump: where to leave `Report` when the process dies or ends.
         at: the number of the call, from 1; 0: none.
         how: dies "before", in the "middle" of (writes only; others: before) or "after" the call; or it fails with an "error", a
-            write where `torn` after half of its bytes.
+            write where `torn` after half of its bytes; or SIGTERM comes just before ("told").
         error: the error's name: ENOSPC, ...
         lasting: whether all later calls that take room fail too.
         disk: a `Report` of the attempt before, killed on a machine that went on: what was not safe then is not safe now.
@@ -102,6 +102,10 @@ class Layer:
                         half()
                     number = getattr(errno, plan.error)
                     raise OSError(number, os.strerror(number), name)
+                return do()
+            if plan.how == "told":
+                if hit:
+                    os.kill(os.getpid(), signal.SIGTERM)
                 return do()
             if hit and plan.how != "after":
                 if plan.how == "middle":

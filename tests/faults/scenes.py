@@ -26,6 +26,14 @@ class Scene:
         self._specs = case.spec(), case.spec(batching__maxSequences=3)
         self.calls = self.attempt()[1].calls
 
+    def numbers(self) -> list[int]:
+        """Of its calls those to disturb: with a report those for people, as all else is as without, and figures are like each other."""
+        return [
+            number
+            for number, call in enumerate(self.calls, start=1)
+            if not self.case.changes.get("results__report") or call.endswith(FOR_PEOPLE)
+        ]
+
     def attempt(self, **plan) -> tuple[int, Report]:
         """An attempt from the stage on, disturbed by a plan: exit code and what it leaves."""
         write_tree(self.case.disk, self._begin)

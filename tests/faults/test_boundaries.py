@@ -11,7 +11,7 @@ import pytest
 from tests.faults.disk import Tree, real_tree
 from tests.faults.layer import Report
 from tests.faults.proof import Kept
-from tests.faults.scenes import FOR_PEOPLE, Scene
+from tests.faults.scenes import Scene
 
 SLICES = 12  # tests that share the boundaries among them
 
@@ -57,12 +57,9 @@ def test_a_kill_or_power_cut_at_every_boundary_loses_and_doubles_nothing(
 ):
     scene = make_scene(name)
     reference = reference_of(scene.case)
-    numbers = range(1, len(scene.calls) + 1)
-    if name == "with a report":  # all else is as from the start, and figures are like each other
-        numbers = [at for at in numbers if scene.calls[at - 1].endswith(FOR_PEOPLE)]
     tried = reached = 0
     done: set[int] = set()
-    for at, how in ways(scene, numbers[part::parts]):
+    for at, how in ways(scene, scene.numbers()[part::parts]):
         code, report = scene.attempt(at=at, how=how)
         assert code in {-signal.SIGKILL, 0}, scene.last.output
         tried += 1

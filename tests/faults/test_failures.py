@@ -14,6 +14,7 @@ SLICES = 6
 # A directory whose parents are made first; what an earlier kill left lying about.
 HARMLESS = ("mkdir results/tiny", "unlink results/tiny/.")
 _KINDS = [(error, lasting) for error in ("ENOSPC", "EIO", "EDQUOT") for lasting in (False, True)]
+_KINDS.append(("EROFS", True))
 
 
 def slices():
@@ -28,7 +29,9 @@ def check_message(output: str, error: str) -> None:
     assert output.count("error: ") == 1, output
     assert "remedy: " in errors, output
     assert "Traceback" not in output, output
-    reason = {"ENOSPC": "No space left", "EIO": "Input/output error", "EDQUOT": "quota exceeded"}[error]
+    reason = {"ENOSPC": "No space left", "EIO": "Input/output error", "EDQUOT": "quota exceeded", "EROFS": "Read-only"}[
+        error
+    ]
     assert reason.lower() in errors.lower(), output
 
 

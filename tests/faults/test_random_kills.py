@@ -21,9 +21,8 @@ _LONGEST = 60  # starts a run
 )
 def test_a_run_killed_five_times_at_random_ends_with_every_row_once(make_case, reference_of, seed):
     chosen = random.Random(seed)
-    rotation = {"results__partSize": "4Ki"} if seed % 2 else {}
     report = {"results__report": True} if seed % 10 == 5 else {}
-    case = make_case(mixed_rows(40), results__fsyncRows=chosen.choice([1, 3, 100]), **rotation, **report)
+    case = make_case(mixed_rows(40), results__fsyncRows=chosen.choice([1, 3, 100]), **report)
     reference = reference_of(case)
     kept = Kept()
     killed = 0
@@ -31,6 +30,7 @@ def test_a_run_killed_five_times_at_random_ends_with_every_row_once(make_case, r
         changes = {
             "batching__maxSequences": chosen.choice([1, 4, 7]),
             "placement__cpuThreads": chosen.choice([1, 1, 2]),
+            "results__partSize": chosen.choice(["4Ki", "6Ki", "1Mi"] if seed % 2 else ["256Mi"]),
         }
         attempt = case.start(**changes)
         if killed < KILLS:

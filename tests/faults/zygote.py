@@ -187,11 +187,11 @@ def _attempt(request: dict[str, Any]) -> None:
             os.dup2(nothing.fileno(), 0)
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-        from specbatch.runner.__main__ import main
+        from specbatch.runner import __main__ as runner
         from tests.faults.child import prepare
 
         finish = prepare(request["setup"])
-        code = int(main([request["spec"]]))
+        code = int(runner.main([request["spec"]]))
         finish()
     except BaseException:  # noqa: BLE001 - what a real process would end with
         import traceback
