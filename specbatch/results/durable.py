@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 from pathlib import Path
 
 from specbatch.errors import ResultsError
@@ -56,7 +57,7 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
     Raises:
         ResultsError: the file could not be written; the old content is still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -70,6 +71,11 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise results_error(error, path, "write the file") from error
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside the file, which no other writer takes: on a shared volume the process ids of two pods may be the same."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY}")
 
 
 def remove_leftovers(run_dir: Path, ending: str) -> None:

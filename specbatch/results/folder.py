@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import results_error, sync_directory, write_atomic
+from specbatch.results.durable import results_error, sync_directory, temporary_name, write_atomic
 from specbatch.results.stores import Store, patience, reason_of, remedy_of
 
 _COPY_BYTES = 1 << 20
@@ -143,7 +143,7 @@ class Folder:
             if new and (self.local / name).exists():
                 return False
             self.local.mkdir(parents=True, exist_ok=True)
-            temporary = self.local / f".{name}.{os.getpid()}.tmp"
+            temporary = temporary_name(self.local / name)
             try:
                 with source.open("rb") as read, temporary.open("wb") as write:
                     shutil.copyfileobj(read, write, _COPY_BYTES)

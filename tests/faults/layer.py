@@ -249,5 +249,5 @@ class _CountedFile(io.FileIO):
 
 
 def _plain(name: str) -> str:
-    """The name without process ids."""
-    return re.sub(r"\.\d+\.tmp$", ".tmp", name)
+    """The name without what makes it another's."""
+    return re.sub(r"\.\d+-[0-9a-f]+\.tmp$", ".tmp", name)
