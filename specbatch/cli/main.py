@@ -15,6 +15,7 @@ import typer
 from specbatch import __version__
 from specbatch.cli import (
     collect_command,
+    compare_command,
     plan_command,
     report_command,
     run_command,
@@ -40,10 +41,11 @@ app.command()(spec_commands.explain)
 app.command()(spec_commands.schema)
 app.command()(plan_command.plan)
 app.command()(run_command.run)
-app.command()(collect_command.collect)
 app.command()(status_command.status)
+app.command()(collect_command.collect)
 app.command()(report_command.report)
 app.command()(verify_command.verify)
+app.command()(compare_command.compare)
 
 
 def _show_version(wanted: bool) -> None:
