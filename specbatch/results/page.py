@@ -119,8 +119,9 @@ def _speed_tiles(facts: RunFacts) -> list[Tile]:
         tiles.append(("against the target alone", _ABSENT, "not measured: specbatch verify does"))
     else:
         found = facts.verification
-        on = f", on {found.target_only_rows:,} rows" if found and found.target_only_rows else ""
-        tiles.append(("against the target alone", f"{facts.speedup:.2f}x", f"alone {alone:,.1f} tokens/s{on}"))
+        measured = found is not None and found.target_only_tokens_per_second is not None
+        how = f"on {counted(found.target_only_rows, 'row')}" if measured and found else "estimated by the run"
+        tiles.append(("against the target alone", f"{facts.speedup:.2f}x", f"alone {alone:,.1f} tokens/s, {how}"))
     ceiling = summary.predicted_tokens_per_second
     if summary.fraction_of_ceiling is None or ceiling is None:
         tiles.append(("of the predicted ceiling", _ABSENT, "nothing was predicted"))

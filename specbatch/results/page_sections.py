@@ -26,7 +26,16 @@ def verification(facts: RunFacts) -> str:
     """The certificate, or that there is none."""
     found = facts.verification
     if found is None:
-        return section("Verification", "", note="Not verified yet. specbatch verify DIR replays a sample of the rows with the target alone, and measures its speed.")  # fmt: skip
+        alone = facts.target_only_tokens_per_second
+        speed = (
+            ""
+            if alone is None
+            else (
+                f" The run's own estimate of the target alone, from what rounds without drafts cost: {alone:,.1f} tokens/s."
+            )
+        )
+        note = "Not verified yet. specbatch verify DIR replays a sample of the rows with the target alone, and measures its speed."
+        return section("Verification", "", note=note + speed)
     items = [
         ("verdict", found.verdict),
         ("sample", f"{found.sampled:,} of {found.finished:,} finished rows (seed {found.seed})"),
@@ -56,7 +65,7 @@ def alone_measured(facts: RunFacts) -> str:
     if speed is None:
         return "not measured"
     if found is None or not found.target_only_rows:
-        return f"{speed:,.1f} tokens/s"
+        return f"{speed:,.1f} tokens/s, estimated by the run from what rounds without drafts cost"
     where = f" on {found.device}" if found.device else ""
     return (
         f"{speed:,.1f} tokens/s, measured on {found.target_only_rows:,} of the rows "
