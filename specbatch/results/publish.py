@@ -13,12 +13,11 @@ from specbatch.results.destination import Destination
 from specbatch.results.layout import REPORT, ShardFile
 from specbatch.results.manifest import FileEntry
 from specbatch.results.occupant import RefusedError
-from specbatch.results.publish_state import PublishState
+from specbatch.results.publish_state import PublishState, one_line
 
 STOP_SECONDS = 8.0  # what is left of the 30 s that Kubernetes grants, after rows in flight have had theirs
 _POLL_SECONDS = 0.05
 _NAMES_SHOWN = 2
-_LINE_CHARS = 300
 _GRACE_SECONDS = 5.0  # a driver that can be interrupted is given this much longer to notice
 
 
@@ -49,6 +48,7 @@ class Publisher:
         self._done_files = 0
         self._done_bytes = 0
         self._claimed = False
+        self._save_progress: Callable[[], None] = lambda: None
         self._shown = True  # whether the progress file is there as of the last rows
         self._last = False  # nothing more will be offered: report, manifest and _SUCCESS are due
         self._sealed = False
@@ -90,17 +90,25 @@ class Publisher:
                 done_bytes=self._done_bytes,
                 pending_files=len(self._pending),
                 pending_bytes=sum(entry.bytes for entry in self._pending),
-                problem=_line(problem),
+                problem=one_line(problem),
                 failing_since=since,
             )
 
-    def finish(self, *, seconds: float, at_most: float | None = None, hurry: threading.Event | None = None) -> None:
+    def finish(
+        self,
+        *,
+        seconds: float,
+        at_most: float | None = None,
+        hurry: threading.Event | None = None,
+        save_progress: Callable[[], None] = lambda: None,
+    ) -> None:
         """Waits until everything offered is there, and report, manifest and _SUCCESS too; the manifest must be on the disk.
 
         Args:
             seconds: give up when nothing has worked for so long. However small, what works is not broken off.
             at_most: give up after so long in any case.
             hurry: once it is set, at most STOP_SECONDS more.
+            save_progress: called in the thread once all rows are there, before the progress file follows.
 
         Raises:
             ResultsError: some files are only here; or the destination belongs to another run.
@@ -108,8 +116,7 @@ class Publisher:
         began = self._clock()
         with self._lock:
             self._failures = 0
-            self._shown = False
-            self._last = True
+            self._shown, self._save_progress, self._last = False, save_progress, True
         self._hasten.set()
         self._wake.set()
         while not self._ended.wait(_POLL_SECONDS):
@@ -145,7 +152,7 @@ class Publisher:
         with self._lock:
             names = [entry.name for entry in self._pending]
             size = sum(entry.bytes for entry in self._pending)
-            reason = _line(self._problem) or "there was no time left"
+            reason = one_line(self._problem) or "there was no time left"
         shown = ", ".join(names[:_NAMES_SHOWN]) + (
             f" and {len(names) - _NAMES_SHOWN} more" if names[_NAMES_SHOWN:] else ""
         )
@@ -192,6 +199,7 @@ class Publisher:
             self._put_rows(self._pending[0])
         elif not self._shown:
             self._shown = True
+            self._save_progress()
             self._put_progress()
         elif self._last and not self._sealed:
             self._destination.put_latest(REPORT)
@@ -237,13 +245,4 @@ class Publisher:
             self._failures += 1
             self._call = None
         if first:
-            self._say(f"publishing to {self._destination.folder.uri} fails, and is tried again: {_line(error)}")
-
-
-def _line(problem: Exception | None) -> str:
-    """A reason as one line, not too long."""
-    if problem is None:
-        return ""
-    text = problem.message if isinstance(problem, ResultsError) else f"{type(problem).__name__}: {problem}"
-    line = " ".join(text.split())
-    return line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}..."
+            self._say(f"publishing to {self._destination.folder.uri} fails, and is tried again: {one_line(error)}")

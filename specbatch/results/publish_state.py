@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from specbatch.errors import ResultsError
+
+_LINE_CHARS = 300
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -42,3 +46,12 @@ class PublishState:
             problem=str(value.get("problem", "")),
             failing_since=None if since is None else float(since),
         )
+
+
+def one_line(problem: Exception | None) -> str:
+    """A reason as one line, not too long."""
+    if problem is None:
+        return ""
+    text = problem.message if isinstance(problem, ResultsError) else f"{type(problem).__name__}: {problem}"
+    line = " ".join(text.split())
+    return line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}..."

@@ -14,7 +14,14 @@ from pathlib import Path
 from specbatch.errors import ResultsError
 from specbatch.results.backoff import Backoff
 from specbatch.results.destination import Destination, free_sequence
-from specbatch.results.durable import make_directory, results_error, sync_directory, write_atomic
+from specbatch.results.durable import (
+    make_directory,
+    remove_leftovers,
+    results_error,
+    sync_directory,
+    temporary_name,
+    write_atomic,
+)
 from specbatch.results.identity import WAYS_OUT, read_identity, refuse_other
 from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, shard_files
 from specbatch.results.occupant import RefusedError, own_files
@@ -159,7 +166,8 @@ class _Fetching:
 
     def _fetch(self, file: ShardFile) -> None:
         size, path = self._destination.sizes[file.name], self._run_dir / file.name
-        temporary = self._run_dir / f".{file.name}.{os.getpid()}.tmp"
+        remove_leftovers(self._run_dir, file.name)
+        temporary = temporary_name(path)
         try:
             if path.exists():
                 return  # an earlier start got as far as this

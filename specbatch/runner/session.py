@@ -37,6 +37,7 @@ from specbatch.runner.feed import RowFeed
 from specbatch.runner.models import Pair, find_pair, load_engines, load_shared_tokenizer, placements_of, read_shapes
 from specbatch.runner.outcomes import OutcomeMaker
 from specbatch.runner.progress import Fixed
+from specbatch.runner.publishing import Publishing
 from specbatch.runner.reading import RECIPE, Reading
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows import RowReader
@@ -101,18 +102,23 @@ class Session:
             )
         tokenizer = load_shared_tokenizer(spec, pair)
         self._display.start(self._job.metadata.name, self._run_dir)
-        if spec.results.publish:
-            self._display.step(f"results.publish does nothing in this version: the results stay in {self._run_dir}")
-        self._placements = self._earlier_placements()
-        with self._open_results(dataset, pair, fresh=fresh) as store:
-            attempt = self._attempt(store, dataset, tokenizer, pair, plan)
-            ceiling = CeilingOfRun.of(spec, plan, target, drafter, gpus)
+        identity = self._identity(dataset, pair)
+        with self._publishing(identity, fresh=fresh) as publishing:
+            self._placements = self._earlier_placements()
+            with self._open_results(identity, publishing, fresh=fresh) as store:
+                publishing.start()
+                attempt = self._attempt(store, dataset, tokenizer, pair, plan, publishing)
+                ceiling = CeilingOfRun.of(spec, plan, target, drafter, gpus)
+                try:
+                    summary = attempt.run(lambda: self._load(pair, plan, Detokenizer(tokenizer), ceiling))
+                finally:
+                    write_manifest(self._run_dir, self._manifest(store, attempt, plan))
+            success = write_success(self._run_dir)
+            report = self._report() if success or self._shard.count == 1 else None
             try:
-                summary = attempt.run(lambda: self._load(pair, plan, Detokenizer(tokenizer), ceiling))
+                publishing.finish(attempt.save_last_look)
             finally:
-                write_manifest(self._run_dir, self._manifest(store, attempt, plan))
-        success = write_success(self._run_dir)
-        self._display.end(summary, self._run_dir, self._report() if success or self._shard.count == 1 else None)
+                self._display.end(summary, self._run_dir, report)
         return summary
 
     def _earlier_placements(self) -> Mapping[str, Mapping[str, str]]:
@@ -123,15 +129,28 @@ class Session:
                     return manifest.placement
         return {}
 
-    def _open_results(self, dataset: Dataset, pair: Pair, *, fresh: bool) -> ShardResults:
-        results = self._job.spec.results
-        identity = Identity(
+    def _identity(self, dataset: Dataset, pair: Pair) -> Identity:
+        return Identity(
             spec_hash=self._job.spec_hash(),
             dataset=dataset.fingerprint(),
             models=pair.identity,
             spec=hashed_part(self._job.spec.model_dump(mode="json", by_alias=True)),
             recipe=RECIPE,
         )
+
+    def _publishing(self, identity: Identity, *, fresh: bool) -> Publishing:
+        return Publishing(
+            self._job.spec.results,
+            self._run_dir,
+            self._shard,
+            identity,
+            fresh=fresh,
+            signals=self._signals,
+            say=self._display.step,
+        )
+
+    def _open_results(self, identity: Identity, publishing: Publishing, *, fresh: bool) -> ShardResults:
+        results = self._job.spec.results
         return ShardResults.open(
             self._run_dir,
             shard=self._shard.number,
@@ -142,11 +161,21 @@ class Session:
                 fsync_rows=results.fsync_rows,
                 max_bytes=int(quantity_value(results.part_size)),
                 max_seconds=results.publish_seconds if results.publish else None,
+                first_sequence=publishing.first_sequence,
+                on_closed=publishing.offer,
             ),
             fresh=fresh,
         )
 
-    def _attempt(self, store: ShardResults, dataset: Dataset, tokenizer: Tokenizer, pair: Pair, plan: Plan) -> Attempt:
+    def _attempt(
+        self,
+        store: ShardResults,
+        dataset: Dataset,
+        tokenizer: Tokenizer,
+        pair: Pair,
+        plan: Plan,
+        publishing: Publishing,
+    ) -> Attempt:
         spec = self._job.spec
         reading = Reading.of(
             spec, tokenizer, target=store.identity.models["target"], max_length=self._max_length(pair, plan)
@@ -172,6 +201,7 @@ class Session:
             budget=ErrorBudget(spec.dataset.error_budget),
             signals=self._signals,
             display=self._display,
+            publish=publishing.state,
         )
 
     def _max_length(self, pair: Pair, plan: Plan) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import uuid
 
 import pytest
 
@@ -14,6 +15,7 @@ from specbatch.errors import (
     SpecError,
     VocabularyMismatchError,
 )
+from specbatch.results.folder import Folder
 from specbatch.results.layout import shard_files
 from specbatch.runner.display import JsonDisplay
 from specbatch.runner.job import run_job
@@ -385,11 +387,19 @@ def test_spec_file_of_the_pod_runs_and_errors_leave_a_message(tmp_path, pair, ca
     assert main([]) == 64
 
 
-def test_a_wish_to_publish_is_answered_not_ignored(make_job):
+def test_what_is_published_is_what_is_here(make_job, results):
+    uri = f"memory://{uuid.uuid4().hex}/runs"
     stream = io.StringIO()
-    run_job(make_job(ROWS, "results.publish=s3://bucket/runs/"), display=JsonDisplay(stream))
-    messages = [json.loads(line).get("message", "") for line in stream.getvalue().splitlines()]
-    assert any(message.startswith("results.publish does nothing in this version") for message in messages)
+    rows = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(60)]
+    run_job(make_job(rows, f"results.publish={uri}/", "results.partSize=4Ki"), display=JsonDisplay(stream))
+    here = {path.name: path.read_bytes() for path in results.iterdir()}
+    there = Folder(f"{uri}/{results.name}")
+    assert here.keys() == there.sizes().keys()
+    assert len([name for name in here if name.startswith("part-")]) > 2
+    for name, data in here.items():
+        assert name.startswith("manifest") or there.read(name) == data
+    last = [json.loads(line) for line in stream.getvalue().splitlines() if '"progress"' in line][-1]
+    assert last["publish"]["destination"] == there.uri
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,121 @@
+"""What a session does for results.publish: looks at the destination first, publishes while rows are decoded, and waits at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from specbatch.api.results import ResultsSpec
+from specbatch.errors import ResultsError
+from specbatch.results.destination import Destination
+from specbatch.results.folder import Folder
+from specbatch.results.identity import Identity
+from specbatch.results.layout import ShardFile
+from specbatch.results.manifest import FileEntry
+from specbatch.results.publish import STOP_SECONDS, Publisher
+from specbatch.results.publish_state import PublishState
+from specbatch.results.restore import restore
+from specbatch.runner.dataset import Shard
+from specbatch.runner.stopping import StopSignals, stopped
+
+_CALL_SECONDS = 30.0  # a store that has not answered by then is tried again
+
+
+class Publishing:
+    """A context around the open results; does nothing where spec.results.publish is not set.
+
+    On entering, another run's destination is refused, with `fresh` this one's is deleted, and a lost volume's rows come back. On leaving
+    by an error, what is closed by then has a few seconds to get there, and the error stays what it is.
+
+    Args:
+        results: spec.results.
+        run_dir: the run's directory.
+        shard: which rows are ours.
+        identity: what the run is.
+        fresh: delete what was published.
+        signals: whether we are told to stop.
+        say: shows a line to people; called from other threads too.
+    """
+
+    def __init__(
+        self,
+        results: ResultsSpec,
+        run_dir: Path,
+        shard: Shard,
+        identity: Identity,
+        *,
+        fresh: bool,
+        signals: StopSignals,
+        say: Callable[[str], None],
+    ) -> None:
+        self._seconds = results.publish_retry_seconds
+        self._signals = signals
+        self._say = say
+        self._publisher: Publisher | None = None
+        self._destination: Destination | None = None
+        self._started = False
+        self.first_sequence = 0
+        if results.publish is not None:
+            folder = Folder(f"{results.publish.rstrip('/')}/{run_dir.name}", seconds=_CALL_SECONDS)
+            file = ShardFile("identity", shard.number, shard.count)
+            self._destination = Destination(folder, run_dir, file, identity, fresh=fresh)
+
+    def __enter__(self) -> Self:
+        if self._destination is not None:
+            restored = restore(self._destination, seconds=self._seconds, say=self._say)
+            self.first_sequence = restored.first_sequence
+            self._publisher = Publisher(self._destination, say=self._say)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._publisher is None:
+            return
+        if self._started and error is not None:
+            try:
+                self._publisher.finish(seconds=STOP_SECONDS, at_most=STOP_SECONDS)
+            except ResultsError as unfinished:
+                self._say(f"{unfinished.message}; {unfinished.remedy}")
+        self._publisher.close()
+
+    def offer(self, entry: FileEntry) -> None:
+        """A file is closed: it may be published."""
+        if self._publisher is not None:
+            self._publisher.offer(entry)
+
+    def start(self) -> None:
+        """The results are open: publishing may begin."""
+        if self._publisher is not None:
+            self._publisher.start()
+            self._started = True
+
+    def state(self) -> PublishState | None:
+        """How far it is; None where nothing is published."""
+        return None if self._publisher is None else self._publisher.state
+
+    def finish(self, save_progress: Callable[[], None]) -> None:
+        """Waits until all is there: the manifest must have been written.
+
+        Args:
+            save_progress: called once every row is there, before the progress file follows.
+
+        Raises:
+            ResultsError: some files are only here.
+            StoppedError: told to stop before all was there.
+        """
+        if self._publisher is None:
+            return
+        self._started = False
+        pending = self._publisher.state.pending_files
+        if pending:
+            self._say(f"publishing {pending} more files")
+        try:
+            self._publisher.finish(seconds=self._seconds, hurry=self._signals.requested, save_progress=save_progress)
+        except ResultsError as unfinished:
+            if not self._signals.requested.is_set():
+                raise
+            self._say(f"{unfinished.message}; {unfinished.remedy}")
+            raise stopped() from unfinished
