@@ -125,7 +125,7 @@ def read_compared(folder: Folder, label: str) -> Compared:
         "errors": totals.errors,
         "right answers": totals.share_correct,
         "attempts": max((len(shard.attempts) for shard in run.shards), default=0),
-        "verification": facts.verification.verdict if facts.verification else "not verified",
+        "verification": _verified(facts),
     }
     return Compared(label=label, where=folder.uri, values={field.name: values.get(field.name) for field in FIELDS})
 
@@ -161,6 +161,16 @@ def _set(manifest: Manifest | None, identity: Identity | None) -> dict[str, Valu
         "specbatch": manifest.versions.get("specbatch"),
         "torch": manifest.versions.get("torch"),
     }
+
+
+def _verified(facts: RunFacts) -> str:
+    found = facts.verification
+    if found is None:
+        return "not verified"
+    counts = [(found.ties, "near ties"), (found.unexplained, "unexplained")]
+    return ", ".join(
+        [f"{found.exact:,} of {found.replayed:,} exact", *(f"{count:,} {what}" for count, what in counts if count)]
+    )
 
 
 def _devices(manifest: Manifest) -> str | None:

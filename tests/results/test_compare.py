@@ -122,13 +122,13 @@ def test_a_comparison_that_is_not_fair_is_said_to_be_so(tmp_path, pair):
 
 def test_the_speed_of_the_target_alone_says_how_it_was_found(tmp_path, pair):
     found = Verification(
-        finished=20, sampled=5, seed=0, exact=5, target_only_tokens_per_second=10.0, target_only_rows=5
+        finished=20, sampled=5, seed=0, exact=4, unexplained=1, target_only_tokens_per_second=10.0, target_only_rows=5
     )
     verified = make(tmp_path / "verified", verification=found.to_json())
     runs = read(pair[0], verified)
     table = cells(render_text(runs, width=150))
     assert table["x target alone"] == ["0.10x, estimated", "3.12x, measured"]
-    assert table["verification"][1].startswith("exactly what the target")
+    assert table["verification"] == ["not verified", "4 of 5 exact, 1 unexplained"]
     assert any("measured by replay in some" in one for one in warnings_of(runs))
 
 
