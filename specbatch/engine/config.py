@@ -16,6 +16,7 @@ class EngineConfig:
     num_speculative_tokens: k; None: chosen from measured costs and acceptance
     max_speculative_tokens: the largest k when it is chosen
     prefill_chunk: tokens in one prefill forward
+    price_plain_rounds: measure at warm-up also where k is fixed, for EngineStats.target_only_seconds
     """
 
     max_sequences: int = 8
@@ -24,6 +25,7 @@ class EngineConfig:
     max_speculative_tokens: int = 8
     acceptance_rule: AcceptanceRule = "coupled"
     prefill_chunk: int = 512
+    price_plain_rounds: bool = False
 
     @property
     def max_k(self) -> int:

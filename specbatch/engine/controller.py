@@ -24,6 +24,7 @@ _DRIFT_DOUBT = 0.05
 _LEAST_DOUBT = 0.002
 _DOUBT_GROWTH = 0.002  # a round: what was known of a k fades
 _PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether speculation pays
+_FADE = 0.98  # a round, of what a fixed k remembers
 _FIRST_PROBE = 4.0  # plain rounds that the very first one may cost
 
 
@@ -32,6 +33,7 @@ class RoundReport:
     """What one round showed.
 
     rows: in the batch; k: as chosen; seconds: the round; catch_up_seconds: before it, for what the drafter had not seen
+    verified: drafts that the target looked at a row: k, or fewer from a ragged drafter
     reached, stood: [j] rows whose drafts before position j all stood, and of these the rows whose draft j stood too
     """
 
@@ -41,10 +43,16 @@ class RoundReport:
     reached: Sequence[int]
     stood: Sequence[int]
     catch_up_seconds: float = 0.0
+    verified: int = 0
 
 
 class Controller(Protocol):
     """Chooses k before each round and learns from it after."""
+
+    @property
+    def plain_seconds(self) -> float | None:
+        """Of a plain round at the batch last chosen for, as known then; None where it is not."""
+        ...
 
     def choose(self, rows: int, lag: int) -> int:
         """k for a round of so many rows, of which the drafter has not seen `lag` tokens."""
@@ -55,19 +63,34 @@ class Controller(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class FixedK:
-    """Always the same k."""
+    """Always the same k.
 
-    k: int
+    Args:
+        k: num_speculative_tokens.
+        costs: measured at warm-up, at k = 0 and at k; None: nobody asks what plain rounds would take.
+    """
+
+    def __init__(self, k: int, costs: RoundCosts | None = None) -> None:
+        self.k = k
+        self.plain_seconds: float | None = None
+        self._costs = costs
+        self._spent = 0.0  # by late rounds, the older ones fading
+        self._expected = 0.0  # for them, by the table
 
     def choose(self, rows: int, lag: int) -> int:
         """k, whatever the batch."""
-        del rows, lag
+        del lag
+        if self._costs is not None:
+            slowdown = self._spent / self._expected if self._expected else 1.0
+            self.plain_seconds = self._costs.measured(rows, 0) * slowdown
         return self.k
 
     def observe(self, report: RoundReport) -> None:
-        """Nothing to learn."""
+        """How much slower rounds are than at warm-up: longer context, a busy machine."""
+        if self._costs is not None:
+            self._spent = _FADE * self._spent + report.seconds
+            self._expected = _FADE * self._expected + self._costs.measured(report.rows, report.verified)
 
 
 class RoundCosts:
@@ -89,11 +112,12 @@ class RoundCosts:
         self.drift = 1.0
         largest = max(k for _, k in self.table)
         self.relative = dict.fromkeys(range(largest + 1), 1.0)
+        self._measured: dict[tuple[int, int], float] = {}  # of the table and between: asked for many times a round
         self._doubt = dict.fromkeys(range(largest + 1), 1.0)  # of the relative costs, against _DRIFT_DOUBT of the drift
 
     def seconds(self, rows: int, k: int) -> float:
         """Predicted seconds of a round."""
-        return self._measured(rows, k) * self.drift * self.relative.get(k, 1.0)
+        return self.measured(rows, k) * self.drift * self.relative.get(k, 1.0)
 
     def observe(self, rows: int, k: int, seconds: float) -> None:
         """Corrects the prediction; a single outlier counts no more than a factor of two."""
@@ -107,10 +131,13 @@ class RoundCosts:
             self._doubt[other] = min(1.0, self._doubt[other] + _DOUBT_GROWTH)
         self._doubt[k] = max(_LEAST_DOUBT, 0.5 * self._doubt[k])
 
-    def _measured(self, rows: int, k: int) -> float:
-        points = sorted({n for n, _ in self.table})
-        at = {n: _interpolate({kk: s for (m, kk), s in self.table.items() if m == n}, k) for n in points}
-        return _interpolate(at, rows)
+    def measured(self, rows: int, k: int) -> float:
+        """Seconds of a round at warm-up."""
+        if (rows, k) not in self._measured:
+            points = sorted({n for n, _ in self.table})
+            at = {n: _interpolate({kk: s for (m, kk), s in self.table.items() if m == n}, k) for n in points}
+            self._measured[rows, k] = _interpolate(at, rows)
+        return self._measured[rows, k]
 
 
 def _interpolate(points: Mapping[int, float], x: int) -> float:
@@ -174,10 +201,11 @@ class AdaptiveK:
         self.rounds_since_plain = 0
         self.plain_seen = False
         self.probe_seconds = 0.0  # set aside for probing, and not spent yet
+        self.plain_seconds: float | None = None
 
     def choose(self, rows: int, lag: int) -> int:
         """The best k; 0 unless speculation gains more than the noise."""
-        base = self.costs.seconds(rows, 0)
+        base = self.plain_seconds = self.costs.seconds(rows, 0)
         evidence = sum(self.acceptance.reached[:1])
         best, gain = self._best(rows, self.acceptance.expected_tokens, base)
         if gain > _MARGIN:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from specbatch.engine.prefill import prefill
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.round import Outcome, run_round
 from specbatch.engine.stats import EngineStats
-from specbatch.engine.warmup import measure_costs
+from specbatch.engine.warmup import every_k, measure_costs
 from specbatch.errors import DeviceError, OutOfMemoryError
 
 _T = TypeVar("_T")
@@ -55,20 +55,18 @@ class Engine:
         self._allocate(self.config.max_sequences)
 
     def warmup(self) -> None:
-        """Measures what rounds cost, where k is to be chosen. Called by the first generate() if not before."""
+        """Measures what rounds cost, where k is to be chosen or the config asks. Called by the first generate() if not before."""
         if self.controller is not None:
             return
         start = time.perf_counter()
         config, drafter = self.config, self.drafter
         if drafter is None or config.max_k == 0:
             self.controller = FixedK(0)
-        elif config.num_speculative_tokens is not None:
-            self.controller = FixedK(config.num_speculative_tokens)
+        elif config.num_speculative_tokens is None:
+            self.controller = AdaptiveK(self._costs(drafter, every_k(config.max_k)), config.max_k)
         else:
-            costs = None
-            while costs is None:  # None: memory ran out, and the batch is half as large now
-                costs = self._within_memory(lambda: self._measure_costs(drafter))
-            self.controller = AdaptiveK(costs, config.max_k)
+            priced = config.price_plain_rounds
+            self.controller = FixedK(config.max_k, self._costs(drafter, (0, config.max_k)) if priced else None)
         self.stats.warmup_seconds = time.perf_counter() - start
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -102,7 +100,8 @@ class Engine:
         """One round, and what follows from it: counts, finished rows, what the controller learns."""
         batch, stats, drafter = self.batch, self.stats, self.drafter
         assert self.controller is not None, "warmup() before a round"
-        k = self.controller.choose(batch.size, drafter.lag(batch) if drafter is not None else 0)
+        rows, emitted = batch.size, stats.emitted
+        k = self.controller.choose(rows, drafter.lag(batch) if drafter is not None else 0)
         began = time.perf_counter()
         if k and drafter is not None:
             with stats.timed("prefill"):
@@ -110,12 +109,16 @@ class Engine:
         start = time.perf_counter()
         outcome = run_round(self.target, drafter, batch, k, self.config.acceptance_rule, stats)
         seconds = time.perf_counter() - start
+        stats.catch_up_seconds += start - began
+        plain = self.controller.plain_seconds if k else seconds
         self.controller.observe(
-            RoundReport(batch.size, k, seconds, outcome.reached, outcome.stood, catch_up_seconds=start - began)
+            RoundReport(rows, k, seconds, outcome.reached, outcome.stood, start - began, max(outcome.drafted))
         )
         with stats.timed("host"):
             stats.count_round(k, outcome.drafted, outcome.accepted, outcome.stood)
-            return self._give_tokens(outcome)
+            completions = self._give_tokens(outcome)
+            stats.count_plain(stats.emitted - emitted, rows, plain)
+            return completions
 
     def _give_tokens(self, outcome: Outcome) -> list[Completion]:
         """Hands the rows their tokens; rows that end leave."""
@@ -186,9 +189,15 @@ class Engine:
             self.stats.finished += 1
         self.stats.active = batch.size
 
-    def _measure_costs(self, drafter: Drafter) -> RoundCosts:
+    def _costs(self, drafter: Drafter, points: Collection[int]) -> RoundCosts:
+        costs = None
+        while costs is None:  # None: memory ran out, and the batch is half as large now
+            costs = self._within_memory(lambda: self._measure_costs(drafter, points))
+        return costs
+
+    def _measure_costs(self, drafter: Drafter, points: Collection[int]) -> RoundCosts:
         batch = Batch(self.batch.slots, self.config.max_positions, self.batch.device)
-        return measure_costs(self.target, drafter, batch, self.config)
+        return measure_costs(self.target, drafter, batch, self.config, points)
 
     # -- memory ----------------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,30 @@ class EngineStats:
     k_changes: list[tuple[int, int]] = field(default_factory=list)  # (round, num_speculative_tokens from then on)
     seconds: dict[Phase, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     warmup_seconds: float = 0.0
+    catch_up_seconds: float = 0.0  # part of prefill: the drafter's, for what it had not seen
+    plain_rounds: float = 0.0  # rounds that the kept tokens would have taken at k = 0, the batch as it was
+    plain_seconds: float = 0.0  # and how long those: see target_only_seconds
+
+    @property
+    def target_only_seconds(self) -> float | None:
+        """What the target alone would have taken for the tokens kept so far: an estimate from this run's plain rounds.
+
+        A round that kept e tokens of n rows stands for e / n rounds at k = 0. Where it was one, it counts as it was measured; else at
+        the controller's price of a plain round at that batch at that moment: k = auto corrects its warm-up table by every plain round
+        of the run and by the drift of all rounds; a fixed k, which has no plain rounds, by how much slower its own rounds are
+        than at warm-up. Prefill of the target and idle time are the run's own, and a plain round has the host time of any
+        round. What it cannot know: rows that would have met in other batches. None before the first round that has a price.
+        """
+        if not self.plain_rounds:
+            return None
+        host = self.seconds["host"] * self.plain_rounds / self.rounds
+        return self.seconds["prefill"] - self.catch_up_seconds + self.seconds["idle"] + self.plain_seconds + host
+
+    @property
+    def target_only_slowdown(self) -> float | None:
+        """target_only_seconds over the seconds of all phases; None where nothing was drafted, or nothing is known."""
+        alone, spent = self.target_only_seconds, sum(self.seconds.values())
+        return alone / spent if self.drafted and alone and spent else None
 
     @property
     def acceptance_rate(self) -> float:
@@ -74,6 +98,18 @@ class EngineStats:
         for j in range(k):
             self.drafted_by_position[j] += sum(d > j for d in drafted)
             self.accepted_by_position[j] += stood[j]
+
+    def count_plain(self, kept: int, rows: int, seconds: float | None) -> None:
+        """Adds the plain rounds that a round's tokens stand for.
+
+        Args:
+            kept: tokens that the rows of the round kept.
+            rows: in the batch.
+            seconds: of a plain round at that batch; None where that is not known.
+        """
+        if seconds is not None:
+            self.plain_rounds += kept / rows
+            self.plain_seconds += seconds * kept / rows
 
     @contextmanager
     def timed(self, phase: Phase) -> Iterator[None]:

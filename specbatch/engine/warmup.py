@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import torch
 
 from specbatch.engine.batch import Batch, Row
-from specbatch.engine.cache import SlotView
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import RoundCosts
-from specbatch.engine.drafter import Drafter
+from specbatch.engine.drafter import Drafter, Proposal
 from specbatch.engine.model import CausalLM
 from specbatch.engine.request import Request
+from specbatch.engine.round import accept, verify
 
 _CONTEXT = 64  # tokens a measured row already has
 _PASSES = 3  # over all points, in turns: a busy moment of the machine does not fall on one point alone
@@ -22,7 +22,14 @@ _ENOUGH_SECONDS = 5.0  # no further pass after this long
 _DRAFT = -1  # the key of drafting max_k tokens, beside those of verifying k
 
 
-def measure_costs(target: CausalLM, drafter: Drafter, batch: Batch, config: EngineConfig) -> RoundCosts:
+def every_k(max_k: int) -> list[int]:
+    """The k to measure where any up to max_k may be chosen; between them costs are linear."""
+    return sorted({k for k in (0, 1, 2, 4, 8, 16) if k < max_k} | {max_k})
+
+
+def measure_costs(
+    target: CausalLM, drafter: Drafter, batch: Batch, config: EngineConfig, points: Collection[int]
+) -> RoundCosts:
     """Times draft and verify at one row and at all slots.
 
     Args:
@@ -30,9 +37,9 @@ def measure_costs(target: CausalLM, drafter: Drafter, batch: Batch, config: Engi
         drafter: the same.
         batch: empty, for the measured rows alone.
         config: for max_k, acceptance rule and max_length.
+        points: the k to measure, 0 and max_k among them.
     """
     max_k = config.max_k
-    points = sorted({k for k in (0, 1, 2, 4, 8, 16) if k < max_k} | {max_k})
     prompt = [t % target.vocab_size for t in range(min(_CONTEXT, config.max_length - 1))]
     table: dict[tuple[int, int], float] = {}
     ingest_seconds = 0.0
@@ -59,9 +66,14 @@ def _draft(drafter: Drafter, batch: Batch, config: EngineConfig, vocab_size: int
 
 
 def _verify(target: CausalLM, batch: Batch, k: int) -> None:
-    positions = batch.positions(k + 1)
-    target.forward(batch.tokens_at(positions), SlotView(slice(0, batch.size), positions, batch.extent(k))).argmax(-1)
-    _synchronize(batch.device)
+    """What a round does once k tokens a row are drafted, but for the commit."""
+    drafts = batch.tokens_at(batch.positions(k, start=1))  # any tokens will do
+    proposal = Proposal(drafts, torch.full((batch.size,), k, device=batch.device), None)
+    logits = verify(target, batch, proposal)
+    acceptance = accept(logits, batch, proposal, "coupled")
+    logits.amax(-1).isfinite().all(-1).tolist()
+    acceptance.accepted.tolist()
+    acceptance.tokens.tolist()
 
 
 def _least_seconds(calls: Mapping[int, Callable[[], None]]) -> dict[int, float]:

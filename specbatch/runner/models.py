@@ -124,6 +124,7 @@ def _load_engine(spec: Spec, pair: Pair, plan: Plan, replica: ReplicaPlan) -> En
         num_speculative_tokens=None if k == "auto" else k,
         max_speculative_tokens=decoding.max_speculative_tokens,
         acceptance_rule=decoding.acceptance_rule,
+        price_plain_rounds=True,
     )
     return Engine(target, _load_drafter(spec, pair, replica, target), config)
 

@@ -193,6 +193,7 @@ def summarize(
     stats: EngineStats, *, written: Totals, totals: Totals, skipped: int, seconds: float, fixed: Fixed
 ) -> RunSummary:
     """The attempt so far."""
+    slowdown = stats.target_only_slowdown
     return RunSummary(
         results=written.results,
         errors=written.errors,
@@ -212,5 +213,6 @@ def summarize(
         phase_seconds={str(phase): seconds for phase, seconds in stats.seconds.items()},
         max_sequences=stats.max_sequences,
         predicted_tokens_per_second=fixed.ceiling(stats),
+        target_only_tokens_per_second=stats.emitted / seconds / slowdown if slowdown and seconds else None,
         totals=totals,
     )

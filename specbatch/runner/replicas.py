@@ -118,6 +118,9 @@ _SUMMED = (
     "failed",
     "active",
     "max_sequences",
+    "catch_up_seconds",
+    "plain_rounds",
+    "plain_seconds",
 )
 
 

@@ -143,3 +143,32 @@ def test_many_drafts_may_pay_where_one_does_not():
     got, ks = simulate(AdaptiveK(RoundCosts(table), MAX_K), table, 0.93, rows=1, rounds=600)
     assert ks[-1] >= 6
     assert got > 0.85 * speed(8, table, 0.93, rows=1)
+
+
+def test_a_fixed_k_prices_plain_rounds_by_how_slow_its_own_are():
+    controller = FixedK(4, RoundCosts({(1, 0): 1.0, (1, 4): 2.0, (9, 0): 5.0, (9, 4): 10.0}))
+    controller.choose(5, 0)
+    assert controller.plain_seconds == pytest.approx(3.0)
+    for _ in range(300):
+        controller.observe(RoundReport(5, 4, 9.0, [], [], verified=4))  # 6 at warm-up
+    controller.choose(9, 0)
+    assert controller.plain_seconds == pytest.approx(7.5)
+    for _ in range(300):  # a ragged drafter that finds nothing makes plain rounds of them
+        controller.observe(RoundReport(5, 4, 3.0, [], [], verified=0))
+    controller.choose(9, 0)
+    assert controller.plain_seconds == pytest.approx(5.0, rel=0.01)
+
+
+def test_a_fixed_k_without_a_table_has_no_price():
+    controller = FixedK(4)
+    controller.observe(RoundReport(5, 4, 9.0, [], [], verified=4))
+    assert controller.choose(5, 0) == 4
+    assert controller.plain_seconds is None
+
+
+def test_auto_prices_plain_rounds_by_those_of_the_run():
+    table = costs(1.0, 0.05)
+    controller = AdaptiveK(RoundCosts(table), MAX_K)
+    simulate(controller, {key: 1.2 * s for key, s in table.items()}, 0.8, rounds=300)
+    controller.choose(8, 0)
+    assert controller.plain_seconds == pytest.approx(1.2, rel=0.05)

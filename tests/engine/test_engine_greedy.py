@@ -58,6 +58,8 @@ def test_k_auto_changes_no_token(pair):
 class Scripted:
     """A controller that walks through values of k, so that the drafter falls behind and catches up."""
 
+    plain_seconds = None
+
     def __init__(self, ks):
         self.ks = itertools.cycle(ks)
 
