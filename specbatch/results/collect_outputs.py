@@ -15,6 +15,8 @@ from specbatch.results.export import Export, ExportFormat, JsonLines, OpenAILine
 from specbatch.results.export_parquet import ParquetRows
 from specbatch.results.rows import OpenAIForm
 
+_NO_ROW = (ValueError, TypeError, OverflowError)  # what a form raises for a line that is no row after all
+
 
 def errors_beside(out: Path) -> Path:
     """Where error rows go unless told otherwise: out.jsonl -> out.errors.jsonl."""
@@ -68,21 +70,21 @@ class Outputs:
         """
         index, is_error, line = row
         try:
-            if not is_error:
+            if is_error:
+                self._write_error(line)
+            else:
                 self.results += 1
                 if self._export:
                     self._export.write(line)
-                return
-            self.errors[error_code(line)] += 1
-            if self._beside and not self._errors_export:
-                self._open_errors(self._beside)
-            if self._errors_export:
-                self._errors_export.write(line)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise ResultsError(
-                f"row {index} cannot be read: {error}",
-                remedy="was it written by a newer release of specbatch? collect it with that one, or with --format jsonl",
-            ) from error
+        except _NO_ROW as error:
+            raise _unreadable(f"row {index}", error) from error
+
+    def _write_error(self, line: bytes) -> None:
+        self.errors[error_code(line)] += 1
+        if self._beside and not self._errors_export:
+            self._open_errors(self._beside)
+        if self._errors_export:
+            self._errors_export.write(line)
 
     def commit(self) -> list[tuple[str, Path | str]]:
         """Shows the files, results last; gives what is in each.
@@ -92,9 +94,12 @@ class Outputs:
             BrokenPipeError: the reader of a stream went away.
         """
         written: list[tuple[str, Path | str]] = []
-        for export in (self._errors_export, self._export):
-            if export:
-                export.close()
+        try:
+            for export in (self._errors_export, self._export):
+                if export:
+                    export.close()
+        except _NO_ROW as error:
+            raise _unreadable("a row", error) from error
         if self._errors_out:
             self._errors_out.commit()
             written.append((f"{self.errors.total():,} errors", self._errors_out.place))
@@ -127,3 +132,10 @@ class Outputs:
         self._errors_export = (
             OpenAILines(output.file, self._openai, errors=True) if as_openai else JsonLines(output.file)
         )
+
+
+def _unreadable(what: str, error: Exception) -> ResultsError:
+    return ResultsError(
+        f"{what} cannot be read: {error}",
+        remedy="was it written by a newer release of specbatch? collect it with that one, or with --format jsonl",
+    )

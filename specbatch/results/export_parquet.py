@@ -81,15 +81,17 @@ class ParquetRows:
 
     def close(self) -> None:
         """Writes the last group and the footer; the file stays open."""
-        self._write_group()
-        self._writer.close()
+        try:
+            self._write_group()
+        finally:
+            self._writer.close()
 
     def _write_group(self) -> None:
         if not self._rows:
             return
-        values = zip(*self._rows, strict=True)
-        columns = [self._array(column, field.type) for column, field in zip(values, self._schema, strict=True)]
+        values = list(zip(*self._rows, strict=True))
         self._rows, self._bytes = [], 0
+        columns = [self._array(column, field.type) for column, field in zip(values, self._schema, strict=True)]
         self._writer.write_batch(self._pa.record_batch(columns, schema=self._schema))
 
     def _array(self, column: Sequence[Any], kind: Any) -> Any:

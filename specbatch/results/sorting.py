@@ -16,7 +16,8 @@ from typing import Self
 MEMORY_BYTES = 64 << 20
 FAN_IN = 64
 _OVERHEAD_BYTES = 200  # of a line held: the tuple, two numbers, the bytes object
-_BUFFER_BYTES = 1 << 17
+_BUFFER_BYTES = 1 << 17  # at most, and
+_LEAST_BUFFER_BYTES = 1 << 12  # at least
 _HEADER = struct.Struct("<QQQ")  # index, rank, bytes of the line that follows
 
 
@@ -45,6 +46,7 @@ class LineSorter:
         self._directory = directory
         self._memory_bytes = memory_bytes
         self._fan_in = fan_in
+        self._buffer_bytes = max(_LEAST_BUFFER_BYTES, min(_BUFFER_BYTES, memory_bytes // (2 * fan_in)))
         self._held: list[Keyed] = []
         self._held_bytes = 0
         self._run: _Run | None = None  # the one being written
@@ -92,7 +94,7 @@ class LineSorter:
         """Writes the smaller part of what is held, until so much is left or what is left came too late for the run at hand."""
         self._held.sort()
         if self._run is None:
-            self._run = _Run(self._directory)
+            self._run = _Run(self._directory, self._buffer_bytes)
             self._last = (0, 0)
         late = bisect_left(self._held, self._last)
         end = late
@@ -123,7 +125,7 @@ class LineSorter:
             return
         if level + 1 == len(self._levels):
             self._levels.append([])
-        merged = _Run(self._directory)
+        merged = _Run(self._directory, self._buffer_bytes)
         self._levels[level + 1].append(merged)
         self.spilled_bytes += merged.write(_merged(runs))
         for run in runs:
@@ -134,9 +136,10 @@ class LineSorter:
 class _Run:
     """A temporary file without a name that is written, then read."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, buffer_bytes: int) -> None:
+        self._buffer_bytes = buffer_bytes
         self._raw = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - it lives as long as the run
-        self._stream: io.BufferedWriter | io.BufferedReader = io.BufferedWriter(self._raw, _BUFFER_BYTES)
+        self._stream: io.BufferedWriter | io.BufferedReader = io.BufferedWriter(self._raw, buffer_bytes)
 
     def write(self, rows: Iterable[Keyed]) -> int:
         """Appends rows, which are in order; how many bytes."""
@@ -152,7 +155,7 @@ class _Run:
         self._stream.flush()
         self._stream.detach()
         self._raw.seek(0)
-        self._stream = io.BufferedReader(self._raw, _BUFFER_BYTES)
+        self._stream = io.BufferedReader(self._raw, self._buffer_bytes)
 
     def keys(self) -> Iterator[tuple[int, int, int, _Run]]:
         """(index, rank, bytes of the line, self) of each row; whoever takes one calls `line` before taking the next."""
