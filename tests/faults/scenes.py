@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from tests.faults.cases import BULKY, Case
 from tests.faults.disk import Tree, real_tree, write_tree
 from tests.faults.layer import Report
@@ -67,3 +71,13 @@ def stop_in_the_middle(case: Case) -> None:
     (case.run_dir / ".manifest-00000-of-00001.json.9999999.tmp").write_bytes(b"{")
     newest = max(case.run_dir.glob("part-*"))
     newest.write_bytes(newest.read_bytes() + b'{"id": "r3", "index": 3, "text"')
+
+
+def slices(few: int, many: int, *names: str) -> list[Any]:
+    """Parameters (scene, numbers[part::parts]): a thin slice of each for make test, all for make faults."""
+    thin = [pytest.param(name, slice(3, None, few), marks=pytest.mark.slow, id=f"{name}, some") for name in names]
+    return thin + [
+        pytest.param(name, slice(part, None, many), marks=pytest.mark.faults, id=f"{name}, {part} of {many}")
+        for name in names
+        for part in range(many)
+    ]

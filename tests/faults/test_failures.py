@@ -8,19 +8,12 @@ import pytest
 
 from tests.faults.disk import real_tree
 from tests.faults.proof import Kept, check_whole
-from tests.faults.scenes import FOR_PEOPLE, Scene
+from tests.faults.scenes import FOR_PEOPLE, Scene, slices
 
-SLICES = 6
 # A directory whose parents are made first; what an earlier kill left lying about.
 HARMLESS = ("mkdir results/tiny", "unlink results/tiny/.")
 _KINDS = [(error, lasting) for error in ("ENOSPC", "EIO", "EDQUOT") for lasting in (False, True)]
 _KINDS.append(("EROFS", True))
-
-
-def slices():
-    for name in ("from the start", "goes on"):
-        for part in range(SLICES):
-            yield pytest.param(name, part, marks=pytest.mark.slow if part == 1 else pytest.mark.faults)
 
 
 def check_message(output: str, error: str) -> None:
@@ -35,12 +28,14 @@ def check_message(output: str, error: str) -> None:
     assert reason.lower() in errors.lower(), output
 
 
-@pytest.mark.parametrize(("name", "part"), list(slices()))
-def test_a_call_that_fails_ends_the_run_with_74_and_a_remedy_and_nothing_is_lost(make_scene, reference_of, name, part):
+@pytest.mark.parametrize(("name", "chosen"), slices(23, 6, "from the start", "goes on"))
+def test_a_call_that_fails_ends_the_run_with_74_and_a_remedy_and_nothing_is_lost(
+    make_scene, reference_of, name, chosen
+):
     scene: Scene = make_scene(name)
     reference = reference_of(scene.case)
-    kinds = itertools.islice(itertools.cycle(_KINDS), part, None)
-    for at in range(1 + part, len(scene.calls) + 1, SLICES):
+    kinds = itertools.islice(itertools.cycle(_KINDS), chosen.start, None)
+    for at in scene.numbers()[chosen]:
         for torn in (False, True) if scene.calls[at - 1].startswith("write") else (False,):
             error, lasting = next(kinds)
             print(f"{error} {'from' if lasting else 'at'} call {at}: {scene.calls[at - 1]}{', torn' if torn else ''}")

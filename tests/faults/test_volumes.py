@@ -35,7 +35,7 @@ def make_volume():
 
 @pytest.mark.parametrize("part_size", ["4Ki", "256Mi"])
 def test_a_full_disk_ends_the_run_and_with_room_it_goes_on(make_case, reference_of, make_volume, part_size):
-    case = make_case(bulky_rows(60), **{**BULKY, "results__partSize": part_size, "batching__maxSequences": 8})
+    case = make_case(bulky_rows(40), **{**BULKY, "results__partSize": part_size, "batching__maxSequences": 8})
     reference = reference_of(case)
     size = 16
     make_volume(case.disk, f"size={size}k")
