@@ -36,7 +36,7 @@ def render_page(facts: RunFacts, charts: Charts, elements: Mapping[str, str]) ->
             page_sections.placement(facts),
             page_sections.attempts(facts),
             page_sections.publishing(facts),
-            page_sections.further(facts, charts.missing if charts.drawn else ()),
+            page_sections.further(facts),
         )
         if part
     )
@@ -162,4 +162,6 @@ def _figures(charts: Charts, elements: Mapping[str, str]) -> str:
         f"{elements[chart.stem]}</figure>"
         for chart in charts.drawn
     )
-    return section("Figures", f'<div class="figures">\n{drawn}\n</div>')
+    why = " ".join(f"{title}: {reason}." for title, reason in charts.missing)
+    missing = f'\n<p class="quiet">Not drawn. {safe(why)}</p>' if why else ""
+    return section("Figures", f'<div class="figures">\n{drawn}\n</div>{missing}')

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from specbatch.results.facts import RunFacts
-from specbatch.results.look import counted, publish_text
+from specbatch.results.look import publish_text
 from specbatch.results.markup import Cell, card, details, facts_list, pre, section, short, table
 from specbatch.results.publish_state import PublishState
 from specbatch.results.rows import ErrorCode, ErrorRow, ResultRow
@@ -39,7 +39,7 @@ def verification(facts: RunFacts) -> str:
     items = [
         ("verdict", found.verdict),
         ("sample", f"{found.sampled:,} of {found.finished:,} finished rows (seed {found.seed})"),
-        ("rows", f"{found.exact:,} exact, {counted(found.ties, 'near tie')}, {found.unexplained:,} unexplained"),
+        ("rows", f"exact {found.exact:,}, near ties {found.ties:,}, unexplained {found.unexplained:,}"),
     ]
     others = [(found.not_replayable, "cannot be replayed (acceptanceRule: rejection)"), (found.changed, "changed in the dataset")]  # fmt: skip
     items += [("left out", f"{count:,} {why}") for count, why in others if count]
@@ -170,8 +170,8 @@ def _dated(state: PublishState) -> PublishState:
     return replace(state, problem=f"{since}, {state.problem}", failing_since=None)
 
 
-def further(facts: RunFacts, missing: Sequence[tuple[str, str]]) -> str:
-    """What is not shown, and what few people ask for."""
+def further(facts: RunFacts) -> str:
+    """What few people ask for."""
     manifests = facts.manifests
     entries = [entry for manifest in manifests for entry in manifest.files]
     files: list[list[Cell]] = [
@@ -184,7 +184,6 @@ def further(facts: RunFacts, missing: Sequence[tuple[str, str]]) -> str:
         known |= {**manifests[0].versions, **manifests[0].env}
     spec = yaml.safe_dump(_plain(facts.spec), sort_keys=False, allow_unicode=True)
     shown = [
-        details("Figures that are not here", "".join(f"<p>{title}: {why}.</p>" for title, why in missing)),
         details("Spec", pre(spec, long=True)),
         details("Files", table(files)),
         details(

@@ -132,9 +132,7 @@ def _outcome(attempt: Attempt, shard: ShardStatus) -> str:
 
 def _several(run: RunStatus) -> list[str]:
     sums = _sums(run)
-    rows: list[tuple[str, ...]] = [
-        ("shard", "rows", "errors", "tokens/s", "acceptance", "k", "left", "updated", "state")
-    ]
+    rows: list[tuple[str, ...]] = [("shard", "rows", "errors", "tokens/s", "accepted", "k", "left", "age", "state")]
     # A shard that nothing is known of has no line of its own: a thousand pods may still be waiting for a machine.
     rows += [_row(one) for one in run.shards if one.verdict != "waiting"]
     rows.append(("all", *_cells(sums), "", ""))
@@ -172,16 +170,16 @@ def _several(run: RunStatus) -> list[str]:
 
 def _row(one: ShardStatus) -> tuple[str, ...]:
     age = one.age_seconds
-    return (f"{one.shard}", *_cells(one.now), "" if age is None else f"{span(age)} ago", one.verdict)
+    return (f"{one.shard}", *_cells(one.now), "" if age is None else span(age), one.verdict)
 
 
 def _cells(look: Mapping[str, Any]) -> tuple[str, ...]:
-    total, eta = look["total_rows"], look["eta_seconds"]
+    total, eta, speed = look["total_rows"], look["eta_seconds"], look["tokens_per_second"]
     share = f" ({look['rows'] / total:.0%})" if total else ""
     return (
         f"{look['rows']:,}/{'?' if total is None else format(total, ',')}{share}",
         f"{look['errors']:,}",
-        f"{look['tokens_per_second']:,.1f}",
+        f"{speed:,.1f}" if speed < 10_000 else f"{speed:,.0f}",
         f"{look['acceptance_rate']:.3f}",
         f"{look['num_speculative_tokens']}" if "num_speculative_tokens" in look else "",
         "" if eta is None else span(eta),
