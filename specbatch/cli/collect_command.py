@@ -16,7 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from specbatch.api.dataset import DatasetSpec
-    from specbatch.results.manifest import Manifest
+    from specbatch.results.identity import Identity
     from specbatch.runner.dataset import RawRow
     from specbatch.runner.rows import RowReader
 
@@ -113,27 +113,27 @@ class _NamesOfRows:
     def __init__(self) -> None:
         self.problem = ""
 
-    def __call__(self, manifest: Manifest | None, indices: Iterable[int]) -> Iterator[tuple[int, str | None]]:
-        found = self._found(manifest)
+    def __call__(self, identity: Identity | None, indices: Iterable[int]) -> Iterator[tuple[int, str | None]]:
+        found = self._found(identity)
         row = next(found, None)
         for index in indices:
             while row is not None and row[0] < index:
                 row = next(found, None)
             yield index, row[1]() if row is not None and row[0] == index else None
 
-    def _found(self, manifest: Manifest | None) -> Iterator[tuple[int, Callable[[], str]]]:
+    def _found(self, identity: Identity | None) -> Iterator[tuple[int, Callable[[], str]]]:
         """The dataset's rows: the index of each, and how to find its id."""
         from specbatch.api.dataset import DatasetSpec
         from specbatch.errors import DatasetError
         from specbatch.runner.dataset import Dataset
 
-        if manifest is None:
-            self.problem = "without a manifest the dataset is not known"
+        if identity is None:
+            self.problem = "nothing there says which dataset it was"
             return
         try:
-            spec = DatasetSpec.model_validate_json(json.dumps(manifest.spec["spec"]["dataset"]))
+            spec = DatasetSpec.model_validate_json(json.dumps(identity.spec["dataset"]))
             dataset = Dataset(spec.uri, limit=spec.limit)
-            if dataset.fingerprint() != manifest.identity.dataset:
+            if dataset.fingerprint() != identity.dataset:
                 self.problem = f"{spec.uri} is not the dataset of that run any more"
                 return
             reader = _IdReader(spec)
@@ -142,7 +142,7 @@ class _NamesOfRows:
         except DatasetError as error:
             self.problem = f"{error.where}: {error.message}"
         except (KeyError, TypeError, ValueError):
-            self.problem = "the manifest does not say which dataset it was"
+            self.problem = "the run does not say which dataset it was"
 
 
 class _IdReader:

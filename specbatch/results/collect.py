@@ -18,14 +18,14 @@ from specbatch.results.collect_rows import FileReader
 from specbatch.results.collect_run import FoundRun, find_run
 from specbatch.results.export import ExportFormat
 from specbatch.results.folder import Folder
+from specbatch.results.identity import Identity
 from specbatch.results.layout import REPORT, SUCCESS, ShardFile
-from specbatch.results.manifest import Manifest
 from specbatch.results.rows import OpenAIForm
 from specbatch.results.sorting import MEMORY_BYTES, LineSorter
 from specbatch.results.wire import encode_json
 
-NameRows = Callable[[Manifest | None, Iterable[int]], Iterator[tuple[int, str | None]]]
-"""From ascending indices to (index, id) of each; None for an id that cannot be told."""
+NameRows = Callable[[Identity | None, Iterable[int]], Iterator[tuple[int, str | None]]]
+"""From what the run is and ascending indices to (index, id) of each; None for an id that cannot be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Collected:
         results: result rows that went out.
         errors: code -> error rows.
         duplicates: rows left out because they were there twice.
-        missing: rows that are neither in results nor in errors.
+        missing: rows that are neither in results nor in errors; at least so many where `dataset_rows` is None.
         first_missing: the indices of the first few.
         written: what was written, with what is in it.
     """
@@ -198,10 +198,9 @@ def _read_all(run: FoundRun, sorter: LineSorter) -> Collected:
 
 def _openai_form(run: FoundRun) -> OpenAIForm:
     """What the OpenAI form needs to know of a run whose rows did not come in it."""
-    if not run.manifests:
-        return OpenAIForm(model="unknown")
-    manifest = run.manifests[0]
-    model = manifest.spec.get("spec", {}).get("target", {}).get("model") or manifest.identity.models.get("target", "")
+    model = "unknown"
+    if run.identity:
+        model = run.identity.spec.get("target", {}).get("model") or run.identity.models.get("target", model)
     began = [attempt.started_at for one in run.manifests for attempt in one.attempts]
     return OpenAIForm(model=model, created=int(min(began, default=0)))
 
@@ -212,8 +211,7 @@ def _write_missing(
     """A line of JSON for each missing row: its index, and its id where that is known."""
     output = Output(target, tmp)
     try:
-        manifest = run.manifests[0] if run.manifests else None
-        named = name_rows(manifest, gaps) if name_rows else ((index, None) for index in gaps)
+        named = name_rows(run.identity, gaps) if name_rows else ((index, None) for index in gaps)
         for index, name in named:
             value = {"index": index} if name is None else {"index": index, "id": name}
             output.file.write(encode_json(value) + b"\n")

@@ -38,6 +38,7 @@ class FoundRun:
 
     Attributes:
         manifests: those that are there, in order of shard.
+        identity: what the run is; None where nothing says so.
         files: every file of rows: results and errors of a shard together, in order of sequence.
         dataset_rows: rows of the whole dataset; None where no manifest knows.
         unfinished: a sentence for each thing that says the run is not complete; empty where it is.
@@ -46,6 +47,7 @@ class FoundRun:
     folder: Folder
     shards: int
     manifests: Sequence[Manifest]
+    identity: Identity | None
     files: Sequence[RowFile]
     dataset_rows: int | None
     unfinished: Sequence[str]
@@ -66,7 +68,7 @@ def find_run(folder: Folder) -> FoundRun:
     shards = _one_split(folder, files)
     manifests = {one.shard: one for one in read_manifests(folder)}
     _check_places(folder, files, manifests, shards)
-    _check_identities(folder, files, manifests)
+    identity = _one_identity(folder, files, manifests)
     dataset_rows = _dataset_rows(folder, manifests.values())
     found: list[RowFile] = []
     unfinished: list[str] = []
@@ -87,6 +89,7 @@ def find_run(folder: Folder) -> FoundRun:
         folder=folder,
         shards=shards,
         manifests=tuple(manifests[shard] for shard in sorted(manifests)),
+        identity=identity,
         files=tuple(found),
         dataset_rows=dataset_rows,
         unfinished=tuple(unfinished),
@@ -122,7 +125,7 @@ def _check_places(folder: Folder, files: Sequence[ShardFile], manifests: Mapping
                 )
 
 
-def _check_identities(folder: Folder, files: Sequence[ShardFile], manifests: Mapping[int, Manifest]) -> None:
+def _one_identity(folder: Folder, files: Sequence[ShardFile], manifests: Mapping[int, Manifest]) -> Identity | None:
     """All shards must be of one run; a shard without a manifest is known by its identity file, where that is there."""
     known = [(ShardFile("manifest", one.shard, one.shards).name, one.identity) for one in manifests.values()]
     alone = [file.name for file in files if file.kind == "identity" and file.shard not in manifests]
@@ -138,6 +141,7 @@ def _check_identities(folder: Folder, files: Sequence[ShardFile], manifests: Map
                 where=folder.uri,
                 remedy="keep the files of one run, and move the others to a folder of their own",
             )
+    return known[0][1] if known else None
 
 
 def _identity(folder: Folder, name: str) -> Identity:

@@ -55,7 +55,8 @@ def _by_code(errors: Mapping[str, int]) -> str:
 def _missing(done: Collected) -> str:
     first = ", ".join(f"{index:,}" for index in done.first_missing)
     more = ", ..." if done.missing > len(done.first_missing) else ""
-    return f"{done.missing:,} rows; index {first}{more}"
+    at_least = "" if done.dataset_rows is not None else "at least "  # no manifest says how many rows there are
+    return f"{at_least}{done.missing:,} rows; index {first}{more}"
 
 
 def _shards(count: int) -> str:

@@ -16,7 +16,7 @@ from specbatch.runner.dataset import Dataset
 from specbatch.runner.rows import RowReader, RowRules
 from tests.cli.test_main import HEAVY, fresh
 from tests.results.builders import IDENTITY, make_row
-from tests.results.collect_runs import indices, write_run, write_shard
+from tests.results.collect_runs import indices, write_rows, write_run, write_shard
 
 
 @pytest.fixture
@@ -96,9 +96,10 @@ def test_missing_rows_are_named_from_the_dataset_as_the_run_named_them(run_dir, 
     dataset = Dataset(str(rows), limit=4)
     reader = RowReader(RowRules(decoding=DecodingSpec()))
     ids = [reader.read(raw).id for raw in dataset.rows() if raw.index != 1]
-    identity = type(IDENTITY)(spec_hash="a", dataset=dataset.fingerprint(), models={})
-    spec = {"spec": {"dataset": {"uri": str(rows), "limit": 4}}}
-    write_shard(run_dir, [[make_row(1)]], dataset_rows=4, identity=identity, spec=spec)
+    identity = type(IDENTITY)(
+        spec_hash="a", dataset=dataset.fingerprint(), models={}, spec={"dataset": {"uri": str(rows), "limit": 4}}
+    )
+    write_shard(run_dir, [[make_row(1)]], dataset_rows=4, identity=identity)
     write_success(run_dir)
     words = ["collect", str(run_dir), "-o", str(tmp_path / "o"), "--missing", str(tmp_path / "missing.jsonl")]
     assert main(words) == 1
@@ -119,14 +120,14 @@ def test_missing_rows_are_named_from_the_dataset_as_the_run_named_them(run_dir, 
     assert f"ids of missing rows are not known: {rows}: " in capsys.readouterr().err
 
 
-def test_without_any_manifest_missing_rows_have_no_ids(run_dir, tmp_path, capsys):
-    write_run(run_dir, 4)
-    (run_dir / ShardFile("manifest", 0, 1).name).unlink()
-    (run_dir / ShardFile("part", 0, 1).name).write_bytes(b"")
+def test_without_any_manifest_no_one_says_how_many_rows_are_missing(run_dir, tmp_path, capsys):
+    write_rows(run_dir, ShardFile("part", 0, 1), [make_row(2)])
     missing = tmp_path / "missing.jsonl"
     assert main(["collect", str(run_dir), "-o", str(tmp_path / "o"), "--missing", str(missing), "--partial"]) == 0
-    assert missing.read_bytes() == b""  # how many rows there are, no one says
-    assert "0 results" in capsys.readouterr().err
+    assert indices(missing) == [0, 1]
+    said = capsys.readouterr().err
+    assert "missing    at least 2 rows; index 0, 1\n" in said
+    assert "ids of missing rows are not known: nothing there says which dataset it was" in said
 
 
 def test_standard_output_gets_rows_and_nothing_else(run_dir):
@@ -166,10 +167,12 @@ def test_a_table_goes_through_a_pipe(run_dir, tmp_path):
 
 
 def test_collecting_needs_no_torch_even_where_it_names_missing_rows(run_dir, tmp_path):
+    uri = str(tmp_path / "rows.jsonl")
     (tmp_path / "rows.jsonl").write_text('{"id": "a", "prompt": "p"}\n')
-    identity = type(IDENTITY)(spec_hash="a", dataset=Dataset(str(tmp_path / "rows.jsonl")).fingerprint(), models={})
-    spec = {"spec": {"dataset": {"uri": str(tmp_path / "rows.jsonl")}}}
-    write_shard(run_dir, [[]], dataset_rows=1, identity=identity, spec=spec)
+    identity = type(IDENTITY)(
+        spec_hash="a", dataset=Dataset(uri).fingerprint(), models={}, spec={"dataset": {"uri": uri}}
+    )
+    write_shard(run_dir, [[]], dataset_rows=1, identity=identity)
     words = ["collect", str(run_dir), "-o", str(tmp_path / "o"), "--missing", str(tmp_path / "missing")]
     done = fresh(words, HEAVY | {"pyarrow", "zstandard"})
     assert done.returncode == 1, done.stderr

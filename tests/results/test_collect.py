@@ -17,7 +17,7 @@ from specbatch.results.layout import ShardFile
 from specbatch.results.manifest import write_success
 from specbatch.results.rows import OpenAIForm
 from specbatch.results.wire import encode_error, encode_result
-from tests.results.builders import finish_run, make_error, make_row
+from tests.results.builders import IDENTITY, finish_run, make_error, make_row
 from tests.results.collect_runs import indices, write_rows, write_run, write_shard
 from tests.results.test_wire import errors as any_errors
 from tests.results.test_wire import results as any_results
@@ -181,14 +181,14 @@ def test_missing_rows_get_their_ids_from_whoever_knows_them(run_dir, tmp_path):
     write_shard(run_dir, [[make_row(1)]], dataset_rows=3, complete=False)
     seen = []
 
-    def name_rows(manifest, wanted):
-        seen.append(manifest.dataset_rows)
+    def name_rows(identity, wanted):
+        seen.append(identity)
         for index in wanted:
             yield index, None if index == 2 else f"id \ud800 {index}"
 
     collect(run_dir, tmp_path / "o.jsonl", missing=tmp_path / "missing.jsonl", partial=True, name_rows=name_rows)
     assert (tmp_path / "missing.jsonl").read_bytes() == b'{"index": 0, "id": "id \\ud800 0"}\n{"index": 2}\n'
-    assert seen == [3]
+    assert seen == [IDENTITY]
 
 
 class TestIncomplete:

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from dataclasses import replace
 
 import pyarrow.parquet
 import pytest
@@ -17,7 +18,7 @@ from specbatch.results.progress import Attempt
 from specbatch.results.rows import OpenAIForm
 from specbatch.results.summary import RunSummary
 from specbatch.results.wire import decode_error, decode_result, encode_error, encode_result
-from tests.results.builders import make_error, make_row
+from tests.results.builders import IDENTITY, make_error, make_row
 from tests.results.collect_runs import write_run, write_shard
 from tests.results.test_wire import results as any_results
 
@@ -44,7 +45,7 @@ def test_plain_rows_become_openai_rows_of_the_runs_model_and_first_attempt(run_d
         run_dir,
         [row],
         [error],
-        spec={"spec": {"target": {"model": "Qwen/Qwen3-8B"}}},
+        identity=replace(IDENTITY, spec={"target": {"model": "Qwen/Qwen3-8B"}}),
         attempts=(attempt(1_700_000_000.9), attempt(1_800_000_000.0)),
     )
     collect(run_dir, tmp_path / "out.jsonl", form="openai")
@@ -62,7 +63,7 @@ def test_plain_rows_become_openai_rows_of_the_runs_model_and_first_attempt(run_d
 def test_rows_that_came_in_the_openai_form_keep_their_bytes_in_both_forms(run_dir, tmp_path):
     rows = [make_row(0, openai=CHAT), make_row(1, openai=TEXT, id='a "quoted" \\ id')]
     errors = [make_error(2, openai=TEXT)]
-    finish(run_dir, rows, errors, spec={"spec": {"target": {"model": "another"}}})
+    finish(run_dir, rows, errors, identity=replace(IDENTITY, spec={"target": {"model": "another"}}))
     for form in ("openai", "jsonl"):
         collect(run_dir, tmp_path / "out.jsonl", form=form)
         assert lines(tmp_path / "out.jsonl") == [encode_result(row) for row in rows]
