@@ -38,7 +38,7 @@ class RunSummary:
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
     max_sequences: int = 0
     predicted_tokens_per_second: float | None = None
-    target_only_tokens_per_second: float | None = None
+    target_only_tokens_per_second: float | None = None  # estimated from this run's plain rounds: see EngineStats
     totals: Totals = field(default_factory=Totals)  # every row of the shard so far: store.totals
 
     @property
@@ -221,7 +221,7 @@ def _rows(summary: RunSummary) -> str:
 def _speed(summary: RunSummary) -> str:
     parts = [f"{summary.tokens_per_second:,.1f} tokens/s ({summary.completion_tokens:,} tokens)"]
     if summary.speedup is not None:
-        parts.append(f"{summary.speedup:.2f}x the target alone")
+        parts.append(f"{summary.speedup:.2f}x the target alone (estimated)")
     if summary.fraction_of_ceiling is not None:
         parts.append(f"{summary.fraction_of_ceiling:.0%} of the predicted ceiling")
     return ", ".join(parts)

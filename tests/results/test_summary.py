@@ -42,7 +42,7 @@ def test_the_summary_reads_well():
         "nightly\n"
         "  rows           195 done, 3 errors, 5 skipped (finished before)\n"
         "  right answers  190 of 200 (95.0%)\n"
-        "  speed          490.0 tokens/s (6,125 tokens), 1.63x the target alone, 54% of the predicted ceiling\n"
+        "  speed          490.0 tokens/s (6,125 tokens), 1.63x the target alone (estimated), 54% of the predicted ceiling\n"
         "  time           12.5 s decoding (before it: loading 1.50 s, warm-up 0.80 s)\n"
         "  speculation    acceptance_rate 0.646, mean_acceptance_length 3.58 tokens per target forward\n"
         "  time went to   verify 60%, draft 30%, host 10%\n"
