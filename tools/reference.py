@@ -74,7 +74,7 @@ def exit_codes() -> str:
         "|---|---|---|---|",
         *(f"| {code.value} | `{code.name}` | {code.meaning} | {_retry(code)} |" for code in ExitCode),
         "",
-        "Besides: 1 the reader of the output went away, or a bug (with a traceback), 2 wrong usage of a command, 130 Ctrl-C.",
+        "Besides: 1 rows are missing (`specbatch collect`), the reader of the output went away, or a bug (with a traceback), 2 wrong usage of a command, 130 Ctrl-C.",
         "",
     ]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from specbatch.results.manifest import FileEntry
 from specbatch.results.wire import decode_error, decode_result
 
 _READ_BYTES = 1 << 20
-_READ_ATTEMPTS = 3
+_READ_ATTEMPTS = 4  # with 2, 4 and 8 seconds between them
 _MAX_INDEX = (1 << 63) - 1
 
 
@@ -144,7 +144,7 @@ class FileReader:
                         where=self._folder.path_of(self._name),
                         remedy="check that the store can be reached and read, and start again",
                     ) from error
+                time.sleep(1 << attempt)
                 attempt += 1
-                time.sleep(attempt)
             else:
                 return
