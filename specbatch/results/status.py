@@ -127,7 +127,7 @@ class ShardStatus:
         alive = last.process.alive if last and last.process else None
         if last is None or last.outcome != "running" or alive is False:
             if self.manifest is not None and self.manifest.complete:
-                return "complete", "complete"
+                return "complete", self._said_of_complete(alive=bool(alive))
             if self.locked and not alive:
                 return "starting", "starting: reading back what is finished"
         if last is None and self.manifest is None:
@@ -136,6 +136,11 @@ class ShardStatus:
             return "incomplete", f"incomplete: {_AGAIN}"
         age = self.age_seconds or 0.0
         return self._judged_running(last, age) if last.outcome == "running" else self._judged_ended(last, age)
+
+    def _said_of_complete(self, *, alive: bool) -> str:
+        if self.publish is None or not self.publish.pending_files:
+            return "complete"
+        return "complete: publishing the rest" if alive else f"complete, but not all published: {_AGAIN}"
 
     def _judged_running(self, last: Attempt, age: float) -> tuple[Verdict, str]:
         if self.alive is False:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from specbatch.results.status import AT_WORK, RunStatus, ShardStatus
 from specbatch.results.summary import duration, shares_of, span
 
 _BAR = 40
+_TEXT_CHARS = 67
 _ATTEMPTS_SHOWN = 5
 _SENTENCES_SHOWN = 12
 
@@ -96,10 +98,24 @@ def _one(shard: ShardStatus) -> list[str]:
     if now["completion_tokens"]:
         facts += look_lines(now)
     if shard.publish is not None:
-        facts.append(("published", publish_text(shard.publish, shard.clock)))
+        facts.append(("published", _published(shard)))
     labels = ["attempts", *[""] * _ATTEMPTS_SHOWN]
     facts += zip(labels, _attempts(shard), strict=False)
-    return lines + [f"{label:<13}{text}" for label, text in facts]
+    return lines + [line for label, text in facts for line in _hanging(label, text)]
+
+
+def _hanging(label: str, text: str) -> list[str]:
+    first, *rest = textwrap.wrap(text, _TEXT_CHARS) or [""]
+    return [f"{label:<13}{first}", *(f"{'':<13}{line}" for line in rest)]
+
+
+def _published(shard: ShardStatus) -> str:
+    """Of a process that has ended the state does not grow older."""
+    last = shard.last
+    assert shard.publish is not None
+    assert last is not None
+    at_work = shard.verdict in AT_WORK or shard.alive
+    return publish_text(shard.publish, shard.clock if at_work else last.updated_at)
 
 
 def _when(shard: ShardStatus) -> str:
@@ -161,9 +177,7 @@ def _several(run: RunStatus) -> list[str]:
     if len(said) > _SENTENCES_SHOWN:
         said[_SENTENCES_SHOWN:] = [f"and {len(said) - _SENTENCES_SHOWN:,} more"]
     said += [
-        f"shard {one.shard} published: {publish_text(one.publish, one.clock)}"
-        for one in run.shards
-        if one.publish and one.publish.problem
+        f"shard {one.shard} published: {_published(one)}" for one in run.shards if one.publish and one.publish.problem
     ][:_SENTENCES_SHOWN]
     return [*lines, *([""] if said else []), *said]
 

@@ -191,8 +191,27 @@ def test_publishing_is_shown_and_why_it_fails(run_dir):
         store.write(make_row(0))
         store.save_progress(make_summary(store), Timeline(), "running", {**NOW, "publish": state.to_json()})
         run = look(run_dir)
-    assert "2 files (2.0 MB) at s3://b/nightly, 1 waiting (500 bytes); failing for 10 min 0" in render_status(run)
+    text = " ".join(render_status(run).split())
+    assert "2 files (2.0 MB) at s3://b/nightly, 1 waiting (500 bytes); failing for 10 min 0" in text
     assert status_json(run)["shards"][0]["publish"]["problem"] == "no such bucket"
+
+
+def test_a_complete_run_that_is_not_all_published_says_so_and_does_not_grow_older(run_dir):
+    state = PublishState(
+        destination="s3://b/nightly",
+        pending_files=3,
+        problem="no route to " + "x " * 90,
+        failing_since=time.time() - 60,
+    )
+    finish_run(run_dir, [make_row(0)])
+    change_last(run_dir, now={"publish": state.to_json()})
+    assert look(run_dir).shards[0].sentence == "complete: publishing the rest"
+    change_last(run_dir, process=None)
+    run = look(run_dir, later=7200)
+    assert run.shards[0].sentence == "complete, but not all published: start the same command again"
+    text = render_status(run)
+    assert "failing for 1 min 0" in " ".join(text.split())
+    assert max(map(len, text.splitlines()[1:])) <= 80 + len(" (updated 2 h ago)")
 
 
 def test_after_the_last_row_what_is_left_to_do_is_said(run_dir):
