@@ -14,7 +14,7 @@ FAST := not slow and not faults and not gpu and not cluster
 NO_HARDWARE := not faults and not gpu and not cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart smollm2 test check lint generate faults bench lock clean
+.PHONY: help quickstart smollm2 test check lint generate faults fuzz bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ generate: $(VENV)/.dev ## write the generated files: references, schema, printed
 
 faults: $(VENV)/.dev ## kill, starve and cut off runs in every way, a thousand times (ten minutes)
 	$(PYTEST) tests/faults
+
+fuzz: $(VENV)/.dev ## 100,000 damaged specs and datasets: every answer an error that says where, or a valid run
+	$(PYTEST) tests/fuzz
 
 bench: $(VENV)/.dev ## the CPU benchmarks, as one table
 	$(BIN)/python -m benchmarks.cpu
