@@ -41,6 +41,10 @@ class S3Server:
         """What a client's environment needs."""
         return credentials(self.url)
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
     def bucket(self, name: str = "bucket") -> Path:
         """Makes a bucket; its folder."""
         folder = self.root / name

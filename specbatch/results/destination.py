@@ -35,6 +35,7 @@ class Destination:
 
     Attributes:
         folder, run_dir, file, identity: as given.
+        fresh: whether old files are still to be deleted.
         sizes: name -> bytes of what is there, as last seen.
         hashes: name -> sha256 of this shard's rows there, as far as known.
         on_call: called with the bytes to be moved before the store is asked for something.
@@ -52,7 +53,7 @@ class Destination:
         self.hashes: dict[str, str] = {}
         self.on_call: Callable[[int], None] = lambda _size: None
         self._manifest = ShardFile("manifest", file.shard, file.shards).name
-        self._fresh = fresh
+        self.fresh = fresh
         self._reached = False
         self._stale: tuple[str, ...] = ()  # what goes before the first new rows come
         self._placed: dict[str, str] = {}  # name here -> name there
@@ -67,10 +68,10 @@ class Destination:
         if self._reached:
             return
         self._look()
-        if self._fresh:
+        if self.fresh:
             for name in old_names(self.sizes, self.file):
                 self._remove(name)
-            self._fresh = False
+            self.fresh = False
         refuse_others(self.folder, self.sizes, self.file, self.identity)
         complete = True
         if self._manifest in self.sizes:

@@ -76,7 +76,7 @@ def restore(
     if problem is not None:
         lost = "" if here else "; rows that were published earlier, if any, are decoded again"
         say(f"{destination.folder.uri} cannot be reached, the run goes on without it{lost}: {problem}")
-        return Restored(first_sequence=0 if here else free_sequence())
+        return Restored(first_sequence=0 if here and not destination.fresh else free_sequence())
     if here:
         return Restored()
     return _Fetching(destination, say).all(seconds, backoff, clock, sleep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -13,11 +14,12 @@ from tests.faults.layer import Layer, Plan
 
 
 def prepare(setup: dict[str, Any]) -> Callable[[], None]:
-    """Takes the keys faults (layer.Plan), clock (jumps: [after seconds, by seconds]), file_bytes (none may grow larger), fresh.
+    """Takes the keys env (variables), faults (layer.Plan), clock (jumps: [after seconds, by seconds]), file_bytes (none may grow larger), fresh.
 
     Returns:
         What to call at the end.
     """
+    os.environ.update(setup.get("env", {}))
     if setup.get("fresh"):
         runner.run_job = partial(runner.run_job, fresh=True)
     if "file_bytes" in setup:

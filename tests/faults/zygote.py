@@ -161,6 +161,9 @@ def _warm_up(folder: Path) -> None:
     from specbatch.runner.__main__ import main
     from tests.runner.tiny import byte_level_tokenizer, save_model, spec_text, write_rows
 
+    with contextlib.suppress(ImportError):
+        import s3fs  # noqa: F401 - for attempts that publish
+
     tqdm.monitor_interval = 0  # no thread of its own
     pair = (folder / "target", folder / "drafter")
     maker = os.fork()  # saving a model starts threads that stay

@@ -15,7 +15,7 @@ from tests.runner.tiny import read_lines, spec_text, write_rows
 from tests.s3 import silent_server
 
 SPECBATCH = str(Path(sys.executable).with_name("specbatch"))
-ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(300)]
+ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(200)]
 OPTIONS = ("decoding.maxNewTokens=24", "decoding.ignoreEos=true", "decoding.temperature=0.8", "batching.maxSequences=8")
 OPTIONS += ("results.publish=s3://bucket/runs/", "results.partSize=8Ki", "results.publishRetrySeconds=2")
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def spec(tmp_path, pair):
-    rows = write_rows(tmp_path / "rows.jsonl", [*ROWS[:150], b"broken", *ROWS[150:]])
+    rows = write_rows(tmp_path / "rows.jsonl", [*ROWS[:100], b"broken", *ROWS[100:]])
     file = tmp_path / "spec.yaml"
     file.write_text(spec_text(pair, rows, tmp_path / "results"))
     return file
@@ -111,14 +111,17 @@ def collected(tmp_path, source="s3://bucket/runs/tiny"):
     return {row["id"]: row["text"] for row in rows}
 
 
-def check_whole(run, tmp_path):
-    """What is at the store, and what an uninterrupted run gives."""
-    texts = collected(tmp_path)
-    run(f"results.dir={tmp_path}/whole", "results.publish=null").end()
-    assert {line["id"]: line["text"] for line in read_lines(tmp_path / "whole" / "tiny")} == texts
+@pytest.fixture(scope="module")
+def whole(pair, tmp_path_factory):
+    """What an uninterrupted run gives."""
+    folder = tmp_path_factory.mktemp("whole")
+    file = folder / "spec.yaml"
+    file.write_text(spec_text(pair, write_rows(folder / "rows.jsonl", ROWS), folder / "results"))
+    Run(file, "results.publish=null").end()
+    return {line["id"]: line["text"] for line in read_lines(folder / "results" / "tiny")}
 
 
-def test_a_run_is_at_the_store_when_it_ends_and_parts_long_before(s3, run, results, tmp_path):
+def test_a_run_is_at_the_store_when_it_ends_and_parts_long_before(s3, run, results, tmp_path, whole):
     going = run()
     wait_for(lambda: len(parts(objects(s3))) >= 2)
     assert going.process.poll() is None
@@ -133,10 +136,10 @@ def test_a_run_is_at_the_store_when_it_ends_and_parts_long_before(s3, run, resul
     saved = json.loads(there["progress-00000-of-00001.json"])["attempts"][-1]["now"]["publish"]
     assert saved["pending_files"] == 0
     assert saved["done_files"] >= len(parts(there))
-    check_whole(run, tmp_path)
+    assert collected(tmp_path) == whole
 
 
-def test_a_store_that_is_down_to_the_end_gives_74_and_the_next_start_only_uploads(s3, run, results, tmp_path):
+def test_a_store_that_is_down_to_the_end_gives_74_and_the_next_start_only_uploads(s3, run, results, tmp_path, whole):
     s3.kill()
     failed = run().end(74)
     assert "not published, and only in" in failed.errors
@@ -148,10 +151,10 @@ def test_a_store_that_is_down_to_the_end_gives_74_and_the_next_start_only_upload
     again = run().end()
     assert again.summary["results"] == 0
     assert again.summary["load_seconds"] == 0, "no model is loaded to upload"
-    check_whole(run, tmp_path)
+    assert collected(tmp_path) == whole
 
 
-def test_a_lost_volume_costs_only_what_was_not_published(s3, run, results, tmp_path):
+def test_a_lost_volume_costs_only_what_was_not_published(s3, run, results, tmp_path, whole):
     going = run()
     wait_for(lambda: len(parts(objects(s3))) >= 3)
     going.process.kill()
@@ -162,14 +165,14 @@ def test_a_lost_volume_costs_only_what_was_not_published(s3, run, results, tmp_p
     assert any("fetching" in step for step in again.steps)
     assert again.summary["skipped"] >= sum(data.count(b"\n") for data in kept.values())
     assert parts(objects(s3)).items() >= kept.items()
-    check_whole(run, tmp_path)
+    assert collected(tmp_path) == whole
     shutil.rmtree(results)
     done = run().end()
     assert (done.summary["results"], done.summary["skipped"]) == (0, len(ROWS) + 1)
     assert done.summary["load_seconds"] == 0
 
 
-def test_a_lost_volume_while_the_store_is_away_loses_nothing(s3, run, results, tmp_path):
+def test_a_lost_volume_while_the_store_is_away_loses_nothing(s3, run, results, tmp_path, whole):
     going = run()
     wait_for(lambda: len(parts(objects(s3))) >= 3)
     going.process.kill()
@@ -183,10 +186,10 @@ def test_a_lost_volume_while_the_store_is_away_loses_nothing(s3, run, results, t
     again.end()
     assert any("cannot be reached, the run goes on without it" in step for step in again.steps)
     assert parts(objects(s3)).items() > kept.items()
-    check_whole(run, tmp_path)
+    assert collected(tmp_path) == whole
 
 
-def test_a_server_killed_again_and_again_gets_everything(s3, run, tmp_path):
+def test_a_server_killed_again_and_again_gets_everything(s3, run, tmp_path, whole):
     going = run("results.publishRetrySeconds=60")
     for count in (1, 3, 5):
         wait_for(lambda count=count: len(parts(objects(s3))) >= count or going.process.poll() is not None)
@@ -194,7 +197,7 @@ def test_a_server_killed_again_and_again_gets_everything(s3, run, tmp_path):
         time.sleep(0.5)
         s3.start()
     going.end()
-    check_whole(run, tmp_path)
+    assert collected(tmp_path) == whole
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -239,8 +242,7 @@ def test_told_to_stop_while_only_uploads_are_left_ends_with_75(s3, run, results)
     assert "not published, and only in" in going.output
 
 
-def test_a_store_that_never_answers_delays_the_start_and_the_end_and_no_row(run, results, monkeypatch, s3):
-    monkeypatch.setattr("specbatch.runner.publishing._CALL_SECONDS", 5)
+def test_a_store_that_never_answers_delays_the_start_and_the_end_and_no_row(s3, run, monkeypatch):
     with silent_server() as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         failed = run().end(74, seconds=200)
