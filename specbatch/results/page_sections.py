@@ -13,6 +13,7 @@ import yaml
 from specbatch.results.facts import RunFacts
 from specbatch.results.look import publish_text
 from specbatch.results.markup import Cell, card, details, facts_list, pre, section, short, table
+from specbatch.results.progress import Attempt
 from specbatch.results.publish_state import PublishState
 from specbatch.results.rows import ErrorCode, ErrorRow, ResultRow
 from specbatch.results.summary import duration
@@ -137,7 +138,7 @@ def attempts(facts: RunFacts) -> str:
             cells += [
                 ("attempt", "number", f"{attempt.number}"),
                 ("began (UTC)", "code", f"{datetime.fromtimestamp(attempt.started_at, UTC):%Y-%m-%d %H:%M:%S}"),
-                ("outcome", "tag", "killed" if killed else attempt.outcome),
+                ("outcome", "tag", _outcome(attempt, killed=killed)),
                 ("rows", "number", f"{summary.results:,}"),
                 ("errors", "number", f"{summary.errors:,}"),
                 ("skipped", "number", f"{summary.skipped:,}"),
@@ -150,6 +151,11 @@ def attempts(facts: RunFacts) -> str:
     hidden = len(rows) - _ATTEMPTS_SHOWN
     note = f"The last {_ATTEMPTS_SHOWN}; {hidden:,} are not shown." if hidden > 0 else ""
     return section("Attempts", table(rows[-_ATTEMPTS_SHOWN:]), note=note)
+
+
+def _outcome(attempt: Attempt, *, killed: bool) -> str:
+    said = "killed" if killed else attempt.outcome
+    return f"{said}: {short(attempt.reason)}" if attempt.reason else said
 
 
 def publishing(facts: RunFacts) -> str:

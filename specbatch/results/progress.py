@@ -24,8 +24,8 @@ _TIMELINES_KEPT = 10
 class Attempt:
     """One process' work on a shard. Times are Unix times in seconds; `killed` ones ended without a word.
 
-    `now` is the last look at the run (the fields of runner.progress.Progress), empty before decoding began; `process` who wrote it.
-    Files of earlier versions have neither.
+    `now` is the last look at the run (the fields of runner.progress.Progress), empty before decoding began; `process` who wrote it;
+    `reason` why it failed. Files of earlier versions have none of them.
     """
 
     number: int  # from 1
@@ -36,6 +36,7 @@ class Attempt:
     timeline: Sequence[Sample] = ()
     now: Mapping[str, Any] = field(default_factory=dict)
     process: Process | None = None
+    reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As the file keeps it."""
@@ -44,6 +45,7 @@ class Attempt:
             "started_at": self.started_at,
             "updated_at": self.updated_at,
             "outcome": self.outcome,
+            "reason": self.reason,
             "process": None if self.process is None else self.process.to_json(),
             "now": dict(self.now),
             "summary": self.summary.to_json(),
@@ -63,6 +65,7 @@ class Attempt:
             timeline=tuple(Sample.from_json(sample) for sample in value["timeline"]),
             now=value.get("now", {}),
             process=None if process is None else Process.from_json(process),
+            reason=value.get("reason", ""),
         )
 
 

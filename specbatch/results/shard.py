@@ -157,10 +157,11 @@ class ShardResults:
         timeline: Timeline,
         outcome: Outcome = "running",
         now: Mapping[str, Any] | None = None,
+        reason: str = "",
     ) -> None:
         """Rewrites the progress file: every few seconds, and with the outcome at the end, before the manifest.
 
-        `now` is the last look at the run as plain data, for `specbatch status`.
+        `now` is the last look at the run as plain data, `reason` why it failed, both for `specbatch status`.
         """
         self._current = Attempt(
             number=len(self._earlier) + 1,
@@ -171,6 +172,7 @@ class ShardResults:
             timeline=timeline.samples,
             now=now or {},
             process=Process.current(),
+            reason=reason,
         )
         write_attempts(self.run_dir, self.shard, self.shards, self.attempts)
 

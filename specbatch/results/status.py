@@ -26,6 +26,7 @@ Verdict = Literal["complete", "running", "starting", "waiting", "incomplete", "s
 AT_WORK: frozenset[Verdict] = frozenset({"running", "starting"})
 _SILENT_SECONDS = 60.0  # the writer says a word every two seconds
 _RUNS_NAMED = 5
+_REASON_CHARS = 300
 _AGAIN = "start the same command again"
 
 
@@ -156,7 +157,10 @@ class ShardStatus:
             case "stopped":
                 return "stopped", f"stopped: {_AGAIN}"
             case "failed":
-                return "failed", f"failed, its own output says why: then {_AGAIN}"
+                reason = " ".join(last.reason.partition("\n  remedy: ")[0].split())
+                if len(reason) > _REASON_CHARS:
+                    reason = f"{reason[: _REASON_CHARS - 1]}…"
+                return "failed", f"failed: {reason or 'its own output says why'}"
             case "done" if not self._manifest_written and (
                 self.alive or (self.alive is None and age < _SILENT_SECONDS)
             ):

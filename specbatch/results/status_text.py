@@ -13,7 +13,7 @@ from specbatch.results.status import AT_WORK, RunStatus, ShardStatus
 from specbatch.results.summary import duration, shares_of, span
 
 _BAR = 40
-_TEXT_CHARS = 67
+_LINE_CHARS, _TEXT_CHARS = 80, 67
 _ATTEMPTS_SHOWN = 5
 _SENTENCES_SHOWN = 12
 
@@ -48,6 +48,7 @@ def status_json(run: RunStatus) -> dict[str, Any]:
                     {
                         "number": attempt.number,
                         "outcome": attempt.outcome,
+                        "reason": attempt.reason,
                         "started_at": attempt.started_at,
                         "updated_at": attempt.updated_at,
                         "results": attempt.summary.results,
@@ -89,7 +90,7 @@ def _sums(run: RunStatus) -> dict[str, Any]:
 
 def _one(shard: ShardStatus) -> list[str]:
     now = shard.now
-    lines = [f"{shard.sentence}{_when(shard)}", ""]
+    lines = [*textwrap.wrap(f"{shard.sentence}{_when(shard)}", _LINE_CHARS), ""]
     total, eta = now["total_rows"], now["eta_seconds"]
     if total:
         left = "" if eta is None or shard.verdict not in AT_WORK else f"  {duration(eta)} left"

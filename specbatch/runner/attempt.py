@@ -86,6 +86,7 @@ class Attempt:
         )
         self._publish = publish
         self._outcome: Outcome = "running"
+        self._reason = ""  # why it failed
         self.complete = False
 
     def run(self, load: Callable[[], Loaded]) -> RunSummary:
@@ -105,6 +106,9 @@ class Attempt:
             outcome = "done"
         except (StopNow, StoppedError):
             outcome = "stopped"
+            raise
+        except Exception as error:
+            self._reason = str(error) or type(error).__name__
             raise
         finally:
             self._signals.finish()
@@ -178,7 +182,8 @@ class Attempt:
 
     def _save_progress(self, outcome: Outcome) -> None:
         now = self._meter.last
-        self._store.save_progress(self._summary(), self._meter.timeline, outcome, now.to_json() if now else None)
+        look = now.to_json() if now else None
+        self._store.save_progress(self._summary(), self._meter.timeline, outcome, look, self._reason)
 
     def _show(self, progress: Progress, last: bool) -> None:
         if self._signals.requested.is_set() and not self._told:

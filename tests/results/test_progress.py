@@ -11,6 +11,7 @@ from specbatch.results.summary import RunSummary
 ATTEMPT = Attempt(
     number=1, started_at=10.0, updated_at=12.0, outcome="running", summary=RunSummary(results=3),
     now={"rows": 3, "total_rows": None}, process=Process(host="box", pid=7, space="boot pid:[1]", started="99"),
+    reason="no room",
 )  # fmt: skip
 
 
@@ -23,7 +24,8 @@ def test_a_file_of_an_earlier_version_has_neither(tmp_path):
     write_attempts(tmp_path, 0, 1, [ATTEMPT])
     path = tmp_path / "progress-00000-of-00001.json"
     value = json.loads(path.read_bytes())
-    del value["attempts"][0]["now"], value["attempts"][0]["process"]
+    for name in ("now", "process", "reason"):
+        del value["attempts"][0][name]
     path.write_text(json.dumps(value))
     (old,) = read_attempts(tmp_path, 0, 1)
     assert (old.now, old.process, old.summary.results) == ({}, None, 3)
