@@ -23,6 +23,10 @@ _LARGEST_BOUND = 1e4
 _BISECTIONS = 40
 
 
+BOUND = f"{_ROUNDINGS:.0f} epsilons of the dtype times the largest logit, at least {_LEAST_BOUND}"
+"""`tie_bound` in words."""
+
+
 def tie_bound(dtype: torch.dtype, logits: Tensor) -> float:
     """How far apart two tokens' logits may be, in float32, for a forward in `dtype` to take either: 3 epsilons of the largest logit.
 

@@ -61,6 +61,7 @@ class Verification:
         target: the target's identity, name@revision.
         dtype: that the target computes in.
         scores: the dtype in which margins were computed: float32 with the same weights where they fit; "" where none were needed.
+        tie_bound: the largest margin of a tie, in words; each divergence has its own in logits. "" where nothing was replayed.
         target_only_tokens_per_second: of the target alone on these rows, measured; None where nothing was replayed.
         target_only_rows, target_only_tokens, target_only_seconds: what that was measured on.
         max_sequences: rows at once in the replay, over all replicas.
@@ -82,6 +83,7 @@ class Verification:
     target: str = ""
     dtype: str = ""
     scores: str = ""
+    tie_bound: str = ""
     target_only_tokens_per_second: float | None = None
     target_only_rows: int = 0
     target_only_tokens: int = 0
@@ -167,7 +169,7 @@ def render_verification(verification: Verification, *, name: str = "") -> str:
     if found.target_only_tokens_per_second is not None:
         lines.append(("target alone", _speed(found)))
     if found.scores:
-        lines.append(("margins", f"from scores in {found.scores}; the run computed in {found.dtype}"))
+        lines.append(("margins", f"scores in {found.scores}, of a run in {found.dtype}; a tie: {found.tie_bound}"))
     lines.append(("verdict", found.verdict))
     width = max(len(label) for label, _ in lines) + 2
     shown = [one for one in found.divergences if one.kind == "unexplained"]

@@ -13,6 +13,7 @@ import transformers
 import specbatch
 from specbatch.api.job import SpecBatchJob
 from specbatch.engine.engine import Engine
+from specbatch.engine.margins import BOUND
 from specbatch.engine.memory import release
 from specbatch.engine.model import CausalLM
 from specbatch.engine.request import Completion, Request
@@ -135,6 +136,7 @@ class Replay:
             divergences=tuple(_kept(unexplained, ties)),
             dtype=_name(dtype),
             scores=scores,
+            tie_bound=BOUND,
             target_only_tokens_per_second=speed.tokens / speed.seconds,
             target_only_rows=speed.rows,
             target_only_tokens=speed.tokens,
