@@ -189,14 +189,14 @@ def test_a_failure_says_why(run_dir):
 def test_publishing_is_shown_and_why_it_fails(run_dir):
     state = PublishState(
         destination="s3://b/nightly", done_files=2, done_bytes=2_000_000, pending_files=1, pending_bytes=500,
-        problem="no such bucket", failing_since=time.time() - 600,
+        problem="no such bucket", failing_since=time.time() - 7260,
     )  # fmt: skip
     with ShardResults.open(run_dir, identity=IDENTITY) as store:
         store.write(make_row(0))
         store.save_progress(make_summary(store), Timeline(), "running", {**NOW, "publish": state.to_json()})
         run = look(run_dir)
     text = " ".join(render_status(run).split())
-    assert "2 files (2.0 MB) at s3://b/nightly, 1 waiting (500 bytes); failing for 10 min 0" in text
+    assert "2 files (2.0 MB) at s3://b/nightly, 1 waiting (500 bytes); failing for 2 h 0" in text
     assert status_json(run)["shards"][0]["publish"]["problem"] == "no such bucket"
 
 
