@@ -120,15 +120,21 @@ class Case:
 
 
 def answers(run_dir: Path) -> dict[int, list[dict[str, Any]]]:
-    """index -> what part and errors files say of the row, without what may differ between two runs of one job."""
+    """index -> what part and errors files say of the row."""
     found: dict[int, list[dict[str, Any]]] = {}
     for path in [*run_dir.glob("part-*.jsonl"), *run_dir.glob("errors-*.jsonl")]:
         for line in path.read_bytes().splitlines():
-            value = json.loads(line)
-            ours = value.get("specbatch", value)
-            ours.pop("speculation", None)  # k follows measured costs
-            ours.pop("created", None)  # when the first attempt began
-            if value.get("response"):
-                value["response"]["body"].pop("created")
-            found.setdefault(ours["index"], []).append(value)
+            index, value = answer(line)
+            found.setdefault(index, []).append(value)
     return found
+
+
+def answer(line: bytes) -> tuple[int, dict[str, Any]]:
+    """A row's index and what its line says, without what may differ between two runs of one job."""
+    value = json.loads(line)
+    ours = value.get("specbatch", value)
+    ours.pop("speculation", None)  # k follows measured costs
+    ours.pop("created", None)  # when the first attempt began
+    if value.get("response"):
+        value["response"]["body"].pop("created")
+    return ours["index"], value

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.faults.cases import answers
+from specbatch.results.collect import collect
+from tests.faults.cases import answer, answers
 
 
 class Kept:
@@ -51,6 +53,7 @@ def check_whole(run_dir: Path, reference: dict[int, list[dict[str, Any]]]) -> No
     manifest = check_manifest(run_dir)
     success = json.loads((run_dir / "_SUCCESS").read_bytes())
     assert success["results"] + success["errors"] == len(reference) == sum(entry["rows"] for entry in manifest["files"])
+    check_collected(run_dir, reference)
     # Those of _SUCCESS and the report are any shard's: nobody can tell whether somebody writes them now. They stay, a few bytes.
     leftovers = {path.name for path in run_dir.glob(".*-of-*.tmp")}
     assert not leftovers, leftovers
@@ -70,3 +73,18 @@ def check_manifest(run_dir: Path) -> dict[str, Any]:
         assert (entry["rows"], entry["bytes"]) == (data.count(b"\n"), len(data)), entry["name"]
         assert entry["sha256"] == hashlib.sha256(data).hexdigest(), entry["name"]
     return manifest
+
+
+def check_collected(source: Path | str, reference: dict[int, list[dict[str, Any]]]) -> None:
+    """What a user gets of it: every row once, in the order of the input."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "rows.jsonl"
+        collected = collect(source, out, errors=out.with_name("errors.jsonl"))
+        assert collected.complete, collected
+        rows, errors = (
+            [answer(line) for line in path.read_bytes().splitlines()] for path in (out, out.with_name("errors.jsonl"))
+        )
+    assert rows == sorted(rows, key=lambda row: row[0]), "not in the order of the input"
+    assert errors == sorted(errors, key=lambda row: row[0])
+    assert dict(rows + errors) == {index: values[0] for index, values in reference.items()}
+    assert len(rows) + len(errors) == len(reference)
