@@ -47,7 +47,7 @@ def make_charts(facts: RunFacts) -> Charts:
 
 def percent(share: float) -> str:
     """A share for people: 42%, and 0.2% or 99.8% where rounding would make none or all of some."""
-    return f"{share:.0%}" if share in {0.0, 1.0} or 0.01 <= share <= 0.99 else f"{share:.1%}"
+    return f"{share:.0%}" if not 0 < share < 1 or 0.01 <= share <= 0.99 else f"{share:.1%}"
 
 
 def _acceptance(facts: RunFacts) -> Chart | str:

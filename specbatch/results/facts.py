@@ -93,11 +93,18 @@ class RunFacts:
 
     @property
     def speedup(self) -> float | None:
-        """A shard's mean speed over that of the target alone, which is measured in one place; None where it is not."""
-        alone = self.target_only_tokens_per_second
+        """Over the target alone; None where its speed is not known.
+
+        `specbatch verify` measures in one place: a shard's mean speed is held against that. What shards estimate adds up as
+        their speeds do.
+        """
+        found = self.verification
+        alone = found.target_only_tokens_per_second if found else None
+        if not alone:
+            return self.summary.speedup
         parts = [attempt.summary for attempts in self.attempts for attempt in attempts]
         seconds = sum(part.seconds for part in parts)
-        return sum(part.completion_tokens for part in parts) / seconds / alone if alone and seconds else None
+        return sum(part.completion_tokens for part in parts) / seconds / alone if seconds else None
 
     @property
     def repeated(self) -> int:

@@ -15,7 +15,9 @@ from specbatch.errors import ResultsError
 from specbatch.results import charts, series
 from specbatch.results.facts import gather
 from specbatch.results.folder import Folder
+from specbatch.results.manifest import Manifest, write_manifest
 from specbatch.results.parts import PartPolicy
+from specbatch.results.progress import read_attempts
 from specbatch.results.publish_state import PublishState
 from specbatch.results.report import write_report
 from specbatch.results.rows import ErrorCode
@@ -208,6 +210,16 @@ def test_samples_are_bounded_and_spread_over_the_run(run_dir):
     assert facts.totals.results == 1000
 
 
+def with_certificate(run_dir, shard, verification):
+    """Writes the shard's manifest, with what verify found."""
+    attempts = read_attempts(run_dir, shard, 2)
+    made = Manifest(
+        name="nightly", shard=shard, shards=2, complete=True, identity=IDENTITY, files=(), totals=attempts[-1].summary.totals,
+        attempts=attempts, verification=verification.to_json(),
+    )  # fmt: skip
+    write_manifest(run_dir, made)
+
+
 def test_shards_are_told_as_one_run(run_dir):
     for shard in (0, 1):
         with ShardResults.open(run_dir, shard=shard, shards=2, identity=IDENTITY) as store:
@@ -219,6 +231,15 @@ def test_shards_are_told_as_one_run(run_dir):
     facts = gather(Folder(run_dir))
     assert facts.totals.results == 20
     assert facts.summary.predicted_tokens_per_second == 1800.0
+    assert facts.target_only_tokens_per_second == 600.0  # two estimates, which add up as the speeds do
+    assert facts.speedup == pytest.approx(facts.summary.tokens_per_second / 600)
+    measured = Verification(
+        finished=20, sampled=5, seed=0, exact=5, target_only_tokens_per_second=10.0, target_only_rows=5
+    )
+    for shard in (0, 1):
+        with_certificate(run_dir, shard, measured)
+    facts = gather(Folder(run_dir))
+    assert facts.speedup == pytest.approx(facts.summary.tokens_per_second / 2 / 10)  # measured in one place
     page = Page(write_report(run_dir))
     assert "2 shards" in page.text
     assert "throughput" in page.ids
@@ -334,7 +355,9 @@ def test_rows_decoded_again_after_a_lost_volume_are_told(run_dir):
 
 
 def test_a_share_is_never_rounded_to_all_or_nothing():
-    assert [charts.percent(share) for share in (0.0, 0.002, 0.37, 0.998, 1.0)] == ["0%", "0.2%", "37%", "99.8%", "100%"]
+    assert [charts.percent(share) for share in (0.0, 0.002, 0.37, 0.998, 1.0, 1.204)] == [
+        "0%", "0.2%", "37%", "99.8%", "100%", "120%",
+    ]  # fmt: skip
 
 
 def test_a_time_axis_has_the_unit_that_suits_it():
