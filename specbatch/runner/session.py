@@ -78,6 +78,7 @@ class Session:
         self._few_threads = few_threads
         self._run_dir = run_directory(job.spec.results.dir, job.metadata.name)
         self._placements: Mapping[str, Mapping[str, str]] = {}
+        self._earlier: Manifest | None = None
 
     def run(self, *, fresh: bool) -> RunSummary:
         """Runs the shard to its end.
@@ -104,7 +105,8 @@ class Session:
         self._display.start(self._job.metadata.name, self._run_dir)
         identity = self._identity(dataset, pair)
         with self._publishing(identity, fresh=fresh) as publishing:
-            self._placements = self._earlier_placements()
+            self._earlier = self._earlier_manifest(fresh=fresh)
+            self._placements = self._earlier.placement if self._earlier else {}
             with self._open_results(identity, publishing, fresh=fresh) as store:
                 publishing.start()
                 attempt = self._attempt(store, dataset, tokenizer, pair, plan, publishing)
@@ -121,13 +123,13 @@ class Session:
                 self._display.end(summary, self._run_dir, report)
         return summary
 
-    def _earlier_placements(self) -> Mapping[str, Mapping[str, str]]:
-        """What the last manifest says: it stays true where every row is finished and nothing is loaded."""
+    def _earlier_manifest(self, *, fresh: bool) -> Manifest | None:
+        """What it says of placement and verification stays true where every row is finished and nothing is loaded."""
         with contextlib.suppress(ResultsError):  # a broken one is about to be replaced
-            for manifest in read_manifests(self._run_dir):
+            for manifest in read_manifests(self._run_dir) if not fresh else ():
                 if manifest.shard == self._shard.number:
-                    return manifest.placement
-        return {}
+                    return manifest
+        return None
 
     def _identity(self, dataset: Dataset, pair: Pair) -> Identity:
         return Identity(
@@ -240,6 +242,7 @@ class Session:
             placement_tree="\n".join(render(plan)),
             env=plan.env_strings,
             dataset_rows=attempt.dataset_rows,
+            verification=self._earlier.verification if self._earlier and not store.written.rows else None,
         )
 
     def _report(self) -> Path | None:
