@@ -154,7 +154,9 @@ class Follower:
         options = [(token, after) for token in winners if (after := shape.extended(row, token)) is not None]
         if list(self._guess[:position]) == row.token_ids and position < len(self._guess):
             options.sort(key=lambda option: option[0] != self._guess[position])  # stable: else the best first
-        best = winners[0] if winners else int(contest.scores.nan_to_num(-torch.inf).argmax())
+        # Of what may win within the bound the first may be one that top-p leaves out by a hair: not the target's own.
+        exact = contest.winners(0.0)
+        best = exact[0] if exact else int(contest.scores.nan_to_num(-torch.inf).argmax())
         return _Step(row, options[::-1], best, contest, bound=bound)
 
     def _tie(self, recorded: ResultRow, way: Sequence[_Step], row: Row) -> Divergence:

@@ -346,6 +346,21 @@ def test_the_same_seed_finds_the_same_whatever_order_rows_finished_in(make_job, 
     assert [one["id"] for one in other["divergences"]] != [one["id"] for one in first["divergences"]]
 
 
+def test_a_restart_keeps_the_certificate_until_it_writes_a_row(make_job, results):
+    job = make_job(ROWS[:4])
+    run_job(job)
+    found = verify_run(results)
+    run_job(job)
+    assert Verification.from_json(read_manifests(results)[0].verification) == found
+    part = results / "part-00000-of-00001.jsonl"
+    part.write_bytes(b"".join(part.read_bytes().splitlines(keepends=True)[:3]))
+    run_job(job)
+    assert read_manifests(results)[0].verification is None
+    verify_run(results)
+    run_job(job, fresh=True)
+    assert read_manifests(results)[0].verification is None
+
+
 def test_told_to_stop_nothing_is_written(make_job, results, monkeypatch):
     import os
     import signal
