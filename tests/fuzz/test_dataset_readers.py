@@ -19,7 +19,7 @@ from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows import RowRules
 from specbatch.runner.tokenizer import Detokenizer
 from tests.fuzz.checks import DatasetCheck
-from tests.fuzz.mutate import changed, damaged
+from tests.fuzz.mutate import VALUES, changed, damaged
 from tests.runner.tiny import CHAT_TEMPLATE, byte_level_tokenizer
 
 INPUTS = 2000  # a test
@@ -58,6 +58,7 @@ def make_lines(chosen: random.Random) -> bytes:
     rows = []
     for row in chosen.choices(VALID, k=chosen.randint(1, 8)):
         value = changed(row, NAMES, chosen) if chosen.random() < 0.6 else row
+        value = chosen.choice(VALUES) if chosen.random() < 0.03 else value
         escaped = chosen.random() < 0.5
         rows.append(json.dumps(value, ensure_ascii=escaped).encode("utf-8", "surrogatepass"))
     data = b"\n".join(rows) + b"\n" * chosen.randint(0, 2)
