@@ -106,7 +106,7 @@ def collect(
         memory_bytes: about what sorting may hold.
 
     Raises:
-        ResultsError: no run, damaged files, files of several runs, or an output that cannot be written. Nothing is written then.
+        ResultsError: no run, damaged files, files of several runs, or an output that cannot be written. `out` is as it was then.
     """
     run = find_run(Folder(source))
     if run.unfinished and not partial and missing is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -55,10 +56,8 @@ class Gaps:
 
     def close(self) -> None:
         """Gives the room back."""
-        try:
+        with contextlib.suppress(OSError):  # what it cannot flush is not wanted any more
             self._file.close()
-        except OSError:
-            self._file.close()  # the first call could not flush; nothing of it is wanted any more
 
 
 class Join:

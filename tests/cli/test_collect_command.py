@@ -61,6 +61,16 @@ def test_an_incomplete_run_is_1_until_partial(run_dir, tmp_path, capsys):
     assert indices(out) == list(range(10))
 
 
+def test_of_many_unfinished_shards_the_first_ten_are_shown(run_dir, capsys):
+    for shard in range(13):
+        write_shard(run_dir, [[]], shard=shard, shards=13, complete=False)
+    assert main(["collect", str(run_dir)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "nightly: 0 results and 0 errors, not complete"
+    assert said[10] == "  unfinished shard 00009-of-00013: 0 rows have ended"
+    assert said[11] == "             and 3 more"
+
+
 def test_gaps_and_duplicates_are_shown(run_dir, tmp_path, capsys):
     write_shard(run_dir, [[make_row(1), make_row(1)]], dataset_rows=9)
     write_success(run_dir)

@@ -77,14 +77,23 @@ def test_a_missing_file_is_named(part, run_dir, tmp_path):
     refused(run_dir, tmp_path, f"{PART}: the file is missing: its manifest lists it with 9 rows")
 
 
-def test_a_line_that_is_no_row_is_named_though_the_hash_is_right(run_dir, tmp_path):
+def forge(run_dir, data):
+    """A run whose manifest vouches for a file with this content."""
     write_shard(run_dir, [[make_row(0)]], dataset_rows=1)
-    path = run_dir / ShardFile("part", 0, 1).name
-    path.write_bytes(b'{"id": 1}\n')
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    change_manifest(run_dir, lambda value: value["files"][0].update(bytes=10, sha256=digest))
+    (run_dir / ShardFile("part", 0, 1).name).write_bytes(data)
+    entry = {"bytes": len(data), "rows": data.count(b"\n"), "sha256": hashlib.sha256(data).hexdigest()}
+    change_manifest(run_dir, lambda value: value["files"][0].update(entry))
     write_success(run_dir)
+
+
+def test_a_line_that_is_no_row_is_named_though_the_hash_is_right(run_dir, tmp_path):
+    forge(run_dir, b'{"id": 1}\n')
     refused(run_dir, tmp_path, "line 1 is not a row, though the sha256 is as in the manifest")
+
+
+def test_a_row_that_is_there_twice_without_a_fingerprint_is_refused(run_dir, tmp_path):
+    forge(run_dir, encode_result(make_row(0)) + b'{"index": 0}\n')
+    refused(run_dir, tmp_path, "line 1 and part-00000-of-00001.jsonl line 2, and one of them is no whole row")
 
 
 def test_no_run_is_told_with_what_to_name(tmp_path):
