@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from specbatch.engine.request import Request
+from specbatch.engine.margins import Contest, tie_bound
+from specbatch.engine.request import Request, SamplingParams
 from specbatch.results.rows import ResultRow, Usage
 from specbatch.runner.follow import Follower
 from specbatch.runner.stop_strings import StopStrings
@@ -130,3 +131,27 @@ def test_tokens_as_good_as_the_best_that_lead_nowhere_end_in_bounded_time(judge)
         table |= dict.fromkeys(paths, scores)
         paths = [f"{path} {word}".strip() for path in paths for word in words]
     assert judge(table, "C", "C", tokens=40).kind == "unexplained"
+
+
+def test_the_exact_winner_is_the_targets_own_though_a_better_one_is_left_out_by_a_hair(tokenizer, detokenizer):
+    """ "a" has more than top-p's mass before it, by a hundredth: it may win in bfloat16, and would, with its noise."""
+    chances = dict(zip("CHae", (0.4, 0.301, 0.2, 0.099), strict=True))
+    ids = {letter: tokenizer.get_vocab()[letter] for letter in chances}
+    table = {(): {ids[letter]: float(torch.tensor(chance).log()) for letter, chance in chances.items()}}
+    scores = Scores(table, len(tokenizer))
+    logits = scores.after([1], [], [])
+    bound = tie_bound(torch.bfloat16, logits)
+    for number in range(100):
+        request = Request(f"row-{number}", [1], 1, sampling=SamplingParams(1.0, top_p=0.68))
+        contest = Contest.of(logits, request, 0)
+        taken = contest.winners(0.0)[0]
+        if contest.winners(bound)[0] == ids["a"] != taken:
+            break
+    else:
+        pytest.fail("no row's noise prefers it")
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    text = detokenizer([taken])
+    recorded = ResultRow(id="row", index=0, fingerprint="", text=text, finish_reason="length", usage=usage)
+    found = Follower(scores, detokenizer, torch.bfloat16).judge(recorded, request, [], [ids["a"]])
+    assert (found.kind, found.recorded, found.target) == ("tie", text, "a")
+    assert 0 < found.margin < bound
