@@ -73,6 +73,7 @@ class Case:
     Attributes:
         folder: holds the dataset, the specs and the results.
         run_dir: the results.
+        bucket: where they are published, if they are.
     """
 
     zygote: Zygote
@@ -86,6 +87,7 @@ class Case:
         self.disk = self.folder / "disk"
         self.disk.mkdir(exist_ok=True)
         self.run_dir = self.disk / "results" / NAME
+        self.bucket = self.disk / "bucket" / NAME  # where it may be published
         self._specs = 0
 
     def spec(self, **changes: Any) -> Path:

@@ -55,7 +55,11 @@ def reference_of(tmp_path, _references) -> Callable[[Case], dict[int, list[dict[
 @pytest.fixture
 def make_scene(make_case) -> Callable[[str], Scene]:
     def make(name: str) -> Scene:
-        case = make_case(bulky_rows(9), **SETTINGS, **({"results__report": True} if name == "with a report" else {}))
+        case = make_case(bulky_rows(9), **SETTINGS)
+        if name == "with a report":
+            case.changes["results__report"] = True
+        if name == "publishing":
+            case.changes["results__publish"] = f"file://{case.bucket.parent}/"
         if name == "goes on":
             stop_in_the_middle(case)
         return Scene(case)

@@ -9,10 +9,11 @@ import pytest
 from tests.faults.cases import BULKY, Case
 from tests.faults.disk import Tree, real_tree, write_tree
 from tests.faults.layer import Report
-from tests.faults.proof import Kept, check_whole
+from tests.faults.proof import Kept, check_collected, check_manifest, check_tidy, check_whole
 
 FOR_PEOPLE = ("figures", "figures/.lengths.png.tmp", "figures/lengths.png", "report.html", "report.html.tmp")
-SETTINGS = {**BULKY, "results__fsyncRows": 3, "batching__maxSequences": 4}
+FSYNC_ROWS = 3
+SETTINGS = {**BULKY, "results__fsyncRows": FSYNC_ROWS, "batching__maxSequences": 4}
 
 
 class Scene:
@@ -55,7 +56,20 @@ class Scene:
         ended = self.case.zygote.run(self._specs[1])
         assert ended.wait() == 0, ended.output
         kept.check(self.case.run_dir)
+        self.check(reference)
+        check_tidy(self.case.run_dir)
+
+    def check(self, reference) -> None:
+        """The run has ended as it should, and is where it was to be published."""
         check_whole(self.case.run_dir, reference)
+        if self.case.bucket.exists():
+            self.check_published(reference)
+
+    def check_published(self, reference) -> None:
+        """What is published is a whole run of its own."""
+        check_manifest(self.case.bucket)
+        assert (self.case.bucket / "_SUCCESS").exists()
+        check_collected(self.case.bucket, reference)
 
 
 def stop_in_the_middle(case: Case) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.faults.disk import Tree, real_tree
+from tests.faults.cases import NAME
+from tests.faults.disk import Tree, real_tree, write_tree
 from tests.faults.layer import Report
-from tests.faults.proof import Kept
-from tests.faults.scenes import Scene, slices
+from tests.faults.proof import Kept, check_whole
+from tests.faults.scenes import FSYNC_ROWS, Scene, slices
 
 
 def ways(scene: Scene, numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
@@ -31,18 +32,34 @@ def kept_of(report: Report, *, power_cut: bool) -> Kept:
     return kept
 
 
+def rows_not_safe(report: Report) -> dict[str, int]:
+    """Kind of rows -> how many of them a power cut would take."""
+    found = {"part": 0, "errors": 0}
+    for path, node in report.disk.now.items():
+        kind = path.rpartition("/")[2].partition("-")[0]
+        if kind in found:
+            safe = report.disk.safe[path].safe if path in report.disk.safe else b""
+            found[kind] += node.last.count(b"\n") - safe.count(b"\n")
+    return found
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["from the start", "goes on", "with a report"])
-def test_no_call_goes_past_the_layer(make_scene, name):
+@pytest.mark.parametrize("name", ["from the start", "goes on", "with a report", "publishing"])
+def test_no_call_goes_past_the_layer_and_a_run_that_has_ended_is_safe(make_scene, reference_of, name):
     scene = make_scene(name)
     code, report = scene.attempt()
     assert code == 0
     assert len(report.calls) > 30
     assert report.disk.tree() == real_tree(scene.case.disk)
+    for what, tree in report.disk.power_cuts(random.Random(0)):
+        print(what)
+        write_tree(scene.case.disk, tree)
+        scene.check(reference_of(scene.case))
 
 
 @pytest.mark.parametrize(
-    ("name", "chosen"), [*slices(29, 12, "from the start", "goes on"), *slices(19, 2, "with a report")[1:]]
+    ("name", "chosen"),
+    [*slices(29, 12, "from the start", "goes on", "publishing"), *slices(19, 2, "with a report")[1:]],
 )
 def test_a_kill_or_power_cut_at_every_boundary_loses_and_doubles_nothing(
     make_scene, reference_of, name, chosen, record_property
@@ -57,7 +74,11 @@ def test_a_kill_or_power_cut_at_every_boundary_loses_and_doubles_nothing(
         tried += 1
         reached += code == -signal.SIGKILL
         print(f"{how} call {at} of {len(scene.calls)}: {report.calls[-1]}")  # shown where what follows fails
+        assert max(rows_not_safe(report).values()) <= FSYNC_ROWS
         for what, tree in [("killed", report.disk.tree()), *report.disk.power_cuts(random.Random(at))]:
+            if f"results/{NAME}/_SUCCESS" in tree:  # written last: it is the word for all the rest
+                write_tree(scene.case.disk, tree)
+                check_whole(scene.case.run_dir, reference)
             if (state := state_of(what, tree)) not in done:
                 done.add(state)
                 print(what)
@@ -85,9 +106,32 @@ def test_a_power_cut_after_a_kill_and_a_restart_loses_nothing_that_was_said_to_b
     scene.attempt(at=chosen.randint(1, len(scene.calls)), how=chosen.choice(["before", "middle", "after"]))
     # The machine went on: what the first attempt had not synced is there, and still not safe.
     earlier = scene.dump.rename(scene.dump.with_suffix(".earlier"))
-    _, report = scene.go_on(
-        disk=str(earlier), at=chosen.randint(1, 40), how=chosen.choice(["before", "middle", "after"])
-    )
+    at = chosen.choice([0, chosen.randint(1, 20), chosen.randint(1, 40)])
+    code, report = scene.go_on(disk=str(earlier), at=at, how=chosen.choice(["before", "middle", "after"]))
+    assert max(rows_not_safe(report).values()) <= FSYNC_ROWS
     for what, tree in report.disk.power_cuts(chosen):
         print(what)
+        if code == 0:
+            write_tree(scene.case.disk, tree)
+            scene.check(reference)
         scene.check_that_it_ends(tree, kept_of(report, power_cut=True), reference)
+
+
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=pytest.mark.slow if part == 0 else pytest.mark.faults) for part in range(6)]
+)
+def test_a_volume_that_is_lost_at_any_boundary_comes_back_from_where_it_was_published(make_scene, reference_of, part):
+    scene = make_scene("publishing")
+    reference = reference_of(scene.case)
+    numbers = scene.numbers()[5::40] if part == 0 else scene.numbers()[part - 1 :: 5]
+    for at in numbers:
+        scene.attempt(at=at)
+        print(f"lost before call {at}: {scene.calls[at - 1]}")
+        tree = {path: data for path, data in real_tree(scene.case.disk).items() if not path.startswith("results")}
+        published = {path: data for path, data in tree.items() if path.endswith(".jsonl")}
+        write_tree(scene.case.disk, tree)
+        code, _ = scene.go_on()
+        assert code == 0, scene.last.output
+        scene.check_published(reference)
+        now = real_tree(scene.case.disk)
+        assert {path: now[path] for path in published} == published, "what was published has changed"

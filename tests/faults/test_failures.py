@@ -8,7 +8,8 @@ import pytest
 
 from tests.faults.disk import real_tree
 from tests.faults.proof import Kept, check_whole
-from tests.faults.scenes import FOR_PEOPLE, Scene, slices
+from tests.faults.scenes import FOR_PEOPLE, FSYNC_ROWS, Scene, slices
+from tests.faults.test_boundaries import rows_not_safe
 
 # A directory whose parents are made first; what an earlier kill left lying about.
 HARMLESS = ("mkdir results/tiny", "unlink results/tiny/.")
@@ -39,9 +40,10 @@ def test_a_call_that_fails_ends_the_run_with_74_and_a_remedy_and_nothing_is_lost
         for torn in (False, True) if scene.calls[at - 1].startswith("write") else (False,):
             error, lasting = next(kinds)
             print(f"{error} {'from' if lasting else 'at'} call {at}: {scene.calls[at - 1]}{', torn' if torn else ''}")
-            code, _ = scene.attempt(at=at, how="error", error=error, lasting=lasting, torn=torn)
+            code, report = scene.attempt(at=at, how="error", error=error, lasting=lasting, torn=torn)
             output = scene.last.output
             print(output)
+            assert max(rows_not_safe(report).values()) <= FSYNC_ROWS
             kept = Kept()
             kept.remember_folder(scene.case.run_dir)
             if code == 0:

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from tests.faults.cases import mixed_rows
-from tests.faults.proof import Kept, check_whole
+from tests.faults.proof import Kept, check_tidy, check_whole
 
 KILLS = 5  # a run
 RUNS = 40
@@ -45,6 +45,7 @@ def test_a_run_killed_five_times_at_random_ends_with_every_row_once(make_case, r
         assert code == 0, attempt.output
         kept.check(case.run_dir)
         check_whole(case.run_dir, reference)
+        check_tidy(case.run_dir)
         if killed >= KILLS:
             return
     pytest.fail("the run came to no end")

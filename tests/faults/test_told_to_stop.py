@@ -14,6 +14,7 @@ from tests.faults.cases import mixed_rows
 from tests.faults.disk import real_tree
 from tests.faults.proof import Kept, check_whole, row_files
 from tests.faults.scenes import slices
+from tests.faults.test_boundaries import rows_not_safe
 
 GRACE = 20  # seconds; Kubernetes grants 30
 
@@ -25,10 +26,11 @@ def test_at_every_boundary_it_ends_in_order(make_scene, reference_of, name, chos
     for at in scene.numbers()[chosen]:
         print(f"told before call {at}: {scene.calls[at - 1]}")
         began = time.monotonic()
-        code, _ = scene.attempt(at=at, how="told")
+        code, report = scene.attempt(at=at, how="told")
         assert time.monotonic() - began < GRACE
         output = scene.last.output
         assert code in {0, 75}, output
+        assert rows_not_safe(report) == {"part": 0, "errors": 0}
         assert "Traceback" not in output, output
         if code == 75:
             assert "told to stop" in output
