@@ -93,6 +93,41 @@ def test_new_rows_after_a_complete_run_withdraw_success_and_manifest_first(shard
     assert "_SUCCESS" in Folder(uri).sizes()
 
 
+def test_success_goes_where_a_shard_turns_out_incomplete(shard, uri):
+    shard.publish(uri)
+    shard.publish(uri, complete=False)
+    assert "_SUCCESS" not in Folder(uri).sizes()
+
+
+def test_a_file_offered_twice_is_published_once(shard, uri, calls):
+    publisher = shard.publisher(uri)
+    for entry in shard.entries:
+        publisher.offer(entry)
+    shard.end()
+    publisher.finish(seconds=5)
+    assert publisher.state.done_files == 2
+    assert [name for _, name in calls].count(PART) == 1
+
+
+def test_slow_success_between_failures_is_not_broken_off(shard, uri, monkeypatch):
+    real, tries = Folder.put, []
+
+    def put(self, name, source, **options):
+        tries.append(name)
+        time.sleep(0.05)
+        if len(tries) % 2:
+            raise ResultsError("cannot copy the file: reset")
+        return real(self, name, source, **options)
+
+    for number in range(1, 12):
+        shard.close(number)
+    monkeypatch.setattr(Folder, "put", put)
+    began = time.monotonic()
+    shard.publish(uri, seconds=0.5)
+    assert time.monotonic() - began > 1
+    assert len(listed(uri)) == 13
+
+
 def test_an_incomplete_manifest_stays_while_rows_are_added(shard, uri, calls):
     shard.publish(uri, complete=False)
     shard.close(1)
@@ -122,8 +157,9 @@ def test_another_runs_destination_is_refused_with_what_differs(shard, tmp_path, 
     assert "decoding.maxNewTokens: 128 -> 256" in str(caught.value)
     assert "--fresh" in caught.value.remedy
     assert "results.publish" in caught.value.remedy
-    with pytest.raises(ResultsError, match="belong to another run"):
+    with pytest.raises(ResultsError, match="belong to another run") as caught:
         other.publish(uri)
+    assert "--fresh" in caught.value.remedy
     assert listed(uri) == {entry.name: entry.sha256 for entry in shard.entries}
     second = ShardDir(tmp_path / "second", 1, 2)
     with pytest.raises(ResultsError, match="split into 1 shards, this run into 2"):

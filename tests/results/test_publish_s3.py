@@ -174,6 +174,18 @@ def test_two_shards_that_end_at_the_same_time_leave_one_success(s3, tmp_path):
         assert Folder(uri).read("_SUCCESS") == b'{"shards": 2, "results": 6, "errors": 0}\n'
 
 
+def test_a_file_of_another_process_is_not_replaced_where_the_store_knows_no_create_only(s3, shard):
+    publisher = shard.publisher(URI)
+    wait_for(lambda: publisher.state.done_files == 3)
+    name = "part-00000-of-00001-00003.jsonl"
+    Folder(URI).write(name, b"of another process\n")
+    publisher.offer(shard.close(3))
+    shard.end()
+    publisher.finish(seconds=10)
+    assert objects(s3)[name] == b"of another process\n"
+    assert set(listed(URI).values()) > {entry.sha256 for entry in shard.entries}
+
+
 def test_a_file_as_large_as_a_real_part_goes_up_in_pieces(s3, shard, tmp_path):
     shard.close(3, os.urandom(1 << 20) * 130 + b"\n")
     shard.publish(URI, seconds=60, backoff=QUICK)
