@@ -159,7 +159,8 @@ def render_verification(verification: Verification, *, name: str = "") -> str:
     found = verification
     lines = [("sample", f"{found.sampled:,} of {found.finished:,} finished rows (seed {found.seed})")]
     if found.replayed:
-        counts = f"{found.exact:,} exact, {found.ties:,} ties, {found.unexplained:,} unexplained"
+        ties = "1 tie" if found.ties == 1 else f"{found.ties:,} ties"
+        counts = f"{found.exact:,} exact, {ties}, {found.unexplained:,} unexplained"
         lines.append(("rows", counts))
     if found.not_replayable:
         said = "drawn under acceptanceRule: rejection, where the text depends on the rounds"
