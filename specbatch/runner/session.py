@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import time
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-import specbatch
 from specbatch.api.hash import hashed_part
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.quantity import quantity_value
@@ -43,9 +40,9 @@ from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows import RowReader
 from specbatch.runner.stopping import StopSignals
 from specbatch.runner.tokenizer import Detokenizer, Tokenizer
+from specbatch.runner.versions import versions
 
 _READY_ROWS = 4  # batches of rows held ready
-_VERSIONED = ("torch", "transformers", "tokenizers", "accelerate", "safetensors", "gguf")
 
 
 class Session:
@@ -237,7 +234,7 @@ class Session:
             attempts=store.attempts,
             skipped=attempt.skipped,
             spec=self._job.model_dump(mode="json", by_alias=True),
-            versions=_versions(),
+            versions=versions(),
             placement=self._placements,
             placement_tree="\n".join(render(plan)),
             env=plan.env_strings,
@@ -253,15 +250,3 @@ class Session:
         except ResultsError as error:  # the results are whole without it
             self._display.step(f"no report: {error.message}")
             return None
-
-
-def _versions() -> dict[str, str]:
-    versions = {"specbatch": specbatch.__version__, "python": platform.python_version()}
-    for name in _VERSIONED:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    if torch.version.cuda:
-        versions["cuda"] = torch.version.cuda
-    return versions
