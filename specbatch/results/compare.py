@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -127,21 +128,22 @@ def read_compared(folder: Folder, label: str) -> Compared:
         "attempts": max((len(shard.attempts) for shard in run.shards), default=0),
         "verification": _verified(facts),
     }
-    return Compared(label=label, where=folder.uri, values={field.name: values.get(field.name) for field in FIELDS})
+    return Compared(
+        label=label, where=folder.uri, values={field.name: _scalar(values.get(field.name)) for field in FIELDS}
+    )
 
 
 def _set(manifest: Manifest | None, identity: Identity | None) -> dict[str, Value]:
     """What whoever started the run decided."""
     if manifest is None or identity is None:
         return {}
-    spec = manifest.spec.get("spec", {})
-    decoding, placement = spec.get("decoding", {}), spec.get("placement", {})
-    drafter = spec.get("drafter") or {}
+    spec = _part(manifest.spec, "spec")
+    decoding, placement, drafter = (_part(spec, name) for name in ("decoding", "placement", "drafter"))
     env = manifest.env
     groups = env.get("TARGET_GPU", "").split(";")
     return {
         "target": identity.models.get("target"),
-        "target dtype": spec.get("target", {}).get("dtype"),
+        "target dtype": _part(spec, "target").get("dtype"),
         "drafter": identity.models.get("drafter", "none"),
         "drafter dtype": drafter.get("dtype") if "drafter" in identity.models else None,
         "method": drafter.get("method", "target alone") if drafter else "target alone",
@@ -161,6 +163,17 @@ def _set(manifest: Manifest | None, identity: Identity | None) -> dict[str, Valu
         "specbatch": manifest.versions.get("specbatch"),
         "torch": manifest.versions.get("torch"),
     }
+
+
+def _scalar(value: Any) -> Value:
+    """What stands in one cell: a list of the spec is said as JSON."""
+    return value if isinstance(value, str | int | float | None) else json.dumps(value)
+
+
+def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of a spec; empty where it is not set."""
+    part = value.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _verified(facts: RunFacts) -> str:

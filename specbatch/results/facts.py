@@ -24,6 +24,7 @@ from specbatch.results.scan import scan_result
 from specbatch.results.status import RunStatus, read_status
 from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
+from specbatch.results.typed import as_type
 from specbatch.results.verification import Verification
 from specbatch.results.wire import decode_error, decode_result
 
@@ -79,9 +80,9 @@ class RunFacts:
     def verification(self) -> Verification | None:
         """What `specbatch verify` found; None before it ran."""
         for manifest in self.manifests:
-            with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+            with contextlib.suppress(ValueError):  # of another version
                 if manifest.verification is not None:
-                    return Verification.from_json(manifest.verification)
+                    return as_type(manifest.verification, Verification)
         return None
 
     @property

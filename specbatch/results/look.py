@@ -10,6 +10,7 @@ from specbatch.results.publish_state import PublishState
 from specbatch.results.summary import duration, shares_of
 
 _REASON_CHARS = 160
+_LATEST = 1e11  # Unix time that a calendar can say
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -61,9 +62,10 @@ def published(now: Mapping[str, Any]) -> PublishState | None:
     """The state of publishing in a look; None where results are not published, or it cannot be read."""
     value = now.get("publish")
     try:
-        return None if value is None else PublishState.from_json(value)
-    except (KeyError, TypeError, ValueError, AttributeError):
+        state = None if value is None else PublishState.from_json(value)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
+    return state if state is None or 0 <= (state.failing_since or 0) < _LATEST else None
 
 
 def counted(number: int, what: str) -> str:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from specbatch.errors import ResultsError
 from specbatch.results.durable import write_atomic
 from specbatch.results.folder import Folder
@@ -17,6 +19,7 @@ from specbatch.results.layout import SUCCESS, ShardFile, parse_names
 from specbatch.results.progress import Attempt
 from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
+from specbatch.results.typed import as_type
 
 FORMAT = 1
 
@@ -120,7 +123,8 @@ class Manifest:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Manifest:
-        """From the file."""
+        """From the file; ValueError, KeyError or TypeError where it is none."""
+        as_type(value, _Shape)
         return cls(
             name=value["name"],
             shard=value["shard"],
@@ -139,6 +143,22 @@ class Manifest:
             dataset_rows=value["rows"].get("dataset"),
             verification=value.get("verification"),
         )
+
+
+class _Shape(msgspec.Struct):
+    """What every reader counts on; the other fields check themselves."""
+
+    name: str
+    shard: int
+    shards: int
+    complete: bool
+    files: list[FileEntry]
+    spec: dict[str, Any]
+    versions: dict[str, str]
+    placement: dict[str, dict[str, str]]
+    placement_tree: str
+    env: dict[str, str]
+    identity: Identity
 
 
 def write_manifest(run_dir: str | Path, manifest: Manifest) -> Path:

@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from specbatch.errors import ResultsError
 from specbatch.results.durable import write_atomic
@@ -15,9 +17,11 @@ from specbatch.results.layout import ShardFile
 from specbatch.results.process import Process
 from specbatch.results.summary import RunSummary
 from specbatch.results.timeline import Sample
+from specbatch.results.typed import as_type, load_json
 
 Outcome = Literal["running", "done", "stopped", "failed", "killed"]
 _TIMELINES_KEPT = 10
+_Time = msgspec.Meta(ge=0, le=1e11)  # that a calendar can say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,24 +60,51 @@ class Attempt:
     def from_json(cls, value: Mapping[str, Any]) -> Attempt:
         """From the file."""
         process = value.get("process")
+        head = as_type(value, _Head)
+        as_type(value.get("now", {}), _Look)
         return cls(
-            number=value["number"],
-            started_at=value["started_at"],
-            updated_at=value["updated_at"],
-            outcome=value["outcome"],
+            number=head.number,
+            started_at=head.started_at,
+            updated_at=head.updated_at,
+            outcome=head.outcome,
             summary=RunSummary.from_json(value["summary"]),
             timeline=tuple(Sample.from_json(sample) for sample in value["timeline"]),
             now=value.get("now", {}),
             process=None if process is None else Process.from_json(process),
-            reason=value.get("reason", ""),
+            reason=head.reason,
         )
+
+
+class _Head(msgspec.Struct):
+    """What an attempt must be, for it is counted with."""
+
+    number: int
+    started_at: Annotated[float, _Time]
+    updated_at: Annotated[float, _Time]
+    outcome: Outcome
+    reason: str = ""
+
+
+class _Look(msgspec.Struct):
+    """What a look must be, as far as it goes: it is shown."""
+
+    rows: int = 0
+    total_rows: int | None = None
+    active: int | None = None
+    tokens_per_second: float = 0.0
+    acceptance_rate: float = 0.0
+    mean_acceptance_length: float = 1.0
+    num_speculative_tokens: int = 0
+    eta_seconds: float | None = None
+    fraction_of_ceiling: float | None = None
+    phase_seconds: dict[str, float] = {}
 
 
 def read_attempts(run_dir: Path | Folder, shard: int, shards: int) -> tuple[Attempt, ...]:
     """The attempts so far; none where the file is missing or broken: it is for people, and no result depends on it."""
     folder = run_dir if isinstance(run_dir, Folder) else Folder(run_dir)
     try:
-        value = json.loads(folder.read(ShardFile("progress", shard, shards).name))
+        value = load_json(folder.read(ShardFile("progress", shard, shards).name))
         return tuple(Attempt.from_json(attempt) for attempt in value["attempts"])
     except (ResultsError, ValueError, KeyError, TypeError, AttributeError):
         return ()

@@ -6,7 +6,6 @@ Reads only, takes no lock, and never a row: files may be half-written, or gone b
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from specbatch.results.progress import Attempt, read_attempts
 from specbatch.results.publish_state import PublishState
 from specbatch.results.summary import RunSummary, combine, span
 from specbatch.results.totals import Totals
+from specbatch.results.typed import load_json
 
 Verdict = Literal["complete", "running", "starting", "waiting", "incomplete", "stopped", "failed", "killed"]
 AT_WORK: frozenset[Verdict] = frozenset({"running", "starting"})
@@ -224,7 +224,7 @@ def _shard(folder: Folder, names: Mapping[str, int], shard: int, shards: int, cl
     locked = False
     if (name := ShardFile("manifest", shard, shards).name) in names:
         with contextlib.suppress(ResultsError, ValueError, KeyError, TypeError, AttributeError):
-            manifest = Manifest.from_json(json.loads(folder.read(name)))
+            manifest = Manifest.from_json(load_json(folder.read(name)))
     if ShardFile("progress", shard, shards).name in names:
         attempts = read_attempts(folder, shard, shards)
     if folder.local is not None:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from specbatch.results.totals import Totals
+from specbatch.results.typed import as_type
 
 _K_CHANGES_KEPT = 500
 
@@ -77,14 +78,12 @@ class RunSummary:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunSummary:
         """From manifest or progress file."""
-        return cls(
-            **{
-                **value,
-                "totals": Totals.from_json(value["totals"]),
-                "k_changes": tuple((at, k) for at, k in value["k_changes"]),
-                "drafted_by_position": tuple(value["drafted_by_position"]),
-                "accepted_by_position": tuple(value["accepted_by_position"]),
-            }
+        read = as_type(value, cls)
+        return replace(
+            read,
+            k_changes=tuple(read.k_changes),
+            drafted_by_position=tuple(read.drafted_by_position),
+            accepted_by_position=tuple(read.accepted_by_position),
         )
 
 

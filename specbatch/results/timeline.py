@@ -29,7 +29,7 @@ class Sample:
         t, *counts = value
         rows, completion_tokens, drafted, accepted, k, active = map(int, counts)
         return cls(
-            t=t,
+            t=float(t),
             rows=rows,
             completion_tokens=completion_tokens,
             drafted=drafted,

@@ -8,6 +8,7 @@ from typing import Any
 
 from specbatch.results.rows import ErrorRow, ResultRow
 from specbatch.results.scan import ScannedRow
+from specbatch.results.typed import as_type
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,7 +75,7 @@ class Totals:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Totals:
         """From the manifest."""
-        return cls(**value)
+        return as_type(value, cls)
 
 
 def _sum(mine: Any, yours: Any) -> Any:
