@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import transformers
 
-import specbatch
 from specbatch.api.job import SpecBatchJob
 from specbatch.engine.engine import Engine
 from specbatch.engine.margins import BOUND
@@ -37,6 +34,7 @@ from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.sample import Found, Sample, SampleFeed, find_prompts
 from specbatch.runner.stop_strings import final_text
 from specbatch.runner.tokenizer import Detokenizer, Tokenizer, load_tokenizer
+from specbatch.runner.versions import versions
 
 _FLOAT32_RESERVE = 2 << 30  # bytes of a GPU left for one row's cache, activations and logits
 _CHANGED_KEPT = 20
@@ -101,7 +99,7 @@ class Replay:
             changed=len(found.changed),
             changed_rows=tuple(found.changed[:_CHANGED_KEPT]),
             target=self._identity.models["target"],
-            versions=_versions(),
+            versions=versions(),
         )
         return self._judged(verification, pairs, files, plan, tokenizer) if pairs else verification
 
@@ -255,12 +253,3 @@ def _fits_in_float32(target: CausalLM, device: torch.device) -> bool:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "specbatch": specbatch.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
