@@ -18,7 +18,7 @@ from specbatch.plan.render import render
 from specbatch.plan.types import Plan
 from specbatch.results.identity import Identity
 from specbatch.results.layout import run_directory
-from specbatch.results.manifest import Manifest, read_manifests, write_manifest, write_success
+from specbatch.results.manifest import Manifest, read_manifests, success_of, write_manifest, write_success
 from specbatch.results.parts import PartPolicy
 from specbatch.results.report import write_report
 from specbatch.results.shard import ShardResults
@@ -112,8 +112,9 @@ class Session:
                     summary = attempt.run(lambda: self._load(pair, plan, Detokenizer(tokenizer), ceiling))
                 finally:
                     write_manifest(self._run_dir, self._manifest(store, attempt, plan))
-            success = write_success(self._run_dir)
-            report = self._report() if success or self._shard.count == 1 else None
+            complete = success_of(read_manifests(self._run_dir)) is not None
+            report = self._report() if complete or self._shard.count == 1 else None
+            write_success(self._run_dir)
             try:
                 publishing.finish(attempt.save_last_look)
             finally:
