@@ -62,6 +62,9 @@ def make_scene(make_case) -> Callable[[str], Scene]:
             case.changes["results__publish"] = f"file://{case.bucket.parent}/"
         if name == "goes on":
             stop_in_the_middle(case)
-        return Scene(case)
+        if name == "afresh":
+            other = case.run(decoding__seed=7, results__partSize="256Mi")
+            assert other.wait() == 0, other.output
+        return Scene(case, fresh=name == "afresh")
 
     return make

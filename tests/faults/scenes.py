@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.cases import BULKY, Case
+from tests.faults.cases import BULKY, NAME, Case, answers
 from tests.faults.disk import Tree, real_tree, write_tree
 from tests.faults.layer import Report
 from tests.faults.proof import Kept, check_collected, check_manifest, check_tidy, check_whole
@@ -21,13 +21,16 @@ class Scene:
 
     Attributes:
         case: the run.
+        fresh: whether attempts delete what is there.
         calls: what an attempt calls from this stage on, undisturbed.
     """
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, *, fresh: bool = False) -> None:
         self.case = case
+        self.fresh = fresh
         self.dump = case.folder / "dump"
         self._begin = real_tree(case.disk)
+        self._old = answers(case.run_dir) if fresh else None
         self._specs = case.spec(), case.spec(batching__maxSequences=3)
         self.calls = self.attempt()[1].calls
 
@@ -47,15 +50,19 @@ class Scene:
     def go_on(self, **plan) -> tuple[int, Report]:
         """An attempt from what the last one has left."""
         faults = {"root": str(self.case.disk), "dump": str(self.dump), **plan}
-        self.last = self.case.zygote.run(self._specs[0], {"faults": faults})
+        self.last = self.case.zygote.run(self._specs[0], {"faults": faults, "fresh": self.fresh})
         return self.last.wait(), Report.read(self.dump)
 
     def check_that_it_ends(self, tree: Tree, kept: Kept, reference) -> None:
         """From this state a start without disturbance ends the run."""
         write_tree(self.case.disk, tree)
         ended = self.case.zygote.run(self._specs[1])
+        if self.fresh and ended.wait() == 74:  # it is the old run's still
+            assert "--fresh" in ended.output, ended.output
+            ended = self.case.zygote.run(self._specs[1], {"fresh": True})
         assert ended.wait() == 0, ended.output
-        kept.check(self.case.run_dir)
+        if not self.fresh:
+            kept.check(self.case.run_dir)
         self.check(reference)
         check_tidy(self.case.run_dir)
 
@@ -64,6 +71,12 @@ class Scene:
         check_whole(self.case.run_dir, reference)
         if self.case.bucket.exists():
             self.check_published(reference)
+
+    def check_word(self, tree: Tree, reference) -> None:
+        """_SUCCESS is written last, and removed first: where it is, everything else is."""
+        if f"results/{NAME}/_SUCCESS" in tree:
+            write_tree(self.case.disk, tree)
+            check_whole(self.case.run_dir, self._old if self._old == answers(self.case.run_dir) else reference)
 
     def check_published(self, reference) -> None:
         """What is published is a whole run of its own."""

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.faults.cases import NAME
 from tests.faults.disk import Tree, real_tree, write_tree
 from tests.faults.layer import Report
-from tests.faults.proof import Kept, check_whole
+from tests.faults.proof import Kept
 from tests.faults.scenes import FSYNC_ROWS, Scene, slices
 
 
@@ -44,12 +43,12 @@ def rows_not_safe(report: Report) -> dict[str, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["from the start", "goes on", "with a report", "publishing"])
+@pytest.mark.parametrize("name", ["from the start", "goes on", "with a report", "afresh", "publishing"])
 def test_no_call_goes_past_the_layer_and_a_run_that_has_ended_is_safe(make_scene, reference_of, name):
     scene = make_scene(name)
     code, report = scene.attempt()
     assert code == 0
-    assert len(report.calls) > 30
+    assert len(report.calls) > 20
     assert report.disk.tree() == real_tree(scene.case.disk)
     for what, tree in report.disk.power_cuts(random.Random(0)):
         print(what)
@@ -59,7 +58,11 @@ def test_no_call_goes_past_the_layer_and_a_run_that_has_ended_is_safe(make_scene
 
 @pytest.mark.parametrize(
     ("name", "chosen"),
-    [*slices(29, 12, "from the start", "goes on", "publishing"), *slices(19, 2, "with a report")[1:]],
+    [
+        *slices(37, 12, "from the start", "goes on", "publishing"),
+        *slices(37, 4, "afresh")[1:],
+        *slices(37, 2, "with a report")[1:],
+    ],
 )
 def test_a_kill_or_power_cut_at_every_boundary_loses_and_doubles_nothing(
     make_scene, reference_of, name, chosen, record_property
@@ -76,9 +79,7 @@ def test_a_kill_or_power_cut_at_every_boundary_loses_and_doubles_nothing(
         print(f"{how} call {at} of {len(scene.calls)}: {report.calls[-1]}")  # shown where what follows fails
         assert max(rows_not_safe(report).values()) <= FSYNC_ROWS
         for what, tree in [("killed", report.disk.tree()), *report.disk.power_cuts(random.Random(at))]:
-            if f"results/{NAME}/_SUCCESS" in tree:  # written last: it is the word for all the rest
-                write_tree(scene.case.disk, tree)
-                check_whole(scene.case.run_dir, reference)
+            scene.check_word(tree, reference)
             if (state := state_of(what, tree)) not in done:
                 done.add(state)
                 print(what)

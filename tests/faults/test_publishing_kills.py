@@ -12,7 +12,7 @@ import signal
 import pytest
 
 from tests.faults.cases import answers, mixed_rows
-from tests.faults.proof import row_files
+from tests.faults.proof import check_collected, row_files
 
 KILLS = 5  # a run
 RUNS = 40
@@ -62,6 +62,7 @@ def test_a_published_run_is_whole_whatever_was_killed_or_lost(make_case, referen
             shutil.rmtree(case.run_dir, ignore_errors=True)
             lost += 1
     check_published(there, reference)
+    check_collected("s3://bucket/runs/tiny", reference)
     print(f"killed {killed}, volumes lost {lost}, files there {len(published)}")  # shown where the test fails later
 
 
