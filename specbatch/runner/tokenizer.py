@@ -76,7 +76,8 @@ class Detokenizer:
 
     def token(self, token_id: int) -> str:
         """One token as people read it, special ones by their name."""
-        return str(self._tokenizer.decode([token_id], skip_special_tokens=False))
+        text = self._tokenizer.decode([token_id], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(text)
 
     def special_id(self, text: str) -> int | None:
         """The id of the special token that is written like this, or None."""
