@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from specbatch.api.quantity import quantity_value
 from specbatch.api.results import ResultsSpec
 from specbatch.errors import ResultsError
 from specbatch.results.destination import Destination
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import ShardFile
-from specbatch.results.manifest import FileEntry
+from specbatch.results.parts import PartPolicy
 from specbatch.results.publish import STOP_SECONDS, Publisher
 from specbatch.results.publish_state import PublishState
 from specbatch.results.restore import restore
@@ -50,13 +52,13 @@ class Publishing:
         signals: StopSignals,
         say: Callable[[str], None],
     ) -> None:
-        self._seconds = results.publish_retry_seconds
+        self._results = results
         self._signals = signals
         self._say = say
         self._publisher: Publisher | None = None
         self._destination: Destination | None = None
         self._started = False
-        self.first_sequence = 0
+        self._first_sequence = 0
         if results.publish is not None:
             folder = Folder(f"{results.publish.rstrip('/')}/{run_dir.name}", seconds=_CALL_SECONDS)
             file = ShardFile("identity", shard.number, shard.count)
@@ -64,8 +66,8 @@ class Publishing:
 
     def __enter__(self) -> Self:
         if self._destination is not None:
-            restored = restore(self._destination, seconds=self._seconds, say=self._say)
-            self.first_sequence = restored.first_sequence
+            restored = restore(self._destination, seconds=self._results.publish_retry_seconds, say=self._say)
+            self._first_sequence = restored.first_sequence
             self._publisher = Publisher(self._destination, say=self._say)
         return self
 
@@ -81,10 +83,19 @@ class Publishing:
                 self._say(f"{unfinished.message}; {unfinished.remedy}")
         self._publisher.close()
 
-    def offer(self, entry: FileEntry) -> None:
-        """A file is closed: it may be published."""
-        if self._publisher is not None:
-            self._publisher.offer(entry)
+    @property
+    def policy(self) -> PartPolicy:
+        """How rows are written, and when a file is closed: then it may be published."""
+        results, publisher = self._results, self._publisher
+        policy = PartPolicy(
+            fsync_seconds=results.fsync_seconds,
+            fsync_rows=results.fsync_rows,
+            max_bytes=int(quantity_value(results.part_size)),
+            first_sequence=self._first_sequence,
+        )
+        if publisher is None:
+            return policy
+        return replace(policy, max_seconds=results.publish_seconds, on_closed=publisher.offer)
 
     def start(self) -> None:
         """The results are open: publishing may begin."""
@@ -113,7 +124,9 @@ class Publishing:
         if pending:
             self._say(f"publishing {pending} more files")
         try:
-            self._publisher.finish(seconds=self._seconds, hurry=self._signals.requested, save_progress=save_progress)
+            self._publisher.finish(
+                seconds=self._results.publish_retry_seconds, hurry=self._signals.requested, save_progress=save_progress
+            )
         except ResultsError as unfinished:
             if not self._signals.requested.is_set():
                 raise

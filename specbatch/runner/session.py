@@ -11,7 +11,6 @@ import torch
 
 from specbatch.api.hash import hashed_part
 from specbatch.api.job import SpecBatchJob
-from specbatch.api.quantity import quantity_value
 from specbatch.errors import OutOfMemoryError, ResultsError
 from specbatch.plan.planner import make_plan
 from specbatch.plan.render import render
@@ -19,7 +18,6 @@ from specbatch.plan.types import Plan
 from specbatch.results.identity import Identity
 from specbatch.results.layout import run_directory
 from specbatch.results.manifest import Manifest, read_manifests, success_of, write_manifest, write_success
-from specbatch.results.parts import PartPolicy
 from specbatch.results.report import write_report
 from specbatch.results.shard import ShardResults
 from specbatch.results.summary import RunSummary
@@ -104,7 +102,14 @@ class Session:
         with self._publishing(identity, fresh=fresh) as publishing:
             self._earlier = self._earlier_manifest(fresh=fresh)
             self._placements = self._earlier.placement if self._earlier else {}
-            with self._open_results(identity, publishing, fresh=fresh) as store:
+            with ShardResults.open(
+                self._run_dir,
+                shard=self._shard.number,
+                shards=self._shard.count,
+                identity=identity,
+                policy=publishing.policy,
+                fresh=fresh,
+            ) as store:
                 publishing.start()
                 attempt = self._attempt(store, dataset, tokenizer, pair, plan, publishing)
                 ceiling = CeilingOfRun.of(spec, plan, target, drafter, gpus)
@@ -147,24 +152,6 @@ class Session:
             fresh=fresh,
             signals=self._signals,
             say=self._display.step,
-        )
-
-    def _open_results(self, identity: Identity, publishing: Publishing, *, fresh: bool) -> ShardResults:
-        results = self._job.spec.results
-        return ShardResults.open(
-            self._run_dir,
-            shard=self._shard.number,
-            shards=self._shard.count,
-            identity=identity,
-            policy=PartPolicy(
-                fsync_seconds=results.fsync_seconds,
-                fsync_rows=results.fsync_rows,
-                max_bytes=int(quantity_value(results.part_size)),
-                max_seconds=results.publish_seconds if results.publish else None,
-                first_sequence=publishing.first_sequence,
-                on_closed=publishing.offer,
-            ),
-            fresh=fresh,
         )
 
     def _attempt(
