@@ -1,6 +1,6 @@
 """A whole run beside the engine alone: what reading, tokenising, writing and showing cost while rows are decoded.
 
-    python -m benchmarks.end_to_end [--pair embedded] [--pair smollm2] [--repeats 5] [--times 5]
+    python -m benchmarks.end_to_end [--pair embedded] [--pair smollm2] [--repeats 5] [--times 5] [--gpus 1]
 
 First `specbatch run`'s own code decodes the rows, timed as its summary times it (loading and warm-up excluded, the last fsync included);
 then an engine of the same models and settings decodes the very requests that the run gave to its engine. In turns, since the machine's
@@ -39,7 +39,7 @@ def repeat_rows(source: Path, folder: Path, times: int) -> Path:
     return copied
 
 
-def whole_run(spec: str, rows: Path, folder: Path) -> tuple[float, Engine, list[Request]]:
+def whole_run(spec: str, rows: Path, folder: Path, gpus: int) -> tuple[float, Engine, list[Request]]:
     """tokens/s of a run, its engine, and the requests that the engine got."""
     taken: list[Request] = []
     engines: list[Engine] = []
@@ -55,7 +55,8 @@ def whole_run(spec: str, rows: Path, folder: Path) -> tuple[float, Engine, list[
     session.load_engines = remember
     Engine.generate = record  # type: ignore[method-assign]  # an ear at the door
     try:
-        job = load_spec(spec, [f"dataset.uri={rows}", f"results.dir={folder}", "results.report=false"])
+        changes = [f"dataset.uri={rows}", f"results.dir={folder}", "results.report=false", f"placement.gpus={gpus}"]
+        job = load_spec(spec, changes)
         with (folder / "progress").open("w") as log:
             summary = run_job(job, display=JsonDisplay(log), fresh=True)
     finally:
@@ -94,6 +95,7 @@ def main() -> None:
     parser.add_argument("--pair", action="append", choices=SPECS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--gpus", type=int, default=0, help="0 is the CPU")
     arguments = parser.parse_args()
     for pair in arguments.pair or ["embedded"]:
         runs, alone = [], []
@@ -102,7 +104,7 @@ def main() -> None:
             source = Path(load_spec(SPECS[pair], ()).spec.dataset.uri)
             rows = repeat_rows(source, folder, arguments.times)
             for _ in range(arguments.repeats):
-                speed, engine, requests = whole_run(SPECS[pair], rows, folder)
+                speed, engine, requests = whole_run(SPECS[pair], rows, folder, arguments.gpus)
                 runs.append(speed)
                 alone.append(engine_alone(engine, requests))
                 print(f"  {pair}: run {runs[-1]:,.1f}  engine {alone[-1]:,.1f}  {runs[-1] / alone[-1]:.3f}", flush=True)
