@@ -30,10 +30,17 @@ def results_error(error: OSError, path: Path, doing: str) -> ResultsError:
 def make_directory(path: Path) -> None:
     """Makes a directory and its parents, so that they outlive a power cut; ResultsError where that fails."""
     try:
-        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path = path.absolute()
+        made = {folder.parent for folder in (path, *path.parents) if not folder.exists()}
         path.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
-            sync_directory(folder.parent)
+        device = path.stat().st_dev
+        for parent in path.parents:
+            # Also of those that were there: whoever made them may have been killed before this.
+            if parent in made:
+                sync_directory(parent)
+            elif parent.stat().st_dev == device:
+                with contextlib.suppress(OSError):
+                    sync_directory(parent)
     except OSError as error:
         raise results_error(error, path, "make the results directory") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import results_error, sync_directory, temporary_name, write_atomic
+from specbatch.results.durable import make_directory, results_error, sync_directory, temporary_name, write_atomic
 from specbatch.results.stores import Store, patience, reason_of, remedy_of
 
 _COPY_BYTES = 1 << 20
@@ -37,6 +37,7 @@ class Folder:
 
     def __init__(self, uri: str | Path, *, seconds: float = 60.0) -> None:
         self._seconds = seconds
+        self._made = False
         text = os.fspath(uri)
         self.local = None if "://" in text and not text.startswith("file://") else Path(text.removeprefix("file://"))
         if self.local is not None:
@@ -142,7 +143,7 @@ class Folder:
                 )
             if new and (self.local / name).exists():
                 return False
-            self.local.mkdir(parents=True, exist_ok=True)
+            self._make(self.local)
             temporary = temporary_name(self.local / name)
             try:
                 with source.open("rb") as read, temporary.open("wb") as write:
@@ -162,7 +163,7 @@ class Folder:
                 return self._store.create("pipe_file", self._store.path(name), data, size=len(data), new=new)
             if new and (self.local / name).exists():
                 return False
-            self.local.mkdir(parents=True, exist_ok=True)
+            self._make(self.local)
             write_atomic(self.local / name, data)
             return True
 
@@ -176,6 +177,12 @@ class Folder:
                     self._store.call("rm_file", self._store.path(name))
             except FileNotFoundError:
                 return
+
+    def _make(self, local: Path) -> None:
+        """The folder is there, and outlives a power cut, also where a killed process had made it."""
+        if not self._made or not local.is_dir():
+            make_directory(local)
+            self._made = True
 
     @contextmanager
     def explained(self, doing: str, name: str) -> Iterator[None]:

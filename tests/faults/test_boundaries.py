@@ -36,7 +36,7 @@ def rows_not_safe(report: Report) -> dict[str, int]:
     found = {"part": 0, "errors": 0}
     for path, node in report.disk.now.items():
         kind = path.rpartition("/")[2].partition("-")[0]
-        if kind in found:
+        if kind in found and path.startswith("results/"):
             safe = report.disk.safe[path].safe if path in report.disk.safe else b""
             found[kind] += node.last.count(b"\n") - safe.count(b"\n")
     return found
@@ -98,7 +98,7 @@ def state_of(what: str, tree: Tree) -> int:
 
 
 @pytest.mark.parametrize(
-    "seed", [pytest.param(seed, marks=pytest.mark.slow if seed < 1 else pytest.mark.faults) for seed in range(40)]
+    "seed", [pytest.param(seed, marks=pytest.mark.slow if seed == 2 else pytest.mark.faults) for seed in range(40)]
 )
 def test_a_power_cut_after_a_kill_and_a_restart_loses_nothing_that_was_said_to_be_safe(make_scene, reference_of, seed):
     chosen = random.Random(seed)
