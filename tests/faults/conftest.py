@@ -59,7 +59,7 @@ def make_scene(make_case) -> Callable[[str], Scene]:
         if name == "with a report":
             case.changes["results__report"] = True
         if name == "publishing":
-            case.changes["results__publish"] = f"file://{case.bucket.parent}/"
+            case.changes |= {"results__publish": f"file://{case.bucket.parent}/", "results__publishRetrySeconds": 2}
         if name == "goes on":
             stop_in_the_middle(case)
         if name == "afresh":

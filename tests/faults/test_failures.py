@@ -29,7 +29,7 @@ def check_message(output: str, error: str) -> None:
     assert reason.lower() in errors.lower(), output
 
 
-@pytest.mark.parametrize(("name", "chosen"), slices(23, 6, "from the start", "goes on"))
+@pytest.mark.parametrize(("name", "chosen"), slices(37, 6, "from the start", "goes on", "publishing"))
 def test_a_call_that_fails_ends_the_run_with_74_and_a_remedy_and_nothing_is_lost(
     make_scene, reference_of, name, chosen
 ):
@@ -46,8 +46,9 @@ def test_a_call_that_fails_ends_the_run_with_74_and_a_remedy_and_nothing_is_lost
             assert max(rows_not_safe(report).values()) <= FSYNC_ROWS
             kept = Kept()
             kept.remember_folder(scene.case.run_dir)
-            if code == 0:
-                assert scene.calls[at - 1].startswith(HARMLESS), output
+            if code == 0:  # an upload is tried again
+                hit = report.calls[at - 1]  # with a publishing thread not always the call planned for
+                assert hit.startswith(HARMLESS) or "bucket" in hit, output
             else:
                 assert code == 74, output
                 check_message(output, error)

@@ -19,7 +19,7 @@ from tests.faults.test_boundaries import rows_not_safe
 GRACE = 20  # seconds; Kubernetes grants 30
 
 
-@pytest.mark.parametrize(("name", "chosen"), slices(19, 3, "from the start", "goes on", "with a report"))
+@pytest.mark.parametrize(("name", "chosen"), slices(37, 3, "from the start", "goes on", "with a report", "publishing"))
 def test_at_every_boundary_it_ends_in_order(make_scene, reference_of, name, chosen):
     scene = make_scene(name)
     reference = reference_of(scene.case)
