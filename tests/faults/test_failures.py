@@ -39,6 +39,7 @@ def test_a_call_that_fails_ends_the_run_with_74_and_a_remedy_and_nothing_is_lost
     for at in scene.numbers()[chosen]:
         for torn in (False, True) if scene.calls[at - 1].startswith("write") else (False,):
             error, lasting = next(kinds)
+            lasting &= name != "publishing" or at % 10 == 0  # which takes ten seconds: uploads are tried again
             print(f"{error} {'from' if lasting else 'at'} call {at}: {scene.calls[at - 1]}{', torn' if torn else ''}")
             code, report = scene.attempt(at=at, how="error", error=error, lasting=lasting, torn=torn)
             output = scene.last.output
@@ -48,7 +49,8 @@ def test_a_call_that_fails_ends_the_run_with_74_and_a_remedy_and_nothing_is_lost
             kept.remember_folder(scene.case.run_dir)
             if code == 0:  # an upload is tried again
                 hit = report.calls[at - 1]  # with a publishing thread not always the call planned for
-                assert hit.startswith(HARMLESS) or "bucket" in hit, output
+                last_look = name == "publishing" and "progress-" in hit  # for people, once every row is there
+                assert hit.startswith(HARMLESS) or "bucket" in hit or last_look, output
             else:
                 assert code == 74, output
                 check_message(output, error)
