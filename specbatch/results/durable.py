@@ -39,7 +39,7 @@ def make_directory(path: Path) -> None:
             if parent in made:
                 sync_directory(parent)
             elif parent.stat().st_dev == device:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(PermissionError):  # one that may not even be read was not made by us
                     sync_directory(parent)
     except OSError as error:
         raise results_error(error, path, "make the results directory") from error
