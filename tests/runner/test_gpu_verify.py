@@ -10,13 +10,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models/smollm2/target"
+ROWS = 24
 
 
 def command(gpus, tmp_path, *sampling):
     """A bfloat16 run of the embedded pair, or of SmolLM2 with n-gram drafts where `make smollm2` has made it."""
     sets = [
         *(f"placement.gpus={gpus}", f"results.dir={tmp_path}", "results.report=false", "target.dtype=bfloat16"),
-        *("dataset.limit=64", "decoding.maxNewTokens=64", "placement.cpuThreads=4"),
+        *(f"dataset.limit={ROWS}", "decoding.maxNewTokens=64", "placement.cpuThreads=4"),
     ]
     sets += (
         [f"target.model={MODEL}", "drafter={method: ngram}", "dataset.answerField=null"]
@@ -37,7 +38,7 @@ def start(command, *, gpus, code=0):
 
 
 def verify(tmp_path, *, gpus, code=0):
-    words = ["verify", str(tmp_path / "quickstart"), "--sample", "64", "--output", "json", "--quiet"]
+    words = ["verify", str(tmp_path / "quickstart"), "--sample", str(ROWS), "--output", "json", "--quiet"]
     # one row at a time: batches of another size round apart, so that there is something to judge
     apart = ["--set", "batching.maxSequences=1"]
     return json.loads(start([sys.executable, "-m", "specbatch", *words, *apart], gpus=gpus, code=code))
@@ -46,7 +47,7 @@ def verify(tmp_path, *, gpus, code=0):
 def check(tmp_path, gpus, sampling):
     start(command(gpus, tmp_path, *sampling), gpus=gpus)
     found = verify(tmp_path, gpus=gpus)
-    assert (found["unexplained"], found["exact"] + found["ties"]) == (0, 64), found["divergences"]
+    assert (found["unexplained"], found["exact"] + found["ties"]) == (0, ROWS), found["divergences"]
     assert found["dtype"] == "bfloat16"
     assert found["scores"] in {"", "float32"}
     assert found["device"] == ("cuda:0" if gpus else "cpu")
