@@ -4,7 +4,8 @@
 
 First `specbatch run`'s own code decodes the rows, timed as its summary times it (loading and warm-up excluded, the last fsync included);
 then an engine of the same models and settings decodes the very requests that the run gave to its engine. In turns, since the machine's
-speed changes; a line shows the best of each, and the ratio of the two. SmolLM2 needs `make smollm2` first.
+speed changes; the last line shows the best of each, and the ratio of the two. One CPU thread computes, so that `waited` is the share of the
+time in which it did not: on a machine that is otherwise idle, what the run's other threads took from it. SmolLM2 needs `make smollm2` first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,20 @@ def repeat_rows(source: Path, folder: Path, times: int) -> Path:
     return copied
 
 
-def whole_run(spec: str, rows: Path, folder: Path, gpus: int) -> tuple[float, Engine, list[Request]]:
-    """tokens/s of a run, its engine, and the requests that the engine got."""
+@dataclass
+class Run:
+    """A whole run: tokens/s, its engine, the requests that the engine got, and the share of the time its thread waited."""
+
+    tokens_per_second: float
+    engine: Engine
+    requests: list[Request]
+    waited: float
+
+
+def whole_run(spec: str, rows: Path, folder: Path, gpus: int) -> Run:
+    """Runs a spec on other rows."""
     taken: list[Request] = []
+    clock = {"wall": 0.0, "cpu": 0.0}
     engines: list[Engine] = []
     load, generate = session.load_engines, Engine.generate
 
@@ -50,19 +63,23 @@ def whole_run(spec: str, rows: Path, folder: Path, gpus: int) -> tuple[float, En
         return engines
 
     def record(engine: Engine, requests: Iterable[Request]) -> Iterator[Completion]:
-        return generate(engine, _Recorder(requests, taken))
+        wall, cpu = time.perf_counter(), time.thread_time()
+        yield from generate(engine, _Recorder(requests, taken))
+        clock["wall"] += time.perf_counter() - wall
+        clock["cpu"] += time.thread_time() - cpu
 
     session.load_engines = remember
     Engine.generate = record  # type: ignore[method-assign]  # an ear at the door
     try:
         changes = [f"dataset.uri={rows}", f"results.dir={folder}", "results.report=false", f"placement.gpus={gpus}"]
+        changes.append("placement.cpuThreads=1")
         job = load_spec(spec, changes)
         with (folder / "progress").open("w") as log:
             summary = run_job(job, display=JsonDisplay(log), fresh=True)
     finally:
         session.load_engines, Engine.generate = load, generate  # type: ignore[method-assign]
     assert summary.results == len(taken), (summary.results, len(taken))
-    return summary.tokens_per_second, engines[0], taken
+    return Run(summary.tokens_per_second, engines[0], taken, 1 - clock["cpu"] / clock["wall"])
 
 
 class _Recorder:
@@ -104,10 +121,11 @@ def main() -> None:
             source = Path(load_spec(SPECS[pair], ()).spec.dataset.uri)
             rows = repeat_rows(source, folder, arguments.times)
             for _ in range(arguments.repeats):
-                speed, engine, requests = whole_run(SPECS[pair], rows, folder, arguments.gpus)
-                runs.append(speed)
-                alone.append(engine_alone(engine, requests))
-                print(f"  {pair}: run {runs[-1]:,.1f}  engine {alone[-1]:,.1f}  {runs[-1] / alone[-1]:.3f}", flush=True)
+                run = whole_run(SPECS[pair], rows, folder, arguments.gpus)
+                runs.append(run.tokens_per_second)
+                alone.append(engine_alone(run.engine, run.requests))
+                speeds = f"run {runs[-1]:,.1f}  engine {alone[-1]:,.1f}  {runs[-1] / alone[-1]:.3f}"
+                print(f"  {pair}: {speeds}  waited {run.waited:.3f}", flush=True)
         print(
             f"{pair}: run {max(runs):,.1f} tokens/s, engine {max(alone):,.1f} tokens/s, ratio {max(runs) / max(alone):.3f}"
         )
