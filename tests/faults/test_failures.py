@@ -47,8 +47,10 @@ def test_a_call_that_fails_ends_the_run_with_74_and_a_remedy_and_nothing_is_lost
             assert max(rows_not_safe(report).values()) <= FSYNC_ROWS
             kept = Kept()
             kept.remember_folder(scene.case.run_dir)
-            if code == 0:  # an upload is tried again
-                hit = report.calls[at - 1]  # with a publishing thread not always the call planned for
+            if len(report.calls) < at:  # with a publishing thread one attempt has a call more than another
+                assert code == 0, output
+            elif code == 0:  # an upload is tried again
+                hit = report.calls[at - 1]  # not always the call planned for
                 last_look = name == "publishing" and "progress-" in hit  # for people, once every row is there
                 uploads = "bucket" in hit or (name == "publishing" and hit == "fsync .")
                 assert hit.startswith(HARMLESS) or uploads or last_look, output
