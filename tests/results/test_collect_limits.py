@@ -18,7 +18,7 @@ from tests.results.collect_runs import indices, write_run, write_shard
 # Prints the peak of its memory in KiB: Linux counts it from the start of the program (VmHWM), not from its parent's.
 MEASURED = """
 import sys
-from random import Random
+from pathlib import Path
 from specbatch.results.collect import collect
 collect(sys.argv[1], Path(sys.argv[2]), memory_bytes=int(sys.argv[3]), form=sys.argv[4])
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))

@@ -90,7 +90,20 @@ def test_new_directories_are_entered_in_their_parents_for_good(tmp_path, monkeyp
 
     monkeypatch.setattr(os, "fsync", record)
     make_directory(tmp_path / "a" / "b")
-    assert set(synced) == {tmp_path, tmp_path / "a"}
+    assert {tmp_path, tmp_path / "a"} <= set(synced)
+
+
+def test_a_directory_that_a_killed_attempt_made_is_entered_for_good_by_the_next(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    synced, real = [], os.fsync
+
+    def record(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    make_directory(tmp_path / "a" / "b")
+    assert {tmp_path, tmp_path / "a"} <= set(synced)
 
 
 def test_a_file_in_the_way_of_the_directory_is_an_error(tmp_path):

@@ -367,6 +367,7 @@ def test_told_to_stop_nothing_is_written(make_job, results, monkeypatch):
 
     run_job(make_job(ROWS[:3]))
     before = (results / "manifest-00000-of-00001.json").read_bytes()
+    handler = signal.getsignal(signal.SIGINT)
 
     def interrupted(dataset, reading, rows):
         os.kill(os.getpid(), signal.SIGINT)
@@ -376,4 +377,4 @@ def test_told_to_stop_nothing_is_written(make_job, results, monkeypatch):
     with pytest.raises(StoppedError, match="no certificate was written"):
         verify_run(results)
     assert (results / "manifest-00000-of-00001.json").read_bytes() == before
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
