@@ -115,8 +115,13 @@ class Session:
                 ceiling = CeilingOfRun.of(spec, plan, target, drafter, gpus)
                 try:
                     summary = attempt.run(lambda: self._load(pair, plan, Detokenizer(tokenizer), ceiling))
-                finally:
-                    write_manifest(self._run_dir, self._manifest(store, attempt, plan))
+                except BaseException:
+                    with contextlib.suppress(
+                        ResultsError
+                    ):  # on a disk that is full, say: what came first is the error to show
+                        write_manifest(self._run_dir, self._manifest(store, attempt, plan))
+                    raise
+                write_manifest(self._run_dir, self._manifest(store, attempt, plan))
             complete = success_of(read_manifests(self._run_dir)) is not None
             report = self._report() if complete or self._shard.count == 1 else None
             write_success(self._run_dir)

@@ -85,6 +85,19 @@ def test_a_row_changed_behind_what_the_identity_looks_at_is_refused_before_anyth
     assert sorted(part.read_bytes().splitlines()) == sorted(before.splitlines())
 
 
+def test_a_disk_that_stays_full_is_told_by_the_row_that_did_not_fit(make_job, monkeypatch):
+    def failing(doing):
+        def fail(*arguments):
+            raise ResultsError(f"cannot {doing}: No space left on device")
+
+        return fail
+
+    monkeypatch.setattr("specbatch.results.shard.Parts.append", failing("append a row"))
+    monkeypatch.setattr("specbatch.runner.session.write_manifest", failing("write the manifest"))
+    with pytest.raises(ResultsError, match="cannot append a row"):
+        run_job(make_job(ROWS))
+
+
 def test_second_start_skips_everything_and_loads_no_model(make_job, results, monkeypatch):
     job = make_job(ROWS)
     run_job(job)
