@@ -15,6 +15,8 @@ from specbatch.runner.job import run_job
 from specbatch.runner.verify import alone, verify_run
 from tests.runner.tiny import read_lines, write_rows
 
+pytestmark = pytest.mark.slow  # whole runs, decoded twice
+
 ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(12)]
 CHAT = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 9, "temperature": 0.7, "seed": 5}
 MIXED = [
