@@ -7,6 +7,7 @@ SpecbatchError            64-75, always with a remedy where one is known
 │   └── VocabularyMismatchError  target and drafter do not share a vocabulary
 ├── DeviceError           69  the visible GPUs are not what the placement needs, or one has failed
 ├── OutOfMemoryError      70  out of memory at the smallest settings
+├── ClusterError          71  the Kubernetes cluster cannot be reached, or refuses
 ├── ResultsError          74  results cannot be written, or belong to another run
 └── StoppedError          75  told to stop; everything finished is saved
 
@@ -21,7 +22,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """The runner's exit codes: podFailurePolicy, docs and tests are made from this table."""
+    """The exit codes: podFailurePolicy, docs and tests are made from this table. CLUSTER is no runner's: it ends commands only."""
 
     DONE = 0
     BAD_SPEC = 64
@@ -29,6 +30,7 @@ class ExitCode(IntEnum):
     MODEL_MISSING = 66
     GPU_FAULT = 69
     OUT_OF_MEMORY = 70
+    CLUSTER = 71
     RESULTS_NOT_WRITTEN = 74
     STOPPED = 75
 
@@ -40,7 +42,7 @@ class ExitCode(IntEnum):
     @property
     def retryable(self) -> bool:
         """Whether the same Job may succeed on another attempt."""
-        return self in {ExitCode.GPU_FAULT, ExitCode.RESULTS_NOT_WRITTEN, ExitCode.STOPPED}
+        return self in {ExitCode.GPU_FAULT, ExitCode.CLUSTER, ExitCode.RESULTS_NOT_WRITTEN, ExitCode.STOPPED}
 
 
 _MEANINGS = {
@@ -50,6 +52,7 @@ _MEANINGS = {
     ExitCode.MODEL_MISSING: "model missing or not permitted",
     ExitCode.GPU_FAULT: "GPU fault",
     ExitCode.OUT_OF_MEMORY: "out of memory at the smallest settings",
+    ExitCode.CLUSTER: "the cluster cannot be reached, or refuses",
     ExitCode.RESULTS_NOT_WRITTEN: "results could not be written",
     ExitCode.STOPPED: "told to stop, everything finished is saved",
 }
@@ -132,6 +135,31 @@ class OutOfMemoryError(SpecbatchError):
     """Out of memory at the smallest settings."""
 
     exit_code = ExitCode.OUT_OF_MEMORY
+
+
+class ClusterError(SpecbatchError):
+    """The Kubernetes cluster cannot be reached, or refuses what is asked.
+
+    Args:
+        message, where, remedy: as SpecbatchError.
+        status: the HTTP status, where there was an answer.
+        reason: Kubernetes' machine word for it (NotFound, AlreadyExists, Forbidden, ...), or empty.
+    """
+
+    exit_code = ExitCode.CLUSTER
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str | None = None,
+        remedy: str | None = None,
+        status: int | None = None,
+        reason: str = "",
+    ) -> None:
+        super().__init__(message, where=where, remedy=remedy)
+        self.status = status
+        self.reason = reason
 
 
 class ResultsError(SpecbatchError):
