@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from specbatch.api.loading import load_spec
 from specbatch.errors import ExitCode, SpecbatchError
 from specbatch.runner.display import JsonDisplay
-from specbatch.runner.job import run_job
+from specbatch.runner.job import find_shard, run_job
+from specbatch.runner.termination import BUG, leave_message, of_error, of_success, of_usage, rows_so_far
 
-TERMINATION_LOG = "/dev/termination-log"  # Kubernetes shows what is written there in the pod's status
-_MAX_MESSAGE_BYTES = 4096
+_USAGE = "usage: python -m specbatch.runner SPEC_FILE"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a spec file; the exit code. Progress goes to standard output as JSON lines, an error to standard error."""
     if len(arguments) != 1:
-        print("usage: python -m specbatch.runner SPEC_FILE", file=sys.stderr)  # noqa: T201 - this is the output
+        print(_USAGE, file=sys.stderr)  # noqa: T201 - this is the output
+        leave_message(of_usage(_USAGE))
         return ExitCode.BAD_SPEC
+    known: dict[str, Any] = {}  # of the shard, for the last word
     try:
-        run_job(load_spec(arguments[0]), display=JsonDisplay(sys.stdout))
+        summary = _run(arguments[0], known)
     except SpecbatchError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is the output
-        leave_message(f"{error.exit_code.meaning}: {error}", Path(os.environ.get("TERMINATION_LOG", TERMINATION_LOG)))
+        leave_message(of_error(error) | known)
         return error.exit_code
+    except Exception as error:  # noqa: BLE001 - a bug of ours: whoever looks at the pod must see it
+        traceback.print_exc()
+        leave_message(of_error(error) | known)
+        return BUG
+    leave_message(summary | known)
     return ExitCode.DONE
 
 
-def leave_message(message: str, path: Path) -> None:
-    """Writes the pod's termination message, where there is a file for it."""
-    with contextlib.suppress(OSError):
-        if path.exists():
-            path.write_bytes(message.encode("utf-8", "replace")[:_MAX_MESSAGE_BYTES])
+def _run(spec_file: str, known: dict[str, Any]) -> dict[str, Any]:
+    job = load_spec(spec_file)
+    shard = find_shard(job, os.environ)
+    known |= {"shard": shard.number, "shards": shard.count}
+    try:
+        return of_success(run_job(job, display=JsonDisplay(sys.stdout)))
+    except Exception:
+        known |= rows_so_far(job, shard)
+        raise
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Literal
 # Read by one decoding step: a model below this is done sooner by one thread than several have been woken (the embedded
 # pair of 13 MB runs three times as fast on one of two cores, SmolLM2 of 540 MB is faster on both).
 SMALL_STEP_BYTES = 64 << 20
+THREADS = "OMP_NUM_THREADS"
 _DEFAULTS = {
     # Threads that spin while they wait make two busy cores crawl.
     "OMP_WAIT_POLICY": "passive",
@@ -39,11 +40,11 @@ def prepare_environment(
     for name, value in (_DEFAULTS if terminal else _DEFAULTS | _WITHOUT_TERMINAL).items():
         environ.setdefault(name, value)
     if cpu_threads != "auto":
-        environ["OMP_NUM_THREADS"] = str(cpu_threads)
+        environ[THREADS] = str(cpu_threads)
         return cpu_threads
-    chosen = environ.get("OMP_NUM_THREADS", "")
+    chosen = environ.get(THREADS, "")
     threads = int(chosen) if chosen.isdecimal() and int(chosen) > 0 else available_cores()
-    environ["OMP_NUM_THREADS"] = str(threads)
+    environ[THREADS] = str(threads)
     return threads
 
 

@@ -8,17 +8,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.errors import ModelError, Problem, SpecError
+from specbatch.errors import Problem, SpecError
+from specbatch.results.publish import STOP_SECONDS as PUBLISH_SECONDS
 from specbatch.results.summary import RunSummary
 from specbatch.runner.dataset import Shard
 from specbatch.runner.display import Display, QuietDisplay
-from specbatch.runner.environment import prepare_environment
-from specbatch.runner.stopping import StopSignals
+from specbatch.runner.stopping import DRAIN_SECONDS, StopSignals, drain_within
+from specbatch.runner.torch_ready import with_torch
 
 if TYPE_CHECKING:
     from specbatch.runner.session import Session
 
 COMPLETION_INDEX = "JOB_COMPLETION_INDEX"  # set by Kubernetes in the pods of an Indexed Job
+SHARDS = "SPECBATCH_SHARDS"  # "3,7" in the pods of a retry: completion index 0 runs shard 3, index 1 shard 7
 
 _SWITCH_SECONDS = 0.0005  # reader and writer threads give way to the engine's thread ten times sooner than by default
 
@@ -45,47 +47,66 @@ def run_job(
     display = display or QuietDisplay()
     environment = os.environ if env is None else env
     shard = find_shard(job, environment)
-    placement = job.spec.placement
-    few_threads = placement.gpus == 0 and placement.cpu_threads == "auto" and "OMP_NUM_THREADS" not in os.environ
-    threads = prepare_environment(os.environ, placement.cpu_threads, terminal=sys.stderr.isatty())
     sys.setswitchinterval(_SWITCH_SECONDS)
-    with StopSignals() as signals:
+    with StopSignals(_drain_seconds(job, environment)) as signals:
         try:
             display.step("importing torch and transformers")
-            session = _import_session(threads)
+            session, few_threads = with_torch(job.spec.placement, _session, doing="decoding")
             return session(job, shard, display, environment, signals, few_threads=few_threads).run(fresh=fresh)
         finally:
             display.close()
 
 
 def find_shard(job: SpecBatchJob, env: Mapping[str, str]) -> Shard:
-    """The shard of this process.
+    """The shard of this process: that of its completion index, or the one that a retry Job lists for it.
 
     Raises:
-        SpecError: the completion index is not one of the job's completions.
+        SpecError: the completion index is not one of the job's completions, or the list of shards is wrong.
     """
     text = env.get(COMPLETION_INDEX, "")
     if not text:
         return Shard()
     count = job.spec.job.completions
+    listed = env.get(SHARDS, "")
+    if listed:
+        return Shard(_listed_shard(listed, text, count), count)
     if not text.isdecimal() or int(text) >= count:
-        problem = Problem(
-            COMPLETION_INDEX,
-            f"{text!r} is not one of 0 to {count - 1}",
-            "set spec.job.completions to the Job's own completions; unset the variable to run all rows here",
-        )
-        raise SpecError([problem], source="environment")
+        remedy = "set spec.job.completions to the Job's own completions; unset the variable to run all rows here"
+        raise _wrong(COMPLETION_INDEX, f"{text!r} is not one of 0 to {count - 1}", remedy)
     return Shard(int(text), count)
 
 
-def _import_session(threads: int) -> type[Session]:
-    try:
-        import torch  # noqa: PLC0415 - reads the environment once, when imported: it must have been set
+def _listed_shard(listed: str, index: str, count: int) -> int:
+    """The shard at the completion index of the list."""
+    words = [word.strip() for word in listed.split(",")]
+    wrong = [word for word in words if not (word.isascii() and word.isdecimal() and int(word) < count)]
+    if wrong:
+        remedy = "list the shards to be run, such as 3,7; spec.job.completions stays what it was"
+        raise _wrong(SHARDS, f"{wrong[0]!r} is not one of 0 to {count - 1}", remedy)
+    shards = [int(word) for word in words]
+    if len(set(shards)) < len(shards):
+        twice = next(shard for shard in shards if shards.count(shard) > 1)
+        raise _wrong(SHARDS, f"shard {twice} is listed twice", "list each shard once: two pods would write its files")
+    if not index.isdecimal() or int(index) >= len(shards):
+        remedy = f"the Job's own completions must be the number of shards in {SHARDS}"
+        raise _wrong(COMPLETION_INDEX, f"{index!r} is not one of 0 to {len(shards) - 1}", remedy)
+    return shards[int(index)]
 
-        from specbatch.runner.session import Session  # noqa: PLC0415 - imports torch
-    except ImportError as error:
-        raise ModelError(
-            f"decoding needs packages that are not installed ({error})", remedy="pip install 'specbatch[runner]'"
-        ) from error
-    torch.set_num_threads(threads)
+
+def _wrong(variable: str, message: str, remedy: str) -> SpecError:
+    return SpecError([Problem(variable, message, remedy)], source="environment")
+
+
+def _drain_seconds(job: SpecBatchJob, env: Mapping[str, str]) -> float:
+    """How long rows in flight may take once we are told to stop; outside of a pod nobody kills us after a grace period."""
+    if not env.get(COMPLETION_INDEX):
+        return DRAIN_SECONDS
+    results = job.spec.results
+    publishing = PUBLISH_SECONDS if results.publish is not None else 0.0
+    return drain_within(job.spec.job.termination_grace_period_seconds, results.fsync_seconds + publishing)
+
+
+def _session() -> type[Session]:
+    from specbatch.runner.session import Session  # noqa: PLC0415 - imports torch
+
     return Session

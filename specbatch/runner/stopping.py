@@ -11,6 +11,18 @@ from typing import Self
 from specbatch.errors import StoppedError
 
 DRAIN_SECONDS = 10.0  # rows in flight may finish so long; within the 30 s that Kubernetes grants by default
+_SAVING_SECONDS = 3.0  # manifest and progress file, on a slow volume
+_LEAST_SECONDS = 0.1  # a timer of 0 would never ring
+
+
+def drain_within(grace_seconds: float, saving_seconds: float) -> float:
+    """How long rows in flight may take to finish in a pod: what comes after must fit its grace period too.
+
+    Args:
+        grace_seconds: spec.job.terminationGracePeriodSeconds.
+        saving_seconds: for the last sync of rows, and for publishing what is closed.
+    """
+    return max(_LEAST_SECONDS, min(DRAIN_SECONDS, grace_seconds - saving_seconds - _SAVING_SECONDS))
 
 
 class StopNow(BaseException):
@@ -21,7 +33,7 @@ class StopSignals:
     """Turns signals into StoppedError, at a moment when nothing is lost by it. Within the block the error is StopNow.
 
     Before rows are decoded the error is raised at once. While they are (`start_draining`), `requested` is set first, which ends the
-    supply of rows; rows in flight have DRAIN_SECONDS to finish, then the error is raised wherever the main thread is. A
+    supply of rows; rows in flight have `drain_seconds` to finish, then the error is raised wherever the main thread is. A
     second SIGINT does not wait. Outside the main thread, where no signals come, it does nothing.
     """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,12 @@ from specbatch.api.hash import hashed_part
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.overrides import OverrideError, apply_overrides
 from specbatch.api.parsing import check
-from specbatch.errors import ModelError, Problem, ResultsError, SpecError, StoppedError
+from specbatch.errors import Problem, ResultsError, SpecError, StoppedError
 from specbatch.results.manifest import Manifest, read_manifests
 from specbatch.results.verification import Verification, write_verification
-from specbatch.runner.environment import prepare_environment
 from specbatch.runner.sample import Sample, sample_rows
 from specbatch.runner.stopping import StopSignals
+from specbatch.runner.torch_ready import with_torch
 
 if TYPE_CHECKING:
     from specbatch.runner.replay import Replay
@@ -122,11 +121,9 @@ def _replay(
 ) -> Verification:
     if not rows.rows:
         return Verification(finished=rows.finished, sampled=0, seed=seed, target=manifest.identity.models["target"])
-    placement = job.spec.placement
-    few_threads = placement.gpus == 0 and placement.cpu_threads == "auto" and "OMP_NUM_THREADS" not in os.environ
-    threads = prepare_environment(os.environ, placement.cpu_threads, terminal=sys.stderr.isatty())
     say("importing torch and transformers")
-    made = _import_replay(threads)(
+    replay, few_threads = with_torch(job.spec.placement, _import_replay, doing="verifying")
+    made = replay(
         job,
         manifest.identity,
         {name: value for name, value in env.items() if name not in _DRAFTER_VARIABLES},
@@ -137,16 +134,9 @@ def _replay(
     return made.verify(rows, seed)
 
 
-def _import_replay(threads: int) -> type[Replay]:
-    try:
-        import torch  # noqa: PLC0415 - reads the environment once, when imported: it must have been set
+def _import_replay() -> type[Replay]:
+    from specbatch.runner.replay import Replay  # noqa: PLC0415 - imports torch
 
-        from specbatch.runner.replay import Replay  # noqa: PLC0415 - imports torch
-    except ImportError as error:
-        raise ModelError(
-            f"verifying needs packages that are not installed ({error})", remedy="pip install 'specbatch[runner]'"
-        ) from error
-    torch.set_num_threads(threads)
     return Replay
 
 

@@ -395,7 +395,7 @@ def test_spec_file_of_the_pod_runs_and_errors_leave_a_message(tmp_path, pair, ca
     log.touch()
     monkeypatch.setenv("TERMINATION_LOG", str(log))
     assert main([str(spec)]) == 65
-    assert log.read_text().startswith("bad dataset: ")
+    assert json.loads(log.read_text())["meaning"] == "bad dataset"
     assert "error: " in capsys.readouterr().err
     assert main([]) == 64
 
