@@ -121,3 +121,14 @@ class VolumesSpec(SpecModel):
         description="Further volumes.",
         examples=[[{"name": "scratch", "mountPath": "/scratch", "emptyDir": {}}]],
     )
+
+    def all(self) -> dict[str, ResultsVolume | ModelCacheVolume | DataVolume | ExtraVolume]:
+        """Every volume that is given, by its name in the pod."""
+        named: dict[str, ResultsVolume | ModelCacheVolume | DataVolume | None] = {
+            "results": self.results,
+            "model-cache": self.model_cache,
+            "data": self.data,
+        }
+        return {name: volume for name, volume in named.items() if volume is not None} | {
+            extra.name: extra for extra in self.extra
+        }

@@ -17,6 +17,7 @@ from specbatch.cli import (
     collect_command,
     compare_command,
     plan_command,
+    render_command,
     report_command,
     run_command,
     spec_commands,
@@ -41,6 +42,7 @@ app.command()(spec_commands.explain)
 app.command()(spec_commands.schema)
 app.command()(plan_command.plan)
 app.command()(run_command.run)
+app.command()(render_command.render)
 app.command()(status_command.status)
 app.command()(collect_command.collect)
 app.command()(report_command.report)

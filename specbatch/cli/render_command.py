@@ -1,0 +1,34 @@
+"""`specbatch render`: a spec as Kubernetes manifests, without a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from specbatch.cli.options import SetOption, SpecArgument
+
+
+def render(
+    file: SpecArgument,
+    *,
+    overrides: SetOption = None,
+    output: Annotated[Literal["yaml", "json"], typer.Option("--output", "-o", help="yaml or json.")] = "yaml",
+    name: Annotated[str | None, typer.Option(help="Another metadata.name: another run of the same spec.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="The namespace. Default: metadata.namespace, or none.")
+    ] = None,
+) -> None:
+    """Print the Kubernetes manifests of a spec: a ConfigMap and an Indexed Job, as submit and Helm make them.
+
+    Example: specbatch render job/quickstart.yaml --set job.completions=3 | kubectl apply -f -
+
+    Exit code 0, or 64 where the spec is wrong, or is one for this machine only.
+    """
+    from specbatch.cluster.manifests import render as rendered
+    from specbatch.cluster.spec_files import load_for_cluster
+    from specbatch.cluster.texts import manifests_text
+
+    job, files = load_for_cluster(file, overrides or (), name=name, namespace=namespace, folder=Path.cwd())
+    typer.echo(manifests_text(rendered(job, files), output), nl=False)

@@ -1,0 +1,65 @@
+"""What is right on this machine and wrong in a pod: found before anything is sent to a cluster."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+
+from specbatch.api.job import SpecBatchJob
+from specbatch.cluster.mounts import OWN_PLACES, OWN_VOLUMES, results_folder
+from specbatch.cluster.travel import problems_of_places
+from specbatch.errors import Problem, SpecError
+
+
+def check(job: SpecBatchJob) -> None:
+    """Does nothing where a spec can run in a pod.
+
+    Raises:
+        SpecError: with everything that is in the way.
+    """
+    problems = [*_results_are_kept(job), *_places_are_free(job), *problems_of_places(job), *_template_is_mergeable(job)]
+    if problems:
+        raise SpecError(problems, source=job.metadata.name)
+
+
+def _results_are_kept(job: SpecBatchJob) -> Iterator[Problem]:
+    volume, results = job.spec.job.volumes.results, job.spec.results
+    if volume is None and results.publish is None:
+        yield Problem(
+            "spec.job.volumes.results",
+            "is not given, and the results would be lost with the pod",
+            "set job.volumes.results: {claimName: NAME} (a PersistentVolumeClaim), or results.publish",
+        )
+    if results.dir.startswith("~"):
+        yield Problem("spec.results.dir", f"{results.dir} means nothing in a pod", "give a path such as /results")
+    elif volume is not None:
+        folder, mount = results_folder(job), posixpath.normpath(volume.mount_path)
+        if posixpath.commonpath([folder, mount]) != mount:
+            yield Problem(
+                "spec.results.dir",
+                f"{results.dir} is {folder} in the pod, and job.volumes.results is mounted at {mount}",
+                f"set results.dir to {mount}, or volumes.results.mountPath to {folder}",
+            )
+
+
+def _places_are_free(job: SpecBatchJob) -> Iterator[Problem]:
+    volumes = job.spec.job.volumes
+    for index, extra in enumerate(volumes.extra):
+        if extra.name in OWN_VOLUMES | {"results", "model-cache", "data"}:
+            yield Problem(
+                f"spec.job.volumes.extra[{index}].name", f"{extra.name} is a name of specbatch's own", "choose another"
+            )
+    for volume in volumes.all().values():
+        place = posixpath.normpath(volume.mount_path)
+        if place in OWN_PLACES | {"/"}:
+            yield Problem("spec.job.volumes", f"nothing may be mounted at {place}", "choose another mountPath")
+
+
+def _template_is_mergeable(job: SpecBatchJob) -> Iterator[Problem]:
+    """Only the shape that the merge itself relies on: the cluster judges the rest."""
+    template = job.spec.job.pod_template
+    for name in sorted(template.keys() - {"metadata", "spec"}):
+        yield Problem(f"spec.job.podTemplate.{name}", "is no part of a pod template", "it has metadata and spec")
+    for name in template.keys() & {"metadata", "spec"}:
+        if not isinstance(template[name], dict):
+            yield Problem(f"spec.job.podTemplate.{name}", "is not a map", "see kubectl explain pod")

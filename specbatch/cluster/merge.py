@@ -1,0 +1,64 @@
+"""Strategic merge: how job.podTemplate goes over the pod template that specbatch makes.
+
+As kubectl patch does it: maps are merged, a value of null takes a field away, lists of things with a name are merged by that name,
+other lists are replaced.
+
+Source: https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kubectl-patch/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Of the pod's lists, the field that names an item: patchMergeKey in the API's types.
+MERGE_KEYS: Mapping[str, str] = {
+    "containers": "name",
+    "initContainers": "name",
+    "volumes": "name",
+    "volumeMounts": "mountPath",
+    "volumeDevices": "devicePath",
+    "env": "name",
+    "ports": "containerPort",
+    "imagePullSecrets": "name",
+    "hostAliases": "ip",
+    "resourceClaims": "name",
+    "schedulingGates": "name",
+    "topologySpreadConstraints": "topologyKey",
+}
+
+
+def merge(base: Any, patch: Any, field: str = "") -> Any:
+    """A new value: `patch` over `base`, neither of which changes. `field` is the name under which both stand."""
+    if isinstance(base, Mapping) and isinstance(patch, Mapping):
+        merged = {name: value for name, value in base.items() if name not in patch}
+        merged |= {name: merge(base.get(name), value, name) for name, value in patch.items() if value is not None}
+        return {name: merged[name] for name in [*base, *patch] if name in merged}
+    key = MERGE_KEYS.get(field)
+    if key is not None and isinstance(base, list) and isinstance(patch, list):
+        return _merge_items(base, patch, key)
+    return _without_nulls(patch)
+
+
+def _merge_items(base: Sequence[Any], patch: Sequence[Any], key: str) -> list[Any]:
+    """Items of the same name merged where they stood, new ones after them."""
+    items = list(base)
+    places = {_name(item, key): place for place, item in enumerate(items)}
+    for item in patch:
+        name = _name(item, key)
+        if name is not None and name in places:
+            items[places[name]] = merge(items[places[name]], item)
+        else:
+            items.append(_without_nulls(item))
+    return items
+
+
+def _name(item: Any, key: str) -> Any:
+    return item.get(key) if isinstance(item, Mapping) else None
+
+
+def _without_nulls(value: Any) -> Any:
+    """What has no counterpart below is taken as it is; null would be no value of any field."""
+    if isinstance(value, Mapping):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,59 @@
+"""How the objects of a run are named and labelled, and how they are found again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from specbatch import __version__
+from specbatch.api.job import SpecBatchJob
+
+RUN = "specbatch.dev/run"  # label: metadata.name of the spec
+CONFIG = "specbatch.dev/config-sha256"  # annotation of a Job: the content of its ConfigMap
+SUBMITTED = (
+    "specbatch.dev/submitted"  # annotation of a Job that submit has started: from then on `suspend` is somebody's wish
+)
+SHARDS = "specbatch.dev/shards"  # annotation of a retry: the shards that its indexes stand for
+RETRY_OF = "specbatch.dev/retry-of"  # annotation of a retry: the Job before it
+QUEUE = "kueue.x-k8s.io/queue-name"  # label that gives a Job to Kueue
+
+CONTAINER = "runner"
+
+_HASH_DIGITS = 10
+# 63 characters of a pod's host name, less "-" and the hash, "-r99" of a retry, and "-" and five digits of the index.
+_RUN_CHARS = 63 - 1 - _HASH_DIGITS - 4 - 6
+
+
+def object_name(run: str, config_sha256: str, retry: int = 1) -> str:
+    """The name of the Job and of its ConfigMap: the run and a hash, so that the same spec meets its own Job again.
+
+    Args:
+        run: the spec's metadata.name.
+        config_sha256: of the ConfigMap's content.
+        retry: which try of the same spec; the first has no suffix.
+    """
+    suffix = f"-r{retry}" if retry > 1 else ""
+    return f"{run[:_RUN_CHARS].rstrip('-')}-{config_sha256[:_HASH_DIGITS]}{suffix}"
+
+
+def pod_labels(job: SpecBatchJob, component: str = "runner") -> dict[str, str]:
+    """The labels of a pod: the spec's own, and those by which tools know it."""
+    name = job.metadata.name
+    return {
+        **job.metadata.labels,
+        "app.kubernetes.io/name": "specbatch",
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/version": __version__,
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/part-of": "specbatch",
+        RUN: name,
+    }
+
+
+def object_labels(job: SpecBatchJob) -> dict[str, str]:
+    """The labels of Job and ConfigMap; Helm puts its own name for managed-by."""
+    return {**pod_labels(job), "app.kubernetes.io/managed-by": "specbatch"}
+
+
+def of_run(run: str) -> Mapping[str, str]:
+    """The selector of a run's Jobs, ConfigMaps and pods."""
+    return {"app.kubernetes.io/name": "specbatch", RUN: run}

@@ -1,0 +1,159 @@
+"""Files that travel with a Job, in its ConfigMap: a dataset or a chat template that the spec names by a relative path.
+
+Relative paths of a spec are relative to the current directory here, and to / in the pod, where the file is mounted under the same
+path. So the dataset has the same name and content behind every door.
+"""
+
+from __future__ import annotations
+
+import base64
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from specbatch.api.job import SpecBatchJob
+from specbatch.errors import Problem, SpecError
+
+MAX_BYTES = 900_000  # a ConfigMap holds 1 MiB in all
+_NOT_IN_KEYS = re.compile(r"[^-._a-zA-Z0-9]")
+_COMPRESSED = (".gz", ".zst")
+_ELSEWHERE = "upload it and give its URI (s3://...), or put it on a volume of job.volumes and give its path there"
+
+
+@dataclass(frozen=True, slots=True)
+class Travelling:
+    """A file that the ConfigMap carries.
+
+    Attributes:
+        path: as the spec has it, normalised, relative.
+        field: the field that names it.
+    """
+
+    path: str
+    field: str
+
+    @property
+    def key(self) -> str:
+        """The key in the ConfigMap."""
+        return _NOT_IN_KEYS.sub("_", self.path)
+
+    @property
+    def binary(self) -> bool:
+        """Whether it is no text."""
+        return self.path.endswith(_COMPRESSED)
+
+
+def travelling(job: SpecBatchJob) -> list[Travelling]:
+    """The files that a spec names by relative paths."""
+    dataset = job.spec.dataset
+    named = [("spec.dataset.uri", dataset.uri)]
+    if dataset.chat_template not in {"auto", "none"}:
+        named.append(("spec.dataset.chatTemplate", dataset.chat_template))
+    return [
+        Travelling(posixpath.normpath(path), field)
+        for field, path in named
+        if "://" not in path and not path.startswith(("/", "~"))
+    ]
+
+
+def read_files(job: SpecBatchJob, folder: Path) -> dict[str, bytes]:
+    """The content of every file that travels, by its path; `folder` is what relative paths are relative to.
+
+    Raises:
+        SpecError: a file is not there, no single file, too large, or not text.
+    """
+    contents: dict[str, bytes] = {}
+    problems: list[Problem] = []
+    for file in travelling(job):
+        try:
+            contents[file.path] = _read(file, folder)
+        except _NotTaken as refused:
+            problems.append(refused.problem)
+    total = sum(len(content) for content in contents.values())
+    if not problems and total > MAX_BYTES:
+        problems.append(Problem("spec.dataset.uri", f"{total:,} bytes do not fit into a ConfigMap", _ELSEWHERE))
+    if problems:
+        raise SpecError(problems, source=job.metadata.name)
+    return contents
+
+
+def config_data(job: SpecBatchJob, contents: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
+    """The files as they stand in a ConfigMap: {"data": {...}, "binaryData": {...}}."""
+    data: dict[str, str] = {}
+    binary: dict[str, str] = {}
+    for file in travelling(job):
+        if file.binary:
+            binary[file.key] = base64.b64encode(contents[file.path]).decode()
+        else:
+            data[file.key] = contents[file.path].decode()
+    return {"data": data, **({"binaryData": binary} if binary else {})}
+
+
+class _NotTaken(Exception):  # noqa: N818 - it is caught here
+    def __init__(self, file: Travelling, message: str, remedy: str = _ELSEWHERE) -> None:
+        super().__init__(message)
+        self.problem = Problem(file.field, message, remedy)
+
+
+def _read(file: Travelling, folder: Path) -> bytes:
+    place = folder / file.path
+    if file.path.startswith("../"):
+        raise _NotTaken(
+            file, f"{file.path} is outside of the current directory", f"start from above it, or {_ELSEWHERE}"
+        )
+    if any(character in file.path for character in "*?[") and not place.exists():
+        raise _NotTaken(file, f"{file.path} is a glob, and pods do not see this machine's files")
+    if place.is_dir():
+        raise _NotTaken(file, f"{file.path} is a folder, and only single files travel with a Job")
+    try:
+        size = place.stat().st_size
+        content = place.read_bytes() if size <= MAX_BYTES else b""
+    except FileNotFoundError:
+        raise _NotTaken(
+            file,
+            f"{file.path} is not here, in {folder.absolute()}",
+            f"check the path; a file of the pod needs an absolute one; or {_ELSEWHERE}",
+        ) from None
+    except OSError as error:
+        raise _NotTaken(file, f"{file.path} cannot be read: {error.strerror or error}", "") from None
+    if size > MAX_BYTES:
+        raise _NotTaken(
+            file,
+            f"{file.path} has {size:,} bytes, and pods do not see this machine's files (up to {MAX_BYTES:,} travel with the Job)",
+        )
+    if not file.binary:
+        _check_text(file, content)
+    return content
+
+
+def _check_text(file: Travelling, content: bytes) -> None:
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _NotTaken(
+            file,
+            f"{file.path} is not UTF-8 text (line {line}), and a ConfigMap takes no other",
+            f"gzip it, or {_ELSEWHERE}",
+        ) from None
+
+
+def problems_of_places(job: SpecBatchJob) -> Iterator[Problem]:
+    """Absolute paths that exist here, and are on no volume of the pod: the usual mistake."""
+    mounts = [volume.mount_path for volume in job.spec.job.volumes.all().values()]
+    dataset = job.spec.dataset
+    for field, path in (("spec.dataset.uri", dataset.uri), ("spec.dataset.chatTemplate", dataset.chat_template)):
+        place = path.removeprefix("file://")
+        on_volume = any(
+            posixpath.commonpath([place, mount]) == posixpath.normpath(mount)
+            for mount in mounts
+            if place.startswith("/")
+        )
+        if place.startswith("~") or (place.startswith("/") and not on_volume and Path(place).exists()):
+            yield Problem(
+                field,
+                f"{path} is a file of this machine, which pods do not see",
+                f"give it relative to the current directory (it then travels with the Job, up to {MAX_BYTES:,} bytes); {_ELSEWHERE}",
+            )
