@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from specbatch.results.look import counted, look_lines, publish_text, rows_line
@@ -94,7 +94,7 @@ def _one(shard: ShardStatus) -> list[str]:
     total, eta = now["total_rows"], now["eta_seconds"]
     if total:
         left = "" if eta is None or shard.verdict not in AT_WORK else f"  {duration(eta)} left"
-        lines.append(f"             {_bar(now['rows'] / total)}{left}")
+        lines.append(f"             {bar(now['rows'] / total)}{left}")
     facts = [("rows", rows_line(now))]
     if now["completion_tokens"]:
         facts += look_lines(now)
@@ -102,10 +102,23 @@ def _one(shard: ShardStatus) -> list[str]:
         facts.append(("published", _published(shard)))
     labels = ["attempts", *[""] * _ATTEMPTS_SHOWN]
     facts += zip(labels, _attempts(shard), strict=False)
-    return lines + [line for label, text in facts for line in _hanging(label, text)]
+    return lines + [line for label, text in facts for line in hanging(label, text)]
 
 
-def _hanging(label: str, text: str) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table: every column to the right, the last to the left."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == len(widths) - 1 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def hanging(label: str, text: str) -> list[str]:
+    """A fact: its label, and its text in lines below each other."""
     first, *rest = textwrap.wrap(text, _TEXT_CHARS) or [""]
     return [f"{label:<13}{first}", *(f"{'':<13}{line}" for line in rest)]
 
@@ -124,7 +137,8 @@ def _when(shard: ShardStatus) -> str:
     return "" if age is None or "no word for" in shard.sentence else f" (updated {span(age)} ago)"
 
 
-def _bar(share: float) -> str:
+def bar(share: float) -> str:
+    """How much is done, drawn."""
     full = min(_BAR, int(share * _BAR))
     return f"{'━' * full}{'┄' * (_BAR - full)} {min(share, 1.0):.0%}"
 
@@ -152,21 +166,13 @@ def _several(run: RunStatus) -> list[str]:
     rows: list[tuple[str, ...]] = [("shard", "rows", "errors", "tokens/s", "accepted", "k", "left", "age", "state")]
     # A shard that nothing is known of has no line of its own: a thousand pods may still be waiting for a machine.
     rows += [_row(one) for one in run.shards if one.verdict != "waiting"]
-    rows.append(("all", *_cells(sums), "", ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = [
-        "  ".join(
-            cell.ljust(width) if column == len(widths) - 1 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    rows.append(("all", *cells(sums), "", ""))
     counts = Counter(one.verdict for one in run.shards)
     lines = [
         f"{len(run.shards):,} shards: {', '.join(f'{count:,} {verdict}' for verdict, count in counts.most_common())}",
         "",
     ]
-    lines += table
+    lines += aligned(rows)
     phases = shares_of(sums["phase_seconds"])
     if phases:
         lines += ["", "time went to " + ", ".join(f"{phase} {share:.0%}" for phase, share in phases)]
@@ -185,10 +191,11 @@ def _several(run: RunStatus) -> list[str]:
 
 def _row(one: ShardStatus) -> tuple[str, ...]:
     age = one.age_seconds
-    return (f"{one.shard}", *_cells(one.now), "" if age is None else span(age), one.verdict)
+    return (f"{one.shard}", *cells(one.now), "" if age is None else span(age), one.verdict)
 
 
-def _cells(look: Mapping[str, Any]) -> tuple[str, ...]:
+def cells(look: Mapping[str, Any]) -> tuple[str, ...]:
+    """One look as cells of a table: rows, errors, tokens/s, accepted, k, left."""
     total, eta, speed = look["total_rows"], look["eta_seconds"], look["tokens_per_second"]
     share = f" ({look['rows'] / total:.0%})" if total else ""
     return (
