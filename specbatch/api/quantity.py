@@ -33,6 +33,8 @@ _UNITS = {
 
 def _as_text(value: Any) -> Any:
     """`cpu: 4` and `cpu: 0.5` are what people write; the manifests want text."""
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"  # 1.0 is 1: JSON, and so Helm, knows no other number
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     return value

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.cluster.mounts import OWN_PLACES, OWN_VOLUMES, results_folder
-from specbatch.cluster.travel import problems_of_places
+from specbatch.api.volumes import VolumeSpec
+from specbatch.cluster.mounts import OWN_PLACES, OWN_VOLUMES, SPEC_FOLDER, place, results_folder
+from specbatch.cluster.travel import problems_of_places, travelling
 from specbatch.errors import Problem, SpecError
 
 
@@ -17,7 +17,13 @@ def check(job: SpecBatchJob) -> None:
     Raises:
         SpecError: with everything that is in the way.
     """
-    problems = [*_results_are_kept(job), *_places_are_free(job), *problems_of_places(job), *_template_is_mergeable(job)]
+    problems = [
+        *_results_are_kept(job),
+        *_places_are_free(job),
+        *_files_have_places(job),
+        *problems_of_places(job),
+        *_template_is_mergeable(job),
+    ]
     if problems:
         raise SpecError(problems, source=job.metadata.name)
 
@@ -33,8 +39,8 @@ def _results_are_kept(job: SpecBatchJob) -> Iterator[Problem]:
     if results.dir.startswith("~"):
         yield Problem("spec.results.dir", f"{results.dir} means nothing in a pod", "give a path such as /results")
     elif volume is not None:
-        folder, mount = results_folder(job), posixpath.normpath(volume.mount_path)
-        if posixpath.commonpath([folder, mount]) != mount:
+        folder, mount = results_folder(job), place(volume.mount_path)
+        if not _lies_on(folder, mount):
             yield Problem(
                 "spec.results.dir",
                 f"{results.dir} is {folder} in the pod, and job.volumes.results is mounted at {mount}",
@@ -50,9 +56,35 @@ def _places_are_free(job: SpecBatchJob) -> Iterator[Problem]:
                 f"spec.job.volumes.extra[{index}].name", f"{extra.name} is a name of specbatch's own", "choose another"
             )
     for volume in volumes.all().values():
-        place = posixpath.normpath(volume.mount_path)
-        if place in OWN_PLACES | {"/"}:
-            yield Problem("spec.job.volumes", f"nothing may be mounted at {place}", "choose another mountPath")
+        mount = place(volume.mount_path)
+        if mount in OWN_PLACES | {"/"}:
+            yield Problem("spec.job.volumes", f"nothing may be mounted at {mount}", "choose another mountPath")
+
+
+def _files_have_places(job: SpecBatchJob) -> Iterator[Problem]:
+    """A file that travels is mounted under its path: no runtime can do that in a volume that is read-only."""
+    closed = {place(volume.mount_path) for volume in job.spec.job.volumes.all().values() if _is_read_only(volume)}
+    taken: set[str] = set()
+    for file in travelling(job):
+        path = place(file.path)
+        if path in taken:
+            yield Problem(file.field, f"{file.path} is the dataset already", "name another file")
+        taken.add(path)
+        for mount in sorted(closed | {SPEC_FOLDER}):
+            if _lies_on(path, mount):
+                yield Problem(
+                    file.field,
+                    f"{file.path} would be {path} in the pod, and {mount} is a read-only volume there",
+                    f"give {path}, if the file lies on that volume; or put it into another folder here",
+                )
+
+
+def _is_read_only(volume: VolumeSpec) -> bool:
+    return bool(getattr(volume, "read_only", False))
+
+
+def _lies_on(path: str, mount: str) -> bool:
+    return mount == "/" or f"{path}/".startswith(f"{mount}/")
 
 
 def _template_is_mergeable(job: SpecBatchJob) -> Iterator[Problem]:

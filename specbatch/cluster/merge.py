@@ -54,7 +54,8 @@ def _merge_items(base: Sequence[Any], patch: Sequence[Any], key: str) -> list[An
 
 
 def _name(item: Any, key: str) -> Any:
-    return item.get(key) if isinstance(item, Mapping) else None
+    name = item.get(key) if isinstance(item, Mapping) else None
+    return name if isinstance(name, (str, int, float)) else None
 
 
 def _without_nulls(value: Any) -> Any:

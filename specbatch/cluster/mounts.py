@@ -20,7 +20,12 @@ OWN_PLACES = {SPEC_FOLDER, TMP, CACHE, SHM}
 
 def results_folder(job: SpecBatchJob) -> str:
     """results.dir as an absolute path of the pod."""
-    return posixpath.normpath(posixpath.join("/", job.spec.results.dir))
+    return place(job.spec.results.dir)
+
+
+def place(path: str) -> str:
+    """A path of the pod, absolute and without detours; relative ones are relative to /."""
+    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def volumes(job: SpecBatchJob, config_map: str) -> list[Object]:
@@ -58,7 +63,7 @@ def _mounts_of_the_spec(job: SpecBatchJob) -> Iterator[Object]:
     for name, volume in given.all().items():
         yield {
             "name": name,
-            "mountPath": posixpath.normpath(volume.mount_path),
+            "mountPath": place(volume.mount_path),
             **({"subPath": volume.sub_path} if volume.sub_path is not None else {}),
             **({"readOnly": True} if getattr(volume, "read_only", False) else {}),
         }

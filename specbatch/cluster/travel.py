@@ -10,14 +10,16 @@ import base64
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.errors import Problem, SpecError
 
 MAX_BYTES = 900_000  # a ConfigMap holds 1 MiB in all
 _NOT_IN_KEYS = re.compile(r"[^-._a-zA-Z0-9]")
+_MAX_KEY_CHARS = 200  # of the 253 that a key may have
 _COMPRESSED = (".gz", ".zst")
 _ELSEWHERE = "upload it and give its URI (s3://...), or put it on a volume of job.volumes and give its path there"
 
@@ -29,15 +31,17 @@ class Travelling:
     Attributes:
         path: as the spec has it, normalised, relative.
         field: the field that names it.
+        role: what it is.
     """
 
     path: str
     field: str
+    role: Literal["dataset", "template"]
 
     @property
     def key(self) -> str:
-        """The key in the ConfigMap."""
-        return _NOT_IN_KEYS.sub("_", self.path)
+        """The key in the ConfigMap: never spec.json, and never that of another file."""
+        return f"{self.role}-{_NOT_IN_KEYS.sub('_', posixpath.basename(self.path))[-_MAX_KEY_CHARS:]}"
 
     @property
     def binary(self) -> bool:
@@ -48,13 +52,13 @@ class Travelling:
 def travelling(job: SpecBatchJob) -> list[Travelling]:
     """The files that a spec names by relative paths."""
     dataset = job.spec.dataset
-    named = [("spec.dataset.uri", dataset.uri)]
+    named = [Travelling(dataset.uri, "spec.dataset.uri", "dataset")]
     if dataset.chat_template not in {"auto", "none"}:
-        named.append(("spec.dataset.chatTemplate", dataset.chat_template))
+        named.append(Travelling(dataset.chat_template, "spec.dataset.chatTemplate", "template"))
     return [
-        Travelling(posixpath.normpath(path), field)
-        for field, path in named
-        if "://" not in path and not path.startswith(("/", "~"))
+        replace(file, path=posixpath.normpath(file.path))
+        for file in named
+        if "://" not in file.path and not file.path.startswith(("/", "~"))
     ]
 
 
