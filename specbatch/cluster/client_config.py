@@ -69,7 +69,9 @@ def locate(*, context: str | None = None, kubeconfig: str | None = None) -> Plac
         ClusterError: there is no kubeconfig, it is broken, or has no such context.
     """
     named = kubeconfig or os.environ.get("KUBECONFIG") or ""
-    paths = [Path(path).expanduser() for path in named.split(os.pathsep) if path] or [Path("~/.kube/config").expanduser()]
+    paths = [Path(path).expanduser() for path in named.split(os.pathsep) if path] or [
+        Path("~/.kube/config").expanduser()
+    ]
     files = [path for path in paths if path.exists()]
     if kubeconfig and not files:
         raise ClusterError("no such kubeconfig", where=kubeconfig, remedy="check --kubeconfig")
@@ -79,7 +81,11 @@ def locate(*, context: str | None = None, kubeconfig: str | None = None) -> Plac
     if os.environ.get("KUBERNETES_SERVICE_HOST") and token.exists() and context in {None, IN_CLUSTER}:
         namespace = SERVICE_ACCOUNT / "namespace"
         return Place(IN_CLUSTER, namespace.read_text().strip() if namespace.exists() else "")
-    where = f"KUBECONFIG names {named}, which does not exist" if named else "there is no ~/.kube/config, and KUBECONFIG is not set"
+    where = (
+        f"KUBECONFIG names {named}, which does not exist"
+        if named
+        else "there is no ~/.kube/config, and KUBECONFIG is not set"
+    )
     raise ClusterError(f"no cluster to talk to: {where}", remedy=_NEW_KUBECONFIG)
 
 
@@ -105,9 +111,13 @@ def no_credentials(place: Place, said: Sequence[str]) -> ClusterError:
     where = f"context {place.context}"
     if place.plugin:
         why = f": {said[-1]}" if said else ""
-        return ClusterError(f"{place.plugin} gives no credentials{why}", where=where, remedy="log in to the cluster again")
+        return ClusterError(
+            f"{place.plugin} gives no credentials{why}", where=where, remedy="log in to the cluster again"
+        )
     if said:
-        return ClusterError(f"its credentials cannot be used: {said[-1]}", where=where, remedy="fetch the kubeconfig anew")
+        return ClusterError(
+            f"its credentials cannot be used: {said[-1]}", where=where, remedy="fetch the kubeconfig anew"
+        )
     remedy = "log in to the cluster again, or name another context"
     return ClusterError("its user has no credentials in the kubeconfig", where=where, remedy=remedy)
 
@@ -139,7 +149,7 @@ def _check_plugin(place: Place, plugin: Mapping[str, Any], files: Sequence[Path]
     """A login program that is not there; the library would only log it and go on without credentials."""
     if not place.plugin:
         return
-    relative = os.sep in place.plugin and not os.path.isabs(place.plugin)  # noqa: PTH117: a program's name, not a path
+    relative = os.sep in place.plugin and not Path(place.plugin).is_absolute()
     found = any((file.parent / place.plugin).exists() for file in files) if relative else shutil.which(place.plugin)
     if not found:
         hint = " ".join(str(plugin.get("installHint") or "install it, or name another context").split())
@@ -156,7 +166,9 @@ def _merged(files: Sequence[Path]) -> Mapping[str, Any]:
         for section, entry in (("contexts", "context"), ("clusters", "cluster"), ("users", "user")):
             for item in content.get(section) or []:
                 if not isinstance(item, dict) or not isinstance(item.get(entry) or {}, dict):
-                    raise ClusterError(f"not a kubeconfig: {section} is malformed", where=str(file), remedy=_NEW_KUBECONFIG)
+                    raise ClusterError(
+                        f"not a kubeconfig: {section} is malformed", where=str(file), remedy=_NEW_KUBECONFIG
+                    )
                 merged[section].setdefault(item.get("name"), item.get(entry) or {})
     return merged
 

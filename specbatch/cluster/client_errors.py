@@ -81,41 +81,46 @@ def unreachable(call: Call, error: BaseException) -> ClusterError:
         message, reason = f"the API server cannot be reached ({text})", UNREACHABLE
     else:
         message, reason = f"the connection to the API server was lost ({text})", DROPPED
-    remedy = f"is the cluster up, and the VPN? (context {call.context}: kubectl config view --minify shows where it points)"
+    remedy = (
+        f"is the cluster up, and the VPN? (context {call.context}: kubectl config view --minify shows where it points)"
+    )
     return ClusterError(message, where=call.server, remedy=remedy, reason=reason)
 
 
-def _sentence(call: Call, status: int, reason: str, told: str, answer: dict[str, Any]) -> tuple[str, str | None]:
+Sentence = tuple[str, str | None]
+
+
+def _sentence(call: Call, status: int, reason: str, told: str, answer: dict[str, Any]) -> Sentence:
+    """What went wrong, and the remedy."""
     kind = call.kind.name if call.kind else "path"
-    if status == 401:
-        return (
-            f"the credentials of context {call.context} are not accepted: they have expired, or belong to another cluster",
-            "log in to the cluster again (what you did to get the kubeconfig), or name another --context",
-        )
+    named = f"{kind} {call.name}{call.scope}"
     if status == 403 and _is_rbac(told):
-        where = call.scope or " in the cluster"
-        return (
-            f"not permitted to {call.verb} {call.resource}{where}",
-            f"ask an admin for the Role of k8s/ (kubectl apply -k k8s/); the API server says: {told}",
-        )
+        return _forbidden(call, told)
     if status == 404:
         return _missing(call, kind, told, answer)
     if status == 409 and reason == "AlreadyExists":
-        return f"{kind} {call.name}{call.scope} exists already", "take another name, or delete it first"
-    if status == 409:
-        return f"{kind} {call.name}{call.scope} was changed by somebody else meanwhile", "try again"
-    if status == 410:
-        return f"the list of {call.resource} has expired meanwhile", "try again"
-    if status == 413:
-        return f"{kind} {call.name} is too large for the cluster", "an object may hold 1 MiB: put large files into storage"
-    if status == 422:
-        return f"{kind} {call.name}{call.scope} is not valid: {_told_causes(answer) or told}", None
-    if status == 429:
-        return f"the API server is overloaded (tried to {call.verb} {call.resource}): {told}", "try again in a minute"
+        return f"{named} exists already", "take another name, or delete it first"
     if status >= 500:
         remedy = "try again; if it stays so, ask whoever runs the cluster"
         return f"the API server failed to {call.verb} {call.resource} (HTTP {status}): {told}", remedy
-    return f"the API server refuses to {call.verb} {call.resource}{call.scope}: {told}", None
+    sentences: dict[int, Sentence] = {
+        401: (
+            f"the credentials of context {call.context} are not accepted: they have expired, or belong to another cluster",
+            "log in to the cluster again (what you did to get the kubeconfig), or name another --context",
+        ),
+        409: (f"{named} was changed by somebody else meanwhile", "try again"),
+        410: (f"the list of {call.resource} has expired meanwhile", "try again"),
+        413: (f"{named} is too large for the cluster", "an object may hold 1 MiB: put large files into storage"),
+        422: (f"{named} is not valid: {_told_causes(answer) or told}", None),
+        429: (f"the API server is overloaded (tried to {call.verb} {call.resource}): {told}", "try again in a minute"),
+    }
+    return sentences.get(status, (f"the API server refuses to {call.verb} {call.resource}{call.scope}: {told}", None))
+
+
+def _forbidden(call: Call, told: str) -> Sentence:
+    where = call.scope or " in the whole cluster"
+    remedy = f"ask an admin for the Role of k8s/ (kubectl apply -k k8s/); the API server says: {told}"
+    return f"not permitted to {call.verb} {call.resource}{where}", remedy
 
 
 def _is_rbac(told: str) -> bool:
@@ -131,7 +136,11 @@ def _missing(call: Call, kind: str, told: str, answer: dict[str, Any]) -> tuple[
     if not details.get("name") or not call.name:
         version = call.kind.api_version if call.kind else ""
         return f"this cluster knows no {kind} ({version})", f"install what brings {version} to the cluster"
-    named = f"no {details['kind'].partition('.')[0]} {details['name']}" if _of_another(call, details) else f"no {kind} {call.name}"
+    named = (
+        f"no {details['kind'].partition('.')[0]} {details['name']}"
+        if _of_another(call, details)
+        else f"no {kind} {call.name}"
+    )
     plural = call.kind.plural if call.kind else ""
     flag = f" -n {call.namespace}" if call.namespace else ""
     return f"{named}{call.scope}", f"see what there is: kubectl get {plural}{flag}"

@@ -59,7 +59,9 @@ class Patience:
         return longest * (0.5 + 0.5 * self.jitter())
 
 
-def persist(call: Callable[[], T], patience: Patience, *, repeatable: bool, known: bool, seconds: float | None = None) -> T:
+def persist(
+    call: Callable[[], T], patience: Patience, *, repeatable: bool, known: bool, seconds: float | None = None
+) -> T:
     """The result of `call`, tried again while it raises TransientError.
 
     Args:

@@ -1,0 +1,116 @@
+"""A command in a container over a websocket: its standard output as bytes, its end as an exit code or an error.
+
+The protocol (v5.channel.k8s.io, v4 the same for us): every frame begins with its channel's number. We read frames
+ourselves: the library's own loop gathers all that arrives in memory, and results are gigabytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from specbatch.errors import ClusterError
+
+IDLE_SECONDS = 30.0
+_STDOUT, _STDERR, _STATUS = 1, 2, 3
+_STDERR_BYTES = 4096
+_TEXT, _BINARY, _CLOSE = 1, 2, 8  # RFC 6455's numbers
+_FAILED = "CommandFailed"
+
+
+class Frame(Protocol):
+    """What arrives."""
+
+    data: bytes
+
+
+class Socket(Protocol):
+    """A websocket, as websocket-client has it."""
+
+    def recv_data_frame(self, control_frame: bool) -> tuple[int, Frame]:
+        """The next frame; of control, too."""
+
+    def ping(self) -> None:
+        """Asks for a sign of life."""
+
+    def close(self) -> None:
+        """Ends the connection."""
+
+
+def output(
+    socket: Socket,
+    pod: str,
+    command: Sequence[str],
+    silent: tuple[type[Exception], ...],
+    lost: tuple[type[Exception], ...],
+) -> Iterator[bytes]:
+    """Standard output of the command.
+
+    Args:
+        socket: open, with a timeout of IDLE_SECONDS.
+        pod: for errors.
+        command: for errors.
+        silent: what the socket raises when nothing has come for its timeout.
+        lost: what it raises when the connection is lost.
+
+    Raises:
+        ClusterError: the command failed (with the end of its stderr), or the connection was lost before its end.
+    """
+    said, status = bytearray(), b""
+    try:
+        for channel, data in _frames(socket, silent, lost):
+            if channel == _STDOUT and data:
+                yield data
+            elif channel == _STDERR:
+                said += data
+                del said[:-_STDERR_BYTES]
+            elif channel == _STATUS:
+                status += data
+    finally:
+        socket.close()
+    _judge(status, pod, command, said.decode("utf-8", "replace").strip())
+
+
+def _frames(
+    socket: Socket, silent: tuple[type[Exception], ...], lost: tuple[type[Exception], ...]
+) -> Iterator[tuple[int, bytes]]:
+    """Channels and data until the connection ends. A silent one is asked for a sign of life, once."""
+    asked = False
+    while True:
+        try:
+            opcode, frame = socket.recv_data_frame(True)
+            asked = False
+        except silent:
+            if asked:
+                return
+            try:
+                socket.ping()
+            except lost:
+                return
+            asked = True
+            continue
+        except lost:
+            return
+        if opcode == _CLOSE:
+            return
+        if opcode in {_TEXT, _BINARY} and frame.data:
+            yield frame.data[0], bytes(frame.data[1:])
+
+
+def _judge(status: bytes, pod: str, command: Sequence[str], said: str) -> None:
+    """Raises unless the command ended with 0."""
+    name = command[0] if command else "the command"
+    if not status:
+        message = f"the connection to pod {pod} was lost while {name} ran there" + (f": {said}" if said else "")
+        raise ClusterError(message, remedy="try again; is the pod still there?")
+    try:
+        answer = json.loads(status)
+    except ValueError:
+        answer = {"message": status.decode("utf-8", "replace")}
+    if answer.get("status") == "Success":
+        return
+    causes = (answer.get("details") or {}).get("causes") or []
+    code = next((cause.get("message") for cause in causes if cause.get("reason") == "ExitCode"), None)
+    why = f"ended with exit code {code}" if code is not None else str(answer.get("message") or "failed")
+    raise ClusterError(f"{name} in pod {pod} {why}" + (f": {said}" if said else ""), reason=_FAILED)
