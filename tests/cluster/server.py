@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -31,18 +32,19 @@ _BUILT_IN = [kind for kind in vars(kinds).values() if isinstance(kind, Kind) and
 
 
 class FakeTime:
-    """Time that passes by sleeping only."""
+    """Real time, but sleeping takes none of it."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
         self.waits: list[float] = []
 
     def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
-        self.now += seconds
+
+    def clock(self) -> float:
+        return time.monotonic() + sum(self.waits)
 
     def patience(self) -> Patience:
-        return Patience(sleep=self.sleep, clock=lambda: self.now, jitter=lambda: 1.0)
+        return Patience(sleep=self.sleep, clock=self.clock, jitter=lambda: 1.0)
 
 
 class ApiServer:
@@ -55,7 +57,7 @@ class ApiServer:
         commands: what exec does: (pod, container, command) -> (stdout, stderr, exit code).
         requests: (method, path, query) of each so far.
         token: the one that is accepted.
-        time: passes while Clusters of `cluster()` wait to try again.
+        time: of the Clusters of `cluster()`: `time.waits` has how long they waited to try again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,13 +83,23 @@ class ApiServer:
         assert self._started.wait(10), "the API server does not start"
         for name in ("default", "kube-system"):
             self.put(kinds.NAMESPACES, {"metadata": {"name": name}, "status": {"phase": "Active"}})
-        Path(self.kubeconfig).write_text(json.dumps(self.config()))
+        self.write_kubeconfig()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Nobody answers any more; a stopped one may be stopped again."""
+        if not self._thread.is_alive():
+            return
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(10)
         assert not self._thread.is_alive(), "the API server does not stop"
+
+    def write_kubeconfig(self, **user: Any) -> None:
+        """Writes it anew, after `url` or so has changed."""
+        Path(self.kubeconfig).write_text(json.dumps(self.config(**user)))
 
     def config(self, **user: Any) -> Object:
         """A kubeconfig; `user` in place of the token."""
