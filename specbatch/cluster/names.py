@@ -12,6 +12,7 @@ CONFIG = "specbatch.dev/config-sha256"  # annotation of a Job: the content of it
 SUBMITTED = (
     "specbatch.dev/submitted"  # annotation of a Job that submit has started: from then on `suspend` is somebody's wish
 )
+CANCELLED = "specbatch.dev/cancelled"  # annotation of a Job that `cancel` has stopped; `resume` takes it away
 SHARDS = "specbatch.dev/shards"  # annotation of a retry: the shards that its indexes stand for
 RETRY_OF = "specbatch.dev/retry-of"  # annotation of a retry: the Job before it
 QUEUE = "kueue.x-k8s.io/queue-name"  # label that gives a Job to Kueue
@@ -20,7 +21,7 @@ CONTAINER = "runner"
 
 _HASH_DIGITS = 10
 # 63 characters of a pod's host name, less "-" and the hash, "-r99" of a retry, and "-" and five digits of the index.
-_RUN_CHARS = 63 - 1 - _HASH_DIGITS - 4 - 6
+RUN_CHARS = 63 - 1 - _HASH_DIGITS - 4 - 6
 
 
 def object_name(run: str, config_sha256: str, retry: int = 1) -> str:
@@ -32,7 +33,7 @@ def object_name(run: str, config_sha256: str, retry: int = 1) -> str:
         retry: which try of the same spec; the first has no suffix.
     """
     suffix = f"-r{retry}" if retry > 1 else ""
-    return f"{run[:_RUN_CHARS].rstrip('-')}-{config_sha256[:_HASH_DIGITS]}{suffix}"
+    return f"{run[:RUN_CHARS].rstrip('-')}-{config_sha256[:_HASH_DIGITS]}{suffix}"
 
 
 def pod_labels(job: SpecBatchJob, component: str = "runner") -> dict[str, str]:

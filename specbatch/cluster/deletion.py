@@ -1,0 +1,112 @@
+"""A run taken away: its Jobs, ConfigMaps and pods. Never its results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from specbatch.api.job import SpecBatchJob
+from specbatch.cluster.find import find_jobs
+from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS, Kind, Object
+from specbatch.cluster.mounts import results_folder
+from specbatch.cluster.names import RUN, of_run
+from specbatch.cluster.runs import labels_of, uid_of
+from specbatch.cluster.stored import stored_job
+from specbatch.cluster.vacate import delete_jobs, refuse_helms
+from specbatch.cluster.view import JOB_NAME, JobView
+from specbatch.errors import ClusterError, SpecError
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What there is of a run, or of one Job.
+
+    Args:
+        name: as it was asked for.
+        jobs: its Jobs, newest first.
+        config_maps: its ConfigMaps.
+        pods: its pods.
+    """
+
+    name: str
+    jobs: Sequence[JobView]
+    config_maps: Sequence[Object]
+    pods: Sequence[Object]
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs or self.config_maps or self.pods)
+
+    @property
+    def text(self) -> str:
+        """`Job a, Job b, 2 ConfigMaps, 3 pods`."""
+        counts = [(len(self.config_maps), "ConfigMap"), (len(self.pods), "pod")]
+        jobs = [f"Job {view.name}" for view in self.jobs if not view.deleting]
+        return ", ".join([*jobs, *(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)])
+
+    @property
+    def results(self) -> str:
+        """Where the results stay; empty where no spec is left to say so."""
+        for config_map in self.config_maps:
+            try:
+                return _results(stored_job(config_map))
+            except SpecError:
+                continue
+        return ""
+
+
+def remains(cluster: Cluster, name: str) -> Remains:
+    """What there is of a run; of one Job where `name` is a Job's."""
+    labels = of_run(name)
+    found = Remains(
+        name,
+        [JobView(job) for job in find_jobs(cluster, name)],
+        cluster.list(CONFIG_MAPS, labels=labels),
+        cluster.list(PODS, labels=labels),
+    )
+    job = None if found else cluster.find(JOBS, name)
+    if job is None or RUN not in labels_of(job):
+        return found
+    config_map = cluster.find(CONFIG_MAPS, name)
+    pods = cluster.list(PODS, labels={JOB_NAME: name})
+    return Remains(name, [JobView(job)], [] if config_map is None else [config_map], pods)
+
+
+def delete(cluster: Cluster, found: Remains) -> None:
+    """Deletes all of it. Pods are asked to end: they save what they have.
+
+    Raises:
+        ClusterError: it is Helm's.
+    """
+    refuse_helms(cluster, found.jobs)
+    delete_jobs(cluster, found.jobs)
+    # What a Job owns goes with it; what has no owner, or lost it, goes here.
+    for kind, things in ((CONFIG_MAPS, found.config_maps), (PODS, found.pods)):
+        for thing in things:
+            _delete(cluster, kind, thing)
+
+
+def _delete(cluster: Cluster, kind: Kind, thing: Object) -> None:
+    if "deletionTimestamp" in thing["metadata"]:
+        return
+    try:
+        cluster.delete(kind, thing["metadata"]["name"], uid=uid_of(thing))
+    except ClusterError as error:
+        if error.status != 409:  # its name is another's by now
+            raise
+
+
+def _results(job: SpecBatchJob) -> str:
+    """`/results/nightly on PersistentVolumeClaim x`, and where they were published."""
+    volume, publish = job.spec.job.volumes.results, job.spec.results.publish
+    places = []
+    if volume is not None and volume.claim_name is not None:
+        places.append(f"{results_folder(job)}/{job.metadata.name} on PersistentVolumeClaim {volume.claim_name}")
+    elif volume is not None and volume.host_path is not None:
+        places.append(f"{volume.host_path} of the nodes")
+    if publish is not None:
+        places.append(str(getattr(publish, "uri", publish)))
+    return ", and ".join(places)

@@ -1,0 +1,135 @@
+"""The Jobs of a run: the first, its retries, and what they have done together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from specbatch.cluster.kinds import Object
+from specbatch.cluster.names import CANCELLED, CONFIG, RETRY_OF, SHARDS
+from specbatch.cluster.view import JobView
+
+State = Literal[
+    "complete", "failed", "cancelled", "failing", "deleting", "not started", "queued", "suspended", "running", "pending"
+]
+
+_RETRY = re.compile(r"-[0-9a-f]{10}-r([0-9]+)$")
+
+
+def state_of(view: JobView) -> State:
+    """How a Job stands, in one word; of its own status alone."""
+    if view.deleting:
+        return "deleting"
+    cancelled = CANCELLED in view.annotations
+    if view.outcome is not None:
+        return "cancelled" if cancelled and view.outcome == "failed" else view.outcome
+    if cancelled:
+        return "cancelled"
+    if view.failing is not None:
+        return "failing"
+    if view.suspended:
+        return _of_suspended(view)
+    return "running" if view.status.get("ready") else "pending"
+
+
+def retry_number(view: JobView) -> int:
+    """Which try of its spec a Job is: 1, or the number at the end of a retry's name."""
+    match = _RETRY.search(view.name)
+    return int(match[1]) if match and RETRY_OF in view.annotations else 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's Jobs of one spec: the first and its retries.
+
+    Args:
+        jobs: newest first; at least one. Those that were deleted are missing.
+    """
+
+    jobs: Sequence[JobView]
+
+    @property
+    def newest(self) -> JobView:
+        """The Job that counts."""
+        return self.jobs[0]
+
+    @property
+    def name(self) -> str:
+        """metadata.name of the spec."""
+        return self.newest.run
+
+    @property
+    def state(self) -> State:
+        """Of the newest Job."""
+        return state_of(self.newest)
+
+    @cached_property
+    def total(self) -> int:
+        """Its shards; where the first Job is gone, those that are known of."""
+        first = next((job for job in self.jobs if SHARDS not in job.annotations), None)
+        return first.completions if first is not None else len({shard for job in self.jobs for shard in job.shards})
+
+    @cached_property
+    def done(self) -> frozenset[int]:
+        """The shards that some Job has completed."""
+        return frozenset(shard for job in self.jobs for shard in _shards(job, job.completed))
+
+    @cached_property
+    def failed(self) -> frozenset[int]:
+        """The shards that the newest Job has given up."""
+        return frozenset(_shards(self.newest, self.newest.failed)) - self.done
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The shards that no Job has completed."""
+        first = next((job for job in self.jobs if SHARDS not in job.annotations), None)
+        known = range(first.completions) if first is not None else {shard for job in self.jobs for shard in job.shards}
+        return sorted(set(known) - self.done)
+
+
+def group(jobs: Iterable[Object]) -> list[Run]:
+    """Jobs as runs, in the order of their newest ones; a retry belongs to the Job that it retries."""
+    views = sorted(map(JobView, jobs), key=_age)
+    leaders: dict[str, str] = {}  # a Job's name: the name of the first of its run
+    first_of: dict[tuple[str, str | None], str] = {}
+    for view in views:
+        earlier = leaders.get(view.annotations.get(RETRY_OF, ""))
+        leader = earlier or first_of.setdefault((view.run, config_of(view)), view.name)
+        leaders[view.name] = leader
+    found: dict[str, list[JobView]] = {}
+    for view in reversed(views):
+        found.setdefault(leaders[view.name], []).append(view)
+    return [Run(members) for members in found.values()]
+
+
+def config_of(view: JobView) -> str | None:
+    """The sha256 of a Job's ConfigMap."""
+    return view.annotations.get(CONFIG)
+
+
+def uid_of(thing: Object) -> str:
+    """What tells an object from a later one of its name."""
+    return str(thing["metadata"]["uid"])
+
+
+def labels_of(thing: Object) -> Mapping[str, str]:
+    """Of any object."""
+    return thing["metadata"].get("labels") or {}
+
+
+def _of_suspended(view: JobView) -> State:
+    if not view.submitted:
+        return "not started"
+    return "queued" if view.queue is not None else "suspended"
+
+
+def _shards(view: JobView, indexes: Iterable[int]) -> list[int]:
+    return [view.shards[index] for index in indexes if index < len(view.shards)]
+
+
+def _age(view: JobView) -> tuple[str, int, str]:
+    """Times have whole seconds: a retry in the same one is the newer."""
+    return str(view.job["metadata"].get("creationTimestamp", "")), retry_number(view), view.name
