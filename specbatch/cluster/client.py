@@ -6,7 +6,8 @@ client_errors, client_lists, client_watch, client_exec.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Literal
 from urllib.parse import urlencode
 
@@ -163,10 +164,12 @@ class Cluster:
         timestamps: bool = False,
         limit_bytes: int | None = None,
         previous: bool = False,
+        whole_lines: bool = False,
     ) -> Iterator[str]:
         """Lines of a container's log; asked for at once, read as they are taken.
 
         One that is followed ends with its connection too (or a minute and a half of silence): ask again with `since`.
+        With `whole_lines` a last line without its end is left out: more of it may follow.
         """
         asked = {"tailLines": tail, "sinceTime": since, "limitBytes": limit_bytes}
         flags = {"follow": follow, "timestamps": timestamps, "previous": previous}
@@ -175,7 +178,8 @@ class Cluster:
         query += [(name, "true") for name, wanted in flags.items() if wanted]
         path = f"{self._path(PODS, pod)}/log"
         call = self._call("get", PODS, pod, "log")
-        return _log_lines(self._connection.chunks(call, path, query, idle_seconds=_LOG_IDLE_SECONDS), follow=follow)
+        chunks = self._connection.chunks(call, path, query, idle_seconds=_LOG_IDLE_SECONDS)
+        return _log_lines(lines(chunks, whole=whole_lines), follow=follow)
 
     def exec(self, pod: str, command: Sequence[str], *, container: str) -> Iterator[bytes]:
         """Standard output of a command in a container, in chunks; started at once.
@@ -254,10 +258,11 @@ def _writing(dry_run: bool) -> list[tuple[str, str]]:
     return [_MANAGER, _STRICT, *([("dryRun", "All")] if dry_run else [])]
 
 
-def _log_lines(chunks: Iterator[bytes], *, follow: bool) -> Iterator[str]:
-    try:
-        for line in lines(chunks):
-            yield line.decode("utf-8", "replace")
-    except ClusterError as error:
-        if not (follow and transient(error)):
-            raise
+def _log_lines(found: Generator[bytes], *, follow: bool) -> Iterator[str]:
+    with closing(found):
+        try:
+            for line in found:
+                yield line.decode("utf-8", "replace")
+        except ClusterError as error:
+            if not (follow and transient(error)):
+                raise

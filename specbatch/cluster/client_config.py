@@ -164,7 +164,10 @@ def _merged(files: Sequence[Path]) -> Mapping[str, Any]:
         content = _content(file)
         merged["current-context"] = merged["current-context"] or str(content.get("current-context") or "")
         for section, entry in (("contexts", "context"), ("clusters", "cluster"), ("users", "user")):
-            for item in content.get(section) or []:
+            items = content.get(section) or []
+            if not isinstance(items, list):
+                items = [None]
+            for item in items:
                 if not isinstance(item, dict) or not isinstance(item.get(entry) or {}, dict):
                     raise ClusterError(
                         f"not a kubeconfig: {section} is malformed", where=str(file), remedy=_NEW_KUBECONFIG

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -83,7 +84,7 @@ class Connection:
 
     def chunks(
         self, call: Call, path: str, query: Query, *, idle_seconds: float, seconds: float | None = None
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes]:
         """A response's body as it arrives. Opened at once, and tried again until it is.
 
         The iterator raises ClusterError when the connection is lost, or is silent for `idle_seconds`.
@@ -148,7 +149,7 @@ class Connection:
             raise self.failed(call, error) from error
         raise self.answered(call, response.status, told, response.headers)
 
-    def _body(self, call: Call, response: Any) -> Iterator[bytes]:
+    def _body(self, call: Call, response: Any) -> Generator[bytes]:
         try:
             while data := response.read1(_CHUNK_BYTES):
                 yield data
@@ -158,16 +159,22 @@ class Connection:
             response.close()
 
 
-def lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines in chunks, without their ends. A last one without an end counts only when the chunks end well."""
+def lines(chunks: Generator[bytes], *, whole: bool = False) -> Generator[bytes]:
+    """The lines in chunks, without their ends. A last one without an end is told only where the chunks end well.
+
+    Not even then where only `whole` ones are wanted.
+
+    Chunks are closed with it, explicitly: frames that an exception remembers would keep the connection open.
+    """
     rest = bytearray()
-    for chunk in chunks:
-        start = 0
-        while (end := chunk.find(b"\n", start)) >= 0:
-            rest += chunk[start:end]
+    with closing(chunks):
+        for chunk in chunks:
+            start = 0
+            while (end := chunk.find(b"\n", start)) >= 0:
+                rest += chunk[start:end]
+                yield bytes(rest)
+                rest.clear()
+                start = end + 1
+            rest += chunk[start:]
+        if rest and not whole:
             yield bytes(rest)
-            rest.clear()
-            start = end + 1
-        rest += chunk[start:]
-    if rest:
-        yield bytes(rest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import count
 
@@ -49,7 +49,7 @@ class Objects:
                     raise
         raise AssertionError  # count() never ends
 
-    def stream(self, version: str, seconds: float) -> Iterator[bytes]:
+    def stream(self, version: str, seconds: float) -> Generator[bytes]:
         """Changes since `version`, one line of JSON each, for about so long."""
         query = [*self.query, ("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", version)]
         query.append(("timeoutSeconds", str(math.ceil(seconds))))

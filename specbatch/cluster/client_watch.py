@@ -30,7 +30,7 @@ class Source(Protocol):
     def list(self, seconds: float | None) -> Listing:
         """All objects, and the version of the whole. Tried for `seconds` at most."""
 
-    def stream(self, version: str, seconds: float) -> Iterator[bytes]:
+    def stream(self, version: str, seconds: float) -> Generator[bytes]:
         """Changes since a version as lines of JSON, for about so long. Raises at once where it cannot be opened."""
 
     def refused(self, status: Object) -> ClusterError:
@@ -103,22 +103,27 @@ class Watch:
         self._version = version
 
     def _streamed(self) -> Generator[Event]:
-        changes = self._source.stream(self._version, min(self._left(), _STREAM_SECONDS))
-        self._failing_since = None
-        for line in changes:
-            try:
-                event = json.loads(line)
-                kind, item = event["type"], event["object"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ClusterError("a watch was cut off", where="the API server", reason=DROPPED) from error
-            if kind == "ERROR":
-                raise self._source.refused(item)
-            self._failures = 0
-            self._version = _version(item)
-            if kind != "BOOKMARK":
-                yield from self._changed(kind, item)
-            if self._left() <= 0:
-                return
+        with closing(self._source.stream(self._version, min(self._left(), _STREAM_SECONDS))) as lines:
+            self._failing_since = None
+            for line in lines:
+                kind, item = self._event(line)
+                self._failures = 0
+                self._version = _version(item)
+                if kind != "BOOKMARK":
+                    yield from self._changed(kind, item)
+                if self._left() <= 0:
+                    return
+
+    def _event(self, line: bytes) -> tuple[Change | Literal["BOOKMARK"], Object]:
+        """An event's type and object; raises what an ERROR event says."""
+        try:
+            event = json.loads(line)
+            kind, item = event["type"], event["object"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ClusterError("a watch was cut off", reason=DROPPED) from error
+        if kind == "ERROR":
+            raise self._source.refused(item)
+        return kind, item
 
     def _changed(self, kind: Change, item: Object) -> Iterator[Event]:
         key = _key(item)
