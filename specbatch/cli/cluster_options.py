@@ -41,4 +41,6 @@ def connect(
 
         metadata = load_spec(name).metadata
         name, namespace = metadata.name, namespace or metadata.namespace
+    if name is not None:
+        name = name.removeprefix("job/").removeprefix("job.batch/")  # as kubectl prints them
     return Cluster.connect(context=context, namespace=namespace, kubeconfig=kubeconfig), name

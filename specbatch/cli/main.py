@@ -16,6 +16,7 @@ from specbatch import __version__
 from specbatch.cli import (
     collect_command,
     compare_command,
+    logs_command,
     plan_command,
     render_command,
     report_command,
@@ -44,6 +45,7 @@ app.command()(plan_command.plan)
 app.command()(run_command.run)
 app.command()(render_command.render)
 app.command()(status_command.status)
+app.command()(logs_command.logs)
 app.command()(collect_command.collect)
 app.command()(report_command.report)
 app.command()(verify_command.verify)

@@ -65,7 +65,7 @@ class Ended(msgspec.Struct, frozen=True, tag_field="event", tag="end"):
 
 
 Event = Started | Step | Look | Ended
-_DECODER = msgspec.json.Decoder(Event)
+_DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
 def parse_line(line: str) -> Event | None:

@@ -1,0 +1,195 @@
+"""`logs`: of pods as they are, and followed until the Job has ended."""
+
+import threading
+import time
+
+import pytest
+
+from specbatch.cluster.kinds import JOBS, PODS
+from specbatch.cluster.logs import LogOptions, follow_run, read_logs
+from specbatch.errors import ClusterError
+from tests.cluster.jobs import pod_of, submitted
+
+LOOK = '{"event": "progress", "rows": 1200, "total_rows": 5000, "tokens_per_second": 830.0}'
+
+
+@pytest.fixture
+def job(api):
+    return submitted(api, completions=2)
+
+
+def run_pod(api, job, index=0, *, log="", **pod):
+    made = api.put(PODS, pod_of(job, index, **pod))
+    api.logs[made["metadata"]["name"]] = log
+    return made["metadata"]["name"]
+
+
+def end(api, job, condition="Complete"):
+    api.put(JOBS, {**job, "status": {"conditions": [{"type": condition, "status": "True"}]}})
+
+
+def logs(api, job, **options):
+    shown, said = [], []
+    read_logs(api.cluster(), job, shown.append, LogOptions(**options), said.append)
+    return shown, said
+
+
+class Following:
+    """follow_run in a thread; `lines` so far."""
+
+    def __init__(self, api, job, **options):
+        self.lines, self.ended, self.error = [], None, None
+        self._thread = threading.Thread(target=self._run, args=(api, job, options), daemon=True)
+        self._thread.start()
+
+    def _run(self, api, job, options):
+        try:
+            self.ended = follow_run(api.cluster(), job, self.lines.append, LogOptions(**options), pause=0.01)
+        except ClusterError as error:
+            self.error = error
+
+    def until(self, count):
+        deadline = time.monotonic() + 20
+        while len(self.lines) < count and self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(self.lines) >= count, (self.lines, self.error)
+
+    def done(self):
+        self._thread.join(20)
+        assert not self._thread.is_alive(), self.lines
+        return self.lines
+
+
+def test_the_newest_pod_of_each_shard_is_shown_in_order_and_events_are_words(api, job):
+    run_pod(api, job, 1, log=f"{LOOK}\na library\n")
+    run_pod(api, job, 0, state="failed", log="old\n")
+    run_pod(api, job, 0, attempt=1, log="new\nhalf a li")
+    assert logs(api, job) == (
+        ["[shard 0] new", "[shard 1] rows 1,200 of 5,000 · 830 tokens/s", "[shard 1] a library"],
+        [],
+    )
+    assert logs(api, job, raw=True, shard=1)[0] == [LOOK, "a library"]
+    assert logs(api, job, previous=True)[0] == ["[shard 0] old"]
+    assert logs(api, job, shard=1, tail=1, timestamps=True)[0] == ["2026-01-01T00:00:01.000000000Z a library"]
+    assert logs(api, job, seconds=60)[0] == []
+
+
+def test_a_pod_that_has_ended_tells_its_last_line_without_an_end(api, job):
+    run_pod(api, job, 0, state="failed", log="fatal: died")
+    assert logs(api, job)[0] == ["[shard 0] fatal: died"]
+
+
+def test_pods_without_a_log_are_told_and_no_pod_is_an_error(api, job):
+    with pytest.raises(ClusterError, match="there is no pod") as caught:
+        logs(api, job)
+    assert caught.value.remedy == "specbatch why nightly says what it waits for"
+    run_pod(api, job, 0, log="a\n")
+    run_pod(api, job, 1, state="waiting")
+    api.fail("GET", r"-1-aaaaa/log", status=400, reason="BadRequest", message="is waiting to start: ContainerCreating")
+    shown, [said] = logs(api, job)
+    assert shown == ["[shard 0] a"]
+    assert said.startswith("shard 1: no log of pod ")
+    assert "ContainerCreating" in said
+    with pytest.raises(ClusterError, match="there is no shard 7") as caught:
+        logs(api, job, shard=7)
+    assert caught.value.remedy == "it runs the shards 0-1"
+    with pytest.raises(ClusterError, match="no pod before the newest"):
+        logs(api, job, previous=True)
+
+
+def test_a_connection_lost_in_the_middle_is_taken_up_again(api, job):
+    run_pod(api, job, 0, log="".join(f"line {number}\n" for number in range(9)))
+    api.fail("GET", r"/log\?", drop="middle", times=3)
+    assert logs(api, job)[0] == [f"[shard 0] line {number}" for number in range(9)]
+
+
+def test_following_begins_with_what_is_there_and_ends_with_the_job(api, job):
+    name = run_pod(api, job, 0, log="one\n")
+    following = Following(api, job)
+    following.until(1)
+    api.logs[name] += "two\n"
+    following.until(2)
+    other = run_pod(api, job, 1, log="other\n")
+    following.until(3)
+    api.logs[name] += "the last, without an end"
+    for index in (0, 1):
+        api.put(PODS, pod_of(job, index, state="succeeded"))
+    end(api, job)
+    assert sorted(following.done()) == [
+        "[shard 0] one",
+        "[shard 0] the last, without an end",
+        "[shard 0] two",
+        "[shard 1] other",
+    ]
+    assert following.ended["status"]["conditions"][0]["type"] == "Complete"
+    assert other in api.logs
+
+
+def test_a_replaced_pod_is_followed_by_the_next_one_and_older_ones_are_not_told(api, job):
+    run_pod(api, job, 0, state="failed", log="long ago\n")
+    second = run_pod(api, job, 0, attempt=1, log="second\n")
+    following = Following(api, job)
+    following.until(1)
+    api.logs[second] += "killed\n"
+    following.until(2)
+    api.remove(PODS, second)
+    run_pod(api, job, 0, attempt=2, log="third\n", state="succeeded")
+    following.until(3)
+    end(api, job, "Failed")
+    assert following.done() == ["[shard 0] second", "[shard 0] killed", "[shard 0] third"]
+    assert following.ended["status"]["conditions"][0]["type"] == "Failed"
+
+
+def test_following_over_connections_that_break_loses_and_doubles_nothing(api, job):
+    name = run_pod(api, job, 0, log="line 0\n")
+    api.fail("GET", r"/log\?", drop="middle", times=5)
+    api.fail("GET", r"/log\?", status=503, times=2)
+    api.fail("GET", r"/log\?", drop="before", times=2)
+    api.fail("GET", r"watch=true", expired=True, times=3)
+    following = Following(api, job, shard=0)
+    for number in range(1, 30):
+        api.logs[name] += f"line {number}\n"
+        if number % 10 == 0:
+            following.until(number)
+    api.put(PODS, pod_of(job, 0, state="succeeded"))
+    end(api, job)
+    assert following.done() == [f"line {number}" for number in range(30)]
+
+
+def test_of_more_pods_than_readers_all_are_told(api, monkeypatch):
+    monkeypatch.setattr("specbatch.cluster.log_follow._READERS", 3)
+    job = submitted(api, completions=20)
+    names = [run_pod(api, job, index, log="begun\n") for index in range(20)]
+    following = Following(api, job)
+    following.until(20)
+    for index, name in enumerate(names):
+        api.logs[name] += "ended\n"
+        api.put(PODS, pod_of(job, index, state="succeeded"))
+    end(api, job)
+    assert sorted(following.done()) == sorted(
+        f"[shard {index}] {word}" for index in range(20) for word in ("begun", "ended")
+    )
+
+
+def test_a_deleted_job_ends_it(api, job):
+    run_pod(api, job, 0, state="succeeded", log="one\n")
+    following = Following(api, job)
+    following.until(1)
+    api.remove(JOBS, job["metadata"]["name"])
+    assert following.done() == ["[shard 0] one"]
+    assert (following.ended, following.error) == (None, None)
+
+
+def test_what_is_forbidden_is_an_error_at_once(api, job):
+    run_pod(api, job, 0, log="one\n")
+    api.deny("get", "pods/log")
+    following = Following(api, job)
+    assert following.done() == []
+    assert following.error.status == 403
+
+
+def test_a_job_that_has_ended_is_told_to_its_end(api, job):
+    run_pod(api, job, 0, state="succeeded", log="one\ntwo\n")
+    end(api, job)
+    following = Following(api, api.cluster().get(JOBS, job["metadata"]["name"]), tail=1)
+    assert following.done() == ["[shard 0] two"]
