@@ -15,6 +15,7 @@ from specbatch.errors import ClusterError
 IDLE_SECONDS = 30.0
 _STDOUT, _STDERR, _STATUS = 1, 2, 3
 _STDERR_BYTES = 4096
+_PINGS = 5  # unanswered ones after which nobody is there
 _TEXT, _BINARY, _CLOSE = 1, 2, 8  # RFC 6455's numbers
 _FAILED = "CommandFailed"
 
@@ -34,8 +35,8 @@ class Socket(Protocol):
     def ping(self) -> None:
         """Asks for a sign of life."""
 
-    def close(self) -> None:
-        """Ends the connection."""
+    def shutdown(self) -> None:
+        """Closes the connection at once; `close` would leave one open that the server has closed."""
 
 
 def output(
@@ -68,27 +69,27 @@ def output(
             elif channel == _STATUS:
                 status += data
     finally:
-        socket.close()
+        socket.shutdown()
     _judge(status, pod, command, said.decode("utf-8", "replace").strip())
 
 
 def _frames(
     socket: Socket, silent: tuple[type[Exception], ...], lost: tuple[type[Exception], ...]
 ) -> Iterator[tuple[int, bytes]]:
-    """Channels and data until the connection ends. A silent one is asked for a sign of life, once."""
-    asked = False
+    """Channels and data until the connection ends. A silent one is asked for signs of life."""
+    unanswered = 0
     while True:
         try:
             opcode, frame = socket.recv_data_frame(True)
-            asked = False
+            unanswered = 0
         except silent:
-            if asked:
+            if unanswered == _PINGS:
                 return
             try:
                 socket.ping()
             except lost:
                 return
-            asked = True
+            unanswered += 1
             continue
         except lost:
             return

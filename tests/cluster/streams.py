@@ -121,6 +121,7 @@ class Streams:
         socket = aiohttp.web.WebSocketResponse(protocols=("v5.channel.k8s.io", "v4.channel.k8s.io"))
         await socket.prepare(raw)
         command = raw.query.getall("command")
+        listening = asyncio.create_task(_listen(socket))
         stdout, stderr, code = await asyncio.to_thread(self._api.commands, name, container, command)
         if fault.drop == "middle":
             await socket.send_bytes(b"\x01" + stdout[: len(stdout) // 2])
@@ -141,6 +142,7 @@ class Streams:
                 "details": details,
             }
         await socket.send_bytes(b"\x03" + json.dumps(status).encode())
+        listening.cancel()
         await socket.close()
         return socket
 
@@ -181,6 +183,12 @@ class Streams:
             pass
         finally:
             self._waiting.discard(event)
+
+
+async def _listen(socket: aiohttp.web.WebSocketResponse) -> None:
+    """Answers pings: aiohttp does so while it reads."""
+    async for _ in socket:
+        pass
 
 
 def _check_container(pod: Object, container: str) -> None:
