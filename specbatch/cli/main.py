@@ -16,6 +16,7 @@ from specbatch import __version__
 from specbatch.cli import (
     collect_command,
     compare_command,
+    job_commands,
     logs_command,
     plan_command,
     render_command,
@@ -23,7 +24,9 @@ from specbatch.cli import (
     run_command,
     spec_commands,
     status_command,
+    submit_command,
     verify_command,
+    wait_command,
 )
 from specbatch.errors import SpecbatchError
 
@@ -44,7 +47,15 @@ app.command()(spec_commands.schema)
 app.command()(plan_command.plan)
 app.command()(run_command.run)
 app.command()(render_command.render)
+app.command()(submit_command.submit)
+app.command("list")(job_commands.list_runs)
 app.command()(status_command.status)
+app.command()(wait_command.wait)
+app.command()(job_commands.suspend)
+app.command()(job_commands.resume)
+app.command()(job_commands.cancel)
+app.command()(job_commands.retry)
+app.command()(job_commands.delete)
 app.command()(logs_command.logs)
 app.command()(collect_command.collect)
 app.command()(report_command.report)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from specbatch.api.job import SpecBatchJob
 from specbatch.cluster.find import find_jobs
+from specbatch.cluster.job_texts import results_text
 from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS, Kind, Object
-from specbatch.cluster.mounts import results_folder
 from specbatch.cluster.names import RUN, of_run
 from specbatch.cluster.runs import labels_of, uid_of
 from specbatch.cluster.stored import stored_job
@@ -52,7 +51,7 @@ class Remains:
         """Where the results stay; empty where no spec is left to say so."""
         for config_map in self.config_maps:
             try:
-                return _results(stored_job(config_map))
+                return results_text(stored_job(config_map))
             except SpecError:
                 continue
         return ""
@@ -97,16 +96,3 @@ def _delete(cluster: Cluster, kind: Kind, thing: Object) -> None:
     except ClusterError as error:
         if error.status != 409:  # its name is another's by now
             raise
-
-
-def _results(job: SpecBatchJob) -> str:
-    """`/results/nightly on PersistentVolumeClaim x`, and where they were published."""
-    volume, publish = job.spec.job.volumes.results, job.spec.results.publish
-    places = []
-    if volume is not None and volume.claim_name is not None:
-        places.append(f"{results_folder(job)}/{job.metadata.name} on PersistentVolumeClaim {volume.claim_name}")
-    elif volume is not None and volume.host_path is not None:
-        places.append(f"{volume.host_path} of the nodes")
-    if publish is not None:
-        places.append(str(getattr(publish, "uri", publish)))
-    return ", and ".join(places)

@@ -16,6 +16,7 @@ State = Literal[
     "complete", "failed", "cancelled", "failing", "deleting", "not started", "queued", "suspended", "running", "pending"
 ]
 
+_Key = tuple[str, str]  # namespace and name
 _RETRY = re.compile(r"-[0-9a-f]{10}-r([0-9]+)$")
 
 
@@ -93,15 +94,15 @@ class Run:
 def group(jobs: Iterable[Object]) -> list[Run]:
     """Jobs as runs, in the order of their newest ones; a retry belongs to the Job that it retries."""
     views = sorted(map(JobView, jobs), key=_age)
-    leaders: dict[str, str] = {}  # a Job's name: the name of the first of its run
-    first_of: dict[tuple[str, str | None], str] = {}
+    leaders: dict[_Key, _Key] = {}  # a Job: the first of its run
+    first_of: dict[tuple[str, str, str | None], _Key] = {}
     for view in views:
-        earlier = leaders.get(view.annotations.get(RETRY_OF, ""))
-        leader = earlier or first_of.setdefault((view.run, config_of(view)), view.name)
-        leaders[view.name] = leader
-    found: dict[str, list[JobView]] = {}
+        key = (view.namespace, view.name)
+        earlier = leaders.get((view.namespace, view.annotations.get(RETRY_OF, "")))
+        leaders[key] = earlier or first_of.setdefault((view.namespace, view.run, config_of(view)), key)
+    found: dict[_Key, list[JobView]] = {}
     for view in reversed(views):
-        found.setdefault(leaders[view.name], []).append(view)
+        found.setdefault(leaders[view.namespace, view.name], []).append(view)
     return [Run(members) for members in found.values()]
 
 

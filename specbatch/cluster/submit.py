@@ -83,6 +83,7 @@ def existing(cluster: Cluster, manifests: Manifests) -> Existing:
 def submit(
     cluster: Cluster,
     manifests: Manifests,
+    there: Existing,
     *,
     force: bool = False,
     check: Callable[[], None] = lambda: None,
@@ -94,6 +95,7 @@ def submit(
     Args:
         cluster: where to.
         manifests: what the spec becomes.
+        there: what there is of its run.
         force: Jobs of another spec under the same name are deleted, and the Job of this one if it has ended.
         check: called before anything is created or deleted; what it raises stops the submit.
         say: is told what takes a while.
@@ -102,7 +104,6 @@ def submit(
     Raises:
         ClusterError: another spec has the name, the cluster refuses, or pods of an earlier Job do not end.
     """
-    there = existing(cluster, manifests)
     if there.others and not force:
         raise name_taken(cluster, manifests, there)
     replaced = there.replaced(force=force)

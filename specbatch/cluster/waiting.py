@@ -30,16 +30,16 @@ class Ending:
 
     Args:
         end: in one word.
-        job: the Job as it was last seen; None where it never was.
+        job: the Job as it was last seen.
     """
 
     end: End
-    job: Object | None
+    job: Object
 
     @property
     def reason(self) -> str:
         """Why it failed, in the control plane's words; empty where it did not."""
-        failing = JobView(self.job).failing if self.job is not None else None
+        failing = JobView(self.job).failing
         return "" if failing is None else ": ".join(filter(None, (failing.get("reason"), failing.get("message"))))
 
 

@@ -1,0 +1,203 @@
+"""`specbatch submit`: a spec as a Job of the cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NamespaceOption
+from specbatch.cli.options import SetOption, SpecArgument
+from specbatch.cli.waiting_display import INTERRUPTED, end_of_job, exit_code, say
+
+if TYPE_CHECKING:
+    from specbatch.cluster.job_texts import Flags
+    from specbatch.cluster.kinds import Object
+    from specbatch.cluster.submit_checks import SubmitChecks
+
+_Output = Literal["text", "json", "yaml", "name"]
+
+
+def submit(
+    file: SpecArgument,
+    *,
+    overrides: SetOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the Job has ended: 0 complete, 1 not.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="As --wait, and print what its pods say.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="With --wait or --follow: not longer; exit code 124.")
+    ] = None,
+    dry_run: Annotated[
+        Literal["client", "server"] | None,
+        typer.Option(help="Create nothing. client: check the spec alone; server: let the cluster check it, too."),
+    ] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="Show what would change, as a unified diff.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Replace Jobs of another spec under this name, and one of this spec that has ended."
+        ),
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="Another metadata.name: another run of the same spec.")] = None,
+    skip_checks: Annotated[
+        bool, typer.Option("--skip-checks", help="Do not look at claims, Secrets, queues and nodes before.")
+    ] = False,
+    output: Annotated[
+        _Output, typer.Option("--output", "-o", help="text, json, yaml or name; of a dry run the manifests.")
+    ] = "text",
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    kubeconfig: KubeconfigOption = None,
+) -> None:
+    """Run a spec as a Kubernetes Job: checked here, checked by the cluster, then started.
+
+    The Job's name ends in a hash of the spec: the same spec again meets its own Job, and completes what an earlier submit that died
+    half-way has left out. Another spec under the same metadata.name is refused, with what differs, unless --force replaces the Job.
+    Results are never deleted. Ctrl-C leaves the Job alone.
+
+    Example: specbatch submit job/quickstart.yaml -n ml --set job.completions=3 --follow
+
+    Exit codes: 0; with --wait and --follow 1 where the Job failed, was cancelled or deleted, and 124 where --timeout passed; without them 1
+    where the Job of this spec has failed before; 64 bad spec; 71 the cluster cannot be reached, or refuses, or the name is
+    another spec's; 130 Ctrl-C.
+
+    --output json and yaml: run, job, namespace, context, state, shards, shards_done, shards_failed, action (created, completed, attached),
+    replaced, warnings, unchecked; with --wait also end (complete, failed, cancelled, deleted, timeout) and reason.
+    """
+    from specbatch.cluster.client import Cluster
+    from specbatch.cluster.job_texts import Flags
+    from specbatch.cluster.manifests import render
+    from specbatch.cluster.preflight_access import Uses
+    from specbatch.cluster.spec_files import load_for_cluster
+    from specbatch.cluster.submit_checks import SubmitChecks
+
+    if dry_run == "client" and diff:
+        raise typer.BadParameter("asks the cluster, and --dry-run=client does not", param_hint="--diff")
+    job, files = load_for_cluster(file, overrides or (), name=name, namespace=namespace, folder=Path.cwd())
+    manifests = render(job, files)
+    if dry_run == "client":
+        _show([manifests.config_map, manifests.job], f"{file}: ok; it would be Job {manifests.name}", output)
+        return
+    cluster = Cluster.connect(context=context, namespace=job.metadata.namespace, kubeconfig=kubeconfig)
+    uses = Uses(wait=wait, follow=follow, force=force)
+    checks = SubmitChecks(cluster, job, manifests, uses, skip=skip_checks)
+    flags = Flags(context, job.metadata.namespace, kubeconfig)
+    if dry_run == "server" or diff:
+        _preview(checks, diff=diff, ends=dry_run is not None, output=output)
+    if dry_run is None:
+        _submit(checks, flags, timeout=timeout, output=output)
+
+
+def _show(manifests: list[Object], sentence: str, output: _Output) -> None:
+    """What a dry run came to."""
+    import json
+
+    from specbatch.cluster.job_texts import name_text
+    from specbatch.cluster.texts import yaml_text
+
+    match output:
+        case "text":
+            typer.echo(sentence)
+        case "name":
+            typer.echo(name_text([manifests[-1]["metadata"]["name"]]))
+        case "json":
+            typer.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}, indent=2))
+        case "yaml":
+            typer.echo(yaml_text(manifests), nl=False)
+
+
+def _preview(checks: SubmitChecks, *, diff: bool, ends: bool, output: _Output) -> None:
+    """The diff; and of a dry run, whether the submit would do."""
+    from specbatch.cluster.submit import name_taken
+
+    there, force = checks.look(), checks.uses.force
+    if diff:
+        text = checks.diff(there) or f"nothing would change: Job {checks.manifests.name} is of this spec"
+        typer.echo(text, err=output != "text")
+    if not ends:
+        return
+    if there.others and not force:
+        raise name_taken(checks.cluster, checks.manifests, there)
+    found = there.attachable(force=force)
+    if found is not None:
+        assert there.same is not None
+        _show(
+            [found.job],
+            f"Job {found.name} of the same spec is there ({there.same.state}): submit would attach to it",
+            output,
+        )
+        return
+    tried = checks.run()
+    _warn(checks)
+    replaced = "".join(f", in place of Job {view.name}" for view in there.replaced(force=force))
+    _show([tried.config_map, tried.job], f"the cluster accepts Job {checks.manifests.name}{replaced}", output)
+
+
+def _warn(checks: SubmitChecks) -> None:
+    from specbatch.cluster.submit_text import unchecked
+
+    for finding in checks.findings:
+        if finding.level == "warning":
+            say(f"warning: {finding}")
+    unseen = unchecked(checks)
+    if unseen:
+        say(f"not checked, since reading them is not permitted: {', '.join(unseen)}")
+
+
+def _submit(checks: SubmitChecks, flags: Flags, *, timeout: float | None, output: _Output) -> None:
+    from specbatch.cluster.submit import submit as submit_manifests
+    from specbatch.cluster.submit_text import submission_document, submission_lines
+
+    def check() -> None:
+        checks.run()
+        _warn(checks)
+
+    uses = checks.uses
+    try:
+        submission = submit_manifests(
+            checks.cluster, checks.manifests, checks.look(), force=uses.force, check=check, say=say, seconds=timeout
+        )
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+    waits = uses.wait or uses.follow
+    document = submission_document(checks, submission)
+    if output == "text":
+        typer.echo("\n".join(submission_lines(checks, submission, flags)))
+    elif output == "name" or not waits:
+        _print(document, output)
+    if waits:
+        _wait(checks, submission.job, flags, timeout=timeout, output=output, document=document)
+    elif submission.state in {"failed", "failing", "cancelled"}:
+        raise typer.Exit(1)
+
+
+def _wait(
+    checks: SubmitChecks, job: Object, flags: Flags, *, timeout: float | None, output: _Output, document: dict[str, Any]
+) -> None:
+    from specbatch.cluster.job_texts import ending_lines, job_document
+    from specbatch.cluster.view import JobView
+
+    emit = typer.echo if output == "text" else say
+    ending = end_of_job(checks.cluster, job, flags, seconds=timeout, emit=emit, follow=checks.uses.follow)
+    for line in ending_lines(ending, flags):
+        emit(line)
+    if output in {"json", "yaml"}:
+        _print({**document, **job_document(JobView(ending.job)), "end": ending.end, "reason": ending.reason}, output)
+    if ending.end != "complete":
+        raise typer.Exit(exit_code(ending))
+
+
+def _print(document: dict[str, Any], output: _Output) -> None:
+    import json
+
+    from specbatch.cluster.job_texts import name_text
+    from specbatch.cluster.texts import yaml_text
+
+    if output == "json":
+        typer.echo(json.dumps(document, indent=2))
+    elif output == "yaml":
+        typer.echo(yaml_text([document]), nl=False)
+    else:
+        typer.echo(name_text([document["job"]]))

@@ -1,0 +1,85 @@
+"""Waiting for a Job's end on the terminal: what changes is told, what the pods say is shown, and Ctrl-C leaves the Job alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client import Cluster
+    from specbatch.cluster.job_texts import Flags
+    from specbatch.cluster.kinds import Object
+    from specbatch.cluster.view import JobView
+    from specbatch.cluster.waiting import Ending
+
+INTERRUPTED = 130
+_CODES = {"complete": 0, "timeout": 124}
+_LAST_LINES_SECONDS = 15.0
+
+
+def say(message: str) -> None:
+    """On stderr, beside what the command prints."""
+    typer.echo(message, err=True)
+
+
+def exit_code(ending: Ending) -> int:
+    """0 complete, 124 time is up, 1 everything else."""
+    return _CODES.get(ending.end, 1)
+
+
+def end_of_job(
+    cluster: Cluster,
+    job: Object,
+    flags: Flags,
+    *,
+    seconds: float | None,
+    emit: Callable[[str], None],
+    follow: bool = False,
+) -> Ending:
+    """How a Job ends; each change is a line, and with `follow` each line of its pods.
+
+    Raises:
+        Exit: Ctrl-C.
+    """
+    from specbatch.cluster.job_texts import progress_text
+    from specbatch.cluster.view import JobView
+    from specbatch.cluster.waiting import wait_for_end
+
+    told = ""
+
+    def changed(view: JobView) -> None:
+        nonlocal told
+        line = progress_text(view)
+        if line != told:
+            emit(line)
+            told = line
+
+    reading = _follow(cluster, job, emit) if follow else None
+    try:
+        ending = wait_for_end(cluster, job, seconds=seconds, changed=changed)
+        if reading is not None and ending.end in {"complete", "failed"}:
+            reading.join(_LAST_LINES_SECONDS)
+    except KeyboardInterrupt:
+        view = JobView(job)
+        say(f"detached: Job {view.name} goes on; {flags.command('status', view.run)} shows it")
+        raise typer.Exit(INTERRUPTED) from None
+    return ending
+
+
+def _follow(cluster: Cluster, job: Object, emit: Callable[[str], None]) -> threading.Thread:
+    """Reads the pods' logs beside the wait; where they cannot be read, the wait goes on."""
+    from specbatch.cluster.logs import follow_run
+    from specbatch.errors import ClusterError
+
+    def read() -> None:
+        try:
+            follow_run(cluster, job, emit)
+        except ClusterError as error:
+            say(f"warning: logs cannot be followed: {error}")
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread
