@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from specbatch.api.schema import json_schema
-from tools import modules
+from tools import helm_chart, modules
 from tools.deployment import DOCUMENTS, filled
+from tools.golden import GOLDEN, golden
 from tools.reference import exit_codes, spec_reference
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +27,10 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/specbatchjob.schema.json": lambda: json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
     **{name: partial(filled, name) for name in (*DOCUMENTS, *READMES)},  # the printed plans in them
     modules.DOCUMENT: modules.filled,  # the list of modules in it
+    helm_chart.SCHEMA: helm_chart.schema,
+    helm_chart.KNOWLEDGE: helm_chart.knowledge,
+    **{f"{helm_chart.CHART}/files/{name}": partial(helm_chart.sample, name) for name in helm_chart.SAMPLES},
+    GOLDEN: golden,
 }
 
 

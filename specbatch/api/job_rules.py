@@ -14,18 +14,18 @@ from specbatch.api.rules import Rule, rule
 from specbatch.errors import Problem
 
 # A name that ends like this, or a value that begins like this, is a secret. TOKENIZERS_PARALLELISM and *_TOKEN_FILE are not.
-_SECRET_NAME = re.compile(
+SECRET_NAME = re.compile(
     r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|(SECRET_)?ACCESS_KEY(_ID)?|PRIVATE_KEY|ACCOUNT_KEY)$",
     re.IGNORECASE,
 )
-_SECRET_VALUE = re.compile(
+SECRET_VALUE = re.compile(
     r"^(hf_|sk-|ghp_|github_pat_|glpat-|xox[bp]-|eyJ)[A-Za-z0-9_.-]{16,}$|^(AKIA|ASIA)[A-Z0-9]{16}$"
 )
 _KEPT_FOR_THE_POD = {"JOB_COMPLETION_INDEX": "Kubernetes sets it", "CUDA_VISIBLE_DEVICES": "the device plugin sets it"}
 
 
 def _is_secret(name: str, value: str) -> bool:
-    return bool(_SECRET_NAME.search(name) and value) or bool(_SECRET_VALUE.search(value))
+    return bool(SECRET_NAME.search(name) and value) or bool(SECRET_VALUE.search(value))
 
 
 @rule("job.env")

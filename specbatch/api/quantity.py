@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from specbatch.api.base import Says
 
-_PATTERN = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3}|[numkMGTPE]|[KMGTPE]i)?$"
+PATTERN = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3}|[numkMGTPE]|[KMGTPE]i)?$"
 _UNITS = {
     "": Decimal(1),
     "n": Decimal("1e-9"),
@@ -33,9 +33,9 @@ _UNITS = {
 
 def _as_text(value: Any) -> Any:
     """`cpu: 4` and `cpu: 0.5` are what people write; the manifests want text."""
-    if isinstance(value, float) and value.is_integer():
-        return f"{value:.0f}"  # 1.0 is 1: JSON, and so Helm, knows no other number
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f").removesuffix(".0")  # as JSON, and so Helm, writes it: 1.0 is 1
+    if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value
 
@@ -43,7 +43,7 @@ def _as_text(value: Any) -> Any:
 Quantity = Annotated[
     str,
     BeforeValidator(_as_text, json_schema_input_type=str | float),
-    Field(pattern=_PATTERN, max_length=64),
+    Field(pattern=PATTERN, max_length=64),
     Says('a quantity such as 4, "500m" or "16Gi"'),
 ]
 """A Kubernetes quantity, kept as text."""
@@ -56,6 +56,6 @@ def quantity_value(quantity: str) -> Decimal:
         ValueError: the text is no quantity.
     """
     match = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]{1,3})?)([a-zA-Z]*)", quantity)
-    if match is None or re.match(_PATTERN, quantity) is None:
+    if match is None or re.match(PATTERN, quantity) is None:
         raise ValueError(f"{quantity!r} is not a quantity")
     return Decimal(match[1]) * _UNITS[match[2]]

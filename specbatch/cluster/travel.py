@@ -20,7 +20,9 @@ from specbatch.errors import Problem, SpecError
 MAX_BYTES = 900_000  # a ConfigMap holds 1 MiB in all
 _NOT_IN_KEYS = re.compile(r"[^-._a-zA-Z0-9]")
 _MAX_KEY_CHARS = 200  # of the 253 that a key may have
-_COMPRESSED = (".gz", ".zst")
+COMPRESSED = (".gz", ".zst")
+# Characters that YAML cannot hold as they are: Helm loses texts with them.
+NOT_IN_YAML = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff]")
 _ELSEWHERE = "upload it and give its URI (s3://...), or put it on a volume of job.volumes and give its path there"
 
 
@@ -44,9 +46,9 @@ class Travelling:
         return f"{self.role}-{_NOT_IN_KEYS.sub('_', posixpath.basename(self.path))[-_MAX_KEY_CHARS:]}"
 
     @property
-    def binary(self) -> bool:
+    def compressed(self) -> bool:
         """Whether it is no text."""
-        return self.path.endswith(_COMPRESSED)
+        return self.path.endswith(COMPRESSED)
 
 
 def travelling(job: SpecBatchJob) -> list[Travelling]:
@@ -84,11 +86,11 @@ def read_files(job: SpecBatchJob, folder: Path) -> dict[str, bytes]:
 
 
 def config_data(job: SpecBatchJob, contents: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
-    """The files as they stand in a ConfigMap: {"data": {...}, "binaryData": {...}}."""
+    """The files as they stand in a ConfigMap: {"data": {...}, "binaryData": {...}}; in data only what YAML can show."""
     data: dict[str, str] = {}
     binary: dict[str, str] = {}
     for file in travelling(job):
-        if file.binary:
+        if file.compressed or NOT_IN_YAML.search(contents[file.path].decode()):
             binary[file.key] = base64.b64encode(contents[file.path]).decode()
         else:
             data[file.key] = contents[file.path].decode()
@@ -127,7 +129,7 @@ def _read(file: Travelling, folder: Path) -> bytes:
             file,
             f"{file.path} has {size:,} bytes, and pods do not see this machine's files (up to {MAX_BYTES:,} travel with the Job)",
         )
-    if not file.binary:
+    if not file.compressed:
         _check_text(file, content)
     return content
 

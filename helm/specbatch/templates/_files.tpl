@@ -1,0 +1,57 @@
+{{/*
+Files that travel with a Job, in its ConfigMap: as specbatch.cluster's travel.py. A chart reads no files of the machine, so their
+content comes by `files` or `filesBase64` (--set-file), or with the chart: the samples of job/prompts.
+*/}}
+
+{{/* {files: [{path, field, key, compressed}]} as JSON. Takes job, tables. */}}
+{{- define "specbatch.travelling" -}}
+{{- $dataset := .job.spec.dataset -}}
+{{- $named := list (dict "path" $dataset.uri "field" "spec.dataset.uri" "role" "dataset") -}}
+{{- if not (has $dataset.chatTemplate (list "auto" "none")) -}}
+  {{- $named = append $named (dict "path" $dataset.chatTemplate "field" "spec.dataset.chatTemplate" "role" "template") -}}
+{{- end -}}
+{{- $endings := .tables.binaryEndings -}}
+{{- $files := list -}}
+{{- range $named -}}
+  {{- if not (or (contains "://" .path) (hasPrefix "/" .path) (hasPrefix "~" .path)) -}}
+    {{- $path := clean .path -}}
+    {{- $key := regexReplaceAll "[^-._a-zA-Z0-9]" (base $path) "_" -}}
+    {{- $compressed := false -}}
+    {{- range $endings -}}{{- if hasSuffix . $path -}}{{- $compressed = true -}}{{- end -}}{{- end -}}
+    {{- $files = append $files (dict "path" $path "field" .field "key" (printf "%s-%s" .role (trunc -200 $key)) "compressed" $compressed) -}}
+  {{- end -}}
+{{- end -}}
+{{- dict "files" $files | toJson -}}
+{{- end -}}
+
+{{/* A file's content. Takes root, path. */}}
+{{- define "specbatch.content" -}}
+{{- if hasKey .root.Values.files .path -}}
+  {{- index .root.Values.files .path -}}
+{{- else if hasKey .root.Values.filesBase64 .path -}}
+  {{- index .root.Values.filesBase64 .path | trim | b64dec -}}
+{{- else -}}
+  {{- .root.Files.Get (printf "files/%s" .path) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What is wrong with a file, a line a problem. Takes root, file, tables. */}}
+{{- define "specbatch.fileProblem" -}}
+{{- $path := .file.path -}}
+{{- $elsewhere := "or upload it and give its URI (s3://...), or put it on a volume of job.volumes and give its path there" -}}
+{{- $content := include "specbatch.content" . -}}
+{{- if or (eq $path "..") (hasPrefix "../" $path) -}}
+  {{- .file.field }}: {{ $path }} is outside of the current directory; start from above it, {{ $elsewhere }}
+{{- else if not (or (hasKey .root.Values.files $path) (hasKey .root.Values.filesBase64 $path) $content) -}}
+  {{- $name := regexReplaceAll "([\\\\.,=\\[\\]{}])" $path "\\${1}" -}}
+  {{- $value := regexReplaceAll "([\\\\,])" $path "\\${1}" -}}
+  {{- .file.field }}: {{ $path }} travels with the Job, and a chart cannot read files of this machine; add --set-file {{ if .file.compressed -}}
+  'filesBase64.{{ $name }}'=<(base64 -w0 '{{ $path }}'){{ else }}'files.{{ $name }}={{ $value }}'{{ end }}, {{ $elsewhere }}
+{{- else if and (hasKey .root.Values.filesBase64 $path) (ne (b64enc $content) (index .root.Values.filesBase64 $path | trim)) -}}
+  {{- .file.field }}: filesBase64 has {{ $path }}, but not as base64 on one line; make it by base64 -w0
+{{- else if gt (len $content) (int .tables.maxFileBytes) -}}
+  {{- .file.field }}: {{ $path }} has {{ len $content }} bytes, and a ConfigMap takes {{ int .tables.maxFileBytes }}; make it smaller, {{ $elsewhere }}
+{{- else if and (not .file.compressed) (ne $content (toJson (dict "text" $content) | fromJson).text) -}}
+  {{- .file.field }}: {{ $path }} is not UTF-8 text, and a ConfigMap takes no other; gzip it, {{ $elsewhere }}
+{{- end -}}
+{{- end -}}
