@@ -27,6 +27,7 @@ from specbatch.cli import (
     submit_command,
     verify_command,
     wait_command,
+    why_command,
 )
 from specbatch.errors import SpecbatchError
 
@@ -50,6 +51,7 @@ app.command()(render_command.render)
 app.command()(submit_command.submit)
 app.command("list")(job_commands.list_runs)
 app.command()(status_command.status)
+app.command()(why_command.why)
 app.command()(wait_command.wait)
 app.command()(job_commands.suspend)
 app.command()(job_commands.resume)

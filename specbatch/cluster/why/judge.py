@@ -1,0 +1,152 @@
+"""From the evidence to a verdict. Pure: the rules of each shard in the order of certainty, then what most shards have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from specbatch.cluster.kinds import Object
+from specbatch.cluster.why.containers import config_problem, sandbox_problem
+from specbatch.cluster.why.creation import refused, without_pod
+from specbatch.cluster.why.evidence import Evidence
+from specbatch.cluster.why.failures import failure
+from specbatch.cluster.why.finding import Finding, Verdict
+from specbatch.cluster.why.images import image_problem
+from specbatch.cluster.why.mounts import mount_problem
+from specbatch.cluster.why.running import ending, running, starting
+from specbatch.cluster.why.scheduling import unschedulable
+from specbatch.cluster.why.storage import claim_problem, volume_problem
+from specbatch.cluster.why.times import event_line, event_time
+from specbatch.cluster.why.whole_job import condition_line, given_up, whole_job
+
+# What a pod is asked, in this order; the first answer counts. A claim comes before the scheduler, which cannot place a pod without it.
+_OF_A_POD: Sequence[Callable[[Evidence, Object], Finding | None]] = (
+    failure,
+    ending,
+    claim_problem,
+    volume_problem,
+    unschedulable,
+    image_problem,
+    config_problem,
+)
+# Asked only of a pod whose container has not run: their events may be of an earlier moment.
+_OF_A_STARTING_POD: Sequence[Callable[[Evidence, Object], Finding | None]] = (mount_problem, sandbox_problem, starting)
+_MOODS = {"problem": 0, "waiting": 1, "fine": 2}
+_EVIDENCE_SHOWN = 12
+_EVENTS_SHOWN = 5
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """The verdict on a Job."""
+    whole = whole_job(evidence)
+    found = [whole] if whole else _grouped(list(_of_shards(evidence)))
+    if not found:
+        found = [given_up(evidence) or _unknown(evidence)]
+    first, *others = found
+    if whole is None and evidence.view.failing is not None:
+        first = _final(evidence, first)
+    view = evidence.view
+    return Verdict(
+        finding=replace(first, evidence=tuple(dict.fromkeys(first.evidence))[:_EVIDENCE_SHOWN]),
+        others=others,
+        run=view.run,
+        job=view.name,
+        namespace=view.namespace,
+        completions=view.completions,
+        not_looked_at=evidence.not_looked_at,
+    )
+
+
+def _of_shards(evidence: Evidence) -> Iterator[Finding]:
+    """One finding for each shard that is not done."""
+    view = evidence.view
+    done, given_up_on = set(view.completed), set(view.failed)
+    for index, pods in sorted(view.pods_by_index.items()):
+        if index in done:
+            continue
+        over = view.failing is not None or index in given_up_on
+        pod = _last_failed(pods) if over else pods[-1]
+        finding = None if pod is None else _of_pod(evidence, pod)
+        if finding is not None:
+            tries = sum(1 for one in pods if (one.get("status") or {}).get("phase") == "Failed")
+            yield replace(_with_tries(finding, tries), shards=(view.shards[index],))
+    if view.failing is None:
+        finding = refused(evidence)
+        for index in without_pod(evidence) if finding else ():
+            assert finding is not None
+            yield replace(finding, shards=(view.shards[index],))
+
+
+def _of_pod(evidence: Evidence, pod: Object) -> Finding | None:
+    pending = (pod.get("status") or {}).get("phase") == "Pending"
+    rules = (*_OF_A_POD, running, *(_OF_A_STARTING_POD if pending else ()))
+    answers = (rule(evidence, pod) for rule in rules)
+    return next((answer for answer in answers if answer is not None), None)
+
+
+def _last_failed(pods: Sequence[Object]) -> Object | None:
+    """The newest that failed by itself: those that end because the Job does are told to."""
+    failed = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Failed"]
+    own = [pod for pod in failed if "deletionTimestamp" not in pod["metadata"]]
+    return next(reversed(own or failed), None)
+
+
+def _with_tries(finding: Finding, tries: int) -> Finding:
+    if tries < 2 or finding.mood == "fine":
+        return finding
+    return replace(finding, evidence=(*finding.evidence, f"{tries} tries of this shard have failed"))
+
+
+def _grouped(found: Sequence[Finding]) -> list[Finding]:
+    """Shards of one cause together: problems before what only takes time, then the most common first."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in found:
+        groups.setdefault(finding.cause, []).append(finding)
+    merged = [_merged(group) for group in groups.values()]
+    return sorted(merged, key=lambda one: (_MOODS[one.mood], -len(one.shards)))
+
+
+def _merged(group: Sequence[Finding]) -> Finding:
+    """The sentence that most of them say; the evidence of the first few; since the earliest of them."""
+    sentence = Counter(one.sentence for one in group).most_common(1)[0][0]
+    chosen = next(one for one in group if one.sentence == sentence)
+    lines = [line for one in [chosen, *group] for line in one.evidence]
+    return replace(
+        chosen,
+        evidence=tuple(dict.fromkeys(lines))[:_EVIDENCE_SHOWN],
+        since=min((one.since for one in group if one.since), default=None),
+        shards=tuple(sorted({shard for one in group for shard in one.shards})),
+        mood=min((one.mood for one in group), key=_MOODS.__getitem__),
+    )
+
+
+def _final(evidence: Evidence, finding: Finding) -> Finding:
+    """The Job has given up, or is about to: nothing is tried again by itself any more."""
+    view, failing = evidence.view, evidence.view.failing
+    assert failing is not None
+    if finding.cause in {"retries-exhausted", "too-many-failed-shards", "failed-for-good", "failed"}:
+        return finding
+    again = f"specbatch retry {view.run}"
+    submits = "submit again" in finding.remedy or "submit it again" in finding.remedy
+    remedy = again if finding.mood == "waiting" else finding.remedy if submits else f"{finding.remedy}; then: {again}"
+    return replace(
+        finding,
+        sentence=f"the Job has failed: {finding.sentence}",
+        remedy=remedy,
+        evidence=(condition_line(view.job, failing), *finding.evidence),
+        mood="problem",
+    )
+
+
+def _unknown(evidence: Evidence) -> Finding:
+    """Nothing that the rules know: the newest events, for a person to read."""
+    events = sorted(evidence.events, key=event_time, reverse=True)[:_EVENTS_SHOWN]
+    name = evidence.view.name
+    return Finding(
+        cause="unknown",
+        sentence="nothing is known to be wrong, and no pod is there" if not evidence.view.pods else "no known cause",
+        remedy=f"see specbatch events {evidence.view.run}, and kubectl describe job {name} -n {evidence.view.namespace}; the Job "
+        "controller may only just have begun",
+        evidence=tuple(event_line(event) for event in events),
+    )
