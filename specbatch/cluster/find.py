@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from specbatch.api.hints import nearest
 from specbatch.cluster.kinds import JOBS, PODS, Object
 from specbatch.cluster.names import RUN, of_run
+from specbatch.cluster.runs import age_of
 from specbatch.cluster.view import JOB_NAME, JobView
 from specbatch.errors import ClusterError
 
@@ -20,7 +21,7 @@ _NAMES_SHOWN = 5
 def find_jobs(cluster: Cluster, run: str | None = None) -> list[Object]:
     """The Jobs of a run, or all that are specbatch's in the namespace; the newest first."""
     found = cluster.list(JOBS, labels=_ALL if run is None else of_run(run))
-    return sorted(found, key=lambda job: str(job["metadata"].get("creationTimestamp", "")), reverse=True)
+    return sorted(found, key=lambda job: age_of(JobView(job)), reverse=True)
 
 
 def find_job(cluster: Cluster, name: str | None = None) -> Object:

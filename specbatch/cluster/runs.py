@@ -42,6 +42,11 @@ def retry_number(view: JobView) -> int:
     return int(match[1]) if match and RETRY_OF in view.annotations else 1
 
 
+def age_of(view: JobView) -> tuple[str, int, str]:
+    """A key that sorts Jobs by age, the oldest first. Times have whole seconds: of two in the same one the retry is the newer."""
+    return str(view.job["metadata"].get("creationTimestamp", "")), retry_number(view), view.name
+
+
 @dataclass(frozen=True)
 class Run:
     """A run's Jobs of one spec: the first and its retries.
@@ -93,7 +98,7 @@ class Run:
 
 def group(jobs: Iterable[Object]) -> list[Run]:
     """Jobs as runs, in the order of their newest ones; a retry belongs to the Job that it retries."""
-    views = sorted(map(JobView, jobs), key=_age)
+    views = sorted(map(JobView, jobs), key=age_of)
     leaders: dict[_Key, _Key] = {}  # a Job: the first of its run
     first_of: dict[tuple[str, str, str | None], _Key] = {}
     for view in views:
@@ -129,8 +134,3 @@ def _of_suspended(view: JobView) -> State:
 
 def _shards(view: JobView, indexes: Iterable[int]) -> list[int]:
     return [view.shards[index] for index in indexes if index < len(view.shards)]
-
-
-def _age(view: JobView) -> tuple[str, int, str]:
-    """Times have whole seconds: a retry in the same one is the newer."""
-    return str(view.job["metadata"].get("creationTimestamp", "")), retry_number(view), view.name
