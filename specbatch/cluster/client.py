@@ -6,16 +6,15 @@ client_errors, client_lists, client_watch, client_exec.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlencode
 
 from specbatch.cluster import client_exec, client_library
 from specbatch.cluster.client_config import Place, locate
-from specbatch.cluster.client_connection import Connection, lines
-from specbatch.cluster.client_errors import Call, transient
-from specbatch.cluster.client_lists import Objects
+from specbatch.cluster.client_connection import Connection, log_lines
+from specbatch.cluster.client_errors import Call
+from specbatch.cluster.client_lists import Objects, selectors
 from specbatch.cluster.client_retry import Patience
 from specbatch.cluster.client_watch import Event, Watch
 from specbatch.cluster.kinds import PODS, Kind, Object
@@ -179,7 +178,7 @@ class Cluster:
         path = f"{self._path(PODS, pod)}/log"
         call = self._call("get", PODS, pod, "log")
         chunks = self._connection.chunks(call, path, query, idle_seconds=_LOG_IDLE_SECONDS)
-        return _log_lines(lines(chunks, whole=whole_lines), follow=follow)
+        return log_lines(chunks, follow=follow, whole=whole_lines)
 
     def exec(self, pod: str, command: Sequence[str], *, container: str) -> Iterator[bytes]:
         """Standard output of a command in a container, in chunks; started at once.
@@ -228,8 +227,10 @@ class Cluster:
         """The API server's, such as v1.36.4."""
         return str(self._connection.json(self._call("get"), "GET", "/version").get("gitVersion") or "")
 
-    def _call(self, verb: str, kind: Kind | None = None, name: str = "", subresource: str = "") -> Call:
-        namespace = self.namespace if kind and kind.namespaced else ""
+    def _call(
+        self, verb: str, kind: Kind | None = None, name: str = "", subresource: str = "", *, everywhere: bool = False
+    ) -> Call:
+        namespace = self.namespace if kind and kind.namespaced and not everywhere else ""
         return Call(verb, kind, name, namespace, subresource, self.server, self.context)
 
     def _path(self, kind: Kind, name: str = "") -> str:
@@ -244,25 +245,9 @@ class Cluster:
         *,
         everywhere: bool = False,
     ) -> Objects:
-        selectors = {"labelSelector": labels, "fieldSelector": fields}
-        query = [
-            (name, ",".join(f"{key}={value}" for key, value in chosen.items()))
-            for name, chosen in selectors.items()
-            if chosen
-        ]
-        path = kind.path(None if everywhere else self.namespace)
-        return Objects(self._connection, kind, self._call(verb, kind), path, query)
+        call, path = self._call(verb, kind, everywhere=everywhere), kind.path(None if everywhere else self.namespace)
+        return Objects(self._connection, kind, call, path, selectors(labels, fields))
 
 
 def _writing(dry_run: bool) -> list[tuple[str, str]]:
     return [_MANAGER, _STRICT, *([("dryRun", "All")] if dry_run else [])]
-
-
-def _log_lines(found: Generator[bytes], *, follow: bool) -> Iterator[str]:
-    with closing(found):
-        try:
-            for line in found:
-                yield line.decode("utf-8", "replace")
-        except ClusterError as error:
-            if not (follow and transient(error)):
-                raise

@@ -121,7 +121,7 @@ class Connection:
         """What to raise for an answer that is no success."""
         self._answered = True
         told = refused(call, status, body)
-        after = headers.get("Retry-After") or ""
+        after = headers.get("retry-after") or ""
         # 429 comes from in front of whatever would have carried the request out.
         return (
             TransientError(told, after=float(after) if after.isdigit() else None, undone=status == 429)
@@ -178,3 +178,14 @@ def lines(chunks: Generator[bytes], *, whole: bool = False) -> Generator[bytes]:
             rest += chunk[start:]
         if rest and not whole:
             yield bytes(rest)
+
+
+def log_lines(chunks: Generator[bytes], *, follow: bool, whole: bool) -> Generator[str]:
+    """The lines of a log. One that is followed ends with its connection; another one is told as cut off."""
+    with closing(lines(chunks, whole=whole)) as found:
+        try:
+            for line in found:
+                yield line.decode("utf-8", "replace")
+        except ClusterError as error:
+            if not (follow and transient(error)):
+                raise

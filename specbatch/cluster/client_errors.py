@@ -18,6 +18,8 @@ DROPPED = "Dropped"
 TLS = "TLS"
 _TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
 _TRANSIENT_REASONS = frozenset({UNREACHABLE, TIMEOUT, DROPPED})
+# A connection that was cut while encrypted; nothing is wrong with the certificates.
+_TLS_DROPS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _CAUSES_SHOWN = 8
 _TEXT_CHARS = 600
 
@@ -64,9 +66,12 @@ def unreachable(call: Call, error: BaseException) -> ClusterError:
     """No answer: the causes of the library's exception say why."""
     causes = list(_causes(error))
     text = str(next((cause for cause in causes if isinstance(cause, OSError)), error)).strip() or type(error).__name__
-    if any(isinstance(cause, ssl.SSLError) for cause in causes) or "SSLError" in str(error):
+    tls = next(
+        (cause for cause in causes if isinstance(cause, ssl.SSLError) and not isinstance(cause, _TLS_DROPS)), None
+    )
+    if tls is not None:
         return ClusterError(
-            f"TLS fails: {_tls(causes, error)}",
+            f"TLS fails: {getattr(tls, 'verify_message', '') or tls}",
             where=call.server,
             remedy="the certificate-authority-data of the kubeconfig must be this cluster's (fetch the kubeconfig anew)",
             reason=TLS,
@@ -77,7 +82,7 @@ def unreachable(call: Call, error: BaseException) -> ClusterError:
         message, reason = "the API server does not answer (timed out)", TIMEOUT
     elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         message, reason = "the API server refuses the connection", UNREACHABLE
-    elif any(isinstance(cause, OSError) and not isinstance(cause, ConnectionError) for cause in causes):
+    elif any(isinstance(cause, OSError) and not isinstance(cause, (ConnectionError, ssl.SSLError)) for cause in causes):
         message, reason = f"the API server cannot be reached ({text})", UNREACHABLE
     else:
         message, reason = f"the connection to the API server was lost ({text})", DROPPED
@@ -108,7 +113,7 @@ def _sentence(call: Call, status: int, reason: str, told: str, answer: dict[str,
             f"the credentials of context {call.context} are not accepted: they have expired, or belong to another cluster",
             "log in to the cluster again (what you did to get the kubeconfig), or name another --context",
         ),
-        409: (f"{named} was changed by somebody else meanwhile", "try again"),
+        409: (f"{named} was changed meanwhile, or is another one now", "try again"),
         410: (f"the list of {call.resource} has expired meanwhile", "try again"),
         413: (f"{named} is too large for the cluster", "an object may hold 1 MiB: put large files into storage"),
         422: (f"{named} is not valid: {_told_causes(answer) or told}", None),
@@ -152,7 +157,9 @@ def _of_another(call: Call, details: dict[str, Any]) -> bool:
 
 def _told_causes(answer: dict[str, Any]) -> str:
     causes = (answer.get("details") or {}).get("causes") or []
-    told = [f"{cause.get('field', '?')}: {cause.get('message', '')}" for cause in causes[:_CAUSES_SHOWN]]
+    # "[]" and "<nil>" are how it names the whole object.
+    fields = ["" if cause.get("field") in {None, "[]", "<nil>"} else f"{cause['field']}: " for cause in causes]
+    told = [f"{field}{cause.get('message', '')}" for field, cause in zip(fields, causes[:_CAUSES_SHOWN], strict=False)]
     return "; ".join(told) + (f"; and {len(causes) - _CAUSES_SHOWN} more" if len(causes) > _CAUSES_SHOWN else "")
 
 
@@ -163,11 +170,6 @@ def _parsed(body: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}
-
-
-def _tls(causes: list[BaseException], error: BaseException) -> str:
-    found = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), error)
-    return str(getattr(found, "verify_message", "") or found).strip()
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -77,3 +77,11 @@ class Objects:
             more = page["metadata"].get("continue") or ""
             if not more:
                 return items, str(page["metadata"].get("resourceVersion") or "")
+
+
+def selectors(labels: Mapping[str, str] | None, fields: Mapping[str, str] | None) -> Query:
+    """What picks objects with these labels and fields."""
+    named = {"labelSelector": labels, "fieldSelector": fields}
+    return [
+        (name, ",".join(f"{key}={value}" for key, value in chosen.items())) for name, chosen in named.items() if chosen
+    ]

@@ -1,8 +1,12 @@
 """When the API server refuses, fails, or is not there: what is tried again, and what people are told."""
 
+import ssl
+
 import pytest
+import urllib3
 
 from specbatch.cluster import client_connection
+from specbatch.cluster.client_errors import Call, unreachable
 from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, NODES, PODS
 from specbatch.errors import ClusterError, ExitCode
 
@@ -147,6 +151,16 @@ def test_tls_that_fails_is_told_and_not_tried_again(api):
     assert api.time.waits == []
 
 
+def test_a_connection_that_is_cut_while_encrypted_is_no_fault_of_certificates():
+    told = unreachable(Call("get"), urllib3.exceptions.SSLError(ssl.SSLEOFError(8, "EOF occurred")))
+    assert told.reason == "Dropped"
+    told = unreachable(
+        Call("get"), urllib3.exceptions.SSLError(ssl.SSLCertVerificationError(1, "self-signed certificate"))
+    )
+    assert told.reason == "TLS"
+    assert "self-signed certificate" in str(told)
+
+
 def test_what_is_no_kubernetes_is_told(api):
     api.fail("GET", "/version", status=200, body=b"<html>Welcome</html>")
     assert "no Kubernetes API" in str(told(api.cluster().version))
@@ -166,6 +180,9 @@ def test_a_missing_permission_names_verb_resource_namespace_and_the_role(api):
     assert "Role of k8s/" in error.remedy
     api.deny("list", "nodes")
     assert "not permitted to list nodes in the whole cluster" in str(told(lambda: api.cluster().list(NODES)))
+    api.deny("list", "pods")
+    told_of = str(told(lambda: api.cluster().list(PODS, everywhere=True)))
+    assert "not permitted to list pods in the whole cluster" in told_of
     api.deny("get", "pods/log")
     api.put(PODS, {"metadata": {"name": "pod"}})
     assert "not permitted to get pods/log in namespace default" in str(told(lambda: list(api.cluster().log("pod"))))

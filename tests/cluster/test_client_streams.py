@@ -141,12 +141,13 @@ def test_a_command_that_is_silent_for_long_is_waited_for(api, cluster, monkeypat
 def test_a_server_that_is_busy_is_asked_again_for_a_command_but_a_lost_answer_is_not(api, cluster):
     runs = []
     api.commands = lambda pod, container, command: (str(runs.append(1)).encode(), b"", 0)
-    api.fail("GET", "/exec", status=429)
+    api.fail("GET", "/exec", status=429, retry_after=3)
     assert b"".join(cluster.exec("pod", ["true"], container="runner")) == b"None"
     api.fail("GET", "/exec", drop="before")
     with pytest.raises(ClusterError, match="was lost"):
         cluster.exec("pod", ["true"], container="runner")
     assert runs == [1]
+    assert api.time.waits == [3.0]
 
 
 def test_a_command_in_a_pod_that_is_not_there_or_without_permission_is_told_at_once(api, cluster):
