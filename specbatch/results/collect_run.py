@@ -11,6 +11,7 @@ from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import ROW_KINDS, SUCCESS, ShardFile, parse_names
 from specbatch.results.manifest import FileEntry, Manifest, read_manifests
+from specbatch.results.splits import read_split
 
 _SHOWN = 12
 _RESTORE = (
@@ -65,15 +66,16 @@ def find_run(folder: Folder) -> FoundRun:
         raise ResultsError(
             "no run is there", where=folder.uri, remedy="name the folder of a run: <results.dir>/<metadata.name>"
         )
-    shards = _one_split(folder, files)
+    split = read_split(folder, sizes)
+    assert split is not None
+    shards = split.shards
     manifests = {one.shard: one for one in read_manifests(folder)}
-    _check_places(folder, files, manifests, shards)
     identity = _one_identity(folder, files, manifests)
     dataset_rows = _dataset_rows(folder, manifests.values())
     found: list[RowFile] = []
     unfinished: list[str] = []
     for shard in range(shards):
-        there = [file for file in files if file.shard == shard and file.kind in ROW_KINDS]
+        there = [file for file in files if file.owner(shards) == shard and file.kind in ROW_KINDS]
         manifest = manifests.get(shard)
         if manifest:
             vouched = _vouched(folder, manifest, sizes)
@@ -82,9 +84,12 @@ def find_run(folder: Folder) -> FoundRun:
             there = [file for file in there if file not in listed and sizes[file.name]]
         found += [RowFile(file, None) for file in there]
         unfinished += _unfinished(shard, shards, manifest, dataset_rows, [(one.name, sizes[one.name]) for one in there])
+    rows = sum(one.totals.rows for one in manifests.values())
+    if not unfinished and dataset_rows is not None and rows < dataset_rows:
+        unfinished.append(f"its manifests say complete, with {rows:,} of {dataset_rows:,} rows")
     if not unfinished and SUCCESS not in sizes:
         unfinished.append(f"{SUCCESS} is not there: the run has not said that it is complete")
-    found.sort(key=lambda one: (one.file.shard, one.file.sequence, one.is_errors))
+    found.sort(key=lambda one: (one.file.shards, one.file.shard, one.file.sequence, one.is_errors))
     return FoundRun(
         folder=folder,
         shards=shards,
@@ -101,34 +106,11 @@ def damaged(folder: Folder, name: str, message: str) -> ResultsError:
     return ResultsError(message, where=folder.path_of(name), remedy=_RESTORE)
 
 
-def _one_split(folder: Folder, files: Sequence[ShardFile]) -> int:
-    splits = sorted({file.shards for file in files})
-    if len(splits) > 1:
-        raise ResultsError(
-            f"files of runs split into {', '.join(map(str, splits))} shards lie there together",
-            where=folder.uri,
-            remedy="keep the files of one run, and move the others to a folder of their own",
-        )
-    return splits[0]
-
-
-def _check_places(folder: Folder, files: Sequence[ShardFile], manifests: Mapping[int, Manifest], shards: int) -> None:
-    """A manifest must say of itself what its name says."""
-    for file in files:
-        if file.kind == "manifest":
-            manifest = manifests.get(file.shard)
-            if manifest is None or manifest.shards != shards:
-                raise ResultsError(
-                    "it is the manifest of another shard than its name says",
-                    where=folder.path_of(file.name),
-                    remedy="give the file its name back, or start the run again: it writes a new manifest once it ends",
-                )
-
-
 def _one_identity(folder: Folder, files: Sequence[ShardFile], manifests: Mapping[int, Manifest]) -> Identity | None:
     """All shards must be of one run; a shard without a manifest is known by its identity file, where that is there."""
     known = [(ShardFile("manifest", one.shard, one.shards).name, one.identity) for one in manifests.values()]
-    alone = [file.name for file in files if file.kind == "identity" and file.shard not in manifests]
+    spoken_for = {(one.shard, one.shards) for one in manifests.values()}
+    alone = [file.name for file in files if file.kind == "identity" and (file.shard, file.shards) not in spoken_for]
     known += [(name, _identity(folder, name)) for name in alone]
     for name, identity in known[1:]:
         first, reference = known[0]
@@ -171,7 +153,7 @@ def _vouched(folder: Folder, manifest: Manifest, sizes: Mapping[str, int]) -> li
     found = []
     for entry in manifest.files:
         file = ShardFile.parse(entry.name)
-        if file is None or file.kind not in ROW_KINDS or (file.shard, file.shards) != (manifest.shard, manifest.shards):
+        if file is None or file.kind not in ROW_KINDS or file.owner(manifest.shards) != manifest.shard:
             name = ShardFile("manifest", manifest.shard, manifest.shards).name
             raise damaged(folder, name, f"it lists {entry.name!r}, which is no file of its shard")
         if entry.name not in sizes:
@@ -194,7 +176,9 @@ def _unfinished(
     unlisted: Sequence[tuple[str, int]],
 ) -> list[str]:
     """Why a shard is not complete."""
-    share = None if dataset_rows is None else len(range(shard, dataset_rows, shards))
+    share = (
+        None if dataset_rows is None else len(range(shard, dataset_rows, shards)) + (manifest.moved if manifest else 0)
+    )
     of = "" if share is None else f" of {share:,}"
     where = f"shard {shard:05d}-of-{shards:05d}"
     if manifest is None:

@@ -1,6 +1,6 @@
 """The folder that one shard is published to: which files are there, and the order in which they come.
 
-identity, then part and errors files as they are closed, progress, report.html, the shard's manifest, and _SUCCESS once every
+splits, identity, then part and errors files as they are closed, progress, report.html, the shard's manifest, and _SUCCESS once every
 shard's manifest is there and complete. Part and errors files never change once they are there, and none is ever replaced.
 """
 
@@ -16,9 +16,11 @@ from pathlib import Path
 from specbatch.results.durable import results_error
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
-from specbatch.results.layout import NEW_COUNT, ROW_KINDS, SUCCESS, ShardFile, parse_names
+from specbatch.results.layout import NEW_COUNT, SUCCESS, ShardFile, parse_names
 from specbatch.results.manifest import FileEntry, read_manifests, success_of
-from specbatch.results.occupant import old_names, own_files, refuse_others
+from specbatch.results.occupant import old_names, own_files, owned_files, refuse_others
+from specbatch.results.published_split import PublishedSplit
+from specbatch.results.splits import read_history
 
 _READ_BYTES = 1 << 20
 
@@ -38,6 +40,7 @@ class Destination:
         fresh: whether old files are still to be deleted.
         sizes: name -> bytes of what is there, as last seen.
         hashes: name -> sha256 of this shard's rows there, as far as known.
+        history: the splits that the run has had there, as of first contact.
         on_call: called with the bytes to be moved before the store is asked for something.
     """
 
@@ -51,10 +54,12 @@ class Destination:
         self.identity = identity
         self.sizes: dict[str, int] = {}
         self.hashes: dict[str, str] = {}
+        self.history: tuple[int, ...] = ()
         self.on_call: Callable[[int], None] = lambda _size: None
         self._manifest = ShardFile("manifest", file.shard, file.shards).name
         self.fresh = fresh
         self._reached = False
+        self._split = PublishedSplit(folder, run_dir, file.shards)
         self._stale: tuple[str, ...] = ()  # what goes before the first new rows come
         self._placed: dict[str, str] = {}  # name here -> name there
 
@@ -73,22 +78,18 @@ class Destination:
                 self._remove(name)
             self.fresh = False
         refuse_others(self.folder, self.sizes, self.file, self.identity)
-        complete = True
-        if self._manifest in self.sizes:
-            data = self.folder.read(self._manifest)
-            try:
-                value = json.loads(data)
-                self.hashes = {entry["name"]: entry["sha256"] for entry in value["files"]}
-                complete = value["complete"]
-            except (ValueError, KeyError, TypeError):  # a broken one says nothing, and is about to be replaced
-                self.hashes = {}
+        self.history = read_history(self.folder, self.sizes)
+        groups = {replace(other, kind="manifest", sequence=0) for other in owned_files(self.sizes, self.file)}
+        for name in sorted({other.name for other in groups} - {self._manifest}):
+            self._read_manifest(name)
         # An incomplete manifest stays true when rows are added.
-        self._stale = (SUCCESS, self._manifest) if complete else (SUCCESS,)
+        self._stale = (SUCCESS, self._manifest) if self._read_manifest(self._manifest) else (SUCCESS,)
         self._reached = True
 
     def claim(self) -> None:
-        """Puts the identity file there: before anything else. Errors as `reach`."""
+        """Puts the split and the identity file there: before anything else. Errors as `reach`."""
         self.reach()
+        self._check_split()
         name = self.file.name
         if name not in self.sizes and not self._put(name, self.run_dir / name, new=True):
             self._reached = False  # another process was faster: is it of this run?
@@ -107,6 +108,7 @@ class Destination:
         """
         name = self._placed.get(entry.name, entry.name)
         if name not in self.sizes:
+            self._check_split()
             self._withdraw()
             self.on_call(0)
             if self.folder.size(name) is None and self._put(name, self.run_dir / entry.name, new=True):
@@ -142,6 +144,8 @@ class Destination:
         placed = ((entry, self.put_rows(entry)) for entry in mine)
         files = [replace(entry, name=name) for entry, name in placed if name is not None]
         files += self._strangers({entry.name for entry in files})
+        self._check_split()
+        value["generation"] = self._split.generation
         value["files"] = [asdict(entry) for entry in sorted(files, key=lambda entry: entry.name)]
         self.on_call(0)
         self.folder.write(self._manifest, json.dumps(value, indent=1).encode() + b"\n")
@@ -150,17 +154,36 @@ class Destination:
                 self._remove(SUCCESS)
             return
         self._look()
-        if len(parse_names(self.sizes, "manifest")) == self.file.shards:
+        manifests = [file for file in parse_names(self.sizes, "manifest") if file.shards == self.file.shards]
+        if len(manifests) == self.file.shards:
             self.on_call(0)
             data = success_of(read_manifests(self.folder))
             if data is not None:  # whoever else ends now writes the same
                 self.folder.write(SUCCESS, data, new=True)
 
+    def _read_manifest(self, name: str) -> bool:
+        """Notes the hashes that a manifest there lists, if there is one; whether it may say complete."""
+        if name not in self.sizes:
+            return True
+        data = self.folder.read(name)
+        try:
+            value = json.loads(data)
+            self.hashes |= {entry["name"]: entry["sha256"] for entry in value["files"]}
+            return bool(value["complete"])
+        except (ValueError, KeyError, TypeError):  # a broken one says nothing, and is about to be replaced
+            return True
+
+    def _check_split(self) -> None:
+        """Nothing is put there once the run goes on in another split."""
+        self.on_call(0)
+        if not self._split.is_ours():
+            self._split.join(self.sizes, self._remove)
+
     def _place_elsewhere(self, entry: FileEntry) -> str:
         """Its name is taken: finds where an earlier attempt put it, or puts it under a name that nothing else will have."""
         own = ShardFile.parse(entry.name)
         assert own is not None
-        others = own_files(self.sizes, self.file, own.kind)
+        others = own_files(self.sizes, own, own.kind)
         for other in others:
             if self.sizes[other.name] == entry.bytes:
                 if other.name not in self.hashes:
@@ -178,7 +201,7 @@ class Destination:
     def _strangers(self, ours: set[str]) -> list[FileEntry]:
         """This shard's rows that are there and not here, of a lost volume: only what is listed can be checked."""
         found = []
-        for other in own_files(self.sizes, self.file, *ROW_KINDS):
+        for other in owned_files(self.sizes, self.file):
             if other.name not in ours:
                 digest, rows = self._read(other.name)
                 found.append(FileEntry(name=other.name, rows=rows, bytes=self.sizes[other.name], sha256=digest))

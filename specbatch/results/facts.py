@@ -17,7 +17,7 @@ from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import Kind, parse_names
 from specbatch.results.manifest import Manifest
-from specbatch.results.progress import Attempt
+from specbatch.results.progress import Attempt, read_attempts
 from specbatch.results.publish_state import PublishState
 from specbatch.results.rows import ErrorRow, ResultRow
 from specbatch.results.scan import scan_result
@@ -126,7 +126,8 @@ def gather(folder: Folder, clock: float | None = None) -> RunFacts:
     _read_results(facts, folder)
     _read_errors(facts, folder)
     each = [combine((attempt.summary for attempt in attempts), Totals()) for attempts in facts.attempts if attempts]
-    facts.summary = combine(each, facts.totals, at_once=True)
+    last = [combine(each, facts.totals, at_once=True)] if each else []
+    facts.summary = combine([*_earlier(folder, facts.status), *last], facts.totals)
     return facts
 
 
@@ -151,6 +152,17 @@ def row_lines(folder: Folder, kind: Kind) -> Iterator[bytes]:
                 where=folder.path_of(file.name),
                 remedy="check the volume or the store",
             ) from error
+
+
+def _earlier(folder: Folder, status: RunStatus) -> list[RunSummary]:
+    """What the run did while it was split differently: a summary of each number of shards, whose shards ran at once."""
+    splits: dict[int, list[RunSummary]] = {}
+    for file in parse_names(folder.sizes(), "progress") if status.before else ():
+        attempts = read_attempts(folder, file.shard, file.shards)
+        if attempts and file.shards != len(status.shards):
+            summary = combine((attempt.summary for attempt in attempts), Totals())
+            splits.setdefault(file.shards, []).append(summary)
+    return [combine(summaries, Totals(), at_once=True) for summaries in splits.values()]
 
 
 def _identity(folder: Folder) -> Identity | None:

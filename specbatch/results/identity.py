@@ -85,32 +85,30 @@ _ABSENT = _Absent()
 
 
 def claim(run_dir: Path, file: ShardFile, identity: Identity) -> None:
-    """Makes the directory this run's for a shard, or finds that it is.
+    """Makes the directory this run's for a shard, or finds that it is; it may have been split into other numbers of shards.
 
     Raises:
-        ResultsError: it belongs to another run (the message says what differs), or to this one split into another number of shards.
+        ResultsError: it belongs to another run (the message says what differs).
     """
     found = read_identity(run_dir, file)
     if found is not None:
         refuse_other(str(run_dir), found, identity)
         return
-    for sibling in shard_files(run_dir):
-        if sibling.shards != file.shards:
+    siblings = list(shard_files(run_dir))
+    known = {sibling.shards: sibling for sibling in siblings if sibling.kind == "identity"}  # one of each split
+    for sibling in siblings:
+        nobodys = sibling.shards not in known or (sibling.shard, sibling.shards) == (file.shard, file.shards)
+        if sibling.kind in ROW_KINDS and nobodys:
+            name = ShardFile("identity", sibling.shard, sibling.shards).name
             raise ResultsError(
-                f"the results there are split into {sibling.shards} shards, this run into {file.shards}",
-                where=str(run_dir),
-                remedy=f"run with {sibling.shards} shards again, or {WAYS_OUT}",
-            )
-        if sibling.kind in ROW_KINDS and sibling.shard == file.shard:
-            raise ResultsError(
-                f"{sibling.name} is there without {file.name}: what run it belongs to cannot be told",
+                f"{sibling.name} is there without {name}: what run it belongs to cannot be told",
                 where=str(run_dir),
                 remedy=WAYS_OUT,
             )
-        if sibling.kind == "identity":
-            other = read_identity(run_dir, sibling)
-            if other is not None:
-                refuse_other(str(run_dir), other, identity)
+    for sibling in known.values():
+        other = read_identity(run_dir, sibling)
+        if other is not None:
+            refuse_other(str(run_dir), other, identity)
     write_atomic(run_dir / file.name, json.dumps(identity.to_json(), indent=1, default=str).encode() + b"\n")
 
 

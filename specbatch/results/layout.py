@@ -1,6 +1,7 @@
 """The names of the files of a run, once: the runner writes them, collect and report find them again.
 
 <results.dir>/<metadata.name>/
+    splits.jsonl                   a line for each number of shards that the run has had; the last one counts
     identity-00000-of-00004.json   what the run is: spec, dataset, models; another run is refused here
     part-00000-of-00004.jsonl      one line a finished row, in finishing order; once it is large
     part-00000-of-00004-00001.jsonl  the next one is begun, and this one never changes again
@@ -9,6 +10,11 @@
     manifest-00000-of-00004.json   what the shard holds, with sha256; written when the shard ends
     report.html  figures/*.png     for people
     _SUCCESS                       written last, once every shard is complete
+
+Where job.completions changed between two attempts, files of several splits lie there together, and are one run. Row i is in a file of
+shard i mod N of some split into N. The row files of an old split never change again, but for a torn line that is cut off their end:
+those of its shard j are now files of shard j mod N of the last split (`ShardFile.owner`), which lists them in its manifest beside its own.
+Its identity and progress files stay for people; its manifests say nothing any more, and _SUCCESS is the last split's.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ SUFFIXES: dict[Kind, str] = {
     "progress": ".json",
     "manifest": ".json",
 }
+SPLITS = "splits.jsonl"
 SUCCESS = "_SUCCESS"
 REPORT = "report.html"
 FIGURES = "figures"
@@ -58,6 +65,10 @@ class ShardFile:
         """The file's name: part-00000-of-00004.jsonl, then part-00000-of-00004-00001.jsonl."""
         sequence = f"-{self.sequence:05d}" if self.sequence else ""
         return f"{self.kind}-{self.shard:05d}-of-{self.shards:05d}{sequence}{SUFFIXES[self.kind]}"
+
+    def owner(self, shards: int) -> int:
+        """The shard that answers for the file in a run that is now split into so many: its own, unless the split changed."""
+        return self.shard % shards
 
     @classmethod
     def parse(cls, name: str) -> ShardFile | None:

@@ -6,12 +6,14 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from specbatch.errors import ResultsError
 from specbatch.results.durable import results_error
 
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
+_POLL_SECONDS = 0.01
 
 
 class WriterLock:
@@ -58,6 +60,33 @@ def lock(descriptor: int, path: Path) -> None:
             where=str(path),
             remedy="wait for that run to end or stop it, or set another results.dir or metadata.name",
         ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def lock_within(descriptor: int, kind: int, seconds: float) -> bool:
+    """Takes a lock (fcntl.LOCK_SH or LOCK_EX) within so many seconds; whether it did. True where the file system has no locks."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return True
+        else:
+            return True
+
+
+def unlock(descriptor: int) -> None:
+    """Lets go of a lock without closing the file."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import SUCCESS, ShardFile, parse_names
 from specbatch.results.progress import Attempt
+from specbatch.results.splits import Split, read_split
 from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
 from specbatch.results.typed import as_type
@@ -44,9 +45,11 @@ class Manifest:
         shards: out of how many.
         complete: whether every row of the shard has ended.
         identity: `store.identity`: spec hash, dataset, models with revisions.
-        files: `store.files`.
+        generation: `store.generation`: only the manifests of a run's last split say something of it.
+        files: `store.files`; in a run that is split anew also files of the old split, each listed by one shard.
         totals: `store.totals`.
         attempts: `store.attempts`; `summary` adds them up.
+        moved: `store.moved`: by so much the shard's rows are more than its share of the dataset.
         skipped: rows that were finished when the last attempt began.
         spec: the resolved spec.
         versions: specbatch, python, torch, transformers, ...
@@ -65,6 +68,8 @@ class Manifest:
     files: Sequence[FileEntry]
     totals: Totals
     attempts: Sequence[Attempt] = ()
+    generation: int = 0
+    moved: int = 0
     skipped: int = 0
     spec: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -87,12 +92,14 @@ class Manifest:
             "name": self.name,
             "shard": self.shard,
             "shards": self.shards,
+            "generation": self.generation,
             "complete": self.complete,
             "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "rows": {
                 "results": self.totals.results,
                 "errors": self.totals.errors,
                 "skipped": self.skipped,
+                "moved": self.moved,
                 "dataset": self.dataset_rows,
             },
             "files": [asdict(file) for file in self.files],
@@ -134,6 +141,8 @@ class Manifest:
             files=tuple(FileEntry(**entry) for entry in value["files"]),
             totals=Totals.from_json(value["totals"]),
             attempts=tuple(Attempt.from_json(attempt) for attempt in value["attempts"]),
+            generation=value.get("generation", 0),
+            moved=value["rows"].get("moved", 0),
             skipped=value["rows"]["skipped"],
             spec=value["spec"],
             versions=value["versions"],
@@ -159,6 +168,7 @@ class _Shape(msgspec.Struct):
     placement_tree: str
     env: dict[str, str]
     identity: Identity
+    generation: int = 0
 
 
 def write_manifest(run_dir: str | Path, manifest: Manifest) -> Path:
@@ -169,13 +179,21 @@ def write_manifest(run_dir: str | Path, manifest: Manifest) -> Path:
 
 
 def read_manifests(run_dir: str | Path | Folder) -> tuple[Manifest, ...]:
-    """Every manifest in the folder, in order of shard.
+    """The manifests in the folder, in order of shard: those of the run's last split.
 
     Raises:
         ResultsError: one cannot be read, or is no manifest.
     """
     folder = run_dir if isinstance(run_dir, Folder) else Folder(run_dir)
-    return tuple(_read(folder, file.name) for file in parse_names(folder.sizes(), "manifest"))
+    names = folder.sizes()
+    split = read_split(folder, names)
+    found = [_read(folder, name) for name in manifest_names(names, split)] if split else []
+    return tuple(one for one in found if one.generation == split.generation) if split else ()
+
+
+def manifest_names(names: Iterable[str], split: Split) -> list[str]:
+    """Those of a split's manifests that are there, in order of shard."""
+    return [file.name for file in parse_names(names, "manifest") if file.shards == split.shards]
 
 
 def write_success(run_dir: str | Path) -> bool:
@@ -190,7 +208,7 @@ def write_success(run_dir: str | Path) -> bool:
 
 
 def success_of(manifests: Sequence[Manifest]) -> bytes | None:
-    """What _SUCCESS holds; None where a shard's manifest is missing or not complete."""
+    """What _SUCCESS holds; None where a manifest of the split is missing or not complete, or they have not got all rows."""
     if not manifests or len(manifests) != manifests[0].shards or not all(one.complete for one in manifests):
         return None
     value = {
@@ -198,16 +216,25 @@ def success_of(manifests: Sequence[Manifest]) -> bytes | None:
         "results": sum(one.totals.results for one in manifests),
         "errors": sum(one.totals.errors for one in manifests),
     }
+    if any(one.moved for one in manifests) and value["results"] + value["errors"] < (manifests[0].dataset_rows or 0):
+        return None  # a file of an old split has gone since another shard read it
     return json.dumps(value).encode() + b"\n"
 
 
 def _read(folder: Folder, name: str) -> Manifest:
     data = folder.read(name)
     try:
-        return Manifest.from_json(json.loads(data))
+        manifest = Manifest.from_json(json.loads(data))
     except (ValueError, KeyError, TypeError) as error:
         raise ResultsError(
             f"not a manifest: {type(error).__name__}: {error}",
             where=folder.path_of(name),
             remedy="start the run again: it writes a new manifest once it ends",
         ) from error
+    if ShardFile.parse(name) != ShardFile("manifest", manifest.shard, manifest.shards):
+        raise ResultsError(
+            "it is the manifest of another shard than its name says",
+            where=folder.path_of(name),
+            remedy="give the file its name back, or start the run again: it writes a new manifest once it ends",
+        )
+    return manifest

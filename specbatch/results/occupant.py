@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 from specbatch.errors import ResultsError
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity, refuse_other
-from specbatch.results.layout import REPORT, ROW_KINDS, SUCCESS, Kind, ShardFile, parse_names
+from specbatch.results.layout import REPORT, ROW_KINDS, SPLITS, SUCCESS, Kind, ShardFile, parse_names
 
 WAYS_OUT = (
     "start with --fresh to delete what is published there, or set another results.publish (or metadata.name) to keep it"
@@ -20,7 +21,7 @@ class RefusedError(ResultsError):
 
 
 def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, identity: Identity) -> None:
-    """Finds that the folder is this run's, or nobody's.
+    """Finds that the folder is this run's, however it was split, or nobody's.
 
     Args:
         folder: the folder.
@@ -29,27 +30,25 @@ def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, ide
         identity: what the run is.
 
     Raises:
-        RefusedError: it belongs to another run (the message says what differs), or to this one split into another number of shards.
+        RefusedError: it belongs to another run (the message says what differs).
         ResultsError: the store cannot be reached.
     """
     files = parse_names(sizes)
-    for other in files:
-        if other.shards != file.shards:
-            raise RefusedError(
-                f"what is published there is split into {other.shards} shards, this run into {file.shards}",
-                where=folder.uri,
-                remedy=f"run with {other.shards} shards again, or {WAYS_OUT}",
-            )
     identities = [other for other in files if other.kind == "identity"]
-    for other in own_files(sizes, file, *ROW_KINDS):
-        if file not in identities:
+    for other in files:
+        mine = (other.shard, other.shards) == (file.shard, file.shards)
+        if other.kind in ROW_KINDS and (file not in identities if mine else not identities):
             raise RefusedError(
-                f"{other.name} is there without {file.name}: what run it belongs to cannot be told",
+                f"{other.name} is there without {replace(other, kind='identity', sequence=0).name}: "
+                "what run it belongs to cannot be told",
                 where=folder.uri,
                 remedy=WAYS_OUT,
             )
-    if identities:
-        name = (file if file in identities else identities[0]).name  # ours, or else anyone's: they are all of one run
+    known = {identity.shards: identity for identity in identities}  # one of each split
+    if file in identities:
+        known[file.shards] = file  # ours, or else anyone's
+    for one in known.values():
+        name = one.name
         data = folder.read(name)
         try:
             refuse_other(folder.uri, Identity.from_json(json.loads(data)), identity, WAYS_OUT)
@@ -68,11 +67,18 @@ def own_files(sizes: Mapping[str, int], file: ShardFile, *kinds: Kind) -> list[S
     ]
 
 
+def owned_files(sizes: Mapping[str, int], file: ShardFile) -> list[ShardFile]:
+    """The files of rows among the names that the shard of `file` answers for: its own, and some of every old split."""
+    return [other for other in parse_names(sizes) if other.kind in ROW_KINDS and other.owner(file.shards) == file.shard]
+
+
 def old_names(sizes: Mapping[str, int], file: ShardFile) -> list[str]:
     """What --fresh deletes, as `identity.remove_old` does: this shard's files, and those of any other split.
 
     _SUCCESS comes first and identities last: whatever happens in between, what is left says whose it is.
     """
-    old = [other for other in parse_names(sizes) if other.shards != file.shards or other.shard == file.shard]
+    files = parse_names(sizes)
+    old = [other for other in files if other.shards != file.shards or other.shard == file.shard]
     old.sort(key=lambda other: (other.kind == "identity", other.kind != "manifest"))
-    return [name for name in (SUCCESS, REPORT, *(other.name for other in old)) if name in sizes]
+    last = [SPLITS] if len(old) == len(files) else []
+    return [name for name in (SUCCESS, REPORT, *(other.name for other in old), *last) if name in sizes]

@@ -64,8 +64,9 @@ def _head(facts: RunFacts) -> str:
     pair = " · ".join(f"{safe(role)} <code><bdi>{safe(model)}</bdi></code>" for role, model in models.items())
     starts = [attempts[0].started_at for attempts in facts.attempts if attempts]
     said = [f"Began {datetime.fromtimestamp(min(starts), UTC):%Y-%m-%d %H:%M} UTC."] if starts else []
-    if len(facts.attempts) > 1:
-        said.append(f"{len(facts.attempts):,} shards.")
+    before = f" ({', '.join(map(str, facts.status.before))} before)" if facts.status.before else ""
+    if len(facts.attempts) > 1 or before:
+        said.append(f"{counted(len(facts.attempts), 'shard')}{before}.")
     if facts.unreadable:
         said.append(f"{counted(facts.unreadable, 'line')} could not be read.")
     if facts.repeated:

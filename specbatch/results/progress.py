@@ -29,7 +29,7 @@ class Attempt:
     """One process' work on a shard. Times are Unix times in seconds; `killed` ones ended without a word.
 
     `now` is the last look at the run (the fields of runner.progress.Progress), empty before decoding began; `process` who wrote it;
-    `reason` why it failed. Files of earlier versions have none of them.
+    `reason` why it failed; `moved` as `ShardResults.moved`. Files of earlier versions have none of them.
     """
 
     number: int  # from 1
@@ -41,6 +41,7 @@ class Attempt:
     now: Mapping[str, Any] = field(default_factory=dict)
     process: Process | None = None
     reason: str = ""
+    moved: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As the file keeps it."""
@@ -50,6 +51,7 @@ class Attempt:
             "updated_at": self.updated_at,
             "outcome": self.outcome,
             "reason": self.reason,
+            "moved": self.moved,
             "process": None if self.process is None else self.process.to_json(),
             "now": dict(self.now),
             "summary": self.summary.to_json(),
@@ -72,6 +74,7 @@ class Attempt:
             now=value.get("now", {}),
             process=None if process is None else Process.from_json(process),
             reason=head.reason,
+            moved=head.moved,
         )
 
 
@@ -83,6 +86,7 @@ class _Head(msgspec.Struct):
     updated_at: Annotated[float, _Time]
     outcome: Outcome
     reason: str = ""
+    moved: int = 0
 
 
 class _Look(msgspec.Struct):

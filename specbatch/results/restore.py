@@ -7,8 +7,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from specbatch.errors import ResultsError
@@ -23,7 +23,7 @@ from specbatch.results.durable import (
     write_atomic,
 )
 from specbatch.results.identity import WAYS_OUT, read_identity, refuse_other
-from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, shard_files
+from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, parse_names, shard_files
 from specbatch.results.occupant import RefusedError, own_files
 
 _FIRST_TRIES = 3  # of the first contact, and how long they may take before the last: decoding waits for it
@@ -39,10 +39,14 @@ class Restored:
         files: those that hold rows.
         first_sequence: the number of the first part and errors file to be written: not 0 where files may be published that are
             not here, whose names must not be used again.
+        splits: the splits that the run has had, as far as known there.
+        others: files of old splits that other shards answer for and that are not here: which rows are finished stands in them too.
     """
 
     files: int = 0
     first_sequence: int = 0
+    splits: Sequence[int] = ()
+    others: Sequence[ShardFile] = ()
 
 
 def restore(
@@ -55,6 +59,8 @@ def restore(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Restored:
     """Makes first contact with the destination; fetches the shard's files from there if none are here. Call it before the results are opened.
+
+    Where the run was split differently before, the shard's files are also those of old shards that it answers for.
 
     A store that cannot be reached does not stop the run: it then starts with what is here, and says so.
 
@@ -77,9 +83,28 @@ def restore(
         lost = "" if here else "; rows that were published earlier, if any, are decoded again"
         say(f"{destination.folder.uri} cannot be reached, the run goes on without it{lost}: {problem}")
         return Restored(first_sequence=0 if here and not destination.fresh else free_sequence())
-    if here:
-        return Restored()
-    return _Fetching(destination, say).all(seconds, backoff, clock, sleep)
+    me = destination.file
+    not_here = [
+        group
+        for group in dict.fromkeys(
+            replace(file, kind="identity", sequence=0)
+            for file in parse_names(destination.sizes)
+            if file.kind in ROW_KINDS
+        )
+        if (group == me or group.shards != me.shards) and not (destination.run_dir / group.name).exists()
+    ]
+    mine = sorted((group for group in not_here if group.owner(me.shards) == me.shard), key=lambda group: group == me)
+    files = first_sequence = 0
+    for group in mine:  # our own identity comes last: with it the shard is back
+        fetched = _Fetching(destination, group, say).all(seconds, backoff, clock, sleep)
+        files += fetched.files
+        first_sequence = fetched.first_sequence if group == me else first_sequence
+    others = tuple(
+        file
+        for file in parse_names(destination.sizes)
+        if file.kind in ROW_KINDS and replace(file, kind="identity", sequence=0) in set(not_here) - set(mine)
+    )
+    return Restored(files, first_sequence, destination.history, others)
 
 
 def _contact(
@@ -102,13 +127,14 @@ def _contact(
 
 
 class _Fetching:
-    """Fetches a shard's files, each whole or not at all."""
+    """Fetches the files of a shard of this split or an old one, each whole or not at all; `group` is its identity file."""
 
-    def __init__(self, destination: Destination, say: Callable[[str], None]) -> None:
+    def __init__(self, destination: Destination, group: ShardFile, say: Callable[[str], None]) -> None:
         self._destination = destination
+        self._group = group
         self._say = say
         self._run_dir = destination.run_dir
-        files = own_files(destination.sizes, destination.file, *_KINDS)
+        files = own_files(destination.sizes, group, *_KINDS)
         self._left = sorted(files, key=lambda file: _KINDS.index(file.kind))
 
     def all(
@@ -118,7 +144,12 @@ class _Fetching:
         if not rows:
             return Restored()
         size = sum(self._destination.sizes[file.name] for file in rows)
-        self._say(f"fetching {len(rows)} published files of this shard, {size / 1e6:.1f} MB: none are here")
+        whose = (
+            "this shard"
+            if self._group == self._destination.file
+            else f"shard {self._group.shard} of {self._group.shards}"
+        )
+        self._say(f"fetching {len(rows)} published files of {whose}, {size / 1e6:.1f} MB: none are here")
         make_directory(self._run_dir)
         self._check_directory()
         failures, moved_at, bad = 0, clock(), 0
@@ -134,10 +165,7 @@ class _Fetching:
                 self._say(f"{len(self._left)} published files cannot be fetched, their rows are decoded again: {error}")
                 bad += sum(file in rows for file in self._left)
                 self._left = []
-                # What is here is whole, and may be gone on with.
-                claimed = json.dumps(self._destination.identity.to_json(), indent=1, default=str).encode()
-                write_atomic(self._run_dir / self._destination.file.name, claimed + b"\n")
-                break
+                break  # what is here is whole, and may be gone on with
             except _DamagedError as error:
                 # Later ones are of no use without it: a gap means that a file was lost.
                 later = [other for other in self._left if other.kind == file.kind]
@@ -147,6 +175,9 @@ class _Fetching:
             else:
                 self._left.pop(0)
             failures, moved_at = 0, clock()
+        if not (self._run_dir / self._group.name).exists():
+            claimed = json.dumps(self._destination.identity.to_json(), indent=1, default=str).encode()
+            write_atomic(self._run_dir / self._group.name, claimed + b"\n")
         return Restored(len(rows) - bad, first_sequence=free_sequence() if bad else 0)
 
     def _check_directory(self) -> None:
@@ -155,11 +186,11 @@ class _Fetching:
             other = read_identity(self._run_dir, file) if file.kind == "identity" else None
             if other is not None:
                 refuse_other(str(self._run_dir), other, self._destination.identity)
-            ours = (file.shard, file.shards) == (self._destination.file.shard, self._destination.file.shards)
+            ours = (file.shard, file.shards) == (self._group.shard, self._group.shards)
             size = (self._run_dir / file.name).stat().st_size
             if ours and file.kind in ROW_KINDS and self._destination.sizes.get(file.name) != size:
                 raise ResultsError(
-                    f"{file.name} is there without {self._destination.file.name}, and is not what was published",
+                    f"{file.name} is there without {self._group.name}, and is not what was published",
                     where=str(self._run_dir),
                     remedy=WAYS_OUT,
                 )

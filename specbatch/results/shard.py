@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from specbatch.errors import ResultsError
 from specbatch.results.durable import make_directory, remove_leftovers, results_error, sync_directory
-from specbatch.results.identity import WAYS_OUT, Identity, claim, remove_old
-from specbatch.results.keys import IndexSet, KeySet
+from specbatch.results.finished import FinishedRows
+from specbatch.results.identity import Identity, claim, remove_old
 from specbatch.results.layout import SUCCESS, ShardFile
 from specbatch.results.manifest import FileEntry
+from specbatch.results.old_splits import SeeLine, adopt, read_others
 from specbatch.results.parts import PartPolicy, Parts
 from specbatch.results.process import Process
 from specbatch.results.progress import Attempt, Outcome, read_attempts, write_attempts
-from specbatch.results.rows import ErrorRow, ResultRow, resume_key
-from specbatch.results.scan import ScannedRow, scan_result
+from specbatch.results.rows import ErrorRow, ResultRow
+from specbatch.results.splits import SplitLock
 from specbatch.results.summary import RunSummary
 from specbatch.results.timeline import Timeline
 from specbatch.results.totals import Totals
-from specbatch.results.wire import decode_error, encode_error, encode_result
+from specbatch.results.wire import encode_error, encode_result
 
 
 class ShardResults:
@@ -31,21 +31,29 @@ class ShardResults:
 
     Attributes:
         run_dir, shard, shards, identity: as given.
-        found: totals over the rows that were there at the start.
-        duplicates: rows found there once more than once: a volume was lost and restored; they count once.
+        generation: how often the run had been split into another number of shards before.
         written: totals over the rows written since.
     """
 
-    def __init__(self, run_dir: Path, shard: int, shards: int, identity: Identity, policy: PartPolicy) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        identity: Identity,
+        policy: PartPolicy,
+        split: SplitLock,
+        *,
+        shard: int,
+        read_elsewhere: Callable[[SeeLine], None] = lambda _see: None,
+    ) -> None:
+        shards = split.split.shards
         self.run_dir = run_dir
         self.shard = shard
         self.shards = shards
+        self.generation = split.split.generation
         self.identity = identity
-        self.found = Totals()
         self.written = Totals()
-        self.duplicates = 0
-        self._keys = KeySet()
-        self._indices = IndexSet()
+        self._split = split
+        self._finished = FinishedRows(shard, shards, str(run_dir))
         self._published = True  # whether _SUCCESS or a manifest may stand there
         self._started_at = time.time()
         self._current: Attempt | None = None
@@ -53,9 +61,13 @@ class ShardResults:
             replace(attempt, outcome="killed") if attempt.outcome == "running" else attempt
             for attempt in read_attempts(run_dir, shard, shards)
         )
-        self._part = Parts(run_dir, ShardFile("part", shard, shards), self._on_result, policy)
+        first = ShardFile("part", shard, shards)
+        read_others(run_dir, first, self._finished.add_elsewhere)
+        read_elsewhere(self._finished.add_elsewhere)
+        self._part = Parts(run_dir, first, self._finished.add_result, policy)
         try:
-            self._errors = Parts(run_dir, ShardFile("errors", shard, shards), self._on_error, policy)
+            self._adopted = adopt(run_dir, first, self._finished.add, policy)
+            self._errors = Parts(run_dir, replace(first, kind="errors"), self._finished.add_error, policy)
         except BaseException:
             self._part.close()
             raise
@@ -71,8 +83,10 @@ class ShardResults:
         identity: Identity,
         policy: PartPolicy | None = None,
         fresh: bool = False,
+        known_splits: Sequence[int] = (),
+        read_elsewhere: Callable[[SeeLine], None] = lambda _see: None,
     ) -> ShardResults:
-        """Makes or reopens the shard's files and finds which rows are finished.
+        """Makes or reopens the shard's files and finds which rows are finished, also those of when the run was split differently.
 
         Args:
             run_dir: the run's directory (`layout.run_directory`).
@@ -81,16 +95,38 @@ class ShardResults:
             identity: what the run is; a directory of another run is refused.
             policy: how safely rows are written, and when a part is closed.
             fresh: removes what an earlier run left there.
+            known_splits: the splits that the run has had as far as the place where it is published knows.
+            read_elsewhere: gives the lines of other splits' files that are not here.
 
         Raises:
             ResultsError: not writable, another writer, another run's directory, or damaged files.
         """
         directory = Path(run_dir)
         make_directory(directory)
-        if fresh:
-            remove_old(directory, shard, shards)
-        claim(directory, ShardFile("identity", shard, shards), identity)
-        return cls(directory, shard, shards, identity, policy or PartPolicy())
+        split = SplitLock.join(directory, shards, known=known_splits)
+        try:
+            if fresh:
+                remove_old(directory, shard, shards)
+            claim(directory, ShardFile("identity", shard, shards), identity)
+            return cls(directory, identity, policy or PartPolicy(), split, shard=shard, read_elsewhere=read_elsewhere)
+        except BaseException:
+            split.release()
+            raise
+
+    @property
+    def found(self) -> Totals:
+        """Over the rows that were in the shard's files at the start; in a run split anew with those of the files it adopted."""
+        return self._finished.found
+
+    @property
+    def duplicates(self) -> int:
+        """Rows found there once more than once: a volume was lost and restored; they count once."""
+        return self._finished.duplicates
+
+    @property
+    def moved(self) -> int:
+        """Rows in the shard's files beyond those of its share that had ended; see `FinishedRows.moved`."""
+        return self._finished.moved
 
     @property
     def totals(self) -> Totals:
@@ -105,7 +141,7 @@ class ShardResults:
     @property
     def files(self) -> tuple[FileEntry, ...]:
         """Every file of rows as of now, for the manifest."""
-        return (*self._part.entries, *self._errors.entries)
+        return (*self._adopted, *self._part.entries, *self._errors.entries)
 
     def finished(self, row_id: str, fingerprint: str, index: int) -> bool:
         """Whether the row had ended, in results or errors, when the shard was opened.
@@ -113,15 +149,7 @@ class ShardResults:
         Raises:
             ResultsError: another row had ended at its index: the dataset is not the one that the results are of.
         """
-        if resume_key(row_id, fingerprint) in self._keys:
-            return True
-        if index in self._indices:
-            raise ResultsError(
-                f"the results hold another row {index} (counted from 0) than the dataset does now: it has changed since",
-                where=str(self.run_dir),
-                remedy=f"put the old dataset back, or {WAYS_OUT}",
-            )
-        return False
+        return self._finished.check(row_id, fingerprint, index)
 
     def write(self, row: ResultRow) -> None:
         """Appends a finished row.
@@ -173,6 +201,7 @@ class ShardResults:
             now=now or {},
             process=Process.current(),
             reason=reason,
+            moved=self.moved,
         )
         write_attempts(self.run_dir, self.shard, self.shards, self.attempts)
 
@@ -181,7 +210,10 @@ class ShardResults:
         try:
             self._part.close()
         finally:
-            self._errors.close()
+            try:
+                self._errors.close()
+            finally:
+                self._split.release()
 
     def __enter__(self) -> Self:
         return self
@@ -190,24 +222,6 @@ class ShardResults:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _on_result(self, line: bytes) -> None:
-        row = scan_result(line)
-        if self._is_new(row):
-            self.found.add_result(row)
-
-    def _on_error(self, line: bytes) -> None:
-        row = decode_error(line)
-        if self._is_new(row):
-            self.found.add_error(row)
-
-    def _is_new(self, row: ScannedRow | ResultRow | ErrorRow) -> bool:
-        if row.index < 0:
-            raise ValueError("an index counts from 0")
-        new = self._keys.add(resume_key(row.id, row.fingerprint))
-        self._indices.add(row.index)
-        self.duplicates += not new
-        return new
 
     def _withdraw(self) -> None:
         """Before the first row of this attempt: what says that the shard is complete must go."""

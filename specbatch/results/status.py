@@ -18,6 +18,7 @@ from specbatch.results.manifest import Manifest
 from specbatch.results.process import seen_locked
 from specbatch.results.progress import Attempt, read_attempts
 from specbatch.results.publish_state import PublishState
+from specbatch.results.splits import Split, read_history
 from specbatch.results.summary import RunSummary, combine, span
 from specbatch.results.totals import Totals
 from specbatch.results.typed import load_json
@@ -82,14 +83,16 @@ class ShardStatus:
 
     @property
     def total_rows(self) -> int | None:
-        """Rows of the shard; None where that is not known yet."""
+        """Rows that the shard's files will hold, None where that is not known yet: its share, unless the number of shards changed."""
         if self.verdict == "complete":
             return self.totals.rows
         known = self.manifest.dataset_rows if self.manifest else None
         if known is not None:
-            return max(0, -(-(known - self.shard) // self.shards))
-        looks = (attempt.now.get("total_rows") for attempt in reversed(self.attempts))
-        return next((rows for rows in looks if rows is not None), None)
+            share: int | None = max(0, -(-(known - self.shard) // self.shards))
+        else:
+            looks = (attempt.now.get("total_rows") for attempt in reversed(self.attempts))
+            share = next((rows for rows in looks if rows is not None), None)
+        return None if share is None else share + self._moved
 
     @property
     def now(self) -> Mapping[str, Any]:
@@ -116,6 +119,11 @@ class ShardStatus:
     def publish(self) -> PublishState | None:
         """How far publishing is; None where results are not published, or nothing is said of it."""
         return published(self.last.now) if self.last else None
+
+    @property
+    def _moved(self) -> int:
+        """Rows of its files beyond its share."""
+        return self.last.moved if self.last else self.manifest.moved if self.manifest else 0
 
     @property
     def _manifest_written(self) -> bool:
@@ -173,12 +181,13 @@ class ShardStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
-    """A run and its shards; `success` whether _SUCCESS is there."""
+    """A run and the shards of its last split; `success` whether _SUCCESS is there, `before` the numbers of shards that it had."""
 
     name: str
     where: str
     success: bool
     shards: Sequence[ShardStatus]
+    before: Sequence[int] = ()
 
     @property
     def complete(self) -> bool:
@@ -196,13 +205,16 @@ def read_status(folder: Folder, clock: float) -> RunStatus:
     files = parse_names(names)
     if not files:
         raise no_run(folder)
-    count = max(
-        file.shards for file in files
-    )  # --fresh of another split removes the old names: only for a moment are there both
-    shards = tuple(_shard(folder, names, shard, count, clock) for shard in range(count))
+    *before, count = read_history(folder, names)
+    split = Split(count, len(before))
+    shards = tuple(_shard(folder, names, shard, split, clock) for shard in range(count))
     manifest = next((one.manifest for one in shards if one.manifest), None)
     return RunStatus(
-        name=manifest.name if manifest else folder.name, where=folder.uri, success=SUCCESS in names, shards=shards
+        name=manifest.name if manifest else folder.name,
+        where=folder.uri,
+        success=SUCCESS in names,
+        shards=shards,
+        before=before,
     )
 
 
@@ -218,13 +230,15 @@ def no_run(folder: Folder) -> ResultsError:
     return ResultsError("no run is there", where=folder.uri, remedy=remedy)
 
 
-def _shard(folder: Folder, names: Mapping[str, int], shard: int, shards: int, clock: float) -> ShardStatus:
+def _shard(folder: Folder, names: Mapping[str, int], shard: int, split: Split, clock: float) -> ShardStatus:
+    shards = split.shards
     manifest: Manifest | None = None
     attempts: tuple[Attempt, ...] = ()
     locked = False
     if (name := ShardFile("manifest", shard, shards).name) in names:
         with contextlib.suppress(ResultsError, ValueError, KeyError, TypeError, AttributeError):
-            manifest = Manifest.from_json(load_json(folder.read(name)))
+            read = Manifest.from_json(load_json(folder.read(name)))
+            manifest = read if read.generation == split.generation else None  # another one is of an old split
     if ShardFile("progress", shard, shards).name in names:
         attempts = read_attempts(folder, shard, shards)
     if folder.local is not None:

@@ -34,6 +34,7 @@ def status_json(run: RunStatus) -> dict[str, Any]:
         "where": run.where,
         "success": run.success,
         "complete": run.complete,
+        "before": list(run.before),
         **_sums(run),
         "shards": [
             {
@@ -168,8 +169,9 @@ def _several(run: RunStatus) -> list[str]:
     rows += [_row(one) for one in run.shards if one.verdict != "waiting"]
     rows.append(("all", *cells(sums), "", ""))
     counts = Counter(one.verdict for one in run.shards)
+    before = f" ({', '.join(map(str, run.before))} before)" if run.before else ""
     lines = [
-        f"{len(run.shards):,} shards: {', '.join(f'{count:,} {verdict}' for verdict, count in counts.most_common())}",
+        f"{len(run.shards):,} shards{before}: {', '.join(f'{count:,} {verdict}' for verdict, count in counts.most_common())}",
         "",
     ]
     lines += aligned(rows)

@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 from specbatch.errors import ResultsError
 from specbatch.results.durable import results_error, write_atomic
-from specbatch.results.layout import parse_names
+from specbatch.results.folder import Folder
+from specbatch.results.manifest import manifest_names
+from specbatch.results.splits import read_split
 
 _SHOWN = 5  # rows, on the terminal
 
@@ -129,12 +131,14 @@ DIVERGENCES_KEPT = 100
 
 
 def write_verification(run_dir: Path, verification: Verification) -> list[str]:
-    """Puts the certificate into every manifest in the directory; all else in them stays as it is. Returns the files' names.
+    """Puts the certificate into every manifest of the run's last split; all else in them stays as it is. Returns the files' names.
 
     Raises:
         ResultsError: a manifest cannot be read or written.
     """
-    names = [file.name for file in parse_names((path.name for path in run_dir.iterdir()), "manifest")]
+    there = [path.name for path in run_dir.iterdir()]
+    split = read_split(Folder(run_dir), there)
+    names = manifest_names(there, split) if split else []
     for name in names:
         path = run_dir / name
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -12,13 +12,15 @@ from specbatch.api.quantity import quantity_value
 from specbatch.api.results import ResultsSpec
 from specbatch.errors import ResultsError
 from specbatch.results.destination import Destination
+from specbatch.results.elsewhere import read_published
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import ShardFile
+from specbatch.results.old_splits import SeeLine
 from specbatch.results.parts import PartPolicy
 from specbatch.results.publish import STOP_SECONDS, Publisher
 from specbatch.results.publish_state import PublishState
-from specbatch.results.restore import restore
+from specbatch.results.restore import Restored, restore
 from specbatch.runner.dataset import Shard
 from specbatch.runner.stopping import StopSignals, stopped
 
@@ -58,7 +60,7 @@ class Publishing:
         self._publisher: Publisher | None = None
         self._destination: Destination | None = None
         self._started = False
-        self._first_sequence = 0
+        self._restored = Restored()
         if results.publish is not None:
             folder = Folder(f"{results.publish.rstrip('/')}/{run_dir.name}", seconds=_CALL_SECONDS)
             file = ShardFile("identity", shard.number, shard.count)
@@ -66,8 +68,7 @@ class Publishing:
 
     def __enter__(self) -> Self:
         if self._destination is not None:
-            restored = restore(self._destination, seconds=self._results.publish_retry_seconds, say=self._say)
-            self._first_sequence = restored.first_sequence
+            self._restored = restore(self._destination, seconds=self._results.publish_retry_seconds, say=self._say)
             self._publisher = Publisher(self._destination, say=self._say)
         return self
 
@@ -91,11 +92,22 @@ class Publishing:
             fsync_seconds=results.fsync_seconds,
             fsync_rows=results.fsync_rows,
             max_bytes=int(quantity_value(results.part_size)),
-            first_sequence=self._first_sequence,
+            first_sequence=self._restored.first_sequence,
         )
         if publisher is None:
             return policy
         return replace(policy, max_seconds=results.publish_seconds, on_closed=publisher.offer)
+
+    @property
+    def known_splits(self) -> Sequence[int]:
+        """The splits that the run has had, as far as known where it is published."""
+        return self._restored.splits
+
+    def read_elsewhere(self, on_line: SeeLine) -> None:
+        """Gives the rows of the run's old splits that are published and not here. To be called before `start`."""
+        if self._destination is not None:
+            seconds = self._results.publish_retry_seconds
+            read_published(self._destination.folder, self._restored.others, on_line, seconds=seconds, say=self._say)
 
     def start(self) -> None:
         """The results are open: publishing may begin."""

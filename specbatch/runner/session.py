@@ -109,6 +109,8 @@ class Session:
                 identity=identity,
                 policy=publishing.policy,
                 fresh=fresh,
+                known_splits=publishing.known_splits,
+                read_elsewhere=publishing.read_elsewhere,
             ) as store:
                 publishing.start()
                 attempt = self._attempt(store, dataset, tokenizer, pair, plan, publishing)
@@ -134,9 +136,9 @@ class Session:
     def _earlier_manifest(self, *, fresh: bool) -> Manifest | None:
         """What it says of placement and verification stays true where every row is finished and nothing is loaded."""
         with contextlib.suppress(ResultsError):  # a broken one is about to be replaced
-            for manifest in read_manifests(self._run_dir) if not fresh else ():
-                if manifest.shard == self._shard.number:
-                    return manifest
+            found = read_manifests(self._run_dir) if not fresh else ()
+            mine = [one for one in found if (one.shard, one.shards) == (self._shard.number, self._shard.count)]
+            return next(iter(mine or found), None)  # after a change of split, anyone's
         return None
 
     def _identity(self, dataset: Dataset, pair: Pair) -> Identity:
@@ -225,6 +227,8 @@ class Session:
             files=store.files,
             totals=store.totals,
             attempts=store.attempts,
+            generation=store.generation,
+            moved=store.moved,
             skipped=attempt.skipped,
             spec=self._job.model_dump(mode="json", by_alias=True),
             versions=versions(),

@@ -61,13 +61,13 @@ def test_identity_comes_first_then_rows_as_they_close_then_report_manifest_and_s
     publisher = shard.publisher(uri)
     wait_for(lambda: publisher.state.pending_files == 0 and ("put", "progress-00000-of-00001.json") in calls)
     names = [name for _, name in calls]
-    assert names == [IDENTITY_FILE, PART, "errors-00000-of-00001.jsonl", "progress-00000-of-00001.json"]
+    assert names == ["splits.jsonl", IDENTITY_FILE, PART, "errors-00000-of-00001.jsonl", "progress-00000-of-00001.json"]
     publisher.offer(shard.close(1))
     (shard.run_dir / "report.html").write_text("<html>")
     wait_for(lambda: publisher.state.done_files == 3)
     shard.end()
     publisher.finish(seconds=5)
-    names = [name for _, name in calls[4:] if not name.startswith("progress")]
+    names = [name for _, name in calls[5:] if not name.startswith("progress")]
     assert names == [NEXT, "report.html", MANIFEST, "_SUCCESS"]
     assert listed(uri) == {entry.name: entry.sha256 for entry in shard.entries}
     size = sum(entry.bytes for entry in shard.entries)
@@ -161,9 +161,6 @@ def test_another_runs_destination_is_refused_with_what_differs(shard, tmp_path, 
         other.publish(uri)
     assert "--fresh" in caught.value.remedy
     assert listed(uri) == {entry.name: entry.sha256 for entry in shard.entries}
-    second = ShardDir(tmp_path / "second", 1, 2)
-    with pytest.raises(ResultsError, match="split into 1 shards, this run into 2"):
-        second.destination(uri).reach()
 
 
 def test_rows_without_an_identity_are_refused(shard, uri):
@@ -184,6 +181,7 @@ def test_fresh_deletes_this_shard_and_other_splits_but_no_sibling(tmp_path, uri,
     assert removed[0] == "_SUCCESS"
     assert removed[-1] == "identity-00000-of-00002.json"
     assert set(Folder(uri).sizes()) == {
+        "splits.jsonl",
         "identity-00001-of-00002.json",
         "part-00001-of-00002.jsonl",
         "manifest-00001-of-00002.json",

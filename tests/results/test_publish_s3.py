@@ -44,7 +44,7 @@ def test_a_shard_is_published_found_again_and_brought_back(s3, shard, tmp_path):
     (shard.run_dir / "report.html").write_text("<html>")
     shard.publish(URI)
     there = objects(s3)
-    assert set(there) == {path.name for path in shard.run_dir.iterdir()} | {"_SUCCESS"}
+    assert set(there) == {path.name for path in shard.run_dir.iterdir()} | {"_SUCCESS", "splits.jsonl"}
     assert listed(URI) == {entry.name: entry.sha256 for entry in shard.entries}
     again = ShardDir(tmp_path / "again")
     assert restore(again.destination(URI), seconds=5, say=print).files == 3

@@ -48,7 +48,7 @@ def content(folder):
 
 def test_a_lost_volume_gets_its_files_back_byte_for_byte(lost, bring_back, tmp_path, said):
     restored = bring_back()
-    assert restored == Restored(3)
+    assert restored == Restored(3, splits=(1,))
     kept = content(lost.run_dir)
     del kept["manifest-00000-of-00001.json"]
     assert content(tmp_path / "nightly") == kept
@@ -57,7 +57,7 @@ def test_a_lost_volume_gets_its_files_back_byte_for_byte(lost, bring_back, tmp_p
 
 def test_a_directory_that_has_its_identity_is_left_as_it_is(lost, bring_back, tmp_path, said):
     ShardDir(tmp_path / "nightly").claim()
-    assert bring_back() == Restored()
+    assert bring_back() == Restored(splits=(1,))
     assert [path.name for path in (tmp_path / "nightly").iterdir()] == [IDENTITY_FILE]
     assert said == []
 
@@ -160,7 +160,7 @@ def test_a_store_that_goes_away_for_good_leaves_what_came_and_an_identity(
     assert restored.first_sequence
     assert said[-1].endswith("cannot be fetched, their rows are decoded again: cannot fetch the file: reset")
     assert set(content(tmp_path / "nightly")) == {IDENTITY_FILE, PART}
-    assert bring_back() == Restored()
+    assert bring_back() == Restored(splits=(1,))
 
 
 def test_after_starting_without_the_store_everything_is_listed_there(lost, uri, tmp_path):

@@ -53,7 +53,9 @@ def test_every_file_arrives_but_the_report_and_what_is_temporary(run_dir, folder
     assert done.received == sum(map(len, files.values()))
 
 
-def test_a_connection_cut_at_any_byte_is_gone_on_with(run_dir, folder):
+def test_a_connection_cut_at_any_byte_is_gone_on_with(tmp_path, folder):
+    run_dir = tmp_path / "small"
+    write_run(run_dir, 2)
     whole = sent(run_dir)
     for cut in range(len(whole)):
         asked = []
