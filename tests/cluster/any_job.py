@@ -36,6 +36,9 @@ free = st.recursive(
     max_leaves=6,
 )
 sections = st.dictionaries(st.sampled_from(["nodeAffinity", "podAffinity"]), free, max_size=2)
+affinities = st.just({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}})
+spreads = st.just({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"})
+free_spreads = st.dictionaries(st.sampled_from(["topologyKey", "maxSkew"]), free, max_size=2)
 
 
 def maybe(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -146,14 +149,14 @@ pod_templates = st.fixed_dictionaries(
                 max_size=2,
             ),
             tolerations=st.just([{"operator": "Exists"}]),
-            somethingNew=free,
         ),
     },
 )
 
 
 @st.composite
-def jobs(draw: st.DrawFn, *, published: bool) -> dict[str, Any]:
+def jobs(draw: st.DrawFn, *, published: bool, real: bool) -> dict[str, Any]:
+    """A job section; `real`: free-form parts are what Kubernetes has, too."""
     completions = draw(st.integers(1, 100_000))
     section = draw(
         maybe(
@@ -171,10 +174,8 @@ def jobs(draw: st.DrawFn, *, published: bool) -> dict[str, Any]:
             sharedMemory=quantities,
             nodeSelector=st.dictionaries(keys, label_values, max_size=2),
             tolerations=st.lists(tolerations, max_size=2),
-            affinity=sections,
-            topologySpreadConstraints=st.lists(
-                st.dictionaries(st.sampled_from(["topologyKey", "maxSkew"]), free, max_size=2), max_size=2
-            ),
+            affinity=affinities if real else sections,
+            topologySpreadConstraints=st.lists(spreads if real else free_spreads, max_size=2),
             runtimeClassName=names,
             priorityClassName=st.just("123"),
             queueName=names,
@@ -191,7 +192,9 @@ def jobs(draw: st.DrawFn, *, published: bool) -> dict[str, Any]:
                 st.builds(dict.__or__, st.fixed_dictionaries({"name": names}), maybe(optional=st.booleans())),
                 max_size=2,
             ),
-            podTemplate=pod_templates,
+            podTemplate=pod_templates
+            if real
+            else pod_templates | st.fixed_dictionaries({"spec": st.dictionaries(st.just("somethingNew"), free)}),
         )
     )
     volumes = draw(

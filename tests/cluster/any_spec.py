@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
 from tests.cluster.any_job import durations, jobs, keys, label_values, long_names, maybe, names, small, texts, words
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -18,10 +22,21 @@ class AnySpec:
     data: dict[str, Any]
     files: dict[str, bytes]
 
+    @property
+    def text(self) -> str:
+        """The file: YAML in which every text is quoted, so that readers of YAML 1.1 and 1.2 see the same."""
+        return json.dumps(self.data, ensure_ascii=False, indent=1)
+
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """What travels with it: its own files, and those that lie in the repository."""
+        uri = self.data["spec"]["dataset"]["uri"]
+        return {**self.files, **({uri: (ROOT / uri).read_bytes()} if uri.startswith("job/") else {})}
+
 
 @st.composite
-def any_spec(draw: st.DrawFn) -> AnySpec:
-    """A valid spec."""
+def any_spec(draw: st.DrawFn, *, real: bool = False) -> AnySpec:
+    """A valid spec; `real`: of which Kubernetes would take the free-form parts, too."""
     published = draw(st.booleans())
     rows = (draw(texts) + draw(st.sampled_from(["", "\x92", "\ufeff\n"]))).encode()
     datasets = {
@@ -83,10 +98,10 @@ def any_spec(draw: st.DrawFn) -> AnySpec:
                     placement=maybe(gpus=st.integers(1, 64), cpuThreads=st.integers(1, 9) | st.just("auto"))
                     | st.just({"gpus": 0}),
                     batching=maybe(maxSequences=st.integers(1, 500), maxLength=st.integers(2000, 2**20)),
-                    job=jobs(published=published) if published else st.nothing(),
+                    job=jobs(published=published, real=real) if published else st.nothing(),
                 )
             ),
-            **({} if published else {"job": draw(jobs(published=False))}),
+            **({} if published else {"job": draw(jobs(published=False, real=real))}),
             "decoding": {
                 "temperature": temperature,
                 **draw(maybe(seed=st.integers(0, 2**53 - 1), stop=st.lists(texts.filter(bool), max_size=3), **sampled)),
