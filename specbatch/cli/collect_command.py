@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,8 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NamespaceOption, connect
+from specbatch.cli.sources import SourceArgument, is_folder, is_spec, job_on_cluster
+
 if TYPE_CHECKING:
     from specbatch.api.dataset import DatasetSpec
+    from specbatch.api.job import SpecBatchJob
+    from specbatch.cluster.client import Cluster
+    from specbatch.cluster.kinds import Object
     from specbatch.results.identity import Identity
     from specbatch.runner.dataset import RawRow
     from specbatch.runner.rows import RowReader
@@ -25,10 +32,7 @@ _RENEWED = 1 << 16
 
 
 def collect(
-    source: Annotated[
-        str,
-        typer.Argument(metavar="SOURCE", help="The run's folder: a path, or a URI such as s3://bucket/runs/nightly."),
-    ],
+    source: SourceArgument = None,
     *,
     out: Annotated[
         Path | None,
@@ -58,14 +62,23 @@ def collect(
     tmp: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For temporary files. Default: beside -o, else TMPDIR.")
     ] = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    kubeconfig: KubeconfigOption = None,
 ) -> None:
     """Join a run's files into one: checked, in input order, each row once.
 
     Every file is compared with its manifest before a row goes out; rows, errors and what is missing are counted on standard error.
 
+    Of a run on the cluster the files are fetched first: from where they were published, else from their volume, through a pod that
+    may only read, and is gone afterwards. Where the Job is gone, name the spec's file.
+
     Example: specbatch collect results/nightly -o nightly.jsonl
 
-    Exit codes: 0 complete, or --partial; 1 rows are missing, and no results were written; 74 damaged, unreadable, or not writable.
+    Example: specbatch collect nightly -n ml -o nightly.jsonl
+
+    Exit codes: 0 complete, or --partial; 1 rows are missing, and no results were written; 71 the cluster cannot be reached, or has
+    no such run; 74 damaged, unreadable, or not writable.
     """
     from specbatch.results.collect import collect as collect_run
     from specbatch.results.collect_summary import summary_lines
@@ -73,9 +86,9 @@ def collect(
     if out is None and form == "parquet" and sys.stdout.isatty():
         raise typer.BadParameter("parquet is not for a terminal: name a file with -o")
     names = _NamesOfRows()
-    with _stopped_in_order():
+    with _stopped_in_order(), _folder(source, _place(out, tmp), context, namespace, kubeconfig) as folder:
         done = collect_run(
-            source,
+            folder,
             sys.stdout.buffer if out is None else out,
             form=form,
             errors=errors,
@@ -90,6 +103,48 @@ def collect(
     typer.echo("\n".join(lines), err=True)
     if not done.complete and not take_partial:
         raise typer.Exit(_INCOMPLETE)
+
+
+def _place(out: Path | None, tmp: Path | None) -> Path:
+    """Where fetched files go for the time being: beside the output, which needs the room as well."""
+    return tmp or (Path(tempfile.gettempdir()) if out is None else out.resolve().parent)
+
+
+@contextmanager
+def _folder(
+    source: str | None, temporary: Path, context: str | None, namespace: str | None, kubeconfig: str | None
+) -> Iterator[str | Path]:
+    """The run's folder or URI; of a run on the cluster, while it is needed."""
+    if source is not None and is_folder(source, context, namespace, kubeconfig):
+        yield source
+        return
+    from specbatch.cluster.collecting import results_of
+
+    def say(sentence: str) -> None:
+        typer.echo(sentence, err=True)
+
+    cluster, job, spec = _on_cluster(source, context, namespace, kubeconfig)
+    name = f"Job {job['metadata']['name']}" if job is not None else f"run {spec.metadata.name}, whose Job is gone"
+    say(f"{name}, namespace {cluster.namespace}")
+    with results_of(cluster, spec, job, temporary, say) as folder:
+        yield folder
+
+
+def _on_cluster(
+    source: str | None, context: str | None, namespace: str | None, kubeconfig: str | None
+) -> tuple[Cluster, Object | None, SpecBatchJob]:
+    """The Job and what it runs; without the Job where it is gone, and the spec's file is named."""
+    from specbatch.api.loading import load_spec
+    from specbatch.cluster.collecting import spec_of
+    from specbatch.errors import ClusterError
+
+    try:
+        cluster, job = job_on_cluster(source, context, namespace, kubeconfig)
+        return cluster, job, spec_of(cluster, job)
+    except ClusterError as error:
+        if error.status != 404 or source is None or not is_spec(source):
+            raise
+    return connect(source, context, namespace, kubeconfig)[0], None, load_spec(source)
 
 
 @contextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from specbatch.errors import ClusterError, ResultsError
-from specbatch.results.durable import results_error
+from specbatch.results.collect_output import explained
 
 _FAILURES = 6  # in a row, without a byte in between
 _HEADER_BYTES = 1 << 16
@@ -63,12 +64,10 @@ class Receiver:
         Raises:
             ResultsError: it cannot be written, or is nothing that `send` writes.
         """
-        try:
-            view = memoryview(chunk)
+        view = memoryview(chunk)
+        with explained(self._folder, "write a temporary file"):
             while view and not self.done and not self.error:
                 view = self._content(view) if self._left else self._head(view)
-        except OSError as error:
-            raise results_error(error, self._folder / self._name, "write the file") from error
 
     def feed_all(self, chunks: Iterable[bytes]) -> None:
         """Takes all that arrives over one connection.
@@ -136,7 +135,7 @@ class Receiver:
 
 def fetch(
     folder: Path,
-    send: Callable[[tuple[str, int] | None], Iterator[bytes]],
+    send: Callable[[tuple[str, int] | None], Generator[bytes]],
     *,
     alive: Callable[[], bool],
     sleep: Callable[[float], None] = time.sleep,
@@ -158,7 +157,8 @@ def fetch(
         while not receiver.done and not receiver.error:
             before = receiver.received
             try:
-                receiver.feed_all(send(receiver.position))
+                with closing(send(receiver.position)) as chunks:
+                    receiver.feed_all(chunks)
             except ClusterError as error:
                 receiver.lost()
                 failures = 0 if receiver.received > before else failures + 1
@@ -169,6 +169,6 @@ def fetch(
     return receiver
 
 
-def _foreign(header: bytes) -> ResultsError:
+def _foreign(header: bytes | bytearray) -> ResultsError:
     text = header[:200].decode("utf-8", "replace")
     return ResultsError(f"that is no file of a run: {text}", remedy="is the image's specbatch of the same version?")

@@ -33,6 +33,15 @@ def sent(run_dir, after=None):
     return out.getvalue()
 
 
+def whole(run_dir):
+    """Connections over which all arrives."""
+
+    def chunks(after):
+        yield sent(run_dir, after)
+
+    return chunks
+
+
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -48,7 +57,7 @@ def test_every_file_arrives_but_the_report_and_what_is_temporary(run_dir, folder
     (run_dir / ".part.tmp").write_text("x")
     (run_dir / "figures").mkdir()
     (run_dir / "empty.json").touch()
-    done = fetch(folder, lambda after: iter([sent(run_dir, after)]), alive=lambda: True)
+    done = fetch(folder, whole(run_dir), alive=lambda: True)
     assert content(folder) == {**files, "empty.json": b""}
     assert done.received == sum(map(len, files.values()))
 
@@ -56,8 +65,7 @@ def test_every_file_arrives_but_the_report_and_what_is_temporary(run_dir, folder
 def test_a_connection_cut_at_any_byte_is_gone_on_with(tmp_path, folder):
     run_dir = tmp_path / "small"
     write_run(run_dir, 2)
-    whole = sent(run_dir)
-    for cut in range(len(whole)):
+    for cut in range(len(sent(run_dir))):
         asked = []
 
         def cutting(after, cut=cut, asked=asked):
@@ -126,10 +134,10 @@ def test_a_file_that_grows_or_is_replaced_between_two_connections_is_whole(tmp_p
 
 
 def test_no_folder_is_told_with_those_that_there_are(tmp_path, run_dir, folder):
-    done = fetch(folder, lambda after: iter([sent(tmp_path / "other", after)]), alive=lambda: True)
+    done = fetch(folder, whole(tmp_path / "other"), alive=lambda: True)
     assert done.error == f"there is no folder {tmp_path / 'other'}"
     assert list(done.beside) == ["here", "nightly"]
-    assert fetch(folder, lambda after: iter([sent(tmp_path / "a" / "b", after)]), alive=lambda: True).beside == []
+    assert fetch(folder, whole(tmp_path / "a" / "b"), alive=lambda: True).beside == []
 
 
 def test_what_fails_for_good_or_too_often_is_an_error(folder):
@@ -139,6 +147,7 @@ def test_what_fails_for_good_or_too_often_is_an_error(folder):
         def attempt(_):
             tries.append(1)
             raise LostError(**error)
+            yield
 
         with pytest.raises(ClusterError):
             fetch(folder, attempt, alive=lambda: True, sleep=lambda _: None)

@@ -1,0 +1,82 @@
+"""What the argument of status and collect means: a run's folder, a URI, or a run on the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from specbatch.cli.cluster_options import connect
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client import Cluster
+    from specbatch.cluster.kinds import Object
+
+SourceArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SOURCE]",
+        help="A run's folder, a URI such as s3://bucket/runs/nightly; or, on the cluster, a run (metadata.name), a Job, "
+        "a spec file. Default: the cluster's newest.",
+    ),
+]
+_SPECS = (".yaml", ".yml", ".json")
+
+
+def is_folder(source: str | None, *cluster_options: str | None) -> bool:
+    """Whether a folder or URI is meant: a URI, a folder that is there, or a path; with an option of the cluster only a URI.
+
+    A file is a spec, and job/NAME a Job's name as kubectl prints it: those mean a run on the cluster.
+    """
+    if source is None or "://" in source:
+        return source is not None
+    if any(option is not None for option in cluster_options):
+        return False
+    if Path(source).expanduser().is_dir():
+        return True
+    return "/" in source and not source.startswith(("job/", "job.batch/")) and not is_spec(source)
+
+
+def is_spec(source: str) -> bool:
+    """Whether a spec's file is meant."""
+    return source.endswith(_SPECS)
+
+
+@contextmanager
+def nor_folder(source: str | None) -> Iterator[None]:
+    """An error of the cluster says in here, too, that there is no such folder."""
+    from specbatch.errors import ClusterError
+
+    try:
+        yield
+    except ClusterError as error:
+        if source is not None and is_spec(source):
+            raise
+        said = "no folder was named" if source is None else f"there is no folder {source} here"
+        ways = "name the run's folder, or a run on a cluster"
+        raise ClusterError(
+            f"{said}, and {error.message}",
+            where=error.where,
+            remedy=f"{ways}: {error.remedy}" if error.remedy else ways,
+            status=error.status,
+            reason=error.reason,
+        ) from error
+
+
+def job_on_cluster(
+    source: str | None, context: str | None, namespace: str | None, kubeconfig: str | None
+) -> tuple[Cluster, Object]:
+    """The Job that a name on the cluster means.
+
+    Raises:
+        ClusterError: there is none, or no cluster can be reached.
+        SpecError: a file was named that is no spec.
+    """
+    from specbatch.cluster.find import find_job
+
+    with nor_folder(source):
+        cluster, name = connect(source, context, namespace, kubeconfig)
+        return cluster, find_job(cluster, name)
