@@ -38,6 +38,8 @@ def load(place: Place) -> Any:
     """The library's client with credentials for a place."""
     from kubernetes.client import ApiClient, Configuration
     from kubernetes.config import load_incluster_config, load_kube_config
+    from urllib3 import disable_warnings
+    from urllib3.exceptions import InsecureRequestWarning
 
     configuration = Configuration()
     configuration.retries = False  # trying again is ours, not urllib3's besides
@@ -53,6 +55,8 @@ def load(place: Place) -> Any:
             raise no_credentials(place, [*said, str(error)]) from error
     if configuration.host.startswith("https") and not (configuration.api_key or configuration.cert_file):
         raise no_credentials(place, said)
+    if not configuration.verify_ssl:
+        disable_warnings(InsecureRequestWarning)  # insecure-skip-tls-verify was the user's own word
     if place.direct:
         configuration.proxy = None
     return ApiClient(configuration)

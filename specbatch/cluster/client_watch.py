@@ -89,7 +89,6 @@ class Watch:
     def _listed(self, seconds: float | None) -> Iterator[Event]:
         """The difference between what is known and what is there."""
         objects, version = self._source.list(seconds)
-        self._failing_since = None
         found = {_key(item): item for item in objects}
         for key in [key for key, item in self._known.items() if _uid(found.get(key)) != _uid(item)]:
             yield "DELETED", self._known.pop(key)
@@ -131,7 +130,7 @@ class Watch:
         if kind == "DELETED":
             if self._known.pop(key, None) is not None:
                 yield "DELETED", item
-        elif before is None or _version(before) != _version(item):
+        else:
             self._known[key] = item
             yield ("ADDED" if before is None else "MODIFIED"), item
 

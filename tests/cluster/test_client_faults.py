@@ -6,7 +6,9 @@ import pytest
 import urllib3
 
 from specbatch.cluster import client_connection
+from specbatch.cluster.client import Cluster
 from specbatch.cluster.client_errors import Call, unreachable
+from specbatch.cluster.client_retry import Patience
 from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, NODES, PODS
 from specbatch.errors import ClusterError, ExitCode
 
@@ -114,6 +116,14 @@ def test_a_server_that_does_not_answer_is_asked_again(api, monkeypatch):
     error = told(cluster.version)
     assert "does not answer (timed out)" in str(error)
     assert api.url in str(error)
+
+
+def test_a_connection_that_died_unnoticed_does_not_cost_the_call(api, monkeypatch):
+    cluster = Cluster.connect(kubeconfig=api.kubeconfig, patience=Patience(seconds=0.01, sleep=api.time.sleep))
+    cluster.version()
+    monkeypatch.setattr(client_connection, "_READ_SECONDS", 0.05)
+    api.fail("GET", "/version", delay=5.0)
+    assert cluster.version() == "v1.36.4"
 
 
 def test_a_server_that_is_not_there_is_told_within_seconds(api):

@@ -71,6 +71,17 @@ def test_a_watch_ends_when_its_time_is_over(api):
     assert list(api.cluster().watch(CONFIG_MAPS, seconds=0)) == []
 
 
+def test_a_watch_ends_in_time_however_much_happens(api):
+    api.put(PODS, pod("a"))
+    watch = Changes(api.cluster().watch(PODS, seconds=60))
+    assert watch.next() == [("ADDED", "a", "Pending")]
+    api.put(PODS, pod("a", "Running"))
+    assert watch.next() == [("MODIFIED", "a", "Running")]
+    api.put(PODS, pod("a", "Succeeded"))
+    api.time.sleep(61)
+    assert watch.next() == []
+
+
 def test_a_watch_without_an_end_goes_on_when_the_server_ends_the_stream(api, monkeypatch):
     monkeypatch.setattr(client_lists, "_IDLE_SECONDS", 0.1)  # a stream that is silent for so long is dead
     watch = Changes(api.cluster().watch(PODS))
@@ -150,6 +161,13 @@ def test_a_server_that_restarts_is_waited_for(api, changes):
 def test_a_server_that_stays_away_for_ten_minutes_is_told(api, changes):
     api.fail("GET", "/pods", drop="before", times=10_000)
     with pytest.raises(ClusterError, match="connection to the API server was lost"):
+        changes.next()
+    assert 600 < sum(api.time.waits) < 700
+
+
+def test_streams_that_cannot_be_opened_for_ten_minutes_are_told_though_lists_can_be(api, changes):
+    api.fail("GET", WATCH, status=502, times=10_000)
+    with pytest.raises(ClusterError, match="failed to watch pods"):
         changes.next()
     assert 600 < sum(api.time.waits) < 700
 
