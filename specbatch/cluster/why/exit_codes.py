@@ -24,7 +24,7 @@ _NOT_PERMITTED = re.compile(
     re.IGNORECASE,
 )
 _NO_SPACE = re.compile(r"no space left|disk quota exceeded|disk is full", re.IGNORECASE)
-_XID = re.compile(r"\bXid\b[^0-9]{0,40}(\d{1,3})\b", re.IGNORECASE)
+_XID = re.compile(r"\bXid\b\s*(?:\([^)]*\))?\s*:?\s*(?:error\s*)?(\d{1,3})\b", re.IGNORECASE)
 # Those that mean hardware: https://docs.nvidia.com/deploy/xid-errors/
 _XIDS: Mapping[int, str] = {
     48: "double-bit memory error",

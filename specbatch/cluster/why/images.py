@@ -36,6 +36,12 @@ class _Kind:
 # In this order: registries say "not found" of what they hide, too.
 _KINDS: Sequence[_Kind] = (
     _Kind(
+        cause="node-disk-full",
+        says=r"no space left on device",
+        sentence="the node's disk is too full for the image",
+        remedy="ask an admin to clear the node's disk; another node may do: kubectl delete pod, and it is tried again",
+    ),
+    _Kind(
         cause="image-rate-limited",
         says=r"toomanyrequests|rate limit|429 Too Many",
         sentence="the registry allows no more pulls for now",
@@ -68,12 +74,6 @@ _KINDS: Sequence[_Kind] = (
         sentence="the node cannot reach the registry",
         remedy="check the registry's name in spec.job.image, and the nodes' way to it (proxy, firewall); without one, load the image "
         "onto the nodes and set spec.job.imagePullPolicy: IfNotPresent",
-    ),
-    _Kind(
-        cause="node-disk-full",
-        says=r"no space left on device",
-        sentence="the node's disk is too full for the image",
-        remedy="ask an admin to clear the node's disk; another node may do: kubectl delete pod, and it is tried again",
     ),
     _Kind(
         cause="image-not-found",

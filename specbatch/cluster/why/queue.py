@@ -18,8 +18,11 @@ _CLUSTER_MISSING = re.compile(
     r"ClusterQueue (\S+) (?:doesn't exist|does not exist|is terminating or missing|not found)"
 )
 _STOPPED = re.compile(r"(LocalQueue|ClusterQueue) (\S+) is (stopped|inactive)")
-_TOO_SMALL = re.compile(
-    r"insufficient quota for (\S+) in flavor (\S+?),.*?\((?P<asked>[^()]+)\) > maximum capacity \((?P<most>[^()]+)\)"
+_TOO_SMALL = (
+    re.compile(r"insufficient quota for (\S+) in flavor \S+?,.*?\(([^()]+)\) > maximum capacity \(([^()]+)\)"),
+    re.compile(
+        r"insufficient quota for (\S+) in flavor \S+?, request > maximum capacity \((\S+) > (\S+)\)"
+    ),  # Kueue before 0.12
 )
 _MORE_NEEDED = re.compile(r"insufficient (?:unused )?quota for (\S+) in flavor (\S+?)(?: in \w+)?, (\S+) more needed")
 _NO_FLAVOR = re.compile(
@@ -132,13 +135,12 @@ def _other_namespace(evidence: Evidence, message: str) -> Finding | None:
 
 
 def _too_small(message: str) -> Finding | None:
-    match = _TOO_SMALL.search(message)
+    match = next(filter(None, (pattern.search(message) for pattern in _TOO_SMALL)), None)
     if match is None or _MORE_NEEDED.search(message):  # another flavor would do
         return None
-    asked = match["asked"]
     return Finding(
         cause="queue-too-small",
-        sentence=f"the Job asks for {asked} {match[1]} at once, and its queue has {match['most']} in all: it will never start",
+        sentence=f"the Job asks for {match[2]} {match[1]} at once, and its queue has {match[3]} in all: it will never start",
         remedy="lower spec.job.parallelism (pods at once) or spec.placement.gpus, or ask an admin for more quota",
     )
 
