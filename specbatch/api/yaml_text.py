@@ -162,6 +162,13 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         return text.lower() == "true"
     if len(text) > _MAX_DIGITS:
         raise _error(node, f"a number of {len(text)} characters", "put it in quotes if it is text")
+    if node.tag == _INT and re.match(r"[-+]?0[0-9]", text):
+        # Octal in YAML 1.1, which kubectl and Helm read, and decimal in YAML 1.2.
+        raise _error(
+            node,
+            f"{text} has a leading zero, and readers of YAML differ in what it is",
+            "leave it out; octal 0644 is 420",
+        )
     try:
         if node.tag == _INT:
             return int(text, 16) if text.startswith("0x") else int(text)
