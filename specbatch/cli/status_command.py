@@ -5,68 +5,113 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import typer
 
-from specbatch.cli.options import RunArgument
+from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NamespaceOption, connect
+from specbatch.cli.sources import SourceArgument, is_folder, nor_folder
 
-if TYPE_CHECKING:
-    from specbatch.results.folder import Folder
-
-_SECONDS = 2.0  # as often as a run says a word
+_FOLDER_SECONDS = 2.0  # as often as a run says a word
+_CLUSTER_SECONDS = 5.0  # as often as a pod does
 
 
 def status(
-    directory: RunArgument,
+    source: SourceArgument = None,
     *,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Look again every 2 seconds, until the run is complete.")
+        bool,
+        typer.Option(
+            "--watch", "-w", help="Look again every few seconds, until the run is complete, or its Job has ended."
+        ),
     ] = False,
     output: Annotated[
         Literal["text", "json"],
         typer.Option("--output", "-o", help="text or json; with --watch one JSON object a line."),
     ] = "text",
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    kubeconfig: KubeconfigOption = None,
 ) -> None:
     """Show how a run stands: rows, speed, acceptance, time left, errors, and what to do where it does not go on.
 
-    Reads the run's small files only, and writes nothing: safe at any time, from anywhere that sees the directory. Of a published
-    run (a URI) its manifests tell.
+    Of a folder only the run's small files are read, and nothing is written: safe at any time, from anywhere that sees it. Of a
+    published run (a URI) its manifests tell; of a run on the cluster its Job, its pods, and the last lines of their logs.
 
     Example: specbatch status results/quickstart --watch
 
-    Exit codes: 0, or 74 where no run is.
+    Example: specbatch status nightly -n ml
+
+    Exit codes: 0, 74 where no run is, or 71 where the cluster cannot be reached or has no such run.
     """
+    if source is not None and is_folder(source, context, namespace, kubeconfig):
+        look, seconds = _folder(source), _FOLDER_SECONDS
+    else:
+        look, seconds = _cluster(source, context, namespace, kubeconfig), _CLUSTER_SECONDS
+    if watch and output == "text" and sys.stdout.isatty():
+        _watch_terminal(look, seconds)
+        return
+    while True:
+        now = look()
+        if output == "json":
+            typer.echo(json.dumps(now.value(), indent=None if watch else 2))
+        else:
+            typer.echo(now.text() + ("\n" if watch else ""))
+        if not watch or now.over:
+            return
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How a run stands; `over` whether nothing more will happen."""
+
+    over: bool
+    text: Callable[[], str]
+    value: Callable[[], dict[str, Any]]
+
+
+def _folder(source: str) -> Callable[[], _Look]:
     from specbatch.results.folder import Folder
     from specbatch.results.status import read_status
     from specbatch.results.status_text import render_status, status_json
 
-    folder = Folder(directory)
-    if watch and output == "text" and sys.stdout.isatty():
-        _watch_terminal(folder)
-        return
-    while True:
+    folder = Folder(source)
+
+    def look() -> _Look:
         run = read_status(folder, time.time())
-        if output == "json":
-            typer.echo(json.dumps(status_json(run), indent=None if watch else 2))
-        else:
-            typer.echo(render_status(run) + ("\n" if watch else ""))
-        if not watch or run.complete:
-            return
-        time.sleep(_SECONDS)
+        return _Look(run.complete, lambda: render_status(run), lambda: status_json(run))
+
+    return look
 
 
-def _watch_terminal(folder: Folder) -> None:
+def _cluster(
+    source: str | None, context: str | None, namespace: str | None, kubeconfig: str | None
+) -> Callable[[], _Look]:
+    from specbatch.cluster.run_reading import read_run
+    from specbatch.cluster.run_status_text import render_run, run_json
+
+    with nor_folder(source):
+        cluster, name = connect(source, context, namespace, kubeconfig)
+
+    def look() -> _Look:
+        with nor_folder(source):
+            run = read_run(cluster, name, time.time())
+        return _Look(run.over, lambda: render_run(run), lambda: run_json(run))
+
+    return look
+
+
+def _watch_terminal(look: Callable[[], _Look], seconds: float) -> None:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    from specbatch.results.status import read_status
-    from specbatch.results.status_text import render_status
-
-    run = read_status(folder, time.time())
-    with Live(Text(render_status(run)), console=Console(), auto_refresh=False) as live:
-        while not run.complete:
-            time.sleep(_SECONDS)
-            run = read_status(folder, time.time())
-            live.update(Text(render_status(run)), refresh=True)
+    now = look()
+    with Live(Text(now.text()), console=Console(), auto_refresh=False) as live:
+        while not now.over:
+            time.sleep(seconds)
+            now = look()
+            live.update(Text(now.text()), refresh=True)

@@ -1,0 +1,128 @@
+"""Reading a run's status from a cluster: Jobs, pods, and the last lines of running pods' logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from specbatch.cluster.find import find_job, find_jobs, view_job
+from specbatch.cluster.kinds import PODS, WORKLOADS, Object
+from specbatch.cluster.kueue import kueue_kinds
+from specbatch.cluster.names import of_run
+from specbatch.cluster.pod_state import has_begun, has_ended, last_word
+from specbatch.cluster.progress import PodLog, read_log
+from specbatch.cluster.run_status import RunStatus
+from specbatch.cluster.runs import Run, group, labels_of
+from specbatch.cluster.shard_status import ShardStatus
+from specbatch.cluster.view import JOB_NAME, JobView
+from specbatch.errors import ClusterError
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client import Cluster
+
+_LOGS = 512  # that are read at most
+_READERS = 16
+_LINES, _BYTES = 20, 1 << 16
+_JOB_UID = "kueue.x-k8s.io/job-uid"
+
+
+def read_run(cluster: Cluster, name: str | None, clock: float) -> RunStatus:
+    """The run that a name means (None: the newest of the namespace), at `clock`, the Unix time now.
+
+    Needs permission to list Jobs and pods only; of logs that cannot be read it says so.
+
+    Raises:
+        ClusterError: there is no such run, or it cannot be read.
+    """
+    job = find_job(cluster, name)
+    view = view_job(cluster, job)
+    run = _run_of(cluster, view)
+    earlier = _earlier_pods(cluster, run)
+    pods = {**earlier, **{view.shards[index]: found for index, found in view.pods_by_index.items()}}
+    logs, notes = _read_logs(cluster, [found[-1] for found in pods.values()])
+    given_up = set(run.failed) | (set(view.shards) if view.outcome == "failed" else set())
+    shards = [
+        ShardStatus(
+            shard=shard,
+            done=shard in run.done,
+            given_up=shard in given_up or shard not in view.shards,
+            pods=pods.get(shard, ()),
+            log=logs.get(_uid(pods[shard][-1])) if shard in pods else None,
+        )
+        for shard in sorted(run.done | set(run.unfinished))
+    ]
+    return RunStatus(run=run, view=view, shards=shards, clock=clock, queued=_queued(cluster, run), notes=notes)
+
+
+def _run_of(cluster: Cluster, view: JobView) -> Run:
+    """The Job with those that it goes on with: its spec's first, and retries in between."""
+    for run in group(find_jobs(cluster, view.run)):
+        names = [member.name for member in run.jobs]
+        if view.name in names:
+            return Run([view, *run.jobs[names.index(view.name) + 1 :]])
+    return Run([view])
+
+
+def _earlier_pods(cluster: Cluster, run: Run) -> dict[int, Sequence[Object]]:
+    """Shard -> its pods in the Jobs before the newest; of the Job that ran it last."""
+    found: dict[int, Sequence[Object]] = {}
+    if len(run.jobs) == 1:
+        return found
+    by_job: dict[str, list[Object]] = {}
+    for pod in cluster.list(PODS, labels=of_run(run.name)):
+        by_job.setdefault(labels_of(pod).get(JOB_NAME, ""), []).append(pod)
+    for member in reversed(run.jobs[1:]):
+        view = JobView(member.job, by_job.get(member.name, ()))
+        found |= {view.shards[index]: pods for index, pods in view.pods_by_index.items() if index < len(view.shards)}
+    return found
+
+
+def _read_logs(cluster: Cluster, pods: Iterable[Object]) -> tuple[Mapping[str, PodLog], list[str]]:
+    """What the logs of pods say by their uid, and what could not be read: of running pods, and of those that left no last word."""
+    wanted = [pod for pod in pods if has_begun(pod) and (not has_ended(pod) or last_word(pod) is None)]
+    wanted.sort(key=has_ended)
+    chosen = wanted[:_LOGS]
+    problems: dict[str, int] = {}
+
+    def read(pod: Object) -> PodLog:
+        try:
+            return read_log(cluster.log(pod["metadata"]["name"], tail=_LINES, limit_bytes=_BYTES))
+        except ClusterError as error:
+            if error.status not in {400, 404}:  # not there yet, or not any more
+                problems[error.message] = problems.get(error.message, 0) + 1
+            return PodLog()
+
+    with ThreadPoolExecutor(max_workers=_READERS) as readers:
+        logs = dict(zip(map(_uid, chosen), readers.map(read, chosen), strict=True))
+    notes = [f"the logs of {count} pods could not be read: {said}" for said, count in list(problems.items())[:1]]
+    if len(wanted) > len(chosen):
+        notes.append(f"the logs of {len(chosen):,} of {len(wanted):,} pods were read: rows and speed are of those")
+    return logs, notes
+
+
+def _queued(cluster: Cluster, run: Run) -> str:
+    """What Kueue says of a Job that waits in a queue."""
+    if run.state != "queued":
+        return ""
+    try:
+        kinds = kueue_kinds(cluster)
+        workloads = kinds.workloads if kinds else WORKLOADS
+        found = cluster.list(workloads, labels={_JOB_UID: str(run.newest.job["metadata"]["uid"])})
+    except ClusterError as error:
+        if error.status not in {403, 404}:
+            raise
+        return ""
+    waiting = [
+        one
+        for item in found
+        for one in (item.get("status") or {}).get("conditions") or ()
+        if one.get("status") == "False"
+    ]
+    return next(
+        (" ".join(str(one.get("message") or "").split()) for one in waiting if one.get("type") == "QuotaReserved"), ""
+    )
+
+
+def _uid(pod: Object) -> str:
+    return str(pod["metadata"]["uid"])

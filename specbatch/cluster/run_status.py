@@ -1,0 +1,127 @@
+"""A run on the cluster as a whole: its shards, its state in a word, and its numbers over all shards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from specbatch.cluster.runs import Run, State
+from specbatch.cluster.shard_status import AT_WORK, ShardStatus, Verdict
+from specbatch.cluster.view import JobView
+
+RunState = State | Literal["starting", "finishing"]
+_UNTOLD = "not told any more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """A run at `clock`, a Unix time.
+
+    Args:
+        run: its Jobs.
+        view: the newest Job with its pods.
+        shards: every shard of the run.
+        clock: now.
+        queued: what Kueue says of it, where it has it.
+        notes: what could not be looked at.
+    """
+
+    run: Run
+    view: JobView
+    shards: Sequence[ShardStatus]
+    clock: float
+    queued: str = ""
+    notes: Sequence[str] = ()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.view.outcome is not None
+
+    @cached_property
+    def counts(self) -> Mapping[Verdict, int]:
+        """How many shards are how."""
+        return Counter(one.verdict for one in self.shards)
+
+    @property
+    def state(self) -> RunState:
+        """In a word."""
+        state = self.run.state
+        if state not in {"running", "pending"}:
+            return state
+        counts = self.counts
+        if counts.get("running"):
+            return "running"
+        if counts.get("starting"):
+            return "starting"
+        settled = counts.get("complete", 0) + counts.get("failed", 0)
+        return "finishing" if settled == len(self.shards) else "pending"
+
+    @property
+    def total_rows(self) -> int | None:
+        """Rows of all shards; where only some know theirs, all are taken to have as many. None where none does."""
+        known: list[int] = [total for one in self.shards if (total := one.now["total_rows"]) is not None]
+        if not known:
+            return None
+        return sum(known) + max(known) * (len(self.shards) - len(known))
+
+    @property
+    def total_known(self) -> bool:
+        """Whether `total_rows` is a sum of what all shards know."""
+        return all(one.now["total_rows"] is not None for one in self.shards)
+
+    @property
+    def now(self) -> Mapping[str, Any]:
+        """Sums over the shards, under the names of runner.progress.Progress. Speed is that of the running ones.
+
+        Acceptance is weighted by tokens; the time left is that of the slowest, and of the rows that nobody works on yet.
+        """
+        looks = [one.now for one in self.shards]
+        running = [one.now for one in self.shards if one.verdict == "running"]
+        tokens = sum(look["completion_tokens"] for look in looks)
+        lengths = [look for look in looks if look["completion_tokens"] and look["mean_acceptance_length"] > 1]
+        rounds = sum(look["completion_tokens"] / look["mean_acceptance_length"] for look in lengths)
+        rates = [look for look in looks if look["completion_tokens"]]
+        rate = sum(look["acceptance_rate"] * look["completion_tokens"] for look in rates) / tokens if tokens else 0.0
+        phases: Counter[str] = Counter()
+        for look in looks:
+            phases.update(look.get("phase_seconds") or {})
+        return {
+            "rows": sum(look["rows"] for look in looks),
+            "total_rows": self.total_rows,
+            "errors": sum(look["errors"] for look in looks),
+            "active": sum(look.get("active") or 0 for look in running),
+            "completion_tokens": tokens,
+            "tokens_per_second": sum(look["tokens_per_second"] for look in running),
+            "acceptance_rate": rate,
+            "mean_acceptance_length": sum(look["completion_tokens"] for look in lengths) / rounds if rounds else 1.0,
+            "eta_seconds": self._left(running),
+            "phase_seconds": dict(phases),
+        }
+
+    @property
+    def restarts(self) -> int:
+        """Pods beyond the first of each shard."""
+        return sum(one.restarts for one in self.shards)
+
+    @property
+    def reasons(self) -> Mapping[str, int]:
+        """Why those before ended; the most frequent first."""
+        counts = Counter(reason for one in self.shards for reason in one.reasons)
+        untold = self.restarts - counts.total()
+        return dict(counts.most_common()) | ({_UNTOLD: untold} if untold > 0 else {})
+
+    def _left(self, running: Sequence[Mapping[str, Any]]) -> float | None:
+        slowest: list[float] = [left for look in running if (left := look["eta_seconds"]) is not None]
+        if not slowest or len(slowest) < len(running):
+            return None
+        begun = AT_WORK | {"complete", "failed"}
+        if all(one.verdict in begun for one in self.shards):
+            return max(slowest)
+        rate: float = sum((look["rows"] - look["skipped"]) / look["seconds"] for look in running if look["seconds"] > 0)
+        rows = sum(one.now["rows"] for one in self.shards)
+        unbegun: int = (self.total_rows or rows) - rows
+        return max(*slowest, unbegun / rate) if rate > 0 else None

@@ -1,0 +1,146 @@
+"""The status of a run on the cluster as text for people, and as plain data for machines: as that of a folder, and the pods besides."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from specbatch.cluster.run_sentence import sentence_of
+from specbatch.cluster.run_status import RunStatus
+from specbatch.cluster.shard_status import AT_WORK, ShardStatus, Verdict
+from specbatch.results.look import counted, look_lines, rows_line
+from specbatch.results.status_text import aligned, bar, cells, hanging
+from specbatch.results.summary import duration
+
+_LINE_CHARS = 100
+_ALL_SHOWN = 24  # so many shards are all in the table
+_SHOWN = 16  # of more, those that need a look
+_SENTENCES_SHOWN = 8
+_ORDER: tuple[Verdict, ...] = ("failed", "restarting", "running", "starting", "pending", "waiting", "complete")
+
+
+def render_run(status: RunStatus) -> str:
+    """Plain lines of at most about 100 columns."""
+    view = status.view
+    lines = [f"{view.run}  Job {view.name}, namespace {view.namespace}"]
+    lines += textwrap.wrap(sentence_of(status), _LINE_CHARS)
+    lines += ["", *_bar(status)]
+    lines += [line for label, text in _facts(status) for line in hanging(label, text)]
+    if len(status.shards) > 1:
+        lines += _table(status)
+    notes = [*_remedies(status), *status.notes]
+    lines += ["", *(line for note in notes for line in textwrap.wrap(note, _LINE_CHARS))] if notes else []
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def run_json(status: RunStatus) -> dict[str, Any]:
+    """The same as plain data; keys may be added, none changes."""
+    view = status.view
+    return {
+        "name": view.run,
+        "job": view.name,
+        "namespace": view.namespace,
+        "state": status.state,
+        "sentence": sentence_of(status),
+        "complete": status.state == "complete",
+        **status.now,
+        "total_rows_estimated": not status.total_known,
+        "counts": dict(status.counts),
+        "restarts": status.restarts,
+        "restart_reasons": dict(status.reasons),
+        "jobs": [job.name for job in status.run.jobs],
+        "notes": list(status.notes),
+        "shards": [
+            {
+                "shard": one.shard,
+                "verdict": one.verdict,
+                "sentence": one.sentence,
+                "pod": one.pod["metadata"]["name"] if one.pod else None,
+                "node": one.node or None,
+                "restarts": one.restarts,
+                "restart_reasons": one.reasons,
+                "exit_code": one.last_word.exit_code,
+                **one.now,
+            }
+            for one in status.shards
+        ],
+    }
+
+
+def _bar(status: RunStatus) -> Iterator[str]:
+    now = status.now
+    total, left = now["total_rows"], now["eta_seconds"]
+    if total:
+        shown = f"  {duration(left)} left" if left is not None and not status.over else ""
+        yield f"             {bar(now['rows'] / total)}{shown}"
+
+
+def _facts(status: RunStatus) -> Iterator[tuple[str, str]]:
+    now = status.now
+    if len(status.shards) > 1:
+        counts = ", ".join(f"{status.counts[name]:,} {name}" for name in _ORDER if status.counts.get(name))
+        yield "shards", f"{len(status.shards):,}: {counts}"
+    rows = rows_line({**now, "active": now["active"] or None})
+    yield "rows", rows if status.total_known or now["total_rows"] is None else rows.replace(" of ", " of about ", 1)
+    if now["completion_tokens"]:
+        only = now if len(status.shards) > 1 else {**now, **status.shards[0].now}
+        yield from (line for line in look_lines(only) if line[0] != "speculation" or now["acceptance_rate"])
+    if status.restarts:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in status.reasons.items())
+        yield "restarts", f"{status.restarts:,}: {reasons}"
+    if len(status.shards) == 1 and (pod := status.shards[0].pod) is not None:
+        node = f" on node {status.shards[0].node}" if status.shards[0].node else ""
+        yield "pod", f"{pod['metadata']['name']}{node}"
+    if len(status.run.jobs) > 1:
+        yield "retry of", ", ".join(job.name for job in status.run.jobs[1:])
+
+
+def _table(status: RunStatus) -> list[str]:
+    """All shards, or of many those that need a look, and a sentence for each that stands still."""
+    shown = _worth_a_look(status.shards)
+    rows: list[Sequence[str]] = [
+        ("shard", "rows", "errors", "tokens/s", "accepted", "k", "left", "restarts", "node", "state")
+    ]
+    rows += [_row(one) for one in shown]
+    rows.append(("all", *cells(status.now), f"{status.restarts:,}", "", ""))
+    lines = ["", *aligned(rows)]
+    hidden = len(status.shards) - len(shown)
+    if hidden:
+        lines.append(f"{hidden:,} more shards are not shown; --output json has all")
+    said = [
+        f"shard {one.shard}: {one.sentence}"
+        for one in status.shards
+        if one.verdict in {"failed", "restarting", "pending"}
+    ]
+    more = len(said) - _SENTENCES_SHOWN
+    said[_SENTENCES_SHOWN:] = [f"and {more:,} more"] if more > 0 else []
+    wrapped = [line for text in said for line in textwrap.wrap(text, _LINE_CHARS, subsequent_indent="  ")]
+    return [*lines, *([""] if wrapped else []), *wrapped]
+
+
+def _worth_a_look(shards: Sequence[ShardStatus]) -> list[ShardStatus]:
+    """All of a few; of many the failed, the restarted, the slowest and those with the most errors."""
+    if len(shards) <= _ALL_SHOWN:
+        return list(shards)
+
+    def urgency(one: ShardStatus) -> tuple[int, int, float, int]:
+        trouble = ("failed", "restarting").index(one.verdict) if one.verdict in {"failed", "restarting"} else 2
+        at_work = one.verdict in AT_WORK
+        return trouble, -one.restarts, -(one.now["eta_seconds"] or 0.0) if at_work else 0.0, -one.now["errors"]
+
+    chosen = sorted(shards, key=urgency)[:_SHOWN]
+    return sorted(chosen, key=lambda one: one.shard)
+
+
+def _row(one: ShardStatus) -> tuple[str, ...]:
+    restarts = f"{one.restarts:,}" if one.restarts else ""
+    return (f"{one.shard}", *cells(one.now), restarts, one.node, one.verdict)
+
+
+def _remedies(status: RunStatus) -> Iterator[str]:
+    if status.state in {"pending", "failed", "failing"} or status.counts.get("failed"):
+        yield f"specbatch why {status.view.run} says more"
+    errors = status.now["errors"]
+    if errors and status.state == "complete":
+        yield f"{counted(errors, 'error row')}: specbatch collect {status.view.run} puts them into a file of their own"

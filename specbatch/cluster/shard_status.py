@@ -1,0 +1,138 @@
+"""One shard of a run on the cluster: its pods, and what the newest of them says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from specbatch.cluster.kinds import Object
+from specbatch.cluster.pod_state import ended_because, has_begun, has_ended, last_word, node_of, waits_for
+from specbatch.cluster.progress import LastWord, PodLog
+
+Verdict = Literal["complete", "running", "starting", "pending", "waiting", "restarting", "failed"]
+AT_WORK: frozenset[Verdict] = frozenset({"running", "starting"})
+
+# Kubernetes' own counts, on each pod: those before may be gone.
+_COUNTS = ("batch.kubernetes.io/job-index-failure-count", "batch.kubernetes.io/job-index-ignored-failure-count")
+_REASON_CHARS = 300
+_OF_SUMMARY = ("completion_tokens", "tokens_per_second", "acceptance_rate", "mean_acceptance_length")
+_OF_LAST_WORD = ("rows", "errors", "completion_tokens", "tokens_per_second", "acceptance_rate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardStatus:
+    """One shard.
+
+    Args:
+        shard: its number.
+        done: whether a Job of the run has completed it.
+        given_up: whether the newest Job has given it up, or is over.
+        pods: of the Job that ran it last, oldest first.
+        log: what the newest pod's log says, where it was read.
+    """
+
+    shard: int
+    done: bool = False
+    given_up: bool = False
+    pods: Sequence[Object] = ()
+    log: PodLog | None = None
+
+    @property
+    def pod(self) -> Object | None:
+        """The newest."""
+        return self.pods[-1] if self.pods else None
+
+    @property
+    def node(self) -> str:
+        """Where it runs, or ran."""
+        return node_of(self.pod) if self.pod else ""
+
+    @property
+    def last_word(self) -> LastWord:
+        """Of the newest pod."""
+        return (last_word(self.pod) if self.pod else None) or LastWord()
+
+    @property
+    def verdict(self) -> Verdict:
+        """How it stands, in a word."""
+        if self.done:
+            return "complete"
+        if self.given_up:
+            return "failed"
+        if self.pod is None:
+            return "waiting"
+        if not has_begun(self.pod):
+            return "pending"
+        if has_ended(self.pod):
+            return "restarting"
+        return "running" if self.log is not None and self.log.look is not None else "starting"
+
+    @property
+    def sentence(self) -> str:
+        """How it stands, and why."""
+        match self.verdict:
+            case "failed":
+                return f"failed: {self.why}"
+            case "restarting":
+                return f"another pod comes: {self.why}"
+            case "pending":
+                return f"pending: {waits_for(self.pod or {})}"
+            case "starting":
+                step = self.log.step if self.log else ""
+                return f"starting: {step}" if step else "starting"
+            case "waiting":
+                return "has no pod yet"
+            case word:
+                return word
+
+    @property
+    def why(self) -> str:
+        """Why its newest pod ended."""
+        if self.pod is None:
+            return "its pod is gone"
+        because, said = ended_because(self.pod), self.last_word.reason
+        if not said and self.log is not None:
+            said = " ".join(self.log.error.partition("\n  remedy: ")[0].split())
+        text = f"{because}: {said}" if said else because
+        return text if len(text) <= _REASON_CHARS else f"{text[: _REASON_CHARS - 1]}…"
+
+    @property
+    def restarts(self) -> int:
+        """Pods beyond the first."""
+        annotations = (self.pod["metadata"].get("annotations") or {}) if self.pod else {}
+        counted = sum(int(annotations[name]) for name in _COUNTS if str(annotations.get(name, "")).isdecimal())
+        return max(len(self.pods) - 1, counted, 0)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why its earlier pods ended, as far as they are still there."""
+        return [ended_because(pod) for pod in self.pods[:-1]]
+
+    @property
+    def now(self) -> Mapping[str, Any]:
+        """The fields of runner.progress.Progress that are known: the last look; of a pod that has ended its last word."""
+        look = self.log.look.fields() if self.log is not None and self.log.look is not None else {}
+        known = {
+            "rows": 0,
+            "errors": 0,
+            "total_rows": None,
+            "completion_tokens": 0,
+            "tokens_per_second": 0.0,
+            "acceptance_rate": 0.0,
+            "mean_acceptance_length": 1.0,
+            "eta_seconds": None,
+            **look,
+        }
+        ended = self.pod is not None and has_ended(self.pod)
+        summary = self.log.summary if self.log is not None else None
+        if ended and summary is not None:
+            known |= {"rows": summary.totals.rows, "errors": summary.totals.errors}
+            known |= {name: getattr(summary, name) for name in _OF_SUMMARY}
+        if ended:
+            word = self.last_word
+            known |= {name: value for name in _OF_LAST_WORD if (value := getattr(word, name)) is not None}
+            known["eta_seconds"] = None
+        if self.done and known["rows"]:
+            known["total_rows"] = known["rows"]
+        return known
