@@ -154,8 +154,8 @@ class Destination:
                 self._remove(SUCCESS)
             return
         self._look()
-        manifests = [file for file in parse_names(self.sizes, "manifest") if file.shards == self.file.shards]
-        if len(manifests) == self.file.shards:
+        there = parse_names(self.sizes, "manifest")
+        if sum(file.shards == self.file.shards for file in there) == self.file.shards:
             self.on_call(0)
             data = success_of(read_manifests(self.folder))
             if data is not None:  # whoever else ends now writes the same
@@ -163,21 +163,21 @@ class Destination:
 
     def _read_manifest(self, name: str) -> bool:
         """Notes the hashes that a manifest there lists, if there is one; whether it may say complete."""
-        if name not in self.sizes:
-            return True
-        data = self.folder.read(name)
+        data = self.folder.read(name) if name in self.sizes else b""
         try:
             value = json.loads(data)
-            self.hashes |= {entry["name"]: entry["sha256"] for entry in value["files"]}
+            # Those that were empty may have grown since; rows never change.
+            self.hashes |= {entry["name"]: entry["sha256"] for entry in value["files"] if entry["bytes"]}
             return bool(value["complete"])
-        except (ValueError, KeyError, TypeError):  # a broken one says nothing, and is about to be replaced
+        except (ValueError, KeyError, TypeError):  # a broken one, or none, says nothing, and is about to be replaced
             return True
 
     def _check_split(self) -> None:
         """Nothing is put there once the run goes on in another split."""
         self.on_call(0)
         if not self._split.is_ours():
-            self._split.join(self.sizes, self._remove)
+            self._look()
+            self._split.join(self.sizes, self._remove, self.history)
 
     def _place_elsewhere(self, entry: FileEntry) -> str:
         """Its name is taken: finds where an earlier attempt put it, or puts it under a name that nothing else will have."""

@@ -6,7 +6,7 @@ that was on its way in that moment is adopted as soon as the shard that answers 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from specbatch.results.folder import Folder
@@ -35,17 +35,21 @@ class PublishedSplit:
         """How often the run had been split differently before; once joined."""
         return len(self._history) - 1
 
-    def join(self, sizes: dict[str, int], remove: Callable[[str], None]) -> None:
+    def join(self, sizes: dict[str, int], remove: Callable[[str], None], known: Sequence[int]) -> None:
         """Says there into how many shards the run is split now; what says that it is complete goes before.
 
         Args:
             sizes: what is there; kept up to date.
             remove: removes a file there.
+            known: the splits as this process has found them there; those that have come since are another process' doing.
 
         Raises:
+            RefusedError: the run has been split anew since then.
             ResultsError: that failed.
         """
         there = read_history(self._folder, sizes)
+        if there[-1:] != (self._shards,) and there != tuple(known):
+            raise self._refused(there)
         self._history = next_history(there, self._shards, self._here())
         if self._history == there and SPLITS in sizes:
             return
@@ -70,7 +74,10 @@ class PublishedSplit:
         history = read_history(self._folder, [SPLITS])
         if history == self._history:
             return True
-        raise RefusedError(
+        raise self._refused(history)
+
+    def _refused(self, history: Sequence[int]) -> RefusedError:
+        return RefusedError(
             f"the run was split into {history[-1]} shards meanwhile, and goes on so; this process has {self._shards}",
             where=self._folder.uri,
             remedy="end one of the two Jobs; started again with any number of shards, the run goes on from what is there",

@@ -155,7 +155,7 @@ def _join(descriptor: int, run_dir: Path, shards: int, known: tuple[int, ...]) -
                 where=str(run_dir / SPLITS),
                 remedy="start again when it has done so",
             )
-        history = _history(descriptor, run_dir)
+        history = _history(descriptor, run_dir, known)
         if history == next_history(history, shards, known):
             os.fsync(descriptor)  # a line that only the page cache held counts from here on
             sync_directory(run_dir)
@@ -172,7 +172,7 @@ def _wait_until_alone(descriptor: int, run_dir: Path, shards: int, known: tuple[
     """Holds the file alone, or finds that another process has done what we wanted to do."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not lock_within(descriptor, fcntl.LOCK_EX, 0.1):
-        history = _history(descriptor, run_dir)
+        history = _history(descriptor, run_dir, known)
         if history == next_history(history, shards, known):
             return False
         if time.monotonic() > deadline:
@@ -182,7 +182,7 @@ def _wait_until_alone(descriptor: int, run_dir: Path, shards: int, known: tuple[
 
 def _begin(descriptor: int, run_dir: Path, shards: int, known: tuple[int, ...]) -> None:
     """Adds the new split; what says that the old one is complete goes first."""
-    history = _history(descriptor, run_dir)
+    history = _history(descriptor, run_dir, known)
     wanted = next_history(history, shards, known)
     if history == wanted:
         return
@@ -199,12 +199,13 @@ def _begin(descriptor: int, run_dir: Path, shards: int, known: tuple[int, ...]) 
     sync_directory(run_dir)
 
 
-def _history(descriptor: int, run_dir: Path) -> tuple[int, ...]:
+def _history(descriptor: int, run_dir: Path, known: tuple[int, ...]) -> tuple[int, ...]:
     try:
         history = decode_splits(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
     except ValueError as error:
         raise _damaged(str(run_dir / SPLITS), error) from error
-    return history or _of_files(str(run_dir), _names(run_dir))
+    # Files of several splits may have just been fetched from where the others are known.
+    return history or (() if known else _of_files(str(run_dir), _names(run_dir)))
 
 
 def _names(run_dir: Path) -> list[str]:

@@ -70,7 +70,9 @@ def run_all(run_dir, shards, chance=1.0, chosen=random):
 
 
 def rows_in(run_dir):
-    return sorted(json.loads(line)["index"] for path in run_dir.glob("*-of-*.jsonl") for line in path.read_bytes().splitlines())
+    return sorted(
+        json.loads(line)["index"] for path in run_dir.glob("*-of-*.jsonl") for line in path.read_bytes().splitlines()
+    )
 
 
 def collected(run_dir, folder):
