@@ -4,12 +4,11 @@ import pytest
 
 from specbatch.cli.main import main
 from specbatch.cluster.kinds import CLAIMS, JOBS, PODS
-from tests.cluster.conftest import api  # noqa: F401 - a fixture
 from tests.cluster.why.objects import JOB, job, unschedulable
 
 
 @pytest.fixture
-def cluster(api):  # noqa: F811 - the fixture
+def cluster(api):
     """A Job whose claim is missing."""
     for kind, thing in ((JOBS, job()), (PODS, unschedulable('persistentvolumeclaim "specbatch-results" not found'))):
         thing["metadata"]["namespace"] = "default"

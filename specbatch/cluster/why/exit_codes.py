@@ -38,6 +38,7 @@ _XIDS: Mapping[int, str] = {
     119: "the GPU's system processor does not answer",
     120: "error of the GPU's system processor",
 }
+_INVISIBLE = re.compile(r"but this process sees|see no GPUs|no CUDA-capable device", re.IGNORECASE)
 _ERROR_CHARS = 300
 
 
@@ -114,6 +115,12 @@ def _of_the_runner(code: int, word: LastWord, message: str, line: tuple[str, ...
         cause, remedy = (
             "results-volume-full",
             "make the results' claim larger (kubectl edit pvc), or clear it; finished rows are kept",
+        )
+    elif code == ExitCode.GPU_FAULT and _INVISIBLE.search(word.reason):
+        cause = "gpus-not-visible"
+        remedy = (
+            "the pod has the GPU resource, but its container does not see as many GPUs: set spec.job.runtimeClassName: nvidia where the "
+            "cluster asks for it, or ask an admin about the device plugin and the container toolkit of that node"
         )
     elif xid:
         number = int(xid[1])

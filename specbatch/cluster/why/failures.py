@@ -24,7 +24,8 @@ def failure(_: Evidence, pod: Object) -> Finding | None:  # noqa: PLR0911 - a ca
         return disrupted
     ended = container_state(pod).get("terminated") or {}
     message = str(ended.get("message") or "")
-    line = (_line(pod, ended, message),)
+    word = last_word(pod) or LastWord()
+    line = (_line(pod, ended, "" if word.error and word.exit_code is not None else message),)
     since = ended.get("finishedAt")
     killed = next((one for one in container_statuses(pod) if _terminated(one).get("reason") == "OOMKilled"), None)
     if killed is not None:
@@ -47,7 +48,7 @@ def failure(_: Evidence, pod: Object) -> Finding | None:  # noqa: PLR0911 - a ca
             evidence=line,
             since=since,
         )
-    return by_exit_code(int(ended["exitCode"]), last_word(pod) or LastWord(), message, line, since)
+    return by_exit_code(int(ended["exitCode"]), word, message, line, since)
 
 
 def _terminated(status: Object) -> Object:
@@ -56,7 +57,7 @@ def _terminated(status: Object) -> Object:
 
 
 def _line(pod: Object, ended: Object, message: str) -> str:
-    """What is known of the end, in one line; of a long log its end."""
+    """What is known of the end, in one line; of a long log its end. The runner's own last word is in the sentence already."""
     text = " ".join(message.split())
     shown = text if len(text) <= _TEXT_CHARS else f"…{text[-_TEXT_CHARS:]}"
     code = f"exit code {ended['exitCode']}" if "exitCode" in ended else "no exit code"

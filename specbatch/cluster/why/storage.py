@@ -166,7 +166,8 @@ def _unbound(  # noqa: PLR0911 - a cause a return
             sentence=f"the claim {name} names no storage class, and the cluster has no default one"
             if not default
             else f"the claim {name} names no storage class, and was made before there was a default one",
-            remedy=f"delete the claim and make it anew with storageClassName{f': {listed(known)}' if known else ' (kubectl get storageclass)'}",
+            remedy=f"delete the claim and make it anew with storageClassName{f': {listed(known)}' if known else ' (kubectl get storageclass)'}, "
+            "or ask an admin for a default one",
             evidence=(event_line(binding), *said),
             since=since,
         )

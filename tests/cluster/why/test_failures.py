@@ -12,6 +12,7 @@ from tests.cluster.why.objects import cause_of, condition, event, failed, last_w
         (66, last_word(66, "403 Client Error. (GatedRepoError)", "accept the model's licence"), "model-not-permitted", "GatedRepoError"),
         (69, last_word(69, "the device failed: CUDA error: unspecified launch failure"), "gpu-fault", "CUDA error"),
         (69, last_word(69, "the device failed: NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus."), "gpu-fault", "Xid 79, the GPU has fallen off the bus"),
+        (69, last_word(69, "spec.placement.gpus is 4, but this process sees no GPUs (CUDA_VISIBLE_DEVICES is not set)", where="placement"), "gpus-not-visible", "sees no GPUs"),
         (70, last_word(70, "out of memory at 1 sequence of 512 tokens", "raise placement.gpus"), "out-of-gpu-memory", "512 tokens"),
         (74, last_word(74, "[Errno 28] No space left on device", where="/results/nightly"), "results-volume-full", "/results/nightly"),
         (74, last_word(74, "Permission denied", where="/results"), "results-not-written", "Permission denied"),
@@ -107,3 +108,9 @@ def test_an_unknown_container_status_is_a_lost_node_and_old_events_change_nothin
     gone = failed(137, reason="ContainerStatusUnknown")
     old = event(gone, "FailedMount", 'MountVolume.SetUp failed for volume "x" : secret "y" not found')
     assert cause_of(gone, events=[old]) == "node-lost"
+
+
+def test_the_runners_last_word_is_said_once():
+    finding = verdict_on(failed(66, last_word(66, "no such model"))).finding
+    assert finding.evidence == ("pod nightly-0123456789-0-abcde (node node-a): exit code 66",)
+    assert "RuntimeError: it broke" in verdict_on(failed(1, "RuntimeError: it broke")).finding.evidence[0]
