@@ -147,16 +147,17 @@ class Commands:
             cwd=ROOT,
             env=self._environment,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             text=True,
         )
 
     def __call__(self, *arguments, code=0, timeout=_LONG):
-        """What a command prints; its exit code must be `code`."""
+        """What a command prints, and where it fails what it complains of too; its exit code must be `code`."""
         process = self.start(*arguments)
-        output, _ = process.communicate(timeout=timeout)
-        assert process.returncode == code, f"specbatch {' '.join(map(str, arguments))}: {process.returncode}\n{output}"
-        return output
+        output, complaints = process.communicate(timeout=timeout)
+        said = f"specbatch {' '.join(map(str, arguments))}: {process.returncode}\n{output}\n{complaints}"
+        assert process.returncode == code, said
+        return output if code == 0 else output + complaints
 
     def settings(self, run, **more):
         """--set options of a run on this cluster: its image, little memory, and whatever else."""

@@ -11,6 +11,7 @@ from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS
 from specbatch.cluster.view import INDEX
 from tests.cluster.e2e.conftest import eventually
 from tests.documents import ROOT
+from tests.helm.charts import binary
 
 SPEC = "job/quickstart.yaml"
 
@@ -52,7 +53,7 @@ def test_three_shards_with_a_pod_killed_in_the_middle_give_the_local_file(specba
     assert (status["state"], status["rows"]) == ("complete", 200)
     specbatch("collect", run, "-o", tmp_path / "rows.jsonl")
     assert (tmp_path / "rows.jsonl").read_bytes() == local
-    assert "nothing is wrong" in specbatch("why", run).lower() or "complete" in specbatch("why", run).lower()
+    assert json.loads(specbatch("why", run, "--output", "json"))["cause"] == "complete"
     assert not [
         pod for pod in admin.list(PODS, labels={"specbatch.dev/run": run}) if "reader" in pod["metadata"]["name"]
     ]
@@ -69,6 +70,7 @@ def test_the_same_spec_again_meets_its_own_job(specbatch, admin, run):
     assert len(admin.list(JOBS, labels={"specbatch.dev/run": run})) == 1
 
 
+@pytest.mark.parametrize("helm", ["helm3", "helm4"])
 def test_helm_gives_the_local_file(specbatch, admin, run, local, tmp_path, helm, namespace):
     settings = {
         "metadata.name": run,
@@ -78,11 +80,13 @@ def test_helm_gives_the_local_file(specbatch, admin, run, local, tmp_path, helm,
         "spec.job.completions": "2",
     }
     words = [word for path, value in settings.items() for word in ("--set", f"{path}={value}")]
-    subprocess.run([helm, "install", run, "helm/specbatch", "-n", namespace, "-f", SPEC, *words], cwd=ROOT, check=True)
+    subprocess.run(
+        [binary(helm), "install", run, "helm/specbatch", "-n", namespace, "-f", SPEC, *words], cwd=ROOT, check=True
+    )
     try:
         specbatch("wait", run, "--timeout", "600")
         specbatch("collect", run, "-o", tmp_path / "rows.jsonl")
     finally:
-        subprocess.run([helm, "uninstall", run, "-n", namespace], cwd=ROOT, check=True)
+        subprocess.run([binary(helm), "uninstall", run, "-n", namespace], cwd=ROOT, check=True)
     assert (tmp_path / "rows.jsonl").read_bytes() == local
     eventually(lambda: not admin.list(CONFIG_MAPS, labels={"specbatch.dev/run": run}))
