@@ -1,28 +1,69 @@
 # syntax=docker/dockerfile:1
-# The image that runs a spec: docker build -t specbatch .
-# A first form, not built in CI yet; the Kubernetes work gives it its final one.
+# Two images of one file:
 #
-# torch comes from PyPI, whose Linux build brings its CUDA libraries; the host needs the NVIDIA driver and its container toolkit only.
-ARG PYTHON=3.12
+#   docker build --target runner -t specbatch .        torch and all: runs specs, in pods and by docker run --gpus all
+#   docker build --target cli -t specbatch-cli .       the light side: submit, status, why, collect; for CI and pods of one's own
+#
+# tools/build_images.sh builds both with the base pinned by its digest. CUDA comes with torch's wheels from PyPI (the run-time libraries, no
+# compiler): the node needs the NVIDIA driver and its container toolkit only, and the same image runs on CPUs.
+# Without a registry or an engine: python -m tools.oci_image.
 
-FROM python:${PYTHON}-slim-bookworm AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+# A tag, and better a digest: --build-arg PYTHON_IMAGE=python:3.12-slim-bookworm@sha256:... (what tools/build_images.sh finds out).
+ARG PYTHON_IMAGE=python:3.12-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS base
+# A number, not a name: Kubernetes' runAsNonRoot can check it. Nothing in the image needs this very user, or may be written by it: the root
+# may be read-only and the user any. What is written goes to /tmp, and to volumes.
+ENV PATH=/opt/specbatch/bin:$PATH \
+    HOME=/tmp \
+    USER=specbatch \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+
+FROM base AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/specbatch
-ENV PATH=/opt/specbatch/bin:$PATH
 WORKDIR /src
-# The large layer first: it changes with the dependencies, not with the code. An empty package stands in for the code.
+# Dependencies first: they change less often than the code. An empty package stands in for it.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-RUN mkdir specbatch && touch specbatch/__init__.py && pip install -c constraints.txt '.[runner,s3]' && pip uninstall --yes specbatch
+RUN mkdir specbatch && touch specbatch/__init__.py && pip install -c constraints.txt '.[s3]' && pip uninstall --yes specbatch
+
+FROM build AS build-cli
 COPY specbatch specbatch
 RUN pip install --no-deps .
 
-FROM python:${PYTHON}-slim-bookworm
-LABEL org.opencontainers.image.title=specbatch org.opencontainers.image.licenses=Apache-2.0
-# A number, not a name: Kubernetes' runAsNonRoot can check it.
-RUN useradd --uid 10001 --create-home specbatch && install --directory --owner=10001 /results /models
-COPY --from=build /opt/specbatch /opt/specbatch
-ENV PATH=/opt/specbatch/bin:$PATH HF_HOME=/models PYTHONUNBUFFERED=1
-USER 10001
-WORKDIR /home/specbatch
+FROM build AS build-runner
+RUN pip install -c constraints.txt '.[runner,s3]' && pip uninstall --yes specbatch
+COPY specbatch specbatch
+RUN pip install --no-deps .
+
+FROM base AS cli
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="specbatch, command line" \
+      org.opencontainers.image.description="Submits, watches, explains and collects batch inference runs on Kubernetes" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="https://github.com/specbatch/specbatch" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build-cli /opt/specbatch /opt/specbatch
+USER 10001:10001
+WORKDIR /tmp
+ENTRYPOINT ["specbatch"]
+CMD ["--help"]
+
+# The last stage is what docker build takes where no target is named.
+FROM base AS runner
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="specbatch, runner" \
+      org.opencontainers.image.description="Batch inference by speculative decoding: exactly the target's own output" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="https://github.com/specbatch/specbatch" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build-runner /opt/specbatch /opt/specbatch
+USER 10001:10001
+WORKDIR /tmp
 ENTRYPOINT ["specbatch"]
 CMD ["--help"]

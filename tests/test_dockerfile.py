@@ -1,0 +1,61 @@
+"""The Dockerfile: what can be said of it without an engine."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from specbatch import __version__
+from tests.documents import ROOT, text_of
+
+TEXT = text_of("Dockerfile")
+STAGES = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", TEXT, re.DOTALL | re.MULTILINE))
+LAST = [name for name in STAGES if name in {"cli", "runner"}]
+
+
+def test_hadolint_has_nothing_to_say():
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+    assert done.returncode == 0
+
+
+def test_both_images_are_there_and_the_runner_is_what_a_plain_build_makes():
+    assert LAST == ["cli", "runner"]
+    assert list(STAGES)[-1] == "runner"
+
+
+def test_the_base_is_an_argument_so_that_it_can_be_pinned_by_digest():
+    bases = re.findall(r"^FROM (\S+)", TEXT, re.MULTILINE)
+    assert {base for base in bases if base not in STAGES} == {"${PYTHON_IMAGE}"}
+    assert '--build-arg PYTHON_IMAGE="$base"' in text_of("tools/build_images.sh")
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_an_image_runs_as_a_number_that_kubernetes_can_check_and_says_what_it_is(name):
+    body = STAGES[name]
+    assert re.search(r"^USER 10001:10001$", body, re.MULTILINE)
+    for label in ("title", "description", "version", "revision", "source", "licenses"):
+        assert f"org.opencontainers.image.{label}=" in body
+    assert f"ARG VERSION={__version__}\n" in body
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_an_image_takes_nothing_from_the_building_but_the_installed_package(name):
+    assert re.findall(r"^(?:COPY|ADD|RUN) .*", STAGES[name], re.MULTILINE) == [
+        f"COPY --from=build-{name} /opt/specbatch /opt/specbatch"
+    ]
+
+
+def test_dependencies_are_the_pinned_ones():
+    installs = re.findall(r"pip install (.*)", TEXT)
+    assert all(words.startswith(("-c constraints.txt", "--no-deps")) for words in installs)
+
+
+def test_only_what_the_wheel_is_made_of_goes_to_the_builder():
+    ignored = text_of(".dockerignore").splitlines()
+    assert "*" in ignored
+    copied = {word for words in re.findall(r"^COPY (?!--from)(.*) \S+$", TEXT, re.MULTILINE) for word in words.split()}
+    assert {line.removeprefix("!") for line in ignored if line.startswith("!")} == copied
