@@ -49,13 +49,19 @@ def sync_directory(path: Path) -> None:
     """Makes the directory's entries outlive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems cannot sync a directory: their entries are safe on the server, or nothing can be done.
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
-            raise
+        sync_if_possible(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_if_possible(descriptor: int) -> None:
+    """Syncs a directory, or a file that is open for reading only."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync these: they are safe on the server, or nothing can be done.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+            raise
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:

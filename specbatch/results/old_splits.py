@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import results_error
+from specbatch.results.durable import results_error, sync_if_possible
 from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, shard_files
 from specbatch.results.manifest import FileEntry
 from specbatch.results.parts import PartPolicy, Parts
@@ -65,7 +64,7 @@ def read_others(run_dir: Path, me: ShardFile, on_line: SeeLine) -> None:
         try:
             with path.open("rb") as stream:
                 see_lines(stream, file, str(path), on_line)
-                os.fsync(stream.fileno())  # rows that only the page cache held count from here on
+                sync_if_possible(stream.fileno())  # rows that only the page cache held count from here on
         except OSError as error:
             raise results_error(error, path, "read the rows of another split") from error
 
