@@ -16,6 +16,7 @@ from specbatch import __version__
 from specbatch.cli import (
     collect_command,
     compare_command,
+    events_command,
     job_commands,
     logs_command,
     plan_command,
@@ -59,6 +60,7 @@ app.command()(job_commands.cancel)
 app.command()(job_commands.retry)
 app.command()(job_commands.delete)
 app.command()(logs_command.logs)
+app.command()(events_command.events)
 app.command()(collect_command.collect)
 app.command()(report_command.report)
 app.command()(verify_command.verify)
