@@ -39,23 +39,24 @@ def end_of_job(
     emit: Callable[[str], None],
     follow: bool = False,
 ) -> Ending:
-    """How a Job ends; each change is a line, and with `follow` each line of its pods.
+    """How a Job ends; each change of its state and of its shards is a line, and with `follow` each line of its pods.
 
     Raises:
         Exit: Ctrl-C.
     """
     from specbatch.cluster.job_texts import progress_text
+    from specbatch.cluster.runs import state_of
     from specbatch.cluster.view import JobView
     from specbatch.cluster.waiting import wait_for_end
 
-    told = ""
+    told: tuple[object, ...] = ()
 
     def changed(view: JobView) -> None:
         nonlocal told
-        line = progress_text(view)
-        if line != told:
-            emit(line)
-            told = line
+        news = state_of(view), len(view.completed), len(view.failed)  # pods come and go
+        if news != told:
+            emit(progress_text(view))
+            told = news
 
     reading = _follow(cluster, job, emit) if follow else None
     try:

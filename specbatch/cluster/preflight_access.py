@@ -70,7 +70,8 @@ def check_permissions(cluster: Cluster, uses: Uses) -> Iterator[Finding]:
         yield error(
             f"namespace {cluster.namespace}",
             f"not permitted: {_listed(missing)}",
-            f"ask whoever runs the cluster for the Role of k8s/: kubectl apply -k k8s/ -n {cluster.namespace}",
+            f"{'is its name right? If so, ' if len(missing) == len(needed) else ''}ask whoever runs the cluster for the Role of k8s/: "
+            f"kubectl apply -n {cluster.namespace} -f k8s/submitter.yaml, with you in its RoleBinding",
         )
 
 

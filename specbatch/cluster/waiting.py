@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from specbatch.cluster.client_errors import transient
 from specbatch.cluster.kinds import JOBS, Object
 from specbatch.cluster.runs import state_of, uid_of
 from specbatch.cluster.view import JobView
+from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
     from specbatch.cluster.client import Cluster
 
 End = Literal["complete", "failed", "cancelled", "deleted", "timeout"]
 
+_OUTAGE_SECONDS = 600.0  # a control plane may be replaced meanwhile
+_AGAIN_SECONDS = 2.0
 _SLICE_SECONDS = 60.0  # how often the Job is asked for, whatever the watch says
 _FAILING_SLICE_SECONDS = 5.0
 _PODS_END_SECONDS = (
@@ -55,13 +59,19 @@ def wait_for_end(
         job: the Job; one of the same name that comes later is another.
         seconds: at most.
         changed: is told of the Job at first, and whenever it changes.
+
+    Raises:
+        ClusterError: the API server has been out of reach for ten minutes, or refuses.
     """
     name, uid = str(job["metadata"]["name"]), uid_of(job)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     failing_since = math.inf
     last = job
     while True:
-        found = cluster.find(JOBS, name)  # a watch says nothing of what was deleted before it began
+        try:
+            found = _ask(cluster, name, deadline)  # a watch says nothing of what was deleted before it began
+        except TimeoutError:
+            return Ending("timeout", last)
         if found is None:
             return Ending("deleted", last)
         for event, last in _states(cluster, found, min(_slice(failing_since), deadline - time.monotonic())):
@@ -79,6 +89,20 @@ def wait_for_end(
             return Ending("failed", last)
         if now >= deadline:
             return Ending("timeout", last)
+
+
+def _ask(cluster: Cluster, name: str, deadline: float) -> Object | None:
+    """The Job, over an outage of the API server; TimeoutError at the deadline."""
+    began = time.monotonic()
+    while True:
+        try:
+            return cluster.find(JOBS, name)
+        except ClusterError as error:
+            if not transient(error) or time.monotonic() - began > _OUTAGE_SECONDS:
+                raise
+            if time.monotonic() >= deadline:
+                raise TimeoutError from error
+        time.sleep(_AGAIN_SECONDS)
 
 
 def _slice(failing_since: float) -> float:

@@ -207,3 +207,16 @@ def test_the_namespace_is_the_options_then_the_specs(submit, api, capsys):
     assert submit("--set", "metadata.namespace=ml", "-n", "mine") == 0
     assert {job["metadata"]["namespace"] for job in api.objects(JOBS)} == {"ml", "mine"}
     assert {one["metadata"]["namespace"] for one in api.objects(CONFIG_MAPS)} == {"ml", "mine"}
+
+
+def test_what_was_left_half_way_is_said_to_be_started_now(submit, api, capsys):
+    submit("--set", "job.queueName=team-a", "--skip-checks")
+    job = only_job(api)
+    del job["metadata"]["annotations"]["specbatch.dev/submitted"]
+    api.put(JOBS, job)
+    capsys.readouterr()
+    assert submit("--set", "job.queueName=team-a") == 0
+    out = capsys.readouterr().out
+    assert "an earlier submit had left it half-way" in out
+    assert "when queue team-a admits it" in out
+    assert_started_once(api)

@@ -163,3 +163,15 @@ def clean(api):
         for one in api.objects(kind):
             if one in api.objects(kind):
                 api.remove(kind, one["metadata"]["name"])
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+@pytest.mark.parametrize("drop", ["before", "after"])
+def test_answers_that_are_lost_change_nothing(api, method, drop):
+    put_claim(api)
+    submitted(api)
+    api.fail(method, r"/(jobs|configmaps)(?!.*dryRun)", drop=drop)
+    api.fail(method, r"/configmaps\?(?!.*dryRun)", drop=drop)
+    whole_submit(api.cluster(), "job.completions=6", force=True)
+    assert api.faults[0].times == 0
+    assert assert_started_once(api)["spec"]["completions"] == 6

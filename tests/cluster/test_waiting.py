@@ -8,6 +8,7 @@ import pytest
 from specbatch.cluster.actions import cancel
 from specbatch.cluster.kinds import JOBS
 from specbatch.cluster.waiting import wait_for_end
+from specbatch.errors import ClusterError
 from tests.cluster.submitting import end, submitted
 
 
@@ -111,3 +112,19 @@ def test_a_watch_that_ends_is_taken_up_again(api, monkeypatch):
     job = submitted(api).job
     soon(lambda: soon(lambda: end(api, job["metadata"]["name"], "Complete")))
     assert patient(api, job).end == "complete"
+
+
+def test_an_api_server_that_is_away_for_longer_than_a_request_is_tried_is_waited_for(api, monkeypatch):
+    monkeypatch.setattr("specbatch.cluster.waiting._AGAIN_SECONDS", 0.0)
+    job = submitted(api).job
+    end(api, job["metadata"]["name"], "Complete")
+    api.fail("GET", "/jobs/", status=503, times=60)
+    assert wait_for_end(api.cluster(), job).end == "complete"
+    assert sum("/jobs/" in path for _, path, _ in api.requests) > 60
+
+
+def test_but_what_is_not_permitted_is_told_at_once(api):
+    job = submitted(api).job
+    api.deny("get", "jobs")
+    with pytest.raises(ClusterError, match="not permitted to get jobs"):
+        wait_for_end(api.cluster(), job)
