@@ -98,14 +98,15 @@ class _Teller:
 
     def new(self, events: Iterable[Object]) -> list[RunEvent]:
         """Those that were not told yet, in the order of time."""
-        found = []
+        found: list[tuple[int, int, RunEvent]] = []
         for event in events:
             about = self._about(event.get("involvedObject") or {})
             key = (str(event["metadata"].get("uid")), str(event["metadata"].get("resourceVersion")))
             if about and key not in self._told and (seconds_of(event_time(event)) or self._since) >= self._since:
                 self._told.add(key)
-                found.append(_told(event, about))
-        return sorted(found, key=lambda one: (one.last, one.first))
+                at, version = int(seconds_of(event_time(event)) or 0), key[1]
+                found.append((at, int(version) if version.isdecimal() else 0, _told(event, about)))
+        return [told for _, _, told in sorted(found, key=lambda one: one[:2])]  # most times have whole seconds
 
     def _about(self, thing: Object) -> str:
         """What an object is to the run; nothing where it is none of its."""

@@ -41,6 +41,12 @@ def has_ended(pod: Object) -> bool:
     return (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"} or "terminated" in container_state(pod)
 
 
+def has_succeeded(pod: Object) -> bool:
+    """Whether it ended its shard; the Job may not know yet."""
+    ended = container_state(pod).get("terminated") or {}
+    return (pod.get("status") or {}).get("phase") == "Succeeded" or ended.get("exitCode") == 0
+
+
 def has_begun(pod: Object) -> bool:
     """Whether its container ever ran, as far as can be seen."""
     return has_ended(pod) or "running" in container_state(pod)

@@ -75,12 +75,13 @@ class RunStatus:
 
     @property
     def now(self) -> Mapping[str, Any]:
-        """Sums over the shards, under the names of runner.progress.Progress. Speed is that of the running ones.
+        """Sums over the shards, under the names of runner.progress.Progress. Speed is that of the running ones, and of all once none is.
 
         Acceptance is weighted by tokens; the time left is that of the slowest, and of the rows that nobody works on yet.
         """
         looks = [one.now for one in self.shards]
         running = [one.now for one in self.shards if one.verdict == "running"]
+        counting = running or looks
         tokens = sum(look["completion_tokens"] for look in looks)
         lengths = [look for look in looks if look["completion_tokens"] and look["mean_acceptance_length"] > 1]
         rounds = sum(look["completion_tokens"] / look["mean_acceptance_length"] for look in lengths)
@@ -95,7 +96,7 @@ class RunStatus:
             "errors": sum(look["errors"] for look in looks),
             "active": sum(look.get("active") or 0 for look in running),
             "completion_tokens": tokens,
-            "tokens_per_second": sum(look["tokens_per_second"] for look in running),
+            "tokens_per_second": sum(look["tokens_per_second"] for look in counting),
             "acceptance_rate": rate,
             "mean_acceptance_length": sum(look["completion_tokens"] for look in lengths) / rounds if rounds else 1.0,
             "eta_seconds": self._left(running),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from specbatch.cluster.run_sentence import sentence_of
@@ -72,7 +72,7 @@ def _bar(status: RunStatus) -> Iterator[str]:
     now = status.now
     total, left = now["total_rows"], now["eta_seconds"]
     if total:
-        shown = f"  {duration(left)} left" if left is not None and not status.over else ""
+        shown = f"  {duration(left)} left" if left and not status.over else ""
         yield f"             {bar(now['rows'] / total)}{shown}"
 
 
@@ -85,7 +85,9 @@ def _facts(status: RunStatus) -> Iterator[tuple[str, str]]:
     yield "rows", rows if status.total_known or now["total_rows"] is None else rows.replace(" of ", " of about ", 1)
     if now["completion_tokens"]:
         only = now if len(status.shards) > 1 else {**now, **status.shards[0].now}
-        yield from (line for line in look_lines(only) if line[0] != "speculation" or now["acceptance_rate"])
+        yield from (line for line in look_lines(only) if line[0] != "speculation")
+        if only["acceptance_rate"]:
+            yield "speculation", _speculation(only)
     if status.restarts:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in status.reasons.items())
         yield "restarts", f"{status.restarts:,}: {reasons}"
@@ -94,6 +96,16 @@ def _facts(status: RunStatus) -> Iterator[tuple[str, str]]:
         yield "pod", f"{pod['metadata']['name']}{node}"
     if len(status.run.jobs) > 1:
         yield "retry of", ", ".join(job.name for job in status.run.jobs[1:])
+
+
+def _speculation(now: Mapping[str, Any]) -> str:
+    """A last word has fewer numbers than a look."""
+    parts = [f"acceptance_rate {now['acceptance_rate']:.3f}"]
+    if now["mean_acceptance_length"] > 1:
+        parts.append(f"mean_acceptance_length {now['mean_acceptance_length']:.2f}")
+    if now.get("num_speculative_tokens"):
+        parts.append(f"k {now['num_speculative_tokens']}")
+    return ", ".join(parts)
 
 
 def _table(status: RunStatus) -> list[str]:

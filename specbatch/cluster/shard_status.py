@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from specbatch.cluster.kinds import Object
-from specbatch.cluster.pod_state import ended_because, has_begun, has_ended, last_word, node_of, waits_for
+from specbatch.cluster.pod_state import (
+    ended_because,
+    has_begun,
+    has_ended,
+    has_succeeded,
+    last_word,
+    node_of,
+    waits_for,
+)
 from specbatch.cluster.progress import LastWord, PodLog
 
 Verdict = Literal["complete", "running", "starting", "pending", "waiting", "restarting", "failed"]
@@ -56,7 +64,7 @@ class ShardStatus:
     @property
     def verdict(self) -> Verdict:
         """How it stands, in a word."""
-        if self.done:
+        if self.done or (self.pod is not None and has_succeeded(self.pod)):
             return "complete"
         if self.given_up:
             return "failed"
@@ -133,6 +141,6 @@ class ShardStatus:
             word = self.last_word
             known |= {name: value for name in _OF_LAST_WORD if (value := getattr(word, name)) is not None}
             known["eta_seconds"] = None
-        if self.done and known["rows"]:
+        if self.verdict == "complete" and known["rows"]:
             known["total_rows"] = known["rows"]
         return known

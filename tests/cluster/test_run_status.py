@@ -240,6 +240,17 @@ def test_a_pod_that_ended_while_the_job_goes_on_is_being_replaced(api):
     assert run_json(status)["rows"] == 40
 
 
+def test_a_pod_that_has_done_its_shard_counts_before_the_job_knows(api):
+    job = submitted(api, completions=2, status={"ready": 1})
+    for index in range(2):
+        run_pod(api, job, index, state="succeeded", message=done_word())
+    status = read(api)
+    assert status.state == "finishing"
+    assert run_json(status)["counts"] == {"complete": 2}
+    assert run_json(status)["tokens_per_second"] == 180.0
+    assert "speed        180.0 tokens/s\nspeculation  acceptance_rate 0.500\n" in render_run(status)
+
+
 def test_a_retry_counts_what_earlier_jobs_have_done(api):
     first = submitted(
         api, completions=4, conditions=["Failed"], status={"completedIndexes": "0,2", "failedIndexes": "1,3"}
