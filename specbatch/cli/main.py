@@ -16,6 +16,7 @@ from specbatch import __version__
 from specbatch.cli import (
     collect_command,
     compare_command,
+    doctor_command,
     events_command,
     job_commands,
     logs_command,
@@ -49,6 +50,7 @@ app.command()(spec_commands.schema)
 app.command()(plan_command.plan)
 app.command()(run_command.run)
 app.command()(render_command.render)
+app.command()(doctor_command.doctor)
 app.command()(submit_command.submit)
 app.command("list")(job_commands.list_runs)
 app.command()(status_command.status)
