@@ -10,7 +10,7 @@ from specbatch.cluster.doctor.api import check_clock
 from specbatch.cluster.doctor.checkup import Result, Visit
 from specbatch.cluster.doctor.examine import examine
 from specbatch.cluster.doctor.text import render_results
-from specbatch.cluster.kinds import CLAIMS, LOCAL_QUEUES, NAMESPACES, NODES, QUOTAS, STORAGE_CLASSES
+from specbatch.cluster.kinds import CLAIMS, JOBS, LOCAL_QUEUES, NAMESPACES, NODES, QUOTAS, STORAGE_CLASSES
 from specbatch.cluster.permissions import HELPFUL
 from tests.cluster.why.objects import GPU, claim, condition, node, storage_class
 
@@ -80,19 +80,22 @@ def test_an_api_server_that_does_not_answer_ends_it(ready):
 
 @pytest.mark.parametrize(
     ("version", "outcome"),
-    [
-        ("v1.28.3", "failed"),
-        ("v1.29.0", "warning"),
-        ("v1.30.1-gke.100", "ok"),
-        ("v1.37.0+k3s1", "ok"),
-        ("v1.41.0", "ok"),
-        ("what", "warning"),
-    ],
+    [("v1.29.0", "warning"), ("v1.30.1-gke.100", "ok"), ("v1.37.0+k3s1", "ok"), ("v1.41.0", "ok"), ("what", "warning")],
 )
-def test_versions_without_what_a_job_needs_are_refused(ready, monkeypatch, version, outcome):
+def test_versions_outside_of_what_is_tested_are_told(ready, monkeypatch, version, outcome):
     cluster = ready.cluster()
     monkeypatch.setattr(cluster, "version", lambda: version)
     assert one(examine(Visit(cluster)), "kubernetes").outcome == outcome
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(None, "warning"), (422, "failed"), (403, "failed")])
+def test_an_old_version_is_judged_by_whether_it_takes_the_job(ready, monkeypatch, status, outcome):
+    if status:
+        ready.fail("POST", "/jobs", status=status)
+    cluster = ready.cluster()
+    monkeypatch.setattr(cluster, "version", lambda: "v1.28.3")
+    assert one(examine(Visit(cluster)), "kubernetes").outcome == outcome
+    assert ready.objects(JOBS) == []
 
 
 @pytest.mark.parametrize(("off", "outcome"), [(0, "ok"), (3600, "warning"), (-3600, "warning")])

@@ -10,14 +10,17 @@ from importlib.metadata import PackageNotFoundError, version
 
 from specbatch import __version__
 from specbatch.cluster.doctor.checkup import Result, Visit
-from specbatch.cluster.kinds import CONFIG_MAPS
+from specbatch.cluster.failure_policy import pod_failure_policy
+from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, Object
+from specbatch.cluster.names import CONTAINER
 from specbatch.cluster.why.times import seconds_of
 from specbatch.errors import ClusterError
 from specbatch.results.summary import span
 
 _OLDEST_WORKING, _OLDEST_TESTED, _NEWEST_TESTED = (1, 29), (1, 30), (1, 37)
 _SKEW_SECONDS = 30.0
-_CLOCK_NAME = "specbatch-doctor-clock"
+_TRY_NAME = "specbatch-doctor"  # of objects that are never stored
+_USE = "use Kubernetes 1.30 to 1.37: podFailurePolicy and backoffLimitPerIndex are needed"
 
 
 def check_api(visit: Visit) -> Iterator[Result]:
@@ -29,20 +32,49 @@ def check_api(visit: Visit) -> Iterator[Result]:
     match = re.match(r"v?(\d+)\.(\d+)", said)
     served = (int(match[1]), int(match[2])) if match else None
     if served is None:
-        yield Result("kubernetes", "warning", f"version {said or '?'} is of no known form", "1.30 to 1.37 are tested")
-    elif served < _OLDEST_WORKING:
-        remedy = "use Kubernetes 1.30 or later: podFailurePolicy and backoffLimitPerIndex are missing before 1.29"
-        yield Result("kubernetes", "failed", f"{said} is too old", remedy)
+        yield Result("kubernetes", "warning", f"version {said or '?'} is of no known form", _USE)
     elif served < _OLDEST_TESTED:
-        yield Result("kubernetes", "warning", f"{said} is older than what is tested", "use Kubernetes 1.30 or later")
+        yield _old(visit, said, working=served >= _OLDEST_WORKING)
     else:
         newer = " (newer than what is tested: 1.30 to 1.37)" if served > _NEWEST_TESTED else ""
         yield Result("kubernetes", "ok", f"{said}{newer}")
 
 
+def _old(visit: Visit, version: str, *, working: bool) -> Result:
+    """A version that is older than what is tested is judged by whether it takes such a Job."""
+    try:
+        visit.cluster.create(JOBS, _job(), dry_run=True)
+    except ClusterError as error:
+        if error.status in {400, 422}:
+            return Result("kubernetes", "failed", f"{version} is too old: {error.message}", _USE)
+        if not working:
+            return Result("kubernetes", "failed", f"{version} is too old", _USE)
+    return Result("kubernetes", "warning", f"{version} is older than what is tested", _USE)
+
+
+def _job() -> Object:
+    """The least Job with what came last to Kubernetes of what specbatch needs."""
+    pod = {"restartPolicy": "Never", "containers": [{"name": CONTAINER, "image": "none"}]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": _TRY_NAME},
+        "spec": {
+            "suspend": True,
+            "completionMode": "Indexed",
+            "completions": 1,
+            "parallelism": 1,
+            "backoffLimitPerIndex": 1,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": pod_failure_policy(),
+            "template": {"spec": pod},
+        },
+    }
+
+
 def check_clock(visit: Visit) -> Iterator[Result]:
     """This machine's clock against the API server's, by an object that is never stored."""
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": _CLOCK_NAME}}
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": _TRY_NAME}}
     before = time.time()
     try:
         made = visit.cluster.create(CONFIG_MAPS, body, dry_run=True)

@@ -24,6 +24,10 @@ _NOT_PERMITTED = re.compile(
     re.IGNORECASE,
 )
 _NO_SPACE = re.compile(r"no space left|disk quota exceeded|disk is full", re.IGNORECASE)
+_NO_CREDENTIALS = re.compile(
+    r"credential|AccessDenied|Access Denied|InvalidAccessKeyId|SignatureDoesNotMatch|\b40[13]\b|Forbidden|Unauthorized",
+    re.IGNORECASE,
+)
 _XID = re.compile(r"\bXid\b\s*(?:\([^)]*\))?\s*:?\s*(?:error\s*)?(\d{1,3})\b", re.IGNORECASE)
 # Those that mean hardware: https://docs.nvidia.com/deploy/xid-errors/
 _XIDS: Mapping[int, str] = {
@@ -115,6 +119,12 @@ def _of_the_runner(code: int, word: LastWord, message: str, line: tuple[str, ...
         cause, remedy = (
             "results-volume-full",
             "make the results' claim larger (kubectl edit pvc), or clear it; finished rows are kept",
+        )
+    elif code == ExitCode.RESULTS_NOT_WRITTEN and "://" in word.reason and _NO_CREDENTIALS.search(word.reason):
+        cause = "storage-not-permitted"
+        remedy = (
+            "keep the storage's credentials in a Secret, and name it in spec.job.secretEnvFrom: [{name: ...}] (or use a service account with "
+            "a cloud identity); they must allow to list and write there; finished rows are kept; then submit again"
         )
     elif code == ExitCode.GPU_FAULT and _INVISIBLE.search(word.reason):
         cause = "gpus-not-visible"

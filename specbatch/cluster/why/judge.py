@@ -33,6 +33,21 @@ _OF_A_POD: Sequence[Callable[[Evidence, Object], Finding | None]] = (
 # Asked only of a pod whose container has not run: their events may be of an earlier moment.
 _OF_A_STARTING_POD: Sequence[Callable[[Evidence, Object], Finding | None]] = (mount_problem, sandbox_problem, starting)
 _MOODS = {"problem": 0, "waiting": 1, "fine": 2}
+# What the same spec would meet again.
+_NEEDS_A_CHANGE = {
+    "bad-dataset",
+    "bad-spec",
+    "command-not-found",
+    "disk-limit",
+    "image-architecture",
+    "model-missing",
+    "model-not-permitted",
+    "out-of-gpu-memory",
+    "out-of-memory-killed",
+    "node-out-of-memory",
+    "shared-memory-full",
+    "storage-not-permitted",
+}
 _EVIDENCE_SHOWN = 12
 _EVENTS_SHOWN = 5
 
@@ -127,9 +142,12 @@ def _final(evidence: Evidence, finding: Finding) -> Finding:
     assert failing is not None
     if finding.cause in {"retries-exhausted", "too-many-failed-shards", "failed-for-good", "failed"}:
         return finding
-    again = f"specbatch retry {view.run}"
-    submits = "submit again" in finding.remedy or "submit it again" in finding.remedy
-    remedy = again if finding.mood == "waiting" else finding.remedy if submits else f"{finding.remedy}; then: {again}"
+    retry = f"specbatch retry {view.run}"
+    remedy = retry if finding.mood == "waiting" else finding.remedy
+    if finding.cause not in _NEEDS_A_CHANGE and retry not in remedy:
+        remedy = f"{remedy}; then: {retry}"
+    elif finding.cause in _NEEDS_A_CHANGE and "submit" not in remedy:
+        remedy = f"{remedy}; then submit again"
     return replace(
         finding,
         sentence=f"the Job has failed: {finding.sentence}",

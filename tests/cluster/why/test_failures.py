@@ -16,6 +16,7 @@ from tests.cluster.why.objects import cause_of, condition, event, failed, last_w
         (70, last_word(70, "out of memory at 1 sequence of 512 tokens", "raise placement.gpus"), "out-of-gpu-memory", "512 tokens"),
         (74, last_word(74, "[Errno 28] No space left on device", where="/results/nightly"), "results-volume-full", "/results/nightly"),
         (74, last_word(74, "Permission denied", where="/results"), "results-not-written", "Permission denied"),
+        (74, last_word(74, "3 of 3 files are not published: cannot list the folder: Unable to locate credentials", where="s3://b/x"), "storage-not-permitted", "credentials"),
         (75, last_word(75, "told to stop"), "stopped", "told to stop"),
         (1, last_word(1, "KeyError: 'x'"), "error", "KeyError: 'x'"),
         (1, 'Traceback (most recent call last):\n  File "a.py", line 1\nRuntimeError: it broke\n', "error", "RuntimeError: it broke"),

@@ -111,6 +111,8 @@ def test_a_failed_job_offers_retry_where_no_change_is_needed():
         conditions=[condition("DisruptionTarget", "DeletionByPodGC", "PodGC: node no longer exists")],
     )
     assert verdict_on(drained, the_job=the_job).finding.remedy == "specbatch retry nightly"
+    wrong = failed(66, last_word(66, "no such model", "check the name"))
+    assert verdict_on(wrong, the_job=the_job).finding.remedy == "check the name; then submit again"
 
 
 def test_a_job_that_is_about_to_fail_is_judged_by_the_pod_that_ended_it():
