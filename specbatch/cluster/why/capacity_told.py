@@ -25,7 +25,7 @@ def judged_by_message(pod: Object, message: SchedulerMessage) -> Finding | None:
     if taint is not None:
         return taint
     if message.says("node affinity/selector", "node affinity", "node selector"):
-        return _selector(spec, message)
+        return _selector(spec)
     if message.says("were unschedulable"):
         return Finding(
             cause="nodes-cordoned",
@@ -109,11 +109,11 @@ def _taint(message: SchedulerMessage) -> Finding | None:
     )
 
 
-def _selector(spec: Object, message: SchedulerMessage) -> Finding:
+def _selector(spec: Object) -> Finding:
     wanted = [f"{key}={value}" for key, value in (spec.get("nodeSelector") or {}).items()]
     what = f"has the label {', '.join(wanted)}" if wanted else "matches the node affinity"
     return Finding(
         cause="node-selector",
-        sentence=f"none of the {message.nodes} nodes that could be used {what}",
+        sentence=f"no node that could be used {what}",
         remedy="correct spec.job.nodeSelector or spec.job.affinity (an admin sees the labels: kubectl get nodes --show-labels)",
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from specbatch.cluster.kinds import Object
+from specbatch.cluster.view import JobView
 from specbatch.cluster.why.containers import config_problem, sandbox_problem
 from specbatch.cluster.why.creation import refused, without_pod
 from specbatch.cluster.why.evidence import Evidence
@@ -32,6 +33,7 @@ _OF_A_POD: Sequence[Callable[[Evidence, Object], Finding | None]] = (
 )
 # Asked only of a pod whose container has not run: their events may be of an earlier moment.
 _OF_A_STARTING_POD: Sequence[Callable[[Evidence, Object], Finding | None]] = (mount_problem, sandbox_problem, starting)
+_BEFORE_A_TRY = {"scheduling", "pulling", "starting"}
 _MOODS = {"problem": 0, "waiting": 1, "fine": 2}
 # What the same spec would meet again.
 _NEEDS_A_CHANGE = {
@@ -84,13 +86,17 @@ def _of_shards(evidence: Evidence) -> Iterator[Finding]:
         pod = _last_failed(pods) if over else pods[-1]
         finding = None if pod is None else _of_pod(evidence, pod)
         if finding is not None:
-            tries = sum(1 for one in pods if (one.get("status") or {}).get("phase") == "Failed")
-            yield replace(_with_tries(finding, tries), shards=(view.shards[index],))
+            yield replace(_with_tries(evidence, finding, pods), shards=_shard(view, index))
     if view.failing is None:
         finding = refused(evidence)
         for index in without_pod(evidence) if finding else ():
             assert finding is not None
-            yield replace(finding, shards=(view.shards[index],))
+            yield replace(finding, shards=_shard(view, index))
+
+
+def _shard(view: JobView, index: int) -> tuple[int, ...]:
+    """A Job that was made smaller has pods of indexes that it no longer has."""
+    return (view.shards[index] if index < len(view.shards) else index,)
 
 
 def _of_pod(evidence: Evidence, pod: Object) -> Finding | None:
@@ -107,10 +113,22 @@ def _last_failed(pods: Sequence[Object]) -> Object | None:
     return next(reversed(own or failed), None)
 
 
-def _with_tries(finding: Finding, tries: int) -> Finding:
-    if tries < 2 or finding.mood == "fine":
+def _with_tries(evidence: Evidence, finding: Finding, pods: Sequence[Object]) -> Finding:
+    """With what became of earlier tries: a shard that is about to be tried again fails for the reason of its last try."""
+    tries = sum(1 for pod in pods if (pod.get("status") or {}).get("phase") == "Failed")
+    if finding.mood == "problem" or not tries:
+        return finding if tries < 2 else replace(finding, evidence=(*finding.evidence, _tries_text(tries)))
+    last = _last_failed(pods)
+    before = None if last is None else failure(evidence, last)
+    if before is None or before.mood != "problem":
         return finding
-    return replace(finding, evidence=(*finding.evidence, f"{tries} tries of this shard have failed"))
+    if finding.cause in _BEFORE_A_TRY:
+        return replace(before, evidence=(*before.evidence, _tries_text(tries), "the next try is on its way"))
+    return replace(finding, evidence=(*finding.evidence, f"{_tries_text(tries)}, the last one: {before.sentence}"))
+
+
+def _tries_text(tries: int) -> str:
+    return f"{tries} tries of this shard have failed" if tries > 1 else "one try of this shard has failed"
 
 
 def _grouped(found: Sequence[Finding]) -> list[Finding]:

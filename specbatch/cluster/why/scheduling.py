@@ -43,7 +43,7 @@ def unschedulable(evidence: Evidence, pod: Object) -> Finding | None:
     )
     told = f"pod {pod['metadata']['name']}: {message.text}" if message.text else ""
     refused = evidence.newest(pod, "NotTriggerScaleUp")
-    autoscaler = f"autoscaler: {refused['message']}" if refused else ""
+    autoscaler = f"autoscaler: {refused.get('message', '')}" if refused else ""
     lines = tuple(line for line in (told, autoscaler) if line)
     return replace(finding, evidence=(*finding.evidence, *lines), since=finding.since or since)
 

@@ -16,6 +16,7 @@ from tests.cluster.why.objects import (
     running,
     unschedulable,
     verdict_on,
+    waiting,
 )
 
 OOM = {"reason": "OOMKilled", "spec": pod_spec(resources={"limits": {"memory": "96Mi"}})}
@@ -181,6 +182,24 @@ def test_the_newest_pod_of_a_shard_counts_while_it_is_tried_again():
     assert verdict.finding.cause == "running"
     done = job(completions=2, status={"completedIndexes": "0"})
     assert verdict_on(failed(139, name="first", made=500), running(1), the_job=done).finding.cause == "running"
+
+
+def test_a_shard_that_is_about_to_be_tried_again_is_judged_by_its_last_try():
+    crashed = failed(139, name="first", made=500)
+    verdict = verdict_on(crashed, waiting("ContainerCreating"), the_job=job())
+    assert verdict.finding.cause == "crashed"
+    assert verdict.finding.evidence[-2:] == ("one try of this shard has failed", "the next try is on its way")
+    verdict = verdict_on(crashed, running(), the_job=job())
+    assert verdict.finding.cause == "running"
+    assert "SIGSEGV" in verdict.finding.evidence[-1]
+    drained = pod(
+        node="node-a",
+        phase="Failed",
+        name="first",
+        made=500,
+        conditions=[condition("DisruptionTarget", "EvictionByEvictionAPI", "Eviction API: evicting")],
+    )
+    assert verdict_on(drained, waiting("ContainerCreating"), the_job=job()).finding.cause == "starting"
 
 
 def test_a_retry_names_the_shards_that_its_indexes_stand_for():
