@@ -128,8 +128,10 @@ def _preview(checks: SubmitChecks, *, diff: bool, ends: bool, output: _Output) -
             output,
         )
         return
-    tried = checks.run()
-    _warn(checks)
+    try:
+        tried = checks.run()
+    finally:
+        _warn(checks)
     replaced = "".join(f", in place of Job {view.name}" for view in there.replaced(force=force))
     _show([tried.config_map, tried.job], f"the cluster accepts Job {checks.manifests.name}{replaced}", output)
 
@@ -150,8 +152,10 @@ def _submit(checks: SubmitChecks, flags: Flags, *, timeout: float | None, output
     from specbatch.cluster.submit_text import submission_document, submission_lines
 
     def check() -> None:
-        checks.run()
-        _warn(checks)
+        try:
+            checks.run()
+        finally:
+            _warn(checks)  # also beside what is refused: everything at once
 
     uses = checks.uses
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ class Remains:
     def text(self) -> str:
         """`Job a, Job b, 2 ConfigMaps, 3 pods`."""
         counts = [(len(self.config_maps), "ConfigMap"), (len(self.pods), "pod")]
-        jobs = [f"Job {view.name}" for view in self.jobs if not view.deleting]
+        jobs = [f"Job {view.name}" for view in self.jobs]
         return ", ".join([*jobs, *(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)])
 
     @property
@@ -58,19 +58,19 @@ class Remains:
 
 
 def remains(cluster: Cluster, name: str) -> Remains:
-    """What there is of a run; of one Job where `name` is a Job's."""
+    """What there is of a run; of one Job where `name` is a Job's. What is on its way out already is left out."""
     labels = of_run(name)
     found = Remains(
         name,
-        [JobView(job) for job in find_jobs(cluster, name)],
-        cluster.list(CONFIG_MAPS, labels=labels),
-        cluster.list(PODS, labels=labels),
+        [JobView(job) for job in _staying(find_jobs(cluster, name))],
+        _staying(cluster.list(CONFIG_MAPS, labels=labels)),
+        _staying(cluster.list(PODS, labels=labels)),
     )
     job = None if found else cluster.find(JOBS, name)
     if job is None or RUN not in labels_of(job):
         return found
     config_map = cluster.find(CONFIG_MAPS, name)
-    pods = cluster.list(PODS, labels={JOB_NAME: name})
+    pods = _staying(cluster.list(PODS, labels={JOB_NAME: name}))
     return Remains(name, [JobView(job)], [] if config_map is None else [config_map], pods)
 
 
@@ -88,9 +88,11 @@ def delete(cluster: Cluster, found: Remains) -> None:
             _delete(cluster, kind, thing)
 
 
+def _staying(things: Iterable[Object]) -> list[Object]:
+    return [thing for thing in things if "deletionTimestamp" not in thing["metadata"]]
+
+
 def _delete(cluster: Cluster, kind: Kind, thing: Object) -> None:
-    if "deletionTimestamp" in thing["metadata"]:
-        return
     try:
         cluster.delete(kind, thing["metadata"]["name"], uid=uid_of(thing))
     except ClusterError as error:

@@ -50,7 +50,8 @@ def dry_run(cluster: Cluster, manifests: Manifests) -> DryRun:
     findings: list[Finding] = []
     job = _tried(cluster, manifests.job | {"spec": suspended(manifests.job)["spec"]}, findings)
     config_map = _tried(cluster, manifests.config_map, findings)
-    _try_pod(cluster, manifests, findings)
+    if not findings:  # or it would be told twice
+        _try_pod(cluster, manifests, findings)
     return DryRun(job, config_map, findings)
 
 

@@ -17,7 +17,9 @@ def check_claims(case: Case) -> Iterator[Finding]:
         subject = f"PersistentVolumeClaim {name} (volume {volume})"
         if name not in found:
             there = f"there are: {', '.join(sorted(found))}; or " if found else ""
-            yield error(subject, f"does not exist in {case.namespace}", f"{there}create it: see k8s/pvc.yaml")
+            yield error(
+                subject, f"does not exist in {case.namespace}", f"{there}create it: k8s/claims.yaml is an example"
+            )
         else:
             yield from _problems(case, subject, found[name])
 

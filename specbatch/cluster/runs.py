@@ -33,7 +33,8 @@ def state_of(view: JobView) -> State:
         return "failing"
     if view.suspended:
         return _of_suspended(view)
-    return "running" if view.status.get("ready") else "pending"
+    all_done = len(view.completed) == view.completions  # and the control plane has not said so yet
+    return "running" if view.status.get("ready") or all_done else "pending"
 
 
 def retry_number(view: JobView) -> int:

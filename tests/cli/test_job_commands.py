@@ -7,7 +7,7 @@ import pytest
 
 from specbatch.cli.main import main
 from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS
-from tests.cluster.submitting import SPEC, end, only_job, submitted
+from tests.cluster.submitting import SPEC, end, only_job, rendered, submitted
 
 
 @pytest.fixture
@@ -137,6 +137,18 @@ class TestDelete:
         api.put(CONFIG_MAPS, {**config_map, "metadata": {**config_map["metadata"], "ownerReferences": []}})
         assert command("delete", "nightly", "--yes") == 0
         assert api.objects(CONFIG_MAPS) == []
+
+    def test_pods_that_are_ending_already_are_not_deleted_again(self, command, api, capsys):
+        labels = rendered().job["spec"]["template"]["metadata"]["labels"]
+        metadata = {
+            "name": "p0",
+            "labels": labels,
+            "deletionTimestamp": "2026-01-01T00:00:00Z",
+            "finalizers": ["kubelet"],
+        }
+        api.put(PODS, {"metadata": metadata, "spec": {}, "status": {"phase": "Running"}})
+        assert command("delete", "nightly", "--yes") == 0
+        assert "nothing to delete" in capsys.readouterr().out
 
     def test_what_is_not_specbatchs_stays(self, command, api, capsys):
         api.put(JOBS, {"metadata": {"name": "nightly"}, "spec": {}})

@@ -74,8 +74,14 @@ def test_of_a_job_that_has_ended_the_code_says_how(submit, api, capsys):
 
 
 def test_problems_of_the_cluster_are_71_and_nothing_is_written(submit, api, capsys):
-    assert submit("--set", "job.volumes.results.claimName=none", "--set", "job.secretEnvFrom=[{name: s3}]") == 71
+    wrong = [
+        "job.volumes.results.claimName=none",
+        "job.secretEnvFrom=[{name: s3}]",
+        "job.resources.requests.memory=1Ti",
+    ]
+    assert submit(*(word for change in wrong for word in ("--set", change))) == 71
     err = capsys.readouterr().err
+    assert "warning: job.resources (memory)" in err
     assert "2 problems in the cluster" in err
     assert "there are: specbatch-results" in err
     assert writes(api) == []

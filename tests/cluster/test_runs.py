@@ -54,6 +54,7 @@ def ended(kind):
         (job(active=2, ready=1), "running"),
         (job(active=2, ready=0), "pending"),
         (job(), "pending"),
+        (job(completedIndexes="0-3"), "running"),
     ],
 )
 def test_a_state_is_one_word(made, state):
