@@ -237,3 +237,19 @@ def test_the_text_has_the_remedy_below_and_fits(ready):
     assert max(map(len, lines)) <= 100
     assert lines[-1].endswith("1 failed")
     assert any(line.strip().startswith("remedy: ask") for line in lines)
+
+
+def test_a_cluster_that_does_not_say_what_is_permitted(ready, monkeypatch):
+    cluster = ready.cluster()
+    monkeypatch.setattr(cluster, "can", lambda *_, **__: None)
+    results = examine(Visit(cluster))
+    assert one(results, "permissions").outcome == "not checked"
+    assert not [result for result in results if result.check == "cluster-wide"]
+
+
+def test_claims_that_wait_or_go(ready):
+    ready.put(CLAIMS, claim(phase="Pending"))
+    ready.put(CLAIMS, claim("specbatch-models", deletionTimestamp="2026-11-23T06:00:00Z"))
+    results = results_of(ready)
+    assert one(results, "claim specbatch-results").outcome == "ok"
+    assert one(results, "claim specbatch-models").message == "is being deleted"

@@ -157,3 +157,55 @@ def test_a_cluster_without_kueue_and_one_where_it_may_not_be_read(api):
     api.deny("list", "localqueues")
     found = evidence_of(api)
     assert (found.queue.installed, found.queue.readable, found.not_looked_at) == (True, False, ["Kueue's queues"])
+
+
+def test_events_of_claims_workloads_and_pods_that_are_gone_are_kept_and_no_others(api):
+    made = api.put(JOBS, here(job(suspend=True, labels={"kueue.x-k8s.io/queue-name": "team-a"})))
+    uid = made["metadata"]["uid"]
+    api.put(CLAIMS, here(claim()))
+    api.put(LOCAL_QUEUES, {"metadata": {"name": "team-a"}, "spec": {}})
+    api.put(
+        WORKLOADS,
+        {"metadata": {"name": "mine", "labels": {"kueue.x-k8s.io/job-uid": uid}}, "spec": {"queueName": "team-a"}},
+    )
+    told = [
+        ("Job", JOB),
+        ("Pod", f"{JOB}-0-gone1"),
+        ("PersistentVolumeClaim", "specbatch-results"),
+        ("Workload", "mine"),
+    ]
+    others = [
+        ("Pod", "other-0"),
+        ("Job", "other"),
+        ("PersistentVolumeClaim", "other"),
+        ("Workload", "other"),
+        ("Node", "a"),
+    ]
+    for number, (kind, name) in enumerate([*told, *others]):
+        api.put(
+            EVENTS,
+            {
+                "metadata": {"name": f"e{number}"},
+                "involvedObject": {"kind": kind, "name": name},
+                "reason": "x",
+                "message": "",
+            },
+        )
+    found = {(one["involvedObject"]["kind"], one["involvedObject"]["name"]) for one in evidence_of(api).events}
+    assert found == set(told)
+
+
+def test_a_namespace_on_its_way_out_is_looked_at_only_with_its_job(api):
+    going = here(job(), deletionTimestamp="2026-11-23T06:00:00Z")
+    api.put(JOBS, going)
+    assert evidence_of(api).namespace["metadata"]["name"] == "default"
+    api.deny("get", "namespaces")
+    found = evidence_of(api)
+    assert (found.namespace, found.not_looked_at) == (None, [])
+
+
+def test_a_spec_that_is_gone_or_no_json_is_empty(api):
+    api.put(JOBS, here(job()))
+    assert evidence_of(api).spec == {}
+    api.put(CONFIG_MAPS, {"metadata": {"name": JOB}, "data": {"spec.json": "{"}})
+    assert evidence_of(api).spec == {}
