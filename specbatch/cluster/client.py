@@ -164,10 +164,11 @@ class Cluster:
         limit_bytes: int | None = None,
         previous: bool = False,
         whole_lines: bool = False,
+        idle_seconds: float = _LOG_IDLE_SECONDS,
     ) -> Iterator[str]:
         """Lines of a container's log; asked for at once, read as they are taken.
 
-        One that is followed ends with its connection too (or a minute and a half of silence): ask again with `since`.
+        One that is followed ends with its connection too (or `idle_seconds` of silence): ask again with `since`.
         With `whole_lines` a last line without its end is left out: more of it may follow.
         """
         asked = {"tailLines": tail, "sinceTime": since, "limitBytes": limit_bytes}
@@ -177,7 +178,7 @@ class Cluster:
         query += [(name, "true") for name, wanted in flags.items() if wanted]
         path = f"{self._path(PODS, pod)}/log"
         call = self._call("get", PODS, pod, "log")
-        chunks = self._connection.chunks(call, path, query, idle_seconds=_LOG_IDLE_SECONDS)
+        chunks = self._connection.chunks(call, path, query, idle_seconds=idle_seconds)
         return log_lines(chunks, follow=follow, whole=whole_lines)
 
     def exec(self, pod: str, command: Sequence[str], *, container: str) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from specbatch.cluster.client import Cluster
 
 _READERS = 64
+_IDLE_SECONDS, _IDLE_AT_MOST = 6.0, 60.0  # a pod says a word every five seconds, once it decodes
 _QUEUED = 1000  # lines that are read ahead of whoever takes them
 _NO_LOG = {400, 404}  # the container is not there yet, or not any more
 
@@ -44,6 +45,8 @@ class _Log:
     pod: Object
     tail: LogTail
     not_before: float = 0.0
+    idle_seconds: float = _IDLE_SECONDS
+    told: int = 0
     failing_since: float | None = None
 
 
@@ -181,14 +184,14 @@ class Follower:
 
     def _turn(self, log: _Log) -> bool:
         """Reads on in a log; whether that was the end of it."""
-        ended = self._writes_no_more(log)
+        ended, told = self._writes_no_more(log), log.told
         try:
             for line in log.tail.catch_up(ended=ended):
-                self._tell(Followed(log.pod, line))
+                self._tell_line(log, line)
             log.failing_since = None
             if not ended and self._unread.empty():
-                for line in log.tail.follow():
-                    self._tell(Followed(log.pod, line))
+                for line in log.tail.follow(log.idle_seconds):
+                    self._tell_line(log, line)
                     if self._stop.is_set() or not self._unread.empty():
                         break
         except ClusterError as error:
@@ -199,7 +202,13 @@ class Follower:
             now = time.monotonic()
             log.failing_since = log.failing_since or now
             return ended and now - log.failing_since >= self._give_up
+        # Silence is a rotated file that is not followed any more, or a pod that has nothing to say: that one is asked less often.
+        log.idle_seconds = _IDLE_SECONDS if log.told > told else min(2 * log.idle_seconds, _IDLE_AT_MOST)
         return ended
+
+    def _tell_line(self, log: _Log, line: Line) -> None:
+        log.told += 1
+        self._tell(Followed(log.pod, line))
 
     def _writes_no_more(self, log: _Log) -> bool:
         uid = log.pod["metadata"]["uid"]

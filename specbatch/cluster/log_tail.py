@@ -15,6 +15,7 @@ from typing import Protocol
 
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _SECOND = 10**9
+_IDLE_SECONDS = 60.0
 _OVERLAP_SECONDS = 1  # stdout and stderr are written by two: their times may cross a little
 
 
@@ -30,8 +31,9 @@ class LogSource(Protocol):
         since: str | None = None,
         timestamps: bool = False,
         whole_lines: bool = False,
+        idle_seconds: float = ...,
     ) -> Iterator[str]:
-        """Lines of the pod's log; with `whole_lines` not the last, if it has no end yet."""
+        """Lines of the pod's log; with `whole_lines` not the last, if it has no end yet. Ends after `idle_seconds` of silence."""
         ...
 
 
@@ -80,21 +82,34 @@ class LogTail:
             yield from self._new(self._tail, follow=False, whole=not ended)
         self._tail = None
 
-    def follow(self) -> Iterator[Line]:
+    def follow(self, idle_seconds: float = _IDLE_SECONDS) -> Iterator[Line]:
         """What is written from now on, until the container or the connection ends. Call it after `catch_up`.
+
+        Args:
+            idle_seconds: it ends after so long without a line: where a file is rotated, some kubelets tell no more of it.
 
         Raises:
             ClusterError: it cannot be read.
         """
-        yield from self._new(None, follow=True, whole=True)
+        yield from self._new(None, follow=True, whole=True, idle_seconds=idle_seconds)
 
-    def _new(self, tail: int | None, *, follow: bool, whole: bool) -> Iterator[Line]:
+    def _new(
+        self, tail: int | None, *, follow: bool, whole: bool, idle_seconds: float = _IDLE_SECONDS
+    ) -> Iterator[Line]:
         since, told, resumed = self._since, Counter[Line](), self._newest is not None
         if self._newest is not None:
             tail, begin = None, self._newest // _SECOND - _OVERLAP_SECONDS
             since = datetime.fromtimestamp(begin, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             told.update(line for _, line in self._recent)
-        answer = self._source.log(self.pod, follow=follow, tail=tail, since=since, timestamps=True, whole_lines=whole)
+        answer = self._source.log(
+            self.pod,
+            follow=follow,
+            tail=tail,
+            since=since,
+            timestamps=True,
+            whole_lines=whole,
+            idle_seconds=idle_seconds,
+        )
         for raw in answer:
             line, at = _parsed(raw)
             if at is None:

@@ -65,7 +65,10 @@ def _at_work(status: RunStatus) -> str:
     if len(status.shards) == 1:
         return status.shards[0].sentence + started
     at_work = sum(status.counts.get(verdict, 0) for verdict in AT_WORK)
-    return f"{status.state}: {at_work:,} of {len(status.shards):,} shards at work{started}"
+    said = f"{status.state}: {at_work:,} of {len(status.shards):,} shards at work"
+    steps = Counter(one.log.step for one in status.shards if one.verdict == "starting" and one.log and one.log.step)
+    step = steps.most_common(1)[0][0] if steps and status.state == "starting" else ""
+    return f"{said}{f': {step}' if step else ''}{started}"
 
 
 _SENTENCES: Mapping[RunState, Callable[[RunStatus], str]] = {

@@ -85,9 +85,9 @@ def _facts(status: RunStatus) -> Iterator[tuple[str, str]]:
     yield "rows", rows if status.total_known or now["total_rows"] is None else rows.replace(" of ", " of about ", 1)
     if now["completion_tokens"]:
         only = now if len(status.shards) > 1 else {**now, **status.shards[0].now}
-        yield from (line for line in look_lines(only) if line[0] != "speculation")
-        if only["acceptance_rate"]:
-            yield "speculation", _speculation(only)
+        for label, text in look_lines(only):
+            if label != "speculation" or only["acceptance_rate"]:
+                yield label, _speculation(only) if label == "speculation" else text
     if status.restarts:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in status.reasons.items())
         yield "restarts", f"{status.restarts:,}: {reasons}"

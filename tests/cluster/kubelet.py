@@ -23,9 +23,9 @@ class Kubelet:
         """What is written already is out of reach."""
         self.written.clear()
 
-    def log(self, pod, *, follow=False, tail=None, since=None, timestamps=False, whole_lines=False):
+    def log(self, pod, *, follow=False, tail=None, since=None, timestamps=False, whole_lines=False, idle_seconds=None):
         assert timestamps
-        self.asked.append({"pod": pod, "follow": follow, "tail": tail, "since": since})
+        self.asked.append({"pod": pod, "follow": follow, "tail": tail, "since": since, "idle": idle_seconds})
         return self._lines(follow, tail, since, whole_lines)
 
     def _lines(self, follow, tail, since, whole_lines):

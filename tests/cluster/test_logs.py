@@ -6,9 +6,12 @@ import time
 import pytest
 
 from specbatch.cluster.kinds import JOBS, PODS
+from specbatch.cluster.log_follow import Follower, _Log
+from specbatch.cluster.log_tail import LogTail
 from specbatch.cluster.logs import LogOptions, follow_run, read_logs
 from specbatch.errors import ClusterError
 from tests.cluster.jobs import pod_of, submitted
+from tests.cluster.kubelet import Kubelet, stamp
 
 LOOK = '{"event": "progress", "rows": 1200, "total_rows": 5000, "tokens_per_second": 830.0}'
 
@@ -169,6 +172,20 @@ def test_of_more_pods_than_readers_all_are_told(api, monkeypatch):
     assert sorted(following.done()) == sorted(
         f"[shard {index}] {word}" for index in range(20) for word in ("begun", "ended")
     )
+
+
+def test_a_followed_log_that_falls_silent_is_soon_asked_for_again_and_one_that_stays_silent_less_often(job):
+    kubelet, pod = Kubelet([(stamp(1), "begun")]), pod_of(job)
+    follower = Follower(None, job, None)
+    follower._pods[pod["metadata"]["uid"]] = pod
+    log = _Log(pod, LogTail(kubelet, "pod"))
+    for _ in range(6):
+        assert not follower._turn(log)
+    kubelet.written.append((stamp(2), "rotated, and not followed"))
+    for _ in range(2):
+        follower._turn(log)
+    assert [asked["idle"] for asked in kubelet.asked if asked["follow"]] == [6, 6, 12, 24, 48, 60, 60, 6]
+    assert [follower._happened.get_nowait().line.text for _ in range(2)] == ["begun", "rotated, and not followed"]
 
 
 def test_a_deleted_job_ends_it(api, job):

@@ -214,6 +214,13 @@ def test_starting_says_what_takes_so_long(api):
     assert render_run(status).splitlines()[1] == "starting: loading the target"
 
 
+def test_several_that_start_say_what_most_of_them_do(api):
+    job = submitted(api, completions=3, status={"ready": 3})
+    for index, step in enumerate(["loading", "warming up", "loading"]):
+        run_pod(api, job, index, log=json.dumps({"event": "step", "message": step}) + "\n")
+    assert render_run(read(api)).splitlines()[1] == "starting: 3 of 3 shards at work: loading"
+
+
 def test_a_failed_run_says_why_in_the_pods_own_words(api):
     word = json.dumps({"exitCode": 66, "error": "no such model", "where": "org/x"})
     job = submitted(
