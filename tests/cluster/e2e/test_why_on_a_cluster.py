@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from specbatch.cluster.kinds import NODES
+from specbatch.cluster.kinds import CLAIMS, JOBS, NODES
 from tests.cluster.e2e.conftest import claim, eventually
 
 SPEC = "job/quickstart.yaml"
@@ -48,12 +48,10 @@ def test_a_claim_that_is_not_there(specbatch, run):
 
 
 def test_a_claim_that_no_storage_class_serves(specbatch, admin, run):
-    from specbatch.cluster.kinds import CLAIMS
-
     if admin.find(CLAIMS, "unserved") is None:
         admin.create(CLAIMS, claim("unserved", storageClassName="no-such-class"))
     specbatch("submit", SPEC, "--skip-checks", *specbatch.settings(run, job__volumes__results__claimName="unserved"))
-    verdict = cause_of(specbatch, run, {"claim-unbound"})
+    verdict = cause_of(specbatch, run, {"claim-unbound", "storage-class-missing"})
     assert "unserved" in verdict["sentence"]
 
 
@@ -72,11 +70,12 @@ def test_too_little_memory(specbatch, run):
     assert "96Mi" in verdict["sentence"] + verdict["remedy"] + " ".join(verdict["evidence"])
 
 
-def test_a_folder_of_the_node_is_refused_by_pod_security(specbatch, run):
+def test_a_folder_of_the_node_is_refused_before_anything_is_made(specbatch, admin, run):
     volumes = {"results": {"hostPath": "/tmp/specbatch"}}
-    specbatch("submit", SPEC, "--skip-checks", *specbatch.settings(run, job__volumes=volumes))
-    verdict = cause_of(specbatch, run, {"pod-security"})
-    assert "hostPath" in verdict["sentence"] + " ".join(verdict["evidence"])
+    said = specbatch("submit", SPEC, "--skip-checks", *specbatch.settings(run, job__volumes=volumes), code=71)
+    assert "hostPath" in said
+    assert "PodSecurity" in said
+    assert not admin.list(JOBS, labels={"specbatch.dev/run": run})
 
 
 def test_a_label_that_no_node_has(specbatch, run):
