@@ -87,7 +87,9 @@ def ended_because(pod: Object) -> str:
     if known:
         return known
     if "exitCode" not in ended:
-        return str(status.get("reason") or "gone without a word")
+        return str(
+            status.get("reason") or ("deleted" if "deletionTimestamp" in pod["metadata"] else "gone without a word")
+        )
     return exit_code_meaning(int(ended["exitCode"]))
 
 
