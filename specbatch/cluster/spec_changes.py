@@ -84,7 +84,7 @@ def _hashed(config_map: Object) -> str | None:
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and (value or not path):
+    if isinstance(value, Mapping):  # an empty one says nothing: defaults are filled in
         for name, part in value.items():
             yield from _leaves(part, f"{path}.{name}" if path else name)
     else:

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from specbatch.cli.main import main
-from specbatch.cluster.kinds import CONFIG_MAPS, JOBS
+from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS
+from tests.cluster.jobs import pod_of
 from tests.cluster.submitting import FILES, SPEC, assert_started_once, end, only_job, put_claim, put_node
 from tests.documents import ROOT
 
@@ -169,6 +170,41 @@ def test_follow_shows_progress_and_ends_with_the_job(submit, api, capsys):
     assert "specbatch collect nightly" in out
 
 
+def test_follow_shows_what_the_pods_say(submit, api, capsys):
+    submit("--set", "job.completions=1")
+    job = only_job(api)
+    pod = pod_of(job, state="succeeded")
+    api.put(PODS, pod)
+    api.logs[pod["metadata"]["name"]] = '{"event": "step", "message": "loading the target"}\n'
+    end(api, job["metadata"]["name"], "Complete", completed="0")
+    capsys.readouterr()
+    assert submit("--set", "job.completions=1", "--follow") == 0
+    assert "loading the target" in capsys.readouterr().out
+
+
+def test_logs_that_may_not_be_read_end_no_wait(submit, api, capsys):
+    submit("--set", "job.completions=1")
+    job = only_job(api)
+    api.put(PODS, pod_of(job, state="succeeded"))
+    api.deny("get", "pods/log")
+    end(api, job["metadata"]["name"], "Complete", completed="0")
+    assert submit("--set", "job.completions=1", "--follow") == 0
+    assert "warning: logs cannot be followed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("job.volumes.results={hostPath: /mnt/runs}", "/results/nightly on the nodes (hostPath /mnt/runs)"),
+        ("job.volumes.results={csi: {driver: efs.csi.aws.com}}", "/results/nightly on a volume of efs.csi.aws.com"),
+        ("results.publish=s3://bucket/runs/", "and s3://bucket/runs/nightly/"),
+    ],
+)
+def test_it_says_where_the_results_will_be(submit, capsys, change, told):
+    assert submit("--set", change) == 0
+    assert told in capsys.readouterr().out
+
+
 def test_skip_checks_leaves_the_dry_run(submit, api):
     assert submit("--skip-checks", "--set", "job.volumes.results.claimName=none") == 0
     assert any("dryRun" in query for _, _, query in api.requests)
@@ -225,4 +261,17 @@ def test_what_was_left_half_way_is_said_to_be_started_now(submit, api, capsys):
     out = capsys.readouterr().out
     assert "an earlier submit had left it half-way" in out
     assert "when queue team-a admits it" in out
+    assert_started_once(api)
+
+
+def test_ctrl_c_half_way_says_that_the_same_command_goes_on(submit, api, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("specbatch.cluster.start._configure", interrupted)
+        assert submit() == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert only_job(api)["spec"]["suspend"] is True
+    assert submit() == 0
     assert_started_once(api)

@@ -299,3 +299,27 @@ def test_checks_that_fail_leave_everything_as_it_was(api):
     with pytest.raises(ClusterError, match="no"):
         submit(cluster, manifests, existing(cluster, manifests), force=True, check=refuse)
     assert only_job(api)["metadata"]["uid"] == old["metadata"]["uid"]
+
+
+def both_specs(api, *, started):
+    """A Job of each of two specs under one name, as no submit leaves them."""
+    mine = submitted(api).job
+    other = rendered("job.completions=6")
+    api.cluster().create(JOBS, other.job)
+    api.cluster().create(CONFIG_MAPS, other.config_map)
+    if not started:
+        body = {"metadata": {"annotations": {SUBMITTED: None}}, "spec": {"suspend": True}}
+        api.cluster().patch(JOBS, mine["metadata"]["name"], body)
+    return mine
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_force_deletes_the_other_spec_beside_the_job_that_is_there(api, started):
+    mine = both_specs(api, started=started)
+    with pytest.raises(ClusterError, match="another spec has the name"):
+        submitted(api)
+    forced = submitted(api, force=True)
+    assert (forced.action, len(forced.replaced)) == ("attached" if started else "completed", 1)
+    assert only_job(api)["metadata"]["uid"] == mine["metadata"]["uid"]
+    api.remove(CONFIG_MAPS, rendered("job.completions=6").name)  # it had no owner
+    assert_started_once(api)
