@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from specbatch.cluster.permissions import HELPFUL, OF_KUEUE, Permission, all_needed
 from tests.cluster.kubernetes_schemas import VERSIONS, problems
 from tests.cluster.pod_security import violations
 from tests.cluster.rendering import ROOT, RUNNABLE
@@ -32,6 +34,21 @@ def kustomized(folder: Path = K8S) -> list[dict[str, Any]]:
 
 def of_kind(kind: str) -> list[dict[str, Any]]:
     return [one for one in kustomized() if one["kind"] == kind]
+
+
+def granted(role: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """(API group, resource, verb) of every rule."""
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def asked(permissions: Iterable[Permission]) -> set[tuple[str, str, str]]:
+    return {(one.kind.group, one.resource, one.verb) for one in permissions}
 
 
 def rights(role: dict[str, Any]) -> dict[str, set[str]]:
@@ -82,6 +99,11 @@ def test_submitters_may_do_what_the_commands_need_and_no_more():
     assert binding["roleRef"]["name"] == role["metadata"]["name"] == "specbatch-submitter"
 
 
+def test_the_role_allows_what_every_command_says_it_needs():
+    (role,) = of_kind("Role")
+    assert asked([*all_needed(), *OF_KUEUE]) - granted(role) == set()
+
+
 def test_runs_have_no_token_and_no_rights():
     (account,) = of_kind("ServiceAccount")
     assert account["automountServiceAccountToken"] is False
@@ -119,6 +141,7 @@ def test_reading_the_whole_cluster_is_an_option_that_only_reads(tmp_path):
     role, binding = sorted(added, key=lambda one: one["kind"])
     assert all(verbs == READ for verbs in rights(role).values())
     assert {"nodes", "pods", "storageclasses", "priorityclasses", "runtimeclasses"} <= rights(role).keys()
+    assert asked(HELPFUL) - granted(role) == set()
     assert "secrets" not in rights(role)
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert [said for version in VERSIONS for one in added for said in problems(one, version)] == []
