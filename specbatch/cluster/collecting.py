@@ -27,7 +27,8 @@ from specbatch.results.look import size
 if TYPE_CHECKING:
     from specbatch.cluster.client import Cluster
 
-_SHARED = {"ReadWriteMany", "ReadOnlyMany"}
+# Those that any node may use, or that the scheduler must refuse in words of its own.
+_ANYWHERE = {"ReadWriteMany", "ReadOnlyMany", "ReadWriteOncePod"}
 
 
 def spec_of(cluster: Cluster, job: Object) -> SpecBatchJob:
@@ -107,7 +108,7 @@ def _node(cluster: Cluster, job: Object, volume: Object) -> str:
     pods = sorted(view_job(cluster, job).pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
     if "hostPath" in volume:  # a folder of each node's own
         return next((node for pod in reversed(pods) if (node := node_of(pod))), "")
-    if "persistentVolumeClaim" not in volume or _SHARED & set(_access_modes(cluster, volume)):
+    if "persistentVolumeClaim" not in volume or _ANYWHERE & set(_access_modes(cluster, volume)):
         return ""
     return next((node for pod in pods if (node := node_of(pod)) and not has_ended(pod)), "")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from specbatch.cluster.find import find_job, find_jobs, view_job
 from specbatch.cluster.kinds import PODS, WORKLOADS, Object
 from specbatch.cluster.kueue import kueue_kinds
-from specbatch.cluster.names import of_run
+from specbatch.cluster.names import SHARDS, of_run
 from specbatch.cluster.pod_state import has_begun, has_ended, last_word
 from specbatch.cluster.progress import PodLog, read_log
 from specbatch.cluster.run_status import RunStatus
@@ -41,16 +41,17 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> RunStatus:
     earlier = _earlier_pods(cluster, run)
     pods = {**earlier, **{view.shards[index]: found for index, found in view.pods_by_index.items()}}
     logs, notes = _read_logs(cluster, [found[-1] for found in pods.values()])
+    done = run.done | _done_by_the_gone(run, pods)
     given_up = set(run.failed) | (set(view.shards) if view.outcome == "failed" else set())
     shards = [
         ShardStatus(
             shard=shard,
-            done=shard in run.done,
+            done=shard in done,
             given_up=shard in given_up or shard not in view.shards,
             pods=pods.get(shard, ()),
             log=logs.get(_uid(pods[shard][-1])) if shard in pods else None,
         )
-        for shard in sorted(run.done | set(run.unfinished))
+        for shard in sorted(done | set(run.unfinished))
     ]
     return RunStatus(run=run, view=view, shards=shards, clock=clock, queued=_queued(cluster, run), notes=notes)
 
@@ -62,6 +63,15 @@ def _run_of(cluster: Cluster, view: JobView) -> Run:
         if view.name in names:
             return Run([view, *run.jobs[names.index(view.name) + 1 :]])
     return Run([view])
+
+
+def _done_by_the_gone(run: Run, pods: Mapping[int, Sequence[Object]]) -> set[int]:
+    """The shards that a first Job had completed, which is deleted: a retry runs all the others."""
+    if any(SHARDS not in job.annotations for job in run.jobs):
+        return set()
+    words = [last_word(pod) for found in pods.values() for pod in found]
+    total = max((word.shards or 0 for word in words if word is not None), default=0)
+    return set(range(total)) - set(run.unfinished)
 
 
 def _earlier_pods(cluster: Cluster, run: Run) -> dict[int, Sequence[Object]]:

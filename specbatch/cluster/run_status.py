@@ -69,6 +69,13 @@ class RunStatus:
         return sum(known) + max(known) * (len(self.shards) - len(known))
 
     @property
+    def _untold_rows(self) -> int:
+        """Rows of complete shards whose pods are gone: taken to be as many as another has."""
+        known = [total for one in self.shards if (total := one.now["total_rows"]) is not None]
+        gone = sum(one.verdict == "complete" and one.now["total_rows"] is None for one in self.shards)
+        return gone * max(known, default=0)
+
+    @property
     def total_known(self) -> bool:
         """Whether `total_rows` is a sum of what all shards know."""
         return all(one.now["total_rows"] is not None for one in self.shards)
@@ -91,7 +98,7 @@ class RunStatus:
         for look in looks:
             phases.update(look.get("phase_seconds") or {})
         return {
-            "rows": sum(look["rows"] for look in looks),
+            "rows": sum(look["rows"] for look in looks) + self._untold_rows,
             "total_rows": self.total_rows,
             "errors": sum(look["errors"] for look in looks),
             "active": sum(look.get("active") or 0 for look in running),
@@ -123,6 +130,6 @@ class RunStatus:
         if all(one.verdict in begun for one in self.shards):
             return max(slowest)
         rate: float = sum((look["rows"] - look["skipped"]) / look["seconds"] for look in running if look["seconds"] > 0)
-        rows = sum(one.now["rows"] for one in self.shards)
+        rows = sum(one.now["rows"] for one in self.shards) + self._untold_rows
         unbegun: int = (self.total_rows or rows) - rows
         return max(*slowest, unbegun / rate) if rate > 0 else None

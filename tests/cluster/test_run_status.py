@@ -283,6 +283,18 @@ def test_a_retry_counts_what_earlier_jobs_have_done(api):
     assert [one["verdict"] for one in earlier["shards"]] == ["complete", "failed", "complete", "failed"]
 
 
+def test_a_retry_whose_first_job_is_gone_counts_what_that_has_done(api):
+    first = submitted(api, completions=4)
+    retry = submitted(api, completions=4, retry=retry_of(first, [1, 3]), uid="job-2", status={"completedIndexes": "0"})
+    api.remove(JOBS, first["metadata"]["name"])
+    run_pod(
+        api, retry, 0, state="succeeded", message=json.dumps({"exitCode": 0, "rows": 100, "errors": 0, "shards": 4})
+    )
+    value = run_json(read(api))
+    assert [one["verdict"] for one in value["shards"]] == ["complete", "complete", "complete", "waiting"]
+    assert (value["rows"], value["total_rows"], value["total_rows_estimated"]) == (300, 400, True)
+
+
 def test_of_thousands_of_pods_a_bounded_number_of_logs_is_read_and_few_lines_are_shown(api, monkeypatch):
     monkeypatch.setattr("specbatch.cluster.run_reading._LOGS", 30)
     job = submitted(api, completions=100, status={"ready": 60})
