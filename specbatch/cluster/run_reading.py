@@ -17,6 +17,7 @@ from specbatch.cluster.runs import Run, group, labels_of
 from specbatch.cluster.shard_status import ShardStatus
 from specbatch.cluster.view import JOB_NAME, JobView
 from specbatch.errors import ClusterError
+from specbatch.results.look import counted
 
 if TYPE_CHECKING:
     from specbatch.cluster.client import Cluster
@@ -95,17 +96,19 @@ def _read_logs(cluster: Cluster, pods: Iterable[Object]) -> tuple[Mapping[str, P
     chosen = wanted[:_LOGS]
     problems: dict[str, int] = {}
 
-    def read(pod: Object) -> PodLog:
+    def read(pod: Object) -> PodLog | None:
         try:
             return read_log(cluster.log(pod["metadata"]["name"], tail=_LINES, limit_bytes=_BYTES))
         except ClusterError as error:
-            if error.status not in {400, 404}:  # not there yet, or not any more
-                problems[error.message] = problems.get(error.message, 0) + 1
-            return PodLog()
+            if error.status in {400, 404}:  # not there yet, or not any more
+                return PodLog()
+            problems[error.message] = problems.get(error.message, 0) + 1
+            return None
 
     with ThreadPoolExecutor(max_workers=_READERS) as readers:
-        logs = dict(zip(map(_uid, chosen), readers.map(read, chosen), strict=True))
-    notes = [f"the logs of {count} pods could not be read: {said}" for said, count in list(problems.items())[:1]]
+        found = zip(map(_uid, chosen), readers.map(read, chosen), strict=True)
+        logs = {uid: log for uid, log in found if log is not None}
+    notes = [f"{counted(count, 'log')} could not be read: {said}" for said, count in list(problems.items())[:1]]
     if len(wanted) > len(chosen):
         notes.append(f"the logs of {len(chosen):,} of {len(wanted):,} pods were read: rows and speed are of those")
     return logs, notes

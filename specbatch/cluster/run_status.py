@@ -46,7 +46,7 @@ class RunStatus:
         """How many shards are how."""
         return Counter(one.verdict for one in self.shards)
 
-    @property
+    @cached_property
     def state(self) -> RunState:
         """In a word."""
         state = self.run.state
@@ -60,7 +60,7 @@ class RunStatus:
         settled = counts.get("complete", 0) + counts.get("failed", 0)
         return "finishing" if settled == len(self.shards) else "pending"
 
-    @property
+    @cached_property
     def total_rows(self) -> int | None:
         """Rows of all shards; where only some know theirs, all are taken to have as many. None where none does."""
         known: list[int] = [total for one in self.shards if (total := one.now["total_rows"]) is not None]
@@ -80,14 +80,14 @@ class RunStatus:
         """Whether `total_rows` is a sum of what all shards know."""
         return all(one.now["total_rows"] is not None for one in self.shards)
 
-    @property
+    @cached_property
     def now(self) -> Mapping[str, Any]:
         """Sums over the shards, under the names of runner.progress.Progress. Speed is that of the running ones, and of all once none is.
 
         Acceptance is weighted by tokens; the time left is that of the slowest, and of the rows that nobody works on yet.
         """
         looks = [one.now for one in self.shards]
-        running = [one.now for one in self.shards if one.verdict == "running"]
+        running = [one.now for one in self.shards if one.verdict == "running" and one.log is not None]
         counting = running or looks
         tokens = sum(look["completion_tokens"] for look in looks)
         lengths = [look for look in looks if look["completion_tokens"] and look["mean_acceptance_length"] > 1]
@@ -110,7 +110,7 @@ class RunStatus:
             "phase_seconds": dict(phases),
         }
 
-    @property
+    @cached_property
     def restarts(self) -> int:
         """Pods beyond the first of each shard."""
         return sum(one.restarts for one in self.shards)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from specbatch.cluster.kinds import Object
@@ -28,7 +29,7 @@ _OF_SUMMARY = ("completion_tokens", "tokens_per_second", "acceptance_rate", "mea
 _OF_LAST_WORD = ("rows", "errors", "completion_tokens", "tokens_per_second", "acceptance_rate")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ShardStatus:
     """One shard.
 
@@ -37,7 +38,7 @@ class ShardStatus:
         done: whether a Job of the run has completed it.
         given_up: whether the newest Job has given it up, or is over.
         pods: of the Job that ran it last, oldest first.
-        log: what the newest pod's log says, where it was read.
+        log: what the newest pod's log says; None where it was not read.
     """
 
     shard: int
@@ -56,12 +57,12 @@ class ShardStatus:
         """Where it runs, or ran."""
         return node_of(self.pod) if self.pod else ""
 
-    @property
+    @cached_property
     def last_word(self) -> LastWord:
         """Of the newest pod."""
         return (last_word(self.pod) if self.pod else None) or LastWord()
 
-    @property
+    @cached_property
     def verdict(self) -> Verdict:
         """How it stands, in a word."""
         if self.done or (self.pod is not None and has_succeeded(self.pod)):
@@ -74,7 +75,7 @@ class ShardStatus:
             return "pending"
         if has_ended(self.pod):
             return "restarting"
-        return "running" if self.log is not None and self.log.look is not None else "starting"
+        return "starting" if self.log is not None and self.log.look is None else "running"
 
     @property
     def sentence(self) -> str:
@@ -117,7 +118,7 @@ class ShardStatus:
         """Why its earlier pods ended, as far as they are still there."""
         return [ended_because(pod) for pod in self.pods[:-1]]
 
-    @property
+    @cached_property
     def now(self) -> Mapping[str, Any]:
         """The fields of runner.progress.Progress that are known: the last look; of a pod that has ended its last word."""
         look = self.log.look.fields() if self.log is not None and self.log.look is not None else {}

@@ -313,8 +313,8 @@ def test_logs_that_may_not_be_read_leave_the_rest(api):
     run_pod(api, job, log=look())
     api.deny("get", "pods/log")
     status = read(api)
-    assert status.state == "starting"
-    assert "the logs of 1 pods could not be read" in render_run(status)
+    assert status.state == "running"
+    assert "1 log could not be read" in render_run(status)
 
 
 def test_it_needs_jobs_pods_and_their_logs_only(api):
