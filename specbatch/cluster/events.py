@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from specbatch.cluster.kinds import EVENTS, JOBS, Object
+from specbatch.cluster.runs import is_over
 from specbatch.cluster.view import JobView
 from specbatch.cluster.why.times import ago, event_start, event_time, seconds_of
 from specbatch.results.summary import span
@@ -140,4 +141,4 @@ def _told(event: Object, about: str) -> RunEvent:
 
 def _over(cluster: Cluster, job: Object) -> bool:
     now = cluster.find(JOBS, job["metadata"]["name"])
-    return now is None or now["metadata"].get("uid") != job["metadata"].get("uid") or JobView(now).outcome is not None
+    return now is None or now["metadata"].get("uid") != job["metadata"].get("uid") or is_over(JobView(now))

@@ -18,6 +18,7 @@ from specbatch.cluster.client_errors import transient
 from specbatch.cluster.kinds import JOBS, PODS, Kind, Object
 from specbatch.cluster.log_tail import Line, LogTail
 from specbatch.cluster.pod_state import has_begun, has_ended
+from specbatch.cluster.runs import is_over
 from specbatch.cluster.view import JOB_NAME, JobView
 from specbatch.errors import ClusterError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _READERS = 64
 _IDLE_SECONDS, _IDLE_AT_MOST = 6.0, 60.0  # a pod says a word every five seconds, once it decodes
 _QUEUED = 1000  # lines that are read ahead of whoever takes them
+_SLICE_SECONDS = 60.0  # how often the Job is asked for, whatever the watch says
 _NO_LOG = {400, 404}  # the container is not there yet, or not any more
 
 
@@ -107,8 +109,8 @@ class Follower:
         Raises:
             ClusterError: logs cannot be read, or the API server has been out of reach for ten minutes.
         """
-        self._begin(self._watch, PODS, self._cluster.watch(PODS, labels={JOB_NAME: self._name}))
-        self._begin(self._watch, JOBS, self._cluster.watch(JOBS, fields={"metadata.name": self._name}))
+        self._begin(self._watch_pods)
+        self._begin(self._watch_job)
         try:
             while not self._over or any(self._logs.values()):
                 match self._happened.get():
@@ -141,7 +143,7 @@ class Follower:
     def _see_job(self, change: str, job: Object) -> None:
         ours = job["metadata"].get("uid") == self._uid
         deleted = change == "DELETED" or not ours
-        if self._over or not (deleted or JobView(job).outcome):
+        if self._over or not (deleted or is_over(JobView(job))):
             self.job = job if ours and not self._over else self.job
             return
         self._over = True
@@ -164,11 +166,20 @@ class Follower:
                 self._happened.put(what, timeout=1)
                 return
 
-    def _watch(self, kind: Kind, events: Iterator[tuple[str, Object]]) -> None:
-        for change, item in events:
-            self._tell(_Changed(kind, change, item))
+    def _watch_pods(self) -> None:
+        for change, pod in self._cluster.watch(PODS, labels={JOB_NAME: self._name}):
+            self._tell(_Changed(PODS, change, pod))
             if self._stop.is_set():
                 return
+
+    def _watch_job(self) -> None:
+        while not self._stop.is_set():
+            now = self._cluster.find(JOBS, self._name)  # a watch says nothing of what was deleted before it began
+            self._tell(
+                _Changed(JOBS, "DELETED" if now is None else "MODIFIED", now or {"metadata": {"uid": self._uid}})
+            )
+            for change, job in self._cluster.watch(JOBS, fields={"metadata.name": self._name}, seconds=_SLICE_SECONDS):
+                self._tell(_Changed(JOBS, change, job))
 
     def _read(self) -> None:
         """A reader: takes logs in turn."""

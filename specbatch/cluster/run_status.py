@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from specbatch.cluster.runs import Run, State
+from specbatch.cluster.runs import Run, State, is_over
 from specbatch.cluster.shard_status import AT_WORK, ShardStatus, Verdict
 from specbatch.cluster.view import JobView
 
@@ -38,8 +38,8 @@ class RunStatus:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.view.outcome is not None
+        """Whether nothing more happens by itself."""
+        return is_over(self.view)
 
     @cached_property
     def counts(self) -> Mapping[Verdict, int]:

@@ -37,6 +37,11 @@ def state_of(view: JobView) -> State:
     return "running" if view.status.get("ready") or all_done else "pending"
 
 
+def is_over(view: JobView) -> bool:
+    """Whether nothing more happens by itself: it has ended, or was cancelled."""
+    return state_of(view) in {"complete", "failed", "cancelled"}
+
+
 def retry_number(view: JobView) -> int:
     """Which try of its spec a Job is: 1, or the number at the end of a retry's name."""
     match = _RETRY.search(view.name)

@@ -9,6 +9,7 @@ from specbatch.cluster.kinds import JOBS, PODS
 from specbatch.cluster.log_follow import Follower, _Log
 from specbatch.cluster.log_tail import LogTail
 from specbatch.cluster.logs import LogOptions, follow_run, read_logs
+from specbatch.cluster.names import CANCELLED
 from specbatch.errors import ClusterError
 from tests.cluster.jobs import pod_of, submitted
 from tests.cluster.kubelet import Kubelet, stamp
@@ -195,6 +196,29 @@ def test_a_deleted_job_ends_it(api, job):
     api.remove(JOBS, job["metadata"]["name"])
     assert following.done() == ["[shard 0] one"]
     assert (following.ended, following.error) == (None, None)
+
+
+def test_a_job_that_is_gone_before_it_is_followed_ends_it(api, job):
+    run_pod(api, job, 0, state="succeeded", log="one\n")
+    api.remove(JOBS, job["metadata"]["name"])
+    assert Following(api, job).done() == ["[shard 0] one"]
+    submitted(api, completions=2, uid="another of that name")
+    following = Following(api, job)
+    following.done()
+    assert following.ended is None
+
+
+def test_a_cancelled_job_ends_it_once_its_pods_have(api, job):
+    run_pod(api, job, 0, log="one\n")
+    following = Following(api, job)
+    following.until(1)
+    metadata = {**job["metadata"], "annotations": {**job["metadata"]["annotations"], CANCELLED: "true"}}
+    api.put(JOBS, {**job, "metadata": metadata})
+    time.sleep(0.1)
+    api.logs[f"{job['metadata']['name']}-0-aaaaa"] += "stopping\n"
+    following.until(2)
+    run_pod(api, job, 0, state="failed", log="one\nstopping\nlast\n")
+    assert following.done() == ["[shard 0] one", "[shard 0] stopping", "[shard 0] last"]
 
 
 def test_what_is_forbidden_is_an_error_at_once(api, job):
