@@ -157,23 +157,14 @@ def _a_volume_has_one_source_and_its_own_place(job: SpecBatchJob) -> Iterator[Pr
             yield Problem(f"spec.job.volumes.extra[{index}].name", f"{name} is there twice", "rename one of them")
 
 
-@rule("job.volumes.results", "results.dir", "results.publish")
+@rule("job.volumes.results", "results.publish")
 def _results_outlive_the_pod(job: SpecBatchJob) -> Iterator[Problem]:
-    volume, results = job.spec.job.volumes.results, job.spec.results
-    if volume is None:
-        return
-    if volume.sources == ("emptyDir",) and results.publish is None:
+    volume = job.spec.job.volumes.results
+    if volume is not None and volume.sources == ("emptyDir",) and job.spec.results.publish is None:
         yield Problem(
             "spec.job.volumes.results",
             "an emptyDir is deleted with the pod, and the results with it",
             "use claimName, or set results.publish",
-        )
-    folder = PurePosixPath(results.dir)
-    if folder.is_absolute() and not folder.is_relative_to(volume.mount_path):
-        yield Problem(
-            "spec.results.dir",
-            f"{results.dir} is not on job.volumes.results, which is mounted at {volume.mount_path}",
-            f"set results.dir to {volume.mount_path}, or volumes.results.mountPath to {results.dir}",
         )
 
 

@@ -84,18 +84,15 @@ class TinyCluster:
         command = [sys.executable if word == "python" else word for word in container["command"][:-1]]
         log, last_word = self._root / f"{pod}.log", self._root / f"{pod}.last"
         last_word.touch()
-        self._processes[pod] = subprocess.Popen(
-            [*command, spec],
-            cwd=self._root,
-            stdout=log.open("wb"),
-            stderr=subprocess.STDOUT,
-            env={
-                **os.environ,
-                "JOB_COMPLETION_INDEX": str(index),
-                "TERMINATION_LOG": str(last_word),
-                "OMP_NUM_THREADS": "1",
-            },
-        )
+        environment = {"JOB_COMPLETION_INDEX": str(index), "TERMINATION_LOG": str(last_word), "OMP_NUM_THREADS": "1"}
+        with log.open("wb") as output:
+            self._processes[pod] = subprocess.Popen(
+                [*command, spec],
+                cwd=self._root,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+            )
         labels = {**job["spec"]["template"]["metadata"]["labels"], JOB_NAME: job["metadata"]["name"], INDEX: str(index)}
         owner = {"apiVersion": "batch/v1", "kind": "Job", "controller": True} | {
             field: job["metadata"][field] for field in ("name", "uid")

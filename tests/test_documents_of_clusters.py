@@ -1,0 +1,82 @@
+"""Every command that the documents give for a cluster is run: against an API server whose pods are processes of this machine."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from specbatch.cluster.kinds import CLAIMS, NAMESPACES, NODES
+from tests.cluster.conftest import api
+from tests.cluster.tiny_cluster import TinyCluster
+from tests.documents import ROOT, blocks
+from tests.helm.charts import binary
+
+__all__ = ["api"]
+
+pytestmark = pytest.mark.slow
+
+# No real cluster takes them here: kubectl and helm show what they would send.
+STAND_INS = {
+    "kubectl": '#!/bin/sh\n[ "$1 $2" = "apply -k" ] && exec {kubectl} kustomize "$3"\necho "not tried: kubectl $*" >&2; exit 9\n',
+    "helm": '#!/bin/sh\n[ "$1" = install ] && shift && exec {helm} template "$@"\necho "not tried: helm $*" >&2; exit 9\n',
+    "specbatch": '#!/bin/sh\nexec {python} -m specbatch "$@"\n',
+}
+
+
+@pytest.fixture
+def shell(api, tmp_path):
+    """Runs bash in a folder like a fresh clone, with a cluster of one process behind the kubeconfig."""
+    bin_folder, clone, root = tmp_path / "bin", tmp_path / "clone", tmp_path / "root"
+    for folder in (bin_folder, clone, root):
+        folder.mkdir()
+    places = {"kubectl": binary("kubectl"), "helm": binary("helm4"), "python": sys.executable}
+    for name, script in STAND_INS.items():
+        (bin_folder / name).write_text(script.format(**places))
+        (bin_folder / name).chmod(0o755)
+    for name in ("job", "k8s", "helm"):
+        shutil.copytree(ROOT / name, clone / name)
+    api.put(NAMESPACES, {"metadata": {"name": "specbatch"}})
+    for claim in ("specbatch-results", "specbatch-models"):
+        api.put(CLAIMS, {"metadata": {"name": claim, "namespace": "specbatch"}, "spec": {"accessModes": ["ReadWriteMany"]}, "status": {"phase": "Bound"}})  # fmt: skip
+    api.put(NODES, {"metadata": {"name": "here"}, "status": {"allocatable": {"cpu": "8", "memory": "32Gi", "pods": "110"}, "conditions": [{"type": "Ready", "status": "True"}]}})  # fmt: skip
+    environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "KUBECONFIG": api.kubeconfig}
+    environment["PYTHONPATH"] = str(ROOT)
+
+    def run(script):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=clone,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    with TinyCluster(api, root):
+        yield run, clone
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/KUBERNETES.md"])
+def test_every_command_works_in_the_order_of_the_document(document, shell, tmp_path):
+    run, clone = shell
+    commands = blocks(document, "sh")
+    assert any("specbatch submit" in block for block in commands)
+    for block in commands:
+        run(block)
+    rows = (clone / "quickstart.jsonl").read_bytes()
+    assert rows == _rows_of_this_machine(tmp_path)
+
+
+def _rows_of_this_machine(folder: Path):
+    for arguments in (
+        ["run", "job/quickstart.yaml", "--quiet", "--set", f"results.dir={folder}/local"],
+        ["collect", f"{folder}/local/quickstart", "-o", f"{folder}/local.jsonl"],
+    ):
+        subprocess.run([sys.executable, "-m", "specbatch", *arguments], cwd=ROOT, check=True, capture_output=True)
+    return (folder / "local.jsonl").read_bytes()
