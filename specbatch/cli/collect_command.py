@@ -107,7 +107,8 @@ def collect(
 
 def _place(out: Path | None, tmp: Path | None) -> Path:
     """Where fetched files go for the time being: beside the output, which needs the room as well."""
-    return tmp or (Path(tempfile.gettempdir()) if out is None else out.resolve().parent)
+    beside = out is not None and (out.is_file() or not out.exists())  # not a pipe, not a device
+    return tmp or (out.resolve().parent if out is not None and beside else Path(tempfile.gettempdir()))
 
 
 @contextmanager

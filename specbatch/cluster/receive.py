@@ -15,6 +15,7 @@ from specbatch.results.collect_output import explained
 _FAILURES = 6  # in a row, without a byte in between
 _HEADER_BYTES = 1 << 16
 _LONGEST_WAIT = 8.0
+_ANOTHER = "is the image's specbatch of this version?"
 _HOPELESS = {400, 401, 403, 422}
 
 
@@ -162,8 +163,11 @@ def fetch(
             except ClusterError as error:
                 receiver.lost()
                 failures = 0 if receiver.received > before else failures + 1
-                in_vain = error.reason == "CommandFailed" and alive()
-                if failures == _FAILURES or in_vain or error.status in _HOPELESS:
+                if error.reason == "CommandFailed" and alive():
+                    raise ClusterError(
+                        error.message, where=error.where, remedy=_ANOTHER, reason=error.reason
+                    ) from error
+                if failures == _FAILURES or error.status in _HOPELESS:
                     raise
                 sleep(min(_LONGEST_WAIT, 0.5 * 2.0**failures))
     return receiver
@@ -171,4 +175,4 @@ def fetch(
 
 def _foreign(header: bytes | bytearray) -> ResultsError:
     text = header[:200].decode("utf-8", "replace")
-    return ResultsError(f"that is no file of a run: {text}", remedy="is the image's specbatch of the same version?")
+    return ResultsError(f"that is no file of a run: {text}", remedy=_ANOTHER)

@@ -97,6 +97,22 @@ def test_neither_folder_nor_cluster_names_both(api, tmp_path, monkeypatch, capsy
     assert "no folder was named, and no cluster to talk to" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [([], "tmp"), (["-o", "/dev/null"], "tmp"), (["-o", "out/rows.jsonl"], "out"), (["--tmp", "other"], "other")],
+)
+def test_files_are_fetched_to_where_there_is_room_for_the_output(api, node, tmp_path, monkeypatch, words, place):
+    submitted(api)
+    for name in ("tmp", "out", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    seen = []
+    node.before = lambda command: seen.extend(path.parent.name for path in tmp_path.glob("*/.specbatch-collect-*"))
+    assert main(["collect", "nightly", *words]) == 0
+    assert seen == [place]
+
+
 def test_damage_on_the_volume_is_74(api, node, run_dir, tmp_path, capsys):
     submitted(api)
     part = run_dir / "part-00000-of-00002.jsonl"
