@@ -124,7 +124,7 @@ def _sentence(call: Call, status: int, reason: str, told: str, answer: dict[str,
 
 def _forbidden(call: Call, told: str) -> Sentence:
     where = call.scope or " in the whole cluster"
-    remedy = f"ask an admin for the Role of k8s/ (kubectl apply -k k8s/); the API server says: {told}"
+    remedy = f"ask an admin for the Role of k8s/submitter.yaml; the API server says: {told}"
     return f"not permitted to {call.verb} {call.resource}{where}", remedy
 
 

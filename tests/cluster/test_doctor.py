@@ -67,7 +67,7 @@ def test_a_permission_that_is_missing_names_the_commands_that_need_it(ready):
     assert "patch jobs; create pods/exec" in result.message
     assert "suspend" in result.message
     assert "collect" in result.message
-    assert "kubectl apply -k k8s/ -n default" in result.remedy
+    assert "kubectl apply -n default -f k8s/submitter.yaml" in result.remedy
 
 
 def test_an_api_server_that_does_not_answer_ends_it(ready):

@@ -27,7 +27,7 @@ def check_permissions(visit: Visit) -> Iterator[Result]:
             "permissions",
             "failed",
             f"not permitted in namespace {namespace}: {listed(missing)} (for {', '.join(commands) or 'queues'})",
-            f"ask whoever runs the cluster for the Role of k8s/: kubectl apply -k k8s/ -n {namespace}",
+            f"ask whoever runs the cluster for the Role of k8s/: kubectl apply -n {namespace} -f k8s/submitter.yaml",
         )
     else:
         yield Result("permissions", "ok", f"every command may do its work in namespace {namespace}")
