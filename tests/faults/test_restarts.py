@@ -19,7 +19,7 @@ def half_done(make_case):
     """A run that was killed after some rows."""
     case = make_case(bulky_rows(9), **BULKY)
     dump = case.folder / "dump"
-    assert case.run({"faults": {"root": str(case.disk), "dump": str(dump), "at": 28, "how": "after"}}).wait() == -9
+    assert case.run({"faults": {"root": str(case.disk), "dump": str(dump), "at": 34, "how": "after"}}).wait() == -9
     assert next(case.run_dir.glob("part-*")).stat().st_size
     return case
 
