@@ -193,8 +193,7 @@ def _begin(descriptor: int, run_dir: Path, shards: int, known: tuple[int, ...]) 
     whole = data.splitlines(keepends=True)[: len(decode_splits(data))]
     if (size := sum(map(len, whole))) < len(data):
         os.ftruncate(descriptor, size)  # a line that a dying writer began
-    # A short write is another line that is begun: `_join` finds it, and does it again.
-    os.write(descriptor, encode_splits(wanted[len(whole) :]))
+    os.write(descriptor, encode_splits(wanted[len(whole) :]))  # after a short write `_join` begins again
     os.fsync(descriptor)
     sync_directory(run_dir)
 
