@@ -16,8 +16,6 @@ from tests.helm.charts import binary
 
 __all__ = ["api"]
 
-pytestmark = pytest.mark.slow
-
 # No real cluster takes them here: kubectl and helm show what they would send.
 STAND_INS = {
     "kubectl": '#!/bin/sh\n[ "$1 $2" = "apply -k" ] && exec {kubectl} kustomize "$3"\necho "not tried: kubectl $*" >&2; exit 9\n',
@@ -62,6 +60,7 @@ def shell(api, tmp_path):
         yield run, clone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", ["README.md", "docs/KUBERNETES.md"])
 def test_every_command_works_in_the_order_of_the_document(document, shell, tmp_path):
     run, clone = shell
@@ -80,3 +79,7 @@ def _rows_of_this_machine(folder: Path):
     ):
         subprocess.run([sys.executable, "-m", "specbatch", *arguments], cwd=ROOT, check=True, capture_output=True)
     return (folder / "local.jsonl").read_bytes()
+
+
+def test_the_guide_has_the_same_commands_in_both_languages():
+    assert blocks("docs/KUBERNETES.md", "sh") == blocks("docs/KUBERNETES.zh-CN.md", "sh")

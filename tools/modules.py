@@ -24,9 +24,10 @@ def filled(root: Path = ROOT) -> str:
 
 
 def _sections(package: Path) -> Iterator[str]:
-    folders = [folder.parent for folder in package.glob("*/__init__.py")]
-    for folder in sorted(folders, key=lambda folder: (_ORDER.index(folder.name), folder.name)):
-        yield from (f"### specbatch/{folder.name}", "", _sentence(folder / "__init__.py"), "")
+    folders = [file.parent.relative_to(package) for file in package.glob("*/**/__init__.py")]
+    for place in sorted(folders, key=lambda place: (_ORDER.index(place.parts[0]), place.parts)):
+        folder = package / place
+        yield from (f"### specbatch/{place}", "", _sentence(folder / "__init__.py"), "")
         yield from _table(path for path in folder.glob("*.py") if path.name != "__init__.py")
     yield from ("### specbatch", "")
     yield from _table(package.glob("*.py"))

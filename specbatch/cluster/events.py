@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from specbatch.cluster.kinds import EVENTS, JOBS, Object
 from specbatch.cluster.runs import is_over
+from specbatch.cluster.times import ago, event_start, event_time, seconds_of
 from specbatch.cluster.view import JobView
-from specbatch.cluster.why.times import ago, event_start, event_time, seconds_of
 from specbatch.results.summary import span
 
 if TYPE_CHECKING:

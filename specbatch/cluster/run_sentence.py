@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from specbatch.cluster.pod_state import waits_for
 from specbatch.cluster.run_status import RunState, RunStatus
 from specbatch.cluster.shard_status import AT_WORK
+from specbatch.cluster.times import age, ago
 from specbatch.cluster.view import condition
-from specbatch.cluster.why.times import age, ago
 from specbatch.results.summary import span
 
 

@@ -13,7 +13,7 @@ from specbatch.cluster.doctor.checkup import Result, Visit
 from specbatch.cluster.failure_policy import pod_failure_policy
 from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, Object
 from specbatch.cluster.names import CONTAINER
-from specbatch.cluster.why.times import seconds_of
+from specbatch.cluster.times import seconds_of
 from specbatch.errors import ClusterError
 from specbatch.results.summary import span
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from specbatch.cluster.kinds import Object
+from specbatch.cluster.times import event_line, event_start
 from specbatch.cluster.why.evidence import Evidence, container_statuses
 from specbatch.cluster.why.finding import Finding
 from specbatch.cluster.why.missing import config_map_missing, secret_key_missing, secret_missing
-from specbatch.cluster.why.times import event_line, event_start
 
 _SECRET = re.compile(r'secret "([^"]+)" not found')
 _CONFIG_MAP = re.compile(r'configmap "([^"]+)" not found')

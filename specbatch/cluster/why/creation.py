@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from specbatch.cluster.kinds import Object
 from specbatch.cluster.pod_requests import amount
+from specbatch.cluster.times import event_line, event_start, event_time
 from specbatch.cluster.why.evidence import Evidence
 from specbatch.cluster.why.finding import Finding, Mood
-from specbatch.cluster.why.times import event_line, event_start, event_time
 
 _QUOTA = re.compile(r"exceeded quota: ([^,\s]+), requested: (.*?), used: (.*?), limited: (.*)")
 _UNSPECIFIED = re.compile(r"failed quota: ([^:\s]+): must specify (.*)")

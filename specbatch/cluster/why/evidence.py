@@ -8,8 +8,8 @@ from typing import Any
 
 from specbatch.cluster.kinds import Object
 from specbatch.cluster.nodes import Node
+from specbatch.cluster.times import event_time
 from specbatch.cluster.view import JobView
-from specbatch.cluster.why.times import event_time
 
 
 @dataclass(frozen=True, kw_only=True)

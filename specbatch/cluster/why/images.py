@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from specbatch.cluster.kinds import Object
 from specbatch.cluster.pod_state import node_of
+from specbatch.cluster.times import event_line, event_start
 from specbatch.cluster.why.evidence import Evidence, container_statuses
 from specbatch.cluster.why.finding import Finding
-from specbatch.cluster.why.times import event_line, event_start
 
 _WAITING = {
     "ErrImagePull",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from specbatch.cluster.kinds import Object
+from specbatch.cluster.times import event_line, event_time
 from specbatch.cluster.view import JobView
 from specbatch.cluster.why.containers import config_problem, sandbox_problem
 from specbatch.cluster.why.creation import refused, without_pod
@@ -18,7 +19,6 @@ from specbatch.cluster.why.mounts import mount_problem
 from specbatch.cluster.why.running import ending, running, starting
 from specbatch.cluster.why.scheduling import unschedulable
 from specbatch.cluster.why.storage import claim_problem, volume_problem
-from specbatch.cluster.why.times import event_line, event_time
 from specbatch.cluster.why.whole_job import condition_line, given_up, whole_job
 
 # What a pod is asked, in this order; the first answer counts. A claim comes before the scheduler, which cannot place a pod without it.

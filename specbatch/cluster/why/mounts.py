@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 from specbatch.cluster.kinds import Object
+from specbatch.cluster.times import event_line, event_start
 from specbatch.cluster.why.amounts import listed
 from specbatch.cluster.why.evidence import Evidence
 from specbatch.cluster.why.finding import Finding
 from specbatch.cluster.why.missing import config_map_missing, secret_key_missing, secret_missing
 from specbatch.cluster.why.storage import in_use_elsewhere
-from specbatch.cluster.why.times import event_line, event_start
 
 _VOLUME = re.compile(r'for volume "([^"]+)"')
 _SECRET = re.compile(r'secret "([^"]+)" not found')

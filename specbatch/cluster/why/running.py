@@ -5,9 +5,9 @@ from __future__ import annotations
 from specbatch.cluster.kinds import Object
 from specbatch.cluster.pod_state import container_state, node_of
 from specbatch.cluster.progress import Look, parse_line, readable
+from specbatch.cluster.times import age, event_line, event_time
 from specbatch.cluster.why.evidence import Evidence
 from specbatch.cluster.why.finding import Finding
-from specbatch.cluster.why.times import age, event_line, event_time
 from specbatch.results.summary import span
 
 _HUNG_SECONDS = 300.0  # a decoding runner says a word every five seconds

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from specbatch.cluster.kinds import Object
+from specbatch.cluster.times import age, event_time
 from specbatch.cluster.why.capacity import judged_by_nodes
 from specbatch.cluster.why.capacity_told import judged_by_message
 from specbatch.cluster.why.evidence import Evidence
 from specbatch.cluster.why.finding import Finding
 from specbatch.cluster.why.scheduler_message import SchedulerMessage, parse_message
-from specbatch.cluster.why.times import age, event_time
 from specbatch.results.summary import span
 
 _SCHEDULER_SILENT_SECONDS = 60.0

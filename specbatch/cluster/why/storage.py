@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from specbatch.api.hints import nearest
 from specbatch.cluster.kinds import Object
+from specbatch.cluster.times import event_line
 from specbatch.cluster.why.amounts import listed
 from specbatch.cluster.why.evidence import Evidence, claim_names
 from specbatch.cluster.why.finding import Finding
 from specbatch.cluster.why.scheduling import scheduler_says
-from specbatch.cluster.why.times import event_line
 
 _NOT_FOUND = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 _DELETED = re.compile(r'persistentvolumeclaim "([^"]+)" is being deleted')

@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from specbatch.cluster.times import ago
 from specbatch.cluster.why.finding import Finding, Verdict
-from specbatch.cluster.why.times import ago
 from specbatch.cluster.why.whole_job import shards_text
 
 _WIDTH = 100
