@@ -54,9 +54,8 @@ def test_three_shards_with_a_pod_killed_in_the_middle_give_the_local_file(specba
     specbatch("collect", run, "-o", tmp_path / "rows.jsonl")
     assert (tmp_path / "rows.jsonl").read_bytes() == local
     assert json.loads(specbatch("why", run, "--output", "json"))["cause"] == "complete"
-    assert not [
-        pod for pod in admin.list(PODS, labels={"specbatch.dev/run": run}) if "reader" in pod["metadata"]["name"]
-    ]
+    readers = {"specbatch.dev/run": run, "app.kubernetes.io/component": "reader"}
+    eventually(lambda: not admin.list(PODS, labels=readers))
 
 
 def test_the_same_spec_again_meets_its_own_job(specbatch, admin, run):
