@@ -74,8 +74,10 @@ def exit_codes() -> str:
         "|---|---|---|---|",
         *(f"| {code.value} | `{code.name}` | {code.meaning} | {_retry(code)} |" for code in ExitCode),
         "",
-        "Besides: 1 the answer is no (`collect`: rows are missing; `wait`, `submit --wait`: the Job failed, was cancelled or deleted; `doctor`: a check failed), the "
-        "reader of the output went away, or a bug (with a traceback); 2 wrong usage of a command; 124 `--timeout` has passed; 130 Ctrl-C.",
+        (
+            "Besides: 1 the answer is no (`collect`: rows are missing; `wait`, `submit --wait`: the Job failed, was cancelled or deleted; `doctor`: a check failed), the "
+            "reader of the output went away, or a bug (with a traceback); 2 wrong usage of a command; 124 `--timeout` has passed; 130 Ctrl-C."
+        ),
         "",
     ]
     return "\n".join(lines)
