@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # Two images of one file:
 #
 #   docker build --target runner -t specbatch .        torch and all: runs specs, in pods and by docker run --gpus all
