@@ -57,6 +57,7 @@ def admin(namespace):
     )
     try:
         cluster.create(CLAIMS, claim(CLAIM))
+        eventually(lambda: cluster.find(SERVICE_ACCOUNTS, "default"))  # a controller makes it
         yield cluster
     finally:
         if not os.environ.get("SPECBATCH_TEST_KEEP"):
