@@ -55,14 +55,14 @@ app.command()(submit_command.submit)
 app.command("list")(job_commands.list_runs)
 app.command()(status_command.status)
 app.command()(why_command.why)
+app.command()(logs_command.logs)
+app.command()(events_command.events)
 app.command()(wait_command.wait)
 app.command()(job_commands.suspend)
 app.command()(job_commands.resume)
 app.command()(job_commands.cancel)
 app.command()(job_commands.retry)
 app.command()(job_commands.delete)
-app.command()(logs_command.logs)
-app.command()(events_command.events)
 app.command()(collect_command.collect)
 app.command()(report_command.report)
 app.command()(verify_command.verify)
@@ -84,7 +84,7 @@ def _specbatch(
 ) -> None:
     """Batch inference by speculative decoding: a prompt dataset, a target, a drafter, one YAML file.
 
-    Start with: specbatch init, then specbatch run spec.yaml
+    Start with: specbatch init, then specbatch run spec.yaml; on a cluster: specbatch doctor, then specbatch submit spec.yaml
     """
 
 

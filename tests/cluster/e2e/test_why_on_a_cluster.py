@@ -88,7 +88,11 @@ def test_a_label_that_no_node_has(specbatch, run):
 def test_an_image_that_is_not_there(specbatch, run):
     settings = specbatch.settings(run)
     specbatch("submit", SPEC, *settings, "--set", "job.image=registry.invalid/specbatch/missing:1")
-    cause_of(specbatch, run, {"image-not-found", "image-registry-unreachable", "image-pull", "image-never-pull"})
+    cause_of(
+        specbatch,
+        run,
+        {"image-not-found", "image-denied", "image-registry-unreachable", "image-pull", "image-never-pull"},
+    )
 
 
 def test_suspended_by_a_person(specbatch, run):
