@@ -122,6 +122,7 @@ def collect(
             wanted = partial or not run.unfinished
             outputs = Outputs(out if wanted else None, errors, temporary, form, _openai_form(run))
             stack.callback(outputs.discard)
+            outputs.open()
             for row in join.rows(sorter.sorted()):
                 outputs.write(row)
         found = replace(
@@ -211,6 +212,7 @@ def _write_missing(
     """A line of JSON for each missing row: its index, and its id where that is known."""
     output = Output(target, tmp)
     try:
+        output.open()
         named = name_rows(run.identity, gaps) if name_rows else ((index, None) for index in gaps)
         for index, name in named:
             value = {"index": index} if name is None else {"index": index, "id": name}

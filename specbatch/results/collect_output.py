@@ -42,7 +42,9 @@ def explained(place: Path | str, doing: str) -> Iterator[None]:
 
 
 class Output:
-    """Where rows go; `commit` shows them, `discard` forgets them, and it must be called in the end.
+    """Where rows go: `open` makes it, `commit` shows them, `discard` forgets them.
+
+    `discard` must be called in the end, whatever happens: be sure of that before `open`, since a signal may come at any moment.
 
     Args:
         target: a file to be replaced in one step, or a stream that gets everything at once on `commit`. A path to a pipe or a
@@ -50,33 +52,45 @@ class Output:
         tmp: for streams: where their rows wait.
 
     Attributes:
-        file: what to write to; it raises ResultsError where that fails.
-
-    Raises:
-        ResultsError: it cannot be made.
+        file: what to write to, once it is open; it raises ResultsError where that fails.
     """
 
+    file: io.BufferedWriter
+
     def __init__(self, target: Path | BinaryIO, tmp: Path) -> None:
-        self._stream: BinaryIO | None = None
-        self._opened: io.FileIO | None = None
+        self.place: Path | str = target if isinstance(target, Path) else "standard output"
+        self._target = target
+        self._tmp = tmp
+        self._stream: BinaryIO | io.FileIO | None = None
         self._path: Path | None = None
         self._temporary: Path | None = None
-        self.place: Path | str = target if isinstance(target, Path) else "standard output"
+        self._raw: _Raw | None = None
+
+    def open(self) -> None:
+        """Makes the file, or a temporary one for what goes to a stream.
+
+        Raises:
+            ResultsError: it cannot be made.
+        """
+        target = self._target
         with explained(self.place, "write the file"):
             if not isinstance(target, Path):
                 self._stream = target
             elif target.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "it is a directory")
             elif target.exists() and not target.is_file():
-                self._opened = io.FileIO(target, "w")
+                self._stream = io.FileIO(target, "w")
             else:
                 self._path = target.resolve()  # what a link names is replaced, not the link
                 self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
                 self._raw = _Raw(self._temporary, "w+")
-        if self._path is None:
-            with explained(tmp, "write a temporary file"), tempfile.TemporaryFile(dir=tmp, buffering=0) as nameless:
+        if self._raw is None:
+            with (
+                explained(self._tmp, "write a temporary file"),
+                tempfile.TemporaryFile(dir=self._tmp, buffering=0) as nameless,
+            ):
                 self._raw = _Raw(os.dup(nameless.fileno()), "r+")
-        self._raw.place = self.place if self._path else tmp
+        self._raw.place = self.place if self._path else self._tmp
         self.file = io.BufferedWriter(self._raw, _BUFFER_BYTES)
 
     def commit(self) -> None:
@@ -86,6 +100,7 @@ class Output:
             ResultsError: the rest could not be written; nothing is visible.
             BrokenPipeError: the stream's reader went away.
         """
+        assert self._raw is not None, "open comes first"
         self.file.flush()
         with explained(self.place, "write the file"):
             if self._temporary and self._path:
@@ -95,17 +110,17 @@ class Output:
                 sync_directory(self._path.parent)
                 return
             self._raw.seek(0)
-            stream = self._stream or self._opened
-            assert stream is not None
+            assert self._stream is not None
             while data := self._raw.read(_BUFFER_BYTES):
-                _write_all(stream, data)
-            stream.flush()
+                _write_all(self._stream, data)
+            self._stream.flush()
 
     def discard(self) -> None:
         """Removes what was not committed; a second call does nothing."""
-        with contextlib.suppress(OSError, ResultsError):  # a full disk says again what it said before
+        # A full disk says again what it said before; what was never opened has no file.
+        with contextlib.suppress(OSError, ResultsError, AttributeError):
             self.file.close()
-        for file in (self._raw, self._opened):
+        for file in (self._raw, self._stream if isinstance(self._target, Path) else None):
             if file:
                 file.close()
         if self._temporary:

@@ -24,7 +24,7 @@ def errors_beside(out: Path) -> Path:
 
 
 class Outputs:
-    """Writes joined rows; `commit` shows all files, `discard` must be called in the end.
+    """Writes joined rows; `open` makes the files, `commit` shows all of them, `discard` must be called in the end.
 
     Args:
         out: for results; None counts rows and writes nothing.
@@ -47,20 +47,23 @@ class Outputs:
         self._form = form
         self._openai = openai
         self._beside = errors_beside(out) if errors is None and isinstance(out, Path) else None
-        self._out: Output | None = None
+        self._errors_target = errors
+        self._out = None if out is None else Output(out, tmp)
         self._errors_out: Output | None = None
         self._export: Export | None = None
         self._errors_export: Export | None = None
-        if out is None:
-            return
-        try:
-            self._out = Output(out, tmp)
+
+    def open(self) -> None:
+        """Makes the files.
+
+        Raises:
+            ResultsError: one cannot be made.
+        """
+        if self._out is not None:
+            self._out.open()
             self._export = self._make_export(self._out)
-            if errors is not None:
-                self._open_errors(errors)
-        except ResultsError:
-            self.discard()
-            raise
+            if self._errors_target is not None:
+                self._open_errors(self._errors_target)
 
     def write(self, row: JoinedRow) -> None:
         """One row, which must come in input order.
@@ -128,6 +131,7 @@ class Outputs:
 
     def _open_errors(self, target: Path) -> None:
         self._errors_out = output = Output(target, self._tmp)
+        output.open()
         as_openai = self._form == "openai"
         self._errors_export = (
             OpenAILines(output.file, self._openai, errors=True) if as_openai else JsonLines(output.file)
