@@ -58,7 +58,7 @@ def test_keys_are_what_a_config_map_allows(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("rows.jsonl.gz", gzip.compress(b"row")), ("rows.jsonl", "\ufeffrow\x92".encode())]
+    ("name", "content"), [("rows.jsonl.gz", gzip.compress(b"row", mtime=0)), ("rows.jsonl", "\ufeffrow\x92".encode())]
 )
 def test_compressed_files_and_what_yaml_cannot_show_travel_as_bytes(name, content):
     made = rendered(spec=f"{{dataset: {{uri: {name}}}}}", files={name: content})
