@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.volumes import VolumeSpec
 from specbatch.cluster.mounts import OWN_PLACES, OWN_VOLUMES, SPEC_FOLDER, place, results_folder
+from specbatch.cluster.names import CONTAINER
 from specbatch.cluster.travel import problems_of_places, travelling
 from specbatch.errors import Problem, SpecError
 
@@ -95,3 +96,13 @@ def _template_is_mergeable(job: SpecBatchJob) -> Iterator[Problem]:
     for name in template.keys() & {"metadata", "spec"}:
         if not isinstance(template[name], dict):
             yield Problem(f"spec.job.podTemplate.{name}", "is not a map", "see kubectl explain pod")
+    spec = template.get("spec")
+    containers = spec.get("containers", []) if isinstance(spec, dict) else []
+    if not isinstance(containers, list) or not all(isinstance(_name(one), str) for one in containers):
+        yield Problem(
+            "spec.job.podTemplate.spec.containers", "is not a list of containers with names", f"ours is {CONTAINER}"
+        )
+
+
+def _name(container: object) -> object:
+    return container.get("name") if isinstance(container, dict) else None

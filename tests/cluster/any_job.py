@@ -105,50 +105,55 @@ tolerations = st.sampled_from(
     ]
 )
 
+containers = st.lists(
+    st.fixed_dictionaries(
+        {"name": st.sampled_from(["runner", "sidecar"])},
+        optional={
+            "env": st.lists(
+                st.builds(
+                    lambda name, value: {"name": name, "value": value},
+                    st.sampled_from(["HOME", "NEW", "USER"]),
+                    texts,
+                ),
+                max_size=3,
+            ),
+            "args": st.lists(texts, max_size=2),
+            "ports": st.just([{"containerPort": 80}, {"containerPort": 80, "name": "http"}]),
+            "volumeMounts": st.just(
+                [
+                    {"mountPath": "/tmp", "readOnly": None, "name": "cache"},
+                    {"mountPath": "/n", "name": "new"},
+                ]
+            ),
+            "resources": st.just({"limits": {"nvidia.com/gpu": None, "cpu": "3"}}),
+            "image": st.none() | st.just("other"),
+        },
+    ),
+    max_size=2,
+)
+
 pod_templates = st.fixed_dictionaries(
     {},
     optional={
         "metadata": maybe(
             annotations=st.dictionaries(keys, texts, max_size=2), labels=st.dictionaries(keys, label_values, max_size=1)
         ),
-        "spec": maybe(
-            dnsPolicy=st.just("Default"),
-            hostUsers=st.just(False),
-            enableServiceLinks=st.booleans(),
-            nodeSelector=st.dictionaries(keys, label_values | st.none(), max_size=2),
-            securityContext=maybe(fsGroup=st.just(5), runAsUser=small, seccompProfile=st.none()),
-            imagePullSecrets=st.just([{"name": "more"}]),
-            volumes=st.just(
-                [{"name": "cache", "emptyDir": {"sizeLimit": "5Gi"}}, {"name": "new", "emptyDir": {"medium": None}}]
-            ),
-            initContainers=st.just([{"name": "first", "image": "busybox", "env": [{"name": "A", "value": None}]}]),
-            containers=st.lists(
-                st.fixed_dictionaries(
-                    {"name": st.sampled_from(["runner", "sidecar"])},
-                    optional={
-                        "env": st.lists(
-                            st.builds(
-                                lambda name, value: {"name": name, "value": value},
-                                st.sampled_from(["HOME", "NEW", "USER"]),
-                                texts,
-                            ),
-                            max_size=3,
-                        ),
-                        "args": st.lists(texts, max_size=2),
-                        "ports": st.just([{"containerPort": 80}, {"containerPort": 80, "name": "http"}]),
-                        "volumeMounts": st.just(
-                            [
-                                {"mountPath": "/tmp", "readOnly": None, "name": "cache"},
-                                {"mountPath": "/n", "name": "new"},
-                            ]
-                        ),
-                        "resources": st.just({"limits": {"nvidia.com/gpu": None, "cpu": "3"}}),
-                        "image": st.none() | st.just("other"),
-                    },
+        "spec": st.builds(
+            dict.__or__,
+            st.fixed_dictionaries({}, optional={"containers": containers}),
+            maybe(
+                dnsPolicy=st.just("Default"),
+                hostUsers=st.just(False),
+                enableServiceLinks=st.booleans(),
+                nodeSelector=st.dictionaries(keys, label_values | st.none(), max_size=2),
+                securityContext=maybe(fsGroup=st.just(5), runAsUser=small, seccompProfile=st.none()),
+                imagePullSecrets=st.just([{"name": "more"}]),
+                volumes=st.just(
+                    [{"name": "cache", "emptyDir": {"sizeLimit": "5Gi"}}, {"name": "new", "emptyDir": {"medium": None}}]
                 ),
-                max_size=2,
+                initContainers=st.just([{"name": "first", "image": "busybox", "env": [{"name": "A", "value": None}]}]),
+                tolerations=st.just([{"operator": "Exists"}]),
             ),
-            tolerations=st.just([{"operator": "Exists"}]),
         ),
     },
 )

@@ -39,6 +39,13 @@ from tests.cluster.rendering import problems, rendered
             "data is a name of specbatch's own",
         ),
         ("podTemplate: {status: {}}", "{}", "spec.job.podTemplate.status", "is no part of a pod template"),
+        (
+            "podTemplate: {spec: {containers: null}}",
+            "{}",
+            "spec.job.podTemplate.spec.containers",
+            "is not a list of containers",
+        ),
+        ("podTemplate: {spec: {containers: [{image: x}]}}", "{}", "spec.job.podTemplate.spec.containers", "with names"),
         ("podTemplate: {spec: []}", "{}", "spec.job.podTemplate.spec", "is not a map"),
         (
             "{}",

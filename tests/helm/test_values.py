@@ -185,6 +185,14 @@ def test_a_compressed_file_comes_as_base64(name, tmp_path):
         ("spec.job.parallelism=2", "spec.job.parallelism: 2 pods at once, but there are only 1"),
         ("spec.dataset.uri=../x", "spec.dataset.uri: ../x is outside of the current directory"),
         ("spec.dataset.uri=~/x", "spec.dataset.uri: ~/x is a file of this machine"),
+        (
+            "spec.job.podTemplate.spec.containers=null",
+            "spec.job.podTemplate.spec.containers: is not a list of containers with names",
+        ),
+        (
+            "spec.job.podTemplate.spec.containers[0].image=x",
+            "spec.job.podTemplate.spec.containers: is not a list of containers",
+        ),
         ("spec.job.podTemplate.status.a=b", "spec.job.podTemplate.status: is no part of a pod template"),
     ],
 )

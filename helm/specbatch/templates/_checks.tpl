@@ -109,6 +109,20 @@ spec.job.podTemplate.{{ $name }}: is no part of a pod template; it has metadata 
 spec.job.podTemplate.{{ $name }}: is not a map; see kubectl explain pod
   {{- end }}
 {{- end }}
+{{- $spec := $section.podTemplate.spec }}
+{{- if kindIs "map" $spec }}
+  {{- if hasKey $spec "containers" }}
+    {{- $named := kindIs "slice" $spec.containers }}
+    {{- if $named }}
+      {{- range $spec.containers }}
+        {{- if not (kindIs "map" .) }}{{ $named = false }}{{ else if not (kindIs "string" .name) }}{{ $named = false }}{{ end }}
+      {{- end }}
+    {{- end }}
+    {{- if not $named }}
+spec.job.podTemplate.spec.containers: is not a list of containers with names; ours is runner
+    {{- end }}
+  {{- end }}
+{{- end }}
 {{- range $name, $value := $section.env }}
   {{- if or (and $value (regexMatch $tables.secretNames $name)) (regexMatch $tables.secretValues $value) }}
 spec.job.env.{{ $name }}: looks like a secret, and a spec is stored in plain text; keep it in a Secret, and write secretEnv: { {{- $name }}: {name: my-secret, key: {{ lower $name }}}}
