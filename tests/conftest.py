@@ -1,10 +1,17 @@
 """Tests marked gpu or cluster skip themselves where there is none: plain `pytest` works everywhere."""
 
 import os
+import signal
 
 import pytest
 
 from tests.s3 import serving
+
+
+def pytest_configure():
+    # Started in the background, pytest ignores Ctrl-C, and so would every process that a test starts and interrupts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

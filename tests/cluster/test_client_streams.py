@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from specbatch.cluster import client, client_exec
+from specbatch.cluster import client_exec
 from specbatch.cluster.kinds import PODS
 from specbatch.errors import ClusterError
 
@@ -70,10 +70,9 @@ def test_a_log_that_is_not_followed_never_ends_short_without_a_word(api, cluster
         next(log)
 
 
-def test_a_followed_log_that_is_silent_for_long_ends(api, cluster, monkeypatch):
-    monkeypatch.setattr(client, "_LOG_IDLE_SECONDS", 0.1)
+def test_a_followed_log_that_is_silent_for_long_ends(api, cluster):
     api.logs["pod"] = "one\n"
-    assert list(cluster.log("pod", follow=True)) == ["one"]
+    assert list(cluster.log("pod", follow=True, idle_seconds=0.1)) == ["one"]
 
 
 def test_a_log_of_a_pod_that_is_not_there_or_of_no_such_container_is_told_at_once(api, cluster):
