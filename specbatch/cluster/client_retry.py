@@ -17,6 +17,8 @@ from specbatch.errors import ClusterError
 
 T = TypeVar("T")
 
+_RANDOM = random.Random()  # noqa: S311 - no secret; our own: threads must not disturb who has seeded the one of everybody
+
 
 class TransientError(Exception):
     """A call failed in a way that may pass.
@@ -51,7 +53,7 @@ class Patience:
     longest_wait: float = 8.0
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
-    jitter: Callable[[], float] = random.random
+    jitter: Callable[[], float] = _RANDOM.random
 
     def wait(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row."""

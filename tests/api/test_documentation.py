@@ -146,6 +146,7 @@ def test_every_file_in_job_is_valid_and_named_like_its_job(file):
     assert parse_spec(file.read_text(), str(file)).metadata.name == file.stem
 
 
+@pytest.mark.slow
 def test_generated_files_are_not_stale():
     assert generate.stale() == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -82,6 +83,7 @@ def test_a_valid_file_with_something_struck_out(path, value, cut):
     answer(MINIMUM, (f"{path_text(path)}={json.dumps(value)}",))
 
 
+@pytest.mark.slow
 @FEW
 @given(st.lists(st.text(max_size=30), max_size=3))
 def test_any_override(overrides):

@@ -1,7 +1,10 @@
+import pytest
+
 from specbatch.cli.main import main
 from tests.results.builders import finish_run, make_row
 
 
+@pytest.mark.slow
 def test_report_says_where_the_page_is(tmp_path, capsys):
     run_dir = tmp_path / "nightly"
     finish_run(run_dir, [make_row(0)])

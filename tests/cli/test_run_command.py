@@ -32,6 +32,7 @@ def test_run_ends_with_a_summary_that_names_the_results(spec, tmp_path, capsys):
     assert [line["usage"]["completion_tokens"] for line in lines] == [4, 4, 4]
 
 
+@pytest.mark.slow
 def test_other_spec_in_the_same_directory_is_refused_until_fresh(spec, capsys):
     assert main(["run", spec, "--quiet"]) == 0
     assert main(["run", spec, "--quiet", "--set", "decoding.maxNewTokens=4"]) == 74

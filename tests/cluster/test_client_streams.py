@@ -126,6 +126,7 @@ def test_a_command_whose_connection_is_lost_is_never_taken_for_done(api, cluster
         next(out)
 
 
+@pytest.mark.slow
 def test_a_command_that_is_silent_for_long_is_waited_for(api, cluster, monkeypatch):
     monkeypatch.setattr("specbatch.cluster.client_library.IDLE_SECONDS", 0.05)
 

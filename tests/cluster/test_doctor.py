@@ -188,6 +188,7 @@ def test_quotas_are_told_and_held_against_the_spec(ready, used, settings, outcom
     assert f"requests.nvidia.com/gpu {used} of 4" in result.message
 
 
+@pytest.mark.slow
 def test_queues_are_told(ready):
     assert "not installed" in one(results_of(ready), "queues").message
     ready.put(

@@ -90,6 +90,7 @@ def test_pods_of_a_retry_are_told_by_their_shards(api, job):
     assert read(api, retry) == ["  9 min ago  Normal   shard 7   Did: it did"]
 
 
+@pytest.mark.slow
 def test_watching_tells_each_once_and_ends_with_the_job(api, job, monkeypatch):
     monkeypatch.setattr(events, "_ROUND_SECONDS", 1)
     name, told = job["metadata"]["name"], []

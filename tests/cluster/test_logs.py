@@ -101,6 +101,7 @@ def test_pods_without_a_log_are_told_and_no_pod_is_an_error(api, job):
         logs(api, job, previous=True)
 
 
+@pytest.mark.slow
 def test_a_connection_lost_in_the_middle_is_taken_up_again(api, job):
     run_pod(api, job, 0, log="".join(f"line {number}\n" for number in range(9)))
     api.fail("GET", r"/log\?", drop="middle", times=3)

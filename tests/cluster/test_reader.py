@@ -145,6 +145,7 @@ def test_published_results_are_collected_from_where_they_are(api, place):
     assert said == ["the run was published at s3://bucket/runs/nightly"]
 
 
+@pytest.mark.slow
 def test_connections_that_are_lost_are_gone_on_with(api, node, place, tmp_path):
     job = submitted(api)
     api.fail("GET", "/exec", drop="middle", times=3)

@@ -48,6 +48,7 @@ def lives(action, most=80):
     raise AssertionError("it never ends")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [(), ("job.queueName=team-a",)])
 def test_a_submit_killed_after_any_request_and_repeated_starts_one_job(api, overrides):
     put_claim(api)
@@ -65,6 +66,7 @@ def test_a_submit_killed_after_any_request_and_repeated_starts_one_job(api, over
     assert lives(one) > 15
 
 
+@pytest.mark.slow
 def test_a_submit_killed_again_and_again_gets_there_in_the_end(api):
     put_claim(api)
     for calls in range(60):
@@ -76,6 +78,7 @@ def test_a_submit_killed_again_and_again_gets_there_in_the_end(api):
     assert_started_once(api)
 
 
+@pytest.mark.slow
 def test_a_replacement_killed_after_any_request_and_repeated_leaves_the_new_job_alone(api):
     put_claim(api)
 
@@ -91,6 +94,7 @@ def test_a_replacement_killed_after_any_request_and_repeated_leaves_the_new_job_
     assert lives(one) > 20
 
 
+@pytest.mark.slow
 def test_a_retry_killed_after_any_request_and_repeated_starts_one_job(api):
     def one(calls):
         clean(api)
@@ -110,6 +114,7 @@ def test_a_retry_killed_after_any_request_and_repeated_starts_one_job(api):
     assert lives(one) >= 7
 
 
+@pytest.mark.slow
 def test_a_submit_completes_a_retry_that_was_left_half_way(api):
     first = submitted(api).job
     end(api, first["metadata"]["name"], "Failed", completed="0,2", failed="1")
@@ -165,6 +170,7 @@ def clean(api):
                 api.remove(kind, one["metadata"]["name"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
 @pytest.mark.parametrize("drop", ["before", "after"])
 def test_answers_that_are_lost_change_nothing(api, method, drop):

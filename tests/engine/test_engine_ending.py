@@ -6,6 +6,7 @@ from specbatch.engine.request import Request
 from tests.engine import tiny
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", range(12))
 @pytest.mark.parametrize("k", [0, 4])
 def test_an_eos_token_at_any_draft_offset_is_the_rows_last(pair, offset, k):

@@ -28,6 +28,7 @@ def test_a_model_drafter_of_any_k_changes_no_token(pair, batch, k):
     assert tiny.tokens(out, len(rows)) == pair.expected[: len(rows)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["coupled", "rejection"])
 @pytest.mark.parametrize("batch", [1, 7])
 def test_ngram_lookup_changes_no_token(pair, batch, rule):

@@ -47,6 +47,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_token(pair, monkeypatch, 
     assert engine.stats.finished == 20
 
 
+@pytest.mark.slow
 def test_running_out_in_the_middle_of_rows_keeps_what_they_have(pair, monkeypatch):
     """Memory that runs out later, as contexts grow: the rows go on from their own tokens."""
     calls = []
@@ -77,6 +78,7 @@ def test_out_of_memory_while_costs_are_measured_halves_the_batch_too(pair, monke
     assert engine.stats.max_sequences == 4
 
 
+@pytest.mark.slow
 def test_one_row_that_does_not_fit_is_an_error_with_a_remedy(pair, monkeypatch):
     fail_above(pair.target, monkeypatch, 0, "forward")
     with pytest.raises(OutOfMemoryError, match="maxLength") as caught:
@@ -104,6 +106,7 @@ def test_a_gpu_that_fails_ends_with_its_own_exit_code(pair, monkeypatch):
     assert caught.value.exit_code == 69
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_row_of_nan_ends_as_an_error_and_poisons_no_other(pair, monkeypatch, batch):
     """Its KV is NaN, too: whoever takes the slot next must not read it."""

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ def test_padding_stays_below_an_eighth_and_forwards_below_the_budget(lengths, bu
         assert len(group) == 1 or longest * len(group) <= budget
 
 
+@pytest.mark.slow
 def test_prompts_of_every_length_around_the_chunk_give_the_same_tokens(pair):
     prompt = pair.prompts[max(range(len(pair.prompts)), key=lambda i: len(pair.prompts[i]))]
     rows = [Request(str(n), prompt[:n], 6) for n in range(1, len(prompt))]

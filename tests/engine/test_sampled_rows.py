@@ -30,6 +30,7 @@ def alone(pair):
     return tiny.tokens(out, len(pair.prompts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "k"), [(1, 4), (8, 1), (8, 6), (32, 3)])
 def test_coupled_text_is_what_the_target_alone_draws(pair, alone, batch, k):
     out, engine = tiny.decode(pair.target, pair.noisy, requests(pair), max_sequences=batch, num_speculative_tokens=k)

@@ -250,6 +250,7 @@ def test_status_shows_the_last_split_and_how_much_of_the_whole_run_is_done(run_d
     assert f"{ROWS}/{ROWS} (100%)" in render_status(status)
 
 
+@pytest.mark.slow
 def test_report_and_sample_see_the_rows_of_every_split_once(run_dir):
     run_all(run_dir, 3, 0.5)
     run_all(run_dir, 2)

@@ -103,6 +103,7 @@ def collected(source, folder):
     return found, (folder / "rows.jsonl").read_bytes(), (folder / "errors.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("volume", ["one for all", "one each, lost with its pod"])
 @pytest.mark.parametrize("seed", range(8))
 def test_what_is_published_is_the_whole_run_whatever_splits_it_has_had(tmp_path, uri, seed, volume):
@@ -133,6 +134,7 @@ def test_what_is_published_is_the_whole_run_whatever_splits_it_has_had(tmp_path,
         assert {file.name for file in parse_names(here, "part")} <= Folder(uri).sizes().keys()
 
 
+@pytest.mark.slow
 def test_adopted_files_are_published_by_the_shard_that_answers_for_them(tmp_path, uri):
     """The pods of the old split died before a byte of theirs was there."""
     run_dir = tmp_path / "nightly"
@@ -146,6 +148,7 @@ def test_adopted_files_are_published_by_the_shard_that_answers_for_them(tmp_path
     assert collected(uri, tmp_path / "a")[0].rows == ROWS
 
 
+@pytest.mark.slow
 def test_on_an_empty_volume_only_what_the_shard_answers_for_is_fetched(tmp_path, uri):
     for shard in range(3):
         attempt(tmp_path / f"old-{shard}" / "nightly", uri, shard, 3, 10)
@@ -162,6 +165,7 @@ def test_on_an_empty_volume_only_what_the_shard_answers_for_is_fetched(tmp_path,
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_pod_of_the_old_split_that_still_lives_puts_nothing_there_any_more(tmp_path, uri):
     old = Pod(tmp_path / "old" / "nightly", uri, 0, 3)
     while Folder(uri).size("identity-00000-of-00003.json") is None:
@@ -177,6 +181,7 @@ def test_a_pod_of_the_old_split_that_still_lives_puts_nothing_there_any_more(tmp
     assert Folder(uri).sizes() == before
 
 
+@pytest.mark.slow
 def test_of_two_splits_that_begin_at_once_one_is_refused(tmp_path, uri):
     folder = Folder(uri)
     first, second = (
@@ -192,6 +197,7 @@ def test_of_two_splits_that_begin_at_once_one_is_refused(tmp_path, uri):
     assert folder.read(SPLITS) == encode_splits([2])
 
 
+@pytest.mark.slow
 def test_success_and_manifests_of_the_old_split_do_not_count_any_more(tmp_path, uri):
     for shard in range(2):
         attempt(tmp_path / f"{shard}" / "nightly", uri, shard, 2)
@@ -207,6 +213,7 @@ def test_success_and_manifests_of_the_old_split_do_not_count_any_more(tmp_path, 
     assert collected(uri, tmp_path / "a")[0].duplicates == 0
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_while_old_rows_are_read_costs_nothing_but_time(tmp_path, uri, monkeypatch):
     for shard in range(3):
         attempt(tmp_path / f"old-{shard}" / "nightly", uri, shard, 3, 10)
@@ -226,6 +233,7 @@ def test_a_store_that_fails_while_old_rows_are_read_costs_nothing_but_time(tmp_p
     pod.die()
 
 
+@pytest.mark.slow
 def test_a_store_that_stays_away_while_old_rows_are_read_has_them_decoded_again(tmp_path, uri, monkeypatch):
     attempt(tmp_path / "old" / "nightly", uri, 1, 2, 10)
     real = Folder.open

@@ -315,6 +315,7 @@ class TestOutput:
         assert names(tmp_path) == ["nightly"]
 
 
+@pytest.mark.slow
 @given(any_results)
 def test_the_index_and_the_key_of_any_result_are_found_as_a_full_reading_finds_them(row):
     line = encode_result(row)[:-1]

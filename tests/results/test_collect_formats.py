@@ -149,6 +149,7 @@ def as_utf8(text):
     return "".join("\ufffd" if "\ud800" <= one <= "\udfff" else one for one in text)
 
 
+@pytest.mark.slow
 @given(st.lists(any_results, max_size=4))
 def test_any_rows_come_back_from_a_table_with_halves_of_pairs_replaced(rows):
     stream = io.BytesIO()

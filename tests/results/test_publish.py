@@ -109,6 +109,7 @@ def test_a_file_offered_twice_is_published_once(shard, uri, calls):
     assert [name for _, name in calls].count(PART) == 1
 
 
+@pytest.mark.slow
 def test_slow_success_between_failures_is_not_broken_off(shard, uri, monkeypatch):
     real, tries = Folder.put, []
 
@@ -264,6 +265,7 @@ def test_failing_and_recovering_are_said_once_each_and_shown(shard, uri, monkeyp
     assert "works again" in said[1]
 
 
+@pytest.mark.slow
 def test_a_call_that_never_returns_holds_up_nothing(shard, uri, monkeypatch):
     forever = threading.Event()
     monkeypatch.setattr(Folder, "sizes", lambda self: forever.wait())

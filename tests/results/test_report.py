@@ -85,6 +85,7 @@ def normal(tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.slow
 def test_a_normal_run_has_every_figure_and_section(normal):
     page = Page(normal / "report.html")
     assert page.ids == [
@@ -122,6 +123,7 @@ def test_figures_follow_the_page_s_colours_and_width(normal):
         assert not re.search(r"<svg[^>]* (width|height)=", figure)
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_report(normal):
     first = (normal / "report.html").read_bytes()
     assert write_report(normal).read_bytes() == first
@@ -251,6 +253,7 @@ def test_a_directory_without_a_run_is_an_error(tmp_path):
             write_report(directory)
 
 
+@pytest.mark.slow
 def test_a_row_that_is_none_is_counted(run_dir):
     finish_run(run_dir, [make_row(0)])
     with (run_dir / "part-00000-of-00001.jsonl").open("ab") as file:
@@ -270,6 +273,7 @@ def test_a_run_in_several_parts_is_told_as_one(run_dir):
     assert (facts.totals.results, facts.totals.errors) == (10, 10)
 
 
+@pytest.mark.slow
 def test_a_published_run_has_the_same_report_beside_us(normal, tmp_path, monkeypatch):
     store = fsspec.filesystem("memory")
     for path in normal.iterdir():
@@ -283,6 +287,7 @@ def test_a_published_run_has_the_same_report_beside_us(normal, tmp_path, monkeyp
     assert len(list((written.parent / "figures").glob("*.png"))) == 8
 
 
+@pytest.mark.slow
 def test_a_report_goes_where_it_is_told_to(normal, tmp_path):
     before = (normal / "report.html").stat().st_mtime_ns
     assert write_report(normal, tmp_path / "there" / "it is") == tmp_path / "there" / "it is" / "report.html"
@@ -306,6 +311,7 @@ def test_what_was_not_measured_is_said(run_dir):
         assert said in text, said
 
 
+@pytest.mark.slow
 def test_the_certificate_is_shown_with_the_speed_of_the_target_alone(run_dir):
     found = Verification(
         finished=60, sampled=12, seed=3, exact=10, ties=1, unexplained=1, target="embedded:target@1", dtype="float32",
@@ -325,6 +331,7 @@ def test_the_certificate_is_shown_with_the_speed_of_the_target_alone(run_dir):
         assert said in text, said
 
 
+@pytest.mark.slow
 def test_restarts_are_marked_and_listed(run_dir):
     for outcome in ("stopped", "running", "done"):
         with ShardResults.open(run_dir, identity=IDENTITY) as store:
@@ -347,6 +354,7 @@ def test_publishing_that_fails_is_in_the_report(run_dir):
     assert "2 waiting (10 bytes); failing: since 1970-01-01 00:00 UTC, no route" in Page(write_report(run_dir)).text
 
 
+@pytest.mark.slow
 def test_rows_decoded_again_after_a_lost_volume_are_told(run_dir):
     finish_run(run_dir, [make_row(0), make_row(1)])
     part = run_dir / "part-00000-of-00001.jsonl"

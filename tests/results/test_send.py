@@ -62,6 +62,7 @@ def test_every_file_arrives_but_the_report_and_what_is_temporary(run_dir, folder
     assert done.received == sum(map(len, files.values()))
 
 
+@pytest.mark.slow
 def test_a_connection_cut_at_any_byte_is_gone_on_with(tmp_path, folder):
     run_dir = tmp_path / "small"
     run_dir.mkdir()

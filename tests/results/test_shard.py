@@ -187,6 +187,7 @@ for index in range(100_000):
 """
 
 
+@pytest.mark.slow
 def test_after_kill_9_nothing_synced_is_lost_and_nothing_is_twice(run_dir):
     root = Path(__file__).parents[2]
     promised = -1

@@ -37,6 +37,7 @@ def test_each_change_is_a_line_also_the_way_back(tmp_path):
     assert read_split(Folder(tmp_path), Folder(tmp_path).sizes()) == Split(3, 2)
 
 
+@pytest.mark.slow
 def test_shards_of_one_split_share_it_and_another_split_waits_until_all_are_gone(tmp_path):
     first, second = SplitLock.join(tmp_path, 2), SplitLock.join(tmp_path, 2)
     for lock in (first, second):

@@ -133,6 +133,7 @@ def test_a_timeline_is_bounded_ordered_and_keeps_both_ends(times, limit):
         assert (kept[0], kept[-1]) == (times[0], times[-1])
 
 
+@pytest.mark.slow
 def test_a_timeline_is_read_while_another_thread_adds():
     timeline = Timeline(limit=8, interval=1.0)
     adding = threading.Thread(target=timeline.extend, args=[[sample(step * 0.01) for step in range(60_000)]])

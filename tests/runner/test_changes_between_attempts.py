@@ -36,6 +36,7 @@ def texts(run_dir, out):
     return [(line["index"], line["id"], line.get("text"), line.get("code")) for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("publish", [False, True])
 def test_a_run_whose_completions_change_gives_what_an_unsplit_run_gives(make_job, results, tmp_path, publish):
     more = [f"results.publish=file://{tmp_path}/bucket/"] if publish else []
@@ -69,6 +70,7 @@ def test_a_mixed_run_is_verified_and_reported_as_one(make_job, results):
     assert "1 shard (3 before)" in (results / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_change_of_completions_of_a_run_that_is_done_loads_no_model_and_keeps_what_is_known_of_it(
     make_job, results, monkeypatch
 ):
@@ -82,6 +84,7 @@ def test_a_change_of_completions_of_a_run_that_is_done_loads_no_model_and_keeps_
     assert read_manifests(results)[0].placement == before.placement
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -96,6 +99,7 @@ def test_a_change_that_is_another_run_is_refused_with_the_field_that_changed(mak
     assert said in str(refused.value)
 
 
+@pytest.mark.slow
 def test_another_drafter_is_refused_by_name(make_job):
     run_job(make_job(ROWS))
     with pytest.raises(ResultsError) as refused:

@@ -162,6 +162,7 @@ def test_a_look_holds_the_ceiling_the_phases_and_publishing_and_the_last_one_is_
     assert json.loads(json.dumps(look.to_json()))["publish"]["destination"] == "s3://b"
 
 
+@pytest.mark.slow
 def test_meter_looks_by_itself_and_once_more_at_the_end():
     shown = []
     meter = ProgressMeter(

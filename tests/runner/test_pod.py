@@ -72,6 +72,7 @@ def test_rows_in_flight_have_what_the_grace_period_leaves(make_job, monkeypatch,
     assert asked == [pytest.approx(seconds)]
 
 
+@pytest.mark.slow
 def test_the_second_run_of_a_process_has_the_threads_of_the_first(make_job, monkeypatch):
     import torch
 

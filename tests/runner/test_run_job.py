@@ -49,6 +49,7 @@ def test_every_row_ends_once_and_success_is_written(make_job, results):
     assert "content-" in manifest["identity"]["models"]["target"]
 
 
+@pytest.mark.slow
 def test_parts_are_closed_by_size_and_the_manifest_vouches_for_each_across_a_restart(make_job, results):
     rows = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(60)]
     job = make_job(rows, "results.partSize=4Ki")
@@ -178,6 +179,7 @@ def test_error_budget_ends_the_run_after_saving(make_job, results, budget, fails
         run_job(job)
 
 
+@pytest.mark.slow
 def test_shards_of_an_indexed_job_together_hold_every_row_once(make_job, results):
     job = make_job([*ROWS, ROWS[3]], "job.completions=3")
     for index in range(3):
@@ -190,6 +192,7 @@ def test_shards_of_an_indexed_job_together_hold_every_row_once(make_job, results
         run_job(job, env={"JOB_COMPLETION_INDEX": "3"})
 
 
+@pytest.mark.slow
 def test_text_is_the_same_whatever_the_drafter_k_and_batch(make_job, tmp_path):
     texts = []
     variants = [
@@ -222,6 +225,7 @@ def test_stop_strings_and_overrides_are_kept_by_row(make_job, results):
     assert lines["short"]["finish_reason"] == "length"
 
 
+@pytest.mark.slow
 def test_answers_are_compared_and_prompts_included_where_asked_for(make_job, results):
     run_job(make_job(ROWS[:2]))
     texts = by_id(read_lines(results))
@@ -346,6 +350,7 @@ def test_missing_packages_name_the_extra(make_job, monkeypatch):
         run_job(make_job(ROWS))
 
 
+@pytest.mark.slow
 def test_report_is_written_where_asked_for_and_its_failure_is_only_said(make_job, results, monkeypatch):
     stream = io.StringIO()
     run_job(make_job(ROWS, "results.report=true"), display=JsonDisplay(stream))
@@ -400,6 +405,7 @@ def test_spec_file_of_the_pod_runs_and_errors_leave_a_message(tmp_path, pair, ca
     assert main([]) == 64
 
 
+@pytest.mark.slow
 def test_what_is_published_is_what_is_here(make_job, results):
     uri = f"memory://{uuid.uuid4().hex}/runs"
     stream = io.StringIO()
