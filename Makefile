@@ -6,6 +6,8 @@ TORCH := torch==2.13.0
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Compiled tests are kept, wherever this runs: making them anew takes eight seconds a process.
+export PYTHONDONTWRITEBYTECODE :=
 # Spinning threads of two processes on two cores make both crawl.
 QUIET_THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 WORKERS ?= 2
