@@ -16,7 +16,7 @@ FAST := not slow and not faults and not gpu and not cluster
 NO_HARDWARE := not faults and not gpu and not cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart smollm2 test check lint generate faults fuzz bench lock clean
+.PHONY: help quickstart smollm2 test check lint generate faults fuzz cluster images bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +54,12 @@ faults: $(VENV)/.dev ## kill, starve and cut off runs in every way, a thousand t
 
 fuzz: $(VENV)/.dev ## 100,000 damaged specs and datasets: every answer an error that says where, or a valid run
 	$(PYTEST) tests/fuzz
+
+cluster: $(VENV)/.dev ## the tests of a real cluster, which KUBECONFIG and SPECBATCH_TEST_IMAGE name (ten minutes)
+	$(BIN)/python -m pytest -q -m cluster tests/cluster/e2e
+
+images: ## both images by docker, the base pinned by its digest
+	tools/build_images.sh
 
 bench: $(VENV)/.dev ## the CPU benchmarks, as one table
 	$(BIN)/python -m benchmarks.cpu

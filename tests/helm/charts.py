@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tools.kube_tools import tool
+from tools.kube_tools import FOLDER, tool
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/specbatch"
@@ -45,7 +45,7 @@ def helm(name: str, *arguments: str) -> tuple[str, str]:
     Raises:
         Refused: it failed.
     """
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": "/nonexistent"}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(FOLDER), "KUBECONFIG": os.devnull}
     done = subprocess.run([binary(name), *arguments], capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise Refused(done.stderr)
