@@ -8,7 +8,8 @@ SpecbatchError            64-75, always with a remedy where one is known
 ├── DeviceError           69  the visible GPUs are not what the placement needs, or one has failed
 ├── OutOfMemoryError      70  out of memory at the smallest settings
 ├── ClusterError          71  the Kubernetes cluster cannot be reached, or refuses
-├── ResultsError          74  results cannot be written, or belong to another run
+├── ResultsError          74  results cannot be written
+│   └── OtherRunError     64  the results that are there belong to another run: no other attempt of this spec can mend that
 └── StoppedError          75  told to stop; everything finished is saved
 
 Raise these for users; use assert for our own invariants. The CLI catches SpecbatchError once.
@@ -163,9 +164,15 @@ class ClusterError(SpecbatchError):
 
 
 class ResultsError(SpecbatchError):
-    """Results cannot be written, or the directory belongs to another run."""
+    """Results cannot be written, or what is there is not what it should be."""
 
     exit_code = ExitCode.RESULTS_NOT_WRITTEN
+
+
+class OtherRunError(ResultsError):
+    """The results that are there belong to another run: this spec needs another place, whoever starts it and however often."""
+
+    exit_code = ExitCode.BAD_SPEC
 
 
 class StoppedError(SpecbatchError):

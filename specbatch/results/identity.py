@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from specbatch.errors import ResultsError
+from specbatch.errors import OtherRunError, ResultsError
 from specbatch.results.durable import results_error, sync_directory, write_atomic
 from specbatch.results.layout import FIGURES, REPORT, ROW_KINDS, SUCCESS, ShardFile, shard_files
 from specbatch.results.locking import lock
@@ -88,7 +88,7 @@ def claim(run_dir: Path, file: ShardFile, identity: Identity) -> None:
     """Makes the directory this run's for a shard, or finds that it is; it may have been split into other numbers of shards.
 
     Raises:
-        ResultsError: it belongs to another run (the message says what differs).
+        OtherRunError: it belongs to another run (the message says what differs).
     """
     found = read_identity(run_dir, file)
     if found is not None:
@@ -156,14 +156,14 @@ def _hold(path: Path, held: contextlib.ExitStack) -> None:
 
 
 def refuse_other(where: str, old: Identity, new: Identity, remedy: str = WAYS_OUT) -> None:
-    """Raises ResultsError, with what differs, if the results at `where` are of another run."""
+    """Raises OtherRunError, with what differs, if the results at `where` are of another run."""
     lines = new.differences(old)
     if not lines:
         return
     shown = lines[:_SHOWN_DIFFERENCES]
     if len(lines) > len(shown):
         shown.append(f"and {len(lines) - len(shown)} more")
-    raise ResultsError(
+    raise OtherRunError(
         "the results there belong to another run:" + "".join(f"\n    {line}" for line in shown),
         where=where,
         remedy=remedy,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from specbatch.errors import ResultsError
+from specbatch.errors import OtherRunError, ResultsError
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity, refuse_other
 from specbatch.results.layout import REPORT, ROW_KINDS, SPLITS, SUCCESS, Kind, ShardFile, parse_names
@@ -17,7 +17,11 @@ WAYS_OUT = (
 
 
 class RefusedError(ResultsError):
-    """What is at the destination belongs to another run: trying again is useless."""
+    """Nothing may be put at the destination: trying again is useless."""
+
+
+class OtherRunPublishedError(OtherRunError, RefusedError):
+    """What is at the destination belongs to another run."""
 
 
 def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, identity: Identity) -> None:
@@ -30,7 +34,7 @@ def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, ide
         identity: what the run is.
 
     Raises:
-        RefusedError: it belongs to another run (the message says what differs).
+        OtherRunPublishedError: it belongs to another run (the message says what differs).
         ResultsError: the store cannot be reached.
     """
     files = parse_names(sizes)
@@ -38,7 +42,7 @@ def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, ide
     for other in files:
         mine = (other.shard, other.shards) == (file.shard, file.shards)
         if other.kind in ROW_KINDS and (file not in identities if mine else not identities):
-            raise RefusedError(
+            raise OtherRunPublishedError(
                 f"{other.name} is there without {replace(other, kind='identity', sequence=0).name}: "
                 "what run it belongs to cannot be told",
                 where=folder.uri,
@@ -52,10 +56,10 @@ def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, ide
         data = folder.read(name)
         try:
             refuse_other(folder.uri, Identity.from_json(json.loads(data)), identity, WAYS_OUT)
-        except ResultsError as error:
-            raise RefusedError(error.message, where=error.where, remedy=error.remedy) from None
+        except OtherRunError as error:
+            raise OtherRunPublishedError(error.message, where=error.where, remedy=error.remedy) from None
         except (ValueError, KeyError, TypeError) as error:
-            raise RefusedError("not an identity file of a run", where=folder.path_of(name), remedy=WAYS_OUT) from error
+            raise OtherRunPublishedError("not an identity file of a run", where=folder.path_of(name), remedy=WAYS_OUT) from error
 
 
 def own_files(sizes: Mapping[str, int], file: ShardFile, *kinds: Kind) -> list[ShardFile]:

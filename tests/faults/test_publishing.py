@@ -268,7 +268,7 @@ def test_a_store_that_never_answers_delays_the_start_and_the_end_and_no_row(s3, 
 def test_another_run_at_the_destination_is_refused_before_anything_is_decoded(s3, run, results):
     run("dataset.limit=4").end()
     shutil.rmtree(results)
-    refused = run("dataset.limit=4", "decoding.maxNewTokens=5").end(74)
+    refused = run("dataset.limit=4", "decoding.maxNewTokens=5").end(64)
     assert "decoding.maxNewTokens: 24 -> 5" in refused.errors
     assert not results.exists()
     run("dataset.limit=4", "decoding.maxNewTokens=5", fresh=True).end()
