@@ -31,7 +31,7 @@ def suspend(cluster: Cluster, job: Object) -> str:
     if view.suspended and view.submitted:
         return f"Job {view.name} is suspended already"
     _patch(cluster, view, {SUBMITTED: "true"}, {"suspend": True})
-    return f"suspended Job {view.name}: {_SAVED}; specbatch resume {view.run} goes on"
+    return f"suspended Job {view.name}: {_SAVED}; specbatch resume {view.called} goes on"
 
 
 def resume(cluster: Cluster, job: Object) -> str:
@@ -43,7 +43,7 @@ def resume(cluster: Cluster, job: Object) -> str:
     view = JobView(job)
     state = state_of(view)
     if view.outcome == "failed":
-        remedy = f"specbatch retry {view.run} starts a Job for the shards that are not done"
+        remedy = f"specbatch retry {view.called} starts a Job for the shards that are not done"
         raise ClusterError(f"Job {view.name} has {_now(state)}: it cannot be resumed", remedy=remedy)
     if state in {"complete", "deleting"}:
         return f"nothing to resume: Job {view.name} is {_now(state)}"
@@ -72,11 +72,11 @@ def cancel(cluster: Cluster, job: Object) -> str:
         if view.suspended:
             return (
                 f"cancelled Job {view.name}: it ends as soon as queue {view.queue} admits it; "
-                f"specbatch delete {view.run} takes it out of the queue now"
+                f"specbatch delete {view.called} takes it out of the queue now"
             )
-        return f"cancelled Job {view.name}: {_SAVED}; specbatch retry {view.run} goes on"
+        return f"cancelled Job {view.name}: {_SAVED}; specbatch retry {view.called} goes on"
     _patch(cluster, view, {SUBMITTED: "true", CANCELLED: "true"}, {"suspend": True})
-    return f"cancelled Job {view.name}: {_SAVED}; specbatch resume {view.run} goes on, specbatch delete {view.run} removes it"
+    return f"cancelled Job {view.name}: {_SAVED}; specbatch resume {view.called} goes on, specbatch delete {view.called} removes it"
 
 
 def _patch(cluster: Cluster, view: JobView, annotations: Object, spec: Object) -> None:

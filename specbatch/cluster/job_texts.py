@@ -79,7 +79,7 @@ def progress_text(view: JobView) -> str:
     if active:
         parts.append(f"{active} pod{'' if active == 1 else 's'}")
     hint = {
-        "suspended": f"; specbatch resume {view.run} starts its pods",
+        "suspended": f"; specbatch resume {view.called} starts its pods",
         "queued": f"; it waits in queue {view.queue}",
     }.get(state, "")
     return f"{state}: {', '.join(parts)}{hint}"

@@ -144,7 +144,7 @@ def _chosen(view: JobView, options: LogOptions) -> list[tuple[int, Object]]:
     if not found:
         where = f"Job {view.name}" + ("" if options.shard is None else f", shard {options.shard}")
         message = "there was no pod before the newest" if options.previous else "there is no pod"
-        remedy = "leave out --previous" if options.previous else f"specbatch why {view.run} says what it waits for"
+        remedy = "leave out --previous" if options.previous else f"specbatch why {view.called} says what it waits for"
         raise ClusterError(message, where=where, remedy=remedy, status=404, reason="NotFound")
     return found
 

@@ -98,7 +98,7 @@ def _manifests(cluster: Cluster, view: JobView, again: Retry) -> Manifests:
 
 
 def _not_ended(run: Run) -> ClusterError:
-    newest, name = run.newest, run.name
+    newest, name = run.newest, run.newest.called
     remedies = {
         "suspended": f"specbatch resume {name} goes on with it",
         "cancelled": f"specbatch resume {name} goes on with it",
@@ -118,7 +118,7 @@ def _warning(view: JobView) -> str:
         return ""
     return (
         f"Job {view.name} failed with exit code {int(codes[0])} ({codes[0].meaning}): "
-        f"the same will happen unless something has changed; specbatch why {view.run} tells"
+        f"the same will happen unless something has changed; specbatch why {view.called} tells"
     )
 
 

@@ -35,11 +35,11 @@ def _failing(status: RunStatus) -> str:
 
 
 def _cancelled(status: RunStatus) -> str:
-    return f"cancelled: specbatch resume {status.view.run} goes on where it was"
+    return f"cancelled: specbatch resume {status.view.called} goes on where it was"
 
 
 def _suspended(status: RunStatus) -> str:
-    return f"suspended{_since_suspended(status)}: specbatch resume {status.view.run} goes on where it was"
+    return f"suspended{_since_suspended(status)}: specbatch resume {status.view.called} goes on where it was"
 
 
 def _queued(status: RunStatus) -> str:

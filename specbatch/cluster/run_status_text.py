@@ -152,7 +152,7 @@ def _row(one: ShardStatus) -> tuple[str, ...]:
 
 def _remedies(status: RunStatus) -> Iterator[str]:
     if status.state in {"pending", "failed", "failing"} or status.counts.get("failed"):
-        yield f"specbatch why {status.view.run} says more"
+        yield f"specbatch why {status.view.called} says more"
     errors = status.now["errors"]
     if errors and status.state == "complete":
-        yield f"{counted(errors, 'error row')}: specbatch collect {status.view.run} puts them into a file of their own"
+        yield f"{counted(errors, 'error row')}: specbatch collect {status.view.called} puts them into a file of their own"

@@ -52,6 +52,11 @@ class JobView:
         return str(self.labels.get(RUN, self.name))
 
     @property
+    def called(self) -> str:
+        """What a person types after a command to mean it."""
+        return self.run if self.namespace == "default" else f"{self.run} -n {self.namespace}"
+
+    @property
     def labels(self) -> Mapping[str, str]:
         """Of the Job."""
         return self.job["metadata"].get("labels") or {}

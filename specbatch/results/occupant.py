@@ -59,7 +59,9 @@ def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, ide
         except OtherRunError as error:
             raise OtherRunPublishedError(error.message, where=error.where, remedy=error.remedy) from None
         except (ValueError, KeyError, TypeError) as error:
-            raise OtherRunPublishedError("not an identity file of a run", where=folder.path_of(name), remedy=WAYS_OUT) from error
+            raise OtherRunPublishedError(
+                "not an identity file of a run", where=folder.path_of(name), remedy=WAYS_OUT
+            ) from error
 
 
 def own_files(sizes: Mapping[str, int], file: ShardFile, *kinds: Kind) -> list[ShardFile]:

@@ -160,7 +160,7 @@ def _final(evidence: Evidence, finding: Finding) -> Finding:
     assert failing is not None
     if finding.cause in {"retries-exhausted", "too-many-failed-shards", "failed-for-good", "failed"}:
         return finding
-    retry = f"specbatch retry {view.run}"
+    retry = f"specbatch retry {view.called}"
     remedy = retry if finding.mood == "waiting" else finding.remedy
     if finding.cause not in _NEEDS_A_CHANGE and retry not in remedy:
         remedy = f"{remedy}; then: {retry}"
@@ -182,7 +182,7 @@ def _unknown(evidence: Evidence) -> Finding:
     return Finding(
         cause="unknown",
         sentence="nothing is known to be wrong, and no pod is there" if not evidence.view.pods else "no known cause",
-        remedy=f"see specbatch events {evidence.view.run}, and kubectl describe job {name} -n {evidence.view.namespace}; the Job "
+        remedy=f"see specbatch events {evidence.view.called}, and kubectl describe job {name} -n {evidence.view.namespace}; the Job "
         "controller may only just have begun",
         evidence=tuple(event_line(event) for event in events),
     )

@@ -41,7 +41,7 @@ def _complete(evidence: Evidence) -> Finding | None:
     return Finding(
         cause="complete",
         sentence=f"nothing is wrong: {shards} done{bad}",
-        remedy=f"fetch the results: specbatch collect {view.run}",
+        remedy=f"fetch the results: specbatch collect {view.called}",
         since=done.get("lastTransitionTime"),
         mood="fine",
     )
@@ -111,7 +111,7 @@ def _suspended(evidence: Evidence) -> Finding | None:
     return Finding(
         cause="suspended",
         sentence=f"somebody has suspended the Job; {len(view.completed):,} of {view.completions:,} shards are done",
-        remedy=f"specbatch resume {view.run}",
+        remedy=f"specbatch resume {view.called}",
         since=said.get("lastTransitionTime"),
     )
 
@@ -123,7 +123,7 @@ def given_up(evidence: Evidence) -> Finding | None:
         return None
     reason, message = str(failing.get("reason")), str(failing.get("message") or "")
     failed = tuple(view.shards[index] for index in view.failed)
-    again = f"specbatch retry {view.run} tries the failed shards again (its pods then say why); submit again after a change of the spec"
+    again = f"specbatch retry {view.called} tries the failed shards again (its pods then say why); submit again after a change of the spec"
     sentences = {
         "FailedIndexes": (
             "retries-exhausted",

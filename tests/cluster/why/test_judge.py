@@ -45,7 +45,7 @@ def test_submit_that_died_half_way_and_a_person_who_suspended():
         the_job=job(suspend=True, conditions=[condition("Suspended", "JobSuspended", "Job suspended")])
     )
     assert verdict.finding.cause == "suspended"
-    assert verdict.finding.remedy == "specbatch resume nightly"
+    assert verdict.finding.remedy == "specbatch resume nightly -n ml"
     assert verdict.finding.since == at(50)
 
 
@@ -105,13 +105,13 @@ def test_of_several_causes_the_most_common_comes_first_and_the_others_are_told()
 
 def test_a_failed_job_offers_retry_where_no_change_is_needed():
     the_job = job(conditions=[FAILED_INDEXES], status={"failedIndexes": "0"})
-    assert verdict_on(failed(139), the_job=the_job).finding.remedy.endswith("then: specbatch retry nightly")
+    assert verdict_on(failed(139), the_job=the_job).finding.remedy.endswith("then: specbatch retry nightly -n ml")
     drained = pod(
         node="node-a",
         phase="Failed",
         conditions=[condition("DisruptionTarget", "DeletionByPodGC", "PodGC: node no longer exists")],
     )
-    assert verdict_on(drained, the_job=the_job).finding.remedy == "specbatch retry nightly"
+    assert verdict_on(drained, the_job=the_job).finding.remedy == "specbatch retry nightly -n ml"
     wrong = failed(66, last_word(66, "no such model", "check the name"))
     assert verdict_on(wrong, the_job=the_job).finding.remedy == "check the name; then submit again"
 
