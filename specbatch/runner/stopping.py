@@ -45,22 +45,31 @@ class StopSignals:
         self._former: dict[signal.Signals, signal.Handlers | Callable[[int, FrameType | None], None] | int | None] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-                self._former[number] = signal.signal(number, self._handle)
+        try:
+            if threading.current_thread() is threading.main_thread():
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+                    self._former[number] = signal.getsignal(number)
+                    signal.signal(number, self._handle)
+        except StopNow as error:  # the block is not entered yet, and will not be left
+            self._restore()
+            raise stopped(str(error)) from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._restore()
+        if isinstance(error, StopNow):
+            raise stopped(str(error)) from None
+
+    def _restore(self) -> None:
+        """The handlers that were there before."""
         self._noted_only = True
         if self._former:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._former.items():
             signal.signal(number, handler)
         self._former.clear()
-        if isinstance(error, StopNow):
-            raise stopped(str(error)) from None
 
     def start_draining(self, end_supply: Callable[[], None]) -> None:
         """From here on a first signal calls `end_supply` and lets rows in flight finish.

@@ -56,12 +56,14 @@ def test_any_text_of_yaml_characters(text):
     answer(text)
 
 
+@pytest.mark.slow
 @FEW
 @given(values)
 def test_any_values(value):
     answer(yaml.safe_dump(value, allow_unicode=True))
 
 
+@pytest.mark.slow
 @FEW
 @given(st.dictionaries(st.sampled_from(PATHS), values, min_size=1, max_size=4))
 def test_any_values_in_the_place_of_fields(changes):

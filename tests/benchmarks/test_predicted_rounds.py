@@ -21,6 +21,7 @@ def test_rounds_are_counted_as_a_speculative_decoder_spends_them(agrees, k, roun
     assert rounds_needed(agrees, k) == rounds
 
 
+@pytest.mark.slow
 def test_the_engine_needs_just_the_rounds_that_agreement_predicts():
     target, drafter = tiny.qwen3(), tiny.noisy(tiny.qwen3())
     prompts = tiny.prompts(8)

@@ -170,6 +170,7 @@ def test_a_reader_that_goes_away_is_no_traceback_and_leaves_nothing(run_dir, tmp
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_table_goes_through_a_pipe(run_dir, tmp_path):
     write_run(run_dir, 5)
     (tmp_path / "out.parquet").write_bytes(specbatch("collect", run_dir, "--format", "parquet").stdout)

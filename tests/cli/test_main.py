@@ -77,6 +77,7 @@ def test_no_command_shows_the_help(capsys):
     assert "Commands:" in "".join(capsys.readouterr())
 
 
+@pytest.mark.slow
 def test_every_command_has_help_with_an_example(capsys):
     names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
     assert {"init", "validate", "explain", "schema"} <= set(names)
@@ -120,6 +121,7 @@ def test_a_bug_is_not_hidden(monkeypatch):
         cli.main(["schema"])
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_traceback():
     for command in (["schema"], ["--version"]):  # more than a pipe holds, and less
         reader, writer = os.pipe()

@@ -62,6 +62,7 @@ def test_neither_folder_nor_cluster_names_both(api, job, monkeypatch, tmp_path, 
     assert "remedy: name the run's folder, or a run on a cluster: " in said
 
 
+@pytest.mark.slow
 def test_watching_ends_with_the_job_as_text_as_json_and_on_a_terminal(api, job, capsys):
     assert main(["status", "--watch"]) == 0
     assert main(["status", "nightly", "--watch", "--output", "json"]) == 0

@@ -211,6 +211,7 @@ def test_skip_checks_leaves_the_dry_run(submit, api):
     assert not any("persistentvolumeclaims" in path for _, path, _ in api.requests)
 
 
+@pytest.mark.slow
 def test_ctrl_c_detaches_and_leaves_the_job(submit, api, tmp_path):
     command = [sys.executable, "-m", "specbatch", "submit", "nightly.yaml", "--kubeconfig", api.kubeconfig, "--wait"]
     process = subprocess.Popen(

@@ -106,6 +106,7 @@ def test_a_lost_answer_to_delete_is_fine(api):
     assert api.objects(CONFIG_MAPS) == []
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_asked_again(api, monkeypatch):
     cluster = api.cluster()
     cluster.version()

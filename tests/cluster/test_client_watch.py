@@ -82,6 +82,7 @@ def test_a_watch_ends_in_time_however_much_happens(api):
     assert watch.next() == []
 
 
+@pytest.mark.slow
 def test_a_watch_without_an_end_goes_on_when_the_server_ends_the_stream(api, monkeypatch):
     monkeypatch.setattr(client_lists, "_IDLE_SECONDS", 0.1)  # a stream that is silent for so long is dead
     watch = Changes(api.cluster().watch(PODS))

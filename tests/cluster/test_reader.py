@@ -155,6 +155,7 @@ def test_connections_that_are_lost_are_gone_on_with(api, node, place, tmp_path):
     assert node.sent[-1][1].startswith(("part-", "errors-"))
 
 
+@pytest.mark.slow
 def test_a_pod_that_is_lost_on_the_way_is_made_again(api, node, place, tmp_path):
     job = submitted(api)
 
@@ -169,6 +170,7 @@ def test_a_pod_that_is_lost_on_the_way_is_made_again(api, node, place, tmp_path)
     assert readers(api) == []
 
 
+@pytest.mark.slow
 def test_the_pod_goes_with_its_job(api, node, place, tmp_path):
     job = submitted(api)
     node.before = lambda command: api.remove(JOBS, job["metadata"]["name"]) if len(node.sent) == 1 else None

@@ -105,6 +105,7 @@ def test_order_and_grouping_of_rows_change_nothing(pair):
         assert tiny.tokens(out, len(rows)) == pair.expected
 
 
+@pytest.mark.slow
 def test_rounds_add_up_to_what_was_committed(pair):
     out, engine = tiny.decode(pair.target, pair.noisy, requests(pair), max_sequences=8, num_speculative_tokens=5)
     stats = engine.stats

@@ -42,6 +42,7 @@ def test_the_winner_is_the_engines_own_token(name):
         assert contest.margin(taken) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMS)
 @pytest.mark.parametrize("bound", [0.02, 0.3, 2.0])
 def test_whatever_wins_after_a_change_within_the_bound_was_a_possible_winner(name, bound):
@@ -59,6 +60,7 @@ def test_whatever_wins_after_a_change_within_the_bound_was_a_possible_winner(nam
     assert moved or bound < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMS)
 def test_margin_is_the_least_bound_under_which_a_token_may_win(name):
     params = PARAMS[name]

@@ -49,6 +49,7 @@ RUN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
 def test_an_architecture_decodes_as_transformers_does(name):
     """Prompts longer than the sliding window and the prefill chunk; GPT-2's positions end where the longest row does."""

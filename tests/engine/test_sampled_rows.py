@@ -73,6 +73,7 @@ def test_rejection_accepts_all_of_a_drafter_that_is_the_target(pair):
     assert engine.stats.acceptance_rate == 1.0
 
 
+@pytest.mark.slow
 def test_greedy_rows_beside_sampled_ones_stay_greedy(pair):
     for rule in ("coupled", "rejection"):
         out, _ = tiny.decode(pair.target, pair.noisy, requests(pair), num_speculative_tokens=4, acceptance_rule=rule)

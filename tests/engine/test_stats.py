@@ -31,6 +31,7 @@ def decode(pair, drafter, controller, batch=4):
     return engine.stats, tokens
 
 
+@pytest.mark.slow
 def test_each_round_stands_for_as_many_plain_ones_as_it_kept_tokens_a_row(pair):
     stats, tokens = decode(pair, pair.twin, Priced(3, 0.5), batch=1)
     assert stats.plain_rounds == pytest.approx(tokens)

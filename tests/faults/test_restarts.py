@@ -67,7 +67,7 @@ def refuse(case, said: str, **changes) -> None:
     """A start is refused, and nothing is touched."""
     before = {path: path.read_bytes() for path in case.run_dir.iterdir()}
     attempt = case.run(**changes)
-    assert attempt.wait() == 74, attempt.output
+    assert attempt.wait() == 64, attempt.output
     assert said in attempt.output
     assert "--fresh" in attempt.output
     assert "another results.dir" in attempt.output

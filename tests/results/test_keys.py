@@ -1,11 +1,13 @@
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from specbatch.results.keys import IndexSet, KeySet
 
 
+@pytest.mark.slow
 @given(st.lists(st.binary(min_size=16, max_size=16)), st.lists(st.binary(min_size=16, max_size=16)))
 def test_a_key_set_holds_what_was_added_and_nothing_else(added, others):
     keys = KeySet()

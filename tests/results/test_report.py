@@ -155,6 +155,7 @@ def test_a_run_without_a_drafter_has_no_figures_of_speculation(run_dir):
     assert "k over time: nothing was drafted." in page.text
 
 
+@pytest.mark.slow
 def test_a_run_under_way_has_a_report_from_its_progress_and_whole_lines(run_dir):
     with ShardResults.open(run_dir, identity=IDENTITY) as store:
         store.write(make_row(0))
@@ -222,6 +223,7 @@ def with_certificate(run_dir, shard, verification):
     write_manifest(run_dir, made)
 
 
+@pytest.mark.slow
 def test_shards_are_told_as_one_run(run_dir):
     for shard in (0, 1):
         with ShardResults.open(run_dir, shard=shard, shards=2, identity=IDENTITY) as store:
@@ -344,6 +346,7 @@ def test_restarts_are_marked_and_listed(run_dir):
     assert [outcome in text for outcome in ("stopped", "killed", "done")] == [True] * 3
 
 
+@pytest.mark.slow
 def test_publishing_that_fails_is_in_the_report(run_dir):
     state = PublishState(
         destination="s3://b/nightly", pending_files=2, pending_bytes=10, problem="no route", failing_since=5.0

@@ -111,6 +111,7 @@ def test_a_run_at_work_is_read_without_disturbing_it(run_dir, start_writer):
     assert look(run_dir).shards[0].sentence == "stopped: start the same command again"
 
 
+@pytest.mark.slow
 def test_no_lock_is_taken_that_could_refuse_a_writer(run_dir):
     # Whoever looks all the time must never be in the way of a run that starts.
     ended = threading.Event()

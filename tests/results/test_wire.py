@@ -50,6 +50,7 @@ errors = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(results)
 def test_a_result_row_comes_back_from_one_line_of_utf8(row):
     line = encode_result(row)

@@ -71,6 +71,7 @@ def test_parts_are_closed_by_size_and_the_manifest_vouches_for_each_across_a_res
     assert not listed
 
 
+@pytest.mark.slow
 def test_a_row_changed_behind_what_the_identity_looks_at_is_refused_before_anything_is_written(make_job, results):
     rows = [{"id": f"r{number}", "prompt": f"hello {number}", "note": "x" * 30_000} for number in range(6)]
     run_job(make_job(rows))
@@ -99,6 +100,7 @@ def test_a_disk_that_stays_full_is_told_by_the_row_that_did_not_fit(make_job, mo
         run_job(make_job(ROWS))
 
 
+@pytest.mark.slow
 def test_second_start_skips_everything_and_loads_no_model(make_job, results, monkeypatch):
     job = make_job(ROWS)
     run_job(job)
@@ -116,6 +118,7 @@ def test_second_start_skips_everything_and_loads_no_model(make_job, results, mon
     assert json.loads((results / "manifest-00000-of-00001.json").read_text())["placement"] == placement
 
 
+@pytest.mark.slow
 def test_restart_after_a_cut_gives_the_text_of_an_uninterrupted_run(make_job, results):
     job = make_job(ROWS, "decoding.temperature=0.9", "decoding.seed=3")
     run_job(job)
@@ -156,6 +159,7 @@ def test_bad_rows_in_the_middle_become_error_rows(make_job, results):
     assert (again.results, again.errors, again.skipped) == (0, 0, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "fails"), [("0", True), ("1", True), ("2", False), ("'19%'", True), ("'20%'", False)]
 )
@@ -209,6 +213,7 @@ def test_text_is_the_same_whatever_the_drafter_k_and_batch(make_job, tmp_path):
     assert len(set(texts[0].values())) > 1
 
 
+@pytest.mark.slow
 def test_stop_strings_and_overrides_are_kept_by_row(make_job, results):
     run_job(make_job([{"id": "plain", "prompt": "hello", "max_tokens": 30}]))
     text = read_lines(results)[0]["text"]
@@ -289,6 +294,7 @@ def test_models_with_different_vocabularies_are_refused_before_loading(make_job,
         run_job(make_job(ROWS, f"drafter.model={other}"))
 
 
+@pytest.mark.slow
 def test_drafter_without_a_tokenizer_shares_the_targets_if_the_sizes_agree(make_job, tmp_path, tokenizer):
     same = save_model(tmp_path / "same", tokenizer, layers=1, seed=3)
     other = save_model(tmp_path / "other", byte_level_tokenizer(300), layers=1, seed=3)

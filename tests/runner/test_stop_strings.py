@@ -54,6 +54,7 @@ ANY_TOKENS = st.sampled_from(sorted(TOKENIZERS)).flatmap(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     case=ANY_TOKENS,

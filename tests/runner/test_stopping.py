@@ -22,6 +22,21 @@ def test_before_rows_are_decoded_a_signal_stops_at_once(number):
     assert caught.value.remedy
 
 
+def test_a_signal_in_the_moment_of_entering_stops_in_order_too(monkeypatch):
+    before, install = signal.getsignal(signal.SIGTERM), signal.signal
+
+    def install_and_be_told(number, handler):
+        install(number, handler)
+        if number is signal.SIGTERM and handler != before:
+            send(signal.SIGTERM)
+
+    monkeypatch.setattr(signal, "signal", install_and_be_told)
+    with pytest.raises(StoppedError) as caught, StopSignals():
+        pytest.fail("told to stop before")
+    assert caught.value.exit_code == 75
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def load_as_libraries_do():
     try:
         send(signal.SIGTERM)
@@ -55,6 +70,7 @@ def test_second_interrupt_does_not_wait():
             send(signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_while_results_are_saved_signals_are_only_noted():
     with StopSignals(drain_seconds=0.3) as signals:
         signals.start_draining(lambda: None)
