@@ -18,9 +18,9 @@ _ALL = {"app.kubernetes.io/name": "specbatch"}
 _NAMES_SHOWN = 5
 
 
-def find_jobs(cluster: Cluster, run: str | None = None) -> list[Object]:
-    """The Jobs of a run, or all that are specbatch's in the namespace; the newest first."""
-    found = cluster.list(JOBS, labels=_ALL if run is None else of_run(run))
+def find_jobs(cluster: Cluster, run: str | None = None, *, everywhere: bool = False) -> list[Object]:
+    """The Jobs of a run, or all that are specbatch's, in the namespace or in every one; the newest first."""
+    found = cluster.list(JOBS, labels=_ALL if run is None else of_run(run), everywhere=everywhere)
     return sorted(found, key=lambda job: age_of(JobView(job)), reverse=True)
 
 

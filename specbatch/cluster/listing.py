@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from specbatch.cluster.find import find_jobs
-from specbatch.cluster.kinds import JOBS
 from specbatch.cluster.runs import Run, group, retry_number
+from specbatch.cluster.times import age
 from specbatch.results.summary import span
 
 if TYPE_CHECKING:
@@ -18,11 +17,7 @@ if TYPE_CHECKING:
 
 def runs(cluster: Cluster, *, everywhere: bool = False) -> list[Run]:
     """The runs that there are Jobs of, the newest first."""
-    return group(
-        cluster.list(JOBS, labels={"app.kubernetes.io/name": "specbatch"}, everywhere=True)
-        if everywhere
-        else find_jobs(cluster)
-    )
+    return group(find_jobs(cluster, everywhere=everywhere))
 
 
 def runs_text(found: Sequence[Run], *, everywhere: bool = False, now: float | None = None) -> str:
@@ -36,7 +31,7 @@ def runs_text(found: Sequence[Run], *, everywhere: bool = False, now: float | No
             run.state,
             f"{len(run.done)}/{run.total}",
             str(len(run.failed)),
-            _age(run, now),
+            span(age(run.newest.job["metadata"].get("creationTimestamp"), now) or 0.0),
             run.newest.name,
         )
         for run in found
@@ -61,8 +56,3 @@ def run_document(run: Run) -> dict[str, Any]:
         "queue": newest.queue,
         "created": newest.job["metadata"].get("creationTimestamp"),
     }
-
-
-def _age(run: Run, now: float) -> str:
-    created = run.newest.job["metadata"].get("creationTimestamp")
-    return span(max(0.0, now - datetime.fromisoformat(created).timestamp())) if created else ""

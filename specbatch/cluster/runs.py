@@ -79,10 +79,15 @@ class Run:
         return state_of(self.newest)
 
     @cached_property
-    def total(self) -> int:
-        """Its shards; where the first Job is gone, those that are known of."""
+    def shards(self) -> frozenset[int]:
+        """All of its shards; where the first Job is gone, those that are known of."""
         first = next((job for job in self.jobs if SHARDS not in job.annotations), None)
-        return first.completions if first is not None else len({shard for job in self.jobs for shard in job.shards})
+        return frozenset(shard for job in ([first] if first else self.jobs) for shard in job.shards)
+
+    @property
+    def total(self) -> int:
+        """How many they are."""
+        return len(self.shards)
 
     @cached_property
     def done(self) -> frozenset[int]:
@@ -97,9 +102,7 @@ class Run:
     @property
     def unfinished(self) -> list[int]:
         """The shards that no Job has completed."""
-        first = next((job for job in self.jobs if SHARDS not in job.annotations), None)
-        known = range(first.completions) if first is not None else {shard for job in self.jobs for shard in job.shards}
-        return sorted(set(known) - self.done)
+        return sorted(self.shards - self.done)
 
 
 def group(jobs: Iterable[Object]) -> list[Run]:

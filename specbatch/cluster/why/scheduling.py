@@ -93,47 +93,67 @@ def _no_nodes(message: SchedulerMessage) -> Finding | None:
     )
 
 
-def _placement(message: SchedulerMessage) -> Finding | None:  # noqa: PLR0911 - a cause a return
-    """The last filters: a node with room, but not beside those pods, or not in that zone."""
-    if message.says("topology spread constraints"):
-        return Finding(
+# The last filters: a node with room, but not beside those pods, or not in that zone. The first whose words the scheduler says.
+_LAST_FILTERS: tuple[tuple[tuple[str, ...], Finding], ...] = (
+    (
+        ("topology spread constraints",),
+        Finding(
             cause="spread-constraint",
             sentence="the topology spread constraints leave no node for the pod",
             remedy="set whenUnsatisfiable: ScheduleAnyway in spec.job.topologySpreadConstraints, or raise maxSkew",
-        )
-    if message.says("anti-affinity"):
-        return Finding(
+        ),
+    ),
+    (
+        ("anti-affinity",),
+        Finding(
             cause="pod-affinity",
             sentence="the pods' anti-affinity leaves no node for the pod",
             remedy="wait until a node is free, make spec.job.affinity preferred instead of required, or lower job.parallelism",
             mood="waiting",
-        )
-    if message.says("pod affinity"):
-        return Finding(
+        ),
+    ),
+    (
+        ("pod affinity",),
+        Finding(
             cause="pod-affinity",
             sentence="no node runs the pods that the affinity asks to be near to",
             remedy="correct podAffinity in spec.job.affinity, or make it preferred instead of required",
-        )
-    if message.says("exceed max volume count"):
-        return Finding(
+        ),
+    ),
+    (
+        ("exceed max volume count",),
+        Finding(
             cause="volume-limit",
             sentence="every node that would do has as many volumes attached as it may",
             remedy="wait until pods end, or ask an admin for another node",
             mood="waiting",
-        )
-    if message.says("free ports"):
-        return Finding(
+        ),
+    ),
+    (
+        ("free ports",),
+        Finding(
             cause="port-taken",
             sentence="the host port that the pod asks for is taken on every node",
             remedy="take hostPort out of spec.job.podTemplate: specbatch needs none",
-        )
-    if message.says("resourceclaim", "cannot allocate all claims", "ResourceClaim"):
-        return Finding(
+        ),
+    ),
+    (
+        (
+            "resourceclaim",
+            "cannot allocate all claims",
+            "ResourceClaim",
+        ),
+        Finding(
             cause="device-claim",
             sentence="a resource claim of the pod cannot be allocated now",
             remedy="see kubectl get resourceclaims: the devices are in use, or no driver offers them",
-        )
-    return None
+        ),
+    ),
+)
+
+
+def _placement(message: SchedulerMessage) -> Finding | None:
+    return next((finding for words, finding in _LAST_FILTERS if message.says(*words)), None)
 
 
 def _waiting(evidence: Evidence, pod: Object, message: SchedulerMessage) -> Finding:

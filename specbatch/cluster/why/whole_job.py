@@ -6,6 +6,7 @@ import re
 
 from specbatch.cluster.indexes import format_indexes
 from specbatch.cluster.kinds import Object
+from specbatch.cluster.names import CANCELLED
 from specbatch.cluster.pod_state import last_word
 from specbatch.cluster.view import condition
 from specbatch.cluster.why.evidence import Evidence
@@ -108,9 +109,10 @@ def _suspended(evidence: Evidence) -> Finding | None:
     if not view.suspended or view.queue is not None or view.failing is not None:
         return None
     said = condition(view.job, "Suspended") or {}
+    word = "cancelled" if CANCELLED in view.annotations else "suspended"
     return Finding(
-        cause="suspended",
-        sentence=f"somebody has suspended the Job; {len(view.completed):,} of {view.completions:,} shards are done",
+        cause=word,
+        sentence=f"somebody has {word} the Job; {len(view.completed):,} of {view.completions:,} shards are done",
         remedy=f"specbatch resume {view.called}",
         since=said.get("lastTransitionTime"),
     )

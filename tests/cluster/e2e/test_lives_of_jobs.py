@@ -50,6 +50,18 @@ def test_suspended_and_resumed_it_goes_on_where_it_was(specbatch, admin, run, tm
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 200
 
 
+def test_cancelled_it_keeps_its_record_and_resume_goes_on(specbatch, admin, run):
+    specbatch("submit", SPEC, *specbatch.settings(run, batching__maxSequences=1))
+    eventually(lambda: json.loads(specbatch("status", run, "--output", "json"))["rows"] > 0)
+    specbatch("cancel", run)
+    specbatch("wait", run, "--timeout", "120", code=1)
+    assert json.loads(specbatch("why", run, "--output", "json"))["cause"] == "cancelled"
+    assert len(jobs(admin, run)) == 1
+    specbatch("resume", run)
+    specbatch("wait", run, "--timeout", "600")
+    assert json.loads(specbatch("status", run, "--output", "json"))["rows"] == 200
+
+
 FAILS_ONCE = """
 if [ "$JOB_COMPLETION_INDEX" = 1 ] && [ ! -e /results/failed-once ]; then touch /results/failed-once; exit 69; fi
 exec python -m specbatch.runner /etc/specbatch/spec.json

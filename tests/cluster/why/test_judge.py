@@ -49,6 +49,14 @@ def test_submit_that_died_half_way_and_a_person_who_suspended():
     assert verdict.finding.since == at(50)
 
 
+def test_a_cancelled_job_is_not_called_suspended():
+    marks = {"specbatch.dev/submitted": "true", "specbatch.dev/cancelled": "true"}
+    verdict = verdict_on(the_job=job(suspend=True, annotations=marks))
+    assert verdict.finding.cause == "cancelled"
+    assert "cancelled the Job" in verdict.finding.sentence
+    assert verdict.finding.remedy == "specbatch resume nightly -n ml"
+
+
 def test_a_queued_job_that_submit_never_finished_has_no_config_map():
     queued = job(suspend=True, annotations={}, labels={"kueue.x-k8s.io/queue-name": "team-a"})
     assert cause_of(the_job=queued, spec={}) == "not-started"
