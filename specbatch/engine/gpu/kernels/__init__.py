@@ -1,0 +1,1 @@
+"""Triton kernels: each file has plain functions with the signatures of reference.TorchOps."""

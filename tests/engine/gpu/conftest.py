@@ -1,0 +1,32 @@
+"""Without a GPU the kernels run in Triton's interpreter, which has to be asked for before they are imported."""
+
+import os
+
+import numpy as np
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    _patch_tensor = interpreter._patch_lang_tensor
+    _dot = interpreter.InterpreterBuilder.create_dot
+
+    def _patched_tensor(tensor, scope):
+        _patch_tensor(tensor, scope)
+        # NumPy 2.4 refuses int() of an array of one element, which the interpreter takes of a loop's bounds.
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    def _patched_dot(self, a, b, d, *rest):
+        # The interpreter keeps bfloat16 as bits, and multiplies the bits.
+        return _dot(self, _wide(a), _wide(b), d, *rest)
+
+    def _wide(a):
+        if a.dtype.scalar != tl.bfloat16:
+            return a
+        return interpreter.TensorHandle((a.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+    interpreter._patch_lang_tensor = _patched_tensor
+    interpreter.InterpreterBuilder.create_dot = _patched_dot
