@@ -1,0 +1,326 @@
+"""Attention over paged KV: of rows' next few tokens, and of packed stretches of prompts.
+
+Both go over a row's pages with the online softmax of FlashAttention (Dao, arXiv 2307.08691) in base 2 and float32. Few tokens
+cannot fill a tensor core's tile with one head, so the queries that share a kv head share a tile; and few rows cannot fill a GPU,
+so a row's pages are shared out (FlashDecoding, Dao et al. 2023) and the program that comes last puts the parts together: a second
+kernel would cost more than it does.
+"""
+
+# ruff: noqa: ANN001, ANN202, N803 - what a Triton kernel takes has no Python types, and its constants are capitals
+# mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from specbatch.engine.gpu.paging import PAGE, TILE, Pages, Tiles
+
+MASKED = tl.constexpr(-1e30)  # finite, so that what sees nothing yet needs no special case: it weighs 2^-1e30 = 0
+LOG2_E = math.log2(math.e)
+ARRIVALS = 4096  # rows x kv heads that may be shared out at a time: many more than are worth sharing out
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a kernel is compiled, and over how many programs a row of attend_rows is shared out at most."""
+
+    warps: int
+    stages: int
+    splits: int = 1
+
+
+def attend_rows(
+    q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float, launch: Launch | None = None
+) -> Tensor:
+    """TorchOps.attend_rows; calls of one device must follow each other, and the first must not be captured.
+
+    Args:
+        q: [B, n, heads, D]
+        pages: KV.
+        layer: index in `pages`.
+        slots: int64 [B]
+        first: position of each row's first query  # int64 [B]
+        scale: of the scores.
+        launch: instead of what rows_launch gives.
+
+    Returns:
+        [B, n, heads, D]
+    """
+    keys, values = pages.keys[layer], pages.values[layer]
+    rows, n, heads, head_dim = q.shape
+    kv_heads = keys.shape[1]
+    groups = heads // kv_heads
+    block_m, block_d = max(16, triton.next_power_of_2(n * groups)), max(16, triton.next_power_of_2(head_dim))
+    if launch is None:
+        launch = rows_launch(rows * kv_heads, pages.table.shape[1], block_m, block_d, q)
+    _check(q, keys, values)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    parts = sums = arrivals = out
+    if launch.splits > 1:
+        assert rows * kv_heads <= ARRIVALS
+        arrivals = _arrivals(q.device)
+        parts = torch.empty((rows, kv_heads, launch.splits, block_m, block_d), dtype=torch.float32, device=q.device)
+        sums = torch.empty((rows, kv_heads, launch.splits, block_m), dtype=torch.float32, device=q.device)
+    # kv heads come first: those of a page lie side by side in memory.
+    _rows_kernel[kv_heads, launch.splits, rows](
+        q, keys, values, pages.table, slots, first, out, parts, sums, arrivals,
+        n, scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), q.stride(2), *keys.stride()[:3],
+        GROUPS=groups, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d, PAGE=PAGE, SHARED=launch.splits > 1,
+        num_warps=launch.warps, num_stages=launch.stages,
+    )  # fmt: skip
+    return out
+
+
+def attend_packed(
+    q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float, launch: Launch | None = None
+) -> Tensor:
+    """TorchOps.attend_packed.
+
+    Args:
+        q: [T, heads, D]
+        pages: KV.
+        layer: index in `pages`.
+        tiles: which tokens are whose.
+        scale: of the scores.
+        launch: instead of what packed_launch gives.
+
+    Returns:
+        [T, heads, D]; 0 for tokens in no tile
+    """
+    keys, values = pages.keys[layer], pages.values[layer]
+    heads, head_dim = q.shape[1:]
+    groups = heads // keys.shape[1]
+    block_d = max(16, triton.next_power_of_2(head_dim))
+    block_t, together = packed_blocks(groups, block_d, q.dtype)
+    launch = launch or packed_launch(block_t * together, block_d, q)
+    _check(q, keys, values)
+    out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
+    # Heads come first: those that read the same keys run at the same time.
+    _packed_kernel[heads // together, tiles.rows.shape[0], TILE // block_t](
+        q, keys, values, pages.table, tiles.rows, out,
+        scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), heads * head_dim, *keys.stride()[:3],
+        GROUPS=groups, HEAD_DIM=head_dim, BLOCK_T=block_t, TOGETHER=together, BLOCK_D=block_d, PAGE=PAGE,
+        num_warps=launch.warps, num_stages=launch.stages,
+    )  # fmt: skip
+    return out
+
+
+def rows_launch(pairs: int, width: int, block_m: int, block_d: int, q: Tensor) -> Launch:
+    """Launch of attend_rows: two programs a multiprocessor share the work out evenly enough, and keep the memory busy.
+
+    Args:
+        pairs: rows x kv heads.
+        width: pages of the longest row.
+        block_m: rows of a tile.
+        block_d: columns of a tile.
+        q: for its device and dtype.
+    """
+    splits = max(1, min(2 * multiprocessors(q.device) // pairs, width))
+    # float32 does not use the tensor cores: more warps keep its products in registers.
+    warps = 8 if block_m > 64 or (q.dtype == torch.float32 and block_m > 16) else 4
+    return Launch(warps, _stages(block_d, q), splits)
+
+
+def packed_blocks(groups: int, block_d: int, dtype: torch.dtype) -> tuple[int, int]:
+    """Tokens and heads of an attend_packed program: 128 queries where they share their keys; few in float32, for its registers."""
+    if dtype == torch.float32:
+        return 16, 1
+    return TILE, 2 if groups % 2 == 0 and block_d <= 128 else 1
+
+
+def packed_launch(block_m: int, block_d: int, q: Tensor) -> Launch:
+    """Launch of attend_packed."""
+    return Launch(8 if block_m > 64 or block_d > 128 else 4, _stages(block_d, q))
+
+
+def _stages(block_d: int, q: Tensor) -> int:
+    """Pages on their way at a time, each 32 KB at head_dim 128 in 16 bits: so that three programs fit a multiprocessor's 227 KB."""
+    page = 2 * PAGE * block_d * q.element_size()
+    return 3 if page <= 32 << 10 else 2 if page <= 64 << 10 else 1
+
+
+@cache
+def multiprocessors(device: torch.device) -> int:
+    """How many the device has; an H100's where the CPU plays a GPU."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
+
+
+@cache
+def _arrivals(device: torch.device) -> Tensor:
+    """Parts of each shared-out row that are done: 0 between kernels, as the last one sets it back."""
+    assert device.type != "cuda" or not torch.cuda.is_current_stream_capturing(), "call attend_rows once before capture"
+    return torch.zeros(ARRIVALS, dtype=torch.int32, device=device)
+
+
+def _check(q: Tensor, keys: Tensor, values: Tensor) -> None:
+    assert keys.stride() == values.stride()
+    assert q.stride(-1) == keys.stride(-1) == 1
+    assert q.shape[-2] % keys.shape[1] == 0
+
+
+@triton.jit
+def _over_pages(
+    total, peak, acc, queries, position, keys, values, line, low, high, extent, factor,
+    page_stride, position_stride,
+    MASK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
+):  # fmt: skip
+    """Takes the pages [low, high) of a row into the online softmax; MASK: some position may be hidden or not yet written.
+
+    What lies beyond the row's last position is not read: it may be NaN, and 0 x NaN is NaN.
+    """
+    column = tl.arange(0, BLOCK_D)
+    inside = tl.arange(0, PAGE)
+    offset = inside[:, None] * position_stride + column[None, :]
+    # The next page's number is on its way while this page is worked on.
+    page = tl.load(line + low, mask=low < high, other=0)
+    for j in tl.range(low, high):
+        following = tl.load(line + j + 1, mask=j + 1 < high, other=0)
+        base = page.to(tl.int64) * page_stride
+        at = j * PAGE + inside
+        if MASK:
+            there = (at < extent)[:, None] & (column < HEAD_DIM)[None, :]
+            k = tl.load(keys + base + offset, mask=there, other=0.0)
+            v = tl.load(values + base + offset, mask=there, other=0.0)
+        elif HEAD_DIM != BLOCK_D:
+            k = tl.load(keys + base + offset, mask=(column < HEAD_DIM)[None, :], other=0.0)
+            v = tl.load(values + base + offset, mask=(column < HEAD_DIM)[None, :], other=0.0)
+        else:
+            k = tl.load(keys + base + offset)
+            v = tl.load(values + base + offset)
+        scores = tl.dot(queries, tl.trans(k), input_precision="ieee") * factor
+        if MASK:
+            scores = tl.where(at[None, :] <= position[:, None], scores, MASKED)
+        higher = tl.maximum(peak, tl.max(scores, 1))
+        fade = tl.exp2(peak - higher)
+        weights = tl.exp2(scores - higher[:, None])
+        total = total * fade + tl.sum(weights, 1)
+        acc = tl.dot(weights.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
+        peak = higher
+        page = following
+    return total, peak, acc
+
+
+@triton.jit(do_not_specialize=["n", "table_stride"])
+def _rows_kernel(
+    q, keys, values, table, slots, first, out, parts, sums, arrivals,
+    n, factor, table_stride, q_row, q_token, q_head, page_stride, head_stride, position_stride,
+    GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
+    SHARED: tl.constexpr,
+):  # fmt: skip
+    """A share of a row's pages, for the n x GROUPS queries of a kv head: tile row r is query r // GROUPS of head r % GROUPS."""
+    head, split, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    kv_heads, splits = tl.num_programs(0), tl.num_programs(1)
+    slot = tl.load(slots + row).to(tl.int64)
+    start = tl.load(first + row).to(tl.int32)
+    extent = tl.maximum(start + n, 0)
+    low, high = 0, tl.cdiv(extent, PAGE)
+    active = 1
+    if SHARED:
+        # A share of s pages costs s x 2 PAGE x D numbers of 16 bits, then pages / s partial results of n GROUPS x D of 32
+        # bits, which one program reads: as much for both at sqrt(pages n GROUPS / 64).
+        even = tl.sqrt(high * n * GROUPS / PAGE).to(tl.int32)
+        share = tl.maximum(tl.maximum(tl.cdiv(high, splits), even), 1)
+        active = tl.maximum(tl.cdiv(high, share), 1)
+        if split >= active:
+            return
+        low = split * share
+        high = tl.minimum(low + share, high)
+
+    member, column = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_D)
+    query = member // GROUPS
+    head_of = head * GROUPS + member % GROUPS
+    real = (member < n * GROUPS)[:, None] & (column < HEAD_DIM)[None, :]
+    queries = tl.load(
+        q + row.to(tl.int64) * q_row + query[:, None] * q_token + head_of[:, None] * q_head + column[None, :],
+        mask=real,
+        other=0.0,
+    )
+    total, peak, acc = _over_pages(
+        tl.zeros([BLOCK_M], tl.float32), tl.full([BLOCK_M], MASKED, tl.float32), tl.zeros([BLOCK_M, BLOCK_D], tl.float32),
+        queries, tl.maximum(start + query, 0), keys + head * head_stride, values + head * head_stride,
+        table + slot * table_stride, low, high, extent, factor, page_stride, position_stride,
+        True, HEAD_DIM, BLOCK_D, PAGE,
+    )  # fmt: skip
+    result = acc / tl.where(total > 0, total, 1.0)[:, None]  # 0 in a row without a position
+    heads = kv_heads * GROUPS
+    to = out + ((row.to(tl.int64) * n + query[:, None]) * heads + head_of[:, None]) * HEAD_DIM + column[None, :]
+
+    if SHARED:  # noqa: SIM102 - known when the kernel is compiled, the next one is not
+        if active > 1:
+            pair = row * kv_heads + head
+            part = pair.to(tl.int64) * splits
+            spread = member[:, None] * BLOCK_D + column[None, :]
+            tl.store(parts + (part + split) * BLOCK_M * BLOCK_D + spread, result, mask=real)
+            tl.store(sums + (part + split) * BLOCK_M + member, peak + tl.log2(total))
+            tl.debug_barrier()  # all threads have stored before one of them counts the program
+            before = tl.atomic_add(arrivals + pair, 1, sem="acq_rel", scope="gpu")
+            if before < active - 1:
+                return
+            tl.store(arrivals + pair, 0)
+            # In the parts' order, not in the order of arrival: the same result every time.
+            peak = tl.full([BLOCK_M], MASKED, tl.float32)
+            total = tl.zeros([BLOCK_M], tl.float32)
+            acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+            for i in tl.range(0, active, num_stages=4):
+                theirs = tl.load(sums + (part + i) * BLOCK_M + member, cache_modifier=".cg")
+                share_of = parts + (part + i) * BLOCK_M * BLOCK_D
+                their = tl.load(share_of + spread, mask=real, other=0.0, cache_modifier=".cg")
+                higher = tl.maximum(peak, theirs)
+                fade, weight = tl.exp2(peak - higher), tl.exp2(theirs - higher)
+                total = total * fade + weight
+                acc = acc * fade[:, None] + their * weight[:, None]
+                peak = higher
+            result = acc / total[:, None]
+    tl.store(to, result.to(out.dtype.element_ty), mask=real)
+
+
+@triton.jit(do_not_specialize=["table_stride"])
+def _packed_kernel(
+    q, keys, values, table, tiles, out,
+    factor, table_stride, q_token, q_head, out_token, page_stride, head_stride, position_stride,
+    GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_T: tl.constexpr, TOGETHER: tl.constexpr, BLOCK_D: tl.constexpr,
+    PAGE: tl.constexpr,
+):  # fmt: skip
+    """BLOCK_T tokens of a tile, for TOGETHER heads of one kv head: tile row r is token r % BLOCK_T of head r // BLOCK_T."""
+    # The last tiles come first: in a long row they see the most keys.
+    tile = tiles + (tl.num_programs(1) - 1 - tl.program_id(1)) * 4
+    skipped = tl.program_id(2) * BLOCK_T
+    count = tl.load(tile + 3) - skipped
+    if count <= 0:
+        return
+    slot = tl.load(tile).to(tl.int64)
+    token = (tl.load(tile + 1) + skipped).to(tl.int64)
+    start = tl.load(tile + 2) + skipped
+    extent = start + tl.minimum(count, BLOCK_T)
+
+    member, column = tl.arange(0, BLOCK_T * TOGETHER), tl.arange(0, BLOCK_D)
+    query = member % BLOCK_T
+    head_of = tl.program_id(0) * TOGETHER + member // BLOCK_T
+    head = tl.program_id(0) * TOGETHER // GROUPS
+    real = (query < count)[:, None] & (column < HEAD_DIM)[None, :]
+    queries = tl.load(
+        q + (token + query)[:, None] * q_token + head_of[:, None] * q_head + column[None, :], mask=real, other=0.0
+    )
+    position = start + query
+    line = table + slot * table_stride
+    seen = (start + 1) // PAGE  # pages of which every query sees every position
+    total, peak, acc = _over_pages(
+        tl.zeros([BLOCK_T * TOGETHER], tl.float32), tl.full([BLOCK_T * TOGETHER], MASKED, tl.float32),
+        tl.zeros([BLOCK_T * TOGETHER, BLOCK_D], tl.float32),
+        queries, position, keys + head * head_stride, values + head * head_stride,
+        line, 0, seen, extent, factor, page_stride, position_stride, False, HEAD_DIM, BLOCK_D, PAGE,
+    )  # fmt: skip
+    total, peak, acc = _over_pages(
+        total, peak, acc,
+        queries, position, keys + head * head_stride, values + head * head_stride,
+        line, seen, tl.cdiv(extent, PAGE), extent, factor, page_stride, position_stride, True, HEAD_DIM, BLOCK_D, PAGE,
+    )  # fmt: skip
+    to = out + (token + query)[:, None] * out_token + head_of[:, None] * HEAD_DIM + column[None, :]
+    tl.store(to, (acc / total[:, None]).to(out.dtype.element_ty), mask=real)
