@@ -9,7 +9,13 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
     import triton.language as tl
-    from triton.runtime import interpreter
+    from triton.runtime import JITFunction, interpreter
+
+    # torch may have imported Triton long before, whose own functions were then compiled ones.
+    for _module in (tl, tl.standard):
+        for _name, _function in list(vars(_module).items()):
+            if isinstance(_function, JITFunction):
+                setattr(_module, _name, interpreter.InterpretedFunction(_function.fn))
 
     _patch_tensor = interpreter._patch_lang_tensor
     _dot = interpreter.InterpreterBuilder.create_dot

@@ -1,0 +1,47 @@
+"""Which tiles the linears of few tokens use: measured by `python -m benchmarks.linear --sweep`, not searched at run time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+DOT_TOKENS = (8, 16, 32, 64)  # to which the tensor cores' right operand is padded
+FMA_TOKENS = 2
+MULTIPROCESSORS = 132  # of an H100; on another GPU the tables only fit less well
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Tile [block_n outputs, block_k inputs]; stages of loads in flight; programs that share a tile's inputs."""
+
+    block_n: int
+    block_k: int
+    warps: int
+    stages: int = 1
+    split: int = 1
+    fma: bool = False
+
+
+# By padded tokens, for weights of two bytes.
+_DOT = {
+    8: Config(16, 256, 2, 4),
+    16: Config(16, 256, 2, 4),
+    32: Config(32, 128, 4, 5),
+    64: Config(64, 128, 4, 4),
+}
+
+
+def configured(tokens: int, outs: int, ins: int, size: int, *, normed: bool, gated: bool) -> Config:
+    """The configuration for [tokens, ins] x [outs, ins], `size` bytes a value; `outs` of the gate alone where gated."""
+    if tokens <= FMA_TOKENS:
+        narrow = outs * (1 + gated) < 32 * MULTIPROCESSORS
+        block_n = (2 if narrow else 4) // (1 + gated) or 1
+        return Config(block_n, 1024, 4, fma=True)
+    config = next(_DOT[most] for most in DOT_TOKENS if tokens <= most)
+    if size == 4:
+        return replace(config, block_k=64, warps=4, stages=2)
+    if gated and config.block_n > 16:
+        config = replace(config, block_n=config.block_n // 2)
+    if not (normed or gated) and outs < config.block_n * MULTIPROCESSORS:
+        split = next((s for s in (4, 2) if ins % (config.block_k * s) == 0), 1)
+        config = replace(config, split=split)
+    return config

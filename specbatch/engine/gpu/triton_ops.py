@@ -1,0 +1,96 @@
+"""The operations of a packed decoder as Triton kernels, or as PyTorch's where those are as fast: many tokens, odd dtypes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+import triton
+from torch import Tensor
+
+from specbatch.engine.gpu.kernels import attention, elementwise, linear, race
+from specbatch.engine.gpu.paging import Pages, Tiles
+from specbatch.engine.gpu.reference import TorchOps
+
+# Up to how many tokens the skinny kernels are used, by bytes of a value: float32 has no tensor cores to feed.
+_FEW = {2: 64, 4: 8}
+# Up to how many of them the norm is folded in: every program repeats it, so that more tokens cost less in a kernel of their own.
+_FOLDED = 16
+
+_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+class TritonOps(TorchOps):
+    """TorchOps on a GPU, or in Triton's interpreter.
+
+    prefetch: whether linears of few tokens fetch their first weights while the kernel before them ends.
+    """
+
+    def __init__(self, *, prefetch: bool = False) -> None:
+        self.prefetch = prefetch and not triton.knobs.runtime.interpret
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return elementwise.rms_norm(x, weight, eps) if _known(x, weight) else super().rms_norm(x, weight, eps)
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if _few(x, weight):
+            return linear.linear(x, weight, bias, prefetch=self.prefetch)
+        return F.linear(x, weight, bias)
+
+    def norm_linear(self, x: Tensor, norm: Tensor, eps: float, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if x.shape[0] <= _FOLDED and _few(x, weight) and norm.dtype == x.dtype:
+            return linear.norm_linear(x, norm, eps, weight, bias, prefetch=self.prefetch)
+        return self.linear(self.rms_norm(x, norm, eps), weight, bias)
+
+    def linear_add(self, x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+        if _few(x, weight) and residual.is_contiguous() and residual.dtype == x.dtype:
+            return linear.linear_add(x, weight, residual, prefetch=self.prefetch)
+        return torch.addmm(residual, x, weight.t())
+
+    def norm_gated(self, x: Tensor, norm: Tensor, eps: float, gate_up: Tensor) -> Tensor:
+        if _few(x, gate_up):
+            if x.shape[0] <= _FOLDED and norm.dtype == x.dtype:
+                return linear.norm_gated(x, norm, eps, gate_up, prefetch=self.prefetch)
+            return linear.gated(self.rms_norm(x, norm, eps), gate_up, prefetch=self.prefetch)
+        if not _known(x, gate_up):
+            return super().norm_gated(x, norm, eps, gate_up)
+        return elementwise.silu_mul(F.linear(self.rms_norm(x, norm, eps), gate_up))
+
+    def rope_write(
+        self,
+        qkv: Tensor,
+        q_norm: Tensor | None,
+        k_norm: Tensor | None,
+        eps: float,
+        rope: Tensor,
+        pages: Pages,
+        layer: int,
+        slots: Tensor,
+        positions: Tensor,
+    ) -> Tensor:
+        write = elementwise.rope_write if _known(qkv, pages.keys[layer]) else super().rope_write
+        return write(qkv, q_norm, k_norm, eps, rope, pages, layer, slots, positions)
+
+    def attend_rows(self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float) -> Tensor:
+        attend = attention.attend_rows if _known(q, pages.keys[layer]) else super().attend_rows
+        return attend(q, pages, layer, slots, first, scale)
+
+    def attend_packed(self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float) -> Tensor:
+        attend = attention.attend_packed if _known(q, pages.keys[layer]) else super().attend_packed
+        return attend(q, pages, layer, tiles, scale)
+
+    def race(self, logits: Tensor, keys: Tensor, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
+        return (
+            race.race(logits, keys, temperature) if logits.dtype in _DTYPES else super().race(logits, keys, temperature)
+        )
+
+
+def _known(x: Tensor, other: Tensor) -> bool:
+    """Whether there are kernels for these dtypes where they are."""
+    return x.dtype in _DTYPES and x.dtype == other.dtype and (x.is_cuda or triton.knobs.runtime.interpret)
+
+
+def _few(x: Tensor, weight: Tensor) -> bool:
+    """Whether the skinny kernels take these."""
+    return (
+        _known(x, weight) and 0 < x.shape[0] <= _FEW[x.element_size()] and x.is_contiguous() and weight.is_contiguous()
+    )

@@ -1,0 +1,113 @@
+import pytest
+import torch
+
+from specbatch.engine.gpu.kernels import linear
+from specbatch.engine.gpu.kernels.linear_configs import DOT_TOKENS, Config, configured
+from specbatch.engine.gpu.reference import TorchOps
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+FMA = Config(64, 128, 4, fma=True)
+DOT = Config(32, 64, 4, 2)
+SIZES = [(48, 32), (576, 100), (48, 576), (32, 3072)]  # outputs, inputs
+
+
+def tensors(tokens, outs, ins, dtype):
+    """x, norm, weight, bias, residual, gate_up."""
+    draw = torch.Generator().manual_seed(tokens * outs + ins)
+
+    def normal(*shape, scale=1.0):
+        return (torch.randn(*shape, generator=draw) * scale).to(DEVICE, dtype)
+
+    scale = ins**-0.5
+    return (
+        normal(tokens, ins),
+        normal(ins),
+        normal(outs, ins, scale=scale),
+        normal(outs),
+        normal(tokens, outs),
+        normal(2 * outs, ins, scale=scale),
+    )
+
+
+def close(got, expected, dtype):
+    """`expected` is computed in float32 from the same inputs."""
+    assert got.dtype == dtype
+    assert got.shape == expected.shape
+    error = (got.float() - expected).norm() / expected.norm()
+    assert error < (1e-5 if dtype == torch.float32 else 1.5e-2), error
+
+
+def check(op, values, dtype, **kwargs):
+    """One op against the reference; a bias or residual comes along."""
+    x, norm, weight, bias, residual, gate_up = values
+    arguments = {
+        "linear": (x, weight, bias),
+        "norm_linear": (x, norm, 1e-6, weight, bias),
+        "linear_add": (x, weight, residual),
+        "norm_gated": (x, norm, 1e-6, gate_up),
+    }[op]
+    wide = [a.float() if isinstance(a, torch.Tensor) else a for a in arguments]
+    got = getattr(linear, op)(*arguments, **kwargs)
+    close(got, getattr(TorchOps(), op)(*wide), dtype)
+    return got
+
+
+OPS = ["linear", "norm_linear", "linear_add", "norm_gated"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("op", OPS)
+def test_tensor_cores_give_the_reference(op, dtype):
+    for tokens, (outs, ins) in zip((3, 9, 17, 64), SIZES, strict=True):
+        check(op, tensors(tokens, outs, ins, dtype), dtype, config=DOT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_registers_give_the_reference(op, dtype, tokens):
+    for outs, ins in SIZES:
+        check(op, tensors(tokens, outs, ins, dtype), dtype, config=FMA)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("tokens", [1, 2, 5, 16, 33])
+def test_the_table_has_a_configuration_for_every_size(op, tokens):
+    check(op, tensors(tokens, 20, 96, torch.bfloat16), torch.bfloat16)
+
+
+@pytest.mark.parametrize("split", [2, 3, 4])
+def test_split_inputs_are_summed_and_counters_left_at_zero(split):
+    values = tensors(6, 48, 576, torch.float32)
+    for op in ("linear", "linear_add"):
+        config = Config(16, 64, 4, 2, split=split)
+        first = check(op, values, torch.float32, config=config)
+        for _ in range(2):
+            assert torch.equal(check(op, values, torch.float32, config=config), first)
+    assert not linear._scratch(values[0].device)[1].any()
+
+
+def test_rows_do_not_depend_on_how_many_there_are():
+    x, norm, weight, *_ = tensors(8, 48, 576, torch.bfloat16)
+    whole = linear.norm_linear(x, norm, 1e-6, weight, config=DOT)
+    part = linear.norm_linear(x[:3].contiguous(), norm, 1e-6, weight, config=DOT)
+    assert torch.equal(whole[:3], part)
+
+
+def test_what_is_normed_already_is_gated():
+    x, norm, _, _, _, gate_up = tensors(20, 48, 100, torch.float32)
+    ops = TorchOps()
+    close(
+        linear.gated(ops.rms_norm(x, norm, 1e-6), gate_up, config=DOT), ops.norm_gated(x, norm, 1e-6, gate_up), x.dtype
+    )
+
+
+def test_split_fits_the_scratch_of_every_model():
+    for outs in (32, 576, 1024, 2048, 3072, 4096, 8192, 151936):
+        for ins in (64, 1536, 2048, 4096, 6144, 12288, 28672):
+            for tokens in range(1, 65):
+                use = configured(tokens, outs, ins, 2, normed=False, gated=False)
+                block_t = next(size for size in DOT_TOKENS if tokens <= size)
+                tiles = -(-outs // use.block_n)
+                assert use.split == 1 or tiles <= linear.TILES
+                assert use.split == 1 or tiles * use.split * use.block_n * block_t <= linear.SCRATCH
