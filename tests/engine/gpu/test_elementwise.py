@@ -91,7 +91,7 @@ def both_ways(count, heads, kv_heads, head_dim, dtype, *, normed, positions=None
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("count", "heads", "kv_heads", "head_dim"),
-    [(1, 4, 2, 8), (6, 16, 8, 128), (20, 9, 3, 64), (19, 3, 1, 80), (17, 4, 4, 96), (3, 6, 2, 16), (0, 4, 2, 8)],
+    [(1, 4, 2, 8), (3, 16, 8, 128), (20, 9, 3, 64), (19, 3, 1, 80), (17, 4, 4, 96), (3, 6, 2, 16), (0, 4, 2, 8)],
 )
 def test_rope_write_is_the_references(count, heads, kv_heads, head_dim, dtype, normed):
     ours, theirs = both_ways(count, heads, kv_heads, head_dim, dtype, normed=normed)

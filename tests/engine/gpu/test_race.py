@@ -165,7 +165,7 @@ def likeliest(logits, count):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("rows", "vocab", "count"),
-    [(1, 40, 40), (2, 259, 20), (3, 5001, 1), (2, 5001, 64), (2, 300, 64), (2, 300, 100), (0, 50, 5), MANY_FOR_FIVE],
+    [(1, 40, 40), (2, 259, 20), (3, 5001, 1), (1, 5001, 64), (1, 300, 50), (2, 300, 100), (0, 50, 5), MANY_FOR_FIVE],
 )
 def test_top_candidates_are_those_of_a_stable_sort(rows, vocab, count, dtype):
     logits = random(rows, vocab, dtype=dtype)
@@ -185,9 +185,9 @@ def test_top_candidates_among_many_equals_and_infinities(way):
     logits[3, ::2] = -0.0
     logits[4, 100:200] = INF
     logits[5] = torch.arange(3000) // 70
-    values, ids = way(logits, 20)
-    assert torch.equal(values, likeliest(logits, 20)[0])
-    assert torch.equal(ids, likeliest(logits, 20)[1])
+    values, ids = way(logits, 9)
+    assert torch.equal(values, likeliest(logits, 9)[0])
+    assert torch.equal(ids, likeliest(logits, 9)[1])
 
 
 def test_top_candidates_of_rows_with_nan_are_tokens():
