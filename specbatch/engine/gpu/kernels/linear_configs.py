@@ -36,12 +36,18 @@ def configured(tokens: int, outs: int, ins: int, size: int, *, normed: bool, gat
         narrow = outs * (1 + gated) < 32 * MULTIPROCESSORS
         block_n = (2 if narrow else 4) // (1 + gated) or 1
         return Config(block_n, 1024, 4, fma=True)
+    config = tensor_cores(tokens, outs, ins, size, whole=normed or gated)
+    if gated and config.block_n > 16:
+        config = replace(config, block_n=config.block_n // 2)
+    return config
+
+
+def tensor_cores(tokens: int, outs: int, ins: int, size: int, *, whole: bool) -> Config:
+    """As configured, never in registers alone; `whole`: a program needs all inputs."""
     config = next(_DOT[most] for most in DOT_TOKENS if tokens <= most)
     if size == 4:
         return replace(config, block_k=64, warps=4, stages=2)
-    if gated and config.block_n > 16:
-        config = replace(config, block_n=config.block_n // 2)
-    if not (normed or gated) and outs < config.block_n * MULTIPROCESSORS:
+    if not whole and outs < config.block_n * MULTIPROCESSORS:
         split = next((s for s in (4, 2) if ins % (config.block_k * s) == 0), 1)
         config = replace(config, split=split)
     return config
