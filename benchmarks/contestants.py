@@ -71,8 +71,8 @@ def transformers_generate(model: Any, **options: Any) -> Callable[[Workload], Ou
         for first in range(0, len(work.prompts), work.batch):
             rows = work.prompts[first : first + work.batch]
             width = max(map(len, rows))
-            ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows])
-            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+            ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=model.device)
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
             out = model.generate(
                 ids,
                 attention_mask=mask,

@@ -35,6 +35,7 @@ BANDWIDTH = 3.0e12  # bytes a second, the goal
 COLD = 256 << 20  # bytes of weights to go round, several times the L2
 SHARED = 227 << 10  # bytes of shared memory that a program may have
 EPS = 1e-6
+FOLDED = 16  # tokens, above which the norm is a kernel of its own
 SHAPES = [
     ("8B", 4096, 4096, 12288, 6144),
     ("1.7B", 2048, 2048, 6144, 4096),
@@ -83,6 +84,13 @@ class Work:
         if self.shape.op == "norm_gated":
             return lambda i: linear.norm_gated(self.x, self.norm, EPS, self.weights[i], **kwargs)
         return lambda i: linear.linear_add(self.x, self.weights[i], self.residual, **kwargs)
+
+    def bare(self, config: Config | None = None) -> Call:
+        """The op in one kernel, of inputs normed already."""
+        if self.shape.op == "linear_add":
+            return self.fused(config)
+        op = linear.linear if self.shape.op == "norm_linear" else linear.gated
+        return lambda i: op(self.x, self.weights[i], config=config)
 
     def normed_before(self) -> Call:
         """A norm, and then ours: for as many tokens that norming in every program costs too much."""
@@ -224,7 +232,7 @@ def candidates(shape: Shape, tokens: int) -> Iterator[Config]:
     sizes = (
         itertools.product((16, 32), (128, 256, 512), (1, 2, 4))
         if few
-        else itertools.product((16, 32, 64, 128), (128, 256), (4,))
+        else itertools.product((16, 32, 64, 128), (64, 128, 256), (4, 8))
     )
     for (n, k, warps), stages in itertools.product(sizes, (3, 5)):
         shared = stages * 2 * k * (n * halves + block_t)
@@ -250,10 +258,11 @@ def sweep(seconds: float) -> list[dict[str, Any]]:
             work = Work(shape)
             work.tokens(tokens)
             tried = list(candidates(shape, tokens))
-            compile_all([work.fused(config) for config in tried])
+            op = work.fused if tokens <= FOLDED else work.bare
+            compile_all([op(config) for config in tried])
             found = []
             for config in tried:
-                us = measured(work.fused(config), work.copies)
+                us = measured(op(config), work.copies)
                 if us is not None:
                     found.append((us, config))
                     results.append(asdict(shape) | {"tokens": tokens, "config": asdict(config), "us": us})

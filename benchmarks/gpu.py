@@ -1,0 +1,220 @@
+"""GPU benchmark: a pair of real size with a known continuation, for batch sizes and k, every token checked.
+
+    python -m benchmarks.gpu [--target 8b] [--drafter 1.7b] [--acceptance 0.8] [--rows 1,32,128,512] [--k auto,0,4]
+    python -m benchmarks.gpu --mixed [--k auto,0]              1,000 rows of mixed lengths, up to 512 at once
+    python -m benchmarks.gpu --rows 1 --k 5 --profile          the kernels of a round
+    python -m benchmarks.gpu --rows 1,32 --transformers        beside generate and assisted decoding
+    python -m benchmarks.gpu --placement separate              or 2:1: the target on two GPUs, the drafter on a third
+    python -m benchmarks.gpu --acceptance 0.3,0.6,0.8,0.95     a table each
+
+`match` is the share of rows whose every token is right; the command ends with 1 where one is wrong. Speeds include prefill, and
+leave out warm-up (captures among it), which has a column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from benchmarks.device_speed import Ceiling, Speed, ceiling, measured, nominal
+from benchmarks.gpu_lines import GB, Line, Pair, measure, weight_bytes
+from benchmarks.gpu_peers import transformers_table
+from benchmarks.profile_rounds import profile_rounds
+from benchmarks.synthetic import SHAPES, Order, build, set_head
+from benchmarks.workloads import Rows, equal_lengths, mixed_lengths
+from specbatch.engine.model import CausalLM
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_ENOUGH = 2048  # tokens of a line: with fewer, how often drafts stand is left to chance
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Builds the pair once, prints a line for each engine, returns the exit code."""
+    asked = _arguments(argv)
+    transformers.utils.logging.set_verbosity_error()
+    first = torch.device("cuda:0" if asked.device == "cuda" else "cpu")
+    name = torch.cuda.get_device_name(first) if first.type == "cuda" else f"{platform.machine()} CPU"
+    speeds = nominal(name), measured(first)
+    about: dict[str, Any] = {
+        "date": f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d %H:%M}",
+        "device": name,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda}
+        | {"transformers": transformers.__version__},
+        "arguments": {key: str(value) for key, value in vars(asked).items()},
+        "nominal": speeds[0] and asdict(speeds[0]),
+        "measured": asdict(speeds[1]),
+    }
+    print("\n".join(f"{key}: {value}" for key, value in about.items()), flush=True)
+
+    order = Order(SHAPES[asked.target].vocab, asked.seed)
+    target, drafter = _build(asked, order)
+    works = _workloads(asked)
+    if asked.transformers:  # before the engine puts its own attention into the models
+        about["transformers"] = transformers_table(target, drafter, order, [work[0] for work in works])
+    pair = Pair(CausalLM(target), CausalLM(drafter) if drafter is not None else None, order)
+    print(f"\nweights: {weight_bytes(pair) / GB:.2f} GB on {', '.join(map(str, pair.devices))}")
+    if asked.profile:
+        for rows, k in ((work[0], k) for work in works for k in asked.k):
+            profile_rounds(pair, k, rows)
+        return 0
+    lines: list[Line] = []
+    for acceptance in asked.acceptance:
+        if drafter is not None:
+            set_head(drafter, order.agreeing(acceptance))
+        lines += _table(asked, pair, works, speeds, acceptance)
+    print(f"\nengines: {', '.join(sorted({line.engine for line in lines}))}")
+    if asked.json:
+        asked.json.write_text(json.dumps({**about, "lines": [asdict(line) for line in lines]}, indent=1) + "\n")
+    return 0 if all(line.match == 1.0 for line in lines) else 1
+
+
+def _build(asked: argparse.Namespace, order: Order) -> tuple[Any, Any]:
+    """Target and drafter, on the devices that the placement gives them."""
+    dtype = _DTYPES[asked.dtype]
+    of_target, of_drafter = {"same": (1, 0), "separate": (1, 1)}.get(asked.placement) or map(
+        int, asked.placement.split(":")
+    )
+    if asked.device == "cuda":
+        every = [torch.device("cuda", index) for index in range(of_target + of_drafter)]
+    else:
+        every = [torch.device("cpu")] * (of_target + of_drafter)
+    target = build(SHAPES[asked.target], order.next, every[:of_target], dtype, asked.seed)
+    if asked.drafter == "none":
+        return target, None
+    following = order.agreeing(asked.acceptance[0])
+    return target, build(SHAPES[asked.drafter], following, every[of_target:] or every, dtype, asked.seed + 1)
+
+
+def _workloads(asked: argparse.Namespace) -> list[list[Rows]]:
+    """Of each line: rows to decode, as often as it takes to measure them, other ones each time."""
+    vocab = SHAPES[asked.target].vocab
+    if asked.mixed:
+        return [[mixed_lengths(vocab, min(512, asked.mixed_rows), asked.mixed_rows)] * (asked.repeats or 1)]
+    works = []
+    for rows in asked.rows:
+        repeats = asked.repeats or max(1, -(-_ENOUGH // (rows * asked.new)))
+        works.append([equal_lengths(vocab, rows, asked.prompt, asked.new, seed) for seed in range(repeats)])
+    return works
+
+
+def _table(
+    asked: argparse.Namespace,
+    pair: Pair,
+    works: Sequence[Sequence[Rows]],
+    speeds: tuple[Speed | None, Speed],
+    acceptance: float,
+) -> list[Line]:
+    """Prints and returns the lines of this project's engine."""
+    shapes, number_bytes = (SHAPES[asked.target], SHAPES.get(asked.drafter)), _DTYPES[asked.dtype].itemsize
+
+    def ceilings(rows: Rows, k: int | None) -> list[Ceiling | None]:
+        return [speed and ceiling(speed, *shapes, rows, acceptance, k, number_bytes) for speed in speeds]
+
+    print(f"\n{asked.target}, drafter {asked.drafter}, acceptance {acceptance}, placement {asked.placement}\n")
+    print("| " + " | ".join(_COLUMNS) + " |\n" + "|---" * len(_COLUMNS) + "|")
+    lines = []
+    for work in works:
+        for k in asked.k if pair.drafter is not None else [0]:
+            line = measure(pair, k, work)
+            line.acceptance = acceptance
+            line.of_nominal, line.of_measured = (
+                top and line.tokens_per_second / top.tokens_per_second for top in ceilings(work[0], k)
+            )
+            print(_cells(line), flush=True)
+            lines.append(line)
+        for top, by in zip(ceilings(work[0], None), ("data sheet", "measured speed"), strict=True):
+            if top is not None:
+                print(
+                    f"| {work[0].at_once} | {top.k} | {top.tokens_per_second:,.0f}: ceiling by {by}"
+                    + " |" * (len(_COLUMNS) - 2)
+                )
+    return lines
+
+
+_COLUMNS = (
+    "rows",
+    "k",
+    "tokens/s",
+    "ms a round",
+    "waited",
+    "accepted length",
+    "acceptance",
+    "k used",
+    "prefill s",
+    "warm-up s",
+    "of nominal",
+    "of measured",
+    "match",
+    "KV GB",
+    "other GB",
+)
+
+
+def _cells(line: Line) -> str:
+    """A line under _COLUMNS."""
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    used = " ".join(f"{k}:{share:.0%}" for k, share in line.k_shares.items())
+    cells = [str(line.rows), "auto" if line.k is None else str(line.k), f"{line.tokens_per_second:,.1f}"]
+    cells += [
+        number(line.round_ms),
+        number(line.waited),
+        number(line.accepted_length),
+        f"{line.acceptance_rate:.3f}",
+        used,
+    ]
+    cells += [number(line.prefill_seconds), f"{line.warmup_seconds:.1f}"]
+    cells += [number(line.of_nominal), number(line.of_measured), f"{line.match:.3f}"]
+    return "| " + " | ".join([*cells, number(line.kv_gb), number(line.overhead_gb)]) + " |"
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", default="8b", choices=list(SHAPES))
+    parser.add_argument("--drafter", default="1.7b", choices=[*SHAPES, "none"])
+    parser.add_argument("--acceptance", type=_floats, default=[0.8], help="of each draft; several: a table each")
+    parser.add_argument("--rows", type=_integers, default=[1, 32, 128, 512], help="at once, a line each")
+    parser.add_argument(
+        "--k", type=_ks, default=[None], help="tokens drafted a round, a line each; 0: the target alone"
+    )
+    parser.add_argument("--prompt", type=int, default=128, help="tokens a row")
+    parser.add_argument("--new", type=int, default=128, help="tokens a row")
+    parser.add_argument("--mixed", action="store_true", help="the rows of mixed lengths instead")
+    parser.add_argument("--mixed-rows", type=int, default=1000, help="only the first of them")
+    parser.add_argument("--transformers", action="store_true", help="also generate and assisted decoding")
+    parser.add_argument("--profile", action="store_true", help="the kernels of a round instead of speeds")
+    parser.add_argument("--repeats", type=int, help=f"of a line; default: as many as make {_ENOUGH:,} tokens")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--placement", default="same", help="same, separate, or N:M GPUs for target and drafter")
+    parser.add_argument("--dtype", default="bfloat16", choices=list(_DTYPES))
+    parser.add_argument("--seed", type=int, default=0, help="of weights and permutations")
+    return parser.parse_args(argv)
+
+
+def _integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _floats(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def _ks(text: str) -> list[int | None]:
+    return [None if part == "auto" else int(part) for part in text.split(",")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

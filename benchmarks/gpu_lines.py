@@ -1,0 +1,180 @@
+"""One line of the GPU table: an engine of its own, warmed up, timed over rows whose continuation is known, and freed."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.device_speed import wait
+from benchmarks.synthetic import Order
+from benchmarks.workloads import Rows
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.drafter import ModelDrafter
+from specbatch.engine.engine import Engine
+from specbatch.engine.model import CausalLM
+from specbatch.engine.stats import EngineStats
+
+GB = 1e9
+_KV_KEPT_IN = ("SlotLayer", "Pages")  # classes of specbatch.engine
+
+
+@dataclass
+class Pair:
+    """The models on their devices, in one dtype, and what the target says."""
+
+    target: CausalLM
+    drafter: CausalLM | None
+    order: Order
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """All devices that hold weights."""
+        return sorted({weight.device for weight in _weights(self)}, key=str)
+
+
+@dataclass
+class Line:
+    """What one engine did: seconds of generate() over all repeats, and what it counted in them."""
+
+    rows: int
+    k: int | None
+    tokens_per_second: float
+    round_ms: float  # of the device where the engine times it, as GraphEngine does
+    waited: float  # share of the time outside of rounds and prefill
+    accepted_length: float  # tokens that a row gains a round
+    acceptance_rate: float
+    prefill_seconds: float
+    warmup_seconds: float
+    match: float
+    overhead_gb: float | None  # peak memory of all devices beyond weights and KV; None on a CPU
+    kv_gb: float
+    k_shares: dict[int, float] = field(default_factory=dict)  # of the rounds
+    engine: str = ""  # its class
+    acceptance: float | None = None  # as the pair was made
+    of_nominal: float | None = None
+    of_measured: float | None = None
+
+
+def measure(pair: Pair, k: int | None, workloads: Sequence[Rows]) -> Line:
+    """Times an engine on one workload after the other, all of one size.
+
+    Args:
+        pair: the models.
+        k: tokens drafted a round; 0 leaves the drafter away, None is auto.
+        workloads: timed each for itself, and summed.
+    """
+    free()  # what the line before has held: no name refers to it now
+    gpus = wait_all(pair)
+    for device in gpus:
+        torch.cuda.reset_peak_memory_stats(device)
+    began = time.perf_counter()
+    right, seconds = 0, 0.0
+    with an_engine(pair, k, workloads) as engine:
+        engine.warmup()
+        wait_all(pair)
+        warmup_seconds = time.perf_counter() - began
+        for rows in workloads:
+            requests = rows.requests()
+            wait_all(pair)
+            start = time.perf_counter()
+            completions = list(engine.generate(requests))
+            wait_all(pair)
+            seconds += time.perf_counter() - start
+            right += rows.right(pair.order, completions)
+        stats, kv = engine.stats, _kv_bytes()
+    in_rounds = sum(stats.seconds[phase] for phase in ("draft", "verify", "accept"))
+    peak = sum(torch.cuda.max_memory_reserved(device) for device in gpus)
+    return Line(
+        rows=workloads[0].at_once,
+        k=k,
+        tokens_per_second=sum(rows.new_total for rows in workloads) / seconds,
+        round_ms=1e3 * in_rounds / max(stats.rounds, 1),
+        waited=1 - (in_rounds + stats.seconds["prefill"]) / seconds,
+        accepted_length=stats.mean_acceptance_length,
+        acceptance_rate=stats.acceptance_rate,
+        prefill_seconds=stats.seconds["prefill"] / len(workloads),
+        warmup_seconds=warmup_seconds,
+        match=right / sum(len(rows.prompts) for rows in workloads),
+        overhead_gb=(peak - weight_bytes(pair) - kv) / GB if gpus else None,
+        kv_gb=kv / GB,
+        k_shares=k_shares(stats),
+        engine=type(engine).__name__,
+    )
+
+
+@contextmanager
+def an_engine(pair: Pair, k: int | None, workloads: Sequence[Rows]) -> Iterator[Engine]:
+    """An engine of the sizes that the workloads need, which leaves no cache behind."""
+    length = max(rows.max_length for rows in workloads)
+    config = EngineConfig(workloads[0].at_once, length, k)
+    drafter = ModelDrafter(pair.drafter) if pair.drafter is not None and k != 0 else None
+    engine: Any = _make_engine(pair.target, drafter, config)
+    try:
+        yield engine
+    finally:
+        del engine, drafter
+        for model in (pair.target, pair.drafter):
+            if model is not None:
+                model.cache = None
+
+
+def free() -> None:
+    """Gives back what engines that are gone have held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _make_engine(target: CausalLM, drafter: ModelDrafter | None, config: EngineConfig) -> Any:
+    try:
+        from specbatch.engine.make_engine import make_engine  # noqa: PLC0415  # may be missing
+    except ModuleNotFoundError as error:
+        if error.name != "specbatch.engine.make_engine":
+            raise
+        return Engine(target, drafter, config)
+    return make_engine(target, drafter, config)
+
+
+def k_shares(stats: EngineStats) -> dict[int, float]:
+    """Which k how large a share of the rounds had."""
+    shares: Counter[int] = Counter()
+    ends = [*(begin for begin, _ in stats.k_changes[1:]), stats.rounds]
+    for (begin, k), end in zip(stats.k_changes, ends, strict=True):
+        shares[k] += end - begin
+    return {k: count / stats.rounds for k, count in shares.most_common()}
+
+
+def weight_bytes(pair: Pair) -> int:
+    """Of both models."""
+    return sum(weight.numel() * weight.element_size() for weight in _weights(pair))
+
+
+def wait_all(pair: Pair) -> list[torch.device]:
+    """Waits for every device; returns the GPUs among them."""
+    for device in pair.devices:
+        wait(device)
+    return [device for device in pair.devices if device.type == "cuda"]
+
+
+def _weights(pair: Pair) -> list[Tensor]:
+    models = [model.model for model in (pair.target, pair.drafter) if model is not None]
+    return [weight for model in models for weight in model.parameters()]
+
+
+def _kv_bytes() -> int:
+    """Of every engine that is alive: found by what KV is kept in, whoever keeps it."""
+    storages: dict[int, int] = {}
+    for held in gc.get_objects():
+        if type(held).__name__ in _KV_KEPT_IN:  # not isinstance: some modules answer that with a warning
+            for kept in (getattr(held, "keys", ()), getattr(held, "values", ())):
+                for tensor in [kept] if isinstance(kept, Tensor) else kept if isinstance(kept, list) else ():
+                    storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    return sum(storages.values())

@@ -1,0 +1,191 @@
+"""Pairs of real shapes with random weights, a known continuation and a designed acceptance: honest speed without a download.
+
+The target always goes on from token x to order(x), a fixed permutation: o_proj and down_proj are so small that the residual stream
+stays the token's embedding, and row order(x) of the head is that embedding. Every product and every byte of KV is paid for all the
+same. The drafter is made alike, with a permutation that differs on a share 1 - acceptance of the tokens. Such a pair says nothing of
+attention's correctness: real models test that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+_MARGIN = 80.0  # logit of the right token; the others stay within 5 / sqrt(hidden size) of it around 0
+_SMALL = 1e-3  # of o_proj and down_proj
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A Qwen3 model's sizes. The head is never tied: what is read a step is the same."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int = 128
+    vocab: int = 151936
+
+    @property
+    def body_params(self) -> int:
+        """Numbers that every token is multiplied with but for the head's."""
+        attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+
+    @property
+    def head_params(self) -> int:
+        """Numbers of the head; the embedding has as many, which are looked up and not read."""
+        return self.vocab * self.hidden
+
+    @property
+    def kv_numbers(self) -> int:
+        """Numbers of KV a token."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
+
+
+SHAPES = {
+    "8b": Shape(4096, 12288, 36, 32, 8),
+    "1.7b": Shape(2048, 6144, 28, 16, 8),
+    "0.6b": Shape(1024, 3072, 28, 16, 8),
+    "tiny": Shape(128, 192, 2, 4, 2, head_dim=16, vocab=512),
+}
+
+
+class Order:
+    """Which token follows which: one cycle through the vocabulary, so that no row runs in circles.
+
+    Args:
+        vocab: tokens.
+        seed: of the cycle.
+    """
+
+    def __init__(self, vocab: int, seed: int = 0) -> None:
+        self._seed = seed
+        cycle = torch.randperm(vocab, generator=torch.Generator().manual_seed(seed))
+        self.next = torch.empty_like(cycle)  # int64 [vocab]
+        self.next[cycle] = cycle.roll(-1)
+        self._following: list[int] = self.next.tolist()
+
+    def expected(self, prompt: Sequence[int], count: int) -> list[int]:
+        """The right continuation."""
+        token, tokens = prompt[-1], []
+        for _ in range(count):
+            token = self._following[token]
+            tokens.append(token)
+        return tokens
+
+    def agreeing(self, acceptance: float) -> Tensor:
+        """Another permutation, the same on just so large a share of the tokens, drawn at random.  # int64 [vocab]"""
+        vocab = len(self.next)
+        differing = round((1 - acceptance) * vocab)
+        assert differing != 1, "one token alone cannot be permuted"
+        chosen = torch.randperm(vocab, generator=torch.Generator().manual_seed(self._seed + 1))[:differing]
+        other = self.next.clone()
+        other[chosen] = self.next[chosen.roll(1)]
+        return other
+
+
+def build(
+    shape: Shape, following: Tensor, devices: Sequence[torch.device], dtype: torch.dtype, seed: int
+) -> Qwen3ForCausalLM:
+    """A model that goes on from x to following[x], its weights made where they stay.
+
+    Args:
+        shape: sizes.
+        following: a permutation  # int64 [vocab]
+        devices: of its layers, split by what a step reads; the embedding stands on the first, the head on the last.
+        dtype: of the weights.
+        seed: of the weights.
+    """
+    config = Qwen3Config(
+        vocab_size=shape.vocab,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=40960,
+        rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        tie_word_embeddings=False,
+        dtype=dtype,
+    )
+    with torch.device("meta"):
+        model = Qwen3ForCausalLM(config).to(dtype)
+    layer_devices = [devices[stage] for stage in _stages(shape, len(devices))]
+    parts = [(model.model.embed_tokens, devices[0]), *zip(model.model.layers, layer_devices, strict=True)]
+    parts += [(model.model.norm, devices[-1]), (model.lm_head, devices[-1])]
+    for part, device in parts:
+        part.to_empty(device=device)
+    rotary = type(model.model.rotary_emb)(
+        config=config
+    )  # its frequencies are computed, not stored: to_empty leaves junk
+    model.model.rotary_emb = rotary.to(devices[0])
+    _fill(model, shape, seed)
+    set_head(model, following)
+    if len(set(devices)) > 1:
+        _carry_between_devices(parts[1:], devices[0], model.lm_head)
+    model.generation_config.eos_token_id = None
+    return model.eval()
+
+
+@torch.no_grad()
+def _fill(model: Qwen3ForCausalLM, shape: Shape, seed: int) -> None:
+    """Weights by which each product keeps its input's size, apart from the small ones; norms are 1."""
+    generators: dict[torch.device, torch.Generator] = {}
+    for name, weight in model.named_parameters():
+        if weight.dim() == 1:
+            weight.fill_(1.0)
+        elif name != "lm_head.weight":
+            scale = _MARGIN / shape.hidden if "embed_tokens" in name else weight.shape[1] ** -0.5
+            scale *= _SMALL if "o_proj" in name or "down_proj" in name else 1.0
+            if weight.device not in generators:
+                generators[weight.device] = torch.Generator(weight.device).manual_seed(seed)
+            weight.normal_(0.0, scale, generator=generators[weight.device])
+
+
+@torch.no_grad()
+def set_head(model: Qwen3ForCausalLM, following: Tensor) -> None:
+    """Makes a model that was built go on from x to following[x]: row following[x] of the head is the embedding of x.
+
+    Args:
+        model: from `build`; its head is overwritten in place.
+        following: a permutation  # int64 [vocab]
+    """
+    before = torch.empty_like(following)
+    before[following] = torch.arange(len(following))
+    embedding = model.model.embed_tokens.weight
+    model.lm_head.weight.copy_(embedding[before.to(embedding.device)])
+
+
+def _stages(shape: Shape, count: int) -> list[int]:
+    """Which stage each layer belongs to, the head counting as the layers that it weighs."""
+    head = shape.head_params * shape.layers / shape.body_params
+    share = (shape.layers + head) / count
+    return [min(int((layer + 0.5) / share), count - 1) for layer in range(shape.layers)]
+
+
+def _carry_between_devices(parts: Sequence[tuple[Any, torch.device]], first: torch.device, head: Any) -> None:
+    """Lets transformers' own forward run over a split: every part takes its inputs to its device, and logits come back."""
+    for part, device in parts:
+
+        def fetch(_: Any, args: Any, kwargs: Any, device: torch.device = device) -> tuple[Any, Any]:
+            return _to(args, device), _to(kwargs, device)
+
+        part.register_forward_pre_hook(fetch, with_kwargs=True)
+    head.register_forward_hook(lambda *call: _to(call[-1], first))
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, tuple):
+        return tuple(_to(item, device) for item in value)
+    return {name: _to(item, device) for name, item in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,95 @@
+"""Synthetic pairs: what the target says is known, and how often the drafter agrees is designed."""
+
+import pytest
+import torch
+
+from benchmarks.gpu_lines import k_shares
+from benchmarks.synthetic import SHAPES, Order, build, set_head
+from benchmarks.workloads import equal_lengths, mixed_lengths
+from specbatch.engine.request import Completion
+from specbatch.engine.stats import EngineStats
+
+TINY = SHAPES["tiny"]
+CPU = [torch.device("cpu")]
+
+
+@pytest.fixture(scope="module")
+def order():
+    return Order(TINY.vocab)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_target_goes_on_as_expected_by_a_wide_margin(order, dtype):
+    model = build(TINY, order.next, CPU, dtype, seed=0)
+    rows = equal_lengths(TINY.vocab, 4, 8, 12, seed=0)
+    out = model.generate(torch.tensor(rows.prompts), max_new_tokens=12, do_sample=False, pad_token_id=0)
+    assert out[:, 8:].tolist() == [order.expected(prompt, 12) for prompt in rows.prompts]
+    with torch.no_grad():
+        logits = model(torch.arange(TINY.vocab)[:, None]).logits[:, 0].float()
+    best, second = logits.topk(2).values.unbind(-1)
+    assert logits.argmax(-1).tolist() == order.next.tolist()
+    assert (best - second).min() > 20  # of 80 on average; a tiny embedding is a noisy one
+    assert best.mean() == pytest.approx(80, rel=0.05)
+
+
+def test_the_drafter_agrees_on_just_the_share_asked_for(order):
+    model = build(TINY, order.agreeing(0.8), CPU, torch.float32, seed=1)
+    for acceptance in (0.8, 0.3, 1.0):
+        set_head(model, order.agreeing(acceptance))
+        with torch.no_grad():
+            drafts = model(torch.arange(TINY.vocab)[:, None]).logits[:, 0].argmax(-1)
+        assert sorted(drafts.tolist()) == list(range(TINY.vocab))
+        assert (drafts == order.next).float().mean() == pytest.approx(acceptance, abs=1 / TINY.vocab)
+
+
+def test_a_continuation_meets_every_token_before_any_comes_again(order):
+    assert sorted(order.expected([5], TINY.vocab)) == list(range(TINY.vocab))
+
+
+def test_the_same_seed_makes_the_same_pair(order):
+    again = Order(TINY.vocab)
+    assert order.next.equal(again.next)
+    assert order.agreeing(0.5).equal(again.agreeing(0.5))
+    assert not order.next.equal(Order(TINY.vocab, seed=1).next)
+    one, two = (build(TINY, order.next, CPU, torch.float32, seed=3) for _ in range(2))
+    assert all(a.equal(b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+def test_a_split_over_devices_says_the_same(order):
+    whole = build(TINY, order.next, CPU, torch.float32, seed=0)
+    split = build(TINY, order.next, [torch.device("cpu"), torch.device("cpu", 0)], torch.float32, seed=0)
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        assert whole(ids).logits.argmax(-1).equal(split(ids).logits.argmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes", "kv_kib"), [("8b", 15.14, 144), ("1.7b", 3.44, 112), ("0.6b", 1.19, 112)]
+)
+def test_shapes_read_as_many_bytes_as_the_real_models(name, gigabytes, kv_kib):
+    shape = SHAPES[name]
+    assert 2 * (shape.body_params + shape.head_params) / 1e9 == pytest.approx(gigabytes, abs=0.005)
+    assert 2 * shape.kv_numbers == kv_kib * 1024
+
+
+def test_the_rows_of_mixed_lengths_are_those_that_others_were_measured_on():
+    rows = mixed_lengths(100)
+    assert (rows.prompt_total, rows.new_total) == (305_678, 202_996)
+    assert (len(rows.prompts), rows.at_once, rows.max_length) == (1000, 512, 2525)
+
+
+def test_one_wrong_or_missing_token_makes_a_row_wrong(order):
+    rows = equal_lengths(TINY.vocab, 3, 4, 5, seed=0)
+    right = [Completion(request, order.expected(request.prompt_token_ids, 5), "length") for request in rows.requests()]
+    assert rows.right(order, right[::-1]) == 3
+    wrong = [*right[0].token_ids]
+    wrong[2] += 1
+    assert rows.right(order, [Completion(right[0].request, wrong, "length"), *right[1:]]) == 2
+    short = Completion(right[0].request, right[0].token_ids[:-1], "length")
+    assert rows.right(order, [short, *right[1:]]) == 2
+    assert rows.right(order, right[1:]) == 2
+
+
+def test_shares_of_k_count_rounds():
+    stats = EngineStats(rounds=10, k_changes=[(0, 2), (4, 0), (5, 2)])
+    assert k_shares(stats) == {2: 0.9, 0: 0.1}
