@@ -118,7 +118,7 @@ def _table(
     shapes, number_bytes = (SHAPES[asked.target], SHAPES.get(asked.drafter)), _DTYPES[asked.dtype].itemsize
 
     def ceilings(rows: Rows, k: int | None) -> list[Ceiling | None]:
-        return [speed and ceiling(speed, *shapes, rows, acceptance, k, number_bytes) for speed in speeds]
+        return [ceiling(speed, *shapes, rows, acceptance, k, number_bytes) if speed else None for speed in speeds]
 
     print(f"\n{asked.target}, drafter {asked.drafter}, acceptance {acceptance}, placement {asked.placement}\n")
     print("| " + " | ".join(_COLUMNS) + " |\n" + "|---" * len(_COLUMNS) + "|")
@@ -128,7 +128,7 @@ def _table(
             line = measure(pair, k, work)
             line.acceptance = acceptance
             line.of_nominal, line.of_measured = (
-                top and line.tokens_per_second / top.tokens_per_second for top in ceilings(work[0], k)
+                line.tokens_per_second / top.tokens_per_second if top else None for top in ceilings(work[0], k)
             )
             print(_cells(line), flush=True)
             lines.append(line)
