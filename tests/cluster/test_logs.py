@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from specbatch.cluster.client import Cluster
 from specbatch.cluster.kinds import JOBS, PODS
 from specbatch.cluster.log_follow import Follower, _Log
 from specbatch.cluster.log_tail import LogTail
@@ -62,6 +63,18 @@ class Following:
         self._thread.join(20)
         assert not self._thread.is_alive(), self.lines
         return self.lines
+
+
+def job_watches(api):
+    return [path for _, path, query in list(api.requests) if path.endswith("/jobs") and query.get("watch") == "true"]
+
+
+def until_the_job_is_watched(api):
+    """A deletion before that is seen at the next look only, a minute later."""
+    deadline = time.monotonic() + 20
+    while not job_watches(api):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_the_newest_pod_of_each_shard_is_shown_in_order_and_events_are_words(api, job):
@@ -194,9 +207,32 @@ def test_a_deleted_job_ends_it(api, job):
     run_pod(api, job, 0, state="succeeded", log="one\n")
     following = Following(api, job)
     following.until(1)
+    until_the_job_is_watched(api)
     api.remove(JOBS, job["metadata"]["name"])
     assert following.done() == ["[shard 0] one"]
     assert (following.ended, following.error) == (None, None)
+
+
+def test_a_job_deleted_just_before_the_watch_over_it_begins_ends_it_at_the_next_look(api, job, monkeypatch):
+    run_pod(api, job, 0, state="succeeded", log="one\n")
+    looks, find, begun = [], Cluster.find, threading.Event()
+
+    def find_and_then_delete(cluster, kind, name):
+        found = find(cluster, kind, name)
+        looks.append(found is not None)
+        if looks == [True]:
+            assert begun.wait(20)
+            following.until(1)
+            api.remove(kind, name)
+        return found
+
+    monkeypatch.setattr("specbatch.cluster.log_follow._SLICE_SECONDS", 0.05)
+    monkeypatch.setattr(Cluster, "find", find_and_then_delete)
+    following = Following(api, job)
+    begun.set()
+    assert following.done() == ["[shard 0] one"]
+    assert (following.ended, following.error) == (None, None)
+    assert looks[:2] == [True, False]
 
 
 def test_a_job_that_is_gone_before_it_is_followed_ends_it(api, job):
