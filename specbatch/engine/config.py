@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specbatch.engine.request import AcceptanceRule
+from specbatch.engine.request import AcceptanceRule, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,8 @@ class EngineConfig:
     num_speculative_tokens: k; None: chosen from measured costs and acceptance
     max_speculative_tokens: the largest k when it is chosen
     prefill_chunk: tokens in one prefill forward
+    gpu_prefill_chunk: the same on the fast path of a GPU, which takes larger ones
+    sampling: of most rows: what a GPU is made ready for before the first
     price_plain_rounds: measure at warm-up also where k is fixed, for EngineStats.target_only_seconds
     """
 
@@ -25,6 +27,8 @@ class EngineConfig:
     max_speculative_tokens: int = 8
     acceptance_rule: AcceptanceRule = "coupled"
     prefill_chunk: int = 512
+    gpu_prefill_chunk: int = 4096
+    sampling: SamplingParams = SamplingParams()
     price_plain_rounds: bool = False
 
     @property

@@ -6,6 +6,7 @@ takes C(n, k) seconds for n rows; k = argmax E(k) / C(n, k).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -104,10 +105,14 @@ class RoundCosts:
     Args:
         table: (rows, k) -> seconds, for at least one number of rows and k = 0; linear in between.
         ingest_seconds: for the drafter to take in one token that it has not seen.
+        sizes: what numbers of rows are filled up to, rising; empty: to nothing.
     """
 
-    def __init__(self, table: Mapping[tuple[int, int], float], ingest_seconds: float = 0.0) -> None:
+    def __init__(
+        self, table: Mapping[tuple[int, int], float], ingest_seconds: float = 0.0, sizes: Sequence[int] = ()
+    ) -> None:
         self.table = dict(table)
+        self.sizes = sizes
         self.ingest_seconds = ingest_seconds
         self.drift = 1.0
         largest = max(k for _, k in self.table)
@@ -136,7 +141,8 @@ class RoundCosts:
         if (rows, k) not in self._measured:
             points = sorted({n for n, _ in self.table})
             at = {n: _interpolate({kk: s for (m, kk), s in self.table.items() if m == n}, k) for n in points}
-            self._measured[rows, k] = _interpolate(at, rows)
+            filled = self.sizes[bisect_left(self.sizes, rows)] if self.sizes else rows
+            self._measured[rows, k] = _interpolate(at, filled)
         return self._measured[rows, k]
 
 

@@ -17,14 +17,13 @@ from specbatch.engine.batch import Batch, Row
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import AdaptiveK, Controller, FixedK, RoundCosts, RoundReport
 from specbatch.engine.drafter import Drafter
-from specbatch.engine.memory import is_device_fault, is_out_of_memory, release
+from specbatch.engine.memory import out_of_memory, release, too_little_memory
 from specbatch.engine.model import CausalLM
 from specbatch.engine.prefill import prefill
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.round import Outcome, run_round
 from specbatch.engine.stats import EngineStats
 from specbatch.engine.warmup import every_k, measure_costs
-from specbatch.errors import DeviceError, OutOfMemoryError
 
 _T = TypeVar("_T")
 
@@ -213,14 +212,7 @@ class Engine:
         try:
             return step()
         except RuntimeError as error:
-            if is_device_fault(error):
-                raise DeviceError(
-                    f"the device failed: {str(error).splitlines()[0]}",
-                    remedy="see dmesg and nvidia-smi on the node for Xid errors; finished rows are saved, start again",
-                ) from error
-            if not is_out_of_memory(error):
-                raise
-            reason = str(error)
+            reason = out_of_memory(error)
         # Outside of the handler: its traceback would keep the step's tensors alive.
         self._halve(reason)
         return None
@@ -228,10 +220,7 @@ class Engine:
     def _halve(self, reason: str) -> None:
         slots = self.batch.slots
         if slots == 1:
-            raise OutOfMemoryError(
-                f"one row of {self.config.max_length} tokens at a time does not fit: {reason.splitlines()[0]}",
-                remedy="lower spec.batching.maxLength, use a smaller drafter or none, or more GPUs (`specbatch plan`)",
-            )
+            raise too_little_memory(self.config.max_length, reason)
         waiting = set(map(id, self._waiting))
         self._waiting.extendleft(row for row in reversed(self.batch.rows) if id(row) not in waiting)
         release(self.target.input_device)

@@ -6,6 +6,8 @@ import gc
 
 import torch
 
+from specbatch.errors import DeviceError, OutOfMemoryError
+
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether the error says that an allocation failed; the CPU's allocator raises a plain RuntimeError."""
@@ -22,3 +24,28 @@ def release(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def out_of_memory(error: RuntimeError) -> str:
+    """Why memory ran out.
+
+    Raises:
+        DeviceError: the GPU has failed.
+        RuntimeError: the error itself, where it is another.
+    """
+    if is_device_fault(error):
+        raise DeviceError(
+            f"the device failed: {str(error).splitlines()[0]}",
+            remedy="see dmesg and nvidia-smi on the node for Xid errors; finished rows are saved, start again",
+        ) from error
+    if not is_out_of_memory(error):
+        raise error
+    return str(error)
+
+
+def too_little_memory(max_length: int, reason: str) -> OutOfMemoryError:
+    """What to say when even one row does not fit."""
+    return OutOfMemoryError(
+        f"one row of {max_length} tokens at a time does not fit: {reason.splitlines()[0]}",
+        remedy="lower spec.batching.maxLength, use a smaller drafter or none, or more GPUs (`specbatch plan`)",
+    )

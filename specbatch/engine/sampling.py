@@ -101,12 +101,36 @@ def distribution(logits: Tensor, sampling: RowSampling) -> Distribution:
             torch.zeros_like(scaled).scatter_(-1, best, 1.0) if any(param.greedy for param in sampling.params) else 0.0
         )
         return Distribution(torch.where(greedy, one_hot, scaled.softmax(-1)), None)
+    return _keep(scores, tokens, sampling, vocab_size, scaled)
+
+
+def distribution_of_candidates(logits: Tensor, tokens: Tensor, sampling: RowSampling, vocab_size: int) -> Distribution:
+    """As `distribution`, from the likeliest tokens alone, where every row that draws has a top-k within them.
+
+    Args:
+        logits: from the highest down  # [batch, n, m]
+        tokens: whose they are  # int64 [batch, n, m]
+        sampling: the rows' parameters.
+        vocab_size: tokens in all.
+    """
+    greedy = (sampling.temperature == 0)[:, None, None]
+    scores = logits.float() / torch.where(greedy, 1.0, sampling.temperature[:, None, None])
+    return _keep(scores, tokens, sampling, vocab_size, None)
+
+
+def _keep(
+    scores: Tensor, tokens: Tensor, sampling: RowSampling, vocab_size: int, scaled: Tensor | None
+) -> Distribution:
+    """What top-k and top-p leave of the likeliest tokens; `scaled`: the scores of all, None where no row may keep all."""
+    greedy = (sampling.temperature == 0)[:, None, None]
     rank = torch.arange(scores.shape[-1], device=scores.device)
     top_k = torch.where(greedy, 1, torch.where(sampling.top_k > 0, sampling.top_k, vocab_size)[:, None, None])
     scores = scores.masked_fill(rank >= top_k, -torch.inf)
     # top-p: the smallest set of the likeliest tokens whose mass reaches it; a token stays while the mass before it is short.
     # The mass is that of what top-k has left, so of all tokens where it has left all, also those not in `scores`.
-    probs = torch.where(top_k < vocab_size, scores.softmax(-1), (scores - scaled.logsumexp(-1, keepdim=True)).exp())
+    probs = scores.softmax(-1)
+    if scaled is not None:
+        probs = torch.where(top_k < vocab_size, probs, (scores - scaled.logsumexp(-1, keepdim=True)).exp())
     mass_before = probs.cumsum(-1) - probs
     beyond = (mass_before >= sampling.top_p[:, None, None]) & (rank > 0)
     return Distribution(scores.masked_fill(beyond, -torch.inf).softmax(-1), tokens)

@@ -1,0 +1,167 @@
+"""A Qwen3- or Llama-shaped decoder over packed weights and paged KV: seven operations a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from specbatch.engine.gpu.graphs import Recorder
+from specbatch.engine.gpu.packing import Layer, pack_layers
+from specbatch.engine.gpu.paging import Pages, Tiles
+from specbatch.engine.gpu.reference import TorchOps
+from specbatch.engine.model import CausalLM
+
+
+@dataclass(frozen=True, slots=True)
+class RowsAt:
+    """The next tokens of every row of a batch.
+
+    slots: int64 [B]
+    positions: n neighbours a row  # int64 [B, n]
+    """
+
+    slots: Tensor
+    positions: Tensor
+
+    @property
+    def token_slots(self) -> Tensor:
+        """Slot of each token.  # int64 [B * n]"""
+        return self.slots[:, None].expand_as(self.positions).reshape(-1)
+
+    @property
+    def token_positions(self) -> Tensor:
+        """Position of each token.  # int64 [B * n]"""
+        return self.positions.reshape(-1)
+
+    def attend(self, ops: TorchOps, q: Tensor, pages: Pages, layer: int, scale: float) -> Tensor:
+        """See TorchOps.attend_rows.  # [B * n, heads, head_dim]"""
+        rows = q.view(*self.positions.shape, *q.shape[1:])
+        return ops.attend_rows(rows, pages, layer, self.slots, self.positions[:, 0], scale).view(q.shape)
+
+    def hop(self, recorder: Recorder, device: torch.device) -> RowsAt:
+        """The same on another device."""
+        return RowsAt(*recorder.hop(device, self.slots, self.positions))
+
+
+@dataclass(frozen=True, slots=True)
+class PackedAt:
+    """Stretches of rows, packed.
+
+    token_slots, token_positions: int64 [T]
+    """
+
+    token_slots: Tensor
+    token_positions: Tensor
+    tiles: Tiles
+
+    def attend(self, ops: TorchOps, q: Tensor, pages: Pages, layer: int, scale: float) -> Tensor:
+        """See TorchOps.attend_packed.  # [T, heads, head_dim]"""
+        return ops.attend_packed(q, pages, layer, self.tiles, scale)
+
+    def hop(self, recorder: Recorder, device: torch.device) -> PackedAt:
+        """The same on another device."""
+        slots, positions, tiles = recorder.hop(device, self.token_slots, self.token_positions, self.tiles.rows)
+        return PackedAt(slots, positions, Tiles(tiles))
+
+
+@dataclass(slots=True)
+class Stage:
+    """Neighbouring layers on one device, their KV, and the rotary table there.
+
+    rope: cos, then sin  # float32 [positions, head_dim]
+    """
+
+    device: torch.device
+    layers: list[Layer] = field(default_factory=list)
+    rope: Tensor = field(default_factory=lambda: torch.empty(0))
+    pages: Pages | None = None
+
+
+class Decoder:
+    """One model of the pair on the fast path.
+
+    Args:
+        model: that packing.why_not finds nothing against; its weights are packed.
+        ops: the operations.
+        max_positions: the longest row, speculative tokens included.
+    """
+
+    def __init__(self, model: CausalLM, ops: TorchOps, max_positions: int) -> None:
+        config, base = model.config, model.model.base_model
+        self.ops = ops
+        self.vocab_size = model.vocab_size
+        self.heads = int(config.num_attention_heads)
+        self.kv_heads = int(config.num_key_value_heads)
+        self.head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // self.heads)
+        self.hidden_size = int(config.hidden_size)
+        self.eps = float(config.rms_norm_eps)
+        self.dtype: torch.dtype = model.model.dtype
+        self.input_device = model.input_device
+        self.embedding: Tensor = base.embed_tokens.weight.detach()
+        self.norm: Tensor = base.norm.weight.detach()
+        self.head: Tensor = model.model.get_output_embeddings().weight.detach()
+        self.stages: list[Stage] = []
+        rope = _rope_table(base.rotary_emb, min(max_positions, model.max_positions), self.head_dim)
+        for layer in pack_layers(model.model):
+            if not self.stages or self.stages[-1].device != layer.device:
+                self.stages.append(Stage(layer.device, rope=rope.to(layer.device)))
+            self.stages[-1].layers.append(layer)
+
+    @property
+    def page_shape(self) -> tuple[int, int]:
+        """Heads and width of a page."""
+        return self.kv_heads, self.head_dim
+
+    def forward(self, recorder: Recorder, tokens: Tensor, at: RowsAt | PackedAt) -> Tensor:
+        """Runs tokens at their positions, writing their KV.
+
+        Args:
+            recorder: of what the step does; moves between devices go through it.
+            tokens: int64 [T] on the input device
+            at: where they stand, on the input device.
+
+        Returns:
+            hidden states before the last norm, on the last stage's device  # [T, hidden]
+        """
+        hidden = F.embedding(tokens, self.embedding)
+        for stage in self.stages:
+            (hidden,) = recorder.hop(stage.device, hidden)
+            at = at.hop(recorder, stage.device)
+            hidden = self._run(stage, hidden, at)
+        return hidden
+
+    def logits(self, recorder: Recorder, hidden: Tensor) -> Tensor:
+        """The language-model head.  # [R, hidden] -> [R, vocab], on the head's device"""
+        norm_device = self.norm.device
+        (hidden,) = recorder.hop(norm_device, hidden)
+        if self.head.device == norm_device:
+            return self.ops.norm_linear(hidden, self.norm, self.eps, self.head)
+        (hidden,) = recorder.hop(self.head.device, self.ops.rms_norm(hidden, self.norm, self.eps))
+        return self.ops.linear(hidden, self.head)
+
+    def _run(self, stage: Stage, hidden: Tensor, at: RowsAt | PackedAt) -> Tensor:
+        ops, eps, pages = self.ops, self.eps, stage.pages
+        assert pages is not None, "forward before pages are allocated"
+        slots, positions = at.token_slots, at.token_positions
+        for number, layer in enumerate(stage.layers):
+            qkv = ops.norm_linear(hidden, layer.input_norm, eps, layer.qkv, layer.qkv_bias)
+            q = ops.rope_write(qkv, layer.q_norm, layer.k_norm, eps, stage.rope, pages, number, slots, positions)
+            attended = at.attend(ops, q, pages, number, self.head_dim**-0.5)
+            hidden = ops.linear_add(attended.reshape(len(hidden), -1), layer.o, hidden)
+            gated = ops.norm_gated(hidden, layer.post_norm, eps, layer.gate_up)
+            hidden = ops.linear_add(gated, layer.down, hidden)
+        return hidden
+
+
+@torch.no_grad()
+def _rope_table(rotary: Any, positions: int, head_dim: int) -> Tensor:
+    """The model's own cos and sin of every position, scaling included.  # float32 [positions, head_dim]"""
+    device = rotary.inv_freq.device
+    at = torch.arange(positions, device=device)[None]
+    cos, sin = rotary(torch.empty(1, 1, dtype=torch.float32, device=device), at)
+    half = head_dim // 2
+    return torch.cat([cos[0, :, :half], sin[0, :, :half]], dim=-1).float()

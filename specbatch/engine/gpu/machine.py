@@ -1,0 +1,152 @@
+"""Everything of the fast path that lives on the devices: models, pages, rows' state, and the recorded steps over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from specbatch.engine.batch import Row
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.drafter import Drafter
+from specbatch.engine.gpu.decoder import Decoder
+from specbatch.engine.gpu.graphs import GraphBook
+from specbatch.engine.gpu.ops import operations
+from specbatch.engine.gpu.pool import PagePool, pages_for
+from specbatch.engine.gpu.prefill import Prefill
+from specbatch.engine.gpu.round import Round
+from specbatch.engine.gpu.sizes import buckets, most_drafts, page_counts
+from specbatch.engine.gpu.state import FIELDS, Mode, RowState
+from specbatch.engine.model import CausalLM
+from specbatch.engine.ngram import NGramDrafter
+
+
+class Machine:
+    """The pair on its devices, for so many rows at once.
+
+    Args:
+        target: its weights are packed.
+        model: the drafter's model, packed too; None where `other` drafts, or nothing.
+        other: an NGramDrafter, or None.
+        config: sizes and rules.
+        slots: rows at once.
+    """
+
+    def __init__(
+        self, target: CausalLM, model: CausalLM | None, other: Drafter | None, config: EngineConfig, slots: int
+    ) -> None:
+        assert other is None or isinstance(other, NGramDrafter), "see make_engine"
+        self.config = config
+        self.slots = slots
+        self.warm = False
+        self.device = target.input_device
+        ops, positions = operations(self.device), config.max_positions
+        self.target = Decoder(target, ops, positions)
+        self.drafter = Decoder(model, ops, positions) if model is not None else None
+        of_target, of_drafter = page_counts(self.target, self.drafter, slots, positions)
+        self.target_pool = PagePool(self.target, of_target, slots, positions)
+        self.drafter_pool = PagePool(self.drafter, of_drafter, slots, positions) if self.drafter is not None else None
+        self.state = RowState(slots, positions, config.max_k, self.device)
+        self.round = Round(self.target, self.drafter or other, self.state, config.acceptance_rule)
+        self.book = GraphBook(self.device)
+        self.buckets = buckets(slots)
+        self._fill = Prefill(self.target, self.state, self.book, config.gpu_prefill_chunk)
+        self._ingest = (
+            Prefill(self.drafter, self.state, self.book, config.gpu_prefill_chunk) if self.drafter is not None else None
+        )
+        self._free_slots = list(range(slots - 1, -1, -1))
+        self._seated: list[int] = []
+
+    @property
+    def drafts_with_model(self) -> bool:
+        """Whether drafting has KV of its own."""
+        return self.drafter is not None
+
+    def most_drafts(self, rows: int) -> int:
+        """The largest k for a bucket: a fixed k as it is, a chosen one while its logits stay small."""
+        fixed = self.config.num_speculative_tokens
+        return fixed if fixed is not None else most_drafts(rows, self.config.max_k)
+
+    # -- rows ------------------------------------------------------------------------------------------------------------
+
+    def positions_to_join(self, row: Row) -> int:
+        """Positions that a joining row needs at once: what it has, and a round's."""
+        return row.length + self.config.max_k + 2
+
+    def pages_to_join(self, row: Row) -> int:
+        """Pages of the target that a joining row needs at once."""
+        return pages_for(self.positions_to_join(row))
+
+    def join(self, rows: Sequence[Row]) -> list[int]:
+        """Gives rows slots and pages, and prefills the target for all but their last tokens. Returns the slots."""
+        slots = [self._free_slots[-1 - i] for i in range(len(rows))]
+        for slot, row in zip(slots, rows, strict=True):
+            self.target_pool.grow(slot, self.positions_to_join(row))
+        self.target_pool.upload()
+        self.state.join(slots, rows)
+        self._fill.fill([(slot, 0, row.length) for slot, row in zip(slots, rows, strict=True)])
+        del self._free_slots[-len(rows) :]
+        return slots
+
+    def ingest(self, stretches: Sequence[tuple[int, int, int]]) -> None:
+        """Fills the drafter's KV for (slot, start, end) of rows that no round is in flight for."""
+        assert self._ingest is not None, "a model drafts"
+        assert self.drafter_pool is not None, "a model drafts"
+        self.drafter_pool.upload()
+        self._ingest.fill(stretches)
+
+    def leave(self, slot: int) -> None:
+        """Takes a slot and its pages back."""
+        self.target_pool.release([slot])
+        if self.drafter_pool is not None:
+            self.drafter_pool.release([slot])
+        self._free_slots.append(slot)
+
+    # -- rounds ----------------------------------------------------------------------------------------------------------
+
+    def seat(self, slots: list[int]) -> None:
+        """Sets the rows of the next round, and brings the page tables up to date."""
+        self.target_pool.upload()
+        if self.drafter_pool is not None:
+            self.drafter_pool.upload()
+        if slots != self._seated:
+            self.state.seat(slots)
+            self._seated = slots
+
+    def draft(self, rows: int, k: int, mode: Mode) -> None:
+        """Queues the drafting of k tokens a row, for a bucket of rows."""
+        if k == 0:
+            return
+        if self.drafter is None:
+            self.book.run(("look up", rows, k), lambda recorder: self.round.look_up(recorder, rows, k))
+            return
+        first, following = ("first", rows, mode), ("next", rows, mode)
+        self.book.run(first, lambda recorder: self.round.draft_first(recorder, rows, mode))
+        for _ in range(k - 1):
+            self.book.run(following, lambda recorder: self.round.draft_next(recorder, rows, mode))
+
+    def verify(self, rows: int, k: int, mode: Mode) -> None:
+        """Queues the target's part of a round, for a bucket of rows."""
+        self.book.run(("verify", rows, k, mode), lambda recorder: self.round.verify(recorder, rows, k, mode))
+
+    def read_outcome(self, rows: int, k: int) -> Tensor:
+        """Queues the copy of a round's outcome to the host.  # int64 [rows, FIELDS + k + 1]"""
+        width = FIELDS + k + 1
+        if self.device.type != "cuda":
+            return self.state.outcome[:rows, :width].clone()
+        host = torch.empty(rows, width, dtype=torch.int64, pin_memory=True)
+        return host.copy_(self.state.outcome[:rows, :width], non_blocking=True)
+
+    def prefill_sizes(self) -> list[int]:
+        """Tokens of the prefill forwards that are recorded."""
+        return self._fill.sizes
+
+    def prefill_nobody(self, size: int, *, target: bool = True) -> None:
+        """Queues a prefill forward of a size, over tokens of the slot that is nobody's: of both models, or of the drafter alone."""
+        length = min(size, self.config.max_length)
+        stretches = [(self.slots, 0, length)] * (size // length) + [(self.slots, 0, size % length)]
+        if target:
+            self._fill.fill(stretches)
+        if self._ingest is not None:
+            self._ingest.fill(stretches)

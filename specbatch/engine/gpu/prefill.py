@@ -1,0 +1,110 @@
+"""Bringing rows' tokens into the pages: stretches of many rows packed into forwards of a few sizes, nothing padded but their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from specbatch.engine.gpu.decoder import Decoder, PackedAt
+from specbatch.engine.gpu.graphs import GraphBook, Recorder
+from specbatch.engine.gpu.paging import TILE, Tiles
+from specbatch.engine.gpu.state import RowState, upload
+
+_ROWS = 128  # stretches in one forward, at the most
+
+
+@dataclass(slots=True)
+class Pack:
+    """What one forward takes: stretches (slot, start, end) of rows, their tokens one after the other."""
+
+    stretches: list[tuple[int, int, int]] = field(default_factory=list)
+    tokens: int = 0
+
+
+def pack(stretches: Sequence[tuple[int, int, int]], chunk: int) -> Iterator[Pack]:
+    """Fills forwards of up to `chunk` tokens with the stretches in their order; one that does not fit is cut.
+
+    Args:
+        stretches: (slot, first position, position after the last).
+        chunk: tokens.
+    """
+    current = Pack()
+    for slot, start, end in stretches:
+        while start < end:
+            count = min(end - start, chunk - current.tokens)
+            current.stretches.append((slot, start, start + count))
+            current.tokens += count
+            start += count
+            if current.tokens == chunk or len(current.stretches) == _ROWS:
+                yield current
+                current = Pack()
+    if current.tokens:
+        yield current
+
+
+def sizes(chunk: int) -> list[int]:
+    """The sizes of forwards: powers of two and halfway between, so that little is padded and few are recorded."""
+    powers = [1 << shift for shift in range(6, 20)]
+    return sorted({size for power in powers for size in (power, power + power // 2) if size < chunk} | {chunk})
+
+
+class Prefill:
+    """Packed prefill of one model.
+
+    Args:
+        decoder: whose pages are filled.
+        state: holds the rows' tokens.
+        book: of recorded steps.
+        chunk: tokens in one forward, at the most.
+    """
+
+    def __init__(self, decoder: Decoder, state: RowState, book: GraphBook, chunk: int) -> None:
+        self.decoder = decoder
+        self.state = state
+        self.book = book
+        self.chunk = chunk
+        self.sizes = sizes(chunk)
+        device = state.device
+        self._tokens = torch.zeros(2, chunk, dtype=torch.int64, device=device)  # slots, positions
+        self._tiles = torch.zeros(chunk // TILE + _ROWS, 4, dtype=torch.int32, device=device)
+
+    def fill(self, stretches: Sequence[tuple[int, int, int]]) -> int:
+        """Fills KV for the positions of the stretches; returns how many tokens that were."""
+        total = 0
+        for forward in pack(stretches, self.chunk):
+            self._load(forward)
+            size = self._size(forward)
+            key = ("prefill", id(self.decoder), size)
+            self.book.run(key, lambda recorder, size=size: self._forward(recorder, size))
+            total += forward.tokens
+        return total
+
+    def _load(self, forward: Pack) -> None:
+        """Brings what the forward is about to the device, without waiting."""
+        state, slots, positions, tiles = self.state, [], [], []
+        for slot, start, end in forward.stretches:
+            for first in range(start, end, TILE):
+                tiles.append((slot, len(positions) + first - start, first, min(TILE, end - first)))
+            slots += [slot] * (end - start)
+            positions += range(start, end)
+        size = self._size(forward)
+        missing = size - forward.tokens
+        slots += [state.slots] * missing
+        positions += [-1] * missing
+        tiles += [(0, 0, 0, 0)] * (len(self._tiles) - len(tiles))
+        self._tokens[:, :size] = upload([*slots, *positions], torch.int64, state.device).view(2, size)
+        flat = [number for tile in tiles for number in tile]
+        self._tiles.copy_(upload(flat, torch.int32, state.device).view(-1, 4), non_blocking=True)
+
+    def _size(self, forward: Pack) -> int:
+        return next(size for size in self.sizes if size >= forward.tokens)
+
+    def _forward(self, recorder: Recorder, size: int) -> None:
+        slots, positions = self._tokens[0, :size], self._tokens[1, :size]
+        tokens = self.state.history[slots, positions.clamp(min=0)]
+        at = PackedAt(slots, positions, Tiles(self._tiles[: size // TILE + min(_ROWS, size)]))
+        device = self.decoder.input_device
+        (fed,) = recorder.hop(device, tokens)
+        self.decoder.forward(recorder, fed, at.hop(recorder, device))

@@ -1,0 +1,166 @@
+"""Every operation of a packed decoder in plain PyTorch: what the kernels are held against, and what runs without Triton.
+
+Names of sizes: T tokens of a forward, H hidden size, I intermediate size, D head_dim, P pages, S slots.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from specbatch.engine.gpu.paging import PAGE, Pages, Tiles
+from specbatch.engine.streams import exponentials
+
+
+class TorchOps:
+    """The operations, on any device and in any float dtype."""
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """Root mean square norm (Zhang, Sennrich 2019), computed in float32.  # [T, H]"""
+        wide = x.float()
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x @ weight.T + bias.  # [T, in], [out, in] -> [T, out]"""
+        return F.linear(x, weight, bias)
+
+    def norm_linear(self, x: Tensor, norm: Tensor, eps: float, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """linear(rms_norm(x)).  # [T, H], [out, H] -> [T, out]"""
+        return F.linear(self.rms_norm(x, norm, eps), weight, bias)
+
+    def linear_add(self, x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+        """residual + x @ weight.T, in new memory.  # [T, in], [out, in], [T, out] -> [T, out]"""
+        return residual + F.linear(x, weight)
+
+    def norm_gated(self, x: Tensor, norm: Tensor, eps: float, gate_up: Tensor) -> Tensor:
+        """silu(gate) * up of the normed x.  # [T, H], [2 I: gate's rows, then up's, H] -> [T, I]"""
+        gate, up = self.norm_linear(x, norm, eps, gate_up).chunk(2, dim=-1)
+        return F.silu(gate) * up
+
+    def rope_write(
+        self,
+        qkv: Tensor,
+        q_norm: Tensor | None,
+        k_norm: Tensor | None,
+        eps: float,
+        rope: Tensor,
+        pages: Pages,
+        layer: int,
+        slots: Tensor,
+        positions: Tensor,
+    ) -> Tensor:
+        """Norms (where given) and rotates queries and keys, and writes keys and values to the rows' pages.
+
+        Args:
+            qkv: queries of all heads, then keys, then values  # [T, (heads + 2 kv_heads) * D]
+            q_norm: of each head, over head_dim  # [D]
+            k_norm: the same.
+            eps: of the norms.
+            rope: cos in the first half of the columns, sin in the second  # float32 [positions, D]
+            pages: KV of the model's layers on this device.
+            layer: index in `pages`.
+            slots: int64 [T]
+            positions: -1 marks padding, which is written to page 0, where nothing reads  # int64 [T]
+
+        Returns:
+            queries [T, heads, D]
+        """
+        kv_heads, head_dim = pages.keys[layer].shape[1], pages.keys[layer].shape[3]
+        heads = qkv.shape[1] // head_dim - 2 * kv_heads
+        q, k, v = qkv.view(-1, heads + 2 * kv_heads, head_dim).split([heads, kv_heads, kv_heads], dim=1)
+        if q_norm is not None and k_norm is not None:
+            q, k = self.rms_norm(q, q_norm, eps), self.rms_norm(k, k_norm, eps)
+        cos, sin = rope[positions.clamp(0, rope.shape[0] - 1)][:, None].chunk(2, dim=-1)
+        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
+        page = pages.table[slots, positions.clamp(min=0) // PAGE].long()
+        page = torch.where(positions < 0, 0, page)
+        pages.keys[layer][page, :, positions % PAGE] = k
+        pages.values[layer][page, :, positions % PAGE] = v
+        return q
+
+    def attend_rows(self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float) -> Tensor:
+        """Causal attention of each row's next few tokens, whose keys and values are in the pages already.
+
+        Args:
+            q: [B, n, heads, D]
+            pages: KV.
+            layer: index in `pages`.
+            slots: int64 [B]
+            first: position of each row's first query; may be -1, whose output means nothing but is finite  # int64 [B]
+            scale: of the scores.
+
+        Returns:
+            [B, n, heads, D]
+        """
+        out = torch.zeros_like(q)
+        for b, (slot, start) in enumerate(zip(slots.tolist(), first.tolist(), strict=True)):
+            at = torch.arange(start, start + q.shape[1], device=q.device)
+            out[b] = self._attend(q[b], pages, layer, slot, at, scale)
+        return out
+
+    def attend_packed(self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float) -> Tensor:
+        """Causal attention of stretches of rows, packed one after the other, their KV in the pages already.
+
+        Args:
+            q: [T, heads, D]
+            pages: KV.
+            layer: index in `pages`.
+            tiles: which tokens are whose; tokens in none of them get anything finite.
+            scale: of the scores.
+
+        Returns:
+            [T, heads, D]
+        """
+        out = torch.zeros_like(q)
+        for slot, token, start, count in tiles.rows.tolist():
+            if count:
+                at = torch.arange(start, start + count, device=q.device)
+                out[token : token + count] = self._attend(q[token : token + count], pages, layer, slot, at, scale)
+        return out
+
+    def _attend(self, q: Tensor, pages: Pages, layer: int, slot: int, positions: Tensor, scale: float) -> Tensor:
+        extent = max(int(positions[-1]) + 1, 1)
+        table = pages.table[slot, : -(-extent // PAGE)].long()
+        keys = pages.keys[layer][table].transpose(0, 1).flatten(1, 2)[:, :extent]  # [kv_heads, extent, D]
+        values = pages.values[layer][table].transpose(0, 1).flatten(1, 2)[:, :extent]
+        groups = q.shape[1] // keys.shape[0]
+        mask = torch.arange(extent, device=q.device) <= positions.clamp(min=0)[:, None]
+        return F.scaled_dot_product_attention(
+            q.transpose(0, 1)[None],
+            keys.repeat_interleave(groups, 0)[None],
+            values.repeat_interleave(groups, 0)[None],
+            attn_mask=mask,
+            scale=scale,
+        )[0].transpose(0, 1)
+
+    def race(self, logits: Tensor, keys: Tensor, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Each position's token: the likeliest, or where temperature > 0 one drawn by the exponential race.
+
+        Args:
+            logits: [R, vocab]
+            keys: from position_keys; unused where temperature is None  # int64 [R]
+            temperature: of each position, 0 for greedy; None: all greedy  # float32 [R]
+
+        Returns:
+            tokens int64 [R], the lowest id among equals; whether all logits of a position are finite or -inf, and not all -inf  # bool [R]
+        """
+        wide = logits.float()
+        best = wide.amax(-1)
+        finite = best.isfinite()
+        if temperature is None:
+            return wide.argmax(-1), finite
+        noise = exponentials(keys, torch.arange(logits.shape[-1], device=logits.device))
+        drawn = wide / torch.where(temperature > 0, temperature, 1.0)[:, None] - noise.log()
+        return torch.where((temperature > 0)[:, None], drawn, wide).argmax(-1), finite
+
+    def top_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The `count` likeliest tokens, from the highest down.  # [R, vocab] -> float32 [R, count], int64 [R, count]"""
+        values, tokens = logits.topk(count, dim=-1)
+        return values.float(), tokens
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding (Su et al. 2021), halves rotated against each other.  # [T, heads, D], [T, 1, D / 2]"""
+    a, b = x.float().chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)

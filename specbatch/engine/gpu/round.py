@@ -1,0 +1,195 @@
+"""The steps of one round, as straight-line code over static tensors: recorded once, replayed for every batch of their size.
+
+draft_first, draft_next ... draft_next, verify. What one leaves for the next lies in the RowState. Nothing here reads a device value
+on the host.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from specbatch.engine.acceptance import Acceptance, accept_by_rejection, accept_coupled
+from specbatch.engine.drafter import fit_vocabulary
+from specbatch.engine.gpu.decoder import Decoder, RowsAt
+from specbatch.engine.gpu.graphs import Recorder
+from specbatch.engine.gpu.reference import TorchOps
+from specbatch.engine.gpu.state import ACCEPTED, DRAFTED, FIELDS, FINITE, Mode, RowState
+from specbatch.engine.ngram import NGramDrafter, lookup
+from specbatch.engine.request import AcceptanceRule
+from specbatch.engine.sampling import Distribution, RowSampling, distribution, distribution_of_candidates, race
+from specbatch.engine.streams import Purpose, position_keys
+
+MAX_TOKENS = 1024  # of one verify forward: what bounds the memory of logits
+_MAX_CANDIDATES = 64  # a larger top-k is sorted
+
+
+class Round:
+    """Target, drafter and the rows' state, and what a round does with them.
+
+    Args:
+        target: verifies.
+        drafter: a packed model, an n-gram lookup, or None.
+        state: of the rows.
+        rule: coupled or rejection.
+    """
+
+    def __init__(
+        self, target: Decoder, drafter: Decoder | NGramDrafter | None, state: RowState, rule: AcceptanceRule
+    ) -> None:
+        self.target = target
+        self.drafter = drafter
+        self.state = state
+        self.rule = rule
+        self.ops: TorchOps = target.ops
+        self._draft_probs: Tensor | None = (
+            None  # float32 [up to MAX_TOKENS, vocab]: the rejection rule's, for drawn rows
+        )
+
+    # -- drafting --------------------------------------------------------------------------------------------------------
+
+    def draft_first(self, recorder: Recorder, rows: int, mode: Mode) -> None:
+        """The first draft token of each row.
+
+        The drafter takes each row's last two tokens: of the one before the last it may lack the KV, after a full acceptance; to
+        write what is there already costs less than to ask.
+        """
+        state = self.state
+        last = state.lengths[state.rows[:rows]]
+        state.drafted.zero_()
+        self._draft(recorder, last[:, None] + torch.arange(-1, 1, device=state.device), mode)
+
+    def draft_next(self, recorder: Recorder, rows: int, mode: Mode) -> None:
+        """The next draft token, after as many as `state.drafted` says."""
+        state = self.state
+        last = state.lengths[state.rows[:rows]]
+        self._draft(recorder, last[:, None] + state.drafted, mode)
+
+    def _draft(self, recorder: Recorder, positions: Tensor, mode: Mode) -> None:
+        state, drafter = self.state, self.drafter
+        assert isinstance(drafter, Decoder), "only a model drafts token by token"
+        rows = len(positions)
+        slots = state.rows[:rows]
+        tokens = state.history[slots[:, None], positions.clamp(min=0)]
+        at = RowsAt(slots, positions)
+        (fed,) = recorder.hop(drafter.input_device, tokens.reshape(-1))
+        hidden = drafter.forward(recorder, fed, at.hop(recorder, drafter.input_device))
+        logits = drafter.logits(recorder, hidden.view(*positions.shape, -1)[:, -1])
+        (logits,) = recorder.hop(state.device, logits)
+        # Under the coupled rule the drafter races the target's noise, to land on the same token as often as it can.
+        purpose = Purpose.TOKEN if self.rule == "coupled" else Purpose.DRAFT
+        drafts, _, drawn_from = self._choose(logits[:, None], slots, positions[:, -1:] + 1, mode, purpose)
+        # The draft stands in the history, beyond the row's length, where the next step of the round and verify find it.
+        state.history.index_put_((slots, positions[:, -1] + 1), drafts[:, 0])
+        if self.rule == "rejection" and not mode.greedy:
+            assert drawn_from is not None, "asked for by _choose"
+            places = state.drafted * rows + torch.arange(rows, device=state.device)
+            self._probs().index_copy_(0, places, drawn_from.dense(self.target.vocab_size)[:, 0])
+        state.drafted += 1
+
+    def look_up(self, recorder: Recorder, rows: int, k: int) -> None:
+        """All k drafts of an n-gram lookup in the rows' own tokens."""
+        del recorder
+        state, drafter = self.state, self.drafter
+        assert isinstance(drafter, NGramDrafter), "only n-grams are looked up"
+        slots = state.rows[:rows]
+        last = state.lengths[slots]
+        tokens, found = lookup(state.history[slots], last, k, max_ngram=drafter.max_ngram, min_ngram=drafter.min_ngram)
+        state.num_drafted[:rows] = found
+        at = last[:, None] + torch.arange(1, k + 1, device=state.device)
+        state.history.index_put_((slots[:, None], at), tokens)
+
+    # -- verifying -------------------------------------------------------------------------------------------------------
+
+    def verify(self, recorder: Recorder, rows: int, k: int, mode: Mode) -> None:
+        """One target forward over each row's last token and its k drafts, what stands of them, and the rows moved on by it."""
+        state, target = self.state, self.target
+        slots = state.rows[:rows]
+        last = state.lengths[slots]
+        positions = last[:, None] + torch.arange(k + 1, device=state.device)
+        tokens = state.history[slots[:, None], positions]
+        at = RowsAt(slots, positions)
+        (fed,) = recorder.hop(target.input_device, tokens.reshape(-1))
+        hidden = target.forward(recorder, fed, at.hop(recorder, target.input_device))
+        (logits,) = recorder.hop(state.device, target.logits(recorder, hidden))
+        drafted = state.num_drafted[:rows] if isinstance(self.drafter, NGramDrafter) else torch.full_like(last, k)
+        acceptance, finite = self._accept(logits.view(rows, k + 1, -1), tokens[:, 1:], drafted, positions, mode)
+        # A row at its end does not move on, however many rounds it still rides along until the host has seen it.
+        moved = torch.minimum(acceptance.accepted + 1, state.ends[slots] - last)
+        state.history.index_put_((slots[:, None], positions + 1), acceptance.tokens)
+        state.lengths.index_put_((slots,), last + moved)
+        outcome = state.outcome[:rows]
+        outcome[:, ACCEPTED] = acceptance.accepted
+        outcome[:, DRAFTED] = drafted.clamp(max=k)
+        outcome[:, FINITE] = finite.all(-1).long()
+        outcome[:, FIELDS : FIELDS + k + 1] = acceptance.tokens
+
+    def _accept(
+        self, logits: Tensor, drafts: Tensor, drafted: Tensor, positions: Tensor, mode: Mode
+    ) -> tuple[Acceptance, Tensor]:
+        """Which drafts stand, by the rule, and whether the logits of each position are finite.  # logits [B, k + 1, vocab]"""
+        slots = self.state.rows[: len(logits)]
+        target_tokens, finite, drawn_from = self._choose(logits, slots, positions + 1, mode, Purpose.TOKEN)
+        if self.rule == "coupled" or mode.greedy:
+            return accept_coupled(drafts, drafted, target_tokens), finite
+        assert drawn_from is not None, "asked for by _choose"
+        target_probs = drawn_from.dense(logits.shape[-1])
+        draft_probs = self._draft_probs_of(drafts, target_probs)
+        sampling = self.state.sampling(slots, mode)
+        of_completion = positions + 1 - self.state.prompt_lengths[slots][:, None]
+        return accept_by_rejection(drafts, drafted, draft_probs, target_probs, sampling, of_completion), finite
+
+    def _draft_probs_of(self, drafts: Tensor, target_probs: Tensor) -> Tensor:
+        """What the drafts were drawn from.  # float32 [B, k, vocab]"""
+        rows, k = drafts.shape
+        if isinstance(self.drafter, NGramDrafter):
+            return torch.zeros_like(target_probs[:, :k]).scatter_(-1, drafts[..., None], 1.0)
+        if k == 0:
+            return target_probs[:, :0]
+        return self._probs()[: k * rows].view(k, rows, -1).transpose(0, 1)
+
+    def _probs(self) -> Tensor:
+        if self._draft_probs is None:
+            tokens = min(MAX_TOKENS, self.state.slots * max(1, self.state.max_k))
+            shape = (tokens, self.target.vocab_size)
+            self._draft_probs = torch.zeros(shape, dtype=torch.float32, device=self.state.device)
+        return self._draft_probs
+
+    # -- choosing tokens -------------------------------------------------------------------------------------------------
+
+    def _choose(
+        self, logits: Tensor, slots: Tensor, positions: Tensor, mode: Mode, purpose: Purpose
+    ) -> tuple[Tensor, Tensor, Distribution | None]:
+        """Each row's token at each position.
+
+        Args:
+            logits: [B, n, vocab of the drafter or the target]
+            slots: int64 [B]
+            positions: of the tokens to be chosen, in their rows  # int64 [B, n]
+            mode: what kinds of rows there are.
+            purpose: of the draws.
+
+        Returns:
+            tokens int64 [B, n]; finite bool [B, n]; under the rejection rule what drawn rows' tokens come from
+        """
+        rows, n = positions.shape
+        logits = fit_vocabulary(logits, self.target.vocab_size)
+        flat = logits.reshape(rows * n, -1)
+        sampling = self.state.sampling(slots, mode)
+        of_completion = positions - self.state.prompt_lengths[slots][:, None]
+        keys = position_keys(sampling.keys, of_completion, purpose)
+        if mode.greedy or (not mode.filters and self.rule == "coupled"):
+            temperature = None if mode.greedy else sampling.temperature[:, None].expand(rows, n).reshape(-1)
+            tokens, finite = self.ops.race(flat, keys.reshape(-1), temperature)
+            return tokens.view(rows, n), finite.view(rows, n), None
+        drawn_from = self._distribution(logits, sampling, mode)
+        finite = logits.amax(-1).isfinite()
+        return race(drawn_from.probs, keys, drawn_from.tokens), finite, drawn_from
+
+    def _distribution(self, logits: Tensor, sampling: RowSampling, mode: Mode) -> Distribution:
+        vocab_size = logits.shape[-1]
+        if 0 < mode.top_k <= min(_MAX_CANDIDATES, vocab_size):
+            scores, tokens = self.ops.top_candidates(logits.reshape(-1, vocab_size), mode.top_k)
+            shape = (*logits.shape[:-1], mode.top_k)
+            return distribution_of_candidates(scores.view(shape), tokens.view(shape), sampling, vocab_size)
+        return distribution(logits, sampling)

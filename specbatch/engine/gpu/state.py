@@ -1,0 +1,129 @@
+"""What the device knows of the rows being decoded: a line a slot, which a row keeps from joining to leaving."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specbatch.engine.batch import Row
+from specbatch.engine.request import SamplingParams
+from specbatch.engine.sampling import RowSampling
+
+
+def upload(values: Sequence[int] | Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor on the device, without waiting for it: from pinned memory, which is kept until the copy is done."""
+    if device.type != "cuda":
+        return torch.tensor(values, dtype=dtype, device=device)
+    return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """What kinds of rows a batch holds: all that the host need know of their sampling parameters to choose a recording.
+
+    params: one of each kind, as RowSampling reads them
+    """
+
+    params: tuple[SamplingParams, ...]
+
+    @staticmethod
+    def of(params: Collection[SamplingParams]) -> Mode:
+        """The coarsest description under which few recordings serve all batches: top-k in steps of powers of two."""
+        drawn = [param for param in params if not param.greedy]
+        if not drawn:
+            return Mode((SamplingParams(),))
+        if not any(param.top_k or param.top_p < 1.0 for param in drawn):
+            return Mode((SamplingParams(), SamplingParams(1.0)))
+        largest = max(param.top_k for param in drawn) if all(param.top_k for param in drawn) else 0
+        rounded = max(16, 1 << (largest - 1).bit_length()) if largest else 0
+        return Mode((SamplingParams(), SamplingParams(1.0, top_k=rounded, top_p=0.5)))
+
+    @property
+    def greedy(self) -> bool:
+        """Whether no row draws."""
+        return all(param.greedy for param in self.params)
+
+    @property
+    def filters(self) -> bool:
+        """Whether top-k or top-p are at work."""
+        return any(param.top_k or param.top_p < 1.0 for param in self.params)
+
+    @property
+    def top_k(self) -> int:
+        """Tokens that no drawn row looks beyond; 0: some row may look at all."""
+        return max(param.top_k for param in self.params) if self.filters else 0
+
+
+class RowState:
+    """Tensors by slot, on the device where the target's input stands. The last slot belongs to no row: it fills up buckets.
+
+    history: tokens by position; beyond the row's last one, drafts and filler  # int64 [slots + 1, positions]
+    lengths: position of each row's last token  # int64 [slots + 1]
+    ends: position of the last token that it may have  # int64 [slots + 1]
+    prompt_lengths, keys, top_k: int64 [slots + 1]; temperature, top_p: float32 [slots + 1]
+    rows: the slots of the rows in the batch, then the last slot  # int64 [slots]
+    num_drafted: of each row, by place in the batch, where that varies  # int64 [slots]
+    drafted: how many tokens of the round are drafted so far  # int64 [1]
+    outcome: what the last round did, by place in the batch, see OUTCOME  # int64 [slots, ...]
+    """
+
+    def __init__(self, slots: int, max_positions: int, max_k: int, device: torch.device) -> None:
+        self.slots = slots
+        self.device = device
+        self.max_k = max_k
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.zeros(*shape, dtype=dtype, device=device)
+
+        self.history = zeros(slots + 1, max_positions + max_k + 2)
+        self.lengths, self.ends = zeros(slots + 1), zeros(slots + 1)
+        self.prompt_lengths, self.keys, self.top_k = zeros(slots + 1) + 1, zeros(slots + 1), zeros(slots + 1)
+        self.temperature = zeros(slots + 1, dtype=torch.float32)
+        self.top_p = zeros(slots + 1, dtype=torch.float32) + 1
+        self.rows = zeros(slots) + slots
+        self.num_drafted = zeros(slots)
+        self.drafted = zeros(1)
+        self.outcome = zeros(slots, FIELDS + max_k + 1)
+
+    def join(self, slots: Sequence[int], rows: Sequence[Row]) -> None:
+        """Writes the lines of joining rows."""
+        device = self.device
+        prompts = [len(row.request.prompt_token_ids) for row in rows]
+        sampling = [row.request.sampling for row in rows]
+        tokens = [[*row.request.prompt_token_ids, *row.token_ids] for row in rows]
+        at = upload(slots, torch.int64, device)
+        integers = [
+            [row.length for row in rows],
+            [prompt + row.request.max_new_tokens - 1 for prompt, row in zip(prompts, rows, strict=True)],
+            prompts,
+            [row.request.random_key for row in rows],
+            [param.top_k for param in sampling],
+        ]
+        lines = upload([value for line in integers for value in line], torch.int64, device).view(len(integers), -1)
+        for tensor, line in zip(
+            (self.lengths, self.ends, self.prompt_lengths, self.keys, self.top_k), lines, strict=True
+        ):
+            tensor[at] = line
+        self.temperature[at] = upload([param.temperature for param in sampling], torch.float32, device)
+        self.top_p[at] = upload([param.top_p for param in sampling], torch.float32, device)
+        width = self.history.shape[1]
+        places = [slot * width + i for slot, row in zip(slots, tokens, strict=True) for i in range(len(row))]
+        flat = upload([token for row in tokens for token in row], torch.int64, device)
+        self.history.view(-1)[upload(places, torch.int64, device)] = flat
+
+    def seat(self, slots: Sequence[int]) -> None:
+        """Sets which rows the batch holds, and in which places."""
+        padded = [*slots, *[self.slots] * (self.slots - len(slots))]
+        self.rows.copy_(upload(padded, torch.int64, self.device))
+
+    def sampling(self, rows: Tensor, mode: Mode) -> RowSampling:
+        """The rows' parameters.  # rows int64 [B]"""
+        return RowSampling(mode.params, self.temperature[rows], self.top_k[rows], self.top_p[rows], self.keys[rows])
+
+
+# Columns of RowState.outcome; behind them the k + 1 tokens.
+ACCEPTED, DRAFTED, FINITE = range(3)
+FIELDS = 3

@@ -1,0 +1,39 @@
+"""Which engine a pair gets: recorded rounds on a GPU where both models have the shape for it, else the general one."""
+
+from __future__ import annotations
+
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.drafter import Drafter, ModelDrafter
+from specbatch.engine.engine import Engine
+from specbatch.engine.gpu.engine import GraphEngine
+from specbatch.engine.gpu.ops import has_triton
+from specbatch.engine.gpu.packing import why_not
+from specbatch.engine.model import CausalLM
+from specbatch.engine.ngram import NGramDrafter
+
+AnyEngine = Engine | GraphEngine
+
+
+def why_general(target: CausalLM, drafter: Drafter | None) -> str | None:
+    """What keeps a pair on the general engine, in words; None if nothing does."""
+    models = {"target": target}
+    if isinstance(drafter, ModelDrafter):
+        models["drafter"] = drafter.model
+    elif drafter is not None and not isinstance(drafter, NGramDrafter):
+        return f"the drafter is a {type(drafter).__name__}"
+    for role, model in models.items():
+        devices = {parameter.device.type for parameter in model.model.parameters()}
+        if devices != {"cuda"}:
+            return f"the {role} is not on GPUs"
+        if (reason := why_not(model)) is not None:
+            return f"the {role} has no fast path: {reason}"
+    if not has_triton():
+        return "Triton is not installed"
+    return None
+
+
+def make_engine(target: CausalLM, drafter: Drafter | None, config: EngineConfig) -> AnyEngine:
+    """The faster engine of the two that can run the pair."""
+    if why_general(target, drafter) is None:
+        return GraphEngine(target, drafter, config)
+    return Engine(target, drafter, config)
