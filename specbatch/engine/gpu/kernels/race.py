@@ -114,11 +114,12 @@ def _top_by_sort(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 @triton.jit
-def _mix(z):
-    """SplitMix64's finaliser, as in streams; unsigned, so that >> brings in zeros.  # uint64"""
+def _upper_bits(z):
+    """The upper half of SplitMix64's finaliser, as in streams; unsigned, so that >> brings in zeros.  # uint64 -> uint32"""
     z = (z ^ (z >> 30)) * _FACTOR_1
     z = (z ^ (z >> 27)) * _FACTOR_2
-    return z ^ (z >> 31)
+    upper = (z >> 32).to(tl.uint32)
+    return upper ^ (upper >> 31)
 
 
 @triton.jit
@@ -133,8 +134,8 @@ def _log(x, interpreted: tl.constexpr):
 def _exponential(key, tokens, interpreted: tl.constexpr):
     """streams.exponentials.  # int64, int32 [n] -> float32 [n]"""
     counter = (tokens + 1).to(tl.uint64) * _STEP
-    bits = _mix(counter + key.to(tl.uint64, bitcast=True))
-    unit = ((bits >> 32).to(tl.uint32).to(tl.float32) + 0.5) * 2.3283064365386963e-10  # 2**-32
+    bits = _upper_bits(counter + key.to(tl.uint64, bitcast=True))
+    unit = (bits.to(tl.float32) + 0.5) * 2.3283064365386963e-10  # 2**-32
     # -log1p(-unit). Below a half 1 - unit would lose the digits in which small draws differ: 2 artanh(unit / (2 - unit))
     # as a series instead, which is right to 2e-8 there. From a half on 1 - unit is exact; at 1 the draw is inf.
     s = unit / (2.0 - unit) if interpreted else libdevice.fast_dividef(unit, 2.0 - unit)
