@@ -1,5 +1,6 @@
 """`specbatch run` with results.publish, as a process, against a real S3 server that fails in every way."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -97,8 +98,12 @@ def wait_for(condition, seconds=60):
 
 
 def objects(server):
-    folder = server.root / "bucket" / "runs" / "tiny"
-    return {path.name: path.read_bytes() for path in folder.glob("*")} if folder.is_dir() else {}
+    """Name -> bytes of what is there now; rclone's files of uploads that are under way come and go meanwhile."""
+    folder, found = server.root / "bucket" / "runs" / "tiny", {}
+    for path in list(folder.glob("*")) if folder.is_dir() else []:
+        with contextlib.suppress(FileNotFoundError):
+            found[path.name] = path.read_bytes()
+    return found
 
 
 def parts(files):
