@@ -29,11 +29,16 @@ ARRIVALS = 4096  # rows x kv heads that may be shared out at a time: many more t
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How a kernel is compiled, and over how many programs a row of attend_rows is shared out at most."""
+    """How a kernel is compiled and shared out.
+
+    splits: programs that share a row's pages at most, in attend_rows.
+    together: heads of a program, in attend_packed.
+    """
 
     warps: int
     stages: int
     splits: int = 1
+    together: int = 1
 
 
 def attend_rows(
@@ -98,15 +103,15 @@ def attend_packed(
     heads, head_dim = q.shape[1:]
     groups = heads // keys.shape[1]
     block_d = max(16, triton.next_power_of_2(head_dim))
-    block_t, together = packed_blocks(groups, block_d, q.dtype)
-    launch = launch or packed_launch(block_t * together, block_d, q)
+    block_t = 16 if q.dtype == torch.float32 else TILE  # float32 does not use the tensor cores: few, for its registers
+    launch = launch or packed_launch(groups, block_d, q)
     _check(q, keys, values)
     out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
     # Heads come first: those that read the same keys run at the same time.
-    _packed_kernel[heads // together, tiles.rows.shape[0], TILE // block_t](
+    _packed_kernel[heads // launch.together, tiles.rows.shape[0], TILE // block_t](
         q, keys, values, pages.table, tiles.rows, out,
         scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), heads * head_dim, *keys.stride()[:3],
-        GROUPS=groups, HEAD_DIM=head_dim, BLOCK_T=block_t, TOGETHER=together, BLOCK_D=block_d, PAGE=PAGE,
+        GROUPS=groups, HEAD_DIM=head_dim, BLOCK_T=block_t, TOGETHER=launch.together, BLOCK_D=block_d, PAGE=PAGE,
         num_warps=launch.warps, num_stages=launch.stages,
     )  # fmt: skip
     return out
@@ -128,16 +133,10 @@ def rows_launch(pairs: int, width: int, block_m: int, block_d: int, q: Tensor) -
     return Launch(warps, _stages(block_d, q), splits)
 
 
-def packed_blocks(groups: int, block_d: int, dtype: torch.dtype) -> tuple[int, int]:
-    """Tokens and heads of an attend_packed program: 128 queries where they share their keys; few in float32, for its registers."""
-    if dtype == torch.float32:
-        return 16, 1
-    return TILE, 2 if groups % 2 == 0 and block_d <= 128 else 1
-
-
-def packed_launch(block_m: int, block_d: int, q: Tensor) -> Launch:
-    """Launch of attend_packed."""
-    return Launch(8 if block_m > 64 or block_d > 128 else 4, _stages(block_d, q))
+def packed_launch(groups: int, block_d: int, q: Tensor) -> Launch:
+    """Launch of attend_packed: 128 queries a program where two heads share their keys."""
+    together = 2 if groups % 2 == 0 and block_d <= 128 and q.dtype != torch.float32 else 1
+    return Launch(8 if together == 2 or block_d > 128 else 4, _stages(block_d, q), together=together)
 
 
 def _stages(block_d: int, q: Tensor) -> int:
@@ -167,21 +166,19 @@ def _check(q: Tensor, keys: Tensor, values: Tensor) -> None:
 
 @triton.jit
 def _over_pages(
-    total, peak, acc, queries, position, keys, values, line, low, high, extent, factor,
+    total, peak, acc, page, queries, position, keys, values, line, low, high, held, extent, factor,
     page_stride, position_stride,
     MASK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
 ):  # fmt: skip
-    """Takes the pages [low, high) of a row into the online softmax; MASK: some position may be hidden or not yet written.
+    """Takes the pages [low, high) of a row into the online softmax, beginning with `page`; gives the next one's number, too.
 
-    What lies beyond the row's last position is not read: it may be NaN, and 0 x NaN is NaN.
+    MASK: some position may be hidden or not yet written. What lies beyond the row's last position is not read: it may be NaN, and 0 x NaN is NaN.
     """
     column = tl.arange(0, BLOCK_D)
     inside = tl.arange(0, PAGE)
     offset = inside[:, None] * position_stride + column[None, :]
-    # The next page's number is on its way while this page is worked on.
-    page = tl.load(line + low, mask=low < high, other=0)
     for j in tl.range(low, high):
-        following = tl.load(line + j + 1, mask=j + 1 < high, other=0)
+        following = tl.load(line + j + 1, mask=j + 1 < held, other=0)  # on its way while this page is worked on
         base = page.to(tl.int64) * page_stride
         at = j * PAGE + inside
         if MASK:
@@ -204,7 +201,7 @@ def _over_pages(
         acc = tl.dot(weights.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
         peak = higher
         page = following
-    return total, peak, acc
+    return total, peak, acc, page
 
 
 @triton.jit(do_not_specialize=["n", "table_stride"])
@@ -233,6 +230,8 @@ def _rows_kernel(
         low = split * share
         high = tl.minimum(low + share, high)
 
+    line = table + slot * table_stride
+    page = tl.load(line + low, mask=low < high, other=0)  # before the queries: their ways there take the same time
     member, column = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_D)
     query = member // GROUPS
     head_of = head * GROUPS + member % GROUPS
@@ -242,10 +241,10 @@ def _rows_kernel(
         mask=real,
         other=0.0,
     )
-    total, peak, acc = _over_pages(
+    total, peak, acc, page = _over_pages(
         tl.zeros([BLOCK_M], tl.float32), tl.full([BLOCK_M], MASKED, tl.float32), tl.zeros([BLOCK_M, BLOCK_D], tl.float32),
-        queries, tl.maximum(start + query, 0), keys + head * head_stride, values + head * head_stride,
-        table + slot * table_stride, low, high, extent, factor, page_stride, position_stride,
+        page, queries, tl.maximum(start + query, 0), keys + head * head_stride, values + head * head_stride,
+        line, low, high, high, extent, factor, page_stride, position_stride,
         True, HEAD_DIM, BLOCK_D, PAGE,
     )  # fmt: skip
     result = acc / tl.where(total > 0, total, 1.0)[:, None]  # 0 in a row without a position
@@ -299,6 +298,9 @@ def _packed_kernel(
     token = (tl.load(tile + 1) + skipped).to(tl.int64)
     start = tl.load(tile + 2) + skipped
     extent = start + tl.minimum(count, BLOCK_T)
+    line = table + slot * table_stride
+    page = tl.load(line)
+    seen, held = (start + 1) // PAGE, tl.cdiv(extent, PAGE)  # of the first of them, every query sees every position
 
     member, column = tl.arange(0, BLOCK_T * TOGETHER), tl.arange(0, BLOCK_D)
     query = member % BLOCK_T
@@ -309,18 +311,16 @@ def _packed_kernel(
         q + (token + query)[:, None] * q_token + head_of[:, None] * q_head + column[None, :], mask=real, other=0.0
     )
     position = start + query
-    line = table + slot * table_stride
-    seen = (start + 1) // PAGE  # pages of which every query sees every position
-    total, peak, acc = _over_pages(
+    total, peak, acc, page = _over_pages(
         tl.zeros([BLOCK_T * TOGETHER], tl.float32), tl.full([BLOCK_T * TOGETHER], MASKED, tl.float32),
         tl.zeros([BLOCK_T * TOGETHER, BLOCK_D], tl.float32),
-        queries, position, keys + head * head_stride, values + head * head_stride,
-        line, 0, seen, extent, factor, page_stride, position_stride, False, HEAD_DIM, BLOCK_D, PAGE,
+        page, queries, position, keys + head * head_stride, values + head * head_stride,
+        line, 0, seen, held, extent, factor, page_stride, position_stride, False, HEAD_DIM, BLOCK_D, PAGE,
     )  # fmt: skip
-    total, peak, acc = _over_pages(
+    total, peak, acc, page = _over_pages(
         total, peak, acc,
-        queries, position, keys + head * head_stride, values + head * head_stride,
-        line, seen, tl.cdiv(extent, PAGE), extent, factor, page_stride, position_stride, True, HEAD_DIM, BLOCK_D, PAGE,
+        page, queries, position, keys + head * head_stride, values + head * head_stride,
+        line, seen, held, held, extent, factor, page_stride, position_stride, True, HEAD_DIM, BLOCK_D, PAGE,
     )  # fmt: skip
     to = out + (token + query)[:, None] * out_token + head_of[:, None] * HEAD_DIM + column[None, :]
     tl.store(to, (acc / total[:, None]).to(out.dtype.element_ty), mask=real)
