@@ -29,24 +29,29 @@ class TritonOps(TorchOps):
         self.prefetch = prefetch and not triton.knobs.runtime.interpret
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """As in TorchOps."""
         return elementwise.rms_norm(x, weight, eps) if _known(x, weight) else super().rms_norm(x, weight, eps)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The skinny kernel for few tokens, else cuBLAS."""
         if _few(x, weight):
             return linear.linear(x, weight, bias, prefetch=self.prefetch)
         return F.linear(x, weight, bias)
 
     def norm_linear(self, x: Tensor, norm: Tensor, eps: float, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The norm folded in for few tokens, in a kernel of its own for more."""
         if x.shape[0] <= _FOLDED and _few(x, weight) and norm.dtype == x.dtype:
             return linear.norm_linear(x, norm, eps, weight, bias, prefetch=self.prefetch)
         return self.linear(self.rms_norm(x, norm, eps), weight, bias)
 
     def linear_add(self, x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+        """The skinny kernel for few tokens, else cuBLAS, which adds too."""
         if _few(x, weight) and residual.is_contiguous() and residual.dtype == x.dtype:
             return linear.linear_add(x, weight, residual, prefetch=self.prefetch)
         return torch.addmm(residual, x, weight.t())
 
     def norm_gated(self, x: Tensor, norm: Tensor, eps: float, gate_up: Tensor) -> Tensor:
+        """All in one for few tokens, then the norm, then the gate in a kernel of its own."""
         if _few(x, gate_up):
             if x.shape[0] <= _FOLDED and norm.dtype == x.dtype:
                 return linear.norm_gated(x, norm, eps, gate_up, prefetch=self.prefetch)
@@ -67,18 +72,22 @@ class TritonOps(TorchOps):
         slots: Tensor,
         positions: Tensor,
     ) -> Tensor:
+        """As in TorchOps."""
         write = elementwise.rope_write if _known(qkv, pages.keys[layer]) else super().rope_write
         return write(qkv, q_norm, k_norm, eps, rope, pages, layer, slots, positions)
 
     def attend_rows(self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float) -> Tensor:
+        """As in TorchOps."""
         attend = attention.attend_rows if _known(q, pages.keys[layer]) else super().attend_rows
         return attend(q, pages, layer, slots, first, scale)
 
     def attend_packed(self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float) -> Tensor:
+        """As in TorchOps."""
         attend = attention.attend_packed if _known(q, pages.keys[layer]) else super().attend_packed
         return attend(q, pages, layer, tiles, scale)
 
     def race(self, logits: Tensor, keys: Tensor, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As in TorchOps."""
         return (
             race.race(logits, keys, temperature) if logits.dtype in _DTYPES else super().race(logits, keys, temperature)
         )

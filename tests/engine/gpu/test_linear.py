@@ -4,10 +4,11 @@ import torch
 from specbatch.engine.gpu.kernels import linear
 from specbatch.engine.gpu.kernels.linear_configs import DOT_TOKENS, Config, configured
 from specbatch.engine.gpu.reference import TorchOps
+from specbatch.engine.gpu.triton_ops import TritonOps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-FMA = Config(64, 128, 4, fma=True)
-DOT = Config(32, 64, 4, 2)
+FMA = Config(64, 256, 4, fma=True)
+DOT = Config(64, 128, 4, 2)
 SIZES = [(48, 32), (576, 100), (48, 576), (32, 3072)]  # outputs, inputs
 
 
@@ -34,7 +35,7 @@ def close(got, expected, dtype):
     assert got.dtype == dtype
     assert got.shape == expected.shape
     error = (got.float() - expected).norm() / expected.norm()
-    assert error < (1e-5 if dtype == torch.float32 else 1.5e-2), error
+    assert error < (2.5e-2 if dtype.itemsize == 2 else 1e-5), error
 
 
 def check(op, values, dtype, **kwargs):
@@ -57,9 +58,9 @@ OPS = ["linear", "norm_linear", "linear_add", "norm_gated"]
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("op", OPS)
-def test_tensor_cores_give_the_reference(op, dtype):
-    for tokens, (outs, ins) in zip((3, 9, 17, 64), SIZES, strict=True):
-        check(op, tensors(tokens, outs, ins, dtype), dtype, config=DOT)
+@pytest.mark.parametrize(("tokens", "size"), zip((3, 9, 17, 64), SIZES, strict=True))
+def test_tensor_cores_give_the_reference(op, dtype, tokens, size):
+    check(op, tensors(tokens, *size, dtype), dtype, config=DOT)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -100,6 +101,21 @@ def test_what_is_normed_already_is_gated():
     close(
         linear.gated(ops.rms_norm(x, norm, 1e-6), gate_up, config=DOT), ops.norm_gated(x, norm, 1e-6, gate_up), x.dtype
     )
+
+
+@pytest.mark.parametrize("tokens", [1, 6, 20, 70])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_ops_give_the_reference_however_many_tokens(tokens, dtype):
+    x, norm, weight, bias, residual, gate_up = tensors(tokens, 24, 40, dtype)
+    ops, reference = TritonOps(), TorchOps()
+    for op, arguments in {
+        "linear": (x, weight, bias),
+        "norm_linear": (x, norm, 1e-6, weight, bias),
+        "linear_add": (x, weight, residual),
+        "norm_gated": (x, norm, 1e-6, gate_up),
+    }.items():
+        wide = [a.float() if isinstance(a, torch.Tensor) else a for a in arguments]
+        close(getattr(ops, op)(*arguments), getattr(reference, op)(*wide), dtype)
 
 
 def test_split_fits_the_scratch_of_every_model():

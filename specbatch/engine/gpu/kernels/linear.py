@@ -44,11 +44,11 @@ def _write(y, up, squares, norm_size, extra, out, n, t, tokens, outs, eps, norme
 
 
 @triton.jit
-def _fetch(rows, ins, block_n: tl.constexpr, ahead: tl.constexpr):
-    """Asks L2 for the first ahead inputs of block_n rows of weights."""
+def _fetch(rows, left, ahead: tl.constexpr):
+    """Asks L2 for the first `ahead` of the `left` inputs of these rows of weights."""
     line: tl.constexpr = 64  # two-byte values in 128 bytes
-    lines = tl.minimum(tl.arange(0, ahead // line) * line, ins - 1)
-    address = (rows + tl.arange(0, block_n)[:, None] * ins + lines[None, :]).to(tl.int64)
+    lines = tl.minimum(tl.arange(0, ahead // line) * line, left - 1)
+    address = (rows[:, None] + lines[None, :]).to(tl.int64)
     tl.inline_asm_elementwise(
         "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1
     )
@@ -76,9 +76,9 @@ def _dot(
     ups = rows + outs.to(tl.int64) * ins
     if ahead > 0:  # runs while the kernel before it ends: what that one writes may be read only after gdc_wait
         tl.extra.cuda.gdc_launch_dependents()
-        _fetch(rows, ins, block_n, ahead)
+        _fetch(rows + row * ins, ins - begin, ahead)
         if gated:
-            _fetch(ups, ins, block_n, ahead)
+            _fetch(ups + row * ins, ins - begin, ahead)
         tl.extra.cuda.gdc_wait()
 
     weights = row[:, None] * ins + k[None, :]
@@ -286,7 +286,7 @@ def _run(
         "kind": NOTHING if extra is None else kind,
         "even_n": outs % use.block_n == 0,
         "even_k": ins % (use.block_k * use.split) == 0,
-        "ahead": use.block_k * use.stages if prefetch else 0,
+        "ahead": triton.next_power_of_2(use.block_k * use.stages // 2 + 1) if prefetch else 0,
         "num_warps": use.warps,
     }
     if prefetch:
