@@ -73,7 +73,7 @@ def _dot(
     steps = (ins + block_k * split - 1) // (block_k * split)
     begin = part * steps * block_k
     rows = weight + first.to(tl.int64) * ins + begin
-    ups = rows + outs.to(tl.int64) * ins
+    ups = rows + tl.cast(outs, tl.int64) * ins
     if ahead > 0:  # runs while the kernel before it ends: what that one writes may be read only after gdc_wait
         tl.extra.cuda.gdc_launch_dependents()
         _fetch(rows + row * ins, ins - begin, ahead)
@@ -144,7 +144,7 @@ def _fma(
     if not even_n:
         row = tl.minimum(n, outs - 1) - first
     rows = weight + first.to(tl.int64) * ins
-    ups = rows + outs.to(tl.int64) * ins
+    ups = rows + tl.cast(outs, tl.int64) * ins
     weights = row[:, None] * ins + k[None, :]
     # One tile ahead of the sums, in registers; the first one before the kernel before this has ended.
     a = tl.load(rows + weights, mask=k[None, :] < ins, other=0.0, eviction_policy="evict_first")
