@@ -195,7 +195,7 @@ def sweep() -> None:
         else:
             block_m = max(16, triton.next_power_of_2(new * heads // kv_heads))
             used = rows_launch(rows * kv_heads, case.pages.table.shape[1], block_m, HEAD_DIM, case.q)
-            splits = {used.splits} if used.splits == 1 else {used.splits, used.splits // 2, used.splits * 2, 1}
+            splits = {1, used.splits // 2 or 1, used.splits, used.splits * 2} if rows * kv_heads <= 256 else {1}
             choices = itertools.product((2, 4, 8), (2, 3, 4), sorted(splits), (1,))
         print(f"{shape} {rows} x {new} at {length}")
         found = []

@@ -19,8 +19,8 @@ def device():
 
 
 @pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(torch.randint(1 << 30, ()).item())  # fresh ones each run; pytest -p no:randomly repeats none
+def _fresh_numbers():
+    print("torch.manual_seed", torch.seed())  # noqa: T201 - shown where a test fails
 
 
 def paged(lengths, kv_heads, head_dim, dtype, device, width=None):
@@ -42,8 +42,9 @@ def paged(lengths, kv_heads, head_dim, dtype, device, width=None):
 
 
 def wide(pages):
-    """In float32, and without NaN: the reference masks scores, not values."""
-    return Pages(*[[kv.float().nan_to_num(0.0) for kv in layers] for layers in (pages.keys, pages.values)], pages.table)
+    """In float32 on the CPU, and without NaN: the reference masks scores, not values."""
+    layers = [[kv.cpu().float().nan_to_num(0.0) for kv in layers] for layers in (pages.keys, pages.values)]
+    return Pages(*layers, pages.table.cpu())
 
 
 def check_rows(lengths, n, heads, kv_heads, head_dim, device, dtype=torch.float32, splits=None, width=None):
@@ -55,9 +56,9 @@ def check_rows(lengths, n, heads, kv_heads, head_dim, device, dtype=torch.float3
     out = attend_rows(q, pages, LAYER, slots, first, head_dim**-0.5, launch)
     assert out.dtype == dtype
     assert out.isfinite().all()
-    held = first + n > 0  # the others have no position to attend to: anything finite
-    expected = TorchOps().attend_rows(q.float(), wide(pages), LAYER, slots, first, head_dim**-0.5)
-    torch.testing.assert_close(out[held].float(), expected[held], atol=CLOSE[dtype], rtol=CLOSE[dtype])
+    held = first.cpu() + n > 0  # the others have no position to attend to: anything finite
+    expected = TorchOps().attend_rows(q.cpu().float(), wide(pages), LAYER, slots.cpu(), first.cpu(), head_dim**-0.5)
+    torch.testing.assert_close(out.cpu().float()[held], expected[held], atol=CLOSE[dtype], rtol=CLOSE[dtype])
 
 
 def check_packed(stretches, heads, kv_heads, head_dim, device, dtype=torch.float32):
@@ -72,8 +73,8 @@ def check_packed(stretches, heads, kv_heads, head_dim, device, dtype=torch.float
     out = attend_packed(q, pages, LAYER, tiles, head_dim**-0.5)
     assert out.dtype == dtype
     assert out.isfinite().all()
-    expected = TorchOps().attend_packed(q.float(), wide(pages), LAYER, tiles, head_dim**-0.5)
-    torch.testing.assert_close(out[:token].float(), expected[:token], atol=CLOSE[dtype], rtol=CLOSE[dtype])
+    expected = TorchOps().attend_packed(q.cpu().float(), wide(pages), LAYER, Tiles(tiles.rows.cpu()), head_dim**-0.5)
+    torch.testing.assert_close(out.cpu().float(), expected, atol=CLOSE[dtype], rtol=CLOSE[dtype])
 
 
 @pytest.mark.parametrize("n", range(1, 10))
@@ -83,7 +84,7 @@ def test_rows_of_any_number_of_new_tokens(device, n):
 
 @pytest.mark.parametrize("splits", [1, 2, 3, 7])
 def test_rows_shared_out_over_any_number_of_programs(device, splits):
-    check_rows([3, 64, 65, 128, 129, 300, 448], 3, 4, 2, 8, device, splits=splits)
+    check_rows([3, 64, 65, 128, 129, 448], 3, 2, 1, 8, device, splits=splits)
 
 
 def test_parts_that_an_early_query_does_not_see(device):
@@ -92,19 +93,25 @@ def test_parts_that_an_early_query_does_not_see(device):
 
 @pytest.mark.parametrize("splits", [None, 1, 4])
 def test_rows_that_hold_nothing_are_finite(device, splits):
-    check_rows([0, 1, 0, 200, 2], 1, 4, 2, 8, device, splits=splits)
-    check_rows([1, 2, 3, 130], 2, 4, 2, 8, device, splits=splits)  # the first of these begins at -1
+    check_rows([0, 1, 0, 130], 1, 2, 2, 8, device, splits=splits)
+    check_rows([1, 2, 130], 2, 2, 1, 8, device, splits=splits)  # the first of these begins at -1
 
 
-def test_shared_out_rows_again_and_again(device):
-    for _ in range(3):  # what a call leaves behind is what the next one begins with
-        check_rows([130, 5, 257], 2, 4, 2, 8, device, splits=5)
+def test_shared_out_rows_are_the_same_to_the_bit_each_time(device):
+    rows, times = (16, 300) if device == "cuda" else (2, 2)  # on a GPU, whichever program comes last
+    lengths = (torch.randint(2, 400, (rows,)) + 5).tolist()
+    pages, slots = paged(lengths, 1, 64, torch.float16, device)
+    q = torch.randn(rows, 5, 4, 64, device=device, dtype=torch.float16)
+    first = torch.tensor(lengths, device=device) - 5
+    once = attend_rows(q, pages, LAYER, slots, first, 0.1, Launch(4, 2, 7))
+    for _ in range(times):
+        assert torch.equal(once, attend_rows(q, pages, LAYER, slots, first, 0.1, Launch(4, 2, 7)))
 
 
-@pytest.mark.parametrize(("heads", "kv_heads"), [(2, 2), (4, 2), (4, 1)])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(1, 1), (4, 2), (3, 1), (4, 1)])
 @pytest.mark.parametrize("head_dim", [8, 64, 80, 128])
 def test_rows_of_any_heads(device, heads, kv_heads, head_dim):
-    check_rows([1 + 2, 100, 150], 3, heads, kv_heads, head_dim, device, width=5)
+    check_rows([3, 150], 3, heads, kv_heads, head_dim, device, width=5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -121,9 +128,9 @@ def test_queries_in_the_midst_of_a_wider_tensor(device):
     torch.testing.assert_close(out, attend_rows(qkv[:, :, 2:6].contiguous(), pages, LAYER, slots, first, 0.25))
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 2, 8), (2, 2, 64), (4, 1, 80), (2, 1, 128)])
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(2, 1, 8), (2, 2, 64), (2, 1, 80), (1, 1, 128)])
 def test_prompts_after_what_their_rows_hold(device, heads, kv_heads, head_dim):
-    check_packed([(0, 1), (0, 70), (63, 2), (64, 64), (130, 5)], heads, kv_heads, head_dim, device)
+    check_packed([(0, 1), (0, 70), (63, 2), (130, 5)], heads, kv_heads, head_dim, device)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
