@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from specbatch.engine.gpu.kernels.attention import Launch, attend_packed, attend_rows
+from specbatch.engine.gpu.kernels.attention import Launch, _arrivals, attend_packed, attend_rows
 from specbatch.engine.gpu.paging import PAGE, TILE, Pages, Tiles
 from specbatch.engine.gpu.reference import TorchOps
 
@@ -106,6 +106,7 @@ def test_shared_out_rows_are_the_same_to_the_bit_each_time(device):
     once = attend_rows(q, pages, LAYER, slots, first, 0.1, Launch(4, 2, 7))
     for _ in range(times):
         assert torch.equal(once, attend_rows(q, pages, LAYER, slots, first, 0.1, Launch(4, 2, 7)))
+    assert not _arrivals(q.device).any()  # what the next kernel counts from
 
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(1, 1), (4, 2), (3, 1), (4, 1)])
@@ -130,7 +131,7 @@ def test_queries_in_the_midst_of_a_wider_tensor(device):
 
 @pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(2, 1, 8), (2, 2, 64), (2, 1, 80), (1, 1, 128)])
 def test_prompts_after_what_their_rows_hold(device, heads, kv_heads, head_dim):
-    check_packed([(0, 1), (0, 70), (63, 2), (130, 5)], heads, kv_heads, head_dim, device)
+    check_packed([(0, 70), (62, 3), (63, 2), (130, 5)], heads, kv_heads, head_dim, device)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
