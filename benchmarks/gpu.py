@@ -18,7 +18,7 @@ import datetime as dt
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for acceptance in asked.acceptance:
         if drafter is not None:
             set_head(drafter, order.agreeing(acceptance))
-        lines += _table(asked, pair, works, speeds, acceptance)
+        for line in _table(asked, pair, works, speeds, acceptance):
+            lines.append(line)
+            if asked.json:  # after each line: what was measured is kept, whatever comes
+                asked.json.write_text(json.dumps({**about, "lines": [asdict(line) for line in lines]}, indent=1) + "\n")
     print(f"\nengines: {', '.join(sorted({line.engine for line in lines}))}")
-    if asked.json:
-        asked.json.write_text(json.dumps({**about, "lines": [asdict(line) for line in lines]}, indent=1) + "\n")
     return 0 if all(line.match == 1.0 for line in lines) else 1
 
 
@@ -113,8 +114,8 @@ def _table(
     works: Sequence[Sequence[Rows]],
     speeds: tuple[Speed | None, Speed],
     acceptance: float,
-) -> list[Line]:
-    """Prints and returns the lines of this project's engine."""
+) -> Iterator[Line]:
+    """Prints and gives the lines of this project's engine."""
     shapes, number_bytes = (SHAPES[asked.target], SHAPES.get(asked.drafter)), _DTYPES[asked.dtype].itemsize
 
     def ceilings(rows: Rows, k: int | None) -> list[Ceiling | None]:
@@ -122,7 +123,6 @@ def _table(
 
     print(f"\n{asked.target}, drafter {asked.drafter}, acceptance {acceptance}, placement {asked.placement}\n")
     print("| " + " | ".join(_COLUMNS) + " |\n" + "|---" * len(_COLUMNS) + "|")
-    lines = []
     for work in works:
         for k in asked.k if pair.drafter is not None else [0]:
             line = measure(pair, k, work)
@@ -131,14 +131,13 @@ def _table(
                 line.tokens_per_second / top.tokens_per_second if top else None for top in ceilings(work[0], k)
             )
             print(_cells(line), flush=True)
-            lines.append(line)
+            yield line
         for top, by in zip(ceilings(work[0], None), ("data sheet", "measured speed"), strict=True):
             if top is not None:
                 print(
                     f"| {work[0].at_once} | {top.k} | {top.tokens_per_second:,.0f}: ceiling by {by}"
                     + " |" * (len(_COLUMNS) - 2)
                 )
-    return lines
 
 
 _COLUMNS = (
@@ -167,7 +166,8 @@ def _cells(line: Line) -> str:
         return "-" if value is None else f"{value:.2f}"
 
     used = " ".join(f"{k}:{share:.0%}" for k, share in line.k_shares.items())
-    cells = [str(line.rows), "auto" if line.k is None else str(line.k), f"{line.tokens_per_second:,.1f}"]
+    rows = f"{line.rows}" if line.seats == line.rows else f"{line.rows} ({line.seats} fit)"
+    cells = [rows, "auto" if line.k is None else str(line.k), f"{line.tokens_per_second:,.1f}"]
     cells += [
         number(line.round_ms),
         number(line.waited),

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from benchmarks.synthetic import Order
 from benchmarks.workloads import Rows
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.drafter import ModelDrafter
-from specbatch.engine.engine import Engine
+from specbatch.engine.make_engine import AnyEngine, make_engine
 from specbatch.engine.model import CausalLM
 from specbatch.engine.stats import EngineStats
 
@@ -45,6 +44,7 @@ class Line:
     """What one engine did: seconds of generate() over all repeats, and what it counted in them."""
 
     rows: int
+    seats: int  # fewer than rows where memory did not suffice
     k: int | None
     tokens_per_second: float
     round_ms: float  # of the device where the engine times it, as GraphEngine does
@@ -94,6 +94,7 @@ def measure(pair: Pair, k: int | None, workloads: Sequence[Rows]) -> Line:
     peak = sum(torch.cuda.max_memory_reserved(device) for device in gpus)
     return Line(
         rows=workloads[0].at_once,
+        seats=stats.max_sequences,
         k=k,
         tokens_per_second=sum(rows.new_total for rows in workloads) / seconds,
         round_ms=1e3 * in_rounds / max(stats.rounds, 1),
@@ -111,12 +112,12 @@ def measure(pair: Pair, k: int | None, workloads: Sequence[Rows]) -> Line:
 
 
 @contextmanager
-def an_engine(pair: Pair, k: int | None, workloads: Sequence[Rows]) -> Iterator[Engine]:
+def an_engine(pair: Pair, k: int | None, workloads: Sequence[Rows]) -> Iterator[AnyEngine]:
     """An engine of the sizes that the workloads need, which leaves no cache behind."""
     length = max(rows.max_length for rows in workloads)
     config = EngineConfig(workloads[0].at_once, length, k)
     drafter = ModelDrafter(pair.drafter) if pair.drafter is not None and k != 0 else None
-    engine: Any = _make_engine(pair.target, drafter, config)
+    engine = make_engine(pair.target, drafter, config)
     try:
         yield engine
     finally:
@@ -131,16 +132,6 @@ def free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _make_engine(target: CausalLM, drafter: ModelDrafter | None, config: EngineConfig) -> Any:
-    try:
-        from specbatch.engine.make_engine import make_engine  # noqa: PLC0415  # may be missing
-    except ModuleNotFoundError as error:
-        if error.name != "specbatch.engine.make_engine":
-            raise
-        return Engine(target, drafter, config)
-    return make_engine(target, drafter, config)
 
 
 def k_shares(stats: EngineStats) -> dict[int, float]:

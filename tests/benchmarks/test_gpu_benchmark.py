@@ -2,10 +2,11 @@
 
 import json
 import re
+from collections import Counter
 
 import pytest
 
-from benchmarks import gpu, gpu_lines
+from benchmarks import gpu, gpu_lines, profile_rounds
 from benchmarks.device_speed import ceiling, nominal
 from benchmarks.synthetic import SHAPES, Order
 from benchmarks.workloads import equal_lengths
@@ -47,11 +48,25 @@ def test_mixed_lengths_and_a_split_target_run_alike(capsys):
 
 
 @pytest.mark.slow
-def test_a_profile_names_what_a_round_calls(capsys):
+def test_a_profile_counts_what_a_round_calls_without_prefill(monkeypatch):
+    shown = []
+    monkeypatch.setattr(profile_rounds, "_show", lambda *what: shown.append(what))
     assert gpu.main([*TINY, "--rows", "2", "--k", "1", "--profile"]) == 0
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| aten::mm |"))
-    target, drafter = 2 * 7 + 1, 2 * 7 + 1  # products of a forward
-    assert float(line.split("|")[2]) == pytest.approx(target + drafter, abs=2)
+    [(title, _, calls, rounds, _)] = shown
+    assert title == "2 rows, k 1"
+    assert calls["aten::mm"] / rounds == 2 * (2 * 7 + 1)  # products of a forward, target and drafter
+
+
+def test_a_profile_is_ordered_by_the_time_in_all_calls_of_a_round(capsys):
+    times, calls = Counter({"short|name": 300.0, "long": 900.0}), Counter({"short|name": 30, "long": 6})
+    profile_rounds._show("1 rows, k 5", times, calls, 3, 500.0)
+    printed = capsys.readouterr().out.splitlines()
+    assert "0.40 ms of kernels a round, 12 calls; a round takes 0.50 ms" in printed[1]
+    assert printed[-3:] == [
+        "| long | 2.0 | 150.0 | 0.300 | 0.750 |",
+        "| short/name | 10.0 | 10.0 | 0.100 | 0.250 |",
+        "| others | - | - | 0.000 | 0.000 |",
+    ]
 
 
 def test_ceilings_are_those_of_the_notes():
