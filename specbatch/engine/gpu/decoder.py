@@ -18,33 +18,31 @@ from specbatch.engine.model import CausalLM
 
 @dataclass(frozen=True, slots=True)
 class RowsAt:
-    """The next tokens of every row of a batch.
+    """The next n tokens of every row of a batch, row after row.
 
-    slots: int64 [B]
-    positions: n neighbours a row  # int64 [B, n]
+    slots, first: of each row, and the position of its first token  # int64 [B]
+    token_slots, token_positions: of each token  # int64 [B * n]
     """
 
     slots: Tensor
-    positions: Tensor
+    first: Tensor
+    token_slots: Tensor
+    token_positions: Tensor
 
-    @property
-    def token_slots(self) -> Tensor:
-        """Slot of each token.  # int64 [B * n]"""
-        return self.slots[:, None].expand_as(self.positions).reshape(-1)
-
-    @property
-    def token_positions(self) -> Tensor:
-        """Position of each token.  # int64 [B * n]"""
-        return self.positions.reshape(-1)
+    @staticmethod
+    def of(slots: Tensor, positions: Tensor) -> RowsAt:
+        """From slots [B] and positions [B, n]. Kernels count on neighbours: expanded and strided views are copied, once."""
+        every = slots[:, None].expand_as(positions).reshape(-1).contiguous()
+        return RowsAt(slots, positions[:, 0].contiguous(), every, positions.reshape(-1).contiguous())
 
     def attend(self, ops: TorchOps, q: Tensor, pages: Pages, layer: int, scale: float) -> Tensor:
         """See TorchOps.attend_rows.  # [B * n, heads, head_dim]"""
-        rows = q.view(*self.positions.shape, *q.shape[1:])
-        return ops.attend_rows(rows, pages, layer, self.slots, self.positions[:, 0], scale).view(q.shape)
+        rows = q.view(len(self.slots), -1, *q.shape[1:])
+        return ops.attend_rows(rows, pages, layer, self.slots, self.first, scale).view(q.shape)
 
     def hop(self, recorder: Recorder, device: torch.device) -> RowsAt:
         """The same on another device."""
-        return RowsAt(*recorder.hop(device, self.slots, self.positions))
+        return RowsAt(*recorder.hop(device, self.slots, self.first, self.token_slots, self.token_positions))
 
 
 @dataclass(frozen=True, slots=True)

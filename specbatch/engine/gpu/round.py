@@ -71,10 +71,10 @@ class Round:
         rows = len(positions)
         slots = state.rows[:rows]
         tokens = state.history[slots[:, None], positions.clamp(min=0)]
-        at = RowsAt(slots, positions)
+        at = RowsAt.of(slots, positions)
         (fed,) = recorder.hop(drafter.input_device, tokens.reshape(-1))
         hidden = drafter.forward(recorder, fed, at.hop(recorder, drafter.input_device))
-        logits = drafter.logits(recorder, hidden.view(*positions.shape, -1)[:, -1])
+        logits = drafter.logits(recorder, hidden.view(*positions.shape, -1)[:, -1].contiguous())
         (logits,) = recorder.hop(state.device, logits)
         # Under the coupled rule the drafter races the target's noise, to land on the same token as often as it can.
         purpose = Purpose.TOKEN if self.rule == "coupled" else Purpose.DRAFT
@@ -108,7 +108,7 @@ class Round:
         last = state.lengths[slots]
         positions = last[:, None] + torch.arange(k + 1, device=state.device)
         tokens = state.history[slots[:, None], positions]
-        at = RowsAt(slots, positions)
+        at = RowsAt.of(slots, positions)
         (fed,) = recorder.hop(target.input_device, tokens.reshape(-1))
         hidden = target.forward(recorder, fed, at.hop(recorder, target.input_device))
         (logits,) = recorder.hop(state.device, target.logits(recorder, hidden))

@@ -11,10 +11,14 @@ from specbatch.engine.gpu.kernels import attention, elementwise, linear, race
 from specbatch.engine.gpu.paging import Pages, Tiles
 from specbatch.engine.gpu.reference import TorchOps
 
-# Up to how many tokens the skinny kernels are used, by bytes of a value: float32 has no tensor cores to feed.
-_FEW = {2: 64, 4: 8}
-# Up to how many of them the norm is folded in: every program repeats it, so that more tokens cost less in a kernel of their own.
-_FOLDED = 16
+# Where cuBLAS takes over, by bytes of a value (benchmarks/README.md): float32 has no tensor cores to feed. Very wide outputs and
+# gates, whose product is folded in, gain for longer.
+_FEW = {2: 16, 4: 8}
+_FEW_WIDE = {2: 64, 4: 8}
+_FEW_GATED = {2: 32, 4: 8}
+_WIDE = 65536  # outputs: a vocabulary
+# Folding the norm in costs every program what it saves one kernel: with one token only.
+_FOLDED = 1
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -52,7 +56,7 @@ class TritonOps(TorchOps):
 
     def norm_gated(self, x: Tensor, norm: Tensor, eps: float, gate_up: Tensor) -> Tensor:
         """All in one for few tokens, then the norm, then the gate in a kernel of its own."""
-        if _few(x, gate_up):
+        if _few(x, gate_up, _FEW_GATED):
             if x.shape[0] <= _FOLDED and norm.dtype == x.dtype:
                 return linear.norm_gated(x, norm, eps, gate_up, prefetch=self.prefetch)
             return linear.gated(self.rms_norm(x, norm, eps), gate_up, prefetch=self.prefetch)
@@ -92,14 +96,19 @@ class TritonOps(TorchOps):
             race.race(logits, keys, temperature) if logits.dtype in _DTYPES else super().race(logits, keys, temperature)
         )
 
+    def top_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        known = logits.dtype in _DTYPES
+        return race.top_candidates(logits, count) if known else super().top_candidates(logits, count)
+
 
 def _known(x: Tensor, other: Tensor) -> bool:
     """Whether there are kernels for these dtypes where they are."""
     return x.dtype in _DTYPES and x.dtype == other.dtype and (x.is_cuda or triton.knobs.runtime.interpret)
 
 
-def _few(x: Tensor, weight: Tensor) -> bool:
+def _few(x: Tensor, weight: Tensor, few: dict[int, int] | None = None) -> bool:
     """Whether the skinny kernels take these."""
-    return (
-        _known(x, weight) and 0 < x.shape[0] <= _FEW[x.element_size()] and x.is_contiguous() and weight.is_contiguous()
-    )
+    if not (_known(x, weight) and x.is_contiguous() and weight.is_contiguous()):
+        return False
+    most = (few or (_FEW_WIDE if weight.shape[0] >= _WIDE else _FEW))[x.element_size()]
+    return 0 < x.shape[0] <= most

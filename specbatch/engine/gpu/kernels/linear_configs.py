@@ -32,7 +32,8 @@ _DOT = {
 
 def configured(tokens: int, outs: int, ins: int, size: int, *, normed: bool, gated: bool) -> Config:
     """The configuration for [tokens, ins] x [outs, ins], `size` bytes a value; `outs` of the gate alone where gated."""
-    if tokens <= FMA_TOKENS:
+    # Two tokens in registers pay where the outputs are few: a tile of the tensor cores then has too few programs.
+    if tokens == 1 or (tokens <= FMA_TOKENS and outs * (1 + gated) <= 1024):
         narrow = outs * (1 + gated) < 32 * MULTIPROCESSORS
         block_n = (2 if narrow else 4) // (1 + gated) or 1
         return Config(block_n, 1024, 4, fma=True)
