@@ -42,13 +42,12 @@ class _Capture(Recorder):
 
     Args:
         device: where the step begins.
-        pools: the graphs' memory by device.
+        places: stream and memory of recordings by device; always the same, since memory is shared within a stream only.
     """
 
-    def __init__(self, device: torch.device, pools: dict[torch.device, Any]) -> None:
-        self.pools = pools
+    def __init__(self, device: torch.device, places: dict[torch.device, tuple[torch.cuda.Stream, Any]]) -> None:
+        self.places = places
         self.segments: list[_Segment] = []
-        self._streams: dict[torch.device, torch.cuda.Stream] = {}
         self._outside: torch.cuda.Stream | None = None  # the stream to go back to while a graph is recorded
         self._begin(device, [])
 
@@ -65,8 +64,9 @@ class _Capture(Recorder):
 
     def _begin(self, device: torch.device, arrivals: list[tuple[Tensor, Tensor]]) -> None:
         torch.cuda.set_device(device)
-        stream = self._streams.setdefault(device, torch.cuda.Stream(device))
-        pool = self.pools.setdefault(device, torch.cuda.graph_pool_handle())
+        if device not in self.places:
+            self.places[device] = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+        stream, pool = self.places[device]
         segment = _Segment(device, torch.cuda.CUDAGraph(), arrivals)
         self._outside = torch.cuda.current_stream(device)
         stream.wait_stream(self._outside)
@@ -99,7 +99,7 @@ class GraphBook:
         self.device = device
         self._recorded: dict[Hashable, list[_Segment]] = {}
         self._ran: set[Hashable] = set()
-        self._pools: dict[torch.device, Any] = {}
+        self._places: dict[torch.device, tuple[torch.cuda.Stream, Any]] = {}
 
     def __len__(self) -> int:
         return len(self._recorded)
@@ -125,7 +125,7 @@ class GraphBook:
 
     def _record(self, step: Step) -> list[_Segment]:
         torch.cuda.synchronize(self.device)
-        capture = _Capture(self.device, self._pools)
+        capture = _Capture(self.device, self._places)
         try:
             step(capture)
             capture.end()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from specbatch.engine.gpu.paging import PAGE, Pages, Tiles
-from specbatch.engine.streams import exponentials
+from specbatch.engine.streams import Purpose, exponentials, position_keys
 
 
 class TorchOps:
@@ -134,12 +134,12 @@ class TorchOps:
             scale=scale,
         )[0].transpose(0, 1)
 
-    def race(self, logits: Tensor, keys: Tensor, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
+    def race(self, logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
         """Each position's token: the likeliest, or where temperature > 0 one drawn by the exponential race.
 
         Args:
             logits: [R, vocab]
-            keys: from position_keys; unused where temperature is None  # int64 [R]
+            keys: from position_keys; None where temperature is  # int64 [R]
             temperature: of each position, 0 for greedy; None: all greedy  # float32 [R]
 
         Returns:
@@ -148,11 +148,15 @@ class TorchOps:
         wide = logits.float()
         best = wide.amax(-1)
         finite = best.isfinite()
-        if temperature is None:
+        if temperature is None or keys is None:
             return wide.argmax(-1), finite
         noise = exponentials(keys, torch.arange(logits.shape[-1], device=logits.device))
         drawn = wide / torch.where(temperature > 0, temperature, 1.0)[:, None] - noise.log()
         return torch.where((temperature > 0)[:, None], drawn, wide).argmax(-1), finite
+
+    def position_keys(self, row_keys: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
+        """See streams.position_keys.  # int64 [B], int64 [B, n] -> int64 [B, n]"""
+        return position_keys(row_keys, positions, purpose)
 
     def top_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The `count` likeliest tokens, from the highest down.  # [R, vocab] -> float32 [R, count], int64 [R, count]"""

@@ -18,7 +18,7 @@ from specbatch.engine.gpu.state import ACCEPTED, DRAFTED, FIELDS, FINITE, Mode, 
 from specbatch.engine.ngram import NGramDrafter, lookup
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.sampling import Distribution, RowSampling, distribution, distribution_of_candidates, race
-from specbatch.engine.streams import Purpose, position_keys
+from specbatch.engine.streams import Purpose
 
 MAX_TOKENS = 1024  # of one verify forward: what bounds the memory of logits
 _MAX_CANDIDATES = 64  # a larger top-k is sorted
@@ -175,11 +175,14 @@ class Round:
         rows, n = positions.shape
         logits = fit_vocabulary(logits, self.target.vocab_size)
         flat = logits.reshape(rows * n, -1)
+        if mode.greedy:
+            tokens, finite = self.ops.race(flat, None, None)
+            return tokens.view(rows, n), finite.view(rows, n), None
         sampling = self.state.sampling(slots, mode)
         of_completion = positions - self.state.prompt_lengths[slots][:, None]
-        keys = position_keys(sampling.keys, of_completion, purpose)
-        if mode.greedy or (not mode.filters and self.rule == "coupled"):
-            temperature = None if mode.greedy else sampling.temperature[:, None].expand(rows, n).reshape(-1)
+        keys = self.ops.position_keys(sampling.keys, of_completion, purpose)
+        if not mode.filters and self.rule == "coupled":
+            temperature = sampling.temperature[:, None].expand(rows, n).reshape(-1).contiguous()
             tokens, finite = self.ops.race(flat, keys.reshape(-1), temperature)
             return tokens.view(rows, n), finite.view(rows, n), None
         drawn_from = self._distribution(logits, sampling, mode)

@@ -10,6 +10,7 @@ from torch import Tensor
 from specbatch.engine.gpu.kernels import attention, elementwise, linear, race
 from specbatch.engine.gpu.paging import Pages, Tiles
 from specbatch.engine.gpu.reference import TorchOps
+from specbatch.engine.streams import Purpose
 
 # Where cuBLAS takes over, by bytes of a value (benchmarks/README.md): float32 has no tensor cores to feed. Very wide outputs and
 # gates, whose product is folded in, gain for longer.
@@ -90,11 +91,14 @@ class TritonOps(TorchOps):
         attend = attention.attend_packed if _known(q, pages.keys[layer]) else super().attend_packed
         return attend(q, pages, layer, tiles, scale)
 
-    def race(self, logits: Tensor, keys: Tensor, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
+    def race(self, logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
         """As in TorchOps."""
         return (
             race.race(logits, keys, temperature) if logits.dtype in _DTYPES else super().race(logits, keys, temperature)
         )
+
+    def position_keys(self, row_keys: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
+        return race.position_keys(row_keys, positions, int(purpose))
 
     def top_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
         known = logits.dtype in _DTYPES

@@ -20,6 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from specbatch.engine.gpu.kernels.overlap import overlap
 from specbatch.engine.gpu.paging import PAGE, TILE, Pages, Tiles
 
 MASKED = tl.constexpr(-1e30)  # finite, so that what sees nothing yet needs no special case: it weighs 2^-1e30 = 0
@@ -78,7 +79,7 @@ def attend_rows(
         q, keys, values, pages.table, slots, first, out, parts, sums, arrivals,
         n, scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), q.stride(2), *keys.stride()[:3],
         GROUPS=groups, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d, PAGE=PAGE, SHARED=launch.splits > 1,
-        num_warps=launch.warps, num_stages=launch.stages,
+        num_warps=launch.warps, num_stages=launch.stages, **overlap(q.device),
     )  # fmt: skip
     return out
 
@@ -112,7 +113,7 @@ def attend_packed(
         q, keys, values, pages.table, tiles.rows, out,
         scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), heads * head_dim, *keys.stride()[:3],
         GROUPS=groups, HEAD_DIM=head_dim, BLOCK_T=block_t, TOGETHER=launch.together, BLOCK_D=block_d, PAGE=PAGE,
-        num_warps=launch.warps, num_stages=launch.stages,
+        num_warps=launch.warps, num_stages=launch.stages, **overlap(q.device),
     )  # fmt: skip
     return out
 
@@ -209,9 +210,11 @@ def _rows_kernel(
     q, keys, values, table, slots, first, out, parts, sums, arrivals,
     n, factor, table_stride, q_row, q_token, q_head, page_stride, head_stride, position_stride,
     GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
-    SHARED: tl.constexpr,
+    SHARED: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """A share of a row's pages, for the n x GROUPS queries of a kv head: tile row r is query r // GROUPS of head r % GROUPS."""
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
     head, split, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     kv_heads, splits = tl.num_programs(0), tl.num_programs(1)
     slot = tl.load(slots + row).to(tl.int64)
@@ -247,6 +250,8 @@ def _rows_kernel(
         line, low, high, high, extent, factor, page_stride, position_stride,
         True, HEAD_DIM, BLOCK_D, PAGE,
     )  # fmt: skip
+    if overlapped:
+        tl.extra.cuda.gdc_launch_dependents()
     result = acc / tl.where(total > 0, total, 1.0)[:, None]  # 0 in a row without a position
     heads = kv_heads * GROUPS
     to = out + ((row.to(tl.int64) * n + query[:, None]) * heads + head_of[:, None]) * HEAD_DIM + column[None, :]
@@ -285,9 +290,11 @@ def _packed_kernel(
     q, keys, values, table, tiles, out,
     factor, table_stride, q_token, q_head, out_token, page_stride, head_stride, position_stride,
     GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_T: tl.constexpr, TOGETHER: tl.constexpr, BLOCK_D: tl.constexpr,
-    PAGE: tl.constexpr,
+    PAGE: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_T tokens of a tile, for TOGETHER heads of one kv head: tile row r is token r % BLOCK_T of head r // BLOCK_T."""
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
     # The last tiles come first: in a long row they see the most keys.
     tile = tiles + (tl.num_programs(1) - 1 - tl.program_id(1)) * 4
     skipped = tl.program_id(2) * BLOCK_T

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from specbatch.engine.gpu.kernels.overlap import overlap
 from specbatch.engine.gpu.paging import PAGE, Pages
 
 _FEW = 16  # tokens, up to which a program takes little, so that there are enough of them
@@ -28,7 +29,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     height = 1 if count <= _FEW else max(1, _BLOCK // 2 // width)
     if count:
         _rms_norm[(triton.cdiv(count, height),)](
-            rows, weight, out, count, rows.stride(0), eps, size, height, width, num_warps=_warps(height * width)
+            rows, weight, out, count, rows.stride(0), eps, size, height, width, num_warps=_warps(height * width), **overlap(x.device)
         )
     return out.view(x.shape)
 
@@ -42,7 +43,7 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     width = min(512 if count <= _FEW else _BLOCK, triton.next_power_of_2(size))
     if count:
         _silu_mul[(count, triton.cdiv(size, width))](
-            gate_up, out, gate_up.stride(0), size, width, num_warps=_warps(width)
+            gate_up, out, gate_up.stride(0), size, width, num_warps=_warps(width), **overlap(gate_up.device)
         )
     return out
 
@@ -97,6 +98,7 @@ def rope_write(
             height,
             half,
             num_warps=_warps(2 * height * half),
+            **overlap(qkv.device),
         )
     return out
 
@@ -117,7 +119,10 @@ def _rms_norm(
     size: tl.constexpr,
     height: tl.constexpr,
     width: tl.constexpr,
+    overlapped: tl.constexpr,
 ):
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
     rows = tl.program_id(0) * height + tl.arange(0, height)[:, None]
     columns = tl.arange(0, width)[None, :]
     mask = (rows < count) & (columns < size)
@@ -126,11 +131,15 @@ def _rms_norm(
     wide = raw.to(tl.float32)
     rstd = tl.math.rsqrt(tl.sum(wide * wide, 1) / size + eps)
     normed = (wide * rstd[:, None]).to(raw.dtype).to(tl.float32) * scale
+    if overlapped:
+        tl.extra.cuda.gdc_launch_dependents()
     tl.store(out + rows.to(tl.int64) * size + columns, normed.to(raw.dtype), mask)
 
 
 @triton.jit
-def _silu_mul(gate_up, out, stride, size: tl.constexpr, width: tl.constexpr):
+def _silu_mul(gate_up, out, stride, size: tl.constexpr, width: tl.constexpr, overlapped: tl.constexpr):
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * width + tl.arange(0, width)
     mask = columns < size
@@ -138,6 +147,8 @@ def _silu_mul(gate_up, out, stride, size: tl.constexpr, width: tl.constexpr):
     up = tl.load(gate_up + row * stride + size + columns, mask, 0.0).to(tl.float32)
     wide = gate.to(tl.float32)
     gated = (wide / (1.0 + tl.exp(-wide))).to(gate.dtype).to(tl.float32)
+    if overlapped:
+        tl.extra.cuda.gdc_launch_dependents()
     tl.store(out + row * size + columns, (gated * up).to(gate.dtype), mask)
 
 
@@ -164,8 +175,11 @@ def _rope_write(
     normed: tl.constexpr,
     height: tl.constexpr,
     half: tl.constexpr,
+    overlapped: tl.constexpr,
 ):
     """One token's next `height` heads, of whatever kind, as their first halves (a) and their second halves (b)."""
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * height + tl.arange(0, height)[:, None]
     column = tl.arange(0, half)[None, :]
@@ -196,6 +210,8 @@ def _rope_write(
     new_a = (a * cos - b * sin).to(raw_a.dtype)
     new_b = (b * cos + a * sin).to(raw_b.dtype)
 
+    if overlapped:
+        tl.extra.cuda.gdc_launch_dependents()
     target = out + row * (heads * head_dim) + head * head_dim + column
     tl.store(target, new_a, mask & is_query)
     tl.store(target + head_dim // 2, new_b, mask & is_query)

@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from specbatch.engine.gpu.kernels.overlap import overlap
 from specbatch.engine.gpu.kernels.linear_configs import DOT_TOKENS, Config, configured
 
 NOTHING, BIAS, RESIDUAL = 0, 1, 2  # what is added to the products
@@ -59,7 +60,7 @@ def _dot(
     x, norm, weight, extra, out, scratch, counters, tokens, outs, ins, eps,
     block_n: tl.constexpr, block_k: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
     normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr,
-    even_n: tl.constexpr, even_k: tl.constexpr, ahead: tl.constexpr,
+    even_n: tl.constexpr, even_k: tl.constexpr, overlapped: tl.constexpr, ahead: tl.constexpr,
 ):  # fmt: skip
     tile, part = tl.program_id(0), tl.program_id(1)
     first = tile * block_n
@@ -74,11 +75,11 @@ def _dot(
     begin = part * steps * block_k
     rows = weight + first.to(tl.int64) * ins + begin
     ups = rows + tl.cast(outs, tl.int64) * ins
-    if ahead > 0:  # runs while the kernel before it ends: what that one writes may be read only after gdc_wait
-        tl.extra.cuda.gdc_launch_dependents()
+    if ahead > 0:  # weights are nobody's to write: they may be asked for while the kernel before this one ends
         _fetch(rows + row * ins, ins - begin, ahead)
         if gated:
             _fetch(ups + row * ins, ins - begin, ahead)
+    if overlapped:
         tl.extra.cuda.gdc_wait()
 
     weights = row[:, None] * ins + k[None, :]
@@ -113,6 +114,8 @@ def _dot(
                 c = tl.load(ups + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
             acc_up = tl.dot(c, b, acc_up, input_precision="ieee")
 
+    if overlapped:
+        tl.extra.cuda.gdc_launch_dependents()
     if split == 1:
         total = tl.sum(squares, axis=0)[None, :]
         _write(acc, acc_up, total, ins, extra, out, n, t, tokens, outs, eps, normed, gated, kind)
@@ -135,7 +138,7 @@ def _fma(
     x, norm, weight, extra, out, outs, ins, eps,
     block_n: tl.constexpr, block_k: tl.constexpr, count: tl.constexpr,
     normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr,
-    even_n: tl.constexpr, even_k: tl.constexpr, ahead: tl.constexpr,
+    even_n: tl.constexpr, even_k: tl.constexpr, overlapped: tl.constexpr, ahead: tl.constexpr,
 ):  # fmt: skip
     first = tl.program_id(0) * block_n
     row = tl.arange(0, block_n)
@@ -151,8 +154,7 @@ def _fma(
     c = a
     if gated:
         c = tl.load(ups + weights, mask=k[None, :] < ins, other=0.0, eviction_policy="evict_first")
-    if ahead > 0:
-        tl.extra.cuda.gdc_launch_dependents()
+    if overlapped:
         tl.extra.cuda.gdc_wait()
 
     acc = tl.full((block_n, block_k), 0.0, tl.float32)
@@ -203,6 +205,8 @@ def _fma(
                 other_up += wide_c * wide[None, :]
         a, c = a_next, c_next
 
+    if overlapped:
+        tl.extra.cuda.gdc_launch_dependents()
     _write(
         tl.sum(acc, axis=1)[:, None], tl.sum(acc_up, axis=1)[:, None], tl.sum(squares, axis=0),
         ins, extra, out, n, tl.arange(0, 1), count, outs, eps, normed, gated, kind,
@@ -288,9 +292,8 @@ def _run(
         "even_k": ins % (use.block_k * use.split) == 0,
         "ahead": triton.next_power_of_2(use.block_k * use.stages // 2 + 1) if prefetch else 0,
         "num_warps": use.warps,
+        **overlap(x.device),
     }
-    if prefetch:
-        flags["launch_pdl"] = True
     tiles = triton.cdiv(outs, use.block_n)
     if use.fma:
         _fma[(tiles,)](x, norm, weight, extra, out, outs, ins, eps, count=tokens, **flags)

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import libdevice
 
+from specbatch.engine.gpu.kernels.overlap import overlap
 from specbatch.engine.streams import _GOLDEN, _MIX_1, _MIX_2
 
 _GROUP = 64  # tokens that top_candidates first looks at as one
@@ -23,12 +24,12 @@ _FACTOR_1 = tl.constexpr(_MIX_1 % 2**64)
 _FACTOR_2 = tl.constexpr(_MIX_2 % 2**64)
 
 
-def race(logits: Tensor, keys: Tensor, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
+def race(logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
     """Each position's token: the likeliest, or where temperature > 0 one drawn by the exponential race.
 
     Args:
         logits: [R, vocab]
-        keys: from position_keys; unused where temperature is None  # int64 [R]
+        keys: from position_keys; None where temperature is  # int64 [R]
         temperature: of each position, 0 for greedy; None: all greedy  # float32 [R]
 
     Returns:
@@ -60,12 +61,23 @@ def race(logits: Tensor, keys: Tensor, temperature: Tensor | None) -> tuple[Tens
             triton.knobs.runtime.interpret,
             width,
             num_warps=max(1, min(4, width // 256)),
+            **overlap(logits.device),
         )
         across = triton.next_power_of_2(blocks)
         _race_rows[(count,)](
-            best, top, where, tokens, finite, vocab, blocks, across, num_warps=1 if across <= 64 else 4
+            best, top, where, tokens, finite, vocab, blocks, across, num_warps=1 if across <= 64 else 4, **overlap(logits.device)
         )
     return tokens, finite
+
+
+def position_keys(row_keys: Tensor, positions: Tensor, purpose: int) -> Tensor:
+    """streams.position_keys in one kernel.  # int64 [B], int64 [B, n] -> int64 [B, n]"""
+    rows, n = positions.shape
+    out = torch.empty((rows, n), dtype=torch.int64, device=positions.device)
+    if out.numel():
+        width = triton.next_power_of_2(n)
+        _position_keys[(rows,)](row_keys, positions.contiguous(), out, n, purpose, width, num_warps=1)
+    return out
 
 
 def top_candidates(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -114,6 +126,23 @@ def _top_by_sort(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 @triton.jit
+def _mix(z):
+    """SplitMix64's finaliser, as in streams.  # uint64 -> uint64"""
+    z = (z ^ (z >> 30)) * _FACTOR_1
+    z = (z ^ (z >> 27)) * _FACTOR_2
+    return z ^ (z >> 31)
+
+
+@triton.jit(do_not_specialize=["n", "purpose"])
+def _position_keys(row_keys, positions, out, n, purpose, width: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, width)
+    at = row * n + column
+    counter = (tl.load(positions + at, column < n, 0) + 1).to(tl.uint64, bitcast=True) * _STEP
+    key = _mix((tl.load(row_keys + row) ^ purpose).to(tl.uint64, bitcast=True))
+    tl.store(out + at, _mix(key + counter).to(tl.int64, bitcast=True), column < n)
+
+
+@triton.jit
 def _upper_bits(z):
     """The upper half of SplitMix64's finaliser, as in streams; unsigned, so that >> brings in zeros.  # uint64 -> uint32"""
     z = (z ^ (z >> 30)) * _FACTOR_1
@@ -158,8 +187,11 @@ def _race_blocks(
     drawn: tl.constexpr,
     interpreted: tl.constexpr,
     width: tl.constexpr,
+    overlapped: tl.constexpr,
 ):
     """The winner of one row's next `width` tokens, and where it is drawn their greatest logit, NaN taken for inf."""
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
     row, block = tl.program_id(0), tl.program_id(1)
     at = row * blocks + block
     tokens = block * width + tl.arange(0, width)
@@ -178,8 +210,10 @@ def _race_blocks(
 
 
 @triton.jit
-def _race_rows(best, top, where, tokens, finite, vocab, blocks, width: tl.constexpr):
+def _race_rows(best, top, where, tokens, finite, vocab, blocks, width: tl.constexpr, overlapped: tl.constexpr):
     """The winner of a row's winners."""
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
     row = tl.program_id(0)
     block = tl.arange(0, width)
     mask = block < blocks
