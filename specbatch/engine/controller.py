@@ -198,14 +198,17 @@ class AdaptiveK:
     Args:
         costs: measured at warm-up.
         max_k: the largest k.
+        steady: a device does the same in the same time: its table needs plain rounds to confirm it an eighth as often, and not at
+            the start.
     """
 
-    def __init__(self, costs: RoundCosts, max_k: int) -> None:
+    def __init__(self, costs: RoundCosts, max_k: int, *, steady: bool = False) -> None:
         self.costs = costs
         self.max_k = max_k
+        self.steady = steady
         self.acceptance = AcceptanceEstimate()
         self.rounds_since_plain = 0
-        self.plain_seen = False
+        self.plain_seen = steady
         self.probe_seconds = 0.0  # set aside for probing, and not spent yet
         self.plain_seconds: float | None = None
 
@@ -216,6 +219,8 @@ class AdaptiveK:
         best, gain = self._best(rows, self.acceptance.expected_tokens, base)
         if gain > _MARGIN:
             patience = _PLAIN_ROUNDS if gain < _SMALL_GAIN else 4 * _PLAIN_ROUNDS
+            if self.steady:
+                patience = 8 * _PLAIN_ROUNDS
             if not self.plain_seen:  # the table alone has spoken so far
                 patience = _PLAIN_ROUNDS // 8
             return 0 if self.rounds_since_plain >= patience else min(best, 2 ** int(evidence / _EVIDENCE_STEP))

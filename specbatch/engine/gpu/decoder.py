@@ -129,8 +129,21 @@ class Decoder:
         for stage in self.stages:
             (hidden,) = recorder.hop(stage.device, hidden)
             at = at.hop(recorder, stage.device)
-            hidden = self._run(stage, hidden, at)
+            for number in range(len(stage.layers)):
+                hidden = self._layer(stage, number, hidden, at)
         return hidden
+
+    def fill(self, recorder: Recorder, tokens: Tensor, at: RowsAt | PackedAt) -> None:
+        """As forward, for the KV alone: the last layer stops where it has written its own."""
+        hidden = F.embedding(tokens, self.embedding)
+        for stage in self.stages:
+            (hidden,) = recorder.hop(stage.device, hidden)
+            at = at.hop(recorder, stage.device)
+            last = len(stage.layers) - 1 if stage is self.stages[-1] else len(stage.layers)
+            for number in range(last):
+                hidden = self._layer(stage, number, hidden, at)
+            if last < len(stage.layers):
+                self._queries(stage, last, hidden, at)
 
     def logits(self, recorder: Recorder, hidden: Tensor) -> Tensor:
         """The language-model head.  # [R, hidden] -> [R, vocab], on the head's device"""
@@ -141,18 +154,22 @@ class Decoder:
         (hidden,) = recorder.hop(self.head.device, self.ops.rms_norm(hidden, self.norm, self.eps))
         return self.ops.linear(hidden, self.head)
 
-    def _run(self, stage: Stage, hidden: Tensor, at: RowsAt | PackedAt) -> Tensor:
-        ops, eps, pages = self.ops, self.eps, stage.pages
+    def _layer(self, stage: Stage, number: int, hidden: Tensor, at: RowsAt | PackedAt) -> Tensor:
+        ops, eps, layer, pages = self.ops, self.eps, stage.layers[number], stage.pages
         assert pages is not None, "forward before pages are allocated"
-        slots, positions = at.token_slots, at.token_positions
-        for number, layer in enumerate(stage.layers):
-            qkv = ops.norm_linear(hidden, layer.input_norm, eps, layer.qkv, layer.qkv_bias)
-            q = ops.rope_write(qkv, layer.q_norm, layer.k_norm, eps, stage.rope, pages, number, slots, positions)
-            attended = at.attend(ops, q, pages, number, self.head_dim**-0.5)
-            hidden = ops.linear_add(attended.reshape(len(hidden), -1), layer.o, hidden)
-            gated = ops.norm_gated(hidden, layer.post_norm, eps, layer.gate_up)
-            hidden = ops.linear_add(gated, layer.down, hidden)
-        return hidden
+        queries = self._queries(stage, number, hidden, at)
+        attended = at.attend(ops, queries, pages, number, self.head_dim**-0.5)
+        hidden = ops.linear_add(attended.reshape(len(hidden), -1), layer.o, hidden)
+        gated = ops.norm_gated(hidden, layer.post_norm, eps, layer.gate_up)
+        return ops.linear_add(gated, layer.down, hidden)
+
+    def _queries(self, stage: Stage, number: int, hidden: Tensor, at: RowsAt | PackedAt) -> Tensor:
+        """Writes a layer's KV and returns its queries.  # [T, hidden] -> [T, heads, head_dim]"""
+        layer, pages = stage.layers[number], stage.pages
+        assert pages is not None, "forward before pages are allocated"
+        qkv = self.ops.norm_linear(hidden, layer.input_norm, self.eps, layer.qkv, layer.qkv_bias)
+        where = pages, number, at.token_slots, at.token_positions
+        return self.ops.rope_write(qkv, layer.q_norm, layer.k_norm, self.eps, stage.rope, *where)
 
 
 @torch.no_grad()

@@ -107,4 +107,4 @@ class Prefill:
         at = PackedAt(slots, positions, Tiles(self._tiles[: size // TILE + min(_ROWS, size)]))
         device = self.decoder.input_device
         (fed,) = recorder.hop(device, tokens)
-        self.decoder.forward(recorder, fed, at.hop(recorder, device))
+        self.decoder.fill(recorder, fed, at.hop(recorder, device))

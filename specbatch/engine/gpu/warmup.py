@@ -40,7 +40,7 @@ def warm_up(machine: Machine, say: Callable[[str], None]) -> Controller:
     if not drafts:
         return FixedK(0)
     if config.num_speculative_tokens is None:
-        return AdaptiveK(costs, config.max_k)
+        return AdaptiveK(costs, config.max_k, steady=True)
     return FixedK(config.max_k, costs if config.price_plain_rounds else None)
 
 
