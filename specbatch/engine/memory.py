@@ -22,6 +22,11 @@ def is_device_fault(error: RuntimeError) -> bool:
 def release(device: torch.device) -> None:
     """Gives freed memory back to the device, so that the next allocation finds it in one piece."""
     gc.collect()
+    free_cached(device)
+
+
+def free_cached(device: torch.device) -> None:
+    """Gives back what nothing refers to any more, without looking for what only refers to itself."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

@@ -169,7 +169,8 @@ class Decoder:
         assert pages is not None, "forward before pages are allocated"
         qkv = self.ops.norm_linear(hidden, layer.input_norm, self.eps, layer.qkv, layer.qkv_bias)
         where = pages, number, at.token_slots, at.token_positions
-        return self.ops.rope_write(qkv, layer.q_norm, layer.k_norm, self.eps, stage.rope, *where)
+        upcoming = layer.o, layer.gate_up
+        return self.ops.rope_write(qkv, layer.q_norm, layer.k_norm, self.eps, stage.rope, *where, upcoming)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from specbatch.engine.memory import free_cached
 from specbatch.engine.model import CausalLM
 
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -76,7 +77,11 @@ def why_not(model: CausalLM) -> str | None:
 
 def pack_layers(model: Any) -> list[Layer]:
     """Packs all layers of a transformers decoder, one after the other, so that only one is in memory twice at a time."""
-    return [_pack(layer) for layer in model.base_model.layers]
+    packed = []
+    for layer in model.base_model.layers:
+        packed.append(_pack(layer))
+        free_cached(packed[-1].device)  # the parts' memory does not fit the next whole, and would pile up
+    return packed
 
 
 @torch.no_grad()

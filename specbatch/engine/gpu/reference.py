@@ -5,6 +5,8 @@ Names of sizes: T tokens of a forward, H hidden size, I intermediate size, D hea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,6 +51,7 @@ class TorchOps:
         layer: int,
         slots: Tensor,
         positions: Tensor,
+        upcoming: Sequence[Tensor] = (),
     ) -> Tensor:
         """Norms (where given) and rotates queries and keys, and writes keys and values to the rows' pages.
 
@@ -62,10 +65,12 @@ class TorchOps:
             layer: index in `pages`.
             slots: int64 [T]
             positions: -1 marks padding, which is written to page 0, where nothing reads  # int64 [T]
+            upcoming: none, or the two weights that are needed next, which a GPU may fetch meanwhile.
 
         Returns:
             queries [T, heads, D]
         """
+        del upcoming
         kv_heads, head_dim = pages.keys[layer].shape[1], pages.keys[layer].shape[3]
         heads = qkv.shape[1] // head_dim - 2 * kv_heads
         q, k, v = qkv.view(-1, heads + 2 * kv_heads, head_dim).split([heads, kv_heads, kv_heads], dim=1)

@@ -24,6 +24,7 @@ from specbatch.engine.gpu.kernels.overlap import overlap
 from specbatch.engine.gpu.paging import PAGE, TILE, Pages, Tiles
 
 MASKED = tl.constexpr(-1e30)  # finite, so that what sees nothing yet needs no special case: it weighs 2^-1e30 = 0
+LEAST = tl.constexpr(4)  # pages of a share: they arrive one behind the other, sooner than parts can be put together
 LOG2_E = math.log2(math.e)
 ARRIVALS = 4096  # rows x kv heads that may be shared out at a time: many more than are worth sharing out
 
@@ -213,8 +214,6 @@ def _rows_kernel(
     SHARED: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """A share of a row's pages, for the n x GROUPS queries of a kv head: tile row r is query r // GROUPS of head r % GROUPS."""
-    if overlapped:
-        tl.extra.cuda.gdc_wait()
     head, split, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     kv_heads, splits = tl.num_programs(0), tl.num_programs(1)
     slot = tl.load(slots + row).to(tl.int64)
@@ -226,7 +225,7 @@ def _rows_kernel(
         # A share of s pages costs s x 2 PAGE x D numbers of 16 bits, then pages / s partial results of n GROUPS x D of 32
         # bits, which one program reads: as much for both at sqrt(pages n GROUPS / 64).
         even = tl.sqrt(high * n * GROUPS / PAGE).to(tl.int32)
-        share = tl.maximum(tl.maximum(tl.cdiv(high, splits), even), 1)
+        share = tl.maximum(tl.maximum(tl.cdiv(high, splits), even), LEAST)
         active = tl.maximum(tl.cdiv(high, share), 1)
         if split >= active:
             return
@@ -234,7 +233,10 @@ def _rows_kernel(
         high = tl.minimum(low + share, high)
 
     line = table + slot * table_stride
-    page = tl.load(line + low, mask=low < high, other=0)  # before the queries: their ways there take the same time
+    page = tl.load(line + low, mask=low < high, other=0)
+    # Until here all was there before the kernel before the last, which has ended: see overlap.py. Now come queries and new KV.
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
     member, column = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_D)
     query = member // GROUPS
     head_of = head * GROUPS + member % GROUPS

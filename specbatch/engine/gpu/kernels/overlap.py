@@ -1,7 +1,8 @@
 """Programmatic dependent launch: a kernel starts while the one before it ends, which hides most of what a boundary costs.
 
-Every kernel that is launched so calls gdc_wait before it reads or writes anything that another kernel may write or read, and
-gdc_launch_dependents when only its last stores are left. Kernels of PyTorch's, launched without, wait as they always do.
+Every kernel that is launched so calls gdc_wait before it reads or writes what the kernel before it may write or read, and
+gdc_launch_dependents after that, when only its last stores are left. So when a kernel starts, all but the one before it have
+ended: what those wrote may be read before gdc_wait. Kernels of PyTorch's, launched without, wait as they always do.
 """
 
 from __future__ import annotations
