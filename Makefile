@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # What `make lock` starts from: newer releases of torch pull several GB of CUDA on machines that have none.
 TORCH := torch==2.13.0
+# The one that the CUDA build of this torch asks for; its CPU build asks for none.
+TRITON := triton==3.7.1
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -67,7 +69,7 @@ bench: $(VENV)/.dev ## the CPU benchmarks, as one table
 lock: ## write constraints.txt anew, from the newest releases that pyproject.toml allows
 	rm -rf $(VENV)-lock
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet --upgrade '$(TORCH)' '.[runner,dev,s3,parquet]'
+	$(VENV)-lock/bin/python -m pip install --quiet --upgrade '$(TORCH)' '$(TRITON)' '.[runner,dev,s3,parquet]'
 	sed -i.old '/^[^#]/d' constraints.txt && rm constraints.txt.old
 	$(VENV)-lock/bin/python -m pip freeze --exclude specbatch | sed 's/+cpu$$//' >> constraints.txt
 	rm -rf $(VENV)-lock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from specbatch.engine.request import AcceptanceRule, SamplingParams
 
@@ -28,7 +28,7 @@ class EngineConfig:
     acceptance_rule: AcceptanceRule = "coupled"
     prefill_chunk: int = 512
     gpu_prefill_chunk: int = 4096
-    sampling: SamplingParams = SamplingParams()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     price_plain_rounds: bool = False
 
     @property
