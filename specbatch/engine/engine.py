@@ -53,8 +53,12 @@ class Engine:
         self._waiting: deque[Row] = deque()  # rows put back when memory ran out
         self._allocate(self.config.max_sequences)
 
-    def warmup(self) -> None:
-        """Measures what rounds cost, where k is to be chosen or the config asks. Called by the first generate() if not before."""
+    def warmup(self, say: Callable[[str], None] | None = None) -> None:
+        """Measures what rounds cost, where k is to be chosen or the config asks. Called by the first generate() if not before.
+
+        Args:
+            say: told what takes a while.
+        """
         if self.controller is not None:
             return
         start = time.perf_counter()
@@ -62,10 +66,10 @@ class Engine:
         if drafter is None or config.max_k == 0:
             self.controller = FixedK(0)
         elif config.num_speculative_tokens is None:
-            self.controller = AdaptiveK(self._costs(drafter, every_k(config.max_k)), config.max_k)
+            self.controller = AdaptiveK(self._costs(drafter, every_k(config.max_k), say), config.max_k)
         else:
             priced = config.price_plain_rounds
-            self.controller = FixedK(config.max_k, self._costs(drafter, (0, config.max_k)) if priced else None)
+            self.controller = FixedK(config.max_k, self._costs(drafter, (0, config.max_k), say) if priced else None)
         self.stats.warmup_seconds = time.perf_counter() - start
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -188,7 +192,9 @@ class Engine:
             self.stats.finished += 1
         self.stats.active = batch.size
 
-    def _costs(self, drafter: Drafter, points: Collection[int]) -> RoundCosts:
+    def _costs(self, drafter: Drafter, points: Collection[int], say: Callable[[str], None] | None) -> RoundCosts:
+        if say is not None:
+            say("measuring what rounds cost")
         costs = None
         while costs is None:  # None: memory ran out, and the batch is half as large now
             costs = self._within_memory(lambda: self._measure_costs(drafter, points))

@@ -32,6 +32,15 @@ def why_general(target: CausalLM, drafter: Drafter | None) -> str | None:
     return None
 
 
+def describe(engine: AnyEngine) -> str:
+    """Which of the two an engine is, and on GPUs why the general one: "general, since the target has no fast path: ..."."""
+    if isinstance(engine, GraphEngine):
+        return "recorded rounds"
+    reason = why_general(engine.target, engine.drafter)
+    on_gpus = engine.target.input_device.type == "cuda"
+    return f"general, since {reason}" if on_gpus and reason is not None else "general"
+
+
 def make_engine(target: CausalLM, drafter: Drafter | None, config: EngineConfig) -> AnyEngine:
     """The faster engine of the two that can run the pair."""
     if why_general(target, drafter) is None:

@@ -35,10 +35,16 @@ class RowsAt:
         every = slots[:, None].expand_as(positions).reshape(-1).contiguous()
         return RowsAt(slots, positions[:, 0].contiguous(), every, positions.reshape(-1).contiguous())
 
-    def attend(self, ops: TorchOps, q: Tensor, pages: Pages, layer: int, scale: float) -> Tensor:
-        """See TorchOps.attend_rows.  # [B * n, heads, head_dim]"""
+    def attend(self, ops: TorchOps, qkv: Tensor, stage: Stage, number: int, eps: float, scale: float) -> Tensor:
+        """Rotation, write and attention, in one kernel where that is faster.  # [B * n, heads, head_dim]"""
+        pages = stage.kv
+        if ops.fuses_rows(qkv, len(self.slots)):
+            layer = stage.layers[number]
+            norms = layer.q_norm, layer.k_norm
+            return ops.rope_attend_rows(qkv, *norms, eps, stage.rope, pages, number, self.slots, self.first, scale)
+        q = stage.rotate(ops, qkv, number, eps, self.token_slots, self.token_positions)
         rows = q.view(len(self.slots), -1, *q.shape[1:])
-        return ops.attend_rows(rows, pages, layer, self.slots, self.first, scale).view(q.shape)
+        return ops.attend_rows(rows, pages, number, self.slots, self.first, scale).view(q.shape)
 
     def hop(self, recorder: Recorder, device: torch.device) -> RowsAt:
         """The same on another device."""
@@ -56,9 +62,10 @@ class PackedAt:
     token_positions: Tensor
     tiles: Tiles
 
-    def attend(self, ops: TorchOps, q: Tensor, pages: Pages, layer: int, scale: float) -> Tensor:
-        """See TorchOps.attend_packed.  # [T, heads, head_dim]"""
-        return ops.attend_packed(q, pages, layer, self.tiles, scale)
+    def attend(self, ops: TorchOps, qkv: Tensor, stage: Stage, number: int, eps: float, scale: float) -> Tensor:
+        """Rotation, write and attention.  # [T, heads, head_dim]"""
+        q = stage.rotate(ops, qkv, number, eps, self.token_slots, self.token_positions)
+        return ops.attend_packed(q, stage.kv, number, self.tiles, scale)
 
     def hop(self, recorder: Recorder, device: torch.device) -> PackedAt:
         """The same on another device."""
@@ -77,6 +84,19 @@ class Stage:
     layers: list[Layer] = field(default_factory=list)
     rope: Tensor = field(default_factory=lambda: torch.empty(0))
     pages: Pages | None = None
+
+    @property
+    def kv(self) -> Pages:
+        """The pages, once they are allocated."""
+        assert self.pages is not None, "forward before pages are allocated"
+        return self.pages
+
+    def rotate(
+        self, ops: TorchOps, qkv: Tensor, number: int, eps: float, slots: Tensor, positions: Tensor
+    ) -> Tensor:
+        """Writes a layer's KV and returns its queries, see TorchOps.rope_write.  # [T, heads, head_dim]"""
+        layer = self.layers[number]
+        return ops.rope_write(qkv, layer.q_norm, layer.k_norm, eps, self.rope, self.kv, number, slots, positions)
 
 
 class Decoder:
@@ -143,7 +163,8 @@ class Decoder:
             for number in range(last):
                 hidden = self._layer(stage, number, hidden, at)
             if last < len(stage.layers):
-                self._queries(stage, last, hidden, at)
+                slots, positions = at.token_slots, at.token_positions
+                stage.rotate(self.ops, self._qkv(stage.layers[last], hidden), last, self.eps, slots, positions)
 
     def logits(self, recorder: Recorder, hidden: Tensor) -> Tensor:
         """The language-model head.  # [R, hidden] -> [R, vocab], on the head's device"""
@@ -155,22 +176,14 @@ class Decoder:
         return self.ops.linear(hidden, self.head)
 
     def _layer(self, stage: Stage, number: int, hidden: Tensor, at: RowsAt | PackedAt) -> Tensor:
-        ops, eps, layer, pages = self.ops, self.eps, stage.layers[number], stage.pages
-        assert pages is not None, "forward before pages are allocated"
-        queries = self._queries(stage, number, hidden, at)
-        attended = at.attend(ops, queries, pages, number, self.head_dim**-0.5)
+        ops, eps, layer = self.ops, self.eps, stage.layers[number]
+        attended = at.attend(ops, self._qkv(layer, hidden), stage, number, eps, self.head_dim**-0.5)
         hidden = ops.linear_add(attended.reshape(len(hidden), -1), layer.o, hidden)
         gated = ops.norm_gated(hidden, layer.post_norm, eps, layer.gate_up)
         return ops.linear_add(gated, layer.down, hidden)
 
-    def _queries(self, stage: Stage, number: int, hidden: Tensor, at: RowsAt | PackedAt) -> Tensor:
-        """Writes a layer's KV and returns its queries.  # [T, hidden] -> [T, heads, head_dim]"""
-        layer, pages = stage.layers[number], stage.pages
-        assert pages is not None, "forward before pages are allocated"
-        qkv = self.ops.norm_linear(hidden, layer.input_norm, self.eps, layer.qkv, layer.qkv_bias)
-        where = pages, number, at.token_slots, at.token_positions
-        upcoming = layer.o, layer.gate_up
-        return self.ops.rope_write(qkv, layer.q_norm, layer.k_norm, self.eps, stage.rope, *where, upcoming)
+    def _qkv(self, layer: Layer, hidden: Tensor) -> Tensor:
+        return self.ops.norm_linear(hidden, layer.input_norm, self.eps, layer.qkv, layer.qkv_bias)
 
 
 @torch.no_grad()

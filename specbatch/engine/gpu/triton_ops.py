@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from specbatch.engine.gpu.kernels import attention, elementwise, linear, race
+from specbatch.engine.gpu.kernels import attention, elementwise, linear, race, rope_attention
 from specbatch.engine.gpu.paging import Pages, Tiles
 from specbatch.engine.gpu.reference import TorchOps
 from specbatch.engine.streams import Purpose
@@ -17,11 +15,15 @@ from specbatch.engine.streams import Purpose
 # Where cuBLAS takes over, by bytes of a value (benchmarks/README.md): float32 has no tensor cores to feed. Very wide outputs and
 # gates, whose product is folded in, gain for longer.
 _FEW = {2: 16, 4: 8}
+_FEW_FUNNEL = {2: 64, 4: 8}  # outputs too few to occupy the GPU, whose many inputs several programs share
 _FEW_WIDE = {2: 64, 4: 8}
 _FEW_GATED = {2: 32, 4: 8}
+_FUNNEL = 2048  # outputs
 _WIDE = 65536  # outputs: a vocabulary
 # Folding the norm in costs every program what it saves one kernel: with one token only.
 _FOLDED = 1
+
+_FUSED_ROWS = 64  # beyond which a kernel's boundary is little beside its work
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -83,6 +85,27 @@ class TritonOps(TorchOps):
         write = elementwise.rope_write if _known(qkv, pages.keys[layer]) else super().rope_write
         return write(qkv, q_norm, k_norm, eps, rope, pages, layer, slots, positions)
 
+    def fuses_rows(self, qkv: Tensor, rows: int) -> bool:
+        """As in TorchOps."""
+        return qkv.element_size() == 2 and rows <= _FUSED_ROWS and len(qkv) <= rows * rope_attention.NEW
+
+    def rope_attend_rows(
+        self,
+        qkv: Tensor,
+        q_norm: Tensor | None,
+        k_norm: Tensor | None,
+        eps: float,
+        rope: Tensor,
+        pages: Pages,
+        layer: int,
+        slots: Tensor,
+        first: Tensor,
+        scale: float,
+    ) -> Tensor:
+        """As in TorchOps."""
+        attend = rope_attention.rope_attend_rows if _known(qkv, pages.keys[layer]) else super().rope_attend_rows
+        return attend(qkv, q_norm, k_norm, eps, rope, pages, layer, slots, first, scale)
+
     def attend_rows(self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float) -> Tensor:
         """As in TorchOps."""
         attend = attention.attend_rows if _known(q, pages.keys[layer]) else super().attend_rows
@@ -116,5 +139,8 @@ def _few(x: Tensor, weight: Tensor, few: dict[int, int] | None = None) -> bool:
     """Whether the skinny kernels take these."""
     if not (_known(x, weight) and x.is_contiguous() and weight.is_contiguous()):
         return False
-    most = (few or (_FEW_WIDE if weight.shape[0] >= _WIDE else _FEW))[x.element_size()]
+    outs, ins = weight.shape
+    if few is None:
+        few = _FEW_WIDE if outs >= _WIDE else _FEW_FUNNEL if outs <= _FUNNEL and ins >= 2 * outs else _FEW
+    most = few[x.element_size()]
     return 0 < x.shape[0] <= most

@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from specbatch.engine.gpu.kernels.attention import Launch, _arrivals, attend_packed, attend_rows
+from specbatch.engine.gpu.kernels.attention import Launch, arrivals_of, attend_packed, attend_rows
 from specbatch.engine.gpu.paging import PAGE, TILE, Pages, Tiles
 from specbatch.engine.gpu.reference import TorchOps
 
@@ -106,7 +106,7 @@ def test_shared_out_rows_are_the_same_to_the_bit_each_time(device):
     once = attend_rows(q, pages, LAYER, slots, first, 0.1, Launch(4, 2, 7))
     for _ in range(times):
         assert torch.equal(once, attend_rows(q, pages, LAYER, slots, first, 0.1, Launch(4, 2, 7)))
-    assert not _arrivals(q.device).any()  # what the next kernel counts from
+    assert not arrivals_of(q.device).any()  # what the next kernel counts from
 
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(1, 1), (4, 2), (3, 1), (4, 1)])

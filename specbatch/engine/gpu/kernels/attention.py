@@ -72,7 +72,7 @@ def attend_rows(
     parts = sums = arrivals = out
     if launch.splits > 1:
         assert rows * kv_heads <= ARRIVALS
-        arrivals = _arrivals(q.device)
+        arrivals = arrivals_of(q.device)
         parts = torch.empty((rows, kv_heads, launch.splits, block_m, block_d), dtype=torch.float32, device=q.device)
         sums = torch.empty((rows, kv_heads, launch.splits, block_m), dtype=torch.float32, device=q.device)
     # kv heads come first: those of a page lie side by side in memory.
@@ -154,7 +154,7 @@ def multiprocessors(device: torch.device) -> int:
 
 
 @cache
-def _arrivals(device: torch.device) -> Tensor:
+def arrivals_of(device: torch.device) -> Tensor:
     """Parts of each shared-out row that are done: 0 between kernels, as the last one sets it back."""
     assert device.type != "cuda" or not torch.cuda.is_current_stream_capturing(), "call attend_rows once before capture"
     return torch.zeros(ARRIVALS, dtype=torch.int32, device=device)
@@ -167,7 +167,7 @@ def _check(q: Tensor, keys: Tensor, values: Tensor) -> None:
 
 
 @triton.jit
-def _over_pages(
+def over_pages(
     total, peak, acc, page, queries, position, keys, values, line, low, high, held, extent, factor,
     page_stride, position_stride,
     MASK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
@@ -206,6 +206,55 @@ def _over_pages(
     return total, peak, acc, page
 
 
+@triton.jit
+def share_out(pages, queries, split, splits, LEAST: tl.constexpr, PAGE: tl.constexpr):
+    """The pages [low, high) that a program takes of a row's, and how many programs have some."""
+    # A share of s pages costs s x 2 PAGE x D numbers of 16 bits, then pages / s partial results of queries x D of 32
+    # bits, which one program reads: as much for both at sqrt(pages queries / 64).
+    even = tl.sqrt(pages * queries / PAGE).to(tl.int32)
+    share = tl.maximum(tl.maximum(tl.cdiv(pages, splits), even), LEAST)
+    active = tl.maximum(tl.cdiv(pages, share), 1)
+    return split * share, tl.minimum((split + 1) * share, pages), active
+
+
+@triton.jit
+def finish(
+    total, peak, acc, to, real, parts, sums, arrivals, pair, split, splits, active, SHARED: tl.constexpr
+):  # fmt: skip
+    """Writes what a program has found; where several share a row, the last of them to come puts their parts together."""
+    block_m: tl.constexpr = acc.shape[0]
+    block_d: tl.constexpr = acc.shape[1]
+    member, column = tl.arange(0, block_m), tl.arange(0, block_d)
+    result = acc / tl.where(total > 0, total, 1.0)[:, None]  # 0 in a row without a position
+    if not SHARED:
+        tl.store(to, result.to(to.dtype.element_ty), mask=real)
+    elif active == 1:
+        tl.store(to, result.to(to.dtype.element_ty), mask=real)
+    else:
+        part = pair.to(tl.int64) * splits
+        spread = member[:, None] * block_d + column[None, :]
+        tl.store(parts + (part + split) * block_m * block_d + spread, result, mask=real)
+        tl.store(sums + (part + split) * block_m + member, peak + tl.log2(total))
+        tl.debug_barrier()  # all threads have stored before one of them counts the program
+        before = tl.atomic_add(arrivals + pair, 1, sem="acq_rel", scope="gpu")
+        if before == active - 1:
+            tl.store(arrivals + pair, 0)
+            # In the parts' order, not in the order of arrival: the same result every time.
+            peak = tl.full([block_m], MASKED, tl.float32)
+            total = tl.zeros([block_m], tl.float32)
+            acc = tl.zeros([block_m, block_d], tl.float32)
+            for i in tl.range(0, active, num_stages=4):
+                theirs = tl.load(sums + (part + i) * block_m + member, cache_modifier=".cg")
+                share_of = parts + (part + i) * block_m * block_d
+                their = tl.load(share_of + spread, mask=real, other=0.0, cache_modifier=".cg")
+                higher = tl.maximum(peak, theirs)
+                fade, weight = tl.exp2(peak - higher), tl.exp2(theirs - higher)
+                total = total * fade + weight
+                acc = acc * fade[:, None] + their * weight[:, None]
+                peak = higher
+            tl.store(to, (acc / total[:, None]).to(to.dtype.element_ty), mask=real)
+
+
 @triton.jit(do_not_specialize=["n", "table_stride"])
 def _rows_kernel(
     q, keys, values, table, slots, first, out, parts, sums, arrivals,
@@ -222,15 +271,9 @@ def _rows_kernel(
     low, high = 0, tl.cdiv(extent, PAGE)
     active = 1
     if SHARED:
-        # A share of s pages costs s x 2 PAGE x D numbers of 16 bits, then pages / s partial results of n GROUPS x D of 32
-        # bits, which one program reads: as much for both at sqrt(pages n GROUPS / 64).
-        even = tl.sqrt(high * n * GROUPS / PAGE).to(tl.int32)
-        share = tl.maximum(tl.maximum(tl.cdiv(high, splits), even), LEAST)
-        active = tl.maximum(tl.cdiv(high, share), 1)
+        low, high, active = share_out(high, n * GROUPS, split, splits, LEAST, PAGE)
         if split >= active:
             return
-        low = split * share
-        high = tl.minimum(low + share, high)
 
     line = table + slot * table_stride
     page = tl.load(line + low, mask=low < high, other=0)
@@ -246,7 +289,7 @@ def _rows_kernel(
         mask=real,
         other=0.0,
     )
-    total, peak, acc, page = _over_pages(
+    total, peak, acc, page = over_pages(
         tl.zeros([BLOCK_M], tl.float32), tl.full([BLOCK_M], MASKED, tl.float32), tl.zeros([BLOCK_M, BLOCK_D], tl.float32),
         page, queries, tl.maximum(start + query, 0), keys + head * head_stride, values + head * head_stride,
         line, low, high, high, extent, factor, page_stride, position_stride,
@@ -254,37 +297,9 @@ def _rows_kernel(
     )  # fmt: skip
     if overlapped:
         tl.extra.cuda.gdc_launch_dependents()
-    result = acc / tl.where(total > 0, total, 1.0)[:, None]  # 0 in a row without a position
     heads = kv_heads * GROUPS
     to = out + ((row.to(tl.int64) * n + query[:, None]) * heads + head_of[:, None]) * HEAD_DIM + column[None, :]
-
-    if SHARED:  # noqa: SIM102 - known when the kernel is compiled, the next one is not
-        if active > 1:
-            pair = row * kv_heads + head
-            part = pair.to(tl.int64) * splits
-            spread = member[:, None] * BLOCK_D + column[None, :]
-            tl.store(parts + (part + split) * BLOCK_M * BLOCK_D + spread, result, mask=real)
-            tl.store(sums + (part + split) * BLOCK_M + member, peak + tl.log2(total))
-            tl.debug_barrier()  # all threads have stored before one of them counts the program
-            before = tl.atomic_add(arrivals + pair, 1, sem="acq_rel", scope="gpu")
-            if before < active - 1:
-                return
-            tl.store(arrivals + pair, 0)
-            # In the parts' order, not in the order of arrival: the same result every time.
-            peak = tl.full([BLOCK_M], MASKED, tl.float32)
-            total = tl.zeros([BLOCK_M], tl.float32)
-            acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
-            for i in tl.range(0, active, num_stages=4):
-                theirs = tl.load(sums + (part + i) * BLOCK_M + member, cache_modifier=".cg")
-                share_of = parts + (part + i) * BLOCK_M * BLOCK_D
-                their = tl.load(share_of + spread, mask=real, other=0.0, cache_modifier=".cg")
-                higher = tl.maximum(peak, theirs)
-                fade, weight = tl.exp2(peak - higher), tl.exp2(theirs - higher)
-                total = total * fade + weight
-                acc = acc * fade[:, None] + their * weight[:, None]
-                peak = higher
-            result = acc / total[:, None]
-    tl.store(to, result.to(out.dtype.element_ty), mask=real)
+    finish(total, peak, acc, to, real, parts, sums, arrivals, row * kv_heads + head, split, splits, active, SHARED)
 
 
 @triton.jit(do_not_specialize=["table_stride"])
@@ -320,13 +335,13 @@ def _packed_kernel(
         q + (token + query)[:, None] * q_token + head_of[:, None] * q_head + column[None, :], mask=real, other=0.0
     )
     position = start + query
-    total, peak, acc, page = _over_pages(
+    total, peak, acc, page = over_pages(
         tl.zeros([BLOCK_T * TOGETHER], tl.float32), tl.full([BLOCK_T * TOGETHER], MASKED, tl.float32),
         tl.zeros([BLOCK_T * TOGETHER, BLOCK_D], tl.float32),
         page, queries, position, keys + head * head_stride, values + head * head_stride,
         line, 0, seen, held, extent, factor, page_stride, position_stride, False, HEAD_DIM, BLOCK_D, PAGE,
     )  # fmt: skip
-    total, peak, acc, page = _over_pages(
+    total, peak, acc, page = over_pages(
         total, peak, acc,
         page, queries, position, keys + head * head_stride, values + head * head_stride,
         line, seen, held, held, extent, factor, page_stride, position_stride, True, HEAD_DIM, BLOCK_D, PAGE,

@@ -5,9 +5,6 @@ All round where the reference rounds: a normed value is rounded to its dtype bef
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-
 import torch
 import triton
 import triton.language as tl
@@ -16,11 +13,6 @@ from torch import Tensor
 from specbatch.engine.gpu.kernels.overlap import overlap
 from specbatch.engine.gpu.paging import PAGE, Pages
 
-# While rotation and attention wait for each other, the memory is idle: the weights of the linears after them are brought to L2.
-_FEW_TO_FETCH_FOR = 64  # tokens, beyond which attention keeps the memory busy itself
-_FETCHED = int(os.environ.get("SPECBATCH_FETCHED", 20)) << 20  # bytes: what the memory gives in that time, well below the L2's 50 MB
-_LINE = 4096  # bytes an instruction asks for
-_LINES = 128  # instructions of a program
 _FEW = 16  # tokens, up to which a program takes little, so that there are enough of them
 _BLOCK = 2048  # elements that a program of 4 warps holds well: 16 bytes a load, two of them in flight
 
@@ -66,7 +58,6 @@ def rope_write(
     layer: int,
     slots: Tensor,
     positions: Tensor,
-    upcoming: Sequence[Tensor] = (),
 ) -> Tensor:
     """Norms (where given) and rotates queries and keys, and writes keys and values to the rows' pages.
 
@@ -83,10 +74,8 @@ def rope_write(
     half = triton.next_power_of_2(head_dim // 2)
     height = min(4 if count <= _FEW else max(4, _BLOCK // 2 // half), triton.next_power_of_2(heads + 2 * kv_heads))
     normed = q_norm is not None and k_norm is not None
-    first, second, fetchers = _fetched(upcoming, qkv.device) if count <= _FEW_TO_FETCH_FOR else (qkv, qkv, 0)
-    first_lines = min(first.nbytes // _LINE, fetchers * _LINES)
     if count:
-        _rope_write[(count + fetchers, triton.cdiv(heads + 2 * kv_heads, height))](
+        _rope_write[(count, triton.cdiv(heads + 2 * kv_heads, height))](
             qkv,
             q_norm if normed else qkv,
             k_norm if normed else qkv,
@@ -97,11 +86,6 @@ def rope_write(
             pages.table,
             slots,
             positions,
-            first,
-            second,
-            first_lines,
-            second.nbytes // _LINE,
-            count,
             rope.shape[0],
             qkv.stride(0),
             pages.table.stride(0),
@@ -113,20 +97,10 @@ def rope_write(
             normed,
             height,
             half,
-            _LINE,
-            _LINES,
-            fetchers > 0,
             num_warps=_warps(2 * height * half),
             **overlap(qkv.device),
         )
     return out
-
-
-def _fetched(upcoming: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor, int]:
-    """The two weights that are needed next, and how many programs of the kernel ask the L2 for them."""
-    fetched = _FETCHED if overlap(device)["overlapped"] and len(upcoming) == 2 else 0
-    first, second = upcoming if len(upcoming) == 2 else (torch.empty(0, device=device),) * 2
-    return first, second, min(first.nbytes + second.nbytes, fetched) // (_LINE * _LINES)
 
 
 def _warps(elements: int) -> int:
@@ -178,24 +152,7 @@ def _silu_mul(gate_up, out, stride, size: tl.constexpr, width: tl.constexpr, ove
     tl.store(out + row * size + columns, (gated * up).to(gate.dtype), mask)
 
 
-@triton.jit
-def _fetch(first, second, first_lines, second_lines, program, line: tl.constexpr, lines: tl.constexpr):
-    """Asks the L2 for a stretch of the first weights, or of the second ones behind them."""
-    at = program.to(tl.int64) * lines + tl.arange(0, lines)
-    start = first.to(tl.int64) + at * line
-    behind = second.to(tl.int64) + tl.minimum(at - first_lines, second_lines - 1) * line
-    address = tl.where(at < first_lines, start, behind)
-    tl.inline_asm_elementwise(
-        "cp.async.bulk.prefetch.L2.global [$1], 4096; mov.u32 $0, 0;",
-        "=r,l",
-        [address],
-        dtype=tl.int32,
-        is_pure=False,
-        pack=1,
-    )
-
-
-@triton.jit(do_not_specialize=["extent", "count"])
+@triton.jit(do_not_specialize=["extent"])
 def _rope_write(
     qkv,
     q_norm,
@@ -207,11 +164,6 @@ def _rope_write(
     table,
     slots,
     positions,
-    upcoming,
-    further,
-    upcoming_lines,
-    further_lines,
-    count,
     extent,
     stride,
     table_stride,
@@ -223,17 +175,9 @@ def _rope_write(
     normed: tl.constexpr,
     height: tl.constexpr,
     half: tl.constexpr,
-    line_size: tl.constexpr,
-    lines: tl.constexpr,
-    fetches: tl.constexpr,
     overlapped: tl.constexpr,
 ):
     """One token's next `height` heads, of whatever kind, as their first halves (a) and their second halves (b)."""
-    if fetches:  # noqa: SIM102 - known when the kernel is compiled, the next one is not
-        if tl.program_id(0) >= count:
-            if tl.program_id(1) == 0:
-                _fetch(upcoming, further, upcoming_lines, further_lines, tl.program_id(0) - count, line_size, lines)
-            return
     if overlapped:
         tl.extra.cuda.gdc_wait()
     row = tl.program_id(0).to(tl.int64)
