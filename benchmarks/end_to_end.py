@@ -22,7 +22,13 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads starve each other on busy cores
 
 from specbatch.api import load_spec
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.drafter import Drafter
 from specbatch.engine.engine import Engine
+from specbatch.engine.gpu.engine import GraphEngine
+from specbatch.engine.make_engine import AnyEngine, make_engine
+from specbatch.engine.memory import release
+from specbatch.engine.model import CausalLM
 from specbatch.engine.request import Completion, Request
 from specbatch.runner import session
 from specbatch.runner.display import JsonDisplay
@@ -43,10 +49,10 @@ def repeat_rows(source: Path, folder: Path, times: int) -> Path:
 
 @dataclass
 class Run:
-    """A whole run: tokens/s, its engine, the requests that the engine got, and the share of the time its thread waited."""
+    """A whole run: tokens/s, what its engine was made of and got, and the share of the time its thread waited."""
 
     tokens_per_second: float
-    engine: Engine
+    made_of: tuple[CausalLM, Drafter | None, EngineConfig]
     requests: list[Request]
     waited: float
 
@@ -55,21 +61,23 @@ def whole_run(spec: str, rows: Path, folder: Path, gpus: int) -> Run:
     """Runs a spec on other rows."""
     taken: list[Request] = []
     clock = {"wall": 0.0, "cpu": 0.0}
-    engines: list[Engine] = []
-    load, generate = session.load_engines, Engine.generate
+    made_of: list[tuple[CausalLM, Drafter | None, EngineConfig]] = []
+    load, generate = session.load_engines, {kind: kind.generate for kind in (Engine, GraphEngine)}
 
-    def remember(*arguments: Any) -> list[Engine]:
-        engines.extend(load(*arguments))
+    def remember(*arguments: Any) -> list[AnyEngine]:
+        engines = load(*arguments)
+        made_of.extend((engine.target, engine.drafter, engine.config) for engine in engines)
         return engines
 
-    def record(engine: Engine, requests: Iterable[Request]) -> Iterator[Completion]:
+    def record(engine: AnyEngine, requests: Iterable[Request]) -> Iterator[Completion]:
         wall, cpu = time.perf_counter(), time.thread_time()
-        yield from generate(engine, _Recorder(requests, taken))
+        yield from generate[type(engine)](engine, _Recorder(requests, taken))
         clock["wall"] += time.perf_counter() - wall
         clock["cpu"] += time.thread_time() - cpu
 
     session.load_engines = remember
-    Engine.generate = record  # type: ignore[method-assign]  # an ear at the door
+    for kind in generate:
+        kind.generate = record  # type: ignore[method-assign]  # an ear at the door
     try:
         changes = [f"dataset.uri={rows}", f"results.dir={folder}", "results.report=false", f"placement.gpus={gpus}"]
         changes.append("placement.cpuThreads=1")
@@ -77,9 +85,11 @@ def whole_run(spec: str, rows: Path, folder: Path, gpus: int) -> Run:
         with (folder / "progress").open("w") as log:
             summary = run_job(job, display=JsonDisplay(log), fresh=True)
     finally:
-        session.load_engines, Engine.generate = load, generate  # type: ignore[method-assign]
+        session.load_engines = load
+        for kind, method in generate.items():
+            kind.generate = method  # type: ignore[method-assign]
     assert summary.results == len(taken), (summary.results, len(taken))
-    return Run(summary.tokens_per_second, engines[0], taken, 1 - clock["cpu"] / clock["wall"])
+    return Run(summary.tokens_per_second, made_of[0], taken, 1 - clock["cpu"] / clock["wall"])
 
 
 class _Recorder:
@@ -97,9 +107,10 @@ class _Recorder:
         return request
 
 
-def engine_alone(used: Engine, requests: list[Request]) -> float:
-    """tokens/s of a fresh engine with the models and settings of a used one."""
-    engine = Engine(used.target, used.drafter, used.config)
+def engine_alone(made_of: tuple[CausalLM, Drafter | None, EngineConfig], requests: list[Request]) -> float:
+    """tokens/s of a fresh engine with the models and settings of one that is gone."""
+    release(made_of[0].input_device)
+    engine = make_engine(*made_of)
     engine.warmup()
     start = time.perf_counter()
     tokens = sum(len(completion.token_ids) for completion in engine.generate(requests))
@@ -123,7 +134,7 @@ def main() -> None:
             for _ in range(arguments.repeats):
                 run = whole_run(SPECS[pair], rows, folder, arguments.gpus)
                 runs.append(run.tokens_per_second)
-                alone.append(engine_alone(run.engine, run.requests))
+                alone.append(engine_alone(run.made_of, run.requests))
                 speeds = f"run {runs[-1]:,.1f}  engine {alone[-1]:,.1f}  {runs[-1] / alone[-1]:.3f}"
                 print(f"  {pair}: {speeds}  waited {run.waited:.3f}", flush=True)
         print(

@@ -11,6 +11,7 @@ from specbatch.results.totals import Totals
 from specbatch.results.typed import as_type
 
 _K_CHANGES_KEPT = 500
+_ONLY_ENGINE = "general"  # on a CPU: not worth a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class RunSummary:
     errors: int = 0  # error rows written by this attempt
     skipped: int = 0  # rows that were finished when it began
     seconds: float = 0.0
+    engine: str = ""  # which decoded, and why where there is something to say; empty: nothing was loaded
     load_seconds: float = 0.0
     warmup_seconds: float = 0.0
     prompt_tokens: int = 0
@@ -111,6 +113,7 @@ def combine(summaries: Iterable[RunSummary], totals: Totals, *, at_once: bool = 
         errors=sum(part.errors for part in parts),
         skipped=sum(part.skipped for part in parts) if at_once else last.skipped,
         seconds=span(part.seconds for part in parts),
+        engine="; ".join(dict.fromkeys(part.engine for part in parts if part.engine)),
         load_seconds=span(part.load_seconds for part in parts),
         warmup_seconds=span(part.warmup_seconds for part in parts),
         prompt_tokens=sum(part.prompt_tokens for part in parts),
@@ -158,6 +161,8 @@ def render_summary(summary: RunSummary, *, results: str = "", report: str = "", 
     if summary.seconds:
         lines.append(("speed", _speed(summary)))
         lines.append(("time", f"{duration(summary.seconds)} decoding{_before(summary)}"))
+    if summary.engine not in {"", _ONLY_ENGINE}:
+        lines.append(("engine", summary.engine))
     if summary.drafted:
         lines.append(
             (

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -27,6 +28,21 @@ from specbatch.results.summary import RunSummary, duration, render_summary
 from specbatch.runner.progress import Progress
 
 _LINE_SECONDS = 5.0
+
+
+def seldom(
+    say: Callable[[str], None], *, seconds: float = _LINE_SECONDS, clock: Callable[[], float] = time.monotonic
+) -> Callable[[str], None]:
+    """`say` for what changes many times a second: a message goes through if the last one that did is a few seconds old."""
+    said_at = -math.inf
+
+    def say_seldom(message: str) -> None:
+        nonlocal said_at
+        if clock() - said_at >= seconds:
+            said_at = clock()
+            say(message)
+
+    return say_seldom
 
 
 class Display(Protocol):

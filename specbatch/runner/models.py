@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from specbatch.api.job import Spec
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.drafter import Drafter, ModelDrafter
-from specbatch.engine.engine import Engine
 from specbatch.engine.load import load_causal_lm
+from specbatch.engine.make_engine import AnyEngine, describe, make_engine
 from specbatch.engine.model import CausalLM
 from specbatch.engine.ngram import NGramDrafter
+from specbatch.engine.request import SamplingParams
 from specbatch.engine.vocabulary import check_vocabularies
 from specbatch.errors import DeviceError, VocabularyMismatchError
 from specbatch.plan.read import shape_in
 from specbatch.plan.readback import compare_with_actual
 from specbatch.plan.shape import ModelShape
 from specbatch.plan.types import ModelPlacement, Plan, ReplicaPlan
+from specbatch.runner.display import seldom
 from specbatch.runner.model_files import ModelFiles, find_model
 from specbatch.runner.tokenizer import Tokenizer, load_tokenizer
 
@@ -88,8 +90,8 @@ def load_shared_tokenizer(spec: Spec, pair: Pair) -> Tokenizer:
     return tokenizer
 
 
-def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None]) -> list[Engine]:
-    """Loads one engine a replica, checks where everything stands, and measures what rounds cost.
+def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None]) -> list[AnyEngine]:
+    """Loads one engine a replica, checks where everything stands, and makes it ready.
 
     Raises:
         ModelError, DeviceError, OutOfMemoryError: as the engine's loading; also a placement that is not the plan's.
@@ -98,12 +100,14 @@ def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None])
     for number, replica in enumerate(plan.replicas):
         say(f"loading {_title(pair)} onto {', '.join(replica.devices)}{_of(number, plan)}")
         engine = _load_engine(spec, pair, plan, replica)
-        engine.warmup()
+        if number == 0:
+            say(f"engine: {describe(engine)}")
+        engine.warmup(seldom(say))
         engines.append(engine)
     return engines
 
 
-def placements_of(engines: list[Engine]) -> dict[str, dict[str, str]]:
+def placements_of(engines: list[AnyEngine]) -> dict[str, dict[str, str]]:
     """role (with its replica where there are several) -> parameter or buffer -> device, as read back."""
     placements = {}
     for number, engine in enumerate(engines):
@@ -114,7 +118,7 @@ def placements_of(engines: list[Engine]) -> dict[str, dict[str, str]]:
     return placements
 
 
-def _load_engine(spec: Spec, pair: Pair, plan: Plan, replica: ReplicaPlan) -> Engine:
+def _load_engine(spec: Spec, pair: Pair, plan: Plan, replica: ReplicaPlan) -> AnyEngine:
     target = _load(pair.target, replica.target, dtype=spec.target.dtype, trusted=spec.target.trust_remote_code)
     decoding = spec.decoding
     k = decoding.num_speculative_tokens
@@ -124,9 +128,10 @@ def _load_engine(spec: Spec, pair: Pair, plan: Plan, replica: ReplicaPlan) -> En
         num_speculative_tokens=None if k == "auto" else k,
         max_speculative_tokens=decoding.max_speculative_tokens,
         acceptance_rule=decoding.acceptance_rule,
+        sampling=SamplingParams(decoding.temperature, decoding.top_k, decoding.top_p),
         price_plain_rounds=True,
     )
-    return Engine(target, _load_drafter(spec, pair, replica, target), config)
+    return make_engine(target, _load_drafter(spec, pair, replica, target), config)
 
 
 def _load_drafter(spec: Spec, pair: Pair, replica: ReplicaPlan, target: CausalLM) -> Drafter | None:

@@ -185,6 +185,7 @@ class ProgressMeter:
 class Fixed:
     """The parts of a summary that the engines' counters do not hold."""
 
+    engine: str = ""  # make_engine.describe
     load_seconds: float = 0.0
     ceiling: Callable[[EngineStats], float | None] = lambda _stats: None
 
@@ -199,6 +200,7 @@ def summarize(
         errors=written.errors,
         skipped=skipped,
         seconds=seconds,
+        engine=fixed.engine,
         load_seconds=fixed.load_seconds,
         warmup_seconds=stats.warmup_seconds,
         prompt_tokens=stats.prompt_tokens,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.engine.engine import Engine
+from specbatch.engine.make_engine import AnyEngine
 from specbatch.engine.margins import BOUND
 from specbatch.engine.memory import release
 from specbatch.engine.model import CausalLM
@@ -113,11 +113,12 @@ class Replay:
         make_request = RequestMaker(detokenizer, target.eos_token_ids)
         self._say(f"decoding {len(pairs):,} rows with the target alone")
         completions, speed = _decode(engines, pairs, make_request)
+        engines.clear()  # with them goes what they hold beside the target: pages, recordings, the other replicas' weights
         others = [(row, one) for row, one in pairs if not _same(row, one, completions[row.id], detokenizer)]
         scores, divergences = "", []
         if others:
             self._say(f"{len(others):,} rows differ: looking at the target's scores")
-            scores = "float32" if _to_float32(engines) else _name(dtype)
+            scores = "float32" if _to_float32(target) else _name(dtype)
             longest = max(len(one.prompt_token_ids) + row.usage.completion_tokens for row, one in others)
             follower = Follower(TargetScores(target, longest), detokenizer, dtype)
             divergences = [
@@ -199,7 +200,7 @@ class Replay:
 
 
 def _decode(
-    engines: Sequence[Engine], pairs: Pairs, make_request: RequestMaker
+    engines: Sequence[AnyEngine], pairs: Pairs, make_request: RequestMaker
 ) -> tuple[dict[str, Completion], _Speed]:
     """Every row's completion by its id, and how fast that was. A first short row takes what first rounds cost."""
     for engine in engines:
@@ -225,16 +226,14 @@ def _kept(unexplained: Sequence[Divergence], ties: Sequence[Divergence]) -> list
     return [*unexplained, *ties][:DIVERGENCES_KEPT]
 
 
-def _to_float32(engines: Sequence[Engine]) -> bool:
-    """Turns the first engine's target into float32 where that fits; whether it is. The engines decode no more."""
-    target = engines[0].target
-    for engine in engines:
-        engine.target.cache = None
-    if target.model.dtype == torch.float32:
-        return True
+def _to_float32(target: CausalLM) -> bool:
+    """Turns the target into float32 where that fits; whether it is. No engine decodes with it any more."""
+    target.cache = None
     devices = {parameter.device for parameter in target.model.parameters()}
     for device in devices:
         release(device)
+    if target.model.dtype == torch.float32:
+        return True
     if not all(_fits_in_float32(target, device) for device in devices):
         return False
     target.model.float()

@@ -11,6 +11,7 @@ import torch
 
 from specbatch.api.hash import hashed_part
 from specbatch.api.job import SpecBatchJob
+from specbatch.engine.make_engine import describe
 from specbatch.errors import OutOfMemoryError, ResultsError
 from specbatch.plan.planner import make_plan
 from specbatch.plan.render import render
@@ -214,7 +215,7 @@ class Session:
         return Loaded(
             engines=engines,
             make_request=RequestMaker(detokenizer, engines[0].target.eos_token_ids),
-            fixed=Fixed(load_seconds=time.monotonic() - began - warmup, ceiling=ceiling),
+            fixed=Fixed(engine=describe(engines[0]), load_seconds=time.monotonic() - began - warmup, ceiling=ceiling),
         )
 
     def _manifest(self, store: ShardResults, attempt: Attempt, plan: Plan) -> Manifest:

@@ -1,5 +1,6 @@
 import json
 import threading
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -50,6 +51,14 @@ def test_the_summary_reads_well():
         "  results        /r/nightly\n"
         "  report         /r/nightly/report.html"
     )
+
+
+def test_the_engine_is_said_where_there_was_a_choice():
+    slow = "general, since the target has no fast path: its architecture is gemma3"
+    assert f"  engine         {slow}\n" in render_summary(replace(WHOLE, engine=slow))
+    assert "engine" not in render_summary(replace(WHOLE, engine="general"))
+    many = [replace(WHOLE, engine=engine) for engine in ("recorded rounds", "", slow, slow)]
+    assert combine(many, Totals()).engine == f"recorded rounds; {slow}"
 
 
 def test_a_summary_of_nothing_says_only_what_is_known():

@@ -1,0 +1,190 @@
+"""Which engine a run gets, and runs by the fast path: its PyTorch operations stand in for the kernels on the CPU."""
+
+import weakref
+
+import pytest
+import torch
+from transformers import GemmaConfig, GemmaForCausalLM
+
+from specbatch.engine import make_engine as module
+from specbatch.engine.cache import SlotView
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.drafter import ModelDrafter
+from specbatch.engine.engine import Engine
+from specbatch.engine.gpu.engine import GraphEngine
+from specbatch.engine.load import load_causal_lm
+from specbatch.engine.make_engine import describe, make_engine, why_general
+from specbatch.engine.model import CausalLM
+from specbatch.engine.ngram import NGramDrafter
+from specbatch.engine.request import Request, SamplingParams
+from specbatch.results.manifest import read_manifests
+from specbatch.runner import follow, replay, session
+from specbatch.runner.display import seldom
+from specbatch.runner.job import run_job
+from specbatch.runner.verify import verify_run
+from tests.runner.tiny import read_lines
+
+ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(7)]
+SAMPLED = {"id": "sampled", "prompt": "hello 3", "temperature": 1.3, "top_k": 20, "top_p": 0.9, "seed": 8}
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """The fast path on the CPU too."""
+    monkeypatch.setattr(module, "why_general", lambda target, drafter: None)
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """The steps that a run tells of."""
+    steps = []
+    monkeypatch.setattr("specbatch.runner.display.QuietDisplay.step", lambda self, message: steps.append(message))
+    return steps
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """The engines of a run or a verification, as long as they are alive."""
+    engines = weakref.WeakSet()
+    load = session.load_engines
+
+    def remember(*arguments):
+        made = load(*arguments)
+        engines.update(made)
+        return made
+
+    for user in (session, replay):
+        monkeypatch.setattr(user, "load_engines", remember)
+    return engines
+
+
+def load(pair, dtype="float32"):
+    models = [load_causal_lm(str(folder), device_map={"": "cpu"}, dtype=dtype) for folder in pair]
+    return models[0], ModelDrafter(models[1])
+
+
+def logits(target):
+    ids, positions = torch.arange(3, 12)[None], torch.arange(9)[None]
+    target.allocate(1, 16)
+    return target.forward(ids, SlotView(slice(0, 1), positions, 16))
+
+
+def test_on_the_cpu_the_general_engine_decodes(pair):
+    engine = make_engine(*load(pair), EngineConfig(2, 64, 2))
+    assert isinstance(engine, Engine)
+    assert describe(engine) == "general"
+
+
+def test_what_keeps_a_pair_off_the_fast_path_is_said(pair, monkeypatch):
+    target, drafter = load(pair)
+    engine = Engine(target, drafter, EngineConfig(2, 64, 2))
+    assert why_general(target, drafter) == "the target is not on GPUs"
+    monkeypatch.setattr(module, "why_general", lambda target, drafter: "the target has no fast path: its x is y")
+    monkeypatch.setattr(target, "input_device", torch.device("cuda"))
+    assert describe(engine) == "general, since the target has no fast path: its x is y"
+
+
+def test_other_architectures_and_drafters_have_no_fast_path(pair, monkeypatch):
+    sizes = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 4,
+    }
+    gemma = CausalLM(GemmaForCausalLM(GemmaConfig(vocab_size=20, num_hidden_layers=1, **sizes)))
+    target, drafter = load(pair)
+
+    class OnGpu:
+        device, dtype = torch.device("cuda"), torch.float32
+        is_floating_point = staticmethod(lambda: True)
+
+    for model in (gemma, target, drafter.model):
+        monkeypatch.setattr(model.model, "parameters", lambda: iter([OnGpu]))
+    monkeypatch.setattr(module, "has_triton", lambda: True)
+    assert why_general(gemma, None) == "the target has no fast path: its architecture is gemma"
+    assert why_general(target, ModelDrafter(gemma)) == "the drafter has no fast path: its architecture is gemma"
+    assert why_general(target, object()) == "the drafter is a object"
+    assert why_general(target, drafter) is None
+    assert why_general(target, NGramDrafter(3, 1)) is None
+    monkeypatch.setattr(module, "has_triton", lambda: False)
+    assert why_general(target, None) == "Triton is not installed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drafter", [(), ("drafter.method=ngram", "drafter.model=null"), ("drafter=null",)])
+def test_a_run_by_the_fast_path_has_the_same_rows_and_is_verified(make_job, tmp_path, fast, said, loaded, drafter):
+    k = "auto" if drafter == ("drafter=null",) else 2
+    job = make_job(
+        [*ROWS, SAMPLED], *drafter, f"decoding.numSpeculativeTokens={k}", "decoding.temperature=0.7", "decoding.topK=5"
+    )
+    run_job(job)
+    results = tmp_path / "results" / "tiny"
+    (manifest,) = read_manifests(results)
+    assert "engine: recorded rounds" in said
+    assert manifest.summary.engine == "recorded rounds"
+    assert all(set(where.values()) == {"cpu"} for where in manifest.placement.values())
+    assert "model.layers.0.self_attn.k_proj.weight" in manifest.placement["target"]
+    found = verify_run(results, 50)
+    assert (found.exact, found.unexplained) == (len(ROWS) + 1, 0)
+
+
+@pytest.mark.slow
+def test_the_two_engines_give_the_same_text(make_job, tmp_path, monkeypatch):
+    texts = []
+    for number, reason in enumerate(("on the CPU", None)):
+        monkeypatch.setattr(module, "why_general", lambda target, drafter, reason=reason: reason)
+        run_job(make_job([*ROWS, SAMPLED], f"results.dir={tmp_path}/{number}"))
+        texts.append({row["id"]: row["text"] for row in read_lines(tmp_path / str(number) / "tiny")})
+    assert texts[0] == texts[1]
+
+
+def test_the_engine_is_made_ready_for_what_the_spec_samples_by(make_job, fast, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "specbatch.runner.models.make_engine", lambda t, d, config: seen.append(config) or Engine(t, d, config)
+    )
+    run_job(make_job(ROWS[:1], "decoding.temperature=0.7", "decoding.topK=5", "decoding.topP=0.9"))
+    assert seen[0].sampling == SamplingParams(0.7, 5, 0.9)
+
+
+@pytest.mark.slow
+def test_what_the_engine_held_is_free_before_scores_are_looked_at(make_job, tmp_path, fast, loaded, monkeypatch):
+    run_job(make_job(ROWS))
+    results = tmp_path / "results" / "tiny"
+    part = results / "part-00000-of-00001.jsonl"
+    part.write_text(part.read_text().replace('"text": "', '"text": "~', 1))
+    alive = []
+
+    class Scores(follow.TargetScores):
+        def __init__(self, target, longest):
+            alive.extend(loaded)
+            super().__init__(target, longest)
+
+    monkeypatch.setattr(replay, "TargetScores", Scores)
+    found = verify_run(results, 50)
+    assert (found.unexplained, found.exact, found.scores) == (1, len(ROWS) - 1, "float32")
+    assert not alive
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_packed_target_computes_as_before_and_can_be_made_float32(pair, dtype):
+    target, drafter = load(pair, dtype)
+    before, placement = logits(target), target.placement()
+    engine = GraphEngine(target, drafter, EngineConfig(2, 64, 2))
+    assert target.placement() == placement
+    list(engine.generate([Request("row", [3, 4, 5], 6)]))
+    assert torch.equal(logits(target), before)
+    del engine, drafter
+    target.model.float()
+    plain, _ = load(pair, dtype)
+    plain.model.float()
+    assert torch.equal(logits(target), logits(plain))
+
+
+def test_what_changes_often_is_said_seldom():
+    said, clock = [], iter([0.0, 0.0, 1.0, 4.9, 5.0, 5.0, 6.0])
+    say = seldom(said.append, seconds=5.0, clock=lambda: next(clock))
+    for message in "abcde":
+        say(message)
+    assert said == ["a", "d"]
