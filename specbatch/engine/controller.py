@@ -17,6 +17,7 @@ _PRIOR_RATE = 0.7  # conditional acceptance before anything is known
 _PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
 _OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
 _MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
+_AS_GOOD = 0.985  # of the largest gain
 _SMALL_GAIN = 1.3  # a smaller gain than this is held against a plain round
 _PLAIN_ROUNDS = 50  # every so many rounds; a larger gain a quarter as often, and the first time after an eighth
 _DRIFT_PACE = 0.3
@@ -233,7 +234,9 @@ class AdaptiveK:
     def _best(self, rows: int, expected: ExpectedTokens, base: float) -> tuple[int, float]:
         """The k of the largest gain over plain rounds, and that gain."""
         gains = {k: expected(k) / self.costs.seconds(rows, k) * base for k in range(1, self.max_k + 1)}
-        best = max(gains, key=lambda k: gains[k])
+        top = max(gains.values())
+        # Of equals the smallest: rows that gain more evenly end more nearly together, and less is drafted for nothing.
+        best = next(k for k, gain in gains.items() if gain >= top * _AS_GOOD)
         return best, gains[best]
 
     def observe(self, report: RoundReport) -> None:

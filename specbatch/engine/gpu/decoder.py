@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from specbatch.engine.gpu.graphs import Recorder
@@ -28,12 +27,6 @@ class RowsAt:
     first: Tensor
     token_slots: Tensor
     token_positions: Tensor
-
-    @staticmethod
-    def of(slots: Tensor, positions: Tensor) -> RowsAt:
-        """From slots [B] and positions [B, n]. Kernels count on neighbours: expanded and strided views are copied, once."""
-        every = slots[:, None].expand_as(positions).reshape(-1).contiguous()
-        return RowsAt(slots, positions[:, 0].contiguous(), every, positions.reshape(-1).contiguous())
 
     def attend(self, ops: TorchOps, qkv: Tensor, stage: Stage, number: int, eps: float, scale: float) -> Tensor:
         """Rotation, write and attention, in one kernel where that is faster.  # [B * n, heads, head_dim]"""
@@ -91,9 +84,7 @@ class Stage:
         assert self.pages is not None, "forward before pages are allocated"
         return self.pages
 
-    def rotate(
-        self, ops: TorchOps, qkv: Tensor, number: int, eps: float, slots: Tensor, positions: Tensor
-    ) -> Tensor:
+    def rotate(self, ops: TorchOps, qkv: Tensor, number: int, eps: float, slots: Tensor, positions: Tensor) -> Tensor:
         """Writes a layer's KV and returns its queries, see TorchOps.rope_write.  # [T, heads, head_dim]"""
         layer = self.layers[number]
         return ops.rope_write(qkv, layer.q_norm, layer.k_norm, eps, self.rope, self.kv, number, slots, positions)
@@ -145,7 +136,7 @@ class Decoder:
         Returns:
             hidden states before the last norm, on the last stage's device  # [T, hidden]
         """
-        hidden = F.embedding(tokens, self.embedding)
+        hidden = self.ops.embed(tokens, self.embedding)
         for stage in self.stages:
             (hidden,) = recorder.hop(stage.device, hidden)
             at = at.hop(recorder, stage.device)
@@ -155,7 +146,7 @@ class Decoder:
 
     def fill(self, recorder: Recorder, tokens: Tensor, at: RowsAt | PackedAt) -> None:
         """As forward, for the KV alone: the last layer stops where it has written its own."""
-        hidden = F.embedding(tokens, self.embedding)
+        hidden = self.ops.embed(tokens, self.embedding)
         for stage in self.stages:
             (hidden,) = recorder.hop(stage.device, hidden)
             at = at.hop(recorder, stage.device)

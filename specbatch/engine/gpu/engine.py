@@ -124,6 +124,7 @@ class GraphEngine:
         rows = bucket(machine.buckets, len(seats))
         lag = sum(seat.row.length - seat.seen for seat in seats if not seat.fresh) if machine.drafts_with_model else 0
         k = min(self.controller.choose(len(seats), lag), machine.most_drafts(rows))
+        k = min(k, max(seat.row.remaining - (seat.ahead > 0) for seat in seats) - 1)  # no drafts beyond all rows' ends
         if k and machine.drafts_with_model:
             caught_up = self._catch_up(seats, k)
             if caught_up is None:

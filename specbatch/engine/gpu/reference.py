@@ -9,12 +9,88 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from specbatch.engine.acceptance import accept_coupled
 from specbatch.engine.gpu.paging import PAGE, Pages, Tiles
 from specbatch.engine.streams import Purpose, exponentials, position_keys
 
 
 class TorchOps:
     """The operations, on any device and in any float dtype."""
+
+    def next_tokens(
+        self, history: Tensor, lengths: Tensor, rows: Tensor, n: int, back: int, drafted: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The next n tokens of each row, counted from `back` before its last one, and behind what is drafted so far.
+
+        Args:
+            history: see RowState.  # int64 [slots, positions]
+            lengths: int64 [slots]
+            rows: slots of the rows  # int64 [B]
+            n: tokens of a row.
+            back: tokens before the last.
+            drafted: int64 [1], or None for 0
+
+        Returns:
+            tokens [B * n], position of each row's first [B], slot of each token [B * n], its position (may be -1) [B * n]; int64
+        """
+        first = lengths[rows] - back + (0 if drafted is None else drafted)
+        positions = first[:, None] + torch.arange(n, device=rows.device)
+        tokens = history[rows[:, None], positions.clamp(min=0)]
+        every = rows[:, None].expand_as(positions).reshape(-1).contiguous()
+        return tokens.reshape(-1), first, every, positions.reshape(-1)
+
+    def keep_drafts(
+        self, history: Tensor, slots: Tensor, positions: Tensor, drafts: Tensor, drafted: Tensor, *, anew: bool
+    ) -> None:
+        """Writes each row's draft token behind the last of its positions, and counts it.
+
+        Args:
+            history: int64 [slots, positions]
+            slots: int64 [B]
+            positions: of the n tokens that the row was drafted from  # int64 [B * n]
+            drafts: int64 [B]
+            drafted: int64 [1]
+            anew: counting begins with it.
+        """
+        history.index_put_((slots, positions.view(len(slots), -1)[:, -1] + 1), drafts)
+        drafted.copy_(torch.ones_like(drafted) if anew else drafted + 1)
+
+    def commit_coupled(
+        self,
+        history: Tensor,
+        lengths: Tensor,
+        ends: Tensor,
+        slots: Tensor,
+        tokens: Tensor,
+        finite: Tensor,
+        num_drafted: Tensor | None,
+        outcome: Tensor,
+    ) -> None:
+        """Accepts drafts by the coupled rule and moves every row on by its accepted + 1 tokens, at most to its end.
+
+        A row at its end stays there, however many rounds it rides along until the host has seen it.
+
+        Args:
+            history: drafts behind the rows' last tokens, over which the target's tokens are written  # int64 [slots, positions]
+            lengths: int64 [slots]
+            ends: int64 [slots]
+            slots: int64 [B]
+            tokens: the target's  # int64 [B, k + 1]
+            finite: bool [B, k + 1]
+            num_drafted: None for k of every row  # int64 [B]
+            outcome: accepted, drafted, finite, then the tokens  # int64 [B, 3 + k + 1 or more]
+        """
+        last, k = lengths[slots], tokens.shape[1] - 1
+        at = last[:, None] + 1 + torch.arange(k + 1, device=slots.device)
+        drafted = torch.full_like(last, k) if num_drafted is None else num_drafted.clamp(max=k)
+        accepted = accept_coupled(history[slots[:, None], at[:, :k]], drafted, tokens).accepted
+        history.index_put_((slots[:, None], at), tokens)
+        lengths.index_put_((slots,), last + torch.minimum(accepted + 1, ends[slots] - last))
+        outcome[:, : k + 4] = torch.cat([torch.stack([accepted, drafted, finite.all(-1).long()], 1), tokens], 1)
+
+    def embed(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        """Rows of the embedding.  # int64 [T], [vocab, H] -> [T, H]"""
+        return F.embedding(tokens, weight)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """Root mean square norm (Zhang, Sennrich 2019), computed in float32.  # [T, H]"""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from specbatch.engine.acceptance import Acceptance, accept_by_rejection, accept_coupled
+from specbatch.engine.acceptance import Acceptance, accept_by_rejection
 from specbatch.engine.drafter import fit_vocabulary
 from specbatch.engine.gpu.decoder import Decoder, RowsAt
 from specbatch.engine.gpu.graphs import Recorder
 from specbatch.engine.gpu.reference import TorchOps
-from specbatch.engine.gpu.state import ACCEPTED, DRAFTED, FIELDS, FINITE, Mode, RowState
+from specbatch.engine.gpu.state import FIELDS, Mode, RowState
 from specbatch.engine.ngram import NGramDrafter, lookup
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.sampling import Distribution, RowSampling, distribution, distribution_of_candidates, race
@@ -54,38 +54,37 @@ class Round:
         The drafter takes each row's last two tokens: of the one before the last it may lack the KV, after a full acceptance; to
         write what is there already costs less than to ask.
         """
-        state = self.state
-        last = state.lengths[state.rows[:rows]]
-        state.drafted.zero_()
-        self._draft(recorder, last[:, None] + torch.arange(-1, 1, device=state.device), mode)
+        self._draft(recorder, rows, mode, anew=True)
 
     def draft_next(self, recorder: Recorder, rows: int, mode: Mode) -> None:
         """The next draft token, after as many as `state.drafted` says."""
-        state = self.state
-        last = state.lengths[state.rows[:rows]]
-        self._draft(recorder, last[:, None] + state.drafted, mode)
+        self._draft(recorder, rows, mode, anew=False)
 
-    def _draft(self, recorder: Recorder, positions: Tensor, mode: Mode) -> None:
+    def _draft(self, recorder: Recorder, rows: int, mode: Mode, *, anew: bool) -> None:
         state, drafter = self.state, self.drafter
         assert isinstance(drafter, Decoder), "only a model drafts token by token"
-        rows = len(positions)
-        slots = state.rows[:rows]
-        tokens = state.history[slots[:, None], positions.clamp(min=0)]
-        at = RowsAt.of(slots, positions)
-        (fed,) = recorder.hop(drafter.input_device, tokens.reshape(-1))
+        n = 2 if anew else 1
+        tokens, at = self._next_tokens(rows, n, back=n - 1, drafted=None if anew else state.drafted)
+        (fed,) = recorder.hop(drafter.input_device, tokens)
         hidden = drafter.forward(recorder, fed, at.hop(recorder, drafter.input_device))
-        logits = drafter.logits(recorder, hidden.view(*positions.shape, -1)[:, -1].contiguous())
+        logits = drafter.logits(recorder, hidden.view(rows, n, -1)[:, -1].contiguous())
         (logits,) = recorder.hop(state.device, logits)
         # Under the coupled rule the drafter races the target's noise, to land on the same token as often as it can.
         purpose = Purpose.TOKEN if self.rule == "coupled" else Purpose.DRAFT
-        drafts, _, drawn_from = self._choose(logits[:, None], slots, positions[:, -1:] + 1, mode, purpose)
-        # The draft stands in the history, beyond the row's length, where the next step of the round and verify find it.
-        state.history.index_put_((slots, positions[:, -1] + 1), drafts[:, 0])
+        last = at.token_positions.view(rows, n)[:, -1:]
+        drafts, _, drawn_from = self._choose(logits[:, None], at.slots, last + 1, mode, purpose)
         if self.rule == "rejection" and not mode.greedy:
             assert drawn_from is not None, "asked for by _choose"
-            places = state.drafted * rows + torch.arange(rows, device=state.device)
+            places = torch.arange(rows, device=state.device) + (0 if anew else state.drafted * rows)
             self._probs().index_copy_(0, places, drawn_from.dense(self.target.vocab_size)[:, 0])
-        state.drafted += 1
+        # The draft stands in the history, beyond the row's length, where the next step of the round and verify find it.
+        self.ops.keep_drafts(state.history, at.slots, at.token_positions, drafts.reshape(-1), state.drafted, anew=anew)
+
+    def _next_tokens(self, rows: int, n: int, *, back: int, drafted: Tensor | None) -> tuple[Tensor, RowsAt]:
+        state = self.state
+        slots = state.rows[:rows]
+        tokens, *where = self.ops.next_tokens(state.history, state.lengths, slots, n, back, drafted)
+        return tokens, RowsAt(slots, *where)
 
     def look_up(self, recorder: Recorder, rows: int, k: int) -> None:
         """All k drafts of an n-gram lookup in the rows' own tokens."""
@@ -104,40 +103,52 @@ class Round:
     def verify(self, recorder: Recorder, rows: int, k: int, mode: Mode) -> None:
         """One target forward over each row's last token and its k drafts, what stands of them, and the rows moved on by it."""
         state, target = self.state, self.target
-        slots = state.rows[:rows]
-        last = state.lengths[slots]
-        positions = last[:, None] + torch.arange(k + 1, device=state.device)
-        tokens = state.history[slots[:, None], positions]
-        at = RowsAt.of(slots, positions)
-        (fed,) = recorder.hop(target.input_device, tokens.reshape(-1))
+        tokens, at = self._next_tokens(rows, k + 1, back=0, drafted=None)
+        (fed,) = recorder.hop(target.input_device, tokens)
         hidden = target.forward(recorder, fed, at.hop(recorder, target.input_device))
         (logits,) = recorder.hop(state.device, target.logits(recorder, hidden))
-        drafted = state.num_drafted[:rows] if isinstance(self.drafter, NGramDrafter) else torch.full_like(last, k)
-        acceptance, finite = self._accept(logits.view(rows, k + 1, -1), tokens[:, 1:], drafted, positions, mode)
-        # A row at its end does not move on, however many rounds it still rides along until the host has seen it.
-        moved = torch.minimum(acceptance.accepted + 1, state.ends[slots] - last)
-        state.history.index_put_((slots[:, None], positions + 1), acceptance.tokens)
-        state.lengths.index_put_((slots,), last + moved)
-        outcome = state.outcome[:rows]
-        outcome[:, ACCEPTED] = acceptance.accepted
-        outcome[:, DRAFTED] = drafted.clamp(max=k)
-        outcome[:, FINITE] = finite.all(-1).long()
-        outcome[:, FIELDS : FIELDS + k + 1] = acceptance.tokens
+        positions = at.token_positions.view(rows, k + 1)
+        chosen = self._choose(logits.view(rows, k + 1, -1), at.slots, positions + 1, mode, Purpose.TOKEN)
+        target_tokens, finite, drawn_from = chosen
+        drafted = state.num_drafted[:rows] if isinstance(self.drafter, NGramDrafter) else None
+        if self.rule == "rejection" and not mode.greedy:
+            assert drawn_from is not None, "asked for by _choose"
+            drafts = tokens.view(rows, k + 1)[:, 1:]
+            drafted = torch.full_like(at.slots, k) if drafted is None else drafted.clamp(max=k)
+            acceptance = self._reject(drafts, drafted, drawn_from, at.slots, positions, mode)
+            self._commit(acceptance, drafted, finite, at.slots, positions)
+            return
+        self.ops.commit_coupled(
+            state.history, state.lengths, state.ends, at.slots, target_tokens, finite, drafted, state.outcome[:rows]
+        )
 
-    def _accept(
-        self, logits: Tensor, drafts: Tensor, drafted: Tensor, positions: Tensor, mode: Mode
-    ) -> tuple[Acceptance, Tensor]:
-        """Which drafts stand, by the rule, and whether the logits of each position are finite.  # logits [B, k + 1, vocab]"""
-        slots = self.state.rows[: len(logits)]
-        target_tokens, finite, drawn_from = self._choose(logits, slots, positions + 1, mode, Purpose.TOKEN)
-        if self.rule == "coupled" or mode.greedy:
-            return accept_coupled(drafts, drafted, target_tokens), finite
-        assert drawn_from is not None, "asked for by _choose"
-        target_probs = drawn_from.dense(logits.shape[-1])
+    def _reject(
+        self,
+        drafts: Tensor,
+        drafted: Tensor,
+        drawn_from: Distribution,
+        slots: Tensor,
+        positions: Tensor,
+        mode: Mode,
+    ) -> Acceptance:
+        """What stands by the rejection rule.  # drafts int64 [B, k], positions int64 [B, k + 1]"""
+        target_probs = drawn_from.dense(self.target.vocab_size)
         draft_probs = self._draft_probs_of(drafts, target_probs)
         sampling = self.state.sampling(slots, mode)
         of_completion = positions + 1 - self.state.prompt_lengths[slots][:, None]
-        return accept_by_rejection(drafts, drafted, draft_probs, target_probs, sampling, of_completion), finite
+        return accept_by_rejection(drafts, drafted, draft_probs, target_probs, sampling, of_completion)
+
+    def _commit(
+        self, acceptance: Acceptance, drafted: Tensor, finite: Tensor, slots: Tensor, positions: Tensor
+    ) -> None:
+        """Moves every row on, see TorchOps.commit_coupled."""
+        state, k = self.state, acceptance.tokens.shape[1] - 1
+        last = positions[:, 0]
+        moved = torch.minimum(acceptance.accepted + 1, state.ends[slots] - last)
+        state.history.index_put_((slots[:, None], positions + 1), acceptance.tokens)
+        state.lengths.index_put_((slots,), last + moved)
+        told = torch.stack([acceptance.accepted, drafted, finite.all(-1).long()], 1)
+        state.outcome[: len(slots), : FIELDS + k + 1] = torch.cat([told, acceptance.tokens], 1)
 
     def _draft_probs_of(self, drafts: Tensor, target_probs: Tensor) -> Tensor:
         """What the drafts were drawn from.  # float32 [B, k, vocab]"""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from specbatch.engine.gpu.kernels import attention, elementwise, linear, race, rope_attention
+from specbatch.engine.gpu.kernels import attention, bookkeeping, elementwise, linear, race, rope_attention
 from specbatch.engine.gpu.paging import Pages, Tiles
 from specbatch.engine.gpu.reference import TorchOps
 from specbatch.engine.streams import Purpose
@@ -36,6 +36,36 @@ class TritonOps(TorchOps):
 
     def __init__(self, *, prefetch: bool = False) -> None:
         self.prefetch = prefetch and not triton.knobs.runtime.interpret
+
+    def next_tokens(
+        self, history: Tensor, lengths: Tensor, rows: Tensor, n: int, back: int, drafted: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As in TorchOps."""
+        return bookkeeping.next_tokens(history, lengths, rows, n, back, drafted)
+
+    def keep_drafts(
+        self, history: Tensor, slots: Tensor, positions: Tensor, drafts: Tensor, drafted: Tensor, *, anew: bool
+    ) -> None:
+        """As in TorchOps."""
+        bookkeeping.keep_drafts(history, slots, positions, drafts, drafted, anew=anew)
+
+    def commit_coupled(
+        self,
+        history: Tensor,
+        lengths: Tensor,
+        ends: Tensor,
+        slots: Tensor,
+        tokens: Tensor,
+        finite: Tensor,
+        num_drafted: Tensor | None,
+        outcome: Tensor,
+    ) -> None:
+        """As in TorchOps."""
+        bookkeeping.commit_coupled(history, lengths, ends, slots, tokens, finite, num_drafted, outcome)
+
+    def embed(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        """As in TorchOps."""
+        return bookkeeping.embed(tokens, weight)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """As in TorchOps."""

@@ -29,7 +29,17 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     height = 1 if count <= _FEW else max(1, _BLOCK // 2 // width)
     if count:
         _rms_norm[(triton.cdiv(count, height),)](
-            rows, weight, out, count, rows.stride(0), eps, size, height, width, num_warps=_warps(height * width), **overlap(x.device)
+            rows,
+            weight,
+            out,
+            count,
+            rows.stride(0),
+            eps,
+            size,
+            height,
+            width,
+            num_warps=_warps(height * width),
+            **overlap(x.device),
         )
     return out.view(x.shape)
 

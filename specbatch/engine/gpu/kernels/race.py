@@ -65,7 +65,16 @@ def race(logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tup
         )
         across = triton.next_power_of_2(blocks)
         _race_rows[(count,)](
-            best, top, where, tokens, finite, vocab, blocks, across, num_warps=1 if across <= 64 else 4, **overlap(logits.device)
+            best,
+            top,
+            where,
+            tokens,
+            finite,
+            vocab,
+            blocks,
+            across,
+            num_warps=1 if across <= 64 else 4,
+            **overlap(logits.device),
         )
     return tokens, finite
 

@@ -92,7 +92,9 @@ def rope_attend_rows(
 
 
 @triton.jit
-def _rotated(start, norm, rope, position, mask, eps, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, NORMED: tl.constexpr):
+def _rotated(
+    start, norm, rope, position, mask, eps, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, NORMED: tl.constexpr
+):
     """Heads, normed and rotated.  # start: pointers [R, 1] to their first values; position [R] -> [R, BLOCK_D]"""
     half: tl.constexpr = HEAD_DIM // 2
     column = tl.arange(0, BLOCK_D)
