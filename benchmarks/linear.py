@@ -76,14 +76,13 @@ class Work:
         self.x = torch.randn(count, self.shape.ins, device="cuda").bfloat16()
         self.residual = torch.randn(count, self.shape.outs, device="cuda").bfloat16()
 
-    def fused(self, config: Config | None = None, *, prefetch: bool = False) -> Call:
+    def fused(self, config: Config | None = None) -> Call:
         """The op in one kernel."""
-        kwargs: dict[str, Any] = {"config": config, "prefetch": prefetch}
         if self.shape.op == "norm_linear":
-            return lambda i: linear.norm_linear(self.x, self.norm, EPS, self.weights[i], **kwargs)
+            return lambda i: linear.norm_linear(self.x, self.norm, EPS, self.weights[i], config=config)
         if self.shape.op == "norm_gated":
-            return lambda i: linear.norm_gated(self.x, self.norm, EPS, self.weights[i], **kwargs)
-        return lambda i: linear.linear_add(self.x, self.weights[i], self.residual, **kwargs)
+            return lambda i: linear.norm_gated(self.x, self.norm, EPS, self.weights[i], config=config)
+        return lambda i: linear.linear_add(self.x, self.weights[i], self.residual, config=config)
 
     def bare(self, config: Config | None = None) -> Call:
         """The op in one kernel, of inputs normed already."""
@@ -170,7 +169,6 @@ def contestants(work: Work, tokens: int) -> dict[str, Call]:
             fma = configured(tokens, shape.outs, shape.ins, 2, normed=False, gated=False)
             found["fma"] = lambda i: linear.linear(work.x, work.weights[i], config=fma)
         found["fused"] = work.fused()
-        found["fused, prefetch"] = work.fused(prefetch=True)
         found["norm, ours"] = work.normed_before()
     found["separate"] = work.separate()
     return found
@@ -197,7 +195,7 @@ def error(work: Work) -> float:
 def table() -> list[dict[str, Any]]:
     """All shapes, all contestants."""
     results = []
-    columns = ["cublas", "dot", "fma", "fused", "fused, prefetch", "norm, ours", "separate"]
+    columns = ["cublas", "dot", "fma", "fused", "norm, ours", "separate"]
     print("microseconds (share of 3.0 TB/s)\n\n| | T | " + " | ".join(columns) + " | error |")
     print("|---" * (len(columns) + 3) + "|")
     for shape in shapes(["8B", "1.7B", "0.6B"]):

@@ -29,15 +29,10 @@ class RowsAt:
     token_positions: Tensor
 
     def attend(self, ops: TorchOps, qkv: Tensor, stage: Stage, number: int, eps: float, scale: float) -> Tensor:
-        """Rotation, write and attention, in one kernel where that is faster.  # [B * n, heads, head_dim]"""
-        pages = stage.kv
-        if ops.fuses_rows(qkv, len(self.slots)):
-            layer = stage.layers[number]
-            norms = layer.q_norm, layer.k_norm
-            return ops.rope_attend_rows(qkv, *norms, eps, stage.rope, pages, number, self.slots, self.first, scale)
+        """Rotation, write and attention.  # [B * n, heads, head_dim]"""
         q = stage.rotate(ops, qkv, number, eps, self.token_slots, self.token_positions)
         rows = q.view(len(self.slots), -1, *q.shape[1:])
-        return ops.attend_rows(rows, pages, number, self.slots, self.first, scale).view(q.shape)
+        return ops.attend_rows(rows, stage.kv, number, self.slots, self.first, scale).view(q.shape)
 
     def hop(self, recorder: Recorder, device: torch.device) -> RowsAt:
         """The same on another device."""

@@ -64,7 +64,7 @@ class Prefill:
         self.decoder = decoder
         self.state = state
         self.book = book
-        self.chunk = chunk
+        self.chunk = chunk = min(chunk, max(TILE, state.slots * state.history.shape[1]))
         self.sizes = sizes(chunk)
         device = state.device
         self._tokens = torch.zeros(2, chunk, dtype=torch.int64, device=device)  # slots, positions

@@ -155,47 +155,6 @@ class TorchOps:
         pages.values[layer][page, :, positions % PAGE] = v
         return q
 
-    def fuses_rows(self, qkv: Tensor, rows: int) -> bool:
-        """Whether rope_attend_rows is better than rope_write and attend_rows here."""
-        del qkv, rows
-        return False
-
-    def rope_attend_rows(
-        self,
-        qkv: Tensor,
-        q_norm: Tensor | None,
-        k_norm: Tensor | None,
-        eps: float,
-        rope: Tensor,
-        pages: Pages,
-        layer: int,
-        slots: Tensor,
-        first: Tensor,
-        scale: float,
-    ) -> Tensor:
-        """rope_write, then attend_rows, of the next n tokens of each row.
-
-        Args:
-            qkv: row after row  # [B * n, (heads + 2 kv_heads) * D]
-            q_norm: see rope_write.
-            k_norm: see rope_write.
-            eps: see rope_write.
-            rope: see rope_write.
-            pages: KV.
-            layer: index in `pages`.
-            slots: int64 [B]
-            first: position of each row's first token; may be -1, whose output means nothing but is finite  # int64 [B]
-            scale: of the scores.
-
-        Returns:
-            [B * n, heads, D]
-        """
-        n = len(qkv) // len(slots)
-        positions = (first[:, None] + torch.arange(n, device=first.device)).reshape(-1)
-        every = slots[:, None].expand(-1, n).reshape(-1).contiguous()
-        q = self.rope_write(qkv, q_norm, k_norm, eps, rope, pages, layer, every, positions)
-        return self.attend_rows(q.view(-1, n, *q.shape[1:]), pages, layer, slots, first, scale).view(q.shape)
-
     def attend_rows(self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float) -> Tensor:
         """Causal attention of each row's next few tokens, whose keys and values are in the pages already.
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from specbatch.engine.gpu.kernels import attention, bookkeeping, elementwise, linear, race, rope_attention
+from specbatch.engine.gpu.kernels import attention, bookkeeping, elementwise, linear, race
 from specbatch.engine.gpu.paging import Pages, Tiles
 from specbatch.engine.gpu.reference import TorchOps
 from specbatch.engine.streams import Purpose
@@ -23,19 +23,11 @@ _WIDE = 65536  # outputs: a vocabulary
 # Folding the norm in costs every program what it saves one kernel: with one token only.
 _FOLDED = 1
 
-_FUSED_ROWS = 64  # beyond which a kernel's boundary is little beside its work
-
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 class TritonOps(TorchOps):
-    """TorchOps on a GPU, or in Triton's interpreter.
-
-    prefetch: whether linears of few tokens fetch their first weights while the kernel before them ends.
-    """
-
-    def __init__(self, *, prefetch: bool = False) -> None:
-        self.prefetch = prefetch and not triton.knobs.runtime.interpret
+    """TorchOps on a GPU, or in Triton's interpreter."""
 
     def next_tokens(
         self, history: Tensor, lengths: Tensor, rows: Tensor, n: int, back: int, drafted: Tensor | None
@@ -74,27 +66,27 @@ class TritonOps(TorchOps):
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The skinny kernel for few tokens, else cuBLAS."""
         if _few(x, weight):
-            return linear.linear(x, weight, bias, prefetch=self.prefetch)
+            return linear.linear(x, weight, bias)
         return F.linear(x, weight, bias)
 
     def norm_linear(self, x: Tensor, norm: Tensor, eps: float, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The norm folded in for few tokens, in a kernel of its own for more."""
         if x.shape[0] <= _FOLDED and _few(x, weight) and norm.dtype == x.dtype:
-            return linear.norm_linear(x, norm, eps, weight, bias, prefetch=self.prefetch)
+            return linear.norm_linear(x, norm, eps, weight, bias)
         return self.linear(self.rms_norm(x, norm, eps), weight, bias)
 
     def linear_add(self, x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
         """The skinny kernel for few tokens, else cuBLAS, which adds too."""
         if _few(x, weight) and residual.is_contiguous() and residual.dtype == x.dtype:
-            return linear.linear_add(x, weight, residual, prefetch=self.prefetch)
+            return linear.linear_add(x, weight, residual)
         return torch.addmm(residual, x, weight.t())
 
     def norm_gated(self, x: Tensor, norm: Tensor, eps: float, gate_up: Tensor) -> Tensor:
         """All in one for few tokens, then the norm, then the gate in a kernel of its own."""
         if _few(x, gate_up, _FEW_GATED):
             if x.shape[0] <= _FOLDED and norm.dtype == x.dtype:
-                return linear.norm_gated(x, norm, eps, gate_up, prefetch=self.prefetch)
-            return linear.gated(self.rms_norm(x, norm, eps), gate_up, prefetch=self.prefetch)
+                return linear.norm_gated(x, norm, eps, gate_up)
+            return linear.gated(self.rms_norm(x, norm, eps), gate_up)
         if not _known(x, gate_up):
             return super().norm_gated(x, norm, eps, gate_up)
         return elementwise.silu_mul(F.linear(self.rms_norm(x, norm, eps), gate_up))
@@ -114,27 +106,6 @@ class TritonOps(TorchOps):
         """As in TorchOps."""
         write = elementwise.rope_write if _known(qkv, pages.keys[layer]) else super().rope_write
         return write(qkv, q_norm, k_norm, eps, rope, pages, layer, slots, positions)
-
-    def fuses_rows(self, qkv: Tensor, rows: int) -> bool:
-        """As in TorchOps."""
-        return qkv.element_size() == 2 and rows <= _FUSED_ROWS and len(qkv) <= rows * rope_attention.NEW
-
-    def rope_attend_rows(
-        self,
-        qkv: Tensor,
-        q_norm: Tensor | None,
-        k_norm: Tensor | None,
-        eps: float,
-        rope: Tensor,
-        pages: Pages,
-        layer: int,
-        slots: Tensor,
-        first: Tensor,
-        scale: float,
-    ) -> Tensor:
-        """As in TorchOps."""
-        attend = rope_attention.rope_attend_rows if _known(qkv, pages.keys[layer]) else super().rope_attend_rows
-        return attend(qkv, q_norm, k_norm, eps, rope, pages, layer, slots, first, scale)
 
     def attend_rows(self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float) -> Tensor:
         """As in TorchOps."""

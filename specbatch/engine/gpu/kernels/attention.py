@@ -167,7 +167,7 @@ def _check(q: Tensor, keys: Tensor, values: Tensor) -> None:
 
 
 @triton.jit
-def over_pages(
+def _over_pages(
     total, peak, acc, page, queries, position, keys, values, line, low, high, held, extent, factor,
     page_stride, position_stride,
     MASK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
@@ -207,7 +207,7 @@ def over_pages(
 
 
 @triton.jit
-def share_out(pages, queries, split, splits, LEAST: tl.constexpr, PAGE: tl.constexpr):
+def _share_out(pages, queries, split, splits, LEAST: tl.constexpr, PAGE: tl.constexpr):
     """The pages [low, high) that a program takes of a row's, and how many programs have some."""
     # A share of s pages costs s x 2 PAGE x D numbers of 16 bits, then pages / s partial results of queries x D of 32
     # bits, which one program reads: as much for both at sqrt(pages queries / 64).
@@ -218,7 +218,7 @@ def share_out(pages, queries, split, splits, LEAST: tl.constexpr, PAGE: tl.const
 
 
 @triton.jit
-def finish(
+def _finish(
     total, peak, acc, to, real, parts, sums, arrivals, pair, split, splits, active, SHARED: tl.constexpr
 ):  # fmt: skip
     """Writes what a program has found; where several share a row, the last of them to come puts their parts together."""
@@ -271,7 +271,7 @@ def _rows_kernel(
     low, high = 0, tl.cdiv(extent, PAGE)
     active = 1
     if SHARED:
-        low, high, active = share_out(high, n * GROUPS, split, splits, LEAST, PAGE)
+        low, high, active = _share_out(high, n * GROUPS, split, splits, LEAST, PAGE)
         if split >= active:
             return
 
@@ -289,7 +289,7 @@ def _rows_kernel(
         mask=real,
         other=0.0,
     )
-    total, peak, acc, page = over_pages(
+    total, peak, acc, page = _over_pages(
         tl.zeros([BLOCK_M], tl.float32), tl.full([BLOCK_M], MASKED, tl.float32), tl.zeros([BLOCK_M, BLOCK_D], tl.float32),
         page, queries, tl.maximum(start + query, 0), keys + head * head_stride, values + head * head_stride,
         line, low, high, high, extent, factor, page_stride, position_stride,
@@ -299,7 +299,7 @@ def _rows_kernel(
         tl.extra.cuda.gdc_launch_dependents()
     heads = kv_heads * GROUPS
     to = out + ((row.to(tl.int64) * n + query[:, None]) * heads + head_of[:, None]) * HEAD_DIM + column[None, :]
-    finish(total, peak, acc, to, real, parts, sums, arrivals, row * kv_heads + head, split, splits, active, SHARED)
+    _finish(total, peak, acc, to, real, parts, sums, arrivals, row * kv_heads + head, split, splits, active, SHARED)
 
 
 @triton.jit(do_not_specialize=["table_stride"])
@@ -335,13 +335,13 @@ def _packed_kernel(
         q + (token + query)[:, None] * q_token + head_of[:, None] * q_head + column[None, :], mask=real, other=0.0
     )
     position = start + query
-    total, peak, acc, page = over_pages(
+    total, peak, acc, page = _over_pages(
         tl.zeros([BLOCK_T * TOGETHER], tl.float32), tl.full([BLOCK_T * TOGETHER], MASKED, tl.float32),
         tl.zeros([BLOCK_T * TOGETHER, BLOCK_D], tl.float32),
         page, queries, position, keys + head * head_stride, values + head * head_stride,
         line, 0, seen, held, extent, factor, page_stride, position_stride, False, HEAD_DIM, BLOCK_D, PAGE,
     )  # fmt: skip
-    total, peak, acc, page = over_pages(
+    total, peak, acc, page = _over_pages(
         total, peak, acc,
         page, queries, position, keys + head * head_stride, values + head * head_stride,
         line, seen, held, held, extent, factor, page_stride, position_stride, True, HEAD_DIM, BLOCK_D, PAGE,

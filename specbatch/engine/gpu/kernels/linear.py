@@ -44,23 +44,12 @@ def _write(y, up, squares, norm_size, extra, out, n, t, tokens, outs, eps, norme
     tl.store(out + at, y.to(out.dtype.element_ty), mask=mask)
 
 
-@triton.jit
-def _fetch(rows, left, ahead: tl.constexpr):
-    """Asks L2 for the first `ahead` of the `left` inputs of these rows of weights."""
-    line: tl.constexpr = 64  # two-byte values in 128 bytes
-    lines = tl.minimum(tl.arange(0, ahead // line) * line, left - 1)
-    address = (rows[:, None] + lines[None, :]).to(tl.int64)
-    tl.inline_asm_elementwise(
-        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1
-    )
-
-
 @triton.jit(do_not_specialize=["tokens"])
 def _dot(
     x, norm, weight, extra, out, scratch, counters, tokens, outs, ins, eps,
     block_n: tl.constexpr, block_k: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
     normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr,
-    even_n: tl.constexpr, even_k: tl.constexpr, overlapped: tl.constexpr, ahead: tl.constexpr,
+    even_n: tl.constexpr, even_k: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     tile, part = tl.program_id(0), tl.program_id(1)
     first = tile * block_n
@@ -75,10 +64,6 @@ def _dot(
     begin = part * steps * block_k
     rows = weight + first.to(tl.int64) * ins + begin
     ups = rows + tl.cast(outs, tl.int64) * ins
-    if ahead > 0:  # weights are nobody's to write: they may be asked for while the kernel before this one ends
-        _fetch(rows + row * ins, ins - begin, ahead)
-        if gated:
-            _fetch(ups + row * ins, ins - begin, ahead)
     if overlapped:
         tl.extra.cuda.gdc_wait()
 
@@ -138,7 +123,7 @@ def _fma(
     x, norm, weight, extra, out, outs, ins, eps,
     block_n: tl.constexpr, block_k: tl.constexpr, count: tl.constexpr,
     normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr,
-    even_n: tl.constexpr, even_k: tl.constexpr, overlapped: tl.constexpr, ahead: tl.constexpr,
+    even_n: tl.constexpr, even_k: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     first = tl.program_id(0) * block_n
     row = tl.arange(0, block_n)
@@ -227,11 +212,9 @@ def _row(start, k, left, even_k: tl.constexpr):
     return values
 
 
-def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, config: Config | None = None, prefetch: bool = False
-) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, config: Config | None = None) -> Tensor:
     """x @ weight.T + bias.  # [T, K], [N, K] -> [T, N]"""
-    return _run(x, weight, None, 0.0, bias, BIAS, config, prefetch)
+    return _run(x, weight, None, 0.0, bias, BIAS, config)
 
 
 def norm_linear(
@@ -242,29 +225,24 @@ def norm_linear(
     bias: Tensor | None = None,
     *,
     config: Config | None = None,
-    prefetch: bool = False,
 ) -> Tensor:
     """linear(rms_norm(x)): x * norm is rounded as the reference rounds it, its scale is applied to the sums.  # [T, K], [N, K] -> [T, N]"""
-    return _run(x, weight, norm, eps, bias, BIAS, config, prefetch)
+    return _run(x, weight, norm, eps, bias, BIAS, config)
 
 
-def linear_add(
-    x: Tensor, weight: Tensor, residual: Tensor, *, config: Config | None = None, prefetch: bool = False
-) -> Tensor:
+def linear_add(x: Tensor, weight: Tensor, residual: Tensor, *, config: Config | None = None) -> Tensor:
     """residual + x @ weight.T, rounded once.  # [T, K], [N, K], [T, N] -> [T, N]"""
-    return _run(x, weight, None, 0.0, residual, RESIDUAL, config, prefetch)
+    return _run(x, weight, None, 0.0, residual, RESIDUAL, config)
 
 
-def norm_gated(
-    x: Tensor, norm: Tensor, eps: float, gate_up: Tensor, *, config: Config | None = None, prefetch: bool = False
-) -> Tensor:
+def norm_gated(x: Tensor, norm: Tensor, eps: float, gate_up: Tensor, *, config: Config | None = None) -> Tensor:
     """silu(gate) * up of the normed x, rounded once.  # [T, K], [2 N: gate's rows, then up's, K] -> [T, N]"""
-    return _run(x, gate_up, norm, eps, None, NOTHING, config, prefetch, gated=True)
+    return _run(x, gate_up, norm, eps, None, NOTHING, config, gated=True)
 
 
-def gated(x: Tensor, gate_up: Tensor, *, config: Config | None = None, prefetch: bool = False) -> Tensor:
+def gated(x: Tensor, gate_up: Tensor, *, config: Config | None = None) -> Tensor:
     """norm_gated of what is normed already.  # [T, K], [2 N, K] -> [T, N]"""
-    return _run(x, gate_up, None, 0.0, None, NOTHING, config, prefetch, gated=True)
+    return _run(x, gate_up, None, 0.0, None, NOTHING, config, gated=True)
 
 
 def _run(
@@ -275,7 +253,6 @@ def _run(
     extra: Tensor | None,
     kind: int,
     config: Config | None,
-    prefetch: bool,
     gated: bool = False,
 ) -> Tensor:
     tokens, ins = x.shape
@@ -290,7 +267,6 @@ def _run(
         "kind": NOTHING if extra is None else kind,
         "even_n": outs % use.block_n == 0,
         "even_k": ins % (use.block_k * use.split) == 0,
-        "ahead": triton.next_power_of_2(use.block_k * use.stages // 2 + 1) if prefetch else 0,
         "num_warps": use.warps,
         **overlap(x.device),
     }
