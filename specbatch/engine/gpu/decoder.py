@@ -34,9 +34,10 @@ class RowsAt:
         rows = q.view(len(self.slots), -1, *q.shape[1:])
         return ops.attend_rows(rows, stage.kv, number, self.slots, self.first, scale).view(q.shape)
 
-    def hop(self, recorder: Recorder, device: torch.device) -> RowsAt:
-        """The same on another device."""
-        return RowsAt(*recorder.hop(device, self.slots, self.first, self.token_slots, self.token_positions))
+    def hop(self, recorder: Recorder, device: torch.device, carried: Tensor) -> tuple[Tensor, RowsAt]:
+        """The same on another device, and a tensor with it."""
+        carried, *where = recorder.hop(device, carried, self.slots, self.first, self.token_slots, self.token_positions)
+        return carried, RowsAt(*where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,10 @@ class PackedAt:
         q = stage.rotate(ops, qkv, number, eps, self.token_slots, self.token_positions)
         return ops.attend_packed(q, stage.kv, number, self.tiles, scale)
 
-    def hop(self, recorder: Recorder, device: torch.device) -> PackedAt:
-        """The same on another device."""
-        slots, positions, tiles = recorder.hop(device, self.token_slots, self.token_positions, self.tiles.rows)
-        return PackedAt(slots, positions, Tiles(tiles))
+    def hop(self, recorder: Recorder, device: torch.device, carried: Tensor) -> tuple[Tensor, PackedAt]:
+        """The same on another device, and a tensor with it."""
+        here = recorder.hop(device, carried, self.token_slots, self.token_positions, self.tiles.rows)
+        return here[0], PackedAt(here[1], here[2], Tiles(here[3]))
 
 
 @dataclass(slots=True)
@@ -125,26 +126,26 @@ class Decoder:
 
         Args:
             recorder: of what the step does; moves between devices go through it.
-            tokens: int64 [T] on the input device
-            at: where they stand, on the input device.
+            tokens: int64 [T]
+            at: where they stand.
 
         Returns:
             hidden states before the last norm, on the last stage's device  # [T, hidden]
         """
+        tokens, at = at.hop(recorder, self.input_device, tokens)
         hidden = self.ops.embed(tokens, self.embedding)
         for stage in self.stages:
-            (hidden,) = recorder.hop(stage.device, hidden)
-            at = at.hop(recorder, stage.device)
+            hidden, at = at.hop(recorder, stage.device, hidden)
             for number in range(len(stage.layers)):
                 hidden = self._layer(stage, number, hidden, at)
         return hidden
 
     def fill(self, recorder: Recorder, tokens: Tensor, at: RowsAt | PackedAt) -> None:
         """As forward, for the KV alone: the last layer stops where it has written its own."""
+        tokens, at = at.hop(recorder, self.input_device, tokens)
         hidden = self.ops.embed(tokens, self.embedding)
         for stage in self.stages:
-            (hidden,) = recorder.hop(stage.device, hidden)
-            at = at.hop(recorder, stage.device)
+            hidden, at = at.hop(recorder, stage.device, hidden)
             last = len(stage.layers) - 1 if stage is self.stages[-1] else len(stage.layers)
             for number in range(last):
                 hidden = self._layer(stage, number, hidden, at)

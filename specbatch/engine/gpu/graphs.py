@@ -21,7 +21,9 @@ class Recorder:
     """Runs a step as it is. A device move is a copy."""
 
     def hop(self, device: torch.device, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The tensors on another device; themselves where they are there already."""
+        """The tensors on another device, which what follows runs on; themselves where they are there already."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # Triton launches on the current device, wherever the tensors are
         return tuple(tensor.to(device, non_blocking=True) for tensor in tensors)
 
 
@@ -113,6 +115,8 @@ class GraphBook:
         if segments is None:
             step(Recorder())
             self._ran.add(key)
+            if self.device.type == "cuda":
+                torch.cuda.set_device(self.device)
             return
         for segment in segments:
             if len(segments) > 1:

@@ -6,7 +6,7 @@ each parameter stands can still be read back from the model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from specbatch.engine.memory import free_cached
 from specbatch.engine.model import CausalLM
 
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+_WITHOUT_BIAS = ("o_proj", "gate_proj", "up_proj", "down_proj")
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _STATIC_ROPE = (
     "default",
@@ -53,26 +54,28 @@ class Layer:
 def why_not(model: CausalLM) -> str | None:
     """What keeps a model off the fast path; None if nothing does."""
     config = model.config
-    rope = getattr(config, "rope_parameters", None) or {}
-    biased = ("o_proj", "gate_proj", "up_proj", "down_proj")
     if config.model_type not in _FAMILIES:
         return f"its architecture is {config.model_type}"
-    if model.model.dtype not in _DTYPES:
-        return f"its dtype is {model.model.dtype}"
-    if config.hidden_act != "silu":
-        return f"its activation is {config.hidden_act}"
-    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()) or (
-        config.model_type == "mistral" and config.sliding_window is not None
-    ):
-        return "it has sliding-window attention"
-    if rope.get("rope_type", "default") not in _STATIC_ROPE:
-        return f"its rotary embedding is {rope['rope_type']}"
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    windowed = config.model_type == "mistral" and config.sliding_window is not None
+    windowed |= any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ())
+    reasons = {
+        f"its dtype is {model.model.dtype}": model.model.dtype not in _DTYPES,
+        f"its activation is {config.hidden_act}": config.hidden_act != "silu",
+        "it has sliding-window attention": windowed,
+        f"its rotary embedding is {rope}": rope not in _STATIC_ROPE,
+    }
+    found = (reason for reason, holds in reasons.items() if holds)
+    return next(found, None) or next(_odd_linears(model), None)
+
+
+def _odd_linears(model: CausalLM) -> Iterator[str]:
+    """Linears that cannot be packed, in words."""
     for name, module in model.model.base_model.layers.named_modules():
         if name.endswith("_proj") and type(module) is not nn.Linear:
-            return f"{name} is a {type(module).__name__}"
-        if name.endswith(biased) and module.bias is not None:
-            return f"{name} has a bias"
-    return None
+            yield f"{name} is a {type(module).__name__}"
+        elif name.endswith(_WITHOUT_BIAS) and module.bias is not None:
+            yield f"{name} has a bias"
 
 
 def pack_layers(model: Any) -> list[Layer]:

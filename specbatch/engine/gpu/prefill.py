@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -32,11 +33,12 @@ def pack(stretches: Sequence[tuple[int, int, int]], chunk: int) -> Iterator[Pack
     """
     current = Pack()
     for slot, start, end in stretches:
-        while start < end:
-            count = min(end - start, chunk - current.tokens)
-            current.stretches.append((slot, start, start + count))
+        first = start
+        while first < end:
+            count = min(end - first, chunk - current.tokens)
+            current.stretches.append((slot, first, first + count))
             current.tokens += count
-            start += count
+            first += count
             if current.tokens == chunk or len(current.stretches) == _ROWS:
                 yield current
                 current = Pack()
@@ -77,16 +79,19 @@ class Prefill:
             self._load(forward)
             size = self._size(forward)
             key = ("prefill", id(self.decoder), size)
-            self.book.run(key, lambda recorder, size=size: self._forward(recorder, size))
+            self.book.run(key, partial(self._forward, size))
             total += forward.tokens
         return total
 
     def _load(self, forward: Pack) -> None:
         """Brings what the forward is about to the device, without waiting."""
-        state, slots, positions, tiles = self.state, [], [], []
+        state = self.state
+        slots: list[int] = []
+        positions: list[int] = []
+        tiles: list[tuple[int, int, int, int]] = []
         for slot, start, end in forward.stretches:
-            for first in range(start, end, TILE):
-                tiles.append((slot, len(positions) + first - start, first, min(TILE, end - first)))
+            behind = len(positions) - start
+            tiles += [(slot, behind + first, first, min(TILE, end - first)) for first in range(start, end, TILE)]
             slots += [slot] * (end - start)
             positions += range(start, end)
         size = self._size(forward)
@@ -101,10 +106,8 @@ class Prefill:
     def _size(self, forward: Pack) -> int:
         return next(size for size in self.sizes if size >= forward.tokens)
 
-    def _forward(self, recorder: Recorder, size: int) -> None:
+    def _forward(self, size: int, recorder: Recorder) -> None:
         slots, positions = self._tokens[0, :size], self._tokens[1, :size]
         tokens = self.state.history[slots, positions.clamp(min=0)]
         at = PackedAt(slots, positions, Tiles(self._tiles[: size // TILE + min(_ROWS, size)]))
-        device = self.decoder.input_device
-        (fed,) = recorder.hop(device, tokens)
-        self.decoder.fill(recorder, fed, at.hop(recorder, device))
+        self.decoder.fill(recorder, tokens, at)

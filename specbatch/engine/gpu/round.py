@@ -65,8 +65,7 @@ class Round:
         assert isinstance(drafter, Decoder), "only a model drafts token by token"
         n = 2 if anew else 1
         tokens, at = self._next_tokens(rows, n, back=n - 1, drafted=None if anew else state.drafted)
-        (fed,) = recorder.hop(drafter.input_device, tokens)
-        hidden = drafter.forward(recorder, fed, at.hop(recorder, drafter.input_device))
+        hidden = drafter.forward(recorder, tokens, at)
         logits = drafter.logits(recorder, hidden.view(rows, n, -1)[:, -1].contiguous())
         (logits,) = recorder.hop(state.device, logits)
         # Under the coupled rule the drafter races the target's noise, to land on the same token as often as it can.
@@ -104,8 +103,7 @@ class Round:
         """One target forward over each row's last token and its k drafts, what stands of them, and the rows moved on by it."""
         state, target = self.state, self.target
         tokens, at = self._next_tokens(rows, k + 1, back=0, drafted=None)
-        (fed,) = recorder.hop(target.input_device, tokens)
-        hidden = target.forward(recorder, fed, at.hop(recorder, target.input_device))
+        hidden = target.forward(recorder, tokens, at)
         (logits,) = recorder.hop(state.device, target.logits(recorder, hidden))
         positions = at.token_positions.view(rows, k + 1)
         chosen = self._choose(logits.view(rows, k + 1, -1), at.slots, positions + 1, mode, Purpose.TOKEN)

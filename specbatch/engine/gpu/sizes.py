@@ -40,21 +40,19 @@ def page_counts(target: Decoder, drafter: Decoder | None, slots: int, max_positi
     Raises:
         torch.OutOfMemoryError: not even one row fits.
     """
-    wanted = slots * pages_for(max_positions)
+    least = pages_for(max_positions)
+    wanted = slots * least
     of_target = page_bytes(target)
     of_drafter = page_bytes(drafter) if drafter is not None else {}
-    share = 1.0
-    least = pages_for(max_positions)
-    pages = wanted
+    pages, share = wanted, 1.0  # share: of as many pages for the drafter
     for device in {*of_target, *of_drafter}:
         if device.type != "cuda":
             continue
         free = torch.cuda.mem_get_info(device)[0] * _SHARE - _RESERVE
-        both = of_target.get(device, 0) + of_drafter.get(device, 0)
-        if both * wanted > free:
-            share = _DRAFTING_SHARE if drafter is not None else share
-            both = of_target.get(device, 0) + share * of_drafter.get(device, 0)
-            pages = min(pages, int(free / both))
+        if (of_target.get(device, 0) + of_drafter.get(device, 0)) * wanted > free:
+            share = _DRAFTING_SHARE
+            each = of_target.get(device, 0) + share * of_drafter.get(device, 0)
+            pages = min(pages, int(free / each))
     if pages < least:
         raise torch.OutOfMemoryError(f"{pages} of the {least} KV pages of one row fit")
     drafting = 0 if drafter is None else min(wanted, max(least, int(pages * share)))

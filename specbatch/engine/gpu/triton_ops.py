@@ -124,9 +124,11 @@ class TritonOps(TorchOps):
         )
 
     def position_keys(self, row_keys: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
+        """As in TorchOps."""
         return race.position_keys(row_keys, positions, int(purpose))
 
     def top_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """As in TorchOps."""
         known = logits.dtype in _DTYPES
         return race.top_candidates(logits, count) if known else super().top_candidates(logits, count)
 

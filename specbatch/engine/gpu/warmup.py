@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -33,7 +34,7 @@ def warm_up(machine: Machine, say: Callable[[str], None]) -> Controller:
         for done, rows in enumerate(sizes):
             say(f"recording rounds: {done} of {len(sizes)} batch sizes")
             for k in sorted(_ks(machine, rows, drafts=drafts), reverse=True):
-                table[rows, k] = _seconds(machine, lambda k=k, rows=rows: _round(machine, rows, k, mode))
+                table[rows, k] = _seconds(machine, partial(_round, machine, rows, k, mode))
     ingest = _ingest_seconds(machine) if machine.drafts_with_model else 0.0
     machine.warm = True
     costs = RoundCosts(table, ingest, machine.buckets)

@@ -6,7 +6,7 @@ so a row's pages are shared out (FlashDecoding, Dao et al. 2023) and the program
 kernel would cost more than it does.
 """
 
-# ruff: noqa: ANN001, ANN202, N803 - what a Triton kernel takes has no Python types, and its constants are capitals
+# ruff: noqa: N803 - what a Triton kernel takes has no Python types, and its constants are capitals
 # mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
@@ -226,9 +226,7 @@ def _finish(
     block_d: tl.constexpr = acc.shape[1]
     member, column = tl.arange(0, block_m), tl.arange(0, block_d)
     result = acc / tl.where(total > 0, total, 1.0)[:, None]  # 0 in a row without a position
-    if not SHARED:
-        tl.store(to, result.to(to.dtype.element_ty), mask=real)
-    elif active == 1:
+    if not SHARED or active == 1:
         tl.store(to, result.to(to.dtype.element_ty), mask=real)
     else:
         part = pair.to(tl.int64) * splits

@@ -1,6 +1,6 @@
 """What a round does beside the models: finding the next tokens, keeping drafts, moving rows on. A kernel each, of a program a row."""
 
-# ruff: noqa: ANN001, ANN202, N803 - what a Triton kernel takes has no Python types, and its constants are capitals
+# ruff: noqa: N803 - what a Triton kernel takes has no Python types, and its constants are capitals
 # mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
 
 from __future__ import annotations

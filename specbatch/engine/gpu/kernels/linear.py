@@ -17,8 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from specbatch.engine.gpu.kernels.overlap import overlap
 from specbatch.engine.gpu.kernels.linear_configs import DOT_TOKENS, Config, configured
+from specbatch.engine.gpu.kernels.overlap import overlap
 
 NOTHING, BIAS, RESIDUAL = 0, 1, 2  # what is added to the products
 SCRATCH = 1 << 21  # floats of partial results
