@@ -86,7 +86,8 @@ class BatchingSpec(SpecModel):
 
     max_sequences: PositiveOrAuto = Field(
         default="auto",
-        description="Rows decoded at once by each replica. auto: as many as the memory holds at maxLength.",
+        description="Rows decoded at once by each replica. auto: as many as the memory holds at maxLength; at half of it where rows "
+        "share pages of KV (Llama, Mistral, Qwen2, Qwen3 on GPUs).",
         examples=[64],
     )
     max_length: int = Field(

@@ -55,8 +55,10 @@ def _enough_gpus(question: Question) -> int | None:
     return None
 
 
-def notes_of(question: Question, layout: Layout, overrides: Sequence[str]) -> Iterator[str]:
-    """What was assumed or overridden."""
+def notes_of(
+    question: Question, layout: Layout, overrides: Sequence[str], *, rows: int, tokens: int | None
+) -> Iterator[str]:
+    """What was assumed or overridden, and where rows share less KV (`tokens`) than all would need at their longest."""
     if overrides:
         yield f"overridden by the environment: {' '.join(overrides)}"
     for role, shape in (("target", question.target), ("drafter", question.drafter)):
@@ -64,6 +66,11 @@ def notes_of(question: Question, layout: Layout, overrides: Sequence[str]) -> It
             yield f"{role} {shape.name}: {shape.source or 'shape as given'}"
             if not shape.known_layout:
                 yield f"{role} {shape.name}: model type {shape.architecture!r} is not known; estimated as if built like Llama"
+    if tokens is not None and tokens < rows * question.max_length:
+        yield (
+            f"{rows} rows share pages of KV for {tokens:,} tokens, {tokens // rows:,} a row where the longest has"
+            f" {question.max_length:,}: when they run out, rows go back to wait, and lose nothing but their prefill"
+        )
     idle = [device for device in question.gpus if device not in layout.devices]
     if idle:
         yield f"idle: {', '.join(idle)} ({len(idle)} of {len(question.gpus)} GPUs do nothing in this placement)"

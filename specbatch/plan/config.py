@@ -51,6 +51,7 @@ def shape_from_config(config: Mapping[str, Any], name: str, dtype: str = "auto",
         num_experts=experts,
         experts_per_token=experts_per_token,
         max_positions=positions if isinstance(positions, int) else None,
+        sliding_window=_slides(config, architecture),
         known_layout=family is not UNKNOWN_FAMILY and not _has_irregular_layers(config),
         source=source,
     )
@@ -104,6 +105,16 @@ def _experts(config: Mapping[str, Any], family: Family, name: str) -> tuple[int,
         _number(config, "num_experts_per_tok", name),
         _number(config, width_key, name),
     )
+
+
+def _slides(config: Mapping[str, Any], architecture: str) -> bool:
+    """Whether some layers look back only so far."""
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list):
+        return any(kind != "full_attention" for kind in kinds)
+    if architecture == "mistral":
+        return config.get("sliding_window", 4096) is not None  # transformers takes 4096 when config.json does not say
+    return bool(config.get("use_sliding_window", False))
 
 
 def _has_irregular_layers(config: Mapping[str, Any]) -> bool:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from specbatch.plan.devices import GIB
-from specbatch.plan.placing import Group, Replica, place_model
+from specbatch.plan.placing import Group, Replica, place_replica
 from specbatch.plan.types import DeviceUse, GpuShape
 
 MOST_ROWS_ON_GPU = 512  # beyond it a step is bound by arithmetic, and more rows only wait
 MOST_ROWS_ON_CPU = 8
+PAGE = 64  # tokens, as in engine/gpu/paging.py
+
+# As in engine/gpu/sizes.py:
+_PAGES_SHARE = 0.92  # of the free memory, less
+_PAGES_RESERVE = 2 * GIB
 
 _CONTEXT_BYTES = GIB  # CUDA context, cuBLAS workspaces, captured graphs; on the host: Python and its libraries
 _SLACK = 0.02  # of the memory: what the allocator loses to fragments
@@ -28,17 +33,63 @@ def device_uses(
         max_length: prompt and new tokens of a row, at the most.
         max_k: drafts a round, at the most.
     """
+    tokens = kv_tokens(replicas, gpus, rows=rows, max_length=max_length, max_k=max_k)
+    return _uses(replicas, gpus, rows, max_k, tokens)
+
+
+def kv_tokens(
+    replicas: Sequence[Replica], gpus: Mapping[str, GpuShape], *, rows: int, max_length: int, max_k: int
+) -> int:
+    """Tokens that each replica's KV is for: what all rows need at their longest, or with pages what there is room for.
+
+    The arguments are those of `device_uses`.
+    """
+    if not _paged(replicas):
+        return rows * row_tokens(max_length, max_k)
+    row = _row_pages(max_length, max_k)
+    most = _most(lambda pages: _has_room(_uses(replicas, gpus, rows, max_k, pages * PAGE)), rows * row)
+    return PAGE * max(most, _least_pages(rows, row))
+
+
+def _paged(replicas: Sequence[Replica]) -> bool:
+    return all(replica.is_paged for replica in replicas)
+
+
+def _row_pages(max_length: int, max_k: int) -> int:
+    """Pages of the longest row: a round writes k drafts and one token more beyond its end."""
+    return -(-(max_length + max_k + 1) // PAGE)
+
+
+def _least_pages(rows: int, row: int) -> int:
+    """With fewer pages there are too many rows: each gets half of the longest row's, and one row must go through.
+
+    Few rows are of the longest kind, and those are shorter most of their time. When pages run out the engine puts rows back: no token is
+    lost, but they are prefilled anew.
+    """
+    return max(row, rows * -(-row // 2))
+
+
+def _has_room(uses: Sequence[DeviceUse]) -> bool:
+    return all(use.free_bytes >= 0 for use in uses)
+
+
+def _uses(
+    replicas: Sequence[Replica], gpus: Mapping[str, GpuShape], rows: int, max_k: int, tokens: int
+) -> tuple[DeviceUse, ...]:
     weights, caches, work = dict.fromkeys(gpus, 0), dict.fromkeys(gpus, 0), dict.fromkeys(gpus, 0)
     used = set()
     for replica in replicas:
-        for group in replica.groups:
-            for stage in place_model(group, rows, row_tokens(max_length, max_k)).stages:
+        placed = place_replica(replica, tokens)
+        for group, model in zip(replica.groups, (placed.target, placed.drafter), strict=False):
+            assert model is not None, "as many placements as groups"
+            for stage in model.stages:
                 used.add(stage.device)
                 weights[stage.device] += stage.weight_bytes
                 caches[stage.device] += stage.kv_bytes
                 working = work_bytes(group, rows, max_k, has_head=stage.has_head)
                 # Target and drafter work in turns: on one device they share the same scratch memory.
                 work[stage.device] = max(work[stage.device], working)
+    paged = _paged(replicas)
     return tuple(
         DeviceUse(
             device=device,
@@ -46,15 +97,23 @@ def device_uses(
             memory_bytes=gpu.memory_bytes,
             weight_bytes=weights[device],
             kv_bytes=caches[device],
-            reserve_bytes=_CONTEXT_BYTES + int(_SLACK * gpu.memory_bytes) + work[device],
+            reserve_bytes=_reserve(gpu.memory_bytes, weights[device], work[device], paged=paged),
         )
         for device, gpu in gpus.items()
         if device in used
     )
 
 
+def _reserve(memory: int, weights: int, work: int, *, paged: bool) -> int:
+    """What KV must leave free. Pages leave at least what the engine leaves when it measures the free memory."""
+    reserve = int(_SLACK * memory) + work
+    free = memory - weights - _CONTEXT_BYTES
+    left = int(min((1 - _PAGES_SHARE) * free + _PAGES_RESERVE, free / 2))
+    return _CONTEXT_BYTES + (max(reserve, left) if paged else reserve)
+
+
 def row_tokens(max_length: int, max_k: int) -> int:
-    """Cache positions of a row.
+    """Cache positions of a row that has a slot of its own.
 
     A round writes k drafts and one more token before it knows which of them stay; padding goes to one position more.
     """
@@ -72,16 +131,24 @@ def work_bytes(group: Group, rows: int, max_k: int, *, has_head: bool) -> int:
 
 
 def most_rows(
-    replicas: Sequence[Replica], gpus: Mapping[str, GpuShape], *, max_length: int, max_k: int, cap: int
+    replicas: Sequence[Replica],
+    gpus: Mapping[str, GpuShape],
+    *,
+    max_length: int,
+    max_k: int,
+    cap: int,
+    slots: bool = False,
 ) -> int:
     """The most rows a replica, up to cap, with which every device has room; 0 when not even one row fits.
 
-    From 16 on it is a multiple of 8, which the GPU's matrix units like.
+    From 16 on it is a multiple of 8, which the GPU's matrix units like. With `slots` each row has room for the longest one, even
+    where the shapes speak for pages; the other arguments are those of `device_uses`.
     """
+    row, paged = _row_pages(max_length, max_k), _paged(replicas) and not slots
 
     def fits(rows: int) -> bool:
-        uses = device_uses(replicas, gpus, rows=rows, max_length=max_length, max_k=max_k)
-        return all(use.free_bytes >= 0 for use in uses)
+        least = PAGE * _least_pages(rows, row) if paged else rows * row_tokens(max_length, max_k)
+        return _has_room(_uses(replicas, gpus, rows, max_k, least))
 
     rows = _most(fits, cap)
     return rows - rows % 8 if 16 <= rows < cap else rows
@@ -93,8 +160,7 @@ def most_length(
     """The longest max_length, up to the given one, with which so many rows fit; 0 when none does."""
 
     def fits(length: int) -> bool:
-        uses = device_uses(replicas, gpus, rows=rows, max_length=length, max_k=max_k)
-        return all(use.free_bytes >= 0 for use in uses)
+        return _has_room(device_uses(replicas, gpus, rows=rows, max_length=length, max_k=max_k))
 
     return _most(fits, max_length)
 

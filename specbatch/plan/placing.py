@@ -30,17 +30,22 @@ class Replica:
         """The target's group, and the drafter's where there is one."""
         return (self.target, self.drafter) if self.drafter else (self.target,)
 
+    @property
+    def is_paged(self) -> bool:
+        """Whether its rows share pages of KV, instead of each having a slot for the longest row."""
+        return self.target.devices[0] != "cpu" and all(group.shape.is_paged for group in self.groups)
 
-def place_replica(replica: Replica, rows: int, row_tokens: int) -> ReplicaPlan:
-    """The replica's placements with a cache of so many rows of so many tokens."""
+
+def place_replica(replica: Replica, tokens: int) -> ReplicaPlan:
+    """The replica's placements with KV of so many tokens, over all rows."""
     return ReplicaPlan(
-        target=place_model(replica.target, rows, row_tokens),
-        drafter=place_model(replica.drafter, rows, row_tokens) if replica.drafter else None,
+        target=place_model(replica.target, tokens),
+        drafter=place_model(replica.drafter, tokens) if replica.drafter else None,
     )
 
 
-def place_model(group: Group, rows: int, row_tokens: int) -> ModelPlacement:
-    """One model's placement, balanced over its devices.
+def place_model(group: Group, tokens: int) -> ModelPlacement:
+    """One model's placement with KV of so many tokens, balanced over its devices.
 
     A model whose modules are not named as in Llama gets a map of the whole, which only one device can hold:
     `planner` reports it as a problem where there are more.
@@ -52,7 +57,7 @@ def place_model(group: Group, rows: int, row_tokens: int) -> ModelPlacement:
         model=shape.name,
         devices=devices,
         device_map={"": devices[0]} if whole else module_map(shape, counts, devices),
-        stages=_stages(shape, counts, devices, rows * row_tokens),
+        stages=_stages(shape, counts, devices, tokens),
     )
 
 

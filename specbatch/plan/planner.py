@@ -8,7 +8,7 @@ from specbatch.api import SpecBatchJob
 from specbatch.errors import DeviceError, ModelError
 from specbatch.plan.advice import notes_of, problems_of, recommend
 from specbatch.plan.devices import cpu_shape
-from specbatch.plan.memory import device_uses, row_tokens
+from specbatch.plan.memory import device_uses, kv_tokens, most_rows
 from specbatch.plan.placing import place_replica
 from specbatch.plan.question import Answer, Question, answer
 from specbatch.plan.resolve import Wanted, resolve
@@ -159,22 +159,26 @@ def _plan(question: Question, wanted: Wanted, chosen: Answer, others: Sequence[A
             remedy="use strategy same or separate, where every model has one GPU",
         )
     replicas = layout.replicas(question.target, question.drafter)
-    uses = device_uses(replicas, question.gpus, rows=rows, max_length=question.max_length, max_k=max_k)
+    sizes = {"max_length": question.max_length, "max_k": max_k}
+    uses = device_uses(replicas, question.gpus, rows=rows, **sizes)
+    fits = all(use.free_bytes >= 0 for use in uses)
+    tokens = kv_tokens(replicas, question.gpus, rows=rows, **sizes)
     alternatives = (chosen.as_alternative(chosen=True), *(other.as_alternative() for other in others))
     return Plan(
         strategy=layout.strategy,
-        replicas=tuple(place_replica(one, rows, row_tokens(question.max_length, max_k)) for one in replicas),
+        replicas=tuple(place_replica(one, tokens) for one in replicas),
         max_sequences=rows,
+        slot_sequences=max(1, most_rows(replicas, question.gpus, **sizes, cap=rows, slots=True)),
         max_length=question.max_length,
         env_strings=_env_strings(layout),
-        fits=all(use.free_bytes >= 0 for use in uses),
+        fits=fits,
         problems=tuple(problems_of(question, layout, uses, rows)),
         devices=uses,
         ceiling=chosen.ceiling,
         alternatives=alternatives,
         recommendation=recommend(alternatives, drafts=max_k > 0),
         max_speculative_tokens=max_k,
-        notes=tuple(notes_of(question, layout, wanted.said)),
+        notes=tuple(notes_of(question, layout, wanted.said, rows=rows, tokens=tokens if fits else None)),
         models={
             role: _facts(shape)
             for role, shape in (("target", question.target), ("drafter", question.drafter))

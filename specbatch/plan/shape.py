@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 QkNorm = Literal["none", "head", "full"]
+_PAGED = ("llama", "mistral", "qwen2", "qwen3")  # engine/gpu/packing.py has the last word, when the model is loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,15 @@ class ModelShape:
     num_experts: int = 0  # 0: dense
     experts_per_token: int = 0
     max_positions: int | None = None  # None: not said
+    sliding_window: bool = False  # in any layer
     known_layout: bool = True  # modules are named as in Llama, and counts are exact
     source: str = ""  # where the shape was read, for people
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether on GPUs its KV is kept in pages: the engine's fast path, as far as the shape tells."""
+        plain = not (self.output_bias or self.mlp_bias or self.sliding_window or self.num_experts)
+        return plain and self.architecture in _PAGED
 
     @property
     def attention_params(self) -> int:

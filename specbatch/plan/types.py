@@ -44,7 +44,7 @@ class Stage:
     first_layer: int
     last_layer: int
     weight_bytes: int
-    kv_bytes: int  # at the plan's max_sequences and max_length
+    kv_bytes: int  # of all rows at max_length, or with pages of what there is room for
     has_embedding: bool
     has_head: bool
 
@@ -70,7 +70,7 @@ class ModelPlacement:
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of the key and value cache at the plan's max_sequences and max_length."""
+        """Bytes of the keys and values of all rows."""
         return sum(stage.kv_bytes for stage in self.stages)
 
 
@@ -156,6 +156,9 @@ class Plan:
     ceiling: Ceiling
     alternatives: tuple[Alternative, ...]
     recommendation: str
+    slot_sequences: int = (
+        1  # rows where each has a slot of max_length: of the general engine, if that turns out to be it
+    )
     max_speculative_tokens: int = 0  # the largest k that the cache has room for; 0 without a drafter
     notes: tuple[str, ...] = ()  # what was assumed or overridden, for people
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # role -> name, params, bytes, source

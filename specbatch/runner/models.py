@@ -9,7 +9,7 @@ from specbatch.api.job import Spec
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.drafter import Drafter, ModelDrafter
 from specbatch.engine.load import load_causal_lm
-from specbatch.engine.make_engine import AnyEngine, describe, make_engine
+from specbatch.engine.make_engine import AnyEngine, describe, make_engine, why_general
 from specbatch.engine.model import CausalLM
 from specbatch.engine.ngram import NGramDrafter
 from specbatch.engine.request import SamplingParams
@@ -120,10 +120,12 @@ def placements_of(engines: list[AnyEngine]) -> dict[str, dict[str, str]]:
 
 def _load_engine(spec: Spec, pair: Pair, plan: Plan, replica: ReplicaPlan) -> AnyEngine:
     target = _load(pair.target, replica.target, dtype=spec.target.dtype, trusted=spec.target.trust_remote_code)
+    drafter = _load_drafter(spec, pair, replica, target)
+    general = why_general(target, drafter) is not None  # the plan knows the shapes alone, and may have counted on pages
     decoding = spec.decoding
     k = decoding.num_speculative_tokens
     config = EngineConfig(
-        max_sequences=plan.max_sequences,
+        max_sequences=plan.slot_sequences if general else plan.max_sequences,
         max_length=plan.max_length,
         num_speculative_tokens=None if k == "auto" else k,
         max_speculative_tokens=decoding.max_speculative_tokens,
@@ -131,7 +133,7 @@ def _load_engine(spec: Spec, pair: Pair, plan: Plan, replica: ReplicaPlan) -> An
         sampling=SamplingParams(decoding.temperature, decoding.top_k, decoding.top_p),
         price_plain_rounds=True,
     )
-    return make_engine(target, _load_drafter(spec, pair, replica, target), config)
+    return make_engine(target, drafter, config)
 
 
 def _load_drafter(spec: Spec, pair: Pair, replica: ReplicaPlan, target: CausalLM) -> Drafter | None:

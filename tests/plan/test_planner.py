@@ -95,7 +95,7 @@ def test_a_fixed_k_decides_the_slack_of_the_cache_and_the_ceiling():
     plan = plan_of("H100", "decoding.numSpeculativeTokens=3", "batching.maxSequences=10", "batching.maxLength=1000")
     assert plan.ceiling.num_speculative_tokens == 3
     assert plan.max_speculative_tokens == 3
-    assert plan.replicas[0].target.kv_bytes == 10 * 1005 * shape("qwen3-8b").kv_bytes_per_token
+    assert plan.replicas[0].target.kv_bytes == 10 * 1024 * shape("qwen3-8b").kv_bytes_per_token
 
 
 def test_a_target_alone_drafts_nothing():
