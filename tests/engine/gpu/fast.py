@@ -12,6 +12,7 @@ from specbatch.engine.gpu.paging import PAGE
 from specbatch.engine.gpu.reference import TorchOps
 from specbatch.engine.model import CausalLM
 from specbatch.engine.request import Completion, Request, SamplingParams
+from tests.engine.test_engine_ending import StopAt
 
 # Of each kind that a recording is made for: draws from all tokens, greedy, top-k, top-p, both.
 MIXED = [
@@ -56,6 +57,24 @@ class Scripted:
 def requests(prompts, new_tokens: int = 40, params: Sequence[SamplingParams] = (SamplingParams(),), **kwargs):
     return [
         Request(str(i), prompt, new_tokens, sampling=params[i % len(params)], **kwargs)
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+ROOM = 20
+
+
+def stopped(prompts, lengths: Sequence[int] = (40,), params: Sequence[SamplingParams] = (SamplingParams(),), seed=0):
+    """Rows that a stop string ends long before their last token: towards that one the fast path drafts less."""
+    return [
+        Request(
+            str(i),
+            prompt,
+            lengths[i % len(lengths)] + ROOM,
+            sampling=params[i % len(params)],
+            seed=seed,
+            stop=StopAt(lengths[i % len(lengths)]),
+        )
         for i, prompt in enumerate(prompts)
     ]
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from specbatch.engine.ngram import NGramDrafter
-from specbatch.engine.request import Request
 from tests.engine import tiny
 from tests.engine.gpu import fast
 
@@ -45,13 +44,12 @@ def test_a_few_rows_with_a_drafter_give_what_transformers_gives(pair):
 @pytest.mark.parametrize("k", [0, 1, 4, 7])
 def test_every_rows_rounds_drafts_and_acceptances_are_those_of_the_general_engine(pair, batch, k):
     """Stale KV of a refilled seat, or a round too late, would show here while the text stays right."""
-    lengths = itertools.cycle([3, 17, 9, 31, 40])
-    rows = [
-        dataclasses.replace(row, max_new_tokens=n) for row, n in zip(fast.requests(pair.prompts), lengths, strict=False)
-    ]
+    lengths = [3, 17, 9, 31, 40]
     for drafter in (pair.noisy, NGramDrafter()):
-        out, _ = fast.decode(pair.target, drafter, rows, max_sequences=batch, num_speculative_tokens=k)
-        general, _ = tiny.decode(pair.target, drafter, rows, max_sequences=batch, num_speculative_tokens=k)
+        sizes = {"max_sequences": batch, "num_speculative_tokens": k}
+        rows = fast.stopped(pair.prompts, lengths)
+        out, _ = fast.decode(pair.target, drafter, rows, **sizes)
+        general, _ = tiny.decode(pair.target, drafter, fast.stopped(pair.prompts, lengths), **sizes)
         assert tiny.tokens(out, len(rows)) == tiny.tokens(general, len(rows))
         assert fast.counts(out) == fast.counts(general)
 
@@ -82,7 +80,7 @@ def test_refilled_seats_carry_nothing_over(pair):
 @pytest.mark.parametrize("ks", [(0, 3, 0, 1), (0, 5), (3, 0, 0, 0, 0, 0, 0, 0, 8, 1), (1, 2, 3, 4, 0)])
 def test_k_may_change_in_every_round(pair, ks):
     controller = fast.Scripted(ks)
-    rows = fast.requests(pair.prompts)
+    rows = fast.stopped(pair.prompts)
     out, engine = fast.decode(pair.target, pair.twin, rows, controller, max_sequences=8, num_speculative_tokens=8)
     assert tiny.tokens(out, len(rows)) == pair.expected
     # The twin agrees with the target wherever its KV is right: one stale or missing entry shows as a rejection.
@@ -94,14 +92,27 @@ def test_k_may_change_in_every_round(pair, ks):
 
 @pytest.mark.slow
 def test_order_and_grouping_of_rows_change_nothing(pair):
-    rows = fast.requests(pair.prompts)
-    shuffled = [rows[i] for i in torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()]
+    order = torch.randperm(len(pair.prompts), generator=torch.Generator().manual_seed(0)).tolist()
     seen = set()
-    for batch, ordered in ((2, shuffled), (5, rows), (11, shuffled[::-1])):
-        out, _ = fast.decode(pair.target, pair.noisy, ordered, max_sequences=batch, num_speculative_tokens=3)
+    for batch, turned in ((2, order), (5, sorted(order)), (11, order[::-1])):
+        rows = fast.stopped(pair.prompts)
+        out, _ = fast.decode(
+            pair.target, pair.noisy, [rows[i] for i in turned], max_sequences=batch, num_speculative_tokens=3
+        )
         assert tiny.tokens(out, len(rows)) == pair.expected
         seen.add(tuple(sorted(fast.counts(out).items())))
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("k", [3, 8])
+def test_nothing_is_drafted_beyond_the_last_row_to_end(pair, k):
+    """The host, a round behind, counts on one token of it: a twin in lockstep wastes only what that costs."""
+    out, engine = fast.decode(
+        pair.target, pair.twin, fast.requests(pair.prompts[:4], 12), max_sequences=4, num_speculative_tokens=k
+    )
+    assert tiny.tokens(out, 4) == [tokens[:12] for tokens in pair.expected[:4]]
+    assert engine.stats.acceptance_rate == 1.0
+    assert engine.stats.committed - engine.stats.emitted <= 4 * (k - 1)
 
 
 @pytest.mark.slow
@@ -127,7 +138,9 @@ def test_phases_add_up_to_the_time_that_passed(pair):
     engine.warmup()
     start = time.perf_counter()
     fast.finish(engine, rows)
-    assert sum(engine.stats.seconds.values()) == pytest.approx(time.perf_counter() - start, rel=0.1)
+    # A CPU does the next round before the host has looked at the last one: what a GPU does meanwhile counts as the host's, too.
+    assert 0.9 < sum(engine.stats.seconds.values()) / (time.perf_counter() - start) < 1.7
+    assert all(engine.stats.seconds[phase] > 0 for phase in ("prefill", "draft", "verify", "host", "idle"))
     assert engine.stats.warmup_seconds > 0
     assert engine.stats.target_only_slowdown > 0
 
@@ -169,12 +182,13 @@ def test_every_acceptance_pattern_is_taken_as_it_falls(pair, k, monkeypatch):
     give = engine._give_tokens
 
     def spied(flight, landing):
-        seen.append(tuple(landing.accepted[:2]))
+        if len(landing.seats) == 4:
+            seen.append(tuple(landing.accepted[:2]))
         give(flight, landing)
 
     monkeypatch.setattr(engine, "_give_tokens", spied)
-    out = fast.finish(engine, [Request(str(i), pair.prompts[i], 40) for i in range(2, 6)])
-    assert all(list(out[str(i)].token_ids) == pair.expected[i] for i in range(2, 6))
+    out = fast.finish(engine, fast.stopped(pair.prompts, [30])[2:6])
+    assert all(list(out[str(i)].token_ids) == pair.expected[i][:30] for i in range(2, 6))
     assert seen[: len(patterns)] == patterns[: len(seen)]
     assert len(set(seen)) > k
 
