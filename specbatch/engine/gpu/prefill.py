@@ -47,9 +47,12 @@ def pack(stretches: Sequence[tuple[int, int, int]], chunk: int) -> Iterator[Pack
 
 
 def sizes(chunk: int) -> list[int]:
-    """The sizes of forwards: powers of two and halfway between, so that little is padded and few are recorded."""
-    powers = [1 << shift for shift in range(6, 20)]
-    return sorted({size for power in powers for size in (power, power + power // 2) if size < chunk} | {chunk})
+    """The sizes of forwards: little is padded, and few are recorded: multiples of an eighth to a quarter of themselves, of TILE at least."""
+    steps = ((512, TILE), (1024, 128), (2048, 256), (chunk, 512))
+    found: list[int] = []
+    for end, step in steps:
+        found += range((found[-1] if found else 0) + step, min(end, chunk) + 1, step)
+    return sorted({*found, chunk})
 
 
 class Prefill:

@@ -10,7 +10,7 @@ from specbatch.engine.batch import Row
 from specbatch.engine.gpu import prefill
 from specbatch.engine.gpu.decoder import Decoder
 from specbatch.engine.gpu.graphs import GraphBook
-from specbatch.engine.gpu.paging import PAGE
+from specbatch.engine.gpu.paging import PAGE, TILE
 from specbatch.engine.gpu.pool import PagePool
 from specbatch.engine.gpu.prefill import Prefill, pack, sizes
 from specbatch.engine.gpu.reference import TorchOps
@@ -52,12 +52,12 @@ def test_nothing_to_fill_takes_no_forward():
 
 
 @pytest.mark.parametrize("chunk", [1, 63, 64, 65, 100, 512, 4096])
-def test_a_forward_is_padded_by_half_at_the_most(chunk):
+def test_a_forward_is_padded_by_a_tile_or_a_quarter_at_the_most(chunk):
     made = sizes(chunk)
     assert made == sorted(set(made))
     assert made[-1] == chunk
     for tokens in range(65, chunk + 1):
-        assert next(size for size in made if size >= tokens) <= 1.5 * tokens + 1
+        assert next(size for size in made if size >= tokens) - tokens <= max(TILE, tokens / 4)
 
 
 @pytest.fixture(scope="module")
