@@ -5,7 +5,7 @@
     python -m benchmarks.gpu --rows 1 --k 5 --profile          the kernels of a round
     python -m benchmarks.gpu --rows 1,32 --transformers        beside generate and assisted decoding
     python -m benchmarks.gpu --placement separate              or 2:1: the target on two GPUs, the drafter on a third
-    python -m benchmarks.gpu --acceptance 0.3,0.6,0.8,0.95     a table each
+    python -m benchmarks.gpu --acceptance 0.3,0.6,0.8,0.95     lines of each
 
 `match` is the share of rows whose every token is right; the command ends with 1 where one is wrong. Speeds include prefill, and
 leave out warm-up (captures among it), which has a column.
@@ -27,7 +27,7 @@ import torch
 import transformers
 
 from benchmarks.device_speed import Ceiling, Speed, ceiling, measured, nominal
-from benchmarks.gpu_lines import GB, Line, Pair, measure, weight_bytes
+from benchmarks.gpu_lines import GB, Line, Pair, measure, warmed_engine, weight_bytes
 from benchmarks.gpu_peers import transformers_table
 from benchmarks.profile_rounds import profile_rounds
 from benchmarks.synthetic import SHAPES, Order, build, set_head
@@ -68,13 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             profile_rounds(pair, k, rows)
         return 0
     lines: list[Line] = []
-    for acceptance in asked.acceptance:
-        if drafter is not None:
-            set_head(drafter, order.agreeing(acceptance))
-        for line in _table(asked, pair, works, speeds, acceptance):
-            lines.append(line)
-            if asked.json:  # after each line: what was measured is kept, whatever comes
-                asked.json.write_text(json.dumps({**about, "lines": [asdict(line) for line in lines]}, indent=1) + "\n")
+    for line in _table(asked, pair, works, speeds):
+        lines.append(line)
+        if asked.json:  # after every line: a run that is cut off leaves what it has
+            asked.json.write_text(json.dumps({**about, "lines": [asdict(line) for line in lines]}, indent=1) + "\n")
     print(f"\nengines: {', '.join(sorted({line.engine for line in lines}))}")
     return 0 if all(line.match == 1.0 for line in lines) else 1
 
@@ -113,35 +110,41 @@ def _table(
     pair: Pair,
     works: Sequence[Sequence[Rows]],
     speeds: tuple[Speed | None, Speed],
-    acceptance: float,
 ) -> Iterator[Line]:
     """Prints and gives the lines of this project's engine."""
     shapes, number_bytes = (SHAPES[asked.target], SHAPES.get(asked.drafter)), _DTYPES[asked.dtype].itemsize
 
-    def ceilings(rows: Rows, k: int | None) -> list[Ceiling | None]:
-        return [ceiling(speed, *shapes, rows, acceptance, k, number_bytes) if speed else None for speed in speeds]
+    def ceilings(rows: Rows, rate: float, k: int | None) -> list[Ceiling | None]:
+        return [ceiling(speed, *shapes, rows, rate, k, number_bytes) if speed else None for speed in speeds]
 
-    print(f"\n{asked.target}, drafter {asked.drafter}, acceptance {acceptance}, placement {asked.placement}\n")
+    print(f"\n{asked.target}, drafter {asked.drafter}, placement {asked.placement}\n")
     print("| " + " | ".join(_COLUMNS) + " |\n" + "|---" * len(_COLUMNS) + "|")
+    ks = asked.k if pair.drafter is not None else [0]
     for work in works:
-        for k in asked.k if pair.drafter is not None else [0]:
-            line = measure(pair, k, work)
-            line.acceptance = acceptance
-            line.of_nominal, line.of_measured = (
-                line.tokens_per_second / top.tokens_per_second if top else None for top in ceilings(work[0], k)
-            )
-            print(_cells(line), flush=True)
-            yield line
-        for top, by in zip(ceilings(work[0], None), ("data sheet", "measured speed"), strict=True):
-            if top is not None:
-                print(
-                    f"| {work[0].at_once} | {top.k} | {top.tokens_per_second:,.0f}: ceiling by {by}"
-                    + " |" * (len(_COLUMNS) - 2)
-                )
+        with warmed_engine(pair, ks, work) as warmed:
+            for acceptance in asked.acceptance:
+                if pair.drafter is not None:  # in place: what is recorded goes on with it
+                    set_head(pair.drafter.model, pair.order.agreeing(acceptance))
+                for k in ks:
+                    line = measure(pair, warmed, k, work)
+                    line.acceptance = acceptance
+                    line.of_nominal, line.of_measured = (
+                        line.tokens_per_second / top.tokens_per_second if top else None
+                        for top in ceilings(work[0], acceptance, k)
+                    )
+                    print(_cells(line), flush=True)
+                    yield line
+                for top, by in zip(ceilings(work[0], acceptance, None), ("data sheet", "measured speed"), strict=True):
+                    if top is not None:
+                        print(
+                            f"| {work[0].at_once} | {acceptance} | {top.k} | {top.tokens_per_second:,.0f}: ceiling by {by}"
+                            + " |" * (len(_COLUMNS) - 3)
+                        )
 
 
 _COLUMNS = (
     "rows",
+    "pair's",
     "k",
     "tokens/s",
     "ms a round",
@@ -167,7 +170,12 @@ def _cells(line: Line) -> str:
 
     used = " ".join(f"{k}:{share:.0%}" for k, share in line.k_shares.items())
     rows = f"{line.rows}" if line.seats == line.rows else f"{line.rows} ({line.seats} fit)"
-    cells = [rows, "auto" if line.k is None else str(line.k), f"{line.tokens_per_second:,.1f}"]
+    cells = [
+        rows,
+        "-" if line.acceptance is None else str(line.acceptance),
+        "auto" if line.k is None else str(line.k),
+        f"{line.tokens_per_second:,.1f}",
+    ]
     cells += [
         number(line.round_ms),
         number(line.waited),
@@ -184,7 +192,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="8b", choices=list(SHAPES))
     parser.add_argument("--drafter", default="1.7b", choices=[*SHAPES, "none"])
-    parser.add_argument("--acceptance", type=_floats, default=[0.8], help="of each draft; several: a table each")
+    parser.add_argument("--acceptance", type=_floats, default=[0.8], help="of each draft; several: a line each")
     parser.add_argument("--rows", type=_integers, default=[1, 32, 128, 512], help="at once, a line each")
     parser.add_argument(
         "--k", type=_ks, default=[None], help="tokens drafted a round, a line each; 0: the target alone"

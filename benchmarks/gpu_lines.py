@@ -1,7 +1,8 @@
-"""One line of the GPU table: an engine of its own, warmed up, timed over rows whose continuation is known, and freed."""
+"""One line of the GPU table: an engine, timed over rows whose continuation is known."""
 
 from __future__ import annotations
 
+import copy
 import gc
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from benchmarks.device_speed import wait
 from benchmarks.synthetic import Order
 from benchmarks.workloads import Rows
 from specbatch.engine.config import EngineConfig
+from specbatch.engine.controller import Controller, FixedK
 from specbatch.engine.drafter import ModelDrafter
 from specbatch.engine.make_engine import AnyEngine, make_engine
 from specbatch.engine.model import CausalLM
@@ -63,33 +65,44 @@ class Line:
     of_measured: float | None = None
 
 
-def measure(pair: Pair, k: int | None, workloads: Sequence[Rows]) -> Line:
+@dataclass
+class Warmed:
+    """An engine that has measured and recorded what it needs, for any of the k that are asked for."""
+
+    engine: AnyEngine
+    seconds: float
+    controller: Controller  # as warm-up left it
+
+    def choose(self, k: int | None) -> None:
+        """Makes the engine begin anew, with a fixed k or an automatic one."""
+        self.engine.controller = copy.deepcopy(self.controller) if k is None else FixedK(k)
+        self.engine.stats = EngineStats(max_sequences=self.engine.stats.max_sequences)
+
+
+def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]) -> Line:
     """Times an engine on one workload after the other, all of one size.
 
     Args:
         pair: the models.
-        k: tokens drafted a round; 0 leaves the drafter away, None is auto.
+        warmed: the engine.
+        k: tokens drafted a round; None is auto.
         workloads: timed each for itself, and summed.
     """
-    free()  # what the line before has held: no name refers to it now
     gpus = wait_all(pair)
     for device in gpus:
         torch.cuda.reset_peak_memory_stats(device)
-    began = time.perf_counter()
     right, seconds = 0, 0.0
-    with an_engine(pair, k, workloads) as engine:
-        engine.warmup()
+    warmed.choose(k)
+    engine = warmed.engine
+    for rows in workloads:
+        requests = rows.requests()
         wait_all(pair)
-        warmup_seconds = time.perf_counter() - began
-        for rows in workloads:
-            requests = rows.requests()
-            wait_all(pair)
-            start = time.perf_counter()
-            completions = list(engine.generate(requests))
-            wait_all(pair)
-            seconds += time.perf_counter() - start
-            right += rows.right(pair.order, completions)
-        stats, kv = engine.stats, _kv_bytes()
+        start = time.perf_counter()
+        completions = list(engine.generate(requests))
+        wait_all(pair)
+        seconds += time.perf_counter() - start
+        right += rows.right(pair.order, completions)
+    stats, kv = engine.stats, _kv_bytes()
     in_rounds = sum(stats.seconds[phase] for phase in ("draft", "verify", "accept"))
     peak = sum(torch.cuda.max_memory_reserved(device) for device in gpus)
     return Line(
@@ -102,7 +115,7 @@ def measure(pair: Pair, k: int | None, workloads: Sequence[Rows]) -> Line:
         accepted_length=stats.mean_acceptance_length,
         acceptance_rate=stats.acceptance_rate,
         prefill_seconds=stats.seconds["prefill"] / len(workloads),
-        warmup_seconds=warmup_seconds,
+        warmup_seconds=warmed.seconds,
         match=right / sum(len(rows.prompts) for rows in workloads),
         overhead_gb=(peak - weight_bytes(pair) - kv) / GB if gpus else None,
         kv_gb=kv / GB,
@@ -112,16 +125,29 @@ def measure(pair: Pair, k: int | None, workloads: Sequence[Rows]) -> Line:
 
 
 @contextmanager
-def an_engine(pair: Pair, k: int | None, workloads: Sequence[Rows]) -> Iterator[AnyEngine]:
-    """An engine of the sizes that the workloads need, which leaves no cache behind."""
+def warmed_engine(pair: Pair, ks: Sequence[int | None], workloads: Sequence[Rows]) -> Iterator[Warmed]:
+    """An engine of the sizes that the workloads need, warmed up, which leaves no cache behind.
+
+    Args:
+        pair: the models.
+        ks: that it will be asked for; 0 alone leaves the drafter away.
+        workloads: that it will be given.
+    """
+    free()  # what the engine before has held: no name refers to it now
+    wait_all(pair)
+    began = time.perf_counter()
     length = max(rows.max_length for rows in workloads)
-    config = EngineConfig(workloads[0].at_once, length, k)
-    drafter = ModelDrafter(pair.drafter) if pair.drafter is not None and k != 0 else None
+    config = EngineConfig(workloads[0].at_once, length, ks[0] if len(ks) == 1 else None)
+    drafter = ModelDrafter(pair.drafter) if pair.drafter is not None and list(ks) != [0] else None
     engine = make_engine(pair.target, drafter, config)
+    engine.warmup()
+    wait_all(pair)
+    assert engine.controller is not None, "warmed up"
+    warmed = Warmed(engine, time.perf_counter() - began, engine.controller)
     try:
-        yield engine
+        yield warmed
     finally:
-        del engine, drafter
+        del engine, drafter, warmed.engine
         for model in (pair.target, pair.drafter):
             if model is not None:
                 model.cache = None

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu_lines import Pair, an_engine, free, wait_all
+from benchmarks.gpu_lines import Pair, wait_all, warmed_engine
 from benchmarks.workloads import Rows
 from specbatch.engine.make_engine import AnyEngine
 
@@ -29,9 +29,8 @@ def profile_rounds(pair: Pair, k: int | None, rows: Rows) -> None:
     """
     short = replace(rows, new_tokens=[_FEWEST] * len(rows.prompts))
     long = replace(rows, new_tokens=[_FEWEST + _ROUNDS * (1 + (k or 8 * (k is None)))] * len(rows.prompts))
-    free()
-    with an_engine(pair, k, [long]) as engine:
-        engine.warmup()
+    with warmed_engine(pair, [k], [long]) as warmed:
+        engine = warmed.engine
         _run(pair, engine, long)
         plain = [_run(pair, engine, work) for work in (short, long)]
         with_short, with_long = (_profiled(pair, engine, work) for work in (short, long))
