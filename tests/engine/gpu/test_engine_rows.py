@@ -153,12 +153,12 @@ def test_a_few_short_rows_wait_for_company_while_many_decode(pair):
     engine = fast.engine(pair.target, None, max_sequences=32)
     join = engine.machine.join
     engine.machine.join = lambda rows: joined.append(len(rows)) or join(rows)
-    rows = [Request(str(i), pair.prompts[i % 20][:9], 3 + i % 7) for i in range(64)]
+    rows = [Request(str(i), pair.prompts[i % 20][:9], 3 + i % 32) for i in range(64)]
     out = fast.finish(engine, rows)
     assert len(out) == 64
     assert joined[0] == 32
     assert sum(joined) == 64
-    assert max(joined[1:]) > 2
+    assert min(joined[1:-2]) > 2  # one ends a round
     for i in range(44):  # rows of one prompt, of different lengths
         one, other = list(out[str(i)].token_ids), list(out[str(i + 20)].token_ids)
         assert one[: len(other)] == other[: len(one)]
