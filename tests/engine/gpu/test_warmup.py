@@ -125,7 +125,7 @@ def test_rows_that_are_nobodys_leave_no_trace(pair):
 
 
 def test_the_largest_steps_come_first_so_that_memory_shows_at_once(pair, ran):
-    engine = fast.engine(pair.target, pair.noisy, max_sequences=4, num_speculative_tokens=None, gpu_prefill_chunk=128)
+    engine = fast.engine(pair.target, pair.noisy, max_sequences=4, max_speculative_tokens=2, gpu_prefill_chunk=128)
     engine.warmup()
     rounds = [(key[1], key[2]) for key in ran if key[0] == "verify"]
     assert rounds == sorted(rounds, reverse=True)
