@@ -76,7 +76,7 @@ class Warmed:
     def choose(self, k: int | None) -> None:
         """Makes the engine begin anew, with a fixed k or an automatic one."""
         self.engine.controller = copy.deepcopy(self.controller) if k is None else FixedK(k)
-        self.engine.stats = EngineStats(max_sequences=self.engine.stats.max_sequences)
+        self.engine.stats.restart()
 
 
 def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]) -> Line:

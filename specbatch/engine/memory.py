@@ -8,10 +8,13 @@ import torch
 
 from specbatch.errors import DeviceError, OutOfMemoryError
 
+# Of allocations that torch's own allocator does not make: the CPU's, a driver's or Triton's, cuBLAS's.
+_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "[CUDA]: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether the error says that an allocation failed; the CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
 
 
 def is_device_fault(error: RuntimeError) -> bool:
@@ -38,14 +41,14 @@ def out_of_memory(error: RuntimeError) -> str:
         DeviceError: the GPU has failed.
         RuntimeError: the error itself, where it is another.
     """
+    if is_out_of_memory(error):
+        return str(error)
     if is_device_fault(error):
         raise DeviceError(
             f"the device failed: {str(error).splitlines()[0]}",
             remedy="see dmesg and nvidia-smi on the node for Xid errors; finished rows are saved, start again",
         ) from error
-    if not is_out_of_memory(error):
-        raise error
-    return str(error)
+    raise error
 
 
 def too_little_memory(max_length: int, reason: str) -> OutOfMemoryError:

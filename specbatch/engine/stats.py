@@ -40,6 +40,10 @@ class EngineStats:
     plain_rounds: float = 0.0  # rounds that the kept tokens would have taken at k = 0, the batch as it was
     plain_seconds: float = 0.0  # and how long those: see target_only_seconds
 
+    def restart(self) -> None:
+        """Counts from nothing again."""
+        self.__init__(max_sequences=self.max_sequences)  # type: ignore[misc]  # the fields' defaults, said once
+
     @property
     def target_only_seconds(self) -> float | None:
         """What the target alone would have taken for the tokens kept so far: an estimate from this run's plain rounds.

@@ -35,6 +35,9 @@ def test_devices_that_are_not_used_are_not_listed():
     assert [use.device for use in device_uses(SAME, GPUS, rows=1, max_length=8, max_k=0)] == ["cuda:0"]
 
 
+A_PAGE = 64 * 2**18  # 64 positions of both models: 144 + 112 KiB each
+
+
 @given(rows=st.integers(1, 300), length=st.integers(2, 8000), k=st.integers(0, 16), split=st.booleans())
 def test_memory_grows_with_rows_length_and_k(rows, length, k, split):
     replicas = SPLIT if split else SAME
@@ -44,7 +47,8 @@ def test_memory_grows_with_rows_length_and_k(rows, length, k, split):
         used(replicas, rows, length + 1, k),
         used(replicas, rows, length, k + 1),
     ):
-        assert all(after >= before for before, after in zip(base, more, strict=True))
+        # Where KV takes all that is left, it takes it by whole pages: of one page less may be used.
+        assert all(after > before - A_PAGE for before, after in zip(base, more, strict=True))
 
 
 @given(length=st.integers(16, 30000), k=st.integers(0, 8))

@@ -18,8 +18,9 @@ from specbatch.engine.batch import Row
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Controller, RoundReport
 from specbatch.engine.drafter import Drafter, ModelDrafter
-from specbatch.engine.gpu.flight import Flight, Landing, Mark, Seat, mark, seconds_between
+from specbatch.engine.gpu.flight import Flight, Landing, Seat, mark, seconds_between
 from specbatch.engine.gpu.machine import Machine
+from specbatch.engine.gpu.seating import Seating
 from specbatch.engine.gpu.sizes import bucket
 from specbatch.engine.gpu.state import Mode
 from specbatch.engine.gpu.warmup import warm_up
@@ -29,7 +30,6 @@ from specbatch.engine.request import Completion, Request
 from specbatch.engine.stats import EngineStats
 
 _T = TypeVar("_T")
-_FEW_SEATS = 16  # a sixteenth of the seats free: worth a prefill
 
 
 class GraphEngine:
@@ -40,6 +40,9 @@ class GraphEngine:
         drafter: a ModelDrafter of the same kind, an NGramDrafter, or None.
         config: sizes and rules.
         controller: chooses k; made from the config and measured costs by default.
+
+    Raises:
+        OutOfMemoryError: even one row at a time does not fit.
     """
 
     def __init__(
@@ -54,17 +57,15 @@ class GraphEngine:
         self.config = config or EngineConfig()
         self.controller = controller
         self.stats = EngineStats()
-        self._waiting: deque[Row] = deque()
-        self._seats: list[Seat] = []
+        self._own_controller = controller is None
         self._flights: deque[Flight] = deque()
         self._ended: list[Completion] = []
-        self._prefills: list[tuple[Mark, Mark, bool]] = []
         self._looked = 0.0  # when the host last took in a round
         self._idle = 0.0  # stats.seconds["idle"] then
-        self._allocate(self.config.max_sequences)
+        self._allocate(self.config.max_sequences, deque())
 
     def warmup(self, say: Callable[[str], None] | None = None) -> None:
-        """Records the rounds and measures what they cost. Called by the first generate() if not before.
+        """Records the rounds and measures what they cost. Called by generate() if not before.
 
         Args:
             say: told how far it is.
@@ -72,35 +73,34 @@ class GraphEngine:
         if self.machine.warm:
             return
         start = time.perf_counter()
-        controller = None
-        while controller is None:  # None: memory ran out, and there are half as many seats now
+        while not self.machine.warm:  # again where memory ran out, and there are half as many seats now
             controller = self._within_memory(lambda: warm_up(self.machine, say or (lambda _: None)))
-        self.controller = self.controller or controller
+            if self._own_controller:
+                self.controller = controller
         self.stats.warmup_seconds += time.perf_counter() - start
 
     @torch.inference_mode()
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Decodes the requests, yielding each completion as its row ends; see Engine.generate."""
-        self.warmup()
         source = iter(requests)
+        self.warmup()
         self._looked, self._idle = time.perf_counter(), self.stats.seconds["idle"]
         try:
             while True:
                 self._within_memory(lambda: self._step(source))
+                self.warmup()
                 ended, self._ended = self._ended, []
                 yield from ended
-                if not (ended or self._seats or self._flights or self._waiting):
+                if not (ended or self._flights or self.seating):
                     return
         finally:  # a caller that stops early leaves no rows behind
             self._flights.clear()
-            for seat in list(self._seats):
-                self._leave(seat)
-            self._waiting.clear()
             self._ended.clear()
+            self.seating.everyone_out()
 
     def _step(self, source: Iterator[Request]) -> None:
         """Gives the device its next round, then takes in the one before."""
-        self._refill(source)
+        self.seating.refill(source)
         seats = self._undecided()
         if seats:
             self._launch(seats)
@@ -110,7 +110,7 @@ class GraphEngine:
     def _undecided(self) -> list[Seat]:
         """The rows for the next round: not those that surely end in flight, and none if all may: a look costs less than a round."""
         in_flight = len(self._flights)
-        seats = [seat for seat in self._seats if seat.row.remaining > min(in_flight, seat.ahead)]
+        seats = [seat for seat in self.seating.seats if seat.row.remaining > min(in_flight, seat.ahead)]
         if in_flight and all(seat.row.remaining <= seat.ahead for seat in seats):
             return []
         return seats
@@ -122,15 +122,18 @@ class GraphEngine:
         machine = self.machine
         assert self.controller is not None, "warmup() before a round"
         rows = bucket(machine.buckets, len(seats))
-        lag = sum(seat.row.length - seat.seen for seat in seats if not seat.fresh) if machine.drafts_with_model else 0
-        k = min(self.controller.choose(len(seats), lag), machine.most_drafts(rows))
-        k = min(k, max(seat.row.remaining - (seat.ahead > 0) for seat in seats) - 1)  # no drafts beyond all rows' ends
+        k = self._choose(seats, rows)
         if k and machine.drafts_with_model:
-            caught_up = self._catch_up(seats, k)
-            if caught_up is None:
+            if not self.seating.can_draft(seats, k):
+                k = 0
+            elif any(seat.ahead and not seat.fresh for seat in seats):
+                self._drain()  # the drafter can only take in what the host knows
                 return
-            k = k if caught_up else 0
-        if not self._make_room(seats, k):
+            else:
+                self.seating.ingest(seats, k)
+        if not self.seating.grow(seats, k):
+            self._drain()
+            self.seating.put_back(k)
             return
         mode = Mode.of({seat.row.request.sampling for seat in seats})
         started = mark(machine.device)
@@ -143,10 +146,20 @@ class GraphEngine:
         for seat in seats:
             seat.ahead += k + 1
             seat.fresh = seat.fresh and k > 0
-        prefills, self._prefills = self._prefills, []
+        prefills, self.seating.prefills = self.seating.prefills, []
         self._flights.append(
             Flight(k, seats, outcome, started, drafted, landed, self.controller.plain_seconds, prefills)
         )
+
+    def _choose(self, seats: list[Seat], rows: int) -> int:
+        """K for a bucket of rows. A chosen one stops short of where all rows end: what is drafted there counts for nothing."""
+        machine = self.machine
+        assert self.controller is not None, "warmup() before a round"
+        lag = sum(seat.row.length - seat.seen for seat in seats if not seat.fresh) if machine.drafts_with_model else 0
+        k = min(self.controller.choose(len(seats), lag), machine.most_drafts(rows))
+        if self.config.num_speculative_tokens is not None:
+            return k
+        return min(k, max(seat.row.remaining - (seat.ahead > 0) for seat in seats) - 1)
 
     def _land(self) -> None:
         """Takes in what the oldest round in flight did: tokens, counts, what the controller learns."""
@@ -154,29 +167,25 @@ class GraphEngine:
         landing = flight.wait()
         for seat in flight.seats:
             seat.ahead -= flight.k + 1
+        spent = [(seconds_between(start, end), of_drafter) for start, end, of_drafter in flight.prefills]
+        prefill, catch_up = sum(each for each, _ in spent), sum(each for each, of_drafter in spent if of_drafter)
         seconds = landing.draft_seconds + landing.verify_seconds
-        catch_up = 0.0
-        for start, end, of_drafter in flight.prefills:
-            spent = seconds_between(start, end)
-            stats.seconds["prefill"] += spent
-            seconds_of_drafter = spent if of_drafter else 0.0
-            catch_up += seconds_of_drafter
         stats.catch_up_seconds += catch_up
+        stats.seconds["prefill"] += prefill
         stats.seconds["draft"] += landing.draft_seconds
         stats.seconds["verify"] += landing.verify_seconds
         if landing.seats:
             self._count(flight, landing, seconds, catch_up)
-        self._count_host(seconds + sum(seconds_between(start, end) for start, end, _ in flight.prefills))
+        self._count_host(seconds + prefill)
 
     def _count(self, flight: Flight, landing: Landing, seconds: float, catch_up: float) -> None:
         assert self.controller is not None, "warmup() before a round"
         k, stats, rows = flight.k, self.stats, len(landing.seats)
-        stood = landing.stood(k)
+        stood, emitted = landing.stood(k), stats.emitted
         self.controller.observe(
             RoundReport(rows, k, seconds, landing.reached(k), stood, catch_up, max(landing.drafted))
         )
         stats.count_round(k, landing.drafted, landing.accepted, stood)
-        emitted = stats.emitted
         self._give_tokens(flight, landing)
         stats.count_plain(stats.emitted - emitted, rows, flight.plain_seconds if k else seconds)
 
@@ -190,7 +199,7 @@ class GraphEngine:
             if not landing.finite[i]:
                 self._ended.append(row.complete("error", "the target's logits are not finite"))
                 self.stats.failed += 1
-                self._leave(seat)
+                self.seating.leave(seat)
                 continue
             before = len(row.token_ids)
             reason = row.extend(landing.tokens[i])
@@ -200,7 +209,7 @@ class GraphEngine:
             if reason is not None:
                 self._ended.append(row.complete(reason))
                 self.stats.finished += 1
-                self._leave(seat)
+                self.seating.leave(seat)
 
     def _count_host(self, device_seconds: float) -> None:
         """What the device did not need of the time since the last look is the host's."""
@@ -213,110 +222,21 @@ class GraphEngine:
         while self._flights:
             self._land()
 
-    # -- rows coming and going -------------------------------------------------------------------------------------------
-
-    def _refill(self, source: Iterator[Request]) -> None:
-        """Rows that wait take the free seats, and their prompts are prefilled; not a few tokens at a time."""
-        machine, stats = self.machine, self.stats
-        free = machine.slots - len(self._seats)
-        exhausted = False
-        with stats.timed("idle"):
-            while len(self._waiting) < free and not exhausted:
-                request = next(source, None)
-                exhausted = request is None
-                if request is not None:
-                    self._waiting.append(self._admit(request))
-        if not (free and self._waiting):
-            return
-        chunk = self.config.gpu_prefill_chunk
-        tokens = sum(row.length for row in self._waiting)
-        few = tokens < chunk // 2 and free <= machine.slots // _FEW_SEATS
-        if few and self._seats and not exhausted:
-            return
-        # While many rows decode, one forward's worth at a time: they must not wait for a whole batch of long prompts.
-        budget = chunk if len(self._seats) > machine.slots // 2 else sum(row.length for row in self._waiting) + 1
-        joining: list[Row] = []
-        for row in list(self._waiting)[:free]:
-            if (joining and budget < row.length) or not self._fits(row, joining):
-                break
-            budget -= row.length
-            joining.append(row)
-        if joining:
-            self._join(joining)
-
-    def _fits(self, row: Row, joining: list[Row]) -> bool:
-        """Whether there are pages for the row, and one more for every row that is there already."""
-        machine = self.machine
-        rows = [*joining, row]
-        needed = sum(machine.pages_to_join(row) for row in rows)
-        return needed + len(self._seats) <= machine.target_pool.free or not (self._seats or joining)
-
-    def _join(self, rows: list[Row]) -> None:
-        machine = self.machine
-        start = mark(machine.device)
-        slots = machine.join(rows)
-        self._prefills.append((start, mark(machine.device), False))
-        for row, slot in zip(rows, slots, strict=True):
-            self._waiting.popleft()  # only now: running out of memory in the prefill loses no row
-            self._seats.append(Seat(row, slot))
-        self.stats.active = len(self._seats)
-
-    def _admit(self, request: Request) -> Row:
-        prompt, new = len(request.prompt_token_ids), request.max_new_tokens
-        assert prompt > 0, f"row {request.id}: an empty prompt"
-        assert new > 0, f"row {request.id}: no new tokens asked for"
-        assert prompt + new <= self.config.max_length, f"row {request.id}: {prompt} + {new} tokens > max_length"
-        self.stats.prompt_tokens += prompt
-        return Row(request)
-
-    def _leave(self, seat: Seat) -> None:
-        seat.gone = True
-        self._seats.remove(seat)
-        self.machine.leave(seat.slot)
-        self.stats.active = len(self._seats)
-
     # -- memory ----------------------------------------------------------------------------------------------------------
 
-    def _catch_up(self, seats: list[Seat], k: int) -> bool | None:
-        """The drafter takes in what it has not seen. False: it has no pages for that; None: rounds in flight had to land first."""
-        machine = self.machine
-        pool = machine.drafter_pool
-        assert pool is not None, "a model drafts"
-        if sum(pool.missing(seat.slot, seat.reach(k)) for seat in seats) > pool.free:
-            return False
-        lagging = [seat for seat in seats if not seat.fresh]
-        if any(seat.ahead for seat in lagging):
-            self._drain()
-            return None
-        for seat in seats:
-            pool.grow(seat.slot, seat.reach(k))
-        if not lagging:
-            return True
-        start = mark(machine.device)
-        machine.ingest([(seat.slot, seat.seen, seat.row.length) for seat in lagging])
-        self._prefills.append((start, mark(machine.device), True))
-        for seat in lagging:
-            seat.seen, seat.fresh = seat.row.length, True
-        return True
-
-    def _make_room(self, seats: list[Seat], k: int) -> bool:
-        """Gives every row the pages that the round may write. False: rows had to be put back, and the round must be made up anew."""
-        pool = self.machine.target_pool
-        if sum(pool.missing(seat.slot, seat.reach(k)) for seat in seats) <= pool.free:
-            for seat in seats:
-                pool.grow(seat.slot, seat.reach(k))
-            return True
-        self._drain()
-        while len(self._seats) > 1 and sum(pool.missing(seat.slot, seat.reach(k)) for seat in self._seats) > pool.free:
-            last = self._seats[-1]  # it has the least to lose
-            self._waiting.appendleft(last.row)
-            self._leave(last)
-        return False
-
-    def _allocate(self, slots: int) -> None:
+    def _allocate(self, slots: int, rows: deque[Row]) -> None:
+        """Makes a machine of so many seats, or of as many halvings of them as it takes to fit, for rows that wait."""
         model = self.drafter.model if isinstance(self.drafter, ModelDrafter) else None
         other = None if model is not None else self.drafter
-        self.machine = Machine(self.target, model, other, self.config, slots)
+        while True:
+            release(self.target.input_device)  # what the machine before has held
+            try:
+                self.machine = Machine(self.target, model, other, self.config, slots)
+                break
+            except RuntimeError as error:
+                reason = out_of_memory(error)
+            slots = self._half(slots, reason)
+        self.seating = Seating(self.machine, self.stats, rows)
         self.stats.max_sequences = slots
 
     def _within_memory(self, step: Callable[[], _T]) -> _T | None:
@@ -326,15 +246,14 @@ class GraphEngine:
         except RuntimeError as error:
             reason = out_of_memory(error)
         # Outside of the handler: its traceback would keep the step's tensors alive.
-        slots = self.machine.slots
+        slots = self._half(self.machine.slots, reason)
+        self._flights.clear()  # what they did is done again, to the same tokens
+        rows = self.seating.everyone_out()
+        del self.machine, self.seating
+        self._allocate(slots, rows)
+        return None
+
+    def _half(self, slots: int, reason: str) -> int:
         if slots == 1:
             raise too_little_memory(self.config.max_length, reason)
-        self._flights.clear()  # what they did is done again, to the same tokens
-        self._waiting.extendleft(seat.row for seat in reversed(self._seats))
-        self._seats.clear()
-        self._prefills.clear()
-        del self.machine
-        release(self.target.input_device)
-        self._allocate(slots // 2)
-        self.warmup()
-        return None
+        return slots // 2

@@ -19,7 +19,10 @@ def page_bytes(decoder: Decoder) -> dict[torch.device, int]:
     """Bytes of one page of all layers, by device."""
     heads, width = decoder.page_shape
     each = 2 * heads * width * PAGE * decoder.dtype.itemsize
-    return {stage.device: each * len(stage.layers) for stage in decoder.stages}
+    found: dict[torch.device, int] = {}
+    for stage in decoder.stages:
+        found[stage.device] = found.get(stage.device, 0) + each * len(stage.layers)
+    return found
 
 
 class PagePool:

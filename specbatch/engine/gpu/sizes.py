@@ -37,23 +37,31 @@ def most_drafts(rows: int, max_k: int) -> int:
 def page_counts(target: Decoder, drafter: Decoder | None, slots: int, max_positions: int) -> tuple[int, int]:
     """Pages for target and drafter: as many as all rows need at their longest, or what the free memory of each device holds.
 
+    The drafter gets as many as the target while that leaves each row half of its longest. With fewer, rows are many, and many
+    rows draft little: it gets a third.
+
     Raises:
         torch.OutOfMemoryError: not even one row fits.
     """
     least = pages_for(max_positions)
-    wanted = slots * least
     of_target = page_bytes(target)
     of_drafter = page_bytes(drafter) if drafter is not None else {}
-    pages, share = wanted, 1.0  # share: of as many pages for the drafter
-    for device in {*of_target, *of_drafter}:
-        if device.type != "cuda":
-            continue
-        free = torch.cuda.mem_get_info(device)[0] * _SHARE - _RESERVE
-        if (of_target.get(device, 0) + of_drafter.get(device, 0)) * wanted > free:
-            share = _DRAFTING_SHARE
-            each = of_target.get(device, 0) + share * of_drafter.get(device, 0)
-            pages = min(pages, int(free / each))
+    usable = {device: _usable(device) for device in {*of_target, *of_drafter} if device.type == "cuda"}
+
+    def fitting(share: float) -> int:
+        """Pages of the target, with `share` as many for the drafter."""
+        each = {device: of_target.get(device, 0) + share * of_drafter.get(device, 0) for device in usable}
+        return min([slots * least, *(int(usable[device] / each[device]) for device in usable)])
+
+    share, pages = 1.0, fitting(1.0)
+    if pages < max(least, slots * -(-least // 2)):
+        share, pages = _DRAFTING_SHARE, fitting(_DRAFTING_SHARE)
     if pages < least:
         raise torch.OutOfMemoryError(f"{pages} of the {least} KV pages of one row fit")
-    drafting = 0 if drafter is None else min(wanted, max(least, int(pages * share)))
-    return pages, drafting
+    return pages, 0 if drafter is None else min(slots * least, max(least, int(pages * share)))
+
+
+def _usable(device: torch.device) -> float:
+    """Bytes for pages: what is free, but for activations, logits and recordings."""
+    free = torch.cuda.mem_get_info(device)[0]
+    return free - min((1 - _SHARE) * free + _RESERVE, free / 2)

@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("triton")
 
-from specbatch.engine.gpu.kernels import bookkeeping  # noqa: E402 - after the check that Triton is there
-from specbatch.engine.gpu.reference import TorchOps  # noqa: E402
+from specbatch.engine.gpu.kernels import bookkeeping
+from specbatch.engine.gpu.reference import TorchOps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -17,7 +17,11 @@ def integers(low, high, *shape, seed=0):
 
 @pytest.mark.parametrize(("n", "back", "drafted"), [(1, 0, None), (2, 1, None), (1, 0, 3), (7, 0, None)])
 def test_the_next_tokens_of_each_row_are_found(n, back, drafted):
-    history, lengths, rows = integers(0, 99, 9, 40), integers(0, 20, 9, seed=1), torch.tensor([4, 0, 7, 8, 8]).to(DEVICE)
+    history, lengths, rows = (
+        integers(0, 99, 9, 40),
+        integers(0, 20, 9, seed=1),
+        torch.tensor([4, 0, 7, 8, 8]).to(DEVICE),
+    )
     lengths[7] = 0  # a prompt of one token: the one before it is at -1
     drafted = None if drafted is None else torch.tensor([drafted]).to(DEVICE)
     expected = TorchOps().next_tokens(history, lengths, rows, n, back, drafted)

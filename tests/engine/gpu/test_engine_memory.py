@@ -99,7 +99,6 @@ def test_running_out_in_the_middle_of_rows_keeps_what_they_have(pair, monkeypatc
     assert engine.stats.finished == 20
 
 
-@pytest.mark.xfail(reason="GraphEngine takes its pages in __init__, and again after halving, outside of _within_memory")
 @pytest.mark.parametrize("fitting", [0, 3])
 def test_kv_that_does_not_fit_in_the_first_place_is_met_with_fewer_seats(pair, monkeypatch, fitting):
     """A device may say so when the pages are taken, long before the first forward."""
@@ -149,7 +148,7 @@ def poisoned(engine, bad):
     def logits(recorder, hidden):
         out = real(recorder, hidden).clone()
         lines = out.view(-1, len(out) // engine.rows, out.shape[-1])
-        for seat in engine._seats:
+        for seat in engine.seating.seats:
             if seat.row.request.id == bad and len(seat.row.token_ids) > 3:
                 lines[machine.state.rows[: engine.rows] == seat.slot] = torch.nan
                 for pages in (machine.target.stages[0].pages, machine.drafter.stages[0].pages):

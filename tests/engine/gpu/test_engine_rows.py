@@ -171,7 +171,7 @@ def test_long_prompts_join_one_forward_at_a_time_while_more_than_half_of_the_sea
     joined = []
     engine = fast.engine(pair.target, pair.twin, **SIZES, gpu_prefill_chunk=64)
     join = engine.machine.join
-    engine.machine.join = lambda rows: joined.append((len(engine._seats), len(rows))) or join(rows)
+    engine.machine.join = lambda rows: joined.append((len(engine.seating.seats), len(rows))) or join(rows)
     out = fast.finish(engine, rows)
     assert len(out) == 20
     assert all(count == 1 for seated, count in joined if seated > 2)

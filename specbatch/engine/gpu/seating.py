@@ -1,0 +1,146 @@
+"""Which rows have a seat, which wait for one, and the pages that they need: rows come, grow, are put back, and leave."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from specbatch.engine.batch import Row
+from specbatch.engine.gpu.flight import Mark, Seat, mark
+from specbatch.engine.gpu.machine import Machine
+from specbatch.engine.request import Request
+from specbatch.engine.stats import EngineStats
+
+_FEW_SEATS = 16  # a sixteenth of the seats free: worth a prefill
+
+
+class Seating:
+    """The rows of an engine.
+
+    waiting: rows without a seat, in their order
+    seats: rows that decode
+    prefills: moments around what was prefilled since they were last taken away, and whether it was the drafter's
+
+    Args:
+        machine: without rows.
+        stats: of the engine.
+        waiting: rows that wait already.
+    """
+
+    def __init__(self, machine: Machine, stats: EngineStats, waiting: deque[Row]) -> None:
+        self.machine = machine
+        self.stats = stats
+        self.waiting = waiting
+        self.seats: list[Seat] = []
+        self.prefills: list[tuple[Mark, Mark, bool]] = []
+
+    def __bool__(self) -> bool:
+        """Whether there is any row."""
+        return bool(self.seats or self.waiting)
+
+    def refill(self, source: Iterator[Request]) -> None:
+        """Rows that wait take the free seats, and their prompts are prefilled; not a few tokens at a time."""
+        machine = self.machine
+        free = machine.slots - len(self.seats)
+        exhausted = False
+        with self.stats.timed("idle"):
+            while len(self.waiting) < free and not exhausted:
+                request = next(source, None)
+                exhausted = request is None
+                if request is not None:
+                    self.waiting.append(self._admit(request))
+        if not (free and self.waiting):
+            return
+        chunk = machine.config.gpu_prefill_chunk
+        tokens = sum(row.length for row in self.waiting)
+        few = tokens < chunk // 2 and free <= machine.slots // _FEW_SEATS
+        if few and self.seats and not exhausted:
+            return
+        # While many rows decode, one forward's worth at a time: they must not wait for a whole batch of long prompts.
+        budget = chunk if len(self.seats) > machine.slots // 2 else tokens + 1
+        joining: list[Row] = []
+        for row in list(self.waiting)[:free]:
+            if (joining and budget < row.length) or not self._fits([*joining, row]):
+                break
+            budget -= row.length
+            joining.append(row)
+        if joining:
+            self._join(joining)
+
+    def leave(self, seat: Seat) -> None:
+        """A row gives up its seat and its pages."""
+        seat.gone = True
+        self.seats.remove(seat)
+        self.machine.leave(seat.slot)
+        self.stats.active = len(self.seats)
+
+    def everyone_out(self) -> deque[Row]:
+        """Empties the seats; returns the rows that had one, and those that wait, in their order."""
+        rows = deque(seat.row for seat in self.seats)
+        for seat in list(self.seats):
+            self.leave(seat)
+        rows.extend(self.waiting)
+        self.waiting.clear()
+        return rows
+
+    def grow(self, seats: Sequence[Seat], k: int) -> bool:
+        """Gives rows the pages of the target that a round of k drafts may write; False where there are not enough."""
+        pool = self.machine.target_pool
+        if sum(pool.missing(seat.slot, seat.reach(k)) for seat in seats) > pool.free:
+            return False
+        for seat in seats:
+            pool.grow(seat.slot, seat.reach(k))
+        return True
+
+    def put_back(self, k: int) -> None:
+        """Takes their seats from the rows that joined last, until the others can have a round of k drafts. None is in flight."""
+        pool = self.machine.target_pool
+        while len(self.seats) > 1 and sum(pool.missing(seat.slot, seat.reach(k)) for seat in self.seats) > pool.free:
+            last = self.seats[-1]  # it has the least to lose
+            self.waiting.appendleft(last.row)
+            self.leave(last)
+
+    def can_draft(self, seats: Sequence[Seat], k: int) -> bool:
+        """Whether there are pages of the drafter for a round of k drafts."""
+        pool = self.machine.drafter_pool
+        assert pool is not None, "a model drafts"
+        return sum(pool.missing(seat.slot, seat.reach(k)) for seat in seats) <= pool.free
+
+    def ingest(self, seats: Sequence[Seat], k: int) -> None:
+        """The drafter takes in what it has not seen of rows, none of whom lags with a round in flight."""
+        machine, pool = self.machine, self.machine.drafter_pool
+        assert pool is not None, "a model drafts"
+        for seat in seats:
+            pool.grow(seat.slot, seat.reach(k))
+        lagging = [seat for seat in seats if not seat.fresh]
+        if not lagging:
+            return
+        start = mark(machine.device)
+        machine.ingest([(seat.slot, seat.seen, seat.row.length) for seat in lagging])
+        self.prefills.append((start, mark(machine.device), True))
+        for seat in lagging:
+            seat.seen, seat.fresh = seat.row.length, True
+
+    def _fits(self, joining: list[Row]) -> bool:
+        """Whether there are pages for the rows, and one more for every row that is there already."""
+        needed = sum(self.machine.pages_to_join(row) for row in joining)
+        alone = not self.seats and len(joining) == 1
+        return alone or needed + len(self.seats) <= self.machine.target_pool.free
+
+    def _join(self, rows: list[Row]) -> None:
+        machine = self.machine
+        start = mark(machine.device)
+        slots = machine.join(rows)
+        self.prefills.append((start, mark(machine.device), False))
+        for row, slot in zip(rows, slots, strict=True):
+            self.waiting.popleft()  # only now: running out of memory in the prefill loses no row
+            self.seats.append(Seat(row, slot))
+        self.stats.active = len(self.seats)
+
+    def _admit(self, request: Request) -> Row:
+        prompt, new, longest = len(request.prompt_token_ids), request.max_new_tokens, self.machine.config.max_length
+        assert prompt > 0, f"row {request.id}: an empty prompt"
+        assert new > 0, f"row {request.id}: no new tokens asked for"
+        assert prompt + new <= longest, f"row {request.id}: {prompt} + {new} tokens > max_length"
+        self.stats.prompt_tokens += prompt
+        return Row(request)
