@@ -70,14 +70,13 @@ class GraphEngine:
         Args:
             say: told how far it is.
         """
-        if self.machine.warm:
-            return
-        start = time.perf_counter()
+        start, had_been = time.perf_counter(), self.machine.warm
         while not self.machine.warm:  # again where memory ran out, and there are half as many seats now
             controller = self._within_memory(lambda: warm_up(self.machine, say or (lambda _: None)))
             if self._own_controller:
                 self.controller = controller
-        self.stats.warmup_seconds += time.perf_counter() - start
+        if not had_been:
+            self.stats.warmup_seconds += time.perf_counter() - start
 
     @torch.inference_mode()
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
