@@ -109,8 +109,10 @@ class GraphBook:
     @torch.inference_mode()
     def run(self, key: Hashable, step: Step) -> None:
         """Does a step: the first time as it is, which compiles its kernels; the second time it is recorded; then replayed."""
-        if self.device.type == "cuda" and key in self._ran and key not in self._recorded:
-            self._recorded[key] = self._record(step)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # of this thread: Triton launches on the current one
+            if key in self._ran and key not in self._recorded:
+                self._recorded[key] = self._record(step)
         segments = self._recorded.get(key)
         if segments is None:
             step(Recorder())
