@@ -228,13 +228,13 @@ class GraphEngine:
         model = self.drafter.model if isinstance(self.drafter, ModelDrafter) else None
         other = None if model is not None else self.drafter
         while True:
-            release(self.target.input_device)  # what the machine before has held
             try:
                 self.machine = Machine(self.target, model, other, self.config, slots)
                 break
             except RuntimeError as error:
                 reason = out_of_memory(error)
             slots = self._half(slots, reason)
+            release(self.target.input_device)
         self.seating = Seating(self.machine, self.stats, rows)
         self.stats.max_sequences = slots
 
@@ -249,6 +249,7 @@ class GraphEngine:
         self._flights.clear()  # what they did is done again, to the same tokens
         rows = self.seating.everyone_out()
         del self.machine, self.seating
+        release(self.target.input_device)
         self._allocate(slots, rows)
         return None
 

@@ -18,6 +18,7 @@ from specbatch.engine.gpu.prefill import Prefill
 from specbatch.engine.gpu.round import Round
 from specbatch.engine.gpu.sizes import buckets, most_drafts, page_counts
 from specbatch.engine.gpu.state import FIELDS, Mode, RowState
+from specbatch.engine.memory import free_cached
 from specbatch.engine.model import CausalLM
 from specbatch.engine.ngram import NGramDrafter
 
@@ -44,6 +45,7 @@ class Machine:
         ops, positions = operations(self.device), config.max_positions
         self.target = Decoder(target, ops, positions)
         self.drafter = Decoder(model, ops, positions) if model is not None else None
+        free_cached(self.device)  # pages take what is free
         of_target, of_drafter = page_counts(self.target, self.drafter, slots, positions)
         self.target_pool = PagePool(self.target, of_target, slots, positions)
         self.drafter_pool = PagePool(self.drafter, of_drafter, slots, positions) if self.drafter is not None else None

@@ -99,6 +99,7 @@ def test_running_out_in_the_middle_of_rows_keeps_what_they_have(pair, monkeypatc
     assert engine.stats.finished == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fitting", [0, 3])
 def test_kv_that_does_not_fit_in_the_first_place_is_met_with_fewer_seats(pair, monkeypatch, fitting):
     """A device may say so when the pages are taken, long before the first forward."""
