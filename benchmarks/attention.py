@@ -18,7 +18,9 @@ import torch
 import triton
 from torch import Tensor
 
-from specbatch.engine.gpu.kernels.attention import Launch, attend_packed, attend_rows, packed_launch, rows_launch
+from specbatch.engine.gpu.kernels.attention import attend_rows, rows_launch
+from specbatch.engine.gpu.kernels.over_pages import Launch
+from specbatch.engine.gpu.kernels.prefill_attention import attend_packed, packed_launch
 from specbatch.engine.gpu.paging import PAGE, TILE, Pages, Tiles
 from specbatch.engine.gpu.reference import TorchOps
 

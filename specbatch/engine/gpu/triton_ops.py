@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from specbatch.engine.gpu.kernels import attention, bookkeeping, elementwise, linear, race
+from specbatch.engine.gpu.kernels import attention, bookkeeping, elementwise, linear, prefill_attention, race
 from specbatch.engine.gpu.paging import Pages, Tiles
 from specbatch.engine.gpu.reference import TorchOps
 from specbatch.engine.streams import Purpose
@@ -114,7 +114,7 @@ class TritonOps(TorchOps):
 
     def attend_packed(self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float) -> Tensor:
         """As in TorchOps."""
-        attend = attention.attend_packed if _known(q, pages.keys[layer]) else super().attend_packed
+        attend = prefill_attention.attend_packed if _known(q, pages.keys[layer]) else super().attend_packed
         return attend(q, pages, layer, tiles, scale)
 
     def race(self, logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,9 @@ import torch
 
 pytest.importorskip("triton")
 
-from specbatch.engine.gpu.kernels.attention import Launch, arrivals_of, attend_packed, attend_rows
+from specbatch.engine.gpu.kernels.attention import arrivals_of, attend_rows
+from specbatch.engine.gpu.kernels.over_pages import Launch
+from specbatch.engine.gpu.kernels.prefill_attention import attend_packed
 from specbatch.engine.gpu.paging import PAGE, TILE, Pages, Tiles
 from specbatch.engine.gpu.reference import TorchOps
 

@@ -1,9 +1,8 @@
-"""Attention over paged KV: of rows' next few tokens, and of packed stretches of prompts.
+"""Attention over paged KV of rows' next few tokens.
 
-Both go over a row's pages with the online softmax of FlashAttention (Dao, arXiv 2307.08691) in base 2 and float32. Few tokens
-cannot fill a tensor core's tile with one head, so the queries that share a kv head share a tile; and few rows cannot fill a GPU,
-so a row's pages are shared out (FlashDecoding, Dao et al. 2023) and the program that comes last puts the parts together: a second
-kernel would cost more than it does.
+Few tokens cannot fill a tensor core's tile with one head, so the queries that share a kv head share a tile; and few rows cannot fill
+a GPU, so a row's pages are shared out (FlashDecoding, Dao et al. 2023) and the program that comes last puts the parts together: a
+second kernel would cost more than it does.
 """
 
 # ruff: noqa: N803 - what a Triton kernel takes has no Python types, and its constants are capitals
@@ -11,8 +10,6 @@ kernel would cost more than it does.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -20,27 +17,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from specbatch.engine.gpu.kernels.over_pages import LOG2_E, MASKED, Launch, check, over_pages, stages_for
 from specbatch.engine.gpu.kernels.overlap import overlap
-from specbatch.engine.gpu.paging import PAGE, TILE, Pages, Tiles
+from specbatch.engine.gpu.paging import PAGE, Pages
 
-MASKED = tl.constexpr(-1e30)  # finite, so that what sees nothing yet needs no special case: it weighs 2^-1e30 = 0
 LEAST = tl.constexpr(4)  # pages of a share: they arrive one behind the other, sooner than parts can be put together
-LOG2_E = math.log2(math.e)
 ARRIVALS = 4096  # rows x kv heads that may be shared out at a time: many more than are worth sharing out
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """How a kernel is compiled and shared out.
-
-    splits: programs that share a row's pages at most, in attend_rows.
-    together: heads of a program, in attend_packed.
-    """
-
-    warps: int
-    stages: int
-    splits: int = 1
-    together: int = 1
 
 
 def attend_rows(
@@ -67,7 +49,7 @@ def attend_rows(
     block_m, block_d = max(16, triton.next_power_of_2(n * groups)), max(16, triton.next_power_of_2(head_dim))
     if launch is None:
         launch = rows_launch(rows * kv_heads, pages.table.shape[1], block_m, block_d, q)
-    _check(q, keys, values)
+    check(q, keys, values)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     parts = sums = arrivals = out
     if launch.splits > 1:
@@ -80,40 +62,6 @@ def attend_rows(
         q, keys, values, pages.table, slots, first, out, parts, sums, arrivals,
         n, scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), q.stride(2), *keys.stride()[:3],
         GROUPS=groups, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d, PAGE=PAGE, SHARED=launch.splits > 1,
-        num_warps=launch.warps, num_stages=launch.stages, **overlap(q.device),
-    )  # fmt: skip
-    return out
-
-
-def attend_packed(
-    q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float, launch: Launch | None = None
-) -> Tensor:
-    """TorchOps.attend_packed.
-
-    Args:
-        q: [T, heads, D]
-        pages: KV.
-        layer: index in `pages`.
-        tiles: which tokens are whose.
-        scale: of the scores.
-        launch: instead of what packed_launch gives.
-
-    Returns:
-        [T, heads, D]; 0 for tokens in no tile
-    """
-    keys, values = pages.keys[layer], pages.values[layer]
-    heads, head_dim = q.shape[1:]
-    groups = heads // keys.shape[1]
-    block_d = max(16, triton.next_power_of_2(head_dim))
-    block_t = 16 if q.dtype == torch.float32 else TILE  # float32 does not use the tensor cores: few, for its registers
-    launch = launch or packed_launch(groups, block_d, q)
-    _check(q, keys, values)
-    out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
-    # Heads come first: those that read the same keys run at the same time.
-    _packed_kernel[heads // launch.together, tiles.rows.shape[0], TILE // block_t](
-        q, keys, values, pages.table, tiles.rows, out,
-        scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), heads * head_dim, *keys.stride()[:3],
-        GROUPS=groups, HEAD_DIM=head_dim, BLOCK_T=block_t, TOGETHER=launch.together, BLOCK_D=block_d, PAGE=PAGE,
         num_warps=launch.warps, num_stages=launch.stages, **overlap(q.device),
     )  # fmt: skip
     return out
@@ -132,19 +80,7 @@ def rows_launch(pairs: int, width: int, block_m: int, block_d: int, q: Tensor) -
     splits = max(1, min(2 * multiprocessors(q.device) // pairs, width))
     # float32 does not use the tensor cores: more warps keep its products in registers.
     warps = 8 if block_m > 64 or (q.dtype == torch.float32 and block_m > 16) else 4
-    return Launch(warps, _stages(block_d, q), splits)
-
-
-def packed_launch(groups: int, block_d: int, q: Tensor) -> Launch:
-    """Launch of attend_packed: 128 queries a program where two heads share their keys."""
-    together = 2 if groups % 2 == 0 and block_d <= 128 and q.dtype != torch.float32 else 1
-    return Launch(8 if together == 2 or block_d > 128 else 4, _stages(block_d, q), together=together)
-
-
-def _stages(block_d: int, q: Tensor) -> int:
-    """Pages on their way at a time, each 32 KB at head_dim 128 in 16 bits: so that three programs fit a multiprocessor's 227 KB."""
-    page = 2 * PAGE * block_d * q.element_size()
-    return 3 if page <= 32 << 10 else 2 if page <= 64 << 10 else 1
+    return Launch(warps, stages_for(block_d, q), splits)
 
 
 @cache
@@ -158,52 +94,6 @@ def arrivals_of(device: torch.device) -> Tensor:
     """Parts of each shared-out row that are done: 0 between kernels, as the last one sets it back."""
     assert device.type != "cuda" or not torch.cuda.is_current_stream_capturing(), "call attend_rows once before capture"
     return torch.zeros(ARRIVALS, dtype=torch.int32, device=device)
-
-
-def _check(q: Tensor, keys: Tensor, values: Tensor) -> None:
-    assert keys.stride() == values.stride()
-    assert q.stride(-1) == keys.stride(-1) == 1
-    assert q.shape[-2] % keys.shape[1] == 0
-
-
-@triton.jit
-def _over_pages(
-    total, peak, acc, page, queries, position, keys, values, line, low, high, held, extent, factor,
-    page_stride, position_stride,
-    MASK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
-):  # fmt: skip
-    """Takes the pages [low, high) of a row into the online softmax, beginning with `page`; gives the next one's number, too.
-
-    MASK: some position may be hidden or not yet written. What lies beyond the row's last position is not read: it may be NaN, and 0 x NaN is NaN.
-    """
-    column = tl.arange(0, BLOCK_D)
-    inside = tl.arange(0, PAGE)
-    offset = inside[:, None] * position_stride + column[None, :]
-    for j in tl.range(low, high):
-        following = tl.load(line + j + 1, mask=j + 1 < held, other=0)  # on its way while this page is worked on
-        base = page.to(tl.int64) * page_stride
-        at = j * PAGE + inside
-        if MASK:
-            there = (at < extent)[:, None] & (column < HEAD_DIM)[None, :]
-            k = tl.load(keys + base + offset, mask=there, other=0.0)
-            v = tl.load(values + base + offset, mask=there, other=0.0)
-        elif HEAD_DIM != BLOCK_D:
-            k = tl.load(keys + base + offset, mask=(column < HEAD_DIM)[None, :], other=0.0)
-            v = tl.load(values + base + offset, mask=(column < HEAD_DIM)[None, :], other=0.0)
-        else:
-            k = tl.load(keys + base + offset)
-            v = tl.load(values + base + offset)
-        scores = tl.dot(queries, tl.trans(k), input_precision="ieee") * factor
-        if MASK:
-            scores = tl.where(at[None, :] <= position[:, None], scores, MASKED)
-        higher = tl.maximum(peak, tl.max(scores, 1))
-        fade = tl.exp2(peak - higher)
-        weights = tl.exp2(scores - higher[:, None])
-        total = total * fade + tl.sum(weights, 1)
-        acc = tl.dot(weights.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
-        peak = higher
-        page = following
-    return total, peak, acc, page
 
 
 @triton.jit
@@ -287,7 +177,7 @@ def _rows_kernel(
         mask=real,
         other=0.0,
     )
-    total, peak, acc, page = _over_pages(
+    total, peak, acc, page = over_pages(
         tl.zeros([BLOCK_M], tl.float32), tl.full([BLOCK_M], MASKED, tl.float32), tl.zeros([BLOCK_M, BLOCK_D], tl.float32),
         page, queries, tl.maximum(start + query, 0), keys + head * head_stride, values + head * head_stride,
         line, low, high, high, extent, factor, page_stride, position_stride,
@@ -298,51 +188,3 @@ def _rows_kernel(
     heads = kv_heads * GROUPS
     to = out + ((row.to(tl.int64) * n + query[:, None]) * heads + head_of[:, None]) * HEAD_DIM + column[None, :]
     _finish(total, peak, acc, to, real, parts, sums, arrivals, row * kv_heads + head, split, splits, active, SHARED)
-
-
-@triton.jit(do_not_specialize=["table_stride"])
-def _packed_kernel(
-    q, keys, values, table, tiles, out,
-    factor, table_stride, q_token, q_head, out_token, page_stride, head_stride, position_stride,
-    GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_T: tl.constexpr, TOGETHER: tl.constexpr, BLOCK_D: tl.constexpr,
-    PAGE: tl.constexpr, overlapped: tl.constexpr,
-):  # fmt: skip
-    """BLOCK_T tokens of a tile, for TOGETHER heads of one kv head: tile row r is token r % BLOCK_T of head r // BLOCK_T."""
-    if overlapped:
-        tl.extra.cuda.gdc_wait()
-    # The last tiles come first: in a long row they see the most keys.
-    tile = tiles + (tl.num_programs(1) - 1 - tl.program_id(1)) * 4
-    skipped = tl.program_id(2) * BLOCK_T
-    count = tl.load(tile + 3) - skipped
-    if count <= 0:
-        return
-    slot = tl.load(tile).to(tl.int64)
-    token = (tl.load(tile + 1) + skipped).to(tl.int64)
-    start = tl.load(tile + 2) + skipped
-    extent = start + tl.minimum(count, BLOCK_T)
-    line = table + slot * table_stride
-    page = tl.load(line)
-    seen, held = (start + 1) // PAGE, tl.cdiv(extent, PAGE)  # of the first of them, every query sees every position
-
-    member, column = tl.arange(0, BLOCK_T * TOGETHER), tl.arange(0, BLOCK_D)
-    query = member % BLOCK_T
-    head_of = tl.program_id(0) * TOGETHER + member // BLOCK_T
-    head = tl.program_id(0) * TOGETHER // GROUPS
-    real = (query < count)[:, None] & (column < HEAD_DIM)[None, :]
-    queries = tl.load(
-        q + (token + query)[:, None] * q_token + head_of[:, None] * q_head + column[None, :], mask=real, other=0.0
-    )
-    position = start + query
-    total, peak, acc, page = _over_pages(
-        tl.zeros([BLOCK_T * TOGETHER], tl.float32), tl.full([BLOCK_T * TOGETHER], MASKED, tl.float32),
-        tl.zeros([BLOCK_T * TOGETHER, BLOCK_D], tl.float32),
-        page, queries, position, keys + head * head_stride, values + head * head_stride,
-        line, 0, seen, held, extent, factor, page_stride, position_stride, False, HEAD_DIM, BLOCK_D, PAGE,
-    )  # fmt: skip
-    total, peak, acc, page = _over_pages(
-        total, peak, acc,
-        page, queries, position, keys + head * head_stride, values + head * head_stride,
-        line, seen, held, held, extent, factor, page_stride, position_stride, True, HEAD_DIM, BLOCK_D, PAGE,
-    )  # fmt: skip
-    to = out + (token + query)[:, None] * out_token + head_of[:, None] * HEAD_DIM + column[None, :]
-    tl.store(to, (acc / total[:, None]).to(out.dtype.element_ty), mask=real)
