@@ -13,11 +13,10 @@ from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling
 
 
-def upload(values: Sequence[int] | Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+def upload(values: Sequence[int] | Sequence[float] | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor on the device, without waiting for it: from pinned memory, which is kept until the copy is done."""
-    if device.type != "cuda":
-        return torch.tensor(values, dtype=dtype, device=device)
-    return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
+    here = torch.as_tensor(values, dtype=dtype)
+    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +108,10 @@ class RowState:
             tensor[at] = line
         self.temperature[at] = upload([param.temperature for param in sampling], torch.float32, device)
         self.top_p[at] = upload([param.top_p for param in sampling], torch.float32, device)
-        width = self.history.shape[1]
-        places = [slot * width + i for slot, row in zip(slots, tokens, strict=True) for i in range(len(row))]
+        lengths = torch.tensor([len(row) for row in tokens])
+        before = lengths.cumsum(0) - lengths
+        lines_begin = torch.tensor(slots) * self.history.shape[1]
+        places = torch.arange(int(lengths.sum())) + (lines_begin - before).repeat_interleave(lengths)
         flat = upload([token for row in tokens for token in row], torch.int64, device)
         self.history.view(-1)[upload(places, torch.int64, device)] = flat
 
