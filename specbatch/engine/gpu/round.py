@@ -42,9 +42,8 @@ class Round:
         self.state = state
         self.rule = rule
         self.ops: TorchOps = target.ops
-        self._draft_probs: Tensor | None = (
-            None  # float32 [up to MAX_TOKENS, vocab]: the rejection rule's, for drawn rows
-        )
+        # What drawn rows' drafts come from, for the rejection rule.  # float32 [up to MAX_TOKENS, vocab]
+        self._draft_probs: Tensor | None = None
 
     # -- drafting --------------------------------------------------------------------------------------------------------
 
