@@ -99,10 +99,8 @@ class Decoder:
         config, base = model.config, model.model.base_model
         self.ops = ops
         self.vocab_size = model.vocab_size
-        self.heads = int(config.num_attention_heads)
         self.kv_heads = int(config.num_key_value_heads)
-        self.head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // self.heads)
-        self.hidden_size = int(config.hidden_size)
+        self.head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
         self.eps = float(config.rms_norm_eps)
         self.dtype: torch.dtype = model.model.dtype
         self.input_device = model.input_device

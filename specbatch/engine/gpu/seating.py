@@ -81,6 +81,7 @@ class Seating:
             self.leave(seat)
         rows.extend(self.waiting)
         self.waiting.clear()
+        self.prefills.clear()  # of rows that are gone: no round will tell of them
         return rows
 
     def grow(self, seats: Sequence[Seat], k: int) -> bool:

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from specbatch.engine.gpu import sizes
+from specbatch.engine.gpu import packing, sizes
 from specbatch.engine.gpu.paging import PAGE
 from specbatch.engine.gpu.round import MAX_TOKENS
+from specbatch.plan import memory, shape
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 8, 24, 25, 200, 256, 257, 384, 385, 1000, 1024])
@@ -82,3 +83,10 @@ def test_where_not_even_one_row_fits_memory_has_run_out(monkeypatch):
     free(monkeypatch, d0=1.5)
     with pytest.raises(torch.OutOfMemoryError, match="of the 32 KV pages"):
         sizes.page_counts(model({GPU: 2**25}), None, 8, 32 * PAGE)
+
+
+def test_the_plan_counts_as_the_engine_does():
+    """The plan must not import torch, so it repeats these."""
+    assert memory.PAGE == PAGE
+    assert (memory._PAGES_SHARE, memory._PAGES_RESERVE) == (sizes._SHARE, sizes._RESERVE)
+    assert shape._PAGED == packing._FAMILIES
