@@ -94,6 +94,14 @@ def test_logits_that_are_no_numbers_have_no_winner():
 def test_the_bound_grows_with_the_dtype_and_the_logits():
     scores = torch.tensor([-20.0, 3.0])
     assert tie_bound(torch.float32, scores) == 1e-4
-    assert tie_bound(torch.float16, scores) == pytest.approx(0.0586, abs=1e-3)
-    assert tie_bound(torch.bfloat16, scores) == pytest.approx(0.469, abs=1e-3)
+    assert tie_bound(torch.float16, scores) == pytest.approx(0.1172, abs=1e-3)
+    assert tie_bound(torch.bfloat16, scores) == pytest.approx(0.9375, abs=1e-3)
     assert tie_bound(torch.bfloat16, 2 * scores) == 2 * tie_bound(torch.bfloat16, scores)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_widest_flip_that_rounding_was_seen_to_make_is_a_tie_and_a_wider_one_is_not(dtype):
+    """Widest: 5.65 epsilons of the largest logit, by transformers as by the recorded engine."""
+    unit = torch.finfo(dtype).eps * 20.0
+    scores = torch.tensor([20.0, 20.0 - 5.65 * unit, 20.0 - 6.5 * unit, 3.0])
+    assert Contest.of(scores, request(SamplingParams()), 0).winners(tie_bound(dtype, scores)) == [0, 1]
