@@ -88,23 +88,23 @@ class Prefill:
 
     def _load(self, forward: Pack) -> None:
         """Brings what the forward is about to the device, without waiting."""
-        state = self.state
-        slots: list[int] = []
-        positions: list[int] = []
-        tiles: list[tuple[int, int, int, int]] = []
-        for slot, start, end in forward.stretches:
-            behind = len(positions) - start
-            tiles += [(slot, behind + first, first, min(TILE, end - first)) for first in range(start, end, TILE)]
-            slots += [slot] * (end - start)
-            positions += range(start, end)
-        size = self._size(forward)
-        missing = size - forward.tokens
-        slots += [state.slots] * missing
-        positions += [-1] * missing
-        tiles += [(0, 0, 0, 0)] * (len(self._tiles) - len(tiles))
-        self._tokens[:, :size] = upload([*slots, *positions], torch.int64, state.device).view(2, size)
-        flat = [number for tile in tiles for number in tile]
-        self._tiles.copy_(upload(flat, torch.int32, state.device).view(-1, 4), non_blocking=True)
+        device, total, size = self.state.device, forward.tokens, self._size(forward)
+        slots, start, end = torch.tensor(forward.stretches).unbind(1)
+        counts = end - start
+        begin = counts.cumsum(0) - counts  # of each stretch among the tokens
+        tokens = torch.tensor([[self.state.slots], [-1]]).repeat(1, size)
+        tokens[0, :total] = slots.repeat_interleave(counts)
+        tokens[1, :total] = torch.arange(total) + (start - begin).repeat_interleave(counts)
+        self._tokens[:, :size] = upload(tokens, torch.int64, device)
+        cuts = -(-counts // TILE)
+        before = cuts.cumsum(0) - cuts
+        number = torch.arange(int(cuts.sum())) - before.repeat_interleave(cuts)  # of each tile in its stretch
+        tiles = torch.stack([slots, begin, start, counts], 1).repeat_interleave(cuts, 0)
+        tiles[:, 1:] += number[:, None] * torch.tensor([TILE, TILE, -TILE])
+        tiles[:, 3].clamp_(max=TILE)
+        lines = torch.zeros(self._tiles.shape, dtype=torch.int64)
+        lines[: len(tiles)] = tiles
+        self._tiles.copy_(upload(lines, torch.int32, device), non_blocking=True)
 
     def _size(self, forward: Pack) -> int:
         return next(size for size in self.sizes if size >= forward.tokens)

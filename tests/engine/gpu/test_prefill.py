@@ -60,6 +60,26 @@ def test_a_forward_is_padded_by_a_tile_or_a_quarter_at_the_most(chunk):
         assert next(size for size in made if size >= tokens) - tokens <= max(TILE, tokens / 4)
 
 
+@pytest.mark.parametrize("chunk", [7, 64, 100, 4096])
+def test_a_forward_is_told_each_tokens_place_and_its_tiles(chunk):
+    choices = random.Random(chunk)
+    starts = [choices.choice((0, 1, 63, 64, 200)) for _ in range(150)]
+    stretches = [(slot, start, start + choices.choice((0, 1, 64, 65, 300))) for slot, start in enumerate(starts)]
+    fill = Prefill(None, RowState(150, 512, 2, torch.device("cpu")), None, chunk)
+    for forward in pack(stretches, chunk):
+        fill._load(forward)
+        places = [(slot, at) for slot, start, end in forward.stretches for at in range(start, end)]
+        size = fill._size(forward)
+        padded = places + [(150, -1)] * (size - forward.tokens)
+        assert fill._tokens[:, :size].T.tolist() == [list(place) for place in padded]
+        tiles = [
+            [slot, places.index((slot, first)), first, min(TILE, end - first)]
+            for slot, start, end in forward.stretches
+            for first in range(start, end, TILE)
+        ]
+        assert fill._tiles.tolist() == tiles + [[0] * 4] * (len(fill._tiles) - len(tiles))
+
+
 @pytest.fixture(scope="module")
 def rows():
     lengths = (1, 2, 63, 64, 65, 130, 300, 5)
