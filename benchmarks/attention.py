@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--only", choices=SHAPES, help="one model's shapes")
     parser.add_argument("--sweep", action="store_true", help="other warps, stages and splits of the main cases")
     parser.add_argument(
-        "--flex", action="store_true", help="a few cases beside flex_attention: some ten compilations a model"
+        "--flex", action="store_true", help="a few cases beside flex_attention: five compilations a model"
     )
     arguments = parser.parse_args()
     torch.manual_seed(0)
