@@ -106,7 +106,7 @@ class TorchOps:
         return F.linear(self.rms_norm(x, norm, eps), weight, bias)
 
     def linear_add(self, x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
-        """residual + x @ weight.T, in new memory.  # [T, in], [out, in], [T, out] -> [T, out]"""
+        """residual + x @ weight.T; what was the residual is not used again.  # [T, in], [out, in], [T, out] -> [T, out]"""
         return residual + F.linear(x, weight)
 
     def norm_gated(self, x: Tensor, norm: Tensor, eps: float, gate_up: Tensor) -> Tensor:

@@ -76,10 +76,10 @@ class TritonOps(TorchOps):
         return self.linear(self.rms_norm(x, norm, eps), weight, bias)
 
     def linear_add(self, x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
-        """The skinny kernel for few tokens, else cuBLAS, which adds too."""
+        """The skinny kernel for few tokens, else cuBLAS, which adds in place: elsewhere PyTorch would copy the residual first."""
         if _few(x, weight) and residual.is_contiguous() and residual.dtype == x.dtype:
             return linear.linear_add(x, weight, residual)
-        return torch.addmm(residual, x, weight.t())
+        return residual.addmm_(x, weight.t())
 
     def norm_gated(self, x: Tensor, norm: Tensor, eps: float, gate_up: Tensor) -> Tensor:
         """All in one for few tokens, then the norm, then the gate in a kernel of its own."""
