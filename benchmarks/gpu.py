@@ -30,11 +30,11 @@ from benchmarks.device_speed import Ceiling, Speed, ceiling, measured, nominal
 from benchmarks.gpu_lines import GB, Line, Pair, measure, warmed_engine, weight_bytes
 from benchmarks.gpu_peers import transformers_table
 from benchmarks.profile_rounds import profile_rounds
-from benchmarks.synthetic import SHAPES, Order, build, set_head
+from benchmarks.synthetic import SHAPES, Order, build, even_split, set_head
 from benchmarks.workloads import Rows, equal_lengths, mixed_lengths
 from specbatch.engine.model import CausalLM
 
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _ENOUGH = 2048  # tokens of a line: with fewer, how often drafts stand is left to chance
 
 
@@ -43,17 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = _arguments(argv)
     transformers.utils.logging.set_verbosity_error()
     first = torch.device("cuda:0" if asked.device == "cuda" else "cpu")
-    name = torch.cuda.get_device_name(first) if first.type == "cuda" else f"{platform.machine()} CPU"
-    speeds = nominal(name), measured(first)
-    about: dict[str, Any] = {
-        "date": f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d %H:%M}",
-        "device": name,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda}
-        | {"transformers": transformers.__version__},
-        "arguments": {key: str(value) for key, value in vars(asked).items()},
-        "nominal": speeds[0] and asdict(speeds[0]),
-        "measured": asdict(speeds[1]),
-    }
+    about = about_run(asked)
+    speeds = nominal(about["device"]), measured(first)
+    about |= {"nominal": speeds[0] and asdict(speeds[0]), "measured": asdict(speeds[1])}
     print("\n".join(f"{key}: {value}" for key, value in about.items()), flush=True)
 
     order = Order(SHAPES[asked.target].vocab, asked.seed)
@@ -76,9 +68,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if all(line.match == 1.0 for line in lines) else 1
 
 
+def about_run(asked: argparse.Namespace) -> dict[str, Any]:
+    """Date, device, versions and arguments of a run, which stand above its lines and in its JSON."""
+    return {
+        "date": f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d %H:%M}",
+        "device": torch.cuda.get_device_name(0) if asked.device == "cuda" else f"{platform.machine()} CPU",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda}
+        | {"transformers": transformers.__version__},
+        "arguments": {key: str(value) for key, value in vars(asked).items()},
+    }
+
+
 def _build(asked: argparse.Namespace, order: Order) -> tuple[Any, Any]:
     """Target and drafter, on the devices that the placement gives them."""
-    dtype = _DTYPES[asked.dtype]
+    dtype = DTYPES[asked.dtype]
     of_target, of_drafter = {"same": (1, 0), "separate": (1, 1)}.get(asked.placement) or map(
         int, asked.placement.split(":")
     )
@@ -86,11 +89,13 @@ def _build(asked: argparse.Namespace, order: Order) -> tuple[Any, Any]:
         every = [torch.device("cuda", index) for index in range(of_target + of_drafter)]
     else:
         every = [torch.device("cpu")] * (of_target + of_drafter)
-    target = build(SHAPES[asked.target], order.next, every[:of_target], dtype, asked.seed)
+    shape, devices = SHAPES[asked.target], every[:of_target]
+    target = build(shape, order.next, even_split(shape, devices), dtype, asked.seed)
     if asked.drafter == "none":
         return target, None
+    shape, devices = SHAPES[asked.drafter], every[of_target:] or every
     following = order.agreeing(asked.acceptance[0])
-    return target, build(SHAPES[asked.drafter], following, every[of_target:] or every, dtype, asked.seed + 1)
+    return target, build(shape, following, even_split(shape, devices), dtype, asked.seed + 1)
 
 
 def _workloads(asked: argparse.Namespace) -> list[list[Rows]]:
@@ -98,11 +103,13 @@ def _workloads(asked: argparse.Namespace) -> list[list[Rows]]:
     vocab = SHAPES[asked.target].vocab
     if asked.mixed:
         return [[mixed_lengths(vocab, min(512, asked.mixed_rows), asked.mixed_rows)] * (asked.repeats or 1)]
-    works = []
-    for rows in asked.rows:
-        repeats = asked.repeats or max(1, -(-_ENOUGH // (rows * asked.new)))
-        works.append([equal_lengths(vocab, rows, asked.prompt, asked.new, seed) for seed in range(repeats)])
-    return works
+    return [repeated(asked, vocab, rows) for rows in asked.rows]
+
+
+def repeated(asked: argparse.Namespace, vocab: int, rows: int) -> list[Rows]:
+    """So many rows of one length, as often as it takes to measure them, other ones each time."""
+    repeats = asked.repeats or max(1, -(-_ENOUGH // (rows * asked.new)))
+    return [equal_lengths(vocab, rows, asked.prompt, asked.new, seed) for seed in range(repeats)]
 
 
 def _table(
@@ -112,7 +119,7 @@ def _table(
     speeds: tuple[Speed | None, Speed],
 ) -> Iterator[Line]:
     """Prints and gives the lines of this project's engine."""
-    shapes, number_bytes = (SHAPES[asked.target], SHAPES.get(asked.drafter)), _DTYPES[asked.dtype].itemsize
+    shapes, number_bytes = (SHAPES[asked.target], SHAPES.get(asked.drafter)), DTYPES[asked.dtype].itemsize
 
     def ceilings(rows: Rows, rate: float, k: int | None) -> list[Ceiling | None]:
         return [ceiling(speed, *shapes, rows, rate, k, number_bytes) if speed else None for speed in speeds]
@@ -193,9 +200,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--target", default="8b", choices=list(SHAPES))
     parser.add_argument("--drafter", default="1.7b", choices=[*SHAPES, "none"])
     parser.add_argument("--acceptance", type=_floats, default=[0.8], help="of each draft; several: a line each")
-    parser.add_argument("--rows", type=_integers, default=[1, 32, 128, 512], help="at once, a line each")
+    parser.add_argument("--rows", type=integers, default=[1, 32, 128, 512], help="at once, a line each")
     parser.add_argument(
-        "--k", type=_ks, default=[None], help="tokens drafted a round, a line each; 0: the target alone"
+        "--k", type=choices_of_k, default=[None], help="tokens drafted a round, a line each; 0: the target alone"
     )
     parser.add_argument("--prompt", type=int, default=128, help="tokens a row")
     parser.add_argument("--new", type=int, default=128, help="tokens a row")
@@ -207,12 +214,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--placement", default="same", help="same, separate, or N:M GPUs for target and drafter")
-    parser.add_argument("--dtype", default="bfloat16", choices=list(_DTYPES))
+    parser.add_argument("--dtype", default="bfloat16", choices=list(DTYPES))
     parser.add_argument("--seed", type=int, default=0, help="of weights and permutations")
     return parser.parse_args(argv)
 
 
-def _integers(text: str) -> list[int]:
+def integers(text: str) -> list[int]:
+    """`1,32` as numbers."""
     return [int(part) for part in text.split(",")]
 
 
@@ -220,7 +228,8 @@ def _floats(text: str) -> list[float]:
     return [float(part) for part in text.split(",")]
 
 
-def _ks(text: str) -> list[int | None]:
+def choices_of_k(text: str) -> list[int | None]:
+    """`auto,0,4` as choices of k; None is auto."""
     return [None if part == "auto" else int(part) for part in text.split(",")]
 
 

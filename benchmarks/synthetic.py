@@ -8,7 +8,7 @@ attention's correctness: real models test that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,19 +91,9 @@ class Order:
         return other
 
 
-def build(
-    shape: Shape, following: Tensor, devices: Sequence[torch.device], dtype: torch.dtype, seed: int
-) -> Qwen3ForCausalLM:
-    """A model that goes on from x to following[x], its weights made where they stay.
-
-    Args:
-        shape: sizes.
-        following: a permutation  # int64 [vocab]
-        devices: of its layers, split by what a step reads; the embedding stands on the first, the head on the last.
-        dtype: of the weights.
-        seed: of the weights.
-    """
-    config = Qwen3Config(
+def config_of(shape: Shape, dtype: torch.dtype) -> Qwen3Config:
+    """The shape as transformers describes it."""
+    return Qwen3Config(
         vocab_size=shape.vocab,
         hidden_size=shape.hidden,
         intermediate_size=shape.intermediate,
@@ -117,21 +107,39 @@ def build(
         tie_word_embeddings=False,
         dtype=dtype,
     )
+
+
+def even_split(shape: Shape, devices: Sequence[torch.device]) -> dict[str, torch.device]:
+    """Module -> device: layers split by what a step reads; the embedding stands on the first device, the head on the last."""
+    layers = {f"model.layers.{layer}": devices[stage] for layer, stage in enumerate(_stages(shape, len(devices)))}
+    first, last = devices[0], devices[-1]
+    return {"model.embed_tokens": first, "model.rotary_emb": first, **layers, "model.norm": last, "lm_head": last}
+
+
+def build(
+    shape: Shape, following: Tensor, places: Mapping[str, torch.device], dtype: torch.dtype, seed: int
+) -> Qwen3ForCausalLM:
+    """A model that goes on from x to following[x], its weights made where they stay.
+
+    Args:
+        shape: sizes.
+        following: a permutation  # int64 [vocab]
+        places: module -> device, for every module, as `even_split` or a plan has them; "" is the whole model.
+        dtype: of the weights.
+        seed: of the weights.
+    """
+    config = config_of(shape, dtype)
     with torch.device("meta"):
         model = Qwen3ForCausalLM(config).to(dtype)
-    layer_devices = [devices[stage] for stage in _stages(shape, len(devices))]
-    parts = [(model.model.embed_tokens, devices[0]), *zip(model.model.layers, layer_devices, strict=True)]
-    parts += [(model.model.norm, devices[-1]), (model.lm_head, devices[-1])]
-    for part, device in parts:
-        part.to_empty(device=device)
-    rotary = type(model.model.rotary_emb)(
-        config=config
-    )  # its frequencies are computed, not stored: to_empty leaves junk
-    model.model.rotary_emb = rotary.to(devices[0])
+    for name, device in places.items():
+        model.get_submodule(name).to_empty(device=device)
+    rotary = model.model.rotary_emb  # its frequencies are computed, not stored: to_empty leaves junk
+    model.model.rotary_emb = type(rotary)(config=config).to(rotary.inv_freq.device)
     _fill(model, shape, seed)
     set_head(model, following)
-    if len(set(devices)) > 1:
-        _carry_between_devices(parts[1:], devices[0], model.lm_head)
+    if len(set(places.values())) > 1:
+        parts = [(model.get_submodule(name), device) for name, device in places.items() if "embed_tokens" not in name]
+        _carry_between_devices(parts, model.model.embed_tokens.weight.device, model.lm_head)
     model.generation_config.eos_token_id = None
     return model.eval()
 
@@ -172,7 +180,7 @@ def _stages(shape: Shape, count: int) -> list[int]:
     return [min(int((layer + 0.5) / share), count - 1) for layer in range(shape.layers)]
 
 
-def _carry_between_devices(parts: Sequence[tuple[Any, torch.device]], first: torch.device, head: Any) -> None:
+def _carry_between_devices(parts: Iterable[tuple[Any, torch.device]], first: torch.device, head: Any) -> None:
     """Lets transformers' own forward run over a split: every part takes its inputs to its device, and logits come back."""
     for part, device in parts:
 

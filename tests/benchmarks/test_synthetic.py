@@ -3,14 +3,16 @@
 import pytest
 import torch
 
+from benchmarks import synthetic
 from benchmarks.gpu_lines import k_shares
-from benchmarks.synthetic import SHAPES, Order, build, set_head
+from benchmarks.synthetic import SHAPES, Order, build, even_split, set_head
 from benchmarks.workloads import equal_lengths, mixed_lengths
 from specbatch.engine.request import Completion
 from specbatch.engine.stats import EngineStats
+from specbatch.plan import shape_from_config
 
 TINY = SHAPES["tiny"]
-CPU = [torch.device("cpu")]
+CPU = {"": torch.device("cpu")}
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +59,41 @@ def test_the_same_seed_makes_the_same_pair(order):
 
 def test_a_split_over_devices_says_the_same(order):
     whole = build(TINY, order.next, CPU, torch.float32, seed=0)
-    split = build(TINY, order.next, [torch.device("cpu"), torch.device("cpu", 0)], torch.float32, seed=0)
+    places = even_split(TINY, [torch.device("cpu"), torch.device("cpu", 0)])
+    split = build(TINY, order.next, places, torch.float32, seed=0)
     ids = torch.tensor([[1, 2, 3]])
     with torch.no_grad():
         assert whole(ids).logits.argmax(-1).equal(split(ids).logits.argmax(-1))
+
+
+def test_every_module_stands_where_it_is_placed(order, monkeypatch):
+    monkeypatch.setattr(synthetic, "_fill", lambda *_: None)  # meta tensors have no generator
+    places = even_split(TINY, [torch.device("cpu")])
+    elsewhere = {"model.layers.1", "model.norm", "model.rotary_emb"}
+    model = build(TINY, order.next, places | dict.fromkeys(elsewhere, torch.device("meta")), torch.float32, seed=0)
+    found = {name: tensor.device.type for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    on_meta = {name for name, device in found.items() if device == "meta"}
+    assert on_meta == {name for name in found if name.startswith(tuple(elsewhere))}
+    assert len(on_meta) == 1 + 11 + 2  # the last norm, a layer's weights, two tables of frequencies
+
+
+def test_an_even_split_counts_the_head_as_the_layers_that_it_weighs():
+    devices = [torch.device("cuda", index) for index in range(3)]
+    places = even_split(SHAPES["8b"], devices)
+    stages = [sum(device == one for name, device in places.items() if "layers" in name) for one in devices]
+    assert stages == [13, 13, 10]
+    assert places["model.embed_tokens"] == places["model.rotary_emb"] == devices[0]
+    assert places["model.norm"] == places["lm_head"] == devices[-1]
+
+
+def test_the_planner_counts_every_number_of_a_model(order):
+    model = build(TINY, order.next, CPU, torch.bfloat16, seed=0)
+    config = synthetic.config_of(TINY, torch.bfloat16).to_dict()
+    shape = shape_from_config(config, "tiny")
+    assert shape.weight_bytes == sum(weight.nbytes for weight in model.parameters())
+    assert shape.known_layout
+    assert not shape.tied
+    assert shape.is_paged
 
 
 @pytest.mark.parametrize(
