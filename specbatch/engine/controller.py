@@ -1,33 +1,35 @@
 """How many tokens to draft: k maximises expected tokens per second, from measured costs and acceptance, and may be 0.
 
 A round that drafts k tokens commits E(k) = 1 + sum_j P_j tokens a row, P_j the chance that the first j drafts stand, and
-takes C(n, k) seconds for n rows; k = argmax E(k) / C(n, k).
+takes C(n, k) seconds for n rows. Before it can draft, the drafter takes in what it has not seen of them: that is the price p,
+in seconds, of each token to come. A token costs C(n, 0) / n from a plain round and C(n, k) / (n E(k)) + p from one that drafts.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from specbatch.engine.round_costs import RoundCosts
 
 _EVIDENCE_STEP = 8  # row-rounds of drafting that allow k to double: no leap on the prior alone
 _WINDOW = 512.0  # row-rounds that acceptance remembers
 _PRIOR_RATE = 0.7  # conditional acceptance before anything is known
 _PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
+_LEAN = 8.0  # row-rounds that the position before counts for: a few unlucky drafts must not end their position for good
 _OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
 _MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
+_LUCK = 0.5  # over row-rounds of drafting: the gain that may be luck, where a mistake costs the ingest of a whole batch
+_FEW = 16  # rows that are asked in place of all
+_FEW_SHARE = 0.6  # where that costs less than this of asking all
 _AS_GOOD = 0.985  # of the largest gain
 _SMALL_GAIN = 1.3  # a smaller gain than this is held against a plain round
 _PLAIN_ROUNDS = 50  # every so many rounds; a larger gain a quarter as often, and the first time after an eighth
-_DRIFT_PACE = 0.3
-_RELATIVE_PACE = 0.5
-_DRIFT_DOUBT = 0.05
-_LEAST_DOUBT = 0.002
-_DOUBT_GROWTH = 0.002  # a round: what was known of a k fades
 _PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether speculation pays
 _FADE = 0.98  # a round, of what a fixed k remembers
-_FIRST_PROBE = 4.0  # plain rounds that the very first one may cost
+_STREAM_FADE = 0.998  # a round, of what is remembered of rows that join
+_FIRST_SHARE = 0.25  # of what speculation may gain for the rows that are there: what the very first probe may cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class RoundReport:
     rows: in the batch; k: as chosen; seconds: the round; catch_up_seconds: before it, for what the drafter had not seen
     verified: drafts that the target looked at a row: k, or fewer from a ragged drafter
     reached, stood: [j] rows whose drafts before position j all stood, and of these the rows whose draft j stood too
+    standing: rows that stood still meanwhile
+    joined: tokens of rows that took seats of others since the round before: not of those that a batch begins with
     """
 
     rows: int
@@ -46,6 +50,18 @@ class RoundReport:
     stood: Sequence[int]
     catch_up_seconds: float = 0.0
     verified: int = 0
+    standing: int = 0
+    joined: int = 0
+
+
+class Choice(NamedTuple):
+    """The next round: k, and of how many rows.
+
+    Fewer than there are: the others stand still, and the drafter need not take them in. Only where the controller is steady.
+    """
+
+    k: int
+    rows: int
 
 
 class Controller(Protocol):
@@ -56,8 +72,14 @@ class Controller(Protocol):
         """Of a plain round at the batch last chosen for, as known then; None where it is not."""
         ...
 
-    def choose(self, rows: int, lag: int) -> int:
-        """k for a round of so many rows, of which the drafter has not seen `lag` tokens."""
+    def choose(self, rows: int, lag: int, remaining: int) -> Choice:
+        """The next round.
+
+        Args:
+            rows: that could take part, at least one.
+            lag: tokens of them that the drafter has not seen.
+            remaining: tokens that they may still get, at the most; summed over the rows as `lag` is.
+        """
         ...
 
     def observe(self, report: RoundReport) -> None:
@@ -80,81 +102,19 @@ class FixedK:
         self._spent = 0.0  # by late rounds, the older ones fading
         self._expected = 0.0  # for them, by the table
 
-    def choose(self, rows: int, lag: int) -> int:
+    def choose(self, rows: int, lag: int, remaining: int) -> Choice:
         """k, whatever the batch."""
-        del lag
+        del lag, remaining
         if self._costs is not None:
             slowdown = self._spent / self._expected if self._expected else 1.0
             self.plain_seconds = self._costs.measured(rows, 0) * slowdown
-        return self.k
+        return Choice(self.k, rows)
 
     def observe(self, report: RoundReport) -> None:
         """How much slower rounds are than at warm-up: longer context, a busy machine."""
         if self._costs is not None:
             self._spent = _FADE * self._spent + report.seconds
             self._expected = _FADE * self._expected + self._costs.measured(report.rows, report.verified)
-
-
-class RoundCosts:
-    """Seconds of a round by (rows, k): a table measured at warm-up, corrected by every round since.
-
-    Two corrections, as factors: `drift` is what slows all rounds alike (longer context, a busy machine), `relative[k]` what one
-    k costs beyond its entry in the table. A surprise goes to the one that is less certain: the first rounds of a k teach its
-    relative cost (and its neighbours', by half as much a step); once that is known, what changes is the drift. So values of
-    k that are not tried lately stay comparable with those that are.
-
-    Args:
-        table: (rows, k) -> seconds, for at least one number of rows and k = 0; linear in between.
-        ingest_seconds: for the drafter to take in one token that it has not seen.
-        sizes: what numbers of rows are filled up to, rising; empty: to nothing.
-    """
-
-    def __init__(
-        self, table: Mapping[tuple[int, int], float], ingest_seconds: float = 0.0, sizes: Sequence[int] = ()
-    ) -> None:
-        self.table = dict(table)
-        self.sizes = sizes
-        self.ingest_seconds = ingest_seconds
-        self.drift = 1.0
-        largest = max(k for _, k in self.table)
-        self.relative = dict.fromkeys(range(largest + 1), 1.0)
-        self._measured: dict[tuple[int, int], float] = {}  # of the table and between: asked for many times a round
-        self._doubt = dict.fromkeys(range(largest + 1), 1.0)  # of the relative costs, against _DRIFT_DOUBT of the drift
-
-    def seconds(self, rows: int, k: int) -> float:
-        """Predicted seconds of a round."""
-        return self.measured(rows, k) * self.drift * self.relative.get(k, 1.0)
-
-    def observe(self, rows: int, k: int, seconds: float) -> None:
-        """Corrects the prediction; a single outlier counts no more than a factor of two."""
-        surprise = min(max(seconds / self.seconds(rows, k), 0.5), 2.0)
-        share = self._doubt[k] / (self._doubt[k] + _DRIFT_DOUBT)
-        self.drift *= surprise ** (_DRIFT_PACE * (1 - share))
-        for other in self.relative:
-            if (other == 0) == (k == 0):  # plain rounds and speculative ones tell nothing of each other
-                pace = _RELATIVE_PACE * share * 0.5 ** abs(other - k) * self._doubt[other] / self._doubt[k]
-                self.relative[other] *= surprise ** min(pace, _RELATIVE_PACE)
-            self._doubt[other] = min(1.0, self._doubt[other] + _DOUBT_GROWTH)
-        self._doubt[k] = max(_LEAST_DOUBT, 0.5 * self._doubt[k])
-
-    def measured(self, rows: int, k: int) -> float:
-        """Seconds of a round at warm-up."""
-        if (rows, k) not in self._measured:
-            points = sorted({n for n, _ in self.table})
-            at = {n: _interpolate({kk: s for (m, kk), s in self.table.items() if m == n}, k) for n in points}
-            filled = self.sizes[bisect_left(self.sizes, rows)] if self.sizes else rows
-            self._measured[rows, k] = _interpolate(at, filled)
-        return self._measured[rows, k]
-
-
-def _interpolate(points: Mapping[int, float], x: int) -> float:
-    """Piecewise linear through the points, constant before the first, by the last slope beyond the last."""
-    xs = sorted(points)
-    if len(xs) == 1 or x <= xs[0]:
-        return points[xs[0]]
-    upper = next((i for i, known in enumerate(xs) if known >= x), len(xs) - 1)
-    left, right = xs[upper - 1], xs[upper]
-    return points[left] + (points[right] - points[left]) * (x - left) / (right - left)
 
 
 @dataclass(slots=True)
@@ -176,10 +136,10 @@ class AcceptanceEstimate:
 
     def rate(self, position: int) -> float:
         """Chance that the draft at a position stands when all before it stood; leans on the position before it."""
-        prior = self.rate(position - 1) if position > 0 else _PRIOR_RATE
+        prior, weight = (self.rate(position - 1), _LEAN) if position > 0 else (_PRIOR_RATE, _PRIOR_WEIGHT)
         if position >= len(self.reached):
             return prior
-        return (self.stood[position] + _PRIOR_WEIGHT * prior) / (self.reached[position] + _PRIOR_WEIGHT)
+        return (self.stood[position] + weight * prior) / (self.reached[position] + weight)
 
     def expected_tokens(self, k: int) -> float:
         """E(k) = 1 + P_1 + ... + P_k."""
@@ -193,14 +153,19 @@ class AcceptanceEstimate:
 class AdaptiveK:
     """k from measured costs and acceptance.
 
+    The price of drafting is p = ingest_seconds * (lag + joined) / (remaining + emitted): a batch pays what the drafter lacks over
+    what its rows may still get, a stream that refills it what rows bring along over what they yield. `joined` and `emitted` are
+    of late rounds, as if as much were to come; both 0 before the first refill. What is ingested is paid: it does not count.
+
     A gain is held against the cost of a plain round now and then. At k = 0 nothing is learned about acceptance, so when a small
-    share of the time has paid for it, a round speculates again; never where even _OPTIMISTIC_RATE would not pay.
+    share of the time has paid for it, a round speculates again; never where even _OPTIMISTIC_RATE would not pay. Where that
+    saves much of the ingest, only _FEW rows are asked, at the very start too.
 
     Args:
         costs: measured at warm-up.
         max_k: the largest k.
         steady: a device does the same in the same time: its table needs plain rounds to confirm it an eighth as often, and not at
-            the start.
+            the start. Its engine can also run a round of few rows while the others stand still.
     """
 
     def __init__(self, costs: RoundCosts, max_k: int, *, steady: bool = False) -> None:
@@ -211,45 +176,78 @@ class AdaptiveK:
         self.rounds_since_plain = 0
         self.plain_seen = steady
         self.probe_seconds = 0.0  # set aside for probing, and not spent yet
+        self.joined = 0.0  # tokens of rows that joined, the older ones fading
+        self.emitted = 0.0  # tokens since the first of them joined, fading alike
         self.plain_seconds: float | None = None
 
-    def choose(self, rows: int, lag: int) -> int:
-        """The best k; 0 unless speculation gains more than the noise."""
+    def choose(self, rows: int, lag: int, remaining: int) -> Choice:
+        """The best k for all rows; 0 unless speculation gains more than the noise; or a probe."""
         base = self.plain_seconds = self.costs.seconds(rows, 0)
         evidence = sum(self.acceptance.reached[:1])
-        best, gain = self._best(rows, self.acceptance.expected_tokens, base)
-        if gain > _MARGIN:
-            patience = _PLAIN_ROUNDS if gain < _SMALL_GAIN else 4 * _PLAIN_ROUNDS
-            if self.steady:
-                patience = 8 * _PLAIN_ROUNDS
-            if not self.plain_seen:  # the table alone has spoken so far
-                patience = _PLAIN_ROUNDS // 8
-            return 0 if self.rounds_since_plain >= patience else min(best, 2 ** int(evidence / _EVIDENCE_STEP))
-        hopeful, gain = self._best(rows, lambda k: _geometric(_OPTIMISTIC_RATE, k), base)
-        probe = min(hopeful, 2)  # enough to see whether drafts stand again
-        price = lag * self.costs.ingest_seconds + self.costs.seconds(rows, probe) - base
-        allowed = self.probe_seconds if evidence else _FIRST_PROBE * base  # nobody knows yet: worth a little
-        return probe if gain > _MARGIN and price <= allowed else 0
+        price = self.costs.ingest_seconds * (lag + self.joined) / (remaining + self.emitted)
+        hopeful, hope = self._best(rows, price, lambda k: _geometric(_OPTIMISTIC_RATE, k))
+        probe = self._probe(rows, lag, min(hopeful, 2))  # enough to see whether drafts stand again
+        best, gain = self._best(rows, price, self.acceptance.expected_tokens)
+        luck = _LUCK / max(evidence, 1e-9) if probe.rows < rows else 0.0
+        if gain > _MARGIN + luck:
+            return Choice(0 if self._plain_is_due(gain) else min(best, self._largest(rows, evidence)), rows)
+        allowed = self.probe_seconds
+        if evidence < _FEW:  # nobody knows yet: worth a little
+            allowed = max(allowed, _FIRST_SHARE * (1 - 1 / hope) * base * remaining / rows)
+        return probe if hope > _MARGIN and self._price(probe, rows, lag) <= allowed else Choice(0, rows)
 
-    def _best(self, rows: int, expected: ExpectedTokens, base: float) -> tuple[int, float]:
+    def _best(self, rows: int, price: float, expected: ExpectedTokens) -> tuple[int, float]:
         """The k of the largest gain over plain rounds, and that gain."""
-        gains = {k: expected(k) / self.costs.seconds(rows, k) * base for k in range(1, self.max_k + 1)}
+        plain = self.costs.seconds(rows, 0)
+        gains = {
+            k: plain / (self.costs.seconds(rows, k) / expected(k) + price * rows) for k in range(1, self.max_k + 1)
+        }
         top = max(gains.values())
         # Of equals the smallest: rows that gain more evenly end more nearly together, and less is drafted for nothing.
         best = next(k for k, gain in gains.items() if gain >= top * _AS_GOOD)
         return best, gains[best]
 
+    def _largest(self, rows: int, evidence: float) -> int:
+        """k that is not too large for what is known. Where rounds teach little each, being slow costs more than a bad guess."""
+        if not self.steady:
+            return 1 << int(evidence / _EVIDENCE_STEP)
+        return 1 << int(2 * evidence / _EVIDENCE_STEP) + (rows < _FEW)
+
+    def _plain_is_due(self, gain: float) -> bool:
+        """Whether the gain is to be held against a plain round again."""
+        patience = _PLAIN_ROUNDS if gain < _SMALL_GAIN else 4 * _PLAIN_ROUNDS
+        if self.steady:
+            patience = 8 * _PLAIN_ROUNDS
+        if not self.plain_seen:  # the table alone has spoken so far
+            patience = _PLAIN_ROUNDS // 8
+        return self.rounds_since_plain >= patience
+
+    def _probe(self, rows: int, lag: int, k: int) -> Choice:
+        """A round of all rows, or of few where that is much cheaper."""
+        every, few = Choice(k, rows), Choice(k, _FEW)
+        if not self.steady or rows < 2 * _FEW:
+            return every
+        return few if self._price(few, rows, lag) < _FEW_SHARE * self._price(every, rows, lag) else every
+
+    def _price(self, probe: Choice, rows: int, lag: int) -> float:
+        """Seconds that a probe costs more than its rows' share of a plain round."""
+        share = probe.rows / rows
+        ingest = lag * share * self.costs.ingest_seconds
+        return ingest + self.costs.seconds(probe.rows, probe.k) - share * self.costs.seconds(rows, 0)
+
     def observe(self, report: RoundReport) -> None:
-        """Learns costs and acceptance, and keeps account of what probing costs."""
-        worth = self.costs.seconds(report.rows, 0)
+        """Learns costs, acceptance and how rows come, and keeps account of what probing costs."""
+        rows, tokens = report.rows + report.standing, report.rows + sum(report.stood)
+        worth = tokens / rows * self.costs.seconds(rows, 0)
         self.costs.observe(report.rows, report.k, report.seconds)
         self.rounds_since_plain = self.rounds_since_plain + 1 if report.k else 0
         self.plain_seen |= report.k == 0
+        self.joined = _STREAM_FADE * self.joined + report.joined
+        self.emitted = _STREAM_FADE * self.emitted + tokens if self.joined else 0.0
         self.probe_seconds += report.seconds * _PROBE_SHARE
         if report.k:
             self.acceptance.observe(report.reached, report.stood)
-            tokens = 1.0 + sum(report.stood) / report.rows
-            lost = report.catch_up_seconds + report.seconds - tokens * worth
+            lost = report.catch_up_seconds + report.seconds - worth
             self.probe_seconds = max(0.0, self.probe_seconds - max(0.0, lost))
 
 

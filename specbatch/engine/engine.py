@@ -15,13 +15,14 @@ from typing import TypeVar
 
 from specbatch.engine.batch import Batch, Row
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.controller import AdaptiveK, Controller, FixedK, RoundCosts, RoundReport
+from specbatch.engine.controller import AdaptiveK, Controller, FixedK, RoundReport
 from specbatch.engine.drafter import Drafter
 from specbatch.engine.memory import out_of_memory, release, too_little_memory
 from specbatch.engine.model import CausalLM
 from specbatch.engine.prefill import prefill
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.round import Outcome, run_round
+from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.stats import EngineStats
 from specbatch.engine.warmup import every_k, measure_costs
 
@@ -51,6 +52,7 @@ class Engine:
         self.controller = controller
         self.stats = EngineStats()
         self._waiting: deque[Row] = deque()  # rows put back when memory ran out
+        self._joined = 0  # tokens of rows that took others' slots since the round before
         self._allocate(self.config.max_sequences)
 
     def warmup(self, say: Callable[[str], None] | None = None) -> None:
@@ -104,7 +106,8 @@ class Engine:
         batch, stats, drafter = self.batch, self.stats, self.drafter
         assert self.controller is not None, "warmup() before a round"
         rows, emitted = batch.size, stats.emitted
-        k = self.controller.choose(rows, drafter.lag(batch) if drafter is not None else 0)
+        lag = drafter.lag(batch) if drafter is not None else 0
+        k = self.controller.choose(rows, lag, sum(row.remaining for row in batch.rows)).k
         began = time.perf_counter()
         if k and drafter is not None:
             with stats.timed("prefill"):
@@ -114,8 +117,11 @@ class Engine:
         seconds = time.perf_counter() - start
         stats.catch_up_seconds += start - began
         plain = self.controller.plain_seconds if k else seconds
+        joined, self._joined = self._joined, 0
         self.controller.observe(
-            RoundReport(rows, k, seconds, outcome.reached, outcome.stood, start - began, max(outcome.drafted))
+            RoundReport(
+                rows, k, seconds, outcome.reached, outcome.stood, start - began, max(outcome.drafted), joined=joined
+            )
         )
         with stats.timed("host"):
             stats.count_round(k, outcome.drafted, outcome.accepted, outcome.stood)
@@ -158,6 +164,8 @@ class Engine:
         joining = list(islice(self._waiting, batch.free))
         if not joining:
             return
+        if batch.size and stats.finished:
+            self._joined += sum(row.length for row in joining)
         with stats.timed("prefill"):
             # Rows stay in _waiting until their prefill is done: running out of memory in it loses none.
             slots = [batch.join(row) for row in joining]

@@ -10,11 +10,11 @@ import torch
 
 from specbatch.engine.batch import Batch, Row
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.controller import RoundCosts
 from specbatch.engine.drafter import Drafter, Proposal
 from specbatch.engine.model import CausalLM
 from specbatch.engine.request import Request
 from specbatch.engine.round import accept, verify
+from specbatch.engine.round_costs import RoundCosts
 
 _CONTEXT = 64  # tokens a measured row already has
 _PASSES = 3  # over all points, in turns: a busy moment of the machine does not fall on one point alone

@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from specbatch.engine.controller import AcceptanceEstimate, AdaptiveK, FixedK, RoundCosts, RoundReport
+from specbatch.engine.controller import AcceptanceEstimate, AdaptiveK, Choice, FixedK, RoundReport
+from specbatch.engine.round_costs import RoundCosts
+from tests.engine import device
 
 MAX_K = 8
+PLENTY = 10_000  # tokens that rows may still get
 
 
 def costs(verify, draft, slope=0.0):
@@ -19,7 +22,7 @@ def simulate(controller, table, rate, *, rounds=400, rows=8, noise=0.0, seed=0):
     world = RoundCosts(table)
     seconds, tokens, ks = 0.0, 0, []
     for _ in range(rounds):
-        k = controller.choose(rows, 0)
+        k = controller.choose(rows, 0, PLENTY).k
         stands = torch.rand(rows, max(k, 1), generator=generator) < rate
         accepted = stands.long().cumprod(1).sum(1).tolist() if k else [0] * rows
         spent = world.seconds(rows, k) * (1 + noise * torch.randn(1, generator=generator).item())
@@ -84,13 +87,13 @@ def test_a_machine_that_slows_down_as_a_whole_changes_no_choice():
 
 
 def test_k_does_not_leap_before_anything_is_known():
-    assert AdaptiveK(RoundCosts(costs(1.0, 0.0)), MAX_K).choose(8, 0) == 1
+    assert AdaptiveK(RoundCosts(costs(1.0, 0.0)), MAX_K).choose(8, 0, PLENTY) == Choice(1, 8)
 
 
 def test_a_fixed_k_stays():
     controller = FixedK(3)
     simulate(controller, costs(1.0, 5.0), 0.0, rounds=20)
-    assert controller.choose(4, 0) == 3
+    assert controller.choose(4, 0, PLENTY) == Choice(3, 4)
 
 
 def test_costs_lie_on_lines_between_the_measured_points():
@@ -130,7 +133,7 @@ def test_a_probe_waits_until_what_the_drafter_missed_is_paid_for():
     asked = {"cheap": 0, "dear": 0}
     for name, controller in (("cheap", cheap), ("dear", dear)):
         for _ in range(200):
-            k = controller.choose(8, 50)
+            k = controller.choose(8, 50, PLENTY).k
             asked[name] += k > 0
             controller.observe(RoundReport(8, 0, 1.0, [], []))
     assert asked["cheap"] > 0
@@ -147,22 +150,22 @@ def test_many_drafts_may_pay_where_one_does_not():
 
 def test_a_fixed_k_prices_plain_rounds_by_how_slow_its_own_are():
     controller = FixedK(4, RoundCosts({(1, 0): 1.0, (1, 4): 2.0, (9, 0): 5.0, (9, 4): 10.0}))
-    controller.choose(5, 0)
+    controller.choose(5, 0, PLENTY)
     assert controller.plain_seconds == pytest.approx(3.0)
     for _ in range(300):
         controller.observe(RoundReport(5, 4, 9.0, [], [], verified=4))  # 6 at warm-up
-    controller.choose(9, 0)
+    controller.choose(9, 0, PLENTY)
     assert controller.plain_seconds == pytest.approx(7.5)
     for _ in range(300):  # a ragged drafter that finds nothing makes plain rounds of them
         controller.observe(RoundReport(5, 4, 3.0, [], [], verified=0))
-    controller.choose(9, 0)
+    controller.choose(9, 0, PLENTY)
     assert controller.plain_seconds == pytest.approx(5.0, rel=0.01)
 
 
 def test_a_fixed_k_without_a_table_has_no_price():
     controller = FixedK(4)
     controller.observe(RoundReport(5, 4, 9.0, [], [], verified=4))
-    assert controller.choose(5, 0) == 4
+    assert controller.choose(5, 0, PLENTY) == Choice(4, 5)
     assert controller.plain_seconds is None
 
 
@@ -170,5 +173,119 @@ def test_auto_prices_plain_rounds_by_those_of_the_run():
     table = costs(1.0, 0.05)
     controller = AdaptiveK(RoundCosts(table), MAX_K)
     simulate(controller, {key: 1.2 * s for key, s in table.items()}, 0.8, rounds=300)
-    controller.choose(8, 0)
+    controller.choose(8, 0, PLENTY)
     assert controller.plain_seconds == pytest.approx(1.2, rel=0.05)
+
+
+# -- what the drafter must take in before it drafts --------------------------------------------------------------------
+
+
+def informed(ingest_seconds, rate=0.8, draft=0.1):
+    """A controller that knows how often drafts stand."""
+    controller = AdaptiveK(RoundCosts(costs(1.0, draft, slope=0.02), ingest_seconds), MAX_K)
+    controller.acceptance.observe([500] * MAX_K, [int(500 * rate)] * MAX_K)
+    return controller
+
+
+def test_what_the_drafter_lacks_must_pay_within_what_the_rows_may_still_get():
+    controller = informed(ingest_seconds=0.01)
+    assert controller.choose(8, 800, 8 * 200).k > 0
+    assert controller.choose(8, 800, 8 * 10).k == 0
+    assert controller.choose(8, 0, 8 * 10).k > 0  # what it has taken in is paid
+
+
+def test_a_stream_pays_for_the_rows_to_come():
+    for joined, drafts in ((0, True), (2, True), (200, False)):
+        controller = informed(ingest_seconds=0.01)
+        for _ in range(100):
+            controller.observe(RoundReport(8, 0, 1.0, [], [], joined=joined))
+        assert (controller.choose(8, 0, 8 * 50).k > 0) == drafts
+
+
+def test_a_batch_is_not_taken_in_for_a_first_look_that_costs_more_than_it_may_give():
+    table = costs(1.0, 0.6, slope=0.1)  # 0.9 of the drafts would have to stand
+    controller = AdaptiveK(RoundCosts(table, ingest_seconds=0.05), MAX_K)
+    assert controller.choose(8, 400, 8 * 1000).k > 0
+    assert controller.choose(8, 400, 8 * 300).k == 0
+    assert controller.choose(8, 0, 8 * 300).k > 0
+
+
+def test_few_rows_are_asked_first_where_all_would_be_dear_to_take_in():
+    fresh = AdaptiveK(device.costs(128), MAX_K, steady=True)
+    few = fresh.choose(128, 128 * 128, 128 * 128)
+    assert (few.k, few.rows) == (2, 16)
+    assert fresh.choose(128, 0, 128 * 128).rows == 128
+    assert fresh.choose(8, 8 * 128, 8 * 128).rows == 8
+    assert AdaptiveK(device.costs(128), MAX_K).choose(128, 128 * 128, 128 * 128).rows == 128  # the others cannot wait
+
+
+@pytest.mark.parametrize(("stood", "drafts"), [(15, True), (11, False), (4, False)])
+def test_what_few_show_decides_for_all(stood, drafts):
+    controller = AdaptiveK(device.costs(128), MAX_K, steady=True)
+    controller.choose(128, 128 * 128, 128 * 128)
+    ingest, spent = 16 * 128 * device.INGEST, device.seconds(16, 2)
+    controller.observe(RoundReport(16, 2, spent, [16, stood], [stood, stood * stood // 16], ingest, 2, standing=112))
+    chosen = controller.choose(128, 112 * 128, 128 * 128 - 40)
+    assert chosen.rows == 128
+    assert (chosen.k > 1) == drafts
+    assert drafts or chosen.k == 0
+
+
+def test_a_few_unlucky_drafts_do_not_end_their_position_for_good():
+    estimate = AcceptanceEstimate()
+    estimate.observe([100, 3], [80, 0])
+    assert 0.5 < estimate.rate(1) < 0.7
+    estimate.observe([100, 80], [80, 8])
+    assert estimate.rate(1) < 0.2
+
+
+# -- whole runs, on a device -------------------------------------------------------------------------------------------
+
+AS_GOOD = 0.97
+TOO_SHORT = {(1, 0.95): 0.94}  # twenty rounds of a row: over before it is known that k = 8 is best
+RATES = [0.3, 0.6, 0.8, 0.95]
+
+
+def shares(slots, rate, lengths, runs):
+    """Seconds of the best fixed k, and of the target alone, over those of auto."""
+    largest = min(MAX_K, 1024 // slots - 1)
+    fixed = [
+        sum(device.Device(device.Fixed(k), slots, rate, lengths, seed).run() for seed in range(runs)) / runs
+        for k in range(largest + 1)
+    ]
+    auto = 0.0
+    for seed in range(2 * runs):
+        controller = AdaptiveK(device.costs(slots), MAX_K, steady=True)
+        auto += device.Device(controller, slots, rate, lengths, seed).run() / (2 * runs)
+    return min(fixed) / auto, fixed[0] / auto
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("slots", [pytest.param(1, marks=pytest.mark.slow), 8, 32, 128, 512])
+def test_a_batch_of_short_rows_is_nearly_as_fast_as_at_the_best_k_and_as_the_target_alone(slots, rate):
+    runs = {1: 100, 8: 12}.get(slots, 4)
+    of_best, of_plain = shares(slots, rate, [128] * slots, runs)
+    assert of_best > TOO_SHORT.get((slots, rate), AS_GOOD)
+    assert of_plain > AS_GOOD
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("slots", [1, 8, 32, 128, 512])
+def test_a_stream_of_rows_is_nearly_as_fast_as_at_the_best_k_and_as_the_target_alone(slots, rate):
+    rows = {1: 40, 8: 120}.get(slots, 12 * slots)
+    lengths = torch.randint(64, 193, (rows,), generator=torch.Generator().manual_seed(0)).tolist()
+    of_best, of_plain = shares(slots, rate, lengths, runs=1)
+    assert of_best > AS_GOOD
+    assert of_plain > AS_GOOD
+
+
+def test_a_stream_recovers_from_a_first_look_that_misled():
+    """Few rows were unlucky at the start; the drafts of all that follow stand."""
+    controller = AdaptiveK(device.costs(128), MAX_K, steady=True)
+    lengths = torch.randint(64, 193, (2500,), generator=torch.Generator().manual_seed(0)).tolist()
+    run = device.Device(controller, 128, 0.95, lengths)
+    controller.observe(RoundReport(16, 2, device.seconds(16, 2), [16, 4], [4, 1], standing=112))
+    assert run.run() < device.Device(device.Fixed(0), 128, 0.95, lengths).run()
+    assert run.rounds[0] == (0, 128, 0)
+    assert [k for k, _, _ in run.rounds[-200:]].count(0) < 10

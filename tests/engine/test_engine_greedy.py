@@ -9,6 +9,7 @@ import torch
 from specbatch.engine.batch import Batch
 from specbatch.engine.cache import SlotView
 from specbatch.engine.config import EngineConfig
+from specbatch.engine.controller import Choice
 from specbatch.engine.drafter import Proposal
 from specbatch.engine.engine import Engine
 from specbatch.engine.ngram import NGramDrafter
@@ -64,8 +65,8 @@ class Scripted:
     def __init__(self, ks):
         self.ks = itertools.cycle(ks)
 
-    def choose(self, rows, lag):
-        return next(self.ks)
+    def choose(self, rows, lag, remaining):
+        return Choice(next(self.ks), rows)
 
     def observe(self, report):
         pass

@@ -3,6 +3,7 @@
 import pytest
 
 from specbatch.engine.config import EngineConfig
+from specbatch.engine.controller import Choice
 from specbatch.engine.engine import Engine
 from specbatch.engine.request import Request
 from specbatch.engine.stats import EngineStats
@@ -16,8 +17,8 @@ class Priced:
         self.k = k
         self.plain_seconds = plain_seconds
 
-    def choose(self, rows, lag):
-        return self.k
+    def choose(self, rows, lag, remaining):
+        return Choice(self.k, rows)
 
     def observe(self, report):
         pass

@@ -118,18 +118,15 @@ class GraphEngine:
 
     def _launch(self, seats: list[Seat]) -> None:
         """Queues a round for the seats; or nothing, where rounds in flight had to land first."""
-        machine = self.machine
+        machine, there = self.machine, len(seats)
         assert self.controller is not None, "warmup() before a round"
+        k, seats = self._choose(seats)
         rows = bucket(machine.buckets, len(seats))
-        k = self._choose(seats, rows)
         if k and machine.drafts_with_model:
-            if not self.seating.can_draft(seats, k):
-                k = 0
-            elif any(seat.ahead and not seat.fresh for seat in seats):
+            if any(seat.ahead and not seat.fresh for seat in seats):
                 self._drain()  # the drafter can only take in what the host knows
                 return
-            else:
-                self.seating.ingest(seats, k)
+            self.seating.ingest(seats, k)
         if not self.seating.grow(seats, k):
             self._drain()
             self.seating.put_back(k)
@@ -146,19 +143,25 @@ class GraphEngine:
             seat.ahead += k + 1
             seat.fresh = seat.fresh and k > 0
         prefills, self.seating.prefills = self.seating.prefills, []
-        self._flights.append(
-            Flight(k, seats, outcome, started, drafted, landed, self.controller.plain_seconds, prefills)
-        )
+        joined, self.seating.joined = self.seating.joined, 0
+        plain, standing = self.controller.plain_seconds, there - len(seats)
+        self._flights.append(Flight(k, seats, outcome, started, drafted, landed, plain, prefills, standing, joined))
+        if standing:
+            self._drain()  # what is next hangs on what these few show
 
-    def _choose(self, seats: list[Seat], rows: int) -> int:
-        """K for a bucket of rows. A chosen one stops short of where all rows end: what is drafted there counts for nothing."""
+    def _choose(self, seats: list[Seat]) -> tuple[int, list[Seat]]:
+        """K, and the rows to ask: of few those that the drafter knows best."""
         machine = self.machine
         assert self.controller is not None, "warmup() before a round"
-        lag = sum(seat.row.length - seat.seen for seat in seats if not seat.fresh) if machine.drafts_with_model else 0
-        k = min(self.controller.choose(len(seats), lag), machine.most_drafts(rows))
-        if self.config.num_speculative_tokens is not None:
-            return k
-        return min(k, max(seat.row.remaining - (seat.ahead > 0) for seat in seats) - 1)
+        lag = sum(seat.lag for seat in seats) if machine.drafts_with_model else 0
+        k, few = self.controller.choose(len(seats), lag, sum(seat.row.remaining for seat in seats))
+        asked = sorted(seats, key=lambda seat: seat.lag)[:few] if few < len(seats) else seats
+        k = min(k, machine.most_drafts(bucket(machine.buckets, len(asked))))
+        if self.config.num_speculative_tokens is None:
+            # A chosen one stops short of where all rows end: what is drafted there counts for nothing.
+            k = min(k, max(seat.row.remaining - (seat.ahead > 0) for seat in asked) - 1)
+        fits = not (k and machine.drafts_with_model) or self.seating.can_draft(asked, k)
+        return (k, asked) if k and fits else (0, seats)
 
     def _land(self) -> None:
         """Takes in what the oldest round in flight did: tokens, counts, what the controller learns."""
@@ -181,12 +184,13 @@ class GraphEngine:
         assert self.controller is not None, "warmup() before a round"
         k, stats, rows = flight.k, self.stats, len(landing.seats)
         stood, emitted = landing.stood(k), stats.emitted
+        verified, standing = max(landing.drafted), flight.standing
         self.controller.observe(
-            RoundReport(rows, k, seconds, landing.reached(k), stood, catch_up, max(landing.drafted))
+            RoundReport(rows, k, seconds, landing.reached(k), stood, catch_up, verified, standing, flight.joined)
         )
         stats.count_round(k, landing.drafted, landing.accepted, stood)
         self._give_tokens(flight, landing)
-        stats.count_plain(stats.emitted - emitted, rows, flight.plain_seconds if k else seconds)
+        stats.count_plain(stats.emitted - emitted, rows + standing, flight.plain_seconds if k else seconds)
 
     def _give_tokens(self, flight: Flight, landing: Landing) -> None:
         """Hands the rows their tokens; rows that end leave."""

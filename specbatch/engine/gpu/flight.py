@@ -50,6 +50,11 @@ class Seat:
     fresh: bool = False
     gone: bool = False
 
+    @property
+    def lag(self) -> int:
+        """Tokens that the drafter must take in before it drafts, as far as the host knows."""
+        return 0 if self.fresh else self.row.length - self.seen
+
     def reach(self, k: int) -> int:
         """Positions that a next round of k drafts may write, counted from 0."""
         return self.row.length + min(self.ahead, self.row.remaining) + k + 2
@@ -63,6 +68,8 @@ class Flight:
     started, drafted, landed: moments on the device
     prefills: moments around what was prefilled before the round, and whether it was the drafter's
     plain_seconds: what the controller expected of a plain round in its place
+    standing: rows that stand still meanwhile
+    joined: tokens of rows that took others' seats since the round before
     """
 
     k: int
@@ -73,6 +80,8 @@ class Flight:
     landed: Mark
     plain_seconds: float | None
     prefills: list[tuple[Mark, Mark, bool]] = field(default_factory=list)
+    standing: int = 0
+    joined: int = 0
 
     def wait(self) -> Landing:
         """Waits until the device has done the round."""

@@ -20,6 +20,7 @@ class Seating:
     waiting: rows without a seat, in their order
     seats: rows that decode
     prefills: moments around what was prefilled since they were last taken away, and whether it was the drafter's
+    joined: tokens of rows that took others' seats since they were last taken away
 
     Args:
         machine: without rows.
@@ -33,6 +34,7 @@ class Seating:
         self.waiting = waiting
         self.seats: list[Seat] = []
         self.prefills: list[tuple[Mark, Mark, bool]] = []
+        self.joined = 0
 
     def __bool__(self) -> bool:
         """Whether there is any row."""
@@ -82,6 +84,7 @@ class Seating:
         rows.extend(self.waiting)
         self.waiting.clear()
         self.prefills.clear()  # of rows that are gone: no round will tell of them
+        self.joined = 0
         return rows
 
     def grow(self, seats: Sequence[Seat], k: int) -> bool:
@@ -130,6 +133,8 @@ class Seating:
 
     def _join(self, rows: list[Row]) -> None:
         machine = self.machine
+        if self.seats and self.stats.finished:
+            self.joined += sum(row.length for row in rows)
         start = mark(machine.device)
         slots = machine.join(rows)
         self.prefills.append((start, mark(machine.device), False))

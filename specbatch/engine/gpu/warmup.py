@@ -8,10 +8,11 @@ from functools import partial
 
 import torch
 
-from specbatch.engine.controller import AdaptiveK, Controller, FixedK, RoundCosts
+from specbatch.engine.controller import AdaptiveK, Controller, FixedK
 from specbatch.engine.gpu.flight import mark, seconds_between
 from specbatch.engine.gpu.machine import Machine
 from specbatch.engine.gpu.state import Mode
+from specbatch.engine.round_costs import RoundCosts
 
 _CONTEXT = 128  # tokens that a timed row has
 _REPEATS = 3

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from specbatch.engine.config import EngineConfig
+from specbatch.engine.controller import Choice
 from specbatch.engine.drafter import Drafter
 from specbatch.engine.gpu.engine import GraphEngine
 from specbatch.engine.gpu.paging import PAGE
@@ -34,9 +35,9 @@ class Scripted:
         self.k = next(self.ks)
         self.lags = []
 
-    def choose(self, rows, lag):
+    def choose(self, rows, lag, remaining):
         self.lags.append(lag)
-        return self.k
+        return Choice(self.k, rows)
 
     def observe(self, report):
         pass

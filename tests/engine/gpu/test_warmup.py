@@ -41,7 +41,7 @@ def test_a_fixed_k_needs_no_prices_unless_they_are_asked_for(pair):
         engine = fast.engine(pair.target, NGramDrafter(), **sizes)
         engine.warmup()
         assert isinstance(engine.controller, FixedK)
-        engine.controller.choose(1, 0)
+        engine.controller.choose(1, 0, 1)
         assert (engine.controller.plain_seconds is not None) == priced
 
 

@@ -1,0 +1,74 @@
+"""What a round costs by rows and k: measured at warm-up, corrected by every round since."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+_DRIFT_PACE = 0.3
+_RELATIVE_PACE = 0.5
+_DRIFT_DOUBT = 0.05
+_LEAST_DOUBT = 0.002
+_DOUBT_GROWTH = 0.002  # a round: what was known of a k fades
+
+
+class RoundCosts:
+    """Seconds of a round by (rows, k): a table measured at warm-up, corrected by every round since.
+
+    Two corrections, as factors: `drift` is what slows all rounds alike (longer context, a busy machine), `relative[k]` what one
+    k costs beyond its entry in the table. A surprise goes to the one that is less certain: the first rounds of a k teach its
+    relative cost (and its neighbours', by half as much a step); once that is known, what changes is the drift. So values of
+    k that are not tried lately stay comparable with those that are.
+
+    Args:
+        table: (rows, k) -> seconds, for at least one number of rows and k = 0; linear in between.
+        ingest_seconds: for the drafter to take in one token that it has not seen.
+        sizes: what numbers of rows are filled up to, rising; empty: to nothing.
+    """
+
+    def __init__(
+        self, table: Mapping[tuple[int, int], float], ingest_seconds: float = 0.0, sizes: Sequence[int] = ()
+    ) -> None:
+        self.table = dict(table)
+        self.sizes = sizes
+        self.ingest_seconds = ingest_seconds
+        self.drift = 1.0
+        largest = max(k for _, k in self.table)
+        self.relative = dict.fromkeys(range(largest + 1), 1.0)
+        self._measured: dict[tuple[int, int], float] = {}  # of the table and between: asked for many times a round
+        self._doubt = dict.fromkeys(range(largest + 1), 1.0)  # of the relative costs, against _DRIFT_DOUBT of the drift
+
+    def seconds(self, rows: int, k: int) -> float:
+        """Predicted seconds of a round."""
+        return self.measured(rows, k) * self.drift * self.relative.get(k, 1.0)
+
+    def observe(self, rows: int, k: int, seconds: float) -> None:
+        """Corrects the prediction; a single outlier counts no more than a factor of two."""
+        surprise = min(max(seconds / self.seconds(rows, k), 0.5), 2.0)
+        share = self._doubt[k] / (self._doubt[k] + _DRIFT_DOUBT)
+        self.drift *= surprise ** (_DRIFT_PACE * (1 - share))
+        for other in self.relative:
+            if (other == 0) == (k == 0):  # plain rounds and speculative ones tell nothing of each other
+                pace = _RELATIVE_PACE * share * 0.5 ** abs(other - k) * self._doubt[other] / self._doubt[k]
+                self.relative[other] *= surprise ** min(pace, _RELATIVE_PACE)
+            self._doubt[other] = min(1.0, self._doubt[other] + _DOUBT_GROWTH)
+        self._doubt[k] = max(_LEAST_DOUBT, 0.5 * self._doubt[k])
+
+    def measured(self, rows: int, k: int) -> float:
+        """Seconds of a round at warm-up."""
+        if (rows, k) not in self._measured:
+            points = sorted({n for n, _ in self.table})
+            at = {n: _interpolate({kk: s for (m, kk), s in self.table.items() if m == n}, k) for n in points}
+            filled = self.sizes[bisect_left(self.sizes, rows)] if self.sizes else rows
+            self._measured[rows, k] = _interpolate(at, filled)
+        return self._measured[rows, k]
+
+
+def _interpolate(points: Mapping[int, float], x: int) -> float:
+    """Piecewise linear through the points, constant before the first, by the last slope beyond the last."""
+    xs = sorted(points)
+    if len(xs) == 1 or x <= xs[0]:
+        return points[xs[0]]
+    upper = next((i for i, known in enumerate(xs) if known >= x), len(xs) - 1)
+    left, right = xs[upper - 1], xs[upper]
+    return points[left] + (points[right] - points[left]) * (x - left) / (right - left)

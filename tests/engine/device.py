@@ -1,0 +1,153 @@
+"""What a controller's choices would take on a device with an H100's prices, as the fast path runs them: a round behind."""
+
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from specbatch.engine.controller import Choice, RoundReport
+from specbatch.engine.gpu.sizes import buckets, most_drafts
+from specbatch.engine.round_costs import RoundCosts
+
+MAX_K = 8
+PROMPT = 128
+CHUNK = 4096  # tokens that join at once while most seats are taken
+INGEST = 4.7e-6  # seconds a token
+LOOK = 1e-3  # the device waits so long where the host must see a round before it queues the next
+
+
+def seconds(rows, k):
+    """Of a round: Qwen3-8B and 1.7B, drafts at a time of a row, and a verify forward that is free while it is small."""
+    plain = np.interp(rows, (1, 8, 32, 128, 512), (5.6, 5.9, 6.8, 8.3, 18.0))
+    draft = np.interp(rows, (1, 32, 128, 512), (1.6, 2.1, 2.9, 5.0))
+    verify = 0.012 if rows * (k + 1) <= 512 else 0.02
+    return float(plain + verify * rows * k + draft * k) / 1000
+
+
+def costs(slots):
+    sizes = buckets(slots)
+    table = {(n, k): seconds(n, k) for n in sizes for k in range(most_drafts(n, MAX_K) + 1)}
+    return RoundCosts(table, INGEST, sizes)
+
+
+class Fixed:
+    def __init__(self, k):
+        self.k = k
+
+    def choose(self, rows, lag, remaining):
+        return Choice(self.k, rows)
+
+    def observe(self, report):
+        pass
+
+
+@dataclass
+class _Round:
+    k: int
+    slots: np.ndarray
+    rows: np.ndarray  # which ones sat there
+    accepted: np.ndarray
+    report: RoundReport
+
+
+class Device:
+    """Plays a run. `lag` and `remaining` are as the host knows them, `ahead` what rounds in flight may still add.
+
+    Args:
+        controller: chooses.
+        slots: rows at once.
+        rate: chance that a draft stands when those before it do.
+        lengths: tokens that each row gets.
+        seed: of the drafts' luck.
+    """
+
+    def __init__(self, controller, slots, rate, lengths, seed=0):
+        self.controller, self.rate, self.waiting = controller, rate, deque(enumerate(lengths))
+        self.sizes, self.random = buckets(slots), np.random.default_rng(seed)
+        self.row = np.full(slots, -1)
+        self.remaining, self.ahead, self.lag = np.zeros((3, slots), dtype=int)
+        self.fresh = np.zeros(slots, dtype=bool)
+        self.flights = deque()
+        self.seconds, self.joined, self.started = 0.0, 0, False
+        self.rounds = []  # (k, rows, standing) of each
+
+    def run(self):
+        """Seconds until every row has its tokens."""
+        while self.waiting or self.flights or (self.row >= 0).any():
+            self._refill()
+            there = np.flatnonzero((self.row >= 0) & (self.remaining > np.minimum(len(self.flights), self.ahead)))
+            if self.flights and (self.remaining[there] <= self.ahead[there]).all():
+                there = there[:0]
+            if len(there):
+                self._launch(there)
+            if self.flights and (len(self.flights) > 1 or not len(there)):
+                self._land()
+        return self.seconds
+
+    def _refill(self):
+        free = np.flatnonzero(self.row < 0)
+        taken = len(self.row) - len(free)
+        few = len(free) <= len(self.row) // 16 and len(free) * PROMPT < CHUNK // 2
+        if taken and few and len(self.waiting) > len(free):
+            return
+        count = min(len(free), len(self.waiting), CHUNK // PROMPT if taken > len(free) else len(free))
+        for slot in free[:count]:
+            self.row[slot], self.remaining[slot] = self.waiting.popleft()
+            self.lag[slot], self.ahead[slot], self.fresh[slot] = PROMPT, 0, False
+        self.joined += count * PROMPT if taken and self.started else 0
+
+    def _launch(self, there):
+        lag = np.where(self.fresh, 0, self.lag)[there]
+        k, few = self.controller.choose(len(there), int(lag.sum()), int(self.remaining[there].sum()))
+        slots = there[np.argsort(lag, kind="stable")[:few]]
+        size = self.sizes[bisect_left(self.sizes, len(slots))]
+        k = min(k, most_drafts(size, MAX_K))
+        if not isinstance(self.controller, Fixed):
+            k = min(k, int((self.remaining[slots] - (self.ahead[slots] > 0)).max()) - 1)
+        catch_up = 0.0
+        if k:
+            if (self.ahead[slots] * ~self.fresh[slots]).any():
+                self._drain()
+                return
+            catch_up = INGEST * int((self.lag[slots] * ~self.fresh[slots]).sum())
+            self.fresh[slots] = True
+        else:
+            self.fresh[slots] = False
+        spent, standing = seconds(size, k), len(there) - len(slots)
+        self.seconds += catch_up + spent
+        self.ahead[slots] += k + 1
+        accepted = (self.random.random((len(slots), k)) < self.rate).cumprod(1).sum(1).astype(int)
+        told = RoundReport(len(slots), k, spent, (), (), catch_up, k, standing, self.joined)
+        self.joined = 0
+        self.rounds.append((k, len(slots), standing))
+        self.flights.append(_Round(k, slots, self.row[slots], accepted, told))
+        if standing:
+            self._drain()
+
+    def _drain(self):
+        while self.flights:
+            self._land()
+        self.seconds += LOOK
+
+    def _land(self):
+        flight = self.flights.popleft()
+        here = self.row[flight.slots] == flight.rows  # the others have ended
+        slots, accepted, k = flight.slots[here], flight.accepted[here], flight.k
+        self.ahead[slots] -= k + 1
+        if not len(slots):
+            return
+        kept = np.minimum(accepted + 1, self.remaining[slots])
+        self.remaining[slots] -= kept
+        self.lag[slots] = 1 if k else self.lag[slots] + kept
+        reached = [int((accepted >= j).sum()) for j in range(k)]
+        stood = [int((accepted > j).sum()) for j in range(k)]
+        told = flight.report
+        self.controller.observe(
+            RoundReport(
+                len(slots), k, told.seconds, reached, stood, told.catch_up_seconds, k, told.standing, told.joined
+            )
+        )
+        ended = slots[self.remaining[slots] == 0]
+        self.started |= len(ended) > 0
+        self.row[ended] = -1
