@@ -126,7 +126,7 @@ class GraphEngine:
             if any(seat.ahead and not seat.fresh for seat in seats):
                 self._drain()  # the drafter can only take in what the host knows
                 return
-            self.seating.ingest(seats, k)
+            self.seating.ingest(seats)
         if not self.seating.grow(seats, k):
             self._drain()
             self.seating.put_back(k)
@@ -160,7 +160,7 @@ class GraphEngine:
         if self.config.num_speculative_tokens is None:
             # A chosen one stops short of where all rows end: what is drafted there counts for nothing.
             k = min(k, max(seat.row.remaining - (seat.ahead > 0) for seat in asked) - 1)
-        fits = not (k and machine.drafts_with_model) or self.seating.can_draft(asked, k)
+        fits = not (k and machine.drafts_with_model) or self.seating.grow_drafter(asked, k)
         return (k, asked) if k and fits else (0, seats)
 
     def _land(self) -> None:

@@ -43,9 +43,8 @@ class PagePool:
         self.pages = pages
         self.held: list[list[int]] = [[] for _ in range(slots + 1)]
         self._free = list(range(pages, 0, -1))
-        self._table = torch.zeros(
-            slots + 1, columns, dtype=torch.int32
-        )  # the host's, from which the devices' are filled
+        self._table = torch.zeros(slots + 1, columns, dtype=torch.int32)  # the host's, which fills the devices'
+        self._lines = self._table.numpy()  # the same memory: 20 times as fast to write a page to
         self._changed = False
         self._tables: list[torch.Tensor] = []
         for stage in decoder.stages:
@@ -70,15 +69,28 @@ class PagePool:
         """Gives the slot pages for so many positions. The caller has seen to it that there are enough."""
         held = self.held[slot]
         for _ in range(self.missing(slot, positions)):
-            self._table[slot, len(held)] = page = self._free.pop()
+            self._lines[slot, len(held)] = page = self._free.pop()
             held.append(page)
             self._changed = True
+
+    def grow_all(self, wanted: Sequence[tuple[int, int]]) -> bool:
+        """Gives every slot pages for so many positions; False, and nobody gets any, where there are not enough for all.
+
+        Args:
+            wanted: slot, positions.
+        """
+        lacking = [(slot, positions) for slot, positions in wanted if positions > PAGE * len(self.held[slot])]
+        if sum(self.missing(slot, positions) for slot, positions in lacking) > self.free:
+            return False
+        for slot, positions in lacking:
+            self.grow(slot, positions)
+        return True
 
     def release(self, slots: Sequence[int]) -> None:
         """Takes all pages back. Rounds in flight may still write to them: whoever gets them writes later on the same stream."""
         for slot in slots:
             self._free.extend(reversed(self.held[slot]))
-            self._table[slot, : len(self.held[slot])] = 0
+            self._lines[slot, : len(self.held[slot])] = 0
             self._changed = self._changed or bool(self.held[slot])
             self.held[slot] = []
 

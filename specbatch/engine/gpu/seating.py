@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from specbatch.engine.batch import Row
 from specbatch.engine.gpu.flight import Mark, Seat, mark
@@ -60,11 +61,13 @@ class Seating:
             return
         # While many rows decode, one forward's worth at a time: they must not wait for a whole batch of long prompts.
         budget = chunk if len(self.seats) > machine.slots // 2 else tokens + 1
+        room = machine.target_pool.free - len(self.seats)  # a page more for every row that is there already
         joining: list[Row] = []
-        for row in list(self.waiting)[:free]:
-            if (joining and budget < row.length) or not self._fits([*joining, row]):
-                break
+        for row in islice(self.waiting, free):
             budget -= row.length
+            room -= machine.pages_to_join(row)
+            if (joining and budget < 0) or (room < 0 and (joining or self.seats)):
+                break
             joining.append(row)
         if joining:
             self._join(joining)
@@ -89,12 +92,7 @@ class Seating:
 
     def grow(self, seats: Sequence[Seat], k: int) -> bool:
         """Gives rows the pages of the target that a round of k drafts may write; False where there are not enough."""
-        pool = self.machine.target_pool
-        if sum(pool.missing(seat.slot, seat.reach(k)) for seat in seats) > pool.free:
-            return False
-        for seat in seats:
-            pool.grow(seat.slot, seat.reach(k))
-        return True
+        return self.machine.target_pool.grow_all([(seat.slot, seat.reach(k)) for seat in seats])
 
     def put_back(self, k: int) -> None:
         """Takes their seats from the rows that joined last, until the others can have a round of k drafts. None is in flight."""
@@ -104,18 +102,15 @@ class Seating:
             self.waiting.appendleft(last.row)
             self.leave(last)
 
-    def can_draft(self, seats: Sequence[Seat], k: int) -> bool:
-        """Whether there are pages of the drafter for a round of k drafts."""
+    def grow_drafter(self, seats: Sequence[Seat], k: int) -> bool:
+        """Gives rows the pages of the drafter that a round of k drafts may write; False where there are not enough."""
         pool = self.machine.drafter_pool
         assert pool is not None, "a model drafts"
-        return sum(pool.missing(seat.slot, seat.reach(k)) for seat in seats) <= pool.free
+        return pool.grow_all([(seat.slot, seat.reach(k)) for seat in seats])
 
-    def ingest(self, seats: Sequence[Seat], k: int) -> None:
-        """The drafter takes in what it has not seen of rows, none of whom lags with a round in flight."""
-        machine, pool = self.machine, self.machine.drafter_pool
-        assert pool is not None, "a model drafts"
-        for seat in seats:
-            pool.grow(seat.slot, seat.reach(k))
+    def ingest(self, seats: Sequence[Seat]) -> None:
+        """The drafter takes in what it has not seen of rows, which have the pages, and none of which lags with a round in flight."""
+        machine = self.machine
         lagging = [seat for seat in seats if not seat.fresh]
         if not lagging:
             return
@@ -124,12 +119,6 @@ class Seating:
         self.prefills.append((start, mark(machine.device), True))
         for seat in lagging:
             seat.seen, seat.fresh = seat.row.length, True
-
-    def _fits(self, joining: list[Row]) -> bool:
-        """Whether there are pages for the rows, and one more for every row that is there already."""
-        needed = sum(self.machine.pages_to_join(row) for row in joining)
-        alone = not self.seats and len(joining) == 1
-        return alone or needed + len(self.seats) <= self.machine.target_pool.free
 
     def _join(self, rows: list[Row]) -> None:
         machine = self.machine

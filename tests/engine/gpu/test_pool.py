@@ -49,6 +49,17 @@ def test_the_stages_hold_one_page_more_than_is_handed_out(decoder):
     assert pages.table.shape == (SLOTS + 1, 4)
 
 
+def test_all_slots_grow_or_none_does(decoder):
+    pool = pool_of(decoder)
+    assert pool.grow_all([(0, 3 * PAGE), (2, PAGE + 1)])
+    assert [len(pages) for pages in pool.held] == [3, 0, 2, 0]
+    assert not pool.grow_all([(0, PAGE), (1, 2 * PAGE), (2, 4 * PAGE)])  # 4 of the 3 that are left
+    assert [len(pages) for pages in pool.held] == [3, 0, 2, 0]
+    assert pool.grow_all([(0, PAGE), (1, PAGE), (2, 4 * PAGE)])
+    assert [len(pages) for pages in pool.held] == [3, 1, 4, 0]
+    assert consistent(pool)
+
+
 def test_a_slot_grows_page_by_page_and_the_table_follows_when_it_is_uploaded(decoder):
     pool = pool_of(decoder)
     table = decoder.stages[0].pages.table
