@@ -3,8 +3,8 @@
 #   docker build --target runner -t specbatch .        torch and all: runs specs, in pods and by docker run --gpus all
 #   docker build --target cli -t specbatch-cli .       the light side: submit, status, why, collect; for CI and pods of one's own
 #
-# tools/build_images.sh builds both with the base pinned by its digest. CUDA comes with torch's wheels from PyPI (the run-time libraries, no
-# compiler): the node needs the NVIDIA driver and its container toolkit only, and the same image runs on CPUs.
+# tools/build_images.sh builds both with the base pinned by its digest. CUDA comes with torch's wheels from PyPI (the run-time libraries): the
+# node needs the NVIDIA driver and its container toolkit only, and the same image runs on CPUs.
 # Without a registry or an engine: python -m tools.oci_image.
 
 # A tag, and better a digest: --build-arg PYTHON_IMAGE=python:3.12-slim-bookworm@sha256:... (what tools/build_images.sh finds out).
@@ -61,6 +61,10 @@ LABEL org.opencontainers.image.title="specbatch, runner" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="https://github.com/specbatch/specbatch" \
       org.opencontainers.image.licenses="Apache-2.0"
+# Triton builds what launches its kernels when they are first used, with a C compiler; without one a run takes the slower engine, and says so.
+# Not pinned: Debian keeps only the newest of each.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY --from=build-runner /opt/specbatch /opt/specbatch
 USER 10001:10001
 WORKDIR /tmp

@@ -44,9 +44,15 @@ def test_an_image_runs_as_a_number_that_kubernetes_can_check_and_says_what_it_is
 
 @pytest.mark.parametrize("name", LAST)
 def test_an_image_takes_nothing_from_the_building_but_the_installed_package(name):
-    assert re.findall(r"^(?:COPY|ADD|RUN) .*", STAGES[name], re.MULTILINE) == [
+    assert re.findall(r"^(?:COPY|ADD) .*", STAGES[name], re.MULTILINE) == [
         f"COPY --from=build-{name} /opt/specbatch /opt/specbatch"
     ]
+
+
+def test_only_the_runner_has_a_compiler_which_triton_needs_and_pythons_headers_are_the_bases():
+    (installs,) = re.findall(r"^RUN .*", STAGES["runner"], re.MULTILINE)
+    assert "--no-install-recommends gcc libc6-dev " in installs
+    assert "RUN" not in STAGES["cli"]
 
 
 def test_dependencies_are_the_pinned_ones():

@@ -1,6 +1,6 @@
 """Builds the image without a registry and without an engine: Debian by debootstrap, packages from PyPI, an archive to load.
 
-    sudo debootstrap --variant=minbase --include=python3,ca-certificates,libgomp1 bookworm rootfs
+    sudo debootstrap --variant=minbase --include=python3,ca-certificates,libgomp1,gcc,libc6-dev,libpython3-dev bookworm rootfs
     python -m tools.oci_image --root rootfs --output specbatch.tar
     ctr -n k8s.io images import specbatch.tar      or: kind load image-archive specbatch.tar, docker load -i specbatch.tar
 

@@ -6,7 +6,7 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.drafter import Drafter, ModelDrafter
 from specbatch.engine.engine import Engine
 from specbatch.engine.gpu.engine import GraphEngine
-from specbatch.engine.gpu.ops import has_triton
+from specbatch.engine.gpu.ops import why_no_kernels
 from specbatch.engine.gpu.packing import why_not
 from specbatch.engine.model import CausalLM
 from specbatch.engine.ngram import NGramDrafter
@@ -27,9 +27,7 @@ def why_general(target: CausalLM, drafter: Drafter | None) -> str | None:
             return f"the {role} is not on GPUs"
         if (reason := why_not(model)) is not None:
             return f"the {role} has no fast path: {reason}"
-    if not has_triton():
-        return "Triton is not installed"
-    return None
+    return why_no_kernels(target.input_device)
 
 
 def describe(engine: AnyEngine) -> str:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from specbatch.api.job import Spec
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.drafter import Drafter, ModelDrafter
+from specbatch.engine.gpu.ops import KernelError
 from specbatch.engine.load import load_causal_lm
 from specbatch.engine.make_engine import AnyEngine, describe, make_engine, why_general
+from specbatch.engine.memory import release
 from specbatch.engine.model import CausalLM
 from specbatch.engine.ngram import NGramDrafter
 from specbatch.engine.request import SamplingParams
@@ -99,10 +101,17 @@ def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None])
     engines = []
     for number, replica in enumerate(plan.replicas):
         say(f"loading {_title(pair)} onto {', '.join(replica.devices)}{_of(number, plan)}")
-        engine = _load_engine(spec, pair, plan, replica)
+        target = _load(pair.target, replica.target, dtype=spec.target.dtype, trusted=spec.target.trust_remote_code)
+        drafter = _load_drafter(spec, pair, replica, target)
+        engine = _make_engine(spec, plan, target, drafter)
         if number == 0:
             say(f"engine: {describe(engine)}")
-        engine.warmup(seldom(say))
+        if not _warmed_up(engine, say):
+            del engine  # and with it the memory that the next one needs
+            release(target.input_device)
+            engine = _make_engine(spec, plan, target, drafter)
+            say(f"engine: {describe(engine)}")
+            engine.warmup(seldom(say))
         engines.append(engine)
     return engines
 
@@ -118,9 +127,16 @@ def placements_of(engines: list[AnyEngine]) -> dict[str, dict[str, str]]:
     return placements
 
 
-def _load_engine(spec: Spec, pair: Pair, plan: Plan, replica: ReplicaPlan) -> AnyEngine:
-    target = _load(pair.target, replica.target, dtype=spec.target.dtype, trusted=spec.target.trust_remote_code)
-    drafter = _load_drafter(spec, pair, replica, target)
+def _warmed_up(engine: AnyEngine, say: Callable[[str], None]) -> bool:
+    """Whether the engine can run; False where its kernels turn out not to, and the general engine must."""
+    try:
+        engine.warmup(seldom(say))
+    except KernelError:
+        return False
+    return True
+
+
+def _make_engine(spec: Spec, plan: Plan, target: CausalLM, drafter: Drafter | None) -> AnyEngine:
     general = why_general(target, drafter) is not None  # the plan knows the shapes alone, and may have counted on pages
     decoding = spec.decoding
     k = decoding.num_speculative_tokens

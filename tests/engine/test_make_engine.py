@@ -19,13 +19,14 @@ from specbatch.engine.ngram import NGramDrafter
 def on(*devices, refused=None):
     """A model with a parameter on each device, which why_not refuses for a reason."""
     parameters = [SimpleNamespace(device=torch.device(device)) for device in devices]
-    return SimpleNamespace(model=SimpleNamespace(parameters=lambda: parameters), refused=refused)
+    model = SimpleNamespace(parameters=lambda: parameters)
+    return SimpleNamespace(model=model, refused=refused, input_device=parameters[0].device)
 
 
 @pytest.fixture(autouse=True)
 def _with_triton(monkeypatch):
     monkeypatch.setattr(module, "why_not", lambda model: model.refused)
-    monkeypatch.setattr(module, "has_triton", lambda: True)
+    monkeypatch.setattr(module, "why_no_kernels", lambda device: None)
 
 
 GPU = on("cuda:0", "cuda:1")
@@ -56,9 +57,9 @@ def test_what_speaks_against_the_fast_path_is_said(target, drafter, reason):
     assert why_general(target, drafter) == reason
 
 
-def test_without_triton_there_is_no_fast_path(monkeypatch):
-    monkeypatch.setattr(module, "has_triton", lambda: False)
-    assert why_general(GPU, None) == "Triton is not installed"
+def test_where_no_kernel_runs_there_is_no_fast_path(monkeypatch):
+    monkeypatch.setattr(module, "why_no_kernels", lambda device: f"nothing runs on {device}")
+    assert why_general(GPU, None) == "nothing runs on cuda:0"
 
 
 def test_a_pair_on_the_cpu_gets_the_general_engine(pair):
@@ -76,16 +77,70 @@ def test_a_pair_with_the_shape_gets_the_fast_one(pair, monkeypatch):
 
 def test_on_gpus_it_is_said_why_the_general_engine_decodes():
     target = on("cuda:0", refused="its dtype is odd")
-    target.input_device = torch.device("cuda", 0)
     engine = SimpleNamespace(target=target, drafter=None)
     assert describe(engine) == "general, since the target has no fast path: its dtype is odd"
 
 
 def test_kernels_are_for_gpus_and_can_be_left_out(monkeypatch):
     assert type(ops.operations(torch.device("cpu"))) is TorchOps
+    gpu = torch.device("cuda", 0)
     monkeypatch.setenv("SPECBATCH_NO_TRITON", "1")
-    assert not ops.has_triton()
-    assert type(ops.operations(torch.device("cuda", 0))) is TorchOps
+    assert ops.why_no_kernels(gpu) == "SPECBATCH_NO_TRITON is set"
+    assert type(ops.operations(gpu)) is TorchOps
     monkeypatch.delenv("SPECBATCH_NO_TRITON")
     monkeypatch.setattr(ops.importlib.util, "find_spec", lambda name: None)
-    assert not ops.has_triton()
+    assert ops.why_no_kernels(gpu) == "Triton is not installed"
+    assert type(ops.operations(gpu)) is TorchOps
+
+
+@pytest.fixture
+def triton_driver(monkeypatch):
+    """Triton's driver, which a GPU and a C compiler make; nothing is known of any GPU yet."""
+    runtime = pytest.importorskip("triton.runtime")
+    monkeypatch.setattr(ops, "_refused", {})
+    monkeypatch.delenv("SPECBATCH_NO_TRITON", raising=False)
+
+    def becomes(get_current_target):
+        monkeypatch.setattr(
+            runtime, "driver", SimpleNamespace(active=SimpleNamespace(get_current_target=get_current_target))
+        )
+
+    return becomes
+
+
+def test_without_a_c_compiler_there_are_no_kernels_and_it_is_said(triton_driver):
+    def no_compiler():
+        raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.\nmore")
+
+    triton_driver(no_compiler)
+    gpu = torch.device("cuda", 0)
+    said = ops.why_no_kernels(gpu)
+    assert said == (
+        "Triton cannot compile here (Failed to find C compiler. Please specify via CC environment variable.); "
+        "it needs a C compiler, such as gcc, and Python's headers"
+    )
+    assert type(ops.operations(gpu)) is TorchOps
+
+
+def test_a_kernel_that_failed_is_not_tried_again_on_that_gpu(triton_driver):
+    class TritonError(Exception):
+        pass
+
+    class OutOfResourcesError(TritonError):
+        pass
+
+    triton_driver(lambda: None)
+    gpu, other = torch.device("cuda", 0), torch.device("cuda", 1)
+    assert ops.why_no_kernels(gpu) is None
+    with pytest.raises(ops.KernelError, match="does not run on this GPU"), ops.refusing_kernels(gpu):
+        raise OutOfResourcesError("out of resource: shared memory")
+    assert ops.why_no_kernels(gpu) == "a kernel does not run on this GPU (out of resource: shared memory)"
+    assert ops.why_no_kernels(other) is None
+
+
+def test_other_errors_of_a_warm_up_are_not_the_kernels(triton_driver):
+    triton_driver(lambda: None)
+    gpu = torch.device("cuda", 0)
+    with pytest.raises(ZeroDivisionError), ops.refusing_kernels(gpu):
+        raise ZeroDivisionError
+    assert ops.why_no_kernels(gpu) is None

@@ -11,6 +11,7 @@ from specbatch.engine.cache import SlotView
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.drafter import ModelDrafter
 from specbatch.engine.engine import Engine
+from specbatch.engine.gpu import ops
 from specbatch.engine.gpu.engine import GraphEngine
 from specbatch.engine.load import load_causal_lm
 from specbatch.engine.make_engine import describe, make_engine, why_general
@@ -101,14 +102,33 @@ def test_other_architectures_and_drafters_have_no_fast_path(pair, monkeypatch):
 
     for model in (gemma, target, drafter.model):
         monkeypatch.setattr(model.model, "parameters", lambda: iter([OnGpu]))
-    monkeypatch.setattr(module, "has_triton", lambda: True)
+    monkeypatch.setattr(module, "why_no_kernels", lambda device: None)
     assert why_general(gemma, None) == "the target has no fast path: its architecture is gemma"
     assert why_general(target, ModelDrafter(gemma)) == "the drafter has no fast path: its architecture is gemma"
     assert why_general(target, object()) == "the drafter is a object"
     assert why_general(target, drafter) is None
     assert why_general(target, NGramDrafter(3, 1)) is None
-    monkeypatch.setattr(module, "has_triton", lambda: False)
+    monkeypatch.setattr(module, "why_no_kernels", lambda device: "Triton is not installed")
     assert why_general(target, None) == "Triton is not installed"
+
+
+def test_kernels_that_do_not_run_on_the_gpu_give_way_to_the_general_engine(make_job, tmp_path, monkeypatch, said):
+    """Triton's errors come when a kernel is first compiled and started: in the warm-up."""
+
+    class TritonError(Exception):
+        pass
+
+    def fail(machine, say):
+        raise TritonError("out of resource: shared memory\nRequired: 98304")
+
+    monkeypatch.setattr(ops, "_refused", {})
+    monkeypatch.setattr(module, "why_general", lambda target, drafter: ops._refused.get(target.input_device))
+    monkeypatch.setattr("specbatch.engine.gpu.engine.warm_up", fail)
+    run_job(make_job(ROWS))
+    reason = "a kernel does not run on this GPU (out of resource: shared memory)"
+    assert ops._refused == {torch.device("cpu"): reason}
+    assert [step for step in said if step.startswith("engine: ")] == ["engine: recorded rounds", "engine: general"]
+    assert len(read_lines(tmp_path / "results" / "tiny")) == len(ROWS)
 
 
 @pytest.mark.slow

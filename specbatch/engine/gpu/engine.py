@@ -20,6 +20,7 @@ from specbatch.engine.controller import Controller, RoundReport
 from specbatch.engine.drafter import Drafter, ModelDrafter
 from specbatch.engine.gpu.flight import Flight, Landing, Seat, mark, seconds_between
 from specbatch.engine.gpu.machine import Machine
+from specbatch.engine.gpu.ops import refusing_kernels
 from specbatch.engine.gpu.seating import Seating
 from specbatch.engine.gpu.sizes import bucket
 from specbatch.engine.gpu.state import Mode
@@ -69,10 +70,14 @@ class GraphEngine:
 
         Args:
             say: told how far it is.
+
+        Raises:
+            KernelError: a kernel does not run on this GPU; make_engine gives the general engine from now on.
         """
         start, had_been = time.perf_counter(), self.machine.warm
         while not self.machine.warm:  # again where memory ran out, and there are half as many seats now
-            controller = self._within_memory(lambda: warm_up(self.machine, say or (lambda _: None)))
+            with refusing_kernels(self.machine.device):
+                controller = self._within_memory(lambda: warm_up(self.machine, say or (lambda _: None)))
             if self._own_controller:
                 self.controller = controller
         if not had_been:

@@ -12,7 +12,7 @@ from specbatch.embedded import path as embedded
 from specbatch.engine.drafter import ModelDrafter
 from specbatch.engine.gpu import sizes
 from specbatch.engine.gpu.graphs import GraphBook, Recorder
-from specbatch.engine.gpu.ops import has_triton
+from specbatch.engine.gpu.ops import why_no_kernels
 from specbatch.engine.gpu.reference import TorchOps
 from specbatch.engine.gpu.state import Mode
 from specbatch.engine.load import load_causal_lm
@@ -108,7 +108,7 @@ def recorded(engine):
 
 
 def test_the_kernels_are_at_work(small):
-    assert has_triton()
+    assert why_no_kernels(GPU) is None
     engine = fast.engine(small.target, None, max_sequences=1)
     assert type(engine.machine.round.ops) is not TorchOps
 

@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from specbatch.engine.gpu.kernels.fitting import with_stages
 from specbatch.engine.gpu.kernels.over_pages import LOG2_E, MASKED, Launch, check, over_pages, stages_for
 from specbatch.engine.gpu.kernels.overlap import overlap
 from specbatch.engine.gpu.paging import PAGE, Pages
@@ -57,13 +58,18 @@ def attend_rows(
         arrivals = arrivals_of(q.device)
         parts = torch.empty((rows, kv_heads, launch.splits, block_m, block_d), dtype=torch.float32, device=q.device)
         sums = torch.empty((rows, kv_heads, launch.splits, block_m), dtype=torch.float32, device=q.device)
-    # kv heads come first: those of a page lie side by side in memory.
-    _rows_kernel[kv_heads, launch.splits, rows](
-        q, keys, values, pages.table, slots, first, out, parts, sums, arrivals,
-        n, scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), q.stride(2), *keys.stride()[:3],
-        GROUPS=groups, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d, PAGE=PAGE, SHARED=launch.splits > 1,
-        num_warps=launch.warps, num_stages=launch.stages, **overlap(q.device),
-    )  # fmt: skip
+
+    def run(stages: int) -> None:
+        # kv heads come first: those of a page lie side by side in memory.
+        _rows_kernel[kv_heads, launch.splits, rows](
+            q, keys, values, pages.table, slots, first, out, parts, sums, arrivals,
+            n, scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), q.stride(2), *keys.stride()[:3],
+            GROUPS=groups, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d, PAGE=PAGE, SHARED=launch.splits > 1,
+            PARTS=4 if stages == launch.stages else stages,
+            num_warps=launch.warps, num_stages=stages, **overlap(q.device),
+        )  # fmt: skip
+
+    with_stages(("attend_rows", block_m, block_d, launch, q.dtype, q.device), launch.stages, run)
     return out
 
 
@@ -109,9 +115,13 @@ def _share_out(pages, queries, split, splits, LEAST: tl.constexpr, PAGE: tl.cons
 
 @triton.jit
 def _finish(
-    total, peak, acc, to, real, parts, sums, arrivals, pair, split, splits, active, SHARED: tl.constexpr
+    total, peak, acc, to, real, parts, sums, arrivals, pair, split, splits, active,
+    SHARED: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
-    """Writes what a program has found; where several share a row, the last of them to come puts their parts together."""
+    """Writes what a program has found; where several share a row, the last of them to come puts their parts together.
+
+    PARTS: that are on their way at a time
+    """
     block_m: tl.constexpr = acc.shape[0]
     block_d: tl.constexpr = acc.shape[1]
     member, column = tl.arange(0, block_m), tl.arange(0, block_d)
@@ -131,7 +141,7 @@ def _finish(
             peak = tl.full([block_m], MASKED, tl.float32)
             total = tl.zeros([block_m], tl.float32)
             acc = tl.zeros([block_m, block_d], tl.float32)
-            for i in tl.range(0, active, num_stages=4):
+            for i in tl.range(0, active, num_stages=PARTS):
                 theirs = tl.load(sums + (part + i) * block_m + member, cache_modifier=".cg")
                 share_of = parts + (part + i) * block_m * block_d
                 their = tl.load(share_of + spread, mask=real, other=0.0, cache_modifier=".cg")
@@ -148,7 +158,7 @@ def _rows_kernel(
     q, keys, values, table, slots, first, out, parts, sums, arrivals,
     n, factor, table_stride, q_row, q_token, q_head, page_stride, head_stride, position_stride,
     GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
-    SHARED: tl.constexpr, overlapped: tl.constexpr,
+    SHARED: tl.constexpr, PARTS: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """A share of a row's pages, for the n x GROUPS queries of a kv head: tile row r is query r // GROUPS of head r % GROUPS."""
     head, split, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -187,4 +197,5 @@ def _rows_kernel(
         tl.extra.cuda.gdc_launch_dependents()
     heads = kv_heads * GROUPS
     to = out + ((row.to(tl.int64) * n + query[:, None]) * heads + head_of[:, None]) * HEAD_DIM + column[None, :]
-    _finish(total, peak, acc, to, real, parts, sums, arrivals, row * kv_heads + head, split, splits, active, SHARED)
+    pair = row * kv_heads + head
+    _finish(total, peak, acc, to, real, parts, sums, arrivals, pair, split, splits, active, SHARED, PARTS)

@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from specbatch.engine.gpu.kernels.fitting import with_stages
 from specbatch.engine.gpu.kernels.linear_configs import DOT_TOKENS, Config, configured
 from specbatch.engine.gpu.kernels.overlap import overlap
 
@@ -278,10 +279,14 @@ def _run(
     assert use.split == 1 or (norm is None and not gated), "these need all of K"
     assert use.split == 1 or (tiles <= TILES and tiles * use.split * use.block_n * block_t <= SCRATCH)
     partial, counters = _scratch(x.device) if use.split > 1 else (None, None)
-    _dot[(tiles, use.split)](
-        x, norm, weight, extra, out, partial, counters, tokens, outs, ins, eps,
-        block_t=block_t, split=use.split, num_stages=use.stages, **flags,
-    )  # fmt: skip
+
+    def run(stages: int) -> None:
+        _dot[(tiles, use.split)](
+            x, norm, weight, extra, out, partial, counters, tokens, outs, ins, eps,
+            block_t=block_t, split=use.split, num_stages=stages, **flags,
+        )  # fmt: skip
+
+    with_stages(("linear", use, block_t, gated, x.dtype, x.device), use.stages, run)
     return out
 
 

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime.errors import OutOfResources
 
+from specbatch.engine.gpu.kernels.fitting import with_stages
 from specbatch.engine.gpu.kernels.over_pages import LOG2_E, MASKED, Launch, check, over_pages, stages_for
 from specbatch.engine.gpu.kernels.overlap import overlap
 from specbatch.engine.gpu.paging import PAGE, TILE, Pages, Tiles
@@ -39,13 +43,22 @@ def attend_packed(
     launch = launch or packed_launch(groups, block_d, q)
     check(q, keys, values)
     out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
-    # Heads come first: those that read the same keys run at the same time.
-    _packed_kernel[heads // launch.together, tiles.rows.shape[0], TILE // block_t](
-        q, keys, values, pages.table, tiles.rows, out,
-        scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), heads * head_dim, *keys.stride()[:3],
-        GROUPS=groups, HEAD_DIM=head_dim, BLOCK_T=block_t, TOGETHER=launch.together, BLOCK_D=block_d, PAGE=PAGE,
-        num_warps=launch.warps, num_stages=launch.stages, **overlap(q.device),
-    )  # fmt: skip
+
+    def run(stages: int) -> None:
+        # Heads come first: those that read the same keys run at the same time.
+        _packed_kernel[heads // launch.together, tiles.rows.shape[0], TILE // block_t](
+            q, keys, values, pages.table, tiles.rows, out,
+            scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), heads * head_dim, *keys.stride()[:3],
+            GROUPS=groups, HEAD_DIM=head_dim, BLOCK_T=block_t, TOGETHER=launch.together, BLOCK_D=block_d, PAGE=PAGE,
+            num_warps=launch.warps, num_stages=stages, **overlap(q.device),
+        )  # fmt: skip
+
+    try:
+        with_stages(("attend_packed", block_t, block_d, launch, q.dtype, q.device), launch.stages, run)
+    except OutOfResources:
+        if launch.together == 1:
+            raise
+        return attend_packed(q, pages, layer, tiles, scale, replace(launch, warps=4, together=1))
     return out
 
 
