@@ -34,7 +34,11 @@ class Watching:
 # Twice where rounds must land first: then the choice is made again.
 @pytest.mark.parametrize(
     "choices",
-    [[(2, 3), (0, 9)], [(1, 1), (3, 4), (2, 9)], [(0, 9), (3, 2), (3, 2), (0, 9), (0, 9), (2, 9), (2, 9)]],
+    [
+        [(2, 3), (0, 9)],
+        pytest.param([(1, 1), (3, 4), (2, 9)], marks=pytest.mark.slow),
+        pytest.param([(0, 9), (3, 2), (3, 2), (0, 9), (0, 9), (2, 9), (2, 9)], marks=pytest.mark.slow),
+    ],
 )
 def test_rows_that_stand_still_for_a_round_lose_no_token(pair, choices):
     controller = Watching(choices)
@@ -46,6 +50,7 @@ def test_rows_that_stand_still_for_a_round_lose_no_token(pair, choices):
     assert {report.rows for report in stood} <= {few for _, few in choices if few < 9}
 
 
+@pytest.mark.slow
 def test_what_few_show_is_known_before_the_next_choice(pair):
     controller = Watching([(2, 3), (0, 9)])
     seen = []
