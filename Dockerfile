@@ -53,6 +53,8 @@ CMD ["--help"]
 
 # The last stage is what docker build takes where no target is named.
 FROM base AS runner
+# Where GKE's nodes put the driver; elsewhere the container toolkit makes it known by itself.
+ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="specbatch, runner" \

@@ -111,8 +111,11 @@ def test_the_image_runs_as_the_dockerfile_says():
     assert f"USER {run['User']}\n" in text
     assert f"WORKDIR {run['WorkingDir']}\n" in text
     assert f"ENTRYPOINT {json.dumps(run['Entrypoint'])}" in text
-    base = re.search(r"^ENV (.*?[^\\])\n", text, re.DOTALL | re.MULTILINE)[1].replace("\\\n", " ").split()
-    assert {word for word in base if not word.startswith("PATH=")} <= set(run["Env"])
+    stages = [stage for stage in text.split("\nFROM ") if re.search(r"^\S+ AS (base|runner)\n", stage)]
+    assert len(stages) == 2
+    for stage in stages:
+        words = re.search(r"^ENV (.*?[^\\])\n", stage, re.DOTALL | re.MULTILINE)[1].replace("\\\n", " ").split()
+        assert {word for word in words if not word.startswith("PATH=")} <= set(run["Env"])
 
 
 def test_another_python_than_this_one_is_refused(tmp_path):

@@ -86,6 +86,7 @@ def build(root: Path, target: str, scratch: Path) -> list[Layer]:
 def how_it_runs(target: str) -> dict[str, Any]:
     """User, variables, entry point and labels: the Dockerfile's."""
     label = "org.opencontainers.image"
+    driver = ["LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64"] if target == "runner" else []
     return {
         "User": "10001:10001",
         "Env": [
@@ -95,6 +96,7 @@ def how_it_runs(target: str) -> dict[str, Any]:
             "USER=specbatch",
             "PYTHONDONTWRITEBYTECODE=1",
             "PYTHONUNBUFFERED=1",
+            *driver,
         ],
         "Entrypoint": ["specbatch"],
         "Cmd": ["--help"],
