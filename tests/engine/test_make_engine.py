@@ -138,6 +138,14 @@ def test_a_kernel_that_failed_is_not_tried_again_on_that_gpu(triton_driver):
     assert ops.why_no_kernels(other) is None
 
 
+def test_a_compiler_that_gives_up_is_a_kernel_that_does_not_run(triton_driver):
+    triton_driver(lambda: None)
+    gpu = torch.device("cuda", 0)
+    with pytest.raises(ops.KernelError), ops.refusing_kernels(gpu):
+        raise RuntimeError("PassManager::run failed")
+    assert ops.why_no_kernels(gpu) == "a kernel does not run on this GPU (PassManager::run failed)"
+
+
 def test_other_errors_of_a_warm_up_are_not_the_kernels(triton_driver):
     triton_driver(lambda: None)
     gpu = torch.device("cuda", 0)
