@@ -24,6 +24,16 @@ WITH_SPEC = ("-f", str(ROOT / "job/quickstart.yaml"))
 _NOT_PLAIN = re.compile("[\x7f-\x9f\ufeff]")
 
 
+class _AsKubernetes(yaml.CSafeLoader):
+    """YAML as Go reads it, which wrote it: `=` is text, and 1e-06 a number."""
+
+
+_AsKubernetes.add_constructor("tag:yaml.org,2002:value", yaml.CSafeLoader.construct_scalar)
+_AsKubernetes.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 class Refused(Exception):  # noqa: N818 - reads as what happened
     """helm ended with an error; its text is what helm said."""
 
@@ -55,7 +65,7 @@ def helm(name: str, *arguments: str) -> tuple[str, str]:
 def template(name: str, *arguments: str, release: str = "rel") -> list[dict[str, Any]]:
     """The objects of the chart, the tests' among them."""
     text, _ = helm(name, "template", release, str(CHART), *arguments)
-    return [one for one in yaml.load_all(text, Loader=yaml.CSafeLoader) if one]
+    return [one for one in yaml.load_all(text, Loader=_AsKubernetes) if one]
 
 
 def of_kind(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from specbatch.api import JobSpec, parse_spec
@@ -16,7 +16,7 @@ from specbatch.cluster.manifests import Manifests, render
 from specbatch.cluster.spec_files import load_for_cluster
 from specbatch.errors import SpecError
 from tests.cluster import any_job
-from tests.cluster.any_spec import any_spec
+from tests.cluster.any_spec import AnySpec, any_spec
 from tests.cluster.kubernetes_schemas import VERSIONS, problems
 from tests.cluster.rendering import JOBS, ROOT, RUNNABLE
 from tests.helm.charts import HELMS, Refused, file_arguments, of_kind, template
@@ -54,9 +54,31 @@ def test_a_file_that_no_pod_could_run_is_refused_by_both_for_the_same_reason():
     assert f"{problem.path}: {problem.message}; {problem.remedy}" in str(theirs.value)
 
 
+ODD_VALUES = AnySpec(
+    {
+        "apiVersion": "specbatch.dev/v1alpha1",
+        "kind": "SpecBatchJob",
+        "metadata": {"name": "a"},
+        "spec": {
+            "target": {"model": "Qwen/Qwen3-8B"},
+            "dataset": {"uri": "job/prompts/quickstart.jsonl"},
+            "results": {},
+            "job": {
+                "env": {"A": "="},
+                "affinity": {"nodeAffinity": {"a": 1e-06}},
+                "volumes": {"results": {"claimName": "a"}},
+            },
+        },
+    },
+    {},
+)
+
+
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(any_spec(), st.sampled_from(HELMS))
+@example(ODD_VALUES, "helm3")
+@example(ODD_VALUES, "helm4")
 def test_any_spec_is_the_same_job(tmp_path_factory, spec, helm):
     folder: Path = tmp_path_factory.mktemp("spec")
     (folder / "spec.yaml").write_text(spec.text, encoding="utf-8")
