@@ -83,7 +83,7 @@ def collected(run_dir, folder):
     return (folder / "rows.jsonl").read_bytes(), (folder / "errors.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 12))])
 def test_every_row_ends_once_whatever_splits_the_run_has_had(run_dir, tmp_path, seed):
     chosen = random.Random(seed)
     history = [chosen.choice([1, 2, 3, 4, 5, 9]) for _ in range(6)]
