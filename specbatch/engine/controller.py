@@ -211,7 +211,7 @@ class AdaptiveK:
         """k that is not too large for what is known. Where rounds teach little each, being slow costs more than a bad guess."""
         if not self.steady:
             return 1 << int(evidence / _EVIDENCE_STEP)
-        return 1 << int(2 * evidence / _EVIDENCE_STEP) + (rows < _FEW)
+        return 1 << (int(2 * evidence / _EVIDENCE_STEP) + (rows < _FEW))
 
     def _plain_is_due(self, gain: float) -> bool:
         """Whether the gain is to be held against a plain round again."""
