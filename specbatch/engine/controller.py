@@ -7,6 +7,7 @@ in seconds, of each token to come. A token costs C(n, 0) / n from a plain round 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -20,7 +21,7 @@ _PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
 _LEAN = 8.0  # row-rounds that the position before counts for: a few unlucky drafts must not end their position for good
 _OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
 _MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
-_LUCK = 0.5  # over row-rounds of drafting: the gain that may be luck, where a mistake costs the ingest of a whole batch
+_LUCK = 0.7  # standard errors of acceptance: the gain that may be luck, where a mistake costs the ingest of a whole batch
 _FEW = 16  # rows that are asked in place of all
 _FEW_SHARE = 0.6  # where that costs less than this of asking all
 _AS_GOOD = 0.985  # of the largest gain
@@ -30,6 +31,8 @@ _PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether
 _FADE = 0.98  # a round, of what a fixed k remembers
 _STREAM_FADE = 0.998  # a round, of what is remembered of rows that join
 _FIRST_SHARE = 0.25  # of what speculation may gain for the rows that are there: what the very first probe may cost
+_SECOND_SHARE = 0.2  # likewise, what another one may cost that is to tell bad luck from bad drafts
+_ENOUGH = 32  # row-rounds of drafting, fading: after three probes that is settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,11 @@ class AcceptanceEstimate:
             return prior
         return (self.stood[position] + weight * prior) / (self.reached[position] + weight)
 
+    def standard_error(self) -> float:
+        """Of the rate at which first drafts stand."""
+        rate, count = self.rate(0), sum(self.reached[:1]) + _PRIOR_WEIGHT
+        return math.sqrt(rate * (1 - rate) / count)
+
     def expected_tokens(self, k: int) -> float:
         """E(k) = 1 + P_1 + ... + P_k."""
         expected, chance = 1.0, 1.0
@@ -188,12 +196,14 @@ class AdaptiveK:
         hopeful, hope = self._best(rows, price, lambda k: _geometric(_OPTIMISTIC_RATE, k))
         probe = self._probe(rows, lag, min(hopeful, 2))  # enough to see whether drafts stand again
         best, gain = self._best(rows, price, self.acceptance.expected_tokens)
-        luck = _LUCK / max(evidence, 1e-9) if probe.rows < rows else 0.0
+        luck = _LUCK * self.acceptance.standard_error() if probe.rows < rows else 0.0
         if gain > _MARGIN + luck:
             return Choice(0 if self._plain_is_due(gain) else min(best, self._largest(rows, evidence)), rows)
+        # Nobody knows yet, or what few rows showed may have been bad luck: worth a little.
+        share, might = (_FIRST_SHARE, hope) if evidence < _FEW else (_SECOND_SHARE, gain + luck)
         allowed = self.probe_seconds
-        if evidence < _FEW:  # nobody knows yet: worth a little
-            allowed = max(allowed, _FIRST_SHARE * (1 - 1 / hope) * base * remaining / rows)
+        if evidence < _ENOUGH:
+            allowed = max(allowed, share * (1 - 1 / might) * base * remaining / rows)
         return probe if hope > _MARGIN and self._price(probe, rows, lag) <= allowed else Choice(0, rows)
 
     def _best(self, rows: int, price: float, expected: ExpectedTokens) -> tuple[int, float]:

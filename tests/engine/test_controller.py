@@ -219,16 +219,20 @@ def test_few_rows_are_asked_first_where_all_would_be_dear_to_take_in():
     assert AdaptiveK(device.costs(128), MAX_K).choose(128, 128 * 128, 128 * 128).rows == 128  # the others cannot wait
 
 
-@pytest.mark.parametrize(("stood", "drafts"), [(15, True), (11, False), (4, False)])
-def test_what_few_show_decides_for_all(stood, drafts):
+@pytest.mark.parametrize(("stood", "rows", "drafts"), [(15, 128, True), (11, 16, True), (4, 128, False)])
+def test_what_few_show_decides_for_all_and_few_are_asked_again_where_that_may_have_been_luck(stood, rows, drafts):
     controller = AdaptiveK(device.costs(128), MAX_K, steady=True)
     controller.choose(128, 128 * 128, 128 * 128)
     ingest, spent = 16 * 128 * device.INGEST, device.seconds(16, 2)
-    controller.observe(RoundReport(16, 2, spent, [16, stood], [stood, stood * stood // 16], ingest, 2, standing=112))
+    few = RoundReport(16, 2, spent, [16, stood], [stood, stood * stood // 16], ingest, 2, standing=112)
+    controller.observe(few)
     chosen = controller.choose(128, 112 * 128, 128 * 128 - 40)
-    assert chosen.rows == 128
+    assert chosen.rows == rows
     assert (chosen.k > 1) == drafts
     assert drafts or chosen.k == 0
+    controller.observe(few)
+    controller.observe(few)
+    assert controller.choose(128, 80 * 128, 128 * 128 - 120).rows == 128
 
 
 def test_a_few_unlucky_drafts_do_not_end_their_position_for_good():
