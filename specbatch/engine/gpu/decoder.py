@@ -30,9 +30,11 @@ class RowsAt:
 
     def attend(self, ops: TorchOps, qkv: Tensor, stage: Stage, number: int, eps: float, scale: float) -> Tensor:
         """Rotation, write and attention.  # [B * n, heads, head_dim]"""
-        q = stage.rotate(ops, qkv, number, eps, self.token_slots, self.token_positions)
-        rows = q.view(len(self.slots), -1, *q.shape[1:])
-        return ops.attend_rows(rows, stage.kv, number, self.slots, self.first, scale).view(q.shape)
+        layer, tokens = stage.layers[number], (self.token_slots, self.token_positions)
+        rows = self.slots, self.first
+        return ops.attend_fresh(
+            qkv, layer.q_norm, layer.k_norm, eps, stage.rope, stage.kv, number, *rows, *tokens, scale
+        )
 
     def hop(self, recorder: Recorder, device: torch.device, carried: Tensor) -> tuple[Tensor, RowsAt]:
         """The same on another device, and a tensor with it."""

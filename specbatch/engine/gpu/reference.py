@@ -175,6 +175,44 @@ class TorchOps:
             out[b] = self._attend(q[b], pages, layer, slot, at, scale)
         return out
 
+    def attend_fresh(
+        self,
+        qkv: Tensor,
+        q_norm: Tensor | None,
+        k_norm: Tensor | None,
+        eps: float,
+        rope: Tensor,
+        pages: Pages,
+        layer: int,
+        slots: Tensor,
+        first: Tensor,
+        token_slots: Tensor,
+        token_positions: Tensor,
+        scale: float,
+    ) -> Tensor:
+        """rope_write and attend_rows of each row's next n tokens.
+
+        Args:
+            qkv: row after row  # [B * n, (heads + 2 kv_heads) * D]
+            q_norm: see rope_write.
+            k_norm: likewise.
+            eps: of the norms.
+            rope: see rope_write.
+            pages: KV.
+            layer: index in `pages`.
+            slots: of the rows  # int64 [B]
+            first: position of each row's first token, see attend_rows  # int64 [B]
+            token_slots: of each token  # int64 [B * n]
+            token_positions: likewise.
+            scale: of the scores.
+
+        Returns:
+            [B * n, heads, D]
+        """
+        q = self.rope_write(qkv, q_norm, k_norm, eps, rope, pages, layer, token_slots, token_positions)
+        rows = q.view(len(slots), -1, *q.shape[1:])
+        return self.attend_rows(rows, pages, layer, slots, first, scale).view(q.shape)
+
     def attend_packed(self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float) -> Tensor:
         """Causal attention of stretches of rows, packed one after the other, their KV in the pages already.
 

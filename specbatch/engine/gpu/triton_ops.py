@@ -7,7 +7,15 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from specbatch.engine.gpu.kernels import attention, bookkeeping, elementwise, linear, prefill_attention, race
+from specbatch.engine.gpu.kernels import (
+    attention,
+    bookkeeping,
+    elementwise,
+    fresh_attention,
+    linear,
+    prefill_attention,
+    race,
+)
 from specbatch.engine.gpu.paging import Pages, Tiles
 from specbatch.engine.gpu.reference import TorchOps
 from specbatch.engine.streams import Purpose
@@ -111,6 +119,30 @@ class TritonOps(TorchOps):
         """As in TorchOps."""
         attend = attention.attend_rows if _known(q, pages.keys[layer]) else super().attend_rows
         return attend(q, pages, layer, slots, first, scale)
+
+    def attend_fresh(
+        self,
+        qkv: Tensor,
+        q_norm: Tensor | None,
+        k_norm: Tensor | None,
+        eps: float,
+        rope: Tensor,
+        pages: Pages,
+        layer: int,
+        slots: Tensor,
+        first: Tensor,
+        token_slots: Tensor,
+        token_positions: Tensor,
+        scale: float,
+    ) -> Tensor:
+        """In one kernel for few tokens of a row."""
+        keys = pages.keys[layer]
+        heads = qkv.shape[1] // keys.shape[3] - 2 * keys.shape[1]
+        few = fresh_attention.tile_of(len(qkv) // len(slots), heads, keys.shape[1]) <= fresh_attention.TILE
+        before = qkv, q_norm, k_norm, eps, rope, pages, layer
+        if few and _known(qkv, keys):
+            return fresh_attention.attend_fresh(*before, slots, first, scale)
+        return super().attend_fresh(*before, slots, first, token_slots, token_positions, scale)
 
     def attend_packed(self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float) -> Tensor:
         """As in TorchOps."""

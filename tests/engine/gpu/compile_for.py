@@ -13,7 +13,15 @@ from triton.runtime.errors import OutOfResources
 from triton.runtime.jit import JITFunction
 
 from specbatch.engine.gpu import triton_ops
-from specbatch.engine.gpu.kernels import attention, bookkeeping, elementwise, linear, prefill_attention, race
+from specbatch.engine.gpu.kernels import (
+    attention,
+    bookkeeping,
+    elementwise,
+    fresh_attention,
+    linear,
+    prefill_attention,
+    race,
+)
 from specbatch.engine.gpu.paging import PAGE, Pages, Tiles
 from specbatch.engine.streams import Purpose
 
@@ -60,10 +68,11 @@ def compile_only(capability):
 
     JITFunction.run = compiling
     options = {"overlapped": True, "launch_pdl": True} if capability >= 90 else {"overlapped": False}
-    for module in (attention, bookkeeping, elementwise, linear, prefill_attention, race):
+    for module in (attention, bookkeeping, elementwise, fresh_attention, linear, prefill_attention, race):
         module.overlap = lambda device: options
     attention.multiprocessors = lambda device: 132
-    attention.arrivals_of = lambda device: tensor(attention.ARRIVALS, dtype=torch.int32)
+    for module in (attention, fresh_attention):
+        module.arrivals_of = lambda device: tensor(attention.ARRIVALS, dtype=torch.int32)
     linear._scratch = lambda device: (
         tensor(linear.SCRATCH, dtype=torch.float32),
         tensor(linear.TILES, dtype=torch.int32),
@@ -106,6 +115,10 @@ def every_operation(dtype, hidden, heads, kv_heads, inner, width):
         yield lambda rows=rows, n=n: ops.attend_rows(
             real(rows, n, heads, width), pages, 0, whole(rows), whole(rows), 0.1
         )
+        for weight in (None, real(width)):
+            yield lambda rows=rows, n=n, weight=weight: ops.attend_fresh(
+                real(rows * n, qkv), weight, weight, eps, rope, pages, 0, whole(rows), whole(rows), whole(rows * n), whole(rows * n), 0.1,
+            )  # fmt: skip
     yield lambda: ops.attend_packed(real(1024, heads, width), pages, 0, Tiles(tensor(20, 4, dtype=torch.int32)), 0.1)
     logits, temperature = real(32, VOCABULARY), tensor(32, dtype=torch.float32)
     yield lambda: ops.race(logits, None, None)

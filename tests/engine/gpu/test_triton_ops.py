@@ -25,13 +25,14 @@ EPS = 1e-6
 def called(monkeypatch):
     """The kernels that are called, by name; none of them runs."""
     names = []
-    for module in ("attention", "elementwise", "linear", "race"):
+    for module in ("attention", "elementwise", "fresh_attention", "linear", "race"):
         kernels = vars(getattr(triton_ops, module))
         stand_in = {
             name: lambda *args, _name=f"{module}.{name}", **_: names.append(_name) or args[0]
             for name in kernels
-            if not name.startswith("_")
+            if not name.startswith("_") and name not in ("TILE", "tile_of")
         }
+        stand_in |= {name: kernels[name] for name in ("TILE", "tile_of") if name in kernels}
         monkeypatch.setattr(triton_ops, module, SimpleNamespace(**stand_in))
     return names
 
@@ -69,6 +70,20 @@ def test_the_norm_is_folded_in_for_one_token_alone(called, tokens, expected):
     assert called == expected
 
 
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [(8, ["fresh_attention.attend_fresh"]), (9, ["elementwise.rope_write", "attention.attend_rows"])],
+)
+def test_rotation_and_attention_are_one_for_few_tokens_of_a_row(called, tokens, expected):
+    """Four heads share a kv head: nine tokens are more queries than a tile of 32 holds."""
+    pages = Pages(
+        [torch.zeros(2, 1, PAGE, 8, device=DEVICE)] * 1, [torch.zeros(2, 1, PAGE, 8, device=DEVICE)], torch.zeros(2, 1)
+    )
+    qkv, slots = torch.zeros(tokens, 48, device=DEVICE), torch.zeros(tokens, dtype=torch.int64, device=DEVICE)
+    TritonOps().attend_fresh(qkv, None, None, EPS, qkv, pages, 0, slots[:1], slots[:1], slots, slots, 1.0)
+    assert called == expected
+
+
 @pytest.mark.parametrize("layout", ["input", "weight", "residual"])
 def test_strided_views_go_to_pytorch(called, layout):
     x, weight, _, residual = tensors(4, 32, 32)
@@ -101,6 +116,7 @@ def every_operation(ops, dtype):
         ops.linear_add(x, weight, residual.clone()),
         q,
         ops.attend_rows(q[None], pages, 0, slots[:1], positions[:1], 0.3),
+        ops.attend_fresh(weight[:3], None, None, EPS, rope, pages, 0, slots[:1], positions[:1], slots, positions, 0.3),
         ops.attend_packed(q, pages, 0, tiles, 0.3),
         keys,
         ops.race(residual, keys.reshape(-1), torch.ones(3, device=DEVICE))[0],
