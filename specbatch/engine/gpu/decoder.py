@@ -11,7 +11,7 @@ from torch import Tensor
 from specbatch.engine.gpu.graphs import Recorder
 from specbatch.engine.gpu.packing import Layer, pack_layers
 from specbatch.engine.gpu.paging import Pages, Tiles
-from specbatch.engine.gpu.reference import TorchOps
+from specbatch.engine.gpu.reference import Ahead, TorchOps
 from specbatch.engine.model import CausalLM
 
 
@@ -136,8 +136,7 @@ class Decoder:
         hidden = self.ops.embed(tokens, self.embedding)
         for stage in self.stages:
             hidden, at = at.hop(recorder, stage.device, hidden)
-            for number in range(len(stage.layers)):
-                hidden = self._layer(stage, number, hidden, at)
+            hidden, _ = self._layers(stage, len(stage.layers), hidden, at)
         return hidden
 
     def fill(self, recorder: Recorder, tokens: Tensor, at: RowsAt | PackedAt) -> None:
@@ -147,11 +146,10 @@ class Decoder:
         for stage in self.stages:
             hidden, at = at.hop(recorder, stage.device, hidden)
             last = len(stage.layers) - 1 if stage is self.stages[-1] else len(stage.layers)
-            for number in range(last):
-                hidden = self._layer(stage, number, hidden, at)
+            hidden, ahead = self._layers(stage, last, hidden, at)
             if last < len(stage.layers):
-                slots, positions = at.token_slots, at.token_positions
-                stage.rotate(self.ops, self._qkv(stage.layers[last], hidden), last, self.eps, slots, positions)
+                qkv = self._qkv(stage.layers[last], hidden, ahead)
+                stage.rotate(self.ops, qkv, last, self.eps, at.token_slots, at.token_positions)
 
     def logits(self, recorder: Recorder, hidden: Tensor) -> Tensor:
         """The language-model head.  # [R, hidden] -> [R, vocab], on the head's device"""
@@ -162,15 +160,22 @@ class Decoder:
         (hidden,) = recorder.hop(self.head.device, self.ops.rms_norm(hidden, self.norm, self.eps))
         return self.ops.linear(hidden, self.head)
 
-    def _layer(self, stage: Stage, number: int, hidden: Tensor, at: RowsAt | PackedAt) -> Tensor:
-        ops, eps, layer = self.ops, self.eps, stage.layers[number]
-        attended = at.attend(ops, self._qkv(layer, hidden), stage, number, eps, self.head_dim**-0.5)
-        hidden = ops.linear_add(attended.reshape(len(hidden), -1), layer.o, hidden)
-        gated = ops.norm_gated(hidden, layer.post_norm, eps, layer.gate_up)
-        return ops.linear_add(gated, layer.down, hidden)
+    def _layers(self, stage: Stage, count: int, hidden: Tensor, at: RowsAt | PackedAt) -> tuple[Tensor, Ahead | None]:
+        """The first `count` layers of a stage, and what is there already for the norm of the one after them."""
+        ops, eps, ahead = self.ops, self.eps, None
+        for number, layer in enumerate(stage.layers[:count]):
+            after = stage.layers[number + 1] if number + 1 < len(stage.layers) else None
+            qkv = self._qkv(layer, hidden, ahead)
+            attended = at.attend(ops, qkv, stage, number, eps, self.head_dim**-0.5).reshape(len(hidden), -1)
+            hidden, ahead = ops.linear_add_ahead(attended, layer.o, hidden, layer.post_norm, layer.gate_up)
+            gated = ops.norm_gated(hidden, layer.post_norm, eps, layer.gate_up, ahead, layer.down)
+            if after is None:
+                return ops.linear_add(gated, layer.down, hidden), None
+            hidden, ahead = ops.linear_add_ahead(gated, layer.down, hidden, after.input_norm, after.qkv)
+        return hidden, ahead
 
-    def _qkv(self, layer: Layer, hidden: Tensor) -> Tensor:
-        return self.ops.norm_linear(hidden, layer.input_norm, self.eps, layer.qkv, layer.qkv_bias)
+    def _qkv(self, layer: Layer, hidden: Tensor, ahead: Ahead | None) -> Tensor:
+        return self.ops.norm_linear(hidden, layer.input_norm, self.eps, layer.qkv, layer.qkv_bias, ahead, layer.o)
 
 
 @torch.no_grad()

@@ -5,6 +5,8 @@ Names of sizes: T tokens of a forward, H hidden size, I intermediate size, D hea
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,6 +14,17 @@ from torch import Tensor
 from specbatch.engine.acceptance import accept_coupled
 from specbatch.engine.gpu.paging import PAGE, Pages, Tiles
 from specbatch.engine.streams import Purpose, exponentials, position_keys
+
+
+class Ahead(NamedTuple):
+    """What a linear has worked out for the norm that follows it, without its scale.
+
+    scaled: times the norm's weights  # [T, H]
+    squares: sums of squares of stretches of a token's hidden states  # float32 [stretches, T or more]
+    """
+
+    scaled: Tensor
+    squares: Tensor
 
 
 class TorchOps:
@@ -101,16 +114,63 @@ class TorchOps:
         """x @ weight.T + bias.  # [T, in], [out, in] -> [T, out]"""
         return F.linear(x, weight, bias)
 
-    def norm_linear(self, x: Tensor, norm: Tensor, eps: float, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """linear(rms_norm(x)).  # [T, H], [out, H] -> [T, out]"""
+    def norm_linear(
+        self,
+        x: Tensor,
+        norm: Tensor,
+        eps: float,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        ahead: Ahead | None = None,
+        following: Tensor | None = None,
+    ) -> Tensor:
+        """linear(rms_norm(x)).
+
+        Args:
+            x: [T, H]
+            norm: weights of the norm  # [H]
+            eps: of the norm.
+            weight: [out, H]
+            bias: [out]
+            ahead: what is there for the norm already.
+            following: weights that are read next: a kernel may ask for them.
+
+        Returns:
+            [T, out]
+        """
+        del ahead, following
         return F.linear(self.rms_norm(x, norm, eps), weight, bias)
 
     def linear_add(self, x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
         """residual + x @ weight.T; what was the residual is not used again.  # [T, in], [out, in], [T, out] -> [T, out]"""
         return residual + F.linear(x, weight)
 
-    def norm_gated(self, x: Tensor, norm: Tensor, eps: float, gate_up: Tensor) -> Tensor:
-        """silu(gate) * up of the normed x.  # [T, H], [2 I: gate's rows, then up's, H] -> [T, I]"""
+    def linear_add_ahead(
+        self, x: Tensor, weight: Tensor, residual: Tensor, norm: Tensor, following: Tensor
+    ) -> tuple[Tensor, Ahead | None]:
+        """linear_add, and what spares the norm that comes next a kernel of its own; None where there is no such thing.
+
+        Args:
+            x: [T, in]
+            weight: [out, in]
+            residual: not used again  # [T, out]
+            norm: weights of the norm  # [out]
+            following: see norm_linear.
+        """
+        del norm, following
+        return self.linear_add(x, weight, residual), None
+
+    def norm_gated(
+        self,
+        x: Tensor,
+        norm: Tensor,
+        eps: float,
+        gate_up: Tensor,
+        ahead: Ahead | None = None,
+        following: Tensor | None = None,
+    ) -> Tensor:
+        """silu(gate) * up of the normed x; see norm_linear.  # [T, H], [2 I: gate's rows, then up's, H] -> [T, I]"""
+        del ahead, following
         gate, up = self.norm_linear(x, norm, eps, gate_up).chunk(2, dim=-1)
         return F.silu(gate) * up
 

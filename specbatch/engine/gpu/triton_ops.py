@@ -17,7 +17,7 @@ from specbatch.engine.gpu.kernels import (
     race,
 )
 from specbatch.engine.gpu.paging import Pages, Tiles
-from specbatch.engine.gpu.reference import TorchOps
+from specbatch.engine.gpu.reference import Ahead, TorchOps
 from specbatch.engine.streams import Purpose
 
 # Where cuBLAS takes over, by bytes of a value (benchmarks/README.md): float32 has no tensor cores to feed. Very wide outputs and
@@ -28,8 +28,9 @@ _FEW_WIDE = {2: 64, 4: 8}
 _FEW_GATED = {2: 32, 4: 8}
 _FUNNEL = 2048  # outputs
 _WIDE = 65536  # outputs: a vocabulary
-# Folding the norm in costs every program what it saves one kernel: with one token only.
-_FOLDED = 1
+_FOLDED = 1  # tokens whose norm every program works out for itself
+
+_AHEAD = {2: 16, 4: 8}  # where a linear hands the norm on to the next: both must be skinny kernels
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -77,8 +78,19 @@ class TritonOps(TorchOps):
             return linear.linear(x, weight, bias)
         return F.linear(x, weight, bias)
 
-    def norm_linear(self, x: Tensor, norm: Tensor, eps: float, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The norm folded in for few tokens, in a kernel of its own for more."""
+    def norm_linear(
+        self,
+        x: Tensor,
+        norm: Tensor,
+        eps: float,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        ahead: Ahead | None = None,
+        following: Tensor | None = None,
+    ) -> Tensor:
+        """The norm folded in for one token, and for few where it is there already; in a kernel of its own for more."""
+        if ahead is not None:
+            return linear.ahead_linear(*ahead, eps, weight, bias, following=following)
         if x.shape[0] <= _FOLDED and _few(x, weight) and norm.dtype == x.dtype:
             return linear.norm_linear(x, norm, eps, weight, bias)
         return self.linear(self.rms_norm(x, norm, eps), weight, bias)
@@ -89,12 +101,32 @@ class TritonOps(TorchOps):
             return linear.linear_add(x, weight, residual)
         return residual.addmm_(x, weight.t())
 
-    def norm_gated(self, x: Tensor, norm: Tensor, eps: float, gate_up: Tensor) -> Tensor:
-        """All in one for few tokens, then the norm, then the gate in a kernel of its own."""
+    def linear_add_ahead(
+        self, x: Tensor, weight: Tensor, residual: Tensor, norm: Tensor, following: Tensor
+    ) -> tuple[Tensor, Ahead | None]:
+        """By the skinny kernel; one token's norm costs nothing anyhow."""
+        few = len(x) > _FOLDED and _few(x, weight, _AHEAD) and norm.dtype == residual.dtype == x.dtype
+        if few and residual.is_contiguous() and following.is_contiguous():
+            out, *ahead = linear.linear_add_ahead(x, weight, residual, norm, following=following)
+            return out, Ahead(*ahead)
+        return self.linear_add(x, weight, residual), None
+
+    def norm_gated(
+        self,
+        x: Tensor,
+        norm: Tensor,
+        eps: float,
+        gate_up: Tensor,
+        ahead: Ahead | None = None,
+        following: Tensor | None = None,
+    ) -> Tensor:
+        """All in one for few tokens; above that the norm, then the gate in a kernel of its own."""
+        if ahead is not None:
+            return linear.ahead_gated(*ahead, eps, gate_up, following=following)
         if _few(x, gate_up, _FEW_GATED):
             if x.shape[0] <= _FOLDED and norm.dtype == x.dtype:
                 return linear.norm_gated(x, norm, eps, gate_up)
-            return linear.gated(self.rms_norm(x, norm, eps), gate_up)
+            return linear.gated(self.rms_norm(x, norm, eps), gate_up, following=following)
         if not _known(x, gate_up):
             return super().norm_gated(x, norm, eps, gate_up)
         return elementwise.silu_mul(F.linear(self.rms_norm(x, norm, eps), gate_up))

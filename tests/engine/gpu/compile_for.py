@@ -95,6 +95,10 @@ def every_operation(dtype, hidden, heads, kv_heads, inner, width):
     def whole(*shape):
         return tensor(*shape, dtype=torch.int64)
 
+    def ahead(n):
+        residual, o = real(n, hidden), real(hidden, heads * width)
+        return ops.linear_add_ahead(real(n, heads * width), o, residual, norm, real(2 * inner, hidden))[1]
+
     pages = Pages(
         [real(64, kv_heads, PAGE, width)], [real(64, kv_heads, PAGE, width)], tensor(SLOTS + 1, 64, dtype=torch.int32)
     )
@@ -111,6 +115,13 @@ def every_operation(dtype, hidden, heads, kv_heads, inner, width):
             yield lambda n=n, weight=weight: ops.rope_write(
                 real(n, qkv), weight, weight, eps, rope, pages, 0, whole(n), whole(n)
             )
+    for n in (2, 16):
+        yield lambda n=n: ops.norm_linear(
+            real(n, hidden), norm, eps, real(qkv, hidden), None, ahead(n), real(hidden, hidden)
+        )
+        yield lambda n=n: ops.norm_gated(
+            real(n, hidden), norm, eps, real(2 * inner, hidden), ahead(n), real(hidden, inner)
+        )
     for rows, n in ((1, 1), (1, 4), (32, 4), (512, 1), (8, 9), (2, 17)):
         yield lambda rows=rows, n=n: ops.attend_rows(
             real(rows, n, heads, width), pages, 0, whole(rows), whole(rows), 0.1

@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 import torch
 
@@ -46,18 +48,25 @@ def check(op, values, dtype, **kwargs):
         "norm_linear": (x, norm, 1e-6, weight, bias),
         "linear_add": (x, weight, residual),
         "norm_gated": (x, norm, 1e-6, gate_up),
+        "gated": (x, gate_up),
     }[op]
     wide = [a.float() if isinstance(a, torch.Tensor) else a for a in arguments]
     got = getattr(linear, op)(*arguments, **kwargs)
-    close(got, getattr(TorchOps(), op)(*wide), dtype)
+    close(got, gated(*wide) if op == "gated" else getattr(TorchOps(), op)(*wide), dtype)
     return got
 
 
+def gated(x, gate_up):
+    gate, up = TorchOps().linear(x, gate_up).chunk(2, dim=-1)
+    return torch.nn.functional.silu(gate) * up
+
+
 OPS = ["linear", "norm_linear", "linear_add", "norm_gated"]
+DOT_OPS = ["linear", "linear_add", "gated"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", DOT_OPS)
 @pytest.mark.parametrize(
     ("tokens", "size"), [*zip((3, 9, 17), SIZES[:3], strict=True), pytest.param(64, SIZES[3], marks=pytest.mark.slow)]
 )
@@ -73,8 +82,7 @@ def test_registers_give_the_reference(op, dtype, tokens):
         check(op, tensors(tokens, outs, ins, dtype), dtype, config=FMA)
 
 
-@pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("tokens", [1, 2, 5, 16, 33])
+@pytest.mark.parametrize(("op", "tokens"), [*product(OPS, [1]), *product(DOT_OPS, [2, 5, 16, 33])])
 def test_the_table_has_a_configuration_for_every_size(op, tokens):
     check(op, tensors(tokens, 20, 96, torch.bfloat16), torch.bfloat16)
 
@@ -91,18 +99,35 @@ def test_split_inputs_are_summed_and_counters_left_at_zero(split):
 
 
 def test_rows_do_not_depend_on_how_many_there_are():
-    x, norm, weight, *_ = tensors(8, 48, 576, torch.bfloat16)
-    whole = linear.norm_linear(x, norm, 1e-6, weight, config=DOT)
-    part = linear.norm_linear(x[:3].contiguous(), norm, 1e-6, weight, config=DOT)
-    assert torch.equal(whole[:3], part)
+    x, _, weight, *_ = tensors(8, 48, 576, torch.bfloat16)
+    whole = linear.linear(x, weight, config=DOT)
+    assert torch.equal(whole[:3], linear.linear(x[:3].contiguous(), weight, config=DOT))
 
 
-def test_what_is_normed_already_is_gated():
-    x, norm, _, _, _, gate_up = tensors(20, 48, 100, torch.float32)
-    ops = TorchOps()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("split", [1, 3])
+@pytest.mark.parametrize("tokens", [2, 5, 16, 20])
+def test_a_norm_between_two_linears_is_handed_on(tokens, split, dtype):
+    x, _, weight, _, residual, _ = tensors(tokens, 72, 576, dtype)
+    _, norm, after, bias, _, gate_up = tensors(tokens, 40, 72, dtype)
+    config = Config(16, 64, 4, 2, split=split)
+    total, *ahead = linear.linear_add_ahead(x, weight, residual, norm, config=config)
+    close(total, TorchOps().linear_add(x.float(), weight.float(), residual.float()), dtype)
+    wide = total.float(), norm.float(), 1e-6
     close(
-        linear.gated(ops.rms_norm(x, norm, 1e-6), gate_up, config=DOT), ops.norm_gated(x, norm, 1e-6, gate_up), x.dtype
+        linear.ahead_linear(*ahead, 1e-6, after, bias),
+        TorchOps().norm_linear(*wide, after.float(), bias.float()),
+        dtype,
     )
+    close(linear.ahead_gated(*ahead, 1e-6, gate_up), TorchOps().norm_gated(*wide, gate_up.float()), dtype)
+
+
+def test_inputs_of_a_handed_on_norm_may_be_split_too():
+    x, _, weight, _, residual, _ = tensors(5, 576, 72, torch.float32)
+    _, norm, after, bias, _, _ = tensors(5, 40, 576, torch.float32)
+    total, *ahead = linear.linear_add_ahead(x, weight, residual, norm)
+    got = linear.ahead_linear(*ahead, 1e-6, after, bias, config=Config(16, 64, 4, 2, split=3))
+    close(got, TorchOps().norm_linear(total, norm, 1e-6, after, bias), torch.float32)
 
 
 @pytest.mark.parametrize("tokens", [1, 6, 20, 70])
@@ -125,7 +150,7 @@ def test_split_fits_the_scratch_of_every_model():
     for outs in (32, 576, 1024, 2048, 3072, 4096, 8192, 151936):
         for ins in (64, 1536, 2048, 4096, 6144, 12288, 28672):
             for tokens in range(1, 65):
-                use = configured(tokens, outs, ins, 2, normed=False, gated=False)
+                use = configured(tokens, outs, ins, 2)
                 block_t = next(size for size in DOT_TOKENS if tokens <= size)
                 tiles = -(-outs // use.block_n)
                 assert use.split == 1 or tiles <= linear.TILES

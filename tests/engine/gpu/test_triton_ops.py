@@ -84,6 +84,21 @@ def test_rotation_and_attention_are_one_for_few_tokens_of_a_row(called, tokens, 
     assert called == expected
 
 
+@pytest.mark.parametrize(("tokens", "ahead"), [(1, False), (2, True), (8, True), (9, False)])
+def test_few_tokens_hand_their_norm_on_to_the_next_linear(tokens, ahead):
+    x, weight, norm, residual = tensors(tokens, 32, 32)
+    ops = TritonOps()
+    total, found = ops.linear_add_ahead(x, weight, residual.clone(), norm, weight)
+    assert (found is not None) == ahead
+    expected = TorchOps().linear_add(x, weight, residual)
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(total, expected, **close)
+    for op in ("norm_linear", "norm_gated"):
+        after = {"ahead": found, "following": weight}
+        wanted = getattr(TorchOps(), op)(expected, norm, EPS, weight)
+        torch.testing.assert_close(getattr(ops, op)(total, norm, EPS, weight, **after), wanted, **close)
+
+
 @pytest.mark.parametrize("layout", ["input", "weight", "residual"])
 def test_strided_views_go_to_pytorch(called, layout):
     x, weight, _, residual = tensors(4, 32, 32)

@@ -25,7 +25,7 @@ TILE = 32  # queries of a kv head that a program rotates: more do not fit its re
 
 def tile_of(tokens: int, heads: int, kv_heads: int) -> int:
     """Rows of the tile of a row's `tokens` new queries that share a kv head."""
-    return max(16, triton.next_power_of_2(tokens * (heads // kv_heads)))
+    return max(16, int(triton.next_power_of_2(tokens * (heads // kv_heads))))
 
 
 def attend_fresh(

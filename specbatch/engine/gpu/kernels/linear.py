@@ -1,12 +1,18 @@
 """Linears of few tokens (T <= 64): reading the weights once is all that takes time, so everything else is folded into it.
 
 Two kernels. `_dot` feeds tiles of weights to the tensor cores as the left operand, the tokens as the right one, padded to
-8, 16, 32 or 64. `_fma` is for one or two tokens: weights go straight into registers and are multiplied there. A program owns
-block_n outputs over all of K, or, where outputs are too few to occupy the GPU, one of `split` stretches of K: the last of a
-tile's programs to finish sums their partial results in the order of K, so that no result depends on who was first.
+8, 16, 32 or 64; `fma` (linear_fma.py) is for one or two tokens. A program owns block_n outputs over all of K, or, where outputs are too
+few to occupy the GPU, one of `split` stretches of K: the last of a tile's programs to finish sums their partial results in the
+order of K, so that no result depends on who was first.
+
+A norm in between two linears would be a kernel of its own, which has little to do but costs a boundary. For one token `fma` computes it
+from its inputs. For more, the linear before hands on what it writes times the norm's weights, and sums of squares of stretches of it:
+the next one multiplies that, and its sums by the scale (`ahead`).
 
 Names of sizes: T tokens, N outputs, K inputs; weights are [N, K], or [2 N, K] for gate and up.
 """
+
+# mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
@@ -19,39 +25,27 @@ from torch import Tensor
 
 from specbatch.engine.gpu.kernels.fitting import with_stages
 from specbatch.engine.gpu.kernels.linear_configs import DOT_TOKENS, Config, configured
+from specbatch.engine.gpu.kernels.linear_ends import LINE, fetch, hand_on, write
+from specbatch.engine.gpu.kernels.linear_fma import fma
 from specbatch.engine.gpu.kernels.overlap import overlap
 
 NOTHING, BIAS, RESIDUAL = 0, 1, 2  # what is added to the products
 SCRATCH = 1 << 21  # floats of partial results
 TILES = 1 << 14  # counters
+_FETCHED = (
+    4 << 20
+)  # bytes of the next weights: as much as memory gives between two kernels; more would only push out what is needed
 
 
-@triton.jit
-def _write(y, up, squares, norm_size, extra, out, n, t, tokens, outs, eps, normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr):  # fmt: skip
-    """The end of every program: scale by the norm, add or gate in float32, round once.  # y, up [block_n, tokens]"""
-    mask = (n < outs)[:, None] & (t < tokens)[None, :]
-    at = t[None, :] * outs + n[:, None]
-    if normed:
-        scale = tl.rsqrt(squares / norm_size + eps)
-        y = y * scale
-        if gated:
-            up = up * scale
-    if gated:
-        y = y / (1.0 + tl.exp(-y)) * up
-    if kind == 1:
-        y += tl.load(extra + n, mask=n < outs, other=0.0).to(tl.float32)[:, None]
-    if kind == 2:
-        y += tl.load(extra + at, mask=mask, other=0.0).to(tl.float32)
-    tl.store(out + at, y.to(out.dtype.element_ty), mask=mask)
-
-
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "lines"])
 def _dot(
-    x, norm, weight, extra, out, scratch, counters, tokens, outs, ins, eps,
+    x, squares, weight, extra, out, norm, scaled, squares_out, following, scratch, counters,
+    tokens, outs, ins, eps, lines,
     block_n: tl.constexpr, block_k: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
-    normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr,
+    stretches: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
     even_n: tl.constexpr, even_k: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
+    """stretches: whose sums of squares are in `squares`, where x is scaled by the norm's weights, else 0; line: see fetch, or 0"""
     tile, part = tl.program_id(0), tl.program_id(1)
     first = tile * block_n
     row = tl.arange(0, block_n)
@@ -68,12 +62,15 @@ def _dot(
     if overlapped:
         tl.extra.cuda.gdc_wait()
 
+    total = tl.full((1, block_t), 0.0, tl.float32)
+    if stretches:
+        i = tl.arange(0, triton.next_power_of_2(stretches))
+        pieces = tl.load(squares + i[:, None] * block_t + t[None, :], mask=(i < stretches)[:, None], other=0.0)
     weights = row[:, None] * ins + k[None, :]
     inputs = t[None, :] * ins + k[:, None] + begin
     wanted = (t < tokens)[None, :]
     acc = tl.full((block_n, block_t), 0.0, tl.float32)
     acc_up = tl.full((block_n, block_t), 0.0, tl.float32)
-    squares = tl.full((block_k // 8, block_t), 0.0, tl.float32)
     for step in tl.range(steps):
         offset = step * block_k
         if even_k:
@@ -83,15 +80,6 @@ def _dot(
             left = ins - begin - offset
             a = tl.load(rows + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
             b = tl.load(x + inputs + offset, mask=wanted & (k[:, None] < left), other=0.0, eviction_policy="evict_last")
-        if normed:
-            wide = b.to(tl.float32)
-            # Eight neighbours lie in one thread: this sum costs no exchange between threads, nor many registers.
-            squares += tl.sum(tl.reshape(wide * wide, (block_k // 8, 8, block_t)), axis=1)
-            if even_k:
-                factor = tl.load(norm + begin + offset + k, eviction_policy="evict_last")
-            else:
-                factor = tl.load(norm + begin + offset + k, mask=k < left, other=0.0, eviction_policy="evict_last")
-            b = (wide * factor.to(tl.float32)[:, None]).to(b.dtype)
         acc = tl.dot(a, b, acc, input_precision="ieee")
         if gated:
             if even_k:
@@ -100,170 +88,113 @@ def _dot(
                 c = tl.load(ups + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
             acc_up = tl.dot(c, b, acc_up, input_precision="ieee")
 
+    if line:
+        fetch(following, lines, tile * split + part, line)
     if overlapped:
         tl.extra.cuda.gdc_launch_dependents()
-    if split == 1:
-        total = tl.sum(squares, axis=0)[None, :]
-        _write(acc, acc_up, total, ins, extra, out, n, t, tokens, outs, eps, normed, gated, kind)
-    else:
+    last = True
+    if split > 1:
         cell = tl.arange(0, block_n)[:, None] * block_t + t[None, :]
         mine = scratch + tile * (split * block_n * block_t)
         tl.store(mine + part * (block_n * block_t) + cell, acc)
         tl.debug_barrier()  # all threads' stores come before the count, which releases them
-        seen = tl.atomic_add(counters + tile, 1, sem="acq_rel")
-        if seen == split - 1:
-            y = tl.full((block_n, block_t), 0.0, tl.float32)
+        last = tl.atomic_add(counters + tile, 1, sem="acq_rel") == split - 1
+        if last:
+            acc = tl.full((block_n, block_t), 0.0, tl.float32)
             for i in tl.static_range(split):
-                y += tl.load(mine + i * (block_n * block_t) + cell, cache_modifier=".cg")
-            _write(y, y, 0.0, ins, extra, out, n, t, tokens, outs, eps, normed, gated, kind)
+                acc += tl.load(mine + i * (block_n * block_t) + cell, cache_modifier=".cg")
             tl.store(counters + tile, 0)  # for the next launch
+    if last:
+        if stretches:
+            total = tl.sum(pieces, axis=0)[None, :]
+        y = write(acc, acc_up, total, ins, extra, out, n, t, tokens, outs, eps, stretches > 0, gated, kind)
+        if hands_on:
+            hand_on(y, out, norm, scaled, squares_out, tile, n, t, tokens, outs, block_t)
 
 
-@triton.jit
-def _fma(
-    x, norm, weight, extra, out, outs, ins, eps,
-    block_n: tl.constexpr, block_k: tl.constexpr, count: tl.constexpr,
-    normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr,
-    even_n: tl.constexpr, even_k: tl.constexpr, overlapped: tl.constexpr,
-):  # fmt: skip
-    first = tl.program_id(0) * block_n
-    row = tl.arange(0, block_n)
-    n = first + row
-    k = tl.arange(0, block_k)
-    if not even_n:
-        row = tl.minimum(n, outs - 1) - first
-    rows = weight + first.to(tl.int64) * ins
-    ups = rows + tl.cast(outs, tl.int64) * ins
-    weights = row[:, None] * ins + k[None, :]
-    # One tile ahead of the sums, in registers; the first one before the kernel before this has ended.
-    a = tl.load(rows + weights, mask=k[None, :] < ins, other=0.0, eviction_policy="evict_first")
-    c = a
-    if gated:
-        c = tl.load(ups + weights, mask=k[None, :] < ins, other=0.0, eviction_policy="evict_first")
-    if overlapped:
-        tl.extra.cuda.gdc_wait()
-
-    acc = tl.full((block_n, block_k), 0.0, tl.float32)
-    acc_up, other, other_up = acc, acc, acc
-    squares = tl.full((block_k,), 0.0, tl.float32)
-    other_squares = squares
-    for offset in tl.range(0, ins, block_k):
-        left = ins - offset
-        after = left - block_k
-        if even_k:
-            a_next = tl.load(
-                rows + weights + offset + block_k, mask=after > 0, other=0.0, eviction_policy="evict_first"
-            )
-        else:
-            a_next = tl.load(
-                rows + weights + offset + block_k, mask=k[None, :] < after, other=0.0, eviction_policy="evict_first"
-            )
-        c_next = a_next
-        if gated:
-            if even_k:
-                c_next = tl.load(
-                    ups + weights + offset + block_k, mask=after > 0, other=0.0, eviction_policy="evict_first"
-                )
-            else:
-                c_next = tl.load(
-                    ups + weights + offset + block_k, mask=k[None, :] < after, other=0.0, eviction_policy="evict_first"
-                )
-        factor = 1.0
-        if normed:
-            factor = _row(norm + offset, k, left, even_k).to(tl.float32)
-        wide_a, wide_c = a.to(tl.float32), c.to(tl.float32)
-        b = _row(x + offset, k, left, even_k)
-        wide = b.to(tl.float32)
-        if normed:
-            squares += wide * wide
-            wide = (wide * factor).to(b.dtype).to(tl.float32)
-        acc += wide_a * wide[None, :]
-        if gated:
-            acc_up += wide_c * wide[None, :]
-        if count == 2:
-            b = _row(x + ins + offset, k, left, even_k)
-            wide = b.to(tl.float32)
-            if normed:
-                other_squares += wide * wide
-                wide = (wide * factor).to(b.dtype).to(tl.float32)
-            other += wide_a * wide[None, :]
-            if gated:
-                other_up += wide_c * wide[None, :]
-        a, c = a_next, c_next
-
-    if overlapped:
-        tl.extra.cuda.gdc_launch_dependents()
-    _write(
-        tl.sum(acc, axis=1)[:, None], tl.sum(acc_up, axis=1)[:, None], tl.sum(squares, axis=0),
-        ins, extra, out, n, tl.arange(0, 1), count, outs, eps, normed, gated, kind,
-    )  # fmt: skip
-    if count == 2:
-        _write(
-            tl.sum(other, axis=1)[:, None], tl.sum(other_up, axis=1)[:, None], tl.sum(other_squares, axis=0),
-            ins, extra, out, n, tl.arange(0, 1) + 1, count, outs, eps, normed, gated, kind,
-        )  # fmt: skip
-
-
-@triton.jit
-def _row(start, k, left, even_k: tl.constexpr):
-    if even_k:
-        values = tl.load(start + k, eviction_policy="evict_last")
-    else:
-        values = tl.load(start + k, mask=k < left, other=0.0, eviction_policy="evict_last")
-    return values
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, config: Config | None = None) -> Tensor:
-    """x @ weight.T + bias.  # [T, K], [N, K] -> [T, N]"""
-    return _run(x, weight, None, 0.0, bias, BIAS, config)
-
-
-def norm_linear(
+def linear(
     x: Tensor,
-    norm: Tensor,
-    eps: float,
     weight: Tensor,
     bias: Tensor | None = None,
     *,
+    following: Tensor | None = None,
     config: Config | None = None,
 ) -> Tensor:
-    """linear(rms_norm(x)): x * norm is rounded as the reference rounds it, its scale is applied to the sums.  # [T, K], [N, K] -> [T, N]"""
-    return _run(x, weight, norm, eps, bias, BIAS, config)
+    """x @ weight.T + bias.  # [T, K], [N, K] -> [T, N]"""
+    return _run(x, weight, bias, BIAS, following=following, config=config)[0]
+
+
+def gated(x: Tensor, gate_up: Tensor, *, following: Tensor | None = None, config: Config | None = None) -> Tensor:
+    """silu(gate) * up, rounded once.  # [T, K], [2 N: gate's rows, then up's, K] -> [T, N]"""
+    return _run(x, gate_up, gated=True, following=following, config=config)[0]
+
+
+def norm_linear(
+    x: Tensor, norm: Tensor, eps: float, weight: Tensor, bias: Tensor | None = None, *, config: Config | None = None
+) -> Tensor:
+    """linear(rms_norm(x)) of one or two tokens: x * norm is rounded, its scale is applied to the sums.  # [T, K], [N, K] -> [T, N]"""
+    return _run(x, weight, bias, BIAS, norm=norm, eps=eps, config=config)[0]
+
+
+def norm_gated(x: Tensor, norm: Tensor, eps: float, gate_up: Tensor, *, config: Config | None = None) -> Tensor:
+    """gated(rms_norm(x)) of one or two tokens, as in norm_linear.  # [T, K], [2 N, K] -> [T, N]"""
+    return _run(x, gate_up, gated=True, norm=norm, eps=eps, config=config)[0]
 
 
 def linear_add(x: Tensor, weight: Tensor, residual: Tensor, *, config: Config | None = None) -> Tensor:
     """residual + x @ weight.T, rounded once.  # [T, K], [N, K], [T, N] -> [T, N]"""
-    return _run(x, weight, None, 0.0, residual, RESIDUAL, config)
+    return _run(x, weight, residual, RESIDUAL, config=config)[0]
 
 
-def norm_gated(x: Tensor, norm: Tensor, eps: float, gate_up: Tensor, *, config: Config | None = None) -> Tensor:
-    """silu(gate) * up of the normed x, rounded once.  # [T, K], [2 N: gate's rows, then up's, K] -> [T, N]"""
-    return _run(x, gate_up, norm, eps, None, NOTHING, config, gated=True)
+def linear_add_ahead(
+    x: Tensor, weight: Tensor, residual: Tensor, norm: Tensor,
+    *, following: Tensor | None = None, config: Config | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """linear_add, and what the linear after the norm of it needs.
+
+    Args:
+        x: [T, K]
+        weight: [N, K]
+        residual: [T, N]
+        norm: weights of the norm that comes next  # [N]
+        following: weights that are read next.
+        config: instead of the table's.
+
+    Returns:
+        the sum [T, N]; the sum times `norm` [T, N]; sums of squares of its stretches, float32 [stretches, T or more]
+    """
+    return _run(x, weight, residual, RESIDUAL, next_norm=norm, following=following, config=config)
 
 
-def gated(x: Tensor, gate_up: Tensor, *, config: Config | None = None) -> Tensor:
-    """norm_gated of what is normed already.  # [T, K], [2 N, K] -> [T, N]"""
-    return _run(x, gate_up, None, 0.0, None, NOTHING, config, gated=True)
+def ahead_linear(
+    scaled: Tensor, squares: Tensor, eps: float, weight: Tensor, bias: Tensor | None = None,
+    *, following: Tensor | None = None, config: Config | None = None,
+) -> Tensor:  # fmt: skip
+    """norm_linear of what linear_add_ahead gave.  # [T, K], float32 [stretches, T or more], [N, K] -> [T, N]"""
+    return _run(scaled, weight, bias, BIAS, squares=squares, eps=eps, following=following, config=config)[0]
+
+
+def ahead_gated(
+    scaled: Tensor, squares: Tensor, eps: float, gate_up: Tensor,
+    *, following: Tensor | None = None, config: Config | None = None,
+) -> Tensor:  # fmt: skip
+    """norm_gated of what linear_add_ahead gave.  # [T, K], float32 [stretches, T or more], [2 N, K] -> [T, N]"""
+    return _run(scaled, gate_up, gated=True, squares=squares, eps=eps, following=following, config=config)[0]
 
 
 def _run(
-    x: Tensor,
-    weight: Tensor,
-    norm: Tensor | None,
-    eps: float,
-    extra: Tensor | None,
-    kind: int,
-    config: Config | None,
-    gated: bool = False,
-) -> Tensor:
+    x: Tensor, weight: Tensor, extra: Tensor | None = None, kind: int = NOTHING, *, gated: bool = False,
+    norm: Tensor | None = None, squares: Tensor | None = None, eps: float = 0.0, next_norm: Tensor | None = None,
+    following: Tensor | None = None, config: Config | None = None,
+) -> tuple[Tensor, Any, Any]:  # fmt: skip
     tokens, ins = x.shape
     outs = weight.shape[0] // 2 if gated else weight.shape[0]
-    use = config or configured(tokens, outs, ins, x.element_size(), normed=norm is not None, gated=gated)
+    ahead = squares is not None or next_norm is not None
+    use = config or configured(tokens, outs, ins, x.element_size(), gated=gated, ahead=ahead)
     out = x.new_empty(tokens, outs)
     flags: dict[str, Any] = {
         "block_n": use.block_n,
         "block_k": use.block_k,
-        "normed": norm is not None,
         "gated": gated,
         "kind": NOTHING if extra is None else kind,
         "even_n": outs % use.block_n == 0,
@@ -273,21 +204,32 @@ def _run(
     }
     tiles = triton.cdiv(outs, use.block_n)
     if use.fma:
-        _fma[(tiles,)](x, norm, weight, extra, out, outs, ins, eps, count=tokens, **flags)
-        return out
+        assert not ahead
+        fma[(tiles,)](x, norm, weight, extra, out, outs, ins, eps, count=tokens, normed=norm is not None, **flags)
+        return out, None, None
     block_t = next(size for size in DOT_TOKENS if tokens <= size)
-    assert use.split == 1 or (norm is None and not gated), "these need all of K"
+    assert norm is None, "the norm is folded in for one or two tokens alone"
+    assert use.split == 1 or not gated, "gates need all of K"
     assert use.split == 1 or (tiles <= TILES and tiles * use.split * use.block_n * block_t <= SCRATCH)
     partial, counters = _scratch(x.device) if use.split > 1 else (None, None)
+    scaled = squares_out = None
+    if next_norm is not None:
+        scaled = torch.empty_like(out)
+        squares_out = torch.empty(tiles, block_t, dtype=torch.float32, device=x.device)
+    lines = 0
+    if following is not None and flags["overlapped"]:
+        lines = min(_FETCHED, following.nbytes) // LINE // (tiles * use.split)
 
     def run(stages: int) -> None:
         _dot[(tiles, use.split)](
-            x, norm, weight, extra, out, partial, counters, tokens, outs, ins, eps,
-            block_t=block_t, split=use.split, num_stages=stages, **flags,
+            x, squares, weight, extra, out, next_norm, scaled, squares_out, following, partial, counters,
+            tokens, outs, ins, eps, lines,
+            block_t=block_t, split=use.split, stretches=0 if squares is None else len(squares),
+            hands_on=next_norm is not None, line=LINE // x.element_size() if lines else 0, num_stages=stages, **flags,
         )  # fmt: skip
 
-    with_stages(("linear", use, block_t, gated, x.dtype, x.device), use.stages, run)
-    return out
+    with_stages(("linear", use, block_t, gated, ahead, x.dtype, x.device), use.stages, run)
+    return out, scaled, squares_out
 
 
 _scratches: dict[torch.device, tuple[Tensor, Tensor]] = {}

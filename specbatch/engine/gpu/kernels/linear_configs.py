@@ -30,14 +30,23 @@ _DOT = {
 }
 
 
-def configured(tokens: int, outs: int, ins: int, size: int, *, normed: bool, gated: bool) -> Config:
-    """The configuration for [tokens, ins] x [outs, ins], `size` bytes a value; `outs` of the gate alone where gated."""
+def configured(tokens: int, outs: int, ins: int, size: int, *, gated: bool = False, ahead: bool = False) -> Config:
+    """The configuration for [tokens, ins] x [outs, ins], `size` bytes a value.
+
+    Args:
+        tokens: at most the last of DOT_TOKENS.
+        outs: of the gate alone where gated.
+        ins: inputs.
+        size: bytes of a value.
+        gated: two linears, of gate and up.
+        ahead: a norm is handed on or has been; of the tensor cores alone.
+    """
     # Two tokens in registers pay where the outputs are few: a tile of the tensor cores then has too few programs.
-    if tokens == 1 or (tokens <= FMA_TOKENS and outs * (1 + gated) <= 1024):
+    if not ahead and (tokens == 1 or (tokens <= FMA_TOKENS and outs * (1 + gated) <= 1024)):
         narrow = outs * (1 + gated) < 32 * MULTIPROCESSORS
         block_n = (2 if narrow else 4) // (1 + gated) or 1
         return Config(block_n, 1024, 4, fma=True)
-    config = tensor_cores(tokens, outs, ins, size, whole=normed or gated)
+    config = tensor_cores(tokens, outs, ins, size, whole=gated)
     if gated and config.block_n > 16:
         config = replace(config, block_n=config.block_n // 2)
     return config
