@@ -72,12 +72,12 @@ def attend_fresh(
             qkv, q_norm, k_norm, rope, keys, values, pages.table, slots, first, out, parts, sums, arrivals,
             n, eps, scale * LOG2_E, rope.shape[0], pages.table.stride(0), *keys.stride()[:3],
             KV_HEADS=kv_heads, GROUPS=heads // kv_heads, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d,
-            NEW=triton.next_power_of_2(n), PAGE=PAGE, NORMED=q_norm is not None, SHARED=launch.splits > 1,
+            NEW=triton.next_power_of_2(triton.cdiv(block_m, heads // kv_heads)), PAGE=PAGE, NORMED=q_norm is not None, SHARED=launch.splits > 1,
             PARTS=4 if stages == launch.stages else stages,
             num_warps=launch.warps, num_stages=stages, **overlap(qkv.device),
         )  # fmt: skip
 
-    with_stages(("attend_fresh", block_m, block_d, n, launch, qkv.dtype, qkv.device), launch.stages, run)
+    with_stages(("attend_fresh", block_m, block_d, launch, qkv.dtype, qkv.device), launch.stages, run)
     return out
 
 
@@ -104,7 +104,10 @@ def _fresh_kernel(
     NEW: tl.constexpr, PAGE: tl.constexpr, NORMED: tl.constexpr, SHARED: tl.constexpr, PARTS: tl.constexpr,
     overlapped: tl.constexpr,
 ):  # fmt: skip
-    """A share of a row's pages, for the n x GROUPS queries of a kv head: tile row r is query r // GROUPS of head r % GROUPS."""
+    """A share of a row's pages, for the n x GROUPS queries of a kv head: tile row r is query r // GROUPS of head r % GROUPS.
+
+    NEW: tokens that a tile has room for, whatever n: each number of tokens would be compiled anew
+    """
     head, split, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     splits = tl.num_programs(1)
     slot = tl.load(slots + row).to(tl.int64)

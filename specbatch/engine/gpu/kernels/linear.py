@@ -32,20 +32,22 @@ from specbatch.engine.gpu.kernels.overlap import overlap
 NOTHING, BIAS, RESIDUAL = 0, 1, 2  # what is added to the products
 SCRATCH = 1 << 21  # floats of partial results
 TILES = 1 << 14  # counters
-_FETCHED = (
-    4 << 20
-)  # bytes of the next weights: as much as memory gives between two kernels; more would only push out what is needed
+_ROOM = 256  # stretches of a token's hidden states, at least: models share what is compiled
+_FETCHED = 4 << 20  # bytes of the next weights: what memory gives between two kernels; more pushes out what is needed
 
 
-@triton.jit(do_not_specialize=["tokens", "lines"])
+@triton.jit(do_not_specialize=["tokens", "lines", "stretches"])
 def _dot(
     x, squares, weight, extra, out, norm, scaled, squares_out, following, scratch, counters,
-    tokens, outs, ins, eps, lines,
+    tokens, outs, ins, eps, stretches, lines,
     block_n: tl.constexpr, block_k: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
-    stretches: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
+    room: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
     even_n: tl.constexpr, even_k: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
-    """stretches: whose sums of squares are in `squares`, where x is scaled by the norm's weights, else 0; line: see fetch, or 0"""
+    """room: for the stretches whose sums of squares are in `squares`, where x is scaled by the norm's weights, else 0
+
+    line: see fetch, or 0
+    """
     tile, part = tl.program_id(0), tl.program_id(1)
     first = tile * block_n
     row = tl.arange(0, block_n)
@@ -63,8 +65,8 @@ def _dot(
         tl.extra.cuda.gdc_wait()
 
     total = tl.full((1, block_t), 0.0, tl.float32)
-    if stretches:
-        i = tl.arange(0, triton.next_power_of_2(stretches))
+    if room:
+        i = tl.arange(0, room)
         pieces = tl.load(squares + i[:, None] * block_t + t[None, :], mask=(i < stretches)[:, None], other=0.0)
     weights = row[:, None] * ins + k[None, :]
     inputs = t[None, :] * ins + k[:, None] + begin
@@ -105,9 +107,9 @@ def _dot(
                 acc += tl.load(mine + i * (block_n * block_t) + cell, cache_modifier=".cg")
             tl.store(counters + tile, 0)  # for the next launch
     if last:
-        if stretches:
+        if room:
             total = tl.sum(pieces, axis=0)[None, :]
-        y = write(acc, acc_up, total, ins, extra, out, n, t, tokens, outs, eps, stretches > 0, gated, kind)
+        y = write(acc, acc_up, total, ins, extra, out, n, t, tokens, outs, eps, room > 0, gated, kind)
         if hands_on:
             hand_on(y, out, norm, scaled, squares_out, tile, n, t, tokens, outs, block_t)
 
@@ -216,16 +218,16 @@ def _run(
     if next_norm is not None:
         scaled = torch.empty_like(out)
         squares_out = torch.empty(tiles, block_t, dtype=torch.float32, device=x.device)
-    lines = 0
-    if following is not None and flags["overlapped"]:
-        lines = min(_FETCHED, following.nbytes) // LINE // (tiles * use.split)
+    stretches = 0 if squares is None else len(squares)
+    following, fetched = (weight, 0) if following is None else (following, min(_FETCHED, following.nbytes))
 
     def run(stages: int) -> None:
         _dot[(tiles, use.split)](
             x, squares, weight, extra, out, next_norm, scaled, squares_out, following, partial, counters,
-            tokens, outs, ins, eps, lines,
-            block_t=block_t, split=use.split, stretches=0 if squares is None else len(squares),
-            hands_on=next_norm is not None, line=LINE // x.element_size() if lines else 0, num_stages=stages, **flags,
+            tokens, outs, ins, eps, stretches, fetched // LINE // (tiles * use.split),
+            block_t=block_t, split=use.split, room=max(_ROOM, triton.next_power_of_2(stretches)) if stretches else 0,
+            hands_on=next_norm is not None, line=LINE // x.element_size() if flags["overlapped"] else 0,
+            num_stages=stages, **flags,
         )  # fmt: skip
 
     with_stages(("linear", use, block_t, gated, ahead, x.dtype, x.device), use.stages, run)
