@@ -104,9 +104,13 @@ def test_rows_do_not_depend_on_how_many_there_are():
     assert torch.equal(whole[:3], linear.linear(x[:3].contiguous(), weight, config=DOT))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str
+)
 @pytest.mark.parametrize("split", [1, 3])
-@pytest.mark.parametrize("tokens", [2, 5, 16, 20])
+@pytest.mark.parametrize(
+    "tokens", [2, pytest.param(5, marks=pytest.mark.slow), 16, pytest.param(20, marks=pytest.mark.slow)]
+)
 def test_a_norm_between_two_linears_is_handed_on(tokens, split, dtype):
     x, _, weight, _, residual, _ = tensors(tokens, 72, 576, dtype)
     _, norm, after, bias, _, gate_up = tensors(tokens, 40, 72, dtype)
