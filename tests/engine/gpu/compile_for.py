@@ -71,8 +71,7 @@ def compile_only(capability):
     for module in (attention, bookkeeping, elementwise, fresh_attention, linear, prefill_attention, race):
         module.overlap = lambda device: options
     attention.multiprocessors = lambda device: 132
-    for module in (attention, fresh_attention):
-        module.arrivals_of = lambda device: tensor(attention.ARRIVALS, dtype=torch.int32)
+    attention.arrivals_of = lambda device: tensor(attention.ARRIVALS, dtype=torch.int32)
     linear._scratch = lambda device: (
         tensor(linear.SCRATCH, dtype=torch.float32),
         tensor(linear.TILES, dtype=torch.int32),

@@ -19,6 +19,7 @@ if not torch.cuda.is_available():
 
     _patch_tensor = interpreter._patch_lang_tensor
     _dot = interpreter.InterpreterBuilder.create_dot
+    _cast = interpreter.InterpreterBuilder.cast_impl
 
     def _patched_tensor(tensor, scope):
         _patch_tensor(tensor, scope)
@@ -34,5 +35,13 @@ if not torch.cuda.is_available():
             return a
         return interpreter.TensorHandle((a.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
 
+    def _patched_cast(self, src, dst_type):
+        # The interpreter cuts off what a GPU rounds.
+        if (src.dtype.scalar, dst_type.scalar) != (tl.float32, tl.bfloat16):
+            return _cast(self, src, dst_type)
+        rounded = torch.from_numpy(np.array(src.data, ndmin=1)).bfloat16().view(torch.int16).numpy()
+        return interpreter.TensorHandle(rounded.view(np.uint16).reshape(np.shape(src.data)), tl.bfloat16)
+
     interpreter._patch_lang_tensor = _patched_tensor
+    interpreter.InterpreterBuilder.cast_impl = _patched_cast
     interpreter.InterpreterBuilder.create_dot = _patched_dot

@@ -52,17 +52,12 @@ def attend_rows(
         launch = rows_launch(rows * kv_heads, pages.table.shape[1], block_m, block_d, q)
     check(q, keys, values)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    parts = sums = arrivals = out
-    if launch.splits > 1:
-        assert rows * kv_heads <= ARRIVALS
-        arrivals = arrivals_of(q.device)
-        parts = torch.empty((rows, kv_heads, launch.splits, block_m, block_d), dtype=torch.float32, device=q.device)
-        sums = torch.empty((rows, kv_heads, launch.splits, block_m), dtype=torch.float32, device=q.device)
+    parts = parts_of(rows * kv_heads, launch.splits, block_m, block_d, out)
 
     def run(stages: int) -> None:
         # kv heads come first: those of a page lie side by side in memory.
         _rows_kernel[kv_heads, launch.splits, rows](
-            q, keys, values, pages.table, slots, first, out, parts, sums, arrivals,
+            q, keys, values, pages.table, slots, first, out, *parts,
             n, scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), q.stride(2), *keys.stride()[:3],
             GROUPS=groups, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d, PAGE=PAGE, SHARED=launch.splits > 1,
             PARTS=4 if stages == launch.stages else stages,
@@ -89,6 +84,15 @@ def rows_launch(pairs: int, width: int, block_m: int, block_d: int, q: Tensor) -
     return Launch(warps, stages_for(block_d, q), splits)
 
 
+def parts_of(pairs: int, splits: int, block_m: int, block_d: int, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for the parts of shared-out rows, for their sums, and the counters of who has come; anything where nothing is shared out."""
+    if splits == 1:
+        return out, out, out
+    assert pairs <= ARRIVALS
+    parts = torch.empty((pairs, splits, block_m, block_d), dtype=torch.float32, device=out.device)
+    return parts, parts.new_empty(pairs, splits, block_m), arrivals_of(out.device)
+
+
 @cache
 def multiprocessors(device: torch.device) -> int:
     """How many the device has; an H100's where the CPU plays a GPU."""
@@ -103,7 +107,7 @@ def arrivals_of(device: torch.device) -> Tensor:
 
 
 @triton.jit
-def _share_out(pages, queries, split, splits, LEAST: tl.constexpr, PAGE: tl.constexpr):
+def share_out(pages, queries, split, splits, LEAST: tl.constexpr, PAGE: tl.constexpr):
     """The pages [low, high) that a program takes of a row's, and how many programs have some."""
     # A share of s pages costs s x 2 PAGE x D numbers of 16 bits, then pages / s partial results of queries x D of 32
     # bits, which one program reads: as much for both at sqrt(pages queries / 64).
@@ -114,7 +118,7 @@ def _share_out(pages, queries, split, splits, LEAST: tl.constexpr, PAGE: tl.cons
 
 
 @triton.jit
-def _finish(
+def finish(
     total, peak, acc, to, real, parts, sums, arrivals, pair, split, splits, active,
     SHARED: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
@@ -169,7 +173,7 @@ def _rows_kernel(
     low, high = 0, tl.cdiv(extent, PAGE)
     active = 1
     if SHARED:
-        low, high, active = _share_out(high, n * GROUPS, split, splits, LEAST, PAGE)
+        low, high, active = share_out(high, n * GROUPS, split, splits, LEAST, PAGE)
         if split >= active:
             return
 
@@ -198,4 +202,4 @@ def _rows_kernel(
     heads = kv_heads * GROUPS
     to = out + ((row.to(tl.int64) * n + query[:, None]) * heads + head_of[:, None]) * HEAD_DIM + column[None, :]
     pair = row * kv_heads + head
-    _finish(total, peak, acc, to, real, parts, sums, arrivals, pair, split, splits, active, SHARED, PARTS)
+    finish(total, peak, acc, to, real, parts, sums, arrivals, pair, split, splits, active, SHARED, PARTS)

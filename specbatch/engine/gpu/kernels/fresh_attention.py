@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from specbatch.engine.gpu.kernels.attention import ARRIVALS, LEAST, _finish, _share_out, arrivals_of, rows_launch
+from specbatch.engine.gpu.kernels.attention import LEAST, finish, parts_of, rows_launch, share_out
 from specbatch.engine.gpu.kernels.fitting import with_stages
 from specbatch.engine.gpu.kernels.over_pages import LOG2_E, MASKED, Launch, over_pages
 from specbatch.engine.gpu.kernels.overlap import overlap
@@ -60,20 +60,16 @@ def attend_fresh(
     assert keys.stride() == values.stride()
     assert keys.stride(-1) == 1
     out = torch.empty((qkv.shape[0], heads, head_dim), dtype=qkv.dtype, device=qkv.device)
-    parts = sums = arrivals = out
-    if launch.splits > 1:
-        assert rows * kv_heads <= ARRIVALS
-        arrivals = arrivals_of(qkv.device)
-        parts = torch.empty((rows, kv_heads, launch.splits, block_m, block_d), dtype=torch.float32, device=qkv.device)
-        sums = torch.empty((rows, kv_heads, launch.splits, block_m), dtype=torch.float32, device=qkv.device)
+    parts = parts_of(rows * kv_heads, launch.splits, block_m, block_d, out)
+    groups = heads // kv_heads
 
     def run(stages: int) -> None:
         _fresh_kernel[kv_heads, launch.splits, rows](
-            qkv, q_norm, k_norm, rope, keys, values, pages.table, slots, first, out, parts, sums, arrivals,
+            qkv, q_norm, k_norm, rope, keys, values, pages.table, slots, first, out, *parts,
             n, eps, scale * LOG2_E, rope.shape[0], pages.table.stride(0), *keys.stride()[:3],
-            KV_HEADS=kv_heads, GROUPS=heads // kv_heads, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d,
-            NEW=triton.next_power_of_2(triton.cdiv(block_m, heads // kv_heads)), PAGE=PAGE, NORMED=q_norm is not None, SHARED=launch.splits > 1,
-            PARTS=4 if stages == launch.stages else stages,
+            KV_HEADS=kv_heads, GROUPS=groups, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d,
+            NEW=triton.next_power_of_2(triton.cdiv(block_m, groups)), PAGE=PAGE, NORMED=q_norm is not None,
+            SHARED=launch.splits > 1, PARTS=4 if stages == launch.stages else stages,
             num_warps=launch.warps, num_stages=stages, **overlap(qkv.device),
         )  # fmt: skip
 
@@ -116,7 +112,7 @@ def _fresh_kernel(
     low, high = 0, tl.cdiv(extent, PAGE)
     active = 1
     if SHARED:
-        low, high, active = _share_out(high, n * GROUPS, split, splits, LEAST, PAGE)
+        low, high, active = share_out(high, n * GROUPS, split, splits, LEAST, PAGE)
         if split >= active:
             return
 
@@ -179,4 +175,4 @@ def _fresh_kernel(
     heads: tl.constexpr = KV_HEADS * GROUPS
     to = out + ((token + query)[:, None] * heads + head_of[:, None]) * HEAD_DIM + column[None, :]
     pair = row * KV_HEADS + head
-    _finish(total, peak, acc, to, real, parts, sums, arrivals, pair, split, splits, active, SHARED, PARTS)
+    finish(total, peak, acc, to, real, parts, sums, arrivals, pair, split, splits, active, SHARED, PARTS)
