@@ -77,7 +77,7 @@ def test_the_norm_is_folded_in_for_one_token_alone(called, tokens, expected):
 def test_rotation_and_attention_are_one_for_few_tokens_of_a_row(called, tokens, expected):
     """Four heads share a kv head: nine tokens are more queries than a tile of 32 holds."""
     pages = Pages(
-        [torch.zeros(2, 1, PAGE, 8, device=DEVICE)] * 1, [torch.zeros(2, 1, PAGE, 8, device=DEVICE)], torch.zeros(2, 1)
+        [torch.zeros(2, 1, PAGE, 8, device=DEVICE)], [torch.zeros(2, 1, PAGE, 8, device=DEVICE)], torch.zeros(2, 1)
     )
     qkv, slots = torch.zeros(tokens, 48, device=DEVICE), torch.zeros(tokens, dtype=torch.int64, device=DEVICE)
     TritonOps().attend_fresh(qkv, None, None, EPS, qkv, pages, 0, slots[:1], slots[:1], slots, slots, 1.0)
