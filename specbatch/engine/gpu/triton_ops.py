@@ -29,8 +29,7 @@ _FEW_GATED = {2: 32, 4: 8}
 _FUNNEL = 2048  # outputs
 _WIDE = 65536  # outputs: a vocabulary
 _FOLDED = 1  # tokens whose norm every program works out for itself
-
-_AHEAD = {2: 16, 4: 8}  # where a linear hands the norm on to the next: both must be skinny kernels
+_AHEAD = {2: 16, 4: 8}  # likewise, to which a linear hands the norm on to the next, if both are skinny kernels
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
