@@ -230,9 +230,9 @@ def candidates(shape: Shape, tokens: int) -> Iterator[Config]:
     """Configurations that may suit: enough in flight, not too much for a multiprocessor."""
     halves = 2 if shape.op == "norm_gated" else 1
     if tokens <= FMA_TOKENS:
-        for n, k, warps in itertools.product((1, 2, 4, 8), (512, 1024, 2048), (2, 4, 8)):
-            if 16 <= halves * n * k // (32 * warps) <= 32 and k // (32 * warps) >= 8:
-                yield Config(n, k, warps, fma=True)
+        for n, warps in itertools.product((1, 2, 4, 8), (1, 2, 4, 8)):
+            if 32 <= halves * n * shape.ins // (32 * warps) <= 256:
+                yield Config(n, 1 << (shape.ins.bit_length() - 1), warps, fma=True)
     block_t = next(size for size in DOT_TOKENS if tokens <= size)
     few = block_t <= 16
     sizes = (

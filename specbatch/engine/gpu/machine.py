@@ -21,6 +21,7 @@ from specbatch.engine.gpu.state import FIELDS, Mode, RowState
 from specbatch.engine.memory import free_cached
 from specbatch.engine.model import CausalLM
 from specbatch.engine.ngram import NGramDrafter
+from specbatch.engine.request import Request
 
 
 class Machine:
@@ -143,6 +144,21 @@ class Machine:
     def prefill_sizes(self) -> list[int]:
         """Tokens of the prefill forwards that are recorded."""
         return self._fill.sizes
+
+    def join_nobody(self) -> None:
+        """Does once what a row that comes makes the host do: PyTorch loads a kernel when it is first used, and pins new memory then.
+
+        The slot that is nobody's is left with the position of a row that begins.
+        """
+        for pool in (self.target_pool, self.drafter_pool):
+            if pool is not None:
+                pool.grow(self.slots, 1)
+                pool.upload()
+                pool.release([self.slots])
+                pool.upload()
+        self.state.join([self.slots], [Row(Request("", [0], 1))])
+        for rows in {1, self.slots}:
+            self.read_outcome(rows, 0)
 
     def prefill_nobody(self, size: int, *, target: bool = True) -> None:
         """Queues a prefill forward of a size, over tokens of the slot that is nobody's: of both models, or of the drafter alone."""

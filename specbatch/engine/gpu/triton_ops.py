@@ -16,6 +16,7 @@ from specbatch.engine.gpu.kernels import (
     prefill_attention,
     race,
 )
+from specbatch.engine.gpu.kernels.linear_configs import in_registers
 from specbatch.engine.gpu.paging import Pages, Tiles
 from specbatch.engine.gpu.reference import Ahead, TorchOps
 from specbatch.engine.streams import Purpose
@@ -28,8 +29,7 @@ _FEW_WIDE = {2: 64, 4: 8}
 _FEW_GATED = {2: 32, 4: 8}
 _FUNNEL = 2048  # outputs
 _WIDE = 65536  # outputs: a vocabulary
-_FOLDED = 1  # tokens whose norm every program works out for itself
-_AHEAD = {2: 16, 4: 8}  # likewise, to which a linear hands the norm on to the next, if both are skinny kernels
+_AHEAD = {2: 16, 4: 8}  # tokens up to which a linear hands the norm on to the next, if both are skinny kernels
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -87,10 +87,10 @@ class TritonOps(TorchOps):
         ahead: Ahead | None = None,
         following: Tensor | None = None,
     ) -> Tensor:
-        """The norm folded in for one token, and for few where it is there already; in a kernel of its own for more."""
+        """The norm folded in for few tokens, or where it is there already; in a kernel of its own for more."""
         if ahead is not None:
             return linear.ahead_linear(*ahead, eps, weight, bias, following=following)
-        if x.shape[0] <= _FOLDED and _few(x, weight) and norm.dtype == x.dtype:
+        if _folds(x, weight) and norm.dtype == x.dtype:
             return linear.norm_linear(x, norm, eps, weight, bias)
         return self.linear(self.rms_norm(x, norm, eps), weight, bias)
 
@@ -103,8 +103,8 @@ class TritonOps(TorchOps):
     def linear_add_ahead(
         self, x: Tensor, weight: Tensor, residual: Tensor, norm: Tensor, following: Tensor
     ) -> tuple[Tensor, Ahead | None]:
-        """By the skinny kernel; one token's norm costs nothing anyhow."""
-        few = len(x) > _FOLDED and _few(x, weight, _AHEAD) and norm.dtype == residual.dtype == x.dtype
+        """By the skinny kernel, unless the linear after the norm folds it in."""
+        few = not _folds(residual, following) and _few(x, weight, _AHEAD) and norm.dtype == residual.dtype == x.dtype
         if few and residual.is_contiguous() and following.is_contiguous():
             out, *ahead = linear.linear_add_ahead(x, weight, residual, norm, following=following)
             return out, Ahead(*ahead)
@@ -123,7 +123,7 @@ class TritonOps(TorchOps):
         if ahead is not None:
             return linear.ahead_gated(*ahead, eps, gate_up, following=following)
         if _few(x, gate_up, _FEW_GATED):
-            if x.shape[0] <= _FOLDED and norm.dtype == x.dtype:
+            if _folds(x, gate_up) and norm.dtype == x.dtype:
                 return linear.norm_gated(x, norm, eps, gate_up)
             return linear.gated(self.rms_norm(x, norm, eps), gate_up, following=following)
         if not _known(x, gate_up):
@@ -199,6 +199,11 @@ class TritonOps(TorchOps):
 def _known(x: Tensor, other: Tensor) -> bool:
     """Whether there are kernels for these dtypes where they are."""
     return x.dtype in _DTYPES and x.dtype == other.dtype and (x.is_cuda or triton.knobs.runtime.interpret)
+
+
+def _folds(x: Tensor, weight: Tensor) -> bool:
+    """Whether every program works out the norm for itself."""
+    return in_registers(x.shape[0], weight.nbytes) and _few(x, weight)
 
 
 def _few(x: Tensor, weight: Tensor, few: dict[int, int] | None = None) -> bool:

@@ -29,6 +29,7 @@ def warm_up(machine: Machine, say: Callable[[str], None]) -> Controller:
     config = machine.config
     drafts = machine.round.drafter is not None and config.max_k > 0
     _record_prefills(machine, say)
+    machine.join_nobody()
     with _timed_rows(machine) as mode:
         table: dict[tuple[int, int], float] = {}
         sizes = sorted(machine.buckets, reverse=True)

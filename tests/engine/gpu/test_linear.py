@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from specbatch.engine.gpu.kernels import linear
-from specbatch.engine.gpu.kernels.linear_configs import DOT_TOKENS, Config, configured
+from specbatch.engine.gpu.kernels.linear_configs import BRIEF, DOT_TOKENS, Config, configured
 from specbatch.engine.gpu.reference import TorchOps
 from specbatch.engine.gpu.triton_ops import TritonOps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-FMA = Config(64, 256, 4, fma=True)
+FMA = Config(64, 32, 4, fma=True)
 DOT = Config(64, 128, 4, 2)
 SIZES = [(48, 32), (576, 100), (48, 576), (32, 3072)]  # outputs, inputs
 
@@ -80,6 +80,25 @@ def test_tensor_cores_give_the_reference(op, dtype, tokens, size):
 def test_registers_give_the_reference(op, dtype, tokens):
     for outs, ins in SIZES:
         check(op, tensors(tokens, outs, ins, dtype), dtype, config=FMA)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("ins", [1, 24, pytest.param(1000, marks=pytest.mark.slow)])
+def test_registers_hold_any_number_of_inputs(op, ins):
+    check(op, tensors(2, 40, ins, torch.float32), torch.float32)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_a_program_in_registers_has_no_more_weights_than_they_hold(tokens, gated):
+    for outs, ins in product((64, 1024, 3072, 4096, 28672, 151936), (576, 1024, 3072, 4096, 12288, 28672)):
+        use = configured(tokens, outs, ins, 2, gated=gated)
+        if use.fma:
+            assert use.block_k <= ins < 2 * use.block_k
+            assert use.block_n * (1 + gated) * ins <= 256 * 32 * use.warps
+        else:
+            assert tokens == 2
+            assert outs * (1 + gated) * ins * 2 >= BRIEF
 
 
 @pytest.mark.parametrize(("op", "tokens"), [*product(OPS, [1]), *product(DOT_OPS, [2, 5, 16, 33])])

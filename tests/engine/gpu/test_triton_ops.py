@@ -9,6 +9,7 @@ pytest.importorskip("triton")
 
 from specbatch.engine.gpu import machine as machines
 from specbatch.engine.gpu import triton_ops
+from specbatch.engine.gpu.kernels import linear_configs
 from specbatch.engine.gpu.paging import PAGE, Pages, Tiles
 from specbatch.engine.gpu.reference import TorchOps
 from specbatch.engine.gpu.triton_ops import TritonOps
@@ -55,15 +56,23 @@ def test_linears_of_few_tokens_have_kernels(called, tokens, kernel):
     assert called == (["linear.linear", "linear.linear_add"] if kernel else [])
 
 
+FOLDED = ["linear.norm_linear", "linear.norm_gated"]
+APART = ["elementwise.rms_norm", "linear.linear", "elementwise.rms_norm", "linear.gated"]
+
+
 @pytest.mark.parametrize(
-    ("tokens", "expected"),
+    ("tokens", "brief", "expected"),
     [
-        (1, ["linear.norm_linear", "linear.norm_gated"]),
-        (2, ["elementwise.rms_norm", "linear.linear", "elementwise.rms_norm", "linear.gated"]),
-        (40, ["elementwise.rms_norm", "elementwise.rms_norm", "elementwise.silu_mul"]),
+        (1, True, FOLDED),
+        (1, False, FOLDED),
+        (2, True, FOLDED),
+        (2, False, APART),
+        (3, True, APART),
+        (40, True, ["elementwise.rms_norm", "elementwise.rms_norm", "elementwise.silu_mul"]),
     ],
 )
-def test_the_norm_is_folded_in_for_one_token_alone(called, tokens, expected):
+def test_the_norm_is_folded_in_for_one_token_and_for_two_of_a_small_model(called, monkeypatch, tokens, brief, expected):
+    monkeypatch.setattr(linear_configs, "BRIEF", 32 * 16 * 4 + brief)
     x, weight, norm, _ = tensors(tokens)
     TritonOps().norm_linear(x, norm, EPS, weight)
     TritonOps().norm_gated(x, norm, EPS, weight)
@@ -85,7 +94,8 @@ def test_rotation_and_attention_are_one_for_few_tokens_of_a_row(called, tokens, 
 
 
 @pytest.mark.parametrize(("tokens", "ahead"), [(1, False), (2, True), (8, True), (9, False)])
-def test_few_tokens_hand_their_norm_on_to_the_next_linear(tokens, ahead):
+def test_few_tokens_hand_their_norm_on_to_the_next_linear(monkeypatch, tokens, ahead):
+    monkeypatch.setattr(linear_configs, "BRIEF", 0)
     x, weight, norm, residual = tensors(tokens, 32, 32)
     ops = TritonOps()
     total, found = ops.linear_add_ahead(x, weight, residual.clone(), norm, weight)
@@ -97,6 +107,11 @@ def test_few_tokens_hand_their_norm_on_to_the_next_linear(tokens, ahead):
         after = {"ahead": found, "following": weight}
         wanted = getattr(TorchOps(), op)(expected, norm, EPS, weight)
         torch.testing.assert_close(getattr(ops, op)(total, norm, EPS, weight, **after), wanted, **close)
+
+
+def test_two_tokens_of_a_small_model_hand_nothing_on_to_a_linear_that_folds_the_norm_in():
+    x, weight, norm, residual = tensors(2, 32, 32)
+    assert TritonOps().linear_add_ahead(x, weight, residual, norm, weight)[1] is None
 
 
 @pytest.mark.parametrize("layout", ["input", "weight", "residual"])

@@ -4,7 +4,7 @@ import pytest
 
 from specbatch.engine.controller import AdaptiveK, FixedK
 from specbatch.engine.gpu.graphs import GraphBook
-from specbatch.engine.gpu.state import Mode
+from specbatch.engine.gpu.state import Mode, RowState
 from specbatch.engine.ngram import NGramDrafter
 from specbatch.engine.request import SamplingParams
 from tests.engine import tiny
@@ -118,9 +118,19 @@ def test_rows_that_are_nobodys_leave_no_trace(pair):
     assert machine.target_pool.free == machine.target_pool.pages
     assert machine.state.lengths.tolist() == machine.state.ends.tolist() == [0] * 4
     assert not machine.state.history[:-1].any()
+    assert not machine.target_pool._lines.any()
     out = fast.finish(engine, fast.requests(pair.prompts[:5], 8))
     assert tiny.tokens(out, 5) == [tokens[:8] for tokens in pair.expected[:5]]
     assert engine.stats.acceptance_rate == 1.0
+
+
+def test_what_the_host_does_for_a_row_that_comes_is_done_once_before_the_first(pair, monkeypatch):
+    """On a GPU PyTorch would load it while the first row waits."""
+    joined, real = [], RowState.join
+    monkeypatch.setattr(RowState, "join", lambda self, slots, rows: joined.append(slots) or real(self, slots, rows))
+    engine = fast.engine(pair.target, pair.twin, max_sequences=3)
+    engine.warmup()
+    assert joined == [[3]]  # the slot that is nobody's
 
 
 def test_the_largest_steps_come_first_so_that_memory_shows_at_once(pair, ran):

@@ -6,12 +6,16 @@ from dataclasses import dataclass, replace
 
 DOT_TOKENS = (8, 16, 32, 64)  # to which the tensor cores' right operand is padded
 FMA_TOKENS = 2
+BRIEF = 16 << 20  # bytes: weights below this lie in the registers of all multiprocessors at once
 MULTIPROCESSORS = 132  # of an H100; on another GPU the tables only fit less well
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Tile [block_n outputs, block_k inputs]; stages of loads in flight; programs that share a tile's inputs."""
+    """Tile [block_n outputs, block_k inputs]; stages of loads in flight; programs that share a tile's inputs.
+
+    fma: in registers, with as many inputs behind the tile's as there are
+    """
 
     block_n: int
     block_k: int
@@ -41,15 +45,35 @@ def configured(tokens: int, outs: int, ins: int, size: int, *, gated: bool = Fal
         gated: two linears, of gate and up.
         ahead: a norm is handed on or has been; of the tensor cores alone.
     """
-    # Two tokens in registers pay where the outputs are few: a tile of the tensor cores then has too few programs.
-    if not ahead and (tokens == 1 or (tokens <= FMA_TOKENS and outs * (1 + gated) <= 1024)):
-        narrow = outs * (1 + gated) < 32 * MULTIPROCESSORS
-        block_n = (2 if narrow else 4) // (1 + gated) or 1
-        return Config(block_n, 1024, 4, fma=True)
+    if not ahead and in_registers(tokens, outs * (1 + gated) * ins * size):
+        return registers(tokens, outs, ins, size, gated=gated)
     config = tensor_cores(tokens, outs, ins, size, whole=gated)
     if gated and config.block_n > 16:
         config = replace(config, block_n=config.block_n // 2)
     return config
+
+
+def in_registers(tokens: int, weights: int) -> bool:
+    """Whether so many tokens are better multiplied in registers than by the tensor cores, by the weights' bytes."""
+    return tokens == 1 or (tokens <= FMA_TOKENS and weights < BRIEF)
+
+
+def registers(tokens: int, outs: int, ins: int, size: int, *, gated: bool) -> Config:
+    """As configured, in registers. A warp takes 1,024 inputs."""
+    warps = 1
+    while warps < 8 and warps * 1024 < ins:
+        warps *= 2
+    brief = outs * (1 + gated) * ins * size < BRIEF
+
+    def outputs(each: int) -> int:
+        """As many as give a thread at most so many weights of two bytes: a power of two."""
+        most = each * 2 * 32 * warps // (size * ins * (1 + gated))
+        return 1 << max(most.bit_length() - 1, 0)
+
+    # One program a multiprocessor where that suffices; else brief weights all at once, long ones as they come.
+    if tokens == 1 and outs <= MULTIPROCESSORS * outputs(256):
+        return Config(outputs(256), 1 << (ins.bit_length() - 1), warps, fma=True)
+    return Config(outputs(128 if brief else 64), 1 << (ins.bit_length() - 1), warps, fma=True)
 
 
 def tensor_cores(tokens: int, outs: int, ins: int, size: int, *, whole: bool) -> Config:

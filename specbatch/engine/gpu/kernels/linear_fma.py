@@ -1,4 +1,9 @@
-"""Linears of one or two tokens, multiplied in registers: the tensor cores would have nothing to do, and the norm can be folded in."""
+"""Linears of one or two tokens, multiplied in registers: the tensor cores would have nothing to do, and the norm can be folded in.
+
+A program lets the next kernel start, asks for all its weights, and only then waits for the kernel before it: so the weights of several
+linears are on their way while one works on what the last left. What remains to be done after the wait is what a linear costs beyond its
+bytes: few warps share a line, inputs and residual are asked for together, and nothing is asked for late.
+"""
 
 # mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
 
@@ -13,93 +18,91 @@ from specbatch.engine.gpu.kernels.linear_ends import write
 @triton.jit
 def fma(
     x, norm, weight, extra, out, outs, ins, eps,
-    block_n: tl.constexpr, block_k: tl.constexpr, count: tl.constexpr,
+    block_n: tl.constexpr, block_k: tl.constexpr, tail: tl.constexpr, count: tl.constexpr,
     normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr,
-    even_n: tl.constexpr, even_k: tl.constexpr, overlapped: tl.constexpr,
+    even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
-    """A program's block_n outputs of `count` tokens, over all of K; see linear.py."""
+    """A program's block_n outputs of `count` tokens, over all of K = block_k + tail, both powers of two; see linear.py.
+
+    even_k: there are as many inputs; if not, a mask is in the way of what is asked for
+    """
+    if overlapped and early:
+        tl.extra.cuda.gdc_launch_dependents()
     first = tl.program_id(0) * block_n
     row = tl.arange(0, block_n)
     n = first + row
-    k = tl.arange(0, block_k)
     if not even_n:
         row = tl.minimum(n, outs - 1) - first
-    rows = weight + first.to(tl.int64) * ins
+    rows = weight + first.to(tl.int64) * ins + row[:, None] * ins
     ups = rows + tl.cast(outs, tl.int64) * ins
-    weights = row[:, None] * ins + k[None, :]
-    # One tile ahead of the sums, in registers; the first one before the kernel before this has ended.
-    a = tl.load(rows + weights, mask=k[None, :] < ins, other=0.0, eviction_policy="evict_first")
+    k = tl.arange(0, block_k)
+    a = _weights(rows, k, ins, True)
     c = a
     if gated:
-        c = tl.load(ups + weights, mask=k[None, :] < ins, other=0.0, eviction_policy="evict_first")
+        c = _weights(ups, k, ins, True)
+    factor = 1.0
+    if normed:
+        factor = _row(norm, k, ins, True)
+    if tail:
+        k_tail = block_k + tl.arange(0, tail)
+        a_tail = _weights(rows, k_tail, ins, even_k)
+        c_tail = a_tail
+        if gated:
+            c_tail = _weights(ups, k_tail, ins, even_k)
+        factor_tail = 1.0
+        if normed:
+            factor_tail = _row(norm, k_tail, ins, even_k)
     if overlapped:
         tl.extra.cuda.gdc_wait()
 
-    acc = tl.full((block_n, block_k), 0.0, tl.float32)
-    acc_up, other, other_up = acc, acc, acc
-    squares = tl.full((block_k,), 0.0, tl.float32)
-    other_squares = squares
-    for offset in tl.range(0, ins, block_k):
-        left = ins - offset
-        after = left - block_k
-        if even_k:
-            a_next = tl.load(
-                rows + weights + offset + block_k, mask=after > 0, other=0.0, eviction_policy="evict_first"
-            )
-        else:
-            a_next = tl.load(
-                rows + weights + offset + block_k, mask=k[None, :] < after, other=0.0, eviction_policy="evict_first"
-            )
-        c_next = a_next
-        if gated:
-            if even_k:
-                c_next = tl.load(
-                    ups + weights + offset + block_k, mask=after > 0, other=0.0, eviction_policy="evict_first"
-                )
-            else:
-                c_next = tl.load(
-                    ups + weights + offset + block_k, mask=k[None, :] < after, other=0.0, eviction_policy="evict_first"
-                )
-        factor = 1.0
-        if normed:
-            factor = _row(norm + offset, k, left, even_k).to(tl.float32)
-        wide_a, wide_c = a.to(tl.float32), c.to(tl.float32)
-        b = _row(x + offset, k, left, even_k)
-        wide = b.to(tl.float32)
-        if normed:
-            squares += wide * wide
-            wide = (wide * factor).to(b.dtype).to(tl.float32)
-        acc += wide_a * wide[None, :]
-        if gated:
-            acc_up += wide_c * wide[None, :]
-        if count == 2:
-            b = _row(x + ins + offset, k, left, even_k)
-            wide = b.to(tl.float32)
-            if normed:
-                other_squares += wide * wide
-                wide = (wide * factor).to(b.dtype).to(tl.float32)
-            other += wide_a * wide[None, :]
-            if gated:
-                other_up += wide_c * wide[None, :]
-        a, c = a_next, c_next
-
-    if overlapped:
+    token = tl.arange(0, 1)
+    for i in tl.static_range(count):
+        start = x + i * ins
+        b = _row(start, k, ins, True)
+        if tail:
+            b_tail = _row(start, k_tail, ins, even_k)
+        residual = 0.0
+        if kind == 2:
+            residual = tl.load(extra + i * outs + n, mask=n < outs, other=0.0).to(tl.float32)
+        y, up, squares = _sums(a, c, b, factor, normed, gated)
+        if tail:
+            y_tail, up_tail, squares_tail = _sums(a_tail, c_tail, b_tail, factor_tail, normed, gated)
+            y += y_tail
+            up += up_tail
+            squares += squares_tail
+        write((y + residual)[:, None], up[:, None], squares, ins, extra, out, n, token + i, count, outs, eps, normed, gated, kind % 2)  # fmt: skip
+    if overlapped and not early:
         tl.extra.cuda.gdc_launch_dependents()
-    write(
-        tl.sum(acc, axis=1)[:, None], tl.sum(acc_up, axis=1)[:, None], tl.sum(squares, axis=0),
-        ins, extra, out, n, tl.arange(0, 1), count, outs, eps, normed, gated, kind,
-    )  # fmt: skip
-    if count == 2:
-        write(
-            tl.sum(other, axis=1)[:, None], tl.sum(other_up, axis=1)[:, None], tl.sum(other_squares, axis=0),
-            ins, extra, out, n, tl.arange(0, 1) + 1, count, outs, eps, normed, gated, kind,
-        )  # fmt: skip
 
 
 @triton.jit
-def _row(start, k, left, even_k: tl.constexpr):
-    if even_k:
+def _sums(a, c, b, factor, normed: tl.constexpr, gated: tl.constexpr):
+    """A token's products with the weights, those with the ups, and its squares, summed."""
+    wide = b.to(tl.float32)
+    squares = 0.0
+    if normed:
+        squares = tl.sum(wide * wide, axis=0)
+        wide = (wide * factor.to(tl.float32)).to(b.dtype).to(tl.float32)
+    y = tl.sum(a.to(tl.float32) * wide[None, :], axis=1)
+    up = y
+    if gated:
+        up = tl.sum(c.to(tl.float32) * wide[None, :], axis=1)
+    return y, up, squares
+
+
+@triton.jit
+def _weights(rows, k, ins, even: tl.constexpr):
+    if even:
+        values = tl.load(rows + k[None, :], eviction_policy="evict_first")
+    else:
+        values = tl.load(rows + k[None, :], mask=k[None, :] < ins, other=0.0, eviction_policy="evict_first")
+    return values
+
+
+@triton.jit
+def _row(start, k, ins, even: tl.constexpr):
+    if even:
         values = tl.load(start + k, eviction_policy="evict_last")
     else:
-        values = tl.load(start + k, mask=k < left, other=0.0, eviction_policy="evict_last")
+        values = tl.load(start + k, mask=k < ins, other=0.0, eviction_policy="evict_last")
     return values

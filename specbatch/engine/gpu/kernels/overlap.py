@@ -1,8 +1,15 @@
 """Programmatic dependent launch: a kernel starts while the one before it ends, which hides most of what a boundary costs.
 
-Every kernel that is launched so calls gdc_wait before it reads or writes what the kernel before it may write or read, and
-gdc_launch_dependents after that, when only its last stores are left. So when a kernel starts, all but the one before it have
-ended: what those wrote may be read before gdc_wait. Kernels of PyTorch's, launched without, wait as they always do.
+Every kernel that is launched so calls gdc_wait before it reads or writes what a kernel before it may write or read. Most call
+gdc_launch_dependents after that, when only their last stores are left: the next one then starts when all but this one have ended.
+
+A linear may call it first of all (`early`). The one that follows starts while those before are still at work, and asks for its weights;
+it may let the next one in as early, and so on: as far ahead as the multiprocessors have registers. Kernels that stand behind one
+therefore read nothing before gdc_wait but weights and what was written before the step's first linear: rows, positions, page tables.
+Attention lets nobody in early: the weights that would then be on their way hold up the KV that it reads.
+
+gdc_wait returns when the kernel before has ended, which has itself waited for the one before: so everything is there after it.
+Kernels of PyTorch's, launched without, wait as they always do.
 """
 
 from __future__ import annotations
