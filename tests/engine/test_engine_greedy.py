@@ -22,7 +22,7 @@ def requests(pair, new_tokens=40, **kwargs):
 
 
 @pytest.mark.parametrize("batch", [1, 8, 32])
-@pytest.mark.parametrize("k", [0, 1, 4, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 3, 5, 6, 7, 8))])
+@pytest.mark.parametrize("k", [0, 4, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 3, 5, 6, 7, 8))])
 def test_a_model_drafter_of_any_k_changes_no_token(pair, batch, k):
     rows = requests(pair)[:6] if batch == 1 else requests(pair)
     out, _ = tiny.decode(pair.target, pair.noisy, rows, max_sequences=batch, num_speculative_tokens=k)

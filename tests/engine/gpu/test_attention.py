@@ -112,7 +112,7 @@ def test_shared_out_rows_are_the_same_to_the_bit_each_time(device):
 
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(1, 1), (4, 2), (3, 1), (4, 1)])
-@pytest.mark.parametrize("head_dim", [8, 64, 80, 128])
+@pytest.mark.parametrize("head_dim", [8, 80, *(pytest.param(width, marks=pytest.mark.slow) for width in (64, 128))])
 def test_rows_of_any_heads(device, heads, kv_heads, head_dim):
     check_rows([3, 150], 3, heads, kv_heads, head_dim, device, width=5)
 

@@ -76,7 +76,7 @@ def test_tensor_cores_give_the_reference(op, dtype, tokens, size):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("tokens", [1, 2])
+@pytest.mark.parametrize("tokens", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_registers_give_the_reference(op, dtype, tokens):
     for outs, ins in SIZES:
         check(op, tensors(tokens, outs, ins, dtype), dtype, config=FMA)
@@ -106,7 +106,7 @@ def test_the_table_has_a_configuration_for_every_size(op, tokens):
     check(op, tensors(tokens, 20, 96, torch.bfloat16), torch.bfloat16)
 
 
-@pytest.mark.parametrize("split", [2, 3, 4])
+@pytest.mark.parametrize("split", [3, *(pytest.param(split, marks=pytest.mark.slow) for split in (2, 4))])
 def test_split_inputs_are_summed_and_counters_left_at_zero(split):
     values = tensors(6, 48, 576, torch.float32)
     for op in ("linear", "linear_add"):
