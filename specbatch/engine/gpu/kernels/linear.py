@@ -33,7 +33,7 @@ NOTHING, BIAS, RESIDUAL = 0, 1, 2  # what is added to the products
 SCRATCH = 1 << 21  # floats of partial results
 TILES = 1 << 14  # counters
 _ROOM = 256  # stretches of a token's hidden states, at least: models share what is compiled
-_LONG = 32 << 20  # bytes of weights, at which attention in the wings is in the way of the linear before it
+_LONG = 32 << 20  # bytes of weights, at which attention that waits beside the linear before it costs more than it spares
 _FETCHED = 4 << 20  # bytes of the next weights: what memory gives between two kernels; more pushes out what is needed
 
 
@@ -146,7 +146,7 @@ def _run(
     if next_norm is not None:
         scaled = torch.empty_like(out)
         squares_out = torch.empty(tiles, block_t, dtype=torch.float32, device=x.device)
-    # Behind it stands attention: see overlap.py.
+    # Of these q, k, v alone gain, before attention.
     early = squares is not None and not gated and (block_t == DOT_TOKENS[0] or weight.nbytes < _LONG)
     stretches = 0 if squares is None else len(squares)
     following, fetched = (weight, 0) if following is None else (following, min(_FETCHED, following.nbytes))

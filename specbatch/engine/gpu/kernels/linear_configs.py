@@ -1,4 +1,8 @@
-"""Which tiles the linears of few tokens use: measured by `python -m benchmarks.linear --sweep`, not searched at run time."""
+"""Which tiles the linears of few tokens use: measured on an H100, not searched at run time.
+
+Those of the tensor cores by `python -m benchmarks.linear --sweep`; those in registers in whole steps, since kernels that start
+before the ones ahead of them have ended share the multiprocessors with them: timed alone, a linear says little.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from dataclasses import dataclass, replace
 
 DOT_TOKENS = (8, 16, 32, 64)  # to which the tensor cores' right operand is padded
 FMA_TOKENS = 2
-BRIEF = 16 << 20  # bytes: weights below this lie in the registers of all multiprocessors at once
+BRIEF = 16 << 20  # bytes: weights below this lie in the registers of all multiprocessors at once, of 256 KB each, and leave room
 MULTIPROCESSORS = 132  # of an H100; on another GPU the tables only fit less well
 
 

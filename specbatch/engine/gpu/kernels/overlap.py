@@ -6,7 +6,7 @@ gdc_launch_dependents after that, when only their last stores are left: the next
 A linear may call it first of all (`early`). The one that follows starts while those before are still at work, and asks for its weights;
 it may let the next one in as early, and so on: as far ahead as the multiprocessors have registers. Kernels that stand behind one
 therefore read nothing before gdc_wait but weights and what was written before the step's first linear: rows, positions, page tables.
-Attention lets nobody in early: the weights that would then be on their way hold up the KV that it reads.
+Which kernels do so was tried out in every combination (decision 0015): attention does not.
 
 gdc_wait returns when the kernel before has ended, which has itself waited for the one before: so everything is there after it.
 Kernels of PyTorch's, launched without, wait as they always do.
