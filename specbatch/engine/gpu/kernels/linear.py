@@ -33,7 +33,7 @@ NOTHING, BIAS, RESIDUAL = 0, 1, 2  # what is added to the products
 SCRATCH = 1 << 21  # floats of partial results
 TILES = 1 << 14  # counters
 _ROOM = 256  # stretches of a token's hidden states, at least: models share what is compiled
-_LONG = 32 << 20  # bytes of weights, at which attention that waits beside the linear before it costs more than it spares
+_LONG = 32 << 20  # bytes of weights, at which attention that waits beside them costs more than it spares
 _FETCHED = 4 << 20  # bytes of the next weights: what memory gives between two kernels; more pushes out what is needed
 
 

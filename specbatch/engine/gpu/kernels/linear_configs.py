@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 DOT_TOKENS = (8, 16, 32, 64)  # to which the tensor cores' right operand is padded
 FMA_TOKENS = 2
-BRIEF = 16 << 20  # bytes: weights below this lie in the registers of all multiprocessors at once, of 256 KB each, and leave room
+BRIEF = 16 << 20  # bytes: weights below this lie in all multiprocessors' registers (256 KB each) at once
 MULTIPROCESSORS = 132  # of an H100; on another GPU the tables only fit less well
 
 
