@@ -153,9 +153,8 @@ class Machine:
         for pool in (self.target_pool, self.drafter_pool):
             if pool is not None:
                 pool.grow(self.slots, 1)
-                pool.upload()
                 pool.release([self.slots])
-                pool.upload()
+                pool.upload()  # of a table that is as it was: what counts is the copy
         self.state.join([self.slots], [Row(Request("", [0], 1))])
         for rows in {1, self.slots}:
             self.read_outcome(rows, 0)

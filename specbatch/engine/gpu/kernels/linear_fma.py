@@ -70,6 +70,7 @@ def fma(
             y += y_tail
             up += up_tail
             squares += squares_tail
+        # With the residual in it, there is nothing but a bias left to add.
         write((y + residual)[:, None], up[:, None], squares, ins, extra, out, n, token + i, count, outs, eps, normed, gated, kind % 2)  # fmt: skip
     if overlapped and not early:
         tl.extra.cuda.gdc_launch_dependents()
