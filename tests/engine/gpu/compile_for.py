@@ -35,8 +35,8 @@ SHARED = {
     120: 99,
 }  # KiB that a program may have, by compute capability
 VOCABULARY, POSITIONS, SLOTS = 151936, 4096, 512
-MODELS = [(4096, 32, 8, 12288, 128), (896, 14, 2, 4864, 64)]
-"""Hidden size, heads, kv heads, intermediate size, width of a head: Qwen3 8B, Qwen2.5 0.5B."""
+MODELS = [(4096, 32, 8, 12288, 128, False), (896, 14, 2, 4864, 64, True), (1536, 12, 2, 8960, 128, True)]
+"""Hidden size, heads, kv heads, intermediate size, width of a head, whether q, k, v have biases: Qwen3 8B, Qwen2.5 0.5B and 1.5B."""
 
 
 class Driver:
@@ -84,7 +84,7 @@ def tensor(*shape, dtype):
     return torch.empty(*shape, dtype=dtype, device="meta")
 
 
-def every_operation(dtype, hidden, heads, kv_heads, inner, width):
+def every_operation(dtype, hidden, heads, kv_heads, inner, width, biased):
     """Calls each operation at every number of tokens where its kernel may differ; gives them one by one."""
     ops, eps = triton_ops.TritonOps(), 1e-6
 
@@ -103,8 +103,9 @@ def every_operation(dtype, hidden, heads, kv_heads, inner, width):
     )
     rope = tensor(POSITIONS, width, dtype=torch.float32)
     qkv, norm = (heads + 2 * kv_heads) * width, real(hidden)
+    bias = real(qkv) if biased else None
     for n in (1, 2, 16, 32, 64):
-        yield lambda n=n: ops.norm_linear(real(n, hidden), norm, eps, real(qkv, hidden))
+        yield lambda n=n: ops.norm_linear(real(n, hidden), norm, eps, real(qkv, hidden), bias)
         yield lambda n=n: ops.linear_add(real(n, heads * width), real(hidden, heads * width), real(n, hidden))
         yield lambda n=n: ops.norm_gated(real(n, hidden), norm, eps, real(2 * inner, hidden))
         yield lambda n=n: ops.linear_add(real(n, inner), real(hidden, inner), real(n, hidden))
@@ -116,7 +117,7 @@ def every_operation(dtype, hidden, heads, kv_heads, inner, width):
             )
     for n in (2, 16):
         yield lambda n=n: ops.norm_linear(
-            real(n, hidden), norm, eps, real(qkv, hidden), None, ahead(n), real(hidden, hidden)
+            real(n, hidden), norm, eps, real(qkv, hidden), bias, ahead(n), real(hidden, hidden)
         )
         yield lambda n=n: ops.norm_gated(
             real(n, hidden), norm, eps, real(2 * inner, hidden), ahead(n), real(hidden, inner)

@@ -42,8 +42,9 @@ def dot(
 
     total = tl.full((1, block_t), 0.0, tl.float32)
     if room:
-        i = tl.arange(0, room)
-        pieces = tl.load(squares + i[:, None] * block_t + t[None, :], mask=(i < stretches)[:, None], other=0.0)
+        stretch = tl.arange(0, room)
+        at = squares + stretch[:, None] * block_t + t[None, :]
+        pieces = tl.load(at, mask=(stretch < stretches)[:, None], other=0.0)
     weights = row[:, None] * ins + k[None, :]
     inputs = t[None, :] * ins + k[:, None] + begin
     wanted = (t < tokens)[None, :]
