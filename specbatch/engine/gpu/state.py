@@ -80,10 +80,12 @@ class RowState:
             return torch.zeros(*shape, dtype=dtype, device=device)
 
         self.history = zeros(slots + 1, max_positions + max_k + 2)
-        self.lengths, self.ends = zeros(slots + 1), zeros(slots + 1)
-        self.prompt_lengths, self.keys, self.top_k = zeros(slots + 1) + 1, zeros(slots + 1), zeros(slots + 1)
-        self.temperature = zeros(slots + 1, dtype=torch.float32)
-        self.top_p = zeros(slots + 1, dtype=torch.float32) + 1
+        width = -(-(slots + 1) // 4) * 4  # each begins at 16 bytes: for what does not, Triton compiles another kernel
+        self._integers, self._reals = zeros(5, width), zeros(2, width, dtype=torch.float32)
+        self.lengths, self.ends, self.prompt_lengths, self.keys, self.top_k = self._integers[:, : slots + 1]
+        self.temperature, self.top_p = self._reals[:, : slots + 1]
+        self.prompt_lengths.fill_(1)
+        self.top_p.fill_(1)
         self.rows = zeros(slots) + slots
         self.num_drafted = zeros(slots)
         self.drafted = zeros(1)
@@ -95,21 +97,19 @@ class RowState:
         prompts = [len(row.request.prompt_token_ids) for row in rows]
         sampling = [row.request.sampling for row in rows]
         tokens = [[*row.request.prompt_token_ids, *row.token_ids] for row in rows]
-        at = upload(slots, torch.int64, device)
         integers = [
+            slots,
             [row.length for row in rows],
             [prompt + row.request.max_new_tokens - 1 for prompt, row in zip(prompts, rows, strict=True)],
             prompts,
             [row.request.random_key for row in rows],
             [param.top_k for param in sampling],
         ]
-        lines = upload([value for line in integers for value in line], torch.int64, device).view(len(integers), -1)
-        for tensor, line in zip(
-            (self.lengths, self.ends, self.prompt_lengths, self.keys, self.top_k), lines, strict=True
-        ):
-            tensor[at] = line
-        self.temperature[at] = upload([param.temperature for param in sampling], torch.float32, device)
-        self.top_p[at] = upload([param.top_p for param in sampling], torch.float32, device)
+        reals = [[param.temperature for param in sampling], [param.top_p for param in sampling]]
+        lines = upload(torch.tensor(integers), torch.int64, device)
+        at = lines[0]
+        self._integers[:, at] = lines[1:]
+        self._reals[:, at] = upload(torch.tensor(reals), torch.float32, device)
         lengths = torch.tensor([len(row) for row in tokens])
         before = lengths.cumsum(0) - lengths
         lines_begin = torch.tensor(slots) * self.history.shape[1]
