@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,6 +161,18 @@ class Decoder:
             return self.ops.norm_linear(hidden, self.norm, self.eps, self.head)
         (hidden,) = recorder.hop(self.head.device, self.ops.rms_norm(hidden, self.norm, self.eps))
         return self.ops.linear(hidden, self.head)
+
+    @contextmanager
+    def shortened(self) -> Iterator[None]:
+        """Two layers a stage in place of all: one that is not its last, and its last, do all that layers do."""
+        whole = [stage.layers for stage in self.stages]
+        for stage in self.stages:
+            stage.layers = stage.layers[:2]
+        try:
+            yield
+        finally:
+            for stage, layers in zip(self.stages, whole, strict=True):
+                stage.layers = layers
 
     def _layers(self, stage: Stage, count: int, hidden: Tensor, at: RowsAt | PackedAt) -> tuple[Tensor, Ahead | None]:
         """The first `count` layers of a stage, and what is there already for the norm of the one after them."""

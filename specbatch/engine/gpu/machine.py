@@ -11,7 +11,7 @@ from specbatch.engine.batch import Row
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.drafter import Drafter
 from specbatch.engine.gpu.decoder import Decoder
-from specbatch.engine.gpu.graphs import GraphBook
+from specbatch.engine.gpu.graphs import GraphBook, Recorder
 from specbatch.engine.gpu.ops import operations
 from specbatch.engine.gpu.pool import PagePool, pages_for
 from specbatch.engine.gpu.prefill import Prefill
@@ -158,6 +158,12 @@ class Machine:
         self.state.join([self.slots], [Row(Request("", [0], 1))])
         for rows in {1, self.slots}:
             self.read_outcome(rows, 0)
+
+    def forward_nobody(self, recorder: Recorder) -> None:
+        """Goes through the smallest prefill forward of both models once, over whatever tokens are there."""
+        for prefill in (self._fill, self._ingest):
+            if prefill is not None:
+                prefill.forward(recorder, prefill.sizes[0])
 
     def prefill_nobody(self, size: int, *, target: bool = True) -> None:
         """Queues a prefill forward of a size, over tokens of the slot that is nobody's: of both models, or of the drafter alone."""

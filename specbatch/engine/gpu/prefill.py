@@ -82,7 +82,7 @@ class Prefill:
             self._load(forward)
             size = self._size(forward)
             key = ("prefill", id(self.decoder), size)
-            self.book.run(key, partial(self._forward, size))
+            self.book.run(key, partial(self.forward, size=size))
             total += forward.tokens
         return total
 
@@ -109,7 +109,8 @@ class Prefill:
     def _size(self, forward: Pack) -> int:
         return next(size for size in self.sizes if size >= forward.tokens)
 
-    def _forward(self, size: int, recorder: Recorder) -> None:
+    def forward(self, recorder: Recorder, size: int) -> None:
+        """The step of a size, over the tokens that are loaded."""
         slots, positions = self._tokens[0, :size], self._tokens[1, :size]
         tokens = self.state.history[slots, positions.clamp(min=0)]
         at = PackedAt(slots, positions, Tiles(self._tiles[: size // TILE + min(_ROWS, size)]))

@@ -11,6 +11,7 @@ import torch
 from specbatch.engine.controller import AdaptiveK, Controller, FixedK
 from specbatch.engine.gpu.flight import mark, seconds_between
 from specbatch.engine.gpu.machine import Machine
+from specbatch.engine.gpu.precompile import precompile
 from specbatch.engine.gpu.state import Mode
 from specbatch.engine.round_costs import RoundCosts
 
@@ -28,6 +29,7 @@ def warm_up(machine: Machine, say: Callable[[str], None]) -> Controller:
     """
     config = machine.config
     drafts = machine.round.drafter is not None and config.max_k > 0
+    precompile(machine, say)
     _record_prefills(machine, say)
     machine.join_nobody()
     with _timed_rows(machine) as mode:
