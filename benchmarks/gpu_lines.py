@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class Pair:
     drafter: CausalLM | None
     order: Order
 
-    @property
+    @cached_property  # to look at every weight takes milliseconds, and what is timed ends with a wait for all devices
     def devices(self) -> list[torch.device]:
         """All devices that hold weights."""
         return sorted({weight.device for weight in _weights(self)}, key=str)
