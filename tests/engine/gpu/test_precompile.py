@@ -104,8 +104,9 @@ def test_few_layers_ask_for_all_that_all_layers_ask_for(monkeypatch, drafts):
     }
 
 
-@pytest.mark.parametrize("rule", ["coupled", "rejection"])
-@pytest.mark.parametrize("params", [[SamplingParams()], fast.MIXED], ids=["greedy", "mixed"])
+@pytest.mark.parametrize(
+    ("params", "rule"), [([SamplingParams()], "coupled"), (fast.MIXED, "rejection")], ids=["greedy", "mixed"]
+)
 @pytest.mark.parametrize("drafter", ["model", "ngram", "none"])
 def test_rows_see_nothing_of_the_steps_that_were_gone_through(pair, drafter, params, rule):
     """Here the kernels' places are taken by operations that do write."""
