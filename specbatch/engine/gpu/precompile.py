@@ -63,10 +63,12 @@ def _steps(machine: Machine, mode: Mode) -> None:
     recorder = Recorder()
     machine.forward_nobody(recorder)
     for rows in sorted(machine.buckets, reverse=True):
-        if machine.drafts_with_model and machine.most_drafts(rows):
+        ks = machine.ks(rows)
+        if machine.drafts_with_model and ks[0] > 0:
             machine.round.draft_first(recorder, rows, mode)
+        if machine.drafts_with_model and ks[0] > 1:
             machine.round.draft_next(recorder, rows, mode)
-        for k in range(machine.most_drafts(rows) if machine.round.drafter is not None else 0, -1, -1):
+        for k in ks:
             machine.round.verify(recorder, rows, k, mode)
 
 

@@ -65,6 +65,7 @@ class RowState:
     lengths: position of each row's last token  # int64 [slots + 1]
     ends: position of the last token that it may have  # int64 [slots + 1]
     prompt_lengths, keys, top_k: int64 [slots + 1]; temperature, top_p: float32 [slots + 1]
+    _integers, _reals: where the lines of one type lie together, for join to write at once
     rows: the slots of the rows in the batch, then the last slot  # int64 [slots]
     num_drafted: of each row, by place in the batch, where that varies  # int64 [slots]
     drafted: how many tokens of the round are drafted so far  # int64 [1]

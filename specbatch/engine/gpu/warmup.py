@@ -37,7 +37,7 @@ def warm_up(machine: Machine, say: Callable[[str], None]) -> Controller:
         sizes = sorted(machine.buckets, reverse=True)
         for done, rows in enumerate(sizes):
             say(f"recording rounds: {done} of {len(sizes)} batch sizes")
-            for k in sorted(_ks(machine, rows, drafts=drafts), reverse=True):
+            for k in machine.ks(rows):
                 table[rows, k] = _seconds(machine, partial(_round, machine, rows, k, mode))
     ingest = _ingest_seconds(machine) if machine.drafts_with_model else 0.0
     machine.warm = True
@@ -47,14 +47,6 @@ def warm_up(machine: Machine, say: Callable[[str], None]) -> Controller:
     if config.num_speculative_tokens is None:
         return AdaptiveK(costs, config.max_k, steady=True)
     return FixedK(config.max_k, costs if config.price_plain_rounds else None)
-
-
-def _ks(machine: Machine, rows: int, *, drafts: bool) -> set[int]:
-    """The k that a bucket may be asked for."""
-    if not drafts:
-        return {0}
-    most = machine.most_drafts(rows)
-    return set(range(most + 1)) if machine.config.num_speculative_tokens is None else {0, most}
 
 
 def _round(machine: Machine, rows: int, k: int, mode: Mode) -> None:

@@ -1,4 +1,4 @@
-"""Kernels are compiled many at a time before they are launched: by the real compiler, for a GPU that is not here, in a process of its own."""
+"""Kernels are compiled many at a time before they are launched: those of the steps that warm-up records, which leave no trace."""
 
 import json
 import subprocess
@@ -13,6 +13,7 @@ from specbatch.engine.gpu import machine
 from specbatch.engine.gpu.decoder import Decoder
 from specbatch.engine.gpu.precompile import go_through
 from specbatch.engine.gpu.reference import Ahead, TorchOps
+from specbatch.engine.gpu.round import Round
 from specbatch.engine.model import CausalLM
 from specbatch.engine.ngram import NGramDrafter
 from specbatch.engine.request import SamplingParams
@@ -102,6 +103,28 @@ def test_few_layers_ask_for_all_that_all_layers_ask_for(monkeypatch, drafts):
     assert {"norm_linear", "linear_add", "linear_add_ahead", "norm_gated", "attend_fresh", "rope_write"} <= {
         name for name, *_ in calls[0]
     }
+
+
+@pytest.mark.parametrize("k", [None, 0, 1, 2])
+@pytest.mark.parametrize("drafts", [True, False], ids=["model", "none"])
+def test_the_steps_that_are_gone_through_are_those_that_warm_up_records(pair, monkeypatch, drafts, k):
+    ran = set()
+    for name in ("draft_first", "draft_next", "verify"):
+        step = getattr(Round, name)
+
+        def noted(self, recorder, rows, *args, name=name, step=step):
+            ran.add((name, rows, *args))
+            step(self, recorder, rows, *args)
+
+        monkeypatch.setattr(Round, name, noted)
+    sizes = {"max_sequences": 3, "max_speculative_tokens": 3, "num_speculative_tokens": k if drafts else None}
+    engine = fast.engine(pair.target, pair.noisy if drafts else None, **sizes)
+    with torch.inference_mode():
+        go_through(engine.machine)
+    gone_through = set(ran)
+    ran.clear()
+    engine.warmup()
+    assert gone_through == ran
 
 
 @pytest.mark.parametrize(
