@@ -21,6 +21,7 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Controller, FixedK
 from specbatch.engine.drafter import ModelDrafter
 from specbatch.engine.make_engine import AnyEngine, make_engine
+from specbatch.engine.memory import loaded_set_aside
 from specbatch.engine.model import CausalLM
 from specbatch.engine.stats import EngineStats
 
@@ -95,14 +96,15 @@ def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]
     right, seconds = 0, 0.0
     warmed.choose(k)
     engine = warmed.engine
-    for rows in workloads:
-        requests = rows.requests()
-        wait_all(pair)
-        start = time.perf_counter()
-        completions = list(engine.generate(requests))
-        wait_all(pair)
-        seconds += time.perf_counter() - start
-        right += rows.right(pair.order, completions)
+    with loaded_set_aside():  # as a run has it
+        for rows in workloads:
+            requests = rows.requests()
+            wait_all(pair)
+            start = time.perf_counter()
+            completions = list(engine.generate(requests))
+            wait_all(pair)
+            seconds += time.perf_counter() - start
+            right += rows.right(pair.order, completions)
     stats, kv = engine.stats, _kv_bytes()
     in_rounds = sum(stats.seconds[phase] for phase in ("draft", "verify", "accept"))
     peak = sum(torch.cuda.max_memory_reserved(device) for device in gpus)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from specbatch.engine.memory import loaded_set_aside
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.stats import PHASES, EngineStats
 from specbatch.runner.feed import PreparedRow
@@ -40,10 +41,11 @@ def decode_all(engines: Sequence[Decoder], source: RequestSource) -> Iterator[De
     Raises:
         whatever an engine raises; other replicas then stop at their next free slot.
     """
-    if len(engines) == 1:
-        yield from _decode(engines[0], source)
-    else:
-        yield from _merged([_Worker(engine, source.copy()) for engine in engines])
+    with loaded_set_aside():
+        if len(engines) == 1:
+            yield from _decode(engines[0], source)
+        else:
+            yield from _merged([_Worker(engine, source.copy()) for engine in engines])
 
 
 def _decode(engine: Decoder, source: RequestSource) -> Iterator[Decoded]:

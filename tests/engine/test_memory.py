@@ -1,11 +1,14 @@
 """Memory that runs out, rows of NaN, a GPU that fails: what the engine makes of them."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.engine import Engine
-from specbatch.engine.memory import is_out_of_memory
+from specbatch.engine.memory import is_out_of_memory, loaded_set_aside, release
 from specbatch.engine.request import Request
 from specbatch.errors import DeviceError, OutOfMemoryError
 from tests.engine import tiny
@@ -104,6 +107,45 @@ def test_a_gpu_that_fails_ends_with_its_own_exit_code(pair, monkeypatch):
     with pytest.raises(DeviceError, match="Xid") as caught:
         tiny.decode(pair.target, None, requests(pair))
     assert caught.value.exit_code == 69
+
+
+class Cycle:
+    """What only the collector takes away."""
+
+    def __init__(self):
+        self.itself = self
+
+
+def test_the_collector_looks_at_nothing_that_was_there_before_while_it_is_set_aside():
+    with loaded_set_aside():
+        assert gc.get_freeze_count() > 10_000
+        assert len(gc.get_objects()) < 10_000
+        new = weakref.ref(Cycle())
+        gc.collect()
+        assert new() is None
+    assert gc.get_freeze_count() == 0
+
+
+def test_memory_that_is_needed_is_found_among_what_was_set_aside():
+    gc.disable()
+    try:
+        with loaded_set_aside():
+            engine = Cycle()
+            gc.freeze()
+            gone = weakref.ref(engine)
+            del engine
+            gc.collect()
+            assert gone() is not None
+            release(torch.device("cpu"))
+            assert gone() is None
+            assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.enable()
+
+
+def test_nothing_is_set_aside_by_what_gives_memory_back():
+    release(torch.device("cpu"))
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.slow

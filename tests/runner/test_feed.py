@@ -1,3 +1,4 @@
+import gc
 import threading
 import time
 
@@ -176,7 +177,12 @@ def test_slow_reader_never_holds_up_rows_in_flight(tmp_path, maker):
 def test_replicas_share_one_feed_and_every_row_comes_once(tmp_path, maker, replicas):
     feed, _ = feed_of(tmp_path, ROWS)
     engines = [FakeEngine(on_round=lambda active: time.sleep(0.002)) for _ in range(replicas)]
-    decoded = list(decode_all(engines, RequestSource(feed, maker)))
+    decoded, set_aside = [], set()
+    for one in decode_all(engines, RequestSource(feed, maker)):
+        decoded.append(one)
+        set_aside.add(gc.get_freeze_count() > 0)
+    assert set_aside == {True}  # Python's search for garbage leaves out all that was there before
+    assert gc.get_freeze_count() == 0
     assert sorted(one.prepared.row.id for one in decoded) == sorted(row["id"] for row in ROWS)
     assert all(one.prepared.row.id == one.completion.request.id for one in decoded)
     assert merged_stats([engine.stats for engine in engines]).finished == 20

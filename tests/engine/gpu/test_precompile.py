@@ -1,6 +1,7 @@
 """Kernels are compiled many at a time before they are launched: those of the steps that warm-up records, which leave no trace."""
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -60,6 +61,30 @@ work()
 compiled = all(hasattr(kernel, "asm") for kernel in launched)
 elsewhere = threading.get_ident() not in built
 json.dump([before, len(threads) - before, len(launched), compiled, len(built), elsewhere], sys.stdout)
+"""
+
+ON_GPU = """
+import json, sys
+from triton.runtime.jit import JITFunction
+from specbatch.engine.drafter import ModelDrafter
+from specbatch.engine.gpu import warmup
+from specbatch.engine.model import CausalLM
+from tests.engine import tiny
+from tests.engine.gpu import fast
+
+names, compile, precompile = [], JITFunction._do_compile, warmup.precompile
+def noted(self, *args):
+    names.append(self.__name__)
+    return compile(self, *args)
+def counted(*args):
+    precompile(*args)
+    print(len(names))
+    names.clear()
+JITFunction._do_compile, warmup.precompile = noted, counted
+model = tiny.qwen3()
+target, drafter = (CausalLM(made.to("cuda").bfloat16()) for made in (model, tiny.noisy(model)))
+fast.engine(target, ModelDrafter(drafter), max_sequences=8, max_speculative_tokens=4).warmup()
+print(json.dumps(names))
 """
 
 
@@ -160,3 +185,18 @@ def test_each_kernel_is_asked_for_once_and_is_there_when_it_is_launched(tmp_path
     asked, again, launched, compiled, built, elsewhere = json.loads(done.stdout)
     assert (asked, again, launched, compiled) == (4, 0, 4, True)
     assert (built, elsewhere) == (4, True)
+
+
+@pytest.mark.gpu
+def test_warm_up_on_a_gpu_finds_its_kernels_compiled(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", ON_GPU],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TRITON_CACHE_DIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    ahead, at_launches = done.stdout.splitlines()[-2:]
+    assert int(ahead) > 10
+    assert json.loads(at_launches) == []
