@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,8 @@ from specbatch.errors import DeviceError, OutOfMemoryError
 
 # Of allocations that torch's own allocator does not make: the CPU's, a driver's or Triton's, cuBLAS's.
 _NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "[CUDA]: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+_set_aside = threading.Event()  # not told by gc.get_freeze_count(): from Python 3.12 on it counts what never dies, too
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -26,10 +29,9 @@ def is_device_fault(error: RuntimeError) -> bool:
 
 def release(device: torch.device) -> None:
     """Gives freed memory back to the device, so that the next allocation finds it in one piece."""
-    set_aside = gc.get_freeze_count() > 0
     gc.unfreeze()
     gc.collect()
-    if set_aside:
+    if _set_aside.is_set():
         gc.freeze()
     free_cached(device)
 
@@ -39,9 +41,11 @@ def loaded_set_aside() -> Iterator[None]:
     """Within, Python looks for garbage among new objects only: to look at all that torch and transformers hold takes 0.2 s, and a GPU waits."""
     gc.collect()
     gc.freeze()
+    _set_aside.set()
     try:
         yield
     finally:
+        _set_aside.clear()
         gc.unfreeze()
 
 

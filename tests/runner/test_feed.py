@@ -180,9 +180,9 @@ def test_replicas_share_one_feed_and_every_row_comes_once(tmp_path, maker, repli
     decoded, set_aside = [], set()
     for one in decode_all(engines, RequestSource(feed, maker)):
         decoded.append(one)
-        set_aside.add(gc.get_freeze_count() > 0)
+        set_aside.add(gc.get_freeze_count() > 10_000)
     assert set_aside == {True}  # Python's search for garbage leaves out all that was there before
-    assert gc.get_freeze_count() == 0
+    assert gc.get_freeze_count() < 10_000
     assert sorted(one.prepared.row.id for one in decoded) == sorted(row["id"] for row in ROWS)
     assert all(one.prepared.row.id == one.completion.request.id for one in decoded)
     assert merged_stats([engine.stats for engine in engines]).finished == 20
