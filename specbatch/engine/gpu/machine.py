@@ -74,9 +74,9 @@ class Machine:
     def ks(self, rows: int) -> list[int]:
         """The k that a bucket may be asked for, largest first; 0 is always among them."""
         most = self.most_drafts(rows) if self.round.drafter is not None else 0
-        return (
-            list(range(most, -1, -1)) if self.config.num_speculative_tokens is None else sorted({0, most}, reverse=True)
-        )
+        if self.config.num_speculative_tokens is None:
+            return list(range(most, -1, -1))
+        return sorted({0, most}, reverse=True)
 
     # -- rows ------------------------------------------------------------------------------------------------------------
 
