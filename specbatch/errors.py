@@ -5,6 +5,7 @@ SpecbatchError            64-75, always with a remedy where one is known
 ├── DatasetError          65  the dataset cannot be read, or too many of its rows are bad
 ├── ModelError            66  a model is missing, not permitted, or of a kind that cannot run
 │   └── VocabularyMismatchError  target and drafter do not share a vocabulary
+├── OutOfReachError       68  input, hub or store out of reach for now: another attempt may find it there
 ├── DeviceError           69  the visible GPUs are not what the placement needs, or one has failed
 ├── OutOfMemoryError      70  out of memory at the smallest settings
 ├── ClusterError          71  the Kubernetes cluster cannot be reached, or refuses
@@ -29,6 +30,7 @@ class ExitCode(IntEnum):
     BAD_SPEC = 64
     BAD_DATASET = 65
     MODEL_MISSING = 66
+    OUT_OF_REACH = 68
     GPU_FAULT = 69
     OUT_OF_MEMORY = 70
     CLUSTER = 71
@@ -43,14 +45,23 @@ class ExitCode(IntEnum):
     @property
     def retryable(self) -> bool:
         """Whether the same Job may succeed on another attempt."""
-        return self in {ExitCode.GPU_FAULT, ExitCode.CLUSTER, ExitCode.RESULTS_NOT_WRITTEN, ExitCode.STOPPED}
+        return self in _RETRYABLE
 
+
+_RETRYABLE = {
+    ExitCode.OUT_OF_REACH,
+    ExitCode.GPU_FAULT,
+    ExitCode.CLUSTER,
+    ExitCode.RESULTS_NOT_WRITTEN,
+    ExitCode.STOPPED,
+}
 
 _MEANINGS = {
     ExitCode.DONE: "done",
     ExitCode.BAD_SPEC: "bad spec",
     ExitCode.BAD_DATASET: "bad dataset",
     ExitCode.MODEL_MISSING: "model missing or not permitted",
+    ExitCode.OUT_OF_REACH: "input, hub or store out of reach for now",
     ExitCode.GPU_FAULT: "GPU fault",
     ExitCode.OUT_OF_MEMORY: "out of memory at the smallest settings",
     ExitCode.CLUSTER: "the cluster cannot be reached, or refuses",
@@ -124,6 +135,12 @@ class ModelError(SpecbatchError):
 
 class VocabularyMismatchError(ModelError):
     """Target and drafter do not share a vocabulary."""
+
+
+class OutOfReachError(SpecbatchError):
+    """The dataset, the hub or the store cannot be reached for now, after all tries: nothing is wrong with the spec."""
+
+    exit_code = ExitCode.OUT_OF_REACH
 
 
 class DeviceError(SpecbatchError):

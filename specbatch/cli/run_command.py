@@ -28,7 +28,8 @@ def run(
 
     Example: specbatch run spec.yaml --set decoding.maxNewTokens=64 --limit 100
 
-    Exit codes: 64 bad spec, 65 bad dataset, 66 model missing, 69 GPU fault, 70 out of memory, 74 results not written, 75 stopped.
+    Exit codes: 64 bad spec, 65 bad dataset, 66 model missing, 68 input, hub or store out of reach for now, 69 GPU fault,
+    70 out of memory, 74 results not written, 75 stopped.
     """
     from specbatch.api import load_spec
     from specbatch.runner.display import choose_display

@@ -37,7 +37,7 @@ def verify(
     Example: specbatch verify results/quickstart --sample 50
 
     Exit codes: 0 no unexplained row, 1 unexplained rows, 64 bad --set, 65 dataset gone or changed, 66 target missing or another one,
-    69 GPU fault, 70 out of memory, 74 no manifest or not writable, 75 stopped.
+    68 input or hub out of reach for now, 69 GPU fault, 70 out of memory, 74 no manifest or not writable, 75 stopped.
     """
     from specbatch.results.verification import render_verification
     from specbatch.runner.verify import verify_run

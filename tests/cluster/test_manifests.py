@@ -58,7 +58,7 @@ def test_the_failure_policy_ignores_disruptions_first_and_knows_every_exit_code_
     assert actions.keys() == runner
     assert actions[ExitCode.STOPPED] == "Ignore"
     assert {code for code, action in actions.items() if action == "FailJob"} == {64, 65, 66, 70}
-    assert {code for code, action in actions.items() if action == "Count"} == {69, 74}
+    assert {code for code, action in actions.items() if action == "Count"} == {68, 69, 74}
     assert {rule["onExitCodes"]["containerName"] for rule in rules[1:]} == {"runner"}
 
 

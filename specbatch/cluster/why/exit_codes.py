@@ -14,6 +14,7 @@ _CAUSES: Mapping[int, tuple[str, str]] = {
     ExitCode.BAD_SPEC: ("bad-spec", "correct the spec, and submit it again"),
     ExitCode.BAD_DATASET: ("bad-dataset", "correct the dataset, or raise spec.dataset.errorBudget, and submit again"),
     ExitCode.MODEL_MISSING: ("model-missing", "correct spec.target.model and spec.drafter.model, and submit again"),
+    ExitCode.OUT_OF_REACH: ("out-of-reach", "it is tried again; where it stays so, see that pods may reach that address (network policy, proxy, DNS), and that credentials are renewed"),
     ExitCode.GPU_FAULT: ("gpu-fault", "it is tried again; should it come back on the same node, ask an admin to take that node out"),
     ExitCode.OUT_OF_MEMORY: ("out-of-gpu-memory", "use more or larger GPUs (spec.placement.gpus), a shorter batching.maxLength, or fewer batching.maxSequences"),
     ExitCode.RESULTS_NOT_WRITTEN: ("results-not-written", "see that the volume has room, and that user 10001 may write to it; finished rows are kept"),

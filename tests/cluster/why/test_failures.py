@@ -10,6 +10,7 @@ from tests.cluster.why.objects import cause_of, condition, event, failed, last_w
         (65, last_word(65, "3 rows of 100 are bad, more than errorBudget 0.01 allows"), "bad-dataset", "errorBudget"),
         (66, last_word(66, "no-such/model is not a folder (RepositoryNotFoundError)", "check the name"), "model-missing", "no-such/model"),
         (66, last_word(66, "403 Client Error. (GatedRepoError)", "accept the model's licence"), "model-not-permitted", "GatedRepoError"),
+        (68, last_word(68, "cannot be reached: ConnectionError", where="s3://b/rows.jsonl"), "out-of-reach", "cannot be reached"),
         (69, last_word(69, "the device failed: CUDA error: unspecified launch failure"), "gpu-fault", "CUDA error"),
         (69, last_word(69, "the device failed: NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus."), "gpu-fault", "Xid 79, the GPU has fallen off the bus"),
         (69, last_word(69, "spec.placement.gpus is 4, but this process sees no GPUs (CUDA_VISIBLE_DEVICES is not set)", where="placement"), "gpus-not-visible", "sees no GPUs"),
