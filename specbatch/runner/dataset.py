@@ -75,7 +75,7 @@ def read_lines(chunks: Iterator[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iter
         while (end := chunk.find(b"\n", start)) >= 0:
             number += 1
             too_long = held_bytes + end - start > max_bytes
-            yield Line(number, _line(number, held, chunk[start:end], too_long), begins + end + 1, too_long)
+            yield Line(number, _line(held, chunk[start:end], too_long), begins + end + 1, too_long)
             held, held_bytes, start = [], 0, end + 1
         rest = chunk[start:]
         held_bytes += len(rest)
@@ -86,13 +86,13 @@ def read_lines(chunks: Iterator[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iter
         begins += len(chunk)
     if held_bytes:
         too_long = held_bytes > max_bytes
-        yield Line(number + 1, _line(number + 1, held, b"", too_long), begins, too_long)
+        yield Line(number + 1, _line(held, b"", too_long), begins, too_long)
 
 
-def _line(number: int, held: list[bytes], rest: bytes, too_long: bool) -> bytes:
+def _line(held: list[bytes], rest: bytes, too_long: bool) -> bytes:
     data = b"".join([*held, rest])
     data = data[:_KEPT_BYTES] if too_long else data.removesuffix(b"\r")
-    return data.removeprefix(_UTF8_BOM) if number == 1 else data
+    return data.removeprefix(_UTF8_BOM)  # of any line: files with a mark were joined by cat
 
 
 class Dataset:

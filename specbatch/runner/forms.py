@@ -63,7 +63,7 @@ class Form(NamedTuple):
 
 def is_openai_line(fields: Mapping[str, Any]) -> bool:
     """Whether an object looks like a line of an OpenAI batch file."""
-    return "body" in fields and ("custom_id" in fields or "url" in fields)
+    return fields.get("body") is not None and ("custom_id" in fields or "url" in fields)
 
 
 def read_form(fields: Mapping[str, Any], row_format: Format, prompt_field: str) -> Form:
@@ -74,16 +74,20 @@ def read_form(fields: Mapping[str, Any], row_format: Format, prompt_field: str) 
     """
     if row_format == "openai" or (row_format == "auto" and is_openai_line(fields)):
         return _openai(fields)
-    if row_format == "messages" or (row_format == "auto" and "messages" in fields and prompt_field not in fields):
-        return Form(messages=_messages(fields.get("messages"), "messages"), fields=fields)
-    if prompt_field not in fields:
+    prompt, messages = fields.get(prompt_field), fields.get("messages")  # null is absent: so tables hold both
+    if row_format == "messages" or (row_format == "auto" and messages is not None and prompt is None):
+        return Form(messages=_messages(messages, "messages"), fields=fields)
+    if prompt is None:
         raise RowError(
-            ErrorCode.MISSING_PROMPT, f"no {shown(prompt_field)} among the fields {shown(sorted(fields), limit=200)}"
+            ErrorCode.MISSING_PROMPT, f"no {shown(prompt_field)} among the fields {shown(_filled(fields), limit=200)}"
         )
-    prompt = fields[prompt_field]
     if isinstance(prompt, list):
         return Form(messages=_messages(prompt, prompt_field), fields=fields)
     return Form(prompt=_prompt(prompt, prompt_field), fields=fields)
+
+
+def _filled(fields: Mapping[str, Any]) -> list[str]:
+    return sorted(name for name, value in fields.items() if value is not None)
 
 
 def _prompt(value: Any, name: str) -> str:

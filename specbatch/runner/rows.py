@@ -22,6 +22,8 @@ from specbatch.runner.overrides import override_decoding, refuse_misspelled
 
 FINGERPRINT_VERSION = 1  # counts up with any change of Row.fingerprint: by it a restart knows finished rows again
 
+_EXACT_FLOATS = 1 << 53  # from here on a float may stand for several whole numbers
+
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
@@ -154,6 +156,8 @@ class RowReader:
             value = fields.get(name)
             if value is None:
                 continue
+            if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS:
+                value = int(value)  # pandas writes the ids of a column with gaps as 1.0
             if isinstance(value, bool) or not isinstance(value, str | int):
                 raise RowError(
                     ErrorCode.INVALID_FIELD, f"{name} must be a string or a whole number, found {shown(value)}"

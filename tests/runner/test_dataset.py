@@ -26,9 +26,9 @@ def test_rows_of_a_file_come_in_order_with_index_and_line_number(tmp_path):
     assert rows[0].source == str(file)
 
 
-def test_byte_order_mark_is_no_part_of_the_first_row(tmp_path):
-    (tmp_path / "rows.jsonl").write_bytes(b"\xef\xbb\xbf1\n2\n")
-    assert data_of(tmp_path / "rows.jsonl") == [b"1", b"2"]
+def test_byte_order_mark_is_no_part_of_any_row(tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(b"\xef\xbb\xbf1\n2\n\xef\xbb\xbf3\n\xef\xbb\xbf\n\xef\xbb\xbf")
+    assert data_of(tmp_path / "rows.jsonl") == [b"1", b"2", b"3"]
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.jsonl.zst"])
@@ -154,7 +154,7 @@ def test_lines_do_not_depend_on_how_the_file_was_cut_into_chunks(data, sizes, li
         assert isinstance(line, Line)
         if not line.too_long:
             plain = raw.removesuffix(b"\r")
-            assert line.data == (plain.removeprefix(b"\xef\xbb\xbf") if line.number == 1 else plain)
+            assert line.data == plain.removeprefix(b"\xef\xbb\xbf")
 
 
 def test_shards_deal_out_every_row_once():

@@ -63,6 +63,19 @@ def test_prompt_that_is_a_list_of_messages_is_messages():
     assert read({"prompt": [{"role": "user", "content": "x"}]}).messages == [{"role": "user", "content": "x"}]
 
 
+def test_null_is_absent_so_that_a_table_may_hold_prompts_and_messages():
+    messages = [{"role": "user", "content": "x"}]
+    assert read({"prompt": None, "messages": messages, "body": None, "custom_id": "a"}).messages == messages
+    assert read({"prompt": "x", "messages": None, "id": None}).prompt == "x"
+    neither = read({"prompt": None, "messages": None, "text": "x"})
+    assert (neither.code, neither.message) == (ErrorCode.MISSING_PROMPT, "no 'prompt' among the fields ['text']")
+
+
+def test_whole_number_written_as_a_float_is_the_same_id():
+    first, second, third = read({"id": 1.0, "prompt": "x"}, {"id": "1", "prompt": "x"}, {"id": -2e3, "prompt": "x"})
+    assert (first.id, second.code, third.id) == ("1", ErrorCode.DUPLICATE_ID, "-2000")
+
+
 def test_openai_chat_line():
     row = read(OPENAI_CHAT)
     assert (row.id, row.endpoint, row.raw) == ("request-1", "/v1/chat/completions", False)
@@ -166,6 +179,8 @@ def test_fields_are_named_by_the_spec():
         ({"id": "", "prompt": "x"}, ErrorCode.INVALID_FIELD),
         ({"id": "a" * 513, "prompt": "x"}, ErrorCode.INVALID_FIELD),
         ({"id": 10**100, "prompt": "x"}, ErrorCode.INVALID_FIELD),
+        ({"id": 1.5, "prompt": "x"}, ErrorCode.INVALID_FIELD),
+        ({"id": 1e300, "prompt": "x"}, ErrorCode.INVALID_FIELD),
         ({"prompt": "x", "temperature": -1}, ErrorCode.INVALID_FIELD),
         ({"prompt": "x", "temperature": 10**400}, ErrorCode.INVALID_FIELD),
         ({"prompt": "x", "seed": 10**30}, ErrorCode.INVALID_FIELD),
