@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from specbatch.api.base import Says, SpecModel, Text
 
+_TEMPLATE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 DatasetFormat = Literal["auto", "jsonl", "messages", "openai", "text"]
 ErrorBudget = (
     Annotated[int, Field(ge=0)]
@@ -48,7 +50,8 @@ class DatasetSpec(SpecModel):
     )
     chat_template: Text = Field(
         default="auto",
-        description="How a prompt becomes the model's input. auto: the tokenizer's own chat template, or plain text where it has none. none: the prompt as it is. Or the path of a Jinja file.",
+        description="How a prompt becomes the model's input. auto: the tokenizer's own chat template, or plain text where it has none. none: the prompt as it is. "
+        "Or the name of one of the tokenizer's named templates (tool_use), or the path of a Jinja file, which has a dot or a slash in it.",
         examples=["none"],
     )
     system_prompt: str | None = Field(
@@ -70,3 +73,8 @@ class DatasetSpec(SpecModel):
         "errors file in any case. Left out: no limit.",
         examples=["5%"],
     )
+
+    @property
+    def chat_template_file(self) -> str | None:
+        """The path that `chat_template` is; None where it is auto, none, or a name of the tokenizer's: a word without dot or slash."""
+        return None if _TEMPLATE_NAME.fullmatch(self.chat_template) else self.chat_template

@@ -55,8 +55,8 @@ def travelling(job: SpecBatchJob) -> list[Travelling]:
     """The files that a spec names by relative paths."""
     dataset = job.spec.dataset
     named = [Travelling(dataset.uri, "spec.dataset.uri", "dataset")]
-    if dataset.chat_template not in {"auto", "none"}:
-        named.append(Travelling(dataset.chat_template, "spec.dataset.chatTemplate", "template"))
+    if dataset.chat_template_file is not None:
+        named.append(Travelling(dataset.chat_template_file, "spec.dataset.chatTemplate", "template"))
     return [
         replace(file, path=posixpath.normpath(file.path))
         for file in named

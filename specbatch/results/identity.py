@@ -32,6 +32,8 @@ class Identity:
         models: role -> "model@revision", with the revision that was loaded: {"target": "Qwen/Qwen3-8B@b968826d..."}.
         spec: the fields that went into the hash, for saying what changed: nested dicts or flat ones.
         recipe: version of the code that knows finished rows again and draws their tokens: another one would decode them anew.
+        files: "target/tokenizer.json" -> hash: what decides on text beside the weights, by file. Empty in runs of older releases.
+        instant: ISO 8601, the time that chat templates which read the clock are shown; "" where the template reads none.
     """
 
     spec_hash: str
@@ -39,6 +41,8 @@ class Identity:
     models: Mapping[str, str]
     spec: Mapping[str, Any] = field(default_factory=dict)
     recipe: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    instant: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept."""
@@ -53,6 +57,8 @@ class Identity:
             models=value["models"],
             spec=value["spec"],
             recipe=value.get("recipe", ""),
+            files=value.get("files", {}),
+            instant=value.get("instant", ""),
         )
 
     def differences(self, old: Identity) -> list[str]:
@@ -67,6 +73,12 @@ class Identity:
             before, after = old.models.get(role, _ABSENT), self.models.get(role, _ABSENT)
             if before != after:
                 lines.append(f"{role} as loaded: {_show(before)} -> {_show(after)}")
+        for name in sorted({*old.files, *self.files}) if old.files and self.files else ():
+            was, now = old.files.get(name, _ABSENT), self.files.get(name, _ABSENT)
+            if was != now:
+                lines.append(f"content of {name}: {_show(was)} -> {_show(now)}")
+        if old.instant and self.instant and self.instant != old.instant:
+            lines.append(f"time that the chat template is shown: {old.instant} -> {self.instant}")
         if self.dataset != old.dataset:
             lines.append(f"dataset content: {_show(old.dataset)} -> {_show(self.dataset)}")
         if self.recipe != old.recipe:

@@ -8,6 +8,7 @@
     errors-00000-of-00004.jsonl    one line a row that could not be decoded; continued in the same way
     progress-00000-of-00004.json   attempts and live numbers, rewritten every few seconds
     manifest-00000-of-00004.json   what the shard holds, with sha256; written when the shard ends
+    clock.json                     the time that chat templates which read the clock are shown; only where they do
     report.html  figures/*.png     for people
     _SUCCESS                       written last, once every shard is complete
 
@@ -34,6 +35,7 @@ SUFFIXES: dict[Kind, str] = {
     "manifest": ".json",
 }
 SPLITS = "splits.jsonl"
+CLOCK = "clock.json"
 SUCCESS = "_SUCCESS"
 REPORT = "report.html"
 FIGURES = "figures"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Any
 from specbatch.errors import ModelError
 from specbatch.plan.gguf_header import config_from_gguf
 from specbatch.plan.source import has_weights, resolve_model_dir
+from specbatch.runner.content import text_files, weights_hash
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken")
-_HASHED_BYTES = 1 << 16
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -27,16 +26,26 @@ class ModelFiles:
         name: as the spec says it.
         path: a folder with safetensors, or a .gguf file.
         revision: the commit of a hub snapshot; None for files of one's own.
+        code: whether Python code that comes with it may run.
     """
 
     name: str
     path: Path
     revision: str | None
+    code: bool = False
 
     @property
     def identity(self) -> str:
         """`name@revision`, for the results' identity; files of one's own are told by a hash of their ends and sizes."""
-        return f"{self.name}@{self.revision or _content_hash(self.path)}"
+        return f"{self.name}@{self.revision or weights_hash(self.path)}"
+
+    def text_files_of(self, role: str) -> dict[str, str]:
+        """role/name -> hash of the files beside the weights that decide on text, also of a hub snapshot: people change them.
+
+        Of a drafter that is its config alone: it writes no prompt.
+        """
+        found = text_files(self.path, code=self.code)
+        return {f"{role}/{name}": digest for name, digest in found.items() if role == "target" or name == "config.json"}
 
     @property
     def has_tokenizer(self) -> bool:
@@ -83,20 +92,7 @@ def find_model(
     _refuse_pickles(path, model)
     if not trust_remote_code:
         _refuse_remote_code(path, model, where)
-    return ModelFiles(model, path, path.name if _is_snapshot(path) else None)
-
-
-def _content_hash(path: Path) -> str:
-    """Cheap, whatever the model weighs: of each file the name, the size, the first and the last bytes."""
-    digest = hashlib.blake2b(digest_size=8)
-    for file in [path] if path.is_file() else sorted([path / "config.json", *path.glob("*.safetensors")]):
-        with file.open("rb") as stream:
-            size = stream.seek(0, 2)
-            digest.update(f"{file.name}\0{size}\0".encode())
-            for start in (0, max(0, size - _HASHED_BYTES)):
-                stream.seek(start)
-                digest.update(stream.read(_HASHED_BYTES))
-    return f"content-{digest.hexdigest()}"
+    return ModelFiles(model, path, path.name if _is_snapshot(path) else None, trust_remote_code)
 
 
 def _is_snapshot(path: Path) -> bool:

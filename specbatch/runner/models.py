@@ -39,6 +39,12 @@ class Pair:
         models = {"target": self.target, "drafter": self.drafter}
         return {role: files.identity for role, files in models.items() if files is not None}
 
+    @property
+    def text_files(self) -> dict[str, str]:
+        """role/name -> hash of what decides on text beside the weights."""
+        of_drafter = {} if self.drafter is None else self.drafter.text_files_of("drafter")
+        return self.target.text_files_of("target") | of_drafter
+
 
 def find_pair(spec: Spec, env: Mapping[str, str], say: Callable[[str], None]) -> Pair:
     """Finds both models, downloading what is not here.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 from specbatch.errors import Problem, SpecError
@@ -12,23 +12,6 @@ from specbatch.runner.bad_rows import RowError
 from specbatch.runner.forms import Message
 from specbatch.runner.rows import Row
 from specbatch.runner.tokenizer import Tokenizer
-
-
-def choose_template(setting: str, tokenizer: Tokenizer) -> str | None:
-    """The chat template: the tokenizer's own ("auto"), none ("none"), or that of a file.
-
-    Raises:
-        SpecError: the file cannot be read.
-    """
-    if setting == "none":
-        return None
-    if setting == "auto":
-        return tokenizer.chat_template
-    try:
-        return Path(setting).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problem = Problem("spec.dataset.chatTemplate", f"{setting} cannot be read: {error}", 'a path, "auto" or "none"')
-        raise SpecError([problem], source="spec") from error
 
 
 class PromptEncoder:
@@ -40,6 +23,7 @@ class PromptEncoder:
         system_prompt: put before messages that have none of their own.
         enable_thinking: handed to the template; None leaves it to the template.
         max_length: prompt and new tokens together.
+        instant: what a template that asks for the time is told, whenever and wherever the row is rendered; None: the time it is.
 
     Raises:
         SpecError: a system prompt without a template to put it in.
@@ -53,6 +37,7 @@ class PromptEncoder:
         system_prompt: str | None = None,
         enable_thinking: bool | None = None,
         max_length: int,
+        instant: datetime | None = None,
     ) -> None:
         if system_prompt is not None and template is None:
             problem = Problem(
@@ -64,6 +49,9 @@ class PromptEncoder:
         self._system_prompt = system_prompt
         self._enable_thinking = enable_thinking
         self._max_length = max_length
+        self._clock = (
+            {} if instant is None else {"strftime_now": instant.strftime}
+        )  # before transformers' own of that name
 
     def encode(self, row: Row) -> list[int]:
         """The prompt's token ids, at least one.
@@ -102,7 +90,11 @@ class PromptEncoder:
             raise RowError(ErrorCode.CHAT_TEMPLATE, "messages need a chat template, and the tokenizer has none")
         try:
             return self._tokenizer.apply_chat_template(
-                list(messages), chat_template=self._template, tokenize=False, add_generation_prompt=True, **options
+                list(messages),
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=True,
+                **{**options, **self._clock},
             )
         except Exception as error:  # noqa: BLE001 - a template is a program: it may raise anything
             raise RowError(ErrorCode.CHAT_TEMPLATE, f"the chat template refused the messages: {error}") from None

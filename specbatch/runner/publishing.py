@@ -27,6 +27,13 @@ from specbatch.runner.stopping import StopSignals, stopped
 _CALL_SECONDS = 30.0  # a store that has not answered by then is tried again
 
 
+def published_folder(results: ResultsSpec, run_dir: Path) -> Folder | None:
+    """Where the run is published, if it is."""
+    if results.publish is None:
+        return None
+    return Folder(f"{results.publish.rstrip('/')}/{run_dir.name}", seconds=_CALL_SECONDS)
+
+
 class Publishing:
     """A context around the open results; does nothing where spec.results.publish is not set.
 
@@ -61,8 +68,7 @@ class Publishing:
         self._destination: Destination | None = None
         self._started = False
         self._restored = Restored()
-        if results.publish is not None:
-            folder = Folder(f"{results.publish.rstrip('/')}/{run_dir.name}", seconds=_CALL_SECONDS)
+        if (folder := published_folder(results, run_dir)) is not None:
             file = ShardFile("identity", shard.number, shard.count)
             self._destination = Destination(folder, run_dir, file, identity, fresh=fresh)
 

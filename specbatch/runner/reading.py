@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Self
 
 from specbatch.api.job import Spec
 from specbatch.engine.streams import STREAM_VERSION
-from specbatch.runner.prompts import PromptEncoder, choose_template
+from specbatch.runner.prompts import PromptEncoder
 from specbatch.runner.rows import FINGERPRINT_VERSION, RowRules
+from specbatch.runner.templates import ChatTemplate
 from specbatch.runner.tokenizer import Tokenizer
 
 RECIPE = f"fingerprints {FINGERPRINT_VERSION}, streams {STREAM_VERSION}"
@@ -24,33 +26,47 @@ class Reading:
     encoder: PromptEncoder
 
     @classmethod
-    def of(cls, spec: Spec, tokenizer: Tokenizer, *, target: str, max_length: int) -> Self:
+    def of(
+        cls,
+        spec: Spec,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        *,
+        target: str,
+        max_length: int,
+        instant: str = "",
+    ) -> Self:
         """As the spec has it.
 
         Args:
             spec: for dataset and decoding.
             tokenizer: the target's.
+            template: what dataset.chatTemplate means (`templates.choose_template`).
             target: its identity, `name@revision`: part of every row's fingerprint.
             max_length: of a row, prompt and new tokens together.
+            instant: the identity's.
 
         Raises:
-            SpecError: the chat template's file cannot be read, or a system prompt has no template to stand in.
+            SpecError: a system prompt has no template to stand in.
         """
         dataset = spec.dataset
-        template = choose_template(dataset.chat_template, tokenizer)
+        text = None if template is None else template.text
         rules = RowRules(
             decoding=spec.decoding,
             format=dataset.format,
             prompt_field=dataset.prompt_field,
             id_field=dataset.id_field,
             answer_field=dataset.answer_field,
-            salt=json.dumps([target, template, dataset.system_prompt, dataset.enable_thinking]),
+            salt=json.dumps([target, text, dataset.system_prompt, dataset.enable_thinking]),
         )
         encoder = PromptEncoder(
             tokenizer,
-            template=template,
+            template=text,
             system_prompt=dataset.system_prompt,
             enable_thinking=dataset.enable_thinking,
             max_length=max_length,
+            instant=datetime.fromisoformat(instant).replace(tzinfo=None)
+            if instant
+            else None,  # as datetime.now() gives it
         )
         return cls(rules, encoder)

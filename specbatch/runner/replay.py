@@ -26,6 +26,7 @@ from specbatch.runner.devices import visible_gpus
 from specbatch.runner.environment import SMALL_STEP_BYTES
 from specbatch.runner.feed import PreparedRow
 from specbatch.runner.follow import Follower, TargetScores
+from specbatch.runner.identity import check_files
 from specbatch.runner.model_files import ModelFiles, find_model
 from specbatch.runner.models import Pair, load_engines
 from specbatch.runner.reading import RECIPE, Reading
@@ -33,6 +34,7 @@ from specbatch.runner.replicas import decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.sample import Found, Sample, SampleFeed, find_prompts
 from specbatch.runner.stop_strings import final_text
+from specbatch.runner.templates import ChatTemplate, choose_template
 from specbatch.runner.tokenizer import Detokenizer, Tokenizer, load_tokenizer
 from specbatch.runner.versions import versions
 
@@ -89,7 +91,9 @@ class Replay:
         files = self._target()
         plan = self._plan(files)
         tokenizer = load_tokenizer(files.path, name=files.name, trust_remote_code=spec.target.trust_remote_code)
-        found = self._find(dataset, files, plan, tokenizer, sample)
+        template = choose_template(spec.dataset, tokenizer)
+        check_files(self._identity, files, template)
+        found = self._find(dataset, files, plan, tokenizer, template, sample)
         pairs = [(row, one) for row, one in found.same if not (self._rejecting and one.row.decoding.temperature > 0)]
         verification = Verification(
             finished=sample.finished,
@@ -184,11 +188,26 @@ class Replay:
             )
         return plan
 
-    def _find(self, dataset: Dataset, files: ModelFiles, plan: Plan, tokenizer: Tokenizer, sample: Sample) -> Found:
+    def _find(
+        self,
+        dataset: Dataset,
+        files: ModelFiles,
+        plan: Plan,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        sample: Sample,
+    ) -> Found:
         recorded = self._identity.models["target"]
         positions = files.max_positions or plan.max_length
         longest = min(plan.max_length, positions)
-        reading = Reading.of(self._job.spec, tokenizer, target=recorded, max_length=longest)
+        reading = Reading.of(
+            self._job.spec,
+            tokenizer,
+            template,
+            target=recorded,
+            max_length=longest,
+            instant=self._identity.instant,
+        )
         found = find_prompts(dataset, reading, sample.rows)
         if not found.same:
             raise DatasetError(

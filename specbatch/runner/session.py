@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from specbatch.api.hash import hashed_part
 from specbatch.api.job import SpecBatchJob
 from specbatch.engine.make_engine import describe
 from specbatch.errors import OutOfMemoryError, ResultsError
@@ -30,14 +29,16 @@ from specbatch.runner.devices import visible_gpus
 from specbatch.runner.display import Display
 from specbatch.runner.environment import SMALL_STEP_BYTES
 from specbatch.runner.feed import RowFeed
+from specbatch.runner.identity import run_identity, run_instant
 from specbatch.runner.models import Pair, find_pair, load_engines, load_shared_tokenizer, placements_of, read_shapes
 from specbatch.runner.outcomes import OutcomeMaker
 from specbatch.runner.progress import Fixed
 from specbatch.runner.publishing import Publishing
-from specbatch.runner.reading import RECIPE, Reading
+from specbatch.runner.reading import Reading
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows import RowReader
 from specbatch.runner.stopping import StopSignals
+from specbatch.runner.templates import ChatTemplate, choose_template
 from specbatch.runner.tokenizer import Detokenizer, Tokenizer
 from specbatch.runner.versions import versions
 
@@ -98,8 +99,12 @@ class Session:
                 remedy="`specbatch plan FILE` shows by how much, and what else would fit",
             )
         tokenizer = load_shared_tokenizer(spec, pair)
+        template = choose_template(spec.dataset, tokenizer)
         self._display.start(self._job.metadata.name, self._run_dir)
-        identity = self._identity(dataset, pair)
+        instant = run_instant(self._job, self._run_dir, self._shard, template, self._env, fresh=fresh)
+        if instant:
+            self._display.step(f"the chat template reads the clock: every row of this run is shown {instant}")
+        identity = run_identity(self._job, dataset, pair, template, instant=instant)
         with self._publishing(identity, fresh=fresh) as publishing:
             self._earlier = self._earlier_manifest(fresh=fresh)
             self._placements = self._earlier.placement if self._earlier else {}
@@ -114,7 +119,7 @@ class Session:
                 read_elsewhere=publishing.read_elsewhere,
             ) as store:
                 publishing.start()
-                attempt = self._attempt(store, dataset, tokenizer, pair, plan, publishing)
+                attempt = self._attempt(store, dataset, tokenizer, template, pair, plan, publishing)
                 ceiling = CeilingOfRun.of(spec, plan, target, drafter, gpus)
                 try:
                     summary = attempt.run(lambda: self._load(pair, plan, Detokenizer(tokenizer), ceiling))
@@ -142,15 +147,6 @@ class Session:
             return next(iter(mine or found), None)  # after a change of split, anyone's
         return None
 
-    def _identity(self, dataset: Dataset, pair: Pair) -> Identity:
-        return Identity(
-            spec_hash=self._job.spec_hash(),
-            dataset=dataset.fingerprint(),
-            models=pair.identity,
-            spec=hashed_part(self._job.spec.model_dump(mode="json", by_alias=True)),
-            recipe=RECIPE,
-        )
-
     def _publishing(self, identity: Identity, *, fresh: bool) -> Publishing:
         return Publishing(
             self._job.spec.results,
@@ -167,13 +163,19 @@ class Session:
         store: ShardResults,
         dataset: Dataset,
         tokenizer: Tokenizer,
+        template: ChatTemplate | None,
         pair: Pair,
         plan: Plan,
         publishing: Publishing,
     ) -> Attempt:
         spec = self._job.spec
         reading = Reading.of(
-            spec, tokenizer, target=store.identity.models["target"], max_length=self._max_length(pair, plan)
+            spec,
+            tokenizer,
+            template,
+            target=store.identity.models["target"],
+            max_length=self._max_length(pair, plan),
+            instant=store.identity.instant,
         )
         first = store.attempts[0].started_at if store.attempts else time.time()
         return Attempt(

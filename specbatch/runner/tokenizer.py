@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from tokenizers import decoders
 from transformers import AutoTokenizer
@@ -15,7 +16,7 @@ from specbatch.errors import ModelError
 class Tokenizer(Protocol):
     """What the runner uses of a transformers tokenizer."""
 
-    chat_template: str | None
+    chat_template: str | dict[str, str] | None
     bos_token: str | None
     all_special_ids: list[int]
 
@@ -54,7 +55,28 @@ def load_tokenizer(path: Path, *, name: str, trust_remote_code: bool = False) ->
             where=name,
             remedy="the folder must hold tokenizer.json (or another tokenizer file) beside the weights",
         ) from error
+    if tokenizer.chat_template is None and path.is_dir():
+        tokenizer.chat_template = _template_of_processor(path / "chat_template.json", name)
     return tokenizer
+
+
+def _template_of_processor(file: Path, name: str) -> str | dict[str, str] | None:
+    """The template that models for text and images keep in a file of their own, which transformers reads for processors only."""
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))["chat_template"]
+        if isinstance(found, list):
+            found = {one["name"]: one["template"] for one in found}
+        if not all(isinstance(text, str) for text in (found.values() if isinstance(found, dict) else [found])):
+            raise TypeError("a template is no text")  # noqa: TRY301 - one more way to be damaged
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(
+            f"{file.name} holds no chat template ({type(error).__name__}: {error})",
+            where=name,
+            remedy="download the file again, or name a template in dataset.chatTemplate",
+        ) from error
+    return cast("str | dict[str, str]", found)
 
 
 class Detokenizer:

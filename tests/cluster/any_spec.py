@@ -49,7 +49,7 @@ def any_spec(draw: st.DrawFn, *, real: bool = False) -> AnySpec:
     uri = draw(st.sampled_from(list(datasets)))
     content = datasets[uri]
     files = {} if content is None else {uri.replace("/./", "/"): content}
-    template = draw(st.sampled_from(["auto", "none", "chat.jinja"]))
+    template = draw(st.sampled_from(["auto", "none", "tool_use", "chat.jinja"]))
     if template == "chat.jinja":
         files[template] = draw(texts).encode()
     system = {} if template == "none" else {"systemPrompt": texts, "enableThinking": st.booleans()}

@@ -49,6 +49,13 @@ def test_dataset_and_chat_template_of_any_name_travel_side_by_side():
     assert '"uri": "spec.json"' in data["spec.json"]
 
 
+def test_the_name_of_a_tokenizers_template_is_no_file_that_travels(tmp_path):
+    assert read_files(job(spec="{dataset: {uri: 's3://b/x', chatTemplate: tool_use}}"), tmp_path) == {}
+    (tmp_path / "tool_use").write_text("template")
+    spec = "{dataset: {uri: 's3://b/x', chatTemplate: ./tool_use}}"
+    assert read_files(job(spec=spec), tmp_path) == {"tool_use": b"template"}
+
+
 @pytest.mark.parametrize("name", ["..rows", "a b,é.jsonl", "x" * 250])
 def test_keys_are_what_a_config_map_allows(name):
     made = rendered(spec=f"{{dataset: {{uri: '{name}'}}}}", files={name: b""})

@@ -53,6 +53,29 @@ def test_another_run_in_the_same_directory_is_refused_with_every_difference_and_
         assert store.found.results == 1
 
 
+def test_a_changed_file_of_the_model_is_refused_by_name(run_dir):
+    files = {"target/tokenizer.json": "aa", "target/chat_template.jinja": "bb"}
+    open_store(run_dir, change(files=files)).close()
+    with pytest.raises(ResultsError) as refused:
+        open_store(run_dir, change(files={"target/tokenizer.json": "cc", "target/generation_config.json": "dd"}))
+    assert str(refused.value).splitlines()[1:4] == [
+        "    content of target/chat_template.jinja: bb -> (not set)",
+        "    content of target/generation_config.json: (not set) -> dd",
+        "    content of target/tokenizer.json: aa -> cc",
+    ]
+    open_store(run_dir, change(files=files)).close()
+
+
+def test_a_run_of_a_release_that_kept_no_files_and_no_instant_goes_on(started):
+    open_store(started, change(files={"target/tokenizer.json": "aa"}, instant="2026-11-28T09:00:00+00:00")).close()
+
+
+def test_another_time_for_the_chat_template_is_refused(run_dir):
+    open_store(run_dir, change(instant="2026-11-28T09:00:00+00:00")).close()
+    with pytest.raises(ResultsError, match="time that the chat template is shown: 2026-11-28T09"):
+        open_store(run_dir, change(instant="2026-11-29T09:00:00+00:00"))
+
+
 def test_a_changed_hash_alone_is_refused_too(started):
     with pytest.raises(ResultsError, match=r"spec hash: a+ -> b+"):
         open_store(started, change(spec_hash="b" * 64))

@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -7,7 +8,7 @@ from specbatch.errors import ModelError, SpecError
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.bad_rows import RowError
 from specbatch.runner.dataset import RawRow
-from specbatch.runner.prompts import PromptEncoder, choose_template
+from specbatch.runner.prompts import PromptEncoder
 from specbatch.runner.rows import RowReader, RowRules
 from specbatch.runner.tokenizer import load_tokenizer
 from tests.runner.tiny import CHAT_TEMPLATE, sentencepiece_like_tokenizer
@@ -107,13 +108,13 @@ def test_prompt_and_new_tokens_must_fit_max_length(tokenizer):
     assert code_of(encoder, {"prompt": "hello"}, max_new_tokens=9) is ErrorCode.PROMPT_TOO_LONG
 
 
-def test_template_is_the_tokenizers_none_or_a_file(tokenizer, tmp_path):
-    assert choose_template("auto", tokenizer) == CHAT_TEMPLATE
-    assert choose_template("none", tokenizer) is None
-    (tmp_path / "t.jinja").write_text("{{ messages }}")
-    assert choose_template(str(tmp_path / "t.jinja"), tokenizer) == "{{ messages }}"
-    with pytest.raises(SpecError, match="chatTemplate"):
-        choose_template(str(tmp_path / "none.jinja"), tokenizer)
+def test_a_template_that_asks_for_the_time_is_told_the_runs(tokenizer, prompt_of):
+    template = "{{ strftime_now('%d %b %Y %H:%M') }}"
+    told = prompt_of({"prompt": "hello"}, template=template, instant=datetime.fromisoformat("2026-11-28T23:59"))
+    assert told == "28 Nov 2026 23:59"
+    assert prompt_of({"prompt": "hello"}, template="{{ strftime_now('%Y') }}") == str(
+        datetime.now(UTC).astimezone().year
+    )
 
 
 def test_system_prompt_without_a_template_is_a_spec_error(tokenizer):

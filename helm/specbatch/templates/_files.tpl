@@ -7,7 +7,7 @@ content comes by `files` or `filesBase64` (--set-file), or with the chart: the s
 {{- define "specbatch.travelling" -}}
 {{- $dataset := .job.spec.dataset -}}
 {{- $named := list (dict "path" $dataset.uri "field" "spec.dataset.uri" "role" "dataset") -}}
-{{- if not (has $dataset.chatTemplate (list "auto" "none")) -}}
+{{- if not (regexMatch "^[A-Za-z0-9_-]+$" $dataset.chatTemplate) -}}
   {{- $named = append $named (dict "path" $dataset.chatTemplate "field" "spec.dataset.chatTemplate" "role" "template") -}}
 {{- end -}}
 {{- $endings := .tables.binaryEndings -}}
