@@ -19,8 +19,10 @@ Raise these for users; use assert for our own invariants. The CLI catches Specba
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+
+from specbatch.redact import redact
 
 
 class ExitCode(IntEnum):
@@ -82,10 +84,10 @@ class SpecbatchError(Exception):
     exit_code = ExitCode.BAD_SPEC
 
     def __init__(self, message: str, *, where: str | None = None, remedy: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.where = where
+        self.message = redact(message)  # it ends in logs, pods and reports: a store's driver quotes signed URLs
+        self.where = redact(where) if where else where
         self.remedy = remedy
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
@@ -112,7 +114,7 @@ class SpecError(SpecbatchError):
     exit_code = ExitCode.BAD_SPEC
 
     def __init__(self, problems: Sequence[Problem], *, source: str = "spec") -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(replace(problem, message=redact(problem.message)) for problem in problems)
         self.source = source
         count = len(self.problems)
         super().__init__(f"{count} problem{'' if count == 1 else 's'}", where=source)

@@ -2,7 +2,8 @@
 
 Hashed is what decides the rows that are written: the models, the decoding, the rows' length, the dataset, and the form of a row.
 Left out is what decides only where, how fast and how safely: placement, batch size, threads, error budget, folders and
-publishing, fsync, the Kubernetes job, metadata. So a run may go on with other GPUs, in another place, under another name.
+publishing, fsync, the Kubernetes job, metadata. So a run may go on with other GPUs, in another place, under another name. Of the
+dataset's URI, what is secret is left out, too: signed anew it is the same dataset.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
+
+from specbatch.redact import without_secrets
 
 # Changes when the meaning of a hashed field changes, so that old results are not continued under a new meaning.
 _FORMAT = "specbatch.dev/v1alpha1"
@@ -37,6 +40,7 @@ def hashed_part(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved spec (camelCase, defaults filled in) that affects the results."""
     part = {section: spec[section] for section in _SECTIONS}
     part |= {section: {name: spec[section][name] for name in names} for section, names in _FIELDS.items()}
+    part["dataset"]["uri"] = without_secrets(part["dataset"]["uri"])
     return part
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from specbatch.api.job_section import JobSpec
 from specbatch.api.models import DrafterSpec, TargetSpec
 from specbatch.api.placement import PlacementSpec
 from specbatch.api.results import ResultsSpec
+from specbatch.redact import redact_uri
 
 API_VERSION = "specbatch.dev/v1alpha1"
 KIND = "SpecBatchJob"
@@ -100,6 +101,14 @@ class SpecBatchJob(SpecModel):
         description="What to run: the pair of models, where, how, on what.",
         examples=[{"target": {"model": "Qwen/Qwen3-8B"}, "dataset": {"uri": "prompts.jsonl"}}],
     )
+
+    def public(self) -> dict[str, Any]:
+        """The whole spec as plain data, defaults filled in, without the secrets of its URIs: for files that others read."""
+        value = self.model_dump(mode="json", by_alias=True)
+        for section, name in (("dataset", "uri"), ("results", "publish")):
+            uri = value["spec"][section][name]
+            value["spec"][section][name] = uri and redact_uri(uri)
+        return value
 
     def spec_hash(self) -> str:
         """The sha256 (64 hex digits) of what affects the results, defaults filled in; see specbatch.api.hash."""

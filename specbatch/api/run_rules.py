@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.quantity import quantity_value
 from specbatch.api.rules import Rule, rule
 from specbatch.errors import Problem
+from specbatch.redact import holds_password, holds_secret
 
 _LEAST_PART_BYTES = 4096
 
@@ -87,14 +87,14 @@ def _system_prompt_needs_a_template(job: SpecBatchJob) -> Iterator[Problem]:
 
 @rule("dataset.uri", "results.publish")
 def _uris_hold_no_credentials(job: SpecBatchJob) -> Iterator[Problem]:
-    for path, uri in (("spec.dataset.uri", job.spec.dataset.uri), ("spec.results.publish", job.spec.results.publish)):
-        # The value is not repeated: it would end in logs.
-        if uri is not None and re.match(r"^[A-Za-z0-9+.-]+://[^/@]*:[^/@]*@", uri):
-            yield Problem(
-                path,
-                "holds a password or key",
-                "take it out; on Kubernetes name a Secret in job.secretEnvFrom, here set the usual environment variables",
-            )
+    """A signed dataset is fine: its signature ends by itself, and stays out of every file. Nothing can be appended to a signed URL."""
+    dataset, publish = job.spec.dataset.uri, job.spec.results.publish
+    remedy = "take it out; on Kubernetes name a Secret in job.secretEnvFrom, here set the usual environment variables"
+    # The value is not repeated: it would end in logs.
+    if holds_password(dataset):
+        yield Problem("spec.dataset.uri", "holds a password or key", remedy)
+    if publish is not None and holds_secret(publish):
+        yield Problem("spec.results.publish", "holds a password, key or signature", remedy)
 
 
 @rule("results.dir")

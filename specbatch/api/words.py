@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic.fields import FieldInfo
 
 from specbatch.api.base import Says, SpecModel
+from specbatch.redact import redact
 
 _LONGEST_VALUE = 60
 
@@ -133,5 +134,5 @@ def value_in_words(value: Any) -> str:
         case int() if abs(value) >= 10**_LONGEST_VALUE:
             return "a number of more than 60 digits"
         case _:
-            text = json.dumps(value, ensure_ascii=False)
+            text = redact(json.dumps(value, ensure_ascii=False))  # before it is cut: half a password is one too
             return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}... ({len(str(value))} characters)"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NamespaceOption, connect
+from specbatch.cli.output import show
 from specbatch.cli.sources import SourceArgument, is_folder, is_spec, job_on_cluster
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def collect(
     lines = summary_lines(done, partial=take_partial)
     if names.problem:
         lines.append(f"  ids of missing rows are not known: {names.problem}")
-    typer.echo("\n".join(lines), err=True)
+    show("\n".join(lines), err=True)
     if not done.complete and not take_partial:
         raise typer.Exit(_INCOMPLETE)
 
@@ -122,7 +123,7 @@ def _folder(
     from specbatch.cluster.collecting import results_of
 
     def say(sentence: str) -> None:
-        typer.echo(sentence, err=True)
+        show(sentence, err=True)
 
     cluster, job, spec = _on_cluster(source, context, namespace, kubeconfig)
     name = f"Job {job['metadata']['name']}" if job is not None else f"run {spec.metadata.name}, whose Job is gone"

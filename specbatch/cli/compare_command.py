@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from specbatch.cli.output import show, show_document
+
 
 def compare(
     directories: Annotated[
@@ -48,10 +50,10 @@ def compare(
     if texts and len(folders) > 1:
         runs = [replace(run, texts=same) for run, same in zip(runs, same_texts(folders), strict=True)]
     if output == "text":
-        typer.echo(render_text(runs, width=shutil.get_terminal_size((120, 24)).columns, everything=everything))
+        show(render_text(runs, width=shutil.get_terminal_size((120, 24)).columns, everything=everything))
     elif output == "markdown":
-        typer.echo(render_markdown(runs, everything=everything))
+        show_document(render_markdown(runs, everything=everything))
     elif output == "csv":
-        typer.echo(render_csv(runs), nl=False)
+        show_document(render_csv(runs), nl=False)
     else:
-        typer.echo(json.dumps(compare_json(runs), indent=2))
+        show(json.dumps(compare_json(runs), indent=2))

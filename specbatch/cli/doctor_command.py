@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NamespaceOption
+from specbatch.cli.output import show
 
 
 def doctor(
@@ -39,6 +40,6 @@ def doctor(
     wanted = namespace or (job.metadata.namespace if job else None)
     cluster = Cluster.connect(context=context, namespace=wanted, kubeconfig=kubeconfig)
     results = examine(Visit(cluster, job))
-    typer.echo(json.dumps(results_json(results), indent=2) if output == "json" else render_results(results))
+    show(json.dumps(results_json(results), indent=2) if output == "json" else render_results(results))
     if failed(results):
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NameArgument, NamespaceOption, connect
+from specbatch.cli.output import show
 
 if TYPE_CHECKING:
     from specbatch.cluster.events import RunEvent
@@ -39,11 +40,11 @@ def events(
     from specbatch.cluster.find import find_job
 
     def emit(event: RunEvent) -> None:
-        typer.echo(json.dumps(event.value()) if output == "json" else event.text(time.time()))
+        show(json.dumps(event.value()) if output == "json" else event.text(time.time()))
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     job = find_job(cluster, run)
-    typer.echo(f"Job {job['metadata']['name']}, namespace {cluster.namespace}", err=True)
+    show(f"Job {job['metadata']['name']}, namespace {cluster.namespace}", err=True)
     if watch:
         watch_events(cluster, job, emit)
         return
@@ -51,4 +52,4 @@ def events(
     for event in found:
         emit(event)
     if not found:
-        typer.echo("no events: there were none, or Kubernetes has forgotten them", err=True)
+        show("no events: there were none, or Kubernetes has forgotten them", err=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NameArgument, NamespaceOption, connect
+from specbatch.cli.output import show
 from specbatch.cli.waiting_display import say
 
 
@@ -38,13 +39,13 @@ def list_runs(
     cluster, _ = connect(None, context, namespace, kubeconfig)
     found = runs(cluster, everywhere=all_namespaces)
     if output == "json":
-        typer.echo(json.dumps([run_document(run) for run in found], indent=2))
+        show(json.dumps([run_document(run) for run in found], indent=2))
     elif not found:
         say(f"no runs in {'any namespace' if all_namespaces else f'namespace {cluster.namespace}'}")
     elif output == "name":
-        typer.echo(name_text([run.newest.name for run in found]))
+        show(name_text([run.newest.name for run in found]))
     else:
-        typer.echo(runs_text(found, everywhere=all_namespaces))
+        show(runs_text(found, everywhere=all_namespaces))
 
 
 def suspend(
@@ -64,7 +65,7 @@ def suspend(
     from specbatch.cluster.find import find_job
 
     cluster, run = connect(name, context, namespace, kubeconfig)
-    typer.echo(done(cluster, find_job(cluster, run)))
+    show(done(cluster, find_job(cluster, run)))
 
 
 def resume(
@@ -85,7 +86,7 @@ def resume(
     from specbatch.cluster.find import find_job
 
     cluster, run = connect(name, context, namespace, kubeconfig)
-    typer.echo(done(cluster, find_job(cluster, run)))
+    show(done(cluster, find_job(cluster, run)))
 
 
 def cancel(
@@ -108,7 +109,7 @@ def cancel(
     from specbatch.cluster.find import find_job
 
     cluster, run = connect(name, context, namespace, kubeconfig)
-    typer.echo(done(cluster, find_job(cluster, run)))
+    show(done(cluster, find_job(cluster, run)))
 
 
 def retry(
@@ -138,11 +139,11 @@ def retry(
         say(f"warning: {retried.warning}")
     view = JobView(retried.job)
     if output == "name":
-        typer.echo(name_text([view.name]))
+        show(name_text([view.name]))
         return
-    typer.echo(retried.done)
+    show(retried.done)
     if retried.shards:
-        typer.echo("\n".join(next_commands(view.run, Flags(context, namespace, kubeconfig))))
+        show("\n".join(next_commands(view.run, Flags(context, namespace, kubeconfig))))
 
 
 def delete(
@@ -167,7 +168,7 @@ def delete(
     assert run is not None
     found = remains(cluster, run)
     if not found:
-        typer.echo(f"nothing to delete: there is no run and no Job named {run} in namespace {cluster.namespace}")
+        show(f"nothing to delete: there is no run and no Job named {run} in namespace {cluster.namespace}")
         return
     if not yes:
         if not sys.stdin.isatty():
@@ -175,4 +176,4 @@ def delete(
         typer.confirm(f"delete {found.text} in namespace {cluster.namespace}? Results stay", abort=True)
     done(cluster, found)
     stay = f"results stay: {found.results}" if found.results else "results stay where they are"
-    typer.echo(f"deleted {found.text} in namespace {cluster.namespace}; {stay}")
+    show(f"deleted {found.text} in namespace {cluster.namespace}; {stay}")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NameArgument, NamespaceOption, connect
+from specbatch.cli.output import show
 
 
 def logs(
@@ -50,8 +51,8 @@ def logs(
     cluster, run = connect(name, context, namespace, kubeconfig)
     job = find_job(cluster, run)
     options = LogOptions(shard=shard, tail=tail, seconds=since, previous=previous, timestamps=timestamps, raw=raw)
-    typer.echo(f"Job {job['metadata']['name']}, namespace {cluster.namespace}", err=True)
+    show(f"Job {job['metadata']['name']}, namespace {cluster.namespace}", err=True)
     if follow:
-        follow_run(cluster, job, typer.echo, options)
+        follow_run(cluster, job, show, options)
     else:
-        read_logs(cluster, job, typer.echo, options, lambda said: typer.echo(said, err=True))
+        read_logs(cluster, job, show, options, lambda said: show(said, err=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -31,6 +32,7 @@ from specbatch.cli import (
     wait_command,
     why_command,
 )
+from specbatch.cli.output import show
 from specbatch.errors import SpecbatchError
 
 # No markup: paths and messages hold brackets that are meant as such.
@@ -71,7 +73,7 @@ app.command()(compare_command.compare)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"specbatch {__version__}")
+        show(f"specbatch {__version__}")
         raise typer.Exit
 
 
@@ -90,6 +92,7 @@ def _specbatch(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code (docs/reference/exit-codes.md; 2 for wrong usage, 130 for Ctrl-C)."""
+    sys.excepthook = _show_bug
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -100,11 +103,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A traceback, as Python prints it, without secrets: a driver's message may hold a signed URL."""
+    import traceback
+
+    show("".join(traceback.format_exception(kind, error, trace)), err=True, nl=False)
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         app(args=arguments, prog_name="specbatch")
     except SpecbatchError as error:
-        typer.echo(f"error: {error}", err=True)
+        show(f"error: {error}", err=True)
         return int(error.exit_code)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from specbatch.cli.options import SetOption, SpecArgument
+from specbatch.cli.output import show
 from specbatch.errors import DeviceError, ExitCode
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ def plan(
     )
     made = replace(made, notes=(*said, *made.notes))
     if output == "json":
-        typer.echo(json.dumps(made.to_dict(), indent=2))
+        show(json.dumps(made.to_dict(), indent=2))
     else:
-        typer.echo("\n".join(render(made)))
+        show("\n".join(render(made)))
     if not made.fits:
         raise typer.Exit(ExitCode.OUT_OF_MEMORY)
 

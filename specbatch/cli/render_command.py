@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from specbatch.cli.options import SetOption, SpecArgument
+from specbatch.cli.output import show_document
 
 
 def render(
@@ -31,4 +32,4 @@ def render(
     from specbatch.cluster.texts import manifests_text
 
     job, files = load_for_cluster(file, overrides or (), name=name, namespace=namespace, folder=Path.cwd())
-    typer.echo(manifests_text(rendered(job, files), output), nl=False)
+    show_document(manifests_text(rendered(job, files), output), nl=False)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from specbatch.cli.options import RunArgument
+from specbatch.cli.output import show
 
 
 def report(
@@ -34,4 +35,4 @@ def report(
     """
     from specbatch.results.report import write_report
 
-    typer.echo(str(write_report(directory, output)))
+    show(str(write_report(directory, output)))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from specbatch.cli.options import SetOption
+from specbatch.cli.output import show, show_document
 from specbatch.errors import ExitCode, Problem, SpecError
 
 
@@ -31,9 +32,9 @@ def validate(
             job = load_spec(file, overrides or ())
         except SpecError as error:
             wrong = True
-            typer.echo(f"error: {error}", err=True)
+            show(f"error: {error}", err=True)
         else:
-            typer.echo(f"{file}: ok ({job.metadata.name}, hash {job.spec_hash()[:12]})")
+            show(f"{file}: ok ({job.metadata.name}, hash {job.spec_hash()[:12]})")
     if wrong:
         raise typer.Exit(ExitCode.BAD_SPEC)
 
@@ -49,7 +50,7 @@ def explain(
     """
     from specbatch.api.explain import explain as explanation
 
-    typer.echo(explanation(path, recursive=recursive), nl=False)
+    show(explanation(path, recursive=recursive), nl=False)
 
 
 def schema() -> None:
@@ -61,7 +62,7 @@ def schema() -> None:
 
     from specbatch.api.schema import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    show_document(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
 def init(
@@ -84,4 +85,4 @@ def init(
     except OSError as error:
         reason = error.strerror or str(error)
         raise SpecError([Problem("file", f"cannot be written: {reason}")], source=str(file)) from None
-    typer.echo(f"wrote {file}; next: put prompts into prompts.jsonl, then: specbatch run {file}")
+    show(f"wrote {file}; next: put prompts into prompts.jsonl, then: specbatch run {file}")

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NamespaceOption, connect
+from specbatch.cli.output import show
 from specbatch.cli.sources import SourceArgument, is_folder, nor_folder
 
 _FOLDER_SECONDS = 2.0  # as often as a run says a word
@@ -56,9 +57,9 @@ def status(
     while True:
         now = look()
         if output == "json":
-            typer.echo(json.dumps(now.value(), indent=None if watch else 2))
+            show(json.dumps(now.value(), indent=None if watch else 2))
         else:
-            typer.echo(now.text() + ("\n" if watch else ""))
+            show(now.text() + ("\n" if watch else ""))
         if not watch or now.over:
             return
         time.sleep(seconds)
@@ -109,9 +110,11 @@ def _watch_terminal(look: Callable[[], _Look], seconds: float) -> None:
     from rich.live import Live
     from rich.text import Text
 
+    from specbatch.terminal import for_people
+
     now = look()
-    with Live(Text(now.text()), console=Console(), auto_refresh=False) as live:
+    with Live(Text(for_people(now.text())), console=Console(), auto_refresh=False) as live:
         while not now.over:
             time.sleep(seconds)
             now = look()
-            live.update(Text(now.text()), refresh=True)
+            live.update(Text(for_people(now.text())), refresh=True)

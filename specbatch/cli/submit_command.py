@@ -9,6 +9,7 @@ import typer
 
 from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NamespaceOption
 from specbatch.cli.options import SetOption, SpecArgument
+from specbatch.cli.output import show, show_document
 from specbatch.cli.waiting_display import INTERRUPTED, end_of_job, exit_code, say
 
 if TYPE_CHECKING:
@@ -98,13 +99,13 @@ def _show(manifests: list[Object], sentence: str, output: _Output) -> None:
 
     match output:
         case "text":
-            typer.echo(sentence)
+            show(sentence)
         case "name":
-            typer.echo(name_text([manifests[-1]["metadata"]["name"]]))
+            show(name_text([manifests[-1]["metadata"]["name"]]))
         case "json":
-            typer.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}, indent=2))
+            show_document(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}, indent=2))
         case "yaml":
-            typer.echo(yaml_text(manifests), nl=False)
+            show_document(yaml_text(manifests), nl=False)
 
 
 def _preview(checks: SubmitChecks, *, diff: bool, ends: bool, output: _Output) -> None:
@@ -114,7 +115,7 @@ def _preview(checks: SubmitChecks, *, diff: bool, ends: bool, output: _Output) -
     there, force = checks.look(), checks.uses.force
     if diff:
         text = checks.diff(there) or f"nothing would change: Job {checks.manifests.name} is of this spec"
-        typer.echo(text, err=output != "text")
+        show(text, err=output != "text")
     if not ends:
         return
     if there.others and not force:
@@ -168,7 +169,7 @@ def _submit(checks: SubmitChecks, flags: Flags, *, timeout: float | None, output
     waits = uses.wait or uses.follow
     document = submission_document(checks, submission)
     if output == "text":
-        typer.echo("\n".join(submission_lines(checks, submission, flags)))
+        show("\n".join(submission_lines(checks, submission, flags)))
     elif output == "name" or not waits:
         _print(document, output)
     if waits:
@@ -183,7 +184,7 @@ def _wait(
     from specbatch.cluster.job_texts import ending_lines, job_document
     from specbatch.cluster.view import JobView
 
-    emit = typer.echo if output == "text" else say
+    emit = show if output == "text" else say
     ending = end_of_job(checks.cluster, job, flags, seconds=timeout, emit=emit, follow=checks.uses.follow)
     for line in ending_lines(ending, flags):
         emit(line)
@@ -200,8 +201,8 @@ def _print(document: dict[str, Any], output: _Output) -> None:
     from specbatch.cluster.texts import yaml_text
 
     if output == "json":
-        typer.echo(json.dumps(document, indent=2))
+        show(json.dumps(document, indent=2))
     elif output == "yaml":
-        typer.echo(yaml_text([document]), nl=False)
+        show_document(yaml_text([document]), nl=False)
     else:
-        typer.echo(name_text([document["job"]]))
+        show(name_text([document["job"]]))

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from specbatch.cli.options import SetOption
+from specbatch.cli.output import show
 
 _UNEXPLAINED = 1  # the exit code
 
@@ -49,11 +50,11 @@ def verify(
         sample,
         seed=seed,
         overrides=[*placed, *(overrides or ())],
-        say=(lambda _: None) if quiet else (lambda message: typer.echo(message, err=True)),
+        say=(lambda _: None) if quiet else (lambda message: show(message, err=True)),
     )
     if output == "json":
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        show(json.dumps(found.to_json(), indent=2))
     else:
-        typer.echo(render_verification(found, name=Path(directory).name))
+        show(render_verification(found, name=Path(directory).name))
     if found.unexplained:
         raise typer.Exit(_UNEXPLAINED)

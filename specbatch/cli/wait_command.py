@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NameArgument, NamespaceOption, connect
+from specbatch.cli.output import show
 from specbatch.cli.waiting_display import end_of_job, exit_code, say
 
 
@@ -39,11 +40,11 @@ def wait(
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     flags = Flags(context, namespace, kubeconfig)
-    emit = typer.echo if output == "text" else say
+    emit = show if output == "text" else say
     ending = end_of_job(cluster, find_job(cluster, run), flags, seconds=timeout, emit=emit)
     if output == "text":
-        typer.echo("\n".join(ending_lines(ending, flags)))
+        show("\n".join(ending_lines(ending, flags)))
     else:
-        typer.echo(json.dumps(job_document(JobView(ending.job), end=ending.end, reason=ending.reason), indent=2))
+        show(json.dumps(job_document(JobView(ending.job), end=ending.end, reason=ending.reason), indent=2))
     if ending.end != "complete":
         raise typer.Exit(exit_code(ending))

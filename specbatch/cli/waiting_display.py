@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from specbatch.cli.output import show
+
 if TYPE_CHECKING:
     from specbatch.cluster.client import Cluster
     from specbatch.cluster.job_texts import Flags
@@ -22,7 +24,7 @@ _LAST_LINES_SECONDS = 15.0
 
 def say(message: str) -> None:
     """On stderr, beside what the command prints."""
-    typer.echo(message, err=True)
+    show(message, err=True)
 
 
 def exit_code(ending: Ending) -> int:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NameArgument, NamespaceOption
+from specbatch.cli.output import show
 
 
 def why(
@@ -37,6 +38,4 @@ def why(
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     verdict = judge(gather(cluster, find_job(cluster, run)))
-    typer.echo(
-        json.dumps(verdict_json(verdict), indent=2) if output == "json" else render_verdict(verdict, time.time())
-    )
+    show(json.dumps(verdict_json(verdict), indent=2) if output == "json" else render_verdict(verdict, time.time()))

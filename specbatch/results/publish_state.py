@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from specbatch.errors import ResultsError
+from specbatch.redact import redact
 
 _LINE_CHARS = 300
 
@@ -53,5 +54,5 @@ def one_line(problem: Exception | None) -> str:
     if problem is None:
         return ""
     text = problem.message if isinstance(problem, ResultsError) else f"{type(problem).__name__}: {problem}"
-    line = " ".join(text.split())
+    line = " ".join(redact(text).split())
     return line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}..."

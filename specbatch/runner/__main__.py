@@ -10,9 +10,11 @@ from typing import Any
 
 from specbatch.api.loading import load_spec
 from specbatch.errors import ExitCode, SpecbatchError
+from specbatch.redact import redact
 from specbatch.runner.display import JsonDisplay
 from specbatch.runner.job import find_shard, run_job
 from specbatch.runner.termination import BUG, leave_message, of_error, of_success, of_usage, rows_so_far
+from specbatch.terminal import for_people
 
 _USAGE = "usage: python -m specbatch.runner SPEC_FILE"
 
@@ -27,11 +29,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         summary = _run(arguments[0], known)
     except SpecbatchError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is the output
+        print(for_people(f"error: {error}"), file=sys.stderr)  # noqa: T201 - this is the output
         leave_message(of_error(error) | known)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - a bug of ours: whoever looks at the pod must see it
-        traceback.print_exc()
+        print(redact(traceback.format_exc()), file=sys.stderr)  # noqa: T201 - as above
         leave_message(of_error(error) | known)
         return BUG
     leave_message(summary | known)

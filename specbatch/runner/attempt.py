@@ -9,6 +9,7 @@ from functools import partial
 
 from specbatch.engine.stats import EngineStats
 from specbatch.errors import SpecbatchError, StoppedError
+from specbatch.redact import redact
 from specbatch.results.progress import Outcome
 from specbatch.results.publish_state import PublishState
 from specbatch.results.shard import ShardResults
@@ -108,7 +109,7 @@ class Attempt:
             outcome = "stopped"
             raise
         except Exception as error:
-            self._reason = str(error) or type(error).__name__
+            self._reason = redact(str(error)) or type(error).__name__
             raise
         finally:
             self._signals.finish()

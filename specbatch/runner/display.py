@@ -23,9 +23,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from specbatch.redact import redact_values
 from specbatch.results.look import look_lines, publish_text, rows_line
 from specbatch.results.summary import RunSummary, duration, render_summary
 from specbatch.runner.progress import Progress
+from specbatch.terminal import for_people
 
 _LINE_SECONDS = 5.0
 
@@ -121,7 +123,7 @@ class JsonDisplay:
         """Nothing to leave behind."""
 
     def _write(self, **fields: Any) -> None:
-        print(json.dumps(fields), file=self._stream, flush=True)
+        print(json.dumps(redact_values(fields)), file=self._stream, flush=True)
 
 
 class RichDisplay:
@@ -135,11 +137,11 @@ class RichDisplay:
     def start(self, name: str, results: Path) -> None:
         """A heading."""
         self._name = name
-        self._console.print(Text.assemble((name, "bold"), f"  results in {results}"))
+        self._console.print(Text.assemble((name, "bold"), for_people(f"  results in {results}")))
 
     def step(self, message: str) -> None:
         """A line above the live display."""
-        self._console.print(Text(message, style="dim"))
+        self._console.print(Text(for_people(message), style="dim"))
 
     def progress(self, progress: Progress, *, last: bool = False) -> None:
         """Redraws the live display."""
@@ -152,7 +154,7 @@ class RichDisplay:
         """The summary."""
         self.close()
         text = render_summary(summary, results=str(results), report=str(report or ""), name=self._name)
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(for_people(text), highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Ends the live display."""
@@ -175,10 +177,11 @@ def render_progress(progress: Progress) -> Table:
     rows.highlight_regex(r"[\d,]+ errors?", "red")
     table.add_row("rows", rows)
     for label, text in look_lines(now):
-        table.add_row(label, Text(text))
+        table.add_row(label, Text(for_people(text)))
     if progress.publish is not None:
         table.add_row(
-            "published", Text(publish_text(progress.publish), style="red" if progress.publish.problem else "")
+            "published",
+            Text(for_people(publish_text(progress.publish)), style="red" if progress.publish.problem else ""),
         )
     return table
 

@@ -233,7 +233,7 @@ class Session:
             generation=store.generation,
             moved=store.moved,
             skipped=attempt.skipped,
-            spec=self._job.model_dump(mode="json", by_alias=True),
+            spec=self._job.public(),
             versions=versions(),
             placement=self._placements,
             placement_tree="\n".join(render(plan)),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from specbatch.errors import DatasetError
+from specbatch.redact import was_redacted, without_secrets
 from specbatch.results.stores import install_remedy
 
 _COMPRESSIONS = (".gz", ".zst")
@@ -24,7 +25,7 @@ class Source:
     """One file of a dataset.
 
     Attributes:
-        name: the path or URI, as shown to people.
+        name: the path or URI, as shown to people: without secrets.
         size: bytes as stored (compressed where it is), or None where the store does not say.
         open_stored: opens the stored bytes.
     """
@@ -54,6 +55,10 @@ def find_sources(uri: str) -> tuple[Source, ...]:
     Raises:
         DatasetError: nothing there, not permitted, or the store's driver is not installed.
     """
+    if was_redacted(uri):
+        raise DatasetError(
+            "its signature is not kept with the run", where=uri, remedy="give the URI anew: --set dataset.uri=..."
+        )
     if "://" in uri and not uri.startswith("file://"):
         return _remote_sources(uri)
     return _local_sources(Path(uri.removeprefix("file://")).expanduser())
@@ -110,13 +115,18 @@ def _remote_sources(uri: str) -> tuple[Source, ...]:
     if not paths:
         raise DatasetError("nothing there holds rows", where=uri, remedy=_EMPTY_REMEDY)
     return tuple(
-        Source(f"{protocol}://{name.removeprefix(f'{protocol}://')}", size, partial(store.open, name, "rb"))
+        Source(_public_name(protocol, name), size, partial(store.open, name, "rb"))
         for name, size in zip(paths, sizes, strict=True)
     )
 
 
+def _public_name(protocol: str, name: str) -> str:
+    """Signed anew, a file has the same name."""
+    return without_secrets(name if "://" in name else f"{protocol}://{name}")
+
+
 def _remote_paths(store: Any, path: str, protocol: str) -> Sequence[str]:
-    if protocol in {"http", "https"}:  # a ? begins a query there, and nothing can be listed
+    if protocol.rpartition("::")[2] in {"http", "https"}:  # a ? begins a query there, and nothing can be listed
         return [path]
     if _GLOB_CHARACTERS & set(path):
         return sorted(store.glob(path))

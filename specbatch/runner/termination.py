@@ -19,6 +19,7 @@ from typing import Any
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.errors import ExitCode, SpecbatchError, SpecError
+from specbatch.redact import redact
 from specbatch.results.layout import run_directory
 from specbatch.results.process import Process
 from specbatch.results.progress import read_attempts
@@ -51,7 +52,7 @@ def of_error(error: Exception) -> dict[str, Any]:
     """What is said of an error: a user's, or a bug."""
     if not isinstance(error, SpecbatchError):
         said = traceback.format_exception_only(error)[-1].strip()
-        return {"exitCode": BUG, "meaning": "a bug in specbatch; the log has the traceback", "error": said}
+        return {"exitCode": BUG, "meaning": "a bug in specbatch; the log has the traceback", "error": redact(said)}
     value: dict[str, Any] = {"exitCode": int(error.exit_code), "meaning": error.exit_code.meaning}
     message, remedy = error.message, error.remedy
     if isinstance(error, SpecError) and error.problems:

@@ -103,6 +103,8 @@ BROKEN = [
     ),
     ("dataset: {uri: 's3://key:secret@bucket/a'}", "spec.dataset.uri", "holds a password"),
     ("results: {publish: 's3://key:secret@bucket/a'}", "spec.results.publish", "holds a password"),
+    ("dataset: {uri: 'simplecache::https://me:secret@host/a'}", "spec.dataset.uri", "holds a password"),
+    ("results: {publish: 'https://host/a?sig=abc'}", "spec.results.publish", "holds a password, key or signature"),
     ("results: {partSize: 256m}", "spec.results.partSize", "256m is 0.256 bytes"),
     ("results: {partSize: 1000}", "spec.results.partSize", "at least 4Ki; a megabyte is 1M"),
     ("results: {dir: 's3://bucket/a'}", "spec.results.dir", "the URI in results.publish"),

@@ -1,0 +1,19 @@
+"""Everything that a command writes: the one place where text leaves the process for a terminal or a pipe."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from specbatch.terminal import for_people, printable
+
+
+def show(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Text for people: without secrets, and nothing in it controls the terminal."""
+    typer.echo(for_people(text), err=err, nl=nl)
+
+
+def show_document(text: str, *, nl: bool = True) -> None:
+    """Text for programs, such as a manifest: as it is into a file or pipe; on a terminal nothing in it controls that."""
+    typer.echo(printable(text) if sys.stdout.isatty() else text, nl=nl)

@@ -1,0 +1,39 @@
+"""Everything that commands write goes through one place."""
+
+import json
+
+import pytest
+
+from specbatch.cli.main import main
+from specbatch.runner.display import JsonDisplay, RichDisplay
+
+ODD = "nightly\x1b[2J\u202e\x9b\r"
+
+
+def test_an_error_names_an_odd_path_without_obeying_it(capsys, tmp_path):
+    (tmp_path / f"{ODD}.yaml").write_text("kind: [")
+    assert main(["validate", str(tmp_path / f"{ODD}.yaml")]) == 64
+    said = "".join(capsys.readouterr())
+    assert r"nightly\x1b[2J\u202e\x9b\r.yaml" in said
+    assert not set(said) & set("\x1b\x9b\r\u202e")
+
+
+def test_a_secret_that_a_person_typed_is_not_repeated(capsys):
+    assert main(["status", "https://127.0.0.1:1/run?X-Amz-Signature=abc123"]) != 0
+    assert "abc123" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("display", [JsonDisplay, RichDisplay])
+def test_what_a_run_says_of_itself_holds_neither_secrets_nor_controls(display):
+    import io
+
+    from rich.console import Console
+
+    stream = io.StringIO()
+    shown = display(stream) if display is JsonDisplay else display(Console(file=stream, width=200))
+    shown.step(f"reading {ODD} of https://h/r.jsonl?sig=abc123")
+    said = stream.getvalue()
+    assert "abc123" not in said
+    assert not set(said.replace("\r\n", "\n")) & set("\x1b\x9b\r\u202e")
+    if display is JsonDisplay:
+        assert json.loads(said)["message"] == f"reading {ODD} of https://h/r.jsonl?REDACTED"
