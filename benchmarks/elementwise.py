@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.gpu.kernels.elementwise import rms_norm, rope_write, silu_mul
+from specbatch.engine.gpu.kernels.filtered_race import filtered_race
 from specbatch.engine.gpu.kernels.race import race, top_candidates
 from specbatch.engine.gpu.paging import PAGE, Pages
 from specbatch.engine.request import Request, SamplingParams
@@ -32,6 +33,8 @@ VOCAB = 151936
 DRAWN = (1, 6, 32, 128, 512)
 TOP_K = 20
 CANDIDATES = (1, 6, 128, 192)
+FILTERED = (1, 6, 32, 128, 384)
+TOP_P = (0.95, 0.5, 0.1)
 
 
 @dataclass
@@ -147,6 +150,31 @@ def choosing() -> Iterator[Line]:
         )
 
 
+def choosing_by_top_p() -> Iterator[Line]:
+    """Rows with a top-p and no top-k; of flat logits, of which thousands are kept, and of peaked ones, of which few are."""
+    for count in FILTERED:
+        for word, scale in (("flat", 3.0), ("peaked", 8.0)):
+            logits = random(count, VOCAB) * scale
+            for top_p in TOP_P:
+                requests = [
+                    Request(str(row), [1], 1, sampling=SamplingParams(0.8, top_p=top_p)) for row in range(count)
+                ]
+                sampling = RowSampling.of(requests, torch.device("cuda"))
+                rows = torch.zeros(count, 1, dtype=torch.int64, device="cuda")
+                keys = position_keys(sampling.keys, rows, Purpose.TOKEN)[:, 0]
+                yield Line(
+                    f"filtered_race {word}, top-p {top_p}",
+                    count,
+                    lambda a=logits, b=keys, c=sampling: filtered_race(a, b, c.temperature, c.top_k, c.top_p),
+                    logits.nbytes,
+                    {
+                        "choose_tokens": lambda logits=logits, sampling=sampling, rows=rows: choose_tokens(
+                            logits[:, None], sampling, rows
+                        )
+                    },
+                )
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,7 +185,7 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bfloat16\n")
     print("| | rows | us | GB/s | beside it | us | x |")
     print("|---|---|---|---|---|---|---|")
-    for lines in (between_linears, choosing):
+    for lines in (between_linears, choosing, choosing_by_top_p):
         for line in lines():
             if only not in line.name:
                 continue

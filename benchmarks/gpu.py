@@ -6,6 +6,7 @@
     python -m benchmarks.gpu --rows 1,32 --transformers        beside generate and assisted decoding
     python -m benchmarks.gpu --placement separate              or 2:1: the target on two GPUs, the drafter on a third
     python -m benchmarks.gpu --acceptance 0.3,0.6,0.8,0.95     lines of each
+    python -m benchmarks.gpu --sampling 0.6,0.95,0             temperature, top-p, top-k in place of greedy
 
 `match` is the share of rows whose every token is right; the command ends with 1 where one is wrong. Speeds include prefill, and
 leave out warm-up (captures among it), which has a column.
@@ -19,7 +20,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from benchmarks.profile_rounds import profile_rounds
 from benchmarks.synthetic import SHAPES, Order, build, even_split, set_head
 from benchmarks.workloads import Rows, equal_lengths, mixed_lengths
 from specbatch.engine.model import CausalLM
+from specbatch.engine.request import SamplingParams
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _ENOUGH = 2048  # tokens of a line: with fewer, how often drafts stand is left to chance
@@ -102,8 +104,10 @@ def _workloads(asked: argparse.Namespace) -> list[list[Rows]]:
     """Of each line: rows to decode, as often as it takes to measure them, other ones each time."""
     vocab = SHAPES[asked.target].vocab
     if asked.mixed:
-        return [[mixed_lengths(vocab, min(512, asked.mixed_rows), asked.mixed_rows)] * (asked.repeats or 1)]
-    return [repeated(asked, vocab, rows) for rows in asked.rows]
+        works = [[mixed_lengths(vocab, min(512, asked.mixed_rows), asked.mixed_rows)] * (asked.repeats or 1)]
+    else:
+        works = [repeated(asked, vocab, rows) for rows in asked.rows]
+    return [[replace(rows, sampling=asked.sampling) for rows in work] for work in works]
 
 
 def repeated(asked: argparse.Namespace, vocab: int, rows: int) -> list[Rows]:
@@ -208,6 +212,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--new", type=int, default=128, help="tokens a row")
     parser.add_argument("--mixed", action="store_true", help="the rows of mixed lengths instead")
     parser.add_argument("--mixed-rows", type=int, default=1000, help="only the first of them")
+    parser.add_argument(
+        "--sampling",
+        type=_sampling,
+        default=SamplingParams(),
+        metavar="T,P,K",
+        help="temperature, top-p, top-k; default: greedy",
+    )
     parser.add_argument("--transformers", action="store_true", help="also generate and assisted decoding")
     parser.add_argument("--profile", action="store_true", help="the kernels of a round instead of speeds")
     parser.add_argument("--repeats", type=int, help=f"of a line; default: as many as make {_ENOUGH:,} tokens")
@@ -222,6 +233,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def integers(text: str) -> list[int]:
     """`1,32` as numbers."""
     return [int(part) for part in text.split(",")]
+
+
+def _sampling(text: str) -> SamplingParams:
+    temperature, top_p, top_k = text.split(",")
+    return SamplingParams(float(temperature), int(top_k), float(top_p))
 
 
 def _floats(text: str) -> list[float]:

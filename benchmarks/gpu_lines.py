@@ -140,7 +140,7 @@ def warmed_engine(pair: Pair, ks: Sequence[int | None], workloads: Sequence[Rows
     wait_all(pair)
     began = time.perf_counter()
     length = max(rows.max_length for rows in workloads)
-    config = EngineConfig(workloads[0].at_once, length, ks[0] if len(ks) == 1 else None)
+    config = EngineConfig(workloads[0].at_once, length, ks[0] if len(ks) == 1 else None, sampling=workloads[0].sampling)
     drafter = ModelDrafter(pair.drafter) if pair.drafter is not None and list(ks) != [0] else None
     engine = make_engine(pair.target, drafter, config)
     engine.warmup()

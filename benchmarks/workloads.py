@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from benchmarks.synthetic import Order
-from specbatch.engine.request import Completion, Request
+from specbatch.engine.request import Completion, Request, SamplingParams
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to decode: prompts, how many tokens each takes, and how many rows at once."""
+    """Rows to decode: prompts, how many tokens each takes, how many rows at once, and how their tokens are chosen."""
 
     prompts: Sequence[Sequence[int]]
     new_tokens: Sequence[int]
     at_once: int
+    sampling: SamplingParams = field(default_factory=SamplingParams)
 
     @property
     def prompt_total(self) -> int:
@@ -41,9 +42,9 @@ class Rows:
         return sum(new * (len(prompt) + new / 2) for prompt, new in pairs) / self.new_total
 
     def requests(self) -> list[Request]:
-        """As the engine takes them, greedy."""
-        pairs = zip(self.prompts, self.new_tokens, strict=True)
-        return [Request(str(index), prompt, new) for index, (prompt, new) in enumerate(pairs)]
+        """As the engine takes them."""
+        pairs = enumerate(zip(self.prompts, self.new_tokens, strict=True))
+        return [Request(str(index), prompt, new, sampling=self.sampling) for index, (prompt, new) in pairs]
 
     def right(self, order: Order, completions: Sequence[Completion]) -> int:
         """How many rows have every token right; a row that is missing has none."""

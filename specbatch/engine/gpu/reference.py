@@ -13,6 +13,8 @@ from torch import Tensor
 
 from specbatch.engine.acceptance import accept_coupled
 from specbatch.engine.gpu.paging import PAGE, Pages, Tiles
+from specbatch.engine.request import SamplingParams
+from specbatch.engine.sampling import RowSampling, distribution, race
 from specbatch.engine.streams import Purpose, exponentials, position_keys
 
 
@@ -327,6 +329,25 @@ class TorchOps:
         noise = exponentials(keys, torch.arange(logits.shape[-1], device=logits.device))
         drawn = wide / torch.where(temperature > 0, temperature, 1.0)[:, None] - noise.log()
         return torch.where((temperature > 0)[:, None], drawn, wide).argmax(-1), finite
+
+    def filtered_race(
+        self, logits: Tensor, keys: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As race, among the tokens that top-k or top-p keeps; see sampling.distribution. A row may have one of them, not both.
+
+        Args:
+            logits: [R, vocab]
+            keys: from position_keys  # int64 [R]
+            temperature: of each position, 0 for greedy  # float32 [R]
+            top_k: 0 keeps all  # int64 [R]
+            top_p: 1 keeps all  # float32 [R]
+
+        Returns:
+            as race
+        """
+        kinds = (SamplingParams(), SamplingParams(1.0, top_p=0.5))
+        kept = distribution(logits[:, None], RowSampling(kinds, temperature, top_k, top_p, keys))
+        return race(kept.probs, keys[:, None], kept.tokens)[:, 0], logits.amax(-1).isfinite()
 
     def position_keys(self, row_keys: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
         """See streams.position_keys.  # int64 [B], int64 [B, n] -> int64 [B, n]"""

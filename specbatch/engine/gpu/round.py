@@ -14,14 +14,13 @@ from specbatch.engine.drafter import fit_vocabulary
 from specbatch.engine.gpu.decoder import Decoder, RowsAt
 from specbatch.engine.gpu.graphs import Recorder
 from specbatch.engine.gpu.reference import TorchOps
-from specbatch.engine.gpu.state import FIELDS, Mode, RowState
+from specbatch.engine.gpu.state import FIELDS, MAX_CANDIDATES, Mode, RowState
 from specbatch.engine.ngram import NGramDrafter, lookup
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.sampling import Distribution, RowSampling, distribution, distribution_of_candidates, race
 from specbatch.engine.streams import Purpose
 
 MAX_TOKENS = 1024  # of one verify forward: what bounds the memory of logits
-_MAX_CANDIDATES = 64  # a larger top-k is sorted
 
 
 class Round:
@@ -189,18 +188,42 @@ class Round:
         sampling = self.state.sampling(slots, mode)
         of_completion = positions - self.state.prompt_lengths[slots][:, None]
         keys = self.ops.position_keys(sampling.keys, of_completion, purpose)
-        if not mode.filters and self.rule == "coupled":
-            temperature = sampling.temperature[:, None].expand(rows, n).reshape(-1).contiguous()
-            tokens, finite = self.ops.race(flat, keys.reshape(-1), temperature)
-            return tokens.view(rows, n), finite.view(rows, n), None
+        if self.rule == "coupled" and not mode.sorts and not mode.top_k:
+            tokens, finite = self._race(logits, keys, sampling, mode)
+            return tokens, finite, None
         drawn_from = self._distribution(logits, sampling, mode)
         finite = logits.amax(-1).isfinite()
         return race(drawn_from.probs, keys, drawn_from.tokens), finite, drawn_from
 
+    def _race(self, logits: Tensor, keys: Tensor, sampling: RowSampling, mode: Mode) -> tuple[Tensor, Tensor]:
+        """The tokens of rows that look at the whole vocabulary, and of others beside them.  # see _choose"""
+        rows, n, vocab_size = logits.shape
+        flat, flat_keys = logits.reshape(rows * n, vocab_size), keys.reshape(-1)
+
+        def by_position(of_row: Tensor) -> Tensor:
+            return of_row[:, None].expand(rows, n).reshape(-1).contiguous()
+
+        temperature = by_position(sampling.temperature)
+        if not mode.filters:
+            tokens, finite = self.ops.race(flat, flat_keys, temperature)
+            return tokens.view(rows, n), finite.view(rows, n)
+        few = (sampling.top_k > 0) & (sampling.top_k <= mode.candidates)  # they may have a top-p as well
+        top_k = by_position(torch.where(few, 0, sampling.top_k))
+        top_p = by_position(torch.where(few, 1.0, sampling.top_p))
+        tokens, finite = self.ops.filtered_race(flat, flat_keys, temperature, top_k, top_p)
+        tokens, finite = tokens.view(rows, n), finite.view(rows, n)
+        if mode.candidates:
+            drawn_from = self._of_candidates(logits, sampling, min(mode.candidates, vocab_size))
+            tokens = torch.where(few[:, None], race(drawn_from.probs, keys, drawn_from.tokens), tokens)
+        return tokens, finite
+
     def _distribution(self, logits: Tensor, sampling: RowSampling, mode: Mode) -> Distribution:
-        vocab_size = logits.shape[-1]
-        if 0 < mode.top_k <= min(_MAX_CANDIDATES, vocab_size):
-            scores, tokens = self.ops.top_candidates(logits.reshape(-1, vocab_size), mode.top_k)
-            shape = (*logits.shape[:-1], mode.top_k)
-            return distribution_of_candidates(scores.view(shape), tokens.view(shape), sampling, vocab_size)
+        if 0 < mode.top_k <= min(MAX_CANDIDATES, logits.shape[-1]):
+            return self._of_candidates(logits, sampling, mode.top_k)
         return distribution(logits, sampling)
+
+    def _of_candidates(self, logits: Tensor, sampling: RowSampling, count: int) -> Distribution:
+        vocab_size = logits.shape[-1]
+        scores, tokens = self.ops.top_candidates(logits.reshape(-1, vocab_size), count)
+        shape = (*logits.shape[:-1], count)
+        return distribution_of_candidates(scores.view(shape), tokens.view(shape), sampling, vocab_size)

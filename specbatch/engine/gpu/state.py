@@ -14,6 +14,8 @@ from specbatch.engine.batch import Row
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling
 
+MAX_CANDIDATES = 64  # a top-k up to it is looked up, a larger one is not worth it
+
 
 def upload(values: Sequence[int] | Sequence[float] | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor on the device, without waiting for it: from pinned memory, which is kept until the copy is done."""
@@ -38,9 +40,12 @@ class Mode:
             return Mode((SamplingParams(),))
         if not any(param.top_k or param.top_p < 1.0 for param in drawn):
             return Mode((SamplingParams(), SamplingParams(1.0)))
-        largest = max(param.top_k for param in drawn) if all(param.top_k for param in drawn) else 0
-        rounded = max(16, 1 << (largest - 1).bit_length()) if largest else 0
-        return Mode((SamplingParams(), SamplingParams(1.0, top_k=rounded, top_p=0.5)))
+        few = [param for param in drawn if 0 < param.top_k <= MAX_CANDIDATES]
+        many = [param for param in drawn if param.top_k > MAX_CANDIDATES and param.top_p < 1.0]
+        kinds = [_both_filters(kind) for kind in (few, many) if kind]
+        if len(few) + len(many) < len(drawn):
+            kinds.append(SamplingParams(1.0, top_p=0.5))
+        return Mode((SamplingParams(), *kinds))
 
     @property
     def greedy(self) -> bool:
@@ -55,7 +60,23 @@ class Mode:
     @property
     def top_k(self) -> int:
         """Tokens that no drawn row looks beyond; 0: some row may look at all."""
-        return max(param.top_k for param in self.params) if self.filters else 0
+        top_ks = [param.top_k for param in self.params if not param.greedy]
+        return max(top_ks) if top_ks and min(top_ks) > 0 else 0
+
+    @property
+    def candidates(self) -> int:
+        """Tokens that no row of a small top-k looks beyond; 0: there is no such row."""
+        return max((param.top_k for param in self.params if param.top_k <= MAX_CANDIDATES), default=0)
+
+    @property
+    def sorts(self) -> bool:
+        """Whether some row has a large top-k and a top-p: which tokens these leave, only a sort tells."""
+        return any(param.top_k > MAX_CANDIDATES for param in self.params)
+
+
+def _both_filters(params: Collection[SamplingParams]) -> SamplingParams:
+    largest = max(param.top_k for param in params)
+    return SamplingParams(1.0, top_k=max(16, 1 << (largest - 1).bit_length()), top_p=0.5)
 
 
 class RowState:

@@ -11,6 +11,7 @@ from specbatch.engine.gpu.kernels import (
     attention,
     bookkeeping,
     elementwise,
+    filtered_race,
     fresh_attention,
     linear,
     prefill_attention,
@@ -185,6 +186,13 @@ class TritonOps(TorchOps):
         return (
             race.race(logits, keys, temperature) if logits.dtype in _DTYPES else super().race(logits, keys, temperature)
         )
+
+    def filtered_race(
+        self, logits: Tensor, keys: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As in TorchOps."""
+        draw = filtered_race.filtered_race if logits.dtype in _DTYPES else super().filtered_race
+        return draw(logits, keys, temperature, top_k, top_p)
 
     def position_keys(self, row_keys: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
         """As in TorchOps."""

@@ -17,6 +17,7 @@ from specbatch.engine.gpu.kernels import (
     attention,
     bookkeeping,
     elementwise,
+    filtered_race,
     fresh_attention,
     linear,
     prefill_attention,
@@ -68,7 +69,16 @@ def compile_only(capability):
 
     JITFunction.run = compiling
     options = {"overlapped": True, "launch_pdl": True} if capability >= 90 else {"overlapped": False}
-    for module in (attention, bookkeeping, elementwise, fresh_attention, linear, prefill_attention, race):
+    for module in (
+        attention,
+        bookkeeping,
+        elementwise,
+        filtered_race,
+        fresh_attention,
+        linear,
+        prefill_attention,
+        race,
+    ):
         module.overlap = lambda device: options
     attention.multiprocessors = lambda device: 132
     attention.arrivals_of = lambda device: tensor(attention.ARRIVALS, dtype=torch.int32)
@@ -134,6 +144,7 @@ def every_operation(dtype, hidden, heads, kv_heads, inner, width, biased):
     logits, temperature = real(32, VOCABULARY), tensor(32, dtype=torch.float32)
     yield lambda: ops.race(logits, None, None)
     yield lambda: ops.race(logits, whole(32), temperature)
+    yield lambda: ops.filtered_race(logits, whole(32), temperature, whole(32), temperature)
     yield lambda: ops.position_keys(whole(8), whole(8, 4), Purpose.TOKEN)
     for count in (16, 64):
         yield lambda count=count: ops.top_candidates(logits, count)

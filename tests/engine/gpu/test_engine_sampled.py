@@ -37,6 +37,23 @@ def test_rows_of_one_kind_draw_what_the_general_engine_draws(pair, params):
     assert tiny.tokens(out, 4) == tiny.tokens(general, 4)
 
 
+@pytest.mark.parametrize("largest", [{"top_k": 100}, {"top_k": 100, "top_p": 0.9}], ids=["raced", "sorted"])
+def test_rows_of_every_filter_in_one_batch_draw_what_the_general_engine_draws(pair, largest):
+    kinds = [
+        SamplingParams(1.0, top_p=0.7),
+        SamplingParams(1.0, top_k=5, top_p=0.8),
+        SamplingParams(1.0, top_k=3),
+        SamplingParams(1.0, **largest),
+        SamplingParams(),
+        SamplingParams(1.0),
+    ]
+    rows = fast.requests(pair.prompts[:6], 10, kinds)
+    sizes = {"max_sequences": 6, "num_speculative_tokens": 2}
+    out, _ = fast.decode(pair.target, pair.noisy, rows, **sizes)
+    general, _ = tiny.decode(pair.target, pair.noisy, rows, **sizes)
+    assert tiny.tokens(out, 6) == tiny.tokens(general, 6)
+
+
 @pytest.mark.slow
 def test_coupled_text_depends_on_neither_batch_nor_k_nor_drafter(pair):
     rows = fast.requests(pair.prompts, 25, fast.MIXED)

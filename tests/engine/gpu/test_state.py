@@ -31,6 +31,21 @@ def test_top_k_comes_in_powers_of_two_and_one_row_without_it_looks_at_everything
     assert (mode.greedy, mode.filters, mode.top_k) == (False, True, rounded)
 
 
+@pytest.mark.parametrize(
+    ("filters", "candidates", "sorts"),
+    [
+        ([(0, 0.9)], 0, False),
+        ([(0, 0.9), (20, 0.9)], 32, False),
+        ([(20, 1.0), (500, 1.0)], 32, False),
+        ([(0, 0.9), (500, 0.9)], 0, True),
+        ([(20, 0.9), (500, 0.9)], 32, True),
+    ],
+)
+def test_only_a_large_top_k_with_a_top_p_needs_a_sort(filters, candidates, sorts):
+    mode = Mode.of([SamplingParams(1.0, k, p) for k, p in filters])
+    assert (mode.candidates, mode.sorts) == (candidates, sorts)
+
+
 def test_top_p_alone_looks_at_everything():
     mode = Mode.of([GREEDY, DRAWN, SamplingParams(1.0, top_p=0.9)])
     assert (mode.filters, mode.top_k) == (True, 0)

@@ -35,10 +35,17 @@ def race(logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tup
     Returns:
         tokens int64 [R], the lowest id among equals; whether all logits of a position are finite or -inf, and not all -inf  # bool [R]
     """
+    tokens, finite, _ = race_with_best(logits, keys, temperature)
+    return tokens, finite
+
+
+def race_with_best(logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """As race; also the greatest logit of each position.  # float32 [R]"""
     count, vocab = logits.shape
     assert logits.stride(1) == 1
     tokens = torch.empty(count, dtype=torch.int64, device=logits.device)
     finite = torch.empty(count, dtype=torch.bool, device=logits.device)
+    greatest = torch.empty(count, dtype=torch.float32, device=logits.device)
     # Few rows: as many programs as there are SMs. Many: fewer and longer ones.
     width = min(1024 if count <= 4 else 2048 if count <= 32 else 4096, triton.next_power_of_2(vocab))
     blocks = triton.cdiv(vocab, width)
@@ -70,13 +77,14 @@ def race(logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tup
             where,
             tokens,
             finite,
+            greatest,
             vocab,
             blocks,
             across,
             num_warps=1 if across <= 64 else 4,
             **overlap(logits.device),
         )
-    return tokens, finite
+    return tokens, finite, greatest
 
 
 def position_keys(row_keys: Tensor, positions: Tensor, purpose: int) -> Tensor:
@@ -219,7 +227,9 @@ def _race_blocks(
 
 
 @triton.jit
-def _race_rows(best, top, where, tokens, finite, vocab, blocks, width: tl.constexpr, overlapped: tl.constexpr):
+def _race_rows(
+    best, top, where, tokens, finite, greatest, vocab, blocks, width: tl.constexpr, overlapped: tl.constexpr
+):
     """The winner of a row's winners."""
     if overlapped:
         tl.extra.cuda.gdc_wait()
@@ -227,11 +237,12 @@ def _race_rows(best, top, where, tokens, finite, vocab, blocks, width: tl.conste
     block = tl.arange(0, width)
     mask = block < blocks
     score = tl.load(best + row * blocks + block, mask, -float("inf"))
-    greatest = tl.max(tl.load(top + row * blocks + block, mask, -float("inf")), 0)
+    highest = tl.max(tl.load(top + row * blocks + block, mask, -float("inf")), 0)
     token = tl.load(where + row * blocks + block, mask, vocab)
     winner = tl.min(tl.where(score == tl.max(score, 0), token, vocab), 0)
     tl.store(tokens + row, tl.minimum(winner, vocab - 1).to(tl.int64))  # of NaN scores none is the greatest
-    tl.store(finite + row, (greatest > -float("inf")) & (greatest < float("inf")))
+    tl.store(finite + row, (highest > -float("inf")) & (highest < float("inf")))
+    tl.store(greatest + row, highest)
 
 
 @triton.jit
