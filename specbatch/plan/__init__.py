@@ -8,7 +8,7 @@ from specbatch.plan.read import read_shape, shape_in
 from specbatch.plan.readback import compare_with_actual
 from specbatch.plan.render import render
 from specbatch.plan.shape import ModelShape
-from specbatch.plan.source import has_weights, resolve_model_dir
+from specbatch.plan.source import resolve_model_dir
 from specbatch.plan.types import (
     Alternative,
     Ceiling,
@@ -21,6 +21,7 @@ from specbatch.plan.types import (
     Strategy,
 )
 from specbatch.plan.visible import check_visible, visible_count
+from specbatch.plan.weight_files import check_weight_files
 
 __all__ = [
     "Alternative",
@@ -36,9 +37,9 @@ __all__ = [
     "Strategy",
     "ceiling_of",
     "check_visible",
+    "check_weight_files",
     "compare_with_actual",
     "cpu_shape",
-    "has_weights",
     "make_plan",
     "parse_gpus",
     "read_shape",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from specbatch.errors import ModelError
 from specbatch.plan.families import FAMILIES, UNKNOWN_FAMILY, Family
 from specbatch.plan.shape import ModelShape
 
+_HEAD = re.compile(r"(eagle|eagle3|medusa)$|^(eagle|eagle3|medusa)(model|llama|qwen|draft)", re.IGNORECASE)
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -64,12 +66,22 @@ def _refuse_what_is_no_causal_lm(config: Mapping[str, Any], name: str) -> None:
             where=name,
             remedy="name a text-only causal language model",
         )
+    if any(_HEAD.search(str(kind)) for kind in _listed(config.get("architectures"))) or "speculators_config" in config:
+        raise ModelError(
+            "config.json describes an EAGLE or Medusa head, which drafts from the target's hidden states and is no language model",
+            where=name,
+            remedy="use a small model of the target's family as the drafter, or `drafter: {method: ngram}`",
+        )
     if config.get("is_encoder_decoder"):
         raise ModelError(
             "config.json describes an encoder-decoder, which cannot continue a prompt token by token alone",
             where=name,
             remedy="name a causal language model (decoder only)",
         )
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _number(config: Mapping[str, Any], key: str, name: str, *, default: int | None = None) -> int:

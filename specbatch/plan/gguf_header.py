@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ def config_from_gguf(path: Path) -> dict[str, Any]:
     kind = str(_field(reader, "general.architecture"))
     found = {key: _field(reader, f"{kind}.{name}") for key, name in _FIELDS.items()}
     shapes = {tensor.name: [int(size) for size in tensor.shape] for tensor in reader.tensors}
+    _check_blocks(shapes, found["num_hidden_layers"], path)
     config = {key: value for key, value in found.items() if value is not None}
     if "token_embd.weight" in shapes:
         config["vocab_size"] = shapes["token_embd.weight"][1]  # GGUF: [width, rows]
@@ -56,6 +59,17 @@ def config_from_gguf(path: Path) -> dict[str, Any]:
         "attention_bias": "blk.0.attn_q.bias" in shapes,
         "dtype": "float32",
     }
+
+
+def _check_blocks(names: Iterable[str], said: object, path: Path) -> None:
+    """transformers passes over blocks beyond the count of the header, and so would run a shorter model."""
+    blocks = {int(found[1]) for name in names if (found := re.match(r"blk\.(\d+)\.", name))}
+    if isinstance(said, int) and blocks and max(blocks) >= said:
+        raise ModelError(
+            f"the header says {said} layers (block_count), and there are tensors of {max(blocks) + 1}",
+            where=str(path),
+            remedy="convert the model again: layers for drafting several tokens (MTP) must be left out",
+        )
 
 
 def _field(reader: Any, key: str) -> Any:

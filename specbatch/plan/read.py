@@ -13,6 +13,7 @@ from specbatch.plan.gguf_header import config_from_gguf
 from specbatch.plan.known_models import known_config
 from specbatch.plan.shape import ModelShape
 from specbatch.plan.source import hub_cache, resolve_model_dir
+from specbatch.plan.weight_files import check_weight_files
 
 
 def read_shape(
@@ -31,6 +32,8 @@ def read_shape(
     """
     found = resolve_model_dir(model, revision, env)
     if found is not None:
+        if found.parent.name != "snapshots" and any(found.glob("*.safetensors")):  # a hub's cache may be filled later
+            check_weight_files(found, model)
         return shape_in(found, model, dtype)
     built_in = known_config(model)
     if built_in is not None:

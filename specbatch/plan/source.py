@@ -9,6 +9,7 @@ from pathlib import Path
 
 import specbatch
 from specbatch.errors import ModelError
+from specbatch.plan.weight_files import refuse_adapter
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _EMBEDDED = "embedded:"
@@ -33,6 +34,7 @@ def resolve_model_dir(model: str, revision: str | None = None, env: Mapping[str,
     if path.is_dir():
         found = _model_in(path)
         if found is None:
+            refuse_adapter(path, model)
             raise ModelError(
                 f"the folder {path.absolute()} holds neither a config.json nor a .gguf file",
                 where=model,
@@ -48,11 +50,6 @@ def resolve_model_dir(model: str, revision: str | None = None, env: Mapping[str,
             remedy="check the path and, in a pod, the volume that should hold it",
         )
     return _cached_snapshot(model, revision, os.environ if env is None else env)
-
-
-def has_weights(path: Path) -> bool:
-    """Whether safetensors or GGUF weights are here; a hub cache may hold a config.json alone."""
-    return path.is_file() or any(path.glob("*.safetensors"))
 
 
 def _model_in(folder: Path) -> Path | None:

@@ -10,10 +10,10 @@ from typing import Any
 
 from specbatch.errors import ModelError
 from specbatch.plan.gguf_header import config_from_gguf
-from specbatch.plan.source import has_weights, resolve_model_dir
+from specbatch.plan.source import resolve_model_dir
+from specbatch.plan.weight_files import check_weight_files, is_complete
 from specbatch.runner.content import text_files, weights_hash
 
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
@@ -86,10 +86,10 @@ def find_model(
         ModelError: not there, not permitted, pickled weights, or code of its own that the spec does not trust.
     """
     path = resolve_model_dir(model, revision, env)
-    if path is None or (_is_snapshot(path) and not has_weights(path)):
+    if path is None or (_is_snapshot(path) and not is_complete(path)):
         say(f"downloading {model} from the hub")
         path = _download(model, revision, trust_remote_code=trust_remote_code, where=where)
-    _refuse_pickles(path, model)
+    check_weight_files(path, model)
     if not trust_remote_code:
         _refuse_remote_code(path, model, where)
     return ModelFiles(model, path, path.name if _is_snapshot(path) else None, trust_remote_code)
@@ -117,21 +117,6 @@ def _remedy(error_name: str) -> str:
     if error_name in {"RepositoryNotFoundError", "RevisionNotFoundError", "HFValidationError"}:
         return "check the name and the revision; for a private model set HF_TOKEN; a folder must exist on this machine"
     return "without network access the model must be in the hub cache (hf download, HF_HOME) or in a local folder"
-
-
-def _refuse_pickles(path: Path, model: str) -> None:
-    if has_weights(path):
-        return
-    pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
-    if pickles:
-        raise ModelError(
-            f"its weights are pickled ({pickles[0]}), and unpickling runs whatever code is in the file",
-            where=model,
-            remedy="convert them to safetensors (https://huggingface.co/spaces/safetensors/convert) and name that folder",
-        )
-    raise ModelError(
-        f"{path} holds no weights (*.safetensors or *.gguf)", where=model, remedy="download the model again, completely"
-    )
 
 
 def _refuse_remote_code(path: Path, model: str, where: str) -> None:

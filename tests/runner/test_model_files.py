@@ -85,6 +85,23 @@ def test_pickled_weights_are_refused(pair, tmp_path):
         find(tmp_path)
 
 
+def test_a_cached_snapshot_that_lacks_a_shard_is_completed_from_the_hub(pair, tmp_path, monkeypatch):
+    snapshot = tmp_path / "models--org--name" / "snapshots" / "abc123"
+    shutil.copytree(pair[0], snapshot)
+    (snapshot / "model.safetensors").unlink()
+    (snapshot / "model.safetensors.index.json").write_text('{"weight_map": {"a": "1.safetensors"}}')
+    asked = []
+
+    def download(model, **options):
+        asked.append(model)
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(ModelError, match=r"1.safetensors is not there"):
+        find("org/name", "abc123", env={"HF_HUB_CACHE": str(tmp_path)})
+    assert asked == ["org/name"]
+
+
 def test_code_of_a_model_is_refused_unless_the_spec_trusts_it(pair, tmp_path):
     shutil.copytree(pair[0], tmp_path / "m")
     config = json.loads((tmp_path / "m" / "config.json").read_text())

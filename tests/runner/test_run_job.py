@@ -3,9 +3,11 @@
 import hashlib
 import io
 import json
+import shutil
 import uuid
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from specbatch.errors import (
     DatasetError,
@@ -285,6 +287,19 @@ def test_dataset_that_breaks_off_saves_what_came_before(make_job, results, tmp_p
     with pytest.raises(DatasetError, match="cannot be read"):
         run_job(make_job(tmp_path / "rows.jsonl.gz"))
     assert sorted(by_id(read_lines(results))) == sorted(row["id"] for row in ROWS)
+    assert not (results / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize("role", ["target", "drafter"])
+def test_weights_that_lack_a_layer_end_the_run_before_a_row_is_decoded(make_job, results, pair, tmp_path, role):
+    folder = shutil.copytree(pair[0], tmp_path / "lacks")
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if ".layers.1.mlp." not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"3 tensors of the model missing \(model.layers.1.mlp.down") as caught:
+        run_job(make_job(ROWS, f"{role}.model={folder}"))
+    assert caught.value.exit_code == 66
+    assert read_lines(results) == []
     assert not (results / "_SUCCESS").exists()
 
 
