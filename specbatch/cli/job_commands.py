@@ -55,17 +55,17 @@ def suspend(
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,
 ) -> None:
-    """Stop a run's pods until `resume`; every finished row is saved.
+    """Stop a run's pods until `resume`; every finished row is saved. Waits for them a minute at most, so that `status` knows how many those are.
 
     Example: specbatch suspend nightly -n ml
 
     Exit codes: 0, also where it is suspended or has ended; 71 there is no such run, it is Kueue's to suspend, or the cluster refuses.
     """
     from specbatch.cluster.actions import suspend as done
-    from specbatch.cluster.find import find_job
+    from specbatch.cluster.rows_seen import stop
 
     cluster, run = connect(name, context, namespace, kubeconfig)
-    show(done(cluster, find_job(cluster, run)))
+    stop(cluster, run, done, tell=show, say=say)
 
 
 def resume(
@@ -98,6 +98,8 @@ def cancel(
 ) -> None:
     """End a run: its pods save what they have and stop, the Job's record and the results stay.
 
+    Waits for the pods a minute at most, so that `status` knows how many rows are saved; Ctrl-C leaves them to it.
+
     The Job is suspended and marked as cancelled, so `wait` and `submit --wait` end with 1; `resume` undoes it, `delete` removes it. A Job of
     Kueue's, which alone may suspend it, gets a deadline of one second instead: it fails, and `retry` goes on with it.
 
@@ -106,10 +108,10 @@ def cancel(
     Exit codes: 0, also where it has ended before; 71 there is no such run, or the cluster refuses.
     """
     from specbatch.cluster.actions import cancel as done
-    from specbatch.cluster.find import find_job
+    from specbatch.cluster.rows_seen import stop
 
     cluster, run = connect(name, context, namespace, kubeconfig)
-    show(done(cluster, find_job(cluster, run)))
+    stop(cluster, run, done, tell=show, say=say)
 
 
 def retry(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
@@ -18,6 +18,7 @@ from specbatch.results.summary import RunSummary, span
 
 _ERROR = "error: "
 _ERROR_LINES = 12  # a spec may have many problems
+_COUNTS = ("rows", "errors", "dataset_rows", "old_rows", "old_rows_here")
 
 
 class Started(msgspec.Struct, frozen=True, tag_field="event", tag="start"):
@@ -51,6 +52,10 @@ class Look(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):
     fraction_of_ceiling: float | None = None
     phase_seconds: dict[str, float] = {}
     publish: dict[str, Any] | None = None
+    total_rows_estimated: bool = False
+    dataset_rows: int | None = None
+    old_rows: int = 0
+    old_rows_here: int = 0
 
     def fields(self) -> dict[str, Any]:
         """As results.look takes them."""
@@ -93,6 +98,18 @@ class PodLog:
     look: Look | None = None
     summary: RunSummary | None = None
     error: str = ""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """rows, errors, dataset_rows, old_rows and old_rows_here of the shard, as far as they are told."""
+        known: dict[str, int | None] = {}
+        if self.summary is not None:
+            ended, totals = self.summary.ended, self.summary.totals
+            known = {"rows": totals.rows, "errors": totals.errors, "dataset_rows": self.summary.dataset_rows}
+            known |= {name: getattr(ended, name) for name in _COUNTS if hasattr(ended, name)}
+        elif self.look is not None:
+            known = {name: getattr(self.look, name) for name in _COUNTS}
+        return {name: value for name, value in known.items() if value is not None}
 
     @property
     def stage(self) -> Literal["silent", "starting", "running", "ended", "failed"]:
@@ -152,7 +169,15 @@ class LastWord:
     acceptance_rate: float | None = None
     shard: int | None = None
     shards: int | None = None
+    dataset_rows: int | None = None
+    old_rows: int | None = None
+    old_rows_here: int | None = None
     text: str = field(default="", kw_only=True)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """As those of `PodLog`."""
+        return {name: count for name in _COUNTS if (count := getattr(self, name)) is not None}
 
     @property
     def reason(self) -> str:
@@ -162,7 +187,7 @@ class LastWord:
 
 
 _NAMES = {"exitCode": "exit_code"}
-_NUMBERS = ("rows", "errors", "results", "completion_tokens", "shard", "shards", "exitCode")
+_NUMBERS = (*_COUNTS, "results", "completion_tokens", "shard", "shards", "exitCode")
 _FRACTIONS = ("seconds", "tokens_per_second", "acceptance_rate")
 _TEXTS = ("meaning", "error", "where", "remedy")
 
@@ -197,14 +222,9 @@ def _from_log(message: str) -> LastWord:
     log = read_log(lines)
     foreign = [line for line in lines if line.strip() and parse_line(line) is None]
     error, _, remedy = log.error.partition("\n  remedy: ")
-    summary = log.summary
-    return LastWord(
-        error=error,
-        remedy=remedy,
-        rows=summary.totals.rows if summary else log.look.rows if log.look else None,
-        errors=summary.totals.errors if summary else log.look.errors if log.look else None,
-        text=foreign[-1].strip() if foreign and not error else "",
-    )
+    text = foreign[-1].strip() if foreign and not error else ""
+    counts: dict[str, Any] = log.counts
+    return replace(LastWord(error=error, remedy=remedy, text=text), **counts)
 
 
 def readable(line: str) -> str:
@@ -227,7 +247,8 @@ def readable(line: str) -> str:
 
 
 def _look_text(look: Look) -> str:
-    total = "?" if look.total_rows is None else f"{look.total_rows:,}"
+    about = "about " if look.total_rows_estimated and look.total_rows is not None else ""
+    total = "?" if look.total_rows is None else f"{about}{look.total_rows:,}"
     parts = [f"rows {look.rows:,} of {total}"]
     if look.errors:
         parts.append(counted(look.errors, "error"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.find import find_job, find_jobs, view_job
 from specbatch.cluster.kinds import PODS, WORKLOADS, Object
 from specbatch.cluster.kueue import kueue_kinds
-from specbatch.cluster.names import SHARDS, of_run
+from specbatch.cluster.names import SEEN, SHARDS, of_run
 from specbatch.cluster.pod_state import has_begun, has_ended, last_word
 from specbatch.cluster.progress import PodLog, read_log
 from specbatch.cluster.run_status import RunStatus
@@ -43,6 +45,7 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> RunStatus:
     pods = {**earlier, **{view.shards[index]: found for index, found in view.pods_by_index.items()}}
     logs, notes = _read_logs(cluster, [found[-1] for found in pods.values()])
     done = run.done | _done_by_the_gone(run, pods)
+    seen = _seen_rows(run)
     given_up = set(run.failed) | (set(view.shards) if view.outcome == "failed" else set())
     shards = [
         ShardStatus(
@@ -51,10 +54,19 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> RunStatus:
             given_up=shard in given_up or shard not in view.shards,
             pods=pods.get(shard, ()),
             log=logs.get(_uid(pods[shard][-1])) if shard in pods else None,
+            seen=seen.get(shard, {}),
         )
         for shard in sorted(done | set(run.unfinished))
     ]
+    shards = _with_dataset(shards)
     return RunStatus(run=run, view=view, shards=shards, clock=clock, queued=_queued(cluster, run), notes=notes)
+
+
+def _with_dataset(shards: Sequence[ShardStatus]) -> list[ShardStatus]:
+    """With the rows of the dataset, once one shard tells them: then each one's share is known."""
+    rows = next((count for one in shards if (count := one.told.get("dataset_rows")) is not None), None)
+    count = max([len(shards), *(one.last_word.shards or 0 for one in shards)])
+    return [replace(one, shards=count, dataset_rows=rows) for one in shards]
 
 
 def _run_of(cluster: Cluster, view: JobView) -> Run:
@@ -135,6 +147,24 @@ def _queued(cluster: Cluster, run: Run) -> str:
     return next(
         (" ".join(str(one.get("message") or "").split()) for one in waiting if one.get("type") == "QuotaReserved"), ""
     )
+
+
+def _seen_rows(run: Run) -> Mapping[int, Mapping[str, int]]:
+    """shard -> what its pod told before `suspend` or `cancel` had stopped it (`rows_seen`); the newest Job counts."""
+    found: dict[int, Mapping[str, int]] = {}
+    for job in reversed(run.jobs):
+        found |= _parsed(job.annotations.get(SEEN, ""))
+    return found
+
+
+def _parsed(text: str) -> dict[int, Mapping[str, int]]:
+    try:
+        value = json.loads(text or "{}")
+        return {
+            int(shard): {str(name): int(count) for name, count in counts.items()} for shard, counts in value.items()
+        }
+    except (ValueError, TypeError, AttributeError):  # a hand has been at it
+        return {}
 
 
 def _uid(pod: Object) -> str:

@@ -13,7 +13,7 @@ from specbatch.cluster.shard_status import AT_WORK, ShardStatus, Verdict
 from specbatch.cluster.view import JobView
 
 RunState = State | Literal["starting", "finishing"]
-_UNTOLD = "not told any more"
+_UNTOLD = "reason gone with the pod"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +66,40 @@ class RunStatus:
         known: list[int] = [total for one in self.shards if (total := one.now["total_rows"]) is not None]
         if not known:
             return None
-        return sum(known) + max(known) * (len(self.shards) - len(known))
-
-    @property
-    def _untold_rows(self) -> int:
-        """Rows of complete shards whose pods are gone: taken to be as many as another has."""
-        known = [total for one in self.shards if (total := one.now["total_rows"]) is not None]
-        gone = sum(one.verdict == "complete" and one.now["total_rows"] is None for one in self.shards)
-        return gone * max(known, default=0)
+        return max(sum(known) + max(known) * (len(self.shards) - len(known)), self.rows)
 
     @property
     def total_known(self) -> bool:
         """Whether `total_rows` is a sum of what all shards know."""
-        return all(one.now["total_rows"] is not None for one in self.shards)
+        return not any(one.now["total_rows"] is None or one.now["total_rows_estimated"] for one in self.shards)
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows that have ended, each once, as far as pods tell; never more than there are."""
+        told: int = sum(one.now["rows"] for one in self.shards)
+        known = [total for one in self.shards if (total := one.now["total_rows"]) is not None]
+        gone = sum(one.verdict == "complete" and one.now["total_rows"] is None for one in self.shards)
+        return told + gone * min(known, default=0) + self._moved_rows
+
+    @property
+    def _moved_rows(self) -> int:
+        """Rows that earlier splits have finished of shards that no pod of this one has told of: the others have read those files."""
+        old: int = max((one.told.get("old_rows", 0) for one in self.shards), default=0)
+        untold = [one for one in self.shards if not one.told and one.verdict != "complete"]
+        if not old or not untold or len(untold) < sum(not one.told for one in self.shards):
+            return 0
+        return max(0, old - sum(one.told.get("old_rows_here", 0) for one in self.shards))
+
+    @property
+    def told(self) -> Literal["all", "some", "seen", "none"]:
+        """Whose rows `rows` counts: of all shards; of some, others being between two pods; as they were when it was stopped; of none."""
+        if any(one.told_by_pods or one.verdict == "complete" for one in self.shards):
+            between = any(not one.told and one.restarts and one.verdict != "complete" for one in self.shards)
+            return "some" if between else "all"
+        seen = [one.told for one in self.shards if one.told]
+        if seen and all("ended" in told for told in seen):  # last words: nothing came after them
+            return "all"
+        return "seen" if seen else "none"
 
     @cached_property
     def now(self) -> Mapping[str, Any]:
@@ -98,8 +119,9 @@ class RunStatus:
         for look in looks:
             phases.update(look.get("phase_seconds") or {})
         return {
-            "rows": sum(look["rows"] for look in looks) + self._untold_rows,
+            "rows": self.rows,
             "total_rows": self.total_rows,
+            "total_rows_estimated": not self.total_known,
             "errors": sum(look["errors"] for look in looks),
             "active": sum(look.get("active") or 0 for look in running),
             "completion_tokens": tokens,
@@ -130,6 +152,5 @@ class RunStatus:
         if all(one.verdict in begun for one in self.shards):
             return max(slowest)
         rate: float = sum((look["rows"] - look["skipped"]) / look["seconds"] for look in running if look["seconds"] > 0)
-        rows = sum(one.now["rows"] for one in self.shards) + self._untold_rows
-        unbegun: int = (self.total_rows or rows) - rows
+        unbegun: int = (self.total_rows or self.rows) - self.rows
         return max(*slowest, unbegun / rate) if rate > 0 else None

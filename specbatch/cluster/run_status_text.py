@@ -45,7 +45,6 @@ def run_json(status: RunStatus) -> dict[str, Any]:
         "sentence": sentence_of(status),
         "complete": status.state == "complete",
         **status.now,
-        "total_rows_estimated": not status.total_known,
         "counts": dict(status.counts),
         "restarts": status.restarts,
         "restart_reasons": dict(status.reasons),
@@ -81,21 +80,36 @@ def _facts(status: RunStatus) -> Iterator[tuple[str, str]]:
     if len(status.shards) > 1:
         counts = ", ".join(f"{status.counts[name]:,} {name}" for name in _ORDER if status.counts.get(name))
         yield "shards", f"{len(status.shards):,}: {counts}"
-    rows = rows_line({**now, "active": now["active"] or None})
-    yield "rows", rows if status.total_known or now["total_rows"] is None else rows.replace(" of ", " of about ", 1)
+    yield "rows", _rows(status)
     if now["completion_tokens"]:
         only = now if len(status.shards) > 1 else {**now, **status.shards[0].now}
         for label, text in look_lines(only):
             if label != "speculation" or only["acceptance_rate"]:
                 yield label, _speculation(only) if label == "speculation" else text
     if status.restarts:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in status.reasons.items())
+        reasons = ", ".join(
+            reason if count == status.restarts else f"{reason} {count:,}" for reason, count in status.reasons.items()
+        )
         yield "restarts", f"{status.restarts:,}: {reasons}"
     if len(status.shards) == 1 and (pod := status.shards[0].pod) is not None:
         node = f" on node {status.shards[0].node}" if status.shards[0].node else ""
         yield "pod", f"{pod['metadata']['name']}{node}"
     if len(status.run.jobs) > 1:
         yield "retry of", ", ".join(job.name for job in status.run.jobs[1:])
+
+
+def _rows(status: RunStatus) -> str:
+    now = status.now
+    rows = rows_line({**now, "active": now["active"] or None})
+    match status.told:
+        case "all":
+            return rows
+        case "some":
+            return f"at least {rows}: of a shard between two pods nothing is told"
+        case "seen":
+            return f"at least {rows}: as told before its pods ended; what they saved after that counts too"
+        case "none":
+            return "not known before a pod tells: what earlier ones have finished is saved"
 
 
 def _speculation(now: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ AT_WORK: frozenset[Verdict] = frozenset({"running", "starting"})
 _COUNTS = ("batch.kubernetes.io/job-index-failure-count", "batch.kubernetes.io/job-index-ignored-failure-count")
 _REASON_CHARS = 300
 _OF_SUMMARY = ("completion_tokens", "tokens_per_second", "acceptance_rate", "mean_acceptance_length")
-_OF_LAST_WORD = ("rows", "errors", "completion_tokens", "tokens_per_second", "acceptance_rate")
+_OF_LAST_WORD = ("completion_tokens", "tokens_per_second", "acceptance_rate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,9 @@ class ShardStatus:
         given_up: whether the newest Job has given it up, or is over.
         pods: of the Job that ran it last, oldest first.
         log: what the newest pod's log says; None where it was not read.
+        seen: its counts as `cancel` or `suspend` saw them last, before its pods were gone.
+        shards: how many the run is split into.
+        dataset_rows: of all shards, as far as any of them tells.
     """
 
     shard: int
@@ -46,6 +49,9 @@ class ShardStatus:
     given_up: bool = False
     pods: Sequence[Object] = ()
     log: PodLog | None = None
+    seen: Mapping[str, int] = field(default_factory=dict)
+    shards: int = 1
+    dataset_rows: int | None = None
 
     @property
     def pod(self) -> Object | None:
@@ -119,6 +125,23 @@ class ShardStatus:
         return [ended_because(pod) for pod in self.pods[:-1]]
 
     @cached_property
+    def told(self) -> Mapping[str, int]:
+        """rows, errors, dataset_rows, old_rows, old_rows_here of the shard: from its newest pod that tells them. Empty where none does."""
+        told = self.log.counts if self.log is not None else {}
+        words = (last_word(pod) for pod in reversed(self.pods))
+        return told or next((word.counts for word in words if word is not None and word.rows is not None), self.seen)
+
+    @property
+    def told_by_pods(self) -> bool:
+        """Whether `told` is what a pod that is still there says."""
+        return bool(self.told) and self.told is not self.seen
+
+    @property
+    def share(self) -> int | None:
+        """Rows that it has to do; None before any shard has read the whole dataset."""
+        return None if self.dataset_rows is None else len(range(self.shard, self.dataset_rows, self.shards))
+
+    @cached_property
     def now(self) -> Mapping[str, Any]:
         """The fields of runner.progress.Progress that are known: the last look; of a pod that has ended its last word."""
         look = self.log.look.fields() if self.log is not None and self.log.look is not None else {}
@@ -136,12 +159,21 @@ class ShardStatus:
         ended = self.pod is not None and has_ended(self.pod)
         summary = self.log.summary if self.log is not None else None
         if ended and summary is not None:
-            known |= {"rows": summary.totals.rows, "errors": summary.totals.errors}
             known |= {name: getattr(summary, name) for name in _OF_SUMMARY}
         if ended:
             word = self.last_word
             known |= {name: value for name in _OF_LAST_WORD if (value := getattr(word, name)) is not None}
             known["eta_seconds"] = None
-        if self.verdict == "complete" and known["rows"]:
+        known |= {name: count for name, count in self.told.items() if name in {"rows", "errors"}}
+        if self.share is not None:
+            known["total_rows"] = self.share
+            known["rows"] = self.share if self.verdict == "complete" else min(known["rows"], self.share)
+        elif self.verdict == "complete" and "rows" in self.told:
             known["total_rows"] = known["rows"]
+        elif known["total_rows"] is not None:
+            known["total_rows"] = max(known["total_rows"], known["rows"])
+        exact = self.share is not None or self.verdict == "complete"
+        known["total_rows_estimated"] = (
+            not exact and known["total_rows"] is not None and bool(look.get("total_rows_estimated"))
+        )
         return known

@@ -21,7 +21,10 @@ class FinishedRows:
         where: the run's directory, for people.
 
     Attributes:
-        found: totals over the rows in the shard's own files.
+        found: totals over the rows in the shard's files: its own, and those of old splits that it answers for.
+        adopted: totals over the latter alone.
+        rows, errors: of the shard's share, in whatever file.
+        old_rows, old_rows_here: see `Ended`.
         duplicates: rows found there that had been found before: a volume was lost and restored; they count once.
     """
 
@@ -31,8 +34,10 @@ class FinishedRows:
         self._where = where
         self._keys = KeySet()
         self._indices = IndexSet()
-        self._in_share = 0
         self.found = Totals()
+        self.adopted = Totals()
+        self.rows = self.errors = 0
+        self.old_rows = self.old_rows_here = 0
         self.duplicates = 0
 
     @property
@@ -41,32 +46,26 @@ class FinishedRows:
 
         Less than 0 where rows of its share stand in the files of others.
         """
-        return self.found.rows - self._in_share
+        return self.found.rows - self.rows
 
     def add_result(self, line: bytes) -> None:
         """A line of one of the shard's part files; ValueError where it is no row."""
-        row = scan_result(line)
-        if self._is_new(row):
-            self.found.add_result(row)
-        else:
-            self.duplicates += 1
+        self._add("part", line, self.found)
 
     def add_error(self, line: bytes) -> None:
         """A line of one of the shard's errors files; ValueError where it is no row."""
-        row = decode_error(line)
-        if self._is_new(row):
-            self.found.add_error(row)
-        else:
-            self.duplicates += 1
+        self._add("errors", line, self.found)
 
-    def add(self, kind: Kind, line: bytes) -> None:
-        """A line of one of the shard's files; ValueError where it is no row."""
-        (self.add_result if kind == "part" else self.add_error)(line)
+    def add_adopted(self, kind: Kind, line: bytes) -> None:
+        """A line of an old split's file that the shard answers for; ValueError where it is no row."""
+        self._add(kind, line, self.found, self.adopted)
 
     def add_elsewhere(self, kind: Kind, line: bytes) -> None:
         """A line of a file that another shard answers for; ValueError where it is no row."""
-        row = scan_result(line) if kind == "part" else decode_error(line)
-        if row.index % self._shards == self._shard:  # the keys of all others would only take memory
+        row = _decoded(kind, line)
+        here = row.index % self._shards == self._shard
+        self._count_old(row.index, here=here)
+        if here:  # the keys of all others would only take memory
             self._is_new(row)
 
     def check(self, row_id: str, fingerprint: str, index: int) -> bool:
@@ -85,10 +84,32 @@ class FinishedRows:
             )
         return False
 
+    def _add(self, kind: Kind, line: bytes, *totals: Totals) -> None:
+        row = _decoded(kind, line)
+        if len(totals) > 1:
+            self._count_old(row.index, here=row.index % self._shards == self._shard)
+        if not self._is_new(row):
+            self.duplicates += 1
+            return
+        for one in totals:
+            one.add_error(row) if isinstance(row, ErrorRow) else one.add_result(row)
+
+    def _count_old(self, index: int, *, here: bool) -> None:
+        if self._indices.add(index):
+            self.old_rows += 1
+            self.old_rows_here += here
+
     def _is_new(self, row: ScannedRow | ResultRow | ErrorRow) -> bool:
-        if row.index < 0:
-            raise ValueError("an index counts from 0")
         new = self._keys.add(resume_key(row.id, row.fingerprint))
         self._indices.add(row.index)
-        self._in_share += new and row.index % self._shards == self._shard
+        if new and row.index % self._shards == self._shard:
+            self.rows += 1
+            self.errors += isinstance(row, ErrorRow)
         return new
+
+
+def _decoded(kind: Kind, line: bytes) -> ScannedRow | ResultRow | ErrorRow:
+    row = scan_result(line) if kind == "part" else decode_error(line)
+    if row.index < 0:
+        raise ValueError("an index counts from 0")
+    return row

@@ -74,12 +74,15 @@ class IndexSet:
         block = self._blocks.get(index >> _BLOCK_BITS)
         return block is not None and bool(block[(index & _IN_BLOCK) >> 3] >> (index & 7) & 1)
 
-    def add(self, index: int) -> None:
-        """Adds a number."""
+    def add(self, index: int) -> bool:
+        """Adds a number; whether it is new."""
         block = self._blocks.get(index >> _BLOCK_BITS)
         if block is None:
             block = self._blocks[index >> _BLOCK_BITS] = bytearray(1 << (_BLOCK_BITS - 3))
-        block[(index & _IN_BLOCK) >> 3] |= 1 << (index & 7)
+        at, bit = (index & _IN_BLOCK) >> 3, 1 << (index & 7)
+        new = not block[at] & bit
+        block[at] |= bit
+        return new
 
 
 def _halves(key: bytes) -> tuple[int, int]:

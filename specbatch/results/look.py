@@ -15,9 +15,10 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def rows_line(now: Mapping[str, Any]) -> str:
-    """40 of 100, 2 errors, 5 skipped, batch 8."""
+    """40 of about 100, 2 errors, 5 skipped, batch 8: `about` until the whole dataset was read."""
     total = now.get("total_rows")
-    parts = [f"{now.get('rows', 0):,} of {'?' if total is None else format(total, ',')}"]
+    about = "about " if total is not None and now.get("total_rows_estimated") else ""
+    parts = [f"{now.get('rows', 0):,} of {about}{'?' if total is None else format(total, ',')}"]
     parts.append(counted(now.get("errors", 0), "error"))
     if now.get("skipped"):
         parts.append(f"{now['skipped']:,} skipped")

@@ -11,7 +11,7 @@ from specbatch.results.charts import Charts, percent
 from specbatch.results.facts import RunFacts
 from specbatch.results.look import counted
 from specbatch.results.markup import safe, section
-from specbatch.results.status import AT_WORK
+from specbatch.results.shard_status import AT_WORK
 from specbatch.results.summary import duration
 
 Tile = tuple[str, str, str]

@@ -83,6 +83,11 @@ class Parts:
         """Every file as of now."""
         return (*self._closed, *([_entry(self._current)] if self._current else ()))
 
+    @property
+    def size(self) -> int:
+        """Bytes of all of them as of now."""
+        return sum(entry.bytes for entry in self._closed) + (self._current.bytes if self._current else 0)
+
     def append(self, line: bytes) -> None:
         """Appends a line, which ends with its newline, to the newest file, or to a new one where that is closed.
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from specbatch.results.durable import make_directory, remove_leftovers, results_error, sync_directory
+from specbatch.results.ended import Ended, Lines
 from specbatch.results.finished import FinishedRows
 from specbatch.results.identity import Identity, claim, remove_old
 from specbatch.results.layout import SUCCESS, ShardFile
@@ -66,7 +67,7 @@ class ShardResults:
         read_elsewhere(self._finished.add_elsewhere)
         self._part = Parts(run_dir, first, self._finished.add_result, policy)
         try:
-            self._adopted = adopt(run_dir, first, self._finished.add, policy)
+            self._adopted = adopt(run_dir, first, self._finished.add_adopted, policy)
             self._errors = Parts(run_dir, replace(first, kind="errors"), self._finished.add_error, policy)
         except BaseException:
             self._part.close()
@@ -132,6 +133,34 @@ class ShardResults:
     def totals(self) -> Totals:
         """Over every row of the shard: found and written."""
         return self.found + self.written
+
+    @property
+    def rows(self) -> int:
+        """Of the shard's share that have ended, in whatever file; may be asked from any thread."""
+        return self._finished.rows + self.written.rows
+
+    @property
+    def errors(self) -> int:
+        """Those of them that could not be decoded."""
+        return self._finished.errors + self.written.errors
+
+    @property
+    def ended(self) -> Ended:
+        """The shard's count as of now; to be asked by the thread that writes."""
+        finished, written = self._finished, self.written
+        results = finished.found.results - finished.adopted.results + written.results
+        errors = finished.found.errors - finished.adopted.errors + written.errors
+        return Ended(
+            generation=self.generation,
+            rows=self.rows,
+            errors=self.errors,
+            old_rows=finished.old_rows,
+            old_rows_here=finished.old_rows_here,
+            own={
+                "part": Lines(rows=results, bytes=self._part.size),
+                "errors": Lines(rows=errors, bytes=self._errors.size),
+            },
+        )
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from specbatch.results.look import counted, look_lines, publish_text, rows_line
 from specbatch.results.progress import Attempt
-from specbatch.results.status import AT_WORK, RunStatus, ShardStatus
+from specbatch.results.shard_status import AT_WORK, ShardStatus
+from specbatch.results.status import RunStatus
 from specbatch.results.summary import duration, shares_of, span
 
 _BAR = 40
@@ -67,7 +68,6 @@ def status_json(run: RunStatus) -> dict[str, Any]:
 def _sums(run: RunStatus) -> dict[str, Any]:
     looks = [one.now for one in run.shards]
     counting = [one for one in run.shards if one.verdict in AT_WORK] or run.shards
-    totals = [look["total_rows"] for look in looks]
     lefts = [one.now["eta_seconds"] for one in counting]
     phases: Counter[str] = Counter()
     for look in looks:
@@ -76,9 +76,10 @@ def _sums(run: RunStatus) -> dict[str, Any]:
     drafted, rounds = sum(one.drafted for one in summaries), sum(one.row_rounds for one in summaries)
     accepted = sum(one.accepted for one in summaries)
     return {
-        "rows": sum(look["rows"] for look in looks),
-        "total_rows": None if None in totals else sum(totals),
-        "errors": sum(look["errors"] for look in looks),
+        "rows": run.rows,
+        "total_rows": run.total_rows,
+        "total_rows_estimated": run.total_rows_estimated,
+        "errors": run.errors,
         "skipped": sum(look["skipped"] for look in looks),
         "active": sum(look["active"] or 0 for look in looks),
         "tokens_per_second": sum(one.now["tokens_per_second"] for one in counting),
@@ -200,8 +201,9 @@ def cells(look: Mapping[str, Any]) -> tuple[str, ...]:
     """One look as cells of a table: rows, errors, tokens/s, accepted, k, left."""
     total, eta, speed = look["total_rows"], look["eta_seconds"], look["tokens_per_second"]
     share = f" ({look['rows'] / total:.0%})" if total else ""
+    about = "" if total is None or not look.get("total_rows_estimated") else "~"
     return (
-        f"{look['rows']:,}/{'?' if total is None else format(total, ',')}{share}",
+        f"{look['rows']:,}/{about}{'?' if total is None else format(total, ',')}{share}",
         f"{look['errors']:,}",
         f"{speed:,.1f}" if speed < 10_000 else f"{speed:,.0f}",
         f"{look['acceptance_rate']:.3f}",

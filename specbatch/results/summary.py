@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
+from specbatch.results.ended import Ended
 from specbatch.results.totals import Totals
 from specbatch.results.typed import as_type
 
@@ -42,7 +43,9 @@ class RunSummary:
     max_sequences: int = 0
     predicted_tokens_per_second: float | None = None
     target_only_tokens_per_second: float | None = None  # estimated from this run's plain rounds: see EngineStats
-    totals: Totals = field(default_factory=Totals)  # every row of the shard so far: store.totals
+    totals: Totals = field(default_factory=Totals)  # every row in the shard's files so far: store.totals
+    ended: Ended | None = None  # store.ended; None in files of earlier versions, and of several shards
+    dataset_rows: int | None = None  # of all shards; None where the dataset was not read to its end
 
     @property
     def tokens_per_second(self) -> float:
@@ -130,6 +133,8 @@ def combine(summaries: Iterable[RunSummary], totals: Totals, *, at_once: bool = 
         predicted_tokens_per_second=_ceiling([part.predicted_tokens_per_second for part in parts], at_once=at_once),
         target_only_tokens_per_second=_ceiling([part.target_only_tokens_per_second for part in parts], at_once=at_once),
         totals=totals,
+        ended=None if at_once else last.ended,
+        dataset_rows=next((rows for part in reversed(parts) if (rows := part.dataset_rows) is not None), None),
     )
 
 

@@ -74,12 +74,14 @@ class Attempt:
         self._writer = ResultWriter(
             store, budget=budget, save_progress=partial(self._save_progress, "running"), on_failure=self._feed.stop
         )
+        found = store.ended
         self._meter = ProgressMeter(
             Sources(
                 self._stats,
                 lambda: store.written,
-                lambda: self._feed.skipped,
+                lambda: found,
                 self._feed.total_rows,
+                dataset_rows=lambda: self.dataset_rows,
                 ceiling=self._ceiling,
                 publish=publish,
             ),
@@ -179,6 +181,8 @@ class Attempt:
             skipped=self._feed.skipped,
             seconds=self._meter.seconds,
             fixed=self._fixed,
+            ended=self._store.ended,
+            dataset_rows=self.dataset_rows,
         )
 
     def _save_progress(self, outcome: Outcome) -> None:

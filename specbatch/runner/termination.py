@@ -2,9 +2,10 @@
 
     {"exitCode": 66, "meaning": "model missing or not permitted", "error", "where", "remedy", "rows": 12, "errors": 0, "shard": 3, "shards": 16}
     {"exitCode": 0, "meaning": "done", "rows", "results", "errors", "completion_tokens", "seconds", "tokens_per_second",
-     "acceptance_rate", "shard", "shards"}
+     "acceptance_rate", "dataset_rows", "old_rows", "old_rows_here", "shard", "shards"}
 
-`rows` and `errors` are of the whole shard, and left out where no row was looked at; the others of this attempt. A bug has exit code 1.
+`rows` and `errors` are of the shard's share, and left out where no row was looked at; `dataset_rows` those of all shards, where the
+dataset was read to its end; `old_rows` as in results.ended; the others of this attempt. A bug has exit code 1.
 """
 
 from __future__ import annotations
@@ -34,13 +35,12 @@ _SHORTENED = ("error", "remedy", "where")
 
 def of_success(summary: RunSummary) -> dict[str, Any]:
     """What is said of an attempt that has ended its shard."""
-    totals = summary.totals
+    rows = _rows(summary)
     return {
         "exitCode": int(ExitCode.DONE),
         "meaning": ExitCode.DONE.meaning,
-        "rows": totals.rows,
-        "results": totals.results,
-        "errors": totals.errors,
+        **rows,
+        "results": rows["rows"] - rows["errors"],
         "completion_tokens": summary.completion_tokens,
         "seconds": round(summary.seconds, 3),
         "tokens_per_second": round(summary.tokens_per_second, 3),
@@ -73,8 +73,19 @@ def rows_so_far(job: SpecBatchJob, shard: Shard) -> dict[str, int]:
     attempts = read_attempts(run_directory(job.spec.results.dir, job.metadata.name), shard.number, shard.count)
     if not attempts or attempts[-1].process != Process.current():  # an earlier attempt's, or of another run
         return {}
-    totals = attempts[-1].summary.totals
-    return {"rows": totals.rows, "errors": totals.errors}
+    return _rows(attempts[-1].summary)
+
+
+def _rows(summary: RunSummary) -> dict[str, int]:
+    ended, known = summary.ended, summary.dataset_rows
+    if ended is None:
+        return {"rows": summary.totals.rows, "errors": summary.totals.errors}
+    rows = {"rows": ended.rows, "errors": ended.errors}
+    if known is not None:
+        rows["dataset_rows"] = known
+    if ended.old_rows:
+        rows |= {"old_rows": ended.old_rows, "old_rows_here": ended.old_rows_here}
+    return rows
 
 
 def leave_message(value: Mapping[str, Any], env: Mapping[str, str] = os.environ) -> None:

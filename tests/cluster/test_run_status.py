@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from specbatch.cluster import actions
 from specbatch.cluster.kinds import JOBS, LOCAL_QUEUES, PODS, WORKLOADS
 from specbatch.cluster.names import CANCELLED, SUBMITTED
+from specbatch.cluster.rows_seen import stop
 from specbatch.cluster.run_reading import read_run
 from specbatch.cluster.run_status_text import render_run, run_json
 from specbatch.errors import ClusterError
@@ -131,7 +133,7 @@ def test_restarts_are_counted_with_their_reasons(api):
         "GPU fault (exit code 69)": 2,
         "out of memory (OOMKilled)": 1,
         "evicted": 1,
-        "not told any more": 3,
+        "reason gone with the pod": 3,
     }
     assert "restarts     7: GPU fault (exit code 69) 2, " in render_run(read(api))
 
@@ -336,3 +338,88 @@ def test_no_run_is_an_error(api):
     with pytest.raises(ClusterError) as caught:
         read(api)
     assert caught.value.status == 404
+
+
+def word_of(rows, *, dataset=200, code=0, **more):
+    return json.dumps({"exitCode": code, "rows": rows, "errors": 0, "dataset_rows": dataset, **more})
+
+
+def test_a_complete_run_split_anew_has_its_rows_once(api):
+    # 200 rows, all done in one shard; the same spec with two adopts them: its pods tell of their shares.
+    job = submitted(api, completions=2, conditions=["Complete"], status={"completedIndexes": "0-1"})
+    for index in range(2):
+        run_pod(api, job, index, state="succeeded", message=word_of(100, old_rows=200, old_rows_here=100))
+    value = run_json(read(api))
+    assert (value["rows"], value["total_rows"], value["total_rows_estimated"]) == (200, 200, False)
+    assert "rows         200 of 200, no errors" in render_run(read(api))
+
+
+def test_once_one_pod_has_read_the_whole_dataset_every_share_is_known(api):
+    # 200 rows in 3 shards are 67, 67 and 66: the pods of two are gone.
+    job = submitted(api, completions=3, conditions=["Complete"], status={"completedIndexes": "0-2"})
+    run_pod(api, job, 1, state="succeeded", message=word_of(67))
+    assert "rows         200 of 200" in render_run(read(api))
+
+
+def test_a_total_that_pods_only_estimate_is_marked(api):
+    job = submitted(api, status={"ready": 1})
+    run_pod(api, job, log=look(rows=63, total=203, total_rows_estimated=True))
+    assert "rows         63 of about 203" in render_run(read(api))
+
+
+def test_rows_of_shards_that_wait_count_as_far_as_others_have_read_of_them(api):
+    job = submitted(api, completions=2, parallelism=1, status={"ready": 1})
+    run_pod(api, job, 0, log=look(rows=60, total=100, dataset_rows=200, old_rows=110, old_rows_here=55))
+    value = run_json(read(api))
+    assert (value["rows"], value["total_rows"]) == (115, 200)
+
+
+def test_between_two_pods_the_last_word_of_the_one_before_counts(api):
+    job = submitted(api, status={"ready": 0})
+    run_pod(api, job, 0, state="failed", exit_code=75, message=word_of(92, code=75))
+    run_pod(api, job, 0, attempt=1, state="waiting")
+    assert "rows         92 of 200" in render_run(read(api))
+
+
+def test_where_no_pod_tells_no_number_is_made_up(api):
+    job = submitted(api, conditions=["Suspended"])
+    api.put(JOBS, {**job, "spec": {**job["spec"], "suspend": True}})
+    text = render_run(read(api))
+    assert "0 of ?" not in text
+    assert "rows         not known before a pod tells" in text
+
+
+@pytest.mark.parametrize("action", ["cancel", "suspend"])
+def test_what_pods_told_before_they_were_stopped_is_kept(api, action):
+    job = submitted(api, completions=2, status={"ready": 2})
+    log = look(rows=40, total=100, total_rows_estimated=True)
+    pods = [run_pod(api, job, index, log=log) for index in range(2)]
+    cluster = api.cluster()
+
+    def stopping(cluster, found):
+        done = getattr(actions, action)(cluster, found)
+        ended = run_pod(api, job, 0, state="failed", exit_code=75, message=word_of(48, code=75))
+        assert ended["metadata"]["uid"] == pods[0]["metadata"]["uid"]
+        api.remove(PODS, ended["metadata"]["name"])
+        api.remove(PODS, pods[1]["metadata"]["name"])  # killed with its node
+        return done
+
+    said = []
+    stop(cluster, "nightly", stopping, tell=said.append, say=said.append, seconds=3)
+    status = read(api)
+    assert run_json(status)["rows"] in {80, 88}  # whether its last word was seen is a race
+    assert "rows         at least 8" in render_run(status)
+
+
+def test_what_all_pods_said_last_is_what_is_saved(api):
+    job = submitted(api, status={"ready": 1})
+    run_pod(api, job, log=look(rows=40, total=203, total_rows_estimated=True))
+
+    def stopping(cluster, found):
+        done = actions.cancel(cluster, found)
+        run_pod(api, job, state="failed", exit_code=75, message=word_of(92, code=75))
+        return done
+
+    stop(api.cluster(), "nightly", stopping, tell=lambda _: None, say=lambda _: None, seconds=3)
+    api.remove(PODS, api.objects(PODS)[0]["metadata"]["name"])
+    assert "rows         92 of 200" in render_run(read(api))

@@ -63,6 +63,7 @@ def make_summary(store, **changes):
         "predicted_tokens_per_second": 900.0,
         "target_only_tokens_per_second": 300.0,
         "totals": store.totals,
+        "ended": store.ended,
     }
     return RunSummary(**{**fields, **changes})
 

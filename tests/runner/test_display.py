@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from specbatch.engine.stats import EngineStats
+from specbatch.results.ended import Ended
 from specbatch.results.publish_state import PublishState
 from specbatch.results.summary import RunSummary
 from specbatch.results.totals import Totals
@@ -60,7 +61,7 @@ def test_json_lines_have_stable_keys_and_come_every_few_seconds():
     assert set(events[2]) == {
         "event", "seconds", "rows", "total_rows", "errors", "skipped", "active", "completion_tokens",
         "tokens_per_second", "acceptance_rate", "mean_acceptance_length", "num_speculative_tokens", "eta_seconds",
-        "fraction_of_ceiling", "phase_seconds", "publish",
+        "fraction_of_ceiling", "phase_seconds", "publish", "total_rows_estimated", "dataset_rows", "old_rows", "old_rows_here",
     }  # fmt: skip
     assert events[2]["acceptance_rate"] == 0.7123
     assert events[2]["phase_seconds"] == {"verify": 6.0, "draft": 3.0, "idle": 1.0}
@@ -118,7 +119,9 @@ class Clock:
 def metered():
     stats, written, clock = EngineStats(), Totals(), Clock()
     meter = ProgressMeter(
-        Sources(lambda: stats, lambda: written, lambda: 10, lambda: 110), lambda progress, last: None, clock
+        Sources(lambda: stats, lambda: written, lambda: Ended(rows=10, errors=1), lambda: 110),
+        lambda progress, last: None,
+        clock,
     )
     meter.start()
     yield meter, stats, written, clock
@@ -148,7 +151,7 @@ def test_speed_is_that_of_the_last_seconds(metered):
 def test_a_look_holds_the_ceiling_the_phases_and_publishing_and_the_last_one_is_kept():
     stats, clock, state = EngineStats(emitted=500, seconds={"verify": 2.0}), Clock(), PublishState(destination="s3://b")
     meter = ProgressMeter(
-        Sources(lambda: stats, Totals, lambda: 0, lambda: None, ceiling=lambda _: 200.0, publish=lambda: state),
+        Sources(lambda: stats, Totals, Ended, lambda: None, ceiling=lambda _: 200.0, publish=lambda: state),
         lambda progress, last: None,
         clock,
     )
@@ -165,9 +168,7 @@ def test_a_look_holds_the_ceiling_the_phases_and_publishing_and_the_last_one_is_
 @pytest.mark.slow
 def test_meter_looks_by_itself_and_once_more_at_the_end():
     shown = []
-    meter = ProgressMeter(
-        Sources(EngineStats, Totals, lambda: 0, lambda: None), lambda progress, last: shown.append(last)
-    )
+    meter = ProgressMeter(Sources(EngineStats, Totals, Ended, lambda: None), lambda progress, last: shown.append(last))
     assert meter.seconds == 0.0
     meter.start()
     time.sleep(0.7)
