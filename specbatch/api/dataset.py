@@ -67,6 +67,14 @@ class DatasetSpec(SpecModel):
     limit: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Take only this many rows, from the first. For trying things out.", examples=[100]
     )
+    retry_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=86400,
+        description="How long a dataset in a store that has gone out of reach is tried again, before the run ends with exit code 68. Reading goes on "
+        "at the byte that was reached. Before the first row it is 15 seconds at most.",
+        examples=[600.0],
+    )
     error_budget: ErrorBudget | None = Field(
         default=None,
         description="How many bad rows (a number, or a share of the rows) the run accepts before it fails. Bad rows are written to the "

@@ -56,6 +56,7 @@ class Look(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):
     dataset_rows: int | None = None
     old_rows: int = 0
     old_rows_here: int = 0
+    waiting: str = ""
 
     def fields(self) -> dict[str, Any]:
         """As results.look takes them."""

@@ -86,6 +86,8 @@ def _facts(status: RunStatus) -> Iterator[tuple[str, str]]:
         for label, text in look_lines(only):
             if label != "speculation" or only["acceptance_rate"]:
                 yield label, _speculation(only) if label == "speculation" else text
+    elif len(status.shards) == 1 and status.shards[0].now.get("waiting"):
+        yield "waiting", status.shards[0].now["waiting"]
     if status.restarts:
         reasons = ", ".join(
             reason if count == status.restarts else f"{reason} {count:,}" for reason, count in status.reasons.items()

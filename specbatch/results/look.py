@@ -28,7 +28,7 @@ def rows_line(now: Mapping[str, Any]) -> str:
 
 
 def look_lines(now: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(label, text) of what is known of the speed; `now` holds the fields of runner.progress.Progress."""
+    """(label, text) of what is known of the speed, and of what is waited for; `now` holds the fields of runner.progress.Progress."""
     speed = f"{now.get('tokens_per_second', 0.0):,.1f} tokens/s"
     fraction = now.get("fraction_of_ceiling")
     speed += "" if fraction is None else f", {fraction:.0%} of the predicted ceiling"
@@ -41,6 +41,8 @@ def look_lines(now: Mapping[str, Any]) -> list[tuple[str, str]]:
     shares = shares_of(now.get("phase_seconds") or {})
     if shares:
         lines.append(("time", ", ".join(f"{phase} {share:.0%}" for phase, share in shares)))
+    if now.get("waiting"):
+        lines.append(("waiting", str(now["waiting"])))
     return lines
 
 

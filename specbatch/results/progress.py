@@ -102,6 +102,7 @@ class _Look(msgspec.Struct):
     eta_seconds: float | None = None
     fraction_of_ceiling: float | None = None
     phase_seconds: dict[str, float] = {}
+    waiting: str = ""
 
 
 def read_attempts(run_dir: Path | Folder, shard: int, shards: int) -> tuple[Attempt, ...]:

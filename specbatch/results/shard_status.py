@@ -200,6 +200,8 @@ class ShardStatus:
     def _judged_running(self, last: Attempt, age: float) -> tuple[Verdict, str]:
         if self.alive is False:
             return "killed", f"killed: {_AGAIN}"
+        if age < _SILENT_SECONDS and last.now.get("waiting"):
+            return "running", "running, and waits for the dataset"
         if age < _SILENT_SECONDS:
             return ("running", "running") if last.now else ("starting", "starting: loading, nothing is decoded yet")
         if self.alive:

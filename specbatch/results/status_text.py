@@ -100,6 +100,8 @@ def _one(shard: ShardStatus) -> list[str]:
     facts = [("rows", rows_line(now))]
     if now["completion_tokens"]:
         facts += look_lines(now)
+    elif now.get("waiting"):
+        facts.append(("waiting", now["waiting"]))
     if shard.publish is not None:
         facts.append(("published", _published(shard)))
     labels = ["attempts", *[""] * _ATTEMPTS_SHOWN]

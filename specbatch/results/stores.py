@@ -21,14 +21,8 @@ _INSTALL = {  # fsspec protocol -> how to install its driver
     "https": "pip install aiohttp",
     "hf": "pip install huggingface_hub",
 }
-# Whoever calls retries, and shows why: the drivers should give up soon. They hold 50 MB in memory for each request at a time.
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {
-        "config_kwargs": {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 1}},
-        "max_concurrency": 2,
-    },
-}
-_OPTIONS["s3a"] = _OPTIONS["s3"]
+_CONNECT_SECONDS = 5
+_READ_SECONDS = 30.0  # without a byte
 _SLOWEST = 256 << 10  # bytes a second: a call that moves data has as much longer
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s\"']*")  # of a URL in a message: long, and it may hold a signature
 _TAKEN = {"PreconditionFailed", "412"}  # what S3 servers answer where create-only finds a file
@@ -65,12 +59,18 @@ class Store:
         protocol = uri.partition("://")[0]
         try:
             self.driver, self.root = fsspec.core.url_to_fs(
-                uri, use_listings_cache=False, skip_instance_cache=True, **_OPTIONS.get(protocol, {})
+                uri, use_listings_cache=False, skip_instance_cache=True, **_options(protocol, seconds)
             )
         except (ImportError, ValueError) as error:
             raise ResultsError(
                 f"no driver for {protocol}:// ({error})", where=uri, remedy=install_remedy(protocol)
             ) from error
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The driver's names."""
+        names = self.driver.protocol
+        return (names,) if isinstance(names, str) else tuple(names)
 
     def path(self, name: str) -> str:
         """As the driver wants it."""
@@ -103,6 +103,21 @@ class Store:
     def _knows_mode(self, method: str) -> bool:
         function = getattr(self.driver, f"_{method}", None) or getattr(self.driver, method)
         return "mode" in inspect.signature(function).parameters
+
+
+def _options(protocol: str, seconds: float) -> dict[str, Any]:
+    """Whoever calls retries, and shows why: the drivers should give up soon. They hold 50 MB in memory for each request at a time."""
+    silence = min(seconds, _READ_SECONDS)
+    if protocol in {"s3", "s3a"}:
+        config = {"connect_timeout": _CONNECT_SECONDS, "read_timeout": silence, "retries": {"max_attempts": 1}}
+        return {"config_kwargs": config, "max_concurrency": 2}
+    if protocol in {"http", "https"}:
+        import aiohttp  # noqa: PLC0415 - comes with the driver
+
+        # By default a whole answer may take five minutes: a file is read for as long as its rows take to decode.
+        times = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence)
+        return {"client_kwargs": {"timeout": times}}
+    return {}
 
 
 def reason_of(error: Exception) -> str:

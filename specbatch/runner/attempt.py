@@ -84,6 +84,7 @@ class Attempt:
                 dataset_rows=lambda: self.dataset_rows,
                 ceiling=self._ceiling,
                 publish=publish,
+                waiting=lambda: self._feed.waiting,
             ),
             self._show,
         )
@@ -187,7 +188,8 @@ class Attempt:
 
     def _save_progress(self, outcome: Outcome) -> None:
         now = self._meter.last
-        look = now.to_json() if now else None
+        waiting = self._feed.waiting if self._outcome == "running" else ""
+        look = {**now.to_json(), "waiting": waiting} if now else {"waiting": waiting} if waiting else None
         self._store.save_progress(self._summary(), self._meter.timeline, outcome, look, self._reason)
 
     def _show(self, progress: Progress, last: bool) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from specbatch.errors import DatasetError
+from specbatch.runner.patience import START_SECONDS, Patience
 from specbatch.runner.sources import find_sources
 from specbatch.runner.streams import ReadPosition, read_chunks, read_stored
 
@@ -102,14 +103,25 @@ class Dataset:
         uri: a file, directory, glob or fsspec URI.
         limit: only the first so many rows, or all.
         max_line_bytes: a longer line becomes an error row.
+        patience: with a store that is out of reach; before the first row it is shorter.
 
     Raises:
         DatasetError: nothing there, or not readable.
+        OutOfReachError: the store could not be reached.
     """
 
-    def __init__(self, uri: str, *, limit: int | None = None, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        limit: int | None = None,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        patience: Patience | None = None,
+    ) -> None:
         self.uri = uri
-        self.sources = find_sources(uri)
+        self.patience = patience or Patience()
+        with self.patience.at_most(START_SECONDS):
+            self.sources = find_sources(uri, self.patience)
         self._limit = limit
         self._max_line_bytes = max_line_bytes
         self._rows_read = 0
@@ -123,9 +135,11 @@ class Dataset:
 
         Raises:
             DatasetError: there is none, or it cannot be read.
+            OutOfReachError: the store could not be reached.
         """
-        for _ in self._rows():
-            return
+        with self.patience.at_most(START_SECONDS):
+            for _ in self._rows():
+                return
         raise DatasetError(
             "the dataset holds no rows", where=self.uri, remedy="one JSON object a line, or lines of a .txt file"
         )

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from specbatch.errors import OutOfReachError
 from specbatch.runner.bad_rows import RowError
 from specbatch.runner.dataset import Dataset, Shard
 from specbatch.runner.prompts import PromptEncoder
@@ -78,9 +79,15 @@ class RowFeed:
         """Begins to read."""
         self._thread.start()
 
+    @property
+    def waiting(self) -> str:
+        """What of the dataset is waited for, and why; empty while it is read."""
+        return str(self._dataset.patience.waiting or "")
+
     def stop(self) -> None:
         """No more rows: what is ready is dropped, whoever waits for a row gets the end."""
         self._stop.set()
+        self._dataset.patience.cancel()
 
     def wait_for_row(self) -> bool:
         """Waits until a row is ready or there is none left; whether one is ready."""
@@ -108,9 +115,10 @@ class RowFeed:
 
         Raises:
             DatasetError: the dataset could not be read to its end.
+            OutOfReachError: its store could not be reached for too long.
             ResultsError: it is not the one that the results are of.
         """
-        self._stop.set()
+        self.stop()
         if self._thread.ident is not None:
             self._thread.join()
         if self._error is not None:
@@ -130,6 +138,9 @@ class RowFeed:
                     self._prepare(self._reader.read(raw))
                 elif self._shard.count > 1:
                     self._reader.claim(raw)
+        except OutOfReachError as error:
+            if not self._stop.is_set():  # else the row that it waited for is not wanted any more
+                self._error = error
         except BaseException as error:  # noqa: BLE001 - `close` raises it again in the main thread
             self._error = error
         finally:

@@ -42,6 +42,7 @@ class Progress:
         publish: how far publishing is; None where results are not published.
         dataset_rows: rows of the whole dataset; None before it was read to its end.
         old_rows, old_rows_here: see `results.ended.Ended`.
+        waiting: what of the dataset is out of reach now, and why; empty while it is read.
     """
 
     seconds: float
@@ -63,6 +64,7 @@ class Progress:
     dataset_rows: int | None = None
     old_rows: int = 0
     old_rows_here: int = 0
+    waiting: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain data, for the progress file and for JSON lines; fractions to four digits."""
@@ -87,6 +89,7 @@ class Sources:
     dataset_rows: Callable[[], int | None] = lambda: None
     ceiling: Callable[[EngineStats], float | None] = lambda _stats: None
     publish: Callable[[], PublishState | None] = lambda: None
+    waiting: Callable[[], str] = lambda: ""
 
 
 class ProgressMeter:
@@ -178,6 +181,7 @@ class ProgressMeter:
                 dataset_rows=dataset_rows,
                 old_rows=found.old_rows,
                 old_rows_here=found.old_rows_here,
+                waiting=self._sources.waiting(),
             )
             return self.last
 

@@ -32,6 +32,7 @@ from specbatch.runner.feed import RowFeed
 from specbatch.runner.identity import run_identity, run_instant
 from specbatch.runner.models import Pair, find_pair, load_engines, load_shared_tokenizer, placements_of, read_shapes
 from specbatch.runner.outcomes import OutcomeMaker
+from specbatch.runner.patience import Patience
 from specbatch.runner.progress import Fixed
 from specbatch.runner.publishing import Publishing
 from specbatch.runner.reading import Reading
@@ -84,7 +85,8 @@ class Session:
             SpecbatchError: of any kind; what was finished is saved.
         """
         spec = self._job.spec
-        dataset = Dataset(spec.dataset.uri, limit=spec.dataset.limit)
+        patience = Patience(spec.dataset.retry_seconds, say=self._display.step)
+        dataset = Dataset(spec.dataset.uri, limit=spec.dataset.limit, patience=patience)
         dataset.check_not_empty()
         gpus = visible_gpus(spec.placement.gpus, self._env)
         pair = find_pair(spec, self._env, self._display.step)

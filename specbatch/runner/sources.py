@@ -10,12 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from specbatch.errors import DatasetError
+from specbatch.errors import DatasetError, SpecbatchError
 from specbatch.redact import was_redacted, without_secrets
-from specbatch.results.stores import install_remedy
+from specbatch.runner.outages import answer_of, cause_of, may_pass
+from specbatch.runner.patience import START_SECONDS, Patience, out_of_reach, short_reason
+from specbatch.runner.remote import RemoteStore
 
 _COMPRESSIONS = (".gz", ".zst")
 _ROW_ENDINGS = (".jsonl", ".ndjson", ".json", ".txt")
+_NOT_FOUND = 404
 _GLOB_CHARACTERS = frozenset("*?[")
 _EMPTY_REMEDY = "name a file, a directory or a glob that holds .jsonl or .txt files (also .gz, .zst)"
 
@@ -46,21 +49,23 @@ class Source:
         return self.name.lower().removesuffix(self.compression).endswith(".txt")
 
 
-def find_sources(uri: str) -> tuple[Source, ...]:
+def find_sources(uri: str, patience: Patience | None = None) -> tuple[Source, ...]:
     """The files that a dataset URI names, in a fixed order (sorted by name).
 
     Args:
         uri: a local path, a glob, or an fsspec URI.
+        patience: with a store that is out of reach.
 
     Raises:
         DatasetError: nothing there, not permitted, or the store's driver is not installed.
+        OutOfReachError: the store could not be reached.
     """
     if was_redacted(uri):
         raise DatasetError(
             "its signature is not kept with the run", where=uri, remedy="give the URI anew: --set dataset.uri=..."
         )
     if "://" in uri and not uri.startswith("file://"):
-        return _remote_sources(uri)
+        return _remote_sources(uri, patience or Patience(START_SECONDS))
     return _local_sources(Path(uri.removeprefix("file://")).expanduser())
 
 
@@ -94,29 +99,27 @@ def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _remote_sources(uri: str) -> tuple[Source, ...]:
-    import fsspec  # noqa: PLC0415 - local datasets need none of it
-
+def _remote_sources(uri: str, patience: Patience) -> tuple[Source, ...]:
     protocol = uri.partition("://")[0]
     try:
-        store, path = fsspec.core.url_to_fs(uri)
-        paths = _remote_paths(store, path, protocol)
-        sizes = [store.info(name).get("size") for name in paths]
-    except (ImportError, ValueError) as error:
-        raise DatasetError(
-            f"no driver for {protocol}:// ({error})", where=uri, remedy=install_remedy(protocol)
-        ) from error
-    except FileNotFoundError as error:
-        raise DatasetError(
-            "no such object, prefix or glob match", where=uri, remedy="check spec.dataset.uri"
-        ) from error
+        store = RemoteStore(uri, patience)
+        root = store.root
+        paths = store.ask(lambda driver: _remote_paths(driver, root, protocol))
+        infos = [store.info(path) for path in paths]
+    except SpecbatchError:
+        raise
     except Exception as error:
+        if isinstance(error, FileNotFoundError) and answer_of(cause_of(error))[0] in {None, _NOT_FOUND}:
+            raise DatasetError(
+                "no such object, prefix or glob match", where=uri, remedy="check spec.dataset.uri"
+            ) from error
         raise unreadable(uri, error) from error
     if not paths:
         raise DatasetError("nothing there holds rows", where=uri, remedy=_EMPTY_REMEDY)
+    names = [_public_name(protocol, path) for path in paths]
     return tuple(
-        Source(_public_name(protocol, name), size, partial(store.open, name, "rb"))
-        for name, size in zip(paths, sizes, strict=True)
+        Source(name, info.get("size"), partial(store.open, path, name, info))
+        for name, path, info in zip(names, paths, infos, strict=True)
     )
 
 
@@ -143,10 +146,14 @@ def _holds_rows(name: str) -> bool:
     return file.endswith(_ROW_ENDINGS) and not file.startswith((".", "_"))
 
 
-def unreadable(where: str, error: BaseException) -> DatasetError:
-    """A DatasetError for whatever a file or store raised while it was read."""
+def unreadable(where: str, error: BaseException) -> SpecbatchError:
+    """The error for whatever a file or store raised while it was read: OutOfReachError where it may pass, else DatasetError."""
+    if isinstance(error, SpecbatchError):
+        return error
+    if may_pass(error):
+        return out_of_reach(where, error)
     return DatasetError(
-        f"cannot be read: {type(error).__name__}: {error}",
+        f"cannot be read: {short_reason(error)}",
         where=where,
         remedy="check that the file is whole and that this process may read it (credentials, permissions)",
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from specbatch.errors import DatasetError
+from specbatch.errors import DatasetError, SpecbatchError
 from specbatch.runner.sources import Source, unreadable
 
 CHUNK_BYTES = 1 << 18
@@ -27,6 +27,7 @@ def read_chunks(source: Source, position: ReadPosition) -> Iterator[bytes]:
 
     Raises:
         DatasetError: unreadable, or a compressed file that is damaged or cut short.
+        OutOfReachError: the store could not be reached for too long.
     """
     readers = {".gz": _gzip_chunks, ".zst": _zstd_chunks}
     return _opened(source, readers.get(source.compression, _plain_chunks), position)
@@ -45,7 +46,7 @@ def _opened(
             for chunk in read(stored, position):
                 position.given_bytes += len(chunk)
                 yield chunk
-    except DatasetError:
+    except SpecbatchError:
         raise
     except Exception as error:  # a store's driver raises whatever it likes
         raise unreadable(source.name, error) from error

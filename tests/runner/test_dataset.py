@@ -104,7 +104,7 @@ def test_rows_come_from_an_object_store(tmp_path):
 
 @pytest.mark.parametrize(("uri", "extra"), [("gs://b/x", "specbatch[gcs]"), ("az://b/x", "specbatch[azure]")])
 def test_missing_driver_names_the_extra(uri, extra, monkeypatch):
-    def refuse(name):
+    def refuse(name, **_options):
         raise ImportError(f"no driver for {name}")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
@@ -114,7 +114,7 @@ def test_missing_driver_names_the_extra(uri, extra, monkeypatch):
 
 
 def test_store_that_refuses_is_an_error_with_its_reason(monkeypatch):
-    def refuse(name):
+    def refuse(name, **_options):
         raise PermissionError("access denied")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)

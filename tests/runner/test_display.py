@@ -61,7 +61,7 @@ def test_json_lines_have_stable_keys_and_come_every_few_seconds():
     assert set(events[2]) == {
         "event", "seconds", "rows", "total_rows", "errors", "skipped", "active", "completion_tokens",
         "tokens_per_second", "acceptance_rate", "mean_acceptance_length", "num_speculative_tokens", "eta_seconds",
-        "fraction_of_ceiling", "phase_seconds", "publish", "total_rows_estimated", "dataset_rows", "old_rows", "old_rows_here",
+        "fraction_of_ceiling", "phase_seconds", "publish", "total_rows_estimated", "dataset_rows", "old_rows", "old_rows_here", "waiting",
     }  # fmt: skip
     assert events[2]["acceptance_rate"] == 0.7123
     assert events[2]["phase_seconds"] == {"verify": 6.0, "draft": 3.0, "idle": 1.0}

@@ -3,8 +3,10 @@ import shutil
 
 import pytest
 
-from specbatch.errors import ModelError
+from specbatch.errors import ModelError, OutOfReachError
 from specbatch.runner.model_files import find_model
+from tests import web
+from tests.s3 import free_port
 
 
 def find(model, revision=None, *, trusted=False, env=None):
@@ -129,3 +131,72 @@ def test_positions_come_from_the_config(pair, tmp_path):
     assert find(tmp_path / "m").max_positions == 77
     (tmp_path / "m" / "config.json").write_text("{}")
     assert find(tmp_path / "m").max_positions is None
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub on loopback that knows org/name with one file of weights."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [200_000], "data_offsets": [0, 200_000]}}).encode()
+    weights = len(header).to_bytes(8, "little") + header + bytes(200_000)
+    sha = "0123456789012345678901234567890123456789"
+    tree = [{"type": "file", "path": name, "size": size, "oid": f"{size:040x}"} for name, size in (("config.json", 2), ("model.safetensors", len(weights)))]  # fmt: skip
+    with web.serving() as server:
+        server.files = {
+            "/api/models/org/name/revision/main": json.dumps({"id": "org/name", "sha": sha, "siblings": []}).encode(),
+            f"/api/models/org/name/tree/{sha}": json.dumps(tree).encode(),
+            f"/org/name/resolve/{sha}/config.json": b"{}",
+            f"/org/name/resolve/{sha}/model.safetensors": weights,
+        }
+        server.headers = {"ETag": '"PATH"', "X-Repo-Commit": sha, "Content-Type": "application/json"}
+        point_at(server.url, monkeypatch)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        yield server
+
+
+def point_at(url, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    )
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return {"HF_HUB_CACHE": str(tmp_path)}
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    monkeypatch.setattr("specbatch.runner.model_files.START_SECONDS", 0.2)
+    monkeypatch.setattr("specbatch.runner.model_files._ANSWER_SECONDS", 0.2)
+
+
+@pytest.mark.parametrize("trouble", ["reset", 503, 429, ("cut", 10)])
+def test_a_hub_that_fails_for_a_moment_is_asked_again(hub, cache, trouble):
+    hub.troubles = [trouble]
+    files = find("org/name", env=cache)
+    assert (files.path / "model.safetensors").is_file()
+    assert not hub.troubles
+
+
+@pytest.mark.parametrize("trouble", ["reset", "hang", 500, 503, 429])
+def test_a_hub_that_is_down_is_out_of_reach_and_no_missing_model(hub, cache, trouble, hurried):
+    hub.always = trouble
+    with pytest.raises(OutOfReachError, match="hub cache") as caught:
+        find("org/name", env=cache)
+    assert caught.value.exit_code == 68
+
+
+def test_a_hub_that_refuses_connections_is_out_of_reach(monkeypatch, cache, hurried):
+    point_at(f"http://127.0.0.1:{free_port()}", monkeypatch)
+    with pytest.raises(OutOfReachError, match="refused"):
+        find("org/name", env=cache)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_model_that_the_hub_does_not_give_is_missing_at_once(hub, cache, status):
+    hub.always = status
+    with pytest.raises(ModelError, match="HF_TOKEN"):
+        find("org/name", env=cache)
+    assert len(hub.requests) == 1
