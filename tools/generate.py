@@ -16,7 +16,7 @@ from specbatch.api.schema import json_schema
 from tools import helm_chart, modules
 from tools.deployment import DOCUMENTS, filled
 from tools.golden import GOLDEN, golden
-from tools.reference import exit_codes, spec_reference
+from tools.reference import exit_codes, row_options, spec_reference
 
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "README.zh-CN.md")
@@ -24,6 +24,7 @@ READMES = ("README.md", "README.zh-CN.md")
 GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/spec.md": spec_reference,
     "docs/reference/exit-codes.md": exit_codes,
+    "docs/reference/row-options.md": row_options,
     "docs/reference/specbatchjob.schema.json": lambda: json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
     **{name: partial(filled, name) for name in (*DOCUMENTS, *READMES)},  # the printed plans in them
     modules.DOCUMENT: modules.filled,  # the list of modules in it

@@ -1,11 +1,13 @@
-"""The pages of docs/reference, from the types and the exit codes."""
+"""The pages of docs/reference, from the types, the exit codes and the table of row options."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from specbatch.api.explain import FieldDoc, documentation, yaml_value
 from specbatch.errors import ExitCode
+from specbatch.runner.row_options import OPTIONS, RowOption
 
 _MADE = "<!-- Made by `python -m tools.generate`; do not edit. -->"
 
@@ -87,3 +89,65 @@ def _retry(code: ExitCode) -> str:
     if code is ExitCode.DONE:
         return "not needed"
     return "yes" if code.retryable else "no, change something first"
+
+
+_SETS = {
+    "max_new_tokens": "sets `maxNewTokens`",
+    "top_p": "sets `topP`",
+    "top_k": "sets `topK`; -1 is 0",
+    "ignore_eos": "sets `ignoreEos`",
+    "do_sample": "false: `temperature` 0; true: refused at temperature 0",
+    "system_prompt": "a system message before the others, in place of `dataset.systemPrompt`; refused beside another one",
+    "enable_thinking": "sets `dataset.enableThinking`",
+}
+
+
+def row_options() -> str:
+    """Which fields of a row are options, and what becomes of each."""
+    lines = [
+        _MADE,
+        "",
+        "# Options of a row",
+        "",
+        (
+            "A row may carry options by the names that OpenAI, vLLM, transformers, TGI and Ollama give them; so may the `body` of a request of OpenAI's batch "
+            "API. An option of this page is honoured, or its row goes to the errors file with the code `unsupported_option`: no row is answered as if an "
+            "option had not been there. Every other column of a row is data; in a body, where everything is an option, an unknown name is refused (`unknown_field`)."
+        ),
+        "",
+        (
+            "Names count in any case and with or without `_` and `-`: `ignoreEOS` is `ignore_eos`. Null, empty text, an empty list and the values in the last column ask for "
+            "nothing. A name that is nearly one of the first two tables' is refused, too (`unknown_field`). Where such a column is data, rename it, or list it: `dataset.ignoreFields: [system, tools]`."
+        ),
+        "",
+    ]
+    for title, options in OPTIONS.items():
+        lines += [f"## {title}", "", "| Option | Other names | Here | No effect as |", "|---|---|---|---|"]
+        lines += [_option_row(option) for option in options]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _option_row(option: RowOption) -> str:
+    others = ", ".join(f"`{name}`" for name in option.also)
+    neutral = ", ".join(f"`{json.dumps(value)}`" for value in option.neutral)
+    return f"| `{option.name}` | {others} | {_cell(_what_becomes_of(option))} | {_cell(neutral)} |"
+
+
+def _what_becomes_of(option: RowOption) -> str:
+    if option.harmless:
+        return "passed over"
+    if option.sets:
+        what = _SETS.get(option.sets, f"sets `{option.sets}`")
+    elif option.holds:
+        what = "options of this page" if option.holds == "options" else f"`{option.holds}` alone"
+    else:
+        what = f"refused: {option.remedy}" if option.remedy else "refused"
+    return f"{what}; data unless it is {_kinds(option)}" if option.only else what
+
+
+def _kinds(option: RowOption) -> str:
+    if option.holds:
+        return "a mapping with a name of this page"
+    words = {dict: "a mapping", list: "a list", bool: "true or false", int: "a whole number"}
+    return " or ".join(f"`{json.dumps(kind)}`" if isinstance(kind, str) else words[kind] for kind in option.only)

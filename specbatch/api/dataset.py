@@ -12,7 +12,7 @@ from specbatch.api.base import Says, SpecModel, Text
 _TEMPLATE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 DatasetFormat = Literal["auto", "jsonl", "messages", "openai", "text"]
 ErrorBudget = (
-    Annotated[int, Field(ge=0)]
+    Annotated[int, Field(ge=0, le=2**53)]
     | Annotated[
         str,
         Field(pattern=r"^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$"),
@@ -48,6 +48,17 @@ class DatasetSpec(SpecModel):
         description="The key of a row's own id; custom_id is taken first. A row without either gets an id from its content and position.",
         examples=["question_id"],
     )
+    ignore_fields: list[Text] = Field(
+        default_factory=list,
+        max_length=256,
+        description="Columns that are data, although options of requests are called so (docs/reference/row-options.md): they are passed over.",
+        examples=[["system", "tools"]],
+    )
+    any_model: bool = Field(
+        default=False,
+        description="Whether requests of OpenAI's batch API that name another model are answered by the target. Otherwise they go to the errors file.",
+        examples=[True],
+    )
     chat_template: Text = Field(
         default="auto",
         description="How a prompt becomes the model's input. auto: the tokenizer's own chat template, or plain text where it has none. none: the prompt as it is. "
@@ -64,7 +75,7 @@ class DatasetSpec(SpecModel):
         description="Passed to the chat template of models that can think first (Qwen3). Left out: the template's own default.",
         examples=[False],
     )
-    limit: Annotated[int, Field(ge=1)] | None = Field(
+    limit: Annotated[int, Field(ge=1, le=2**53)] | None = Field(
         default=None, description="Take only this many rows, from the first. For trying things out.", examples=[100]
     )
     retry_seconds: float = Field(

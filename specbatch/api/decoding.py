@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from specbatch.api.base import Says, SpecModel
-from specbatch.api.placement import PositiveOrAuto
 
 KOrAuto = Annotated[int, Field(ge=0, le=32)] | Literal["auto"]
 StopString = Annotated[str, Field(min_length=1), Says("text of at least one character")]
@@ -19,6 +18,7 @@ class DecodingSpec(SpecModel):
     max_new_tokens: int = Field(
         default=256,
         ge=1,
+        le=2**20,
         description="The most tokens to generate for a row. Prompt and new tokens together must fit batching.maxLength.",
         examples=[512],
     )
@@ -39,6 +39,7 @@ class DecodingSpec(SpecModel):
     top_k: int = Field(
         default=0,
         ge=0,
+        le=2**31 - 1,
         description="Sample only from this many of the most likely tokens. 0 keeps all. Needs a temperature above 0.",
         examples=[20],
     )
@@ -84,7 +85,7 @@ class DecodingSpec(SpecModel):
 class BatchingSpec(SpecModel):
     """How many rows are decoded at once, and how long a row may be."""
 
-    max_sequences: PositiveOrAuto = Field(
+    max_sequences: Annotated[int, Field(ge=1, le=2**20)] | Literal["auto"] = Field(
         default="auto",
         description="Rows decoded at once by each replica. auto: as many as the memory holds at maxLength; at half of it where rows "
         "share pages of KV (Llama, Mistral, Qwen2, Qwen3 on GPUs).",

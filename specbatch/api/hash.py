@@ -27,6 +27,8 @@ _FIELDS = {
         "promptField",
         "answerField",
         "idField",
+        "ignoreFields",
+        "anyModel",
         "chatTemplate",
         "systemPrompt",
         "enableThinking",

@@ -57,7 +57,7 @@ class Toleration(SpecModel):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         default=None, description="The taint's effect; left out, all.", examples=["NoSchedule"]
     )
-    toleration_seconds: int | None = Field(
+    toleration_seconds: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = Field(
         default=None, description="With NoExecute: how long the pod may stay.", examples=[300]
     )
 
@@ -83,26 +83,27 @@ class JobSpec(SpecModel):
         description="The number of shards: the dataset's rows are divided among so many pods.",
         examples=[16],
     )
-    parallelism: Annotated[int, Field(ge=1)] | None = Field(
+    parallelism: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
         default=None, description="The pods that run at once. Left out: all of completions.", examples=[4]
     )
     backoff_limit_per_index: int = Field(
         default=3,
         ge=0,
+        le=2**31 - 1,
         description="How often a failed shard is tried again. Evictions and node losses do not count.",
         examples=[5],
     )
-    max_failed_indexes: Annotated[int, Field(ge=0)] | None = Field(
+    max_failed_indexes: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
         default=None,
         description="Fail the whole Job when more shards than this have failed. Left out: the others go on.",
         examples=[0],
     )
-    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = Field(
+    active_deadline_seconds: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
         default=None,
         description="End the Job after so many seconds, whatever its state. Left out: never.",
         examples=[86400],
     )
-    ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = Field(
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
         default=None,
         description="Delete the finished Job (never the results) after so many seconds. Left out: it stays.",
         examples=[604800],
@@ -110,6 +111,7 @@ class JobSpec(SpecModel):
     termination_grace_period_seconds: int = Field(
         default=60,
         ge=1,
+        le=2**31 - 1,
         description="The time between the request to stop and the kill. It must be longer than results.fsyncSeconds.",
         examples=[120],
     )

@@ -9,15 +9,18 @@ from pydantic import Field
 from specbatch.api.base import SpecModel
 
 Strategy = Literal["auto", "same", "separate", "multi_gpu_ratio"]
-PositiveOrAuto = Annotated[int, Field(ge=1)] | Literal["auto"]
+PositiveOrAuto = Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
 
 
 class RatioSpec(SpecModel):
     """How multi_gpu_ratio divides the GPUs of one replica."""
 
-    target: int = Field(ge=1, description="The number of GPUs that the target's layers are spread over.", examples=[6])
+    target: int = Field(
+        ge=1, le=64, description="The number of GPUs that the target's layers are spread over.", examples=[6]
+    )
     drafter: int = Field(
         ge=1,
+        le=64,
         description="The number of GPUs, next after the target's, that the drafter's layers are spread over.",
         examples=[2],
     )

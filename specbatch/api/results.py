@@ -56,6 +56,7 @@ class ResultsSpec(SpecModel):
     fsync_rows: int = Field(
         default=100,
         ge=1,
+        le=2**31 - 1,
         description="Finished rows reach the disk at the latest after this many of them.",
         examples=[1],
     )

@@ -210,7 +210,11 @@ class _IdReader:
         from specbatch.runner.rows import RowReader, RowRules
 
         rules = RowRules(
-            decoding=DecodingSpec(), format=spec.format, prompt_field=spec.prompt_field, id_field=spec.id_field
+            decoding=DecodingSpec(),
+            format=spec.format,
+            prompt_field=spec.prompt_field,
+            id_field=spec.id_field,
+            ignore_fields=frozenset(spec.ignore_fields),
         )
         self._make: Callable[[], RowReader] = lambda: RowReader(rules)
         self._reader = self._make()

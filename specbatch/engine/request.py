@@ -10,6 +10,9 @@ from typing import Literal, Protocol
 FinishReason = Literal["stop", "length", "error"]
 AcceptanceRule = Literal["coupled", "rejection"]
 
+_LEAST_TEMPERATURE = 1e-5
+_LEAST_TOP_P = 1e-9
+
 
 class StopCheck(Protocol):
     """Finds a stop string: fed the row's new tokens in order, once each.
@@ -29,11 +32,20 @@ class SamplingParams:
 
     temperature 0 is greedy. Otherwise logits / temperature, then top-k (0 keeps all), then top-p (1.0 keeps all), in
     this order, as in transformers and vLLM.
+
+    A temperature below 1e-5 is greedy, as in vLLM: logits divided by less leave float32. A top-p below 1e-9 is that: the likeliest of
+    a million tokens has more, and less than float32 holds would keep no token at all.
     """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < _LEAST_TEMPERATURE:
+            object.__setattr__(self, "temperature", 0.0)
+        if self.top_p < _LEAST_TOP_P:
+            object.__setattr__(self, "top_p", _LEAST_TOP_P)
 
     @property
     def greedy(self) -> bool:

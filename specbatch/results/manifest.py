@@ -56,6 +56,7 @@ class Manifest:
         placement: role -> module -> device, as read back from the loaded parameters.
         placement_tree: the same for people, as the plan prints it.
         env: TARGET_GPU, DRAFTER_GPU, ... as resolved.
+        other_models: rows of the shard that named another model than the target, answered or refused.
         dataset_rows: rows of the whole dataset, all shards'; None where it was not read to its end.
         verification: what `specbatch verify` found, as results.verification writes it; None before it ran.
     """
@@ -76,6 +77,7 @@ class Manifest:
     placement: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     placement_tree: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    other_models: int = 0
     dataset_rows: int | None = None
     verification: Mapping[str, Any] | None = None
 
@@ -100,6 +102,7 @@ class Manifest:
                 "errors": self.totals.errors,
                 "skipped": self.skipped,
                 "moved": self.moved,
+                "other_models": self.other_models,
                 "dataset": self.dataset_rows,
             },
             "files": [asdict(file) for file in self.files],
@@ -149,6 +152,7 @@ class Manifest:
             placement=value["placement"],
             placement_tree=value["placement_tree"],
             env=value["env"],
+            other_models=value["rows"].get("other_models", 0),
             dataset_rows=value["rows"].get("dataset"),
             verification=value.get("verification"),
         )

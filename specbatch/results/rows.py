@@ -23,6 +23,7 @@ class ErrorCode(StrEnum):
     PROMPT_TOO_LONG = "prompt_too_long"
     LINE_TOO_LONG = "line_too_long"
     DUPLICATE_ID = "duplicate_id"
+    UNSUPPORTED_OPTION = "unsupported_option"
     UNSUPPORTED_REQUEST = "unsupported_request"
     CHAT_TEMPLATE = "chat_template"
     TOKENIZATION = "tokenization"
@@ -45,6 +46,7 @@ _MEANINGS = {
     ErrorCode.PROMPT_TOO_LONG: "prompt and new tokens do not fit batching.maxLength",
     ErrorCode.LINE_TOO_LONG: "the line is longer than a row may be",
     ErrorCode.DUPLICATE_ID: "an earlier row has the same id",
+    ErrorCode.UNSUPPORTED_OPTION: "the row sets an option that is not supported here",
     ErrorCode.UNSUPPORTED_REQUEST: "the batch request asks for something that is not supported",
     ErrorCode.CHAT_TEMPLATE: "the chat template refused the messages",
     ErrorCode.TOKENIZATION: "the tokenizer failed on the prompt",

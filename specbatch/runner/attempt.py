@@ -131,6 +131,11 @@ class Attempt:
         return self._feed.skipped
 
     @property
+    def other_models(self) -> int:
+        """Rows that name another model than the target."""
+        return self._feed.other_models
+
+    @property
     def dataset_rows(self) -> int | None:
         """Rows of the whole dataset, all shards'; None before it was read to its end."""
         return self._feed.dataset_rows

@@ -71,6 +71,11 @@ class RowFeed:
         return None if rows is None else self._shard.share_of(rows)
 
     @property
+    def other_models(self) -> int:
+        """Rows of the shard read so far that name another model than the target."""
+        return self._reader.other_models
+
+    @property
     def dataset_rows(self) -> int | None:
         """Rows of the whole dataset, all shards'; None before it was read to its end."""
         return self._dataset.rows_in_all

@@ -9,7 +9,7 @@ from typing import Any
 from specbatch.errors import Problem, SpecError
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.bad_rows import RowError
-from specbatch.runner.forms import Message
+from specbatch.runner.messages import Message
 from specbatch.runner.rows import Row
 from specbatch.runner.tokenizer import Tokenizer
 
@@ -75,6 +75,9 @@ class PromptEncoder:
         if row.messages is None:
             assert row.prompt is not None
             if row.raw or self._template is None:
+                if row.enable_thinking is not None:
+                    message = "enable_thinking needs a chat template, and there is none: take it out, or set spec.dataset.chatTemplate"
+                    raise RowError(ErrorCode.UNSUPPORTED_OPTION, message)
                 return row.prompt
         messages = row.messages or [{"role": "user", "content": row.prompt}]
         thinking = self._enable_thinking if row.enable_thinking is None else row.enable_thinking

@@ -9,6 +9,7 @@ from typing import Self
 
 from specbatch.api.job import Spec
 from specbatch.engine.streams import STREAM_VERSION
+from specbatch.runner.model_names import ModelNames
 from specbatch.runner.prompts import PromptEncoder
 from specbatch.runner.rows import FINGERPRINT_VERSION, RowRules
 from specbatch.runner.templates import ChatTemplate
@@ -57,6 +58,8 @@ class Reading:
             prompt_field=dataset.prompt_field,
             id_field=dataset.id_field,
             answer_field=dataset.answer_field,
+            ignore_fields=frozenset(dataset.ignore_fields),
+            models=ModelNames(spec.target.model, spec.target.revision, any_model=dataset.any_model),
             salt=json.dumps([target, text, dataset.system_prompt, dataset.enable_thinking]),
         )
         encoder = PromptEncoder(

@@ -16,11 +16,14 @@ from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import Endpoint, ErrorCode
 from specbatch.runner.bad_rows import RowError, shown
 from specbatch.runner.dataset import MAX_LINE_BYTES, RawRow
-from specbatch.runner.forms import Form, Format, Message, is_openai_line, read_form
+from specbatch.runner.forms import Form, Format, FormRules, read_form
 from specbatch.runner.ids import MAX_ID_CHARACTERS, IdSet, made_id
-from specbatch.runner.overrides import override_decoding, refuse_misspelled
+from specbatch.runner.messages import Message
+from specbatch.runner.model_names import ModelNames
+from specbatch.runner.openai_lines import CHAT, endpoint_of, is_openai_line
+from specbatch.runner.overrides import override_decoding
 
-FINGERPRINT_VERSION = 1  # counts up with any change of Row.fingerprint: by it a restart knows finished rows again
+FINGERPRINT_VERSION = 2  # counts up with any change of Row.fingerprint: by it a restart knows finished rows again
 
 _EXACT_FLOATS = 1 << 53  # from here on a float may stand for several whole numbers
 
@@ -73,13 +76,19 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class RowRules:
-    """How the spec says rows are to be read. `salt` stands for the models and the prompt's wrapping."""
+    """How the spec says rows are to be read.
+
+    `ignore_fields` are never options. `models`: the names that a request may call the target by; None: any. `salt` stands for the
+    models and the prompt's wrapping.
+    """
 
     decoding: DecodingSpec
     format: Format = "auto"
     prompt_field: str = "prompt"
     id_field: str = "id"
     answer_field: str | None = None
+    ignore_fields: frozenset[str] = frozenset()
+    models: ModelNames | None = None
     salt: str = ""
 
 
@@ -87,14 +96,19 @@ class RowReader:
     """Reads raw rows in order; remembers their ids, so that a duplicate is found.
 
     Feed it every row of the dataset, also those of other shards (`claim`): the first row of an id is the same one everywhere.
+
+    Attributes:
+        other_models: requests read so far that name a model other than the target.
     """
 
     def __init__(self, rules: RowRules) -> None:
         self._rules = rules
-        self._known = frozenset({rules.prompt_field, rules.id_field, rules.answer_field or ""})
+        known = frozenset({rules.prompt_field, rules.id_field, rules.answer_field or "", "custom_id"})
+        self._forms = FormRules(rules.format, rules.prompt_field, known, rules.ignore_fields)
         self._salted = hashlib.blake2b(rules.salt.encode("utf-8", "surrogatepass"), digest_size=12)
         self._decoded_as_usual = self._decoded_by(rules.decoding)
         self._ids = IdSet()
+        self.other_models = 0
 
     def read(self, raw: RawRow) -> Row | BadRow:
         """The row, or why it is bad; never raises for anything that a file may hold."""
@@ -102,7 +116,7 @@ class RowReader:
         try:
             fields = self._fields(raw)
             row_id = self._named_id(fields)
-            endpoint = _endpoint(fields)
+            endpoint = self._endpoint(fields)
             self._claim(row_id)
             return self._row(raw, row_id or made_id(raw.index, raw.data), fields)
         except RowError as error:
@@ -125,10 +139,9 @@ class RowReader:
 
     def _row(self, raw: RawRow, row_id: str, fields: Mapping[str, Any]) -> Row:
         rules = self._rules
-        form = _text_form(raw) if self._is_text(raw) else read_form(fields, rules.format, rules.prompt_field)
-        if form.endpoint is None:
-            refuse_misspelled(fields, self._known)
-        decoding = override_decoding(rules.decoding, form.fields)
+        form = _text_form(raw) if self._is_text(raw) else read_form(fields, self._forms)
+        self._check_model(form.model)
+        decoding = override_decoding(rules.decoding, form.options)
         return Row(
             id=row_id,
             index=raw.index,
@@ -138,10 +151,28 @@ class RowReader:
             messages=form.messages,
             raw=form.raw,
             decoding=decoding,
-            enable_thinking=form.enable_thinking,
+            enable_thinking=form.options.enable_thinking,
             answer=_answer(fields, rules.answer_field),
             endpoint=form.endpoint,
         )
+
+    def _check_model(self, named: Any) -> None:
+        models = self._rules.models
+        if models is None or named is None or models.mean(named):
+            return
+        self.other_models += 1
+        if not models.any_model:
+            raise RowError(
+                ErrorCode.UNSUPPORTED_OPTION,
+                f"body.model is {shown(named)}, but the target is {models.target}; "
+                "where its answers are wanted all the same, set dataset.anyModel: true",
+            )
+
+    def _endpoint(self, fields: Mapping[str, Any]) -> Endpoint | None:
+        """The endpoint of an OpenAI batch line, bad or not: its error is written in that form."""
+        if "body" in self._rules.ignore_fields or not is_openai_line(fields):
+            return None
+        return endpoint_of(fields) or CHAT
 
     def _is_text(self, raw: RawRow) -> bool:
         return self._rules.format == "text" or (self._rules.format == "auto" and raw.is_text)
@@ -177,7 +208,7 @@ class RowReader:
             digest.update(b"raw " if form.raw else b"prompt ")
             digest.update(form.prompt.encode())
         else:
-            digest.update(_encode([form.messages, form.enable_thinking]).encode())
+            digest.update(_encode([form.messages, form.options.enable_thinking]).encode())
         return digest.hexdigest()
 
     def _decoded_by(self, decoding: DecodingSpec) -> hashlib.blake2b:
@@ -236,10 +267,3 @@ def _answer(fields: Mapping[str, Any], name: str | None) -> str | None:
     if isinstance(value, dict | list):
         raise RowError(ErrorCode.INVALID_FIELD, f"{name} must be a string or a number, found {shown(value)}")
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _endpoint(fields: Mapping[str, Any]) -> Endpoint | None:
-    """The endpoint of an OpenAI batch line, bad or not: its error is written in that form."""
-    if not is_openai_line(fields):
-        return None
-    return "/v1/completions" if fields.get("url") == "/v1/completions" else "/v1/chat/completions"

@@ -240,6 +240,7 @@ class Session:
             placement=self._placements,
             placement_tree="\n".join(render(plan)),
             env=plan.env_strings,
+            other_models=attempt.other_models,
             dataset_rows=attempt.dataset_rows,
             verification=self._earlier.verification if self._earlier and not store.written.rows else None,
         )

@@ -8,7 +8,7 @@ PLAIN = job().spec_hash()
 
 
 def test_the_hash_is_a_sha256_that_does_not_change_between_versions():
-    assert PLAIN == "6a1509ede564a3361686532301358729a459af5b4dcdd816e1ceab8de3ce8498"
+    assert PLAIN == "e6d2badfe308ffef001dc14a5d1a4d5c5eda3a438d32c69d0c7ed72cdde06470"
 
 
 def test_writing_a_default_out_changes_nothing():
@@ -31,6 +31,8 @@ def test_writing_a_default_out_changes_nothing():
         "batching: {maxLength: 512}",
         "dataset: {uri: other.jsonl}",
         "dataset: {uri: prompts.jsonl, limit: 3}",
+        "dataset: {uri: prompts.jsonl, ignoreFields: [system]}",
+        "dataset: {uri: prompts.jsonl, anyModel: true}",
         "results: {includePrompt: true}",
     ],
 )

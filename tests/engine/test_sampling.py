@@ -110,3 +110,25 @@ def test_a_race_never_picks_a_token_without_mass():
     probs[..., [4, 9]] = 1e-20
     picked = race(probs.expand(500, 1, VOCAB), torch.arange(500)[:, None])
     assert set(picked.flatten().tolist()) == {4, 9}
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-45, 1e-38, 1e-8])
+def test_a_temperature_too_small_for_float32_is_greedy(temperature):
+    scores = logits(2)
+    sampling = stack(SamplingParams(temperature), SamplingParams(1.0))
+    assert sampling.params[0].greedy
+    best = torch.nn.functional.one_hot(scores[0].argmax(-1), VOCAB).float()
+    assert torch.equal(token_probs(scores, sampling)[0], best)
+
+
+@pytest.mark.parametrize("top_p", [5e-324, 1e-300, 1e-45, 1e-9])
+def test_a_top_p_too_small_for_float32_keeps_the_likeliest_token(top_p):
+    scores = logits(1)
+    best = torch.nn.functional.one_hot(scores.argmax(-1), VOCAB).float()
+    assert torch.equal(token_probs(scores, stack(SamplingParams(1.0, top_p=top_p))), best)
+
+
+def test_a_top_k_above_the_vocabulary_keeps_all():
+    scores = logits(1)
+    usual = token_probs(scores, stack(SamplingParams(1.0)))
+    torch.testing.assert_close(token_probs(scores, stack(SamplingParams(1.0, top_k=2**31 - 1))), usual)

@@ -19,6 +19,7 @@ from specbatch.errors import (
 )
 from specbatch.results.folder import Folder
 from specbatch.results.layout import shard_files
+from specbatch.results.manifest import read_manifests
 from specbatch.runner.display import JsonDisplay
 from specbatch.runner.job import run_job
 from tests.runner.tiny import byte_level_tokenizer, read_lines, save_model, spec_text, write_rows
@@ -248,16 +249,18 @@ def test_answers_are_compared_and_prompts_included_where_asked_for(make_job, res
 
 
 def test_openai_batch_lines_are_answered_in_their_form(make_job, results):
-    body = {"model": "x", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+    body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
     good = {"custom_id": "request-1", "method": "POST", "url": "/v1/chat/completions", "body": body}
     bad = {**good, "custom_id": "request-2", "body": {**body, "n": 3}}
-    run_job(make_job([good, bad]))
+    other = {**good, "custom_id": "request-3", "body": {**body, "model": "another/model"}}
+    run_job(make_job([good, bad, other]))
     answer = read_lines(results)[0]
     assert (answer["custom_id"], answer["error"]) == ("request-1", None)
     assert answer["response"]["body"]["choices"][0]["message"]["role"] == "assistant"
     assert answer["response"]["body"]["usage"]["completion_tokens"] == 4
-    error = read_lines(results, "errors")[0]
-    assert (error["custom_id"], error["error"]["code"]) == ("request-2", "unsupported_request")
+    errors = {error["custom_id"]: error["error"]["code"] for error in read_lines(results, "errors")}
+    assert errors == {"request-2": "unsupported_option", "request-3": "unsupported_option"}
+    assert read_manifests(results)[0].other_models == 1
 
 
 def test_row_beyond_the_targets_positions_is_refused(make_job, results):
