@@ -58,6 +58,7 @@ class Manifest:
         env: TARGET_GPU, DRAFTER_GPU, ... as resolved.
         other_models: rows of the shard that named another model than the target, answered or refused.
         dataset_rows: rows of the whole dataset, all shards'; None where it was not read to its end.
+        warnings: what the target's folder asks for and the run did not do, a sentence each.
         verification: what `specbatch verify` found, as results.verification writes it; None before it ran.
     """
 
@@ -79,6 +80,7 @@ class Manifest:
     env: Mapping[str, str] = field(default_factory=dict)
     other_models: int = 0
     dataset_rows: int | None = None
+    warnings: Sequence[str] = ()
     verification: Mapping[str, Any] | None = None
 
     @property
@@ -118,6 +120,7 @@ class Manifest:
                 "drafted_by_position": summary.drafted_by_position,
                 "accepted_by_position": summary.accepted_by_position,
             },
+            "warnings": list(self.warnings),
             "verification": self.verification,
             "k_changes": summary.k_changes,
             "phase_seconds": summary.phase_seconds,
@@ -154,6 +157,7 @@ class Manifest:
             env=value["env"],
             other_models=value["rows"].get("other_models", 0),
             dataset_rows=value["rows"].get("dataset"),
+            warnings=tuple(value.get("warnings", ())),
             verification=value.get("verification"),
         )
 
@@ -173,6 +177,7 @@ class _Shape(msgspec.Struct):
     env: dict[str, str]
     identity: Identity
     generation: int = 0
+    warnings: list[str] = []
 
 
 def write_manifest(run_dir: str | Path, manifest: Manifest) -> Path:

@@ -29,6 +29,7 @@ def render_page(facts: RunFacts, charts: Charts, elements: Mapping[str, str]) ->
             _head(facts),
             _tiles(facts),
             _figures(charts, elements),
+            page_sections.warnings(facts),
             page_sections.verification(facts),
             page_sections.errors(facts),
             page_sections.samples("Wrong answers", facts.wrong),

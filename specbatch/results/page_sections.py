@@ -1,4 +1,4 @@
-"""The report's sections below the figures: verification, errors, rows, placement, attempts, details."""
+"""The report's sections below the figures: warnings, verification, errors, rows, placement, attempts, details."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ from specbatch.results.summary import duration
 _DIVERGENCES_SHOWN = 10
 _ATTEMPTS_SHOWN = 50
 _ID_CHARS = 120
+
+
+def warnings(facts: RunFacts) -> str:
+    """What the target asks for and the run did not do."""
+    texts = dict.fromkeys(text for manifest in facts.manifests for text in manifest.warnings)
+    return section("Warnings", facts_list(("not as the model asks", text) for text in texts)) if texts else ""
 
 
 def verification(facts: RunFacts) -> str:

@@ -68,6 +68,7 @@ class Verification:
         target_only_rows, target_only_tokens, target_only_seconds: what that was measured on.
         max_sequences: rows at once in the replay, over all replicas.
         device: where the target stood.
+        warnings: what the target's folder asks for and neither the run nor the replay does.
         versions: of the software that verified.
         verified_at: UTC.
     """
@@ -92,6 +93,7 @@ class Verification:
     target_only_seconds: float = 0.0
     max_sequences: int = 0
     device: str = ""
+    warnings: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     verified_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -124,7 +126,8 @@ class Verification:
         """From the manifest."""
         fields = {name: part for name, part in value.items() if name != "verdict"}
         divergences = tuple(Divergence(**one) for one in fields["divergences"])
-        return cls(**{**fields, "divergences": divergences, "changed_rows": tuple(fields["changed_rows"])})
+        texts = {name: tuple(fields.get(name, ())) for name in ("changed_rows", "warnings")}
+        return cls(**{**fields, **texts, "divergences": divergences})
 
 
 DIVERGENCES_KEPT = 100
@@ -175,6 +178,7 @@ def render_verification(verification: Verification, *, name: str = "") -> str:
         lines.append(("target alone", _speed(found)))
     if found.scores:
         lines.append(("margins", f"scores in {found.scores}, of a run in {found.dtype}; a tie: {found.tie_bound}"))
+    lines += [("warning", text) for text in found.warnings]
     lines.append(("verdict", found.verdict))
     width = max(len(label) for label, _ in lines) + 2
     shown = [one for one in found.divergences if one.kind == "unexplained"]

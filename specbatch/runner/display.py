@@ -30,6 +30,7 @@ from specbatch.runner.progress import Progress
 from specbatch.terminal import for_people
 
 _LINE_SECONDS = 5.0
+WARNING = "warning: "  # a step that begins so is no news of progress, but something to look at
 
 
 def seldom(
@@ -141,7 +142,7 @@ class RichDisplay:
 
     def step(self, message: str) -> None:
         """A line above the live display."""
-        self._console.print(Text(for_people(message), style="dim"))
+        self._console.print(Text(for_people(message), style="yellow" if message.startswith(WARNING) else "dim"))
 
     def progress(self, progress: Progress, *, last: bool = False) -> None:
         """Redraws the live display."""

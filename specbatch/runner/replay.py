@@ -27,6 +27,7 @@ from specbatch.runner.environment import SMALL_STEP_BYTES
 from specbatch.runner.feed import PreparedRow
 from specbatch.runner.follow import Follower, TargetScores
 from specbatch.runner.identity import check_files
+from specbatch.runner.model_defaults import ModelDefaults
 from specbatch.runner.model_files import ModelFiles, find_model
 from specbatch.runner.models import Pair, load_engines
 from specbatch.runner.reading import RECIPE, Reading
@@ -103,6 +104,7 @@ class Replay:
             changed=len(found.changed),
             changed_rows=tuple(found.changed[:_CHANGED_KEPT]),
             target=self._identity.models["target"],
+            warnings=tuple(ModelDefaults(files.path, files.name).warnings(tokenizer, spec.decoding)),
             versions=versions(),
         )
         return self._judged(verification, pairs, files, plan, tokenizer) if pairs else verification

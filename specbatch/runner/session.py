@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -26,10 +26,11 @@ from specbatch.runner.budget import ErrorBudget
 from specbatch.runner.ceiling import CeilingOfRun
 from specbatch.runner.dataset import Dataset, Shard
 from specbatch.runner.devices import visible_gpus
-from specbatch.runner.display import Display
+from specbatch.runner.display import WARNING, Display
 from specbatch.runner.environment import SMALL_STEP_BYTES
 from specbatch.runner.feed import RowFeed
 from specbatch.runner.identity import run_identity, run_instant
+from specbatch.runner.model_defaults import ModelDefaults
 from specbatch.runner.models import Pair, find_pair, load_engines, load_shared_tokenizer, placements_of, read_shapes
 from specbatch.runner.outcomes import OutcomeMaker
 from specbatch.runner.patience import Patience
@@ -76,6 +77,7 @@ class Session:
         self._few_threads = few_threads
         self._run_dir = run_directory(job.spec.results.dir, job.metadata.name)
         self._placements: Mapping[str, Mapping[str, str]] = {}
+        self._warnings: Sequence[str] = ()
         self._earlier: Manifest | None = None
 
     def run(self, *, fresh: bool) -> RunSummary:
@@ -103,6 +105,7 @@ class Session:
         tokenizer = load_shared_tokenizer(spec, pair)
         template = choose_template(spec.dataset, tokenizer)
         self._display.start(self._job.metadata.name, self._run_dir)
+        self._warn(pair, tokenizer)
         instant = run_instant(self._job, self._run_dir, self._shard, template, self._env, fresh=fresh)
         if instant:
             self._display.step(f"the chat template reads the clock: every row of this run is shown {instant}")
@@ -138,8 +141,19 @@ class Session:
             try:
                 publishing.finish(attempt.save_last_look)
             finally:
+                for warning in self._warnings:  # once more, beside the summary
+                    self._display.step(f"{WARNING}{warning}")
                 self._display.end(summary, self._run_dir, report)
         return summary
+
+    def _warn(self, pair: Pair, tokenizer: Tokenizer) -> None:
+        """Says what the target's folder asks for and the run does not do."""
+        defaults = ModelDefaults(pair.target.path, pair.target.name)
+        self._warnings = defaults.warnings(tokenizer, self._job.spec.decoding)
+        for warning in self._warnings:
+            self._display.step(f"{WARNING}{warning}")
+        if defaults.sampling:
+            self._display.step(f"the target's own sampling ({defaults.sampling}) is not used: spec.decoding counts")
 
     def _earlier_manifest(self, *, fresh: bool) -> Manifest | None:
         """What it says of placement and verification stays true where every row is finished and nothing is loaded."""
@@ -242,6 +256,7 @@ class Session:
             env=plan.env_strings,
             other_models=attempt.other_models,
             dataset_rows=attempt.dataset_rows,
+            warnings=self._warnings,
             verification=self._earlier.verification if self._earlier and not store.written.rows else None,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from specbatch.api import SpecBatchJob, parse_spec
+from specbatch.runner.display import JsonDisplay
+from specbatch.runner.job import run_job
 from tests.runner.tiny import byte_level_tokenizer, save_model, spec_text, write_rows
 
 
@@ -42,3 +46,15 @@ def make_job(tmp_path, pair) -> Callable[..., SpecBatchJob]:
         return parse_spec(spec_text(pair, uri, tmp_path / "results"), "test", overrides)
 
     return make
+
+
+@pytest.fixture
+def display_lines() -> Callable[[SpecBatchJob], list[dict[str, Any]]]:
+    """display_lines(job) -> the JSON lines that a run of it shows."""
+
+    def run(job: SpecBatchJob) -> list[dict[str, Any]]:
+        stream = io.StringIO()
+        run_job(job, display=JsonDisplay(stream))
+        return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    return run
