@@ -48,7 +48,8 @@ def plan(
 ) -> None:
     """Show what goes on which GPU, whether it fits, and how fast it could be.
 
-    Reads the models' config.json from a folder or the hub cache; well-known models need no files at all. TARGET_GPU, DRAFTER_GPU
+    Reads the models' config.json from a folder or the hub cache; well-known models need no files at all.
+    Models of other families are counted by transformers, where it is installed, and estimated where not. TARGET_GPU, DRAFTER_GPU
     and the other override variables count, as they do in the run.
 
     Example: specbatch plan job/qwen3-8b.yaml --gpus 8xH100-80GB
@@ -57,11 +58,15 @@ def plan(
     """
     from specbatch.api import load_spec
     from specbatch.plan import cpu_shape, make_plan, read_shape, render
+    from specbatch.runner.counting import counter
 
     job = load_spec(file, [*(overrides or ()), *_count_override(gpus)])
     target, drafter = job.spec.target, job.spec.drafter
-    shape = read_shape(target.model, target.revision, target.dtype)
-    drafter_shape = read_shape(drafter.model, drafter.revision, drafter.dtype) if drafter and drafter.model else None
+    count = counter()
+    shape = read_shape(target.model, target.revision, target.dtype, count=count)
+    drafter_shape = None
+    if drafter and drafter.model:
+        drafter_shape = read_shape(drafter.model, drafter.revision, drafter.dtype, count=count)
     shapes, said = _gpu_shapes(job, gpus)
     made = make_plan(
         job,

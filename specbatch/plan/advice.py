@@ -65,7 +65,17 @@ def notes_of(
         if shape is not None:
             yield f"{role} {shape.name}: {shape.source or 'shape as given'}"
             if not shape.known_layout:
-                yield f"{role} {shape.name}: model type {shape.architecture!r} is not known; estimated as if built like Llama"
+                yield (
+                    f"{role} {shape.name}: model type {shape.architecture!r} is estimated, as if built like Llama:"
+                    " transformers is not installed here, or cannot build it"
+                )
+            if shape.parts is not None and not shape.parts.kv_counted:
+                yield f"{role} {shape.name}: its KV is estimated from its config, since no forward could be traced"
+            if shape.parts is not None and shape.num_experts:
+                yield (
+                    f"{role} {shape.name}: {shape.experts_per_token} of {shape.num_experts} experts a token; a step is taken to"
+                    " read as many different ones as its tokens ask for"
+                )
     if tokens is not None and tokens < rows * question.max_length:
         yield (
             f"{rows} rows share pages of KV for {tokens:,} tokens, {tokens // rows:,} a row where the longest has"

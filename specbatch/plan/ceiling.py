@@ -104,11 +104,14 @@ def _forward(
     shape = group.shape
     tokens = rows * tokens_a_row
     experts = min(shape.num_experts, round(tokens * shape.experts_per_token))
-    layer_bytes = shape.layer_params(experts) * shape.dtype_bytes
     head_at = 0 if shape.tied else len(group.devices) - 1
+    layer = 0
     for index, count in enumerate(split_layers(shape, len(group.devices))):
         gpu = gpus[group.devices[index]]
-        weights = count * layer_bytes + (shape.head_bytes if index == head_at else 0)
-        cache = count * shape.kv_bytes_per_layer * rows * mean_length
-        params = count * shape.layer_params(shape.experts_per_token) + (shape.embed_params if index == head_at else 0)
+        weights = shape.span_params(layer, count, experts) * shape.dtype_bytes
+        weights += shape.head_bytes if index == head_at else 0
+        cache = shape.span_kv_bytes(layer, count) * rows * mean_length
+        params = shape.span_params(layer, count, shape.experts_per_token)
+        params += shape.head_params if index == head_at else 0
+        layer += count
         yield group.devices[index], max((weights + cache) / gpu.bandwidth, 2 * params * tokens / gpu.flops)

@@ -4,47 +4,72 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from specbatch.errors import ModelError
+from specbatch.plan.config_names import common_names
 from specbatch.plan.families import FAMILIES, UNKNOWN_FAMILY, Family
+from specbatch.plan.parts import Counter, Parts
 from specbatch.plan.shape import ModelShape
 
 _HEAD = re.compile(r"(eagle|eagle3|medusa)$|^(eagle|eagle3|medusa)(model|llama|qwen|draft)", re.IGNORECASE)
+_MOST = {
+    "num_hidden_layers": 2_000,
+    "num_experts": 20_000,
+}  # far above any model; to build what a broken config says could take hours
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def shape_from_config(config: Mapping[str, Any], name: str, dtype: str = "auto", *, source: str = "") -> ModelShape:
-    """The shape that a config.json describes.
+def shape_from_config(
+    config: Mapping[str, Any],
+    name: str,
+    dtype: str = "auto",
+    *,
+    source: str = "",
+    count: Counter | None = None,
+    path: Path | None = None,
+) -> ModelShape:
+    """The shape that a config.json describes: by formula for known families, else counted, else estimated.
 
     Args:
         config: the parsed config.json.
         name: how to call the model in messages and trees.
         dtype: "bfloat16", "float16", "float32", or "auto": what the config says, else bfloat16.
         source: where the config was read, for people.
+        count: counts the parts of models of other families; None where nothing on this machine can.
+        path: the .gguf file that the config was read of, for `count`.
 
     Raises:
         ModelError: a field is missing or not a number, or the architecture is of a kind that cannot be planned.
     """
+    _refuse_what_is_no_causal_lm(config, name)
+    size = _dtype_bytes(config, name, dtype)
     architecture = str(config.get("model_type", ""))
     family = FAMILIES.get(architecture, UNKNOWN_FAMILY)
-    _refuse_what_is_no_causal_lm(config, name)
-    hidden, heads = _number(config, "hidden_size", name), _number(config, "num_attention_heads", name)
-    experts, experts_per_token, inner = _experts(config, family, name)
-    attention_bias, mlp_bias = bool(config.get("attention_bias", False)), bool(config.get("mlp_bias", False))
-    positions = config.get("max_position_embeddings")
+    known = family is not UNKNOWN_FAMILY and not _has_irregular_layers(config) and not _is_composite(config)
+    plain = common_names(config)
+    for key, most in _MOST.items():
+        _refuse_more_than(plain, key, most, name)
+    parts = count(config, path) if count is not None and not known else None
+    if parts is not None:
+        return _counted(parts, name, architecture, size, source)
+    hidden, heads = _number(plain, "hidden_size", name), _number(plain, "num_attention_heads", name)
+    experts, experts_per_token, inner = _experts(plain, family, name)
+    attention_bias, mlp_bias = bool(plain.get("attention_bias", False)), bool(plain.get("mlp_bias", False))
+    positions = plain.get("max_position_embeddings")
     return ModelShape(
         name=name,
         architecture=architecture or "unknown",
-        num_layers=_number(config, "num_hidden_layers", name),
+        num_layers=_number(plain, "num_hidden_layers", name),
         hidden_size=hidden,
         num_heads=heads,
-        num_kv_heads=_number(config, "num_key_value_heads", name, default=heads),
-        head_dim=_number(config, "head_dim", name, default=family.head_dim_by_default or hidden // heads),
+        num_kv_heads=_number(plain, "num_key_value_heads", name, default=heads),
+        head_dim=_number(plain, "head_dim", name, default=family.head_dim_by_default or max(1, hidden // heads)),
         intermediate_size=inner,
-        vocab_size=_number(config, "vocab_size", name),
-        tied=bool(config.get("tie_word_embeddings", family.tied_by_default)),
-        dtype_bytes=_dtype_bytes(config, name, dtype),
+        vocab_size=_number(plain, "vocab_size", name),
+        tied=bool(plain.get("tie_word_embeddings", family.tied_by_default)),
+        dtype_bytes=size,
         qkv_bias=attention_bias if family.qkv_bias is None else family.qkv_bias,
         output_bias=attention_bias if family.output_bias is None else family.output_bias,
         mlp_bias=mlp_bias if family.mlp_bias is None else family.mlp_bias,
@@ -53,19 +78,35 @@ def shape_from_config(config: Mapping[str, Any], name: str, dtype: str = "auto",
         num_experts=experts,
         experts_per_token=experts_per_token,
         max_positions=positions if isinstance(positions, int) else None,
-        sliding_window=_slides(config, architecture),
-        known_layout=family is not UNKNOWN_FAMILY and not _has_irregular_layers(config),
+        sliding_window=_slides(plain, architecture),
+        known_layout=known,
         source=source,
     )
 
 
+def _counted(parts: Parts, name: str, architecture: str, dtype_bytes: int, source: str) -> ModelShape:
+    return ModelShape(
+        name=name,
+        architecture=architecture,
+        num_layers=len(parts.layers),
+        hidden_size=parts.hidden_size,
+        num_heads=parts.num_heads,
+        num_kv_heads=parts.num_heads,
+        head_dim=parts.head_dim,
+        intermediate_size=parts.inner_size,
+        vocab_size=parts.vocab_size,
+        tied=parts.tied,
+        dtype_bytes=dtype_bytes,
+        num_experts=parts.num_experts,
+        experts_per_token=parts.experts_per_token,
+        max_positions=parts.max_positions,
+        sliding_window=parts.sliding_window,
+        source=f"{source}, counted in the model itself" if source else "counted in the model itself",
+        parts=parts,
+    )
+
+
 def _refuse_what_is_no_causal_lm(config: Mapping[str, Any], name: str) -> None:
-    if "text_config" in config:
-        raise ModelError(
-            "config.json describes a model of text and something else (text_config), which is not supported",
-            where=name,
-            remedy="name a text-only causal language model",
-        )
     if any(_HEAD.search(str(kind)) for kind in _listed(config.get("architectures"))) or "speculators_config" in config:
         raise ModelError(
             "config.json describes an EAGLE or Medusa head, which drafts from the target's hidden states and is no language model",
@@ -99,23 +140,29 @@ def _number(config: Mapping[str, Any], key: str, name: str, *, default: int | No
     return value
 
 
+def _refuse_more_than(config: Mapping[str, Any], key: str, most: int, name: str) -> None:
+    value = config.get(key)
+    if isinstance(value, int) and value > most:
+        raise ModelError(
+            f"config.json (model_type {config.get('model_type')!r}): {key} is {value}, and no model has more than {most:,}",
+            where=name,
+            remedy="restore config.json: download the model again",
+        )
+
+
 def _experts(config: Mapping[str, Any], family: Family, name: str) -> tuple[int, int, int]:
     """How many experts, how many of them a token uses, and the width of one (or of the dense MLP)."""
-    if family.expert_keys is None:
-        for key in ("num_experts", "num_local_experts", "n_routed_experts"):
-            if config.get(key):
-                known = ", ".join(kind for kind, traits in FAMILIES.items() if traits.expert_keys)
-                raise ModelError(
-                    f"model_type {config.get('model_type')!r} is a mixture of experts of a kind that is not known",
-                    where=name,
-                    remedy=f"of mixtures of experts, these model types are known: {known}",
-                )
-        return 0, 0, _number(config, "intermediate_size", name)
-    count_key, width_key = family.expert_keys
+    if family.expert_width is None:
+        if not config.get("num_experts"):
+            return 0, 0, _number(config, "intermediate_size", name)
+        experts = _number(config, "num_experts", name)
+        per_token = _number(config, "num_experts_per_tok", name, default=experts)
+        width = _number(config, "moe_intermediate_size", name, default=_number(config, "intermediate_size", name))
+        return experts, min(experts, per_token), width
     return (
-        _number(config, count_key, name),
+        _number(config, "num_experts", name),
         _number(config, "num_experts_per_tok", name),
-        _number(config, width_key, name),
+        _number(config, family.expert_width, name),
     )
 
 
@@ -129,6 +176,11 @@ def _slides(config: Mapping[str, Any], architecture: str) -> bool:
     return bool(config.get("use_sliding_window", False))
 
 
+def _is_composite(config: Mapping[str, Any]) -> bool:
+    """Whether it describes a model of text and more, the text in a config of its own."""
+    return isinstance(config.get("text_config"), Mapping)
+
+
 def _has_irregular_layers(config: Mapping[str, Any]) -> bool:
     """Whether some layers of a mixture of experts are dense: then counts are estimates."""
     return bool(config.get("mlp_only_layers")) or config.get("decoder_sparse_step", 1) != 1
@@ -136,7 +188,9 @@ def _has_irregular_layers(config: Mapping[str, Any]) -> bool:
 
 def _dtype_bytes(config: Mapping[str, Any], name: str, dtype: str) -> int:
     if dtype == "auto":
-        dtype = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
+        text = config.get("text_config") or {}
+        said = (one.get(key) for one in (config, text) for key in ("dtype", "torch_dtype"))
+        dtype = str(next((one for one in said if one), "bfloat16"))
     if dtype not in _DTYPE_BYTES:
         raise ModelError(
             f"dtype {dtype!r} is not one that weights are kept in",

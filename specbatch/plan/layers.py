@@ -62,22 +62,27 @@ def _least_maximum(layers: int, layer_bytes: int, fixed: Sequence[int]) -> int:
 
 
 def module_map(shape: ModelShape, counts: Sequence[int], devices: Sequence[str]) -> dict[str, str]:
-    """Module -> device, explicit for every module of a model named as in Llama.
+    """Module -> device, explicit for every module of a model named as in Llama, or as was counted.
 
     The rotary embedding is made once, where the first layer stands; a tied lm_head stays with embed_tokens.
     """
-    first, last = devices[0], _last_used(counts, devices, tied=shape.tied)
-    placed = {"model.embed_tokens": first, "model.rotary_emb": first}
+    first, last, head = device_of_ends(shape, counts, devices)
+    parts = shape.parts
+    before = parts.modules_before if parts else ("model.embed_tokens", "model.rotary_emb")
+    prefix = parts.layer_prefix if parts else "model.layers"
+    placed = dict.fromkeys(before, first)
     layer = 0
     for device, count in zip(devices, counts, strict=True):
         for _ in range(count):
-            placed[f"model.layers.{layer}"] = device
+            placed[f"{prefix}.{layer}"] = device
             layer += 1
-    return placed | {"model.norm": last, "lm_head": first if shape.tied else last}
+    placed |= dict.fromkeys(parts.modules_after if parts else ("model.norm",), last)
+    return placed | {parts.head_module if parts else "lm_head": head}
 
 
-def _last_used(counts: Sequence[int], devices: Sequence[str], *, tied: bool) -> str:
-    """The device of the last norm: with an untied head the last one, else that of the last layer."""
-    if not tied:
-        return devices[-1]
-    return [device for device, count in zip(devices, counts, strict=True) if count][-1]
+def device_of_ends(shape: ModelShape, counts: Sequence[int], devices: Sequence[str]) -> tuple[str, str, str]:
+    """The devices of the embedding, of the last norm, and of the head: with an untied head the last one, else that of the last layer."""
+    if not shape.tied:
+        return devices[0], devices[-1], devices[-1]
+    used = [device for device, count in zip(devices, counts, strict=True) if count]
+    return devices[0], used[-1], devices[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specbatch.plan.layers import module_map, split_layers
+from specbatch.plan.layers import device_of_ends, module_map, split_layers
 from specbatch.plan.shape import ModelShape
 from specbatch.plan.types import ModelPlacement, ReplicaPlan, Stage
 
@@ -47,7 +47,7 @@ def place_replica(replica: Replica, tokens: int) -> ReplicaPlan:
 def place_model(group: Group, tokens: int) -> ModelPlacement:
     """One model's placement with KV of so many tokens, balanced over its devices.
 
-    A model whose modules are not named as in Llama gets a map of the whole, which only one device can hold:
+    A model whose modules are not known by name gets a map of the whole, which only one device can hold:
     `planner` reports it as a problem where there are more.
     """
     shape, devices = group.shape, group.devices
@@ -62,23 +62,22 @@ def place_model(group: Group, tokens: int) -> ModelPlacement:
 
 
 def _stages(shape: ModelShape, counts: Sequence[int], devices: Sequence[str], tokens: int) -> tuple[Stage, ...]:
-    placed = module_map(shape, counts, devices)
+    first, last, head = device_of_ends(shape, counts, devices)
     stages, layer = [], 0
     for device, count in zip(devices, counts, strict=True):
-        weights = count * shape.layer_bytes
-        weights += shape.embed_bytes if placed["model.embed_tokens"] == device else 0
-        weights += shape.norm_bytes if placed["model.norm"] == device else 0
-        has_head = placed["lm_head"] == device
-        weights += shape.head_bytes if has_head and not shape.tied else 0
+        weights = shape.span_params(layer, count) * shape.dtype_bytes
+        weights += shape.embed_bytes + shape.before_bytes if device == first else 0
+        weights += shape.norm_bytes if device == last else 0
+        weights += shape.head_bytes if device == head and not shape.tied else 0
         stages.append(
             Stage(
                 device=device,
                 first_layer=layer,
                 last_layer=layer + count - 1,
                 weight_bytes=weights,
-                kv_bytes=count * shape.kv_bytes_per_layer * tokens,
-                has_embedding=placed["model.embed_tokens"] == device,
-                has_head=has_head,
+                kv_bytes=shape.span_kv_bytes(layer, count) * tokens,
+                has_embedding=device == first,
+                has_head=device == head,
             )
         )
         layer += count

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from specbatch.plan.types import ModelPlacement
 
+_MAY_BE_ABSENT = {"rotary_emb", "lm_head", "embed_out", "decoder"}
+
 
 def compare_with_actual(placement: ModelPlacement, actual: Mapping[str, str]) -> list[str]:
     """Differences between a plan's module map and the devices read back from the loaded parameters.
@@ -29,7 +31,7 @@ def compare_with_actual(placement: ModelPlacement, actual: Mapping[str, str]) ->
         if device_map[planned] != device:
             wrong.append(f"{name} is on {device}, planned for {device_map[planned]}")
     # Modules without parameters (rotary_emb) and a tied head (stored once) may be absent from what was read back.
-    absent = [name for name in device_map if name not in seen and name not in {"model.rotary_emb", "lm_head"}]
+    absent = [name for name in device_map if name not in seen and name.rpartition(".")[2] not in _MAY_BE_ABSENT]
     wrong += [f"{name} was planned for {device_map[name]}, but nothing of it was loaded" for name in absent]
     return wrong
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from specbatch.plan.parts import Parts
+
 QkNorm = Literal["none", "head", "full"]
 _PAGED = ("llama", "mistral", "qwen2", "qwen3")  # engine/gpu/packing.py has the last word, when the model is loaded
 
@@ -37,7 +39,8 @@ class ModelShape:
     experts_per_token: int = 0
     max_positions: int | None = None  # None: not said
     sliding_window: bool = False  # in any layer
-    known_layout: bool = True  # modules are named as in Llama, and counts are exact
+    known_layout: bool = True  # the names of its modules are known, and counts are exact
+    parts: Parts | None = None  # counted in the model itself: then they stand for the numbers of Llama's layer
     source: str = ""  # where the shape was read, for people
 
     @property
@@ -78,26 +81,50 @@ class ModelShape:
         router = self.num_experts * self.hidden_size
         return fixed + router + self.mlp_params * (self.num_experts if experts is None else experts)
 
+    def span_params(self, first: int, count: int, experts: int | None = None) -> int:
+        """Numbers in `count` layers from `first` on, with so many of each layer's experts (all, when None)."""
+        if self.parts is None:
+            return count * self.layer_params(experts)
+        share = 1.0 if experts is None or not self.num_experts else min(1.0, experts / self.num_experts)
+        return sum(layer.fixed + round(share * layer.experts) for layer in self.parts.layers[first : first + count])
+
+    def span_kv_bytes(self, first: int, count: int) -> int:
+        """Bytes of keys and values of one token in `count` layers from `first` on."""
+        if self.parts is None:
+            return count * 2 * self.num_kv_heads * self.head_dim * self.dtype_bytes
+        return sum(layer.kv for layer in self.parts.layers[first : first + count]) * self.dtype_bytes
+
     @property
     def embed_params(self) -> int:
-        """Numbers in the token embedding; also the head's, tied or not."""
-        return self.vocab_size * self.hidden_size
+        """Numbers in the token embedding."""
+        return self.vocab_size * self.hidden_size if self.parts is None else self.parts.embedding
+
+    @property
+    def head_params(self) -> int:
+        """Numbers that the head reads; they are the embedding's own when tied."""
+        return self.embed_params if self.parts is None else self.parts.head
 
     @property
     def params(self) -> int:
         """All numbers, a tied head counted once."""
-        matrices = 1 if self.tied else 2
-        return self.num_layers * self.layer_params() + self.hidden_size + matrices * self.embed_params
+        around = self.hidden_size if self.parts is None else self.parts.before + self.parts.after
+        head = 0 if self.tied else self.head_params
+        return self.span_params(0, self.num_layers) + around + self.embed_params + head
 
     @property
     def layer_bytes(self) -> int:
-        """Bytes of one layer."""
-        return self.layer_params() * self.dtype_bytes
+        """Bytes of one layer; of the average one where layers differ."""
+        return self.span_params(0, self.num_layers) // self.num_layers * self.dtype_bytes
 
     @property
     def norm_bytes(self) -> int:
-        """Bytes of the last norm."""
-        return self.hidden_size * self.dtype_bytes
+        """Bytes of the last norm, and of what else follows the layers."""
+        return (self.hidden_size if self.parts is None else self.parts.after) * self.dtype_bytes
+
+    @property
+    def before_bytes(self) -> int:
+        """Bytes that stand with the first layer beside the token embedding: embeddings of positions, other senses."""
+        return 0 if self.parts is None else self.parts.before * self.dtype_bytes
 
     @property
     def embed_bytes(self) -> int:
@@ -107,7 +134,7 @@ class ModelShape:
     @property
     def head_bytes(self) -> int:
         """Bytes that the head reads a step; they are the embedding's own when tied."""
-        return self.embed_params * self.dtype_bytes
+        return self.head_params * self.dtype_bytes
 
     @property
     def weight_bytes(self) -> int:
@@ -116,15 +143,10 @@ class ModelShape:
 
     @property
     def step_bytes(self) -> int:
-        """Bytes of weights read by one decode step of a large batch: everything but an untied embedding."""
-        return self.num_layers * self.layer_bytes + self.norm_bytes + self.head_bytes
-
-    @property
-    def kv_bytes_per_layer(self) -> int:
-        """Bytes of keys and values of one token in one layer."""
-        return 2 * self.num_kv_heads * self.head_dim * self.dtype_bytes
+        """Bytes of weights read by one decode step of a large batch: everything but embeddings that are looked up."""
+        return self.span_params(0, self.num_layers) * self.dtype_bytes + self.norm_bytes + self.head_bytes
 
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of keys and values of one token."""
-        return self.num_layers * self.kv_bytes_per_layer
+        return self.span_kv_bytes(0, self.num_layers)

@@ -21,6 +21,7 @@ from specbatch.plan.read import shape_in
 from specbatch.plan.readback import compare_with_actual
 from specbatch.plan.shape import ModelShape
 from specbatch.plan.types import ModelPlacement, Plan, ReplicaPlan
+from specbatch.runner.counting import counter
 from specbatch.runner.display import seldom
 from specbatch.runner.model_files import ModelFiles, find_model
 from specbatch.runner.tokenizer import Tokenizer, load_tokenizer
@@ -75,10 +76,10 @@ def find_pair(spec: Spec, env: Mapping[str, str], say: Callable[[str], None]) ->
 
 def read_shapes(spec: Spec, pair: Pair) -> tuple[ModelShape, ModelShape | None]:
     """The shapes of both models, from their files."""
-    target = shape_in(pair.target.path, pair.target.name, spec.target.dtype)
+    target = shape_in(pair.target.path, pair.target.name, spec.target.dtype, counter())
     if pair.drafter is None or spec.drafter is None:
         return target, None
-    return target, shape_in(pair.drafter.path, pair.drafter.name, spec.drafter.dtype)
+    return target, shape_in(pair.drafter.path, pair.drafter.name, spec.drafter.dtype, counter())
 
 
 def load_shared_tokenizer(spec: Spec, pair: Pair) -> Tokenizer:

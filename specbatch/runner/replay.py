@@ -21,6 +21,7 @@ from specbatch.plan.types import Plan
 from specbatch.results.identity import Identity
 from specbatch.results.rows import ResultRow
 from specbatch.results.verification import DIVERGENCES_KEPT, Divergence, Verification
+from specbatch.runner.counting import counter
 from specbatch.runner.dataset import Dataset
 from specbatch.runner.devices import visible_gpus
 from specbatch.runner.environment import SMALL_STEP_BYTES
@@ -178,7 +179,7 @@ class Replay:
 
     def _plan(self, files: ModelFiles) -> Plan:
         spec = self._job.spec
-        shape = shape_in(files.path, files.name, spec.target.dtype)
+        shape = shape_in(files.path, files.name, spec.target.dtype, counter())
         if self._few_threads and shape.step_bytes < SMALL_STEP_BYTES:
             torch.set_num_threads(1)
         plan = make_plan(self._job, shape, None, visible_gpus(spec.placement.gpus, self._env), self._env)

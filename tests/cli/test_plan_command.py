@@ -103,3 +103,17 @@ def test_piped_output_is_not_cut_at_eighty_columns(spec):
     done = CliRunner(env={"COLUMNS": "40"}).invoke(app, ["plan", spec])
     assert "TARGET_GPU=cuda:0;cuda:1" in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) > 100
+
+
+@pytest.mark.slow
+def test_a_family_without_a_formula_is_counted_and_spread_by_its_own_module_names(spec, capsys, tmp_path):
+    sizes = {"n_embd": 1600, "n_layer": 48, "n_head": 25, "n_positions": 1024, "vocab_size": 50257, "n_inner": None}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", **sizes}))
+    sets = ["placement.gpus=3", "placement.strategy=multi_gpu_ratio", "placement.ratio={target: 2, drafter: 1}"]
+    sets += [f"target.model={tmp_path}", "batching.maxLength=1024"]
+    assert main(["plan", spec, "-o", "json", *(f"--set={one}" for one in sets)]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["models"]["target"]["params"] == 1_557_611_200  # GPT-2 XL
+    assert data["models"]["target"]["kv_bytes_per_token"] == 48 * 2 * 1600 * 2
+    placed = data["replicas"][0]["target"]["device_map"]
+    assert (placed["transformer.wte"], placed["lm_head"], placed["transformer.h.47"]) == ("cuda:0", "cuda:0", "cuda:1")

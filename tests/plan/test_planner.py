@@ -158,7 +158,7 @@ def test_a_model_of_unknown_module_names_is_never_split():
     unknown = shape_from_config(config("qwen3-8b") | {"model_type": "newcomer"}, "new")
     plan = make_plan(job(8), unknown, None, parse_gpus("8xH100"))
     assert plan.replicas[3].target.device_map == {"": "cuda:3"}
-    assert any("not known" in note for note in plan.notes)
+    assert any("is estimated, as if built like Llama" in note for note in plan.notes)
     with pytest.raises(ModelError, match="cannot be spread"):
         make_plan(job(4), unknown, None, parse_gpus("4xH100"), {"TARGET_GPU": "cuda:0,cuda:1"})
 

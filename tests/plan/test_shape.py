@@ -59,9 +59,9 @@ def test_an_unknown_model_type_is_estimated_and_says_so():
         ({"hidden_size": None}, "hidden_size is missing"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0, not a positive whole number"),
         ({"vocab_size": "many"}, "vocab_size is 'many'"),
-        ({"text_config": {}}, "text_config"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000, and no model has more than 2,000"),
+        ({"model_type": "new", "n_routed_experts": 10**9}, "num_experts is 1000000000"),
         ({"is_encoder_decoder": True}, "encoder-decoder"),
-        ({"model_type": "deepseek_v3", "n_routed_experts": 256}, "mixture of experts of a kind that is not known"),
         ({"dtype": "int4"}, "dtype 'int4'"),
     ],
 )
@@ -113,3 +113,20 @@ def test_built_in_shapes_are_those_of_the_real_configs(hub_id, file):
 )
 def test_built_in_shapes_have_the_published_parameter_counts(hub_id, billions):
     assert shape_from_config(KNOWN_MODELS[hub_id], "m").params / 1e9 == pytest.approx(billions, rel=0.003)
+
+
+def test_a_mixture_of_an_unknown_kind_is_estimated_with_its_experts():
+    model = shape_from_config(
+        config("llama-3-8b")
+        | {"model_type": "new", "n_routed_experts": 16, "moe_topk": 2, "moe_intermediate_size": 512},
+        "m",
+    )
+    assert (model.num_experts, model.experts_per_token, model.intermediate_size) == (16, 2, 512)
+    assert not model.known_layout
+
+
+def test_a_config_of_text_and_more_is_estimated_by_its_text():
+    text = {key: value for key, value in config("llama-3-8b").items() if key != "model_type"}
+    model = shape_from_config({"model_type": "new_vl", "text_config": text, "vision_config": {"hidden_size": 7}}, "m")
+    assert model.params == shape("llama-3-8b").params
+    assert not model.known_layout
