@@ -14,15 +14,16 @@ REDACTED = "REDACTED"
 _MARKED = "-"  # the name of a parameter that was taken out before
 
 # Parameters of a URL that are secrets by their name. Lower case, with - for _ and . between words.
-_SECRET_PARAMETER = re.compile(
+SECRET_PARAMETER = re.compile(
     r"(x-(amz|goog|oss|cos|obs|ms|ca|tos)-[a-z0-9-]+"  # signatures of S3, GCS, OSS, COS, Azure, ...
     r"|sig|signature|sign|q-signature|hmac|policy|key-pair-id|awsaccesskeyid|ossaccesskeyid|googleaccessid"
     r"|sas|sas-?token|jwt|hdnts|hdnea|auth|authorization|auth-?key|credentials?"
-    r"|(?!([a-z0-9-]*-)?(page|next|continuation|cursor|sync)-?token)([a-z0-9-]*-|access|refresh|id|auth|session|private|api)?token"
+    r"|([a-z0-9-]*-|access|refresh|id|auth|session|private|api)?token"
     r"|([a-z0-9-]*-)?(password|passwd|passphrase|pwd|pass)"
     r"|([a-z0-9-]*-)?(client)?secret(-?key)?"
     r"|([a-z0-9-]*-)?(api|access|account|secret|private|subscription|function|functions|shared|signing|auth)-?key|key)"
 )
+_NO_SECRET = re.compile(r"([a-z0-9-]*-)?(page|next|continuation|cursor|sync)-?token")
 # What stands beside a signature and changes with it; elsewhere such a name means something else.
 _BESIDE_SIGNATURE = re.compile(
     "s[eprtv]|spr|sip|ss|srt|si|sdd|ses|sk[eostv]|skoid|sktid|saoid|suoid|scid"  # Azure
@@ -38,13 +39,13 @@ _PASSWORD = re.compile(
 )
 _USER_OF_WEB = re.compile(r"""((?:https?|ftps?|webdavs?|dav)://)[^\s/?#"'<>]*@""", re.IGNORECASE)
 _HEADER = re.compile(r"""\b(Bearer|Basic)(\s+)(?=[A-Za-z0-9._~+/-]*[0-9=._~+/-])[A-Za-z0-9._~+/-]{12,}=*""")
-TOKEN = re.compile(
-    r"(?<![A-Za-z0-9_])("
+TOKENS = (
     r"hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}|glpat-[A-Za-z0-9_-]{16,}"
-    r"|xox[abeoprs]-[A-Za-z0-9-]{10,}|(AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{16,}|nvapi-[A-Za-z0-9_-]{16,}"
-    r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)?)(?![A-Za-z0-9_])"
+    r"|xox[abeoprs]-[A-Za-z0-9-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{16,}|nvapi-[A-Za-z0-9_-]{16,}"
+    r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"
 )
 """Tokens that are known by how they begin: Hugging Face, OpenAI, GitHub, GitLab, Slack, AWS, Google, NVIDIA, JSON web tokens."""
+_TOKEN = re.compile(rf"(?<![A-Za-z0-9_])(?:{TOKENS})(?![A-Za-z0-9_])")
 
 
 def redact(text: str) -> str:
@@ -53,7 +54,7 @@ def redact(text: str) -> str:
         text = _without_users(text, REDACTED + "@")
     if "=" in text:
         text = _QUERY.sub(lambda found: _query(found[0], REDACTED), text)
-    return TOKEN.sub(REDACTED, _HEADER.sub(rf"\1\2{REDACTED}", text))
+    return _TOKEN.sub(REDACTED, _HEADER.sub(rf"\1\2{REDACTED}", text))
 
 
 def redact_values(value: Any) -> Any:
@@ -111,7 +112,7 @@ def _query(text: str, mark: str) -> str:
     pieces = re.split(r"([?#&;])", body)  # "", "?", parameter, "&", parameter, ...
     given = list(zip(pieces[1::2], pieces[2::2], strict=True))
     names = [_name(parameter) for _, parameter in given]
-    secret = [name == _MARKED or bool(_SECRET_PARAMETER.fullmatch(name)) for name in names]
+    secret = [name == _MARKED or _is_secret(name) for name in names]
     if not any(secret):
         return text
     kept = [
@@ -123,6 +124,10 @@ def _query(text: str, mark: str) -> str:
         kept.append(("&", mark))
     joined = "".join(f"{sign}{parameter}" for sign, parameter in kept)
     return (f"{body[0]}{joined[1:]}" if joined else "") + tail
+
+
+def _is_secret(name: str) -> bool:
+    return bool(SECRET_PARAMETER.fullmatch(name)) and not _NO_SECRET.fullmatch(name)
 
 
 def _name(parameter: str) -> str:

@@ -15,15 +15,17 @@ import yaml
 from specbatch import __version__
 from specbatch.api.base import SpecModel
 from specbatch.api.job import SpecBatchJob
-from specbatch.api.job_rules import SECRET_NAME, SECRET_VALUE
+from specbatch.api.pod_template_rules import FREE_MAPS, PRIVILEGED_FIELDS, PRIVILEGED_VALUES, PRIVILEGES
 from specbatch.api.quantity import Quantity
+from specbatch.api.secret_env import HARMLESS_NAME, HARMLESS_VALUE, REFERENCE, SECRET_NAME, SECRET_VALUE
 from specbatch.api.words import Branch, field_branches, fields_by_name
 from specbatch.cluster.failure_policy import pod_failure_policy
 from specbatch.cluster.merge import MERGE_KEYS
 from specbatch.cluster.mounts import OWN_PLACES, OWN_VOLUMES
 from specbatch.cluster.names import RUN_CHARS
 from specbatch.cluster.pod import USER, container_security_context, security_context
-from specbatch.cluster.travel import COMPRESSED, MAX_BYTES, NOT_IN_YAML
+from specbatch.cluster.travel import COMPRESSED, MAX_BYTES, MAX_CONFIG_BYTES, NOT_IN_YAML, TOO_LARGE
+from specbatch.redact import SECRET_PARAMETER
 from tools.helm_schema import values_schema
 
 ROOT = Path(__file__).parent.parent
@@ -52,8 +54,18 @@ def knowledge() -> str:
             "podFailurePolicy": pod_failure_policy(),
             "podSecurityContext": security_context(),
             "runChars": RUN_CHARS,
-            "secretNames": f"(?i){SECRET_NAME.pattern}",
+            "privileges": {kind: "; ".join(words) for kind, words in PRIVILEGES.items()},
+            "privilegedFields": dict(PRIVILEGED_FIELDS),
+            "privilegedValues": list(PRIVILEGED_VALUES),
+            "freeMaps": list(FREE_MAPS),
+            "maxConfigBytes": MAX_CONFIG_BYTES,
+            "tooLarge": TOO_LARGE,
+            "harmlessNames": HARMLESS_NAME.pattern,
+            "harmlessValues": HARMLESS_VALUE.pattern,
+            "references": REFERENCE.pattern,
+            "secretNames": SECRET_NAME.pattern,
             "secretValues": SECRET_VALUE.pattern,
+            "secretParameters": SECRET_PARAMETER.pattern,
             "submitterRules": _submitter_rules(),
             "user": USER,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,27 +10,16 @@ from specbatch.api.job import SpecBatchJob
 from specbatch.api.paths import path_text
 from specbatch.api.quantity import quantity_value
 from specbatch.api.rules import Rule, rule
+from specbatch.api.secret_env import looks_secret
 from specbatch.errors import Problem
 
-# A name that ends like this, or a value that begins like this, is a secret. TOKENIZERS_PARALLELISM and *_TOKEN_FILE are not.
-SECRET_NAME = re.compile(
-    r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|(SECRET_)?ACCESS_KEY(_ID)?|PRIVATE_KEY|ACCOUNT_KEY)$",
-    re.IGNORECASE,
-)
-SECRET_VALUE = re.compile(
-    r"^(hf_|sk-|ghp_|github_pat_|glpat-|xox[bp]-|eyJ)[A-Za-z0-9_.-]{16,}$|^(AKIA|ASIA)[A-Z0-9]{16}$"
-)
 _KEPT_FOR_THE_POD = {"JOB_COMPLETION_INDEX": "Kubernetes sets it", "CUDA_VISIBLE_DEVICES": "the device plugin sets it"}
-
-
-def _is_secret(name: str, value: str) -> bool:
-    return bool(SECRET_NAME.search(name) and value) or bool(SECRET_VALUE.search(value))
 
 
 @rule("job.env")
 def _env_holds_no_secrets(job: SpecBatchJob) -> Iterator[Problem]:
     for name, value in job.spec.job.env.items():
-        if _is_secret(name, value):  # the value is not repeated: it would end in logs
+        if looks_secret(name, value):  # the value is not repeated: it would end in logs
             yield Problem(
                 f"spec.job.env.{name}",
                 "looks like a secret, and a spec is stored in plain text",
@@ -44,7 +32,7 @@ def _env_holds_no_secrets(job: SpecBatchJob) -> Iterator[Problem]:
 @rule("job.podTemplate")
 def _pod_template_holds_no_secrets(job: SpecBatchJob) -> Iterator[Problem]:
     for name, value in _literal_env(job.spec.job.pod_template):
-        if _is_secret(name, value):
+        if looks_secret(name, value):
             yield Problem(
                 "spec.job.podTemplate",
                 f"the value of {name} looks like a secret, and a spec is stored in plain text",

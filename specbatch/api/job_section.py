@@ -189,3 +189,9 @@ class JobSpec(SpecModel):
         description="Anything else of a pod template: merged strategically over the one that specbatch makes, so nobody is stuck.",
         examples=[{"spec": {"dnsPolicy": "Default"}}],
     )
+    allow_privileged_pod_template: bool = Field(
+        default=False,
+        description="Whether podTemplate may name Secrets and service accounts, and reach the node (hostPath, hostNetwork, privileged, ...). "
+        "Read such a spec before you run it: its pods may do what it says.",
+        examples=[True],
+    )

@@ -13,6 +13,7 @@ from specbatch.api.job_rules import JOB_RULES
 from specbatch.api.overrides import OverrideError, apply_overrides
 from specbatch.api.paths import Path, overlaps, parse_path, type_at
 from specbatch.api.placement_rules import PLACEMENT_RULES
+from specbatch.api.pod_template_rules import POD_TEMPLATE_RULES
 from specbatch.api.problems import FieldProblem, example_of, field_problems
 from specbatch.api.run_rules import RUN_RULES
 from specbatch.api.words import Branch, fields_by_name, value_in_words
@@ -20,7 +21,7 @@ from specbatch.api.yaml_text import MAX_BYTES, Lines, YamlError, read_yaml
 from specbatch.errors import Problem, SpecError
 
 _MENDINGS = 3  # one is enough for all that we know of: every example is valid (a test proves it)
-RULES = (*PLACEMENT_RULES, *RUN_RULES, *JOB_RULES)
+RULES = (*PLACEMENT_RULES, *RUN_RULES, *JOB_RULES, *POD_TEMPLATE_RULES)
 
 
 def parse_spec(text: str, source: str = "spec", overrides: Sequence[str] = ()) -> SpecBatchJob:

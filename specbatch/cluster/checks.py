@@ -10,6 +10,7 @@ from specbatch.cluster.mounts import OWN_PLACES, OWN_VOLUMES, SPEC_FOLDER, place
 from specbatch.cluster.names import CONTAINER
 from specbatch.cluster.travel import problems_of_places, travelling
 from specbatch.errors import Problem, SpecError
+from specbatch.redact import holds_secret
 
 
 def check(job: SpecBatchJob) -> None:
@@ -19,6 +20,7 @@ def check(job: SpecBatchJob) -> None:
         SpecError: with everything that is in the way.
     """
     problems = [
+        *_uris_are_for_everyone(job),
         *_results_are_kept(job),
         *_places_are_free(job),
         *_files_have_places(job),
@@ -27,6 +29,15 @@ def check(job: SpecBatchJob) -> None:
     ]
     if problems:
         raise SpecError(problems, source=job.metadata.name)
+
+
+def _uris_are_for_everyone(job: SpecBatchJob) -> Iterator[Problem]:
+    if holds_secret(job.spec.dataset.uri):  # the value is not repeated: it would end in logs
+        yield Problem(
+            "spec.dataset.uri",
+            "holds a signature or token, which whoever may read ConfigMaps would see",
+            "give the URI without it (s3://, gs://, abfs://) and the credentials in job.secretEnvFrom, or put the file on a volume",
+        )
 
 
 def _results_are_kept(job: SpecBatchJob) -> Iterator[Problem]:

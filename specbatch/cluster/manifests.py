@@ -16,7 +16,7 @@ from specbatch.cluster.kinds import Object
 from specbatch.cluster.mounts import SPEC_KEY
 from specbatch.cluster.names import CONFIG, CONTAINER, QUEUE, RETRY_OF, SHARDS, object_labels, object_name
 from specbatch.cluster.pod import pod_template
-from specbatch.cluster.travel import config_data
+from specbatch.cluster.travel import check_config_size, config_data
 
 SHARDS_VARIABLE = "SPECBATCH_SHARDS"  # read by runner.job
 
@@ -70,6 +70,7 @@ def render(job: SpecBatchJob, files: Mapping[str, bytes], retry: Retry | None = 
     check(job)
     data = config_data(job, files)
     data["data"] = {SPEC_KEY: go_json(resolved(job), pretty=True) + "\n", **data["data"]}
+    check_config_size(job, data)
     digest = sha256_of(data)
     name = object_name(job.metadata.name, digest, retry.number if retry else 1)
     config_map = {

@@ -17,12 +17,16 @@ from typing import Literal
 from specbatch.api.job import SpecBatchJob
 from specbatch.errors import Problem, SpecError
 
-MAX_BYTES = 900_000  # a ConfigMap holds 1 MiB in all
+MAX_BYTES = 900_000  # of files; a ConfigMap holds 1 MiB in all
+MAX_CONFIG_BYTES = 1 << 20  # Kubernetes refuses more: the sum of all values, binary ones decoded
 _NOT_IN_KEYS = re.compile(r"[^-._a-zA-Z0-9]")
 _MAX_KEY_CHARS = 200  # of the 253 that a key may have
 COMPRESSED = (".gz", ".zst")
 # Characters that YAML cannot hold as they are: Helm loses texts with them.
 NOT_IN_YAML = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff]")
+TOO_LARGE = (
+    "shorten the texts of the spec, and put files onto a volume of job.volumes (give their paths there) or upload them"
+)
 _ELSEWHERE = "upload it and give its URI (s3://...), or put it on a volume of job.volumes and give its path there"
 
 
@@ -95,6 +99,25 @@ def config_data(job: SpecBatchJob, contents: Mapping[str, bytes]) -> dict[str, d
         else:
             data[file.key] = contents[file.path].decode()
     return {"data": data, **({"binaryData": binary} if binary else {})}
+
+
+def check_config_size(job: SpecBatchJob, data: Mapping[str, Mapping[str, str]]) -> None:
+    """Does nothing where a ConfigMap's content has a size that Kubernetes takes.
+
+    Raises:
+        SpecError: it is too large.
+    """
+    sizes = {key: len(text.encode()) for key, text in data["data"].items()}
+    sizes |= {key: len(base64.b64decode(text)) for key, text in data.get("binaryData", {}).items()}
+    total = sum(sizes.values())
+    if total > MAX_CONFIG_BYTES:
+        largest = max(sizes, key=lambda key: sizes[key])
+        problem = Problem(
+            "spec",
+            f"its ConfigMap would hold {total} bytes, and Kubernetes takes {MAX_CONFIG_BYTES} ({largest} has {sizes[largest]})",
+            TOO_LARGE,
+        )
+        raise SpecError([problem], source=job.metadata.name)
 
 
 class _NotTaken(Exception):  # noqa: N818 - it is caught here

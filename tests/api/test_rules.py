@@ -119,6 +119,11 @@ BROKEN = [
         "the value of HF_TOKEN looks like a secret",
     ),
     (
+        "job: {podTemplate: {spec: {hostPID: true}}}",
+        "spec.job.podTemplate.spec.hostPID",
+        "set job.allowPrivilegedPodTemplate: true",
+    ),
+    (
         "job: {env: {A: b}, secretEnv: {A: {name: s, key: k}}}",
         "spec.job.secretEnv.A",
         "A is in job.env as well",

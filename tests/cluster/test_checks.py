@@ -53,6 +53,12 @@ from tests.cluster.rendering import problems, rendered
             "spec.dataset.chatTemplate",
             "a.txt is the dataset already",
         ),
+        (
+            "{}",
+            "{dataset: {uri: 'https://host/a.txt?sv=1&sig=abc'}}",
+            "spec.dataset.uri",
+            "holds a signature or token",
+        ),
         ("{}", "{dataset: {uri: ~/a.txt}}", "spec.dataset.uri", "~/a.txt is a file of this machine"),
         ("{}", "{dataset: {uri: etc/specbatch/x}}", "spec.dataset.uri", "/etc/specbatch is a read-only volume"),
     ],

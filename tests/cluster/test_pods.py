@@ -36,7 +36,7 @@ def test_pods_pass_the_restricted_pod_security_level(section):
     ("section", "found"),
     [
         ("volumes: {results: {hostPath: /mnt}}", "volume results: hostPath"),
-        ("podTemplate: {spec: {hostNetwork: true}}", "hostNetwork"),
+        ("podTemplate: {spec: {hostNetwork: true}}\nallowPrivilegedPodTemplate: true", "hostNetwork"),
         ("podTemplate: {spec: {securityContext: {runAsUser: 0}}}", "pod: runAsUser 0"),
         ("podTemplate: {spec: {securityContext: {seccompProfile: null}}}", "runner: no seccompProfile"),
         ("podTemplate: {spec: {containers: [{name: more, image: x}]}}", "more: allowPrivilegeEscalation is not false"),

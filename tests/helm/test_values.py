@@ -13,6 +13,7 @@ from hypothesis import given, settings
 
 from specbatch.api import parse_spec
 from specbatch.cluster.manifests import render
+from specbatch.errors import SpecError
 from tests.cluster.any_spec import any_spec
 from tests.cluster.rendering import JOBS, ROOT
 from tests.helm.charts import CHART, HELMS, WITH_SPEC, Refused, of_kind, template
@@ -193,11 +194,66 @@ def test_a_compressed_file_comes_as_base64(name, tmp_path):
             "spec.job.podTemplate.spec.containers[0].image=x",
             "spec.job.podTemplate.spec.containers: is not a list of containers",
         ),
+        ("spec.job.env.A=-----BEGIN RSA PRIVATE KEY-----", "spec.job.env.A: looks like a secret"),
+        ("spec.job.env.DATABASE=postgres://me:pw@db/x", "spec.job.env.DATABASE: looks like a secret"),
+        (
+            "spec.dataset.uri=https://host/r.jsonl?sv=1&X-Amz-Signature=abc",
+            "spec.dataset.uri: holds a signature or token, which whoever may read ConfigMaps would see",
+        ),
+        (
+            "spec.job.podTemplate.spec.volumes[0].name=a,spec.job.podTemplate.spec.volumes[0].hostPath.path=/",
+            "volumes[0].hostPath: gives the pod access to its node; leave it out; or set job.allowPrivilegedPodTemplate: true",
+        ),
+        (
+            "spec.job.podTemplate.spec.automountServiceAccountToken=true",
+            "spec.job.podTemplate.spec.automountServiceAccountToken: names a service account",
+        ),
+        (
+            "spec.job.podTemplate.spec.securityContext.seccompProfile.type=Unconfined",
+            "spec.job.podTemplate.spec.securityContext.seccompProfile.type: gives the pod access to its node",
+        ),
         ("spec.job.podTemplate.status.a=b", "spec.job.podTemplate.status: is no part of a pod template"),
     ],
 )
 def test_what_would_go_wrong_in_a_pod_is_answered_as_render_answers_it(setting, said):
     assert said in refusal("helm4", *WITH_SPEC, "--set", setting)
+
+
+def test_a_pod_template_may_take_privileges_where_the_spec_says_so():
+    taken = "spec.job.podTemplate.spec.hostNetwork=true"
+    assert "gives the pod access to its node" in refusal("helm4", *WITH_SPEC, "--set", taken)
+    made = of_kind(template("helm4", *WITH_SPEC, "--set", f"{taken},spec.job.allowPrivilegedPodTemplate=true"), "Job")
+    assert made["spec"]["template"]["spec"]["hostNetwork"] is True
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "spec.job.env.TOKENIZERS_PARALLELISM=false",
+        "spec.job.env.HF_TOKEN_PATH=/run/token",
+        "spec.job.env.DATABASE=postgres://me:$(DB_PASSWORD)@db/x",
+        "spec.job.podTemplate.spec.nodeSelector.secret=yes",
+        "spec.dataset.uri=https://host/r.jsonl?versionId=3&max_tokens=1",
+    ],
+)
+def test_what_is_no_secret_and_no_privilege_is_taken(setting):
+    assert template("helm4", *WITH_SPEC, "--set-string", setting)
+
+
+@every_helm
+def test_a_config_map_larger_than_kubernetes_takes_is_refused_in_the_words_of_render(name, tmp_path):
+    (tmp_path / "spec.yaml").write_text(
+        SPEC.format(uri="rows.jsonl, systemPrompt: '" + "x" * 200_000 + "'"), encoding="utf-8"
+    )
+    (tmp_path / "rows").write_text("r" * 880_000)
+    arguments = ("-f", str(tmp_path / "spec.yaml"), "--set-file", rf"files.rows\.jsonl={tmp_path}/rows")
+    said = refusal(name, *arguments)
+    job = parse_spec((tmp_path / "spec.yaml").read_text(encoding="utf-8"))
+    with pytest.raises(SpecError) as refused:
+        render(job, {"rows.jsonl": b"r" * 880_000})
+    (problem,) = refused.value.problems
+    assert "and Kubernetes takes 1048576 (dataset-rows.jsonl has 880000)" in problem.message
+    assert f"{problem.path}: {problem.message}; {problem.remedy}" in said
 
 
 def test_a_secret_is_not_repeated_in_its_refusal():

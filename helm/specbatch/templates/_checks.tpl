@@ -75,6 +75,13 @@ spec.job.volumes.results: an emptyDir is deleted with the pod, and the results w
 {{- define "specbatch.fileProblems" -}}
 {{- $all := . -}}
 {{- $taken := list -}}
+{{- $uri := .job.spec.dataset.uri }}
+{{- if contains "://" $uri }}
+  {{- $names := $uri | lower | replace "_" "-" }}
+  {{- if or (regexMatch "://[^/?#@]*:[^/?#@]*@" $uri) (regexMatch (printf "[?#&;]%s=[^&;#]" .tables.secretParameters) $names) }}
+spec.dataset.uri: holds a signature or token, which whoever may read ConfigMaps would see; give the URI without it (s3://, gs://, abfs://) and the credentials in job.secretEnvFrom, or put the file on a volume
+  {{- end }}
+{{- end }}
 {{- range $field, $path := dict "spec.dataset.uri" .job.spec.dataset.uri "spec.dataset.chatTemplate" .job.spec.dataset.chatTemplate }}
   {{- if hasPrefix "~" $path }}
 {{ $field }}: {{ $path }} is a file of this machine, which pods do not see; give it relative to the current directory, and --set-file its content
@@ -123,8 +130,13 @@ spec.job.podTemplate.spec.containers: is not a list of containers with names; ou
     {{- end }}
   {{- end }}
 {{- end }}
-{{- range $name, $value := $section.env }}
-  {{- if or (and $value (regexMatch $tables.secretNames $name)) (regexMatch $tables.secretValues $value) }}
+{{- if not $section.allowPrivilegedPodTemplate }}
+{{ include "specbatch.privileges" (dict "part" $spec "path" "spec.job.podTemplate.spec" "field" "" "tables" $tables) }}
+{{- end }}
+{{- range $name, $given := $section.env }}
+  {{- $value := regexReplaceAll $tables.references $given "" }}
+  {{- $named := and (regexMatch $tables.secretNames $name) (not (regexMatch $tables.harmlessNames $name)) (not (regexMatch $tables.harmlessValues $value)) }}
+  {{- if or $named (regexMatch $tables.secretValues $value) }}
 spec.job.env.{{ $name }}: looks like a secret, and a spec is stored in plain text; keep it in a Secret, and write secretEnv: { {{- $name }}: {name: my-secret, key: {{ lower $name }}}}
   {{- end }}
   {{- if hasKey $section.secretEnv $name }}
@@ -141,9 +153,52 @@ spec.job.parallelism: {{ int $section.parallelism }} pods at once, but there are
 {{- end }}
 {{- end -}}
 
+{{/* A line for everything in a part of a pod's spec that is for allowPrivilegedPodTemplate. Takes part, path, field (its name), tables. */}}
+{{- define "specbatch.privileges" -}}
+{{- $tables := .tables -}}
+{{- $path := .path -}}
+{{- if kindIs "map" .part }}
+  {{- range $name, $inner := .part }}
+    {{- $kind := get $tables.privilegedFields $name }}
+    {{- $removed := and (eq $name "automountServiceAccountToken") (kindIs "invalid" $inner) }}
+    {{- if and $kind (or $inner $removed) }}
+{{ $path }}.{{ $name }}: {{ get $tables.privileges $kind }}
+    {{- else if not (has $name $tables.freeMaps) }}
+{{ include "specbatch.privileges" (dict "part" $inner "path" (printf "%s.%s" $path $name) "field" $name "tables" $tables) }}
+    {{- end }}
+  {{- end }}
+{{- else if kindIs "slice" .part }}
+  {{- range $index, $inner := .part }}
+{{ include "specbatch.privileges" (dict "part" $inner "path" (printf "%s[%d]" $path $index) "field" "" "tables" $tables) }}
+  {{- end }}
+{{- else if and (has .part $tables.privilegedValues) (has .field (list "type" "procMount" "mountPropagation")) }}
+{{ $path }}: {{ $tables.privileges.node }}
+{{- end }}
+{{- end -}}
+
 {{/* "yes" where a path is a mount or lies below it. Takes a list of both. */}}
 {{- define "specbatch.liesOn" -}}
 {{- $path := first . -}}
 {{- $mount := last . -}}
 {{- if or (eq $mount "/") (hasPrefix (printf "%s/" $mount) (printf "%s/" $path)) -}}yes{{- end -}}
+{{- end -}}
+
+{{/* Fails where a ConfigMap would be larger than Kubernetes takes; writes nothing. Takes name, data, binary, tables. */}}
+{{- define "specbatch.checkSize" -}}
+{{- $total := 0 -}}
+{{- $largest := "" -}}
+{{- $most := 0 -}}
+{{- range $key, $text := .data -}}
+  {{- $size := len $text -}}
+  {{- $total = add $total $size -}}
+  {{- if gt $size (int $most) -}}{{- $largest = $key -}}{{- $most = $size -}}{{- end -}}
+{{- end -}}
+{{- range $key, $text := .binary -}}
+  {{- $size := len (b64dec $text) -}}
+  {{- $total = add $total $size -}}
+  {{- if gt $size (int $most) -}}{{- $largest = $key -}}{{- $most = $size -}}{{- end -}}
+{{- end -}}
+{{- if gt (int $total) (int .tables.maxConfigBytes) -}}
+  {{- printf "\n\n%s: 1 problem\n- spec: its ConfigMap would hold %d bytes, and Kubernetes takes %d (%s has %d); %s\n" .name (int $total) (int .tables.maxConfigBytes) $largest (int $most) .tables.tooLarge | fail -}}
+{{- end -}}
 {{- end -}}

@@ -22,6 +22,7 @@ manifests.py and names.py.
 {{- end -}}
 {{- $content := dict "data" $data -}}
 {{- if $binary -}}{{- $_ := set $content "binaryData" $binary -}}{{- end -}}
+{{- include "specbatch.checkSize" (dict "name" $job.metadata.name "data" $data "binary" $binary "tables" $tables) -}}
 {{- $digest := toJson $content | sha256sum -}}
 {{- $cut := trunc (int $tables.runChars) $job.metadata.name | trimAll "-" -}}
 {{- $podLabels := merge (dict
