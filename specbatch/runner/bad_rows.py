@@ -21,5 +21,6 @@ class RowError(Exception):
 
 def shown(value: object, limit: int = 80) -> str:
     """A value as it may stand in a message: one line, shortened."""
+    value = value[:limit] + "..." if isinstance(value, str) and len(value) > limit else value  # it may have megabytes
     text = ascii(value) if not isinstance(value, int) or value.bit_length() < 256 else "a very large number"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

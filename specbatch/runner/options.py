@@ -10,6 +10,7 @@ from specbatch.runner.bad_rows import RowError, shown
 from specbatch.runner.row_options import RowOption, find_option, nearest_option
 
 _WHOLE = frozenset({"max_new_tokens", "top_k", "seed"})
+_MOST_FIELDS = 10_000  # each is compared with names that it may misspell: a million would take a minute
 _EXACT_FLOATS = 1 << 53  # from here on a float may stand for several whole numbers
 
 
@@ -57,6 +58,7 @@ def refuse_options(fields: Mapping[str, Any], *, why: str, ignored: frozenset[st
     Raises:
         RowError: naming it.
     """
+    _refuse_many(fields)
     for name, value in fields.items():
         if name in ignored or value is None:
             continue
@@ -75,6 +77,7 @@ class _Reader:
         self.found: dict[str, tuple[Any, str]] = {}
 
     def read(self, fields: Mapping[str, Any], place: str, *, closed: bool) -> None:
+        _refuse_many(fields)
         for name, value in fields.items():
             if value is None or name in self._ignored:
                 continue
@@ -144,6 +147,13 @@ def _must_sample(found: dict[str, Any], reader: _Reader) -> str:
     if found.setdefault("temperature", 0.0) != 0:
         raise RowError(ErrorCode.INVALID_FIELD, f"{written} is false, but temperature above 0: give one of them")
     return ""
+
+
+def _refuse_many(fields: Mapping[str, Any]) -> None:
+    if len(fields) > _MOST_FIELDS:
+        raise RowError(
+            ErrorCode.INVALID_ROW, f"{len(fields)} fields are more than the {_MOST_FIELDS} that a row may have"
+        )
 
 
 def _refuse_unknown(name: str, place: str, *, closed: bool) -> None:

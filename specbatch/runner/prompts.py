@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from specbatch.errors import Problem, SpecError
@@ -11,7 +12,11 @@ from specbatch.results.rows import ErrorCode
 from specbatch.runner.bad_rows import RowError
 from specbatch.runner.messages import Message
 from specbatch.runner.rows import Row
+from specbatch.runner.token_lengths import TokenLengths, token_lengths
 from specbatch.runner.tokenizer import Tokenizer
+
+_LONG_TEXT = 1 << 16  # characters: a shorter one is tokenised in no time
+_LONGEST_REASON = 300
 
 
 class PromptEncoder:
@@ -59,7 +64,10 @@ class PromptEncoder:
         Raises:
             RowError: the template refuses, the tokenizer fails, no tokens, or too many.
         """
-        token_ids = self._tokenize(self._text(row), raw=row.messages is None and (row.raw or self._template is None))
+        text = self._text(row)
+        if len(text) > _LONG_TEXT:
+            self._refuse_long(text, row.decoding.max_new_tokens)
+        token_ids = self._tokenize(text, raw=row.messages is None and (row.raw or self._template is None))
         if not token_ids:
             raise RowError(ErrorCode.EMPTY_PROMPT, "the prompt has no tokens")
         needed = len(token_ids) + row.decoding.max_new_tokens
@@ -70,6 +78,21 @@ class PromptEncoder:
                 f"but a row may have {self._max_length}",
             )
         return token_ids
+
+    def _refuse_long(self, text: str, new_tokens: int) -> None:
+        """Refuses what cannot fit before it is tokenised, which takes memory of 200 times the text."""
+        lengths = self._lengths
+        least = lengths.least_tokens(text) if lengths else 0
+        if least + new_tokens > self._max_length:
+            raise RowError(
+                ErrorCode.PROMPT_TOO_LONG,
+                f"a prompt of {len(text)} characters, which are at least {least} tokens, + {new_tokens} new tokens, "
+                f"but a row may have {self._max_length}",
+            )
+
+    @cached_property
+    def _lengths(self) -> TokenLengths | None:
+        return token_lengths(self._tokenizer)
 
     def _text(self, row: Row) -> str:
         if row.messages is None:
@@ -100,7 +123,9 @@ class PromptEncoder:
                 **{**options, **self._clock},
             )
         except Exception as error:  # noqa: BLE001 - a template is a program: it may raise anything
-            raise RowError(ErrorCode.CHAT_TEMPLATE, f"the chat template refused the messages: {error}") from None
+            raise RowError(
+                ErrorCode.CHAT_TEMPLATE, f"the chat template refused the messages: {_short(error)}"
+            ) from None
 
     def _tokenize(self, text: str, *, raw: bool) -> list[int]:
         """A template writes the special tokens itself, and so may a raw prompt: they are not added a second time."""
@@ -108,5 +133,11 @@ class PromptEncoder:
         try:
             encoded = self._tokenizer(text, add_special_tokens=raw and not (bos and text.startswith(bos)))
         except Exception as error:  # noqa: BLE001 - the backend raises bare exceptions
-            raise RowError(ErrorCode.TOKENIZATION, f"the tokenizer failed: {error}") from None
+            raise RowError(ErrorCode.TOKENIZATION, f"the tokenizer failed: {_short(error)}") from None
         return list(encoded["input_ids"])
+
+
+def _short(error: Exception) -> str:
+    """What a template or the tokenizer says, which may hold the whole prompt."""
+    text = str(error)
+    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."

@@ -27,7 +27,7 @@ MIXED = [
     {"id": "sampled", "prompt": "hello 3", "temperature": 1.3, "top_k": 20, "top_p": 0.9, "seed": 8, "max_tokens": 40},
     {"id": "endless", "prompt": "hello 4", "ignore_eos": True, "max_tokens": 40},
     b"broken",
-    {"custom_id": "batch", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "x", **CHAT}},
+    {"custom_id": "batch", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "target", **CHAT}},
     *ROWS[4:7],
 ]
 DRAFTERS = {
