@@ -54,7 +54,7 @@ generate: $(VENV)/.dev ## write the generated files: references, schema, printed
 faults: $(VENV)/.dev ## kill, starve and cut off runs in every way, a thousand times (ten minutes)
 	$(PYTEST) tests/faults
 
-fuzz: $(VENV)/.dev ## 100,000 damaged specs and datasets: every answer an error that says where, or a valid run
+fuzz: $(VENV)/.dev ## 115,000 damaged specs, datasets and model folders: every answer an error that says where, or a valid run
 	$(PYTEST) tests/fuzz
 
 cluster: $(VENV)/.dev ## the tests of a real cluster, which KUBECONFIG and SPECBATCH_TEST_IMAGE name (ten minutes)

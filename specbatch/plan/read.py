@@ -64,7 +64,7 @@ def shape_in(path: Path, name: str, dtype: str = "auto", count: Counter | None =
     file = path / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{file} cannot be read ({error})", where=name, remedy="download the model again, or restore the file"
         ) from error

@@ -96,6 +96,7 @@ class ModelDefaults:
             return ""  # a GGUF file has one end-of-sequence for both
         if own in self._eos:
             return ""
+        token = str(token)[:_SHOWN_CHARS]
         ends = f"with token {', '.join(map(str, self._eos))}" if self._eos else "with none"
         return (
             f"the tokenizer of {self._name} ends a sequence with {token} (token {own}), its configs {ends}: as in transformers' "

@@ -62,9 +62,10 @@ class ModelFiles:
     def max_positions(self) -> int | None:
         """The tokens of a row that the model was made for; None where its config does not say."""
         config = config_from_gguf(self.path) if self.path.is_file() else _config(self.path)
+        inner = config.get("text_config")
         for name in ("max_position_embeddings", "n_positions"):
-            value = config.get(name, config.get("text_config", {}).get(name))
-            if isinstance(value, int) and value > 0:
+            value = config.get(name, inner.get(name) if isinstance(inner, dict) else None)
+            if type(value) is int and value > 0:
                 return value
         return None
 
@@ -169,7 +170,7 @@ def _config(path: Path) -> dict[str, Any]:
         return {}
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # plan.read_shape says what is wrong with it
     return config if isinstance(config, dict) else {}
 

@@ -114,7 +114,7 @@ def _checked(text: str, source: str, file: Path | None = None) -> ChatTemplate:
         names = find_undeclared_variables(tree)
     except jinja2.TemplateSyntaxError as error:
         raise _error(f"{source} cannot be parsed: {error.message} (line {error.lineno})") from error
-    except (jinja2.TemplateError, RecursionError) as error:
+    except (jinja2.TemplateError, RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
         raise _error(f"{source} cannot be parsed: {error}") from error
     drawn = "lipsum" if "lipsum" in names else "random" if _draws(tree) else None
     if drawn:

@@ -12,6 +12,8 @@ from transformers import AutoTokenizer
 
 from specbatch.errors import ModelError
 
+_REASON_CHARS = 500  # tokens of a damaged vocabulary may be shown in it
+
 
 class Tokenizer(Protocol):
     """What the runner uses of a transformers tokenizer."""
@@ -49,15 +51,26 @@ def load_tokenizer(path: Path, *, name: str, trust_remote_code: bool = False) ->
             str(folder), trust_remote_code=trust_remote_code, local_files_only=True, **options
         )
     except Exception as error:  # transformers raises a dozen kinds here
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or "no reason given").splitlines()[0][:_REASON_CHARS]
         raise ModelError(
-            f"the tokenizer cannot be loaded: {reason}",
+            f"the tokenizer cannot be loaded: {reason} ({type(error).__name__})",
             where=name,
             remedy="the folder must hold tokenizer.json (or another tokenizer file) beside the weights",
         ) from error
     if tokenizer.chat_template is None and path.is_dir():
         tokenizer.chat_template = _template_of_processor(path / "chat_template.json", name)
+    if not _is_template(tokenizer.chat_template):
+        raise ModelError(
+            f"the tokenizer's chat_template is {str(tokenizer.chat_template)[:60]!r}: neither text nor named texts",
+            where=name,
+            remedy="mend tokenizer_config.json, or put a chat_template.jinja beside it",
+        )
     return tokenizer
+
+
+def _is_template(found: object) -> bool:
+    named = found if isinstance(found, dict) else {"": found}
+    return found is None or all(isinstance(one, str) for pair in named.items() for one in pair)
 
 
 def _template_of_processor(file: Path, name: str) -> str | dict[str, str] | None:
@@ -68,8 +81,6 @@ def _template_of_processor(file: Path, name: str) -> str | dict[str, str] | None
         found = json.loads(file.read_text(encoding="utf-8"))["chat_template"]
         if isinstance(found, list):
             found = {one["name"]: one["template"] for one in found}
-        if not all(isinstance(text, str) for text in (found.values() if isinstance(found, dict) else [found])):
-            raise TypeError("a template is no text")  # noqa: TRY301 - one more way to be damaged
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{file.name} holds no chat template ({type(error).__name__}: {error})",

@@ -88,7 +88,13 @@ def test_one_template_is_found_in_tokenizer_config_and_in_chat_template_json(pai
     assert text_of("auto", both) == "one"
 
 
-@pytest.mark.parametrize("kept", ["[", "[]", "{}", '{"chat_template": 7}', '{"chat_template": [{"name": "a"}]}'])
+@pytest.mark.parametrize("config", [7, {"default": 7}])
+def test_a_template_that_is_no_text_is_refused(pair, tmp_path, config):
+    with pytest.raises(ModelError, match="neither text nor named texts"):
+        in_folder(pair, tmp_path / "m", config=config)
+
+
+@pytest.mark.parametrize("kept", ["[", "[]", "{}", '{"chat_template": [{"name": "a"}]}'])
 def test_a_damaged_chat_template_json_is_refused_by_name(pair, tmp_path, kept):
     with pytest.raises(ModelError, match=r"chat_template\.json holds no chat template"):
         in_folder(pair, tmp_path / "m", files={"chat_template.json": kept})
@@ -99,6 +105,8 @@ def test_a_template_that_does_not_parse_is_refused_with_its_line():
         choose_template("auto", Named("hello\n{% if %}"))
     with pytest.raises(SpecError, match="cannot be parsed"):
         choose_template("auto", Named("{{ " + "(" * 5000))
+    with pytest.raises(SpecError, match="cannot be parsed"):
+        choose_template("auto", Named("{{ " + "9" * 5000 + " }}"))
 
 
 def test_transformers_own_tags_parse():
