@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from specbatch.errors import OutOfReachError, ResultsError
-from specbatch.results.durable import make_directory, results_error, sync_directory
+from specbatch.results.durable import make_directory, open_plain, results_error, sync_directory
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import CLOCK, ShardFile, parse_names
@@ -69,7 +69,7 @@ def _agree_here(run_dir: Path, encoded: bytes) -> str:
     make_directory(run_dir)
     path = run_dir / CLOCK
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
         try:
             if not lock_within(descriptor, fcntl.LOCK_EX, _PATIENCE_SECONDS):
                 raise ResultsError("another process holds the file", where=str(path), remedy="start again")

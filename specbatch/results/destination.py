@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from specbatch.results.durable import results_error
+from specbatch.results.durable import read_plain, results_error
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import NEW_COUNT, SUCCESS, ShardFile, parse_names
@@ -136,7 +136,7 @@ class Destination:
         """Puts the manifest there, once all that it lists is; and _SUCCESS, if this was the last one. Errors as `put_rows`."""
         path = self.run_dir / self._manifest
         try:
-            value = json.loads(path.read_bytes())
+            value = json.loads(read_plain(path))
         except OSError as error:
             raise results_error(error, path, "read the manifest") from error
         mine = [FileEntry(**entry) for entry in value["files"]]

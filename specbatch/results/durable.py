@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from specbatch.errors import ResultsError
@@ -17,11 +18,13 @@ _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 def results_error(error: OSError, path: Path, doing: str) -> ResultsError:
     """The error to show for a failed operation on a results file: what was being done, why it failed, the way out."""
-    reason = error.strerror or type(error).__name__
+    reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or type(error).__name__
     if error.errno in _FULL:
         remedy = "free space on that volume (or raise the quota) and start again: finished rows are kept"
     elif error.errno in _FORBIDDEN:
         remedy = "make the directory writable for this user, or set results.dir to one that is"
+    elif error.errno in {errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EISDIR}:
+        remedy = "only plain files are read and written there: move away what stands under that name, then start again"
     else:
         remedy = "check the volume, then start again: finished rows are kept"
     return ResultsError(f"cannot {doing}: {reason}", where=str(path), remedy=remedy)
@@ -62,6 +65,35 @@ def sync_if_possible(descriptor: int) -> None:
         # Some network file systems cannot sync these: they are safe on the server, or nothing can be done.
         if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
             raise
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """Opens a file that must be a plain one: no FIFO, which would wait for ever, and to write no symbolic link, which could lead anywhere.
+
+    Raises:
+        OSError: it is none, or cannot be opened.
+    """
+    flags |= 0 if flags & os.O_ACCMODE == os.O_RDONLY else os.O_NOFOLLOW
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    try:
+        _refuse_special(os.fstat(descriptor))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_plain(path: Path) -> bytes:
+    """A small file's bytes; errors as `open_plain`."""
+    _refuse_special(path.stat())
+    return path.read_bytes()
+
+
+def _refuse_special(found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no plain file")
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import make_directory, results_error, sync_directory, temporary_name, write_atomic
+from specbatch.results.durable import (
+    make_directory,
+    open_plain,
+    read_plain,
+    results_error,
+    sync_directory,
+    temporary_name,
+    write_atomic,
+)
 from specbatch.results.stores import Store, patience, reason_of, remedy_of
 
 _COPY_BYTES = 1 << 20
@@ -102,7 +110,7 @@ class Folder:
         """
         with self.explained("open the file", name):
             if self.local is not None:
-                return (self.local / name).open("rb")
+                return os.fdopen(open_plain(self.local / name, os.O_RDONLY), "rb")
             stream: BinaryIO = self._store.driver.open(self._store.path(name), "rb")
             return stream
 
@@ -110,7 +118,7 @@ class Folder:
         """A small file's bytes; ResultsError where that fails."""
         with self.explained("read the file", name):
             if self.local is not None:
-                return (self.local / name).read_bytes()
+                return read_plain(self.local / name)
             data: bytes = self._store.call("cat_file", self._store.path(name))
             return data
 

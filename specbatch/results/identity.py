@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from specbatch.errors import OtherRunError, ResultsError
-from specbatch.results.durable import results_error, sync_directory, write_atomic
+from specbatch.results.durable import open_plain, read_plain, results_error, sync_directory, write_atomic
 from specbatch.results.layout import FIGURES, REPORT, ROW_KINDS, SUCCESS, ShardFile, shard_files
 from specbatch.results.locking import lock
 
@@ -128,7 +128,7 @@ def read_identity(run_dir: Path, file: ShardFile) -> Identity | None:
     """The identity that a shard's file holds; None where there is no file."""
     path = run_dir / file.name
     try:
-        return Identity.from_json(json.loads(path.read_bytes()))
+        return Identity.from_json(json.loads(read_plain(path)))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -162,7 +162,7 @@ def remove_old(run_dir: Path, shard: int, shards: int) -> None:
 
 def _hold(path: Path, held: contextlib.ExitStack) -> None:
     """Takes a file's writer lock until the stack is left."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = open_plain(path, os.O_RDWR)
     held.callback(os.close, descriptor)
     lock(descriptor, path)
 

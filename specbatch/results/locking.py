@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import results_error
+from specbatch.results.durable import open_plain, results_error
 
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _POLL_SECONDS = 0.01
@@ -38,7 +38,7 @@ class WriterLock:
 
 def _open_locked(path: Path) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
         try:
             lock(descriptor, path)
             # Between open and lock, --fresh of another process may have removed the file: then this is not the one by that name.

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import write_atomic
+from specbatch.results.appender import check_size
+from specbatch.results.durable import read_plain, results_error, write_atomic
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import SUCCESS, ShardFile, parse_names
@@ -205,13 +206,42 @@ def manifest_names(names: Iterable[str], split: Split) -> list[str]:
     return [file.name for file in parse_names(names, "manifest") if file.shards == split.shards]
 
 
+def synced_of(run_dir: Path, shard: int, shards: int) -> dict[str, int]:
+    """name -> bytes of the files that the shard's manifest vouches for; nothing where there is none, or a broken one."""
+    try:
+        value = json.loads(read_plain(run_dir / ShardFile("manifest", shard, shards).name))
+        return {str(entry["name"]): int(entry["bytes"]) for entry in value["files"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def check_files(run_dir: Path, manifests: Iterable[Manifest]) -> None:
+    """Looks at every file that the manifests list.
+
+    Raises:
+        ResultsError: one is not there, is no plain file, or has another size.
+    """
+    for entry in (entry for one in manifests for entry in one.files):
+        path = run_dir / entry.name
+        try:
+            found = path.lstat()
+        except OSError as error:
+            raise results_error(error, path, "find a file that the manifest lists") from error
+        check_size(path, found, entry.bytes)
+
+
 def write_success(run_dir: str | Path) -> bool:
     """Writes _SUCCESS if every shard's manifest is there and complete; says whether it did.
 
     Each pod calls this last: the one that ends last finds the others' manifests.
+
+    Raises:
+        ResultsError: a file that a manifest lists is not there as it was written.
     """
-    data = success_of(read_manifests(run_dir))
+    manifests = read_manifests(run_dir)
+    data = success_of(manifests)
     if data is not None:
+        check_files(Path(run_dir), manifests)
         write_atomic(Path(run_dir) / SUCCESS, data)
     return data is not None
 

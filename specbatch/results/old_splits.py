@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import results_error, sync_if_possible
+from specbatch.results.durable import open_plain, results_error, sync_if_possible
 from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, shard_files
 from specbatch.results.manifest import FileEntry
 from specbatch.results.parts import PartPolicy, Parts
@@ -62,7 +63,7 @@ def read_others(run_dir: Path, me: ShardFile, on_line: SeeLine) -> None:
     for file in old_files(run_dir, me, adopted=False):
         path = run_dir / file.name
         try:
-            with path.open("rb") as stream:
+            with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as stream:
                 see_lines(stream, file, str(path), on_line)
                 sync_if_possible(stream.fileno())  # rows that only the page cache held count from here on
         except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +13,8 @@ from specbatch.results.appender import Appender
 from specbatch.results.layout import NEW_COUNT, ShardFile, shard_files
 from specbatch.results.locking import WriterLock
 from specbatch.results.manifest import FileEntry
+
+_FILES_REMEMBERED = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class PartPolicy:
             not continued: it may have been published.
         first_sequence: number of the first file to be begun, where counting on is not safe: files may be published that are not here.
         on_closed: called for every file that is closed, in order, also for those found closed.
+        on_cut: told what was cut off the end of a file that was found, or is gone.
     """
 
     fsync_seconds: float = 5.0
@@ -35,6 +38,7 @@ class PartPolicy:
     max_seconds: float | None = None
     first_sequence: int = 0
     on_closed: Callable[[FileEntry], None] = lambda _entry: None
+    on_cut: Callable[[str], None] = lambda _line: None
 
 
 class Parts:
@@ -48,6 +52,7 @@ class Parts:
         file: the first of the files.
         on_line: gets every line found; raises ValueError where it is no row.
         policy: see there.
+        synced: name -> bytes that are known to have been on the disk.
         clock: seconds.
 
     Raises:
@@ -61,11 +66,15 @@ class Parts:
         on_line: Callable[[bytes], None],
         policy: PartPolicy,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        synced: Mapping[str, int] | None = None,
     ) -> None:
         assert file.sequence == 0
         self._run_dir = run_dir
         self._first = file
         self._policy = policy
+        self._synced = synced or {}
+        self._written: list[Appender] = []  # also those that are closed
         self._clock = clock
         self._closed: list[FileEntry] = []
         self._next = 0  # the number of the next file
@@ -87,6 +96,16 @@ class Parts:
     def size(self) -> int:
         """Bytes of all of them as of now."""
         return sum(entry.bytes for entry in self._closed) + (self._current.bytes if self._current else 0)
+
+    @property
+    def synced(self) -> dict[str, int]:
+        """name -> bytes on the disk, of the newest files."""
+        return {one.path.name: one.synced_bytes for one in self._written[-_FILES_REMEMBERED:]}
+
+    def check_whole(self) -> None:
+        """Every file is still there as it was written; errors as `Appender.check_whole`."""
+        for appender in self._written:
+            appender.check_whole()
 
     def append(self, line: bytes) -> None:
         """Appends a line, which ends with its newline, to the newest file, or to a new one where that is closed.
@@ -134,8 +153,8 @@ class Parts:
                 remedy="put it back (from a backup, or from where it was published), or start over with --fresh",
             )
         for number in numbers:
-            self._current = self._appender(number, on_line)
             last = number == numbers[-1]
+            self._current = self._appender(number, on_line, self._known(number))
             if not last or (self._policy.max_seconds is not None and self._current.rows):
                 self._close_current()
         self._close_if_due()
@@ -144,17 +163,32 @@ class Parts:
             if self._current is not None:
                 self._close_current()
 
-    def _appender(self, number: int, on_line: Callable[[bytes], None]) -> Appender:
-        policy = self._policy
+    def _appender(self, number: int, on_line: Callable[[bytes], None], synced: int = 0) -> Appender:
+        policy, name = self._policy, self._name(number)
         appender = Appender(
-            self._run_dir / self._name(number),
+            self._run_dir / name,
             on_line=on_line,
+            synced=synced,
             fsync_seconds=policy.fsync_seconds,
             fsync_rows=policy.fsync_rows,
             clock=self._clock,
         )
+        if appender.cut:
+            policy.on_cut(
+                f"{name}: {appender.cut:,} bytes after its last whole row, which a killed writer left, were cut off"
+            )
+        self._written.append(appender)
         self._next = number + 1
         return appender
+
+    def _known(self, number: int) -> int:
+        """Bytes of a file that must be there. One that is gone is a loss, which is told: its rows are decoded again."""
+        name = self._name(number)
+        known = self._synced.get(name, 0)
+        if known and not (self._run_dir / name).stat().st_size:
+            self._policy.on_cut(f"{name}: {known:,} bytes that were written are gone: their rows are decoded again")
+            return 0
+        return known
 
     def _name(self, number: int) -> str:
         return ShardFile(self._first.kind, self._first.shard, self._first.shards, number).name

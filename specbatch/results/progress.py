@@ -29,7 +29,8 @@ class Attempt:
     """One process' work on a shard. Times are Unix times in seconds; `killed` ones ended without a word.
 
     `now` is the last look at the run (the fields of runner.progress.Progress), empty before decoding began; `process` who wrote it;
-    `reason` why it failed; `moved` as `ShardResults.moved`. Files of earlier versions have none of them.
+    `reason` why it failed; `moved` as `ShardResults.moved`; `synced` name -> bytes on the disk, of the files that may end in
+    a torn line. Files of earlier versions have none of them.
     """
 
     number: int  # from 1
@@ -42,6 +43,7 @@ class Attempt:
     process: Process | None = None
     reason: str = ""
     moved: int = 0
+    synced: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As the file keeps it."""
@@ -52,6 +54,7 @@ class Attempt:
             "outcome": self.outcome,
             "reason": self.reason,
             "moved": self.moved,
+            "synced": dict(self.synced),
             "process": None if self.process is None else self.process.to_json(),
             "now": dict(self.now),
             "summary": self.summary.to_json(),
@@ -75,6 +78,7 @@ class Attempt:
             process=None if process is None else Process.from_json(process),
             reason=head.reason,
             moved=head.moved,
+            synced=head.synced,
         )
 
 
@@ -87,6 +91,7 @@ class _Head(msgspec.Struct):
     outcome: Outcome
     reason: str = ""
     moved: int = 0
+    synced: dict[str, int] = {}
 
 
 class _Look(msgspec.Struct):

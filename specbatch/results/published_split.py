@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from specbatch.results.durable import read_plain
 from specbatch.results.folder import Folder
 from specbatch.results.layout import SPLITS, SUCCESS
 from specbatch.results.occupant import RefusedError
@@ -85,6 +86,6 @@ class PublishedSplit:
 
     def _here(self) -> tuple[int, ...]:
         try:
-            return decode_splits((self._run_dir / SPLITS).read_bytes())
+            return decode_splits(read_plain(self._run_dir / SPLITS))
         except (OSError, ValueError):
             return ()

@@ -14,7 +14,7 @@ from specbatch.results.ended import Ended, Lines
 from specbatch.results.finished import FinishedRows
 from specbatch.results.identity import Identity, claim, remove_old
 from specbatch.results.layout import SUCCESS, ShardFile
-from specbatch.results.manifest import FileEntry
+from specbatch.results.manifest import FileEntry, synced_of
 from specbatch.results.old_splits import SeeLine, adopt, read_others
 from specbatch.results.parts import PartPolicy, Parts
 from specbatch.results.process import Process
@@ -65,10 +65,13 @@ class ShardResults:
         first = ShardFile("part", shard, shards)
         read_others(run_dir, first, self._finished.add_elsewhere)
         read_elsewhere(self._finished.add_elsewhere)
-        self._part = Parts(run_dir, first, self._finished.add_result, policy)
+        synced = {**synced_of(run_dir, shard, shards), **(self._earlier[-1].synced if self._earlier else {})}
+        self._part = Parts(run_dir, first, self._finished.add_result, policy, synced=synced)
         try:
             self._adopted = adopt(run_dir, first, self._finished.add_adopted, policy)
-            self._errors = Parts(run_dir, replace(first, kind="errors"), self._finished.add_error, policy)
+            self._errors = Parts(
+                run_dir, replace(first, kind="errors"), self._finished.add_error, policy, synced=synced
+            )
         except BaseException:
             self._part.close()
             raise
@@ -231,8 +234,18 @@ class ShardResults:
             process=Process.current(),
             reason=reason,
             moved=self.moved,
+            synced={**self._part.synced, **self._errors.synced},
         )
         write_attempts(self.run_dir, self.shard, self.shards, self.attempts)
+
+    def check_whole(self) -> None:
+        """Finds that the shard's files are there as they were written, also after `close`: what is vouched for must be true.
+
+        Raises:
+            ResultsError: somebody else removed, replaced, cut or added to one.
+        """
+        self._part.check_whole()
+        self._errors.check_whole()
 
     def close(self) -> None:
         """Syncs and closes the files, and lets go of them; a second call does nothing."""

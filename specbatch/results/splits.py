@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import results_error, sync_directory
+from specbatch.results.durable import open_plain, results_error, sync_directory
 from specbatch.results.folder import Folder
 from specbatch.results.layout import SPLITS, SUCCESS, ShardFile, parse_names
 from specbatch.results.locking import lock_within, unlock
@@ -131,7 +131,7 @@ class SplitLock:
         """
         path = run_dir / SPLITS
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            descriptor = open_plain(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             try:
                 return cls(descriptor, _join(descriptor, run_dir, shards, tuple(known)))
             except BaseException:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import results_error, write_atomic
+from specbatch.results.durable import read_plain, results_error, write_atomic
 from specbatch.results.folder import Folder
 from specbatch.results.manifest import manifest_names
 from specbatch.results.splits import read_split
@@ -145,7 +145,7 @@ def write_verification(run_dir: Path, verification: Verification) -> list[str]:
     for name in names:
         path = run_dir / name
         try:
-            value = json.loads(path.read_bytes())
+            value = json.loads(read_plain(path))
         except OSError as error:
             raise results_error(error, path, "read the manifest") from error
         except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -118,7 +119,7 @@ class Session:
                 shard=self._shard.number,
                 shards=self._shard.count,
                 identity=identity,
-                policy=publishing.policy,
+                policy=replace(publishing.policy, on_cut=self._display.step),
                 fresh=fresh,
                 known_splits=publishing.known_splits,
                 read_elsewhere=publishing.read_elsewhere,
@@ -134,6 +135,7 @@ class Session:
                     ):  # on a disk that is full, say: what came first is the error to show
                         write_manifest(self._run_dir, self._manifest(store, attempt, plan))
                     raise
+                store.check_whole()
                 write_manifest(self._run_dir, self._manifest(store, attempt, plan))
             complete = success_of(read_manifests(self._run_dir)) is not None
             report = self._report() if complete or self._shard.count == 1 else None
