@@ -14,6 +14,7 @@ import yaml
 
 from specbatch import __version__
 from specbatch.api.base import SpecModel
+from specbatch.api.hash import FIELDS, SECTIONS
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.pod_template_rules import FREE_MAPS, PRIVILEGED_FIELDS, PRIVILEGED_VALUES, PRIVILEGES
 from specbatch.api.quantity import Quantity
@@ -53,6 +54,8 @@ def knowledge() -> str:
             "ownVolumes": sorted(OWN_VOLUMES),
             "podFailurePolicy": pod_failure_policy(),
             "podSecurityContext": security_context(),
+            "rowFields": {section: list(names) for section, names in FIELDS.items()},
+            "rowSections": list(SECTIONS),
             "runChars": RUN_CHARS,
             "privileges": {kind: "; ".join(words) for kind, words in PRIVILEGES.items()},
             "privilegedFields": dict(PRIVILEGED_FIELDS),

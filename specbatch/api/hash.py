@@ -18,8 +18,8 @@ from specbatch.redact import without_secrets
 # Changes when the meaning of a hashed field changes, so that old results are not continued under a new meaning.
 _FORMAT = "specbatch.dev/v1alpha1"
 
-_SECTIONS = ("target", "drafter", "decoding")
-_FIELDS = {
+SECTIONS = ("target", "drafter", "decoding")
+FIELDS = {
     "batching": ("maxLength",),
     "dataset": (
         "uri",
@@ -40,8 +40,8 @@ _FIELDS = {
 
 def hashed_part(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved spec (camelCase, defaults filled in) that affects the results."""
-    part = {section: spec[section] for section in _SECTIONS}
-    part |= {section: {name: spec[section][name] for name in names} for section, names in _FIELDS.items()}
+    part = {section: spec[section] for section in SECTIONS}
+    part |= {section: {name: spec[section][name] for name in names} for section, names in FIELDS.items()}
     part["dataset"]["uri"] = without_secrets(part["dataset"]["uri"])
     return part
 

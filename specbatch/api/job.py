@@ -102,6 +102,11 @@ class SpecBatchJob(SpecModel):
         examples=[{"target": {"model": "Qwen/Qwen3-8B"}, "dataset": {"uri": "prompts.jsonl"}}],
     )
 
+    @property
+    def results_name(self) -> str:
+        """The run's folder under results.dir and results.publish."""
+        return self.spec.results.name or self.metadata.name
+
     def public(self) -> dict[str, Any]:
         """The whole spec as plain data, defaults filled in, without the secrets of its URIs: for files that others read."""
         value = self.model_dump(mode="json", by_alias=True)

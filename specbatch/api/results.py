@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from specbatch.api.base import SpecModel, Text, Uri
+from specbatch.api.base import DnsLabel, SpecModel, Text, Uri
 from specbatch.api.quantity import Quantity
 
 
@@ -61,3 +61,9 @@ class ResultsSpec(SpecModel):
         examples=[1],
     )
     report: bool = Field(default=True, description="Whether to write report.html beside the results.", examples=[False])
+    name: DnsLabel | None = Field(
+        default=None,
+        description="The run's folder under dir and publish, instead of <metadata.name>. Another one starts the run anew, beside the results that are "
+        "there; `specbatch submit --fresh` chooses one.",
+        examples=["nightly-2"],
+    )

@@ -40,6 +40,13 @@ def submit(
             "--force", help="Replace Jobs of another spec under this name, and one of this spec that has ended."
         ),
     ] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Start the run anew, in a results folder of its own; Jobs of the run are replaced, results stay.",
+        ),
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Another metadata.name: another run of the same spec.")] = None,
     skip_checks: Annotated[
         bool, typer.Option("--skip-checks", help="Do not look at claims, Secrets, queues and nodes before.")
@@ -55,7 +62,8 @@ def submit(
 
     The Job's name ends in a hash of the spec: the same spec again meets its own Job, and completes what an earlier submit that died
     half-way has left out. Another spec under the same metadata.name is refused, with what differs, unless --force replaces the Job.
-    Results are never deleted. Ctrl-C leaves the Job alone.
+    Where it would meet the results of another run, --force is refused as well: --fresh starts anew, in the folder results.name, which
+    a later submit of the same file goes on with as long as the Job is there. Results are never deleted. Ctrl-C leaves the Job alone.
 
     Example: specbatch submit job/quickstart.yaml -n ml --set job.completions=3 --follow
 
@@ -70,17 +78,22 @@ def submit(
     from specbatch.cluster.job_texts import Flags
     from specbatch.cluster.manifests import render
     from specbatch.cluster.preflight_access import Uses
+    from specbatch.cluster.results_name import continued, started_anew
     from specbatch.cluster.spec_files import load_for_cluster
     from specbatch.cluster.submit_checks import SubmitChecks
 
     if dry_run == "client" and diff:
         raise typer.BadParameter("asks the cluster, and --dry-run=client does not", param_hint="--diff")
     job, files = load_for_cluster(file, overrides or (), name=name, namespace=namespace, folder=Path.cwd())
+    if fresh:
+        job, force = started_anew(job), True
     manifests = render(job, files)
     if dry_run == "client":
         _show([manifests.config_map, manifests.job], f"{file}: ok; it would be Job {manifests.name}", output)
         return
     cluster = Cluster.connect(context=context, namespace=job.metadata.namespace, kubeconfig=kubeconfig)
+    job = continued(cluster, job)
+    manifests = render(job, files)
     uses = Uses(wait=wait, follow=follow, force=force)
     checks = SubmitChecks(cluster, job, manifests, uses, skip=skip_checks)
     flags = Flags(context, job.metadata.namespace, kubeconfig)
@@ -110,7 +123,7 @@ def _show(manifests: list[Object], sentence: str, output: _Output) -> None:
 
 def _preview(checks: SubmitChecks, *, diff: bool, ends: bool, output: _Output) -> None:
     """The diff; and of a dry run, whether the submit would do."""
-    from specbatch.cluster.submit import name_taken
+    from specbatch.cluster.submit import refuse_others
 
     there, force = checks.look(), checks.uses.force
     if diff:
@@ -118,8 +131,7 @@ def _preview(checks: SubmitChecks, *, diff: bool, ends: bool, output: _Output) -
         show(text, err=output != "text")
     if not ends:
         return
-    if there.others and not force:
-        raise name_taken(checks.cluster, checks.manifests, there)
+    refuse_others(checks.cluster, checks.manifests, there, force=force)
     found = there.attachable(force=force)
     if found is not None:
         assert there.same is not None

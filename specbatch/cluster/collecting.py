@@ -64,14 +64,14 @@ def results_of(
         ResultsError: there are none, or they cannot be written here.
     """
     if spec.spec.results.publish is not None:
-        uri = f"{spec.spec.results.publish.rstrip('/')}/{spec.metadata.name}"
+        uri = f"{spec.spec.results.publish.rstrip('/')}/{spec.results_name}"
         say(f"the run was published at {uri}")
         yield uri
         return
     with explained(temporary, "make a temporary folder"):
         made = tempfile.TemporaryDirectory(prefix=".specbatch-collect-", dir=temporary)
     with made as parent:
-        folder = Path(parent) / spec.metadata.name
+        folder = Path(parent) / spec.results_name
         folder.mkdir()
         _fetch(cluster, spec, job, folder, say)
         yield folder
@@ -89,7 +89,7 @@ def _fetch(cluster: Cluster, spec: SpecBatchJob, job: Object | None, folder: Pat
         owner = None if job is None else cluster.find(JOBS, job["metadata"]["name"])
         return reader_pod(template, there, name=name, labels=labels, owner=owner, node=node)
 
-    command = ["python", "-m", "specbatch.results.send", posixpath.join(there, spec.metadata.name)]
+    command = ["python", "-m", "specbatch.results.send", posixpath.join(there, spec.results_name)]
     say(f"reading {place_of(volume)} through pod {name}" + (f" on node {node}" if node else ""))
     with ReaderPod(cluster, manifest) as pod:
         done = fetch(

@@ -57,7 +57,7 @@ def shape_text(job: SpecBatchJob) -> str:
 def results_text(job: SpecBatchJob) -> str:
     """`/results/nightly on PersistentVolumeClaim x, and s3://...`; empty where nothing outlives the pods."""
     volume, publish = job.spec.job.volumes.results, job.spec.results.publish
-    folder = f"{results_folder(job)}/{job.metadata.name}"
+    folder = f"{results_folder(job)}/{job.results_name}"
     places = []
     if volume is not None and volume.claim_name is not None:
         places.append(f"{folder} on PersistentVolumeClaim {volume.claim_name}")
@@ -66,7 +66,7 @@ def results_text(job: SpecBatchJob) -> str:
     elif volume is not None and volume.csi is not None:
         places.append(f"{folder} on a volume of {volume.csi.driver}")
     if publish is not None:
-        places.append(f"{publish.rstrip('/')}/{job.metadata.name}/")
+        places.append(f"{publish.rstrip('/')}/{job.results_name}/")
     return ", and ".join(places)
 
 
@@ -94,7 +94,9 @@ def ending_lines(ending: Ending, flags: Flags) -> list[str]:
             return [f"Job {view.name} is complete: {shards}", f"next: {flags.command('collect', view.run)}"]
         case "failed":
             reason = f" ({ending.reason})" if ending.reason else ""
-            nexts = f"next: {flags.command('why', view.run)}; {flags.command('retry', view.run)}"
+            nexts = f"next: {flags.command('why', view.run)}"
+            if view.hopeless is None:  # of those, the same would come of a retry
+                nexts += f"; {flags.command('retry', view.run)}"
             return [f"Job {view.name} has failed{reason}: {shards}", nexts]
         case "cancelled":
             return [f"Job {view.name} was cancelled: {shards}", f"next: {flags.command('resume', view.run)}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,12 +15,10 @@ from specbatch.cluster.runs import Run, group, retry_number
 from specbatch.cluster.start import finish_start, start
 from specbatch.cluster.stored import stored_files, stored_job
 from specbatch.cluster.view import JobView
-from specbatch.errors import ClusterError, ExitCode
+from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
     from specbatch.cluster.client import Cluster
-
-_EXIT_CODE = re.compile(r"exit code ([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +109,11 @@ def _not_ended(run: Run) -> ClusterError:
 
 def _warning(view: JobView) -> str:
     """Of a Job that failed by an exit code that no other attempt mends."""
-    match = _EXIT_CODE.search(str((view.failing or {}).get("message", "")))
-    codes = [code for code in ExitCode if match and int(match[1]) == code and not code.retryable]
-    if not codes:
+    code = view.hopeless
+    if code is None:
         return ""
     return (
-        f"Job {view.name} failed with exit code {int(codes[0])} ({codes[0].meaning}): "
+        f"Job {view.name} failed with exit code {int(code)} ({code.meaning}): "
         f"the same will happen unless something has changed; specbatch why {view.called} tells"
     )
 

@@ -24,10 +24,12 @@ class SpecChanges:
     Args:
         lines: `decoding.maxNewTokens: 64 -> 128` for each field, and a line for each file that travels.
         same_rows: whether the rows that are finished are those that the new spec would write.
+        same_place: whether both write to the same folder.
     """
 
     lines: tuple[str, ...]
     same_rows: bool
+    same_place: bool = True
 
     @property
     def shown(self) -> list[str]:
@@ -40,7 +42,7 @@ class SpecChanges:
         """What becomes of the finished rows, one clause."""
         if self.same_rows:
             return "it would continue the finished rows: nothing that changed affects them"
-        return "the finished rows belong to another run then: they are not continued"
+        return "the finished rows are another run's: they are not continued"
 
 
 def spec_changes(old: Object, new: Object) -> SpecChanges:
@@ -54,7 +56,16 @@ def spec_changes(old: Object, new: Object) -> SpecChanges:
     files = [name for name in {**files_of(old), **files_of(new)} if files_of(old).get(name) != files_of(new).get(name)]
     hashed = _hashed(old)
     same = not files and hashed is not None and hashed == _hashed(new)
-    return SpecChanges((*lines, *(f"{name}: other content" for name in files)), same)
+    place = all(before.get(path) == after.get(path) for path in ("spec.results.name", "spec.results.publish")) and (
+        "spec.results.publish" in after or not _elsewhere(before, after)
+    )
+    return SpecChanges((*lines, *(f"{name}: other content" for name in files)), same, place)
+
+
+def _elsewhere(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether the folder is another, or on another volume."""
+    paths = [path for path in {**before, **after} if path.startswith("spec.job.volumes.results.")]
+    return any(before.get(path) != after.get(path) for path in ("spec.results.dir", *paths))
 
 
 def spec_of(config_map: Object) -> dict[str, Any]:

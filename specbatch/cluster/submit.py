@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Action = Literal["created", "completed", "attached"]
 
 _ENDED = {"complete", "failed", "cancelled"}
+_NOT_BEGUN = {"not started", "queued"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +103,9 @@ def submit(
         seconds: at most, for pods of Jobs that were deleted to end.
 
     Raises:
-        ClusterError: another spec has the name, the cluster refuses, or pods of an earlier Job do not end.
+        ClusterError: another spec has the name, its results are another run's, the cluster refuses, or pods of an earlier Job do not end.
     """
-    if there.others and not force:
-        raise name_taken(cluster, manifests, there)
+    refuse_others(cluster, manifests, there, force=force)
     replaced = there.replaced(force=force)
     refuse_helms(cluster, replaced)
     found = there.attachable(force=force)
@@ -124,16 +124,40 @@ def submit(
     return Submission(start(cluster, manifests), "created", _fresh(manifests), names)
 
 
+def refuse_others(cluster: Cluster, manifests: Manifests, there: Existing, *, force: bool) -> None:
+    """Does nothing where the Jobs of other specs may be replaced.
+
+    Raises:
+        ClusterError: they are not to be, or the new Job could not go on: it would meet another run's results.
+    """
+    if there.others and not force:
+        raise name_taken(cluster, manifests, there)
+    for other in there.others:
+        changes = changes_from(cluster, other.newest, manifests)
+        if changes is None or changes.same_rows or not changes.same_place or other.state in _NOT_BEGUN:
+            continue
+        told = "".join(f"\n    {line}" for line in changes.shown)
+        raise ClusterError(
+            f"Job {other.newest.name} ({other.state}) stays: without it the new one would meet the results of another run, and fail{told}",
+            where=f"namespace {cluster.namespace}",
+            remedy="--fresh in place of --force starts in a results folder of its own, and deletes no results; or give another --name",
+            reason="AlreadyExists",
+        )
+
+
 def name_taken(cluster: Cluster, manifests: Manifests, there: Existing) -> ClusterError:
     """Another spec has the name: what differs, and what that means for its rows."""
     other = there.others[0].newest
     changes = changes_from(cluster, other, manifests)
     told = "".join(f"\n    {line}" for line in changes.shown) if changes else " (its ConfigMap is gone)"
+    instead = "replace that Job with --force"
+    if changes and not changes.same_rows and changes.same_place and there.others[0].state not in _NOT_BEGUN:
+        instead = "start anew with --fresh, in a results folder of its own (--force is refused)"
     then = f"; {changes.consequence}" if changes else ""
     return ClusterError(
         f"another spec has the name {other.run}: Job {other.name} ({there.others[0].state}){told}",
         where=f"namespace {cluster.namespace}",
-        remedy=f"give this one another --name, or replace that Job with --force{then}",
+        remedy=f"give this one another --name, or {instead}{then}",
         reason="AlreadyExists",
     )
 

@@ -61,7 +61,9 @@ def _found(submission: Submission, flags: Flags) -> str:
         case "complete":
             return "is complete: nothing to do"
         case "failed":
-            again = f"{flags.command('retry', view.run)} runs what is not done; submit --force starts it anew"
+            again = f"{flags.command('why', view.run)} says why; submit --force tries once more"
+            if view.hopeless is None:
+                again = f"{flags.command('retry', view.run)} runs what is not done; submit --force tries all of it once more"
             return f"has failed ({reason}); {again}" if reason else f"has failed; {again}"
         case "failing":
             return f"is failing ({reason}): its last pods are ending"

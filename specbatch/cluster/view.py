@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,11 +11,13 @@ from typing import Any, Literal
 from specbatch.cluster.indexes import parse_indexes
 from specbatch.cluster.kinds import Object
 from specbatch.cluster.names import QUEUE, RUN, SHARDS, SUBMITTED
+from specbatch.errors import ExitCode
 
 JOB_NAME = "batch.kubernetes.io/job-name"  # label of a Job's pods
 INDEX = "batch.kubernetes.io/job-completion-index"  # label and annotation of an Indexed Job's pods
 
 Outcome = Literal["complete", "failed"]
+_EXIT_CODE = re.compile(r"exit code ([0-9]+)")  # in the message of podFailurePolicy
 _ENDINGS: Mapping[str, Outcome] = {"Complete": "complete", "Failed": "failed"}
 
 
@@ -91,6 +94,12 @@ class JobView:
     def failing(self) -> Object | None:
         """The condition that says why it failed, or is about to."""
         return condition(self.job, "Failed") or condition(self.job, "FailureTarget")
+
+    @property
+    def hopeless(self) -> ExitCode | None:
+        """The exit code by which a Job failed that no other attempt mends; None where it failed by anything else, or did not."""
+        match = _EXIT_CODE.search(str((self.failing or {}).get("message", "")))
+        return next((code for code in ExitCode if match and int(match[1]) == code and not code.retryable), None)
 
     @property
     def suspended(self) -> bool:

@@ -86,7 +86,7 @@ class ShardFile:
 
 
 def run_directory(results_dir: str | Path, name: str) -> Path:
-    """Where the run `metadata.name` keeps its files under `results.dir`."""
+    """Where a run keeps its files under `results.dir`: in the folder `results.name`, or else `metadata.name`."""
     return Path(results_dir).expanduser() / name
 
 

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from specbatch.api.loading import load_spec
-from specbatch.errors import ExitCode, SpecbatchError
+from specbatch.errors import ExitCode, OtherRunError, SpecbatchError
 from specbatch.redact import redact
 from specbatch.runner.display import JsonDisplay
 from specbatch.runner.job import find_shard, run_job
 from specbatch.runner.termination import BUG, leave_message, of_error, of_success, of_usage, rows_so_far
 from specbatch.terminal import for_people
 
+_ANEW = "specbatch submit FILE --fresh starts anew, in a results folder of its own; or set another results.name, or metadata.name"
 _USAGE = "usage: python -m specbatch.runner SPEC_FILE"
 
 
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         summary = _run(arguments[0], known)
     except SpecbatchError as error:
+        if isinstance(error, OtherRunError):
+            error.remedy = _ANEW
         print(for_people(f"error: {error}"), file=sys.stderr)  # noqa: T201 - this is the output
         leave_message(of_error(error) | known)
         return error.exit_code

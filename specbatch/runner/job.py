@@ -39,7 +39,7 @@ def run_job(
         fresh: deletes earlier results of this run first.
 
     Returns:
-        This attempt in numbers. Results and report are in `results.layout.run_directory(results.dir, metadata.name)`.
+        This attempt in numbers. Results and report are in `results.layout.run_directory(results.dir, job.results_name)`.
 
     Raises:
         SpecbatchError: of any kind; its exit_code is the process's. What was finished is saved.

@@ -76,7 +76,7 @@ class Session:
         self._env = env
         self._signals = signals
         self._few_threads = few_threads
-        self._run_dir = run_directory(job.spec.results.dir, job.metadata.name)
+        self._run_dir = run_directory(job.spec.results.dir, job.results_name)
         self._placements: Mapping[str, Mapping[str, str]] = {}
         self._warnings: Sequence[str] = ()
         self._earlier: Manifest | None = None

@@ -70,7 +70,7 @@ def of_usage(usage: str) -> dict[str, Any]:
 
 def rows_so_far(job: SpecBatchJob, shard: Shard) -> dict[str, int]:
     """Rows of the shard that have ended, as this process saved them last; nothing where it came to none."""
-    attempts = read_attempts(run_directory(job.spec.results.dir, job.metadata.name), shard.number, shard.count)
+    attempts = read_attempts(run_directory(job.spec.results.dir, job.results_name), shard.number, shard.count)
     if not attempts or attempts[-1].process != Process.current():  # an earlier attempt's, or of another run
         return {}
     return _rows(attempts[-1].summary)

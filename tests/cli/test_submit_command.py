@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -276,3 +277,32 @@ def test_ctrl_c_half_way_says_that_the_same_command_goes_on(submit, api, capsys,
     assert only_job(api)["spec"]["suspend"] is True
     assert submit() == 0
     assert_started_once(api)
+
+
+def test_fresh_starts_in_a_folder_of_its_own_and_the_same_file_goes_on_there(submit, api, capsys):
+    submit()
+    old = only_job(api)["metadata"]["name"]
+    end(api, old, "Complete", completed="0-2")
+    changed = ("--set", "decoding.maxNewTokens=128")
+    assert submit("--force", *changed, "--dry-run=server") == 71
+    assert submit("--force", *changed) == 71
+    assert capsys.readouterr().err.count("would meet the results of another run") == 2
+    assert only_job(api)["metadata"]["name"] == old
+    assert submit("--fresh", *changed) == 0
+    assert re.search(r"results: /results/nightly-[0-9]{8}-[0-9]{6} on", capsys.readouterr().out)
+    fresh = assert_started_once(api)["metadata"]["name"]
+    assert fresh != old
+    assert submit(*changed) == 0
+    assert f"Job {fresh} of the same spec is there already" in capsys.readouterr().out
+
+
+def test_what_no_retry_mends_is_not_recommended_to_be_tried_again(submit, api, capsys):
+    submit()
+    name = only_job(api)["metadata"]["name"]
+    message = "Container runner for pod default/x failed with exit code 64 matching FailJob rule at index 2"
+    end(api, name, "Failed", reason="PodFailurePolicy", message=message)
+    capsys.readouterr()
+    assert submit("--wait") == 1
+    said = capsys.readouterr().out
+    assert "specbatch why nightly" in said
+    assert "retry" not in said

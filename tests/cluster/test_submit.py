@@ -5,12 +5,14 @@ import threading
 import pytest
 
 from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS
+from specbatch.cluster.manifests import render
 from specbatch.cluster.names import CANCELLED, SUBMITTED
-from specbatch.cluster.start import start
+from specbatch.cluster.results_name import continued, started_anew
+from specbatch.cluster.start import start, suspended
 from specbatch.cluster.submit import existing, submit
 from specbatch.cluster.view import JOB_NAME
 from specbatch.errors import ClusterError
-from tests.cluster.submitting import assert_started_once, end, only_job, rendered, submitted
+from tests.cluster.submitting import FILES, assert_started_once, end, only_job, parsed, rendered, submitted
 
 QUEUE = "job.queueName=team-a"
 
@@ -323,3 +325,58 @@ def test_force_deletes_the_other_spec_beside_the_job_that_is_there(api, started)
     assert only_job(api)["metadata"]["uid"] == mine["metadata"]["uid"]
     api.remove(CONFIG_MAPS, rendered("job.completions=6").name)  # it had no owner
     assert_started_once(api)
+
+
+def test_force_that_would_meet_another_runs_results_deletes_nothing(api):
+    old = submitted(api).job["metadata"]["name"]
+    end(api, old, "Complete", completed="0-2")
+    with pytest.raises(ClusterError, match="would meet the results of another run") as refused:
+        submitted(api, "decoding.maxNewTokens=128", force=True)
+    assert "decoding.maxNewTokens: 64 -> 128" in refused.value.message
+    assert "--fresh" in refused.value.remedy
+    assert only_job(api)["metadata"]["name"] == old
+
+
+@pytest.mark.parametrize(
+    "place", ["results.name=nightly-2", "results.dir=/results/other", "job.volumes.results.claimName=other"]
+)
+def test_force_goes_where_the_results_are_not(api, place):
+    end(api, submitted(api, "results.dir=/results").job["metadata"]["name"], "Complete", completed="0-2")
+    forced = submitted(api, "results.dir=/results", "decoding.maxNewTokens=128", place, force=True)
+    assert forced.action == "created"
+
+
+def test_a_store_that_both_publish_to_is_the_same_place(api):
+    submitted(api, "results.publish=s3://bucket/runs")
+    with pytest.raises(ClusterError, match="would meet the results of another run"):
+        submitted(
+            api,
+            "results.publish=s3://bucket/runs",
+            "job.volumes.results.claimName=other",
+            "decoding.seed=1",
+            force=True,
+        )
+
+
+def test_a_job_that_never_started_has_written_nothing_and_may_be_replaced(api):
+    cluster = api.cluster()
+    cluster.create(JOBS, suspended(rendered().job))
+    assert submitted(api, "decoding.maxNewTokens=128", force=True).action == "created"
+
+
+def test_fresh_names_a_folder_that_no_run_has_had_and_fits_a_folder_name():
+    job = started_anew(parsed("metadata.name=" + "x" * 52), clock=1767225600.0)
+    assert job.results_name == "x" * 47 + "-20260101-000000"
+    assert len(job.results_name) == 63
+    assert job.spec_hash() == parsed().spec_hash()
+
+
+def test_a_plain_submit_goes_on_in_the_folder_of_the_run_that_is_there(api):
+    fresh = started_anew(parsed(), clock=0.0)
+    cluster, manifests = api.cluster(), render(fresh, FILES)
+    submit(cluster, manifests, existing(cluster, manifests))
+    again = render(continued(cluster, parsed()), FILES)
+    assert again.name == manifests.name
+    assert existing(cluster, again).same is not None
+    named = parsed("results.name=mine")
+    assert continued(cluster, named) is named  # the file's own word counts

@@ -50,12 +50,17 @@ def binary(name: str) -> str:
 
 
 def helm(name: str, *arguments: str) -> tuple[str, str]:
+    """As `run_helm`, without a cluster."""
+    return run_helm(name, *arguments, kubeconfig=os.devnull)
+
+
+def run_helm(name: str, *arguments: str, kubeconfig: str) -> tuple[str, str]:
     """Standard output and standard error of a command.
 
     Raises:
         Refused: it failed.
     """
-    environment = {"PATH": os.environ["PATH"], "HOME": str(FOLDER), "KUBECONFIG": os.devnull}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(FOLDER), "KUBECONFIG": kubeconfig}
     done = subprocess.run([binary(name), *arguments], capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise Refused(done.stderr)
