@@ -9,7 +9,7 @@ from typing import Any
 
 from specbatch.errors import Problem, SpecError
 from specbatch.results.rows import ErrorCode
-from specbatch.runner.bad_rows import RowError
+from specbatch.runner.bad_rows import RowError, shown
 from specbatch.runner.messages import Message
 from specbatch.runner.rows import Row
 from specbatch.runner.token_lengths import TokenLengths, token_lengths
@@ -17,6 +17,7 @@ from specbatch.runner.tokenizer import Tokenizer
 
 _LONG_TEXT = 1 << 16  # characters: a shorter one is tokenised in no time
 _LONGEST_REASON = 300
+_LONGEST_TOKEN = 256  # characters of a control token
 
 
 class PromptEncoder:
@@ -102,9 +103,26 @@ class PromptEncoder:
                     message = "enable_thinking needs a chat template, and there is none: take it out, or set spec.dataset.chatTemplate"
                     raise RowError(ErrorCode.UNSUPPORTED_OPTION, message)
                 return row.prompt
+            self._refuse_wrapped(row.prompt)
         messages = row.messages or [{"role": "user", "content": row.prompt}]
         thinking = self._enable_thinking if row.enable_thinking is None else row.enable_thinking
         return self._render(self._with_system(messages), {} if thinking is None else {"enable_thinking": thinking})
+
+    def _refuse_wrapped(self, prompt: str) -> None:
+        """A prompt that a chat template has wrapped already would be wrapped again, and answered as something else."""
+        start = prompt.lstrip()[:_LONGEST_TOKEN]
+        for token in self._control_tokens:
+            if token and start.startswith(token) and token in (self._template or ""):
+                raise RowError(
+                    ErrorCode.CHAT_TEMPLATE,
+                    f"the prompt begins with {shown(token)}, as what a chat template makes, and would get the template a second time; "
+                    "set dataset.chatTemplate: none, or give messages",
+                )
+
+    @cached_property
+    def _control_tokens(self) -> list[str]:
+        added = getattr(self._tokenizer, "added_tokens_decoder", {})
+        return [str(token) for token in added.values() if token.special]
 
     def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
         if self._system_prompt is None or messages[0]["role"] == "system":

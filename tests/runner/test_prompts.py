@@ -101,6 +101,21 @@ def test_what_the_template_or_the_tokenizer_refuses_is_a_row_error(tokenizer):
     assert code_of(PromptEncoder(Broken(), template=None, max_length=9), {"prompt": "x"}) is ErrorCode.TOKENIZATION
 
 
+def test_a_prompt_that_is_wrapped_already_is_not_wrapped_again(tokenizer, prompt_of):
+    encoder = PromptEncoder(tokenizer, template=CHAT_TEMPLATE, max_length=256)
+    assert code_of(encoder, {"prompt": WRAPPED}) is ErrorCode.CHAT_TEMPLATE
+    assert code_of(encoder, {"prompt": f" {WRAPPED}"}) is ErrorCode.CHAT_TEMPLATE
+    assert prompt_of({"prompt": WRAPPED}, template=None) == WRAPPED
+    assert prompt_of({"custom_id": "a", "url": "/v1/completions", "body": {"prompt": WRAPPED}}) == WRAPPED
+    assert "what is <|im_start|>?" in prompt_of({"prompt": "what is <|im_start|>?"})
+
+
+def test_what_needs_a_template_is_refused_without_one(tokenizer):
+    plain = PromptEncoder(tokenizer, template=None, max_length=256)
+    assert code_of(plain, {"prompt": "hello", "enable_thinking": False}) is ErrorCode.UNSUPPORTED_OPTION
+    assert code_of(plain, {"prompt": "hello", "system": "be kind"}) is ErrorCode.CHAT_TEMPLATE
+
+
 def test_prompt_and_new_tokens_must_fit_max_length(tokenizer):
     tokens = len(tokenizer(WRAPPED, add_special_tokens=False)["input_ids"])
     encoder = PromptEncoder(tokenizer, template=CHAT_TEMPLATE, max_length=tokens + 8)
