@@ -28,7 +28,9 @@ class CausalLM:
         self.model = model.eval()
         self.name = name
         self.config = model.config.get_text_config()
-        self.input_device: torch.device = model.get_input_embeddings().weight.device
+        embedding = model.get_input_embeddings().weight
+        self.input_device: torch.device = embedding.device
+        self._last_token: int = len(embedding) - 1
         self.cache: SlotCache | None = None
         if model.config._attn_implementation == SLOT_ATTENTION:  # noqa: SLF001  # transformers has no public reader
             model.set_attn_implementation("sdpa")  # wrapped before: compare with its own attention all the same
@@ -95,7 +97,7 @@ class CausalLM:
         # Tokens drafted past a row's end may lie past the last embedding; they are cut off, but must not index out of it.
         position_ids = view.positions.clamp(0, self.max_positions - 1)
         return module(
-            input_ids=token_ids.to(self.input_device),
+            input_ids=token_ids.clamp(max=self._last_token).to(self.input_device),  # as TorchOps.embed, and why
             position_ids=position_ids.to(self.input_device),
             past_key_values=self.cache,
             use_cache=True,

@@ -61,9 +61,17 @@ class ModelFiles:
     @property
     def max_positions(self) -> int | None:
         """The tokens of a row that the model was made for; None where its config does not say."""
+        return self._number("max_position_embeddings", "n_positions")
+
+    @property
+    def vocab_size(self) -> int | None:
+        """Tokens that it has embeddings for, padding included; None where its config does not say."""
+        return self._number("vocab_size")
+
+    def _number(self, *names: str) -> int | None:
         config = config_from_gguf(self.path) if self.path.is_file() else _config(self.path)
         inner = config.get("text_config")
-        for name in ("max_position_embeddings", "n_positions"):
+        for name in names:
             value = config.get(name, inner.get(name) if isinstance(inner, dict) else None)
             if type(value) is int and value > 0:
                 return value

@@ -30,6 +30,7 @@ class PromptEncoder:
         enable_thinking: handed to the template; None leaves it to the template.
         max_length: prompt and new tokens together.
         instant: what a template that asks for the time is told, whenever and wherever the row is rendered; None: the time it is.
+        embedded: tokens that the target has embeddings for: some tokenizers have more; None where that is not known.
 
     Raises:
         SpecError: a system prompt without a template to put it in.
@@ -44,6 +45,7 @@ class PromptEncoder:
         enable_thinking: bool | None = None,
         max_length: int,
         instant: datetime | None = None,
+        embedded: int | None = None,
     ) -> None:
         if system_prompt is not None and template is None:
             problem = Problem(
@@ -55,6 +57,7 @@ class PromptEncoder:
         self._system_prompt = system_prompt
         self._enable_thinking = enable_thinking
         self._max_length = max_length
+        self._embedded = embedded
         self._clock = (
             {} if instant is None else {"strftime_now": instant.strftime}
         )  # before transformers' own of that name
@@ -71,6 +74,8 @@ class PromptEncoder:
         token_ids = self._tokenize(text, raw=row.messages is None and (row.raw or self._template is None))
         if not token_ids:
             raise RowError(ErrorCode.EMPTY_PROMPT, "the prompt has no tokens")
+        if self._embedded is not None and max(token_ids) >= self._embedded:
+            self._refuse_unknown(max(token_ids), self._embedded)
         needed = len(token_ids) + row.decoding.max_new_tokens
         if needed > self._max_length:
             raise RowError(
@@ -79,6 +84,14 @@ class PromptEncoder:
                 f"but a row may have {self._max_length}",
             )
         return token_ids
+
+    def _refuse_unknown(self, token_id: int, embedded: int) -> None:
+        token = self._tokenizer.decode([token_id])
+        raise RowError(
+            ErrorCode.TOKENIZATION,
+            f"token {token_id} of the prompt ({token!r}) is of the tokenizer alone: the target has embeddings for {embedded} tokens; "
+            "take it out, or resize the target's embeddings",
+        )
 
     def _refuse_long(self, text: str, new_tokens: int) -> None:
         """Refuses what cannot fit before it is tokenised, which takes memory of 200 times the text."""

@@ -36,6 +36,7 @@ class Reading:
         target: str,
         max_length: int,
         instant: str = "",
+        embedded: int | None = None,
     ) -> Self:
         """As the spec has it.
 
@@ -46,6 +47,7 @@ class Reading:
             target: its identity, `name@revision`: part of every row's fingerprint.
             max_length: of a row, prompt and new tokens together.
             instant: the identity's.
+            embedded: tokens that the target has embeddings for.
 
         Raises:
             SpecError: a system prompt has no template to stand in.
@@ -68,6 +70,7 @@ class Reading:
             system_prompt=dataset.system_prompt,
             enable_thinking=dataset.enable_thinking,
             max_length=max_length,
+            embedded=embedded,
             instant=datetime.fromisoformat(instant).replace(tzinfo=None)
             if instant
             else None,  # as datetime.now() gives it

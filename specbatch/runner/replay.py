@@ -210,6 +210,7 @@ class Replay:
             target=recorded,
             max_length=longest,
             instant=self._identity.instant,
+            embedded=files.vocab_size,
         )
         found = find_prompts(dataset, reading, sample.rows)
         if not found.same:

@@ -194,6 +194,7 @@ class Session:
             target=store.identity.models["target"],
             max_length=self._max_length(pair, plan),
             instant=store.identity.instant,
+            embedded=pair.target.vocab_size,
         )
         first = store.attempts[0].started_at if store.attempts else time.time()
         return Attempt(

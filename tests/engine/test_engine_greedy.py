@@ -10,8 +10,9 @@ from specbatch.engine.batch import Batch
 from specbatch.engine.cache import SlotView
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Choice
-from specbatch.engine.drafter import Proposal
+from specbatch.engine.drafter import ModelDrafter, Proposal
 from specbatch.engine.engine import Engine
+from specbatch.engine.model import CausalLM
 from specbatch.engine.ngram import NGramDrafter
 from specbatch.engine.request import Request
 from tests.engine import tiny
@@ -50,6 +51,22 @@ def test_the_target_alone_gives_what_transformers_gives(pair):
     assert tiny.tokens(out, len(pair.prompts)) == pair.expected
     assert engine.stats.drafted == 0
     assert engine.stats.mean_acceptance_length == 1.0
+
+
+@pytest.mark.parametrize("rule", ["coupled", "rejection"])
+def test_a_target_may_emit_tokens_that_its_drafter_has_no_embedding_for(rule):
+    narrow = tiny.qwen3(seed=9, layers=1)
+    narrow.resize_token_embeddings(tiny.VOCAB // 2)
+    target = tiny.qwen3()
+    rows = tiny.prompts(6)
+    expected = tiny.greedy_reference(target, rows, 20)
+    assert any(token >= tiny.VOCAB // 2 for row in expected for token in row)
+    requests = [Request(str(i), row, 20) for i, row in enumerate(rows)]
+    drafter = ModelDrafter(CausalLM(narrow))
+    completions, _ = tiny.decode(
+        CausalLM(target), drafter, requests, max_sequences=4, num_speculative_tokens=3, acceptance_rule=rule
+    )
+    assert tiny.tokens(completions, 6) == expected
 
 
 def test_k_auto_changes_no_token(pair):

@@ -137,6 +137,14 @@ def test_system_prompt_without_a_template_is_a_spec_error(tokenizer):
         PromptEncoder(tokenizer, template=None, system_prompt="x", max_length=9)
 
 
+def test_a_token_that_the_target_has_no_embedding_for_is_refused_by_name(tokenizer):
+    known = PromptEncoder(tokenizer, template=None, max_length=99, embedded=len(tokenizer))
+    ids = known.encode(row_of({"prompt": "hello"}))
+    fewer = PromptEncoder(tokenizer, template=None, max_length=99, embedded=max(ids))
+    with pytest.raises(RowError, match=f"token {max(ids)} of the prompt .* embeddings for {max(ids)} tokens"):
+        fewer.encode(row_of({"prompt": "hello"}))
+
+
 def test_folder_without_a_tokenizer_is_a_model_error(tmp_path):
     with pytest.raises(ModelError, match="tokenizer"):
         load_tokenizer(tmp_path, name="some/model")

@@ -104,8 +104,12 @@ class TorchOps:
         outcome[:, : k + 4] = torch.cat([torch.stack([accepted, drafted, finite.all(-1).long()], 1), tokens], 1)
 
     def embed(self, tokens: Tensor, weight: Tensor) -> Tensor:
-        """Rows of the embedding.  # int64 [T], [vocab, H] -> [T, H]"""
-        return F.embedding(tokens, weight)
+        """Rows of the embedding.  # int64 [T], [vocab, H] -> [T, H]
+
+        A target whose vocabulary is padded further may emit tokens that its drafter has no row for: the last one stands in. What is then
+        drafted costs acceptance only. The target's own prompts hold no such tokens.
+        """
+        return F.embedding(tokens.clamp(max=len(weight) - 1), weight)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """Root mean square norm (Zhang, Sennrich 2019), computed in float32.  # [T, H]"""

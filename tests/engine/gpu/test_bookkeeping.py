@@ -75,3 +75,10 @@ def test_rows_move_on_by_what_stands_up_to_their_ends(k, counted):
 def test_embeddings_are_gathered(width):
     weight, tokens = torch.randn(50, width, device=DEVICE), integers(0, 50, 7)
     assert torch.equal(bookkeeping.embed(tokens, weight), weight[tokens])
+
+
+def test_a_token_without_an_embedding_takes_the_last_one():
+    weight = torch.randn(50, 64, device=DEVICE)
+    tokens = torch.tensor([49, 50, 60], device=DEVICE)
+    for found in (bookkeeping.embed(tokens, weight), TorchOps().embed(tokens, weight)):
+        assert torch.equal(found, weight[[49, 49, 49]])

@@ -62,7 +62,7 @@ def embed(tokens: Tensor, weight: Tensor) -> Tensor:
     out = torch.empty((len(tokens), width), dtype=weight.dtype, device=weight.device)
     block = min(2048, triton.next_power_of_2(width))
     _embed[(len(tokens), triton.cdiv(width, block))](
-        tokens, weight, out, WIDTH=width, BLOCK=block, num_warps=4, **overlap(weight.device)
+        tokens, weight, out, ROWS=len(weight), WIDTH=width, BLOCK=block, num_warps=4, **overlap(weight.device)
     )
     return out
 
@@ -135,12 +135,12 @@ def _commit_coupled(
 
 
 @triton.jit
-def _embed(tokens, weight, out, WIDTH: tl.constexpr, BLOCK: tl.constexpr, overlapped: tl.constexpr):
+def _embed(tokens, weight, out, ROWS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, overlapped: tl.constexpr):
     if overlapped:
         tl.extra.cuda.gdc_wait()
     row = tl.program_id(0)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    token = tl.load(tokens + row)
+    token = tl.minimum(tl.load(tokens + row), ROWS - 1)
     value = tl.load(weight + token * WIDTH + column, mask=column < WIDTH, other=0.0)
     if overlapped:
         tl.extra.cuda.gdc_launch_dependents()
