@@ -8,11 +8,14 @@ entries are unreachable until they are overwritten. The last position of every s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+_NO_LENGTH = 1 << 20  # tokens; beyond the reach of any scale that sets in by position
 
 
 @dataclass(slots=True)
@@ -22,34 +25,40 @@ class SlotView:
     rows: the slots, as a range (a view, nothing is copied) or, for a prefill from position 0, any list of slots
     positions: of each token in its row; -1 marks padding  # int64 [n, tokens]
     extent: attend to positions below this; None: to this forward's own tokens only (a prefill from position 0)
+    calls: filled with the mask of every layer's attention, where there is a list
     """
 
     rows: slice | Tensor
     positions: Tensor
     extent: int | None
-    _masks: dict[tuple[torch.device, int | None], Tensor] = field(default_factory=dict)
+    calls: list[Tensor] | None = None  # where the check at load collects the mask of every layer's attention
     _writes: dict[tuple[torch.device, int], Tensor] = field(default_factory=dict)
 
-    def mask(self, device: torch.device, sliding_window: int | None) -> Tensor:
-        """Who sees whom: True where the query may look.  # bool [n, 1, tokens, extent or tokens]"""
-        key = (device, sliding_window)
-        if key not in self._masks:
-            positions = self.positions.to(device)
-            queries = positions[:, :, None]
-            if self.extent is None:
-                keys = positions[:, None, :]
-            else:
-                keys = torch.arange(self.extent, device=device)[None, None, :]
-            mask = (keys <= queries) & (keys >= 0)
-            if sliding_window is not None:
-                mask &= keys > queries - sliding_window
-            if self.extent is None:
-                # A padding query sees itself: a row of all False would make NaN, and NaN in its KV would spread.
-                mask |= torch.eye(positions.shape[1], dtype=torch.bool, device=device)
-            else:
-                mask[..., 0] |= queries[..., 0] < 0
-            self._masks[key] = mask[:, None]
-        return self._masks[key]
+    def mask(self, device: torch.device, sees: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+        """Who sees whom: True where the query may look.
+
+        Args:
+            device: of the mask.
+            sees: transformers' description of a mask: of row, head, query's position and key's position.
+
+        Returns:
+            bool [n, 1, tokens, extent or tokens]
+        """
+        positions = self.positions.to(device)
+        count, tokens = positions.shape
+        queries = positions[:, None, :, None]
+        if self.extent is None:
+            keys = positions[:, None, None, :]
+        else:
+            keys = torch.arange(self.extent, device=device)[None, None, None, :]
+        rows = torch.arange(count, device=device)[:, None, None, None]
+        mask = sees(rows, torch.zeros_like(rows), queries, keys) & (keys >= 0) & (queries >= 0)
+        # A padding query sees something: a row of all False would make NaN, and NaN in its KV would spread.
+        if self.extent is None:
+            mask |= torch.eye(tokens, dtype=torch.bool, device=device)
+        else:
+            mask[..., 0] |= queries[..., 0] < 0
+        return mask
 
     def write_positions(self, device: torch.device, length: int) -> Tensor:
         """Where the tokens' KV goes; padding goes to the bin.  # int64 [n, tokens]"""
@@ -115,8 +124,12 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
         return query_length, 0
 
     def get_seq_length(self) -> int:
-        """Unused: positions come from the view, each row has its own length."""
-        return 0
+        """Not the length of any row, each has its own: positions come from the view.
+
+        Code that counts positions by it would be wrong far from the start alone, where a scale or a limit sets in. So it
+        is absurd rather than small: the check at load sees who goes by it.
+        """
+        return _NO_LENGTH
 
     def get_max_length(self) -> int:
         """Positions a slot holds, the bin not counted."""
@@ -140,6 +153,11 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
         self.slots = slots
         self.max_positions = max_positions
         super().__init__(layers=[SlotLayer(slots, max_positions + 1) for _ in range(num_layers)])
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        """Unused: masks come from the view."""
+        del layer_idx
+        return 0
 
     def use(self, view: SlotView) -> None:
         """Sets the view of the next forward, for every layer."""

@@ -16,7 +16,7 @@ from typing import TypeVar
 from specbatch.engine.batch import Batch, Row
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import AdaptiveK, Controller, FixedK, RoundReport
-from specbatch.engine.drafter import Drafter
+from specbatch.engine.drafter import Drafter, ModelDrafter
 from specbatch.engine.memory import out_of_memory, release, too_little_memory
 from specbatch.engine.model import CausalLM
 from specbatch.engine.prefill import prefill
@@ -53,6 +53,8 @@ class Engine:
         self.stats = EngineStats()
         self._waiting: deque[Row] = deque()  # rows put back when memory ran out
         self._joined = 0  # tokens of rows that took others' slots since the round before
+        for model in [target, *([drafter.model] if isinstance(drafter, ModelDrafter) else [])]:
+            model.limit_rows(self.config.max_length)
         self._allocate(self.config.max_sequences)
 
     def warmup(self, say: Callable[[str], None] | None = None) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from specbatch.engine.checkpoint import check_fit
 from specbatch.engine.dry_load import dry_load, odd_shapes
 from specbatch.engine.model import CausalLM
+from specbatch.engine.support import unsupported, why_not
 from specbatch.errors import ModelError, OutOfMemoryError
 
 _LARGE = 1 << 30  # bytes; what is smaller loads in a second
@@ -75,6 +76,8 @@ def load_causal_lm(
         arguments["device_map"] = dict(device_map)
     try:
         with _quiet():
+            if "gguf_file" not in arguments and not trust_remote_code:
+                _refuse_unsupported(path, revision, shown)
             _check_before(Path(path), shown, trust_remote_code=trust_remote_code)
             model, info = AutoModelForCausalLM.from_pretrained(
                 source, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
@@ -105,6 +108,14 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(before)
+
+
+def _refuse_unsupported(path: str, revision: str | None, name: str) -> None:
+    """What the engine cannot run, as far as config and class show it; CausalLM's check finds the rest when the weights are there."""
+    config = AutoConfig.from_pretrained(path, revision=revision)
+    architecture = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if (what := why_not(config.get_text_config(), architecture)) is not None:
+        raise unsupported(name, architecture.__name__ if architecture else config.model_type, what)
 
 
 def _check_before(path: Path, name: str, *, trust_remote_code: bool) -> None:

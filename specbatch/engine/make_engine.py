@@ -31,12 +31,19 @@ def why_general(target: CausalLM, drafter: Drafter | None) -> str | None:
 
 
 def describe(engine: AnyEngine) -> str:
-    """Which of the two an engine is, and on GPUs why the general one: "general, since the target has no fast path: ..."."""
+    """Which of the two an engine is, on GPUs why the general one, and the rule of a rotary embedding that needs one for the run.
+
+    "general, since the target has no fast path: ...; target: longrope's long factors for every row: ..."
+    """
     if isinstance(engine, GraphEngine):
         return "recorded rounds"
     reason = why_general(engine.target, engine.drafter)
     on_gpus = engine.target.input_device.type == "cuda"
-    return f"general, since {reason}" if on_gpus and reason is not None else "general"
+    models = {"target": engine.target}
+    if isinstance(engine.drafter, ModelDrafter):
+        models["drafter"] = engine.drafter.model
+    rules = [f"{role}: {model.rope_rule}" for role, model in models.items() if model.rope_rule]
+    return "; ".join([f"general, since {reason}" if on_gpus and reason is not None else "general", *rules])
 
 
 def make_engine(target: CausalLM, drafter: Drafter | None, config: EngineConfig) -> AnyEngine:

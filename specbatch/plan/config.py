@@ -11,6 +11,7 @@ from specbatch.errors import ModelError
 from specbatch.plan.config_names import common_names
 from specbatch.plan.families import FAMILIES, UNKNOWN_FAMILY, Family
 from specbatch.plan.parts import Counter, Parts
+from specbatch.plan.positions import max_positions
 from specbatch.plan.shape import ModelShape
 
 _HEAD = re.compile(r"(eagle|eagle3|medusa)$|^(eagle|eagle3|medusa)(model|llama|qwen|draft)", re.IGNORECASE)
@@ -57,7 +58,6 @@ def shape_from_config(
     hidden, heads = _number(plain, "hidden_size", name), _number(plain, "num_attention_heads", name)
     experts, experts_per_token, inner = _experts(plain, family, name)
     attention_bias, mlp_bias = bool(plain.get("attention_bias", False)), bool(plain.get("mlp_bias", False))
-    positions = plain.get("max_position_embeddings")
     return ModelShape(
         name=name,
         architecture=architecture or "unknown",
@@ -77,7 +77,7 @@ def shape_from_config(
         norms_per_layer=family.norms_per_layer,
         num_experts=experts,
         experts_per_token=experts_per_token,
-        max_positions=positions if isinstance(positions, int) else None,
+        max_positions=max_positions(plain),
         sliding_window=_slides(plain, architecture),
         known_layout=known,
         source=source,

@@ -10,6 +10,7 @@ from typing import Any
 
 from specbatch.errors import ModelError, OutOfReachError
 from specbatch.plan.gguf_header import config_from_gguf
+from specbatch.plan.positions import max_positions
 from specbatch.plan.source import resolve_model_dir
 from specbatch.plan.weight_files import check_weight_files, is_complete
 from specbatch.runner.content import text_files, weights_hash
@@ -61,21 +62,18 @@ class ModelFiles:
     @property
     def max_positions(self) -> int | None:
         """The tokens of a row that the model was made for; None where its config does not say."""
-        return self._number("max_position_embeddings", "n_positions")
+        return max_positions(self._config)
 
     @property
     def vocab_size(self) -> int | None:
         """Tokens that it has embeddings for, padding included; None where its config does not say."""
-        return self._number("vocab_size")
+        inner = self._config.get("text_config")
+        value = self._config.get("vocab_size", inner.get("vocab_size") if isinstance(inner, dict) else None)
+        return value if type(value) is int and value > 0 else None
 
-    def _number(self, *names: str) -> int | None:
-        config = config_from_gguf(self.path) if self.path.is_file() else _config(self.path)
-        inner = config.get("text_config")
-        for name in names:
-            value = config.get(name, inner.get(name) if isinstance(inner, dict) else None)
-            if type(value) is int and value > 0:
-                return value
-        return None
+    @property
+    def _config(self) -> dict[str, Any]:
+        return config_from_gguf(self.path) if self.path.is_file() else _config(self.path)
 
 
 def find_model(

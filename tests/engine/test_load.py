@@ -8,7 +8,7 @@ from transformers import MixtralConfig, MixtralForCausalLM, Qwen3Config, Qwen3Fo
 from specbatch.engine import load
 from specbatch.engine.load import load_causal_lm
 from specbatch.errors import ModelError
-from tests.engine import tiny
+from tests.engine import architectures, tiny
 
 
 @pytest.fixture
@@ -46,6 +46,16 @@ def test_missing_or_broken_weights_are_one_clear_error(folder, content):
 
 def test_a_folder_that_is_no_model_is_one_clear_error(tmp_path):
     with pytest.raises(ModelError, match="cannot load"):
+        load_causal_lm(str(tmp_path), device_map={"": "cpu"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"), [("lfm2", "convolutions in layer 0"), ("bloom", "alibi"), ("xlstm", "a recurrent state")]
+)
+def test_what_cannot_run_is_refused_before_its_weights_are_read(tmp_path, kind, cause):
+    architectures.config(kind).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not read")
+    with pytest.raises(ModelError, match=f"is not supported: it has {cause}"):
         load_causal_lm(str(tmp_path), device_map={"": "cpu"})
 
 

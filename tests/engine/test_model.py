@@ -7,7 +7,6 @@ import transformers as tf
 from specbatch.engine.model import CausalLM
 from specbatch.engine.ngram import NGramDrafter
 from specbatch.engine.request import Request
-from specbatch.errors import ModelError
 from tests.engine import tiny
 
 SIZES = {
@@ -70,30 +69,6 @@ def test_an_architecture_decodes_as_transformers_does(name):
         max_length=90,
     )
     assert tiny.tokens(out, len(rows)) == expected
-
-
-REFUSED = {
-    "softcap": (tf.Gemma2ForCausalLM, tf.Gemma2Config(**GROUPED, head_dim=8)),
-    "slot cache": (
-        tf.BloomForCausalLM,
-        tf.BloomConfig(vocab_size=tiny.VOCAB, hidden_size=32, n_layer=2, n_head=4, bos_token_id=None, eos_token_id=None),
-    ),
-    "logits differ": (
-        tf.MambaForCausalLM,
-        tf.MambaConfig(vocab_size=tiny.VOCAB, hidden_size=32, num_hidden_layers=2, bos_token_id=None, eos_token_id=None, pad_token_id=None),
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("why", REFUSED)
-def test_an_architecture_that_cannot_run_is_refused_with_the_reason(why):
-    kind, config = REFUSED[why]
-    torch.manual_seed(0)
-    with pytest.raises(ModelError, match=why) as caught:
-        CausalLM(kind(config).float().eval(), "the model")
-    assert caught.value.exit_code == 66
-    assert caught.value.remedy
 
 
 def test_eos_token_ids_come_from_the_generation_config_first():

@@ -129,6 +129,9 @@ def test_positions_come_from_the_config(pair, tmp_path):
     shutil.copytree(pair[0], tmp_path / "m")
     (tmp_path / "m" / "config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 77}}))
     assert find(tmp_path / "m").max_positions == 77
+    rope = {"rope_type": "dynamic", "factor": 2.0}  # whose max_position_embeddings are those before stretching
+    (tmp_path / "m" / "config.json").write_text(json.dumps({"max_position_embeddings": 77, "rope_scaling": rope}))
+    assert find(tmp_path / "m").max_positions == 154
     for text in ("{}", '{"text_config": [7], "max_position_embeddings": true}', "[" * 100_000):
         (tmp_path / "m" / "config.json").write_text(text)
         assert find(tmp_path / "m").max_positions is None
