@@ -1,7 +1,8 @@
 """The folder that one shard is published to: which files are there, and the order in which they come.
 
 splits, identity, then part and errors files as they are closed, progress, report.html, the shard's manifest, and _SUCCESS once every
-shard's manifest is there and complete. Part and errors files never change once they are there, and none is ever replaced.
+shard's manifest is there and complete. Part and errors files never change once they are there; one that was changed behind our back,
+and is not what this run put there, is put there again.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from specbatch.errors import ResultsError
+from specbatch.results.checksums import Checksum, has_checksum
 from specbatch.results.durable import read_plain, results_error
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
-from specbatch.results.layout import NEW_COUNT, SUCCESS, ShardFile, parse_names
+from specbatch.results.layout import NEW_COUNT, ROW_KINDS, SUCCESS, ShardFile, parse_names
 from specbatch.results.manifest import FileEntry, read_manifests, success_of
 from specbatch.results.occupant import old_names, own_files, owned_files, refuse_others
+from specbatch.results.published_record import PublishedRecord
 from specbatch.results.published_split import PublishedSplit
 from specbatch.results.splits import read_history
 
@@ -42,6 +46,7 @@ class Destination:
         hashes: name -> sha256 of this shard's rows there, as far as known.
         history: the splits that the run has had there, as of first contact.
         on_call: called with the bytes to be moved before the store is asked for something.
+        say: shows a line to people.
     """
 
     def __init__(
@@ -56,12 +61,16 @@ class Destination:
         self.hashes: dict[str, str] = {}
         self.history: tuple[int, ...] = ()
         self.on_call: Callable[[int], None] = lambda _size: None
+        self.say: Callable[[str], None] = lambda _line: None
         self._manifest = ShardFile("manifest", file.shard, file.shards).name
         self.fresh = fresh
         self._reached = False
         self._split = PublishedSplit(folder, run_dir, file.shards)
         self._stale: tuple[str, ...] = ()  # what goes before the first new rows come
         self._placed: dict[str, str] = {}  # name here -> name there
+        self._checksums: dict[str, Checksum | None] = {}  # of what is there, as last seen
+        self._verified: dict[str, Checksum | None] = {}  # those whose content was compared with ours
+        self._record = PublishedRecord(run_dir, file)
 
     def reach(self) -> None:
         """First contact: looks what is there, and deletes it, if told so. After that worked, a further call does nothing.
@@ -77,6 +86,8 @@ class Destination:
             for name in old_names(self.sizes, self.file):
                 self._remove(name)
             self.fresh = False
+            self._record.forget()
+        self._restore_identity()
         refuse_others(self.folder, self.sizes, self.file, self.identity)
         self.history = read_history(self.folder, self.sizes)
         groups = {replace(other, kind="manifest", sequence=0) for other in owned_files(self.sizes, self.file)}
@@ -84,6 +95,7 @@ class Destination:
             self._read_manifest(name)
         # An incomplete manifest stays true when rows are added.
         self._stale = (SUCCESS, self._manifest) if self._read_manifest(self._manifest) else (SUCCESS,)
+        self.hashes |= {name: digest for name, digest in self._record.known.items() if name in self.sizes}
         self._reached = True
 
     def claim(self) -> None:
@@ -96,7 +108,9 @@ class Destination:
             self.reach()
 
     def put_rows(self, entry: FileEntry) -> str | None:
-        """Puts a closed part or errors file there, unless it is; what stands there under its name is never replaced.
+        """Puts a closed part or errors file there, unless it is.
+
+        What another process put there under its name is never replaced; what we put there, and is not that any more, is.
 
         Returns:
             Its name there: another one where a file that is not the same had its name. That happens where a volume was lost, or
@@ -111,15 +125,17 @@ class Destination:
             self._check_split()
             self._withdraw()
             self.on_call(0)
-            if self.folder.size(name) is None and self._put(name, self.run_dir / entry.name, new=True):
-                self.hashes[name] = entry.sha256
+            if self.folder.size(name) is None and self._put_entry(name, entry, new=True):
+                pass
             else:  # it has come since we looked: we did not put it there, or did not hear that it had worked
                 self._look()
                 self.hashes[name] = self._read(name)[0]
         if self.sizes[name] == 0 < entry.bytes:  # it was empty when an earlier attempt ended
             self._withdraw()
-            self._put(name, self.run_dir / entry.name)
-            self.hashes[name] = entry.sha256
+            self._put_entry(name, entry)
+        if not self._holds(name, entry) and self.hashes.get(name) == entry.sha256:
+            self.say(f"{name} is not what was published to {self.folder.uri}: it is put there again")
+            self._put_entry(name, entry)
         if self.sizes[name] != entry.bytes or self.hashes.get(name, entry.sha256) != entry.sha256:
             if not entry.bytes:
                 return None
@@ -141,6 +157,8 @@ class Destination:
             raise results_error(error, path, "read the manifest") from error
         mine = [FileEntry(**entry) for entry in value["files"]]
         self._look()  # what was removed behind our back is put there again
+        if self.file.name not in self.sizes:
+            self._put(self.file.name, self.run_dir / self.file.name, new=True)
         placed = ((entry, self.put_rows(entry)) for entry in mine)
         files = [replace(entry, name=name) for entry, name in placed if name is not None]
         files += self._strangers({entry.name for entry in files})
@@ -159,7 +177,8 @@ class Destination:
             self.on_call(0)
             data = success_of(read_manifests(self.folder))
             if data is not None:  # whoever else ends now writes the same
-                self.folder.write(SUCCESS, data, new=True)
+                changed = SUCCESS in self.sizes and self.folder.read(SUCCESS) != data
+                self.folder.write(SUCCESS, data, new=not changed)
 
     def _read_manifest(self, name: str) -> bool:
         """Notes the hashes that a manifest there lists, if there is one; whether it may say complete."""
@@ -192,11 +211,9 @@ class Destination:
                     return other.name
         self._withdraw()
         sequence = free_sequence(other.sequence for other in others)
-        while not self._put(replace(own, sequence=sequence).name, self.run_dir / entry.name, new=True):
+        while not self._put_entry(replace(own, sequence=sequence).name, entry, new=True):
             sequence += 1
-        name = replace(own, sequence=sequence).name
-        self.hashes[name] = entry.sha256
-        return name
+        return replace(own, sequence=sequence).name
 
     def _strangers(self, ours: set[str]) -> list[FileEntry]:
         """This shard's rows that are there and not here, of a lost volume: only what is listed can be checked."""
@@ -204,6 +221,12 @@ class Destination:
         for other in owned_files(self.sizes, self.file):
             if other.name not in ours:
                 digest, rows = self._read(other.name)
+                if self.hashes.get(other.name, digest) != digest:
+                    self.say(
+                        f"{other.name} is not what was published to {self.folder.uri}, nor here: it is removed, its rows were decoded again"
+                    )
+                    self._remove(other.name)
+                    continue
                 found.append(FileEntry(name=other.name, rows=rows, bytes=self.sizes[other.name], sha256=digest))
         return found
 
@@ -227,6 +250,76 @@ class Destination:
     def _look(self) -> None:
         self.on_call(0)
         self.sizes = self.folder.sizes()
+        self._checksums = dict(self.folder.checksums)
+
+    def _holds(self, name: str, entry: FileEntry) -> bool:
+        """Whether an object is what the file here is: by the store's hash, or else by reading it, once."""
+        if self.sizes[name] != entry.bytes:
+            return False
+        checksum = self._checksums.get(name)
+        if name in self._verified and self._verified[name] == checksum:
+            return True
+        if not self._has_checksum(entry, checksum):
+            digest = self._read(name)[0]
+            if digest != entry.sha256:
+                self.hashes.setdefault(name, digest)
+                return False
+        self._verified[name] = checksum
+        return True
+
+    def _has_checksum(self, entry: FileEntry, checksum: Checksum | None) -> bool:
+        try:
+            return checksum is not None and has_checksum(self.run_dir / entry.name, checksum)
+        except OSError:  # the object must do without the file
+            return False
+
+    def _put_entry(self, name: str, entry: FileEntry, *, new: bool = False) -> bool:
+        """Puts a file of rows there, and looks what has arrived; whether it was put.
+
+        Raises:
+            ResultsError: it has not arrived as it was sent.
+        """
+        if not self._put(name, self.run_dir / entry.name, new=new):
+            return False
+        self.hashes[name] = entry.sha256
+        if entry.bytes:  # an empty one may be filled by whoever adopts it
+            self._record.add(name, entry.sha256)
+        self._verified.pop(name, None)
+        self.on_call(0)
+        found = self.folder.look(name)
+        self.sizes[name] = -1 if found is None else found.size
+        self._checksums[name] = None if found is None else found.checksum
+        if found is not None and found.checksum is None and found.size == entry.bytes:
+            self._verified[name] = None  # the store says no more than that
+        if not self._holds(name, entry):
+            raise ResultsError(
+                f"{name} has not arrived as it was sent: {self.sizes[name]:,} bytes there, {entry.bytes:,} here",
+                where=self.folder.path_of(name),
+                remedy="it is put there again; should that go on, look for what else writes there",
+            )
+        return True
+
+    def _restore_identity(self) -> None:
+        """Puts our identity back where it was removed: the manifest there, or what this volume has put there, says whose the rows are."""
+        rows = own_files(self.sizes, self.file, *ROW_KINDS)
+        if self.file.name in self.sizes or not rows:
+            return
+        if not (self._manifest_is_ours() or all(row.name in self._record.known for row in rows)):
+            return
+        self.say(f"{self.file.name} was removed from {self.folder.uri}: it is put there again")
+        data = json.dumps(self.identity.to_json(), indent=1, default=str).encode() + b"\n"
+        self.on_call(0)
+        self.folder.write(self.file.name, data, new=True)
+        self.sizes[self.file.name] = len(data)
+
+    def _manifest_is_ours(self) -> bool:
+        if self._manifest not in self.sizes:
+            return False
+        try:
+            value = json.loads(self.folder.read(self._manifest))
+            return not self.identity.differences(Identity.from_json(value["identity"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return False
 
     def _put(self, name: str, path: Path, *, new: bool = False) -> bool:
         try:

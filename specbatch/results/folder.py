@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from specbatch.errors import ResultsError
+from specbatch.results.checksums import Checksum, checksum_of
 from specbatch.results.durable import (
     make_directory,
     open_plain,
@@ -24,10 +26,18 @@ from specbatch.results.stores import Store, patience, reason_of, remedy_of
 _COPY_BYTES = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file as the folder has it: its bytes, and the store's own hash where there is one."""
+
+    size: int
+    checksum: Checksum | None = None
+
+
 class Folder:
     """The files under a local path or an fsspec URI; sub-folders are not seen.
 
-    Nothing is remembered of the store: every call asks it. Safe to use from one thread at a time. `stores.Store`
+    Nothing is remembered of the store but `checksums`: every call asks it. Safe to use from one thread at a time. `stores.Store`
     says where credentials come from.
 
     Args:
@@ -38,6 +48,7 @@ class Folder:
     Attributes:
         uri: as given, without a slash at the end.
         local: the path, where it is one of this machine.
+        checksums: name -> the store's own hash, if any, as of the last call of `sizes`.
 
     Raises:
         ResultsError: the store's driver is not installed, or the URI is none.
@@ -46,6 +57,7 @@ class Folder:
     def __init__(self, uri: str | Path, *, seconds: float = 60.0) -> None:
         self._seconds = seconds
         self._made = False
+        self.checksums: dict[str, Checksum | None] = {}
         text = os.fspath(uri)
         self.local = None if "://" in text and not text.startswith("file://") else Path(text.removeprefix("file://"))
         if self.local is not None:
@@ -73,32 +85,42 @@ class Folder:
         return patience(self._seconds, size)
 
     def sizes(self) -> dict[str, int]:
-        """name -> bytes of every file; nothing where the folder does not exist.
+        """name -> bytes of every file; nothing where the folder does not exist. `checksums` are then those of that moment.
 
         Raises:
             ResultsError: the store cannot be reached, or does not permit it.
         """
+        listing = self._listing()
+        self.checksums = {name: found.checksum for name, found in listing.items()}
+        return {name: found.size for name, found in listing.items()}
+
+    def _listing(self) -> dict[str, Stored]:
         with self.explained("list the folder", ""):
             if self.local is not None:
                 sizes = {}
                 for entry in os.scandir(self.local) if self.local.is_dir() else ():
                     with suppress(FileNotFoundError):  # a run goes on there: a temporary file may be gone by now
                         if entry.is_file():
-                            sizes[entry.name] = entry.stat().st_size
+                            sizes[entry.name] = Stored(entry.stat().st_size)
                 return sizes
             try:
                 found = self._store.call("ls", self._store.root, detail=True)
             except FileNotFoundError:
                 return {}
-            return {one["name"].rpartition("/")[2]: int(one["size"] or 0) for one in found if one["type"] == "file"}
+            return {one["name"].rpartition("/")[2]: _stored(one) for one in found if one["type"] == "file"}
 
     def size(self, name: str) -> int | None:
         """Bytes of a file, None where it is not there; ResultsError where the store cannot be asked."""
+        found = self.look(name)
+        return None if found is None else found.size
+
+    def look(self, name: str) -> Stored | None:
+        """What is known of a file, None where it is not there; ResultsError where the store cannot be asked."""
         with self.explained("look for the file", name):
             try:
                 if self.local is not None:
-                    return (self.local / name).stat().st_size
-                return int(self._store.call("info", self._store.path(name))["size"] or 0)
+                    return Stored((self.local / name).stat().st_size)
+                return _stored(self._store.call("info", self._store.path(name)))
             except FileNotFoundError:
                 return None
 
@@ -205,3 +227,7 @@ class Folder:
             raise ResultsError(
                 f"cannot {doing}: {reason_of(error)}", where=self.path_of(name), remedy=remedy_of(error)
             ) from error
+
+
+def _stored(info: Mapping[str, Any]) -> Stored:
+    return Stored(int(info["size"] or 0), checksum_of(info))

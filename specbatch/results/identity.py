@@ -14,6 +14,7 @@ from specbatch.errors import OtherRunError, ResultsError
 from specbatch.results.durable import open_plain, read_plain, results_error, sync_directory, write_atomic
 from specbatch.results.layout import FIGURES, REPORT, ROW_KINDS, SUCCESS, ShardFile, shard_files
 from specbatch.results.locking import lock
+from specbatch.results.published_record import record_path
 
 WAYS_OUT = "start with --fresh to delete the old results, or set another results.dir (or metadata.name) to keep them"
 _SHOWN_DIFFERENCES = 12
@@ -152,7 +153,13 @@ def remove_old(run_dir: Path, shard: int, shards: int) -> None:
                 if file.kind in ROW_KINDS:
                     _hold(run_dir / file.name, held)
             figures = (run_dir / FIGURES).glob("*.png")
-            for path in [run_dir / SUCCESS, run_dir / REPORT, *figures, *(run_dir / file.name for file in old)]:
+            for path in [
+                run_dir / SUCCESS,
+                run_dir / REPORT,
+                *figures,
+                record_path(run_dir, shard, shards),
+                *(run_dir / file.name for file in old),
+            ]:
                 path.unlink(missing_ok=True)
         if run_dir.is_dir():
             sync_directory(run_dir)

@@ -71,6 +71,7 @@ class Publishing:
         if (folder := published_folder(results, run_dir)) is not None:
             file = ShardFile("identity", shard.number, shard.count)
             self._destination = Destination(folder, run_dir, file, identity, fresh=fresh)
+            self._destination.say = say
 
     def __enter__(self) -> Self:
         if self._destination is not None:
