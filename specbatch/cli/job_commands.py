@@ -175,7 +175,10 @@ def delete(
     if not yes:
         if not sys.stdin.isatty():
             raise typer.BadParameter("needed where nobody can be asked", param_hint="--yes")
-        typer.confirm(f"delete {found.text} in namespace {cluster.namespace}? Results stay", abort=True)
+        typer.confirm(
+            f"delete {found.text} in namespace {cluster.namespace}?{' Results stay' if found.wrote else ''}", abort=True
+        )
     done(cluster, found)
     stay = f"results stay: {found.results}" if found.results else "results stay where they are"
+    stay = stay if found.wrote else "it had never started, and has no results"
     show(f"deleted {found.text} in namespace {cluster.namespace}; {stay}")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 _CODES = {"complete": 0, "timeout": 124}
 _LAST_LINES_SECONDS = 15.0
+_OUTAGE_TOLD_SECONDS = 10.0
 
 
 def say(message: str) -> None:
@@ -55,10 +56,15 @@ def end_of_job(
 
     def changed(view: JobView) -> None:
         nonlocal told
-        news = state_of(view), len(view.completed), len(view.failed)  # pods come and go
+        state = state_of(view)
+        if state == "pending" and told[:1] == ("running",) and _all_have_pods(view):
+            state = "running"  # its last pods are ending: not ready any more, and not counted yet
+        news = state, len(view.completed), len(view.failed)  # pods come and go
         if news != told:
-            emit(progress_text(view))
+            emit(progress_text(view, state))
             told = news
+
+    cluster.on_outage(outage_teller(say, "the Job is not affected, and is looked for until it answers"))
 
     reading = _follow(cluster, job, emit) if follow else None
     try:
@@ -70,6 +76,31 @@ def end_of_job(
         say(f"detached: Job {view.name} goes on; {flags.command('status', view.run)} shows it")
         raise typer.Exit(INTERRUPTED) from None
     return ending
+
+
+def _all_have_pods(view: JobView) -> bool:
+    """Whether every shard is done, given up, or has a pod."""
+    pods = int(view.status.get("active") or 0) + int(view.status.get("terminating") or 0)
+    uncounted = view.status.get("uncountedTerminatedPods") or {}
+    pods += sum(len(uncounted.get(kind) or ()) for kind in ("succeeded", "failed"))
+    return len(view.completed) + len(view.failed) + pods >= view.completions
+
+
+def outage_teller(say: Callable[[str], None], meanwhile: str) -> Callable[[float | None], None]:
+    """Says once that the API server is away when it has been for ten seconds, and once that it is back."""
+    away = False
+
+    def tell(seconds: float | None) -> None:
+        nonlocal away
+        if seconds is None:
+            if away:
+                say("the API server answers again")
+            away = False
+        elif seconds >= _OUTAGE_TOLD_SECONDS and not away:
+            away = True
+            say(f"the API server has not answered for {seconds:.0f} s: {meanwhile}")
+
+    return tell
 
 
 def _follow(cluster: Cluster, job: Object, emit: Callable[[str], None]) -> threading.Thread:

@@ -6,7 +6,8 @@ client_errors, client_lists, client_watch, client_exec.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 from urllib.parse import urlencode
 
@@ -137,6 +138,10 @@ class Cluster:
         except ClusterError as error:
             if error.status != 404:
                 raise
+
+    def on_outage(self, tell: Callable[[float | None], None]) -> None:
+        """Whom watches tell of an outage of the server, as `Patience.outage`."""
+        self._connection.patience = replace(self._connection.patience, outage=tell)
 
     def watch(
         self,

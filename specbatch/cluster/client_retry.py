@@ -45,6 +45,7 @@ class Patience:
         first_seconds: for the first call to a server that has never answered.
         first_wait, longest_wait: bounds of a wait in seconds.
         sleep, clock, jitter: for tests; jitter gives numbers from 0 to 1.
+        outage: is told of the seconds since a watch has last heard of the server, and of None whenever it does.
     """
 
     seconds: float = 30.0
@@ -54,6 +55,7 @@ class Patience:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = _RANDOM.random
+    outage: Callable[[float | None], None] = lambda _: None
 
     def wait(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row."""

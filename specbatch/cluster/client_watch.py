@@ -85,6 +85,7 @@ class Watch:
             return
         if not transient(error) or now - since > _OUTAGE_SECONDS:
             raise error
+        self._patience.outage(now - since)
 
     def _listed(self, seconds: float | None) -> Iterator[Event]:
         """The difference between what is known and what is there."""
@@ -103,6 +104,7 @@ class Watch:
 
     def _streamed(self) -> Generator[Event]:
         with closing(self._source.stream(self._version, min(self._left(), _STREAM_SECONDS))) as lines:
+            self._patience.outage(None)
             self._failing_since = None
             for line in lines:
                 kind, item = self._event(line)

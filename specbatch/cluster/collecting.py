@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 # Those that any node may use, or that the scheduler must refuse in words of its own.
 _ANYWHERE = {"ReadWriteMany", "ReadOnlyMany", "ReadWriteOncePod"}
+_DENIED = (
+    "make the folder and its files readable for that user (chown, chmod -R g+rX), or give the pods the group that may read them by "
+    "spec.job.podTemplate: {spec: {securityContext: {fsGroup: GID}}} and submit again"
+)
 
 
 def spec_of(cluster: Cluster, job: Object) -> SpecBatchJob:
@@ -98,6 +102,8 @@ def _fetch(cluster: Cluster, spec: SpecBatchJob, job: Object | None, folder: Pat
             alive=pod.alive,
         )
     if done.error:
+        if done.denied:
+            raise ResultsError(done.error, where=place_of(volume), remedy=_DENIED)
         beside = f"there are {', '.join(done.beside)}" if done.beside else "has it begun? specbatch status says"
         raise ResultsError(done.error, where=place_of(volume), remedy=beside)
     say(f"{size(done.received)} read")

@@ -10,7 +10,7 @@ from specbatch.cluster.find import find_jobs
 from specbatch.cluster.job_texts import results_text
 from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS, Kind, Object
 from specbatch.cluster.names import RUN, of_run
-from specbatch.cluster.runs import labels_of, uid_of
+from specbatch.cluster.runs import labels_of, state_of, uid_of
 from specbatch.cluster.stored import stored_job
 from specbatch.cluster.vacate import delete_jobs, refuse_helms
 from specbatch.cluster.view import JOB_NAME, JobView
@@ -45,6 +45,11 @@ class Remains:
         counts = [(len(self.config_maps), "ConfigMap"), (len(self.pods), "pod")]
         jobs = [f"Job {view.name}" for view in self.jobs]
         return ", ".join([*jobs, *(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)])
+
+    @property
+    def wrote(self) -> bool:
+        """Whether there may be results: not where no Job was ever started."""
+        return any(view.submitted and state_of(view) != "queued" for view in self.jobs) or not self.jobs
 
     @property
     def results(self) -> str:

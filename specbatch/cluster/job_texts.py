@@ -70,9 +70,9 @@ def results_text(job: SpecBatchJob) -> str:
     return ", and ".join(places)
 
 
-def progress_text(view: JobView) -> str:
-    """`running: 1 of 3 shards done, 2 pods`."""
-    state, active = state_of(view), int(view.status.get("active") or 0)
+def progress_text(view: JobView, state: str = "") -> str:
+    """`running: 1 of 3 shards done, 2 pods`; `state` in place of the Job's own."""
+    state, active = state or state_of(view), int(view.status.get("active") or 0)
     parts = [f"{len(view.completed)} of {view.completions} shards done"]
     if view.failed:
         parts.append(f"{len(view.failed)} failed")

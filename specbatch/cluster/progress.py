@@ -221,11 +221,23 @@ def _object(message: str) -> Mapping[str, Any] | None:
 def _from_log(message: str) -> LastWord:
     lines = message.splitlines()
     log = read_log(lines)
-    foreign = [line for line in lines if line.strip() and parse_line(line) is None]
+    foreign = [line for line in whole_lines(message) if parse_line(line) is None]
     error, _, remedy = log.error.partition("\n  remedy: ")
     text = foreign[-1].strip() if foreign and not error else ""
     counts: dict[str, Any] = log.counts
     return replace(LastWord(error=error, remedy=remedy, text=text), **counts)
+
+
+def whole_lines(message: str) -> list[str]:
+    """The lines of the end of a log, without events that were cut at either end of it."""
+    lines = [line for line in message.splitlines() if line.strip()]
+    return [
+        line for number, line in enumerate(lines) if parse_line(line) is not None or not _cut(line, first=not number)
+    ]
+
+
+def _cut(line: str, *, first: bool) -> bool:
+    return line.lstrip().startswith('{"event"') or (first and line.rstrip().endswith("}") and '": ' in line)
 
 
 def readable(line: str) -> str:

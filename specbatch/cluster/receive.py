@@ -29,6 +29,7 @@ class Receiver:
         done: whether all has arrived.
         received: bytes of files so far.
         error, beside: what was said in place of files, and the folders that there are.
+        denied: whether the files are there and may not be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,6 +37,7 @@ class Receiver:
         self.received = 0
         self.error = ""
         self.beside: Sequence[str] = ()
+        self.denied = False
         self._folder = folder
         self._header = bytearray()
         self._name = ""
@@ -109,6 +111,7 @@ class Receiver:
     def _begin(self, head: dict[str, object]) -> None:
         if "error" in head:
             self.error = str(head["error"])
+            self.denied = head.get("denied") is True
             beside = head.get("beside")
             self.beside = [str(name) for name in beside] if isinstance(beside, list) else ()
             return

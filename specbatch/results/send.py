@@ -3,7 +3,7 @@
     python -m specbatch.results.send DIR [NAME OFFSET]
 
 For each file a line of JSON {"name", "offset", "size"}, and after it the file's bytes from the offset up to the size; at the end
-{"end": true}, or {"error": why, "beside": folders that are there}. With NAME and OFFSET it goes on there after a lost connection.
+{"end": true}, or {"error": why, "beside": folders that are there, "denied": true where they may not be read}. With NAME and OFFSET it goes on there after a lost connection.
 
 Rows come last: what a manifest says of a file is in the file by then, also while the run goes on. Needs nothing but Python.
 """
@@ -79,7 +79,12 @@ def _say(out: BinaryIO, **fields: object) -> None:
 def main(arguments: Sequence[str]) -> None:
     """The command line above."""
     folder, *after = arguments
-    send(Path(folder), sys.stdout.buffer, (after[0], int(after[1])) if after else None)
+    try:
+        send(Path(folder), sys.stdout.buffer, (after[0], int(after[1])) if after else None)
+    except PermissionError as error:  # only ever before a file's first byte
+        groups = ", ".join(map(str, sorted({os.getegid(), *os.getgroups()})))
+        who = f"the pod is user {os.geteuid()} in groups {groups}"
+        _say(sys.stdout.buffer, error=f"{error.filename}: {error.strerror}: {who}", denied=True)
     sys.stdout.buffer.flush()
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from specbatch.cli.main import main
 from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS
+from specbatch.cluster.start import suspended
 from tests.cluster.submitting import SPEC, end, only_job, rendered, submitted
 
 
@@ -173,3 +174,9 @@ class TestDelete:
         assert command("delete", "nightly", "--yes") == 71
         assert "helm uninstall nightly -n default" in capsys.readouterr().err
         assert len(api.objects(CONFIG_MAPS)) == 1
+
+
+def test_of_a_run_that_never_started_no_results_stay(command, api, capsys):
+    api.cluster().create(JOBS, suspended(rendered().job))
+    assert command("delete", "nightly", "--yes") == 0
+    assert "it had never started, and has no results" in capsys.readouterr().out

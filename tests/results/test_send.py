@@ -1,6 +1,9 @@
 """A run's files as one stream, and files again: over connections cut at every byte, and while the run goes on."""
 
+import errno
 import io
+import json
+import os
 import subprocess
 import sys
 
@@ -8,6 +11,7 @@ import pytest
 
 from specbatch.cluster.receive import Receiver, fetch
 from specbatch.errors import ClusterError, ResultsError
+from specbatch.results import send as send_module
 from specbatch.results.collect import collect
 from specbatch.results.send import send
 from tests.results.collect_runs import write_run
@@ -200,3 +204,30 @@ def test_the_command_needs_nothing_but_python_and_its_files_can_be_collected(run
     assert subprocess.run([*words, "part-00001-of-00002.jsonl", "5"], capture_output=True, check=True).stdout == sent(
         run_dir, ("part-00001-of-00002.jsonl", 5)
     )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("closed", ["folder", "file"])
+def test_what_may_not_be_read_is_one_sentence_with_the_user(run_dir, tmp_path, closed):
+    path = run_dir if closed == "folder" else run_dir / "part-00000-of-00001.jsonl"
+    path.chmod(0)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "specbatch.results.send", str(run_dir)], capture_output=True, check=False
+        )
+    finally:
+        path.chmod(0o755)
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, done.stderr, said["denied"]) == (0, b"", True)
+    assert f"Permission denied: the pod is user {os.geteuid()} in groups" in said["error"]
+
+
+def test_a_refusal_is_told_as_one_whoever_asks(tmp_path, monkeypatch, capfd):
+    def refused(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", "/results/nightly")
+
+    monkeypatch.setattr(send_module, "send", refused)
+    send_module.main([str(tmp_path)])
+    said = json.loads(capfd.readouterr().out)
+    assert said["error"].startswith("/results/nightly: Permission denied: the pod is user")
+    assert said["denied"] is True

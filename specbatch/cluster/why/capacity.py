@@ -92,7 +92,12 @@ def _too_small(nodes: Sequence[Node], asked: dict[str, Decimal], *, among_matchi
     if name == "pods":
         sentence, remedy = "no node may hold any pod", "ask an admin: the nodes' maxPods is 0"
     elif is_extended(name):
-        remedy = f"set spec.placement.gpus to {number(name, most)} or less (specbatch plan FILE shows what fits), or add a larger node"
+        less = (
+            f"set spec.placement.gpus to {number(name, most)} or less (specbatch plan FILE shows what fits), or "
+            if most
+            else ""
+        )
+        remedy = f"{less}add a {'larger node' if most else 'node that has some'}"
     else:
         remedy = f"set {field_of(name)} to less than {number(name, most)}, or add a larger node"
     return Finding(

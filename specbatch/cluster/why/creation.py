@@ -64,7 +64,8 @@ def _quota(match: re.Match[str]) -> _Said:
     sentence = f"the quota {name} of the namespace allows {limit} {resource}; {used.get(resource, '0')} are used, and a pod asks for {asked.get(resource, '?')} more"
     never = any(amount(asked[one]) > amount(limits.get(one, "0")) for one in asked)
     if never:
-        return "quota-exceeded", sentence, f"ask for {limit} or less, or ask an admin to raise the quota", False
+        less = f"ask for {limit} or less, or " if amount(limit) else ""
+        return "quota-exceeded", sentence, f"{less}ask an admin to raise the quota", False
     return (
         "quota-exceeded",
         sentence,

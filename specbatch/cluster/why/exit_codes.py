@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from specbatch.cluster.pod import USER
 from specbatch.cluster.progress import LastWord
 from specbatch.cluster.why.containers import command_not_found, wrong_architecture
 from specbatch.cluster.why.finding import Finding, Mood
@@ -20,11 +21,17 @@ _CAUSES: Mapping[int, tuple[str, str]] = {
     ExitCode.RESULTS_NOT_WRITTEN: ("results-not-written", "see that the volume has room, and that user 10001 may write to it; finished rows are kept"),
     ExitCode.STOPPED: ("stopped", "nothing: the pod was told to stop, everything finished is saved, and it is started again"),
 }  # fmt: skip
+_NO_RIGHT = (
+    f"the pod is user and group {USER}, which may not write there: see that the claim is not mounted read-only, and chown the volume's folder to "
+    f"{USER}:{USER}, or give the pod the folder's group by spec.job.podTemplate: {{spec: {{securityContext: {{fsGroup: GID}}}}}} (hostPath and many NFS "
+    "volumes take no notice of fsGroup)"
+)
 _NOT_PERMITTED = re.compile(
     r"\bgated\b|GatedRepo|\b40[13]\b|unauthorized|forbidden|access to model|not permitted to|awaiting a review",
     re.IGNORECASE,
 )
 _NO_SPACE = re.compile(r"no space left|disk quota exceeded|disk is full", re.IGNORECASE)
+_NOT_WRITABLE = re.compile(r"permission denied|operation not permitted|read-only file system", re.IGNORECASE)
 _NO_CREDENTIALS = re.compile(
     r"credential|AccessDenied|Access Denied|InvalidAccessKeyId|SignatureDoesNotMatch|\b40[13]\b|Forbidden|Unauthorized",
     re.IGNORECASE,
@@ -121,6 +128,8 @@ def _of_the_runner(code: int, word: LastWord, message: str, line: tuple[str, ...
             "results-volume-full",
             "make the results' claim larger (kubectl edit pvc), or clear it; finished rows are kept",
         )
+    elif code == ExitCode.RESULTS_NOT_WRITTEN and "://" not in word.where and _NOT_WRITABLE.search(word.reason):
+        remedy = _NO_RIGHT
     elif code == ExitCode.RESULTS_NOT_WRITTEN and "://" in word.reason and _NO_CREDENTIALS.search(word.reason):
         cause = "storage-not-permitted"
         remedy = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from specbatch.cluster.kinds import Object
 from specbatch.cluster.pod_state import container_state, last_word, node_of
-from specbatch.cluster.progress import LastWord
+from specbatch.cluster.progress import LastWord, readable, whole_lines
 from specbatch.cluster.why.containers import start_failure
 from specbatch.cluster.why.disruptions import disruption
 from specbatch.cluster.why.evidence import Evidence, container_statuses
@@ -58,7 +58,7 @@ def _terminated(status: Object) -> Object:
 
 def _line(pod: Object, ended: Object, message: str) -> str:
     """What is known of the end, in one line; of a long log its end. The runner's own last word is in the sentence already."""
-    text = " ".join(message.split())
+    text = " ".join(" ".join(readable(line) for line in whole_lines(message)).split())
     shown = text if len(text) <= _TEXT_CHARS else f"…{text[-_TEXT_CHARS:]}"
     code = f"exit code {ended['exitCode']}" if "exitCode" in ended else "no exit code"
     reason = f", {ended['reason']}" if ended.get("reason") not in {None, "Error"} else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -50,6 +51,7 @@ _NEEDS_A_CHANGE = {
     "shared-memory-full",
     "storage-not-permitted",
 }
+_TRIED_AGAIN = re.compile(r"\b(?:is|it is) (?:tried|started) again\b")
 _EVIDENCE_SHOWN = 12
 _EVENTS_SHOWN = 5
 
@@ -86,12 +88,19 @@ def _of_shards(evidence: Evidence) -> Iterator[Finding]:
         pod = _last_failed(pods) if over else pods[-1]
         finding = None if pod is None else _of_pod(evidence, pod)
         if finding is not None:
-            yield replace(_with_tries(evidence, finding, pods), shards=_shard(view, index))
+            told = _with_tries(evidence, finding, pods)
+            yield replace(_given_up(view, told) if over else told, shards=_shard(view, index))
     if view.failing is None:
         finding = refused(evidence)
         for index in without_pod(evidence) if finding else ():
             assert finding is not None
             yield replace(finding, shards=_shard(view, index))
+
+
+def _given_up(view: JobView, finding: Finding) -> Finding:
+    """Without the promise of another try, where there will be none: of the remedy what is left for a person to do."""
+    clauses = [one for one in finding.remedy.split("; ") if not _TRIED_AGAIN.search(one)]
+    return replace(finding, remedy="; ".join(clauses) or f"specbatch retry {view.called}")
 
 
 def _shard(view: JobView, index: int) -> tuple[int, ...]:

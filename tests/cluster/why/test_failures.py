@@ -1,6 +1,6 @@
 import pytest
 
-from tests.cluster.why.objects import cause_of, condition, event, failed, last_word, pod, pod_spec, verdict_on
+from tests.cluster.why.objects import cause_of, condition, event, failed, job, last_word, pod, pod_spec, verdict_on
 
 
 @pytest.mark.parametrize(
@@ -116,3 +116,28 @@ def test_the_runners_last_word_is_said_once():
     finding = verdict_on(failed(66, last_word(66, "no such model"))).finding
     assert finding.evidence == ("pod nightly-0123456789-0-abcde (node node-a): exit code 66",)
     assert "RuntimeError: it broke" in verdict_on(failed(1, "RuntimeError: it broke")).finding.evidence[0]
+
+
+def test_where_no_other_try_comes_none_is_promised():
+    broken = failed(69, last_word(69, "the device failed"))
+    assert "it is tried again" in verdict_on(broken).finding.remedy
+    over = job(
+        status={"failedIndexes": "0"}, conditions=[condition("Failed", "FailedIndexes", "Job has failed indexes")]
+    )
+    for given_up in (over, job(completions=2, status={"failedIndexes": "0"})):
+        remedy = verdict_on(broken, the_job=given_up).finding.remedy
+        assert "again" not in remedy
+        assert "take that node out" in remedy or "specbatch retry" in remedy
+
+
+def test_a_volume_that_may_not_be_written_names_the_user_and_fs_group():
+    remedy = verdict_on(failed(74, last_word(74, "Permission denied", where="/results"))).finding.remedy
+    assert "user and group 10001" in remedy
+    assert "fsGroup" in remedy
+
+
+def test_the_end_of_a_log_is_shown_without_a_line_that_was_cut():
+    cut = '_tokens": 900, "tokens_per_second": 5.0}'
+    message = f'{cut}\n{{"event": "step", "message": "loading"}}\nSegmentation fault\n{{"event": "progr'
+    [line] = verdict_on(failed(139, message)).finding.evidence
+    assert line.endswith("exit code 139: loading Segmentation fault")
