@@ -25,7 +25,8 @@ class DatasetSpec(SpecModel):
     """The prompts: one row, one prompt."""
 
     uri: Text = Field(
-        description="A file, a folder, a glob, or any fsspec URI (s3://, gs://, https://). Files in .gz and .zst are read as they are. "
+        description="A file, a folder, a glob, or any fsspec URI (s3://, gs://, https://). JSON Lines or text, also "
+        "compressed (gzip, zstd, bzip2, xz), told from a file's bytes; what cannot be read is refused by name. "
         "Relative paths are relative to the current directory.",
         examples=["prompts.jsonl"],
     )
@@ -85,6 +86,12 @@ class DatasetSpec(SpecModel):
         description="How long a dataset in a store that has gone out of reach is tried again, before the run ends with exit code 68. Reading goes on "
         "at the byte that was reached. Before the first row it is 15 seconds at most.",
         examples=[600.0],
+    )
+    expect_rows: Annotated[int, Field(ge=1, le=2**53)] | None = Field(
+        default=None,
+        description="How many rows the dataset holds, where that is known. With more or fewer the run ends with 65 and without _SUCCESS; "
+        "what was decoded is kept. It is no part of the run's identity.",
+        examples=[10000],
     )
     error_budget: ErrorBudget | None = Field(
         default=None,

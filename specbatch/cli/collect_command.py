@@ -189,7 +189,7 @@ class _NamesOfRows:
             return
         try:
             spec = DatasetSpec.model_validate_json(json.dumps(identity.spec["dataset"]))
-            dataset = Dataset(spec.uri, limit=spec.limit)
+            dataset = Dataset(spec.uri, limit=spec.limit, form=spec.format)
             if dataset.fingerprint() != identity.dataset:
                 self.problem = f"{spec.uri} is not the dataset of that run any more"
                 return

@@ -10,7 +10,7 @@ from specbatch.errors import ResultsError
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import ROW_KINDS, SUCCESS, ShardFile, parse_names
-from specbatch.results.manifest import FileEntry, Manifest, read_manifests
+from specbatch.results.manifest import FileEntry, Manifest, answers_none, read_manifests
 from specbatch.results.splits import read_split
 
 _SHOWN = 12
@@ -87,7 +87,7 @@ def find_run(folder: Folder) -> FoundRun:
     rows = sum(one.totals.rows for one in manifests.values())
     if not unfinished and dataset_rows is not None and rows < dataset_rows:
         unfinished.append(f"its manifests say complete, with {rows:,} of {dataset_rows:,} rows")
-    if not unfinished and SUCCESS not in sizes:
+    if not unfinished and SUCCESS not in sizes and not answers_none(tuple(manifests.values())):
         unfinished.append(f"{SUCCESS} is not there: the run has not said that it is complete")
     found.sort(key=lambda one: (one.file.shards, one.file.shard, one.file.sequence, one.is_errors))
     return FoundRun(

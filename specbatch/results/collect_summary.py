@@ -33,7 +33,10 @@ def _facts(done: Collected, *, partial: bool) -> Iterator[tuple[str, str]]:
     if done.torn:
         yield "skipped", f"{done.torn:,} broken lines at the end of files without a manifest"
     if done.errors:
-        yield "errors", _by_code(done.errors)
+        yield (
+            "errors",
+            _by_code(done.errors) + ("" if done.results else "; no row was answered: the run has not succeeded"),
+        )
     if done.duplicates:
         yield "duplicates", f"{done.duplicates:,} removed"
     if done.missing:

@@ -247,7 +247,7 @@ def write_success(run_dir: str | Path) -> bool:
 
 
 def success_of(manifests: Sequence[Manifest]) -> bytes | None:
-    """What _SUCCESS holds; None where a manifest of the split is missing or not complete, or they have not got all rows."""
+    """What _SUCCESS holds; None where a manifest of the split is missing or not complete, rows are missing, or none was answered."""
     if not manifests or len(manifests) != manifests[0].shards or not all(one.complete for one in manifests):
         return None
     value = {
@@ -257,7 +257,15 @@ def success_of(manifests: Sequence[Manifest]) -> bytes | None:
     }
     if any(one.moved for one in manifests) and value["results"] + value["errors"] < (manifests[0].dataset_rows or 0):
         return None  # a file of an old split has gone since another shard read it
+    if answers_none(manifests):
+        return None
     return json.dumps(value).encode() + b"\n"
+
+
+def answers_none(manifests: Sequence[Manifest]) -> bool:
+    """Whether every shard is complete, and every row of the run ended as an error."""
+    whole = bool(manifests) and len(manifests) == manifests[0].shards and all(one.complete for one in manifests)
+    return whole and any(one.totals.errors for one in manifests) and not any(one.totals.results for one in manifests)
 
 
 def _read(folder: Folder, name: str) -> Manifest:

@@ -181,7 +181,7 @@ class ShardStatus:
         last = self.last
         alive = last.process.alive if last and last.process else None
         if last is None or last.outcome != "running" or alive is False:
-            if self.manifest is not None and self.manifest.complete:
+            if self.manifest is not None and self.manifest.complete and (last is None or last.outcome != "failed"):
                 return "complete", self._said_of_complete(alive=bool(alive))
             if self.locked and not alive:
                 return "starting", "starting: reading back what is finished"

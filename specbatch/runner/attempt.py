@@ -119,6 +119,11 @@ class Attempt:
             self._save(outcome)
         return self._summary()
 
+    def fail(self, error: SpecbatchError) -> None:
+        """Every row has ended, and still the run has not succeeded: the progress file says why."""
+        self._outcome, self._reason = "failed", str(error)
+        self._save_progress(self._outcome)
+
     def save_last_look(self) -> None:
         """Saves the progress once more: publishing has gone on since the end."""
         self._meter.last = replace(self._meter.last or self._meter.look(), publish=self._publish())

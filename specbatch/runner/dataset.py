@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
+from specbatch.api.dataset import DatasetFormat as Format
 from specbatch.errors import DatasetError
 from specbatch.runner.patience import START_SECONDS, Patience
-from specbatch.runner.sources import find_sources
+from specbatch.runner.sources import Source, find_sources
 from specbatch.runner.streams import ReadPosition, read_chunks, read_stored
+from specbatch.runner.unchanged import check_unchanged
 
 MAX_LINE_BYTES = 16 << 20  # a longer line becomes an error row; it is never held in memory
 _KEPT_BYTES = 1024  # of a line that is too long: enough to tell it by
@@ -102,8 +104,13 @@ class Dataset:
     Args:
         uri: a file, directory, glob or fsspec URI.
         limit: only the first so many rows, or all.
+        form: `dataset.format`: where it is "text", no file need hold JSON.
+        expected: how many rows there must be in all; None where that is not known.
         max_line_bytes: a longer line becomes an error row.
         patience: with a store that is out of reach; before the first row it is shorter.
+
+    Attributes:
+        left_out: a sentence about files of a folder that were passed over; empty where none was.
 
     Raises:
         DatasetError: nothing there, or not readable.
@@ -115,14 +122,22 @@ class Dataset:
         uri: str,
         *,
         limit: int | None = None,
+        form: Format = "auto",
+        expected: int | None = None,
         max_line_bytes: int = MAX_LINE_BYTES,
         patience: Patience | None = None,
     ) -> None:
         self.uri = uri
         self.patience = patience or Patience()
+        self._form = form
         with self.patience.at_most(START_SECONDS):
-            self.sources = find_sources(uri, self.patience)
+            self._found = find_sources(uri, self.patience)
+            self.sources = self._found.sources
+            self.left_out = self._found.left_out
+            if not self.sources:
+                self._refuse_folder()
         self._limit = limit
+        self._expected = expected
         self._max_line_bytes = max_line_bytes
         self._rows_read = 0
         self._ended = False
@@ -130,19 +145,36 @@ class Dataset:
         self._taken_bytes = 0
         self._position = ReadPosition()
 
-    def check_not_empty(self) -> None:
-        """Reads as far as the first row.
+    def check_readable(self) -> None:
+        """Looks at the beginning of the files (of a store the first few), and for the first row: what is found here costs nothing yet.
 
         Raises:
-            DatasetError: there is none, or it cannot be read.
+            DatasetError: a file cannot be read, is of a kind that is not, or there is no row.
             OutOfReachError: the store could not be reached.
         """
         with self.patience.at_most(START_SECONDS):
+            for source in self.sources if self._found.local else self.sources[:_FILES_LOOKED_INTO]:
+                self._look_into(source)
             for _ in self._rows():
                 return
         raise DatasetError(
             "the dataset holds no rows", where=self.uri, remedy="one JSON object a line, or lines of a .txt file"
         )
+
+    def _refuse_folder(self) -> NoReturn:
+        for source in self._found.passed[:_FILES_LOOKED_INTO]:
+            self._look_into(source)  # most likely it is of a kind that says what to do
+        raise DatasetError(
+            f"the folder holds no files of rows; {self.left_out or 'it is empty'}",
+            where=self.uri,
+            remedy="name a file, a directory or a glob that holds .jsonl or .txt files (also compressed: .gz, .zst, .bz2, .xz)",
+        )
+
+    def _look_into(self, source: Source) -> None:
+        next(read_chunks(source, ReadPosition(), as_text=self._is_text(source)), None)
+
+    def _is_text(self, source: Source) -> bool:
+        return self._form == "text" or (self._form == "auto" and source.is_text)
 
     def fingerprint(self) -> str:
         """A hash of the files' names, sizes and first bytes: a restart on another dataset is noticed before any row is.
@@ -158,11 +190,28 @@ class Dataset:
         return digest.hexdigest()
 
     def rows(self) -> Iterator[RawRow]:
-        """Every row, lazily; to be called once."""
+        """Every row, lazily; to be called once.
+
+        Raises:
+            DatasetError: after the last row: there are more or fewer than expected, or the files are not those of the start any more.
+        """
         for row in self._rows():
             self._rows_read = row.index + 1
             yield row
+        check_unchanged(self.uri, self._found, self.patience, limited=self._rows_read == self._limit)
+        self._check_count()
         self._ended = True
+
+    def _check_count(self) -> None:
+        if self._expected is None:
+            return
+        expected = self._expected if self._limit is None else min(self._expected, self._limit)
+        if self._rows_read != expected:
+            raise DatasetError(
+                f"the dataset holds {self._rows_read:,} rows, and dataset.expectRows is {expected:,}",
+                where=self.uri,
+                remedy="find out which is right; with the right number or file start again: rows that are finished are kept",
+            )
 
     @property
     def rows_in_all(self) -> int | None:
@@ -198,7 +247,8 @@ class Dataset:
             self._position = ReadPosition()
             self._taken_bytes = 0
             is_text = source.is_text
-            for line in read_lines(read_chunks(source, self._position), self._max_line_bytes):
+            chunks = read_chunks(source, self._position, as_text=self._is_text(source))
+            for line in read_lines(chunks, self._max_line_bytes):
                 self._taken_bytes = line.end
                 if not line.too_long and not line.data.strip():
                     continue

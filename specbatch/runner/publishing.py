@@ -10,7 +10,7 @@ from typing import Self
 
 from specbatch.api.quantity import quantity_value
 from specbatch.api.results import ResultsSpec
-from specbatch.errors import ResultsError
+from specbatch.errors import DatasetError, ResultsError
 from specbatch.results.destination import Destination
 from specbatch.results.elsewhere import read_published
 from specbatch.results.folder import Folder
@@ -21,6 +21,7 @@ from specbatch.results.parts import PartPolicy
 from specbatch.results.publish import STOP_SECONDS, Publisher
 from specbatch.results.publish_state import PublishState
 from specbatch.results.restore import Restored, restore
+from specbatch.results.unanswered import unanswered
 from specbatch.runner.dataset import Shard
 from specbatch.runner.stopping import StopSignals, stopped
 
@@ -125,6 +126,10 @@ class Publishing:
     def state(self) -> PublishState | None:
         """How far it is; None where nothing is published."""
         return None if self._publisher is None else self._publisher.state
+
+    def unanswered(self) -> DatasetError | None:
+        """The error of a run that is published whole, with no row answered: its shards may have nothing else in common."""
+        return None if self._destination is None else unanswered(self._destination.folder)
 
     def finish(self, save_progress: Callable[[], None]) -> None:
         """Waits until all is there: the manifest must have been written.

@@ -89,7 +89,7 @@ class Replay:
         """Looks at every row of the sample; see `verify_run` for what it raises."""
         self._check_recipe()
         spec = self._job.spec
-        dataset = Dataset(spec.dataset.uri, limit=spec.dataset.limit)
+        dataset = Dataset(spec.dataset.uri, limit=spec.dataset.limit, form=spec.dataset.format)
         files = self._target()
         plan = self._plan(files)
         tokenizer = load_tokenizer(files.path, name=files.name, trust_remote_code=spec.target.trust_remote_code)

@@ -20,6 +20,7 @@ from specbatch.runner.forms import Form, Format, FormRules, read_form
 from specbatch.runner.ids import MAX_ID_CHARACTERS, IdSet, made_id
 from specbatch.runner.messages import Message
 from specbatch.runner.model_names import ModelNames
+from specbatch.runner.odd_lines import reread
 from specbatch.runner.openai_lines import CHAT, endpoint_of, is_openai_line
 from specbatch.runner.overrides import override_decoding
 
@@ -227,7 +228,7 @@ def _decode_any(data: bytes) -> Any:
     try:
         return _decode_fast(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return _decode(data.decode())
+        return reread(data.decode(), _decode)
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -254,6 +255,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
 
 def _text_form(raw: RawRow) -> Form:
+    if b"\0" in raw.data:
+        raise RowError(ErrorCode.INVALID_ENCODING, "zero bytes: the file was not written to its end, or is no text")
     try:
         return Form(prompt=raw.data.decode())
     except UnicodeDecodeError as error:

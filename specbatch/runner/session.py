@@ -16,12 +16,14 @@ from specbatch.errors import OutOfMemoryError, ResultsError
 from specbatch.plan.planner import make_plan
 from specbatch.plan.render import render
 from specbatch.plan.types import Plan
+from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import run_directory
 from specbatch.results.manifest import Manifest, read_manifests, success_of, write_manifest, write_success
 from specbatch.results.report import write_report
 from specbatch.results.shard import ShardResults
 from specbatch.results.summary import RunSummary
+from specbatch.results.unanswered import unanswered
 from specbatch.runner.attempt import Attempt, Loaded
 from specbatch.runner.budget import ErrorBudget
 from specbatch.runner.ceiling import CeilingOfRun
@@ -88,9 +90,7 @@ class Session:
             SpecbatchError: of any kind; what was finished is saved.
         """
         spec = self._job.spec
-        patience = Patience(spec.dataset.retry_seconds, say=self._display.step)
-        dataset = Dataset(spec.dataset.uri, limit=spec.dataset.limit, patience=patience)
-        dataset.check_not_empty()
+        dataset = self._dataset()
         gpus = visible_gpus(spec.placement.gpus, self._env)
         pair = find_pair(spec, self._env, self._display.step)
         target, drafter = read_shapes(spec, pair)
@@ -137,6 +137,10 @@ class Session:
                     raise
                 store.check_whole()
                 write_manifest(self._run_dir, self._manifest(store, attempt, plan))
+            nothing = unanswered(Folder(self._run_dir))
+            if nothing is not None:
+                attempt.fail(nothing)
+                write_manifest(self._run_dir, self._manifest(store, attempt, plan))
             complete = success_of(read_manifests(self._run_dir)) is not None
             report = self._report() if complete or self._shard.count == 1 else None
             write_success(self._run_dir)
@@ -146,6 +150,9 @@ class Session:
                 for warning in self._warnings:  # once more, beside the summary
                     self._display.step(f"{WARNING}{warning}")
                 self._display.end(summary, self._run_dir, report)
+            nothing = nothing or publishing.unanswered()
+            if nothing is not None:
+                raise nothing
         return summary
 
     def _warn(self, pair: Pair, tokenizer: Tokenizer) -> None:
@@ -156,6 +163,21 @@ class Session:
             self._display.step(f"{WARNING}{warning}")
         if defaults.sampling:
             self._display.step(f"the target's own sampling ({defaults.sampling}) is not used: spec.decoding counts")
+
+    def _dataset(self) -> Dataset:
+        """The dataset, which can be read as far as a look at its files tells."""
+        spec = self._job.spec.dataset
+        dataset = Dataset(
+            spec.uri,
+            limit=spec.limit,
+            form=spec.format,
+            expected=spec.expect_rows,
+            patience=Patience(spec.retry_seconds, say=self._display.step),
+        )
+        if dataset.left_out:
+            self._display.step(dataset.left_out)
+        dataset.check_readable()
+        return dataset
 
     def _earlier_manifest(self, *, fresh: bool) -> Manifest | None:
         """What it says of placement and verification stays true where every row is finished and nothing is loaded."""

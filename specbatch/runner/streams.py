@@ -1,17 +1,23 @@
-"""A source's bytes as a stream of chunks: plain, gzip or zstandard, with bounded memory."""
+"""A source's bytes as lines of UTF-8, a chunk at a time: what it is stands in its first bytes, whatever its name says."""
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import BinaryIO
 
-from specbatch.errors import DatasetError, SpecbatchError
+from specbatch.errors import SpecbatchError
+from specbatch.runner.compressions import compression_of, decompressed
+from specbatch.runner.encodings import as_utf8, encoding_of, ends_lines_with_cr, with_line_feeds
+from specbatch.runner.file_kinds import MAGIC_BYTES, kind_of, refused
+from specbatch.runner.shapes import HEAD_BYTES, check_json_lines
 from specbatch.runner.sources import Source, unreadable
 
 CHUNK_BYTES = 1 << 18
-_ZSTD_INPUT_BYTES = 1 << 11  # a zstd block may hold 128 KiB in 4 bytes: small inputs bound what one step gives
+_PIECE_BYTES = 1 << 14  # of a compressed file: how far it is read is to fit what has come out
+_MOST_LAYERS = 2  # a file may be compressed twice; one that gives itself, for ever
 
 
 @dataclass(slots=True)
@@ -22,28 +28,21 @@ class ReadPosition:
     given_bytes: int = 0
 
 
-def read_chunks(source: Source, position: ReadPosition) -> Iterator[bytes]:
-    """The source's uncompressed bytes, a chunk at a time; `position` follows the stored bytes.
+def read_chunks(source: Source, position: ReadPosition, *, as_text: bool = False) -> Iterator[bytes]:
+    r"""The source's lines in UTF-8 with \n at their ends, decompressed, a chunk at a time; `position` follows the stored bytes.
+
+    Args:
+        source: a file.
+        position: kept up to date.
+        as_text: every line is a prompt: it need not be JSON.
 
     Raises:
-        DatasetError: unreadable, or a compressed file that is damaged or cut short.
+        DatasetError: unreadable, no lines of JSON or text, or a compressed file that is damaged or cut short.
         OutOfReachError: the store could not be reached for too long.
     """
-    readers = {".gz": _gzip_chunks, ".zst": _zstd_chunks}
-    return _opened(source, readers.get(source.compression, _plain_chunks), position)
-
-
-def read_stored(source: Source) -> Iterator[bytes]:
-    """The source's bytes as stored, compressed or not; errors as `read_chunks`."""
-    return _opened(source, _plain_chunks, ReadPosition())
-
-
-def _opened(
-    source: Source, read: Callable[[BinaryIO, ReadPosition], Iterator[bytes]], position: ReadPosition
-) -> Iterator[bytes]:
     try:
         with source.open_stored() as stored:
-            for chunk in read(stored, position):
+            for chunk in _lines(_stored(stored, position), source.name, as_text=as_text):
                 position.given_bytes += len(chunk)
                 yield chunk
     except SpecbatchError:
@@ -52,32 +51,73 @@ def _opened(
         raise unreadable(source.name, error) from error
 
 
-def _plain_chunks(stored: BinaryIO, position: ReadPosition) -> Iterator[bytes]:
-    while chunk := stored.read(CHUNK_BYTES):
+def read_stored(source: Source) -> Iterator[bytes]:
+    """The source's bytes as stored, compressed or not; errors as `read_chunks`."""
+    try:
+        with source.open_stored() as stored:
+            yield from iter(partial(stored.read, CHUNK_BYTES), b"")
+    except SpecbatchError:
+        raise
+    except Exception as error:
+        raise unreadable(source.name, error) from error
+
+
+def _stored(stored: BinaryIO, position: ReadPosition) -> Iterator[bytes]:
+    chunk = stored.read(MAGIC_BYTES)
+    piece = CHUNK_BYTES if compression_of(chunk) is None else _PIECE_BYTES
+    read = len(chunk)
+    while chunk:
         position.stored_bytes += len(chunk)
         yield chunk
+        chunk = stored.read(piece - read % piece)  # at whole pieces, as a store's stream is buffered
+        read += len(chunk)
 
 
-def _gzip_chunks(stored: BinaryIO, position: ReadPosition) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=stored, mode="rb") as rows:
-        while chunk := rows.read(CHUNK_BYTES):
-            position.stored_bytes = stored.tell()
-            yield chunk
+def _lines(chunks: Iterator[bytes], name: str, *, as_text: bool) -> Iterator[bytes]:
+    head, chunks = _peek(chunks, MAGIC_BYTES)
+    for layer in range(_MOST_LAYERS + 1):
+        compression = compression_of(head)
+        if compression is None:
+            break
+        if layer == _MOST_LAYERS:
+            raise refused(
+                f"compressed more than {_MOST_LAYERS} times", name, f"{compression.command} {{file}} > {{out}}"
+            )
+        head, chunks = _peek(decompressed(chunks, compression, name), MAGIC_BYTES)
+    kind = kind_of(head)
+    if kind is not None:
+        raise refused(kind.name, name, kind.remedy, kind.needs)
+    encoding = encoding_of(head)
+    if encoding is not None:
+        chunks = as_utf8(chunks, encoding, name)
+    head, chunks = _peek(chunks, HEAD_BYTES)
+    if ends_lines_with_cr(head):
+        head, chunks = head.replace(b"\r", b"\n"), with_line_feeds(chunks)
+    if not as_text:
+        check_json_lines(head, name, whole=len(head) < HEAD_BYTES)
+    elif b"\0" in head.partition(b"\n")[0]:
+        raise refused("binary data of an unknown kind", name, "name a file that holds text")
+    return chunks
 
 
-def _zstd_chunks(stored: BinaryIO, position: ReadPosition) -> Iterator[bytes]:
-    """Decodes frame after frame; zstandard's own reader would take a cut-off file for a whole one."""
+def _peek(chunks: Iterable[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
+    """The first bytes, fewer only where there are no more, and all chunks. What ends a file early is raised after what came before."""
+    chunks = iter(chunks)
+    held: list[bytes] = []
+    length = 0
     try:
-        import zstandard  # noqa: PLC0415 - part of specbatch[runner]; most datasets need none
-    except ImportError as error:
-        raise DatasetError("zstandard is not installed", remedy="pip install 'specbatch[runner]'") from error
-    frame = None
-    while compressed := stored.read(_ZSTD_INPUT_BYTES):
-        position.stored_bytes += len(compressed)
-        while compressed:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
-            yield frame.decompress(compressed)
-            compressed = frame.unused_data if frame.eof else b""
-            frame = None if frame.eof else frame
-    if frame is not None:
-        raise EOFError("the zstd file ends in the middle of a frame")
+        for chunk in chunks:
+            held.append(chunk)
+            length += len(chunk)
+            if length >= size:
+                break
+    except Exception as error:
+        if not held:
+            raise
+        chunks = _raising(error)
+    return b"".join(held)[:size], chain(held, chunks)
+
+
+def _raising(error: Exception) -> Iterator[bytes]:
+    yield from ()
+    raise error

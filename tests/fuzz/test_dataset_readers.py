@@ -13,6 +13,7 @@ import zstandard
 
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
+from specbatch.runner.encodings import encoding_of, ends_lines_with_cr
 from specbatch.runner.outcomes import OutcomeMaker
 from specbatch.runner.prompts import PromptEncoder
 from specbatch.runner.requests import RequestMaker
@@ -90,9 +91,9 @@ def make(number: int) -> tuple[str, bytes, RowRules, int | None]:
 
 
 def count_of(data: bytes) -> int | None:
-    """Lines that are not blank; None where that is the question itself: where there is none, or a BOM that is taken off."""
-    lines = [line for line in data.split(b"\n") if line.strip()]
-    return None if data.startswith(b"\xef\xbb\xbf") or not lines else len(lines)
+    """Lines that are not blank; None where that is the question itself: where there is none, a BOM, or another encoding."""
+    lines = [line for line in data.split(b"\r" if ends_lines_with_cr(data) else b"\n") if line.strip()]
+    return None if b"\xef\xbb\xbf" in data or encoding_of(data) or not lines else len(lines)
 
 
 @pytest.mark.parametrize(

@@ -51,20 +51,20 @@ def test_compressed_file_cut_short_is_an_error_after_its_whole_rows(tmp_path, pa
     file.write_bytes(pack(rows)[:-100])
     read = Dataset(str(file)).rows()
     assert len(list(islice(read, 100))) == 100
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="ends in the middle"):
         list(read)
 
 
 def test_damaged_gzip_is_an_error_that_names_the_file(tmp_path):
-    (tmp_path / "rows.jsonl.gz").write_bytes(b"not gzip at all")
-    with pytest.raises(DatasetError, match=r"rows\.jsonl\.gz"):
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(LINES * 100)[:40] + b"damage" * 10)
+    with pytest.raises(DatasetError, match=r"rows\.jsonl\.gz: the gzip data is damaged"):
         data_of(tmp_path / "rows.jsonl.gz")
 
 
 def test_directory_gives_its_row_files_sorted_and_nothing_else(tmp_path):
     for name in ("b.jsonl", "a.txt", "c.jsonl.gz", ".hidden.jsonl", "_SUCCESS.json", "README.md"):
-        (tmp_path / name).write_bytes(gzip.compress(b"z\n") if name.endswith(".gz") else name[:1].encode() + b"\n")
-    assert data_of(tmp_path) == [b"a", b"b", b"z"]
+        (tmp_path / name).write_bytes(gzip.compress(b"9\n") if name.endswith(".gz") else b"%d\n" % len(name))
+    assert data_of(tmp_path) == [b"5", b"7", b"9"]
 
 
 def test_glob_takes_the_matches_and_a_file_named_like_a_glob_is_itself(tmp_path):
@@ -83,11 +83,11 @@ def test_missing_dataset_is_an_error_with_remedy(tmp_path, name):
 
 
 def test_directory_without_rows_and_files_without_rows_are_errors(tmp_path):
-    with pytest.raises(DatasetError, match="holds no rows"):
+    with pytest.raises(DatasetError, match="holds no files of rows; it is empty"):
         Dataset(str(tmp_path))
     (tmp_path / "empty.jsonl").write_bytes(b"\n \n")
     with pytest.raises(DatasetError, match="holds no rows"):
-        Dataset(str(tmp_path)).check_not_empty()
+        Dataset(str(tmp_path)).check_readable()
 
 
 def test_rows_come_from_an_object_store(tmp_path):
@@ -98,7 +98,7 @@ def test_rows_come_from_an_object_store(tmp_path):
     assert data_of("memory://bucket/*.jsonl") == [b"2"]
     with pytest.raises(DatasetError, match="no such object"):
         Dataset("memory://bucket/none.jsonl")
-    with pytest.raises(DatasetError, match="nothing there"):
+    with pytest.raises(DatasetError, match="no such object"):
         Dataset("memory://bucket/*.none")
 
 

@@ -26,7 +26,7 @@ QUICK = Backoff(first=0.01, longest=0.05)
 def read(uri, seconds=5.0, told=None, then=lambda: None):
     """The lines of a dataset, read as a run does; `then` is called once its first block is here."""
     dataset = Dataset(uri, patience=Patience(seconds, say=(told if told is not None else []).append, backoff=QUICK))
-    dataset.check_not_empty()
+    dataset.check_readable()
     rows = dataset.rows()
     first = next(rows)
     then()

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import shutil
+import time
 import uuid
 
 import pytest
@@ -17,9 +18,13 @@ from specbatch.errors import (
     SpecError,
     VocabularyMismatchError,
 )
+from specbatch.results.collect import collect
+from specbatch.results.collect_summary import summary_lines
 from specbatch.results.folder import Folder
 from specbatch.results.layout import shard_files
 from specbatch.results.manifest import read_manifests
+from specbatch.results.status import read_status
+from specbatch.results.status_text import render_status
 from specbatch.runner.display import JsonDisplay
 from specbatch.runner.job import run_job
 from tests.runner.tiny import byte_level_tokenizer, read_lines, save_model, spec_text, write_rows
@@ -276,6 +281,71 @@ def test_text_file_is_a_dataset(make_job, results, tmp_path):
     assert [line["index"] for line in sorted(read_lines(results), key=lambda line: line["index"])] == [0, 1]
 
 
+def test_a_run_in_which_no_row_was_answered_has_not_succeeded(make_job, results):
+    rows = [*({"question": f"hello {number}"} for number in range(5)), b"broken"]
+    job = make_job(rows)
+    for skipped in (0, 6):  # the second start finds every row finished
+        with pytest.raises(DatasetError) as caught:
+            run_job(job)
+        assert caught.value.message == (
+            "none of 6 rows could be answered; 5 x missing_prompt: no 'prompt' among the fields ['question']"
+        )
+        assert "spec.dataset.promptField" in caught.value.remedy
+        assert not (results / "_SUCCESS").exists()
+        manifest = json.loads((results / "manifest-00000-of-00001.json").read_text())
+        assert (manifest["rows"]["errors"], manifest["rows"]["skipped"]) == (6, skipped)
+    status = render_status(read_status(Folder(results), time.time()))
+    assert "failed: " in status
+    assert "none of 6 rows could be answered; 5 x missing_prompt" in " ".join(status.split())
+    summary = "\n".join(summary_lines(collect(results, io.BytesIO())))  # nothing is missing, and it can be looked into
+    assert "0 results and 6 errors of 6 rows" in summary
+    assert "no row was answered: the run has not succeeded" in summary
+
+
+def test_a_shard_of_bad_rows_alone_is_no_fault_where_another_has_answers(make_job, results):
+    job = make_job([b"broken", ROWS[0], b"broken"], "job.completions=2")
+    run_job(job, env={"JOB_COMPLETION_INDEX": "0"})
+    run_job(job, env={"JOB_COMPLETION_INDEX": "1"})
+    assert json.loads((results / "_SUCCESS").read_text()) == {"shards": 2, "results": 1, "errors": 2}
+
+
+@pytest.mark.parametrize("publish", [False, True])
+def test_the_last_shard_to_end_finds_that_none_of_them_has_an_answer(make_job, results, tmp_path, publish):
+    place = f"memory://answers-{uuid.uuid4()}"
+    more = (f"results.publish={place}",) if publish else ()
+    job = make_job(
+        [{"text": "a"}, {"text": "b"}, {"text": "c"}], "job.completions=4", *more
+    )  # the fourth shard has no rows
+    for index in range(3):
+        run_job(job, env={"JOB_COMPLETION_INDEX": str(index)})
+        if publish:
+            (results).rename(tmp_path / f"volume-{index}")  # each pod has a volume of its own
+    with pytest.raises(DatasetError, match=r"none of 3 rows could be answered; 3 x missing_prompt: no 'prompt'"):
+        run_job(job, env={"JOB_COMPLETION_INDEX": "3"})
+    assert not (results / "_SUCCESS").exists()
+    assert not publish or "_SUCCESS" not in Folder(f"{place}/tiny").sizes()
+
+
+def test_a_dataset_that_grows_or_is_not_as_expected_ends_without_success_and_keeps_its_rows(
+    make_job, results, tmp_path
+):
+    job = make_job(ROWS[:3], "dataset.expectRows=4")
+    with pytest.raises(DatasetError, match=r"holds 3 rows, and dataset\.expectRows is 4"):
+        run_job(job)
+    assert len(read_lines(results)) == 3
+    assert not (results / "_SUCCESS").exists()
+    summary = run_job(make_job(ROWS[:3], "dataset.expectRows=3"))
+    assert (summary.results, summary.skipped) == (0, 3)
+    assert (results / "_SUCCESS").exists()
+
+
+def test_a_table_is_refused_before_a_model_is_looked_for(make_job, results, tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(b"PAR1\x15\x04")
+    with pytest.raises(DatasetError, match="it is a Parquet file"):
+        run_job(make_job(tmp_path / "rows.jsonl", "target.model=/not/there"))
+    assert not results.exists()
+
+
 def test_empty_dataset_is_refused_before_anything_is_loaded(make_job, results):
     with pytest.raises(DatasetError, match="holds no rows"):
         run_job(make_job([]))
@@ -287,7 +357,7 @@ def test_dataset_that_breaks_off_saves_what_came_before(make_job, results, tmp_p
 
     packed = gzip.compress(b"".join(json.dumps(row).encode() + b"\n" for row in ROWS) + b" " * 3_000_000)
     (tmp_path / "rows.jsonl.gz").write_bytes(packed[:-10])
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="ends in the middle"):
         run_job(make_job(tmp_path / "rows.jsonl.gz"))
     assert sorted(by_id(read_lines(results))) == sorted(row["id"] for row in ROWS)
     assert not (results / "_SUCCESS").exists()
