@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,10 +19,10 @@ class Web:
 
     Attributes:
         files: path -> bytes.
-        troubles: taken one by one, one for each GET that is looked at (`troubled`): an HTTP status, "reset", "hang", or
+        troubles: taken one by one, one for each request: an HTTP status, "reset", "hang", or
             ("cut", n): the connection is reset after n bytes of the body.
         always: a trouble for every GET once `troubles` is empty.
-        troubled: which paths troubles are for.
+        troubles_from: only requests for bytes from there on meet troubles.
         ranges: whether it knows ranges.
         error_body: of answers that are errors.
         head_status: for every HEAD, where set.
@@ -34,7 +34,7 @@ class Web:
     files: dict[str, bytes] = field(default_factory=dict)
     troubles: list = field(default_factory=list)
     always: object = None
-    troubled: Callable[[str], bool] = lambda _path: True
+    troubles_from: int = 0
     ranges: bool = True
     error_body: bytes = b""
     head_status: int | None = None
@@ -45,9 +45,10 @@ class Web:
     lock: threading.Lock = field(default_factory=threading.Lock)
     released: threading.Event = field(default_factory=threading.Event)
 
-    def next_trouble(self, path: str) -> object:
+    def next_trouble(self, asked: str | None) -> object:
+        begin = int((asked or "bytes=0-").removeprefix("bytes=").partition("-")[0])
         with self.lock:
-            if not self.troubled(path):
+            if begin < self.troubles_from:
                 return None
             return self.troubles.pop(0) if self.troubles else self.always
 
@@ -68,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:  # noqa: PLR0911 - a trouble a return
         web, path = self.web, self.path.partition("?")[0]
         web.requests.append((self.command, self.path, self.headers.get("Range")))
-        trouble = web.next_trouble(path)
+        trouble = web.next_trouble(self.headers.get("Range"))
         if trouble == "hang":
             web.released.wait(120)
             return self._reset()

@@ -19,9 +19,9 @@ from specbatch.results.checksums import Checksum, has_checksum
 from specbatch.results.durable import read_plain, results_error
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
-from specbatch.results.layout import NEW_COUNT, ROW_KINDS, SUCCESS, ShardFile, parse_names
+from specbatch.results.layout import NEW_COUNT, SUCCESS, ShardFile, parse_names
 from specbatch.results.manifest import FileEntry, read_manifests, success_of
-from specbatch.results.occupant import old_names, own_files, owned_files, refuse_others
+from specbatch.results.occupant import old_names, own_files, owned_files, refuse_others, restore_identity
 from specbatch.results.published_record import PublishedRecord
 from specbatch.results.published_split import PublishedSplit
 from specbatch.results.splits import read_history
@@ -87,7 +87,9 @@ class Destination:
                 self._remove(name)
             self.fresh = False
             self._record.forget()
-        self._restore_identity()
+        self.on_call(0)
+        if restore_identity(self.folder, self.sizes, self.file, self.identity, self._record.known):
+            self.say(f"{self.file.name} was removed from {self.folder.uri}: it is put there again")
         refuse_others(self.folder, self.sizes, self.file, self.identity)
         self.history = read_history(self.folder, self.sizes)
         groups = {replace(other, kind="manifest", sequence=0) for other in owned_files(self.sizes, self.file)}
@@ -298,28 +300,6 @@ class Destination:
                 remedy="it is put there again; should that go on, look for what else writes there",
             )
         return True
-
-    def _restore_identity(self) -> None:
-        """Puts our identity back where it was removed: the manifest there, or what this volume has put there, says whose the rows are."""
-        rows = own_files(self.sizes, self.file, *ROW_KINDS)
-        if self.file.name in self.sizes or not rows:
-            return
-        if not (self._manifest_is_ours() or all(row.name in self._record.known for row in rows)):
-            return
-        self.say(f"{self.file.name} was removed from {self.folder.uri}: it is put there again")
-        data = json.dumps(self.identity.to_json(), indent=1, default=str).encode() + b"\n"
-        self.on_call(0)
-        self.folder.write(self.file.name, data, new=True)
-        self.sizes[self.file.name] = len(data)
-
-    def _manifest_is_ours(self) -> bool:
-        if self._manifest not in self.sizes:
-            return False
-        try:
-            value = json.loads(self.folder.read(self._manifest))
-            return not self.identity.differences(Identity.from_json(value["identity"]))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return False
 
     def _put(self, name: str, path: Path, *, new: bool = False) -> bool:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from specbatch.errors import OtherRunError, ResultsError
@@ -62,6 +62,43 @@ def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, ide
             raise OtherRunPublishedError(
                 "not an identity file of a run", where=folder.path_of(name), remedy=WAYS_OUT
             ) from error
+
+
+def restore_identity(
+    folder: Folder, sizes: dict[str, int], file: ShardFile, identity: Identity, known: Collection[str]
+) -> bool:
+    """Puts our identity back where somebody removed it; whether it did.
+
+    Args:
+        folder: the folder.
+        sizes: what it holds; kept up to date.
+        file: the shard's identity file.
+        identity: what the run is.
+        known: names that this volume has put there: by them, or by the manifest there, we know that the rows are ours.
+
+    Raises:
+        ResultsError: the store cannot be reached.
+    """
+    rows = own_files(sizes, file, *ROW_KINDS)
+    if file.name in sizes or not rows:
+        return False
+    if not (all(row.name in known for row in rows) or _manifest_is_of(folder, sizes, file, identity)):
+        return False
+    data = json.dumps(identity.to_json(), indent=1, default=str).encode() + b"\n"
+    folder.write(file.name, data, new=True)
+    sizes[file.name] = len(data)
+    return True
+
+
+def _manifest_is_of(folder: Folder, sizes: Mapping[str, int], file: ShardFile, identity: Identity) -> bool:
+    name = replace(file, kind="manifest").name
+    if name not in sizes:
+        return False
+    data = folder.read(name)
+    try:
+        return not identity.differences(Identity.from_json(json.loads(data)["identity"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
 
 
 def own_files(sizes: Mapping[str, int], file: ShardFile, *kinds: Kind) -> list[ShardFile]:

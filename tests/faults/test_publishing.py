@@ -287,3 +287,20 @@ def test_two_pods_on_volumes_of_their_own_leave_one_whole_run(s3, run, tmp_path)
         pod.end()
     assert json.loads(objects(s3)["_SUCCESS"]) == {"shards": 2, "results": len(ROWS), "errors": 1}
     collected(tmp_path)
+
+
+@pytest.mark.slow
+def test_objects_that_were_changed_or_removed_between_two_runs_are_put_right_by_the_second(s3, run, tmp_path, whole):
+    run().end()
+    folder, before = s3.root / "bucket" / "runs" / "tiny", objects(s3)
+    first, second = sorted(parts(before))[:2]
+    (folder / first).write_bytes(before[first][:-3] + b"??\n")
+    (folder / second).unlink()
+    (folder / "identity-00000-of-00001.json").unlink()
+    time.sleep(2.0)  # the server's own listing is a second old
+    again = run().end()
+    assert again.summary["load_seconds"] == 0, "no model is loaded to repair"
+    assert any(f"{first} is not what was published" in step for step in again.steps)
+    assert parts(objects(s3)) == parts(before)
+    assert "identity-00000-of-00001.json" in objects(s3)
+    assert collected(tmp_path) == whole
