@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specbatch.cli.options import SetOption
 from specbatch.cli.output import show, show_document
-from specbatch.errors import ExitCode, Problem, SpecError
+from specbatch.errors import DatasetError, Problem, SpecError
+
+if TYPE_CHECKING:
+    from specbatch.api.dataset import DatasetSpec
 
 
 def validate(
@@ -18,25 +21,45 @@ def validate(
 ) -> None:
     """Check spec files: everything wrong, at once.
 
-    Every problem of every file comes with its path, its line, and the remedy.
+    Every problem of every file comes with its path, its line, and the remedy. A dataset that is on this machine is looked at, too:
+    whether its files are of a kind that can be read.
 
     Example: specbatch validate job/*.yaml
 
-    Exit code 0 where all are right, 64 otherwise.
+    Exit code 0 where all are right, 64 where a spec is wrong, 65 where only a dataset is.
     """
     from specbatch.api import load_spec
 
-    wrong = False
+    codes = set()
     for file in files:
         try:
             job = load_spec(file, overrides or ())
-        except SpecError as error:
-            wrong = True
-            show(f"error: {error}", err=True)
+            left_out = _look_at_dataset(job.spec.dataset)
+        except (SpecError, DatasetError) as error:
+            codes.add(error.exit_code)
+            show(f"error: {error}" if isinstance(error, SpecError) else f"error: {file}: {error}", err=True)
         else:
             show(f"{file}: ok ({job.metadata.name}, hash {job.spec_hash()[:12]})")
-    if wrong:
-        raise typer.Exit(ExitCode.BAD_SPEC)
+            if left_out:
+                show(f"{file}: {left_out}")
+    if codes:
+        raise typer.Exit(min(codes))
+
+
+def _look_at_dataset(dataset: DatasetSpec) -> str:
+    """What a folder leaves out, in words; nothing of a dataset that is elsewhere: in a store, in a pod's volume.
+
+    Raises:
+        DatasetError: it is here, and cannot be read.
+    """
+    from specbatch.runner.dataset import Dataset
+    from specbatch.runner.sources import is_here
+
+    if not is_here(dataset.uri):
+        return ""
+    found = Dataset(dataset.uri, limit=dataset.limit, form=dataset.format)
+    found.check_readable()
+    return found.left_out
 
 
 def explain(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,14 @@ def find_sources(uri: str, patience: Patience | None = None) -> Found:
 def is_remote(uri: str) -> bool:
     """Whether a store or server is meant, not a file of this machine."""
     return "://" in uri and not uri.startswith("file://")
+
+
+def is_here(uri: str) -> bool:
+    """Whether a URI means files of this machine, and there are any."""
+    if is_remote(uri) or was_redacted(uri):
+        return False
+    path = local_path(uri)
+    return os.path.lexists(path) or next(glob.iglob(str(path), recursive=True), None) is not None  # noqa: PTH207 - as `_local_sources`
 
 
 def local_path(uri: str) -> Path:
