@@ -19,7 +19,7 @@ from tests.faults.cases import bulky_rows
 from tests.faults.proof import check_whole
 from tests.s3 import free_port
 
-pytestmark = pytest.mark.slow
+# A few for every day, all of them in `make faults`.
 
 SPECBATCH = str(Path(sys.executable).with_name("specbatch"))
 PATH = "/rows.jsonl"
@@ -66,6 +66,7 @@ def rows_written(case):
     return case.run_dir.exists() and sum(path.read_bytes().count(b"\n") for path in case.run_dir.glob("part-*"))
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
 def test_a_server_that_fails_again_and_again_costs_no_row(case, server, reference_of, seed, ranges):
@@ -78,6 +79,7 @@ def test_a_server_that_fails_again_and_again_costs_no_row(case, server, referenc
     check_whole(case.run_dir, reference_of(case))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["reset", 503, 403], ids=["reset", "503", "permission that expired"])
 def test_a_dataset_that_stays_away_ends_the_run_with_68_and_the_next_start_goes_on(case, server, reference_of, trouble):
     after_the_first_block(server, trouble)
@@ -96,6 +98,7 @@ def test_a_dataset_that_stays_away_ends_the_run_with_68_and_the_next_start_goes_
     check_whole(case.run_dir, reference_of(case))
 
 
+@pytest.mark.slow
 def test_a_dataset_that_never_answers_is_one_sentence_within_30_seconds(case, server):
     server.always = "hang"
     attempt = case.start()
@@ -103,6 +106,7 @@ def test_a_dataset_that_never_answers_is_one_sentence_within_30_seconds(case, se
     assert not case.run_dir.exists()
 
 
+@pytest.mark.faults
 def test_status_says_that_the_run_waits_and_a_signal_ends_the_waiting(case, server, reference_of):
     after_the_first_block(server, 503)
     attempt = case.start(dataset__retrySeconds=600)
@@ -126,6 +130,7 @@ def replaced(path):
     path.write_bytes(data)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     "deed",
     [appended, replaced, lambda path: os.truncate(path, path.stat().st_size - 20), lambda path: path.unlink()],
@@ -153,6 +158,7 @@ def test_a_stranger_in_a_file_of_rows_is_found_before_success_and_with_the_file_
     check_whole(case.run_dir, reference_of(case))
 
 
+@pytest.mark.faults
 def test_a_hub_that_refuses_connections_ends_the_command_with_68_and_one_sentence(case, tmp_path):
     env = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HUB_CACHE": str(tmp_path / "hub")}
     env.pop("HF_HUB_OFFLINE", None)

@@ -289,7 +289,7 @@ def test_two_pods_on_volumes_of_their_own_leave_one_whole_run(s3, run, tmp_path)
     collected(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_objects_that_were_changed_or_removed_between_two_runs_are_put_right_by_the_second(s3, run, tmp_path, whole):
     run().end()
     folder, before = s3.root / "bucket" / "runs" / "tiny", objects(s3)
