@@ -13,6 +13,7 @@ from specbatch.results.compare import FIELDS, Compared, Field, warnings_of
 
 SAME_TEXT = "same text as first"
 _ABSENT = "-"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also in full width
 _OF_DRAFTERS = {"drafter dtype", "acceptance rule"}
 _CELL_CHARS, _NARROW_CELL_CHARS, _END_CHARS = 44, 24, 10
 
@@ -59,17 +60,22 @@ def render_markdown(runs: Sequence[Compared], *, everything: bool = False) -> st
 
 
 def render_csv(runs: Sequence[Compared]) -> str:
-    """Every field of every run, one run a line, numbers as they are."""
+    """Every field of every run, one run a line, numbers as they are; no text is a formula to a spreadsheet."""
     names = [field.name for field in FIELDS]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["run", "where", *names, "rows in both", "same text"])
     for run in runs:
         texts = ["", ""] if run.texts is None else [run.texts.both, run.texts.same]
-        writer.writerow(
-            [run.label, run.where, *("" if run.values[name] is None else run.values[name] for name in names), *texts]
-        )
+        writer.writerow(map(_csv_cell, [run.label, run.where, *(run.values[name] for name in names), *texts]))
     return stream.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    """Spreadsheets run what begins like a formula: an apostrophe makes text of it. Numbers stay numbers."""
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return "" if value is None else value
 
 
 def compare_json(runs: Sequence[Compared]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def render_page(facts: RunFacts, charts: Charts, elements: Mapping[str, str]) ->
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{safe(facts.name)} - specbatch report</title>

@@ -218,6 +218,16 @@ def test_csv_and_json_hold_every_field_as_it_is(pair):
     assert value["warnings"] == ["the runs have different numbers of rows"]
 
 
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r", "\N{FULLWIDTH EQUALS SIGN}"])
+def test_no_cell_of_a_csv_is_a_formula_to_a_spreadsheet(begins, pair):
+    (run, _) = read(*pair)
+    evil = f'{begins}HYPERLINK("http://evil")'
+    changed = replace(run, label=evil, where=evil, values={**run.values, "target": evil, "tokens/s": -1.5})
+    (row,) = csv.DictReader(io.StringIO(render_csv([changed]), newline=""))
+    assert row["run"] == row["where"] == row["target"] == f"'{evil}"
+    assert float(row["tokens/s"]) == -1.5  # a number below nought is a number
+
+
 def test_a_name_with_control_characters_stays_on_its_line(tmp_path, pair):
     evil = make(tmp_path / "evil", identity=replace(IDENTITY, models={"target": "a\x1b[31m\nb@1"}))
     text = render_text(read(pair[0], evil), width=120)

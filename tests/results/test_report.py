@@ -109,6 +109,13 @@ def test_the_page_is_one_file_without_scripts_or_anything_from_elsewhere(normal)
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#)|url\((?!#)|@import""", source)
 
 
+def test_a_browser_is_told_that_the_page_needs_nothing_from_anywhere(normal):
+    head = Page(normal / "report.html").source.partition("</head>")[0]
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert f'<meta http-equiv="Content-Security-Policy" content="{policy}">' in head
+    assert head.index("Content-Security-Policy") < head.index("<style>")
+
+
 def test_figures_follow_the_page_s_colours_and_width(normal):
     source = (normal / "report.html").read_text()
     figures = re.findall(r"<svg.*?</svg>", source, re.DOTALL)
