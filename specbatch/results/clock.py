@@ -18,6 +18,7 @@ from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import CLOCK, ShardFile, parse_names
 from specbatch.results.locking import lock_within
+from specbatch.results.typed import load_json
 
 _PATIENCE_SECONDS = 10.0  # others hold the file for an instant only
 
@@ -57,7 +58,7 @@ def _of_identities(folder: Folder, file: ShardFile, *, fresh: bool) -> str | Non
         if fresh and (other == file or other.shards != file.shards):
             continue
         try:
-            instant = Identity.from_json(json.loads(folder.read(other.name))).instant
+            instant = Identity.from_json(load_json(folder.read(other.name))).instant
         except (ValueError, KeyError, TypeError):
             continue  # whoever claims the folder says what is wrong with it
         if instant:
@@ -102,7 +103,7 @@ def _encode(instant: datetime) -> bytes:
 
 def _decode(data: bytes, where: str) -> str:
     try:
-        return datetime.fromisoformat(json.loads(data)["instant"]).isoformat()
+        return datetime.fromisoformat(load_json(data)["instant"]).isoformat()
     except (ValueError, KeyError, TypeError) as error:
         raise ResultsError(
             "not the file of a run's time", where=where, remedy="delete it; the next attempt makes a new one"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from specbatch.results.identity import Identity
 from specbatch.results.layout import ROW_KINDS, SUCCESS, ShardFile, parse_names
 from specbatch.results.manifest import FileEntry, Manifest, answers_none, read_manifests
 from specbatch.results.splits import read_split
+from specbatch.results.typed import load_json
 
 _SHOWN = 12
 _RESTORE = (
@@ -128,7 +128,7 @@ def _one_identity(folder: Folder, files: Sequence[ShardFile], manifests: Mapping
 
 def _identity(folder: Folder, name: str) -> Identity:
     try:
-        return Identity.from_json(json.loads(folder.read(name)))
+        return Identity.from_json(load_json(folder.read(name)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultsError(
             "not an identity file of a run",

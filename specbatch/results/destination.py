@@ -25,6 +25,7 @@ from specbatch.results.occupant import old_names, own_files, owned_files, refuse
 from specbatch.results.published_record import PublishedRecord
 from specbatch.results.published_split import PublishedSplit
 from specbatch.results.splits import read_history
+from specbatch.results.typed import load_json
 
 _READ_BYTES = 1 << 20
 
@@ -154,7 +155,7 @@ class Destination:
         """Puts the manifest there, once all that it lists is; and _SUCCESS, if this was the last one. Errors as `put_rows`."""
         path = self.run_dir / self._manifest
         try:
-            value = json.loads(read_plain(path))
+            value = load_json(read_plain(path))
         except OSError as error:
             raise results_error(error, path, "read the manifest") from error
         mine = [FileEntry(**entry) for entry in value["files"]]
@@ -186,7 +187,7 @@ class Destination:
         """Notes the hashes that a manifest there lists, if there is one; whether it may say complete."""
         data = self.folder.read(name) if name in self.sizes else b""
         try:
-            value = json.loads(data)
+            value = load_json(data)
             # Those that were empty may have grown since; rows never change.
             self.hashes |= {entry["name"]: entry["sha256"] for entry in value["files"] if entry["bytes"]}
             return bool(value["complete"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from specbatch.errors import ResultsError
 
+_LARGEST_BYTES = 256 << 20  # a manifest of a million files has less
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TEMPORARY = ".tmp"
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -84,8 +85,11 @@ def open_plain(path: Path, flags: int) -> int:
 
 
 def read_plain(path: Path) -> bytes:
-    """A small file's bytes; errors as `open_plain`."""
-    _refuse_special(path.stat())
+    """A small file's bytes; errors as `open_plain`, and where it is so large that it is none of ours."""
+    found = path.stat()
+    _refuse_special(found)
+    if found.st_size > _LARGEST_BYTES:
+        raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, far more than such a file can have")
     return path.read_bytes()
 
 

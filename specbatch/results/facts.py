@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import random
 import time
 from collections import Counter
@@ -24,7 +23,7 @@ from specbatch.results.scan import scan_result
 from specbatch.results.status import RunStatus, read_status
 from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
-from specbatch.results.typed import as_type
+from specbatch.results.typed import as_type, load_json
 from specbatch.results.verification import Verification
 from specbatch.results.wire import decode_error, decode_result
 
@@ -167,7 +166,7 @@ def _earlier(folder: Folder, status: RunStatus) -> list[RunSummary]:
 
 def _identity(folder: Folder) -> Identity | None:
     with contextlib.suppress(ResultsError, ValueError, KeyError, TypeError, IndexError):
-        return Identity.from_json(json.loads(folder.read(parse_names(folder.sizes(), "identity")[0].name)))
+        return Identity.from_json(load_json(folder.read(parse_names(folder.sizes(), "identity")[0].name)))
     return None
 
 

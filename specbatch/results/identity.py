@@ -15,6 +15,7 @@ from specbatch.results.durable import open_plain, read_plain, results_error, syn
 from specbatch.results.layout import FIGURES, REPORT, ROW_KINDS, SUCCESS, ShardFile, shard_files
 from specbatch.results.locking import lock
 from specbatch.results.published_record import record_path
+from specbatch.results.typed import load_json
 
 WAYS_OUT = "start with --fresh to delete the old results, or set another results.dir (or metadata.name) to keep them"
 _SHOWN_DIFFERENCES = 12
@@ -129,7 +130,7 @@ def read_identity(run_dir: Path, file: ShardFile) -> Identity | None:
     """The identity that a shard's file holds; None where there is no file."""
     path = run_dir / file.name
     try:
-        return Identity.from_json(json.loads(read_plain(path)))
+        return Identity.from_json(load_json(read_plain(path)))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -21,7 +21,7 @@ from specbatch.results.progress import Attempt
 from specbatch.results.splits import Split, read_split
 from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
-from specbatch.results.typed import as_type
+from specbatch.results.typed import as_type, load_json
 
 FORMAT = 1
 
@@ -209,7 +209,7 @@ def manifest_names(names: Iterable[str], split: Split) -> list[str]:
 def synced_of(run_dir: Path, shard: int, shards: int) -> dict[str, int]:
     """name -> bytes of the files that the shard's manifest vouches for; nothing where there is none, or a broken one."""
     try:
-        value = json.loads(read_plain(run_dir / ShardFile("manifest", shard, shards).name))
+        value = load_json(read_plain(run_dir / ShardFile("manifest", shard, shards).name))
         return {str(entry["name"]): int(entry["bytes"]) for entry in value["files"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
@@ -271,7 +271,7 @@ def answers_none(manifests: Sequence[Manifest]) -> bool:
 def _read(folder: Folder, name: str) -> Manifest:
     data = folder.read(name)
     try:
-        manifest = Manifest.from_json(json.loads(data))
+        manifest = Manifest.from_json(load_json(data))
     except (ValueError, KeyError, TypeError) as error:
         raise ResultsError(
             f"not a manifest: {type(error).__name__}: {error}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from specbatch.errors import OtherRunError, ResultsError
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity, refuse_other
 from specbatch.results.layout import REPORT, ROW_KINDS, SPLITS, SUCCESS, Kind, ShardFile, parse_names
+from specbatch.results.typed import load_json
 
 WAYS_OUT = (
     "start with --fresh to delete what is published there, or set another results.publish (or metadata.name) to keep it"
@@ -55,7 +55,7 @@ def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, ide
         name = one.name
         data = folder.read(name)
         try:
-            refuse_other(folder.uri, Identity.from_json(json.loads(data)), identity, WAYS_OUT)
+            refuse_other(folder.uri, Identity.from_json(load_json(data)), identity, WAYS_OUT)
         except OtherRunError as error:
             raise OtherRunPublishedError(error.message, where=error.where, remedy=error.remedy) from None
         except (ValueError, KeyError, TypeError) as error:
@@ -96,7 +96,7 @@ def _manifest_is_of(folder: Folder, sizes: Mapping[str, int], file: ShardFile, i
         return False
     data = folder.read(name)
     try:
-        return not identity.differences(Identity.from_json(json.loads(data)["identity"]))
+        return not identity.differences(Identity.from_json(load_json(data)["identity"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 

@@ -23,6 +23,7 @@ from specbatch.results.folder import Folder
 from specbatch.results.layout import SPLITS, SUCCESS, ShardFile, parse_names
 from specbatch.results.locking import lock_within, unlock
 from specbatch.results.process import seen_locked
+from specbatch.results.typed import load_json
 
 PATIENCE_SECONDS = 5.0  # others hold the file alone for an instant only
 
@@ -52,7 +53,7 @@ def decode_splits(data: bytes) -> tuple[int, ...]:
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("no newline")  # noqa: TRY301 - one more kind of line that is none
-            shards = json.loads(line)["shards"]
+            shards = load_json(line)["shards"]
             if type(shards) is not int or shards < 1:
                 raise ValueError("no number of shards")  # noqa: TRY301 - as above
         except (ValueError, KeyError, TypeError):

@@ -9,10 +9,34 @@ import msgspec
 
 _T = TypeVar("_T")
 
+_TOO_DEEP = "it is nested too deep"
+_DEEPEST = 64
+_LARGEST = 2**63 - 1
+
 
 def load_json(data: bytes) -> Any:
-    """A file's JSON; ValueError also for NaN and infinities, which no number of ours is."""
-    return json.loads(data, parse_constant=_refuse)
+    """A state file's JSON: finite numbers of at most 64 bits, Unicode text, no deep nesting. ValueError for anything else."""
+    try:
+        value = json.loads(data, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    _check(value, _DEEPEST)
+    return value
+
+
+def _check(value: Any, depth: int) -> None:
+    """What JSON can say and no code of ours expects."""
+    if isinstance(value, str):
+        value.encode()  # half a character: UnicodeEncodeError is a ValueError
+    elif isinstance(value, (dict, list)):
+        if not depth:
+            raise ValueError(_TOO_DEEP)
+        for part in value.values() if isinstance(value, dict) else value:
+            _check(part, depth - 1)
+        if isinstance(value, dict):
+            "".join(value).encode()
+    elif isinstance(value, (int, float)) and not -_LARGEST <= value <= _LARGEST:  # not true of infinity, too
+        raise ValueError("a number in it is out of all bounds")
 
 
 def as_type(value: Any, kind: type[_T]) -> _T:

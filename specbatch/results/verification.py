@@ -14,6 +14,7 @@ from specbatch.results.durable import read_plain, results_error, write_atomic
 from specbatch.results.folder import Folder
 from specbatch.results.manifest import manifest_names
 from specbatch.results.splits import read_split
+from specbatch.results.typed import load_json
 
 _SHOWN = 5  # rows, on the terminal
 
@@ -145,7 +146,7 @@ def write_verification(run_dir: Path, verification: Verification) -> list[str]:
     for name in names:
         path = run_dir / name
         try:
-            value = json.loads(read_plain(path))
+            value = load_json(read_plain(path))
         except OSError as error:
             raise results_error(error, path, "read the manifest") from error
         except ValueError as error:
