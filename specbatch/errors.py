@@ -72,6 +72,11 @@ _MEANINGS = {
 }
 
 
+def _whole(text: str) -> str:
+    """Halves of characters, which files may hold, written out: they can be written nowhere as they are."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class SpecbatchError(Exception):
     """A user's error: what is wrong, where, and what to do.
 
@@ -84,8 +89,8 @@ class SpecbatchError(Exception):
     exit_code = ExitCode.BAD_SPEC
 
     def __init__(self, message: str, *, where: str | None = None, remedy: str | None = None) -> None:
-        self.message = redact(message)  # it ends in logs, pods and reports: a store's driver quotes signed URLs
-        self.where = redact(where) if where else where
+        self.message = _whole(redact(message))  # it ends in logs, pods and reports: a store's driver quotes signed URLs
+        self.where = _whole(redact(where)) if where else where
         self.remedy = remedy
         super().__init__(self.message)
 

@@ -89,7 +89,7 @@ def read_plain(path: Path) -> bytes:
     found = path.stat()
     _refuse_special(found)
     if found.st_size > _LARGEST_BYTES:
-        raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, far more than such a file can have")
+        raise OSError(errno.EINVAL, f"it has {found.st_size} bytes, far more than such a file can have")
     return path.read_bytes()
 
 

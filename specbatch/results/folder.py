@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +33,16 @@ class Stored:
 
     size: int
     checksum: Checksum | None = None
+
+
+@contextmanager
+def _passing_over_what_is_gone() -> Iterator[None]:
+    """A run goes on there: a temporary file may be gone by now. A link that leads to itself is no file either."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ELOOP}:
+            raise
 
 
 class Folder:
@@ -97,11 +108,14 @@ class Folder:
     def _listing(self) -> dict[str, Stored]:
         with self.explained("list the folder", ""):
             if self.local is not None:
-                sizes = {}
-                for entry in os.scandir(self.local) if self.local.is_dir() else ():
-                    with suppress(FileNotFoundError):  # a run goes on there: a temporary file may be gone by now
-                        if entry.is_file():
-                            sizes[entry.name] = Stored(entry.stat().st_size)
+                sizes: dict[str, Stored] = {}
+                if not self.local.is_dir():
+                    return sizes
+                with os.scandir(self.local) as entries:
+                    for entry in entries:
+                        with _passing_over_what_is_gone():
+                            if entry.is_file():
+                                sizes[entry.name] = Stored(entry.stat().st_size)
                 return sizes
             try:
                 found = self._store.call("ls", self._store.root, detail=True)

@@ -15,11 +15,12 @@ from specbatch.results.durable import open_plain, read_plain, results_error, syn
 from specbatch.results.layout import FIGURES, REPORT, ROW_KINDS, SUCCESS, ShardFile, shard_files
 from specbatch.results.locking import lock
 from specbatch.results.published_record import record_path
-from specbatch.results.typed import load_json
+from specbatch.results.typed import as_type, load_json
 
 WAYS_OUT = "start with --fresh to delete the old results, or set another results.dir (or metadata.name) to keep them"
 _SHOWN_DIFFERENCES = 12
 _SHOWN_CHARS = 80
+_LINE_CHARS = 240
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +53,8 @@ class Identity:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Identity:
-        """From the file."""
-        return cls(
-            spec_hash=value["spec_hash"],
-            dataset=value["dataset"],
-            models=value["models"],
-            spec=value["spec"],
-            recipe=value.get("recipe", ""),
-            files=value.get("files", {}),
-            instant=value.get("instant", ""),
-        )
+        """From the file; ValueError where it is none."""
+        return as_type(value, cls)
 
     def differences(self, old: Identity) -> list[str]:
         """One line for each field in which this run is not `old`: "path: old -> new"."""
@@ -180,7 +173,7 @@ def refuse_other(where: str, old: Identity, new: Identity, remedy: str = WAYS_OU
     lines = new.differences(old)
     if not lines:
         return
-    shown = lines[:_SHOWN_DIFFERENCES]
+    shown = [line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}..." for line in lines[:_SHOWN_DIFFERENCES]]
     if len(lines) > len(shown):
         shown.append(f"and {len(lines) - len(shown)} more")
     raise OtherRunError(

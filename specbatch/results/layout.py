@@ -46,6 +46,8 @@ ROW_KINDS: tuple[Kind, ...] = ("part", "errors")  # those that hold rows, and ma
 # names of the old one may stand where they were published.
 NEW_COUNT = 1_000_000_000
 
+MAX_SHARDS = 100_000  # as job.completions has it
+
 _NAME = re.compile(r"(identity|part|errors|progress|manifest)-(\d{5,})-of-(\d{5,})(?:-(\d{5,}))?(\.jsonl?)")
 
 
@@ -79,7 +81,7 @@ class ShardFile:
         if match is None:
             return None
         kind, shard, shards, sequence = match[1], int(match[2]), int(match[3]), int(match[4] or 0)
-        if shard >= shards or (sequence and kind not in ROW_KINDS):
+        if not shard < shards <= MAX_SHARDS or (sequence and kind not in ROW_KINDS):
             return None
         file = cls(kind, shard, shards, sequence)  # type: ignore[arg-type]  # the pattern allows the five kinds only
         return file if file.name == name else None

@@ -16,7 +16,7 @@ from specbatch.results.appender import check_size
 from specbatch.results.durable import read_plain, results_error, write_atomic
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
-from specbatch.results.layout import SUCCESS, ShardFile, parse_names
+from specbatch.results.layout import MAX_SHARDS, SUCCESS, ShardFile, parse_names
 from specbatch.results.progress import Attempt
 from specbatch.results.splits import Split, read_split
 from specbatch.results.summary import RunSummary, combine
@@ -24,6 +24,7 @@ from specbatch.results.totals import Totals
 from specbatch.results.typed import as_type, load_json
 
 FORMAT = 1
+_REASON_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,9 @@ class Manifest:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Manifest:
         """From the file; ValueError, KeyError or TypeError where it is none."""
-        as_type(value, _Shape)
+        shape = as_type(value, _Shape)
+        if not 0 <= shape.shard < shape.shards <= MAX_SHARDS:
+            raise ValueError(f"there is no shard {shape.shard} of {shape.shards}")
         return cls(
             name=value["name"],
             shard=value["shard"],
@@ -163,6 +166,14 @@ class Manifest:
         )
 
 
+class _Rows(msgspec.Struct):
+    """How many rows there are, for they are counted with."""
+
+    skipped: int
+    moved: int = 0
+    dataset: int | None = None
+
+
 class _Shape(msgspec.Struct):
     """What every reader counts on; the other fields check themselves."""
 
@@ -177,6 +188,7 @@ class _Shape(msgspec.Struct):
     placement_tree: str
     env: dict[str, str]
     identity: Identity
+    rows: _Rows
     generation: int = 0
     warnings: list[str] = []
 
@@ -274,7 +286,7 @@ def _read(folder: Folder, name: str) -> Manifest:
         manifest = Manifest.from_json(load_json(data))
     except (ValueError, KeyError, TypeError) as error:
         raise ResultsError(
-            f"not a manifest: {type(error).__name__}: {error}",
+            f"not a manifest: {type(error).__name__}: {str(error)[:_REASON_CHARS]}",
             where=folder.path_of(name),
             remedy="start the run again: it writes a new manifest once it ends",
         ) from error

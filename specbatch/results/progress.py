@@ -64,8 +64,8 @@ class Attempt:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Attempt:
         """From the file."""
-        process = value.get("process")
         head = as_type(value, _Head)
+        process = value.get("process")
         as_type(value.get("now", {}), _Look)
         return cls(
             number=head.number,

@@ -20,11 +20,12 @@ from typing import Self
 from specbatch.errors import ResultsError
 from specbatch.results.durable import open_plain, results_error, sync_directory
 from specbatch.results.folder import Folder
-from specbatch.results.layout import SPLITS, SUCCESS, ShardFile, parse_names
+from specbatch.results.layout import MAX_SHARDS, SPLITS, SUCCESS, ShardFile, parse_names
 from specbatch.results.locking import lock_within, unlock
 from specbatch.results.process import seen_locked
 from specbatch.results.typed import load_json
 
+_LARGEST_BYTES = 1 << 20  # seventy thousand splits
 PATIENCE_SECONDS = 5.0  # others hold the file alone for an instant only
 
 
@@ -54,7 +55,7 @@ def decode_splits(data: bytes) -> tuple[int, ...]:
             if not line.endswith(b"\n"):
                 raise ValueError("no newline")  # noqa: TRY301 - one more kind of line that is none
             shards = load_json(line)["shards"]
-            if type(shards) is not int or shards < 1:
+            if type(shards) is not int or not 1 <= shards <= MAX_SHARDS:
                 raise ValueError("no number of shards")  # noqa: TRY301 - as above
         except (ValueError, KeyError, TypeError):
             bad = True
@@ -190,7 +191,7 @@ def _begin(descriptor: int, run_dir: Path, shards: int, known: tuple[int, ...]) 
     if history:
         (run_dir / SUCCESS).unlink(missing_ok=True)
         sync_directory(run_dir)
-    data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    data = _content(descriptor)
     whole = data.splitlines(keepends=True)[: len(decode_splits(data))]
     if (size := sum(map(len, whole))) < len(data):
         os.ftruncate(descriptor, size)  # a line that a dying writer began
@@ -201,11 +202,18 @@ def _begin(descriptor: int, run_dir: Path, shards: int, known: tuple[int, ...]) 
 
 def _history(descriptor: int, run_dir: Path, known: tuple[int, ...]) -> tuple[int, ...]:
     try:
-        history = decode_splits(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+        history = decode_splits(_content(descriptor))
     except ValueError as error:
         raise _damaged(str(run_dir / SPLITS), error) from error
     # Files of several splits may have just been fetched from where the others are known.
     return history or (() if known else _of_files(str(run_dir), _names(run_dir)))
+
+
+def _content(descriptor: int) -> bytes:
+    size = os.fstat(descriptor).st_size
+    if size > _LARGEST_BYTES:
+        raise ValueError(f"it has {size} bytes")
+    return os.pread(descriptor, size, 0)
 
 
 def _names(run_dir: Path) -> list[str]:

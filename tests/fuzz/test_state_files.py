@@ -22,9 +22,10 @@ from specbatch.results.page_sections import attempts, errors, further, placement
 from specbatch.results.shard import ShardResults
 from specbatch.results.status import read_status
 from specbatch.results.status_text import render_status, status_json
+from specbatch.terminal import for_people
 from tests.fuzz.checks import bounded, check_sentence
 from tests.fuzz.mutate import changed, damaged
-from tests.results.builders import IDENTITY, finish_run, make_error, make_row
+from tests.results.builders import IDENTITY, finish_run, make_error, make_row, make_summary, make_timeline
 
 INPUTS = 1000  # a test
 DAMAGES = ("progress-00000-of-00001.json", "identity-00000-of-00001.json", "manifest-00000-of-00001.json", "splits.jsonl", "_SUCCESS")  # fmt: skip
@@ -74,18 +75,12 @@ def make(files: dict[str, bytes], number: int) -> dict[str, bytes]:
 def restart(folder: Path) -> None:
     with ShardResults.open(folder, identity=IDENTITY) as store:
         store.write(make_row(100))
-        store.save_progress(store_summary(store), (), "done")
-
-
-def store_summary(store):
-    from tests.results.builders import make_summary
-
-    return make_summary(store)
+        store.save_progress(make_summary(store), make_timeline(), "done")
 
 
 def status(folder: Path) -> None:
     run = read_status(Folder(folder), 1.7e9)
-    render_status(run).encode()
+    for_people(render_status(run)).encode()
     json.dumps(status_json(run)).encode()
 
 
@@ -93,7 +88,7 @@ def report(folder: Path) -> None:
     facts = gather(Folder(folder))
     make_charts(facts)
     for part in (verification, errors, placement, attempts, publishing, further):
-        part(facts).encode()
+        part(facts).encode("utf-8", "replace")  # as write_report does
 
 
 COMMANDS = {
@@ -137,7 +132,7 @@ def test_a_damaged_state_file_is_answered_or_refused_in_a_sentence(tmp_path, par
         except AssertionError as error:
             different = {name: data[:2000] for name, data in made.items() if data != files[name]}
             raise AssertionError(f"input {number}: {different!r}") from error
-    assert set(seen) >= {f"{name}{end}" for name in COMMANDS for end in ("", " refused")}, seen
+    assert set(seen) >= {*COMMANDS, "manifests refused", "collect refused", "restart refused"}, seen
 
 
 @pytest.mark.parametrize("name", DAMAGES)
