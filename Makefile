@@ -5,6 +5,8 @@ VENV ?= .venv
 TORCH := torch==2.13.0
 # The one that the CUDA build of this torch asks for; its CPU build asks for none.
 TRITON := triton==3.7.1
+# Not in `dev`: it brings thirty packages, and one target needs it.
+CYCLONEDX := cyclonedx-bom==7.5.0
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -18,7 +20,7 @@ FAST := not slow and not faults and not gpu and not cluster
 NO_HARDWARE := not faults and not gpu and not cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart smollm2 test check lint generate faults fuzz cluster images bench lock clean
+.PHONY: help quickstart smollm2 test check lint generate faults fuzz cluster images bench lock sbom clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -66,13 +68,23 @@ images: ## both images by docker, the base pinned by its digest
 bench: $(VENV)/.dev ## the CPU benchmarks, as one table
 	$(BIN)/python -m benchmarks.cpu
 
-lock: ## write constraints.txt anew, from the newest releases that pyproject.toml allows
+lock: ## write constraints.txt and requirements/runner.txt anew, from the newest releases that pyproject.toml allows
 	rm -rf $(VENV)-lock
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --upgrade '$(TORCH)' '$(TRITON)' '.[runner,dev,s3,parquet]'
 	sed -i.old '/^[^#]/d' constraints.txt && rm constraints.txt.old
 	$(VENV)-lock/bin/python -m pip freeze --exclude specbatch | sed 's/+cpu$$//' >> constraints.txt
+	$(VENV)-lock/bin/python -m pip install --quiet uv
+	sed -i.old '/^[^#]/d' requirements/runner.txt && rm requirements/runner.txt.old
+	$(VENV)-lock/bin/uv pip compile pyproject.toml --extra runner --extra s3 -c constraints.txt --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --quiet >> requirements/runner.txt
 	rm -rf $(VENV)-lock
+
+sbom: ## write sbom.cdx.json: what requirements/runner.txt installs, with hashes, as CycloneDX
+	$(PYTHON) -m venv $(VENV)-sbom
+	$(VENV)-sbom/bin/python -m pip install --quiet '$(CYCLONEDX)'
+	$(VENV)-sbom/bin/cyclonedx-py requirements --pyproject pyproject.toml --of JSON -o sbom.cdx.json requirements/runner.txt
+	rm -rf $(VENV)-sbom
 
 clean: ## remove the virtual environment and caches; results/ and models/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -100,3 +100,20 @@ def test_everything_installed_for_development_is_pinned_and_in_that_version():
     }
     assert wanted <= pins.keys()
     assert {name: installed[name] for name in wanted} == {name: pins[name] for name in wanted}
+
+
+def test_requirements_with_hashes_are_the_pins_and_hold_all_that_the_runner_asks_for():
+    pins = {_name(line): line.split("==")[1] for line in text_of("constraints.txt").splitlines() if "==" in line}
+    blocks = re.split(r"\n(?=[^\s#])", "\n" + text_of("requirements/runner.txt"))[1:]
+    locked = {_name(block): re.match(r"\S+==([^\s;]+)", block)[1] for block in blocks}
+    assert len(locked) == len(blocks)
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}(\s|$)", block) for block in blocks)
+    asked = {
+        _name(one)
+        for one in importlib.metadata.requires("specbatch")
+        if not (extra := re.search(r"extra == ['\"](\w+)['\"]", one)) or extra[1] in {"runner", "s3"}
+    }
+    assert asked <= locked.keys()
+    both = locked.keys() & pins.keys()
+    assert len(both) > 70
+    assert {name: locked[name] for name in both} == {name: pins[name] for name in both}
