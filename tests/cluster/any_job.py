@@ -202,7 +202,7 @@ def jobs(draw: st.DrawFn, *, published: bool, real: bool) -> dict[str, Any]:
             else pod_templates | st.fixed_dictionaries({"spec": st.dictionaries(st.just("somethingNew"), free)}),
         )
     )
-    if "imagePullSecrets" in section.get("podTemplate", {}).get("spec", {}) or draw(st.booleans()):
+    if "imagePullSecrets" in (section.get("podTemplate") or {}).get("spec", {}) or draw(st.booleans()):
         section["allowPrivilegedPodTemplate"] = True
     volumes = draw(
         maybe(modelCache=volume("/models"), data=volume("/data"), extra=extra_volumes())
