@@ -65,6 +65,7 @@ def refusal(file, **options):
         LINES.replace(b"\n", b"\r\n"),
         b"\n \n" + LINES,
     ],
+    ids=lambda data: "",  # bytes of archives hold the time
 )
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.gz"])
 def test_rows_are_read_from_the_bytes_whatever_the_name(tmp_path, data, name):
@@ -158,6 +159,7 @@ def zipped(name):
         ('{"prompt": "日本"}\n'.encode("cp932") * 3, "another encoding than UTF-8"),
         (b"\1\2\0\3\0\0\4", "binary data"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # bytes of archives hold the time
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_by_name_before_a_row(tmp_path, data, what):
     error = refusal(write(tmp_path, data))
