@@ -26,6 +26,9 @@ class TabularLM:
         self.input_device = torch.device("cpu")
         self.cache = SimpleNamespace(move=lambda *_: None, clear=lambda *_: None)
 
+    def limit_rows(self, max_length):
+        pass
+
     def allocate(self, slots, max_positions):
         pass
 

@@ -203,6 +203,7 @@ def test_replayed_graphs_do_what_the_same_steps_do_eagerly(pairs, monkeypatch, r
 KINDS = {"greedy": [SamplingParams()], "plain": [SamplingParams(1.0)], "filtered": fast.MIXED}
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rule", ["coupled", "rejection"])
 @pytest.mark.parametrize("drafts", ["model", "ngram"])
