@@ -49,4 +49,4 @@ class PublishedRecord:
 
 def record_path(run_dir: Path, shard: int, shards: int) -> Path:
     """Where it is kept: not in the folder, which holds what is published and nothing else."""
-    return run_dir.parent / f".{run_dir.name}.published-{shard:05d}-of-{shards:05d}.jsonl"
+    return run_dir.parent / f".{run_dir.name}.published-{shard:05d}-of-{shards:05d}"
