@@ -53,7 +53,7 @@ def greedy_reference(model, rows: Sequence[Sequence[int]], new_tokens: int) -> l
     """What transformers' generate gives, one row at a time. The model must not be wrapped in a CausalLM yet."""
     outputs = []
     for row in rows:
-        ids = torch.tensor([row])
+        ids = torch.tensor([row], device=model.device)
         out = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, do_sample=False, eos_token_id=None
         )
