@@ -70,7 +70,7 @@ def refuse(case, said: str, **changes) -> None:
     assert attempt.wait() == 64, attempt.output
     assert said in attempt.output
     assert "--fresh" in attempt.output
-    assert "another results.dir" in attempt.output
+    assert "set another results." in attempt.output
     assert "Traceback" not in attempt.output
     assert {path: path.read_bytes() for path in case.run_dir.iterdir()} == before
 
