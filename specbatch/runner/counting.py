@@ -31,9 +31,14 @@ _INNER = ("moe_intermediate_size", "intermediate_size", "ffn_hidden_size", "ffn_
 
 def counter() -> Counter | None:
     """What counts models on this machine; None where torch or transformers are not installed."""
-    if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
-        return None
-    return count_parts
+    return count_parts if all(map(_is_installed, ("torch", "transformers"))) else None
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:  # what looks for modules here refuses this one
+        return False
 
 
 def count_parts(config: Mapping[str, Any], path: Path | None = None) -> Parts | None:
