@@ -18,6 +18,7 @@ from specbatch.cluster.pod_state import (
     waits_for,
 )
 from specbatch.cluster.progress import LastWord, PodLog
+from specbatch.results.layout import rows_of_share
 
 Verdict = Literal["complete", "running", "starting", "pending", "waiting", "restarting", "failed"]
 AT_WORK: frozenset[Verdict] = frozenset({"running", "starting"})
@@ -139,7 +140,7 @@ class ShardStatus:
     @property
     def share(self) -> int | None:
         """Rows that it has to do; None before any shard has read the whole dataset."""
-        return None if self.dataset_rows is None else len(range(self.shard, self.dataset_rows, self.shards))
+        return None if self.dataset_rows is None else rows_of_share(self.shard, self.shards, self.dataset_rows)
 
     @cached_property
     def now(self) -> Mapping[str, Any]:

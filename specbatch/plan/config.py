@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 from specbatch.errors import ModelError
@@ -131,9 +132,9 @@ def _number(config: Mapping[str, Any], key: str, name: str, *, default: int | No
         return default
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         known = ", ".join(sorted(FAMILIES))
-        found = "is missing" if value is None else f"is {value!r}, not a positive whole number"
+        found = "is missing" if value is None else f"is {short(value)}, not a positive whole number"
         raise ModelError(
-            f"config.json (model_type {config.get('model_type')!r}): {key} {found}",
+            f"config.json (model_type {short(config.get('model_type'))}): {key} {found}",
             where=name,
             remedy=f"use a model that is built like Llama; known model types: {known}",
         )
@@ -144,7 +145,7 @@ def _refuse_more_than(config: Mapping[str, Any], key: str, most: int, name: str)
     value = config.get(key)
     if isinstance(value, int) and value > most:
         raise ModelError(
-            f"config.json (model_type {config.get('model_type')!r}): {key} is {value}, and no model has more than {most:,}",
+            f"config.json (model_type {short(config.get('model_type'))}): {key} is {short(value)}, and no model has more than {most:,}",
             where=name,
             remedy="restore config.json: download the model again",
         )
@@ -193,7 +194,7 @@ def _dtype_bytes(config: Mapping[str, Any], name: str, dtype: str) -> int:
         dtype = str(next((one for one in said if one), "bfloat16"))
     if dtype not in _DTYPE_BYTES:
         raise ModelError(
-            f"dtype {dtype!r} is not one that weights are kept in",
+            f"dtype {short(dtype)} is not one that weights are kept in",
             where=name,
             remedy=f"set the model's dtype to one of {', '.join(_DTYPE_BYTES)}",
         )

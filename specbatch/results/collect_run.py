@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from specbatch.errors import ResultsError
 from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
-from specbatch.results.layout import ROW_KINDS, SUCCESS, ShardFile, parse_names
+from specbatch.results.layout import ROW_KINDS, SUCCESS, ShardFile, parse_names, rows_of_share
 from specbatch.results.manifest import FileEntry, Manifest, answers_none, read_manifests
 from specbatch.results.splits import read_split
 from specbatch.results.typed import load_json
@@ -177,7 +177,9 @@ def _unfinished(
 ) -> list[str]:
     """Why a shard is not complete."""
     share = (
-        None if dataset_rows is None else len(range(shard, dataset_rows, shards)) + (manifest.moved if manifest else 0)
+        None
+        if dataset_rows is None
+        else rows_of_share(shard, shards, dataset_rows) + (manifest.moved if manifest else 0)
     )
     of = "" if share is None else f" of {share:,}"
     where = f"shard {shard:05d}-of-{shards:05d}"

@@ -102,3 +102,8 @@ def parse_names(names: Iterable[str], kind: Kind | None = None) -> list[ShardFil
     """The shard files among the names, in order of kind, shard and sequence."""
     found = (ShardFile.parse(name) for name in names)
     return sorted(file for file in found if file is not None and kind in {None, file.kind})
+
+
+def rows_of_share(shard: int, shards: int, rows: int) -> int:
+    """How many of a dataset's rows one of so many shards has: those at shard, shard + shards, ..."""
+    return max(0, -(-(rows - shard) // shards))

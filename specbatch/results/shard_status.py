@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from specbatch.results.ended import Ended
+from specbatch.results.layout import rows_of_share
 from specbatch.results.look import published
 from specbatch.results.manifest import Manifest
 from specbatch.results.progress import Attempt
@@ -115,7 +116,7 @@ class ShardStatus:
         if self.verdict == "complete":
             return self.rows
         if self.dataset_rows is not None:
-            return len(range(self.shard, self.dataset_rows, self.shards))
+            return rows_of_share(self.shard, self.shards, self.dataset_rows)
         look = self._last_estimate
         return None if look is None else max(look["total_rows"], self.rows)
 

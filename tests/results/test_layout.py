@@ -6,7 +6,7 @@ import pytest
 
 from specbatch.errors import ResultsError
 from specbatch.results.durable import make_directory, results_error, sync_directory, write_atomic
-from specbatch.results.layout import SUFFIXES, ShardFile, run_directory, shard_files
+from specbatch.results.layout import SUFFIXES, ShardFile, rows_of_share, run_directory, shard_files
 
 
 def test_file_names_are_those_of_the_design():
@@ -120,3 +120,14 @@ def test_every_failure_has_a_remedy_and_exit_code_74(number, remedy):
     error = results_error(OSError(number, os.strerror(number)), Path("/x"), "append a row")
     assert error.remedy.startswith(remedy)
     assert error.exit_code == 74
+
+
+@pytest.mark.parametrize(("rows", "shards"), [(0, 1), (1, 3), (7, 3), (9, 3), (2, 5)])
+def test_the_shares_of_all_shards_are_the_rows(rows, shards):
+    shares = [rows_of_share(shard, shards, rows) for shard in range(shards)]
+    assert shares == [len(range(shard, rows, shards)) for shard in range(shards)]
+    assert sum(shares) == rows
+
+
+def test_a_share_of_any_number_of_rows_is_a_number():
+    assert rows_of_share(0, 2, 2**64) == 2**63
