@@ -54,8 +54,10 @@ print(json.dumps([str(code), len(message), time.process_time() - began, resident
         (['{"messages": [{"role": "user", "content": [', '{"type": "text", "text": "x"},', '""]}]}'], "prompt_too_long"),
         (['{"prompt": 5, "text": "', "x", '"}'], "invalid_field"),
         (['{"prompt": "x", "temperature": "', "x", '"}'], "invalid_field"),
+        (['{"messages": [', '{"role": "user", "content": ""},', '{"role": "user", "content": "x"}]}'], "prompt_too_long"),
+        (['{"messages": [{"role": [', "[],", '[]], "content": "x"}]}'], "invalid_field"),
     ],
-    ids=["prompt", "wide prompt", "message", "completion", "parts", "column", "option"],
+    ids=["prompt", "wide prompt", "message", "completion", "parts", "column", "option", "messages", "lists"],
 )  # fmt: skip
 def test_a_row_of_16_mb_is_refused_within_2_s_and_600_mb(parts, code):
     done = subprocess.run(
