@@ -127,3 +127,14 @@ def write_attempts(run_dir: Path, shard: int, shards: int, attempts: Sequence[At
     value = {"attempts": [attempt.to_json() for attempt in kept]}
     path = run_dir / ShardFile("progress", shard, shards).name
     write_atomic(path, json.dumps(value).encode() + b"\n", durable=False)
+
+
+def forget_synced(path: Path) -> None:
+    """Of a progress file that came from elsewhere: what it says of bytes on a disk is not true of this one. A broken file stays as it is."""
+    try:
+        value = load_json(path.read_bytes())
+        marks = [attempt.pop("synced", None) for attempt in value["attempts"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return
+    if any(marks):
+        path.write_bytes(json.dumps(value).encode() + b"\n")

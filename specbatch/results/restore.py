@@ -25,6 +25,7 @@ from specbatch.results.durable import (
 from specbatch.results.identity import WAYS_OUT, read_identity, refuse_other
 from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, parse_names, shard_files
 from specbatch.results.occupant import RefusedError, own_files
+from specbatch.results.progress import forget_synced
 
 _FIRST_TRIES = 3  # of the first contact, and how long they may take before the last: decoding waits for it
 _FIRST_SECONDS = 15.0
@@ -208,6 +209,8 @@ class _Fetching:
                 raise _UnreachableError(error.message) from error
             if file.kind in ROW_KINDS:
                 self._check(file, temporary)
+            elif file.kind == "progress":
+                forget_synced(temporary)
             with temporary.open("rb+") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)

@@ -1,5 +1,7 @@
 """A lost volume: the shard's rows come back from where they were published, or the run goes on without them."""
 
+import json
+
 import pytest
 
 from specbatch.errors import ResultsError
@@ -53,6 +55,15 @@ def test_a_lost_volume_gets_its_files_back_byte_for_byte(lost, bring_back, tmp_p
     del kept["manifest-00000-of-00001.json"]
     assert content(tmp_path / "nightly") == kept
     assert "fetching 3 published files" in said[0]
+
+
+def test_what_was_on_the_lost_disk_is_not_expected_on_this_one(lost, bring_back, tmp_path, uri):
+    """The progress that is published may be of a volume before the one whose files are."""
+    progress = lost.run_dir / "progress-00000-of-00001.json"
+    progress.write_text(json.dumps({"attempts": [{"number": 1, "synced": {PART: 2516}}]}))
+    lost.publish(uri, complete=False)
+    bring_back()
+    assert json.loads((tmp_path / "nightly" / progress.name).read_text()) == {"attempts": [{"number": 1}]}
 
 
 def test_a_directory_that_has_its_identity_is_left_as_it_is(lost, bring_back, tmp_path, said):
