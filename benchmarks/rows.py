@@ -25,7 +25,7 @@ from typing import Any
 from specbatch.api import load_spec
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.stats import EngineStats
-from specbatch.results.shard import ShardResults
+from specbatch.results.shard.shard import ShardResults
 from specbatch.runner import session
 from specbatch.runner.job import run_job
 

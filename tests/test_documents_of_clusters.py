@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from specbatch.cluster.kinds import CLAIMS, NAMESPACES, NODES
+from specbatch.cluster.client.kinds import CLAIMS, NAMESPACES, NODES
 from tests.cluster.conftest import api
 from tests.cluster.tiny_cluster import TinyCluster
 from tests.documents import ROOT, blocks

@@ -20,12 +20,12 @@ from specbatch.api.pod_template_rules import FREE_MAPS, PRIVILEGED_FIELDS, PRIVI
 from specbatch.api.quantity import Quantity
 from specbatch.api.secret_env import HARMLESS_NAME, HARMLESS_VALUE, REFERENCE, SECRET_NAME, SECRET_VALUE
 from specbatch.api.words import Branch, field_branches, fields_by_name
-from specbatch.cluster.failure_policy import pod_failure_policy
-from specbatch.cluster.merge import MERGE_KEYS
-from specbatch.cluster.mounts import OWN_PLACES, OWN_VOLUMES
-from specbatch.cluster.names import RUN_CHARS
-from specbatch.cluster.pod import USER, container_security_context, security_context
-from specbatch.cluster.travel import COMPRESSED, MAX_BYTES, MAX_CONFIG_BYTES, NOT_IN_YAML, TOO_LARGE
+from specbatch.cluster.manifests.bundled_files import COMPRESSED, MAX_BYTES, MAX_CONFIG_BYTES, NOT_IN_YAML, TOO_LARGE
+from specbatch.cluster.manifests.failure_policy import pod_failure_policy
+from specbatch.cluster.manifests.merge import MERGE_KEYS
+from specbatch.cluster.manifests.mounts import OWN_PLACES, OWN_VOLUMES
+from specbatch.cluster.manifests.names import RUN_CHARS
+from specbatch.cluster.manifests.pod import USER, container_security_context, security_context
 from specbatch.redact import SECRET_PARAMETER
 from tools.helm_schema import values_schema
 

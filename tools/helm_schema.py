@@ -11,7 +11,7 @@ from typing import Any
 
 from specbatch.api.quantity import PATTERN
 from specbatch.api.schema import json_schema
-from specbatch.cluster.travel import NOT_IN_YAML
+from specbatch.cluster.manifests.bundled_files import NOT_IN_YAML
 from tools.helm_extras import EXTRAS
 
 _LARGEST = 2**53 - 1  # whole numbers beyond it are rounded by Helm

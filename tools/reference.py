@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from specbatch.api.explain import FieldDoc, documentation, yaml_value
 from specbatch.errors import ExitCode
-from specbatch.runner.row_options import OPTIONS, RowOption
+from specbatch.runner.rows.row_options import OPTIONS, RowOption
 
 _MADE = "<!-- Made by `python -m tools.generate`; do not edit. -->"
 

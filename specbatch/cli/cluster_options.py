@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from specbatch.cluster.client import Cluster
+    from specbatch.cluster.client.client import Cluster
 
 ContextOption = Annotated[
     str | None, typer.Option("--context", help="A context of the kubeconfig. Default: its current one.")
@@ -34,7 +34,7 @@ def connect(
         ClusterError: no cluster can be told from this.
         SpecError: NAME is a file, and no spec.
     """
-    from specbatch.cluster.client import Cluster
+    from specbatch.cluster.client.client import Cluster
 
     if name is not None and (name.endswith((".yaml", ".yml")) or Path(name).is_file()):
         from specbatch.api.loading import load_spec

@@ -22,11 +22,11 @@ from specbatch.cli.sources import SourceArgument, is_folder, is_spec, job_on_clu
 if TYPE_CHECKING:
     from specbatch.api.dataset import DatasetSpec
     from specbatch.api.job import SpecBatchJob
-    from specbatch.cluster.client import Cluster
-    from specbatch.cluster.kinds import Object
+    from specbatch.cluster.client.client import Cluster
+    from specbatch.cluster.client.kinds import Object
     from specbatch.results.identity import Identity
-    from specbatch.runner.dataset import RawRow
-    from specbatch.runner.rows import RowReader
+    from specbatch.runner.dataset.dataset import RawRow
+    from specbatch.runner.rows.row import RowReader
 
 _INCOMPLETE = 1
 _RENEWED = 1 << 16
@@ -81,8 +81,8 @@ def collect(
     Exit codes: 0 complete, or --partial; 1 rows are missing, and no results were written; 71 the cluster cannot be reached, or has
     no such run; 74 damaged, unreadable, or not writable.
     """
-    from specbatch.results.collect import collect as collect_run
-    from specbatch.results.collect_summary import summary_lines
+    from specbatch.results.collect.collect import collect as collect_run
+    from specbatch.results.collect.summary import summary_lines
 
     if out is None and form == "parquet" and sys.stdout.isatty():
         raise typer.BadParameter("parquet is not for a terminal: name a file with -o")
@@ -120,7 +120,7 @@ def _folder(
     if source is not None and is_folder(source, context, namespace, kubeconfig):
         yield source
         return
-    from specbatch.cluster.collecting import results_of
+    from specbatch.cluster.fetch.collecting import results_of
 
     def say(sentence: str) -> None:
         show(sentence, err=True)
@@ -137,7 +137,7 @@ def _on_cluster(
 ) -> tuple[Cluster, Object | None, SpecBatchJob]:
     """The Job and what it runs; without the Job where it is gone, and the spec's file is named."""
     from specbatch.api.loading import load_spec
-    from specbatch.cluster.collecting import spec_of
+    from specbatch.cluster.fetch.collecting import spec_of
     from specbatch.errors import ClusterError
 
     try:
@@ -182,7 +182,7 @@ class _NamesOfRows:
         """The dataset's rows: the index of each, and how to find its id."""
         from specbatch.api.dataset import DatasetSpec
         from specbatch.errors import DatasetError
-        from specbatch.runner.dataset import Dataset
+        from specbatch.runner.dataset.dataset import Dataset
 
         if identity is None:
             self.problem = "nothing there says which dataset it was"
@@ -207,7 +207,7 @@ class _IdReader:
 
     def __init__(self, spec: DatasetSpec) -> None:
         from specbatch.api.decoding import DecodingSpec
-        from specbatch.runner.rows import RowReader, RowRules
+        from specbatch.runner.rows.row import RowReader, RowRules
 
         rules = RowRules(
             decoding=DecodingSpec(),

@@ -39,10 +39,10 @@ def compare(
 
     Exit codes: 0, or 74 where one is no run.
     """
-    from specbatch.results.compare import labels_of, read_compared
-    from specbatch.results.compare_table import compare_json, render_csv, render_markdown, render_text
-    from specbatch.results.compare_texts import same_texts
-    from specbatch.results.folder import Folder
+    from specbatch.results.compare.compare import labels_of, read_compared
+    from specbatch.results.compare.table import compare_json, render_csv, render_markdown, render_text
+    from specbatch.results.compare.texts import same_texts
+    from specbatch.results.storage.folder import Folder
 
     folders = [Folder(directory) for directory in directories]
     labels = labels_of(folders)

@@ -31,7 +31,7 @@ def doctor(
     Exit codes: 0, or 1 where a check has failed.
     """
     from specbatch.api.loading import load_spec
-    from specbatch.cluster.client import Cluster
+    from specbatch.cluster.client.client import Cluster
     from specbatch.cluster.doctor.checkup import Visit, failed
     from specbatch.cluster.doctor.examine import examine
     from specbatch.cluster.doctor.text import render_results, results_json

@@ -12,7 +12,7 @@ from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NameA
 from specbatch.cli.output import show
 
 if TYPE_CHECKING:
-    from specbatch.cluster.events import RunEvent
+    from specbatch.cluster.logs.events import RunEvent
 
 
 def events(
@@ -36,8 +36,8 @@ def events(
 
     Exit codes: 0, or 71 where the cluster cannot be reached or has no such Job.
     """
-    from specbatch.cluster.events import read_events, watch_events
-    from specbatch.cluster.find import find_job
+    from specbatch.cluster.jobs.find import find_job
+    from specbatch.cluster.logs.events import read_events, watch_events
 
     def emit(event: RunEvent) -> None:
         show(json.dumps(event.value()) if output == "json" else event.text(time.time()))

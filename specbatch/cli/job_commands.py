@@ -33,8 +33,8 @@ def list_runs(
 
     --output json: a list of run, namespace, state, job, shards, shards_done, shards_failed, tries, queue, created.
     """
-    from specbatch.cluster.job_texts import name_text
-    from specbatch.cluster.listing import run_document, runs, runs_text
+    from specbatch.cluster.jobs.job_texts import name_text
+    from specbatch.cluster.jobs.listing import run_document, runs, runs_text
 
     cluster, _ = connect(None, context, namespace, kubeconfig)
     found = runs(cluster, everywhere=all_namespaces)
@@ -61,8 +61,8 @@ def suspend(
 
     Exit codes: 0, also where it is suspended or has ended; 71 there is no such run, it is Kueue's to suspend, or the cluster refuses.
     """
-    from specbatch.cluster.actions import suspend as done
-    from specbatch.cluster.rows_seen import stop
+    from specbatch.cluster.jobs.actions import suspend as done
+    from specbatch.cluster.status.rows_seen import stop
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     stop(cluster, run, done, tell=show, say=say)
@@ -82,8 +82,8 @@ def resume(
     Exit codes: 0, also where it is not suspended or complete; 71 there is no such run, it has failed (see retry), it is Kueue's to resume,
     or the cluster refuses.
     """
-    from specbatch.cluster.actions import resume as done
-    from specbatch.cluster.find import find_job
+    from specbatch.cluster.jobs.actions import resume as done
+    from specbatch.cluster.jobs.find import find_job
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     show(done(cluster, find_job(cluster, run)))
@@ -107,8 +107,8 @@ def cancel(
 
     Exit codes: 0, also where it has ended before; 71 there is no such run, or the cluster refuses.
     """
-    from specbatch.cluster.actions import cancel as done
-    from specbatch.cluster.rows_seen import stop
+    from specbatch.cluster.jobs.actions import cancel as done
+    from specbatch.cluster.status.rows_seen import stop
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     stop(cluster, run, done, tell=show, say=say)
@@ -130,10 +130,10 @@ def retry(
 
     Exit codes: 0, also where nothing is left to do; 71 there is no such run, its Job has not ended, or the cluster refuses.
     """
-    from specbatch.cluster.find import find_job
-    from specbatch.cluster.job_texts import Flags, name_text, next_commands
-    from specbatch.cluster.retry import retry as done
-    from specbatch.cluster.view import JobView
+    from specbatch.cluster.jobs.find import find_job
+    from specbatch.cluster.jobs.job_texts import Flags, name_text, next_commands
+    from specbatch.cluster.jobs.retry import retry as done
+    from specbatch.cluster.jobs.view import JobView
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     retried = done(cluster, find_job(cluster, run))
@@ -163,8 +163,8 @@ def delete(
     Exit codes: 0, also where nothing is there; 1 where the question was answered by no; 2 where nobody can be asked, and --yes is missing; 71
     the Job is Helm's, or the cluster refuses.
     """
-    from specbatch.cluster.deletion import delete as done
-    from specbatch.cluster.deletion import remains
+    from specbatch.cluster.jobs.deletion import delete as done
+    from specbatch.cluster.jobs.deletion import remains
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     assert run is not None

@@ -43,8 +43,8 @@ def logs(
 
     Exit codes: 0, or 71 where the cluster cannot be reached, has no such Job, or no pod of it yet.
     """
-    from specbatch.cluster.find import find_job
-    from specbatch.cluster.logs import LogOptions, follow_run, read_logs
+    from specbatch.cluster.jobs.find import find_job
+    from specbatch.cluster.logs.logs import LogOptions, follow_run, read_logs
 
     if follow and previous:
         raise typer.BadParameter("--previous is of a pod that has ended: there is nothing to follow")

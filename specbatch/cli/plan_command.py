@@ -58,7 +58,7 @@ def plan(
     """
     from specbatch.api import load_spec
     from specbatch.plan import cpu_shape, make_plan, read_shape, render
-    from specbatch.runner.counting import counter
+    from specbatch.runner.models.counting import counter
 
     job = load_spec(file, [*(overrides or ()), *_count_override(gpus)])
     target, drafter = job.spec.target, job.spec.drafter

@@ -27,9 +27,9 @@ def render(
 
     Exit code 0, or 64 where the spec is wrong, or is one for this machine only.
     """
-    from specbatch.cluster.manifests import render as rendered
-    from specbatch.cluster.spec_files import load_for_cluster
-    from specbatch.cluster.texts import manifests_text
+    from specbatch.cluster.manifests.job import render as rendered
+    from specbatch.cluster.manifests.spec_files import load_for_cluster
+    from specbatch.cluster.manifests.texts import manifests_text
 
     job, files = load_for_cluster(file, overrides or (), name=name, namespace=namespace, folder=Path.cwd())
     show_document(manifests_text(rendered(job, files), output), nl=False)

@@ -33,6 +33,6 @@ def report(
 
     Exit codes: 0, or 74 where no run is, or the page cannot be written.
     """
-    from specbatch.results.report import write_report
+    from specbatch.results.report.report import write_report
 
     show(str(write_report(directory, output)))

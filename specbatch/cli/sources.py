@@ -12,8 +12,8 @@ import typer
 from specbatch.cli.cluster_options import connect
 
 if TYPE_CHECKING:
-    from specbatch.cluster.client import Cluster
-    from specbatch.cluster.kinds import Object
+    from specbatch.cluster.client.client import Cluster
+    from specbatch.cluster.client.kinds import Object
 
 SourceArgument = Annotated[
     str | None,
@@ -75,7 +75,7 @@ def job_on_cluster(
         ClusterError: there is none, or no cluster can be reached.
         SpecError: a file was named that is no spec.
     """
-    from specbatch.cluster.find import find_job
+    from specbatch.cluster.jobs.find import find_job
 
     with nor_folder(source):
         cluster, name = connect(source, context, namespace, kubeconfig)

@@ -52,8 +52,8 @@ def _look_at_dataset(dataset: DatasetSpec) -> str:
     Raises:
         DatasetError: it is here, and cannot be read.
     """
-    from specbatch.runner.dataset import Dataset
-    from specbatch.runner.sources import is_here
+    from specbatch.runner.dataset.dataset import Dataset
+    from specbatch.runner.dataset.sources import is_here
 
     if not is_here(dataset.uri):
         return ""

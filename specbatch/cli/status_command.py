@@ -75,9 +75,9 @@ class _Look:
 
 
 def _folder(source: str) -> Callable[[], _Look]:
-    from specbatch.results.folder import Folder
-    from specbatch.results.status import read_status
-    from specbatch.results.status_text import render_status, status_json
+    from specbatch.results.status.status import read_status
+    from specbatch.results.status.status_text import render_status, status_json
+    from specbatch.results.storage.folder import Folder
 
     folder = Folder(source)
 
@@ -91,8 +91,8 @@ def _folder(source: str) -> Callable[[], _Look]:
 def _cluster(
     source: str | None, context: str | None, namespace: str | None, kubeconfig: str | None
 ) -> Callable[[], _Look]:
-    from specbatch.cluster.run_reading import read_run
-    from specbatch.cluster.run_status_text import render_run, run_json
+    from specbatch.cluster.status.run_reading import read_run
+    from specbatch.cluster.status.run_status_text import render_run, run_json
 
     with nor_folder(source):
         cluster, name = connect(source, context, namespace, kubeconfig)

@@ -13,9 +13,9 @@ from specbatch.cli.output import show, show_document
 from specbatch.cli.waiting_display import INTERRUPTED, end_of_job, exit_code, say
 
 if TYPE_CHECKING:
-    from specbatch.cluster.job_texts import Flags
-    from specbatch.cluster.kinds import Object
-    from specbatch.cluster.submit_checks import SubmitChecks
+    from specbatch.cluster.client.kinds import Object
+    from specbatch.cluster.jobs.job_texts import Flags
+    from specbatch.cluster.submit.checks import SubmitChecks
 
 _Output = Literal["text", "json", "yaml", "name"]
 
@@ -74,13 +74,13 @@ def submit(
     --output json and yaml: run, job, namespace, context, state, shards, shards_done, shards_failed, action (created, completed, attached),
     replaced, warnings, unchecked; with --wait also end (complete, failed, cancelled, deleted, timeout) and reason.
     """
-    from specbatch.cluster.client import Cluster
-    from specbatch.cluster.job_texts import Flags
-    from specbatch.cluster.manifests import render
-    from specbatch.cluster.preflight_access import Uses
-    from specbatch.cluster.results_name import continued, started_anew
-    from specbatch.cluster.spec_files import load_for_cluster
-    from specbatch.cluster.submit_checks import SubmitChecks
+    from specbatch.cluster.client.client import Cluster
+    from specbatch.cluster.jobs.job_texts import Flags
+    from specbatch.cluster.manifests.job import render
+    from specbatch.cluster.manifests.spec_files import load_for_cluster
+    from specbatch.cluster.preflight.access import Uses
+    from specbatch.cluster.submit.checks import SubmitChecks
+    from specbatch.cluster.submit.results_name import continued, started_anew
 
     if dry_run == "client" and diff:
         raise typer.BadParameter("asks the cluster, and --dry-run=client does not", param_hint="--diff")
@@ -107,8 +107,8 @@ def _show(manifests: list[Object], sentence: str, output: _Output) -> None:
     """What a dry run came to."""
     import json
 
-    from specbatch.cluster.job_texts import name_text
-    from specbatch.cluster.texts import yaml_text
+    from specbatch.cluster.jobs.job_texts import name_text
+    from specbatch.cluster.manifests.texts import yaml_text
 
     match output:
         case "text":
@@ -123,7 +123,7 @@ def _show(manifests: list[Object], sentence: str, output: _Output) -> None:
 
 def _preview(checks: SubmitChecks, *, diff: bool, ends: bool, output: _Output) -> None:
     """The diff; and of a dry run, whether the submit would do."""
-    from specbatch.cluster.submit import refuse_others
+    from specbatch.cluster.submit.submit import refuse_others
 
     there, force = checks.look(), checks.uses.force
     if diff:
@@ -150,7 +150,7 @@ def _preview(checks: SubmitChecks, *, diff: bool, ends: bool, output: _Output) -
 
 
 def _warn(checks: SubmitChecks) -> None:
-    from specbatch.cluster.submit_text import unchecked
+    from specbatch.cluster.submit.text import unchecked
 
     for finding in checks.findings:
         if finding.level == "warning":
@@ -161,8 +161,8 @@ def _warn(checks: SubmitChecks) -> None:
 
 
 def _submit(checks: SubmitChecks, flags: Flags, *, timeout: float | None, output: _Output) -> None:
-    from specbatch.cluster.submit import submit as submit_manifests
-    from specbatch.cluster.submit_text import submission_document, submission_lines
+    from specbatch.cluster.submit.submit import submit as submit_manifests
+    from specbatch.cluster.submit.text import submission_document, submission_lines
 
     def check() -> None:
         try:
@@ -193,8 +193,8 @@ def _submit(checks: SubmitChecks, flags: Flags, *, timeout: float | None, output
 def _wait(
     checks: SubmitChecks, job: Object, flags: Flags, *, timeout: float | None, output: _Output, document: dict[str, Any]
 ) -> None:
-    from specbatch.cluster.job_texts import ending_lines, job_document
-    from specbatch.cluster.view import JobView
+    from specbatch.cluster.jobs.job_texts import ending_lines, job_document
+    from specbatch.cluster.jobs.view import JobView
 
     emit = show if output == "text" else say
     ending = end_of_job(checks.cluster, job, flags, seconds=timeout, emit=emit, follow=checks.uses.follow)
@@ -209,8 +209,8 @@ def _wait(
 def _print(document: dict[str, Any], output: _Output) -> None:
     import json
 
-    from specbatch.cluster.job_texts import name_text
-    from specbatch.cluster.texts import yaml_text
+    from specbatch.cluster.jobs.job_texts import name_text
+    from specbatch.cluster.manifests.texts import yaml_text
 
     if output == "json":
         show(json.dumps(document, indent=2))

@@ -41,7 +41,7 @@ def verify(
     68 input or hub out of reach for now, 69 GPU fault, 70 out of memory, 74 no manifest or not writable, 75 stopped.
     """
     from specbatch.results.verification import render_verification
-    from specbatch.runner.verify import verify_run
+    from specbatch.runner.verify.verify import verify_run
 
     anew = (f"gpus={gpus}", "strategy=auto", "ratio=null", "replicas=auto")
     placed = [] if gpus is None else [f"placement.{change}" for change in anew]

@@ -34,9 +34,9 @@ def wait(
 
     --output json: run, job, namespace, state, shards, shards_done, shards_failed, end (complete, failed, cancelled, deleted, timeout), reason.
     """
-    from specbatch.cluster.find import find_job
-    from specbatch.cluster.job_texts import Flags, ending_lines, job_document
-    from specbatch.cluster.view import JobView
+    from specbatch.cluster.jobs.find import find_job
+    from specbatch.cluster.jobs.job_texts import Flags, ending_lines, job_document
+    from specbatch.cluster.jobs.view import JobView
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     flags = Flags(context, namespace, kubeconfig)

@@ -11,11 +11,11 @@ import typer
 from specbatch.cli.output import show
 
 if TYPE_CHECKING:
-    from specbatch.cluster.client import Cluster
-    from specbatch.cluster.job_texts import Flags
-    from specbatch.cluster.kinds import Object
-    from specbatch.cluster.view import JobView
-    from specbatch.cluster.waiting import Ending
+    from specbatch.cluster.client.client import Cluster
+    from specbatch.cluster.client.kinds import Object
+    from specbatch.cluster.jobs.job_texts import Flags
+    from specbatch.cluster.jobs.view import JobView
+    from specbatch.cluster.jobs.waiting import Ending
 
 INTERRUPTED = 130
 _CODES = {"complete": 0, "timeout": 124}
@@ -47,10 +47,10 @@ def end_of_job(
     Raises:
         Exit: Ctrl-C.
     """
-    from specbatch.cluster.job_texts import progress_text
-    from specbatch.cluster.runs import state_of
-    from specbatch.cluster.view import JobView
-    from specbatch.cluster.waiting import wait_for_end
+    from specbatch.cluster.jobs.job_texts import progress_text
+    from specbatch.cluster.jobs.runs import state_of
+    from specbatch.cluster.jobs.view import JobView
+    from specbatch.cluster.jobs.waiting import wait_for_end
 
     told: tuple[object, ...] = ()
 
@@ -105,7 +105,7 @@ def outage_teller(say: Callable[[str], None], meanwhile: str) -> Callable[[float
 
 def _follow(cluster: Cluster, job: Object, emit: Callable[[str], None]) -> threading.Thread:
     """Reads the pods' logs beside the wait; where they cannot be read, the wait goes on."""
-    from specbatch.cluster.logs import follow_run
+    from specbatch.cluster.logs.logs import follow_run
     from specbatch.errors import ClusterError
 
     def read() -> None:

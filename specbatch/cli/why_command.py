@@ -31,10 +31,10 @@ def why(
     Exit codes: 0 whatever the verdict, 71 where the cluster or the run cannot be found.
     """
     from specbatch.cli.cluster_options import connect
-    from specbatch.cluster.find import find_job
-    from specbatch.cluster.why.gather import gather
-    from specbatch.cluster.why.judge import judge
-    from specbatch.cluster.why.text import render_verdict, verdict_json
+    from specbatch.cluster.diagnose.gather import gather
+    from specbatch.cluster.diagnose.judge import judge
+    from specbatch.cluster.diagnose.text import render_verdict, verdict_json
+    from specbatch.cluster.jobs.find import find_job
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     verdict = judge(gather(cluster, find_job(cluster, run)))

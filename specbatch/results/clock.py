@@ -13,12 +13,12 @@ from datetime import datetime
 from pathlib import Path
 
 from specbatch.errors import OutOfReachError, ResultsError
-from specbatch.results.durable import make_directory, open_plain, results_error, sync_directory
-from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import CLOCK, ShardFile, parse_names
-from specbatch.results.locking import lock_within
-from specbatch.results.typed import load_json
+from specbatch.results.storage.durable import make_directory, open_plain, results_error, sync_directory
+from specbatch.results.storage.folder import Folder
+from specbatch.results.storage.locking import lock_within
+from specbatch.results.storage.typed import load_json
 
 _PATIENCE_SECONDS = 10.0  # others hold the file for an instant only
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from specbatch.errors import OtherRunError, ResultsError
-from specbatch.results.durable import open_plain, read_plain, results_error, sync_directory, write_atomic
 from specbatch.results.layout import FIGURES, REPORT, ROW_KINDS, SUCCESS, ShardFile, shard_files
-from specbatch.results.locking import lock
 from specbatch.results.published_record import record_path
-from specbatch.results.typed import as_type, load_json
+from specbatch.results.storage.durable import open_plain, read_plain, results_error, sync_directory, write_atomic
+from specbatch.results.storage.locking import lock
+from specbatch.results.storage.typed import as_type, load_json
 
 WAYS_OUT = "start with --fresh to delete the old results, or set another results.dir (or metadata.name) to keep them"
 _SHOWN_DIFFERENCES = 12

@@ -12,16 +12,16 @@ from typing import Any
 import msgspec
 
 from specbatch.errors import ResultsError
-from specbatch.results.appender import check_size
-from specbatch.results.durable import read_plain, results_error, write_atomic
-from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import MAX_SHARDS, SUCCESS, ShardFile, parse_names
 from specbatch.results.progress import Attempt
 from specbatch.results.splits import Split, read_split
+from specbatch.results.storage.appender import check_size
+from specbatch.results.storage.durable import read_plain, results_error, write_atomic
+from specbatch.results.storage.folder import Folder
+from specbatch.results.storage.typed import as_type, load_json
 from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
-from specbatch.results.typed import as_type, load_json
 
 FORMAT = 1
 _REASON_CHARS = 300

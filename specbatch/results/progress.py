@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import write_atomic
-from specbatch.results.folder import Folder
 from specbatch.results.layout import ShardFile
-from specbatch.results.process import Process
+from specbatch.results.storage.durable import write_atomic
+from specbatch.results.storage.folder import Folder
+from specbatch.results.storage.process import Process
+from specbatch.results.storage.typed import as_type, load_json
 from specbatch.results.summary import RunSummary
 from specbatch.results.timeline import Sample
-from specbatch.results.typed import as_type, load_json
 
 Outcome = Literal["running", "done", "stopped", "failed", "killed"]
 _TIMELINES_KEPT = 10

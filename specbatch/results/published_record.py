@@ -6,8 +6,8 @@ import contextlib
 import json
 from pathlib import Path
 
-from specbatch.results.durable import read_plain
 from specbatch.results.layout import ShardFile
+from specbatch.results.storage.durable import read_plain
 
 
 class PublishedRecord:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Self
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import open_plain, results_error, sync_directory
-from specbatch.results.folder import Folder
 from specbatch.results.layout import MAX_SHARDS, SPLITS, SUCCESS, ShardFile, parse_names
-from specbatch.results.locking import lock_within, unlock
-from specbatch.results.process import seen_locked
-from specbatch.results.typed import load_json
+from specbatch.results.storage.durable import open_plain, results_error, sync_directory
+from specbatch.results.storage.folder import Folder
+from specbatch.results.storage.locking import lock_within, unlock
+from specbatch.results.storage.process import seen_locked
+from specbatch.results.storage.typed import load_json
 
 _LARGEST_BYTES = 1 << 20  # seventy thousand splits
 PATIENCE_SECONDS = 5.0  # others hold the file alone for an instant only

@@ -8,8 +8,8 @@ from itertools import zip_longest
 from typing import Any
 
 from specbatch.results.ended import Ended
+from specbatch.results.storage.typed import as_type
 from specbatch.results.totals import Totals
-from specbatch.results.typed import as_type
 
 _K_CHANGES_KEPT = 500
 _ONLY_ENGINE = "general"  # on a CPU: not worth a line

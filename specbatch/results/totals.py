@@ -8,7 +8,7 @@ from typing import Any
 
 from specbatch.results.rows import ErrorRow, ResultRow
 from specbatch.results.scan import ScannedRow
-from specbatch.results.typed import as_type
+from specbatch.results.storage.typed import as_type
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import read_plain, results_error, write_atomic
-from specbatch.results.folder import Folder
 from specbatch.results.manifest import manifest_names
 from specbatch.results.splits import read_split
-from specbatch.results.typed import load_json
+from specbatch.results.storage.durable import read_plain, results_error, write_atomic
+from specbatch.results.storage.folder import Folder
+from specbatch.results.storage.typed import load_json
 
 _SHOWN = 5  # rows, on the terminal
 

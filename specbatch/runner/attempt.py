@@ -11,17 +11,17 @@ from specbatch.engine.stats import EngineStats
 from specbatch.errors import SpecbatchError, StoppedError
 from specbatch.redact import redact
 from specbatch.results.progress import Outcome
-from specbatch.results.publish_state import PublishState
-from specbatch.results.shard import ShardResults
+from specbatch.results.publish.state import PublishState
+from specbatch.results.shard.shard import ShardResults
 from specbatch.results.summary import RunSummary
 from specbatch.runner.budget import ErrorBudget
 from specbatch.runner.display import Display
-from specbatch.runner.feed import RowFeed
 from specbatch.runner.outcomes import OutcomeMaker
 from specbatch.runner.progress import Fixed, Progress, ProgressMeter, Sources, summarize
 from specbatch.runner.replicas import Decoder, decode_all, merged_stats
 from specbatch.runner.requests import RequestMaker, RequestSource
-from specbatch.runner.rows import BadRow
+from specbatch.runner.rows.prefetcher import RowFeed
+from specbatch.runner.rows.row import BadRow
 from specbatch.runner.stopping import StopNow, StopSignals, stopped
 from specbatch.runner.writer import ResultWriter
 

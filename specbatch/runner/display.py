@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specbatch.redact import redact_values
-from specbatch.results.look import look_lines, publish_text, rows_line
+from specbatch.results.status.progress_snapshot import look_lines, publish_text, rows_line
 from specbatch.results.summary import RunSummary, duration, render_summary
 from specbatch.runner.progress import Progress
 from specbatch.terminal import for_people

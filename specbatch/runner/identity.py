@@ -12,12 +12,12 @@ from specbatch.errors import ModelError, ResultsError
 from specbatch.results.clock import agreed_instant
 from specbatch.results.identity import Identity
 from specbatch.results.layout import ShardFile
-from specbatch.runner.dataset import Dataset, Shard
-from specbatch.runner.model_files import ModelFiles
-from specbatch.runner.models import Pair
+from specbatch.runner.dataset.dataset import Dataset, Shard
+from specbatch.runner.models.files import ModelFiles
+from specbatch.runner.models.load import Pair
 from specbatch.runner.publishing import published_folder
-from specbatch.runner.reading import RECIPE
-from specbatch.runner.templates import ChatTemplate, proposed_instant, template_file
+from specbatch.runner.rows.reading import RECIPE
+from specbatch.runner.rows.templates import ChatTemplate, proposed_instant, template_file
 
 
 def run_identity(

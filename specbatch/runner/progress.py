@@ -11,7 +11,7 @@ from typing import Any
 
 from specbatch.engine.stats import EngineStats
 from specbatch.results.ended import Ended
-from specbatch.results.publish_state import PublishState
+from specbatch.results.publish.state import PublishState
 from specbatch.results.summary import RunSummary
 from specbatch.results.timeline import Sample, Timeline
 from specbatch.results.totals import Totals

@@ -11,18 +11,18 @@ from typing import Self
 from specbatch.api.quantity import quantity_value
 from specbatch.api.results import ResultsSpec
 from specbatch.errors import DatasetError, ResultsError
-from specbatch.results.destination import Destination
-from specbatch.results.elsewhere import read_published
-from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import ShardFile
-from specbatch.results.old_splits import SeeLine
-from specbatch.results.parts import PartPolicy
-from specbatch.results.publish import STOP_SECONDS, Publisher
-from specbatch.results.publish_state import PublishState
-from specbatch.results.restore import Restored, restore
-from specbatch.results.unanswered import unanswered
-from specbatch.runner.dataset import Shard
+from specbatch.results.publish.destination import Destination
+from specbatch.results.publish.publish import STOP_SECONDS, Publisher
+from specbatch.results.publish.remote_splits import read_published
+from specbatch.results.publish.restore import Restored, restore
+from specbatch.results.publish.state import PublishState
+from specbatch.results.shard.old_splits import SeeLine
+from specbatch.results.shard.parts import PartPolicy
+from specbatch.results.shard.unanswered import unanswered
+from specbatch.results.storage.folder import Folder
+from specbatch.runner.dataset.dataset import Shard
 from specbatch.runner.stopping import StopSignals, stopped
 
 _CALL_SECONDS = 30.0  # a store that has not answered by then is tried again

@@ -11,8 +11,8 @@ from typing import Protocol
 from specbatch.engine.memory import loaded_set_aside
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.stats import PHASES, EngineStats
-from specbatch.runner.feed import PreparedRow
 from specbatch.runner.requests import RequestSource
+from specbatch.runner.rows.prefetcher import PreparedRow
 
 _POLL_SECONDS = 0.1
 

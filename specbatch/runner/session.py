@@ -16,35 +16,42 @@ from specbatch.errors import OutOfMemoryError, ResultsError
 from specbatch.plan.planner import make_plan
 from specbatch.plan.render import render
 from specbatch.plan.types import Plan
-from specbatch.results.folder import Folder
 from specbatch.results.identity import Identity
 from specbatch.results.layout import run_directory
 from specbatch.results.manifest import Manifest, read_manifests, success_of, write_manifest, write_success
-from specbatch.results.report import write_report
-from specbatch.results.shard import ShardResults
+from specbatch.results.report.report import write_report
+from specbatch.results.shard.shard import ShardResults
+from specbatch.results.shard.unanswered import unanswered
+from specbatch.results.storage.folder import Folder
 from specbatch.results.summary import RunSummary
-from specbatch.results.unanswered import unanswered
 from specbatch.runner.attempt import Attempt, Loaded
 from specbatch.runner.budget import ErrorBudget
 from specbatch.runner.ceiling import CeilingOfRun
-from specbatch.runner.dataset import Dataset, Shard
+from specbatch.runner.dataset.dataset import Dataset, Shard
 from specbatch.runner.devices import visible_gpus
 from specbatch.runner.display import WARNING, Display
 from specbatch.runner.environment import SMALL_STEP_BYTES
-from specbatch.runner.feed import RowFeed
 from specbatch.runner.identity import run_identity, run_instant
-from specbatch.runner.model_defaults import ModelDefaults
-from specbatch.runner.models import Pair, find_pair, load_engines, load_shared_tokenizer, placements_of, read_shapes
+from specbatch.runner.models.defaults import ModelDefaults
+from specbatch.runner.models.load import (
+    Pair,
+    find_pair,
+    load_engines,
+    load_shared_tokenizer,
+    placements_of,
+    read_shapes,
+)
+from specbatch.runner.models.tokenizer import Detokenizer, Tokenizer
 from specbatch.runner.outcomes import OutcomeMaker
-from specbatch.runner.patience import Patience
 from specbatch.runner.progress import Fixed
 from specbatch.runner.publishing import Publishing
-from specbatch.runner.reading import Reading
 from specbatch.runner.requests import RequestMaker
-from specbatch.runner.rows import RowReader
+from specbatch.runner.retry import Patience
+from specbatch.runner.rows.prefetcher import RowFeed
+from specbatch.runner.rows.reading import Reading
+from specbatch.runner.rows.row import RowReader
+from specbatch.runner.rows.templates import ChatTemplate, choose_template
 from specbatch.runner.stopping import StopSignals
-from specbatch.runner.templates import ChatTemplate, choose_template
-from specbatch.runner.tokenizer import Detokenizer, Tokenizer
 from specbatch.runner.versions import versions
 
 _READY_ROWS = 4  # batches of rows held ready

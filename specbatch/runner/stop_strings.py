@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from specbatch.runner.tokenizer import Detokenizer
+from specbatch.runner.models.tokenizer import Detokenizer
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 _MAX_HELD_TOKENS = 8  # no character has more than 4 bytes: longer than this it is not unfinished but invalid

@@ -22,10 +22,10 @@ from specbatch.api.job import SpecBatchJob
 from specbatch.errors import ExitCode, SpecbatchError, SpecError
 from specbatch.redact import redact
 from specbatch.results.layout import run_directory
-from specbatch.results.process import Process
 from specbatch.results.progress import read_attempts
+from specbatch.results.storage.process import Process
 from specbatch.results.summary import RunSummary
-from specbatch.runner.dataset import Shard
+from specbatch.runner.dataset.dataset import Shard
 
 BUG = 1  # the exit code of an error that no user can have made
 MAX_BYTES = 4096  # Kubernetes cuts off what is longer, in the middle of anything

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from specbatch.results.rows import ErrorRow, ResultRow
-from specbatch.results.shard import ShardResults
+from specbatch.results.shard.shard import ShardResults
 from specbatch.runner.budget import ErrorBudget
 
 _POLL_SECONDS = 0.2

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from specbatch.cli.main import main
-from specbatch.cluster import reader_pod
-from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS
-from tests.cluster.jobs import submitted
+from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
+from specbatch.cluster.fetch import reader_pod
+from tests.cluster.job_objects import submitted
 from tests.cluster.readers import Node
 from tests.results.collect_runs import indices, write_run
 

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from specbatch.cli.main import main
-from specbatch.cluster.kinds import CLAIMS, NODES
-from tests.cluster.why.objects import claim, node
+from specbatch.cluster.client.kinds import CLAIMS, NODES
+from tests.cluster.diagnose.objects import claim, node
 
 
 @pytest.fixture

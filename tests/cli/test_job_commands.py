@@ -6,8 +6,8 @@ import json
 import pytest
 
 from specbatch.cli.main import main
-from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS
-from specbatch.cluster.start import suspended
+from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
+from specbatch.cluster.jobs.start import suspended
 from tests.cluster.submitting import SPEC, end, only_job, rendered, submitted
 
 

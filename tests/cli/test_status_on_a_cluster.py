@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from specbatch.cli.main import main
-from specbatch.cluster.kinds import PODS
-from tests.cluster.jobs import pod_of, submitted
+from specbatch.cluster.client.kinds import PODS
+from tests.cluster.job_objects import pod_of, submitted
 from tests.results.builders import finish_run, make_row
 
 LOOK = '{"event": "progress", "rows": 3, "total_rows": 9, "tokens_per_second": 5.0}\n'

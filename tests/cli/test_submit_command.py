@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from specbatch.cli.main import main
-from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS
-from tests.cluster.jobs import pod_of
+from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
+from tests.cluster.job_objects import pod_of
 from tests.cluster.submitting import FILES, SPEC, assert_started_once, end, only_job, put_claim, put_node
 from tests.documents import ROOT
 
@@ -271,7 +271,7 @@ def test_ctrl_c_half_way_says_that_the_same_command_goes_on(submit, api, capsys,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("specbatch.cluster.start._configure", interrupted)
+        patched.setattr("specbatch.cluster.jobs.start._configure", interrupted)
         assert submit() == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert only_job(api)["spec"]["suspend"] is True

@@ -7,9 +7,9 @@ import pytest
 
 from specbatch.cli import waiting_display
 from specbatch.cli.waiting_display import end_of_job, outage_teller
-from specbatch.cluster.job_texts import Flags
-from specbatch.cluster.kinds import JOBS
-from tests.cluster.jobs import submitted
+from specbatch.cluster.client.kinds import JOBS
+from specbatch.cluster.jobs.job_texts import Flags
+from tests.cluster.job_objects import submitted
 
 
 def test_an_outage_is_told_once_after_ten_seconds_and_so_is_its_end():

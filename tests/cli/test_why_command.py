@@ -3,8 +3,8 @@ import json
 import pytest
 
 from specbatch.cli.main import main
-from specbatch.cluster.kinds import CLAIMS, JOBS, PODS
-from tests.cluster.why.objects import JOB, job, unschedulable
+from specbatch.cluster.client.kinds import CLAIMS, JOBS, PODS
+from tests.cluster.diagnose.objects import JOB, job, unschedulable
 
 
 @pytest.fixture

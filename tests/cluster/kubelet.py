@@ -1,7 +1,7 @@
 """A kubelet's side of a pod's log, in memory: times in whole seconds to resume at, connections that break, files that rotate."""
 
-from specbatch.cluster.client_connection import lines
-from specbatch.cluster.client_errors import DROPPED
+from specbatch.cluster.client.connection import lines
+from specbatch.cluster.client.errors import DROPPED
 from specbatch.errors import ClusterError
 
 

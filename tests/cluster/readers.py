@@ -3,8 +3,8 @@
 import io
 import threading
 
-from specbatch.cluster.kinds import PODS
-from specbatch.results.send import send
+from specbatch.cluster.client.kinds import PODS
+from specbatch.results.collect.send import send
 
 RUNNING = {"phase": "Running", "containerStatuses": [{"name": "reader", "state": {"running": {}}}]}
 
@@ -37,7 +37,7 @@ class Node:
 
     def command(self, pod, container, command):
         assert container == "reader"
-        assert command[:3] == ["python", "-m", "specbatch.results.send"]
+        assert command[:3] == ["python", "-m", "specbatch.results.collect.send"]
         folder, *after = command[3:]
         self.sent.append(command[3:])
         self.before(command)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from specbatch.api import SpecBatchJob
-from specbatch.cluster.manifests import Manifests, render
+from specbatch.cluster.manifests.job import Manifests, render
 from specbatch.errors import Problem, SpecError
 from tests.api import specs
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp.web
 
-from specbatch.cluster.kinds import Kind
+from specbatch.cluster.client.kinds import Kind
 from tests.cluster.faults import Fault
 from tests.cluster.selectors import selector
 from tests.cluster.store import Object, RefusedError, Resource, merged

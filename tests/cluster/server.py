@@ -18,10 +18,10 @@ from typing import Any, Self
 import aiohttp.web
 import kmock
 
-from specbatch.cluster import kinds
-from specbatch.cluster.client import Cluster
-from specbatch.cluster.client_retry import Patience
-from specbatch.cluster.kinds import Kind
+from specbatch.cluster.client import kinds
+from specbatch.cluster.client.client import Cluster
+from specbatch.cluster.client.kinds import Kind
+from specbatch.cluster.client.retry_policy import Patience
 from tests.cluster.faults import Fault
 from tests.cluster.routes import Routes, kind_key
 from tests.cluster.store import Object, Store

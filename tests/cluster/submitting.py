@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 from specbatch.api.parsing import parse_spec
-from specbatch.cluster.kinds import CLAIMS, CONFIG_MAPS, JOBS, NODES
-from specbatch.cluster.manifests import render
-from specbatch.cluster.names import SUBMITTED
-from specbatch.cluster.submit import existing, submit
-from specbatch.cluster.view import condition
+from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, JOBS, NODES
+from specbatch.cluster.jobs.view import condition
+from specbatch.cluster.manifests.job import render
+from specbatch.cluster.manifests.names import SUBMITTED
+from specbatch.cluster.submit.submit import existing, submit
 
 SPEC = """
 apiVersion: specbatch.dev/v1alpha1

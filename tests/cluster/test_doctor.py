@@ -6,13 +6,13 @@ import pytest
 
 from specbatch import __version__
 from specbatch.api.loading import load_spec
+from specbatch.cluster.client.kinds import CLAIMS, JOBS, LOCAL_QUEUES, NAMESPACES, NODES, QUOTAS, STORAGE_CLASSES
 from specbatch.cluster.doctor.api import check_clock
 from specbatch.cluster.doctor.checkup import Result, Visit
 from specbatch.cluster.doctor.examine import examine
 from specbatch.cluster.doctor.text import render_results
-from specbatch.cluster.kinds import CLAIMS, JOBS, LOCAL_QUEUES, NAMESPACES, NODES, QUOTAS, STORAGE_CLASSES
-from specbatch.cluster.permissions import HELPFUL
-from tests.cluster.why.objects import GPU, claim, condition, node, storage_class
+from specbatch.cluster.preflight.permissions import HELPFUL
+from tests.cluster.diagnose.objects import GPU, claim, condition, node, storage_class
 
 H100 = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.present": "true"}
 

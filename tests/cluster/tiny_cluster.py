@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 
-from specbatch.cluster.indexes import format_indexes
-from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS
-from specbatch.cluster.view import INDEX, JOB_NAME
+from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
+from specbatch.cluster.jobs.indexes import format_indexes
+from specbatch.cluster.jobs.view import INDEX, JOB_NAME
 
 _LOOK_SECONDS = 0.1
 

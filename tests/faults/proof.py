@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from specbatch.results.collect import collect
+from specbatch.results.collect.collect import collect
 from tests.faults.cases import answer, answers
 
 

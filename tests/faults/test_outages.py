@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from specbatch.errors import ResultsError
-from specbatch.results.folder import Folder
-from specbatch.results.status import read_status
+from specbatch.results.status.status import read_status
+from specbatch.results.storage.folder import Folder
 from tests import web
 from tests.faults.cases import bulky_rows
 from tests.faults.proof import check_whole

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from specbatch.results.durable import write_atomic
-from specbatch.results.folder import Folder
+from specbatch.results.storage.durable import write_atomic
+from specbatch.results.storage.folder import Folder
 
 
 def test_two_writers_of_one_file_at_the_same_moment_both_succeed(tmp_path, monkeypatch):

@@ -14,12 +14,12 @@ from specbatch.errors import DatasetError, SpecError
 from specbatch.results.rows import ErrorCode
 from specbatch.results.wire import decode_error, encode_error
 from specbatch.runner.bad_rows import RowError
-from specbatch.runner.dataset import Dataset
-from specbatch.runner.feed import PreparedRow
+from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.outcomes import OutcomeMaker
-from specbatch.runner.prompts import PromptEncoder
 from specbatch.runner.requests import RequestMaker
-from specbatch.runner.rows import BadRow, RowReader, RowRules
+from specbatch.runner.rows.prefetcher import PreparedRow
+from specbatch.runner.rows.prompts import PromptEncoder
+from specbatch.runner.rows.row import BadRow, RowReader, RowRules
 
 SECONDS = 10  # an input takes a thousandth of it; other processes may have the machine
 MAX_LINE = 4096

@@ -13,12 +13,12 @@ import zstandard
 
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
-from specbatch.runner.encodings import encoding_of, ends_lines_with_cr
+from specbatch.runner.dataset.encodings import encoding_of, ends_lines_with_cr
+from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.outcomes import OutcomeMaker
-from specbatch.runner.prompts import PromptEncoder
 from specbatch.runner.requests import RequestMaker
-from specbatch.runner.rows import RowRules
-from specbatch.runner.tokenizer import Detokenizer
+from specbatch.runner.rows.prompts import PromptEncoder
+from specbatch.runner.rows.row import RowRules
 from tests.fuzz.checks import DatasetCheck
 from tests.fuzz.mutate import VALUES, changed, damaged
 from tests.runner.tiny import CHAT_TEMPLATE, byte_level_tokenizer

@@ -13,13 +13,13 @@ import pytest
 
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
-from specbatch.runner.model_names import ModelNames
+from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.outcomes import OutcomeMaker
-from specbatch.runner.prompts import PromptEncoder
 from specbatch.runner.requests import RequestMaker
-from specbatch.runner.row_options import OPTIONS
-from specbatch.runner.rows import RowRules
-from specbatch.runner.tokenizer import Detokenizer
+from specbatch.runner.rows.model_names import ModelNames
+from specbatch.runner.rows.prompts import PromptEncoder
+from specbatch.runner.rows.row import RowRules
+from specbatch.runner.rows.row_options import OPTIONS
 from tests.fuzz.checks import DatasetCheck
 from tests.fuzz.mutate import VALUES, changed, misspelled
 from tests.runner.tiny import CHAT_TEMPLATE, byte_level_tokenizer

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from specbatch.errors import SpecbatchError
-from specbatch.results.charts import make_charts
-from specbatch.results.collect import collect as collect_run
-from specbatch.results.facts import gather
-from specbatch.results.folder import Folder
+from specbatch.results.collect.collect import collect as collect_run
 from specbatch.results.manifest import read_manifests
-from specbatch.results.page_sections import attempts, errors, further, placement, publishing, verification
-from specbatch.results.shard import ShardResults
-from specbatch.results.status import read_status
-from specbatch.results.status_text import render_status, status_json
+from specbatch.results.report.charts import make_charts
+from specbatch.results.report.facts import gather
+from specbatch.results.report.page_sections import attempts, errors, further, placement, publishing, verification
+from specbatch.results.shard.shard import ShardResults
+from specbatch.results.status.status import read_status
+from specbatch.results.status.status_text import render_status, status_json
+from specbatch.results.storage.folder import Folder
 from specbatch.terminal import for_people
 from tests.fuzz.checks import bounded, check_sentence
 from tests.fuzz.mutate import changed, damaged

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from specbatch.api import JobSpec, parse_spec
 from specbatch.api.words import field_names
-from specbatch.cluster.manifests import Manifests, render
-from specbatch.cluster.spec_files import load_for_cluster
+from specbatch.cluster.manifests.job import Manifests, render
+from specbatch.cluster.manifests.spec_files import load_for_cluster
 from specbatch.errors import SpecError
 from tests.cluster import any_job
 from tests.cluster.any_spec import AnySpec, any_spec

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 
 from specbatch.api import parse_spec
-from specbatch.cluster.manifests import render
+from specbatch.cluster.manifests.job import render
 from specbatch.errors import SpecError
 from tests.cluster.any_spec import any_spec
 from tests.cluster.rendering import JOBS, ROOT

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from specbatch.cluster.permissions import HELPFUL, OF_KUEUE, Permission, all_needed
+from specbatch.cluster.preflight.permissions import HELPFUL, OF_KUEUE, Permission, all_needed
 from tests.cluster.kubernetes_schemas import VERSIONS, problems
 from tests.cluster.pod_security import violations
 from tests.cluster.rendering import ROOT, RUNNABLE

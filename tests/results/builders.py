@@ -3,7 +3,7 @@ import json
 from specbatch.results.identity import Identity
 from specbatch.results.manifest import Manifest, write_manifest, write_success
 from specbatch.results.rows import ErrorCode, ErrorRow, ResultRow, Speculation, Usage
-from specbatch.results.shard import ShardResults
+from specbatch.results.shard.shard import ShardResults
 from specbatch.results.summary import RunSummary
 from specbatch.results.timeline import Sample, Timeline
 

@@ -6,9 +6,9 @@ import pytest
 
 from specbatch.errors import ResultsError
 from specbatch.results.clock import agreed_instant
-from specbatch.results.folder import Folder
 from specbatch.results.layout import CLOCK, ShardFile
-from specbatch.results.shard import ShardResults
+from specbatch.results.shard.shard import ShardResults
+from specbatch.results.storage.folder import Folder
 from tests.results.builders import IDENTITY
 
 DAYS = [datetime(2026, 11, day, 23, 59, 30, tzinfo=UTC) for day in range(1, 9)]

@@ -7,7 +7,7 @@ import pytest
 
 from specbatch.errors import ResultsError
 from specbatch.results.identity import Identity
-from specbatch.results.shard import ShardResults
+from specbatch.results.shard.shard import ShardResults
 from tests.results.builders import IDENTITY, make_row
 
 FILE = "identity-00000-of-00001.json"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from specbatch.errors import ResultsError
-from specbatch.results.durable import make_directory, results_error, sync_directory, write_atomic
 from specbatch.results.layout import SUFFIXES, ShardFile, rows_of_share, run_directory, shard_files
+from specbatch.results.storage.durable import make_directory, results_error, sync_directory, write_atomic
 
 
 def test_file_names_are_those_of_the_design():

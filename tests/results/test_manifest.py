@@ -10,7 +10,7 @@ import pytest
 from specbatch.errors import ResultsError
 from specbatch.results.layout import SUCCESS
 from specbatch.results.manifest import Manifest, read_manifests, write_manifest, write_success
-from specbatch.results.shard import ShardResults
+from specbatch.results.shard.shard import ShardResults
 from specbatch.results.timeline import Timeline
 from tests.results.builders import IDENTITY, finish_run, make_error, make_row, make_summary
 

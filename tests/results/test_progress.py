@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from specbatch.results.look import look_lines, publish_text, published, rows_line, size
-from specbatch.results.process import Process
 from specbatch.results.progress import Attempt, read_attempts, write_attempts
-from specbatch.results.publish_state import PublishState
+from specbatch.results.publish.state import PublishState
+from specbatch.results.status.progress_snapshot import look_lines, publish_text, published, rows_line, size
+from specbatch.results.storage.process import Process
 from specbatch.results.summary import RunSummary
 
 ATTEMPT = Attempt(

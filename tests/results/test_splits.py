@@ -10,9 +10,9 @@ import pytest
 
 from specbatch.errors import ResultsError
 from specbatch.results import splits
-from specbatch.results.folder import Folder
 from specbatch.results.layout import SPLITS
 from specbatch.results.splits import Split, SplitLock, decode_splits, encode_splits, next_history, read_split
+from specbatch.results.storage.folder import Folder
 
 
 @pytest.fixture(autouse=True)

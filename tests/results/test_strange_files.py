@@ -6,10 +6,10 @@ import threading
 import pytest
 
 from specbatch.errors import ResultsError
-from specbatch.results.folder import Folder
 from specbatch.results.manifest import Manifest, synced_of, write_manifest, write_success
-from specbatch.results.parts import PartPolicy
-from specbatch.results.shard import ShardResults
+from specbatch.results.shard.parts import PartPolicy
+from specbatch.results.shard.shard import ShardResults
+from specbatch.results.storage.folder import Folder
 from specbatch.results.timeline import Timeline
 from tests.results.builders import IDENTITY, make_error, make_row, make_summary
 

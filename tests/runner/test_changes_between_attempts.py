@@ -5,12 +5,12 @@ import json
 import pytest
 
 from specbatch.errors import ResultsError
-from specbatch.results.collect import collect
-from specbatch.results.facts import gather
-from specbatch.results.folder import Folder
+from specbatch.results.collect.collect import collect
 from specbatch.results.manifest import read_manifests
+from specbatch.results.report.facts import gather
+from specbatch.results.storage.folder import Folder
 from specbatch.runner.job import run_job
-from specbatch.runner.verify import verify_run
+from specbatch.runner.verify.verify import verify_run
 from tests.runner.tiny import read_lines
 
 ROWS = [

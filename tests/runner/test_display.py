@@ -10,7 +10,7 @@ from rich.console import Console
 
 from specbatch.engine.stats import EngineStats
 from specbatch.results.ended import Ended
-from specbatch.results.publish_state import PublishState
+from specbatch.results.publish.state import PublishState
 from specbatch.results.summary import RunSummary
 from specbatch.results.totals import Totals
 from specbatch.runner.display import JsonDisplay, QuietDisplay, RichDisplay, choose_display, render_progress

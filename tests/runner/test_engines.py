@@ -19,10 +19,11 @@ from specbatch.engine.model import CausalLM
 from specbatch.engine.ngram import NGramDrafter
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.results.manifest import read_manifests
-from specbatch.runner import follow, replay, session
+from specbatch.runner import session
 from specbatch.runner.display import seldom
 from specbatch.runner.job import run_job
-from specbatch.runner.verify import verify_run
+from specbatch.runner.verify import follow, replay
+from specbatch.runner.verify.verify import verify_run
 from tests.runner.tiny import read_lines
 
 ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(7)]
@@ -162,7 +163,7 @@ def test_the_two_engines_give_the_same_text(make_job, tmp_path, monkeypatch):
 def test_the_engine_is_made_ready_for_what_the_spec_samples_by(make_job, fast, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "specbatch.runner.models.make_engine", lambda t, d, config: seen.append(config) or Engine(t, d, config)
+        "specbatch.runner.models.load.make_engine", lambda t, d, config: seen.append(config) or Engine(t, d, config)
     )
     run_job(make_job(ROWS[:1], "decoding.temperature=0.7", "decoding.topK=5", "decoding.topP=0.9"))
     assert seen[0].sampling == SamplingParams(0.7, 5, 0.9)

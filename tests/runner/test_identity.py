@@ -8,7 +8,7 @@ import pytest
 from specbatch.errors import ModelError, OtherRunError, ResultsError
 from specbatch.results.manifest import read_manifests
 from specbatch.runner.job import run_job
-from specbatch.runner.verify import verify_run
+from specbatch.runner.verify.verify import verify_run
 
 ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(4)]
 CLOCK = "{%- for m in messages -%}{{ m.content }} at {{ strftime_now('%H:%M:%S') }}{%- endfor -%}"

@@ -18,13 +18,13 @@ from specbatch.errors import (
     SpecError,
     VocabularyMismatchError,
 )
-from specbatch.results.collect import collect
-from specbatch.results.collect_summary import summary_lines
-from specbatch.results.folder import Folder
+from specbatch.results.collect.collect import collect
+from specbatch.results.collect.summary import summary_lines
 from specbatch.results.layout import shard_files
 from specbatch.results.manifest import read_manifests
-from specbatch.results.status import read_status
-from specbatch.results.status_text import render_status
+from specbatch.results.status.status import read_status
+from specbatch.results.status.status_text import render_status
+from specbatch.results.storage.folder import Folder
 from specbatch.runner.display import JsonDisplay
 from specbatch.runner.job import run_job
 from tests.runner.tiny import byte_level_tokenizer, read_lines, save_model, spec_text, write_rows
@@ -102,7 +102,7 @@ def test_a_disk_that_stays_full_is_told_by_the_row_that_did_not_fit(make_job, mo
 
         return fail
 
-    monkeypatch.setattr("specbatch.results.shard.Parts.append", failing("append a row"))
+    monkeypatch.setattr("specbatch.results.shard.shard.Parts.append", failing("append a row"))
     monkeypatch.setattr("specbatch.runner.session.write_manifest", failing("write the manifest"))
     with pytest.raises(ResultsError, match="cannot append a row"):
         run_job(make_job(ROWS))
@@ -430,7 +430,7 @@ def test_plan_that_does_not_fit_is_refused(make_job, monkeypatch):
 def test_placement_that_is_not_the_plans_is_refused(make_job, monkeypatch):
     from specbatch.errors import DeviceError
 
-    monkeypatch.setattr("specbatch.runner.models.compare_with_actual", lambda placement, actual: ["x is on cpu"])
+    monkeypatch.setattr("specbatch.runner.models.load.compare_with_actual", lambda placement, actual: ["x is on cpu"])
     with pytest.raises(DeviceError, match="where the plan puts it"):
         run_job(make_job(ROWS))
 
@@ -465,7 +465,7 @@ def test_report_is_written_where_asked_for_and_its_failure_is_only_said(make_job
 
 
 def test_disk_that_fails_ends_the_run_with_what_was_written(make_job, results, monkeypatch):
-    from specbatch.results.shard import ShardResults
+    from specbatch.results.shard.shard import ShardResults
 
     write = ShardResults.write
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from specbatch.errors import DatasetError, ModelError, Problem, SpecError
-from specbatch.results.process import Process
+from specbatch.results.storage.process import Process
 from specbatch.runner import __main__ as runner
 from specbatch.runner import termination
 from tests.runner.tiny import spec_text, write_rows

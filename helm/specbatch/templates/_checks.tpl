@@ -1,5 +1,5 @@
 {{/*
-What would go wrong in a pod, found before anything is sent to a cluster: as specbatch.cluster's checks.py, and of the rules between
+What would go wrong in a pod, found before anything is sent to a cluster: as specbatch.cluster.manifests: pod_checks.py, and of the rules between
 fields those that decide what the objects are. `specbatch validate FILE` knows all of them.
 */}}
 

@@ -1,5 +1,5 @@
 {{/*
-Files that travel with a Job, in its ConfigMap: as specbatch.cluster's travel.py. A chart reads no files of the machine, so their
+Files that travel with a Job, in its ConfigMap: as specbatch.cluster's bundled_files.py. A chart reads no files of the machine, so their
 content comes by `files` or `filesBase64` (--set-file), or with the chart: the samples of job/prompts.
 */}}
 

@@ -1,4 +1,4 @@
-{{/* The volumes of a runner's pod, and where they are mounted: as specbatch.cluster's mounts.py. */}}
+{{/* The volumes of a runner's pod, and where they are mounted: as specbatch.cluster.manifests: mounts.py. */}}
 
 {{/* A path of the pod, absolute and without detours; relative ones are relative to /. */}}
 {{- define "specbatch.place" -}}

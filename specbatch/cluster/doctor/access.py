@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from specbatch.cluster.client.kueue import kueue_kinds
 from specbatch.cluster.doctor.checkup import Result, Visit
-from specbatch.cluster.kueue import kueue_kinds
-from specbatch.cluster.permissions import HELPFUL, OF_KUEUE, Permission, all_needed, commands_with, listed
+from specbatch.cluster.preflight.permissions import HELPFUL, OF_KUEUE, Permission, all_needed, commands_with, listed
 from specbatch.errors import ClusterError
 
 _AT_ONCE = 8

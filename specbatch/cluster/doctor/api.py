@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from specbatch import __version__
+from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, Object
 from specbatch.cluster.doctor.checkup import Result, Visit
-from specbatch.cluster.failure_policy import pod_failure_policy
-from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, Object
-from specbatch.cluster.names import CONTAINER
-from specbatch.cluster.times import seconds_of
+from specbatch.cluster.jobs.times import seconds_of
+from specbatch.cluster.manifests.failure_policy import pod_failure_policy
+from specbatch.cluster.manifests.names import CONTAINER
 from specbatch.errors import ClusterError
 from specbatch.results.summary import span
 

@@ -10,7 +10,7 @@ from specbatch.api.job import SpecBatchJob
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
-    from specbatch.cluster.client import Cluster
+    from specbatch.cluster.client.client import Cluster
 
 Outcome = Literal["ok", "warning", "failed", "not checked"]
 

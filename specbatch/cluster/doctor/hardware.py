@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+from specbatch.cluster.diagnose.amounts import listed, number
 from specbatch.cluster.doctor.checkup import Result, Visit
-from specbatch.cluster.nodes import GPU_PRODUCT, Node, extended_resources, read_nodes
-from specbatch.cluster.pod_requests import amount
-from specbatch.cluster.why.amounts import listed, number
+from specbatch.cluster.manifests.pod_requests import amount
+from specbatch.cluster.preflight.nodes import GPU_PRODUCT, Node, extended_resources, read_nodes
 
 _DEFAULT = "nvidia.com/gpu"
 _GPU_WORDS = ("gpu", "mig-")

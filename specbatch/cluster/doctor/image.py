@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from specbatch import __version__
 from specbatch.api.job_section import JobSpec
+from specbatch.cluster.client.kinds import NODES
 from specbatch.cluster.doctor.checkup import Result, Visit
-from specbatch.cluster.kinds import NODES
-from specbatch.cluster.nodes import Node
+from specbatch.cluster.preflight.nodes import Node
 
 _RELEASE = re.compile(r"v?\d+\.\d+(\.\d+)?\S*$")
 _DOCKER_HUB = "docker.io/"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from specbatch.cluster.client.kinds import NAMESPACES, QUOTAS, Object
+from specbatch.cluster.client.kueue import kueue_kinds
+from specbatch.cluster.diagnose.amounts import listed
 from specbatch.cluster.doctor.checkup import Result, Visit
-from specbatch.cluster.kinds import NAMESPACES, QUOTAS, Object
-from specbatch.cluster.kueue import kueue_kinds
-from specbatch.cluster.pod_requests import amount
-from specbatch.cluster.view import condition
-from specbatch.cluster.why.amounts import listed
+from specbatch.cluster.jobs.view import condition
+from specbatch.cluster.manifests.pod_requests import amount
 
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 _FORBID_HOST_PATH = {"restricted", "baseline"}

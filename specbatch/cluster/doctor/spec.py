@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from specbatch.cluster.doctor.checkup import Outcome, Result, Visit
-from specbatch.cluster.findings import Case, Check, run_checks
-from specbatch.cluster.pod import pod_template
-from specbatch.cluster.preflight_nodes import check_nodes
-from specbatch.cluster.preflight_objects import check_classes, check_queue, check_secrets, check_service_account
-from specbatch.cluster.preflight_volumes import check_claims, check_results
+from specbatch.cluster.manifests.pod import pod_template
+from specbatch.cluster.preflight.findings import Case, Check, run_checks
+from specbatch.cluster.preflight.node_checks import check_nodes
+from specbatch.cluster.preflight.objects import check_classes, check_queue, check_secrets, check_service_account
+from specbatch.cluster.preflight.volumes import check_claims, check_results
 
 _CHECKS: list[tuple[str, Check]] = [
     ("claims of the spec", check_claims),

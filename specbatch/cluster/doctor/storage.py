@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from specbatch.cluster.client.kinds import CLAIMS, STORAGE_CLASSES, Object
+from specbatch.cluster.diagnose.amounts import listed
 from specbatch.cluster.doctor.checkup import Result, Visit
-from specbatch.cluster.kinds import CLAIMS, STORAGE_CLASSES, Object
-from specbatch.cluster.why.amounts import listed
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _USUAL = ("specbatch-results", "specbatch-models")

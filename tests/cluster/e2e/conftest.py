@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from specbatch.cluster.client import Cluster
-from specbatch.cluster.kinds import CLAIMS, CONFIG_MAPS, JOBS, NAMESPACES, PODS, SERVICE_ACCOUNTS, Kind
+from specbatch.cluster.client.client import Cluster
+from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, JOBS, NAMESPACES, PODS, SERVICE_ACCOUNTS, Kind
 from tests.documents import ROOT
 
 ROLES = Kind("rbac.authorization.k8s.io/v1", "roles", "Role")

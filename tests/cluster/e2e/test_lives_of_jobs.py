@@ -5,7 +5,7 @@ import random
 import signal
 import time
 
-from specbatch.cluster.kinds import CONFIG_MAPS, JOBS, PODS
+from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
 from tests.cluster.e2e.conftest import eventually
 from tests.documents import ROOT
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from specbatch.cluster.kinds import CLAIMS, JOBS, NODES
+from specbatch.cluster.client.kinds import CLAIMS, JOBS, NODES
 from tests.cluster.e2e.conftest import claim, eventually
 
 SPEC = "job/quickstart.yaml"

@@ -1,0 +1,1 @@
+"""The Kubernetes API: one connection, retried calls, watches. `library` alone imports kubernetes."""

@@ -1,0 +1,184 @@
+"""What the API server answered, or why it could not be asked, as one ClusterError with its remedy. Pure."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from specbatch.cluster.client.kinds import Kind
+from specbatch.errors import ClusterError
+
+UNREACHABLE = "Unreachable"
+TIMEOUT = "Timeout"
+DROPPED = "Dropped"
+TLS = "TLS"
+_TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
+_TRANSIENT_REASONS = frozenset({UNREACHABLE, TIMEOUT, DROPPED})
+# A connection that was cut while encrypted; nothing is wrong with the certificates.
+_TLS_DROPS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+_CAUSES_SHOWN = 8
+_TEXT_CHARS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is asked of whom, for the sentences of errors."""
+
+    verb: str
+    kind: Kind | None = None
+    name: str = ""
+    namespace: str = ""
+    subresource: str = ""
+    server: str = ""
+    context: str = ""
+
+    @property
+    def resource(self) -> str:
+        """As RBAC rules write it: pods/log."""
+        plural = self.kind.plural if self.kind else "the API"
+        return f"{plural}/{self.subresource}" if self.subresource else plural
+
+    @property
+    def scope(self) -> str:
+        """` in namespace x`, where there is one."""
+        return f" in namespace {self.namespace}" if self.namespace else ""
+
+
+def transient(error: ClusterError) -> bool:
+    """Whether the same call may succeed in a moment."""
+    return error.status in _TRANSIENT_STATUS if error.status else error.reason in _TRANSIENT_REASONS
+
+
+def refused(call: Call, status: int, body: bytes) -> ClusterError:
+    """An HTTP answer that is no success, or the Status in an ERROR event."""
+    answer = _parsed(body)
+    reason = str(answer.get("reason") or "")
+    told = str(answer.get("message") or body.decode("utf-8", "replace").strip()[:_TEXT_CHARS] or f"HTTP {status}")
+    message, remedy = _sentence(call, status, reason, told, answer)
+    return ClusterError(message, remedy=remedy, status=status, reason=reason)
+
+
+def unreachable(call: Call, error: BaseException) -> ClusterError:
+    """No answer: the causes of the library's exception say why."""
+    causes = list(_causes(error))
+    text = str(next((cause for cause in causes if isinstance(cause, OSError)), error)).strip() or type(error).__name__
+    tls = next(
+        (cause for cause in causes if isinstance(cause, ssl.SSLError) and not isinstance(cause, _TLS_DROPS)), None
+    )
+    if tls is not None:
+        return ClusterError(
+            f"TLS fails: {getattr(tls, 'verify_message', '') or tls}",
+            where=call.server,
+            remedy="the certificate-authority-data of the kubeconfig must be this cluster's (fetch the kubeconfig anew)",
+            reason=TLS,
+        )
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        message, reason = f"the name of the API server cannot be resolved ({text})", UNREACHABLE
+    elif any(isinstance(cause, TimeoutError) for cause in causes):
+        message, reason = "the API server does not answer (timed out)", TIMEOUT
+    elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        message, reason = "the API server refuses the connection", UNREACHABLE
+    elif any(isinstance(cause, OSError) and not isinstance(cause, (ConnectionError, ssl.SSLError)) for cause in causes):
+        message, reason = f"the API server cannot be reached ({text})", UNREACHABLE
+    else:
+        message, reason = f"the connection to the API server was lost ({text})", DROPPED
+    remedy = (
+        f"is the cluster up, and the VPN? (context {call.context}: kubectl config view --minify shows where it points)"
+    )
+    return ClusterError(message, where=call.server, remedy=remedy, reason=reason)
+
+
+Sentence = tuple[str, str | None]
+
+
+def _sentence(call: Call, status: int, reason: str, told: str, answer: dict[str, Any]) -> Sentence:
+    """What went wrong, and the remedy."""
+    kind = call.kind.name if call.kind else "path"
+    named = f"{kind} {call.name}{call.scope}"
+    if status == 403 and _is_rbac(told):
+        return _forbidden(call, told)
+    if status == 404:
+        return _missing(call, kind, told, answer)
+    if status == 409 and reason == "AlreadyExists":
+        return f"{named} exists already", "take another name, or delete it first"
+    if status >= 500:
+        remedy = "try again; if it stays so, ask whoever runs the cluster"
+        return f"the API server failed to {call.verb} {call.resource} (HTTP {status}): {told}", remedy
+    sentences: dict[int, Sentence] = {
+        401: (
+            f"the credentials of context {call.context} are not accepted: they have expired, or belong to another cluster",
+            "log in to the cluster again (what you did to get the kubeconfig), or name another --context",
+        ),
+        409: (f"{named} was changed meanwhile, or is another one now", "try again"),
+        410: (f"the list of {call.resource} has expired meanwhile", "try again"),
+        413: (f"{named} is too large for the cluster", "an object may hold 1 MiB: put large files into storage"),
+        422: (f"{named} is not valid: {_told_causes(answer) or told}", None),
+        429: (f"the API server is overloaded (tried to {call.verb} {call.resource}): {told}", "try again in a minute"),
+    }
+    return sentences.get(status, (f"the API server refuses to {call.verb} {call.resource}{call.scope}: {told}", None))
+
+
+def _forbidden(call: Call, told: str) -> Sentence:
+    where = call.scope or " in the whole cluster"
+    remedy = f"ask an admin for the Role of k8s/submitter.yaml; the API server says: {told}"
+    return f"not permitted to {call.verb} {call.resource}{where}", remedy
+
+
+def _is_rbac(told: str) -> bool:
+    """Quotas and admission answer 403 too: a Role would not help there."""
+    return " cannot " in told or told.startswith("Forbidden")
+
+
+def _missing(call: Call, kind: str, told: str, answer: dict[str, Any]) -> tuple[str, str]:
+    details = answer.get("details") or {}
+    if (details.get("kind") == "namespaces" or told.startswith("namespaces ")) and kind != "Namespace":
+        name = details.get("name") or call.namespace
+        return f"no namespace {name}", f"create it (kubectl create namespace {name}), or name another with -n"
+    if not details.get("name") or not call.name:
+        version = call.kind.api_version if call.kind else ""
+        return f"this cluster knows no {kind} ({version})", f"install what brings {version} to the cluster"
+    named = (
+        f"no {details['kind'].partition('.')[0]} {details['name']}"
+        if _of_another(call, details)
+        else f"no {kind} {call.name}"
+    )
+    plural = call.kind.plural if call.kind else ""
+    flag = f" -n {call.namespace}" if call.namespace else ""
+    return f"{named}{call.scope}", f"see what there is: kubectl get {plural}{flag}"
+
+
+def _of_another(call: Call, details: dict[str, Any]) -> bool:
+    return bool(details.get("kind")) and details["name"] != call.name
+
+
+def _told_causes(answer: dict[str, Any]) -> str:
+    causes = (answer.get("details") or {}).get("causes") or []
+    # "[]" and "<nil>" are how it names the whole object.
+    fields = ["" if cause.get("field") in {None, "[]", "<nil>"} else f"{cause['field']}: " for cause in causes]
+    told = [f"{field}{cause.get('message', '')}" for field, cause in zip(fields, causes[:_CAUSES_SHOWN], strict=False)]
+    return "; ".join(told) + (f"; and {len(causes) - _CAUSES_SHOWN} more" if len(causes) > _CAUSES_SHOWN else "")
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    """The Status of an answer; proxies in between answer with pages of their own."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and all that it wraps: by cause, context, or (urllib3's ProtocolError) as an argument."""
+    seen: set[int] = set()
+    queue: list[Any] = [error]
+    while queue:
+        found = queue.pop(0)
+        if isinstance(found, BaseException) and id(found) not in seen:
+            seen.add(id(found))
+            yield found
+            queue += [found.__cause__, found.__context__, getattr(found, "reason", None), *found.args]

@@ -1,0 +1,78 @@
+"""The one module that imports `kubernetes`, inside functions: it takes half a second.
+
+The library finds the credentials (kubeconfig, login programs, a pod's service account, proxies) and carries bytes;
+its models stay unused.
+"""
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import os
+from http.client import HTTPException
+from typing import Any
+
+from specbatch.cluster.client.config import Place, complaints, no_credentials
+from specbatch.cluster.client.connection import Connection
+from specbatch.cluster.client.errors import Call
+from specbatch.cluster.client.exec import IDLE_SECONDS
+
+Failures = tuple[type[Exception], ...]
+
+
+def failures() -> Failures:
+    """What requests raise where there is no answer."""
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
+
+    return HTTPError, ApiException, HTTPException, OSError
+
+
+def websocket_failures() -> tuple[Failures, Failures]:
+    """What a websocket raises when it is silent, and when it is lost."""
+    from websocket import WebSocketException, WebSocketTimeoutException
+
+    return (WebSocketTimeoutException,), (WebSocketException, OSError)
+
+
+def load(place: Place) -> Any:
+    """The library's client with credentials for a place."""
+    from kubernetes.client import ApiClient, Configuration
+    from kubernetes.config import load_incluster_config, load_kube_config
+    from urllib3 import disable_warnings
+    from urllib3.exceptions import InsecureRequestWarning
+
+    configuration = Configuration()
+    configuration.retries = False  # trying again is ours, not urllib3's besides
+    configuration.keep_alive = True  # silent streams outlive proxies and NAT
+    with complaints() as said:
+        try:
+            if place.inside:
+                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # as it comes
+            else:
+                files = os.pathsep.join(str(file) for file in place.files)
+                load_kube_config(config_file=files, context=place.context, client_configuration=configuration)  # type: ignore[no-untyped-call]  # as it comes
+        except Exception as error:  # whatever a broken kubeconfig makes the library raise
+            raise no_credentials(place, [*said, str(error)]) from error
+    if configuration.host.startswith("https") and not (configuration.api_key or configuration.cert_file):
+        raise no_credentials(place, said)
+    if not configuration.verify_ssl:
+        disable_warnings(InsecureRequestWarning)  # insecure-skip-tls-verify was the user's own word
+    if place.direct:
+        configuration.proxy = None
+    return ApiClient(configuration)
+
+
+def websocket(connection: Connection, call: Call, path: str) -> Any:
+    """One try to open a websocket."""
+    from kubernetes.stream.ws_client import create_websocket, get_websocket_url
+    from websocket import WebSocketBadStatusException, WebSocketException
+
+    configuration = connection.client.configuration
+    try:
+        socket = create_websocket(configuration, get_websocket_url(f"{configuration.host}{path}"), connection.headers())  # type: ignore[no-untyped-call]  # as it comes
+    except WebSocketBadStatusException as error:
+        raise connection.answered(call, error.status_code, error.resp_body or b"", error.resp_headers or {}) from error
+    except (WebSocketException, OSError) as error:
+        raise connection.failed(call, error) from error
+    socket.settimeout(IDLE_SECONDS)
+    return socket

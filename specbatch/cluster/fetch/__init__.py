@@ -1,0 +1,1 @@
+"""Result files brought from the volume of a run on a cluster."""

@@ -1,0 +1,130 @@
+"""Where the results of a run are, for results.collect: a URI they were published at, or a folder filled from their volume."""
+
+from __future__ import annotations
+
+import posixpath
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specbatch.api.job import SpecBatchJob
+from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, JOBS, Object
+from specbatch.cluster.fetch.reader import place_of, reader_pod, results_volume
+from specbatch.cluster.fetch.reader_pod import ReaderPod
+from specbatch.cluster.fetch.receive import fetch
+from specbatch.cluster.jobs.find import view_job
+from specbatch.cluster.jobs.stored import stored_job
+from specbatch.cluster.manifests.mounts import results_folder
+from specbatch.cluster.manifests.names import object_labels
+from specbatch.cluster.manifests.pod import pod_template
+from specbatch.cluster.status.pod_state import has_ended, node_of
+from specbatch.errors import ClusterError, ResultsError
+from specbatch.results.collect.output import explained
+from specbatch.results.status.progress_snapshot import size
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
+
+# Those that any node may use, or that the scheduler must refuse in words of its own.
+_ANYWHERE = {"ReadWriteMany", "ReadOnlyMany", "ReadWriteOncePod"}
+_DENIED = (
+    "make the folder and its files readable for that user (chown, chmod -R g+rX), or give the pods the group that may read them by "
+    "spec.job.podTemplate: {spec: {securityContext: {fsGroup: GID}}} and submit again"
+)
+
+
+def spec_of(cluster: Cluster, job: Object) -> SpecBatchJob:
+    """The spec that a Job runs: from its ConfigMap.
+
+    Raises:
+        ClusterError: the ConfigMap is gone.
+        SpecError: it is of another version.
+    """
+    name = job["metadata"]["name"]
+    config_map = cluster.find(CONFIG_MAPS, name)
+    if config_map is None:
+        remedy = "name the spec's file, or the folder or URI of the results"
+        raise ClusterError("it is gone, and with it what the run was", where=f"ConfigMap {name}", remedy=remedy, status=404)  # fmt: skip
+    return stored_job(config_map)
+
+
+@contextmanager
+def results_of(
+    cluster: Cluster, spec: SpecBatchJob, job: Object | None, temporary: Path, say: Callable[[str], None]
+) -> Iterator[str | Path]:
+    """Where results.collect finds a run of the cluster; what was fetched for it goes at the end.
+
+    Args:
+        cluster: where the run was.
+        spec: what it was.
+        job: its Job; None where it is gone.
+        temporary: where its files may be put for the time being.
+        say: shows a sentence.
+
+    Raises:
+        ClusterError: the files cannot be fetched.
+        ResultsError: there are none, or they cannot be written here.
+    """
+    if spec.spec.results.publish is not None:
+        uri = f"{spec.spec.results.publish.rstrip('/')}/{spec.results_name}"
+        say(f"the run was published at {uri}")
+        yield uri
+        return
+    with explained(temporary, "make a temporary folder"):
+        made = tempfile.TemporaryDirectory(prefix=".specbatch-collect-", dir=temporary)
+    with made as parent:
+        folder = Path(parent) / spec.results_name
+        folder.mkdir()
+        _fetch(cluster, spec, job, folder, say)
+        yield folder
+
+
+def _fetch(cluster: Cluster, spec: SpecBatchJob, job: Object | None, folder: Path, say: Callable[[str], None]) -> None:
+    template = job["spec"]["template"] if job is not None else pod_template(spec, "gone")
+    labels = job["metadata"]["labels"] if job is not None else object_labels(spec)
+    name = f"{job['metadata']['name'] if job is not None else spec.metadata.name}-reader"
+    there = results_folder(spec)
+    volume, _ = results_volume(template, there)
+    node = "" if job is None else _node(cluster, job, volume)
+
+    def manifest() -> Object:
+        owner = None if job is None else cluster.find(JOBS, job["metadata"]["name"])
+        return reader_pod(template, there, name=name, labels=labels, owner=owner, node=node)
+
+    command = ["python", "-m", "specbatch.results.collect.send", posixpath.join(there, spec.results_name)]
+    say(f"reading {place_of(volume)} through pod {name}" + (f" on node {node}" if node else ""))
+    with ReaderPod(cluster, manifest) as pod:
+        done = fetch(
+            folder,
+            lambda after: pod.run([*command, *map(str, after or ())]),
+            alive=pod.alive,
+        )
+    if done.error:
+        if done.denied:
+            raise ResultsError(done.error, where=place_of(volume), remedy=_DENIED)
+        beside = f"there are {', '.join(done.beside)}" if done.beside else "has it begun? specbatch status says"
+        raise ResultsError(done.error, where=place_of(volume), remedy=beside)
+    say(f"{size(done.received)} read")
+
+
+def _node(cluster: Cluster, job: Object, volume: Object) -> str:
+    """The node that the reader must run on: where the volume is in use, if it can be used from one node only."""
+    pods = sorted(view_job(cluster, job).pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
+    if "hostPath" in volume:  # a folder of each node's own
+        return next((node for pod in reversed(pods) if (node := node_of(pod))), "")
+    if "persistentVolumeClaim" not in volume or _ANYWHERE & set(_access_modes(cluster, volume)):
+        return ""
+    return next((node for pod in pods if (node := node_of(pod)) and not has_ended(pod)), "")
+
+
+def _access_modes(cluster: Cluster, volume: Object) -> list[str]:
+    try:
+        claim = cluster.find(CLAIMS, volume["persistentVolumeClaim"]["claimName"])
+    except ClusterError as error:
+        if error.status != 403:
+            raise
+        claim = None
+    modes: list[str] = ((claim or {}).get("spec") or {}).get("accessModes") or []
+    return modes

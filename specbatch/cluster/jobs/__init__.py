@@ -1,0 +1,1 @@
+"""The Jobs of a run: found, submitted, retried, suspended, waited for, deleted."""

@@ -1,0 +1,105 @@
+"""A run taken away: its Jobs, ConfigMaps and pods. Never its results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS, Kind, Object
+from specbatch.cluster.jobs.find import find_jobs
+from specbatch.cluster.jobs.job_texts import results_text
+from specbatch.cluster.jobs.runs import labels_of, state_of, uid_of
+from specbatch.cluster.jobs.stored import stored_job
+from specbatch.cluster.jobs.termination_wait import delete_jobs, refuse_helms
+from specbatch.cluster.jobs.view import JOB_NAME, JobView
+from specbatch.cluster.manifests.names import RUN, of_run
+from specbatch.errors import ClusterError, SpecError
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What there is of a run, or of one Job.
+
+    Args:
+        name: as it was asked for.
+        jobs: its Jobs, newest first.
+        config_maps: its ConfigMaps.
+        pods: its pods.
+    """
+
+    name: str
+    jobs: Sequence[JobView]
+    config_maps: Sequence[Object]
+    pods: Sequence[Object]
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs or self.config_maps or self.pods)
+
+    @property
+    def text(self) -> str:
+        """`Job a, Job b, 2 ConfigMaps, 3 pods`."""
+        counts = [(len(self.config_maps), "ConfigMap"), (len(self.pods), "pod")]
+        jobs = [f"Job {view.name}" for view in self.jobs]
+        return ", ".join([*jobs, *(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)])
+
+    @property
+    def wrote(self) -> bool:
+        """Whether there may be results: not where no Job was ever started."""
+        return any(view.submitted and state_of(view) != "queued" for view in self.jobs) or not self.jobs
+
+    @property
+    def results(self) -> str:
+        """Where the results stay; empty where no spec is left to say so."""
+        for config_map in self.config_maps:
+            try:
+                return results_text(stored_job(config_map))
+            except SpecError:
+                continue
+        return ""
+
+
+def remains(cluster: Cluster, name: str) -> Remains:
+    """What there is of a run; of one Job where `name` is a Job's. What is on its way out already is left out."""
+    labels = of_run(name)
+    found = Remains(
+        name,
+        [JobView(job) for job in _staying(find_jobs(cluster, name))],
+        _staying(cluster.list(CONFIG_MAPS, labels=labels)),
+        _staying(cluster.list(PODS, labels=labels)),
+    )
+    job = None if found else cluster.find(JOBS, name)
+    if job is None or RUN not in labels_of(job):
+        return found
+    config_map = cluster.find(CONFIG_MAPS, name)
+    pods = _staying(cluster.list(PODS, labels={JOB_NAME: name}))
+    return Remains(name, [JobView(job)], [] if config_map is None else [config_map], pods)
+
+
+def delete(cluster: Cluster, found: Remains) -> None:
+    """Deletes all of it. Pods are asked to end: they save what they have.
+
+    Raises:
+        ClusterError: it is Helm's.
+    """
+    refuse_helms(cluster, found.jobs)
+    delete_jobs(cluster, found.jobs)
+    # What a Job owns goes with it; what has no owner, or lost it, goes here.
+    for kind, things in ((CONFIG_MAPS, found.config_maps), (PODS, found.pods)):
+        for thing in things:
+            _delete(cluster, kind, thing)
+
+
+def _staying(things: Iterable[Object]) -> list[Object]:
+    return [thing for thing in things if "deletionTimestamp" not in thing["metadata"]]
+
+
+def _delete(cluster: Cluster, kind: Kind, thing: Object) -> None:
+    try:
+        cluster.delete(kind, thing["metadata"]["name"], uid=uid_of(thing))
+    except ClusterError as error:
+        if error.status != 409:  # its name is another's by now
+            raise

@@ -1,0 +1,65 @@
+"""From what a person says to a Job: the name of a run, the name of a Job, or nothing for the newest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from specbatch.api.hints import nearest
+from specbatch.cluster.client.kinds import JOBS, PODS, Object
+from specbatch.cluster.jobs.runs import age_of
+from specbatch.cluster.jobs.view import JOB_NAME, JobView
+from specbatch.cluster.manifests.names import RUN, of_run
+from specbatch.errors import ClusterError
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
+
+_ALL = {"app.kubernetes.io/name": "specbatch"}
+_NAMES_SHOWN = 5
+
+
+def find_jobs(cluster: Cluster, run: str | None = None, *, everywhere: bool = False) -> list[Object]:
+    """The Jobs of a run, or all that are specbatch's, in the namespace or in every one; the newest first."""
+    found = cluster.list(JOBS, labels=_ALL if run is None else of_run(run), everywhere=everywhere)
+    return sorted(found, key=lambda job: age_of(JobView(job)), reverse=True)
+
+
+def find_job(cluster: Cluster, name: str | None = None) -> Object:
+    """One Job.
+
+    Args:
+        cluster: where to look.
+        name: a run's (its newest Job is taken), or a Job's own; None for the newest Job of the namespace.
+
+    Raises:
+        ClusterError: there is none; its status is 404.
+    """
+    jobs = find_jobs(cluster, name)
+    if not jobs and name is not None:
+        job = cluster.find(JOBS, name)
+        jobs = [] if job is None or RUN not in (job["metadata"].get("labels") or {}) else [job]
+    if not jobs:
+        raise _no_job(cluster, name)
+    return jobs[0]
+
+
+def view_job(cluster: Cluster, job: Object) -> JobView:
+    """A Job with its pods."""
+    return JobView(job, cluster.list(PODS, labels={JOB_NAME: job["metadata"]["name"]}))
+
+
+def _no_job(cluster: Cluster, name: str | None) -> ClusterError:
+    where = f"namespace {cluster.namespace}"
+    if name is None:
+        return ClusterError(
+            "there is no Job of specbatch", where=where, remedy="specbatch submit FILE makes one; -n names another namespace", status=404, reason="NotFound"
+        )  # fmt: skip
+    runs = list(dict.fromkeys(str(job["metadata"]["labels"].get(RUN)) for job in find_jobs(cluster)))
+    guess = nearest(name, dict.fromkeys(runs, ""))
+    known = f"there are {', '.join(runs[:_NAMES_SHOWN])}{', ...' if len(runs) > _NAMES_SHOWN else ''}" if runs else ""
+    remedy = (
+        f"did you mean {guess}?" if guess else known or "specbatch submit FILE makes one; -n names another namespace"
+    )
+    return ClusterError(
+        f"there is no run and no Job named {name}", where=where, remedy=remedy, status=404, reason="NotFound"
+    )

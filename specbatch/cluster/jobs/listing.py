@@ -1,0 +1,58 @@
+"""The runs of a namespace, or of all of them, as a table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from specbatch.cluster.jobs.find import find_jobs
+from specbatch.cluster.jobs.runs import Run, group, retry_number
+from specbatch.cluster.jobs.times import age
+from specbatch.results.summary import span
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
+
+
+def runs(cluster: Cluster, *, everywhere: bool = False) -> list[Run]:
+    """The runs that there are Jobs of, the newest first."""
+    return group(find_jobs(cluster, everywhere=everywhere))
+
+
+def runs_text(found: Sequence[Run], *, everywhere: bool = False, now: float | None = None) -> str:
+    """A table with a line for each."""
+    now = time.time() if now is None else now
+    rows = [("namespace", "run", "state", "done", "failed", "age", "Job")]
+    rows += [
+        (
+            run.newest.namespace,
+            run.name,
+            run.state,
+            f"{len(run.done)}/{run.total}",
+            str(len(run.failed)),
+            span(age(run.newest.job["metadata"].get("creationTimestamp"), now) or 0.0),
+            run.newest.name,
+        )
+        for run in found
+    ]
+    columns = range(0 if everywhere else 1, len(rows[0]))
+    widths = {column: max(len(row[column]) for row in rows) for column in columns}
+    return "\n".join("  ".join(row[column].ljust(widths[column]) for column in columns).rstrip() for row in rows)
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    """A run as plain data; keys may be added, none changes."""
+    newest = run.newest
+    return {
+        "run": run.name,
+        "namespace": newest.namespace,
+        "state": run.state,
+        "job": newest.name,
+        "shards": run.total,
+        "shards_done": len(run.done),
+        "shards_failed": len(run.failed),
+        "tries": retry_number(newest),
+        "queue": newest.queue,
+        "created": newest.job["metadata"].get("creationTimestamp"),
+    }

@@ -1,0 +1,122 @@
+"""A Job for the shards of a run that no earlier Job of it has completed. The spec and its files come from the ConfigMap of the Job before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from specbatch.cluster.client.kinds import CONFIG_MAPS, Object
+from specbatch.cluster.jobs.find import find_jobs
+from specbatch.cluster.jobs.indexes import format_indexes
+from specbatch.cluster.jobs.runs import Run, group, retry_number
+from specbatch.cluster.jobs.start import finish_start, start
+from specbatch.cluster.jobs.stored import stored_files, stored_job
+from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.manifests.job import Manifests, Retry, render
+from specbatch.cluster.manifests.names import RETRY_OF
+from specbatch.errors import ClusterError
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What a retry came to.
+
+    Args:
+        job: the Job that runs the shards; the newest one where there was nothing to do.
+        shards: what it runs; none where all are done.
+        done: one sentence about what was done.
+        warning: why it may fail again; empty where nothing says so.
+    """
+
+    job: Object
+    shards: Sequence[int]
+    done: str
+    warning: str = ""
+
+
+def retry(cluster: Cluster, job: Object) -> Retried:
+    """Starts a Job for the shards that are not done, or completes the start of one that was left half-way.
+
+    Args:
+        cluster: where the run is.
+        job: any Job of the run; the newest of the same spec counts.
+
+    Raises:
+        ClusterError: the newest Job has not ended, or its ConfigMap is gone.
+    """
+    run = next(
+        run
+        for run in group(find_jobs(cluster, JobView(job).run))
+        if any(view.name == job["metadata"]["name"] for view in run.jobs)
+    )
+    newest = run.newest
+    if run.state == "complete":
+        return Retried(newest.job, (), f"nothing to retry: Job {newest.name} is complete")
+    if run.state == "not started" and RETRY_OF in newest.annotations:
+        return _completed(cluster, run)
+    if newest.outcome is None:
+        raise _not_ended(run)
+    shards = run.unfinished
+    if not shards:
+        return Retried(newest.job, (), "nothing to retry: every shard is done")
+    number = max(map(retry_number, run.jobs)) + 1
+    manifests = _manifests(cluster, newest, Retry(number, newest.name, shards))
+    made = start(cluster, manifests)
+    return Retried(made, shards, f"created Job {manifests.name} for {_shards(shards)} of {run.total}", _warning(newest))
+
+
+def _completed(cluster: Cluster, run: Run) -> Retried:
+    """An earlier `retry` died between creating the Job and starting it."""
+    half = run.newest
+    before = next((view for view in run.jobs if view.name == half.annotations[RETRY_OF]), half)
+    manifests = _manifests(cluster, before, Retry(retry_number(half), before.name, half.shards))
+    made = finish_start(cluster, half.job, manifests.config_map)
+    return Retried(
+        made,
+        half.shards,
+        f"started Job {half.name} for {_shards(half.shards)} of {run.total}: it was there, not started",
+    )
+
+
+def _manifests(cluster: Cluster, view: JobView, again: Retry) -> Manifests:
+    stored = cluster.find(CONFIG_MAPS, view.name)
+    if stored is None:
+        raise ClusterError(
+            f"ConfigMap {view.name} is gone, and with it the spec",
+            where=f"namespace {cluster.namespace}",
+            remedy="specbatch submit FILE --force starts the run again; rows that are finished stay finished",
+        )
+    spec = stored_job(stored)
+    return render(spec, stored_files(stored, spec), again)
+
+
+def _not_ended(run: Run) -> ClusterError:
+    newest, name = run.newest, run.newest.called
+    remedies = {
+        "suspended": f"specbatch resume {name} goes on with it",
+        "cancelled": f"specbatch resume {name} goes on with it",
+        "not started": "repeat specbatch submit with the same file: it does what is missing",
+        "deleting": "wait until it is gone, and submit again: finished rows stay finished",
+        "failing": "its last pods are ending: repeat the command in a moment",
+    }
+    wait = f"specbatch wait {name} tells when it has ended; failed shards are retried then"
+    return ClusterError(f"Job {newest.name} has not ended: it is {run.state}", remedy=remedies.get(run.state, wait))
+
+
+def _warning(view: JobView) -> str:
+    """Of a Job that failed by an exit code that no other attempt mends."""
+    code = view.hopeless
+    if code is None:
+        return ""
+    return (
+        f"Job {view.name} failed with exit code {int(code)} ({code.meaning}): "
+        f"the same will happen unless something has changed; specbatch why {view.called} tells"
+    )
+
+
+def _shards(shards: Sequence[int]) -> str:
+    return f"shard{'' if len(shards) == 1 else 's'} {format_indexes(shards)}"

@@ -1,0 +1,41 @@
+"""The spec and its files read back from the ConfigMap of a Job: the file that was submitted is not needed again."""
+
+from __future__ import annotations
+
+import base64
+
+from specbatch.api.job import SpecBatchJob
+from specbatch.api.parsing import parse_spec
+from specbatch.cluster.client.kinds import Object
+from specbatch.cluster.manifests.bundled_files import travelling
+from specbatch.cluster.manifests.mounts import SPEC_KEY
+from specbatch.errors import Problem, SpecError
+
+
+def stored_job(config_map: Object) -> SpecBatchJob:
+    """The spec that a ConfigMap holds.
+
+    Raises:
+        SpecError: it holds none, or one of another version of specbatch.
+    """
+    text = (config_map.get("data") or {}).get(SPEC_KEY, "")
+    return parse_spec(text, source=f"ConfigMap {config_map['metadata']['name']}")
+
+
+def stored_files(config_map: Object, job: SpecBatchJob) -> dict[str, bytes]:
+    """The content of the files that travel with a spec, by their paths, as `travel.read_files` gave them.
+
+    Raises:
+        SpecError: one is missing.
+    """
+    texts, binaries = config_map.get("data") or {}, config_map.get("binaryData") or {}
+    contents: dict[str, bytes] = {}
+    for file in travelling(job):
+        if file.key in binaries:
+            contents[file.path] = base64.b64decode(binaries[file.key])
+        elif file.key in texts:
+            contents[file.path] = texts[file.key].encode()
+        else:
+            problem = Problem(file.field, f"{file.path} is not in it", "submit the spec's file again, with --force")
+            raise SpecError([problem], source=f"ConfigMap {config_map['metadata']['name']}")
+    return contents

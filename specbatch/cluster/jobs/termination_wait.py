@@ -1,0 +1,136 @@
+"""A run's place made free: its Jobs deleted, and their pods waited for, because they write the same results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from specbatch.cluster.client.kinds import JOBS, PODS, Object
+from specbatch.cluster.jobs.find import find_jobs
+from specbatch.cluster.jobs.runs import config_of, uid_of
+from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.manifests.names import of_run
+from specbatch.cluster.manifests.pod_requests import ENDED
+from specbatch.errors import ClusterError
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
+
+Say = Callable[[str], None]
+
+_POLL_SECONDS = 1.0
+_LONGER_THAN_GRACE = 60.0
+_SHOWN = 5
+
+
+def delete_jobs(cluster: Cluster, jobs: Iterable[JobView]) -> None:
+    """Deletes Jobs; the garbage collector takes their ConfigMaps and pods."""
+    for view in jobs:
+        try:
+            cluster.delete(JOBS, view.name, uid=uid_of(view.job))
+        except ClusterError as error:
+            if error.status != 409:  # it is gone, and its name is another's
+                raise
+
+
+def of_helm(view: JobView) -> bool:
+    """Whether Helm made a Job: then it takes it away, too."""
+    return view.labels.get("app.kubernetes.io/managed-by") == "Helm"
+
+
+def refuse_helms(cluster: Cluster, jobs: Iterable[JobView]) -> None:
+    """Does nothing where no Job is Helm's.
+
+    Raises:
+        ClusterError: one is.
+    """
+    for view in jobs:
+        if of_helm(view):
+            release = view.annotations.get("meta.helm.sh/release-name", view.run)
+            raise ClusterError(
+                f"Job {view.name} is Helm's",
+                where=f"namespace {cluster.namespace}",
+                remedy=f"helm uninstall {release} -n {cluster.namespace}",
+            )
+
+
+def end_pods(cluster: Cluster, run: str, jobs: Iterable[JobView]) -> None:
+    """Asks the pods of deleted Jobs to end, without waiting for the garbage collector."""
+    owners = {uid_of(view.job) for view in jobs}
+    for pod in _live_pods(cluster, run):
+        if _owner(pod) in owners and "deletionTimestamp" not in pod["metadata"]:
+            try:
+                cluster.delete(PODS, pod["metadata"]["name"], uid=uid_of(pod))
+            except ClusterError as error:
+                if error.status != 409:
+                    raise
+
+
+def wait_until_free(
+    cluster: Cluster, run: str, config_sha256: str, *, seconds: float | None = None, say: Say = lambda _: None
+) -> None:
+    """Returns when no Job of a run is on its way out any more, and no pod of one that is not of this config is alive.
+
+    Args:
+        cluster: where the run is.
+        run: its name.
+        config_sha256: the pods of a Job of this config are where they belong.
+        seconds: at most; None for the pods' grace period and a minute.
+        say: is told what is waited for, once.
+
+    Raises:
+        ClusterError: it took too long.
+    """
+    began, told = time.monotonic(), False
+    while True:
+        jobs = [JobView(job) for job in find_jobs(cluster, run)]
+        leaving = [view.name for view in jobs if view.deleting]
+        staying = {uid_of(view.job) for view in jobs if not view.deleting and config_of(view) == config_sha256}
+        pods = [pod for pod in _live_pods(cluster, run) if _owner(pod) not in staying]
+        names = [*(f"Job {name}" for name in leaving), *(f"pod {_name(pod)}" for pod in pods)]
+        if not names:
+            return
+        if time.monotonic() - began > (_patience(pods) if seconds is None else seconds):
+            raise _still_there(cluster, names, pods)
+        if not told:
+            say(f"waiting for {_listed(names)} to end: it writes the same results")
+            told = True
+        time.sleep(_POLL_SECONDS)
+
+
+def _live_pods(cluster: Cluster, run: str) -> list[Object]:
+    pods = cluster.list(PODS, labels={**of_run(run), "app.kubernetes.io/component": "runner"})
+    return [pod for pod in pods if pod.get("status", {}).get("phase") not in ENDED]
+
+
+def _owner(pod: Object) -> str | None:
+    owners: Sequence[Object] = pod["metadata"].get("ownerReferences") or ()
+    return next((str(one["uid"]) for one in owners if one.get("controller")), None)
+
+
+def _name(thing: Object) -> str:
+    return str(thing["metadata"]["name"])
+
+
+def _patience(pods: Iterable[Object]) -> float:
+    graces = (float(pod["spec"].get("terminationGracePeriodSeconds") or 0) for pod in pods)
+    return max(graces, default=0.0) + _LONGER_THAN_GRACE
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _still_there(cluster: Cluster, names: Sequence[str], pods: Sequence[Object]) -> ClusterError:
+    node = next((pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName")), None)
+    remedy = "look at it with kubectl describe, or wait longer with --timeout"
+    if node is not None:
+        remedy = f"is node {node} up? When it is gone for good: kubectl delete pod {_name(pods[0])} --force"
+    return ClusterError(
+        f"still there: {_listed(names)}; nothing new is started before, because it writes the same results",
+        where=f"namespace {cluster.namespace}",
+        remedy=remedy,
+        reason="Timeout",
+    )

@@ -1,0 +1,1 @@
+"""Logs and events of a run."""

@@ -1,0 +1,1 @@
+"""A spec as a ConfigMap and an Indexed Job: pure functions."""

@@ -1,0 +1,124 @@
+"""What each command does in a namespace, as RBAC sees it. The Role of k8s/ and of the chart allows all of it; tests compare them.
+
+Nothing here is cluster-wide: what is read of nodes and the like, where it may be, stands in HELPFUL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from specbatch.cluster.client.kinds import (
+    CLAIMS,
+    CLUSTER_QUEUES,
+    CONFIG_MAPS,
+    EVENTS,
+    JOBS,
+    LOCAL_QUEUES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    PRIORITY_CLASSES,
+    QUOTAS,
+    RUNTIME_CLASSES,
+    STORAGE_CLASSES,
+    VOLUMES,
+    WORKLOADS,
+    Kind,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A verb on a kind, or on a part of its objects (pods/log).
+
+    Args:
+        verb: get, list, watch, create, patch or delete.
+        kind: of what.
+        subresource: log or exec; empty for the objects themselves.
+        everywhere: in every namespace.
+    """
+
+    verb: str
+    kind: Kind
+    subresource: str = ""
+    everywhere: bool = False
+
+    @property
+    def resource(self) -> str:
+        """As RBAC rules write it: pods/log."""
+        return f"{self.kind.plural}/{self.subresource}" if self.subresource else self.kind.plural
+
+
+def _on(kind: Kind, *verbs: str, part: str = "") -> tuple[Permission, ...]:
+    return tuple(Permission(verb, kind, part) for verb in verbs)
+
+
+_FIND = _on(JOBS, "get", "list")
+_READ = (*_FIND, *_on(PODS, "list"))
+_LOGS = _on(PODS, "get", part="log")
+
+COMMANDS: Mapping[str, Sequence[Permission]] = {
+    "submit": (
+        *_READ,
+        *_on(JOBS, "watch", "create", "patch", "delete"),
+        *_on(CONFIG_MAPS, "get", "create", "patch", "delete"),
+        *_on(PODS, "get", "watch", "create", "delete"),
+        *_LOGS,
+        *_on(CLAIMS, "list"),
+    ),
+    "list": _READ,
+    "status": (*_READ, *_on(JOBS, "watch"), *_on(PODS, "watch"), *_LOGS, *_on(CONFIG_MAPS, "get")),
+    "logs": (*_READ, *_on(JOBS, "watch"), *_on(PODS, "get", "watch"), *_LOGS),
+    "wait": (*_FIND, *_on(JOBS, "watch")),
+    "events": (*_READ, *_on(EVENTS, "list", "watch")),
+    "why": (*_READ, *_LOGS, *_on(EVENTS, "list"), *_on(CONFIG_MAPS, "get"), *_on(CLAIMS, "list")),
+    "cancel": (*_READ, *_on(JOBS, "patch", "watch")),
+    "suspend": (*_READ, *_on(JOBS, "patch")),
+    "resume": (*_READ, *_on(JOBS, "patch")),
+    "retry": (*_READ, *_on(JOBS, "create", "patch", "delete"), *_on(CONFIG_MAPS, "get", "create", "patch", "delete"), *_on(PODS, "delete")),
+    "delete": (*_READ, *_on(JOBS, "delete"), *_on(CONFIG_MAPS, "get", "list", "delete"), *_on(PODS, "delete")),
+    "collect": (
+        *_READ,
+        *_on(CONFIG_MAPS, "get"),
+        *_on(CLAIMS, "get"),
+        *_on(PODS, "get", "create", "delete"),
+        *_on(PODS, "create", "get", part="exec"),
+        *_on(EVENTS, "list"),
+    ),
+    "doctor": (*_on(CLAIMS, "list"), *_on(QUOTAS, "list")),
+}  # fmt: skip
+"""What a command cannot do without, by its name."""
+
+OF_KUEUE: Sequence[Permission] = (*_on(LOCAL_QUEUES, "get", "list"), *_on(WORKLOADS, "list"))
+"""Needed only where Kueue is installed."""
+
+HELPFUL: Sequence[Permission] = (
+    *_on(NODES, "list"),
+    Permission("list", PODS, everywhere=True),
+    *_on(STORAGE_CLASSES, "get", "list"),
+    *_on(VOLUMES, "get"),
+    *_on(NAMESPACES, "get"),
+    *_on(PRIORITY_CLASSES, "get"),
+    *_on(RUNTIME_CLASSES, "get"),
+    *_on(CLUSTER_QUEUES, "get"),
+)
+"""Cluster-wide; without them answers are shorter, and nothing fails."""
+
+
+def all_needed() -> list[Permission]:
+    """Everything that some command needs, each once."""
+    return list(dict.fromkeys(one for needed in COMMANDS.values() for one in needed))
+
+
+def commands_with(permission: Permission) -> list[str]:
+    """The commands that need it."""
+    return [name for name, needed in COMMANDS.items() if permission in needed]
+
+
+def listed(permissions: Iterable[Permission]) -> str:
+    """`create, patch jobs; get pods/log`."""
+    verbs: dict[str, list[str]] = {}
+    for one in permissions:
+        verbs.setdefault(f"{one.resource}{' everywhere' if one.everywhere else ''}", []).append(one.verb)
+    return "; ".join(f"{', '.join(names)} {resource}" for resource, names in verbs.items())

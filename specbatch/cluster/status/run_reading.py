@@ -1,0 +1,171 @@
+"""Reading a run's status from a cluster: Jobs, pods, and the last lines of running pods' logs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from specbatch.cluster.client.kinds import PODS, WORKLOADS, Object
+from specbatch.cluster.client.kueue import kueue_kinds
+from specbatch.cluster.jobs.find import find_job, find_jobs, view_job
+from specbatch.cluster.jobs.runs import Run, group, labels_of
+from specbatch.cluster.jobs.view import JOB_NAME, JobView
+from specbatch.cluster.manifests.names import SEEN, SHARDS, of_run
+from specbatch.cluster.status.pod_state import has_begun, has_ended, last_word
+from specbatch.cluster.status.progress import PodLog, read_log
+from specbatch.cluster.status.run_status import RunStatus
+from specbatch.cluster.status.shard_status import ShardStatus
+from specbatch.errors import ClusterError
+from specbatch.results.status.progress_snapshot import counted
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
+
+_LOGS = 512  # that are read at most
+_READERS = 16
+_LINES, _BYTES = 20, 1 << 16
+_JOB_UID = "kueue.x-k8s.io/job-uid"
+
+
+def read_run(cluster: Cluster, name: str | None, clock: float) -> RunStatus:
+    """The run that a name means (None: the newest of the namespace), at `clock`, the Unix time now.
+
+    Needs permission to list Jobs and pods only; of logs that cannot be read it says so.
+
+    Raises:
+        ClusterError: there is no such run, or it cannot be read.
+    """
+    job = find_job(cluster, name)
+    view = view_job(cluster, job)
+    run = _run_of(cluster, view)
+    earlier = _earlier_pods(cluster, run)
+    pods = {**earlier, **{view.shards[index]: found for index, found in view.pods_by_index.items()}}
+    logs, notes = _read_logs(cluster, [found[-1] for found in pods.values()])
+    done = run.done | _done_by_the_gone(run, pods)
+    seen = _seen_rows(run)
+    given_up = set(run.failed) | (set(view.shards) if view.outcome == "failed" else set())
+    shards = [
+        ShardStatus(
+            shard=shard,
+            done=shard in done,
+            given_up=shard in given_up or shard not in view.shards,
+            pods=pods.get(shard, ()),
+            log=logs.get(_uid(pods[shard][-1])) if shard in pods else None,
+            seen=seen.get(shard, {}),
+        )
+        for shard in sorted(done | set(run.unfinished))
+    ]
+    shards = _with_dataset(shards)
+    return RunStatus(run=run, view=view, shards=shards, clock=clock, queued=_queued(cluster, run), notes=notes)
+
+
+def _with_dataset(shards: Sequence[ShardStatus]) -> list[ShardStatus]:
+    """With the rows of the dataset, once one shard tells them: then each one's share is known."""
+    rows = next((count for one in shards if (count := one.told.get("dataset_rows")) is not None), None)
+    count = max([len(shards), *(one.last_word.shards or 0 for one in shards)])
+    return [replace(one, shards=count, dataset_rows=rows) for one in shards]
+
+
+def _run_of(cluster: Cluster, view: JobView) -> Run:
+    """The Job with those that it goes on with: its spec's first, and retries in between."""
+    for run in group(find_jobs(cluster, view.run)):
+        names = [member.name for member in run.jobs]
+        if view.name in names:
+            return Run([view, *run.jobs[names.index(view.name) + 1 :]])
+    return Run([view])
+
+
+def _done_by_the_gone(run: Run, pods: Mapping[int, Sequence[Object]]) -> set[int]:
+    """The shards that a first Job had completed, which is deleted: a retry runs all the others."""
+    if any(SHARDS not in job.annotations for job in run.jobs):
+        return set()
+    words = [last_word(pod) for found in pods.values() for pod in found]
+    total = max((word.shards or 0 for word in words if word is not None), default=0)
+    return set(range(total)) - set(run.unfinished)
+
+
+def _earlier_pods(cluster: Cluster, run: Run) -> dict[int, Sequence[Object]]:
+    """Shard -> its pods in the Jobs before the newest; of the Job that ran it last."""
+    found: dict[int, Sequence[Object]] = {}
+    if len(run.jobs) == 1:
+        return found
+    by_job: dict[str, list[Object]] = {}
+    for pod in cluster.list(PODS, labels=of_run(run.name)):
+        by_job.setdefault(labels_of(pod).get(JOB_NAME, ""), []).append(pod)
+    for member in reversed(run.jobs[1:]):
+        view = JobView(member.job, by_job.get(member.name, ()))
+        found |= {view.shards[index]: pods for index, pods in view.pods_by_index.items() if index < len(view.shards)}
+    return found
+
+
+def _read_logs(cluster: Cluster, pods: Iterable[Object]) -> tuple[Mapping[str, PodLog], list[str]]:
+    """What the logs of pods say by their uid, and what could not be read: of running pods, and of those that left no last word."""
+    wanted = [pod for pod in pods if has_begun(pod) and (not has_ended(pod) or last_word(pod) is None)]
+    wanted.sort(key=has_ended)
+    chosen = wanted[:_LOGS]
+    problems: dict[str, int] = {}
+
+    def read(pod: Object) -> PodLog | None:
+        try:
+            return read_log(cluster.log(pod["metadata"]["name"], tail=_LINES, limit_bytes=_BYTES))
+        except ClusterError as error:
+            if error.status in {400, 404}:  # not there yet, or not any more
+                return PodLog()
+            problems[error.message] = problems.get(error.message, 0) + 1
+            return None
+
+    with ThreadPoolExecutor(max_workers=_READERS) as readers:
+        found = zip(map(_uid, chosen), readers.map(read, chosen), strict=True)
+        logs = {uid: log for uid, log in found if log is not None}
+    notes = [f"{counted(count, 'log')} could not be read: {said}" for said, count in list(problems.items())[:1]]
+    if len(wanted) > len(chosen):
+        notes.append(f"the logs of {len(chosen):,} of {len(wanted):,} pods were read: rows and speed are of those")
+    return logs, notes
+
+
+def _queued(cluster: Cluster, run: Run) -> str:
+    """What Kueue says of a Job that waits in a queue."""
+    if run.state != "queued":
+        return ""
+    try:
+        kinds = kueue_kinds(cluster)
+        workloads = kinds.workloads if kinds else WORKLOADS
+        found = cluster.list(workloads, labels={_JOB_UID: str(run.newest.job["metadata"]["uid"])})
+    except ClusterError as error:
+        if error.status not in {403, 404}:
+            raise
+        return ""
+    waiting = [
+        one
+        for item in found
+        for one in (item.get("status") or {}).get("conditions") or ()
+        if one.get("status") == "False"
+    ]
+    return next(
+        (" ".join(str(one.get("message") or "").split()) for one in waiting if one.get("type") == "QuotaReserved"), ""
+    )
+
+
+def _seen_rows(run: Run) -> Mapping[int, Mapping[str, int]]:
+    """shard -> what its pod told before `suspend` or `cancel` had stopped it (`rows_seen`); the newest Job counts."""
+    found: dict[int, Mapping[str, int]] = {}
+    for job in reversed(run.jobs):
+        found |= _parsed(job.annotations.get(SEEN, ""))
+    return found
+
+
+def _parsed(text: str) -> dict[int, Mapping[str, int]]:
+    try:
+        value = json.loads(text or "{}")
+        return {
+            int(shard): {str(name): int(count) for name, count in counts.items()} for shard, counts in value.items()
+        }
+    except (ValueError, TypeError, AttributeError):  # a hand has been at it
+        return {}
+
+
+def _uid(pod: Object) -> str:
+    return str(pod["metadata"]["uid"])

@@ -1,0 +1,156 @@
+"""A run on the cluster as a whole: its shards, its state in a word, and its numbers over all shards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from specbatch.cluster.jobs.runs import Run, State, is_over
+from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.status.shard_status import AT_WORK, ShardStatus, Verdict
+
+RunState = State | Literal["starting", "finishing"]
+_UNTOLD = "reason gone with the pod"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """A run at `clock`, a Unix time.
+
+    Args:
+        run: its Jobs.
+        view: the newest Job with its pods.
+        shards: every shard of the run.
+        clock: now.
+        queued: what Kueue says of it, where it has it.
+        notes: what could not be looked at.
+    """
+
+    run: Run
+    view: JobView
+    shards: Sequence[ShardStatus]
+    clock: float
+    queued: str = ""
+    notes: Sequence[str] = ()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return is_over(self.view)
+
+    @cached_property
+    def counts(self) -> Mapping[Verdict, int]:
+        """How many shards are how."""
+        return Counter(one.verdict for one in self.shards)
+
+    @cached_property
+    def state(self) -> RunState:
+        """In a word."""
+        state = self.run.state
+        if state not in {"running", "pending"}:
+            return state
+        counts = self.counts
+        if counts.get("running"):
+            return "running"
+        if counts.get("starting"):
+            return "starting"
+        settled = counts.get("complete", 0) + counts.get("failed", 0)
+        return "finishing" if settled == len(self.shards) else "pending"
+
+    @cached_property
+    def total_rows(self) -> int | None:
+        """Rows of all shards; where only some know theirs, all are taken to have as many. None where none does."""
+        known: list[int] = [total for one in self.shards if (total := one.now["total_rows"]) is not None]
+        if not known:
+            return None
+        return max(sum(known) + max(known) * (len(self.shards) - len(known)), self.rows)
+
+    @property
+    def total_known(self) -> bool:
+        """Whether `total_rows` is a sum of what all shards know."""
+        return not any(one.now["total_rows"] is None or one.now["total_rows_estimated"] for one in self.shards)
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows that have ended, each once, as far as pods tell; never more than there are."""
+        told: int = sum(one.now["rows"] for one in self.shards)
+        known = [total for one in self.shards if (total := one.now["total_rows"]) is not None]
+        gone = sum(one.verdict == "complete" and one.now["total_rows"] is None for one in self.shards)
+        return told + gone * min(known, default=0) + self._moved_rows
+
+    @property
+    def _moved_rows(self) -> int:
+        """Rows that earlier splits have finished of shards that no pod of this one has told of: the others have read those files."""
+        old: int = max((one.told.get("old_rows", 0) for one in self.shards), default=0)
+        untold = [one for one in self.shards if not one.told and one.verdict != "complete"]
+        if not old or not untold or len(untold) < sum(not one.told for one in self.shards):
+            return 0
+        return max(0, old - sum(one.told.get("old_rows_here", 0) for one in self.shards))
+
+    @property
+    def told(self) -> Literal["all", "some", "seen", "none"]:
+        """Whose rows `rows` counts: of all shards; of some, others being between two pods; as they were when it was stopped; of none."""
+        if any(one.told_by_pods or one.verdict == "complete" for one in self.shards):
+            between = any(not one.told and one.restarts and one.verdict != "complete" for one in self.shards)
+            return "some" if between else "all"
+        seen = [one.told for one in self.shards if one.told]
+        if seen and all("ended" in told for told in seen):  # last words: nothing came after them
+            return "all"
+        return "seen" if seen else "none"
+
+    @cached_property
+    def now(self) -> Mapping[str, Any]:
+        """Sums over the shards, under the names of runner.progress.Progress. Speed is that of the running ones, and of all once none is.
+
+        Acceptance is weighted by tokens; the time left is that of the slowest, and of the rows that nobody works on yet.
+        """
+        looks = [one.now for one in self.shards]
+        running = [one.now for one in self.shards if one.verdict == "running" and one.log is not None]
+        counting = running or looks
+        tokens = sum(look["completion_tokens"] for look in looks)
+        lengths = [look for look in looks if look["completion_tokens"] and look["mean_acceptance_length"] > 1]
+        rounds = sum(look["completion_tokens"] / look["mean_acceptance_length"] for look in lengths)
+        rates = [look for look in looks if look["completion_tokens"]]
+        rate = sum(look["acceptance_rate"] * look["completion_tokens"] for look in rates) / tokens if tokens else 0.0
+        phases: Counter[str] = Counter()
+        for look in looks:
+            phases.update(look.get("phase_seconds") or {})
+        return {
+            "rows": self.rows,
+            "total_rows": self.total_rows,
+            "total_rows_estimated": not self.total_known,
+            "errors": sum(look["errors"] for look in looks),
+            "active": sum(look.get("active") or 0 for look in running),
+            "completion_tokens": tokens,
+            "tokens_per_second": sum(look["tokens_per_second"] for look in counting),
+            "acceptance_rate": rate,
+            "mean_acceptance_length": sum(look["completion_tokens"] for look in lengths) / rounds if rounds else 1.0,
+            "eta_seconds": self._left(running),
+            "phase_seconds": dict(phases),
+        }
+
+    @cached_property
+    def restarts(self) -> int:
+        """Pods beyond the first of each shard."""
+        return sum(one.restarts for one in self.shards)
+
+    @property
+    def reasons(self) -> Mapping[str, int]:
+        """Why those before ended; the most frequent first."""
+        counts = Counter(reason for one in self.shards for reason in one.reasons)
+        untold = self.restarts - counts.total()
+        return dict(counts.most_common()) | ({_UNTOLD: untold} if untold > 0 else {})
+
+    def _left(self, running: Sequence[Mapping[str, Any]]) -> float | None:
+        slowest: list[float] = [left for look in running if (left := look["eta_seconds"]) is not None]
+        if not slowest or len(slowest) < len(running):
+            return None
+        begun = AT_WORK | {"complete", "failed"}
+        if all(one.verdict in begun for one in self.shards):
+            return max(slowest)
+        rate: float = sum((look["rows"] - look["skipped"]) / look["seconds"] for look in running if look["seconds"] > 0)
+        unbegun: int = (self.total_rows or self.rows) - self.rows
+        return max(*slowest, unbegun / rate) if rate > 0 else None

@@ -1,0 +1,174 @@
+"""The status of a run on the cluster as text for people, and as plain data for machines: as that of a folder, and the pods besides."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from specbatch.cluster.status.run_sentence import sentence_of
+from specbatch.cluster.status.run_status import RunStatus
+from specbatch.cluster.status.shard_status import AT_WORK, ShardStatus, Verdict
+from specbatch.results.status.progress_snapshot import counted, look_lines, rows_line
+from specbatch.results.status.status_text import aligned, bar, cells, hanging
+from specbatch.results.summary import duration
+
+_LINE_CHARS = 100
+_ALL_SHOWN = 24  # so many shards are all in the table
+_SHOWN = 16  # of more, those that need a look
+_SENTENCES_SHOWN = 8
+_ORDER: tuple[Verdict, ...] = ("failed", "restarting", "running", "starting", "pending", "waiting", "complete")
+
+
+def render_run(status: RunStatus) -> str:
+    """Plain lines of at most about 100 columns."""
+    view = status.view
+    lines = [f"{view.run}  Job {view.name}, namespace {view.namespace}"]
+    lines += textwrap.wrap(sentence_of(status), _LINE_CHARS)
+    lines += ["", *_bar(status)]
+    lines += [line for label, text in _facts(status) for line in hanging(label, text)]
+    if len(status.shards) > 1:
+        lines += _table(status)
+    notes = [*_remedies(status), *status.notes]
+    lines += ["", *(line for note in notes for line in textwrap.wrap(note, _LINE_CHARS))] if notes else []
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def run_json(status: RunStatus) -> dict[str, Any]:
+    """The same as plain data; keys may be added, none changes."""
+    view = status.view
+    return {
+        "name": view.run,
+        "job": view.name,
+        "namespace": view.namespace,
+        "state": status.state,
+        "sentence": sentence_of(status),
+        "complete": status.state == "complete",
+        **status.now,
+        "counts": dict(status.counts),
+        "restarts": status.restarts,
+        "restart_reasons": dict(status.reasons),
+        "jobs": [job.name for job in status.run.jobs],
+        "notes": list(status.notes),
+        "shards": [
+            {
+                "shard": one.shard,
+                "verdict": one.verdict,
+                "sentence": one.sentence,
+                "pod": one.pod["metadata"]["name"] if one.pod else None,
+                "node": one.node or None,
+                "restarts": one.restarts,
+                "restart_reasons": one.reasons,
+                "exit_code": one.last_word.exit_code,
+                **one.now,
+            }
+            for one in status.shards
+        ],
+    }
+
+
+def _bar(status: RunStatus) -> Iterator[str]:
+    now = status.now
+    total, left = now["total_rows"], now["eta_seconds"]
+    if total:
+        shown = f"  {duration(left)} left" if left and not status.over else ""
+        yield f"             {bar(now['rows'] / total)}{shown}"
+
+
+def _facts(status: RunStatus) -> Iterator[tuple[str, str]]:
+    now = status.now
+    if len(status.shards) > 1:
+        counts = ", ".join(f"{status.counts[name]:,} {name}" for name in _ORDER if status.counts.get(name))
+        yield "shards", f"{len(status.shards):,}: {counts}"
+    yield "rows", _rows(status)
+    if now["completion_tokens"]:
+        only = now if len(status.shards) > 1 else {**now, **status.shards[0].now}
+        for label, text in look_lines(only):
+            if label != "speculation" or only["acceptance_rate"]:
+                yield label, _speculation(only) if label == "speculation" else text
+    elif len(status.shards) == 1 and status.shards[0].now.get("waiting"):
+        yield "waiting", status.shards[0].now["waiting"]
+    if status.restarts:
+        reasons = ", ".join(
+            reason if count == status.restarts else f"{reason} {count:,}" for reason, count in status.reasons.items()
+        )
+        yield "restarts", f"{status.restarts:,}: {reasons}"
+    if len(status.shards) == 1 and (pod := status.shards[0].pod) is not None:
+        node = f" on node {status.shards[0].node}" if status.shards[0].node else ""
+        yield "pod", f"{pod['metadata']['name']}{node}"
+    if len(status.run.jobs) > 1:
+        yield "retry of", ", ".join(job.name for job in status.run.jobs[1:])
+
+
+def _rows(status: RunStatus) -> str:
+    now = status.now
+    rows = rows_line({**now, "active": now["active"] or None})
+    match status.told:
+        case "all":
+            return rows
+        case "some":
+            return f"at least {rows}: of a shard between two pods nothing is told"
+        case "seen":
+            return f"at least {rows}: as told before its pods ended; what they saved after that counts too"
+        case "none":
+            return "not known before a pod tells: what earlier ones have finished is saved"
+
+
+def _speculation(now: Mapping[str, Any]) -> str:
+    """A last word has fewer numbers than a look."""
+    parts = [f"acceptance_rate {now['acceptance_rate']:.3f}"]
+    if now["mean_acceptance_length"] > 1:
+        parts.append(f"mean_acceptance_length {now['mean_acceptance_length']:.2f}")
+    if now.get("num_speculative_tokens"):
+        parts.append(f"k {now['num_speculative_tokens']}")
+    return ", ".join(parts)
+
+
+def _table(status: RunStatus) -> list[str]:
+    """All shards, or of many those that need a look, and a sentence for each that stands still."""
+    shown = _worth_a_look(status.shards)
+    rows: list[Sequence[str]] = [
+        ("shard", "rows", "errors", "tokens/s", "accepted", "k", "left", "restarts", "node", "state")
+    ]
+    rows += [_row(one) for one in shown]
+    rows.append(("all", *cells(status.now), f"{status.restarts:,}", "", ""))
+    lines = ["", *aligned(rows)]
+    hidden = len(status.shards) - len(shown)
+    if hidden:
+        lines.append(f"{hidden:,} more shards are not shown; --output json has all")
+    said = [
+        f"shard {one.shard}: {one.sentence}"
+        for one in status.shards
+        if one.verdict in {"failed", "restarting", "pending"}
+    ]
+    more = len(said) - _SENTENCES_SHOWN
+    said[_SENTENCES_SHOWN:] = [f"and {more:,} more"] if more > 0 else []
+    wrapped = [line for text in said for line in textwrap.wrap(text, _LINE_CHARS, subsequent_indent="  ")]
+    return [*lines, *([""] if wrapped else []), *wrapped]
+
+
+def _worth_a_look(shards: Sequence[ShardStatus]) -> list[ShardStatus]:
+    """All of a few; of many the failed, the restarted, the slowest and those with the most errors."""
+    if len(shards) <= _ALL_SHOWN:
+        return list(shards)
+
+    def urgency(one: ShardStatus) -> tuple[int, int, float, int]:
+        trouble = ("failed", "restarting").index(one.verdict) if one.verdict in {"failed", "restarting"} else 2
+        at_work = one.verdict in AT_WORK
+        return trouble, -one.restarts, -(one.now["eta_seconds"] or 0.0) if at_work else 0.0, -one.now["errors"]
+
+    chosen = sorted(shards, key=urgency)[:_SHOWN]
+    return sorted(chosen, key=lambda one: one.shard)
+
+
+def _row(one: ShardStatus) -> tuple[str, ...]:
+    restarts = f"{one.restarts:,}" if one.restarts else ""
+    return (f"{one.shard}", *cells(one.now), restarts, one.node, one.verdict)
+
+
+def _remedies(status: RunStatus) -> Iterator[str]:
+    if status.state in {"pending", "failed", "failing"} or status.counts.get("failed"):
+        yield f"specbatch why {status.view.called} says more"
+    errors = status.now["errors"]
+    if errors and status.state == "complete":
+        yield f"{counted(errors, 'error row')}: specbatch collect {status.view.called} puts them into a file of their own"

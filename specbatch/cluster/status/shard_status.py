@@ -1,0 +1,180 @@
+"""One shard of a run on the cluster: its pods, and what the newest of them says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from specbatch.cluster.client.kinds import Object
+from specbatch.cluster.status.pod_state import (
+    ended_because,
+    has_begun,
+    has_ended,
+    has_succeeded,
+    last_word,
+    node_of,
+    waits_for,
+)
+from specbatch.cluster.status.progress import LastWord, PodLog
+from specbatch.results.layout import rows_of_share
+
+Verdict = Literal["complete", "running", "starting", "pending", "waiting", "restarting", "failed"]
+AT_WORK: frozenset[Verdict] = frozenset({"running", "starting"})
+
+# Kubernetes' own counts, on each pod: those before may be gone.
+_COUNTS = ("batch.kubernetes.io/job-index-failure-count", "batch.kubernetes.io/job-index-ignored-failure-count")
+_REASON_CHARS = 300
+_OF_SUMMARY = ("completion_tokens", "tokens_per_second", "acceptance_rate", "mean_acceptance_length")
+_OF_LAST_WORD = ("completion_tokens", "tokens_per_second", "acceptance_rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardStatus:
+    """One shard.
+
+    Args:
+        shard: its number.
+        done: whether a Job of the run has completed it.
+        given_up: whether the newest Job has given it up, or is over.
+        pods: of the Job that ran it last, oldest first.
+        log: what the newest pod's log says; None where it was not read.
+        seen: its counts as `cancel` or `suspend` saw them last, before its pods were gone.
+        shards: how many the run is split into.
+        dataset_rows: of all shards, as far as any of them tells.
+    """
+
+    shard: int
+    done: bool = False
+    given_up: bool = False
+    pods: Sequence[Object] = ()
+    log: PodLog | None = None
+    seen: Mapping[str, int] = field(default_factory=dict)
+    shards: int = 1
+    dataset_rows: int | None = None
+
+    @property
+    def pod(self) -> Object | None:
+        """The newest."""
+        return self.pods[-1] if self.pods else None
+
+    @property
+    def node(self) -> str:
+        """Where it runs, or ran."""
+        return node_of(self.pod) if self.pod else ""
+
+    @cached_property
+    def last_word(self) -> LastWord:
+        """Of the newest pod."""
+        return (last_word(self.pod) if self.pod else None) or LastWord()
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """How it stands, in a word."""
+        if self.done or (self.pod is not None and has_succeeded(self.pod)):
+            return "complete"
+        if self.given_up:
+            return "failed"
+        if self.pod is None:
+            return "waiting"
+        if not has_begun(self.pod):
+            return "pending"
+        if has_ended(self.pod):
+            return "restarting"
+        return "starting" if self.log is not None and self.log.look is None else "running"
+
+    @property
+    def sentence(self) -> str:
+        """How it stands, and why."""
+        match self.verdict:
+            case "failed":
+                return f"failed: {self.why}"
+            case "restarting":
+                return f"another pod comes: {self.why}"
+            case "pending":
+                return f"pending: {waits_for(self.pod or {})}"
+            case "starting":
+                step = self.log.step if self.log else ""
+                return f"starting: {step}" if step else "starting"
+            case "waiting":
+                return "has no pod yet"
+            case word:
+                return word
+
+    @property
+    def why(self) -> str:
+        """Why its newest pod ended."""
+        if self.pod is None:
+            return "its pod is gone"
+        because, said = ended_because(self.pod), self.last_word.reason
+        if not said and self.log is not None:
+            said = " ".join(self.log.error.partition("\n  remedy: ")[0].split())
+        text = f"{because}: {said}" if said else because
+        return text if len(text) <= _REASON_CHARS else f"{text[: _REASON_CHARS - 1]}…"
+
+    @property
+    def restarts(self) -> int:
+        """Pods beyond the first."""
+        annotations = (self.pod["metadata"].get("annotations") or {}) if self.pod else {}
+        counted = sum(int(annotations[name]) for name in _COUNTS if str(annotations.get(name, "")).isdecimal())
+        return max(len(self.pods) - 1, counted, 0)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why its earlier pods ended, as far as they are still there."""
+        return [ended_because(pod) for pod in self.pods[:-1]]
+
+    @cached_property
+    def told(self) -> Mapping[str, int]:
+        """rows, errors, dataset_rows, old_rows, old_rows_here of the shard: from its newest pod that tells them. Empty where none does."""
+        told = self.log.counts if self.log is not None else {}
+        words = (last_word(pod) for pod in reversed(self.pods))
+        return told or next((word.counts for word in words if word is not None and word.rows is not None), self.seen)
+
+    @property
+    def told_by_pods(self) -> bool:
+        """Whether `told` is what a pod that is still there says."""
+        return bool(self.told) and self.told is not self.seen
+
+    @property
+    def share(self) -> int | None:
+        """Rows that it has to do; None before any shard has read the whole dataset."""
+        return None if self.dataset_rows is None else rows_of_share(self.shard, self.shards, self.dataset_rows)
+
+    @cached_property
+    def now(self) -> Mapping[str, Any]:
+        """The fields of runner.progress.Progress that are known: the last look; of a pod that has ended its last word."""
+        look = self.log.look.fields() if self.log is not None and self.log.look is not None else {}
+        known = {
+            "rows": 0,
+            "errors": 0,
+            "total_rows": None,
+            "completion_tokens": 0,
+            "tokens_per_second": 0.0,
+            "acceptance_rate": 0.0,
+            "mean_acceptance_length": 1.0,
+            "eta_seconds": None,
+            **look,
+        }
+        ended = self.pod is not None and has_ended(self.pod)
+        summary = self.log.summary if self.log is not None else None
+        if ended and summary is not None:
+            known |= {name: getattr(summary, name) for name in _OF_SUMMARY}
+        if ended:
+            word = self.last_word
+            known |= {name: value for name in _OF_LAST_WORD if (value := getattr(word, name)) is not None}
+            known["eta_seconds"] = None
+        known |= {name: count for name, count in self.told.items() if name in {"rows", "errors"}}
+        if self.share is not None:
+            known["total_rows"] = self.share
+            known["rows"] = self.share if self.verdict == "complete" else min(known["rows"], self.share)
+        elif self.verdict == "complete" and "rows" in self.told:
+            known["total_rows"] = known["rows"]
+        elif known["total_rows"] is not None:
+            known["total_rows"] = max(known["total_rows"], known["rows"])
+        exact = self.share is not None or self.verdict == "complete"
+        known["total_rows_estimated"] = (
+            not exact and known["total_rows"] is not None and bool(look.get("total_rows_estimated"))
+        )
+        return known

@@ -1,0 +1,50 @@
+"""Which folder a submit writes to: that of the run as it is there, or with --fresh one of its own, beside the results that are there.
+
+Nothing is deleted to start anew: so pods that start at the same time, are killed or are started again need not agree on what is old. The
+name stands in the spec (results.name), and so in the Job's ConfigMap: a retry, `collect` and every restarted pod have it from there.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from specbatch.api.job import SpecBatchJob
+from specbatch.cluster.client.kinds import CONFIG_MAPS
+from specbatch.cluster.jobs.find import find_jobs
+from specbatch.cluster.jobs.stored import stored_job
+from specbatch.errors import ClusterError, SpecError
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
+
+_TIME = "%Y%m%d-%H%M%S"
+_RUN_CHARS = 63 - 1 - len("20260101-000000")
+
+
+def started_anew(job: SpecBatchJob, clock: float | None = None) -> SpecBatchJob:
+    """The spec with a folder that no run has had: the run's name and the time, in UTC. `clock` is the Unix time now."""
+    now = time.strftime(_TIME, time.gmtime(time.time() if clock is None else clock))
+    return _named(job, f"{job.metadata.name[:_RUN_CHARS].rstrip('-')}-{now}")
+
+
+def continued(cluster: Cluster, job: SpecBatchJob) -> SpecBatchJob:
+    """The spec with the folder that the run's newest Job has, where the spec itself names none: it may have been started anew."""
+    if job.spec.results.name is not None:
+        return job
+    try:
+        newest = next(iter(find_jobs(cluster, job.metadata.name)), None)
+        config_map = None if newest is None else cluster.find(CONFIG_MAPS, newest["metadata"]["name"])
+        name = None if config_map is None else stored_job(config_map).spec.results.name
+    except ClusterError as error:
+        if error.status != 403:  # the checks that come say what is not permitted
+            raise
+        return job
+    except SpecError:  # of another version
+        return job
+    return job if name is None else _named(job, name)
+
+
+def _named(job: SpecBatchJob, name: str) -> SpecBatchJob:
+    results = job.spec.results.model_copy(update={"name": name})
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"results": results})})

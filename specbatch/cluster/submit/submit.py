@@ -1,0 +1,190 @@
+"""A spec submitted: its Job found, or made. Whatever was left half-way is completed; the same spec again meets its own Job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from specbatch.cluster.client.kinds import CONFIG_MAPS, Object
+from specbatch.cluster.jobs.find import find_jobs
+from specbatch.cluster.jobs.runs import Run, State, config_of, group, labels_of
+from specbatch.cluster.jobs.spec_changes import SpecChanges, spec_changes
+from specbatch.cluster.jobs.start import finish_start, start
+from specbatch.cluster.jobs.termination_wait import Say, delete_jobs, end_pods, of_helm, refuse_helms, wait_until_free
+from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.manifests.job import Manifests
+from specbatch.cluster.manifests.names import RUN
+from specbatch.errors import ClusterError
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
+
+Action = Literal["created", "completed", "attached"]
+
+_ENDED = {"complete", "failed", "cancelled"}
+_NOT_BEGUN = {"not started", "queued"}
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a submit came to.
+
+    Args:
+        job: the Job.
+        action: created; completed (an earlier submit had died half-way); or attached (it was there).
+        state: how the Job stood when it was found; of one that was created, `pending` or `queued`.
+        replaced: the names of Jobs that were deleted for it.
+    """
+
+    job: Object
+    action: Action
+    state: State
+    replaced: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """The Jobs of a run that are there, but for those on their way out.
+
+    Args:
+        same: those of the same spec, with their retries.
+        others: those of other specs.
+    """
+
+    same: Run | None
+    others: Sequence[Run]
+
+    @property
+    def newest(self) -> Run | None:
+        """The run that a new one would take the place of."""
+        return self.same or next(iter(self.others), None)
+
+    def replaced(self, *, force: bool) -> list[JobView]:
+        """The Jobs that a submit with --force deletes: of other specs all, of this one those that have ended."""
+        ended = [self.same] if self.same is not None and self.same.state in _ENDED else []
+        return [view for run in (*self.others, *ended) for view in run.jobs] if force else []
+
+    def attachable(self, *, force: bool) -> JobView | None:
+        """The Job of the same spec that a submit meets."""
+        if self.same is None or (force and self.same.state in _ENDED):
+            return None
+        return self.same.newest
+
+
+def existing(cluster: Cluster, manifests: Manifests) -> Existing:
+    """What there is of a run."""
+    jobs = find_jobs(cluster, run_of(manifests))
+    runs = group(job for job in jobs if not JobView(job).deleting)
+    digest = manifests.config_sha256
+    same = next((run for run in runs if any(config_of(view) == digest for view in run.jobs)), None)
+    return Existing(same, [run for run in runs if run is not same])
+
+
+def submit(
+    cluster: Cluster,
+    manifests: Manifests,
+    there: Existing,
+    *,
+    force: bool = False,
+    check: Callable[[], None] = lambda: None,
+    say: Say = lambda _: None,
+    seconds: float | None = None,
+) -> Submission:
+    """The Job of these manifests, started.
+
+    Args:
+        cluster: where to.
+        manifests: what the spec becomes.
+        there: what there is of its run.
+        force: Jobs of another spec under the same name are deleted, and the Job of this one if it has ended.
+        check: called before anything is created or deleted; what it raises stops the submit.
+        say: is told what takes a while.
+        seconds: at most, for pods of Jobs that were deleted to end.
+
+    Raises:
+        ClusterError: another spec has the name, its results are another run's, the cluster refuses, or pods of an earlier Job do not end.
+    """
+    refuse_others(cluster, manifests, there, force=force)
+    replaced = there.replaced(force=force)
+    refuse_helms(cluster, replaced)
+    found = there.attachable(force=force)
+    if found is not None and not replaced:
+        return _attach(cluster, manifests, there, found)
+    if found is None or not found.submitted:
+        check()
+    delete_jobs(cluster, replaced)
+    end_pods(cluster, run_of(manifests), replaced)
+    names = [view.name for view in replaced]
+    if found is not None and found.submitted:
+        return _attach(cluster, manifests, there, found, names)
+    wait_until_free(cluster, run_of(manifests), manifests.config_sha256, seconds=seconds, say=say)
+    if found is not None:
+        return _attach(cluster, manifests, there, found, names)
+    return Submission(start(cluster, manifests), "created", _fresh(manifests), names)
+
+
+def refuse_others(cluster: Cluster, manifests: Manifests, there: Existing, *, force: bool) -> None:
+    """Does nothing where the Jobs of other specs may be replaced.
+
+    Raises:
+        ClusterError: they are not to be, or the new Job could not go on: it would meet another run's results.
+    """
+    if there.others and not force:
+        raise name_taken(cluster, manifests, there)
+    for other in there.others:
+        changes = changes_from(cluster, other.newest, manifests)
+        if changes is None or changes.same_rows or not changes.same_place or other.state in _NOT_BEGUN:
+            continue
+        told = "".join(f"\n    {line}" for line in changes.shown)
+        raise ClusterError(
+            f"Job {other.newest.name} ({other.state}) stays: without it the new one would meet the results of another run, and fail{told}",
+            where=f"namespace {cluster.namespace}",
+            remedy="--fresh in place of --force starts in a results folder of its own, and deletes no results; or give another --name",
+            reason="AlreadyExists",
+        )
+
+
+def name_taken(cluster: Cluster, manifests: Manifests, there: Existing) -> ClusterError:
+    """Another spec has the name: what differs, and what that means for its rows."""
+    other = there.others[0].newest
+    changes = changes_from(cluster, other, manifests)
+    told = "".join(f"\n    {line}" for line in changes.shown) if changes else " (its ConfigMap is gone)"
+    instead = "replace that Job with --force"
+    if changes and not changes.same_rows and changes.same_place and there.others[0].state not in _NOT_BEGUN:
+        instead = "start anew with --fresh, in a results folder of its own (--force is refused)"
+    then = f"; {changes.consequence}" if changes else ""
+    return ClusterError(
+        f"another spec has the name {other.run}: Job {other.name} ({there.others[0].state}){told}",
+        where=f"namespace {cluster.namespace}",
+        remedy=f"give this one another --name, or {instead}{then}",
+        reason="AlreadyExists",
+    )
+
+
+def changes_from(cluster: Cluster, view: JobView, manifests: Manifests) -> SpecChanges | None:
+    """What differs between the spec of a Job and a new one; None where the Job's is gone."""
+    stored = cluster.find(CONFIG_MAPS, view.name)
+    return None if stored is None else spec_changes(stored, manifests.config_map)
+
+
+def run_of(manifests: Manifests) -> str:
+    """metadata.name of the spec."""
+    return labels_of(manifests.job)[RUN]
+
+
+def _attach(
+    cluster: Cluster, manifests: Manifests, there: Existing, found: JobView, replaced: Sequence[str] = ()
+) -> Submission:
+    assert there.same is not None
+    state = there.same.state
+    if state in _ENDED or of_helm(found):
+        return Submission(found.job, "attached", state, replaced)
+    job = finish_start(cluster, found.job, manifests.config_map)
+    if found.submitted:
+        return Submission(job, "attached", state, replaced)
+    return Submission(job, "completed", _fresh(manifests), replaced)
+
+
+def _fresh(manifests: Manifests) -> State:
+    return "queued" if JobView(manifests.job).queue is not None else "pending"

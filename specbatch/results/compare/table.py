@@ -1,0 +1,178 @@
+"""The comparison written down: for a terminal, a paper (Markdown), a spreadsheet (CSV), a program (JSON)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from specbatch.results.compare.compare import FIELDS, Compared, Field, warnings_of
+
+SAME_TEXT = "same text as first"
+_ABSENT = "-"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also in full width
+_OF_DRAFTERS = {"drafter dtype", "acceptance rule"}
+_CELL_CHARS, _NARROW_CELL_CHARS, _END_CHARS = 44, 24, 10
+
+
+def render_text(runs: Sequence[Compared], *, width: int, everything: bool = False) -> str:
+    """Runs as columns where they fit into `width`, as rows where they fit so, else columns in several blocks."""
+    rows, common = _table(runs, everything=everything)
+    lines = []
+    if common:
+        lines = [*textwrap.wrap(f"same in all: {', '.join(common)}", max(40, width), subsequent_indent="  "), ""]
+    lines += _fitted(rows, width)
+    said = (textwrap.wrap(f"careful: {one}", max(40, width), subsequent_indent="  ") for one in warnings_of(runs))
+    lines += ["", *(line for sentence in said for line in sentence)]
+    return "\n".join(line.rstrip() for line in lines).rstrip("\n")
+
+
+def _fitted(rows: list[list[str]], width: int) -> list[str]:
+    """The table's lines: long cells are cut before the table is turned or taken apart."""
+    for most in (_CELL_CHARS, _NARROW_CELL_CHARS):
+        cut = [[_cut(cell, most) for cell in row] for row in rows]
+        if _width(cut) <= width:
+            return _aligned(cut)
+    across = list(map(list, zip(*cut, strict=True)))
+    if _width(across) <= width:
+        return _aligned(across)
+    lines: list[str] = []
+    for block in _blocks(cut, width):
+        lines += ["", *_aligned(block)] if lines else _aligned(block)
+    return lines
+
+
+def render_markdown(runs: Sequence[Compared], *, everything: bool = False) -> str:
+    """A table of GitHub's Markdown, runs as rows where they are many; what is common and what is unfair stand around it."""
+    rows, common = _table(runs, everything=everything)
+    if len(runs) > 4:
+        rows = list(map(list, zip(*rows, strict=True)))
+    escaped = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in rows]
+    head, *body = [f"| {' | '.join(row)} |" for row in escaped]
+    rule = "|".join(["", "---", *["---:"] * (len(rows[0]) - 1), ""])
+    lines = [f"Same in all: {', '.join(common)}.", ""] if common else []
+    lines += [head, rule, *body]
+    warnings = warnings_of(runs)
+    return "\n".join([*lines, *([""] if warnings else []), *(f"Careful: {sentence}." for sentence in warnings)])
+
+
+def render_csv(runs: Sequence[Compared]) -> str:
+    """Every field of every run, one run a line, numbers as they are; no text is a formula to a spreadsheet."""
+    names = [field.name for field in FIELDS]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["run", "where", *names, "rows in both", "same text"])
+    for run in runs:
+        texts = ["", ""] if run.texts is None else [run.texts.both, run.texts.same]
+        writer.writerow(map(_csv_cell, [run.label, run.where, *(run.values[name] for name in names), *texts]))
+    return stream.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    """Spreadsheets run what begins like a formula: an apostrophe makes text of it. Numbers stay numbers."""
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def compare_json(runs: Sequence[Compared]) -> dict[str, Any]:
+    """Every field as plain data, and the warnings."""
+    return {
+        "runs": [
+            {
+                "run": run.label,
+                "where": run.where,
+                **run.values,
+                "texts": None if run.texts is None else {**asdict(run.texts), "share": run.texts.share},
+            }
+            for run in runs
+        ],
+        "warnings": warnings_of(runs),
+    }
+
+
+def _table(runs: Sequence[Compared], *, everything: bool) -> tuple[list[list[str]], list[str]]:
+    """The table with a head, one line a field, and "field value" of those that are the same in all."""
+    rows, common = [["run", *(run.label for run in runs)]], []
+    for field in FIELDS:
+        values = [run.values[field.name] for run in runs]
+        if not everything and (field.folded or all(value is None for value in values)):
+            continue
+        said = [_cell(field, run) for run in runs]
+        # What only runs with a drafter have needs no line of its own where those agree: `method` says which have one.
+        known = [text for text in said if text != _ABSENT] if field.name in _OF_DRAFTERS else said
+        alike = len(set(known)) == 1 and len({value for value in values if value is not None}) <= 1
+        if len(runs) > 1 and not everything and alike:
+            common.append(f"{field.name} {known[0]}")
+        else:
+            rows.append([field.name, *said])
+        if field.name == "tokens/s" and len(runs) > 1:
+            rows.append(["x first", *(_times_first(run, runs[0]) for run in runs)])
+    if len(runs) > 1 and any(run.texts is not None for run in runs):
+        rows.append([SAME_TEXT, *map(_same_text, runs)])
+    return rows, common
+
+
+def _cell(field: Field, run: Compared) -> str:
+    value = run.values[field.name]
+    if value is None:
+        return _ABSENT
+    said = field.say(value)
+    if field.name == "k" and value == "auto" and run.values["mean k"] is not None:
+        said += f", mean {run.values['mean k']:.1f}"
+    if field.name == "x target alone":
+        said += f", {run.values['target alone was']}"
+    return "".join(letter if letter.isprintable() else "?" for letter in said)  # one line, whatever a name holds
+
+
+def _times_first(run: Compared, first: Compared) -> str:
+    mine, theirs = run.values["tokens/s"], first.values["tokens/s"]
+    return f"{float(mine) / float(theirs):.2f}x" if mine and theirs else _ABSENT
+
+
+def _same_text(run: Compared) -> str:
+    texts = run.texts
+    if texts is None:
+        return _ABSENT
+    if not texts.both:
+        return "no row in common"
+    return f"all {texts.both:,}" if texts.same == texts.both else f"{texts.same:,} of {texts.both:,}"
+
+
+def _cut(text: str, most: int) -> str:
+    """The start and the end, which tells models apart: there stands the revision."""
+    return text if len(text) <= most else f"{text[: most - _END_CHARS - 1]}…{text[-_END_CHARS:]}"
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    widths = _widths(rows)
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = _widths(rows)
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _blocks(rows: Sequence[Sequence[str]], width: int) -> list[list[list[str]]]:
+    """The table in pieces that fit, each with the fields' names and at least one run."""
+    blocks, columns = [], [0]
+    for column in range(1, len(rows[0])):
+        if len(columns) > 1 and _width([[row[at] for at in [*columns, column]] for row in rows]) > width:
+            blocks.append(columns)
+            columns = [0]
+        columns.append(column)
+    return [[[row[at] for at in block] for row in rows] for block in [*blocks, columns]]

@@ -1,0 +1,166 @@
+"""Which figures a run has: the numbers, a title and a sentence for each; and of those it has not, why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from specbatch.results.report.charts_over_time import k_over_time, throughput
+from specbatch.results.report.facts import RunFacts
+from specbatch.results.report.figures import COLOURS, Chart, bars, row_height, rows
+from specbatch.results.report.series import binned, median
+
+_BINS = 28
+
+
+@dataclass(slots=True)
+class Charts:
+    """The figures that the run has data for, and (title, why not) of the others."""
+
+    drawn: list[Chart] = field(default_factory=list)
+    missing: list[tuple[str, str]] = field(default_factory=list)
+
+
+def make_charts(facts: RunFacts) -> Charts:
+    """Every figure that a report knows, drawn or explained."""
+    makers = {
+        "Throughput over time": throughput,
+        "k over time": k_over_time,
+        "Acceptance by position": _acceptance,
+        "Accepted length": _accepted_lengths,
+        "Prompt and output lengths": _lengths,
+        "Where the time went": _time_split,
+        "Finish reasons": _finish_reasons,
+        "Errors by code": _errors,
+    }
+    charts = Charts()
+    for title, maker in makers.items():
+        made = maker(facts)
+        if isinstance(made, Chart):
+            charts.drawn.append(made)
+        else:
+            charts.missing.append((title, made))
+    return charts
+
+
+def percent(share: float) -> str:
+    """A share for people: 42%, and 0.2% or 99.8% where rounding would make none or all of some."""
+    return f"{share:.0%}" if not 0 < share < 1 or 0.01 <= share <= 0.99 else f"{share:.1%}"
+
+
+def _acceptance(facts: RunFacts) -> Chart | str:
+    pairs = list(zip(facts.summary.accepted_by_position, facts.summary.drafted_by_position, strict=False))
+    kept = [(f"{position}", accepted / drafted) for position, (accepted, drafted) in enumerate(pairs, 1) if drafted]
+    if not kept:
+        return "nothing was drafted"
+    caption = f"Of all tokens drafted at position 1, {percent(kept[0][1])} were kept"
+    if len(kept) > 1:
+        caption += f"; at position {kept[-1][0]}, {percent(kept[-1][1])}"
+
+    def draw(axes: Any) -> None:
+        bars(axes, kept, "position in the draft", "share accepted", [f"{rate:.0%}" for _, rate in kept])
+        axes.set_ylim(0, 1.12)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+    return Chart("acceptance_by_position", "Acceptance by position", caption + ".", draw)
+
+
+def accepted_length_counts(facts: RunFacts) -> list[int]:
+    """[n]: how often a row kept exactly n drafted tokens in a round."""
+    summary = facts.summary
+    at_least = [summary.row_rounds, *summary.accepted_by_position]
+    return [here - after for here, after in pairwise([*at_least, 0])]
+
+
+def _accepted_lengths(facts: RunFacts) -> Chart | str:
+    counts = accepted_length_counts(facts)
+    total = sum(counts)
+    if not facts.summary.drafted or total <= 0:
+        return "nothing was drafted"
+    shares = [(f"{length}", count / total) for length, count in enumerate(counts)]
+
+    def draw(axes: Any) -> None:
+        bars(axes, shares, "drafted tokens kept in a round", "share of rounds", [f"{share:.0%}" for _, share in shares])
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.set_ylim(0, 1.15 * max(share for _, share in shares))
+
+    caption = f"With the target's own token, a row gains {facts.summary.mean_acceptance_length:.2f} tokens a round."
+    return Chart("accepted_lengths", "Accepted length", caption, draw)
+
+
+def _time_split(facts: RunFacts) -> Chart | str:
+    seconds = facts.summary.phase_seconds
+    total = sum(seconds.values())
+    if total <= 0:
+        return "no time was counted"
+    # All phases, also those that took next to nothing: that idle is small is worth seeing.
+    shares = sorted(((phase, spent / total) for phase, spent in seconds.items()), key=lambda item: -item[1])
+
+    def draw(axes: Any) -> None:
+        rows(axes, shares, [percent(share) for _, share in shares], COLOURS["accent"])
+
+    caption = f"{shares[0][0]} took the most: {percent(shares[0][1])} of the engine's time."
+    return Chart("time_split", "Where the time went", caption.capitalize(), draw, row_height(len(shares)))
+
+
+def _lengths(facts: RunFacts) -> Chart | str:
+    if not facts.prompt_lengths:
+        return "no row has been decoded yet"
+    series = [("prompt", facts.prompt_lengths, "second"), ("output", facts.completion_lengths, "accent")]
+    top = max(max(lengths) for _, lengths, _ in series)
+    step = max(1, -(-(top + 1) // _BINS))
+
+    def draw(axes: Any) -> None:
+        edges = list(range(0, top + step + 1, step))
+        for label, lengths, colour in series:
+            counts = binned(lengths, step, len(edges) - 1)
+            axes.stairs(counts, edges, fill=True, color=COLOURS[colour], alpha=0.25)
+            axes.stairs(counts, edges, color=COLOURS[colour], linewidth=1.4, label=label)
+        axes.set_xlim(0, edges[-1])
+        axes.set_ylim(0, None)
+        axes.set_xlabel("tokens")
+        axes.set_ylabel("rows")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.legend(loc="upper right")
+
+    caption = " ".join(
+        f"{label.capitalize()}s: {median(lengths):,} tokens in the middle, {max(lengths):,} at most."
+        for label, lengths, _ in series
+    )
+    return Chart("lengths", "Prompt and output lengths", caption, draw)
+
+
+def _finish_reasons(facts: RunFacts) -> Chart | str:
+    if not facts.totals.results:
+        return "no row has been decoded yet"
+    captions = {"stop": "ended by themselves or at a stop string", "length": "were cut off at their limit of tokens"}
+    counts = facts.totals.finish_reasons
+    said = [
+        f"{percent(counts[reason] / facts.totals.results)} {text}"
+        for reason, text in captions.items()
+        if reason in counts
+    ]
+    return _count_chart(
+        "finish_reasons", "Finish reasons", "Of the rows, " + ", ".join(said) + "." if said else "", counts, "accent"
+    )
+
+
+def _errors(facts: RunFacts) -> Chart | str:
+    if not facts.totals.errors:
+        return "no row ended in the errors file"
+    caption = f"{facts.totals.errors:,} of {facts.totals.rows:,} rows ended in the errors file."
+    return _count_chart("errors_by_code", "Errors by code", caption, facts.totals.errors_by_code, "bad")
+
+
+def _count_chart(stem: str, title: str, caption: str, counts: Mapping[str, int], colour: str) -> Chart:
+    items: Sequence[tuple[str, int]] = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+    def draw(axes: Any) -> None:
+        rows(axes, items, [f"{count:,}" for _, count in items], COLOURS[colour])
+
+    return Chart(stem, title, caption, draw, row_height(len(items)))

@@ -1,0 +1,202 @@
+"""What a report tells, gathered from a run's folder in one pass over its rows, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from specbatch.errors import ResultsError
+from specbatch.results.identity import Identity
+from specbatch.results.layout import Kind, parse_names
+from specbatch.results.manifest import Manifest
+from specbatch.results.progress import Attempt, read_attempts
+from specbatch.results.publish.state import PublishState
+from specbatch.results.rows import ErrorRow, ResultRow
+from specbatch.results.scan import scan_result
+from specbatch.results.status.status import RunStatus, read_status
+from specbatch.results.storage.folder import Folder
+from specbatch.results.storage.typed import as_type, load_json
+from specbatch.results.summary import RunSummary, combine
+from specbatch.results.totals import Totals
+from specbatch.results.verification import Verification
+from specbatch.results.wire import decode_error, decode_result
+
+_SAMPLES = 10
+_WRONG_SAMPLES = 5
+_SAMPLES_PER_CODE = 3
+_READ_BYTES = 1 << 20
+
+
+@dataclass(slots=True, kw_only=True)
+class RunFacts:
+    """A run as its folder shows it, whether it is complete, under way or was killed."""
+
+    status: RunStatus
+    identity: Identity | None = None
+    totals: Totals = field(default_factory=Totals)
+    summary: RunSummary = field(default_factory=RunSummary)
+    prompt_lengths: Counter[int] = field(default_factory=Counter)  # tokens -> rows
+    completion_lengths: Counter[int] = field(default_factory=Counter)
+    samples: list[ResultRow] = field(default_factory=list)
+    wrong: list[ResultRow] = field(default_factory=list)
+    errors: dict[str, list[ErrorRow]] = field(default_factory=dict)  # code -> first few
+    unreadable: int = 0  # lines that are no rows: a damaged file
+
+    @property
+    def name(self) -> str:
+        """metadata.name."""
+        return self.status.name
+
+    @property
+    def manifests(self) -> Sequence[Manifest]:
+        """Those that are there, in order of shard."""
+        return [one.manifest for one in self.status.shards if one.manifest]
+
+    @property
+    def attempts(self) -> Sequence[Sequence[Attempt]]:
+        """Per shard."""
+        return [one.attempts for one in self.status.shards]
+
+    @property
+    def publish(self) -> Sequence[PublishState]:
+        """How far publishing was at the last word of each shard that is published."""
+        return [one.publish for one in self.status.shards if one.publish]
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """The resolved spec; before there is a manifest, the part of it that affects the results."""
+        if self.manifests:
+            return self.manifests[0].spec
+        return self.identity.spec if self.identity else {}
+
+    @property
+    def verification(self) -> Verification | None:
+        """What `specbatch verify` found; None before it ran."""
+        for manifest in self.manifests:
+            with contextlib.suppress(ValueError):  # of another version
+                if manifest.verification is not None:
+                    return as_type(manifest.verification, Verification)
+        return None
+
+    @property
+    def target_only_tokens_per_second(self) -> float | None:
+        """Of the target alone, measured on a sample of the rows; None where nobody has measured it."""
+        if self.verification is not None and self.verification.target_only_tokens_per_second:
+            return self.verification.target_only_tokens_per_second
+        return self.summary.target_only_tokens_per_second
+
+    @property
+    def speedup(self) -> float | None:
+        """Over the target alone; None where its speed is not known.
+
+        `specbatch verify` measures in one place: a shard's mean speed is held against that. What shards estimate adds up as
+        their speeds do.
+        """
+        found = self.verification
+        alone = found.target_only_tokens_per_second if found else None
+        if not alone:
+            return self.summary.speedup
+        parts = [attempt.summary for attempts in self.attempts for attempt in attempts]
+        seconds = sum(part.seconds for part in parts)
+        return sum(part.completion_tokens for part in parts) / seconds / alone if seconds else None
+
+    @property
+    def repeated(self) -> int:
+        """Rows in the files beyond those that the manifests count: a volume was lost and restored, and they were decoded again."""
+        if not self.status.complete:
+            return 0
+        return max(0, self.totals.rows - sum(manifest.totals.rows for manifest in self.manifests))
+
+
+def gather(folder: Folder, clock: float | None = None) -> RunFacts:
+    """Reads manifests, progress files and every row; `clock` is the Unix time now.
+
+    Raises:
+        ResultsError: there is no run in the folder, or it cannot be read.
+    """
+    facts = RunFacts(status=read_status(folder, time.time() if clock is None else clock))
+    facts.identity = facts.manifests[0].identity if facts.manifests else _identity(folder)
+    _read_results(facts, folder)
+    _read_errors(facts, folder)
+    each = [combine((attempt.summary for attempt in attempts), Totals()) for attempts in facts.attempts if attempts]
+    last = [combine(each, facts.totals, at_once=True)] if each else []
+    facts.summary = combine([*_earlier(folder, facts.status), *last], facts.totals)
+    return facts
+
+
+def row_lines(folder: Folder, kind: Kind) -> Iterator[bytes]:
+    """Every whole line of a kind's files, without holding more than one. What a writer is about to end is left out.
+
+    Raises:
+        ResultsError: a file cannot be read.
+    """
+    for file in parse_names(folder.sizes(), kind):
+        try:
+            with (
+                folder.open(file.name) as stream,
+                io.BufferedReader(cast("io.RawIOBase", stream), _READ_BYTES) as lines,
+            ):
+                yield from (line for line in lines if line.endswith(b"\n"))
+        except ResultsError:
+            raise
+        except Exception as error:  # drivers raise whatever they like
+            raise ResultsError(
+                f"cannot read the rows: {error}",
+                where=folder.path_of(file.name),
+                remedy="check the volume or the store",
+            ) from error
+
+
+def _earlier(folder: Folder, status: RunStatus) -> list[RunSummary]:
+    """What the run did while it was split differently: a summary of each number of shards, whose shards ran at once."""
+    splits: dict[int, list[RunSummary]] = {}
+    for file in parse_names(folder.sizes(), "progress") if status.before else ():
+        attempts = read_attempts(folder, file.shard, file.shards)
+        if attempts and file.shards != len(status.shards):
+            summary = combine((attempt.summary for attempt in attempts), Totals())
+            splits.setdefault(file.shards, []).append(summary)
+    return [combine(summaries, Totals(), at_once=True) for summaries in splits.values()]
+
+
+def _identity(folder: Folder) -> Identity | None:
+    with contextlib.suppress(ResultsError, ValueError, KeyError, TypeError, IndexError):
+        return Identity.from_json(load_json(folder.read(parse_names(folder.sizes(), "identity")[0].name)))
+    return None
+
+
+def _read_results(facts: RunFacts, folder: Folder) -> None:
+    chance = random.Random(0)  # noqa: S311  # which rows are shown is no secret; the same rows each time
+    for line in row_lines(folder, "part"):
+        try:
+            row = scan_result(line)
+        except ValueError:
+            facts.unreadable += 1
+            continue
+        facts.totals.add_result(row)
+        facts.prompt_lengths[row.usage.prompt_tokens] += 1
+        facts.completion_lengths[row.usage.completion_tokens] += 1
+        if row.correct is False and len(facts.wrong) < _WRONG_SAMPLES:
+            facts.wrong.append(decode_result(line))
+        if len(facts.samples) < _SAMPLES:
+            facts.samples.append(decode_result(line))
+        elif (at := chance.randrange(facts.totals.results)) < _SAMPLES:
+            facts.samples[at] = decode_result(line)
+
+
+def _read_errors(facts: RunFacts, folder: Folder) -> None:
+    for line in row_lines(folder, "errors"):
+        try:
+            error = decode_error(line)
+        except ValueError:
+            facts.unreadable += 1
+            continue
+        facts.totals.add_error(error)
+        shown = facts.errors.setdefault(error.code.value, [])
+        if len(shown) < _SAMPLES_PER_CODE:
+            shown.append(error)

@@ -1,0 +1,1 @@
+"""The files of one shard, written while it runs."""

@@ -1,0 +1,279 @@
+"""One shard's results: what is finished already, and the files that finished rows are appended to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from specbatch.results.ended import Ended, Lines
+from specbatch.results.identity import Identity, claim, remove_old
+from specbatch.results.layout import SUCCESS, ShardFile
+from specbatch.results.manifest import FileEntry, synced_of
+from specbatch.results.progress import Attempt, Outcome, read_attempts, write_attempts
+from specbatch.results.rows import ErrorRow, ResultRow
+from specbatch.results.shard.finished import FinishedRows
+from specbatch.results.shard.old_splits import SeeLine, adopt, read_others
+from specbatch.results.shard.parts import PartPolicy, Parts
+from specbatch.results.splits import SplitLock
+from specbatch.results.storage.durable import make_directory, remove_leftovers, results_error, sync_directory
+from specbatch.results.storage.process import Process
+from specbatch.results.summary import RunSummary
+from specbatch.results.timeline import Timeline
+from specbatch.results.totals import Totals
+from specbatch.results.wire import encode_error, encode_result
+
+
+class ShardResults:
+    """Appends the rows of one shard; made by `open`, used by one thread.
+
+    Attributes:
+        run_dir, shard, shards, identity: as given.
+        generation: how often the run had been split into another number of shards before.
+        written: totals over the rows written since.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        identity: Identity,
+        policy: PartPolicy,
+        split: SplitLock,
+        *,
+        shard: int,
+        read_elsewhere: Callable[[SeeLine], None] = lambda _see: None,
+    ) -> None:
+        shards = split.split.shards
+        self.run_dir = run_dir
+        self.shard = shard
+        self.shards = shards
+        self.generation = split.split.generation
+        self.identity = identity
+        self.written = Totals()
+        self._split = split
+        self._finished = FinishedRows(shard, shards, str(run_dir))
+        self._published = True  # whether _SUCCESS or a manifest may stand there
+        self._started_at = time.time()
+        self._current: Attempt | None = None
+        self._earlier = tuple(
+            replace(attempt, outcome="killed") if attempt.outcome == "running" else attempt
+            for attempt in read_attempts(run_dir, shard, shards)
+        )
+        first = ShardFile("part", shard, shards)
+        read_others(run_dir, first, self._finished.add_elsewhere)
+        read_elsewhere(self._finished.add_elsewhere)
+        synced = {**synced_of(run_dir, shard, shards), **(self._earlier[-1].synced if self._earlier else {})}
+        self._part = Parts(run_dir, first, self._finished.add_result, policy, synced=synced)
+        try:
+            self._adopted = adopt(run_dir, first, self._finished.add_adopted, policy)
+            self._errors = Parts(
+                run_dir, replace(first, kind="errors"), self._finished.add_error, policy, synced=synced
+            )
+        except BaseException:
+            self._part.close()
+            raise
+        remove_leftovers(run_dir, f"-{shard:05d}-of-{shards:05d}.json")
+
+    @classmethod
+    def open(
+        cls,
+        run_dir: str | Path,
+        *,
+        shard: int = 0,
+        shards: int = 1,
+        identity: Identity,
+        policy: PartPolicy | None = None,
+        fresh: bool = False,
+        known_splits: Sequence[int] = (),
+        read_elsewhere: Callable[[SeeLine], None] = lambda _see: None,
+    ) -> ShardResults:
+        """Makes or reopens the shard's files and finds which rows are finished, also those of when the run was split differently.
+
+        Args:
+            run_dir: the run's directory (`layout.run_directory`).
+            shard: which shard, from 0.
+            shards: out of how many.
+            identity: what the run is; a directory of another run is refused.
+            policy: how safely rows are written, and when a part is closed.
+            fresh: removes what an earlier run left there.
+            known_splits: the splits that the run has had as far as the place where it is published knows.
+            read_elsewhere: gives the lines of other splits' files that are not here.
+
+        Raises:
+            ResultsError: not writable, another writer, another run's directory, or damaged files.
+        """
+        directory = Path(run_dir)
+        make_directory(directory)
+        split = SplitLock.join(directory, shards, known=known_splits)
+        try:
+            if fresh:
+                remove_old(directory, shard, shards)
+            claim(directory, ShardFile("identity", shard, shards), identity)
+            return cls(directory, identity, policy or PartPolicy(), split, shard=shard, read_elsewhere=read_elsewhere)
+        except BaseException:
+            split.release()
+            raise
+
+    @property
+    def found(self) -> Totals:
+        """Over the rows that were in the shard's files at the start; in a run split anew with those of the files it adopted."""
+        return self._finished.found
+
+    @property
+    def duplicates(self) -> int:
+        """Rows found there once more than once: a volume was lost and restored; they count once."""
+        return self._finished.duplicates
+
+    @property
+    def moved(self) -> int:
+        """Rows in the shard's files beyond those of its share that had ended; see `FinishedRows.moved`."""
+        return self._finished.moved
+
+    @property
+    def totals(self) -> Totals:
+        """Over every row of the shard: found and written."""
+        return self.found + self.written
+
+    @property
+    def rows(self) -> int:
+        """Of the shard's share that have ended, in whatever file; may be asked from any thread."""
+        return self._finished.rows + self.written.rows
+
+    @property
+    def errors(self) -> int:
+        """Those of them that could not be decoded."""
+        return self._finished.errors + self.written.errors
+
+    @property
+    def ended(self) -> Ended:
+        """The shard's count as of now; to be asked by the thread that writes."""
+        finished, written = self._finished, self.written
+        results = finished.found.results - finished.adopted.results + written.results
+        errors = finished.found.errors - finished.adopted.errors + written.errors
+        return Ended(
+            generation=self.generation,
+            rows=self.rows,
+            errors=self.errors,
+            old_rows=finished.old_rows,
+            old_rows_here=finished.old_rows_here,
+            own={
+                "part": Lines(rows=results, bytes=self._part.size),
+                "errors": Lines(rows=errors, bytes=self._errors.size),
+            },
+        )
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Earlier attempts, and this one as last saved."""
+        return (*self._earlier, self._current) if self._current else self._earlier
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """Every file of rows as of now, for the manifest."""
+        return (*self._adopted, *self._part.entries, *self._errors.entries)
+
+    def finished(self, row_id: str, fingerprint: str, index: int) -> bool:
+        """Whether the row had ended, in results or errors, when the shard was opened.
+
+        Raises:
+            ResultsError: another row had ended at its index: the dataset is not the one that the results are of.
+        """
+        return self._finished.check(row_id, fingerprint, index)
+
+    def write(self, row: ResultRow) -> None:
+        """Appends a finished row.
+
+        Raises:
+            ResultsError: it could not be written; the file is as before.
+        """
+        self._withdraw()
+        self._part.append(encode_result(row))
+        self.written.add_result(row)
+        self._errors.maybe_sync()
+
+    def write_error(self, row: ErrorRow) -> None:
+        """Appends a row that could not be decoded; errors as `write`."""
+        self._withdraw()
+        self._errors.append(encode_error(row))
+        self.written.add_error(row)
+        self._part.maybe_sync()
+
+    def maybe_sync(self) -> None:
+        """Syncs what is due: call it every second or so while no rows finish."""
+        self._part.maybe_sync()
+        self._errors.maybe_sync()
+
+    def sync(self) -> None:
+        """Everything written is on the disk when this returns."""
+        self._part.sync()
+        self._errors.sync()
+
+    def save_progress(
+        self,
+        summary: RunSummary,
+        timeline: Timeline,
+        outcome: Outcome = "running",
+        now: Mapping[str, Any] | None = None,
+        reason: str = "",
+    ) -> None:
+        """Rewrites the progress file: every few seconds, and with the outcome at the end, before the manifest.
+
+        `now` is the last look at the run as plain data, `reason` why it failed, both for `specbatch status`.
+        """
+        self._current = Attempt(
+            number=len(self._earlier) + 1,
+            started_at=self._started_at,
+            updated_at=time.time(),
+            outcome=outcome,
+            summary=summary,
+            timeline=timeline.samples,
+            now=now or {},
+            process=Process.current(),
+            reason=reason,
+            moved=self.moved,
+            synced={**self._part.synced, **self._errors.synced},
+        )
+        write_attempts(self.run_dir, self.shard, self.shards, self.attempts)
+
+    def check_whole(self) -> None:
+        """Finds that the shard's files are there as they were written, also after `close`: what is vouched for must be true.
+
+        Raises:
+            ResultsError: somebody else removed, replaced, cut or added to one.
+        """
+        self._part.check_whole()
+        self._errors.check_whole()
+
+    def close(self) -> None:
+        """Syncs and closes the files, and lets go of them; a second call does nothing."""
+        try:
+            self._part.close()
+        finally:
+            try:
+                self._errors.close()
+            finally:
+                self._split.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _withdraw(self) -> None:
+        """Before the first row of this attempt: what says that the shard is complete must go."""
+        if not self._published:
+            return
+        stale = [self.run_dir / SUCCESS, self.run_dir / ShardFile("manifest", self.shard, self.shards).name]
+        try:
+            for path in stale:
+                path.unlink(missing_ok=True)
+            sync_directory(self.run_dir)
+        except OSError as error:
+            raise results_error(error, self.run_dir, "withdraw the old manifest") from error
+        self._published = False

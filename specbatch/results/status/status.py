@@ -1,0 +1,163 @@
+"""A run from outside, while it goes on: what its small files say, and a verdict for each shard.
+
+Reads only, takes no lock, and of rows only those that no count has yet: files may be half-written, or gone between listing and reading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from specbatch.errors import ResultsError
+from specbatch.results.ended import Ended, Lines, grown
+from specbatch.results.layout import SUCCESS, ShardFile, parse_names, shard_files
+from specbatch.results.manifest import Manifest
+from specbatch.results.progress import Attempt, read_attempts
+from specbatch.results.splits import Split, read_history
+from specbatch.results.status.shard_status import ShardStatus
+from specbatch.results.storage.folder import Folder
+from specbatch.results.storage.process import seen_locked
+from specbatch.results.storage.typed import load_json
+
+_RUNS_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """A run and the shards of its last split.
+
+    Args:
+        name: metadata.name.
+        where: its folder.
+        success: whether _SUCCESS is there.
+        shards: of the last split.
+        before: the numbers of shards that it had before.
+        in_files: rows, and errors among them, in the files of all its splits; None where those cannot be looked at.
+        dataset_rows: of the whole dataset, as far as any shard knows.
+    """
+
+    name: str
+    where: str
+    success: bool
+    shards: Sequence[ShardStatus]
+    before: Sequence[int] = ()
+    in_files: tuple[int, int] | None = None
+    dataset_rows: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """That have ended, each once. Shards of a new split that were not started yet have no count of their own."""
+        return sum(one.rows for one in self.shards) if self.in_files is None else self.in_files[0]
+
+    @property
+    def errors(self) -> int:
+        """Those of them that could not be decoded."""
+        return sum(one.errors for one in self.shards) if self.in_files is None else self.in_files[1]
+
+    @property
+    def total_rows(self) -> int | None:
+        """Of the run: exact where `dataset_rows` is known; else shards that know nothing are taken to be like the others."""
+        if self.dataset_rows is not None or self.complete:
+            return self.rows if self.complete else self.dataset_rows
+        known = [total for one in self.shards if (total := one.total_rows) is not None]
+        return max(self.rows, round(sum(known) * len(self.shards) / len(known))) if known else None
+
+    @property
+    def total_rows_estimated(self) -> bool:
+        """Whether `total_rows` may be wrong."""
+        if self.complete or self.dataset_rows is not None:
+            return False
+        return any(one.total_rows_estimated or one.total_rows is None for one in self.shards)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is."""
+        return all(shard.verdict == "complete" for shard in self.shards)
+
+
+def read_status(folder: Folder, clock: float) -> RunStatus:
+    """The run in a folder at `clock`, the Unix time now. Of a published run the manifests tell.
+
+    Raises:
+        ResultsError: no run is there, or the folder cannot be reached.
+    """
+    names = folder.sizes()
+    files = parse_names(names)
+    if not files:
+        raise no_run(folder)
+    *before, count = read_history(folder, names)
+    split = Split(count, len(before))
+    shards = tuple(_shard(folder, names, shard, split, clock) for shard in range(count))
+    manifest = next((one.manifest for one in shards if one.manifest), None)
+    known = (rows for one in shards if (rows := one.known_dataset_rows) is not None)
+    dataset_rows = next(known, None)
+    in_files = None
+    if folder.local is not None and not all(one.counted for one in shards):
+        in_files = _rows_in_files(folder, dict.fromkeys(replace(file, kind="part", sequence=0) for file in files))
+    shards = tuple(replace(one, dataset_rows=dataset_rows) for one in shards)
+    return RunStatus(
+        name=manifest.name if manifest else folder.name,
+        where=folder.uri,
+        success=SUCCESS in names,
+        shards=shards,
+        before=before,
+        in_files=in_files,
+        dataset_rows=dataset_rows,
+    )
+
+
+def _rows_in_files(folder: Folder, groups: Iterable[ShardFile]) -> tuple[int, int]:
+    """Rows, and errors among them, in the files of shards of any split."""
+    assert folder.local is not None
+    rows = errors = 0
+    for group in groups:
+        attempts = read_attempts(folder, group.shard, group.shards)
+        ended = (attempts[-1].summary.ended if attempts else None) or Ended()
+        more, more_errors = grown(folder.local, group, ended)
+        rows += sum(lines.rows for lines in ended.own.values()) + more
+        errors += ended.own.get("errors", Lines()).rows + more_errors
+    return rows, errors
+
+
+def no_run(folder: Folder) -> ResultsError:
+    """The error of a folder that holds no run; it names those one level below."""
+    remedy = "name the directory that holds part-*.jsonl: results.dir and metadata.name of the spec, joined"
+    if folder.local is not None and folder.local.is_dir():
+        below = [path for path in sorted(folder.local.iterdir()) if path.is_dir() and any(shard_files(path))]
+        if below:
+            remedy = (
+                f"name the run: {', '.join(map(str, below[:_RUNS_NAMED]))}{', ...' if len(below) > _RUNS_NAMED else ''}"
+            )
+    return ResultsError("no run is there", where=folder.uri, remedy=remedy)
+
+
+def _shard(folder: Folder, names: Mapping[str, int], shard: int, split: Split, clock: float) -> ShardStatus:
+    shards = split.shards
+    manifest: Manifest | None = None
+    attempts: tuple[Attempt, ...] = ()
+    locked = False
+    if (name := ShardFile("manifest", shard, shards).name) in names:
+        with contextlib.suppress(ResultsError, ValueError, KeyError, TypeError, AttributeError):
+            read = Manifest.from_json(load_json(folder.read(name)))
+            manifest = read if read.generation == split.generation else None  # another one is of an old split
+    if ShardFile("progress", shard, shards).name in names:
+        attempts = read_attempts(folder, shard, shards)
+    if folder.local is not None:
+        locked = seen_locked(folder.local / ShardFile("part", shard, shards).name)
+    recorded = tuple(manifest.attempts) if manifest else ()
+    attempts = attempts or recorded
+    ended = attempts[-1].summary.ended if attempts else None
+    more = (0, 0)
+    if folder.local is not None and ended is not None:
+        more = grown(folder.local, ShardFile("part", shard, shards), ended)
+    return ShardStatus(
+        shard=shard,
+        shards=shards,
+        clock=clock,
+        attempts=attempts,
+        manifest=manifest,
+        locked=locked,
+        grown=more,
+        generation=split.generation,
+    )

@@ -1,0 +1,1 @@
+"""Files that survive kills and power cuts, here and in object stores."""

@@ -1,0 +1,259 @@
+"""The dataset as a stream of raw rows: bounded memory, bounded lines, this pod's share of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
+
+from specbatch.api.dataset import DatasetFormat as Format
+from specbatch.errors import DatasetError
+from specbatch.runner.dataset.sources import Source, find_sources
+from specbatch.runner.dataset.streams import ReadPosition, read_chunks, read_stored
+from specbatch.runner.dataset.unchanged import check_unchanged
+from specbatch.runner.retry import START_SECONDS, Patience
+
+MAX_LINE_BYTES = 16 << 20  # a longer line becomes an error row; it is never held in memory
+_KEPT_BYTES = 1024  # of a line that is too long: enough to tell it by
+_FILES_LOOKED_INTO = 16
+_FINGERPRINT_BYTES = 1 << 16
+_UTF8_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(slots=True)  # not frozen, which costs three times as much to make: a restart reads every row again
+class RawRow:
+    """One line of the dataset, not yet understood.
+
+    Attributes:
+        index: position among the dataset's rows, from 0, over all files; blank lines don't count.
+        source: the file's name.
+        line_number: from 1, within the file.
+        data: the line without its end; for a line over the limit only its first kilobyte.
+        too_long: whether the line was over the limit.
+        is_text: whether the file is plain text (.txt).
+    """
+
+    index: int
+    source: str
+    line_number: int
+    data: bytes
+    too_long: bool = False
+    is_text: bool = False
+
+
+class Line(NamedTuple):
+    """A line of one file: its number from 1, its bytes without the end, where it ends in the file, whether it was cut."""
+
+    number: int
+    data: bytes
+    end: int
+    too_long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The rows of one process: dealt out like cards, the same way on every start."""
+
+    number: int = 0
+    count: int = 1
+
+    def holds(self, index: int) -> bool:
+        """Whether the row of an index is one of them."""
+        return index % self.count == self.number
+
+    def share_of(self, rows: int) -> int:
+        """How many of the first `rows` rows are."""
+        return max(0, -(-(rows - self.number) // self.count))
+
+
+def read_lines(chunks: Iterator[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
+    r"""Splits chunks at \n (and \r\n); a line over `max_bytes` is passed over, its first kilobyte kept."""
+    number = 0
+    begins = 0  # offset of the chunk
+    held: list[bytes] = []
+    held_bytes = 0
+    for chunk in chunks:
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            number += 1
+            too_long = held_bytes + end - start > max_bytes
+            yield Line(number, _line(held, chunk[start:end], too_long), begins + end + 1, too_long)
+            held, held_bytes, start = [], 0, end + 1
+        rest = chunk[start:]
+        held_bytes += len(rest)
+        if held_bytes <= max_bytes:
+            held.append(rest)
+        else:
+            held = [b"".join([*held, rest])[:_KEPT_BYTES]]
+        begins += len(chunk)
+    if held_bytes:
+        too_long = held_bytes > max_bytes
+        yield Line(number + 1, _line(held, b"", too_long), begins, too_long)
+
+
+def _line(held: list[bytes], rest: bytes, too_long: bool) -> bytes:
+    data = b"".join([*held, rest])
+    data = data[:_KEPT_BYTES] if too_long else data.removesuffix(b"\r")
+    return data.removeprefix(_UTF8_BOM)  # of any line: files with a mark were joined by cat
+
+
+class Dataset:
+    """The rows of a dataset URI, in a fixed order.
+
+    Args:
+        uri: a file, directory, glob or fsspec URI.
+        limit: only the first so many rows, or all.
+        form: `dataset.format`: where it is "text", no file need hold JSON.
+        expected: how many rows there must be in all; None where that is not known.
+        max_line_bytes: a longer line becomes an error row.
+        patience: with a store that is out of reach; before the first row it is shorter.
+
+    Attributes:
+        left_out: a sentence about files of a folder that were passed over; empty where none was.
+
+    Raises:
+        DatasetError: nothing there, or not readable.
+        OutOfReachError: the store could not be reached.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        limit: int | None = None,
+        form: Format = "auto",
+        expected: int | None = None,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        patience: Patience | None = None,
+    ) -> None:
+        self.uri = uri
+        self.patience = patience or Patience()
+        self._form = form
+        with self.patience.at_most(START_SECONDS):
+            self._found = find_sources(uri, self.patience)
+            self.sources = self._found.sources
+            self.left_out = self._found.left_out
+            if not self.sources:
+                self._refuse_folder()
+        self._limit = limit
+        self._expected = expected
+        self._max_line_bytes = max_line_bytes
+        self._rows_read = 0
+        self._ended = False
+        self._finished_bytes = 0
+        self._taken_bytes = 0
+        self._position = ReadPosition()
+
+    def check_readable(self) -> None:
+        """Looks at the beginning of the files (of a store the first few), and for the first row: what is found here costs nothing yet.
+
+        Raises:
+            DatasetError: a file cannot be read, is of a kind that is not, or there is no row.
+            OutOfReachError: the store could not be reached.
+        """
+        with self.patience.at_most(START_SECONDS):
+            for source in self.sources if self._found.local else self.sources[:_FILES_LOOKED_INTO]:
+                self._look_into(source)
+            for _ in self._rows():
+                return
+        raise DatasetError(
+            "the dataset holds no rows", where=self.uri, remedy="one JSON object a line, or lines of a .txt file"
+        )
+
+    def _refuse_folder(self) -> NoReturn:
+        for source in self._found.passed[:_FILES_LOOKED_INTO]:
+            self._look_into(source)  # most likely it is of a kind that says what to do
+        raise DatasetError(
+            f"the folder holds no files of rows; {self.left_out or 'it is empty'}",
+            where=self.uri,
+            remedy="name a file, a directory or a glob that holds .jsonl or .txt files (also compressed: .gz, .zst, .bz2, .xz)",
+        )
+
+    def _look_into(self, source: Source) -> None:
+        next(read_chunks(source, ReadPosition(), as_text=self._is_text(source)), None)
+
+    def _is_text(self, source: Source) -> bool:
+        return self._form == "text" or (self._form == "auto" and source.is_text)
+
+    def fingerprint(self) -> str:
+        """A hash of the files' names, sizes and first bytes: a restart on another dataset is noticed before any row is.
+
+        Raises:
+            DatasetError: a file cannot be read.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for at, source in enumerate(self.sources):
+            digest.update(f"{source.name.rpartition('/')[2]}\0{source.size}\0".encode("utf-8", "surrogateescape"))
+            if at < _FILES_LOOKED_INTO:
+                digest.update(next(read_stored(source), b"")[:_FINGERPRINT_BYTES])
+        return digest.hexdigest()
+
+    def rows(self) -> Iterator[RawRow]:
+        """Every row, lazily; to be called once.
+
+        Raises:
+            DatasetError: after the last row: there are more or fewer than expected, or the files are not those of the start any more.
+        """
+        for row in self._rows():
+            self._rows_read = row.index + 1
+            yield row
+        check_unchanged(self.uri, self._found, self.patience, limited=self._rows_read == self._limit)
+        self._check_count()
+        self._ended = True
+
+    def _check_count(self) -> None:
+        if self._expected is None:
+            return
+        expected = self._expected if self._limit is None else min(self._expected, self._limit)
+        if self._rows_read != expected:
+            raise DatasetError(
+                f"the dataset holds {self._rows_read:,} rows, and dataset.expectRows is {expected:,}",
+                where=self.uri,
+                remedy="find out which is right; with the right number or file start again: rows that are finished are kept",
+            )
+
+    @property
+    def rows_in_all(self) -> int | None:
+        """How many rows there are; None before `rows` has come to its end."""
+        return self._rows_read if self._ended else None
+
+    @property
+    def estimated_rows(self) -> int | None:
+        """How many rows there are: exact once all are read, before that from the share of bytes read."""
+        if self._ended:
+            return self._rows_read
+        total = self._total_bytes
+        read = self._finished_bytes + self._position.stored_bytes * self._share_taken
+        if not total or not read or not self._rows_read:
+            return self._limit
+        estimate = max(self._rows_read, round(self._rows_read * total / read))
+        return min(estimate, self._limit) if self._limit is not None else estimate
+
+    @property
+    def _share_taken(self) -> float:
+        """Of the bytes read from the file at hand, the share that was made into rows."""
+        return min(1.0, self._taken_bytes / max(1, self._position.given_bytes))
+
+    @property
+    def _total_bytes(self) -> int | None:
+        sizes = [source.size for source in self.sources]
+        return sum(size for size in sizes if size is not None) if None not in sizes else None
+
+    def _rows(self) -> Iterator[RawRow]:
+        index = 0
+        self._finished_bytes = 0
+        for source in self.sources:
+            self._position = ReadPosition()
+            self._taken_bytes = 0
+            is_text = source.is_text
+            chunks = read_chunks(source, self._position, as_text=self._is_text(source))
+            for line in read_lines(chunks, self._max_line_bytes):
+                self._taken_bytes = line.end
+                if not line.too_long and not line.data.strip():
+                    continue
+                if index == self._limit:
+                    return
+                yield RawRow(index, source.name, line.number, line.data, line.too_long, is_text)
+                index += 1
+            self._finished_bytes += source.size or 0

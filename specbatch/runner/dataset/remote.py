@@ -1,0 +1,203 @@
+"""Files of a store or web server, read as one stream that outlives outages: what failed goes on at the byte that was reached."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from typing import Any, BinaryIO, cast
+
+from specbatch.errors import DatasetError, ResultsError
+from specbatch.redact import redact_uri
+from specbatch.results.storage.stores import Store
+from specbatch.runner.retry import Patience
+from specbatch.runner.transient_errors import answer_of, cause_of
+
+_CALL_SECONDS = 8.0  # without a byte: a store that has not answered by then is tried again
+_BLOCK_BYTES = 4 << 20
+_IN_BLOCKS = {"s3", "http", "https"}  # drivers that ask for as much at a time as they are told to
+_READ_BYTES = 1 << 18
+_SKIP_BYTES = 1 << 20
+_SIGNS = ("ETag", "etag", "LastModified", "Last-Modified", "last_modified", "mtime", "md5Hash")
+_BAD_REQUEST = 400
+
+
+class RemoteStore:
+    """The store that a dataset's URI names, asked with patience.
+
+    Args:
+        uri: as the spec has it.
+        patience: how long to try.
+
+    Raises:
+        DatasetError: the store's driver is not installed, or the URI is none.
+    """
+
+    def __init__(self, uri: str, patience: Patience) -> None:
+        self.uri = uri
+        self._patience = patience
+        self._store: Store | None = None
+        self._connect()
+
+    @property
+    def root(self) -> str:
+        """The path in the store that the URI means."""
+        return str(self._connect().root)
+
+    def ask(self, question: Callable[[Any], Any]) -> Any:
+        """The answer to a question, which gets the driver; raises whatever the driver does, OutOfReachError where it may pass."""
+        return self._patience.call(lambda: self._try(question), where=redact_uri(self.uri))
+
+    def info(self, path: str) -> dict[str, Any]:
+        """What the store says of a file; errors as `ask`."""
+        return dict(self.ask(lambda driver: _info(driver, path)))
+
+    def open(self, path: str, name: str, info: dict[str, Any]) -> BinaryIO:
+        """A file as a stream that goes on where it was, whatever happens to its connection."""
+        raw = RemoteFile(lambda: self._connect(anew=True), path, name, info, self._patience)
+        return cast("BinaryIO", io.BufferedReader(raw, _READ_BYTES))
+
+    def _try(self, question: Callable[[Any], Any]) -> Any:
+        try:
+            return question(self._connect().driver)
+        except Exception:
+            self._store = None  # the next try has a connection of its own, and looks for credentials again
+            raise
+
+    def _connect(self, *, anew: bool = False) -> Store:
+        if self._store is None or anew:
+            try:
+                self._store = Store(self.uri, seconds=_CALL_SECONDS)
+            except ResultsError as error:
+                raise DatasetError(error.message, where=error.where, remedy=error.remedy) from error
+        return self._store
+
+
+class RemoteFile(io.RawIOBase):
+    """One file; see `RemoteStore.open`.
+
+    Args:
+        connect: a new connection.
+        path: in the store.
+        name: for people.
+        info: what the store said of the file when it was found.
+        patience: how long to try.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Store], path: str, name: str, info: dict[str, Any], patience: Patience
+    ) -> None:
+        self._connect = connect
+        self._path = path
+        self._name = name
+        self._info = info
+        self._patience = patience
+        self._stream: Any = None
+        self._position = 0
+        self._in_order = False  # a server that knows no ranges gives the file from its begin only
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def tell(self) -> int:
+        """How many bytes were given."""
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        """The next bytes, as many as the buffer holds at most; 0 at the end.
+
+        Raises:
+            OutOfReachError: the store could not be reached for too long.
+            DatasetError: the file was changed meanwhile.
+            Exception: what the driver raised, where trying again is of no use.
+        """
+        view = memoryview(buffer).cast("B")
+        wanted = min(len(view), _READ_BYTES)
+        data = self._patience.call(lambda: self._read(wanted), where=self._name, was_permitted=self._position > 0)
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Lets go of the connection."""
+        self._drop()
+        super().close()
+
+    def _read(self, wanted: int) -> bytes:
+        try:
+            if self._stream is None:
+                self._stream = self._opened()
+            data: bytes = self._stream.read(wanted)
+        except ValueError as error:
+            if self._in_order or "range requests" not in str(error):  # fsspec's own words
+                raise
+            self._drop()
+            self._in_order = True
+            return self._read(wanted)
+        except BaseException:
+            self._drop()
+            raise
+        size = self._info.get("size")
+        if not data and size is not None and self._position < size:
+            self._drop()
+            raise ConnectionError(f"the file ends at byte {self._position:,} of {size:,}")
+        return data
+
+    def _opened(self) -> Any:
+        """The file from where we are."""
+        store = self._connect()
+        if self._position:
+            self._check_unchanged(store.driver)
+        if not self._in_order:
+            options = {"block_size": _BLOCK_BYTES} if _IN_BLOCKS & set(store.protocols) else {}
+            stream = _asked(store.driver, self._path, lambda: store.driver.open(self._path, "rb", **options))
+            try:
+                if self._position:
+                    stream.seek(self._position)
+            except ValueError:  # an HTTP server that does not say how long the file is
+                stream.close()
+                self._in_order = True
+            else:
+                return stream
+        stream = store.driver.open(self._path, "rb", block_size=0)
+        left = self._position
+        while left:
+            passed = stream.read(min(left, _SKIP_BYTES))
+            if not passed:
+                raise ConnectionError(f"the file ends before byte {self._position:,}")
+            left -= len(passed)
+        return stream
+
+    def _check_unchanged(self, driver: Any) -> None:
+        """Bytes of two versions must not become one file."""
+        before, now = self._info, _info(driver, self._path)
+        for sign in ("size", *_SIGNS):
+            if before.get(sign) is not None and now.get(sign) is not None and before[sign] != now[sign]:
+                raise DatasetError(
+                    f"it was changed while it was read ({sign} {before[sign]}, now {now[sign]})",
+                    where=self._name,
+                    remedy="let the dataset be while a run reads it, and start again: --fresh where other rows are meant now",
+                )
+
+    def _drop(self) -> None:
+        if self._stream is not None:
+            with contextlib.suppress(Exception):
+                self._stream.close()
+            self._stream = None
+
+
+def _info(driver: Any, path: str) -> dict[str, Any]:
+    info: dict[str, Any] = _asked(driver, path, lambda: driver.info(path))
+    return info
+
+
+def _asked(driver: Any, path: str, call: Callable[[], Any]) -> Any:
+    """S3 answers a HEAD without a body: that a token has expired stands only in what it answers to a GET."""
+    try:
+        return call()
+    except OSError as error:
+        if answer_of(cause_of(error)) == (_BAD_REQUEST, str(_BAD_REQUEST)):
+            driver.cat_file(path, start=0, end=1)
+            return call()  # it works again meanwhile
+        raise

@@ -1,0 +1,68 @@
+"""Whether a dataset is, after its last row, what it was before the first: rows of two versions must not become one result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from specbatch.errors import DatasetError, SpecbatchError
+from specbatch.runner.dataset.sources import Found, find_sources
+from specbatch.runner.retry import Patience
+
+_SHOWN = 3
+
+
+def check_unchanged(uri: str, before: Found, patience: Patience, *, limited: bool) -> None:
+    """Looks at the files again.
+
+    Args:
+        uri: of the dataset.
+        before: what was found there at the start.
+        patience: with a store that is out of reach.
+        limited: the run wanted only so many rows, and has them: what is written behind them, or into new files, does not matter.
+
+    Raises:
+        DatasetError: a file was changed, replaced or removed, or a new one is there.
+    """
+    try:
+        after = find_sources(uri, patience)
+    except SpecbatchError as error:
+        if before.local:
+            raise _changed(uri, error.message) from error
+        return  # a signature may have expired; every byte was read
+    changes = list(_changes(before, after, limited=limited))
+    if changes:
+        more = f", and {len(changes) - _SHOWN:,} more" if len(changes) > _SHOWN else ""
+        raise _changed(uri, f"{'; '.join(changes[:_SHOWN])}{more}")
+
+
+def _changes(before: Found, after: Found, *, limited: bool) -> Iterator[str]:
+    old, new = ({source.name: source.seen for source in found.sources} for found in (before, after))
+    for name, seen in old.items():
+        if name not in new:
+            yield f"{name} is gone"
+        elif not limited or _size(new[name]) < _size(seen):
+            yield from _difference(name, seen, new[name])
+    if not limited:
+        yield from (f"{name} is new" for name in new if name not in old)
+
+
+def _size(seen: Mapping[str, Any]) -> int:
+    return int(seen.get("size", 0))
+
+
+def _difference(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    signs = [sign for sign in old if sign in new and old[sign] != new[sign]]
+    if "size" in signs:
+        yield f"{name} had {old['size']:,} bytes, and has {new['size']:,} now"
+    elif signs:
+        yield f"{name} was written anew, with the same size"
+
+
+def _changed(uri: str, what: str) -> DatasetError:
+    return DatasetError(
+        f"the dataset was changed while it was read: {what}",
+        where=uri,
+        remedy="let it be while a run reads it. Where its rows are the same, start again: finished rows are kept, and each is compared. "
+        "Where they are others now, start with --fresh, or put the old dataset back",
+    )

@@ -1,0 +1,203 @@
+"""From the spec and the plan to loaded engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from specbatch.api.job import Spec
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.drafter import Drafter, ModelDrafter
+from specbatch.engine.gpu.ops import KernelError
+from specbatch.engine.load import load_causal_lm
+from specbatch.engine.make_engine import AnyEngine, describe, make_engine, why_general
+from specbatch.engine.memory import release
+from specbatch.engine.model import CausalLM
+from specbatch.engine.ngram import NGramDrafter
+from specbatch.engine.request import SamplingParams
+from specbatch.engine.vocabulary import check_vocabularies
+from specbatch.errors import DeviceError, VocabularyMismatchError
+from specbatch.plan.read import shape_in
+from specbatch.plan.readback import compare_with_actual
+from specbatch.plan.shape import ModelShape
+from specbatch.plan.types import ModelPlacement, Plan, ReplicaPlan
+from specbatch.runner.models.counting import counter
+from specbatch.runner.display import seldom
+from specbatch.runner.models.files import ModelFiles, find_model
+from specbatch.runner.models.tokenizer import Tokenizer, load_tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The files of target and drafter; no drafter model with n-gram lookup, or with the target alone."""
+
+    target: ModelFiles
+    drafter: ModelFiles | None
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """role -> name@revision."""
+        models = {"target": self.target, "drafter": self.drafter}
+        return {role: files.identity for role, files in models.items() if files is not None}
+
+    @property
+    def text_files(self) -> dict[str, str]:
+        """role/name -> hash of what decides on text beside the weights."""
+        of_drafter = {} if self.drafter is None else self.drafter.text_files_of("drafter")
+        return self.target.text_files_of("target") | of_drafter
+
+
+def find_pair(spec: Spec, env: Mapping[str, str], say: Callable[[str], None]) -> Pair:
+    """Finds both models, downloading what is not here.
+
+    Raises:
+        ModelError: see `find_model`.
+    """
+    target = find_model(
+        spec.target.model,
+        spec.target.revision,
+        trust_remote_code=spec.target.trust_remote_code,
+        env=env,
+        where="spec.target.model",
+        say=say,
+    )
+    if spec.drafter is None or spec.drafter.model is None:
+        return Pair(target, None)
+    drafter = find_model(
+        spec.drafter.model,
+        spec.drafter.revision,
+        trust_remote_code=spec.drafter.trust_remote_code,
+        env=env,
+        where="spec.drafter.model",
+        say=say,
+    )
+    return Pair(target, drafter)
+
+
+def read_shapes(spec: Spec, pair: Pair) -> tuple[ModelShape, ModelShape | None]:
+    """The shapes of both models, from their files."""
+    target = shape_in(pair.target.path, pair.target.name, spec.target.dtype, counter())
+    if pair.drafter is None or spec.drafter is None:
+        return target, None
+    return target, shape_in(pair.drafter.path, pair.drafter.name, spec.drafter.dtype, counter())
+
+
+def load_shared_tokenizer(spec: Spec, pair: Pair) -> Tokenizer:
+    """The target's tokenizer, once the drafter's is found to have the same vocabulary.
+
+    A drafter without tokenizer files shares the target's by declaration; only the sizes can be compared, after loading.
+
+    Raises:
+        ModelError: a tokenizer is missing or broken.
+        VocabularyMismatchError: they differ.
+    """
+    tokenizer = load_tokenizer(pair.target.path, name=pair.target.name, trust_remote_code=spec.target.trust_remote_code)
+    if pair.drafter is not None and pair.drafter.has_tokenizer:
+        trusted = spec.drafter is not None and spec.drafter.trust_remote_code
+        drafter = load_tokenizer(pair.drafter.path, name=pair.drafter.name, trust_remote_code=trusted)
+        check_vocabularies(tokenizer.get_vocab(), drafter.get_vocab())
+    return tokenizer
+
+
+def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None]) -> list[AnyEngine]:
+    """Loads one engine a replica, checks where everything stands, and makes it ready.
+
+    Raises:
+        ModelError, DeviceError, OutOfMemoryError: as the engine's loading; also a placement that is not the plan's.
+    """
+    engines = []
+    for number, replica in enumerate(plan.replicas):
+        say(f"loading {_title(pair)} onto {', '.join(replica.devices)}{_of(number, plan)}")
+        target = _load(pair.target, replica.target, dtype=spec.target.dtype, trusted=spec.target.trust_remote_code)
+        drafter = _load_drafter(spec, pair, replica, target)
+        engine = _make_engine(spec, plan, target, drafter)
+        if number == 0:
+            say(f"engine: {describe(engine)}")
+        if not _warmed_up(engine, say):
+            del engine  # and with it the memory that the next one needs
+            release(target.input_device)
+            engine = _make_engine(spec, plan, target, drafter)
+            say(f"engine: {describe(engine)}")
+            engine.warmup(seldom(say))
+        engines.append(engine)
+    return engines
+
+
+def placements_of(engines: list[AnyEngine]) -> dict[str, dict[str, str]]:
+    """role (with its replica where there are several) -> parameter or buffer -> device, as read back."""
+    placements = {}
+    for number, engine in enumerate(engines):
+        suffix = f"[{number}]" if len(engines) > 1 else ""
+        placements[f"target{suffix}"] = engine.target.placement()
+        if isinstance(engine.drafter, ModelDrafter):
+            placements[f"drafter{suffix}"] = engine.drafter.model.placement()
+    return placements
+
+
+def _warmed_up(engine: AnyEngine, say: Callable[[str], None]) -> bool:
+    """Whether the engine can run; False where its kernels turn out not to, and the general engine must."""
+    try:
+        engine.warmup(seldom(say))
+    except KernelError:
+        return False
+    return True
+
+
+def _make_engine(spec: Spec, plan: Plan, target: CausalLM, drafter: Drafter | None) -> AnyEngine:
+    general = why_general(target, drafter) is not None  # the plan knows the shapes alone, and may have counted on pages
+    decoding = spec.decoding
+    k = decoding.num_speculative_tokens
+    config = EngineConfig(
+        max_sequences=plan.slot_sequences if general else plan.max_sequences,
+        max_length=plan.max_length,
+        num_speculative_tokens=None if k == "auto" else k,
+        max_speculative_tokens=decoding.max_speculative_tokens,
+        acceptance_rule=decoding.acceptance_rule,
+        sampling=SamplingParams(decoding.temperature, decoding.top_k, decoding.top_p),
+        price_plain_rounds=True,
+    )
+    return make_engine(target, drafter, config)
+
+
+def _load_drafter(spec: Spec, pair: Pair, replica: ReplicaPlan, target: CausalLM) -> Drafter | None:
+    if spec.drafter is None:
+        return None
+    if spec.drafter.method == "ngram":
+        return NGramDrafter(spec.drafter.prompt_lookup_max, spec.drafter.prompt_lookup_min)
+    if pair.drafter is None or replica.drafter is None:  # the override variables may leave the drafter out
+        return None
+    trusted = spec.drafter.trust_remote_code
+    model = _load(pair.drafter, replica.drafter, dtype=spec.drafter.dtype, trusted=trusted)
+    if not pair.drafter.has_tokenizer and model.vocab_size != target.vocab_size:
+        raise VocabularyMismatchError(
+            f"the drafter has no tokenizer, and {model.vocab_size} tokens where the target has {target.vocab_size}",
+            where="spec.drafter.model",
+            remedy="use a drafter made for this target, or put its tokenizer beside its weights",
+        )
+    return ModelDrafter(model)
+
+
+def _load(files: ModelFiles, placement: ModelPlacement, *, dtype: str, trusted: bool) -> CausalLM:
+    model = load_causal_lm(
+        str(files.path),
+        device_map=placement.device_map,
+        dtype=dtype,
+        trust_remote_code=trusted,
+        name=files.name,
+    )
+    differences = compare_with_actual(placement, model.placement())
+    if differences:
+        raise DeviceError(
+            f"the loaded model does not stand where the plan puts it: {'; '.join(differences[:3])}",
+            where=files.name,
+            remedy="try strategy same or separate; please report this with the model's config.json",
+        )
+    return model
+
+
+def _title(pair: Pair) -> str:
+    return pair.target.name if pair.drafter is None else f"{pair.target.name} and {pair.drafter.name}"
+
+
+def _of(number: int, plan: Plan) -> str:
+    return f" (replica {number + 1} of {len(plan.replicas)})" if len(plan.replicas) > 1 else ""

@@ -1,0 +1,1 @@
+"""From a line to prompt tokens: forms, options, messages, chat template."""

@@ -1,0 +1,95 @@
+"""Lines of OpenAI's batch API: the request in `body`, answered in their form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from specbatch.results.rows import Endpoint, ErrorCode
+from specbatch.runner.bad_rows import RowError, shown
+from specbatch.runner.rows.options import Options, read_options, refuse_options
+
+CHAT: Endpoint = "/v1/chat/completions"
+COMPLETIONS: Endpoint = "/v1/completions"
+
+_LINE_FIELDS = frozenset({"custom_id", "id", "method", "url", "body"})
+
+
+def is_openai_line(fields: Mapping[str, Any]) -> bool:
+    """Whether an object looks like a line of an OpenAI batch file."""
+    return fields.get("body") is not None and ("custom_id" in fields or "url" in fields)
+
+
+def endpoint_of(fields: Mapping[str, Any]) -> Endpoint | None:
+    """The endpoint that a line names, with or without a host, /v1 (Azure's have none) or a slash at the end; None: another one.
+
+    A line that names none asks the one that has what its body holds.
+    """
+    url, body = fields.get("url"), fields.get("body")
+    if url is None:
+        prompt_alone = isinstance(body, dict) and body.get("messages") is None and body.get("prompt") is not None
+        return COMPLETIONS if prompt_alone else CHAT
+    path = _path(url) if isinstance(url, str) else ""
+    for endpoint in (CHAT, COMPLETIONS):  # in this order: the one ends with the other
+        if path == endpoint or path.endswith(endpoint.removeprefix("/v1")):
+            return endpoint
+    return None
+
+
+def _path(url: str) -> str:
+    try:
+        return urlsplit(url).path.rstrip("/")
+    except ValueError:  # "http://[": no URL
+        return ""
+
+
+class Request(NamedTuple):
+    """The request of a line: `asked` are its messages or its prompt, still to be checked; `model` whatever it names."""
+
+    endpoint: Endpoint
+    model: Any
+    asked: Any
+    options: Options
+
+
+def read_request(fields: Mapping[str, Any], *, known: frozenset[str], ignored: frozenset[str]) -> Request:
+    """The request.
+
+    Args:
+        fields: of the line.
+        known: names that the spec has given a meaning: the id's, the answer's.
+        ignored: names that are no options.
+
+    Raises:
+        RowError: it asks for what is not done here.
+    """
+    body, method, endpoint = fields.get("body"), fields.get("method"), endpoint_of(fields)
+    if not isinstance(body, dict):
+        raise RowError(ErrorCode.INVALID_FIELD, f"body must be an object, found {shown(body)}")
+    if method is not None and (not isinstance(method, str) or method.upper() != "POST"):
+        raise RowError(ErrorCode.UNSUPPORTED_REQUEST, f"method must be POST, found {shown(method)}")
+    if endpoint is None:
+        raise RowError(
+            ErrorCode.UNSUPPORTED_REQUEST, f"url must be {CHAT} or {COMPLETIONS}, found {shown(fields['url'])}"
+        )
+    _refuse_beside({name: value for name, value in fields.items() if name not in known | _LINE_FIELDS}, ignored)
+    asked = "messages" if endpoint == CHAT else "prompt"
+    options = {name: value for name, value in body.items() if name != asked}
+    request = Request(
+        endpoint,
+        body.get("model"),
+        body.get(asked),
+        read_options(options, place="body.", closed=True, ignored=ignored),
+    )
+    if request.asked is None:
+        raise RowError(ErrorCode.MISSING_PROMPT, f"body has no {asked}, which {endpoint} asks for")
+    return request
+
+
+def _refuse_beside(fields: Mapping[str, Any], ignored: frozenset[str]) -> None:
+    """What stands beside the body is not sent with the request, which looks as if it were."""
+    for name in ("messages", "prompt"):
+        if fields.get(name) is not None:
+            raise RowError(ErrorCode.INVALID_ROW, f"{name} stands beside body: a row asks one of them")
+    refuse_options(fields, why="stands beside body, not in it: put it into the body", ignored=ignored)

@@ -1,0 +1,173 @@
+"""Reads the options among a row's fields, by the table of `row_options`: honoured, passed over, or the row is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from specbatch.results.rows import ErrorCode
+from specbatch.runner.bad_rows import RowError, shown
+from specbatch.runner.rows.row_options import RowOption, find_option, nearest_option
+
+_WHOLE = frozenset({"max_new_tokens", "top_k", "seed"})
+_MOST_FIELDS = 10_000  # each is compared with names that it may misspell: a million would take a minute
+_EXACT_FLOATS = 1 << 53  # from here on a float may stand for several whole numbers
+
+
+class Options(NamedTuple):
+    """What a row asks beside its prompt.
+
+    `decoding` holds fields of DecodingSpec, still to be validated; `must_sample` the name by which it asks for a temperature above 0.
+    """
+
+    decoding: Mapping[str, Any]
+    enable_thinking: bool | None = None
+    system_prompt: str | None = None
+    must_sample: str = ""
+
+
+NO_OPTIONS = Options({})
+
+
+def read_options(
+    fields: Mapping[str, Any], *, place: str = "", closed: bool = False, ignored: frozenset[str]
+) -> Options:
+    """The options among some fields.
+
+    Args:
+        fields: of a row, or of the body of a request.
+        place: where they stand, for messages: "" or "body.".
+        closed: whether there is nothing but options: then an unknown name is refused, too.
+        ignored: names that are no options, whatever the table says.
+
+    Raises:
+        RowError: an option that is not honoured, a misspelt one, or two that disagree.
+    """
+    reader = _Reader(ignored)
+    reader.read(fields, place, closed=closed)
+    if not reader.found:
+        return NO_OPTIONS
+    found = {sets: value for sets, (value, _) in reader.found.items()}
+    thinking, system = found.pop("enable_thinking", None), found.pop("system_prompt", None)
+    return Options(found, thinking, system, must_sample=_must_sample(found, reader))
+
+
+def refuse_options(fields: Mapping[str, Any], *, why: str, ignored: frozenset[str]) -> None:
+    """Refuses any option, or misspelt one, among fields that stand where none is read.
+
+    Raises:
+        RowError: naming it.
+    """
+    _refuse_many(fields)
+    for name, value in fields.items():
+        if name in ignored or value is None:
+            continue
+        option = find_option(name)
+        if option is None:
+            _refuse_unknown(name, "", closed=False)
+        elif not option.harmless and option.is_meant_by(value) and not option.asks_nothing(value):
+            raise RowError(ErrorCode.UNSUPPORTED_OPTION, f"{shown(name)} {why}; {_ignore(name)}")
+
+
+class _Reader:
+    """Collects what options set: sets -> (value, the name it was written by)."""
+
+    def __init__(self, ignored: frozenset[str]) -> None:
+        self._ignored = ignored
+        self.found: dict[str, tuple[Any, str]] = {}
+
+    def read(self, fields: Mapping[str, Any], place: str, *, closed: bool) -> None:
+        _refuse_many(fields)
+        for name, value in fields.items():
+            if value is None or name in self._ignored:
+                continue
+            option = find_option(name)
+            if option is None:
+                _refuse_unknown(name, place, closed=closed)
+            elif not option.harmless and (closed or option.is_meant_by(value)):
+                self._option(option, name, value, place)
+
+    def _option(self, option: RowOption, name: str, value: Any, place: str) -> None:
+        if option.sets:
+            self._set(option.sets, value, f"{place}{name}")
+        elif not option.holds:
+            if not option.asks_nothing(value):
+                raise _unsupported(option, name, value, place)
+        elif not isinstance(value, dict):
+            if not option.asks_nothing(value):
+                raise RowError(ErrorCode.INVALID_FIELD, f"{place}{name} must be an object, found {shown(value)}")
+        elif option.holds == "options":
+            self.read(value, f"{place}{name}.", closed=True)
+        else:
+            self._hold_one(option, name, value, place)
+
+    def _hold_one(self, option: RowOption, name: str, value: Mapping[str, Any], place: str) -> None:
+        others = [key for key in value if key != option.holds and value[key] is not None]
+        if others:
+            raise RowError(
+                ErrorCode.UNSUPPORTED_OPTION,
+                f"{place}{name}: only {option.holds} is supported, found {shown(others)}; {_ignore(name)}",
+            )
+        if value.get(option.holds) is not None:
+            self._set(option.holds, value[option.holds], f"{place}{name}.{option.holds}")
+
+    def _set(self, sets: str, value: Any, written: str) -> None:
+        value = _normal(sets, value, written)
+        if value is None:
+            return
+        before, as_written = self.found.setdefault(sets, (value, written))
+        if before != value or isinstance(before, bool) != isinstance(value, bool):
+            raise RowError(ErrorCode.INVALID_FIELD, f"{as_written} and {written} disagree: give one of them")
+
+
+def _normal(sets: str, value: Any, written: str) -> Any:
+    """The value as it is validated later; None where it asks nothing."""
+    if sets in {"enable_thinking", "do_sample"} and not isinstance(value, bool):
+        raise RowError(ErrorCode.INVALID_FIELD, f"{written} must be true or false, found {shown(value)}")
+    if sets == "system_prompt":
+        if not isinstance(value, str):
+            remedy = "where it is data, set dataset.ignoreFields"
+            raise RowError(ErrorCode.INVALID_FIELD, f"{written} must be a string, found {shown(value)}; {remedy}")
+        return value if value.strip() else None
+    if sets == "stop" and isinstance(value, str):
+        return [value]
+    if sets in _WHOLE and isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS:
+        value = int(value)  # pandas writes the whole numbers of a column with gaps as 1.0
+    return 0 if sets == "top_k" and value == -1 else value  # vLLM's and TGI's way to keep all
+
+
+def _must_sample(found: dict[str, Any], reader: _Reader) -> str:
+    """transformers' do_sample: false is temperature 0; true needs one above 0, of the row or of the spec."""
+    sample = found.pop("do_sample", None)
+    if sample is None:
+        return ""
+    written = reader.found["do_sample"][1]
+    if sample:
+        return written
+    if found.setdefault("temperature", 0.0) != 0:
+        raise RowError(ErrorCode.INVALID_FIELD, f"{written} is false, but temperature above 0: give one of them")
+    return ""
+
+
+def _refuse_many(fields: Mapping[str, Any]) -> None:
+    if len(fields) > _MOST_FIELDS:
+        raise RowError(
+            ErrorCode.INVALID_ROW, f"{len(fields)} fields are more than the {_MOST_FIELDS} that a row may have"
+        )
+
+
+def _refuse_unknown(name: str, place: str, *, closed: bool) -> None:
+    nearest = nearest_option(name)
+    if nearest is None and not closed:
+        return
+    meant = f"; did you mean {nearest}?" if nearest else ""
+    raise RowError(ErrorCode.UNKNOWN_FIELD, f"unknown field {shown(place + name)}{meant} ({_ignore(name)})")
+
+
+def _unsupported(option: RowOption, name: str, value: Any, place: str) -> RowError:
+    remedy = f"{option.remedy}; {_ignore(name)}" if option.remedy else _ignore(name)
+    return RowError(ErrorCode.UNSUPPORTED_OPTION, f"{place}{name}: {shown(value)} is not supported; {remedy}")
+
+
+def _ignore(name: str) -> str:
+    return f"where it is data, rename it or set dataset.ignoreFields: [{shown(name)}]"

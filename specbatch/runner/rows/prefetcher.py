@@ -1,0 +1,174 @@
+"""The supply of rows: read, checked and tokenised in a thread of its own, ahead of the engine by a bounded queue."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from specbatch.errors import OutOfReachError
+from specbatch.runner.bad_rows import RowError
+from specbatch.runner.dataset.dataset import Dataset, Shard
+from specbatch.runner.rows.prompts import PromptEncoder
+from specbatch.runner.rows.row import BadRow, Row, RowReader
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRow:
+    """A row with its prompt's token ids."""
+
+    row: Row
+    prompt_token_ids: list[int]
+
+
+class RowFeed:
+    """Prepares rows ahead of time. Several threads may take from it; each row is given once.
+
+    Args:
+        dataset: where rows come from.
+        reader: raw row -> row.
+        encoder: row -> prompt tokens.
+        shard: which rows are ours.
+        finished: (id, fingerprint, index) -> whether the row had ended before this attempt.
+        on_bad: takes rows that cannot be decoded, in the feed's thread.
+        capacity: rows held ready.
+
+    Attributes:
+        skipped: rows that were finished before.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        reader: RowReader,
+        encoder: PromptEncoder,
+        *,
+        shard: Shard,
+        finished: Callable[[str, str, int], bool],
+        on_bad: Callable[[BadRow], None],
+        capacity: int,
+    ) -> None:
+        self._dataset = dataset
+        self._reader = reader
+        self._encoder = encoder
+        self._shard = shard
+        self._finished = finished
+        self._on_bad = on_bad
+        self._ready: queue.Queue[PreparedRow] = queue.Queue(capacity)
+        self._ended = threading.Event()  # nothing more will be put
+        self._stop = threading.Event()
+        self._arrived = threading.Event()  # something was put since someone last looked
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="specbatch-feed", daemon=True)
+        self.skipped = 0
+
+    def total_rows(self) -> int | None:
+        """How many rows the shard has, as far as that can be told."""
+        rows = self._dataset.estimated_rows
+        return None if rows is None else self._shard.share_of(rows)
+
+    @property
+    def other_models(self) -> int:
+        """Rows of the shard read so far that name another model than the target."""
+        return self._reader.other_models
+
+    @property
+    def dataset_rows(self) -> int | None:
+        """Rows of the whole dataset, all shards'; None before it was read to its end."""
+        return self._dataset.rows_in_all
+
+    def start(self) -> None:
+        """Begins to read."""
+        self._thread.start()
+
+    @property
+    def waiting(self) -> str:
+        """What of the dataset is waited for, and why; empty while it is read."""
+        return str(self._dataset.patience.waiting or "")
+
+    def stop(self) -> None:
+        """No more rows: what is ready is dropped, whoever waits for a row gets the end."""
+        self._stop.set()
+        self._dataset.patience.cancel()
+
+    def wait_for_row(self) -> bool:
+        """Waits until a row is ready or there is none left; whether one is ready."""
+        while not self._stop.is_set():
+            if not self._ready.empty():
+                return True
+            if self._ended.is_set():
+                return not self._ready.empty()  # the last row may have come just before the end
+            self._arrived.wait(_POLL_SECONDS)
+            self._arrived.clear()
+        return False
+
+    def take(self, *, wait: bool) -> PreparedRow | None:
+        """The next row; None where none is left, or, unless `wait`, where none is ready."""
+        while not wait or self.wait_for_row():
+            try:
+                return None if self._stop.is_set() else self._ready.get_nowait()
+            except queue.Empty:  # another thread was faster, or there is none
+                if not wait:
+                    return None
+        return None
+
+    def close(self) -> None:
+        """Stops, waits for the thread, and raises what ended it early.
+
+        Raises:
+            DatasetError: the dataset could not be read to its end.
+            OutOfReachError: its store could not be reached for too long.
+            ResultsError: it is not the one that the results are of.
+        """
+        self.stop()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every row of the shard was prepared and given, or found finished or bad."""
+        return self._ended.is_set() and not self._stop.is_set() and self._error is None and self._ready.empty()
+
+    def _run(self) -> None:
+        try:
+            for raw in self._dataset.rows():
+                if self._stop.is_set():
+                    return
+                if self._shard.holds(raw.index):
+                    self._prepare(self._reader.read(raw))
+                elif self._shard.count > 1:
+                    self._reader.claim(raw)
+        except OutOfReachError as error:
+            if not self._stop.is_set():  # else the row that it waited for is not wanted any more
+                self._error = error
+        except BaseException as error:  # noqa: BLE001 - `close` raises it again in the main thread
+            self._error = error
+        finally:
+            self._ended.set()
+            self._arrived.set()
+
+    def _prepare(self, row: Row | BadRow) -> None:
+        if self._finished(row.id, row.fingerprint, row.index):
+            self.skipped += 1
+            return
+        if isinstance(row, Row):
+            try:
+                self._put(PreparedRow(row, self._encoder.encode(row)))
+            except RowError as error:
+                self._on_bad(BadRow(row.id, row.index, row.line_number, row.fingerprint, error.code, error.message, row.endpoint))  # fmt: skip
+        else:
+            self._on_bad(row)
+
+    def _put(self, prepared: PreparedRow) -> None:
+        while not self._stop.is_set():
+            try:
+                self._ready.put(prepared, timeout=_POLL_SECONDS)
+            except queue.Full:
+                continue
+            self._arrived.set()
+            return

@@ -1,0 +1,174 @@
+"""From a row to the target's prompt tokens: chat template, system prompt, thinking, special tokens once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from specbatch.errors import Problem, SpecError
+from specbatch.results.rows import ErrorCode
+from specbatch.runner.bad_rows import RowError, shown
+from specbatch.runner.models.tokenizer import Tokenizer
+from specbatch.runner.rows.messages import Message
+from specbatch.runner.rows.row import Row
+from specbatch.runner.rows.token_lengths import TokenLengths, token_lengths
+
+_LONG_TEXT = 1 << 16  # characters: a shorter one is tokenised in no time
+_LONGEST_REASON = 300
+_LONGEST_TOKEN = 256  # characters of a control token
+
+
+class PromptEncoder:
+    """Makes prompt tokens.
+
+    Args:
+        tokenizer: the target's.
+        template: a Jinja chat template, or None: prompts go in as they stand.
+        system_prompt: put before messages that have none of their own.
+        enable_thinking: handed to the template; None leaves it to the template.
+        max_length: prompt and new tokens together.
+        instant: what a template that asks for the time is told, whenever and wherever the row is rendered; None: the time it is.
+        embedded: tokens that the target has embeddings for: some tokenizers have more; None where that is not known.
+
+    Raises:
+        SpecError: a system prompt without a template to put it in.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        template: str | None,
+        system_prompt: str | None = None,
+        enable_thinking: bool | None = None,
+        max_length: int,
+        instant: datetime | None = None,
+        embedded: int | None = None,
+    ) -> None:
+        if system_prompt is not None and template is None:
+            problem = Problem(
+                "spec.dataset.systemPrompt", "needs a chat template, and there is none", "set spec.dataset.chatTemplate"
+            )
+            raise SpecError([problem], source="spec")
+        self._tokenizer = tokenizer
+        self._template = template
+        self._system_prompt = system_prompt
+        self._enable_thinking = enable_thinking
+        self._max_length = max_length
+        self._embedded = embedded
+        self._clock = (
+            {} if instant is None else {"strftime_now": instant.strftime}
+        )  # before transformers' own of that name
+
+    def encode(self, row: Row) -> list[int]:
+        """The prompt's token ids, at least one.
+
+        Raises:
+            RowError: the template refuses, the tokenizer fails, no tokens, or too many.
+        """
+        text = self._text(row)
+        if len(text) > _LONG_TEXT:
+            self._refuse_long(text, row.decoding.max_new_tokens)
+        token_ids = self._tokenize(text, raw=row.messages is None and (row.raw or self._template is None))
+        if not token_ids:
+            raise RowError(ErrorCode.EMPTY_PROMPT, "the prompt has no tokens")
+        if self._embedded is not None and max(token_ids) >= self._embedded:
+            self._refuse_unknown(max(token_ids), self._embedded)
+        needed = len(token_ids) + row.decoding.max_new_tokens
+        if needed > self._max_length:
+            raise RowError(
+                ErrorCode.PROMPT_TOO_LONG,
+                f"{len(token_ids)} prompt tokens + {row.decoding.max_new_tokens} new tokens = {needed}, "
+                f"but a row may have {self._max_length}",
+            )
+        return token_ids
+
+    def _refuse_unknown(self, token_id: int, embedded: int) -> None:
+        token = self._tokenizer.decode([token_id])
+        raise RowError(
+            ErrorCode.TOKENIZATION,
+            f"token {token_id} of the prompt ({token!r}) is of the tokenizer alone: the target has embeddings for {embedded} tokens; "
+            "take it out, or resize the target's embeddings",
+        )
+
+    def _refuse_long(self, text: str, new_tokens: int) -> None:
+        """Refuses what cannot fit before it is tokenised, which takes memory of 200 times the text."""
+        lengths = self._lengths
+        least = lengths.least_tokens(text) if lengths else 0
+        if least + new_tokens > self._max_length:
+            raise RowError(
+                ErrorCode.PROMPT_TOO_LONG,
+                f"a prompt of {len(text)} characters, which are at least {least} tokens, + {new_tokens} new tokens, "
+                f"but a row may have {self._max_length}",
+            )
+
+    @cached_property
+    def _lengths(self) -> TokenLengths | None:
+        return token_lengths(self._tokenizer)
+
+    def _text(self, row: Row) -> str:
+        if row.messages is None:
+            assert row.prompt is not None
+            if row.raw or self._template is None:
+                if row.enable_thinking is not None:
+                    message = "enable_thinking needs a chat template, and there is none: take it out, or set spec.dataset.chatTemplate"
+                    raise RowError(ErrorCode.UNSUPPORTED_OPTION, message)
+                return row.prompt
+            self._refuse_wrapped(row.prompt)
+        messages = row.messages or [{"role": "user", "content": row.prompt}]
+        thinking = self._enable_thinking if row.enable_thinking is None else row.enable_thinking
+        return self._render(self._with_system(messages), {} if thinking is None else {"enable_thinking": thinking})
+
+    def _refuse_wrapped(self, prompt: str) -> None:
+        """A prompt that a chat template has wrapped already would be wrapped again, and answered as something else."""
+        start = prompt.lstrip()[:_LONGEST_TOKEN]
+        for token in self._control_tokens:
+            if token and start.startswith(token) and token in (self._template or ""):
+                raise RowError(
+                    ErrorCode.CHAT_TEMPLATE,
+                    f"the prompt begins with {shown(token)}, as what a chat template makes, and would get the template a second time; "
+                    "set dataset.chatTemplate: none, or give messages",
+                )
+
+    @cached_property
+    def _control_tokens(self) -> list[str]:
+        added = getattr(self._tokenizer, "added_tokens_decoder", {})
+        return [str(token) for token in added.values() if token.special]
+
+    def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
+        if self._system_prompt is None or messages[0]["role"] == "system":
+            return messages
+        return [{"role": "system", "content": self._system_prompt}, *messages]
+
+    def _render(self, messages: Sequence[Message], options: dict[str, Any]) -> str:
+        if self._template is None:
+            raise RowError(ErrorCode.CHAT_TEMPLATE, "messages need a chat template, and the tokenizer has none")
+        try:
+            return self._tokenizer.apply_chat_template(
+                list(messages),
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=True,
+                **{**options, **self._clock},
+            )
+        except Exception as error:  # noqa: BLE001 - a template is a program: it may raise anything
+            raise RowError(
+                ErrorCode.CHAT_TEMPLATE, f"the chat template refused the messages: {_short(error)}"
+            ) from None
+
+    def _tokenize(self, text: str, *, raw: bool) -> list[int]:
+        """A template writes the special tokens itself, and so may a raw prompt: they are not added a second time."""
+        bos = self._tokenizer.bos_token
+        try:
+            encoded = self._tokenizer(text, add_special_tokens=raw and not (bos and text.startswith(bos)))
+        except Exception as error:  # noqa: BLE001 - the backend raises bare exceptions
+            raise RowError(ErrorCode.TOKENIZATION, f"the tokenizer failed: {_short(error)}") from None
+        return list(encoded["input_ids"])
+
+
+def _short(error: Exception) -> str:
+    """What a template or the tokenizer says, which may hold the whole prompt."""
+    text = str(error)
+    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."

@@ -1,0 +1,288 @@
+"""From a raw line to a row: what it asks, how it is decoded, by which id it is known. Bad lines become BadRow."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from specbatch.api.decoding import DecodingSpec
+from specbatch.results.rows import Endpoint, ErrorCode
+from specbatch.runner.bad_rows import RowError, shown
+from specbatch.runner.dataset.dataset import MAX_LINE_BYTES, RawRow
+from specbatch.runner.rows.forms import Form, Format, FormRules, read_form
+from specbatch.runner.rows.ids import MAX_ID_CHARACTERS, IdSet, made_id
+from specbatch.runner.rows.messages import Message
+from specbatch.runner.rows.model_names import ModelNames
+from specbatch.runner.rows.odd_lines import reread
+from specbatch.runner.rows.openai_lines import CHAT, endpoint_of, is_openai_line
+from specbatch.runner.rows.overrides import override_decoding
+
+FINGERPRINT_VERSION = 2  # counts up with any change of Row.fingerprint: by it a restart knows finished rows again
+
+_LONG_LINE = 1 << 20  # bytes
+_EXACT_FLOATS = 1 << 53  # from here on a float may stand for several whole numbers
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{shown(digits)} is out of range")
+    return value
+
+
+_decode = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant).decode
+_decode_fast = msgspec.json.Decoder().decode
+_encode = json.JSONEncoder(sort_keys=True, check_circular=False).encode
+
+
+@dataclass(slots=True)  # not frozen, which costs three times as much to make: a restart reads every row again
+class Row:
+    """One row to decode, still as text. `fingerprint` changes with anything that changes its completion."""
+
+    id: str
+    index: int
+    line_number: int
+    fingerprint: str
+    prompt: str | None
+    messages: Sequence[Message] | None
+    raw: bool  # no chat template
+    decoding: DecodingSpec
+    enable_thinking: bool | None = None
+    answer: str | None = None
+    endpoint: Endpoint | None = None  # set on OpenAI batch lines
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """One row that cannot be decoded, with the id and fingerprint by which a restart knows it again."""
+
+    id: str
+    index: int
+    line_number: int
+    fingerprint: str
+    code: ErrorCode
+    message: str
+    endpoint: Endpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowRules:
+    """How the spec says rows are to be read.
+
+    `ignore_fields` are never options. `models`: the names that a request may call the target by; None: any. `salt` stands for the
+    models and the prompt's wrapping.
+    """
+
+    decoding: DecodingSpec
+    format: Format = "auto"
+    prompt_field: str = "prompt"
+    id_field: str = "id"
+    answer_field: str | None = None
+    ignore_fields: frozenset[str] = frozenset()
+    models: ModelNames | None = None
+    salt: str = ""
+
+
+class RowReader:
+    """Reads raw rows in order; remembers their ids, so that a duplicate is found.
+
+    Feed it every row of the dataset, also those of other shards (`claim`): the first row of an id is the same one everywhere.
+
+    Attributes:
+        other_models: requests read so far that name a model other than the target.
+    """
+
+    def __init__(self, rules: RowRules) -> None:
+        self._rules = rules
+        known = frozenset({rules.prompt_field, rules.id_field, rules.answer_field or "", "custom_id"})
+        self._forms = FormRules(rules.format, rules.prompt_field, known, rules.ignore_fields)
+        self._salted = hashlib.blake2b(rules.salt.encode("utf-8", "surrogatepass"), digest_size=12)
+        self._decoded_as_usual = self._decoded_by(rules.decoding)
+        self._ids = IdSet()
+        self.other_models = 0
+
+    def read(self, raw: RawRow) -> Row | BadRow:
+        """The row, or why it is bad; never raises for anything that a file may hold."""
+        row_id, endpoint = None, None
+        try:
+            fields = self._fields(raw)
+            row_id = self._named_id(fields)
+            endpoint = self._endpoint(fields)
+            self._claim(row_id)
+            return self._row(raw, row_id or made_id(raw.index, raw.data), fields)
+        except RowError as error:
+            bad = error
+        except RecursionError:  # from comparing or printing what the JSON reader has just accepted
+            bad = RowError(ErrorCode.INVALID_JSON, "nested too deeply")
+        made = made_id(raw.index, raw.data)
+        digest = self._salted.copy()
+        digest.update(made.encode())  # with the index in it: a duplicate has a fingerprint of its own
+        return BadRow(row_id or made, raw.index, raw.line_number, digest.hexdigest(), bad.code, bad.message, endpoint)
+
+    def claim(self, raw: RawRow) -> None:
+        """Takes note of the id of a row that belongs to another shard."""
+        with suppress(RowError):
+            self._claim(self._named_id(self._fields(raw)))
+
+    def _claim(self, named: str | None) -> None:
+        if named is not None and not self._ids.add(named):
+            raise RowError(ErrorCode.DUPLICATE_ID, f"an earlier row has the id {shown(named)}")
+
+    def _row(self, raw: RawRow, row_id: str, fields: Mapping[str, Any]) -> Row:
+        rules = self._rules
+        form = _text_form(raw) if self._is_text(raw) else read_form(fields, self._forms)
+        self._check_model(form.model)
+        decoding = override_decoding(rules.decoding, form.options)
+        return Row(
+            id=row_id,
+            index=raw.index,
+            line_number=raw.line_number,
+            fingerprint=self._fingerprint(form, decoding),
+            prompt=form.prompt,
+            messages=form.messages,
+            raw=form.raw,
+            decoding=decoding,
+            enable_thinking=form.options.enable_thinking,
+            answer=_answer(fields, rules.answer_field),
+            endpoint=form.endpoint,
+        )
+
+    def _check_model(self, named: Any) -> None:
+        models = self._rules.models
+        if models is None or named is None or models.mean(named):
+            return
+        self.other_models += 1
+        if not models.any_model:
+            raise RowError(
+                ErrorCode.UNSUPPORTED_OPTION,
+                f"body.model is {shown(named)}, but the target is {models.target}; "
+                "where its answers are wanted all the same, set dataset.anyModel: true",
+            )
+
+    def _endpoint(self, fields: Mapping[str, Any]) -> Endpoint | None:
+        """The endpoint of an OpenAI batch line, bad or not: its error is written in that form."""
+        if "body" in self._rules.ignore_fields or not is_openai_line(fields):
+            return None
+        return endpoint_of(fields) or CHAT
+
+    def _is_text(self, raw: RawRow) -> bool:
+        return self._rules.format == "text" or (self._rules.format == "auto" and raw.is_text)
+
+    def _fields(self, raw: RawRow) -> Mapping[str, Any]:
+        if raw.too_long:
+            raise RowError(ErrorCode.LINE_TOO_LONG, f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
+        return {} if self._is_text(raw) else parse_object(raw.data)
+
+    def _named_id(self, fields: Mapping[str, Any]) -> str | None:
+        for name in ("custom_id", self._rules.id_field):
+            value = fields.get(name)
+            if value is None:
+                continue
+            if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS:
+                value = int(value)  # pandas writes the ids of a column with gaps as 1.0
+            if isinstance(value, bool) or not isinstance(value, str | int):
+                raise RowError(
+                    ErrorCode.INVALID_FIELD, f"{name} must be a string or a whole number, found {shown(value)}"
+                )
+            if isinstance(value, int) and value.bit_length() > 256:
+                raise RowError(ErrorCode.INVALID_FIELD, f"{name} is {shown(value)}")
+            text = str(value)
+            if not 0 < len(text) <= MAX_ID_CHARACTERS:
+                raise RowError(ErrorCode.INVALID_FIELD, f"{name} must have 1 to {MAX_ID_CHARACTERS} characters")
+            return text
+        return None
+
+    def _fingerprint(self, form: Form, decoding: DecodingSpec) -> str:
+        usual = decoding is self._rules.decoding
+        digest = (self._decoded_as_usual if usual else self._decoded_by(decoding)).copy()
+        if form.prompt is not None:
+            digest.update(b"raw " if form.raw else b"prompt ")
+            digest.update(form.prompt.encode())
+        else:
+            digest.update(_encode([form.messages, form.options.enable_thinking]).encode())
+        return digest.hexdigest()
+
+    def _decoded_by(self, decoding: DecodingSpec) -> hashlib.blake2b:
+        """The salt, and the decoding fields that a row's text depends on."""
+        fields = [
+            decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.top_k, decoding.seed, decoding.stop,
+            decoding.ignore_eos,
+        ]  # fmt: skip
+        digest = self._salted.copy()
+        digest.update(_encode(fields).encode())
+        return digest
+
+
+def _decode_any(data: bytes) -> Any:
+    """JSON by the fast reader; what that refuses, Python's reads again, and says where and why it is wrong."""
+    with _uncollected() if len(data) > _LONG_LINE else nullcontext():
+        try:
+            return _decode_fast(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return reread(data.decode(), _decode)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's search for garbage: over millions of new lists that are none it takes six times as long as their making."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """The JSON object in a line.
+
+    Raises:
+        RowError: not UTF-8, not JSON (NaN and Infinity are none), half of a surrogate pair, or not an object.
+    """
+    try:
+        value = _decode_any(data)
+        if b"\\ud" in data or b"\\uD" in data:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise RowError(ErrorCode.INVALID_ENCODING, f"byte {error.start + 1} is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise RowError(ErrorCode.INVALID_ENCODING, "a string holds half of a surrogate pair") from None
+    except RecursionError:
+        raise RowError(ErrorCode.INVALID_JSON, "nested too deeply") from None
+    except ValueError as error:
+        raise RowError(ErrorCode.INVALID_JSON, f"{error}") from None
+    if not isinstance(value, dict):
+        raise RowError(ErrorCode.INVALID_ROW, f"a row must be a JSON object, found {shown(value)}")
+    return value
+
+
+def _text_form(raw: RawRow) -> Form:
+    if b"\0" in raw.data:
+        raise RowError(ErrorCode.INVALID_ENCODING, "zero bytes: the file was not written to its end, or is no text")
+    try:
+        return Form(prompt=raw.data.decode())
+    except UnicodeDecodeError as error:
+        raise RowError(ErrorCode.INVALID_ENCODING, f"byte {error.start + 1} is not UTF-8") from None
+
+
+def _answer(fields: Mapping[str, Any], name: str | None) -> str | None:
+    value = fields.get(name) if name is not None else None
+    if value is None:
+        return None
+    if isinstance(value, dict | list):
+        raise RowError(ErrorCode.INVALID_FIELD, f"{name} must be a string or a number, found {shown(value)}")
+    return value if isinstance(value, str) else json.dumps(value)

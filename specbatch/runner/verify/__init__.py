@@ -1,0 +1,1 @@
+"""`specbatch verify`: a sample of rows replayed with the target alone."""

@@ -1,0 +1,277 @@
+"""The replay of sampled rows: target loaded, rows decoded by it alone and timed, those that differ judged. Imports torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from specbatch.api.job import SpecBatchJob
+from specbatch.engine.make_engine import AnyEngine
+from specbatch.engine.margins import BOUND
+from specbatch.engine.memory import release
+from specbatch.engine.model import CausalLM
+from specbatch.engine.request import Completion, Request
+from specbatch.errors import DatasetError, ModelError, OutOfMemoryError, ResultsError
+from specbatch.plan.planner import make_plan
+from specbatch.plan.read import shape_in
+from specbatch.plan.types import Plan
+from specbatch.results.identity import Identity
+from specbatch.results.rows import ResultRow
+from specbatch.results.verification import DIVERGENCES_KEPT, Divergence, Verification
+from specbatch.runner.dataset.dataset import Dataset
+from specbatch.runner.devices import visible_gpus
+from specbatch.runner.environment import SMALL_STEP_BYTES
+from specbatch.runner.identity import check_files
+from specbatch.runner.models.counting import counter
+from specbatch.runner.models.defaults import ModelDefaults
+from specbatch.runner.models.files import ModelFiles, find_model
+from specbatch.runner.models.load import Pair, load_engines
+from specbatch.runner.models.tokenizer import Detokenizer, Tokenizer, load_tokenizer
+from specbatch.runner.replicas import decode_all
+from specbatch.runner.requests import RequestMaker, RequestSource
+from specbatch.runner.rows.prefetcher import PreparedRow
+from specbatch.runner.rows.reading import RECIPE, Reading
+from specbatch.runner.rows.templates import ChatTemplate, choose_template
+from specbatch.runner.stop_strings import final_text
+from specbatch.runner.verify.follow import Follower, TargetScores
+from specbatch.runner.verify.sample import Found, Sample, SampleFeed, find_prompts
+from specbatch.runner.versions import versions
+
+_FLOAT32_RESERVE = 2 << 30  # bytes of a GPU left for one row's cache, activations and logits
+_CHANGED_KEPT = 20
+
+Pairs = Sequence[tuple[ResultRow, PreparedRow]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Speed:
+    """What the target alone did on the sample."""
+
+    rows: int
+    tokens: int
+    seconds: float
+    max_sequences: int
+
+
+class Replay:
+    """Replays rows of one run.
+
+    Args:
+        job: the run's, with the target alone (`verify.alone`).
+        identity: the run's, as its manifest has it.
+        env: environment variables.
+        say: told what is going on.
+        rejecting: whether the run's sampled rows came from the rejection rule.
+        few_threads: whether a model too small for several CPU threads may go down to one.
+    """
+
+    def __init__(
+        self,
+        job: SpecBatchJob,
+        identity: Identity,
+        env: Mapping[str, str],
+        say: Callable[[str], None],
+        *,
+        rejecting: bool,
+        few_threads: bool,
+    ) -> None:
+        self._job = job
+        self._identity = identity
+        self._env = env
+        self._say = say
+        self._rejecting = rejecting
+        self._few_threads = few_threads
+
+    def verify(self, sample: Sample, seed: int) -> Verification:
+        """Looks at every row of the sample; see `verify_run` for what it raises."""
+        self._check_recipe()
+        spec = self._job.spec
+        dataset = Dataset(spec.dataset.uri, limit=spec.dataset.limit, form=spec.dataset.format)
+        files = self._target()
+        plan = self._plan(files)
+        tokenizer = load_tokenizer(files.path, name=files.name, trust_remote_code=spec.target.trust_remote_code)
+        template = choose_template(spec.dataset, tokenizer)
+        check_files(self._identity, files, template)
+        found = self._find(dataset, files, plan, tokenizer, template, sample)
+        pairs = [(row, one) for row, one in found.same if not (self._rejecting and one.row.decoding.temperature > 0)]
+        verification = Verification(
+            finished=sample.finished,
+            sampled=len(sample.rows),
+            seed=seed,
+            not_replayable=len(found.same) - len(pairs),
+            changed=len(found.changed),
+            changed_rows=tuple(found.changed[:_CHANGED_KEPT]),
+            target=self._identity.models["target"],
+            warnings=tuple(ModelDefaults(files.path, files.name).warnings(tokenizer, spec.decoding)),
+            versions=versions(),
+        )
+        return self._judged(verification, pairs, files, plan, tokenizer) if pairs else verification
+
+    def _judged(
+        self, verification: Verification, pairs: Pairs, files: ModelFiles, plan: Plan, tokenizer: Tokenizer
+    ) -> Verification:
+        engines = load_engines(self._job.spec, Pair(files, None), plan, self._say)
+        target = engines[0].target
+        dtype: torch.dtype = target.model.dtype
+        detokenizer = Detokenizer(tokenizer)
+        make_request = RequestMaker(detokenizer, target.eos_token_ids)
+        self._say(f"decoding {len(pairs):,} rows with the target alone")
+        completions, speed = _decode(engines, pairs, make_request)
+        engines.clear()  # with them goes what they hold beside the target: pages, recordings, the other replicas' weights
+        others = [(row, one) for row, one in pairs if not _same(row, one, completions[row.id], detokenizer)]
+        scores, divergences = "", []
+        if others:
+            self._say(f"{len(others):,} rows differ: looking at the target's scores")
+            scores = "float32" if _to_float32(target) else _name(dtype)
+            longest = max(len(one.prompt_token_ids) + row.usage.completion_tokens for row, one in others)
+            follower = Follower(TargetScores(target, longest), detokenizer, dtype)
+            divergences = [
+                follower.judge(row, make_request(one), one.row.decoding.stop, completions[row.id].token_ids)
+                for row, one in others
+            ]
+        unexplained = [one for one in divergences if one.kind == "unexplained"]
+        ties = [one for one in divergences if one.kind == "tie"]
+        return replace(
+            verification,
+            exact=len(pairs) - len(others),
+            ties=len(ties),
+            unexplained=len(unexplained),
+            divergences=tuple(_kept(unexplained, ties)),
+            dtype=_name(dtype),
+            scores=scores,
+            tie_bound=BOUND,
+            target_only_tokens_per_second=speed.tokens / speed.seconds,
+            target_only_rows=speed.rows,
+            target_only_tokens=speed.tokens,
+            target_only_seconds=speed.seconds,
+            max_sequences=speed.max_sequences,
+            device=", ".join(dict.fromkeys(device for replica in plan.replicas for device in replica.devices)),
+        )
+
+    def _check_recipe(self) -> None:
+        if self._identity.recipe != RECIPE:
+            raise ResultsError(
+                f"the run was made by a release that reads rows or draws tokens differently ({self._identity.recipe})",
+                remedy="verify it with that release: the manifest's versions name it",
+            )
+
+    def _target(self) -> ModelFiles:
+        spec = self._job.spec.target
+        files = find_model(
+            spec.model,
+            spec.revision,
+            trust_remote_code=spec.trust_remote_code,
+            env=self._env,
+            where="spec.target.model",
+            say=self._say,
+        )
+        recorded = self._identity.models["target"]
+        if files.identity.rpartition("@")[2] != recorded.rpartition("@")[2]:
+            raise ModelError(
+                f"the run's target was {recorded}, and here is {files.identity}",
+                where="spec.target.model",
+                remedy="verify with the target of the run: --set target.model=PATH where it has been moved",
+            )
+        return files
+
+    def _plan(self, files: ModelFiles) -> Plan:
+        spec = self._job.spec
+        shape = shape_in(files.path, files.name, spec.target.dtype, counter())
+        if self._few_threads and shape.step_bytes < SMALL_STEP_BYTES:
+            torch.set_num_threads(1)
+        plan = make_plan(self._job, shape, None, visible_gpus(spec.placement.gpus, self._env), self._env)
+        if not plan.fits:
+            raise OutOfMemoryError(
+                f"the target alone does not fit: {'; '.join(plan.problems)}",
+                where="spec.placement",
+                remedy="--set batching.maxSequences=1, or other placement (--set placement.gpus=...)",
+            )
+        return plan
+
+    def _find(
+        self,
+        dataset: Dataset,
+        files: ModelFiles,
+        plan: Plan,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        sample: Sample,
+    ) -> Found:
+        recorded = self._identity.models["target"]
+        positions = files.max_positions or plan.max_length
+        longest = min(plan.max_length, positions)
+        reading = Reading.of(
+            self._job.spec,
+            tokenizer,
+            template,
+            target=recorded,
+            max_length=longest,
+            instant=self._identity.instant,
+            embedded=files.vocab_size,
+        )
+        found = find_prompts(dataset, reading, sample.rows)
+        if not found.same:
+            raise DatasetError(
+                f"none of the {len(sample.rows):,} sampled rows is there as it was decoded ({found.changed[0]})",
+                where=dataset.uri,
+                remedy="verify with the dataset of the run: --set dataset.uri=PATH where it has been moved",
+            )
+        return found
+
+
+def _decode(
+    engines: Sequence[AnyEngine], pairs: Pairs, make_request: RequestMaker
+) -> tuple[dict[str, Completion], _Speed]:
+    """Every row's completion by its id, and how fast that was. A first short row takes what first rounds cost."""
+    for engine in engines:
+        list(engine.generate([Request("first", pairs[0][1].prompt_token_ids[:8], 2)]))
+    before = sum(engine.stats.emitted for engine in engines)
+    source = RequestSource(SampleFeed(one for _, one in pairs), make_request)
+    start = time.perf_counter()
+    completions = {decoded.prepared.row.id: decoded.completion for decoded in decode_all(engines, source)}
+    seconds = time.perf_counter() - start
+    tokens = sum(engine.stats.emitted for engine in engines) - before
+    return completions, _Speed(len(pairs), tokens, seconds, sum(engine.stats.max_sequences for engine in engines))
+
+
+def _same(row: ResultRow, prepared: PreparedRow, completion: Completion, detokenizer: Detokenizer) -> bool:
+    return (
+        completion.finish_reason == row.finish_reason
+        and len(completion.token_ids) == row.usage.completion_tokens
+        and final_text(detokenizer, completion.token_ids, prepared.row.decoding.stop) == row.text
+    )
+
+
+def _kept(unexplained: Sequence[Divergence], ties: Sequence[Divergence]) -> list[Divergence]:
+    return [*unexplained, *ties][:DIVERGENCES_KEPT]
+
+
+def _to_float32(target: CausalLM) -> bool:
+    """Turns the target into float32 where that fits; whether it is. No engine decodes with it any more."""
+    target.cache = None
+    devices = {parameter.device for parameter in target.model.parameters()}
+    for device in devices:
+        release(device)
+    if target.model.dtype == torch.float32:
+        return True
+    if not all(_fits_in_float32(target, device) for device in devices):
+        return False
+    target.model.float()
+    return True
+
+
+def _fits_in_float32(target: CausalLM, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True
+    weights = [one for one in target.model.parameters() if one.device == device and one.is_floating_point()]
+    growth: int = sum(one.numel() * (4 - one.element_size()) for one in weights)
+    largest: int = max((4 * one.numel() for one in weights), default=0)  # old and new stand side by side for a moment
+    free: int = torch.cuda.mem_get_info(device)[0]
+    return growth + largest + _FLOAT32_RESERVE <= free
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

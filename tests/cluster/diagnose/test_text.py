@@ -1,0 +1,47 @@
+from specbatch.cluster.diagnose.finding import Finding, Verdict
+from specbatch.cluster.diagnose.text import render_verdict, verdict_json
+from tests.cluster.diagnose.objects import CLOCK, at
+
+FINDING = Finding(
+    cause="not-enough-gpus",
+    sentence="each pod asks for 16 nvidia.com/gpu, and no node has more than 8",
+    remedy="set spec.placement.gpus to 8 or less " * 4,
+    evidence=("node a: 8 nvidia.com/gpu", "pod x: " + "0/3 nodes are available: " * 40),
+    since=at(180),
+    shards=(0, 2, 3),
+)
+OTHER = Finding(cause="running", sentence="nothing is wrong", remedy="-", shards=(1,), mood="fine")
+
+
+def test_the_sentence_comes_first_then_the_remedy_in_100_columns():
+    verdict = Verdict(
+        finding=FINDING, others=[OTHER], completions=4, not_looked_at=["nodes", "the pods of other namespaces"]
+    )
+    lines = render_verdict(verdict, CLOCK).splitlines()
+    assert lines[0] == "Each pod asks for 16 nvidia.com/gpu, and no node has more than 8"
+    assert lines[1].startswith("remedy: set spec.placement.gpus")
+    assert max(map(len, lines)) <= 100
+    assert "shards: 0,2-3 (3 of 4)" in lines
+    assert "since: 3 min ago" in lines
+    assert "cause: not-enough-gpus" in lines
+    assert "  - running: nothing is wrong (shards 1 (1 of 4))" in lines
+    assert lines[-1].endswith("nodes, the pods of other namespaces")
+
+
+def test_json_has_the_whole_verdict():
+    value = verdict_json(Verdict(finding=FINDING, others=[OTHER], run="nightly", job="nightly-1", namespace="ml"))
+    assert list(value) == [
+        "cause",
+        "sentence",
+        "remedy",
+        "mood",
+        "shards",
+        "since",
+        "evidence",
+        "others",
+        "not_looked_at",
+        "run",
+        "job",
+        "namespace",
+    ]
+    assert (value["shards"], value["others"][0]["cause"]) == ([0, 2, 3], "running")

@@ -1,0 +1,58 @@
+"""The Role of k8s/ allows everything that the commands do, and nothing that none of them does."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
+from specbatch.cluster.preflight.permissions import (
+    COMMANDS,
+    HELPFUL,
+    OF_KUEUE,
+    Permission,
+    all_needed,
+    commands_with,
+    listed,
+)
+
+K8S = Path(__file__).parents[3] / "k8s"
+
+
+def rights(file, kind):
+    role = next(one for one in yaml.safe_load_all((K8S / file).read_text()) if one["kind"] == kind)
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def keys(permissions):
+    return {(one.kind.group, one.resource, one.verb) for one in permissions}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_role_of_a_submitter_is_enough_for_every_command(command):
+    assert keys(COMMANDS[command]) <= rights("submitter.yaml", "Role")
+
+
+def test_the_role_has_kueue_and_opens_nothing_that_no_command_uses():
+    role = rights("submitter.yaml", "Role")
+    assert keys(OF_KUEUE) <= role
+    used = {resource for _, resource, _ in keys([*all_needed(), *OF_KUEUE])}
+    assert {resource for _, resource, _ in role} == used
+
+
+def test_what_only_helps_is_in_the_cluster_reader():
+    assert keys(HELPFUL) <= rights("components/cluster-reader/cluster-reader.yaml", "ClusterRole")
+
+
+def test_permissions_are_told_by_resource():
+    log = Permission("get", PODS, "log")
+    assert listed([Permission("create", JOBS), Permission("patch", JOBS), log]) == "create, patch jobs; get pods/log"
+    assert listed([Permission("list", PODS, everywhere=True)]) == "list pods everywhere"
+    assert "why" in commands_with(log)
+    assert "list" not in commands_with(Permission("get", CONFIG_MAPS))

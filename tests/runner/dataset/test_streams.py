@@ -1,0 +1,234 @@
+"""What a file is stands in its bytes: it is read right, or refused by name with a command that converts it."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import shlex
+import subprocess
+import sys
+import tarfile
+import zipfile
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from specbatch.errors import DatasetError
+from specbatch.runner.dataset.dataset import Dataset
+from specbatch.runner.dataset.file_kinds import kind_of, refused
+from specbatch.runner.dataset.shapes import shape_of
+from specbatch.runner.dataset.streams import ReadPosition, read_chunks
+
+ROWS = [{"id": "a", "prompt": "Convert 30 litres."}, {"id": "b", "prompt": 'ünï "quoted"'}]
+LINES = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in ROWS)
+SKIPPABLE = b"\x5a\x2a\x4d\x18\x04\x00\x00\x00skip"
+
+
+def zst(data):
+    return zstandard.ZstdCompressor().compress(data)
+
+
+def write(tmp_path, data, name="rows.jsonl"):
+    (tmp_path / name).write_bytes(data)
+    return tmp_path / name
+
+
+def rows_of(file, **options):
+    return [json.loads(row.data) for row in Dataset(str(file), **options).rows()]
+
+
+def refusal(file, **options):
+    with pytest.raises(DatasetError) as caught:
+        Dataset(str(file), **options).check_readable()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gzip.compress(LINES),
+        zst(LINES),
+        bz2.compress(LINES),
+        lzma.compress(LINES),
+        *(pack(LINES[:30]) + pack(LINES[30:]) for pack in (gzip.compress, zst, bz2.compress, lzma.compress)),
+        gzip.compress(LINES) + bytes(70),
+        gzip.compress(LINES[:30]) + bytes(9) + gzip.compress(LINES[30:]) + bytes(9),
+        SKIPPABLE + zst(LINES[:30]) + SKIPPABLE + zst(LINES[30:]) + SKIPPABLE,
+        gzip.compress(gzip.compress(LINES)),
+        gzip.compress(LINES.decode().encode("utf-16")),
+        *(LINES.decode().encode(encoding) for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be")),
+        b"\xef\xbb\xbf" + LINES.replace(b"\n", b"\n\xef\xbb\xbf"),
+        LINES.replace(b"\n", b"\r"),
+        LINES.replace(b"\n", b"\r\n"),
+        b"\n \n" + LINES,
+    ],
+    ids=lambda data: "",  # bytes of archives hold the time
+)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.gz"])
+def test_rows_are_read_from_the_bytes_whatever_the_name(tmp_path, data, name):
+    assert rows_of(write(tmp_path, data, name)) == ROWS
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zst, bz2.compress, lzma.compress])
+def test_what_was_cut_or_has_something_behind_it_is_an_error_after_the_rows_before(tmp_path, pack):
+    plain = b"".join(b'{"prompt": "%032x"}\n' % (n * 7919**7) for n in range(40_000))
+    read = Dataset(str(write(tmp_path, pack(plain)[:-100]))).rows()
+    assert len(list(islice(read, 100))) == 100
+    with pytest.raises(DatasetError, match="ends in the middle: the file was cut"):
+        list(read)
+    read = Dataset(str(write(tmp_path, pack(LINES) + b"trailing"))).rows()
+    assert [json.loads(next(read).data) for _ in ROWS] == ROWS
+    with pytest.raises(DatasetError, match=r"after the end of its \w+ data there is something else"):
+        next(read)
+
+
+def test_a_compressed_file_that_holds_little_but_expands_far_is_read_in_bounded_chunks(tmp_path):
+    for pack in (gzip.compress, bz2.compress, lzma.compress):
+        file = Dataset(str(write(tmp_path, pack(b" " * (8 << 20) + b"\n" + LINES)))).sources[0]
+        assert max(len(chunk) for chunk in read_chunks(file, ReadPosition(), as_text=False)) <= 1 << 18
+
+
+def test_a_file_compressed_again_and_again_is_refused(tmp_path):
+    assert "compressed more than 2 times" in refusal(write(tmp_path, gzip.compress(zst(bz2.compress(LINES))))).message
+
+
+def tar():
+    with tarfile.open(fileobj=(file := io.BytesIO()), mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("rows.jsonl"))
+    return file.getvalue()
+
+
+def zipped(name):
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        archive.writestr(name, LINES)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"PAR1\x15\x04\x15", "a Parquet file"),
+        (b"ARROW1\0\0\xff\xff\xff\xff", "an Arrow file"),
+        (b"\xff\xff\xff\xff\x80\x01\x00\x00\x10", "an Arrow stream"),
+        (b"FEA1\0\0\0\0", "an Arrow file"),
+        (b"ORC\n\x03\x00", "an ORC file"),
+        (b"Obj\x01\x04\x16avro.schema", "an Avro file"),
+        (b"SQLite format 3\0\x10\0", "an SQLite database"),
+        (b"\1\2\3\4\5\6\7\x08DUCK\x40", "a DuckDB database"),
+        (b"\x89HDF\r\n\x1a\n\0", "an HDF5 file"),
+        (b"\x93NUMPY\x01\0v\0", "a NumPy file"),
+        (b"\x80\x04\x95\x10\0\0\0\0\0\0\0]\x94", "a Python pickle"),
+        (zipped("rows.jsonl"), "a zip archive"),
+        (zipped("[Content_Types].xml"), "an Excel workbook"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office file"),
+        (tar(), "a tar archive"),
+        (gzip.compress(tar()), "a tar archive"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive"),
+        (b"Rar!\x1a\x07\x01\0", "a RAR archive"),
+        (b"\x04\x22\x4d\x18\x64\x40", "an lz4 file"),
+        (b"\xff\x06\0\0sNaPpY\0", "a snappy file"),
+        (b"GGUF\3\0\0\0", "a GGUF model"),
+        (b'\x40\0\0\0\0\0\0\0{"__metadata__"', "a safetensors file"),
+        (b"\x89PNG\r\n\x1a\n\0", "an image"),
+        (b"\x7fELF\2\1", "a program"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7\nsize 12\n", "a Git LFS pointer"),
+        (b"../.git/annex/objects/K3/x", "a git-annex pointer"),
+        (b"-----BEGIN PGP MESSAGE-----\n", "an encrypted file"),
+        (b'\x1e{"prompt": "x"}\n', "a JSON text sequence"),
+        (b"[\n" + b",\n".join(LINES.splitlines()) + b"\n]\n", "a JSON array"),
+        (b"[" + b",".join(LINES.splitlines()) + b"]", "a JSON array"),
+        (b"[]", "a JSON array"),
+        (b'[{"prompt": "' + b"x" * 70_000 + b'"}]', "a JSON array"),
+        (json.dumps(ROWS, indent=1).encode() * 1000, "a JSON array"),
+        (b"".join(json.dumps(row, indent=2).encode() + b"\n" for row in ROWS), "pretty-printed"),
+        (json.dumps({"messages": [{"role": "user", "content": "x"}]}, indent=1).encode(), "pretty-printed"),
+        (json.dumps({"rows": ROWS * 2000}, indent=1).encode(), "pretty-printed"),
+        (LINES.replace(b"\n", b""), "several objects on one line"),
+        (b"id,prompt\n1,one\n2,two\n", "CSV"),
+        (b'id,prompt\n1,"one,\ntwo"\n2,two\n', "CSV"),
+        (b"id\tprompt\n1\tone\n", "TSV"),
+        (b"id;prompt\n1;one, or two\n2;three\n", "CSV"),
+        (b"<!DOCTYPE html>\n<title>404</title>\n", "a web page"),
+        (b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>', "AccessDenied"),
+        (b"{'prompt': 'x'}\n{'prompt': None}\n", "Python's notation"),
+        (b'"one"\n"two"\n', "strings, not objects"),
+        (b"Write a poem.\nCount to 3.\n", "text that is not JSON (it begins with 'Write a poem.')"),
+        ('{"prompt": "日本"}\n'.encode("cp932") * 3, "another encoding than UTF-8"),
+        (b"\1\2\0\3\0\0\4", "binary data"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",  # bytes of archives hold the time
+)  # fmt: skip
+def test_what_cannot_be_read_is_refused_by_name_before_a_row(tmp_path, data, what):
+    error = refusal(write(tmp_path, data))
+    assert what in str(error)
+    assert error.remedy
+    assert error.where == str(tmp_path / "rows.jsonl")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'no JSON\n{"prompt": "x"}\n',
+        b'[1]\n{"prompt": "x"}\n',
+        b'{"prompt": "x"\n{"prompt": "y"}\n',
+        b'{"prompt": "a"}{"prompt": "b"}\n{"prompt": "c"}\n',
+        b'{"prompt": "x"},\n{"prompt": "y"},\n',
+        b'{"prompt": "ORC\x01"}\n',
+        b"{}\n",
+        b'{"prompt": "' + b"x" * 70_000 + b'"}',
+        '{"prompt": "é"}\n'.encode("latin-1") + b'{"prompt": "x"}\n',
+        b'{"id": 1, "prompt":}\n{"id": 2, "prompt":}\n',
+    ],
+)
+def test_bad_lines_are_rows_of_their_own_not_the_files_fault(data):
+    assert shape_of(data, whole=True) is None
+
+
+def test_a_file_is_text_by_its_name_or_by_the_spec_and_still_no_archive(tmp_path):
+    lines = b"ORC is a format.\nPAR1 is another.\n7z too\n"
+    assert [row.data for row in Dataset(str(write(tmp_path, lines, "p.txt"))).rows()] == lines.splitlines()
+    assert [row.data for row in Dataset(str(write(tmp_path, lines, "p.md")), form="text").rows()] == lines.splitlines()
+    assert "dataset.format: text" in str(refusal(write(tmp_path, lines, "p.md")))
+    assert "a zip archive" in refusal(write(tmp_path, zipped("x"), "z.txt")).message
+    assert "binary data" in refusal(write(tmp_path, b"\1\0\2", "b.txt")).message
+
+
+CSV = b'\xef\xbb\xbfid,prompt\n1,"one,\ntwo"\n2,three\n'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("data", "rows"),
+    [
+        (CSV, [{"id": "1", "prompt": "one,\ntwo"}, {"id": "2", "prompt": "three"}]),
+        (CSV.replace(b",", b"\t"), [{"id": "1", "prompt": "one\t\ntwo"}, {"id": "2", "prompt": "three"}]),
+        (b"{'prompt': 'x', 'n': None}\n", [{"prompt": "x", "n": None}]),
+        (
+            (Path(__file__).parents[1] / "data" / "rows.parquet").read_bytes(),
+            [{"id": 1, "prompt": "Convert 30 litres to millilitres."}, {"id": 2, "prompt": "x"}],
+        ),
+    ],
+)
+def test_the_command_that_a_refusal_names_makes_what_is_read(tmp_path, data, rows):
+    file = write(tmp_path, data, "it's rows.dat")
+    command = refusal(file).remedy.partition("spec.dataset.uri: ")[2].partition("   (needs")[0]
+    subprocess.run(command.replace("python -c", f"{shlex.quote(sys.executable)} -c"), shell=True, check=True)
+    made = rows_of(tmp_path / "it's rows.jsonl")
+    assert made == rows
+
+
+def test_the_query_of_a_url_is_no_part_of_its_name():
+    error = refused("a thing", "https://host/a%20b/rows.csv?X-Sig=rows.jsonl.gz", "convert {file} > {out}")
+    assert (
+        error.remedy.endswith("convert a%20b/rows.csv > rows.jsonl".removeprefix("a%20b/"))
+        or "rows.csv" in error.remedy
+    )
+    assert "X-Sig" not in error.remedy
+
+
+def test_prompts_that_begin_like_a_magic_number_are_text():
+    assert kind_of(b"ORC warriors attack.\n") is None
+    assert kind_of(b"MZ is a header.\n") is None

@@ -1,0 +1,235 @@
+import gc
+import threading
+import time
+
+import pytest
+
+from specbatch.api import DecodingSpec
+from specbatch.engine.request import Completion
+from specbatch.engine.stats import EngineStats
+from specbatch.errors import DatasetError
+from specbatch.runner.bad_rows import RowError
+from specbatch.runner.dataset.dataset import Dataset, Shard
+from specbatch.runner.models.tokenizer import Detokenizer
+from specbatch.runner.replicas import decode_all, merged_stats
+from specbatch.runner.requests import RequestMaker, RequestSource
+from specbatch.runner.rows.prefetcher import RowFeed
+from specbatch.runner.rows.row import RowReader, RowRules
+from tests.runner.tiny import write_rows
+
+
+class Encoder:
+    """Prompt tokens without a tokenizer; `gate` holds up the rows from the second on."""
+
+    def __init__(self, gate=None):
+        self.gate = gate
+        self.encoded = 0
+
+    def encode(self, row):
+        if self.gate is not None and self.encoded:
+            self.gate.wait(10)
+        self.encoded += 1
+        if row.prompt == "bad":
+            raise RowError("tokenization", "no")
+        return [1, 2, 3]
+
+
+def feed_of(tmp_path, rows, *, encoder=None, finished=lambda *row: False, capacity=8, shard=Shard()):  # noqa: B008 - frozen
+    bad = []
+    feed = RowFeed(
+        Dataset(str(write_rows(tmp_path / "rows.jsonl", rows))),
+        RowReader(RowRules(DecodingSpec())),
+        encoder or Encoder(),
+        shard=shard,
+        finished=finished,
+        on_bad=bad.append,
+        capacity=capacity,
+    )
+    feed.start()
+    return feed, bad
+
+
+ROWS = [{"id": f"r{number}", "prompt": "x"} for number in range(20)]
+
+
+def taken(feed):
+    ids = []
+    while (prepared := feed.take(wait=True)) is not None:
+        ids.append(prepared.row.id)
+    return ids
+
+
+def test_rows_come_in_order_without_the_finished_and_the_bad(tmp_path):
+    rows = [*ROWS[:3], b"broken", {"id": "b", "prompt": "bad"}, *ROWS[3:5]]
+    feed, bad = feed_of(tmp_path, rows, finished=lambda row_id, fingerprint, index: row_id == "r1")
+    assert taken(feed) == ["r0", "r2", "r3", "r4"]
+    assert [row.index for row in bad] == [3, 4]
+    assert feed.skipped == 1
+    assert feed.exhausted
+    assert feed.total_rows() == 7
+    feed.close()
+
+
+def test_feed_reads_ahead_by_no_more_than_its_capacity(tmp_path):
+    encoder = Encoder()
+    feed, _ = feed_of(tmp_path, ROWS, encoder=encoder, capacity=3)
+    assert feed.wait_for_row()
+    time.sleep(0.2)
+    assert encoder.encoded <= 5
+    feed.close()
+    assert not feed.exhausted
+
+
+def test_stop_ends_the_supply_for_whoever_waits(tmp_path):
+    gate = threading.Event()
+    feed, _ = feed_of(tmp_path, ROWS, encoder=Encoder(gate))
+    assert feed.take(wait=True).row.id == "r0"
+    threading.Timer(0.1, feed.stop).start()
+    assert feed.take(wait=True) is None
+    assert not feed.wait_for_row()
+    gate.set()
+    feed.close()
+
+
+def test_take_without_waiting_gives_none_while_no_row_is_ready(tmp_path):
+    gate = threading.Event()
+    feed, _ = feed_of(tmp_path, ROWS[:2], encoder=Encoder(gate))
+    assert feed.take(wait=True).row.id == "r0"
+    assert feed.take(wait=False) is None
+    gate.set()
+    assert feed.take(wait=True).row.id == "r1"
+    assert feed.take(wait=True) is None
+    feed.close()
+
+
+def test_what_ends_the_reading_is_raised_by_close(tmp_path):
+    feed, _ = feed_of(tmp_path, ROWS)
+    feed.close()
+    (tmp_path / "rows.jsonl.gz").write_bytes(b"broken")
+    broken = RowFeed(
+        Dataset(str(tmp_path / "rows.jsonl.gz")),
+        RowReader(RowRules(DecodingSpec())),
+        Encoder(),
+        shard=Shard(),
+        finished=lambda *_: False,
+        on_bad=lambda _: None,
+        capacity=1,
+    )
+    broken.start()
+    assert broken.take(wait=True) is None
+    with pytest.raises(DatasetError):
+        broken.close()
+
+
+@pytest.mark.parametrize("shard", range(3))
+def test_total_rows_are_those_of_the_shard(tmp_path, shard):
+    feed, _ = feed_of(tmp_path, ROWS, shard=Shard(shard, 3))
+    assert len(taken(feed)) == feed.total_rows() == len(ROWS[shard::3])
+    feed.close()
+
+
+class FakeEngine:
+    """Ends each row a few rounds after it came; asks for rows as Engine does, before every round."""
+
+    def __init__(self, slots=2, on_round=lambda active: None, fail_at=None):
+        self.stats = EngineStats(max_sequences=slots)
+        self.slots = slots
+        self.on_round = on_round
+        self.fail_at = fail_at
+
+    def generate(self, requests):
+        source, active = iter(requests), []
+        while True:
+            while len(active) < self.slots and (request := next(source, None)) is not None:
+                active.append([request, 3])
+            if not active:
+                return
+            self.on_round(len(active))
+            if self.stats.finished == self.fail_at:
+                raise RuntimeError("the device failed")
+            for entry in active:
+                entry[1] -= 1
+            for request, _ in [entry for entry in active if entry[1] == 0]:
+                self.stats.finished += 1
+                yield Completion(request, [5], "length")
+            active = [entry for entry in active if entry[1] > 0]
+
+
+@pytest.fixture
+def maker(tokenizer):
+    return RequestMaker(Detokenizer(tokenizer), frozenset({1}))
+
+
+def test_slow_reader_never_holds_up_rows_in_flight(tmp_path, maker):
+    gate = threading.Event()
+    feed, _ = feed_of(tmp_path, ROWS[:3], encoder=Encoder(gate))
+    rounds = []
+    engine = FakeEngine(on_round=rounds.append)
+    decoding = decode_all([engine], RequestSource(feed, maker))
+    first = next(decoding)  # comes although no second row is ready
+    assert (first.prepared.row.id, rounds) == ("r0", [1, 1, 1])
+    gate.set()
+    assert [decoded.prepared.row.id for decoded in decoding] == ["r1", "r2"]
+    feed.close()
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+def test_replicas_share_one_feed_and_every_row_comes_once(tmp_path, maker, replicas):
+    feed, _ = feed_of(tmp_path, ROWS)
+    engines = [FakeEngine(on_round=lambda active: time.sleep(0.002)) for _ in range(replicas)]
+    decoded, set_aside = [], set()
+    for one in decode_all(engines, RequestSource(feed, maker)):
+        decoded.append(one)
+        set_aside.add(gc.get_freeze_count() > 10_000)
+    assert set_aside == {True}  # Python's search for garbage leaves out all that was there before
+    assert gc.get_freeze_count() < 10_000
+    assert sorted(one.prepared.row.id for one in decoded) == sorted(row["id"] for row in ROWS)
+    assert all(one.prepared.row.id == one.completion.request.id for one in decoded)
+    assert merged_stats([engine.stats for engine in engines]).finished == 20
+    if replicas > 1:
+        assert sum(engine.stats.finished > 0 for engine in engines) > 1
+    feed.close()
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_failure_of_an_engine_is_raised(tmp_path, maker, replicas):
+    feed, _ = feed_of(tmp_path, ROWS)
+    engines = [FakeEngine(fail_at=2), *(FakeEngine() for _ in range(replicas - 1))]
+    with pytest.raises(RuntimeError, match="device failed"):
+        list(decode_all(engines, RequestSource(feed, maker)))
+    feed.close()
+
+
+def test_request_carries_what_the_row_asks(tmp_path, maker):
+    row = {
+        "id": "a",
+        "prompt": "x",
+        "temperature": 0.5,
+        "topK": 4,
+        "topP": 0.9,
+        "seed": 7,
+        "stop": "z",
+        "max_tokens": 9,
+    }
+    feed, _ = feed_of(tmp_path, [row, {"id": "b", "prompt": "x", "ignoreEos": True}])
+    source = RequestSource(feed, maker)
+    request = next(source)
+    assert (request.id, request.max_new_tokens, request.seed) == ("a", 9, 7)
+    assert (request.sampling.temperature, request.sampling.top_k, request.sampling.top_p) == (0.5, 4, 0.9)
+    assert request.eos_token_ids == frozenset({1})
+    assert request.stop is not None
+    assert source.in_flight == 1
+    assert source.finish(request).row.id == "a"
+    other = next(source)
+    assert (other.eos_token_ids, other.stop) == (frozenset(), None)
+    feed.close()
+
+
+def test_merged_stats_add_up():
+    first = EngineStats(drafted=3, accepted=2, drafted_by_position=[2, 1], k_changes=[(0, 2)], warmup_seconds=1.0)
+    second = EngineStats(drafted=1, accepted=1, drafted_by_position=[1], warmup_seconds=2.0)
+    second.seconds["draft"] = 4.0
+    merged = merged_stats([first, second])
+    assert (merged.drafted, merged.accepted, merged.drafted_by_position) == (4, 3, [3, 1])
+    assert (merged.k_changes, merged.warmup_seconds, merged.seconds["draft"]) == ([(0, 2)], 2.0, 4.0)
+    assert merged_stats([]).rounds == 0
