@@ -32,8 +32,8 @@ def test_every_target_is_explained_by_make_help():
     assert set(re.findall(r"^make (\S+)", shown.stdout, re.MULTILINE)) == make_targets()
 
 
-def test_the_architecture_lists_every_module_and_nothing_else():
-    sections = re.split(r"^### ", text_of(modules.DOCUMENT), flags=re.MULTILINE)[1:]
+def test_the_list_of_modules_is_whole():
+    sections = re.split(r"^## ", text_of(modules.DOCUMENT), flags=re.MULTILINE)[1:]
     listed = {
         f"{section.splitlines()[0]}/{module}"
         for section in sections
@@ -43,7 +43,7 @@ def test_the_architecture_lists_every_module_and_nothing_else():
     assert listed == {path for path in files if path.count("/") == 1 or not path.endswith("__init__.py")}
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", modules.DOCUMENT])
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_generated_parts_are_fresh(name):
     assert generate.GENERATED[name]() == text_of(name), "stale: run make generate"
 

@@ -27,7 +27,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/row-options.md": row_options,
     "docs/reference/specbatchjob.schema.json": lambda: json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
     **{name: partial(filled, name) for name in (*DOCUMENTS, *READMES)},  # the printed plans in them
-    modules.DOCUMENT: modules.filled,  # the list of modules in it
+    modules.DOCUMENT: modules.module_list,
     helm_chart.SCHEMA: helm_chart.schema,
     helm_chart.KNOWLEDGE: helm_chart.knowledge,
     **{f"{helm_chart.CHART}/files/{name}": partial(helm_chart.sample, name) for name in helm_chart.SAMPLES},

@@ -1,4 +1,4 @@
-"""The list of modules in docs/architecture.md: every module of specbatch/ with the first paragraph of its docstring."""
+"""docs/reference/modules.md: every module of specbatch/ with the first paragraph of its docstring."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-DOCUMENT = "docs/architecture.md"
+DOCUMENT = "docs/reference/modules.md"
 
-_BEGIN = "<!-- The modules, made by `make generate` from their docstrings. -->"
-_END = "<!-- The end of the modules. -->"
+_HEAD = """# The modules
+
+Made by `make generate` from the modules' docstrings. How they work together: [architecture](../architecture.md).
+"""
 # The way of the data, then what stands around it.
 _ORDER = ("cli", "api", "plan", "cluster", "runner", "engine", "results", "embedded")
 
 
-def filled(root: Path = ROOT) -> str:
-    """The document's text with the list made anew."""
-    text = (root / DOCUMENT).read_text(encoding="utf-8")
-    before, rest = text.split(_BEGIN)
-    after = rest.split(_END)[1]
-    return "\n".join([f"{before}{_BEGIN}", "", *_sections(root / "specbatch"), f"{_END}{after}"])
+def module_list(root: Path = ROOT) -> str:
+    """The document's text."""
+    return "\n".join([_HEAD, *_sections(root / "specbatch")])
 
 
 def _sections(package: Path) -> Iterator[str]:
     folders = [file.parent.relative_to(package) for file in package.glob("*/**/__init__.py")]
     for place in sorted(folders, key=lambda place: (_ORDER.index(place.parts[0]), place.parts)):
         folder = package / place
-        yield from (f"### specbatch/{place}", "", _sentence(folder / "__init__.py"), "")
+        yield from (f"## specbatch/{place}", "", _sentence(folder / "__init__.py"), "")
         yield from _table(path for path in folder.glob("*.py") if path.name != "__init__.py")
-    yield from ("### specbatch", "")
+    yield from ("## specbatch", "")
     yield from _table(package.glob("*.py"))
 
 
