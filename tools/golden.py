@@ -6,7 +6,7 @@ from pathlib import Path
 
 from specbatch.cluster.manifests.job import render
 from specbatch.cluster.manifests.spec_files import load_for_cluster
-from specbatch.cluster.manifests.texts import manifests_text
+from specbatch.cluster.manifests.yaml_text import manifests_text
 
 ROOT = Path(__file__).parent.parent
 SPEC = "job/qwen3-8b-ratio-6-2.yaml"

@@ -120,7 +120,7 @@ def _folder(
     if source is not None and is_folder(source, context, namespace, kubeconfig):
         yield source
         return
-    from specbatch.cluster.fetch.collecting import results_of
+    from specbatch.cluster.fetch.results_of_run import results_of
 
     def say(sentence: str) -> None:
         show(sentence, err=True)
@@ -137,7 +137,7 @@ def _on_cluster(
 ) -> tuple[Cluster, Object | None, SpecBatchJob]:
     """The Job and what it runs; without the Job where it is gone, and the spec's file is named."""
     from specbatch.api.loading import load_spec
-    from specbatch.cluster.fetch.collecting import spec_of
+    from specbatch.cluster.fetch.results_of_run import spec_of
     from specbatch.errors import ClusterError
 
     try:

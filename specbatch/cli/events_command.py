@@ -36,7 +36,7 @@ def events(
 
     Exit codes: 0, or 71 where the cluster cannot be reached or has no such Job.
     """
-    from specbatch.cluster.jobs.find import find_job
+    from specbatch.cluster.jobs.lookup import find_job
     from specbatch.cluster.logs.events import read_events, watch_events
 
     def emit(event: RunEvent) -> None:

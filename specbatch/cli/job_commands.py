@@ -33,11 +33,11 @@ def list_runs(
 
     --output json: a list of run, namespace, state, job, shards, shards_done, shards_failed, tries, queue, created.
     """
-    from specbatch.cluster.jobs.job_texts import name_text
     from specbatch.cluster.jobs.listing import run_document, runs, runs_text
+    from specbatch.cluster.jobs.messages import name_text
 
     cluster, _ = connect(None, context, namespace, kubeconfig)
-    found = runs(cluster, everywhere=all_namespaces)
+    found = runs(cluster, all_namespaces=all_namespaces)
     if output == "json":
         show(json.dumps([run_document(run) for run in found], indent=2))
     elif not found:
@@ -45,7 +45,7 @@ def list_runs(
     elif output == "name":
         show(name_text([run.newest.name for run in found]))
     else:
-        show(runs_text(found, everywhere=all_namespaces))
+        show(runs_text(found, all_namespaces=all_namespaces))
 
 
 def suspend(
@@ -61,7 +61,7 @@ def suspend(
 
     Exit codes: 0, also where it is suspended or has ended; 71 there is no such run, it is Kueue's to suspend, or the cluster refuses.
     """
-    from specbatch.cluster.jobs.actions import suspend as done
+    from specbatch.cluster.jobs.suspend import suspend as done
     from specbatch.cluster.status.rows_seen import stop
 
     cluster, run = connect(name, context, namespace, kubeconfig)
@@ -82,8 +82,8 @@ def resume(
     Exit codes: 0, also where it is not suspended or complete; 71 there is no such run, it has failed (see retry), it is Kueue's to resume,
     or the cluster refuses.
     """
-    from specbatch.cluster.jobs.actions import resume as done
-    from specbatch.cluster.jobs.find import find_job
+    from specbatch.cluster.jobs.lookup import find_job
+    from specbatch.cluster.jobs.suspend import resume as done
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     show(done(cluster, find_job(cluster, run)))
@@ -107,7 +107,7 @@ def cancel(
 
     Exit codes: 0, also where it has ended before; 71 there is no such run, or the cluster refuses.
     """
-    from specbatch.cluster.jobs.actions import cancel as done
+    from specbatch.cluster.jobs.suspend import cancel as done
     from specbatch.cluster.status.rows_seen import stop
 
     cluster, run = connect(name, context, namespace, kubeconfig)
@@ -130,10 +130,10 @@ def retry(
 
     Exit codes: 0, also where nothing is left to do; 71 there is no such run, its Job has not ended, or the cluster refuses.
     """
-    from specbatch.cluster.jobs.find import find_job
-    from specbatch.cluster.jobs.job_texts import Flags, name_text, next_commands
+    from specbatch.cluster.jobs.job_view import JobView
+    from specbatch.cluster.jobs.lookup import find_job
+    from specbatch.cluster.jobs.messages import Flags, name_text, next_commands
     from specbatch.cluster.jobs.retry import retry as done
-    from specbatch.cluster.jobs.view import JobView
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     retried = done(cluster, find_job(cluster, run))
@@ -164,11 +164,11 @@ def delete(
     the Job is Helm's, or the cluster refuses.
     """
     from specbatch.cluster.jobs.deletion import delete as done
-    from specbatch.cluster.jobs.deletion import remains
+    from specbatch.cluster.jobs.deletion import run_objects
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     assert run is not None
-    found = remains(cluster, run)
+    found = run_objects(cluster, run)
     if not found:
         show(f"nothing to delete: there is no run and no Job named {run} in namespace {cluster.namespace}")
         return

@@ -43,7 +43,7 @@ def logs(
 
     Exit codes: 0, or 71 where the cluster cannot be reached, has no such Job, or no pod of it yet.
     """
-    from specbatch.cluster.jobs.find import find_job
+    from specbatch.cluster.jobs.lookup import find_job
     from specbatch.cluster.logs.logs import LogOptions, follow_run, read_logs
 
     if follow and previous:

@@ -29,7 +29,7 @@ def render(
     """
     from specbatch.cluster.manifests.job import render as rendered
     from specbatch.cluster.manifests.spec_files import load_for_cluster
-    from specbatch.cluster.manifests.texts import manifests_text
+    from specbatch.cluster.manifests.yaml_text import manifests_text
 
     job, files = load_for_cluster(file, overrides or (), name=name, namespace=namespace, folder=Path.cwd())
     show_document(manifests_text(rendered(job, files), output), nl=False)

@@ -75,7 +75,7 @@ def job_on_cluster(
         ClusterError: there is none, or no cluster can be reached.
         SpecError: a file was named that is no spec.
     """
-    from specbatch.cluster.jobs.find import find_job
+    from specbatch.cluster.jobs.lookup import find_job
 
     with nor_folder(source):
         cluster, name = connect(source, context, namespace, kubeconfig)

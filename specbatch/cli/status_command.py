@@ -91,8 +91,8 @@ def _folder(source: str) -> Callable[[], _Look]:
 def _cluster(
     source: str | None, context: str | None, namespace: str | None, kubeconfig: str | None
 ) -> Callable[[], _Look]:
-    from specbatch.cluster.status.run_reading import read_run
-    from specbatch.cluster.status.run_status_text import render_run, run_json
+    from specbatch.cluster.status.job_run_text import render_run, run_json
+    from specbatch.cluster.status.read_run import read_run
 
     with nor_folder(source):
         cluster, name = connect(source, context, namespace, kubeconfig)

@@ -14,7 +14,7 @@ from specbatch.cli.waiting_display import INTERRUPTED, end_of_job, exit_code, sa
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.kinds import Object
-    from specbatch.cluster.jobs.job_texts import Flags
+    from specbatch.cluster.jobs.messages import Flags
     from specbatch.cluster.submit.checks import SubmitChecks
 
 _Output = Literal["text", "json", "yaml", "name"]
@@ -75,7 +75,7 @@ def submit(
     replaced, warnings, unchecked; with --wait also end (complete, failed, cancelled, deleted, timeout) and reason.
     """
     from specbatch.cluster.client.client import Cluster
-    from specbatch.cluster.jobs.job_texts import Flags
+    from specbatch.cluster.jobs.messages import Flags
     from specbatch.cluster.manifests.job import render
     from specbatch.cluster.manifests.spec_files import load_for_cluster
     from specbatch.cluster.preflight.access import Uses
@@ -107,8 +107,8 @@ def _show(manifests: list[Object], sentence: str, output: _Output) -> None:
     """What a dry run came to."""
     import json
 
-    from specbatch.cluster.jobs.job_texts import name_text
-    from specbatch.cluster.manifests.texts import yaml_text
+    from specbatch.cluster.jobs.messages import name_text
+    from specbatch.cluster.manifests.yaml_text import yaml_text
 
     match output:
         case "text":
@@ -193,12 +193,12 @@ def _submit(checks: SubmitChecks, flags: Flags, *, timeout: float | None, output
 def _wait(
     checks: SubmitChecks, job: Object, flags: Flags, *, timeout: float | None, output: _Output, document: dict[str, Any]
 ) -> None:
-    from specbatch.cluster.jobs.job_texts import ending_lines, job_document
-    from specbatch.cluster.jobs.view import JobView
+    from specbatch.cluster.jobs.job_view import JobView
+    from specbatch.cluster.jobs.messages import job_document, wait_result_lines
 
     emit = show if output == "text" else say
     ending = end_of_job(checks.cluster, job, flags, seconds=timeout, emit=emit, follow=checks.uses.follow)
-    for line in ending_lines(ending, flags):
+    for line in wait_result_lines(ending, flags):
         emit(line)
     if output in {"json", "yaml"}:
         _print({**document, **job_document(JobView(ending.job)), "end": ending.end, "reason": ending.reason}, output)
@@ -209,8 +209,8 @@ def _wait(
 def _print(document: dict[str, Any], output: _Output) -> None:
     import json
 
-    from specbatch.cluster.jobs.job_texts import name_text
-    from specbatch.cluster.manifests.texts import yaml_text
+    from specbatch.cluster.jobs.messages import name_text
+    from specbatch.cluster.manifests.yaml_text import yaml_text
 
     if output == "json":
         show(json.dumps(document, indent=2))

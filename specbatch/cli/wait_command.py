@@ -34,16 +34,16 @@ def wait(
 
     --output json: run, job, namespace, state, shards, shards_done, shards_failed, end (complete, failed, cancelled, deleted, timeout), reason.
     """
-    from specbatch.cluster.jobs.find import find_job
-    from specbatch.cluster.jobs.job_texts import Flags, ending_lines, job_document
-    from specbatch.cluster.jobs.view import JobView
+    from specbatch.cluster.jobs.job_view import JobView
+    from specbatch.cluster.jobs.lookup import find_job
+    from specbatch.cluster.jobs.messages import Flags, job_document, wait_result_lines
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     flags = Flags(context, namespace, kubeconfig)
     emit = show if output == "text" else say
     ending = end_of_job(cluster, find_job(cluster, run), flags, seconds=timeout, emit=emit)
     if output == "text":
-        show("\n".join(ending_lines(ending, flags)))
+        show("\n".join(wait_result_lines(ending, flags)))
     else:
         show(json.dumps(job_document(JobView(ending.job), end=ending.end, reason=ending.reason), indent=2))
     if ending.end != "complete":

@@ -13,9 +13,9 @@ from specbatch.cli.output import show
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
     from specbatch.cluster.client.kinds import Object
-    from specbatch.cluster.jobs.job_texts import Flags
-    from specbatch.cluster.jobs.view import JobView
-    from specbatch.cluster.jobs.waiting import Ending
+    from specbatch.cluster.jobs.job_view import JobView
+    from specbatch.cluster.jobs.messages import Flags
+    from specbatch.cluster.jobs.wait import WaitResult
 
 INTERRUPTED = 130
 _CODES = {"complete": 0, "timeout": 124}
@@ -28,7 +28,7 @@ def say(message: str) -> None:
     show(message, err=True)
 
 
-def exit_code(ending: Ending) -> int:
+def exit_code(ending: WaitResult) -> int:
     """0 complete, 124 time is up, 1 everything else."""
     return _CODES.get(ending.end, 1)
 
@@ -41,16 +41,16 @@ def end_of_job(
     seconds: float | None,
     emit: Callable[[str], None],
     follow: bool = False,
-) -> Ending:
+) -> WaitResult:
     """How a Job ends; each change of its state and of its shards is a line, and with `follow` each line of its pods.
 
     Raises:
         Exit: Ctrl-C.
     """
-    from specbatch.cluster.jobs.job_texts import progress_text
-    from specbatch.cluster.jobs.runs import state_of
-    from specbatch.cluster.jobs.view import JobView
-    from specbatch.cluster.jobs.waiting import wait_for_end
+    from specbatch.cluster.jobs.job_view import JobView
+    from specbatch.cluster.jobs.messages import progress_text
+    from specbatch.cluster.jobs.run import state_of
+    from specbatch.cluster.jobs.wait import wait_for_end
 
     told: tuple[object, ...] = ()
 

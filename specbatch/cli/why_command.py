@@ -34,7 +34,7 @@ def why(
     from specbatch.cluster.diagnose.gather import gather
     from specbatch.cluster.diagnose.judge import judge
     from specbatch.cluster.diagnose.text import render_verdict, verdict_json
-    from specbatch.cluster.jobs.find import find_job
+    from specbatch.cluster.jobs.lookup import find_job
 
     cluster, run = connect(name, context, namespace, kubeconfig)
     verdict = judge(gather(cluster, find_job(cluster, run)))

@@ -7,7 +7,7 @@ import pytest
 
 from specbatch.cli.main import main
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
-from specbatch.cluster.jobs.start import suspended
+from specbatch.cluster.jobs.start_job import suspended
 from tests.cluster.submitting import SPEC, end, only_job, rendered, submitted
 
 

@@ -271,7 +271,7 @@ def test_ctrl_c_half_way_says_that_the_same_command_goes_on(submit, api, capsys,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("specbatch.cluster.jobs.start._configure", interrupted)
+        patched.setattr("specbatch.cluster.jobs.start_job._configure", interrupted)
         assert submit() == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert only_job(api)["spec"]["suspend"] is True

@@ -8,7 +8,7 @@ import pytest
 from specbatch.cli import waiting_display
 from specbatch.cli.waiting_display import end_of_job, outage_teller
 from specbatch.cluster.client.kinds import JOBS
-from specbatch.cluster.jobs.job_texts import Flags
+from specbatch.cluster.jobs.messages import Flags
 from tests.cluster.job_objects import submitted
 
 

@@ -1,7 +1,7 @@
 """Jobs and pods as a control plane shows them, for commands that read them."""
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.cluster.jobs.view import INDEX, JOB_NAME
+from specbatch.cluster.jobs.job_view import INDEX, JOB_NAME
 from specbatch.cluster.manifests.job import Retry, render
 
 

@@ -21,7 +21,7 @@ import kmock
 from specbatch.cluster.client import kinds
 from specbatch.cluster.client.client import Cluster
 from specbatch.cluster.client.kinds import Kind
-from specbatch.cluster.client.retry_policy import Patience
+from specbatch.cluster.client.retry_policy import RetryPolicy
 from tests.cluster.faults import Fault
 from tests.cluster.routes import Routes, kind_key
 from tests.cluster.store import Object, Store
@@ -43,8 +43,8 @@ class FakeTime:
     def clock(self) -> float:
         return time.monotonic() + sum(self.waits)
 
-    def patience(self) -> Patience:
-        return Patience(sleep=self.sleep, clock=self.clock, jitter=lambda: 1.0)
+    def policy(self) -> RetryPolicy:
+        return RetryPolicy(sleep=self.sleep, clock=self.clock, jitter=lambda: 1.0)
 
 
 class ApiServer:
@@ -114,8 +114,8 @@ class ApiServer:
 
     def cluster(self, namespace: str = "default", *, real_time: bool = False) -> Cluster:
         """Connected to it; waits between tries take no time, except in `real_time`."""
-        patience = None if real_time else self.time.patience()
-        return Cluster.connect(kubeconfig=self.kubeconfig, namespace=namespace, patience=patience)
+        policy = None if real_time else self.time.policy()
+        return Cluster.connect(kubeconfig=self.kubeconfig, namespace=namespace, policy=policy)
 
     def put(self, kind: Kind, item: Mapping[str, Any]) -> Object:
         """Creates or replaces an object, status and all; in namespace `default` where it names none."""

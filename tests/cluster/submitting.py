@@ -6,7 +6,7 @@ import json
 
 from specbatch.api.parsing import parse_spec
 from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, JOBS, NODES
-from specbatch.cluster.jobs.view import condition
+from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.manifests.job import render
 from specbatch.cluster.manifests.names import SUBMITTED
 from specbatch.cluster.submit.submit import existing, submit

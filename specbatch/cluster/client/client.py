@@ -13,12 +13,12 @@ from urllib.parse import urlencode
 
 from specbatch.cluster.client import exec as client_exec
 from specbatch.cluster.client import library as client_library
-from specbatch.cluster.client.config import Place, locate
+from specbatch.cluster.client.config import ClusterContext, find_context
 from specbatch.cluster.client.connection import Connection, log_lines
 from specbatch.cluster.client.errors import Call
 from specbatch.cluster.client.kinds import PODS, Kind, Object
 from specbatch.cluster.client.lists import Objects, selectors
-from specbatch.cluster.client.retry_policy import Patience
+from specbatch.cluster.client.retry_policy import RetryPolicy
 from specbatch.cluster.client.watch import Event, Watch
 from specbatch.errors import ClusterError
 
@@ -34,16 +34,16 @@ class Cluster:
     """A cluster, and the namespace that is meant where none is named. Threads may share it.
 
     Args:
-        place: where it is, as the kubeconfig says.
+        context: of the kubeconfig.
         connection: to its API server.
         namespace: the one that is meant.
     """
 
-    def __init__(self, place: Place, connection: Connection, namespace: str) -> None:
+    def __init__(self, context: ClusterContext, connection: Connection, namespace: str) -> None:
         self.namespace = namespace
-        self.context = place.context
+        self.context = context.name
         self.server = connection.server
-        self._place = place
+        self._context = context
         self._connection = connection
 
     @classmethod
@@ -53,7 +53,7 @@ class Cluster:
         context: str | None = None,
         namespace: str | None = None,
         kubeconfig: str | None = None,
-        patience: Patience | None = None,
+        policy: RetryPolicy | None = None,
     ) -> Cluster:
         """The cluster that a context of the kubeconfig means; in a pod without kubeconfig, the pod's own.
 
@@ -63,18 +63,18 @@ class Cluster:
             context: the current one, where None.
             namespace: the context's, else `default`, where None.
             kubeconfig: $KUBECONFIG, else ~/.kube/config, where None.
-            patience: how long to try again.
+            policy: how long to try again.
 
         Raises:
             ClusterError: there is no such context, or no credentials for it.
         """
-        place = locate(context=context, kubeconfig=kubeconfig)
-        connection = Connection(lambda: client_library.load(place), client_library.failures(), patience or Patience())
-        return cls(place, connection, namespace or place.namespace or "default")
+        found = find_context(context=context, kubeconfig=kubeconfig)
+        connection = Connection(lambda: client_library.load(found), client_library.failures(), policy or RetryPolicy())
+        return cls(found, connection, namespace or found.namespace or "default")
 
-    def within(self, namespace: str | None) -> Cluster:
+    def in_namespace(self, namespace: str | None) -> Cluster:
         """The same connection with another namespace; itself for None."""
-        return self if namespace is None else Cluster(self._place, self._connection, namespace)
+        return self if namespace is None else Cluster(self._context, self._connection, namespace)
 
     def get(self, kind: Kind, name: str) -> Object:
         """One object.
@@ -99,10 +99,10 @@ class Cluster:
         *,
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
-        everywhere: bool = False,
+        all_namespaces: bool = False,
     ) -> list[Object]:
-        """Objects with these labels and fields; of every namespace if `everywhere`."""
-        return self._objects("list", kind, labels, fields, everywhere=everywhere).list()[0]
+        """Objects with these labels and fields; of every namespace if `all_namespaces`."""
+        return self._objects("list", kind, labels, fields, all_namespaces=all_namespaces).list()[0]
 
     def create(self, kind: Kind, body: Object, *, dry_run: bool = False) -> Object:
         """A new object, as the API server completed it.
@@ -141,8 +141,8 @@ class Cluster:
                 raise
 
     def on_outage(self, tell: Callable[[float | None], None]) -> None:
-        """Whom watches tell of an outage of the server, as `Patience.outage`."""
-        self._connection.patience = replace(self._connection.patience, outage=tell)
+        """Whom watches tell of an outage of the server, as `RetryPolicy.outage`."""
+        self._connection.policy = replace(self._connection.policy, outage=tell)
 
     def watch(
         self,
@@ -156,7 +156,7 @@ class Cluster:
 
         Nothing is lost or told twice over lost connections. An outage of ten minutes is told as its error.
         """
-        return Watch(self._objects("watch", kind, labels, fields), seconds, self._connection.patience).events()
+        return Watch(self._objects("watch", kind, labels, fields), seconds, self._connection.policy).events()
 
     def log(
         self,
@@ -202,14 +202,14 @@ class Cluster:
             *(("command", word) for word in command),
         ]
         path = f"{self._path(PODS, pod)}/exec?{urlencode(query)}"
-        socket = self._connection.persist(
+        socket = self._connection.retried(
             lambda: client_library.websocket(self._connection, call, path), repeatable=False
         )
         return client_exec.output(socket, pod, command, *client_library.websocket_failures())
 
-    def can(self, verb: str, kind: Kind, *, subresource: str = "", everywhere: bool = False) -> bool | None:
+    def can(self, verb: str, kind: Kind, *, subresource: str = "", all_namespaces: bool = False) -> bool | None:
         """Whether we are permitted to; None where that cannot be asked."""
-        namespace = "" if everywhere or not kind.namespaced else self.namespace
+        namespace = "" if all_namespaces or not kind.namespaced else self.namespace
         attributes = {
             "verb": verb,
             "group": kind.group,
@@ -235,9 +235,15 @@ class Cluster:
         return str(self._connection.json(self._call("get"), "GET", "/version").get("gitVersion") or "")
 
     def _call(
-        self, verb: str, kind: Kind | None = None, name: str = "", subresource: str = "", *, everywhere: bool = False
+        self,
+        verb: str,
+        kind: Kind | None = None,
+        name: str = "",
+        subresource: str = "",
+        *,
+        all_namespaces: bool = False,
     ) -> Call:
-        namespace = self.namespace if kind and kind.namespaced and not everywhere else ""
+        namespace = self.namespace if kind and kind.namespaced and not all_namespaces else ""
         return Call(verb, kind, name, namespace, subresource, self.server, self.context)
 
     def _path(self, kind: Kind, name: str = "") -> str:
@@ -250,9 +256,12 @@ class Cluster:
         labels: Mapping[str, str] | None,
         fields: Mapping[str, str] | None,
         *,
-        everywhere: bool = False,
+        all_namespaces: bool = False,
     ) -> Objects:
-        call, path = self._call(verb, kind, everywhere=everywhere), kind.path(None if everywhere else self.namespace)
+        call, path = (
+            self._call(verb, kind, all_namespaces=all_namespaces),
+            kind.path(None if all_namespaces else self.namespace),
+        )
         return Objects(self._connection, kind, call, path, selectors(labels, fields))
 
 

@@ -26,11 +26,11 @@ _NEW_KUBECONFIG = "get one from whoever runs the cluster, and name it in KUBECON
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A cluster to connect to.
+class ClusterContext:
+    """A context of the kubeconfig: the cluster to connect to, and as whom.
 
     Args:
-        context: its name in the kubeconfig, or in-cluster.
+        name: in the kubeconfig, or in-cluster.
         namespace: the context's; empty where it has none.
         server: its URL; empty in a cluster (the environment has it).
         files: the kubeconfig files; none in a cluster.
@@ -38,7 +38,7 @@ class Place:
         proxy: the proxy that the kubeconfig names, if it does.
     """
 
-    context: str
+    name: str
     namespace: str
     server: str = ""
     files: Sequence[Path] = ()
@@ -62,7 +62,7 @@ class Place:
         return str((self.user.get("exec") or {}).get("command") or "")
 
 
-def locate(*, context: str | None = None, kubeconfig: str | None = None) -> Place:
+def find_context(*, context: str | None = None, kubeconfig: str | None = None) -> ClusterContext:
     """The cluster that the context (the current one for None) means; in a pod without kubeconfig, the pod's.
 
     Raises:
@@ -80,7 +80,7 @@ def locate(*, context: str | None = None, kubeconfig: str | None = None) -> Plac
     token = SERVICE_ACCOUNT / "token"
     if os.environ.get("KUBERNETES_SERVICE_HOST") and token.exists() and context in {None, IN_CLUSTER}:
         namespace = SERVICE_ACCOUNT / "namespace"
-        return Place(IN_CLUSTER, namespace.read_text().strip() if namespace.exists() else "")
+        return ClusterContext(IN_CLUSTER, namespace.read_text().strip() if namespace.exists() else "")
     where = (
         f"KUBECONFIG names {named}, which does not exist"
         if named
@@ -90,7 +90,7 @@ def locate(*, context: str | None = None, kubeconfig: str | None = None) -> Plac
 
 
 @contextmanager
-def complaints() -> Iterator[list[str]]:
+def logged_errors() -> Iterator[list[str]]:
     """What the library only logs while it loads credentials: the reason why a login program failed."""
     said: list[str] = []
 
@@ -106,13 +106,13 @@ def complaints() -> Iterator[list[str]]:
         logging.getLogger().removeHandler(listener)
 
 
-def no_credentials(place: Place, said: Sequence[str]) -> ClusterError:
+def no_credentials(context: ClusterContext, said: Sequence[str]) -> ClusterError:
     """The credentials of a context cannot be had."""
-    where = f"context {place.context}"
-    if place.plugin:
+    where = f"context {context.name}"
+    if context.plugin:
         why = f": {said[-1]}" if said else ""
         return ClusterError(
-            f"{place.plugin} gives no credentials{why}", where=where, remedy="log in to the cluster again"
+            f"{context.plugin} gives no credentials{why}", where=where, remedy="log in to the cluster again"
         )
     if said:
         return ClusterError(
@@ -122,7 +122,7 @@ def no_credentials(place: Place, said: Sequence[str]) -> ClusterError:
     return ClusterError("its user has no credentials in the kubeconfig", where=where, remedy=remedy)
 
 
-def _chosen(files: Sequence[Path], merged: Mapping[str, Any], context: str | None) -> Place:
+def _chosen(files: Sequence[Path], merged: Mapping[str, Any], context: str | None) -> ClusterContext:
     source = os.pathsep.join(str(file) for file in files)
     contexts, name = merged["contexts"], context or merged["current-context"]
     if not name:
@@ -140,21 +140,21 @@ def _chosen(files: Sequence[Path], merged: Mapping[str, Any], context: str | Non
         raise ClusterError(message, where=source, remedy="fetch the kubeconfig anew")
     user = merged["users"].get(chosen.get("user")) or {}
     proxy = str(cluster.get("proxy-url") or "")
-    place = Place(name, str(chosen.get("namespace") or ""), server.rstrip("/"), tuple(files), user, proxy)
-    _check_plugin(place, user.get("exec") or {}, files)
-    return place
+    found = ClusterContext(name, str(chosen.get("namespace") or ""), server.rstrip("/"), tuple(files), user, proxy)
+    _check_plugin(found, user.get("exec") or {}, files)
+    return found
 
 
-def _check_plugin(place: Place, plugin: Mapping[str, Any], files: Sequence[Path]) -> None:
+def _check_plugin(context: ClusterContext, plugin: Mapping[str, Any], files: Sequence[Path]) -> None:
     """A login program that is not there; the library would only log it and go on without credentials."""
-    if not place.plugin:
+    if not context.plugin:
         return
-    relative = os.sep in place.plugin and not Path(place.plugin).is_absolute()
-    found = any((file.parent / place.plugin).exists() for file in files) if relative else shutil.which(place.plugin)
+    relative = os.sep in context.plugin and not Path(context.plugin).is_absolute()
+    found = any((file.parent / context.plugin).exists() for file in files) if relative else shutil.which(context.plugin)
     if not found:
         hint = " ".join(str(plugin.get("installHint") or "install it, or name another context").split())
-        message = f"the program that logs in, {place.plugin}, is not installed"
-        raise ClusterError(message, where=f"context {place.context}", remedy=hint)
+        message = f"the program that logs in, {context.plugin}, is not installed"
+        raise ClusterError(message, where=f"context {context.name}", remedy=hint)
 
 
 def _merged(files: Sequence[Path]) -> Mapping[str, Any]:

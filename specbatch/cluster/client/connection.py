@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from specbatch import __version__
 from specbatch.cluster.client.errors import TLS, UNREACHABLE, Call, refused, transient, unreachable
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.client.retry_policy import Patience, TransientError, persist
+from specbatch.cluster.client.retry_policy import RetryPolicy, TransientError, with_retries
 from specbatch.errors import ClusterError
 
 T = TypeVar("T")
@@ -33,11 +33,11 @@ class Connection:
     Args:
         load: makes the library's ApiClient, with credentials as they are now.
         failures: what that client raises where there is no answer.
-        patience: for tries again.
+        policy: for tries again.
     """
 
-    def __init__(self, load: Callable[[], Any], failures: tuple[type[BaseException], ...], patience: Patience) -> None:
-        self.patience = patience
+    def __init__(self, load: Callable[[], Any], failures: tuple[type[BaseException], ...], policy: RetryPolicy) -> None:
+        self.policy = policy
         self._load = load
         self._failures = failures
         self._lock = threading.Lock()
@@ -70,7 +70,7 @@ class Connection:
             except self._failures as error:
                 raise TransientError(unreachable(call, error)) from error
 
-        answer = self.persist(once, repeatable=repeatable, seconds=seconds)
+        answer = self.retried(once, repeatable=repeatable, seconds=seconds)
         try:
             content = json.loads(answer)
         except ValueError:
@@ -89,19 +89,19 @@ class Connection:
 
         The iterator raises ClusterError when the connection is lost, or is silent for `idle_seconds`.
         """
-        response = self.persist(lambda: self._send(call, "GET", path, query, None, "", idle_seconds), seconds=seconds)
+        response = self.retried(lambda: self._send(call, "GET", path, query, None, "", idle_seconds), seconds=seconds)
         return self._body(call, response)
 
-    def persist(self, once: Callable[[], T], *, repeatable: bool = True, seconds: float | None = None) -> T:
+    def retried(self, once: Callable[[], T], *, repeatable: bool = True, seconds: float | None = None) -> T:
         """The result of `once`, tried again. Credentials that are not accepted are loaded anew, one time."""
         try:
-            return persist(once, self.patience, repeatable=repeatable, known=self._answered, seconds=seconds)
+            return with_retries(once, self.policy, repeatable=repeatable, known=self._answered, seconds=seconds)
         except ClusterError as error:
             if error.status != _UNAUTHORIZED:
                 raise
         with self._lock:
             self.client = self._load()
-        return persist(once, self.patience, repeatable=repeatable, known=self._answered, seconds=seconds)
+        return with_retries(once, self.policy, repeatable=repeatable, known=self._answered, seconds=seconds)
 
     def headers(self) -> dict[str, str]:
         """Whom every request is from. Refreshes a token that runs out (login programs, a pod's rotated file)."""

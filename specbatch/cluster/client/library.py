@@ -11,7 +11,7 @@ import os
 from http.client import HTTPException
 from typing import Any
 
-from specbatch.cluster.client.config import Place, complaints, no_credentials
+from specbatch.cluster.client.config import ClusterContext, logged_errors, no_credentials
 from specbatch.cluster.client.connection import Connection
 from specbatch.cluster.client.errors import Call
 from specbatch.cluster.client.exec import IDLE_SECONDS
@@ -34,8 +34,8 @@ def websocket_failures() -> tuple[Failures, Failures]:
     return (WebSocketTimeoutException,), (WebSocketException, OSError)
 
 
-def load(place: Place) -> Any:
-    """The library's client with credentials for a place."""
+def load(context: ClusterContext) -> Any:
+    """The library's client with the credentials of a context."""
     from kubernetes.client import ApiClient, Configuration
     from kubernetes.config import load_incluster_config, load_kube_config
     from urllib3 import disable_warnings
@@ -44,20 +44,20 @@ def load(place: Place) -> Any:
     configuration = Configuration()
     configuration.retries = False  # trying again is ours, not urllib3's besides
     configuration.keep_alive = True  # silent streams outlive proxies and NAT
-    with complaints() as said:
+    with logged_errors() as said:
         try:
-            if place.inside:
+            if context.inside:
                 load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # as it comes
             else:
-                files = os.pathsep.join(str(file) for file in place.files)
-                load_kube_config(config_file=files, context=place.context, client_configuration=configuration)  # type: ignore[no-untyped-call]  # as it comes
+                files = os.pathsep.join(str(file) for file in context.files)
+                load_kube_config(config_file=files, context=context.name, client_configuration=configuration)  # type: ignore[no-untyped-call]  # as it comes
         except Exception as error:  # whatever a broken kubeconfig makes the library raise
-            raise no_credentials(place, [*said, str(error)]) from error
+            raise no_credentials(context, [*said, str(error)]) from error
     if configuration.host.startswith("https") and not (configuration.api_key or configuration.cert_file):
-        raise no_credentials(place, said)
+        raise no_credentials(context, said)
     if not configuration.verify_ssl:
         disable_warnings(InsecureRequestWarning)  # insecure-skip-tls-verify was the user's own word
-    if place.direct:
+    if context.direct:
         configuration.proxy = None
     return ApiClient(configuration)
 

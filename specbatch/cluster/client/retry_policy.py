@@ -37,7 +37,7 @@ class TransientError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long to go on, and the clock to measure it by.
 
     Args:
@@ -63,33 +63,33 @@ class Patience:
         return longest * (0.5 + 0.5 * self.jitter())
 
 
-def persist(
-    call: Callable[[], T], patience: Patience, *, repeatable: bool, known: bool, seconds: float | None = None
+def with_retries(
+    call: Callable[[], T], policy: RetryPolicy, *, repeatable: bool, known: bool, seconds: float | None = None
 ) -> T:
     """The result of `call`, tried again while it raises TransientError.
 
     Args:
         call: one try.
-        patience: how long.
+        policy: how long.
         repeatable: whether a try whose end is unknown may be made again.
         known: whether the server has ever answered. Such a one gets a second try however long the first took:
             a connection that has died unnoticed costs a whole read timeout.
-        seconds: less time than `patience` gives.
+        seconds: less time than `policy` gives.
 
     Raises:
         ClusterError: the last try's.
     """
-    started = patience.clock()
-    budget = patience.seconds if known else patience.first_seconds
+    started = policy.clock()
+    budget = policy.seconds if known else policy.first_seconds
     budget = budget if seconds is None else min(budget, seconds)
     for failures in count(1):
         try:
             return call()
         except TransientError as failure:
-            wait = max(patience.wait(failures), failure.after or 0.0)
-            in_time = patience.clock() - started + wait <= budget
+            wait = max(policy.wait(failures), failure.after or 0.0)
+            in_time = policy.clock() - started + wait <= budget
             second_chance = failures == 1 and known and seconds is None and not failure.after
             if not (repeatable or failure.undone) or not (in_time or second_chance):
                 raise failure.error from failure.__cause__
-            patience.sleep(wait)
+            policy.sleep(wait)
     raise AssertionError  # count() never ends

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from specbatch.cluster.client.errors import DROPPED, transient
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.client.retry_policy import Patience
+from specbatch.cluster.client.retry_policy import RetryPolicy
 from specbatch.errors import ClusterError
 
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -43,13 +43,13 @@ class Watch:
     Args:
         source: what is watched.
         seconds: how long; for ever where None. An outage of ten minutes ends it with its error.
-        patience: the clock, and waits between tries.
+        policy: the clock, and waits between tries.
     """
 
-    def __init__(self, source: Source, seconds: float | None, patience: Patience) -> None:
+    def __init__(self, source: Source, seconds: float | None, policy: RetryPolicy) -> None:
         self._source = source
-        self._patience = patience
-        self._until = None if seconds is None else patience.clock() + seconds
+        self._policy = policy
+        self._until = None if seconds is None else policy.clock() + seconds
         self._known: dict[tuple[str, str], Object] = {}
         self._version = ""
         self._failures = 0
@@ -69,14 +69,14 @@ class Watch:
             else:
                 self._failures += 1  # until something arrives again
             if self._failures > 1:
-                self._patience.sleep(min(self._patience.wait(self._failures - 1), max(self._left(), 0.0)))
+                self._policy.sleep(min(self._policy.wait(self._failures - 1), max(self._left(), 0.0)))
 
     def _left(self) -> float:
-        return float("inf") if self._until is None else self._until - self._patience.clock()
+        return float("inf") if self._until is None else self._until - self._policy.clock()
 
     def _bear(self, error: ClusterError) -> None:
         """Takes note of a failure; raises it when it will not pass."""
-        now = self._patience.clock()
+        now = self._policy.clock()
         since = self._failing_since = now if self._failing_since is None else self._failing_since
         self._failures += 1
         if error.status is not None:
@@ -85,7 +85,7 @@ class Watch:
             return
         if not transient(error) or now - since > _OUTAGE_SECONDS:
             raise error
-        self._patience.outage(now - since)
+        self._policy.outage(now - since)
 
     def _listed(self, seconds: float | None) -> Iterator[Event]:
         """The difference between what is known and what is there."""
@@ -104,7 +104,7 @@ class Watch:
 
     def _streamed(self) -> Generator[Event]:
         with closing(self._source.stream(self._version, min(self._left(), _STREAM_SECONDS))) as lines:
-            self._patience.outage(None)
+            self._policy.outage(None)
             self._failing_since = None
             for line in lines:
                 kind, item = self._event(line)

@@ -8,7 +8,7 @@ from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence, container_statuses
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.missing import config_map_missing, secret_key_missing, secret_missing
-from specbatch.cluster.jobs.times import event_line, event_start
+from specbatch.cluster.jobs.timestamps import event_line, event_start
 
 _SECRET = re.compile(r'secret "([^"]+)" not found')
 _CONFIG_MAP = re.compile(r'configmap "([^"]+)" not found')

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding, Mood
-from specbatch.cluster.jobs.times import event_line, event_start, event_time
+from specbatch.cluster.jobs.timestamps import event_line, event_start, event_time
 from specbatch.cluster.manifests.pod_requests import amount
 
 _QUOTA = re.compile(r"exceeded quota: ([^,\s]+), requested: (.*?), used: (.*?), limited: (.*)")

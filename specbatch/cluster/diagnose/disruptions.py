@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.finding import Finding
-from specbatch.cluster.jobs.view import condition
+from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.status.pod_state import node_of
 
 _AGAIN = "nothing: the pod is started again by itself, the try does not count, and its finished rows are kept"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.jobs.times import event_time
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.timestamps import event_time
 from specbatch.cluster.preflight.nodes import Node
 
 

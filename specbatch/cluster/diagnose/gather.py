@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, EVENTS, NAMESPACES, STORAGE_CLASSES, VOLUMES, Object
 from specbatch.cluster.client.kueue import kueue_kinds
 from specbatch.cluster.diagnose.evidence import Evidence, LogLine, Queue, claim_names
-from specbatch.cluster.jobs.find import view_job
+from specbatch.cluster.jobs.lookup import job_with_pods
 from specbatch.cluster.manifests.mounts import SPEC_KEY
 from specbatch.cluster.preflight.nodes import Node, read_nodes
 from specbatch.cluster.status.pod_state import container_state
@@ -33,7 +33,7 @@ class _Gathering:
     def __init__(self, cluster: Cluster, job: Object) -> None:
         self._cluster = cluster
         self._unseen: list[str] = []
-        self._view = view_job(cluster, job)
+        self._view = job_with_pods(cluster, job)
 
     def evidence(self) -> Evidence:
         view = self._view

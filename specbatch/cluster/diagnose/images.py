@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence, container_statuses
 from specbatch.cluster.diagnose.finding import Finding
-from specbatch.cluster.jobs.times import event_line, event_start
+from specbatch.cluster.jobs.timestamps import event_line, event_start
 from specbatch.cluster.status.pod_state import node_of
 
 _WAITING = {

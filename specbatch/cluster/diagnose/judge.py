@@ -19,8 +19,8 @@ from specbatch.cluster.diagnose.running import ending, running, starting
 from specbatch.cluster.diagnose.scheduling import unschedulable
 from specbatch.cluster.diagnose.storage import claim_problem, volume_problem
 from specbatch.cluster.diagnose.whole_job import condition_line, given_up, whole_job
-from specbatch.cluster.jobs.times import event_line, event_time
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.timestamps import event_line, event_time
 
 # What a pod is asked, in this order; the first answer counts. A claim comes before the scheduler, which cannot place a pod without it.
 _OF_A_POD: Sequence[Callable[[Evidence, Object], Finding | None]] = (
@@ -100,7 +100,7 @@ def _of_shards(evidence: Evidence) -> Iterator[Finding]:
 def _given_up(view: JobView, finding: Finding) -> Finding:
     """Without the promise of another try, where there will be none: of the remedy what is left for a person to do."""
     clauses = [one for one in finding.remedy.split("; ") if not _TRIED_AGAIN.search(one)]
-    return replace(finding, remedy="; ".join(clauses) or f"specbatch retry {view.called}")
+    return replace(finding, remedy="; ".join(clauses) or f"specbatch retry {view.command_args}")
 
 
 def _shard(view: JobView, index: int) -> tuple[int, ...]:
@@ -169,7 +169,7 @@ def _final(evidence: Evidence, finding: Finding) -> Finding:
     assert failing is not None
     if finding.cause in {"retries-exhausted", "too-many-failed-shards", "failed-for-good", "failed"}:
         return finding
-    retry = f"specbatch retry {view.called}"
+    retry = f"specbatch retry {view.command_args}"
     remedy = retry if finding.mood == "waiting" else finding.remedy
     if finding.cause not in _NEEDS_A_CHANGE and retry not in remedy:
         remedy = f"{remedy}; then: {retry}"
@@ -191,7 +191,7 @@ def _unknown(evidence: Evidence) -> Finding:
     return Finding(
         cause="unknown",
         sentence="nothing is known to be wrong, and no pod is there" if not evidence.view.pods else "no known cause",
-        remedy=f"see specbatch events {evidence.view.called}, and kubectl describe job {name} -n {evidence.view.namespace}; the Job "
+        remedy=f"see specbatch events {evidence.view.command_args}, and kubectl describe job {name} -n {evidence.view.namespace}; the Job "
         "controller may only just have begun",
         evidence=tuple(event_line(event) for event in events),
     )

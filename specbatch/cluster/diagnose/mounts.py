@@ -10,7 +10,7 @@ from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.missing import config_map_missing, secret_key_missing, secret_missing
 from specbatch.cluster.diagnose.storage import in_use_elsewhere
-from specbatch.cluster.jobs.times import event_line, event_start
+from specbatch.cluster.jobs.timestamps import event_line, event_start
 
 _VOLUME = re.compile(r'for volume "([^"]+)"')
 _SECRET = re.compile(r'secret "([^"]+)" not found')

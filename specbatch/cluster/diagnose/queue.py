@@ -11,7 +11,7 @@ from dataclasses import replace
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence, Queue
 from specbatch.cluster.diagnose.finding import Finding
-from specbatch.cluster.jobs.view import condition
+from specbatch.cluster.jobs.job_view import condition
 
 _LOCAL_MISSING = re.compile(r"LocalQueue (\S+) (?:doesn't exist|does not exist|is terminating or missing|not found)")
 _CLUSTER_MISSING = re.compile(

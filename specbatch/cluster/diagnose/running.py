@@ -5,7 +5,7 @@ from __future__ import annotations
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
-from specbatch.cluster.jobs.times import age, event_line, event_time
+from specbatch.cluster.jobs.timestamps import age, event_line, event_time
 from specbatch.cluster.status.pod_state import container_state, node_of
 from specbatch.cluster.status.progress import Look, parse_line, readable
 from specbatch.results.summary import span

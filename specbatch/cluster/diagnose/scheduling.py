@@ -10,7 +10,7 @@ from specbatch.cluster.diagnose.capacity_told import judged_by_message
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.scheduler_message import SchedulerMessage, parse_message
-from specbatch.cluster.jobs.times import age, event_time
+from specbatch.cluster.jobs.timestamps import age, event_time
 from specbatch.results.summary import span
 
 _SCHEDULER_SILENT_SECONDS = 60.0

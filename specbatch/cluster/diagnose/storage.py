@@ -11,7 +11,7 @@ from specbatch.cluster.diagnose.amounts import listed
 from specbatch.cluster.diagnose.evidence import Evidence, claim_names
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.scheduling import scheduler_says
-from specbatch.cluster.jobs.times import event_line
+from specbatch.cluster.jobs.timestamps import event_line
 
 _NOT_FOUND = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 _DELETED = re.compile(r'persistentvolumeclaim "([^"]+)" is being deleted')

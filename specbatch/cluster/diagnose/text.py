@@ -7,7 +7,7 @@ from typing import Any
 
 from specbatch.cluster.diagnose.finding import Finding, Verdict
 from specbatch.cluster.diagnose.whole_job import shards_text
-from specbatch.cluster.jobs.times import ago
+from specbatch.cluster.jobs.timestamps import ago
 
 _WIDTH = 100
 _EVIDENCE_LINES = 8

@@ -9,7 +9,7 @@ from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.queue import held_by_queue
 from specbatch.cluster.jobs.indexes import format_indexes
-from specbatch.cluster.jobs.view import condition
+from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.manifests.names import CANCELLED
 from specbatch.cluster.status.pod_state import last_word
 from specbatch.results.status.progress_snapshot import counted
@@ -42,7 +42,7 @@ def _complete(evidence: Evidence) -> Finding | None:
     return Finding(
         cause="complete",
         sentence=f"nothing is wrong: {shards} done{bad}",
-        remedy=f"fetch the results: specbatch collect {view.called}",
+        remedy=f"fetch the results: specbatch collect {view.command_args}",
         since=done.get("lastTransitionTime"),
         mood="fine",
     )
@@ -113,7 +113,7 @@ def _suspended(evidence: Evidence) -> Finding | None:
     return Finding(
         cause=word,
         sentence=f"somebody has {word} the Job; {len(view.completed):,} of {view.completions:,} shards are done",
-        remedy=f"specbatch resume {view.called}",
+        remedy=f"specbatch resume {view.command_args}",
         since=said.get("lastTransitionTime"),
     )
 
@@ -125,7 +125,7 @@ def given_up(evidence: Evidence) -> Finding | None:
         return None
     reason, message = str(failing.get("reason")), str(failing.get("message") or "")
     failed = tuple(view.shards[index] for index in view.failed)
-    again = f"specbatch retry {view.called} tries the failed shards again (its pods then say why); submit again after a change of the spec"
+    again = f"specbatch retry {view.command_args} tries the failed shards again (its pods then say why); submit again after a change of the spec"
     sentences = {
         "FailedIndexes": (
             "retries-exhausted",

@@ -46,7 +46,7 @@ def check_permissions(visit: Visit) -> Iterator[Result]:
 
 def _asked(visit: Visit, permissions: Sequence[Permission]) -> list[bool | None]:
     def ask(one: Permission) -> bool | None:
-        return visit.cluster.can(one.verb, one.kind, subresource=one.subresource, everywhere=one.everywhere)
+        return visit.cluster.can(one.verb, one.kind, subresource=one.subresource, all_namespaces=one.all_namespaces)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(ask, permissions))

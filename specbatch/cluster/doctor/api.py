@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from specbatch import __version__
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, Object
 from specbatch.cluster.doctor.checkup import Result, Visit
-from specbatch.cluster.jobs.times import seconds_of
+from specbatch.cluster.jobs.timestamps import seconds_of
 from specbatch.cluster.manifests.failure_policy import pod_failure_policy
 from specbatch.cluster.manifests.names import CONTAINER
 from specbatch.errors import ClusterError

@@ -8,7 +8,7 @@ from specbatch.cluster.client.kinds import NAMESPACES, QUOTAS, Object
 from specbatch.cluster.client.kueue import kueue_kinds
 from specbatch.cluster.diagnose.amounts import listed
 from specbatch.cluster.doctor.checkup import Result, Visit
-from specbatch.cluster.jobs.view import condition
+from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.manifests.pod_requests import amount
 
 _ENFORCE = "pod-security.kubernetes.io/enforce"

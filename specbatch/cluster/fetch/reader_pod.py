@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from specbatch.cluster.client.kinds import EVENTS, PODS, Object
-from specbatch.cluster.fetch.reader import MADE, READER
+from specbatch.cluster.fetch.reader_manifest import MADE, READER
 from specbatch.cluster.status.pod_state import has_ended
 from specbatch.errors import ClusterError
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS, Kind, Object
-from specbatch.cluster.jobs.find import find_jobs
-from specbatch.cluster.jobs.job_texts import results_text
-from specbatch.cluster.jobs.runs import labels_of, state_of, uid_of
-from specbatch.cluster.jobs.stored import stored_job
-from specbatch.cluster.jobs.termination_wait import delete_jobs, refuse_helms
-from specbatch.cluster.jobs.view import JOB_NAME, JobView
+from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
+from specbatch.cluster.jobs.lookup import find_jobs
+from specbatch.cluster.jobs.messages import results_text
+from specbatch.cluster.jobs.run import labels_of, state_of, uid_of
+from specbatch.cluster.jobs.stored_spec import load_stored_spec
+from specbatch.cluster.jobs.termination_wait import delete_jobs, refuse_helm_managed
 from specbatch.cluster.manifests.names import RUN, of_run
 from specbatch.errors import ClusterError, SpecError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
+class RunObjects:
     """What there is of a run, or of one Job.
 
     Args:
@@ -56,16 +56,16 @@ class Remains:
         """Where the results stay; empty where no spec is left to say so."""
         for config_map in self.config_maps:
             try:
-                return results_text(stored_job(config_map))
+                return results_text(load_stored_spec(config_map))
             except SpecError:
                 continue
         return ""
 
 
-def remains(cluster: Cluster, name: str) -> Remains:
+def run_objects(cluster: Cluster, name: str) -> RunObjects:
     """What there is of a run; of one Job where `name` is a Job's. What is on its way out already is left out."""
     labels = of_run(name)
-    found = Remains(
+    found = RunObjects(
         name,
         [JobView(job) for job in _staying(find_jobs(cluster, name))],
         _staying(cluster.list(CONFIG_MAPS, labels=labels)),
@@ -76,16 +76,16 @@ def remains(cluster: Cluster, name: str) -> Remains:
         return found
     config_map = cluster.find(CONFIG_MAPS, name)
     pods = _staying(cluster.list(PODS, labels={JOB_NAME: name}))
-    return Remains(name, [JobView(job)], [] if config_map is None else [config_map], pods)
+    return RunObjects(name, [JobView(job)], [] if config_map is None else [config_map], pods)
 
 
-def delete(cluster: Cluster, found: Remains) -> None:
+def delete(cluster: Cluster, found: RunObjects) -> None:
     """Deletes all of it. Pods are asked to end: they save what they have.
 
     Raises:
         ClusterError: it is Helm's.
     """
-    refuse_helms(cluster, found.jobs)
+    refuse_helm_managed(cluster, found.jobs)
     delete_jobs(cluster, found.jobs)
     # What a Job owns goes with it; what has no owner, or lost it, goes here.
     for kind, things in ((CONFIG_MAPS, found.config_maps), (PODS, found.pods)):

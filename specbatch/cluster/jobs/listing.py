@@ -6,21 +6,21 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from specbatch.cluster.jobs.find import find_jobs
-from specbatch.cluster.jobs.runs import Run, group, retry_number
-from specbatch.cluster.jobs.times import age
+from specbatch.cluster.jobs.lookup import find_jobs
+from specbatch.cluster.jobs.run import Run, group_into_runs, retry_number
+from specbatch.cluster.jobs.timestamps import age
 from specbatch.results.summary import span
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
 
-def runs(cluster: Cluster, *, everywhere: bool = False) -> list[Run]:
+def runs(cluster: Cluster, *, all_namespaces: bool = False) -> list[Run]:
     """The runs that there are Jobs of, the newest first."""
-    return group(find_jobs(cluster, everywhere=everywhere))
+    return group_into_runs(find_jobs(cluster, all_namespaces=all_namespaces))
 
 
-def runs_text(found: Sequence[Run], *, everywhere: bool = False, now: float | None = None) -> str:
+def runs_text(found: Sequence[Run], *, all_namespaces: bool = False, now: float | None = None) -> str:
     """A table with a line for each."""
     now = time.time() if now is None else now
     rows = [("namespace", "run", "state", "done", "failed", "age", "Job")]
@@ -36,7 +36,7 @@ def runs_text(found: Sequence[Run], *, everywhere: bool = False, now: float | No
         )
         for run in found
     ]
-    columns = range(0 if everywhere else 1, len(rows[0]))
+    columns = range(0 if all_namespaces else 1, len(rows[0]))
     widths = {column: max(len(row[column]) for row in rows) for column in columns}
     return "\n".join("  ".join(row[column].ljust(widths[column]) for column in columns).rstrip() for row in rows)
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, Object
-from specbatch.cluster.jobs.find import find_jobs
 from specbatch.cluster.jobs.indexes import format_indexes
-from specbatch.cluster.jobs.runs import Run, group, retry_number
-from specbatch.cluster.jobs.start import finish_start, start
-from specbatch.cluster.jobs.stored import stored_files, stored_job
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.lookup import find_jobs
+from specbatch.cluster.jobs.run import Run, group_into_runs, retry_number
+from specbatch.cluster.jobs.start_job import complete_start, start
+from specbatch.cluster.jobs.stored_spec import load_stored_files, load_stored_spec
 from specbatch.cluster.manifests.job import Manifests, Retry, render
 from specbatch.cluster.manifests.names import RETRY_OF
 from specbatch.errors import ClusterError
@@ -50,7 +50,7 @@ def retry(cluster: Cluster, job: Object) -> Retried:
     """
     run = next(
         run
-        for run in group(find_jobs(cluster, JobView(job).run))
+        for run in group_into_runs(find_jobs(cluster, JobView(job).run))
         if any(view.name == job["metadata"]["name"] for view in run.jobs)
     )
     newest = run.newest
@@ -74,7 +74,7 @@ def _completed(cluster: Cluster, run: Run) -> Retried:
     half = run.newest
     before = next((view for view in run.jobs if view.name == half.annotations[RETRY_OF]), half)
     manifests = _manifests(cluster, before, Retry(retry_number(half), before.name, half.shards))
-    made = finish_start(cluster, half.job, manifests.config_map)
+    made = complete_start(cluster, half.job, manifests.config_map)
     return Retried(
         made,
         half.shards,
@@ -90,12 +90,12 @@ def _manifests(cluster: Cluster, view: JobView, again: Retry) -> Manifests:
             where=f"namespace {cluster.namespace}",
             remedy="specbatch submit FILE --force starts the run again; rows that are finished stay finished",
         )
-    spec = stored_job(stored)
-    return render(spec, stored_files(stored, spec), again)
+    spec = load_stored_spec(stored)
+    return render(spec, load_stored_files(stored, spec), again)
 
 
 def _not_ended(run: Run) -> ClusterError:
-    newest, name = run.newest, run.newest.called
+    newest, name = run.newest, run.newest.command_args
     remedies = {
         "suspended": f"specbatch resume {name} goes on with it",
         "cancelled": f"specbatch resume {name} goes on with it",
@@ -109,12 +109,12 @@ def _not_ended(run: Run) -> ClusterError:
 
 def _warning(view: JobView) -> str:
     """Of a Job that failed by an exit code that no other attempt mends."""
-    code = view.hopeless
+    code = view.fatal_exit_code
     if code is None:
         return ""
     return (
         f"Job {view.name} failed with exit code {int(code)} ({code.meaning}): "
-        f"the same will happen unless something has changed; specbatch why {view.called} tells"
+        f"the same will happen unless something has changed; specbatch why {view.command_args} tells"
     )
 
 

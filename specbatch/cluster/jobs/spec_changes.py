@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.jobs.stored import stored_job
+from specbatch.cluster.jobs.stored_spec import load_stored_spec
 from specbatch.cluster.manifests.mounts import SPEC_KEY
 from specbatch.errors import SpecError
 
@@ -89,7 +89,7 @@ def _resolved(config_map: Object) -> Any:
 def _hashed(config_map: Object) -> str | None:
     """None where a spec is of another time, and cannot be compared."""
     try:
-        return stored_job(config_map).spec_hash()
+        return load_stored_spec(config_map).spec_hash()
     except SpecError:
         return None
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import JOBS, PODS, Object
-from specbatch.cluster.jobs.find import find_jobs
-from specbatch.cluster.jobs.runs import config_of, uid_of
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.lookup import find_jobs
+from specbatch.cluster.jobs.run import config_of, uid_of
 from specbatch.cluster.manifests.names import of_run
 from specbatch.cluster.manifests.pod_requests import ENDED
 from specbatch.errors import ClusterError
@@ -34,19 +34,19 @@ def delete_jobs(cluster: Cluster, jobs: Iterable[JobView]) -> None:
                 raise
 
 
-def of_helm(view: JobView) -> bool:
+def managed_by_helm(view: JobView) -> bool:
     """Whether Helm made a Job: then it takes it away, too."""
     return view.labels.get("app.kubernetes.io/managed-by") == "Helm"
 
 
-def refuse_helms(cluster: Cluster, jobs: Iterable[JobView]) -> None:
+def refuse_helm_managed(cluster: Cluster, jobs: Iterable[JobView]) -> None:
     """Does nothing where no Job is Helm's.
 
     Raises:
         ClusterError: one is.
     """
     for view in jobs:
-        if of_helm(view):
+        if managed_by_helm(view):
             release = view.annotations.get("meta.helm.sh/release-name", view.run)
             raise ClusterError(
                 f"Job {view.name} is Helm's",
@@ -55,7 +55,7 @@ def refuse_helms(cluster: Cluster, jobs: Iterable[JobView]) -> None:
             )
 
 
-def end_pods(cluster: Cluster, run: str, jobs: Iterable[JobView]) -> None:
+def delete_pods(cluster: Cluster, run: str, jobs: Iterable[JobView]) -> None:
     """Asks the pods of deleted Jobs to end, without waiting for the garbage collector."""
     owners = {uid_of(view.job) for view in jobs}
     for pod in _live_pods(cluster, run):
@@ -67,7 +67,7 @@ def end_pods(cluster: Cluster, run: str, jobs: Iterable[JobView]) -> None:
                     raise
 
 
-def wait_until_free(
+def wait_for_termination(
     cluster: Cluster, run: str, config_sha256: str, *, seconds: float | None = None, say: Say = lambda _: None
 ) -> None:
     """Returns when no Job of a run is on its way out any more, and no pod of one that is not of this config is alive.
@@ -91,7 +91,7 @@ def wait_until_free(
         names = [*(f"Job {name}" for name in leaving), *(f"pod {_name(pod)}" for pod in pods)]
         if not names:
             return
-        if time.monotonic() - began > (_patience(pods) if seconds is None else seconds):
+        if time.monotonic() - began > (_grace_seconds(pods) if seconds is None else seconds):
             raise _still_there(cluster, names, pods)
         if not told:
             say(f"waiting for {_listed(names)} to end: it writes the same results")
@@ -113,7 +113,7 @@ def _name(thing: Object) -> str:
     return str(thing["metadata"]["name"])
 
 
-def _patience(pods: Iterable[Object]) -> float:
+def _grace_seconds(pods: Iterable[Object]) -> float:
     graces = (float(pod["spec"].get("terminationGracePeriodSeconds") or 0) for pod in pods)
     return max(graces, default=0.0) + _LONGER_THAN_GRACE
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from specbatch.cluster.client.kinds import EVENTS, JOBS, Object
-from specbatch.cluster.jobs.runs import is_over
-from specbatch.cluster.jobs.times import ago, event_start, event_time, seconds_of
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.run import is_over
+from specbatch.cluster.jobs.timestamps import ago, event_start, event_time, seconds_of
 from specbatch.results.summary import span
 
 if TYPE_CHECKING:

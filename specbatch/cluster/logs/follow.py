@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.errors import transient
 from specbatch.cluster.client.kinds import JOBS, PODS, Kind, Object
-from specbatch.cluster.jobs.runs import is_over
-from specbatch.cluster.jobs.view import JOB_NAME, JobView
+from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
+from specbatch.cluster.jobs.run import is_over
 from specbatch.cluster.logs.tail import Line, LogTail
 from specbatch.cluster.status.pod_state import has_begun, has_ended
 from specbatch.errors import ClusterError

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.errors import DROPPED
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.jobs.find import view_job
 from specbatch.cluster.jobs.indexes import format_indexes
-from specbatch.cluster.jobs.view import JobView, pod_index
+from specbatch.cluster.jobs.job_view import JobView, pod_index
+from specbatch.cluster.jobs.lookup import job_with_pods
 from specbatch.cluster.logs.follow import Follower
 from specbatch.cluster.logs.tail import Line, LogTail
 from specbatch.cluster.status.pod_state import has_ended
@@ -75,7 +75,7 @@ def read_logs(
     Raises:
         ClusterError: logs cannot be read, or the Job has no pod.
     """
-    view = view_job(cluster, job)
+    view = job_with_pods(cluster, job)
     pods = _chosen(view, options)
     for index, pod in pods:
         shard = view.shards[index]
@@ -116,7 +116,7 @@ def follow_run(
         ClusterError: logs cannot be read, or the API server has been out of reach for ten minutes.
     """
     options = options or LogOptions()
-    view = view_job(cluster, job)
+    view = job_with_pods(cluster, job)
     _check_shard(view, options)
     old = {pod["metadata"]["uid"] for pods in view.pods_by_index.values() for pod in pods[:-1]}
     wanted = None if options.shard is None else view.shards.index(options.shard)
@@ -144,7 +144,9 @@ def _chosen(view: JobView, options: LogOptions) -> list[tuple[int, Object]]:
     if not found:
         where = f"Job {view.name}" + ("" if options.shard is None else f", shard {options.shard}")
         message = "there was no pod before the newest" if options.previous else "there is no pod"
-        remedy = "leave out --previous" if options.previous else f"specbatch why {view.called} says what it waits for"
+        remedy = (
+            "leave out --previous" if options.previous else f"specbatch why {view.command_args} says what it waits for"
+        )
         raise ClusterError(message, where=where, remedy=remedy, status=404, reason="NotFound")
     return found
 

@@ -31,7 +31,7 @@ _ELSEWHERE = "upload it and give its URI (s3://...), or put it on a volume of jo
 
 
 @dataclass(frozen=True, slots=True)
-class Travelling:
+class BundledFile:
     """A file that the ConfigMap carries.
 
     Attributes:
@@ -55,12 +55,12 @@ class Travelling:
         return self.path.endswith(COMPRESSED)
 
 
-def travelling(job: SpecBatchJob) -> list[Travelling]:
+def bundled_files(job: SpecBatchJob) -> list[BundledFile]:
     """The files that a spec names by relative paths."""
     dataset = job.spec.dataset
-    named = [Travelling(dataset.uri, "spec.dataset.uri", "dataset")]
+    named = [BundledFile(dataset.uri, "spec.dataset.uri", "dataset")]
     if dataset.chat_template_file is not None:
-        named.append(Travelling(dataset.chat_template_file, "spec.dataset.chatTemplate", "template"))
+        named.append(BundledFile(dataset.chat_template_file, "spec.dataset.chatTemplate", "template"))
     return [
         replace(file, path=posixpath.normpath(file.path))
         for file in named
@@ -76,7 +76,7 @@ def read_files(job: SpecBatchJob, folder: Path) -> dict[str, bytes]:
     """
     contents: dict[str, bytes] = {}
     problems: list[Problem] = []
-    for file in travelling(job):
+    for file in bundled_files(job):
         try:
             contents[file.path] = _read(file, folder)
         except _NotTaken as refused:
@@ -93,7 +93,7 @@ def config_data(job: SpecBatchJob, contents: Mapping[str, bytes]) -> dict[str, d
     """The files as they stand in a ConfigMap: {"data": {...}, "binaryData": {...}}; in data only what YAML can show."""
     data: dict[str, str] = {}
     binary: dict[str, str] = {}
-    for file in travelling(job):
+    for file in bundled_files(job):
         if file.compressed or NOT_IN_YAML.search(contents[file.path].decode()):
             binary[file.key] = base64.b64encode(contents[file.path]).decode()
         else:
@@ -121,12 +121,12 @@ def check_config_size(job: SpecBatchJob, data: Mapping[str, Mapping[str, str]]) 
 
 
 class _NotTaken(Exception):  # noqa: N818 - it is caught here
-    def __init__(self, file: Travelling, message: str, remedy: str = _ELSEWHERE) -> None:
+    def __init__(self, file: BundledFile, message: str, remedy: str = _ELSEWHERE) -> None:
         super().__init__(message)
         self.problem = Problem(file.field, message, remedy)
 
 
-def _read(file: Travelling, folder: Path) -> bytes:
+def _read(file: BundledFile, folder: Path) -> bytes:
     place = folder / file.path
     if file.path.startswith("../"):
         raise _NotTaken(
@@ -157,7 +157,7 @@ def _read(file: Travelling, folder: Path) -> bytes:
     return content
 
 
-def _check_text(file: Travelling, content: bytes) -> None:
+def _check_text(file: BundledFile, content: bytes) -> None:
     try:
         content.decode()
     except UnicodeDecodeError as error:
@@ -169,7 +169,7 @@ def _check_text(file: Travelling, content: bytes) -> None:
         ) from None
 
 
-def problems_of_places(job: SpecBatchJob) -> Iterator[Problem]:
+def local_path_problems(job: SpecBatchJob) -> Iterator[Problem]:
     """Absolute paths that exist here, and are on no volume of the pod: the usual mistake."""
     mounts = [volume.mount_path for volume in job.spec.job.volumes.all().values()]
     dataset = job.spec.dataset

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.volumes import VolumeSpec
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.manifests.bundled_files import travelling
+from specbatch.cluster.manifests.bundled_files import bundled_files
 
 SPEC_FOLDER = "/etc/specbatch"
 SPEC_KEY = "spec.json"
@@ -47,7 +47,7 @@ def mounts(job: SpecBatchJob) -> list[Object]:
         {"name": "spec", "mountPath": SPEC_FOLDER, "readOnly": True},
         *(
             {"name": "spec", "mountPath": f"/{file.path}", "subPath": file.key, "readOnly": True}
-            for file in travelling(job)
+            for file in bundled_files(job)
         ),
         {"name": "tmp", "mountPath": TMP},
         {"name": "cache", "mountPath": CACHE},

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.volumes import VolumeSpec
-from specbatch.cluster.manifests.bundled_files import problems_of_places, travelling
+from specbatch.cluster.manifests.bundled_files import bundled_files, local_path_problems
 from specbatch.cluster.manifests.mounts import OWN_PLACES, OWN_VOLUMES, SPEC_FOLDER, place, results_folder
 from specbatch.cluster.manifests.names import CONTAINER
 from specbatch.errors import Problem, SpecError
@@ -24,7 +24,7 @@ def check(job: SpecBatchJob) -> None:
         *_results_are_kept(job),
         *_places_are_free(job),
         *_files_have_places(job),
-        *problems_of_places(job),
+        *local_path_problems(job),
         *_template_is_mergeable(job),
     ]
     if problems:
@@ -77,7 +77,7 @@ def _files_have_places(job: SpecBatchJob) -> Iterator[Problem]:
     """A file that travels is mounted under its path: no runtime can do that in a volume that is read-only."""
     closed = {place(volume.mount_path) for volume in job.spec.job.volumes.all().values() if _is_read_only(volume)}
     taken: set[str] = set()
-    for file in travelling(job):
+    for file in bundled_files(job):
         path = place(file.path)
         if path in taken:
             yield Problem(file.field, f"{file.path} is the dataset already", "name another file")

@@ -11,7 +11,7 @@ from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.jobs.spec_changes import files_of
 from specbatch.cluster.manifests.mounts import SPEC_KEY
 from specbatch.cluster.manifests.names import CANCELLED, SUBMITTED
-from specbatch.cluster.manifests.texts import yaml_text
+from specbatch.cluster.manifests.yaml_text import yaml_text
 
 # What the control plane writes into an object of its own accord.
 _OF_METADATA = (

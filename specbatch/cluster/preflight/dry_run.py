@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS, Object
-from specbatch.cluster.jobs.start import suspended
+from specbatch.cluster.jobs.start_job import suspended
 from specbatch.cluster.manifests.job import Manifests
 from specbatch.cluster.preflight.findings import Finding, error, warning
 from specbatch.errors import ClusterError

@@ -107,7 +107,7 @@ def read_nodes(cluster: Cluster) -> tuple[list[Node] | None, list[str]]:
             raise
         return None, ["nodes"]
     try:
-        pods = cluster.list(PODS, everywhere=True)
+        pods = cluster.list(PODS, all_namespaces=True)
     except ClusterError as error:
         if error.status != 403:
             raise

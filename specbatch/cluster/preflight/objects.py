@@ -12,7 +12,7 @@ from specbatch.cluster.client.kinds import (
     SERVICE_ACCOUNTS,
     Object,
 )
-from specbatch.cluster.jobs.view import condition
+from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.preflight.findings import Case, Finding, error, warning
 from specbatch.errors import ClusterError
 

@@ -36,13 +36,13 @@ class Permission:
         verb: get, list, watch, create, patch or delete.
         kind: of what.
         subresource: log or exec; empty for the objects themselves.
-        everywhere: in every namespace.
+        all_namespaces: in every namespace.
     """
 
     verb: str
     kind: Kind
     subresource: str = ""
-    everywhere: bool = False
+    all_namespaces: bool = False
 
     @property
     def resource(self) -> str:
@@ -95,7 +95,7 @@ OF_KUEUE: Sequence[Permission] = (*_on(LOCAL_QUEUES, "get", "list"), *_on(WORKLO
 
 HELPFUL: Sequence[Permission] = (
     *_on(NODES, "list"),
-    Permission("list", PODS, everywhere=True),
+    Permission("list", PODS, all_namespaces=True),
     *_on(STORAGE_CLASSES, "get", "list"),
     *_on(VOLUMES, "get"),
     *_on(NAMESPACES, "get"),
@@ -120,5 +120,5 @@ def listed(permissions: Iterable[Permission]) -> str:
     """`create, patch jobs; get pods/log`."""
     verbs: dict[str, list[str]] = {}
     for one in permissions:
-        verbs.setdefault(f"{one.resource}{' everywhere' if one.everywhere else ''}", []).append(one.verb)
+        verbs.setdefault(f"{one.resource}{' everywhere' if one.all_namespaces else ''}", []).append(one.verb)
     return "; ".join(f"{', '.join(names)} {resource}" for resource, names in verbs.items())

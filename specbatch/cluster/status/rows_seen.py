@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import JOBS, PODS, Object
-from specbatch.cluster.jobs.find import find_job
-from specbatch.cluster.jobs.runs import uid_of
-from specbatch.cluster.jobs.view import JOB_NAME, JobView, pod_index
+from specbatch.cluster.jobs.job_view import JOB_NAME, JobView, pod_index
+from specbatch.cluster.jobs.lookup import find_job
+from specbatch.cluster.jobs.run import uid_of
 from specbatch.cluster.manifests.names import SEEN
 from specbatch.cluster.status.pod_state import has_ended, last_word
-from specbatch.cluster.status.run_reading import read_run
+from specbatch.cluster.status.read_run import read_run
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:

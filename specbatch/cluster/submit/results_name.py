@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.cluster.client.kinds import CONFIG_MAPS
-from specbatch.cluster.jobs.find import find_jobs
-from specbatch.cluster.jobs.stored import stored_job
+from specbatch.cluster.jobs.lookup import find_jobs
+from specbatch.cluster.jobs.stored_spec import load_stored_spec
 from specbatch.errors import ClusterError, SpecError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def continued(cluster: Cluster, job: SpecBatchJob) -> SpecBatchJob:
     try:
         newest = next(iter(find_jobs(cluster, job.metadata.name)), None)
         config_map = None if newest is None else cluster.find(CONFIG_MAPS, newest["metadata"]["name"])
-        name = None if config_map is None else stored_job(config_map).spec.results.name
+        name = None if config_map is None else load_stored_spec(config_map).spec.results.name
     except ClusterError as error:
         if error.status != 403:  # the checks that come say what is not permitted
             raise

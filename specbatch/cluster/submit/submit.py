@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, Object
-from specbatch.cluster.jobs.find import find_jobs
-from specbatch.cluster.jobs.runs import Run, State, config_of, group, labels_of
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.lookup import find_jobs
+from specbatch.cluster.jobs.run import Run, State, config_of, group_into_runs, labels_of
 from specbatch.cluster.jobs.spec_changes import SpecChanges, spec_changes
-from specbatch.cluster.jobs.start import finish_start, start
-from specbatch.cluster.jobs.termination_wait import Say, delete_jobs, end_pods, of_helm, refuse_helms, wait_until_free
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.start_job import complete_start, start
+from specbatch.cluster.jobs.termination_wait import (
+    Say,
+    delete_jobs,
+    delete_pods,
+    managed_by_helm,
+    refuse_helm_managed,
+    wait_for_termination,
+)
 from specbatch.cluster.manifests.job import Manifests
 from specbatch.cluster.manifests.names import RUN
 from specbatch.errors import ClusterError
@@ -75,7 +82,7 @@ class Existing:
 def existing(cluster: Cluster, manifests: Manifests) -> Existing:
     """What there is of a run."""
     jobs = find_jobs(cluster, run_of(manifests))
-    runs = group(job for job in jobs if not JobView(job).deleting)
+    runs = group_into_runs(job for job in jobs if not JobView(job).deleting)
     digest = manifests.config_sha256
     same = next((run for run in runs if any(config_of(view) == digest for view in run.jobs)), None)
     return Existing(same, [run for run in runs if run is not same])
@@ -107,18 +114,18 @@ def submit(
     """
     refuse_others(cluster, manifests, there, force=force)
     replaced = there.replaced(force=force)
-    refuse_helms(cluster, replaced)
+    refuse_helm_managed(cluster, replaced)
     found = there.attachable(force=force)
     if found is not None and not replaced:
         return _attach(cluster, manifests, there, found)
     if found is None or not found.submitted:
         check()
     delete_jobs(cluster, replaced)
-    end_pods(cluster, run_of(manifests), replaced)
+    delete_pods(cluster, run_of(manifests), replaced)
     names = [view.name for view in replaced]
     if found is not None and found.submitted:
         return _attach(cluster, manifests, there, found, names)
-    wait_until_free(cluster, run_of(manifests), manifests.config_sha256, seconds=seconds, say=say)
+    wait_for_termination(cluster, run_of(manifests), manifests.config_sha256, seconds=seconds, say=say)
     if found is not None:
         return _attach(cluster, manifests, there, found, names)
     return Submission(start(cluster, manifests), "created", _fresh(manifests), names)
@@ -178,9 +185,9 @@ def _attach(
 ) -> Submission:
     assert there.same is not None
     state = there.same.state
-    if state in _ENDED or of_helm(found):
+    if state in _ENDED or managed_by_helm(found):
         return Submission(found.job, "attached", state, replaced)
-    job = finish_start(cluster, found.job, manifests.config_map)
+    job = complete_start(cluster, found.job, manifests.config_map)
     if found.submitted:
         return Submission(job, "attached", state, replaced)
     return Submission(job, "completed", _fresh(manifests), replaced)

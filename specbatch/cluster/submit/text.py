@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from specbatch.cluster.jobs.job_texts import Flags, job_document, next_commands, results_text, shape_text
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.messages import Flags, job_document, next_commands, results_text, shape_text
 from specbatch.cluster.submit.checks import SubmitChecks
 from specbatch.cluster.submit.submit import Submission
 
@@ -62,7 +62,7 @@ def _found(submission: Submission, flags: Flags) -> str:
             return "is complete: nothing to do"
         case "failed":
             again = f"{flags.command('why', view.run)} says why; submit --force tries once more"
-            if view.hopeless is None:
+            if view.fatal_exit_code is None:
                 again = f"{flags.command('retry', view.run)} runs what is not done; submit --force tries all of it once more"
             return f"has failed ({reason}); {again}" if reason else f"has failed; {again}"
         case "failing":

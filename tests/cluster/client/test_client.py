@@ -124,10 +124,10 @@ def test_namespaces_are_kept_apart_unless_everywhere(api):
     api.put(NODES, {"metadata": {"name": "node"}})
     cluster = api.cluster()
     assert names(cluster.list(CONFIG_MAPS)) == ["one"]
-    assert names(cluster.within("team").list(CONFIG_MAPS)) == ["two"]
-    assert names(cluster.list(CONFIG_MAPS, everywhere=True)) == ["one", "two"]
-    assert names(cluster.within("team").list(NODES)) == ["node"]
-    assert cluster.within(None) is cluster
+    assert names(cluster.in_namespace("team").list(CONFIG_MAPS)) == ["two"]
+    assert names(cluster.list(CONFIG_MAPS, all_namespaces=True)) == ["one", "two"]
+    assert names(cluster.in_namespace("team").list(NODES)) == ["node"]
+    assert cluster.in_namespace(None) is cluster
     assert cluster.namespace == "default"
 
 

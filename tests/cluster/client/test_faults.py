@@ -9,7 +9,7 @@ from specbatch.cluster.client import connection as client_connection
 from specbatch.cluster.client.client import Cluster
 from specbatch.cluster.client.errors import Call, unreachable
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, NODES, PODS
-from specbatch.cluster.client.retry_policy import Patience
+from specbatch.cluster.client.retry_policy import RetryPolicy
 from specbatch.errors import ClusterError, ExitCode
 
 
@@ -120,7 +120,7 @@ def test_a_server_that_does_not_answer_is_asked_again(api, monkeypatch):
 
 
 def test_a_connection_that_died_unnoticed_does_not_cost_the_call(api, monkeypatch):
-    cluster = Cluster.connect(kubeconfig=api.kubeconfig, patience=Patience(seconds=0.01, sleep=api.time.sleep))
+    cluster = Cluster.connect(kubeconfig=api.kubeconfig, policy=RetryPolicy(seconds=0.01, sleep=api.time.sleep))
     cluster.version()
     monkeypatch.setattr(client_connection, "_READ_SECONDS", 0.05)
     api.fail("GET", "/version", delay=5.0)
@@ -192,7 +192,7 @@ def test_a_missing_permission_names_verb_resource_namespace_and_the_role(api):
     api.deny("list", "nodes")
     assert "not permitted to list nodes in the whole cluster" in str(told(lambda: api.cluster().list(NODES)))
     api.deny("list", "pods")
-    told_of = str(told(lambda: api.cluster().list(PODS, everywhere=True)))
+    told_of = str(told(lambda: api.cluster().list(PODS, all_namespaces=True)))
     assert "not permitted to list pods in the whole cluster" in told_of
     api.deny("get", "pods/log")
     api.put(PODS, {"metadata": {"name": "pod"}})
@@ -207,7 +207,7 @@ def test_a_quota_that_is_full_is_not_told_as_a_missing_permission(api):
 
 
 def test_what_is_not_there_is_told_with_kind_name_and_namespace(api):
-    error = told(lambda: api.cluster().within("default").get(JOBS, "one"))
+    error = told(lambda: api.cluster().in_namespace("default").get(JOBS, "one"))
     assert error.status == 404
     assert "no Job one in namespace default" in str(error)
     assert "kubectl get jobs -n default" in error.remedy

@@ -5,7 +5,7 @@ import json
 
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.judge import judge
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.preflight.nodes import with_pods
 
 NOW = dt.datetime(2026, 11, 23, 6, 0, tzinfo=dt.UTC)

@@ -7,7 +7,7 @@ import pytest
 from specbatch.cluster.diagnose.evidence import Evidence, Queue
 from specbatch.cluster.diagnose.judge import judge
 from specbatch.cluster.diagnose.text import render_verdict, verdict_json
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.preflight.nodes import with_pods
 from tests.cluster.diagnose.objects import (
     CLOCK,

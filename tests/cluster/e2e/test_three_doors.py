@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
-from specbatch.cluster.jobs.view import INDEX
+from specbatch.cluster.jobs.job_view import INDEX
 from tests.cluster.e2e.conftest import eventually
 from tests.documents import ROOT
 from tests.helm.charts import binary

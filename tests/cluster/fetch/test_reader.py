@@ -7,9 +7,9 @@ import pytest
 
 from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, EVENTS, JOBS, PODS
 from specbatch.cluster.fetch import reader_pod
-from specbatch.cluster.fetch.collecting import results_of, spec_of
-from specbatch.cluster.fetch.reader import reader_pod as manifest
+from specbatch.cluster.fetch.reader_manifest import reader_pod as manifest
 from specbatch.cluster.fetch.receive import Receiver
+from specbatch.cluster.fetch.results_of_run import results_of, spec_of
 from specbatch.cluster.manifests.job import render
 from specbatch.errors import ClusterError, ResultsError
 from specbatch.results.collect.collect import collect

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS
-from specbatch.cluster.jobs.find import find_job
+from specbatch.cluster.jobs.lookup import find_job
 from specbatch.cluster.jobs.retry import retry
-from specbatch.cluster.jobs.runs import group
+from specbatch.cluster.jobs.run import group_into_runs
 from specbatch.cluster.manifests.names import RETRY_OF, SHARDS
 from specbatch.errors import ClusterError
 from tests.cluster.submitting import end, only_job, rendered, submitted
@@ -56,7 +56,7 @@ def test_a_retry_that_fails_is_retried_for_what_is_left(api):
     assert third.job["metadata"]["name"].endswith("-r3")
     end(api, third.job["metadata"]["name"], "Complete", completed="0")
     assert again(api).done.startswith("nothing to retry")
-    [run] = group(api.objects(JOBS))
+    [run] = group_into_runs(api.objects(JOBS))
     assert (run.state, len(run.done), run.total) == ("complete", 6, 6)
 
 

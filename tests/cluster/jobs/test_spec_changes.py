@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from specbatch.cluster.jobs.spec_changes import spec_changes
-from specbatch.cluster.jobs.stored import stored_files, stored_job
+from specbatch.cluster.jobs.stored_spec import load_stored_files, load_stored_spec
 from specbatch.errors import SpecError
 from tests.cluster.submitting import parsed, rendered
 
@@ -14,16 +14,16 @@ ZIPPED = {"prompts.jsonl.gz": gzip.compress(b'{"prompt": "hello"}\n', mtime=0)}
 
 def test_what_is_stored_gives_the_same_spec_and_files_back():
     stored = rendered("dataset.uri=prompts.jsonl.gz", files=ZIPPED).config_map
-    job = stored_job(stored)
+    job = load_stored_spec(stored)
     assert job == parsed("dataset.uri=prompts.jsonl.gz")
-    assert stored_files(stored, job) == ZIPPED
+    assert load_stored_files(stored, job) == ZIPPED
 
 
 def test_a_file_that_is_missing_is_named():
     stored = rendered().config_map
     stored["data"] = {"spec.json": stored["data"]["spec.json"]}
     with pytest.raises(SpecError, match="1 problem") as wrong:
-        stored_files(stored, stored_job(stored))
+        load_stored_files(stored, load_stored_spec(stored))
     assert "prompts.jsonl is not in it" in str(wrong.value)
 
 

@@ -12,7 +12,7 @@ from specbatch.api import parse_spec
 from specbatch.cluster.manifests.canonical import go_json, sha256_of
 from specbatch.cluster.manifests.job import Retry, render
 from specbatch.cluster.manifests.spec_files import load_for_cluster
-from specbatch.cluster.manifests.texts import manifests_text
+from specbatch.cluster.manifests.yaml_text import manifests_text
 from specbatch.errors import ExitCode
 from tests.cluster.rendering import ROOT, RUNNABLE, container, env, job, pod, rendered
 

@@ -53,6 +53,6 @@ def test_what_only_helps_is_in_the_cluster_reader():
 def test_permissions_are_told_by_resource():
     log = Permission("get", PODS, "log")
     assert listed([Permission("create", JOBS), Permission("patch", JOBS), log]) == "create, patch jobs; get pods/log"
-    assert listed([Permission("list", PODS, everywhere=True)]) == "list pods everywhere"
+    assert listed([Permission("list", PODS, all_namespaces=True)]) == "list pods everywhere"
     assert "why" in commands_with(log)
     assert "list" not in commands_with(Permission("get", CONFIG_MAPS))

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
-from specbatch.cluster.jobs.start import start, suspended
-from specbatch.cluster.jobs.view import JOB_NAME
+from specbatch.cluster.jobs.job_view import JOB_NAME
+from specbatch.cluster.jobs.start_job import start, suspended
 from specbatch.cluster.manifests.job import render
 from specbatch.cluster.manifests.names import CANCELLED, SUBMITTED
 from specbatch.cluster.submit.results_name import continued, started_anew

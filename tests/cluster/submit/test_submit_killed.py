@@ -10,7 +10,7 @@ import time
 import pytest
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, LOCAL_QUEUES
-from specbatch.cluster.jobs.find import find_job
+from specbatch.cluster.jobs.lookup import find_job
 from specbatch.cluster.jobs.retry import retry
 from specbatch.cluster.manifests.names import SHARDS, SUBMITTED
 from specbatch.cluster.preflight.access import Uses

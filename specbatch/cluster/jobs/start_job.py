@@ -11,9 +11,9 @@ import time
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, Object
-from specbatch.cluster.jobs.find import find_jobs
-from specbatch.cluster.jobs.runs import config_of, labels_of, uid_of
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.lookup import find_jobs
+from specbatch.cluster.jobs.run import config_of, labels_of, uid_of
 from specbatch.cluster.manifests.job import Manifests
 from specbatch.cluster.manifests.names import QUEUE, RUN, SUBMITTED
 from specbatch.errors import ClusterError
@@ -45,10 +45,10 @@ def start(cluster: Cluster, manifests: Manifests) -> Object:
             remedy="take another --name, or delete it",
             reason="AlreadyExists",
         )
-    return finish_start(cluster, job, manifests.config_map)
+    return complete_start(cluster, job, manifests.config_map)
 
 
-def finish_start(cluster: Cluster, job: Object, config_map: Object) -> Object:
+def complete_start(cluster: Cluster, job: Object, config_map: Object) -> Object:
     """Takes the steps that are still missing; the Job as it is then.
 
     Args:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, JOBS, Object
-from specbatch.cluster.fetch.reader import place_of, reader_pod, results_volume
+from specbatch.cluster.fetch.reader_manifest import place_of, reader_pod, results_volume
 from specbatch.cluster.fetch.reader_pod import ReaderPod
 from specbatch.cluster.fetch.receive import fetch
-from specbatch.cluster.jobs.find import view_job
-from specbatch.cluster.jobs.stored import stored_job
+from specbatch.cluster.jobs.lookup import job_with_pods
+from specbatch.cluster.jobs.stored_spec import load_stored_spec
 from specbatch.cluster.manifests.mounts import results_folder
 from specbatch.cluster.manifests.names import object_labels
 from specbatch.cluster.manifests.pod import pod_template
@@ -47,7 +47,7 @@ def spec_of(cluster: Cluster, job: Object) -> SpecBatchJob:
     if config_map is None:
         remedy = "name the spec's file, or the folder or URI of the results"
         raise ClusterError("it is gone, and with it what the run was", where=f"ConfigMap {name}", remedy=remedy, status=404)  # fmt: skip
-    return stored_job(config_map)
+    return load_stored_spec(config_map)
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def _fetch(cluster: Cluster, spec: SpecBatchJob, job: Object | None, folder: Pat
 
 def _node(cluster: Cluster, job: Object, volume: Object) -> str:
     """The node that the reader must run on: where the volume is in use, if it can be used from one node only."""
-    pods = sorted(view_job(cluster, job).pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
+    pods = sorted(job_with_pods(cluster, job).pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
     if "hostPath" in volume:  # a folder of each node's own
         return next((node for pod in reversed(pods) if (node := node_of(pod))), "")
     if "persistentVolumeClaim" not in volume or _ANYWHERE & set(_access_modes(cluster, volume)):

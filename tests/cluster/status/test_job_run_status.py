@@ -5,11 +5,11 @@ import json
 import pytest
 
 from specbatch.cluster.client.kinds import JOBS, LOCAL_QUEUES, PODS, WORKLOADS
-from specbatch.cluster.jobs import actions
+from specbatch.cluster.jobs import suspend as actions
 from specbatch.cluster.manifests.names import CANCELLED, SUBMITTED
+from specbatch.cluster.status.job_run_text import render_run, run_json
+from specbatch.cluster.status.read_run import read_run
 from specbatch.cluster.status.rows_seen import stop
-from specbatch.cluster.status.run_reading import read_run
-from specbatch.cluster.status.run_status_text import render_run, run_json
 from specbatch.errors import ClusterError
 from tests.cluster.job_objects import pod_of, retry_of, submitted
 
@@ -298,7 +298,7 @@ def test_a_retry_whose_first_job_is_gone_counts_what_that_has_done(api):
 
 
 def test_of_thousands_of_pods_a_bounded_number_of_logs_is_read_and_few_lines_are_shown(api, monkeypatch):
-    monkeypatch.setattr("specbatch.cluster.status.run_reading._LOGS", 30)
+    monkeypatch.setattr("specbatch.cluster.status.read_run._LOGS", 30)
     job = submitted(api, completions=100, status={"ready": 60})
     for index in range(60):
         run_pod(api, job, index, log=look(left=float(index)))

@@ -7,12 +7,12 @@ import base64
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.parsing import parse_spec
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.manifests.bundled_files import travelling
+from specbatch.cluster.manifests.bundled_files import bundled_files
 from specbatch.cluster.manifests.mounts import SPEC_KEY
 from specbatch.errors import Problem, SpecError
 
 
-def stored_job(config_map: Object) -> SpecBatchJob:
+def load_stored_spec(config_map: Object) -> SpecBatchJob:
     """The spec that a ConfigMap holds.
 
     Raises:
@@ -22,7 +22,7 @@ def stored_job(config_map: Object) -> SpecBatchJob:
     return parse_spec(text, source=f"ConfigMap {config_map['metadata']['name']}")
 
 
-def stored_files(config_map: Object, job: SpecBatchJob) -> dict[str, bytes]:
+def load_stored_files(config_map: Object, job: SpecBatchJob) -> dict[str, bytes]:
     """The content of the files that travel with a spec, by their paths, as `travel.read_files` gave them.
 
     Raises:
@@ -30,7 +30,7 @@ def stored_files(config_map: Object, job: SpecBatchJob) -> dict[str, bytes]:
     """
     texts, binaries = config_map.get("data") or {}, config_map.get("binaryData") or {}
     contents: dict[str, bytes] = {}
-    for file in travelling(job):
+    for file in bundled_files(job):
         if file.key in binaries:
             contents[file.path] = base64.b64decode(binaries[file.key])
         elif file.key in texts:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import JOBS, Object
-from specbatch.cluster.jobs.runs import state_of, uid_of
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.run import state_of, uid_of
 from specbatch.cluster.manifests.names import CANCELLED, SUBMITTED
 from specbatch.errors import ClusterError
 
@@ -31,7 +31,7 @@ def suspend(cluster: Cluster, job: Object) -> str:
     if view.suspended and view.submitted:
         return f"Job {view.name} is suspended already"
     _patch(cluster, view, {SUBMITTED: "true"}, {"suspend": True})
-    return f"suspended Job {view.name}: {_SAVED}; specbatch resume {view.called} goes on"
+    return f"suspended Job {view.name}: {_SAVED}; specbatch resume {view.command_args} goes on"
 
 
 def resume(cluster: Cluster, job: Object) -> str:
@@ -43,7 +43,7 @@ def resume(cluster: Cluster, job: Object) -> str:
     view = JobView(job)
     state = state_of(view)
     if view.outcome == "failed":
-        remedy = f"specbatch retry {view.called} starts a Job for the shards that are not done"
+        remedy = f"specbatch retry {view.command_args} starts a Job for the shards that are not done"
         raise ClusterError(f"Job {view.name} has {_now(state)}: it cannot be resumed", remedy=remedy)
     if state in {"complete", "deleting"}:
         return f"nothing to resume: Job {view.name} is {_now(state)}"
@@ -72,11 +72,11 @@ def cancel(cluster: Cluster, job: Object) -> str:
         if view.suspended:
             return (
                 f"cancelled Job {view.name}: it ends as soon as queue {view.queue} admits it; "
-                f"specbatch delete {view.called} takes it out of the queue now"
+                f"specbatch delete {view.command_args} takes it out of the queue now"
             )
-        return f"cancelled Job {view.name}: {_SAVED}; specbatch retry {view.called} goes on"
+        return f"cancelled Job {view.name}: {_SAVED}; specbatch retry {view.command_args} goes on"
     _patch(cluster, view, {SUBMITTED: "true", CANCELLED: "true"}, {"suspend": True})
-    return f"cancelled Job {view.name}: {_SAVED}; specbatch resume {view.called} goes on, specbatch delete {view.called} removes it"
+    return f"cancelled Job {view.name}: {_SAVED}; specbatch resume {view.command_args} goes on, specbatch delete {view.command_args} removes it"
 
 
 def _patch(cluster: Cluster, view: JobView, annotations: Object, spec: Object) -> None:

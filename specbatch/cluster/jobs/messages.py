@@ -9,9 +9,9 @@ from typing import Any
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.cluster.client.kinds import JOBS
-from specbatch.cluster.jobs.runs import state_of
-from specbatch.cluster.jobs.view import JobView
-from specbatch.cluster.jobs.waiting import Ending
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.run import state_of
+from specbatch.cluster.jobs.wait import WaitResult
 from specbatch.cluster.manifests.mounts import results_folder
 
 
@@ -79,13 +79,13 @@ def progress_text(view: JobView, state: str = "") -> str:
     if active:
         parts.append(f"{active} pod{'' if active == 1 else 's'}")
     hint = {
-        "suspended": f"; specbatch resume {view.called} starts its pods",
+        "suspended": f"; specbatch resume {view.command_args} starts its pods",
         "queued": f"; it waits in queue {view.queue}",
     }.get(state, "")
     return f"{state}: {', '.join(parts)}{hint}"
 
 
-def ending_lines(ending: Ending, flags: Flags) -> list[str]:
+def wait_result_lines(ending: WaitResult, flags: Flags) -> list[str]:
     """How a wait ended, and what to do next."""
     view = JobView(ending.job)
     shards = f"{len(view.completed)} of {view.completions} shards done"
@@ -95,7 +95,7 @@ def ending_lines(ending: Ending, flags: Flags) -> list[str]:
         case "failed":
             reason = f" ({ending.reason})" if ending.reason else ""
             nexts = f"next: {flags.command('why', view.run)}"
-            if view.hopeless is None:  # of those, the same would come of a retry
+            if view.fatal_exit_code is None:  # of those, the same would come of a retry
                 nexts += f"; {flags.command('retry', view.run)}"
             return [f"Job {view.name} has failed{reason}: {shards}", nexts]
         case "cancelled":

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from specbatch.api.hints import nearest
 from specbatch.cluster.client.kinds import JOBS, PODS, Object
-from specbatch.cluster.jobs.runs import age_of
-from specbatch.cluster.jobs.view import JOB_NAME, JobView
+from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
+from specbatch.cluster.jobs.run import age_key
 from specbatch.cluster.manifests.names import RUN, of_run
 from specbatch.errors import ClusterError
 
@@ -18,10 +18,10 @@ _ALL = {"app.kubernetes.io/name": "specbatch"}
 _NAMES_SHOWN = 5
 
 
-def find_jobs(cluster: Cluster, run: str | None = None, *, everywhere: bool = False) -> list[Object]:
+def find_jobs(cluster: Cluster, run: str | None = None, *, all_namespaces: bool = False) -> list[Object]:
     """The Jobs of a run, or all that are specbatch's, in the namespace or in every one; the newest first."""
-    found = cluster.list(JOBS, labels=_ALL if run is None else of_run(run), everywhere=everywhere)
-    return sorted(found, key=lambda job: age_of(JobView(job)), reverse=True)
+    found = cluster.list(JOBS, labels=_ALL if run is None else of_run(run), all_namespaces=all_namespaces)
+    return sorted(found, key=lambda job: age_key(JobView(job)), reverse=True)
 
 
 def find_job(cluster: Cluster, name: str | None = None) -> Object:
@@ -43,7 +43,7 @@ def find_job(cluster: Cluster, name: str | None = None) -> Object:
     return jobs[0]
 
 
-def view_job(cluster: Cluster, job: Object) -> JobView:
+def job_with_pods(cluster: Cluster, job: Object) -> JobView:
     """A Job with its pods."""
     return JobView(job, cluster.list(PODS, labels={JOB_NAME: job["metadata"]["name"]}))
 

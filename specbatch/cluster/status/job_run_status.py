@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from specbatch.cluster.jobs.runs import Run, State, is_over
-from specbatch.cluster.jobs.view import JobView
-from specbatch.cluster.status.shard_status import AT_WORK, ShardStatus, Verdict
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.run import Run, State, is_over
+from specbatch.cluster.status.pod_shard_status import AT_WORK, PodShardStatus, Verdict
 
 RunState = State | Literal["starting", "finishing"]
 _UNTOLD = "reason gone with the pod"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunStatus:
+class JobRunStatus:
     """A run at `clock`, a Unix time.
 
     Args:
@@ -31,7 +31,7 @@ class RunStatus:
 
     run: Run
     view: JobView
-    shards: Sequence[ShardStatus]
+    shards: Sequence[PodShardStatus]
     clock: float
     queued: str = ""
     notes: Sequence[str] = ()

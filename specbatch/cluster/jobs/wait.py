@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from specbatch.cluster.client.errors import transient
 from specbatch.cluster.client.kinds import JOBS, Object
-from specbatch.cluster.jobs.runs import state_of, uid_of
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.run import state_of, uid_of
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _PODS_END_SECONDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class WaitResult:
     """How the wait ended.
 
     Args:
@@ -49,7 +49,7 @@ class Ending:
 
 def wait_for_end(
     cluster: Cluster, job: Object, *, seconds: float | None = None, changed: Callable[[JobView], None] = lambda _: None
-) -> Ending:
+) -> WaitResult:
     """Returns when a Job has ended, is gone, or was cancelled, or the time is up.
 
     A Job that is sure to fail (FailureTarget) still has pods that end, and write: they are waited for, but not for ever.
@@ -71,24 +71,24 @@ def wait_for_end(
         try:
             found = _ask(cluster, name, deadline)  # a watch says nothing of what was deleted before it began
         except TimeoutError:
-            return Ending("timeout", last)
+            return WaitResult("timeout", last)
         if found is None:
-            return Ending("deleted", last)
+            return WaitResult("deleted", last)
         for event, last in _states(cluster, found, min(_slice(failing_since), deadline - time.monotonic())):
             if event == "DELETED" or uid_of(last) != uid:
-                return Ending("deleted", last)
+                return WaitResult("deleted", last)
             view = JobView(last)
             changed(view)
             end = _end(view)
             if end is not None:
-                return Ending(end, last)
+                return WaitResult(end, last)
             if view.failing is not None:
                 failing_since = min(failing_since, time.monotonic())
         now = time.monotonic()
         if now - failing_since > _PODS_END_SECONDS:
-            return Ending("failed", last)
+            return WaitResult("failed", last)
         if now >= deadline:
-            return Ending("timeout", last)
+            return WaitResult("timeout", last)
 
 
 def _ask(cluster: Cluster, name: str, deadline: float) -> Object | None:

@@ -5,49 +5,49 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from specbatch.cluster.jobs.times import age, ago
-from specbatch.cluster.jobs.view import condition
+from specbatch.cluster.jobs.job_view import condition
+from specbatch.cluster.jobs.timestamps import age, ago
+from specbatch.cluster.status.job_run_status import JobRunStatus, RunState
+from specbatch.cluster.status.pod_shard_status import AT_WORK
 from specbatch.cluster.status.pod_state import waits_for
-from specbatch.cluster.status.run_status import RunState, RunStatus
-from specbatch.cluster.status.shard_status import AT_WORK
 from specbatch.results.summary import span
 
 
-def sentence_of(status: RunStatus) -> str:
+def sentence_of(status: JobRunStatus) -> str:
     """The sentence; it begins with the state."""
     return _SENTENCES[status.state](status)
 
 
-def _complete(status: RunStatus) -> str:
+def _complete(status: JobRunStatus) -> str:
     start, end = (age(status.view.status.get(name), status.clock) for name in ("startTime", "completionTime"))
     if start is None or end is None:
         return "complete"
     return f"complete {span(end)} ago, after {span(max(0.0, start - end))}"
 
 
-def _failed(status: RunStatus) -> str:
+def _failed(status: JobRunStatus) -> str:
     when = ago((status.view.failing or {}).get("lastTransitionTime"), status.clock)
     return f"{f'failed {when}'.rstrip()}: {_why_failed(status)}"
 
 
-def _failing(status: RunStatus) -> str:
+def _failing(status: JobRunStatus) -> str:
     return f"failing: {_why_failed(status)}; its pods are being stopped"
 
 
-def _cancelled(status: RunStatus) -> str:
-    return f"cancelled: specbatch resume {status.view.called} goes on where it was"
+def _cancelled(status: JobRunStatus) -> str:
+    return f"cancelled: specbatch resume {status.view.command_args} goes on where it was"
 
 
-def _suspended(status: RunStatus) -> str:
-    return f"suspended{_since_suspended(status)}: specbatch resume {status.view.called} goes on where it was"
+def _suspended(status: JobRunStatus) -> str:
+    return f"suspended{_since_suspended(status)}: specbatch resume {status.view.command_args} goes on where it was"
 
 
-def _queued(status: RunStatus) -> str:
+def _queued(status: JobRunStatus) -> str:
     told = f": {status.queued}" if status.queued else ""
     return f"queued by Kueue in {status.view.queue}{_since_suspended(status)}{told}"
 
 
-def _pending(status: RunStatus) -> str:
+def _pending(status: JobRunStatus) -> str:
     waiting = [one.pod for one in status.shards if one.verdict == "pending" and one.pod is not None]
     restarting = status.counts.get("restarting", 0)
     if not waiting and restarting:
@@ -59,7 +59,7 @@ def _pending(status: RunStatus) -> str:
     return f"pending: {_pods(len(waiting))}{_for(since, status.clock)}: {reason}"
 
 
-def _at_work(status: RunStatus) -> str:
+def _at_work(status: JobRunStatus) -> str:
     begun = ago(status.view.status.get("startTime"), status.clock)
     started = f" (started {begun})" if begun else ""
     if len(status.shards) == 1:
@@ -71,7 +71,7 @@ def _at_work(status: RunStatus) -> str:
     return f"{said}{f': {step}' if step else ''}{started}"
 
 
-_SENTENCES: Mapping[RunState, Callable[[RunStatus], str]] = {
+_SENTENCES: Mapping[RunState, Callable[[JobRunStatus], str]] = {
     "complete": _complete,
     "failed": _failed,
     "failing": _failing,
@@ -87,7 +87,7 @@ _SENTENCES: Mapping[RunState, Callable[[RunStatus], str]] = {
 }
 
 
-def _why_failed(status: RunStatus) -> str:
+def _why_failed(status: JobRunStatus) -> str:
     """What a pod said last, or what Kubernetes says."""
     told = next((one for one in status.shards if one.verdict in {"failed", "restarting"} and one.pod is not None), None)
     failed = status.view.failing or {}
@@ -97,7 +97,7 @@ def _why_failed(status: RunStatus) -> str:
     return told.why if len(status.shards) == 1 else f"shard {told.shard}: {told.why}"
 
 
-def _since_suspended(status: RunStatus) -> str:
+def _since_suspended(status: JobRunStatus) -> str:
     return _for((condition(status.view.job, "Suspended") or {}).get("lastTransitionTime"), status.clock)
 
 

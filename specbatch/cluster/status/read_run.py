@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import PODS, WORKLOADS, Object
 from specbatch.cluster.client.kueue import kueue_kinds
-from specbatch.cluster.jobs.find import find_job, find_jobs, view_job
-from specbatch.cluster.jobs.runs import Run, group, labels_of
-from specbatch.cluster.jobs.view import JOB_NAME, JobView
+from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
+from specbatch.cluster.jobs.lookup import find_job, find_jobs, job_with_pods
+from specbatch.cluster.jobs.run import Run, group_into_runs, labels_of
 from specbatch.cluster.manifests.names import SEEN, SHARDS, of_run
+from specbatch.cluster.status.job_run_status import JobRunStatus
+from specbatch.cluster.status.pod_shard_status import PodShardStatus
 from specbatch.cluster.status.pod_state import has_begun, has_ended, last_word
 from specbatch.cluster.status.progress import PodLog, read_log
-from specbatch.cluster.status.run_status import RunStatus
-from specbatch.cluster.status.shard_status import ShardStatus
 from specbatch.errors import ClusterError
 from specbatch.results.status.progress_snapshot import counted
 
@@ -30,7 +30,7 @@ _LINES, _BYTES = 20, 1 << 16
 _JOB_UID = "kueue.x-k8s.io/job-uid"
 
 
-def read_run(cluster: Cluster, name: str | None, clock: float) -> RunStatus:
+def read_run(cluster: Cluster, name: str | None, clock: float) -> JobRunStatus:
     """The run that a name means (None: the newest of the namespace), at `clock`, the Unix time now.
 
     Needs permission to list Jobs and pods only; of logs that cannot be read it says so.
@@ -39,7 +39,7 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> RunStatus:
         ClusterError: there is no such run, or it cannot be read.
     """
     job = find_job(cluster, name)
-    view = view_job(cluster, job)
+    view = job_with_pods(cluster, job)
     run = _run_of(cluster, view)
     earlier = _earlier_pods(cluster, run)
     pods = {**earlier, **{view.shards[index]: found for index, found in view.pods_by_index.items()}}
@@ -48,7 +48,7 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> RunStatus:
     seen = _seen_rows(run)
     given_up = set(run.failed) | (set(view.shards) if view.outcome == "failed" else set())
     shards = [
-        ShardStatus(
+        PodShardStatus(
             shard=shard,
             done=shard in done,
             given_up=shard in given_up or shard not in view.shards,
@@ -59,10 +59,10 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> RunStatus:
         for shard in sorted(done | set(run.unfinished))
     ]
     shards = _with_dataset(shards)
-    return RunStatus(run=run, view=view, shards=shards, clock=clock, queued=_queued(cluster, run), notes=notes)
+    return JobRunStatus(run=run, view=view, shards=shards, clock=clock, queued=_queued(cluster, run), notes=notes)
 
 
-def _with_dataset(shards: Sequence[ShardStatus]) -> list[ShardStatus]:
+def _with_dataset(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:
     """With the rows of the dataset, once one shard tells them: then each one's share is known."""
     rows = next((count for one in shards if (count := one.told.get("dataset_rows")) is not None), None)
     count = max([len(shards), *(one.last_word.shards or 0 for one in shards)])
@@ -71,7 +71,7 @@ def _with_dataset(shards: Sequence[ShardStatus]) -> list[ShardStatus]:
 
 def _run_of(cluster: Cluster, view: JobView) -> Run:
     """The Job with those that it goes on with: its spec's first, and retries in between."""
-    for run in group(find_jobs(cluster, view.run)):
+    for run in group_into_runs(find_jobs(cluster, view.run)):
         names = [member.name for member in run.jobs]
         if view.name in names:
             return Run([view, *run.jobs[names.index(view.name) + 1 :]])

@@ -55,7 +55,7 @@ class JobView:
         return str(self.labels.get(RUN, self.name))
 
     @property
-    def called(self) -> str:
+    def command_args(self) -> str:
         """What a person types after a command to mean it."""
         return self.run if self.namespace == "default" else f"{self.run} -n {self.namespace}"
 
@@ -96,7 +96,7 @@ class JobView:
         return condition(self.job, "Failed") or condition(self.job, "FailureTarget")
 
     @property
-    def hopeless(self) -> ExitCode | None:
+    def fatal_exit_code(self) -> ExitCode | None:
         """The exit code by which a Job failed that no other attempt mends; None where it failed by anything else, or did not."""
         match = _EXIT_CODE.search(str((self.failing or {}).get("message", "")))
         return next((code for code in ExitCode if match and int(match[1]) == code and not code.retryable), None)

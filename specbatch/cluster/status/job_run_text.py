@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from specbatch.cluster.status.run_sentence import sentence_of
-from specbatch.cluster.status.run_status import RunStatus
-from specbatch.cluster.status.shard_status import AT_WORK, ShardStatus, Verdict
+from specbatch.cluster.status.job_run_sentence import sentence_of
+from specbatch.cluster.status.job_run_status import JobRunStatus
+from specbatch.cluster.status.pod_shard_status import AT_WORK, PodShardStatus, Verdict
 from specbatch.results.status.progress_snapshot import counted, look_lines, rows_line
 from specbatch.results.status.status_text import aligned, bar, cells, hanging
 from specbatch.results.summary import duration
@@ -20,7 +20,7 @@ _SENTENCES_SHOWN = 8
 _ORDER: tuple[Verdict, ...] = ("failed", "restarting", "running", "starting", "pending", "waiting", "complete")
 
 
-def render_run(status: RunStatus) -> str:
+def render_run(status: JobRunStatus) -> str:
     """Plain lines of at most about 100 columns."""
     view = status.view
     lines = [f"{view.run}  Job {view.name}, namespace {view.namespace}"]
@@ -34,7 +34,7 @@ def render_run(status: RunStatus) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def run_json(status: RunStatus) -> dict[str, Any]:
+def run_json(status: JobRunStatus) -> dict[str, Any]:
     """The same as plain data; keys may be added, none changes."""
     view = status.view
     return {
@@ -67,7 +67,7 @@ def run_json(status: RunStatus) -> dict[str, Any]:
     }
 
 
-def _bar(status: RunStatus) -> Iterator[str]:
+def _bar(status: JobRunStatus) -> Iterator[str]:
     now = status.now
     total, left = now["total_rows"], now["eta_seconds"]
     if total:
@@ -75,7 +75,7 @@ def _bar(status: RunStatus) -> Iterator[str]:
         yield f"             {bar(now['rows'] / total)}{shown}"
 
 
-def _facts(status: RunStatus) -> Iterator[tuple[str, str]]:
+def _facts(status: JobRunStatus) -> Iterator[tuple[str, str]]:
     now = status.now
     if len(status.shards) > 1:
         counts = ", ".join(f"{status.counts[name]:,} {name}" for name in _ORDER if status.counts.get(name))
@@ -100,7 +100,7 @@ def _facts(status: RunStatus) -> Iterator[tuple[str, str]]:
         yield "retry of", ", ".join(job.name for job in status.run.jobs[1:])
 
 
-def _rows(status: RunStatus) -> str:
+def _rows(status: JobRunStatus) -> str:
     now = status.now
     rows = rows_line({**now, "active": now["active"] or None})
     match status.told:
@@ -124,7 +124,7 @@ def _speculation(now: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _table(status: RunStatus) -> list[str]:
+def _table(status: JobRunStatus) -> list[str]:
     """All shards, or of many those that need a look, and a sentence for each that stands still."""
     shown = _worth_a_look(status.shards)
     rows: list[Sequence[str]] = [
@@ -147,12 +147,12 @@ def _table(status: RunStatus) -> list[str]:
     return [*lines, *([""] if wrapped else []), *wrapped]
 
 
-def _worth_a_look(shards: Sequence[ShardStatus]) -> list[ShardStatus]:
+def _worth_a_look(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:
     """All of a few; of many the failed, the restarted, the slowest and those with the most errors."""
     if len(shards) <= _ALL_SHOWN:
         return list(shards)
 
-    def urgency(one: ShardStatus) -> tuple[int, int, float, int]:
+    def urgency(one: PodShardStatus) -> tuple[int, int, float, int]:
         trouble = ("failed", "restarting").index(one.verdict) if one.verdict in {"failed", "restarting"} else 2
         at_work = one.verdict in AT_WORK
         return trouble, -one.restarts, -(one.now["eta_seconds"] or 0.0) if at_work else 0.0, -one.now["errors"]
@@ -161,14 +161,14 @@ def _worth_a_look(shards: Sequence[ShardStatus]) -> list[ShardStatus]:
     return sorted(chosen, key=lambda one: one.shard)
 
 
-def _row(one: ShardStatus) -> tuple[str, ...]:
+def _row(one: PodShardStatus) -> tuple[str, ...]:
     restarts = f"{one.restarts:,}" if one.restarts else ""
     return (f"{one.shard}", *cells(one.now), restarts, one.node, one.verdict)
 
 
-def _remedies(status: RunStatus) -> Iterator[str]:
+def _remedies(status: JobRunStatus) -> Iterator[str]:
     if status.state in {"pending", "failed", "failing"} or status.counts.get("failed"):
-        yield f"specbatch why {status.view.called} says more"
+        yield f"specbatch why {status.view.command_args} says more"
     errors = status.now["errors"]
     if errors and status.state == "complete":
-        yield f"{counted(errors, 'error row')}: specbatch collect {status.view.called} puts them into a file of their own"
+        yield f"{counted(errors, 'error row')}: specbatch collect {status.view.command_args} puts them into a file of their own"

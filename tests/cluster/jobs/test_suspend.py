@@ -3,8 +3,8 @@
 import pytest
 
 from specbatch.cluster.client.kinds import JOBS
-from specbatch.cluster.jobs.actions import cancel, resume, suspend
-from specbatch.cluster.jobs.runs import group
+from specbatch.cluster.jobs.run import group_into_runs
+from specbatch.cluster.jobs.suspend import cancel, resume, suspend
 from specbatch.cluster.manifests.names import CANCELLED, SUBMITTED
 from specbatch.errors import ClusterError
 from tests.cluster.submitting import end, only_job, rendered, submitted
@@ -17,7 +17,7 @@ def act(api, action):
 
 
 def state(api):
-    return group(api.objects(JOBS))[0].state
+    return group_into_runs(api.objects(JOBS))[0].state
 
 
 def test_suspend_stops_and_resume_goes_on(api):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from specbatch.cluster.jobs.runs import group, retry_number, state_of
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.run import group_into_runs, retry_number, state_of
 from specbatch.cluster.manifests.names import CANCELLED, CONFIG, QUEUE, RETRY_OF, RUN, SHARDS, SUBMITTED
 
 
@@ -68,7 +68,7 @@ def test_a_job_on_its_way_out_is_deleting_whatever_else_it_is():
 
 
 def test_retries_belong_to_their_run_and_the_newest_counts_in_the_same_second():
-    [run] = group(
+    [run] = group_into_runs(
         [
             job(completedIndexes="0", conditions=ended("Failed")),
             retried(2, "1,2,3", completedIndexes="0,2", failedIndexes="1"),
@@ -79,12 +79,12 @@ def test_retries_belong_to_their_run_and_the_newest_counts_in_the_same_second():
 
 
 def test_a_retry_whose_config_is_of_a_later_version_belongs_to_what_it_retries():
-    [run] = group([retried(2, "1", config="c2"), job()])
+    [run] = group_into_runs([retried(2, "1", config="c2"), job()])
     assert [view.name for view in run.jobs] == ["nightly-0123456789-r2", "nightly-0123456789"]
 
 
 def test_other_specs_of_a_name_are_other_runs():
-    runs = group([job(), job("nightly-aaaaaaaaaa", config="c2", created="2026-01-02T00:00:00Z")])
+    runs = group_into_runs([job(), job("nightly-aaaaaaaaaa", config="c2", created="2026-01-02T00:00:00Z")])
     assert [run.newest.name for run in runs] == ["nightly-aaaaaaaaaa", "nightly-0123456789"]
 
 

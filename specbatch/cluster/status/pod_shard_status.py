@@ -31,7 +31,7 @@ _OF_LAST_WORD = ("completion_tokens", "tokens_per_second", "acceptance_rate")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardStatus:
+class PodShardStatus:
     """One shard.
 
     Args:

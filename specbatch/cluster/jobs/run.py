@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.jobs.view import JobView
+from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.manifests.names import CANCELLED, CONFIG, RETRY_OF, SHARDS
 
 State = Literal[
@@ -48,7 +48,7 @@ def retry_number(view: JobView) -> int:
     return int(match[1]) if match and RETRY_OF in view.annotations else 1
 
 
-def age_of(view: JobView) -> tuple[str, int, str]:
+def age_key(view: JobView) -> tuple[str, int, str]:
     """A key that sorts Jobs by age, the oldest first. Times have whole seconds: of two in the same one the retry is the newer."""
     return str(view.job["metadata"].get("creationTimestamp", "")), retry_number(view), view.name
 
@@ -105,9 +105,9 @@ class Run:
         return sorted(self.shards - self.done)
 
 
-def group(jobs: Iterable[Object]) -> list[Run]:
+def group_into_runs(jobs: Iterable[Object]) -> list[Run]:
     """Jobs as runs, in the order of their newest ones; a retry belongs to the Job that it retries."""
-    views = sorted(map(JobView, jobs), key=age_of)
+    views = sorted(map(JobView, jobs), key=age_key)
     leaders: dict[_Key, _Key] = {}  # a Job: the first of its run
     first_of: dict[tuple[str, str, str | None], _Key] = {}
     for view in views:
