@@ -1,0 +1,1 @@
+"""From the spec and the plan to loaded models."""
