@@ -14,8 +14,8 @@ from specbatch.plan.positions import max_positions
 from specbatch.plan.source import resolve_model_dir
 from specbatch.plan.weight_files import check_weight_files, is_complete
 from specbatch.runner.models.content import text_files, weights_hash
-from specbatch.runner.transient_errors import answer_of, cause_of
 from specbatch.runner.retry import START_SECONDS, Patience
+from specbatch.runner.transient_errors import answer_of, cause_of
 
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 _ANSWER_SECONDS = 8.0  # of the hub

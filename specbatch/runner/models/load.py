@@ -21,8 +21,8 @@ from specbatch.plan.read import shape_in
 from specbatch.plan.readback import compare_with_actual
 from specbatch.plan.shape import ModelShape
 from specbatch.plan.types import ModelPlacement, Plan, ReplicaPlan
-from specbatch.runner.models.counting import counter
 from specbatch.runner.display import seldom
+from specbatch.runner.models.counting import counter
 from specbatch.runner.models.files import ModelFiles, find_model
 from specbatch.runner.models.tokenizer import Tokenizer, load_tokenizer
 

@@ -3,8 +3,8 @@ import shutil
 
 import pytest
 
-from specbatch.runner.models.content import file_hash, text_files, weights_hash
 from specbatch.runner.models import content
+from specbatch.runner.models.content import file_hash, text_files, weights_hash
 
 FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "config.json"]
 

@@ -7,8 +7,8 @@ import pytest
 from specbatch.plan.config import shape_from_config
 from specbatch.plan.layers import module_map, split_layers
 from specbatch.plan.placing import Group, place_model
-from specbatch.runner.models.counting import count_parts
 from specbatch.runner.models import counting
+from specbatch.runner.models.counting import count_parts
 from tests.runner.causal_configs import TYPES, tiny_config
 
 pytestmark = pytest.mark.slow
