@@ -104,6 +104,20 @@ def parse_names(names: Iterable[str], kind: Kind | None = None) -> list[ShardFil
     return sorted(file for file in found if file is not None and kind in {None, file.kind})
 
 
+def own_files(names: Iterable[str], file: ShardFile, *kinds: Kind) -> list[ShardFile]:
+    """The files of the same shard and split as `file` that are among the names."""
+    return [
+        other
+        for other in parse_names(names)
+        if other.kind in kinds and (other.shard, other.shards) == (file.shard, file.shards)
+    ]
+
+
+def owned_files(names: Iterable[str], file: ShardFile) -> list[ShardFile]:
+    """The files of rows among the names that the shard of `file` answers for: its own, and some of every old split."""
+    return [other for other in parse_names(names) if other.kind in ROW_KINDS and other.owner(file.shards) == file.shard]
+
+
 def rows_of_share(shard: int, shards: int, rows: int) -> int:
     """How many of a dataset's rows one of so many shards has: those at shard, shard + shards, ..."""
     return max(0, -(-(rows - shard) // shards))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
+from specbatch.formatting import format_counts, format_duration, format_facts, format_shares
 from specbatch.results.ended import Ended
 from specbatch.results.storage.typed import as_type
 from specbatch.results.totals import Totals
@@ -165,7 +166,7 @@ def render_summary(summary: RunSummary, *, results: str = "", report: str = "", 
         lines.append(("right answers", f"{totals.correct:,} of {totals.scored:,} ({totals.share_correct:.1%})"))
     if summary.seconds:
         lines.append(("speed", _speed(summary)))
-        lines.append(("time", f"{duration(summary.seconds)} decoding{_before(summary)}"))
+        lines.append(("time", f"{format_duration(summary.seconds)} decoding{_before(summary)}"))
     if summary.engine not in {"", _ONLY_ENGINE}:
         lines.append(("engine", summary.engine))
     if summary.drafted:
@@ -178,48 +179,13 @@ def render_summary(summary: RunSummary, *, results: str = "", report: str = "", 
                 ),
             )
         )
-    shares = time_shares(summary)
-    if shares:
-        lines.append(("time went to", ", ".join(f"{phase} {share:.0%}" for phase, share in shares)))
+    if shares := format_shares(summary.phase_seconds):
+        lines.append(("time went to", shares))
     if totals.errors_by_code:
-        codes = sorted(totals.errors_by_code.items(), key=lambda item: -item[1])
-        lines.append(("errors", ", ".join(f"{code} {count:,}" for code, count in codes)))
+        lines.append(("errors", format_counts(totals.errors_by_code)))
     lines += [(label, path) for label, path in (("results", results), ("report", report)) if path]
-    width = max(len(label) for label, _ in lines) + 2
     head = [name] if name else []
-    return "\n".join([*head, *(f"  {label:<{width}}{text}" for label, text in lines)])
-
-
-def time_shares(summary: RunSummary) -> list[tuple[str, float]]:
-    """Phases by their share of the time accounted for, as `shares_of` gives them."""
-    return shares_of(summary.phase_seconds)
-
-
-def shares_of(phase_seconds: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Phases by their share of the time accounted for, largest first; those under half a percent are left out."""
-    total = sum(phase_seconds.values())
-    if total <= 0:
-        return []
-    shares = [(phase, seconds / total) for phase, seconds in phase_seconds.items()]
-    return sorted((item for item in shares if item[1] >= 0.005), key=lambda item: -item[1])
-
-
-def duration(seconds: float) -> str:
-    """A time span as people say it: 0.42 s, 48.3 s, 12 min 05 s, 3 h 07 min."""
-    if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def span(seconds: float) -> str:
-    """About how long, in one unit: 2 s, 3 min, 5 h, 4 days."""
-    for size, unit, last in ((1, "s", 60), (60, "min", 60), (3600, "h", 48)):
-        if round(seconds / size) < last:
-            return f"{round(seconds / size)} {unit}"
-    return f"{seconds / 86400:.0f} days"
+    return "\n".join([*head, *format_facts(lines)])
 
 
 def _rows(summary: RunSummary) -> str:
@@ -238,5 +204,5 @@ def _speed(summary: RunSummary) -> str:
 
 def _before(summary: RunSummary) -> str:
     parts = [("loading", summary.load_seconds), ("warm-up", summary.warmup_seconds)]
-    said = [f"{label} {duration(seconds)}" for label, seconds in parts if seconds]
+    said = [f"{label} {format_duration(seconds)}" for label, seconds in parts if seconds]
     return f" (before it: {', '.join(said)})" if said else ""

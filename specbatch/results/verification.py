@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from specbatch.errors import ResultsError
+from specbatch.formatting import format_facts
 from specbatch.results.manifest import manifest_names
 from specbatch.results.splits import read_split
 from specbatch.results.storage.durable import read_plain, results_error, write_atomic
@@ -168,8 +169,7 @@ def render_verification(verification: Verification, *, name: str = "") -> str:
     lines = [("sample", f"{found.sampled:,} of {found.finished:,} finished rows (seed {found.seed})")]
     if found.replayed:
         ties = "1 tie" if found.ties == 1 else f"{found.ties:,} ties"
-        counts = f"{found.exact:,} exact, {ties}, {found.unexplained:,} unexplained"
-        lines.append(("rows", counts))
+        lines.append(("rows", f"{found.exact:,} exact, {ties}, {found.unexplained:,} unexplained"))
     if found.not_replayable:
         said = "drawn under acceptanceRule: rejection, where the text depends on the rounds"
         lines.append(("not replayable", f"{found.not_replayable:,}: {said}"))
@@ -181,13 +181,12 @@ def render_verification(verification: Verification, *, name: str = "") -> str:
         lines.append(("margins", f"scores in {found.scores}, of a run in {found.dtype}; a tie: {found.tie_bound}"))
     lines += [("warning", text) for text in found.warnings]
     lines.append(("verdict", found.verdict))
-    width = max(len(label) for label, _ in lines) + 2
     shown = [one for one in found.divergences if one.kind == "unexplained"]
     more = [f"    and {found.unexplained - _SHOWN:,} more"] if found.unexplained > _SHOWN else []
     return "\n".join(
         [
             *([name] if name else []),
-            *(f"  {label:<{width}}{text}" for label, text in lines),
+            *format_facts(lines),
             *(["  unexplained"] if shown else []),
             *(_described(one) for one in shown[:_SHOWN]),
             *more,

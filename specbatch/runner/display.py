@@ -23,9 +23,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from specbatch.formatting import format_duration
 from specbatch.redact import redact_values
 from specbatch.results.status.progress_snapshot import look_lines, publish_text, rows_line
-from specbatch.results.summary import RunSummary, duration, render_summary
+from specbatch.results.summary import RunSummary, render_summary
 from specbatch.runner.progress import Progress
 from specbatch.terminal import for_people
 
@@ -170,7 +171,7 @@ def render_progress(progress: Progress) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    eta = "" if progress.eta_seconds is None else f"{duration(progress.eta_seconds)} left"
+    eta = "" if progress.eta_seconds is None else f"{format_duration(progress.eta_seconds)} left"
     bar = Table.grid(padding=(0, 2))
     bar.add_row(ProgressBar(total=total, completed=progress.rows, width=40, pulse=total is None), eta)
     table.add_row("", bar)

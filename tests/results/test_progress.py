@@ -1,10 +1,8 @@
 import json
 
-import pytest
-
 from specbatch.results.progress import Attempt, read_attempts, write_attempts
 from specbatch.results.publish.state import PublishState
-from specbatch.results.status.progress_snapshot import look_lines, publish_text, published, rows_line, size
+from specbatch.results.status.progress_snapshot import look_lines, publish_text, published, rows_line
 from specbatch.results.storage.process import Process
 from specbatch.results.summary import RunSummary
 
@@ -47,11 +45,3 @@ def test_publishing_is_said_with_what_waits_and_why_it_fails_since_when():
     assert publish_text(failing, clock=160.0) == (
         "no files (0 bytes) at s3://b/run, 2 waiting (1.5 MB); failing for 1 min 00 s: no route"
     )
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (123_456_789, "123 MB"), (5e15, "5,000.0 TB")],
-)
-def test_sizes_are_said_as_people_say_them(number, text):
-    assert size(number) == text

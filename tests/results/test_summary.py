@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specbatch.results.progress import read_attempts, write_attempts
-from specbatch.results.summary import RunSummary, combine, duration, render_summary, time_shares
+from specbatch.results.summary import RunSummary, combine, render_summary
 from specbatch.results.timeline import Sample, Timeline
 from specbatch.results.totals import Totals
 
@@ -70,22 +70,6 @@ def test_a_summary_of_nothing_says_only_what_is_known():
     assert (nothing.tokens_per_second, nothing.acceptance_rate, nothing.mean_acceptance_length) == (0.0, 0.0, 1.0)
     assert nothing.fraction_of_ceiling is None
     assert nothing.speedup is None
-    assert time_shares(nothing) == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.424, "0.42 s"),
-        (48.31, "48.3 s"),
-        (59.97, "60.0 s"),
-        (725, "12 min 05 s"),
-        (3599.7, "1 h 00 min"),
-        (11_220, "3 h 07 min"),
-    ],
-)
-def test_durations_are_said_as_people_say_them(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_a_summary_comes_back_from_json():

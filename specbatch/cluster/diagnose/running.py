@@ -8,7 +8,7 @@ from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.jobs.timestamps import age, event_line, event_time
 from specbatch.cluster.status.pod_state import container_state, node_of
 from specbatch.cluster.status.progress import Look, parse_line, readable
-from specbatch.results.summary import span
+from specbatch.formatting import rough_duration
 
 _HUNG_SECONDS = 300.0  # a decoding runner says a word every five seconds
 _LOADING_SECONDS = 1800.0  # a download says nothing for long
@@ -71,7 +71,7 @@ def starting(evidence: Evidence, pod: Object) -> Finding | None:
         )
     return Finding(
         cause="stuck-starting",
-        sentence=f"node {node_of(pod)} has been setting up the pod for {span(waited)}, and says nothing of it",
+        sentence=f"node {node_of(pod)} has been setting up the pod for {rough_duration(waited)}, and says nothing of it",
         remedy=f"ask an admin about the node (kubectl describe node {node_of(pod)}); kubectl delete pod {pod['metadata']['name']} tries another",
         evidence=lines,
         since=since,
@@ -100,14 +100,14 @@ def running(evidence: Evidence, pod: Object) -> Finding | None:
     if newest is None:
         waited = age(since, evidence.clock) or 0.0
         if name in evidence.silent_logs and waited > _STARTING_SECONDS:
-            return _hung(name, f"has not said a word since it started {span(waited)} ago", since)
+            return _hung(name, f"has not said a word since it started {rough_duration(waited)} ago", since)
         return _fine("the pods run", (), since)
     silent = age(newest.time, evidence.clock) or 0.0
     event = parse_line(newest.line)
     looks = isinstance(event, Look)
     if silent > (_HUNG_SECONDS if looks else _LOADING_SECONDS):
         said = f"pod {name}: newest line: {readable(newest.line)}"
-        return _hung(name, f"has said nothing for {span(silent)}", newest.time, said)
+        return _hung(name, f"has said nothing for {rough_duration(silent)}", newest.time, said)
     line = (f"pod {name}: {readable(newest.line)}",)
     return _fine(
         "the pods run, and say how far they are" if looks else "the pods run, and are still loading", line, since

@@ -11,7 +11,7 @@ from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.scheduler_message import SchedulerMessage, parse_message
 from specbatch.cluster.jobs.timestamps import age, event_time
-from specbatch.results.summary import span
+from specbatch.formatting import rough_duration
 
 _SCHEDULER_SILENT_SECONDS = 60.0
 
@@ -174,6 +174,6 @@ def _waiting(evidence: Evidence, pod: Object, message: SchedulerMessage) -> Find
     name = pod["spec"].get("schedulerName", "default-scheduler")
     return Finding(
         cause="scheduler-silent",
-        sentence=f"the scheduler ({name}) has said nothing about the pod for {span(seconds)}",
+        sentence=f"the scheduler ({name}) has said nothing about the pod for {rough_duration(seconds)}",
         remedy="ask an admin whether it runs (kubectl get pods -n kube-system); a schedulerName of spec.job.podTemplate must exist",
     )

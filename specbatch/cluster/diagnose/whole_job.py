@@ -12,7 +12,7 @@ from specbatch.cluster.jobs.indexes import format_indexes
 from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.manifests.names import CANCELLED
 from specbatch.cluster.status.pod_state import last_word
-from specbatch.results.status.progress_snapshot import counted
+from specbatch.formatting import pluralize
 
 _MATCHED = re.compile(r"Container \S+ for pod (\S+) failed with exit code (\d+) matching FailJob rule")
 
@@ -38,7 +38,7 @@ def _complete(evidence: Evidence) -> Finding | None:
     words = [last_word(pod) for pods in view.pods_by_index.values() for pod in pods[-1:]]
     errors = sum(word.errors or 0 for word in words if word)
     shards = "its shard is" if view.completions == 1 else f"all {view.completions:,} shards are"
-    bad = f"; {counted(errors, 'row')} could not be answered, and stand in the errors files" if errors else ""
+    bad = f"; {pluralize(errors, 'row')} could not be answered, and stand in the errors files" if errors else ""
     return Finding(
         cause="complete",
         sentence=f"nothing is wrong: {shards} done{bad}",
@@ -129,7 +129,7 @@ def given_up(evidence: Evidence) -> Finding | None:
     sentences = {
         "FailedIndexes": (
             "retries-exhausted",
-            f"{counted(len(failed), 'shard')} failed as often as backoffLimitPerIndex allows",
+            f"{pluralize(len(failed), 'shard')} failed as often as backoffLimitPerIndex allows",
         ),
         "MaxFailedIndexesExceeded": (
             "too-many-failed-shards",

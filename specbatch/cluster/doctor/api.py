@@ -15,7 +15,7 @@ from specbatch.cluster.jobs.timestamps import seconds_of
 from specbatch.cluster.manifests.failure_policy import pod_failure_policy
 from specbatch.cluster.manifests.names import CONTAINER
 from specbatch.errors import ClusterError
-from specbatch.results.summary import span
+from specbatch.formatting import rough_duration
 
 _OLDEST_WORKING, _OLDEST_TESTED, _NEWEST_TESTED = (1, 29), (1, 30), (1, 37)
 _SKEW_SECONDS = 30.0
@@ -91,7 +91,7 @@ def check_clock(visit: Visit) -> Iterator[Result]:
         yield Result(
             "clock",
             "warning",
-            f"this machine and the API server are {span(skew)} apart",
+            f"this machine and the API server are {rough_duration(skew)} apart",
             "set the clock (NTP): ages and times of logs are wrong",
         )
     else:

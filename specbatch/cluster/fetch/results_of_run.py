@@ -21,8 +21,8 @@ from specbatch.cluster.manifests.names import object_labels
 from specbatch.cluster.manifests.pod import pod_template
 from specbatch.cluster.status.pod_state import has_ended, node_of
 from specbatch.errors import ClusterError, ResultsError
+from specbatch.formatting import format_bytes
 from specbatch.results.collect.output import explained
-from specbatch.results.status.progress_snapshot import size
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
@@ -106,7 +106,7 @@ def _fetch(cluster: Cluster, spec: SpecBatchJob, job: Object | None, folder: Pat
             raise ResultsError(done.error, where=place_of(volume), remedy=_DENIED)
         beside = f"there are {', '.join(done.beside)}" if done.beside else "has it begun? specbatch status says"
         raise ResultsError(done.error, where=place_of(volume), remedy=beside)
-    say(f"{size(done.received)} read")
+    say(f"{format_bytes(done.received)} read")
 
 
 def _node(cluster: Cluster, job: Object, volume: Object) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from specbatch.cluster.jobs.lookup import find_jobs
 from specbatch.cluster.jobs.run import Run, group_into_runs, retry_number
 from specbatch.cluster.jobs.timestamps import age
-from specbatch.results.summary import span
+from specbatch.formatting import format_table, rough_duration
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
@@ -31,14 +31,13 @@ def runs_text(found: Sequence[Run], *, all_namespaces: bool = False, now: float 
             run.state,
             f"{len(run.done)}/{run.total}",
             str(len(run.failed)),
-            span(age(run.newest.job["metadata"].get("creationTimestamp"), now) or 0.0),
+            rough_duration(age(run.newest.job["metadata"].get("creationTimestamp"), now) or 0.0),
             run.newest.name,
         )
         for run in found
     ]
-    columns = range(0 if all_namespaces else 1, len(rows[0]))
-    widths = {column: max(len(row[column]) for row in rows) for column in columns}
-    return "\n".join("  ".join(row[column].ljust(widths[column]) for column in columns).rstrip() for row in rows)
+    shown = rows if all_namespaces else [row[1:] for row in rows]
+    return "\n".join(format_table(shown, left=range(len(shown[0]))))
 
 
 def run_document(run: Run) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from specbatch.cluster.client.kinds import Object
-from specbatch.results.summary import span
+from specbatch.formatting import rough_duration
 
 
 def seconds_of(time: str | None) -> float | None:
@@ -25,7 +25,7 @@ def age(time: str | None, clock: float) -> float | None:
 def ago(time: str | None, clock: float) -> str:
     """`3 min ago`; empty where it is not known."""
     seconds = age(time, clock)
-    return "" if seconds is None else f"{span(seconds)} ago"
+    return "" if seconds is None else f"{rough_duration(seconds)} ago"
 
 
 def event_time(event: Object) -> str:

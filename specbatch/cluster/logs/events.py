@@ -12,7 +12,7 @@ from specbatch.cluster.client.kinds import EVENTS, JOBS, Object
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.run import is_over
 from specbatch.cluster.jobs.timestamps import ago, event_start, event_time, seconds_of
-from specbatch.results.summary import span
+from specbatch.formatting import rough_duration
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
@@ -62,7 +62,11 @@ class RunEvent:
         if self.count < 2:
             return ""
         first, last = seconds_of(self.first), seconds_of(self.last)
-        over = f" in {span(last - first)}" if first is not None and last is not None and last - first >= 1 else ""
+        over = (
+            f" in {rough_duration(last - first)}"
+            if first is not None and last is not None and last - first >= 1
+            else ""
+        )
         return f" ({self.count:,} times{over})"
 
 

@@ -10,7 +10,7 @@ from specbatch.cluster.jobs.timestamps import age, ago
 from specbatch.cluster.status.job_run_status import JobRunStatus, RunState
 from specbatch.cluster.status.pod_shard_status import AT_WORK
 from specbatch.cluster.status.pod_state import waits_for
-from specbatch.results.summary import span
+from specbatch.formatting import rough_duration
 
 
 def sentence_of(status: JobRunStatus) -> str:
@@ -22,7 +22,7 @@ def _complete(status: JobRunStatus) -> str:
     start, end = (age(status.view.status.get(name), status.clock) for name in ("startTime", "completionTime"))
     if start is None or end is None:
         return "complete"
-    return f"complete {span(end)} ago, after {span(max(0.0, start - end))}"
+    return f"complete {rough_duration(end)} ago, after {rough_duration(max(0.0, start - end))}"
 
 
 def _failed(status: JobRunStatus) -> str:
@@ -103,7 +103,7 @@ def _since_suspended(status: JobRunStatus) -> str:
 
 def _for(time: str | None, clock: float) -> str:
     seconds = age(time, clock)
-    return "" if seconds is None else f" for {span(seconds)}"
+    return "" if seconds is None else f" for {rough_duration(seconds)}"
 
 
 def _pods(number: int) -> str:

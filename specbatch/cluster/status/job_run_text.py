@@ -9,9 +9,9 @@ from typing import Any
 from specbatch.cluster.status.job_run_sentence import sentence_of
 from specbatch.cluster.status.job_run_status import JobRunStatus
 from specbatch.cluster.status.pod_shard_status import AT_WORK, PodShardStatus, Verdict
-from specbatch.results.status.progress_snapshot import counted, look_lines, rows_line
-from specbatch.results.status.status_text import aligned, bar, cells, hanging
-from specbatch.results.summary import duration
+from specbatch.formatting import format_bar, format_duration, format_table, pluralize, wrap_fact
+from specbatch.results.status.progress_snapshot import look_lines, rows_line
+from specbatch.results.status.status_text import cells
 
 _LINE_CHARS = 100
 _ALL_SHOWN = 24  # so many shards are all in the table
@@ -26,7 +26,7 @@ def render_run(status: JobRunStatus) -> str:
     lines = [f"{view.run}  Job {view.name}, namespace {view.namespace}"]
     lines += textwrap.wrap(sentence_of(status), _LINE_CHARS)
     lines += ["", *_bar(status)]
-    lines += [line for label, text in _facts(status) for line in hanging(label, text)]
+    lines += [line for label, text in _facts(status) for line in wrap_fact(label, text)]
     if len(status.shards) > 1:
         lines += _table(status)
     notes = [*_remedies(status), *status.notes]
@@ -71,8 +71,8 @@ def _bar(status: JobRunStatus) -> Iterator[str]:
     now = status.now
     total, left = now["total_rows"], now["eta_seconds"]
     if total:
-        shown = f"  {duration(left)} left" if left and not status.over else ""
-        yield f"             {bar(now['rows'] / total)}{shown}"
+        shown = f"  {format_duration(left)} left" if left and not status.over else ""
+        yield f"             {format_bar(now['rows'] / total)}{shown}"
 
 
 def _facts(status: JobRunStatus) -> Iterator[tuple[str, str]]:
@@ -132,7 +132,7 @@ def _table(status: JobRunStatus) -> list[str]:
     ]
     rows += [_row(one) for one in shown]
     rows.append(("all", *cells(status.now), f"{status.restarts:,}", "", ""))
-    lines = ["", *aligned(rows)]
+    lines = ["", *format_table(rows, left=[-1])]
     hidden = len(status.shards) - len(shown)
     if hidden:
         lines.append(f"{hidden:,} more shards are not shown; --output json has all")
@@ -171,4 +171,4 @@ def _remedies(status: JobRunStatus) -> Iterator[str]:
         yield f"specbatch why {status.view.command_args} says more"
     errors = status.now["errors"]
     if errors and status.state == "complete":
-        yield f"{counted(errors, 'error row')}: specbatch collect {status.view.command_args} puts them into a file of their own"
+        yield f"{pluralize(errors, 'error row')}: specbatch collect {status.view.command_args} puts them into a file of their own"

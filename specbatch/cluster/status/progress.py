@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from specbatch.results.status.progress_snapshot import counted
-from specbatch.results.summary import RunSummary, span
+from specbatch.formatting import pluralize, rough_duration
+from specbatch.results.summary import RunSummary
 
 _ERROR = "error: "
 _ERROR_LINES = 12  # a spec may have many problems
@@ -251,7 +251,7 @@ def readable(line: str) -> str:
         case Look():
             return _look_text(event)
         case Ended(summary=summary):
-            said = f"{summary.totals.results:,} results, {counted(summary.totals.errors, 'error')}"
+            said = f"{summary.totals.results:,} results, {pluralize(summary.totals.errors, 'error')}"
             return (
                 f"done: {said} · {summary.tokens_per_second:,.0f} tokens/s · acceptance {summary.acceptance_rate:.3f}"
             )
@@ -264,10 +264,10 @@ def _look_text(look: Look) -> str:
     total = "?" if look.total_rows is None else f"{about}{look.total_rows:,}"
     parts = [f"rows {look.rows:,} of {total}"]
     if look.errors:
-        parts.append(counted(look.errors, "error"))
+        parts.append(pluralize(look.errors, "error"))
     parts.append(f"{look.tokens_per_second:,.0f} tokens/s")
     if look.num_speculative_tokens or look.acceptance_rate:
         parts.append(f"acceptance {look.acceptance_rate:.3f}")
     if look.eta_seconds is not None:
-        parts.append(f"{span(look.eta_seconds)} left")
+        parts.append(f"{rough_duration(look.eta_seconds)} left")
     return " · ".join(parts)

@@ -19,7 +19,7 @@ from specbatch.cluster.status.pod_shard_status import PodShardStatus
 from specbatch.cluster.status.pod_state import has_begun, has_ended, last_word
 from specbatch.cluster.status.progress import PodLog, read_log
 from specbatch.errors import ClusterError
-from specbatch.results.status.progress_snapshot import counted
+from specbatch.formatting import pluralize
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
@@ -120,7 +120,7 @@ def _read_logs(cluster: Cluster, pods: Iterable[Object]) -> tuple[Mapping[str, P
     with ThreadPoolExecutor(max_workers=_READERS) as readers:
         found = zip(map(_uid, chosen), readers.map(read, chosen), strict=True)
         logs = {uid: log for uid, log in found if log is not None}
-    notes = [f"{counted(count, 'log')} could not be read: {said}" for said, count in list(problems.items())[:1]]
+    notes = [f"{pluralize(count, 'log')} could not be read: {said}" for said, count in list(problems.items())[:1]]
     if len(wanted) > len(chosen):
         notes.append(f"the logs of {len(chosen):,} of {len(wanted):,} pods were read: rows and speed are of those")
     return logs, notes

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from specbatch.formatting import format_duration
 from specbatch.results.compare.texts import SameTexts
 from specbatch.results.identity import Identity
 from specbatch.results.manifest import Manifest
 from specbatch.results.report.facts import RunFacts
 from specbatch.results.status.status import read_status
 from specbatch.results.storage.folder import Folder
-from specbatch.results.summary import RunSummary, combine, duration
+from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
 
 Value = str | int | float | bool | None
@@ -90,8 +91,8 @@ FIELDS = (
     Field("tokens", "{:,}".format),
     Field("errors", "{:,}".format),
     Field("right answers", _percent),
-    Field("decoding", duration),
-    Field("load and warm-up", duration),
+    Field("decoding", format_duration),
+    Field("load and warm-up", format_duration),
     Field("attempts"),
     Field("verification"),
     Field("specbatch"),

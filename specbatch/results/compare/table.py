@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from specbatch.formatting import format_table
 from specbatch.results.compare.compare import FIELDS, Compared, Field, warnings_of
 
 SAME_TEXT = "same text as first"
@@ -35,13 +36,13 @@ def _fitted(rows: list[list[str]], width: int) -> list[str]:
     for most in (_CELL_CHARS, _NARROW_CELL_CHARS):
         cut = [[_cut(cell, most) for cell in row] for row in rows]
         if _width(cut) <= width:
-            return _aligned(cut)
+            return format_table(cut, left=[0])
     across = list(map(list, zip(*cut, strict=True)))
     if _width(across) <= width:
-        return _aligned(across)
+        return format_table(across, left=[0])
     lines: list[str] = []
     for block in _blocks(cut, width):
-        lines += ["", *_aligned(block)] if lines else _aligned(block)
+        lines += ["", *format_table(block, left=[0])] if lines else format_table(block, left=[0])
     return lines
 
 
@@ -154,17 +155,6 @@ def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
 def _width(rows: Sequence[Sequence[str]]) -> int:
     widths = _widths(rows)
     return sum(widths) + 2 * (len(widths) - 1)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = _widths(rows)
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
 
 
 def _blocks(rows: Sequence[Sequence[str]], width: int) -> list[list[list[str]]]:

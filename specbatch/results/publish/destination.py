@@ -16,9 +16,9 @@ from pathlib import Path
 
 from specbatch.errors import ResultsError
 from specbatch.results.identity import Identity
-from specbatch.results.layout import NEW_COUNT, SUCCESS, ShardFile, parse_names
+from specbatch.results.layout import NEW_COUNT, SUCCESS, ShardFile, own_files, owned_files, parse_names
 from specbatch.results.manifest import FileEntry, read_manifests, success_of
-from specbatch.results.publish.ownership import old_names, own_files, owned_files, refuse_others, restore_identity
+from specbatch.results.publish.ownership import old_names, refuse_others, restore_identity
 from specbatch.results.publish.split import PublishedSplit
 from specbatch.results.published_record import PublishedRecord
 from specbatch.results.splits import read_history

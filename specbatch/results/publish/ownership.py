@@ -8,7 +8,15 @@ from dataclasses import replace
 
 from specbatch.errors import OtherRunError, ResultsError
 from specbatch.results.identity import Identity, refuse_other
-from specbatch.results.layout import REPORT, ROW_KINDS, SPLITS, SUCCESS, Kind, ShardFile, parse_names
+from specbatch.results.layout import (
+    REPORT,
+    ROW_KINDS,
+    SPLITS,
+    SUCCESS,
+    ShardFile,
+    own_files,
+    parse_names,
+)
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.typed import load_json
 
@@ -100,20 +108,6 @@ def _manifest_is_of(folder: Folder, sizes: Mapping[str, int], file: ShardFile, i
         return not identity.differences(Identity.from_json(load_json(data)["identity"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
-
-
-def own_files(sizes: Mapping[str, int], file: ShardFile, *kinds: Kind) -> list[ShardFile]:
-    """The files of the same shard and split as `file` that are among the names."""
-    return [
-        other
-        for other in parse_names(sizes)
-        if other.kind in kinds and (other.shard, other.shards) == (file.shard, file.shards)
-    ]
-
-
-def owned_files(sizes: Mapping[str, int], file: ShardFile) -> list[ShardFile]:
-    """The files of rows among the names that the shard of `file` answers for: its own, and some of every old split."""
-    return [other for other in parse_names(sizes) if other.kind in ROW_KINDS and other.owner(file.shards) == file.shard]
 
 
 def old_names(sizes: Mapping[str, int], file: ShardFile) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from specbatch.formatting import format_percent
 from specbatch.results.report.charts_over_time import k_over_time, throughput
 from specbatch.results.report.facts import RunFacts
 from specbatch.results.report.figures import COLOURS, Chart, bars, row_height, rows
@@ -45,19 +46,14 @@ def make_charts(facts: RunFacts) -> Charts:
     return charts
 
 
-def percent(share: float) -> str:
-    """A share for people: 42%, and 0.2% or 99.8% where rounding would make none or all of some."""
-    return f"{share:.0%}" if not 0 < share < 1 or 0.01 <= share <= 0.99 else f"{share:.1%}"
-
-
 def _acceptance(facts: RunFacts) -> Chart | str:
     pairs = list(zip(facts.summary.accepted_by_position, facts.summary.drafted_by_position, strict=False))
     kept = [(f"{position}", accepted / drafted) for position, (accepted, drafted) in enumerate(pairs, 1) if drafted]
     if not kept:
         return "nothing was drafted"
-    caption = f"Of all tokens drafted at position 1, {percent(kept[0][1])} were kept"
+    caption = f"Of all tokens drafted at position 1, {format_percent(kept[0][1])} were kept"
     if len(kept) > 1:
-        caption += f"; at position {kept[-1][0]}, {percent(kept[-1][1])}"
+        caption += f"; at position {kept[-1][0]}, {format_percent(kept[-1][1])}"
 
     def draw(axes: Any) -> None:
         bars(axes, kept, "position in the draft", "share accepted", [f"{rate:.0%}" for _, rate in kept])
@@ -100,9 +96,9 @@ def _time_split(facts: RunFacts) -> Chart | str:
     shares = sorted(((phase, spent / total) for phase, spent in seconds.items()), key=lambda item: -item[1])
 
     def draw(axes: Any) -> None:
-        rows(axes, shares, [percent(share) for _, share in shares], COLOURS["accent"])
+        rows(axes, shares, [format_percent(share) for _, share in shares], COLOURS["accent"])
 
-    caption = f"{shares[0][0]} took the most: {percent(shares[0][1])} of the engine's time."
+    caption = f"{shares[0][0]} took the most: {format_percent(shares[0][1])} of the engine's time."
     return Chart("time_split", "Where the time went", caption.capitalize(), draw, row_height(len(shares)))
 
 
@@ -141,7 +137,7 @@ def _finish_reasons(facts: RunFacts) -> Chart | str:
     captions = {"stop": "ended by themselves or at a stop string", "length": "were cut off at their limit of tokens"}
     counts = facts.totals.finish_reasons
     said = [
-        f"{percent(counts[reason] / facts.totals.results)} {text}"
+        f"{format_percent(counts[reason] / facts.totals.results)} {text}"
         for reason, text in captions.items()
         if reason in counts
     ]

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
 
+from specbatch.formatting import format_duration, format_percent, pluralize
 from specbatch.results.report import page_sections
-from specbatch.results.report.charts import Charts, percent
+from specbatch.results.report.charts import Charts
 from specbatch.results.report.facts import RunFacts
 from specbatch.results.report.markup import safe, section
-from specbatch.results.status.progress_snapshot import counted
 from specbatch.results.status.shard_status import AT_WORK
-from specbatch.results.summary import duration
 
 Tile = tuple[str, str, str]
 """(label, value, note)."""
@@ -68,12 +67,12 @@ def _head(facts: RunFacts) -> str:
     said = [f"Began {datetime.fromtimestamp(min(starts), UTC):%Y-%m-%d %H:%M} UTC."] if starts else []
     before = f" ({', '.join(map(str, facts.status.before))} before)" if facts.status.before else ""
     if len(facts.attempts) > 1 or before:
-        said.append(f"{counted(len(facts.attempts), 'shard')}{before}.")
+        said.append(f"{pluralize(len(facts.attempts), 'shard')}{before}.")
     if facts.unreadable:
-        said.append(f"{counted(facts.unreadable, 'line')} could not be read.")
+        said.append(f"{pluralize(facts.unreadable, 'line')} could not be read.")
     if facts.repeated:
         said.append(
-            f"{counted(facts.repeated, 'row')} twice in the files, and twice in the counts: collect removes them."
+            f"{pluralize(facts.repeated, 'row')} twice in the files, and twice in the counts: collect removes them."
         )
     return f"""<header>
 <div class="head"><h1><bdi>{safe(facts.name)}</bdi></h1>{_badge(facts)}</div>
@@ -104,7 +103,7 @@ def _tiles(facts: RunFacts) -> str:
 
 def _rows_tiles(facts: RunFacts) -> list[Tile]:
     totals = facts.totals
-    tiles = [("rows", f"{totals.results:,}", counted(totals.errors, "error"))]
+    tiles = [("rows", f"{totals.results:,}", pluralize(totals.errors, "error"))]
     if totals.share_correct is not None:
         tiles.append(("right answers", f"{totals.share_correct:.1%}", f"{totals.correct:,} of {totals.scored:,}"))
     return tiles
@@ -121,15 +120,17 @@ def _speed_tiles(facts: RunFacts) -> list[Tile]:
     else:
         found = facts.verification
         measured = found is not None and found.target_only_tokens_per_second is not None
-        how = f"on {counted(found.target_only_rows, 'row')}" if measured and found else "estimated by the run"
+        how = f"on {pluralize(found.target_only_rows, 'row')}" if measured and found else "estimated by the run"
         tiles.append(("against the target alone", f"{facts.speedup:.2f}x", f"alone {alone:,.1f} tokens/s, {how}"))
     ceiling = summary.predicted_tokens_per_second
     if summary.fraction_of_ceiling is None or ceiling is None:
         tiles.append(("of the predicted ceiling", _ABSENT, "nothing was predicted"))
     else:
-        tiles.append(("of the predicted ceiling", percent(summary.fraction_of_ceiling), f"of {ceiling:,.0f} tokens/s"))
-    said = f"and {duration(summary.load_seconds + summary.warmup_seconds)} before it"
-    tiles.append(("time decoding", duration(summary.seconds), said))
+        tiles.append(
+            ("of the predicted ceiling", format_percent(summary.fraction_of_ceiling), f"of {ceiling:,.0f} tokens/s")
+        )
+    said = f"and {format_duration(summary.load_seconds + summary.warmup_seconds)} before it"
+    tiles.append(("time decoding", format_duration(summary.seconds), said))
     return tiles
 
 
@@ -150,8 +151,8 @@ def _verified_tile(facts: RunFacts) -> Tile:
         return ("verified", _ABSENT, "not yet: specbatch verify does")
     exact = f"{found.exact:,} of {found.replayed:,}"
     if found.unexplained:
-        return ("verified", exact, f"{counted(found.unexplained, 'row')} {_UNEXPLAINED}")
-    ties = f"exact, {counted(found.ties, 'near tie')}" if found.ties else "exactly the target's own"
+        return ("verified", exact, f"{pluralize(found.unexplained, 'row')} {_UNEXPLAINED}")
+    ties = f"exact, {pluralize(found.ties, 'near tie')}" if found.ties else "exactly the target's own"
     return ("verified", exact, ties)
 
 

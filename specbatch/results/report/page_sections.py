@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
+from specbatch.formatting import format_duration
 from specbatch.results.progress import Attempt
 from specbatch.results.publish.state import PublishState
 from specbatch.results.report.facts import RunFacts
 from specbatch.results.report.markup import Cell, card, details, facts_list, pre, section, short, table
 from specbatch.results.rows import ErrorCode, ErrorRow, ResultRow
 from specbatch.results.status.progress_snapshot import publish_text
-from specbatch.results.summary import duration
 
 _DIVERGENCES_SHOWN = 10
 _ATTEMPTS_SHOWN = 50
@@ -148,8 +148,8 @@ def attempts(facts: RunFacts) -> str:
                 ("rows", "number", f"{summary.results:,}"),
                 ("errors", "number", f"{summary.errors:,}"),
                 ("skipped", "number", f"{summary.skipped:,}"),
-                ("loading", "number", duration(summary.load_seconds + summary.warmup_seconds)),
-                ("decoding", "number", duration(summary.seconds)),
+                ("loading", "number", format_duration(summary.load_seconds + summary.warmup_seconds)),
+                ("decoding", "number", format_duration(summary.seconds)),
                 ("tokens/s", "number", f"{summary.tokens_per_second:,.1f}"),
                 ("acceptance", "number", f"{summary.acceptance_rate:.3f}" if summary.drafted else "-"),
             ]

@@ -6,12 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from specbatch.formatting import format_bytes, format_duration, format_shares, pluralize
 from specbatch.results.publish.state import PublishState
-from specbatch.results.summary import duration, shares_of
 
 _REASON_CHARS = 160
 _LATEST = 1e11  # Unix time that a calendar can say
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def rows_line(now: Mapping[str, Any]) -> str:
@@ -19,7 +18,7 @@ def rows_line(now: Mapping[str, Any]) -> str:
     total = now.get("total_rows")
     about = "about " if total is not None and now.get("total_rows_estimated") else ""
     parts = [f"{now.get('rows', 0):,} of {about}{'?' if total is None else format(total, ',')}"]
-    parts.append(counted(now.get("errors", 0), "error"))
+    parts.append(pluralize(now.get("errors", 0), "error"))
     if now.get("skipped"):
         parts.append(f"{now['skipped']:,} skipped")
     if now.get("active") is not None:
@@ -38,9 +37,8 @@ def look_lines(now: Mapping[str, Any]) -> list[tuple[str, str]]:
         f"mean_acceptance_length {now.get('mean_acceptance_length', 1.0):.2f}, k {now.get('num_speculative_tokens', 0)}"
     )
     lines.append(("speculation", speculation))
-    shares = shares_of(now.get("phase_seconds") or {})
-    if shares:
-        lines.append(("time", ", ".join(f"{phase} {share:.0%}" for phase, share in shares)))
+    if shares := format_shares(now.get("phase_seconds") or {}):
+        lines.append(("time", shares))
     if now.get("waiting"):
         lines.append(("waiting", str(now["waiting"])))
     return lines
@@ -48,14 +46,14 @@ def look_lines(now: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def publish_text(state: PublishState, clock: float | None = None) -> str:
     """How far publishing is, and why it fails, since when; `clock` is the Unix time now."""
-    done = f"{counted(state.done_files, 'file')} ({size(state.done_bytes)}) at {state.destination}"
+    done = f"{pluralize(state.done_files, 'file')} ({format_bytes(state.done_bytes)}) at {state.destination}"
     if state.pending_files:
-        done += f", {state.pending_files:,} waiting ({size(state.pending_bytes)})"
+        done += f", {state.pending_files:,} waiting ({format_bytes(state.pending_bytes)})"
     if not state.problem:
         return done
     since = ""
     if state.failing_since is not None:
-        since = f" for {duration(max(0.0, (time.time() if clock is None else clock) - state.failing_since))}"
+        since = f" for {format_duration(max(0.0, (time.time() if clock is None else clock) - state.failing_since))}"
     reason = " ".join(state.problem.split())
     reason = reason if len(reason) <= _REASON_CHARS else f"{reason[: _REASON_CHARS - 1]}…"
     return f"{done}; failing{since}: {reason}"
@@ -69,17 +67,3 @@ def published(now: Mapping[str, Any]) -> PublishState | None:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
     return state if state is None or 0 <= (state.failing_since or 0) < _LATEST else None
-
-
-def counted(number: int, what: str) -> str:
-    """1 error, 2 errors, no errors."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}" if number else f"no {what}s"
-
-
-def size(number: float) -> str:
-    """Bytes as people say them: 512 bytes, 1.5 MB."""
-    for unit in _UNITS[:-1]:
-        if number < 1000:
-            return f"{number:,.0f} {unit}" if unit == "bytes" or number >= 100 else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:,.1f} {_UNITS[-1]}"

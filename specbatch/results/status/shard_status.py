@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from specbatch.formatting import rough_duration
 from specbatch.results.ended import Ended
 from specbatch.results.layout import rows_of_share
 from specbatch.results.manifest import Manifest
 from specbatch.results.progress import Attempt
 from specbatch.results.publish.state import PublishState
 from specbatch.results.status.progress_snapshot import published
-from specbatch.results.summary import RunSummary, combine, span
+from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
 
 Verdict = Literal["complete", "running", "starting", "waiting", "incomplete", "stopped", "failed", "killed"]
@@ -206,8 +207,8 @@ class ShardStatus:
         if age < _SILENT_SECONDS:
             return ("running", "running") if last.now else ("starting", "starting: loading, nothing is decoded yet")
         if self.alive:
-            return "running", f"running, but no word for {span(age)}: it may hang"
-        return "killed", f"killed? no word for {span(age)}: unless it still runs, {_AGAIN}"
+            return "running", f"running, but no word for {rough_duration(age)}: it may hang"
+        return "killed", f"killed? no word for {rough_duration(age)}: unless it still runs, {_AGAIN}"
 
     def _judged_ended(self, last: Attempt, age: float) -> tuple[Verdict, str]:
         match last.outcome:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from specbatch.formatting import (
+    format_bar,
+    format_duration,
+    format_shares,
+    format_table,
+    pluralize,
+    rough_duration,
+    wrap_fact,
+)
 from specbatch.results.progress import Attempt
-from specbatch.results.status.progress_snapshot import counted, look_lines, publish_text, rows_line
+from specbatch.results.status.progress_snapshot import look_lines, publish_text, rows_line
 from specbatch.results.status.shard_status import AT_WORK, ShardStatus
 from specbatch.results.status.status import RunStatus
-from specbatch.results.summary import duration, shares_of, span
 
-_BAR = 40
-_LINE_CHARS, _TEXT_CHARS = 80, 67
+_LINE_CHARS = 80
 _ATTEMPTS_SHOWN = 5
 _SENTENCES_SHOWN = 12
 
@@ -95,8 +102,8 @@ def _one(shard: ShardStatus) -> list[str]:
     lines = [*textwrap.wrap(f"{shard.sentence}{_when(shard)}", _LINE_CHARS), ""]
     total, eta = now["total_rows"], now["eta_seconds"]
     if total:
-        left = "" if eta is None or shard.verdict not in AT_WORK else f"  {duration(eta)} left"
-        lines.append(f"             {bar(now['rows'] / total)}{left}")
+        left = "" if eta is None or shard.verdict not in AT_WORK else f"  {format_duration(eta)} left"
+        lines.append(f"             {format_bar(now['rows'] / total)}{left}")
     facts = [("rows", rows_line(now))]
     if now["completion_tokens"]:
         facts += look_lines(now)
@@ -106,25 +113,7 @@ def _one(shard: ShardStatus) -> list[str]:
         facts.append(("published", _published(shard)))
     labels = ["attempts", *[""] * _ATTEMPTS_SHOWN]
     facts += zip(labels, _attempts(shard), strict=False)
-    return lines + [line for label, text in facts for line in hanging(label, text)]
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table: every column to the right, the last to the left."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == len(widths) - 1 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-
-
-def hanging(label: str, text: str) -> list[str]:
-    """A fact: its label, and its text in lines below each other."""
-    first, *rest = textwrap.wrap(text, _TEXT_CHARS) or [""]
-    return [f"{label:<13}{first}", *(f"{'':<13}{line}" for line in rest)]
+    return lines + [line for label, text in facts for line in wrap_fact(label, text)]
 
 
 def _published(shard: ShardStatus) -> str:
@@ -138,21 +127,15 @@ def _published(shard: ShardStatus) -> str:
 
 def _when(shard: ShardStatus) -> str:
     age = shard.age_seconds
-    return "" if age is None or "no word for" in shard.sentence else f" (updated {span(age)} ago)"
-
-
-def bar(share: float) -> str:
-    """How much is done, drawn."""
-    full = min(_BAR, int(share * _BAR))
-    return f"{'━' * full}{'┄' * (_BAR - full)} {min(share, 1.0):.0%}"
+    return "" if age is None or "no word for" in shard.sentence else f" (updated {rough_duration(age)} ago)"
 
 
 def _attempts(shard: ShardStatus) -> list[str]:
     attempts = shard.attempts
     shown = [
         f"{attempt.number}: {_outcome(attempt, shard)} after "
-        f"{duration(max(0.0, attempt.updated_at - attempt.started_at))}, "
-        f"{attempt.summary.results:,} rows, {counted(attempt.summary.errors, 'error')}"
+        f"{format_duration(max(0.0, attempt.updated_at - attempt.started_at))}, "
+        f"{attempt.summary.results:,} rows, {pluralize(attempt.summary.errors, 'error')}"
         for attempt in attempts[-_ATTEMPTS_SHOWN:]
     ]
     hidden = len(attempts) - len(shown)
@@ -177,10 +160,9 @@ def _several(run: RunStatus) -> list[str]:
         f"{len(run.shards):,} shards{before}: {', '.join(f'{count:,} {verdict}' for verdict, count in counts.most_common())}",
         "",
     ]
-    lines += aligned(rows)
-    phases = shares_of(sums["phase_seconds"])
-    if phases:
-        lines += ["", "time went to " + ", ".join(f"{phase} {share:.0%}" for phase, share in phases)]
+    lines += format_table(rows, left=[-1])
+    if shares := format_shares(sums["phase_seconds"]):
+        lines += ["", f"time went to {shares}"]
     said = [
         f"shard {one.shard}: {one.sentence}"
         for one in run.shards
@@ -196,7 +178,7 @@ def _several(run: RunStatus) -> list[str]:
 
 def _row(one: ShardStatus) -> tuple[str, ...]:
     age = one.age_seconds
-    return (f"{one.shard}", *cells(one.now), "" if age is None else span(age), one.verdict)
+    return (f"{one.shard}", *cells(one.now), "" if age is None else rough_duration(age), one.verdict)
 
 
 def cells(look: Mapping[str, Any]) -> tuple[str, ...]:
@@ -210,5 +192,5 @@ def cells(look: Mapping[str, Any]) -> tuple[str, ...]:
         f"{speed:,.1f}" if speed < 10_000 else f"{speed:,.0f}",
         f"{look['acceptance_rate']:.3f}",
         f"{look['num_speculative_tokens']}" if "num_speculative_tokens" in look else "",
-        "" if eta is None else span(eta),
+        "" if eta is None else rough_duration(eta),
     )

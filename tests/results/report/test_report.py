@@ -372,12 +372,6 @@ def test_rows_decoded_again_after_a_lost_volume_are_told(run_dir):
     assert "1 row twice in the files" in Page(write_report(run_dir)).text
 
 
-def test_a_share_is_never_rounded_to_all_or_nothing():
-    assert [charts.percent(share) for share in (0.0, 0.002, 0.37, 0.998, 1.0, 1.204)] == [
-        "0%", "0.2%", "37%", "99.8%", "100%", "120%",
-    ]  # fmt: skip
-
-
 def test_a_time_axis_has_the_unit_that_suits_it():
     assert [series.time_unit(seconds)[1] for seconds in (20, 600, 90_000, 900_000)] == [
         "seconds",
