@@ -21,9 +21,9 @@ from torch import Tensor
 
 from benchmarks.attention_cases import HEAD_DIM, SCALE, SHAPES, Case, build, error, kv_bytes
 from benchmarks.attention_peers import flash, flex, flex_paged
-from specbatch.engine.gpu.kernels.attention import attend_rows, rows_launch
-from specbatch.engine.gpu.kernels.over_pages import Launch
-from specbatch.engine.gpu.kernels.prefill_attention import attend_packed, packed_launch
+from specbatch.engine.graphs.kernels.attention import attend_rows, rows_launch
+from specbatch.engine.graphs.kernels.over_pages import Launch
+from specbatch.engine.graphs.kernels.prefill_attention import attend_packed, packed_launch
 
 BANDWIDTH = 3.0e12  # bytes a second that an H100's memory gives at best
 ROWS = [

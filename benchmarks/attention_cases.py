@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from specbatch.engine.gpu.paging import PAGE, TILE, Pages, Tiles
-from specbatch.engine.gpu.reference import TorchOps
+from specbatch.engine.graphs.paging import PAGE, TILE, Pages, Tiles
+from specbatch.engine.graphs.reference import TorchOps
 
 WIDTH = 64  # pages of a table's line: rows of up to 4096 positions
 HEAD_DIM = 128

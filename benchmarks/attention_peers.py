@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from benchmarks.attention_cases import SCALE, Case
-from specbatch.engine.gpu.paging import PAGE
+from specbatch.engine.graphs.paging import PAGE
 
 BLOCK = (128, PAGE)  # queries and positions: with flex's usual 128 positions, short rows would read more
 NOWHERE = 1 << 20  # the place of a page in a row that does not hold it
@@ -54,7 +54,7 @@ def flex_paged(case: Case) -> Callable[[int], Tensor]:
     indices[:, 0, 0, : table.shape[1]] = table
     places = table.new_full((rows, pages), NOWHERE)  # of each page in each row
     places.scatter_(1, table.long(), torch.arange(table.shape[1]).to(table).expand_as(table))
-    places[:, 0] = NOWHERE  # page 0 is nobody's: shorter rows' lines end with it
+    places[:, 0] = NOWHERE  # page 0 is the padding page: shorter rows' lines end with it
     first = case.first
 
     def sees(row: Tensor, _head: Tensor, query: Tensor, at: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.drafter import Drafter
 from specbatch.engine.engine import Engine
-from specbatch.engine.model import CausalLM
+from specbatch.engine.general.drafter import Drafter
+from specbatch.engine.general.model import CausalLM
 from specbatch.engine.request import Request
 from specbatch.engine.stats import EngineStats
 

@@ -27,9 +27,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.contestants import Outcome, Workload, engine, transformers_generate
 from benchmarks.predicted_rounds import predicted_rounds
-from specbatch.engine.drafter import ModelDrafter
-from specbatch.engine.model import CausalLM
-from specbatch.engine.ngram import NGramDrafter
+from specbatch.engine.general.drafter import ModelDrafter
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.ngram import NGramDrafter
 
 SMOLLM2 = Path("models/smollm2")
 Contestants = dict[str, Callable[[Workload], Outcome]]

@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specbatch.engine.gpu.kernels.elementwise import rms_norm, rope_write, silu_mul
-from specbatch.engine.gpu.kernels.filtered_race import filtered_race
-from specbatch.engine.gpu.kernels.race import race, top_candidates
-from specbatch.engine.gpu.paging import PAGE, Pages
+from specbatch.engine.counter_rng import Purpose, position_keys
+from specbatch.engine.graphs.kernels.elementwise import rms_norm, rope_write, silu_mul
+from specbatch.engine.graphs.kernels.filtered_sampling import sample_filtered
+from specbatch.engine.graphs.kernels.sampling import sample, top_candidates
+from specbatch.engine.graphs.paging import PAGE, Pages
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sampling import RowSampling, choose_tokens
-from specbatch.engine.streams import Purpose, position_keys
 
 TOKENS = (1, 6, 32, 128, 512, 4096)
 SHAPES = {"8B": (4096, 12288, 32, 8), "1.7B": (2048, 6144, 16, 8)}  # hidden, intermediate, heads, kv_heads
@@ -137,7 +137,7 @@ def choosing() -> Iterator[Line]:
                     )
                 }
             yield Line(
-                f"race {word}", count, lambda a=logits, b=keys, c=temperature: race(a, b, c), logits.nbytes, peers
+                f"sample {word}", count, lambda a=logits, b=keys, c=temperature: sample(a, b, c), logits.nbytes, peers
             )
     for count in CANDIDATES:
         logits = random(count, VOCAB) * 3
@@ -163,9 +163,9 @@ def choosing_by_top_p() -> Iterator[Line]:
                 rows = torch.zeros(count, 1, dtype=torch.int64, device="cuda")
                 keys = position_keys(sampling.keys, rows, Purpose.TOKEN)[:, 0]
                 yield Line(
-                    f"filtered_race {word}, top-p {top_p}",
+                    f"sample_filtered {word}, top-p {top_p}",
                     count,
-                    lambda a=logits, b=keys, c=sampling: filtered_race(a, b, c.temperature, c.top_k, c.top_p),
+                    lambda a=logits, b=keys, c=sampling: sample_filtered(a, b, c.temperature, c.top_k, c.top_p),
                     logits.nbytes,
                     {
                         "choose_tokens": lambda logits=logits, sampling=sampling, rows=rows: choose_tokens(

@@ -23,12 +23,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning th
 
 from specbatch.api import load_spec
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.drafter import Drafter
 from specbatch.engine.engine import Engine
-from specbatch.engine.gpu.engine import GraphEngine
+from specbatch.engine.general.drafter import Drafter
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.engine import GraphEngine
 from specbatch.engine.make_engine import AnyEngine, make_engine
 from specbatch.engine.memory import release
-from specbatch.engine.model import CausalLM
 from specbatch.engine.request import Completion, Request
 from specbatch.runner import session
 from specbatch.runner.display import JsonDisplay

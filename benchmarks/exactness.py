@@ -18,9 +18,9 @@ import transformers
 
 from benchmarks.contestants import Workload, engine, transformers_generate
 from benchmarks.cpu import SMOLLM2, chat_prompts, load
-from specbatch.engine.drafter import Drafter, ModelDrafter
-from specbatch.engine.model import CausalLM
-from specbatch.engine.ngram import NGramDrafter
+from specbatch.engine.general.drafter import Drafter, ModelDrafter
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.ngram import NGramDrafter
 
 BATCHES = (1, 8, 32)
 KS = range(9)

@@ -33,7 +33,7 @@ from benchmarks.gpu_peers import transformers_table
 from benchmarks.profile_rounds import profile_rounds
 from benchmarks.synthetic import SHAPES, Order, build, even_split, set_head
 from benchmarks.workloads import Rows, equal_lengths, mixed_lengths
-from specbatch.engine.model import CausalLM
+from specbatch.engine.general.model import CausalLM
 from specbatch.engine.request import SamplingParams
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}

@@ -19,10 +19,10 @@ from benchmarks.synthetic import Order
 from benchmarks.workloads import Rows
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Controller, FixedK
-from specbatch.engine.drafter import ModelDrafter
+from specbatch.engine.general.drafter import ModelDrafter
+from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import AnyEngine, make_engine
 from specbatch.engine.memory import loaded_set_aside
-from specbatch.engine.model import CausalLM
 from specbatch.engine.stats import EngineStats
 
 GB = 1e9

@@ -28,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specbatch.engine.gpu.kernels import elementwise, linear
-from specbatch.engine.gpu.kernels.linear_configs import DOT_TOKENS, FMA_TOKENS, Config, configured, tensor_cores
+from specbatch.engine.graphs.kernels import elementwise, linear
+from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, FMA_TOKENS, Config, configured, tensor_cores
 
 BANDWIDTH = 3.0e12  # bytes a second, the goal
 COLD = 256 << 20  # bytes of weights to go round, several times the L2

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_lines import GB, Pair
-from specbatch.engine.gpu.engine import GraphEngine
+from specbatch.engine.graphs.engine import GraphEngine
 from specbatch.engine.make_engine import AnyEngine
 from specbatch.plan import DeviceUse, ReplicaPlan, compare_with_actual
 

@@ -33,8 +33,8 @@ from benchmarks.synthetic import SHAPES, Order, build, config_of
 from benchmarks.workloads import Rows
 from specbatch.api import load_spec
 from specbatch.engine.config import EngineConfig
+from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import describe
-from specbatch.engine.model import CausalLM
 from specbatch.plan import (
     GpuShape,
     ModelPlacement,

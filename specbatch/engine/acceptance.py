@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from specbatch.engine.sampling import RowSampling, race
-from specbatch.engine.streams import Purpose, position_keys, uniforms
+from specbatch.engine.counter_rng import Purpose, position_keys, uniforms
+from specbatch.engine.sampling import RowSampling, gumbel_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def _leading(accept: Tensor) -> Tensor:
 
 
 def accept_coupled(draft_tokens: Tensor, num_drafted: Tensor, target_tokens: Tensor) -> Acceptance:
-    """A draft token stands where it is the target's own token and all before it stood.
+    """A draft token stands where it is the target's own token and all before it were accepted.
 
     Args:
         draft_tokens: int64 [batch, k]
@@ -88,7 +88,7 @@ def accept_by_rejection(
     # Equal distributions can reject by rounding alone; then nothing is left over, and the target is the residual's limit.
     residual = torch.where(residual.sum(-1, keepdim=True) > 0, residual, target_row)
     keys = position_keys(sampling.keys, positions, Purpose.TOKEN)[rows, accepted]
-    next_token = race(residual[:, None], keys[:, None])
+    next_token = gumbel_max(residual[:, None], keys[:, None])
 
     tokens = torch.cat([draft_tokens, next_token], dim=1)
     return Acceptance(tokens.scatter(1, accepted[:, None], next_token), accepted)

@@ -21,7 +21,7 @@ _PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
 _LEAN = 8.0  # row-rounds that the position before counts for: a few unlucky drafts must not end their position for good
 _OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
 _MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
-_LUCK = 0.7  # standard errors: so much of a gain may be luck, where a mistake costs the ingest of a whole batch
+_LUCK = 0.7  # standard errors: so much of a gain may be luck, where a mistake costs a catch-up of the whole batch
 _FEW = 16  # rows that are asked in place of all
 _FEW_SHARE = 0.6  # where that costs less than this of asking all
 _AS_GOOD = 0.985  # of the largest gain
@@ -41,7 +41,7 @@ class RoundReport:
 
     rows: in the batch; k: as chosen; seconds: the round; catch_up_seconds: before it, for what the drafter had not seen
     verified: drafts that the target looked at a row: k, or fewer from a ragged drafter
-    reached, stood: [j] rows whose drafts before position j all stood, and of these the rows whose draft j stood too
+    proposed_at, accepted_at: [j] rows whose drafts before position j were accepted, and of these the rows whose draft at j was accepted too
     standing: rows that stood still meanwhile
     joined: tokens of rows that took seats of others since the round before: not of those that a batch begins with
     """
@@ -49,8 +49,8 @@ class RoundReport:
     rows: int
     k: int
     seconds: float
-    reached: Sequence[int]
-    stood: Sequence[int]
+    proposed_at: Sequence[int]
+    accepted_at: Sequence[int]
     catch_up_seconds: float = 0.0
     verified: int = 0
     standing: int = 0
@@ -124,29 +124,29 @@ class FixedK:
 class AcceptanceEstimate:
     """Conditional acceptance by draft position, from decayed counts."""
 
-    reached: list[float] = field(default_factory=list)
-    stood: list[float] = field(default_factory=list)
+    proposed_at: list[float] = field(default_factory=list)
+    accepted_at: list[float] = field(default_factory=list)
 
-    def observe(self, reached: Sequence[int], stood: Sequence[int]) -> None:
+    def observe(self, proposed_at: Sequence[int], accepted_at: Sequence[int]) -> None:
         """Adds one round's counts, fading the older ones."""
-        while len(self.reached) < len(reached):
-            self.reached.append(0.0)
-            self.stood.append(0.0)
-        for j, (r, s) in enumerate(zip(reached, stood, strict=True)):
+        while len(self.proposed_at) < len(proposed_at):
+            self.proposed_at.append(0.0)
+            self.accepted_at.append(0.0)
+        for j, (r, s) in enumerate(zip(proposed_at, accepted_at, strict=True)):
             fade = max(0.0, 1.0 - r / _WINDOW)
-            self.reached[j] = self.reached[j] * fade + r
-            self.stood[j] = self.stood[j] * fade + s
+            self.proposed_at[j] = self.proposed_at[j] * fade + r
+            self.accepted_at[j] = self.accepted_at[j] * fade + s
 
     def rate(self, position: int) -> float:
         """Chance that the draft at a position stands when all before it stood; leans on the position before it."""
         prior, weight = (self.rate(position - 1), _LEAN) if position > 0 else (_PRIOR_RATE, _PRIOR_WEIGHT)
-        if position >= len(self.reached):
+        if position >= len(self.proposed_at):
             return prior
-        return (self.stood[position] + weight * prior) / (self.reached[position] + weight)
+        return (self.accepted_at[position] + weight * prior) / (self.proposed_at[position] + weight)
 
     def standard_error(self) -> float:
         """Of the rate at which first drafts stand."""
-        rate, count = self.rate(0), sum(self.reached[:1]) + _PRIOR_WEIGHT
+        rate, count = self.rate(0), sum(self.proposed_at[:1]) + _PRIOR_WEIGHT
         return math.sqrt(rate * (1 - rate) / count)
 
     def expected_tokens(self, k: int) -> float:
@@ -161,13 +161,13 @@ class AcceptanceEstimate:
 class AdaptiveK:
     """k from measured costs and acceptance.
 
-    The price of drafting is p = ingest_seconds * (lag + joined) / (remaining + emitted): a batch pays what the drafter lacks over
+    The price of drafting is p = catch_up_seconds_per_token * (lag + joined) / (remaining + emitted): a batch pays what the drafter lacks over
     what its rows may still get, a stream that refills it what rows bring along over what they yield. `joined` and `emitted` are
-    of late rounds, as if as much were to come; both 0 before the first refill. What is ingested is paid: it does not count.
+    of late rounds, as if as much were to come; both 0 before the first refill. What is seen is paid: it does not count.
 
     A gain is held against the cost of a plain round now and then. At k = 0 nothing is learned about acceptance, so when a small
     share of the time has paid for it, a round speculates again; never where even _OPTIMISTIC_RATE would not pay. Where that
-    saves much of the ingest, only _FEW rows are asked, at the very start too.
+    saves much of the catch-up, only _FEW rows are asked, at the very start too.
 
     Args:
         costs: measured at warm-up.
@@ -191,8 +191,8 @@ class AdaptiveK:
     def choose(self, rows: int, lag: int, remaining: int) -> Choice:
         """The best k for all rows; 0 unless speculation gains more than the noise; or a probe."""
         base = self.plain_seconds = self.costs.seconds(rows, 0)
-        evidence = sum(self.acceptance.reached[:1])
-        price = self.costs.ingest_seconds * (lag + self.joined) / (remaining + self.emitted)
+        evidence = sum(self.acceptance.proposed_at[:1])
+        price = self.costs.catch_up_seconds_per_token * (lag + self.joined) / (remaining + self.emitted)
         hopeful, hope = self._best(rows, price, lambda k: _geometric(_OPTIMISTIC_RATE, k))
         probe = self._probe(rows, lag, min(hopeful, 2))  # enough to see whether drafts stand again
         best, gain = self._best(rows, price, self.acceptance.expected_tokens)
@@ -242,12 +242,12 @@ class AdaptiveK:
     def _price(self, probe: Choice, rows: int, lag: int) -> float:
         """Seconds that a probe costs more than its rows' share of a plain round."""
         share = probe.rows / rows
-        ingest = lag * share * self.costs.ingest_seconds
-        return ingest + self.costs.seconds(probe.rows, probe.k) - share * self.costs.seconds(rows, 0)
+        catch_up = lag * share * self.costs.catch_up_seconds_per_token
+        return catch_up + self.costs.seconds(probe.rows, probe.k) - share * self.costs.seconds(rows, 0)
 
     def observe(self, report: RoundReport) -> None:
         """Learns costs, acceptance and how rows come, and keeps account of what probing costs."""
-        rows, tokens = report.rows + report.standing, report.rows + sum(report.stood)
+        rows, tokens = report.rows + report.standing, report.rows + sum(report.accepted_at)
         worth = tokens / rows * self.costs.seconds(rows, 0)
         self.costs.observe(report.rows, report.k, report.seconds)
         self.rounds_since_plain = self.rounds_since_plain + 1 if report.k else 0
@@ -256,7 +256,7 @@ class AdaptiveK:
         self.emitted = _STREAM_FADE * self.emitted + tokens if self.joined else 0.0
         self.probe_seconds += report.seconds * _PROBE_SHARE
         if report.k:
-            self.acceptance.observe(report.reached, report.stood)
+            self.acceptance.observe(report.proposed_at, report.accepted_at)
             lost = report.catch_up_seconds + report.seconds - worth
             self.probe_seconds = max(0.0, self.probe_seconds - max(0.0, lost))
 

@@ -13,18 +13,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
-from specbatch.engine.batch import Batch, Row
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import AdaptiveK, Controller, FixedK, RoundReport
-from specbatch.engine.drafter import Drafter, ModelDrafter
+from specbatch.engine.general.batch import Batch, Row
+from specbatch.engine.general.drafter import Drafter, ModelDrafter
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.prefill import prefill
+from specbatch.engine.general.round import Outcome, run_round
+from specbatch.engine.general.warmup import every_k, measure_costs
 from specbatch.engine.memory import out_of_memory, release, too_little_memory
-from specbatch.engine.model import CausalLM
-from specbatch.engine.prefill import prefill
 from specbatch.engine.request import Completion, Request
-from specbatch.engine.round import Outcome, run_round
 from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.stats import EngineStats
-from specbatch.engine.warmup import every_k, measure_costs
 
 _T = TypeVar("_T")
 
@@ -122,11 +122,18 @@ class Engine:
         joined, self._joined = self._joined, 0
         self.controller.observe(
             RoundReport(
-                rows, k, seconds, outcome.reached, outcome.stood, start - began, max(outcome.drafted), joined=joined
+                rows,
+                k,
+                seconds,
+                outcome.proposed_at,
+                outcome.accepted_at,
+                start - began,
+                max(outcome.drafted),
+                joined=joined,
             )
         )
         with stats.timed("host"):
-            stats.count_round(k, outcome.drafted, outcome.accepted, outcome.stood)
+            stats.count_round(k, outcome.drafted, outcome.accepted, outcome.accepted_at)
             completions = self._give_tokens(outcome)
             stats.count_plain(stats.emitted - emitted, rows, plain)
             return completions

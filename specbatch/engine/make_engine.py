@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.drafter import Drafter, ModelDrafter
 from specbatch.engine.engine import Engine
-from specbatch.engine.gpu.engine import GraphEngine
-from specbatch.engine.gpu.ops import why_no_kernels
-from specbatch.engine.gpu.packing import why_not
-from specbatch.engine.model import CausalLM
-from specbatch.engine.ngram import NGramDrafter
+from specbatch.engine.general.drafter import Drafter, ModelDrafter
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.ngram import NGramDrafter
+from specbatch.engine.graphs.engine import GraphEngine
+from specbatch.engine.graphs.ops import why_no_kernels
+from specbatch.engine.graphs.packing import why_not
 
 AnyEngine = Engine | GraphEngine
 

@@ -13,8 +13,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
 from specbatch.engine.request import Request
-from specbatch.engine.streams import Purpose, exponentials, position_keys
 
 _LEAST_BOUND = 1e-4  # in logits: above every rounding of float32, far below what separates tokens
 _ROUNDINGS = 6.0  # machine epsilons of the largest logit: see tie_bound

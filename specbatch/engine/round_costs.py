@@ -22,16 +22,16 @@ class RoundCosts:
 
     Args:
         table: (rows, k) -> seconds, for at least one number of rows and k = 0; linear in between.
-        ingest_seconds: for the drafter to take in one token that it has not seen.
+        catch_up_seconds_per_token: for the drafter to take in one token that it has not seen.
         sizes: what numbers of rows are filled up to, rising; empty: to nothing.
     """
 
     def __init__(
-        self, table: Mapping[tuple[int, int], float], ingest_seconds: float = 0.0, sizes: Sequence[int] = ()
+        self, table: Mapping[tuple[int, int], float], catch_up_seconds_per_token: float = 0.0, sizes: Sequence[int] = ()
     ) -> None:
         self.table = dict(table)
         self.sizes = sizes
-        self.ingest_seconds = ingest_seconds
+        self.catch_up_seconds_per_token = catch_up_seconds_per_token
         self.drift = 1.0
         largest = max(k for _, k in self.table)
         self.relative = dict.fromkeys(range(largest + 1), 1.0)

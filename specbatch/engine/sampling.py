@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from specbatch.engine.counter_rng import CACHED, Purpose, exponentials, position_keys
 from specbatch.engine.request import Request, SamplingParams
-from specbatch.engine.streams import CACHED, Purpose, exponentials, position_keys
 
 _FEW = 1024  # tokens
 
@@ -147,7 +147,7 @@ def _likeliest_first(scaled: Tensor, sampling: RowSampling) -> tuple[Tensor, Ten
     return scaled.sort(dim=-1, descending=True, stable=True)
 
 
-def race(probs: Tensor, keys: Tensor, tokens: Tensor | None = None) -> Tensor:
+def gumbel_max(probs: Tensor, keys: Tensor, tokens: Tensor | None = None) -> Tensor:
     """Draws one token per distribution by an exponential race.
 
     Args:
@@ -195,5 +195,5 @@ def choose_tokens(
         ]
         return torch.cat(rows), distribution(logits, sampling).dense(logits.shape[-1]) if need_probs else None
     drawn_from = distribution(logits, sampling)
-    tokens = race(drawn_from.probs, position_keys(sampling.keys, positions, purpose), drawn_from.tokens)
+    tokens = gumbel_max(drawn_from.probs, position_keys(sampling.keys, positions, purpose), drawn_from.tokens)
     return tokens, drawn_from.dense(logits.shape[-1]) if need_probs else None

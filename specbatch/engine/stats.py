@@ -80,14 +80,14 @@ class EngineStats:
         """k as of now."""
         return self.k_changes[-1][1] if self.k_changes else 0
 
-    def count_round(self, k: int, drafted: Sequence[int], accepted: Sequence[int], stood: Sequence[int]) -> None:
+    def count_round(self, k: int, drafted: Sequence[int], accepted: Sequence[int], accepted_at: Sequence[int]) -> None:
         """Adds one round.
 
         Args:
             k: as chosen.
             drafted: per row.
             accepted: per row.
-            stood: [j] rows that accepted position j.
+            accepted_at: [j] rows that accepted position j.
         """
         if self.num_speculative_tokens != k or not self.k_changes:
             self.k_changes.append((self.rounds, k))
@@ -101,7 +101,7 @@ class EngineStats:
         self.accepted_by_position += [0] * missing
         for j in range(k):
             self.drafted_by_position[j] += sum(d > j for d in drafted)
-            self.accepted_by_position[j] += stood[j]
+            self.accepted_by_position[j] += accepted_at[j]
 
     def count_plain(self, kept: int, rows: int, seconds: float | None) -> None:
         """Adds the plain rounds that a round's tokens stand for.

@@ -10,9 +10,9 @@ from specbatch.plan.types import DeviceUse, GpuShape
 
 MOST_ROWS_ON_GPU = 512  # beyond it a step is bound by arithmetic, and more rows only wait
 MOST_ROWS_ON_CPU = 8
-PAGE = 64  # tokens, as in engine/gpu/paging.py
+PAGE = 64  # tokens, as in engine/graphs/paging.py
 
-# As in engine/gpu/sizes.py:
+# As in engine/graphs/sizes.py:
 _PAGES_SHARE = 0.92  # of the free memory, less
 _PAGES_RESERVE = 2 * GIB
 

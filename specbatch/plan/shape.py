@@ -8,7 +8,7 @@ from typing import Literal
 from specbatch.plan.parts import Parts
 
 QkNorm = Literal["none", "head", "full"]
-_PAGED = ("llama", "mistral", "qwen2", "qwen3")  # engine/gpu/packing.py has the last word, when the model is loaded
+_PAGED = ("llama", "mistral", "qwen2", "qwen3")  # engine/graphs/packing.py has the last word, when the model is loaded
 
 
 @dataclass(frozen=True, slots=True)

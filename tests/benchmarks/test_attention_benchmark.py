@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import attention_cases, attention_peers
-from specbatch.engine.gpu.paging import PAGE
+from specbatch.engine.graphs.paging import PAGE
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without:UserWarning")
 FLEXES = [attention_peers.flex, attention_peers.flex_paged]
@@ -57,7 +57,7 @@ def test_a_compiled_kernel_reads_no_block_beyond_a_row_and_no_page_of_another(mo
 @pytest.mark.slow
 def test_a_contestant_that_fails_is_a_line_of_the_table_and_the_others_are_measured(monkeypatch, capsys):
     pytest.importorskip("triton")
-    from benchmarks import attention  # not above: tests/engine/gpu decides how kernels are imported
+    from benchmarks import attention  # not above: tests/engine/graphs decides how kernels are imported
 
     def fails(case):
         raise RuntimeError("no\nkernel")

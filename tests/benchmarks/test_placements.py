@@ -9,7 +9,7 @@ from benchmarks import gpu_lines, placements
 from benchmarks.gpu_lines import CausalLM
 from benchmarks.placement_checks import DeviceMemory
 from benchmarks.synthetic import SHAPES
-from specbatch.engine.gpu.engine import GraphEngine
+from specbatch.engine.graphs.engine import GraphEngine
 
 JOB = "job/qwen3-8b-ratio-6-2.yaml"
 TINY = ["--target", "tiny", "--drafter", "tiny", "--device", "cpu", "--prompt", "8", "--new", "8", "--repeats", "1"]

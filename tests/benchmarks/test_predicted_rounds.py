@@ -1,8 +1,8 @@
 import pytest
 
 from benchmarks.predicted_rounds import predicted_rounds, rounds_needed
-from specbatch.engine.drafter import ModelDrafter
-from specbatch.engine.model import CausalLM
+from specbatch.engine.general.drafter import ModelDrafter
+from specbatch.engine.general.model import CausalLM
 from specbatch.engine.request import Request
 from tests.engine import tiny
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from specbatch.engine.drafter import ModelDrafter
-from specbatch.engine.model import CausalLM
+from specbatch.engine.general.drafter import ModelDrafter
+from specbatch.engine.general.model import CausalLM
 from tests.engine import tiny
 
 

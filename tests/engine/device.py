@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from specbatch.engine.controller import Choice, RoundReport
-from specbatch.engine.gpu.sizes import buckets, most_drafts
+from specbatch.engine.graphs.sizes import buckets, most_drafts
 from specbatch.engine.round_costs import RoundCosts
 
 MAX_K = 8
@@ -140,12 +140,20 @@ class Device:
         kept = np.minimum(accepted + 1, self.remaining[slots])
         self.remaining[slots] -= kept
         self.lag[slots] = 1 if k else self.lag[slots] + kept
-        reached = [int((accepted >= j).sum()) for j in range(k)]
-        stood = [int((accepted > j).sum()) for j in range(k)]
+        proposed_at = [int((accepted >= j).sum()) for j in range(k)]
+        accepted_at = [int((accepted > j).sum()) for j in range(k)]
         told = flight.report
         self.controller.observe(
             RoundReport(
-                len(slots), k, told.seconds, reached, stood, told.catch_up_seconds, k, told.standing, told.joined
+                len(slots),
+                k,
+                told.seconds,
+                proposed_at,
+                accepted_at,
+                told.catch_up_seconds,
+                k,
+                told.standing,
+                told.joined,
             )
         )
         ended = slots[self.remaining[slots] == 0]

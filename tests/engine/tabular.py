@@ -11,8 +11,8 @@ import torch
 from scipy import stats
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.drafter import ModelDrafter
 from specbatch.engine.engine import Engine
+from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution
 

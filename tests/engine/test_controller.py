@@ -26,9 +26,9 @@ def simulate(controller, table, rate, *, rounds=400, rows=8, noise=0.0, seed=0):
         stands = torch.rand(rows, max(k, 1), generator=generator) < rate
         accepted = stands.long().cumprod(1).sum(1).tolist() if k else [0] * rows
         spent = world.seconds(rows, k) * (1 + noise * torch.randn(1, generator=generator).item())
-        reached = [sum(a >= j for a in accepted) for j in range(k)]
-        stood = [sum(a > j for a in accepted) for j in range(k)]
-        controller.observe(RoundReport(rows, k, max(spent, 1e-6), reached, stood))
+        proposed_at = [sum(a >= j for a in accepted) for j in range(k)]
+        accepted_at = [sum(a > j for a in accepted) for j in range(k)]
+        controller.observe(RoundReport(rows, k, max(spent, 1e-6), proposed_at, accepted_at))
         seconds, tokens = seconds + spent, tokens + sum(accepted) + rows
         ks.append(k)
     return tokens / seconds, ks
@@ -126,7 +126,7 @@ def test_longer_contexts_alone_do_not_make_drafts_look_cheap():
 
 def test_a_probe_waits_until_what_the_drafter_missed_is_paid_for():
     table = costs(1.0, 0.05, slope=0.02)
-    cheap, dear = (AdaptiveK(RoundCosts(table, ingest_seconds=s), MAX_K) for s in (0.0, 10.0))
+    cheap, dear = (AdaptiveK(RoundCosts(table, catch_up_seconds_per_token=s), MAX_K) for s in (0.0, 10.0))
     for controller in (cheap, dear):
         simulate(controller, table, 0.02, rounds=300)
         assert controller.acceptance.rate(0) < 0.1
@@ -180,15 +180,15 @@ def test_auto_prices_plain_rounds_by_those_of_the_run():
 # -- what the drafter must take in before it drafts --------------------------------------------------------------------
 
 
-def informed(ingest_seconds, rate=0.8, draft=0.1):
+def informed(catch_up_seconds_per_token, rate=0.8, draft=0.1):
     """A controller that knows how often drafts stand."""
-    controller = AdaptiveK(RoundCosts(costs(1.0, draft, slope=0.02), ingest_seconds), MAX_K)
+    controller = AdaptiveK(RoundCosts(costs(1.0, draft, slope=0.02), catch_up_seconds_per_token), MAX_K)
     controller.acceptance.observe([500] * MAX_K, [int(500 * rate)] * MAX_K)
     return controller
 
 
 def test_what_the_drafter_lacks_must_pay_within_what_the_rows_may_still_get():
-    controller = informed(ingest_seconds=0.01)
+    controller = informed(catch_up_seconds_per_token=0.01)
     assert controller.choose(8, 800, 8 * 200).k > 0
     assert controller.choose(8, 800, 8 * 10).k == 0
     assert controller.choose(8, 0, 8 * 10).k > 0  # what it has taken in is paid
@@ -196,7 +196,7 @@ def test_what_the_drafter_lacks_must_pay_within_what_the_rows_may_still_get():
 
 def test_a_stream_pays_for_the_rows_to_come():
     for joined, drafts in ((0, True), (2, True), (200, False)):
-        controller = informed(ingest_seconds=0.01)
+        controller = informed(catch_up_seconds_per_token=0.01)
         for _ in range(100):
             controller.observe(RoundReport(8, 0, 1.0, [], [], joined=joined))
         assert (controller.choose(8, 0, 8 * 50).k > 0) == drafts
@@ -204,7 +204,7 @@ def test_a_stream_pays_for_the_rows_to_come():
 
 def test_a_batch_is_not_taken_in_for_a_first_look_that_costs_more_than_it_may_give():
     table = costs(1.0, 0.6, slope=0.1)  # 0.9 of the drafts would have to stand
-    controller = AdaptiveK(RoundCosts(table, ingest_seconds=0.05), MAX_K)
+    controller = AdaptiveK(RoundCosts(table, catch_up_seconds_per_token=0.05), MAX_K)
     assert controller.choose(8, 400, 8 * 1000).k > 0
     assert controller.choose(8, 400, 8 * 300).k == 0
     assert controller.choose(8, 0, 8 * 300).k > 0
@@ -219,12 +219,14 @@ def test_few_rows_are_asked_first_where_all_would_be_dear_to_take_in():
     assert AdaptiveK(device.costs(128), MAX_K).choose(128, 128 * 128, 128 * 128).rows == 128  # the others cannot wait
 
 
-@pytest.mark.parametrize(("stood", "rows", "drafts"), [(15, 128, True), (11, 16, True), (4, 128, False)])
-def test_what_few_show_decides_for_all_and_few_are_asked_again_where_that_may_have_been_luck(stood, rows, drafts):
+@pytest.mark.parametrize(("accepted_at", "rows", "drafts"), [(15, 128, True), (11, 16, True), (4, 128, False)])
+def test_what_few_show_decides_for_all_and_few_are_asked_again_where_that_may_have_been_luck(accepted_at, rows, drafts):
     controller = AdaptiveK(device.costs(128), MAX_K, steady=True)
     controller.choose(128, 128 * 128, 128 * 128)
-    ingest, spent = 16 * 128 * device.INGEST, device.seconds(16, 2)
-    few = RoundReport(16, 2, spent, [16, stood], [stood, stood * stood // 16], ingest, 2, standing=112)
+    catch_up, spent = 16 * 128 * device.INGEST, device.seconds(16, 2)
+    few = RoundReport(
+        16, 2, spent, [16, accepted_at], [accepted_at, accepted_at * accepted_at // 16], catch_up, 2, standing=112
+    )
     controller.observe(few)
     chosen = controller.choose(128, 112 * 128, 128 * 128 - 40)
     assert chosen.rows == rows

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import specbatch.engine.acceptance
-import specbatch.engine.drafter
-import specbatch.engine.round
+import specbatch.engine.general.drafter
+import specbatch.engine.general.round
 from specbatch.engine.request import SamplingParams
 from tests.engine import tabular
 
@@ -123,18 +123,18 @@ def test_a_mutant_fails_the_same_test(name, monkeypatch):
         )
     namespace = dict(vars(specbatch.engine.acceptance))
     exec(source, namespace)  # the project's own source, with one edit
-    monkeypatch.setattr(specbatch.engine.round, function.__name__, namespace[function.__name__])
+    monkeypatch.setattr(specbatch.engine.general.round, function.__name__, namespace[function.__name__])
     rule = "coupled" if function is COUPLED else "rejection"
     assert worst_p_value(rule, k=2, samples=30_000, length=3) < PASS
 
 
 def test_drafts_from_another_distribution_than_the_one_reported_fail_the_same_test(monkeypatch):
     """transformers #47932: the ratio taken with probabilities from before temperature, top-k and top-p."""
-    real = specbatch.engine.drafter.choose_tokens
+    real = specbatch.engine.general.drafter.choose_tokens
 
     def raw(logits, sampling, positions, purpose, *, need_probs):
         tokens, _ = real(logits, sampling, positions, purpose)
         return tokens, logits.softmax(-1)
 
-    monkeypatch.setattr(specbatch.engine.drafter, "choose_tokens", raw)
+    monkeypatch.setattr(specbatch.engine.general.drafter, "choose_tokens", raw)
     assert worst_p_value("rejection", k=2, samples=30_000, length=3) < PASS

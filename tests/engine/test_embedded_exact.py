@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from specbatch.embedded import path as embedded
-from specbatch.engine.drafter import ModelDrafter
-from specbatch.engine.load import load_causal_lm
+from specbatch.engine.general.drafter import ModelDrafter
+from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.request import Request
 from tests.engine import tiny
 

@@ -6,14 +6,14 @@ import itertools
 import pytest
 import torch
 
-from specbatch.engine.batch import Batch
-from specbatch.engine.cache import SlotView
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Choice
-from specbatch.engine.drafter import ModelDrafter, Proposal
 from specbatch.engine.engine import Engine
-from specbatch.engine.model import CausalLM
-from specbatch.engine.ngram import NGramDrafter
+from specbatch.engine.general.batch import Batch
+from specbatch.engine.general.cache import SlotView
+from specbatch.engine.general.drafter import ModelDrafter, Proposal
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.request import Request
 from tests.engine import tiny
 

@@ -7,13 +7,13 @@ import torch
 
 from specbatch.engine import make_engine as module
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.drafter import ModelDrafter
 from specbatch.engine.engine import Engine
-from specbatch.engine.gpu import ops
-from specbatch.engine.gpu.engine import GraphEngine
-from specbatch.engine.gpu.reference import TorchOps
+from specbatch.engine.general.drafter import ModelDrafter
+from specbatch.engine.general.ngram import NGramDrafter
+from specbatch.engine.graphs import ops
+from specbatch.engine.graphs.engine import GraphEngine
+from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.make_engine import describe, make_engine, why_general
-from specbatch.engine.ngram import NGramDrafter
 
 
 def on(*devices, refused=None):

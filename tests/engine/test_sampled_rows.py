@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from specbatch.engine.ngram import NGramDrafter
+from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.request import Request, SamplingParams
 from tests.engine import tiny
 

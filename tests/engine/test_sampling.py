@@ -6,9 +6,9 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
+from specbatch.engine.counter_rng import Purpose, position_keys
 from specbatch.engine.request import Request, SamplingParams
-from specbatch.engine.sampling import RowSampling, choose_tokens, distribution, race
-from specbatch.engine.streams import Purpose, position_keys
+from specbatch.engine.sampling import RowSampling, choose_tokens, distribution, gumbel_max
 
 VOCAB = 50
 
@@ -101,14 +101,16 @@ def test_a_tokens_noise_does_not_depend_on_the_other_candidates():
         )
         assert torch.equal(batched[i], alone[0])
         whole = distribution(scores[i : i + 1], stack(params))
-        dense = race(whole.dense(VOCAB), position_keys(stack(*rows).row(i).keys, positions[i : i + 1], Purpose.TOKEN))
+        dense = gumbel_max(
+            whole.dense(VOCAB), position_keys(stack(*rows).row(i).keys, positions[i : i + 1], Purpose.TOKEN)
+        )
         assert torch.equal(alone, dense)
 
 
 def test_a_race_never_picks_a_token_without_mass():
     probs = torch.zeros(1, 1, VOCAB)
     probs[..., [4, 9]] = 1e-20
-    picked = race(probs.expand(500, 1, VOCAB), torch.arange(500)[:, None])
+    picked = gumbel_max(probs.expand(500, 1, VOCAB), torch.arange(500)[:, None])
     assert set(picked.flatten().tolist()) == {4, 9}
 
 

@@ -7,9 +7,9 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.drafter import Drafter
 from specbatch.engine.engine import Engine
-from specbatch.engine.model import CausalLM
+from specbatch.engine.general.drafter import Drafter
+from specbatch.engine.general.model import CausalLM
 from specbatch.engine.request import Completion, Request
 
 VOCAB = 64

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbatch.engine.gpu import paging
+from specbatch.engine.graphs import paging
 from specbatch.plan.memory import PAGE, device_uses, gib, kv_tokens, most_length, most_rows
 from specbatch.plan.placing import Group, Replica
 from tests.plan.builders import H100, plan_of, shape

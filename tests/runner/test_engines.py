@@ -7,16 +7,16 @@ import torch
 from transformers import GemmaConfig, GemmaForCausalLM
 
 from specbatch.engine import make_engine as module
-from specbatch.engine.cache import SlotView
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.drafter import ModelDrafter
 from specbatch.engine.engine import Engine
-from specbatch.engine.gpu import ops
-from specbatch.engine.gpu.engine import GraphEngine
-from specbatch.engine.load import load_causal_lm
+from specbatch.engine.general.cache import SlotView
+from specbatch.engine.general.drafter import ModelDrafter
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.ngram import NGramDrafter
+from specbatch.engine.graphs import ops
+from specbatch.engine.graphs.engine import GraphEngine
+from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.make_engine import describe, make_engine, why_general
-from specbatch.engine.model import CausalLM
-from specbatch.engine.ngram import NGramDrafter
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.results.manifest import read_manifests
 from specbatch.runner import session
@@ -124,7 +124,7 @@ def test_kernels_that_do_not_run_on_the_gpu_give_way_to_the_general_engine(make_
 
     monkeypatch.setattr(ops, "_refused", {})
     monkeypatch.setattr(module, "why_general", lambda target, drafter: ops._refused.get(target.input_device))
-    monkeypatch.setattr("specbatch.engine.gpu.engine.warm_up", fail)
+    monkeypatch.setattr("specbatch.engine.graphs.engine.warm_up", fail)
     run_job(make_job(ROWS))
     reason = "a kernel does not run on this GPU (out of resource: shared memory)"
     assert ops._refused == {torch.device("cpu"): reason}

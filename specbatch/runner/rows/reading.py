@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Self
 
 from specbatch.api.job import Spec
-from specbatch.engine.streams import STREAM_VERSION
+from specbatch.engine.counter_rng import STREAM_VERSION
 from specbatch.runner.models.tokenizer import Tokenizer
 from specbatch.runner.rows.model_names import ModelNames
 from specbatch.runner.rows.prompts import PromptEncoder

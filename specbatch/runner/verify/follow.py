@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from specbatch.engine.batch import Row
-from specbatch.engine.cache import SlotView
+from specbatch.engine.general.batch import Row
+from specbatch.engine.general.cache import SlotView
+from specbatch.engine.general.model import CausalLM
 from specbatch.engine.margins import Contest, tie_bound
-from specbatch.engine.model import CausalLM
 from specbatch.engine.request import Request
 from specbatch.results.rows import ResultRow
 from specbatch.results.verification import Divergence

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from specbatch.api.job import SpecBatchJob
+from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import AnyEngine
 from specbatch.engine.margins import BOUND
 from specbatch.engine.memory import release
-from specbatch.engine.model import CausalLM
 from specbatch.engine.request import Completion, Request
 from specbatch.errors import DatasetError, ModelError, OutOfMemoryError, ResultsError
 from specbatch.plan.planner import make_plan

@@ -1,0 +1,155 @@
+"""What proposes tokens: the seam behind which a model, n-gram lookup or anything else drafts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from specbatch.engine.counter_rng import Purpose
+from specbatch.engine.general.batch import Batch
+from specbatch.engine.general.cache import SlotView
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.prefill import prefill
+from specbatch.engine.request import AcceptanceRule
+from specbatch.engine.sampling import choose_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """The draft tokens of one round.
+
+    tokens: int64 [batch, k]
+    num_drafted: how many of them are drafts; the rest of the row is filler  # int64 [batch]
+    probs: what each token was drawn from; None when every row is greedy or the rule does not ask  # float32 [batch, k, vocab]
+    """
+
+    tokens: Tensor
+    num_drafted: Tensor
+    probs: Tensor | None
+
+    @staticmethod
+    def empty(batch: Batch) -> Proposal:
+        """A round without drafts (k = 0)."""
+        tokens = torch.zeros(batch.size, 0, dtype=torch.int64, device=batch.device)
+        return Proposal(tokens, torch.zeros(batch.size, dtype=torch.int64, device=batch.device), None)
+
+
+class Drafter(Protocol):
+    """Anything that drafts. Its state per slot follows the batch's: allocate, join, move; prepare and propose each round."""
+
+    ragged: bool  # proposals may be shorter than k: the round then verifies only as many positions as were drafted
+
+    def allocate(self, slots: int, max_positions: int) -> None:
+        """Makes room for rows."""
+        ...
+
+    def join(self, slot: int) -> None:
+        """A new row has taken the slot."""
+        ...
+
+    def move(self, source: int, destination: int) -> None:
+        """A row has moved to another slot."""
+        ...
+
+    def lag(self, batch: Batch) -> int:
+        """Tokens that prepare() would take in."""
+        ...
+
+    def prepare(self, batch: Batch) -> None:
+        """Takes in what was committed without it (a joining row's prompt, rounds at k = 0)."""
+        ...
+
+    def propose(self, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> Proposal:
+        """Drafts k tokens a row."""
+        ...
+
+    def rollback(self, batch: Batch) -> None:
+        """A round is committed: forgets what lies at or beyond the rows' new lengths. Called at k = 0, too."""
+        ...
+
+
+class ModelDrafter:
+    """Drafts autoregressively with a small causal LM.
+
+    Invariant: slot i holds valid KV for the positions below `seen[i]`, and between rounds seen[i] <= the row's length.
+    """
+
+    ragged = False
+
+    def __init__(self, model: CausalLM, prefill_chunk: int = 512) -> None:
+        self.model = model
+        self.prefill_chunk = prefill_chunk
+        self.seen: list[int] = []
+
+    def allocate(self, slots: int, max_positions: int) -> None:
+        """Makes room for rows."""
+        self.model.allocate(slots, max_positions)
+        self.seen = [0] * slots
+
+    def join(self, slot: int) -> None:
+        """A new row has taken the slot: nothing of it is seen yet."""
+        self.seen[slot] = 0
+
+    def move(self, source: int, destination: int) -> None:
+        """A row has moved to another slot."""
+        assert self.model.cache is not None, "move before allocate"
+        self.model.cache.move(source, destination)
+        self.seen[destination] = self.seen[source]
+
+    def lag(self, batch: Batch) -> int:
+        """Tokens that prepare() would take in."""
+        lags = [row.length - self.seen[i] for i, row in enumerate(batch.rows)]
+        return sum(lag for lag in lags if lag > 1)
+
+    def prepare(self, batch: Batch) -> None:
+        """Ingests what the drafter has not seen, until no row lags by more than the one token that propose() takes in."""
+        lagging = [i for i, row in enumerate(batch.rows) if row.length - self.seen[i] > 1]
+        prefill(self.model, batch, {i: self.seen[i] for i in lagging}, self.prefill_chunk)
+        for i in lagging:
+            self.seen[i] = batch.rows[i].length
+
+    def propose(self, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> Proposal:
+        """Drafts k tokens a row, one forward each.
+
+        After a full acceptance the drafter has not seen its own last draft token: the first forward then takes two tokens.
+        """
+        assert k > 0, "nothing to propose"
+        lags = [row.length - self.seen[i] for i, row in enumerate(batch.rows)]
+        assert max(lags) <= 1, "prepare() before propose()"
+        window = 1 + max(lags)
+        positions = batch.positions(window, start=1 - window)
+        tokens = batch.tokens_at(positions)
+        extent = batch.extent(k)
+        # Under the coupled rule the drafter races the target's noise, to land on the same token as often as it can.
+        purpose = Purpose.TOKEN if rule == "coupled" else Purpose.DRAFT
+        drafts, probs = [], []
+        for j in range(k):
+            view = SlotView(slice(0, batch.size), positions, extent)
+            logits = fit_vocabulary(self.model.forward(tokens, view, last_only=True).to(batch.device), vocab_size)
+            tokens, draft_probs = choose_tokens(
+                logits, batch.sampling, batch.completion_positions(1, start=j), purpose, need_probs=rule == "rejection"
+            )
+            drafts.append(tokens)
+            if draft_probs is not None:
+                probs.append(draft_probs)
+            positions = batch.positions(1, start=j + 1)
+        for i, row in enumerate(batch.rows):
+            self.seen[i] = row.length + k  # KV now reaches draft k - 1; rollback() cuts it to what stood
+        num_drafted = torch.full((batch.size,), k, device=batch.device)
+        return Proposal(torch.cat(drafts, 1), num_drafted, torch.cat(probs, 1) if probs else None)
+
+    def rollback(self, batch: Batch) -> None:
+        """Forgets rejected drafts: below the new length all drafts were accepted, their KV is the row's own."""
+        for i, row in enumerate(batch.rows):
+            self.seen[i] = min(self.seen[i], row.length)
+
+
+def fit_vocabulary(logits: Tensor, vocab_size: int) -> Tensor:
+    """Cuts or pads logits to the target's width: models of one family pad their vocabularies differently."""
+    missing = vocab_size - logits.shape[-1]
+    if missing > 0:
+        return torch.nn.functional.pad(logits, (0, missing), value=-torch.inf)
+    return logits[..., :vocab_size]

@@ -1,0 +1,79 @@
+"""Bringing rows' tokens into a model's slots: grouped by length so that little is padded, long ones in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from specbatch.engine.general.batch import Batch
+from specbatch.engine.general.cache import SlotView
+from specbatch.engine.general.model import CausalLM
+
+_FREE_PADDING = 16  # tokens: below this a longer row costs less than another forward
+
+
+def prefill(model: CausalLM, batch: Batch, starts: Mapping[int, int], chunk: int) -> None:
+    """Fills KV for positions start .. length - 1 of the given slots; the last token itself goes into the next round.
+
+    Args:
+        model: whose slots are filled.
+        batch: holds the rows.
+        starts: slot -> first position to fill.
+        chunk: tokens in one forward, at the most.
+    """
+    spans = {
+        slot: (start, batch.rows[slot].length) for slot, start in starts.items() if batch.rows[slot].length > start
+    }
+    whole = {slot: end for slot, (start, end) in spans.items() if start == 0 and end <= chunk}
+    for slots in group_by_length(whole, chunk):
+        _fill_group(model, batch, slots)
+    for slot, (start, end) in spans.items():
+        if start == 0 and slot not in whole:
+            for first in range(0, end, chunk):
+                _fill_chunk(model, batch, slot, first, min(first + chunk, end))
+    _fill_stretches(model, batch, {slot: span for slot, span in spans.items() if span[0] > 0}, chunk)
+
+
+def group_by_length(lengths: Mapping[int, int], max_tokens: int) -> list[list[int]]:
+    """Groups of slots of similar lengths, longest first: padding stays below an eighth, forwards below max_tokens."""
+    groups: list[list[int]] = []
+    longest = 0
+    for slot in sorted(lengths, key=lambda s: -lengths[s]):
+        similar = longest - lengths[slot] <= max(_FREE_PADDING, longest // 8)
+        if groups and similar and longest * (len(groups[-1]) + 1) <= max_tokens:
+            groups[-1].append(slot)
+        else:
+            groups.append([slot])
+            longest = lengths[slot]
+    return groups
+
+
+def _fill_group(model: CausalLM, batch: Batch, slots: Sequence[int]) -> None:
+    """One forward over whole prompts from position 0; shorter ones are padded on the left."""
+    lengths = torch.tensor([batch.rows[slot].length for slot in slots], device=batch.device)
+    width = max(batch.rows[slot].length for slot in slots)
+    positions = torch.arange(width, device=batch.device) - (width - lengths)[:, None]
+    positions = positions.clamp(min=-1)
+    rows = torch.tensor(slots, device=batch.device)
+    tokens = batch.history[rows].gather(1, positions.clamp(min=0))
+    model.fill(tokens, SlotView(rows, positions, None))
+
+
+def _fill_chunk(model: CausalLM, batch: Batch, slot: int, start: int, end: int) -> None:
+    """One forward over a stretch of one row, which sees all that went before."""
+    positions = torch.arange(start, end, device=batch.device)[None]
+    tokens = batch.history[slot : slot + 1, start:end]
+    model.fill(tokens, SlotView(slice(slot, slot + 1), positions, end))
+
+
+def _fill_stretches(model: CausalLM, batch: Batch, spans: Mapping[int, tuple[int, int]], chunk: int) -> None:
+    """Catches up several rows at once, each from its own start; rows that need nothing ride along as padding."""
+    while spans:
+        width = min(max(end - start for start, end in spans.values()), max(1, chunk // batch.size))
+        positions = torch.full((batch.size, width), -1, device=batch.device)
+        for slot, (start, end) in spans.items():
+            count = min(width, end - start)
+            positions[slot, width - count :] = torch.arange(start, start + count, device=batch.device)
+        model.fill(batch.tokens_at(positions), SlotView(slice(0, batch.size), positions, batch.extent(0)))
+        spans = {slot: (start + width, end) for slot, (start, end) in spans.items() if start + width < end}

@@ -1,0 +1,106 @@
+"""One round of speculative decoding, as in the papers: draft, verify, accept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specbatch.engine.acceptance import Acceptance, accept_by_rejection, accept_coupled
+from specbatch.engine.general.batch import Batch
+from specbatch.engine.general.cache import SlotView
+from specbatch.engine.general.drafter import Drafter, Proposal
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.request import AcceptanceRule
+from specbatch.engine.sampling import choose_tokens, distribution
+from specbatch.engine.stats import EngineStats
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a round did, on the host; row i in slot i.
+
+    k: as chosen, before a ragged proposal was trimmed
+    drafted, accepted: per row
+    tokens: per row the accepted + 1 committed ones
+    finite: per row, whether the target's logits were
+    """
+
+    k: int
+    drafted: list[int]
+    accepted: list[int]
+    tokens: list[list[int]]
+    finite: list[bool]
+
+    @property
+    def proposed_at(self) -> list[int]:
+        """[j]: rows whose drafts before position j were accepted."""
+        return [sum(accepted >= j for accepted in self.accepted) for j in range(self.k)]
+
+    @property
+    def accepted_at(self) -> list[int]:
+        """[j]: rows whose drafts up to and including position j were accepted."""
+        return [sum(accepted > j for accepted in self.accepted) for j in range(self.k)]
+
+
+def run_round(
+    target: CausalLM, drafter: Drafter | None, batch: Batch, k: int, rule: AcceptanceRule, stats: EngineStats
+) -> Outcome:
+    """Moves every row on by its accepted + 1 tokens; batch.commit is the last step that can fail."""
+    with stats.timed("draft"):
+        proposal = draft(drafter, batch, k, rule, target.vocab_size)
+    with stats.timed("verify"):
+        logits = verify(target, batch, proposal)
+    with stats.timed("accept"):
+        acceptance = accept(logits, batch, proposal, rule)
+        finite = logits.amax(-1).isfinite().all(-1)
+        batch.commit(acceptance)
+        accepted = acceptance.accepted.tolist()  # the host waits for the device here, once a round
+    return Outcome(
+        k=k,
+        drafted=proposal.num_drafted.clamp(max=proposal.tokens.shape[1]).tolist(),
+        accepted=accepted,
+        tokens=[row[: a + 1] for row, a in zip(acceptance.tokens.tolist(), accepted, strict=True)],
+        finite=finite.tolist(),
+    )
+
+
+def draft(drafter: Drafter | None, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> Proposal:
+    """k draft tokens a row; a ragged proposal is cut to its longest row, so that the target verifies no filler."""
+    if k == 0 or drafter is None:
+        return Proposal.empty(batch)
+    proposal = drafter.propose(batch, k, rule, vocab_size)
+    if not drafter.ragged:
+        return proposal
+    width = int(proposal.num_drafted.max())
+    probs = proposal.probs[:, :width] if proposal.probs is not None else None
+    return Proposal(proposal.tokens[:, :width], proposal.num_drafted, probs)
+
+
+def verify(target: CausalLM, batch: Batch, proposal: Proposal) -> Tensor:
+    """One target forward over each row's last token and its drafts.  # [batch, k + 1, vocab]"""
+    k = proposal.tokens.shape[1]
+    positions = batch.positions(k + 1)
+    tokens = torch.cat([batch.tokens_at(positions[:, :1]), proposal.tokens], dim=1)
+    return target.forward(tokens, SlotView(slice(0, batch.size), positions, batch.extent(k))).to(batch.device)
+
+
+def accept(logits: Tensor, batch: Batch, proposal: Proposal, rule: AcceptanceRule) -> Acceptance:
+    """Which drafts stand, by the rule; greedy rows go by the target's most likely token under either.
+
+    Args:
+        logits: the target's  # [batch, k + 1, vocab]
+        batch: for the rows' sampling parameters and positions.
+        proposal: of this round.
+        rule: coupled or rejection.
+    """
+    positions = batch.completion_positions(logits.shape[1])
+    if rule == "coupled" or batch.sampling.all_greedy:
+        target_tokens, _ = choose_tokens(logits, batch.sampling, positions)
+        return accept_coupled(proposal.tokens, proposal.num_drafted, target_tokens)
+    target_probs = distribution(logits, batch.sampling).dense(logits.shape[-1])
+    draft_probs = proposal.probs if proposal.probs is not None else target_probs[:, :0]
+    return accept_by_rejection(
+        proposal.tokens, proposal.num_drafted, draft_probs, target_probs, batch.sampling, positions
+    )

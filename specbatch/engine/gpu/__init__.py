@@ -1,1 +1,0 @@
-"""The engine's fast path: Qwen3- and Llama-shaped decoders over paged KV, whole rounds as replayed CUDA graphs."""

@@ -1,0 +1,204 @@
+"""A Qwen3- or Llama-shaped decoder over packed weights and paged KV: seven operations a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.cuda_graphs import Capture
+from specbatch.engine.graphs.packing import Layer, pack_layers
+from specbatch.engine.graphs.paging import Pages, Tiles
+from specbatch.engine.graphs.reference import Ahead, TorchOps
+
+
+@dataclass(frozen=True, slots=True)
+class RowsAt:
+    """The next n tokens of every row of a batch, row after row.
+
+    slots, first: of each row, and the position of its first token  # int64 [B]
+    token_slots, token_positions: of each token  # int64 [B * n]
+    """
+
+    slots: Tensor
+    first: Tensor
+    token_slots: Tensor
+    token_positions: Tensor
+
+    def attend(self, ops: TorchOps, qkv: Tensor, stage: Stage, number: int, eps: float, scale: float) -> Tensor:
+        """Rotation, write and attention.  # [B * n, heads, head_dim]"""
+        layer, tokens = stage.layers[number], (self.token_slots, self.token_positions)
+        rows = self.slots, self.first
+        return ops.rope_attend(
+            qkv, layer.q_norm, layer.k_norm, eps, stage.rope, stage.kv, number, *rows, *tokens, scale
+        )
+
+    def to_device(self, capture: Capture, device: torch.device, carried: Tensor) -> tuple[Tensor, RowsAt]:
+        """The same on another device, and a tensor with it."""
+        carried, *where = capture.to_device(
+            device, carried, self.slots, self.first, self.token_slots, self.token_positions
+        )
+        return carried, RowsAt(*where)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedAt:
+    """Stretches of rows, packed.
+
+    token_slots, token_positions: int64 [T]
+    """
+
+    token_slots: Tensor
+    token_positions: Tensor
+    tiles: Tiles
+
+    def attend(self, ops: TorchOps, qkv: Tensor, stage: Stage, number: int, eps: float, scale: float) -> Tensor:
+        """Rotation, write and attention.  # [T, heads, head_dim]"""
+        q = stage.rotate(ops, qkv, number, eps, self.token_slots, self.token_positions)
+        return ops.attend_packed(q, stage.kv, number, self.tiles, scale)
+
+    def to_device(self, capture: Capture, device: torch.device, carried: Tensor) -> tuple[Tensor, PackedAt]:
+        """The same on another device, and a tensor with it."""
+        here = capture.to_device(device, carried, self.token_slots, self.token_positions, self.tiles.rows)
+        return here[0], PackedAt(here[1], here[2], Tiles(here[3]))
+
+
+@dataclass(slots=True)
+class Stage:
+    """Neighbouring layers on one device, their KV, and the rotary table there.
+
+    rope: cos, then sin  # float32 [positions, head_dim]
+    """
+
+    device: torch.device
+    layers: list[Layer] = field(default_factory=list)
+    rope: Tensor = field(default_factory=lambda: torch.empty(0))
+    pages: Pages | None = None
+
+    @property
+    def kv(self) -> Pages:
+        """The pages, once they are allocated."""
+        assert self.pages is not None, "forward before pages are allocated"
+        return self.pages
+
+    def rotate(self, ops: TorchOps, qkv: Tensor, number: int, eps: float, slots: Tensor, positions: Tensor) -> Tensor:
+        """Writes a layer's KV and returns its queries, see TorchOps.rope_write.  # [T, heads, head_dim]"""
+        layer = self.layers[number]
+        return ops.rope_write(qkv, layer.q_norm, layer.k_norm, eps, self.rope, self.kv, number, slots, positions)
+
+
+class Decoder:
+    """One model of the pair on the fast path.
+
+    Args:
+        model: that packing.why_not finds nothing against; its weights are packed.
+        ops: the operations.
+        max_positions: the longest row, speculative tokens included.
+    """
+
+    def __init__(self, model: CausalLM, ops: TorchOps, max_positions: int) -> None:
+        config, base = model.config, model.model.base_model
+        self.ops = ops
+        self.vocab_size = model.vocab_size
+        self.kv_heads = int(config.num_key_value_heads)
+        self.head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+        self.eps = float(config.rms_norm_eps)
+        self.dtype: torch.dtype = model.model.dtype
+        self.input_device = model.input_device
+        self.embedding: Tensor = base.embed_tokens.weight.detach()
+        self.norm: Tensor = base.norm.weight.detach()
+        self.head: Tensor = model.model.get_output_embeddings().weight.detach()
+        self.stages: list[Stage] = []
+        rope = _rope_table(base.rotary_emb, min(max_positions, model.max_positions), self.head_dim)
+        for layer in pack_layers(model.model):
+            if not self.stages or self.stages[-1].device != layer.device:
+                self.stages.append(Stage(layer.device, rope=rope.to(layer.device)))
+            self.stages[-1].layers.append(layer)
+
+    @property
+    def page_shape(self) -> tuple[int, int]:
+        """Heads and width of a page."""
+        return self.kv_heads, self.head_dim
+
+    def forward(self, capture: Capture, tokens: Tensor, at: RowsAt | PackedAt) -> Tensor:
+        """Runs tokens at their positions, writing their KV.
+
+        Args:
+            capture: of what the step does; moves between devices go through it.
+            tokens: int64 [T]
+            at: where they stand.
+
+        Returns:
+            hidden states before the last norm, on the last stage's device  # [T, hidden]
+        """
+        tokens, at = at.to_device(capture, self.input_device, tokens)
+        hidden = self.ops.embed(tokens, self.embedding)
+        for stage in self.stages:
+            hidden, at = at.to_device(capture, stage.device, hidden)
+            hidden, _ = self._layers(stage, len(stage.layers), hidden, at)
+        return hidden
+
+    def fill(self, capture: Capture, tokens: Tensor, at: RowsAt | PackedAt) -> None:
+        """As forward, for the KV alone: the last layer stops where it has written its own."""
+        tokens, at = at.to_device(capture, self.input_device, tokens)
+        hidden = self.ops.embed(tokens, self.embedding)
+        for stage in self.stages:
+            hidden, at = at.to_device(capture, stage.device, hidden)
+            last = len(stage.layers) - 1 if stage is self.stages[-1] else len(stage.layers)
+            hidden, ahead = self._layers(stage, last, hidden, at)
+            if last < len(stage.layers):
+                qkv = self._qkv(stage.layers[last], hidden, ahead)
+                stage.rotate(self.ops, qkv, last, self.eps, at.token_slots, at.token_positions)
+
+    def logits(self, capture: Capture, hidden: Tensor) -> Tensor:
+        """The language-model head.  # [R, hidden] -> [R, vocab], on the head's device"""
+        norm_device = self.norm.device
+        (hidden,) = capture.to_device(norm_device, hidden)
+        if self.head.device == norm_device:
+            return self.ops.norm_linear(hidden, self.norm, self.eps, self.head)
+        (hidden,) = capture.to_device(self.head.device, self.ops.rms_norm(hidden, self.norm, self.eps))
+        return self.ops.linear(hidden, self.head)
+
+    @contextmanager
+    def shortened(self) -> Iterator[None]:
+        """Two layers a stage in place of all: one that is not its last, and its last, do all that layers do."""
+        whole = [stage.layers for stage in self.stages]
+        for stage in self.stages:
+            stage.layers = stage.layers[:2]
+        try:
+            yield
+        finally:
+            for stage, layers in zip(self.stages, whole, strict=True):
+                stage.layers = layers
+
+    def _layers(self, stage: Stage, count: int, hidden: Tensor, at: RowsAt | PackedAt) -> tuple[Tensor, Ahead | None]:
+        """The first `count` layers of a stage, and what is there already for the norm of the one after them."""
+        ops, eps, ahead = self.ops, self.eps, None
+        for number, layer in enumerate(stage.layers[:count]):
+            after = stage.layers[number + 1] if number + 1 < len(stage.layers) else None
+            qkv = self._qkv(layer, hidden, ahead)
+            attended = at.attend(ops, qkv, stage, number, eps, self.head_dim**-0.5).reshape(len(hidden), -1)
+            hidden, ahead = ops.linear_add_ahead(attended, layer.o, hidden, layer.post_norm, layer.gate_up)
+            gated = ops.norm_gated(hidden, layer.post_norm, eps, layer.gate_up, ahead, layer.down)
+            if after is None:
+                return ops.linear_add(gated, layer.down, hidden), None
+            hidden, ahead = ops.linear_add_ahead(gated, layer.down, hidden, after.input_norm, after.qkv)
+        return hidden, ahead
+
+    def _qkv(self, layer: Layer, hidden: Tensor, ahead: Ahead | None) -> Tensor:
+        return self.ops.norm_linear(hidden, layer.input_norm, self.eps, layer.qkv, layer.qkv_bias, ahead, layer.o)
+
+
+@torch.no_grad()
+def _rope_table(rotary: Any, positions: int, head_dim: int) -> Tensor:
+    """The model's own cos and sin of every position, scaling included.  # float32 [positions, head_dim]"""
+    device = rotary.inv_freq.device
+    at = torch.arange(positions, device=device)[None]
+    cos, sin = rotary(torch.empty(1, 1, dtype=torch.float32, device=device), at)
+    half = head_dim // 2
+    return torch.cat([cos[0, :, :half], sin[0, :, :half]], dim=-1).float()

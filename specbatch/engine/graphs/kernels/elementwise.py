@@ -1,0 +1,237 @@
+"""What is done between the linears: norms, the gate, rotation and the write to the pages, each in one pass over memory.
+
+All round where the reference rounds: a normed value is rounded to its dtype before the weight, a gate before its product.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from specbatch.engine.graphs.kernels.overlap import overlap
+from specbatch.engine.graphs.paging import PAGE, Pages
+
+_FEW = 16  # tokens, up to which a program takes little, so that there are enough of them
+_BLOCK = 2048  # elements that a program of 4 warps holds well: 16 bytes a load, two of them in flight
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Root mean square norm over the last dimension.  # [..., H], [H] -> [..., H]"""
+    size = x.shape[-1]
+    rows = x.reshape(-1, size)
+    if rows.stride(1) != 1:
+        rows = rows.contiguous()
+    out = torch.empty(rows.shape, dtype=x.dtype, device=x.device)
+    count = rows.shape[0]
+    width = triton.next_power_of_2(size)
+    height = 1 if count <= _FEW else max(1, _BLOCK // 2 // width)
+    if count:
+        _rms_norm[(triton.cdiv(count, height),)](
+            rows,
+            weight,
+            out,
+            count,
+            rows.stride(0),
+            eps,
+            size,
+            height,
+            width,
+            num_warps=_warps(height * width),
+            **overlap(x.device),
+        )
+    return out.view(x.shape)
+
+
+def silu_mul(gate_up: Tensor) -> Tensor:
+    """silu(gate) * up.  # [T, 2 I: gate, then up] -> [T, I]"""
+    count, size = gate_up.shape[0], gate_up.shape[1] // 2
+    if gate_up.stride(1) != 1:
+        gate_up = gate_up.contiguous()
+    out = torch.empty((count, size), dtype=gate_up.dtype, device=gate_up.device)
+    width = min(512 if count <= _FEW else _BLOCK, triton.next_power_of_2(size))
+    if count:
+        _silu_mul[(count, triton.cdiv(size, width))](
+            gate_up, out, gate_up.stride(0), size, width, num_warps=_warps(width), **overlap(gate_up.device)
+        )
+    return out
+
+
+def rope_write(
+    qkv: Tensor,
+    q_norm: Tensor | None,
+    k_norm: Tensor | None,
+    eps: float,
+    rope: Tensor,
+    pages: Pages,
+    layer: int,
+    slots: Tensor,
+    positions: Tensor,
+) -> Tensor:
+    """Norms (where given) and rotates queries and keys, and writes keys and values to the rows' pages.
+
+    See TorchOps.rope_write.  # [T, (heads + 2 kv_heads) * D] -> queries [T, heads, D]
+    """
+    keys, values = pages.keys[layer], pages.values[layer]
+    kv_heads, head_dim = keys.shape[1], keys.shape[3]
+    count, heads = qkv.shape[0], qkv.shape[1] // head_dim - 2 * kv_heads
+    assert keys.is_contiguous()
+    assert values.is_contiguous()
+    assert rope.is_contiguous()
+    assert qkv.stride(1) == 1
+    out = torch.empty((count, heads, head_dim), dtype=qkv.dtype, device=qkv.device)
+    half = triton.next_power_of_2(head_dim // 2)
+    height = min(4 if count <= _FEW else max(4, _BLOCK // 2 // half), triton.next_power_of_2(heads + 2 * kv_heads))
+    normed = q_norm is not None and k_norm is not None
+    if count:
+        _rope_write[(count, triton.cdiv(heads + 2 * kv_heads, height))](
+            qkv,
+            q_norm if normed else qkv,
+            k_norm if normed else qkv,
+            rope,
+            out,
+            keys,
+            values,
+            pages.table,
+            slots,
+            positions,
+            rope.shape[0],
+            qkv.stride(0),
+            pages.table.stride(0),
+            eps,
+            heads,
+            kv_heads,
+            head_dim,
+            PAGE,
+            normed,
+            height,
+            half,
+            num_warps=_warps(2 * height * half),
+            **overlap(qkv.device),
+        )
+    return out
+
+
+def _warps(elements: int) -> int:
+    """So many that a thread holds 16 elements, up to the hardware's good measure."""
+    return max(1, min(16, elements // 512))
+
+
+@triton.jit(do_not_specialize=["count"])
+def _rms_norm(
+    x,
+    weight,
+    out,
+    count,
+    stride,
+    eps,
+    size: tl.constexpr,
+    height: tl.constexpr,
+    width: tl.constexpr,
+    overlapped: tl.constexpr,
+):
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
+    rows = tl.program_id(0) * height + tl.arange(0, height)[:, None]
+    columns = tl.arange(0, width)[None, :]
+    mask = (rows < count) & (columns < size)
+    raw = tl.load(x + rows.to(tl.int64) * stride + columns, mask, 0.0)
+    scale = tl.load(weight + columns, columns < size, 0.0).to(tl.float32)
+    wide = raw.to(tl.float32)
+    rstd = tl.math.rsqrt(tl.sum(wide * wide, 1) / size + eps)
+    normed = (wide * rstd[:, None]).to(raw.dtype).to(tl.float32) * scale
+    if overlapped:
+        tl.extra.cuda.gdc_launch_dependents()
+    tl.store(out + rows.to(tl.int64) * size + columns, normed.to(raw.dtype), mask)
+
+
+@triton.jit
+def _silu_mul(gate_up, out, stride, size: tl.constexpr, width: tl.constexpr, overlapped: tl.constexpr):
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * width + tl.arange(0, width)
+    mask = columns < size
+    gate = tl.load(gate_up + row * stride + columns, mask, 0.0)
+    up = tl.load(gate_up + row * stride + size + columns, mask, 0.0).to(tl.float32)
+    wide = gate.to(tl.float32)
+    gated = (wide / (1.0 + tl.exp(-wide))).to(gate.dtype).to(tl.float32)
+    if overlapped:
+        tl.extra.cuda.gdc_launch_dependents()
+    tl.store(out + row * size + columns, (gated * up).to(gate.dtype), mask)
+
+
+@triton.jit(do_not_specialize=["extent"])
+def _rope_write(
+    qkv,
+    q_norm,
+    k_norm,
+    rope,
+    out,
+    keys,
+    values,
+    table,
+    slots,
+    positions,
+    extent,
+    stride,
+    table_stride,
+    eps,
+    heads: tl.constexpr,
+    kv_heads: tl.constexpr,
+    head_dim: tl.constexpr,
+    page_size: tl.constexpr,
+    normed: tl.constexpr,
+    height: tl.constexpr,
+    half: tl.constexpr,
+    overlapped: tl.constexpr,
+):
+    """One token's next `height` heads, of whatever kind, as their first halves (a) and their second halves (b)."""
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1) * height + tl.arange(0, height)[:, None]
+    column = tl.arange(0, half)[None, :]
+    inside = column < head_dim // 2
+    mask = (head < heads + 2 * kv_heads) & inside
+    source = qkv + row * stride + head * head_dim + column
+    raw_a = tl.load(source, mask, 0.0)
+    raw_b = tl.load(source + head_dim // 2, mask, 0.0)
+    position = tl.load(positions + row)
+    slot = tl.load(slots + row)
+    page = tl.load(table + slot * table_stride + tl.maximum(position, 0) // page_size)
+    page = tl.where(position < 0, 0, page).to(tl.int64)
+    line = rope + tl.minimum(tl.maximum(position, 0), extent - 1) * head_dim + column
+    cos = tl.load(line, inside, 0.0)
+    sin = tl.load(line + head_dim // 2, inside, 0.0)
+
+    a, b = raw_a.to(tl.float32), raw_b.to(tl.float32)
+    is_query = head < heads
+    if normed:
+        rstd = tl.math.rsqrt((tl.sum(a * a, 1) + tl.sum(b * b, 1)) / head_dim + eps)[:, None]
+        q_a = tl.load(q_norm + column, inside, 0.0).to(tl.float32)
+        q_b = tl.load(q_norm + head_dim // 2 + column, inside, 0.0).to(tl.float32)
+        k_a = tl.load(k_norm + column, inside, 0.0).to(tl.float32)
+        k_b = tl.load(k_norm + head_dim // 2 + column, inside, 0.0).to(tl.float32)
+        a = (a * rstd).to(raw_a.dtype).to(tl.float32) * tl.where(is_query, q_a, k_a)
+        b = (b * rstd).to(raw_b.dtype).to(tl.float32) * tl.where(is_query, q_b, k_b)
+        a, b = a.to(raw_a.dtype).to(tl.float32), b.to(raw_b.dtype).to(tl.float32)
+    new_a = (a * cos - b * sin).to(raw_a.dtype)
+    new_b = (b * cos + a * sin).to(raw_b.dtype)
+
+    if overlapped:
+        tl.extra.cuda.gdc_launch_dependents()
+    target = out + row * (heads * head_dim) + head * head_dim + column
+    tl.store(target, new_a, mask & is_query)
+    tl.store(target + head_dim // 2, new_b, mask & is_query)
+    # Padding's -1 comes to lie in the last line of page 0.
+    within = page * (kv_heads * page_size * head_dim) + (position & (page_size - 1)) * head_dim + column
+    is_key = (head >= heads) & (head < heads + kv_heads)
+    at_key = keys + within + (head - heads) * (page_size * head_dim)
+    tl.store(at_key, new_a, mask & is_key)
+    tl.store(at_key + head_dim // 2, new_b, mask & is_key)
+    is_value = head >= heads + kv_heads
+    at_value = values + within + (head - heads - kv_heads) * (page_size * head_dim)
+    tl.store(at_value, raw_a, mask & is_value)
+    tl.store(at_value + head_dim // 2, raw_b, mask & is_value)

@@ -1,0 +1,91 @@
+"""Linears of two to 64 tokens on the tensor cores; see linear.py."""
+
+# mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from specbatch.engine.graphs.kernels.epilogue import fetch, hand_on, write
+
+
+@triton.jit(do_not_specialize=["tokens", "lines", "stretches"])
+def dot(
+    x, squares, weight, extra, out, norm, scaled, squares_out, following, scratch, counters,
+    tokens, outs, ins, eps, stretches, lines,
+    block_n: tl.constexpr, block_k: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
+    room: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
+    even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, overlapped: tl.constexpr,
+):  # fmt: skip
+    """room: for the stretches whose sums of squares are in `squares`, where x is scaled by the norm's weights, else 0
+
+    line: see fetch, or 0
+    """
+    if overlapped and early:
+        tl.extra.cuda.gdc_launch_dependents()
+    tile, part = tl.program_id(0), tl.program_id(1)
+    first = tile * block_n
+    row = tl.arange(0, block_n)
+    n = first + row
+    t = tl.arange(0, block_t)
+    k = tl.arange(0, block_k)
+    # Rows beyond the last read the last again: cheaper than a mask, and they are not written.
+    if not even_n:
+        row = tl.minimum(n, outs - 1) - first
+    steps = (ins + block_k * split - 1) // (block_k * split)
+    begin = part * steps * block_k
+    rows = weight + first.to(tl.int64) * ins + begin
+    ups = rows + tl.cast(outs, tl.int64) * ins
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
+
+    total = tl.full((1, block_t), 0.0, tl.float32)
+    if room:
+        stretch = tl.arange(0, room)
+        at = squares + stretch[:, None] * block_t + t[None, :]
+        pieces = tl.load(at, mask=(stretch < stretches)[:, None], other=0.0)
+    weights = row[:, None] * ins + k[None, :]
+    inputs = t[None, :] * ins + k[:, None] + begin
+    wanted = (t < tokens)[None, :]
+    acc = tl.full((block_n, block_t), 0.0, tl.float32)
+    acc_up = tl.full((block_n, block_t), 0.0, tl.float32)
+    for step in tl.range(steps):
+        offset = step * block_k
+        if even_k:
+            a = tl.load(rows + weights + offset, eviction_policy="evict_first")
+            b = tl.load(x + inputs + offset, mask=wanted, other=0.0, eviction_policy="evict_last")
+        else:
+            left = ins - begin - offset
+            a = tl.load(rows + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
+            b = tl.load(x + inputs + offset, mask=wanted & (k[:, None] < left), other=0.0, eviction_policy="evict_last")
+        acc = tl.dot(a, b, acc, input_precision="ieee")
+        if gated:
+            if even_k:
+                c = tl.load(ups + weights + offset, eviction_policy="evict_first")
+            else:
+                c = tl.load(ups + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
+            acc_up = tl.dot(c, b, acc_up, input_precision="ieee")
+
+    if line:
+        fetch(following, lines, tile * split + part, line)
+    if overlapped and not early:
+        tl.extra.cuda.gdc_launch_dependents()
+    last = True
+    if split > 1:
+        cell = tl.arange(0, block_n)[:, None] * block_t + t[None, :]
+        mine = scratch + tile * (split * block_n * block_t)
+        tl.store(mine + part * (block_n * block_t) + cell, acc)
+        tl.debug_barrier()  # all threads' stores come before the count, which releases them
+        last = tl.atomic_add(counters + tile, 1, sem="acq_rel") == split - 1
+        if last:
+            acc = tl.full((block_n, block_t), 0.0, tl.float32)
+            for i in tl.static_range(split):
+                acc += tl.load(mine + i * (block_n * block_t) + cell, cache_modifier=".cg")
+            tl.store(counters + tile, 0)  # for the next launch
+    if last:
+        if room:
+            total = tl.sum(pieces, axis=0)[None, :]
+        y = write(acc, acc_up, total, ins, extra, out, n, t, tokens, outs, eps, room > 0, gated, kind)
+        if hands_on:
+            hand_on(y, out, norm, scaled, squares_out, tile, n, t, tokens, outs, block_t)

@@ -1,0 +1,85 @@
+"""What attention over pages shares: the online softmax of FlashAttention (Dao, arXiv 2307.08691), page by page, in base 2 and float32."""
+
+# ruff: noqa: N803 - what a Triton kernel takes has no Python types, and its constants are capitals
+# mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from specbatch.engine.graphs.paging import PAGE
+
+MASKED = tl.constexpr(-1e30)  # finite, so that what sees nothing yet needs no special case: it weighs 2^-1e30 = 0
+LOG2_E = math.log2(math.e)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a kernel is compiled and shared out.
+
+    splits: programs that share a row's pages at most, in attend_rows.
+    together: heads of a program, in attend_packed.
+    """
+
+    warps: int
+    stages: int
+    splits: int = 1
+    together: int = 1
+
+
+def stages_for(block_d: int, q: Tensor) -> int:
+    """Pages on their way at a time, each 32 KB at head_dim 128 in 16 bits: so that three programs fit a multiprocessor's 227 KB."""
+    page = 2 * PAGE * block_d * q.element_size()
+    return 3 if page <= 32 << 10 else 2 if page <= 64 << 10 else 1
+
+
+def check(q: Tensor, keys: Tensor, values: Tensor) -> None:
+    """What the kernels count on."""
+    assert keys.stride() == values.stride()
+    assert q.stride(-1) == keys.stride(-1) == 1
+    assert q.shape[-2] % keys.shape[1] == 0
+
+
+@triton.jit
+def over_pages(
+    total, peak, acc, page, queries, position, keys, values, line, low, high, held, extent, factor,
+    page_stride, position_stride,
+    MASK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
+):  # fmt: skip
+    """Takes the pages [low, high) of a row into the online softmax, beginning with `page`; gives the next one's number, too.
+
+    MASK: some position may be hidden or not yet written. What lies beyond the row's last position is not read: it may be NaN, and 0 x NaN is NaN.
+    """
+    column = tl.arange(0, BLOCK_D)
+    inside = tl.arange(0, PAGE)
+    offset = inside[:, None] * position_stride + column[None, :]
+    for j in tl.range(low, high):
+        following = tl.load(line + j + 1, mask=j + 1 < held, other=0)  # on its way while this page is worked on
+        base = page.to(tl.int64) * page_stride
+        at = j * PAGE + inside
+        if MASK:
+            there = (at < extent)[:, None] & (column < HEAD_DIM)[None, :]
+            k = tl.load(keys + base + offset, mask=there, other=0.0)
+            v = tl.load(values + base + offset, mask=there, other=0.0)
+        elif HEAD_DIM != BLOCK_D:
+            k = tl.load(keys + base + offset, mask=(column < HEAD_DIM)[None, :], other=0.0)
+            v = tl.load(values + base + offset, mask=(column < HEAD_DIM)[None, :], other=0.0)
+        else:
+            k = tl.load(keys + base + offset)
+            v = tl.load(values + base + offset)
+        scores = tl.dot(queries, tl.trans(k), input_precision="ieee") * factor
+        if MASK:
+            scores = tl.where(at[None, :] <= position[:, None], scores, MASKED)
+        higher = tl.maximum(peak, tl.max(scores, 1))
+        fade = tl.exp2(peak - higher)
+        weights = tl.exp2(scores - higher[:, None])
+        total = total * fade + tl.sum(weights, 1)
+        acc = tl.dot(weights.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
+        peak = higher
+        page = following
+    return total, peak, acc, page

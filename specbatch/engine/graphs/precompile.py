@@ -1,0 +1,116 @@
+"""Compiles the kernels of a machine's steps many at a time, before the first of them runs: each takes a core a second or more.
+
+The steps are gone through with launches that only ask for their kernel: nothing of ours runs on the device, and what PyTorch runs in
+between works on whatever memory holds. So only steps that index nothing by what a kernel has left are gone through: forwards, and
+rounds without filters. What is missed is compiled when it is first launched.
+"""
+
+# mypy: disable-error-code="import-untyped"
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from specbatch.engine.graphs.cuda_graphs import Capture
+from specbatch.engine.graphs.machine import Machine
+from specbatch.engine.graphs.state import Mode
+from specbatch.engine.memory import free_cached
+from specbatch.engine.request import SamplingParams
+
+_MOST_WORKERS = 16  # a pod sees all cores of its node, whatever its share of them
+_patching = threading.Lock()  # engines of one process share Triton
+
+
+def precompile(machine: Machine, say: Callable[[str], None]) -> None:
+    """Compiles for a machine whose rounds are about to be recorded. Errors are left to the launches that will meet them.
+
+    Args:
+        machine: without rows.
+        say: told that it begins.
+    """
+    if machine.device.type != "cuda":
+        return
+    workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
+    if workers < 2:
+        return
+    say(f"compiling kernels on {workers} cores")
+    with suppress(Exception), compiling_only(workers):
+        go_through(machine)
+    torch.cuda.set_device(machine.device)
+    free_cached(machine.device)  # recordings have memory of their own: what this took would lie beside it
+
+
+def go_through(machine: Machine) -> None:
+    """Does each kind of step once, on the padding slot and by few layers; the largest first, whose memory the others use again."""
+    mode = Mode.of([machine.config.sampling])
+    if mode.filters or machine.config.acceptance_rule == "rejection":
+        mode = Mode((SamplingParams(),))
+    with ExitStack() as stack:
+        for decoder in filter(None, (machine.target, machine.drafter)):
+            stack.enter_context(decoder.shortened())
+        _steps(machine, mode)
+
+
+def _steps(machine: Machine, mode: Mode) -> None:
+    capture = Capture()
+    machine.dummy_forward(capture)
+    for rows in sorted(machine.buckets, reverse=True):
+        ks = machine.ks(rows)
+        if machine.drafts_with_model and ks[0] > 0:
+            machine.round.draft_first(capture, rows, mode)
+        if machine.drafts_with_model and ks[0] > 1:
+            machine.round.draft_next(capture, rows, mode)
+        for k in ks:
+            machine.round.verify(capture, rows, k, mode)
+
+
+class _Workers(ThreadPoolExecutor):
+    """Threads that compile kernels, and what launches them: Triton up to 3.6 builds that in C when it is first needed."""
+
+    def submit(self, build: Callable[[], Any]) -> Future[Any]:  # type: ignore[override]  # as Triton asks
+        """Queues what compiles a kernel."""
+        return super().submit(_with_launcher, build)
+
+
+def _with_launcher(build: Callable[[], Any]) -> Any:
+    from triton.runtime import driver  # noqa: PLC0415  # Triton is not installed with a CPU's torch
+
+    kernel = build()
+    with suppress(Exception):  # the launch will say it
+        driver.active.launcher_cls(kernel.src, kernel.metadata)
+    return kernel
+
+
+@contextmanager
+def compiling_only(workers: int) -> Iterator[None]:
+    """Kernels that this thread launches are compiled by others, and do not run; at the end all are compiled."""
+    import triton  # noqa: PLC0415  # Triton is not installed with a CPU's torch
+    from triton.runtime.jit import JITFunction  # noqa: PLC0415
+
+    launch, here, seen = JITFunction.run, threading.get_ident(), set()
+
+    def ask(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        if threading.get_ident() != here:
+            return launch(self, *args, grid=grid, warmup=warmup, **kwargs)
+        kinds = tuple(arg.dtype if isinstance(arg, Tensor) else arg for arg in args)
+        key = id(self), kinds, tuple(kwargs.items())
+        if key not in seen:
+            seen.add(key)
+            launch(self, *args, grid=grid, warmup=True, **kwargs)
+        return None
+
+    with _patching, _Workers(workers) as pool:
+        JITFunction.run = ask
+        try:
+            with triton.AsyncCompileMode(pool, ignore_errors=True):
+                yield
+        finally:
+            JITFunction.run = launch

@@ -1,0 +1,117 @@
+"""Bringing rows' tokens into the pages: stretches of many rows packed into forwards of a few sizes, nothing padded but their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
+from specbatch.engine.graphs.decoder import Decoder, PackedAt
+from specbatch.engine.graphs.paging import TILE, Tiles
+from specbatch.engine.graphs.state import RowState, upload
+
+_ROWS = 128  # stretches in one forward, at the most
+
+
+@dataclass(slots=True)
+class Pack:
+    """What one forward takes: stretches (slot, start, end) of rows, their tokens one after the other."""
+
+    stretches: list[tuple[int, int, int]] = field(default_factory=list)
+    tokens: int = 0
+
+
+def pack(stretches: Sequence[tuple[int, int, int]], chunk: int) -> Iterator[Pack]:
+    """Fills forwards of up to `chunk` tokens with the stretches in their order; one that does not fit is cut.
+
+    Args:
+        stretches: (slot, first position, position after the last).
+        chunk: tokens.
+    """
+    current = Pack()
+    for slot, start, end in stretches:
+        first = start
+        while first < end:
+            count = min(end - first, chunk - current.tokens)
+            current.stretches.append((slot, first, first + count))
+            current.tokens += count
+            first += count
+            if current.tokens == chunk or len(current.stretches) == _ROWS:
+                yield current
+                current = Pack()
+    if current.tokens:
+        yield current
+
+
+def sizes(chunk: int) -> list[int]:
+    """The sizes of forwards: little is padded, and few are recorded: multiples of an eighth to a quarter of themselves, of TILE at least."""
+    steps = ((512, TILE), (1024, 128), (2048, 256), (chunk, 512))
+    found: list[int] = []
+    for end, step in steps:
+        found += range((found[-1] if found else 0) + step, min(end, chunk) + 1, step)
+    return sorted({*found, chunk})
+
+
+class Prefill:
+    """Packed prefill of one model.
+
+    Args:
+        decoder: whose pages are filled.
+        state: holds the rows' tokens.
+        graphs: of recorded steps.
+        chunk: tokens in one forward, at the most.
+    """
+
+    def __init__(self, decoder: Decoder, state: RowState, graphs: CudaGraphRunner, chunk: int) -> None:
+        self.decoder = decoder
+        self.state = state
+        self.graphs = graphs
+        self.chunk = chunk = min(chunk, max(TILE, state.slots * state.history.shape[1]))
+        self.sizes = sizes(chunk)
+        device = state.device
+        self._tokens = torch.zeros(2, chunk, dtype=torch.int64, device=device)  # slots, positions
+        self._tiles = torch.zeros(chunk // TILE + _ROWS, 4, dtype=torch.int32, device=device)
+
+    def fill(self, stretches: Sequence[tuple[int, int, int]]) -> int:
+        """Fills KV for the positions of the stretches; returns how many tokens that were."""
+        total = 0
+        for forward in pack(stretches, self.chunk):
+            self._load(forward)
+            size = self._size(forward)
+            key = ("prefill", id(self.decoder), size)
+            self.graphs.run(key, partial(self.forward, size=size))
+            total += forward.tokens
+        return total
+
+    def _load(self, forward: Pack) -> None:
+        """Brings what the forward is about to the device, without waiting."""
+        device, total, size = self.state.device, forward.tokens, self._size(forward)
+        slots, start, end = torch.tensor(forward.stretches).unbind(1)
+        counts = end - start
+        begin = counts.cumsum(0) - counts  # of each stretch among the tokens
+        tokens = torch.tensor([[self.state.slots], [-1]]).repeat(1, size)
+        tokens[0, :total] = slots.repeat_interleave(counts)
+        tokens[1, :total] = torch.arange(total) + (start - begin).repeat_interleave(counts)
+        self._tokens[:, :size] = upload(tokens, torch.int64, device)
+        cuts = -(-counts // TILE)
+        before = cuts.cumsum(0) - cuts
+        number = torch.arange(int(cuts.sum())) - before.repeat_interleave(cuts)  # of each tile in its stretch
+        tiles = torch.stack([slots, begin, start, counts], 1).repeat_interleave(cuts, 0)
+        tiles[:, 1:] += number[:, None] * torch.tensor([TILE, TILE, -TILE])
+        tiles[:, 3].clamp_(max=TILE)
+        lines = torch.zeros(self._tiles.shape, dtype=torch.int64)
+        lines[: len(tiles)] = tiles
+        self._tiles.copy_(upload(lines, torch.int32, device), non_blocking=True)
+
+    def _size(self, forward: Pack) -> int:
+        return next(size for size in self.sizes if size >= forward.tokens)
+
+    def forward(self, capture: Capture, size: int) -> None:
+        """The step of a size, over the tokens that are loaded."""
+        slots, positions = self._tokens[0, :size], self._tokens[1, :size]
+        tokens = self.state.history[slots, positions.clamp(min=0)]
+        at = PackedAt(slots, positions, Tiles(self._tiles[: size // TILE + min(_ROWS, size)]))
+        self.decoder.fill(capture, tokens, at)

@@ -1,0 +1,369 @@
+"""Every operation of a packed decoder in plain PyTorch: what the kernels are held against, and what runs without Triton.
+
+Names of sizes: T tokens of a forward, H hidden size, I intermediate size, D head_dim, P pages, S slots.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from specbatch.engine.acceptance import accept_coupled
+from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
+from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
+from specbatch.engine.request import SamplingParams
+from specbatch.engine.sampling import RowSampling, distribution, gumbel_max
+
+
+class Ahead(NamedTuple):
+    """What a linear has worked out for the norm that follows it, without its scale.
+
+    scaled: times the norm's weights  # [T, H]
+    squares: sums of squares of stretches of a token's hidden states  # float32 [stretches, T or more]
+    """
+
+    scaled: Tensor
+    squares: Tensor
+
+
+class TorchOps:
+    """The operations, on any device and in any float dtype."""
+
+    def next_tokens(
+        self, history: Tensor, lengths: Tensor, rows: Tensor, n: int, back: int, drafted: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The next n tokens of each row, counted from `back` before its last one, and behind what is drafted so far.
+
+        Args:
+            history: see RowState.  # int64 [slots, positions]
+            lengths: int64 [slots]
+            rows: slots of the rows  # int64 [B]
+            n: tokens of a row.
+            back: tokens before the last.
+            drafted: int64 [1], or None for 0
+
+        Returns:
+            tokens [B * n], position of each row's first [B], slot of each token [B * n], its position (may be -1) [B * n]; int64
+        """
+        first = lengths[rows] - back + (0 if drafted is None else drafted)
+        positions = first[:, None] + torch.arange(n, device=rows.device)
+        tokens = history[rows[:, None], positions.clamp(min=0)]
+        every = rows[:, None].expand_as(positions).reshape(-1).contiguous()
+        return tokens.reshape(-1), first, every, positions.reshape(-1)
+
+    def keep_drafts(
+        self, history: Tensor, slots: Tensor, positions: Tensor, drafts: Tensor, drafted: Tensor, *, anew: bool
+    ) -> None:
+        """Writes each row's draft token behind the last of its positions, and counts it.
+
+        Args:
+            history: int64 [slots, positions]
+            slots: int64 [B]
+            positions: of the n tokens that the row was drafted from  # int64 [B * n]
+            drafts: int64 [B]
+            drafted: int64 [1]
+            anew: counting begins with it.
+        """
+        history.index_put_((slots, positions.view(len(slots), -1)[:, -1] + 1), drafts)
+        drafted.copy_(torch.ones_like(drafted) if anew else drafted + 1)
+
+    def commit_coupled(
+        self,
+        history: Tensor,
+        lengths: Tensor,
+        ends: Tensor,
+        slots: Tensor,
+        tokens: Tensor,
+        finite: Tensor,
+        num_drafted: Tensor | None,
+        outcome: Tensor,
+    ) -> None:
+        """Accepts drafts by the coupled rule and moves every row on by its accepted + 1 tokens, at most to its end.
+
+        A row at its end stays there, however many rounds it rides along until the host has seen it.
+
+        Args:
+            history: drafts behind the rows' last tokens, over which the target's tokens are written  # int64 [slots, positions]
+            lengths: int64 [slots]
+            ends: int64 [slots]
+            slots: int64 [B]
+            tokens: the target's  # int64 [B, k + 1]
+            finite: bool [B, k + 1]
+            num_drafted: None for k of every row  # int64 [B]
+            outcome: accepted, drafted, finite, then the tokens  # int64 [B, 3 + k + 1 or more]
+        """
+        last, k = lengths[slots], tokens.shape[1] - 1
+        at = last[:, None] + 1 + torch.arange(k + 1, device=slots.device)
+        drafted = torch.full_like(last, k) if num_drafted is None else num_drafted.clamp(max=k)
+        accepted = accept_coupled(history[slots[:, None], at[:, :k]], drafted, tokens).accepted
+        history.index_put_((slots[:, None], at), tokens)
+        lengths.index_put_((slots,), last + torch.minimum(accepted + 1, ends[slots] - last))
+        outcome[:, : k + 4] = torch.cat([torch.stack([accepted, drafted, finite.all(-1).long()], 1), tokens], 1)
+
+    def embed(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        """Rows of the embedding.  # int64 [T], [vocab, H] -> [T, H]
+
+        A target whose vocabulary is padded further may emit tokens that its drafter has no row for: the last one stands in. What is then
+        drafted costs acceptance only. The target's own prompts hold no such tokens.
+        """
+        return F.embedding(tokens.clamp(max=len(weight) - 1), weight)
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """Root mean square norm (Zhang, Sennrich 2019), computed in float32.  # [T, H]"""
+        wide = x.float()
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x @ weight.T + bias.  # [T, in], [out, in] -> [T, out]"""
+        return F.linear(x, weight, bias)
+
+    def norm_linear(
+        self,
+        x: Tensor,
+        norm: Tensor,
+        eps: float,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        ahead: Ahead | None = None,
+        following: Tensor | None = None,
+    ) -> Tensor:
+        """linear(rms_norm(x)).
+
+        Args:
+            x: [T, H]
+            norm: weights of the norm  # [H]
+            eps: of the norm.
+            weight: [out, H]
+            bias: [out]
+            ahead: what is there for the norm already.
+            following: weights that are read next: a kernel may ask for them.
+
+        Returns:
+            [T, out]
+        """
+        del ahead, following
+        return F.linear(self.rms_norm(x, norm, eps), weight, bias)
+
+    def linear_add(self, x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+        """residual + x @ weight.T; what was the residual is not used again.  # [T, in], [out, in], [T, out] -> [T, out]"""
+        return residual + F.linear(x, weight)
+
+    def linear_add_ahead(
+        self, x: Tensor, weight: Tensor, residual: Tensor, norm: Tensor, following: Tensor
+    ) -> tuple[Tensor, Ahead | None]:
+        """linear_add, and what spares the norm that comes next a kernel of its own; None where there is no such thing.
+
+        Args:
+            x: [T, in]
+            weight: [out, in]
+            residual: not used again  # [T, out]
+            norm: weights of the norm  # [out]
+            following: see norm_linear.
+        """
+        del norm, following
+        return self.linear_add(x, weight, residual), None
+
+    def norm_gated(
+        self,
+        x: Tensor,
+        norm: Tensor,
+        eps: float,
+        gate_up: Tensor,
+        ahead: Ahead | None = None,
+        following: Tensor | None = None,
+    ) -> Tensor:
+        """silu(gate) * up of the normed x; see norm_linear.  # [T, H], [2 I: gate's rows, then up's, H] -> [T, I]"""
+        del ahead, following
+        gate, up = self.norm_linear(x, norm, eps, gate_up).chunk(2, dim=-1)
+        return F.silu(gate) * up
+
+    def rope_write(
+        self,
+        qkv: Tensor,
+        q_norm: Tensor | None,
+        k_norm: Tensor | None,
+        eps: float,
+        rope: Tensor,
+        pages: Pages,
+        layer: int,
+        slots: Tensor,
+        positions: Tensor,
+    ) -> Tensor:
+        """Norms (where given) and rotates queries and keys, and writes keys and values to the rows' pages.
+
+        Args:
+            qkv: queries of all heads, then keys, then values  # [T, (heads + 2 kv_heads) * D]
+            q_norm: of each head, over head_dim  # [D]
+            k_norm: the same.
+            eps: of the norms.
+            rope: cos in the first half of the columns, sin in the second  # float32 [positions, D]
+            pages: KV of the model's layers on this device.
+            layer: index in `pages`.
+            slots: int64 [T]
+            positions: -1 marks padding, which is written to page 0, where nothing reads  # int64 [T]
+
+        Returns:
+            queries [T, heads, D]
+        """
+        kv_heads, head_dim = pages.keys[layer].shape[1], pages.keys[layer].shape[3]
+        heads = qkv.shape[1] // head_dim - 2 * kv_heads
+        q, k, v = qkv.view(-1, heads + 2 * kv_heads, head_dim).split([heads, kv_heads, kv_heads], dim=1)
+        if q_norm is not None and k_norm is not None:
+            q, k = self.rms_norm(q, q_norm, eps), self.rms_norm(k, k_norm, eps)
+        cos, sin = rope[positions.clamp(0, rope.shape[0] - 1)][:, None].chunk(2, dim=-1)
+        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
+        page = pages.table[slots, positions.clamp(min=0) // PAGE].long()
+        page = torch.where(positions < 0, 0, page)
+        pages.keys[layer][page, :, positions % PAGE] = k
+        pages.values[layer][page, :, positions % PAGE] = v
+        return q
+
+    def attend_rows(self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float) -> Tensor:
+        """Causal attention of each row's next few tokens, whose keys and values are in the pages already.
+
+        Args:
+            q: [B, n, heads, D]
+            pages: KV.
+            layer: index in `pages`.
+            slots: int64 [B]
+            first: position of each row's first query; may be -1, whose output means nothing but is finite  # int64 [B]
+            scale: of the scores.
+
+        Returns:
+            [B, n, heads, D]
+        """
+        out = torch.zeros_like(q)
+        for b, (slot, start) in enumerate(zip(slots.tolist(), first.tolist(), strict=True)):
+            at = torch.arange(start, start + q.shape[1], device=q.device)
+            out[b] = self._attend(q[b], pages, layer, slot, at, scale)
+        return out
+
+    def rope_attend(
+        self,
+        qkv: Tensor,
+        q_norm: Tensor | None,
+        k_norm: Tensor | None,
+        eps: float,
+        rope: Tensor,
+        pages: Pages,
+        layer: int,
+        slots: Tensor,
+        first: Tensor,
+        token_slots: Tensor,
+        token_positions: Tensor,
+        scale: float,
+    ) -> Tensor:
+        """rope_write and attend_rows of each row's next n tokens.
+
+        Args:
+            qkv: row after row  # [B * n, (heads + 2 kv_heads) * D]
+            q_norm: see rope_write.
+            k_norm: likewise.
+            eps: of the norms.
+            rope: see rope_write.
+            pages: KV.
+            layer: index in `pages`.
+            slots: of the rows  # int64 [B]
+            first: position of each row's first token, see attend_rows  # int64 [B]
+            token_slots: of each token  # int64 [B * n]
+            token_positions: likewise.
+            scale: of the scores.
+
+        Returns:
+            [B * n, heads, D]
+        """
+        q = self.rope_write(qkv, q_norm, k_norm, eps, rope, pages, layer, token_slots, token_positions)
+        rows = q.view(len(slots), -1, *q.shape[1:])
+        return self.attend_rows(rows, pages, layer, slots, first, scale).view(q.shape)
+
+    def attend_packed(self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float) -> Tensor:
+        """Causal attention of stretches of rows, packed one after the other, their KV in the pages already.
+
+        Args:
+            q: [T, heads, D]
+            pages: KV.
+            layer: index in `pages`.
+            tiles: which tokens are whose; tokens in none of them get anything finite.
+            scale: of the scores.
+
+        Returns:
+            [T, heads, D]
+        """
+        out = torch.zeros_like(q)
+        for slot, token, start, count in tiles.rows.tolist():
+            if count:
+                at = torch.arange(start, start + count, device=q.device)
+                out[token : token + count] = self._attend(q[token : token + count], pages, layer, slot, at, scale)
+        return out
+
+    def _attend(self, q: Tensor, pages: Pages, layer: int, slot: int, positions: Tensor, scale: float) -> Tensor:
+        extent = max(int(positions[-1]) + 1, 1)
+        table = pages.table[slot, : -(-extent // PAGE)].long()
+        keys = pages.keys[layer][table].transpose(0, 1).flatten(1, 2)[:, :extent]  # [kv_heads, extent, D]
+        values = pages.values[layer][table].transpose(0, 1).flatten(1, 2)[:, :extent]
+        groups = q.shape[1] // keys.shape[0]
+        mask = torch.arange(extent, device=q.device) <= positions.clamp(min=0)[:, None]
+        return F.scaled_dot_product_attention(
+            q.transpose(0, 1)[None],
+            keys.repeat_interleave(groups, 0)[None],
+            values.repeat_interleave(groups, 0)[None],
+            attn_mask=mask,
+            scale=scale,
+        )[0].transpose(0, 1)
+
+    def sample(self, logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Each position's token: the likeliest, or where temperature > 0 one drawn by the exponential race.
+
+        Args:
+            logits: [R, vocab]
+            keys: from position_keys; None where temperature is  # int64 [R]
+            temperature: of each position, 0 for greedy; None: all greedy  # float32 [R]
+
+        Returns:
+            tokens int64 [R], the lowest id among equals; whether all logits of a position are finite or -inf, and not all -inf  # bool [R]
+        """
+        wide = logits.float()
+        best = wide.amax(-1)
+        finite = best.isfinite()
+        if temperature is None or keys is None:
+            return wide.argmax(-1), finite
+        noise = exponentials(keys, torch.arange(logits.shape[-1], device=logits.device))
+        drawn = wide / torch.where(temperature > 0, temperature, 1.0)[:, None] - noise.log()
+        return torch.where((temperature > 0)[:, None], drawn, wide).argmax(-1), finite
+
+    def sample_filtered(
+        self, logits: Tensor, keys: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As sample, among the tokens that top-k or top-p keeps; see sampling.distribution. A row may have one of them, not both.
+
+        Args:
+            logits: [R, vocab]
+            keys: from position_keys  # int64 [R]
+            temperature: of each position, 0 for greedy  # float32 [R]
+            top_k: 0 keeps all  # int64 [R]
+            top_p: 1 keeps all  # float32 [R]
+
+        Returns:
+            as sample
+        """
+        kinds = (SamplingParams(), SamplingParams(1.0, top_p=0.5))
+        kept = distribution(logits[:, None], RowSampling(kinds, temperature, top_k, top_p, keys))
+        return gumbel_max(kept.probs, keys[:, None], kept.tokens)[:, 0], logits.amax(-1).isfinite()
+
+    def position_keys(self, row_keys: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
+        """See streams.position_keys.  # int64 [B], int64 [B, n] -> int64 [B, n]"""
+        return position_keys(row_keys, positions, purpose)
+
+    def top_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The `count` likeliest tokens, from the highest down.  # [R, vocab] -> float32 [R, count], int64 [R, count]"""
+        values, tokens = logits.topk(count, dim=-1)
+        return values.float(), tokens
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding (Su et al. 2021), halves rotated against each other.  # [T, heads, D], [T, 1, D / 2]"""
+    a, b = x.float().chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)

@@ -1,0 +1,67 @@
+"""Which batch sizes and k are recorded, and how much memory the rows' KV may take."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import torch
+
+from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.pool import page_bytes, pages_for
+from specbatch.engine.graphs.round import MAX_TOKENS
+
+_SMALL = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+_STEP = 128  # rows between the larger sizes
+_SHARE = 0.92  # of the free memory
+_RESERVE = 2 * 2**30  # bytes for activations, logits and recordings
+_DRAFTING_SHARE = 1 / 3  # of the target's pages: where memory is short, rows are many, and only few of them draft
+
+
+def buckets(slots: int) -> list[int]:
+    """Batch sizes that rounds are recorded for; a batch takes the next larger one."""
+    sizes = [size for size in _SMALL if size < slots]
+    return [*sizes, *range(384, slots, _STEP), slots]
+
+
+def bucket(sizes: Sequence[int], rows: int) -> int:
+    """The size that so many rows take."""
+    return sizes[bisect_left(sizes, rows)]
+
+
+def most_drafts(rows: int, max_k: int) -> int:
+    """The largest k whose verify forward is within MAX_TOKENS."""
+    return max(0, min(max_k, MAX_TOKENS // rows - 1))
+
+
+def page_counts(target: Decoder, drafter: Decoder | None, slots: int, max_positions: int) -> tuple[int, int]:
+    """Pages for target and drafter: as many as all rows need at their longest, or what the free memory of each device holds.
+
+    The drafter gets as many as the target while that leaves each row half of its longest. With fewer, rows are many, and many
+    rows draft little: it gets a third.
+
+    Raises:
+        torch.OutOfMemoryError: not even one row fits.
+    """
+    least = pages_for(max_positions)
+    of_target = page_bytes(target)
+    of_drafter = page_bytes(drafter) if drafter is not None else {}
+    usable = {device: _usable(device) for device in {*of_target, *of_drafter} if device.type == "cuda"}
+
+    def fitting(share: float) -> int:
+        """Pages of the target, with `share` as many for the drafter."""
+        each = {device: of_target.get(device, 0) + share * of_drafter.get(device, 0) for device in usable}
+        return min([slots * least, *(int(usable[device] / each[device]) for device in usable)])
+
+    share, pages = 1.0, fitting(1.0)
+    if pages < max(least, slots * -(-least // 2)):
+        share, pages = _DRAFTING_SHARE, fitting(_DRAFTING_SHARE)
+    if pages < least:
+        raise torch.OutOfMemoryError(f"{pages} of the {least} KV pages of one row fit")
+    return pages, 0 if drafter is None else min(slots * least, max(least, int(pages * share)))
+
+
+def _usable(device: torch.device) -> float:
+    """Bytes for pages: what is free, but for activations, logits and recordings."""
+    free = torch.cuda.mem_get_info(device)[0]
+    return free - min((1 - _SHARE) * free + _RESERVE, free / 2)

@@ -1,0 +1,155 @@
+"""What the device knows of the rows being decoded: a line a slot, which a row keeps from joining to leaving."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from specbatch.engine.general.batch import Row
+from specbatch.engine.request import SamplingParams
+from specbatch.engine.sampling import RowSampling
+
+MAX_CANDIDATES = 64  # a top-k up to it is looked up, a larger one is not worth it
+
+
+def upload(values: Sequence[int] | Sequence[float] | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor on the device, without waiting for it: from pinned memory, which is kept until the copy is done."""
+    here = torch.as_tensor(values, dtype=dtype)
+    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """What kinds of rows a batch holds: all that the host need know of their sampling parameters to choose a recording.
+
+    params: one of each kind, as RowSampling reads them
+    """
+
+    params: tuple[SamplingParams, ...]
+
+    @staticmethod
+    def of(params: Collection[SamplingParams]) -> Mode:
+        """The coarsest description under which few recordings serve all batches: top-k in steps of powers of two."""
+        drawn = [param for param in params if not param.greedy]
+        if not drawn:
+            return Mode((SamplingParams(),))
+        if not any(param.top_k or param.top_p < 1.0 for param in drawn):
+            return Mode((SamplingParams(), SamplingParams(1.0)))
+        few = [param for param in drawn if 0 < param.top_k <= MAX_CANDIDATES]
+        many = [param for param in drawn if param.top_k > MAX_CANDIDATES and param.top_p < 1.0]
+        kinds = [_both_filters(kind) for kind in (few, many) if kind]
+        if len(few) + len(many) < len(drawn):
+            kinds.append(SamplingParams(1.0, top_p=0.5))
+        return Mode((SamplingParams(), *kinds))
+
+    @property
+    def greedy(self) -> bool:
+        """Whether no row draws."""
+        return all(param.greedy for param in self.params)
+
+    @property
+    def filters(self) -> bool:
+        """Whether top-k or top-p are at work."""
+        return any(param.top_k or param.top_p < 1.0 for param in self.params)
+
+    @property
+    def top_k(self) -> int:
+        """Tokens that no drawn row looks beyond; 0: some row may look at all."""
+        top_ks = [param.top_k for param in self.params if not param.greedy]
+        return max(top_ks) if top_ks and min(top_ks) > 0 else 0
+
+    @property
+    def candidates(self) -> int:
+        """Tokens that no row of a small top-k looks beyond; 0: there is no such row."""
+        return max((param.top_k for param in self.params if param.top_k <= MAX_CANDIDATES), default=0)
+
+    @property
+    def sorts(self) -> bool:
+        """Whether some row has a large top-k and a top-p: which tokens these leave, only a sort tells."""
+        return any(param.top_k > MAX_CANDIDATES for param in self.params)
+
+
+def _both_filters(params: Collection[SamplingParams]) -> SamplingParams:
+    largest = max(param.top_k for param in params)
+    return SamplingParams(1.0, top_k=max(16, 1 << (largest - 1).bit_length()), top_p=0.5)
+
+
+class RowState:
+    """Tensors by slot, on the device where the target's input stands. The last slot belongs to no row: it fills up buckets.
+
+    history: tokens by position; beyond the row's last one, drafts and filler  # int64 [slots + 1, positions]
+    lengths: position of each row's last token  # int64 [slots + 1]
+    ends: position of the last token that it may have  # int64 [slots + 1]
+    prompt_lengths, keys, top_k: int64 [slots + 1]; temperature, top_p: float32 [slots + 1]
+    _integers, _reals: where the lines of one type lie together, for join to write at once
+    rows: the slots of the rows in the batch, then the last slot  # int64 [slots]
+    num_drafted: of each row, by place in the batch, where that varies  # int64 [slots]
+    drafted: how many tokens of the round are drafted so far  # int64 [1]
+    outcome: what the last round did, by place in the batch, see OUTCOME  # int64 [slots, ...]
+    """
+
+    def __init__(self, slots: int, max_positions: int, max_k: int, device: torch.device) -> None:
+        self.slots = slots
+        self.device = device
+        self.max_k = max_k
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.zeros(*shape, dtype=dtype, device=device)
+
+        self.history = zeros(slots + 1, max_positions + max_k + 2)
+        width = -(-(slots + 1) // 4) * 4  # each begins at 16 bytes: for what does not, Triton compiles another kernel
+        self._integers, self._reals = zeros(5, width), zeros(2, width, dtype=torch.float32)
+        self.lengths, self.ends, self.prompt_lengths, self.keys, self.top_k = self._integers[:, : slots + 1]
+        self.temperature, self.top_p = self._reals[:, : slots + 1]
+        self.prompt_lengths.fill_(1)
+        self.top_p.fill_(1)
+        self.rows = zeros(slots) + slots
+        self.num_drafted = zeros(slots)
+        self.drafted = zeros(1)
+        self.outcome = zeros(slots, FIELDS + max_k + 1)
+
+    def join(self, slots: Sequence[int], rows: Sequence[Row]) -> None:
+        """Writes the lines of joining rows."""
+        device = self.device
+        prompts = [len(row.request.prompt_token_ids) for row in rows]
+        sampling = [row.request.sampling for row in rows]
+        tokens = [[*row.request.prompt_token_ids, *row.token_ids] for row in rows]
+        integers = [
+            slots,
+            [row.length for row in rows],
+            [prompt + row.request.max_new_tokens - 1 for prompt, row in zip(prompts, rows, strict=True)],
+            prompts,
+            [row.request.random_key for row in rows],
+            [param.top_k for param in sampling],
+        ]
+        reals = [[param.temperature for param in sampling], [param.top_p for param in sampling]]
+        lines = upload(torch.tensor(integers), torch.int64, device)
+        at = lines[0]
+        self._integers[:, at] = lines[1:]
+        self._reals[:, at] = upload(torch.tensor(reals), torch.float32, device)
+        lengths = torch.tensor([len(row) for row in tokens])
+        before = lengths.cumsum(0) - lengths
+        lines_begin = torch.tensor(slots) * self.history.shape[1]
+        places = torch.arange(int(lengths.sum())) + (lines_begin - before).repeat_interleave(lengths)
+        flat = array("q", chain.from_iterable(tokens))  # of a list, a tensor takes four times as long
+        everything = upload(torch.frombuffer(flat, dtype=torch.int64), torch.int64, device)
+        self.history.view(-1)[upload(places, torch.int64, device)] = everything
+
+    def seat(self, slots: Sequence[int]) -> None:
+        """Sets which rows the batch holds, and in which places."""
+        padded = [*slots, *[self.slots] * (self.slots - len(slots))]
+        self.rows.copy_(upload(padded, torch.int64, self.device))
+
+    def sampling(self, rows: Tensor, mode: Mode) -> RowSampling:
+        """The rows' parameters.  # rows int64 [B]"""
+        return RowSampling(mode.params, self.temperature[rows], self.top_k[rows], self.top_p[rows], self.keys[rows])
+
+
+# Columns of RowState.outcome; behind them the k + 1 tokens.
+ACCEPTED, DRAFTED, FINITE = range(3)
+FIELDS = 3

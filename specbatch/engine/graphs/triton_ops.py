@@ -1,0 +1,227 @@
+"""The operations of a packed decoder as Triton kernels, or as PyTorch's where those are as fast: many tokens, odd dtypes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+import triton
+from torch import Tensor
+
+from specbatch.engine.counter_rng import Purpose
+from specbatch.engine.graphs.kernels import (
+    attention,
+    bookkeeping,
+    elementwise,
+    filtered_sampling,
+    linear,
+    prefill_attention,
+    rope_attention,
+    sampling,
+)
+from specbatch.engine.graphs.kernels.linear_configs import in_registers
+from specbatch.engine.graphs.paging import Pages, Tiles
+from specbatch.engine.graphs.reference import Ahead, TorchOps
+
+# Where cuBLAS takes over, by bytes of a value (benchmarks/README.md): float32 has no tensor cores to feed. Very wide outputs and
+# gates, whose product is folded in, gain for longer.
+_FEW = {2: 16, 4: 8}
+_FEW_FUNNEL = {2: 64, 4: 8}  # outputs too few to occupy the GPU, whose many inputs several programs share
+_FEW_WIDE = {2: 64, 4: 8}
+_FEW_GATED = {2: 32, 4: 8}
+_FUNNEL = 2048  # outputs
+_WIDE = 65536  # outputs: a vocabulary
+_AHEAD = {2: 16, 4: 8}  # tokens up to which a linear hands the norm on to the next, if both are skinny kernels
+
+_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+class TritonOps(TorchOps):
+    """TorchOps on a GPU, or in Triton's interpreter."""
+
+    def next_tokens(
+        self, history: Tensor, lengths: Tensor, rows: Tensor, n: int, back: int, drafted: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As in TorchOps."""
+        return bookkeeping.next_tokens(history, lengths, rows, n, back, drafted)
+
+    def keep_drafts(
+        self, history: Tensor, slots: Tensor, positions: Tensor, drafts: Tensor, drafted: Tensor, *, anew: bool
+    ) -> None:
+        """As in TorchOps."""
+        bookkeeping.keep_drafts(history, slots, positions, drafts, drafted, anew=anew)
+
+    def commit_coupled(
+        self,
+        history: Tensor,
+        lengths: Tensor,
+        ends: Tensor,
+        slots: Tensor,
+        tokens: Tensor,
+        finite: Tensor,
+        num_drafted: Tensor | None,
+        outcome: Tensor,
+    ) -> None:
+        """As in TorchOps."""
+        bookkeeping.commit_coupled(history, lengths, ends, slots, tokens, finite, num_drafted, outcome)
+
+    def embed(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        """As in TorchOps."""
+        return bookkeeping.embed(tokens, weight)
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """As in TorchOps."""
+        return elementwise.rms_norm(x, weight, eps) if _known(x, weight) else super().rms_norm(x, weight, eps)
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The skinny kernel for few tokens, else cuBLAS."""
+        if _few(x, weight):
+            return linear.linear(x, weight, bias)
+        return F.linear(x, weight, bias)
+
+    def norm_linear(
+        self,
+        x: Tensor,
+        norm: Tensor,
+        eps: float,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        ahead: Ahead | None = None,
+        following: Tensor | None = None,
+    ) -> Tensor:
+        """The norm folded in for few tokens, or where it is there already; in a kernel of its own for more."""
+        if ahead is not None:
+            return linear.ahead_linear(*ahead, eps, weight, bias, following=following)
+        if _folds(x, weight) and norm.dtype == x.dtype:
+            return linear.norm_linear(x, norm, eps, weight, bias)
+        return self.linear(self.rms_norm(x, norm, eps), weight, bias)
+
+    def linear_add(self, x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+        """The skinny kernel for few tokens, else cuBLAS, which adds in place: elsewhere PyTorch would copy the residual first."""
+        if _few(x, weight) and residual.is_contiguous() and residual.dtype == x.dtype:
+            return linear.linear_add(x, weight, residual)
+        return residual.addmm_(x, weight.t())
+
+    def linear_add_ahead(
+        self, x: Tensor, weight: Tensor, residual: Tensor, norm: Tensor, following: Tensor
+    ) -> tuple[Tensor, Ahead | None]:
+        """By the skinny kernel, unless the linear after the norm folds it in."""
+        few = not _folds(residual, following) and _few(x, weight, _AHEAD) and norm.dtype == residual.dtype == x.dtype
+        if few and residual.is_contiguous() and following.is_contiguous():
+            out, *ahead = linear.linear_add_ahead(x, weight, residual, norm, following=following)
+            return out, Ahead(*ahead)
+        return self.linear_add(x, weight, residual), None
+
+    def norm_gated(
+        self,
+        x: Tensor,
+        norm: Tensor,
+        eps: float,
+        gate_up: Tensor,
+        ahead: Ahead | None = None,
+        following: Tensor | None = None,
+    ) -> Tensor:
+        """All in one for few tokens; above that the norm, then the gate in a kernel of its own."""
+        if ahead is not None:
+            return linear.ahead_gated(*ahead, eps, gate_up, following=following)
+        if _few(x, gate_up, _FEW_GATED):
+            if _folds(x, gate_up) and norm.dtype == x.dtype:
+                return linear.norm_gated(x, norm, eps, gate_up)
+            return linear.gated(self.rms_norm(x, norm, eps), gate_up, following=following)
+        if not _known(x, gate_up):
+            return super().norm_gated(x, norm, eps, gate_up)
+        return elementwise.silu_mul(F.linear(self.rms_norm(x, norm, eps), gate_up))
+
+    def rope_write(
+        self,
+        qkv: Tensor,
+        q_norm: Tensor | None,
+        k_norm: Tensor | None,
+        eps: float,
+        rope: Tensor,
+        pages: Pages,
+        layer: int,
+        slots: Tensor,
+        positions: Tensor,
+    ) -> Tensor:
+        """As in TorchOps."""
+        write = elementwise.rope_write if _known(qkv, pages.keys[layer]) else super().rope_write
+        return write(qkv, q_norm, k_norm, eps, rope, pages, layer, slots, positions)
+
+    def attend_rows(self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float) -> Tensor:
+        """As in TorchOps."""
+        attend = attention.attend_rows if _known(q, pages.keys[layer]) else super().attend_rows
+        return attend(q, pages, layer, slots, first, scale)
+
+    def rope_attend(
+        self,
+        qkv: Tensor,
+        q_norm: Tensor | None,
+        k_norm: Tensor | None,
+        eps: float,
+        rope: Tensor,
+        pages: Pages,
+        layer: int,
+        slots: Tensor,
+        first: Tensor,
+        token_slots: Tensor,
+        token_positions: Tensor,
+        scale: float,
+    ) -> Tensor:
+        """In one kernel for few tokens of a row."""
+        keys = pages.keys[layer]
+        heads = qkv.shape[1] // keys.shape[3] - 2 * keys.shape[1]
+        few = rope_attention.tile_of(len(qkv) // len(slots), heads, keys.shape[1]) <= rope_attention.TILE
+        before = qkv, q_norm, k_norm, eps, rope, pages, layer
+        if few and _known(qkv, keys):
+            return rope_attention.rope_attend(*before, slots, first, scale)
+        return super().rope_attend(*before, slots, first, token_slots, token_positions, scale)
+
+    def attend_packed(self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float) -> Tensor:
+        """As in TorchOps."""
+        attend = prefill_attention.attend_packed if _known(q, pages.keys[layer]) else super().attend_packed
+        return attend(q, pages, layer, tiles, scale)
+
+    def sample(self, logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As in TorchOps."""
+        return (
+            sampling.sample(logits, keys, temperature)
+            if logits.dtype in _DTYPES
+            else super().sample(logits, keys, temperature)
+        )
+
+    def sample_filtered(
+        self, logits: Tensor, keys: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As in TorchOps."""
+        draw = filtered_sampling.sample_filtered if logits.dtype in _DTYPES else super().sample_filtered
+        return draw(logits, keys, temperature, top_k, top_p)
+
+    def position_keys(self, row_keys: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
+        """As in TorchOps."""
+        return sampling.position_keys(row_keys, positions, int(purpose))
+
+    def top_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """As in TorchOps."""
+        known = logits.dtype in _DTYPES
+        return sampling.top_candidates(logits, count) if known else super().top_candidates(logits, count)
+
+
+def _known(x: Tensor, other: Tensor) -> bool:
+    """Whether there are kernels for these dtypes where they are."""
+    return x.dtype in _DTYPES and x.dtype == other.dtype and (x.is_cuda or triton.knobs.runtime.interpret)
+
+
+def _folds(x: Tensor, weight: Tensor) -> bool:
+    """Whether every program works out the norm for itself."""
+    return in_registers(x.shape[0], weight.nbytes) and _few(x, weight)
+
+
+def _few(x: Tensor, weight: Tensor, few: dict[int, int] | None = None) -> bool:
+    """Whether the skinny kernels take these."""
+    if not (_known(x, weight) and x.is_contiguous() and weight.is_contiguous()):
+        return False
+    outs, ins = weight.shape
+    if few is None:
+        few = _FEW_WIDE if outs >= _WIDE else _FEW_FUNNEL if outs <= _FUNNEL and ins >= 2 * outs else _FEW
+    most = few[x.element_size()]
+    return 0 < x.shape[0] <= most

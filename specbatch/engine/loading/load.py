@@ -1,0 +1,173 @@
+"""Loading a causal LM from a folder, a GGUF file or the hub, onto the devices of a plan."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.support import unsupported, why_not
+from specbatch.engine.loading.checkpoint import check_fit
+from specbatch.engine.loading.dry_load import dry_load, odd_shapes
+from specbatch.errors import ModelError, OutOfMemoryError
+
+_LARGE = 1 << 30  # bytes; what is smaller loads in a second
+_CONVERSION = (
+    "conversion of the weights"  # in transformers' error where tensors cannot be joined as the model needs them
+)
+_SUMMED = (torch.float32, torch.bfloat16, torch.float16)
+
+# What transformers needs to run quantised weights, by their quant_method.
+_QUANTISERS = {
+    "awq": "pip install gptqmodel, on a GPU",
+    "gptq": "pip install gptqmodel, on a GPU",
+    "bitsandbytes": "pip install bitsandbytes",
+    "compressed-tensors": "pip install compressed-tensors",
+    "fp8": "a GPU of compute capability 8.9 or newer, and pip install kernels",
+    "mxfp4": "pip install kernels, and a GPU with Triton",
+}
+
+
+def load_causal_lm(
+    path: str,
+    *,
+    device_map: Mapping[str, str],
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    name: str | None = None,
+) -> CausalLM:
+    """Loads the weights and checks that the model runs on the slot cache.
+
+    Args:
+        path: a folder with safetensors, a .gguf file, or a hub id. Pickle weights are never read.
+        device_map: module -> device, for every module; {"": device} for one device.
+        dtype: "bfloat16", "float16", "float32", or "auto" (as stored).
+        revision: of a hub id.
+        trust_remote_code: run Python code that comes with the model.
+        name: as shown to people; the path by default.
+
+    Raises:
+        ModelError: missing, not permitted, without safetensors, or not a causal LM that can run here.
+        OutOfMemoryError: the weights alone do not fit.
+    """
+    devices = set(device_map.values())
+    arguments: dict[str, Any] = {
+        "dtype": dtype if dtype == "auto" else getattr(torch, dtype),
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "use_safetensors": True,
+    }
+    shown = name or path
+    source = path
+    if path.endswith(".gguf"):
+        source, arguments["gguf_file"] = str(Path(path).parent), Path(path).name
+        del arguments["use_safetensors"]
+    if len(devices) > 1 or devices != {"cpu"}:
+        arguments["device_map"] = dict(device_map)
+    try:
+        with _quiet():
+            if "gguf_file" not in arguments and not trust_remote_code:
+                _refuse_unsupported(path, revision, shown)
+            _check_before(Path(path), shown, trust_remote_code=trust_remote_code)
+            model, info = AutoModelForCausalLM.from_pretrained(
+                source, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
+            )
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"the weights of {shown} do not fit on {', '.join(sorted(devices))}",
+            remedy="spread the model over more GPUs, or choose a smaller one; `specbatch plan` shows what fits",
+        ) from error
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and _CONVERSION not in str(error):
+            raise  # of the device
+        raise ModelError(f"cannot load: {_first_line(error)}", where=shown, remedy=_remedy(Path(path))) from error
+    if "gguf_file" in arguments:
+        info["mismatched_keys"] = info["mismatched_keys"] | odd_shapes(model)
+    check_fit(info, shown, text_only=_is_text_of_more(Path(path)))
+    _check_finite(model, shown)
+    return CausalLM(model, shown)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars, and no table of what a load found: that is judged here, and said in a sentence."""
+    transformers_logging.disable_progress_bar()
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+def _refuse_unsupported(path: str, revision: str | None, name: str) -> None:
+    """What the engine cannot run, as far as config and class show it; CausalLM's check finds the rest when the weights are there."""
+    config = AutoConfig.from_pretrained(path, revision=revision)
+    architecture = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if (what := why_not(config.get_text_config(), architecture)) is not None:
+        raise unsupported(name, architecture.__name__ if architecture else config.model_type, what)
+
+
+def _check_before(path: Path, name: str, *, trust_remote_code: bool) -> None:
+    """What a load would find wrong, found before gigabytes are read; small models are quicker loaded."""
+    sizes = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    if sizes < _LARGE or trust_remote_code or _quantised_by(path):
+        return
+    info = dry_load(path, AutoConfig.from_pretrained(path))
+    if info is not None:
+        check_fit(info, name, text_only=_is_text_of_more(path))
+
+
+def _check_finite(model: PreTrainedModel, name: str) -> None:
+    """A weight that is NaN or infinite makes nonsense of every row. Costs what one step reads."""
+    for key, weight in model.named_parameters():
+        if weight.dtype in _SUMMED and not math.isfinite(weight.sum(dtype=torch.float32).item()):
+            count = int((~weight.isfinite()).sum())
+            if not count:
+                continue  # finite, but their sum is not
+            raise ModelError(
+                f"{count} of the {weight.numel()} numbers of {key} are not finite in {str(weight.dtype)[6:]}",
+                where=name,
+                remedy="set dtype to bfloat16 or float32 if the weights were made for it; else train or download them again",
+            )
+
+
+def _is_text_of_more(path: Path) -> bool:
+    """Whether config.json is of a model of text and more, of which the text part is loaded."""
+    return "text_config" in _plain_config(path)
+
+
+def _quantised_by(path: Path) -> str | None:
+    method = (_plain_config(path).get("quantization_config") or {}).get("quant_method")
+    return str(method) if method else None
+
+
+def _plain_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _remedy(path: Path) -> str:
+    method = _quantised_by(path)
+    if method is not None:
+        needed = _QUANTISERS.get(method, f"what transformers needs for {method}")
+        return f"the model is quantised ({method}): {needed}; or use the unquantised model"
+    return "check the name, the revision, network access and HF_TOKEN; weights must be safetensors or GGUF"
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

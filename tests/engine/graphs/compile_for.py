@@ -1,0 +1,172 @@
+"""Compiles every kernel of the fast path for a GPU that is not here: python -m tests.engine.graphs.compile_for 89 bfloat16
+
+Prints as JSON the shared memory that each kernel takes, and what does not fit. Without Triton's interpreter: a process of its own.
+"""
+
+import json
+import sys
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.errors import OutOfResources
+from triton.runtime.jit import JITFunction
+
+from specbatch.engine.counter_rng import Purpose
+from specbatch.engine.graphs import triton_ops
+from specbatch.engine.graphs.kernels import (
+    attention,
+    bookkeeping,
+    elementwise,
+    filtered_sampling,
+    linear,
+    prefill_attention,
+    rope_attention,
+    sampling,
+)
+from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
+
+SHARED = {
+    75: 64,
+    80: 163,
+    86: 99,
+    89: 99,
+    90: 227,
+    100: 227,
+    120: 99,
+}  # KiB that a program may have, by compute capability
+VOCABULARY, POSITIONS, SLOTS = 151936, 4096, 512
+MODELS = [(4096, 32, 8, 12288, 128, False), (896, 14, 2, 4864, 64, True), (1536, 12, 2, 8960, 128, True)]
+"""Hidden size, heads, kv heads, intermediate size, width of a head, whether q, k, v have biases: Qwen3 8B, Qwen2.5 0.5B and 1.5B."""
+
+
+class Driver:
+    """A GPU of some compute capability, of which nothing but that is asked."""
+
+    def __init__(self, capability):
+        self.target = GPUTarget("cuda", capability, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_target(self):
+        return self.target
+
+    def get_current_stream(self, device):
+        return 0
+
+
+def compile_only(capability):
+    """Makes launches compile, and refuse what the GPU would; returns what was compiled: kernel -> shared memory."""
+    driver.set_active(Driver(capability))
+    run, compiled = JITFunction.run, {}
+
+    def compiling(self, *args, grid, warmup, **kwargs):
+        kernel = run(self, *args, grid=grid, warmup=True, **kwargs)
+        if kernel.metadata.shared > SHARED[capability] << 10:
+            raise OutOfResources(kernel.metadata.shared, SHARED[capability] << 10, "shared memory")
+        compiled[self.__name__] = max(kernel.metadata.shared, compiled.get(self.__name__, 0))
+
+    JITFunction.run = compiling
+    options = {"overlapped": True, "launch_pdl": True} if capability >= 90 else {"overlapped": False}
+    for module in (
+        attention,
+        bookkeeping,
+        elementwise,
+        filtered_sampling,
+        rope_attention,
+        linear,
+        prefill_attention,
+        sampling,
+    ):
+        module.overlap = lambda device: options
+    attention.multiprocessors = lambda device: 132
+    attention.arrivals_of = lambda device: tensor(attention.ARRIVALS, dtype=torch.int32)
+    linear._scratch = lambda device: (
+        tensor(linear.SCRATCH, dtype=torch.float32),
+        tensor(linear.TILES, dtype=torch.int32),
+    )
+    triton_ops._known = lambda x, other: x.dtype in triton_ops._DTYPES and x.dtype == other.dtype
+    return compiled
+
+
+def tensor(*shape, dtype):
+    return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+def every_operation(dtype, hidden, heads, kv_heads, inner, width, biased):
+    """Calls each operation at every number of tokens where its kernel may differ; gives them one by one."""
+    ops, eps = triton_ops.TritonOps(), 1e-6
+
+    def real(*shape):
+        return tensor(*shape, dtype=dtype)
+
+    def whole(*shape):
+        return tensor(*shape, dtype=torch.int64)
+
+    def ahead(n):
+        residual, o = real(n, hidden), real(hidden, heads * width)
+        return ops.linear_add_ahead(real(n, heads * width), o, residual, norm, real(2 * inner, hidden))[1]
+
+    pages = Pages(
+        [real(64, kv_heads, PAGE, width)], [real(64, kv_heads, PAGE, width)], tensor(SLOTS + 1, 64, dtype=torch.int32)
+    )
+    rope = tensor(POSITIONS, width, dtype=torch.float32)
+    qkv, norm = (heads + 2 * kv_heads) * width, real(hidden)
+    bias = real(qkv) if biased else None
+    for n in (1, 2, 16, 32, 64):
+        yield lambda n=n: ops.norm_linear(real(n, hidden), norm, eps, real(qkv, hidden), bias)
+        yield lambda n=n: ops.linear_add(real(n, heads * width), real(hidden, heads * width), real(n, hidden))
+        yield lambda n=n: ops.norm_gated(real(n, hidden), norm, eps, real(2 * inner, hidden))
+        yield lambda n=n: ops.linear_add(real(n, inner), real(hidden, inner), real(n, hidden))
+        yield lambda n=n: ops.norm_linear(real(n, hidden), norm, eps, real(VOCABULARY, hidden))
+        yield lambda n=n: ops.embed(whole(n), real(VOCABULARY, hidden))
+        for weight in (None, real(width)):
+            yield lambda n=n, weight=weight: ops.rope_write(
+                real(n, qkv), weight, weight, eps, rope, pages, 0, whole(n), whole(n)
+            )
+    for n in (2, 16):
+        yield lambda n=n: ops.norm_linear(
+            real(n, hidden), norm, eps, real(qkv, hidden), bias, ahead(n), real(hidden, hidden)
+        )
+        yield lambda n=n: ops.norm_gated(
+            real(n, hidden), norm, eps, real(2 * inner, hidden), ahead(n), real(hidden, inner)
+        )
+    for rows, n in ((1, 1), (1, 4), (32, 4), (512, 1), (8, 9), (2, 17)):
+        yield lambda rows=rows, n=n: ops.attend_rows(
+            real(rows, n, heads, width), pages, 0, whole(rows), whole(rows), 0.1
+        )
+        for weight in (None, real(width)):
+            yield lambda rows=rows, n=n, weight=weight: ops.rope_attend(
+                real(rows * n, qkv), weight, weight, eps, rope, pages, 0, whole(rows), whole(rows), whole(rows * n), whole(rows * n), 0.1,
+            )  # fmt: skip
+    yield lambda: ops.attend_packed(real(1024, heads, width), pages, 0, Tiles(tensor(20, 4, dtype=torch.int32)), 0.1)
+    logits, temperature = real(32, VOCABULARY), tensor(32, dtype=torch.float32)
+    yield lambda: ops.sample(logits, None, None)
+    yield lambda: ops.sample(logits, whole(32), temperature)
+    yield lambda: ops.sample_filtered(logits, whole(32), temperature, whole(32), temperature)
+    yield lambda: ops.position_keys(whole(8), whole(8, 4), Purpose.TOKEN)
+    for count in (16, 64):
+        yield lambda count=count: ops.top_candidates(logits, count)
+    history, state = whole(SLOTS + 1, POSITIONS), whole(SLOTS + 1)
+    yield lambda: ops.next_tokens(history, state, whole(8), 2, 1, None)
+    yield lambda: ops.next_tokens(history, state, whole(8), 1, 0, whole(1))
+    yield lambda: ops.keep_drafts(history, whole(8), whole(16), whole(8), whole(1), anew=True)
+    finite = tensor(8, 4, dtype=torch.bool)
+    yield lambda: ops.commit_coupled(history, state, state, whole(8), whole(8, 4), finite, None, whole(8, 7))
+
+
+def main():
+    capability, dtype = int(sys.argv[1]), getattr(torch, sys.argv[2])
+    compiled, refused = compile_only(capability), []
+    for model in MODELS:
+        for operation in every_operation(dtype, *model):
+            try:
+                operation()
+            except OutOfResources as error:
+                refused.append(str(error))
+    json.dump({"compiled": compiled, "refused": refused}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

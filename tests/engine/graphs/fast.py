@@ -1,0 +1,119 @@
+"""The fast path's engine as tests drive it: on a CPU it runs the same steps, eagerly and in plain PyTorch."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.controller import Choice
+from specbatch.engine.general.drafter import Drafter
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.engine import GraphEngine
+from specbatch.engine.graphs.paging import PAGE
+from specbatch.engine.graphs.reference import TorchOps
+from specbatch.engine.request import Completion, Request, SamplingParams
+from tests.engine.test_engine_ending import StopAt
+
+# Of each kind that a recording is made for: draws from all tokens, greedy, top-k, top-p, both.
+MIXED = [
+    SamplingParams(0.8),
+    SamplingParams(),
+    SamplingParams(1.2, top_k=8),
+    SamplingParams(0.7, top_p=0.9),
+    SamplingParams(0.9, top_k=20, top_p=0.8),
+]
+
+
+class Scripted:
+    """A controller that walks through values of k, so that the drafter falls behind and catches up."""
+
+    plain_seconds = None
+
+    def __init__(self, ks):
+        self.ks = itertools.cycle(ks)
+        self.k = next(self.ks)
+        self.lags = []
+
+    def choose(self, rows, lag, remaining):
+        self.lags.append(lag)
+        return Choice(self.k, rows)
+
+    def observe(self, report):
+        pass
+
+    def follow(self, engine):
+        """Goes on where a round was launched: a choice that had to wait for rounds in flight is made again."""
+        launch = engine._launch
+
+        def launched(seats):
+            before = sum(seat.ahead for seat in seats)
+            launch(seats)
+            if sum(seat.ahead for seat in seats) > before:
+                self.k = next(self.ks)
+
+        engine._launch = launched
+
+
+def requests(prompts, new_tokens: int = 40, params: Sequence[SamplingParams] = (SamplingParams(),), **kwargs):
+    return [
+        Request(str(i), prompt, new_tokens, sampling=params[i % len(params)], **kwargs)
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+ROOM = 20
+
+
+def stopped(prompts, lengths: Sequence[int] = (40,), params: Sequence[SamplingParams] = (SamplingParams(),), seed=0):
+    """Rows that a stop string ends long before their last token: towards that one the fast path drafts less."""
+    return [
+        Request(
+            str(i),
+            prompt,
+            lengths[i % len(lengths)] + ROOM,
+            sampling=params[i % len(params)],
+            seed=seed,
+            stop=StopAt(lengths[i % len(lengths)]),
+        )
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+def engine(target: CausalLM, drafter: Drafter | None, controller=None, **config) -> GraphEngine:
+    sizes = {"max_length": 128, "gpu_prefill_chunk": 64} | config
+    return GraphEngine(target, drafter, EngineConfig(**sizes), controller)
+
+
+def finish(machine: GraphEngine, rows) -> dict[str, Completion]:
+    return {completion.request.id: completion for completion in machine.generate(rows)}
+
+
+def decode(target, drafter, rows, controller=None, **config) -> tuple[dict[str, Completion], GraphEngine]:
+    """Completions by request id, and the engine that made them."""
+    made = engine(target, drafter, controller, **config)
+    if isinstance(controller, Scripted):
+        controller.follow(made)
+    return finish(made, rows), made
+
+
+def counts(completions: dict[str, Completion]) -> dict[str, tuple[int, int, int]]:
+    """Rounds, drafted and accepted tokens of each row."""
+    return {name: (c.rounds, c.drafted, c.accepted) for name, c in completions.items()}
+
+
+class BatchedOps(TorchOps):
+    """The same attention for all rows at once, over the first page: thousands of short rows in seconds."""
+
+    def attend_rows(self, q, pages, layer, slots, first, scale):
+        page = pages.table[slots, 0].long()
+        groups = q.shape[2] // pages.keys[layer].shape[1]
+        keys = pages.keys[layer][page].repeat_interleave(groups, 1)  # [B, heads, PAGE, D]
+        values = pages.values[layer][page].repeat_interleave(groups, 1)
+        at = first[:, None] + torch.arange(q.shape[1])
+        assert int(at.max()) < PAGE, "short rows"
+        seen = torch.arange(PAGE) <= at.clamp(min=0)[..., None]  # [B, n, PAGE]
+        out = torch.nn.functional.scaled_dot_product_attention(
+            q.transpose(1, 2), keys, values, attn_mask=seen[:, None], scale=scale
+        )
+        return out.transpose(1, 2)

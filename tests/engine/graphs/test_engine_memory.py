@@ -1,0 +1,222 @@
+"""Pages and memory that run out, and rows of NaN: what the fast path makes of them."""
+
+import pytest
+import torch
+
+from specbatch.engine.graphs import machine as machines
+from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.paging import PAGE
+from specbatch.engine.graphs.state import RowState
+from specbatch.errors import DeviceError, OutOfMemoryError
+from tests.engine import tiny
+from tests.engine.graphs import fast
+
+
+def few_pages(monkeypatch, target, drafter=1000):
+    monkeypatch.setattr(machines, "page_counts", lambda *_: (target, drafter))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["coupled", "rejection"])
+@pytest.mark.parametrize("pages", [3, 5, 9])
+def test_rows_are_put_back_when_pages_run_out_and_nothing_is_lost_or_changed(pair, monkeypatch, pages, rule):
+    few_pages(monkeypatch, pages)
+    rows = fast.requests(pair.prompts)
+    engine = fast.engine(pair.target, pair.twin, max_sequences=8, num_speculative_tokens=3, acceptance_rule=rule)
+    joined = []
+    join = engine.machine.join
+    monkeypatch.setattr(engine.machine, "join", lambda rows: joined.extend(rows) or join(rows))
+    out = fast.finish(engine, rows)
+    assert tiny.tokens(out, len(rows)) == pair.expected
+    assert len(joined) > len(rows) or pages == 3
+    assert engine.stats.acceptance_rate == 1.0
+    assert engine.stats.row_rounds == sum(c.rounds for c in out.values())
+    assert engine.machine.target_pool.free == pages
+
+
+@pytest.mark.slow
+def test_rows_decode_without_drafts_where_the_drafters_pages_run_out(pair, monkeypatch):
+    few_pages(monkeypatch, 1000, 5)
+    rows = fast.requests(pair.prompts)
+    out, engine = fast.decode(pair.target, pair.twin, rows, max_sequences=8, num_speculative_tokens=3)
+    assert tiny.tokens(out, len(rows)) == pair.expected
+    assert {k for _, k in engine.stats.k_changes} == {0, 3}
+    assert engine.stats.acceptance_rate == 1.0
+
+
+FULL = torch.OutOfMemoryError("CUDA out of memory")
+
+
+def fail(monkeypatch, when, error=FULL):
+    """The decoders' forwards raise where `when` says so of (call, tokens)."""
+    real, calls = Decoder.forward, []
+
+    def forward(self, capture, tokens, at):
+        calls.append(len(tokens))
+        if when(len(calls), len(tokens)):
+            raise error
+        return real(self, capture, tokens, at)
+
+    monkeypatch.setattr(Decoder, "forward", forward)
+    return calls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [3, None])
+def test_out_of_memory_at_warmup_halves_the_seats_and_changes_no_token(pair, monkeypatch, k):
+    fail(monkeypatch, lambda _, tokens: tokens > 40)
+    rows = fast.requests(pair.prompts)
+    out, engine = fast.decode(pair.target, pair.noisy, rows, max_sequences=32, num_speculative_tokens=k)
+    assert tiny.tokens(out, len(rows)) == pair.expected
+    assert engine.stats.max_sequences == (8 if k else 4)
+    assert engine.stats.finished == 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampled", [False, True])
+def test_running_out_in_the_middle_of_rows_keeps_what_they_have(pair, monkeypatch, sampled):
+    rows = fast.requests(pair.prompts, params=fast.MIXED if sampled else fast.MIXED[1:2])
+    sizes = {"max_sequences": 16, "num_speculative_tokens": 3}
+    alone, _ = fast.decode(pair.target, pair.twin, rows, **sizes)
+    engine = fast.engine(pair.target, pair.twin, **sizes)
+    engine.warmup()
+    stage = iter([20, 90])  # forwards after which the next one fails; each failure warms up anew
+    due, seen = [next(stage)], [0]
+
+    def when(call, tokens):
+        if engine.machine.warm and due:
+            seen[0] += 1
+            if seen[0] == due[0]:
+                due[:] = [n for n in [next(stage, None)] if n]
+                return True
+        return False
+
+    fail(monkeypatch, when)
+    out = fast.finish(engine, rows)
+    assert tiny.tokens(out, len(rows)) == tiny.tokens(alone, len(rows))
+    assert engine.stats.max_sequences == 4
+    assert engine.stats.acceptance_rate == 1.0
+    assert engine.stats.finished == 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fitting", [0, 3])
+def test_kv_that_does_not_fit_in_the_first_place_is_met_with_fewer_seats(pair, monkeypatch, fitting):
+    """A device may say so when the pages are taken, long before the first forward."""
+    real = machines.page_counts
+
+    def limited(target, drafter, slots, max_positions):
+        if slots > fitting:
+            raise FULL
+        return real(target, drafter, slots, max_positions)
+
+    monkeypatch.setattr(machines, "page_counts", limited)
+    rows = fast.requests(pair.prompts)
+    if fitting:
+        out, engine = fast.decode(pair.target, pair.twin, rows, max_sequences=8, num_speculative_tokens=3)
+        assert tiny.tokens(out, len(rows)) == pair.expected
+        assert engine.stats.max_sequences == 2
+    else:
+        with pytest.raises(OutOfMemoryError, match="maxLength"):
+            fast.decode(pair.target, pair.twin, rows, max_sequences=8)
+
+
+@pytest.mark.slow
+def test_one_row_that_does_not_fit_is_an_error_with_a_remedy(pair, monkeypatch):
+    fail(monkeypatch, lambda *_: True)
+    with pytest.raises(OutOfMemoryError, match="maxLength") as caught:
+        fast.decode(pair.target, None, fast.requests(pair.prompts), max_sequences=4)
+    assert caught.value.exit_code == 70
+
+
+def test_an_error_of_another_kind_is_not_swallowed(pair, monkeypatch):
+    fail(monkeypatch, lambda *_: True, RuntimeError("size mismatch"))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        fast.decode(pair.target, None, fast.requests(pair.prompts), max_sequences=4)
+
+
+def test_a_gpu_that_fails_ends_with_its_own_exit_code(pair, monkeypatch):
+    fail(monkeypatch, lambda *_: True, torch.AcceleratorError("CUDA error: Xid"))
+    with pytest.raises(DeviceError, match="Xid") as caught:
+        fast.decode(pair.target, None, fast.requests(pair.prompts), max_sequences=4)
+    assert caught.value.exit_code == 69
+
+
+def poisoned(engine, bad):
+    """From its fourth token on, logits and KV of the row are NaN."""
+    machine, real = engine.machine, engine.machine.target.logits
+
+    def logits(capture, hidden):
+        out = real(capture, hidden).clone()
+        lines = out.view(-1, len(out) // engine.rows, out.shape[-1])
+        for seat in engine.seating.seats:
+            if seat.row.request.id == bad and len(seat.row.token_ids) > 3:
+                lines[machine.state.rows[: engine.rows] == seat.slot] = torch.nan
+                for pages in (machine.target.stages[0].pages, machine.drafter.stages[0].pages):
+                    held = pages.table[seat.slot].unique()
+                    for layer in (*pages.keys, *pages.values):
+                        layer[held] = torch.nan
+        return out
+
+    return logits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_a_row_of_nan_ends_as_an_error_and_poisons_no_other(pair, monkeypatch, batch, sampled):
+    """Its pages are full of NaN: whoever gets them next must not read it."""
+    few_pages(monkeypatch, 3 * batch, 3 * batch)
+    rows = fast.requests(pair.prompts, params=fast.MIXED if sampled else fast.MIXED[1:2])
+    sizes = {"max_sequences": batch, "num_speculative_tokens": 3}
+    expected, _ = fast.decode(pair.target, pair.noisy, rows, **sizes)
+    engine = fast.engine(pair.target, pair.noisy, **sizes)
+    engine.warmup()
+    verify, bad = engine.machine.verify, "4"
+
+    def spied(rows, k, mode):
+        engine.rows = rows
+        verify(rows, k, mode)
+
+    monkeypatch.setattr(engine.machine, "verify", spied)
+    monkeypatch.setattr(engine.machine.target, "logits", poisoned(engine, bad))
+    out = fast.finish(engine, rows)
+    assert out[bad].finish_reason == "error"
+    assert "not finite" in out[bad].error
+    assert list(out[bad].token_ids) == list(expected[bad].token_ids)[: len(out[bad].token_ids)]
+    assert (engine.stats.failed, engine.stats.finished) == (1, 19)
+    for name in {*out} - {bad}:
+        assert list(out[name].token_ids) == list(expected[name].token_ids)
+        assert fast.counts(out)[name] == fast.counts(expected)[name]
+
+
+def poison(machine, state: RowState):
+    """NaN wherever no row has KV: free pages, the padding page, and what lies at and beyond each row's last token."""
+    for decoder, pool in ((machine.target, machine.target_pool), (machine.drafter, machine.drafter_pool)):
+        missing = 0 if decoder is machine.target else 1  # the drafter may lack the token before the last
+        pages = decoder.stages[0].pages
+        for layer in (*pages.keys, *pages.values):
+            layer[[0, *pool._free]] = torch.nan
+            for slot, held in enumerate(pool.held):
+                for number, page in enumerate(held):
+                    beyond = int(state.lengths[slot]) - missing - number * PAGE
+                    layer[page, :, max(0, beyond) :] = torch.nan
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [0, 3])
+def test_what_lies_in_free_pages_and_beyond_a_row_is_never_read(pair, monkeypatch, k):
+    engine = fast.engine(pair.target, pair.twin, max_sequences=5, num_speculative_tokens=k)
+    engine.warmup()
+    machine = engine.machine
+    verify = machine.verify
+
+    def spied(rows, k, mode):
+        verify(rows, k, mode)
+        poison(machine, machine.state)
+
+    monkeypatch.setattr(machine, "verify", spied)
+    rows = fast.requests(pair.prompts)
+    out = fast.finish(engine, rows)
+    assert tiny.tokens(out, len(rows)) == pair.expected
+    assert engine.stats.acceptance_rate == (1.0 if k else 0.0)

@@ -1,0 +1,72 @@
+"""GPUs that are not here: every kernel compiles for them, and fits their shared memory."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from triton.runtime.errors import OutOfResources
+
+from specbatch.engine.graphs.kernels import fitting
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="what is compiled is for the GPU that is here")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known(monkeypatch):
+    monkeypatch.setattr(fitting, "_known", {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [(89, "bfloat16"), (90, "bfloat16"), (90, "float32"), (100, "bfloat16")]
+)
+def test_every_kernel_compiles_and_fits_the_shared_memory(capability, dtype):
+    """Of an L40S or RTX 4090, an H100, a B200."""
+    command = [sys.executable, "-m", "tests.engine.graphs.compile_for", str(capability), dtype]
+    done = subprocess.run(
+        command, env=os.environ | {"TRITON_INTERPRET": "0"}, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["refused"] == []
+    assert {
+        "dot",
+        "fma",
+        "_rows_kernel",
+        "_rope_attend_kernel",
+        "_packed_kernel",
+        "_rope_write",
+        "_sample_rows",
+    } <= set(found["compiled"])
+
+
+def running(fits):
+    """A kernel of which so many stages fit."""
+    tried = []
+
+    def run(stages):
+        tried.append(stages)
+        if stages > fits:
+            raise OutOfResources(stages, fits, "shared memory")
+
+    return run, tried
+
+
+def test_fewer_stages_are_taken_where_memory_is_short_and_remembered():
+    run, tried = running(2)
+    for _ in range(2):
+        fitting.with_stages("kernel", 4, run)
+    assert tried == [4, 3, 2, 2]
+
+
+def test_where_not_even_one_stage_fits_it_is_an_error():
+    run, tried = running(0)
+    with pytest.raises(OutOfResources):
+        fitting.with_stages("kernel", 2, run)
+    assert tried == [2, 1]
