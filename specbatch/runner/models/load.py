@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from specbatch.api.job import Spec
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
-from specbatch.engine.graphs.ops import KernelError
-from specbatch.engine.loading.load import load_causal_lm
-from specbatch.engine.make_engine import AnyEngine, describe, make_engine, why_general
-from specbatch.engine.memory import release
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
-from specbatch.engine.request import SamplingParams
+from specbatch.engine.graphs.ops import KernelError
+from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.loading.vocabulary import check_vocabularies
+from specbatch.engine.make_engine import AnyEngine, describe, make_engine, why_general
+from specbatch.engine.memory import release
+from specbatch.engine.request import SamplingParams
 from specbatch.errors import DeviceError, VocabularyMismatchError
 from specbatch.plan.read import shape_in
 from specbatch.plan.readback import compare_with_actual
