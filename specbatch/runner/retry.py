@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from specbatch.backoff import Backoff
 from specbatch.errors import OutOfReachError
 from specbatch.redact import redact
-from specbatch.results.storage.backoff import Backoff
 from specbatch.results.storage.stores import reason_of
 from specbatch.runner.transient_errors import cause_of, may_pass
 

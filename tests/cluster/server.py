@@ -18,6 +18,7 @@ from typing import Any, Self
 import aiohttp.web
 import kmock
 
+from specbatch.backoff import Backoff
 from specbatch.cluster.client import kinds
 from specbatch.cluster.client.client import Cluster
 from specbatch.cluster.client.kinds import Kind
@@ -44,7 +45,8 @@ class FakeTime:
         return time.monotonic() + sum(self.waits)
 
     def policy(self) -> RetryPolicy:
-        return RetryPolicy(sleep=self.sleep, clock=self.clock, jitter=lambda: 1.0)
+        longest = Backoff(first=0.25, longest=8.0, random=lambda _low, high: high)
+        return RetryPolicy(sleep=self.sleep, clock=self.clock, backoff=longest)
 
 
 class ApiServer:

@@ -4,11 +4,11 @@ import hashlib
 import json
 import uuid
 
+from specbatch.backoff import Backoff
 from specbatch.results.layout import ShardFile
 from specbatch.results.manifest import FileEntry, Manifest, write_manifest
 from specbatch.results.publish.destination import Destination
 from specbatch.results.publish.publish import Publisher
-from specbatch.results.storage.backoff import Backoff
 from specbatch.results.storage.folder import Folder
 from specbatch.results.totals import Totals
 from tests.results.builders import IDENTITY

@@ -6,18 +6,18 @@ Retry-After is kept to. The first call to a cluster is given up sooner: a wrong 
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import TypeVar
 
+from specbatch.backoff import Backoff
 from specbatch.errors import ClusterError
 
 T = TypeVar("T")
 
-_RANDOM = random.Random()  # noqa: S311 - no secret; our own: threads must not disturb who has seeded the one of everybody
+_BACKOFF = Backoff(first=0.25, longest=8.0)
 
 
 class TransientError(Exception):
@@ -43,24 +43,17 @@ class RetryPolicy:
     Args:
         seconds: for all tries of one call.
         first_seconds: for the first call to a server that has never answered.
-        first_wait, longest_wait: bounds of a wait in seconds.
-        sleep, clock, jitter: for tests; jitter gives numbers from 0 to 1.
+        backoff: between tries.
+        sleep, clock: for tests.
         outage: is told of the seconds since a watch has last heard of the server, and of None whenever it does.
     """
 
     seconds: float = 30.0
     first_seconds: float = 5.0
-    first_wait: float = 0.25
-    longest_wait: float = 8.0
+    backoff: Backoff = _BACKOFF
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
-    jitter: Callable[[], float] = _RANDOM.random
     outage: Callable[[float | None], None] = lambda _: None
-
-    def wait(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row."""
-        longest = min(self.longest_wait, self.first_wait * 2.0 ** min(failures - 1, 16))
-        return longest * (0.5 + 0.5 * self.jitter())
 
 
 def with_retries(
@@ -86,7 +79,7 @@ def with_retries(
         try:
             return call()
         except TransientError as failure:
-            wait = max(policy.wait(failures), failure.after or 0.0)
+            wait = max(policy.backoff.seconds(failures), failure.after or 0.0)
             in_time = policy.clock() - started + wait <= budget
             second_chance = failures == 1 and known and seconds is None and not failure.after
             if not (repeatable or failure.undone) or not (in_time or second_chance):

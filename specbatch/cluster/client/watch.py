@@ -69,7 +69,7 @@ class Watch:
             else:
                 self._failures += 1  # until something arrives again
             if self._failures > 1:
-                self._policy.sleep(min(self._policy.wait(self._failures - 1), max(self._left(), 0.0)))
+                self._policy.sleep(min(self._policy.backoff.seconds(self._failures - 1), max(self._left(), 0.0)))
 
     def _left(self) -> float:
         return float("inf") if self._until is None else self._until - self._policy.clock()

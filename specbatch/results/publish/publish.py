@@ -7,13 +7,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from specbatch.backoff import Backoff
 from specbatch.errors import ResultsError
 from specbatch.results.layout import REPORT, ShardFile
 from specbatch.results.manifest import FileEntry
 from specbatch.results.publish.destination import Destination
 from specbatch.results.publish.ownership import RefusedError
 from specbatch.results.publish.state import PublishState, one_line
-from specbatch.results.storage.backoff import Backoff
 
 STOP_SECONDS = 8.0  # what is left of the 30 s that Kubernetes grants, after rows in flight have had theirs
 _POLL_SECONDS = 0.05

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from specbatch.backoff import Backoff
 from specbatch.errors import ResultsError
 from specbatch.results.layout import ShardFile
 from specbatch.results.shard.old_splits import DamagedRowsError, SeeLine, see_lines
-from specbatch.results.storage.backoff import Backoff
 from specbatch.results.storage.folder import Folder
 
 _READ_BYTES = 1 << 20

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from specbatch.backoff import Backoff
 from specbatch.errors import DatasetError, OutOfReachError
-from specbatch.results.storage.backoff import Backoff
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.retry import Patience
 from tests import web
