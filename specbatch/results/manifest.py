@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from specbatch.errors import ResultsError
+from specbatch.results.attempts import Attempt
 from specbatch.results.identity import Identity
 from specbatch.results.layout import MAX_SHARDS, SUCCESS, ShardFile, parse_names
-from specbatch.results.progress import Attempt
 from specbatch.results.splits import Split, read_split
 from specbatch.results.storage.appender import check_size
 from specbatch.results.storage.durable import read_plain, results_error, write_atomic

@@ -27,7 +27,7 @@ from specbatch.formatting import format_duration
 from specbatch.redact import redact_values
 from specbatch.results.status.progress_snapshot import look_lines, publish_text, rows_line
 from specbatch.results.summary import RunSummary, render_summary
-from specbatch.runner.progress import Progress
+from specbatch.runner.progress_meter import Progress
 from specbatch.terminal import for_people
 
 _LINE_SECONDS = 5.0

@@ -1,4 +1,4 @@
-"""One engine or several over one feed: completions come out as one stream."""
+"""One engine or several over one queue of rows: completions come out as one stream."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Decoded:
 
 
 def decode_all(engines: Sequence[Decoder], source: RequestSource) -> Iterator[Decoded]:
-    """Decodes every row of the source's feed. One engine works in the calling thread, several in one thread each.
+    """Decodes every row of the source. One engine works in the calling thread, several in one thread each.
 
     Raises:
         whatever an engine raises; other replicas then stop at their next free slot.

@@ -33,7 +33,7 @@ class RequestMaker:
         )
 
 
-class Supply(Protocol):
+class RowQueue(Protocol):
     """Where prepared rows come from; several threads may take from it."""
 
     def take(self, *, wait: bool) -> PreparedRow | None:
@@ -46,14 +46,14 @@ class Supply(Protocol):
 
 
 class RequestSource:
-    """The requests of one engine, drawn from the feed as its slots come free.
+    """The requests of one engine, taken from the queue of rows as its slots come free.
 
     While rows are being decoded it never waits: where no row is ready it ends *for now*, and the engine goes on with what it has. The
     engine asks again before its next round. With no row in flight there is nothing to hold up, and it waits.
     """
 
-    def __init__(self, feed: Supply, make_request: RequestMaker) -> None:
-        self._feed = feed
+    def __init__(self, rows: RowQueue, make_request: RequestMaker) -> None:
+        self._rows = rows
         self._make_request = make_request
         self._in_flight: dict[str, PreparedRow] = {}  # by row id, which is unique in a run
 
@@ -61,7 +61,7 @@ class RequestSource:
         return self
 
     def __next__(self) -> Request:
-        prepared = self._feed.take(wait=not self._in_flight)
+        prepared = self._rows.take(wait=not self._in_flight)
         if prepared is None:
             raise StopIteration
         self._in_flight[prepared.row.id] = prepared
@@ -78,8 +78,8 @@ class RequestSource:
 
     def more(self) -> bool:
         """Waits until a row is ready or none is left; whether one is ready."""
-        return self._feed.wait_for_row()
+        return self._rows.wait_for_row()
 
     def copy(self) -> Self:
-        """Another engine's source, of the same feed."""
-        return type(self)(self._feed, self._make_request)
+        """Another engine's source, of the same queue."""
+        return type(self)(self._rows, self._make_request)

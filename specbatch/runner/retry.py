@@ -39,7 +39,7 @@ class Waiting:
         return f"{self.where} is out of reach, and tried again: {self.reason}"
 
 
-class Patience:
+class Retrier:
     """Calls again what an outage made fail. `waiting` and `cancel` may be used from other threads.
 
     Args:
@@ -74,7 +74,7 @@ class Patience:
 
     @contextmanager
     def at_most(self, seconds: float) -> Iterator[None]:
-        """Less patience within the block."""
+        """Gives up earlier within the block."""
         before, self.seconds = self.seconds, min(self.seconds, seconds)
         try:
             yield

@@ -24,7 +24,6 @@ from specbatch.results.shard.shard import ShardResults
 from specbatch.results.shard.unanswered import unanswered
 from specbatch.results.storage.folder import Folder
 from specbatch.results.summary import RunSummary
-from specbatch.runner.attempt import Attempt, Loaded
 from specbatch.runner.budget import ErrorBudget
 from specbatch.runner.ceiling import CeilingOfRun
 from specbatch.runner.dataset.dataset import Dataset, Shard
@@ -42,15 +41,16 @@ from specbatch.runner.models.load import (
     read_shapes,
 )
 from specbatch.runner.models.tokenizer import Detokenizer, Tokenizer
-from specbatch.runner.outcomes import OutcomeMaker
-from specbatch.runner.progress import Fixed
+from specbatch.runner.output_processor import OutputProcessor
+from specbatch.runner.progress_meter import Fixed
 from specbatch.runner.publishing import Publishing
 from specbatch.runner.requests import RequestMaker
-from specbatch.runner.retry import Patience
-from specbatch.runner.rows.prefetcher import RowFeed
+from specbatch.runner.retry import Retrier
+from specbatch.runner.rows.prefetcher import RowPrefetcher
 from specbatch.runner.rows.reading import Reading
 from specbatch.runner.rows.row import RowReader
 from specbatch.runner.rows.templates import ChatTemplate, choose_template
+from specbatch.runner.shard_runner import Loaded, ShardRunner
 from specbatch.runner.stopping import StopSignals
 from specbatch.runner.versions import versions
 
@@ -179,7 +179,7 @@ class Session:
             limit=spec.limit,
             form=spec.format,
             expected=spec.expect_rows,
-            patience=Patience(spec.retry_seconds, say=self._display.step),
+            retrier=Retrier(spec.retry_seconds, say=self._display.step),
         )
         if dataset.left_out:
             self._display.step(dataset.left_out)
@@ -214,7 +214,7 @@ class Session:
         pair: Pair,
         plan: Plan,
         publishing: Publishing,
-    ) -> Attempt:
+    ) -> ShardRunner:
         spec = self._job.spec
         reading = Reading.of(
             spec,
@@ -226,9 +226,9 @@ class Session:
             embedded=pair.target.vocab_size,
         )
         first = store.attempts[0].started_at if store.attempts else time.time()
-        return Attempt(
+        return ShardRunner(
             store,
-            lambda on_bad: RowFeed(
+            lambda on_bad: RowPrefetcher(
                 dataset,
                 RowReader(reading.rules),
                 reading.encoder,
@@ -237,7 +237,7 @@ class Session:
                 on_bad=on_bad,
                 capacity=max(64, _READY_ROWS * plan.max_sequences * len(plan.replicas)),
             ),
-            OutcomeMaker(
+            OutputProcessor(
                 Detokenizer(tokenizer),
                 spec.target.model,
                 created=int(first),
@@ -268,7 +268,7 @@ class Session:
             fixed=Fixed(engine=describe(engines[0]), load_seconds=time.monotonic() - began - warmup, ceiling=ceiling),
         )
 
-    def _manifest(self, store: ShardResults, attempt: Attempt, plan: Plan) -> Manifest:
+    def _manifest(self, store: ShardResults, attempt: ShardRunner, plan: Plan) -> Manifest:
         return Manifest(
             name=self._job.metadata.name,
             shard=self._shard.number,

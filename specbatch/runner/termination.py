@@ -21,8 +21,8 @@ from typing import Any
 from specbatch.api.job import SpecBatchJob
 from specbatch.errors import ExitCode, SpecbatchError, SpecError
 from specbatch.redact import redact
+from specbatch.results.attempts import read_attempts
 from specbatch.results.layout import run_directory
-from specbatch.results.progress import read_attempts
 from specbatch.results.storage.process import Process
 from specbatch.results.summary import RunSummary
 from specbatch.runner.dataset.dataset import Shard

@@ -15,7 +15,7 @@ from specbatch.results.rows import ErrorCode
 from specbatch.results.wire import decode_error, encode_error
 from specbatch.runner.bad_rows import RowError
 from specbatch.runner.dataset.dataset import Dataset
-from specbatch.runner.outcomes import OutcomeMaker
+from specbatch.runner.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows.prefetcher import PreparedRow
 from specbatch.runner.rows.prompts import PromptEncoder
@@ -75,9 +75,9 @@ def check_sentence(text: str, length: int = MAX_MESSAGE) -> None:
 class DatasetCheck:
     """Reads datasets as a run does, up to the engine's door."""
 
-    def __init__(self, encoder: PromptEncoder, outcomes: OutcomeMaker, make_request: RequestMaker) -> None:
+    def __init__(self, encoder: PromptEncoder, outputs: OutputProcessor, make_request: RequestMaker) -> None:
         self._encoder = encoder
-        self._outcomes = outcomes
+        self._outputs = outputs
         self._make_request = make_request
 
     def check(self, uri: str, rules: RowRules, *, lines: int | None = None) -> Counter[str]:
@@ -123,7 +123,7 @@ class DatasetCheck:
                 assert tokens
                 self._make_request(PreparedRow(row, tokens))
                 return "row"
-        line = encode_error(self._outcomes.bad(row))
+        line = encode_error(self._outputs.bad(row))
         assert line.count(b"\n") == 1
         found = decode_error(line[:-1])
         assert (found.id, found.index, found.fingerprint, found.code) == (row.id, row.index, row.fingerprint, row.code)

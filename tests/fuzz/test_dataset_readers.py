@@ -15,7 +15,7 @@ from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.encodings import encoding_of, ends_lines_with_cr
 from specbatch.runner.models.tokenizer import Detokenizer
-from specbatch.runner.outcomes import OutcomeMaker
+from specbatch.runner.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.row import RowRules
@@ -49,7 +49,7 @@ def check() -> DatasetCheck:
     detokenizer = Detokenizer(tokenizer)
     return DatasetCheck(
         PromptEncoder(tokenizer, template=CHAT_TEMPLATE, max_length=300),
-        OutcomeMaker(detokenizer, "model", created=0, include_prompt=True),
+        OutputProcessor(detokenizer, "model", created=0, include_prompt=True),
         RequestMaker(detokenizer, frozenset({1})),
     )
 

@@ -14,7 +14,7 @@ import pytest
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.models.tokenizer import Detokenizer
-from specbatch.runner.outcomes import OutcomeMaker
+from specbatch.runner.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows.model_names import ModelNames
 from specbatch.runner.rows.prompts import PromptEncoder
@@ -86,7 +86,7 @@ def check(request) -> DatasetCheck:
     template = CHAT_TEMPLATE if request.param == "template" else None
     return DatasetCheck(
         PromptEncoder(tokenizer, template=template, max_length=300),
-        OutcomeMaker(detokenizer, "model", created=0, include_prompt=True),
+        OutputProcessor(detokenizer, "model", created=0, include_prompt=True),
         RequestMaker(detokenizer, frozenset({1})),
     )
 

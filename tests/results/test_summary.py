@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbatch.results.progress import read_attempts, write_attempts
+from specbatch.results.attempts import read_attempts, write_attempts
 from specbatch.results.summary import RunSummary, combine, render_summary
 from specbatch.results.timeline import Sample, Timeline
 from specbatch.results.totals import Totals
@@ -159,7 +159,7 @@ def test_a_missing_or_broken_progress_file_is_no_attempts(tmp_path, content):
 
 
 def test_many_attempts_keep_a_small_file(tmp_path):
-    from specbatch.results.progress import Attempt
+    from specbatch.results.attempts import Attempt
 
     line = tuple(sample(t) for t in range(240))
     attempts = [

@@ -14,7 +14,7 @@ from specbatch.results.publish.state import PublishState
 from specbatch.results.summary import RunSummary
 from specbatch.results.totals import Totals
 from specbatch.runner.display import JsonDisplay, QuietDisplay, RichDisplay, choose_display, render_progress
-from specbatch.runner.progress import Fixed, Progress, ProgressMeter, Sources, summarize
+from specbatch.runner.progress_meter import Fixed, Progress, ProgressMeter, Sources, summarize
 
 PROGRESS = Progress(
     seconds=10.0,

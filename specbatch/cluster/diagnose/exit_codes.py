@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from specbatch.cluster.diagnose.containers import command_not_found, wrong_architecture
 from specbatch.cluster.diagnose.finding import Finding, Mood
 from specbatch.cluster.manifests.pod import USER
-from specbatch.cluster.status.progress import LastWord
+from specbatch.cluster.status.pod_log import LastWord
 from specbatch.errors import ExitCode
 
 _CAUSES: Mapping[int, tuple[str, str]] = {

@@ -8,8 +8,8 @@ from specbatch.cluster.diagnose.disruptions import disruption
 from specbatch.cluster.diagnose.evidence import Evidence, container_statuses
 from specbatch.cluster.diagnose.exit_codes import by_exit_code
 from specbatch.cluster.diagnose.finding import Finding
+from specbatch.cluster.status.pod_log import LastWord, readable, whole_lines
 from specbatch.cluster.status.pod_state import container_state, last_word, node_of
-from specbatch.cluster.status.progress import LastWord, readable, whole_lines
 
 _NOT_STARTED = {"StartError", "ContainerCannotRun"}
 _TEXT_CHARS = 400

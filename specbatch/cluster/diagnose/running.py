@@ -6,8 +6,8 @@ from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.jobs.timestamps import age, event_line, event_time
+from specbatch.cluster.status.pod_log import Look, parse_line, readable
 from specbatch.cluster.status.pod_state import container_state, node_of
-from specbatch.cluster.status.progress import Look, parse_line, readable
 from specbatch.formatting import rough_duration
 
 _HUNG_SECONDS = 300.0  # a decoding runner says a word every five seconds

@@ -15,8 +15,8 @@ from specbatch.cluster.jobs.job_view import JobView, pod_index
 from specbatch.cluster.jobs.lookup import job_with_pods
 from specbatch.cluster.logs.follow import Follower
 from specbatch.cluster.logs.tail import Line, LogTail
+from specbatch.cluster.status.pod_log import readable
 from specbatch.cluster.status.pod_state import has_ended
-from specbatch.cluster.status.progress import readable
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:

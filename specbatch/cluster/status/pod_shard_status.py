@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from specbatch.cluster.client.kinds import Object
+from specbatch.cluster.status.pod_log import LastWord, PodLog
 from specbatch.cluster.status.pod_state import (
     ended_because,
     has_begun,
@@ -17,7 +18,6 @@ from specbatch.cluster.status.pod_state import (
     node_of,
     waits_for,
 )
-from specbatch.cluster.status.progress import LastWord, PodLog
 from specbatch.results.layout import rows_of_share
 
 Verdict = Literal["complete", "running", "starting", "pending", "waiting", "restarting", "failed"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.manifests.names import CONTAINER
-from specbatch.cluster.status.progress import LastWord, read_last_word
+from specbatch.cluster.status.pod_log import LastWord, read_last_word
 from specbatch.errors import ExitCode
 
 _DISRUPTIONS = {

@@ -15,9 +15,9 @@ from specbatch.cluster.jobs.lookup import find_job, find_jobs, job_with_pods
 from specbatch.cluster.jobs.run import Run, group_into_runs, labels_of
 from specbatch.cluster.manifests.names import SEEN, SHARDS, of_run
 from specbatch.cluster.status.job_run_status import JobRunStatus
+from specbatch.cluster.status.pod_log import PodLog, read_log
 from specbatch.cluster.status.pod_shard_status import PodShardStatus
 from specbatch.cluster.status.pod_state import has_begun, has_ended, last_word
-from specbatch.cluster.status.progress import PodLog, read_log
 from specbatch.errors import ClusterError
 from specbatch.formatting import pluralize
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from specbatch.backoff import Backoff
 from specbatch.errors import ResultsError
+from specbatch.results.attempts import forget_synced
 from specbatch.results.identity import WAYS_OUT, read_identity, refuse_other
 from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, own_files, parse_names, shard_files
-from specbatch.results.progress import forget_synced
 from specbatch.results.publish.destination import Destination, free_sequence
 from specbatch.results.publish.ownership import RefusedError
 from specbatch.results.storage.durable import (

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from specbatch.errors import ResultsError
+from specbatch.results.attempts import Attempt, read_attempts
 from specbatch.results.identity import Identity
 from specbatch.results.layout import Kind, parse_names
 from specbatch.results.manifest import Manifest
-from specbatch.results.progress import Attempt, read_attempts
 from specbatch.results.publish.state import PublishState
 from specbatch.results.rows import ErrorRow, ResultRow
 from specbatch.results.scan import scan_result

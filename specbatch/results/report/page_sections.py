@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from specbatch.formatting import format_duration
-from specbatch.results.progress import Attempt
+from specbatch.results.attempts import Attempt
 from specbatch.results.publish.state import PublishState
 from specbatch.results.report.facts import RunFacts
 from specbatch.results.report.markup import Cell, card, details, facts_list, pre, section, short, table

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
-from specbatch.results.progress import Attempt
+from specbatch.results.attempts import Attempt
 from specbatch.results.timeline import Sample
 
 _POINTS = 120

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from specbatch.results.attempts import Attempt, Outcome, read_attempts, write_attempts
 from specbatch.results.ended import Ended, Lines
 from specbatch.results.identity import Identity, claim, remove_old
 from specbatch.results.layout import SUCCESS, ShardFile
 from specbatch.results.manifest import FileEntry, synced_of
-from specbatch.results.progress import Attempt, Outcome, read_attempts, write_attempts
 from specbatch.results.rows import ErrorRow, ResultRow
 from specbatch.results.shard.finished import FinishedRows
 from specbatch.results.shard.old_splits import SeeLine, adopt, read_others

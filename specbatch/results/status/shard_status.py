@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from specbatch.formatting import rough_duration
+from specbatch.results.attempts import Attempt
 from specbatch.results.ended import Ended
 from specbatch.results.layout import rows_of_share
 from specbatch.results.manifest import Manifest
-from specbatch.results.progress import Attempt
 from specbatch.results.publish.state import PublishState
 from specbatch.results.status.progress_snapshot import published
 from specbatch.results.summary import RunSummary, combine

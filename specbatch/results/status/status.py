@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from specbatch.errors import ResultsError
+from specbatch.results.attempts import Attempt, read_attempts
 from specbatch.results.ended import Ended, Lines, grown
 from specbatch.results.layout import SUCCESS, ShardFile, parse_names, shard_files
 from specbatch.results.manifest import Manifest
-from specbatch.results.progress import Attempt, read_attempts
 from specbatch.results.splits import Split, read_history
 from specbatch.results.status.shard_status import ShardStatus
 from specbatch.results.storage.folder import Folder

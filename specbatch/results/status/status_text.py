@@ -16,7 +16,7 @@ from specbatch.formatting import (
     rough_duration,
     wrap_fact,
 )
-from specbatch.results.progress import Attempt
+from specbatch.results.attempts import Attempt
 from specbatch.results.status.progress_snapshot import look_lines, publish_text, rows_line
 from specbatch.results.status.shard_status import AT_WORK, ShardStatus
 from specbatch.results.status.status import RunStatus

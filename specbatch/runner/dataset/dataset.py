@@ -9,10 +9,10 @@ from typing import NamedTuple, NoReturn
 
 from specbatch.api.dataset import DatasetFormat as Format
 from specbatch.errors import DatasetError
+from specbatch.runner.dataset.chunks import ReadPosition, read_chunks, read_stored
 from specbatch.runner.dataset.sources import Source, find_sources
-from specbatch.runner.dataset.streams import ReadPosition, read_chunks, read_stored
 from specbatch.runner.dataset.unchanged import check_unchanged
-from specbatch.runner.retry import START_SECONDS, Patience
+from specbatch.runner.retry import START_SECONDS, Retrier
 
 MAX_LINE_BYTES = 16 << 20  # a longer line becomes an error row; it is never held in memory
 _KEPT_BYTES = 1024  # of a line that is too long: enough to tell it by
@@ -107,7 +107,7 @@ class Dataset:
         form: `dataset.format`: where it is "text", no file need hold JSON.
         expected: how many rows there must be in all; None where that is not known.
         max_line_bytes: a longer line becomes an error row.
-        patience: with a store that is out of reach; before the first row it is shorter.
+        retrier: for a store that is out of reach; before the first row it is shorter.
 
     Attributes:
         left_out: a sentence about files of a folder that were passed over; empty where none was.
@@ -125,13 +125,13 @@ class Dataset:
         form: Format = "auto",
         expected: int | None = None,
         max_line_bytes: int = MAX_LINE_BYTES,
-        patience: Patience | None = None,
+        retrier: Retrier | None = None,
     ) -> None:
         self.uri = uri
-        self.patience = patience or Patience()
+        self.retrier = retrier or Retrier()
         self._form = form
-        with self.patience.at_most(START_SECONDS):
-            self._found = find_sources(uri, self.patience)
+        with self.retrier.at_most(START_SECONDS):
+            self._found = find_sources(uri, self.retrier)
             self.sources = self._found.sources
             self.left_out = self._found.left_out
             if not self.sources:
@@ -152,7 +152,7 @@ class Dataset:
             DatasetError: a file cannot be read, is of a kind that is not, or there is no row.
             OutOfReachError: the store could not be reached.
         """
-        with self.patience.at_most(START_SECONDS):
+        with self.retrier.at_most(START_SECONDS):
             for source in self.sources if self._found.local else self.sources[:_FILES_LOOKED_INTO]:
                 self._look_into(source)
             for _ in self._rows():
@@ -198,7 +198,7 @@ class Dataset:
         for row in self._rows():
             self._rows_read = row.index + 1
             yield row
-        check_unchanged(self.uri, self._found, self.patience, limited=self._rows_read == self._limit)
+        check_unchanged(self.uri, self._found, self.retrier, limited=self._rows_read == self._limit)
         self._check_count()
         self._ended = True
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 from specbatch.errors import DatasetError, ResultsError
 from specbatch.redact import redact_uri
 from specbatch.results.storage.stores import Store
-from specbatch.runner.retry import Patience
+from specbatch.runner.retry import Retrier
 from specbatch.runner.transient_errors import answer_of, cause_of
 
 _CALL_SECONDS = 8.0  # without a byte: a store that has not answered by then is tried again
@@ -23,19 +23,19 @@ _BAD_REQUEST = 400
 
 
 class RemoteStore:
-    """The store that a dataset's URI names, asked with patience.
+    """The store that a dataset's URI names, asked again while it is out of reach.
 
     Args:
         uri: as the spec has it.
-        patience: how long to try.
+        retrier: tries again what fails while the store is out of reach.
 
     Raises:
         DatasetError: the store's driver is not installed, or the URI is none.
     """
 
-    def __init__(self, uri: str, patience: Patience) -> None:
+    def __init__(self, uri: str, retrier: Retrier) -> None:
         self.uri = uri
-        self._patience = patience
+        self.retrier = retrier
         self._store: Store | None = None
         self._connect()
 
@@ -46,7 +46,7 @@ class RemoteStore:
 
     def ask(self, question: Callable[[Any], Any]) -> Any:
         """The answer to a question, which gets the driver; raises whatever the driver does, OutOfReachError where it may pass."""
-        return self._patience.call(lambda: self._try(question), where=redact_uri(self.uri))
+        return self.retrier.call(lambda: self._try(question), where=redact_uri(self.uri))
 
     def info(self, path: str) -> dict[str, Any]:
         """What the store says of a file; errors as `ask`."""
@@ -54,7 +54,7 @@ class RemoteStore:
 
     def open(self, path: str, name: str, info: dict[str, Any]) -> BinaryIO:
         """A file as a stream that goes on where it was, whatever happens to its connection."""
-        raw = RemoteFile(lambda: self._connect(anew=True), path, name, info, self._patience)
+        raw = RemoteFile(lambda: self._connect(anew=True), path, name, info, self.retrier)
         return cast("BinaryIO", io.BufferedReader(raw, _READ_BYTES))
 
     def _try(self, question: Callable[[Any], Any]) -> Any:
@@ -81,17 +81,17 @@ class RemoteFile(io.RawIOBase):
         path: in the store.
         name: for people.
         info: what the store said of the file when it was found.
-        patience: how long to try.
+        retrier: tries again what fails while the store is out of reach.
     """
 
     def __init__(
-        self, connect: Callable[[], Store], path: str, name: str, info: dict[str, Any], patience: Patience
+        self, connect: Callable[[], Store], path: str, name: str, info: dict[str, Any], retrier: Retrier
     ) -> None:
         self._connect = connect
         self._path = path
         self._name = name
         self._info = info
-        self._patience = patience
+        self.retrier = retrier
         self._stream: Any = None
         self._position = 0
         self._in_order = False  # a server that knows no ranges gives the file from its begin only
@@ -114,7 +114,7 @@ class RemoteFile(io.RawIOBase):
         """
         view = memoryview(buffer).cast("B")
         wanted = min(len(view), _READ_BYTES)
-        data = self._patience.call(lambda: self._read(wanted), where=self._name, was_permitted=self._position > 0)
+        data = self.retrier.call(lambda: self._read(wanted), where=self._name, was_permitted=self._position > 0)
         view[: len(data)] = data
         self._position += len(data)
         return len(data)

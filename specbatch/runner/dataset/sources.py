@@ -16,7 +16,7 @@ from specbatch.errors import DatasetError, SpecbatchError
 from specbatch.redact import was_redacted, without_secrets
 from specbatch.runner.dataset.folders import Chosen, choose, is_text_name, refuse_twins
 from specbatch.runner.dataset.remote import RemoteStore
-from specbatch.runner.retry import START_SECONDS, Patience, out_of_reach, short_reason
+from specbatch.runner.retry import START_SECONDS, Retrier, out_of_reach, short_reason
 from specbatch.runner.transient_errors import answer_of, cause_of, may_pass
 
 _NOT_FOUND = 404
@@ -74,12 +74,12 @@ class Found:
     local: bool = True
 
 
-def find_sources(uri: str, patience: Patience | None = None) -> Found:
+def find_sources(uri: str, retrier: Retrier | None = None) -> Found:
     """The files that a dataset URI names, in a fixed order (sorted by name); there may be none in a folder.
 
     Args:
         uri: a local path, a glob, or an fsspec URI.
-        patience: with a store that is out of reach.
+        retrier: for a store that is out of reach.
 
     Raises:
         DatasetError: nothing there, not permitted, or the store's driver is not installed.
@@ -90,7 +90,7 @@ def find_sources(uri: str, patience: Patience | None = None) -> Found:
             "its signature is not kept with the run", where=uri, remedy="give the URI anew: --set dataset.uri=..."
         )
     if is_remote(uri):
-        return _remote_sources(uri, patience or Patience(START_SECONDS))
+        return _remote_sources(uri, retrier or Retrier(START_SECONDS))
     root = local_path(uri)
     try:
         return _local_sources(root)
@@ -179,10 +179,10 @@ def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _remote_sources(uri: str, patience: Patience) -> Found:
+def _remote_sources(uri: str, retrier: Retrier) -> Found:
     protocol = uri.partition("://")[0]
     try:
-        store = RemoteStore(uri, patience)
+        store = RemoteStore(uri, retrier)
         root = store.root
         chosen: Chosen = store.ask(lambda driver: _remote_paths(driver, root, protocol))
         infos = {path: store.info(path) for path in chosen.taken}

@@ -7,25 +7,25 @@ from typing import Any
 
 from specbatch.errors import DatasetError, SpecbatchError
 from specbatch.runner.dataset.sources import Found, find_sources
-from specbatch.runner.retry import Patience
+from specbatch.runner.retry import Retrier
 
 _SHOWN = 3
 
 
-def check_unchanged(uri: str, before: Found, patience: Patience, *, limited: bool) -> None:
+def check_unchanged(uri: str, before: Found, retrier: Retrier, *, limited: bool) -> None:
     """Looks at the files again.
 
     Args:
         uri: of the dataset.
         before: what was found there at the start.
-        patience: with a store that is out of reach.
+        retrier: for a store that is out of reach.
         limited: the run wanted only so many rows, and has them: what is written behind them, or into new files, does not matter.
 
     Raises:
         DatasetError: a file was changed, replaced or removed, or a new one is there.
     """
     try:
-        after = find_sources(uri, patience)
+        after = find_sources(uri, retrier)
     except SpecbatchError as error:
         if before.local:
             raise _changed(uri, error.message) from error

@@ -14,7 +14,7 @@ from specbatch.plan.positions import max_positions
 from specbatch.plan.source import resolve_model_dir
 from specbatch.plan.weight_files import check_weight_files, is_complete
 from specbatch.runner.models.content import text_files, weights_hash
-from specbatch.runner.retry import START_SECONDS, Patience
+from specbatch.runner.retry import START_SECONDS, Retrier
 from specbatch.runner.transient_errors import answer_of, cause_of
 
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken")
@@ -125,7 +125,7 @@ def _download(
         return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
 
     try:  # what is here of an interrupted download is not fetched again
-        return Patience(START_SECONDS, say=say).call(download, where=f"{where} {model}")
+        return Retrier(START_SECONDS, say=say).call(download, where=f"{where} {model}")
     except OutOfReachError as error:
         error.remedy = f"{error.remedy}; {_IN_THE_CACHE}"
         raise

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
+from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.bad_rows import RowError, shown
 from specbatch.runner.rows.row_options import RowOption, find_option, nearest_option
@@ -50,6 +53,26 @@ def read_options(
     found = {sets: value for sets, (value, _) in reader.found.items()}
     thinking, system = found.pop("enable_thinking", None), found.pop("system_prompt", None)
     return Options(found, thinking, system, must_sample=_must_sample(found, reader))
+
+
+def decoding_of_row(base: DecodingSpec, options: Options) -> DecodingSpec:
+    """The decoding of a row: the spec's, with what the row sets, under the spec's own rules.
+
+    Raises:
+        RowError: a value that the spec would refuse too, or a demand to sample at temperature 0.
+    """
+    decoding = base
+    if options.decoding:
+        try:
+            decoding = DecodingSpec.model_validate({**base.model_dump(), **options.decoding})
+        except ValidationError as error:
+            raise RowError(ErrorCode.INVALID_FIELD, _reason_of(error)) from None
+    if options.must_sample and decoding.temperature == 0:
+        raise RowError(
+            ErrorCode.UNSUPPORTED_OPTION,
+            f"{options.must_sample}: true is not supported at temperature 0, which is greedy; give a temperature above 0",
+        )
+    return decoding
 
 
 def refuse_options(fields: Mapping[str, Any], *, why: str, ignored: frozenset[str]) -> None:
@@ -171,3 +194,9 @@ def _unsupported(option: RowOption, name: str, value: Any, place: str) -> RowErr
 
 def _ignore(name: str) -> str:
     return f"where it is data, rename it or set dataset.ignoreFields: [{shown(name)}]"
+
+
+def _reason_of(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    return f"{path or 'decoding'}: {first['msg']}, found {shown(first['input'])}"

@@ -24,7 +24,7 @@ class PreparedRow:
     prompt_token_ids: list[int]
 
 
-class RowFeed:
+class RowPrefetcher:
     """Prepares rows ahead of time. Several threads may take from it; each row is given once.
 
     Args:
@@ -33,7 +33,7 @@ class RowFeed:
         encoder: row -> prompt tokens.
         shard: which rows are ours.
         finished: (id, fingerprint, index) -> whether the row had ended before this attempt.
-        on_bad: takes rows that cannot be decoded, in the feed's thread.
+        on_bad: takes rows that cannot be decoded, in the prefetching thread.
         capacity: rows held ready.
 
     Attributes:
@@ -62,7 +62,7 @@ class RowFeed:
         self._stop = threading.Event()
         self._arrived = threading.Event()  # something was put since someone last looked
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="specbatch-feed", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="specbatch-prefetch", daemon=True)
         self.skipped = 0
 
     def total_rows(self) -> int | None:
@@ -87,12 +87,12 @@ class RowFeed:
     @property
     def waiting(self) -> str:
         """What of the dataset is waited for, and why; empty while it is read."""
-        return str(self._dataset.patience.waiting or "")
+        return str(self._dataset.retrier.waiting or "")
 
     def stop(self) -> None:
         """No more rows: what is ready is dropped, whoever waits for a row gets the end."""
         self._stop.set()
-        self._dataset.patience.cancel()
+        self._dataset.retrier.cancel()
 
     def wait_for_row(self) -> bool:
         """Waits until a row is ready or there is none left; whether one is ready."""

@@ -23,7 +23,7 @@ from specbatch.runner.rows.messages import Message
 from specbatch.runner.rows.model_names import ModelNames
 from specbatch.runner.rows.odd_lines import reread
 from specbatch.runner.rows.openai_lines import CHAT, endpoint_of, is_openai_line
-from specbatch.runner.rows.overrides import override_decoding
+from specbatch.runner.rows.options import decoding_of_row
 
 FINGERPRINT_VERSION = 2  # counts up with any change of Row.fingerprint: by it a restart knows finished rows again
 
@@ -144,7 +144,7 @@ class RowReader:
         rules = self._rules
         form = _text_form(raw) if self._is_text(raw) else read_form(fields, self._forms)
         self._check_model(form.model)
-        decoding = override_decoding(rules.decoding, form.options)
+        decoding = decoding_of_row(rules.decoding, form.options)
         return Row(
             id=row_id,
             index=raw.index,

@@ -37,7 +37,7 @@ from specbatch.runner.rows.reading import RECIPE, Reading
 from specbatch.runner.rows.templates import ChatTemplate, choose_template
 from specbatch.runner.stop_strings import final_text
 from specbatch.runner.verify.follow import Follower, TargetScores
-from specbatch.runner.verify.sample import Found, Sample, SampleFeed, find_prompts
+from specbatch.runner.verify.sample import Found, Sample, SampleQueue, find_prompts
 from specbatch.runner.versions import versions
 
 _FLOAT32_RESERVE = 2 << 30  # bytes of a GPU left for one row's cache, activations and logits
@@ -229,7 +229,7 @@ def _decode(
     for engine in engines:
         list(engine.generate([Request("first", pairs[0][1].prompt_token_ids[:8], 2)]))
     before = sum(engine.stats.emitted for engine in engines)
-    source = RequestSource(SampleFeed(one for _, one in pairs), make_request)
+    source = RequestSource(SampleQueue(one for _, one in pairs), make_request)
     start = time.perf_counter()
     completions = {decoded.prepared.row.id: decoded.completion for decoded in decode_all(engines, source)}
     seconds = time.perf_counter() - start

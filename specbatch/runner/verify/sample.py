@@ -97,7 +97,7 @@ def find_prompts(dataset: Dataset, reading: Reading, rows: Sequence[ResultRow]) 
     return found
 
 
-class SampleFeed:
+class SampleQueue:
     """Prepared rows as a supply for engines."""
 
     def __init__(self, rows: Iterable[PreparedRow]) -> None:

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from specbatch.results.attempts import Attempt
 from specbatch.results.compare.compare import read_compared, warnings_of
 from specbatch.results.compare.table import compare_json, render_csv, render_markdown, render_text
-from specbatch.results.progress import Attempt
 from specbatch.results.publish.state import PublishState
 from specbatch.results.report.charts import Charts, make_charts
 from specbatch.results.report.facts import gather

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specbatch.errors import ResultsError
+from specbatch.results.attempts import Attempt
 from specbatch.results.collect.collect import collect
 from specbatch.results.collect.export_parquet import ParquetRows
 from specbatch.results.manifest import write_success
-from specbatch.results.progress import Attempt
 from specbatch.results.rows import OpenAIForm
 from specbatch.results.summary import RunSummary
 from specbatch.results.wire import decode_error, decode_result, encode_error, encode_result

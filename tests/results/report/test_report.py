@@ -12,8 +12,8 @@ import fsspec
 import pytest
 
 from specbatch.errors import ResultsError
+from specbatch.results.attempts import read_attempts
 from specbatch.results.manifest import Manifest, write_manifest
-from specbatch.results.progress import read_attempts
 from specbatch.results.publish.state import PublishState
 from specbatch.results.report import charts, series
 from specbatch.results.report.facts import gather

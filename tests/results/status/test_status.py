@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from specbatch.errors import ResultsError
+from specbatch.results.attempts import read_attempts, write_attempts
 from specbatch.results.manifest import Manifest, write_manifest
-from specbatch.results.progress import read_attempts, write_attempts
 from specbatch.results.publish.state import PublishState
 from specbatch.results.shard.shard import ShardResults
 from specbatch.results.status.status import read_status

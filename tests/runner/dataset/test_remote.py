@@ -10,7 +10,7 @@ import pytest
 from specbatch.backoff import Backoff
 from specbatch.errors import DatasetError, OutOfReachError
 from specbatch.runner.dataset.dataset import Dataset
-from specbatch.runner.retry import Patience
+from specbatch.runner.retry import Retrier
 from tests import web
 from tests.s3 import credentials, free_port
 
@@ -25,7 +25,7 @@ QUICK = Backoff(first=0.01, longest=0.05)
 
 def read(uri, seconds=5.0, told=None, then=lambda: None):
     """The lines of a dataset, read as a run does; `then` is called once its first block is here."""
-    dataset = Dataset(uri, patience=Patience(seconds, say=(told if told is not None else []).append, backoff=QUICK))
+    dataset = Dataset(uri, retrier=Retrier(seconds, say=(told if told is not None else []).append, backoff=QUICK))
     dataset.check_readable()
     rows = dataset.rows()
     first = next(rows)
@@ -187,17 +187,17 @@ def test_a_credential_that_never_was_good_and_a_wrong_bucket_are_told_at_once(s3
 
 
 def test_waiting_is_told_while_it_lasts_and_ends_when_nobody_needs_the_rows():
-    patience = Patience(600)
+    retrier = Retrier(600)
     with web.serving(files={"/rows.jsonl": DATA}) as server:
-        rows = Dataset(f"{server.url}/rows.jsonl", patience=patience).rows()
+        rows = Dataset(f"{server.url}/rows.jsonl", retrier=retrier).rows()
         next(rows)
         server.always = 503
         with ThreadPoolExecutor(1) as pool:
             rest = pool.submit(list, rows)
-            while patience.waiting is None:
+            while retrier.waiting is None:
                 time.sleep(0.01)
-            assert "503" in str(patience.waiting)
-            patience.cancel()
+            assert "503" in str(retrier.waiting)
+            retrier.cancel()
             with pytest.raises(OutOfReachError):
                 rest.result(timeout=10)
-    assert patience.waiting is None
+    assert retrier.waiting is None

@@ -13,7 +13,7 @@ from specbatch.runner.dataset.dataset import Dataset, Shard
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.replicas import decode_all, merged_stats
 from specbatch.runner.requests import RequestMaker, RequestSource
-from specbatch.runner.rows.prefetcher import RowFeed
+from specbatch.runner.rows.prefetcher import RowPrefetcher
 from specbatch.runner.rows.row import RowReader, RowRules
 from tests.runner.tiny import write_rows
 
@@ -34,9 +34,9 @@ class Encoder:
         return [1, 2, 3]
 
 
-def feed_of(tmp_path, rows, *, encoder=None, finished=lambda *row: False, capacity=8, shard=Shard()):  # noqa: B008 - frozen
+def start_prefetcher(tmp_path, rows, *, encoder=None, finished=lambda *row: False, capacity=8, shard=Shard()):  # noqa: B008 - frozen
     bad = []
-    feed = RowFeed(
+    prefetcher = RowPrefetcher(
         Dataset(str(write_rows(tmp_path / "rows.jsonl", rows))),
         RowReader(RowRules(DecodingSpec())),
         encoder or Encoder(),
@@ -45,68 +45,68 @@ def feed_of(tmp_path, rows, *, encoder=None, finished=lambda *row: False, capaci
         on_bad=bad.append,
         capacity=capacity,
     )
-    feed.start()
-    return feed, bad
+    prefetcher.start()
+    return prefetcher, bad
 
 
 ROWS = [{"id": f"r{number}", "prompt": "x"} for number in range(20)]
 
 
-def taken(feed):
+def taken(prefetcher):
     ids = []
-    while (prepared := feed.take(wait=True)) is not None:
+    while (prepared := prefetcher.take(wait=True)) is not None:
         ids.append(prepared.row.id)
     return ids
 
 
 def test_rows_come_in_order_without_the_finished_and_the_bad(tmp_path):
     rows = [*ROWS[:3], b"broken", {"id": "b", "prompt": "bad"}, *ROWS[3:5]]
-    feed, bad = feed_of(tmp_path, rows, finished=lambda row_id, fingerprint, index: row_id == "r1")
-    assert taken(feed) == ["r0", "r2", "r3", "r4"]
+    prefetcher, bad = start_prefetcher(tmp_path, rows, finished=lambda row_id, fingerprint, index: row_id == "r1")
+    assert taken(prefetcher) == ["r0", "r2", "r3", "r4"]
     assert [row.index for row in bad] == [3, 4]
-    assert feed.skipped == 1
-    assert feed.exhausted
-    assert feed.total_rows() == 7
-    feed.close()
+    assert prefetcher.skipped == 1
+    assert prefetcher.exhausted
+    assert prefetcher.total_rows() == 7
+    prefetcher.close()
 
 
 def test_feed_reads_ahead_by_no_more_than_its_capacity(tmp_path):
     encoder = Encoder()
-    feed, _ = feed_of(tmp_path, ROWS, encoder=encoder, capacity=3)
-    assert feed.wait_for_row()
+    prefetcher, _ = start_prefetcher(tmp_path, ROWS, encoder=encoder, capacity=3)
+    assert prefetcher.wait_for_row()
     time.sleep(0.2)
     assert encoder.encoded <= 5
-    feed.close()
-    assert not feed.exhausted
+    prefetcher.close()
+    assert not prefetcher.exhausted
 
 
 def test_stop_ends_the_supply_for_whoever_waits(tmp_path):
     gate = threading.Event()
-    feed, _ = feed_of(tmp_path, ROWS, encoder=Encoder(gate))
-    assert feed.take(wait=True).row.id == "r0"
-    threading.Timer(0.1, feed.stop).start()
-    assert feed.take(wait=True) is None
-    assert not feed.wait_for_row()
+    prefetcher, _ = start_prefetcher(tmp_path, ROWS, encoder=Encoder(gate))
+    assert prefetcher.take(wait=True).row.id == "r0"
+    threading.Timer(0.1, prefetcher.stop).start()
+    assert prefetcher.take(wait=True) is None
+    assert not prefetcher.wait_for_row()
     gate.set()
-    feed.close()
+    prefetcher.close()
 
 
 def test_take_without_waiting_gives_none_while_no_row_is_ready(tmp_path):
     gate = threading.Event()
-    feed, _ = feed_of(tmp_path, ROWS[:2], encoder=Encoder(gate))
-    assert feed.take(wait=True).row.id == "r0"
-    assert feed.take(wait=False) is None
+    prefetcher, _ = start_prefetcher(tmp_path, ROWS[:2], encoder=Encoder(gate))
+    assert prefetcher.take(wait=True).row.id == "r0"
+    assert prefetcher.take(wait=False) is None
     gate.set()
-    assert feed.take(wait=True).row.id == "r1"
-    assert feed.take(wait=True) is None
-    feed.close()
+    assert prefetcher.take(wait=True).row.id == "r1"
+    assert prefetcher.take(wait=True) is None
+    prefetcher.close()
 
 
 def test_what_ends_the_reading_is_raised_by_close(tmp_path):
-    feed, _ = feed_of(tmp_path, ROWS)
-    feed.close()
+    prefetcher, _ = start_prefetcher(tmp_path, ROWS)
+    prefetcher.close()
     (tmp_path / "rows.jsonl.gz").write_bytes(b"broken")
-    broken = RowFeed(
+    broken = RowPrefetcher(
         Dataset(str(tmp_path / "rows.jsonl.gz")),
         RowReader(RowRules(DecodingSpec())),
         Encoder(),
@@ -123,9 +123,9 @@ def test_what_ends_the_reading_is_raised_by_close(tmp_path):
 
 @pytest.mark.parametrize("shard", range(3))
 def test_total_rows_are_those_of_the_shard(tmp_path, shard):
-    feed, _ = feed_of(tmp_path, ROWS, shard=Shard(shard, 3))
-    assert len(taken(feed)) == feed.total_rows() == len(ROWS[shard::3])
-    feed.close()
+    prefetcher, _ = start_prefetcher(tmp_path, ROWS, shard=Shard(shard, 3))
+    assert len(taken(prefetcher)) == prefetcher.total_rows() == len(ROWS[shard::3])
+    prefetcher.close()
 
 
 class FakeEngine:
@@ -162,23 +162,23 @@ def maker(tokenizer):
 
 def test_slow_reader_never_holds_up_rows_in_flight(tmp_path, maker):
     gate = threading.Event()
-    feed, _ = feed_of(tmp_path, ROWS[:3], encoder=Encoder(gate))
+    prefetcher, _ = start_prefetcher(tmp_path, ROWS[:3], encoder=Encoder(gate))
     rounds = []
     engine = FakeEngine(on_round=rounds.append)
-    decoding = decode_all([engine], RequestSource(feed, maker))
+    decoding = decode_all([engine], RequestSource(prefetcher, maker))
     first = next(decoding)  # comes although no second row is ready
     assert (first.prepared.row.id, rounds) == ("r0", [1, 1, 1])
     gate.set()
     assert [decoded.prepared.row.id for decoded in decoding] == ["r1", "r2"]
-    feed.close()
+    prefetcher.close()
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3])
 def test_replicas_share_one_feed_and_every_row_comes_once(tmp_path, maker, replicas):
-    feed, _ = feed_of(tmp_path, ROWS)
+    prefetcher, _ = start_prefetcher(tmp_path, ROWS)
     engines = [FakeEngine(on_round=lambda active: time.sleep(0.002)) for _ in range(replicas)]
     decoded, set_aside = [], set()
-    for one in decode_all(engines, RequestSource(feed, maker)):
+    for one in decode_all(engines, RequestSource(prefetcher, maker)):
         decoded.append(one)
         set_aside.add(gc.get_freeze_count() > 10_000)
     assert set_aside == {True}  # Python's search for garbage leaves out all that was there before
@@ -188,16 +188,16 @@ def test_replicas_share_one_feed_and_every_row_comes_once(tmp_path, maker, repli
     assert merged_stats([engine.stats for engine in engines]).finished == 20
     if replicas > 1:
         assert sum(engine.stats.finished > 0 for engine in engines) > 1
-    feed.close()
+    prefetcher.close()
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_failure_of_an_engine_is_raised(tmp_path, maker, replicas):
-    feed, _ = feed_of(tmp_path, ROWS)
+    prefetcher, _ = start_prefetcher(tmp_path, ROWS)
     engines = [FakeEngine(fail_at=2), *(FakeEngine() for _ in range(replicas - 1))]
     with pytest.raises(RuntimeError, match="device failed"):
-        list(decode_all(engines, RequestSource(feed, maker)))
-    feed.close()
+        list(decode_all(engines, RequestSource(prefetcher, maker)))
+    prefetcher.close()
 
 
 def test_request_carries_what_the_row_asks(tmp_path, maker):
@@ -211,8 +211,8 @@ def test_request_carries_what_the_row_asks(tmp_path, maker):
         "stop": "z",
         "max_tokens": 9,
     }
-    feed, _ = feed_of(tmp_path, [row, {"id": "b", "prompt": "x", "ignoreEos": True}])
-    source = RequestSource(feed, maker)
+    prefetcher, _ = start_prefetcher(tmp_path, [row, {"id": "b", "prompt": "x", "ignoreEos": True}])
+    source = RequestSource(prefetcher, maker)
     request = next(source)
     assert (request.id, request.max_new_tokens, request.seed) == ("a", 9, 7)
     assert (request.sampling.temperature, request.sampling.top_k, request.sampling.top_p) == (0.5, 4, 0.9)
@@ -222,7 +222,7 @@ def test_request_carries_what_the_row_asks(tmp_path, maker):
     assert source.finish(request).row.id == "a"
     other = next(source)
     assert (other.eos_token_ids, other.stop) == (frozenset(), None)
-    feed.close()
+    prefetcher.close()
 
 
 def test_merged_stats_add_up():

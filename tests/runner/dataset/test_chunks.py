@@ -17,10 +17,10 @@ import pytest
 import zstandard
 
 from specbatch.errors import DatasetError
+from specbatch.runner.dataset.chunks import ReadPosition, read_chunks
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.file_kinds import kind_of, refused
 from specbatch.runner.dataset.shapes import shape_of
-from specbatch.runner.dataset.streams import ReadPosition, read_chunks
 
 ROWS = [{"id": "a", "prompt": "Convert 30 litres."}, {"id": "b", "prompt": 'ünï "quoted"'}]
 LINES = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in ROWS)

@@ -12,7 +12,7 @@ from specbatch.runner.stop_strings import final_text
 
 
 @dataclass(frozen=True, slots=True)
-class OutcomeMaker:
+class OutputProcessor:
     """Makes rows of the files.
 
     Args:

@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from specbatch.cluster.status.progress import LastWord, Look, PodLog, parse_line, read_last_word, read_log, readable
+from specbatch.cluster.status.pod_log import LastWord, Look, PodLog, parse_line, read_last_word, read_log, readable
 from specbatch.errors import ModelError, Problem, SpecError
 from specbatch.results.summary import RunSummary
 from specbatch.results.totals import Totals
 from specbatch.runner.display import JsonDisplay
-from specbatch.runner.progress import Progress
+from specbatch.runner.progress_meter import Progress
 from specbatch.runner.termination import encoded, of_error, of_success
 
 PROGRESS = Progress(

@@ -1,6 +1,6 @@
 import json
 
-from specbatch.results.progress import Attempt, read_attempts, write_attempts
+from specbatch.results.attempts import Attempt, read_attempts, write_attempts
 from specbatch.results.publish.state import PublishState
 from specbatch.results.status.progress_snapshot import look_lines, publish_text, published, rows_line
 from specbatch.results.storage.process import Process

@@ -1,4 +1,4 @@
-"""One attempt at a shard: the way of a row from the feed through the engines to the files, and what is kept of it at the end."""
+"""One attempt at a shard: the way of a row from the prefetcher through the engines to the files, and what is kept of it at the end."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from functools import partial
 from specbatch.engine.stats import EngineStats
 from specbatch.errors import SpecbatchError, StoppedError
 from specbatch.redact import redact
-from specbatch.results.progress import Outcome
+from specbatch.results.attempts import Outcome
 from specbatch.results.publish.state import PublishState
 from specbatch.results.shard.shard import ShardResults
 from specbatch.results.summary import RunSummary
 from specbatch.runner.budget import ErrorBudget
 from specbatch.runner.display import Display
-from specbatch.runner.outcomes import OutcomeMaker
-from specbatch.runner.progress import Fixed, Progress, ProgressMeter, Sources, summarize
+from specbatch.runner.output_processor import OutputProcessor
+from specbatch.runner.progress_meter import Fixed, Progress, ProgressMeter, Sources, summarize
 from specbatch.runner.replicas import Decoder, decode_all, merged_stats
 from specbatch.runner.requests import RequestMaker, RequestSource
-from specbatch.runner.rows.prefetcher import RowFeed
+from specbatch.runner.rows.prefetcher import RowPrefetcher
 from specbatch.runner.rows.row import BadRow
 from specbatch.runner.stopping import StopNow, StopSignals, stopped
 from specbatch.runner.writer import ResultWriter
@@ -35,13 +35,13 @@ class Loaded:
     fixed: Fixed
 
 
-class Attempt:
+class ShardRunner:
     """Decodes what is left of a shard, and saves it whatever happens.
 
     Args:
         store: the shard's files, open.
-        make_feed: makes the feed, given where its bad rows go.
-        outcomes: makes lines of rows.
+        make_prefetcher: makes the prefetcher, given where its bad rows go.
+        outputs: makes lines of rows.
         budget: of bad rows.
         signals: whether we are told to stop.
         display: shows how it goes.
@@ -54,8 +54,8 @@ class Attempt:
     def __init__(
         self,
         store: ShardResults,
-        make_feed: Callable[[Callable[[BadRow], None]], RowFeed],
-        outcomes: OutcomeMaker,
+        make_prefetcher: Callable[[Callable[[BadRow], None]], RowPrefetcher],
+        outputs: OutputProcessor,
         *,
         budget: ErrorBudget,
         signals: StopSignals,
@@ -63,16 +63,19 @@ class Attempt:
         publish: Callable[[], PublishState | None] = lambda: None,
     ) -> None:
         self._store = store
-        self._outcomes = outcomes
+        self._outputs = outputs
         self._budget = budget
         self._signals = signals
         self._display = display
         self._engines: Sequence[Decoder] = ()
         self._fixed = Fixed()
         self._told = False
-        self._feed = make_feed(lambda row: self._writer.put(partial(outcomes.bad, row)))
+        self._prefetcher = make_prefetcher(lambda row: self._writer.put(partial(outputs.bad, row)))
         self._writer = ResultWriter(
-            store, budget=budget, save_progress=partial(self._save_progress, "running"), on_failure=self._feed.stop
+            store,
+            budget=budget,
+            save_progress=partial(self._save_progress, "running"),
+            on_failure=self._prefetcher.stop,
         )
         found = store.ended
         self._meter = ProgressMeter(
@@ -80,11 +83,11 @@ class Attempt:
                 self._stats,
                 lambda: store.written,
                 lambda: found,
-                self._feed.total_rows,
+                self._prefetcher.total_rows,
                 dataset_rows=lambda: self.dataset_rows,
                 ceiling=self._ceiling,
                 publish=publish,
-                waiting=lambda: self._feed.waiting,
+                waiting=lambda: self._prefetcher.waiting,
             ),
             self._show,
         )
@@ -102,9 +105,9 @@ class Attempt:
         outcome: Outcome = "failed"
         self._save_progress("running")
         self._writer.start()
-        self._feed.start()
+        self._prefetcher.start()
         try:
-            if self._feed.wait_for_row():
+            if self._prefetcher.wait_for_row():
                 self._decode(load())
             self._end_of_rows()
             outcome = "done"
@@ -133,31 +136,31 @@ class Attempt:
     @property
     def skipped(self) -> int:
         """Rows that earlier attempts had finished."""
-        return self._feed.skipped
+        return self._prefetcher.skipped
 
     @property
     def other_models(self) -> int:
         """Rows that name another model than the target."""
-        return self._feed.other_models
+        return self._prefetcher.other_models
 
     @property
     def dataset_rows(self) -> int | None:
         """Rows of the whole dataset, all shards'; None before it was read to its end."""
-        return self._feed.dataset_rows
+        return self._prefetcher.dataset_rows
 
     def _decode(self, loaded: Loaded) -> None:
         self._engines, self._fixed = loaded.engines, loaded.fixed
-        self._signals.start_draining(self._feed.stop)
+        self._signals.start_draining(self._prefetcher.stop)
         self._meter.start()
-        for decoded in decode_all(loaded.engines, RequestSource(self._feed, loaded.make_request)):
-            self._writer.put(partial(self._outcomes.decoded, decoded))
+        for decoded in decode_all(loaded.engines, RequestSource(self._prefetcher, loaded.make_request)):
+            self._writer.put(partial(self._outputs.decoded, decoded))
             if self._writer.failure is not None:
                 return
 
     def _end_of_rows(self) -> None:
         """All that could be decoded is queued for writing: was that everything?"""
-        exhausted = self._feed.exhausted
-        self._feed.close()
+        exhausted = self._prefetcher.exhausted
+        self._prefetcher.close()
         self._writer.close()
         if self._signals.requested.is_set() and not exhausted:
             raise stopped()
@@ -169,7 +172,7 @@ class Attempt:
         """Writes what is finished and lets go of the files; after a failure, as far as that goes."""
         failing = contextlib.suppress(SpecbatchError) if outcome == "failed" else contextlib.nullcontext()
         self._outcome = outcome
-        self._feed.stop()
+        self._prefetcher.stop()
         self._meter.close()
         with failing:
             self._writer.close()
@@ -189,7 +192,7 @@ class Attempt:
             self._stats(),
             written=self._store.written,
             totals=self._store.totals,
-            skipped=self._feed.skipped,
+            skipped=self._prefetcher.skipped,
             seconds=self._meter.seconds,
             fixed=self._fixed,
             ended=self._store.ended,
@@ -198,7 +201,7 @@ class Attempt:
 
     def _save_progress(self, outcome: Outcome) -> None:
         now = self._meter.last
-        waiting = self._feed.waiting if self._outcome == "running" else ""
+        waiting = self._prefetcher.waiting if self._outcome == "running" else ""
         look = {**now.to_json(), "waiting": waiting} if now else {"waiting": waiting} if waiting else None
         self._store.save_progress(self._summary(), self._meter.timeline, outcome, look, self._reason)
 
