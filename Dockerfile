@@ -4,8 +4,7 @@
 #   docker build --target cli -t specbatch-cli .       the light side: submit, status, why, collect; for CI and pods of one's own
 #
 # tools/build_images.sh builds both with the base pinned by its digest. CUDA comes with torch's wheels from PyPI (the run-time libraries): the
-# node needs the NVIDIA driver and its container toolkit only, and the same image runs on CPUs.
-# Without a registry or an engine: python -m tools.oci_image.
+# node needs the NVIDIA driver and its container toolkit only, and the same image runs on CPUs. Without Docker's daemon: buildah build, the same way.
 
 # A tag, and better a digest: --build-arg PYTHON_IMAGE=python:3.12-slim-bookworm@sha256:... (what tools/build_images.sh finds out).
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
