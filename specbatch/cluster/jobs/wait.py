@@ -1,4 +1,4 @@
-"""Waiting for a Job's end, whichever it is: Complete, Failed, deleted, cancelled."""
+"""Waiting for the end of a Job: complete, failed, cancelled or deleted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from specbatch.cluster.client.errors import transient
 from specbatch.cluster.client.kinds import JOBS, Object
 from specbatch.cluster.jobs.job_view import JobView
-from specbatch.cluster.jobs.run import state_of, uid_of
+from specbatch.cluster.jobs.run import is_over, state_of, uid_of
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -20,21 +20,19 @@ if TYPE_CHECKING:
 End = Literal["complete", "failed", "cancelled", "deleted", "timeout"]
 
 _OUTAGE_SECONDS = 600.0  # a control plane may be replaced meanwhile
-_AGAIN_SECONDS = 2.0
-_SLICE_SECONDS = 60.0  # how often the Job is asked for, whatever the watch says
-_FAILING_SLICE_SECONDS = 5.0
-_PODS_END_SECONDS = (
-    90.0  # from the decision that a Job fails until its last pods have ended, with a grace period of a minute
-)
+_RETRY_SECONDS = 2.0
+_POLL_SECONDS = 15.0  # how often the Job is read, whatever the watch reports
+# From FailureTarget until the last pods have ended: a grace period of a minute, and some time to report it.
+_FAILING_SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)
 class WaitResult:
-    """How the wait ended.
+    """How a wait ended.
 
     Args:
         end: in one word.
-        job: the Job as it was last seen.
+        job: the Job as last read.
     """
 
     end: End
@@ -42,7 +40,7 @@ class WaitResult:
 
     @property
     def reason(self) -> str:
-        """Why it failed, in the control plane's words; empty where it did not."""
+        """Reason and message of the failed Job's condition; empty where it did not fail."""
         failing = JobView(self.job).failing
         return "" if failing is None else ": ".join(filter(None, (failing.get("reason"), failing.get("message"))))
 
@@ -50,49 +48,67 @@ class WaitResult:
 def wait_for_end(
     cluster: Cluster, job: Object, *, seconds: float | None = None, changed: Callable[[JobView], None] = lambda _: None
 ) -> WaitResult:
-    """Returns when a Job has ended, is gone, or was cancelled, or the time is up.
+    """Returns when a Job has ended, was deleted or cancelled, or the time is up.
 
-    A Job that is sure to fail (FailureTarget) still has pods that end, and write: they are waited for, but not for ever.
+    A Job with FailureTarget still has pods that write results until they end; it is waited for, at most 90 seconds.
 
     Args:
-        cluster: where it is.
-        job: the Job; one of the same name that comes later is another.
-        seconds: at most.
-        changed: is told of the Job at first, and whenever it changes.
+        cluster: where the Job is.
+        job: the Job; a later one of the same name does not count.
+        seconds: the longest wait.
+        changed: called with the Job at first and after every change.
 
     Raises:
-        ClusterError: the API server has been out of reach for ten minutes, or refuses.
+        ClusterError: the API server was unreachable for ten minutes, or refuses.
     """
-    name, uid = str(job["metadata"]["name"]), uid_of(job)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     failing_since = math.inf
     last = job
-    while True:
-        try:
-            found = _ask(cluster, name, deadline)  # a watch says nothing of what was deleted before it began
-        except TimeoutError:
-            return WaitResult("timeout", last)
+    for found in job_changes(cluster, job, deadline):
         if found is None:
             return WaitResult("deleted", last)
-        for event, last in _states(cluster, found, min(_slice(failing_since), deadline - time.monotonic())):
-            if event == "DELETED" or uid_of(last) != uid:
-                return WaitResult("deleted", last)
-            view = JobView(last)
-            changed(view)
-            end = _end(view)
-            if end is not None:
+        last, view = found, JobView(found)
+        changed(view)
+        match state_of(view):
+            case "complete" | "failed" | "cancelled" as end:
                 return WaitResult(end, last)
-            if view.failing is not None:
-                failing_since = min(failing_since, time.monotonic())
-        now = time.monotonic()
-        if now - failing_since > _PODS_END_SECONDS:
+        if view.failing is not None:
+            failing_since = min(failing_since, time.monotonic())
+        if time.monotonic() - failing_since > _FAILING_SECONDS:
             return WaitResult("failed", last)
-        if now >= deadline:
-            return WaitResult("timeout", last)
+    return WaitResult("timeout", last)
 
 
-def _ask(cluster: Cluster, name: str, deadline: float) -> Object | None:
-    """The Job, over an outage of the API server; TimeoutError at the deadline."""
+def job_changes(cluster: Cluster, job: Object, deadline: float = math.inf) -> Iterator[Object | None]:
+    """A Job as it is now, after every change, and every 15 seconds; None when it is deleted, or another has its name.
+
+    Ends after None, after the end of the Job, and at `deadline` (of time.monotonic).
+
+    Raises:
+        ClusterError: the API server was unreachable for ten minutes, or refuses.
+    """
+    name, uid = str(job["metadata"]["name"]), uid_of(job)
+    while True:
+        try:
+            found = _read(cluster, name, deadline)  # a watch does not report what was deleted before it began
+        except TimeoutError:
+            return
+        if found is None or uid_of(found) != uid:
+            yield None
+            return
+        yield found
+        left = deadline - time.monotonic()
+        if left <= 0 or is_over(JobView(found)):
+            return
+        for change, item in cluster.watch(JOBS, fields={"metadata.name": name}, seconds=min(_POLL_SECONDS, left)):
+            if change == "DELETED" or uid_of(item) != uid:
+                yield None
+                return
+            yield item
+
+
+def _read(cluster: Cluster, name: str, deadline: float) -> Object | None:
+    """The Job, retried while the API server is unreachable; TimeoutError at the deadline."""
     began = time.monotonic()
     while True:
         try:
@@ -102,23 +118,4 @@ def _ask(cluster: Cluster, name: str, deadline: float) -> Object | None:
                 raise
             if time.monotonic() >= deadline:
                 raise TimeoutError from error
-        time.sleep(_AGAIN_SECONDS)
-
-
-def _slice(failing_since: float) -> float:
-    """How long to watch before asking again."""
-    return _SLICE_SECONDS if failing_since == math.inf else _FAILING_SLICE_SECONDS
-
-
-def _states(cluster: Cluster, found: Object, seconds: float) -> Iterator[tuple[str, Object]]:
-    yield "MODIFIED", found
-    if seconds > 0:
-        yield from cluster.watch(JOBS, fields={"metadata.name": found["metadata"]["name"]}, seconds=seconds)
-
-
-def _end(view: JobView) -> End | None:
-    match state_of(view):
-        case "complete" | "failed" | "cancelled" as end:
-            return end
-        case _:
-            return None
+        time.sleep(_RETRY_SECONDS)

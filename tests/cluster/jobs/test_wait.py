@@ -83,9 +83,8 @@ def test_a_job_that_is_sure_to_fail_is_waited_for_until_its_pods_have_ended(api)
 
 
 def test_but_not_for_ever(api, monkeypatch):
-    monkeypatch.setattr("specbatch.cluster.jobs.wait._PODS_END_SECONDS", 0.1)
-    monkeypatch.setattr("specbatch.cluster.jobs.wait._FAILING_SLICE_SECONDS", 0.05)
-    monkeypatch.setattr("specbatch.cluster.jobs.wait._SLICE_SECONDS", 0.05)
+    monkeypatch.setattr("specbatch.cluster.jobs.wait._FAILING_SECONDS", 0.1)
+    monkeypatch.setattr("specbatch.cluster.jobs.wait._POLL_SECONDS", 0.05)
     job = submitted(api).job
     end(api, job["metadata"]["name"], "FailureTarget")
     assert patient(api, job).end == "failed"
@@ -108,14 +107,14 @@ def test_every_change_is_told(api):
 
 
 def test_a_watch_that_ends_is_taken_up_again(api, monkeypatch):
-    monkeypatch.setattr("specbatch.cluster.jobs.wait._SLICE_SECONDS", 0.05)
+    monkeypatch.setattr("specbatch.cluster.jobs.wait._POLL_SECONDS", 0.05)
     job = submitted(api).job
     soon(lambda: soon(lambda: end(api, job["metadata"]["name"], "Complete")))
     assert patient(api, job).end == "complete"
 
 
 def test_an_api_server_that_is_away_for_longer_than_a_request_is_tried_is_waited_for(api, monkeypatch):
-    monkeypatch.setattr("specbatch.cluster.jobs.wait._AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("specbatch.cluster.jobs.wait._RETRY_SECONDS", 0.0)
     job = submitted(api).job
     end(api, job["metadata"]["name"], "Complete")
     api.fail("GET", "/jobs/", status=503, times=60)

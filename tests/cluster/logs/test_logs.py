@@ -195,12 +195,12 @@ def test_a_followed_log_that_falls_silent_is_soon_asked_for_again_and_one_that_s
     follower._pods[pod["metadata"]["uid"]] = pod
     log = _Log(pod, LogTail(kubelet, "pod"))
     for _ in range(6):
-        assert not follower._turn(log)
+        assert not follower._read_on(log)
     kubelet.written.append((stamp(2), "rotated, and not followed"))
     for _ in range(2):
-        follower._turn(log)
+        follower._read_on(log)
     assert [asked["idle"] for asked in kubelet.asked if asked["follow"]] == [6, 6, 12, 24, 48, 60, 60, 6]
-    assert [follower._happened.get_nowait().line.text for _ in range(2)] == ["begun", "rotated, and not followed"]
+    assert [follower._events.get_nowait().line.text for _ in range(2)] == ["begun", "rotated, and not followed"]
 
 
 def test_a_deleted_job_ends_it(api, job):
@@ -226,7 +226,7 @@ def test_a_job_deleted_just_before_the_watch_over_it_begins_ends_it_at_the_next_
             api.remove(kind, name)
         return found
 
-    monkeypatch.setattr("specbatch.cluster.logs.follow._SLICE_SECONDS", 0.05)
+    monkeypatch.setattr("specbatch.cluster.jobs.wait._POLL_SECONDS", 0.05)
     monkeypatch.setattr(Cluster, "find", find_and_then_delete)
     following = Following(api, job)
     begun.set()
