@@ -55,17 +55,17 @@ def suspend(
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,
 ) -> None:
-    """Stop a run's pods until `resume`; every finished row is saved. Waits for them a minute at most, so that `status` knows how many those are.
+    """Stop a run's pods until `resume`; every finished row is saved.
 
     Example: specbatch suspend nightly -n ml
 
     Exit codes: 0, also where it is suspended or has ended; 71 there is no such run, it is Kueue's to suspend, or the cluster refuses.
     """
     from specbatch.cluster.jobs.suspend import suspend as done
-    from specbatch.cluster.status.rows_seen import stop
+    from specbatch.cluster.status.stop import stop
 
     cluster, run = connect(name, context, namespace, kubeconfig)
-    stop(cluster, run, done, tell=show, say=say)
+    show(stop(cluster, run, done))
 
 
 def resume(
@@ -98,8 +98,6 @@ def cancel(
 ) -> None:
     """End a run: its pods save what they have and stop, the Job's record and the results stay.
 
-    Waits for the pods a minute at most, so that `status` knows how many rows are saved; Ctrl-C leaves them to it.
-
     The Job is suspended and marked as cancelled, so `wait` and `submit --wait` end with 1; `resume` undoes it, `delete` removes it. A Job of
     Kueue's, which alone may suspend it, gets a deadline of one second instead: it fails, and `retry` goes on with it.
 
@@ -108,10 +106,10 @@ def cancel(
     Exit codes: 0, also where it has ended before; 71 there is no such run, or the cluster refuses.
     """
     from specbatch.cluster.jobs.suspend import cancel as done
-    from specbatch.cluster.status.rows_seen import stop
+    from specbatch.cluster.status.stop import stop
 
     cluster, run = connect(name, context, namespace, kubeconfig)
-    stop(cluster, run, done, tell=show, say=say)
+    show(stop(cluster, run, done))
 
 
 def retry(

@@ -15,7 +15,7 @@ SUBMITTED = (
 CANCELLED = "specbatch.dev/cancelled"  # annotation of a Job that `cancel` has stopped; `resume` takes it away
 SHARDS = "specbatch.dev/shards"  # annotation of a retry: the shards that its indexes stand for
 RETRY_OF = "specbatch.dev/retry-of"  # annotation of a retry: the Job before it
-SEEN = "specbatch.dev/rows-seen"  # annotation of a Job that `suspend` or `cancel` has stopped: what its pods told last
+ROW_COUNTS = "specbatch.dev/rows-seen"  # annotation of a Job that `suspend` or `cancel` has stopped: rows of each shard
 QUEUE = "kueue.x-k8s.io/queue-name"  # label that gives a Job to Kueue
 
 CONTAINER = "runner"

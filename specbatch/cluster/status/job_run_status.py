@@ -91,15 +91,12 @@ class JobRunStatus:
         return max(0, old - sum(one.told.get("old_rows_here", 0) for one in self.shards))
 
     @property
-    def told(self) -> Literal["all", "some", "seen", "none"]:
+    def told(self) -> Literal["all", "some", "saved", "none"]:
         """Whose rows `rows` counts: of all shards; of some, others being between two pods; as they were when it was stopped; of none."""
         if any(one.told_by_pods or one.verdict == "complete" for one in self.shards):
             between = any(not one.told and one.restarts and one.verdict != "complete" for one in self.shards)
             return "some" if between else "all"
-        seen = [one.told for one in self.shards if one.told]
-        if seen and all("ended" in told for told in seen):  # last words: nothing came after them
-            return "all"
-        return "seen" if seen else "none"
+        return "saved" if any(one.told for one in self.shards) else "none"
 
     @cached_property
     def now(self) -> Mapping[str, Any]:

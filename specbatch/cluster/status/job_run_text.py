@@ -108,8 +108,8 @@ def _rows(status: JobRunStatus) -> str:
             return rows
         case "some":
             return f"at least {rows}: of a shard between two pods nothing is told"
-        case "seen":
-            return f"at least {rows}: as told before its pods ended; what they saved after that counts too"
+        case "saved":
+            return f"at least {rows}: as counted before its pods were stopped; what they saved after that counts too"
         case "none":
             return "not known before a pod tells: what earlier ones have finished is saved"
 

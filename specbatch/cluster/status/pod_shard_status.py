@@ -40,7 +40,7 @@ class PodShardStatus:
         given_up: whether the newest Job has given it up, or is over.
         pods: of the Job that ran it last, oldest first.
         log: what the newest pod's log says; None where it was not read.
-        seen: its counts as `cancel` or `suspend` saw them last, before its pods were gone.
+        saved: its counts as `cancel` or `suspend` read them last, before its pods were gone.
         shards: how many the run is split into.
         dataset_rows: of all shards, as far as any of them tells.
     """
@@ -50,7 +50,7 @@ class PodShardStatus:
     given_up: bool = False
     pods: Sequence[Object] = ()
     log: PodLog | None = None
-    seen: Mapping[str, int] = field(default_factory=dict)
+    saved: Mapping[str, int] = field(default_factory=dict)
     shards: int = 1
     dataset_rows: int | None = None
 
@@ -130,12 +130,12 @@ class PodShardStatus:
         """rows, errors, dataset_rows, old_rows, old_rows_here of the shard: from its newest pod that tells them. Empty where none does."""
         told = self.log.counts if self.log is not None else {}
         words = (last_word(pod) for pod in reversed(self.pods))
-        return told or next((word.counts for word in words if word is not None and word.rows is not None), self.seen)
+        return told or next((word.counts for word in words if word is not None and word.rows is not None), self.saved)
 
     @property
     def told_by_pods(self) -> bool:
         """Whether `told` is what a pod that is still there says."""
-        return bool(self.told) and self.told is not self.seen
+        return bool(self.told) and self.told is not self.saved
 
     @property
     def share(self) -> int | None:

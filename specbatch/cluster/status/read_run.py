@@ -13,7 +13,7 @@ from specbatch.cluster.client.kueue import kueue_kinds
 from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
 from specbatch.cluster.jobs.lookup import find_job, find_jobs, job_with_pods
 from specbatch.cluster.jobs.run import Run, group_into_runs, labels_of
-from specbatch.cluster.manifests.names import SEEN, SHARDS, of_run
+from specbatch.cluster.manifests.names import ROW_COUNTS, SHARDS, of_run
 from specbatch.cluster.status.job_run_status import JobRunStatus
 from specbatch.cluster.status.pod_log import PodLog, read_log
 from specbatch.cluster.status.pod_shard_status import PodShardStatus
@@ -45,7 +45,7 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> JobRunStatus:
     pods = {**earlier, **{view.shards[index]: found for index, found in view.pods_by_index.items()}}
     logs, notes = _read_logs(cluster, [found[-1] for found in pods.values()])
     done = run.done | _done_by_the_gone(run, pods)
-    seen = _seen_rows(run)
+    saved = _saved_counts(run)
     given_up = set(run.failed) | (set(view.shards) if view.outcome == "failed" else set())
     shards = [
         PodShardStatus(
@@ -54,7 +54,7 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> JobRunStatus:
             given_up=shard in given_up or shard not in view.shards,
             pods=pods.get(shard, ()),
             log=logs.get(_uid(pods[shard][-1])) if shard in pods else None,
-            seen=seen.get(shard, {}),
+            saved=saved.get(shard, {}),
         )
         for shard in sorted(done | set(run.unfinished))
     ]
@@ -149,22 +149,16 @@ def _queued(cluster: Cluster, run: Run) -> str:
     )
 
 
-def _seen_rows(run: Run) -> Mapping[int, Mapping[str, int]]:
-    """shard -> what its pod told before `suspend` or `cancel` had stopped it (`rows_seen`); the newest Job counts."""
+def _saved_counts(run: Run) -> Mapping[int, Mapping[str, int]]:
+    """Shard -> the counts that `status.stop` kept on the Jobs of a run; a newer Job's go over an older one's."""
     found: dict[int, Mapping[str, int]] = {}
     for job in reversed(run.jobs):
-        found |= _parsed(job.annotations.get(SEEN, ""))
+        try:
+            value = json.loads(job.annotations.get(ROW_COUNTS) or "{}")
+            found |= {int(shard): {str(key): int(n) for key, n in counts.items()} for shard, counts in value.items()}
+        except (ValueError, TypeError, AttributeError):  # edited by hand
+            continue
     return found
-
-
-def _parsed(text: str) -> dict[int, Mapping[str, int]]:
-    try:
-        value = json.loads(text or "{}")
-        return {
-            int(shard): {str(name): int(count) for name, count in counts.items()} for shard, counts in value.items()
-        }
-    except (ValueError, TypeError, AttributeError):  # a hand has been at it
-        return {}
 
 
 def _uid(pod: Object) -> str:

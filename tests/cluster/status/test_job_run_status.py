@@ -5,11 +5,11 @@ import json
 import pytest
 
 from specbatch.cluster.client.kinds import JOBS, LOCAL_QUEUES, PODS, WORKLOADS
-from specbatch.cluster.jobs import suspend as actions
+from specbatch.cluster.jobs.suspend import cancel, suspend
 from specbatch.cluster.manifests.names import CANCELLED, SUBMITTED
 from specbatch.cluster.status.job_run_text import render_run, run_json
 from specbatch.cluster.status.read_run import read_run
-from specbatch.cluster.status.rows_seen import stop
+from specbatch.cluster.status.stop import stop
 from specbatch.errors import ClusterError
 from tests.cluster.job_objects import pod_of, retry_of, submitted
 
@@ -389,37 +389,19 @@ def test_where_no_pod_tells_no_number_is_made_up(api):
     assert "rows         not known before a pod tells" in text
 
 
-@pytest.mark.parametrize("action", ["cancel", "suspend"])
-def test_what_pods_told_before_they_were_stopped_is_kept(api, action):
+@pytest.mark.parametrize("action", [suspend, cancel])
+def test_what_pods_counted_before_they_were_stopped_is_kept(api, action):
     job = submitted(api, completions=2, status={"ready": 2})
-    log = look(rows=40, total=100, total_rows_estimated=True)
-    pods = [run_pod(api, job, index, log=log) for index in range(2)]
-    cluster = api.cluster()
-
-    def stopping(cluster, found):
-        done = getattr(actions, action)(cluster, found)
-        ended = run_pod(api, job, 0, state="failed", exit_code=75, message=word_of(48, code=75))
-        assert ended["metadata"]["uid"] == pods[0]["metadata"]["uid"]
-        api.remove(PODS, ended["metadata"]["name"])
-        api.remove(PODS, pods[1]["metadata"]["name"])  # killed with its node
-        return done
-
-    said = []
-    stop(cluster, "nightly", stopping, tell=said.append, say=said.append, seconds=3)
-    status = read(api)
-    assert run_json(status)["rows"] in {80, 88}  # whether its last word was seen is a race
-    assert "rows         at least 8" in render_run(status)
+    pods = [run_pod(api, job, index, log=look(rows=40, total=100, total_rows_estimated=True)) for index in range(2)]
+    assert "its pods save what they have" in stop(api.cluster(), "nightly", action)
+    for pod in pods:
+        api.remove(PODS, pod["metadata"]["name"])
+    assert "rows         at least 80" in render_run(read(api))
 
 
-def test_what_all_pods_said_last_is_what_is_saved(api):
+def test_a_job_is_stopped_where_its_logs_may_not_be_read(api):
     job = submitted(api, status={"ready": 1})
-    run_pod(api, job, log=look(rows=40, total=203, total_rows_estimated=True))
-
-    def stopping(cluster, found):
-        done = actions.cancel(cluster, found)
-        run_pod(api, job, state="failed", exit_code=75, message=word_of(92, code=75))
-        return done
-
-    stop(api.cluster(), "nightly", stopping, tell=lambda _: None, say=lambda _: None, seconds=3)
-    api.remove(PODS, api.objects(PODS)[0]["metadata"]["name"])
-    assert "rows         92 of 200" in render_run(read(api))
+    run_pod(api, job, log=look(rows=40, total=100))
+    api.deny("list", "pods")
+    assert stop(api.cluster(), "nightly", cancel).startswith("cancelled Job")
+    assert api.cluster().get(JOBS, job["metadata"]["name"])["spec"]["suspend"]
