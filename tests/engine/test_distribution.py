@@ -12,9 +12,10 @@ import specbatch.engine.general.round
 from specbatch.engine.request import SamplingParams
 from tests.engine import tabular
 
-pytestmark = pytest.mark.slow  # 100,000 samples a test
+pytestmark = pytest.mark.slow  # 50,000 samples a test
 
-SAMPLES = 100_000
+SAMPLES = 50_000
+STRETCHES = 16  # samples that one row gives
 PASS = 0.001
 
 # One batch holds them all: rows with different parameters must not leak into each other.
@@ -28,12 +29,13 @@ PARAMS = [
 
 
 def worst_p_value(rule, *, k=2, samples=SAMPLES, disjoint=False, length=2):
-    """The smallest p-value over the parameters, on `samples` rows in all."""
+    """The smallest p-value over the parameters, on `samples` sequences of `length` tokens in all."""
     target, drafter = tabular.tables(disjoint=disjoint)
-    tokens, stats = tabular.sample(target, drafter, PARAMS, samples // len(PARAMS), k=k, new_tokens=length, rule=rule)
+    rows_each, new_tokens = samples // len(PARAMS) // STRETCHES, STRETCHES * length
+    tokens, stats = tabular.sample(target, drafter, PARAMS, rows_each, k=k, new_tokens=new_tokens, rule=rule)
     assert stats.drafted > 0
     return min(
-        tabular.p_value(rows, tabular.exact_joint(target, params, start, length))
+        tabular.p_value(rows, start, tabular.exact_joint(target, params, length))
         for start, (params, rows) in enumerate(zip(PARAMS, tokens, strict=True))
     )
 
@@ -125,7 +127,7 @@ def test_a_mutant_fails_the_same_test(name, monkeypatch):
     exec(source, namespace)  # the project's own source, with one edit
     monkeypatch.setattr(specbatch.engine.general.round, function.__name__, namespace[function.__name__])
     rule = "coupled" if function is COUPLED else "rejection"
-    assert worst_p_value(rule, k=2, samples=30_000, length=3) < PASS
+    assert worst_p_value(rule, k=2, samples=60_000, length=3) < PASS
 
 
 def test_drafts_from_another_distribution_than_the_one_reported_fail_the_same_test(monkeypatch):
@@ -137,4 +139,4 @@ def test_drafts_from_another_distribution_than_the_one_reported_fail_the_same_te
         return tokens, logits.softmax(-1)
 
     monkeypatch.setattr(specbatch.engine.general.drafter, "choose_tokens", raw)
-    assert worst_p_value("rejection", k=2, samples=30_000, length=3) < PASS
+    assert worst_p_value("rejection", k=2, samples=60_000, length=3) < PASS
