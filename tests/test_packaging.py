@@ -70,7 +70,8 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel):
     assert names == {str(path.relative_to(ROOT)) for path in kept}
     for name in ("target/model.safetensors", "drafter/config.json", "target/chat_template.jinja"):
         assert f"specbatch/embedded/{name}" in names
-    assert {"specbatch/results/report/report.css", "specbatch/py.typed"} <= names
+    templates = "specbatch/results/report/templates"
+    assert {f"{templates}/report.html", f"{templates}/report.css", "specbatch/py.typed"} <= names
     assert file.stat().st_size < 10e6
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -20,16 +18,11 @@ from specbatch.cli.output import show
 from specbatch.cli.sources import SourceArgument, is_folder, is_spec, job_on_cluster
 
 if TYPE_CHECKING:
-    from specbatch.api.dataset import DatasetSpec
     from specbatch.api.job import SpecBatchJob
     from specbatch.cluster.client.client import Cluster
     from specbatch.cluster.client.kinds import Object
-    from specbatch.results.identity import Identity
-    from specbatch.runner.dataset.dataset import RawRow
-    from specbatch.runner.rows.row import RowReader
 
 _INCOMPLETE = 1
-_RENEWED = 1 << 16
 
 
 def collect(
@@ -83,10 +76,11 @@ def collect(
     """
     from specbatch.results.collect.collect import collect as collect_run
     from specbatch.results.collect.summary import summary_lines
+    from specbatch.runner.rows.lookup import RowLookup
 
     if out is None and form == "parquet" and sys.stdout.isatty():
         raise typer.BadParameter("parquet is not for a terminal: name a file with -o")
-    names = _NamesOfRows()
+    lookup = RowLookup()
     with _stopped_in_order(), _folder(source, _place(out, tmp), context, namespace, kubeconfig) as folder:
         done = collect_run(
             folder,
@@ -96,11 +90,11 @@ def collect(
             missing=missing,
             partial=take_partial,
             tmp=tmp,
-            name_rows=names,
+            name_rows=lookup.ids,
         )
     lines = summary_lines(done, partial=take_partial)
-    if names.problem:
-        lines.append(f"  ids of missing rows are not known: {names.problem}")
+    if lookup.problem:
+        lines.append(f"  ids of missing rows are not known: {lookup.problem}")
     show("\n".join(lines), err=True)
     if not done.complete and not take_partial:
         raise typer.Exit(_INCOMPLETE)
@@ -162,67 +156,3 @@ def _stopped_in_order() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-class _NamesOfRows:
-    """Finds the ids of missing rows in the dataset, as the run found them; `problem` says why it cannot."""
-
-    def __init__(self) -> None:
-        self.problem = ""
-
-    def __call__(self, identity: Identity | None, indices: Iterable[int]) -> Iterator[tuple[int, str | None]]:
-        found = self._found(identity)
-        row = next(found, None)
-        for index in indices:
-            while row is not None and row[0] < index:
-                row = next(found, None)
-            yield index, row[1]() if row is not None and row[0] == index else None
-
-    def _found(self, identity: Identity | None) -> Iterator[tuple[int, Callable[[], str]]]:
-        """The dataset's rows: the index of each, and how to find its id."""
-        from specbatch.api.dataset import DatasetSpec
-        from specbatch.errors import DatasetError
-        from specbatch.runner.dataset.dataset import Dataset
-
-        if identity is None:
-            self.problem = "nothing there says which dataset it was"
-            return
-        try:
-            spec = DatasetSpec.model_validate_json(json.dumps(identity.spec["dataset"]))
-            dataset = Dataset(spec.uri, limit=spec.limit, form=spec.format)
-            if dataset.fingerprint() != identity.dataset:
-                self.problem = f"{spec.uri} is not the dataset of that run any more"
-                return
-            reader = _IdReader(spec)
-            for raw in dataset.rows():
-                yield raw.index, partial(reader.id_of, raw)
-        except DatasetError as error:
-            self.problem = f"{error.where}: {error.message}"
-        except (KeyError, TypeError, ValueError):
-            self.problem = "the run does not say which dataset it was"
-
-
-class _IdReader:
-    """Ids of single rows, as `runner.rows` finds them."""
-
-    def __init__(self, spec: DatasetSpec) -> None:
-        from specbatch.api.decoding import DecodingSpec
-        from specbatch.runner.rows.row import RowReader, RowRules
-
-        rules = RowRules(
-            decoding=DecodingSpec(),
-            format=spec.format,
-            prompt_field=spec.prompt_field,
-            id_field=spec.id_field,
-            ignore_fields=frozenset(spec.ignore_fields),
-        )
-        self._make: Callable[[], RowReader] = lambda: RowReader(rules)
-        self._reader = self._make()
-        self._reads = 0
-
-    def id_of(self, raw: RawRow) -> str:
-        """The id of a row, good or bad."""
-        self._reads += 1
-        if self._reads % _RENEWED == 0:  # a reader remembers every id it saw
-            self._reader = self._make()
-        return self._reader.read(raw).id

@@ -13,6 +13,7 @@ import msgspec
 
 from specbatch.errors import ResultsError
 from specbatch.results.attempts import Attempt
+from specbatch.results.hardware import Hardware
 from specbatch.results.identity import Identity
 from specbatch.results.layout import MAX_SHARDS, SUCCESS, ShardFile, parse_names
 from specbatch.results.splits import Split, read_split
@@ -58,6 +59,7 @@ class Manifest:
         placement: role -> module -> device, as read back from the loaded parameters.
         placement_tree: the same for people, as the plan prints it.
         env: TARGET_GPU, DRAFTER_GPU, ... as resolved.
+        hardware: what the placement stands on; None in manifests of earlier releases, and where nothing was loaded.
         other_models: rows of the shard that named another model than the target, answered or refused.
         dataset_rows: rows of the whole dataset, all shards'; None where it was not read to its end.
         warnings: what the target's folder asks for and the run did not do, a sentence each.
@@ -80,6 +82,7 @@ class Manifest:
     placement: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     placement_tree: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    hardware: Hardware | None = None
     other_models: int = 0
     dataset_rows: int | None = None
     warnings: Sequence[str] = ()
@@ -132,6 +135,7 @@ class Manifest:
             "env": dict(self.env),
             "placement": {role: dict(devices) for role, devices in self.placement.items()},
             "placement_tree": self.placement_tree,
+            "hardware": None if self.hardware is None else asdict(self.hardware),
             "spec": self.spec,
             "attempts": [attempt.to_json() for attempt in self.attempts],
         }
@@ -159,6 +163,7 @@ class Manifest:
             placement=value["placement"],
             placement_tree=value["placement_tree"],
             env=value["env"],
+            hardware=None if value.get("hardware") is None else as_type(value["hardware"], Hardware),
             other_models=value["rows"].get("other_models", 0),
             dataset_rows=value["rows"].get("dataset"),
             warnings=tuple(value.get("warnings", ())),

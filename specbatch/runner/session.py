@@ -16,6 +16,7 @@ from specbatch.errors import OutOfMemoryError, ResultsError
 from specbatch.plan.planner import make_plan
 from specbatch.plan.render import render
 from specbatch.plan.types import Plan
+from specbatch.results.hardware import Hardware
 from specbatch.results.identity import Identity
 from specbatch.results.layout import run_directory
 from specbatch.results.manifest import Manifest, read_manifests, success_of, write_manifest, write_success
@@ -52,7 +53,7 @@ from specbatch.runner.rows.row import RowReader
 from specbatch.runner.rows.templates import ChatTemplate, choose_template
 from specbatch.runner.shard_runner import Loaded, ShardRunner
 from specbatch.runner.stopping import StopSignals
-from specbatch.runner.versions import versions
+from specbatch.runner.versions import hardware, versions
 
 _READY_ROWS = 4  # batches of rows held ready
 
@@ -87,6 +88,7 @@ class Session:
         self._few_threads = few_threads
         self._run_dir = run_directory(job.spec.results.dir, job.results_name)
         self._placements: Mapping[str, Mapping[str, str]] = {}
+        self._hardware: Hardware | None = None
         self._warnings: Sequence[str] = ()
         self._earlier: Manifest | None = None
 
@@ -261,6 +263,7 @@ class Session:
         began = time.monotonic()
         engines = load_engines(self._job.spec, pair, plan, self._display.step)
         self._placements = placements_of(engines)
+        self._hardware = hardware(plan)
         warmup = sum(engine.stats.warmup_seconds for engine in engines)
         return Loaded(
             engines=engines,
@@ -286,6 +289,7 @@ class Session:
             placement=self._placements,
             placement_tree="\n".join(render(plan)),
             env=plan.env_strings,
+            hardware=self._hardware or (self._earlier.hardware if self._earlier else None),
             other_models=attempt.other_models,
             dataset_rows=attempt.dataset_rows,
             warnings=self._warnings,

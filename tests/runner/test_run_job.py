@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import time
 import uuid
@@ -54,6 +55,8 @@ def test_every_row_ends_once_and_success_is_written(make_job, results):
     assert set(manifest["placement"]) == {"target", "drafter"}
     assert set(manifest["placement"]["target"].values()) == {"cpu"}
     assert manifest["versions"]["torch"]
+    assert manifest["hardware"]["gpus"] == {}
+    assert manifest["hardware"]["cpus"] == os.cpu_count()
     assert "content-" in manifest["identity"]["models"]["target"]
 
 

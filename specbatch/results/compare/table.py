@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from specbatch.formatting import format_table
-from specbatch.results.compare.compare import FIELDS, Compared, Field, warnings_of
+from specbatch.results.compare.compare import Compared, warnings_of
+from specbatch.results.compare.fields import FIELDS, Field
 
 SAME_TEXT = "same text as first"
 _ABSENT = "-"
@@ -121,7 +122,7 @@ def _cell(field: Field, run: Compared) -> str:
     value = run.values[field.name]
     if value is None:
         return _ABSENT
-    said = field.say(value)
+    said = field.show(value)
     if field.name == "k" and value == "auto" and run.values["mean k"] is not None:
         said += f", mean {run.values['mean k']:.1f}"
     if field.name == "x target alone":

@@ -43,7 +43,8 @@ class RunFacts:
     summary: RunSummary = field(default_factory=RunSummary)
     prompt_lengths: Counter[int] = field(default_factory=Counter)  # tokens -> rows
     completion_lengths: Counter[int] = field(default_factory=Counter)
-    samples: list[ResultRow] = field(default_factory=list)
+    first: ResultRow | None = None  # of the rows that were answered, by index
+    samples: list[ResultRow] = field(default_factory=list)  # chosen at random
     wrong: list[ResultRow] = field(default_factory=list)
     errors: dict[str, list[ErrorRow]] = field(default_factory=dict)  # code -> first few
     unreadable: int = 0  # lines that are no rows: a damaged file
@@ -124,10 +125,28 @@ def gather(folder: Folder, clock: float | None = None) -> RunFacts:
     facts.identity = facts.manifests[0].identity if facts.manifests else _identity(folder)
     _read_results(facts, folder)
     _read_errors(facts, folder)
-    each = [combine((attempt.summary for attempt in attempts), Totals()) for attempts in facts.attempts if attempts]
-    last = [combine(each, facts.totals, at_once=True)] if each else []
-    facts.summary = combine([*_earlier(folder, facts.status), *last], facts.totals)
+    facts.summary = combine([*_earlier(folder, facts.status), *_last_split(facts)], facts.totals)
     return facts
+
+
+def read_small_files(folder: Folder, clock: float | None = None) -> RunFacts:
+    """As `gather`, without reading a row: counts as the manifests and progress files have them.
+
+    Raises:
+        ResultsError: there is no run in the folder, or it cannot be read.
+    """
+    facts = RunFacts(status=read_status(folder, time.time() if clock is None else clock))
+    facts.identity = facts.manifests[0].identity if facts.manifests else None
+    for shard in facts.status.shards:
+        facts.totals += shard.totals
+    facts.summary = next(iter(_last_split(facts)), RunSummary(totals=facts.totals))
+    return facts
+
+
+def _last_split(facts: RunFacts) -> list[RunSummary]:
+    """The shards of the last split as one, where there has been an attempt."""
+    each = [combine((attempt.summary for attempt in attempts), Totals()) for attempts in facts.attempts if attempts]
+    return [combine(each, facts.totals, at_once=True)] if each else []
 
 
 def row_lines(folder: Folder, kind: Kind) -> Iterator[bytes]:
@@ -181,6 +200,8 @@ def _read_results(facts: RunFacts, folder: Folder) -> None:
         facts.totals.add_result(row)
         facts.prompt_lengths[row.usage.prompt_tokens] += 1
         facts.completion_lengths[row.usage.completion_tokens] += 1
+        if facts.first is None or row.index < facts.first.index:
+            facts.first = decode_result(line)
         if row.correct is False and len(facts.wrong) < _WRONG_SAMPLES:
             facts.wrong.append(decode_result(line))
         if len(facts.samples) < _SAMPLES:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from specbatch.errors import ResultsError
 from specbatch.results.storage.durable import make_directory, write_atomic
 
 _SIZE = (4.6, 2.4)  # inches; some 330 points wide, so that its text stays readable on a phone
@@ -69,19 +68,13 @@ def render_charts(charts: Sequence[Chart], folder: Path) -> dict[str, str]:
     """Writes folder/<stem>.png for each; gives stem -> SVG element for a page.
 
     Raises:
-        ResultsError: matplotlib is not installed, or a file cannot be written.
+        ResultsError: a file cannot be written.
     """
     if not charts:
         return {}
-    try:
-        import matplotlib as mpl  # noqa: PLC0415  # a third of a second that only reports pay
-        from matplotlib.figure import Figure  # noqa: PLC0415  # as above; without pyplot no display is touched
-    except ImportError as error:
-        raise ResultsError(
-            "the report's figures need matplotlib, which is not installed",
-            where=str(folder),
-            remedy="pip install 'specbatch[runner]' (or matplotlib), then: specbatch report DIR; or set results.report: false",
-        ) from error
+    import matplotlib as mpl  # noqa: PLC0415  # a third of a second that only reports pay
+    from matplotlib.figure import Figure  # noqa: PLC0415  # as above; without pyplot no display is touched
+
     make_directory(folder)
     elements = {}
     with mpl.rc_context({**mpl.rcParamsDefault, **_RC}):

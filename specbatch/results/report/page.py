@@ -1,169 +1,241 @@
-"""The report's page: one HTML file without scripts or links to anywhere. It says what was not measured as plainly as what was."""
+"""The report's page: what its templates (templates/report.html) are given. It says what was not measured as plainly as what was."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.resources import files
+from typing import Any
 
-from specbatch.formatting import format_duration, format_percent, pluralize
-from specbatch.results.report import page_sections
+import yaml
+
+from specbatch.formatting import by_count, format_duration, format_percent, pluralize
+from specbatch.results.attempts import Attempt
+from specbatch.results.hardware import products
+from specbatch.results.publish.state import PublishState
 from specbatch.results.report.charts import Charts
 from specbatch.results.report.facts import RunFacts
-from specbatch.results.report.markup import safe, section
-from specbatch.results.status.shard_status import AT_WORK
+from specbatch.results.report.sample import Sample
+from specbatch.results.rows import ErrorCode, ErrorRow
+from specbatch.results.status.progress_snapshot import publish_text
+from specbatch.results.status.shard_status import AT_WORK, ShardStatus
 
-Tile = tuple[str, str, str]
-"""(label, value, note)."""
-_ABSENT = "—"  # as in any table
-_UNEXPLAINED = "unexplained"
+_SHOWN_CHARS = 700
+_ID_CHARS = 120
+_ABSENT = "—"
+# C0 controls as Unicode's pictures of them; C1 controls and those that change the direction of text as U+FFFD.
+_PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"}
+_PICTURES |= {0x7F: "\u2421"}
+_PICTURES |= dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\ufffd")
 
 
-def render_page(facts: RunFacts, charts: Charts, elements: Mapping[str, str]) -> str:
-    """The whole document; `elements` holds the charts' <svg> by stem."""
-    style = (files("specbatch.results.report") / "report.css").read_text("utf-8")
-    body = "\n".join(
-        part
-        for part in (
-            _head(facts),
-            _tiles(facts),
-            _figures(charts, elements),
-            page_sections.warnings(facts),
-            page_sections.verification(facts),
-            page_sections.errors(facts),
-            page_sections.samples("Wrong answers", facts.wrong),
-            page_sections.samples("Sample rows", facts.samples),
-            page_sections.placement(facts),
-            page_sections.attempts(facts),
-            page_sections.publishing(facts),
-            page_sections.further(facts),
-        )
-        if part
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One of the large numbers; `kind` is its CSS class."""
+
+    label: str
+    value: str
+    note: str
+    kind: str = ""
+
+    @classmethod
+    def absent(cls, label: str, why: str) -> Tile:
+        """A number that is not known."""
+        return cls(label, _ABSENT, why, "absent")
+
+
+def render_page(run: RunFacts, charts: Charts, figures: Mapping[str, str], sample: Sample) -> str:
+    """The whole document.
+
+    Args:
+        run: what the page tells.
+        charts: the figures and why others are missing.
+        figures: stem -> <svg> of each figure.
+        sample: the row in full.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - with matplotlib an extra
+    from markupsafe import Markup  # noqa: PLC0415 - as jinja2
+
+    def visible(value: Any) -> Any:
+        return value if isinstance(value, Markup) else str(value).translate(_PICTURES)
+
+    environment = Environment(
+        loader=PackageLoader("specbatch.results.report"),
+        autoescape=True,
+        finalize=visible,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{safe(facts.name)} - specbatch report</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+    environment.filters |= _FILTERS
+    trees = dict.fromkeys(one.placement_tree for one in run.manifests if one.placement_tree)  # alike ones once
+    parts = [tree.partition("\n\nEnvironment") for tree in trees]
+    return environment.get_template("report.html").render(
+        run=run,
+        badge=_badge(run),
+        models=run.identity.models if run.identity else {},
+        hardware=_hardware(run),
+        began=min((attempts[0].started_at for attempts in run.attempts if attempts), default=None),
+        tiles=_tiles(run),
+        charts=charts,
+        figures={stem: Markup(svg) for stem, svg in figures.items()},  # noqa: S704 - matplotlib escapes what it draws
+        warnings=list(dict.fromkeys(text for one in run.manifests for text in one.warnings)),
+        target_only=run.target_only_tokens_per_second,
+        errors=_errors(run),
+        sample=sample,
+        placements=[tree for tree, _, _ in parts],
+        plans=[(mark + text).strip() for _, mark, text in parts if text],
+        attempts=[
+            {"shard": one.shard, "attempt": attempt, "outcome": _outcome(attempt, one)}
+            for one in run.status.shards
+            for attempt in one.attempts
+        ],
+        publishing=[publish_text(_dated(state)) for state in run.publish],
+        spec=yaml.safe_dump(json.loads(json.dumps(run.spec, default=str)), sort_keys=False, allow_unicode=True),
+        files=[entry for one in run.manifests for entry in one.files],
+        versions=_versions(run),
+    )
 
 
-def _head(facts: RunFacts) -> str:
-    models = facts.identity.models if facts.identity else {}
-    pair = " · ".join(f"{safe(role)} <code><bdi>{safe(model)}</bdi></code>" for role, model in models.items())
-    starts = [attempts[0].started_at for attempts in facts.attempts if attempts]
-    said = [f"Began {datetime.fromtimestamp(min(starts), UTC):%Y-%m-%d %H:%M} UTC."] if starts else []
-    before = f" ({', '.join(map(str, facts.status.before))} before)" if facts.status.before else ""
-    if len(facts.attempts) > 1 or before:
-        said.append(f"{pluralize(len(facts.attempts), 'shard')}{before}.")
-    if facts.unreadable:
-        said.append(f"{pluralize(facts.unreadable, 'line')} could not be read.")
-    if facts.repeated:
-        said.append(
-            f"{pluralize(facts.repeated, 'row')} twice in the files, and twice in the counts: collect removes them."
-        )
-    return f"""<header>
-<div class="head"><h1><bdi>{safe(facts.name)}</bdi></h1>{_badge(facts)}</div>
-<p>{pair}</p>
-<p class="quiet">{" ".join(said)} <bdi>{safe(facts.status.where)}</bdi></p>
-</header>"""
+def shorten(text: str, most: int = _SHOWN_CHARS) -> str:
+    """The text, cut where it is long."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
-def _badge(facts: RunFacts) -> str:
-    if facts.status.complete:  # by the manifests: the run itself writes _SUCCESS after its report
-        return '<span class="badge good">complete</span>'
-    verdicts = {one.verdict: one.sentence for one in facts.status.shards if one.verdict != "complete"}
+def prompt_text(prompt: Any) -> str:
+    """A prompt for people: messages with the role above each; nothing where there is none."""
+    if prompt is None or isinstance(prompt, str):
+        return prompt or ""
+    if isinstance(prompt, list) and all(
+        isinstance(one, dict) and isinstance(one.get("content"), str) for one in prompt
+    ):
+        return "\n\n".join(f"{one.get('role', '')}:\n{one['content']}" for one in prompt)
+    return json.dumps(prompt, ensure_ascii=False)
+
+
+def _utc(seconds: float, form: str) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):{form}}"
+
+
+_FILTERS: Mapping[str, Callable[..., str]] = {
+    "number": "{:,}".format,
+    "decimal": "{:,.1f}".format,
+    "duration": format_duration,
+    "plural": pluralize,
+    "prompt": prompt_text,
+    "repr": repr,
+    "short": shorten,
+    "utc": _utc,
+}
+
+
+def _badge(run: RunFacts) -> dict[str, str]:
+    if run.status.complete:  # by the manifests: the run itself writes _SUCCESS after its report
+        return {"kind": "good", "text": "complete"}
+    verdicts = {one.verdict: one.sentence for one in run.status.shards if one.verdict != "complete"}
     if set(verdicts) <= AT_WORK:
-        return '<span class="badge quiet">still running: as of now</span>'
-    text = next(iter(verdicts.values())) if len(facts.status.shards) == 1 else ", ".join(sorted(verdicts))
-    return f'<span class="badge bad">not complete: {safe(text)}</span>'
+        return {"kind": "quiet", "text": "still running: as of now"}
+    text = next(iter(verdicts.values())) if len(run.status.shards) == 1 else ", ".join(sorted(verdicts))
+    return {"kind": "bad", "text": f"not complete: {text}"}
 
 
-def _tiles(facts: RunFacts) -> str:
-    tiles = [*_rows_tiles(facts), *_speed_tiles(facts), *_speculation_tiles(facts), _verified_tile(facts)]
-    cells = "\n".join(
-        f'<div class="{"absent" if value == _ABSENT else "wrong" if note.endswith(_UNEXPLAINED) else ""}">'
-        f"<dt>{safe(label)}</dt><dd>{safe(value)}</dd><dd>{safe(note)}</dd></div>"
-        for label, value, note in tiles
-    )
-    return f'<dl class="tiles">\n{cells}\n</dl>'
-
-
-def _rows_tiles(facts: RunFacts) -> list[Tile]:
-    totals = facts.totals
-    tiles = [("rows", f"{totals.results:,}", pluralize(totals.errors, "error"))]
+def _tiles(run: RunFacts) -> list[Tile]:
+    totals = run.totals
+    tiles = [Tile("rows", f"{totals.results:,}", pluralize(totals.errors, "error"))]
     if totals.share_correct is not None:
-        tiles.append(("right answers", f"{totals.share_correct:.1%}", f"{totals.correct:,} of {totals.scored:,}"))
-    return tiles
+        tiles.append(Tile("right answers", f"{totals.share_correct:.1%}", f"{totals.correct:,} of {totals.scored:,}"))
+    return [*tiles, *_speed(run), *_speculation(run), _verified(run)]
 
 
-def _speed_tiles(facts: RunFacts) -> list[Tile]:
-    summary = facts.summary
+def _speed(run: RunFacts) -> list[Tile]:
+    summary, alone = run.summary, run.target_only_tokens_per_second
     if not summary.seconds:
-        return [("tokens/s", _ABSENT, "nothing was decoded")]
-    tiles = [("tokens/s", f"{summary.tokens_per_second:,.1f}", f"{summary.completion_tokens:,} tokens")]
-    alone = facts.target_only_tokens_per_second
-    if facts.speedup is None or alone is None:
-        tiles.append(("against the target alone", _ABSENT, "not measured: specbatch verify does"))
+        return [Tile.absent("tokens/s", "nothing was decoded")]
+    tiles = [Tile("tokens/s", f"{summary.tokens_per_second:,.1f}", f"{summary.completion_tokens:,} tokens")]
+    if run.speedup is None or alone is None:
+        tiles.append(Tile.absent("against the target alone", "not measured: specbatch verify does"))
     else:
-        found = facts.verification
+        found = run.verification
         measured = found is not None and found.target_only_tokens_per_second is not None
         how = f"on {pluralize(found.target_only_rows, 'row')}" if measured and found else "estimated by the run"
-        tiles.append(("against the target alone", f"{facts.speedup:.2f}x", f"alone {alone:,.1f} tokens/s, {how}"))
+        note = f"alone {alone:,.1f} tokens/s, {how}"
+        tiles.append(Tile("against the target alone", f"{run.speedup:.2f}x", note))
     ceiling = summary.predicted_tokens_per_second
     if summary.fraction_of_ceiling is None or ceiling is None:
-        tiles.append(("of the predicted ceiling", _ABSENT, "nothing was predicted"))
+        tiles.append(Tile.absent("of the predicted ceiling", "nothing was predicted"))
     else:
-        tiles.append(
-            ("of the predicted ceiling", format_percent(summary.fraction_of_ceiling), f"of {ceiling:,.0f} tokens/s")
-        )
-    said = f"and {format_duration(summary.load_seconds + summary.warmup_seconds)} before it"
-    tiles.append(("time decoding", format_duration(summary.seconds), said))
-    return tiles
+        share = format_percent(summary.fraction_of_ceiling)
+        tiles.append(Tile("of the predicted ceiling", share, f"of {ceiling:,.0f} tokens/s"))
+    before = format_duration(summary.load_seconds + summary.warmup_seconds)
+    return [*tiles, Tile("time decoding", format_duration(summary.seconds), f"and {before} before it")]
 
 
-def _speculation_tiles(facts: RunFacts) -> list[Tile]:
-    summary = facts.summary
+def _speculation(run: RunFacts) -> list[Tile]:
+    summary = run.summary
     if not summary.drafted:
-        return [("acceptance rate", _ABSENT, "nothing was drafted")]
+        return [Tile.absent("acceptance rate", "nothing was drafted")]
     kept = f"{summary.accepted:,} of {summary.drafted:,} drafted"
+    length = f"{summary.mean_acceptance_length:.2f}"
     return [
-        ("acceptance rate", f"{summary.acceptance_rate:.1%}", kept),
-        ("mean acceptance length", f"{summary.mean_acceptance_length:.2f}", "tokens per target forward"),
+        Tile("acceptance rate", f"{summary.acceptance_rate:.1%}", kept),
+        Tile("mean acceptance length", length, "tokens per target forward"),
     ]
 
 
-def _verified_tile(facts: RunFacts) -> Tile:
-    found = facts.verification
+def _verified(run: RunFacts) -> Tile:
+    found = run.verification
     if found is None:
-        return ("verified", _ABSENT, "not yet: specbatch verify does")
+        return Tile.absent("verified", "not yet: specbatch verify does")
     exact = f"{found.exact:,} of {found.replayed:,}"
     if found.unexplained:
-        return ("verified", exact, f"{pluralize(found.unexplained, 'row')} {_UNEXPLAINED}")
+        return Tile("verified", exact, f"{pluralize(found.unexplained, 'row')} unexplained", "wrong")
     ties = f"exact, {pluralize(found.ties, 'near tie')}" if found.ties else "exactly the target's own"
-    return ("verified", exact, ties)
+    return Tile("verified", exact, ties)
 
 
-def _figures(charts: Charts, elements: Mapping[str, str]) -> str:
-    if not charts.drawn:
-        return '<p class="quiet">No row has been decoded yet, so there are no figures.</p>'
-    drawn = "\n".join(
-        f'<figure id="{chart.stem}"><figcaption><b>{safe(chart.title)}</b>{safe(chart.caption)}</figcaption>'
-        f"{elements[chart.stem]}</figure>"
-        for chart in charts.drawn
-    )
-    why = " ".join(f"{title}: {reason}." for title, reason in charts.missing)
-    missing = f'\n<p class="quiet">Not drawn. {safe(why)}</p>' if why else ""
-    return section("Figures", f'<div class="figures">\n{drawn}\n</div>{missing}')
+def _errors(run: RunFacts) -> list[dict[str, Any]]:
+    """Each code with its meaning and the first rows that had it."""
+    return [
+        {
+            "code": code,
+            "rows": rows,
+            "meaning": ErrorCode(code).meaning,
+            "first": "\n".join(map(_line, run.errors[code])),
+        }
+        for code, rows in by_count(run.totals.errors_by_code)
+    ]
+
+
+def _line(row: ErrorRow) -> str:
+    where = shorten(row.id, _ID_CHARS) + ("" if row.line is None else f" (line {row.line})")
+    return shorten(f"{where}: {row.message}")
+
+
+def _hardware(run: RunFacts) -> str:
+    """Of all shards; of releases that did not record it, the products that the placement names."""
+    counts = Counter(str(one.hardware) for one in run.manifests if one.hardware)
+    if counts:
+        return "; ".join(text if count == 1 else f"{count} shards, each {text}" for text, count in counts.items())
+    return ", ".join(dict.fromkeys(name for one in run.manifests for name in products(one.placement_tree)))
+
+
+def _outcome(attempt: Attempt, shard: ShardStatus) -> str:
+    said = shard.outcome_of(attempt)
+    return f"{said}: {attempt.reason}" if attempt.reason else said
+
+
+def _dated(state: PublishState) -> PublishState:
+    """With the time itself in place of how long ago it was: a page is read later."""
+    if state.failing_since is None or not state.problem:
+        return state
+    since = f"since {_utc(state.failing_since, '%Y-%m-%d %H:%M')} UTC"
+    return replace(state, problem=f"{since}, {state.problem}", failing_since=None)
+
+
+def _versions(run: RunFacts) -> Sequence[str]:
+    known = {"spec hash": run.identity.spec_hash, "dataset": run.identity.dataset} if run.identity else {}
+    if run.manifests:
+        known |= {**run.manifests[0].versions, **run.manifests[0].env}
+    return [f"{name}: {value}" for name, value in known.items()]

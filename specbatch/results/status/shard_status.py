@@ -159,6 +159,11 @@ class ShardStatus:
         """How far publishing is; None where results are not published, or nothing is said of it."""
         return published(self.last.now) if self.last else None
 
+    def outcome_of(self, attempt: Attempt) -> str:
+        """How one of the attempts ended. A killed one could not write so: its progress file still says that it runs."""
+        killed = attempt.outcome == "running" and (attempt is not self.last or self.verdict not in AT_WORK)
+        return "killed" if killed else attempt.outcome
+
     @property
     def _last_estimate(self) -> Mapping[str, Any] | None:
         return next((one.now for one in reversed(self.attempts) if one.now.get("total_rows") is not None), None)

@@ -16,7 +16,6 @@ from specbatch.formatting import (
     rough_duration,
     wrap_fact,
 )
-from specbatch.results.attempts import Attempt
 from specbatch.results.status.progress_snapshot import look_lines, publish_text, rows_line
 from specbatch.results.status.shard_status import AT_WORK, ShardStatus
 from specbatch.results.status.status import RunStatus
@@ -133,19 +132,13 @@ def _when(shard: ShardStatus) -> str:
 def _attempts(shard: ShardStatus) -> list[str]:
     attempts = shard.attempts
     shown = [
-        f"{attempt.number}: {_outcome(attempt, shard)} after "
+        f"{attempt.number}: {shard.outcome_of(attempt)} after "
         f"{format_duration(max(0.0, attempt.updated_at - attempt.started_at))}, "
         f"{attempt.summary.results:,} rows, {pluralize(attempt.summary.errors, 'error')}"
         for attempt in attempts[-_ATTEMPTS_SHOWN:]
     ]
     hidden = len(attempts) - len(shown)
     return [f"{hidden:,} earlier ones", *shown] if hidden else shown
-
-
-def _outcome(attempt: Attempt, shard: ShardStatus) -> str:
-    """Of one that ended without a word the file still says running."""
-    killed = attempt.outcome == "running" and (attempt is not shard.last or shard.verdict not in AT_WORK)
-    return "killed" if killed else attempt.outcome
 
 
 def _several(run: RunStatus) -> list[str]:

@@ -9,7 +9,8 @@ import pytest
 
 from specbatch.errors import ResultsError
 from specbatch.results.compare import texts as compare_texts
-from specbatch.results.compare.compare import FIELDS, labels_of, read_compared, warnings_of
+from specbatch.results.compare.compare import labels_of, read_compared, warnings_of
+from specbatch.results.compare.fields import FIELDS
 from specbatch.results.compare.table import compare_json, render_csv, render_markdown, render_text
 from specbatch.results.compare.texts import SameTexts, same_texts
 from specbatch.results.manifest import write_manifest, write_success

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from specbatch.results.hardware import Hardware
 from specbatch.results.report.report import write_report
 from specbatch.results.rows import ErrorCode
 from specbatch.results.verification import Divergence, Verification
@@ -51,16 +52,18 @@ def browser():
 
 def make_run(folder):
     """A run with every section, and every kind of text a user may bring, in every place where one can."""
-    rows = [make_row(index, prompt=f"What is {index} + 0?", answer=str(index), correct=True) for index in range(60)]
+    rows = [
+        make_row(index, prompt=f"What is {index} + 0?", answer=str(index), correct=True) for index in range(60, 120)
+    ]
     rows += [
         make_row(
             index, id=f"{name}-{text[:60]}", prompt=text, text=text, answer=text, correct=False, finish_reason=text[:40]
         )
-        for index, (name, text) in enumerate(EVIL.items(), start=60)
+        for index, (name, text) in enumerate(EVIL.items())
     ]
     codes = list(ErrorCode)
     errors = [
-        make_error(100 + index, id=text[:500], message=text, code=codes[index])
+        make_error(200 + index, id=text[:500], message=text, code=codes[index])
         for index, text in enumerate(EVIL.values())
     ]
     found = Verification(
@@ -76,7 +79,7 @@ def make_run(folder):
     finish_run(
         folder, rows, errors, spec=spec, versions={"torch": "2.13.0", SCRIPT: SCRIPT}, env={"TARGET_GPU": "x" * 3000},
         placement_tree=f"target\n└── cpu  {SCRIPT} {'layers 0-15, ' * 30}\n\nEnvironment\n  A={'b' * 400}",
-        verification=found.to_json(),
+        verification=found.to_json(), hardware=Hardware(gpus={SCRIPT: 8}, cpus=96, cpu=EVIL["controls"]),
     )  # fmt: skip
 
 

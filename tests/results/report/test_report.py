@@ -13,6 +13,7 @@ import pytest
 
 from specbatch.errors import ResultsError
 from specbatch.results.attempts import read_attempts
+from specbatch.results.hardware import Hardware
 from specbatch.results.manifest import Manifest, write_manifest
 from specbatch.results.publish.state import PublishState
 from specbatch.results.report import charts, series
@@ -194,6 +195,8 @@ def test_what_users_wrote_is_shown_as_text_and_never_as_html(run_dir):
         versions={evil: evil},
         placement_tree=evil,
         env={evil: evil},
+        hardware=Hardware(gpus={evil: 1}, cpu=evil),
+        warnings=[evil],
         summary=RunSummary(seconds=1.0, phase_seconds={evil: 1.0}),
         timeline=Timeline(),
     )
@@ -201,6 +204,57 @@ def test_what_users_wrote_is_shown_as_text_and_never_as_html(run_dir):
     assert not {"script", "img"} & set(page.tags)
     assert "<script>" not in page.source
     assert "<script>alert(1)</script>" in page.text
+
+
+def test_what_users_wrote_is_never_a_template(run_dir):
+    finish_run(run_dir, [make_row(0, text="{{ 7 * 7 }}{% raw %}", prompt="{# no #}")], versions={"torch": "{{ run }}"})
+    text = Page(write_report(run_dir)).text
+    for written in ("{{ 7 * 7 }}{% raw %}", "{# no #}", "torch: {{ run }}"):
+        assert written in text
+
+
+@pytest.mark.parametrize(
+    ("hardware", "said"),
+    [
+        (Hardware(gpus={"H100-80GB": 8}, cpus=96, cpu="Xeon"), "hardware 8 x H100-80GB, 96 CPUs (Xeon) began"),
+        (Hardware(cpus=2), "hardware 2 CPUs began"),
+        (Hardware(), "hardware CPU began"),
+        (None, "hardware A100-40GB, B200 began"),  # a manifest of an earlier release: what its placement names
+    ],
+)
+def test_the_header_says_what_the_run_was_decoded_on(run_dir, hardware, said):
+    tree = "target m\n├── cuda:0 B200  layers 0-3\n└── cuda:1 A100-40GB  head"
+    finish_run(
+        run_dir, [make_row(0)], hardware=hardware, placement_tree=tree, summary=RunSummary(), timeline=Timeline()
+    )
+    assert said in Page(write_report(run_dir)).words
+
+
+def test_the_row_shown_in_full_is_the_first_with_its_stored_prompt(run_dir):
+    prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    finish_run(
+        run_dir, [make_row(7), make_row(3, prompt=prompt), make_row(5)], summary=RunSummary(), timeline=Timeline()
+    )
+    asked = []
+    words = Page(write_report(run_dir, find_prompt=lambda *words: asked.append(words))).words
+    assert "results.includePrompt is set. id row-3 prompt system: Be brief. user: Why? text The answer is 3." in words
+    assert asked == []
+
+
+@pytest.mark.parametrize(("found", "shown"), [(("Why?", "it was read from x"), True), ((None, "x is gone"), False)])
+def test_a_prompt_that_was_not_stored_is_looked_up_and_the_page_says_where(run_dir, found, shown):
+    finish_run(run_dir, [make_row(3)], summary=RunSummary(), timeline=Timeline())
+    asked = []
+    words = Page(write_report(run_dir, find_prompt=lambda *words: asked.append(words) or found)).words
+    assert asked == [(IDENTITY, 3, "row-3")]
+    assert f"Its prompt is not stored: results.includePrompt is not set; {found[1]}." in words
+    assert ("id row-3 prompt Why? text" in words) == shown
+
+
+def test_a_run_never_puts_prompts_into_its_own_report(run_dir):
+    finish_run(run_dir, [make_row(3)], summary=RunSummary(), timeline=Timeline())
+    words = Page(write_report(run_dir)).words
+    assert "is not set. specbatch report DIR looks it up in the dataset. id row-3 text" in words
 
 
 def test_long_text_is_cut_with_its_length(run_dir):
@@ -396,18 +450,18 @@ def test_rows_that_cannot_be_read_are_an_error(run_dir, monkeypatch):
         write_report(run_dir)
 
 
-def test_without_matplotlib_the_error_names_what_to_install(normal, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(
-        ResultsError, match=r"matplotlib, which is not installed[\s\S]*pip install 'specbatch\[runner\]'"
-    ):
+@pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
+def test_what_is_not_installed_is_named_with_the_remedy(normal, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    remedy = rf"{missing}, which is not installed[\s\S]*pip install 'specbatch\[runner\]' \(or {missing}\)"
+    with pytest.raises(ResultsError, match=remedy):
         write_report(normal)
 
 
-def test_importing_the_results_imports_neither_matplotlib_nor_torch():
+def test_importing_the_results_imports_neither_jinja_nor_matplotlib_nor_torch():
     code = """
 import sys
-for name in ("torch", "transformers", "matplotlib", "numpy"):
+for name in ("torch", "transformers", "matplotlib", "numpy", "jinja2"):
     sys.modules[name] = None
 import specbatch.results.report.report, specbatch.results.shard.shard
 assert not any(name.startswith(("specbatch.engine", "specbatch.runner")) for name in sys.modules)

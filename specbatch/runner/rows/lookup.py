@@ -1,0 +1,82 @@
+"""Rows of a finished run, found again in its dataset: the ids of those that are missing, the prompt of one that was not stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from specbatch.api.dataset import DatasetSpec
+from specbatch.api.decoding import DecodingSpec
+from specbatch.errors import DatasetError, OutOfReachError
+from specbatch.results.identity import Identity
+from specbatch.runner.dataset.dataset import Dataset, RawRow
+from specbatch.runner.retry import Retrier
+from specbatch.runner.rows.row import BadRow, Row, RowReader, RowRules
+
+_RENEWED = 1 << 16
+
+
+class RowLookup:
+    """Reads rows of the dataset that a run's identity names; `problem` says why it cannot.
+
+    Args:
+        retrier: for a store that is out of reach.
+    """
+
+    def __init__(self, retrier: Retrier | None = None) -> None:
+        self._retrier = retrier
+        self.problem = ""
+
+    def ids(self, identity: Identity | None, indices: Iterable[int]) -> Iterator[tuple[int, str | None]]:
+        """(index, id) of the rows at ascending indices; None for an id that cannot be found."""
+        for index, row in self._rows(identity, indices):
+            yield index, row.id if row else None
+
+    def prompt(self, identity: Identity | None, index: int, row_id: str) -> tuple[Any, str]:
+        """The prompt or messages of a row, and where it was found; or None, and why it was not."""
+        _, row = next(self._rows(identity, [index]))
+        if isinstance(row, Row) and row.id == row_id and identity is not None:
+            return row.messages or row.prompt, f"it was read from the dataset, {identity.spec['dataset']['uri']}"
+        return None, self.problem or "the dataset has another row in its place"
+
+    def _rows(self, identity: Identity | None, indices: Iterable[int]) -> Iterator[tuple[int, Row | BadRow | None]]:
+        found = self._dataset_rows(identity)
+        raw = next(found, None)
+        reader, reads = None, 0
+        for index in indices:
+            while raw is not None and raw[0].index < index:
+                raw = next(found, None)
+            if raw is None or raw[0].index != index:
+                yield index, None
+                continue
+            if reads % _RENEWED == 0:  # a reader remembers every id it saw
+                reader = RowReader(raw[1])
+            reads += 1
+            assert reader is not None
+            yield index, reader.read(raw[0])
+
+    def _dataset_rows(self, identity: Identity | None) -> Iterator[tuple[RawRow, RowRules]]:
+        if identity is None:
+            self.problem = "nothing there says which dataset it was"
+            return
+        try:
+            spec = DatasetSpec.model_validate_json(json.dumps(identity.spec["dataset"]))
+            dataset = Dataset(spec.uri, limit=spec.limit, form=spec.format, retrier=self._retrier)
+            if dataset.fingerprint() != identity.dataset:
+                self.problem = f"{spec.uri} is not the dataset of that run any more"
+                return
+            rules = RowRules(
+                decoding=DecodingSpec(),
+                format=spec.format,
+                prompt_field=spec.prompt_field,
+                id_field=spec.id_field,
+                answer_field=spec.answer_field,
+                ignore_fields=frozenset(spec.ignore_fields),
+            )
+            for raw in dataset.rows():
+                yield raw, rules
+        except (DatasetError, OutOfReachError) as error:
+            self.problem = f"{error.where}: {error.message}"
+        except (KeyError, TypeError, ValueError):
+            self.problem = "the run does not say which dataset it was"
