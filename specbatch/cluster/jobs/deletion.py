@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS, Kind, Object
+from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS, Object
 from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
 from specbatch.cluster.jobs.lookup import find_jobs
 from specbatch.cluster.jobs.messages import results_text
@@ -14,7 +14,7 @@ from specbatch.cluster.jobs.run import labels_of, state_of, uid_of
 from specbatch.cluster.jobs.stored_spec import load_stored_spec
 from specbatch.cluster.jobs.termination_wait import delete_jobs, refuse_helm_managed
 from specbatch.cluster.manifests.names import RUN, of_run
-from specbatch.errors import ClusterError, SpecError
+from specbatch.errors import SpecError
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
@@ -90,16 +90,8 @@ def delete(cluster: Cluster, found: RunObjects) -> None:
     # What a Job owns goes with it; what has no owner, or lost it, goes here.
     for kind, things in ((CONFIG_MAPS, found.config_maps), (PODS, found.pods)):
         for thing in things:
-            _delete(cluster, kind, thing)
+            cluster.delete(kind, thing["metadata"]["name"], uid=uid_of(thing))
 
 
 def _staying(things: Iterable[Object]) -> list[Object]:
     return [thing for thing in things if "deletionTimestamp" not in thing["metadata"]]
-
-
-def _delete(cluster: Cluster, kind: Kind, thing: Object) -> None:
-    try:
-        cluster.delete(kind, thing["metadata"]["name"], uid=uid_of(thing))
-    except ClusterError as error:
-        if error.status != 409:  # its name is another's by now
-            raise

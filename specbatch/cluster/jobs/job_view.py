@@ -141,10 +141,6 @@ class JobView:
                 found.setdefault(index, []).append(pod)
         return found
 
-    def newest_pod(self, index: int) -> Object | None:
-        """The pod that runs, or ran, an index last."""
-        return next(reversed(self.pods_by_index.get(index, ())), None)
-
 
 def pod_index(pod: Object) -> int | None:
     """The completion index of a pod; None where it has none."""

@@ -27,11 +27,7 @@ _SHOWN = 5
 def delete_jobs(cluster: Cluster, jobs: Iterable[JobView]) -> None:
     """Deletes Jobs; the garbage collector takes their ConfigMaps and pods."""
     for view in jobs:
-        try:
-            cluster.delete(JOBS, view.name, uid=uid_of(view.job))
-        except ClusterError as error:
-            if error.status != 409:  # it is gone, and its name is another's
-                raise
+        cluster.delete(JOBS, view.name, uid=uid_of(view.job))
 
 
 def managed_by_helm(view: JobView) -> bool:
@@ -60,11 +56,7 @@ def delete_pods(cluster: Cluster, run: str, jobs: Iterable[JobView]) -> None:
     owners = {uid_of(view.job) for view in jobs}
     for pod in _live_pods(cluster, run):
         if _owner(pod) in owners and "deletionTimestamp" not in pod["metadata"]:
-            try:
-                cluster.delete(PODS, pod["metadata"]["name"], uid=uid_of(pod))
-            except ClusterError as error:
-                if error.status != 409:
-                    raise
+            cluster.delete(PODS, _name(pod), uid=uid_of(pod))
 
 
 def wait_for_termination(

@@ -75,16 +75,9 @@ def test_a_followed_log_that_is_silent_for_long_ends(api, cluster):
     assert list(cluster.log("pod", follow=True, idle_seconds=0.1)) == ["one"]
 
 
-def test_a_log_of_a_pod_that_is_not_there_or_of_no_such_container_is_told_at_once(api, cluster):
+def test_a_log_of_a_pod_that_is_not_there_is_told_at_once(api, cluster):
     with pytest.raises(ClusterError, match="no Pod other in namespace default"):
         cluster.log("other")
-    with pytest.raises(ClusterError, match="container sidecar is not valid for pod pod"):
-        cluster.log("pod", container="sidecar")
-
-
-def test_the_log_of_the_container_before_is_another(api, cluster):
-    api.logs |= {"pod": "now\n", "pod:previous": "before\n"}
-    assert list(cluster.log("pod", previous=True)) == ["before"]
 
 
 def test_the_output_of_a_command_is_its_bytes(api, cluster):

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from specbatch.cluster.client import lists as client_lists
+from specbatch.cluster.client import watch as client_watch
 from specbatch.cluster.client.kinds import CONFIG_MAPS, PODS
 from specbatch.errors import ClusterError
 
@@ -84,7 +84,7 @@ def test_a_watch_ends_in_time_however_much_happens(api):
 
 @pytest.mark.slow
 def test_a_watch_without_an_end_goes_on_when_the_server_ends_the_stream(api, monkeypatch):
-    monkeypatch.setattr(client_lists, "_IDLE_SECONDS", 0.1)  # a stream that is silent for so long is dead
+    monkeypatch.setattr(client_watch, "_IDLE_SECONDS", 0.1)  # a stream that is silent for so long is dead
     watch = Changes(api.cluster().watch(PODS))
     threading.Timer(0.5, api.put, (PODS, pod("a"))).start()
     assert watch.next() == [("ADDED", "a", "Pending")]

@@ -50,7 +50,7 @@ def namespace():
 @pytest.fixture(scope="session")
 def admin(namespace):
     """The administrator, in the namespace that is made for the tests and taken away after them."""
-    cluster = Cluster.connect(kubeconfig=os.environ["KUBECONFIG"].split(os.pathsep)[0]).in_namespace(namespace)
+    cluster = Cluster.connect(kubeconfig=os.environ["KUBECONFIG"].split(os.pathsep)[0], namespace=namespace)
     labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
     cluster.create(
         NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
