@@ -1,7 +1,6 @@
 """Following the logs of a Job's pods, present and future, over lost connections, to the last line.
 
-Two threads watch the Job and its pods; up to 64 more read logs. A log is followed on a connection of its own while there are enough readers;
-with more pods than readers, each reader polls several logs in turn.
+Two threads watch the Job and its pods; each log has one more. Up to 64 logs are followed, each on a connection of its own; more are polled.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from specbatch.errors import ClusterError
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
-_READERS = 64
+_CONNECTIONS = 64
 _IDLE_SECONDS, _IDLE_AT_MOST = 6.0, 60.0  # a pod logs its progress every five seconds
 _QUEUED = 1000  # lines read ahead of the consumer
 _NO_LOG = {400, 404}  # the container does not exist yet, or no longer
@@ -46,7 +45,6 @@ class _Log:
 
     pod: Object
     tail: LogTail
-    not_before: float = 0.0
     idle_seconds: float = _IDLE_SECONDS
     lines: int = 0
     failing_since: float | None = None
@@ -104,9 +102,8 @@ class Follower:
         self._pods: dict[str, Object] = {}  # by uid, as last read
         self._gone: set[str] = set()
         self._logs: dict[str, _Log | None] = {}  # uid -> None where it is not wanted, or was read to its end
-        self._unread: queue.SimpleQueue[_Log] = queue.SimpleQueue()
+        self._connections = threading.BoundedSemaphore(_CONNECTIONS)
         self._events: queue.Queue[_Event] = queue.Queue(_QUEUED)
-        self._readers = 0
         self._over = False
         self._stop = threading.Event()
 
@@ -142,12 +139,9 @@ class Follower:
         if uid in self._logs or not has_begun(pod):
             return
         tail = self._open_log(pod)
-        self._logs[uid] = None if tail is None else _Log(pod, tail)
-        if (log := self._logs[uid]) is not None:
-            self._unread.put(log)
-            if self._readers < _READERS:
-                self._readers += 1
-                self._start_thread(self._read)
+        log = self._logs[uid] = None if tail is None else _Log(pod, tail)
+        if log is not None:
+            self._start_thread(lambda: self._read(log))
 
     def _job_changed(self, job: Object | None) -> None:
         if self._over:
@@ -185,17 +179,17 @@ class Follower:
             if self._stop.is_set():
                 return
 
-    def _read(self) -> None:
-        """A reader thread: takes logs in turn."""
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Empty):
-                log = self._unread.get(timeout=1)
-                self._stop.wait(max(0.0, log.not_before - time.monotonic()))
-                if self._read_on(log):
-                    self._put(_LogEnded(log))
-                else:
-                    log.not_before = time.monotonic() + self._pause
-                    self._unread.put(log)
+    def _read(self, log: _Log) -> None:
+        """Reads a log to its end."""
+        ended = False
+        while not ended and not self._stop.is_set():
+            with self._connections:
+                ended = self._read_on(log)
+            self._stop.wait(0 if ended else self._pause)
+        self._put(_LogEnded(log))
+
+    def _crowded(self) -> bool:
+        return sum(log is not None for log in list(self._logs.values())) > _CONNECTIONS
 
     def _read_on(self, log: _Log) -> bool:
         """Reads what a log has beyond what was read; whether that was its end."""
@@ -204,10 +198,10 @@ class Follower:
             for line in log.tail.catch_up(ended=ended):
                 self._put_line(log, line)
             log.failing_since = None
-            if not ended and self._unread.empty():
+            if not ended and not self._crowded():
                 for line in log.tail.follow(log.idle_seconds):
                     self._put_line(log, line)
-                    if self._stop.is_set() or not self._unread.empty():
+                    if self._stop.is_set() or self._crowded():
                         break
         except ClusterError as error:
             if error.status in _NO_LOG:

@@ -174,8 +174,8 @@ def test_following_over_connections_that_break_loses_and_doubles_nothing(api, jo
     assert following.done() == [f"line {number}" for number in range(30)]
 
 
-def test_of_more_pods_than_readers_all_are_told(api, monkeypatch):
-    monkeypatch.setattr("specbatch.cluster.logs.follow._READERS", 3)
+def test_of_more_pods_than_connections_all_are_read(api, monkeypatch):
+    monkeypatch.setattr("specbatch.cluster.logs.follow._CONNECTIONS", 3)
     job = submitted(api, completions=20)
     names = [run_pod(api, job, index, log="begun\n") for index in range(20)]
     following = Following(api, job)
