@@ -1,7 +1,7 @@
-"""What the Helm chart knows of the spec's types: made from them, so that chart and code cannot drift apart.
+"""The generated files of the Helm chart, made from the types of the spec so that chart and code cannot diverge.
 
-helm/specbatch/generated/specbatch.json holds the defaults of every field and the tables that templates need; values.schema.json holds
-what each field may be.
+helm/specbatch/generated/specbatch.json holds the default of every field and the tables that templates read; values.schema.json is the schema
+of the values.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from specbatch.api.pod_template_rules import FREE_MAPS, PRIVILEGED_FIELDS, PRIVI
 from specbatch.api.quantity import Quantity
 from specbatch.api.secret_env import HARMLESS_NAME, HARMLESS_VALUE, REFERENCE, SECRET_NAME, SECRET_VALUE
 from specbatch.api.words import Branch, field_branches, fields_by_name
-from specbatch.cluster.manifests.bundled_files import COMPRESSED, MAX_BYTES, MAX_CONFIG_BYTES, NOT_IN_YAML, TOO_LARGE
+from specbatch.cluster.manifests.bundled_files import COMPRESSED, NOT_IN_YAML
 from specbatch.cluster.manifests.failure_policy import pod_failure_policy
 from specbatch.cluster.manifests.merge import MERGE_KEYS
-from specbatch.cluster.manifests.mounts import OWN_PLACES, OWN_VOLUMES
 from specbatch.cluster.manifests.names import RUN_CHARS
-from specbatch.cluster.manifests.pod import USER, container_security_context, security_context
+from specbatch.cluster.manifests.pod import container_security_context, security_context
 from specbatch.redact import SECRET_PARAMETER
 from tools.helm_schema import values_schema
 
@@ -46,12 +45,9 @@ def knowledge() -> str:
             "version": __version__,
             "types": _types(),
             "containerSecurityContext": container_security_context(),
-            "maxFileBytes": MAX_BYTES,
             "mergeKeys": dict(MERGE_KEYS),
             "binaryEndings": list(COMPRESSED),
             "notInYaml": NOT_IN_YAML.pattern,
-            "ownPlaces": sorted(OWN_PLACES),
-            "ownVolumes": sorted(OWN_VOLUMES),
             "podFailurePolicy": pod_failure_policy(),
             "podSecurityContext": security_context(),
             "rowFields": {section: list(names) for section, names in FIELDS.items()},
@@ -61,8 +57,6 @@ def knowledge() -> str:
             "privilegedFields": dict(PRIVILEGED_FIELDS),
             "privilegedValues": list(PRIVILEGED_VALUES),
             "freeMaps": list(FREE_MAPS),
-            "maxConfigBytes": MAX_CONFIG_BYTES,
-            "tooLarge": TOO_LARGE,
             "harmlessNames": HARMLESS_NAME.pattern,
             "harmlessValues": HARMLESS_VALUE.pattern,
             "references": REFERENCE.pattern,
@@ -70,7 +64,6 @@ def knowledge() -> str:
             "secretValues": SECRET_VALUE.pattern,
             "secretParameters": SECRET_PARAMETER.pattern,
             "submitterRules": _submitter_rules(),
-            "user": USER,
         }
     )
 

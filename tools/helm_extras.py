@@ -73,14 +73,14 @@ EXTRAS: dict[str, Any] = {
         subjects=_list("Users, groups and service accounts that may submit.", _SUBJECT),
     ),
     "networkPolicy": _section(
-        "What the pods of runs may talk to: names and HTTPS; nobody may talk to them.",
+        "A NetworkPolicy for the pods of runs: DNS and HTTPS out, nothing in.",
         create=_flag("Whether the chart makes it."),
         ports=_list("TCP ports that may be reached anywhere.", {"type": "integer", "minimum": 1, "maximum": 65535}),
         egress=_list("Further egress rules, as in a NetworkPolicy.", {"type": "object"}),
     ),
     "tests": _section(
-        "helm test: two rows on the embedded pair, on the CPU, and specbatch doctor.",
+        "helm test: two rows on the embedded pair, on the CPU.",
         enabled=_flag("Whether there are tests."),
-        resources={"type": "object", "description": "Resources of each of its containers."},
+        resources={"type": "object", "description": "Resources of its container."},
     ),
 }

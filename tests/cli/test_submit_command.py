@@ -286,7 +286,7 @@ def test_fresh_starts_in_a_folder_of_its_own_and_the_same_file_goes_on_there(sub
     changed = ("--set", "decoding.maxNewTokens=128")
     assert submit("--force", *changed, "--dry-run=server") == 71
     assert submit("--force", *changed) == 71
-    assert capsys.readouterr().err.count("would meet the results of another run") == 2
+    assert capsys.readouterr().err.count("would find the results of another run") == 2
     assert only_job(api)["metadata"]["name"] == old
     assert submit("--fresh", *changed) == 0
     assert re.search(r"results: /results/nightly-[0-9]{8}-[0-9]{6} on", capsys.readouterr().out)

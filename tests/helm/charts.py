@@ -84,7 +84,7 @@ def is_test(thing: dict[str, Any]) -> bool:
 
 
 def file_arguments(files: dict[str, bytes], folder: Path) -> list[str]:
-    """--set-file for files that travel; what is no plain text goes as base64."""
+    """--set-file for bundled files; those that are not plain text go as base64."""
     arguments = []
     for number, (path, content) in enumerate(files.items()):
         plain = _is_plain(content)

@@ -86,7 +86,7 @@ def upgraded(cluster, tmp_path):
 
 @pytest.mark.slow
 def test_an_upgrade_that_would_meet_another_runs_results_is_refused(upgraded):
-    with pytest.raises(Refused, match=r"spec.decoding changed: the new Job would meet the results of another run"):
+    with pytest.raises(Refused, match=r"spec.decoding changed: the new Job would find the results of another run"):
         upgraded("spec.decoding.maxNewTokens=128")
     with pytest.raises(Refused, match=r"spec.dataset.limit changed"):
         upgraded("spec.dataset.limit=1")

@@ -1,10 +1,10 @@
 {{/*
-Files that travel with a Job, in its ConfigMap: as specbatch.cluster's bundled_files.py. A chart reads no files of the machine, so their
-content comes by `files` or `filesBase64` (--set-file), or with the chart: the samples of job/prompts.
+Files bundled in the ConfigMap, as by specbatch.cluster.manifests.bundled_files. A chart cannot read files of the machine: their content comes by
+`files` or `filesBase64` (--set-file); that of job/prompts comes with the chart.
 */}}
 
 {{/* {files: [{path, field, key, compressed}]} as JSON. Takes job, tables. */}}
-{{- define "specbatch.travelling" -}}
+{{- define "specbatch.bundledFiles" -}}
 {{- $dataset := .job.spec.dataset -}}
 {{- $named := list (dict "path" $dataset.uri "field" "spec.dataset.uri" "role" "dataset") -}}
 {{- if not (regexMatch "^[A-Za-z0-9_-]+$" $dataset.chatTemplate) -}}
@@ -40,17 +40,13 @@ content comes by `files` or `filesBase64` (--set-file), or with the chart: the s
 {{- $path := .file.path -}}
 {{- $elsewhere := "or upload it and give its URI (s3://...), or put it on a volume of job.volumes and give its path there" -}}
 {{- $content := include "specbatch.content" . -}}
-{{- if or (eq $path "..") (hasPrefix "../" $path) -}}
-  {{- .file.field }}: {{ $path }} is outside of the current directory; start from above it, {{ $elsewhere }}
-{{- else if not (or (hasKey .root.Values.files $path) (hasKey .root.Values.filesBase64 $path) $content) -}}
+{{- if not (or (hasKey .root.Values.files $path) (hasKey .root.Values.filesBase64 $path) $content) -}}
   {{- $name := regexReplaceAll "([\\\\.,=\\[\\]{}])" $path "\\${1}" -}}
   {{- $value := regexReplaceAll "([\\\\,])" $path "\\${1}" -}}
-  {{- .file.field }}: {{ $path }} travels with the Job, and a chart cannot read files of this machine; add --set-file {{ if .file.compressed -}}
+  {{- .file.field }}: {{ $path }} is to be bundled with the Job, and a chart cannot read files of this machine; add --set-file {{ if .file.compressed -}}
   'filesBase64.{{ $name }}'=<(base64 -w0 '{{ $path }}'){{ else }}'files.{{ $name }}={{ $value }}'{{ end }}, {{ $elsewhere }}
 {{- else if and (hasKey .root.Values.filesBase64 $path) (ne (b64enc $content) (index .root.Values.filesBase64 $path | trim)) -}}
   {{- .file.field }}: filesBase64 has {{ $path }}, but not as base64 on one line; make it by base64 -w0
-{{- else if gt (len $content) (int .tables.maxFileBytes) -}}
-  {{- .file.field }}: {{ $path }} has {{ len $content }} bytes, and a ConfigMap takes {{ int .tables.maxFileBytes }}; make it smaller, {{ $elsewhere }}
 {{- else if and (not .file.compressed) (ne $content (toJson (dict "text" $content) | fromJson).text) -}}
   {{- .file.field }}: {{ $path }} is not UTF-8 text, and a ConfigMap takes no other; gzip it, {{ $elsewhere }}
 {{- end -}}

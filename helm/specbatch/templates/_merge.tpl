@@ -1,6 +1,6 @@
 {{/*
-Strategic merge, as specbatch.cluster's merge.py: maps are merged, null takes a field away, lists of named things are merged by that
-name, other lists are replaced.
+Strategic merge patch, as specbatch.cluster.manifests.merge: maps are merged, null removes a field, lists of named items are merged by name,
+other lists are replaced.
 */}}
 
 {{/* {value: ...} as JSON. Takes base, patch (either may be missing), field (the name under which both stand), keys (merge keys). */}}

@@ -1,6 +1,6 @@
 {{/*
-An upgrade to a spec whose Job would meet another run's results: refused before Helm deletes the Job that is there, as specbatch.cluster's
-submit.py does. A chart sees the cluster in an upgrade and in its dry run by the server; `helm template` alone knows nothing of it.
+Refuses an upgrade to a spec whose Job would find another run's results, before Helm deletes the present Job, as specbatch.cluster.submit does. A
+chart sees the cluster in an upgrade and in its server-side dry run; `helm template` does not.
 */}}
 
 {{/* Fails, or writes nothing. Takes root, run. */}}
@@ -32,7 +32,7 @@ submit.py does. A chart sees the cluster in an upgrade and in its dry run by the
       {{- end -}}
     {{- end -}}
     {{- if and $same $changed -}}
-      {{- printf "\n\n%s: %s changed: the new Job would meet the results of another run, those of Job %s, and fail\n- set another spec.results.name to start anew beside them (--set spec.results.name=%s-2), or another metadata.name\n" $run.job.metadata.name (join ", " $changed) .metadata.name $run.job.metadata.name | fail -}}
+      {{- printf "\n\n%s: %s changed: the new Job would find the results of another run, those of Job %s, and fail\n- set another spec.results.name to start anew beside them (--set spec.results.name=%s-2), or another metadata.name\n" $run.job.metadata.name (join ", " $changed) .metadata.name $run.job.metadata.name | fail -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}

@@ -1,16 +1,16 @@
 {{/*
-The pod template of a run, as specbatch.cluster's pod.py and mounts.py: one container that reads the spec, writes the results, and may do
-nothing else. It passes the restricted Pod Security level.
+The pod template of a run, as specbatch.cluster.manifests.pod: one container that reads the spec and writes the results. It satisfies the restricted
+Pod Security level.
 */}}
 
 {{/* As YAML, with spec.job.podTemplate merged over it. Takes what specbatch.run gives. */}}
 {{- define "specbatch.podTemplate" -}}
-{{- $base := include "specbatch.podTemplateOfOurs" . | fromYaml -}}
+{{- $base := include "specbatch.basePodTemplate" . | fromYaml -}}
 {{- $merged := include "specbatch.merge" (dict "base" $base "patch" .job.spec.job.podTemplate "field" "" "keys" .tables.mergeKeys) | fromJson -}}
 {{- toYaml $merged.value -}}
 {{- end -}}
 
-{{- define "specbatch.podTemplateOfOurs" -}}
+{{- define "specbatch.basePodTemplate" -}}
 {{- $section := .job.spec.job -}}
 {{- $gpus := int .job.spec.placement.gpus -}}
 metadata:

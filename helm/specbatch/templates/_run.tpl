@@ -1,13 +1,13 @@
 {{/*
-A run, worked out once: its resolved spec, the ConfigMap's content, and the name that has that content's hash. As specbatch.cluster's
-manifests.py and names.py.
+A run: its resolved spec, the ConfigMap's content, and the name with the hash of that content. As specbatch.cluster.manifests.job and
+names.
 */}}
 
 {{/* {job, name, digest, data: {data, binaryData}, files, labels, podLabels, tables} as JSON; fails where the spec is wrong. */}}
 {{- define "specbatch.run" -}}
 {{- $tables := include "specbatch.tables" . | fromJson -}}
 {{- $job := include "specbatch.resolved" . | fromJson -}}
-{{- $files := (include "specbatch.travelling" (dict "job" $job "tables" $tables) | fromJson).files -}}
+{{- $files := (include "specbatch.bundledFiles" (dict "job" $job "tables" $tables) | fromJson).files -}}
 {{- include "specbatch.check" (dict "root" . "job" $job "files" $files "tables" $tables) -}}
 {{- $data := dict "spec.json" (printf "%s\n" (toPrettyJson $job)) -}}
 {{- $binary := dict -}}
@@ -22,7 +22,6 @@ manifests.py and names.py.
 {{- end -}}
 {{- $content := dict "data" $data -}}
 {{- if $binary -}}{{- $_ := set $content "binaryData" $binary -}}{{- end -}}
-{{- include "specbatch.checkSize" (dict "name" $job.metadata.name "data" $data "binary" $binary "tables" $tables) -}}
 {{- $digest := toJson $content | sha256sum -}}
 {{- $cut := trunc (int $tables.runChars) $job.metadata.name | trimAll "-" -}}
 {{- $podLabels := merge (dict

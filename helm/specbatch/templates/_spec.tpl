@@ -1,6 +1,6 @@
 {{/*
-The resolved spec: every default filled in, quantities as text, null the same as left out. What specbatch.api does, with the types that
-generated/specbatch.json has from it.
+The resolved spec: every default filled in, quantities as text, null the same as left out. As specbatch.api does it, by the types in
+generated/specbatch.json.
 */}}
 
 {{/* The tables of generated/specbatch.json, as JSON. */}}

@@ -1,6 +1,6 @@
-{{/* The volumes of a runner's pod, and where they are mounted: as specbatch.cluster.manifests: mounts.py. */}}
+{{/* The volumes of a runner's pod, and where they are mounted: as specbatch.cluster.manifests.mounts. */}}
 
-{{/* A path of the pod, absolute and without detours; relative ones are relative to /. */}}
+{{/* A path of the pod, absolute and normalised; relative ones are relative to /. */}}
 {{- define "specbatch.place" -}}
 {{- clean (printf "/%s" .) -}}
 {{- end -}}
@@ -39,7 +39,7 @@
     {{- $_ := set $volume "hostPath" (dict "path" .hostPath) -}}
   {{- else if hasKey . "emptyDir" -}}
     {{- $_ := set $volume "emptyDir" .emptyDir -}}
-  {{- else -}}
+  {{- else if .csi -}}
     {{- $csi := omit .csi "secretName" -}}
     {{- with .csi.secretName -}}{{- $_ := set $csi "nodePublishSecretRef" (dict "name" .) -}}{{- end -}}
     {{- $_ := set $volume "csi" $csi -}}

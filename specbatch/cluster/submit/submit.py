@@ -145,7 +145,7 @@ def refuse_others(cluster: Cluster, manifests: Manifests, there: Existing, *, fo
             continue
         told = "".join(f"\n    {line}" for line in changes.shown)
         raise ClusterError(
-            f"Job {other.newest.name} ({other.state}) stays: without it the new one would meet the results of another run, and fail{told}",
+            f"Job {other.newest.name} ({other.state}) stays: without it the new one would find the results of another run, and fail{told}",
             where=f"namespace {cluster.namespace}",
             remedy="--fresh in place of --force starts in a results folder of its own, and deletes no results; or give another --name",
             reason="AlreadyExists",

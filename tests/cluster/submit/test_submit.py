@@ -330,7 +330,7 @@ def test_force_deletes_the_other_spec_beside_the_job_that_is_there(api, started)
 def test_force_that_would_meet_another_runs_results_deletes_nothing(api):
     old = submitted(api).job["metadata"]["name"]
     end(api, old, "Complete", completed="0-2")
-    with pytest.raises(ClusterError, match="would meet the results of another run") as refused:
+    with pytest.raises(ClusterError, match="would find the results of another run") as refused:
         submitted(api, "decoding.maxNewTokens=128", force=True)
     assert "decoding.maxNewTokens: 64 -> 128" in refused.value.message
     assert "--fresh" in refused.value.remedy
@@ -348,7 +348,7 @@ def test_force_goes_where_the_results_are_not(api, place):
 
 def test_a_store_that_both_publish_to_is_the_same_place(api):
     submitted(api, "results.publish=s3://bucket/runs")
-    with pytest.raises(ClusterError, match="would meet the results of another run"):
+    with pytest.raises(ClusterError, match="would find the results of another run"):
         submitted(
             api,
             "results.publish=s3://bucket/runs",
