@@ -17,4 +17,4 @@ def golden() -> str:
     """What `specbatch render` prints for it, in the repository's root."""
     job, files = load_for_cluster(str(ROOT / SPEC), (), name=None, namespace=None, folder=ROOT)
     made = f"# Made by `make generate`: specbatch render {SPEC}\n"
-    return made + manifests_text(render(job, files), "yaml")
+    return made + manifests_text(render(job, files).objects, "yaml")

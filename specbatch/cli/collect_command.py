@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NamespaceOption, connect
-from specbatch.cli.output import show
-from specbatch.cli.sources import SourceArgument, is_folder, is_spec, job_on_cluster
+from specbatch.cli.cluster_options import ClusterOptions, with_cluster_options
+from specbatch.cli.output import say
+from specbatch.cli.sources import SourceArgument, is_folder, is_spec, nor_folder
 
 if TYPE_CHECKING:
     from specbatch.api.job import SpecBatchJob
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _INCOMPLETE = 1
 
 
+@with_cluster_options
 def collect(
     source: SourceArgument = None,
     *,
@@ -56,9 +57,7 @@ def collect(
     tmp: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For temporary files. Default: beside -o, else TMPDIR.")
     ] = None,
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
+    options: ClusterOptions,
 ) -> None:
     """Join a run's files into one: checked, in input order, each row once.
 
@@ -81,7 +80,7 @@ def collect(
     if out is None and form == "parquet" and sys.stdout.isatty():
         raise typer.BadParameter("parquet is not for a terminal: name a file with -o")
     lookup = RowLookup()
-    with _stopped_in_order(), _folder(source, _place(out, tmp), context, namespace, kubeconfig) as folder:
+    with _stopped_in_order(), _folder(source, _place(out, tmp), options) as folder:
         done = collect_run(
             folder,
             sys.stdout.buffer if out is None else out,
@@ -95,7 +94,7 @@ def collect(
     lines = summary_lines(done, partial=take_partial)
     if lookup.problem:
         lines.append(f"  ids of missing rows are not known: {lookup.problem}")
-    show("\n".join(lines), err=True)
+    say("\n".join(lines))
     if not done.complete and not take_partial:
         raise typer.Exit(_INCOMPLETE)
 
@@ -107,40 +106,34 @@ def _place(out: Path | None, tmp: Path | None) -> Path:
 
 
 @contextmanager
-def _folder(
-    source: str | None, temporary: Path, context: str | None, namespace: str | None, kubeconfig: str | None
-) -> Iterator[str | Path]:
+def _folder(source: str | None, temporary: Path, options: ClusterOptions) -> Iterator[str | Path]:
     """The run's folder or URI; of a run on the cluster, while it is needed."""
-    if source is not None and is_folder(source, context, namespace, kubeconfig):
+    if source is not None and is_folder(source, options):
         yield source
         return
     from specbatch.cluster.fetch.results_of_run import results_of
 
-    def say(sentence: str) -> None:
-        show(sentence, err=True)
-
-    cluster, job, spec = _on_cluster(source, context, namespace, kubeconfig)
+    cluster, job, spec = _on_cluster(source, options)
     name = f"Job {job['metadata']['name']}" if job is not None else f"run {spec.metadata.name}, whose Job is gone"
     say(f"{name}, namespace {cluster.namespace}")
     with results_of(cluster, spec, job, temporary, say) as folder:
         yield folder
 
 
-def _on_cluster(
-    source: str | None, context: str | None, namespace: str | None, kubeconfig: str | None
-) -> tuple[Cluster, Object | None, SpecBatchJob]:
+def _on_cluster(source: str | None, options: ClusterOptions) -> tuple[Cluster, Object | None, SpecBatchJob]:
     """The Job and what it runs; without the Job where it is gone, and the spec's file is named."""
     from specbatch.api.loading import load_spec
     from specbatch.cluster.fetch.results_of_run import spec_of
     from specbatch.errors import ClusterError
 
     try:
-        cluster, job = job_on_cluster(source, context, namespace, kubeconfig)
+        with nor_folder(source):
+            cluster, job = options.find_job(source)
         return cluster, job, spec_of(cluster, job)
     except ClusterError as error:
         if error.status != 404 or source is None or not is_spec(source):
             raise
-    return connect(source, context, namespace, kubeconfig)[0], None, load_spec(source)
+    return options.connect(source)[0], None, load_spec(source)
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
 
-from specbatch.cli.output import show, show_document
+from specbatch.cli.output import show, show_document, show_json
 
 
 def compare(
@@ -56,4 +55,4 @@ def compare(
     elif output == "csv":
         show_document(render_csv(runs), nl=False)
     else:
-        show(json.dumps(compare_json(runs), indent=2))
+        show_json(compare_json(runs))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NameArgument, NamespaceOption, connect
-from specbatch.cli.output import show
+from specbatch.cli.cluster_options import ClusterOptions, NameArgument, with_cluster_options
+from specbatch.cli.output import say, show, show_json
 
 if TYPE_CHECKING:
     from specbatch.cluster.logs.events import RunEvent
 
 
+@with_cluster_options
 def events(
     name: NameArgument = None,
     *,
@@ -24,9 +24,7 @@ def events(
     output: Annotated[
         Literal["text", "json"], typer.Option("--output", "-o", help="text, or json: one object a line.")
     ] = "text",
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
+    options: ClusterOptions,
 ) -> None:
     """Show what Kubernetes tells of a run: the events of its Job, pods and claims, and Kueue's, the oldest first.
 
@@ -36,15 +34,16 @@ def events(
 
     Exit codes: 0, or 71 where the cluster cannot be reached or has no such Job.
     """
-    from specbatch.cluster.jobs.lookup import find_job
     from specbatch.cluster.logs.events import read_events, watch_events
 
     def emit(event: RunEvent) -> None:
-        show(json.dumps(event.value()) if output == "json" else event.text(time.time()))
+        if output == "json":
+            show_json(event.value(), indent=None)
+        else:
+            show(event.text(time.time()))
 
-    cluster, run = connect(name, context, namespace, kubeconfig)
-    job = find_job(cluster, run)
-    show(f"Job {job['metadata']['name']}, namespace {cluster.namespace}", err=True)
+    cluster, job = options.find_job(name)
+    say(f"Job {job['metadata']['name']}, namespace {cluster.namespace}")
     if watch:
         watch_events(cluster, job, emit)
         return
@@ -52,4 +51,4 @@ def events(
     for event in found:
         emit(event)
     if not found:
-        show("no events: there were none, or Kubernetes has forgotten them", err=True)
+        say("no events: there were none, or Kubernetes has forgotten them")

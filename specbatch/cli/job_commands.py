@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Literal
 
 import typer
 
-from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NameArgument, NamespaceOption, connect
-from specbatch.cli.output import show
-from specbatch.cli.waiting_display import say
+from specbatch.cli.cluster_options import ClusterOptions, NameArgument, with_cluster_options
+from specbatch.cli.output import say, show, show_json
 
 
+@with_cluster_options
 def list_runs(
     *,
     all_namespaces: Annotated[
@@ -21,9 +20,7 @@ def list_runs(
     output: Annotated[
         Literal["text", "json", "name"], typer.Option("--output", "-o", help="text, json or name.")
     ] = "text",
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
+    options: ClusterOptions,
 ) -> None:
     """List the runs of a namespace: state, shards done and failed, age. A run and its retries are one line.
 
@@ -36,10 +33,10 @@ def list_runs(
     from specbatch.cluster.jobs.listing import run_document, runs, runs_text
     from specbatch.cluster.jobs.messages import name_text
 
-    cluster, _ = connect(None, context, namespace, kubeconfig)
+    cluster, _ = options.connect()
     found = runs(cluster, all_namespaces=all_namespaces)
     if output == "json":
-        show(json.dumps([run_document(run) for run in found], indent=2))
+        show_json([run_document(run) for run in found])
     elif not found:
         say(f"no runs in {'any namespace' if all_namespaces else f'namespace {cluster.namespace}'}")
     elif output == "name":
@@ -48,13 +45,8 @@ def list_runs(
         show(runs_text(found, all_namespaces=all_namespaces))
 
 
-def suspend(
-    name: NameArgument = None,
-    *,
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
-) -> None:
+@with_cluster_options
+def suspend(name: NameArgument = None, *, options: ClusterOptions) -> None:
     """Stop a run's pods until `resume`; every finished row is saved.
 
     Example: specbatch suspend nightly -n ml
@@ -64,17 +56,12 @@ def suspend(
     from specbatch.cluster.jobs.suspend import suspend as done
     from specbatch.cluster.status.stop import stop
 
-    cluster, run = connect(name, context, namespace, kubeconfig)
+    cluster, run = options.connect(name)
     show(stop(cluster, run, done))
 
 
-def resume(
-    name: NameArgument = None,
-    *,
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
-) -> None:
+@with_cluster_options
+def resume(name: NameArgument = None, *, options: ClusterOptions) -> None:
     """Set a suspended or cancelled run going again, with the rows that are not finished.
 
     Example: specbatch resume nightly -n ml
@@ -82,20 +69,13 @@ def resume(
     Exit codes: 0, also where it is not suspended or complete; 71 there is no such run, it has failed (see retry), it is Kueue's to resume,
     or the cluster refuses.
     """
-    from specbatch.cluster.jobs.lookup import find_job
     from specbatch.cluster.jobs.suspend import resume as done
 
-    cluster, run = connect(name, context, namespace, kubeconfig)
-    show(done(cluster, find_job(cluster, run)))
+    show(done(*options.find_job(name)))
 
 
-def cancel(
-    name: NameArgument = None,
-    *,
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
-) -> None:
+@with_cluster_options
+def cancel(name: NameArgument = None, *, options: ClusterOptions) -> None:
     """End a run: its pods save what they have and stop, the Job's record and the results stay.
 
     The Job is suspended and marked as cancelled, so `wait` and `submit --wait` end with 1; `resume` undoes it, `delete` removes it. A Job of
@@ -108,17 +88,16 @@ def cancel(
     from specbatch.cluster.jobs.suspend import cancel as done
     from specbatch.cluster.status.stop import stop
 
-    cluster, run = connect(name, context, namespace, kubeconfig)
+    cluster, run = options.connect(name)
     show(stop(cluster, run, done))
 
 
+@with_cluster_options
 def retry(
     name: NameArgument = None,
     *,
     output: Annotated[Literal["text", "name"], typer.Option("--output", "-o", help="text or name.")] = "text",
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
+    options: ClusterOptions,
 ) -> None:
     """Start a Job for the shards of a run that failed or were not finished, and for nothing else.
 
@@ -129,12 +108,10 @@ def retry(
     Exit codes: 0, also where nothing is left to do; 71 there is no such run, its Job has not ended, or the cluster refuses.
     """
     from specbatch.cluster.jobs.job_view import JobView
-    from specbatch.cluster.jobs.lookup import find_job
-    from specbatch.cluster.jobs.messages import Flags, name_text, next_commands
+    from specbatch.cluster.jobs.messages import name_text, next_commands
     from specbatch.cluster.jobs.retry import retry as done
 
-    cluster, run = connect(name, context, namespace, kubeconfig)
-    retried = done(cluster, find_job(cluster, run))
+    retried = done(*options.find_job(name))
     if retried.warning:
         say(f"warning: {retried.warning}")
     view = JobView(retried.job)
@@ -143,16 +120,15 @@ def retry(
         return
     show(retried.done)
     if retried.shards:
-        show("\n".join(next_commands(view.run, Flags(context, namespace, kubeconfig))))
+        show("\n".join(next_commands(view.run, options.flags)))
 
 
+@with_cluster_options
 def delete(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A run (metadata.name), a Job, or a spec file.")],
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
+    options: ClusterOptions,
 ) -> None:
     """Delete a run's Jobs, ConfigMaps and pods; never its results. The name of one Job deletes that one.
 
@@ -164,7 +140,7 @@ def delete(
     from specbatch.cluster.jobs.deletion import delete as done
     from specbatch.cluster.jobs.deletion import run_objects
 
-    cluster, run = connect(name, context, namespace, kubeconfig)
+    cluster, run = options.connect(name)
     assert run is not None
     found = run_objects(cluster, run)
     if not found:

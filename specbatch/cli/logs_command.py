@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NameArgument, NamespaceOption, connect
-from specbatch.cli.output import show
+from specbatch.cli.cluster_options import ClusterOptions, NameArgument, with_cluster_options
+from specbatch.cli.output import say, show
 
 
+@with_cluster_options
 def logs(
     name: NameArgument = None,
     *,
@@ -31,9 +32,7 @@ def logs(
     raw: Annotated[
         bool, typer.Option("--raw/--text", help="Lines as they are, JSON and all; or the runner's own in words.")
     ] = False,
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
+    options: ClusterOptions,
 ) -> None:
     """Show the logs of a run's pods: of each shard the newest pod's; of several shards with the shard before each line.
 
@@ -43,16 +42,14 @@ def logs(
 
     Exit codes: 0, or 71 where the cluster cannot be reached, has no such Job, or no pod of it yet.
     """
-    from specbatch.cluster.jobs.lookup import find_job
     from specbatch.cluster.logs.logs import LogOptions, follow_run, read_logs
 
     if follow and previous:
         raise typer.BadParameter("--previous is of a pod that has ended: there is nothing to follow")
-    cluster, run = connect(name, context, namespace, kubeconfig)
-    job = find_job(cluster, run)
-    options = LogOptions(shard=shard, tail=tail, seconds=since, previous=previous, timestamps=timestamps, raw=raw)
-    show(f"Job {job['metadata']['name']}, namespace {cluster.namespace}", err=True)
+    cluster, job = options.find_job(name)
+    wanted = LogOptions(shard=shard, tail=tail, seconds=since, previous=previous, timestamps=timestamps, raw=raw)
+    say(f"Job {job['metadata']['name']}, namespace {cluster.namespace}")
     if follow:
-        follow_run(cluster, job, show, options)
+        follow_run(cluster, job, show, wanted)
     else:
-        read_logs(cluster, job, show, options, lambda said: show(said, err=True))
+        read_logs(cluster, job, show, wanted, say)

@@ -1,8 +1,8 @@
-"""Options that several commands share."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,8 +16,9 @@ SetOption = Annotated[
 ]
 """`--set path=value`, on every command that reads a spec: pass it on as `load_spec(file, overrides or ())`."""
 
+OutputOption = Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="text or json.")]
+
 SpecArgument = Annotated[str, typer.Argument(metavar="FILE", help="The spec: a YAML file, or - for standard input.")]
-"""The spec that a command works on."""
 
 RunArgument = Annotated[
     str,
@@ -25,4 +26,3 @@ RunArgument = Annotated[
         metavar="DIR", help="The run: the directory that holds its part-*.jsonl, or the URI where it was published."
     ),
 ]
-"""The results of one run."""

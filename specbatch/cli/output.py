@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import Any
 
 import typer
 
@@ -12,6 +14,16 @@ from specbatch.terminal import for_people, printable
 def show(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Text for people: without secrets, and nothing in it controls the terminal."""
     typer.echo(for_people(text), err=err, nl=nl)
+
+
+def say(text: str) -> None:
+    """Text for people on standard error, beside what the command prints."""
+    show(text, err=True)
+
+
+def show_json(value: Any, *, indent: int | None = 2) -> None:
+    """The output of `--output json`."""
+    show(json.dumps(value, indent=indent))
 
 
 def show_document(text: str, *, nl: bool = True) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbatch.cli.options import SetOption, SpecArgument
-from specbatch.cli.output import show
+from specbatch.cli.options import OutputOption, SetOption, SpecArgument
+from specbatch.cli.output import show, show_json
 from specbatch.errors import DeviceError, ExitCode
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def plan(
         ),
     ] = None,
     overrides: SetOption = None,
-    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="text or json.")] = "text",
+    output: OutputOption = "text",
 ) -> None:
     """Show what goes on which GPU, whether it fits, and how fast it could be.
 
@@ -79,7 +78,7 @@ def plan(
     )
     made = replace(made, notes=(*said, *made.notes))
     if output == "json":
-        show(json.dumps(made.to_dict(), indent=2))
+        show_json(made.to_dict())
     else:
         show("\n".join(render(made)))
     if not made.fits:

@@ -32,4 +32,4 @@ def render(
     from specbatch.cluster.manifests.yaml_text import manifests_text
 
     job, files = load_for_cluster(file, overrides or (), name=name, namespace=namespace, folder=Path.cwd())
-    show_document(manifests_text(rendered(job, files), output), nl=False)
+    show_document(manifests_text(rendered(job, files).objects, output), nl=False)

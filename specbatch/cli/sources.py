@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from specbatch.cli.cluster_options import connect
-
-if TYPE_CHECKING:
-    from specbatch.cluster.client.client import Cluster
-    from specbatch.cluster.client.kinds import Object
+from specbatch.cli.cluster_options import ClusterOptions
 
 SourceArgument = Annotated[
     str | None,
@@ -26,15 +22,13 @@ SourceArgument = Annotated[
 _SPECS = (".yaml", ".yml", ".json")
 
 
-def is_folder(source: str | None, *cluster_options: str | None) -> bool:
+def is_folder(source: str, options: ClusterOptions) -> bool:
     """Whether a folder or URI is meant: a URI, a folder that is there, or a path; with an option of the cluster only a URI.
 
     A file is a spec, and job/NAME a Job's name as kubectl prints it: those mean a run on the cluster.
     """
-    if source is None or "://" in source:
-        return source is not None
-    if any(option is not None for option in cluster_options):
-        return False
+    if "://" in source or options.any_given:
+        return "://" in source
     if Path(source).expanduser().is_dir():
         return True
     return "/" in source and not source.startswith(("job/", "job.batch/")) and not is_spec(source)
@@ -64,19 +58,3 @@ def nor_folder(source: str | None) -> Iterator[None]:
             status=error.status,
             reason=error.reason,
         ) from error
-
-
-def job_on_cluster(
-    source: str | None, context: str | None, namespace: str | None, kubeconfig: str | None
-) -> tuple[Cluster, Object]:
-    """The Job that a name on the cluster means.
-
-    Raises:
-        ClusterError: there is none, or no cluster can be reached.
-        SpecError: a file was named that is no spec.
-    """
-    from specbatch.cluster.jobs.lookup import find_job
-
-    with nor_folder(source):
-        cluster, name = connect(source, context, namespace, kubeconfig)
-        return cluster, find_job(cluster, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -11,14 +10,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NamespaceOption, connect
-from specbatch.cli.output import show
+from specbatch.cli.cluster_options import ClusterOptions, with_cluster_options
+from specbatch.cli.output import show, show_json
 from specbatch.cli.sources import SourceArgument, is_folder, nor_folder
 
 _FOLDER_SECONDS = 2.0  # as often as a run says a word
 _CLUSTER_SECONDS = 5.0  # as often as a pod does
 
 
+@with_cluster_options
 def status(
     source: SourceArgument = None,
     *,
@@ -32,9 +32,7 @@ def status(
         Literal["text", "json"],
         typer.Option("--output", "-o", help="text or json; with --watch one JSON object a line."),
     ] = "text",
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
+    options: ClusterOptions,
 ) -> None:
     """Show how a run stands: rows, speed, acceptance, time left, errors, and what to do where it does not go on.
 
@@ -47,17 +45,17 @@ def status(
 
     Exit codes: 0, 74 where no run is, or 71 where the cluster cannot be reached or has no such run.
     """
-    if source is not None and is_folder(source, context, namespace, kubeconfig):
+    if source is not None and is_folder(source, options):
         look, seconds = _folder(source), _FOLDER_SECONDS
     else:
-        look, seconds = _cluster(source, context, namespace, kubeconfig), _CLUSTER_SECONDS
+        look, seconds = _cluster(source, options), _CLUSTER_SECONDS
     if watch and output == "text" and sys.stdout.isatty():
         _watch_terminal(look, seconds)
         return
     while True:
         now = look()
         if output == "json":
-            show(json.dumps(now.value(), indent=None if watch else 2))
+            show_json(now.value(), indent=None if watch else 2)
         else:
             show(now.text() + ("\n" if watch else ""))
         if not watch or now.over:
@@ -88,14 +86,12 @@ def _folder(source: str) -> Callable[[], _Look]:
     return look
 
 
-def _cluster(
-    source: str | None, context: str | None, namespace: str | None, kubeconfig: str | None
-) -> Callable[[], _Look]:
+def _cluster(source: str | None, options: ClusterOptions) -> Callable[[], _Look]:
     from specbatch.cluster.status.job_run_text import render_run, run_json
     from specbatch.cluster.status.read_run import read_run
 
     with nor_folder(source):
-        cluster, name = connect(source, context, namespace, kubeconfig)
+        cluster, name = options.connect(source)
 
     def look() -> _Look:
         with nor_folder(source):

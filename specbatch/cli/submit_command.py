@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NamespaceOption
+from specbatch.cli.cluster_options import ClusterOptions, with_cluster_options
 from specbatch.cli.options import SetOption, SpecArgument
-from specbatch.cli.output import show, show_document
-from specbatch.cli.waiting_display import INTERRUPTED, end_of_job, exit_code, say
+from specbatch.cli.output import say, show, show_document, show_json
+from specbatch.cli.waiting_display import INTERRUPTED, wait_for_job
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.kinds import Object
-    from specbatch.cluster.jobs.messages import Flags
     from specbatch.cluster.submit.checks import SubmitChecks
 
 _Output = Literal["text", "json", "yaml", "name"]
 
 
+@with_cluster_options
 def submit(
     file: SpecArgument,
     *,
@@ -54,9 +55,7 @@ def submit(
     output: Annotated[
         _Output, typer.Option("--output", "-o", help="text, json, yaml or name; of a dry run the manifests.")
     ] = "text",
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
+    options: ClusterOptions,
 ) -> None:
     """Run a spec as a Kubernetes Job: checked here, checked by the cluster, then started.
 
@@ -74,8 +73,6 @@ def submit(
     --output json and yaml: run, job, namespace, context, state, shards, shards_done, shards_failed, action (created, completed, attached),
     replaced, warnings, unchecked; with --wait also end (complete, failed, cancelled, deleted, timeout) and reason.
     """
-    from specbatch.cluster.client.client import Cluster
-    from specbatch.cluster.jobs.messages import Flags
     from specbatch.cluster.manifests.job import render
     from specbatch.cluster.manifests.spec_files import load_for_cluster
     from specbatch.cluster.preflight.access import Uses
@@ -84,41 +81,36 @@ def submit(
 
     if dry_run == "client" and diff:
         raise typer.BadParameter("asks the cluster, and --dry-run=client does not", param_hint="--diff")
-    job, files = load_for_cluster(file, overrides or (), name=name, namespace=namespace, folder=Path.cwd())
+    job, files = load_for_cluster(file, overrides or (), name=name, namespace=options.namespace, folder=Path.cwd())
     if fresh:
         job, force = started_anew(job), True
     manifests = render(job, files)
     if dry_run == "client":
-        _show([manifests.config_map, manifests.job], f"{file}: ok; it would be Job {manifests.name}", output)
+        _show(manifests.objects, f"{file}: ok; it would be Job {manifests.name}", output)
         return
-    cluster = Cluster.connect(context=context, namespace=job.metadata.namespace, kubeconfig=kubeconfig)
+    options = replace(options, namespace=job.metadata.namespace)
+    cluster, _ = options.connect()
     job = continued(cluster, job)
     manifests = render(job, files)
     uses = Uses(wait=wait, follow=follow, force=force)
     checks = SubmitChecks(cluster, job, manifests, uses, skip=skip_checks)
-    flags = Flags(context, job.metadata.namespace, kubeconfig)
     if dry_run == "server" or diff:
         _preview(checks, diff=diff, ends=dry_run is not None, output=output)
     if dry_run is None:
-        _submit(checks, flags, timeout=timeout, output=output)
+        _submit(checks, options, timeout=timeout, output=output)
 
 
 def _show(manifests: list[Object], sentence: str, output: _Output) -> None:
     """What a dry run came to."""
-    import json
-
     from specbatch.cluster.jobs.messages import name_text
-    from specbatch.cluster.manifests.yaml_text import yaml_text
+    from specbatch.cluster.manifests.yaml_text import manifests_text
 
-    match output:
-        case "text":
-            show(sentence)
-        case "name":
-            show(name_text([manifests[-1]["metadata"]["name"]]))
-        case "json":
-            show_document(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}, indent=2))
-        case "yaml":
-            show_document(yaml_text(manifests), nl=False)
+    if output == "text":
+        show(sentence)
+    elif output == "name":
+        show(name_text([manifests[-1]["metadata"]["name"]]))
+    else:
+        show_document(manifests_text(manifests, output), nl=False)
 
 
 def _preview(checks: SubmitChecks, *, diff: bool, ends: bool, output: _Output) -> None:
@@ -160,7 +152,7 @@ def _warn(checks: SubmitChecks) -> None:
         say(f"not checked, since reading them is not permitted: {', '.join(unseen)}")
 
 
-def _submit(checks: SubmitChecks, flags: Flags, *, timeout: float | None, output: _Output) -> None:
+def _submit(checks: SubmitChecks, options: ClusterOptions, *, timeout: float | None, output: _Output) -> None:
     from specbatch.cluster.submit.submit import submit as submit_manifests
     from specbatch.cluster.submit.text import submission_document, submission_lines
 
@@ -181,39 +173,31 @@ def _submit(checks: SubmitChecks, flags: Flags, *, timeout: float | None, output
     waits = uses.wait or uses.follow
     document = submission_document(checks, submission)
     if output == "text":
-        show("\n".join(submission_lines(checks, submission, flags)))
+        show("\n".join(submission_lines(checks, submission, options.flags)))
     elif output == "name" or not waits:
         _print(document, output)
     if waits:
-        _wait(checks, submission.job, flags, timeout=timeout, output=output, document=document)
-    elif submission.state in {"failed", "failing", "cancelled"}:
+        waited, code = wait_for_job(
+            checks.cluster,
+            submission.job,
+            options,
+            seconds=timeout,
+            emit=show if output == "text" else say,
+            follow=uses.follow,
+        )
+        if output in {"json", "yaml"}:
+            _print({**document, **waited}, output)
+        raise typer.Exit(code)
+    if submission.state in {"failed", "failing", "cancelled"}:
         raise typer.Exit(1)
 
 
-def _wait(
-    checks: SubmitChecks, job: Object, flags: Flags, *, timeout: float | None, output: _Output, document: dict[str, Any]
-) -> None:
-    from specbatch.cluster.jobs.job_view import JobView
-    from specbatch.cluster.jobs.messages import job_document, wait_result_lines
-
-    emit = show if output == "text" else say
-    ending = end_of_job(checks.cluster, job, flags, seconds=timeout, emit=emit, follow=checks.uses.follow)
-    for line in wait_result_lines(ending, flags):
-        emit(line)
-    if output in {"json", "yaml"}:
-        _print({**document, **job_document(JobView(ending.job)), "end": ending.end, "reason": ending.reason}, output)
-    if ending.end != "complete":
-        raise typer.Exit(exit_code(ending))
-
-
 def _print(document: dict[str, Any], output: _Output) -> None:
-    import json
-
     from specbatch.cluster.jobs.messages import name_text
     from specbatch.cluster.manifests.yaml_text import yaml_text
 
     if output == "json":
-        show(json.dumps(document, indent=2))
+        show_json(document)
     elif output == "yaml":
         show_document(yaml_text([document]), nl=False)
     else:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from specbatch.cli.options import SetOption
-from specbatch.cli.output import show
+from specbatch.cli.options import OutputOption, SetOption
+from specbatch.cli.output import say, show, show_json
 
 _UNEXPLAINED = 1  # the exit code
 
@@ -27,7 +26,7 @@ def verify(
         typer.Option(min=0, help="GPUs for the target, placed anew; 0 is the CPU. Default: placed as in the run."),
     ] = None,
     overrides: SetOption = None,
-    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="text or json.")] = "text",
+    output: OutputOption = "text",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the result and errors.")] = False,
 ) -> None:
     """Replay finished rows with the target alone, and say whether they are what it gives.
@@ -50,10 +49,10 @@ def verify(
         sample,
         seed=seed,
         overrides=[*placed, *(overrides or ())],
-        say=(lambda _: None) if quiet else (lambda message: show(message, err=True)),
+        say=(lambda _: None) if quiet else say,
     )
     if output == "json":
-        show(json.dumps(found.to_json(), indent=2))
+        show_json(found.to_json())
     else:
         show(render_verification(found, name=Path(directory).name))
     if found.unexplained:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NameArgument, NamespaceOption, connect
-from specbatch.cli.output import show
-from specbatch.cli.waiting_display import end_of_job, exit_code, say
+from specbatch.cli.cluster_options import ClusterOptions, NameArgument, with_cluster_options
+from specbatch.cli.options import OutputOption
+from specbatch.cli.output import say, show, show_json
+from specbatch.cli.waiting_display import wait_for_job
 
 
+@with_cluster_options
 def wait(
     name: NameArgument = None,
     *,
     timeout: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="Not longer. Default: as long as it takes.")
     ] = None,
-    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="text or json.")] = "text",
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
+    output: OutputOption = "text",
+    options: ClusterOptions,
 ) -> None:
     """Wait until a Job has ended: complete, failed, cancelled or deleted, whichever comes first.
 
@@ -34,17 +33,8 @@ def wait(
 
     --output json: run, job, namespace, state, shards, shards_done, shards_failed, end (complete, failed, cancelled, deleted, timeout), reason.
     """
-    from specbatch.cluster.jobs.job_view import JobView
-    from specbatch.cluster.jobs.lookup import find_job
-    from specbatch.cluster.jobs.messages import Flags, job_document, wait_result_lines
-
-    cluster, run = connect(name, context, namespace, kubeconfig)
-    flags = Flags(context, namespace, kubeconfig)
-    emit = show if output == "text" else say
-    ending = end_of_job(cluster, find_job(cluster, run), flags, seconds=timeout, emit=emit)
-    if output == "text":
-        show("\n".join(wait_result_lines(ending, flags)))
-    else:
-        show(json.dumps(job_document(JobView(ending.job), end=ending.end, reason=ending.reason), indent=2))
-    if ending.end != "complete":
-        raise typer.Exit(exit_code(ending))
+    cluster, job = options.find_job(name)
+    document, code = wait_for_job(cluster, job, options, seconds=timeout, emit=show if output == "text" else say)
+    if output == "json":
+        show_json(document)
+    raise typer.Exit(code)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from specbatch.cli.output import show
+from specbatch.cli.output import say
 
 if TYPE_CHECKING:
+    from specbatch.cli.cluster_options import ClusterOptions
     from specbatch.cluster.client.client import Cluster
     from specbatch.cluster.client.kinds import Object
     from specbatch.cluster.jobs.job_view import JobView
@@ -23,14 +24,27 @@ _LAST_LINES_SECONDS = 15.0
 _OUTAGE_TOLD_SECONDS = 10.0
 
 
-def say(message: str) -> None:
-    """On stderr, beside what the command prints."""
-    show(message, err=True)
+def wait_for_job(
+    cluster: Cluster,
+    job: Object,
+    options: ClusterOptions,
+    *,
+    seconds: float | None,
+    emit: Callable[[str], None],
+    follow: bool = False,
+) -> tuple[dict[str, Any], int]:
+    """Waits for a Job's end and shows it; returns it as plain data, and the exit code: 0 complete, 124 time is up, 1 all else.
 
+    Raises:
+        Exit: Ctrl-C.
+    """
+    from specbatch.cluster.jobs.job_view import JobView
+    from specbatch.cluster.jobs.messages import job_document, wait_result_lines
 
-def exit_code(ending: WaitResult) -> int:
-    """0 complete, 124 time is up, 1 everything else."""
-    return _CODES.get(ending.end, 1)
+    ending = end_of_job(cluster, job, options.flags, seconds=seconds, emit=emit, follow=follow)
+    for line in wait_result_lines(ending, options.flags):
+        emit(line)
+    return job_document(JobView(ending.job), end=ending.end, reason=ending.reason), _CODES.get(ending.end, 1)
 
 
 def end_of_job(

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Annotated, Literal
 
-import typer
-
-from specbatch.cli.cluster_options import ContextOption, KubeconfigOption, NameArgument, NamespaceOption
-from specbatch.cli.output import show
+from specbatch.cli.cluster_options import ClusterOptions, NameArgument, with_cluster_options
+from specbatch.cli.options import OutputOption
+from specbatch.cli.output import show, show_json
 
 
+@with_cluster_options
 def why(
     name: NameArgument = None,
     *,
-    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="text or json.")] = "text",
-    context: ContextOption = None,
-    namespace: NamespaceOption = None,
-    kubeconfig: KubeconfigOption = None,
+    output: OutputOption = "text",
+    options: ClusterOptions,
 ) -> None:
     """Say why a run does not start, does not go on, or has failed: one cause, its remedy, and the evidence.
 
@@ -30,12 +26,12 @@ def why(
 
     Exit codes: 0 whatever the verdict, 71 where the cluster or the run cannot be found.
     """
-    from specbatch.cli.cluster_options import connect
     from specbatch.cluster.diagnose.gather import gather
     from specbatch.cluster.diagnose.judge import judge
     from specbatch.cluster.diagnose.text import render_verdict, verdict_json
-    from specbatch.cluster.jobs.lookup import find_job
 
-    cluster, run = connect(name, context, namespace, kubeconfig)
-    verdict = judge(gather(cluster, find_job(cluster, run)))
-    show(json.dumps(verdict_json(verdict), indent=2) if output == "json" else render_verdict(verdict, time.time()))
+    verdict = judge(gather(*options.find_job(name)))
+    if output == "json":
+        show_json(verdict_json(verdict))
+    else:
+        show(render_verdict(verdict, time.time()))

@@ -29,6 +29,11 @@ class Manifests:
     job: Object
 
     @property
+    def objects(self) -> list[Object]:
+        """In the order in which they are created."""
+        return [self.config_map, self.job]
+
+    @property
     def name(self) -> str:
         """Of both."""
         name: str = self.job["metadata"]["name"]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import yaml
 
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.manifests.job import Manifests
 
 
 class _Dumper(yaml.SafeDumper):
@@ -25,9 +24,8 @@ _Dumper.add_representer(str, _text)
 _Dumper.ignore_aliases = lambda *_: True  # type: ignore[method-assign]  # a manifest has no anchors
 
 
-def manifests_text(manifests: Manifests, form: Literal["yaml", "json"]) -> str:
-    """Both manifests, for kubectl apply -f -: YAML documents, or one JSON List."""
-    objects = [manifests.config_map, manifests.job]
+def manifests_text(objects: Sequence[Object], form: Literal["yaml", "json"]) -> str:
+    """Objects for kubectl apply -f -: YAML documents, or one JSON List."""
     if form == "json":
         return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}, indent=2) + "\n"
     return yaml_text(objects)

@@ -152,8 +152,8 @@ def test_rendering_changes_nothing_of_what_it_is_given():
 
 def test_both_texts_are_the_objects():
     made = rendered("completions: 2", metadata="{annotations: {note: \"a\\n- b: '#'\"}}")
-    assert list(yaml.safe_load_all(manifests_text(made, "yaml"))) == [made.config_map, made.job]
-    assert json.loads(manifests_text(made, "json"))["items"] == [made.config_map, made.job]
+    assert list(yaml.safe_load_all(manifests_text(made.objects, "yaml"))) == [made.config_map, made.job]
+    assert json.loads(manifests_text(made.objects, "json"))["items"] == [made.config_map, made.job]
 
 
 @pytest.mark.parametrize(
