@@ -87,7 +87,7 @@ def plan(
 
 def _count_override(gpus: str | None) -> list[str]:
     """--gpus 8x... as an override of the spec, so that the spec's own rules judge it."""
-    from specbatch.plan.devices import counted, parse_gpus
+    from specbatch.plan.gpus import counted, parse_gpus
 
     if gpus is None:
         return []
@@ -101,7 +101,7 @@ def _count_override(gpus: str | None) -> list[str]:
 
 def _gpu_shapes(job: SpecBatchJob, gpus: str | None) -> tuple[Sequence[GpuShape], list[str]]:
     """The GPUs to plan for, and a note where their product is a guess."""
-    from specbatch.plan.devices import labelled_gpu_shape, parse_gpus
+    from specbatch.plan.gpus import labelled_gpu_shape, parse_gpus
 
     count = job.spec.placement.gpus
     if count == 0:

@@ -3,88 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from specbatch.plan.memory import most_length, most_rows, shortage
-from specbatch.plan.question import Question
-from specbatch.plan.strategy import Layout, lay_out
+from specbatch.plan.candidates import Candidate
+from specbatch.plan.device_map import place_replicas
+from specbatch.plan.layouts import lay_out
+from specbatch.plan.memory import largest, memory_fit, shortages
+from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.types import Alternative, Ceiling, DeviceUse
 
 
-def problems_of(question: Question, layout: Layout, uses: Sequence[DeviceUse], rows: int) -> Iterator[str]:
+def problems_of(chosen: Candidate, uses: Sequence[DeviceUse]) -> Iterator[str]:
     """One sentence for each thing wrong, the last of them what to change."""
-    for shape in (question.target, question.drafter):
-        if shape is not None and shape.max_positions is not None and question.max_length > shape.max_positions:
-            yield (
-                f"spec.batching.maxLength is {question.max_length}, but {shape.name} knows {shape.max_positions} positions:"
-                " lower it"
-            )
-    lacking = shortage(uses)
+    max_length = chosen.request.max_length
+    for shape in chosen.request.models.values():
+        if shape.max_positions is not None and max_length > shape.max_positions:
+            yield f"spec.batching.maxLength is {max_length}, but {shape.name} knows {shape.max_positions} positions: lower it"
+    lacking = list(shortages(uses))
     if lacking:
         yield from lacking
-        yield _what_to_change(question, layout, rows)
+        yield _what_to_change(chosen)
 
 
-def _what_to_change(question: Question, layout: Layout, rows: int) -> str:
-    replicas = layout.replicas(question.target, question.drafter)
-    length, k = question.max_length, question.max_k
-    fitting = most_rows(replicas, question.gpus, max_length=length, max_k=k, cap=rows)
+def _what_to_change(chosen: Candidate) -> str:
+    request, memory = chosen.request, chosen.memory
+    fitting = memory.most_rows(chosen.rows)
     if fitting:
         return f"to change: spec.batching.maxSequences {fitting} fits (auto chooses it); or a smaller maxLength"
-    shorter = most_length(replicas, question.gpus, rows=1, max_k=k, max_length=length)
-    if shorter > k:
-        return f"to change: not even one row of {length} tokens fits; spec.batching.maxLength {shorter} would"
-    enough = _enough_gpus(question)
+    shorter = largest(lambda length: replace(memory, max_length=length).fits(1), memory.max_length)
+    if shorter > memory.max_k:
+        return (
+            f"to change: not even one row of {memory.max_length} tokens fits; spec.batching.maxLength {shorter} would"
+        )
+    enough = _enough_gpus(request)
     more = f"placement.gpus {enough} with strategy auto is enough" if enough else "no number of these GPUs is enough"
     return (
         f"to change: not even the weights fit; {more}; else GPUs with more memory, a smaller model, or dtype bfloat16"
     )
 
 
-def _enough_gpus(question: Question) -> int | None:
+def _enough_gpus(request: PlanRequest) -> int | None:
     """The fewest GPUs of the first one's kind over which one row fits, the layers split; None where 64 are too few."""
-    gpu = next(iter(question.gpus.values()))
-    if gpu.is_cpu:
-        return None
-    for count in range(2, 65):
+    gpu = next(iter(request.gpus.values()))
+    has_drafter = request.drafter is not None
+    can_split = not gpu.is_cpu and all(shape.known_layout for shape in request.models.values())
+    for count in range(2, 65) if can_split else ():
         devices = {f"cuda:{index}": gpu for index in range(count)}
-        ratio = (count - 1, 1) if question.drafter else (count, 0)
-        layout = lay_out("multi_gpu_ratio", tuple(devices), ratio=ratio, has_drafter=question.drafter is not None)
-        replicas = layout.replicas(question.target, question.drafter)
-        if most_rows(replicas, devices, max_length=question.max_length, max_k=question.max_k, cap=1):
+        ratio = (count - 1, 1) if has_drafter else (count, 0)
+        layout = lay_out("multi_gpu_ratio", tuple(devices), ratio=ratio, has_drafter=has_drafter)
+        replicas = place_replicas(layout, request.target, request.drafter)
+        if memory_fit(replace(request, gpus=devices), replicas).fits(1):
             return count
     return None
 
 
-def notes_of(
-    question: Question, layout: Layout, overrides: Sequence[str], *, rows: int, tokens: int | None
-) -> Iterator[str]:
-    """What was assumed or overridden, and where rows share less KV (`tokens`) than all would need at their longest."""
-    if overrides:
-        yield f"overridden by the environment: {' '.join(overrides)}"
-    for role, shape in (("target", question.target), ("drafter", question.drafter)):
-        if shape is not None:
-            yield f"{role} {shape.name}: {shape.source or 'shape as given'}"
-            if not shape.known_layout:
-                yield (
-                    f"{role} {shape.name}: model type {shape.architecture!r} is estimated, as if built like Llama:"
-                    " transformers is not installed here, or cannot build it"
-                )
-            if shape.parts is not None and not shape.parts.kv_counted:
-                yield f"{role} {shape.name}: its KV is estimated from its config, since no forward could be traced"
-            if shape.parts is not None and shape.num_experts:
-                yield (
-                    f"{role} {shape.name}: {shape.experts_per_token} of {shape.num_experts} experts a token; a step is taken to"
-                    " read as many different ones as its tokens ask for"
-                )
-    if tokens is not None and tokens < rows * question.max_length:
+def notes_of(chosen: Candidate, variables: Sequence[str]) -> Iterator[str]:
+    """What was assumed or overridden, and where rows share less KV than all would need at their longest."""
+    request, rows = chosen.request, chosen.rows
+    if variables:
+        yield f"overridden by the environment: {' '.join(variables)}"
+    for role, shape in request.models.items():
+        yield f"{role} {shape.name}: {shape.source or 'shape as given'}"
+        if not shape.known_layout:
+            yield (
+                f"{role} {shape.name}: model type {shape.architecture!r} is estimated, as if built like Llama:"
+                " transformers is not installed here, or cannot build it"
+            )
+        if not shape.kv_traced:
+            yield f"{role} {shape.name}: its KV is estimated from its config, since no forward could be traced"
+        if shape.counted and shape.num_experts:
+            yield (
+                f"{role} {shape.name}: {shape.experts_per_token} of {shape.num_experts} experts a token; a step is taken to"
+                " read as many different ones as its tokens ask for"
+            )
+    tokens = chosen.memory.kv_tokens(rows)
+    if chosen.fits and tokens < rows * request.max_length:
         yield (
             f"{rows} rows share pages of KV for {tokens:,} tokens, {tokens // rows:,} a row where the longest has"
-            f" {question.max_length:,}: when they run out, rows go back to wait, and lose nothing but their prefill"
+            f" {request.max_length:,}: when they run out, rows go back to wait, and lose nothing but their prefill"
         )
-    idle = [device for device in question.gpus if device not in layout.devices]
+    idle = [device for device in request.gpus if device not in chosen.layout.devices]
     if idle:
-        yield f"idle: {', '.join(idle)} ({len(idle)} of {len(question.gpus)} GPUs do nothing in this placement)"
-    if next(iter(question.gpus.values())).is_cpu:
+        yield f"idle: {', '.join(idle)} ({len(idle)} of {len(request.gpus)} GPUs do nothing in this placement)"
+    if "cpu" in request.gpus:
         yield "the ceiling of a CPU is a rough guess: bandwidth and arithmetic of a common server"
 
 

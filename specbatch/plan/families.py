@@ -1,4 +1,4 @@
-"""What differs between the model families of transformers that are built like Llama.
+"""The model families of transformers that are built like Llama, and the formula of their layers.
 
 `tests/plan/test_meta_models.py` builds each of them in transformers and compares every count.
 """
@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from specbatch.plan.shape import QkNorm
+from specbatch.plan.model_shape import LayerShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Family:
     qkv_bias: bool | None = False  # None: as attention_bias in its config says
     output_bias: bool | None = False  # as above
     mlp_bias: bool | None = False  # None: as mlp_bias in its config says
-    qk_norm: QkNorm = "none"
+    qk_norm: Literal["none", "head", "full"] = "none"  # a norm a head (Qwen3), or over all heads (OLMo 2)
     norms_per_layer: int = 2
     tied_by_default: bool = False  # what transformers takes when config.json does not say
     head_dim_by_default: int | None = None  # None: hidden_size / num_attention_heads
@@ -41,3 +42,37 @@ FAMILIES = {
 
 # Stands in for a model_type that is not listed: Llama's layer, with the biases its config admits to.
 UNKNOWN_FAMILY = Family(qkv_bias=None, output_bias=None, mlp_bias=None)
+
+
+def llama_layer(
+    family: Family,
+    *,
+    hidden: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    inner: int,
+    experts: int,
+    biases: tuple[bool, bool, bool],
+) -> LayerShape:
+    """A decoder layer in numbers: attention with grouped heads, a gated MLP (or a router and experts of that kind), norms.
+
+    Args:
+        family: for its norms.
+        hidden: width of the hidden states.
+        heads: of queries.
+        kv_heads: of keys, and of values.
+        head_dim: the width of one head.
+        inner: width of the MLP, or of one expert.
+        experts: how many; 0 is a dense layer.
+        biases: whether there are any in queries, keys and values, in the attention's output, and in the MLP.
+    """
+    queries, keys = heads * head_dim, kv_heads * head_dim
+    qkv_bias, output_bias, mlp_bias = biases
+    params = hidden * (2 * queries + 2 * keys) + family.norms_per_layer * hidden
+    params += {"none": 0, "head": 2 * head_dim, "full": queries + keys}[family.qk_norm]
+    params += (queries + 2 * keys if qkv_bias else 0) + (hidden if output_bias else 0)
+    mlp = 3 * hidden * inner + (2 * inner + hidden if mlp_bias else 0)
+    if experts:
+        return LayerShape(params + experts * hidden, experts * mlp, kv=2 * keys)
+    return LayerShape(params + mlp, 0, kv=2 * keys)

@@ -1,15 +1,15 @@
-"""What a placement takes of every device, how many rows fit, and what to change when it does not."""
+"""What a placement takes of every device, and how many rows fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from specbatch.plan.devices import GIB
-from specbatch.plan.placing import Group, Replica, place_replica
-from specbatch.plan.types import DeviceUse, GpuShape
+from specbatch.plan.gpus import GIB
+from specbatch.plan.model_shape import ModelShape
+from specbatch.plan.plan_request import PlanRequest
+from specbatch.plan.types import DeviceUse, GpuShape, ReplicaPlan, Stage
 
-MOST_ROWS_ON_GPU = 512  # beyond it a step is bound by arithmetic, and more rows only wait
-MOST_ROWS_ON_CPU = 8
 PAGE = 64  # tokens, as in engine/graphs/paging.py
 
 # As in engine/graphs/sizes.py:
@@ -21,108 +21,132 @@ _SLACK = 0.02  # of the memory: what the allocator loses to fragments
 _PREFILL_TOKENS = 8192  # of all rows in one prefill forward
 
 
-def device_uses(
-    replicas: Sequence[Replica], gpus: Mapping[str, GpuShape], *, rows: int, max_length: int, max_k: int
-) -> tuple[DeviceUse, ...]:
-    """What every device that is used holds, in the order of `gpus`.
+@dataclass(frozen=True, slots=True)
+class DeviceLoad:
+    """What is on one device, before the number of rows is known."""
 
-    Args:
-        replicas: all of them.
-        gpus: device -> its shape.
-        rows: rows in flight in each replica.
+    device: str
+    gpu: GpuShape
+    stages: tuple[tuple[ModelShape, Stage], ...]  # with the KV of one token
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all parameters on this device."""
+        return sum(stage.weight_bytes for _, stage in self.stages)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of one token's keys and values on this device."""
+        return sum(stage.kv_bytes for _, stage in self.stages)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFit:
+    """The devices of a placement, and rows of which length are to fit on them.
+
+    Attributes:
+        loads: every device that is used, in the order of the GPUs.
+        paged: whether the rows of a replica share pages of KV, instead of each having a slot for the longest row.
         max_length: prompt and new tokens of a row, at the most.
         max_k: drafts a round, at the most.
     """
-    tokens = kv_tokens(replicas, gpus, rows=rows, max_length=max_length, max_k=max_k)
-    return _uses(replicas, gpus, rows, max_k, tokens)
 
+    loads: tuple[DeviceLoad, ...]
+    paged: bool
+    max_length: int
+    max_k: int
 
-def kv_tokens(
-    replicas: Sequence[Replica], gpus: Mapping[str, GpuShape], *, rows: int, max_length: int, max_k: int
-) -> int:
-    """Tokens that each replica's KV is for: what all rows need at their longest, or with pages what there is room for.
+    def kv_tokens(self, rows: int) -> int:
+        """Tokens that each replica's KV is for: what all rows need at their longest, or with pages what there is room for."""
+        if not self.paged:
+            return self._least_tokens(rows)
+        room = min(self._free_pages(load, rows) for load in self.loads)
+        return max(PAGE * min(room, rows * self._pages_per_row), self._least_tokens(rows))
 
-    The arguments are those of `device_uses`.
-    """
-    if not _paged(replicas):
-        return rows * row_tokens(max_length, max_k)
-    row = _row_pages(max_length, max_k)
-    most = _most(lambda pages: _has_room(_uses(replicas, gpus, rows, max_k, pages * PAGE)), rows * row)
-    return PAGE * max(most, _least_pages(rows, row))
+    def device_uses(self, rows: int) -> tuple[DeviceUse, ...]:
+        """What every device holds with so many rows in each replica."""
+        tokens = self.kv_tokens(rows)
+        return tuple(self._use(load, rows, tokens) for load in self.loads)
 
+    def fits(self, rows: int, *, slots: bool = False) -> bool:
+        """Whether every device has room for so many rows in each replica.
 
-def _paged(replicas: Sequence[Replica]) -> bool:
-    return all(replica.is_paged for replica in replicas)
+        Args:
+            rows: how many.
+            slots: each has a slot for the longest row, as in the general engine, even where there could be pages.
+        """
+        tokens = self._slot_tokens(rows) if slots else self._least_tokens(rows)
+        return all(self._use(load, rows, tokens).free_bytes >= 0 for load in self.loads)
 
+    def most_rows(self, cap: int, *, slots: bool = False) -> int:
+        """The most rows a replica, up to cap, that fit; 0 when not even one does.
 
-def _row_pages(max_length: int, max_k: int) -> int:
-    """Pages of the longest row: a round writes k drafts and one token more beyond its end."""
-    return -(-(max_length + max_k + 1) // PAGE)
+        From 16 on it is a multiple of 8, which the GPU's matrix units like.
+        """
+        rows = largest(lambda rows: self.fits(rows, slots=slots), cap)
+        return rows - rows % 8 if 16 <= rows < cap else rows
 
+    @property
+    def _pages_per_row(self) -> int:
+        """Pages of the longest row: a round writes k drafts and one token more beyond its end."""
+        return -(-(self.max_length + self.max_k + 1) // PAGE)
 
-def _least_pages(rows: int, row: int) -> int:
-    """With fewer pages there are too many rows: each gets half of the longest row's, and one row must go through.
+    def _slot_tokens(self, rows: int) -> int:
+        """A round writes k drafts and one more token before it knows which of them stay; padding goes to one position more."""
+        return rows * (self.max_length + self.max_k + 2)
 
-    Few rows are of the longest kind, and those are shorter most of their time. When pages run out the engine puts rows back: no token is
-    lost, but they are prefilled anew.
-    """
-    return max(row, rows * -(-row // 2))
+    def _least_tokens(self, rows: int) -> int:
+        """With KV for fewer tokens there are too many rows: of pages each gets half of the longest row's, and one row must go through.
 
+        Few rows are of the longest kind, and those are shorter most of their time. When pages run out the engine preempts rows: no
+        token is lost, but they are prefilled anew.
+        """
+        if not self.paged:
+            return self._slot_tokens(rows)
+        return PAGE * max(self._pages_per_row, rows * -(-self._pages_per_row // 2))
 
-def _has_room(uses: Sequence[DeviceUse]) -> bool:
-    return all(use.free_bytes >= 0 for use in uses)
+    def _free_pages(self, load: DeviceLoad, rows: int) -> int:
+        free = self._use(load, rows, 0).free_bytes
+        if free < 0 or not load.kv_bytes_per_token:
+            return 0 if free < 0 else rows * self._pages_per_row
+        return free // (PAGE * load.kv_bytes_per_token)
 
-
-def _uses(
-    replicas: Sequence[Replica], gpus: Mapping[str, GpuShape], rows: int, max_k: int, tokens: int
-) -> tuple[DeviceUse, ...]:
-    weights, caches, work = dict.fromkeys(gpus, 0), dict.fromkeys(gpus, 0), dict.fromkeys(gpus, 0)
-    used = set()
-    for replica in replicas:
-        placed = place_replica(replica, tokens)
-        for group, model in zip(replica.groups, (placed.target, placed.drafter), strict=False):
-            assert model is not None, "as many placements as groups"
-            for stage in model.stages:
-                used.add(stage.device)
-                weights[stage.device] += stage.weight_bytes
-                caches[stage.device] += stage.kv_bytes
-                working = work_bytes(group, rows, max_k, has_head=stage.has_head)
-                # Target and drafter work in turns: on one device they share the same scratch memory.
-                work[stage.device] = max(work[stage.device], working)
-    paged = _paged(replicas)
-    return tuple(
-        DeviceUse(
-            device=device,
-            gpu=gpu.name,
-            memory_bytes=gpu.memory_bytes,
-            weight_bytes=weights[device],
-            kv_bytes=caches[device],
-            reserve_bytes=_reserve(gpu.memory_bytes, weights[device], work[device], paged=paged),
+    def _use(self, load: DeviceLoad, rows: int, tokens: int) -> DeviceUse:
+        return DeviceUse(
+            device=load.device,
+            gpu=load.gpu.name,
+            memory_bytes=load.gpu.memory_bytes,
+            weight_bytes=load.weight_bytes,
+            kv_bytes=load.kv_bytes_per_token * tokens,
+            reserve_bytes=self._reserve(load, rows),
         )
-        for device, gpu in gpus.items()
-        if device in used
+
+    def _reserve(self, load: DeviceLoad, rows: int) -> int:
+        """What KV must leave free. Pages leave at least what the engine leaves when it measures the free memory."""
+        # Target and drafter work in turns: on one device they share the same scratch memory.
+        work = max(_work_bytes(shape, rows, self.max_k, has_head=stage.has_head) for shape, stage in load.stages)
+        reserve = int(_SLACK * load.gpu.memory_bytes) + work
+        free = load.gpu.memory_bytes - load.weight_bytes - _CONTEXT_BYTES
+        left = int(min((1 - _PAGES_SHARE) * free + _PAGES_RESERVE, free / 2))
+        return _CONTEXT_BYTES + (max(reserve, left) if self.paged else reserve)
+
+
+def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryFit:
+    """How much memory replicas take that are placed with the KV of one token."""
+    shapes = tuple(request.models.values())
+    models = [model for replica in replicas for model in zip(shapes, replica.models, strict=True)]
+    stages = [(shape, stage) for shape, placed in models for stage in placed.stages]
+    by_device = {device: tuple(one for one in stages if one[1].device == device) for device in request.gpus}
+    return MemoryFit(
+        loads=tuple(DeviceLoad(device, request.gpus[device], here) for device, here in by_device.items() if here),
+        paged="cpu" not in by_device and all(shape.is_paged for shape, _ in models),
+        max_length=request.max_length,
+        max_k=request.speculation.max_tokens,
     )
 
 
-def _reserve(memory: int, weights: int, work: int, *, paged: bool) -> int:
-    """What KV must leave free. Pages leave at least what the engine leaves when it measures the free memory."""
-    reserve = int(_SLACK * memory) + work
-    free = memory - weights - _CONTEXT_BYTES
-    left = int(min((1 - _PAGES_SHARE) * free + _PAGES_RESERVE, free / 2))
-    return _CONTEXT_BYTES + (max(reserve, left) if paged else reserve)
-
-
-def row_tokens(max_length: int, max_k: int) -> int:
-    """Cache positions of a row that has a slot of its own.
-
-    A round writes k drafts and one more token before it knows which of them stay; padding goes to one position more.
-    """
-    return max_length + max_k + 2
-
-
-def work_bytes(group: Group, rows: int, max_k: int, *, has_head: bool) -> int:
+def _work_bytes(shape: ModelShape, rows: int, max_k: int, *, has_head: bool) -> int:
     """Activations of the widest forward, and on the head's device float32 logits and probabilities of a verify."""
-    shape = group.shape
     tokens = max(rows * (max_k + 1), min(rows * 512, _PREFILL_TOKENS))
     width = 4 * shape.hidden_size + 2 * shape.intermediate_size * max(1, shape.experts_per_token)
     width += (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim
@@ -130,42 +154,7 @@ def work_bytes(group: Group, rows: int, max_k: int, *, has_head: bool) -> int:
     return tokens * width * shape.dtype_bytes + logits
 
 
-def most_rows(
-    replicas: Sequence[Replica],
-    gpus: Mapping[str, GpuShape],
-    *,
-    max_length: int,
-    max_k: int,
-    cap: int,
-    slots: bool = False,
-) -> int:
-    """The most rows a replica, up to cap, with which every device has room; 0 when not even one row fits.
-
-    From 16 on it is a multiple of 8, which the GPU's matrix units like. With `slots` each row has room for the longest one, even
-    where the shapes speak for pages; the other arguments are those of `device_uses`.
-    """
-    row, paged = _row_pages(max_length, max_k), _paged(replicas) and not slots
-
-    def fits(rows: int) -> bool:
-        least = PAGE * _least_pages(rows, row) if paged else rows * row_tokens(max_length, max_k)
-        return _has_room(_uses(replicas, gpus, rows, max_k, least))
-
-    rows = _most(fits, cap)
-    return rows - rows % 8 if 16 <= rows < cap else rows
-
-
-def most_length(
-    replicas: Sequence[Replica], gpus: Mapping[str, GpuShape], *, rows: int, max_k: int, max_length: int
-) -> int:
-    """The longest max_length, up to the given one, with which so many rows fit; 0 when none does."""
-
-    def fits(length: int) -> bool:
-        return _has_room(device_uses(replicas, gpus, rows=rows, max_length=length, max_k=max_k))
-
-    return _most(fits, max_length)
-
-
-def _most(fits: Callable[[int], bool], cap: int) -> int:
+def largest(fits: Callable[[int], bool], cap: int) -> int:
     """The largest number in 1..cap that fits, where all below one that fits do too; 0 when 1 does not."""
     low, high = 0, cap
     while low < high:
@@ -174,14 +163,14 @@ def _most(fits: Callable[[int], bool], cap: int) -> int:
     return low
 
 
-def shortage(uses: Sequence[DeviceUse]) -> list[str]:
+def shortages(uses: Sequence[DeviceUse]) -> Iterator[str]:
     """One sentence for each device that lacks room."""
-    return [
+    return (
         f"{use.device} ({use.gpu}) lacks {gib(-use.free_bytes)}: weights {gib(use.weight_bytes)}"
         f" + KV {gib(use.kv_bytes)} + reserve {gib(use.reserve_bytes)} of {gib(use.memory_bytes)}"
         for use in uses
         if use.free_bytes < 0
-    ]
+    )
 
 
 def gib(count: int) -> str:

@@ -35,7 +35,7 @@ class GpuShape:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The part of a model on one device: layers first_layer..last_layer, both included.
+    """A pipeline stage, the part of a model on one device: layers first_layer..last_layer, both included.
 
     A stage without layers (a lone head, or a device left empty) has last_layer == first_layer - 1.
     """
@@ -82,10 +82,14 @@ class ReplicaPlan:
     drafter: ModelPlacement | None  # None: target alone, or an n-gram drafter, which has no weights
 
     @property
+    def models(self) -> tuple[ModelPlacement, ...]:
+        """The target's placement, and the drafter's where it has one."""
+        return (self.target, self.drafter) if self.drafter else (self.target,)
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """Every device of this replica, once, the target's first."""
-        of_drafter = self.drafter.devices if self.drafter else ()
-        return tuple(dict.fromkeys((*self.target.devices, *of_drafter)))
+        return tuple(dict.fromkeys(device for model in self.models for device in model.devices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,19 @@ class DeviceUse:
     def free_bytes(self) -> int:
         """What stays free; negative where the plan does not fit."""
         return self.memory_bytes - self.weight_bytes - self.kv_bytes - self.reserve_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """k, the drafts of a round: fixed, or adaptive up to a most."""
+
+    max_tokens: int  # the largest k, which the cache has room for; 0: nothing is drafted
+    adaptive: bool  # the engine chooses k by what it measures; else every round has max_tokens
+
+    @property
+    def choices(self) -> range:
+        """Every k that a round may have."""
+        return range(0 if self.adaptive else self.max_tokens, self.max_tokens + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +176,7 @@ class Plan:
     slot_sequences: int = (
         1  # rows where each has a slot of max_length: of the general engine, if that turns out to be it
     )
-    max_speculative_tokens: int = 0  # the largest k that the cache has room for; 0 without a drafter
+    speculation: Speculation = Speculation(0, adaptive=False)
     notes: tuple[str, ...] = ()  # what was assumed or overridden, for people
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # role -> name, params, bytes, source
 
@@ -168,4 +185,4 @@ class Plan:
         data = asdict(self)
         for use, plain in zip(self.devices, data["devices"], strict=True):
             plain["free_bytes"] = use.free_bytes
-        return data
+        return data | {"max_speculative_tokens": self.speculation.max_tokens}

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from specbatch.plan.devices import cpu_shape, visible_gpu_shape
+from specbatch.plan.gpus import check_visible, cpu_shape, visible_gpu_shape
 from specbatch.plan.types import GpuShape
-from specbatch.plan.visible import check_visible
 
 
 def visible_gpus(expected: int, env: Mapping[str, str]) -> tuple[GpuShape, ...]:

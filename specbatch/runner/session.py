@@ -13,6 +13,7 @@ import torch
 from specbatch.api.job import SpecBatchJob
 from specbatch.engine.make_engine import describe
 from specbatch.errors import OutOfMemoryError, ResultsError
+from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.planner import make_plan
 from specbatch.plan.render import render
 from specbatch.plan.types import Plan
@@ -135,7 +136,7 @@ class Session:
             ) as store:
                 publishing.start()
                 attempt = self._attempt(store, dataset, tokenizer, template, pair, plan, publishing)
-                ceiling = CeilingOfRun.of(spec, plan, target, drafter, gpus)
+                ceiling = CeilingOfRun(plan, PlanRequest.of(self._job, target, drafter, gpus))
                 try:
                     summary = attempt.run(lambda: self._load(pair, plan, Detokenizer(tokenizer), ceiling))
                 except BaseException:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from specbatch.api import SpecBatchJob, parse_spec
-from specbatch.plan.config import shape_from_config
-from specbatch.plan.devices import parse_gpus
+from specbatch.plan.device_map import place_model
+from specbatch.plan.gpus import parse_gpus
+from specbatch.plan.model_shape import ModelShape
+from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.planner import make_plan
-from specbatch.plan.shape import ModelShape
-from specbatch.plan.types import GpuShape, Plan
+from specbatch.plan.read_shape import shape_from_config
+from specbatch.plan.types import GpuShape, Plan, ReplicaPlan, Speculation
 
 CONFIGS = Path(__file__).parent / "configs"
 H100 = parse_gpus("H100")[0]
@@ -51,6 +54,33 @@ spec:
   dataset: {{uri: rows.jsonl}}
 """
     return parse_spec(text, "test.yaml", overrides)
+
+
+def request(
+    target: ModelShape,
+    drafter: ModelShape | None = None,
+    *,
+    gpus: Mapping[str, GpuShape] | None = None,
+    max_length: int = 1024,
+    k: int = 8,
+) -> PlanRequest:
+    """A request for a placement on two H100, or the GPUs given."""
+    return PlanRequest(
+        target=target,
+        drafter=drafter,
+        gpus=gpus or {"cuda:0": H100, "cuda:1": H100},
+        max_length=max_length,
+        speculation=Speculation(k, adaptive=True),
+        min_rows=1,
+        max_rows=512,
+        acceptance_rate=0.8,
+        mean_length=max_length // 2,
+    )
+
+
+def replica(target: ModelShape, *devices: str, drafter: ModelShape | None = None, on: str = "") -> ReplicaPlan:
+    """The target over devices, and a drafter on one, with the KV of one token."""
+    return ReplicaPlan(place_model(target, devices), place_model(drafter, [on]) if drafter else None)
 
 
 def plan_of(

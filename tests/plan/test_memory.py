@@ -5,47 +5,57 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specbatch.engine.graphs import paging
-from specbatch.plan.memory import PAGE, device_uses, gib, kv_tokens, most_length, most_rows
-from specbatch.plan.placing import Group, Replica
-from tests.plan.builders import H100, plan_of, shape
+from specbatch.plan.memory import PAGE, gib, largest, memory_fit
+from tests.plan.builders import H100, plan_of, replica, request, shape
 
-GPUS = {"cuda:0": H100, "cuda:1": H100}
-SAME = [Replica(Group(shape("qwen3-8b"), ("cuda:0",)), Group(shape("qwen3-1.7b"), ("cuda:0",)))]
-SPLIT = [Replica(Group(shape("qwen3-8b"), ("cuda:0", "cuda:1")), None)]
+TARGET, DRAFTER = shape("qwen3-8b"), shape("qwen3-1.7b")
 
 
-def used(replicas, rows, length, k):
-    return [u.memory_bytes - u.free_bytes for u in device_uses(replicas, GPUS, rows=rows, max_length=length, max_k=k)]
+def same(length, k, target=TARGET):
+    """Both models on one of the GPUs."""
+    return memory_fit(
+        request(target, DRAFTER, max_length=length, k=k), [replica(target, "cuda:0", drafter=DRAFTER, on="cuda:0")]
+    )
+
+
+def split(length, k):
+    """The target alone, over two GPUs."""
+    return memory_fit(request(TARGET, max_length=length, k=k), [replica(TARGET, "cuda:0", "cuda:1")])
+
+
+def used(memory, rows):
+    return [use.memory_bytes - use.free_bytes for use in memory.device_uses(rows)]
 
 
 def test_one_gpu_holds_both_models_and_both_caches():
-    (use,) = device_uses(SAME, GPUS, rows=10, max_length=1000, max_k=7)
-    models = (shape("qwen3-8b"), shape("qwen3-1.7b"))
-    assert use.weight_bytes == sum(model.weight_bytes for model in models)
-    assert use.kv_bytes == 10 * 1024 * sum(model.kv_bytes_per_token for model in models)  # 1008 positions are 16 pages
+    (use,) = same(1000, 7).device_uses(10)
+    assert use.weight_bytes == TARGET.weight_bytes + DRAFTER.weight_bytes
+    kv = TARGET.kv_bytes_per_token + DRAFTER.kv_bytes_per_token
+    assert use.kv_bytes == 10 * 1024 * kv  # 1008 positions are 16 pages
 
 
 def test_a_split_stores_every_byte_once():
-    uses = device_uses(SPLIT, GPUS, rows=10, max_length=1000, max_k=0)
-    assert sum(use.weight_bytes for use in uses) == shape("qwen3-8b").weight_bytes
-    assert sum(use.kv_bytes for use in uses) == 10 * 1024 * shape("qwen3-8b").kv_bytes_per_token
+    uses = split(1000, 0).device_uses(10)
+    assert sum(use.weight_bytes for use in uses) == TARGET.weight_bytes
+    assert sum(use.kv_bytes for use in uses) == 10 * 1024 * TARGET.kv_bytes_per_token
 
 
 def test_devices_that_are_not_used_are_not_listed():
-    assert [use.device for use in device_uses(SAME, GPUS, rows=1, max_length=8, max_k=0)] == ["cuda:0"]
+    assert [use.device for use in same(8, 0).device_uses(1)] == ["cuda:0"]
 
 
 A_PAGE = 64 * 2**18  # 64 positions of both models: 144 + 112 KiB each
 
 
-@given(rows=st.integers(1, 300), length=st.integers(2, 8000), k=st.integers(0, 16), split=st.booleans())
-def test_memory_grows_with_rows_length_and_k(rows, length, k, split):
-    replicas = SPLIT if split else SAME
-    base = used(replicas, rows, length, k)
+@given(
+    rows=st.integers(1, 300), length=st.integers(2, 8000), k=st.integers(0, 16), placed=st.sampled_from([same, split])
+)
+def test_memory_grows_with_rows_length_and_k(rows, length, k, placed):
+    base = used(placed(length, k), rows)
     for more in (
-        used(replicas, rows + 1, length, k),
-        used(replicas, rows, length + 1, k),
-        used(replicas, rows, length, k + 1),
+        used(placed(length, k), rows + 1),
+        used(placed(length + 1, k), rows),
+        used(placed(length, k + 1), rows),
     ):
         # Where KV takes all that is left, it takes it by whole pages: of one page less may be used.
         assert all(after > before - A_PAGE for before, after in zip(base, more, strict=True))
@@ -53,16 +63,17 @@ def test_memory_grows_with_rows_length_and_k(rows, length, k, split):
 
 @given(length=st.integers(16, 30000), k=st.integers(0, 8))
 def test_auto_takes_rows_that_fit_and_hardly_more_would(length, k):
-    rows = most_rows(SAME, GPUS, max_length=length, max_k=k, cap=512)
+    memory = same(length, k)
+    rows = memory.most_rows(512)
     assert 0 < rows <= 512
-    assert used(SAME, rows, length, k)[0] <= H100.memory_bytes
+    assert used(memory, rows)[0] <= H100.memory_bytes
     if rows < 512:
-        assert used(SAME, rows + (8 if rows >= 16 else 1), length, k)[0] > H100.memory_bytes
+        assert used(memory, rows + (8 if rows >= 16 else 1))[0] > H100.memory_bytes
 
 
 def test_the_longest_length_fits_and_one_more_does_not():
-    length = most_length(SAME, GPUS, rows=64, max_k=8, max_length=100_000)
-    assert used(SAME, 64, length, 8)[0] <= H100.memory_bytes < used(SAME, 64, length + 1, 8)[0]
+    length = largest(lambda length: same(length, 8).fits(64), 100_000)
+    assert used(same(length, 8), 64)[0] <= H100.memory_bytes < used(same(length + 1, 8), 64)[0]
 
 
 def test_auto_rows_are_capped_where_more_would_only_wait():
@@ -101,32 +112,31 @@ def test_a_page_is_the_engines():
 
 @given(length=st.integers(64, 30000), k=st.integers(0, 8))
 def test_pages_hold_more_rows_than_slots_and_each_has_room_for_half(length, k):
-    sizes = {"max_length": length, "max_k": k}
-    rows = most_rows(SAME, GPUS, **sizes, cap=512)
-    assert most_rows(SAME, GPUS, **sizes, cap=512, slots=True) <= rows
-    tokens = kv_tokens(SAME, GPUS, rows=rows, **sizes)
+    memory = same(length, k)
+    rows = memory.most_rows(512)
+    assert memory.most_rows(512, slots=True) <= rows
+    tokens = memory.kv_tokens(rows)
     assert min(rows * (length + k + 1) / 2, length + k + 1) <= tokens <= rows * (length + k + 1 + PAGE)
-    (use,) = device_uses(SAME, GPUS, rows=rows, **sizes)
-    assert use.kv_bytes == tokens * sum(group.shape.kv_bytes_per_token for group in SAME[0].groups)
+    (use,) = memory.device_uses(rows)
+    assert use.kv_bytes == tokens * (TARGET.kv_bytes_per_token + DRAFTER.kv_bytes_per_token)
 
 
 def test_rows_get_all_that_they_may_need_where_there_is_room():
-    assert kv_tokens(SAME, GPUS, rows=16, max_length=1000, max_k=7) == 16 * 1024
+    assert same(1000, 7).kv_tokens(16) == 16 * 1024
 
 
 @pytest.mark.parametrize(
-    "change", [{"architecture": "gemma3"}, {"sliding_window": True}, {"output_bias": True}, {"num_experts": 8}]
+    "change", [{"architecture": "gemma3"}, {"sliding_window": True}, {"extra_biases": True}, {"num_experts": 8}]
 )
 def test_models_without_a_fast_path_have_slots(change):
-    other = [Replica(Group(replace(shape("qwen3-8b"), **change), ("cuda:0",)), SAME[0].drafter)]
-    assert kv_tokens(other, GPUS, rows=10, max_length=1000, max_k=7) == 10 * 1009
-    rows = most_rows(other, GPUS, max_length=2048, max_k=8, cap=512)
-    assert rows < most_rows(SAME, GPUS, max_length=2048, max_k=8, cap=512)
+    other = replace(TARGET, **change)
+    assert same(1000, 7, other).kv_tokens(10) == 10 * 1009
+    assert same(2048, 8, other).most_rows(512) < same(2048, 8).most_rows(512)
 
 
 def test_a_cpu_has_slots():
-    host = [Replica(Group(shape("qwen3-8b"), ("cpu",)), None)]
-    assert kv_tokens(host, {"cpu": H100}, rows=10, max_length=1000, max_k=7) == 10 * 1009
+    host = memory_fit(request(TARGET, gpus={"cpu": H100}, max_length=1000, k=7), [replica(TARGET, "cpu")])
+    assert host.kv_tokens(10) == 10 * 1009
 
 
 def test_the_plan_says_that_rows_share_pages_and_how_many_the_general_engine_would_get():

@@ -2,9 +2,9 @@
 
 import pytest
 
-from specbatch.plan.config import shape_from_config
+from specbatch.plan.device_map import place_model
 from specbatch.plan.families import FAMILIES
-from specbatch.plan.layers import module_map, split_layers
+from specbatch.plan.read_shape import shape_from_config
 from tests.plan.builders import CONFIGS, config
 
 REAL = sorted(path.stem for path in CONFIGS.glob("*.json"))
@@ -79,7 +79,7 @@ def test_every_parameter_and_buffer_is_placed_exactly_once(real, gpus, first):
     plain, model = real
     shape = shape_from_config(plain, "m")
     devices = [f"cuda:{first + index}" for index in range(gpus)]
-    placed = module_map(shape, split_layers(shape, gpus), devices)
+    placed = place_model(shape, devices).device_map
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     modules = dict(model.named_modules())
     assert any("rotary_emb" in name for name, _ in tensors)
@@ -98,7 +98,7 @@ def test_every_known_family_is_counted_exactly(kind, change):
     shape = shape_from_config(plain, kind)
     assert shape.known_layout
     assert shape.params == sum(parameter.numel() for parameter in model.parameters())
-    placed = module_map(shape, split_layers(shape, 2), ["cuda:1", "cuda:2"])
+    placed = place_model(shape, ["cuda:1", "cuda:2"]).device_map
     for name, _ in [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]:
         assert sum(name.startswith(f"{module}.") for module in placed) == 1, name
 

@@ -1,11 +1,16 @@
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
 from specbatch.errors import DeviceError, ModelError, SpecError
-from specbatch.plan.config import shape_from_config
-from specbatch.plan.devices import cpu_shape, parse_gpus
+from specbatch.plan import planner
+from specbatch.plan.gpus import cpu_shape, parse_gpus
+from specbatch.plan.model_shape import LayerShape, ModelShape
 from specbatch.plan.planner import make_plan
+from specbatch.plan.read_shape import shape_from_config
+from specbatch.plan.types import GpuShape, ModelPlacement, Speculation
 from tests.plan.builders import config, job, plan_of, shape
 
 RATIO = "placement.strategy=multi_gpu_ratio"
@@ -94,14 +99,14 @@ def test_the_rows_of_the_spec_are_kept():
 def test_a_fixed_k_decides_the_slack_of_the_cache_and_the_ceiling():
     plan = plan_of("H100", "decoding.numSpeculativeTokens=3", "batching.maxSequences=10", "batching.maxLength=1000")
     assert plan.ceiling.num_speculative_tokens == 3
-    assert plan.max_speculative_tokens == 3
+    assert plan.speculation == Speculation(3, adaptive=False)
     assert plan.replicas[0].target.kv_bytes == 10 * 1024 * shape("qwen3-8b").kv_bytes_per_token
 
 
 def test_a_target_alone_drafts_nothing():
     plan = plan_of("H100", drafter=None)
     assert plan.ceiling.tokens_per_second == plan.ceiling.target_only
-    assert plan.max_speculative_tokens == 0
+    assert plan.speculation == Speculation(0, adaptive=False)
     assert "Drafting" not in plan.recommendation
 
 
@@ -163,12 +168,55 @@ def test_a_model_of_unknown_module_names_is_never_split():
         make_plan(job(4), unknown, None, parse_gpus("4xH100"), {"TARGET_GPU": "cuda:0,cuda:1"})
 
 
+def test_a_model_of_unknown_module_names_cannot_have_the_replicas_that_would_split_it():
+    unknown = shape_from_config(config("qwen3-8b") | {"model_type": "newcomer"}, "new")
+    with pytest.raises(ModelError, match="cannot be spread"):
+        make_plan(job(4, "placement.replicas=1"), unknown, None, parse_gpus("4xH100"))
+    small = make_plan(job(1), unknown, None, parse_gpus("8GB@1TB/s"))
+    assert "no number of these GPUs is enough" in small.problems[-1]
+
+
+def test_a_ratio_of_six_to_two_becomes_a_device_map_within_a_dozen_calls():
+    """Whoever follows a ratio from the spec through this package goes through at most twelve calls to its first device map; a property is no call."""
+    spec = job(8, RATIO, "placement.ratio={target: 6, drafter: 2}")
+    target, drafter, gpus = shape("qwen3-8b"), shape("qwen3-1.7b"), parse_gpus("8xH100")
+    package = str(Path(planner.__file__).parent)
+    properties = {
+        value.fget.__code__
+        for kind in (ModelShape, LayerShape, GpuShape)
+        for value in vars(kind).values()
+        if isinstance(value, property)
+    }
+    calls = []
+    placed = []
+
+    def count(frame, event, result):
+        code = frame.f_code
+        if placed or not code.co_filename.startswith(package):
+            return
+        if event == "call" and code not in properties and not code.co_name.startswith("<"):
+            calls.append(code.co_qualname)
+        elif event == "return" and isinstance(result, ModelPlacement):
+            placed.append(result)
+
+    sys.setprofile(count)
+    try:
+        make_plan(spec, target, drafter, gpus)
+    finally:
+        sys.setprofile(None)
+    assert len(set(placed[0].device_map.values())) == 6
+    assert {"make_plan", "lay_out", "split_layers"} <= set(calls)
+    assert len(calls) <= 12, calls
+
+
 def test_the_plan_is_plain_json():
     plan = plan_of("8xH100")
     data = json.loads(json.dumps(plan.to_dict()))
     assert data["replicas"][7]["target"]["device_map"]["lm_head"] == "cuda:7"
     assert data["devices"][0]["free_bytes"] == plan.devices[0].free_bytes
     assert data["models"]["target"]["kv_bytes_per_token"] == 147456
+    assert data["speculation"] == {"max_tokens": 8, "adaptive": True}
+    assert data["max_speculative_tokens"] == 8  # as before `speculation`: readers may have it
 
 
 @pytest.mark.parametrize("gpus", range(1, 9))

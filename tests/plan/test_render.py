@@ -1,4 +1,4 @@
-from specbatch.plan.devices import parse_gpus
+from specbatch.plan.gpus import parse_gpus
 from specbatch.plan.planner import make_plan
 from specbatch.plan.render import render
 from tests.plan.builders import job, plan_of, tiny

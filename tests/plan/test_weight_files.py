@@ -6,8 +6,8 @@ import struct
 import pytest
 
 from specbatch.errors import ModelError
-from specbatch.plan.read import read_shape
-from specbatch.plan.source import resolve_model_dir
+from specbatch.plan.model_dir import resolve_model_dir
+from specbatch.plan.read_shape import read_shape
 from specbatch.plan.weight_files import check_weight_files, is_complete
 from tests.plan.builders import config
 

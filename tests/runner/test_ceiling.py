@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
 from specbatch.engine.stats import EngineStats
-from specbatch.plan.types import Ceiling
-from specbatch.runner import ceiling as module
+from specbatch.plan.ceiling import predict
+from specbatch.plan.types import Speculation
 from specbatch.runner.ceiling import CeilingOfRun
 from specbatch.runner.devices import measured_cpu
+from tests.plan.builders import plan_of, request, shape
 
 
 def stats(**counts):
@@ -13,43 +16,32 @@ def stats(**counts):
     )
 
 
-@pytest.fixture
-def assumed(monkeypatch):
-    """What the plan's formula is asked."""
-    seen = []
-
-    def ceiling_of(_plan, _target, _drafter, _gpus, assumptions):
-        seen.append(assumptions)
-        return Ceiling(123.0, 123.0, 100.0, 2, assumptions.acceptance_rate, assumptions.mean_length)
-
-    monkeypatch.setattr(module, "ceiling_of", ceiling_of)
-    return seen
+PLAN = plan_of("2xH100", "placement.strategy=same")
+ASKED = replace(request(shape("qwen3-8b"), shape("qwen3-1.7b")), speculation=Speculation(3, adaptive=False))
+CEILING = CeilingOfRun(PLAN, ASKED)
 
 
-def ceiling(**kwargs):
-    return CeilingOfRun(None, None, None, (), **{"fixed_k": None, "max_k": 8} | kwargs)
+def predicted(acceptance_rate):
+    """The plan's formula for what `stats` counts: 3.5 rows a round, and 100 prompt tokens and half of 20 new ones in a row's cache."""
+    measured = replace(ASKED, acceptance_rate=acceptance_rate, mean_length=110)
+    return predict(measured, PLAN.replicas[0], 4, replicas=2).tokens_per_second
 
 
-def test_nothing_is_predicted_before_a_row_has_ended(assumed):
-    assert ceiling()(EngineStats()) is None
-    assert assumed == []
+def test_nothing_is_predicted_before_a_row_has_ended():
+    assert CEILING(EngineStats()) is None
 
 
-def test_the_ceiling_is_asked_for_what_the_run_has_measured(assumed):
+def test_the_ceiling_is_that_of_what_the_run_has_measured():
     counts = stats(drafted=90, drafted_by_position=[35, 30, 25], accepted_by_position=[28, 10, 5])
-    assert ceiling(fixed_k=3, max_k=3)(counts) == 123.0
-    (asked,) = assumed
-    assert (asked.rows, asked.mean_length, asked.fixed_k, asked.max_k) == (4, 110, 3, 3)
-    assert asked.acceptance_rate == pytest.approx(28 / 35)
+    assert CEILING(counts) == pytest.approx(predicted(28 / 35))
 
 
-def test_a_run_without_drafts_accepts_none(assumed):
-    ceiling()(stats())
-    assert assumed[0].acceptance_rate == 0.0
+def test_a_run_without_drafts_accepts_none():
+    assert CEILING(stats()) == pytest.approx(predicted(0.0))
 
 
 def test_the_cpus_own_figures_are_measured():
-    shape = measured_cpu()
-    assert shape.is_cpu
-    assert 1e8 < shape.bandwidth < 1e13
-    assert 1e8 < shape.flops < 1e15
+    cpu = measured_cpu()
+    assert cpu.is_cpu
+    assert 1e8 < cpu.bandwidth < 1e13
+    assert 1e8 < cpu.flops < 1e15

@@ -423,7 +423,7 @@ def test_visible_gpus_are_shaped_from_what_the_driver_says(monkeypatch):
 
 
 def test_plan_that_does_not_fit_is_refused(make_job, monkeypatch):
-    from specbatch.plan.devices import cpu_shape
+    from specbatch.plan.gpus import cpu_shape
 
     monkeypatch.setattr("specbatch.runner.session.visible_gpus", lambda count, env: (cpu_shape(1 << 20),))
     with pytest.raises(OutOfMemoryError, match="does not fit"):

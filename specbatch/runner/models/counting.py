@@ -1,4 +1,4 @@
-"""A model's parts, counted in the model itself: built by transformers on the meta device, without weights and in a second."""
+"""A model's shape, counted in the model itself: built by transformers on the meta device, without weights and in a second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specbatch.plan.parts import Counter, LayerParts, Parts
+from specbatch.plan.model_shape import Counter, LayerShape, ModelShape, ModuleNames
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,7 @@ _INNER = ("moe_intermediate_size", "intermediate_size", "ffn_hidden_size", "ffn_
 
 def counter() -> Counter | None:
     """What counts models on this machine; None where torch or transformers are not installed."""
-    return count_parts if all(map(_is_installed, ("torch", "transformers"))) else None
+    return count_shape if all(map(_is_installed, ("torch", "transformers"))) else None
 
 
 def _is_installed(name: str) -> bool:
@@ -41,7 +41,7 @@ def _is_installed(name: str) -> bool:
         return False
 
 
-def count_parts(config: Mapping[str, Any], path: Path | None = None) -> Parts | None:
+def count_shape(config: Mapping[str, Any], path: Path | None = None) -> ModelShape | None:
     """Builds the model that a config describes on the meta device, and counts. Code of the model's own is never run.
 
     Args:
@@ -49,7 +49,8 @@ def count_parts(config: Mapping[str, Any], path: Path | None = None) -> Parts | 
         path: the .gguf file that it was read of; transformers then reads its own config of it.
 
     Returns:
-        None where transformers does not know the model, or cannot build it of this config.
+        Its shape in float32, without name, model type and source; None where transformers does not know the model, or cannot
+        build it of this config.
     """
     import torch  # noqa: PLC0415  # takes seconds, and only models of unknown families need it
     from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM  # noqa: PLC0415
@@ -65,12 +66,12 @@ def count_parts(config: Mapping[str, Any], path: Path | None = None) -> Parts | 
                 settings = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager")
-            return _parts_of(model.eval())
+            return _shape_of(model.eval())
         except Exception:  # noqa: BLE001  # a config can be wrong in as many ways as there are models: the load names it
             return None
 
 
-def _parts_of(model: Any) -> Parts | None:
+def _shape_of(model: Any) -> ModelShape | None:
     text = model.config.get_text_config()
     found = _find_layers(model, int(text.num_hidden_layers))
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
@@ -86,31 +87,33 @@ def _parts_of(model: Any) -> Parts | None:
     early = _numbers(model.parameters(), without=inside) - late
     if tied:
         early += _numbers(head.parameters(), without={id(embedding.weight)})  # a bias
-    kv, counted = _keys_and_values(model, text, len(layers))
+    kv, traced = _keys_and_values(model, text, len(layers))
     experts, per_token = _experts(layers, text)
     heads = _number(text, "num_attention_heads") or 1
     embedded = _numbers(embedding.parameters())
-    return Parts(
+    return ModelShape(
+        name="",
+        architecture="",
+        dtype_bytes=4,
         layers=tuple(_layer(layer, kv[index]) for index, layer in enumerate(layers)),
         embedding=embedded,
         head=embedded if tied else _numbers(head.parameters()),
         before=early,
         after=late,
-        num_heads=heads,
-        head_dim=_number(text, "head_dim") or int(text.hidden_size) // heads,
         hidden_size=int(text.hidden_size),
-        inner_size=_inner_size(text),
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=_number(text, "head_dim") or int(text.hidden_size) // heads,
+        intermediate_size=_inner_size(text),
         vocab_size=int(head.weight.shape[0]),
+        tied=tied,
         num_experts=experts,
         experts_per_token=per_token,
-        tied=tied,
         max_positions=_number(text, "max_position_embeddings"),
         sliding_window=_number(text, "sliding_window") is not None,
-        modules_before=tuple(before),
-        layer_prefix=prefix,
-        modules_after=tuple(after),
-        head_module=head_name,
-        kv_counted=counted,
+        modules=ModuleNames(tuple(before), prefix, tuple(after), head_name),
+        counted=True,
+        kv_traced=traced,
     )
 
 
@@ -162,9 +165,9 @@ def _numbers(parameters: Any, *, without: set[int] = frozenset()) -> int:  # typ
     return sum(count for key, count in unique.items() if key not in without)
 
 
-def _layer(layer: nn.Module, kv: int) -> LayerParts:
+def _layer(layer: nn.Module, kv: int) -> LayerShape:
     experts = _numbers(parameter for name, parameter in layer.named_parameters() if _EXPERTS.search(name))
-    return LayerParts(fixed=_numbers(layer.parameters()) - experts, experts=experts, kv=kv)
+    return LayerShape(_numbers(layer.parameters()) - experts, experts, kv)
 
 
 def _experts(layers: nn.ModuleList, text: Any) -> tuple[int, int]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from specbatch.errors import ModelError, OutOfReachError
 from specbatch.plan.gguf_header import config_from_gguf
-from specbatch.plan.positions import max_positions
-from specbatch.plan.source import resolve_model_dir
+from specbatch.plan.hf_config import max_positions
+from specbatch.plan.model_dir import resolve_model_dir
 from specbatch.plan.weight_files import check_weight_files, is_complete
 from specbatch.runner.models.content import text_files, weights_hash
 from specbatch.runner.retry import START_SECONDS, Retrier

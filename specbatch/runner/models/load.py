@@ -17,9 +17,9 @@ from specbatch.engine.make_engine import AnyEngine, describe, make_engine, why_g
 from specbatch.engine.memory import release
 from specbatch.engine.request import SamplingParams
 from specbatch.errors import DeviceError, VocabularyMismatchError
-from specbatch.plan.read import shape_in
-from specbatch.plan.readback import compare_with_actual
-from specbatch.plan.shape import ModelShape
+from specbatch.plan.device_map import compare_with_actual
+from specbatch.plan.model_shape import ModelShape
+from specbatch.plan.read_shape import shape_in
 from specbatch.plan.types import ModelPlacement, Plan, ReplicaPlan
 from specbatch.runner.display import seldom
 from specbatch.runner.models.counting import counter
@@ -146,12 +146,12 @@ def _warmed_up(engine: AnyEngine, say: Callable[[str], None]) -> bool:
 def _make_engine(spec: Spec, plan: Plan, target: CausalLM, drafter: Drafter | None) -> AnyEngine:
     general = why_general(target, drafter) is not None  # the plan knows the shapes alone, and may have counted on pages
     decoding = spec.decoding
-    k = decoding.num_speculative_tokens
+    speculation = plan.speculation
     config = EngineConfig(
         max_sequences=plan.slot_sequences if general else plan.max_sequences,
         max_length=plan.max_length,
-        num_speculative_tokens=None if k == "auto" else k,
-        max_speculative_tokens=decoding.max_speculative_tokens,
+        num_speculative_tokens=None if speculation.adaptive else speculation.max_tokens,
+        max_speculative_tokens=speculation.max_tokens,
         acceptance_rule=decoding.acceptance_rule,
         sampling=SamplingParams(decoding.temperature, decoding.top_k, decoding.top_p),
         price_plain_rounds=True,

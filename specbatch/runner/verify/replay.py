@@ -16,7 +16,7 @@ from specbatch.engine.memory import release
 from specbatch.engine.request import Completion, Request
 from specbatch.errors import DatasetError, ModelError, OutOfMemoryError, ResultsError
 from specbatch.plan.planner import make_plan
-from specbatch.plan.read import shape_in
+from specbatch.plan.read_shape import shape_in
 from specbatch.plan.types import Plan
 from specbatch.results.identity import Identity
 from specbatch.results.rows import ResultRow

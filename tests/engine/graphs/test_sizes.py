@@ -8,7 +8,7 @@ import torch
 from specbatch.engine.graphs import packing, sizes
 from specbatch.engine.graphs.paging import PAGE
 from specbatch.engine.graphs.round import MAX_TOKENS
-from specbatch.plan import memory, shape
+from specbatch.plan import memory, model_shape
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 8, 24, 25, 200, 256, 257, 384, 385, 1000, 1024])
@@ -89,4 +89,4 @@ def test_the_plan_counts_as_the_engine_does():
     """The plan must not import torch, so it repeats these."""
     assert memory.PAGE == PAGE
     assert (memory._PAGES_SHARE, memory._PAGES_RESERVE) == (sizes._SHARE, sizes._RESERVE)
-    assert shape._PAGED == packing._FAMILIES
+    assert model_shape._PAGED == packing._FAMILIES

@@ -4,11 +4,10 @@ import json
 
 import pytest
 
-from specbatch.plan.config import shape_from_config
-from specbatch.plan.layers import module_map, split_layers
-from specbatch.plan.placing import Group, place_model
+from specbatch.plan.device_map import place_model
+from specbatch.plan.read_shape import shape_from_config
 from specbatch.runner.models import counting
-from specbatch.runner.models.counting import count_parts
+from specbatch.runner.models.counting import count_shape
 from tests.runner.causal_configs import TYPES, tiny_config
 
 pytestmark = pytest.mark.slow
@@ -39,13 +38,13 @@ def test_more_than_sixty_kinds_of_models_are_tried():
 def test_parameters_cache_and_placement_are_those_of_the_model(kind):
     plain = tiny_config(kind)
     model = built(plain)
-    shape = shape_from_config(plain, kind, "float32", count=count_parts)
+    shape = shape_from_config(plain, kind, "float32", count=count_shape)
     assert shape.known_layout
     assert shape.params == sum(parameter.numel() for parameter in model.parameters())
-    assert [shape.span_kv_bytes(layer, 1) // 4 for layer in range(shape.num_layers)] == cached_numbers(model)
+    assert [layer.kv for layer in shape.layers] == cached_numbers(model)
     assert shape.step_bytes <= shape.weight_bytes
     devices = ("cuda:0", "cuda:1", "cuda:2")
-    placed = place_model(Group(shape, devices), tokens=10)
+    placed = place_model(shape, devices, kv_tokens=10)
     assert sum(stage.weight_bytes for stage in placed.stages) == shape.weight_bytes
     assert sum(stage.kv_bytes for stage in placed.stages) == 10 * shape.kv_bytes_per_token
     modules = (
@@ -63,10 +62,10 @@ def test_parameters_cache_and_placement_are_those_of_the_model(kind):
 @pytest.mark.parametrize("kind", ["gpt2", "opt", "gemma3_text", "llama"])
 def test_a_tied_head_is_counted_once_and_stands_with_its_embedding(kind):
     plain = tiny_config(kind) | {"tie_word_embeddings": True}
-    shape = shape_from_config(plain, kind, count=count_parts)
+    shape = shape_from_config(plain, kind, count=count_shape)
     assert shape.tied
     assert shape.params == sum(parameter.numel() for parameter in built(plain).parameters())
-    placed = module_map(shape, split_layers(shape, 2), ["cuda:0", "cuda:1"])
+    placed = place_model(shape, ["cuda:0", "cuda:1"]).device_map
     assert next(device for name, device in placed.items() if name.endswith("lm_head")) == "cuda:0"
 
 
@@ -77,15 +76,15 @@ def test_a_qwen3_moe_saved_by_transformers_5_is_planned(tmp_path):
     plain = json.loads((tmp_path / "config.json").read_text())
     shape = shape_from_config(plain, "m")
     assert (shape.num_experts, shape.known_layout) == (8, True)
-    assert shape.params == shape_from_config(plain, "m", count=count_parts).params
+    assert shape.params == shape_from_config(plain, "m", count=count_shape).params
 
 
 def test_only_the_experts_that_tokens_go_to_are_read():
-    shape = shape_from_config(tiny_config("ernie4_5_moe"), "m", count=count_parts)
+    shape = shape_from_config(tiny_config("ernie4_5_moe"), "m", count=count_shape)
     assert (shape.num_experts, shape.experts_per_token) == (4, 2)
-    layer = shape.parts.layers[-1]
-    assert shape.span_params(2, 1, experts=2) == layer.fixed + layer.experts // 2
-    assert shape.span_params(2, 1, experts=2) > shape.span_params(0, 1)  # the first layer of Ernie is dense
+    layer = shape.layers[-1]
+    assert shape.active_params(layer, 2) == layer.shared_params + layer.expert_params // 2
+    assert shape.active_params(layer, 2) > shape.layers[0].params  # the first layer of Ernie is dense
 
 
 def test_the_text_part_of_a_model_of_more_is_counted_with_what_is_loaded_beside_it():
@@ -98,10 +97,10 @@ def test_the_text_part_of_a_model_of_more_is_counted_with_what_is_loaded_beside_
         "image_size": 28,
     }
     plain = {"model_type": "gemma3", "text_config": text, "vision_config": vision | {"patch_size": 14}}
-    shape = shape_from_config(plain, "m", count=count_parts)
+    shape = shape_from_config(plain, "m", count=count_shape)
     assert shape.num_layers == 3
     assert shape.params == sum(parameter.numel() for parameter in built(plain).parameters())
-    assert shape.before_bytes > 0
+    assert shape.before > 0
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,7 @@ def test_the_text_part_of_a_model_of_more_is_counted_with_what_is_loaded_beside_
     ],
 )
 def test_what_transformers_cannot_build_is_not_counted(plain):
-    assert count_parts(plain) is None
+    assert count_shape(plain) is None
 
 
 def test_without_transformers_nothing_is_counted_and_the_shape_is_estimated(monkeypatch):
@@ -130,6 +129,6 @@ def test_without_transformers_nothing_is_counted_and_the_shape_is_estimated(monk
 @pytest.mark.parametrize("kind", TYPES)
 def test_an_estimate_is_of_the_right_size_where_nothing_can_count(kind):
     plain = tiny_config(kind)
-    estimated, counted = shape_from_config(plain, kind), shape_from_config(plain, kind, count=count_parts)
+    estimated, counted = shape_from_config(plain, kind), shape_from_config(plain, kind, count=count_shape)
     assert 0.5 < estimated.params / counted.params < 1.6
     assert estimated.num_layers == counted.num_layers

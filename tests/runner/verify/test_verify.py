@@ -267,7 +267,7 @@ def test_the_target_takes_over_the_drafters_gpus_and_the_runs_batch_size(make_jo
 
 
 def test_a_target_that_does_not_fit_is_refused(make_job, results, monkeypatch):
-    from specbatch.plan.devices import cpu_shape
+    from specbatch.plan.gpus import cpu_shape
 
     run_job(make_job(ROWS[:3]))
     monkeypatch.setattr("specbatch.runner.verify.replay.visible_gpus", lambda count, env: (cpu_shape(1 << 20),))

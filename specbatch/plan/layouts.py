@@ -6,13 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from specbatch.errors import DeviceError
-from specbatch.plan.placing import Group, Replica
-from specbatch.plan.shape import ModelShape
 from specbatch.plan.types import Strategy
 
-_SAME: Strategy = "same"
-_SEPARATE: Strategy = "separate"
-_RATIO: Strategy = "multi_gpu_ratio"
+Ratio = tuple[int, int]  # GPUs of one replica's target and of its drafter
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,29 +16,18 @@ class Layout:
     """A strategy with devices: of each replica the target's and the drafter's (empty: it has no model)."""
 
     strategy: Strategy
-    pairs: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+    replicas: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 
     @property
-    def target_gpus(self) -> int:
-        """Devices of one replica's target."""
-        return len(self.pairs[0][0])
+    def ratio(self) -> Ratio:
+        """Devices of one replica's target, and of its drafter those that are not the target's too."""
+        target, drafter = self.replicas[0]
+        return len(target), len(set(drafter) - set(target))
 
     @property
-    def drafter_gpus(self) -> int:
-        """Devices of one replica's drafter that are not the target's too."""
-        return len(set(self.pairs[0][1]) - set(self.pairs[0][0]))
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Every device that is used, once."""
-        return tuple(dict.fromkeys(device for target, drafter in self.pairs for device in (*target, *drafter)))
-
-    def replicas(self, target: ModelShape, drafter: ModelShape | None) -> tuple[Replica, ...]:
-        """The layout with its models."""
-        return tuple(
-            Replica(Group(target, of_target), Group(drafter, of_drafter) if drafter and of_drafter else None)
-            for of_target, of_drafter in self.pairs
-        )
+    def devices(self) -> set[str]:
+        """Every device that is used."""
+        return {device for target, drafter in self.replicas for device in (*target, *drafter)}
 
 
 def lay_out(
@@ -50,7 +35,7 @@ def lay_out(
     devices: Sequence[str],
     *,
     replicas: int | None = None,
-    ratio: tuple[int, int] = (1, 1),
+    ratio: Ratio = (1, 1),
     has_drafter: bool = True,
 ) -> Layout:
     """Devices dealt out in order: replica by replica, the target's first.
@@ -67,20 +52,19 @@ def lay_out(
     """
     for_target, for_drafter = {"same": (1, 0), "separate": (1, 1), "multi_gpu_ratio": ratio}[strategy]
     each = for_target + for_drafter
-    count = len(devices) // each if replicas is None else replicas
-    if count < 1 or count * each > len(devices):
-        wanted = f"{max(count, 1)} replica{'s' if count > 1 else ''} of {strategy}"
+    count = max(1, len(devices) // each) if replicas is None else replicas
+    if count * each > len(devices):
         raise DeviceError(
-            f"{wanted} needs {max(count, 1) * each} GPUs, there are {len(devices)}",
+            f"{count} replica{'s' if count > 1 else ''} of {strategy} needs {count * each} GPUs, there are {len(devices)}",
             where="spec.placement",
             remedy="raise placement.gpus, lower placement.replicas, or choose strategy: auto",
         )
-    pairs = []
-    for index in range(count):
-        mine = tuple(devices[index * each : (index + 1) * each])
+    dealt = []
+    for start in range(0, count * each, each):
+        mine = tuple(devices[start : start + each])
         of_drafter = mine if strategy == "same" else mine[for_target:]
-        pairs.append((mine[:for_target], of_drafter if has_drafter else ()))
-    return Layout(strategy, tuple(pairs))
+        dealt.append((mine[:for_target], of_drafter if has_drafter else ()))
+    return Layout(strategy, tuple(dealt))
 
 
 def possible_layouts(devices: Sequence[str], *, replicas: int | None, has_drafter: bool) -> Iterator[list[Layout]]:
@@ -95,14 +79,13 @@ def possible_layouts(devices: Sequence[str], *, replicas: int | None, has_drafte
     total = len(devices)
     counts = range(total, 0, -1) if replicas is None else [replicas]
     for size in sorted({total // count for count in counts}):
-        ratios: list[tuple[int, int]]
+        strategy: Strategy = "multi_gpu_ratio"
+        ratios = [(size - part, part) for part in range(1, size // 2 + 1)]
         if size == 1:
-            strategy, ratios = _SAME, [(1, 1)]
+            strategy, ratios = "same", [(1, 0)]
         elif not has_drafter:
-            strategy, ratios = _RATIO, [(size, 0)]
+            ratios = [(size, 0)]
         elif size == 2:
-            strategy, ratios = _SEPARATE, [(1, 1)]
-        else:
-            strategy, ratios = _RATIO, [(size - part, part) for part in range(1, size // 2 + 1)]
+            strategy = "separate"
         count = total // size if replicas is None else replicas
         yield [lay_out(strategy, devices, replicas=count, ratio=ratio, has_drafter=has_drafter) for ratio in ratios]

@@ -87,7 +87,7 @@ def test_what_was_overridden_is_noted():
         ({"GPU_STRATEGY": "multi_gpu_ratio"}, "GPU_STRATEGY", "no ratio is given"),
     ],
 )
-def test_a_wrong_override_names_its_variable(env, variable, words):
+def test_a_wrong_variable_names_its_variable(env, variable, words):
     with pytest.raises(SpecError) as refused:
         devices(env)
     assert variable in [problem.path for problem in refused.value.problems]
@@ -118,7 +118,7 @@ def test_too_few_gpus_for_the_strategy_is_a_device_error():
 
 
 def test_the_cpu_has_nothing_to_divide():
-    from specbatch.plan.devices import cpu_shape
+    from specbatch.plan.gpus import cpu_shape
     from specbatch.plan.planner import make_plan
     from tests.plan.builders import job, shape
 

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from specbatch.errors import ModelError
-from specbatch.plan.read import read_shape, shape_in
-from specbatch.plan.source import hub_cache, resolve_model_dir
+from specbatch.plan.model_dir import hub_cache, resolve_model_dir
+from specbatch.plan.read_shape import read_shape, shape_in
 from tests.plan.builders import config
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -124,7 +124,7 @@ def test_a_gguf_header_gives_the_shape(tmp_path, tied):
     file = write_gguf(tmp_path / "m.gguf", tied=tied)
     model = read_shape(str(file))
     assert (model.num_layers, model.hidden_size, model.num_kv_heads, model.head_dim) == (2, 64, 2, 32)
-    assert (model.vocab_size, model.tied, model.qk_norm, model.dtype_bytes) == (300, tied, "head", 4)
+    assert (model.vocab_size, model.tied, model.architecture, model.dtype_bytes) == (300, tied, "qwen3", 4)
 
 
 def test_a_folder_with_one_gguf_file_is_that_file(tmp_path):

@@ -1,8 +1,8 @@
 import pytest
 
 from specbatch.errors import ModelError
-from specbatch.plan.config import shape_from_config
 from specbatch.plan.known_models import KNOWN_MODELS, known_config
+from specbatch.plan.read_shape import shape_from_config
 from tests.plan.builders import config, shape
 
 
@@ -18,7 +18,7 @@ def test_step_and_cache_bytes_are_those_measured(name, read_gigabytes, kv_kib):
 
 def test_the_head_of_qwen3_8b_weighs_3_2_layers():
     model = shape("qwen3-8b")
-    assert model.head_bytes / model.layer_bytes == pytest.approx(3.2, abs=0.05)
+    assert model.head / model.span(0, 1).params == pytest.approx(3.2, abs=0.05)
 
 
 def test_a_tied_model_stores_its_embedding_once_and_reads_it_as_the_head():
@@ -28,7 +28,7 @@ def test_a_tied_model_stores_its_embedding_once_and_reads_it_as_the_head():
 
 def test_an_untied_embedding_is_stored_but_not_read():
     untied = shape("qwen3-8b")
-    assert untied.weight_bytes - untied.step_bytes == untied.embed_bytes
+    assert untied.weight_bytes - untied.step_bytes == 2 * untied.embedding
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("auto", 2), ("bfloat16", 2), ("float16", 2), ("float32", 4)])
@@ -78,7 +78,8 @@ def test_a_mixture_of_experts_stores_all_of_them():
         | {"model_type": "qwen3_moe", "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256},
         "moe",
     )
-    assert model.layer_params() - model.layer_params(2) == 6 * 3 * 1024 * 256
+    layer = model.span(0, 1)
+    assert layer.params - model.active_params(layer, 2) == 6 * 3 * 1024 * 256
 
 
 @pytest.mark.parametrize(

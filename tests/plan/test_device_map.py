@@ -1,16 +1,18 @@
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbatch.plan.layers import module_map, split_layers
-from tests.plan.builders import shape, tiny
+from specbatch.plan.device_map import compare_with_actual, place_model, split_layers
+from tests.plan.builders import plan_of, shape, tiny
 
 
 def loads(model, counts):
-    read = [count * model.layer_bytes for count in counts]
-    read[0 if model.tied else -1] += model.head_bytes + (0 if model.tied else model.norm_bytes)
+    layer = model.span().params // model.num_layers
+    read = [count * layer for count in counts]
+    read[0 if model.tied else -1] += model.head + (0 if model.tied else model.after)
     return read
 
 
@@ -33,10 +35,8 @@ def test_a_tied_head_lightens_the_first_gpu_instead_of_the_last():
 def test_every_layer_is_placed_exactly_once_in_order(layers, devices, tied):
     model = tiny(layers, tied=tied)
     names = [f"cuda:{index + 3}" for index in range(devices)]  # groups need not start at cuda:0
-    counts = split_layers(model, devices)
-    placed = module_map(model, counts, names)
+    placed = place_model(model, names).device_map
     of_layers = [placed[f"model.layers.{layer}"] for layer in range(layers)]
-    assert sum(counts) == layers
     assert len(placed) == layers + 4
     assert of_layers == sorted(of_layers, key=names.index)
     assert set(placed.values()) <= set(names)
@@ -63,8 +63,8 @@ def test_no_other_split_is_better(layers, devices, tied):
 def test_the_head_stands_with_the_last_layers_unless_it_is_the_embedding():
     devices = ("cuda:4", "cuda:5")
     untied, tied = tiny(4), tiny(4, tied=True)
-    apart = module_map(untied, (2, 2), devices)
-    together = module_map(tied, (2, 2), devices)
+    apart = place_model(untied, devices).device_map
+    together = place_model(tied, devices).device_map
     assert (apart["model.embed_tokens"], apart["model.norm"], apart["lm_head"]) == ("cuda:4", "cuda:5", "cuda:5")
     assert (together["model.embed_tokens"], together["model.norm"], together["lm_head"]) == (
         "cuda:4",
@@ -74,4 +74,49 @@ def test_the_head_stands_with_the_last_layers_unless_it_is_the_embedding():
 
 
 def test_the_norm_of_a_tied_model_never_stands_on_an_empty_gpu():
-    assert module_map(tiny(1, tied=True), (0, 1, 0), ("cuda:0", "cuda:1", "cuda:2"))["model.norm"] == "cuda:1"
+    placed = place_model(tiny(1, tied=True), ("cuda:0", "cuda:1", "cuda:2"))
+    assert [stage.num_layers for stage in placed.stages] == [0, 1, 0]
+    assert placed.device_map["model.norm"] == "cuda:1"
+
+
+TWO_GPUS = plan_of("2xH100", drafter=None, env={"TARGET_GPU": "cuda:0,cuda:1"}).replicas[0].target
+
+
+def loaded(placement):
+    return {f"{name}.weight": device for name, device in placement.device_map.items()}
+
+
+def test_a_placement_as_planned_has_no_differences():
+    assert compare_with_actual(TWO_GPUS, loaded(TWO_GPUS)) == []
+
+
+def test_a_tied_head_and_a_rotary_embedding_may_be_missing():
+    actual = {
+        name: device for name, device in loaded(TWO_GPUS).items() if not name.startswith(("lm_head", "model.rotary"))
+    }
+    assert compare_with_actual(TWO_GPUS, actual) == []
+
+
+def test_a_layer_elsewhere_is_named_with_both_devices():
+    actual = loaded(TWO_GPUS) | {"model.layers.35.weight": "cuda:0"}
+    assert compare_with_actual(TWO_GPUS, actual) == ["model.layers.35.weight is on cuda:0, planned for cuda:1"]
+
+
+def test_layer_1_is_not_taken_for_layer_10():
+    actual = loaded(TWO_GPUS) | {"model.layers.1.weight": "cuda:1"}
+    assert compare_with_actual(TWO_GPUS, actual) == ["model.layers.1.weight is on cuda:1, planned for cuda:0"]
+
+
+def test_what_the_plan_does_not_name_and_what_was_not_loaded_are_differences():
+    actual = {name: device for name, device in loaded(TWO_GPUS).items() if name != "model.norm.weight"}
+    actual["score.weight"] = "cuda:0"
+    assert compare_with_actual(TWO_GPUS, actual) == [
+        "score.weight is on cuda:0, the plan does not name it",
+        "model.norm was planned for cuda:1, but nothing of it was loaded",
+    ]
+
+
+def test_a_map_of_the_whole_model_covers_everything():
+    whole = replace(TWO_GPUS, device_map={"": "cpu"})
+    assert compare_with_actual(whole, {"any.weight": "cpu"}) == []
+    assert compare_with_actual(whole, {"any.weight": "cuda:0"}) == ["any.weight is on cuda:0, planned for cpu"]

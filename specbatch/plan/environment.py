@@ -1,4 +1,4 @@
-"""Environment variables that override the spec's placement in the pod.
+"""The environment variables that override the spec's placement in the pod.
 
     TARGET_GPU, DRAFTER_GPU                 devices in the order of the layers: "cuda:0,cuda:1"; replicas apart by ";"
     GPU_STRATEGY                            auto, same, separate or multi_gpu_ratio
@@ -12,52 +12,62 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from specbatch.errors import DeviceError, Problem, SpecError
+from specbatch.plan.types import Strategy
 
 VARIABLES = ("TARGET_GPU", "DRAFTER_GPU", "GPU_STRATEGY", "TARGET_GPU_RATIO", "DRAFTER_GPU_RATIO")
-_STRATEGIES = ("auto", "same", "separate", "multi_gpu_ratio")
+_STRATEGIES: tuple[Strategy | Literal["auto"], ...] = ("auto", "same", "separate", "multi_gpu_ratio")
 
 DeviceGroups = tuple[tuple[str, ...], ...]  # of each replica, its devices
 
 
 @dataclass(frozen=True, slots=True)
-class Overrides:
+class PlacementVariables:
     """What the environment says; None where it says nothing."""
 
-    strategy: str | None = None
+    strategy: Strategy | Literal["auto"] | None = None
     target_ratio: int | None = None
     drafter_ratio: int | None = None
     target: DeviceGroups | None = None
     drafter: DeviceGroups | None = None
-    said: tuple[str, ...] = ()  # "GPU_STRATEGY=same", for people
+    settings: tuple[str, ...] = ()  # "GPU_STRATEGY=same", for people
 
 
-def read_overrides(env: Mapping[str, str], gpus: int) -> Overrides:
-    """The overrides of an environment.
+def read_environment(env: Mapping[str, str], gpus: int, *, has_drafter: bool) -> PlacementVariables:
+    """The placement variables of an environment.
 
     Args:
         env: the process's environment, or any part of it.
         gpus: how many GPUs are visible; 0 is the CPU, where the one device is "cpu".
+        has_drafter: whether the spec has a drafter model.
 
     Raises:
-        SpecError: values are malformed or contradict each other; every problem at once.
+        SpecError: values are malformed or contradict each other or the spec; every problem at once.
         DeviceError: a value names a GPU that is not visible.
     """
     values = {name: env[name].strip() for name in VARIABLES if env.get(name, "").strip()}
+    if not values:
+        return PlacementVariables()
     problems: list[Problem] = []
-    strategy = values.get("GPU_STRATEGY")
-    if strategy is not None and strategy not in _STRATEGIES:
-        problems.append(Problem("GPU_STRATEGY", f"{strategy!r} is not a strategy", f"one of {', '.join(_STRATEGIES)}"))
-    read = Overrides(
+    said = values.get("GPU_STRATEGY")
+    strategy = next((one for one in _STRATEGIES if one == said), None)
+    if said is not None and strategy is None:
+        problems.append(Problem("GPU_STRATEGY", f"{said!r} is not a strategy", f"one of {', '.join(_STRATEGIES)}"))
+    read = PlacementVariables(
         strategy=strategy,
         target_ratio=_count(values, "TARGET_GPU_RATIO", problems),
         drafter_ratio=_count(values, "DRAFTER_GPU_RATIO", problems),
         target=_groups(values, "TARGET_GPU", gpus, problems),
         drafter=_groups(values, "DRAFTER_GPU", gpus, problems),
-        said=tuple(f"{name}={value}" for name, value in values.items()),
+        settings=tuple(f"{name}={value}" for name, value in values.items()),
     )
-    problems += [] if problems else _contradictions(read)
+    problems = problems or _contradictions(read)
+    if not (problems or has_drafter):
+        problems = _without_drafter(read)
+    if not (problems or gpus or read.target):
+        problems = _on_cpu(read)
     if problems:
         raise SpecError(problems, source="environment")
     return read
@@ -99,7 +109,7 @@ def _groups(values: Mapping[str, str], name: str, gpus: int, problems: list[Prob
     return groups
 
 
-def _contradictions(read: Overrides) -> list[Problem]:
+def _contradictions(read: PlacementVariables) -> list[Problem]:
     problems = []
     if read.drafter is not None and read.target is None:
         problems.append(Problem("DRAFTER_GPU", "is set without TARGET_GPU", "set both, or neither"))
@@ -119,7 +129,7 @@ def _contradictions(read: Overrides) -> list[Problem]:
     return problems + _shared_devices(read)
 
 
-def _shared_devices(read: Overrides) -> list[Problem]:
+def _shared_devices(read: PlacementVariables) -> list[Problem]:
     """Two replicas on one device: each would plan with all of its memory."""
     owner: dict[str, int] = {}
     for name, groups in (("TARGET_GPU", read.target or ()), ("DRAFTER_GPU", read.drafter or ())):
@@ -129,3 +139,29 @@ def _shared_devices(read: Overrides) -> list[Problem]:
                     said = f"{device} stands in two replicas"
                     return [Problem(name, said, "give each replica GPUs of its own")]
     return []
+
+
+def _without_drafter(read: PlacementVariables) -> list[Problem]:
+    """Without a drafter model there is nothing to give GPUs to."""
+    set_in_vain = {
+        "DRAFTER_GPU": read.drafter is not None,
+        "DRAFTER_GPU_RATIO": read.drafter_ratio is not None,
+        "GPU_STRATEGY": read.strategy == "separate",
+    }
+    said, remedy = "is set, but the spec has no drafter model to place", "unset it, or set spec.drafter.model"
+    return [Problem(name, said, remedy) for name, vain in set_in_vain.items() if vain]
+
+
+def _on_cpu(read: PlacementVariables) -> list[Problem]:
+    """On the CPU there is nothing to divide."""
+    set_in_vain = {
+        "GPU_STRATEGY": f"is {read.strategy}" if read.strategy not in {None, "auto", "same"} else "",
+        "TARGET_GPU_RATIO": "is set" if read.target_ratio else "",
+        "DRAFTER_GPU_RATIO": "is set" if read.drafter_ratio else "",
+    }
+    remedy = "unset it, or set placement.gpus"
+    return [
+        Problem(name, f"{said}, but placement.gpus is 0 (the CPU)", remedy)
+        for name, said in set_in_vain.items()
+        if said
+    ]

@@ -1,0 +1,100 @@
+"""A candidate: a layout with its device maps, the rows that fit and the ceiling they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from specbatch.errors import ModelError
+from specbatch.plan.ceiling import predict
+from specbatch.plan.device_map import place_replicas
+from specbatch.plan.layouts import Layout
+from specbatch.plan.memory import MemoryFit, memory_fit
+from specbatch.plan.plan_request import PlanRequest
+from specbatch.plan.types import Alternative, Ceiling, ReplicaPlan
+
+# Ratios whose ceilings differ by less are alike; the better balanced one wins.
+_ALIKE = 0.97
+# A layout that is less simple must promise this much more before `auto` takes it: transfers and idle stages cost in practice.
+_WORTH_A_SPLIT = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One layout, with the rows that fit and its ceiling."""
+
+    request: PlanRequest
+    layout: Layout
+    replicas: tuple[ReplicaPlan, ...]  # with the KV of one token
+    memory: MemoryFit
+    rows: int
+    fits: bool
+    ceiling: Ceiling
+
+    def as_alternative(self, *, chosen: bool = False) -> Alternative:
+        """The same for people."""
+        target_gpus, drafter_gpus = self.layout.ratio
+        return Alternative(
+            strategy=self.layout.strategy,
+            target_gpus=target_gpus,
+            drafter_gpus=drafter_gpus,
+            replicas=len(self.replicas),
+            max_sequences=self.rows,
+            fits=self.fits,
+            ceiling=self.ceiling if self.fits else None,
+            chosen=chosen,
+            with_drafter=not self.request.target_alone,
+        )
+
+
+def evaluate(request: PlanRequest, layout: Layout) -> Candidate:
+    """A layout's device maps, rows and ceiling; one that does not fit is judged for one row, or for the rows asked for.
+
+    Raises:
+        ModelError: it spreads a model whose modules are not known by name.
+    """
+    replicas = place_replicas(layout, request.target, request.drafter)
+    memory = memory_fit(request, replicas)
+    fitting = memory.most_rows(request.max_rows)
+    rows = max(request.min_rows, fitting)
+    ceiling = predict(request, replicas[0], rows, replicas=len(replicas))
+    return Candidate(request, layout, replicas, memory, rows, fits=fitting >= rows, ceiling=ceiling)
+
+
+def best_of_each(request: PlanRequest, families: Iterable[Sequence[Layout]]) -> list[Candidate]:
+    """The best candidate of each family of layouts.
+
+    Raises:
+        ModelError: all of them spread a model whose modules are not known by name.
+    """
+    best: list[Candidate] = []
+    refused: ModelError | None = None
+    for family in families:
+        candidates = []
+        for layout in family:
+            try:
+                candidates.append(evaluate(request, layout))
+            except ModelError as error:
+                refused = error
+        best += [_best_ratio(candidates)] if candidates else []
+    if refused is not None and not best:
+        raise refused
+    return best
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate:
+    """The simplest that fits, unless a later one promises clearly more; the last resort when nothing fits."""
+    fitting = [one for one in candidates if one.fits] or [candidates[-1]]
+    chosen = fitting[0]
+    for other in fitting[1:]:
+        if other.ceiling.tokens_per_second > _WORTH_A_SPLIT * chosen.ceiling.tokens_per_second:
+            chosen = other
+    return chosen
+
+
+def _best_ratio(candidates: Sequence[Candidate]) -> Candidate:
+    """Of one family: the highest ceiling that fits; among those that are alike, the best balanced."""
+    fitting = [one for one in candidates if one.fits] or candidates
+    most = max(one.ceiling.tokens_per_second for one in fitting)
+    alike = [one for one in fitting if one.ceiling.tokens_per_second >= _ALIKE * most]
+    return max(alike, key=lambda one: one.ceiling.pipelined_tokens_per_second)

@@ -1,0 +1,128 @@
+"""A model's layers, split over devices in order: the stages, and the module -> device map that transformers loads by.
+
+What a decode step takes on a device is the bytes it reads there. The head is read (3.2 layers' worth in Qwen3-8B), an untied
+embedding is only looked up. So the head counts on the device it is on: the last one, or the first when it is tied to the embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from specbatch.errors import ModelError
+from specbatch.plan.layouts import Layout
+from specbatch.plan.model_shape import ModelShape
+from specbatch.plan.types import ModelPlacement, ReplicaPlan, Stage
+
+_MAY_BE_ABSENT = {"rotary_emb", "lm_head", "embed_out", "decoder"}
+
+
+def place_replicas(
+    layout: Layout, target: ModelShape, drafter: ModelShape | None, kv_tokens: int = 1
+) -> tuple[ReplicaPlan, ...]:
+    """Every replica of a layout, each with KV of so many tokens (of all its rows together)."""
+    return tuple(
+        ReplicaPlan(
+            target=place_model(target, of_target, kv_tokens),
+            drafter=place_model(drafter, of_drafter, kv_tokens) if drafter and of_drafter else None,
+        )
+        for of_target, of_drafter in layout.replicas
+    )
+
+
+def place_model(shape: ModelShape, devices: Sequence[str], kv_tokens: int = 1) -> ModelPlacement:
+    """One model's placement with KV of so many tokens, its layers balanced over the devices.
+
+    The rotary embedding is made once, on the first layer's device. The last norm is on the head's device, or on the last layer's
+    where the head is tied and stays with the embedding.
+
+    Raises:
+        ModelError: several devices for a model whose modules are not known by name: it gets a map of the whole.
+    """
+    if len(devices) > 1 and not shape.known_layout:
+        raise ModelError(
+            f"cannot be spread over GPUs: the modules of model type {shape.architecture!r} are not known by name",
+            where=shape.name,
+            remedy="use strategy same or separate, where every model has one GPU",
+        )
+    counts = split_layers(shape, len(devices))
+    used = [device for device, count in zip(devices, counts, strict=True) if count]
+    head = devices[0 if shape.tied else -1]
+    norm = used[-1] if shape.tied else head
+    names = shape.modules
+    modules, stages, layer = dict.fromkeys(names.before, devices[0]), [], 0
+    for device, count in zip(devices, counts, strict=True):
+        layers = shape.layers[layer : layer + count]
+        params = sum(one.params for one in layers)
+        params += shape.embedding + shape.before if device == devices[0] else 0
+        params += shape.after if device == norm else 0
+        params += shape.head if device == head and not shape.tied else 0
+        stages.append(
+            Stage(
+                device=device,
+                first_layer=layer,
+                last_layer=layer + count - 1,
+                weight_bytes=params * shape.dtype_bytes,
+                kv_bytes=sum(one.kv for one in layers) * shape.dtype_bytes * kv_tokens,
+                has_embedding=device == devices[0],
+                has_head=device == head,
+            )
+        )
+        modules |= {f"{names.layers}.{number}": device for number in range(layer, layer + count)}
+        layer += count
+    modules |= dict.fromkeys(names.after, norm) | {names.head: head}
+    whole = devices[0] == "cpu" or not shape.known_layout
+    return ModelPlacement(
+        model=shape.name,
+        devices=tuple(devices),
+        device_map={"": devices[0]} if whole else modules,
+        stages=tuple(stages),
+    )
+
+
+def split_layers(shape: ModelShape, devices: int) -> tuple[int, ...]:
+    """How many layers each device takes: the slowest device reads as little as can be, and the others evenly.
+
+    Each layer goes to the device that reads least so far. Layers are alike, so that is optimal: no other split has a lower
+    maximum or, with that maximum, a lower sum of squares. The head may outweigh a share of the layers: then its device holds it alone.
+    """
+    layer = sum(layer.params for layer in shape.layers) // len(shape.layers)
+    loads, counts = [0] * devices, [0] * devices
+    loads[0 if shape.tied else -1] = shape.head + (0 if shape.tied else shape.after)
+    for _ in shape.layers:
+        least = loads.index(min(loads))
+        loads[least] += layer
+        counts[least] += 1
+    return tuple(counts)
+
+
+def compare_with_actual(placement: ModelPlacement, actual: Mapping[str, str]) -> list[str]:
+    """Differences between a plan's device map and the devices read back from the loaded parameters.
+
+    Args:
+        placement: what was planned for this model; a device_map of {"": device} is the whole model's.
+        actual: module or parameter -> device as loaded, such as "model.layers.0" or "model.layers.0.mlp.up_proj.weight".
+
+    Returns:
+        One sentence a difference; empty when everything is where it should be.
+    """
+    device_map = placement.device_map
+    wrong = []
+    seen: set[str] = set()
+    for name, device in actual.items():
+        planned = _longest_prefix(name, device_map)
+        if planned is None:
+            wrong.append(f"{name} is on {device}, the plan does not name it")
+            continue
+        seen.add(planned)
+        if device_map[planned] != device:
+            wrong.append(f"{name} is on {device}, planned for {device_map[planned]}")
+    # Modules without parameters (rotary_emb) and a tied head (stored once) may be absent from what was read back.
+    absent = [name for name in device_map if name not in seen and name.rpartition(".")[2] not in _MAY_BE_ABSENT]
+    wrong += [f"{name} was planned for {device_map[name]}, but nothing of it was loaded" for name in absent]
+    return wrong
+
+
+def _longest_prefix(name: str, device_map: Mapping[str, str]) -> str | None:
+    parts = name.split(".")
+    prefixes = (".".join(parts[:end]) for end in range(len(parts), -1, -1))
+    return next((prefix for prefix in prefixes if prefix in device_map), None)

@@ -1,0 +1,120 @@
+"""A model's shape: enough numbers to know every byte that it stores and reads, without loading it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_PAGED = ("llama", "mistral", "qwen2", "qwen3")  # engine/graphs/packing.py has the last word, when the model is loaded
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """One decoder layer, or several together, in numbers (not bytes)."""
+
+    shared_params: int  # that every token runs through
+    expert_params: int  # of all experts; 0 in a dense layer
+    kv: int  # keys and values of one token
+
+    @property
+    def params(self) -> int:
+        """All parameters."""
+        return self.shared_params + self.expert_params
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleNames:
+    """How a model calls its modules, in the order of a forward."""
+
+    before: tuple[str, ...] = ("model.embed_tokens", "model.rotary_emb")  # on the first layer's device
+    layers: str = "model.layers"  # layer i is model.layers.i
+    after: tuple[str, ...] = ("model.norm",)  # on the last layer's device
+    head: str = "lm_head"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """A decoder-only model; exact for known families and for models counted in transformers' own code, else an estimate.
+
+    All `*_bytes` are in the dtype the model runs in (`dtype_bytes` a number), which may differ from the checkpoint's.
+    """
+
+    name: str
+    architecture: str  # transformers' model_type
+    dtype_bytes: int
+    layers: tuple[LayerShape, ...]
+    embedding: int  # parameters of the token embedding
+    head: int  # parameters that the head reads a step; the embedding's own when tied
+    before: (
+        int  # parameters beside the token embedding on the first layer's device: positions, projections, other senses
+    )
+    after: int  # parameters on the last layer's device: the last norm, and what else follows the layers
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int  # of one expert, where there are experts
+    vocab_size: int
+    tied: bool  # lm_head is embed_tokens
+    num_experts: int = 0  # 0: dense
+    experts_per_token: int = 0
+    max_positions: int | None = None  # None: not said
+    sliding_window: bool = False  # in any layer
+    extra_biases: bool = False  # in the attention's output or the MLP
+    modules: ModuleNames = ModuleNames()
+    known_layout: bool = True  # the names of its modules are known, and counts are exact
+    counted: bool = False  # in the model itself, not by the formula of a family
+    kv_traced: bool = True  # False: keys and values by the config's numbers, because no forward could be traced
+    source: str = ""  # where the shape was read, for people
+
+    @property
+    def num_layers(self) -> int:
+        """How many decoder layers it has."""
+        return len(self.layers)
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether on GPUs its KV is kept in pages: the engine's fast path, as far as the shape tells."""
+        plain = not (self.extra_biases or self.sliding_window or self.num_experts)
+        return plain and self.architecture in _PAGED
+
+    def span(self, first: int = 0, count: int | None = None) -> LayerShape:
+        """`count` layers from `first` on, taken together; all that follow when None."""
+        layers = self.layers[first : None if count is None else first + count]
+        return LayerShape(
+            shared_params=sum(layer.shared_params for layer in layers),
+            expert_params=sum(layer.expert_params for layer in layers),
+            kv=sum(layer.kv for layer in layers),
+        )
+
+    def active_params(self, span: LayerShape, experts: int) -> int:
+        """Parameters of a span that are read where tokens go to so many of each layer's experts."""
+        share = min(experts, self.num_experts)
+        return span.shared_params + (span.expert_params * share // self.num_experts if share else 0)
+
+    @property
+    def params(self) -> int:
+        """All parameters, a tied head counted once."""
+        head = 0 if self.tied else self.head
+        return self.span().params + self.before + self.after + self.embedding + head
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all parameters in memory."""
+        return self.params * self.dtype_bytes
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of weights read by one decode step of a large batch: everything but embeddings that are looked up."""
+        return (self.span().params + self.after + self.head) * self.dtype_bytes
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values of one token."""
+        return self.span().kv * self.dtype_bytes
+
+
+# Counts a model from its parsed config.json, or from the .gguf file it was read of: a shape without name and source; None where it cannot.
+Counter = Callable[[Mapping[str, Any], Path | None], ModelShape | None]

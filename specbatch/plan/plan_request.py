@@ -1,0 +1,92 @@
+"""What is to be planned, everything but the layout: the models, the GPUs, and the spec's sizes with every `auto` made a range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from specbatch.api import SpecBatchJob
+from specbatch.errors import DeviceError
+from specbatch.plan.gpus import cpu_shape
+from specbatch.plan.model_shape import ModelShape
+from specbatch.plan.types import GpuShape, Speculation
+
+# Most rows that `auto` takes.
+_MOST_ROWS_ON_GPU = 512  # beyond it a step is bound by arithmetic, and more rows only wait
+_MOST_ROWS_ON_CPU = 8
+
+_ACCEPTANCE = 0.8  # assumed of a drafter model until a run has measured it
+_ACCEPTANCE_OF_NGRAM = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What is to be planned; no value is `auto`."""
+
+    target: ModelShape
+    drafter: ModelShape | None  # None: no drafter, or one without weights
+    gpus: Mapping[str, GpuShape]  # device -> its shape
+    max_length: int
+    speculation: Speculation
+    min_rows: int  # the spec's own number; 1 where as many are taken as fit
+    max_rows: int
+    acceptance_rate: float
+    mean_length: int
+    target_alone: bool = False  # as an alternative to what the spec asks for, which has a drafter model
+
+    @classmethod
+    def of(
+        cls,
+        job: SpecBatchJob,
+        target: ModelShape,
+        drafter: ModelShape | None,
+        gpus: Sequence[GpuShape],
+        acceptance_rate: float | None = None,
+        mean_length: int | None = None,
+    ) -> Self:
+        """What a spec asks for; the arguments are those of `make_plan`.
+
+        Raises:
+            DeviceError: the GPUs are not as many as the spec needs.
+        """
+        spec = job.spec
+        k = spec.decoding.num_speculative_tokens if spec.drafter else 0
+        rows = spec.batching.max_sequences
+        if acceptance_rate is None:
+            ngram = spec.drafter is not None and spec.drafter.method == "ngram"
+            acceptance_rate = _ACCEPTANCE_OF_NGRAM if ngram else _ACCEPTANCE
+        return cls(
+            target=target,
+            drafter=drafter,
+            gpus=_devices(spec.placement.gpus, gpus),
+            max_length=spec.batching.max_length,
+            speculation=Speculation(spec.decoding.max_speculative_tokens if k == "auto" else k, adaptive=k == "auto"),
+            min_rows=1 if rows == "auto" else rows,
+            max_rows=rows if rows != "auto" else _MOST_ROWS_ON_CPU if spec.placement.gpus == 0 else _MOST_ROWS_ON_GPU,
+            acceptance_rate=acceptance_rate,
+            mean_length=mean_length or max(1, spec.batching.max_length // 2),
+        )
+
+    @property
+    def models(self) -> dict[str, ModelShape]:
+        """Role -> shape of the models that have weights."""
+        return {"target": self.target} | ({"drafter": self.drafter} if self.drafter else {})
+
+    def without_drafter(self) -> Self:
+        """The target alone on the same GPUs, which leaves room for more rows."""
+        return replace(self, drafter=None, speculation=Speculation(0, adaptive=False), target_alone=True)
+
+
+def _devices(count: int, gpus: Sequence[GpuShape]) -> dict[str, GpuShape]:
+    """The GPUs under their names, cuda:0 first, or the CPU where the count is 0."""
+    if count == 0:
+        return {"cpu": gpus[0] if gpus and gpus[0].is_cpu else cpu_shape()}
+    real = [gpu for gpu in gpus if not gpu.is_cpu]
+    if len(real) != count:
+        raise DeviceError(
+            f"is {count}, but there are {len(real)} GPUs",
+            where="spec.placement.gpus",
+            remedy=f"set placement.gpus to {len(real)}, or give the process {count} GPUs",
+        )
+    return {f"cuda:{index}": gpu for index, gpu in enumerate(real)}
