@@ -30,16 +30,15 @@ def doctor(
     Exit codes: 0, or 1 where a check has failed.
     """
     from specbatch.api.loading import load_spec
-    from specbatch.cluster.doctor.checkup import Visit, failed
-    from specbatch.cluster.doctor.examine import examine
-    from specbatch.cluster.doctor.text import render_results, results_json
+    from specbatch.cluster.doctor.examine import examine, failed
+    from specbatch.cluster.doctor.text import findings_json, render_findings
 
     job = None if file is None else load_spec(file)
     cluster, _ = options.connect(namespace=job.metadata.namespace if job else None)
-    results = examine(Visit(cluster, job))
+    findings = examine(cluster, job)
     if output == "json":
-        show_json(results_json(results))
+        show_json(findings_json(findings))
     else:
-        show(render_results(results))
-    if failed(results):
+        show(render_findings(findings))
+    if failed(findings):
         raise typer.Exit(1)

@@ -75,7 +75,7 @@ def submit(
     """
     from specbatch.cluster.manifests.job import render
     from specbatch.cluster.manifests.spec_files import load_for_cluster
-    from specbatch.cluster.preflight.access import Uses
+    from specbatch.cluster.preflight.permissions import Uses
     from specbatch.cluster.submit.checks import SubmitChecks
     from specbatch.cluster.submit.results_name import continued, started_anew
 
@@ -145,7 +145,7 @@ def _warn(checks: SubmitChecks) -> None:
     from specbatch.cluster.submit.text import unchecked
 
     for finding in checks.findings:
-        if finding.level == "warning":
+        if finding.severity == "warning":
             say(f"warning: {finding}")
     unseen = unchecked(checks)
     if unseen:

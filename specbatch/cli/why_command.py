@@ -26,11 +26,13 @@ def why(
 
     Exit codes: 0 whatever the verdict, 71 where the cluster or the run cannot be found.
     """
-    from specbatch.cluster.diagnose.gather import gather
-    from specbatch.cluster.diagnose.judge import judge
+    from specbatch.cluster.diagnose.evidence import Evidence
     from specbatch.cluster.diagnose.text import render_verdict, verdict_json
+    from specbatch.cluster.diagnose.why import verdict_of
+    from specbatch.cluster.jobs.lookup import job_with_pods
 
-    verdict = judge(gather(*options.find_job(name)))
+    cluster, job = options.find_job(name)
+    verdict = verdict_of(Evidence(cluster, job_with_pods(cluster, job)))
     if output == "json":
         show_json(verdict_json(verdict))
     else:

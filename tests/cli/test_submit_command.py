@@ -83,9 +83,9 @@ def test_problems_of_the_cluster_are_71_and_nothing_is_written(submit, api, caps
     ]
     assert submit(*(word for change in wrong for word in ("--set", change))) == 71
     err = capsys.readouterr().err
-    assert "warning: job.resources (memory)" in err
+    assert "warning: nodes: each pod asks for 1024 GiB of memory" in err
     assert "2 problems in the cluster" in err
-    assert "there are: specbatch-results" in err
+    assert "there is: specbatch-results" in err
     assert writes(api) == []
 
 
@@ -95,7 +95,7 @@ def test_warnings_and_what_could_not_be_looked_at_go_to_stderr(submit, api, caps
     assert submit("--output", "name") == 0
     out, err = capsys.readouterr()
     assert out == f"job.batch/{only_job(api)['metadata']['name']}\n"
-    assert "warning: PersistentVolumeClaim specbatch-results" in err
+    assert "warning: claims: the claim specbatch-results" in err
     assert "not checked, since reading them is not permitted: nodes" in err
 
 

@@ -47,9 +47,8 @@ def put_node(api, name, *, taints=(), labels=None, unschedulable=False, **alloca
         key.replace("__", "/").replace("_", "."): value for key, value in allocatable.items()
     }
     spec = {"taints": list(taints), **({"unschedulable": True} if unschedulable else {})}
-    api.put(
-        NODES, {"metadata": {"name": name, "labels": labels or {}}, "spec": spec, "status": {"allocatable": resources}}
-    )
+    status = {"allocatable": resources, "conditions": [{"type": "Ready", "status": "True"}]}
+    api.put(NODES, {"metadata": {"name": name, "labels": labels or {}}, "spec": spec, "status": status})
 
 
 def submitted(api, *overrides, force=False, files=None):

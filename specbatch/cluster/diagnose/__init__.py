@@ -1,4 +1,5 @@
-"""`specbatch why`: one verdict on a Job, with the remedy.
+"""Diagnosis: rules over what the cluster says, for `why`, `doctor` and the checks of `submit`.
 
-gather reads everything once, the rules (a module for each family of causes) judge what was read, judge makes one verdict of it.
+evidence reads each part of the cluster once, when a rule asks for it; rules/ has the rules, table their order; why makes one verdict of
+what they find.
 """

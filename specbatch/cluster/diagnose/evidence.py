@@ -1,88 +1,192 @@
-"""Everything that the rules look at, gathered once. Rules read it, and nothing else."""
+"""What rules look at: a Job and its pods, and the cluster around them. Each part is read when a rule first asks for it, and once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from specbatch.cluster.client.kinds import Object
+from specbatch.cluster.client.kinds import (
+    CLAIMS,
+    CONFIG_MAPS,
+    EVENTS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    QUOTAS,
+    STORAGE_CLASSES,
+    VOLUMES,
+    Kind,
+    Object,
+)
+from specbatch.cluster.client.kueue import KueueKinds, kueue_kinds
+from specbatch.cluster.diagnose.nodes import Node, with_pods
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.timestamps import event_time
-from specbatch.cluster.preflight.nodes import Node
+from specbatch.cluster.manifests.mounts import SPEC_KEY
+from specbatch.errors import ClusterError
 
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
 
-@dataclass(frozen=True, kw_only=True)
-class Queue:
-    """What Kueue says.
-
-    Args:
-        installed: whether the cluster knows Kueue's kinds.
-        readable: whether its objects may be read.
-        local_queue, cluster_queue, workload: those of the Job; None where there is none, or it cannot be read.
-        pending: the Workloads of the namespace that wait in the same LocalQueue.
-    """
-
-    installed: bool = True
-    readable: bool = True
-    local_queue: Object | None = None
-    cluster_queue: Object | None = None
-    workload: Object | None = None
-    pending: Sequence[Object] = ()
+_T = TypeVar("_T")
+_QUEUES = "Kueue's queues"
+_LOGS_READ = 8
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """The newest line of a pod's log; `time` is RFC 3339."""
+    """The newest line of a pod's log; `time` is RFC 3339, and empty where the log is."""
 
-    time: str
-    line: str
+    time: str = ""
+    line: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What was found of a Job, as of one moment.
+    """A Job and what the cluster says around it.
+
+    What may not be read is None, and named in `not_permitted`.
 
     Args:
-        view: the Job and its pods.
-        clock: Unix time now, as the cluster has it.
-        events: of the Job, its pods (also those that are gone), its claims and its Workload.
-        spec: the resolved spec; empty where its ConfigMap is gone.
-        claims: by name; None for one that is not there.
-        classes: the storage classes; None where they were not, or could not be, read.
-        volumes: the volumes of bound claims, by the claim's name.
-        nodes: None where they were not, or could not be, read.
-        namespace: the namespace's own object; None where it cannot be read.
-        queue: None for a Job without a queue.
-        newest_lines: of running pods' logs, by the pod's name.
-        silent_logs: the running pods whose log is empty.
-        not_looked_at: what was not permitted.
+        cluster: where it is read; None where every part is known.
+        view: the Job and its pods; of one that does not exist yet, its manifest.
+        known: parts that need not be read, by name.
+
+    Raises:
+        ClusterError: by any part, where the API server does not answer, or fails.
     """
 
-    view: JobView
-    clock: float
-    events: Sequence[Object] = ()
-    spec: Mapping[str, Any] = field(default_factory=dict)
-    claims: Mapping[str, Object | None] = field(default_factory=dict)
-    classes: Sequence[Object] | None = None
-    volumes: Mapping[str, Object] = field(default_factory=dict)
-    nodes: Sequence[Node] | None = None
-    namespace: Object | None = None
-    queue: Queue | None = None
-    newest_lines: Mapping[str, LogLine] = field(default_factory=dict)
-    silent_logs: frozenset[str] = frozenset()
-    not_looked_at: Sequence[str] = ()
+    def __init__(self, cluster: Cluster | None, view: JobView, **known: Any) -> None:
+        self.view = view
+        self.not_permitted: list[str] = []
+        self.logs_left_out = 0
+        self._cluster = cluster
+        self._logs: dict[str, LogLine | None] = dict(known.pop("logs", {}))
+        vars(self).update(known)
 
     @property
-    def template(self) -> Object:
-        """The spec of the Job's pods."""
-        template: Object = self.view.job["spec"]["template"]["spec"]
-        return template
+    def namespace_name(self) -> str:
+        """Where the Job is, or would be."""
+        return self._cluster.namespace if self._cluster else self.view.namespace
 
     @property
-    def gpus(self) -> str:
-        """The name of the GPU resource that is asked for; nvidia.com/gpu where the spec cannot be read."""
-        return str((self.spec.get("job") or {}).get("gpuResourceName") or "nvidia.com/gpu")
+    def not_looked_at(self) -> list[str]:
+        """What was not permitted, or too much."""
+        more = [f"the logs of {self.logs_left_out:,} more pods"] if self.logs_left_out else []
+        return [*dict.fromkeys(self.not_permitted), *more]
+
+    @cached_property
+    def clock(self) -> float:
+        """Unix time now."""
+        return time.time()
+
+    @cached_property
+    def events(self) -> Sequence[Object]:
+        """All of the namespace."""
+        return self._list("events", EVENTS) or ()
+
+    @cached_property
+    def spec(self) -> Mapping[str, Any]:
+        """The resolved spec; empty where the Job's ConfigMap is gone."""
+        found = self._read("the ConfigMap", lambda cluster: cluster.find(CONFIG_MAPS, self.view.name))
+        try:
+            value = json.loads(((found or {}).get("data") or {}).get(SPEC_KEY, ""))
+        except ValueError:
+            return {}
+        spec = value.get("spec") if isinstance(value, dict) else None
+        return spec if isinstance(spec, dict) else {}
+
+    @cached_property
+    def claims(self) -> Mapping[str, Object] | None:
+        """The claims of the namespace, by name."""
+        found = self._list("claims", CLAIMS)
+        return None if found is None else {str(one["metadata"]["name"]): one for one in found}
+
+    @cached_property
+    def classes(self) -> Sequence[Object] | None:
+        """The storage classes."""
+        return self._list("storage classes", STORAGE_CLASSES)
+
+    @cached_property
+    def quotas(self) -> Sequence[Object]:
+        """The ResourceQuotas of the namespace."""
+        return self._list("quotas", QUOTAS) or ()
+
+    @cached_property
+    def nodes(self) -> Sequence[Node] | None:
+        """The nodes by name, without their pods."""
+        found = self._list("nodes", NODES)
+        return None if found is None else with_pods(found, None)
+
+    @cached_property
+    def nodes_with_pods(self) -> Sequence[Node] | None:
+        """The nodes with the pods on them; without, where those of other namespaces may not be read."""
+        if not self.nodes:
+            return self.nodes
+        pods = self._list("the pods of other namespaces", PODS, all_namespaces=True)
+        return with_pods([node.node for node in self.nodes], pods)
+
+    @cached_property
+    def namespace(self) -> Object | None:
+        """None where there is none, or it may not be read."""
+        return self._read("the namespace", lambda cluster: cluster.find(NAMESPACES, self.namespace_name))
+
+    @cached_property
+    def kueue(self) -> KueueKinds | None:
+        """None where Kueue is not installed, or may not be read."""
+        return self._read(_QUEUES, kueue_kinds)
+
+    @property
+    def kueue_readable(self) -> bool:
+        """Whether it is known which queues there are."""
+        return self.kueue is not None or _QUEUES not in self.not_permitted
+
+    @cached_property
+    def local_queues(self) -> Mapping[str, Object]:
+        """Kueue's LocalQueues of the namespace, by name."""
+        found = self._list(_QUEUES, self.kueue.local_queues) if self.kueue else None
+        return {str(one["metadata"]["name"]): one for one in found or ()}
+
+    @cached_property
+    def cluster_queue(self) -> Object | None:
+        """The ClusterQueue behind the Job's LocalQueue."""
+        local, kinds = self.local_queues.get(self.view.queue or ""), self.kueue
+        name = ((local or {}).get("spec") or {}).get("clusterQueue")
+        if not name or kinds is None:
+            return None
+        return self._read("the ClusterQueue", lambda cluster: cluster.find(kinds.cluster_queues, name))
+
+    @cached_property
+    def workloads(self) -> Sequence[Object]:
+        """Kueue's Workloads of the namespace, one for each of its Jobs."""
+        return (self._list("Kueue's workloads", self.kueue.workloads) if self.kueue else None) or ()
+
+    def volume_of(self, claim: Object) -> Object | None:
+        """The volume that a claim is bound to."""
+        name = (claim.get("spec") or {}).get("volumeName")
+        return self._read("volumes", lambda cluster: cluster.find(VOLUMES, name)) if name else None
+
+    def find(self, kind: Kind, name: str) -> Object | None:
+        """An object that a pod names; None where there is none.
+
+        Raises:
+            ClusterError: also where it may not be read (status 403).
+        """
+        assert self._cluster is not None
+        return self._cluster.find(kind, name)
+
+    def newest_line(self, pod: Object) -> LogLine | None:
+        """Of a pod's log; None where it cannot be read, and of all pods but the first few."""
+        name = pod["metadata"]["name"]
+        if name not in self._logs and self._cluster is not None:
+            if len(self._logs) >= _LOGS_READ:
+                self.logs_left_out += 1
+                return None
+            self._logs[name] = self._read_log(self._cluster, name)
+        return self._logs.get(name)
 
     def events_of(self, thing: Object, *reasons: str) -> list[Object]:
         """The events of an object, newest first; of these reasons, where any is given."""
@@ -100,14 +204,27 @@ class Evidence:
         """The newest event of an object, of these reasons."""
         return next(iter(self.events_of(thing, *reasons)), None)
 
+    def _list(self, what: str, kind: Kind, *, all_namespaces: bool = False) -> list[Object] | None:
+        return self._read(what, lambda cluster: cluster.list(kind, all_namespaces=all_namespaces))
 
-def container_statuses(pod: Object) -> Iterator[Object]:
-    """Those of all its containers, init containers first."""
-    for name in ("initContainerStatuses", "containerStatuses"):
-        yield from pod.get("status", {}).get(name) or ()
+    def _read(self, what: str, read: Callable[[Cluster], _T]) -> _T | None:
+        """What `read` gives; None, and a note of it, where that is not permitted."""
+        if self._cluster is None:
+            return None
+        try:
+            return read(self._cluster)
+        except ClusterError as error:
+            if error.status != 403:
+                raise
+            self.not_permitted.append(what)
+            return None
 
-
-def claim_names(spec: Object) -> list[str]:
-    """The claims that a pod's spec mounts."""
-    claims = (volume.get("persistentVolumeClaim") for volume in spec.get("volumes") or ())
-    return list(dict.fromkeys(claim["claimName"] for claim in claims if claim))
+    def _read_log(self, cluster: Cluster, pod: str) -> LogLine | None:
+        try:
+            lines = list(cluster.log(pod, tail=1, timestamps=True))
+        except ClusterError as error:
+            if error.status == 403:
+                self.not_permitted.append("logs")
+            return None  # or the pod has ended meanwhile, or its node does not answer
+        stamp, _, line = (lines[-1] if lines else "").partition(" ")
+        return LogLine(stamp, line)

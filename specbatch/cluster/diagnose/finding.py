@@ -1,53 +1,81 @@
-"""What a rule concludes, and the verdict made of everything that was concluded."""
+"""What a rule finds, and the messages of Kubernetes that are recognised."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Mood = Literal["problem", "waiting", "fine"]
+Severity = Literal["error", "warning", "ok", "unchecked"]
+"""error: somebody must act. warning: it may pass by itself, or be meant so. unchecked: it may not be read with these rights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One cause.
+    """One thing that `why`, `doctor` or the checks of `submit` found.
 
     Args:
         cause: a word for machines; it never changes.
         sentence: what is the matter, for people.
         remedy: what to do about it.
-        evidence: what it was concluded from: messages of Kubernetes, each with who said it.
+        severity: how much it matters.
+        subject: what was looked at; doctor and submit show it before the sentence.
+        evidence: the messages of Kubernetes that it rests on, each with the object that has it.
         since: from when, RFC 3339.
-        shards: of which shards it is said; none where it is said of the whole Job.
-        mood: whether somebody must act, or only wait, or not even that.
+        shards: the shards that it is about; none where it is about the whole Job.
     """
 
     cause: str
     sentence: str
-    remedy: str
+    remedy: str = ""
+    severity: Severity = "error"
+    subject: str = ""
     evidence: tuple[str, ...] = ()
     since: str | None = None
     shards: tuple[int, ...] = ()
-    mood: Mood = "problem"
+
+    def __str__(self) -> str:
+        text = f"{self.subject}: {self.sentence}" if self.subject else self.sentence
+        return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
+
+    def seen(self, evidence: Iterable[str] = (), since: str | None = None) -> Finding:
+        """With more evidence, and with the time since when, unless it has one already."""
+        return replace(self, evidence=(*self.evidence, *evidence), since=self.since or since)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """The one cause to look at first.
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message of Kubernetes that is recognised, and what it means.
 
     Args:
-        finding: it.
-        others: further causes, the most common first.
-        run, job, namespace: what was looked at.
-        completions: how many shards there are.
-        not_looked_at: what was not permitted, in a few words each.
+        cause: as Finding's.
+        pattern: a regular expression, upper and lower case alike; its named groups fill the {fields} of sentence and remedy.
+        sentence, remedy, severity: as Finding's.
     """
 
-    finding: Finding
-    others: Sequence[Finding] = ()
-    run: str = ""
-    job: str = ""
-    namespace: str = ""
-    completions: int = 1
-    not_looked_at: Sequence[str] = ()
+    cause: str
+    pattern: str
+    sentence: str
+    remedy: str
+    severity: Severity = "error"
+
+    def finding(self, **fields: object) -> Finding:
+        """What it means, with its fields filled in."""
+        words = defaultdict(str, fields)
+        return Finding(
+            cause=self.cause,
+            sentence=self.sentence.format_map(words),
+            remedy=self.remedy.format_map(words),
+            severity=self.severity,
+        )
+
+
+def recognise(messages: Iterable[Message], text: str, **fields: object) -> Finding | None:
+    """The finding of the first message whose pattern is in a text; `fields` besides the pattern's groups."""
+    for message in messages:
+        match = re.search(message.pattern, text, re.IGNORECASE)
+        if match:
+            return message.finding(**fields | {name: word for name, word in match.groupdict().items() if word})
+    return None

@@ -5,38 +5,44 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from specbatch.cluster.diagnose.finding import Finding, Verdict
-from specbatch.cluster.diagnose.whole_job import shards_text
+from specbatch.cluster.diagnose.finding import Finding
+from specbatch.cluster.diagnose.why import Verdict
+from specbatch.cluster.jobs.indexes import format_indexes
 from specbatch.cluster.jobs.timestamps import ago
 
 _WIDTH = 100
 _EVIDENCE_LINES = 8
 _EVIDENCE_CHARS = 600
 _OTHERS_SHOWN = 5
+_MOODS = {"error": "problem", "warning": "waiting", "ok": "fine"}  # as scripts know them
 
 
 def render_verdict(verdict: Verdict, clock: float) -> str:
     """The sentence, the remedy, and what they rest on; 100 columns."""
-    finding = verdict.finding
-    lines = [*_wrapped(finding.sentence[:1].upper() + finding.sentence[1:]), *_labelled("remedy: ", finding.remedy)]
-    shards = shards_text(finding.shards, verdict.completions)
-    facts = [
-        ("shards: ", shards),
-        ("since: ", ago(finding.since, clock)),
+    finding, others = verdict.finding, verdict.others
+    evidence = [textwrap.shorten(one, _EVIDENCE_CHARS, placeholder="…") for one in finding.evidence[:_EVIDENCE_LINES]]
+    also = [f"{one.cause}: {one.sentence}{_shards(' (shards {})', one, verdict)}" for one in others[:_OTHERS_SHOWN]]
+    more = [f"and {len(others) - _OTHERS_SHOWN} more causes"] if len(others) > _OTHERS_SHOWN else []
+    since = ago(finding.since, clock)
+    lines = [
+        ("", finding.sentence[:1].upper() + finding.sentence[1:]),
+        ("remedy: ", finding.remedy),
+        ("shards: ", _shards("{}", finding, verdict)),
+        ("since: ", since),
         ("cause: ", finding.cause),
+        *([("evidence:", " ")] if evidence else []),
+        *(("  - ", line) for line in evidence),
+        *([("also:", " ")] if also else []),
+        *(("  - ", line) for line in (*also, *more)),
+        ("not looked at (not permitted, or too many): ", ", ".join(verdict.not_looked_at)),
     ]
-    lines += [line for label, value in facts if value for line in _labelled(label, value)]
-    if finding.evidence:
-        shown = finding.evidence[:_EVIDENCE_LINES]
-        lines += ["evidence:", *(line for one in shown for line in _labelled("  - ", _shortened(one)))]
-    if verdict.others:
-        lines.append("also:")
-        lines += [line for one in verdict.others[:_OTHERS_SHOWN] for line in _labelled("  - ", _other(one, verdict))]
-        if len(verdict.others) > _OTHERS_SHOWN:
-            lines.append(f"  - and {len(verdict.others) - _OTHERS_SHOWN} more causes")
-    if verdict.not_looked_at:
-        lines += _labelled("not looked at (not permitted, or too many): ", ", ".join(verdict.not_looked_at))
-    return "\n".join(lines)
+    return "\n".join(wrapped(label, text, min(len(label), 8)) for label, text in lines if text)
+
+
+def wrapped(label: str, text: str, indent: int) -> str:
+    """A text behind its label, in lines of 100 columns."""
+    lines = textwrap.wrap(text, _WIDTH, initial_indent=label, subsequent_indent=" " * indent, break_on_hyphens=False)
+    return "\n".join(lines or [label])
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
@@ -56,28 +62,16 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
         "cause": finding.cause,
         "sentence": finding.sentence,
         "remedy": finding.remedy,
-        "mood": finding.mood,
+        "mood": _MOODS[finding.severity],
         "shards": list(finding.shards),
         "since": finding.since,
         "evidence": list(finding.evidence),
     }
 
 
-def _other(finding: Finding, verdict: Verdict) -> str:
-    shards = shards_text(finding.shards, verdict.completions)
-    return f"{finding.cause}: {finding.sentence}{f' (shards {shards})' if shards else ''}"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _EVIDENCE_CHARS else f"{text[: _EVIDENCE_CHARS - 1]}…"
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, break_on_hyphens=False) or [""]
-
-
-def _labelled(label: str, text: str) -> list[str]:
-    indent = " " * min(len(label), 8)
-    return textwrap.wrap(text, _WIDTH, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False) or [
-        label
-    ]
+def _shards(form: str, finding: Finding, verdict: Verdict) -> str:
+    """`0,2-5 (5 of 16)`; empty where there is but one."""
+    count = len(finding.shards)
+    if not count or verdict.completions == 1:
+        return ""
+    return form.format(f"{format_indexes(finding.shards)} ({count:,} of {verdict.completions:,})")

@@ -1,43 +1,40 @@
-"""The results as text for people, and as plain data for machines."""
+"""What doctor found as text for people, and as plain data for machines."""
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from specbatch.cluster.doctor.checkup import Result, failed
+from specbatch.cluster.diagnose.finding import Finding
+from specbatch.cluster.diagnose.text import wrapped
+from specbatch.cluster.doctor.examine import failed
 
-_WIDTH = 100
+_OUTCOMES = {"ok": "ok", "warning": "warning", "error": "failed", "unchecked": "not checked"}  # as scripts know them
 _MARK = 13
 
 
-def render_results(results: Sequence[Result]) -> str:
+def render_findings(findings: Sequence[Finding]) -> str:
     """A line for each, its remedy below; 100 columns."""
     lines: list[str] = []
-    for result in results:
-        label = f"{result.outcome:<{_MARK}}"
-        lines += _wrapped(label, f"{result.check}: {result.message}")
-        if result.remedy:
-            lines += _wrapped(
-                " " * _MARK, f"remedy: {result.remedy}" if result.outcome != "ok" else f"({result.remedy})"
-            )
-    counts = Counter(result.outcome for result in results)
-    said = [f"{counts[outcome]} {outcome}" for outcome in ("ok", "warning", "failed", "not checked") if counts[outcome]]
+    for finding in findings:
+        lines.append(
+            wrapped(f"{_OUTCOMES[finding.severity]:<{_MARK}}", f"{finding.subject}: {finding.sentence}", _MARK)
+        )
+        if finding.remedy:
+            remedy = f"({finding.remedy})" if finding.severity == "ok" else f"remedy: {finding.remedy}"
+            lines.append(wrapped(" " * _MARK, remedy, _MARK))
+    counts = Counter(_OUTCOMES[finding.severity] for finding in findings)
+    said = [f"{counts[outcome]} {outcome}" for outcome in _OUTCOMES.values() if counts[outcome]]
     return "\n".join([*lines, "", ", ".join(said)])
 
 
-def results_json(results: Sequence[Result]) -> dict[str, Any]:
+def findings_json(findings: Sequence[Finding]) -> dict[str, Any]:
     """Keys may be added, none changes."""
     return {
-        "ok": not failed(results),
+        "ok": not failed(findings),
         "checks": [
-            {"check": one.check, "outcome": one.outcome, "message": one.message, "remedy": one.remedy}
-            for one in results
+            {"check": one.subject, "outcome": _OUTCOMES[one.severity], "message": one.sentence, "remedy": one.remedy}
+            for one in findings
         ],
     }
-
-
-def _wrapped(label: str, text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=label, subsequent_indent=" " * _MARK, break_on_hyphens=False)

@@ -1,45 +1,74 @@
-"""Looked at before a submit: what a Job needs of its cluster, all problems at once. Nothing is written."""
+"""What is looked at before a submit: what a Job needs of its cluster, all problems at once. Nothing is written."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from specbatch.api.job import SpecBatchJob
-from specbatch.cluster.manifests.job import Manifests
-from specbatch.cluster.preflight.access import Uses, check_namespace, check_permissions
-from specbatch.cluster.preflight.findings import Case, Check, Finding, run_checks
-from specbatch.cluster.preflight.node_checks import check_nodes
-from specbatch.cluster.preflight.objects import check_classes, check_queue, check_secrets, check_service_account
-from specbatch.cluster.preflight.volumes import check_claims, check_results
+from specbatch.cluster.client.kinds import Object
+from specbatch.cluster.diagnose.evidence import Evidence
+from specbatch.cluster.diagnose.finding import Finding
+from specbatch.cluster.diagnose.manifest import check_manifest, unchecked
+from specbatch.cluster.diagnose.rules.admission import namespace
+from specbatch.cluster.diagnose.table import OF_A_MANIFEST
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.preflight.permissions import Uses, listed, missing
+from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
-_CHECKS: list[tuple[str, Check]] = [
-    ("PersistentVolumeClaims", check_claims),
-    ("the results", check_results),
-    ("Secrets", check_secrets),
-    ("ServiceAccounts", check_service_account),
-    ("Kueue's queues", check_queue),
-    ("PriorityClass and RuntimeClass", check_classes),
-    ("nodes", check_nodes),
-]
+
+class RefusedError(ClusterError):
+    """The checks found what would keep a Job from running; `findings` holds all of it."""
+
+    def __init__(self, findings: Sequence[Finding], *, where: str) -> None:
+        self.findings = tuple(findings)
+        count = len(self.findings)
+        super().__init__(f"{count} problem{'' if count == 1 else 's'} in the cluster", where=where, reason="Refused")
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.where}: {self.message}", *map(str, self.findings)])
 
 
-def preflight(cluster: Cluster, job: SpecBatchJob, manifests: Manifests, uses: Uses) -> list[Finding]:
+def preflight(cluster: Cluster, job: Object, uses: Uses) -> list[Finding]:
     """What is found.
-
-    GPUs that no node has, and labels that no node has, are warnings: clusters that scale with demand have no such node until a pod asks.
 
     Args:
         cluster: where the Job is to run.
-        job: its spec.
-        manifests: what it becomes.
+        job: its manifest.
         uses: what will be asked of the cluster, which permissions are needed for.
     """
-    case = Case(cluster, job, manifests.job["spec"]["template"]["spec"])
-    namespace = run_checks(case, [("the namespace", check_namespace)])
-    if any(finding.level == "error" for finding in namespace):
-        return namespace  # nothing can be in it
-    permissions = list(check_permissions(cluster, uses))
-    return [*permissions, *(one for one in namespace if one.level != "unchecked"), *run_checks(case, _CHECKS)]
+    evidence = Evidence(cluster, JobView(job))
+    gone = check_manifest(evidence, [("namespace", namespace)])
+    if any(finding.cause != "pod-security" for finding in gone):
+        return gone  # nothing can be in it
+    evidence.not_permitted.clear()  # who has rights in a namespace only hears of it when something is created there
+    found = check_manifest(evidence, OF_A_MANIFEST)
+    return [*check_permissions(cluster, uses), *found, *unchecked(evidence)]
+
+
+def check_permissions(cluster: Cluster, uses: Uses) -> Iterator[Finding]:
+    """What is not permitted, in one finding; nothing where the cluster does not say."""
+    needed = uses.needed
+    lacking = missing(cluster, needed)
+    if lacking:
+        doubt = "is its name right? If so, " if len(lacking) == len(needed) else ""
+        yield Finding(
+            cause="not-permitted",
+            subject=f"namespace {cluster.namespace}",
+            sentence=f"not permitted: {listed(lacking)}",
+            remedy=f"{doubt}ask whoever runs the cluster for the Role of k8s/: kubectl apply -n {cluster.namespace} -f k8s/submitter.yaml, with "
+            "you in its RoleBinding",
+        )
+
+
+def stop_at_errors(found: Iterable[Finding], *, where: str) -> None:
+    """Does nothing where there is no error.
+
+    Raises:
+        RefusedError: with all of them.
+    """
+    errors = [finding for finding in found if finding.severity == "error"]
+    if errors:
+        raise RefusedError(errors, where=where)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS, Object
+from specbatch.cluster.diagnose.finding import Finding
+from specbatch.cluster.diagnose.rules.admission import refusal
 from specbatch.cluster.jobs.start_job import suspended
 from specbatch.cluster.manifests.job import Manifests
-from specbatch.cluster.preflight.findings import Finding, error, warning
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
-# What the API server's own admission says of a pod that its Job could never create.
-_NEVER = {
-    "violates PodSecurity": "the namespace asks for another pod-security.kubernetes.io/enforce level: change job.podTemplate or job.volumes, or the namespace",
-    "no PriorityClass with name": "kubectl get priorityclasses shows what there is",
-    "error looking up service account": "create it, or leave out job.serviceAccountName",
-    "RuntimeClass": "kubectl get runtimeclasses shows what there is",
-}
+# What the API server refuses of any pod; a policy or a quota may answer otherwise when the Job's own pods come.
+_NEVER = {"pod-security", "priority-class-missing", "runtime-class-missing", "service-account-missing"}
 _NO_DRY_RUN = "does not support dry run"
 
 
@@ -63,16 +59,15 @@ def _tried(cluster: Cluster, body: Object, findings: list[Finding]) -> Object:
         return cluster.create(kind, body, dry_run=True)
     except ClusterError as refused:
         if _NO_DRY_RUN in refused.message:
-            findings.append(
-                warning(subject, "an admission webhook of the cluster cannot be asked without consequences")
-            )
+            sentence = "an admission webhook of the cluster cannot be asked without consequences"
+            findings.append(Finding(cause="no-dry-run", subject=subject, sentence=sentence, severity="warning"))
         elif refused.reason == "AlreadyExists":
             # It will be gone by then (--force), or be found to be the same.
             another = {**body, "metadata": {**body["metadata"], "name": f"{body['metadata']['name']}-x"}}
             tried = _tried(cluster, another, findings)
             return {**tried, "metadata": {**tried["metadata"], "name": body["metadata"]["name"]}}
         elif refused.status in {400, 403, 422} and "not permitted to" not in refused.message:
-            findings.append(error(subject, refused.message, refused.remedy or ""))
+            findings.append(_refused(subject, refused))
         else:
             raise
     return body
@@ -92,10 +87,18 @@ def _try_pod(cluster: Cluster, manifests: Manifests, findings: list[Finding]) ->
     except ClusterError as refused:
         if refused.status not in {400, 403, 422} or "not permitted to" in refused.message:
             return  # nothing is learned about the pod
-        remedy = next((text for words, text in _NEVER.items() if words in refused.message), None)
-        if refused.status == 422 or remedy is not None:
-            findings.append(error("the pods", refused.message, remedy or refused.remedy or ""))
+        known = refusal(refused.message, cluster.namespace)
+        if refused.status == 422 or (known is not None and known.cause in _NEVER):
+            findings.append(replace(known, subject="the pods") if known else _refused("the pods", refused))
         elif _NO_DRY_RUN not in refused.message:
+            remedy = known.remedy if known else refused.remedy or ""
+            sentence = f"one would be refused at this moment: {refused.message}"
             findings.append(
-                warning("the pods", f"one would be refused at this moment: {refused.message}", refused.remedy or "")
+                Finding(
+                    cause="creation-refused", subject="the pods", sentence=sentence, remedy=remedy, severity="warning"
+                )
             )
+
+
+def _refused(subject: str, refused: ClusterError) -> Finding:
+    return Finding(cause="creation-refused", subject=subject, sentence=refused.message, remedy=refused.remedy or "")

@@ -6,7 +6,9 @@ Nothing here is cluster-wide: what is read of nodes and the like, where it may b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import (
     CLAIMS,
@@ -26,6 +28,11 @@ from specbatch.cluster.client.kinds import (
     WORKLOADS,
     Kind,
 )
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
+
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,41 @@ HELPFUL: Sequence[Permission] = (
     *_on(CLUSTER_QUEUES, "get"),
 )
 """Cluster-wide; without them answers are shorter, and nothing fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What a submit will do beside creating the Job.
+
+    Args:
+        wait: watch it.
+        follow: read its pods' logs.
+        force: delete others.
+    """
+
+    wait: bool = False
+    follow: bool = False
+    force: bool = False
+
+    @property
+    def needed(self) -> list[Permission]:
+        """What it is not permitted without."""
+        always = (*_READ, *_on(JOBS, "create", "patch"), *_on(CONFIG_MAPS, "get", "create"))
+        watching = _on(JOBS, "watch") if self.wait or self.follow else ()
+        following = (*_on(PODS, "watch"), *_LOGS) if self.follow else ()
+        forcing = (*_on(JOBS, "delete"), *_on(PODS, "delete")) if self.force else ()
+        return [*always, *watching, *following, *forcing]
+
+
+def missing(cluster: Cluster, needed: Sequence[Permission]) -> list[Permission] | None:
+    """Those that we do not have, by SelfSubjectAccessReview, which everybody may ask; None where the cluster does not say."""
+
+    def ask(one: Permission) -> bool | None:
+        return cluster.can(one.verb, one.kind, subresource=one.subresource, all_namespaces=one.all_namespaces)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        answers = list(pool.map(ask, needed))
+    return None if None in answers else [one for one, answer in zip(needed, answers, strict=True) if not answer]
 
 
 def all_needed() -> list[Permission]:

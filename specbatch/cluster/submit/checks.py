@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.cluster.client.kinds import CONFIG_MAPS
+from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.manifests.job import Manifests
-from specbatch.cluster.preflight.access import Uses, check_permissions
-from specbatch.cluster.preflight.checks import preflight
+from specbatch.cluster.preflight.checks import check_permissions, preflight, stop_at_errors
 from specbatch.cluster.preflight.diff import diff_text
 from specbatch.cluster.preflight.dry_run import DryRun, dry_run
-from specbatch.cluster.preflight.findings import Finding, stop_at_errors
+from specbatch.cluster.preflight.permissions import Uses
 from specbatch.cluster.submit.submit import Existing, existing
 from specbatch.errors import ClusterError
 
@@ -50,7 +50,7 @@ class SubmitChecks:
         if self.tried is None:
             where = f"namespace {self.cluster.namespace}"
             if not self.skip:
-                self.findings += preflight(self.cluster, self.job, self.manifests, self.uses)
+                self.findings += preflight(self.cluster, self.manifests.job, self.uses)
                 stop_at_errors(self.findings, where=where)
             tried = dry_run(self.cluster, self.manifests)
             self.findings += tried.findings

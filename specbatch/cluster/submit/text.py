@@ -43,14 +43,14 @@ def submission_document(checks: SubmitChecks, submission: Submission) -> dict[st
         "state": submission.state,
         "action": submission.action,
         "replaced": list(submission.replaced),
-        "warnings": [str(finding) for finding in checks.findings if finding.level == "warning"],
+        "warnings": [str(finding) for finding in checks.findings if finding.severity == "warning"],
         "unchecked": unchecked(checks),
     }
 
 
 def unchecked(checks: SubmitChecks) -> list[str]:
     """What may not be read with these rights."""
-    return [finding.problem.path for finding in checks.findings if finding.level == "unchecked"]
+    return [finding.subject for finding in checks.findings if finding.severity == "unchecked"]
 
 
 def _found(submission: Submission, flags: Flags) -> str:

@@ -4,9 +4,9 @@ import datetime as dt
 import json
 
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.judge import judge
+from specbatch.cluster.diagnose.nodes import with_pods
+from specbatch.cluster.diagnose.why import verdict_of
 from specbatch.cluster.jobs.job_view import JobView
-from specbatch.cluster.preflight.nodes import with_pods
 
 NOW = dt.datetime(2026, 11, 23, 6, 0, tzinfo=dt.UTC)
 CLOCK = NOW.timestamp()
@@ -171,17 +171,22 @@ def holder(name, on, gpus, namespace="other"):
     }
 
 
-def verdict_on(*pods, the_job=None, nodes=None, others=(), claims=None, **more):
-    """The verdict; `nodes` None means that they may not be read."""
-    bound = {"specbatch-results": claim()} if claims is None else claims
+BOUND = {"specbatch-results": claim()}
+
+
+def verdict_on(*pods, the_job=None, nodes=None, others=(), claims=BOUND, **more):
+    """The verdict, from these parts of the evidence; `nodes` None means that they may not be read."""
+    found = None if nodes is None else with_pods(nodes, others)
     evidence = Evidence(
-        view=JobView(the_job or job(completions=max(1, len(pods))), list(pods)),
+        None,
+        JobView(the_job or job(completions=max(1, len(pods))), list(pods)),
         clock=CLOCK,
-        claims=bound,
-        nodes=None if nodes is None else with_pods(nodes, others),
+        claims=claims,
+        nodes=found,
+        nodes_with_pods=found,
         **more,
     )
-    return judge(evidence)
+    return verdict_of(evidence)
 
 
 def cause_of(*pods, **more):

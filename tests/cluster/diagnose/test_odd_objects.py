@@ -4,11 +4,11 @@ import copy
 
 import pytest
 
-from specbatch.cluster.diagnose.evidence import Evidence, Queue
-from specbatch.cluster.diagnose.judge import judge
+from specbatch.cluster.diagnose.evidence import Evidence
+from specbatch.cluster.diagnose.nodes import with_pods
 from specbatch.cluster.diagnose.text import render_verdict, verdict_json
+from specbatch.cluster.diagnose.why import verdict_of
 from specbatch.cluster.jobs.job_view import JobView
-from specbatch.cluster.preflight.nodes import with_pods
 from tests.cluster.diagnose.objects import (
     CLOCK,
     claim,
@@ -68,24 +68,24 @@ def scene(name):
 
 
 def judged(objects):
-    queue = objects.get("queue")
+    queue, nodes = objects.get("queue", {}), None
+    if "nodes" in objects:
+        nodes = with_pods(objects["nodes"], objects.get("others", ()))
     evidence = Evidence(
-        view=JobView(objects["job"], objects["pods"]),
+        None,
+        JobView(objects["job"], objects["pods"]),
         clock=CLOCK,
         events=objects.get("events", ()),
         claims={one["metadata"]["name"]: one for one in objects.get("claims", [claim()])},
         classes=objects.get("classes"),
-        nodes=with_pods(objects["nodes"], objects.get("others", ())) if "nodes" in objects else None,
-        queue=Queue(
-            local_queue=queue.get("local"),
-            workload=queue.get("workload"),
-            pending=list(filter(None, [queue.get("workload")])),
-        )
-        if queue
-        else None,
+        nodes=nodes,
+        nodes_with_pods=nodes,
+        kueue=True,  # its kinds are only looked at, not asked
+        local_queues={"q": queue["local"]} if "local" in queue else {},
+        workloads=[queue["workload"]] if "workload" in queue else [],
         spec={"job": {}},
     )
-    return judge(evidence)
+    return verdict_of(evidence)
 
 
 def paths(value, path=()):

@@ -1,5 +1,6 @@
-from specbatch.cluster.diagnose.finding import Finding, Verdict
+from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.text import render_verdict, verdict_json
+from specbatch.cluster.diagnose.why import Verdict
 from tests.cluster.diagnose.objects import CLOCK, at
 
 FINDING = Finding(
@@ -10,7 +11,7 @@ FINDING = Finding(
     since=at(180),
     shards=(0, 2, 3),
 )
-OTHER = Finding(cause="running", sentence="nothing is wrong", remedy="-", shards=(1,), mood="fine")
+OTHER = Finding(cause="running", sentence="nothing is wrong", remedy="-", shards=(1,), severity="ok")
 
 
 def test_the_sentence_comes_first_then_the_remedy_in_100_columns():
@@ -45,3 +46,4 @@ def test_json_has_the_whole_verdict():
         "namespace",
     ]
     assert (value["shards"], value["others"][0]["cause"]) == ([0, 2, 3], "running")
+    assert (value["mood"], value["others"][0]["mood"]) == ("problem", "fine")

@@ -11,10 +11,9 @@ from specbatch.cluster.client.kinds import (
     SERVICE_ACCOUNTS,
     STORAGE_CLASSES,
 )
-from specbatch.cluster.preflight.access import Uses
-from specbatch.cluster.preflight.checks import preflight
-from specbatch.cluster.preflight.findings import RefusedError, stop_at_errors
-from tests.cluster.submitting import parsed, put_claim, put_node, rendered
+from specbatch.cluster.preflight.checks import RefusedError, preflight, stop_at_errors
+from specbatch.cluster.preflight.permissions import Uses
+from tests.cluster.submitting import put_claim, put_node, rendered
 
 GPUS = ["placement.gpus=8", "placement.strategy=same"]
 TAINT = {"key": "dedicated", "value": "ml", "effect": "NoSchedule"}
@@ -27,8 +26,8 @@ def cluster_is_fine(api):
 
 
 def found(api, *overrides, uses=None, level=None):
-    findings = preflight(api.cluster(), parsed(*overrides), rendered(*overrides), uses or Uses())
-    return [str(finding) for finding in findings if level in {None, finding.level}]
+    findings = preflight(api.cluster(), rendered(*overrides).job, uses or Uses())
+    return [str(finding) for finding in findings if level in {None, finding.severity}]
 
 
 @pytest.mark.usefixtures("cluster_is_fine")
@@ -40,19 +39,19 @@ def test_where_all_is_well_nothing_is_said(api):
 def test_everything_comes_at_once(api):
     api.deny("create", "jobs")
     secret = 'job.secretEnv={"HF_TOKEN": {name: hf, key: token}}'
-    findings = preflight(api.cluster(), parsed(secret), rendered(secret), Uses())
+    findings = preflight(api.cluster(), rendered(secret).job, Uses())
     with pytest.raises(RefusedError) as refused:
         stop_at_errors(findings, where="namespace default")
     text = str(refused.value)
     assert "3 problems" in text
-    for part in ("create jobs", "PersistentVolumeClaim specbatch-results", "Secret hf", "--from-literal=token="):
+    for part in ("create jobs", "the claim specbatch-results", "the Secret hf", "create secret generic hf -n default"):
         assert part in text
     assert text.count("remedy:") == 3
 
 
 def test_a_namespace_that_is_not_there_is_all_that_is_said(api):
-    [problem] = [str(one) for one in preflight(api.cluster("nope"), parsed(), rendered(), Uses())]
-    assert "namespace nope: does not exist" in problem
+    [problem] = [str(one) for one in preflight(api.cluster("nope"), rendered().job, Uses())]
+    assert "the namespace nope does not exist" in problem
 
 
 def test_a_namespace_that_is_being_deleted_is_said(api):
@@ -95,10 +94,10 @@ def test_permissions_that_cannot_be_asked_for_are_no_problem(api):
 @pytest.mark.parametrize(
     ("claim", "level", "told"),
     [
-        ({"phase": "Lost"}, "error", "has lost its volume"),
-        ({"phase": "Pending"}, "warning", "not bound"),
-        ({"modes": ["ReadWriteOnce"]}, "warning", "all 3 pods must run on one node"),
-        ({"modes": ["ReadWriteOncePod"]}, "warning", "of 3 pods at once one will run"),
+        ({"phase": "Lost"}, "error", "the volume of claim specbatch-results is gone"),
+        ({"phase": "Pending"}, "warning", "storage class standard, which does not exist"),
+        ({"modes": ["ReadWriteOnce"]}, "warning", "of 3 pods at once all must run on one node"),
+        ({"modes": ["ReadWriteOncePod"]}, "warning", "of 3 pods at once one will run at a time"),
         ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, "error", "is being deleted"),
     ],
 )
@@ -137,8 +136,11 @@ def test_secrets_keys_and_optional_ones(api):
     ]
     api.put(SECRETS, {"metadata": {"name": "hf"}, "data": {"TOKEN": "c2VjcmV0LXZhbHVl"}})
     problems = found(api, *asked)
-    assert [problem.split(":")[0] for problem in problems] == ["Secret hf", "Secret s3", "Secret registry"]
-    assert "has no key token" in problems[0]
+    assert [problem.partition(" in namespace")[0] for problem in problems[1:]] == [
+        "Secrets: the Secret s3, which the spec names, does not exist",
+        "Secrets: the Secret registry, which the spec names, does not exist",
+    ]
+    assert "the Secret hf has no key token" in problems[0]
     assert "it has: TOKEN" in problems[0]
     assert "c2VjcmV0" not in str(problems)
 
@@ -166,9 +168,9 @@ def test_classes_and_service_account(api):
 @pytest.mark.usefixtures("cluster_is_fine")
 def test_queues(api):
     asked = "job.queueName=team-a"
-    assert "has no Kueue" in found(api, asked, level="error")[0]
+    assert "this cluster has no Kueue" in found(api, asked, level="error")[0]
     api.put(LOCAL_QUEUES, {"metadata": {"name": "team-b"}, "spec": {"clusterQueue": "all"}})
-    assert "there are: team-b" in found(api, asked, level="error")[0]
+    assert "there is: team-b" in found(api, asked, level="error")[0]
     queue = {"metadata": {"name": "team-a"}, "spec": {"clusterQueue": "all"}}
     api.put(LOCAL_QUEUES, queue)
     assert found(api, asked) == []
@@ -198,12 +200,16 @@ class TestNodes:
         put_node(api, "node-a", nvidia_com__gpu="4")
         put_node(api, "node-b", nvidia_com__gpu="2")
         problem = self.warned(api, *GPUS)
-        assert "asks for 8 on one node; node-a has 4, node-b 2" in problem
-        assert "at most 4" in problem
+        assert (
+            "asks for 8 nvidia.com/gpu, and no node has more than 4 (node node-a: 4 nvidia.com/gpu; node node-b: 2"
+            in problem
+        )
+        assert "spec.placement.gpus to 4 or less" in problem
+        assert "nodes come on demand" in problem
 
     def test_no_gpus_at_all(self, api):
         put_node(api, "node-a")
-        assert "no node has any nvidia.com/gpu" in self.warned(api, *GPUS)
+        assert "no node offers nvidia.com/gpu" in self.warned(api, *GPUS)
 
     def test_another_resource_name_counts(self, api):
         put_node(api, "node-a", nvidia_com__gpu="8")
@@ -213,7 +219,7 @@ class TestNodes:
         label = "nvidia.com/gpu.product"
         put_node(api, "node-a", labels={label: "NVIDIA-L4"})
         problem = self.warned(api, f"job.nodeSelector={{{label}: NVIDIA-H100}}")
-        assert "none of one node has nvidia.com/gpu.product=NVIDIA-H100" in problem
+        assert "no node has the label nvidia.com/gpu.product=NVIDIA-H100" in problem
         assert "NVIDIA-L4" in problem
 
     def test_taints_that_are_not_tolerated(self, api):
@@ -228,8 +234,8 @@ class TestNodes:
     def test_more_memory_than_any_node_has(self, api):
         put_node(api, "node-a")
         problem = self.warned(api, "job.resources.requests.memory=128Gi")
-        assert "128.0 GiB" in problem
-        assert "64.0 GiB" in problem
+        assert "128 GiB" in problem
+        assert "64 GiB" in problem
 
     def test_a_node_for_the_memory_and_another_for_the_gpus_is_no_node(self, api):
         put_node(api, "node-a", nvidia_com__gpu="8")

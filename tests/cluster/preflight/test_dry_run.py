@@ -3,9 +3,9 @@
 import pytest
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
-from specbatch.cluster.preflight.access import Uses
+from specbatch.cluster.preflight.checks import RefusedError
 from specbatch.cluster.preflight.dry_run import dry_run
-from specbatch.cluster.preflight.findings import RefusedError
+from specbatch.cluster.preflight.permissions import Uses
 from specbatch.cluster.submit.checks import SubmitChecks
 from specbatch.errors import ClusterError
 from tests.cluster.submitting import parsed, put_claim, put_node, rendered, submitted
@@ -14,7 +14,7 @@ DRY = r"dryRun=All"
 
 
 def problems(api, level="error"):
-    return [str(finding) for finding in dry_run(api.cluster(), rendered()).findings if finding.level == level]
+    return [str(finding) for finding in dry_run(api.cluster(), rendered()).findings if finding.severity == level]
 
 
 def test_nothing_is_kept_and_everything_is_strict(api):

@@ -13,7 +13,7 @@ from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, LOCAL_QUEUES
 from specbatch.cluster.jobs.lookup import find_job
 from specbatch.cluster.jobs.retry import retry
 from specbatch.cluster.manifests.names import SHARDS, SUBMITTED
-from specbatch.cluster.preflight.access import Uses
+from specbatch.cluster.preflight.permissions import Uses
 from specbatch.cluster.submit.checks import SubmitChecks
 from specbatch.cluster.submit.submit import submit
 from tests.cluster.submitting import (

@@ -1,0 +1,187 @@
+"""Jobs that Kueue holds back, or would.
+
+Source: https://github.com/kubernetes-sigs/kueue (pkg/controller/core, pkg/scheduler/flavorassigner): the words of its conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from specbatch.cluster.client.kinds import Object
+from specbatch.cluster.diagnose.evidence import Evidence
+from specbatch.cluster.diagnose.finding import Finding, Message, recognise
+from specbatch.cluster.diagnose.quantities import listed
+from specbatch.cluster.jobs.job_view import condition
+
+_JOB_UID = "kueue.x-k8s.io/job-uid"  # label of Kueue's Workloads
+_GONE = r"(doesn't exist|does not exist|is terminating or missing|not found)"
+_MISSING = Message(
+    "queue-missing",
+    rf"LocalQueue \S+ {_GONE}",
+    "the queue {name} does not exist in namespace {namespace}: the Job stays suspended",
+    "correct spec.job.queueName (there is: {names}) and submit again, or ask an admin to create it",
+)
+_STOPPED = Message(
+    "queue-stopped",
+    r"(LocalQueue|ClusterQueue) \S+ is stopped",
+    "the queue {name} is stopped (stopPolicy): it admits no Jobs",
+    "ask an admin to start it again (stopPolicy: None); the Job then goes on by itself",
+    "warning",
+)
+_INACTIVE = Message(
+    "queue-inactive",
+    r"(LocalQueue|ClusterQueue) \S+ is inactive",
+    "the queue {name} is not active: it admits no Jobs",
+    "ask an admin: kubectl describe clusterqueue says what is missing (a flavor, an admission check); the Job then goes on by itself",
+    "warning",
+)
+_CLUSTER_QUEUE = Message(
+    "cluster-queue-missing",
+    rf"ClusterQueue \S+ {_GONE}|ClusterQueueDoesNotExist",
+    "the queue {name} belongs to a ClusterQueue that does not exist",
+    "ask an admin to create it, or name another queue in spec.job.queueName (kubectl get localqueues)",
+)
+# What Kueue says of a Workload. More that is needed now comes first: another flavor would do.
+_WORKLOAD = (
+    _CLUSTER_QUEUE,
+    _MISSING,
+    _STOPPED,
+    _INACTIVE,
+    Message(
+        "queue-waiting",
+        r"quota for (?P<resource>\S+) in flavor \S+?( in \w+)?, (?P<more>\S+) more needed",
+        "the Job waits in Kueue's queue {name}{position}; missing now: {more} {resource}",
+        "wait: it starts by itself; ask for less at once (job.parallelism, placement.gpus) or take a higher PriorityClass to start sooner",
+        "warning",
+    ),
+    Message(
+        "queue-too-small",
+        r"insufficient quota for (?P<resource>\S+) in flavor \S+?,.*?\((?P<asked>[^()]+)\) > maximum capacity \((?P<most>[^()]+)\)",
+        "the Job asks for {asked} {resource} at once, and its queue has {most} in all: it will never start",
+        "lower spec.job.parallelism (pods at once) or spec.placement.gpus, or ask an admin for more quota",
+    ),
+    Message(
+        "queue-unsuitable",
+        r"(couldn't assign flavors to pod set \S+: )?(?P<why>.*(unavailable in ClusterQueue|flavor|doesn't match ClusterQueue).*)",
+        "the queue {name} is not for these pods, or not for namespace {namespace}: {why}",
+        "make spec.job.tolerations and spec.job.nodeSelector fit a flavor of the queue (kubectl get resourceflavors), take another queue, or "
+        "ask an admin to add the resource or the namespace to the ClusterQueue",
+    ),
+)
+
+
+def queue(evidence: Evidence, _: Object) -> Iterator[Finding]:
+    """What keeps the queue of a Job from admitting it, by the queue's own objects; of a Job that exists, by Kueue's words as well."""
+    name, job = evidence.view.queue, evidence.view.job
+    exists = "uid" in job["metadata"]
+    if name is None or (exists and not evidence.view.suspended):
+        return
+    if evidence.kueue is None and evidence.kueue_readable:
+        yield Finding(
+            cause="kueue-missing",
+            sentence=f"the Job waits for Kueue's queue {name}, but this cluster has no Kueue: nobody starts it",
+            remedy="take spec.job.queueName out and submit again, or install Kueue",
+        )
+        return
+    local = evidence.local_queues.get(name)
+    if local is None and evidence.kueue_readable:
+        names = listed(sorted(evidence.local_queues)) or "none"
+        yield _MISSING.finding(name=name, namespace=evidence.namespace_name, names=names)
+        return
+    if problem := queue_problem(name, local or {}, (exists and evidence.cluster_queue) or {}):
+        yield problem
+    if exists:
+        yield _held(evidence, job, name)
+
+
+def queue_problem(name: str, *queues: Object) -> Finding | None:
+    """Why a LocalQueue, or the ClusterQueue behind it, admits no Jobs; None where both do."""
+    for one in queues:
+        conditions = (one.get("status") or {}).get("conditions")
+        active: Object = next((found for found in conditions or () if found.get("type") == "Active"), {})
+        stopped = (one.get("spec") or {}).get("stopPolicy", "None") != "None"
+        if not stopped and (not conditions or active.get("status") == "True"):
+            continue
+        gone = active.get("reason") == "ClusterQueueDoesNotExist"
+        message = _STOPPED if stopped else _CLUSTER_QUEUE if gone else _INACTIVE
+        lines = [f"{active.get('reason')}: {active.get('message')}"] if active else []
+        return message.finding(name=name).seen(lines, active.get("lastTransitionTime"))
+    return None
+
+
+def _held(evidence: Evidence, job: Object, name: str) -> Finding:
+    """What Kueue says of the Job's Workload: its newest conditions."""
+    uid = job["metadata"]["uid"]
+    mine = next((one for one in evidence.workloads if _label(one, _JOB_UID) == uid), None)
+    if mine is None and evidence.kueue_readable:
+        return Finding(
+            cause="queue-silent",
+            sentence=f"Kueue has not taken the Job into queue {name} yet",
+            remedy="wait a minute; if it stays so, Kueue's controller does not run, or does not manage batch/job: ask an admin",
+            severity="warning",
+        )
+    workload: Object = mine or {}
+    conditions = (workload.get("status") or {}).get("conditions") or ()
+    reserved: Object = next((one for one in conditions if one.get("type") == "QuotaReserved"), {})
+    message = " ".join(str(reserved.get("message") or "").split())
+    lines = [
+        f"workload {workload['metadata']['name']}: {one.get('type')}: {one.get('reason')}: {one.get('message')}"
+        for one in conditions
+    ]
+    checks = (workload.get("status") or {}).get("admissionChecks") or ()
+    lines += [f"{one.get('name')}: {one.get('state')}: {one.get('message', '')}" for one in checks]
+    position = _position(evidence, workload, name) if mine else ""
+    fields = {
+        "name": name,
+        "namespace": evidence.namespace_name,
+        "position": position,
+        "names": listed(sorted(evidence.local_queues)),
+    }
+    finding = recognise(_WORKLOAD, message, **fields)
+    if finding is None or finding.cause == "queue-waiting":
+        finding = _stopped_by_kueue(workload, name, position) or finding
+    if finding is None:
+        finding = Finding(
+            cause="queue-waiting",
+            sentence=f"the Job waits in Kueue's queue {name}{position}",
+            remedy="wait: it starts by itself once Kueue admits it; what it waits for is below",
+            severity="warning",
+        )
+    return finding.seen(lines, reserved.get("lastTransitionTime") or job["metadata"].get("creationTimestamp"))
+
+
+def _stopped_by_kueue(workload: Object, name: str, position: str) -> Finding | None:
+    evicted = condition(workload, "Evicted")
+    if evicted is None:
+        return None
+    return Finding(
+        cause="queue-preempted" if evicted.get("reason") == "Preempted" else "queue-evicted",
+        sentence=f"Kueue has stopped the Job ({evicted.get('reason')}), and it waits in queue {name} again{position}",
+        remedy="wait: it starts again by itself and keeps its finished rows; a higher PriorityClass comes first; one that is deactivated needs "
+        f"kubectl edit workload {workload['metadata']['name']} (spec.active: true)",
+        since=evicted.get("lastTransitionTime"),
+        severity="warning",
+    )
+
+
+def _position(evidence: Evidence, workload: Object, name: str) -> str:
+    """How many of the namespace's Workloads come first: by priority, then by age."""
+    before = sum(1 for one in evidence.workloads if _waits_in(one, name) and _rank(one) < _rank(workload))
+    among = ((evidence.cluster_queue or {}).get("status") or {}).get("pendingWorkloads")
+    of = f" (of {among} that wait in its ClusterQueue)" if among else ""
+    return f", {'first' if before == 0 else f'behind {before} more'}{of}"
+
+
+def _rank(workload: Object) -> tuple[int, str, str]:
+    metadata, priority = workload["metadata"], (workload.get("spec") or {}).get("priority")
+    return -int(priority or 0), str(metadata.get("creationTimestamp", "")), str(metadata["name"])
+
+
+def _waits_in(workload: Object, name: str) -> bool:
+    settled = condition(workload, "QuotaReserved") or condition(workload, "Finished")
+    return (workload.get("spec") or {}).get("queueName") == name and not settled
+
+
+def _label(thing: Object, name: str) -> str | None:
+    value: str | None = (thing["metadata"].get("labels") or {}).get(name)
+    return value

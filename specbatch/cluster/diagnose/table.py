@@ -1,0 +1,60 @@
+"""The rules in their order: the one whose answer is the most certain comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from specbatch.cluster.client.kinds import Object
+from specbatch.cluster.diagnose.evidence import Evidence
+from specbatch.cluster.diagnose.finding import Finding
+from specbatch.cluster.diagnose.rules import (
+    admission,
+    capacity,
+    containers,
+    exits,
+    images,
+    job,
+    progress,
+    queues,
+    references,
+    scheduling,
+    storage,
+)
+
+Rule = Callable[[Evidence, Object], Iterator[Finding]]
+
+OF_A_JOB: Sequence[Rule] = (job.complete, job.deleting, job.deadline, job.not_started, queues.queue, job.suspended)
+"""Of a Job, whatever its pods do; the first answer counts."""
+
+OF_A_POD: Sequence[Rule] = (
+    exits.failure,
+    progress.ending,
+    storage.claims,
+    scheduling.unschedulable,
+    images.images,
+    containers.containers,
+    progress.running,
+    storage.mounts,
+    containers.sandbox,
+    progress.starting,
+)
+"""Of a pod that exists; the first answer counts."""
+
+OF_A_MANIFEST: Sequence[tuple[str, Rule]] = (
+    ("claims", storage.claims),
+    ("claims", storage.access_modes),
+    ("results", storage.results_volume),
+    ("Secrets", references.secrets),
+    ("ServiceAccount", references.service_account),
+    ("queue", queues.queue),
+    ("classes", references.classes),
+    ("nodes", capacity.nodes),
+)
+"""Of a pod that does not exist yet, by what is looked at; every answer counts."""
+
+OF_A_NAMESPACE: Sequence[tuple[str, Rule]] = (
+    ("namespace", admission.namespace),
+    ("quotas", admission.quotas),
+    ("image", images.image_on_nodes),
+)
+"""Of such a pod too; submit learns these from its dry run."""

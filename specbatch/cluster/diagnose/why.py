@@ -1,0 +1,179 @@
+"""One verdict on a Job: the finding of each shard, then what most shards have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from specbatch.cluster.client.kinds import Object
+from specbatch.cluster.diagnose.evidence import Evidence
+from specbatch.cluster.diagnose.finding import Finding
+from specbatch.cluster.diagnose.rules.admission import refused, without_pod
+from specbatch.cluster.diagnose.rules.exits import failure
+from specbatch.cluster.diagnose.rules.job import condition_line, given_up
+from specbatch.cluster.diagnose.table import OF_A_JOB, OF_A_POD
+from specbatch.cluster.jobs.timestamps import event_line, event_time
+
+_BEFORE_A_TRY = {"scheduling", "pulling", "starting"}
+_SEVERITIES = ("error", "warning", "ok")
+# What the same spec would meet again.
+_NEEDS_A_CHANGE = {
+    "bad-dataset",
+    "bad-spec",
+    "command-not-found",
+    "disk-limit",
+    "image-architecture",
+    "model-missing",
+    "model-not-permitted",
+    "out-of-gpu-memory",
+    "out-of-memory-killed",
+    "node-out-of-memory",
+    "shared-memory-full",
+    "storage-not-permitted",
+}
+_EVIDENCE_SHOWN = 12
+_EVENTS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The one cause to look at first.
+
+    Args:
+        finding: it.
+        others: further causes, the most common first.
+        run, job, namespace: what was looked at.
+        completions: how many shards there are.
+        not_looked_at: what was not permitted, in a few words each.
+    """
+
+    finding: Finding
+    others: Sequence[Finding] = ()
+    run: str = ""
+    job: str = ""
+    namespace: str = ""
+    completions: int = 1
+    not_looked_at: Sequence[str] = ()
+
+
+def verdict_of(evidence: Evidence) -> Verdict:
+    """The verdict on a Job."""
+    view = evidence.view
+    whole = next((finding for rule in OF_A_JOB for finding in rule(evidence, view.job)), None)
+    found = [whole] if whole else _grouped(list(_of_shards(evidence)))
+    first, *others = found or [given_up(evidence) or _unknown(evidence)]
+    if found and whole is None and view.failing is not None:
+        line = condition_line(view.job, view.failing)
+        first = replace(
+            first,
+            sentence=f"the Job has failed: {first.sentence}",
+            evidence=(line, *first.evidence),
+            severity="error",
+        )
+    return Verdict(
+        finding=replace(first, evidence=tuple(dict.fromkeys(first.evidence))[:_EVIDENCE_SHOWN]),
+        others=others,
+        run=view.run,
+        job=view.name,
+        namespace=view.namespace,
+        completions=view.completions,
+        not_looked_at=evidence.not_looked_at,
+    )
+
+
+def _of_shards(evidence: Evidence) -> Iterator[Finding]:
+    """One finding for each shard that is not done."""
+    view = evidence.view
+    done, failed = set(view.completed), set(view.failed)
+    for index, pods in sorted(view.pods_by_index.items()):
+        over = view.failing is not None or index in failed
+        pod = _last_failed(pods) if over else pods[-1]
+        if index not in done and pod is not None:
+            finding = next((finding for rule in OF_A_POD for finding in rule(evidence, pod)), None)
+            if finding is not None:
+                yield replace(_with_tries(evidence, finding, pods, over=over), shards=_shard(evidence, index))
+    finding = refused(evidence) if view.failing is None else None
+    if finding is not None:
+        for index in without_pod(evidence):
+            yield replace(finding, shards=_shard(evidence, index))
+
+
+def _shard(evidence: Evidence, index: int) -> tuple[int, ...]:
+    """A Job that was made smaller has pods of indexes that it no longer has."""
+    shards = evidence.view.shards
+    return (shards[index] if index < len(shards) else index,)
+
+
+def _last_failed(pods: Sequence[Object]) -> Object | None:
+    """The newest that failed by itself: those that end because the Job does are told to."""
+    failed = [pod for pod in pods if _has_failed(pod)]
+    own = [pod for pod in failed if "deletionTimestamp" not in pod["metadata"]]
+    return next(reversed(own or failed), None)
+
+
+def _has_failed(pod: Object) -> bool:
+    return bool((pod.get("status") or {}).get("phase") == "Failed")
+
+
+def _with_tries(evidence: Evidence, finding: Finding, pods: Sequence[Object], *, over: bool) -> Finding:
+    """With what becomes of the shard next. One that is about to be tried again is judged by its last try."""
+    tries = [pod for pod in pods if _has_failed(pod)]
+    said = f"{len(tries)} tries of this shard have failed" if len(tries) > 1 else "one try of this shard has failed"
+    if tries and (over or _has_failed(pods[-1])):
+        return _next_step(evidence, finding, over=over).seen([said] if len(tries) > 1 else [])
+    last = next((found for pod in tries[-1:] for found in failure(evidence, pod)), None)
+    if last is None or last.severity != "error" or finding.severity == "error":
+        return finding
+    if finding.cause in _BEFORE_A_TRY:
+        return _next_step(evidence, last, over=over).seen([said, "the next try is on its way"])
+    return finding.seen([f"{said}, the last one: {last.sentence}"])
+
+
+def _next_step(evidence: Evidence, finding: Finding, *, over: bool) -> Finding:
+    """The remedy of a pod that failed, and what comes after it."""
+    if finding.cause in _NEEDS_A_CHANGE:
+        steps = [finding.remedy, "then submit again"]
+    elif over:
+        retry = f"specbatch retry {evidence.view.command_args}"
+        steps = [finding.remedy, f"then: {retry}"] if finding.remedy else [retry]
+    else:
+        steps = ["it is tried again by itself, and keeps its finished rows", finding.remedy]
+    return replace(finding, remedy="; ".join(filter(None, steps)))
+
+
+def _grouped(found: Sequence[Finding]) -> list[Finding]:
+    """Shards of one cause together: errors before what only takes time, then the most common first."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in found:
+        groups.setdefault(finding.cause, []).append(finding)
+    merged = [_merged(group) for group in groups.values()]
+    return sorted(merged, key=lambda one: (_SEVERITIES.index(one.severity), -len(one.shards)))
+
+
+def _merged(group: Sequence[Finding]) -> Finding:
+    """The sentence that most of them say; the evidence of the first few; since the earliest of them."""
+    sentence = Counter(one.sentence for one in group).most_common(1)[0][0]
+    chosen = next(one for one in group if one.sentence == sentence)
+    return replace(
+        chosen,
+        evidence=tuple(line for one in [chosen, *group] for line in one.evidence),
+        since=min((one.since for one in group if one.since), default=None),
+        shards=tuple(sorted({shard for one in group for shard in one.shards})),
+        severity=min((one.severity for one in group), key=_SEVERITIES.index),
+    )
+
+
+def _unknown(evidence: Evidence) -> Finding:
+    """Nothing that the rules know: the newest events of the Job and its pods, for a person to read."""
+    view, name = evidence.view, evidence.view.name
+    about = [(event, str((event.get("involvedObject") or {}).get("name", ""))) for event in evidence.events]
+    events = [event for event, of in about if of == name or of.startswith(f"{name}-")]
+    newest = sorted(events, key=event_time, reverse=True)[:_EVENTS_SHOWN]
+    return Finding(
+        cause="unknown",
+        sentence="no known cause" if view.pods else "nothing is known to be wrong, and no pod is there",
+        remedy=f"see specbatch events {view.command_args}, and kubectl describe job {name} -n {view.namespace}; the Job controller may only just have "
+        "begun",
+        evidence=tuple(event_line(event) for event in newest),
+    )

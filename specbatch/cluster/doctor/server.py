@@ -1,0 +1,106 @@
+"""The API server: reachable, of a version that has what specbatch needs, its clock, and what it permits."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from specbatch import __version__
+from specbatch.cluster.client.kinds import CONFIG_MAPS
+from specbatch.cluster.diagnose.evidence import Evidence
+from specbatch.cluster.diagnose.finding import Finding, Severity
+from specbatch.cluster.jobs.timestamps import seconds_of
+from specbatch.cluster.preflight.permissions import HELPFUL, OF_KUEUE, all_needed, commands_with, listed, missing
+from specbatch.errors import ClusterError
+from specbatch.formatting import rough_duration
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
+
+_OLDEST_WORKING, _OLDEST_TESTED, _NEWEST_TESTED = (1, 29), (1, 30), (1, 37)
+_SKEW_SECONDS = 30.0
+_USE = "use Kubernetes 1.30 to 1.37: podFailurePolicy and backoffLimitPerIndex are needed"
+
+
+def versions(_: Evidence) -> Iterator[Finding]:
+    """Of what runs here."""
+    try:
+        library = version("kubernetes")
+    except PackageNotFoundError:
+        library = "missing"
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield found("versions", f"specbatch {__version__}, Python {python}, kubernetes client {library}")
+
+
+def api(cluster: Cluster) -> Iterator[Finding]:
+    """The version of the API server."""
+    said = cluster.version()
+    yield found("api", f"{cluster.server} (context {cluster.context}, namespace {cluster.namespace})")
+    match = re.match(r"v?(\d+)\.(\d+)", said)
+    served = (int(match[1]), int(match[2])) if match else None
+    if served is None:
+        yield found("kubernetes", f"version {said or '?'} is of no known form", _USE, "warning")
+    elif served < _OLDEST_WORKING:
+        yield found("kubernetes", f"{said} is too old", _USE, "error")
+    elif served < _OLDEST_TESTED:
+        yield found("kubernetes", f"{said} is older than what is tested", _USE, "warning")
+    else:
+        newer = " (newer than what is tested: 1.30 to 1.37)" if served > _NEWEST_TESTED else ""
+        yield found("kubernetes", f"{said}{newer}")
+
+
+def clock(cluster: Cluster) -> Iterator[Finding]:
+    """This machine's clock against the API server's, by an object that is never stored."""
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "specbatch-doctor"}}
+    before = time.time()
+    try:
+        made = cluster.create(CONFIG_MAPS, body, dry_run=True)
+        there = seconds_of(made["metadata"].get("creationTimestamp"))
+    except ClusterError:
+        there = None
+    if there is None:
+        yield found("clock", "the API server does not tell its time", severity="unchecked")
+        return
+    # It tells whole seconds, and somewhere between asking and answer.
+    skew = max(there - time.time(), before - there - 1.0, 0.0)
+    if skew > _SKEW_SECONDS:
+        said = f"this machine and the API server are {rough_duration(skew)} apart"
+        yield found("clock", said, "set the clock (NTP): ages and times of logs are wrong", "warning")
+    else:
+        yield found("clock", "agrees with the API server's")
+
+
+def permissions(cluster: Cluster, evidence: Evidence) -> Iterator[Finding]:
+    """Everything that the commands do, and what would make answers better."""
+    kueue = evidence.kueue is not None or (not evidence.kueue_readable and evidence.view.queue is not None)
+    lacking = missing(cluster, [*all_needed(), *(OF_KUEUE if kueue else ())])
+    namespace = cluster.namespace
+    if lacking is None:
+        yield found("permissions", "the cluster does not say what is permitted", severity="unchecked")
+        return
+    if lacking:
+        commands = ", ".join(dict.fromkeys(name for one in lacking for name in commands_with(one))) or "queues"
+        remedy = (
+            f"ask whoever runs the cluster for the Role of k8s/: kubectl apply -n {namespace} -f k8s/submitter.yaml"
+        )
+        said = f"not permitted in namespace {namespace}: {listed(lacking)} (for {commands})"
+        yield found("permissions", said, remedy, "error")
+    else:
+        yield found("permissions", f"every command may do its work in namespace {namespace}")
+    unseen = missing(cluster, HELPFUL)
+    more = "why and doctor say more with it: kubectl apply -k k8s/components/cluster-reader"
+    if unseen:
+        yield found("cluster-wide", f"not permitted, and not needed: {listed(unseen)}", more)
+    else:
+        yield found("cluster-wide", "nodes, storage classes and the like may be read")
+
+
+def found(subject: str, sentence: str, remedy: str = "", severity: Severity = "ok") -> Finding:
+    """What one look has shown; its subject is the cause."""
+    return Finding(
+        cause=subject.replace(" ", "-"), subject=subject, sentence=sentence, remedy=remedy, severity=severity
+    )
