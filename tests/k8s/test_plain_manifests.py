@@ -89,7 +89,7 @@ def test_submitters_may_do_what_the_commands_need_and_no_more():
         "pods": {"get", "list", "watch", "create", "delete"},
         "pods/log": {"get"},
         "pods/exec": {"create", "get"},
-        "events": {"get", "list", "watch"},
+        "events": READ,
         "persistentvolumeclaims": READ,
         "resourcequotas": READ,
         "localqueues": READ,

@@ -1,16 +1,14 @@
-"""What Kubernetes tells of a run: the events of its Job, its pods, their claims, and of its Workload where Kueue has it."""
+"""The events of a run: of its Job, its pods, their claims, and of its Workload where Kueue manages it."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from specbatch.cluster.client.kinds import EVENTS, JOBS, Object
+from specbatch.cluster.client.kinds import EVENTS, Object
 from specbatch.cluster.jobs.job_view import JobView
-from specbatch.cluster.jobs.run import is_over
 from specbatch.cluster.jobs.timestamps import ago, event_start, event_time, seconds_of
 from specbatch.formatting import rough_duration
 
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
 _LINE_CHARS = 100
-_ROUND_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +23,12 @@ class RunEvent:
     """One event.
 
     Attributes:
-        about: of what: Job, shard 3, claim, ...
-        name: the object's.
-        warning: whether it warns.
-        reason, message: as Kubernetes says it.
-        count: how often it happened.
-        first, last: when, RFC 3339.
+        about: Job, shard 3, claim, ...
+        name: of the object.
+        warning: whether its type is Warning.
+        reason, message: of the event.
+        count: occurrences.
+        first, last: times of the first and the last occurrence, RFC 3339.
     """
 
     about: str
@@ -44,7 +41,7 @@ class RunEvent:
     last: str
 
     def text(self, clock: float) -> str:
-        """For people, at the Unix time `clock`; in lines of at most 100 characters."""
+        """Lines of at most 100 characters; `clock` is the Unix time now."""
         kind = "Warning" if self.warning else "Normal"
         head = f"{ago(self.last, clock):>11}  {kind:<7}  {self.about:<9} "
         said = f"{self.reason}: {self.message}{self._repeated}"
@@ -71,64 +68,35 @@ class RunEvent:
 
 
 def read_events(cluster: Cluster, job: Object) -> list[RunEvent]:
-    """The events of a run, the oldest first. Kubernetes forgets them, after an hour as a rule."""
-    return _Teller(job).new(cluster.list(EVENTS))
+    """The events of a run, the oldest first. The API server keeps events for an hour by default."""
+    view = JobView(job)
+    since = seconds_of(job["metadata"].get("creationTimestamp")) or 0.0
+    found: list[tuple[int, int, RunEvent]] = []
+    for event in cluster.list(EVENTS):
+        about, at = _subject(view, event.get("involvedObject") or {}), seconds_of(event_time(event)) or since
+        if about and at >= since:
+            version = str(event["metadata"].get("resourceVersion"))  # orders events of the same second
+            found.append((int(at), int(version) if version.isdecimal() else 0, _run_event(event, about)))
+    return [event for _, _, event in sorted(found, key=lambda one: one[:2])]
 
 
-def watch_events(cluster: Cluster, job: Object, emit: Callable[[RunEvent], None]) -> None:
-    """The events of a run, and those to come, until its Job has ended, or is gone."""
-    teller = _Teller(job)
-    while True:
-        over = _over(cluster, job)
-        for event in teller.new(cluster.list(EVENTS)):
-            emit(event)
-        if over:
-            return
-        for change, item in cluster.watch(EVENTS, seconds=_ROUND_SECONDS):
-            for event in teller.new([item] if change != "DELETED" else []):
-                emit(event)
+def _subject(view: JobView, thing: Object) -> str:
+    """What an object is to the run; empty where it does not belong to it."""
+    kind, name = thing.get("kind"), str(thing.get("name") or "")
+    if kind == "Job" and name == view.name:
+        return "Job" if thing.get("uid") in {None, "", view.job["metadata"].get("uid")} else ""
+    if kind == "Pod" and (found := re.fullmatch(rf"{re.escape(view.name)}-(\d+)-[a-z0-9]+", name)):
+        index = int(found[1])
+        return f"shard {view.shards[index]}" if index < len(view.shards) else "pod"
+    if kind == "Pod" and name == f"{view.name}-reader":
+        return "reader"
+    if kind == "PersistentVolumeClaim":
+        volumes = view.job["spec"]["template"]["spec"].get("volumes") or ()
+        return "claim" if name in {(one.get("persistentVolumeClaim") or {}).get("claimName") for one in volumes} else ""
+    return "Workload" if kind == "Workload" and name.startswith(f"job-{view.name}-") else ""
 
 
-class _Teller:
-    """Picks the events of a Job and of what belongs to it, each state of one once."""
-
-    def __init__(self, job: Object) -> None:
-        self._view = JobView(job)
-        self._uid = job["metadata"].get("uid")
-        self._since = seconds_of(job["metadata"].get("creationTimestamp")) or 0.0
-        self._pod = re.compile(rf"{re.escape(self._view.name)}-(\d+)-[a-z0-9]+")
-        volumes = job["spec"]["template"]["spec"].get("volumes") or ()
-        self._claims = {(one.get("persistentVolumeClaim") or {}).get("claimName") for one in volumes} - {None}
-        self._told: set[tuple[str, str]] = set()
-
-    def new(self, events: Iterable[Object]) -> list[RunEvent]:
-        """Those that were not told yet, in the order of time."""
-        found: list[tuple[int, int, RunEvent]] = []
-        for event in events:
-            about = self._about(event.get("involvedObject") or {})
-            key = (str(event["metadata"].get("uid")), str(event["metadata"].get("resourceVersion")))
-            if about and key not in self._told and (seconds_of(event_time(event)) or self._since) >= self._since:
-                self._told.add(key)
-                at, version = int(seconds_of(event_time(event)) or 0), key[1]
-                found.append((at, int(version) if version.isdecimal() else 0, _told(event, about)))
-        return [told for _, _, told in sorted(found, key=lambda one: one[:2])]  # most times have whole seconds
-
-    def _about(self, thing: Object) -> str:
-        """What an object is to the run; nothing where it is none of its."""
-        kind, name = thing.get("kind"), str(thing.get("name") or "")
-        if kind == "Job" and name == self._view.name:
-            return "Job" if thing.get("uid") in {None, "", self._uid} else ""
-        if kind == "Pod" and (found := self._pod.fullmatch(name)):
-            index = int(found[1])
-            return f"shard {self._view.shards[index]}" if index < len(self._view.shards) else "pod"
-        if kind == "Pod" and name == f"{self._view.name}-reader":
-            return "reader"
-        if kind == "PersistentVolumeClaim" and name in self._claims:
-            return "claim"
-        return "Workload" if kind == "Workload" and name.startswith(f"job-{self._view.name}-") else ""
-
-
-def _told(event: Object, about: str) -> RunEvent:
+def _run_event(event: Object, about: str) -> RunEvent:
     series = event.get("series") or {}
     last = event_time(event)
     return RunEvent(
@@ -141,8 +109,3 @@ def _told(event: Object, about: str) -> RunEvent:
         first=event_start(event) or last,
         last=last,
     )
-
-
-def _over(cluster: Cluster, job: Object) -> bool:
-    now = cluster.find(JOBS, job["metadata"]["name"])
-    return now is None or now["metadata"].get("uid") != job["metadata"].get("uid") or is_over(JobView(now))

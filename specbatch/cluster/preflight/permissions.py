@@ -78,7 +78,7 @@ COMMANDS: Mapping[str, Sequence[Permission]] = {
     "status": (*_READ, *_on(JOBS, "watch"), *_on(PODS, "watch"), *_LOGS, *_on(CONFIG_MAPS, "get")),
     "logs": (*_READ, *_on(JOBS, "watch"), *_on(PODS, "get", "watch"), *_LOGS),
     "wait": (*_FIND, *_on(JOBS, "watch")),
-    "events": (*_READ, *_on(EVENTS, "list", "watch")),
+    "events": (*_READ, *_on(EVENTS, "list")),
     "why": (*_READ, *_LOGS, *_on(EVENTS, "list"), *_on(CONFIG_MAPS, "get"), *_on(CLAIMS, "list")),
     "cancel": (*_READ, *_on(JOBS, "patch", "watch")),
     "suspend": (*_READ, *_on(JOBS, "patch")),

@@ -1,14 +1,10 @@
 """The events of a run: those of its own, in the order of time, repeated ones counted."""
 
-import threading
-import time
-
 import pytest
 
 from specbatch.cli.main import main
 from specbatch.cluster.client.kinds import EVENTS, JOBS
-from specbatch.cluster.logs import events
-from specbatch.cluster.logs.events import read_events, watch_events
+from specbatch.cluster.logs.events import read_events
 from tests.cluster.job_objects import retry_of, submitted
 
 CLOCK = 1767225600.0 + 600  # ten minutes into 2026
@@ -90,40 +86,15 @@ def test_pods_of_a_retry_are_told_by_their_shards(api, job):
     assert read(api, retry) == ["  9 min ago  Normal   shard 7   Did: it did"]
 
 
-@pytest.mark.slow
-def test_watching_tells_each_once_and_ends_with_the_job(api, job, monkeypatch):
-    monkeypatch.setattr(events, "_ROUND_SECONDS", 1)
-    name, told = job["metadata"]["name"], []
-    happened(api, "Job", name, message="first")
-    watching = threading.Thread(
-        target=watch_events, args=(api.cluster(), job, lambda event: told.append(event.message)), daemon=True
-    )
-    watching.start()
-
-    def until(count):
-        deadline = time.monotonic() + 20
-        while len(told) < count and time.monotonic() < deadline:
-            time.sleep(0.01)
-
-    until(1)
-    happened(api, "Job", name, message="second")
-    until(2)
-    api.put(JOBS, {**job, "status": {"conditions": [{"type": "Complete", "status": "True"}]}})
-    happened(api, "Job", name, message="last")
-    watching.join(20)
-    assert not watching.is_alive()
-    assert told == ["first", "second", "last"]
-
-
 def test_the_command_tells_them_and_says_when_there_are_none(api, job, monkeypatch, capsys):
     monkeypatch.setenv("KUBECONFIG", api.kubeconfig)
     assert main(["events"]) == 0
     said = capsys.readouterr()
-    assert (said.out, said.err.splitlines()[1]) == ("", "no events: there were none, or Kubernetes has forgotten them")
+    assert (said.out, said.err.splitlines()[1]) == ("", "no events: there were none, or Kubernetes has deleted them")
     happened(api, "Job", job["metadata"]["name"])
     assert main(["events", "nightly"]) == 0
     assert "Did: it did" in capsys.readouterr().out
     assert main(["events", "nightly", "-o", "json"]) == 0
     assert '"reason": "Did"' in capsys.readouterr().out
     api.remove(JOBS, job["metadata"]["name"])
-    assert main(["events", "--watch"]) == 71
+    assert main(["events"]) == 71
