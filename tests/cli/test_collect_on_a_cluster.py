@@ -20,7 +20,7 @@ def run_dir(tmp_path):
 
 @pytest.fixture
 def node(api, run_dir, monkeypatch):
-    monkeypatch.setattr(reader_pod, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(reader_pod, "_POLL_SECONDS", 0.01)
     monkeypatch.setenv("KUBECONFIG", api.kubeconfig)
     with Node(api, {"/results/nightly": run_dir}) as node:
         yield node

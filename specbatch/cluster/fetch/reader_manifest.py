@@ -1,7 +1,7 @@
-"""A reader: a short-lived pod that sees the volume of a run's results and does nothing, so that files can be sent out of it.
+"""The manifest of a reader: a short-lived pod that mounts the volume of a run's results and sleeps, so that files can be read through exec.
 
-It is made from the run's own pod template (image, volume, node selection, who it runs as), may only read, asks for no GPU and for little
-else, goes with the Job, and ends by itself where nobody ends it.
+It takes image, volume, node selection and user from the run's own pod template, mounts read-only, requests no GPU and little else, is owned by
+the Job, and ends by its deadline where nobody deletes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from specbatch.errors import ResultsError
 
 READER = "reader"
 SECONDS = 4 * 3600
-MADE = "specbatch.dev/reader-sha256"  # annotation: what the reader was made from; another one is replaced
+MADE = "specbatch.dev/reader-sha256"  # annotation: the hash of its spec; a pod with another one is replaced
 
 _KEPT = ("nodeSelector", "tolerations", "imagePullSecrets", "serviceAccountName")
 _KEPT_LABELS = ("name", "instance", "version", "part-of")
@@ -28,7 +28,7 @@ def results_volume(template: Object, folder: str) -> tuple[Object, Object]:
     """The volume of a pod template that holds a folder, and its mount.
 
     Raises:
-        ResultsError: there is none, or one that goes with its pod.
+        ResultsError: there is none, or it is deleted with its pod.
     """
     spec = template["spec"]
     container = _runner(spec)
@@ -65,8 +65,8 @@ def reader_pod(
         folder: where they write the results.
         name: of the reader.
         labels: of the run's Job.
-        owner: the Job, with which the pod is to go.
-        node: where it must run, past the scheduler.
+        owner: the Job that owns the pod.
+        node: where it must run, bypassing the scheduler.
 
     Raises:
         ResultsError: the results are on no volume that outlives the run's pods.
@@ -106,7 +106,7 @@ def reader_pod(
 
 
 def _labels(labels: Mapping[str, str]) -> dict[str, str]:
-    """Those by which tools know it; none by which a controller would take it for its own."""
+    """The recommended labels and the run's; none by which a controller would adopt the pod."""
     known = {name: labels[name] for part in _KEPT_LABELS if (name := f"app.kubernetes.io/{part}") in labels}
     return {**known, "app.kubernetes.io/component": READER, **({RUN: labels[RUN]} if RUN in labels else {})}
 

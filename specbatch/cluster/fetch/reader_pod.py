@@ -1,4 +1,4 @@
-"""A reader on the cluster: made, waited for, made again when it is lost, and taken away whatever happens."""
+"""A reader pod on the cluster: created, waited for, created again when it is lost, and always deleted at the end."""
 
 from __future__ import annotations
 
@@ -9,39 +9,34 @@ from typing import TYPE_CHECKING, Self
 
 from specbatch.cluster.client.kinds import EVENTS, PODS, Object
 from specbatch.cluster.fetch.reader_manifest import MADE, READER
-from specbatch.cluster.status.pod_state import has_ended
+from specbatch.cluster.jobs.timestamps import event_time
+from specbatch.cluster.status.pod_state import container_state, has_ended, waiting_reason
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _START_SECONDS = 600.0  # images are large
 _SCHEDULE_SECONDS = 30.0
-_MOUNT_SECONDS = 120.0  # a volume may still be on its way from another node
-_GONE_SECONDS = 60.0
-_REMAKES = 5
-_HOPELESS = {  # reasons of a waiting container that no time mends
-    "ImagePullBackOff",
-    "ErrImageNeverPull",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-}
-_AT_ONE_NODE = (
+_MOUNT_SECONDS = 120.0  # a volume may still be attached to another node
+_DELETE_SECONDS = 60.0
+_CREATIONS = 5
+# Reasons of a waiting container that do not pass by themselves.
+_FATAL = {"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}  # fmt: skip
+_WHY = "specbatch why explains it for the run's own pods"
+_ONE_NODE = (
     "the volume can be used from one node at a time: wait until the run has ended, or stop it with specbatch suspend"
 )
 
 
 class ReaderPod:
-    """A reader while it is needed; a `with` takes it away at its end.
+    """A reader pod; a `with` deletes it at its end.
 
     Args:
-        cluster: where.
-        make: the manifest, as of now: what owns it may be gone by the time it is made again.
-        sleep: waits.
-        clock: seconds.
+        cluster: where it runs.
+        make: its manifest as of now: its owner may be gone by the time it is created again.
+        sleep, clock: for tests.
     """
 
     def __init__(
@@ -58,14 +53,14 @@ class ReaderPod:
         self._clock = clock
         self._name = ""
         self._uid = ""
-        self._made = 0
+        self._created = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._name:
-            with suppress(ClusterError):  # it ends by itself, and goes with the Job
+            with suppress(ClusterError):  # it has a deadline, and is deleted with the Job
                 self._cluster.delete(PODS, self._name)
 
     def alive(self) -> bool:
@@ -74,10 +69,10 @@ class ReaderPod:
         return pod is not None and pod["metadata"]["uid"] == self._uid and _runs(pod)
 
     def run(self, command: list[str]) -> Generator[bytes]:
-        """Standard output of a command in the pod, which is made first where it does not run.
+        """Standard output of a command in the pod, which is created first where it does not run.
 
         Raises:
-            ClusterError: as Cluster.exec; or the pod does not come to run.
+            ClusterError: as Cluster.exec; or the pod does not start.
         """
         if not self._uid or not self.alive():
             self._start()
@@ -88,13 +83,12 @@ class ReaderPod:
         self._name = body["metadata"]["name"]
         pod = self._cluster.find(PODS, self._name)
         if pod is not None and (has_ended(pod) or "deletionTimestamp" in pod["metadata"] or not _same(pod, body)):
-            self._remove(pod)
+            self._delete(pod)
             pod = None
         if pod is None:
-            self._made += 1
-            if self._made > _REMAKES:
-                remedy = "see specbatch events, and try again"
-                raise ClusterError("the reader pod is taken away again and again", where=self._name, remedy=remedy, status=400)  # fmt: skip
+            self._created += 1
+            if self._created > _CREATIONS:
+                raise self._error("was deleted again and again", "see specbatch events, and try again")
             pod = self._create(body)
         self._uid = pod["metadata"]["uid"]
         self._wait()
@@ -105,99 +99,67 @@ class ReaderPod:
         except ClusterError as error:
             if error.reason != "AlreadyExists":
                 raise
-            return self._cluster.get(PODS, self._name)  # ours, its answer lost; or another collect's of the same run
+            return self._cluster.get(
+                PODS, self._name
+            )  # our own, the answer lost; or that of another collect of the run
 
-    def _remove(self, pod: Object) -> None:
-        self._cluster.delete(PODS, self._name, uid=pod["metadata"]["uid"])
-        until = self._clock() + _GONE_SECONDS
-        while (left := self._cluster.find(PODS, self._name)) and left["metadata"]["uid"] == pod["metadata"]["uid"]:
+    def _delete(self, pod: Object) -> None:
+        """Deletes a pod of an earlier collect and waits until it is gone."""
+        uid = pod["metadata"]["uid"]
+        self._cluster.delete(PODS, self._name, uid=uid)
+        until = self._clock() + _DELETE_SECONDS
+        while (found := self._cluster.find(PODS, self._name)) and found["metadata"]["uid"] == uid:
             if self._clock() > until:
                 remedy = f"kubectl delete pod {self._name} --force, if its node is gone"
-                raise ClusterError("the reader pod of an earlier collect does not go away", where=self._name, remedy=remedy)  # fmt: skip
-            self._sleep(_LOOK_SECONDS)
+                raise self._error("of an earlier collect is not deleted", remedy)
+            self._sleep(_POLL_SECONDS)
 
     def _wait(self) -> None:
         """Returns when it runs."""
         began = self._clock()
-        while True:
-            pod = self._cluster.get(PODS, self._name)
-            if _runs(pod):
-                return
-            problem = self._problem(pod, self._clock() - began)
-            if problem:
-                raise problem
-            self._sleep(_LOOK_SECONDS)
+        while not _runs(pod := self._cluster.get(PODS, self._name)):
+            self._check(pod, self._clock() - began)
+            self._sleep(_POLL_SECONDS)
 
-    def _problem(self, pod: Object, seconds: float) -> ClusterError | None:
-        """Why it will not run; None while it may."""
-        reason, message = _waiting(pod)
+    def _check(self, pod: Object, seconds: float) -> None:
+        """Raises when the pod will not run."""
+        reason, message = waiting_reason(pod, READER)
         if has_ended(pod):
-            return self._error(f"ended before it was used: {_last_words(pod)}", "specbatch events says more")
-        if reason in _HOPELESS:
-            return self._error(
-                f"does not start: {reason}: {message}", "specbatch why explains it for the run's own pods"
-            )
-        if reason == "Unschedulable" and seconds > _SCHEDULE_SECONDS:
-            return self._error(
-                f"finds no node: {message}", "it needs the volume's node and 50m CPU; try again when there is room"
-            )
-        if reason not in {"", "Unschedulable"} or seconds > _SCHEDULE_SECONDS:
-            return self._volume_problem(seconds)
-        return None
-
-    def _volume_problem(self, seconds: float) -> ClusterError | None:
-        said = self._warning()
-        if "Multi-Attach" in said or "ReadWriteOncePod" in said:
-            return self._error(f"cannot have the volume: {said}", _AT_ONE_NODE)
-        if "FailedMount" in said and seconds > _MOUNT_SECONDS:
-            return self._error(f"cannot have the volume: {said}", "specbatch why explains it for the run's own pods")
+            raise self._error(f"ended before it was used: {_ended_because(pod)}", "specbatch events says more")
+        if reason in _FATAL:
+            raise self._error(f"does not start: {reason}: {message}", _WHY)
+        if seconds > _SCHEDULE_SECONDS and reason == "Unschedulable":
+            remedy = "it needs the volume's node and 50m CPU; try again when there is room"
+            raise self._error(f"finds no node: {message}", remedy)
+        warning = self._warning() if seconds > _SCHEDULE_SECONDS or reason not in {"", "Unschedulable"} else ""
+        if "Multi-Attach" in warning or "ReadWriteOncePod" in warning:
+            raise self._error(f"cannot have the volume: {warning}", _ONE_NODE)
+        if "FailedMount" in warning and seconds > _MOUNT_SECONDS:
+            raise self._error(f"cannot have the volume: {warning}", _WHY)
         if seconds > _START_SECONDS:
-            return self._error(
-                f"does not run after {seconds / 60:.0f} minutes: {said or 'nothing says why'}", "try again"
-            )
-        return None
+            text = f"does not run after {seconds / 60:.0f} minutes: {warning or 'no event says why'}"
+            raise self._error(text, "try again")
 
     def _warning(self) -> str:
-        """What Kubernetes warned of last, of this pod."""
+        """The last Warning event of the pod."""
         events = self._cluster.list(EVENTS, fields={"involvedObject.name": self._name, "involvedObject.uid": self._uid})
-        warnings = [event for event in events if event.get("type") == "Warning"]
-        last = max(
-            warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default={}
-        )
+        last = max((event for event in events if event.get("type") == "Warning"), key=event_time, default={})
         return " ".join(f"{last.get('reason')}: {last.get('message')}".split()) if last else ""
 
-    def _error(self, said: str, remedy: str) -> ClusterError:
+    def _error(self, text: str, remedy: str) -> ClusterError:
         where = f"pod {self._name}, namespace {self._cluster.namespace}"
-        return ClusterError(f"the reader pod {said}", where=where, remedy=remedy, status=400)
+        return ClusterError(f"the reader pod {text}", where=where, remedy=remedy, status=400)
 
 
 def _runs(pod: Object) -> bool:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    running = any("running" in (one.get("state") or {}) for one in statuses)
-    return running and "deletionTimestamp" not in pod["metadata"]
+    return "running" in container_state(pod, READER) and "deletionTimestamp" not in pod["metadata"]
 
 
 def _same(pod: Object, body: Object) -> bool:
-    wanted = body["metadata"]["annotations"][MADE]
-    return bool((pod["metadata"].get("annotations") or {}).get(MADE) == wanted)
+    """Whether a pod was made from this manifest."""
+    return bool((pod["metadata"].get("annotations") or {}).get(MADE) == body["metadata"]["annotations"][MADE])
 
 
-def _waiting(pod: Object) -> tuple[str, str]:
-    """What it waits for: Kubernetes' word, and its message."""
-    status = pod.get("status") or {}
-    for one in status.get("containerStatuses") or ():
-        if waiting := (one.get("state") or {}).get("waiting"):
-            return str(waiting.get("reason") or "Waiting"), " ".join(str(waiting.get("message") or "").split())
-    for one in status.get("conditions") or ():
-        if one.get("type") == "PodScheduled" and one.get("status") == "False":
-            return str(one.get("reason") or "Unschedulable"), " ".join(str(one.get("message") or "").split())
-    return "", ""
-
-
-def _last_words(pod: Object) -> str:
-    status = pod.get("status") or {}
-    said = [str(status[name]) for name in ("reason", "message") if status.get(name)]
-    for one in status.get("containerStatuses") or ():
-        ended = (one.get("state") or {}).get("terminated") or {}
-        said += [str(ended[name]) for name in ("reason", "message") if ended.get(name)]
-    return ": ".join(said) or "nothing says why"
+def _ended_because(pod: Object) -> str:
+    ended = (pod.get("status") or {}, container_state(pod, READER).get("terminated") or {})
+    return ": ".join(str(one[name]) for one in ended for name in ("reason", "message") if one.get(name)) or "unknown"

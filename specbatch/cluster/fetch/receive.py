@@ -1,4 +1,4 @@
-"""The other end of specbatch.results.collect.send: files of a run as they arrive, gone on with after lost connections."""
+"""The receiving end of specbatch.results.collect.send: writes the files of a run as they arrive, and resumes after lost connections."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from specbatch.backoff import Backoff
 from specbatch.errors import ClusterError, ResultsError
 from specbatch.results.collect.output import explained
 
 _FAILURES = 6  # in a row, without a byte in between
 _HEADER_BYTES = 1 << 16
-_LONGEST_WAIT = 8.0
-_ANOTHER = "is the image's specbatch of this version?"
-_HOPELESS = {400, 401, 403, 422}
+_BACKOFF = Backoff(first=1.0, longest=8.0)
+_OTHER_VERSION = "is the image's specbatch of this version?"
+_FATAL = {400, 401, 403, 422}
 
 
 class Receiver:
-    """Writes files as they arrive into a folder; closes the open one at the end of a `with`.
+    """Writes files into a folder as they arrive; a `with` closes the open one at its end.
 
     Args:
-        folder: where to; it is there, and empty.
+        folder: an empty folder.
 
     Attributes:
-        done: whether all has arrived.
+        done: whether everything has arrived.
         received: bytes of files so far.
-        error, beside: what was said in place of files, and the folders that there are.
-        denied: whether the files are there and may not be read.
+        error, beside: the error that was sent in place of files, and the folders that exist beside.
+        denied: whether the files exist and may not be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,20 +53,20 @@ class Receiver:
 
     @property
     def position(self) -> tuple[str, int] | None:
-        """The file and the offset to go on at; None for the beginning."""
+        """The file and the offset to resume at; None for the beginning."""
         return (self._name, self._at) if self._name else None
 
     def lost(self) -> None:
-        """The connection is; the next chunk is one of another that began at `position`."""
+        """Resets after a lost connection; the next chunk is of a new one that begins at `position`."""
         self._header.clear()
         self._left = 0
         self._close()
 
     def feed(self, chunk: bytes) -> None:
-        """Takes what has arrived.
+        """Takes a chunk.
 
         Raises:
-            ResultsError: it cannot be written, or is nothing that `send` writes.
+            ResultsError: it cannot be written, or is not what `send` writes.
         """
         view = memoryview(chunk)
         with explained(self._folder, "write a temporary file"):
@@ -73,10 +74,10 @@ class Receiver:
                 view = self._content(view) if self._left else self._head(view)
 
     def feed_all(self, chunks: Iterable[bytes]) -> None:
-        """Takes all that arrives over one connection.
+        """Takes all chunks of one connection.
 
         Raises:
-            ClusterError: the connection was lost, or ended before its end.
+            ClusterError: the connection was lost, or ended early.
             ResultsError: as `feed`.
         """
         for chunk in chunks:
@@ -144,13 +145,13 @@ def fetch(
     alive: Callable[[], bool],
     sleep: Callable[[float], None] = time.sleep,
 ) -> Receiver:
-    """Every file that `send` sends, written into a folder; after lost connections from where they had got to.
+    """Writes every file that `send` sends into a folder; resumes after lost connections.
 
     Args:
-        folder: where to.
+        folder: an empty folder.
         send: runs specbatch.results.collect.send from a position.
-        alive: whether the pod still runs, where `send` has failed.
-        sleep: waits.
+        alive: whether the pod still runs, after `send` has failed.
+        sleep: for tests.
 
     Raises:
         ClusterError: it failed for good, or too often in a row.
@@ -168,14 +169,14 @@ def fetch(
                 failures = 0 if receiver.received > before else failures + 1
                 if error.reason == "CommandFailed" and alive():
                     raise ClusterError(
-                        error.message, where=error.where, remedy=_ANOTHER, reason=error.reason
+                        error.message, where=error.where, remedy=_OTHER_VERSION, reason=error.reason
                     ) from error
-                if failures == _FAILURES or error.status in _HOPELESS:
+                if failures == _FAILURES or error.status in _FATAL:
                     raise
-                sleep(min(_LONGEST_WAIT, 0.5 * 2.0**failures))
+                sleep(_BACKOFF.seconds(max(failures, 1)))
     return receiver
 
 
 def _foreign(header: bytes | bytearray) -> ResultsError:
     text = header[:200].decode("utf-8", "replace")
-    return ResultsError(f"that is no file of a run: {text}", remedy=_ANOTHER)
+    return ResultsError(f"that is no file of a run: {text}", remedy=_OTHER_VERSION)

@@ -1,4 +1,4 @@
-"""Where the results of a run are, for results.collect: a URI they were published at, or a folder filled from their volume."""
+"""Where results.collect finds the results of a run: at the URI of results.publish, or in a folder filled from their volume."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from specbatch.results.collect.output import explained
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
-# Those that any node may use, or that the scheduler must refuse in words of its own.
+# Volumes that any node may use, or that the scheduler itself must refuse.
 _ANYWHERE = {"ReadWriteMany", "ReadOnlyMany", "ReadWriteOncePod"}
 _DENIED = (
     "make the folder and its files readable for that user (chown, chmod -R g+rX), or give the pods the group that may read them by "
@@ -36,7 +36,7 @@ _DENIED = (
 
 
 def spec_of(cluster: Cluster, job: Object) -> SpecBatchJob:
-    """The spec that a Job runs: from its ConfigMap.
+    """The spec of a Job, from its ConfigMap.
 
     Raises:
         ClusterError: the ConfigMap is gone.
@@ -54,13 +54,13 @@ def spec_of(cluster: Cluster, job: Object) -> SpecBatchJob:
 def results_of(
     cluster: Cluster, spec: SpecBatchJob, job: Object | None, temporary: Path, say: Callable[[str], None]
 ) -> Iterator[str | Path]:
-    """Where results.collect finds a run of the cluster; what was fetched for it goes at the end.
+    """The URI or folder from which results.collect reads a run of the cluster; a folder that was filled for it is deleted at the end.
 
     Args:
-        cluster: where the run was.
-        spec: what it was.
+        cluster: of the run.
+        spec: of the run.
         job: its Job; None where it is gone.
-        temporary: where its files may be put for the time being.
+        temporary: where its files may be put meanwhile.
         say: shows a sentence.
 
     Raises:
@@ -110,9 +110,9 @@ def _fetch(cluster: Cluster, spec: SpecBatchJob, job: Object | None, folder: Pat
 
 
 def _node(cluster: Cluster, job: Object, volume: Object) -> str:
-    """The node that the reader must run on: where the volume is in use, if it can be used from one node only."""
+    """The node that the reader must run on: the one where the volume is in use, if only one node can use it; else empty."""
     pods = sorted(job_with_pods(cluster, job).pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
-    if "hostPath" in volume:  # a folder of each node's own
+    if "hostPath" in volume:  # every node has a folder of its own
         return next((node for pod in reversed(pods) if (node := node_of(pod))), "")
     if "persistentVolumeClaim" not in volume or _ANYWHERE & set(_access_modes(cluster, volume)):
         return ""

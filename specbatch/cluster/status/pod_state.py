@@ -29,10 +29,10 @@ _CONTAINER_REASONS = {"OOMKilled": "out of memory (OOMKilled)", "ContainerStatus
 _SIGNALS = {137: "killed (exit code 137)", 139: "crashed (exit code 139)", 143: "told to stop (exit code 143)"}
 
 
-def container_state(pod: Object) -> Mapping[str, Object]:
-    """{"waiting" | "running" | "terminated": ...} of the runner's container; empty before there is one."""
+def container_state(pod: Object, container: str = CONTAINER) -> Mapping[str, Object]:
+    """{"waiting" | "running" | "terminated": ...} of a container; empty before it has a status."""
     statuses: Sequence[Object] = (pod.get("status") or {}).get("containerStatuses") or ()
-    chosen = next((one for one in statuses if one.get("name") == CONTAINER), None)
+    chosen = next((one for one in statuses if one.get("name") == container), None)
     return (chosen or {}).get("state") or {}
 
 
@@ -63,16 +63,24 @@ def last_word(pod: Object) -> LastWord | None:
     return read_last_word(message) if message else None
 
 
+def waiting_reason(pod: Object, container: str = CONTAINER) -> tuple[str, str]:
+    """Reason and message of a container that waits, or of a pod that is not scheduled; empty where nothing is reported."""
+    found = container_state(pod, container).get("waiting")
+    if found is None:
+        conditions: Sequence[Object] = (pod.get("status") or {}).get("conditions") or ()
+        found = next(
+            (one for one in conditions if one.get("type") == "PodScheduled" and one.get("status") == "False"), {}
+        )
+        default = "Unschedulable" if found else ""
+    else:
+        default = "waiting"
+    return str(found.get("reason") or default), " ".join(str(found.get("message") or "").split())
+
+
 def waits_for(pod: Object) -> str:
-    """Why it does not run yet, in Kubernetes' own words."""
-    waiting = container_state(pod).get("waiting") or {}
-    if waiting:
-        return ": ".join(filter(None, (waiting.get("reason"), waiting.get("message")))) or "waiting"
-    conditions: Sequence[Object] = (pod.get("status") or {}).get("conditions") or ()
-    scheduled = next((one for one in conditions if one.get("type") == "PodScheduled"), {})
-    if scheduled.get("status") == "False":
-        return ": ".join(filter(None, (scheduled.get("reason"), scheduled.get("message")))) or "not scheduled"
-    return "starting" if node_of(pod) else "waiting for a node"
+    """Why it does not run yet: Kubernetes' reason and message."""
+    reason = ": ".join(filter(None, waiting_reason(pod)))
+    return reason or ("starting" if node_of(pod) else "waiting for a node")
 
 
 def ended_because(pod: Object) -> str:

@@ -22,7 +22,7 @@ THERE = "/results/nightly"
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch):
-    monkeypatch.setattr(reader_pod, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(reader_pod, "_POLL_SECONDS", 0.01)
 
 
 @pytest.fixture
