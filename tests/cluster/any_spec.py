@@ -1,4 +1,4 @@
-"""Any spec that may go to a cluster, with the files that travel with it."""
+"""Any spec that may go to a cluster, with its bundled files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AnySpec:
 
     @property
     def contents(self) -> dict[str, bytes]:
-        """What travels with it: its own files, and those that lie in the repository."""
+        """Its bundled files: its own, and those of the repository."""
         uri = self.data["spec"]["dataset"]["uri"]
         return {**self.files, **({uri: (ROOT / uri).read_bytes()} if uri.startswith("job/") else {})}
 

@@ -1,7 +1,7 @@
-"""Files that travel with a Job, in its ConfigMap: a dataset or a chat template that the spec names by a relative path.
+"""Files bundled in the ConfigMap of a Job: a dataset or a chat template that the spec names by a relative path.
 
-Relative paths of a spec are relative to the current directory here, and to / in the pod, where the file is mounted under the same
-path. So the dataset has the same name and content behind every door.
+Relative paths of a spec are relative to the current directory here, and to / in the pod, where the file is mounted at the same
+path. So the dataset has the same name and content with `run`, `submit` and Helm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_CONFIG_BYTES = 1 << 20  # Kubernetes refuses more: the sum of all values, bi
 _NOT_IN_KEYS = re.compile(r"[^-._a-zA-Z0-9]")
 _MAX_KEY_CHARS = 200  # of the 253 that a key may have
 COMPRESSED = (".gz", ".zst")
-# Characters that YAML cannot hold as they are: Helm loses texts with them.
+# Characters that YAML cannot hold unescaped: Helm loses strings with them.
 NOT_IN_YAML = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff]")
 TOO_LARGE = (
     "shorten the texts of the spec, and put files onto a volume of job.volumes (give their paths there) or upload them"
@@ -32,12 +32,12 @@ _ELSEWHERE = "upload it and give its URI (s3://...), or put it on a volume of jo
 
 @dataclass(frozen=True, slots=True)
 class BundledFile:
-    """A file that the ConfigMap carries.
+    """A file in the ConfigMap.
 
     Attributes:
-        path: as the spec has it, normalised, relative.
-        field: the field that names it.
-        role: what it is.
+        path: of the spec, normalised, relative.
+        field: of the spec that names it.
+        role: of the file.
     """
 
     path: str
@@ -51,7 +51,7 @@ class BundledFile:
 
     @property
     def compressed(self) -> bool:
-        """Whether it is no text."""
+        """Whether it is binary."""
         return self.path.endswith(COMPRESSED)
 
 
@@ -69,18 +69,14 @@ def bundled_files(job: SpecBatchJob) -> list[BundledFile]:
 
 
 def read_files(job: SpecBatchJob, folder: Path) -> dict[str, bytes]:
-    """The content of every file that travels, by its path; `folder` is what relative paths are relative to.
+    """The content of every bundled file by its path; relative paths are relative to `folder`.
 
     Raises:
-        SpecError: a file is not there, no single file, too large, or not text.
+        SpecError: a file is missing, not a single file, too large, or not text.
     """
-    contents: dict[str, bytes] = {}
-    problems: list[Problem] = []
-    for file in bundled_files(job):
-        try:
-            contents[file.path] = _read(file, folder)
-        except _NotTaken as refused:
-            problems.append(refused.problem)
+    read = {file.path: _read(file, folder) for file in bundled_files(job)}
+    contents = {path: content for path, content in read.items() if isinstance(content, bytes)}
+    problems = [problem for problem in read.values() if isinstance(problem, Problem)]
     total = sum(len(content) for content in contents.values())
     if not problems and total > MAX_BYTES:
         problems.append(Problem("spec.dataset.uri", f"{total:,} bytes do not fit into a ConfigMap", _ELSEWHERE))
@@ -90,7 +86,7 @@ def read_files(job: SpecBatchJob, folder: Path) -> dict[str, bytes]:
 
 
 def config_data(job: SpecBatchJob, contents: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
-    """The files as they stand in a ConfigMap: {"data": {...}, "binaryData": {...}}; in data only what YAML can show."""
+    """The files as fields of a ConfigMap: {"data": {...}, "binaryData": {...}}; in data only what YAML can hold."""
     data: dict[str, str] = {}
     binary: dict[str, str] = {}
     for file in bundled_files(job):
@@ -102,7 +98,7 @@ def config_data(job: SpecBatchJob, contents: Mapping[str, bytes]) -> dict[str, d
 
 
 def check_config_size(job: SpecBatchJob, data: Mapping[str, Mapping[str, str]]) -> None:
-    """Does nothing where a ConfigMap's content has a size that Kubernetes takes.
+    """Checks that Kubernetes takes a ConfigMap of this size.
 
     Raises:
         SpecError: it is too large.
@@ -120,69 +116,52 @@ def check_config_size(job: SpecBatchJob, data: Mapping[str, Mapping[str, str]]) 
         raise SpecError([problem], source=job.metadata.name)
 
 
-class _NotTaken(Exception):  # noqa: N818 - it is caught here
-    def __init__(self, file: BundledFile, message: str, remedy: str = _ELSEWHERE) -> None:
-        super().__init__(message)
-        self.problem = Problem(file.field, message, remedy)
+def _read(file: BundledFile, folder: Path) -> bytes | Problem:  # noqa: PLR0911 - one return for each problem
+    def problem(message: str, remedy: str = _ELSEWHERE) -> Problem:
+        return Problem(file.field, message, remedy)
 
-
-def _read(file: BundledFile, folder: Path) -> bytes:
-    place = folder / file.path
+    path = folder / file.path
     if file.path.startswith("../"):
-        raise _NotTaken(
-            file, f"{file.path} is outside of the current directory", f"start from above it, or {_ELSEWHERE}"
-        )
-    if any(character in file.path for character in "*?[") and not place.exists():
-        raise _NotTaken(file, f"{file.path} is a glob, and pods do not see this machine's files")
-    if place.is_dir():
-        raise _NotTaken(file, f"{file.path} is a folder, and only single files travel with a Job")
+        return problem(f"{file.path} is outside of the current directory", f"start from above it, or {_ELSEWHERE}")
+    if any(character in file.path for character in "*?[") and not path.exists():
+        return problem(f"{file.path} is a glob, and pods do not see this machine's files")
+    if path.is_dir():
+        return problem(f"{file.path} is a folder, and only single files are bundled with a Job")
     try:
-        size = place.stat().st_size
-        content = place.read_bytes() if size <= MAX_BYTES else b""
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= MAX_BYTES else b""
     except FileNotFoundError:
-        raise _NotTaken(
-            file,
-            f"{file.path} is not here, in {folder.absolute()}",
-            f"check the path; a file of the pod needs an absolute one; or {_ELSEWHERE}",
-        ) from None
+        remedy = f"check the path; a file of the pod needs an absolute one; or {_ELSEWHERE}"
+        return problem(f"{file.path} is not here, in {folder.absolute()}", remedy)
     except OSError as error:
-        raise _NotTaken(file, f"{file.path} cannot be read: {error.strerror or error}", "") from None
+        return problem(f"{file.path} cannot be read: {error.strerror or error}", "")
     if size > MAX_BYTES:
-        raise _NotTaken(
-            file,
-            f"{file.path} has {size:,} bytes, and pods do not see this machine's files (up to {MAX_BYTES:,} travel with the Job)",
-        )
+        limit = f"(up to {MAX_BYTES:,} are bundled with the Job)"
+        return problem(f"{file.path} has {size:,} bytes, and pods do not see this machine's files {limit}")
     if not file.compressed:
-        _check_text(file, content)
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            message = f"{file.path} is not UTF-8 text (line {line}), and a ConfigMap takes no other"
+            return problem(message, f"gzip it, or {_ELSEWHERE}")
     return content
 
 
-def _check_text(file: BundledFile, content: bytes) -> None:
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise _NotTaken(
-            file,
-            f"{file.path} is not UTF-8 text (line {line}), and a ConfigMap takes no other",
-            f"gzip it, or {_ELSEWHERE}",
-        ) from None
-
-
 def local_path_problems(job: SpecBatchJob) -> Iterator[Problem]:
-    """Absolute paths that exist here, and are on no volume of the pod: the usual mistake."""
+    """Absolute paths that exist here and are on no volume of the pod."""
     mounts = [volume.mount_path for volume in job.spec.job.volumes.all().values()]
     dataset = job.spec.dataset
     for field, path in (("spec.dataset.uri", dataset.uri), ("spec.dataset.chatTemplate", dataset.chat_template)):
-        place = path.removeprefix("file://")
+        local = path.removeprefix("file://")
         on_volume = any(
-            posixpath.commonpath([place, mount]) == posixpath.normpath(mount)
+            posixpath.commonpath([local, mount]) == posixpath.normpath(mount)
             for mount in mounts
-            if place.startswith("/")
+            if local.startswith("/")
         )
-        if place.startswith("~") or (place.startswith("/") and not on_volume and Path(place).exists()):
+        if local.startswith("~") or (local.startswith("/") and not on_volume and Path(local).exists()):
             yield Problem(
                 field,
                 f"{path} is a file of this machine, which pods do not see",
-                f"give it relative to the current directory (it then travels with the Job, up to {MAX_BYTES:,} bytes); {_ELSEWHERE}",
+                f"give it relative to the current directory (it is then bundled with the Job, up to {MAX_BYTES:,} bytes); {_ELSEWHERE}",
             )

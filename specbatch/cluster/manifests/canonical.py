@@ -1,4 +1,4 @@
-"""JSON as Go writes it: Helm makes the ConfigMap of the same spec with the same bytes, and so the Job's name has the same hash."""
+"""JSON as Go writes it: Helm renders the spec.json of the ConfigMap with the same bytes, so the Job's name has the same hash."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A spec as Kubernetes manifests: pure functions from the resolved spec to a ConfigMap and an Indexed Job.
 
-The Helm chart makes the same objects of the same file (tests/helm/test_parity.py).
+The Helm chart makes the same objects, with labels of its own (tests/helm/test_parity.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHARDS_VARIABLE = "SPECBATCH_SHARDS"  # read by runner.job
 
 @dataclass(frozen=True, slots=True)
 class Manifests:
-    """What a spec becomes."""
+    """The objects of a spec."""
 
     config_map: Object
     job: Object
@@ -35,13 +35,13 @@ class Manifests:
 
     @property
     def name(self) -> str:
-        """Of both."""
+        """Name of both."""
         name: str = self.job["metadata"]["name"]
         return name
 
     @property
     def config_sha256(self) -> str:
-        """Of the ConfigMap's content."""
+        """sha256 of the ConfigMap's content."""
         digest: str = self.job["metadata"]["annotations"][CONFIG]
         return digest
 
@@ -51,9 +51,9 @@ class Retry:
     """A Job for some shards of a run.
 
     Args:
-        number: which try it is, from 2.
-        of: the name of the Job before.
-        shards: what it runs; its completion index i stands for shards[i].
+        number: of the attempt, from 2.
+        of: name of the Job before.
+        shards: completion index i runs shards[i].
     """
 
     number: int
@@ -66,11 +66,11 @@ def render(job: SpecBatchJob, files: Mapping[str, bytes], retry: Retry | None = 
 
     Args:
         job: the spec.
-        files: the content of the files that travel with it (`travel.read_files`).
-        retry: makes a Job for some shards only.
+        files: the content of its bundled files (`bundled_files.read_files`).
+        retry: for a Job of some shards only.
 
     Raises:
-        SpecError: with everything that makes the spec one for this machine only.
+        SpecError: with every reason why the spec cannot run in a pod.
     """
     check(job)
     data = config_data(job, files)
@@ -82,14 +82,14 @@ def render(job: SpecBatchJob, files: Mapping[str, bytes], retry: Retry | None = 
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": name, **_namespace(job), "labels": object_labels(job)},
-        "immutable": True,  # another spec is another name
+        "immutable": True,  # another spec has another name
         **data,
     }
     return Manifests(config_map, _job(job, name, digest, retry))
 
 
 def resolved(job: SpecBatchJob) -> Object:
-    """The whole spec with every default filled in; without the namespace, which says where it runs, not what."""
+    """The whole spec with every default filled in; without the namespace: the same run in another namespace has the same name."""
     return job.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"metadata": {"namespace"}})
 
 

@@ -1,7 +1,6 @@
-"""Strategic merge: how job.podTemplate goes over the pod template that specbatch makes.
+"""Strategic merge patch: job.podTemplate over the pod template that specbatch makes.
 
-As kubectl patch does it: maps are merged, a value of null takes a field away, lists of things with a name are merged by that name,
-other lists are replaced.
+As kubectl patch does it: maps are merged, null removes a field, lists of named items are merged by name, other lists are replaced.
 
 Source: https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kubectl-patch/
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Of the pod's lists, the field that names an item: patchMergeKey in the API's types.
+# patchMergeKey of the API's types: for each list of a pod the field that identifies an item.
 MERGE_KEYS: Mapping[str, str] = {
     "containers": "name",
     "initContainers": "name",
@@ -29,7 +28,7 @@ MERGE_KEYS: Mapping[str, str] = {
 
 
 def merge(base: Any, patch: Any, field: str = "") -> Any:
-    """A new value: `patch` over `base`, neither of which changes. `field` is the name under which both stand."""
+    """`patch` merged over `base`, as a new value. `field` is the field that holds both."""
     if isinstance(base, Mapping) and isinstance(patch, Mapping):
         merged = {name: value for name, value in base.items() if name not in patch}
         merged |= {name: merge(base.get(name), value, name) for name, value in patch.items() if value is not None}
@@ -41,7 +40,7 @@ def merge(base: Any, patch: Any, field: str = "") -> Any:
 
 
 def _merge_items(base: Sequence[Any], patch: Sequence[Any], key: str) -> list[Any]:
-    """Items of the same name merged where they stood, new ones after them."""
+    """Items of the same name are merged in place, new ones appended."""
     items = list(base)
     places = {_name(item, key): place for place, item in enumerate(items)}
     for item in patch:
@@ -59,7 +58,7 @@ def _name(item: Any, key: str) -> Any:
 
 
 def _without_nulls(value: Any) -> Any:
-    """What has no counterpart below is taken as it is; null would be no value of any field."""
+    """A value without a counterpart in `base`; null is not a value of any field."""
     if isinstance(value, Mapping):
         return {name: _without_nulls(part) for name, part in value.items() if part is not None}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value

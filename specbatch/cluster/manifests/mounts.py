@@ -24,12 +24,12 @@ def results_folder(job: SpecBatchJob) -> str:
 
 
 def place(path: str) -> str:
-    """A path of the pod, absolute and without detours; relative ones are relative to /."""
+    """A path of the pod, absolute and normalised; relative ones are relative to /."""
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def volumes(job: SpecBatchJob, config_map: str) -> list[Object]:
-    """What the pod's volumes are made of. The spec's file is read-only, scratch space is the node's, /dev/shm is memory."""
+    """The pod's volumes: the ConfigMap, scratch space on the node, /dev/shm in memory, and those of the spec."""
     section = job.spec.job
     return [
         {"name": "spec", "configMap": {"name": config_map}},
@@ -42,7 +42,7 @@ def volumes(job: SpecBatchJob, config_map: str) -> list[Object]:
 
 
 def mounts(job: SpecBatchJob) -> list[Object]:
-    """Where the container has them. The root is read-only: everything that is written goes to one of these."""
+    """The container's volumeMounts. The root filesystem is read-only: everything is written to one of these."""
     return [
         {"name": "spec", "mountPath": SPEC_FOLDER, "readOnly": True},
         *(
@@ -58,7 +58,7 @@ def mounts(job: SpecBatchJob) -> list[Object]:
 
 def _mounts_of_the_spec(job: SpecBatchJob) -> Iterator[Object]:
     given = job.spec.job.volumes
-    if given.results is None:  # published from there: see cluster.checks
+    if given.results is None:  # published from there: pod_checks asks for results.publish
         yield {"name": "results", "mountPath": results_folder(job)}
     for name, volume in given.all().items():
         yield {
@@ -70,7 +70,7 @@ def _mounts_of_the_spec(job: SpecBatchJob) -> Iterator[Object]:
 
 
 def _source(volume: VolumeSpec) -> Object:
-    """The one source that is given, in Kubernetes' words."""
+    """The volume's source as Kubernetes has it."""
     if volume.claim_name is not None:
         return {"persistentVolumeClaim": {"claimName": volume.claim_name}}
     if volume.host_path is not None:

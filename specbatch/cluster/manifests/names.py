@@ -1,4 +1,4 @@
-"""How the objects of a run are named and labelled, and how they are found again."""
+"""Names, labels and annotations of a run's objects."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from specbatch import __version__
 from specbatch.api.job import SpecBatchJob
 
 RUN = "specbatch.dev/run"  # label: metadata.name of the spec
-CONFIG = "specbatch.dev/config-sha256"  # annotation of a Job: the content of its ConfigMap
+CONFIG = "specbatch.dev/config-sha256"  # annotation of a Job: sha256 of its ConfigMap's content
 SUBMITTED = (
-    "specbatch.dev/submitted"  # annotation of a Job that submit has started: from then on `suspend` is somebody's wish
+    "specbatch.dev/submitted"  # annotation of a Job that `submit` has started: later, a user or Kueue sets `suspend`
 )
-CANCELLED = "specbatch.dev/cancelled"  # annotation of a Job that `cancel` has stopped; `resume` takes it away
-SHARDS = "specbatch.dev/shards"  # annotation of a retry: the shards that its indexes stand for
+CANCELLED = "specbatch.dev/cancelled"  # annotation of a Job that `cancel` has stopped; `resume` removes it
+SHARDS = "specbatch.dev/shards"  # annotation of a retry: the shard of each of its indexes
 RETRY_OF = "specbatch.dev/retry-of"  # annotation of a retry: the Job before it
 ROW_COUNTS = "specbatch.dev/rows-seen"  # annotation of a Job that `suspend` or `cancel` has stopped: rows of each shard
-QUEUE = "kueue.x-k8s.io/queue-name"  # label that gives a Job to Kueue
+QUEUE = "kueue.x-k8s.io/queue-name"  # label by which Kueue manages a Job
 
 CONTAINER = "runner"
 
@@ -26,19 +26,19 @@ RUN_CHARS = 63 - 1 - _HASH_DIGITS - 4 - 6
 
 
 def object_name(run: str, config_sha256: str, retry: int = 1) -> str:
-    """The name of the Job and of its ConfigMap: the run and a hash, so that the same spec meets its own Job again.
+    """The name of the Job and of its ConfigMap: the run and a hash, so that the same spec finds its own Job again.
 
     Args:
         run: the spec's metadata.name.
         config_sha256: of the ConfigMap's content.
-        retry: which try of the same spec; the first has no suffix.
+        retry: number of the attempt of the same spec; the first has no suffix.
     """
     suffix = f"-r{retry}" if retry > 1 else ""
     return f"{run[:RUN_CHARS].rstrip('-')}-{config_sha256[:_HASH_DIGITS]}{suffix}"
 
 
 def pod_labels(job: SpecBatchJob, component: str = "runner") -> dict[str, str]:
-    """The labels of a pod: the spec's own, and those by which tools know it."""
+    """The labels of a pod: the spec's own, the recommended ones, and the run."""
     name = job.metadata.name
     return {
         **job.metadata.labels,

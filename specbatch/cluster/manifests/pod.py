@@ -1,7 +1,7 @@
-"""The pod template of a run: one container that reads the spec, writes the results, and may do nothing else.
+"""The pod template of a run: one container that reads the spec and writes the results.
 
-It passes the restricted Pod Security level: no root, no privileges, no writable root, no service account token. Fields that the spec
-leaves out stand in no manifest.
+It satisfies the restricted Pod Security level: no root, no privileges, a read-only root filesystem, no service account token. Fields that the spec
+leaves out are not rendered.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from specbatch.cluster.manifests.merge import merge
 from specbatch.cluster.manifests.mounts import CACHE, SPEC_FOLDER, SPEC_KEY, mounts, volumes
 from specbatch.cluster.manifests.names import CONTAINER, pod_labels
 
-USER = 10001  # the image's; a number, so that runAsNonRoot can be checked, and any image will do
+USER = 10001  # of the image; a number, so that the kubelet can check runAsNonRoot
 COMMAND = ["python", "-m", "specbatch.runner", f"{SPEC_FOLDER}/{SPEC_KEY}"]
 
 
@@ -91,7 +91,7 @@ def _container(job: SpecBatchJob) -> Object:
 
 
 def _env(job: SpecBatchJob) -> list[Object]:
-    """Environment variables in order of their names; the spec's own go over ours."""
+    """Environment variables sorted by name; the spec's override ours."""
     section = job.spec.job
     cache = section.volumes.model_cache
     ours = {
@@ -105,9 +105,9 @@ def _env(job: SpecBatchJob) -> list[Object]:
         "XDG_CACHE_HOME": CACHE,
     }
     if cache is not None and cache.read_only:
-        ours["HF_HUB_OFFLINE"] = "1"  # nothing can be downloaded to where nothing can be written
+        ours["HF_HUB_OFFLINE"] = "1"  # a read-only cache takes no downloads
     if job.spec.placement.gpus == 0:
-        ours["NVIDIA_VISIBLE_DEVICES"] = "void"  # a runtime may hand out every GPU to who asks for none
+        ours["NVIDIA_VISIBLE_DEVICES"] = "void"  # a runtime may expose every GPU to a pod that requests none
     literal = {name: value for name, value in {**ours, **section.env}.items() if name not in section.secret_env}
     secret = {
         name: {"secretKeyRef": _given({"name": key.name, "key": key.key, "optional": key.optional or None})}
@@ -135,5 +135,5 @@ def _tolerations(job: SpecBatchJob) -> list[Object]:
 
 
 def _given(fields: Object) -> Object:
-    """Without what the spec leaves out."""
+    """Without the fields that the spec leaves out."""
     return {name: value for name, value in fields.items() if value not in (None, {}, [])}

@@ -1,4 +1,4 @@
-"""What is right on this machine and wrong in a pod: found before anything is sent to a cluster."""
+"""Checks of a spec for pods, before anything is sent to a cluster: what works on this machine and not in a pod."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from specbatch.redact import holds_secret
 
 
 def check(job: SpecBatchJob) -> None:
-    """Does nothing where a spec can run in a pod.
+    """Checks that a spec can run in a pod.
 
     Raises:
-        SpecError: with everything that is in the way.
+        SpecError: with every problem.
     """
     problems = [
         *_uris_are_for_everyone(job),
@@ -32,7 +32,7 @@ def check(job: SpecBatchJob) -> None:
 
 
 def _uris_are_for_everyone(job: SpecBatchJob) -> Iterator[Problem]:
-    if holds_secret(job.spec.dataset.uri):  # the value is not repeated: it would end in logs
+    if holds_secret(job.spec.dataset.uri):  # the value is not repeated: it would be logged
         yield Problem(
             "spec.dataset.uri",
             "holds a signature or token, which whoever may read ConfigMaps would see",
@@ -74,7 +74,7 @@ def _places_are_free(job: SpecBatchJob) -> Iterator[Problem]:
 
 
 def _files_have_places(job: SpecBatchJob) -> Iterator[Problem]:
-    """A file that travels is mounted under its path: no runtime can do that in a volume that is read-only."""
+    """A bundled file is mounted at its path: no runtime can do that inside a read-only volume."""
     closed = {place(volume.mount_path) for volume in job.spec.job.volumes.all().values() if _is_read_only(volume)}
     taken: set[str] = set()
     for file in bundled_files(job):
@@ -100,7 +100,7 @@ def _lies_on(path: str, mount: str) -> bool:
 
 
 def _template_is_mergeable(job: SpecBatchJob) -> Iterator[Problem]:
-    """Only the shape that the merge itself relies on: the cluster judges the rest."""
+    """The shape that the merge relies on; the API server checks the rest."""
     template = job.spec.job.pod_template
     for name in sorted(template.keys() - {"metadata", "spec"}):
         yield Problem(f"spec.job.podTemplate.{name}", "is no part of a pod template", "it has metadata and spec")

@@ -1,4 +1,4 @@
-"""What a pod asks of a node, as the scheduler counts it."""
+"""The resource requests of a pod, as the scheduler counts them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENDED = frozenset({"Succeeded", "Failed"})
 
 
 def amount(quantity: object) -> Decimal:
-    """The number that a quantity stands for; nothing where it is none."""
+    """The number that a quantity stands for; 0 where it is invalid."""
     try:
         return quantity_value(str(quantity))
     except ValueError:
@@ -20,10 +20,10 @@ def amount(quantity: object) -> Decimal:
 
 
 def requests(spec: Object) -> dict[str, Decimal]:
-    """What a pod's spec requests, by resource.
+    """The requests of a pod's spec, by resource.
 
-    The containers together, or the largest init container if that is more; init containers that keep running count with both.
-    A limit without a request is a request, as the API server fills it in. Requests of the whole pod go over those of its containers.
+    The sum of its containers, or the largest init container if that is more; sidecars (init containers that keep running) count with both.
+    A limit without a request is a request, as the API server fills it in. Requests of the whole pod override those of its containers.
 
     Source: https://kubernetes.io/docs/concepts/workloads/pods/init-containers/#resource-sharing-within-containers
     """
@@ -42,7 +42,7 @@ def requests(spec: Object) -> dict[str, Decimal]:
 
 
 def is_extended(resource: str) -> bool:
-    """Whether it is one that a device plugin advertises: nvidia.com/gpu, not cpu, memory or hugepages-2Mi."""
+    """Whether a device plugin advertises it: nvidia.com/gpu, not cpu, memory or hugepages-2Mi."""
     return "/" in resource and not resource.startswith("kubernetes.io/")
 
 

@@ -1,4 +1,4 @@
-"""A spec file on its way to the cluster: what the command line says over it, and the files that travel with it."""
+"""Loading a spec file for the cluster, with the overrides of the command line and its bundled files."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from specbatch.cluster.manifests.bundled_files import read_files
 def load_for_cluster(
     file: str, overrides: Sequence[str], *, name: str | None, namespace: str | None, folder: Path
 ) -> tuple[SpecBatchJob, dict[str, bytes]]:
-    """The spec, and the content of the files that travel with it, by their paths.
+    """The spec, and the content of its bundled files by path.
 
     Args:
         file: a YAML file, or - for standard input.
         overrides: `path=value` changes.
-        name: goes over metadata.name, where it is given.
-        namespace: goes over metadata.namespace.
-        folder: what the spec's relative paths are relative to.
+        name: overrides metadata.name.
+        namespace: overrides metadata.namespace.
+        folder: the spec's relative paths are relative to it.
 
     Raises:
         SpecError: with every problem.
     """
-    said = {"metadata.name": name, "metadata.namespace": namespace}
-    changes = [f"{path}={json.dumps(value)}" for path, value in said.items() if value is not None]
+    given = {"metadata.name": name, "metadata.namespace": namespace}
+    changes = [f"{path}={json.dumps(value)}" for path, value in given.items() if value is not None]
     job = load_spec(file, [*overrides, *changes])
     return job, read_files(job, folder)

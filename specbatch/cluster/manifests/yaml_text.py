@@ -12,7 +12,7 @@ from specbatch.cluster.client.kinds import Object
 
 
 class _Dumper(yaml.SafeDumper):
-    """Long texts as blocks, lists indented less: as people write manifests."""
+    """Multi-line strings as blocks."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> Any:
@@ -32,5 +32,5 @@ def manifests_text(objects: Sequence[Object], form: Literal["yaml", "json"]) -> 
 
 
 def yaml_text(objects: Iterable[Object]) -> str:
-    """Objects as YAML documents, fields in the order in which they were made."""
+    """Objects as YAML documents, fields in order."""
     return "---\n".join(yaml.dump(one, Dumper=_Dumper, sort_keys=False, width=1000) for one in objects)

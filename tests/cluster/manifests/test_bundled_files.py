@@ -1,4 +1,4 @@
-"""Files that travel with a Job, and what is wrong with those that cannot."""
+"""Bundled files, and what is wrong with those that cannot be."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_a_relative_dataset_is_mounted_under_its_own_path(tmp_path):
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/rows.jsonl", "/data/rows.jsonl", "https://example.com/x"])
-def test_what_pods_can_reach_does_not_travel(uri, tmp_path):
+def test_what_pods_can_reach_is_not_bundled(uri, tmp_path):
     assert read_files(job(spec=f"{{dataset: {{uri: '{uri}'}}}}"), tmp_path) == {}
 
 
-def test_dataset_and_chat_template_of_any_name_travel_side_by_side():
+def test_dataset_and_chat_template_of_any_name_are_bundled_side_by_side():
     spec = "{dataset: {uri: spec.json, chatTemplate: x/spec.json}}"
     data = rendered(spec=spec, files={"spec.json": b"rows", "x/spec.json": b"template"}).config_map["data"]
     assert data["dataset-spec.json"] == "rows"
@@ -49,7 +49,7 @@ def test_dataset_and_chat_template_of_any_name_travel_side_by_side():
     assert '"uri": "spec.json"' in data["spec.json"]
 
 
-def test_the_name_of_a_tokenizers_template_is_no_file_that_travels(tmp_path):
+def test_the_name_of_a_tokenizers_template_is_no_bundled_file(tmp_path):
     assert read_files(job(spec="{dataset: {uri: 's3://b/x', chatTemplate: tool_use}}"), tmp_path) == {}
     (tmp_path / "tool_use").write_text("template")
     spec = "{dataset: {uri: 's3://b/x', chatTemplate: ./tool_use}}"
@@ -67,7 +67,7 @@ def test_keys_are_what_a_config_map_allows(name):
 @pytest.mark.parametrize(
     ("name", "content"), [("rows.jsonl.gz", gzip.compress(b"row", mtime=0)), ("rows.jsonl", "\ufeffrow\x92".encode())]
 )
-def test_compressed_files_and_what_yaml_cannot_show_travel_as_bytes(name, content):
+def test_compressed_files_and_what_yaml_cannot_hold_are_bundled_as_bytes(name, content):
     made = rendered(spec=f"{{dataset: {{uri: {name}}}}}", files={name: content})
     assert base64.b64decode(made.config_map["binaryData"][f"dataset-{name}"]) == content
     assert made.config_map["data"].keys() == {"spec.json"}
@@ -80,7 +80,7 @@ def test_a_missing_file_is_named_with_the_folder_it_was_looked_for_in(tmp_path):
     assert "s3://" in problem.remedy
 
 
-def test_folders_globs_and_files_outside_do_not_travel(tmp_path):
+def test_folders_globs_and_files_outside_are_not_bundled(tmp_path):
     (tmp_path / "my").mkdir()
     assert "is a folder" in unread("{dataset: {uri: my}}", tmp_path).message
     assert "is a glob" in unread("{dataset: {uri: 'my/*.jsonl'}}", tmp_path).message

@@ -69,7 +69,7 @@ def test_the_same_spec_has_the_same_name_and_a_changed_one_another():
     assert rendered().name == rendered(metadata="{namespace: elsewhere}").name  # where it runs, not what
 
 
-def test_the_name_changes_with_the_content_of_a_file_that_travels():
+def test_the_name_changes_with_the_content_of_a_bundled_file():
     spec = "{dataset: {uri: rows.jsonl}}"
     one, other = (rendered(spec=spec, files={"rows.jsonl": content}) for content in (b"a", b"b"))
     assert one.name != other.name

@@ -62,7 +62,7 @@ def test_a_change_that_affects_no_row_is_said_to_continue_the_finished_ones(api)
     assert "would continue the finished rows" in refused.value.remedy
 
 
-def test_other_content_of_a_file_that_travels_is_another_spec(api):
+def test_other_content_of_a_bundled_file_is_another_spec(api):
     submitted(api)
     with pytest.raises(ClusterError, match=r"prompts.jsonl: other content") as refused:
         submitted(api, files={"prompts.jsonl": b'{"prompt": "bye"}\n'})
