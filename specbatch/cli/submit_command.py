@@ -77,20 +77,20 @@ def submit(
     from specbatch.cluster.manifests.spec_files import load_for_cluster
     from specbatch.cluster.preflight.permissions import Uses
     from specbatch.cluster.submit.checks import SubmitChecks
-    from specbatch.cluster.submit.results_name import continued, started_anew
+    from specbatch.cluster.submit.results_name import with_folder_of_run, with_fresh_folder
 
     if dry_run == "client" and diff:
         raise typer.BadParameter("asks the cluster, and --dry-run=client does not", param_hint="--diff")
     job, files = load_for_cluster(file, overrides or (), name=name, namespace=options.namespace, folder=Path.cwd())
     if fresh:
-        job, force = started_anew(job), True
+        job, force = with_fresh_folder(job), True
     manifests = render(job, files)
     if dry_run == "client":
         _show(manifests.objects, f"{file}: ok; it would be Job {manifests.name}", output)
         return
     options = replace(options, namespace=job.metadata.namespace)
     cluster, _ = options.connect()
-    job = continued(cluster, job)
+    job = with_folder_of_run(cluster, job)
     manifests = render(job, files)
     uses = Uses(wait=wait, follow=follow, force=force)
     checks = SubmitChecks(cluster, job, manifests, uses, skip=skip_checks)

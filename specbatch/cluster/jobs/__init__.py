@@ -1,1 +1,1 @@
-"""The Jobs of a run: found, submitted, retried, suspended, waited for, deleted."""
+"""The Jobs of a run: find, start, retry, suspend, wait for, delete."""

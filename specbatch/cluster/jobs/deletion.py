@@ -1,4 +1,4 @@
-"""A run taken away: its Jobs, ConfigMaps and pods. Never its results."""
+"""Deleting the Jobs, ConfigMaps and pods of a run, never its results."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunObjects:
-    """What there is of a run, or of one Job.
+    """The objects of a run, or of one Job.
 
     Args:
-        name: as it was asked for.
+        name: of the run or Job.
         jobs: its Jobs, newest first.
         config_maps: its ConfigMaps.
         pods: its pods.
@@ -48,12 +48,12 @@ class RunObjects:
 
     @property
     def wrote(self) -> bool:
-        """Whether there may be results: not where no Job was ever started."""
+        """Whether there may be results: only where a Job was ever started."""
         return any(view.submitted and state_of(view) != "queued" for view in self.jobs) or not self.jobs
 
     @property
     def results(self) -> str:
-        """Where the results stay; empty where no spec is left to say so."""
+        """Where the results are; empty where no ConfigMap with the spec is left."""
         for config_map in self.config_maps:
             try:
                 return results_text(load_stored_spec(config_map))
@@ -63,7 +63,7 @@ class RunObjects:
 
 
 def run_objects(cluster: Cluster, name: str) -> RunObjects:
-    """What there is of a run; of one Job where `name` is a Job's. What is on its way out already is left out."""
+    """The objects of a run, or of one Job where `name` is a Job's; without those that are being deleted."""
     labels = of_run(name)
     found = RunObjects(
         name,
@@ -80,14 +80,14 @@ def run_objects(cluster: Cluster, name: str) -> RunObjects:
 
 
 def delete(cluster: Cluster, found: RunObjects) -> None:
-    """Deletes all of it. Pods are asked to end: they save what they have.
+    """Deletes all of them. Pods save what they have before they end.
 
     Raises:
-        ClusterError: it is Helm's.
+        ClusterError: a Job is managed by Helm.
     """
     refuse_helm_managed(cluster, found.jobs)
     delete_jobs(cluster, found.jobs)
-    # What a Job owns goes with it; what has no owner, or lost it, goes here.
+    # The garbage collector deletes what a Job owns; objects without an owner are deleted here.
     for kind, things in ((CONFIG_MAPS, found.config_maps), (PODS, found.pods)):
         for thing in things:
             cluster.delete(kind, thing["metadata"]["name"], uid=uid_of(thing))

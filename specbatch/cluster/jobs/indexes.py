@@ -16,7 +16,7 @@ def parse_indexes(text: str | None) -> list[int]:
 
 
 def format_indexes(indexes: Iterable[int]) -> str:
-    """The shortest such text."""
+    """The shortest text for these indexes: "0,2-5,9"."""
     runs: list[tuple[int, int]] = []
     for index in sorted(set(indexes)):
         if runs and index == runs[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""A Job and its pods as one thing to ask: conditions by type, indexes as shards, the newest pod of each."""
+"""A Job and its pods: conditions by type, completion indexes as shards."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _ENDINGS: Mapping[str, Outcome] = {"Complete": "complete", "Failed": "failed"}
 
 
 def condition(thing: Object, kind: str) -> Object | None:
-    """The condition of a type that is True, of any object; conditions have no order."""
+    """The condition of a type, of any object, if it is True."""
     conditions: Sequence[Object] = thing.get("status", {}).get("conditions") or ()
     return next((one for one in conditions if one.get("type") == kind and one.get("status") == "True"), None)
 
 
 @dataclass(frozen=True)
 class JobView:
-    """A Job with its pods, as of one moment.
+    """A Job with its pods at one moment.
 
     Args:
         job: the Job.
-        pods: its pods; those that the control plane has removed are missing.
+        pods: its pods, without those that were deleted.
     """
 
     job: Object
@@ -41,12 +41,12 @@ class JobView:
 
     @property
     def name(self) -> str:
-        """Of the Job."""
+        """Name of the Job."""
         return str(self.job["metadata"]["name"])
 
     @property
     def namespace(self) -> str:
-        """Where it is."""
+        """Namespace of the Job."""
         return str(self.job["metadata"].get("namespace", "default"))
 
     @property
@@ -56,17 +56,17 @@ class JobView:
 
     @property
     def command_args(self) -> str:
-        """What a person types after a command to mean it."""
+        """The arguments of a command for this run: `nightly -n ml`."""
         return self.run if self.namespace == "default" else f"{self.run} -n {self.namespace}"
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """Of the Job."""
+        """Labels of the Job."""
         return self.job["metadata"].get("labels") or {}
 
     @property
     def annotations(self) -> Mapping[str, str]:
-        """Of the Job."""
+        """Annotations of the Job."""
         return self.job["metadata"].get("annotations") or {}
 
     @property
@@ -76,59 +76,59 @@ class JobView:
 
     @property
     def completions(self) -> int:
-        """Pods that must succeed."""
+        """spec.completions."""
         return int(self.job["spec"].get("completions") or 1)
 
     @cached_property
     def shards(self) -> Sequence[int]:
-        """The shard that each index stands for."""
+        """The shard of each completion index."""
         chosen = self.annotations.get(SHARDS)
         return parse_indexes(chosen) if chosen else range(self.completions)
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended; None while it has not. A Job that is about to fail, its last pods ending, has not."""
+        """How it ended; None before. A Job with FailureTarget has not ended: its last pods are still ending."""
         return next((outcome for kind, outcome in _ENDINGS.items() if condition(self.job, kind)), None)
 
     @property
     def failing(self) -> Object | None:
-        """The condition that says why it failed, or is about to."""
+        """The condition Failed or FailureTarget, with reason and message."""
         return condition(self.job, "Failed") or condition(self.job, "FailureTarget")
 
     @property
     def fatal_exit_code(self) -> ExitCode | None:
-        """The exit code by which a Job failed that no other attempt mends; None where it failed by anything else, or did not."""
+        """The exit code of a failed Job, if another attempt would fail the same way; else None."""
         match = _EXIT_CODE.search(str((self.failing or {}).get("message", "")))
         return next((code for code in ExitCode if match and int(match[1]) == code and not code.retryable), None)
 
     @property
     def suspended(self) -> bool:
-        """Whether it starts no pods."""
+        """Whether it is suspended."""
         return bool(self.job["spec"].get("suspend"))
 
     @property
     def submitted(self) -> bool:
-        """Whether it was ever started: a `submit` that died half-way leaves a Job that was not."""
+        """Whether it was ever started: a `submit` that was killed half-way leaves a Job that was not."""
         return not self.suspended or SUBMITTED in self.annotations
 
     @property
     def deleting(self) -> bool:
-        """Whether it is on its way out."""
+        """Whether it is being deleted."""
         return "deletionTimestamp" in self.job["metadata"]
 
     @property
     def completed(self) -> list[int]:
-        """The indexes that are done."""
+        """The completed indexes."""
         return parse_indexes(self.status.get("completedIndexes"))
 
     @property
     def failed(self) -> list[int]:
-        """The indexes that were given up."""
+        """The failed indexes."""
         return parse_indexes(self.status.get("failedIndexes"))
 
     @property
     def status(self) -> Mapping[str, Any]:
-        """As the control plane reports it."""
+        """Status of the Job."""
         return self.job.get("status") or {}
 
     @cached_property

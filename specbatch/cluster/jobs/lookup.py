@@ -1,4 +1,4 @@
-"""From what a person says to a Job: the name of a run, the name of a Job, or nothing for the newest."""
+"""Finding Jobs by the name of a run or of a Job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMES_SHOWN = 5
 
 
 def find_jobs(cluster: Cluster, run: str | None = None, *, all_namespaces: bool = False) -> list[Object]:
-    """The Jobs of a run, or all that are specbatch's, in the namespace or in every one; the newest first."""
+    """The Jobs of a run, or all of specbatch's, in the namespace or in all namespaces; the newest first."""
     found = cluster.list(JOBS, labels=_ALL if run is None else of_run(run), all_namespaces=all_namespaces)
     return sorted(found, key=lambda job: age_key(JobView(job)), reverse=True)
 
@@ -29,7 +29,7 @@ def find_job(cluster: Cluster, name: str | None = None) -> Object:
 
     Args:
         cluster: where to look.
-        name: a run's (its newest Job is taken), or a Job's own; None for the newest Job of the namespace.
+        name: of a run (its newest Job is meant) or of a Job; None for the newest Job of the namespace.
 
     Raises:
         ClusterError: there is none; its status is 404.

@@ -1,4 +1,4 @@
-"""What the commands say of a Job: where it is, how far, and what to type next."""
+"""What the commands print about a Job: results, progress, the next commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from specbatch.cluster.manifests.mounts import results_folder
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """The options by which the user has named a cluster, for the commands to type next."""
+    """The cluster options that the user gave, for the commands that are suggested next."""
 
     context: str | None = None
     namespace: str | None = None
@@ -31,10 +31,10 @@ class Flags:
 
 
 def next_commands(run: str, flags: Flags) -> list[str]:
-    """Lines for the end of a submit."""
+    """The suggested commands after a submit."""
     commands = [
         (flags.command("status", run), "rows, speed, time left"),
-        (flags.command("logs -f", run), "what its pods say"),
+        (flags.command("logs -f", run), "the output of its pods"),
         (flags.command("why", run), "when it does not start, or fails"),
         (flags.command("collect", run), "the results, when it is complete"),
     ]
@@ -86,7 +86,7 @@ def progress_text(view: JobView, state: str = "") -> str:
 
 
 def wait_result_lines(ending: WaitResult, flags: Flags) -> list[str]:
-    """How a wait ended, and what to do next."""
+    """How a wait ended, and the next command."""
     view = JobView(ending.job)
     shards = f"{len(view.completed)} of {view.completions} shards done"
     match ending.end:
@@ -95,7 +95,7 @@ def wait_result_lines(ending: WaitResult, flags: Flags) -> list[str]:
         case "failed":
             reason = f" ({ending.reason})" if ending.reason else ""
             nexts = f"next: {flags.command('why', view.run)}"
-            if view.fatal_exit_code is None:  # of those, the same would come of a retry
+            if view.fatal_exit_code is None:  # else a retry would fail the same way
                 nexts += f"; {flags.command('retry', view.run)}"
             return [f"Job {view.name} has failed{reason}: {shards}", nexts]
         case "cancelled":

@@ -1,4 +1,4 @@
-"""A Job for the shards of a run that no earlier Job of it has completed. The spec and its files come from the ConfigMap of the Job before."""
+"""Retries: a Job for the shards of a run that no earlier Job has completed, with the spec and bundled files from the ConfigMap of the Job before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from specbatch.cluster.jobs.indexes import format_indexes
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.lookup import find_jobs
 from specbatch.cluster.jobs.run import Run, group_into_runs, retry_number
-from specbatch.cluster.jobs.start_job import complete_start, start
+from specbatch.cluster.jobs.start_job import complete_start, start_job
 from specbatch.cluster.jobs.stored_spec import load_stored_files, load_stored_spec
 from specbatch.cluster.manifests.job import Manifests, Retry, render
 from specbatch.cluster.manifests.names import RETRY_OF
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """What a retry came to.
+    """The result of a retry.
 
     Args:
-        job: the Job that runs the shards; the newest one where there was nothing to do.
-        shards: what it runs; none where all are done.
+        job: the Job that runs the shards; the newest one where there is nothing to do.
+        shards: of that Job; empty where all are complete.
         done: one sentence about what was done.
-        warning: why it may fail again; empty where nothing says so.
+        warning: why it may fail again, or empty.
     """
 
     job: Object
@@ -39,7 +39,7 @@ class Retried:
 
 
 def retry(cluster: Cluster, job: Object) -> Retried:
-    """Starts a Job for the shards that are not done, or completes the start of one that was left half-way.
+    """Starts a Job for the shards that are not complete, or completes the start of one that was left half-way.
 
     Args:
         cluster: where the run is.
@@ -65,12 +65,12 @@ def retry(cluster: Cluster, job: Object) -> Retried:
         return Retried(newest.job, (), "nothing to retry: every shard is done")
     number = max(map(retry_number, run.jobs)) + 1
     manifests = _manifests(cluster, newest, Retry(number, newest.name, shards))
-    made = start(cluster, manifests)
+    made = start_job(cluster, manifests)
     return Retried(made, shards, f"created Job {manifests.name} for {_shards(shards)} of {run.total}", _warning(newest))
 
 
 def _completed(cluster: Cluster, run: Run) -> Retried:
-    """An earlier `retry` died between creating the Job and starting it."""
+    """Starts a Job that an earlier `retry` created before it was killed."""
     half = run.newest
     before = next((view for view in run.jobs if view.name == half.annotations[RETRY_OF]), half)
     manifests = _manifests(cluster, before, Retry(retry_number(half), before.name, half.shards))
@@ -103,12 +103,12 @@ def _not_ended(run: Run) -> ClusterError:
         "deleting": "wait until it is gone, and submit again: finished rows stay finished",
         "failing": "its last pods are ending: repeat the command in a moment",
     }
-    wait = f"specbatch wait {name} tells when it has ended; failed shards are retried then"
+    wait = f"specbatch wait {name} returns when it has ended; retry the failed shards then"
     return ClusterError(f"Job {newest.name} has not ended: it is {run.state}", remedy=remedies.get(run.state, wait))
 
 
 def _warning(view: JobView) -> str:
-    """Of a Job that failed by an exit code that no other attempt mends."""
+    """For a Job that failed with an exit code that a retry would not change."""
     code = view.fatal_exit_code
     if code is None:
         return ""

@@ -1,4 +1,4 @@
-"""The Jobs of a run: the first, its retries, and what they have done together."""
+"""A run: its first Job, the retries, and the shards that they have completed together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RETRY = re.compile(r"-[0-9a-f]{10}-r([0-9]+)$")
 
 
 def state_of(view: JobView) -> State:
-    """How a Job stands, in one word; of its own status alone."""
+    """The state of a Job, from the Job alone."""
     if view.deleting:
         return "deleting"
     cancelled = CANCELLED in view.annotations
@@ -33,23 +33,23 @@ def state_of(view: JobView) -> State:
         return "failing"
     if view.suspended:
         return _of_suspended(view)
-    all_done = len(view.completed) == view.completions  # and the control plane has not said so yet
+    all_done = len(view.completed) == view.completions  # the Job controller has not set Complete yet
     return "running" if view.status.get("ready") or all_done else "pending"
 
 
 def is_over(view: JobView) -> bool:
-    """Whether nothing more happens by itself: it has ended, or was cancelled."""
+    """Whether it has ended or was cancelled."""
     return state_of(view) in {"complete", "failed", "cancelled"}
 
 
 def retry_number(view: JobView) -> int:
-    """Which try of its spec a Job is: 1, or the number at the end of a retry's name."""
+    """The number of the attempt: 1, or the number at the end of a retry's name."""
     match = _RETRY.search(view.name)
     return int(match[1]) if match and RETRY_OF in view.annotations else 1
 
 
 def age_key(view: JobView) -> tuple[str, int, str]:
-    """A key that sorts Jobs by age, the oldest first. Times have whole seconds: of two in the same one the retry is the newer."""
+    """Sorts Jobs by age, the oldest first. Timestamps have whole seconds: within the same second the retry is newer."""
     return str(view.job["metadata"].get("creationTimestamp", "")), retry_number(view), view.name
 
 
@@ -58,14 +58,14 @@ class Run:
     """A run's Jobs of one spec: the first and its retries.
 
     Args:
-        jobs: newest first; at least one. Those that were deleted are missing.
+        jobs: at least one, newest first, without those that were deleted.
     """
 
     jobs: Sequence[JobView]
 
     @property
     def newest(self) -> JobView:
-        """The Job that counts."""
+        """The newest Job."""
         return self.jobs[0]
 
     @property
@@ -80,13 +80,13 @@ class Run:
 
     @cached_property
     def shards(self) -> frozenset[int]:
-        """All of its shards; where the first Job is gone, those that are known of."""
+        """All shards; where the first Job is deleted, those of the retries."""
         first = next((job for job in self.jobs if SHARDS not in job.annotations), None)
         return frozenset(shard for job in ([first] if first else self.jobs) for shard in job.shards)
 
     @property
     def total(self) -> int:
-        """How many they are."""
+        """Number of shards."""
         return len(self.shards)
 
     @cached_property
@@ -96,7 +96,7 @@ class Run:
 
     @cached_property
     def failed(self) -> frozenset[int]:
-        """The shards that the newest Job has given up."""
+        """The shards that failed in the newest Job."""
         return frozenset(_shards(self.newest, self.newest.failed)) - self.done
 
     @property
@@ -106,7 +106,7 @@ class Run:
 
 
 def group_into_runs(jobs: Iterable[Object]) -> list[Run]:
-    """Jobs as runs, in the order of their newest ones; a retry belongs to the Job that it retries."""
+    """Groups Jobs into runs, in the order of their newest Jobs; a retry belongs to the run of the Job that it retries."""
     views = sorted(map(JobView, jobs), key=age_key)
     leaders: dict[_Key, _Key] = {}  # a Job: the first of its run
     first_of: dict[tuple[str, str, str | None], _Key] = {}
@@ -121,17 +121,17 @@ def group_into_runs(jobs: Iterable[Object]) -> list[Run]:
 
 
 def config_of(view: JobView) -> str | None:
-    """The sha256 of a Job's ConfigMap."""
+    """sha256 of the content of a Job's ConfigMap."""
     return view.annotations.get(CONFIG)
 
 
 def uid_of(thing: Object) -> str:
-    """What tells an object from a later one of its name."""
+    """metadata.uid."""
     return str(thing["metadata"]["uid"])
 
 
 def labels_of(thing: Object) -> Mapping[str, str]:
-    """Of any object."""
+    """metadata.labels."""
     return thing["metadata"].get("labels") or {}
 
 

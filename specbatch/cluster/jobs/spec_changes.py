@@ -1,4 +1,4 @@
-"""What differs between the spec of a Job that is there and a new one, and what that means for the rows that are finished."""
+"""The differences between the spec of an existing Job and a new one, and what they mean for the finished rows."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class SpecChanges:
     """From one ConfigMap to another.
 
     Args:
-        lines: `decoding.maxNewTokens: 64 -> 128` for each field, and a line for each file that travels.
-        same_rows: whether the rows that are finished are those that the new spec would write.
+        lines: `decoding.maxNewTokens: 64 -> 128` for each field, and a line for each bundled file.
+        same_rows: whether the new spec would write the same rows.
         same_place: whether both write to the same folder.
     """
 
@@ -33,20 +33,20 @@ class SpecChanges:
 
     @property
     def shown(self) -> list[str]:
-        """The first dozen."""
+        """The first dozen lines."""
         more = len(self.lines) - _SHOWN_LINES
         return [*self.lines[:_SHOWN_LINES], *([f"and {more} more"] if more > 0 else [])]
 
     @property
     def consequence(self) -> str:
-        """What becomes of the finished rows, one clause."""
+        """What happens to the finished rows, in one clause."""
         if self.same_rows:
             return "it would continue the finished rows: nothing that changed affects them"
         return "the finished rows are another run's: they are not continued"
 
 
 def spec_changes(old: Object, new: Object) -> SpecChanges:
-    """The changes from one ConfigMap of specbatch to another."""
+    """The changes between the specs of two ConfigMaps."""
     before, after = spec_of(old), spec_of(new)
     lines = [
         f"{path.removeprefix('spec.')}: {_shown(before, path)} -> {_shown(after, path)}"
@@ -63,18 +63,18 @@ def spec_changes(old: Object, new: Object) -> SpecChanges:
 
 
 def _elsewhere(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether the folder is another, or on another volume."""
+    """Whether the folder differs, or its volume."""
     paths = [path for path in {**before, **after} if path.startswith("spec.job.volumes.results.")]
     return any(before.get(path) != after.get(path) for path in ("spec.results.dir", *paths))
 
 
 def spec_of(config_map: Object) -> dict[str, Any]:
-    """Every field of the spec in a ConfigMap, by its path; none where it holds no spec."""
+    """Every field of the spec in a ConfigMap by its path; empty where it holds no spec."""
     return dict(_leaves(_resolved(config_map)))
 
 
 def files_of(config_map: Object) -> dict[str, str]:
-    """The content of the files that travel in it, by their keys."""
+    """The content of the bundled files, by their keys."""
     files = {**(config_map.get("data") or {}), **(config_map.get("binaryData") or {})}
     return {name: content for name, content in files.items() if name != SPEC_KEY}
 
@@ -87,7 +87,7 @@ def _resolved(config_map: Object) -> Any:
 
 
 def _hashed(config_map: Object) -> str | None:
-    """None where a spec is of another time, and cannot be compared."""
+    """The spec hash; None where the spec is of another version and cannot be parsed."""
     try:
         return load_stored_spec(config_map).spec_hash()
     except SpecError:
@@ -95,7 +95,7 @@ def _hashed(config_map: Object) -> str | None:
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):  # an empty one says nothing: defaults are filled in
+    if isinstance(value, Mapping):  # an empty one means nothing: defaults are filled in
         for name, part in value.items():
             yield from _leaves(part, f"{path}.{name}" if path else name)
     else:

@@ -1,8 +1,8 @@
-"""A Job started in steps of which each may be the last one taken: whoever comes next finds what is missing, and does it.
+"""Creating and starting a Job in steps; after a crash at any step the next call completes the rest.
 
-The Job comes first, suspended: no pod can start. Then the ConfigMap, owned by it: deleting the Job deletes both. Then, in one patch, the Job is
-resumed and says so in an annotation; from then on `suspend` is a person's wish, or Kueue's. Names are made from the content, so two
-who start the same thing at once meet in the same Job.
+First the Job, suspended, so that no pod starts. Then the ConfigMap, owned by the Job, so that deleting the Job deletes both. Then one patch that
+resumes the Job and records that in an annotation; from then on a user or Kueue sets `suspend`. Names are made from the content, so two
+submits of the same spec at once find the same Job.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 _TRIES = 25
 _PAUSE_SECONDS = 0.2
-_TRY_AGAIN = "repeat the command: it goes on from there"
+_REPEAT = "repeat the command: it goes on from there"
 
 
-def start(cluster: Cluster, manifests: Manifests) -> Object:
-    """The Job of these manifests, started: created, or found where somebody was faster.
+def start_job(cluster: Cluster, manifests: Manifests) -> Object:
+    """Creates and starts the Job of these manifests, or finds the one that somebody else has just created.
 
     Raises:
-        ClusterError: another Job of the run was created at the same moment, or the name is taken by something else.
+        ClusterError: another Job of the run was created at the same moment, or the name is taken.
     """
     try:
         job = cluster.create(JOBS, suspended(manifests.job))
@@ -40,7 +40,7 @@ def start(cluster: Cluster, manifests: Manifests) -> Object:
         job = cluster.get(JOBS, manifests.name)
     if config_of(JobView(job)) != manifests.config_sha256:
         raise ClusterError(
-            f"Job {manifests.name} is there already, and not of this spec",
+            f"Job {manifests.name} exists already, and is not of this spec",
             where=f"namespace {cluster.namespace}",
             remedy="take another --name, or delete it",
             reason="AlreadyExists",
@@ -49,12 +49,12 @@ def start(cluster: Cluster, manifests: Manifests) -> Object:
 
 
 def complete_start(cluster: Cluster, job: Object, config_map: Object) -> Object:
-    """Takes the steps that are still missing; the Job as it is then.
+    """Takes the steps that are still missing; returns the Job as it is then.
 
     Args:
         cluster: where the Job is.
         job: the Job, suspended if it was not started yet.
-        config_map: what its ConfigMap holds; the Job's name goes over its own.
+        config_map: its ConfigMap; renamed to the Job's name.
     """
     view = JobView(job)
     if not view.submitted:
@@ -64,12 +64,12 @@ def complete_start(cluster: Cluster, job: Object, config_map: Object) -> Object:
 
 
 def suspended(job: Object) -> Object:
-    """A Job as it is created: no pod starts before its ConfigMap is there."""
+    """A Job as it is created: no pod starts before its ConfigMap exists."""
     return {**job, "spec": {"suspend": True, **job["spec"]}}
 
 
 def _withdraw_before_rivals(cluster: Cluster, view: JobView) -> None:
-    """Two different specs under one name, submitted at once, would write the same results: both withdraw."""
+    """Deletes the Job where a different spec was submitted under the same name at once: both would write the same results."""
     others = (JobView(other) for other in find_jobs(cluster, view.run))
     rivals = [one for one in others if config_of(one) != config_of(view) and not one.deleting and not one.outcome]
     if rivals:
@@ -83,7 +83,7 @@ def _withdraw_before_rivals(cluster: Cluster, view: JobView) -> None:
 
 
 def _configure(cluster: Cluster, job: Object, wanted: Object) -> None:
-    """Makes sure of the Job's ConfigMap. One that an earlier Job of the same name left is about to be collected: it is replaced."""
+    """Creates the Job's ConfigMap. One that an earlier Job of the same name owned is about to be garbage-collected: it is replaced."""
     body = _owned(wanted, job)
     name = body["metadata"]["name"]
     for _ in range(_TRIES):
@@ -95,18 +95,18 @@ def _configure(cluster: Cluster, job: Object, wanted: Object) -> None:
             if "deletionTimestamp" not in found["metadata"] and _settled(cluster, found, body):
                 return
         except ClusterError as error:
-            if error.status not in {404, 409}:  # somebody does the same: look again
+            if error.status not in {404, 409}:  # somebody does the same: read it again
                 raise
         time.sleep(_PAUSE_SECONDS)
     raise ClusterError(
-        f"ConfigMap {name} stays as it is: another owner, or on its way out",
+        f"ConfigMap {name} cannot be replaced: it has another owner, or is being deleted",
         where=f"namespace {cluster.namespace}",
-        remedy=_TRY_AGAIN,
+        remedy=_REPEAT,
     )
 
 
 def _settled(cluster: Cluster, found: Object, body: Object) -> bool:
-    """Whether a ConfigMap that is there is the Job's, or was made so. If not, it is deleted where that is ours to do."""
+    """Whether an existing ConfigMap is the Job's, or was adopted. If not, it is deleted where it is specbatch's."""
     metadata = found["metadata"]
     owners = metadata.get("ownerReferences") or []
     owner = next((one for one in owners if one.get("controller")), None)
@@ -120,7 +120,7 @@ def _settled(cluster: Cluster, found: Object, body: Object) -> bool:
         return True
     if RUN not in labels_of(found):
         raise ClusterError(
-            f"ConfigMap {metadata['name']} is there already, and not specbatch's",
+            f"ConfigMap {metadata['name']} exists already, and is not specbatch's",
             where=f"namespace {cluster.namespace}",
             remedy="delete it, or take another --name",
             reason="AlreadyExists",
@@ -132,8 +132,8 @@ def _settled(cluster: Cluster, found: Object, body: Object) -> bool:
 def _owned(config_map: Object, job: Object) -> Object:
     """With the Job as its controller.
 
-    It does not block the owner's deletion: that would only matter to foreground deletion, and clusters that check it (OpenShift does)
-    ask for a right on jobs/finalizers that nobody needs otherwise.
+    blockOwnerDeletion is false: it matters to foreground deletion only, and clusters that check it (OpenShift) require a permission on
+    jobs/finalizers.
     """
     owner = {
         "apiVersion": JOBS.api_version,
@@ -148,7 +148,7 @@ def _owned(config_map: Object, job: Object) -> Object:
 
 
 def _release(cluster: Cluster, view: JobView) -> Object:
-    """Resumes a Job that never was, and says so. One that Kueue has is Kueue's to resume."""
+    """Resumes a Job that was never started, and records that. A Job of Kueue is resumed by Kueue."""
     if SUBMITTED in view.annotations:
         return view.job
     body: Object = {"metadata": {"uid": uid_of(view.job), "annotations": {SUBMITTED: "true"}}}

@@ -1,4 +1,4 @@
-"""The spec and its files read back from the ConfigMap of a Job: the file that was submitted is not needed again."""
+"""The spec and its bundled files read back from the ConfigMap of a Job, so that the submitted file is not needed again."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from specbatch.errors import Problem, SpecError
 
 
 def load_stored_spec(config_map: Object) -> SpecBatchJob:
-    """The spec that a ConfigMap holds.
+    """The spec in a ConfigMap.
 
     Raises:
-        SpecError: it holds none, or one of another version of specbatch.
+        SpecError: there is none, or one of another version of specbatch.
     """
     text = (config_map.get("data") or {}).get(SPEC_KEY, "")
     return parse_spec(text, source=f"ConfigMap {config_map['metadata']['name']}")
 
 
 def load_stored_files(config_map: Object, job: SpecBatchJob) -> dict[str, bytes]:
-    """The content of the files that travel with a spec, by their paths, as `travel.read_files` gave them.
+    """The content of the bundled files by path, as `bundled_files.read_files` returned it.
 
     Raises:
         SpecError: one is missing.

@@ -1,4 +1,4 @@
-"""Jobs stopped and set going again: suspend, resume, cancel. Each says what it did; doing it twice does it once."""
+"""Suspend, resume and cancel. Each returns a sentence about what it did, and is idempotent."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SAVED = "its pods save what they have and end"
 
 
 def suspend(cluster: Cluster, job: Object) -> str:
-    """Stops a Job's pods until `resume`; what they have done is saved. One sentence about what was done.
+    """Stops a Job's pods until `resume`; they save their rows. Returns a sentence about what was done.
 
     Raises:
-        ClusterError: the Job is Kueue's to suspend.
+        ClusterError: the Job is managed by Kueue.
     """
     view = JobView(job)
     state = state_of(view)
@@ -35,10 +35,10 @@ def suspend(cluster: Cluster, job: Object) -> str:
 
 
 def resume(cluster: Cluster, job: Object) -> str:
-    """Sets a suspended or cancelled Job going again. One sentence about what was done.
+    """Resumes a suspended or cancelled Job. Returns a sentence about what was done.
 
     Raises:
-        ClusterError: the Job is Kueue's to resume, was never completely submitted, or has failed.
+        ClusterError: the Job is managed by Kueue, was never completely submitted, or has failed.
     """
     view = JobView(job)
     state = state_of(view)
@@ -58,10 +58,10 @@ def resume(cluster: Cluster, job: Object) -> str:
 
 
 def cancel(cluster: Cluster, job: Object) -> str:
-    """Stops a Job for good, and keeps its record. One sentence about what was done.
+    """Ends a Job and keeps the Job object. Returns a sentence about what was done.
 
-    The Job is suspended and marked as cancelled: `resume` undoes it, `submit --force` and `delete` replace and remove it. One that is
-    Kueue's, which alone may suspend it, gets a deadline of a second instead: it fails, and `retry` goes on with it.
+    The Job is suspended and marked as cancelled: `resume` undoes it, `submit --force` and `delete` replace and delete it. A Job of
+    Kueue, which alone may suspend it, gets a deadline of one second instead: it fails, and `retry` goes on with it.
     """
     view = JobView(job)
     state = state_of(view)
@@ -85,7 +85,7 @@ def _patch(cluster: Cluster, view: JobView, annotations: Object, spec: Object) -
 
 
 def _refuse_kueues(view: JobView, verb: str, active: str) -> None:
-    """Kueue would undo it at once."""
+    """Refuses for a Job of Kueue, which would undo the change at once."""
     if view.queue is not None:
         selector = f"kueue.x-k8s.io/job-uid={uid_of(view.job)}"
         patch = f'\'{{"spec": {{"active": {active}}}}}\''

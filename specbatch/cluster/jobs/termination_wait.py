@@ -1,4 +1,4 @@
-"""A run's place made free: its Jobs deleted, and their pods waited for, because they write the same results."""
+"""Deleting a run's Jobs and waiting for the termination of their pods, which write the same results as a new Job."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _SHOWN = 5
 
 
 def delete_jobs(cluster: Cluster, jobs: Iterable[JobView]) -> None:
-    """Deletes Jobs; the garbage collector takes their ConfigMaps and pods."""
+    """Deletes Jobs; the garbage collector deletes their ConfigMaps and pods."""
     for view in jobs:
         cluster.delete(JOBS, view.name, uid=uid_of(view.job))
 
 
 def managed_by_helm(view: JobView) -> bool:
-    """Whether Helm made a Job: then it takes it away, too."""
+    """Whether Helm created a Job."""
     return view.labels.get("app.kubernetes.io/managed-by") == "Helm"
 
 
 def refuse_helm_managed(cluster: Cluster, jobs: Iterable[JobView]) -> None:
-    """Does nothing where no Job is Helm's.
+    """Checks that no Job is managed by Helm.
 
     Raises:
         ClusterError: one is.
@@ -45,14 +45,14 @@ def refuse_helm_managed(cluster: Cluster, jobs: Iterable[JobView]) -> None:
         if managed_by_helm(view):
             release = view.annotations.get("meta.helm.sh/release-name", view.run)
             raise ClusterError(
-                f"Job {view.name} is Helm's",
+                f"Job {view.name} is managed by Helm",
                 where=f"namespace {cluster.namespace}",
                 remedy=f"helm uninstall {release} -n {cluster.namespace}",
             )
 
 
 def delete_pods(cluster: Cluster, run: str, jobs: Iterable[JobView]) -> None:
-    """Asks the pods of deleted Jobs to end, without waiting for the garbage collector."""
+    """Deletes the pods of deleted Jobs at once, without waiting for the garbage collector."""
     owners = {uid_of(view.job) for view in jobs}
     for pod in _live_pods(cluster, run):
         if _owner(pod) in owners and "deletionTimestamp" not in pod["metadata"]:
@@ -62,14 +62,14 @@ def delete_pods(cluster: Cluster, run: str, jobs: Iterable[JobView]) -> None:
 def wait_for_termination(
     cluster: Cluster, run: str, config_sha256: str, *, seconds: float | None = None, say: Say = lambda _: None
 ) -> None:
-    """Returns when no Job of a run is on its way out any more, and no pod of one that is not of this config is alive.
+    """Returns when every deleted Job of a run is gone, and every pod has ended that is not of this config.
 
     Args:
         cluster: where the run is.
         run: its name.
-        config_sha256: the pods of a Job of this config are where they belong.
-        seconds: at most; None for the pods' grace period and a minute.
-        say: is told what is waited for, once.
+        config_sha256: pods of a Job with this config are not waited for.
+        seconds: the longest wait; None for the pods' grace period and a minute.
+        say: shows once what is waited for.
 
     Raises:
         ClusterError: it took too long.

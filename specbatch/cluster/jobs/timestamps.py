@@ -1,4 +1,4 @@
-"""Kubernetes' times, and events in their order."""
+"""Timestamps of Kubernetes objects and events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def seconds_of(time: str | None) -> float | None:
 
 
 def age(time: str | None, clock: float) -> float | None:
-    """Seconds since then, never less than nothing: clocks differ."""
+    """Seconds since a time, never negative: clocks differ."""
     then = seconds_of(time)
     return None if then is None else max(0.0, clock - then)
 
@@ -29,7 +29,7 @@ def ago(time: str | None, clock: float) -> str:
 
 
 def event_time(event: Object) -> str:
-    """When an event was seen last. The scheduler's have eventTime and series, the kubelet's lastTimestamp."""
+    """When an event occurred last. The scheduler's events have eventTime and series, the kubelet's lastTimestamp."""
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"), event.get("firstTimestamp"))  # fmt: skip
     found = next((time for time in times if time), None)
@@ -37,12 +37,12 @@ def event_time(event: Object) -> str:
 
 
 def event_start(event: Object) -> str | None:
-    """When it was seen first."""
+    """When an event occurred first."""
     return event.get("firstTimestamp") or event.get("eventTime") or event_time(event) or None
 
 
 def event_line(event: Object) -> str:
-    """An event as evidence: who, the reason, the message."""
+    """An event as one line: object, reason, message."""
     about = event.get("involvedObject") or {}
     message = " ".join(str(event.get("message") or "").split())
     return f"{about.get('kind', '').lower()} {about.get('name', '')}: {event.get('reason', '')}: {message}"

@@ -1,4 +1,4 @@
-"""All that is looked at before a submit writes anything, in its order: the cluster, then a dry run."""
+"""The checks before a submit writes anything: of the cluster, then a dry run."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class SubmitChecks:
-    """The checks of one submit, and what they found.
+    """The checks of one submit, and their findings.
 
     Args:
-        cluster: where it goes.
+        cluster: where it is submitted.
         job: the spec.
-        manifests: what it becomes.
-        uses: what will be done there.
-        skip: leaves out the first look, not the dry run.
+        manifests: of the spec.
+        uses: what the submit will do there.
+        skip: leave out the checks of the cluster, not the dry run.
     """
 
     cluster: Cluster
@@ -41,7 +41,7 @@ class SubmitChecks:
     tried: DryRun | None = None
 
     def run(self) -> DryRun:
-        """What the cluster would make of it.
+        """The objects as the API server would create them.
 
         Raises:
             RefusedError: something keeps the Job from running.
@@ -59,10 +59,10 @@ class SubmitChecks:
         return self.tried
 
     def look(self) -> Existing:
-        """What there is of the run.
+        """The existing Jobs of the run.
 
         Raises:
-            RefusedError: with all rights that are missing, where one is.
+            RefusedError: with all missing permissions, where one is missing.
         """
         try:
             return existing(self.cluster, self.manifests)
@@ -73,7 +73,7 @@ class SubmitChecks:
             raise
 
     def diff(self, there: Existing) -> str:
-        """What would change, as a unified diff; empty where nothing would."""
+        """What would change, as a unified diff; empty where nothing."""
         newest = there.newest
         if there.same is not None:
             return ""

@@ -1,7 +1,7 @@
-"""Which folder a submit writes to: that of the run as it is there, or with --fresh one of its own, beside the results that are there.
+"""The results folder of a submit: that of the run's newest Job, or with --fresh a new one.
 
-Nothing is deleted to start anew: so pods that start at the same time, are killed or are started again need not agree on what is old. The
-name stands in the spec (results.name), and so in the Job's ConfigMap: a retry, `collect` and every restarted pod have it from there.
+Nothing is deleted for a fresh start, so pods that start together, are killed or are restarted cannot disagree about which files are old. The
+name is in the spec (results.name), and so in the Job's ConfigMap: a retry, `collect` and every restarted pod read it there.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _TIME = "%Y%m%d-%H%M%S"
 _RUN_CHARS = 63 - 1 - len("20260101-000000")
 
 
-def started_anew(job: SpecBatchJob, clock: float | None = None) -> SpecBatchJob:
-    """The spec with a folder that no run has had: the run's name and the time, in UTC. `clock` is the Unix time now."""
+def with_fresh_folder(job: SpecBatchJob, clock: float | None = None) -> SpecBatchJob:
+    """The spec with a new folder: the run's name and the time in UTC. `clock` is the Unix time now."""
     now = time.strftime(_TIME, time.gmtime(time.time() if clock is None else clock))
     return _named(job, f"{job.metadata.name[:_RUN_CHARS].rstrip('-')}-{now}")
 
 
-def continued(cluster: Cluster, job: SpecBatchJob) -> SpecBatchJob:
-    """The spec with the folder that the run's newest Job has, where the spec itself names none: it may have been started anew."""
+def with_folder_of_run(cluster: Cluster, job: SpecBatchJob) -> SpecBatchJob:
+    """The spec with the folder of the run's newest Job, where the spec itself names none: that Job may have been submitted with --fresh."""
     if job.spec.results.name is not None:
         return job
     try:
@@ -37,7 +37,7 @@ def continued(cluster: Cluster, job: SpecBatchJob) -> SpecBatchJob:
         config_map = None if newest is None else cluster.find(CONFIG_MAPS, newest["metadata"]["name"])
         name = None if config_map is None else load_stored_spec(config_map).spec.results.name
     except ClusterError as error:
-        if error.status != 403:  # the checks that come say what is not permitted
+        if error.status != 403:  # the checks that follow report missing permissions
             raise
         return job
     except SpecError:  # of another version

@@ -1,4 +1,4 @@
-"""A spec submitted: its Job found, or made. Whatever was left half-way is completed; the same spec again meets its own Job."""
+"""Submitting a spec: its Job is created, or found. A submit that was left half-way is completed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.lookup import find_jobs
 from specbatch.cluster.jobs.run import Run, State, config_of, group_into_runs, labels_of
 from specbatch.cluster.jobs.spec_changes import SpecChanges, spec_changes
-from specbatch.cluster.jobs.start_job import complete_start, start
+from specbatch.cluster.jobs.start_job import complete_start, start_job
 from specbatch.cluster.jobs.termination_wait import (
     Say,
     delete_jobs,
@@ -35,13 +35,13 @@ _NOT_BEGUN = {"not started", "queued"}
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What a submit came to.
+    """The result of a submit.
 
     Args:
         job: the Job.
-        action: created; completed (an earlier submit had died half-way); or attached (it was there).
-        state: how the Job stood when it was found; of one that was created, `pending` or `queued`.
-        replaced: the names of Jobs that were deleted for it.
+        action: created; completed (an earlier submit was killed half-way); or attached (it existed).
+        state: of the Job when it was found; `pending` or `queued` if it was created.
+        replaced: names of the Jobs that were deleted for it.
     """
 
     job: Object
@@ -52,11 +52,11 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """The Jobs of a run that are there, but for those on their way out.
+    """The existing Jobs of a run, without those that are being deleted.
 
     Args:
-        same: those of the same spec, with their retries.
-        others: those of other specs.
+        same: of the same spec, with their retries.
+        others: of other specs.
     """
 
     same: Run | None
@@ -64,23 +64,23 @@ class Existing:
 
     @property
     def newest(self) -> Run | None:
-        """The run that a new one would take the place of."""
+        """The run that a new Job would replace."""
         return self.same or next(iter(self.others), None)
 
     def replaced(self, *, force: bool) -> list[JobView]:
-        """The Jobs that a submit with --force deletes: of other specs all, of this one those that have ended."""
+        """The Jobs that a submit with --force deletes: all of other specs, and those of this spec if they have ended."""
         ended = [self.same] if self.same is not None and self.same.state in _ENDED else []
         return [view for run in (*self.others, *ended) for view in run.jobs] if force else []
 
     def attachable(self, *, force: bool) -> JobView | None:
-        """The Job of the same spec that a submit meets."""
+        """The Job of the same spec to which a submit attaches."""
         if self.same is None or (force and self.same.state in _ENDED):
             return None
         return self.same.newest
 
 
 def existing(cluster: Cluster, manifests: Manifests) -> Existing:
-    """What there is of a run."""
+    """The existing Jobs of a run."""
     jobs = find_jobs(cluster, run_of(manifests))
     runs = group_into_runs(job for job in jobs if not JobView(job).deleting)
     digest = manifests.config_sha256
@@ -98,16 +98,16 @@ def submit(
     say: Say = lambda _: None,
     seconds: float | None = None,
 ) -> Submission:
-    """The Job of these manifests, started.
+    """Starts the Job of these manifests, or attaches to it.
 
     Args:
-        cluster: where to.
-        manifests: what the spec becomes.
-        there: what there is of its run.
-        force: Jobs of another spec under the same name are deleted, and the Job of this one if it has ended.
-        check: called before anything is created or deleted; what it raises stops the submit.
-        say: is told what takes a while.
-        seconds: at most, for pods of Jobs that were deleted to end.
+        cluster: where it is submitted.
+        manifests: of the spec.
+        there: the existing Jobs of the run.
+        force: delete Jobs of another spec under the same name, and the Job of this one if it has ended.
+        check: called before anything is created or deleted; an exception stops the submit.
+        say: shows what is waited for.
+        seconds: the longest wait for pods of deleted Jobs to end.
 
     Raises:
         ClusterError: another spec has the name, its results are another run's, the cluster refuses, or pods of an earlier Job do not end.
@@ -128,14 +128,14 @@ def submit(
     wait_for_termination(cluster, run_of(manifests), manifests.config_sha256, seconds=seconds, say=say)
     if found is not None:
         return _attach(cluster, manifests, there, found, names)
-    return Submission(start(cluster, manifests), "created", _fresh(manifests), names)
+    return Submission(start_job(cluster, manifests), "created", _fresh(manifests), names)
 
 
 def refuse_others(cluster: Cluster, manifests: Manifests, there: Existing, *, force: bool) -> None:
-    """Does nothing where the Jobs of other specs may be replaced.
+    """Checks that the Jobs of other specs may be replaced.
 
     Raises:
-        ClusterError: they are not to be, or the new Job could not go on: it would meet another run's results.
+        ClusterError: without --force, or where the new Job would find another run's results.
     """
     if there.others and not force:
         raise name_taken(cluster, manifests, there)
@@ -153,7 +153,7 @@ def refuse_others(cluster: Cluster, manifests: Manifests, there: Existing, *, fo
 
 
 def name_taken(cluster: Cluster, manifests: Manifests, there: Existing) -> ClusterError:
-    """Another spec has the name: what differs, and what that means for its rows."""
+    """The error where another spec has the name: the differing fields, and what they mean for the finished rows."""
     other = there.others[0].newest
     changes = changes_from(cluster, other, manifests)
     told = "".join(f"\n    {line}" for line in changes.shown) if changes else " (its ConfigMap is gone)"
@@ -170,7 +170,7 @@ def name_taken(cluster: Cluster, manifests: Manifests, there: Existing) -> Clust
 
 
 def changes_from(cluster: Cluster, view: JobView, manifests: Manifests) -> SpecChanges | None:
-    """What differs between the spec of a Job and a new one; None where the Job's is gone."""
+    """The differences between the spec of a Job and a new one; None where the Job's ConfigMap is gone."""
     stored = cluster.find(CONFIG_MAPS, view.name)
     return None if stored is None else spec_changes(stored, manifests.config_map)
 

@@ -1,4 +1,4 @@
-"""What a submit came to, as text for people and as plain data for machines."""
+"""The result of a submit as text and as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from specbatch.cluster.submit.submit import Submission
 
 
 def submission_lines(checks: SubmitChecks, submission: Submission, flags: Flags) -> list[str]:
-    """What was done, what it is, and what to type next."""
+    """What was done, the shape of the Job, and the next commands."""
     view, cluster = JobView(submission.job), checks.cluster
     where = f"in namespace {view.namespace} (context {cluster.context})"
     lines = [f"deleted Job {name}" for name in submission.replaced]
@@ -36,7 +36,7 @@ def submission_lines(checks: SubmitChecks, submission: Submission, flags: Flags)
 
 
 def submission_document(checks: SubmitChecks, submission: Submission) -> dict[str, Any]:
-    """The same as plain data; keys may be added, none changes."""
+    """The same for --output json; keys may be added, none changes."""
     return {
         **job_document(JobView(submission.job)),
         "context": checks.cluster.context,
@@ -49,7 +49,7 @@ def submission_document(checks: SubmitChecks, submission: Submission) -> dict[st
 
 
 def unchecked(checks: SubmitChecks) -> list[str]:
-    """What may not be read with these rights."""
+    """What could not be checked for lack of permissions."""
     return [finding.subject for finding in checks.findings if finding.severity == "unchecked"]
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
 from specbatch.cluster.jobs.job_view import JOB_NAME
-from specbatch.cluster.jobs.start_job import start, suspended
+from specbatch.cluster.jobs.start_job import start_job, suspended
 from specbatch.cluster.manifests.job import render
 from specbatch.cluster.manifests.names import CANCELLED, SUBMITTED
-from specbatch.cluster.submit.results_name import continued, started_anew
+from specbatch.cluster.submit.results_name import with_folder_of_run, with_fresh_folder
 from specbatch.cluster.submit.submit import existing, submit
 from specbatch.errors import ClusterError
 from tests.cluster.submitting import FILES, assert_started_once, end, only_job, parsed, rendered, submitted
@@ -216,7 +216,7 @@ def test_what_helm_made_is_left_to_helm(api):
     made = api.cluster().create(JOBS, job)
     assert submitted(api).action == "attached"
     assert only_job(api) == made
-    with pytest.raises(ClusterError, match="is Helm's") as refused:
+    with pytest.raises(ClusterError, match="is managed by Helm") as refused:
         submitted(api, "job.completions=6", force=True)
     assert "helm uninstall" in refused.value.remedy
 
@@ -286,7 +286,7 @@ def test_a_job_that_is_deleted_while_it_is_started_is_told(api):
             return cluster.patch(*arguments, **options)
 
     with pytest.raises(ClusterError, match=manifests.name):
-        start(Rival(), manifests)
+        start_job(Rival(), manifests)
     assert api.objects(JOBS) == []
     assert api.objects(CONFIG_MAPS) == []
 
@@ -365,18 +365,18 @@ def test_a_job_that_never_started_has_written_nothing_and_may_be_replaced(api):
 
 
 def test_fresh_names_a_folder_that_no_run_has_had_and_fits_a_folder_name():
-    job = started_anew(parsed("metadata.name=" + "x" * 52), clock=1767225600.0)
+    job = with_fresh_folder(parsed("metadata.name=" + "x" * 52), clock=1767225600.0)
     assert job.results_name == "x" * 47 + "-20260101-000000"
     assert len(job.results_name) == 63
     assert job.spec_hash() == parsed().spec_hash()
 
 
 def test_a_plain_submit_goes_on_in_the_folder_of_the_run_that_is_there(api):
-    fresh = started_anew(parsed(), clock=0.0)
+    fresh = with_fresh_folder(parsed(), clock=0.0)
     cluster, manifests = api.cluster(), render(fresh, FILES)
     submit(cluster, manifests, existing(cluster, manifests))
-    again = render(continued(cluster, parsed()), FILES)
+    again = render(with_folder_of_run(cluster, parsed()), FILES)
     assert again.name == manifests.name
     assert existing(cluster, again).same is not None
     named = parsed("results.name=mine")
-    assert continued(cluster, named) is named  # the file's own word counts
+    assert with_folder_of_run(cluster, named) is named  # the file's own word counts
