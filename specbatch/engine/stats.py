@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from specbatch.merging import Merge, first, largest, merge
 
 Phase = Literal["prefill", "draft", "verify", "accept", "host", "idle"]
 PHASES: tuple[Phase, ...] = ("prefill", "draft", "verify", "accept", "host", "idle")
@@ -33,12 +35,18 @@ class EngineStats:
     max_sequences: int = 0  # rows at once, as allowed now (halved when memory runs out)
     drafted_by_position: list[int] = field(default_factory=list)  # [j]: rows that drafted at position j
     accepted_by_position: list[int] = field(default_factory=list)  # [j]: rows that accepted position j
-    k_changes: list[tuple[int, int]] = field(default_factory=list)  # (round, num_speculative_tokens from then on)
+    # (round, num_speculative_tokens from then on); of several engines the first one's
+    k_changes: Annotated[list[tuple[int, int]], Merge(at_once=first)] = field(default_factory=list)
     seconds: dict[Phase, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
-    warmup_seconds: float = 0.0
+    warmup_seconds: Annotated[float, Merge(at_once=largest)] = 0.0
     catch_up_seconds: float = 0.0  # part of prefill: the drafter's, for what it had not seen
     plain_rounds: float = 0.0  # rounds that the kept tokens would have taken at k = 0, the batch as it was
     plain_seconds: float = 0.0  # and how long those: see target_only_seconds
+
+    @classmethod
+    def merged(cls, parts: Sequence[EngineStats]) -> EngineStats:
+        """The counters of several engines that decode at once, by the rules of the fields."""
+        return merge(parts, at_once=True) if parts else cls()
 
     def restart(self) -> None:
         """Counts from nothing again."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from specbatch.errors import ResultsError
 from specbatch.results.layout import ShardFile
+from specbatch.results.protocol import LATEST_TIME, Progress
 from specbatch.results.storage.durable import write_atomic
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.process import Process
@@ -21,93 +21,31 @@ from specbatch.results.timeline import Sample
 
 Outcome = Literal["running", "done", "stopped", "failed", "killed"]
 _TIMELINES_KEPT = 10
-_Time = msgspec.Meta(ge=0, le=1e11)  # that a calendar can say
+_Time = Annotated[float, msgspec.Meta(ge=0, le=LATEST_TIME)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One process' work on a shard. Times are Unix times in seconds; `killed` ones ended without a word.
 
-    `now` is the last look at the run (the fields of runner.progress.Progress), empty before decoding began; `process` who wrote it;
-    `reason` why it failed; `moved` as `ShardResults.moved`; `synced` name -> bytes on the disk, of the files that may end in
-    a torn line. Files of earlier versions have none of them.
+    `now` is the last snapshot of the run, `process` who wrote it; `reason` why it failed; `moved` as `ShardResults.moved`; `synced`
+    name -> bytes on the disk, of the files that may end in a torn line. Files of earlier versions have none of them.
     """
 
     number: int  # from 1
-    started_at: float
-    updated_at: float
-    outcome: Outcome
-    summary: RunSummary
-    timeline: Sequence[Sample] = ()
-    now: Mapping[str, Any] = field(default_factory=dict)
-    process: Process | None = None
-    reason: str = ""
-    moved: int = 0
-    synced: Mapping[str, int] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """As the file keeps it."""
-        return {
-            "number": self.number,
-            "started_at": self.started_at,
-            "updated_at": self.updated_at,
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "moved": self.moved,
-            "synced": dict(self.synced),
-            "process": None if self.process is None else self.process.to_json(),
-            "now": dict(self.now),
-            "summary": self.summary.to_json(),
-            "timeline": [sample.to_json() for sample in self.timeline],
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Attempt:
-        """From the file."""
-        head = as_type(value, _Head)
-        process = value.get("process")
-        as_type(value.get("now", {}), _Look)
-        return cls(
-            number=head.number,
-            started_at=head.started_at,
-            updated_at=head.updated_at,
-            outcome=head.outcome,
-            summary=RunSummary.from_json(value["summary"]),
-            timeline=tuple(Sample.from_json(sample) for sample in value["timeline"]),
-            now=value.get("now", {}),
-            process=None if process is None else Process.from_json(process),
-            reason=head.reason,
-            moved=head.moved,
-            synced=head.synced,
-        )
-
-
-class _Head(msgspec.Struct):
-    """What an attempt must be, for it is counted with."""
-
-    number: int
-    started_at: Annotated[float, _Time]
-    updated_at: Annotated[float, _Time]
+    started_at: _Time
+    updated_at: _Time
     outcome: Outcome
     reason: str = ""
     moved: int = 0
     synced: dict[str, int] = {}
+    process: Process | None = None
+    now: Progress = Progress()
+    summary: RunSummary
+    timeline: tuple[Sample, ...] = ()
 
 
-class _Look(msgspec.Struct):
-    """What a look must be, as far as it goes: it is shown."""
-
-    rows: int = 0
-    total_rows: int | None = None
-    active: int | None = None
-    tokens_per_second: float = 0.0
-    acceptance_rate: float = 0.0
-    mean_acceptance_length: float = 1.0
-    num_speculative_tokens: int = 0
-    eta_seconds: float | None = None
-    fraction_of_ceiling: float | None = None
-    phase_seconds: dict[str, float] = {}
-    waiting: str = ""
+class _ProgressFile(msgspec.Struct):
+    attempts: tuple[Attempt, ...]
 
 
 def read_attempts(run_dir: Path | Folder, shard: int, shards: int) -> tuple[Attempt, ...]:
@@ -115,16 +53,16 @@ def read_attempts(run_dir: Path | Folder, shard: int, shards: int) -> tuple[Atte
     folder = run_dir if isinstance(run_dir, Folder) else Folder(run_dir)
     try:
         value = load_json(folder.read(ShardFile("progress", shard, shards).name))
-        return tuple(Attempt.from_json(attempt) for attempt in value["attempts"])
-    except (ResultsError, ValueError, KeyError, TypeError, AttributeError):
+        return as_type(value, _ProgressFile).attempts
+    except (ResultsError, ValueError):
         return ()
 
 
 def write_attempts(run_dir: Path, shard: int, shards: int, attempts: Sequence[Attempt]) -> None:
     """Replaces the file; old attempts lose their timelines, so that it stays small."""
     cut = max(0, len(attempts) - _TIMELINES_KEPT)
-    kept = [replace(attempt, timeline=()) for attempt in attempts[:cut]] + list(attempts[cut:])
-    value = {"attempts": [attempt.to_json() for attempt in kept]}
+    kept = [msgspec.structs.replace(attempt, timeline=()) for attempt in attempts[:cut]]
+    value = msgspec.to_builtins(_ProgressFile((*kept, *attempts[cut:])))
     path = run_dir / ShardFile("progress", shard, shards).name
     write_atomic(path, json.dumps(value).encode() + b"\n", durable=False)
 

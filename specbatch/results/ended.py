@@ -7,23 +7,22 @@ killed: what the row files have grown by since is read from their ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
+
+import msgspec
 
 from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, parse_names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lines:
+class Lines(msgspec.Struct, frozen=True, kw_only=True):
     """The rows in a shard's own files of one kind, and the bytes of those files, at one moment."""
 
     rows: int = 0
     bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """A shard's count.
 
     Attributes:
@@ -40,7 +39,7 @@ class Ended:
     errors: int = 0
     old_rows: int = 0
     old_rows_here: int = 0
-    own: Mapping[Kind, Lines] = field(default_factory=dict)
+    own: dict[Kind, Lines] = {}
 
 
 def grown(run_dir: Path, file: ShardFile, ended: Ended) -> tuple[int, int]:

@@ -129,7 +129,7 @@ class Manifest:
             "verification": self.verification,
             "k_changes": summary.k_changes,
             "phase_seconds": summary.phase_seconds,
-            "totals": self.totals.to_json(),
+            "totals": msgspec.to_builtins(self.totals),
             "identity": self.identity.to_json(),
             "versions": dict(self.versions),
             "env": dict(self.env),
@@ -137,7 +137,7 @@ class Manifest:
             "placement_tree": self.placement_tree,
             "hardware": None if self.hardware is None else asdict(self.hardware),
             "spec": self.spec,
-            "attempts": [attempt.to_json() for attempt in self.attempts],
+            "attempts": msgspec.to_builtins(self.attempts),
         }
 
     @classmethod
@@ -147,27 +147,27 @@ class Manifest:
         if not 0 <= shape.shard < shape.shards <= MAX_SHARDS:
             raise ValueError(f"there is no shard {shape.shard} of {shape.shards}")
         return cls(
-            name=value["name"],
-            shard=value["shard"],
-            shards=value["shards"],
-            complete=value["complete"],
-            identity=Identity.from_json(value["identity"]),
-            files=tuple(FileEntry(**entry) for entry in value["files"]),
-            totals=Totals.from_json(value["totals"]),
-            attempts=tuple(Attempt.from_json(attempt) for attempt in value["attempts"]),
-            generation=value.get("generation", 0),
-            moved=value["rows"].get("moved", 0),
-            skipped=value["rows"]["skipped"],
-            spec=value["spec"],
-            versions=value["versions"],
-            placement=value["placement"],
-            placement_tree=value["placement_tree"],
-            env=value["env"],
-            hardware=None if value.get("hardware") is None else as_type(value["hardware"], Hardware),
-            other_models=value["rows"].get("other_models", 0),
-            dataset_rows=value["rows"].get("dataset"),
-            warnings=tuple(value.get("warnings", ())),
-            verification=value.get("verification"),
+            name=shape.name,
+            shard=shape.shard,
+            shards=shape.shards,
+            complete=shape.complete,
+            identity=shape.identity,
+            files=shape.files,
+            totals=shape.totals,
+            attempts=shape.attempts,
+            generation=shape.generation,
+            moved=shape.rows.moved,
+            skipped=shape.rows.skipped,
+            spec=shape.spec,
+            versions=shape.versions,
+            placement=shape.placement,
+            placement_tree=shape.placement_tree,
+            env=shape.env,
+            hardware=shape.hardware,
+            other_models=shape.rows.other_models,
+            dataset_rows=shape.rows.dataset,
+            warnings=shape.warnings,
+            verification=shape.verification,
         )
 
 
@@ -176,17 +176,20 @@ class _Rows(msgspec.Struct):
 
     skipped: int
     moved: int = 0
+    other_models: int = 0
     dataset: int | None = None
 
 
 class _Shape(msgspec.Struct):
-    """What every reader counts on; the other fields check themselves."""
+    """What a manifest must be."""
 
     name: str
     shard: int
     shards: int
     complete: bool
-    files: list[FileEntry]
+    files: tuple[FileEntry, ...]
+    totals: Totals
+    attempts: tuple[Attempt, ...]
     spec: dict[str, Any]
     versions: dict[str, str]
     placement: dict[str, dict[str, str]]
@@ -195,7 +198,9 @@ class _Shape(msgspec.Struct):
     identity: Identity
     rows: _Rows
     generation: int = 0
-    warnings: list[str] = []
+    warnings: tuple[str, ...] = ()
+    verification: dict[str, Any] | None = None
+    hardware: Hardware | None = None
 
 
 def write_manifest(run_dir: str | Path, manifest: Manifest) -> Path:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """The run at `t` seconds after this attempt began. All but `k` and `active` count from its beginning."""
+class Sample(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The run at `t` seconds after this attempt began. All but `k` and `active` count from its beginning.
+
+    In files an array of the values in this order: fields may only be added at the end.
+    """
 
     t: float
     rows: int
@@ -17,26 +20,6 @@ class Sample:
     accepted: int = 0
     k: int = 0  # num_speculative_tokens as of now
     active: int = 0  # rows in the batch now
-
-    def to_json(self) -> list[float]:
-        """As the manifest keeps it: the values in the fields' order."""
-        t, *counts = astuple(self)
-        return [round(t, 3), *counts]
-
-    @classmethod
-    def from_json(cls, value: Sequence[float]) -> Sample:
-        """From the manifest."""
-        t, *counts = value
-        rows, completion_tokens, drafted, accepted, k, active = map(int, counts)
-        return cls(
-            t=float(t),
-            rows=rows,
-            completion_tokens=completion_tokens,
-            drafted=drafted,
-            accepted=accepted,
-            k=k,
-            active=active,
-        )
 
 
 class Timeline:

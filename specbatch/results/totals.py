@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import msgspec
 
+from specbatch.merging import merge
 from specbatch.results.rows import ErrorRow, ResultRow
 from specbatch.results.scan import ScannedRow
-from specbatch.results.storage.typed import as_type
 
 
-@dataclass(slots=True, kw_only=True)
-class Totals:
+class Totals(msgspec.Struct, kw_only=True):
     """Counts over rows. `scored` rows had a reference answer, `correct` of them matched it."""
 
     results: int = 0
@@ -24,8 +21,8 @@ class Totals:
     accepted: int = 0
     scored: int = 0
     correct: int = 0
-    finish_reasons: dict[str, int] = field(default_factory=dict)
-    errors_by_code: dict[str, int] = field(default_factory=dict)
+    finish_reasons: dict[str, int] = {}
+    errors_by_code: dict[str, int] = {}
 
     @property
     def rows(self) -> int:
@@ -66,20 +63,4 @@ class Totals:
         self.errors_by_code[row.code.value] = self.errors_by_code.get(row.code.value, 0) + 1
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(**{name: _sum(getattr(self, name), getattr(other, name)) for name in Totals.__slots__})
-
-    def to_json(self) -> dict[str, Any]:
-        """As the manifest keeps it."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Totals:
-        """From the manifest."""
-        return as_type(value, cls)
-
-
-def _sum(mine: Any, yours: Any) -> Any:
-    if isinstance(mine, dict):
-        # The first copy is one step: another thread may be counting a row.
-        return {name: mine.get(name, 0) + yours.get(name, 0) for name in {**mine, **yours}}
-    return mine + yours
+        return merge([self, other], at_once=True)

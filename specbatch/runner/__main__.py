@@ -6,11 +6,13 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+
+from msgspec.structs import replace
 
 from specbatch.api.loading import load_spec
 from specbatch.errors import ExitCode, OtherRunError, SpecbatchError
 from specbatch.redact import redact
+from specbatch.results.protocol import TerminationMessage
 from specbatch.runner.display import JsonDisplay
 from specbatch.runner.job import find_shard, run_job
 from specbatch.runner.termination import BUG, leave_message, of_error, of_success, of_usage, rows_so_far
@@ -26,24 +28,24 @@ def main(arguments: Sequence[str]) -> int:
         print(_USAGE, file=sys.stderr)  # noqa: T201 - this is the output
         leave_message(of_usage(_USAGE))
         return ExitCode.BAD_SPEC
-    known: dict[str, Any] = {}  # of the shard, for the last word
+    known: dict[str, int] = {}  # of the shard, for the termination message
     try:
-        summary = _run(arguments[0], known)
+        message = _run(arguments[0], known)
     except SpecbatchError as error:
         if isinstance(error, OtherRunError):
             error.remedy = _ANEW
         print(for_people(f"error: {error}"), file=sys.stderr)  # noqa: T201 - this is the output
-        leave_message(of_error(error) | known)
+        leave_message(replace(of_error(error), **known))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - a bug of ours: whoever looks at the pod must see it
         print(redact(traceback.format_exc()), file=sys.stderr)  # noqa: T201 - as above
-        leave_message(of_error(error) | known)
+        leave_message(replace(of_error(error), **known))
         return BUG
-    leave_message(summary | known)
+    leave_message(replace(message, **known))
     return ExitCode.DONE
 
 
-def _run(spec_file: str, known: dict[str, Any]) -> dict[str, Any]:
+def _run(spec_file: str, known: dict[str, int]) -> TerminationMessage:
     job = load_spec(spec_file)
     shard = find_shard(job, os.environ)
     known |= {"shard": shard.number, "shards": shard.count}

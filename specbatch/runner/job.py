@@ -12,7 +12,7 @@ from specbatch.errors import Problem, SpecError
 from specbatch.results.publish.publish import STOP_SECONDS as PUBLISH_SECONDS
 from specbatch.results.summary import RunSummary
 from specbatch.runner.dataset.dataset import Shard
-from specbatch.runner.display import Display, QuietDisplay
+from specbatch.runner.display import Display
 from specbatch.runner.stopping import DRAIN_SECONDS, StopSignals, drain_within
 from specbatch.runner.torch_ready import with_torch
 
@@ -44,7 +44,7 @@ def run_job(
     Raises:
         SpecbatchError: of any kind; its exit_code is the process's. What was finished is saved.
     """
-    display = display or QuietDisplay()
+    display = display or Display()
     environment = os.environ if env is None else env
     shard = find_shard(job, environment)
     sys.setswitchinterval(_SWITCH_SECONDS)

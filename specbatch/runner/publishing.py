@@ -13,11 +13,11 @@ from specbatch.api.results import ResultsSpec
 from specbatch.errors import DatasetError, ResultsError
 from specbatch.results.identity import Identity
 from specbatch.results.layout import ShardFile
+from specbatch.results.protocol import PublishState
 from specbatch.results.publish.destination import Destination
 from specbatch.results.publish.publish import STOP_SECONDS, Publisher
 from specbatch.results.publish.remote_splits import read_published
 from specbatch.results.publish.restore import Restored, restore
-from specbatch.results.publish.state import PublishState
 from specbatch.results.shard.old_splits import SeeLine
 from specbatch.results.shard.parts import PartPolicy
 from specbatch.results.shard.unanswered import unanswered

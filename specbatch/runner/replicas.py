@@ -10,7 +10,7 @@ from typing import Protocol
 
 from specbatch.engine.memory import loaded_set_aside
 from specbatch.engine.request import Completion, Request
-from specbatch.engine.stats import PHASES, EngineStats
+from specbatch.engine.stats import EngineStats
 from specbatch.runner.requests import RequestSource
 from specbatch.runner.rows.prefetcher import PreparedRow
 
@@ -91,41 +91,3 @@ def _merged(workers: Sequence[_Worker]) -> Iterator[Decoded]:
             raise item
         else:
             yield item
-
-
-def merged_stats(all_stats: Sequence[EngineStats]) -> EngineStats:
-    """The counters of all replicas together; k over time is the first one's."""
-    merged = EngineStats()
-    for stats in all_stats:
-        for name in _SUMMED:
-            setattr(merged, name, getattr(merged, name) + getattr(stats, name))
-        merged.drafted_by_position = _add(merged.drafted_by_position, stats.drafted_by_position)
-        merged.accepted_by_position = _add(merged.accepted_by_position, stats.accepted_by_position)
-        for phase in PHASES:
-            merged.seconds[phase] += stats.seconds[phase]
-        merged.warmup_seconds = max(merged.warmup_seconds, stats.warmup_seconds)
-    merged.k_changes = list(all_stats[0].k_changes) if all_stats else []
-    return merged
-
-
-_SUMMED = (
-    "rounds",
-    "row_rounds",
-    "drafted",
-    "accepted",
-    "committed",
-    "emitted",
-    "prompt_tokens",
-    "finished",
-    "failed",
-    "active",
-    "max_sequences",
-    "catch_up_seconds",
-    "plain_rounds",
-    "plain_seconds",
-)
-
-
-def _add(mine: list[int], yours: list[int]) -> list[int]:
-    longer, shorter = (mine, yours) if len(mine) >= len(yours) else (yours, mine)
-    return [value + (shorter[at] if at < len(shorter) else 0) for at, value in enumerate(longer)]

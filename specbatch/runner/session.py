@@ -21,6 +21,7 @@ from specbatch.results.hardware import Hardware
 from specbatch.results.identity import Identity
 from specbatch.results.layout import run_directory
 from specbatch.results.manifest import Manifest, read_manifests, success_of, write_manifest, write_success
+from specbatch.results.protocol import Finished, Started
 from specbatch.results.report.report import write_report
 from specbatch.results.shard.shard import ShardResults
 from specbatch.results.shard.unanswered import unanswered
@@ -44,7 +45,7 @@ from specbatch.runner.models.load import (
 )
 from specbatch.runner.models.tokenizer import Detokenizer, Tokenizer
 from specbatch.runner.output_processor import OutputProcessor
-from specbatch.runner.progress_meter import Fixed
+from specbatch.runner.progress_meter import LoadedInfo
 from specbatch.runner.publishing import Publishing
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.retry import Retrier
@@ -115,7 +116,7 @@ class Session:
             )
         tokenizer = load_shared_tokenizer(spec, pair)
         template = choose_template(spec.dataset, tokenizer)
-        self._display.start(self._job.metadata.name, self._run_dir)
+        self._display.show(Started(self._job.metadata.name, str(self._run_dir)))
         self._warn(pair, tokenizer)
         instant = run_instant(self._job, self._run_dir, self._shard, template, self._env, fresh=fresh)
         if instant:
@@ -155,11 +156,11 @@ class Session:
             report = self._report() if complete or self._shard.count == 1 else None
             write_success(self._run_dir)
             try:
-                publishing.finish(attempt.save_last_look)
+                publishing.finish(attempt.save_last_progress)
             finally:
                 for warning in self._warnings:  # once more, beside the summary
                     self._display.step(f"{WARNING}{warning}")
-                self._display.end(summary, self._run_dir, report)
+                self._display.show(Finished(summary, str(self._run_dir), str(report) if report else None))
             nothing = nothing or publishing.unanswered()
             if nothing is not None:
                 raise nothing
@@ -269,7 +270,9 @@ class Session:
         return Loaded(
             engines=engines,
             make_request=RequestMaker(detokenizer, engines[0].target.eos_token_ids),
-            fixed=Fixed(engine=describe(engines[0]), load_seconds=time.monotonic() - began - warmup, ceiling=ceiling),
+            info=LoadedInfo(
+                engine=describe(engines[0]), load_seconds=time.monotonic() - began - warmup, ceiling=ceiling
+            ),
         )
 
     def _manifest(self, store: ShardResults, attempt: ShardRunner, plan: Plan) -> Manifest:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+
+from msgspec.structs import replace
 
 from specbatch.engine.stats import EngineStats
 from specbatch.errors import SpecbatchError, StoppedError
 from specbatch.redact import redact
 from specbatch.results.attempts import Outcome
-from specbatch.results.publish.state import PublishState
+from specbatch.results.protocol import Progress, PublishState
 from specbatch.results.shard.shard import ShardResults
 from specbatch.results.summary import RunSummary
 from specbatch.runner.budget import ErrorBudget
 from specbatch.runner.display import Display
 from specbatch.runner.output_processor import OutputProcessor
-from specbatch.runner.progress_meter import Fixed, Progress, ProgressMeter, Sources, summarize
-from specbatch.runner.replicas import Decoder, decode_all, merged_stats
+from specbatch.runner.progress_meter import LoadedInfo, ProgressMeter, Sources, summarize
+from specbatch.runner.replicas import Decoder, decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows.prefetcher import RowPrefetcher
 from specbatch.runner.rows.row import BadRow
@@ -32,7 +34,7 @@ class Loaded:
 
     engines: Sequence[Decoder]
     make_request: RequestMaker
-    fixed: Fixed
+    info: LoadedInfo
 
 
 class ShardRunner:
@@ -68,7 +70,7 @@ class ShardRunner:
         self._signals = signals
         self._display = display
         self._engines: Sequence[Decoder] = ()
-        self._fixed = Fixed()
+        self._info = LoadedInfo()
         self._told = False
         self._prefetcher = make_prefetcher(lambda row: self._writer.put(partial(outputs.bad, row)))
         self._writer = ResultWriter(
@@ -127,9 +129,9 @@ class ShardRunner:
         self._outcome, self._reason = "failed", str(error)
         self._save_progress(self._outcome)
 
-    def save_last_look(self) -> None:
+    def save_last_progress(self) -> None:
         """Saves the progress once more: publishing has gone on since the end."""
-        self._meter.last = replace(self._meter.last or self._meter.look(), publish=self._publish())
+        self._meter.last = replace(self._meter.last, publish=self._publish())
         with contextlib.suppress(SpecbatchError):  # it is for people: the rows are safe
             self._save_progress(self._outcome)
 
@@ -149,7 +151,7 @@ class ShardRunner:
         return self._prefetcher.dataset_rows
 
     def _decode(self, loaded: Loaded) -> None:
-        self._engines, self._fixed = loaded.engines, loaded.fixed
+        self._engines, self._info = loaded.engines, loaded.info
         self._signals.start_draining(self._prefetcher.stop)
         self._meter.start()
         for decoded in decode_all(loaded.engines, RequestSource(self._prefetcher, loaded.make_request)):
@@ -182,10 +184,10 @@ class ShardRunner:
             self._store.close()
 
     def _stats(self) -> EngineStats:
-        return merged_stats([engine.stats for engine in self._engines])
+        return EngineStats.merged([engine.stats for engine in self._engines])
 
     def _ceiling(self, stats: EngineStats) -> float | None:
-        return self._fixed.ceiling(stats)
+        return self._info.ceiling(stats)
 
     def _summary(self) -> RunSummary:
         return summarize(
@@ -194,16 +196,15 @@ class ShardRunner:
             totals=self._store.totals,
             skipped=self._prefetcher.skipped,
             seconds=self._meter.seconds,
-            fixed=self._fixed,
+            loaded=self._info,
             ended=self._store.ended,
             dataset_rows=self.dataset_rows,
         )
 
     def _save_progress(self, outcome: Outcome) -> None:
-        now = self._meter.last
         waiting = self._prefetcher.waiting if self._outcome == "running" else ""
-        look = {**now.to_json(), "waiting": waiting} if now else {"waiting": waiting} if waiting else None
-        self._store.save_progress(self._summary(), self._meter.timeline, outcome, look, self._reason)
+        now = replace(self._meter.last, waiting=waiting)
+        self._store.save_progress(self._summary(), self._meter.timeline, outcome, now, self._reason)
 
     def _show(self, progress: Progress, last: bool) -> None:
         if self._signals.requested.is_set() and not self._told:
@@ -211,4 +212,4 @@ class ShardRunner:
             self._display.step(
                 f"stopping: {progress.active} rows in flight have {self._signals.drain_seconds:.0f} s to finish"
             )
-        self._display.progress(progress, last=last)
+        self._display.show(progress, last=last)

@@ -1,12 +1,4 @@
-"""The last word of a pod: one JSON object that Kubernetes keeps in the pod's status, however the process ends.
-
-    {"exitCode": 66, "meaning": "model missing or not permitted", "error", "where", "remedy", "rows": 12, "errors": 0, "shard": 3, "shards": 16}
-    {"exitCode": 0, "meaning": "done", "rows", "results", "errors", "completion_tokens", "seconds", "tokens_per_second",
-     "acceptance_rate", "dataset_rows", "old_rows", "old_rows_here", "shard", "shards"}
-
-`rows` and `errors` are of the shard's share, and left out where no row was looked at; `dataset_rows` those of all shards, where the
-dataset was read to its end; `old_rows` as in results.ended; the others of this attempt. A bug has exit code 1.
-"""
+"""The termination message of a pod, which Kubernetes keeps in the pod's status however the process ends: see results.protocol."""
 
 from __future__ import annotations
 
@@ -16,13 +8,16 @@ import os
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.errors import ExitCode, SpecbatchError, SpecError
 from specbatch.redact import redact
 from specbatch.results.attempts import read_attempts
 from specbatch.results.layout import run_directory
+from specbatch.results.protocol import TerminationMessage, row_counts
 from specbatch.results.storage.process import Process
 from specbatch.results.summary import RunSummary
 from specbatch.runner.dataset.dataset import Shard
@@ -33,39 +28,41 @@ _TERMINATION_LOG = "/dev/termination-log"
 _SHORTENED = ("error", "remedy", "where")
 
 
-def of_success(summary: RunSummary) -> dict[str, Any]:
-    """What is said of an attempt that has ended its shard."""
+def of_success(summary: RunSummary) -> TerminationMessage:
+    """Of an attempt that has ended its shard."""
     rows = _rows(summary)
-    return {
-        "exitCode": int(ExitCode.DONE),
-        "meaning": ExitCode.DONE.meaning,
-        **rows,
-        "results": rows["rows"] - rows["errors"],
-        "completion_tokens": summary.completion_tokens,
-        "seconds": round(summary.seconds, 3),
-        "tokens_per_second": round(summary.tokens_per_second, 3),
-        "acceptance_rate": round(summary.acceptance_rate, 4),
-    }
+    message = TerminationMessage(
+        exit_code=int(ExitCode.DONE),
+        meaning=ExitCode.DONE.meaning,
+        results=rows["rows"] - rows["errors"],
+        completion_tokens=summary.completion_tokens,
+        seconds=round(summary.seconds, 3),
+        tokens_per_second=round(summary.tokens_per_second, 3),
+        acceptance_rate=round(summary.acceptance_rate, 4),
+    )
+    return replace(message, **rows)
 
 
-def of_error(error: Exception) -> dict[str, Any]:
-    """What is said of an error: a user's, or a bug."""
+def of_error(error: Exception) -> TerminationMessage:
+    """Of an error: a user's, or a bug."""
     if not isinstance(error, SpecbatchError):
         said = traceback.format_exception_only(error)[-1].strip()
-        return {"exitCode": BUG, "meaning": "a bug in specbatch; the log has the traceback", "error": redact(said)}
-    value: dict[str, Any] = {"exitCode": int(error.exit_code), "meaning": error.exit_code.meaning}
+        return TerminationMessage(
+            exit_code=BUG, meaning="a bug in specbatch; the log has the traceback", error=redact(said)
+        )
     message, remedy = error.message, error.remedy
     if isinstance(error, SpecError) and error.problems:
         message = "; ".join(f"{problem.path}: {problem.message}" for problem in error.problems)
         remedy = "; ".join(dict.fromkeys(problem.remedy for problem in error.problems if problem.remedy))
-    return value | {
-        name: text for name, text in (("error", message), ("where", error.where), ("remedy", remedy)) if text
-    }
+    code = error.exit_code
+    return TerminationMessage(
+        exit_code=int(code), meaning=code.meaning, error=message, where=error.where or "", remedy=remedy or ""
+    )
 
 
-def of_usage(usage: str) -> dict[str, Any]:
-    """What is said where the command itself is wrong."""
-    return {"exitCode": int(ExitCode.BAD_SPEC), "meaning": ExitCode.BAD_SPEC.meaning, "error": usage}
+def of_usage(usage: str) -> TerminationMessage:
+    """Where the command itself is wrong."""
+    return TerminationMessage(exit_code=int(ExitCode.BAD_SPEC), meaning=ExitCode.BAD_SPEC.meaning, error=usage)
 
 
 def rows_so_far(job: SpecBatchJob, shard: Shard) -> dict[str, int]:
@@ -77,34 +74,28 @@ def rows_so_far(job: SpecBatchJob, shard: Shard) -> dict[str, int]:
 
 
 def _rows(summary: RunSummary) -> dict[str, int]:
-    ended, known = summary.ended, summary.dataset_rows
-    if ended is None:
-        return {"rows": summary.totals.rows, "errors": summary.totals.errors}
-    rows = {"rows": ended.rows, "errors": ended.errors}
-    if known is not None:
-        rows["dataset_rows"] = known
-    if ended.old_rows:
-        rows |= {"old_rows": ended.old_rows, "old_rows_here": ended.old_rows_here}
-    return rows
+    counts = row_counts(summary)
+    if not counts.get("old_rows"):  # the run never was split differently
+        counts = {name: count for name, count in counts.items() if not name.startswith("old_rows")}
+    return counts
 
 
-def leave_message(value: Mapping[str, Any], env: Mapping[str, str] = os.environ) -> None:
+def leave_message(message: TerminationMessage, env: Mapping[str, str] = os.environ) -> None:
     """Writes the termination message, where there is a file for it."""
     path = Path(env.get("TERMINATION_LOG", _TERMINATION_LOG))
     with contextlib.suppress(OSError):
         if path.exists():
-            path.write_bytes(encoded(value))
+            path.write_bytes(encoded(message))
 
 
-def encoded(value: Mapping[str, Any]) -> bytes:
+def encoded(message: TerminationMessage) -> bytes:
     """The message as JSON that fits: long texts are shortened, the longest first."""
-    value = dict(value)
-    while len(data := _json(value)) > MAX_BYTES:
-        name = max(_SHORTENED, key=lambda one: len(value.get(one, "")))
-        text = value[name].removesuffix("…")
-        value[name] = text[: len(text) * 9 // 10] + "…"
+    while len(data := _json(message)) > MAX_BYTES:
+        name = max(_SHORTENED, key=lambda one: len(getattr(message, one)))
+        text = getattr(message, name).removesuffix("…")
+        message = replace(message, **{name: text[: len(text) * 9 // 10] + "…"})
     return data
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+def _json(message: TerminationMessage) -> bytes:
+    return json.dumps(msgspec.to_builtins(message), ensure_ascii=False).encode("utf-8", "replace")

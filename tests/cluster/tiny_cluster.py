@@ -82,9 +82,13 @@ class TinyCluster:
                 self._write(mount["mountPath"], config_map["data"][mount["subPath"]])
         spec = self._write(f"/etc/specbatch/{pod}.json", config_map["data"]["spec.json"])
         command = [sys.executable if word == "python" else word for word in container["command"][:-1]]
-        log, last_word = self._root / f"{pod}.log", self._root / f"{pod}.last"
-        last_word.touch()
-        environment = {"JOB_COMPLETION_INDEX": str(index), "TERMINATION_LOG": str(last_word), "OMP_NUM_THREADS": "1"}
+        log, termination_message = self._root / f"{pod}.log", self._root / f"{pod}.last"
+        termination_message.touch()
+        environment = {
+            "JOB_COMPLETION_INDEX": str(index),
+            "TERMINATION_LOG": str(termination_message),
+            "OMP_NUM_THREADS": "1",
+        }
         with log.open("wb") as output:
             self._processes[pod] = subprocess.Popen(
                 [*command, spec],

@@ -1,19 +1,21 @@
 import json
 
+import msgspec
+
 from specbatch.results.attempts import Attempt, read_attempts, write_attempts
-from specbatch.results.publish.state import PublishState
-from specbatch.results.status.progress_snapshot import look_lines, publish_text, published, rows_line
+from specbatch.results.protocol import Progress, PublishState
+from specbatch.results.status.progress_text import progress_lines, publish_text, rows_line
 from specbatch.results.storage.process import Process
 from specbatch.results.summary import RunSummary
 
 ATTEMPT = Attempt(
     number=1, started_at=10.0, updated_at=12.0, outcome="running", summary=RunSummary(results=3),
-    now={"rows": 3, "total_rows": None}, process=Process(host="box", pid=7, space="boot pid:[1]", started="99"),
+    now=Progress(rows=3, seconds=1.0), process=Process(host="box", pid=7, space="boot pid:[1]", started="99"),
     reason="no room",
 )  # fmt: skip
 
 
-def test_an_attempt_keeps_the_last_look_and_its_process(tmp_path):
+def test_an_attempt_keeps_the_last_snapshot_and_its_process(tmp_path):
     write_attempts(tmp_path, 0, 1, [ATTEMPT])
     assert read_attempts(tmp_path, 0, 1) == (ATTEMPT,)
 
@@ -26,14 +28,14 @@ def test_a_file_of_an_earlier_version_has_neither(tmp_path):
         del value["attempts"][0][name]
     path.write_text(json.dumps(value))
     (old,) = read_attempts(tmp_path, 0, 1)
-    assert (old.now, old.process, old.summary.results) == ({}, None, 3)
+    assert (old.now, old.process, old.summary.results) == (Progress(), None, 3)
 
 
-def test_a_look_of_another_version_is_said_as_far_as_it_goes():
-    assert rows_line({}) == "0 of ?, no errors"
-    assert dict(look_lines({}))["speed"] == "0.0 tokens/s"
-    assert published({}) is None
-    assert published({"publish": {"pending_files": 3}}) is None
+def test_a_snapshot_of_another_version_is_said_as_far_as_it_goes():
+    old = msgspec.convert({"tomorrow": 1, "publish": {"pending_files": 3}}, Progress)
+    assert rows_line(old) == "0 of ?, no errors"
+    assert dict(progress_lines(old))["speed"] == "0.0 tokens/s"
+    assert old.publish == PublishState(pending_files=3)
 
 
 def test_publishing_is_said_with_what_waits_and_why_it_fails_since_when():

@@ -2,19 +2,18 @@ import io
 import json
 import re
 import time
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from specbatch.engine.stats import EngineStats
 from specbatch.results.ended import Ended
-from specbatch.results.publish.state import PublishState
+from specbatch.results.protocol import Finished, Progress, PublishState, Started
 from specbatch.results.summary import RunSummary
 from specbatch.results.totals import Totals
-from specbatch.runner.display import JsonDisplay, QuietDisplay, RichDisplay, choose_display, render_progress
-from specbatch.runner.progress_meter import Fixed, Progress, ProgressMeter, Sources, summarize
+from specbatch.runner.display import Display, JsonDisplay, RichDisplay, choose_display, render_progress
+from specbatch.runner.progress_meter import LoadedInfo, ProgressMeter, Sources, summarize
 
 PROGRESS = Progress(
     seconds=10.0,
@@ -44,12 +43,12 @@ PROGRESS = Progress(
 
 
 def show_all(display):
-    display.start("nightly", Path("/results/nightly"))
+    display.show(Started("nightly", "/results/nightly"))
     display.step("loading")
-    display.progress(PROGRESS)
-    display.progress(PROGRESS)
-    display.progress(PROGRESS, last=True)
-    display.end(RunSummary(results=38, errors=2), Path("/results/nightly"), None)
+    display.show(PROGRESS)
+    display.show(PROGRESS)
+    display.show(PROGRESS, last=True)
+    display.show(Finished(RunSummary(results=38, errors=2), "/results/nightly"))
     display.close()
 
 
@@ -62,6 +61,8 @@ def test_json_lines_have_stable_keys_and_come_every_few_seconds():
         "event", "seconds", "rows", "total_rows", "errors", "skipped", "active", "completion_tokens",
         "tokens_per_second", "acceptance_rate", "mean_acceptance_length", "num_speculative_tokens", "eta_seconds",
         "fraction_of_ceiling", "phase_seconds", "publish", "total_rows_estimated", "dataset_rows", "old_rows", "old_rows_here", "waiting",
+        "prompt_tokens", "rounds", "row_rounds", "drafted", "accepted", "drafted_by_position", "accepted_by_position",
+        "warmup_seconds", "max_sequences",
     }  # fmt: skip
     assert events[2]["acceptance_rate"] == 0.7123
     assert events[2]["phase_seconds"] == {"verify": 6.0, "draft": 3.0, "idle": 1.0}
@@ -104,8 +105,8 @@ def test_display_suits_the_stream():
     assert isinstance(choose_display(io.StringIO()), JsonDisplay)
     assert isinstance(choose_display(Terminal()), RichDisplay)
     assert isinstance(choose_display(Terminal(), json_lines=True), JsonDisplay)
-    assert isinstance(choose_display(Terminal(), quiet=True), QuietDisplay)
-    show_all(QuietDisplay())
+    assert type(choose_display(Terminal(), quiet=True)) is Display
+    show_all(Display())
 
 
 class Clock:
@@ -134,7 +135,7 @@ def test_speed_is_that_of_the_last_seconds(metered):
         clock.now += 1
         stats.emitted += 100
         written.results += 1
-        slow = meter.look()
+        slow = meter.snapshot()
     assert slow.tokens_per_second == pytest.approx(100, rel=0.15)
     assert slow.rows == 40
     assert slow.eta_seconds == pytest.approx(70, rel=0.15)
@@ -142,31 +143,30 @@ def test_speed_is_that_of_the_last_seconds(metered):
         clock.now += 1
         stats.emitted += 900
         written.results += 2
-        fast = meter.look()
+        fast = meter.snapshot()
     assert fast.tokens_per_second == pytest.approx(900, rel=0.1)
     written.results += 100
-    assert meter.look().eta_seconds == 0.0
+    assert meter.snapshot().eta_seconds == 0.0
 
 
-def test_a_look_holds_the_ceiling_the_phases_and_publishing_and_the_last_one_is_kept():
+def test_a_snapshot_holds_the_ceiling_the_phases_and_publishing_and_the_last_one_is_kept():
     stats, clock, state = EngineStats(emitted=500, seconds={"verify": 2.0}), Clock(), PublishState(destination="s3://b")
     meter = ProgressMeter(
         Sources(lambda: stats, Totals, Ended, lambda: None, ceiling=lambda _: 200.0, publish=lambda: state),
         lambda progress, last: None,
         clock,
     )
-    assert meter.last is None
+    assert meter.last == Progress()
     meter.start()
     clock.now += 5
-    look = meter.look()
+    snapshot = meter.snapshot()
     meter.close()
-    assert (look.fraction_of_ceiling, look.phase_seconds, look.publish) == (0.5, {"verify": 2.0}, state)
-    assert meter.last is not None
-    assert json.loads(json.dumps(look.to_json()))["publish"]["destination"] == "s3://b"
+    assert (snapshot.fraction_of_ceiling, snapshot.phase_seconds, snapshot.publish) == (0.5, {"verify": 2.0}, state)
+    assert meter.last.publish == state
 
 
 @pytest.mark.slow
-def test_meter_looks_by_itself_and_once_more_at_the_end():
+def test_meter_takes_snapshots_by_itself_and_once_more_at_the_end():
     shown = []
     meter = ProgressMeter(Sources(EngineStats, Totals, Ended, lambda: None), lambda progress, last: shown.append(last))
     assert meter.seconds == 0.0
@@ -190,7 +190,7 @@ def test_summary_takes_counts_from_the_engine_and_rows_from_the_files():
         totals=Totals(results=5),
         skipped=2,
         seconds=2.0,
-        fixed=Fixed(load_seconds=1.0, ceiling=lambda _: 100.0),
+        loaded=LoadedInfo(load_seconds=1.0, ceiling=lambda _: 100.0),
     )
     assert (summary.results, summary.errors, summary.skipped, summary.totals.results) == (3, 1, 2, 5)
     assert (summary.tokens_per_second, summary.fraction_of_ceiling, summary.acceptance_rate) == (25.0, 0.25, 0.5)

@@ -40,7 +40,7 @@ def fast(monkeypatch):
 def said(monkeypatch):
     """The steps that a run tells of."""
     steps = []
-    monkeypatch.setattr("specbatch.runner.display.QuietDisplay.step", lambda self, message: steps.append(message))
+    monkeypatch.setattr("specbatch.runner.display.Display.step", lambda self, message: steps.append(message))
     return steps
 
 

@@ -1,8 +1,10 @@
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from specbatch.errors import DatasetError, ModelError, Problem, SpecError
+from specbatch.results.protocol import TerminationMessage
 from specbatch.results.storage.process import Process
 from specbatch.runner import __main__ as runner
 from specbatch.runner import termination
@@ -88,14 +90,13 @@ def test_wrong_usage_ends_with_64_and_says_how(log):
 
 def test_every_problem_of_a_spec_is_in_the_message():
     problems = [Problem("spec.a", "is wrong", "fix a"), Problem("spec.b", "is missing", "add b")]
-    value = termination.of_error(SpecError(problems, source="spec.yaml"))
-    assert value["error"] == "spec.a: is wrong; spec.b: is missing"
-    assert value["remedy"] == "fix a; add b"
-    assert value["where"] == "spec.yaml"
+    message = termination.of_error(SpecError(problems, source="spec.yaml"))
+    assert message.error == "spec.a: is wrong; spec.b: is missing"
+    assert (message.remedy, message.where) == ("fix a; add b", "spec.yaml")
 
 
 def test_what_an_error_does_not_know_is_left_out():
-    assert termination.of_error(ModelError("gone")) == {
+    assert json.loads(termination.encoded(termination.of_error(ModelError("gone")))) == {
         "exitCode": 66,
         "meaning": "model missing or not permitted",
         "error": "gone",
@@ -105,16 +106,16 @@ def test_what_an_error_does_not_know_is_left_out():
 @pytest.mark.parametrize("letter", ["x", "模", "😀", '"', "\x01", "\ud800"])
 def test_a_message_that_is_too_long_is_shortened_and_stays_an_object_with_all_its_fields(letter):
     error = DatasetError(letter * 9000, where="w" * 3000, remedy=letter * 100)
-    value = termination.of_error(error) | {"shard": 3, "shards": 16}
-    data = termination.encoded(value)
+    message = replace(termination.of_error(error), shard=3, shards=16)
+    data = termination.encoded(message)
     assert len(data) <= 4096
     read = json.loads(data)
-    assert read.keys() == value.keys()
+    assert read.keys() == {"exitCode", "meaning", "error", "where", "remedy", "shard", "shards"}
     assert read["exitCode"] == 65
     assert read["error"].endswith("…")
     assert len(data) > 3000
 
 
 def test_without_a_file_for_it_no_message_is_left(tmp_path):
-    termination.leave_message({"exitCode": 0}, {"TERMINATION_LOG": str(tmp_path / "none")})
+    termination.leave_message(TerminationMessage(exit_code=0), {"TERMINATION_LOG": str(tmp_path / "none")})
     assert not (tmp_path / "none").exists()

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
+
+from msgspec.structs import replace
 
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.run import Run, State, is_over
 from specbatch.cluster.status.pod_shard_status import AT_WORK, PodShardStatus, Verdict
+from specbatch.results.protocol import Progress
 
 RunState = State | Literal["starting", "finishing"]
 _UNTOLD = "reason gone with the pod"
@@ -63,7 +66,7 @@ class JobRunStatus:
     @cached_property
     def total_rows(self) -> int | None:
         """Rows of all shards; where only some know theirs, all are taken to have as many. None where none does."""
-        known: list[int] = [total for one in self.shards if (total := one.now["total_rows"]) is not None]
+        known: list[int] = [total for one in self.shards if (total := one.now.total_rows) is not None]
         if not known:
             return None
         return max(sum(known) + max(known) * (len(self.shards) - len(known)), self.rows)
@@ -71,14 +74,14 @@ class JobRunStatus:
     @property
     def total_known(self) -> bool:
         """Whether `total_rows` is a sum of what all shards know."""
-        return not any(one.now["total_rows"] is None or one.now["total_rows_estimated"] for one in self.shards)
+        return not any(one.now.total_rows is None or one.now.total_rows_estimated for one in self.shards)
 
     @cached_property
     def rows(self) -> int:
         """Rows that have ended, each once, as far as pods tell; never more than there are."""
-        told: int = sum(one.now["rows"] for one in self.shards)
-        known = [total for one in self.shards if (total := one.now["total_rows"]) is not None]
-        gone = sum(one.verdict == "complete" and one.now["total_rows"] is None for one in self.shards)
+        told: int = sum(one.now.rows for one in self.shards)
+        known = [total for one in self.shards if (total := one.now.total_rows) is not None]
+        gone = sum(one.verdict == "complete" and one.now.total_rows is None for one in self.shards)
         return told + gone * min(known, default=0) + self._moved_rows
 
     @property
@@ -99,35 +102,22 @@ class JobRunStatus:
         return "saved" if any(one.told for one in self.shards) else "none"
 
     @cached_property
-    def now(self) -> Mapping[str, Any]:
-        """Sums over the shards, under the names of runner.progress.Progress. Speed is that of the running ones, and of all once none is.
+    def now(self) -> Progress:
+        """That of all shards together. Speed is that of the running ones, and of all once none is.
 
-        Acceptance is weighted by tokens; the time left is that of the slowest, and of the rows that nobody works on yet.
+        Time left is that of the slowest, and of the rows that nobody works on yet.
         """
-        looks = [one.now for one in self.shards]
+        every = [one.now for one in self.shards]
         running = [one.now for one in self.shards if one.verdict == "running" and one.log is not None]
-        counting = running or looks
-        tokens = sum(look["completion_tokens"] for look in looks)
-        lengths = [look for look in looks if look["completion_tokens"] and look["mean_acceptance_length"] > 1]
-        rounds = sum(look["completion_tokens"] / look["mean_acceptance_length"] for look in lengths)
-        rates = [look for look in looks if look["completion_tokens"]]
-        rate = sum(look["acceptance_rate"] * look["completion_tokens"] for look in rates) / tokens if tokens else 0.0
-        phases: Counter[str] = Counter()
-        for look in looks:
-            phases.update(look.get("phase_seconds") or {})
-        return {
-            "rows": self.rows,
-            "total_rows": self.total_rows,
-            "total_rows_estimated": not self.total_known,
-            "errors": sum(look["errors"] for look in looks),
-            "active": sum(look.get("active") or 0 for look in running),
-            "completion_tokens": tokens,
-            "tokens_per_second": sum(look["tokens_per_second"] for look in counting),
-            "acceptance_rate": rate,
-            "mean_acceptance_length": sum(look["completion_tokens"] for look in lengths) / rounds if rounds else 1.0,
-            "eta_seconds": self._left(running),
-            "phase_seconds": dict(phases),
-        }
+        return replace(
+            Progress.merged(every),
+            rows=self.rows,
+            total_rows=self.total_rows,
+            total_rows_estimated=not self.total_known,
+            active=sum(now.active or 0 for now in running),
+            tokens_per_second=sum(now.tokens_per_second for now in running or every),
+            eta_seconds=self._left(running),
+        )
 
     @cached_property
     def restarts(self) -> int:
@@ -141,13 +131,13 @@ class JobRunStatus:
         untold = self.restarts - counts.total()
         return dict(counts.most_common()) | ({_UNTOLD: untold} if untold > 0 else {})
 
-    def _left(self, running: Sequence[Mapping[str, Any]]) -> float | None:
-        slowest: list[float] = [left for look in running if (left := look["eta_seconds"]) is not None]
+    def _left(self, running: Sequence[Progress]) -> float | None:
+        slowest: list[float] = [left for now in running if (left := now.eta_seconds) is not None]
         if not slowest or len(slowest) < len(running):
             return None
         begun = AT_WORK | {"complete", "failed"}
         if all(one.verdict in begun for one in self.shards):
             return max(slowest)
-        rate: float = sum((look["rows"] - look["skipped"]) / look["seconds"] for look in running if look["seconds"] > 0)
+        rate: float = sum((now.rows - now.skipped) / now.seconds for now in running if now.seconds > 0)
         unbegun: int = (self.total_rows or self.rows) - self.rows
         return max(*slowest, unbegun / rate) if rate > 0 else None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from specbatch.cluster.status.job_run_sentence import sentence_of
 from specbatch.cluster.status.job_run_status import JobRunStatus
 from specbatch.cluster.status.pod_shard_status import AT_WORK, PodShardStatus, Verdict
 from specbatch.formatting import format_bar, format_duration, format_table, pluralize, wrap_fact
-from specbatch.results.status.progress_snapshot import look_lines, rows_line
-from specbatch.results.status.status_text import cells
+from specbatch.results.protocol import Progress, progress_json
+from specbatch.results.status.progress_text import progress_cells, progress_lines, rows_line
 
 _LINE_CHARS = 100
 _ALL_SHOWN = 24  # so many shards are all in the table
@@ -44,7 +46,7 @@ def run_json(status: JobRunStatus) -> dict[str, Any]:
         "state": status.state,
         "sentence": sentence_of(status),
         "complete": status.state == "complete",
-        **status.now,
+        **progress_json(status.now),
         "counts": dict(status.counts),
         "restarts": status.restarts,
         "restart_reasons": dict(status.reasons),
@@ -59,8 +61,8 @@ def run_json(status: JobRunStatus) -> dict[str, Any]:
                 "node": one.node or None,
                 "restarts": one.restarts,
                 "restart_reasons": one.reasons,
-                "exit_code": one.last_word.exit_code,
-                **one.now,
+                "exit_code": one.termination_message.exit_code,
+                **progress_json(one.now),
             }
             for one in status.shards
         ],
@@ -69,10 +71,10 @@ def run_json(status: JobRunStatus) -> dict[str, Any]:
 
 def _bar(status: JobRunStatus) -> Iterator[str]:
     now = status.now
-    total, left = now["total_rows"], now["eta_seconds"]
+    total, left = now.total_rows, now.eta_seconds
     if total:
         shown = f"  {format_duration(left)} left" if left and not status.over else ""
-        yield f"             {format_bar(now['rows'] / total)}{shown}"
+        yield f"             {format_bar(now.rows / total)}{shown}"
 
 
 def _facts(status: JobRunStatus) -> Iterator[tuple[str, str]]:
@@ -81,13 +83,12 @@ def _facts(status: JobRunStatus) -> Iterator[tuple[str, str]]:
         counts = ", ".join(f"{status.counts[name]:,} {name}" for name in _ORDER if status.counts.get(name))
         yield "shards", f"{len(status.shards):,}: {counts}"
     yield "rows", _rows(status)
-    if now["completion_tokens"]:
-        only = now if len(status.shards) > 1 else {**now, **status.shards[0].now}
-        for label, text in look_lines(only):
-            if label != "speculation" or only["acceptance_rate"]:
-                yield label, _speculation(only) if label == "speculation" else text
-    elif len(status.shards) == 1 and status.shards[0].now.get("waiting"):
-        yield "waiting", status.shards[0].now["waiting"]
+    if now.completion_tokens:
+        for label, text in progress_lines(now):
+            if label != "speculation" or now.acceptance_rate:
+                yield label, _speculation(now) if label == "speculation" else text
+    elif now.waiting:
+        yield "waiting", now.waiting
     if status.restarts:
         reasons = ", ".join(
             reason if count == status.restarts else f"{reason} {count:,}" for reason, count in status.reasons.items()
@@ -102,7 +103,7 @@ def _facts(status: JobRunStatus) -> Iterator[tuple[str, str]]:
 
 def _rows(status: JobRunStatus) -> str:
     now = status.now
-    rows = rows_line({**now, "active": now["active"] or None})
+    rows = rows_line(replace(now, active=now.active or None))
     match status.told:
         case "all":
             return rows
@@ -114,13 +115,13 @@ def _rows(status: JobRunStatus) -> str:
             return "not known before a pod tells: what earlier ones have finished is saved"
 
 
-def _speculation(now: Mapping[str, Any]) -> str:
-    """A last word has fewer numbers than a look."""
-    parts = [f"acceptance_rate {now['acceptance_rate']:.3f}"]
-    if now["mean_acceptance_length"] > 1:
-        parts.append(f"mean_acceptance_length {now['mean_acceptance_length']:.2f}")
-    if now.get("num_speculative_tokens"):
-        parts.append(f"k {now['num_speculative_tokens']}")
+def _speculation(now: Progress) -> str:
+    """A termination message has fewer numbers than a snapshot."""
+    parts = [f"acceptance_rate {now.acceptance_rate:.3f}"]
+    if now.mean_acceptance_length > 1:
+        parts.append(f"mean_acceptance_length {now.mean_acceptance_length:.2f}")
+    if now.num_speculative_tokens:
+        parts.append(f"k {now.num_speculative_tokens}")
     return ", ".join(parts)
 
 
@@ -131,7 +132,7 @@ def _table(status: JobRunStatus) -> list[str]:
         ("shard", "rows", "errors", "tokens/s", "accepted", "k", "left", "restarts", "node", "state")
     ]
     rows += [_row(one) for one in shown]
-    rows.append(("all", *cells(status.now), f"{status.restarts:,}", "", ""))
+    rows.append(("all", *progress_cells(status.now), f"{status.restarts:,}", "", ""))
     lines = ["", *format_table(rows, left=[-1])]
     hidden = len(status.shards) - len(shown)
     if hidden:
@@ -155,7 +156,7 @@ def _worth_a_look(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:
     def urgency(one: PodShardStatus) -> tuple[int, int, float, int]:
         trouble = ("failed", "restarting").index(one.verdict) if one.verdict in {"failed", "restarting"} else 2
         at_work = one.verdict in AT_WORK
-        return trouble, -one.restarts, -(one.now["eta_seconds"] or 0.0) if at_work else 0.0, -one.now["errors"]
+        return trouble, -one.restarts, -(one.now.eta_seconds or 0.0) if at_work else 0.0, -one.now.errors
 
     chosen = sorted(shards, key=urgency)[:_SHOWN]
     return sorted(chosen, key=lambda one: one.shard)
@@ -163,12 +164,12 @@ def _worth_a_look(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:
 
 def _row(one: PodShardStatus) -> tuple[str, ...]:
     restarts = f"{one.restarts:,}" if one.restarts else ""
-    return (f"{one.shard}", *cells(one.now), restarts, one.node, one.verdict)
+    return (f"{one.shard}", *progress_cells(one.now), restarts, one.node, one.verdict)
 
 
 def _remedies(status: JobRunStatus) -> Iterator[str]:
     if status.state in {"pending", "failed", "failing"} or status.counts.get("failed"):
         yield f"specbatch why {status.view.command_args} says more"
-    errors = status.now["errors"]
+    errors = status.now.errors
     if errors and status.state == "complete":
         yield f"{pluralize(errors, 'error row')}: specbatch collect {status.view.command_args} puts them into a file of their own"

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
+
+from msgspec.structs import replace
 
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.status.pod_log import LastWord, PodLog
+from specbatch.cluster.status.pod_log import PodLog
 from specbatch.cluster.status.pod_state import (
     ended_because,
     has_begun,
     has_ended,
     has_succeeded,
-    last_word,
     node_of,
+    termination_message,
     waits_for,
 )
 from specbatch.results.layout import rows_of_share
+from specbatch.results.protocol import Progress, TerminationMessage, row_counts
 
 Verdict = Literal["complete", "running", "starting", "pending", "waiting", "restarting", "failed"]
 AT_WORK: frozenset[Verdict] = frozenset({"running", "starting"})
@@ -27,7 +30,7 @@ AT_WORK: frozenset[Verdict] = frozenset({"running", "starting"})
 _COUNTS = ("batch.kubernetes.io/job-index-failure-count", "batch.kubernetes.io/job-index-ignored-failure-count")
 _REASON_CHARS = 300
 _OF_SUMMARY = ("completion_tokens", "tokens_per_second", "acceptance_rate", "mean_acceptance_length")
-_OF_LAST_WORD = ("completion_tokens", "tokens_per_second", "acceptance_rate")
+_OF_MESSAGE = ("completion_tokens", "tokens_per_second", "acceptance_rate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +68,9 @@ class PodShardStatus:
         return node_of(self.pod) if self.pod else ""
 
     @cached_property
-    def last_word(self) -> LastWord:
+    def termination_message(self) -> TerminationMessage:
         """Of the newest pod."""
-        return (last_word(self.pod) if self.pod else None) or LastWord()
+        return (termination_message(self.pod) if self.pod else None) or TerminationMessage()
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -82,7 +85,7 @@ class PodShardStatus:
             return "pending"
         if has_ended(self.pod):
             return "restarting"
-        return "starting" if self.log is not None and self.log.look is None else "running"
+        return "starting" if self.log is not None and self.log.progress is None else "running"
 
     @property
     def sentence(self) -> str:
@@ -107,7 +110,7 @@ class PodShardStatus:
         """Why its newest pod ended."""
         if self.pod is None:
             return "its pod is gone"
-        because, said = ended_because(self.pod), self.last_word.reason
+        because, said = ended_because(self.pod), self.termination_message.reason
         if not said and self.log is not None:
             said = " ".join(self.log.error.partition("\n  remedy: ")[0].split())
         text = f"{because}: {said}" if said else because
@@ -129,8 +132,10 @@ class PodShardStatus:
     def told(self) -> Mapping[str, int]:
         """rows, errors, dataset_rows, old_rows, old_rows_here of the shard: from its newest pod that tells them. Empty where none does."""
         told = self.log.counts if self.log is not None else {}
-        words = (last_word(pod) for pod in reversed(self.pods))
-        return told or next((word.counts for word in words if word is not None and word.rows is not None), self.saved)
+        words = (termination_message(pod) for pod in reversed(self.pods))
+        return told or next(
+            (row_counts(word) for word in words if word is not None and word.rows is not None), self.saved
+        )
 
     @property
     def told_by_pods(self) -> bool:
@@ -143,38 +148,27 @@ class PodShardStatus:
         return None if self.dataset_rows is None else rows_of_share(self.shard, self.shards, self.dataset_rows)
 
     @cached_property
-    def now(self) -> Mapping[str, Any]:
-        """The fields of runner.progress.Progress that are known: the last look; of a pod that has ended its last word."""
-        look = self.log.look.fields() if self.log is not None and self.log.look is not None else {}
-        known = {
-            "rows": 0,
-            "errors": 0,
-            "total_rows": None,
-            "completion_tokens": 0,
-            "tokens_per_second": 0.0,
-            "acceptance_rate": 0.0,
-            "mean_acceptance_length": 1.0,
-            "eta_seconds": None,
-            **look,
-        }
-        ended = self.pod is not None and has_ended(self.pod)
-        summary = self.log.summary if self.log is not None else None
-        if ended and summary is not None:
-            known |= {name: getattr(summary, name) for name in _OF_SUMMARY}
-        if ended:
-            word = self.last_word
-            known |= {name: value for name in _OF_LAST_WORD if (value := getattr(word, name)) is not None}
-            known["eta_seconds"] = None
-        known |= {name: count for name, count in self.told.items() if name in {"rows", "errors"}}
+    def now(self) -> Progress:
+        """The last snapshot in the log; of a pod that has ended what it left, as far as that is known."""
+        now = (self.log.progress if self.log is not None else None) or Progress(num_speculative_tokens=None)
+        if self.pod is not None and has_ended(self.pod):
+            summary = self.log.summary if self.log is not None else None
+            known = {name: getattr(summary, name) for name in _OF_SUMMARY} if summary is not None else {}
+            message = self.termination_message
+            known |= {name: value for name in _OF_MESSAGE if (value := getattr(message, name)) is not None}
+            now = replace(now, **known, eta_seconds=None)
+        complete = self.verdict == "complete"
+        rows, total = self.told.get("rows", now.rows), now.total_rows
         if self.share is not None:
-            known["total_rows"] = self.share
-            known["rows"] = self.share if self.verdict == "complete" else min(known["rows"], self.share)
-        elif self.verdict == "complete" and "rows" in self.told:
-            known["total_rows"] = known["rows"]
-        elif known["total_rows"] is not None:
-            known["total_rows"] = max(known["total_rows"], known["rows"])
-        exact = self.share is not None or self.verdict == "complete"
-        known["total_rows_estimated"] = (
-            not exact and known["total_rows"] is not None and bool(look.get("total_rows_estimated"))
+            rows, total = self.share if complete else min(rows, self.share), self.share
+        elif complete and "rows" in self.told:
+            total = rows
+        elif total is not None:
+            total = max(total, rows)
+        return replace(
+            now,
+            rows=rows,
+            errors=self.told.get("errors", now.errors),
+            total_rows=total,
+            total_rows_estimated=now.total_rows_estimated and total is not None and self.share is None and not complete,
         )
-        return known

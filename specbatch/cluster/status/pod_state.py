@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.manifests.names import CONTAINER
-from specbatch.cluster.status.pod_log import LastWord, read_last_word
+from specbatch.cluster.status.pod_log import read_termination_message
 from specbatch.errors import ExitCode
+from specbatch.results.protocol import TerminationMessage
 
 _DISRUPTIONS = {
     "PreemptionByScheduler": "preempted",
@@ -57,10 +58,10 @@ def node_of(pod: Object) -> str:
     return str((pod.get("spec") or {}).get("nodeName") or "")
 
 
-def last_word(pod: Object) -> LastWord | None:
+def termination_message(pod: Object) -> TerminationMessage | None:
     """The termination message; None while there is none."""
     message = (container_state(pod).get("terminated") or {}).get("message")
-    return read_last_word(message) if message else None
+    return read_termination_message(message) if message else None
 
 
 def waiting_reason(pod: Object, container: str = CONTAINER) -> tuple[str, str]:

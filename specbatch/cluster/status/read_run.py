@@ -17,7 +17,7 @@ from specbatch.cluster.manifests.names import ROW_COUNTS, SHARDS, of_run
 from specbatch.cluster.status.job_run_status import JobRunStatus
 from specbatch.cluster.status.pod_log import PodLog, read_log
 from specbatch.cluster.status.pod_shard_status import PodShardStatus
-from specbatch.cluster.status.pod_state import has_begun, has_ended, last_word
+from specbatch.cluster.status.pod_state import has_begun, has_ended, termination_message
 from specbatch.errors import ClusterError
 from specbatch.formatting import pluralize
 
@@ -65,7 +65,7 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> JobRunStatus:
 def _with_dataset(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:
     """With the rows of the dataset, once one shard tells them: then each one's share is known."""
     rows = next((count for one in shards if (count := one.told.get("dataset_rows")) is not None), None)
-    count = max([len(shards), *(one.last_word.shards or 0 for one in shards)])
+    count = max([len(shards), *(one.termination_message.shards or 0 for one in shards)])
     return [replace(one, shards=count, dataset_rows=rows) for one in shards]
 
 
@@ -82,7 +82,7 @@ def _done_by_the_gone(run: Run, pods: Mapping[int, Sequence[Object]]) -> set[int
     """The shards that a first Job had completed, which is deleted: a retry runs all the others."""
     if any(SHARDS not in job.annotations for job in run.jobs):
         return set()
-    words = [last_word(pod) for found in pods.values() for pod in found]
+    words = [termination_message(pod) for found in pods.values() for pod in found]
     total = max((word.shards or 0 for word in words if word is not None), default=0)
     return set(range(total)) - set(run.unfinished)
 
@@ -103,7 +103,7 @@ def _earlier_pods(cluster: Cluster, run: Run) -> dict[int, Sequence[Object]]:
 
 def _read_logs(cluster: Cluster, pods: Iterable[Object]) -> tuple[Mapping[str, PodLog], list[str]]:
     """What the logs of pods say by their uid, and what could not be read: of running pods, and of those that left no last word."""
-    wanted = [pod for pod in pods if has_begun(pod) and (not has_ended(pod) or last_word(pod) is None)]
+    wanted = [pod for pod in pods if has_begun(pod) and (not has_ended(pod) or termination_message(pod) is None)]
     wanted.sort(key=has_ended)
     chosen = wanted[:_LOGS]
     problems: dict[str, int] = {}

@@ -11,9 +11,10 @@ from specbatch.backoff import Backoff
 from specbatch.errors import ResultsError
 from specbatch.results.layout import REPORT, ShardFile
 from specbatch.results.manifest import FileEntry
+from specbatch.results.protocol import PublishState
 from specbatch.results.publish.destination import Destination
 from specbatch.results.publish.ownership import RefusedError
-from specbatch.results.publish.state import PublishState, one_line
+from specbatch.results.storage.stores import one_line
 
 STOP_SECONDS = 8.0  # what is left of the 30 s that Kubernetes grants, after rows in flight have had theirs
 _POLL_SECONDS = 0.05
@@ -91,7 +92,7 @@ class Publisher:
                 done_bytes=self._done_bytes,
                 pending_files=len(self._pending),
                 pending_bytes=sum(entry.bytes for entry in self._pending),
-                problem=one_line(problem),
+                problem=one_line(problem) if problem else "",
                 failing_since=since,
             )
 
@@ -153,7 +154,7 @@ class Publisher:
         with self._lock:
             names = [entry.name for entry in self._pending]
             size = sum(entry.bytes for entry in self._pending)
-            reason = one_line(self._problem) or "there was no time left"
+            reason = one_line(self._problem) if self._problem else "there was no time left"
         shown = ", ".join(names[:_NAMES_SHOWN]) + (
             f" and {len(names) - _NAMES_SHOWN} more" if names[_NAMES_SHOWN:] else ""
         )

@@ -16,7 +16,7 @@ from specbatch.results.attempts import Attempt, read_attempts
 from specbatch.results.identity import Identity
 from specbatch.results.layout import Kind, parse_names
 from specbatch.results.manifest import Manifest
-from specbatch.results.publish.state import PublishState
+from specbatch.results.protocol import PublishState
 from specbatch.results.rows import ErrorRow, ResultRow
 from specbatch.results.scan import scan_result
 from specbatch.results.status.status import RunStatus, read_status

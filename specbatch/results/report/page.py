@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import yaml
+from msgspec.structs import replace
 
 from specbatch.formatting import by_count, format_duration, format_percent, pluralize
 from specbatch.results.attempts import Attempt
 from specbatch.results.hardware import products
-from specbatch.results.publish.state import PublishState
+from specbatch.results.protocol import PublishState
 from specbatch.results.report.charts import Charts
 from specbatch.results.report.facts import RunFacts
 from specbatch.results.report.sample import Sample
 from specbatch.results.rows import ErrorCode, ErrorRow
-from specbatch.results.status.progress_snapshot import publish_text
+from specbatch.results.status.progress_text import publish_text
 from specbatch.results.status.shard_status import AT_WORK, ShardStatus
 
 _SHOWN_CHARS = 700

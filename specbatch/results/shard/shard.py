@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+
+import msgspec
 
 from specbatch.results.attempts import Attempt, Outcome, read_attempts, write_attempts
 from specbatch.results.ended import Ended, Lines
 from specbatch.results.identity import Identity, claim, remove_old
 from specbatch.results.layout import SUCCESS, ShardFile
 from specbatch.results.manifest import FileEntry, synced_of
+from specbatch.results.protocol import Progress
 from specbatch.results.rows import ErrorRow, ResultRow
 from specbatch.results.shard.finished import FinishedRows
 from specbatch.results.shard.old_splits import SeeLine, adopt, read_others
@@ -59,7 +62,7 @@ class ShardResults:
         self._started_at = time.time()
         self._current: Attempt | None = None
         self._earlier = tuple(
-            replace(attempt, outcome="killed") if attempt.outcome == "running" else attempt
+            msgspec.structs.replace(attempt, outcome="killed") if attempt.outcome == "running" else attempt
             for attempt in read_attempts(run_dir, shard, shards)
         )
         first = ShardFile("part", shard, shards)
@@ -216,12 +219,12 @@ class ShardResults:
         summary: RunSummary,
         timeline: Timeline,
         outcome: Outcome = "running",
-        now: Mapping[str, Any] | None = None,
+        now: Progress | None = None,
         reason: str = "",
     ) -> None:
         """Rewrites the progress file: every few seconds, and with the outcome at the end, before the manifest.
 
-        `now` is the last look at the run as plain data, `reason` why it failed, both for `specbatch status`.
+        `now` is the last snapshot of the run, `reason` why it failed, both for `specbatch status`.
         """
         self._current = Attempt(
             number=len(self._earlier) + 1,
@@ -230,7 +233,7 @@ class ShardResults:
             outcome=outcome,
             summary=summary,
             timeline=timeline.samples,
-            now=now or {},
+            now=now or Progress(),
             process=Process.current(),
             reason=reason,
             moved=self.moved,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from msgspec.structs import replace
 
 from specbatch.formatting import rough_duration
 from specbatch.results.attempts import Attempt
 from specbatch.results.ended import Ended
 from specbatch.results.layout import rows_of_share
 from specbatch.results.manifest import Manifest
-from specbatch.results.publish.state import PublishState
-from specbatch.results.status.progress_snapshot import published
+from specbatch.results.protocol import Progress, PublishState
 from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
 
@@ -118,46 +119,48 @@ class ShardStatus:
             return self.rows
         if self.dataset_rows is not None:
             return rows_of_share(self.shard, self.shards, self.dataset_rows)
-        look = self._last_estimate
-        return None if look is None else max(look["total_rows"], self.rows)
+        estimate = self._last_estimate
+        return None if estimate is None or estimate.total_rows is None else max(estimate.total_rows, self.rows)
 
     @property
     def total_rows_estimated(self) -> bool:
         """Whether `total_rows` may be wrong."""
         if self.verdict == "complete" or self.dataset_rows is not None:
             return False
-        return bool((self._last_estimate or {}).get("total_rows_estimated"))
+        return self._last_estimate is not None and self._last_estimate.total_rows_estimated
 
     @property
-    def now(self) -> Mapping[str, Any]:
-        """The fields of runner.progress.Progress: the last look while somebody is at work, and over all attempts when not."""
-        summary, last = self.summary, self.last
-        look: dict[str, Any] = {
-            "seconds": summary.seconds,
-            "completion_tokens": summary.completion_tokens,
-            "tokens_per_second": summary.tokens_per_second,
-            "acceptance_rate": summary.acceptance_rate,
-            "mean_acceptance_length": summary.mean_acceptance_length,
-            "num_speculative_tokens": summary.k_changes[-1][1] if summary.k_changes else 0,
-            "eta_seconds": None,
-            "fraction_of_ceiling": summary.fraction_of_ceiling,
-            "phase_seconds": dict(summary.phase_seconds),
-            "active": None,
-        }
-        if self.verdict in AT_WORK and last is not None:
-            look |= last.now
-        return look | {
-            "rows": self.rows,
-            "total_rows": self.total_rows,
-            "total_rows_estimated": self.total_rows_estimated,
-            "errors": self.errors,
-            "skipped": last.summary.skipped if last else 0,
-        }
+    def now(self) -> Progress:
+        """The last snapshot while somebody is at work, and one of all attempts when not."""
+        last, at_work = self.last, self.verdict in AT_WORK
+        if at_work and last is not None and last.now.seconds:
+            now = last.now
+        else:
+            summary = self.summary
+            now = Progress(
+                **summary.counters,
+                seconds=summary.seconds,
+                tokens_per_second=summary.tokens_per_second,
+                acceptance_rate=summary.acceptance_rate,
+                mean_acceptance_length=summary.mean_acceptance_length,
+                num_speculative_tokens=summary.k_changes[-1][1] if summary.k_changes else 0,
+                fraction_of_ceiling=summary.fraction_of_ceiling,
+                waiting=last.now.waiting if last is not None and at_work else "",
+            )
+        return replace(
+            now,
+            rows=self.rows,
+            total_rows=self.total_rows,
+            total_rows_estimated=self.total_rows_estimated,
+            errors=self.errors,
+            skipped=last.summary.skipped if last else 0,
+            publish=self.publish,
+        )
 
     @property
     def publish(self) -> PublishState | None:
         """How far publishing is; None where results are not published, or nothing is said of it."""
-        return published(self.last.now) if self.last else None
+        return self.last.now.publish if self.last else None
 
     def outcome_of(self, attempt: Attempt) -> str:
         """How one of the attempts ended. A killed one could not write so: its progress file still says that it runs."""
@@ -165,8 +168,8 @@ class ShardStatus:
         return "killed" if killed else attempt.outcome
 
     @property
-    def _last_estimate(self) -> Mapping[str, Any] | None:
-        return next((one.now for one in reversed(self.attempts) if one.now.get("total_rows") is not None), None)
+    def _last_estimate(self) -> Progress | None:
+        return next((one.now for one in reversed(self.attempts) if one.now.total_rows is not None), None)
 
     @property
     def _ended(self) -> Ended | None:
@@ -207,10 +210,14 @@ class ShardStatus:
     def _judged_running(self, last: Attempt, age: float) -> tuple[Verdict, str]:
         if self.alive is False:
             return "killed", f"killed: {_AGAIN}"
-        if age < _SILENT_SECONDS and last.now.get("waiting"):
+        if age < _SILENT_SECONDS and last.now.waiting:
             return "running", "running, and waits for the dataset"
         if age < _SILENT_SECONDS:
-            return ("running", "running") if last.now else ("starting", "starting: loading, nothing is decoded yet")
+            return (
+                ("running", "running")
+                if last.now.seconds
+                else ("starting", "starting: loading, nothing is decoded yet")
+            )
         if self.alive:
             return "running", f"running, but no word for {rough_duration(age)}: it may hang"
         return "killed", f"killed? no word for {rough_duration(age)}: unless it still runs, {_AGAIN}"

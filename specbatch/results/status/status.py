@@ -9,16 +9,21 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from specbatch.errors import ResultsError
 from specbatch.results.attempts import Attempt, read_attempts
 from specbatch.results.ended import Ended, Lines, grown
 from specbatch.results.layout import SUCCESS, ShardFile, parse_names, shard_files
 from specbatch.results.manifest import Manifest
+from specbatch.results.protocol import Progress
 from specbatch.results.splits import Split, read_history
-from specbatch.results.status.shard_status import ShardStatus
+from specbatch.results.status.shard_status import AT_WORK, ShardStatus
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.process import seen_locked
 from specbatch.results.storage.typed import load_json
+from specbatch.results.summary import combine
+from specbatch.results.totals import Totals
 
 _RUNS_NAMED = 5
 
@@ -69,6 +74,25 @@ class RunStatus:
         if self.complete or self.dataset_rows is not None:
             return False
         return any(one.total_rows_estimated or one.total_rows is None for one in self.shards)
+
+    @property
+    def now(self) -> Progress:
+        """That of all shards together. Speed and time left are those of the shards at work, and of all once none is."""
+        at_work = Progress.merged(
+            [one.now for one in self.shards if one.verdict in AT_WORK] or [one.now for one in self.shards]
+        )
+        summary = combine((one.summary for one in self.shards), Totals(), at_once=True)
+        return msgspec.structs.replace(
+            Progress.merged([one.now for one in self.shards]),
+            rows=self.rows,
+            total_rows=self.total_rows,
+            total_rows_estimated=self.total_rows_estimated,
+            errors=self.errors,
+            tokens_per_second=at_work.tokens_per_second,
+            eta_seconds=at_work.eta_seconds,
+            acceptance_rate=summary.acceptance_rate,
+            mean_acceptance_length=summary.mean_acceptance_length,
+        )
 
     @property
     def complete(self) -> bool:

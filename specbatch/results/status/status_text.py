@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from specbatch.formatting import (
     format_bar,
@@ -16,7 +17,8 @@ from specbatch.formatting import (
     rough_duration,
     wrap_fact,
 )
-from specbatch.results.status.progress_snapshot import look_lines, publish_text, rows_line
+from specbatch.results.protocol import progress_json
+from specbatch.results.status.progress_text import progress_cells, progress_lines, publish_text, rows_line
 from specbatch.results.status.shard_status import AT_WORK, ShardStatus
 from specbatch.results.status.status import RunStatus
 
@@ -42,7 +44,7 @@ def status_json(run: RunStatus) -> dict[str, Any]:
         "success": run.success,
         "complete": run.complete,
         "before": list(run.before),
-        **_sums(run),
+        **progress_json(run.now),
         "shards": [
             {
                 "shard": one.shard,
@@ -50,8 +52,7 @@ def status_json(run: RunStatus) -> dict[str, Any]:
                 "sentence": one.sentence,
                 "alive": one.alive,
                 "age_seconds": one.age_seconds,
-                **one.now,
-                "publish": None if one.publish is None else one.publish.to_json(),
+                **progress_json(one.now),
                 "attempts": [
                     {
                         "number": attempt.number,
@@ -61,7 +62,7 @@ def status_json(run: RunStatus) -> dict[str, Any]:
                         "updated_at": attempt.updated_at,
                         "results": attempt.summary.results,
                         "errors": attempt.summary.errors,
-                        "process": None if attempt.process is None else attempt.process.to_json(),
+                        "process": msgspec.to_builtins(attempt.process),
                     }
                     for attempt in one.attempts
                 ],
@@ -71,43 +72,18 @@ def status_json(run: RunStatus) -> dict[str, Any]:
     }
 
 
-def _sums(run: RunStatus) -> dict[str, Any]:
-    looks = [one.now for one in run.shards]
-    counting = [one for one in run.shards if one.verdict in AT_WORK] or run.shards
-    lefts = [one.now["eta_seconds"] for one in counting]
-    phases: Counter[str] = Counter()
-    for look in looks:
-        phases.update(look["phase_seconds"])
-    summaries = [one.summary for one in run.shards]
-    drafted, rounds = sum(one.drafted for one in summaries), sum(one.row_rounds for one in summaries)
-    accepted = sum(one.accepted for one in summaries)
-    return {
-        "rows": run.rows,
-        "total_rows": run.total_rows,
-        "total_rows_estimated": run.total_rows_estimated,
-        "errors": run.errors,
-        "skipped": sum(look["skipped"] for look in looks),
-        "active": sum(look["active"] or 0 for look in looks),
-        "tokens_per_second": sum(one.now["tokens_per_second"] for one in counting),
-        "acceptance_rate": accepted / drafted if drafted else 0.0,
-        "mean_acceptance_length": 1 + accepted / rounds if rounds else 1.0,
-        "eta_seconds": None if None in lefts else max(lefts, default=None),
-        "phase_seconds": dict(phases),
-    }
-
-
 def _one(shard: ShardStatus) -> list[str]:
     now = shard.now
     lines = [*textwrap.wrap(f"{shard.sentence}{_when(shard)}", _LINE_CHARS), ""]
-    total, eta = now["total_rows"], now["eta_seconds"]
-    if total:
-        left = "" if eta is None or shard.verdict not in AT_WORK else f"  {format_duration(eta)} left"
-        lines.append(f"             {format_bar(now['rows'] / total)}{left}")
+    if now.total_rows:
+        eta = now.eta_seconds if shard.verdict in AT_WORK else None
+        left = "" if eta is None else f"  {format_duration(eta)} left"
+        lines.append(f"             {format_bar(now.rows / now.total_rows)}{left}")
     facts = [("rows", rows_line(now))]
-    if now["completion_tokens"]:
-        facts += look_lines(now)
-    elif now.get("waiting"):
-        facts.append(("waiting", now["waiting"]))
+    if now.completion_tokens:
+        facts += progress_lines(now)
+    elif now.waiting:
+        facts.append(("waiting", now.waiting))
     if shard.publish is not None:
         facts.append(("published", _published(shard)))
     labels = ["attempts", *[""] * _ATTEMPTS_SHOWN]
@@ -142,11 +118,11 @@ def _attempts(shard: ShardStatus) -> list[str]:
 
 
 def _several(run: RunStatus) -> list[str]:
-    sums = _sums(run)
+    now = run.now
     rows: list[tuple[str, ...]] = [("shard", "rows", "errors", "tokens/s", "accepted", "k", "left", "age", "state")]
     # A shard that nothing is known of has no line of its own: a thousand pods may still be waiting for a machine.
     rows += [_row(one) for one in run.shards if one.verdict != "waiting"]
-    rows.append(("all", *cells(sums), "", ""))
+    rows.append(("all", *progress_cells(now), "", ""))
     counts = Counter(one.verdict for one in run.shards)
     before = f" ({', '.join(map(str, run.before))} before)" if run.before else ""
     lines = [
@@ -154,7 +130,7 @@ def _several(run: RunStatus) -> list[str]:
         "",
     ]
     lines += format_table(rows, left=[-1])
-    if shares := format_shares(sums["phase_seconds"]):
+    if shares := format_shares(now.phase_seconds):
         lines += ["", f"time went to {shares}"]
     said = [
         f"shard {one.shard}: {one.sentence}"
@@ -171,19 +147,4 @@ def _several(run: RunStatus) -> list[str]:
 
 def _row(one: ShardStatus) -> tuple[str, ...]:
     age = one.age_seconds
-    return (f"{one.shard}", *cells(one.now), "" if age is None else rough_duration(age), one.verdict)
-
-
-def cells(look: Mapping[str, Any]) -> tuple[str, ...]:
-    """One look as cells of a table: rows, errors, tokens/s, accepted, k, left."""
-    total, eta, speed = look["total_rows"], look["eta_seconds"], look["tokens_per_second"]
-    share = f" ({look['rows'] / total:.0%})" if total else ""
-    about = "" if total is None or not look.get("total_rows_estimated") else "~"
-    return (
-        f"{look['rows']:,}/{about}{'?' if total is None else format(total, ',')}{share}",
-        f"{look['errors']:,}",
-        f"{speed:,.1f}" if speed < 10_000 else f"{speed:,.0f}",
-        f"{look['acceptance_rate']:.3f}",
-        f"{look['num_speculative_tokens']}" if "num_speculative_tokens" in look else "",
-        "" if eta is None else rough_duration(eta),
-    )
+    return (f"{one.shard}", *progress_cells(one.now), "" if age is None else rough_duration(age), one.verdict)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
+
+import msgspec
 
 _PROC = Path("/proc")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class Process(msgspec.Struct, frozen=True, kw_only=True):
     """A process for good: `space` is the boot and the pid namespace in which `pid` counts, `started` its start in clock ticks.
 
     Both are empty where the system does not tell (it is not Linux): then nobody can say from outside whether it lives.
@@ -42,17 +41,6 @@ class Process:
         if not self.space or not self.started or self.space != _space():
             return None
         return _started(self.pid) == self.started
-
-    def to_json(self) -> dict[str, Any]:
-        """As the progress file keeps it."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """From the progress file."""
-        return cls(
-            host=str(value["host"]), pid=int(value["pid"]), space=str(value["space"]), started=str(value["started"])
-        )
 
 
 def seen_locked(path: Path) -> bool:

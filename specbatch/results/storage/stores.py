@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from specbatch.errors import ResultsError
+from specbatch.redact import redact
 
 _INSTALL = {  # fsspec protocol -> how to install its driver
     "s3": "pip install 'specbatch[s3]'",
@@ -21,6 +22,7 @@ _INSTALL = {  # fsspec protocol -> how to install its driver
     "https": "pip install aiohttp",
     "hf": "pip install huggingface_hub",
 }
+_LINE_CHARS = 300
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 30.0  # without a byte
 _SLOWEST = 256 << 10  # bytes a second: a call that moves data has as much longer
@@ -125,6 +127,13 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return "the store does not answer"
     return " ".join(_QUERY.sub("", str(error)).split()) or type(error).__name__
+
+
+def one_line(problem: Exception) -> str:
+    """A reason as one line, not too long, without secrets."""
+    text = problem.message if isinstance(problem, ResultsError) else f"{type(problem).__name__}: {problem}"
+    line = " ".join(redact(text).split())
+    return line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}..."
 
 
 def remedy_of(error: Exception) -> str:

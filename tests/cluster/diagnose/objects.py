@@ -105,7 +105,7 @@ def running(index=0, *, started=300, **more):
     return pod(index, node="node-a", phase="Running", containerStatuses=[status], **more)
 
 
-def last_word(code, error, remedy="", **more):
+def termination_message(code, error, remedy="", **more):
     return json.dumps(
         {"exitCode": code, "meaning": "", "error": error, **({"remedy": remedy} if remedy else {}), **more}
     )

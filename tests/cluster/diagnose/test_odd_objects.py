@@ -17,12 +17,12 @@ from tests.cluster.diagnose.objects import (
     failed,
     holder,
     job,
-    last_word,
     node,
     pod,
     pod_spec,
     running,
     storage_class,
+    termination_message,
     unschedulable,
     waiting,
 )
@@ -55,7 +55,7 @@ def scene(name):
         "claim": {"pods": [unschedulable("pod has unbound immediate PersistentVolumeClaims")], "claims": [claim(phase="Pending")], "classes": [storage_class("a", default=True)], "events": [event(claim(), "FailedBinding", "no")]},
         "mount": {"pods": [creating], "events": [event(creating, "FailedMount", 'MountVolume.SetUp failed for volume "x" : secret "y" not found')]},
         "image": {"pods": [pulling], "events": [event(pulling, "Failed", "Failed to pull image: not found"), event(pulling, "FailedToRetrieveImagePullSecret", "no")]},
-        "failed": {"pods": [failed(66, last_word(66, "gated")), failed(137, reason="OOMKilled", index=1), pod(2, phase="Failed", reason="Evicted", conditions=[condition("DisruptionTarget", "TerminationByKubelet", "low on resource: memory")])], "job": job(completions=3, conditions=[condition("Failed", "FailedIndexes", "x")], status={"failedIndexes": "0-2"})},
+        "failed": {"pods": [failed(66, termination_message(66, "gated")), failed(137, reason="OOMKilled", index=1), pod(2, phase="Failed", reason="Evicted", conditions=[condition("DisruptionTarget", "TerminationByKubelet", "low on resource: memory")])], "job": job(completions=3, conditions=[condition("Failed", "FailedIndexes", "x")], status={"failedIndexes": "0-2"})},
         "running": {"pods": [running(conditions=[condition("Ready", "x")])]},
         "queue": {
             "pods": [],

@@ -10,10 +10,10 @@ from tests.cluster.diagnose.objects import (
     event,
     failed,
     job,
-    last_word,
     pod,
     pod_spec,
     running,
+    termination_message,
     unschedulable,
     verdict_on,
     waiting,
@@ -101,7 +101,7 @@ def test_a_failed_job_is_explained_by_the_last_try_of_each_failed_shard():
 def test_of_several_causes_the_most_common_comes_first_and_the_others_are_told():
     the_job = job(completions=4, conditions=[FAILED_INDEXES], status={"failedIndexes": "0-3"})
     pods = [failed(137, index=index, **OOM) for index in (0, 2, 3)] + [
-        failed(69, last_word(69, "the device failed"), index=1)
+        failed(69, termination_message(69, "the device failed"), index=1)
     ]
     verdict = verdict_on(*pods, the_job=the_job)
     assert [(one.cause, one.shards) for one in (verdict.finding, *verdict.others)] == [
@@ -120,7 +120,7 @@ def test_a_failed_job_offers_retry_where_no_change_is_needed():
         conditions=[condition("DisruptionTarget", "DeletionByPodGC", "PodGC: node no longer exists")],
     )
     assert verdict_on(drained, the_job=the_job).finding.remedy == "specbatch retry nightly -n ml"
-    wrong = failed(66, last_word(66, "no such model", "check the name"))
+    wrong = failed(66, termination_message(66, "no such model", "check the name"))
     assert verdict_on(wrong, the_job=the_job).finding.remedy == "check the name; then submit again"
 
 
@@ -131,8 +131,8 @@ def test_a_job_that_is_about_to_fail_is_judged_by_the_pod_that_ended_it():
         "Container runner for pod ml/x failed with exit code 66 matching FailJob rule at index 2",
     )
     the_job = job(completions=2, conditions=[target])
-    told_to_stop = failed(75, last_word(75, "told to stop"), index=0, deleted=at(3), made=50)
-    verdict = verdict_on(failed(66, last_word(66, "no such model"), index=1), told_to_stop, the_job=the_job)
+    told_to_stop = failed(75, termination_message(75, "told to stop"), index=0, deleted=at(3), made=50)
+    verdict = verdict_on(failed(66, termination_message(66, "no such model"), index=1), told_to_stop, the_job=the_job)
     assert verdict.finding.cause == "model-missing"
 
 

@@ -1,13 +1,15 @@
 import json
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
-from specbatch.cluster.status.pod_log import LastWord, Look, PodLog, parse_line, read_last_word, read_log, readable
+from specbatch.cluster.status.pod_log import PodLog, read_log, read_termination_message, readable
 from specbatch.errors import ModelError, Problem, SpecError
+from specbatch.results.protocol import Finished, Progress, Started, TerminationMessage, parse_line
 from specbatch.results.summary import RunSummary
 from specbatch.results.totals import Totals
 from specbatch.runner.display import JsonDisplay
-from specbatch.runner.progress_meter import Progress
 from specbatch.runner.termination import encoded, of_error, of_success
 
 PROGRESS = Progress(
@@ -36,7 +38,7 @@ SUMMARY = RunSummary(
 
 
 def plain(summary):
-    return summary and json.loads(json.dumps(summary.to_json()))
+    return summary and json.loads(json.dumps(msgspec.to_builtins(summary)))
 
 
 class Lines:
@@ -57,16 +59,16 @@ def told(tmp_path):
     """A whole log, by the runner's own display."""
     stream = Lines()
     display = JsonDisplay(stream)
-    display.start("nightly", tmp_path)
+    display.show(Started("nightly", str(tmp_path)))
     display.step("loading the target")
-    display.progress(PROGRESS)
-    display.end(SUMMARY, tmp_path, None)
+    display.show(PROGRESS)
+    display.show(Finished(SUMMARY, str(tmp_path)))
     return stream.text.splitlines()
 
 
 def test_the_runners_own_lines_are_read_back(told):
     log = read_log(told)
-    assert log.look == Look(**{**PROGRESS.to_json(), "phase_seconds": {"draft": 3.0, "verify": 6.0}})
+    assert log.progress == PROGRESS
     assert (log.step, plain(log.summary), log.error) == ("loading the target", plain(SUMMARY), "")
     assert [read_log(told[:count]).stage for count in range(5)] == [
         "silent",
@@ -101,12 +103,12 @@ def test_lines_of_libraries_are_nobodys():
 
 
 def test_keys_may_be_added():
-    assert parse_line('{"event": "progress", "rows": 7, "new": [1]}') == Look(rows=7)
+    assert parse_line('{"event": "progress", "rows": 7, "new": [1]}') == Progress(rows=7)
 
 
 def test_the_second_attempt_of_a_log_counts(told):
     log = read_log(["error: GPU 0 has failed", *told[:2]])
-    assert (log.stage, log.error, log.look) == ("starting", "", None)
+    assert (log.stage, log.error, log.progress) == ("starting", "", None)
 
 
 def test_an_error_ends_with_its_remedy_and_not_with_what_follows(told):
@@ -116,8 +118,8 @@ def test_an_error_ends_with_its_remedy_and_not_with_what_follows(told):
     assert log.error == str(error)
 
 
-def test_the_runners_last_word_is_read_back():
-    word = read_last_word(
+def test_the_runners_termination_message_is_read_back():
+    word = read_termination_message(
         encoded(of_error(ModelError("no such model", where="org/x", remedy="check the name"))).decode()
     )
     assert (word.exit_code, word.meaning, word.reason, word.remedy) == (
@@ -126,7 +128,7 @@ def test_the_runners_last_word_is_read_back():
         "org/x: no such model",
         "check the name",
     )
-    done = read_last_word(encoded(of_success(SUMMARY) | {"shard": 3, "shards": 16}).decode())
+    done = read_termination_message(encoded(replace(of_success(SUMMARY), shard=3, shards=16)).decode())
     assert (done.exit_code, done.rows, done.errors, done.tokens_per_second, done.acceptance_rate) == (
         0,
         13,
@@ -137,16 +139,16 @@ def test_the_runners_last_word_is_read_back():
     assert (done.shard, done.shards, done.reason) == (3, 16, "")
 
 
-def test_a_last_word_with_wrong_types_tells_the_rest():
-    assert read_last_word(
+def test_a_termination_message_with_wrong_types_tells_the_rest():
+    assert read_termination_message(
         '{"exitCode": "66", "rows": true, "errors": 1.5, "seconds": 3, "error": ["x"], "where": "here", "new": {}}'
-    ) == LastWord(where="here", seconds=3.0)
-    assert read_last_word("") == LastWord()
-    assert read_last_word("[" * 100_000).exit_code is None
+    ) == TerminationMessage(where="here", seconds=3.0)
+    assert read_termination_message("") == TerminationMessage()
+    assert read_termination_message("[" * 100_000).exit_code is None
 
 
-def test_the_end_of_a_log_is_a_last_word_too(told):
-    word = read_last_word(
+def test_the_end_of_a_log_is_a_termination_message_too(told):
+    word = read_termination_message(
         "\n".join(
             ['ts": 3}', *told[1:3], "error: part-00000-of-00001.jsonl: No space left on device", "  remedy: free some"]
         )
@@ -157,11 +159,11 @@ def test_the_end_of_a_log_is_a_last_word_too(told):
         1200,
     )
     assert (
-        read_last_word("Traceback (most recent call last):\n  File x\nRuntimeError: boom\n").reason
+        read_termination_message("Traceback (most recent call last):\n  File x\nRuntimeError: boom\n").reason
         == "RuntimeError: boom"
     )
-    assert read_last_word(told[2]).rows == 1200
-    assert read_last_word(told[3]).rows == 13
+    assert read_termination_message(told[2]).rows == 1200
+    assert read_termination_message(told[3]).rows == 13
 
 
 def test_events_are_one_readable_line_each_and_other_lines_stay(told, tmp_path):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from specbatch.errors import ResultsError
-from specbatch.results.publish.state import PublishState
+from specbatch.results.protocol import PublishState
 from specbatch.results.storage.folder import Folder
 from tests.results.builders import IDENTITY
 from tests.results.published import ShardDir, listed, memory_uri
@@ -302,12 +302,6 @@ def test_a_fault_of_ours_is_no_success(shard, uri, monkeypatch):
     monkeypatch.setattr("specbatch.results.publish.destination.Destination.put_rows", fail)
     with pytest.raises(ResultsError, match="KeyError"):
         shard.publish(uri)
-
-
-def test_state_survives_json():
-    state = PublishState("s3://bucket/x", 1, 2, 3, 4, "no", 5.0)
-    assert PublishState.from_json(json.loads(json.dumps(state.to_json()))) == state
-    assert PublishState.from_json({"destination": "x"}) == PublishState("x")
 
 
 def test_a_file_that_was_empty_is_filled_and_an_empty_one_takes_no_name(shard, tmp_path, uri):

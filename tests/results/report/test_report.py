@@ -15,7 +15,7 @@ from specbatch.errors import ResultsError
 from specbatch.results.attempts import read_attempts
 from specbatch.results.hardware import Hardware
 from specbatch.results.manifest import Manifest, write_manifest
-from specbatch.results.publish.state import PublishState
+from specbatch.results.protocol import Progress, PublishState
 from specbatch.results.report import charts, series
 from specbatch.results.report.facts import gather
 from specbatch.results.report.report import write_report
@@ -414,7 +414,7 @@ def test_publishing_that_fails_is_in_the_report(run_dir):
     )
     with ShardResults.open(run_dir, identity=IDENTITY) as store:
         store.write(make_row(0))
-        store.save_progress(make_summary(store), Timeline(), "done", {"publish": state.to_json()})
+        store.save_progress(make_summary(store), Timeline(), "done", Progress(publish=state))
     assert "2 waiting (10 bytes); failing: since 1970-01-01 00:00 UTC, no route" in Page(write_report(run_dir)).text
 
 

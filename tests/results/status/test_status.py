@@ -5,15 +5,15 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from specbatch.errors import ResultsError
 from specbatch.results.attempts import read_attempts, write_attempts
 from specbatch.results.manifest import Manifest, write_manifest
-from specbatch.results.publish.state import PublishState
+from specbatch.results.protocol import Progress, PublishState
 from specbatch.results.shard.shard import ShardResults
 from specbatch.results.status.status import read_status
 from specbatch.results.status.status_text import render_status, status_json
@@ -23,11 +23,11 @@ from specbatch.results.timeline import Timeline
 from tests.results.builders import IDENTITY, finish_run, make_error, make_row, make_summary
 
 ROOT = Path(__file__).parents[3]
-NOW = {
-    "rows": 4, "total_rows": 10, "active": 8, "tokens_per_second": 512.3, "acceptance_rate": 0.712,
-    "mean_acceptance_length": 3.1, "num_speculative_tokens": 4, "eta_seconds": 75.0, "fraction_of_ceiling": 0.54,
-    "phase_seconds": {"verify": 3.0, "draft": 1.0}, "completion_tokens": 900, "skipped": 0, "errors": 1,
-}  # fmt: skip
+NOW = Progress(
+    seconds=10.0, rows=4, total_rows=10, active=8, tokens_per_second=512.3, acceptance_rate=0.712,
+    mean_acceptance_length=3.1, num_speculative_tokens=4, eta_seconds=75.0, fraction_of_ceiling=0.54,
+    phase_seconds={"verify": 3.0, "draft": 1.0}, completion_tokens=900, errors=1,
+)  # fmt: skip
 # A writer in a process of its own: opens the shard, says a word, and waits for a line on its standard input.
 WRITER = """
 import sys
@@ -194,7 +194,7 @@ def test_publishing_is_shown_and_why_it_fails(run_dir):
     )  # fmt: skip
     with ShardResults.open(run_dir, identity=IDENTITY) as store:
         store.write(make_row(0))
-        store.save_progress(make_summary(store), Timeline(), "running", {**NOW, "publish": state.to_json()})
+        store.save_progress(make_summary(store), Timeline(), "running", replace(NOW, publish=state))
         run = look(run_dir)
     text = " ".join(render_status(run).split())
     assert "2 files (2.0 MB) at s3://b/nightly, 1 waiting (500 bytes); failing for 2 h 0" in text
@@ -209,7 +209,7 @@ def test_a_complete_run_that_is_not_all_published_says_so_and_does_not_grow_olde
         failing_since=time.time() - 60,
     )
     finish_run(run_dir, [make_row(0)])
-    change_last(run_dir, now={"publish": state.to_json()})
+    change_last(run_dir, now=Progress(publish=state))
     assert look(run_dir).shards[0].sentence == "complete: publishing the rest"
     change_last(run_dir, process=None)
     run = look(run_dir, later=7200)

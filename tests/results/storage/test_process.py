@@ -2,26 +2,25 @@ import os
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from specbatch.results.storage.process import Process
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")  # noqa: PTH110
-SAY = "import json; from specbatch.results.storage.process import Process; print(json.dumps(Process.current().to_json()), flush=True)"
+SAY = "import msgspec; from specbatch.results.storage.process import Process; print(msgspec.json.encode(Process.current()).decode(), flush=True)"
 
 
 def test_this_process_lives():
     assert Process.current().alive is True
-    assert Process.from_json(Process.current().to_json()) == Process.current()
+    assert msgspec.json.decode(msgspec.json.encode(Process.current()), type=Process) == Process.current()
 
 
 def test_a_process_lives_until_it_is_killed_even_while_nobody_has_waited_for_it():
-    import json
-
     with subprocess.Popen(
         [sys.executable, "-c", f"{SAY}\ninput()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
-        process = Process.from_json(json.loads(child.stdout.readline()))
+        process = msgspec.json.decode(child.stdout.readline(), type=Process)
         assert process.pid == child.pid
         assert process.alive is True
         child.kill()

@@ -11,7 +11,7 @@ from specbatch.errors import DatasetError
 from specbatch.runner.bad_rows import RowError
 from specbatch.runner.dataset.dataset import Dataset, Shard
 from specbatch.runner.models.tokenizer import Detokenizer
-from specbatch.runner.replicas import decode_all, merged_stats
+from specbatch.runner.replicas import decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows.prefetcher import RowPrefetcher
 from specbatch.runner.rows.row import RowReader, RowRules
@@ -185,7 +185,7 @@ def test_replicas_share_one_feed_and_every_row_comes_once(tmp_path, maker, repli
     assert gc.get_freeze_count() < 10_000
     assert sorted(one.prepared.row.id for one in decoded) == sorted(row["id"] for row in ROWS)
     assert all(one.prepared.row.id == one.completion.request.id for one in decoded)
-    assert merged_stats([engine.stats for engine in engines]).finished == 20
+    assert EngineStats.merged([engine.stats for engine in engines]).finished == 20
     if replicas > 1:
         assert sum(engine.stats.finished > 0 for engine in engines) > 1
     prefetcher.close()
@@ -229,7 +229,7 @@ def test_merged_stats_add_up():
     first = EngineStats(drafted=3, accepted=2, drafted_by_position=[2, 1], k_changes=[(0, 2)], warmup_seconds=1.0)
     second = EngineStats(drafted=1, accepted=1, drafted_by_position=[1], warmup_seconds=2.0)
     second.seconds["draft"] = 4.0
-    merged = merged_stats([first, second])
+    merged = EngineStats.merged([first, second])
     assert (merged.drafted, merged.accepted, merged.drafted_by_position) == (4, 3, [3, 1])
     assert (merged.k_changes, merged.warmup_seconds, merged.seconds["draft"]) == ([(0, 2)], 2.0, 4.0)
-    assert merged_stats([]).rounds == 0
+    assert EngineStats.merged([]).rounds == 0

@@ -12,9 +12,10 @@ from specbatch.cluster.diagnose.finding import Finding, Message, recognise
 from specbatch.cluster.diagnose.rules.containers import ARCHITECTURE, COMMAND, container_statuses, start_failure
 from specbatch.cluster.diagnose.rules.disruptions import disruption
 from specbatch.cluster.manifests.pod import USER
-from specbatch.cluster.status.pod_log import LastWord, readable, whole_lines
-from specbatch.cluster.status.pod_state import container_state, last_word, node_of
+from specbatch.cluster.status.pod_log import readable, whole_lines
+from specbatch.cluster.status.pod_state import container_state, node_of, termination_message
 from specbatch.errors import ExitCode
+from specbatch.results.protocol import TerminationMessage
 
 # Of "exit code: message": causes within an exit code of the runner, whose own words are the sentence.
 _XID = r"\bXid\b\s*(\([^)]*\))?\s*:?\s*(error\s*)?"
@@ -137,7 +138,7 @@ def failure(_: Evidence, pod: Object) -> Iterator[Finding]:
 def _own_end(pod: Object) -> Finding:
     ended = container_state(pod).get("terminated") or {}
     message = str(ended.get("message") or "")
-    word = last_word(pod) or LastWord()
+    word = termination_message(pod) or TerminationMessage()
     killed = next((one for one in container_statuses(pod) if _reason(one) == "OOMKilled"), None)
     finding = None
     if killed is not None:
@@ -151,7 +152,7 @@ def _own_end(pod: Object) -> Finding:
     return (finding or _NODE_LOST.finding()).seen([_line(pod, ended, "" if own else message)], ended.get("finishedAt"))
 
 
-def _by_exit_code(code: int, word: LastWord, message: str) -> Finding | None:
+def _by_exit_code(code: int, word: TerminationMessage, message: str) -> Finding | None:
     reason = word.reason if len(word.reason) <= _ERROR_CHARS else f"{word.reason[: _ERROR_CHARS - 1]}…"
     said = f": {reason}" if reason else ""
     if code not in _CODES:

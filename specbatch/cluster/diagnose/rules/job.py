@@ -11,7 +11,7 @@ from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.rules.admission import namespace
 from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.manifests.names import CANCELLED
-from specbatch.cluster.status.pod_state import last_word
+from specbatch.cluster.status.pod_state import termination_message
 from specbatch.formatting import pluralize
 
 _MATCHED = re.compile(r"failed with exit code (\d+) matching FailJob rule")
@@ -29,7 +29,7 @@ def complete(evidence: Evidence, job: Object) -> Iterator[Finding]:
     view, done = evidence.view, condition(job, "Complete")
     if done is None:
         return
-    words = [last_word(pods[-1]) for pods in view.pods_by_index.values()]
+    words = [termination_message(pods[-1]) for pods in view.pods_by_index.values()]
     errors = sum(word.errors or 0 for word in words if word)
     shards = "its shard is" if view.completions == 1 else f"all {view.completions:,} shards are"
     bad = f"; {pluralize(errors, 'row')} could not be answered, and stand in the errors files" if errors else ""

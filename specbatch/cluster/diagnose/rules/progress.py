@@ -9,9 +9,10 @@ from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.jobs.timestamps import age, event_line, event_time
-from specbatch.cluster.status.pod_log import Look, parse_line, readable
+from specbatch.cluster.status.pod_log import readable
 from specbatch.cluster.status.pod_state import container_state, node_of
 from specbatch.formatting import rough_duration
+from specbatch.results.protocol import Progress, parse_line
 
 _HUNG_SECONDS = 300.0  # a decoding runner writes a line every five seconds
 _LOADING_SECONDS = 1800.0  # a download writes nothing for long
@@ -90,9 +91,9 @@ def running(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     if newest is None:
         yield _fine("the pods run", (), since)
         return
-    looks = isinstance(parse_line(newest.line), Look)
+    decoding = isinstance(parse_line(newest.line), Progress)
     silent = age(newest.time or since, evidence.clock) or 0.0
-    most = _HUNG_SECONDS if looks else _LOADING_SECONDS if newest.time else _STARTING_SECONDS
+    most = _HUNG_SECONDS if decoding else _LOADING_SECONDS if newest.time else _STARTING_SECONDS
     said = (f"pod {name}: {readable(newest.line)}",) if newest.time else ()
     if silent > most:
         yield Finding(
@@ -103,7 +104,7 @@ def running(evidence: Evidence, pod: Object) -> Iterator[Finding]:
             since=newest.time or since,
         )
     yield _fine(
-        "the pods run, and say how far they are" if looks else "the pods run, and are still loading", said, since
+        "the pods run, and say how far they are" if decoding else "the pods run, and are still loading", said, since
     )
 
 

@@ -1,25 +1,35 @@
 import pytest
 
-from tests.cluster.diagnose.objects import cause_of, condition, event, failed, job, last_word, pod, pod_spec, verdict_on
+from tests.cluster.diagnose.objects import (
+    cause_of,
+    condition,
+    event,
+    failed,
+    job,
+    pod,
+    pod_spec,
+    termination_message,
+    verdict_on,
+)
 
 
 @pytest.mark.parametrize(
     ("code", "message", "cause", "says"),
     [
-        (64, last_word(64, "spec.placement.gpus: is not a number", "write a number"), "bad-spec", "spec.placement.gpus"),
-        (65, last_word(65, "3 rows of 100 are bad, more than errorBudget 0.01 allows"), "bad-dataset", "errorBudget"),
-        (66, last_word(66, "no-such/model is not a folder (RepositoryNotFoundError)", "check the name"), "model-missing", "no-such/model"),
-        (66, last_word(66, "403 Client Error. (GatedRepoError)", "accept the model's licence"), "model-not-permitted", "GatedRepoError"),
-        (68, last_word(68, "cannot be reached: ConnectionError", where="s3://b/rows.jsonl"), "out-of-reach", "cannot be reached"),
-        (69, last_word(69, "the device failed: CUDA error: unspecified launch failure"), "gpu-fault", "CUDA error"),
-        (69, last_word(69, "the device failed: NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus."), "gpu-fault", "fallen off the bus. (Xid 79)"),
-        (69, last_word(69, "spec.placement.gpus is 4, but this process sees no GPUs (CUDA_VISIBLE_DEVICES is not set)", where="placement"), "gpus-not-visible", "sees no GPUs"),
-        (70, last_word(70, "out of memory at 1 sequence of 512 tokens", "raise placement.gpus"), "out-of-gpu-memory", "512 tokens"),
-        (74, last_word(74, "[Errno 28] No space left on device", where="/results/nightly"), "results-volume-full", "/results/nightly"),
-        (74, last_word(74, "Permission denied", where="/results"), "results-not-written", "Permission denied"),
-        (74, last_word(74, "3 of 3 files are not published: cannot list the folder: Unable to locate credentials", where="s3://b/x"), "storage-not-permitted", "credentials"),
-        (75, last_word(75, "told to stop"), "stopped", "told to stop"),
-        (1, last_word(1, "KeyError: 'x'"), "error", "KeyError: 'x'"),
+        (64, termination_message(64, "spec.placement.gpus: is not a number", "write a number"), "bad-spec", "spec.placement.gpus"),
+        (65, termination_message(65, "3 rows of 100 are bad, more than errorBudget 0.01 allows"), "bad-dataset", "errorBudget"),
+        (66, termination_message(66, "no-such/model is not a folder (RepositoryNotFoundError)", "check the name"), "model-missing", "no-such/model"),
+        (66, termination_message(66, "403 Client Error. (GatedRepoError)", "accept the model's licence"), "model-not-permitted", "GatedRepoError"),
+        (68, termination_message(68, "cannot be reached: ConnectionError", where="s3://b/rows.jsonl"), "out-of-reach", "cannot be reached"),
+        (69, termination_message(69, "the device failed: CUDA error: unspecified launch failure"), "gpu-fault", "CUDA error"),
+        (69, termination_message(69, "the device failed: NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus."), "gpu-fault", "fallen off the bus. (Xid 79)"),
+        (69, termination_message(69, "spec.placement.gpus is 4, but this process sees no GPUs (CUDA_VISIBLE_DEVICES is not set)", where="placement"), "gpus-not-visible", "sees no GPUs"),
+        (70, termination_message(70, "out of memory at 1 sequence of 512 tokens", "raise placement.gpus"), "out-of-gpu-memory", "512 tokens"),
+        (74, termination_message(74, "[Errno 28] No space left on device", where="/results/nightly"), "results-volume-full", "/results/nightly"),
+        (74, termination_message(74, "Permission denied", where="/results"), "results-not-written", "Permission denied"),
+        (74, termination_message(74, "3 of 3 files are not published: cannot list the folder: Unable to locate credentials", where="s3://b/x"), "storage-not-permitted", "credentials"),
+        (75, termination_message(75, "told to stop"), "stopped", "told to stop"),
+        (1, termination_message(1, "KeyError: 'x'"), "error", "KeyError: 'x'"),
         (1, 'Traceback (most recent call last):\n  File "a.py", line 1\nRuntimeError: it broke\n', "error", "RuntimeError: it broke"),
         (1, "/usr/local/bin/python: No module named specbatch\n", "command-not-found", "does not have the command"),
         (127, "", "command-not-found", "does not have the command"),
@@ -39,15 +49,17 @@ def test_the_exit_code_and_the_last_word_of_a_pod_name_the_cause(code, message, 
 
 
 def test_the_runners_own_remedy_is_shown_but_a_gated_model_gets_the_clusters():
-    assert "check the name" in verdict_on(failed(66, last_word(66, "x", "check the name"))).finding.remedy
-    gated = verdict_on(failed(66, last_word(66, "403 Forbidden (GatedRepoError)", "set HF_TOKEN"))).finding.remedy
+    assert "check the name" in verdict_on(failed(66, termination_message(66, "x", "check the name"))).finding.remedy
+    gated = verdict_on(
+        failed(66, termination_message(66, "403 Forbidden (GatedRepoError)", "set HF_TOKEN"))
+    ).finding.remedy
     assert "spec.job.secretEnv: {HF_TOKEN: {name: hf, key: token}}" in gated
 
 
 def test_a_hardware_xid_asks_for_the_node_to_be_taken_out():
-    broken = failed(69, last_word(69, "NVRM: Xid (PCI:0000:3b:00): 48"))
+    broken = failed(69, termination_message(69, "NVRM: Xid (PCI:0000:3b:00): 48"))
     assert "reset or replace the GPU" in verdict_on(broken).finding.remedy
-    own = failed(69, last_word(69, "NVRM: Xid (PCI:0000:3b:00): 31"))
+    own = failed(69, termination_message(69, "NVRM: Xid (PCI:0000:3b:00): 31"))
     assert "reset or replace" not in verdict_on(own).finding.remedy
 
 
@@ -113,13 +125,13 @@ def test_an_unknown_container_status_is_a_lost_node_and_old_events_change_nothin
 
 
 def test_the_runners_last_word_is_said_once():
-    finding = verdict_on(failed(66, last_word(66, "no such model"))).finding
+    finding = verdict_on(failed(66, termination_message(66, "no such model"))).finding
     assert finding.evidence == ("pod nightly-0123456789-0-abcde (node node-a): exit code 66",)
     assert "RuntimeError: it broke" in verdict_on(failed(1, "RuntimeError: it broke")).finding.evidence[0]
 
 
 def test_where_no_other_try_comes_none_is_promised():
-    broken = failed(69, last_word(69, "the device failed"))
+    broken = failed(69, termination_message(69, "the device failed"))
     assert "it is tried again" in verdict_on(broken).finding.remedy
     over = job(
         status={"failedIndexes": "0"}, conditions=[condition("Failed", "FailedIndexes", "Job has failed indexes")]
@@ -131,7 +143,7 @@ def test_where_no_other_try_comes_none_is_promised():
 
 
 def test_a_volume_that_may_not_be_written_names_the_user_and_fs_group():
-    remedy = verdict_on(failed(74, last_word(74, "Permission denied", where="/results"))).finding.remedy
+    remedy = verdict_on(failed(74, termination_message(74, "Permission denied", where="/results"))).finding.remedy
     assert "user and group 10001" in remedy
     assert "fsGroup" in remedy
 

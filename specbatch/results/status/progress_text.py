@@ -1,0 +1,71 @@
+"""A progress snapshot in words: the live display, `specbatch status` and the report say the same things by the same names."""
+
+from __future__ import annotations
+
+import time
+
+from specbatch.formatting import format_bytes, format_duration, format_shares, pluralize, rough_duration
+from specbatch.results.protocol import Progress, PublishState
+
+_REASON_CHARS = 160
+
+
+def total_text(now: Progress, about: str = "about ") -> str:
+    """100, about 100, ?: `about` until the whole dataset was read."""
+    if now.total_rows is None:
+        return "?"
+    return f"{about if now.total_rows_estimated else ''}{now.total_rows:,}"
+
+
+def rows_line(now: Progress) -> str:
+    """40 of about 100, 2 errors, 5 skipped, batch 8."""
+    parts = [f"{now.rows:,} of {total_text(now)}", pluralize(now.errors, "error")]
+    if now.skipped:
+        parts.append(f"{now.skipped:,} skipped")
+    if now.active is not None:
+        parts.append(f"batch {now.active:,}")
+    return ", ".join(parts)
+
+
+def progress_lines(now: Progress) -> list[tuple[str, str]]:
+    """(label, text) of what is known of the speed, and of what is waited for."""
+    speed = f"{now.tokens_per_second:,.1f} tokens/s"
+    if now.fraction_of_ceiling is not None:
+        speed += f", {now.fraction_of_ceiling:.0%} of the predicted ceiling"
+    k = "" if now.num_speculative_tokens is None else f", k {now.num_speculative_tokens}"
+    acceptance = f"acceptance_rate {now.acceptance_rate:.3f}, mean_acceptance_length {now.mean_acceptance_length:.2f}"
+    lines = [("speed", speed), ("speculation", acceptance + k)]
+    if shares := format_shares(now.phase_seconds):
+        lines.append(("time", shares))
+    if now.waiting:
+        lines.append(("waiting", now.waiting))
+    return lines
+
+
+def progress_cells(now: Progress) -> tuple[str, ...]:
+    """As cells of a table: rows, errors, tokens/s, accepted, k, left."""
+    speed, k, eta = now.tokens_per_second, now.num_speculative_tokens, now.eta_seconds
+    share = f" ({now.rows / now.total_rows:.0%})" if now.total_rows else ""
+    return (
+        f"{now.rows:,}/{total_text(now, about='~')}{share}",
+        f"{now.errors:,}",
+        f"{speed:,.1f}" if speed < 10_000 else f"{speed:,.0f}",
+        f"{now.acceptance_rate:.3f}",
+        "" if k is None else f"{k}",
+        "" if eta is None else rough_duration(eta),
+    )
+
+
+def publish_text(state: PublishState, clock: float | None = None) -> str:
+    """How far publishing is, and why it fails, since when; `clock` is the Unix time now."""
+    done = f"{pluralize(state.done_files, 'file')} ({format_bytes(state.done_bytes)}) at {state.destination}"
+    if state.pending_files:
+        done += f", {state.pending_files:,} waiting ({format_bytes(state.pending_bytes)})"
+    if not state.problem:
+        return done
+    since = ""
+    if state.failing_since is not None:
+        since = f" for {format_duration(max(0.0, (time.time() if clock is None else clock) - state.failing_since))}"
+    reason = " ".join(state.problem.split())
+    reason = reason if len(reason) <= _REASON_CHARS else f"{reason[: _REASON_CHARS - 1]}…"
+    return f"{done}; failing{since}: {reason}"

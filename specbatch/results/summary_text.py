@@ -1,0 +1,65 @@
+"""The end of a run, as lines for people."""
+
+from __future__ import annotations
+
+from specbatch.formatting import format_counts, format_duration, format_facts, format_shares
+from specbatch.results.summary import RunSummary
+
+_ONLY_ENGINE = "general"  # on a CPU: not worth a line
+
+
+def render_summary(summary: RunSummary, *, results: str = "", report: str = "", name: str = "") -> str:
+    """The end of a run, for people: plain lines without colour.
+
+    Args:
+        summary: the attempt that has ended.
+        results: where the results are.
+        report: where the report is; empty where none was written.
+        name: the run's name.
+    """
+    lines = [("rows", _rows(summary))]
+    totals = summary.totals
+    if totals.share_correct is not None:
+        lines.append(("right answers", f"{totals.correct:,} of {totals.scored:,} ({totals.share_correct:.1%})"))
+    if summary.seconds:
+        lines.append(("speed", _speed(summary)))
+        lines.append(("time", f"{format_duration(summary.seconds)} decoding{_before(summary)}"))
+    if summary.engine not in {"", _ONLY_ENGINE}:
+        lines.append(("engine", summary.engine))
+    if summary.drafted:
+        lines.append(
+            (
+                "speculation",
+                (
+                    f"acceptance_rate {summary.acceptance_rate:.3f}, "
+                    f"mean_acceptance_length {summary.mean_acceptance_length:.2f} tokens per target forward"
+                ),
+            )
+        )
+    if shares := format_shares(summary.phase_seconds):
+        lines.append(("time went to", shares))
+    if totals.errors_by_code:
+        lines.append(("errors", format_counts(totals.errors_by_code)))
+    lines += [(label, path) for label, path in (("results", results), ("report", report)) if path]
+    head = [name] if name else []
+    return "\n".join([*head, *format_facts(lines)])
+
+
+def _rows(summary: RunSummary) -> str:
+    text = f"{summary.results:,} done, {summary.errors:,} errors"
+    return f"{text}, {summary.skipped:,} skipped (finished before)" if summary.skipped else text
+
+
+def _speed(summary: RunSummary) -> str:
+    parts = [f"{summary.tokens_per_second:,.1f} tokens/s ({summary.completion_tokens:,} tokens)"]
+    if summary.speedup is not None:
+        parts.append(f"{summary.speedup:.2f}x the target alone (estimated)")
+    if summary.fraction_of_ceiling is not None:
+        parts.append(f"{summary.fraction_of_ceiling:.0%} of the predicted ceiling")
+    return ", ".join(parts)
+
+
+def _before(summary: RunSummary) -> str:
+    parts = [("loading", summary.load_seconds), ("warm-up", summary.warmup_seconds)]
+    said = [f"{label} {format_duration(seconds)}" for label, seconds in parts if seconds]
+    return f" (before it: {', '.join(said)})" if said else ""
