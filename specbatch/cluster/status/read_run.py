@@ -102,7 +102,7 @@ def _earlier_pods(cluster: Cluster, run: Run) -> dict[int, Sequence[Object]]:
 
 
 def _read_logs(cluster: Cluster, pods: Iterable[Object]) -> tuple[Mapping[str, PodLog], list[str]]:
-    """What the logs of pods say by their uid, and what could not be read: of running pods, and of those that left no last word."""
+    """What the logs of pods say by their uid, and what could not be read: of running pods, and of those that left no termination message."""
     wanted = [pod for pod in pods if has_begun(pod) and (not has_ended(pod) or termination_message(pod) is None)]
     wanted.sort(key=has_ended)
     chosen = wanted[:_LOGS]

@@ -63,7 +63,7 @@ class ShardStatus:
 
     @property
     def age_seconds(self) -> float | None:
-        """Since the shard's last word. Clocks of two machines differ: never less than nothing."""
+        """Since its attempt was last saved. Clocks of two machines differ: never less than nothing."""
         return max(0.0, self.clock - self.last.updated_at) if self.last else None
 
     @property
@@ -102,7 +102,7 @@ class ShardStatus:
 
     @property
     def totals(self) -> Totals:
-        """Over every row in the shard's files, as of the last word."""
+        """Over every row in the shard's files, as its attempt was last saved."""
         if self.manifest is not None and self.verdict == "complete":
             return self.manifest.totals
         return self.last.summary.totals if self.last else Totals()
