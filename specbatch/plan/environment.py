@@ -10,7 +10,7 @@ A device is an index among the visible GPUs, never a UUID. A variable that is em
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,118 +50,111 @@ def read_environment(env: Mapping[str, str], gpus: int, *, has_drafter: bool) ->
     values = {name: env[name].strip() for name in VARIABLES if env.get(name, "").strip()}
     if not values:
         return PlacementVariables()
-    problems: list[Problem] = []
-    said = values.get("GPU_STRATEGY")
-    strategy = next((one for one in _STRATEGIES if one == said), None)
-    if said is not None and strategy is None:
-        problems.append(Problem("GPU_STRATEGY", f"{said!r} is not a strategy", f"one of {', '.join(_STRATEGIES)}"))
+    _refuse(_malformed(values))
+    ratios, groups = ("TARGET_GPU_RATIO", "DRAFTER_GPU_RATIO"), ("TARGET_GPU", "DRAFTER_GPU")
+    target_ratio, drafter_ratio = (int(values[name]) if name in values else None for name in ratios)
+    target, drafter = (_groups(name, values[name], gpus) if name in values else None for name in groups)
     read = PlacementVariables(
-        strategy=strategy,
-        target_ratio=_count(values, "TARGET_GPU_RATIO", problems),
-        drafter_ratio=_count(values, "DRAFTER_GPU_RATIO", problems),
-        target=_groups(values, "TARGET_GPU", gpus, problems),
-        drafter=_groups(values, "DRAFTER_GPU", gpus, problems),
+        strategy=next((one for one in _STRATEGIES if one == values.get("GPU_STRATEGY")), None),
+        target_ratio=target_ratio,
+        drafter_ratio=drafter_ratio,
+        target=target,
+        drafter=drafter,
         settings=tuple(f"{name}={value}" for name, value in values.items()),
     )
-    problems = problems or _contradictions(read)
-    if not (problems or has_drafter):
-        problems = _without_drafter(read)
-    if not (problems or gpus or read.target):
-        problems = _on_cpu(read)
-    if problems:
-        raise SpecError(problems, source="environment")
+    _refuse(_contradictions(read))
+    if not has_drafter:
+        _refuse(_without_drafter(read))
+    if not gpus and not target:
+        _refuse(_on_cpu(read))
     return read
 
 
-def _count(values: Mapping[str, str], name: str, problems: list[Problem]) -> int | None:
-    text = values.get(name)
-    if text is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,4}", text) or int(text) < 1:
-        problems.append(Problem(name, f"{text!r} is not a positive whole number", "for example 6"))
-        return None
-    return int(text)
+def _refuse(problems: Iterable[Problem]) -> None:
+    found = list(problems)
+    if found:
+        raise SpecError(found, source="environment")
 
 
-def _groups(values: Mapping[str, str], name: str, gpus: int, problems: list[Problem]) -> DeviceGroups | None:
-    text = values.get(name)
-    if text is None:
-        return None
-    groups = tuple(tuple(part.strip() for part in group.split(",")) for group in text.split(";"))
-    wrong = [item for group in groups for item in group if not re.fullmatch(r"cuda:[0-9]{1,4}|cpu", item)]
-    if wrong:
-        remedy = "write cuda:0,cuda:1 (indices among the visible GPUs, not UUIDs); replicas apart by ';'"
-        problems.append(Problem(name, f"{wrong[0]!r} is not a device", remedy))
-        return None
-    for item in (item for group in groups for item in group):
-        index = -1 if item == "cpu" else int(item.removeprefix("cuda:"))
-        if index >= gpus or (index == -1) != (gpus == 0):
-            there = f"cuda:0 to cuda:{gpus - 1}" if gpus else "cpu"
-            raise DeviceError(
-                f"names {item}, but the devices of this run are {there}",
-                where=name,
-                remedy="name visible devices, or change placement.gpus",
-            )
-    if any(len(set(group)) < len(group) for group in groups):
-        problems.append(Problem(name, f"{text!r} names a device twice for one model", "name each device once"))
-    if len({len(group) for group in groups}) > 1:
-        problems.append(Problem(name, f"{text!r} has replicas of different sizes", "give each the same count"))
+def _malformed(values: Mapping[str, str]) -> Iterator[Problem]:
+    strategy = values.get("GPU_STRATEGY")
+    if strategy not in {None, *_STRATEGIES}:
+        yield Problem("GPU_STRATEGY", f"{strategy!r} is not a strategy", f"one of {', '.join(_STRATEGIES)}")
+    for name in ("TARGET_GPU_RATIO", "DRAFTER_GPU_RATIO"):
+        if name in values and not re.fullmatch(r"(?!0+$)[0-9]{1,4}", values[name]):
+            yield Problem(name, f"{values[name]!r} is not a positive whole number", "for example 6")
+    for name in ("TARGET_GPU", "DRAFTER_GPU"):
+        groups = _split(values[name]) if name in values else ()
+        wrong = next((one for group in groups for one in group if not re.fullmatch(r"cuda:[0-9]{1,4}|cpu", one)), None)
+        if wrong is not None:
+            remedy = "write cuda:0,cuda:1 (indices among the visible GPUs, not UUIDs); replicas apart by ';'"
+            yield Problem(name, f"{wrong!r} is not a device", remedy)
+        elif any(len(set(group)) < len(group) for group in groups):
+            yield Problem(name, f"{values[name]!r} names a device twice for one model", "name each device once")
+        elif len({len(group) for group in groups}) > 1:
+            yield Problem(name, f"{values[name]!r} has replicas of different sizes", "give each the same count")
+
+
+def _split(text: str) -> DeviceGroups:
+    return tuple(tuple(part.strip() for part in group.split(",")) for group in text.split(";"))
+
+
+def _groups(name: str, text: str, gpus: int) -> DeviceGroups:
+    groups = _split(text)
+    there = [f"cuda:{index}" for index in range(gpus)] or ["cpu"]
+    absent = next((item for group in groups for item in group if item not in there), None)
+    if absent:
+        raise DeviceError(
+            f"names {absent}, but the devices of this run are {' to '.join(dict.fromkeys((there[0], there[-1])))}",
+            where=name,
+            remedy="name visible devices, or change placement.gpus",
+        )
     return groups
 
 
-def _contradictions(read: PlacementVariables) -> list[Problem]:
-    problems = []
-    if read.drafter is not None and read.target is None:
-        problems.append(Problem("DRAFTER_GPU", "is set without TARGET_GPU", "set both, or neither"))
-    if read.target is not None and read.drafter is not None and len(read.target) != len(read.drafter):
-        said = f"names {len(read.drafter)} replica(s), TARGET_GPU {len(read.target)}"
-        problems.append(Problem("DRAFTER_GPU", said, "give both the same number of groups, apart by ';'"))
+def _contradictions(read: PlacementVariables) -> Iterator[Problem]:
+    target, drafter = read.target, read.drafter
+    if drafter and not target:
+        yield Problem("DRAFTER_GPU", "is set without TARGET_GPU", "set both, or neither")
+    if target and drafter and len(target) != len(drafter):
+        said = f"names {len(drafter)} replica(s), TARGET_GPU {len(target)}"
+        yield Problem("DRAFTER_GPU", said, "give both the same number of groups, apart by ';'")
     for name, ratio, groups in (
-        ("TARGET_GPU_RATIO", read.target_ratio, read.target),
-        ("DRAFTER_GPU_RATIO", read.drafter_ratio, read.drafter),
+        ("TARGET_GPU", read.target_ratio, target),
+        ("DRAFTER_GPU", read.drafter_ratio, drafter),
     ):
-        if ratio is not None and groups is not None and len(groups[0]) != ratio:
-            said = f"is {ratio}, but {name.removesuffix('_RATIO')} names {len(groups[0])} device(s)"
-            problems.append(Problem(name, said, "leave one of them out"))
-        if ratio is not None and read.strategy in {"same", "separate"}:
+        if ratio and groups and len(groups[0]) != ratio:
+            said = f"is {ratio}, but {name} names {len(groups[0])} device(s)"
+            yield Problem(f"{name}_RATIO", said, "leave one of them out")
+        if ratio and read.strategy in {"same", "separate"}:
             said = f"is set, but GPU_STRATEGY is {read.strategy}"
-            problems.append(Problem(name, said, "a ratio belongs to multi_gpu_ratio"))
-    return problems + _shared_devices(read)
+            yield Problem(f"{name}_RATIO", said, "a ratio belongs to multi_gpu_ratio")
+    owner: dict[str, int] = {}  # two replicas on one device would each plan with all of its memory
+    for name, groups in (("TARGET_GPU", target or ()), ("DRAFTER_GPU", drafter or ())):
+        shared = [
+            one for number, group in enumerate(groups) for one in group if owner.setdefault(one, number) != number
+        ]
+        if shared:
+            yield Problem(name, f"{shared[0]} stands in two replicas", "give each replica GPUs of its own")
+            return
 
 
-def _shared_devices(read: PlacementVariables) -> list[Problem]:
-    """Two replicas on one device: each would plan with all of its memory."""
-    owner: dict[str, int] = {}
-    for name, groups in (("TARGET_GPU", read.target or ()), ("DRAFTER_GPU", read.drafter or ())):
-        for index, group in enumerate(groups):
-            for device in group:
-                if owner.setdefault(device, index) != index:
-                    said = f"{device} stands in two replicas"
-                    return [Problem(name, said, "give each replica GPUs of its own")]
-    return []
-
-
-def _without_drafter(read: PlacementVariables) -> list[Problem]:
+def _without_drafter(read: PlacementVariables) -> Iterator[Problem]:
     """Without a drafter model there is nothing to give GPUs to."""
     set_in_vain = {
-        "DRAFTER_GPU": read.drafter is not None,
-        "DRAFTER_GPU_RATIO": read.drafter_ratio is not None,
+        "DRAFTER_GPU": read.drafter,
+        "DRAFTER_GPU_RATIO": read.drafter_ratio,
         "GPU_STRATEGY": read.strategy == "separate",
     }
-    said, remedy = "is set, but the spec has no drafter model to place", "unset it, or set spec.drafter.model"
-    return [Problem(name, said, remedy) for name, vain in set_in_vain.items() if vain]
+    for name in (name for name, vain in set_in_vain.items() if vain):
+        yield Problem(name, "is set, but the spec has no drafter model to place", "unset it, or set spec.drafter.model")
 
 
-def _on_cpu(read: PlacementVariables) -> list[Problem]:
+def _on_cpu(read: PlacementVariables) -> Iterator[Problem]:
     """On the CPU there is nothing to divide."""
-    set_in_vain = {
-        "GPU_STRATEGY": f"is {read.strategy}" if read.strategy not in {None, "auto", "same"} else "",
-        "TARGET_GPU_RATIO": "is set" if read.target_ratio else "",
-        "DRAFTER_GPU_RATIO": "is set" if read.drafter_ratio else "",
-    }
     remedy = "unset it, or set placement.gpus"
-    return [
-        Problem(name, f"{said}, but placement.gpus is 0 (the CPU)", remedy)
-        for name, said in set_in_vain.items()
-        if said
-    ]
+    if read.strategy not in {None, "auto", "same"}:
+        yield Problem("GPU_STRATEGY", f"is {read.strategy}, but placement.gpus is 0 (the CPU)", remedy)
+    for name, ratio in (("TARGET_GPU_RATIO", read.target_ratio), ("DRAFTER_GPU_RATIO", read.drafter_ratio)):
+        if ratio:
+            yield Problem(name, "is set, but placement.gpus is 0 (the CPU)", remedy)

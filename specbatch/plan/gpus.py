@@ -43,9 +43,6 @@ PRODUCTS = {
     )
 }
 
-# "H100" alone means the common variant.
-_SHORT = {"H100": "H100-80GB", "A100": "A100-80GB"}
-
 _CPU_BANDWIDTH = 20e9
 _CPU_FLOPS = 0.2e12
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -95,8 +92,7 @@ def _product(name: str) -> GpuShape:
         return _gpu(name, gigabytes * 1e9 / GIB, terabytes, teraflops)
     wanted = _plain(name)
     by_plain = {_plain(known): gpu for known, gpu in PRODUCTS.items()}
-    by_plain |= {_plain(short): PRODUCTS[full] for short, full in _SHORT.items()}
-    # "A10" means A10-24GB: where one product has that name before its memory.
+    # "A10" means A10-24GB, and of several memories the first: A100 means A100-80GB.
     for known, gpu in PRODUCTS.items():
         by_plain.setdefault(_plain(known.rsplit("-", 1)[0]), gpu)
     if wanted in by_plain:

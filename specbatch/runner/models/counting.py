@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from specbatch.plan.hf_config import HfConfig
 from specbatch.plan.model_shape import Counter, LayerShape, ModelShape, ModuleNames
 
 if TYPE_CHECKING:
@@ -17,16 +18,6 @@ if TYPE_CHECKING:
 _TRACED_TOKENS = 2
 _LATE = re.compile(r"norm|ln_f|ln_out|project_out")  # in a module's name: follows the layers, wherever it is registered
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
-_EXPERTS_PER_TOKEN = (
-    "num_experts_per_tok",
-    "num_experts_per_token",
-    "moe_k",
-    "moe_topk",
-    "moe_top_k",
-    "top_k_experts",
-    "top_k",
-)
-_INNER = ("moe_intermediate_size", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
 
 
 def counter() -> Counter | None:
@@ -72,8 +63,8 @@ def count_shape(config: Mapping[str, Any], path: Path | None = None) -> ModelSha
 
 
 def _shape_of(model: Any) -> ModelShape | None:
-    text = model.config.get_text_config()
-    found = _find_layers(model, int(text.num_hidden_layers))
+    text = HfConfig(model.config.get_text_config().to_dict(), "").fields
+    found = _find_layers(model, int(text["num_hidden_layers"]))
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if found is None or embedding is None or head is None:
         return None
@@ -100,11 +91,11 @@ def _shape_of(model: Any) -> ModelShape | None:
         head=embedded if tied else _numbers(head.parameters()),
         before=early,
         after=late,
-        hidden_size=int(text.hidden_size),
+        hidden_size=int(text["hidden_size"]),
         num_heads=heads,
         num_kv_heads=heads,
-        head_dim=_number(text, "head_dim") or int(text.hidden_size) // heads,
-        intermediate_size=_inner_size(text),
+        head_dim=_number(text, "head_dim") or int(text["hidden_size"]) // heads,
+        intermediate_size=_number(text, "moe_intermediate_size") or _number(text, "intermediate_size") or 1,
         vocab_size=int(head.weight.shape[0]),
         tied=tied,
         num_experts=experts,
@@ -170,7 +161,7 @@ def _layer(layer: nn.Module, kv: int) -> LayerShape:
     return LayerShape(_numbers(layer.parameters()) - experts, experts, kv)
 
 
-def _experts(layers: nn.ModuleList, text: Any) -> tuple[int, int]:
+def _experts(layers: nn.ModuleList, text: Mapping[str, Any]) -> tuple[int, int]:
     """How many experts a layer has, at the most, and how many of them a token runs through (all, where it is not said)."""
     from torch import nn  # noqa: PLC0415
 
@@ -182,11 +173,10 @@ def _experts(layers: nn.ModuleList, text: Any) -> tuple[int, int]:
                 count = max(
                     count, len(module) if isinstance(module, nn.ModuleList) else 0 if first is None else len(first)
                 )
-    per_token = next((number for key in _EXPERTS_PER_TOKEN if (number := _number(text, key))), count)
-    return count, min(count, per_token)
+    return count, min(count, _number(text, "num_experts_per_tok") or count)
 
 
-def _keys_and_values(model: Any, text: Any, layers: int) -> tuple[list[int], bool]:
+def _keys_and_values(model: Any, text: Mapping[str, Any], layers: int) -> tuple[list[int], bool]:
     """Numbers of keys and values that each layer gives to the cache for one token: traced, else by the config."""
     import torch  # noqa: PLC0415
     from transformers import DynamicCache  # noqa: PLC0415
@@ -200,7 +190,7 @@ def _keys_and_values(model: Any, text: Any, layers: int) -> tuple[list[int], boo
             return (widths + [0] * layers)[:layers], True
     queries = _number(text, "num_attention_heads") or 1
     heads = _number(text, "num_key_value_heads") or queries
-    return [2 * heads * (_number(text, "head_dim") or int(text.hidden_size) // queries)] * layers, False
+    return [2 * heads * (_number(text, "head_dim") or int(text["hidden_size"]) // queries)] * layers, False
 
 
 def _width(layer: Any) -> int:
@@ -225,15 +215,9 @@ def _without_experts(model: Any) -> Iterator[None]:
             del module.forward
 
 
-def _inner_size(text: Any) -> int:
-    return next((number for key in _INNER if (number := _number(text, key))), 4 * int(text.hidden_size))
-
-
-def _number(text: Any, key: str) -> int | None:
+def _number(text: Mapping[str, Any], key: str) -> int | None:
     """A positive whole number of a config, the largest where each layer has its own; None where it has none."""
-    value = None
-    with contextlib.suppress(Exception):  # some configs refuse to say for all layers what differs between them
-        value = getattr(text, key, None)
+    value = text.get(key)
     numbers = value if isinstance(value, (list, tuple)) else [value]
     return max((one for one in numbers if isinstance(one, int) and not isinstance(one, bool) and one > 0), default=None)
 
