@@ -11,11 +11,9 @@ of its own gives E / max(T_v, T_d); and a target split over G GPUs gains nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from specbatch.plan.model_shape import LayerShape, ModelShape
+from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.plan_request import PlanRequest
-from specbatch.plan.types import Ceiling, GpuShape, ModelPlacement, ReplicaPlan
+from specbatch.plan.types import Ceiling, ReplicaPlan, Stage
 
 
 def predict(request: PlanRequest, replica: ReplicaPlan, rows: int, *, replicas: int = 1) -> Ceiling:
@@ -28,15 +26,15 @@ def predict(request: PlanRequest, replica: ReplicaPlan, rows: int, *, replicas: 
         rows: in flight in one replica.
         replicas: how many.
     """
-    target, *drafter = [_costs(*model, request) for model in zip(request.models.values(), replica.models, strict=True)]
 
     def rate(k: int, in_flight: int = 1) -> float:
         batch = rows / in_flight
         busy = dict.fromkeys(replica.devices, 0.0)  # seconds of each device in a round
-        for stage in target:
-            busy[stage.device] += stage.seconds(batch, k + 1, request.mean_length)
-        for stage in drafter[0] if drafter and k else ():
-            busy[stage.device] += k * stage.seconds(batch, 1, request.mean_length)
+        for stage in replica.target.stages:
+            busy[stage.device] += _seconds(request.target, stage, request, batch, k + 1)
+        if request.drafter and replica.drafter and k:
+            for stage in replica.drafter.stages:
+                busy[stage.device] += k * _seconds(request.drafter, stage, request, batch, 1)
         seconds = max(sum(busy.values()), in_flight * max(busy.values()))
         return rows * tokens_per_round(request.acceptance_rate, k) / seconds
 
@@ -57,34 +55,12 @@ def tokens_per_round(acceptance_rate: float, k: int) -> float:
     return sum(acceptance_rate**j for j in range(k + 1))
 
 
-@dataclass(frozen=True, slots=True)
-class _StageCost:
-    """What a forward of one stage reads and computes."""
-
-    device: str
-    gpu: GpuShape
-    shape: ModelShape
-    layers: LayerShape
-    head: int  # parameters of the head; 0 where it is elsewhere
-
-    def seconds(self, rows: float, tokens_per_row: int, mean_length: int) -> float:
-        """Of a forward of so many tokens for each row, with so many in its cache."""
-        shape, tokens = self.shape, rows * tokens_per_row
-        touched = round(tokens * shape.experts_per_token)  # as many different experts as the tokens ask for
-        weights = (shape.active_params(self.layers, touched) + self.head) * shape.dtype_bytes
-        cache = self.layers.kv * shape.dtype_bytes * rows * mean_length
-        params = shape.active_params(self.layers, shape.experts_per_token) + self.head
-        return max((weights + cache) / self.gpu.bandwidth, 2 * params * tokens / self.gpu.flops)
-
-
-def _costs(shape: ModelShape, placement: ModelPlacement, request: PlanRequest) -> list[_StageCost]:
-    return [
-        _StageCost(
-            device=stage.device,
-            gpu=request.gpus[stage.device],
-            shape=shape,
-            layers=shape.span(stage.first_layer, stage.num_layers),
-            head=shape.head if stage.has_head else 0,
-        )
-        for stage in placement.stages
-    ]
+def _seconds(shape: ModelShape, stage: Stage, request: PlanRequest, rows: float, tokens_per_row: int) -> float:
+    """What a stage takes for a forward of so many tokens for each row."""
+    gpu, tokens = request.gpus[stage.device], rows * tokens_per_row
+    layers, head = shape.span(stage.first_layer, stage.num_layers), shape.head if stage.has_head else 0
+    touched = round(tokens * shape.experts_per_token)  # as many different experts as the tokens ask for
+    weights = (shape.active_params(layers, touched) + head) * shape.dtype_bytes
+    cache = layers.kv * shape.dtype_bytes * rows * request.mean_length
+    params = shape.active_params(layers, shape.experts_per_token) + head
+    return max((weights + cache) / gpu.bandwidth, 2 * params * tokens / gpu.flops)

@@ -165,29 +165,3 @@ def _host_memory(limit_file: Path = _CGROUP_LIMIT) -> int:
         return min(physical, int(limit_file.read_text()))
     except (OSError, ValueError):  # no cgroup v2 here, or "max"
         return physical
-
-
-def check_visible(expected: int, visible: int, cuda_visible_devices: str | None = None) -> None:
-    """Refuses a count of visible GPUs that is not the spec's, before anything is loaded.
-
-    Args:
-        expected: spec.placement.gpus; with 0 (the CPU) any count will do.
-        visible: what the process sees.
-        cuda_visible_devices: the variable's value, for the message.
-
-    Raises:
-        DeviceError: the counts differ.
-    """
-    if expected in {0, visible}:
-        return
-    said = "is not set" if cuda_visible_devices is None else f"is {cuda_visible_devices!r}"
-    wants = (
-        f"spec.placement.gpus is {expected}, but this process sees {visible or 'no'} GPU{'' if visible == 1 else 's'}"
-    )
-    raise DeviceError(
-        f"{wants} (CUDA_VISIBLE_DEVICES {said})",
-        where="placement",
-        remedy=f"set spec.placement.gpus to {visible}"
-        + ("" if visible else " (the CPU)")
-        + f", or make {expected} visible: in a pod by its GPU resource, else by CUDA_VISIBLE_DEVICES",
-    )

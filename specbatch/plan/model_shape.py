@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ class ModuleNames:
     head: str = "lm_head"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelShape:
     """A decoder-only model; exact for known families and for models counted in transformers' own code, else an estimate.
 
@@ -80,13 +82,19 @@ class ModelShape:
         plain = not (self.extra_biases or self.sliding_window or self.num_experts)
         return plain and self.architecture in _PAGED
 
+    @cached_property
+    def _sums(self) -> list[LayerShape]:
+        """The first n layers taken together, for every n."""
+        columns = zip(*((layer.shared_params, layer.expert_params, layer.kv) for layer in self.layers), strict=True)
+        return [LayerShape(*sums) for sums in zip(*(accumulate(column, initial=0) for column in columns), strict=True)]
+
     def span(self, first: int = 0, count: int | None = None) -> LayerShape:
         """`count` layers from `first` on, taken together; all that follow when None."""
-        layers = self.layers[first : None if count is None else first + count]
+        before, until = self._sums[first], self._sums[self.num_layers if count is None else first + count]
         return LayerShape(
-            shared_params=sum(layer.shared_params for layer in layers),
-            expert_params=sum(layer.expert_params for layer in layers),
-            kv=sum(layer.kv for layer in layers),
+            shared_params=until.shared_params - before.shared_params,
+            expert_params=until.expert_params - before.expert_params,
+            kv=until.kv - before.kv,
         )
 
     def active_params(self, span: LayerShape, experts: int) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from specbatch.plan.gpus import check_visible, cpu_shape, visible_gpu_shape
+from specbatch.errors import DeviceError
+from specbatch.plan.gpus import cpu_shape, visible_gpu_shape
 from specbatch.plan.types import GpuShape
 
 
@@ -20,12 +21,17 @@ def visible_gpus(expected: int, env: Mapping[str, str]) -> tuple[GpuShape, ...]:
     if expected == 0:
         return (measured_cpu(),)
     count = torch.cuda.device_count()  # CUDA_VISIBLE_DEVICES may hold UUIDs: the driver counts, nobody parses
-    check_visible(expected, count, env.get("CUDA_VISIBLE_DEVICES"))
-    return tuple(_shape(torch.cuda.get_device_properties(index)) for index in range(count))
-
-
-def _shape(properties: object) -> GpuShape:
-    return visible_gpu_shape(str(getattr(properties, "name")), int(getattr(properties, "total_memory")))  # noqa: B009 - untyped
+    if count != expected:
+        variable = env.get("CUDA_VISIBLE_DEVICES")
+        raise DeviceError(
+            f"spec.placement.gpus is {expected}, but this process sees {count or 'no'} GPU{'' if count == 1 else 's'}"
+            f" (CUDA_VISIBLE_DEVICES {'is not set' if variable is None else f'is {variable!r}'})",
+            where="placement",
+            remedy=f"set spec.placement.gpus to {count or '0 (the CPU)'}, or make {expected} visible:"
+            " in a pod by its GPU resource, else by CUDA_VISIBLE_DEVICES",
+        )
+    found = (torch.cuda.get_device_properties(index) for index in range(count))
+    return tuple(visible_gpu_shape(properties.name, properties.total_memory) for properties in found)
 
 
 _COPY_BYTES = 64 << 20  # beyond the caches of most machines

@@ -5,7 +5,6 @@ from specbatch.plan.gpus import (
     GIB,
     PRODUCTS,
     _host_memory,
-    check_visible,
     cpu_shape,
     labelled_gpu_shape,
     parse_gpus,
@@ -104,21 +103,3 @@ def test_a_containers_memory_limit_counts_where_it_is_lower(tmp_path):
     assert _host_memory(limit) == 1 << 20
     limit.write_text("max\n")
     assert _host_memory(limit) == _host_memory(tmp_path / "none") > 1 << 20
-
-
-def test_a_count_that_differs_says_both_and_what_to_do():
-    with pytest.raises(DeviceError) as refused:
-        check_visible(4, 2, "GPU-aa,GPU-bb")
-    said = str(refused.value)
-    assert "gpus is 4, but this process sees 2 GPUs (CUDA_VISIBLE_DEVICES is 'GPU-aa,GPU-bb')" in said
-    assert "set spec.placement.gpus to 2" in said
-
-
-def test_no_gpu_at_all_points_to_the_cpu():
-    with pytest.raises(DeviceError, match=r"sees no GPUs \(CUDA_VISIBLE_DEVICES is not set\)[\s\S]*to 0 \(the CPU\)"):
-        check_visible(1, 0)
-
-
-@pytest.mark.parametrize(("expected", "visible"), [(2, 2), (0, 0), (0, 8)])
-def test_equal_counts_and_the_cpu_pass(expected, visible):
-    check_visible(expected, visible)

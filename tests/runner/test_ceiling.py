@@ -6,7 +6,6 @@ from specbatch.engine.stats import EngineStats
 from specbatch.plan.ceiling import predict
 from specbatch.plan.types import Speculation
 from specbatch.runner.ceiling import CeilingOfRun
-from specbatch.runner.devices import measured_cpu
 from tests.plan.builders import plan_of, request, shape
 
 
@@ -38,10 +37,3 @@ def test_the_ceiling_is_that_of_what_the_run_has_measured():
 
 def test_a_run_without_drafts_accepts_none():
     assert CEILING(stats()) == pytest.approx(predicted(0.0))
-
-
-def test_the_cpus_own_figures_are_measured():
-    cpu = measured_cpu()
-    assert cpu.is_cpu
-    assert 1e8 < cpu.bandwidth < 1e13
-    assert 1e8 < cpu.flops < 1e15
