@@ -11,7 +11,7 @@ from typing import Any
 
 from specbatch.formatting import format_table
 from specbatch.results.compare.compare import Compared, warnings_of
-from specbatch.results.compare.fields import FIELDS, Field
+from specbatch.results.compare.fields import FOLDED, show
 
 SAME_TEXT = "same text as first"
 _ABSENT = "-"
@@ -32,19 +32,24 @@ def render_text(runs: Sequence[Compared], *, width: int, everything: bool = Fals
     return "\n".join(line.rstrip() for line in lines).rstrip("\n")
 
 
-def _fitted(rows: list[list[str]], width: int) -> list[str]:
-    """The table's lines: long cells are cut before the table is turned or taken apart."""
-    for most in (_CELL_CHARS, _NARROW_CELL_CHARS):
+def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """The table's lines: long cells are cut before the table is turned or divided into blocks of columns."""
+    for most, turned in ((_CELL_CHARS, False), (_NARROW_CELL_CHARS, False), (_NARROW_CELL_CHARS, True)):
         cut = [[_cut(cell, most) for cell in row] for row in rows]
-        if _width(cut) <= width:
-            return format_table(cut, left=[0])
-    across = list(map(list, zip(*cut, strict=True)))
-    if _width(across) <= width:
-        return format_table(across, left=[0])
-    lines: list[str] = []
-    for block in _blocks(cut, width):
-        lines += ["", *format_table(block, left=[0])] if lines else format_table(block, left=[0])
-    return lines
+        lines = format_table([*zip(*cut, strict=True)] if turned else cut, left=[0])
+        if _width(lines) <= width:
+            return lines
+    blocks: list[list[str]] = []
+    columns = [0]
+    for column in range(1, len(rows[0])):
+        lines = format_table([[row[at] for at in [*columns, column]] for row in cut], left=[0])
+        if len(columns) > 1 and _width(lines) > width:
+            columns = [0]
+            lines = format_table([[row[0], row[column]] for row in cut], left=[0])
+            blocks.append(lines)
+        blocks[-1:] = [lines]
+        columns.append(column)
+    return [line for number, block in enumerate(blocks) for line in ([""] if number else []) + block]
 
 
 def render_markdown(runs: Sequence[Compared], *, everything: bool = False) -> str:
@@ -63,13 +68,13 @@ def render_markdown(runs: Sequence[Compared], *, everything: bool = False) -> st
 
 def render_csv(runs: Sequence[Compared]) -> str:
     """Every field of every run, one run a line, numbers as they are; no text is a formula to a spreadsheet."""
-    names = [field.name for field in FIELDS]
+    names = list(runs[0].values)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["run", "where", *names, "rows in both", "same text"])
     for run in runs:
         texts = ["", ""] if run.texts is None else [run.texts.both, run.texts.same]
-        writer.writerow(map(_csv_cell, [run.label, run.where, *(run.values[name] for name in names), *texts]))
+        writer.writerow(map(_csv_cell, [run.label, run.where, *run.values.values(), *texts]))
     return stream.getvalue()
 
 
@@ -99,33 +104,33 @@ def compare_json(runs: Sequence[Compared]) -> dict[str, Any]:
 def _table(runs: Sequence[Compared], *, everything: bool) -> tuple[list[list[str]], list[str]]:
     """The table with a head, one line a field, and "field value" of those that are the same in all."""
     rows, common = [["run", *(run.label for run in runs)]], []
-    for field in FIELDS:
-        values = [run.values[field.name] for run in runs]
-        if not everything and (field.folded or all(value is None for value in values)):
+    for name in runs[0].values:
+        values = [run.values[name] for run in runs]
+        if not everything and (name in FOLDED or all(value is None for value in values)):
             continue
-        said = [_cell(field, run) for run in runs]
+        said = [_cell(name, run) for run in runs]
         # What only runs with a drafter have needs no line of its own where those agree: `method` says which have one.
-        known = [text for text in said if text != _ABSENT] if field.name in _OF_DRAFTERS else said
+        known = [text for text in said if text != _ABSENT] if name in _OF_DRAFTERS else said
         alike = len(set(known)) == 1 and len({value for value in values if value is not None}) <= 1
         if len(runs) > 1 and not everything and alike:
-            common.append(f"{field.name} {known[0]}")
+            common.append(f"{name} {known[0]}")
         else:
-            rows.append([field.name, *said])
-        if field.name == "tokens/s" and len(runs) > 1:
+            rows.append([name, *said])
+        if name == "tokens/s" and len(runs) > 1:
             rows.append(["x first", *(_times_first(run, runs[0]) for run in runs)])
     if len(runs) > 1 and any(run.texts is not None for run in runs):
         rows.append([SAME_TEXT, *map(_same_text, runs)])
     return rows, common
 
 
-def _cell(field: Field, run: Compared) -> str:
-    value = run.values[field.name]
+def _cell(name: str, run: Compared) -> str:
+    value = run.values[name]
     if value is None:
         return _ABSENT
-    said = field.show(value)
-    if field.name == "k" and value == "auto" and run.values["mean k"] is not None:
+    said = show(name, value)
+    if name == "k" and value == "auto" and run.values["mean k"] is not None:
         said += f", mean {run.values['mean k']:.1f}"
-    if field.name == "x target alone":
+    if name == "x target alone":
         said += f", {run.values['target alone was']}"
     return "".join(letter if letter.isprintable() else "?" for letter in said)  # one line, whatever a name holds
 
@@ -149,21 +154,5 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - _END_CHARS - 1]}…{text[-_END_CHARS:]}"
 
 
-def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-
-
-def _width(rows: Sequence[Sequence[str]]) -> int:
-    widths = _widths(rows)
-    return sum(widths) + 2 * (len(widths) - 1)
-
-
-def _blocks(rows: Sequence[Sequence[str]], width: int) -> list[list[list[str]]]:
-    """The table in pieces that fit, each with the fields' names and at least one run."""
-    blocks, columns = [], [0]
-    for column in range(1, len(rows[0])):
-        if len(columns) > 1 and _width([[row[at] for at in [*columns, column]] for row in rows]) > width:
-            blocks.append(columns)
-            columns = [0]
-        columns.append(column)
-    return [[[row[at] for at in block] for row in rows] for block in [*blocks, columns]]
+def _width(lines: Sequence[str]) -> int:
+    return max(map(len, lines))
