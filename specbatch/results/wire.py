@@ -39,7 +39,7 @@ def encode_error(row: ErrorRow) -> bytes:
 
 def decode_result(line: bytes) -> ResultRow:
     """The row of a line; ValueError where the line is none."""
-    value = _decode_object(line)
+    value = decode_object(line)
     try:
         return openai_batch.result_from_json(value) if "custom_id" in value else _result_from_json(value)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -48,14 +48,15 @@ def decode_result(line: bytes) -> ResultRow:
 
 def decode_error(line: bytes) -> ErrorRow:
     """The row of a line; ValueError where the line is none."""
-    value = _decode_object(line)
+    value = decode_object(line)
     try:
         return openai_batch.error_from_json(value) if "custom_id" in value else _error_from_json(value)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"not an error row: {error!r}") from error
 
 
-def _decode_object(line: bytes) -> dict[str, Any]:
+def decode_object(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line; ValueError where the line is none."""
     try:
         value = json.loads(line)
     except RecursionError as error:

@@ -15,9 +15,10 @@ import pytest
 from specbatch.errors import SpecbatchError
 from specbatch.results.collect.collect import collect as collect_run
 from specbatch.results.manifest import read_manifests
-from specbatch.results.report.charts import make_charts
+from specbatch.results.report.charts import Charts, make_charts
 from specbatch.results.report.facts import gather
-from specbatch.results.report.page_sections import attempts, errors, further, placement, publishing, verification
+from specbatch.results.report.page import render_page
+from specbatch.results.report.sample import find_sample
 from specbatch.results.shard.shard import ShardResults
 from specbatch.results.status.status import read_status
 from specbatch.results.status.status_text import render_status, status_json
@@ -87,8 +88,7 @@ def status(folder: Path) -> None:
 def report(folder: Path) -> None:
     facts = gather(Folder(folder))
     make_charts(facts)
-    for part in (verification, errors, placement, attempts, publishing, further):
-        part(facts).encode("utf-8", "replace")  # as write_report does
+    render_page(facts, Charts(), {}, find_sample(facts, None)).encode("utf-8", "replace")  # as write_report does
 
 
 COMMANDS = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from specbatch.results.layout import REPORT, SUCCESS, ShardFile
 from specbatch.results.rows import OpenAIForm
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.sorting import MEMORY_BYTES, LineSorter
+from specbatch.results.totals import Totals
 from specbatch.results.wire import encode_json
 
 NameRows = Callable[[Identity | None, Iterable[int]], Iterator[tuple[int, str | None]]]
@@ -40,7 +40,7 @@ class Collected:
         read: whether the files were read. An unfinished run is not, unless `partial` or `missing` asks for it; then the counts
             below come from the manifests, and nothing is known of single rows.
         files, bytes: read and checked.
-        unvouched: files among them that no manifest vouches for (partial only).
+        unlisted: files among them that no manifest lists (partial only).
         torn: broken lines skipped at the end of those.
         results: result rows that went out.
         errors: code -> error rows.
@@ -57,7 +57,7 @@ class Collected:
     read: bool = True
     files: int = 0
     bytes: int = 0
-    unvouched: int = 0
+    unlisted: int = 0
     torn: int = 0
     results: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)
@@ -160,19 +160,12 @@ def _temporary_place(out: Path | BinaryIO) -> Path:
 
 
 def _unread(run: FoundRun) -> Collected:
-    totals = [one.totals for one in run.manifests]
-    by_code = Counter[str]()
-    for one in totals:
-        by_code.update(one.errors_by_code)
-    return Collected(
-        source=run.folder.uri,
-        shards=run.shards,
-        dataset_rows=run.dataset_rows,
-        unfinished=run.unfinished,
-        read=False,
-        results=sum(one.results for one in totals),
-        errors=by_code,
-    )
+    totals = sum((one.totals for one in run.manifests), Totals())
+    return replace(_nothing_read(run), read=False, results=totals.results, errors=totals.errors_by_code)
+
+
+def _nothing_read(run: FoundRun) -> Collected:
+    return Collected(source=run.folder.uri, shards=run.shards, dataset_rows=run.dataset_rows, unfinished=run.unfinished)
 
 
 def _read_all(run: FoundRun, sorter: LineSorter) -> Collected:
@@ -185,16 +178,8 @@ def _read_all(run: FoundRun, sorter: LineSorter) -> Collected:
             sorter.add(index, rank, line)
         size += reader.bytes
         torn += reader.torn
-    return Collected(
-        source=run.folder.uri,
-        shards=run.shards,
-        dataset_rows=run.dataset_rows,
-        unfinished=run.unfinished,
-        files=len(run.files),
-        bytes=size,
-        unvouched=sum(file.entry is None for file in run.files),
-        torn=torn,
-    )
+    unlisted = sum(file.entry is None for file in run.files)
+    return replace(_nothing_read(run), files=len(run.files), bytes=size, unlisted=unlisted, torn=torn)
 
 
 def _openai_form(run: FoundRun) -> OpenAIForm:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, BinaryIO
 
 from specbatch.errors import ResultsError
@@ -14,20 +15,20 @@ from specbatch.results.wire import decode_result
 _GROUP_ROWS = 1 << 15
 _GROUP_BYTES = 32 << 20
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_COLUMNS = {
-    "id": "string",
-    "index": "int64",
-    "text": "string",
-    "finish_reason": "string",
-    "prompt_tokens": "int64",
-    "completion_tokens": "int64",
-    "rounds": "int64",
-    "drafted": "int64",
-    "accepted": "int64",
-    "prompt": "string",
-    "answer": "string",
-    "correct": "bool",
-    "fingerprint": "string",
+_COLUMNS: Mapping[str, tuple[str, Callable[[ResultRow], Any]]] = {
+    "id": ("string", attrgetter("id")),
+    "index": ("int64", attrgetter("index")),
+    "text": ("string", attrgetter("text")),
+    "finish_reason": ("string", attrgetter("finish_reason")),
+    "prompt_tokens": ("int64", attrgetter("usage.prompt_tokens")),
+    "completion_tokens": ("int64", attrgetter("usage.completion_tokens")),
+    "rounds": ("int64", attrgetter("speculation.rounds")),
+    "drafted": ("int64", attrgetter("speculation.drafted")),
+    "accepted": ("int64", attrgetter("speculation.accepted")),
+    "prompt": ("string", lambda row: None if row.prompt is None else json.dumps(row.prompt, ensure_ascii=False)),
+    "answer": ("string", attrgetter("answer")),
+    "correct": ("bool", attrgetter("correct")),
+    "fingerprint": ("string", attrgetter("fingerprint")),
 }
 _NULLABLE = {"prompt", "answer", "correct"}
 
@@ -65,7 +66,7 @@ class ParquetRows:
         self._pa = pa
         types = {"string": pa.string(), "int64": pa.int64(), "bool": pa.bool_()}
         self._schema = pa.schema(
-            [pa.field(name, types[kind], nullable=name in _NULLABLE) for name, kind in _COLUMNS.items()]
+            [pa.field(name, types[kind], nullable=name in _NULLABLE) for name, (kind, _) in _COLUMNS.items()]
         )
         self._writer = ParquetWriter(file, self._schema, compression="zstd")
         self._group_rows = group_rows
@@ -74,7 +75,8 @@ class ParquetRows:
 
     def write(self, line: bytes) -> None:
         """One row; ValueError where the line is none."""
-        self._rows.append(_columns(decode_result(line)))
+        row = decode_result(line)
+        self._rows.append(tuple(read(row) for _, read in _COLUMNS.values()))
         self._bytes += len(line)
         if len(self._rows) >= self._group_rows or self._bytes >= _GROUP_BYTES:
             self._write_group()
@@ -99,22 +101,3 @@ class ParquetRows:
             return self._pa.array(column, kind)
         except UnicodeEncodeError:
             return self._pa.array([value and _SURROGATE.sub("\ufffd", value) for value in column], kind)
-
-
-def _columns(row: ResultRow) -> tuple[Any, ...]:
-    """In the order of _COLUMNS."""
-    return (
-        row.id,
-        row.index,
-        row.text,
-        row.finish_reason,
-        row.usage.prompt_tokens,
-        row.usage.completion_tokens,
-        row.speculation.rounds,
-        row.speculation.drafted,
-        row.speculation.accepted,
-        None if row.prompt is None else json.dumps(row.prompt, ensure_ascii=False),
-        row.answer,
-        row.correct,
-        row.fingerprint,
-    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
+
+from specbatch.results.wire import decode_object
 
 # As `wire` and `openai_batch` write them. An unescaped quote after a space opens a key or a string: it cannot stand within one.
 _PLAIN = re.compile(rb'\{"id": "[^"\\]*(?:\\.[^"\\]*)*", "index": (\d{1,18}), "').match
@@ -27,7 +27,7 @@ def is_openai(line: bytes) -> bool:
 
 def key_of(line: bytes) -> tuple[str, str]:
     """The id and the fingerprint by which a row is known; ValueError where the line is no row."""
-    value = _object(line)
+    value = decode_object(line)
     try:
         if "custom_id" in value:
             return str(value["custom_id"]), str(value["specbatch"]["fingerprint"])
@@ -38,7 +38,7 @@ def key_of(line: bytes) -> tuple[str, str]:
 
 def error_code(line: bytes) -> str:
     """The code of an error row; ValueError where the line is none."""
-    value = _object(line)
+    value = decode_object(line)
     try:
         return str(value["error"]["code"] if "custom_id" in value else value["code"])
     except (KeyError, TypeError) as error:
@@ -46,7 +46,7 @@ def error_code(line: bytes) -> str:
 
 
 def _index_within(line: bytes) -> int:
-    value = _object(line)
+    value = decode_object(line)
     try:
         index = value["specbatch"]["index"] if "custom_id" in value else value["index"]
     except (KeyError, TypeError) as error:
@@ -54,13 +54,3 @@ def _index_within(line: bytes) -> int:
     if isinstance(index, bool) or not isinstance(index, int):
         raise ValueError("not a row: its index is no whole number")  # noqa: TRY004 - one kind of error for every broken line
     return index
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - as below
-    return value

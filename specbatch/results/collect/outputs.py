@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from specbatch.errors import ResultsError
-from specbatch.results.collect.export import Export, ExportFormat, JsonLines, OpenAILines
-from specbatch.results.collect.export_parquet import ParquetRows
+from specbatch.results.collect.export import Export, ExportFormat, make_export
 from specbatch.results.collect.join import JoinedRow
 from specbatch.results.collect.lines import error_code
 from specbatch.results.collect.output import Output, explained
 from specbatch.results.rows import OpenAIForm
 
 _NO_ROW = (ValueError, TypeError, OverflowError)  # what a form raises for a line that is no row after all
-
-
-def errors_beside(out: Path) -> Path:
-    """Where error rows go unless told otherwise: out.jsonl -> out.errors.jsonl."""
-    return out.with_name(f"{out.stem}.errors.jsonl")
 
 
 class Outputs:
@@ -43,13 +38,12 @@ class Outputs:
     ) -> None:
         self.results = 0
         self.errors: Counter[str] = Counter()
-        self._tmp = tmp
-        self._form = form
-        self._openai = openai
-        self._beside = errors_beside(out) if errors is None and isinstance(out, Path) else None
-        self._errors_target = errors
+        self._errors_asked = errors is not None
+        self._make_export = partial(make_export, form=form, openai=openai)
+        beside = out.with_name(f"{out.stem}.errors.jsonl") if isinstance(out, Path) else None  # of out.jsonl
+        target = errors or beside
         self._out = None if out is None else Output(out, tmp)
-        self._errors_out: Output | None = None
+        self._errors_out = None if out is None or target is None else Output(target, tmp)
         self._export: Export | None = None
         self._errors_export: Export | None = None
 
@@ -59,11 +53,16 @@ class Outputs:
         Raises:
             ResultsError: one cannot be made.
         """
-        if self._out is not None:
+        if self._out:
             self._out.open()
-            self._export = self._make_export(self._out)
-            if self._errors_target is not None:
-                self._open_errors(self._errors_target)
+            self._export = self._make_export(self._out.file)
+        if self._errors_asked:
+            self._open_errors()
+
+    def _open_errors(self) -> None:
+        if self._errors_out and not self._errors_export:
+            self._errors_out.open()
+            self._errors_export = self._make_export(self._errors_out.file, errors=True)
 
     def write(self, row: JoinedRow) -> None:
         """One row, which must come in input order.
@@ -74,20 +73,15 @@ class Outputs:
         index, is_error, line = row
         try:
             if is_error:
-                self._write_error(line)
+                self.errors[error_code(line)] += 1
+                self._open_errors()
             else:
                 self.results += 1
-                if self._export:
-                    self._export.write(line)
+            export = self._errors_export if is_error else self._export
+            if export:
+                export.write(line)
         except _NO_ROW as error:
             raise _unreadable(f"row {index}", error) from error
-
-    def _write_error(self, line: bytes) -> None:
-        self.errors[error_code(line)] += 1
-        if self._beside and not self._errors_export:
-            self._open_errors(self._beside)
-        if self._errors_export:
-            self._errors_export.write(line)
 
     def commit(self) -> list[tuple[str, Path | str]]:
         """Shows the files, results last; gives what is in each.
@@ -103,12 +97,12 @@ class Outputs:
                     export.close()
         except _NO_ROW as error:
             raise _unreadable("a row", error) from error
-        if self._errors_out:
+        if self._errors_out and self._errors_export:
             self._errors_out.commit()
             written.append((f"{self.errors.total():,} errors", self._errors_out.place))
-        elif self._beside:
-            with explained(self._beside, "remove the errors of an earlier collect"):
-                self._beside.unlink(missing_ok=True)
+        elif self._errors_out:
+            with explained(self._errors_out.place, "remove the errors of an earlier collect"):
+                Path(self._errors_out.place).unlink(missing_ok=True)
         if self._out:
             self._out.commit()
             written.insert(0, (f"{self.results:,} rows", self._out.place))
@@ -123,19 +117,6 @@ class Outputs:
         for output in (self._errors_out, self._out):
             if output:
                 output.discard()
-
-    def _make_export(self, output: Output) -> Export:
-        if self._form == "parquet":
-            return ParquetRows(output.file)
-        return OpenAILines(output.file, self._openai) if self._form == "openai" else JsonLines(output.file)
-
-    def _open_errors(self, target: Path) -> None:
-        self._errors_out = output = Output(target, self._tmp)
-        output.open()
-        as_openai = self._form == "openai"
-        self._errors_export = (
-            OpenAILines(output.file, self._openai, errors=True) if as_openai else JsonLines(output.file)
-        )
 
 
 def _unreadable(what: str, error: Exception) -> ResultsError:

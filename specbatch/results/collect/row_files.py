@@ -23,7 +23,7 @@ class FileReader:
 
     Attributes:
         bytes, rows: read so far.
-        torn: lines at the end that a dying writer left behind, of a file that no manifest vouches for.
+        torn: lines at the end that a dying writer left behind, of a file that no manifest lists.
     """
 
     def __init__(self, folder: Folder, row_file: RowFile, dataset_rows: int | None) -> None:
@@ -45,7 +45,7 @@ class FileReader:
         entry = self._file.entry
         shard, shards, end = self._file.file.shard, self._file.file.shards, self._end
         stray = None
-        for index, line in self._unvouched() if entry is None else self._vouched(entry):
+        for index, line in self._unlisted() if entry is None else self._listed(entry):
             self.rows += 1
             if 0 <= index < end and index % shards == shard:
                 yield index, line
@@ -61,7 +61,7 @@ class FileReader:
                 remedy="files of two runs are mixed: keep those of one, and move the others to a folder of their own",
             )
 
-    def _vouched(self, entry: FileEntry) -> Iterator[tuple[int, bytes]]:
+    def _listed(self, entry: FileEntry) -> Iterator[tuple[int, bytes]]:
         digest = hashlib.sha256()
         lines = bad = 0
         for line in self._lines(digest.update):
@@ -86,7 +86,7 @@ class FileReader:
                 self._folder, self._name, f"line {bad or lines} is not a row, though the sha256 is as in the manifest"
             )
 
-    def _unvouched(self) -> Iterator[tuple[int, bytes]]:
+    def _unlisted(self) -> Iterator[tuple[int, bytes]]:
         """No hash says that these lines are whole: each is read in full. Bad ones may stand at the end only."""
         decode = decode_error if self._file.is_errors else decode_result
         bad_at = number = 0

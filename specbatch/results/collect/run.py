@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from specbatch.errors import ResultsError
+from specbatch.formatting import pluralize
 from specbatch.results.identity import Identity
 from specbatch.results.layout import ROW_KINDS, SUCCESS, ShardFile, parse_names, rows_of_share
 from specbatch.results.manifest import FileEntry, Manifest, answers_none, read_manifests
@@ -22,7 +23,7 @@ _RESTORE = (
 
 @dataclass(frozen=True, slots=True)
 class RowFile:
-    """One file of rows; `entry` is what the manifest says of it, None where no manifest vouches for it."""
+    """One file of rows; `entry` is what the manifest says of it, None where no manifest lists it."""
 
     file: ShardFile
     entry: FileEntry | None
@@ -78,10 +79,10 @@ def find_run(folder: Folder) -> FoundRun:
         there = [file for file in files if file.owner(shards) == shard and file.kind in ROW_KINDS]
         manifest = manifests.get(shard)
         if manifest:
-            vouched = _vouched(folder, manifest, sizes)
-            found += vouched
-            listed = {one.file for one in vouched}
-            there = [file for file in there if file not in listed and sizes[file.name]]
+            listed = _listed(folder, manifest, sizes)
+            found += listed
+            names = {one.file.name for one in listed}
+            there = [file for file in there if file.name not in names and sizes[file.name]]
         found += [RowFile(file, None) for file in there]
         unfinished += _unfinished(shard, shards, manifest, dataset_rows, [(one.name, sizes[one.name]) for one in there])
     rows = sum(one.totals.rows for one in manifests.values())
@@ -148,7 +149,7 @@ def _dataset_rows(folder: Folder, manifests: Iterable[Manifest]) -> int | None:
     return counts[0] if counts else None
 
 
-def _vouched(folder: Folder, manifest: Manifest, sizes: Mapping[str, int]) -> list[RowFile]:
+def _listed(folder: Folder, manifest: Manifest, sizes: Mapping[str, int]) -> list[RowFile]:
     """The files that a manifest lists; those that cannot be right are found before anything is read."""
     found = []
     for entry in manifest.files:
@@ -185,10 +186,8 @@ def _unfinished(
     where = f"shard {shard:05d}-of-{shards:05d}"
     if manifest is None:
         size = sum(size for _, size in unlisted)
-        files = "1 file" if len(unlisted) == 1 else f"{len(unlisted):,} files"
-        there = (
-            f"{files} with {size:,} bytes {'is' if len(unlisted) == 1 else 'are'} there" if size else "nothing is there"
-        )
+        are = "is" if len(unlisted) == 1 else "are"
+        there = f"{pluralize(len(unlisted), 'file')} with {size:,} bytes {are} there" if size else "nothing is there"
         return [f"{where}: no manifest; {there}{f' for its {share:,} rows' if share is not None else ''}"]
     sentences = []
     if not manifest.complete:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from specbatch.formatting import by_count, pluralize
 from specbatch.results.collect.collect import Collected
 from specbatch.results.rows import ErrorCode
 
@@ -28,8 +29,8 @@ def _facts(done: Collected, *, partial: bool) -> Iterator[tuple[str, str]]:
     if len(done.unfinished) > _SHARDS_SHOWN:
         yield "", f"and {len(done.unfinished) - _SHARDS_SHOWN:,} more"
     if done.read:
-        vouched = "each as its manifest says" if not done.unvouched else f"{done.unvouched:,} without a manifest"
-        yield "read", f"{done.files:,} files of {_shards(done.shards)}, {done.bytes:,} bytes, {vouched}"
+        checked = "each as its manifest says" if not done.unlisted else f"{done.unlisted:,} without a manifest"
+        yield "read", f"{done.files:,} files of {pluralize(done.shards, 'shard')}, {done.bytes:,} bytes, {checked}"
     if done.torn:
         yield "skipped", f"{done.torn:,} broken lines at the end of files without a manifest"
     if done.errors:
@@ -49,9 +50,8 @@ def _facts(done: Collected, *, partial: bool) -> Iterator[tuple[str, str]]:
 
 def _by_code(errors: Mapping[str, int]) -> str:
     meanings = {code.value: code.meaning for code in ErrorCode}
-    counts = sorted(errors.items(), key=lambda one: (-one[1], one[0]))
     return "; ".join(
-        f"{code} {count:,}" + (f" ({meanings[code]})" if code in meanings else "") for code, count in counts
+        f"{code} {count:,}" + (f" ({meanings[code]})" if code in meanings else "") for code, count in by_count(errors)
     )
 
 
@@ -60,7 +60,3 @@ def _missing(done: Collected) -> str:
     more = ", ..." if done.missing > len(done.first_missing) else ""
     at_least = "" if done.dataset_rows is not None else "at least "  # no manifest says how many rows there are
     return f"{at_least}{done.missing:,} rows; index {first}{more}"
-
-
-def _shards(count: int) -> str:
-    return "1 shard" if count == 1 else f"{count:,} shards"

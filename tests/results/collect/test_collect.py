@@ -215,7 +215,7 @@ class TestIncomplete:
         done = collect(run_dir, tmp_path / "out.jsonl", partial=True, missing=tmp_path / "missing.jsonl")
         assert indices(tmp_path / "out.jsonl") == [0, 1, 2, 3]
         assert indices(tmp_path / "missing.jsonl") == [4, 5]
-        assert (done.torn, done.unvouched, done.duplicates, done.missing) == (1, 2, 1, 2)
+        assert (done.torn, done.unlisted, done.duplicates, done.missing) == (1, 2, 1, 2)
 
     def test_a_run_that_was_cut_anywhere_gives_its_whole_rows(self, run_dir, tmp_path):
         rows = [make_row(index) for index in range(3)]

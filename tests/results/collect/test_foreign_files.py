@@ -15,6 +15,7 @@ from specbatch.results.protocol import Progress, PublishState
 from specbatch.results.report.charts import Charts, make_charts
 from specbatch.results.report.facts import gather
 from specbatch.results.report.page import render_page
+from specbatch.results.report.sample import find_sample
 from specbatch.results.shard.shard import ShardResults
 from specbatch.results.status.status import read_status
 from specbatch.results.status.status_text import render_status, status_json
@@ -109,7 +110,7 @@ def test_any_value_may_be_missing_or_of_another_kind(run_dir, documents, seed):
         assert json.dumps(status_json(run), allow_nan=False)
         facts = gather(Folder(run_dir))
         make_charts(facts)
-        assert "\x1b" not in render_page(facts, Charts(), {})
+        assert "\x1b" not in render_page(facts, Charts(), {}, find_sample(facts, None))
         runs = [read_compared(Folder(run_dir), "a"), read_compared(Folder(run_dir), "b")]
         assert render_text(runs, width=80)
         assert render_markdown(runs)

@@ -1,0 +1,80 @@
+"""The large numbers at the top of the report: rows, speed, acceptance, the certificate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specbatch.formatting import format_duration, format_percent, pluralize
+from specbatch.results.report.facts import RunFacts
+
+_ABSENT = "—"
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One of the large numbers; `kind` is its CSS class."""
+
+    label: str
+    value: str
+    note: str
+    kind: str = ""
+
+    @classmethod
+    def absent(cls, label: str, why: str) -> Tile:
+        """A number that is not known."""
+        return cls(label, _ABSENT, why, "absent")
+
+
+def tiles_of(run: RunFacts) -> list[Tile]:
+    """What was measured, and in dashes what was not."""
+    totals = run.totals
+    tiles = [Tile("rows", f"{totals.results:,}", pluralize(totals.errors, "error"))]
+    if totals.share_correct is not None:
+        tiles.append(Tile("right answers", f"{totals.share_correct:.1%}", f"{totals.correct:,} of {totals.scored:,}"))
+    return [*tiles, *_speed(run), *_speculation(run), _verified(run)]
+
+
+def _speed(run: RunFacts) -> list[Tile]:
+    summary, alone = run.summary, run.target_only_tokens_per_second
+    if not summary.seconds:
+        return [Tile.absent("tokens/s", "nothing was decoded")]
+    tiles = [Tile("tokens/s", f"{summary.tokens_per_second:,.1f}", f"{summary.completion_tokens:,} tokens")]
+    if run.speedup is None or alone is None:
+        tiles.append(Tile.absent("against the target alone", "not measured: specbatch verify does"))
+    else:
+        found = run.verification
+        measured = found is not None and found.target_only_tokens_per_second is not None
+        how = f"on {pluralize(found.target_only_rows, 'row')}" if measured and found else "estimated by the run"
+        note = f"alone {alone:,.1f} tokens/s, {how}"
+        tiles.append(Tile("against the target alone", f"{run.speedup:.2f}x", note))
+    ceiling = summary.predicted_tokens_per_second
+    if summary.fraction_of_ceiling is None or ceiling is None:
+        tiles.append(Tile.absent("of the predicted ceiling", "nothing was predicted"))
+    else:
+        share = format_percent(summary.fraction_of_ceiling)
+        tiles.append(Tile("of the predicted ceiling", share, f"of {ceiling:,.0f} tokens/s"))
+    before = format_duration(summary.load_seconds + summary.warmup_seconds)
+    return [*tiles, Tile("time decoding", format_duration(summary.seconds), f"and {before} before it")]
+
+
+def _speculation(run: RunFacts) -> list[Tile]:
+    summary = run.summary
+    if not summary.drafted:
+        return [Tile.absent("acceptance rate", "nothing was drafted")]
+    kept = f"{summary.accepted:,} of {summary.drafted:,} drafted"
+    length = f"{summary.mean_acceptance_length:.2f}"
+    return [
+        Tile("acceptance rate", f"{summary.acceptance_rate:.1%}", kept),
+        Tile("mean acceptance length", length, "tokens per target forward"),
+    ]
+
+
+def _verified(run: RunFacts) -> Tile:
+    found = run.verification
+    if found is None:
+        return Tile.absent("verified", "not yet: specbatch verify does")
+    exact = f"{found.exact:,} of {found.replayed:,}"
+    if found.unexplained:
+        return Tile("verified", exact, f"{pluralize(found.unexplained, 'row')} unexplained", "wrong")
+    ties = f"exact, {pluralize(found.ties, 'near tie')}" if found.ties else "exactly the target's own"
+    return Tile("verified", exact, ties)
