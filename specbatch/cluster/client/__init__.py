@@ -1,1 +1,1 @@
-"""The Kubernetes API: one connection, retried calls, watches. `library` alone imports kubernetes."""
+"""The Kubernetes API: one connection, retries, watches. Only `library` imports kubernetes."""

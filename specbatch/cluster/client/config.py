@@ -1,6 +1,6 @@
-"""Which cluster is meant: kubeconfig files read the way kubectl reads them, every mistake in them one clear sentence.
+"""Finding the context of the kubeconfig, as kubectl does, with one clear sentence for every mistake.
 
-The library reads the files again for the credentials; what it would only log, or say in its own words, is found here before.
+The kubernetes library reads the files again for the credentials; what it would only log is checked here before.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class ClusterContext:
 
     Args:
         name: in the kubeconfig, or in-cluster.
-        namespace: the context's; empty where it has none.
-        server: its URL; empty in a cluster (the environment has it).
+        namespace: of the context, or empty.
+        server: URL of the API server; empty in a cluster (the environment has it).
         files: the kubeconfig files; none in a cluster.
         user: the user's entry in the kubeconfig.
-        proxy: the proxy that the kubeconfig names, if it does.
+        proxy: proxy-url of the kubeconfig, or empty.
     """
 
     name: str
@@ -47,23 +47,23 @@ class ClusterContext:
 
     @property
     def inside(self) -> bool:
-        """Whether this is the cluster we run in."""
+        """Whether this is the cluster of our own pod."""
         return not self.files
 
     @property
     def direct(self) -> bool:
-        """Whether a proxy of the environment is passed by: loopback always is, as kubectl does."""
+        """Whether proxies of the environment are ignored: for loopback addresses, as kubectl does."""
         host = urlsplit(self.server).hostname or ""
         return not self.proxy and (host in {"localhost", "::1"} or host.startswith("127."))
 
     @property
     def plugin(self) -> str:
-        """The program that logs in, if one does."""
+        """The exec plugin that provides the credentials, or empty."""
         return str((self.user.get("exec") or {}).get("command") or "")
 
 
 def find_context(*, context: str | None = None, kubeconfig: str | None = None) -> ClusterContext:
-    """The cluster that the context (the current one for None) means; in a pod without kubeconfig, the pod's.
+    """The context of this name (None: the current one); in a pod without kubeconfig, the pod's own cluster.
 
     Raises:
         ClusterError: there is no kubeconfig, it is broken, or has no such context.
@@ -91,32 +91,32 @@ def find_context(*, context: str | None = None, kubeconfig: str | None = None) -
 
 @contextmanager
 def logged_errors() -> Iterator[list[str]]:
-    """What the library only logs while it loads credentials: the reason why a login program failed."""
-    said: list[str] = []
+    """Collects what the library only logs while it loads credentials: why an exec plugin failed."""
+    logged: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
+            logged.append(record.getMessage())
 
     listener = Listener(logging.ERROR)
     logging.getLogger().addHandler(listener)
     try:
-        yield said
+        yield logged
     finally:
         logging.getLogger().removeHandler(listener)
 
 
-def no_credentials(context: ClusterContext, said: Sequence[str]) -> ClusterError:
-    """The credentials of a context cannot be had."""
+def no_credentials(context: ClusterContext, logged: Sequence[str]) -> ClusterError:
+    """The error where a context has no usable credentials."""
     where = f"context {context.name}"
     if context.plugin:
-        why = f": {said[-1]}" if said else ""
+        why = f": {logged[-1]}" if logged else ""
         return ClusterError(
             f"{context.plugin} gives no credentials{why}", where=where, remedy="log in to the cluster again"
         )
-    if said:
+    if logged:
         return ClusterError(
-            f"its credentials cannot be used: {said[-1]}", where=where, remedy="fetch the kubeconfig anew"
+            f"its credentials cannot be used: {logged[-1]}", where=where, remedy="fetch the kubeconfig anew"
         )
     remedy = "log in to the cluster again, or name another context"
     return ClusterError("its user has no credentials in the kubeconfig", where=where, remedy=remedy)
@@ -146,7 +146,7 @@ def _chosen(files: Sequence[Path], merged: Mapping[str, Any], context: str | Non
 
 
 def _check_plugin(context: ClusterContext, plugin: Mapping[str, Any], files: Sequence[Path]) -> None:
-    """A login program that is not there; the library would only log it and go on without credentials."""
+    """Raises where the exec plugin is not installed; the library would only log that and go on without credentials."""
     if not context.plugin:
         return
     relative = os.sep in context.plugin and not Path(context.plugin).is_absolute()
@@ -158,7 +158,7 @@ def _check_plugin(context: ClusterContext, plugin: Mapping[str, Any], files: Seq
 
 
 def _merged(files: Sequence[Path]) -> Mapping[str, Any]:
-    """Several files as one: whatever names a thing first has it, as kubectl does."""
+    """Several files merged: the first file that has a name wins, as in kubectl."""
     merged: dict[str, Any] = {"contexts": {}, "clusters": {}, "users": {}, "current-context": ""}
     for file in files:
         content = _content(file)

@@ -1,6 +1,6 @@
-"""One connection to an API server: authenticated requests as plain JSON, tried again where that may help.
+"""One connection to an API server: authenticated requests for plain JSON, with retries.
 
-It takes the library's client from a callable: loading it again is how credentials that have expired are renewed.
+It takes the library's client from a callable, and calls it again when credentials have expired.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Connection:
     """Sends requests to one API server.
 
     Args:
-        load: makes the library's ApiClient, with credentials as they are now.
-        failures: what that client raises where there is no answer.
-        policy: for tries again.
+        load: makes the library's ApiClient with the current credentials.
+        failures: the exceptions of that client without a response.
+        policy: of retries.
     """
 
     def __init__(self, load: Callable[[], Any], failures: tuple[type[BaseException], ...], policy: RetryPolicy) -> None:
@@ -46,7 +46,7 @@ class Connection:
 
     @property
     def server(self) -> str:
-        """Its URL."""
+        """URL of the API server."""
         return str(self.client.configuration.host)
 
     def json(
@@ -61,7 +61,7 @@ class Connection:
         repeatable: bool = True,
         seconds: float | None = None,
     ) -> Object:
-        """The object that a request is answered with."""
+        """The object in the response to a request."""
 
         def once() -> bytes:
             response = self._send(call, method, path, query, body, content_type, _READ_SECONDS)
@@ -85,7 +85,7 @@ class Connection:
     def chunks(
         self, call: Call, path: str, query: Query, *, idle_seconds: float, seconds: float | None = None
     ) -> Generator[bytes]:
-        """A response's body as it arrives. Opened at once, and tried again until it is.
+        """A response's body as it arrives. The request is sent at once, with retries.
 
         The iterator raises ClusterError when the connection is lost, or is silent for `idle_seconds`.
         """
@@ -93,7 +93,7 @@ class Connection:
         return self._body(call, response)
 
     def retried(self, once: Callable[[], T], *, repeatable: bool = True, seconds: float | None = None) -> T:
-        """The result of `once`, tried again. Credentials that are not accepted are loaded anew, one time."""
+        """The result of `once`, with retries. Credentials that are not accepted are loaded again, once."""
         try:
             return with_retries(once, self.policy, repeatable=repeatable, known=self._answered, seconds=seconds)
         except ClusterError as error:
@@ -104,25 +104,25 @@ class Connection:
         return with_retries(once, self.policy, repeatable=repeatable, known=self._answered, seconds=seconds)
 
     def headers(self) -> dict[str, str]:
-        """Whom every request is from. Refreshes a token that runs out (login programs, a pod's rotated file)."""
+        """User agent and authorization of every request. Refreshes expiring tokens (exec plugins, a pod's rotated file)."""
         with self._lock:
             settings = self.client.configuration.auth_settings().values()
         found = {str(setting["key"]).lower(): str(setting["value"]) for setting in settings if setting["value"]}
         return {"user-agent": f"specbatch/{__version__}", **found}
 
     def failed(self, call: Call, error: BaseException) -> ClusterError | TransientError:
-        """What to raise where there was no answer."""
+        """The exception for a request without a response."""
         told = unreachable(call, error)
         return told if told.reason == TLS else TransientError(told, undone=told.reason == UNREACHABLE)
 
     def answered(
         self, call: Call, status: int, body: bytes, headers: Mapping[str, str]
     ) -> ClusterError | TransientError:
-        """What to raise for an answer that is no success."""
+        """The exception for a response with an error status."""
         self._answered = True
         told = refused(call, status, body)
         after = headers.get("retry-after") or ""
-        # 429 comes from in front of whatever would have carried the request out.
+        # 429 is answered before the request is processed.
         return (
             TransientError(told, after=float(after) if after.isdigit() else None, undone=status == 429)
             if transient(told)
@@ -135,7 +135,7 @@ class Connection:
         url = f"{self.client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
         headers = {**self.headers(), "accept": "application/json, */*"}
         if body is not None:
-            headers["Content-Type"] = content_type  # the library looks it up in this spelling
+            headers["Content-Type"] = content_type  # the library expects this spelling
         timeouts = (_CONNECT_SECONDS, idle)
         try:
             response = self.client.rest_client.request(
@@ -160,11 +160,9 @@ class Connection:
 
 
 def lines(chunks: Generator[bytes], *, whole: bool = False) -> Generator[bytes]:
-    """The lines in chunks, without their ends. A last one without an end is told only where the chunks end well.
+    """The lines in chunks, without newlines. A last line without a newline is yielded where the chunks end without an error, unless `whole`.
 
-    Not even then where only `whole` ones are wanted.
-
-    Chunks are closed with it, explicitly: frames that an exception remembers would keep the connection open.
+    Closes the chunks explicitly: a traceback's frames would keep the connection open.
     """
     rest = bytearray()
     with closing(chunks):
@@ -181,7 +179,7 @@ def lines(chunks: Generator[bytes], *, whole: bool = False) -> Generator[bytes]:
 
 
 def log_lines(chunks: Generator[bytes], *, follow: bool, whole: bool) -> Generator[str]:
-    """The lines of a log. One that is followed ends with its connection; another one is told as cut off."""
+    """The lines of a log. With `follow` a lost connection ends them; without, it is an error."""
     with closing(lines(chunks, whole=whole)) as found:
         try:
             for line in found:

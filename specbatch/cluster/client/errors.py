@@ -1,4 +1,4 @@
-"""What the API server answered, or why it could not be asked, as one ClusterError with its remedy. Pure."""
+"""Error responses of the API server, and requests without a response, as ClusterErrors with a remedy. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DROPPED = "Dropped"
 TLS = "TLS"
 _TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
 _TRANSIENT_REASONS = frozenset({UNREACHABLE, TIMEOUT, DROPPED})
-# A connection that was cut while encrypted; nothing is wrong with the certificates.
+# A TLS connection that was cut; nothing is wrong with the certificates.
 _TLS_DROPS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _CAUSES_SHOWN = 8
 _TEXT_CHARS = 600
@@ -26,7 +26,7 @@ _TEXT_CHARS = 600
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is asked of whom, for the sentences of errors."""
+    """A call of the API, for error messages."""
 
     verb: str
     kind: Kind | None = None
@@ -49,12 +49,12 @@ class Call:
 
 
 def transient(error: ClusterError) -> bool:
-    """Whether the same call may succeed in a moment."""
+    """Whether a retry may succeed."""
     return error.status in _TRANSIENT_STATUS if error.status else error.reason in _TRANSIENT_REASONS
 
 
 def refused(call: Call, status: int, body: bytes) -> ClusterError:
-    """An HTTP answer that is no success, or the Status in an ERROR event."""
+    """The error of an HTTP response, or of the Status in an ERROR event."""
     answer = _parsed(body)
     reason = str(answer.get("reason") or "")
     told = str(answer.get("message") or body.decode("utf-8", "replace").strip()[:_TEXT_CHARS] or f"HTTP {status}")
@@ -63,7 +63,7 @@ def refused(call: Call, status: int, body: bytes) -> ClusterError:
 
 
 def unreachable(call: Call, error: BaseException) -> ClusterError:
-    """No answer: the causes of the library's exception say why."""
+    """The error of a request without a response, by the causes of the library's exception."""
     causes = list(_causes(error))
     text = str(next((cause for cause in causes if isinstance(cause, OSError)), error)).strip() or type(error).__name__
     tls = next(
@@ -96,7 +96,7 @@ Sentence = tuple[str, str | None]
 
 
 def _sentence(call: Call, status: int, reason: str, told: str, answer: dict[str, Any]) -> Sentence:
-    """What went wrong, and the remedy."""
+    """Message and remedy."""
     kind = call.kind.name if call.kind else "path"
     named = f"{kind} {call.name}{call.scope}"
     if status == 403 and _is_rbac(told):
@@ -129,7 +129,7 @@ def _forbidden(call: Call, told: str) -> Sentence:
 
 
 def _is_rbac(told: str) -> bool:
-    """Quotas and admission answer 403 too: a Role would not help there."""
+    """Whether a 403 is about permissions: quotas and admission webhooks answer 403 as well."""
     return " cannot " in told or told.startswith("Forbidden")
 
 
@@ -157,14 +157,14 @@ def _of_another(call: Call, details: dict[str, Any]) -> bool:
 
 def _told_causes(answer: dict[str, Any]) -> str:
     causes = (answer.get("details") or {}).get("causes") or []
-    # "[]" and "<nil>" are how it names the whole object.
+    # "[]" and "<nil>" mean the whole object.
     fields = ["" if cause.get("field") in {None, "[]", "<nil>"} else f"{cause['field']}: " for cause in causes]
     told = [f"{field}{cause.get('message', '')}" for field, cause in zip(fields, causes[:_CAUSES_SHOWN], strict=False)]
     return "; ".join(told) + (f"; and {len(causes) - _CAUSES_SHOWN} more" if len(causes) > _CAUSES_SHOWN else "")
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
-    """The Status of an answer; proxies in between answer with pages of their own."""
+    """The Status in a response; proxies respond with HTML pages instead."""
     try:
         answer = json.loads(body)
     except ValueError:
@@ -173,7 +173,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and all that it wraps: by cause, context, or (urllib3's ProtocolError) as an argument."""
+    """The exception and those it wraps: by cause, context, or (urllib3's ProtocolError) as an argument."""
     seen: set[int] = set()
     queue: list[Any] = [error]
     while queue:

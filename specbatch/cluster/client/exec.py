@@ -1,7 +1,7 @@
-"""A command in a container over a websocket: its standard output as bytes, its end as an exit code or an error.
+"""A command in a container over a websocket: its standard output as bytes; it raises unless the exit code is 0.
 
-The protocol (v5.channel.k8s.io, v4 the same for us): every frame begins with its channel's number. We read frames
-ourselves: the library's own loop gathers all that arrives in memory, and results are gigabytes.
+The protocol (v5.channel.k8s.io; v4 is the same here): every frame begins with the number of its channel. Frames are read here because the
+library's own loop collects all output in memory, and results are gigabytes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from specbatch.errors import ClusterError
 IDLE_SECONDS = 30.0
 _STDOUT, _STDERR, _STATUS = 1, 2, 3
 _STDERR_BYTES = 4096
-_PINGS = 5  # unanswered ones after which nobody is there
+_PINGS = 5  # unanswered pings after which the connection is lost
 _TEXT, _BINARY, _CLOSE = 1, 2, 8  # RFC 6455's numbers
 _FAILED = "CommandFailed"
 
 
 class Frame(Protocol):
-    """What arrives."""
+    """A received frame."""
 
     data: bytes
 
@@ -30,13 +30,13 @@ class Socket(Protocol):
     """A websocket, as websocket-client has it."""
 
     def recv_data_frame(self, control_frame: bool) -> tuple[int, Frame]:
-        """The next frame; of control, too."""
+        """The next frame, control frames included."""
 
     def ping(self) -> None:
-        """Asks for a sign of life."""
+        """Sends a ping."""
 
     def shutdown(self) -> None:
-        """Closes the connection at once; `close` would leave one open that the server has closed."""
+        """Closes the connection at once; `close` would leave it open where the server has closed it."""
 
 
 def output(
@@ -52,8 +52,8 @@ def output(
         socket: open, with a timeout of IDLE_SECONDS.
         pod: for errors.
         command: for errors.
-        silent: what the socket raises when nothing has come for its timeout.
-        lost: what it raises when the connection is lost.
+        silent: exceptions of the socket after a timeout without a frame.
+        lost: its exceptions when the connection is lost.
 
     Raises:
         ClusterError: the command failed (with the end of its stderr), or the connection was lost before its end.
@@ -76,7 +76,7 @@ def output(
 def _frames(
     socket: Socket, silent: tuple[type[Exception], ...], lost: tuple[type[Exception], ...]
 ) -> Iterator[tuple[int, bytes]]:
-    """Channels and data until the connection ends. A silent one is asked for signs of life."""
+    """(channel, data) until the connection ends. A silent connection is pinged."""
     unanswered = 0
     while True:
         try:

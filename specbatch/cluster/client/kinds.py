@@ -1,4 +1,4 @@
-"""The kinds of Kubernetes objects that specbatch reads or writes, by where the API keeps them."""
+"""The kinds of Kubernetes objects that specbatch reads or writes, and their paths in the API."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Kind:
         return self.api_version.rpartition("/")[0]
 
     def path(self, namespace: str | None, name: str = "") -> str:
-        """Where the API has the objects (of a namespace; None for all), or one of them."""
+        """The API path of the objects (of a namespace; None for all), or of one."""
         root = f"/apis/{self.api_version}" if self.group else f"/api/{self.api_version}"
         within = f"/namespaces/{namespace}" if self.namespaced and namespace is not None else ""
         return f"{root}{within}/{self.plural}" + (f"/{name}" if name else "")

@@ -1,4 +1,4 @@
-"""Kueue's kinds in the version that a cluster serves."""
+"""Kueue's kinds in the API version that a cluster serves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEWER = "kueue.x-k8s.io/v1beta2"
 
 @dataclass(frozen=True, slots=True)
 class KueueKinds:
-    """Queues of a namespace, the queues behind them, and what waits in them."""
+    """LocalQueue, ClusterQueue and Workload."""
 
     local_queues: Kind
     cluster_queues: Kind

@@ -1,7 +1,6 @@
-"""The one module that imports `kubernetes`, inside functions: it takes half a second.
+"""The one module that imports `kubernetes`, inside functions: the import takes half a second.
 
-The library finds the credentials (kubeconfig, login programs, a pod's service account, proxies) and carries bytes;
-its models stay unused.
+The library finds the credentials (kubeconfig, exec plugins, a pod's service account, proxies) and sends requests; its models are not used.
 """
 # ruff: noqa: PLC0415
 
@@ -20,7 +19,7 @@ Failures = tuple[type[Exception], ...]
 
 
 def failures() -> Failures:
-    """What requests raise where there is no answer."""
+    """The exceptions of requests without a response."""
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 
@@ -28,7 +27,7 @@ def failures() -> Failures:
 
 
 def websocket_failures() -> tuple[Failures, Failures]:
-    """What a websocket raises when it is silent, and when it is lost."""
+    """The exceptions of a websocket that timed out, and of one that was lost."""
     from websocket import WebSocketException, WebSocketTimeoutException
 
     return (WebSocketTimeoutException,), (WebSocketException, OSError)
@@ -42,28 +41,28 @@ def load(context: ClusterContext) -> Any:
     from urllib3.exceptions import InsecureRequestWarning
 
     configuration = Configuration()
-    configuration.retries = False  # trying again is ours, not urllib3's besides
-    configuration.keep_alive = True  # silent streams outlive proxies and NAT
-    with logged_errors() as said:
+    configuration.retries = False  # Connection retries, not urllib3
+    configuration.keep_alive = True  # keeps silent streams alive through proxies and NAT
+    with logged_errors() as logged:
         try:
             if context.inside:
                 load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # as it comes
             else:
                 files = os.pathsep.join(str(file) for file in context.files)
                 load_kube_config(config_file=files, context=context.name, client_configuration=configuration)  # type: ignore[no-untyped-call]  # as it comes
-        except Exception as error:  # whatever a broken kubeconfig makes the library raise
-            raise no_credentials(context, [*said, str(error)]) from error
+        except Exception as error:  # a broken kubeconfig may raise anything
+            raise no_credentials(context, [*logged, str(error)]) from error
     if configuration.host.startswith("https") and not (configuration.api_key or configuration.cert_file):
-        raise no_credentials(context, said)
+        raise no_credentials(context, logged)
     if not configuration.verify_ssl:
-        disable_warnings(InsecureRequestWarning)  # insecure-skip-tls-verify was the user's own word
+        disable_warnings(InsecureRequestWarning)  # the kubeconfig says insecure-skip-tls-verify
     if context.direct:
         configuration.proxy = None
     return ApiClient(configuration)
 
 
 def websocket(connection: Connection, call: Call, path: str) -> Any:
-    """One try to open a websocket."""
+    """One attempt to open a websocket."""
     from kubernetes.stream.ws_client import create_websocket, get_websocket_url
     from websocket import WebSocketBadStatusException, WebSocketException
 

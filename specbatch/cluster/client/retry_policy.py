@@ -1,7 +1,6 @@
-"""Trying again: which failures of a call are worth it, how long to wait in between, and when to give up.
+"""Retries of calls to the API server: which failures are transient, and when to give up.
 
-Waits grow exponentially with jitter (many shards must not come back at once); what the server asks for in
-Retry-After is kept to. The first call to a cluster is given up sooner: a wrong address should be told at once.
+Retry-After is honoured. The first call to a cluster is given up sooner, so that a wrong address is reported at once.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ _BACKOFF = Backoff(first=0.25, longest=8.0)
 
 
 class TransientError(Exception):
-    """A call failed in a way that may pass.
+    """A failure that may pass.
 
     Args:
-        error: what to say when it does not.
-        after: seconds the server asks to wait.
-        undone: whether it is sure that the server has not carried it out.
+        error: to raise when retries are used up.
+        after: Retry-After of the server, in seconds.
+        undone: whether the server has certainly not processed the call.
     """
 
     def __init__(self, error: ClusterError, *, after: float | None = None, undone: bool = False) -> None:
@@ -38,14 +37,14 @@ class TransientError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long to go on, and the clock to measure it by.
+    """How long a call is retried.
 
     Args:
-        seconds: for all tries of one call.
-        first_seconds: for the first call to a server that has never answered.
-        backoff: between tries.
+        seconds: for all attempts of one call.
+        first_seconds: the same, for a server that has never responded.
+        backoff: between attempts.
         sleep, clock: for tests.
-        outage: is told of the seconds since a watch has last heard of the server, and of None whenever it does.
+        outage: called with the seconds since a watch lost the server, and with None when it is back.
     """
 
     seconds: float = 30.0
@@ -59,18 +58,18 @@ class RetryPolicy:
 def with_retries(
     call: Callable[[], T], policy: RetryPolicy, *, repeatable: bool, known: bool, seconds: float | None = None
 ) -> T:
-    """The result of `call`, tried again while it raises TransientError.
+    """The result of `call`, retried while it raises TransientError.
 
     Args:
-        call: one try.
-        policy: how long.
-        repeatable: whether a try whose end is unknown may be made again.
-        known: whether the server has ever answered. Such a one gets a second try however long the first took:
-            a connection that has died unnoticed costs a whole read timeout.
-        seconds: less time than `policy` gives.
+        call: one attempt.
+        policy: of retries.
+        repeatable: whether an attempt with an unknown outcome may be repeated.
+        known: whether the server has ever responded. Then there is a second attempt however long the first took:
+            a connection that died unnoticed costs a whole read timeout.
+        seconds: less time than the policy allows.
 
     Raises:
-        ClusterError: the last try's.
+        ClusterError: of the last attempt.
     """
     started = policy.clock()
     budget = policy.seconds if known else policy.first_seconds
