@@ -65,6 +65,12 @@ def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
+def first_lines(lines: Sequence[str], limit: int) -> list[str]:
+    """The first lines; `and 3 more` in place of the others."""
+    more = len(lines) - limit
+    return [*lines[:limit], *([f"and {more:,} more"] if more > 0 else [])]
+
+
 def format_table(rows: Sequence[Sequence[str]], *, left: Iterable[int]) -> list[str]:
     """Lines of aligned columns, two spaces between them. `left`: columns aligned to the left, negative ones from the end."""
     columns = len(rows[0])

@@ -36,7 +36,6 @@ class Cluster:
         self.namespace = namespace
         self.context = context.name
         self.server = connection.server
-        self._context = context
         self._connection = connection
 
     @classmethod

@@ -11,6 +11,7 @@ from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.jobs.stored_spec import load_stored_spec
 from specbatch.cluster.manifests.mounts import SPEC_KEY
 from specbatch.errors import SpecError
+from specbatch.formatting import first_lines
 
 _ABSENT = "(not set)"
 _SHOWN_CHARS = 80
@@ -34,8 +35,7 @@ class SpecChanges:
     @property
     def shown(self) -> list[str]:
         """The first dozen lines."""
-        more = len(self.lines) - _SHOWN_LINES
-        return [*self.lines[:_SHOWN_LINES], *([f"and {more} more"] if more > 0 else [])]
+        return first_lines(self.lines, _SHOWN_LINES)
 
     @property
     def consequence(self) -> str:

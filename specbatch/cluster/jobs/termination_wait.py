@@ -13,6 +13,7 @@ from specbatch.cluster.jobs.run import config_of, uid_of
 from specbatch.cluster.manifests.names import of_run
 from specbatch.cluster.manifests.pod_requests import ENDED
 from specbatch.errors import ClusterError
+from specbatch.formatting import first_lines
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
@@ -86,7 +87,7 @@ def wait_for_termination(
         if time.monotonic() - began > (_grace_seconds(pods) if seconds is None else seconds):
             raise _still_there(cluster, names, pods)
         if not told:
-            say(f"waiting for {_listed(names)} to end: it writes the same results")
+            say(f"waiting for {', '.join(first_lines(names, _SHOWN))} to end: it writes the same results")
             told = True
         time.sleep(_POLL_SECONDS)
 
@@ -110,18 +111,13 @@ def _grace_seconds(pods: Iterable[Object]) -> float:
     return max(graces, default=0.0) + _LONGER_THAN_GRACE
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
 def _still_there(cluster: Cluster, names: Sequence[str], pods: Sequence[Object]) -> ClusterError:
     node = next((pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName")), None)
     remedy = "look at it with kubectl describe, or wait longer with --timeout"
     if node is not None:
         remedy = f"is node {node} up? When it is gone for good: kubectl delete pod {_name(pods[0])} --force"
     return ClusterError(
-        f"still there: {_listed(names)}; nothing new is started before, because it writes the same results",
+        f"still there: {', '.join(first_lines(names, _SHOWN))}; nothing new is started before, because it writes the same results",
         where=f"namespace {cluster.namespace}",
         remedy=remedy,
         reason="Timeout",

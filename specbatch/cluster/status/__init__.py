@@ -1,1 +1,1 @@
-"""How a run on a cluster stands, from its Jobs, pods and the progress that the pods log."""
+"""The status of a run on the cluster, from its Jobs, pods and their logs."""

@@ -1,4 +1,4 @@
-"""A run on the cluster as a whole: its shards, its state in a word, and its numbers over all shards."""
+"""The status of a run on the cluster: its shards, its state, and its numbers over all shards."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class JobRunStatus:
         view: the newest Job with its pods.
         shards: every shard of the run.
         clock: now.
-        queued: what Kueue says of it, where it has it.
-        notes: what could not be looked at.
+        queued: message of Kueue's Workload while the Job is queued.
+        notes: what could not be read.
     """
 
     run: Run
@@ -41,17 +41,17 @@ class JobRunStatus:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more happens by itself."""
+        """Whether the newest Job has ended or was cancelled."""
         return is_over(self.view)
 
     @cached_property
     def counts(self) -> Mapping[Verdict, int]:
-        """How many shards are how."""
+        """Number of shards by verdict."""
         return Counter(one.verdict for one in self.shards)
 
     @cached_property
     def state(self) -> RunState:
-        """In a word."""
+        """The Job's state; a running or pending one by its shards."""
         state = self.run.state
         if state not in {"running", "pending"}:
             return state
@@ -65,20 +65,15 @@ class JobRunStatus:
 
     @cached_property
     def total_rows(self) -> int | None:
-        """Rows of all shards; where only some know theirs, all are taken to have as many. None where none does."""
+        """Rows of all shards; where some are unknown, they are assumed to be as large as the largest. None where all are unknown."""
         known: list[int] = [total for one in self.shards if (total := one.now.total_rows) is not None]
         if not known:
             return None
         return max(sum(known) + max(known) * (len(self.shards) - len(known)), self.rows)
 
-    @property
-    def total_known(self) -> bool:
-        """Whether `total_rows` is a sum of what all shards know."""
-        return not any(one.now.total_rows is None or one.now.total_rows_estimated for one in self.shards)
-
     @cached_property
     def rows(self) -> int:
-        """Rows that have ended, each once, as far as pods tell; never more than there are."""
+        """Finished rows, each counted once, as far as the pods report them."""
         told: int = sum(one.now.rows for one in self.shards)
         known = [total for one in self.shards if (total := one.now.total_rows) is not None]
         gone = sum(one.verdict == "complete" and one.now.total_rows is None for one in self.shards)
@@ -86,7 +81,7 @@ class JobRunStatus:
 
     @property
     def _moved_rows(self) -> int:
-        """Rows that earlier splits have finished of shards that no pod of this one has told of: the others have read those files."""
+        """Finished rows of earlier splits in shards that no pod has reported yet: the other shards have read those files."""
         old: int = max((one.told.get("old_rows", 0) for one in self.shards), default=0)
         untold = [one for one in self.shards if not one.told and one.verdict != "complete"]
         if not old or not untold or len(untold) < sum(not one.told for one in self.shards):
@@ -95,7 +90,7 @@ class JobRunStatus:
 
     @property
     def told(self) -> Literal["all", "some", "saved", "none"]:
-        """Whose rows `rows` counts: of all shards; of some, others being between two pods; as they were when it was stopped; of none."""
+        """Whose rows `rows` counts: of all shards; of some, while others are between two pods; as saved when it was stopped; of none."""
         if any(one.told_by_pods or one.verdict == "complete" for one in self.shards):
             between = any(not one.told and one.restarts and one.verdict != "complete" for one in self.shards)
             return "some" if between else "all"
@@ -103,9 +98,9 @@ class JobRunStatus:
 
     @cached_property
     def now(self) -> Progress:
-        """That of all shards together. Speed is that of the running ones, and of all once none is.
+        """Progress of all shards together. Speed is that of the running ones, or of all once none is running.
 
-        Time left is that of the slowest, and of the rows that nobody works on yet.
+        Time left is that of the slowest shard, or of the rows of shards that have not begun.
         """
         every = [one.now for one in self.shards]
         running = [one.now for one in self.shards if one.verdict == "running" and one.log is not None]
@@ -113,7 +108,7 @@ class JobRunStatus:
             Progress.merged(every),
             rows=self.rows,
             total_rows=self.total_rows,
-            total_rows_estimated=not self.total_known,
+            total_rows_estimated=any(now.total_rows is None or now.total_rows_estimated for now in every),
             active=sum(now.active or 0 for now in running),
             tokens_per_second=sum(now.tokens_per_second for now in running or every),
             eta_seconds=self._left(running),
@@ -126,7 +121,7 @@ class JobRunStatus:
 
     @property
     def reasons(self) -> Mapping[str, int]:
-        """Why those before ended; the most frequent first."""
+        """Why the earlier pods ended, the most frequent reason first."""
         counts = Counter(reason for one in self.shards for reason in one.reasons)
         untold = self.restarts - counts.total()
         return dict(counts.most_common()) | ({_UNTOLD: untold} if untold > 0 else {})

@@ -1,4 +1,4 @@
-"""The status of a run on the cluster as text for people, and as plain data for machines: as that of a folder, and the pods besides."""
+"""The status of a run on the cluster as text and as JSON: like that of a folder (results.status), with its pods."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from msgspec.structs import replace
 from specbatch.cluster.status.job_run_sentence import sentence_of
 from specbatch.cluster.status.job_run_status import JobRunStatus
 from specbatch.cluster.status.pod_shard_status import AT_WORK, PodShardStatus, Verdict
-from specbatch.formatting import format_bar, format_duration, format_table, pluralize, wrap_fact
-from specbatch.results.protocol import Progress, progress_json
+from specbatch.formatting import first_lines, format_bar, format_duration, format_table, pluralize, wrap_fact
+from specbatch.results.protocol import progress_json
 from specbatch.results.status.progress_text import progress_cells, progress_lines, rows_line
 
 _LINE_CHARS = 100
 _ALL_SHOWN = 24  # so many shards are all in the table
-_SHOWN = 16  # of more, those that need a look
+_SHOWN = 16  # of more, those with problems first
 _SENTENCES_SHOWN = 8
 _ORDER: tuple[Verdict, ...] = ("failed", "restarting", "running", "starting", "pending", "waiting", "complete")
 
@@ -27,7 +27,9 @@ def render_run(status: JobRunStatus) -> str:
     view = status.view
     lines = [f"{view.run}  Job {view.name}, namespace {view.namespace}"]
     lines += textwrap.wrap(sentence_of(status), _LINE_CHARS)
-    lines += ["", *_bar(status)]
+    now = status.now
+    left = f"  {format_duration(now.eta_seconds)} left" if now.eta_seconds and not status.over else ""
+    lines += ["", *([f"             {format_bar(now.rows / now.total_rows)}{left}"] if now.total_rows else [])]
     lines += [line for label, text in _facts(status) for line in wrap_fact(label, text)]
     if len(status.shards) > 1:
         lines += _table(status)
@@ -37,7 +39,7 @@ def render_run(status: JobRunStatus) -> str:
 
 
 def run_json(status: JobRunStatus) -> dict[str, Any]:
-    """The same as plain data; keys may be added, none changes."""
+    """The same for --output json; keys may be added, none changes."""
     view = status.view
     return {
         "name": view.run,
@@ -69,14 +71,6 @@ def run_json(status: JobRunStatus) -> dict[str, Any]:
     }
 
 
-def _bar(status: JobRunStatus) -> Iterator[str]:
-    now = status.now
-    total, left = now.total_rows, now.eta_seconds
-    if total:
-        shown = f"  {format_duration(left)} left" if left and not status.over else ""
-        yield f"             {format_bar(now.rows / total)}{shown}"
-
-
 def _facts(status: JobRunStatus) -> Iterator[tuple[str, str]]:
     now = status.now
     if len(status.shards) > 1:
@@ -84,9 +78,7 @@ def _facts(status: JobRunStatus) -> Iterator[tuple[str, str]]:
         yield "shards", f"{len(status.shards):,}: {counts}"
     yield "rows", _rows(status)
     if now.completion_tokens:
-        for label, text in progress_lines(now):
-            if label != "speculation" or now.acceptance_rate:
-                yield label, _speculation(now) if label == "speculation" else text
+        yield from progress_lines(now)
     elif now.waiting:
         yield "waiting", now.waiting
     if status.restarts:
@@ -108,26 +100,16 @@ def _rows(status: JobRunStatus) -> str:
         case "all":
             return rows
         case "some":
-            return f"at least {rows}: of a shard between two pods nothing is told"
+            return f"at least {rows}: shards between two pods are not counted"
         case "saved":
             return f"at least {rows}: as counted before its pods were stopped; what they saved after that counts too"
         case "none":
-            return "not known before a pod tells: what earlier ones have finished is saved"
-
-
-def _speculation(now: Progress) -> str:
-    """A termination message has fewer numbers than a snapshot."""
-    parts = [f"acceptance_rate {now.acceptance_rate:.3f}"]
-    if now.mean_acceptance_length > 1:
-        parts.append(f"mean_acceptance_length {now.mean_acceptance_length:.2f}")
-    if now.num_speculative_tokens:
-        parts.append(f"k {now.num_speculative_tokens}")
-    return ", ".join(parts)
+            return "not known before a pod reports them: what earlier ones have finished is saved"
 
 
 def _table(status: JobRunStatus) -> list[str]:
-    """All shards, or of many those that need a look, and a sentence for each that stands still."""
-    shown = _worth_a_look(status.shards)
+    """All shards, or of many those with problems, and a sentence for each that is not at work."""
+    shown = _most_urgent(status.shards)
     rows: list[Sequence[str]] = [
         ("shard", "rows", "errors", "tokens/s", "accepted", "k", "left", "restarts", "node", "state")
     ]
@@ -142,14 +124,13 @@ def _table(status: JobRunStatus) -> list[str]:
         for one in status.shards
         if one.verdict in {"failed", "restarting", "pending"}
     ]
-    more = len(said) - _SENTENCES_SHOWN
-    said[_SENTENCES_SHOWN:] = [f"and {more:,} more"] if more > 0 else []
+    said = first_lines(said, _SENTENCES_SHOWN)
     wrapped = [line for text in said for line in textwrap.wrap(text, _LINE_CHARS, subsequent_indent="  ")]
     return [*lines, *([""] if wrapped else []), *wrapped]
 
 
-def _worth_a_look(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:
-    """All of a few; of many the failed, the restarted, the slowest and those with the most errors."""
+def _most_urgent(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:
+    """All shards; of many the failed, the restarted, the slowest and those with the most errors."""
     if len(shards) <= _ALL_SHOWN:
         return list(shards)
 

@@ -1,10 +1,9 @@
-"""What a pod says of its run (results.protocol): the lines of its log, and the termination message that Kubernetes keeps of it."""
+"""Reading the log and the termination message of a pod (results.protocol)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from msgspec.structs import replace
 
@@ -27,11 +26,11 @@ _ERROR_LINES = 12  # a spec may have many problems
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodLog:
-    """What the last lines of a log say of the newest attempt in it.
+    """The newest attempt in the last lines of a log.
 
     Attributes:
-        step: the last step that was told.
-        progress: the last snapshot of the run.
+        step: the last step.
+        progress: the last snapshot.
         summary: of an attempt that ended its shard.
         error: why it failed, with the remedy.
     """
@@ -43,24 +42,13 @@ class PodLog:
 
     @property
     def counts(self) -> dict[str, int]:
-        """rows, errors, dataset_rows, old_rows and old_rows_here of the shard, as far as they are told."""
+        """rows, errors, dataset_rows, old_rows and old_rows_here of the shard, as far as they are known."""
         newest = self.summary or self.progress
         return {} if newest is None else row_counts(newest)
 
-    @property
-    def stage(self) -> Literal["silent", "starting", "running", "ended", "failed"]:
-        """How far it is."""
-        if self.error:
-            return "failed"
-        if self.summary is not None:
-            return "ended"
-        if self.progress is not None:
-            return "running"
-        return "starting" if self.step else "silent"
-
 
 def read_log(lines: Iterable[str]) -> PodLog:
-    """What lines of a log say, the first of which may be cut."""
+    """Reads the last lines of a log; the first may be cut."""
     step, error = "", list[str]()
     progress: Progress | None = None
     summary: RunSummary | None = None
@@ -98,7 +86,7 @@ def _from_log(message: str) -> TerminationMessage:
 
 
 def whole_lines(message: str) -> list[str]:
-    """The lines of the end of a log, without events that were cut at either end of it."""
+    """The last lines of a log, without events that were cut at either end."""
     lines = [line for line in message.splitlines() if line.strip()]
     return [
         line for number, line in enumerate(lines) if parse_line(line) is not None or not _cut(line, first=not number)

@@ -1,4 +1,4 @@
-"""One shard of a run on the cluster: its pods, and what the newest of them says."""
+"""The status of one shard of a run on the cluster: its pods, and what the newest reports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from specbatch.results.protocol import Progress, TerminationMessage, row_counts
 Verdict = Literal["complete", "running", "starting", "pending", "waiting", "restarting", "failed"]
 AT_WORK: frozenset[Verdict] = frozenset({"running", "starting"})
 
-# Kubernetes' own counts, on each pod: those before may be gone.
+# The Job controller's counts, on each pod: earlier pods may be deleted.
 _COUNTS = ("batch.kubernetes.io/job-index-failure-count", "batch.kubernetes.io/job-index-ignored-failure-count")
 _REASON_CHARS = 300
 _OF_SUMMARY = ("completion_tokens", "tokens_per_second", "acceptance_rate", "mean_acceptance_length")
@@ -40,12 +40,12 @@ class PodShardStatus:
     Args:
         shard: its number.
         done: whether a Job of the run has completed it.
-        given_up: whether the newest Job has given it up, or is over.
+        given_up: whether it failed in the newest Job, or that Job is over.
         pods: of the Job that ran it last, oldest first.
-        log: what the newest pod's log says; None where it was not read.
+        log: of the newest pod; None where it was not read.
         saved: its counts as `cancel` or `suspend` read them last, before its pods were gone.
         shards: how many the run is split into.
-        dataset_rows: of all shards, as far as any of them tells.
+        dataset_rows: of all shards, once any of them reports them.
     """
 
     shard: int
@@ -59,12 +59,12 @@ class PodShardStatus:
 
     @property
     def pod(self) -> Object | None:
-        """The newest."""
+        """The newest pod."""
         return self.pods[-1] if self.pods else None
 
     @property
     def node(self) -> str:
-        """Where it runs, or ran."""
+        """Node of the newest pod."""
         return node_of(self.pod) if self.pod else ""
 
     @cached_property
@@ -74,7 +74,7 @@ class PodShardStatus:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """How it stands, in a word."""
+        """The state of the shard."""
         if self.done or (self.pod is not None and has_succeeded(self.pod)):
             return "complete"
         if self.given_up:
@@ -89,7 +89,7 @@ class PodShardStatus:
 
     @property
     def sentence(self) -> str:
-        """How it stands, and why."""
+        """The state, and why."""
         match self.verdict:
             case "failed":
                 return f"failed: {self.why}"
@@ -125,12 +125,12 @@ class PodShardStatus:
 
     @property
     def reasons(self) -> list[str]:
-        """Why its earlier pods ended, as far as they are still there."""
+        """Why its earlier pods ended, as far as they still exist."""
         return [ended_because(pod) for pod in self.pods[:-1]]
 
     @cached_property
     def told(self) -> Mapping[str, int]:
-        """rows, errors, dataset_rows, old_rows, old_rows_here of the shard: from its newest pod that tells them. Empty where none does."""
+        """rows, errors, dataset_rows, old_rows, old_rows_here of the shard, from its newest pod that reports them. Empty where none does."""
         told = self.log.counts if self.log is not None else {}
         words = (termination_message(pod) for pod in reversed(self.pods))
         return told or next(
@@ -139,17 +139,17 @@ class PodShardStatus:
 
     @property
     def told_by_pods(self) -> bool:
-        """Whether `told` is what a pod that is still there says."""
+        """Whether `told` is from a pod that still exists."""
         return bool(self.told) and self.told is not self.saved
 
     @property
     def share(self) -> int | None:
-        """Rows that it has to do; None before any shard has read the whole dataset."""
+        """Rows of the shard; None before any shard has read the whole dataset."""
         return None if self.dataset_rows is None else rows_of_share(self.shard, self.shards, self.dataset_rows)
 
     @cached_property
     def now(self) -> Progress:
-        """The last snapshot in the log; of a pod that has ended what it left, as far as that is known."""
+        """The last snapshot in the log; for a pod that has ended, its termination message over it."""
         now = (self.log.progress if self.log is not None else None) or Progress(num_speculative_tokens=None)
         if self.pod is not None and has_ended(self.pod):
             summary = self.log.summary if self.log is not None else None

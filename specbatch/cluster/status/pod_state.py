@@ -1,4 +1,4 @@
-"""The state of a run's pod: whether its container has begun or ended, what it waits for, and why it ended."""
+"""The state of a pod: whether its container has started or ended, what it waits for, and why it ended."""
 
 from __future__ import annotations
 

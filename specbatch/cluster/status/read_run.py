@@ -1,4 +1,4 @@
-"""Reading a run's status from a cluster: Jobs, pods, and the last lines of running pods' logs."""
+"""Reading the status of a run from the cluster: Jobs, pods, and the last lines of running pods' logs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from specbatch.formatting import pluralize
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
-_LOGS = 512  # that are read at most
+_LOGS = 512  # read at most
 _READERS = 16
 _LINES, _BYTES = 20, 1 << 16
 _JOB_UID = "kueue.x-k8s.io/job-uid"
 
 
 def read_run(cluster: Cluster, name: str | None, clock: float) -> JobRunStatus:
-    """The run that a name means (None: the newest of the namespace), at `clock`, the Unix time now.
+    """The status of a run (None: the newest of the namespace) at `clock`, the Unix time now.
 
-    Needs permission to list Jobs and pods only; of logs that cannot be read it says so.
+    Needs permission to list Jobs and pods only; logs that cannot be read become a note.
 
     Raises:
         ClusterError: there is no such run, or it cannot be read.
@@ -63,14 +63,14 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> JobRunStatus:
 
 
 def _with_dataset(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:
-    """With the rows of the dataset, once one shard tells them: then each one's share is known."""
+    """The shards with the rows of the dataset, once one shard reports them: then each one's share is known."""
     rows = next((count for one in shards if (count := one.told.get("dataset_rows")) is not None), None)
     count = max([len(shards), *(one.termination_message.shards or 0 for one in shards)])
     return [replace(one, shards=count, dataset_rows=rows) for one in shards]
 
 
 def _run_of(cluster: Cluster, view: JobView) -> Run:
-    """The Job with those that it goes on with: its spec's first, and retries in between."""
+    """The Job with the earlier Jobs of its run."""
     for run in group_into_runs(find_jobs(cluster, view.run)):
         names = [member.name for member in run.jobs]
         if view.name in names:
@@ -79,7 +79,7 @@ def _run_of(cluster: Cluster, view: JobView) -> Run:
 
 
 def _done_by_the_gone(run: Run, pods: Mapping[int, Sequence[Object]]) -> set[int]:
-    """The shards that a first Job had completed, which is deleted: a retry runs all the others."""
+    """The shards that a deleted first Job had completed: a retry runs all the others."""
     if any(SHARDS not in job.annotations for job in run.jobs):
         return set()
     words = [termination_message(pod) for found in pods.values() for pod in found]
@@ -102,7 +102,7 @@ def _earlier_pods(cluster: Cluster, run: Run) -> dict[int, Sequence[Object]]:
 
 
 def _read_logs(cluster: Cluster, pods: Iterable[Object]) -> tuple[Mapping[str, PodLog], list[str]]:
-    """What the logs of pods say by their uid, and what could not be read: of running pods, and of those that left no termination message."""
+    """(logs by pod uid, notes): of running pods, and of ended ones without a termination message."""
     wanted = [pod for pod in pods if has_begun(pod) and (not has_ended(pod) or termination_message(pod) is None)]
     wanted.sort(key=has_ended)
     chosen = wanted[:_LOGS]
@@ -112,7 +112,7 @@ def _read_logs(cluster: Cluster, pods: Iterable[Object]) -> tuple[Mapping[str, P
         try:
             return read_log(cluster.log(pod["metadata"]["name"], tail=_LINES, limit_bytes=_BYTES))
         except ClusterError as error:
-            if error.status in {400, 404}:  # not there yet, or not any more
+            if error.status in {400, 404}:  # not there yet, or no longer
                 return PodLog()
             problems[error.message] = problems.get(error.message, 0) + 1
             return None
@@ -127,7 +127,7 @@ def _read_logs(cluster: Cluster, pods: Iterable[Object]) -> tuple[Mapping[str, P
 
 
 def _queued(cluster: Cluster, run: Run) -> str:
-    """What Kueue says of a Job that waits in a queue."""
+    """The message of the Workload of a queued Job."""
     if run.state != "queued":
         return ""
     try:

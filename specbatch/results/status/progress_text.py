@@ -32,9 +32,15 @@ def progress_lines(now: Progress) -> list[tuple[str, str]]:
     speed = f"{now.tokens_per_second:,.1f} tokens/s"
     if now.fraction_of_ceiling is not None:
         speed += f", {now.fraction_of_ceiling:.0%} of the predicted ceiling"
-    k = "" if now.num_speculative_tokens is None else f", k {now.num_speculative_tokens}"
-    acceptance = f"acceptance_rate {now.acceptance_rate:.3f}, mean_acceptance_length {now.mean_acceptance_length:.2f}"
-    lines = [("speed", speed), ("speculation", acceptance + k)]
+    lines = [("speed", speed)]
+    known = now.num_speculative_tokens is not None  # a termination message has fewer numbers than a snapshot
+    speculation = [f"acceptance_rate {now.acceptance_rate:.3f}"] if known or now.acceptance_rate else []
+    if known or now.mean_acceptance_length > 1:
+        speculation.append(f"mean_acceptance_length {now.mean_acceptance_length:.2f}")
+    if known:
+        speculation.append(f"k {now.num_speculative_tokens}")
+    if speculation:
+        lines.append(("speculation", ", ".join(speculation)))
     if shares := format_shares(now.phase_seconds):
         lines.append(("time", shares))
     if now.waiting:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from specbatch.formatting import (
+    first_lines,
     format_bar,
     format_duration,
     format_shares,
@@ -137,8 +138,7 @@ def _several(run: RunStatus) -> list[str]:
         for one in run.shards
         if one.verdict not in {"complete", "waiting"} and one.sentence != "running"
     ]
-    if len(said) > _SENTENCES_SHOWN:
-        said[_SENTENCES_SHOWN:] = [f"and {len(said) - _SENTENCES_SHOWN:,} more"]
+    said = first_lines(said, _SENTENCES_SHOWN)
     said += [
         f"shard {one.shard} published: {_published(one)}" for one in run.shards if one.publish and one.publish.problem
     ][:_SENTENCES_SHOWN]

@@ -245,7 +245,7 @@ def test_a_pod_that_ended_while_the_job_goes_on_is_being_replaced(api):
     run_pod(api, job, 0, state="failed", exit_code=75, message=json.dumps({"exitCode": 75, "rows": 40}))
     status = read(api)
     assert status.state == "pending"
-    assert "1 pod ended, others come in their place" in render_run(status)
+    assert "1 pod ended, and will be replaced" in render_run(status)
     assert run_json(status)["rows"] == 40
 
 
@@ -386,7 +386,7 @@ def test_where_no_pod_tells_no_number_is_made_up(api):
     api.put(JOBS, {**job, "spec": {**job["spec"], "suspend": True}})
     text = render_run(read(api))
     assert "0 of ?" not in text
-    assert "rows         not known before a pod tells" in text
+    assert "rows         not known before a pod reports them" in text
 
 
 @pytest.mark.parametrize("action", [suspend, cancel])

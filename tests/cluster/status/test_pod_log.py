@@ -70,13 +70,6 @@ def test_the_runners_own_lines_are_read_back(told):
     log = read_log(told)
     assert log.progress == PROGRESS
     assert (log.step, plain(log.summary), log.error) == ("loading the target", plain(SUMMARY), "")
-    assert [read_log(told[:count]).stage for count in range(5)] == [
-        "silent",
-        "starting",
-        "starting",
-        "running",
-        "ended",
-    ]
 
 
 def test_a_log_cut_at_any_byte_says_what_its_whole_lines_say(told):
@@ -108,13 +101,12 @@ def test_keys_may_be_added():
 
 def test_the_second_attempt_of_a_log_counts(told):
     log = read_log(["error: GPU 0 has failed", *told[:2]])
-    assert (log.stage, log.error, log.progress) == ("starting", "", None)
+    assert (log.step, log.error, log.progress) == ("loading the target", "", None)
 
 
 def test_an_error_ends_with_its_remedy_and_not_with_what_follows(told):
     error = SpecError([Problem("spec.target", "is missing", "name a model")], source="spec.json")
     log = read_log([*told[:3], *f"error: {error}".splitlines(), told[1], "Exception ignored in: x"])
-    assert log.stage == "failed"
     assert log.error == str(error)
 
 
