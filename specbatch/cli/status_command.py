@@ -14,8 +14,8 @@ from specbatch.cli.cluster_options import ClusterOptions, with_cluster_options
 from specbatch.cli.output import show, show_json
 from specbatch.cli.sources import SourceArgument, is_folder, nor_folder
 
-_FOLDER_SECONDS = 2.0  # as often as a run says a word
-_CLUSTER_SECONDS = 5.0  # as often as a pod does
+_FOLDER_SECONDS = 2.0  # as often as a run saves its progress
+_CLUSTER_SECONDS = 5.0  # as often as a pod logs it
 
 
 @with_cluster_options
@@ -46,14 +46,14 @@ def status(
     Exit codes: 0, 74 where no run is, or 71 where the cluster cannot be reached or has no such run.
     """
     if source is not None and is_folder(source, options):
-        look, seconds = _folder(source), _FOLDER_SECONDS
+        read, seconds = _folder(source), _FOLDER_SECONDS
     else:
-        look, seconds = _cluster(source, options), _CLUSTER_SECONDS
+        read, seconds = _cluster(source, options), _CLUSTER_SECONDS
     if watch and output == "text" and sys.stdout.isatty():
-        _watch_terminal(look, seconds)
+        _watch_terminal(read, seconds)
         return
     while True:
-        now = look()
+        now = read()
         if output == "json":
             show_json(now.value(), indent=None if watch else 2)
         else:
@@ -64,7 +64,7 @@ def status(
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Snapshot:
     """How a run stands; `over` whether nothing more will happen."""
 
     over: bool
@@ -72,45 +72,45 @@ class _Look:
     value: Callable[[], dict[str, Any]]
 
 
-def _folder(source: str) -> Callable[[], _Look]:
+def _folder(source: str) -> Callable[[], _Snapshot]:
     from specbatch.results.status.status import read_status
     from specbatch.results.status.status_text import render_status, status_json
     from specbatch.results.storage.folder import Folder
 
     folder = Folder(source)
 
-    def look() -> _Look:
+    def read() -> _Snapshot:
         run = read_status(folder, time.time())
-        return _Look(run.complete, lambda: render_status(run), lambda: status_json(run))
+        return _Snapshot(run.complete, lambda: render_status(run), lambda: status_json(run))
 
-    return look
+    return read
 
 
-def _cluster(source: str | None, options: ClusterOptions) -> Callable[[], _Look]:
+def _cluster(source: str | None, options: ClusterOptions) -> Callable[[], _Snapshot]:
     from specbatch.cluster.status.job_run_text import render_run, run_json
     from specbatch.cluster.status.read_run import read_run
 
     with nor_folder(source):
         cluster, name = options.connect(source)
 
-    def look() -> _Look:
+    def read() -> _Snapshot:
         with nor_folder(source):
             run = read_run(cluster, name, time.time())
-        return _Look(run.over, lambda: render_run(run), lambda: run_json(run))
+        return _Snapshot(run.over, lambda: render_run(run), lambda: run_json(run))
 
-    return look
+    return read
 
 
-def _watch_terminal(look: Callable[[], _Look], seconds: float) -> None:
+def _watch_terminal(read: Callable[[], _Snapshot], seconds: float) -> None:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     from specbatch.terminal import for_people
 
-    now = look()
+    now = read()
     with Live(Text(for_people(now.text())), console=Console(), auto_refresh=False) as live:
         while not now.over:
             time.sleep(seconds)
-            now = look()
+            now = read()
             live.update(Text(for_people(now.text())), refresh=True)

@@ -22,7 +22,8 @@ from specbatch.results.report.sample import Sample
 from specbatch.results.report.tiles import tiles_of
 from specbatch.results.rows import ErrorCode, ErrorRow
 from specbatch.results.status.progress_text import publish_text
-from specbatch.results.status.shard_status import AT_WORK, ShardStatus
+from specbatch.results.status.shard_status import ShardStatus
+from specbatch.results.status.verdict import AT_WORK
 
 if TYPE_CHECKING:
     from jinja2 import Environment

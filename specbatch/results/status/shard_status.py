@@ -1,27 +1,20 @@
-"""One shard of a run from outside: its numbers, a verdict in a word, and what to do about it."""
+"""One shard of a run from outside, from its progress file, its manifest and the sizes of its files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from msgspec.structs import replace
 
-from specbatch.formatting import rough_duration
 from specbatch.results.attempts import Attempt
 from specbatch.results.ended import Ended
 from specbatch.results.layout import rows_of_share
 from specbatch.results.manifest import Manifest
 from specbatch.results.protocol import Progress, PublishState
+from specbatch.results.status.verdict import AT_WORK, Judgement, Verdict, judge
 from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
-
-Verdict = Literal["complete", "running", "starting", "waiting", "incomplete", "stopped", "failed", "killed"]
-AT_WORK: frozenset[Verdict] = frozenset({"running", "starting"})
-_SILENT_SECONDS = 60.0  # the writer says a word every two seconds
-_REASON_CHARS = 300
-_AGAIN = "start the same command again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +27,7 @@ class ShardStatus:
         attempts: at it.
         manifest: its own, of the last split.
         locked: whether the kernel shows a writer of its rows.
-        grown: rows, and errors among them, that its files hold beyond what the last attempt has told.
+        grown: rows, and errors among them, that its files hold beyond the last attempt's count.
         dataset_rows: of all shards, as far as any of them knows.
         generation: of the split.
     """
@@ -63,7 +56,7 @@ class ShardStatus:
 
     @property
     def age_seconds(self) -> float | None:
-        """Since its attempt was last saved. Clocks of two machines differ: never less than nothing."""
+        """Since its attempt was last saved; never below 0, for the clocks of two machines differ."""
         return max(0.0, self.clock - self.last.updated_at) if self.last else None
 
     @property
@@ -80,12 +73,12 @@ class ShardStatus:
     @property
     def verdict(self) -> Verdict:
         """How it stands, in a word."""
-        return self._judged()[0]
+        return self._judgement[0]
 
     @property
     def sentence(self) -> str:
         """How it stands, and what to do about it."""
-        return self._judged()[1]
+        return self._judgement[1]
 
     @property
     def rows(self) -> int:
@@ -131,7 +124,7 @@ class ShardStatus:
 
     @property
     def now(self) -> Progress:
-        """The last snapshot while somebody is at work, and one of all attempts when not."""
+        """The last snapshot of a shard that is at work, else one of all its attempts."""
         last, at_work = self.last, self.verdict in AT_WORK
         if at_work and last is not None and last.now.seconds:
             now = last.now
@@ -168,6 +161,10 @@ class ShardStatus:
         return "killed" if killed else attempt.outcome
 
     @property
+    def _judgement(self) -> Judgement:
+        return judge(self.last, self.manifest, locked=self.locked, age_seconds=self.age_seconds or 0.0)
+
+    @property
     def _last_estimate(self) -> Progress | None:
         return next((one.now for one in reversed(self.attempts) if one.now.total_rows is not None), None)
 
@@ -180,62 +177,3 @@ class ShardStatus:
     def _moved(self) -> int:
         """Rows of its files beyond its share."""
         return self.last.moved if self.last else self.manifest.moved if self.manifest else 0
-
-    @property
-    def _manifest_written(self) -> bool:
-        """Whether the last attempt has written its manifest."""
-        recorded = self.manifest.attempts[-1:] if self.manifest else ()
-        return bool(recorded) and self.last is not None and recorded[0].number == self.last.number
-
-    def _judged(self) -> tuple[Verdict, str]:
-        last = self.last
-        alive = last.process.alive if last and last.process else None
-        if last is None or last.outcome != "running" or alive is False:
-            if self.manifest is not None and self.manifest.complete and (last is None or last.outcome != "failed"):
-                return "complete", self._said_of_complete(alive=bool(alive))
-            if self.locked and not alive:
-                return "starting", "starting: reading back what is finished"
-        if last is None and self.manifest is None:
-            return "waiting", "no word of it yet"
-        if last is None:
-            return "incomplete", f"incomplete: {_AGAIN}"
-        age = self.age_seconds or 0.0
-        return self._judged_running(last, age) if last.outcome == "running" else self._judged_ended(last, age)
-
-    def _said_of_complete(self, *, alive: bool) -> str:
-        if self.publish is None or not self.publish.pending_files:
-            return "complete"
-        return "complete: publishing the rest" if alive else f"complete, but not all published: {_AGAIN}"
-
-    def _judged_running(self, last: Attempt, age: float) -> tuple[Verdict, str]:
-        if self.alive is False:
-            return "killed", f"killed: {_AGAIN}"
-        if age < _SILENT_SECONDS and last.now.waiting:
-            return "running", "running, and waits for the dataset"
-        if age < _SILENT_SECONDS:
-            return (
-                ("running", "running")
-                if last.now.seconds
-                else ("starting", "starting: loading, nothing is decoded yet")
-            )
-        if self.alive:
-            return "running", f"running, but no word for {rough_duration(age)}: it may hang"
-        return "killed", f"killed? no word for {rough_duration(age)}: unless it still runs, {_AGAIN}"
-
-    def _judged_ended(self, last: Attempt, age: float) -> tuple[Verdict, str]:
-        match last.outcome:
-            case "stopped":
-                return "stopped", f"stopped: {_AGAIN}"
-            case "failed":
-                reason = " ".join(last.reason.partition("\n  remedy: ")[0].split())
-                if len(reason) > _REASON_CHARS:
-                    reason = f"{reason[: _REASON_CHARS - 1]}…"
-                return "failed", f"failed: {reason or 'its own output says why'}"
-            case "done" if not self._manifest_written and (
-                self.alive or (self.alive is None and age < _SILENT_SECONDS)
-            ):
-                return "running", "decoded: publishing the rest" if self.publish else "decoded: writing the manifest"
-            case "done":
-                return "incomplete", f"decoded, but not ended in order: {_AGAIN}"
-            case _:
-                return "killed", f"killed: {_AGAIN}"

@@ -18,7 +18,8 @@ from specbatch.results.layout import SUCCESS, ShardFile, parse_names, shard_file
 from specbatch.results.manifest import Manifest
 from specbatch.results.protocol import Progress
 from specbatch.results.splits import Split, read_history
-from specbatch.results.status.shard_status import AT_WORK, ShardStatus
+from specbatch.results.status.shard_status import ShardStatus
+from specbatch.results.status.verdict import AT_WORK
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.process import seen_locked
 from specbatch.results.storage.typed import load_json

@@ -20,8 +20,9 @@ from specbatch.formatting import (
 )
 from specbatch.results.protocol import progress_json
 from specbatch.results.status.progress_text import progress_cells, progress_lines, publish_text, rows_line
-from specbatch.results.status.shard_status import AT_WORK, ShardStatus
+from specbatch.results.status.shard_status import ShardStatus
 from specbatch.results.status.status import RunStatus
+from specbatch.results.status.verdict import AT_WORK
 
 _LINE_CHARS = 80
 _ATTEMPTS_SHOWN = 5
@@ -33,7 +34,7 @@ def render_status(run: RunStatus) -> str:
     lines = [f"{run.name}  {run.where}"]
     lines += _one(run.shards[0]) if len(run.shards) == 1 else _several(run)
     if run.complete and not run.success and any(one.totals.results for one in run.shards):
-        lines.append("every shard is complete, but _SUCCESS is missing: the last step has not been taken yet")
+        lines.append("every shard is complete, but _SUCCESS is missing: the run ended before its last step")
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -103,7 +104,7 @@ def _published(shard: ShardStatus) -> str:
 
 def _when(shard: ShardStatus) -> str:
     age = shard.age_seconds
-    return "" if age is None or "no word for" in shard.sentence else f" (updated {rough_duration(age)} ago)"
+    return "" if age is None or "no progress" in shard.sentence else f" (updated {rough_duration(age)} ago)"
 
 
 def _attempts(shard: ShardStatus) -> list[str]:

@@ -162,12 +162,14 @@ def test_of_another_machine_only_the_age_tells(run_dir, start_writer):
     assert look(run_dir).shards[0].verdict == "running"
     (silent,) = look(run_dir, later=185).shards
     assert (silent.verdict, silent.alive) == ("killed", None)
-    assert silent.sentence.startswith("killed? no word for 3 min: unless it still runs, start the same command again")
+    assert silent.sentence.startswith(
+        "killed? no progress was saved for 3 min: unless it still runs, start the same command again"
+    )
 
 
 def test_a_process_that_lives_and_says_nothing_may_hang(run_dir, start_writer):
     start_writer()
-    assert look(run_dir, later=300).shards[0].sentence == "running, but no word for 5 min: it may hang"
+    assert look(run_dir, later=300).shards[0].sentence == "running, but no progress was saved for 5 min: it may hang"
 
 
 def test_before_the_first_look_a_run_is_loading(run_dir):
