@@ -16,8 +16,8 @@ from specbatch import __version__
 from specbatch.api.base import SpecModel
 from specbatch.api.hash import FIELDS, SECTIONS
 from specbatch.api.job import SpecBatchJob
-from specbatch.api.pod_template_rules import FREE_MAPS, PRIVILEGED_FIELDS, PRIVILEGED_VALUES, PRIVILEGES
 from specbatch.api.quantity import Quantity
+from specbatch.api.rules.pod_template import FREE_MAPS, PRIVILEGED_FIELDS, PRIVILEGED_VALUES, PRIVILEGES
 from specbatch.api.secret_env import HARMLESS_NAME, HARMLESS_VALUE, REFERENCE, SECRET_NAME, SECRET_VALUE
 from specbatch.api.words import Branch, field_branches, fields_by_name
 from specbatch.cluster.manifests.bundled_files import COMPRESSED, NOT_IN_YAML

@@ -8,16 +8,8 @@ from typing import Any
 from specbatch.api.base import SpecModel
 from specbatch.api.paths import Path, parse_path, path_text, type_at
 from specbatch.api.words import fields_by_name
-from specbatch.api.yaml_text import YamlError, read_yaml
-from specbatch.errors import Problem
-
-
-class OverrideError(Exception):
-    """An override that cannot be applied."""
-
-    def __init__(self, path: str, message: str, remedy: str) -> None:
-        super().__init__(message)
-        self.problem = Problem(f"--set {path}", message, remedy)
+from specbatch.api.yaml_text import read_yaml
+from specbatch.errors import Problem, SpecError
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str], model: type[SpecModel]) -> list[Path]:
@@ -27,7 +19,7 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str], model: type[
     `target.revision=1234567` needs no quotes. `null` puts a field back to its default, nothing after `=` is empty text.
 
     Raises:
-        OverrideError: no `=`, not a path, or a path through something that is neither a mapping nor a list.
+        SpecError: no `=`, not a path, or a path through something that is neither a mapping nor a list.
     """
     return [_apply(data, override, model) for override in overrides]
 
@@ -36,11 +28,11 @@ def _apply(data: dict[str, Any], override: str, model: type[SpecModel]) -> Path:
     written, equals, text = override.partition("=")
     written = written.strip()
     if not equals:
-        raise OverrideError(written, "has no value", "write --set PATH=VALUE, such as --set decoding.maxNewTokens=64")
+        raise _refusal(written, "has no value", "write --set PATH=VALUE, such as --set decoding.maxNewTokens=64")
     try:
         path = parse_path(written)
     except ValueError:
-        raise OverrideError(
+        raise _refusal(
             written, "is not a path", "write names with dots between, such as decoding.maxNewTokens or decoding.stop[0]"
         ) from None
     if path[0] not in fields_by_name(model):
@@ -56,14 +48,14 @@ def _value(text: str, path: Path, written: str, model: type[SpecModel]) -> Any:
         return text
     try:
         value, _ = read_yaml(text)
-    except YamlError as error:
+    except SpecError as error:
         if is_text:
             return text
-        raise OverrideError(
-            written, f"the value {error.problem.message}", "write YAML or JSON, in shell quotes"
+        raise _refusal(
+            written, f"the value {error.problems[0].message}", "write YAML or JSON, in shell quotes"
         ) from None
     if isinstance(value, dict) and any(":" in str(key) and value[key] is None for key in value):
-        raise OverrideError(
+        raise _refusal(
             written,
             f"the value {text} is a mapping without values: YAML wants a space after each colon",
             f"write {text.replace(':', ': ')!r}, in shell quotes",
@@ -86,20 +78,22 @@ def _put(data: dict[str, Any], path: Path, value: Any, written: str) -> None:
             if last:
                 holder[key] = value
         else:
-            raise OverrideError(
-                written, f"{path_text(path[:index])} is a value and has nothing inside", "shorten the path"
-            )
+            raise _refusal(written, f"{path_text(path[:index])} is a value and has nothing inside", "shorten the path")
         holder = holder[key]
 
 
 def _position(items: list[Any], piece: str | int, path: Path, written: str) -> int:
     """The index in a list; one past the end appends."""
     if not isinstance(piece, int):
-        raise OverrideError(written, f"{path_text(path)} is a list", f"write {path_text(path)}[0]")
+        raise _refusal(written, f"{path_text(path)} is a list", f"write {path_text(path)}[0]")
     if piece > len(items):
-        raise OverrideError(
+        raise _refusal(
             written, f"{path_text(path)} has {len(items)} items", f"write {path_text(path)}[{len(items)}] to add one"
         )
     if piece == len(items):
         items.append({})
     return piece
+
+
+def _refusal(written: str, message: str, remedy: str) -> SpecError:
+    return SpecError([Problem(f"--set {written}", message, remedy)], source="--set")

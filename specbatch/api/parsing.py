@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
 from specbatch.api.job import API_VERSION, KIND, SpecBatchJob
-from specbatch.api.job_rules import JOB_RULES
-from specbatch.api.overrides import OverrideError, apply_overrides
+from specbatch.api.overrides import apply_overrides
 from specbatch.api.paths import Path, overlaps, parse_path, type_at
-from specbatch.api.placement_rules import PLACEMENT_RULES
-from specbatch.api.pod_template_rules import POD_TEMPLATE_RULES
 from specbatch.api.problems import FieldProblem, example_of, field_problems
-from specbatch.api.run_rules import RUN_RULES
+from specbatch.api.rules import RULES
 from specbatch.api.words import Branch, fields_by_name, value_in_words
-from specbatch.api.yaml_text import MAX_BYTES, Lines, YamlError, read_yaml
+from specbatch.api.yaml_text import MAX_BYTES, read_yaml
 from specbatch.errors import Problem, SpecError
-
-_MENDINGS = 3  # one is enough for all that we know of: every example is valid (a test proves it)
-RULES = (*PLACEMENT_RULES, *RUN_RULES, *JOB_RULES, *POD_TEMPLATE_RULES)
 
 
 def parse_spec(text: str, source: str = "spec", overrides: Sequence[str] = ()) -> SpecBatchJob:
@@ -39,25 +34,40 @@ def parse_spec(text: str, source: str = "spec", overrides: Sequence[str] = ()) -
         raise SpecError([Problem("file", f"is larger than {MAX_BYTES >> 20} MiB", "is this a spec?")], source=source)
     try:
         data, lines = read_yaml(text)
-    except YamlError as error:
-        raise SpecError([error.problem], source=source) from None
-    if data is None:
-        raise SpecError([Problem("file", "is empty", "specbatch init writes a starter")], source=source)
+    except SpecError as error:
+        raise SpecError(error.problems, source=source) from None
     if not isinstance(data, dict):
         message = f"expected a mapping with apiVersion, kind, metadata and spec, found {value_in_words(data)}"
+        message = "is empty" if data is None else message
         raise SpecError([Problem("file", message, "specbatch init writes a starter")], source=source)
+    return job_from(data, source, overrides, lines)
+
+
+def job_from(
+    data: dict[str, Any], source: str, overrides: Sequence[str] = (), lines: Mapping[Path, int] = MappingProxyType({})
+) -> SpecBatchJob:
+    """The job that plain data describes, with `path=value` overrides applied to it in place.
+
+    Args:
+        data: as in a file, camelCase.
+        source: what the data came from, for messages.
+        overrides: see `specbatch.api.overrides.apply_overrides`.
+        lines: the line in the file of every path.
+
+    Raises:
+        SpecError: with every problem of the data, in one.
+    """
     try:
         overridden = apply_overrides(data, overrides, SpecBatchJob)
-    except OverrideError as error:
-        raise SpecError([error.problem], source=source) from None
-    job, problems = check(data)
+    except SpecError as error:
+        raise SpecError(error.problems, source=source) from None
+    job, problems = _check(data)
     if job is None or problems:
-        located = [_with_line(problem, lines, overridden) for problem in problems]
-        raise SpecError(located, source=source)
+        raise SpecError([_with_line(problem, lines, overridden) for problem in problems], source=source)
     return job
 
 
-def check(data: dict[str, Any]) -> tuple[SpecBatchJob | None, list[Problem]]:
+def _check(data: dict[str, Any]) -> tuple[SpecBatchJob | None, list[Problem]]:
     """The job, and everything wrong with it. The job is only to be used where nothing is.
 
     The fields' own checks come first. Then what is wrong is taken out, and the rules between fields are applied to the rest.
@@ -66,15 +76,12 @@ def check(data: dict[str, Any]) -> tuple[SpecBatchJob | None, list[Problem]]:
     wrong_kind = _of_another_kind(data)
     if wrong_kind:
         return None, wrong_kind
-    job, first = _validated(data)
-    found = list(first)
-    mended = copy.deepcopy(data)
-    for _ in range(_MENDINGS if first else 0):
-        for field_problem in first:
+    job, found = _validated(data)
+    if found:
+        mended = copy.deepcopy(data)
+        for field_problem in found:
             _mend(mended, field_problem.path)
-        job, first = _validated(mended)
-        if job is not None:
-            break
+        job, _ = _validated(mended)  # valid: every field has an example that is (a test proves it)
     doubtful = [path for field_problem in found for path in field_problem.doubtful]
     problems = [field_problem.problem for field_problem in found if field_problem.problem is not None]
     if job is not None:
@@ -134,7 +141,7 @@ def _mend(data: dict[str, Any], path: Path) -> None:
         owner[name] = copy.deepcopy(example_of(field))
 
 
-def _with_line(problem: Problem, lines: Lines, overridden: Iterable[Path]) -> Problem:
+def _with_line(problem: Problem, lines: Mapping[Path, int], overridden: Iterable[Path]) -> Problem:
     """The problem with the line of its path, or of the nearest thing around it that stands in the file."""
     try:
         path = parse_path(problem.path)

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from specbatch.api.paths import Path
-from specbatch.errors import Problem
+from specbatch.errors import Problem, SpecError
 
 MAX_BYTES = 1 << 20
 _MAX_VALUES = 20_000
@@ -26,14 +26,6 @@ _NULL, _BOOL, _INT, _FLOAT = (f"tag:yaml.org,2002:{name}" for name in ("null", "
 _STR, _MAP, _SEQ, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq", "merge"))
 
 
-class YamlError(Exception):
-    """The text is not one YAML document of plain data; `problem` says where and why."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
-
-
 class _Core(yaml.SafeLoader):
     """Composes nodes whose plain scalars are tagged by the core schema. Nothing is constructed by PyYAML."""
 
@@ -44,7 +36,7 @@ class _Core(yaml.SafeLoader):
         """Refuses deep nesting on the way down: PyYAML's own limit is Python's stack."""
         self.depth += 1
         if self.depth > _MAX_DEPTH:
-            raise YamlError(_too_deep())
+            raise _too_deep()
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -64,21 +56,20 @@ def read_yaml(text: str) -> tuple[Any, Lines]:
     """The plain data of one YAML document (None for an empty one), and the line (from 1) of every path in it.
 
     Raises:
-        YamlError: for anything else.
+        SpecError: for anything else; its problem says where and why.
     """
     try:
         documents = [node for node in yaml.compose_all(text, Loader=_Core) if node is not None]
     except yaml.MarkedYAMLError as error:
-        raise YamlError(_syntax_problem(error)) from error
+        raise _syntax_error(error) from error
     except yaml.YAMLError as error:
-        raise YamlError(
-            Problem("text", f"is not YAML: {str(error).splitlines()[0]}", "save it as plain UTF-8 text")
-        ) from error
+        said = str(error).splitlines()[0]
+        raise _refusal("text", f"is not YAML: {said}", "save it as plain UTF-8 text") from error
     written = [node for node in documents if node.tag != _NULL]
     if len(written) > 1:
         line = written[1].start_mark.line + 1
-        remedy = "keep one SpecBatchJob per file"
-        raise YamlError(Problem(f"line {line}", "a second document begins, and a spec is exactly one", remedy))
+        said = "a second document begins, and a spec is exactly one"
+        raise _refusal(f"line {line}", said, "keep one SpecBatchJob per file")
     if not written:
         return None, {}
     builder = _Builder()
@@ -97,7 +88,7 @@ class _Builder:
         if self._values > _MAX_VALUES:
             raise _error(node, f"the file expands to more than {_MAX_VALUES} values", "use fewer aliases")
         if len(path) > _MAX_DEPTH:
-            raise YamlError(_too_deep())
+            raise _too_deep()
         self.lines[path] = node.start_mark.line + 1
         match node:
             case yaml.MappingNode(tag=tag) if tag == _MAP:
@@ -179,20 +170,24 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     raise _error(node, f"the tag {node.tag!r} does not fit {text!r:.60}", "write plain values")
 
 
-def _error(node: yaml.Node, message: str, remedy: str) -> YamlError:
+def _error(node: yaml.Node, message: str, remedy: str) -> SpecError:
     mark = node.start_mark
-    return YamlError(Problem(f"line {mark.line + 1}, column {mark.column + 1}", message, remedy))
+    return _refusal(f"line {mark.line + 1}, column {mark.column + 1}", message, remedy)
 
 
-def _too_deep() -> Problem:
-    return Problem("text", f"is nested more than {_MAX_DEPTH} levels deep", "a spec needs about six")
+def _too_deep() -> SpecError:
+    return _refusal("text", f"is nested more than {_MAX_DEPTH} levels deep", "a spec needs about six")
 
 
-def _syntax_problem(error: yaml.MarkedYAMLError) -> Problem:
+def _syntax_error(error: yaml.MarkedYAMLError) -> SpecError:
     mark = error.problem_mark or error.context_mark
     where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "text"
     said = " ".join(part for part in (error.context, error.problem) if part)
     remedy = "check the indentation, the colons and the quotes of this line and the one above"
     if "'\\t'" in said:
         remedy = "indent with spaces; YAML allows no tabs there"
-    return Problem(where, f"is not YAML: {said}", remedy)
+    return _refusal(where, f"is not YAML: {said}", remedy)
+
+
+def _refusal(where: str, message: str, remedy: str) -> SpecError:
+    return SpecError([Problem(where, message, remedy)], source="YAML")

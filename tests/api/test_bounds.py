@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from specbatch.api.parsing import check
+from specbatch.api.parsing import job_from
 from specbatch.api.schema import json_schema
+from specbatch.errors import SpecError
 
 
 def numbers(schema, definitions, path="", seen=()):
@@ -48,5 +49,6 @@ def test_a_number_out_of_bounds_is_a_problem_with_its_path(section, field, value
         "spec": {"target": {"model": "m"}, "dataset": {"uri": "rows.jsonl"}, "results": {"dir": "results"}},
     }
     data["spec"].setdefault(section, {})[field] = value
-    _, problems = check(data)
-    assert f"spec.{section}.{field}" in [problem.path for problem in problems]
+    with pytest.raises(SpecError) as refused:
+        job_from(data, "test")
+    assert f"spec.{section}.{field}" in [problem.path for problem in refused.value.problems]

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from specbatch.api.yaml_text import YamlError, read_yaml
+from specbatch.api.yaml_text import read_yaml
+from specbatch.errors import SpecError
 from tests.api.specs import MINIMUM, job, problems
 
 BAD = [
@@ -39,10 +40,11 @@ BAD = [
 
 @pytest.mark.parametrize(("source", "where", "words"), BAD)
 def test_what_is_not_one_document_of_plain_data_is_refused_with_its_place(source, where, words):
-    with pytest.raises(YamlError) as caught:
+    with pytest.raises(SpecError) as caught:
         read_yaml(source)
-    assert caught.value.problem.path.startswith(where)
-    assert words in str(caught.value.problem)
+    (problem,) = caught.value.problems
+    assert problem.path.startswith(where)
+    assert words in str(problem)
 
 
 SCALARS = [

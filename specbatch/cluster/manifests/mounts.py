@@ -77,7 +77,7 @@ def _source(volume: VolumeSpec) -> Object:
         return {"hostPath": {"path": volume.host_path}}
     if volume.empty_dir is not None:
         return {"emptyDir": volume.empty_dir.model_dump(by_alias=True, exclude_none=True)}
-    assert volume.csi is not None, "api.job_rules lets no volume through without a source"
+    assert volume.csi is not None, "api.rules.job lets no volume through without a source"
     source = volume.csi.model_dump(by_alias=True, exclude_none=True, exclude={"secret_name"})
     if volume.csi.secret_name is not None:
         source["nodePublishSecretRef"] = {"name": volume.csi.secret_name}

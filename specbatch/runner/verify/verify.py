@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from specbatch.api.hash import hashed_part
 from specbatch.api.job import SpecBatchJob
-from specbatch.api.overrides import OverrideError, apply_overrides
-from specbatch.api.parsing import check
+from specbatch.api.parsing import job_from
 from specbatch.errors import Problem, ResultsError, SpecError, StoppedError
 from specbatch.results.manifest import Manifest, read_manifests
 from specbatch.results.verification import Verification, write_verification
@@ -92,16 +91,7 @@ def alone(manifest: Manifest, overrides: Sequence[str] = ()) -> SpecBatchJob:
 
 
 def _job(manifest: Manifest, overrides: Sequence[str]) -> SpecBatchJob:
-    source = "the manifest's spec"
-    data = copy.deepcopy(dict(manifest.spec))
-    try:
-        apply_overrides(data, overrides, SpecBatchJob)
-    except OverrideError as error:
-        raise SpecError([error.problem], source=source) from None
-    job, problems = check(data)
-    if job is None or problems:
-        raise SpecError(problems, source=source)
-    return job
+    return job_from(copy.deepcopy(dict(manifest.spec)), "the manifest's spec", overrides)
 
 
 def _manifest(run_dir: Path) -> Manifest:

@@ -9,7 +9,7 @@ from typing import Any
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.paths import path_text
 from specbatch.api.quantity import quantity_value
-from specbatch.api.rules import Rule, rule
+from specbatch.api.rules.rule import rule
 from specbatch.api.secret_env import looks_secret
 from specbatch.errors import Problem
 
@@ -154,17 +154,3 @@ def _results_outlive_the_pod(job: SpecBatchJob) -> Iterator[Problem]:
             "an emptyDir is deleted with the pod, and the results with it",
             "use claimName, or set results.publish",
         )
-
-
-JOB_RULES: tuple[Rule, ...] = (
-    _env_holds_no_secrets,
-    _pod_template_holds_no_secrets,
-    _a_variable_has_one_source,
-    _no_more_pods_than_shards,
-    _gpus_are_asked_for_once,
-    _requests_stay_within_limits,
-    _grace_period_covers_the_last_write,
-    _tolerations_can_match,
-    _a_volume_has_one_source_and_its_own_place,
-    _results_outlive_the_pod,
-)

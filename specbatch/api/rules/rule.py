@@ -27,6 +27,15 @@ class Rule:
         return not any(overlaps(read, path) for read in self.reads for path in doubtful)
 
 
-def rule(*reads: str) -> Callable[[Check], Rule]:
-    """Makes a Rule of a check; `reads` are paths under `spec.`, such as placement.gpus."""
-    return lambda check: Rule(tuple(("spec", *parse_path(read)) for read in reads), check)
+RULES: list[Rule] = []
+"""Every rule, in the order in which problems are told: that of the imports in `specbatch.api.rules`."""
+
+
+def rule(*reads: str) -> Callable[[Check], Check]:
+    """Registers a check as a rule; `reads` are paths under `spec.`, such as placement.gpus."""
+
+    def register(check: Check) -> Check:
+        RULES.append(Rule(tuple(("spec", *parse_path(read)) for read in reads), check))
+        return check
+
+    return register

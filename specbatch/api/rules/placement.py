@@ -7,10 +7,63 @@ from collections.abc import Iterator
 from specbatch.api.hints import nearest
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.placement import PlacementSpec
-from specbatch.api.rules import Rule, rule
+from specbatch.api.rules.rule import rule
 from specbatch.errors import Problem
 
 _EMBEDDED = ("embedded:target", "embedded:drafter")
+
+
+@rule("target")
+def _target_reference_can_be_meant(job: SpecBatchJob) -> Iterator[Problem]:
+    yield from _reference("spec.target", job.spec.target.model, job.spec.target.revision)
+
+
+@rule("drafter")
+def _drafter_has_what_its_method_needs(job: SpecBatchJob) -> Iterator[Problem]:
+    drafter = job.spec.drafter
+    if drafter is None:
+        return
+    if drafter.method == "model" and drafter.model is None:
+        yield Problem(
+            "spec.drafter.model",
+            "is required with method model",
+            "add model: Qwen/Qwen3-1.7B, set method to ngram, or leave the drafter out",
+        )
+    if drafter.method == "ngram" and drafter.model is not None:
+        yield Problem(
+            "spec.drafter.model",
+            f"method ngram takes no model, but model is {drafter.model}",
+            "leave model out, or set method to model",
+        )
+    if drafter.prompt_lookup_min > drafter.prompt_lookup_max:
+        yield Problem(
+            "spec.drafter.promptLookupMin",
+            f"{drafter.prompt_lookup_min} is more than promptLookupMax, which is {drafter.prompt_lookup_max}",
+            "lower it, or raise promptLookupMax",
+        )
+
+
+@rule("drafter")
+def _drafter_reference_can_be_meant(job: SpecBatchJob) -> Iterator[Problem]:
+    drafter = job.spec.drafter
+    if drafter is not None and drafter.method == "model" and drafter.model is not None:
+        yield from _reference("spec.drafter", drafter.model, drafter.revision)
+
+
+def _reference(path: str, model: str, revision: str | None) -> Iterator[Problem]:
+    if "://" in model:
+        hub = model.partition("huggingface.co/")[2].strip("/")
+        remedy = f"write the hub id: {'/'.join(hub.split('/')[:2])}" if hub else "download it, and give the folder"
+        yield Problem(f"{path}.model", f"{model} is a URL, and a model is a hub id or a folder", remedy)
+    elif model.startswith("embedded:") and model not in _EMBEDDED:
+        guess = nearest(model, _EMBEDDED) or _EMBEDDED[0]
+        yield Problem(f"{path}.model", f"there is no model {model} inside the package", f"did you mean {guess}?")
+    if revision is not None and model.startswith(("embedded:", "/", "./", "../", "~")):
+        yield Problem(
+            f"{path}.revision",
+            f"only a hub id has revisions, but model is {model}",
+            "leave revision out, or give the hub id",
+        )
 
 
 @rule("placement.ratio", "placement.strategy")
@@ -117,68 +170,3 @@ def _two_sided_strategies_need_a_drafter_model(job: SpecBatchJob) -> Iterator[Pr
             f"{strategy} places a drafter model on GPUs of its own, but {found}",
             "set drafter.model, or use strategy same or auto",
         )
-
-
-@rule("drafter")
-def _drafter_has_what_its_method_needs(job: SpecBatchJob) -> Iterator[Problem]:
-    drafter = job.spec.drafter
-    if drafter is None:
-        return
-    if drafter.method == "model" and drafter.model is None:
-        yield Problem(
-            "spec.drafter.model",
-            "is required with method model",
-            "add model: Qwen/Qwen3-1.7B, set method to ngram, or leave the drafter out",
-        )
-    if drafter.method == "ngram" and drafter.model is not None:
-        yield Problem(
-            "spec.drafter.model",
-            f"method ngram takes no model, but model is {drafter.model}",
-            "leave model out, or set method to model",
-        )
-    if drafter.prompt_lookup_min > drafter.prompt_lookup_max:
-        yield Problem(
-            "spec.drafter.promptLookupMin",
-            f"{drafter.prompt_lookup_min} is more than promptLookupMax, which is {drafter.prompt_lookup_max}",
-            "lower it, or raise promptLookupMax",
-        )
-
-
-@rule("target")
-def _target_reference_can_be_meant(job: SpecBatchJob) -> Iterator[Problem]:
-    yield from _reference("spec.target", job.spec.target.model, job.spec.target.revision)
-
-
-@rule("drafter")
-def _drafter_reference_can_be_meant(job: SpecBatchJob) -> Iterator[Problem]:
-    drafter = job.spec.drafter
-    if drafter is not None and drafter.method == "model" and drafter.model is not None:
-        yield from _reference("spec.drafter", drafter.model, drafter.revision)
-
-
-def _reference(path: str, model: str, revision: str | None) -> Iterator[Problem]:
-    if "://" in model:
-        hub = model.partition("huggingface.co/")[2].strip("/")
-        remedy = f"write the hub id: {'/'.join(hub.split('/')[:2])}" if hub else "download it, and give the folder"
-        yield Problem(f"{path}.model", f"{model} is a URL, and a model is a hub id or a folder", remedy)
-    elif model.startswith("embedded:") and model not in _EMBEDDED:
-        guess = nearest(model, _EMBEDDED) or _EMBEDDED[0]
-        yield Problem(f"{path}.model", f"there is no model {model} inside the package", f"did you mean {guess}?")
-    if revision is not None and model.startswith(("embedded:", "/", "./", "../", "~")):
-        yield Problem(
-            f"{path}.revision",
-            f"only a hub id has revisions, but model is {model}",
-            "leave revision out, or give the hub id",
-        )
-
-
-PLACEMENT_RULES: tuple[Rule, ...] = (
-    _target_reference_can_be_meant,
-    _drafter_has_what_its_method_needs,
-    _drafter_reference_can_be_meant,
-    _ratio_goes_with_its_strategy,
-    _cpu_takes_one_shared_placement,
-    _replicas_divide_the_gpus,
-    _strategy_uses_every_gpu,
-    _two_sided_strategies_need_a_drafter_model,
-)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.quantity import quantity_value
-from specbatch.api.rules import Rule, rule
+from specbatch.api.rules.rule import rule
 from specbatch.errors import Problem
 from specbatch.redact import holds_password, holds_secret
 
@@ -116,16 +116,3 @@ def _parts_hold_rows(job: SpecBatchJob) -> Iterator[Problem]:
             f"{job.spec.results.part_size} is {size:f} bytes, less than a row takes",
             "give at least 4Ki; a megabyte is 1M or 1Mi, and m stands for a thousandth",
         )
-
-
-RUN_RULES: tuple[Rule, ...] = (
-    _filters_need_a_temperature,
-    _speculation_needs_a_drafter,
-    _new_tokens_leave_room_for_a_prompt,
-    _text_rows_have_no_fields,
-    _prompt_and_answer_differ,
-    _system_prompt_needs_a_template,
-    _uris_hold_no_credentials,
-    _results_are_appended_to_a_folder,
-    _parts_hold_rows,
-)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from specbatch.api.parsing import RULES
+from specbatch.api.rules import RULES
 from tests.api.specs import job, problems, text
 
 PAIR = "drafter: {model: Qwen/Qwen3-1.7B}"

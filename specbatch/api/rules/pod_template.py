@@ -11,7 +11,7 @@ from typing import Any
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.paths import Path, path_text
-from specbatch.api.rules import Rule, rule
+from specbatch.api.rules.rule import rule
 from specbatch.errors import Problem
 
 _SWITCH = "set job.allowPrivilegedPodTemplate: true"
@@ -60,6 +60,3 @@ def _privileges(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
             yield from _privileges(part, (*path, index))
     elif value in PRIVILEGED_VALUES and path[-1] in {"type", "procMount", "mountPropagation"}:
         yield path, "node"
-
-
-POD_TEMPLATE_RULES: tuple[Rule, ...] = (_pod_template_takes_no_privileges,)
