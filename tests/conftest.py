@@ -16,6 +16,9 @@ def pytest_configure():
 
 def pytest_collection_modifyitems(items):
     for item in items:
+        # Tracing doubles what a test costs. The fast tests reach nearly every line: of the slow ones, only those marked `traced` add to them.
+        if item.get_closest_marker("slow") and not item.get_closest_marker("traced"):
+            item.add_marker("no_cover")
         if item.get_closest_marker("gpu") and not _cuda():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
         if item.get_closest_marker("cluster") and not os.environ.get("KUBECONFIG"):

@@ -19,9 +19,11 @@ def pair():
     """A tiny target with its greedy reference on mixed prompts, a drafter that is sometimes right, and its exact twin."""
     model = tiny.qwen3()
     rows = tiny.prompts()
+    continued = tiny.greedy_reference(model, rows, 40)
     return SimpleNamespace(
         prompts=rows,
-        expected=tiny.greedy_reference(model, rows, 40),
+        expected=[row[: tiny.NEW] for row in continued],
+        continued=continued,
         noisy=ModelDrafter(CausalLM(tiny.noisy(model)), prefill_chunk=32),
         twin=ModelDrafter(CausalLM(copy.deepcopy(model)), prefill_chunk=32),
         target=CausalLM(model),

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -17,6 +18,7 @@ INGEST = 4.7e-6  # seconds a token
 LOOK = 1e-3  # the device waits so long where the host must see a round before it queues the next
 
 
+@cache
 def seconds(rows, k):
     """Of a round: Qwen3-8B and 1.7B, drafts at a time of a row, and a verify forward that is free while it is small."""
     plain = np.interp(rows, (1, 8, 32, 128, 512), (5.6, 5.9, 6.8, 8.3, 18.0))

@@ -12,7 +12,7 @@ from tests.engine import tiny
 def test_an_eos_token_at_any_draft_offset_is_the_rows_last(pair, offset, k):
     expected = pair.expected[5]
     first = expected.index(expected[offset])
-    request = Request("0", pair.prompts[5], 40, eos_token_ids=frozenset({expected[offset]}))
+    request = Request("0", pair.prompts[5], tiny.NEW, eos_token_ids=frozenset({expected[offset]}))
     out, _ = tiny.decode(pair.target, pair.twin, [request], num_speculative_tokens=k)
     assert list(out["0"].token_ids) == expected[: first + 1]
     assert out["0"].finish_reason == "stop"
@@ -42,7 +42,7 @@ class StopAt:
 def test_a_stop_string_completed_at_any_draft_offset_ends_the_row_there(pair, n):
     stop = StopAt(n)
     out, _ = tiny.decode(
-        pair.target, pair.twin, [Request("0", pair.prompts[5], 40, stop=stop)], num_speculative_tokens=4
+        pair.target, pair.twin, [Request("0", pair.prompts[5], tiny.NEW, stop=stop)], num_speculative_tokens=4
     )
     assert list(out["0"].token_ids) == pair.expected[5][:n]
     assert out["0"].finish_reason == "stop"
@@ -51,7 +51,7 @@ def test_a_stop_string_completed_at_any_draft_offset_ends_the_row_there(pair, n)
 
 def test_the_last_token_allowed_being_eos_is_a_stop(pair):
     expected = pair.expected[5]
-    n = next(i for i in range(3, 40) if expected[i] not in expected[:i])
+    n = next(i for i in range(3, tiny.NEW) if expected[i] not in expected[:i])
     request = Request("0", pair.prompts[5], n + 1, eos_token_ids=frozenset({expected[n]}))
     out, _ = tiny.decode(pair.target, pair.twin, [request], num_speculative_tokens=4)
     assert out["0"].finish_reason == "stop"
@@ -72,10 +72,10 @@ def test_a_row_may_fill_max_length_to_the_last_token(pair):
 
 def test_rows_that_end_in_different_ways_share_a_batch(pair):
     rows = [
-        Request("0", pair.prompts[0], 40, eos_token_ids=frozenset({pair.expected[0][7]})),
+        Request("0", pair.prompts[0], tiny.NEW, eos_token_ids=frozenset({pair.expected[0][7]})),
         Request("1", pair.prompts[1], 3),
-        Request("2", pair.prompts[2], 40, stop=StopAt(11)),
-        Request("3", pair.prompts[3], 40),
+        Request("2", pair.prompts[2], tiny.NEW, stop=StopAt(11)),
+        Request("3", pair.prompts[3], tiny.NEW),
     ]
     out, _ = tiny.decode(pair.target, pair.noisy, rows, num_speculative_tokens=4, max_sequences=4)
     assert [out[str(i)].finish_reason for i in range(4)] == ["stop", "length", "stop", "length"]

@@ -18,7 +18,7 @@ from specbatch.engine.request import Request
 from tests.engine import tiny
 
 
-def requests(pair, new_tokens=40, **kwargs):
+def requests(pair, new_tokens=tiny.NEW, **kwargs):
     return [Request(str(i), prompt, new_tokens, **kwargs) for i, prompt in enumerate(pair.prompts)]
 
 
@@ -102,12 +102,12 @@ def test_a_drafter_that_is_the_target_gains_k_plus_one_tokens_a_round(pair):
     rows = requests(pair)[:8]
     _, engine = tiny.decode(pair.target, pair.twin, rows, max_sequences=8, num_speculative_tokens=4)
     assert engine.stats.acceptance_rate == 1.0
-    assert engine.stats.rounds == 40 / (4 + 1)
+    assert engine.stats.rounds == tiny.NEW / (4 + 1)
 
 
 def test_refilled_slots_carry_nothing_over(pair):
     """Stale KV in a refilled slot lowers acceptance while the text stays right (vLLM #26498)."""
-    lengths = itertools.cycle([3, 17, 9, 31])
+    lengths = itertools.cycle([3, 17, 9, 25])
     rows = [dataclasses.replace(r, max_new_tokens=n) for r, n in zip(requests(pair), lengths, strict=False)]
     out, engine = tiny.decode(pair.target, pair.twin, rows, max_sequences=3, num_speculative_tokens=4)
     assert engine.stats.acceptance_rate == 1.0

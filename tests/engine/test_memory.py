@@ -14,7 +14,7 @@ from specbatch.errors import DeviceError, OutOfMemoryError
 from tests.engine import tiny
 
 
-def requests(pair, new_tokens=40):
+def requests(pair, new_tokens=tiny.NEW):
     return [Request(str(i), prompt, new_tokens) for i, prompt in enumerate(pair.prompts)]
 
 

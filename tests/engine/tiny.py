@@ -13,6 +13,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.request import Completion, Request
 
 VOCAB = 64
+NEW = 25  # tokens of each row in the reference of the fixture `pair`: with them, longer prompts need a second page
 
 
 def qwen3(seed: int = 1, layers: int = 2):

@@ -12,8 +12,8 @@ from specbatch.errors import ModelError
 from tests.engine import architectures, tiny
 
 PROMPTS = [1, 6, 11, 22]  # lengths on both sides of the window, and of the prefill chunk
-NEW = 12
-RUNS = [(1, 4, 2), (5, 1, 12), (16, 4, 16), (16, None, 8)]  # rows at once, k, rows
+NEW = 8
+RUNS = [(1, 4, 2), (5, 1, 8), (16, 4, 16), (16, None, 8)]  # rows at once, k, rows
 
 pytestmark = pytest.mark.slow
 

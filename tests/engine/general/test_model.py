@@ -108,7 +108,7 @@ def test_a_drafter_whose_logits_have_another_width_changes_no_token(pair, width)
         rows = [i for i, row in enumerate(pair.prompts) if max(row + pair.expected[i]) < width]
     else:
         rows = range(len(pair.prompts))
-    requests = [Request(str(i), pair.prompts[i], 40) for i in rows]
+    requests = [Request(str(i), pair.prompts[i], tiny.NEW) for i in rows]
     for rule in ("coupled", "rejection"):
         out, _ = tiny.decode(pair.target, drafter, requests, num_speculative_tokens=3, acceptance_rule=rule)
         assert all(list(out[str(i)].token_ids) == pair.expected[i] for i in rows)

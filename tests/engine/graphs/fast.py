@@ -13,6 +13,7 @@ from specbatch.engine.graphs.engine import GraphEngine
 from specbatch.engine.graphs.paging import PAGE
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.request import Completion, Request, SamplingParams
+from tests.engine import tiny
 from tests.engine.test_engine_ending import StopAt
 
 # Of each kind that a recording is made for: draws from all tokens, greedy, top-k, top-p, both.
@@ -55,7 +56,7 @@ class Scripted:
         engine._launch = launched
 
 
-def requests(prompts, new_tokens: int = 40, params: Sequence[SamplingParams] = (SamplingParams(),), **kwargs):
+def requests(prompts, new_tokens: int = tiny.NEW, params: Sequence[SamplingParams] = (SamplingParams(),), **kwargs):
     return [
         Request(str(i), prompt, new_tokens, sampling=params[i % len(params)], **kwargs)
         for i, prompt in enumerate(prompts)
@@ -65,7 +66,9 @@ def requests(prompts, new_tokens: int = 40, params: Sequence[SamplingParams] = (
 ROOM = 20
 
 
-def stopped(prompts, lengths: Sequence[int] = (40,), params: Sequence[SamplingParams] = (SamplingParams(),), seed=0):
+def stopped(
+    prompts, lengths: Sequence[int] = (tiny.NEW,), params: Sequence[SamplingParams] = (SamplingParams(),), seed=0
+):
     """Rows that a stop string ends long before their last token: towards that one the fast path drafts less."""
     return [
         Request(

@@ -11,6 +11,8 @@ from specbatch.errors import DeviceError, OutOfMemoryError
 from tests.engine import tiny
 from tests.engine.graphs import fast
 
+pytestmark = pytest.mark.traced
+
 
 def few_pages(monkeypatch, target, drafter=1000):
     monkeypatch.setattr(machines, "page_counts", lambda *_: (target, drafter))
@@ -80,7 +82,7 @@ def test_running_out_in_the_middle_of_rows_keeps_what_they_have(pair, monkeypatc
     alone, _ = fast.decode(pair.target, pair.twin, rows, **sizes)
     engine = fast.engine(pair.target, pair.twin, **sizes)
     engine.warmup()
-    stage = iter([20, 90])  # forwards after which the next one fails; each failure warms up anew
+    stage = iter([20, 45])  # forwards after which the next one fails; each failure warms up anew
     due, seen = [next(stage)], [0]
 
     def when(call, tokens):

@@ -18,7 +18,7 @@ SIZES = {"max_sequences": 4, "num_speculative_tokens": 3}
 def test_an_eos_token_at_any_draft_offset_is_the_rows_last(pair, offset, k):
     expected = pair.expected[5]
     first = expected.index(expected[offset])
-    request = Request("0", pair.prompts[5], 40, eos_token_ids=frozenset({expected[offset]}))
+    request = Request("0", pair.prompts[5], tiny.NEW, eos_token_ids=frozenset({expected[offset]}))
     out, engine = fast.decode(pair.target, pair.twin, [request], max_sequences=1, num_speculative_tokens=k)
     assert list(out["0"].token_ids) == expected[: first + 1]
     assert out["0"].finish_reason == "stop"
@@ -37,7 +37,7 @@ def test_max_new_tokens_cuts_at_any_draft_offset(pair, new_tokens):
 @pytest.mark.parametrize("n", range(1, 12))
 def test_a_stop_string_completed_at_any_draft_offset_ends_the_row_there(pair, n):
     stop = StopAt(n)
-    rows = [Request("0", pair.prompts[5], 40, stop=stop)]
+    rows = [Request("0", pair.prompts[5], tiny.NEW, stop=stop)]
     out, _ = fast.decode(pair.target, pair.twin, rows, max_sequences=1, num_speculative_tokens=4)
     assert list(out["0"].token_ids) == pair.expected[5][:n]
     assert out["0"].finish_reason == "stop"
@@ -78,9 +78,9 @@ def test_nothing_of_a_late_round_leaks_into_rows_that_ended_or_their_counts(pair
 
 def test_rows_that_end_in_different_ways_share_a_batch(pair):
     rows = [
-        Request("0", pair.prompts[0], 40, eos_token_ids=frozenset({pair.expected[0][7]})),
+        Request("0", pair.prompts[0], tiny.NEW, eos_token_ids=frozenset({pair.expected[0][7]})),
         Request("1", pair.prompts[1], 3),
-        Request("2", pair.prompts[2], 40, stop=StopAt(11)),
+        Request("2", pair.prompts[2], tiny.NEW, stop=StopAt(11)),
         Request("3", pair.prompts[3], 20),
     ]
     out, _ = fast.decode(pair.target, pair.noisy, rows, **SIZES)

@@ -21,9 +21,9 @@ def test_mixed_rows_draw_what_the_general_engine_draws(pair, batch, k, rule):
     prompts = pair.prompts[:6] if batch == 1 else pair.prompts
     sizes = {"max_sequences": batch, "num_speculative_tokens": k, "acceptance_rule": rule}
     for drafter in (pair.noisy, NGramDrafter()):
-        rows = fast.stopped(prompts, [25, 19], fast.MIXED, seed=3)
+        rows = fast.stopped(prompts, [15, 11], fast.MIXED, seed=3)
         out, _ = fast.decode(pair.target, drafter, rows, **sizes)
-        general, _ = tiny.decode(pair.target, drafter, fast.stopped(prompts, [25, 19], fast.MIXED, seed=3), **sizes)
+        general, _ = tiny.decode(pair.target, drafter, fast.stopped(prompts, [15, 11], fast.MIXED, seed=3), **sizes)
         assert tiny.tokens(out, len(rows)) == tiny.tokens(general, len(rows))
         assert fast.counts(out) == fast.counts(general)
 
@@ -56,7 +56,7 @@ def test_rows_of_every_filter_in_one_batch_draw_what_the_general_engine_draws(pa
 
 @pytest.mark.slow
 def test_coupled_text_depends_on_neither_batch_nor_k_nor_drafter(pair):
-    rows = fast.requests(pair.prompts, 25, fast.MIXED)
+    rows = fast.requests(pair.prompts, params=fast.MIXED)
     texts = set()
     for batch, k, drafter in ((1, 0, None), (8, 4, pair.noisy), (20, 2, NGramDrafter()), (7, None, pair.twin)):
         out, _ = fast.decode(pair.target, drafter, rows[::-1], max_sequences=batch, num_speculative_tokens=k)
@@ -67,11 +67,11 @@ def test_coupled_text_depends_on_neither_batch_nor_k_nor_drafter(pair):
 @pytest.mark.slow
 def test_greedy_rows_beside_sampled_ones_stay_greedy(pair):
     for rule in ("coupled", "rejection"):
-        rows = fast.requests(pair.prompts, 25, fast.MIXED)
+        rows = fast.requests(pair.prompts, params=fast.MIXED)
         out, _ = fast.decode(
             pair.target, pair.noisy, rows, max_sequences=8, num_speculative_tokens=4, acceptance_rule=rule
         )
-        assert all(list(out[str(i)].token_ids) == pair.expected[i][:25] for i in range(1, 20, 5))
+        assert all(list(out[str(i)].token_ids) == pair.expected[i] for i in range(1, 20, 5))
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_greedy_rows_beside_sampled_ones_stay_greedy(pair):
 @pytest.mark.parametrize("k", [1, 2])
 def test_the_joint_of_three_tokens_is_the_targets(monkeypatch, rule, kind, k):
     monkeypatch.setattr(machines, "operations", lambda device: fast.BatchedOps())
-    p_value = joints.worst_p_value(torch.device("cpu"), kind, rule=rule, k=k, rows=15_000, seats=512)
+    p_value = joints.worst_p_value(torch.device("cpu"), kind, rule=rule, k=k, rows=10_000, seats=512)
     assert p_value > joints.PASS
 
 
@@ -96,5 +96,5 @@ def test_draws_from_another_distribution_fail_the_same_test(monkeypatch, rule):
         return dataclasses.replace(real, temperature=real.temperature * 1.15)
 
     monkeypatch.setattr(RowState, "sampling", warmer)
-    p_value = joints.worst_p_value(torch.device("cpu"), "plain", rule=rule, k=2, rows=15_000, seats=512)
+    p_value = joints.worst_p_value(torch.device("cpu"), "plain", rule=rule, k=2, rows=10_000, seats=512)
     assert p_value < joints.PASS
