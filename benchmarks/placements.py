@@ -7,9 +7,9 @@
 
 The job gives placement and dtypes. Its models are replaced by synthetic ones (benchmarks/synthetic.py), whose head is never tied: the
 plan has one more matrix than that of a hub model with a tied head, such as Qwen3-1.7B. One replica is planned and run, on as few of
-the GPUs as it takes, for as many rows and tokens as the line has. The override variables of the environment count for nothing here.
+the GPUs as it takes, for as many rows and tokens as the line has. The placement variables of the environment (TARGET_GPU, ...) count for nothing here.
 
-Ends with 1 where a tensor does not stand where the plan puts it, or a token is wrong. In a dry run all devices are the CPU.
+Ends with 1 where a tensor is not where the plan puts it, or a token is wrong. In a dry run all devices are the CPU.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def plan(
 
     Reads the models' config.json from a folder or the hub cache; well-known models need no files at all.
     Models of other families are counted by transformers, where it is installed, and estimated where not. TARGET_GPU, DRAFTER_GPU
-    and the other override variables count, as they do in the run.
+    and the other placement variables count, as they do in the run.
 
     Example: specbatch plan job/qwen3-8b.yaml --gpus 8xH100-80GB
 

@@ -135,7 +135,7 @@ def _contradictions(read: PlacementVariables) -> Iterator[Problem]:
             one for number, group in enumerate(groups) for one in group if owner.setdefault(one, number) != number
         ]
         if shared:
-            yield Problem(name, f"{shared[0]} stands in two replicas", "give each replica GPUs of its own")
+            yield Problem(name, f"{shared[0]} is in two replicas", "give each replica GPUs of its own")
             return
 
 

@@ -68,7 +68,7 @@ CASES = {
         {},
         {"target": {"cuda:0"}, "drafter": {"cuda:1"}},
     ),
-    "override variables split the target's layers": (
+    "placement variables split the target's layers": (
         2,
         [],
         {"TARGET_GPU": "cuda:0,cuda:1", "DRAFTER_GPU": "cuda:1", "GPU_STRATEGY": "multi_gpu_ratio"},

@@ -164,7 +164,7 @@ def _load_drafter(spec: Spec, pair: Pair, replica: ReplicaPlan, target: CausalLM
         return None
     if spec.drafter.method == "ngram":
         return NGramDrafter(spec.drafter.prompt_lookup_max, spec.drafter.prompt_lookup_min)
-    if pair.drafter is None or replica.drafter is None:  # the override variables may leave the drafter out
+    if pair.drafter is None or replica.drafter is None:  # the placement variables may leave the drafter out
         return None
     trusted = spec.drafter.trust_remote_code
     model = _load(pair.drafter, replica.drafter, dtype=spec.drafter.dtype, trusted=trusted)
@@ -188,7 +188,7 @@ def _load(files: ModelFiles, placement: ModelPlacement, *, dtype: str, trusted: 
     differences = compare_with_actual(placement, model.placement())
     if differences:
         raise DeviceError(
-            f"the loaded model does not stand where the plan puts it: {'; '.join(differences[:3])}",
+            f"the loaded model is not where the plan puts it: {'; '.join(differences[:3])}",
             where=files.name,
             remedy="try strategy same or separate; please report this with the model's config.json",
         )
