@@ -12,8 +12,7 @@ import threading
 import time
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
-from specbatch.cluster.jobs.indexes import format_indexes
-from specbatch.cluster.jobs.job_view import INDEX, JOB_NAME
+from specbatch.cluster.jobs.job_view import INDEX, JOB_NAME, format_indexes
 
 _LOOK_SECONDS = 0.1
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.why import Verdict
-from specbatch.cluster.jobs.indexes import format_indexes
+from specbatch.cluster.jobs.job_view import format_indexes
 from specbatch.cluster.jobs.timestamps import ago
 
 _WIDTH = 100

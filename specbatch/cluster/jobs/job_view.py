@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.jobs.indexes import parse_indexes
 from specbatch.cluster.manifests.names import QUEUE, RUN, SHARDS, SUBMITTED
 from specbatch.errors import ExitCode
 
@@ -25,6 +24,27 @@ def condition(thing: Object, kind: str) -> Object | None:
     """The condition of a type, of any object, if it is True."""
     conditions: Sequence[Object] = thing.get("status", {}).get("conditions") or ()
     return next((one for one in conditions if one.get("type") == kind and one.get("status") == "True"), None)
+
+
+def parse_indexes(text: str | None) -> list[int]:
+    """The numbers of "0,2-5,9", ascending; none of an empty text."""
+    found: list[int] = []
+    for part in (text or "").split(","):
+        first, _, last = part.partition("-")
+        if first.strip():
+            found.extend(range(int(first), int(last or first) + 1))
+    return sorted(found)
+
+
+def format_indexes(indexes: Iterable[int]) -> str:
+    """The shortest text for these indexes: "0,2-5,9"."""
+    runs: list[tuple[int, int]] = []
+    for index in sorted(set(indexes)):
+        if runs and index == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, Object
-from specbatch.cluster.jobs.indexes import format_indexes
-from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.job_view import JobView, format_indexes
 from specbatch.cluster.jobs.lookup import find_jobs
 from specbatch.cluster.jobs.run import Run, group_into_runs, retry_number
 from specbatch.cluster.jobs.start_job import complete_start, start_job

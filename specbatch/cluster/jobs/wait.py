@@ -88,11 +88,20 @@ def job_changes(cluster: Cluster, job: Object, deadline: float = math.inf) -> It
         ClusterError: the API server was unreachable for ten minutes, or refuses.
     """
     name, uid = str(job["metadata"]["name"]), uid_of(job)
+    unreachable_since = math.inf
     while True:
         try:
-            found = _read(cluster, name, deadline)  # a watch does not report what was deleted before it began
-        except TimeoutError:
-            return
+            found = cluster.find(JOBS, name)  # a watch does not report what was deleted before it began
+        except ClusterError as error:
+            now = time.monotonic()
+            unreachable_since = min(unreachable_since, now)
+            if not transient(error) or now - unreachable_since > _OUTAGE_SECONDS:
+                raise
+            if now >= deadline:
+                return
+            time.sleep(_RETRY_SECONDS)
+            continue
+        unreachable_since = math.inf
         if found is None or uid_of(found) != uid:
             yield None
             return
@@ -105,17 +114,3 @@ def job_changes(cluster: Cluster, job: Object, deadline: float = math.inf) -> It
                 yield None
                 return
             yield item
-
-
-def _read(cluster: Cluster, name: str, deadline: float) -> Object | None:
-    """The Job, retried while the API server is unreachable; TimeoutError at the deadline."""
-    began = time.monotonic()
-    while True:
-        try:
-            return cluster.find(JOBS, name)
-        except ClusterError as error:
-            if not transient(error) or time.monotonic() - began > _OUTAGE_SECONDS:
-                raise
-            if time.monotonic() >= deadline:
-                raise TimeoutError from error
-        time.sleep(_RETRY_SECONDS)

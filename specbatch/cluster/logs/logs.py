@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.errors import DROPPED
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.jobs.indexes import format_indexes
-from specbatch.cluster.jobs.job_view import JobView, pod_index
+from specbatch.cluster.jobs.job_view import JobView, format_indexes, pod_index
 from specbatch.cluster.jobs.lookup import job_with_pods
 from specbatch.cluster.logs.follow import Follower
 from specbatch.cluster.logs.tail import Line, LogTail

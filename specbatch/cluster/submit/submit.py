@@ -10,7 +10,7 @@ from specbatch.cluster.client.kinds import CONFIG_MAPS, Object
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.lookup import find_jobs
 from specbatch.cluster.jobs.run import Run, State, config_of, group_into_runs, labels_of
-from specbatch.cluster.jobs.spec_changes import SpecChanges, spec_changes
+from specbatch.cluster.jobs.spec_changes import spec_changes
 from specbatch.cluster.jobs.start_job import complete_start, start_job
 from specbatch.cluster.jobs.termination_wait import (
     Say,
@@ -137,42 +137,23 @@ def refuse_others(cluster: Cluster, manifests: Manifests, there: Existing, *, fo
     Raises:
         ClusterError: without --force, or where the new Job would find another run's results.
     """
-    if there.others and not force:
-        raise name_taken(cluster, manifests, there)
     for other in there.others:
-        changes = changes_from(cluster, other.newest, manifests)
-        if changes is None or changes.same_rows or not changes.same_place or other.state in _NOT_BEGUN:
+        view = other.newest
+        stored = cluster.find(CONFIG_MAPS, view.name)
+        changes = None if stored is None else spec_changes(stored, manifests.config_map)
+        listed = "".join(f"\n    {line}" for line in changes.shown) if changes else " (its ConfigMap is gone)"
+        other_results = changes and not changes.same_rows and changes.same_place and other.state not in _NOT_BEGUN
+        if not force:
+            instead = "start anew with --fresh, in a results folder of its own (--force is refused)"
+            instead = instead if other_results else "replace that Job with --force"
+            message = f"another spec has the name {view.run}: Job {view.name} ({other.state}){listed}"
+            remedy = f"give this one another --name, or {instead}{f'; {changes.consequence}' if changes else ''}"
+        elif other_results:
+            message = f"Job {view.name} ({other.state}) stays: without it the new one would find the results of another run, and fail{listed}"
+            remedy = "--fresh in place of --force starts in a results folder of its own, and deletes no results; or give another --name"
+        else:
             continue
-        told = "".join(f"\n    {line}" for line in changes.shown)
-        raise ClusterError(
-            f"Job {other.newest.name} ({other.state}) stays: without it the new one would find the results of another run, and fail{told}",
-            where=f"namespace {cluster.namespace}",
-            remedy="--fresh in place of --force starts in a results folder of its own, and deletes no results; or give another --name",
-            reason="AlreadyExists",
-        )
-
-
-def name_taken(cluster: Cluster, manifests: Manifests, there: Existing) -> ClusterError:
-    """The error where another spec has the name: the differing fields, and what they mean for the finished rows."""
-    other = there.others[0].newest
-    changes = changes_from(cluster, other, manifests)
-    told = "".join(f"\n    {line}" for line in changes.shown) if changes else " (its ConfigMap is gone)"
-    instead = "replace that Job with --force"
-    if changes and not changes.same_rows and changes.same_place and there.others[0].state not in _NOT_BEGUN:
-        instead = "start anew with --fresh, in a results folder of its own (--force is refused)"
-    then = f"; {changes.consequence}" if changes else ""
-    return ClusterError(
-        f"another spec has the name {other.run}: Job {other.name} ({there.others[0].state}){told}",
-        where=f"namespace {cluster.namespace}",
-        remedy=f"give this one another --name, or {instead}{then}",
-        reason="AlreadyExists",
-    )
-
-
-def changes_from(cluster: Cluster, view: JobView, manifests: Manifests) -> SpecChanges | None:
-    """The differences between the spec of a Job and a new one; None where the Job's ConfigMap is gone."""
-    stored = cluster.find(CONFIG_MAPS, view.name)
-    return None if stored is None else spec_changes(stored, manifests.config_map)
+        raise ClusterError(message, where=f"namespace {cluster.namespace}", remedy=remedy, reason="AlreadyExists")
 
 
 def run_of(manifests: Manifests) -> str:
