@@ -22,7 +22,7 @@ class Family:
     norms_per_layer: int = 2
     tied_by_default: bool = False  # what transformers takes when config.json does not say
     head_dim_by_default: int | None = None  # None: hidden_size / num_attention_heads
-    expert_width: str | None = None  # of a mixture of experts: the config's key for the width of one
+    has_experts: bool = False  # a mixture of experts
 
 
 FAMILIES = {
@@ -36,8 +36,8 @@ FAMILIES = {
     "olmo2": Family(qkv_bias=None, output_bias=None, qk_norm="full"),
     "gemma": Family(qkv_bias=None, output_bias=None, tied_by_default=True, head_dim_by_default=256),
     "gemma2": Family(qkv_bias=None, output_bias=None, norms_per_layer=4, tied_by_default=True, head_dim_by_default=256),
-    "mixtral": Family(expert_width="intermediate_size"),
-    "qwen3_moe": Family(qkv_bias=None, output_bias=None, qk_norm="head", expert_width="moe_intermediate_size"),
+    "mixtral": Family(has_experts=True),
+    "qwen3_moe": Family(qkv_bias=None, output_bias=None, qk_norm="head", has_experts=True),
 }
 
 # Stands in for a model_type that is not listed: Llama's layer, with the biases its config admits to.

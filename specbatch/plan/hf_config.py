@@ -120,13 +120,10 @@ class HfConfig:
         Raises:
             ModelError: as `number`.
         """
-        width = self.family.expert_width
-        if width is not None:
-            return self.number("num_experts"), self.number("num_experts_per_tok"), self.number(width)
-        if not self.fields.get("num_experts"):
+        if not self.fields.get("num_experts") and not self.family.has_experts:
             return 0, 0, self.number("intermediate_size")
         experts = self.number("num_experts")
-        per_token = self.number("num_experts_per_tok", default=experts)
+        per_token = self.number("num_experts_per_tok", default=None if self.family.has_experts else experts)
         inner = self.number("moe_intermediate_size", default=self.number("intermediate_size"))
         return experts, min(experts, per_token), inner
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -156,11 +157,7 @@ def _work_bytes(shape: ModelShape, rows: int, max_k: int, *, has_head: bool) -> 
 
 def largest(fits: Callable[[int], bool], cap: int) -> int:
     """The largest number in 1..cap that fits, where all below one that fits do too; 0 when 1 does not."""
-    low, high = 0, cap
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
+    return bisect_right(range(1, cap + 1), 0, key=lambda number: not fits(number))
 
 
 def shortages(uses: Sequence[DeviceUse]) -> Iterator[str]:

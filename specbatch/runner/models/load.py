@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from specbatch.api.job import Spec
+from specbatch.api.models import DrafterSpec, TargetSpec
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
@@ -53,25 +54,13 @@ def find_pair(spec: Spec, env: Mapping[str, str], say: Callable[[str], None]) ->
     Raises:
         ModelError: see `find_model`.
     """
-    target = find_model(
-        spec.target.model,
-        spec.target.revision,
-        trust_remote_code=spec.target.trust_remote_code,
-        env=env,
-        where="spec.target.model",
-        say=say,
-    )
-    if spec.drafter is None or spec.drafter.model is None:
-        return Pair(target, None)
-    drafter = find_model(
-        spec.drafter.model,
-        spec.drafter.revision,
-        trust_remote_code=spec.drafter.trust_remote_code,
-        env=env,
-        where="spec.drafter.model",
-        say=say,
-    )
-    return Pair(target, drafter)
+
+    def find(role: str, model: str, asked: TargetSpec | DrafterSpec) -> ModelFiles:
+        where, trusted = f"spec.{role}.model", asked.trust_remote_code
+        return find_model(model, asked.revision, trust_remote_code=trusted, env=env, where=where, say=say)
+
+    target, drafter = find("target", spec.target.model, spec.target), spec.drafter
+    return Pair(target, find("drafter", drafter.model, drafter) if drafter and drafter.model else None)
 
 
 def read_shapes(spec: Spec, pair: Pair) -> tuple[ModelShape, ModelShape | None]:
