@@ -12,7 +12,8 @@ from specbatch.errors import ModelError, ResultsError
 from specbatch.results.clock import agreed_instant
 from specbatch.results.identity import Identity
 from specbatch.results.layout import ShardFile
-from specbatch.runner.dataset.dataset import Dataset, Shard
+from specbatch.runner.dataset.dataset import Dataset
+from specbatch.runner.dataset.lines import Shard
 from specbatch.runner.models.files import ModelFiles
 from specbatch.runner.models.load import Pair
 from specbatch.runner.publishing import published_folder

@@ -11,7 +11,7 @@ from specbatch.api.job import SpecBatchJob
 from specbatch.errors import Problem, SpecError
 from specbatch.results.publish.publish import STOP_SECONDS as PUBLISH_SECONDS
 from specbatch.results.summary import RunSummary
-from specbatch.runner.dataset.dataset import Shard
+from specbatch.runner.dataset.lines import Shard
 from specbatch.runner.display import Display
 from specbatch.runner.stopping import DRAIN_SECONDS, StopSignals, drain_within
 from specbatch.runner.torch_ready import with_torch

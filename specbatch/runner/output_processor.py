@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from specbatch.results.rows import ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
+from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.replicas import Decoded
 from specbatch.runner.rows.row import BadRow, Row
-from specbatch.runner.stop_strings import final_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from specbatch.results.shard.old_splits import SeeLine
 from specbatch.results.shard.parts import PartPolicy
 from specbatch.results.shard.unanswered import unanswered
 from specbatch.results.storage.folder import Folder
-from specbatch.runner.dataset.dataset import Shard
+from specbatch.runner.dataset.lines import Shard
 from specbatch.runner.stopping import StopSignals, stopped
 
 _CALL_SECONDS = 30.0  # a store that has not answered by then is tried again

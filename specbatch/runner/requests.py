@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from specbatch.engine.request import Request, SamplingParams
+from specbatch.runner.models.stop_strings import StopStrings
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.rows.prefetcher import PreparedRow
-from specbatch.runner.stop_strings import StopStrings
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from specbatch.results.layout import run_directory
 from specbatch.results.protocol import TerminationMessage, row_counts
 from specbatch.results.storage.process import Process
 from specbatch.results.summary import RunSummary
-from specbatch.runner.dataset.dataset import Shard
+from specbatch.runner.dataset.lines import Shard
 
 BUG = 1  # the exit code of an error that no user can have made
 MAX_BYTES = 4096  # Kubernetes cuts off what is longer, in the middle of anything

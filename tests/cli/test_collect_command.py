@@ -13,7 +13,7 @@ from specbatch.cli.main import main
 from specbatch.results.layout import ShardFile
 from specbatch.results.manifest import write_success
 from specbatch.runner.dataset.dataset import Dataset
-from specbatch.runner.rows.row import RowReader, RowRules
+from specbatch.runner.rows.row_reader import RowReader, RowRules
 from tests.cli.test_main import HEAVY, fresh
 from tests.results.builders import IDENTITY, make_row
 from tests.results.collect_runs import indices, write_rows, write_run, write_shard

@@ -13,13 +13,14 @@ from specbatch.api import load_spec
 from specbatch.errors import DatasetError, SpecError
 from specbatch.results.rows import ErrorCode
 from specbatch.results.wire import decode_error, encode_error
-from specbatch.runner.bad_rows import RowError
+from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows.prefetcher import PreparedRow
 from specbatch.runner.rows.prompts import PromptEncoder
-from specbatch.runner.rows.row import BadRow, RowReader, RowRules
+from specbatch.runner.rows.row import BadRow
+from specbatch.runner.rows.row_reader import RowReader, RowRules
 
 SECONDS = 10  # an input takes a thousandth of it; other processes may have the machine
 MAX_LINE = 4096

@@ -18,7 +18,7 @@ from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows.prompts import PromptEncoder
-from specbatch.runner.rows.row import RowRules
+from specbatch.runner.rows.row_reader import RowRules
 from tests.fuzz.checks import DatasetCheck
 from tests.fuzz.mutate import VALUES, changed, damaged
 from tests.runner.tiny import CHAT_TEMPLATE, byte_level_tokenizer

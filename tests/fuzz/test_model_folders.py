@@ -15,14 +15,15 @@ from specbatch.api.job import SpecBatchJob
 from specbatch.errors import SpecbatchError
 from specbatch.plan.planner import make_plan
 from specbatch.plan.weight_files import check_weight_files
-from specbatch.runner.bad_rows import RowError
-from specbatch.runner.dataset.dataset import RawRow
+from specbatch.runner.dataset.bad_rows import RowError
+from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.models.defaults import ModelDefaults
 from specbatch.runner.models.load import Pair, find_pair, load_shared_tokenizer, read_shapes
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows.prompts import PromptEncoder
-from specbatch.runner.rows.row import BadRow, RowReader, RowRules
+from specbatch.runner.rows.row import BadRow
+from specbatch.runner.rows.row_reader import RowReader, RowRules
 from specbatch.runner.rows.templates import choose_template, template_file
 from tests.fuzz.checks import bounded, check_sentence
 from tests.fuzz.mutate import VALUES, changed, damaged

@@ -9,8 +9,9 @@ from openai.types.chat import ChatCompletion
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import OpenAIForm
 from specbatch.results.wire import encode_error, encode_result
-from specbatch.runner.dataset.dataset import RawRow
-from specbatch.runner.rows.row import Row, RowReader, RowRules
+from specbatch.runner.dataset.lines import RawRow
+from specbatch.runner.rows.row import Row
+from specbatch.runner.rows.row_reader import RowReader, RowRules
 from tests.results.builders import make_error, make_row
 
 # The documented output line (platform.openai.com/docs/guides/batch), its values replaced.

@@ -6,7 +6,7 @@ import pytest
 
 from specbatch.errors import SpecError
 from specbatch.runner import job as jobs
-from specbatch.runner.dataset.dataset import Shard
+from specbatch.runner.dataset.lines import Shard
 from specbatch.runner.job import find_shard, run_job
 from specbatch.runner.stopping import DRAIN_SECONDS, StopSignals
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from specbatch.runner.bad_rows import shown
+from specbatch.runner.dataset.bad_rows import shown
 from specbatch.runner.dataset.file_kinds import refused
 
 HEAD_BYTES = 1 << 16

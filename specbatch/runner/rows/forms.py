@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from specbatch.results.rows import Endpoint, ErrorCode
-from specbatch.runner.bad_rows import RowError, shown
+from specbatch.runner.dataset.bad_rows import RowError, shown
 from specbatch.runner.rows.messages import Message, read_messages, with_system
 from specbatch.runner.rows.openai_lines import CHAT, is_openai_line, read_request
 from specbatch.runner.rows.options import NO_OPTIONS, Options, read_options

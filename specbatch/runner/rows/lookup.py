@@ -10,9 +10,11 @@ from specbatch.api.dataset import DatasetSpec
 from specbatch.api.decoding import DecodingSpec
 from specbatch.errors import DatasetError, OutOfReachError
 from specbatch.results.identity import Identity
-from specbatch.runner.dataset.dataset import Dataset, RawRow
+from specbatch.runner.dataset.dataset import Dataset
+from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.retry import Retrier
-from specbatch.runner.rows.row import BadRow, Row, RowReader, RowRules
+from specbatch.runner.rows.row import BadRow, Row
+from specbatch.runner.rows.row_reader import RowReader, RowRules
 
 _RENEWED = 1 << 16
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from specbatch.results.rows import ErrorCode
-from specbatch.runner.bad_rows import RowError, shown
+from specbatch.runner.dataset.bad_rows import RowError, shown
 
 Message = dict[str, Any]
 

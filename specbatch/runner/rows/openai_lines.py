@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from specbatch.results.rows import Endpoint, ErrorCode
-from specbatch.runner.bad_rows import RowError, shown
+from specbatch.runner.dataset.bad_rows import RowError, shown
 from specbatch.runner.rows.options import Options, read_options, refuse_options
 
 CHAT: Endpoint = "/v1/chat/completions"

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
-from specbatch.runner.bad_rows import RowError, shown
+from specbatch.runner.dataset.bad_rows import RowError, shown
 from specbatch.runner.rows.row_options import RowOption, find_option, nearest_option
 
 _WHOLE = frozenset({"max_new_tokens", "top_k", "seed"})

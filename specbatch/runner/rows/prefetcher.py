@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from specbatch.errors import OutOfReachError
-from specbatch.runner.bad_rows import RowError
-from specbatch.runner.dataset.dataset import Dataset, Shard
+from specbatch.runner.dataset.bad_rows import RowError
+from specbatch.runner.dataset.dataset import Dataset
+from specbatch.runner.dataset.lines import Shard
 from specbatch.runner.rows.prompts import PromptEncoder
-from specbatch.runner.rows.row import BadRow, Row, RowReader
+from specbatch.runner.rows.row import BadRow, Row
+from specbatch.runner.rows.row_reader import RowReader
 
 _POLL_SECONDS = 0.1
 

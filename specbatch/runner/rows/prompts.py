@@ -9,7 +9,7 @@ from typing import Any
 
 from specbatch.errors import Problem, SpecError
 from specbatch.results.rows import ErrorCode
-from specbatch.runner.bad_rows import RowError, shown
+from specbatch.runner.dataset.bad_rows import RowError, shown
 from specbatch.runner.models.tokenizer import Tokenizer
 from specbatch.runner.rows.messages import Message
 from specbatch.runner.rows.row import Row

@@ -12,7 +12,7 @@ from specbatch.engine.counter_rng import STREAM_VERSION
 from specbatch.runner.models.tokenizer import Tokenizer
 from specbatch.runner.rows.model_names import ModelNames
 from specbatch.runner.rows.prompts import PromptEncoder
-from specbatch.runner.rows.row import FINGERPRINT_VERSION, RowRules
+from specbatch.runner.rows.row_reader import FINGERPRINT_VERSION, RowRules
 from specbatch.runner.rows.templates import ChatTemplate
 
 RECIPE = f"fingerprints {FINGERPRINT_VERSION}, streams {STREAM_VERSION}"

@@ -21,8 +21,8 @@ from specbatch.engine.margins import Contest, tie_bound
 from specbatch.engine.request import Request
 from specbatch.results.rows import ResultRow
 from specbatch.results.verification import Divergence
+from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
-from specbatch.runner.stop_strings import final_text
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 _AHEAD = 32  # tokens of the replay in one forward: most of them stand

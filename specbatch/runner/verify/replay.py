@@ -14,28 +14,22 @@ from specbatch.engine.make_engine import AnyEngine
 from specbatch.engine.margins import BOUND
 from specbatch.engine.memory import release
 from specbatch.engine.request import Completion, Request
-from specbatch.errors import DatasetError, ModelError, OutOfMemoryError, ResultsError
-from specbatch.plan.planner import make_plan
-from specbatch.plan.read_shape import shape_in
-from specbatch.plan.types import Plan
+from specbatch.errors import DatasetError, ModelError, ResultsError
 from specbatch.results.identity import Identity
 from specbatch.results.rows import ResultRow
 from specbatch.results.verification import DIVERGENCES_KEPT, Divergence, Verification
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.devices import visible_gpus
-from specbatch.runner.environment import SMALL_STEP_BYTES
 from specbatch.runner.identity import check_files
-from specbatch.runner.models.counting import counter
+from specbatch.runner.inputs import RunInputs
 from specbatch.runner.models.defaults import ModelDefaults
-from specbatch.runner.models.files import ModelFiles, find_model
-from specbatch.runner.models.load import Pair, load_engines
-from specbatch.runner.models.tokenizer import Detokenizer, Tokenizer, load_tokenizer
+from specbatch.runner.models.load import find_pair, load_engines
+from specbatch.runner.models.stop_strings import final_text
+from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.replicas import decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows.prefetcher import PreparedRow
-from specbatch.runner.rows.reading import RECIPE, Reading
-from specbatch.runner.rows.templates import ChatTemplate, choose_template
-from specbatch.runner.stop_strings import final_text
+from specbatch.runner.rows.reading import RECIPE
 from specbatch.runner.verify.follow import Follower, TargetScores
 from specbatch.runner.verify.sample import Found, Sample, SampleQueue, find_prompts
 from specbatch.runner.versions import versions
@@ -90,12 +84,10 @@ class Replay:
         self._check_recipe()
         spec = self._job.spec
         dataset = Dataset(spec.dataset.uri, limit=spec.dataset.limit, form=spec.dataset.format)
-        files = self._target()
-        plan = self._plan(files)
-        tokenizer = load_tokenizer(files.path, name=files.name, trust_remote_code=spec.target.trust_remote_code)
-        template = choose_template(spec.dataset, tokenizer)
-        check_files(self._identity, files, template)
-        found = self._find(dataset, files, plan, tokenizer, template, sample)
+        inputs = self._inputs()
+        files = inputs.pair.target
+        check_files(self._identity, files, inputs.template)
+        found = self._find(dataset, inputs, sample)
         pairs = [(row, one) for row, one in found.same if not (self._rejecting and one.row.decoding.temperature > 0)]
         verification = Verification(
             finished=sample.finished,
@@ -105,18 +97,16 @@ class Replay:
             changed=len(found.changed),
             changed_rows=tuple(found.changed[:_CHANGED_KEPT]),
             target=self._identity.models["target"],
-            warnings=tuple(ModelDefaults(files.path, files.name).warnings(tokenizer, spec.decoding)),
+            warnings=tuple(ModelDefaults(files.path, files.name).warnings(inputs.tokenizer, spec.decoding)),
             versions=versions(),
         )
-        return self._judged(verification, pairs, files, plan, tokenizer) if pairs else verification
+        return self._judged(verification, pairs, inputs) if pairs else verification
 
-    def _judged(
-        self, verification: Verification, pairs: Pairs, files: ModelFiles, plan: Plan, tokenizer: Tokenizer
-    ) -> Verification:
-        engines = load_engines(self._job.spec, Pair(files, None), plan, self._say)
+    def _judged(self, verification: Verification, pairs: Pairs, inputs: RunInputs) -> Verification:
+        engines = load_engines(self._job.spec, inputs.pair, inputs.plan, self._say)
         target = engines[0].target
         dtype: torch.dtype = target.model.dtype
-        detokenizer = Detokenizer(tokenizer)
+        detokenizer = Detokenizer(inputs.tokenizer)
         make_request = RequestMaker(detokenizer, target.eos_token_ids)
         self._say(f"decoding {len(pairs):,} rows with the target alone")
         completions, speed = _decode(engines, pairs, make_request)
@@ -148,7 +138,7 @@ class Replay:
             target_only_tokens=speed.tokens,
             target_only_seconds=speed.seconds,
             max_sequences=speed.max_sequences,
-            device=", ".join(dict.fromkeys(device for replica in plan.replicas for device in replica.devices)),
+            device=", ".join(dict.fromkeys(device for replica in inputs.plan.replicas for device in replica.devices)),
         )
 
     def _check_recipe(self) -> None:
@@ -158,60 +148,27 @@ class Replay:
                 remedy="verify it with that release: the manifest's versions name it",
             )
 
-    def _target(self) -> ModelFiles:
-        spec = self._job.spec.target
-        files = find_model(
-            spec.model,
-            spec.revision,
-            trust_remote_code=spec.trust_remote_code,
-            env=self._env,
-            where="spec.target.model",
-            say=self._say,
-        )
-        recorded = self._identity.models["target"]
-        if files.identity.rpartition("@")[2] != recorded.rpartition("@")[2]:
+    def _inputs(self) -> RunInputs:
+        spec = self._job.spec
+        pair = find_pair(spec, self._env, self._say)
+        recorded, here = self._identity.models["target"], pair.target.identity
+        if here.rpartition("@")[2] != recorded.rpartition("@")[2]:
             raise ModelError(
-                f"the run's target was {recorded}, and here is {files.identity}",
+                f"the run's target was {recorded}, and here is {here}",
                 where="spec.target.model",
                 remedy="verify with the target of the run: --set target.model=PATH where it has been moved",
             )
-        return files
-
-    def _plan(self, files: ModelFiles) -> Plan:
-        spec = self._job.spec
-        shape = shape_in(files.path, files.name, spec.target.dtype, counter())
-        if self._few_threads and shape.step_bytes < SMALL_STEP_BYTES:
-            torch.set_num_threads(1)
-        plan = make_plan(self._job, shape, None, visible_gpus(spec.placement.gpus, self._env), self._env)
-        if not plan.fits:
-            raise OutOfMemoryError(
-                f"the target alone does not fit: {'; '.join(plan.problems)}",
-                where="spec.placement",
-                remedy="--set batching.maxSequences=1, or other placement (--set placement.gpus=...)",
-            )
-        return plan
-
-    def _find(
-        self,
-        dataset: Dataset,
-        files: ModelFiles,
-        plan: Plan,
-        tokenizer: Tokenizer,
-        template: ChatTemplate | None,
-        sample: Sample,
-    ) -> Found:
-        recorded = self._identity.models["target"]
-        positions = files.max_positions or plan.max_length
-        longest = min(plan.max_length, positions)
-        reading = Reading.of(
-            self._job.spec,
-            tokenizer,
-            template,
-            target=recorded,
-            max_length=longest,
-            instant=self._identity.instant,
-            embedded=files.vocab_size,
+        return RunInputs.of(
+            self._job,
+            pair,
+            visible_gpus(spec.placement.gpus, self._env),
+            self._env,
+            few_threads=self._few_threads,
+            remedy="--set batching.maxSequences=1, or other placement (--set placement.gpus=...)",
         )
+
+    def _find(self, dataset: Dataset, inputs: RunInputs, sample: Sample) -> Found:
+        reading = inputs.reading(self._identity)
         found = find_prompts(dataset, reading, sample.rows)
         if not found.same:
             raise DatasetError(

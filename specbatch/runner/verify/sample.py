@@ -13,11 +13,12 @@ from specbatch.results.layout import shard_files
 from specbatch.results.rows import ResultRow
 from specbatch.results.storage.durable import results_error
 from specbatch.results.wire import decode_result
-from specbatch.runner.bad_rows import RowError
+from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.rows.prefetcher import PreparedRow
 from specbatch.runner.rows.reading import Reading
-from specbatch.runner.rows.row import BadRow, RowReader
+from specbatch.runner.rows.row import BadRow
+from specbatch.runner.rows.row_reader import RowReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specbatch.errors import DatasetError
-from specbatch.runner.dataset.dataset import Dataset, Line, Shard, read_lines
+from specbatch.runner.dataset.dataset import Dataset
+from specbatch.runner.dataset.lines import Line, Shard, read_lines
 
 LINES = b'{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "c"}\n'
 

@@ -13,10 +13,11 @@ _SECONDS = 2.0
 _PROGRAM = """
 import json, sys, time
 from specbatch.api import DecodingSpec
-from specbatch.runner.bad_rows import RowError
-from specbatch.runner.dataset.dataset import RawRow
+from specbatch.runner.dataset.bad_rows import RowError
+from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.rows.prompts import PromptEncoder
-from specbatch.runner.rows.row import BadRow, RowReader, RowRules
+from specbatch.runner.rows.row import BadRow
+from specbatch.runner.rows.row_reader import RowReader, RowRules
 from tests.runner.tiny import CHAT_TEMPLATE, byte_level_tokenizer
 
 def resident(name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from specbatch.results.rows import ErrorCode
-from specbatch.runner.bad_rows import RowError
+from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.rows.messages import read_messages
 
 ASK = {"role": "user", "content": "What is the weather in Oslo?"}

@@ -10,10 +10,11 @@ import pytest
 
 from specbatch.api import DecodingSpec
 from specbatch.results.rows import ErrorCode
-from specbatch.runner.dataset.dataset import RawRow
+from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.rows.model_names import ModelNames
-from specbatch.runner.rows.row import BadRow, Row, RowReader, RowRules
+from specbatch.runner.rows.row import BadRow, Row
 from specbatch.runner.rows.row_options import OPTIONS, find_option, nearest_option
+from specbatch.runner.rows.row_reader import RowReader, RowRules
 
 BASE = DecodingSpec(max_new_tokens=64)
 RULES = RowRules(BASE)

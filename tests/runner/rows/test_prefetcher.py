@@ -8,13 +8,14 @@ from specbatch.api import DecodingSpec
 from specbatch.engine.request import Completion
 from specbatch.engine.stats import EngineStats
 from specbatch.errors import DatasetError
-from specbatch.runner.bad_rows import RowError
-from specbatch.runner.dataset.dataset import Dataset, Shard
+from specbatch.runner.dataset.bad_rows import RowError
+from specbatch.runner.dataset.dataset import Dataset
+from specbatch.runner.dataset.lines import Shard
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.replicas import decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows.prefetcher import RowPrefetcher
-from specbatch.runner.rows.row import RowReader, RowRules
+from specbatch.runner.rows.row_reader import RowReader, RowRules
 from tests.runner.tiny import write_rows
 
 

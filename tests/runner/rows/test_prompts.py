@@ -6,11 +6,11 @@ import pytest
 from specbatch.api import DecodingSpec
 from specbatch.errors import ModelError, SpecError
 from specbatch.results.rows import ErrorCode
-from specbatch.runner.bad_rows import RowError
-from specbatch.runner.dataset.dataset import RawRow
+from specbatch.runner.dataset.bad_rows import RowError
+from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.models.tokenizer import load_tokenizer
 from specbatch.runner.rows.prompts import PromptEncoder
-from specbatch.runner.rows.row import RowReader, RowRules
+from specbatch.runner.rows.row_reader import RowReader, RowRules
 from tests.runner.tiny import CHAT_TEMPLATE, sentencepiece_like_tokenizer
 
 

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from specbatch.api import DecodingSpec
 from specbatch.results.rows import ErrorCode
-from specbatch.runner.dataset.dataset import RawRow, read_lines
+from specbatch.runner.dataset.lines import RawRow, read_lines
 from specbatch.runner.rows.ids import IdSet
-from specbatch.runner.rows.row import FINGERPRINT_VERSION, BadRow, Row, RowReader, RowRules
+from specbatch.runner.rows.row import BadRow, Row
+from specbatch.runner.rows.row_reader import FINGERPRINT_VERSION, RowReader, RowRules
 
 BASE = DecodingSpec(max_new_tokens=64)
 

@@ -6,8 +6,8 @@ import torch
 from specbatch.engine.margins import Contest, tie_bound
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.results.rows import ResultRow, Usage
+from specbatch.runner.models.stop_strings import StopStrings
 from specbatch.runner.models.tokenizer import Detokenizer
-from specbatch.runner.stop_strings import StopStrings
 from specbatch.runner.verify.follow import Follower
 
 TIE = 5e-5  # float32's bound is 1e-4

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
+from specbatch.runner.models.stop_strings import StopStrings, final_text
 from specbatch.runner.models.tokenizer import Detokenizer
-from specbatch.runner.stop_strings import StopStrings, final_text
 from tests.runner.tiny import byte_level_tokenizer, sentencepiece_like_tokenizer
 
 BYTE_LEVEL = Detokenizer(byte_level_tokenizer())

@@ -1,0 +1,88 @@
+"""Lines of a file's chunks in bounded memory, and which of them are a shard's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+MAX_LINE_BYTES = 16 << 20  # a longer line becomes an error row; it is never held in memory
+_KEPT_BYTES = 1024  # of a line that is too long: enough to tell it by
+_UTF8_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(slots=True)  # not frozen, which costs three times as much to make: a restart reads every row again
+class RawRow:
+    """One line of the dataset, not yet understood.
+
+    Attributes:
+        index: position among the dataset's rows, from 0, over all files; blank lines don't count.
+        source: the file's name.
+        line_number: from 1, within the file.
+        data: the line without its end; for a line over the limit only its first kilobyte.
+        too_long: whether the line was over the limit.
+        is_text: whether the file is plain text (.txt).
+    """
+
+    index: int
+    source: str
+    line_number: int
+    data: bytes
+    too_long: bool = False
+    is_text: bool = False
+
+
+class Line(NamedTuple):
+    """A line of one file: its number from 1, its bytes without the end, where it ends in the file, whether it was cut."""
+
+    number: int
+    data: bytes
+    end: int
+    too_long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The rows of one process: dealt out like cards, the same way on every start."""
+
+    number: int = 0
+    count: int = 1
+
+    def holds(self, index: int) -> bool:
+        """Whether the row of an index is one of them."""
+        return index % self.count == self.number
+
+    def share_of(self, rows: int) -> int:
+        """How many of the first `rows` rows are."""
+        return max(0, -(-(rows - self.number) // self.count))
+
+
+def read_lines(chunks: Iterator[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
+    r"""Splits chunks at \n (and \r\n); a line over `max_bytes` is passed over, its first kilobyte kept."""
+    number = 0
+    begins = 0  # offset of the chunk
+    held: list[bytes] = []
+    held_bytes = 0
+    for chunk in chunks:
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            number += 1
+            too_long = held_bytes + end - start > max_bytes
+            yield Line(number, _line(held, chunk[start:end], too_long), begins + end + 1, too_long)
+            held, held_bytes, start = [], 0, end + 1
+        rest = chunk[start:]
+        held_bytes += len(rest)
+        if held_bytes <= max_bytes:
+            held.append(rest)
+        else:
+            held = [b"".join([*held, rest])[:_KEPT_BYTES]]
+        begins += len(chunk)
+    if held_bytes:
+        too_long = held_bytes > max_bytes
+        yield Line(number + 1, _line(held, b"", too_long), begins, too_long)
+
+
+def _line(held: list[bytes], rest: bytes, too_long: bool) -> bytes:
+    data = b"".join([*held, rest])
+    data = data[:_KEPT_BYTES] if too_long else data.removesuffix(b"\r")
+    return data.removeprefix(_UTF8_BOM)  # of any line: files with a mark were joined by cat

@@ -1,0 +1,92 @@
+"""What stands before a row is decoded: models, a plan that fits, tokenizer, template. A run and its verification make it alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from specbatch.api.job import SpecBatchJob
+from specbatch.errors import OutOfMemoryError
+from specbatch.plan.plan_request import PlanRequest
+from specbatch.plan.planner import make_plan
+from specbatch.plan.types import GpuShape, Plan
+from specbatch.results.identity import Identity
+from specbatch.runner.environment import SMALL_STEP_BYTES
+from specbatch.runner.models.load import Pair, load_shared_tokenizer, read_shapes
+from specbatch.runner.models.tokenizer import Tokenizer
+from specbatch.runner.rows.reading import Reading
+from specbatch.runner.rows.templates import ChatTemplate, choose_template
+
+
+@dataclass(frozen=True, slots=True)
+class RunInputs:
+    """All that is made of a spec, the models' files and the devices without loading weights.
+
+    Attributes:
+        request: what was planned for: the ceiling is found from it.
+        template: what dataset.chatTemplate means; None: prompts as they are.
+    """
+
+    job: SpecBatchJob
+    pair: Pair
+    request: PlanRequest
+    plan: Plan
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+
+    @classmethod
+    def of(
+        cls,
+        job: SpecBatchJob,
+        pair: Pair,
+        gpus: Sequence[GpuShape],
+        env: Mapping[str, str],
+        *,
+        few_threads: bool,
+        remedy: str,
+    ) -> Self:
+        """Plans and reads.
+
+        Args:
+            job: the spec.
+            pair: the models' files.
+            gpus: the devices that are there.
+            env: environment variables: overrides of the placement.
+            few_threads: whether a model too small for several CPU threads may go down to one.
+            remedy: where the plan does not fit.
+
+        Raises:
+            OutOfMemoryError: no placement fits.
+            SpecbatchError: shapes, tokenizer or template cannot be read.
+        """
+        target, drafter = read_shapes(job.spec, pair)
+        if few_threads and target.step_bytes < SMALL_STEP_BYTES:
+            torch.set_num_threads(1)
+        plan = make_plan(job, target, drafter, gpus, env)
+        if not plan.fits:
+            raise OutOfMemoryError(
+                f"the placement does not fit: {'; '.join(plan.problems)}", where="spec.placement", remedy=remedy
+            )
+        tokenizer = load_shared_tokenizer(job.spec, pair)
+        template = choose_template(job.spec.dataset, tokenizer)
+        return cls(job, pair, PlanRequest.of(job, target, drafter, gpus), plan, tokenizer, template)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a row: past the target's last position its text would be worthless, so longer rows are refused."""
+        return min(self.plan.max_length, self.pair.target.max_positions or self.plan.max_length)
+
+    def reading(self, identity: Identity) -> Reading:
+        """How the run of that identity reads rows and makes prompts of them."""
+        return Reading.of(
+            self.job.spec,
+            self.tokenizer,
+            self.template,
+            target=identity.models["target"],
+            max_length=self.max_length,
+            instant=identity.instant,
+            embedded=self.pair.target.vocab_size,
+        )

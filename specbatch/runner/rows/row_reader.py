@@ -1,0 +1,193 @@
+"""From a raw line to a row. Bad lines become BadRow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from specbatch.api.decoding import DecodingSpec
+from specbatch.results.rows import Endpoint, ErrorCode
+from specbatch.runner.dataset.bad_rows import RowError, shown
+from specbatch.runner.dataset.lines import MAX_LINE_BYTES, RawRow
+from specbatch.runner.rows.forms import Form, Format, FormRules, read_form
+from specbatch.runner.rows.ids import MAX_ID_CHARACTERS, IdSet, made_id
+from specbatch.runner.rows.json_lines import parse_object
+from specbatch.runner.rows.model_names import ModelNames
+from specbatch.runner.rows.openai_lines import CHAT, endpoint_of, is_openai_line
+from specbatch.runner.rows.options import decoding_of_row
+from specbatch.runner.rows.row import BadRow, Row
+
+FINGERPRINT_VERSION = 2  # counts up with any change of Row.fingerprint: by it a restart knows finished rows again
+
+_EXACT_FLOATS = 1 << 53  # from here on a float may stand for several whole numbers
+_encode = json.JSONEncoder(sort_keys=True, check_circular=False).encode
+
+
+@dataclass(frozen=True, slots=True)
+class RowRules:
+    """How the spec says rows are to be read.
+
+    `ignore_fields` are never options. `models`: the names that a request may call the target by; None: any. `salt` stands for the
+    models and the prompt's wrapping.
+    """
+
+    decoding: DecodingSpec
+    format: Format = "auto"
+    prompt_field: str = "prompt"
+    id_field: str = "id"
+    answer_field: str | None = None
+    ignore_fields: frozenset[str] = frozenset()
+    models: ModelNames | None = None
+    salt: str = ""
+
+
+class RowReader:
+    """Reads raw rows in order; remembers their ids, so that a duplicate is found.
+
+    Feed it every row of the dataset, also those of other shards (`claim`): the first row of an id is the same one everywhere.
+
+    Attributes:
+        other_models: requests read so far that name a model other than the target.
+    """
+
+    def __init__(self, rules: RowRules) -> None:
+        self._rules = rules
+        known = frozenset({rules.prompt_field, rules.id_field, rules.answer_field or "", "custom_id"})
+        self._forms = FormRules(rules.format, rules.prompt_field, known, rules.ignore_fields)
+        self._salted = hashlib.blake2b(rules.salt.encode("utf-8", "surrogatepass"), digest_size=12)
+        self._decoded_as_usual = self._decoded_by(rules.decoding)
+        self._ids = IdSet()
+        self.other_models = 0
+
+    def read(self, raw: RawRow) -> Row | BadRow:
+        """The row, or why it is bad; never raises for anything that a file may hold."""
+        row_id, endpoint = None, None
+        try:
+            fields = self._fields(raw)
+            row_id = self._named_id(fields)
+            endpoint = self._endpoint(fields)
+            self._claim(row_id)
+            return self._row(raw, row_id or made_id(raw.index, raw.data), fields)
+        except RowError as error:
+            bad = error
+        except RecursionError:  # from comparing or printing what the JSON reader has just accepted
+            bad = RowError(ErrorCode.INVALID_JSON, "nested too deeply")
+        made = made_id(raw.index, raw.data)
+        digest = self._salted.copy()
+        digest.update(made.encode())  # with the index in it: a duplicate has a fingerprint of its own
+        return BadRow(row_id or made, raw.index, raw.line_number, digest.hexdigest(), bad.code, bad.message, endpoint)
+
+    def claim(self, raw: RawRow) -> None:
+        """Takes note of the id of a row that belongs to another shard."""
+        with suppress(RowError):
+            self._claim(self._named_id(self._fields(raw)))
+
+    def _claim(self, named: str | None) -> None:
+        if named is not None and not self._ids.add(named):
+            raise RowError(ErrorCode.DUPLICATE_ID, f"an earlier row has the id {shown(named)}")
+
+    def _row(self, raw: RawRow, row_id: str, fields: Mapping[str, Any]) -> Row:
+        rules = self._rules
+        form = _text_form(raw) if self._is_text(raw) else read_form(fields, self._forms)
+        self._check_model(form.model)
+        decoding = decoding_of_row(rules.decoding, form.options)
+        return Row(
+            id=row_id,
+            index=raw.index,
+            line_number=raw.line_number,
+            fingerprint=self._fingerprint(form, decoding),
+            prompt=form.prompt,
+            messages=form.messages,
+            raw=form.raw,
+            decoding=decoding,
+            enable_thinking=form.options.enable_thinking,
+            answer=_answer(fields, rules.answer_field),
+            endpoint=form.endpoint,
+        )
+
+    def _check_model(self, named: Any) -> None:
+        models = self._rules.models
+        if models is None or named is None or models.mean(named):
+            return
+        self.other_models += 1
+        if not models.any_model:
+            raise RowError(
+                ErrorCode.UNSUPPORTED_OPTION,
+                f"body.model is {shown(named)}, but the target is {models.target}; "
+                "where its answers are wanted all the same, set dataset.anyModel: true",
+            )
+
+    def _endpoint(self, fields: Mapping[str, Any]) -> Endpoint | None:
+        """The endpoint of an OpenAI batch line, bad or not: its error is written in that form."""
+        if "body" in self._rules.ignore_fields or not is_openai_line(fields):
+            return None
+        return endpoint_of(fields) or CHAT
+
+    def _is_text(self, raw: RawRow) -> bool:
+        return self._rules.format == "text" or (self._rules.format == "auto" and raw.is_text)
+
+    def _fields(self, raw: RawRow) -> Mapping[str, Any]:
+        if raw.too_long:
+            raise RowError(ErrorCode.LINE_TOO_LONG, f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
+        return {} if self._is_text(raw) else parse_object(raw.data)
+
+    def _named_id(self, fields: Mapping[str, Any]) -> str | None:
+        for name in ("custom_id", self._rules.id_field):
+            value = fields.get(name)
+            if value is None:
+                continue
+            if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS:
+                value = int(value)  # pandas writes the ids of a column with gaps as 1.0
+            if isinstance(value, bool) or not isinstance(value, str | int):
+                raise RowError(
+                    ErrorCode.INVALID_FIELD, f"{name} must be a string or a whole number, found {shown(value)}"
+                )
+            if isinstance(value, int) and value.bit_length() > 256:
+                raise RowError(ErrorCode.INVALID_FIELD, f"{name} is {shown(value)}")
+            text = str(value)
+            if not 0 < len(text) <= MAX_ID_CHARACTERS:
+                raise RowError(ErrorCode.INVALID_FIELD, f"{name} must have 1 to {MAX_ID_CHARACTERS} characters")
+            return text
+        return None
+
+    def _fingerprint(self, form: Form, decoding: DecodingSpec) -> str:
+        usual = decoding is self._rules.decoding
+        digest = (self._decoded_as_usual if usual else self._decoded_by(decoding)).copy()
+        if form.prompt is not None:
+            digest.update(b"raw " if form.raw else b"prompt ")
+            digest.update(form.prompt.encode())
+        else:
+            digest.update(_encode([form.messages, form.options.enable_thinking]).encode())
+        return digest.hexdigest()
+
+    def _decoded_by(self, decoding: DecodingSpec) -> hashlib.blake2b:
+        """The salt, and the decoding fields that a row's text depends on."""
+        fields = [
+            decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.top_k, decoding.seed, decoding.stop,
+            decoding.ignore_eos,
+        ]  # fmt: skip
+        digest = self._salted.copy()
+        digest.update(_encode(fields).encode())
+        return digest
+
+
+def _text_form(raw: RawRow) -> Form:
+    if b"\0" in raw.data:
+        raise RowError(ErrorCode.INVALID_ENCODING, "zero bytes: the file was not written to its end, or is no text")
+    try:
+        return Form(prompt=raw.data.decode())
+    except UnicodeDecodeError as error:
+        raise RowError(ErrorCode.INVALID_ENCODING, f"byte {error.start + 1} is not UTF-8") from None
+
+
+def _answer(fields: Mapping[str, Any], name: str | None) -> str | None:
+    value = fields.get(name) if name is not None else None
+    if value is None:
+        return None
+    if isinstance(value, dict | list):
+        raise RowError(ErrorCode.INVALID_FIELD, f"{name} must be a string or a number, found {shown(value)}")
+    return value if isinstance(value, str) else json.dumps(value)
