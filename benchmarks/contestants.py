@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request
+from specbatch.engine.speculation import Speculation
 from specbatch.engine.stats import EngineStats
 
 
@@ -46,8 +47,9 @@ def engine(target: CausalLM, drafter: Drafter | None, k: int | None) -> Callable
     """This project's engine; k None is auto."""
 
     def run(work: Workload) -> Outcome:
-        config = EngineConfig(work.batch, work.max_length, k)
-        decoder = Engine(target, drafter, config)
+        speculation = Speculation.adaptive(8) if k is None else Speculation.fixed(k)
+        config = EngineConfig(work.batch, work.max_length, speculation)
+        decoder = general_engine(target, drafter, config)
         decoder.warmup()
         requests = [
             Request(str(i), prompt, work.new_tokens, eos_token_ids=work.eos_token_ids)

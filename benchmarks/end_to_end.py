@@ -26,8 +26,7 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.graphs.engine import GraphEngine
-from specbatch.engine.make_engine import AnyEngine, make_engine
+from specbatch.engine.make_engine import make_engine
 from specbatch.engine.memory import release
 from specbatch.engine.request import Completion, Request
 from specbatch.runner import session
@@ -62,22 +61,21 @@ def whole_run(spec: str, rows: Path, folder: Path, gpus: int) -> Run:
     taken: list[Request] = []
     clock = {"wall": 0.0, "cpu": 0.0}
     made_of: list[tuple[CausalLM, Drafter | None, EngineConfig]] = []
-    load, generate = session.load_engines, {kind: kind.generate for kind in (Engine, GraphEngine)}
+    load, generate = session.load_engines, Engine.generate
 
-    def remember(*arguments: Any) -> list[AnyEngine]:
+    def remember(*arguments: Any) -> list[Engine]:
         engines = load(*arguments)
         made_of.extend((engine.target, engine.drafter, engine.config) for engine in engines)
         return engines
 
-    def record(engine: AnyEngine, requests: Iterable[Request]) -> Iterator[Completion]:
+    def record(engine: Engine, requests: Iterable[Request]) -> Iterator[Completion]:
         wall, cpu = time.perf_counter(), time.thread_time()
-        yield from generate[type(engine)](engine, _Recorder(requests, taken))
+        yield from generate(engine, _Recorder(requests, taken))
         clock["wall"] += time.perf_counter() - wall
         clock["cpu"] += time.thread_time() - cpu
 
     session.load_engines = remember
-    for kind in generate:
-        kind.generate = record  # type: ignore[method-assign]  # an ear at the door
+    Engine.generate = record  # type: ignore[method-assign]  # notes what goes through
     try:
         changes = [f"dataset.uri={rows}", f"results.dir={folder}", "results.report=false", f"placement.gpus={gpus}"]
         changes.append("placement.cpuThreads=1")
@@ -86,8 +84,7 @@ def whole_run(spec: str, rows: Path, folder: Path, gpus: int) -> Run:
             summary = run_job(job, display=JsonDisplay(log), fresh=True)
     finally:
         session.load_engines = load
-        for kind, method in generate.items():
-            kind.generate = method  # type: ignore[method-assign]
+        Engine.generate = generate  # type: ignore[method-assign]
     assert summary.results == len(taken), (summary.results, len(taken))
     return Run(summary.tokens_per_second, made_of[0], taken, 1 - clock["cpu"] / clock["wall"])
 

@@ -19,10 +19,12 @@ from benchmarks.synthetic import Order
 from benchmarks.workloads import Rows
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Controller, FixedK
+from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.make_engine import AnyEngine, make_engine
+from specbatch.engine.make_engine import make_engine
 from specbatch.engine.memory import loaded_set_aside
+from specbatch.engine.speculation import Speculation
 from specbatch.engine.stats import EngineStats
 
 GB = 1e9
@@ -51,7 +53,7 @@ class Line:
     seats: int  # fewer than rows where memory did not suffice
     k: int | None
     tokens_per_second: float
-    round_ms: float  # of the device where the engine times it, as GraphEngine does
+    round_ms: float  # of the device where the engine times it, as the graphs runner does
     waited: float  # share of the time outside of rounds and prefill
     accepted_length: float  # tokens that a row gains a round
     acceptance_rate: float
@@ -71,7 +73,7 @@ class Line:
 class Warmed:
     """An engine that has measured and recorded what it needs, for any of the k that are asked for."""
 
-    engine: AnyEngine
+    engine: Engine
     seconds: float
     controller: Controller  # as warm-up left it
 
@@ -123,7 +125,7 @@ def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]
         overhead_gb=(peak - weight_bytes(pair) - kv) / GB if gpus else None,
         kv_gb=kv / GB,
         k_shares=k_shares(stats),
-        engine=type(engine).__name__,
+        engine=type(engine.runner).__name__,
     )
 
 
@@ -140,7 +142,9 @@ def warmed_engine(pair: Pair, ks: Sequence[int | None], workloads: Sequence[Rows
     wait_all(pair)
     began = time.perf_counter()
     length = max(rows.max_length for rows in workloads)
-    config = EngineConfig(workloads[0].at_once, length, ks[0] if len(ks) == 1 else None, sampling=workloads[0].sampling)
+    k = ks[0] if len(ks) == 1 else None
+    speculation = Speculation.adaptive(8) if k is None else Speculation.fixed(k)
+    config = EngineConfig(workloads[0].at_once, length, speculation, sampling=workloads[0].sampling)
     drafter = ModelDrafter(pair.drafter) if pair.drafter is not None and list(ks) != [0] else None
     engine = make_engine(pair.target, drafter, config)
     engine.warmup()

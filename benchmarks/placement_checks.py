@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_lines import GB, Pair
-from specbatch.engine.graphs.engine import GraphEngine
-from specbatch.engine.make_engine import AnyEngine
+from specbatch.engine.engine import Engine
+from specbatch.engine.graphs.drafters import PagedDrafter
+from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.plan import DeviceUse, ReplicaPlan, compare_with_actual
 
 _BAR = 0.05  # of weights and KV
@@ -100,7 +101,7 @@ def read_back(pair: Pair, replica: ReplicaPlan, real: Callable[[str], torch.devi
 
 
 def memory_of(
-    pair: Pair, engine: AnyEngine, uses: Sequence[DeviceUse], real: Callable[[str], torch.device]
+    pair: Pair, engine: Engine, uses: Sequence[DeviceUse], real: Callable[[str], torch.device]
 ) -> Iterator[DeviceMemory]:
     """What every planned device holds, right after a line was measured.
 
@@ -121,7 +122,7 @@ def memory_of(
             planned_weights=sum(use.weight_bytes for use in here),
             kv=kv[device],
             planned_kv=sum(use.kv_bytes for use in here),
-            kv_compares=isinstance(engine, GraphEngine),
+            kv_compares=isinstance(engine.runner, GraphModelRunner),
             peak=_peak(device),
             planned_total=sum(use.weight_bytes + use.kv_bytes + use.reserve_bytes for use in here),
         )
@@ -134,11 +135,12 @@ def _bytes_by_device(tensors: Iterator[Tensor]) -> Counter[torch.device]:
     return found
 
 
-def _kv(pair: Pair, engine: AnyEngine) -> Iterator[Tensor]:
-    """Keys and values of all layers: the pages of a GraphEngine, or the general engine's slots."""
-    if isinstance(engine, GraphEngine):
-        for decoder in (engine.machine.target, engine.machine.drafter):
-            for stage in decoder.stages if decoder is not None else ():
+def _kv(pair: Pair, engine: Engine) -> Iterator[Tensor]:
+    """Keys and values of all layers: the pages of the graphs runner, or the slots of the general one."""
+    if isinstance(engine.runner, GraphModelRunner):
+        target, drafter = engine.runner.pair.target, engine.runner.pair.drafter
+        for decoder in (target, *([drafter.decoder] if isinstance(drafter, PagedDrafter) else [])):
+            for stage in decoder.stages:
                 yield from (*stage.kv.keys, *stage.kv.values)
         return
     for model in (pair.target, pair.drafter):

@@ -104,7 +104,7 @@ def _plan(asked: argparse.Namespace, name: str, rows: Rows, gpus: Sequence[GpuSh
         "batching.maxLength": rows.max_length,
         "decoding.maxNewTokens": max(rows.new_tokens),
         "decoding.numSpeculativeTokens": "auto" if k is None else k,
-        "decoding.maxSpeculativeTokens": EngineConfig().max_speculative_tokens,
+        "decoding.maxSpeculativeTokens": EngineConfig().max_k,
     }
     job = load_spec(asked.job, [f"spec.{path}={json.dumps(value)}" for path, value in changes.items()])
     target, drafter = _shape(asked.target, asked.dtypes[0]), _shape(asked.drafter, asked.dtypes[1])

@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu_lines import Pair, wait_all, warmed_engine
 from benchmarks.workloads import Rows
-from specbatch.engine.make_engine import AnyEngine
+from specbatch.engine.engine import Engine
 
 _NAME = 60  # letters
 _SHOWN = 40  # kernels
@@ -43,7 +43,7 @@ def profile_rounds(pair: Pair, k: int | None, rows: Rows) -> None:
     _show(f"{rows.at_once} rows, k {'auto' if k is None else k}", times, calls, profiled_rounds, wall_us)
 
 
-def _run(pair: Pair, engine: AnyEngine, rows: Rows) -> tuple[float, int]:
+def _run(pair: Pair, engine: Engine, rows: Rows) -> tuple[float, int]:
     """Seconds and rounds of one generate()."""
     wait_all(pair)
     before, start = engine.stats.rounds, time.perf_counter()
@@ -53,7 +53,7 @@ def _run(pair: Pair, engine: AnyEngine, rows: Rows) -> tuple[float, int]:
     return time.perf_counter() - start, engine.stats.rounds - before
 
 
-def _profiled(pair: Pair, engine: AnyEngine, rows: Rows) -> tuple[Counter[str], Counter[str], int]:
+def _profiled(pair: Pair, engine: Engine, rows: Rows) -> tuple[Counter[str], Counter[str], int]:
     """Microseconds and calls by kernel (by operator on a CPU), and rounds."""
     on_gpu = bool(wait_all(pair))
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiler:

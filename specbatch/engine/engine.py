@@ -1,46 +1,55 @@
-"""Batched speculative decoding: rows in, completions out, as each row finishes.
+"""Batched speculative decoding: requests in, completions out, as each sequence ends.
 
-A round: the drafter proposes k tokens a row, ONE target forward verifies k + 1 positions of every row, a lossless rule
-decides per row how many stand, each row commits accepted + 1 tokens. Rows that end leave at once; waiting rows take
-their slots before the next round.
+A round: the drafter proposes k tokens a sequence, ONE target forward verifies k + 1 positions of every sequence, a lossless rule
+decides how many drafts are accepted, each sequence commits these and one token more. Sequences that end leave at once; waiting ones
+take their slots before the next round.
+
+A runner of depth 1 runs a round while the host takes in the output of the one before: a sequence that ended there rides along for
+nothing, and its tokens are dropped. With depth 0 each round is taken in before the next is launched.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+import torch
+
+from specbatch.engine.adaptive_k import costs_needed, make_controller
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.controller import AdaptiveK, Controller, FixedK, RoundReport
-from specbatch.engine.general.batch import Batch, Row
-from specbatch.engine.general.drafter import Drafter, ModelDrafter
+from specbatch.engine.controller import Controller, RoundReport
+from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.general.prefill import prefill
-from specbatch.engine.general.round import Outcome, run_round
-from specbatch.engine.general.warmup import every_k, measure_costs
 from specbatch.engine.memory import out_of_memory, release, too_little_memory
+from specbatch.engine.model_runner import ModelRunner, RunnerKind
 from specbatch.engine.request import Completion, Request
-from specbatch.engine.round_costs import RoundCosts
+from specbatch.engine.rounds import LaunchedRound, RoundOutput
+from specbatch.engine.scheduler import Scheduler
+from specbatch.engine.sequence import SequenceState
 from specbatch.engine.stats import EngineStats
 
 _T = TypeVar("_T")
 
 
 class Engine:
-    """One target, an optional drafter, and the rows they are decoding.
+    """One target, an optional drafter, and the sequences that they are decoding.
 
     Args:
+        kind: makes the model runner.
         target: the model whose output counts.
         drafter: what proposes tokens; None decodes with the target alone.
         config: sizes and rules.
         controller: chooses k; made from the config and measured costs by default.
+
+    Raises:
+        OutOfMemoryError: even one sequence at a time does not fit.
     """
 
     def __init__(
         self,
+        kind: RunnerKind,
         target: CausalLM,
         drafter: Drafter | None = None,
         config: EngineConfig | None = None,
@@ -51,200 +60,170 @@ class Engine:
         self.config = config or EngineConfig()
         self.controller = controller
         self.stats = EngineStats()
-        self._waiting: deque[Row] = deque()  # rows put back when memory ran out
-        self._joined = 0  # tokens of rows that took others' slots since the round before
-        for model in [target, *([drafter.model] if isinstance(drafter, ModelDrafter) else [])]:
-            model.limit_rows(self.config.max_length)
-        self._allocate(self.config.max_sequences)
+        self._kind = kind
+        self._own_controller = controller is None
+        self._in_flight: deque[LaunchedRound] = deque()
+        self._ended: list[Completion] = []
+        self._looked = 0.0  # when the host last took in a round
+        self._idle = 0.0  # stats.seconds["idle"] then
+        self.runner = self._make_runner(self.config.max_sequences)
+        self.scheduler = Scheduler(self.runner, self.config, self.stats)
 
+    @torch.inference_mode()
     def warmup(self, say: Callable[[str], None] | None = None) -> None:
-        """Measures what rounds cost, where k is to be chosen or the config asks. Called by the first generate() if not before.
+        """Makes the runner ready, and the controller where none was given. Called by generate() if not before.
 
         Args:
-            say: told what takes a while.
-        """
-        if self.controller is not None:
-            return
-        start = time.perf_counter()
-        config, drafter = self.config, self.drafter
-        if drafter is None or config.max_k == 0:
-            self.controller = FixedK(0)
-        elif config.num_speculative_tokens is None:
-            self.controller = AdaptiveK(self._costs(drafter, every_k(config.max_k), say), config.max_k)
-        else:
-            priced = config.price_plain_rounds
-            self.controller = FixedK(config.max_k, self._costs(drafter, (0, config.max_k), say) if priced else None)
-        self.stats.warmup_seconds = time.perf_counter() - start
-
-    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Decodes the requests, yielding each completion as its row ends, in the order in which they end.
-
-        Requests are drawn from the iterable only as slots come free. An iterator may end for now, when none is ready: it is
-        asked again before the next round, and taken at its word only when no row is left to decode. A request needs at least one prompt token, at least one new
-        token, and prompt + new tokens <= max_length.
+            say: told how far it is.
 
         Raises:
-            OutOfMemoryError: even one row at a time does not fit.
+            KernelError: a kernel does not run on this GPU; make_engine gives the general runner from now on.
         """
-        self.warmup()
+        start, was_warm = time.perf_counter(), self.runner.warm
+        while not self.runner.warm:  # again where memory ran out, and there are half as many slots now
+            self._within_memory(lambda: self._warm_up(say or (lambda _: None)))
+        if not was_warm:
+            self.stats.warmup_seconds += time.perf_counter() - start
+
+    @torch.inference_mode()
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Decodes the requests, yielding each completion as its sequence ends, in the order in which they end.
+
+        Requests are drawn from the iterable only as slots come free. An iterator may end for now, when none is ready: it is asked
+        again before the next round, and taken at its word only when no sequence is left to decode. A request needs at least one
+        prompt token, at least one new token, and prompt + new tokens <= max_length.
+
+        Raises:
+            OutOfMemoryError: even one sequence at a time does not fit.
+        """
         source = iter(requests)
+        self.warmup()
+        self._looked, self._idle = time.perf_counter(), self.stats.seconds["idle"]
         try:
             while True:
-                self._within_memory(lambda: self._refill(source))
-                if self.batch.size:
-                    yield from self._within_memory(self._round) or ()
-                elif not self._waiting:
+                self._within_memory(lambda: self._step(source))
+                self.warmup()
+                ended, self._ended = self._ended, []
+                yield from ended
+                if not (ended or self._in_flight or self.scheduler):
                     return
-        finally:  # a caller that stops early leaves no rows behind
-            self._waiting.clear()
-            while self.batch.size:
-                self.batch.leave(self.batch.size - 1)
-            self.stats.active = 0
+        finally:  # a caller that stops early leaves no sequences behind
+            self._in_flight.clear()
+            self._ended.clear()
+            self.scheduler.evict_all()
+
+    def _step(self, source: Iterator[Request]) -> None:
+        """Launches the next round, then takes in the oldest one where `depth` are in flight beside it."""
+        self.scheduler.refill(source)
+        batch = self.scheduler.batch(len(self._in_flight))
+        if batch:
+            self._launch(batch)
+        if self._in_flight and (len(self._in_flight) > self.runner.depth or not batch):
+            self._take_output()
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
-    def _round(self) -> list[Completion]:
-        """One round, and what follows from it: counts, finished rows, what the controller learns."""
-        batch, stats, drafter = self.batch, self.stats, self.drafter
-        assert self.controller is not None, "warmup() before a round"
-        rows, emitted = batch.size, stats.emitted
-        lag = drafter.lag(batch) if drafter is not None else 0
-        k = self.controller.choose(rows, lag, sum(row.remaining for row in batch.rows)).k
-        began = time.perf_counter()
-        if k and drafter is not None:
-            with stats.timed("prefill"):
-                drafter.prepare(batch)
-        start = time.perf_counter()
-        outcome = run_round(self.target, drafter, batch, k, self.config.acceptance_rule, stats)
-        seconds = time.perf_counter() - start
-        stats.catch_up_seconds += start - began
-        plain = self.controller.plain_seconds if k else seconds
-        joined, self._joined = self._joined, 0
-        self.controller.observe(
-            RoundReport(
-                rows,
-                k,
-                seconds,
-                outcome.proposed_at,
-                outcome.accepted_at,
-                start - began,
-                max(outcome.drafted),
-                joined=joined,
-            )
-        )
-        with stats.timed("host"):
-            stats.count_round(k, outcome.drafted, outcome.accepted, outcome.accepted_at)
-            completions = self._give_tokens(outcome)
-            stats.count_plain(stats.emitted - emitted, rows, plain)
-            return completions
-
-    def _give_tokens(self, outcome: Outcome) -> list[Completion]:
-        """Hands the rows their tokens; rows that end leave."""
-        ended: list[tuple[int, Completion]] = []
-        for slot, row in enumerate(self.batch.rows):
-            row.rounds += 1
-            row.drafted += outcome.drafted[slot]
-            row.accepted += outcome.accepted[slot]
-            if not outcome.finite[slot]:
-                ended.append((slot, row.complete("error", "the target's logits are not finite")))
-                continue
-            before = len(row.token_ids)
-            reason = row.extend(outcome.tokens[slot])
-            self.stats.emitted += len(row.token_ids) - before
-            if reason is not None:
-                ended.append((slot, row.complete(reason)))
-        if self.drafter is not None:
-            self.drafter.rollback(self.batch)
-        for slot, completion in reversed(ended):  # from the back, so that slots still to leave do not move
-            self._leave(slot, poisoned=completion.finish_reason == "error")
-        return [completion for _, completion in ended]
-
-    # -- rows coming and going ------------------------------------------------------------------------------------------
-
-    def _refill(self, source: Iterator[Request]) -> None:
-        """Rows that wait take the free slots, and their prompts are prefilled."""
-        batch, stats = self.batch, self.stats
-        with stats.timed("idle"):
-            while len(self._waiting) < batch.free:
-                request = next(source, None)
-                if request is None:
-                    break
-                self._waiting.append(self._admit(request))
-        joining = list(islice(self._waiting, batch.free))
-        if not joining:
+    def _launch(self, batch: list[SequenceState]) -> None:
+        """Launches a round; or nothing, where rounds in flight had to land first."""
+        runner, scheduler, controller = self.runner, self.scheduler, self.controller
+        assert controller is not None, "warmup() before a round"
+        k, sequences = scheduler.choose(controller, batch)
+        if k and not runner.catch_up(sequences):
+            self._drain()  # the drafter can only take in what the host knows
             return
-        if batch.size and stats.finished:
-            self._joined += sum(row.length for row in joining)
-        with stats.timed("prefill"):
-            # Rows stay in _waiting until their prefill is done: running out of memory in it loses none.
-            slots = [batch.join(row) for row in joining]
-            if self.drafter is not None:
-                for slot in slots:
-                    self.drafter.join(slot)
-            prefill(self.target, batch, dict.fromkeys(slots, 0), self.config.prefill_chunk)
-        for _ in joining:
-            self._waiting.popleft()
-        stats.active = batch.size
+        if not runner.reserve(sequences, k):
+            self._drain()
+            scheduler.preempt(k)
+            return
+        launched = runner.launch(sequences, k)
+        for sequence in sequences:
+            sequence.in_flight += k + 1
+        joined, scheduler.joined = scheduler.joined, 0
+        standing = len(batch) - len(sequences)
+        self._in_flight.append(LaunchedRound(launched, k, sequences, controller.plain_seconds, standing, joined))
+        if standing:
+            self._drain()  # what is next hangs on what these few show
 
-    def _admit(self, request: Request) -> Row:
-        prompt, new = len(request.prompt_token_ids), request.max_new_tokens
-        assert prompt > 0, f"row {request.id}: an empty prompt"
-        assert new > 0, f"row {request.id}: no new tokens asked for"
-        assert prompt + new <= self.config.max_length, f"row {request.id}: {prompt} + {new} tokens > max_length"
-        self.stats.prompt_tokens += prompt
-        return Row(request)
+    def _take_output(self) -> None:
+        """Takes in what the oldest round in flight did: tokens, counts, what the controller learns."""
+        launched, stats = self._in_flight.popleft(), self.stats
+        output = launched.in_flight.wait()
+        for sequence in launched.sequences:
+            sequence.in_flight -= launched.k + 1
+        stats.catch_up_seconds += output.catch_up_seconds
+        stats.seconds["prefill"] += output.prefill_seconds
+        stats.seconds["draft"] += output.draft_seconds
+        stats.seconds["verify"] += output.verify_seconds
+        stats.seconds["accept"] += output.accept_seconds
+        there = [place for place, sequence in enumerate(launched.sequences) if not sequence.ended]
+        if there:
+            if len(there) < len(launched.sequences):
+                output = output.of(there)
+            self._count(launched, [launched.sequences[place] for place in there], output)
+        self._count_host(output.seconds + output.prefill_seconds)
 
-    def _leave(self, slot: int, *, poisoned: bool) -> None:
-        batch, cache = self.batch, self.target.cache
-        assert cache is not None, "allocated in __init__"
-        moved_from = batch.leave(slot)
-        if moved_from is not None:
-            cache.move(moved_from, slot)
-            if self.drafter is not None:
-                self.drafter.move(moved_from, slot)
-        if poisoned:
-            cache.clear(batch.size)  # the slot that is free now
-            self.stats.failed += 1
-        else:
-            self.stats.finished += 1
-        self.stats.active = batch.size
+    def _count(self, launched: LaunchedRound, sequences: list[SequenceState], output: RoundOutput) -> None:
+        assert self.controller is not None, "warmup() before a round"
+        k, stats, rows = launched.k, self.stats, len(sequences)
+        accepted_at, emitted = output.accepted_at(k), stats.emitted
+        proposed_at, verified = output.proposed_at(k), max(output.drafted)
+        spent, standing = (output.seconds, proposed_at, accepted_at, output.catch_up_seconds), launched.standing
+        self.controller.observe(RoundReport(rows, k, *spent, verified, standing, launched.joined))
+        stats.count_round(k, output.drafted, output.accepted, accepted_at)
+        self._ended += self.scheduler.give_tokens(sequences, output, k)
+        plain = launched.plain_seconds if k else output.seconds
+        stats.count_plain(stats.emitted - emitted, rows + standing, plain)
 
-    def _costs(self, drafter: Drafter, points: Collection[int], say: Callable[[str], None] | None) -> RoundCosts:
-        if say is not None:
-            say("measuring what rounds cost")
-        costs = None
-        while costs is None:  # None: memory ran out, and the batch is half as large now
-            costs = self._within_memory(lambda: self._measure_costs(drafter, points))
-        return costs
+    def _count_host(self, device_seconds: float) -> None:
+        """What the device did not need of the time since the last look is the host's."""
+        now, idle = time.perf_counter(), self.stats.seconds["idle"]
+        self.stats.seconds["host"] += max(0.0, now - self._looked - device_seconds - (idle - self._idle))
+        self._looked, self._idle = now, idle
 
-    def _measure_costs(self, drafter: Drafter, points: Collection[int]) -> RoundCosts:
-        batch = Batch(self.batch.slots, self.config.max_positions, self.batch.device)
-        return measure_costs(self.target, drafter, batch, self.config, points)
+    def _drain(self) -> None:
+        """Takes in all rounds in flight: afterwards the host knows every sequence's length."""
+        while self._in_flight:
+            self._take_output()
 
-    # -- memory ----------------------------------------------------------------------------------------------------------
+    # -- warm-up and memory ----------------------------------------------------------------------------------------------
 
-    def _allocate(self, slots: int) -> None:
-        self.target.allocate(slots, self.config.max_positions)
-        if self.drafter is not None:
-            self.drafter.allocate(slots, self.config.max_positions)
-        self.batch = Batch(slots, self.config.max_positions, self.target.input_device)
+    def _warm_up(self, say: Callable[[str], None]) -> None:
+        own = self._own_controller
+        costs = self.runner.warm_up(say, measure=own and costs_needed(self.config, drafts=self.drafter is not None))
+        if own:
+            self.controller = make_controller(
+                self.config, costs, drafts=self.drafter is not None, steady=self.runner.steady
+            )
+
+    def _make_runner(self, slots: int) -> ModelRunner:
+        """A runner of so many slots, or of as many halvings of them as it takes to fit."""
+        while True:
+            try:
+                runner = self._kind(self.target, self.drafter, self.config, slots)
+                break
+            except RuntimeError as error:
+                reason = out_of_memory(error)
+            slots = self._half(slots, reason)
+            release(self.target.input_device)
         self.stats.max_sequences = slots
+        return runner
 
     def _within_memory(self, step: Callable[[], _T]) -> _T | None:
-        """Runs a step; when memory runs out, halves the batch instead and returns None. No row is lost."""
+        """Runs a step; when memory runs out, halves the slots instead and returns None. No sequence is lost."""
         try:
             return step()
         except RuntimeError as error:
             reason = out_of_memory(error)
         # Outside of the handler: its traceback would keep the step's tensors alive.
-        self._halve(reason)
+        slots = self._half(self.runner.slots, reason)
+        self._in_flight.clear()  # what they did is done again, to the same tokens
+        self.scheduler.withdraw()
+        del self.runner
+        release(self.target.input_device)
+        self.runner = self.scheduler.runner = self._make_runner(slots)
         return None
 
-    def _halve(self, reason: str) -> None:
-        slots = self.batch.slots
+    def _half(self, slots: int, reason: str) -> int:
         if slots == 1:
             raise too_little_memory(self.config.max_length, reason)
-        waiting = set(map(id, self._waiting))
-        self._waiting.extendleft(row for row in reversed(self.batch.rows) if id(row) not in waiting)
-        release(self.target.input_device)
-        self._allocate(slots // 2)
+        return slots // 2

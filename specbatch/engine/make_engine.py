@@ -1,21 +1,25 @@
-"""Which engine a pair gets: recorded rounds on a GPU where both models have the shape for it, else the general one."""
+"""Which model runner a pair gets: captured rounds on a GPU where both models have the shape for it, else the general one."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
-from specbatch.engine.graphs.engine import GraphEngine
+from specbatch.engine.general.runner import GeneralModelRunner
 from specbatch.engine.graphs.ops import why_no_kernels
 from specbatch.engine.graphs.packing import why_not
+from specbatch.engine.graphs.runner import GraphModelRunner
 
-AnyEngine = Engine | GraphEngine
+general_engine = partial(Engine, GeneralModelRunner)
+graphs_engine = partial(Engine, GraphModelRunner)
 
 
 def why_general(target: CausalLM, drafter: Drafter | None) -> str | None:
-    """What keeps a pair on the general engine, in words; None if nothing does."""
+    """What keeps a pair on the general runner, in words; None if nothing does."""
     models = {"target": target}
     if isinstance(drafter, ModelDrafter):
         models["drafter"] = drafter.model
@@ -30,12 +34,12 @@ def why_general(target: CausalLM, drafter: Drafter | None) -> str | None:
     return why_no_kernels(target.input_device)
 
 
-def describe(engine: AnyEngine) -> str:
-    """Which of the two an engine is, on GPUs why the general one, and the rule of a rotary embedding that needs one for the run.
+def describe(engine: Engine) -> str:
+    """Which runner an engine has, on GPUs why the general one, and the rule of a rotary embedding that needs one for the run.
 
     "general, since the target has no fast path: ...; target: longrope's long factors for every row: ..."
     """
-    if isinstance(engine, GraphEngine):
+    if isinstance(engine.runner, GraphModelRunner):
         return "recorded rounds"
     reason = why_general(engine.target, engine.drafter)
     on_gpus = engine.target.input_device.type == "cuda"
@@ -46,8 +50,7 @@ def describe(engine: AnyEngine) -> str:
     return "; ".join([f"general, since {reason}" if on_gpus and reason is not None else "general", *rules])
 
 
-def make_engine(target: CausalLM, drafter: Drafter | None, config: EngineConfig) -> AnyEngine:
-    """The faster engine of the two that can run the pair."""
-    if why_general(target, drafter) is None:
-        return GraphEngine(target, drafter, config)
-    return Engine(target, drafter, config)
+def make_engine(target: CausalLM, drafter: Drafter | None, config: EngineConfig) -> Engine:
+    """The engine with the faster runner of the two that can run the pair."""
+    make = graphs_engine if why_general(target, drafter) is None else general_engine
+    return make(target, drafter, config)

@@ -17,7 +17,7 @@ from specbatch.runner.rows.prefetcher import PreparedRow
 _POLL_SECONDS = 0.1
 
 
-class Decoder(Protocol):
+class EngineProtocol(Protocol):
     """What the runner uses of an Engine."""
 
     stats: EngineStats
@@ -35,7 +35,7 @@ class Decoded:
     completion: Completion
 
 
-def decode_all(engines: Sequence[Decoder], source: RequestSource) -> Iterator[Decoded]:
+def decode_all(engines: Sequence[EngineProtocol], source: RequestSource) -> Iterator[Decoded]:
     """Decodes every row of the source. One engine works in the calling thread, several in one thread each.
 
     Raises:
@@ -48,7 +48,7 @@ def decode_all(engines: Sequence[Decoder], source: RequestSource) -> Iterator[De
             yield from _merged([_Worker(engine, source.copy()) for engine in engines])
 
 
-def _decode(engine: Decoder, source: RequestSource) -> Iterator[Decoded]:
+def _decode(engine: EngineProtocol, source: RequestSource) -> Iterator[Decoded]:
     while source.more():
         for completion in engine.generate(source):
             yield Decoded(source.finish(completion.request), completion)
@@ -58,7 +58,7 @@ def _decode(engine: Decoder, source: RequestSource) -> Iterator[Decoded]:
 class _Worker:
     """One replica's thread. It is a daemon: told to stop, the process does not wait for rows in flight."""
 
-    def __init__(self, engine: Decoder, source: RequestSource) -> None:
+    def __init__(self, engine: EngineProtocol, source: RequestSource) -> None:
         self._engine = engine
         self._source = source
 

@@ -20,7 +20,7 @@ from specbatch.runner.budget import ErrorBudget
 from specbatch.runner.display import Display
 from specbatch.runner.output_processor import OutputProcessor
 from specbatch.runner.progress_meter import LoadedInfo, ProgressMeter, Sources, summarize
-from specbatch.runner.replicas import Decoder, decode_all
+from specbatch.runner.replicas import EngineProtocol, decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows.prefetcher import RowPrefetcher
 from specbatch.runner.rows.row import BadRow
@@ -32,7 +32,7 @@ from specbatch.runner.writer import ResultWriter
 class Loaded:
     """Engines that are ready, and what their loading says of the run."""
 
-    engines: Sequence[Decoder]
+    engines: Sequence[EngineProtocol]
     make_request: RequestMaker
     info: LoadedInfo
 
@@ -69,7 +69,7 @@ class ShardRunner:
         self._budget = budget
         self._signals = signals
         self._display = display
-        self._engines: Sequence[Decoder] = ()
+        self._engines: Sequence[EngineProtocol] = ()
         self._info = LoadedInfo()
         self._told = False
         self._prefetcher = make_prefetcher(lambda row: self._writer.put(partial(outputs.bad, row)))

@@ -9,7 +9,7 @@ from benchmarks import gpu_lines, placements
 from benchmarks.gpu_lines import CausalLM
 from benchmarks.placement_checks import DeviceMemory
 from benchmarks.synthetic import SHAPES
-from specbatch.engine.graphs.engine import GraphEngine
+from specbatch.engine.make_engine import graphs_engine
 
 JOB = "job/qwen3-8b-ratio-6-2.yaml"
 TINY = ["--target", "tiny", "--drafter", "tiny", "--device", "cpu", "--prompt", "8", "--new", "8", "--repeats", "1"]
@@ -66,9 +66,9 @@ def test_one_wrong_row_makes_the_command_fail(monkeypatch):
 
 
 @pytest.mark.slow
-def test_pages_of_the_engine_are_those_of_the_plan_and_one_that_belongs_to_nobody(monkeypatch, tmp_path):
+def test_pages_of_the_engine_are_those_of_the_plan_and_the_padding_page(monkeypatch, tmp_path):
     file = tmp_path / "lines.json"
-    monkeypatch.setattr(gpu_lines, "make_engine", GraphEngine)  # by plain PyTorch: on a CPU nothing else has pages
+    monkeypatch.setattr(gpu_lines, "make_engine", graphs_engine)  # by plain PyTorch: on a CPU nothing else has pages
     placements.main([JOB, *TINY, "--rows", "4", "--k", "auto,1", "--json", str(file)])
     for line in json.loads(file.read_text())["lines"]:
         (cpu,) = line["memory"]

@@ -11,10 +11,11 @@ import torch
 from scipy import stats
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import ModelDrafter
+from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution
+from specbatch.engine.speculation import Speculation
 
 
 class TabularLM:
@@ -53,8 +54,8 @@ def tables(vocab: int = 6, seed: int = 0, disjoint: bool = False) -> tuple[torch
 
 def sample(target, drafter, sampling: list[SamplingParams], count: int, *, k: int, new_tokens: int, rule: str):
     """`count` rows for each of the parameters, decoded together; per parameter the emitted tokens [count, new_tokens]."""
-    config = EngineConfig(1024, 64, k, acceptance_rule=rule)
-    engine = Engine(TabularLM(target), ModelDrafter(TabularLM(drafter)), config)
+    config = EngineConfig(1024, 64, Speculation.fixed(k), acceptance_rule=rule)
+    engine = general_engine(TabularLM(target), ModelDrafter(TabularLM(drafter)), config)
     requests = (
         Request(f"{i}-{j}", [0, j], new_tokens, sampling=params, seed=7)
         for i in range(count)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from specbatch.engine.controller import AcceptanceEstimate, AdaptiveK, Choice, FixedK, RoundReport
+from specbatch.engine.adaptive_k import AcceptanceEstimate, AdaptiveK
+from specbatch.engine.controller import Choice, FixedK, RoundReport
 from specbatch.engine.round_costs import RoundCosts
 from tests.engine import device
 

@@ -8,13 +8,14 @@ import torch
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Choice
-from specbatch.engine.engine import Engine
 from specbatch.engine.general.batch import Batch
 from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.drafter import ModelDrafter, Proposal
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
+from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request
+from specbatch.engine.speculation import Speculation
 from tests.engine import tiny
 
 
@@ -91,7 +92,9 @@ class Scripted:
 
 @pytest.mark.parametrize("ks", [(0, 5), (3, 0, 0, 0, 0, 0, 0, 0, 8, 1), (1, 2, 3, 4, 0)])
 def test_k_may_change_in_every_round(pair, ks):
-    engine = Engine(pair.target, pair.twin, EngineConfig(8, 128, 8, prefill_chunk=32), controller=Scripted(ks))
+    engine = general_engine(
+        pair.target, pair.twin, EngineConfig(8, 128, Speculation.fixed(8), prefill_chunk=32), controller=Scripted(ks)
+    )
     out = {c.request.id: c for c in engine.generate(requests(pair))}
     assert tiny.tokens(out, len(pair.prompts)) == pair.expected
     # The twin agrees with the target wherever its KV is right: one stale or missing entry shows as a rejection.
@@ -149,13 +152,13 @@ class ScriptedDrafter:
     def allocate(self, slots, max_positions):
         pass
 
-    join = prepare = rollback = lambda self, _: None
+    join = catch_up = rollback = lambda self, _: None
 
     def move(self, source, destination):
         pass
 
-    def lag(self, batch):
-        return 0
+    def lags(self, batch):
+        return [0] * batch.size
 
     def propose(self, batch, k, rule, vocab_size):
         drafts = torch.zeros(batch.size, k, dtype=torch.int64)
@@ -175,20 +178,20 @@ def test_every_acceptance_pattern_leaves_the_kv_of_a_fresh_prefill(pair, k):
     """Rows that accept different counts must not drift apart: KV after each round equals that of the row alone."""
     patterns = list(itertools.product(range(k + 1), repeat=2))[:: max(1, k - 1)]
     drafter = ScriptedDrafter(pair.expected, patterns)
-    engine = Engine(pair.target, drafter, EngineConfig(4, 128, k, prefill_chunk=32))
+    engine = general_engine(pair.target, drafter, EngineConfig(4, 128, Speculation.fixed(k), prefill_chunk=32))
     rows = requests(pair)[2:6]
     seen = []
     generator = engine.generate(rows)
-    give_tokens = engine._give_tokens
+    give_tokens = engine.scheduler.give_tokens
 
-    def checked(outcome):
-        seen.append(tuple(outcome.accepted[:2]))
-        done = give_tokens(outcome)
+    def checked(sequences, output, k):
+        seen.append(tuple(output.accepted[:2]))
+        done = give_tokens(sequences, output, k)
         if not done:
-            compare_with_fresh_prefill(pair.target, engine.batch)
+            compare_with_fresh_prefill(pair.target, engine.runner.batch)
         return done
 
-    engine._give_tokens = checked
+    engine.scheduler.give_tokens = checked
     for completion in generator:
         assert list(completion.token_ids) == pair.expected[int(completion.request.id)]
         break  # rows all have the same number of tokens to go; the first to end ends the comparison
@@ -208,21 +211,21 @@ def compare_with_fresh_prefill(target, batch: Batch):
 
 
 def test_what_lies_in_unowned_slots_and_beyond_a_row_is_never_read(pair):
-    engine = Engine(pair.target, pair.twin, EngineConfig(4, 128, 3, prefill_chunk=32))
-    give_tokens = engine._give_tokens
+    engine = general_engine(pair.target, pair.twin, EngineConfig(4, 128, Speculation.fixed(3), prefill_chunk=32))
+    give_tokens = engine.scheduler.give_tokens
 
-    def poison(outcome):
-        done = give_tokens(outcome)
+    def poison(*round_):
+        done = give_tokens(*round_)
         for model in (pair.target, pair.twin.model):
             for layer in model.cache.layers:
-                layer.keys[engine.batch.size :] = torch.nan
-                layer.values[engine.batch.size :] = torch.nan
-                for slot, row in enumerate(engine.batch.rows):
+                layer.keys[engine.runner.batch.size :] = torch.nan
+                layer.values[engine.runner.batch.size :] = torch.nan
+                for slot, row in enumerate(engine.runner.batch.rows):
                     layer.keys[slot, :, row.length + 1 :] = 1e4  # finite: 0 x NaN would be NaN by arithmetic alone
                     layer.values[slot, :, row.length + 1 :] = 1e4
         return done
 
-    engine._give_tokens = torch.inference_mode()(poison)
+    engine.scheduler.give_tokens = poison
     # One row per slot: a refill of a NaN slot is what test_memory's poisoned row is about.
     out = {c.request.id: c for c in engine.generate(requests(pair)[:4])}
     assert tiny.tokens(out, 4) == pair.expected[:4]
@@ -237,14 +240,14 @@ def test_requests_are_drawn_only_as_slots_come_free(pair):
             drawn.append(request.id)
             yield request
 
-    engine = Engine(pair.target, None, EngineConfig(4, 128))
+    engine = general_engine(pair.target, None, EngineConfig(4, 128))
     first = next(engine.generate(source()))
     assert first.request.id in drawn
     assert len(drawn) <= 4
 
 
 def test_a_caller_that_stops_early_leaves_an_engine_that_works(pair):
-    engine = Engine(pair.target, pair.twin, EngineConfig(4, 128, 3, prefill_chunk=32))
+    engine = general_engine(pair.target, pair.twin, EngineConfig(4, 128, Speculation.fixed(3), prefill_chunk=32))
     stopped = engine.generate(requests(pair))
     next(stopped)
     stopped.close()
@@ -268,6 +271,6 @@ def test_a_source_that_ends_for_now_is_asked_again_before_the_next_round(pair):
                 raise StopIteration
             return self.rows.pop(0)
 
-    engine = Engine(pair.target, pair.twin, EngineConfig(4, 128, 3, prefill_chunk=32))
+    engine = general_engine(pair.target, pair.twin, EngineConfig(4, 128, Speculation.fixed(3), prefill_chunk=32))
     out = {c.request.id: c for c in engine.generate(Sluggish(requests(pair)))}
     assert tiny.tokens(out, len(pair.prompts)) == pair.expected

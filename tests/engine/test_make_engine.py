@@ -7,12 +7,12 @@ import torch
 
 from specbatch.engine import make_engine as module
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.ngram import NGramDrafter
+from specbatch.engine.general.runner import GeneralModelRunner
 from specbatch.engine.graphs import ops
-from specbatch.engine.graphs.engine import GraphEngine
 from specbatch.engine.graphs.reference import TorchOps
+from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.make_engine import describe, make_engine, why_general
 
 
@@ -64,20 +64,20 @@ def test_where_no_kernel_runs_there_is_no_fast_path(monkeypatch):
 
 def test_a_pair_on_the_cpu_gets_the_general_engine(pair):
     engine = make_engine(pair.target, pair.noisy, EngineConfig(2, 64))
-    assert isinstance(engine, Engine)
+    assert isinstance(engine.runner, GeneralModelRunner)
     assert describe(engine) == "general"
 
 
 def test_a_pair_with_the_shape_gets_the_fast_one(pair, monkeypatch):
     monkeypatch.setattr(module, "why_general", lambda *_: None)
     engine = make_engine(pair.target, pair.noisy, EngineConfig(2, 64))
-    assert isinstance(engine, GraphEngine)
+    assert isinstance(engine.runner, GraphModelRunner)
     assert describe(engine) == "recorded rounds"
 
 
 def test_on_gpus_it_is_said_why_the_general_engine_decodes():
     target = on("cuda:0", refused="its dtype is odd")
-    engine = SimpleNamespace(target=target, drafter=None)
+    engine = SimpleNamespace(target=target, drafter=None, runner=None)
     assert describe(engine) == "general, since the target has no fast path: its dtype is odd"
 
 

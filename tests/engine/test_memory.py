@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.engine import Engine
+from specbatch.engine.make_engine import general_engine
 from specbatch.engine.memory import is_out_of_memory, loaded_set_aside, release
 from specbatch.engine.request import Request
+from specbatch.engine.speculation import Speculation
 from specbatch.errors import DeviceError, OutOfMemoryError
 from tests.engine import tiny
 
@@ -158,11 +159,11 @@ def test_a_row_of_nan_ends_as_an_error_and_poisons_no_other(pair, monkeypatch, b
     """Its KV is NaN, too: whoever takes the slot next must not read it."""
     real = pair.target.forward
     bad = "4"
-    engine = Engine(pair.target, pair.noisy, EngineConfig(batch, 128, 3, prefill_chunk=32))
+    engine = general_engine(pair.target, pair.noisy, EngineConfig(batch, 128, Speculation.fixed(3), prefill_chunk=32))
 
     def forward(token_ids, view, **kwargs):
         logits = real(token_ids, view, **kwargs).clone()
-        for slot, row in enumerate(engine.batch.rows):
+        for slot, row in enumerate(engine.runner.batch.rows):
             if row.request.id == bad and len(row.token_ids) > 3:
                 logits[slot] = torch.nan
                 for layer in pair.target.cache.layers:

@@ -4,8 +4,9 @@ import pytest
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Choice
-from specbatch.engine.engine import Engine
+from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request
+from specbatch.engine.speculation import Speculation
 from specbatch.engine.stats import EngineStats
 from tests.engine import tiny
 
@@ -25,7 +26,9 @@ class Priced:
 
 
 def decode(pair, drafter, controller, batch=4):
-    engine = Engine(pair.target, drafter, EngineConfig(batch, 128, 4, prefill_chunk=32), controller=controller)
+    engine = general_engine(
+        pair.target, drafter, EngineConfig(batch, 128, Speculation.fixed(4), prefill_chunk=32), controller=controller
+    )
     tokens = sum(
         len(c.token_ids) for c in engine.generate([Request(str(i), p, 12) for i, p in enumerate(pair.prompts)])
     )

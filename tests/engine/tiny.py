@@ -10,7 +10,9 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Completion, Request
+from specbatch.engine.speculation import Speculation
 
 VOCAB = 64
 NEW = 25  # tokens of each row in the reference of the fixture `pair`: with them, longer prompts need a second page
@@ -62,11 +64,17 @@ def greedy_reference(model, rows: Sequence[Sequence[int]], new_tokens: int) -> l
     return outputs
 
 
+def config(num_speculative_tokens: int | None = None, max_speculative_tokens: int = 8, **sizes) -> EngineConfig:
+    """An engine's config; None chooses k up to max_speculative_tokens."""
+    k, most = num_speculative_tokens, max_speculative_tokens
+    return EngineConfig(speculation=Speculation.adaptive(most) if k is None else Speculation.fixed(k), **sizes)
+
+
 def decode(
-    target: CausalLM, drafter: Drafter | None, requests: Sequence[Request], **config
+    target: CausalLM, drafter: Drafter | None, requests: Sequence[Request], **sizes
 ) -> tuple[dict[str, Completion], Engine]:
     """Completions by request id, and the engine that made them."""
-    engine = Engine(target, drafter, EngineConfig(**{"max_length": 128, "prefill_chunk": 32} | config))
+    engine = general_engine(target, drafter, config(**{"max_length": 128, "prefill_chunk": 32} | sizes))
     return {completion.request.id: completion for completion in engine.generate(requests)}, engine
 
 

@@ -8,16 +8,16 @@ from transformers import GemmaConfig, GemmaForCausalLM
 
 from specbatch.engine import make_engine as module
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.engine import Engine
 from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
+from specbatch.engine.general.runner import GeneralModelRunner
 from specbatch.engine.graphs import ops
-from specbatch.engine.graphs.engine import GraphEngine
 from specbatch.engine.loading.load import load_causal_lm
-from specbatch.engine.make_engine import describe, make_engine, why_general
+from specbatch.engine.make_engine import describe, general_engine, graphs_engine, make_engine, why_general
 from specbatch.engine.request import Request, SamplingParams
+from specbatch.engine.speculation import Speculation
 from specbatch.results.manifest import read_manifests
 from specbatch.runner import session
 from specbatch.runner.display import seldom
@@ -72,14 +72,14 @@ def logits(target):
 
 
 def test_on_the_cpu_the_general_engine_decodes(pair):
-    engine = make_engine(*load(pair), EngineConfig(2, 64, 2))
-    assert isinstance(engine, Engine)
+    engine = make_engine(*load(pair), EngineConfig(2, 64, Speculation.fixed(2)))
+    assert isinstance(engine.runner, GeneralModelRunner)
     assert describe(engine) == "general"
 
 
 def test_what_keeps_a_pair_off_the_fast_path_is_said(pair, monkeypatch):
     target, drafter = load(pair)
-    engine = Engine(target, drafter, EngineConfig(2, 64, 2))
+    engine = general_engine(target, drafter, EngineConfig(2, 64, Speculation.fixed(2)))
     assert why_general(target, drafter) == "the target is not on GPUs"
     monkeypatch.setattr(module, "why_general", lambda target, drafter: "the target has no fast path: its x is y")
     monkeypatch.setattr(target, "input_device", torch.device("cuda"))
@@ -119,12 +119,12 @@ def test_kernels_that_do_not_run_on_the_gpu_give_way_to_the_general_engine(make_
     class TritonError(Exception):
         pass
 
-    def fail(machine, say):
+    def fail(pair, say):
         raise TritonError("out of resource: shared memory\nRequired: 98304")
 
     monkeypatch.setattr(ops, "_refused", {})
     monkeypatch.setattr(module, "why_general", lambda target, drafter: ops._refused.get(target.input_device))
-    monkeypatch.setattr("specbatch.engine.graphs.engine.warm_up", fail)
+    monkeypatch.setattr("specbatch.engine.graphs.runner.warm_up", fail)
     run_job(make_job(ROWS))
     reason = "a kernel does not run on this GPU (out of resource: shared memory)"
     assert ops._refused == {torch.device("cpu"): reason}
@@ -163,7 +163,8 @@ def test_the_two_engines_give_the_same_text(make_job, tmp_path, monkeypatch):
 def test_the_engine_is_made_ready_for_what_the_spec_samples_by(make_job, fast, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "specbatch.runner.models.load.make_engine", lambda t, d, config: seen.append(config) or Engine(t, d, config)
+        "specbatch.runner.models.load.make_engine",
+        lambda t, d, config: seen.append(config) or general_engine(t, d, config),
     )
     run_job(make_job(ROWS[:1], "decoding.temperature=0.7", "decoding.topK=5", "decoding.topP=0.9"))
     assert seen[0].sampling == SamplingParams(0.7, 5, 0.9)
@@ -192,7 +193,7 @@ def test_what_the_engine_held_is_free_before_scores_are_looked_at(make_job, tmp_
 def test_a_packed_target_computes_as_before_and_can_be_made_float32(pair, dtype):
     target, drafter = load(pair, dtype)
     before, placement = logits(target), target.placement()
-    engine = GraphEngine(target, drafter, EngineConfig(2, 64, 2))
+    engine = graphs_engine(target, drafter, EngineConfig(2, 64, Speculation.fixed(2)))
     assert target.placement() == placement
     list(engine.generate([Request("row", [3, 4, 5], 6)]))
     assert torch.equal(logits(target), before)

@@ -2,57 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
 from specbatch.engine.acceptance import Acceptance
-from specbatch.engine.request import Completion, FinishReason, Request
 from specbatch.engine.sampling import RowSampling
+from specbatch.engine.sequence import SequenceState
 
 _EXTENT_STEP = 64  # attended extents come in steps, so that shapes repeat and graphs can be kept for them
-
-
-@dataclass(slots=True)
-class Row:
-    """A request on its way, and what it has so far."""
-
-    request: Request
-    token_ids: list[int] = field(default_factory=list)  # generated and kept
-    rounds: int = 0
-    drafted: int = 0
-    accepted: int = 0
-
-    @property
-    def length(self) -> int:
-        """Position of the row's last token = tokens whose KV the caches must hold before the next round."""
-        return len(self.request.prompt_token_ids) + len(self.token_ids) - 1
-
-    @property
-    def remaining(self) -> int:
-        """New tokens it may still take."""
-        return self.request.max_new_tokens - len(self.token_ids)
-
-    def extend(self, new_token_ids: list[int]) -> FinishReason | None:
-        """Keeps what a round committed, up to where the row ends; says why if it does."""
-        reason: FinishReason | None = None
-        if len(new_token_ids) >= self.remaining:
-            new_token_ids, reason = new_token_ids[: self.remaining], "length"
-        eos = self.request.eos_token_ids
-        end = next((i for i, token in enumerate(new_token_ids) if token in eos), None) if eos else None
-        if end is not None:
-            new_token_ids, reason = new_token_ids[: end + 1], "stop"
-        if self.request.stop is not None:
-            keep = self.request.stop(new_token_ids)
-            if keep is not None:
-                new_token_ids, reason = new_token_ids[:keep], "stop"
-        self.token_ids.extend(new_token_ids)
-        return reason
-
-    def complete(self, reason: FinishReason, error: str | None = None) -> Completion:
-        """The row as the caller gets it."""
-        return Completion(self.request, self.token_ids, reason, self.rounds, self.drafted, self.accepted, error)
 
 
 class Batch:
@@ -72,7 +29,7 @@ class Batch:
         self.slots = slots
         self.max_positions = max_positions
         self.device = device
-        self.rows: list[Row] = []
+        self.rows: list[SequenceState] = []
         self.history = torch.zeros(slots, max_positions, dtype=torch.int64, device=device)
         self.lengths = torch.zeros(slots, dtype=torch.int64, device=device)
         self.prompt_lengths = torch.ones(slots, dtype=torch.int64, device=device)
@@ -112,9 +69,9 @@ class Batch:
         """Tokens of each row at its positions; anything at negative ones.  # int64 [size, count]"""
         return self.history[: self.size].gather(1, positions.clamp(min=0))
 
-    def join(self, row: Row) -> int:
+    def join(self, row: SequenceState) -> int:
         """Adds a row at the end; returns its slot. Its KV up to row.length is the caller's to fill."""
-        slot = self.size
+        slot = row.slot = self.size
         self.rows.append(row)
         tokens = [*row.request.prompt_token_ids, *row.token_ids]
         self.history[slot, : len(tokens)] = torch.tensor(tokens, device=self.device)
@@ -131,6 +88,7 @@ class Batch:
         if slot == last:
             return None
         self.rows[slot] = row
+        row.slot = slot
         for state in (self.history, self.lengths, self.prompt_lengths):
             state[slot] = state[last]
         return last

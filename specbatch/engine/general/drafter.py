@@ -38,37 +38,67 @@ class Proposal:
 
 
 class Drafter(Protocol):
-    """Anything that drafts. Its state per slot follows the batch's: allocate, join, move; prepare and propose each round."""
+    """Anything that drafts. Its state per slot follows the batch's: allocate, join, move; catch_up and propose each round."""
 
     ragged: bool  # proposals may be shorter than k: the round then verifies only as many positions as were drafted
 
     def allocate(self, slots: int, max_positions: int) -> None:
-        """Makes room for rows."""
+        """Makes room for sequences."""
         ...
 
     def join(self, slot: int) -> None:
-        """A new row has taken the slot."""
+        """A new sequence has taken the slot."""
         ...
 
     def move(self, source: int, destination: int) -> None:
-        """A row has moved to another slot."""
+        """A sequence has moved to another slot."""
         ...
 
-    def lag(self, batch: Batch) -> int:
-        """Tokens that prepare() would take in."""
+    def lags(self, batch: Batch) -> list[int]:
+        """Tokens of each slot that catch_up() would take in."""
         ...
 
-    def prepare(self, batch: Batch) -> None:
-        """Takes in what was committed without it (a joining row's prompt, rounds at k = 0)."""
+    def catch_up(self, batch: Batch) -> None:
+        """Takes in what was committed without it (a joining sequence's prompt, rounds at k = 0)."""
         ...
 
     def propose(self, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> Proposal:
-        """Drafts k tokens a row."""
+        """Drafts k tokens a sequence."""
         ...
 
     def rollback(self, batch: Batch) -> None:
-        """A round is committed: forgets what lies at or beyond the rows' new lengths. Called at k = 0, too."""
+        """A round is committed: forgets what lies at or beyond the sequences' new lengths. Called at k = 0, too."""
         ...
+
+
+class StatelessDrafter:
+    """Keeps nothing for a sequence, and proposes nothing: the target alone, and what drafters without KV begin from."""
+
+    ragged = True
+
+    def allocate(self, slots: int, max_positions: int) -> None:
+        """Nothing to allocate."""
+
+    def join(self, slot: int) -> None:
+        """Nothing to forget."""
+
+    def move(self, source: int, destination: int) -> None:
+        """Nothing to move."""
+
+    def lags(self, batch: Batch) -> list[int]:
+        """Never behind."""
+        return [0] * batch.size
+
+    def catch_up(self, batch: Batch) -> None:
+        """Nothing to take in."""
+
+    def propose(self, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> Proposal:
+        """No tokens."""
+        del k, rule, vocab_size
+        return Proposal.empty(batch)
+
+    def rollback(self, batch: Batch) -> None:
+        """Nothing to forget."""
 
 
 class ModelDrafter:
@@ -90,7 +120,7 @@ class ModelDrafter:
         self.seen = [0] * slots
 
     def join(self, slot: int) -> None:
-        """A new row has taken the slot: nothing of it is seen yet."""
+        """A new row has taken the slot: the drafter has seen nothing of it yet."""
         self.seen[slot] = 0
 
     def move(self, source: int, destination: int) -> None:
@@ -99,13 +129,13 @@ class ModelDrafter:
         self.model.cache.move(source, destination)
         self.seen[destination] = self.seen[source]
 
-    def lag(self, batch: Batch) -> int:
-        """Tokens that prepare() would take in."""
+    def lags(self, batch: Batch) -> list[int]:
+        """Tokens of each slot that catch_up() would take in."""
         lags = [row.length - self.seen[i] for i, row in enumerate(batch.rows)]
-        return sum(lag for lag in lags if lag > 1)
+        return [lag if lag > 1 else 0 for lag in lags]
 
-    def prepare(self, batch: Batch) -> None:
-        """Ingests what the drafter has not seen, until no row lags by more than the one token that propose() takes in."""
+    def catch_up(self, batch: Batch) -> None:
+        """Takes in what the drafter has not seen, until no row lags by more than the one token that propose() takes in."""
         lagging = [i for i, row in enumerate(batch.rows) if row.length - self.seen[i] > 1]
         prefill(self.model, batch, {i: self.seen[i] for i in lagging}, self.prefill_chunk)
         for i in lagging:
@@ -118,7 +148,7 @@ class ModelDrafter:
         """
         assert k > 0, "nothing to propose"
         lags = [row.length - self.seen[i] for i, row in enumerate(batch.rows)]
-        assert max(lags) <= 1, "prepare() before propose()"
+        assert max(lags) <= 1, "catch_up() before propose()"
         window = 1 + max(lags)
         positions = batch.positions(window, start=1 - window)
         tokens = batch.tokens_at(positions)

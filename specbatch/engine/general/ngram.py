@@ -10,44 +10,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from specbatch.engine.general.batch import Batch
-from specbatch.engine.general.drafter import Proposal
+from specbatch.engine.general.drafter import Proposal, StatelessDrafter
 from specbatch.engine.request import AcceptanceRule
 
 
-class NGramDrafter:
-    """Drafts by lookup in the row's own tokens.
+class NGramDrafter(StatelessDrafter):
+    """Drafts by lookup in the row's own tokens, which the batch's history holds.
 
     Args:
         max_ngram: longest run of last tokens that is looked for; the longest match wins, then the latest.
         min_ngram: shortest run that counts as a match.
     """
 
-    ragged = True
-
     def __init__(self, max_ngram: int = 4, min_ngram: int = 1) -> None:
         assert 1 <= min_ngram <= max_ngram, "1 <= min_ngram <= max_ngram"
         self.max_ngram = max_ngram
         self.min_ngram = min_ngram
-
-    def allocate(self, slots: int, max_positions: int) -> None:
-        """Nothing to allocate: the batch's history is all it reads."""
-
-    def join(self, slot: int) -> None:
-        """Nothing to forget."""
-
-    def move(self, source: int, destination: int) -> None:
-        """Nothing to move."""
-
-    def lag(self, batch: Batch) -> int:
-        """Never behind."""
-        del batch
-        return 0
-
-    def prepare(self, batch: Batch) -> None:
-        """Nothing to take in."""
-
-    def rollback(self, batch: Batch) -> None:
-        """Nothing to forget."""
 
     def propose(self, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> Proposal:
         """Drafts up to k tokens a row; none where nothing matches."""

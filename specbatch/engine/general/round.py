@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
 
 import torch
 from torch import Tensor
@@ -13,62 +13,35 @@ from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.drafter import Drafter, Proposal
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.request import AcceptanceRule
+from specbatch.engine.rounds import RoundOutput
 from specbatch.engine.sampling import choose_tokens, distribution
-from specbatch.engine.stats import EngineStats
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a round did, on the host; row i in slot i.
-
-    k: as chosen, before a ragged proposal was trimmed
-    drafted, accepted: per row
-    tokens: per row the accepted + 1 committed ones
-    finite: per row, whether the target's logits were
-    """
-
-    k: int
-    drafted: list[int]
-    accepted: list[int]
-    tokens: list[list[int]]
-    finite: list[bool]
-
-    @property
-    def proposed_at(self) -> list[int]:
-        """[j]: rows whose drafts before position j were accepted."""
-        return [sum(accepted >= j for accepted in self.accepted) for j in range(self.k)]
-
-    @property
-    def accepted_at(self) -> list[int]:
-        """[j]: rows whose drafts up to and including position j were accepted."""
-        return [sum(accepted > j for accepted in self.accepted) for j in range(self.k)]
-
-
-def run_round(
-    target: CausalLM, drafter: Drafter | None, batch: Batch, k: int, rule: AcceptanceRule, stats: EngineStats
-) -> Outcome:
-    """Moves every row on by its accepted + 1 tokens; batch.commit is the last step that can fail."""
-    with stats.timed("draft"):
-        proposal = draft(drafter, batch, k, rule, target.vocab_size)
-    with stats.timed("verify"):
-        logits = verify(target, batch, proposal)
-    with stats.timed("accept"):
-        acceptance = accept(logits, batch, proposal, rule)
-        finite = logits.amax(-1).isfinite().all(-1)
-        batch.commit(acceptance)
-        accepted = acceptance.accepted.tolist()  # the host waits for the device here, once a round
-    return Outcome(
-        k=k,
+def run_round(target: CausalLM, drafter: Drafter, batch: Batch, k: int, rule: AcceptanceRule) -> RoundOutput:
+    """Moves every row on by its accepted + 1 tokens; batch.commit is the last step that can fail. Row i of the output in slot i."""
+    began = time.perf_counter()
+    proposal = draft(drafter, batch, k, rule, target.vocab_size)
+    drafted = time.perf_counter()
+    logits = verify(target, batch, proposal)
+    verified = time.perf_counter()
+    acceptance = accept(logits, batch, proposal, rule)
+    finite = logits.amax(-1).isfinite().all(-1)
+    batch.commit(acceptance)
+    accepted = acceptance.accepted.tolist()  # the host waits for the device here, once a round
+    return RoundOutput(
         drafted=proposal.num_drafted.clamp(max=proposal.tokens.shape[1]).tolist(),
         accepted=accepted,
-        tokens=[row[: a + 1] for row, a in zip(acceptance.tokens.tolist(), accepted, strict=True)],
         finite=finite.tolist(),
+        tokens=[row[: a + 1] for row, a in zip(acceptance.tokens.tolist(), accepted, strict=True)],
+        draft_seconds=drafted - began,
+        verify_seconds=verified - drafted,
+        accept_seconds=time.perf_counter() - verified,
     )
 
 
-def draft(drafter: Drafter | None, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> Proposal:
+def draft(drafter: Drafter, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> Proposal:
     """k draft tokens a row; a ragged proposal is cut to its longest row, so that the target verifies no filler."""
-    if k == 0 or drafter is None:
+    if k == 0:
         return Proposal.empty(batch)
     proposal = drafter.propose(batch, k, rule, vocab_size)
     if not drafter.ragged:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.general.batch import Batch, Row
+from specbatch.engine.general.batch import Batch
 from specbatch.engine.general.drafter import Drafter, Proposal
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.round import accept, verify
 from specbatch.engine.request import Request
 from specbatch.engine.round_costs import RoundCosts
+from specbatch.engine.sequence import SequenceState
+from specbatch.engine.speculation import Speculation
 
 _CONTEXT = 64  # tokens a measured row already has
 _PASSES = 3  # over all points, in turns: a busy moment of the machine does not fall on one point alone
@@ -22,33 +24,31 @@ _ENOUGH_SECONDS = 5.0  # no further pass after this long
 _DRAFT = -1  # the key of drafting max_k tokens, beside those of verifying k
 
 
-def every_k(max_k: int) -> list[int]:
-    """The k to measure where any up to max_k may be chosen; between them costs are linear."""
-    return sorted({k for k in (0, 1, 2, 4, 8, 16) if k < max_k} | {max_k})
+def measured_ks(speculation: Speculation) -> list[int]:
+    """The k to measure, 0 and the largest among them; where any may be chosen, costs between them are linear."""
+    steps = (0, 1, 2, 4, 8, 16) if speculation.is_adaptive else (0,)
+    return sorted({k for k in steps if k < speculation.max_k} | {speculation.max_k})
 
 
-def measure_costs(
-    target: CausalLM, drafter: Drafter, batch: Batch, config: EngineConfig, points: Collection[int]
-) -> RoundCosts:
+def measure_costs(target: CausalLM, drafter: Drafter, batch: Batch, config: EngineConfig) -> RoundCosts:
     """Times draft and verify at one row and at all slots.
 
     Args:
         target: allocated for the batch's slots, which no row owns yet.
         drafter: the same.
         batch: empty, for the measured rows alone.
-        config: for max_k, acceptance rule and max_length.
-        points: the k to measure, 0 and max_k among them.
+        config: for the k to measure, acceptance rule and max_length.
     """
-    max_k = config.max_k
+    max_k, points = config.max_k, measured_ks(config.speculation)
     prompt = [t % target.vocab_size for t in range(min(_CONTEXT, config.max_length - 1))]
     table: dict[tuple[int, int], float] = {}
     catch_up_seconds_per_token = 0.0
     for rows in sorted({1, batch.slots}):
         while batch.size < rows:
-            drafter.join(batch.join(Row(Request(f"warmup-{batch.size}", prompt, 1))))
-        lag = drafter.lag(batch)
+            drafter.join(batch.join(SequenceState(Request(f"warmup-{batch.size}", prompt, 1))))
+        lag = sum(drafter.lags(batch))
         start = time.perf_counter()
-        drafter.prepare(batch)
+        drafter.catch_up(batch)
         _synchronize(batch.device)
         catch_up_seconds_per_token = (time.perf_counter() - start) / max(1, lag)
         calls: dict[int, Callable[[], None]] = {k: partial(_verify, target, batch, k) for k in points}

@@ -73,7 +73,7 @@ class PagePool:
             held.append(page)
             self._changed = True
 
-    def grow_all(self, wanted: Sequence[tuple[int, int]]) -> bool:
+    def reserve(self, wanted: Sequence[tuple[int, int]]) -> bool:
         """Gives every slot pages for so many positions; False, and none of them gets any, where there are not enough for all.
 
         Args:
@@ -86,13 +86,12 @@ class PagePool:
             self.grow(slot, positions)
         return True
 
-    def release(self, slots: Sequence[int]) -> None:
-        """Takes all pages back. Rounds in flight may still write to them: whoever gets them writes later on the same stream."""
-        for slot in slots:
-            self._free.extend(reversed(self.held[slot]))
-            self._lines[slot, : len(self.held[slot])] = 0
-            self._changed = self._changed or bool(self.held[slot])
-            self.held[slot] = []
+    def evict(self, slot: int) -> None:
+        """Takes all pages of a slot back. Rounds in flight may still write to them: whoever gets them writes later on the same stream."""
+        held, self.held[slot] = self.held[slot], []
+        self._free.extend(reversed(held))
+        self._lines[slot, : len(held)] = 0
+        self._changed = self._changed or bool(held)
 
     def upload(self) -> None:
         """Brings the devices' tables up to date, in the order of their streams."""

@@ -1,4 +1,4 @@
-"""Compiles the kernels of a machine's steps many at a time, before the first of them runs: each takes a core a second or more.
+"""Compiles the kernels of a pair's steps many at a time, before the first of them runs: each takes a core a second or more.
 
 The steps are gone through with launches that only ask for their kernel: nothing of ours runs on the device, and what PyTorch runs in
 between works on whatever memory holds. So only steps that index nothing by what a kernel has left are gone through: forwards, and
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.graphs.cuda_graphs import Capture
-from specbatch.engine.graphs.machine import Machine
+from specbatch.engine.graphs.drafters import PagedDrafter
+from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.state import Mode
 from specbatch.engine.memory import free_cached
 from specbatch.engine.request import SamplingParams
@@ -29,47 +30,45 @@ _MOST_WORKERS = 16  # a pod sees all cores of its node, whatever its share of th
 _patching = threading.Lock()  # engines of one process share Triton
 
 
-def precompile(machine: Machine, say: Callable[[str], None]) -> None:
-    """Compiles for a machine whose rounds are about to be recorded. Errors are left to the launches that will meet them.
+def precompile(pair: CapturedPair, say: Callable[[str], None]) -> None:
+    """Compiles for a pair whose rounds are about to be captured. Errors are left to the launches that will meet them.
 
     Args:
-        machine: without rows.
+        pair: without rows.
         say: told that it begins.
     """
-    if machine.device.type != "cuda":
+    if pair.device.type != "cuda":
         return
     workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
     if workers < 2:
         return
     say(f"compiling kernels on {workers} cores")
     with suppress(Exception), compiling_only(workers):
-        go_through(machine)
-    torch.cuda.set_device(machine.device)
-    free_cached(machine.device)  # recordings have memory of their own: what this took would lie beside it
+        go_through(pair)
+    torch.cuda.set_device(pair.device)
+    free_cached(pair.device)  # captures have memory of their own: what this took would lie beside it
 
 
-def go_through(machine: Machine) -> None:
+def go_through(pair: CapturedPair) -> None:
     """Does each kind of step once, on the padding slot and by few layers; the largest first, whose memory the others use again."""
-    mode = Mode.of([machine.config.sampling])
-    if mode.filters or machine.config.acceptance_rule == "rejection":
+    mode = Mode.of([pair.config.sampling])
+    if mode.filters or pair.config.acceptance_rule == "rejection":
         mode = Mode((SamplingParams(),))
     with ExitStack() as stack:
-        for decoder in filter(None, (machine.target, machine.drafter)):
-            stack.enter_context(decoder.shortened())
-        _steps(machine, mode)
+        stack.enter_context(pair.target.shortened())
+        if isinstance(pair.drafter, PagedDrafter):
+            stack.enter_context(pair.drafter.decoder.shortened())
+        _steps(pair, mode)
 
 
-def _steps(machine: Machine, mode: Mode) -> None:
+def _steps(pair: CapturedPair, mode: Mode) -> None:
     capture = Capture()
-    machine.dummy_forward(capture)
-    for rows in sorted(machine.buckets, reverse=True):
-        ks = machine.ks(rows)
-        if machine.drafts_with_model and ks[0] > 0:
-            machine.round.draft_first(capture, rows, mode)
-        if machine.drafts_with_model and ks[0] > 1:
-            machine.round.draft_next(capture, rows, mode)
+    pair.dummy_forward(capture)
+    for rows in sorted(pair.buckets, reverse=True):
+        ks = pair.ks(rows)
+        pair.drafter.trace(capture, rows, ks[0], mode)
         for k in ks:
-            machine.round.verify(capture, rows, k, mode)
+            pair.verifier.verify(capture, rows, k, mode)
 
 
 class _Workers(ThreadPoolExecutor):

@@ -9,8 +9,8 @@ import torch
 
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.pool import page_bytes, pages_for
-from specbatch.engine.graphs.round import MAX_TOKENS
 
+MAX_TOKENS = 1024  # of one verify forward: what bounds the memory of logits
 _SMALL = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _STEP = 128  # rows between the larger sizes
 _SHARE = 0.92  # of the free memory

@@ -10,9 +10,9 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from specbatch.engine.general.batch import Row
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling
+from specbatch.engine.sequence import SequenceState
 
 MAX_CANDIDATES = 64  # a top-k up to it is looked up, a larger one is not worth it
 
@@ -113,7 +113,7 @@ class RowState:
         self.drafted = zeros(1)
         self.outcome = zeros(slots, FIELDS + max_k + 1)
 
-    def join(self, slots: Sequence[int], rows: Sequence[Row]) -> None:
+    def join(self, slots: Sequence[int], rows: Sequence[SequenceState]) -> None:
         """Writes the lines of joining rows."""
         device = self.device
         prompts = [len(row.request.prompt_token_ids) for row in rows]
@@ -140,7 +140,7 @@ class RowState:
         everything = upload(torch.frombuffer(flat, dtype=torch.int64), torch.int64, device)
         self.history.view(-1)[upload(places, torch.int64, device)] = everything
 
-    def seat(self, slots: Sequence[int]) -> None:
+    def place(self, slots: Sequence[int]) -> None:
         """Sets which rows the batch holds, and in which places."""
         padded = [*slots, *[self.slots] * (self.slots - len(slots))]
         self.rows.copy_(upload(padded, torch.int64, self.device))

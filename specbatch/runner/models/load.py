@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from specbatch.api.job import Spec
 from specbatch.api.models import DrafterSpec, TargetSpec
 from specbatch.engine.config import EngineConfig
+from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.ops import KernelError
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.loading.vocabulary import check_vocabularies
-from specbatch.engine.make_engine import AnyEngine, describe, make_engine, why_general
+from specbatch.engine.make_engine import describe, make_engine, why_general
 from specbatch.engine.memory import release
 from specbatch.engine.request import SamplingParams
+from specbatch.engine.speculation import Speculation
 from specbatch.errors import DeviceError, VocabularyMismatchError
 from specbatch.plan.device_map import compare_with_actual
 from specbatch.plan.model_shape import ModelShape
@@ -88,7 +90,7 @@ def load_shared_tokenizer(spec: Spec, pair: Pair) -> Tokenizer:
     return tokenizer
 
 
-def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None]) -> list[AnyEngine]:
+def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None]) -> list[Engine]:
     """Loads one engine a replica, checks where everything stands, and makes it ready.
 
     Raises:
@@ -112,7 +114,7 @@ def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None])
     return engines
 
 
-def placements_of(engines: list[AnyEngine]) -> dict[str, dict[str, str]]:
+def placements_of(engines: list[Engine]) -> dict[str, dict[str, str]]:
     """role (with its replica where there are several) -> parameter or buffer -> device, as read back."""
     placements = {}
     for number, engine in enumerate(engines):
@@ -123,7 +125,7 @@ def placements_of(engines: list[AnyEngine]) -> dict[str, dict[str, str]]:
     return placements
 
 
-def _warmed_up(engine: AnyEngine, say: Callable[[str], None]) -> bool:
+def _warmed_up(engine: Engine, say: Callable[[str], None]) -> bool:
     """Whether the engine can run; False where its kernels turn out not to, and the general engine must."""
     try:
         engine.warmup(seldom(say))
@@ -132,15 +134,14 @@ def _warmed_up(engine: AnyEngine, say: Callable[[str], None]) -> bool:
     return True
 
 
-def _make_engine(spec: Spec, plan: Plan, target: CausalLM, drafter: Drafter | None) -> AnyEngine:
+def _make_engine(spec: Spec, plan: Plan, target: CausalLM, drafter: Drafter | None) -> Engine:
     general = why_general(target, drafter) is not None  # the plan knows the shapes alone, and may have counted on pages
     decoding = spec.decoding
     speculation = plan.speculation
     config = EngineConfig(
         max_sequences=plan.slot_sequences if general else plan.max_sequences,
         max_length=plan.max_length,
-        num_speculative_tokens=None if speculation.adaptive else speculation.max_tokens,
-        max_speculative_tokens=speculation.max_tokens,
+        speculation=Speculation(speculation.max_tokens, is_adaptive=speculation.adaptive),
         acceptance_rule=decoding.acceptance_rule,
         sampling=SamplingParams(decoding.temperature, decoding.top_k, decoding.top_p),
         price_plain_rounds=True,

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from specbatch.engine.general.batch import Row
 from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.margins import Contest, tie_bound
 from specbatch.engine.request import Request
+from specbatch.engine.sequence import SequenceState
 from specbatch.results.rows import ResultRow
 from specbatch.results.verification import Divergence
 from specbatch.runner.models.stop_strings import final_text
@@ -90,8 +90,8 @@ class TargetScores:
 class _Step:
     """One position on the way: the row before it, what may come, and how near the token taken was."""
 
-    row: Row
-    options: list[tuple[int, Row]]  # still to be tried, the first one last
+    row: SequenceState
+    options: list[tuple[int, SequenceState]]  # still to be tried, the first one last
     best: int
     contest: Contest
     taken: int = -1
@@ -128,7 +128,7 @@ class Follower:
         """
         self._guess = replayed
         shape = _Recorded(recorded, stops, self.detokenizer)
-        way = [self._step(Row(request), shape)]
+        way = [self._step(SequenceState(request), shape)]
         deepest = way[0]
         left = recorded.usage.completion_tokens + _EXTRA_STEPS
         while way and left:
@@ -145,7 +145,7 @@ class Follower:
                 deepest = way[-1]
         return self._unexplained(recorded, deepest, shape)
 
-    def _step(self, row: Row, shape: _Recorded) -> _Step:
+    def _step(self, row: SequenceState, shape: _Recorded) -> _Step:
         position = len(row.token_ids)
         logits = self.scores.after(row.request.prompt_token_ids, row.token_ids, self._guess)
         contest = Contest.of(logits, row.request, position)
@@ -159,7 +159,7 @@ class Follower:
         best = exact[0] if exact else int(contest.scores.nan_to_num(-torch.inf).argmax())
         return _Step(row, options[::-1], best, contest, bound=bound)
 
-    def _tie(self, recorded: ResultRow, way: Sequence[_Step], row: Row) -> Divergence:
+    def _tie(self, recorded: ResultRow, way: Sequence[_Step], row: SequenceState) -> Divergence:
         """The place that was nearest to being none: the largest margin over the best token, else where the replay went apart."""
         steps = [step for step in way if step.taken != step.best]
         if steps:
@@ -208,12 +208,12 @@ class _Recorded:
         # Tokens may spell a part of a stop string before the row ends at it; the text is cut before it.
         self._endings = [recorded.text, *(recorded.text + stop for stop in stops if recorded.finish_reason == "stop")]
 
-    def extended(self, row: Row, token: int) -> Row | None:
+    def extended(self, row: SequenceState, token: int) -> SequenceState | None:
         """The row with one token more, by the engine's rule; None where the recorded row cannot be reached from there."""
         request = row.request
         if request.stop is not None:
             request = replace(request, stop=copy.copy(request.stop))
-        after = Row(request, [*row.token_ids])
+        after = SequenceState(request, [*row.token_ids])
         reason = after.extend([token])
         ended = len(after.token_ids) == self._recorded.usage.completion_tokens
         if (reason is not None) != ended:
@@ -227,7 +227,7 @@ class _Recorded:
             )
         return after if self._goes_on(self._decode(after.token_ids)) else None
 
-    def shows(self, row: Row, token: int) -> bool:
+    def shows(self, row: SequenceState, token: int) -> bool:
         """Whether the token goes on as recorded in a way that can be seen: more text, or the row's end."""
         after = self.extended(row, token)
         if after is None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from specbatch.api.job import SpecBatchJob
+from specbatch.engine.engine import Engine
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.make_engine import AnyEngine
 from specbatch.engine.margins import BOUND
 from specbatch.engine.memory import release
 from specbatch.engine.request import Completion, Request
@@ -180,7 +180,7 @@ class Replay:
 
 
 def _decode(
-    engines: Sequence[AnyEngine], pairs: Pairs, make_request: RequestMaker
+    engines: Sequence[Engine], pairs: Pairs, make_request: RequestMaker
 ) -> tuple[dict[str, Completion], _Speed]:
     """Every row's completion by its id, and how fast that was. A first short row takes what first rounds cost."""
     for engine in engines:

@@ -10,12 +10,13 @@ from transformers import AutoModelForCausalLM
 from specbatch.embedded import path as embedded
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
-from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.loading.load import load_causal_lm
+from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request, SamplingParams
+from specbatch.engine.speculation import Speculation
 from tests.engine import tabular, tiny
 
 pytestmark = pytest.mark.gpu
@@ -94,8 +95,8 @@ def test_a_gpu_that_is_nearly_full_halves_the_batch_and_changes_no_token(on_gpu)
     hog = torch.empty(free - 300 * 2**20, dtype=torch.uint8, device="cuda")
     try:
         # A slot of 40,000 positions takes 10 MB of KV: some of the 64 fit, all do not.
-        config = EngineConfig(64, 40_000, 0)
-        engine = Engine(on_gpu.target, None, config)
+        config = EngineConfig(64, 40_000, Speculation.fixed(0))
+        engine = general_engine(on_gpu.target, None, config)
         out = {c.request.id: c for c in engine.generate(requests(on_gpu))}
     finally:
         del hog

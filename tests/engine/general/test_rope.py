@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.make_engine import describe
+from specbatch.engine.make_engine import describe, general_engine
 from specbatch.engine.request import Request
 from specbatch.errors import ModelError
 from tests.engine import architectures, tiny
@@ -112,12 +111,12 @@ def test_a_later_run_of_other_length_finds_nothing_of_the_one_before(kind):
     ],
 )  # fmt: skip
 def test_the_rule_is_told_with_the_engine(kind, length, rule):
-    engine = Engine(CausalLM(MODELS[kind][0]()), None, EngineConfig(max_length=length))
+    engine = general_engine(CausalLM(MODELS[kind][0]()), None, EngineConfig(max_length=length))
     assert describe(engine) == f"general; {rule}"
 
 
 def test_a_plain_rotation_has_no_rule():
-    assert describe(Engine(CausalLM(architectures.build("llama")))) == "general"
+    assert describe(general_engine(CausalLM(architectures.build("llama")))) == "general"
 
 
 SCALED = {

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import torch
 
-from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Choice
+from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.graphs.engine import GraphEngine
 from specbatch.engine.graphs.paging import PAGE
 from specbatch.engine.graphs.reference import TorchOps
+from specbatch.engine.make_engine import graphs_engine
 from specbatch.engine.request import Completion, Request, SamplingParams
 from tests.engine import tiny
 from tests.engine.test_engine_ending import StopAt
@@ -47,10 +47,10 @@ class Scripted:
         """Goes on where a round was launched: a choice that had to wait for rounds in flight is made again."""
         launch = engine._launch
 
-        def launched(seats):
-            before = sum(seat.ahead for seat in seats)
-            launch(seats)
-            if sum(seat.ahead for seat in seats) > before:
+        def launched(batch):
+            before = sum(sequence.in_flight for sequence in batch)
+            launch(batch)
+            if sum(sequence.in_flight for sequence in batch) > before:
                 self.k = next(self.ks)
 
         engine._launch = launched
@@ -83,16 +83,16 @@ def stopped(
     ]
 
 
-def engine(target: CausalLM, drafter: Drafter | None, controller=None, **config) -> GraphEngine:
-    sizes = {"max_length": 128, "gpu_prefill_chunk": 64} | config
-    return GraphEngine(target, drafter, EngineConfig(**sizes), controller)
+def engine(target: CausalLM, drafter: Drafter | None, controller=None, **sizes) -> Engine:
+    config = tiny.config(**{"max_length": 128, "graphs_prefill_chunk": 64} | sizes)
+    return graphs_engine(target, drafter, config, controller)
 
 
-def finish(machine: GraphEngine, rows) -> dict[str, Completion]:
-    return {completion.request.id: completion for completion in machine.generate(rows)}
+def finish(made: Engine, rows) -> dict[str, Completion]:
+    return {completion.request.id: completion for completion in made.generate(rows)}
 
 
-def decode(target, drafter, rows, controller=None, **config) -> tuple[dict[str, Completion], GraphEngine]:
+def decode(target, drafter, rows, controller=None, **config) -> tuple[dict[str, Completion], Engine]:
     """Completions by request id, and the engine that made them."""
     made = engine(target, drafter, controller, **config)
     if isinstance(controller, Scripted):

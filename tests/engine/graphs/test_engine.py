@@ -160,15 +160,15 @@ class Foreseen:
         self.round = 0
 
     def __call__(self, capture, rows, k):
-        state = self.engine.machine.state
+        state = self.engine.runner.pair.state
         good = self.pattern[self.round % len(self.pattern)]
         self.round += 1
-        for place, seat in enumerate(self.engine._undecided()):
-            last = int(state.lengths[seat.slot])  # the device's: the host is a round behind
-            done = last + 1 - len(seat.row.request.prompt_token_ids)
-            upcoming = [*self.truth[int(seat.row.request.id)][done : done + k], *[0] * k][:k]
+        for place, sequence in enumerate(self.engine.scheduler.batch(len(self.engine._in_flight))):
+            last = int(state.lengths[sequence.slot])  # the device's: the host is a round behind
+            done = last + 1 - len(sequence.request.prompt_token_ids)
+            upcoming = [*self.truth[int(sequence.request.id)][done : done + k], *[0] * k][:k]
             drafts = [t if j < good[place % len(good)] else (t + 1) % tiny.VOCAB for j, t in enumerate(upcoming)]
-            state.history[seat.slot, last + 1 : last + 1 + k] = torch.tensor(drafts)
+            state.history[sequence.slot, last + 1 : last + 1 + k] = torch.tensor(drafts)
             state.num_drafted[place] = k
 
 
@@ -177,16 +177,16 @@ def test_every_acceptance_pattern_is_taken_as_it_falls(pair, k, monkeypatch):
     patterns = list(itertools.product(range(k + 1), repeat=2))
     engine = fast.engine(pair.target, NGramDrafter(), max_sequences=4, num_speculative_tokens=k)
     engine.warmup()
-    monkeypatch.setattr(engine.machine.round, "look_up", Foreseen(engine, pair.continued, patterns))
+    monkeypatch.setattr(engine.runner.pair.drafter, "look_up", Foreseen(engine, pair.continued, patterns))
     seen = []
-    give = engine._give_tokens
+    give = engine.scheduler.give_tokens
 
-    def spied(flight, landing):
-        if len(landing.seats) == 4:
-            seen.append(tuple(landing.accepted[:2]))
-        give(flight, landing)
+    def spied(sequences, output, k):
+        if len(sequences) == 4:
+            seen.append(tuple(output.accepted[:2]))
+        return give(sequences, output, k)
 
-    monkeypatch.setattr(engine, "_give_tokens", spied)
+    monkeypatch.setattr(engine.scheduler, "give_tokens", spied)
     out = fast.finish(engine, fast.stopped(pair.prompts, [30])[2:6])
     assert all(list(out[str(i)].token_ids) == pair.continued[i][:30] for i in range(2, 6))
     assert seen[: len(patterns)] == patterns[: len(seen)]

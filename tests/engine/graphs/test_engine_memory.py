@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from specbatch.engine.graphs import machine as machines
+from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.paging import PAGE
 from specbatch.engine.graphs.state import RowState
@@ -15,25 +15,25 @@ pytestmark = pytest.mark.traced
 
 
 def few_pages(monkeypatch, target, drafter=1000):
-    monkeypatch.setattr(machines, "page_counts", lambda *_: (target, drafter))
+    monkeypatch.setattr(pairs, "page_counts", lambda *_: (target, drafter))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["coupled", "rejection"])
 @pytest.mark.parametrize("pages", [3, 5, 9])
-def test_rows_are_put_back_when_pages_run_out_and_nothing_is_lost_or_changed(pair, monkeypatch, pages, rule):
+def test_rows_are_preempted_when_pages_run_out_and_nothing_is_lost_or_changed(pair, monkeypatch, pages, rule):
     few_pages(monkeypatch, pages)
     rows = fast.requests(pair.prompts)
     engine = fast.engine(pair.target, pair.twin, max_sequences=8, num_speculative_tokens=3, acceptance_rule=rule)
     joined = []
-    join = engine.machine.join
-    monkeypatch.setattr(engine.machine, "join", lambda rows: joined.extend(rows) or join(rows))
+    join = engine.runner.prefill
+    monkeypatch.setattr(engine.runner, "prefill", lambda rows: joined.extend(rows) or join(rows))
     out = fast.finish(engine, rows)
     assert tiny.tokens(out, len(rows)) == pair.expected
     assert len(joined) > len(rows) or pages == 3
     assert engine.stats.acceptance_rate == 1.0
     assert engine.stats.row_rounds == sum(c.rounds for c in out.values())
-    assert engine.machine.target_pool.free == pages
+    assert engine.runner.pair.target_pool.free == pages
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def fail(monkeypatch, when, error=FULL):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("k", [3, None])
-def test_out_of_memory_at_warmup_halves_the_seats_and_changes_no_token(pair, monkeypatch, k):
+def test_out_of_memory_at_warmup_halves_the_slots_and_changes_no_token(pair, monkeypatch, k):
     fail(monkeypatch, lambda _, tokens: tokens > 40)
     rows = fast.requests(pair.prompts)
     out, engine = fast.decode(pair.target, pair.noisy, rows, max_sequences=32, num_speculative_tokens=k)
@@ -86,7 +86,7 @@ def test_running_out_in_the_middle_of_rows_keeps_what_they_have(pair, monkeypatc
     due, seen = [next(stage)], [0]
 
     def when(call, tokens):
-        if engine.machine.warm and due:
+        if engine.runner.warm and due:
             seen[0] += 1
             if seen[0] == due[0]:
                 due[:] = [n for n in [next(stage, None)] if n]
@@ -103,16 +103,16 @@ def test_running_out_in_the_middle_of_rows_keeps_what_they_have(pair, monkeypatc
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fitting", [0, 3])
-def test_kv_that_does_not_fit_in_the_first_place_is_met_with_fewer_seats(pair, monkeypatch, fitting):
+def test_kv_that_does_not_fit_in_the_first_place_is_met_with_fewer_slots(pair, monkeypatch, fitting):
     """A device may say so when the pages are taken, long before the first forward."""
-    real = machines.page_counts
+    real = pairs.page_counts
 
     def limited(target, drafter, slots, max_positions):
         if slots > fitting:
             raise FULL
         return real(target, drafter, slots, max_positions)
 
-    monkeypatch.setattr(machines, "page_counts", limited)
+    monkeypatch.setattr(pairs, "page_counts", limited)
     rows = fast.requests(pair.prompts)
     if fitting:
         out, engine = fast.decode(pair.target, pair.twin, rows, max_sequences=8, num_speculative_tokens=3)
@@ -146,16 +146,16 @@ def test_a_gpu_that_fails_ends_with_its_own_exit_code(pair, monkeypatch):
 
 def poisoned(engine, bad):
     """From its fourth token on, logits and KV of the row are NaN."""
-    machine, real = engine.machine, engine.machine.target.logits
+    on, real = engine.runner.pair, engine.runner.pair.target.logits
 
     def logits(capture, hidden):
         out = real(capture, hidden).clone()
         lines = out.view(-1, len(out) // engine.rows, out.shape[-1])
-        for seat in engine.seating.seats:
-            if seat.row.request.id == bad and len(seat.row.token_ids) > 3:
-                lines[machine.state.rows[: engine.rows] == seat.slot] = torch.nan
-                for pages in (machine.target.stages[0].pages, machine.drafter.stages[0].pages):
-                    held = pages.table[seat.slot].unique()
+        for sequence in engine.scheduler.running:
+            if sequence.request.id == bad and len(sequence.token_ids) > 3:
+                lines[on.state.rows[: engine.rows] == sequence.slot] = torch.nan
+                for pages in (on.target.stages[0].pages, on.drafter.decoder.stages[0].pages):
+                    held = pages.table[sequence.slot].unique()
                     for layer in (*pages.keys, *pages.values):
                         layer[held] = torch.nan
         return out
@@ -174,14 +174,14 @@ def test_a_row_of_nan_ends_as_an_error_and_poisons_no_other(pair, monkeypatch, b
     expected, _ = fast.decode(pair.target, pair.noisy, rows, **sizes)
     engine = fast.engine(pair.target, pair.noisy, **sizes)
     engine.warmup()
-    verify, bad = engine.machine.verify, "4"
+    verify, bad = engine.runner.pair.verify, "4"
 
     def spied(rows, k, mode):
         engine.rows = rows
         verify(rows, k, mode)
 
-    monkeypatch.setattr(engine.machine, "verify", spied)
-    monkeypatch.setattr(engine.machine.target, "logits", poisoned(engine, bad))
+    monkeypatch.setattr(engine.runner.pair, "verify", spied)
+    monkeypatch.setattr(engine.runner.pair.target, "logits", poisoned(engine, bad))
     out = fast.finish(engine, rows)
     assert out[bad].finish_reason == "error"
     assert "not finite" in out[bad].error
@@ -192,10 +192,10 @@ def test_a_row_of_nan_ends_as_an_error_and_poisons_no_other(pair, monkeypatch, b
         assert fast.counts(out)[name] == fast.counts(expected)[name]
 
 
-def poison(machine, state: RowState):
+def poison(on, state: RowState):
     """NaN wherever no row has KV: free pages, the padding page, and what lies at and beyond each row's last token."""
-    for decoder, pool in ((machine.target, machine.target_pool), (machine.drafter, machine.drafter_pool)):
-        missing = 0 if decoder is machine.target else 1  # the drafter may lack the token before the last
+    for decoder, pool in ((on.target, on.target_pool), (on.drafter.decoder, on.drafter.pool)):
+        missing = 0 if decoder is on.target else 1  # the drafter may lack the token before the last
         pages = decoder.stages[0].pages
         for layer in (*pages.keys, *pages.values):
             layer[[0, *pool._free]] = torch.nan
@@ -210,14 +210,14 @@ def poison(machine, state: RowState):
 def test_what_lies_in_free_pages_and_beyond_a_row_is_never_read(pair, monkeypatch, k):
     engine = fast.engine(pair.target, pair.twin, max_sequences=5, num_speculative_tokens=k)
     engine.warmup()
-    machine = engine.machine
-    verify = machine.verify
+    on = engine.runner.pair
+    verify = on.verify
 
     def spied(rows, k, mode):
         verify(rows, k, mode)
-        poison(machine, machine.state)
+        poison(on, on.state)
 
-    monkeypatch.setattr(machine, "verify", spied)
+    monkeypatch.setattr(on, "verify", spied)
     rows = fast.requests(pair.prompts)
     out = fast.finish(engine, rows)
     assert tiny.tokens(out, len(rows)) == pair.expected

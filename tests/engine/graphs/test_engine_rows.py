@@ -90,7 +90,7 @@ def test_rows_that_end_in_different_ways_share_a_batch(pair):
         assert got == pair.expected[i][: len(got)]
 
 
-def test_requests_are_drawn_only_as_seats_come_free(pair):
+def test_requests_are_drawn_only_as_slots_come_free(pair):
     drawn = []
 
     def source():
@@ -111,17 +111,17 @@ def test_a_caller_that_stops_early_leaves_an_engine_that_works(pair):
     next(stopped)
     stopped.close()
     assert engine.stats.active == 0
-    assert engine.machine.target_pool.free == engine.machine.target_pool.pages
+    assert engine.runner.pair.target_pool.free == engine.runner.pair.target_pool.pages
     out = fast.finish(engine, fast.requests(pair.prompts))
     assert tiny.tokens(out, len(pair.prompts)) == pair.expected
 
 
 def test_an_engine_that_is_done_holds_nothing(pair):
     _, engine = fast.decode(pair.target, pair.noisy, fast.requests(pair.prompts[:6], 5), **SIZES)
-    machine = engine.machine
-    assert machine.target_pool.free == machine.target_pool.pages
-    assert machine.drafter_pool.free == machine.drafter_pool.pages
-    assert sorted(machine._free_slots) == list(range(4))
+    on = engine.runner.pair
+    assert on.target_pool.free == on.target_pool.pages
+    assert on.drafter.pool.free == on.drafter.pool.pages
+    assert sorted(engine.runner._free_slots) == list(range(4))
 
 
 class Sluggish:
@@ -148,11 +148,11 @@ def test_a_source_that_ends_for_now_is_asked_again_before_the_next_round(pair):
 
 
 def test_a_few_short_rows_wait_for_company_while_many_decode(pair):
-    """With 32 seats, one that comes free is filled together with the next one; nobody waits when the source runs dry."""
+    """With 32 slots, one that comes free is filled together with the next one; nobody waits when the source runs dry."""
     joined = []
     engine = fast.engine(pair.target, None, max_sequences=32)
-    join = engine.machine.join
-    engine.machine.join = lambda rows: joined.append(len(rows)) or join(rows)
+    join = engine.runner.prefill
+    engine.runner.prefill = lambda rows: joined.append(len(rows)) or join(rows)
     rows = [Request(str(i), pair.prompts[i % 20][:9], 3 + i % 32) for i in range(64)]
     out = fast.finish(engine, rows)
     assert len(out) == 64
@@ -165,16 +165,16 @@ def test_a_few_short_rows_wait_for_company_while_many_decode(pair):
 
 
 @pytest.mark.slow
-def test_long_prompts_join_one_forward_at_a_time_while_more_than_half_of_the_seats_decode(pair):
+def test_long_prompts_join_one_forward_at_a_time_while_more_than_half_of_the_slots_decode(pair):
     prompts = [prompt * 20 for prompt in pair.prompts]
     rows = [Request(str(i), prompt[:60], 3 + 3 * (i % 5)) for i, prompt in enumerate(prompts)]
     joined = []
-    engine = fast.engine(pair.target, pair.twin, **SIZES, gpu_prefill_chunk=64)
-    join = engine.machine.join
-    engine.machine.join = lambda rows: joined.append((len(engine.seating.seats), len(rows))) or join(rows)
+    engine = fast.engine(pair.target, pair.twin, **SIZES, graphs_prefill_chunk=64)
+    join = engine.runner.prefill
+    engine.runner.prefill = lambda rows: joined.append((len(engine.scheduler.running), len(rows))) or join(rows)
     out = fast.finish(engine, rows)
     assert len(out) == 20
-    assert all(count == 1 for seated, count in joined if seated > 2)
+    assert all(count == 1 for running, count in joined if running > 2)
     assert engine.stats.acceptance_rate == 1.0
 
 

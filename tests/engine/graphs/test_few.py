@@ -7,7 +7,8 @@ import pytest
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Choice
-from specbatch.engine.engine import Engine
+from specbatch.engine.make_engine import general_engine
+from specbatch.engine.speculation import Speculation
 from tests.engine import tiny
 from tests.engine.graphs import fast
 
@@ -74,11 +75,13 @@ def fast_engine(pair, drafter, controller):
     return fast.engine(pair.target, drafter, controller, max_sequences=3)
 
 
-def general_engine(pair, drafter, controller):
-    return Engine(pair.target, drafter, EngineConfig(3, 128, 8, prefill_chunk=32), controller)
+def general(pair, drafter, controller):
+    return general_engine(
+        pair.target, drafter, EngineConfig(3, 128, Speculation.fixed(8), prefill_chunk=32), controller
+    )
 
 
-@pytest.mark.parametrize("make", [general_engine, fast_engine])
+@pytest.mark.parametrize("make", [general, fast_engine])
 def test_a_controller_is_told_what_drafting_would_take_and_what_rows_bring_later(pair, make):
     lengths, prompts = (9, 9, 3, 5), [prompt for prompt in pair.prompts if len(prompt) > 3][:4]
     rows = [dataclasses.replace(row, max_new_tokens=n) for row, n in zip(fast.requests(prompts), lengths, strict=True)]

@@ -102,7 +102,7 @@ def judged(completions, dtype):
 
 def recorded(engine):
     """Each step that ran twice is a recording; how many graphs the largest of them has."""
-    graphs = engine.machine.graphs
+    graphs = engine.runner.pair.graphs
     assert len(graphs) > 0
     return max(len(segments) for segments in graphs._recorded.values())
 
@@ -110,7 +110,7 @@ def recorded(engine):
 def test_the_kernels_are_at_work(small):
     assert why_no_kernels(GPU) is None
     engine = fast.engine(small.target, None, max_sequences=1)
-    assert type(engine.machine.round.ops) is not TorchOps
+    assert type(engine.runner.pair.verifier.ops) is not TorchOps
 
 
 # -- greedy, float32 -----------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_replayed_graphs_do_what_the_same_steps_do_eagerly(pairs, monkeypatch, r
 
     monkeypatch.setattr(CudaGraphRunner, "run", run)
     eager, engine = fast.decode(pair.target, drafter, again, **settings)
-    assert len(engine.machine.graphs) == 0
+    assert len(engine.runner.pair.graphs) == 0
     assert tiny.tokens(replayed, 20) == tiny.tokens(eager, 20)
     assert fast.counts(replayed) == fast.counts(eager)
 
@@ -211,25 +211,25 @@ def test_the_host_waits_for_nothing_inside_a_round(pairs, kind, rule, drafts):
     pair = pairs("bfloat16")
     drafter = pair.drafter if drafts == "model" else NGramDrafter()
     engine = fast.engine(pair.target, drafter, max_sequences=4, num_speculative_tokens=3, acceptance_rule=rule)
-    machine, mode = engine.machine, Mode.of(KINDS[kind])
+    pair, mode = engine.runner.pair, Mode.of(KINDS[kind])
 
     @torch.inference_mode()
     def play():
-        machine.seat([])
-        machine.draft(4, 3, mode)
-        machine.verify(4, 3, mode)
-        machine.read_outcome(4, 3)
+        pair.place([])
+        pair.draft(4, 3, mode)
+        pair.verify(4, 3, mode)
+        pair.read_outcome(4, 3)
 
     for _ in range(2):
         play()
-    recordings = len(machine.graphs)
+    recordings = len(pair.graphs)
     torch.cuda.set_sync_debug_mode("error")
     try:
         play()
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.cuda.synchronize()
-    assert len(machine.graphs) == recordings >= 2
+    assert len(pair.graphs) == recordings >= 2
 
 
 def test_rows_come_and_go_without_a_wait_either(small):
@@ -281,10 +281,10 @@ def test_where_pages_are_short_rows_wait_and_no_token_changes(small, monkeypatch
     monkeypatch.setattr(sizes, "_usable", lambda device: usable)
     rows = fast.requests(small.prompts, NEW)
     engine = fast.engine(small.target, small.noisy, max_sequences=64, num_speculative_tokens=3, max_length=max_length)
-    assert engine.machine.target_pool.pages < 64 * max_length // 64
+    assert engine.runner.pair.target_pool.pages < 64 * max_length // 64
     joined = []
-    join = engine.machine.join
-    monkeypatch.setattr(engine.machine, "join", lambda rows: joined.extend(rows) or join(rows))
+    join = engine.runner.prefill
+    monkeypatch.setattr(engine.runner, "prefill", lambda rows: joined.extend(rows) or join(rows))
     out = fast.finish(engine, rows)
     assert tiny.tokens(out, len(rows)) == small.expected
     assert len(joined) > len(rows) or max_length > 128
@@ -294,7 +294,7 @@ def test_a_gpu_that_fills_up_meanwhile_halves_the_seats_and_changes_no_token(sma
     monkeypatch.setattr(sizes, "_RESERVE", 0)
     rows = fast.requests(small.prompts, NEW)
     # 64 rows of 40,000 positions take 640 MB of pages; recording a forward of 4096 tokens takes some MB more.
-    engine = fast.engine(small.target, None, max_sequences=64, max_length=40_000, gpu_prefill_chunk=4096)
+    engine = fast.engine(small.target, None, max_sequences=64, max_length=40_000, graphs_prefill_chunk=4096)
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(GPU)
     hog = torch.empty(free - 12 * 2**20, dtype=torch.uint8, device=GPU)
@@ -347,6 +347,6 @@ def test_placements_over_two_gpus_give_the_same_tokens_by_recorded_graphs(target
     assert engine.stats.accepted > 0
     apart = len({*target_devices, drafter_device}) > 1
     assert (recorded(engine) > 1) == apart
-    stages = [stage.device for stage in engine.machine.target.stages]
+    stages = [stage.device for stage in engine.runner.pair.target.stages]
     assert stages == [torch.device(device) for device in target_devices]
     assert torch.cuda.current_device() == 0

@@ -51,11 +51,11 @@ def test_the_stages_hold_one_page_more_than_is_handed_out(decoder):
 
 def test_all_slots_grow_or_none_does(decoder):
     pool = pool_of(decoder)
-    assert pool.grow_all([(0, 3 * PAGE), (2, PAGE + 1)])
+    assert pool.reserve([(0, 3 * PAGE), (2, PAGE + 1)])
     assert [len(pages) for pages in pool.held] == [3, 0, 2, 0]
-    assert not pool.grow_all([(0, PAGE), (1, 2 * PAGE), (2, 4 * PAGE)])  # 4 of the 3 that are left
+    assert not pool.reserve([(0, PAGE), (1, 2 * PAGE), (2, 4 * PAGE)])  # 4 of the 3 that are left
     assert [len(pages) for pages in pool.held] == [3, 0, 2, 0]
-    assert pool.grow_all([(0, PAGE), (1, PAGE), (2, 4 * PAGE)])
+    assert pool.reserve([(0, PAGE), (1, PAGE), (2, 4 * PAGE)])
     assert [len(pages) for pages in pool.held] == [3, 1, 4, 0]
     assert consistent(pool)
 
@@ -80,7 +80,7 @@ def test_pages_that_come_back_leave_the_table_and_serve_the_next_slot(decoder):
     pool = pool_of(decoder, pages=2)
     pool.grow(0, 2 * PAGE)
     had = list(pool.held[0])
-    pool.release([0])
+    pool.evict(0)
     assert pool.free == 2
     pool.grow(2, 2 * PAGE)
     pool.upload()
@@ -95,7 +95,7 @@ def test_nothing_is_uploaded_where_nothing_changed(decoder):
     table = decoder.stages[0].pages.table
     table.fill_(7)
     pool.upload()
-    pool.release([1])  # held nothing
+    pool.evict(1)  # held nothing
     pool.grow(0, PAGE)
     pool.upload()
     assert (table == 7).all()
@@ -106,7 +106,7 @@ def test_a_page_is_never_in_two_hands(decoder):
     for _ in range(500):
         slot = choices.randrange(SLOTS)
         if choices.random() < 0.4:
-            pool.release([slot])
+            pool.evict(slot)
         positions = choices.randrange(LONGEST)
         if pool.missing(slot, positions) <= pool.free:
             pool.grow(slot, positions)

@@ -12,11 +12,12 @@ import torch
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
-from specbatch.engine.graphs import machine
+from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.drafters import PagedDrafter
 from specbatch.engine.graphs.precompile import go_through
 from specbatch.engine.graphs.reference import Ahead, TorchOps
-from specbatch.engine.graphs.round import Round
+from specbatch.engine.graphs.verifier import Verifier
 from specbatch.engine.request import SamplingParams
 from tests.engine import tiny
 from tests.engine.graphs import fast
@@ -117,12 +118,12 @@ def test_few_layers_ask_for_all_that_all_layers_ask_for(monkeypatch, drafts):
     calls = []
     for _ in ("few", "all"):
         noted = Noted()
-        monkeypatch.setattr(machine, "operations", lambda device, noted=noted: noted)
+        monkeypatch.setattr(pairs, "operations", lambda device, noted=noted: noted)
         engine = fast.engine(target, ModelDrafter(twin) if drafts else None, max_sequences=3, max_speculative_tokens=2)
         with torch.inference_mode():
-            go_through(engine.machine)
+            go_through(engine.runner.pair)
         calls.append(noted.calls)
-        assert [len(stage.layers) for stage in engine.machine.target.stages] == [5]
+        assert [len(stage.layers) for stage in engine.runner.pair.target.stages] == [5]
         monkeypatch.setattr(Decoder, "shortened", nullcontext)
     assert calls[0] == calls[1]
     assert {"norm_linear", "linear_add", "linear_add_ahead", "norm_gated", "rope_attend", "rope_write"} <= {
@@ -134,18 +135,18 @@ def test_few_layers_ask_for_all_that_all_layers_ask_for(monkeypatch, drafts):
 @pytest.mark.parametrize("drafts", [True, False], ids=["model", "none"])
 def test_the_steps_that_are_gone_through_are_those_that_warm_up_records(pair, monkeypatch, drafts, k):
     ran = set()
-    for name in ("draft_first", "draft_next", "verify"):
-        step = getattr(Round, name)
+    for kind, name in ((PagedDrafter, "draft_first"), (PagedDrafter, "draft_next"), (Verifier, "verify")):
+        step = getattr(kind, name)
 
         def noted(self, capture, rows, *args, name=name, step=step):
             ran.add((name, rows, *args))
             step(self, capture, rows, *args)
 
-        monkeypatch.setattr(Round, name, noted)
+        monkeypatch.setattr(kind, name, noted)
     sizes = {"max_sequences": 3, "max_speculative_tokens": 3, "num_speculative_tokens": k if drafts else None}
     engine = fast.engine(pair.target, pair.noisy if drafts else None, **sizes)
     with torch.inference_mode():
-        go_through(engine.machine)
+        go_through(engine.runner.pair)
     gone_through = set(ran)
     ran.clear()
     engine.warmup()
@@ -165,7 +166,7 @@ def test_rows_see_nothing_of_the_steps_that_were_gone_through(pair, drafter, par
         engine = fast.engine(pair.target, drafters[drafter](), sampling=params[-1], acceptance_rule=rule, **sizes)
         if gone_through:
             with torch.inference_mode():
-                go_through(engine.machine)
+                go_through(engine.runner.pair)
         rows = fast.finish(engine, fast.requests(pair.prompts[:5], 12, params))
         texts.append({name: completion.token_ids for name, completion in rows.items()})
     assert texts[0] == texts[1]

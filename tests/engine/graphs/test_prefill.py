@@ -6,7 +6,6 @@ import random
 import pytest
 import torch
 
-from specbatch.engine.general.batch import Row
 from specbatch.engine.graphs import prefill
 from specbatch.engine.graphs.cuda_graphs import CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
@@ -16,6 +15,7 @@ from specbatch.engine.graphs.prefill import Prefill, pack, sizes
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.state import RowState
 from specbatch.engine.request import Request
+from specbatch.engine.sequence import SequenceState
 from tests.engine import tiny
 
 LONGEST = 320
@@ -85,7 +85,7 @@ def rows():
     lengths = (1, 2, 63, 64, 65, 130, 300, 5)
     generator = torch.Generator().manual_seed(0)
     prompts = [torch.randint(0, tiny.VOCAB, (n + 1,), generator=generator).tolist() for n in lengths]
-    return [Row(Request(str(i), prompt, 4)) for i, prompt in enumerate(prompts)]
+    return [SequenceState(Request(str(i), prompt, 4)) for i, prompt in enumerate(prompts)]
 
 
 def filled(target, rows, chunk, cut=None):

@@ -7,7 +7,7 @@ import torch
 
 from specbatch.engine.graphs import packing, sizes
 from specbatch.engine.graphs.paging import PAGE
-from specbatch.engine.graphs.round import MAX_TOKENS
+from specbatch.engine.graphs.sizes import MAX_TOKENS
 from specbatch.plan import memory, model_shape
 
 

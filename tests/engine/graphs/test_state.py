@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from specbatch.engine.general.batch import Row
 from specbatch.engine.graphs.state import Mode, RowState, upload
 from specbatch.engine.request import Request, SamplingParams
+from specbatch.engine.sequence import SequenceState
 
 CPU = torch.device("cpu")
 GREEDY, DRAWN = SamplingParams(), SamplingParams(0.7)
@@ -59,7 +59,7 @@ def test_modes_are_few():
 
 
 def row(name="a", prompt=(5, 6, 7), done=(8,), sampling=GREEDY, new=10):
-    return Row(Request(name, list(prompt), new, sampling=sampling), list(done))
+    return SequenceState(Request(name, list(prompt), new, sampling=sampling), list(done))
 
 
 def test_a_joining_row_brings_all_that_a_round_reads():
@@ -90,7 +90,7 @@ def test_the_longest_row_and_its_drafts_fit_in_the_history():
 def test_places_without_a_row_are_filled_with_the_padding_slot():
     state = RowState(4, 32, 3, CPU)
     assert state.rows.tolist() == [4] * 4
-    state.seat([2, 0])
+    state.place([2, 0])
     assert state.rows.tolist() == [2, 0, 4, 4]
 
 

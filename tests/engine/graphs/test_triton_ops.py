@@ -9,7 +9,7 @@ pytest.importorskip("triton")
 
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.general.ngram import NGramDrafter
-from specbatch.engine.graphs import machine as machines
+from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs import triton_ops
 from specbatch.engine.graphs.kernels import linear_configs
 from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
@@ -182,10 +182,10 @@ def test_for_float64_no_kernel_is_called(called):
 @pytest.mark.parametrize("drafts", ["model", "ngram"])
 def test_the_engine_over_the_kernels_gives_the_targets_own_tokens(pair, monkeypatch, drafts):
     """In Triton's interpreter: a row that draws beside one that does not, without warm-up."""
-    monkeypatch.setattr(machines, "operations", lambda device: TritonOps())
+    monkeypatch.setattr(pairs, "operations", lambda device: TritonOps())
     drafter = pair.twin if drafts == "model" else NGramDrafter()
     engine = fast.engine(pair.target, drafter, fast.Scripted([2]), max_sequences=2, num_speculative_tokens=2)
-    engine.machine.warm = True
+    engine.runner.warm = True
     rows = fast.requests([pair.prompts[0], pair.prompts[2]], 4, fast.MIXED[:2])
     out = fast.finish(engine, rows)
     general, _ = tiny.decode(pair.target, None, rows)

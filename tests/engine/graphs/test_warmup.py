@@ -2,7 +2,8 @@
 
 import pytest
 
-from specbatch.engine.controller import AdaptiveK, FixedK
+from specbatch.engine.adaptive_k import AdaptiveK
+from specbatch.engine.controller import FixedK
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.cuda_graphs import CudaGraphRunner
 from specbatch.engine.graphs.state import Mode, RowState
@@ -105,20 +106,20 @@ def test_rows_are_told_how_far_it_is(pair):
     said = []
     engine = fast.engine(pair.target, pair.noisy, max_sequences=4, num_speculative_tokens=1)
     engine.warmup(said.append)
-    assert [text for text in said if text.startswith("recording rounds")] == [
-        f"recording rounds: {done} of 3 batch sizes" for done in range(3)
+    assert [text for text in said if text.startswith("capturing rounds")] == [
+        f"capturing rounds: {done} of 3 batch sizes" for done in range(3)
     ]
-    assert said[0] == "recording prefill: 0 of 1 sizes"
+    assert said[0] == "capturing prefill: 0 of 1 sizes"
 
 
 def test_dummy_runs_leave_no_trace(pair):
     engine = fast.engine(pair.target, pair.twin, max_sequences=3, num_speculative_tokens=2)
     engine.warmup()
-    machine = engine.machine
-    assert machine.target_pool.free == machine.target_pool.pages
-    assert machine.state.lengths.tolist() == machine.state.ends.tolist() == [0] * 4
-    assert not machine.state.history[:-1].any()
-    assert not machine.target_pool._lines.any()
+    on = engine.runner.pair
+    assert on.target_pool.free == on.target_pool.pages
+    assert on.state.lengths.tolist() == on.state.ends.tolist() == [0] * 4
+    assert not on.state.history[:-1].any()
+    assert not on.target_pool._lines.any()
     out = fast.finish(engine, fast.requests(pair.prompts[:5], 8))
     assert tiny.tokens(out, 5) == [tokens[:8] for tokens in pair.expected[:5]]
     assert engine.stats.acceptance_rate == 1.0
@@ -134,7 +135,7 @@ def test_what_the_host_does_for_a_row_that_comes_is_done_once_before_the_first(p
 
 
 def test_the_largest_steps_come_first_so_that_memory_shows_at_once(pair, ran):
-    engine = fast.engine(pair.target, pair.noisy, max_sequences=4, max_speculative_tokens=2, gpu_prefill_chunk=128)
+    engine = fast.engine(pair.target, pair.noisy, max_sequences=4, max_speculative_tokens=2, graphs_prefill_chunk=128)
     engine.warmup()
     rounds = [(key[1], key[2]) for key in ran if key[0] == "verify"]
     assert rounds == sorted(rounds, reverse=True)

@@ -1,0 +1,212 @@
+"""How many tokens to draft: k maximises expected tokens per second, from measured costs and acceptance, and may be 0.
+
+A round that drafts k tokens commits E(k) = 1 + sum_j P_j tokens a row, P_j the chance that the first j drafts stand, and
+takes C(n, k) seconds for n rows. Before it can draft, the drafter takes in what it has not seen of them: that is the price p,
+in seconds, of each token to come. A token costs C(n, 0) / n from a plain round and C(n, k) / (n E(k)) + p from one that drafts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.controller import Choice, Controller, FixedK, RoundReport
+from specbatch.engine.round_costs import RoundCosts
+
+_EVIDENCE_STEP = 8  # row-rounds of drafting that allow k to double: no leap on the prior alone
+_WINDOW = 512.0  # row-rounds that acceptance remembers
+_PRIOR_RATE = 0.7  # conditional acceptance before anything is known
+_PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
+_LEAN = 8.0  # row-rounds that the position before counts for: a few unlucky drafts must not end their position for good
+_OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
+_MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
+_LUCK = 0.7  # standard errors: so much of a gain may be luck, where a mistake costs a catch-up of the whole batch
+_FEW = 16  # rows that are asked in place of all
+_FEW_SHARE = 0.6  # where that costs less than this of asking all
+_AS_GOOD = 0.985  # of the largest gain
+_SMALL_GAIN = 1.3  # a smaller gain than this is held against a plain round
+_PLAIN_ROUNDS = 50  # every so many rounds; a larger gain a quarter as often, and the first time after an eighth
+_PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether speculation pays
+_STREAM_FADE = 0.998  # a round, of what is remembered of rows that join
+_FIRST_SHARE = 0.25  # of what speculation may gain for the rows that are there: what the very first probe may cost
+_SECOND_SHARE = 0.2  # likewise, what another one may cost that is to tell bad luck from bad drafts
+_ENOUGH = 32  # row-rounds of drafting, fading: after three probes that is settled
+
+
+@dataclass(slots=True)
+class AcceptanceEstimate:
+    """Conditional acceptance by draft position, from decayed counts."""
+
+    proposed_at: list[float] = field(default_factory=list)
+    accepted_at: list[float] = field(default_factory=list)
+
+    def observe(self, proposed_at: Sequence[int], accepted_at: Sequence[int]) -> None:
+        """Adds one round's counts, fading the older ones."""
+        while len(self.proposed_at) < len(proposed_at):
+            self.proposed_at.append(0.0)
+            self.accepted_at.append(0.0)
+        for j, (r, s) in enumerate(zip(proposed_at, accepted_at, strict=True)):
+            fade = max(0.0, 1.0 - r / _WINDOW)
+            self.proposed_at[j] = self.proposed_at[j] * fade + r
+            self.accepted_at[j] = self.accepted_at[j] * fade + s
+
+    def rate(self, position: int) -> float:
+        """Chance that the draft at a position stands when all before it stood; leans on the position before it."""
+        prior, weight = (self.rate(position - 1), _LEAN) if position > 0 else (_PRIOR_RATE, _PRIOR_WEIGHT)
+        if position >= len(self.proposed_at):
+            return prior
+        return (self.accepted_at[position] + weight * prior) / (self.proposed_at[position] + weight)
+
+    def standard_error(self) -> float:
+        """Of the rate at which first drafts stand."""
+        rate, count = self.rate(0), sum(self.proposed_at[:1]) + _PRIOR_WEIGHT
+        return math.sqrt(rate * (1 - rate) / count)
+
+    def expected_tokens(self, k: int) -> float:
+        """E(k) = 1 + P_1 + ... + P_k."""
+        expected, chance = 1.0, 1.0
+        for j in range(k):
+            chance *= self.rate(j)
+            expected += chance
+        return expected
+
+
+class AdaptiveK:
+    """k from measured costs and acceptance.
+
+    The price of drafting is p = catch_up_seconds_per_token * (lag + joined) / (remaining + emitted): a batch pays what the drafter lacks over
+    what its rows may still get, a stream that refills it what rows bring along over what they yield. `joined` and `emitted` are
+    of late rounds, as if as much were to come; both 0 before the first refill. What is seen is paid: it does not count.
+
+    A gain is held against the cost of a plain round now and then. At k = 0 nothing is learned about acceptance, so when a small
+    share of the time has paid for it, a round speculates again; never where even _OPTIMISTIC_RATE would not pay. Where that
+    saves much of the catch-up, only _FEW rows are asked, at the very start too.
+
+    Args:
+        costs: measured at warm-up.
+        max_k: the largest k.
+        steady: a device does the same in the same time: its table needs plain rounds to confirm it an eighth as often, and not at
+            the start. Its engine can also run a round of few rows while the others stand still.
+    """
+
+    def __init__(self, costs: RoundCosts, max_k: int, *, steady: bool = False) -> None:
+        self.costs = costs
+        self.max_k = max_k
+        self.steady = steady
+        self.acceptance = AcceptanceEstimate()
+        self.rounds_since_plain = 0
+        self.plain_seen = steady
+        self.probe_seconds = 0.0  # set aside for probing, and not spent yet
+        self.joined = 0.0  # tokens of rows that joined, the older ones fading
+        self.emitted = 0.0  # tokens since the first of them joined, fading alike
+        self.plain_seconds: float | None = None
+
+    def choose(self, rows: int, lag: int, remaining: int) -> Choice:
+        """The best k for all rows; 0 unless speculation gains more than the noise; or a probe."""
+        base = self.plain_seconds = self.costs.seconds(rows, 0)
+        evidence = sum(self.acceptance.proposed_at[:1])
+        price = self.costs.catch_up_seconds_per_token * (lag + self.joined) / (remaining + self.emitted)
+        hopeful, hope = self._best(rows, price, lambda k: _geometric(_OPTIMISTIC_RATE, k))
+        probe = self._probe(rows, lag, min(hopeful, 2))  # enough to see whether drafts stand again
+        best, gain = self._best(rows, price, self.acceptance.expected_tokens)
+        luck = _LUCK * self.acceptance.standard_error() if probe.rows < rows else 0.0
+        if gain > _MARGIN + luck:
+            return Choice(0 if self._plain_is_due(gain) else min(best, self._largest(rows, evidence)), rows)
+        # Nobody knows yet, or what few rows showed may have been bad luck: worth a little.
+        share, might = (_FIRST_SHARE, hope) if evidence < _FEW else (_SECOND_SHARE, gain + luck)
+        allowed = self.probe_seconds
+        if evidence < _ENOUGH:
+            allowed = max(allowed, share * (1 - 1 / might) * base * remaining / rows)
+        return probe if hope > _MARGIN and self._price(probe, rows, lag) <= allowed else Choice(0, rows)
+
+    def _best(self, rows: int, price: float, expected: ExpectedTokens) -> tuple[int, float]:
+        """The k of the largest gain over plain rounds, and that gain."""
+        plain = self.costs.seconds(rows, 0)
+        gains = {
+            k: plain / (self.costs.seconds(rows, k) / expected(k) + price * rows) for k in range(1, self.max_k + 1)
+        }
+        top = max(gains.values())
+        # Of equals the smallest: rows that gain more evenly end more nearly together, and less is drafted for nothing.
+        best = next(k for k, gain in gains.items() if gain >= top * _AS_GOOD)
+        return best, gains[best]
+
+    def _largest(self, rows: int, evidence: float) -> int:
+        """k that is not too large for what is known. Where rounds teach little each, being slow costs more than a bad guess."""
+        if not self.steady:
+            return 1 << int(evidence / _EVIDENCE_STEP)
+        return 1 << (int(2 * evidence / _EVIDENCE_STEP) + (rows < _FEW))
+
+    def _plain_is_due(self, gain: float) -> bool:
+        """Whether the gain is to be held against a plain round again."""
+        patience = _PLAIN_ROUNDS if gain < _SMALL_GAIN else 4 * _PLAIN_ROUNDS
+        if self.steady:
+            patience = 8 * _PLAIN_ROUNDS
+        if not self.plain_seen:  # the table alone has spoken so far
+            patience = _PLAIN_ROUNDS // 8
+        return self.rounds_since_plain >= patience
+
+    def _probe(self, rows: int, lag: int, k: int) -> Choice:
+        """A round of all rows, or of few where that is much cheaper."""
+        every, few = Choice(k, rows), Choice(k, _FEW)
+        if not self.steady or rows < 2 * _FEW:
+            return every
+        return few if self._price(few, rows, lag) < _FEW_SHARE * self._price(every, rows, lag) else every
+
+    def _price(self, probe: Choice, rows: int, lag: int) -> float:
+        """Seconds that a probe costs more than its rows' share of a plain round."""
+        share = probe.rows / rows
+        catch_up = lag * share * self.costs.catch_up_seconds_per_token
+        return catch_up + self.costs.seconds(probe.rows, probe.k) - share * self.costs.seconds(rows, 0)
+
+    def observe(self, report: RoundReport) -> None:
+        """Learns costs, acceptance and how rows come, and keeps account of what probing costs."""
+        rows, tokens = report.rows + report.standing, report.rows + sum(report.accepted_at)
+        worth = tokens / rows * self.costs.seconds(rows, 0)
+        self.costs.observe(report.rows, report.k, report.seconds)
+        self.rounds_since_plain = self.rounds_since_plain + 1 if report.k else 0
+        self.plain_seen |= report.k == 0
+        self.joined = _STREAM_FADE * self.joined + report.joined
+        self.emitted = _STREAM_FADE * self.emitted + tokens if self.joined else 0.0
+        self.probe_seconds += report.seconds * _PROBE_SHARE
+        if report.k:
+            self.acceptance.observe(report.proposed_at, report.accepted_at)
+            lost = report.catch_up_seconds + report.seconds - worth
+            self.probe_seconds = max(0.0, self.probe_seconds - max(0.0, lost))
+
+
+class ExpectedTokens(Protocol):
+    """E(k)."""
+
+    def __call__(self, k: int) -> float:
+        """Tokens a row and round."""
+        ...
+
+
+def _geometric(rate: float, k: int) -> float:
+    """E(k) at a constant acceptance rate: (1 - rate^(k+1)) / (1 - rate)."""
+    return sum(rate**j for j in range(k + 1))
+
+
+def costs_needed(config: EngineConfig, *, drafts: bool) -> bool:
+    """Whether make_controller needs the costs of rounds."""
+    return drafts and config.max_k > 0 and (config.speculation.is_adaptive or config.price_plain_rounds)
+
+
+def make_controller(config: EngineConfig, costs: RoundCosts | None, *, drafts: bool, steady: bool) -> Controller:
+    """The controller that a config asks for.
+
+    Args:
+        config: for the speculation.
+        costs: measured at warm-up, where costs_needed.
+        drafts: whether there is a drafter.
+        steady: see AdaptiveK.
+    """
+    if not drafts or config.max_k == 0:
+        return FixedK(0)
+    if config.speculation.is_adaptive:
+        assert costs is not None, "measured at warm-up"
+        return AdaptiveK(costs, config.max_k, steady=steady)
+    return FixedK(config.max_k, costs if config.price_plain_rounds else None)

@@ -1,0 +1,138 @@
+"""The general model runner: any causal LM of transformers, on any device, a slot of KV for each sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.general.batch import Batch
+from specbatch.engine.general.drafter import Drafter, ModelDrafter, StatelessDrafter
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.prefill import prefill
+from specbatch.engine.general.round import run_round
+from specbatch.engine.general.warmup import measure_costs
+from specbatch.engine.round_costs import RoundCosts
+from specbatch.engine.rounds import RoundOutput
+from specbatch.engine.sequence import SequenceState
+from specbatch.engine.timing import PrefillTimer, mark, seconds_of
+
+
+@dataclass(frozen=True, slots=True)
+class _CompletedRound:
+    """A round that was complete when it was launched."""
+
+    output: RoundOutput
+
+    def wait(self) -> RoundOutput:
+        """What it did."""
+        return self.output
+
+
+class GeneralModelRunner:
+    """See ModelRunner. Rounds are those of the papers, one after the other; every running sequence is in each.
+
+    Args:
+        target: the model whose output counts.
+        drafter: what proposes tokens; None: nothing.
+        config: sizes and rules.
+        slots: sequences at once.
+    """
+
+    depth = 0
+    steady = False
+    room = 0  # no pages: a slot has room for the longest sequence
+
+    def __init__(self, target: CausalLM, drafter: Drafter | None, config: EngineConfig, slots: int) -> None:
+        self.target = target
+        self.drafter: Drafter = drafter or StatelessDrafter()
+        self.config = config
+        self.slots = slots
+        self.prefill_chunk = config.prefill_chunk
+        self.warm = False
+        for model in (target, *([drafter.model] if isinstance(drafter, ModelDrafter) else [])):
+            model.limit_rows(config.max_length)
+        self.device = target.input_device
+        target.allocate(slots, config.max_positions)
+        self.drafter.allocate(slots, config.max_positions)
+        self.batch = Batch(slots, config.max_positions, self.device)
+        self._timer = PrefillTimer(self.device)
+
+    def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts | None:
+        """Nothing has to be made ready: measures costs where they are needed."""
+        costs = None
+        if measure:
+            say("measuring what rounds cost")
+            batch = Batch(self.slots, self.config.max_positions, self.device)
+            costs = measure_costs(self.target, self.drafter, batch, self.config)
+        self.warm = True
+        return costs
+
+    def max_drafts(self, rows: int) -> int:
+        """Any k."""
+        del rows
+        return self.config.max_k
+
+    def pages_to_join(self, sequence: SequenceState) -> int:
+        """None: see room."""
+        del sequence
+        return 0
+
+    def reserve(self, sequences: Sequence[SequenceState], k: int) -> bool:
+        """There is room for the longest sequence and what is drafted beyond its end."""
+        del sequences, k
+        return True
+
+    def reserve_drafter(self, sequences: Sequence[SequenceState], k: int) -> bool:
+        """As reserve."""
+        return self.reserve(sequences, k)
+
+    def prefill(self, sequences: Sequence[SequenceState]) -> None:
+        """Gives sequences slots, and fills the target's KV for all but their last tokens."""
+        start = mark(self.device)
+        slots = [self.batch.join(sequence) for sequence in sequences]
+        for slot in slots:
+            self.drafter.join(slot)
+        prefill(self.target, self.batch, dict.fromkeys(slots, 0), self.prefill_chunk)
+        self._timer.add(start, of_drafter=False)
+
+    def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
+        """Takes a slot back; the last sequence of the batch moves into it."""
+        batch, cache, slot = self.batch, self.target.cache, sequence.slot
+        assert cache is not None, "allocated in __init__"
+        moved_from = batch.leave(slot)
+        if moved_from is not None:
+            cache.move(moved_from, slot)
+            self.drafter.move(moved_from, slot)
+        if poisoned:
+            cache.clear(batch.size)  # the slot that is free now
+
+    def lags(self, sequences: Sequence[SequenceState]) -> list[int]:
+        """Tokens of each sequence that the drafter would take in before it drafts."""
+        lags = self.drafter.lags(self.batch)
+        return [lags[sequence.slot] for sequence in sequences]
+
+    def catch_up(self, sequences: Sequence[SequenceState]) -> bool:
+        """The drafter takes in what it has not seen."""
+        if any(self.lags(sequences)):
+            start = mark(self.device)
+            self.drafter.catch_up(self.batch)
+            self._timer.add(start, of_drafter=True)
+        return True
+
+    def launch(self, sequences: Sequence[SequenceState], k: int) -> _CompletedRound:
+        """Runs a round to its end."""
+        assert len(sequences) == self.batch.size, "every sequence of the batch takes part"
+        output = run_round(self.target, self.drafter, self.batch, k, self.config.acceptance_rule)
+        prefill_seconds, catch_up_seconds = seconds_of(self._timer.take())
+        output = output.of([sequence.slot for sequence in sequences])
+        return _CompletedRound(replace(output, prefill_seconds=prefill_seconds, catch_up_seconds=catch_up_seconds))
+
+    def commit(self, sequences: Sequence[SequenceState], k: int) -> None:
+        """The drafter forgets what was rejected."""
+        del sequences, k
+        self.drafter.rollback(self.batch)
+
+    def discard_timings(self) -> None:
+        """Prefills so far are of sequences that are gone."""
+        self._timer.take()

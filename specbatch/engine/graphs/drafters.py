@@ -1,0 +1,293 @@
+"""What proposes tokens inside captured rounds: the seam behind which a packed model or a lookup drafts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from specbatch.engine.counter_rng import Purpose
+from specbatch.engine.general.ngram import NGramDrafter, lookup
+from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
+from specbatch.engine.graphs.decoder import Decoder, RowsAt
+from specbatch.engine.graphs.pool import PagePool
+from specbatch.engine.graphs.prefill import Prefill
+from specbatch.engine.graphs.reference import TorchOps
+from specbatch.engine.graphs.sizes import MAX_TOKENS
+from specbatch.engine.graphs.state import Mode, RowState
+from specbatch.engine.graphs.token_choice import TokenChooser
+from specbatch.engine.sequence import SequenceState
+
+
+class NoDrafter:
+    """Proposes nothing and keeps nothing: the target alone, and what drafters without KV begin from.
+
+    has_kv: whether it must catch up with what it has not seen
+    """
+
+    has_kv = False
+
+    # -- the host's side -------------------------------------------------------------------------------------------------
+
+    def reserve(self, wanted: Sequence[tuple[int, int]]) -> bool:
+        """Gives slots the KV for so many positions, see PagePool.reserve."""
+        del wanted
+        return True
+
+    def lags(self, sequences: Sequence[SequenceState]) -> list[int]:
+        """Tokens of each sequence to be taken in before it drafts, as far as the host knows."""
+        return [0] * len(sequences)
+
+    def lagging(self, sequences: Sequence[SequenceState]) -> list[SequenceState]:
+        """The sequences that it must catch up with."""
+        del sequences
+        return []
+
+    def catch_up(self, sequences: Sequence[SequenceState]) -> None:
+        """Queues what takes in the sequences' tokens. No round is in flight for any of them."""
+
+    def skip(self, sequences: Sequence[SequenceState]) -> None:
+        """A round without drafts is launched: what it commits must be caught up with."""
+
+    def commit(self, sequences: Sequence[SequenceState]) -> None:
+        """The host has the tokens of a round with drafts."""
+
+    def evict(self, slot: int) -> None:
+        """Takes a slot and its KV back."""
+
+    def upload(self) -> None:
+        """Brings page tables up to date on the devices."""
+
+    # -- the device's side -----------------------------------------------------------------------------------------------
+
+    def propose(self, rows: int, k: int, mode: Mode) -> None:
+        """Queues the drafting of k > 0 tokens a row, for a bucket of rows. The drafts stand in the history behind the rows' tokens."""
+
+    def drafted(self, rows: int) -> Tensor | None:
+        """How many tokens of each row were drafted, where that varies.  # int64 [rows]"""
+        del rows
+        return None
+
+    def probs(self, drafts: Tensor, target_probs: Tensor) -> Tensor:
+        """What the drafts were drawn from.
+
+        Args:
+            drafts: int64 [B, k]
+            target_probs: float32 [B, k + 1, vocab]
+
+        Returns:
+            float32 [B, k, vocab]
+        """
+        del drafts
+        return target_probs[:, :0]
+
+    # -- warm-up ---------------------------------------------------------------------------------------------------------
+
+    def trace(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
+        """Goes once through each kind of step that propose queues, where that may be done over whatever memory holds."""
+
+    def dummy_forward(self, capture: Capture) -> None:
+        """Goes through the smallest forward that catches up, over whatever tokens are there."""
+
+    def dummy_catch_up(self, stretches: Sequence[tuple[int, int, int]]) -> None:
+        """Queues the catch-up of (slot, start, end)."""
+
+
+class LookupDrafter(NoDrafter):
+    """N-gram lookup in the rows' own tokens.
+
+    Args:
+        ngrams: how it looks up.
+        state: of the rows.
+        graphs: of captured steps.
+    """
+
+    def __init__(self, ngrams: NGramDrafter, state: RowState, graphs: CudaGraphRunner) -> None:
+        self.ngrams = ngrams
+        self.state = state
+        self.graphs = graphs
+
+    def propose(self, rows: int, k: int, mode: Mode) -> None:
+        """Queues the lookup."""
+        del mode
+        self.graphs.run(("look up", rows, k), lambda capture: self.look_up(capture, rows, k))
+
+    def look_up(self, capture: Capture, rows: int, k: int) -> None:
+        """All k drafts of an n-gram lookup in the rows' own tokens."""
+        del capture
+        state, ngrams = self.state, self.ngrams
+        slots = state.rows[:rows]
+        last = state.lengths[slots]
+        tokens, found = lookup(state.history[slots], last, k, max_ngram=ngrams.max_ngram, min_ngram=ngrams.min_ngram)
+        state.num_drafted[:rows] = found
+        at = last[:, None] + torch.arange(1, k + 1, device=state.device)
+        state.history.index_put_((slots[:, None], at), tokens)
+
+    def drafted(self, rows: int) -> Tensor | None:
+        """0 or k tokens.  # int64 [rows]"""
+        return self.state.num_drafted[:rows]
+
+    def probs(self, drafts: Tensor, target_probs: Tensor) -> Tensor:
+        """The drafts themselves, for certain."""
+        return torch.zeros_like(target_probs[:, : drafts.shape[1]]).scatter_(-1, drafts[..., None], 1.0)
+
+
+class PagedDrafter:
+    """A packed model that drafts token by token, with KV in pages.
+
+    Invariant: the KV of a slot is valid below position `seen`. Where a slot has caught up, every round since has drafted: the model then
+    lacks no more than the token before the last, which draft_first takes in.
+
+    Args:
+        decoder: the model.
+        pool: of its pages.
+        prefill: of its KV.
+        chooser: of tokens.
+        graphs: of captured steps.
+    """
+
+    has_kv = True
+
+    def __init__(
+        self, decoder: Decoder, pool: PagePool, prefill: Prefill, chooser: TokenChooser, graphs: CudaGraphRunner
+    ) -> None:
+        self.decoder = decoder
+        self.pool = pool
+        self.prefill = prefill
+        self.chooser = chooser
+        self.graphs = graphs
+        self.ops: TorchOps = decoder.ops
+        self.state = state = chooser.state
+        self._seen = [0] * (state.slots + 1)
+        self._caught_up = [False] * (state.slots + 1)
+        # What drawn rows' drafts come from, for the rejection rule.  # float32 [up to MAX_TOKENS, vocab]
+        self._draft_probs: Tensor | None = None
+
+    # -- the host's side -------------------------------------------------------------------------------------------------
+
+    def reserve(self, wanted: Sequence[tuple[int, int]]) -> bool:
+        """Gives slots the pages for so many positions; False, and none gets any, where there are not enough."""
+        return self.pool.reserve(wanted)
+
+    def lags(self, sequences: Sequence[SequenceState]) -> list[int]:
+        """Tokens of each sequence to be taken in before it drafts, as far as the host knows."""
+        caught_up, seen = self._caught_up, self._seen
+        return [0 if caught_up[s.slot] else s.length - seen[s.slot] for s in sequences]
+
+    def lagging(self, sequences: Sequence[SequenceState]) -> list[SequenceState]:
+        """The sequences that it must catch up with."""
+        caught_up = self._caught_up
+        return [s for s in sequences if not caught_up[s.slot]]
+
+    def catch_up(self, sequences: Sequence[SequenceState]) -> None:
+        """Queues prefill forwards over what it has not seen."""
+        self.pool.upload()
+        self.prefill.fill([(s.slot, self._seen[s.slot], s.length) for s in sequences])
+        for s in sequences:
+            self._seen[s.slot], self._caught_up[s.slot] = s.length, True
+
+    def skip(self, sequences: Sequence[SequenceState]) -> None:
+        """A round without drafts is launched: what it commits must be caught up with."""
+        for s in sequences:
+            self._caught_up[s.slot] = False
+
+    def commit(self, sequences: Sequence[SequenceState]) -> None:
+        """Accepted drafts are the sequences' own tokens: their KV is valid."""
+        seen = self._seen
+        for s in sequences:
+            seen[s.slot] = max(seen[s.slot], s.length - 1)
+
+    def evict(self, slot: int) -> None:
+        """Takes a slot and its pages back."""
+        self.pool.evict(slot)
+        self._seen[slot], self._caught_up[slot] = 0, False
+
+    def upload(self) -> None:
+        """Brings page tables up to date on the devices."""
+        self.pool.upload()
+
+    # -- the device's side -----------------------------------------------------------------------------------------------
+
+    def propose(self, rows: int, k: int, mode: Mode) -> None:
+        """Queues k forwards."""
+        first, following = ("first", rows, mode), ("next", rows, mode)
+        self.graphs.run(first, lambda capture: self.draft_first(capture, rows, mode))
+        for _ in range(k - 1):
+            self.graphs.run(following, lambda capture: self.draft_next(capture, rows, mode))
+
+    def draft_first(self, capture: Capture, rows: int, mode: Mode) -> None:
+        """The first draft token of each row.
+
+        The drafter takes each row's last two tokens: of the one before the last it may lack the KV, after a full acceptance; to
+        write what is there already costs less than to ask.
+        """
+        self._draft(capture, rows, mode, anew=True)
+
+    def draft_next(self, capture: Capture, rows: int, mode: Mode) -> None:
+        """The next draft token, after as many as `state.drafted` says."""
+        self._draft(capture, rows, mode, anew=False)
+
+    def _draft(self, capture: Capture, rows: int, mode: Mode, *, anew: bool) -> None:
+        state, decoder, chooser = self.state, self.decoder, self.chooser
+        n = 2 if anew else 1
+        tokens, at = next_tokens(self.ops, state, rows, n, back=n - 1, drafted=None if anew else state.drafted)
+        hidden = decoder.forward(capture, tokens, at)
+        logits = decoder.logits(capture, hidden.view(rows, n, -1)[:, -1].contiguous())
+        (logits,) = capture.to_device(state.device, logits)
+        # Under the coupled rule the drafter draws with the target's noise, to land on the same token as often as it can.
+        purpose = Purpose.TOKEN if chooser.rule == "coupled" else Purpose.DRAFT
+        last = at.token_positions.view(rows, n)[:, -1:]
+        drafts, _, drawn_from = chooser.choose(logits[:, None], at.slots, last + 1, mode, purpose)
+        if chooser.needs_probs(mode):
+            assert drawn_from is not None, "asked for"
+            places = torch.arange(rows, device=state.device) + (0 if anew else state.drafted * rows)
+            self._probs().index_copy_(0, places, drawn_from.dense(chooser.vocab_size)[:, 0])
+        # The draft stands in the history, beyond the row's length, where the next step of the round and verify find it.
+        self.ops.keep_drafts(state.history, at.slots, at.token_positions, drafts.reshape(-1), state.drafted, anew=anew)
+
+    def drafted(self, rows: int) -> None:
+        """Always k tokens."""
+
+    def probs(self, drafts: Tensor, target_probs: Tensor) -> Tensor:
+        """As kept by the draft steps, see NoDrafter.probs."""
+        rows, k = drafts.shape
+        if k == 0:
+            return target_probs[:, :0]
+        return self._probs()[: k * rows].view(k, rows, -1).transpose(0, 1)
+
+    def _probs(self) -> Tensor:
+        if self._draft_probs is None:
+            tokens = min(MAX_TOKENS, self.state.slots * max(1, self.state.max_k))
+            shape = (tokens, self.chooser.vocab_size)
+            self._draft_probs = torch.zeros(shape, dtype=torch.float32, device=self.state.device)
+        return self._draft_probs
+
+    # -- warm-up ---------------------------------------------------------------------------------------------------------
+
+    def trace(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
+        """The first draft token, and the next."""
+        if k > 0:
+            self.draft_first(capture, rows, mode)
+        if k > 1:
+            self.draft_next(capture, rows, mode)
+
+    def dummy_forward(self, capture: Capture) -> None:
+        """Goes through the smallest prefill forward, over whatever tokens are there."""
+        self.prefill.forward(capture, self.prefill.sizes[0])
+
+    def dummy_catch_up(self, stretches: Sequence[tuple[int, int, int]]) -> None:
+        """Queues prefill forwards over (slot, start, end)."""
+        self.prefill.fill(stretches)
+
+
+GraphDrafter = NoDrafter | PagedDrafter
+
+
+def next_tokens(
+    ops: TorchOps, state: RowState, rows: int, n: int, *, back: int, drafted: Tensor | None
+) -> tuple[Tensor, RowsAt]:
+    """The next n tokens of the first rows of the batch, see TorchOps.next_tokens, and where they stand.  # int64 [rows * n]"""
+    slots = state.rows[:rows]
+    tokens, *where = ops.next_tokens(state.history, state.lengths, slots, n, back, drafted)
+    return tokens, RowsAt(slots, *where)

@@ -1,0 +1,185 @@
+"""The graphs model runner: whole rounds replayed as CUDA graphs, which the host takes in one round late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.general.drafter import Drafter
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.ops import refusing_kernels
+from specbatch.engine.graphs.pair import CapturedPair
+from specbatch.engine.graphs.pool import pages_for
+from specbatch.engine.graphs.sizes import bucket
+from specbatch.engine.graphs.state import ACCEPTED, DRAFTED, FIELDS, FINITE, Mode
+from specbatch.engine.graphs.warmup import warm_up
+from specbatch.engine.round_costs import RoundCosts
+from specbatch.engine.rounds import RoundOutput
+from specbatch.engine.sequence import SequenceState
+from specbatch.engine.timing import Mark, PrefillTimer, mark, seconds_between, seconds_of
+
+
+@dataclass(frozen=True, slots=True)
+class _GraphRound:
+    """A round that the device is given.
+
+    outcome: RowState.outcome, copied to the host once `finished` is reached
+    started, drafted, finished: moments on the device
+    prefills: see PrefillTimer.take
+    """
+
+    outcome: Tensor
+    started: Mark
+    drafted: Mark
+    finished: Mark
+    prefills: list[tuple[Mark, Mark, bool]]
+
+    def wait(self) -> RoundOutput:
+        """Waits until the device has done the round."""
+        if not isinstance(self.finished, float):
+            self.finished.synchronize()
+        lines = self.outcome.tolist()
+        prefill_seconds, catch_up_seconds = seconds_of(self.prefills)
+        return RoundOutput(
+            drafted=[line[DRAFTED] for line in lines],
+            accepted=[line[ACCEPTED] for line in lines],
+            finite=[bool(line[FINITE]) for line in lines],
+            tokens=[line[FIELDS : FIELDS + line[ACCEPTED] + 1] for line in lines],
+            draft_seconds=seconds_between(self.started, self.drafted),
+            verify_seconds=seconds_between(self.drafted, self.finished),
+            prefill_seconds=prefill_seconds,
+            catch_up_seconds=catch_up_seconds,
+        )
+
+
+class GraphModelRunner:
+    """See ModelRunner. A row that ended in a round in flight stands still in the next one: on the device it is at its last position.
+
+    Args:
+        target: that packing.why_not finds nothing against.
+        drafter: a ModelDrafter of the same kind, an NGramDrafter, or None.
+        config: sizes and rules.
+        slots: sequences at once.
+    """
+
+    depth = 1
+    steady = True
+
+    def __init__(self, target: CausalLM, drafter: Drafter | None, config: EngineConfig, slots: int) -> None:
+        self.config = config
+        self.slots = slots
+        self.prefill_chunk = config.graphs_prefill_chunk
+        self.warm = False
+        self.pair = CapturedPair(target, drafter, config, slots)
+        self._device = self.pair.device
+        self._timer = PrefillTimer(self._device)
+        self._free_slots = list(range(slots - 1, -1, -1))
+
+    def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts:
+        """Compiles kernels and captures all steps; each is timed as it is.
+
+        Raises:
+            KernelError: a kernel does not run on this GPU.
+        """
+        del measure
+        with refusing_kernels(self._device):
+            costs = warm_up(self.pair, say)
+        self.warm = True
+        return costs
+
+    def max_drafts(self, rows: int) -> int:
+        """The largest k of a round of so many sequences."""
+        return self.pair.max_drafts(rows)
+
+    # -- KV --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """Pages that sequences may take that join, one left for each that runs."""
+        return self.pair.target_pool.free - (self.slots - len(self._free_slots))
+
+    def pages_to_join(self, sequence: SequenceState) -> int:
+        """Pages of the target that a joining sequence needs at once."""
+        return pages_for(self._positions_to_join(sequence))
+
+    def reserve(self, sequences: Sequence[SequenceState], k: int) -> bool:
+        """Gives sequences the pages of the target that a round of k drafts may write; False where there are not enough."""
+        return self.pair.target_pool.reserve([(s.slot, s.reach(k)) for s in sequences])
+
+    def reserve_drafter(self, sequences: Sequence[SequenceState], k: int) -> bool:
+        """As reserve, of the drafter's pages."""
+        drafter = self.pair.drafter
+        return not drafter.has_kv or drafter.reserve([(s.slot, s.reach(k)) for s in sequences])
+
+    def prefill(self, sequences: Sequence[SequenceState]) -> None:
+        """Gives sequences slots and pages, and queues the target's prefill of all but their last tokens."""
+        pair = self.pair
+        start = mark(self._device)
+        slots = [self._free_slots[-1 - i] for i in range(len(sequences))]
+        for slot, sequence in zip(slots, sequences, strict=True):
+            pair.target_pool.grow(slot, self._positions_to_join(sequence))
+        pair.target_pool.upload()
+        pair.state.join(slots, sequences)
+        pair.prefill.fill([(slot, 0, sequence.length) for slot, sequence in zip(slots, sequences, strict=True)])
+        del self._free_slots[-len(sequences) :]
+        self._timer.add(start, of_drafter=False)
+        for slot, sequence in zip(slots, sequences, strict=True):
+            sequence.slot = slot
+
+    def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
+        """Takes a slot and its pages back. What lies in free pages is never read, NaN or not."""
+        del poisoned
+        self.pair.target_pool.evict(sequence.slot)
+        self.pair.drafter.evict(sequence.slot)
+        self._free_slots.append(sequence.slot)
+
+    def _positions_to_join(self, sequence: SequenceState) -> int:
+        """What it has, and a round's."""
+        return sequence.length + self.config.max_k + 2
+
+    # -- the drafter -----------------------------------------------------------------------------------------------------
+
+    def lags(self, sequences: Sequence[SequenceState]) -> list[int]:
+        """Tokens of each sequence that the drafter must take in before it drafts, as far as the host knows."""
+        return self.pair.drafter.lags(sequences)
+
+    def catch_up(self, sequences: Sequence[SequenceState]) -> bool:
+        """The drafter takes in what it has not seen; False where a round in flight must land first: the host does not know its tokens yet."""
+        lagging = self.pair.drafter.lagging(sequences)
+        if not lagging:
+            return True
+        if any(sequence.in_flight for sequence in lagging):
+            return False
+        start = mark(self._device)
+        self.pair.drafter.catch_up(lagging)
+        self._timer.add(start, of_drafter=True)
+        return True
+
+    # -- rounds ----------------------------------------------------------------------------------------------------------
+
+    def launch(self, sequences: Sequence[SequenceState], k: int) -> _GraphRound:
+        """Queues a round, and the copy of its outcome to the host."""
+        pair, rows = self.pair, bucket(self.pair.buckets, len(sequences))
+        mode = Mode.of({sequence.request.sampling for sequence in sequences})
+        started = mark(self._device)
+        pair.place([sequence.slot for sequence in sequences])
+        pair.draft(rows, k, mode)
+        drafted = mark(self._device)
+        pair.verify(rows, k, mode)
+        outcome = pair.read_outcome(len(sequences), k)
+        finished = mark(self._device)
+        if not k:
+            pair.drafter.skip(sequences)
+        return _GraphRound(outcome, started, drafted, finished, self._timer.take())
+
+    def commit(self, sequences: Sequence[SequenceState], k: int) -> None:
+        """Accepted drafts are the sequences' own tokens: the drafter has their KV."""
+        if k:
+            self.pair.drafter.commit(sequences)
+
+    def discard_timings(self) -> None:
+        """Prefills so far are of sequences that are gone."""
+        self._timer.take()

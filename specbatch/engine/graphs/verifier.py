@@ -1,0 +1,86 @@
+"""The target's part of a captured round: one forward, what is accepted of the drafts, and the rows moved on by it.
+
+Straight-line code over static tensors: captured once, replayed for every batch of its size. What the drafter leaves lies in the
+RowState. Nothing here reads a device value on the host.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from specbatch.engine.acceptance import Acceptance, accept_by_rejection
+from specbatch.engine.counter_rng import Purpose
+from specbatch.engine.graphs.cuda_graphs import Capture
+from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.drafters import GraphDrafter, next_tokens
+from specbatch.engine.graphs.reference import TorchOps
+from specbatch.engine.graphs.state import FIELDS, Mode
+from specbatch.engine.graphs.token_choice import TokenChooser
+from specbatch.engine.sampling import Distribution
+
+
+class Verifier:
+    """Verifies what the drafter proposes.
+
+    Args:
+        target: the model whose output counts.
+        drafter: whose drafts stand in the history.
+        chooser: of tokens, and of the acceptance rule.
+    """
+
+    def __init__(self, target: Decoder, drafter: GraphDrafter, chooser: TokenChooser) -> None:
+        self.target = target
+        self.drafter = drafter
+        self.chooser = chooser
+        self.state = chooser.state
+        self.ops: TorchOps = target.ops
+
+    def verify(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
+        """One target forward over each row's last token and its k drafts, what stands of them, and the rows moved on by it."""
+        state, target = self.state, self.target
+        tokens, at = next_tokens(self.ops, state, rows, k + 1, back=0, drafted=None)
+        hidden = target.forward(capture, tokens, at)
+        (logits,) = capture.to_device(state.device, target.logits(capture, hidden))
+        positions = at.token_positions.view(rows, k + 1)
+        chosen = self.chooser.choose(logits.view(rows, k + 1, -1), at.slots, positions + 1, mode, Purpose.TOKEN)
+        target_tokens, finite, drawn_from = chosen
+        drafted = self.drafter.drafted(rows)
+        if self.chooser.needs_probs(mode):
+            assert drawn_from is not None, "asked for"
+            drafts = tokens.view(rows, k + 1)[:, 1:]
+            drafted = torch.full_like(at.slots, k) if drafted is None else drafted.clamp(max=k)
+            acceptance = self._reject(drafts, drafted, drawn_from, at.slots, positions, mode)
+            self._commit(acceptance, drafted, finite, at.slots, positions)
+            return
+        self.ops.commit_coupled(
+            state.history, state.lengths, state.ends, at.slots, target_tokens, finite, drafted, state.outcome[:rows]
+        )
+
+    def _reject(
+        self,
+        drafts: Tensor,
+        drafted: Tensor,
+        drawn_from: Distribution,
+        slots: Tensor,
+        positions: Tensor,
+        mode: Mode,
+    ) -> Acceptance:
+        """What stands by the rejection rule.  # drafts int64 [B, k], positions int64 [B, k + 1]"""
+        target_probs = drawn_from.dense(self.chooser.vocab_size)
+        draft_probs = self.drafter.probs(drafts, target_probs)
+        sampling = self.state.sampling(slots, mode)
+        of_completion = positions + 1 - self.state.prompt_lengths[slots][:, None]
+        return accept_by_rejection(drafts, drafted, draft_probs, target_probs, sampling, of_completion)
+
+    def _commit(
+        self, acceptance: Acceptance, drafted: Tensor, finite: Tensor, slots: Tensor, positions: Tensor
+    ) -> None:
+        """Moves every row on, see TorchOps.commit_coupled."""
+        state, k = self.state, acceptance.tokens.shape[1] - 1
+        last = positions[:, 0]
+        moved = torch.minimum(acceptance.accepted + 1, state.ends[slots] - last)
+        state.history.index_put_((slots[:, None], positions + 1), acceptance.tokens)
+        state.lengths.index_put_((slots,), last + moved)
+        told = torch.stack([acceptance.accepted, drafted, finite.all(-1).long()], 1)
+        state.outcome[: len(slots), : FIELDS + k + 1] = torch.cat([told, acceptance.tokens], 1)

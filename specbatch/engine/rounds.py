@@ -1,0 +1,79 @@
+"""A round in flight, and what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from specbatch.engine.sequence import SequenceState
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOutput:
+    """What a round did, on the host: a value a sequence, in the order in which it was launched for them.
+
+    drafted, accepted: draft tokens
+    finite: whether the target's logits were
+    tokens: the accepted + 1 committed ones
+    draft_seconds, verify_seconds, accept_seconds: of the round; accept is part of verify where a device does both at once
+    prefill_seconds: of the prefills since the round before; catch_up_seconds: the drafter's part of them
+    """
+
+    drafted: list[int]
+    accepted: list[int]
+    finite: list[bool]
+    tokens: list[list[int]]
+    draft_seconds: float
+    verify_seconds: float
+    accept_seconds: float = 0.0
+    prefill_seconds: float = 0.0
+    catch_up_seconds: float = 0.0
+
+    def of(self, places: Sequence[int]) -> RoundOutput:
+        """Of the sequences at these places, in this order."""
+        return replace(
+            self,
+            drafted=[self.drafted[place] for place in places],
+            accepted=[self.accepted[place] for place in places],
+            finite=[self.finite[place] for place in places],
+            tokens=[self.tokens[place] for place in places],
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Of the round, without prefills."""
+        return self.draft_seconds + self.verify_seconds + self.accept_seconds
+
+    def proposed_at(self, k: int) -> list[int]:
+        """[j]: sequences whose drafts before position j were accepted: of these the target judged draft j."""
+        return [sum(accepted >= j for accepted in self.accepted) for j in range(k)]
+
+    def accepted_at(self, k: int) -> list[int]:
+        """[j]: sequences whose drafts up to and including position j were accepted."""
+        return [sum(accepted > j for accepted in self.accepted) for j in range(k)]
+
+
+class InFlightRound(Protocol):
+    """A round that was launched."""
+
+    def wait(self) -> RoundOutput:
+        """Waits until the device has done the round. Called once, in the order of the launches."""
+        ...
+
+
+@dataclass(slots=True)
+class LaunchedRound:
+    """A round in flight, and what the host will want to know when it takes in its output.
+
+    plain_seconds: what the controller expected of a round at k = 0 in its place
+    standing: sequences that stand still meanwhile
+    joined: tokens of sequences that took others' slots since the round before
+    """
+
+    in_flight: InFlightRound
+    k: int
+    sequences: Sequence[SequenceState]
+    plain_seconds: float | None
+    standing: int
+    joined: int

@@ -1,0 +1,175 @@
+"""Which sequences run and which wait: they are admitted, batched, preempted when KV runs out, and finished."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.controller import Controller
+from specbatch.engine.model_runner import ModelRunner
+from specbatch.engine.request import Completion, Request
+from specbatch.engine.rounds import RoundOutput
+from specbatch.engine.sequence import SequenceState
+from specbatch.engine.stats import EngineStats
+
+_FEW_SLOTS = 16  # a sixteenth of the slots free: worth a prefill
+
+
+class Scheduler:
+    """The sequences of an engine.
+
+    waiting: sequences without a slot, in their order
+    running: sequences with one, the longest there first
+    joined: tokens of sequences that took others' slots, since the engine last took that number
+
+    Args:
+        runner: that runs them.
+        config: for max_length and what k may be.
+        stats: of the engine.
+    """
+
+    def __init__(self, runner: ModelRunner, config: EngineConfig, stats: EngineStats) -> None:
+        self.runner = runner
+        self.config = config
+        self.stats = stats
+        self.waiting: deque[SequenceState] = deque()
+        self.running: list[SequenceState] = []
+        self.joined = 0
+
+    def __bool__(self) -> bool:
+        """Whether there is any sequence."""
+        return bool(self.running or self.waiting)
+
+    # -- admit -----------------------------------------------------------------------------------------------------------
+
+    def refill(self, source: Iterator[Request]) -> None:
+        """Waiting sequences take the free slots, and their prompts are prefilled; not a few tokens at a time.
+
+        Args:
+            source: asked for no more than there are slots for.
+        """
+        runner = self.runner
+        free = runner.slots - len(self.running)
+        exhausted = False
+        with self.stats.timed("idle"):
+            while len(self.waiting) < free and not exhausted:
+                request = next(source, None)
+                exhausted = request is None
+                if request is not None:
+                    self.waiting.append(self._admit(request))
+        if not (free and self.waiting):
+            return
+        tokens = sum(sequence.length for sequence in self.waiting)
+        few = tokens < runner.prefill_chunk // 2 and free <= runner.slots // _FEW_SLOTS
+        if few and self.running and not exhausted:
+            return
+        # While many sequences decode, one forward's worth at a time: they must not wait for a whole batch of long prompts.
+        budget = runner.prefill_chunk if len(self.running) > runner.slots // 2 else tokens + 1
+        room = runner.room
+        joining: list[SequenceState] = []
+        for sequence in islice(self.waiting, free):
+            budget -= sequence.length
+            room -= runner.pages_to_join(sequence)
+            if (joining and budget < 0) or (room < 0 and (joining or self.running)):
+                break
+            joining.append(sequence)
+        if joining:
+            self._join(joining)
+
+    def _admit(self, request: Request) -> SequenceState:
+        prompt, new, longest = len(request.prompt_token_ids), request.max_new_tokens, self.config.max_length
+        assert prompt > 0, f"row {request.id}: an empty prompt"
+        assert new > 0, f"row {request.id}: no new tokens asked for"
+        assert prompt + new <= longest, f"row {request.id}: {prompt} + {new} tokens > max_length"
+        self.stats.prompt_tokens += prompt
+        return SequenceState(request)
+
+    def _join(self, joining: list[SequenceState]) -> None:
+        if self.running and self.stats.finished:
+            self.joined += sum(sequence.length for sequence in joining)
+        self.runner.prefill(joining)
+        for sequence in joining:
+            self.waiting.popleft()  # only now: running out of memory in the prefill loses none
+            self.running.append(sequence)
+        self.stats.active = len(self.running)
+
+    # -- batch -----------------------------------------------------------------------------------------------------------
+
+    def batch(self, rounds_in_flight: int) -> list[SequenceState]:
+        """The sequences for the next round: not those that surely end in flight, and none if all may: to wait costs less than a round."""
+        chosen = [s for s in self.running if s.remaining > min(rounds_in_flight, s.in_flight)]
+        if rounds_in_flight and all(s.remaining <= s.in_flight for s in chosen):
+            return []
+        return chosen
+
+    def choose(self, controller: Controller, sequences: list[SequenceState]) -> tuple[int, list[SequenceState]]:
+        """K, and the sequences to ask: of few those that the drafter knows best. The drafter has KV for what it is to draft."""
+        runner = self.runner
+        lags = runner.lags(sequences)
+        k, few = controller.choose(len(sequences), sum(lags), sum(s.remaining for s in sequences))
+        asked = sequences
+        if few < len(sequences):
+            by_lag = sorted(range(len(sequences)), key=lags.__getitem__)
+            asked = [sequences[place] for place in by_lag[:few]]
+        k = min(k, runner.max_drafts(len(asked)))
+        if self.config.speculation.is_adaptive:
+            # It stops short of where all sequences end: what is drafted there counts for nothing.
+            k = min(k, max(s.remaining - (s.in_flight > 0) for s in asked) - 1)
+        return (k, asked) if k and runner.reserve_drafter(asked, k) else (0, sequences)
+
+    # -- finish, preempt -------------------------------------------------------------------------------------------------
+
+    def give_tokens(self, sequences: Sequence[SequenceState], output: RoundOutput, k: int) -> list[Completion]:
+        """Hands sequences the tokens of a round; those that end leave, as completions."""
+        ended: list[tuple[SequenceState, Completion]] = []
+        for place, sequence in enumerate(sequences):
+            sequence.rounds += 1
+            sequence.drafted += output.drafted[place]
+            sequence.accepted += output.accepted[place]
+            if not output.finite[place]:
+                ended.append((sequence, sequence.complete("error", "the target's logits are not finite")))
+                continue
+            before = len(sequence.token_ids)
+            reason = sequence.extend(output.tokens[place])
+            self.stats.emitted += len(sequence.token_ids) - before
+            if reason is not None:
+                ended.append((sequence, sequence.complete(reason)))
+        self.runner.commit(sequences, k)
+        for sequence, completion in ended:
+            failed = completion.finish_reason == "error"
+            self.stats.failed += failed
+            self.stats.finished += not failed
+            self._evict(sequence, poisoned=failed)
+        return [completion for _, completion in ended]
+
+    def preempt(self, k: int) -> None:
+        """The sequences that joined last go back to waiting, until the others have KV for a round of k drafts. None is in flight."""
+        while len(self.running) > 1 and not self.runner.reserve(self.running, k):
+            last = self.running[-1]  # it has the least to lose
+            self.waiting.appendleft(last.waiting_again())
+            self._evict(last)
+
+    def evict_all(self) -> None:
+        """No sequence is left, running or waiting."""
+        for sequence in sorted(self.running, key=lambda s: -s.slot):  # the last slot first: nothing moves into it
+            self._evict(sequence)
+            self.runner.discard_timings()
+        self.waiting.clear()
+        self.joined = 0
+
+    def withdraw(self) -> None:
+        """All sequences wait, in their order, and the runner is let go: it has run out of memory."""
+        for sequence in reversed(self.running):
+            sequence.ended = True
+            self.waiting.appendleft(sequence.waiting_again())
+        self.running.clear()
+        self.joined = 0
+        del self.runner
+
+    def _evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
+        sequence.ended = True
+        self.running.remove(sequence)
+        self.runner.evict(sequence, poisoned=poisoned)
+        self.stats.active = len(self.running)

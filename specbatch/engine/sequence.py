@@ -1,0 +1,66 @@
+"""A sequence on its way through the engine: waiting, running, ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from specbatch.engine.request import Completion, FinishReason, Request
+
+
+@dataclass(slots=True, eq=False)
+class SequenceState:
+    """A request, what it has so far, and where it runs.
+
+    token_ids: generated and kept
+    rounds, drafted, accepted: what it took part in, and what of it
+    slot: of the model runner; -1 while it waits
+    in_flight: tokens that rounds in flight may still add, at the most
+    ended: finished, failed or evicted; what rounds in flight say of it counts for nothing
+    """
+
+    request: Request
+    token_ids: list[int] = field(default_factory=list)
+    rounds: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    slot: int = -1
+    in_flight: int = 0
+    ended: bool = False
+
+    @property
+    def length(self) -> int:
+        """Position of the last token = tokens whose KV the target must hold before the next round."""
+        return len(self.request.prompt_token_ids) + len(self.token_ids) - 1
+
+    @property
+    def remaining(self) -> int:
+        """New tokens it may still take."""
+        return self.request.max_new_tokens - len(self.token_ids)
+
+    def reach(self, k: int) -> int:
+        """Positions that a next round of k drafts may write, counted from 0."""
+        return self.length + min(self.in_flight, self.remaining) + k + 2
+
+    def extend(self, new_token_ids: list[int]) -> FinishReason | None:
+        """Keeps what a round committed, up to where the sequence ends; says why if it does."""
+        reason: FinishReason | None = None
+        if len(new_token_ids) >= self.remaining:
+            new_token_ids, reason = new_token_ids[: self.remaining], "length"
+        eos = self.request.eos_token_ids
+        end = next((i for i, token in enumerate(new_token_ids) if token in eos), None) if eos else None
+        if end is not None:
+            new_token_ids, reason = new_token_ids[: end + 1], "stop"
+        if self.request.stop is not None:
+            keep = self.request.stop(new_token_ids)
+            if keep is not None:
+                new_token_ids, reason = new_token_ids[:keep], "stop"
+        self.token_ids.extend(new_token_ids)
+        return reason
+
+    def complete(self, reason: FinishReason, error: str | None = None) -> Completion:
+        """The sequence as the caller gets it."""
+        return Completion(self.request, self.token_ids, reason, self.rounds, self.drafted, self.accepted, error)
+
+    def waiting_again(self) -> SequenceState:
+        """The same with no trace of where it ran: to be prefilled anew, its own tokens with its prompt."""
+        return SequenceState(self.request, self.token_ids, self.rounds, self.drafted, self.accepted)
