@@ -14,7 +14,8 @@ from benchmarks.gpu_lines import GB, Pair
 from specbatch.engine.engine import Engine
 from specbatch.engine.graphs.drafters import PagedDrafter
 from specbatch.engine.graphs.runner import GraphModelRunner
-from specbatch.plan import DeviceUse, ReplicaPlan, compare_with_actual
+from specbatch.plan.device_map import compare_with_actual
+from specbatch.plan.types import DeviceUse, ReplicaPlan
 
 _BAR = 0.05  # of weights and KV
 COLUMNS = (

@@ -35,17 +35,12 @@ from specbatch.api import load_spec
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import describe
-from specbatch.plan import (
-    GpuShape,
-    ModelPlacement,
-    ModelShape,
-    Plan,
-    make_plan,
-    parse_gpus,
-    render,
-    shape_from_config,
-    visible_gpu_shape,
-)
+from specbatch.plan.gpus import parse_gpus, visible_gpu_shape
+from specbatch.plan.model_shape import ModelShape
+from specbatch.plan.planner import make_plan
+from specbatch.plan.read_shape import shape_from_config
+from specbatch.plan.render import render
+from specbatch.plan.types import GpuShape, ModelPlacement, Plan
 
 _DRY_GPUS = "8xH100-80GB"
 _LINE_COLUMNS = ("placement", "rows", "k", "tokens/s", "ms a round", "accepted length", "k used", "match")

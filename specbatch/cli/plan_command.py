@@ -15,7 +15,7 @@ from specbatch.errors import DeviceError, ExitCode
 
 if TYPE_CHECKING:
     from specbatch.api import SpecBatchJob
-    from specbatch.plan import GpuShape
+    from specbatch.plan.types import GpuShape
 
 _ASSUMED = "H100-80GB"
 _PRODUCT_LABEL = "nvidia.com/gpu.product"
@@ -56,7 +56,9 @@ def plan(
     Exit code 0 where it fits, 70 where it does not.
     """
     from specbatch.api import load_spec
-    from specbatch.plan import cpu_shape, make_plan, read_shape, render
+    from specbatch.plan.planner import make_plan
+    from specbatch.plan.read_shape import read_shape
+    from specbatch.plan.render import render
     from specbatch.runner.models.counting import counter
 
     job = load_spec(file, [*(overrides or ()), *_count_override(gpus)])
@@ -71,7 +73,7 @@ def plan(
         job,
         shape,
         drafter_shape,
-        shapes or (cpu_shape(),),
+        shapes,
         os.environ,
         acceptance_rate=acceptance,
         mean_length=mean_length,
@@ -101,7 +103,7 @@ def _count_override(gpus: str | None) -> list[str]:
 
 def _gpu_shapes(job: SpecBatchJob, gpus: str | None) -> tuple[Sequence[GpuShape], list[str]]:
     """The GPUs to plan for, and a note where their product is a guess."""
-    from specbatch.plan.gpus import labelled_gpu_shape, parse_gpus
+    from specbatch.plan.gpus import parse_gpus, product_named
 
     count = job.spec.placement.gpus
     if count == 0:
@@ -109,7 +111,7 @@ def _gpu_shapes(job: SpecBatchJob, gpus: str | None) -> tuple[Sequence[GpuShape]
     if gpus:
         return parse_gpus(gpus, count), []
     label = job.spec.job.node_selector.get(_PRODUCT_LABEL, "")
-    product = labelled_gpu_shape(label)
+    product = product_named(label)
     if product:
         return (product,) * count, [f"GPUs: {product.name}, from spec.job.nodeSelector"]
     return parse_gpus(_ASSUMED, count), [

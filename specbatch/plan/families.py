@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from specbatch.plan.model_shape import LayerShape
+from specbatch.plan.model_shape import LayerShape, ModelShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,33 +44,19 @@ FAMILIES = {
 UNKNOWN_FAMILY = Family(qkv_bias=None, output_bias=None, mlp_bias=None)
 
 
-def llama_layer(
-    family: Family,
-    *,
-    hidden: int,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
-    inner: int,
-    experts: int,
-    biases: tuple[bool, bool, bool],
-) -> LayerShape:
+def llama_layer(shape: ModelShape, family: Family, biases: tuple[bool, bool, bool]) -> LayerShape:
     """A decoder layer in numbers: attention with grouped heads, a gated MLP (or a router and experts of that kind), norms.
 
     Args:
+        shape: for its widths; its layers are of no meaning yet.
         family: for its norms.
-        hidden: width of the hidden states.
-        heads: of queries.
-        kv_heads: of keys, and of values.
-        head_dim: the width of one head.
-        inner: width of the MLP, or of one expert.
-        experts: how many; 0 is a dense layer.
         biases: whether there are any in queries, keys and values, in the attention's output, and in the MLP.
     """
-    queries, keys = heads * head_dim, kv_heads * head_dim
+    hidden, inner, experts = shape.hidden_size, shape.intermediate_size, shape.num_experts
+    queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
     qkv_bias, output_bias, mlp_bias = biases
     params = hidden * (2 * queries + 2 * keys) + family.norms_per_layer * hidden
-    params += {"none": 0, "head": 2 * head_dim, "full": queries + keys}[family.qk_norm]
+    params += {"none": 0, "head": 2 * shape.head_dim, "full": queries + keys}[family.qk_norm]
     params += (queries + 2 * keys if qkv_bias else 0) + (hidden if output_bias else 0)
     mlp = 3 * hidden * inner + (2 * inner + hidden if mlp_bias else 0)
     if experts:

@@ -90,23 +90,15 @@ def _product(name: str) -> GpuShape:
         # Without a figure for arithmetic, the ratio of an H100: bandwidth then decides, as it does in decoding.
         teraflops = float(custom[3]) if custom[3] else terabytes * 295
         return _gpu(name, gigabytes * 1e9 / GIB, terabytes, teraflops)
-    wanted = _plain(name)
-    by_plain = {_plain(known): gpu for known, gpu in PRODUCTS.items()}
-    # "A10" means A10-24GB, and of several memories the first: A100 means A100-80GB.
-    for known, gpu in PRODUCTS.items():
-        by_plain.setdefault(_plain(known.rsplit("-", 1)[0]), gpu)
-    if wanted in by_plain:
-        return by_plain[wanted]
-    close = difflib.get_close_matches(wanted, by_plain, n=1)
-    hint = f"did you mean {by_plain[close[0]].name}? " if close else ""
+    product = product_named(name)
+    if product is not None:
+        return product
+    close = difflib.get_close_matches(name.upper(), PRODUCTS, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
     raise DeviceError(
         f"GPU {name!r} is not known",
         remedy=f"{hint}known: {', '.join(PRODUCTS)}; any other as memory@bandwidth@arithmetic: 96GB@3.3TB/s@900TF",
     )
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def visible_gpu_shape(name: str, memory_bytes: int) -> GpuShape:
@@ -125,12 +117,16 @@ def visible_gpu_shape(name: str, memory_bytes: int) -> GpuShape:
     return GpuShape(name, memory_bytes, nearest.bandwidth, nearest.flops)
 
 
-def labelled_gpu_shape(label: str) -> GpuShape | None:
-    """The product that a node label such as nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3 names; None: not one we know."""
-    words = _words(label)
+def product_named(name: str) -> GpuShape | None:
+    """The product that a person (`h100`, `A100-40GB`) or a node label (nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3) names.
+
+    Without its memory the first of that name: A100 is A100-80GB. None: not one we know, of another memory, or a MIG slice.
+    """
+    words = _words(name)
     candidates = [] if "MIG" in words else _of_name(words)
-    exact = [gpu for gpu in candidates if gpu.name.rsplit("-", 1)[1] in words]
-    return next(iter(exact or candidates), None)
+    if any(re.fullmatch(r"[0-9]+GI?B?", word) for word in words):
+        candidates = [gpu for gpu in candidates if gpu.name.rsplit("-", 1)[1] in words]
+    return next(iter(candidates), None)
 
 
 def _words(name: str) -> list[str]:

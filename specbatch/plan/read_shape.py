@@ -107,32 +107,20 @@ def shape_from_config(
     hidden, heads = hf.number("hidden_size"), hf.number("num_attention_heads")
     experts, experts_per_token, inner = hf.experts()
     layers = hf.number("num_hidden_layers")
-    kv_heads = hf.number("num_key_value_heads", default=heads)
-    head_dim = hf.number("head_dim", default=hf.family.head_dim_by_default or max(1, hidden // heads))
     vocab = hf.number("vocab_size")
-    layer = llama_layer(
-        hf.family,
-        hidden=hidden,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        inner=inner,
-        experts=experts,
-        biases=hf.biases,
-    )
-    return ModelShape(
+    shape = ModelShape(
         name=name,
         architecture=hf.architecture or "unknown",
         dtype_bytes=dtype_bytes,
-        layers=(layer,) * layers,
+        layers=(),
         embedding=vocab * hidden,
         head=vocab * hidden,
         before=0,
         after=hidden,
         hidden_size=hidden,
         num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
+        num_kv_heads=hf.number("num_key_value_heads", default=heads),
+        head_dim=hf.number("head_dim", default=hf.family.head_dim_by_default or max(1, hidden // heads)),
         intermediate_size=inner,
         vocab_size=vocab,
         tied=bool(hf.fields.get("tie_word_embeddings", hf.family.tied_by_default)),
@@ -144,3 +132,4 @@ def shape_from_config(
         known_layout=hf.fits_formula,
         source=source,
     )
+    return replace(shape, layers=(llama_layer(shape, hf.family, hf.biases),) * layers)

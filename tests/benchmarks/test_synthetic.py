@@ -9,7 +9,7 @@ from benchmarks.synthetic import SHAPES, Order, build, even_split, set_head
 from benchmarks.workloads import equal_lengths, mixed_lengths
 from specbatch.engine.request import Completion
 from specbatch.engine.stats import EngineStats
-from specbatch.plan import shape_from_config
+from specbatch.plan.read_shape import shape_from_config
 
 TINY = SHAPES["tiny"]
 CPU = {"": torch.device("cpu")}

@@ -6,8 +6,8 @@ from specbatch.plan.gpus import (
     PRODUCTS,
     _host_memory,
     cpu_shape,
-    labelled_gpu_shape,
     parse_gpus,
+    product_named,
     visible_gpu_shape,
 )
 
@@ -41,7 +41,7 @@ def test_any_gpu_can_be_described():
     assert parse_gpus("24GB@1TB/s")[0].bandwidth == 1e12
 
 
-@pytest.mark.parametrize("text", ["", "  ", "0xH100", "8x", "H1000", "8xbanana"])
+@pytest.mark.parametrize("text", ["", "  ", "0xH100", "8x", "H1000", "8xbanana", "H100-40GB", "A100-40G"])
 def test_what_is_no_gpu_is_refused_with_a_remedy(text):
     with pytest.raises(DeviceError, match="remedy"):
         parse_gpus(text)
@@ -87,7 +87,7 @@ def test_a_mig_slice_has_its_share_of_the_bandwidth():
     ],
 )
 def test_node_labels_name_products(label, name):
-    gpu = labelled_gpu_shape(label)
+    gpu = product_named(label)
     assert (gpu.name if gpu else None) == name
 
 
