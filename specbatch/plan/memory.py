@@ -142,7 +142,7 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
         loads=tuple(DeviceLoad(device, request.gpus[device], here) for device, here in by_device.items() if here),
         paged="cpu" not in by_device and all(shape.is_paged for shape, _ in models),
         max_length=request.max_length,
-        max_k=request.speculation.max_tokens,
+        max_k=request.speculation.max_k,
     )
 
 

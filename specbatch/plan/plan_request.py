@@ -61,7 +61,9 @@ class PlanRequest:
             drafter=drafter,
             gpus=_devices(spec.placement.gpus, gpus),
             max_length=spec.batching.max_length,
-            speculation=Speculation(spec.decoding.max_speculative_tokens if k == "auto" else k, adaptive=k == "auto"),
+            speculation=Speculation(
+                spec.decoding.max_speculative_tokens if k == "auto" else k, is_adaptive=k == "auto"
+            ),
             min_rows=1 if rows == "auto" else rows,
             max_rows=rows if rows != "auto" else _MOST_ROWS_ON_CPU if spec.placement.gpus == 0 else _MOST_ROWS_ON_GPU,
             acceptance_rate=acceptance_rate,
@@ -75,7 +77,7 @@ class PlanRequest:
 
     def without_drafter(self) -> Self:
         """The target alone on the same GPUs, which leaves room for more rows."""
-        return replace(self, drafter=None, speculation=Speculation(0, adaptive=False), target_alone=True)
+        return replace(self, drafter=None, speculation=Speculation(0, is_adaptive=False), target_alone=True)
 
 
 def _devices(count: int, gpus: Sequence[GpuShape]) -> dict[str, GpuShape]:

@@ -71,7 +71,7 @@ def _plan(chosen: Candidate, others: Sequence[Candidate], variables: Sequence[st
         devices=uses,
         ceiling=chosen.ceiling,
         alternatives=alternatives,
-        recommendation=recommend(alternatives, drafts=request.speculation.max_tokens > 0),
+        recommendation=recommend(alternatives, drafts=request.speculation.max_k > 0),
         notes=tuple(notes_of(chosen, variables)),
         models={role: _facts(shape) for role, shape in request.models.items()},
     )

@@ -111,7 +111,7 @@ def _fit(plan: Plan) -> Iterator[str]:
 
 
 def _ceilings(plan: Plan) -> Iterator[str]:
-    ceiling, drafts = plan.ceiling, plan.speculation.max_tokens > 0
+    ceiling, drafts = plan.ceiling, plan.speculation.max_k > 0
     assumed = f"acceptance {ceiling.acceptance_rate:g}, " if drafts else ""
     yield (
         f"Ceilings in tokens/s, all replicas together (nominal bandwidth and arithmetic, {assumed}"

@@ -113,13 +113,13 @@ class DeviceUse:
 class Speculation:
     """k, the drafts of a round: fixed, or adaptive up to a most."""
 
-    max_tokens: int  # the largest k, which the cache has room for; 0: nothing is drafted
-    adaptive: bool  # the engine chooses k by what it measures; else every round has max_tokens
+    max_k: int  # the largest, which the cache has room for; 0: nothing is drafted
+    is_adaptive: bool  # the engine chooses k by what it measures; else every round drafts max_k tokens
 
     @property
     def choices(self) -> range:
         """Every k that a round may have."""
-        return range(0 if self.adaptive else self.max_tokens, self.max_tokens + 1)
+        return range(0 if self.is_adaptive else self.max_k, self.max_k + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class Plan:
     slot_sequences: int = (
         1  # rows where each has a slot of max_length: of the general engine, if that turns out to be it
     )
-    speculation: Speculation = Speculation(0, adaptive=False)
+    speculation: Speculation = Speculation(0, is_adaptive=False)
     notes: tuple[str, ...] = ()  # what was assumed or overridden, for people
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # role -> name, params, bytes, source
 
@@ -185,4 +185,4 @@ class Plan:
         data = asdict(self)
         for use, plain in zip(self.devices, data["devices"], strict=True):
             plain["free_bytes"] = use.free_bytes
-        return data | {"max_speculative_tokens": self.speculation.max_tokens}
+        return data | {"max_speculative_tokens": self.speculation.max_k}

@@ -70,7 +70,7 @@ def request(
         drafter=drafter,
         gpus=gpus or {"cuda:0": H100, "cuda:1": H100},
         max_length=max_length,
-        speculation=Speculation(k, adaptive=True),
+        speculation=Speculation(k, is_adaptive=True),
         min_rows=1,
         max_rows=512,
         acceptance_rate=0.8,

@@ -17,12 +17,12 @@ WHOLE = replica(TARGET, "cuda:0")
 
 def ceiling(placed, rows, *, replicas=1, **others):
     drafter = DRAFTER if placed.drafter else None
-    defaults = {"mean_length": 1024, "acceptance_rate": 0.8, "speculation": Speculation(8, adaptive=True)}
+    defaults = {"mean_length": 1024, "acceptance_rate": 0.8, "speculation": Speculation(8, is_adaptive=True)}
     return predict(replace(request(TARGET, drafter, gpus=GPUS), **(defaults | others)), placed, rows, replicas=replicas)
 
 
 def fixed(k):
-    return Speculation(k, adaptive=False)
+    return Speculation(k, is_adaptive=False)
 
 
 @pytest.mark.parametrize(("rows", "alone", "with_drafts"), [(1, 220, 386), (32, 5400, 7600), (128, 12400, 14700)])

@@ -99,14 +99,14 @@ def test_the_rows_of_the_spec_are_kept():
 def test_a_fixed_k_decides_the_slack_of_the_cache_and_the_ceiling():
     plan = plan_of("H100", "decoding.numSpeculativeTokens=3", "batching.maxSequences=10", "batching.maxLength=1000")
     assert plan.ceiling.num_speculative_tokens == 3
-    assert plan.speculation == Speculation(3, adaptive=False)
+    assert plan.speculation == Speculation(3, is_adaptive=False)
     assert plan.replicas[0].target.kv_bytes == 10 * 1024 * shape("qwen3-8b").kv_bytes_per_token
 
 
 def test_a_target_alone_drafts_nothing():
     plan = plan_of("H100", drafter=None)
     assert plan.ceiling.tokens_per_second == plan.ceiling.target_only
-    assert plan.speculation == Speculation(0, adaptive=False)
+    assert plan.speculation == Speculation(0, is_adaptive=False)
     assert "Drafting" not in plan.recommendation
 
 
@@ -215,7 +215,7 @@ def test_the_plan_is_plain_json():
     assert data["replicas"][7]["target"]["device_map"]["lm_head"] == "cuda:7"
     assert data["devices"][0]["free_bytes"] == plan.devices[0].free_bytes
     assert data["models"]["target"]["kv_bytes_per_token"] == 147456
-    assert data["speculation"] == {"max_tokens": 8, "adaptive": True}
+    assert data["speculation"] == {"max_k": 8, "is_adaptive": True}
     assert data["max_speculative_tokens"] == 8  # as before `speculation`: readers may have it
 
 

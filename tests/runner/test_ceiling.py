@@ -16,7 +16,7 @@ def stats(**counts):
 
 
 PLAN = plan_of("2xH100", "placement.strategy=same")
-ASKED = replace(request(shape("qwen3-8b"), shape("qwen3-1.7b")), speculation=Speculation(3, adaptive=False))
+ASKED = replace(request(shape("qwen3-8b"), shape("qwen3-1.7b")), speculation=Speculation(3, is_adaptive=False))
 CEILING = CeilingOfRun(PLAN, ASKED)
 
 

@@ -137,11 +137,10 @@ def _warmed_up(engine: Engine, say: Callable[[str], None]) -> bool:
 def _make_engine(spec: Spec, plan: Plan, target: CausalLM, drafter: Drafter | None) -> Engine:
     general = why_general(target, drafter) is not None  # the plan knows the shapes alone, and may have counted on pages
     decoding = spec.decoding
-    speculation = plan.speculation
     config = EngineConfig(
         max_sequences=plan.slot_sequences if general else plan.max_sequences,
         max_length=plan.max_length,
-        speculation=Speculation(speculation.max_tokens, is_adaptive=speculation.adaptive),
+        speculation=Speculation(plan.speculation.max_k, is_adaptive=plan.speculation.is_adaptive),
         acceptance_rule=decoding.acceptance_rule,
         sampling=SamplingParams(decoding.temperature, decoding.top_k, decoding.top_p),
         price_plain_rounds=True,
