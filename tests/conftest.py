@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from tests.s3 import serving
+from tests.zygote import Zygote
 
 
 def pytest_configure():
@@ -23,6 +24,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
         if item.get_closest_marker("cluster") and not os.environ.get("KUBECONFIG"):
             item.add_marker(pytest.mark.skip(reason="needs a Kubernetes cluster: set KUBECONFIG"))
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory):
+    """Starts processes of specbatch without the seconds that their imports take."""
+    made = Zygote(tmp_path_factory.mktemp("zygote"))
+    yield made
+    made.close()
 
 
 @pytest.fixture

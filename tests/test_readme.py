@@ -19,14 +19,23 @@ COMMANDS = blocks("README.md", "bash")
 HARDWARE = re.compile(r"kubectl|helm|docker|submit|nvidia|cuda", re.IGNORECASE)
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    """What a new user has after the installation: the repository's files and .venv."""
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """What a new user has after the installation, the repository's files and .venv, and then what the commands leave there."""
+    folder = tmp_path_factory.mktemp("checkout")
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "job", tmp_path / "job")
-    (tmp_path / ".venv").symlink_to(sys.prefix)
-    return tmp_path
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "job", folder / "job")
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quickstart(checkout):
+    """What the first command prints."""
+    done = run_block(COMMANDS[0], checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def run_block(block, folder):
@@ -50,7 +59,7 @@ def test_the_first_commands_are_make_quickstart_and_make_test():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", COMMANDS[1:], ids=[block.splitlines()[-1] for block in COMMANDS[1:]])
-def test_every_command_works_as_it_stands(block, checkout):
+def test_every_command_works_as_it_stands(block, checkout, quickstart):
     done = run_block(block, checkout)
     assert done.returncode == 0, done.stdout + done.stderr
     for line in done.stdout.splitlines():
@@ -59,10 +68,8 @@ def test_every_command_works_as_it_stands(block, checkout):
 
 
 @pytest.mark.slow
-def test_the_quickstart_gives_the_right_answers_and_tokens_that_are_shown(checkout):
-    done = run_block(COMMANDS[0], checkout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    *_, rows, report = done.stdout.splitlines()
+def test_the_quickstart_gives_the_right_answers_and_tokens_that_are_shown(checkout, quickstart):
+    *_, rows, report = quickstart.splitlines()
     assert len((checkout / rows.split()[1]).read_text().splitlines()) == 200
     assert (checkout / report.split()[1]).is_file()
     manifest = json.loads(next((checkout / "results/quickstart").glob("manifest-*.json")).read_text())

@@ -5,7 +5,6 @@ output is their log, their exit code and last word their status. So every door c
 besides (limits, security, storage, scheduling, retries) is for the tests marked cluster.
 """
 
-import os
 import subprocess
 import sys
 import threading
@@ -23,11 +22,13 @@ class TinyCluster:
     Args:
         api: the server.
         root: a folder that is / in every pod.
+        zygote: starts the processes.
     """
 
-    def __init__(self, api, root):
+    def __init__(self, api, root, zygote):
         self._api = api
         self._root = root
+        self._zygote = zygote
         self._processes = {}  # pod -> process
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -80,22 +81,11 @@ class TinyCluster:
             if mount["name"] == "spec" and "subPath" in mount:
                 self._write(mount["mountPath"], config_map["data"][mount["subPath"]])
         spec = self._write(f"/etc/specbatch/{pod}.json", config_map["data"]["spec.json"])
-        command = [sys.executable if word == "python" else word for word in container["command"][:-1]]
+        assert container["command"][:3] == ["python", "-m", "specbatch.runner"]
         log, termination_message = self._root / f"{pod}.log", self._root / f"{pod}.last"
         termination_message.touch()
-        environment = {
-            "JOB_COMPLETION_INDEX": str(index),
-            "TERMINATION_LOG": str(termination_message),
-            "OMP_NUM_THREADS": "1",
-        }
-        with log.open("wb") as output:
-            self._processes[pod] = subprocess.Popen(
-                [*command, spec],
-                cwd=self._root,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **environment},
-            )
+        environment = {"JOB_COMPLETION_INDEX": str(index), "TERMINATION_LOG": str(termination_message)}
+        self._processes[pod] = self._zygote.process("specbatch.runner", spec, cwd=self._root, log=log, **environment)
         labels = {**job["spec"]["template"]["metadata"]["labels"], JOB_NAME: job["metadata"]["name"], INDEX: str(index)}
         owner = {"apiVersion": "batch/v1", "kind": "Job", "controller": True} | {
             field: job["metadata"][field] for field in ("name", "uid")

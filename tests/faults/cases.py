@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from specbatch.api import parse_spec
-from tests.faults.zygote import Attempt, Zygote
 from tests.runner.tiny import spec_text, write_rows
+from tests.zygote import Attempt, Zygote
 
 NAME = "tiny"
 BULKY = {"dataset__answerField": "answer", "results__partSize": "4Ki"}  # for `bulky_rows`: a few rows fill a part

@@ -1,8 +1,8 @@
-"""Fixtures of the fault tests: one zygote a session, cases, and what they give undisturbed."""
+"""Fixtures of the fault tests: cases, and what they give undisturbed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,14 +10,6 @@ import pytest
 from tests.faults.cases import Case, answers, bulky_rows
 from tests.faults.proof import check_whole
 from tests.faults.scenes import SETTINGS, Scene, stop_in_the_middle
-from tests.faults.zygote import Zygote
-
-
-@pytest.fixture(scope="session")
-def zygote(tmp_path_factory) -> Iterator[Zygote]:
-    made = Zygote(tmp_path_factory.mktemp("zygote"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from tests.faults.cases import BULKY, Case, answers, bulky_rows, mixed_rows
 from tests.faults.disk import real_tree, write_tree
 from tests.faults.layer import Report
 from tests.faults.proof import Kept, check_collected
-from tests.faults.zygote import Attempt
+from tests.zygote import Attempt
 
 
 def start(case: Case, shard: int, shards: int, **setup) -> Attempt:

@@ -2,20 +2,16 @@
 
 import contextlib
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from specbatch.cli.main import main
 from tests.runner.tiny import read_lines, spec_text, write_rows
 from tests.s3 import silent_server
 
-SPECBATCH = str(Path(sys.executable).with_name("specbatch"))
 ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(200)]
 OPTIONS = ("decoding.maxNewTokens=24", "decoding.ignoreEos=true", "decoding.temperature=0.8", "batching.maxSequences=8")
 OPTIONS += ("results.publish=s3://bucket/runs/", "results.partSize=8Ki", "results.publishRetrySeconds=2")
@@ -44,21 +40,17 @@ def results(tmp_path):
 class Run:
     """A process of `specbatch run`."""
 
-    def __init__(self, spec, *options, fresh=False, index=None):
+    def __init__(self, zygote, spec, *options, fresh=False, index=None):
         settings = [word for value in (*OPTIONS, *options) for word in ("--set", value)]
-        env = {**os.environ, "OMP_NUM_THREADS": "1", **({} if index is None else {"JOB_COMPLETION_INDEX": index})}
-        self.process = subprocess.Popen(
-            [SPECBATCH, "run", str(spec), *settings, "--json", *(["--fresh"] if fresh else [])],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=env,
-        )
+        env = {} if index is None else {"JOB_COMPLETION_INDEX": index}
+        words = ("run", spec, *settings, "--json", *(["--fresh"] if fresh else []))
+        self.process = zygote.process("specbatch", *words, **env)
 
     def end(self, code=0, seconds=120):
         """Waits; the process must end with that code."""
-        self.output, self.errors = self.process.communicate(timeout=seconds)
-        assert self.process.returncode == code, self.errors + self.output
+        ended = self.process.wait(seconds)
+        self.output, self.errors = self.process.output, self.process.errors
+        assert ended == code, self.errors + self.output
         assert "Traceback" not in self.errors
         assert "Unclosed" not in self.errors
         return self
@@ -77,17 +69,17 @@ class Run:
 
 
 @pytest.fixture
-def run(spec):
+def run(zygote, spec):
     running = []
 
     def run_(*options, **more):
-        running.append(Run(spec, *options, **more))
+        running.append(Run(zygote, spec, *options, **more))
         return running[-1]
 
     yield run_
     for one in running:
         one.process.kill()
-        one.process.communicate()
+        one.process.wait()
 
 
 def wait_for(condition, seconds=60):
@@ -113,21 +105,19 @@ def parts(files):
 def collected(tmp_path, source="s3://bucket/runs/tiny"):
     """What `specbatch collect` makes of it: every row once, in order."""
     target = tmp_path / "collected.jsonl"
-    done = subprocess.run(
-        [SPECBATCH, "collect", source, "-o", str(target)], capture_output=True, text=True, check=False, timeout=120
-    )
+    main(["collect", source, "-o", str(target)])
     rows = [json.loads(line) for line in target.read_bytes().splitlines()] if target.exists() else []
-    assert [row["id"] for row in rows] == [row["id"] for row in ROWS], done.stderr
+    assert [row["id"] for row in rows] == [row["id"] for row in ROWS]
     return {row["id"]: row["text"] for row in rows}
 
 
 @pytest.fixture(scope="module")
-def whole(pair, tmp_path_factory):
+def whole(zygote, tmp_path_factory):
     """What an uninterrupted run gives."""
     folder = tmp_path_factory.mktemp("whole")
     file = folder / "spec.yaml"
-    file.write_text(spec_text(pair, write_rows(folder / "rows.jsonl", ROWS), folder / "results"))
-    Run(file, "results.publish=null").end()
+    file.write_text(spec_text(zygote.pair, write_rows(folder / "rows.jsonl", ROWS), folder / "results"))
+    Run(zygote, file, "results.publish=null").end()
     return {line["id"]: line["text"] for line in read_lines(folder / "results" / "tiny")}
 
 
@@ -223,7 +213,7 @@ def test_told_to_stop_while_uploads_are_pending_ends_with_75_in_time(s3, run, re
     s3.freeze()
     before = len(list(results.glob("part-*.jsonl")))
     wait_for(lambda: len(list(results.glob("part-*.jsonl"))) > before)
-    going.process.send_signal(number)
+    going.process.signal(number)
     told = time.monotonic()
     going.end(75, seconds=30)
     assert time.monotonic() - told < 28
@@ -238,7 +228,7 @@ def test_told_to_stop_what_is_closed_is_published_before_the_end(s3, run):
     going = run("results.partSize=256Mi")
     wait_for(lambda: any(name.startswith("identity") for name in objects(s3)))
     time.sleep(1.0)
-    going.process.terminate()
+    going.process.signal(signal.SIGTERM)
     going.end(75, seconds=30)
     there = objects(s3)
     assert not json.loads(there["manifest-00000-of-00001.json"])["complete"]
@@ -253,7 +243,7 @@ def test_told_to_stop_while_only_uploads_are_left_ends_with_75(s3, run, results)
     wait_for((results / "_SUCCESS").exists)
     time.sleep(1.0)
     assert going.process.poll() is None
-    going.process.terminate()
+    going.process.signal(signal.SIGTERM)
     told = time.monotonic()
     going.end(75, seconds=30)
     assert time.monotonic() - told < 25  # of 600; 8 on a machine with nothing else to do

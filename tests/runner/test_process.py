@@ -1,20 +1,15 @@
 """`specbatch run` as a process of its own: killed, told to stop, started again."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from specbatch.runner.job import run_job
 from tests.runner.tiny import read_lines, spec_text, write_rows
 
-SPECBATCH = str(Path(sys.executable).with_name("specbatch"))
-ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(400)]
+ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(280)]
 MANY_TOKENS = (
     "decoding.maxNewTokens=24",
     "decoding.ignoreEos=true",
@@ -27,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def spec(tmp_path, pair):
-    rows = write_rows(tmp_path / "rows.jsonl", [*ROWS[:150], b"broken", *ROWS[150:]])
+    rows = write_rows(tmp_path / "rows.jsonl", [*ROWS[:100], b"broken", *ROWS[100:]])
     file = tmp_path / "spec.yaml"
     file.write_text(spec_text(pair, rows, tmp_path / "results"))
     return file
@@ -39,20 +34,14 @@ def results(tmp_path):
 
 
 @pytest.fixture
-def start(spec, results):
+def start(zygote, spec, results):
     """start() -> the process, once it has written a part of the rows."""
     running = []
 
     def start_():
         options = [option for value in MANY_TOKENS for option in ("--set", value)]
         before = written(results)
-        process = subprocess.Popen(
-            [SPECBATCH, "run", str(spec), *options, "--json"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            text=True,
-        )
+        process = zygote.process("specbatch", "run", spec, *options, "--json")
         running.append(process)
         deadline = time.monotonic() + 60
         while written(results) < before + 60 and process.poll() is None:
@@ -63,7 +52,7 @@ def start(spec, results):
     yield start_
     for process in running:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def written(results):
@@ -86,7 +75,7 @@ def test_run_killed_in_the_middle_goes_on_to_the_same_results(start, spec, resul
     kept = b""
     for _ in range(2):
         process = start()
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.errors
         process.kill()
         process.wait()
         data = (results / "part-00000-of-00001.jsonl").read_bytes()
@@ -94,9 +83,8 @@ def test_run_killed_in_the_middle_goes_on_to_the_same_results(start, spec, resul
         kept = data[: data.rindex(b"\n") + 1]
         assert not (results / "_SUCCESS").exists()
     process = start()
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    end = json.loads(output.splitlines()[-1])
+    assert process.wait() == 0, process.errors
+    end = json.loads(process.output.splitlines()[-1])
     assert end["summary"]["skipped"] >= kept.count(b"\n")
     assert (results / "part-00000-of-00001.jsonl").read_bytes().startswith(kept)
     assert (results / "_SUCCESS").exists()
@@ -106,18 +94,17 @@ def test_run_killed_in_the_middle_goes_on_to_the_same_results(start, spec, resul
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_run_told_to_stop_saves_what_is_finished_and_ends_with_75(start, results, number):
     process = start()
-    process.send_signal(number)
+    process.signal(number)
     told = time.monotonic()
-    output, errors = process.communicate(timeout=30)
-    assert process.returncode == 75, errors
+    assert process.wait(30) == 75, process.errors
     assert time.monotonic() - told < 8
-    assert "every finished row is saved" in errors
-    assert "Traceback" not in errors
+    assert "every finished row is saved" in process.errors
+    assert "Traceback" not in process.errors
     manifest = json.loads((results / "manifest-00000-of-00001.json").read_text())
     assert not manifest["complete"]
     assert manifest["attempts"][-1]["outcome"] == "stopped"
     data = (results / "part-00000-of-00001.jsonl").read_bytes()
     assert data.endswith(b"\n")
     assert manifest["files"][0]["rows"] == len(data.splitlines()) < len(ROWS)
-    rows_seen = [json.loads(line).get("rows") for line in output.splitlines() if '"progress"' in line]
+    rows_seen = [json.loads(line).get("rows") for line in process.output.splitlines() if '"progress"' in line]
     assert rows_seen

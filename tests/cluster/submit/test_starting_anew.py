@@ -12,7 +12,7 @@ from tests.documents import ROOT
 
 
 @pytest.fixture
-def specbatch(api, tmp_path, monkeypatch):
+def specbatch(api, zygote, tmp_path, monkeypatch):
     """The command line, in a folder with the quickstart, with a cluster whose pods are processes."""
     root, here = tmp_path / "root", tmp_path / "here"
     root.mkdir()
@@ -21,7 +21,7 @@ def specbatch(api, tmp_path, monkeypatch):
     monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig))
     api.put(CLAIMS, {"metadata": {"name": "specbatch-results"}, "spec": {"accessModes": ["ReadWriteMany"]}, "status": {"phase": "Bound"}})  # fmt: skip
     api.put(NODES, {"metadata": {"name": "here"}, "status": {"allocatable": {"cpu": "8", "memory": "32Gi", "pods": "110"}}})  # fmt: skip
-    with TinyCluster(api, root):
+    with TinyCluster(api, root, zygote):
         yield lambda verb, *words: main([verb, *words]), root, here
 
 

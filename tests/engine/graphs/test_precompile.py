@@ -172,7 +172,6 @@ def test_rows_see_nothing_of_the_steps_that_were_gone_through(pair, drafter, par
     assert texts[0] == texts[1]
 
 
-@pytest.mark.traced
 @pytest.mark.slow
 def test_each_kernel_is_asked_for_once_and_is_there_when_it_is_launched(tmp_path):
     pytest.importorskip("triton")

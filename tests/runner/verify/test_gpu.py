@@ -13,11 +13,11 @@ MODEL = ROOT / "models/smollm2/target"
 ROWS = 24
 
 
-def command(gpus, tmp_path, *sampling):
+def command(gpus, tmp_path, rows, *sampling):
     """A bfloat16 run of the embedded pair, or of SmolLM2 with n-gram drafts where `make smollm2` has made it."""
     sets = [
         *(f"placement.gpus={gpus}", f"results.dir={tmp_path}", "results.report=false", "target.dtype=bfloat16"),
-        *(f"dataset.limit={ROWS}", "decoding.maxNewTokens=64", "placement.cpuThreads=4"),
+        *(f"dataset.limit={rows}", "decoding.maxNewTokens=64", "placement.cpuThreads=4"),
     ]
     sets += (
         [f"target.model={MODEL}", "drafter={method: ngram}", "dataset.answerField=null"]
@@ -25,29 +25,30 @@ def command(gpus, tmp_path, *sampling):
         else ["drafter.dtype=bfloat16"]
     )
     words = [word for override in (*sets, *sampling) for word in ("--set", override)]
-    return [sys.executable, "-m", "specbatch", "run", "job/quickstart.yaml", "--quiet", *words]
+    return ["run", "job/quickstart.yaml", "--quiet", *words]
 
 
-def start(command, *, gpus, code=0):
+def start(words, *, gpus, code=0):
     env = os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
     if gpus:
         env["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    command = [sys.executable, "-m", "specbatch", *words]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == code, done.stderr + done.stdout
     return done.stdout
 
 
-def verify(tmp_path, *, gpus, code=0):
-    words = ["verify", str(tmp_path / "quickstart"), "--sample", str(ROWS), "--output", "json", "--quiet"]
+def verify(start, tmp_path, rows, *, gpus, code=0):
+    words = ["verify", str(tmp_path / "quickstart"), "--sample", str(rows), "--output", "json", "--quiet"]
     # one row at a time: batches of another size round apart, so that there is something to judge
     apart = ["--set", "batching.maxSequences=1"]
-    return json.loads(start([sys.executable, "-m", "specbatch", *words, *apart], gpus=gpus, code=code))
+    return json.loads(start([*words, *apart], gpus=gpus, code=code))
 
 
-def check(tmp_path, gpus, sampling):
-    start(command(gpus, tmp_path, *sampling), gpus=gpus)
-    found = verify(tmp_path, gpus=gpus)
-    assert (found["unexplained"], found["exact"] + found["ties"]) == (0, ROWS), found["divergences"]
+def check(tmp_path, gpus, sampling, count=ROWS, start=start):
+    start(command(gpus, tmp_path, count, *sampling), gpus=gpus)
+    found = verify(start, tmp_path, count, gpus=gpus)
+    assert (found["unexplained"], found["exact"] + found["ties"]) == (0, count), found["divergences"]
     assert found["dtype"] == "bfloat16"
     assert found["scores"] in {"", "float32"}
     assert found["device"] == ("cuda:0" if gpus else "cpu")
@@ -55,7 +56,7 @@ def check(tmp_path, gpus, sampling):
     rows = [json.loads(line) for line in part.read_text().splitlines()]
     rows[0]["text"] = "~" + rows[0]["text"]
     part.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tampered = verify(tmp_path, gpus=gpus, code=1)
+    tampered = verify(start, tmp_path, count, gpus=gpus, code=1)
     assert tampered["unexplained"] == 1
     assert [one["id"] for one in tampered["divergences"] if one["kind"] == "unexplained"] == [rows[0]["id"]]
     assert tampered["scores"] == "float32"
@@ -71,6 +72,11 @@ def test_a_bfloat16_run_on_a_gpu_has_nothing_unexplained_and_tampering_shows(nam
 
 
 @pytest.mark.slow
-def test_the_same_on_the_cpu(tmp_path, monkeypatch):
+def test_the_same_on_the_cpu(tmp_path, zygote, monkeypatch):
+    def start(words, *, gpus, code=0):
+        ended = zygote.process("specbatch", *words, cwd=ROOT)
+        assert ended.wait(300) == code, ended.errors + ended.output
+        return ended.output
+
     monkeypatch.setattr("tests.runner.verify.test_gpu.MODEL", Path("/none"))  # the embedded pair: seconds, not minutes
-    check(tmp_path, 0, SAMPLING["sampled"])
+    check(tmp_path, 0, (*SAMPLING["sampled"], "decoding.maxNewTokens=24"), 8, start)

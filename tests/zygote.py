@@ -1,8 +1,8 @@
-"""Attempts at a run, each a process of its own, at a twentieth of the price: forked from one that has everything imported.
+"""Processes of specbatch at a twentieth of the price: each is forked from one that has everything imported.
 
 A start of `specbatch run` costs four seconds of imports, so a test of a thousand kills would take hours. This process imports
 torch, transformers and the runner once, runs one throw-away job, which warms their caches, and then forks an attempt for each line
-that it is given. It has one thread whenever it forks (checked): nothing that another thread held can stay locked in the child.
+that it is given, or a process of `specbatch` or `python -m specbatch.runner`. It has one thread whenever it forks (checked): nothing that another thread held can stay locked in the child.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass
 class Attempt:
-    """A process that runs a job. Until `wait` has seen its end nobody reaps it: the pid is no other's."""
+    """A process. Until `wait` has seen its end nobody reaps it: the pid is no other's."""
 
     zygote: Zygote
     pid: int
     log: Path
+    error_log: Path | None = None  # where standard error does not go into the log
     started: float = field(default_factory=time.monotonic)
     _code: int | None = None
 
@@ -38,12 +40,21 @@ class Attempt:
 
     def signal(self, number: int) -> None:
         """Sends a signal; nothing happens where the process has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, number)
+        if self._code is None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
 
     def ended(self, within: float = 0.0) -> bool:
         """Waits so many seconds at most; whether the process has ended."""
         return self._code is not None or bool(select.select([self._pidfd], [], [], max(0.0, within))[0])
+
+    def poll(self) -> int | None:
+        """The exit code, once it has ended."""
+        return self.wait() if self.ended() else None
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.signal(signal.SIGKILL)
 
     def wait(self, within: float = 60.0) -> int:
         """The exit code, negative for the signal that ended it; a process that hangs is killed, and fails the test."""
@@ -67,6 +78,11 @@ class Attempt:
         """What it has printed."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
+    @property
+    def errors(self) -> str:
+        """What it has printed to standard error, where that is apart."""
+        return self.error_log.read_text(encoding="utf-8", errors="replace") if self.error_log else ""
+
 
 class Zygote:
     """Starts attempts. Models for them are in `pair`: target, drafter."""
@@ -75,6 +91,7 @@ class Zygote:
         self.folder = folder
         self.pair = (folder / "target", folder / "drafter")
         self._attempts = 0
+        self._asking = threading.Lock()
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
@@ -83,7 +100,7 @@ class Zygote:
             "TQDM_DISABLE": "1",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.zygote", str(folder)],
+            [sys.executable, "-m", "tests.zygote", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -103,6 +120,27 @@ class Zygote:
         attempt.wait()
         return attempt
 
+    def process(
+        self, module: str, *words: str, cwd: Path | None = None, log: Path | None = None, **env: str
+    ) -> Attempt:
+        """Begins `python -m MODULE WORDS`, of `specbatch` or `specbatch.runner`, in this process' environment with `env` on top.
+
+        Args:
+            module: which of the two.
+            words: its arguments.
+            cwd: its working directory; ours without it.
+            log: where all output goes; without it standard error has a file of its own.
+            env: variables.
+        """
+        self._attempts += 1
+        out = log or self.folder / f"log-{self._attempts}.txt"
+        err = None if log else self.folder / f"log-{self._attempts}-errors.txt"
+        request = {"module": module, "words": list(map(str, words)), "cwd": str(cwd or Path.cwd())}
+        request |= {"env": {**os.environ, "OMP_NUM_THREADS": "1", **env}, "log": str(out), "errors": str(err or out)}
+        for file in (out, err or out):
+            file.touch()  # whoever reads it may be faster than the process
+        return Attempt(self, self.ask(request)["pid"], out, err)
+
     def close(self) -> None:
         """Ends the process; attempts that run still are killed."""
         with contextlib.suppress(BrokenPipeError):
@@ -111,9 +149,10 @@ class Zygote:
         self._process.wait(30)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        self._process.stdin.flush()
-        return self._answer()
+        with self._asking:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+            return self._answer()
 
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
@@ -157,6 +196,7 @@ def _warm_up(folder: Path) -> None:
     """Makes the pair, measures the CPU once for all attempts (a third of a second each otherwise), and runs it once."""
     from tqdm import tqdm
 
+    from specbatch.cli.main import main as specbatch
     from specbatch.runner import devices, session
     from specbatch.runner.__main__ import main
     from tests.runner.tiny import byte_level_tokenizer, save_model, spec_text, write_rows
@@ -176,6 +216,7 @@ def _warm_up(folder: Path) -> None:
     measured = devices.measured_cpu()
     devices.measured_cpu = lambda: measured
     assert session
+    assert specbatch
     rows = write_rows(folder / "warm.jsonl", [{"prompt": "hello", "temperature": 0.5}])
     spec = folder / "warm.yaml"
     spec.write_text(spec_text(pair, rows, folder / "warm").replace("report: false", "report: true"))
@@ -183,19 +224,32 @@ def _warm_up(folder: Path) -> None:
 
 
 def _attempt(request: dict[str, Any]) -> None:
-    """The forked process: what `python -m specbatch.runner` does, with whatever is to go wrong."""
+    """The forked process: what `python -m MODULE` does, or an attempt with whatever is to go wrong."""
     code = 70
     try:
-        with open(request["log"], "wb", buffering=0) as log, open("/dev/null", "rb") as nothing:
+        with (
+            Path(request["log"]).open("ab", buffering=0) as log,
+            Path(request.get("errors", request["log"])).open("ab", buffering=0) as errors,
+            Path("/dev/null").open("rb") as nothing,
+        ):
             os.dup2(nothing.fileno(), 0)
             os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
+            os.dup2(errors.fileno(), 2)
         from specbatch.runner import __main__ as runner
-        from tests.faults.child import prepare
 
-        finish = prepare(request["setup"])
-        code = int(runner.main([request["spec"]]))
-        finish()
+        if "module" in request:
+            from specbatch.cli.main import main as specbatch
+
+            os.chdir(request["cwd"])
+            os.environ.clear()
+            os.environ.update(request["env"])
+            code = int({"specbatch": specbatch, "specbatch.runner": runner.main}[request["module"]](request["words"]))
+        else:
+            from tests.faults.child import prepare
+
+            finish = prepare(request["setup"])
+            code = int(runner.main([request["spec"]]))
+            finish()
     except BaseException:  # noqa: BLE001 - what a real process would end with
         import traceback
 
