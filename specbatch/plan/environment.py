@@ -50,7 +50,7 @@ def read_environment(env: Mapping[str, str], gpus: int, *, has_drafter: bool) ->
     values = {name: env[name].strip() for name in VARIABLES if env.get(name, "").strip()}
     if not values:
         return PlacementVariables()
-    _refuse(_malformed(values))
+    refuse(_malformed(values))
     ratios, groups = ("TARGET_GPU_RATIO", "DRAFTER_GPU_RATIO"), ("TARGET_GPU", "DRAFTER_GPU")
     target_ratio, drafter_ratio = (int(values[name]) if name in values else None for name in ratios)
     target, drafter = (_groups(name, values[name], gpus) if name in values else None for name in groups)
@@ -62,15 +62,16 @@ def read_environment(env: Mapping[str, str], gpus: int, *, has_drafter: bool) ->
         drafter=drafter,
         settings=tuple(f"{name}={value}" for name, value in values.items()),
     )
-    _refuse(_contradictions(read))
+    refuse(_contradictions(read))
     if not has_drafter:
-        _refuse(_without_drafter(read))
+        refuse(_without_drafter(read))
     if not gpus and not target:
-        _refuse(_on_cpu(read))
+        refuse(_on_cpu(read))
     return read
 
 
-def _refuse(problems: Iterable[Problem]) -> None:
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raises a SpecError of the environment where there is any problem."""
     found = list(problems)
     if found:
         raise SpecError(found, source="environment")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from specbatch.plan.gpus import GIB
 from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.plan_request import PlanRequest
-from specbatch.plan.types import DeviceUse, GpuShape, ReplicaPlan, Stage
+from specbatch.plan.types import DeviceUse, ReplicaPlan
 
 PAGE = 64  # tokens, as in engine/graphs/paging.py
 
@@ -22,23 +22,7 @@ _SLACK = 0.02  # of the memory: what the allocator loses to fragments
 _PREFILL_TOKENS = 8192  # of all rows in one prefill forward
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceLoad:
-    """What is on one device, before the number of rows is known."""
-
-    device: str
-    gpu: GpuShape
-    stages: tuple[tuple[ModelShape, Stage], ...]  # with the KV of one token
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of all parameters on this device."""
-        return sum(stage.weight_bytes for _, stage in self.stages)
-
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes of one token's keys and values on this device."""
-        return sum(stage.kv_bytes for _, stage in self.stages)
+Models = tuple[tuple[ModelShape, bool], ...]  # with a stage on a device, and whether the head is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +30,13 @@ class MemoryFit:
     """The devices of a placement, and rows of which length are to fit on them.
 
     Attributes:
-        loads: every device that is used, in the order of the GPUs.
+        loads: every device that is used, in the order of the GPUs: with the KV of one token and without reserve, and the models on it.
         paged: whether the rows of a replica share pages of KV, instead of each having a slot for the longest row.
         max_length: prompt and new tokens of a row, at the most.
         max_k: drafts a round, at the most.
     """
 
-    loads: tuple[DeviceLoad, ...]
+    loads: tuple[tuple[DeviceUse, Models], ...]
     paged: bool
     max_length: int
     max_k: int
@@ -61,13 +45,13 @@ class MemoryFit:
         """Tokens that each replica's KV is for: what all rows need at their longest, or with pages what there is room for."""
         if not self.paged:
             return self._least_tokens(rows)
-        room = min(self._free_pages(load, rows) for load in self.loads)
+        room = min(self._free_pages(*load, rows) for load in self.loads)
         return max(PAGE * min(room, rows * self._pages_per_row), self._least_tokens(rows))
 
     def device_uses(self, rows: int) -> tuple[DeviceUse, ...]:
         """What every device holds with so many rows in each replica."""
         tokens = self.kv_tokens(rows)
-        return tuple(self._use(load, rows, tokens) for load in self.loads)
+        return tuple(self._use(*load, rows, tokens) for load in self.loads)
 
     def fits(self, rows: int, *, slots: bool = False) -> bool:
         """Whether every device has room for so many rows in each replica.
@@ -77,7 +61,7 @@ class MemoryFit:
             slots: each has a slot for the longest row, as in the general engine, even where there could be pages.
         """
         tokens = self._slot_tokens(rows) if slots else self._least_tokens(rows)
-        return all(self._use(load, rows, tokens).free_bytes >= 0 for load in self.loads)
+        return all(self._use(*load, rows, tokens).free_bytes >= 0 for load in self.loads)
 
     def most_rows(self, cap: int, *, slots: bool = False) -> int:
         """The most rows a replica, up to cap, that fit; 0 when not even one does.
@@ -106,41 +90,36 @@ class MemoryFit:
             return self._slot_tokens(rows)
         return PAGE * max(self._pages_per_row, rows * -(-self._pages_per_row // 2))
 
-    def _free_pages(self, load: DeviceLoad, rows: int) -> int:
-        free = self._use(load, rows, 0).free_bytes
-        if free < 0 or not load.kv_bytes_per_token:
+    def _free_pages(self, load: DeviceUse, models: Models, rows: int) -> int:
+        free = self._use(load, models, rows, 0).free_bytes
+        if free < 0 or not load.kv_bytes:
             return 0 if free < 0 else rows * self._pages_per_row
-        return free // (PAGE * load.kv_bytes_per_token)
+        return free // (PAGE * load.kv_bytes)
 
-    def _use(self, load: DeviceLoad, rows: int, tokens: int) -> DeviceUse:
-        return DeviceUse(
-            device=load.device,
-            gpu=load.gpu.name,
-            memory_bytes=load.gpu.memory_bytes,
-            weight_bytes=load.weight_bytes,
-            kv_bytes=load.kv_bytes_per_token * tokens,
-            reserve_bytes=self._reserve(load, rows),
-        )
-
-    def _reserve(self, load: DeviceLoad, rows: int) -> int:
-        """What KV must leave free. Pages leave at least what the engine leaves when it measures the free memory."""
+    def _use(self, load: DeviceUse, models: Models, rows: int, tokens: int) -> DeviceUse:
+        """With KV of so many tokens, and what KV must leave free: pages at least what the engine leaves when it measures free memory."""
         # Target and drafter work in turns: on one device they share the same scratch memory.
-        work = max(_work_bytes(shape, rows, self.max_k, has_head=stage.has_head) for shape, stage in load.stages)
-        reserve = int(_SLACK * load.gpu.memory_bytes) + work
-        free = load.gpu.memory_bytes - load.weight_bytes - _CONTEXT_BYTES
-        left = int(min((1 - _PAGES_SHARE) * free + _PAGES_RESERVE, free / 2))
-        return _CONTEXT_BYTES + (max(reserve, left) if self.paged else reserve)
+        work = max(_work_bytes(shape, rows, self.max_k, has_head=has_head) for shape, has_head in models)
+        reserve = int(_SLACK * load.memory_bytes) + work
+        if self.paged:
+            free = load.memory_bytes - load.weight_bytes - _CONTEXT_BYTES
+            reserve = max(reserve, int(min((1 - _PAGES_SHARE) * free + _PAGES_RESERVE, free / 2)))
+        return replace(load, kv_bytes=load.kv_bytes * tokens, reserve_bytes=_CONTEXT_BYTES + reserve)
 
 
 def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryFit:
     """How much memory replicas take that are placed with the KV of one token."""
     shapes = tuple(request.models.values())
     models = [model for replica in replicas for model in zip(shapes, replica.models, strict=True)]
-    stages = [(shape, stage) for shape, placed in models for stage in placed.stages]
-    by_device = {device: tuple(one for one in stages if one[1].device == device) for device in request.gpus}
+    loads = []
+    for device, gpu in request.gpus.items():
+        here = [(shape, stage) for shape, placed in models for stage in placed.stages if stage.device == device]
+        weights, kv = sum(stage.weight_bytes for _, stage in here), sum(stage.kv_bytes for _, stage in here)
+        load = DeviceUse(device, gpu.name, gpu.memory_bytes, weights, kv, reserve_bytes=0)
+        loads += [(load, tuple((shape, stage.has_head) for shape, stage in here))] if here else []
     return MemoryFit(
-        loads=tuple(DeviceLoad(device, request.gpus[device], here) for device, here in by_device.items() if here),
-        paged="cpu" not in by_device and all(shape.is_paged for shape, _ in models),
+        loads=tuple(loads),
+        paged="cpu" not in request.gpus and all(shape.is_paged for shape in shapes),
         max_length=request.max_length,
         max_k=request.speculation.max_k,
     )

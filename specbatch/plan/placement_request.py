@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from specbatch.api import SpecBatchJob
-from specbatch.errors import Problem, SpecError
-from specbatch.plan.environment import DeviceGroups, PlacementVariables, read_environment
+from specbatch.errors import Problem
+from specbatch.plan.environment import DeviceGroups, PlacementVariables, read_environment, refuse
 from specbatch.plan.layouts import Layout, Ratio, lay_out, possible_layouts
 from specbatch.plan.types import Strategy
 
@@ -51,25 +51,23 @@ def _named_devices(
     read: PlacementVariables, target: DeviceGroups, replicas: int | None, *, has_drafter: bool
 ) -> Layout:
     """The layout of TARGET_GPU and DRAFTER_GPU, and its strategy."""
-    problems = []
-    if has_drafter and read.drafter is None:
-        problems.append(
-            Problem("TARGET_GPU", "is set without DRAFTER_GPU", "set both; the same device in both shares it")
-        )
-    if replicas not in {None, 1, len(target)}:
-        said = f"names {len(target)} replica(s), but placement.replicas is {replicas}"
-        problems.append(Problem("TARGET_GPU", said, "name the devices of every replica, apart by ';'"))
     drafter = read.drafter or ((),) * len(target)
     strategy: Strategy = "multi_gpu_ratio"
     if len(target[0]) == 1 and drafter[0] in {(), target[0]}:
         strategy = "same"
     elif len(target[0]) == len(drafter[0]) == 1:
         strategy = "separate"
+    problems = []
+    if has_drafter and not read.drafter:
+        remedy = "set both; the same device in both shares it"
+        problems.append(Problem("TARGET_GPU", "is set without DRAFTER_GPU", remedy))
+    if replicas not in {None, 1, len(target)}:
+        said = f"names {len(target)} replica(s), but placement.replicas is {replicas}"
+        problems.append(Problem("TARGET_GPU", said, "name the devices of every replica, apart by ';'"))
     if read.strategy not in {None, "auto", strategy} and not problems:
         said = f"is {read.strategy}, but TARGET_GPU and DRAFTER_GPU describe {strategy}"
         problems.append(Problem("GPU_STRATEGY", said, "unset it, or change the devices"))
-    if problems:
-        raise SpecError(problems, source="environment")
+    refuse(problems)
     return Layout(strategy, tuple(zip(target, drafter, strict=True)))
 
 
@@ -88,14 +86,12 @@ def _ratio(job: SpecBatchJob, read: PlacementVariables, each: int, *, has_drafte
     if read.target_ratio is None and read.drafter_ratio is None:
         if spec is None and read.strategy == "multi_gpu_ratio":
             remedy = "set TARGET_GPU_RATIO and DRAFTER_GPU_RATIO, or spec.placement.ratio"
-            raise SpecError(
-                [Problem("GPU_STRATEGY", "is multi_gpu_ratio, but no ratio is given", remedy)], source="environment"
-            )
+            refuse([Problem("GPU_STRATEGY", "is multi_gpu_ratio, but no ratio is given", remedy)])
         return (spec.target, spec.drafter) if spec else (1, 1)
     target = read.target_ratio or each - (read.drafter_ratio or 0)
     drafter = read.drafter_ratio or each - (read.target_ratio or 0)
     if target < 1 or drafter < 1 or target + drafter > each:
         name = "TARGET_GPU_RATIO" if read.target_ratio else "DRAFTER_GPU_RATIO"
         said = f"gives target {max(target, 0)} + drafter {max(drafter, 0)}, but a replica has {each} GPU(s)"
-        raise SpecError([Problem(name, said, "make them add up to the GPUs of one replica")], source="environment")
+        refuse([Problem(name, said, "make them add up to the GPUs of one replica")])
     return target, drafter
