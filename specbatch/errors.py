@@ -10,7 +10,8 @@ SpecbatchError            64-75, always with a remedy where one is known
 ├── OutOfMemoryError      70  out of memory at the smallest settings
 ├── ClusterError          71  the Kubernetes cluster cannot be reached, or refuses
 ├── ResultsError          74  results cannot be written
-│   └── OtherRunError     64  the results that are there belong to another run: no other attempt of this spec can mend that
+│   ├── OtherRunError     64  the results that are there belong to another run: no other attempt of this spec can mend that
+│   └── SplitError        64  the results that are there are split into another number of shards
 └── StoppedError          75  told to stop; everything finished is saved
 
 Raise these for users; use assert for our own invariants. The CLI catches SpecbatchError once.
@@ -195,6 +196,12 @@ class ResultsError(SpecbatchError):
 
 class OtherRunError(ResultsError):
     """The results that are there belong to another run: this spec needs another place, whoever starts it and however often."""
+
+    exit_code = ExitCode.BAD_SPEC
+
+
+class SplitError(ResultsError):
+    """The results that are there are split into another number of shards: `specbatch reshard`, or the old number, can mend that."""
 
     exit_code = ExitCode.BAD_SPEC
 

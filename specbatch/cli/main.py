@@ -24,6 +24,7 @@ from specbatch.cli import (
     plan_command,
     render_command,
     report_command,
+    reshard_command,
     run_command,
     spec_commands,
     status_command,
@@ -66,6 +67,7 @@ app.command()(job_commands.cancel)
 app.command()(job_commands.retry)
 app.command()(job_commands.delete)
 app.command()(collect_command.collect)
+app.command()(reshard_command.reshard)
 app.command()(report_command.report)
 app.command()(verify_command.verify)
 app.command()(compare_command.compare)

@@ -27,7 +27,7 @@ _Time = Annotated[float, msgspec.Meta(ge=0, le=LATEST_TIME)]
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One process' work on a shard. Times are Unix times in seconds; `killed` ones ended without a word.
 
-    `now` is the last snapshot of the run, `process` who wrote it; `reason` why it failed; `moved` as `ShardResults.moved`; `synced`
+    `now` is the last snapshot of the run, `process` who wrote it; `reason` why it failed; `synced`
     name -> bytes on the disk, of the files that may end in a torn line. Files of earlier versions have none of them.
     """
 
@@ -36,7 +36,6 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: _Time
     outcome: Outcome
     reason: str = ""
-    moved: int = 0
     synced: dict[str, int] = {}
     process: Process | None = None
     now: Progress = Progress()

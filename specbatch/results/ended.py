@@ -1,8 +1,7 @@
-"""How many rows of a run have ended, each once: whatever files it lies in, and however often the run was killed or split anew.
+"""How many rows of a shard have ended, each once, however often the run was killed.
 
-Row i belongs to shard i mod N of the last split, so the shards' own counts add up to the run's. A shard counts the rows of its share when
-it is opened, in the files of all splits, and every row it writes from then on. Its progress file is up to two seconds old when it is
-killed: what the row files have grown by since is read from their ends.
+A shard counts the rows in its files when it opens them, and every row that it writes from then on. Its progress file is up to two seconds
+old when it is killed: what the row files have grown by since is read from their ends.
 """
 
 from __future__ import annotations
@@ -26,19 +25,13 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """A shard's count.
 
     Attributes:
-        generation: how often the run had been split anew before: a count of an earlier split misses what later ones have done.
-        rows: of its share that have ended, in files of any split.
+        rows: that have ended.
         errors: those of them that could not be decoded.
-        old_rows: of all shares, in files of the splits before; 0 where the run never was split differently.
-        old_rows_here: those of them that are of this share.
-        own: what its own files hold; rows that another shard's hold as well count there.
+        own: what its files hold.
     """
 
-    generation: int = 0
     rows: int = 0
     errors: int = 0
-    old_rows: int = 0
-    old_rows_here: int = 0
     own: dict[Kind, Lines] = {}
 
 

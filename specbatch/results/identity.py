@@ -51,6 +51,10 @@ class Identity:
         """As it is kept."""
         return asdict(self)
 
+    def encode(self) -> bytes:
+        """An identity file."""
+        return json.dumps(self.to_json(), indent=1, default=str).encode() + b"\n"
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Identity:
         """From the file; ValueError where it is none."""
@@ -92,7 +96,7 @@ _ABSENT = _Absent()
 
 
 def claim(run_dir: Path, file: ShardFile, identity: Identity) -> None:
-    """Makes the directory this run's for a shard, or finds that it is; it may have been split into other numbers of shards.
+    """Makes the directory this run's for a shard, or finds that it is.
 
     Raises:
         OtherRunError: it belongs to another run (the message says what differs).
@@ -102,21 +106,26 @@ def claim(run_dir: Path, file: ShardFile, identity: Identity) -> None:
         refuse_other(str(run_dir), found, identity)
         return
     siblings = list(shard_files(run_dir))
-    known = {sibling.shards: sibling for sibling in siblings if sibling.kind == "identity"}  # one of each split
+    known = any(sibling.kind == "identity" for sibling in siblings)
     for sibling in siblings:
-        nobodys = sibling.shards not in known or (sibling.shard, sibling.shards) == (file.shard, file.shards)
-        if sibling.kind in ROW_KINDS and nobodys:
+        mine = (sibling.shard, sibling.shards) == (file.shard, file.shards)
+        if sibling.kind in ROW_KINDS and (mine or not known):
             name = ShardFile("identity", sibling.shard, sibling.shards).name
             raise ResultsError(
                 f"{sibling.name} is there without {name}: what run it belongs to cannot be told",
                 where=str(run_dir),
                 remedy=WAYS_OUT,
             )
-    for sibling in known.values():
-        other = read_identity(run_dir, sibling)
-        if other is not None:
-            refuse_other(str(run_dir), other, identity)
-    write_atomic(run_dir / file.name, json.dumps(identity.to_json(), indent=1, default=str).encode() + b"\n")
+    refuse_other_run(run_dir, identity)
+    write_atomic(run_dir / file.name, identity.encode())
+
+
+def refuse_other_run(run_dir: Path, identity: Identity) -> None:
+    """Raises OtherRunError where an identity file in the directory is of another run."""
+    for file in shard_files(run_dir, "identity"):
+        if (found := read_identity(run_dir, file)) is not None:
+            refuse_other(str(run_dir), found, identity)
+            return
 
 
 def read_identity(run_dir: Path, file: ShardFile) -> Identity | None:

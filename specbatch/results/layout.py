@@ -12,10 +12,8 @@
     report.html  figures/*.png     for people
     _SUCCESS                       written last, once every shard is complete
 
-Where job.completions changed between two attempts, files of several splits lie there together, and are one run. Row i is in a file of
-shard i mod N of some split into N. The row files of an old split never change again, but for a torn line that is cut off their end:
-those of its shard j are now files of shard j mod N of the last split (`ShardFile.owner`), which lists them in its manifest beside its own.
-Its identity and progress files stay for people; its manifests say nothing any more, and _SUCCESS is the last split's.
+Row i belongs to shard i mod N. Files of another N than splits.jsonl says do not count: `specbatch reshard` had not finished. The progress
+files of an earlier N stay, for the report.
 """
 
 from __future__ import annotations
@@ -70,10 +68,6 @@ class ShardFile:
         sequence = f"-{self.sequence:05d}" if self.sequence else ""
         return f"{self.kind}-{self.shard:05d}-of-{self.shards:05d}{sequence}{SUFFIXES[self.kind]}"
 
-    def owner(self, shards: int) -> int:
-        """The shard that answers for the file in a run that is now split into so many: its own, unless the split changed."""
-        return self.shard % shards
-
     @classmethod
     def parse(cls, name: str) -> ShardFile | None:
         """The file that a name stands for; None for any other name."""
@@ -111,11 +105,6 @@ def own_files(names: Iterable[str], file: ShardFile, *kinds: Kind) -> list[Shard
         for other in parse_names(names)
         if other.kind in kinds and (other.shard, other.shards) == (file.shard, file.shards)
     ]
-
-
-def owned_files(names: Iterable[str], file: ShardFile) -> list[ShardFile]:
-    """The files of rows among the names that the shard of `file` answers for: its own, and some of every old split."""
-    return [other for other in parse_names(names) if other.kind in ROW_KINDS and other.owner(file.shards) == file.shard]
 
 
 def rows_of_share(shard: int, shards: int, rows: int) -> int:

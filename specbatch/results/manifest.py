@@ -15,8 +15,8 @@ from specbatch.errors import ResultsError
 from specbatch.results.attempts import Attempt
 from specbatch.results.hardware import Hardware
 from specbatch.results.identity import Identity
-from specbatch.results.layout import MAX_SHARDS, SUCCESS, ShardFile, parse_names
-from specbatch.results.splits import Split, read_split
+from specbatch.results.layout import MAX_SHARDS, SUCCESS, ShardFile
+from specbatch.results.splits import files_of_run
 from specbatch.results.storage.appender import check_size
 from specbatch.results.storage.durable import read_plain, results_error, write_atomic
 from specbatch.results.storage.folder import Folder
@@ -48,11 +48,9 @@ class Manifest:
         shards: out of how many.
         complete: whether every row of the shard has ended.
         identity: `store.identity`: spec hash, dataset, models with revisions.
-        generation: `store.generation`: only the manifests of a run's last split say something of it.
-        files: `store.files`; in a run that is split anew also files of the old split, each listed by one shard.
+        files: `store.files`.
         totals: `store.totals`.
         attempts: `store.attempts`; `summary` adds them up.
-        moved: `store.moved`: by so much the shard's rows are more than its share of the dataset.
         skipped: rows that were finished when the last attempt began.
         spec: the resolved spec.
         versions: specbatch, python, torch, transformers, ...
@@ -74,8 +72,6 @@ class Manifest:
     files: Sequence[FileEntry]
     totals: Totals
     attempts: Sequence[Attempt] = ()
-    generation: int = 0
-    moved: int = 0
     skipped: int = 0
     spec: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -101,14 +97,12 @@ class Manifest:
             "name": self.name,
             "shard": self.shard,
             "shards": self.shards,
-            "generation": self.generation,
             "complete": self.complete,
             "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "rows": {
                 "results": self.totals.results,
                 "errors": self.totals.errors,
                 "skipped": self.skipped,
-                "moved": self.moved,
                 "other_models": self.other_models,
                 "dataset": self.dataset_rows,
             },
@@ -155,8 +149,6 @@ class Manifest:
             files=shape.files,
             totals=shape.totals,
             attempts=shape.attempts,
-            generation=shape.generation,
-            moved=shape.rows.moved,
             skipped=shape.rows.skipped,
             spec=shape.spec,
             versions=shape.versions,
@@ -175,7 +167,6 @@ class _Rows(msgspec.Struct):
     """How many rows there are, for they are counted with."""
 
     skipped: int
-    moved: int = 0
     other_models: int = 0
     dataset: int | None = None
 
@@ -197,7 +188,6 @@ class _Shape(msgspec.Struct):
     env: dict[str, str]
     identity: Identity
     rows: _Rows
-    generation: int = 0
     warnings: tuple[str, ...] = ()
     verification: dict[str, Any] | None = None
     hardware: Hardware | None = None
@@ -211,21 +201,14 @@ def write_manifest(run_dir: str | Path, manifest: Manifest) -> Path:
 
 
 def read_manifests(run_dir: str | Path | Folder) -> tuple[Manifest, ...]:
-    """The manifests in the folder, in order of shard: those of the run's last split.
+    """The manifests in the folder, in order of shard.
 
     Raises:
         ResultsError: one cannot be read, or is no manifest.
     """
     folder = run_dir if isinstance(run_dir, Folder) else Folder(run_dir)
     names = folder.sizes()
-    split = read_split(folder, names)
-    found = [_read(folder, name) for name in manifest_names(names, split)] if split else []
-    return tuple(one for one in found if one.generation == split.generation) if split else ()
-
-
-def manifest_names(names: Iterable[str], split: Split) -> list[str]:
-    """Those of a split's manifests that are there, in order of shard."""
-    return [file.name for file in parse_names(names, "manifest") if file.shards == split.shards]
+    return tuple(_read(folder, file.name) for file in files_of_run(folder, names, "manifest"))
 
 
 def synced_of(run_dir: Path, shard: int, shards: int) -> dict[str, int]:
@@ -269,7 +252,7 @@ def write_success(run_dir: str | Path) -> bool:
 
 
 def success_of(manifests: Sequence[Manifest]) -> bytes | None:
-    """What _SUCCESS holds; None where a manifest of the split is missing or not complete, rows are missing, or none was answered."""
+    """What _SUCCESS holds; None where a manifest is missing or not complete, or no row was answered."""
     if not manifests or len(manifests) != manifests[0].shards or not all(one.complete for one in manifests):
         return None
     value = {
@@ -277,8 +260,6 @@ def success_of(manifests: Sequence[Manifest]) -> bytes | None:
         "results": sum(one.totals.results for one in manifests),
         "errors": sum(one.totals.errors for one in manifests),
     }
-    if any(one.moved for one in manifests) and value["results"] + value["errors"] < (manifests[0].dataset_rows or 0):
-        return None  # a file of an old split has gone since another shard read it
     if answers_none(manifests):
         return None
     return json.dumps(value).encode() + b"\n"

@@ -33,7 +33,7 @@ from specbatch.redact import redact_values
 from specbatch.results.summary import Counters, RunSummary
 
 LATEST_TIME = 1e11  # Unix time that a calendar can say
-ROW_COUNTS = ("rows", "errors", "dataset_rows", "old_rows", "old_rows_here")
+ROW_COUNTS = ("rows", "errors", "dataset_rows")
 _UNKNOWN = Merge(at_once=constant(None))
 _DIGITS = 4  # of fractions in log lines
 
@@ -76,7 +76,7 @@ class Progress(Counters, frozen=True, kw_only=True, tag_field="event", tag="prog
 
     Attributes:
         seconds: since decoding began; 0 before.
-        rows: rows of the shard's share that have ended, in results or errors, those of earlier attempts and splits included.
+        rows: rows of the shard's share that have ended, in results or errors, those of earlier attempts included.
         total_rows: rows of its share; None where it cannot be told.
         total_rows_estimated: whether that is an estimate: the dataset was not read to its end yet.
         errors: bad rows among those that have ended.
@@ -89,7 +89,6 @@ class Progress(Counters, frozen=True, kw_only=True, tag_field="event", tag="prog
         fraction_of_ceiling: this attempt's tokens per second over the predicted ceiling; None where nothing is predicted yet.
         publish: how far publishing is; None where results are not published.
         dataset_rows: rows of the whole dataset; None before it was read to its end.
-        old_rows, old_rows_here: see `results.ended.Ended`.
         waiting: what of the dataset is out of reach now, and why; empty while it is read.
     """
 
@@ -108,8 +107,6 @@ class Progress(Counters, frozen=True, kw_only=True, tag_field="event", tag="prog
     publish: Annotated[PublishState | None, _UNKNOWN] = None
     total_rows_estimated: Annotated[bool, Merge(at_once=largest)] = False
     dataset_rows: Annotated[int | None, Merge(at_once=last_known)] = None
-    old_rows: Annotated[int, Merge(at_once=largest)] = 0
-    old_rows_here: int = 0
     waiting: Annotated[str, Merge(at_once=constant(""))] = ""
 
     @classmethod
@@ -179,7 +176,6 @@ class TerminationMessage(
         error, where, remedy: of the error that ended it.
         rows, errors: of the shard's share that have ended; not there where no row was looked at.
         dataset_rows: of all shards, where the dataset was read to its end.
-        old_rows, old_rows_here: see `results.ended.Ended`.
         results, completion_tokens, seconds, tokens_per_second, acceptance_rate: of an attempt that ended its shard.
         shard, shards: which, of how many.
         text: for a reader: a message that is none of the runner's own, such as the end of a log.
@@ -193,8 +189,6 @@ class TerminationMessage(
     rows: int | None = None
     errors: int | None = None
     dataset_rows: int | None = None
-    old_rows: int | None = None
-    old_rows_here: int | None = None
     results: int | None = None
     completion_tokens: int | None = None
     seconds: float | None = None
@@ -229,7 +223,7 @@ class TerminationMessage(
 
 
 def row_counts(source: RunSummary | Progress | TerminationMessage) -> dict[str, int]:
-    """rows, errors, dataset_rows, old_rows and old_rows_here of the shard, as far as they are known."""
+    """rows, errors and dataset_rows of the shard, as far as they are known."""
     if not isinstance(source, RunSummary):
         found = {name: getattr(source, name) for name in ROW_COUNTS}
     elif source.ended is None:  # of an earlier version

@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from specbatch.errors import ResultsError
 from specbatch.formatting import format_facts
-from specbatch.results.manifest import manifest_names
-from specbatch.results.splits import read_split
+from specbatch.results.splits import files_of_run
 from specbatch.results.storage.durable import read_plain, results_error, write_atomic
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.typed import load_json
@@ -136,14 +135,12 @@ DIVERGENCES_KEPT = 100
 
 
 def write_verification(run_dir: Path, verification: Verification) -> list[str]:
-    """Puts the certificate into every manifest of the run's last split; all else in them stays as it is. Returns the files' names.
+    """Puts the certificate into every manifest of the run; all else in them stays as it is. Returns the files' names.
 
     Raises:
         ResultsError: a manifest cannot be read or written.
     """
-    there = [path.name for path in run_dir.iterdir()]
-    split = read_split(Folder(run_dir), there)
-    names = manifest_names(there, split) if split else []
+    names = [file.name for file in files_of_run(Folder(run_dir), [path.name for path in run_dir.iterdir()], "manifest")]
     for name in names:
         path = run_dir / name
         try:

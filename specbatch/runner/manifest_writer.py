@@ -41,7 +41,7 @@ class ManifestWriter:
             with contextlib.suppress(ResultsError):  # a broken one is about to be replaced
                 found = read_manifests(run_dir)
                 mine = [one for one in found if (one.shard, one.shards) == (shard.number, shard.count)]
-                self._earlier = next(iter(mine or found), None)  # after a change of split, anyone's
+                self._earlier = next(iter(mine or found), None)  # or anyone's: this shard may be new
         self.placement: Mapping[str, Mapping[str, str]] = self._earlier.placement if self._earlier else {}
         self.hardware: Hardware | None = self._earlier.hardware if self._earlier else None
         self.warnings: Sequence[str] = ()
@@ -73,8 +73,6 @@ class ManifestWriter:
             files=store.files,
             totals=store.totals,
             attempts=store.attempts,
-            generation=store.generation,
-            moved=store.moved,
             skipped=runner.skipped,
             spec=self._job.public(),
             versions=versions(),

@@ -127,8 +127,6 @@ class ProgressMeter:
                 fraction_of_ceiling=stats.emitted / seconds / ceiling if ceiling and seconds > 0 else None,
                 publish=self._sources.publish(),
                 dataset_rows=dataset_rows,
-                old_rows=found.old_rows,
-                old_rows_here=found.old_rows_here,
                 waiting=self._sources.waiting(),
             )
             return self.last

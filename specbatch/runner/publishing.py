@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +16,7 @@ from specbatch.results.layout import ShardFile
 from specbatch.results.protocol import PublishState
 from specbatch.results.publish.destination import Destination
 from specbatch.results.publish.publish import STOP_SECONDS, Publisher
-from specbatch.results.publish.remote_splits import read_published
 from specbatch.results.publish.restore import Restored, restore
-from specbatch.results.shard.old_splits import SeeLine
 from specbatch.results.shard.parts import PartPolicy
 from specbatch.results.shard.unanswered import unanswered
 from specbatch.results.storage.folder import Folder
@@ -105,17 +103,6 @@ class Publishing:
         if publisher is None:
             return policy
         return replace(policy, max_seconds=results.publish_seconds, on_closed=publisher.offer)
-
-    @property
-    def known_splits(self) -> Sequence[int]:
-        """The splits that the run has had, as far as known where it is published."""
-        return self._restored.splits
-
-    def read_elsewhere(self, on_line: SeeLine) -> None:
-        """Gives the rows of the run's old splits that are published and not here. To be called before `start`."""
-        if self._destination is not None:
-            seconds = self._results.publish_retry_seconds
-            read_published(self._destination.folder, self._restored.others, on_line, seconds=seconds, say=self._say)
 
     def start(self) -> None:
         """The results are open: publishing may begin."""

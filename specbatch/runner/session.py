@@ -106,8 +106,6 @@ class Session:
                 identity=identity,
                 policy=replace(publishing.policy, on_cut=self._display.step),
                 fresh=fresh,
-                known_splits=publishing.known_splits,
-                read_elsewhere=publishing.read_elsewhere,
             )
             with store:
                 publishing.start()

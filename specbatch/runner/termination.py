@@ -74,10 +74,7 @@ def rows_so_far(job: SpecBatchJob, shard: Shard) -> dict[str, int]:
 
 
 def _rows(summary: RunSummary) -> dict[str, int]:
-    counts = row_counts(summary)
-    if not counts.get("old_rows"):  # the run never was split differently
-        counts = {name: count for name, count in counts.items() if not name.startswith("old_rows")}
-    return counts
+    return row_counts(summary)
 
 
 def leave_message(message: TerminationMessage, env: Mapping[str, str] = os.environ) -> None:

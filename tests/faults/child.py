@@ -9,12 +9,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from specbatch.cli import main as cli
 from specbatch.runner import __main__ as runner
 from tests.faults.layer import Layer, Plan
 
 
 def prepare(setup: dict[str, Any]) -> Callable[[], None]:
-    """Takes the keys env (variables), faults (layer.Plan), clock (jumps: [after seconds, by seconds]), file_bytes (none may grow larger), fresh.
+    """Takes the keys env (variables), faults (layer.Plan), clock (jumps: [after seconds, by seconds]), file_bytes (none may grow larger), fresh,
+    reshard (arguments of that command, which then runs in place of the spec).
 
     Returns:
         What to call at the end.
@@ -22,6 +24,8 @@ def prepare(setup: dict[str, Any]) -> Callable[[], None]:
     os.environ.update(setup.get("env", {}))
     if setup.get("fresh"):
         runner.run_job = partial(runner.run_job, fresh=True)
+    if "reshard" in setup:
+        runner.main = lambda _spec: cli.main(["reshard", *setup["reshard"]])
     if "file_bytes" in setup:
         resource.setrlimit(resource.RLIMIT_FSIZE, (setup["file_bytes"], setup["file_bytes"]))
     if "clock" in setup:

@@ -44,7 +44,7 @@ def test_the_manifest_comes_back_from_its_file(run_dir):
 def test_the_manifest_says_what_follows_from_its_numbers(run_dir):
     finish_run(run_dir, [make_row(0)], [make_error(1)])
     value = json.loads((run_dir / FILE).read_bytes())
-    assert value["rows"] == {"results": 1, "errors": 1, "skipped": 0, "moved": 0, "other_models": 0, "dataset": None}
+    assert value["rows"] == {"results": 1, "errors": 1, "skipped": 0, "other_models": 0, "dataset": None}
     assert value["throughput"]["tokens_per_second"] == pytest.approx(10 / 12.5)
     assert value["throughput"]["fraction_of_ceiling"] == pytest.approx(10 / 12.5 / 900)
     assert value["acceptance"]["acceptance_rate"] == pytest.approx(620 / 960)

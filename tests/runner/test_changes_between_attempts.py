@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from specbatch.errors import ResultsError
+from specbatch.errors import ResultsError, SplitError
 from specbatch.results.collect.collect import collect
+from specbatch.results.collect.reshard import reshard
 from specbatch.results.manifest import read_manifests
 from specbatch.results.report.facts import gather
 from specbatch.results.storage.folder import Folder
@@ -38,12 +39,19 @@ def texts(run_dir, out):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("publish", [False, True])
-def test_a_run_whose_completions_change_gives_what_an_unsplit_run_gives(make_job, results, tmp_path, publish):
+def test_a_resharded_run_gives_what_an_unsplit_run_gives(make_job, results, tmp_path, publish):
     more = [f"results.publish=file://{tmp_path}/bucket/"] if publish else []
     job = make_job(ROWS, "job.completions=3", *more)
     for index in (2, 0):
         shard(job, index)
     job = make_job(ROWS, "job.completions=2", *more)
+    with pytest.raises(SplitError, match="split into 3 shards, and this process is one of 2"):
+        shard(job, 0)
+    reshard(results, 2)
+    if publish:
+        with pytest.raises(SplitError, match=f"reshard {tmp_path}/bucket/tiny --completions 2"):
+            shard(job, 0)
+        reshard(f"file://{tmp_path}/bucket/tiny", 2)
     summaries = [shard(job, index) for index in (0, 1)]
     assert sum(summary.results + summary.errors for summary in summaries) == len(range(1, len(ROWS), 3))
     assert (results / "_SUCCESS").exists()
@@ -56,32 +64,18 @@ def test_a_run_whose_completions_change_gives_what_an_unsplit_run_gives(make_job
 
 
 @pytest.mark.slow
-def test_a_mixed_run_is_verified_and_reported_as_one(make_job, results):
+def test_a_resharded_run_is_verified_and_reported_as_one(make_job, results):
     job = make_job(ROWS, "job.completions=3")
     shard(job, 0)
-    job = make_job(ROWS, "job.completions=1", "results.report=true")
-    run_job(job)
+    reshard(results, 1)
+    run_job(make_job(ROWS, "job.completions=1", "results.report=true"))
     found = verify_run(results)
     assert (found.sampled, found.unexplained, found.exact + found.ties) == (14, 0, 14)
     assert [one.verification["verdict"] for one in read_manifests(results)] == [found.verdict]
     facts = gather(Folder(results))
     assert facts.totals.rows == len(ROWS)
     assert facts.verification.verdict == found.verdict
-    assert "1 shard (3 before)" in (results / "report.html").read_text()
-
-
-@pytest.mark.slow
-def test_a_change_of_completions_of_a_run_that_is_done_loads_no_model_and_keeps_what_is_known_of_it(
-    make_job, results, monkeypatch
-):
-    run_job(make_job(ROWS))
-    before = read_manifests(results)[0]
-    monkeypatch.setattr("specbatch.runner.session.load_engines", None)
-    job = make_job(ROWS, "job.completions=2")
-    for index in range(2):
-        assert shard(job, index).totals.rows == (len(ROWS) if index == 0 else 0)
-    assert (results / "_SUCCESS").exists()
-    assert read_manifests(results)[0].placement == before.placement
+    assert (results / "report.html").exists()
 
 
 @pytest.mark.slow

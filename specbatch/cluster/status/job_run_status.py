@@ -77,16 +77,7 @@ class JobRunStatus:
         told: int = sum(one.now.rows for one in self.shards)
         known = [total for one in self.shards if (total := one.now.total_rows) is not None]
         gone = sum(one.verdict == "complete" and one.now.total_rows is None for one in self.shards)
-        return told + gone * min(known, default=0) + self._moved_rows
-
-    @property
-    def _moved_rows(self) -> int:
-        """Finished rows of earlier splits in shards that no pod has reported yet: the other shards have read those files."""
-        old: int = max((one.told.get("old_rows", 0) for one in self.shards), default=0)
-        untold = [one for one in self.shards if not one.told and one.verdict != "complete"]
-        if not old or not untold or len(untold) < sum(not one.told for one in self.shards):
-            return 0
-        return max(0, old - sum(one.told.get("old_rows_here", 0) for one in self.shards))
+        return told + gone * min(known, default=0)
 
     @property
     def told(self) -> Literal["all", "some", "saved", "none"]:

@@ -42,7 +42,7 @@ class PodLog:
 
     @property
     def counts(self) -> dict[str, int]:
-        """rows, errors, dataset_rows, old_rows and old_rows_here of the shard, as far as they are known."""
+        """rows, errors and dataset_rows of the shard, as far as they are known."""
         newest = self.summary or self.progress
         return {} if newest is None else row_counts(newest)
 

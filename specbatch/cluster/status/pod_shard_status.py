@@ -130,7 +130,7 @@ class PodShardStatus:
 
     @cached_property
     def told(self) -> Mapping[str, int]:
-        """rows, errors, dataset_rows, old_rows, old_rows_here of the shard, from its newest pod that reports them. Empty where none does."""
+        """rows, errors and dataset_rows of the shard, from its newest pod that reports them. Empty where none does."""
         told = self.log.counts if self.log is not None else {}
         words = (termination_message(pod) for pod in reversed(self.pods))
         return told or next(

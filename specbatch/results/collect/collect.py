@@ -117,13 +117,13 @@ def collect(
         with explained(temporary, "write a temporary file"):
             sorter = stack.enter_context(LineSorter(temporary, memory_bytes=memory_bytes))
             gaps = stack.enter_context(contextlib.closing(Gaps(temporary)))
-            found = _read_all(run, sorter)
-            join = Join(run, gaps)
+            found = read_all(run, sorter.add)
+            join = Join(run)
             wanted = partial or not run.unfinished
             outputs = Outputs(out if wanted else None, errors, temporary, form, _openai_form(run))
             stack.callback(outputs.discard)
             outputs.open()
-            for row in join.rows(sorter.sorted()):
+            for row in join.rows(sorter.sorted(), gaps):
                 outputs.write(row)
         found = replace(
             found,
@@ -168,14 +168,14 @@ def _nothing_read(run: FoundRun) -> Collected:
     return Collected(source=run.folder.uri, shards=run.shards, dataset_rows=run.dataset_rows, unfinished=run.unfinished)
 
 
-def _read_all(run: FoundRun, sorter: LineSorter) -> Collected:
-    """Every row of every file into the sorter, and every file checked."""
+def read_all(run: FoundRun, add: Callable[[int, int, bytes], None]) -> Collected:
+    """Gives index, rank and line of every row of every file to `add`, and checks every file."""
     size = torn = 0
     for number, file in enumerate(run.files):
         reader = FileReader(run.folder, file, run.dataset_rows)
         first = rank_of(number, file, 1)
         for rank, (index, line) in enumerate(reader.read(), start=first):
-            sorter.add(index, rank, line)
+            add(index, rank, line)
         size += reader.bytes
         torn += reader.torn
     unlisted = sum(file.entry is None for file in run.files)

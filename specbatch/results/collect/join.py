@@ -67,13 +67,23 @@ class Join:
         duplicates: rows left out, because one of the same index, id and fingerprint came before.
     """
 
-    def __init__(self, run: FoundRun, gaps: Gaps) -> None:
+    def __init__(self, run: FoundRun) -> None:
         self._run = run
-        self._gaps = gaps
         self.duplicates = 0
 
-    def rows(self, rows: Iterable[Keyed]) -> Iterator[JoinedRow]:
-        """The rows that go out, in input order.
+    def rows(self, rows: Iterable[Keyed], gaps: Gaps) -> Iterator[JoinedRow]:
+        """The rows that go out, in input order; indices that no row has go to `gaps`. Errors as `unique`."""
+        last = -1
+        for index, is_error, line in self.unique(rows):
+            if index != last + 1:
+                gaps.add(last + 1, index)
+            last = index
+            yield index, is_error, line
+        if self._run.dataset_rows is not None and last + 1 < self._run.dataset_rows:
+            gaps.add(last + 1, self._run.dataset_rows)
+
+    def unique(self, rows: Iterable[Keyed]) -> Iterator[JoinedRow]:
+        """The first of the rows of each index, which must follow each other in order of their rank.
 
         Raises:
             ResultsError: two rows of one index are not the same row: files of two runs are mixed.
@@ -85,12 +95,8 @@ class Join:
                     self._check_same(index, (kept_rank, kept), (rank, line))
                 self.duplicates += 1
                 continue
-            if index != last + 1:
-                self._gaps.add(last + 1, index)
             last, kept_rank, kept = index, rank, line
             yield index, rank >> _ERRORS_AT == 1, line
-        if self._run.dataset_rows is not None and last + 1 < self._run.dataset_rows:
-            self._gaps.add(last + 1, self._run.dataset_rows)
 
     def _check_same(self, index: int, one: tuple[int, bytes], other: tuple[int, bytes]) -> None:
         places = [self._place(rank) for rank, _ in (one, other)]

@@ -55,28 +55,37 @@ class FoundRun:
     unfinished: Sequence[str]
 
 
-def find_run(folder: Folder) -> FoundRun:
+def find_run(folder: Folder, *, resharding: bool = False) -> FoundRun:
     """Reads the manifests and looks for every file that they name.
+
+    Args:
+        folder: the run's.
+        resharding: what another `specbatch reshard` has left there is passed over.
 
     Raises:
         ResultsError: no run is there, files are missing or cut, or they belong to different runs.
     """
     sizes = folder.sizes()
-    files = parse_names(sizes)
-    if not files:
+    shards = read_split(folder, sizes)
+    files = [file for file in parse_names(sizes) if file.shards == shards]
+    if shards is None or not files:
         raise ResultsError(
             "no run is there", where=folder.uri, remedy="name the folder of a run: <results.dir>/<metadata.name>"
         )
-    split = read_split(folder, sizes)
-    assert split is not None
-    shards = split.shards
+    others = [file for file in parse_names(sizes) if file.shards != shards and file.kind in ROW_KINDS]
+    if others and not resharding:
+        raise ResultsError(
+            f"{others[0].name} lies beside a run that is split into {pluralize(shards, 'shard')}: a reshard did not finish",
+            where=folder.uri,
+            remedy=f"end it: specbatch reshard {folder.uri} --completions N, with its N or with {shards}; rows are not lost",
+        )
     manifests = {one.shard: one for one in read_manifests(folder)}
     identity = _one_identity(folder, files, manifests)
     dataset_rows = _dataset_rows(folder, manifests.values())
     found: list[RowFile] = []
     unfinished: list[str] = []
     for shard in range(shards):
-        there = [file for file in files if file.owner(shards) == shard and file.kind in ROW_KINDS]
+        there = [file for file in files if file.shard == shard and file.kind in ROW_KINDS]
         manifest = manifests.get(shard)
         if manifest:
             listed = _listed(folder, manifest, sizes)
@@ -154,12 +163,12 @@ def _listed(folder: Folder, manifest: Manifest, sizes: Mapping[str, int]) -> lis
     found = []
     for entry in manifest.files:
         file = ShardFile.parse(entry.name)
-        if file is None or file.kind not in ROW_KINDS or file.owner(manifest.shards) != manifest.shard:
+        if file is None or file.kind not in ROW_KINDS or (file.shard, file.shards) != (manifest.shard, manifest.shards):
             name = ShardFile("manifest", manifest.shard, manifest.shards).name
             raise damaged(folder, name, f"it lists {entry.name!r}, which is no file of its shard")
+        if not entry.bytes and sizes.get(entry.name) != 0:
+            continue  # it is not needed; or a later attempt, which has no manifest yet, has put rows there
         if entry.name not in sizes:
-            if not entry.bytes:
-                continue
             raise damaged(folder, entry.name, f"the file is missing: its manifest lists it with {entry.rows:,} rows")
         if sizes[entry.name] not in {entry.bytes, 0}:  # 0: some stores do not say
             raise damaged(
@@ -177,11 +186,7 @@ def _unfinished(
     unlisted: Sequence[tuple[str, int]],
 ) -> list[str]:
     """Why a shard is not complete."""
-    share = (
-        None
-        if dataset_rows is None
-        else rows_of_share(shard, shards, dataset_rows) + (manifest.moved if manifest else 0)
-    )
+    share = None if dataset_rows is None else rows_of_share(shard, shards, dataset_rows)
     of = "" if share is None else f" of {share:,}"
     where = f"shard {shard:05d}-of-{shards:05d}"
     if manifest is None:

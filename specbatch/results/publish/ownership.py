@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from specbatch.errors import OtherRunError, ResultsError
+from specbatch.errors import OtherRunError, ResultsError, SplitError
 from specbatch.results.identity import Identity, refuse_other
 from specbatch.results.layout import (
     REPORT,
@@ -17,6 +16,8 @@ from specbatch.results.layout import (
     own_files,
     parse_names,
 )
+from specbatch.results.publish.published_files import PublishedFiles
+from specbatch.results.splits import check_split, encode_split, read_split
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.typed import load_json
 
@@ -33,8 +34,52 @@ class OtherRunPublishedError(OtherRunError, RefusedError):
     """What is at the destination belongs to another run."""
 
 
+class OtherSplitPublishedError(SplitError, RefusedError):
+    """What is at the destination is split into another number of shards."""
+
+
+class PublishedSplit:
+    """The split of a run where it is published. A store has no locks: a process looks before every file whether it is still its own.
+
+    Args:
+        folder: where the run is published.
+        shards: into how many shards this process has it split.
+
+    Every method raises RefusedError where the run is split into another number, and ResultsError where the store fails.
+    """
+
+    def __init__(self, folder: Folder, shards: int) -> None:
+        self._folder = folder
+        self._shards = shards
+        self._bytes: int | None = None  # of the list of splits, when it was last found to be right
+
+    def check(self, names: Collection[str]) -> int | None:
+        """Finds that the run is split so, or not at all yet; into how many shards it is. `names` are those of the files there."""
+        there = read_split(self._folder, names)
+        try:
+            check_split(self._folder.uri, there, self._shards)
+        except SplitError as error:
+            raise OtherSplitPublishedError(error.message, where=error.where, remedy=error.remedy) from None
+        return there
+
+    def keep(self) -> None:
+        """Finds that the run is still split so; says so there, where nothing does."""
+        size = self._folder.size(SPLITS)
+        if size is None:
+            self._folder.write(SPLITS, encode_split(self._shards), new=True)
+        if size is None or size != self._bytes:  # of several that wrote at once the store has kept one
+            self.check([SPLITS])
+            self._bytes = size
+
+    def start_over(self, there: PublishedFiles) -> None:
+        """--fresh: another split than ours is forgotten, and ours where no file of the run is left."""
+        names = there.sizes
+        if SPLITS in names and (not parse_names(names) or read_split(self._folder, [SPLITS]) != self._shards):
+            there.remove(SPLITS)
+
+
 def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, identity: Identity) -> None:
-    """Finds that the folder is this run's, however it was split, or nobody's.
+    """Finds that the folder is this run's, or nobody's.
 
     Args:
         folder: the folder.
@@ -47,21 +92,17 @@ def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, ide
         ResultsError: the store cannot be reached.
     """
     files = parse_names(sizes)
-    identities = [other for other in files if other.kind == "identity"]
+    identities = [other.name for other in files if other.kind == "identity"]
     for other in files:
         mine = (other.shard, other.shards) == (file.shard, file.shards)
-        if other.kind in ROW_KINDS and (file not in identities if mine else not identities):
+        if other.kind in ROW_KINDS and (file.name not in identities if mine else not identities):
             raise OtherRunPublishedError(
                 f"{other.name} is there without {replace(other, kind='identity', sequence=0).name}: "
                 "what run it belongs to cannot be told",
                 where=folder.uri,
                 remedy=WAYS_OUT,
             )
-    known = {identity.shards: identity for identity in identities}  # one of each split
-    if file in identities:
-        known[file.shards] = file  # ours, or else anyone's
-    for one in known.values():
-        name = one.name
+    for name in [file.name] if file.name in identities else identities[:1]:  # ours, or else anyone's
         data = folder.read(name)
         try:
             refuse_other(folder.uri, Identity.from_json(load_json(data)), identity, WAYS_OUT)
@@ -93,7 +134,7 @@ def restore_identity(
         return False
     if not (all(row.name in known for row in rows) or _manifest_is_of(folder, sizes, file, identity)):
         return False
-    data = json.dumps(identity.to_json(), indent=1, default=str).encode() + b"\n"
+    data = identity.encode()
     folder.write(file.name, data, new=True)
     sizes[file.name] = len(data)
     return True
@@ -115,8 +156,6 @@ def old_names(sizes: Mapping[str, int], file: ShardFile) -> list[str]:
 
     _SUCCESS comes first and identities last: whatever happens in between, what is left says whose it is.
     """
-    files = parse_names(sizes)
-    old = [other for other in files if other.shards != file.shards or other.shard == file.shard]
+    old = [other for other in parse_names(sizes) if other.shards != file.shards or other.shard == file.shard]
     old.sort(key=lambda other: (other.kind == "identity", other.kind != "manifest"))
-    last = [SPLITS] if len(old) == len(files) else []
-    return [name for name in (SUCCESS, REPORT, *(other.name for other in old), *last) if name in sizes]
+    return [SUCCESS, REPORT, *(other.name for other in old)]

@@ -64,7 +64,7 @@ class Publisher:
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="specbatch-publish", daemon=True)
-        destination.on_call = self._on_call
+        destination.files.on_call = self._on_call
         destination.say = say
 
     def start(self) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from specbatch.backoff import Backoff
 from specbatch.errors import ResultsError
 from specbatch.results.attempts import forget_synced
-from specbatch.results.identity import WAYS_OUT, read_identity, refuse_other
-from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, own_files, parse_names, shard_files
+from specbatch.results.identity import WAYS_OUT, read_identity, refuse_other, refuse_other_run
+from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, own_files, shard_files
 from specbatch.results.publish.destination import Destination, free_sequence
 from specbatch.results.publish.ownership import RefusedError
+from specbatch.results.splits import check_split, read_split
 from specbatch.results.storage.durable import (
     make_directory,
     remove_leftovers,
@@ -26,6 +26,7 @@ from specbatch.results.storage.durable import (
     temporary_name,
     write_atomic,
 )
+from specbatch.results.storage.folder import Folder
 
 _FIRST_TRIES = 3  # of the first contact, and how long they may take before the last: decoding waits for it
 _FIRST_SECONDS = 15.0
@@ -40,14 +41,10 @@ class Restored:
         files: those that hold rows.
         first_sequence: the number of the first part and errors file to be written: not 0 where files may be published that are
             not here, whose names must not be used again.
-        splits: the splits that the run has had, as far as known there.
-        others: files of old splits that other shards answer for and that are not here: which rows are finished stands in them too.
     """
 
     files: int = 0
     first_sequence: int = 0
-    splits: Sequence[int] = ()
-    others: Sequence[ShardFile] = ()
 
 
 def restore(
@@ -61,8 +58,6 @@ def restore(
 ) -> Restored:
     """Makes first contact with the destination; fetches the shard's files from there if none are here. Call it before the results are opened.
 
-    Where the run was split differently before, the shard's files are also those of old shards that it answers for.
-
     A store that cannot be reached does not stop the run: it then starts with what is here, and says so.
 
     Args:
@@ -74,38 +69,25 @@ def restore(
         sleep: waits.
 
     Raises:
-        RefusedError: the destination belongs to another run.
+        RefusedError: the destination belongs to another run, or is split into another number of shards.
+        SplitError: so is the folder here.
         ResultsError: the volume cannot be written.
     """
     backoff = backoff or Backoff()
-    here = (destination.run_dir / destination.file.name).exists()
+    run_dir, file = destination.run_dir, destination.file
+    names = [path.name for path in run_dir.iterdir()] if run_dir.is_dir() else []
+    here = file.name in names
+    if not destination.fresh:
+        refuse_other_run(run_dir, destination.identity)
+        check_split(str(run_dir), read_split(Folder(run_dir), names), file.shards)
     problem = _contact(destination, backoff, clock, sleep)
     if problem is not None:
         lost = "" if here else "; rows that were published earlier, if any, are decoded again"
         say(f"{destination.folder.uri} cannot be reached, the run goes on without it{lost}: {problem}")
         return Restored(first_sequence=0 if here and not destination.fresh else free_sequence())
-    me = destination.file
-    not_here = [
-        group
-        for group in dict.fromkeys(
-            replace(file, kind="identity", sequence=0)
-            for file in parse_names(destination.sizes)
-            if file.kind in ROW_KINDS
-        )
-        if (group == me or group.shards != me.shards) and not (destination.run_dir / group.name).exists()
-    ]
-    mine = sorted((group for group in not_here if group.owner(me.shards) == me.shard), key=lambda group: group == me)
-    files = first_sequence = 0
-    for group in mine:  # our own identity comes last: with it the shard is back
-        fetched = _Fetching(destination, group, say).all(seconds, backoff, clock, sleep)
-        files += fetched.files
-        first_sequence = fetched.first_sequence if group == me else first_sequence
-    others = tuple(
-        file
-        for file in parse_names(destination.sizes)
-        if file.kind in ROW_KINDS and replace(file, kind="identity", sequence=0) in set(not_here) - set(mine)
-    )
-    return Restored(files, first_sequence, destination.history, others)
+    if here:
+        return Restored()
+    return _Restoring(destination, say).run(seconds, backoff, clock, sleep)
 
 
 def _contact(
@@ -127,30 +109,25 @@ def _contact(
             return None
 
 
-class _Fetching:
-    """Fetches the files of a shard of this split or an old one, each whole or not at all; `group` is its identity file."""
+class _Restoring:
+    """Fetches the files of a shard, each whole or not at all."""
 
-    def __init__(self, destination: Destination, group: ShardFile, say: Callable[[str], None]) -> None:
+    def __init__(self, destination: Destination, say: Callable[[str], None]) -> None:
         self._destination = destination
-        self._group = group
+        self._there = destination.files
         self._say = say
         self._run_dir = destination.run_dir
-        files = own_files(destination.sizes, group, *_KINDS)
+        files = own_files(self._there.sizes, destination.file, *_KINDS)
         self._left = sorted(files, key=lambda file: _KINDS.index(file.kind))
 
-    def all(
+    def run(
         self, seconds: float, backoff: Backoff, clock: Callable[[], float], sleep: Callable[[float], None]
     ) -> Restored:
         rows = [file for file in self._left if file.kind in ROW_KINDS]
         if not rows:
             return Restored()
-        size = sum(self._destination.sizes[file.name] for file in rows)
-        whose = (
-            "this shard"
-            if self._group == self._destination.file
-            else f"shard {self._group.shard} of {self._group.shards}"
-        )
-        self._say(f"fetching {len(rows)} published files of {whose}, {size / 1e6:.1f} MB: none are here")
+        size = sum(self._there.sizes[file.name] for file in rows)
+        self._say(f"fetching {len(rows)} published files of this shard, {size / 1e6:.1f} MB: none are here")
         make_directory(self._run_dir)
         self._check_directory()
         failures, moved_at, bad = 0, clock(), 0
@@ -176,9 +153,9 @@ class _Fetching:
             else:
                 self._left.pop(0)
             failures, moved_at = 0, clock()
-        if not (self._run_dir / self._group.name).exists():
-            claimed = json.dumps(self._destination.identity.to_json(), indent=1, default=str).encode()
-            write_atomic(self._run_dir / self._group.name, claimed + b"\n")
+        identity = self._run_dir / self._destination.file.name
+        if not identity.exists():
+            write_atomic(identity, self._destination.identity.encode())
         return Restored(len(rows) - bad, first_sequence=free_sequence() if bad else 0)
 
     def _check_directory(self) -> None:
@@ -187,17 +164,17 @@ class _Fetching:
             other = read_identity(self._run_dir, file) if file.kind == "identity" else None
             if other is not None:
                 refuse_other(str(self._run_dir), other, self._destination.identity)
-            ours = (file.shard, file.shards) == (self._group.shard, self._group.shards)
+            ours = (file.shard, file.shards) == (self._destination.file.shard, self._destination.file.shards)
             size = (self._run_dir / file.name).stat().st_size
-            if ours and file.kind in ROW_KINDS and self._destination.sizes.get(file.name) != size:
+            if ours and file.kind in ROW_KINDS and self._there.sizes.get(file.name) != size:
                 raise ResultsError(
-                    f"{file.name} is there without {self._group.name}, and is not what was published",
+                    f"{file.name} is there without {self._destination.file.name}, and is not what was published",
                     where=str(self._run_dir),
                     remedy=WAYS_OUT,
                 )
 
     def _fetch(self, file: ShardFile) -> None:
-        size, path = self._destination.sizes[file.name], self._run_dir / file.name
+        size, path = self._there.sizes[file.name], self._run_dir / file.name
         remove_leftovers(self._run_dir, file.name)
         temporary = temporary_name(path)
         try:
@@ -222,7 +199,7 @@ class _Fetching:
                 temporary.unlink(missing_ok=True)
 
     def _check(self, file: ShardFile, path: Path) -> None:
-        size, digest = self._destination.sizes[file.name], self._destination.hashes.get(file.name)
+        size, digest = self._there.sizes[file.name], self._there.hashes.get(file.name)
         where = f"published file {file.name}"
         if path.stat().st_size != size:
             raise _DamagedError(f"{where} has {path.stat().st_size} bytes, not {size}")

@@ -19,6 +19,7 @@ from specbatch.results.manifest import Manifest
 from specbatch.results.protocol import PublishState
 from specbatch.results.rows import ErrorRow, ResultRow
 from specbatch.results.scan import scan_result
+from specbatch.results.splits import files_of_run
 from specbatch.results.status.status import RunStatus, read_status
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.typed import as_type, load_json
@@ -125,7 +126,7 @@ def gather(folder: Folder, clock: float | None = None) -> RunFacts:
     facts.identity = facts.manifests[0].identity if facts.manifests else _identity(folder)
     _read_results(facts, folder)
     _read_errors(facts, folder)
-    facts.summary = combine([*_earlier(folder, facts.status), *_last_split(facts)], facts.totals)
+    facts.summary = combine([*_before_reshards(folder, len(facts.status.shards)), *_last_split(facts)], facts.totals)
     return facts
 
 
@@ -155,7 +156,7 @@ def row_lines(folder: Folder, kind: Kind) -> Iterator[bytes]:
     Raises:
         ResultsError: a file cannot be read.
     """
-    for file in parse_names(folder.sizes(), kind):
+    for file in files_of_run(folder, folder.sizes(), kind):
         try:
             with (
                 folder.open(file.name) as stream,
@@ -172,12 +173,11 @@ def row_lines(folder: Folder, kind: Kind) -> Iterator[bytes]:
             ) from error
 
 
-def _earlier(folder: Folder, status: RunStatus) -> list[RunSummary]:
-    """What the run did while it was split differently: a summary of each number of shards, whose shards ran at once."""
+def _before_reshards(folder: Folder, shards: int) -> list[RunSummary]:
+    """What the run did while it had another number of shards than now: a summary of each number, whose shards ran at once."""
     splits: dict[int, list[RunSummary]] = {}
-    for file in parse_names(folder.sizes(), "progress") if status.before else ():
-        attempts = read_attempts(folder, file.shard, file.shards)
-        if attempts and file.shards != len(status.shards):
+    for file in parse_names(folder.sizes(), "progress"):
+        if file.shards != shards and (attempts := read_attempts(folder, file.shard, file.shards)):
             summary = combine((attempt.summary for attempt in attempts), Totals())
             splits.setdefault(file.shards, []).append(summary)
     return [combine(summaries, Totals(), at_once=True) for summaries in splits.values()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,15 +12,14 @@ import msgspec
 
 from specbatch.results.attempts import Attempt, Outcome, read_attempts, write_attempts
 from specbatch.results.ended import Ended, Lines
-from specbatch.results.identity import Identity, claim, remove_old
+from specbatch.results.identity import Identity, claim, refuse_other_run, remove_old
 from specbatch.results.layout import SUCCESS, ShardFile
 from specbatch.results.manifest import FileEntry, synced_of
 from specbatch.results.protocol import Progress
 from specbatch.results.rows import ErrorRow, ResultRow
 from specbatch.results.shard.finished import FinishedRows
-from specbatch.results.shard.old_splits import SeeLine, adopt, read_others
 from specbatch.results.shard.parts import PartPolicy, Parts
-from specbatch.results.splits import SplitLock
+from specbatch.results.shard.split_lock import SplitLock
 from specbatch.results.storage.durable import make_directory, remove_leftovers, results_error, sync_directory
 from specbatch.results.storage.process import Process
 from specbatch.results.summary import RunSummary
@@ -35,7 +33,6 @@ class ShardResults:
 
     Attributes:
         run_dir, shard, shards, identity: as given.
-        generation: how often the run had been split into another number of shards before.
         written: totals over the rows written since.
     """
 
@@ -47,17 +44,15 @@ class ShardResults:
         split: SplitLock,
         *,
         shard: int,
-        read_elsewhere: Callable[[SeeLine], None] = lambda _see: None,
+        shards: int,
     ) -> None:
-        shards = split.split.shards
         self.run_dir = run_dir
         self.shard = shard
         self.shards = shards
-        self.generation = split.split.generation
         self.identity = identity
         self.written = Totals()
         self._split = split
-        self._finished = FinishedRows(shard, shards, str(run_dir))
+        self._finished = FinishedRows(str(run_dir))
         self._published = True  # whether _SUCCESS or a manifest may stand there
         self._started_at = time.time()
         self._current: Attempt | None = None
@@ -66,12 +61,9 @@ class ShardResults:
             for attempt in read_attempts(run_dir, shard, shards)
         )
         first = ShardFile("part", shard, shards)
-        read_others(run_dir, first, self._finished.add_elsewhere)
-        read_elsewhere(self._finished.add_elsewhere)
         synced = {**synced_of(run_dir, shard, shards), **(self._earlier[-1].synced if self._earlier else {})}
         self._part = Parts(run_dir, first, self._finished.add_result, policy, synced=synced)
         try:
-            self._adopted = adopt(run_dir, first, self._finished.add_adopted, policy)
             self._errors = Parts(
                 run_dir, replace(first, kind="errors"), self._finished.add_error, policy, synced=synced
             )
@@ -90,10 +82,8 @@ class ShardResults:
         identity: Identity,
         policy: PartPolicy | None = None,
         fresh: bool = False,
-        known_splits: Sequence[int] = (),
-        read_elsewhere: Callable[[SeeLine], None] = lambda _see: None,
     ) -> ShardResults:
-        """Makes or reopens the shard's files and finds which rows are finished, also those of when the run was split differently.
+        """Makes or reopens the shard's files and finds which rows are finished.
 
         Args:
             run_dir: the run's directory (`layout.run_directory`).
@@ -102,38 +92,35 @@ class ShardResults:
             identity: what the run is; a directory of another run is refused.
             policy: how safely rows are written, and when a part is closed.
             fresh: removes what an earlier run left there.
-            known_splits: the splits that the run has had as far as the place where it is published knows.
-            read_elsewhere: gives the lines of other splits' files that are not here.
 
         Raises:
+            SplitError: the run there is split into another number of shards.
             ResultsError: not writable, another writer, another run's directory, or damaged files.
         """
         directory = Path(run_dir)
         make_directory(directory)
-        split = SplitLock.join(directory, shards, known=known_splits)
+        split = SplitLock(directory)
         try:
+            if not fresh:
+                refuse_other_run(directory, identity)
+            split.share(shards, fresh=fresh)
             if fresh:
                 remove_old(directory, shard, shards)
             claim(directory, ShardFile("identity", shard, shards), identity)
-            return cls(directory, identity, policy or PartPolicy(), split, shard=shard, read_elsewhere=read_elsewhere)
+            return cls(directory, identity, policy or PartPolicy(), split, shard=shard, shards=shards)
         except BaseException:
             split.release()
             raise
 
     @property
     def found(self) -> Totals:
-        """Over the rows that were in the shard's files at the start; in a run split anew with those of the files it adopted."""
-        return self._finished.found
+        """Over the rows that were in the shard's files at the start."""
+        return self._finished.totals
 
     @property
     def duplicates(self) -> int:
         """Rows found there once more than once: a volume was lost and restored; they count once."""
         return self._finished.duplicates
-
-    @property
-    def moved(self) -> int:
-        """Rows in the shard's files beyond those of its share that had ended; see `FinishedRows.moved`."""
-        return self._finished.moved
 
     @property
     def totals(self) -> Totals:
@@ -142,29 +129,24 @@ class ShardResults:
 
     @property
     def rows(self) -> int:
-        """Of the shard's share that have ended, in whatever file; may be asked from any thread."""
-        return self._finished.rows + self.written.rows
+        """Of the shard that have ended; may be asked from any thread."""
+        return self.found.rows + self.written.rows
 
     @property
     def errors(self) -> int:
         """Those of them that could not be decoded."""
-        return self._finished.errors + self.written.errors
+        return self.found.errors + self.written.errors
 
     @property
     def ended(self) -> Ended:
         """The shard's count as of now; to be asked by the thread that writes."""
-        finished, written = self._finished, self.written
-        results = finished.found.results - finished.adopted.results + written.results
-        errors = finished.found.errors - finished.adopted.errors + written.errors
+        totals = self.totals
         return Ended(
-            generation=self.generation,
-            rows=self.rows,
-            errors=self.errors,
-            old_rows=finished.old_rows,
-            old_rows_here=finished.old_rows_here,
+            rows=totals.rows,
+            errors=totals.errors,
             own={
-                "part": Lines(rows=results, bytes=self._part.size),
-                "errors": Lines(rows=errors, bytes=self._errors.size),
+                "part": Lines(rows=totals.results, bytes=self._part.size),
+                "errors": Lines(rows=totals.errors, bytes=self._errors.size),
             },
         )
 
@@ -176,7 +158,7 @@ class ShardResults:
     @property
     def files(self) -> tuple[FileEntry, ...]:
         """Every file of rows as of now, for the manifest."""
-        return (*self._adopted, *self._part.entries, *self._errors.entries)
+        return (*self._part.entries, *self._errors.entries)
 
     def finished(self, row_id: str, fingerprint: str, index: int) -> bool:
         """Whether the row had ended, in results or errors, when the shard was opened.
@@ -236,7 +218,6 @@ class ShardResults:
             now=now or Progress(),
             process=Process.current(),
             reason=reason,
-            moved=self.moved,
             synced={**self._part.synced, **self._errors.synced},
         )
         write_attempts(self.run_dir, self.shard, self.shards, self.attempts)

@@ -29,7 +29,6 @@ class ShardStatus:
         locked: whether the kernel shows a writer of its rows.
         grown: rows, and errors among them, that its files hold beyond the last attempt's count.
         dataset_rows: of all shards, as far as any of them knows.
-        generation: of the split.
     """
 
     shard: int
@@ -40,7 +39,6 @@ class ShardStatus:
     locked: bool = False
     grown: tuple[int, int] = (0, 0)
     dataset_rows: int | None = None
-    generation: int = 0
 
     @property
     def last(self) -> Attempt | None:
@@ -66,11 +64,6 @@ class ShardStatus:
         return self.summary.dataset_rows if of_manifest is None else of_manifest
 
     @property
-    def counted(self) -> bool:
-        """Whether it has a count of its own in this split."""
-        return self._ended is not None and self._ended.generation == self.generation
-
-    @property
     def verdict(self) -> Verdict:
         """How it stands, in a word."""
         return self._judgement[0]
@@ -82,16 +75,13 @@ class ShardStatus:
 
     @property
     def rows(self) -> int:
-        """Of its share that have ended, in whatever file they are."""
-        ended = self._ended
-        if ended is None:  # an earlier version's
-            return max(0, self.totals.rows - self._moved)
-        return ended.rows + self.grown[0]
+        """That have ended."""
+        return self._ended.rows + self.grown[0]
 
     @property
     def errors(self) -> int:
         """Those of them that could not be decoded."""
-        return self.totals.errors if self._ended is None else self._ended.errors + self.grown[1]
+        return self._ended.errors + self.grown[1]
 
     @property
     def totals(self) -> Totals:
@@ -169,11 +159,6 @@ class ShardStatus:
         return next((one.now for one in reversed(self.attempts) if one.now.total_rows is not None), None)
 
     @property
-    def _ended(self) -> Ended | None:
+    def _ended(self) -> Ended:
         """Its last count."""
-        return self.last.summary.ended if self.last else None
-
-    @property
-    def _moved(self) -> int:
-        """Rows of its files beyond its share."""
-        return self.last.moved if self.last else self.manifest.moved if self.manifest else 0
+        return (self.last.summary.ended if self.last else None) or Ended()

@@ -6,18 +6,18 @@ Reads only, takes no lock, and of rows only those that no count has yet: files m
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from specbatch.errors import ResultsError
 from specbatch.results.attempts import Attempt, read_attempts
-from specbatch.results.ended import Ended, Lines, grown
+from specbatch.results.ended import Ended, grown
 from specbatch.results.layout import SUCCESS, ShardFile, parse_names, shard_files
 from specbatch.results.manifest import Manifest
 from specbatch.results.protocol import Progress
-from specbatch.results.splits import Split, read_history
+from specbatch.results.splits import read_split
 from specbatch.results.status.shard_status import ShardStatus
 from specbatch.results.status.verdict import AT_WORK
 from specbatch.results.storage.folder import Folder
@@ -31,15 +31,13 @@ _RUNS_NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
-    """A run and the shards of its last split.
+    """A run and its shards.
 
     Args:
         name: metadata.name.
         where: its folder.
         success: whether _SUCCESS is there.
-        shards: of the last split.
-        before: the numbers of shards that it had before.
-        in_files: rows, and errors among them, in the files of all its splits; None where those cannot be looked at.
+        shards: in order.
         dataset_rows: of the whole dataset, as far as any shard knows.
     """
 
@@ -47,19 +45,17 @@ class RunStatus:
     where: str
     success: bool
     shards: Sequence[ShardStatus]
-    before: Sequence[int] = ()
-    in_files: tuple[int, int] | None = None
     dataset_rows: int | None = None
 
     @property
     def rows(self) -> int:
-        """That have ended, each once. Shards of a new split that were not started yet have no count of their own."""
-        return sum(one.rows for one in self.shards) if self.in_files is None else self.in_files[0]
+        """That have ended, each once."""
+        return sum(one.rows for one in self.shards)
 
     @property
     def errors(self) -> int:
         """Those of them that could not be decoded."""
-        return sum(one.errors for one in self.shards) if self.in_files is None else self.in_files[1]
+        return sum(one.errors for one in self.shards)
 
     @property
     def total_rows(self) -> int | None:
@@ -108,41 +104,21 @@ def read_status(folder: Folder, clock: float) -> RunStatus:
         ResultsError: no run is there, or the folder cannot be reached.
     """
     names = folder.sizes()
-    files = parse_names(names)
-    if not files:
+    count = read_split(folder, names)
+    if count is None or not parse_names(names):
         raise no_run(folder)
-    *before, count = read_history(folder, names)
-    split = Split(count, len(before))
-    shards = tuple(_shard(folder, names, shard, split, clock) for shard in range(count))
+    shards = tuple(_shard(folder, names, shard, count, clock) for shard in range(count))
     manifest = next((one.manifest for one in shards if one.manifest), None)
     known = (rows for one in shards if (rows := one.known_dataset_rows) is not None)
     dataset_rows = next(known, None)
-    in_files = None
-    if folder.local is not None and not all(one.counted for one in shards):
-        in_files = _rows_in_files(folder, dict.fromkeys(replace(file, kind="part", sequence=0) for file in files))
     shards = tuple(replace(one, dataset_rows=dataset_rows) for one in shards)
     return RunStatus(
         name=manifest.name if manifest else folder.name,
         where=folder.uri,
         success=SUCCESS in names,
         shards=shards,
-        before=before,
-        in_files=in_files,
         dataset_rows=dataset_rows,
     )
-
-
-def _rows_in_files(folder: Folder, groups: Iterable[ShardFile]) -> tuple[int, int]:
-    """Rows, and errors among them, in the files of shards of any split."""
-    assert folder.local is not None
-    rows = errors = 0
-    for group in groups:
-        attempts = read_attempts(folder, group.shard, group.shards)
-        ended = (attempts[-1].summary.ended if attempts else None) or Ended()
-        more, more_errors = grown(folder.local, group, ended)
-        rows += sum(lines.rows for lines in ended.own.values()) + more
-        errors += ended.own.get("errors", Lines()).rows + more_errors
-    return rows, errors
 
 
 def no_run(folder: Folder) -> ResultsError:
@@ -157,15 +133,13 @@ def no_run(folder: Folder) -> ResultsError:
     return ResultsError("no run is there", where=folder.uri, remedy=remedy)
 
 
-def _shard(folder: Folder, names: Mapping[str, int], shard: int, split: Split, clock: float) -> ShardStatus:
-    shards = split.shards
+def _shard(folder: Folder, names: Mapping[str, int], shard: int, shards: int, clock: float) -> ShardStatus:
     manifest: Manifest | None = None
     attempts: tuple[Attempt, ...] = ()
     locked = False
     if (name := ShardFile("manifest", shard, shards).name) in names:
         with contextlib.suppress(ResultsError, ValueError, KeyError, TypeError, AttributeError):
-            read = Manifest.from_json(load_json(folder.read(name)))
-            manifest = read if read.generation == split.generation else None  # another one is of an old split
+            manifest = Manifest.from_json(load_json(folder.read(name)))
     if ShardFile("progress", shard, shards).name in names:
         attempts = read_attempts(folder, shard, shards)
     if folder.local is not None:
@@ -174,8 +148,8 @@ def _shard(folder: Folder, names: Mapping[str, int], shard: int, split: Split, c
     attempts = attempts or recorded
     ended = attempts[-1].summary.ended if attempts else None
     more = (0, 0)
-    if folder.local is not None and ended is not None:
-        more = grown(folder.local, ShardFile("part", shard, shards), ended)
+    if folder.local is not None:
+        more = grown(folder.local, ShardFile("part", shard, shards), ended or Ended())
     return ShardStatus(
         shard=shard,
         shards=shards,
@@ -184,5 +158,4 @@ def _shard(folder: Folder, names: Mapping[str, int], shard: int, split: Split, c
         manifest=manifest,
         locked=locked,
         grown=more,
-        generation=split.generation,
     )

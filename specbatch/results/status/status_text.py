@@ -45,7 +45,6 @@ def status_json(run: RunStatus) -> dict[str, Any]:
         "where": run.where,
         "success": run.success,
         "complete": run.complete,
-        "before": list(run.before),
         **progress_json(run.now),
         "shards": [
             {
@@ -126,9 +125,8 @@ def _several(run: RunStatus) -> list[str]:
     rows += [_row(one) for one in run.shards if one.verdict != "waiting"]
     rows.append(("all", *progress_cells(now), "", ""))
     counts = Counter(one.verdict for one in run.shards)
-    before = f" ({', '.join(map(str, run.before))} before)" if run.before else ""
     lines = [
-        f"{len(run.shards):,} shards{before}: {', '.join(f'{count:,} {verdict}' for verdict, count in counts.most_common())}",
+        f"{len(run.shards):,} shards: {', '.join(f'{count:,} {verdict}' for verdict, count in counts.most_common())}",
         "",
     ]
     lines += format_table(rows, left=[-1])

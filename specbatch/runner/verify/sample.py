@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from specbatch.errors import ResultsError
-from specbatch.results.layout import shard_files
 from specbatch.results.rows import ResultRow
+from specbatch.results.splits import files_of_run
 from specbatch.results.storage.durable import results_error
+from specbatch.results.storage.folder import Folder
 from specbatch.results.wire import decode_result
 from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.dataset.dataset import Dataset
@@ -122,7 +123,8 @@ def _lot(seed: int, index: int) -> int:
 
 
 def _rows(run_dir: Path) -> Iterator[ResultRow]:
-    for file in shard_files(run_dir, "part"):
+    folder = Folder(run_dir)
+    for file in files_of_run(folder, folder.sizes(), "part"):
         path = run_dir / file.name
         try:
             with path.open("rb") as lines:

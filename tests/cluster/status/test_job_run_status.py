@@ -344,16 +344,6 @@ def word_of(rows, *, dataset=200, code=0, **more):
     return json.dumps({"exitCode": code, "rows": rows, "errors": 0, "dataset_rows": dataset, **more})
 
 
-def test_a_complete_run_split_anew_has_its_rows_once(api):
-    # 200 rows, all done in one shard; the same spec with two adopts them: its pods tell of their shares.
-    job = submitted(api, completions=2, conditions=["Complete"], status={"completedIndexes": "0-1"})
-    for index in range(2):
-        run_pod(api, job, index, state="succeeded", message=word_of(100, old_rows=200, old_rows_here=100))
-    value = run_json(read(api))
-    assert (value["rows"], value["total_rows"], value["total_rows_estimated"]) == (200, 200, False)
-    assert "rows         200 of 200, no errors" in render_run(read(api))
-
-
 def test_once_one_pod_has_read_the_whole_dataset_every_share_is_known(api):
     # 200 rows in 3 shards are 67, 67 and 66: the pods of two are gone.
     job = submitted(api, completions=3, conditions=["Complete"], status={"completedIndexes": "0-2"})
@@ -365,13 +355,6 @@ def test_a_total_that_pods_only_estimate_is_marked(api):
     job = submitted(api, status={"ready": 1})
     run_pod(api, job, log=look(rows=63, total=203, total_rows_estimated=True))
     assert "rows         63 of about 203" in render_run(read(api))
-
-
-def test_rows_of_shards_that_wait_count_as_far_as_others_have_read_of_them(api):
-    job = submitted(api, completions=2, parallelism=1, status={"ready": 1})
-    run_pod(api, job, 0, log=look(rows=60, total=100, dataset_rows=200, old_rows=110, old_rows_here=55))
-    value = run_json(read(api))
-    assert (value["rows"], value["total_rows"]) == (115, 200)
 
 
 def test_between_two_pods_the_last_word_of_the_one_before_counts(api):

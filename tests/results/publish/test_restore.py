@@ -50,7 +50,7 @@ def content(folder):
 
 def test_a_lost_volume_gets_its_files_back_byte_for_byte(lost, bring_back, tmp_path, said):
     restored = bring_back()
-    assert restored == Restored(3, splits=(1,))
+    assert restored == Restored(3)
     kept = content(lost.run_dir)
     del kept["manifest-00000-of-00001.json"]
     assert content(tmp_path / "nightly") == kept
@@ -68,7 +68,7 @@ def test_what_was_on_the_lost_disk_is_not_expected_on_this_one(lost, bring_back,
 
 def test_a_directory_that_has_its_identity_is_left_as_it_is(lost, bring_back, tmp_path, said):
     ShardDir(tmp_path / "nightly").claim()
-    assert bring_back() == Restored(splits=(1,))
+    assert bring_back() == Restored()
     assert [path.name for path in (tmp_path / "nightly").iterdir()] == [IDENTITY_FILE]
     assert said == []
 
@@ -171,7 +171,7 @@ def test_a_store_that_goes_away_for_good_leaves_what_came_and_an_identity(
     assert restored.first_sequence
     assert said[-1].endswith("cannot be fetched, their rows are decoded again: cannot fetch the file: reset")
     assert set(content(tmp_path / "nightly")) == {IDENTITY_FILE, PART}
-    assert bring_back() == Restored(splits=(1,))
+    assert bring_back() == Restored()
 
 
 def test_after_starting_without_the_store_everything_is_listed_there(lost, uri, tmp_path):

@@ -1,4 +1,4 @@
-"""However a run is split, killed and started again: its status counts each finished row once, and never more than there are."""
+"""However a run is killed, resharded and started again: its status counts each finished row once, and never more than there are."""
 
 import json
 import random
@@ -6,30 +6,26 @@ import time
 
 import pytest
 
-from specbatch.results import splits
+from specbatch.results.collect.reshard import reshard
 from specbatch.results.status.status import read_status
 from specbatch.results.status.status_text import render_status, status_json
 from specbatch.results.storage.folder import Folder
 from specbatch.results.timeline import Timeline
 from tests.results.builders import make_error, make_row, make_summary
-from tests.results.shard.test_changing_splits import open_shard, run_all, run_shard
-
-ROWS = 61  # of tests.results.shard.test_changing_splits
-BAD = {4, 5, 60}
+from tests.results.sharded_runs import BAD, ROWS, open_shard, run_all, run_shard
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    monkeypatch.setattr(splits, "PATIENCE_SECONDS", 0.2)
+def finished_indices(run_dir, kind="*"):
+    """The truth: the index of every whole line."""
+    return {
+        json.loads(line)["index"]
+        for path in run_dir.glob(f"{kind}-*-of-*.jsonl")
+        for line in path.read_bytes().split(b"\n")[:-1]
+    }
 
 
 def finished(run_dir):
-    """The truth: indexes of all whole lines, and of those that are errors."""
-    found = {"part": set(), "errors": set()}
-    for path in run_dir.glob("*-of-*.jsonl"):
-        lines = path.read_bytes().split(b"\n")[:-1]
-        found[path.name.partition("-")[0]] |= {json.loads(line)["index"] for line in lines}
-    return len(found["part"] | found["errors"]), len(found["errors"])
+    return len(finished_indices(run_dir)), len(finished_indices(run_dir, "errors"))
 
 
 def told(run_dir):
@@ -62,8 +58,11 @@ def killed_shard(run_dir, shard, shards, chosen):
 @pytest.mark.parametrize("seed", range(12))
 def test_status_is_the_number_of_finished_rows_at_every_quiet_moment(run_dir, seed):
     chosen = random.Random(seed)
-    for _ in range(chosen.randint(3, 9)):
-        shards = chosen.choice([1, 2, 3, 5])
+    shards = chosen.choice([1, 2, 3])
+    for _ in range(chosen.randint(3, 6)):
+        if list(run_dir.glob("part-*")) and len(finished_indices(run_dir)) < ROWS:
+            reshard(run_dir, shards := chosen.choice([1, 2, 3, 5]))
+            assert told(run_dir) == finished(run_dir)
         for shard in chosen.sample(range(shards), chosen.randint(1, shards)):
             if chosen.random() < 0.5:
                 killed_shard(run_dir, shard, shards, chosen)
@@ -72,17 +71,6 @@ def test_status_is_the_number_of_finished_rows_at_every_quiet_moment(run_dir, se
             assert told(run_dir) == finished(run_dir), (shard, shards)
     run_all(run_dir, shards)
     assert told(run_dir) == (ROWS, len(BAD))
-
-
-def test_a_complete_run_split_anew_has_its_rows_once(run_dir):
-    run_all(run_dir, 1)
-    run_shard(run_dir, 0, 2)  # shard 1 was not started yet
-    value = status_json(read_status(Folder(run_dir), time.time()))
-    assert (value["rows"], value["total_rows"], value["total_rows_estimated"]) == (ROWS, ROWS, False)
-    run_shard(run_dir, 1, 2)
-    run = read_status(Folder(run_dir), time.time())
-    assert [(one.rows, one.total_rows) for one in run.shards] == [(31, 31), (30, 30)]
-    assert "61/61 (100%)" in render_status(run)
 
 
 def test_rows_written_after_the_last_word_of_a_killed_process_count(run_dir):
