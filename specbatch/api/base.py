@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 class SpecModel(BaseModel):
     """The base of every type in the spec.
 
-    Strict: YAML has types of its own, so `gpus: "8"` and `gpus: true` are mistakes and are answered as such. Files speak
+    Strict: YAML has types of its own, so `gpus: "8"` and `gpus: true` are mistakes. Files use
     camelCase only (the loader validates by alias); Python code may use the attribute names.
     """
 

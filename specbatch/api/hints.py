@@ -1,4 +1,4 @@
-"""The nearest known name to what a person wrote."""
+"""The known name nearest to a misspelt one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The known name that `word` most likely stands for, or None where nothing is near.
+    """The known name that `word` most likely means, or None where nothing is near.
 
     Case, `_`, `-` and spaces do not count: max_new_tokens is maxNewTokens, multi-gpu-ratio is multi_gpu_ratio.
     """

@@ -124,7 +124,7 @@ def _without_nulls(value: Any, branches: tuple[Branch, ...]) -> Any:
 
 
 def _mend(data: dict[str, Any], path: Path) -> None:
-    """Takes the wrong thing at `path` out; where it is required, the field's example stands in for it."""
+    """Takes the wrong thing at `path` out; where it is required, the field's example takes its place."""
     inner = next((index for index, piece in enumerate(path) if isinstance(piece, int)), len(path))
     path = path[:inner]  # a list goes as a whole
     owner: Any = data
@@ -142,7 +142,7 @@ def _mend(data: dict[str, Any], path: Path) -> None:
 
 
 def _with_line(problem: Problem, lines: Mapping[Path, int], overridden: Iterable[Path]) -> Problem:
-    """The problem with the line of its path, or of the nearest thing around it that stands in the file."""
+    """The problem with the line of its path, or of the nearest mapping or list around it that the file has."""
     try:
         path = parse_path(problem.path)
     except ValueError:

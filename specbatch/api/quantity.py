@@ -50,7 +50,7 @@ Quantity = Annotated[
 
 
 def quantity_value(quantity: str) -> Decimal:
-    """The number that a quantity stands for: `quantity_value("16Gi")` is 17179869184.
+    """The value of a quantity: `quantity_value("16Gi")` is 17179869184.
 
     Raises:
         ValueError: the text is no quantity.

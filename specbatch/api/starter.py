@@ -7,7 +7,7 @@ from typing import Any
 
 from specbatch.api.explain import FieldDoc, documentation, yaml_value
 
-# What stands in the starter uncommented: the demonstration pair on the CPU, so that the first run needs nothing.
+# What is not commented out in the starter: the demonstration pair on the CPU, so that the first run needs nothing.
 _VALUES: dict[str, Any] = {
     "metadata.name": "my-job",
     "spec.target.model": "embedded:target",

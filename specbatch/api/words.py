@@ -121,7 +121,7 @@ def _bounds(constraints: tuple[Any, ...]) -> str:
 
 
 def value_in_words(value: Any) -> str:
-    """What stands in the file, short: `"eight"`, `1.5`, `true`, `a list of 3 items`, `nothing`."""
+    """A value of the file, shortened: `"eight"`, `1.5`, `true`, `a list of 3 items`, `nothing`."""
     match value:
         case None:
             return "nothing"

@@ -1,4 +1,4 @@
-"""What the planner tells people: what does not fit and what to change, what was assumed, and what would be faster."""
+"""What a plan says in words: what does not fit and what to change, what was assumed, and what would be faster."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class MemoryFit:
         """With KV for fewer tokens there are too many rows: of pages each gets half of the longest row's, and one row must go through.
 
         Few rows are of the longest kind, and those are shorter most of their time. When pages run out the engine preempts rows: no
-        token is lost, but they are prefilled anew.
+        token is lost, but they are prefilled again.
         """
         if not self.paged:
             return self._slot_tokens(rows)

@@ -9,7 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-_PAGED = ("llama", "mistral", "qwen2", "qwen3")  # engine/graphs/packing.py has the last word, when the model is loaded
+_PAGED = ("llama", "mistral", "qwen2", "qwen3")  # engine/graphs/packing.py decides, when the model is loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class ModelShape:
 
     @property
     def is_paged(self) -> bool:
-        """Whether on GPUs its KV is kept in pages: the engine's fast path, as far as the shape tells."""
+        """Whether on GPUs its KV is kept in pages: the graphs runner, as far as the shape shows."""
         plain = not (self.extra_biases or self.sliding_window or self.num_experts)
         return plain and self.architecture in _PAGED
 

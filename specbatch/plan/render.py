@@ -82,7 +82,7 @@ def _tree(role: str, model: ModelPlacement, uses: dict[str, DeviceUse]) -> Itera
 
 
 def _part(stage: Stage) -> str:
-    """What of the model stands here: `embedding, layers 0-6`."""
+    """The part of the model on this device: `embedding, layers 0-6`."""
     parts = ["embedding"] if stage.has_embedding else []
     if stage.num_layers == 1:
         parts.append(f"layer {stage.first_layer}")

@@ -29,7 +29,7 @@ class GpuShape:
 
     @property
     def is_cpu(self) -> bool:
-        """Whether this stands for the host's own cores and memory."""
+        """Whether this is the host's own cores and memory."""
         return self.name == "CPU"
 
 
@@ -50,7 +50,7 @@ class Stage:
 
     @property
     def num_layers(self) -> int:
-        """How many layers stand on this device."""
+        """How many layers are on this device."""
         return self.last_layer - self.first_layer + 1
 
 
@@ -158,7 +158,7 @@ class Plan:
     """A resolved placement: nothing in it is `auto` any more.
 
     `max_sequences` and `max_length` are those of ONE replica's engine. `env_strings` repeats the placement as the override
-    variables; the same plan comes out when they are set. `problems` are sentences with what to change; `fits` is whether every
+    variables; set, they give the same plan. `problems` are sentences with what to change; `fits` is whether every
     device has room.
     """
 

@@ -1,4 +1,4 @@
-"""The weight files of a model folder: of the right kind, all there and whole, as far as names, sizes and headers tell."""
+"""The weight files of a model folder: of the right kind, complete and not cut off, by their names, sizes and headers."""
 
 from __future__ import annotations
 

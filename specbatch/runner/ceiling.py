@@ -27,7 +27,7 @@ class CeilingOfRun:
         ended = stats.finished + stats.failed
         if not ended or not stats.rounds:
             return None
-        # Of a draft, given that those before it were accepted: the first of a round tells it, whatever k was.
+        # Of a draft, given that those before it were accepted: that of the first draft of a round, which does not depend on k.
         first = stats.accepted_by_position[0] / stats.drafted_by_position[0] if stats.drafted else 0.0
         mean_length = round((stats.prompt_tokens + stats.emitted / 2) / ended)
         measured = replace(self.request, acceptance_rate=first, mean_length=mean_length)

@@ -1,4 +1,4 @@
-"""The GPUs that this process sees, as the planner wants them."""
+"""The GPUs that this process sees, as the planner describes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def visible_gpus(expected: int, env: Mapping[str, str]) -> tuple[GpuShape, ...]:
     """
     if expected == 0:
         return (measured_cpu(),)
-    count = torch.cuda.device_count()  # CUDA_VISIBLE_DEVICES may hold UUIDs: the driver counts, nobody parses
+    count = torch.cuda.device_count()  # CUDA_VISIBLE_DEVICES may hold UUIDs: counted by the driver, never parsed
     if count != expected:
         variable = env.get("CUDA_VISIBLE_DEVICES")
         raise DeviceError(

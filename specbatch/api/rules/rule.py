@@ -1,6 +1,6 @@
 """What no single field can say: rules between fields, applied together and after the fields' own checks.
 
-A rule names the fields it reads. Where one of them is wrong already, the rule keeps silent: one mistake, one problem.
+A rule names the fields it reads. Where one of them is wrong already, the rule is skipped: one mistake, one problem.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Rule:
 
 
 RULES: list[Rule] = []
-"""Every rule, in the order in which problems are told: that of the imports in `specbatch.api.rules`."""
+"""Every rule, in the order in which problems are reported: that of the imports in `specbatch.api.rules`."""
 
 
 def rule(*reads: str) -> Callable[[Check], Check]:

@@ -202,7 +202,7 @@ def _width(layer: Any) -> int:
 
 @contextlib.contextmanager
 def _without_experts(model: Any) -> Iterator[None]:
-    """Experts pass their tokens on as they are: which of them a token goes to cannot be told without numbers."""
+    """Experts pass their tokens on as they are: without weights it is not known which of them a token goes to."""
     changed = []
     for name, module in model.named_modules():
         if name.endswith(".experts") and callable(getattr(module, "forward", None)):

@@ -91,7 +91,7 @@ def load_shared_tokenizer(spec: Spec, pair: Pair) -> Tokenizer:
 
 
 def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None]) -> list[Engine]:
-    """Loads one engine a replica, checks where everything stands, and makes it ready.
+    """Loads one engine a replica, compares its devices with the plan, and warms it up.
 
     Raises:
         ModelError, DeviceError, OutOfMemoryError: as the engine's loading; also a placement that is not the plan's.
