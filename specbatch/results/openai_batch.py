@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from specbatch.results.rows import ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
 
 _OURS = "specbatch"
@@ -19,11 +21,7 @@ def result_to_json(row: ResultRow) -> dict[str, Any]:
     ours: dict[str, Any] = {
         "index": row.index,
         "fingerprint": row.fingerprint,
-        "speculation": {
-            "rounds": row.speculation.rounds,
-            "drafted": row.speculation.drafted,
-            "accepted": row.speculation.accepted,
-        },
+        "speculation": msgspec.to_builtins(row.speculation),
     }
     optional = {"prompt": row.prompt, "answer": row.answer, "correct": row.correct}
     ours |= {name: part for name, part in optional.items() if part is not None}
@@ -66,8 +64,8 @@ def result_from_json(value: dict[str, Any]) -> ResultRow:
         fingerprint=str(ours["fingerprint"]),
         text=str(choice["message"]["content"] if chat else choice["text"]),
         finish_reason=str(choice["finish_reason"]),
-        usage=Usage(prompt_tokens=body["usage"]["prompt_tokens"], completion_tokens=body["usage"]["completion_tokens"]),
-        speculation=Speculation(**ours["speculation"]),
+        usage=msgspec.convert(body["usage"], Usage),
+        speculation=msgspec.convert(ours["speculation"], Speculation),
         prompt=ours.get("prompt"),
         answer=ours.get("answer"),
         correct=ours.get("correct"),

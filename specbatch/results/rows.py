@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
+
+import msgspec
 
 Endpoint = Literal["/v1/chat/completions", "/v1/completions"]
 
@@ -54,16 +55,14 @@ _MEANINGS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Token counts of one row."""
 
     prompt_tokens: int
     completion_tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Speculation:
+class Speculation(msgspec.Struct, frozen=True, kw_only=True):
     """One row's share of speculation; all zero where nothing was drafted."""
 
     rounds: int = 0
@@ -71,8 +70,7 @@ class Speculation:
     accepted: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenAIForm:
+class OpenAIForm(msgspec.Struct, frozen=True, kw_only=True):
     """What the OpenAI batch output form needs beside the row itself: set it on rows that came in that form.
 
     `created` is a Unix time in seconds; one value for the whole run keeps a restart's bytes the same.
@@ -83,9 +81,8 @@ class OpenAIForm:
     endpoint: Endpoint = "/v1/chat/completions"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultRow:
-    """A row that the target has answered.
+class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that the target has answered; its line has the fields in this order, without those that are None.
 
     `index` is the row's position in the dataset from 0; `fingerprint` the rest of the resume key beside `id`.
     `prompt` (any JSON value) is kept where the spec says includePrompt; `answer` and `correct` where it has an answerField.
@@ -93,7 +90,6 @@ class ResultRow:
 
     id: str
     index: int
-    fingerprint: str
     text: str
     finish_reason: str
     usage: Usage
@@ -101,11 +97,11 @@ class ResultRow:
     prompt: Any = None
     answer: str | None = None
     correct: bool | None = None
-    openai: OpenAIForm | None = None
+    fingerprint: str
+    openai: OpenAIForm | None = None  # chooses the form of the line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorRow:
+class ErrorRow(msgspec.Struct, frozen=True, kw_only=True):
     """A row that could not be decoded: a stable code, and a sentence for people. `line` counts from 1 in its file.
 
     Give a duplicate its own fingerprint (hash its index in), or a restart takes it for the row that it repeats.
@@ -113,11 +109,11 @@ class ErrorRow:
 
     id: str
     index: int
-    fingerprint: str
+    line: int | None = None
     code: ErrorCode
     message: str
-    line: int | None = None
-    openai: OpenAIForm | None = None
+    fingerprint: str
+    openai: OpenAIForm | None = None  # as above
 
 
 def resume_key(row_id: str, fingerprint: str) -> bytes:

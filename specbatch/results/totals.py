@@ -6,7 +6,6 @@ import msgspec
 
 from specbatch.merging import merge
 from specbatch.results.rows import ErrorRow, ResultRow
-from specbatch.results.scan import ScannedRow
 
 
 class Totals(msgspec.Struct, kw_only=True):
@@ -44,7 +43,7 @@ class Totals(msgspec.Struct, kw_only=True):
         """1 + accepted / rounds: the tokens a row gains in one target forward."""
         return 1.0 + self.accepted / self.rounds if self.rounds else 1.0
 
-    def add_result(self, row: ResultRow | ScannedRow) -> None:
+    def add_result(self, row: ResultRow) -> None:
         """Counts a row of the results."""
         self.results += 1
         self.prompt_tokens += row.usage.prompt_tokens

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
 
 from specbatch.results import openai_batch
-from specbatch.results.rows import ErrorCode, ErrorRow, ResultRow, Speculation, Usage
+from specbatch.results.rows import ErrorRow, ResultRow
+
+Row = TypeVar("Row", ResultRow, ErrorRow)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", ", ": "), check_circular=False).encode
@@ -27,32 +32,28 @@ def encode_json(value: Any) -> bytes:
 
 def encode_result(row: ResultRow) -> bytes:
     """The row's line, with its newline."""
-    value = openai_batch.result_to_json(row) if row.openai else _result_to_json(row)
-    return encode_json(value) + b"\n"
+    if row.openai:
+        return encode_json(openai_batch.result_to_json(row)) + b"\n"
+    return encode_json({name: part for name, part in msgspec.to_builtins(row).items() if part is not None}) + b"\n"
 
 
 def encode_error(row: ErrorRow) -> bytes:
     """The row's line, with its newline."""
-    value = openai_batch.error_to_json(row) if row.openai else _error_to_json(row)
+    if row.openai:
+        return encode_json(openai_batch.error_to_json(row)) + b"\n"
+    value = msgspec.to_builtins(row)
+    del value["openai"]
     return encode_json(value) + b"\n"
 
 
 def decode_result(line: bytes) -> ResultRow:
     """The row of a line; ValueError where the line is none."""
-    value = decode_object(line)
-    try:
-        return openai_batch.result_from_json(value) if "custom_id" in value else _result_from_json(value)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"not a result row: {error!r}") from error
+    return _decode(line, ResultRow, openai_batch.result_from_json)
 
 
 def decode_error(line: bytes) -> ErrorRow:
     """The row of a line; ValueError where the line is none."""
-    value = decode_object(line)
-    try:
-        return openai_batch.error_from_json(value) if "custom_id" in value else _error_from_json(value)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"not an error row: {error!r}") from error
+    return _decode(line, ErrorRow, openai_batch.error_from_json)
 
 
 def decode_object(line: bytes) -> dict[str, Any]:
@@ -66,63 +67,12 @@ def decode_object(line: bytes) -> dict[str, Any]:
     return value
 
 
-def _result_to_json(row: ResultRow) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "id": row.id,
-        "index": row.index,
-        "text": row.text,
-        "finish_reason": row.finish_reason,
-        "usage": {"prompt_tokens": row.usage.prompt_tokens, "completion_tokens": row.usage.completion_tokens},
-        "speculation": {
-            "rounds": row.speculation.rounds,
-            "drafted": row.speculation.drafted,
-            "accepted": row.speculation.accepted,
-        },
-    }
-    optional = {"prompt": row.prompt, "answer": row.answer, "correct": row.correct}
-    value |= {name: part for name, part in optional.items() if part is not None}
-    return value | {"fingerprint": row.fingerprint}
-
-
-def _result_from_json(value: dict[str, Any]) -> ResultRow:
-    return ResultRow(
-        id=string(value["id"]),
-        index=int(value["index"]),
-        fingerprint=string(value["fingerprint"]),
-        text=string(value["text"]),
-        finish_reason=string(value["finish_reason"]),
-        usage=Usage(**value["usage"]),
-        speculation=Speculation(**value["speculation"]),
-        prompt=value.get("prompt"),
-        answer=value.get("answer"),
-        correct=value.get("correct"),
-    )
-
-
-def _error_to_json(row: ErrorRow) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "index": row.index,
-        "line": row.line,
-        "code": row.code.value,
-        "message": row.message,
-        "fingerprint": row.fingerprint,
-    }
-
-
-def _error_from_json(value: dict[str, Any]) -> ErrorRow:
-    return ErrorRow(
-        id=string(value["id"]),
-        index=int(value["index"]),
-        fingerprint=string(value["fingerprint"]),
-        code=ErrorCode(value["code"]),
-        message=string(value["message"]),
-        line=value.get("line"),
-    )
-
-
-def string(value: Any) -> str:
-    """The value, which must be a string."""
-    if not isinstance(value, str):
-        raise TypeError(f"expected a string, found {type(value).__name__}")
-    return value
+def _decode(line: bytes, kind: type[Row], from_openai: Callable[[dict[str, Any]], Row]) -> Row:
+    try:
+        return msgspec.json.decode(line, type=kind)  # eight times faster than json
+    except msgspec.MsgspecError:  # the OpenAI form, half of a surrogate pair, or no row at all
+        value = decode_object(line)
+    try:
+        return from_openai(value) if "custom_id" in value else msgspec.convert(value, kind)
+    except (msgspec.ValidationError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"not {'a result' if kind is ResultRow else 'an error'} row: {error!r}") from error

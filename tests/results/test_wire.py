@@ -155,6 +155,9 @@ def test_openai_errors_have_no_response_and_a_code():
         b"\0" * 4096,
         b"[" * 100_000,
         b"1" * 10_000,
+        encode_result(make_row(0))[:-3],
+        encode_result(make_row(0)).replace(b'"id": "', b'"id": 7, "x": "'),
+        encode_result(make_row(0, openai=OpenAIForm(model="m"))).replace(b'"choices"', b'"chances"'),
     ],
 )
 def test_what_is_no_row_is_a_value_error(line):
@@ -173,3 +176,8 @@ def test_every_error_code_is_snake_case_and_explained():
     for code in ErrorCode:
         assert code.value == code.name.lower()
         assert code.meaning
+
+
+def test_numbers_of_any_size_in_a_stored_prompt_come_back():
+    row = make_row(0, prompt=[{"content": 12345678901234567890123, "x": None}])
+    assert decode_result(encode_result(row)) == row

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import BinaryIO, Literal, Protocol
+
+from msgspec.structs import replace
 
 from specbatch.results.collect.export_parquet import ParquetRows
 from specbatch.results.collect.lines import is_openai

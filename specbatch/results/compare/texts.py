@@ -11,9 +11,9 @@ from pathlib import Path
 
 from specbatch.errors import ResultsError
 from specbatch.results.report.facts import row_lines
-from specbatch.results.scan import scan_result
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.sorting import Keyed, LineSorter
+from specbatch.results.wire import decode_result
 
 _RUN_AT = 44  # bits of a rank: the run, then the row's number in it, so that no two are equal
 _HALF = 8
@@ -60,7 +60,7 @@ def _digests(folder: Folder) -> Iterator[tuple[int, bytes]]:
     """(index, hash of the id and hash of the text) of every row."""
     for line in row_lines(folder, "part"):
         try:
-            row = scan_result(line)
+            row = decode_result(line)
         except ValueError:
             continue  # the report counts these
         yield row.index, _hash(row.id) + _hash(row.text)

@@ -18,7 +18,6 @@ from specbatch.results.layout import Kind, parse_names
 from specbatch.results.manifest import Manifest
 from specbatch.results.protocol import PublishState
 from specbatch.results.rows import ErrorRow, ResultRow
-from specbatch.results.scan import scan_result
 from specbatch.results.splits import files_of_run
 from specbatch.results.status.status import RunStatus, read_status
 from specbatch.results.storage.folder import Folder
@@ -193,7 +192,7 @@ def _read_results(facts: RunFacts, folder: Folder) -> None:
     chance = random.Random(0)  # noqa: S311  # which rows are shown is no secret; the same rows each time
     for line in row_lines(folder, "part"):
         try:
-            row = scan_result(line)
+            row = decode_result(line)
         except ValueError:
             facts.unreadable += 1
             continue
@@ -201,13 +200,13 @@ def _read_results(facts: RunFacts, folder: Folder) -> None:
         facts.prompt_lengths[row.usage.prompt_tokens] += 1
         facts.completion_lengths[row.usage.completion_tokens] += 1
         if facts.first is None or row.index < facts.first.index:
-            facts.first = decode_result(line)
+            facts.first = row
         if row.correct is False and len(facts.wrong) < _WRONG_SAMPLES:
-            facts.wrong.append(decode_result(line))
+            facts.wrong.append(row)
         if len(facts.samples) < _SAMPLES:
-            facts.samples.append(decode_result(line))
+            facts.samples.append(row)
         elif (at := chance.randrange(facts.totals.results)) < _SAMPLES:
-            facts.samples[at] = decode_result(line)
+            facts.samples[at] = row
 
 
 def _read_errors(facts: RunFacts, folder: Folder) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from specbatch.errors import ResultsError
 from specbatch.results.identity import WAYS_OUT
 from specbatch.results.rows import ErrorRow, ResultRow, resume_key
-from specbatch.results.scan import ScannedRow, scan_result
 from specbatch.results.shard.keys import IndexSet, KeySet
 from specbatch.results.totals import Totals
-from specbatch.results.wire import decode_error
+from specbatch.results.wire import decode_error, decode_result
 
 
 class FinishedRows:
@@ -31,7 +30,7 @@ class FinishedRows:
 
     def add_result(self, line: bytes) -> None:
         """A line of a part file; ValueError where it is no row."""
-        row = scan_result(line)
+        row = decode_result(line)
         if self._is_new(row):
             self.totals.add_result(row)
 
@@ -57,7 +56,7 @@ class FinishedRows:
             )
         return False
 
-    def _is_new(self, row: ScannedRow | ResultRow | ErrorRow) -> bool:
+    def _is_new(self, row: ResultRow | ErrorRow) -> bool:
         if row.index < 0:
             raise ValueError("an index counts from 0")
         new = self._keys.add(resume_key(row.id, row.fingerprint))

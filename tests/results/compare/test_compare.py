@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import fsspec
+import msgspec
 import pytest
 
 from specbatch.errors import ResultsError
@@ -162,7 +163,10 @@ def test_texts_are_compared_in_bounded_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(compare_texts, "LineSorter", small)
     rows = [make_row(index) for index in range(1000)]
     first = make(tmp_path / "a", rows)
-    second = make(tmp_path / "b", [replace(row, text="x") if row.index % 10 == 0 else row for row in reversed(rows)])
+    second = make(
+        tmp_path / "b",
+        [msgspec.structs.replace(row, text="x") if row.index % 10 == 0 else row for row in reversed(rows)],
+    )
     assert same_texts([first, second]) == [SameTexts(1000, 1000), SameTexts(1000, 900)]
     assert sorters[0].spilled_bytes > 20_000
 
