@@ -92,12 +92,7 @@ class Evidence:
     def spec(self) -> Mapping[str, Any]:
         """The resolved spec; empty where the Job's ConfigMap is gone."""
         found = self._read("the ConfigMap", lambda cluster: cluster.find(CONFIG_MAPS, self.view.name))
-        try:
-            value = json.loads(((found or {}).get("data") or {}).get(SPEC_KEY, ""))
-        except ValueError:
-            return {}
-        spec = value.get("spec") if isinstance(value, dict) else None
-        return spec if isinstance(spec, dict) else {}
+        return spec_in(found or {})
 
     @cached_property
     def claims(self) -> Mapping[str, Object] | None:
@@ -169,14 +164,19 @@ class Evidence:
         name = (claim.get("spec") or {}).get("volumeName")
         return self._read("volumes", lambda cluster: cluster.find(VOLUMES, name)) if name else None
 
+    @property
+    def cluster(self) -> Cluster:
+        """Where it is read."""
+        assert self._cluster is not None
+        return self._cluster
+
     def find(self, kind: Kind, name: str) -> Object | None:
         """An object that a pod names; None where there is none.
 
         Raises:
             ClusterError: also where it may not be read (status 403).
         """
-        assert self._cluster is not None
-        return self._cluster.find(kind, name)
+        return self.cluster.find(kind, name)
 
     def newest_line(self, pod: Object) -> LogLine | None:
         """Of a pod's log; None where it cannot be read, and of all pods but the first few."""
@@ -228,3 +228,13 @@ class Evidence:
             return None  # or the pod has ended meanwhile, or its node does not answer
         stamp, _, line = (lines[-1] if lines else "").partition(" ")
         return LogLine(stamp, line)
+
+
+def spec_in(config_map: Object) -> Mapping[str, Any]:
+    """The resolved spec that a run's ConfigMap holds; empty where it is no such ConfigMap."""
+    try:
+        value = json.loads((config_map.get("data") or {}).get(SPEC_KEY, ""))
+    except ValueError:
+        return {}
+    spec = value.get("spec") if isinstance(value, dict) else None
+    return spec if isinstance(spec, dict) else {}

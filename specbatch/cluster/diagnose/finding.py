@@ -1,10 +1,10 @@
-"""What a rule finds, and the messages of Kubernetes that are recognised."""
+"""What a rule finds, and the table of causes that it finds it in."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -46,23 +46,24 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A message of Kubernetes that is recognised, and what it means.
+class Cause:
+    """A row of the table of causes.
 
     Args:
         cause: as Finding's.
-        pattern: a regular expression, upper and lower case alike; its named groups fill the {fields} of sentence and remedy.
-        sentence, remedy, severity: as Finding's.
+        says: a regular expression of what Kubernetes says, upper and lower case alike; empty for any text, and for a cause that is found otherwise.
+        sentence, remedy: as Finding's, with {fields}: those that a rule gives, and the named groups of `says`.
+        severity: as Finding's.
     """
 
     cause: str
-    pattern: str
+    says: str
     sentence: str
     remedy: str
     severity: Severity = "error"
 
     def finding(self, **fields: object) -> Finding:
-        """What it means, with its fields filled in."""
+        """The finding, with its fields filled in."""
         words = defaultdict(str, fields)
         return Finding(
             cause=self.cause,
@@ -72,10 +73,15 @@ class Message:
         )
 
 
-def recognise(messages: Iterable[Message], text: str, **fields: object) -> Finding | None:
-    """The finding of the first message whose pattern is in a text; `fields` besides the pattern's groups."""
-    for message in messages:
-        match = re.search(message.pattern, text, re.IGNORECASE)
+def by_name(*causes: Cause) -> Mapping[str, Cause]:
+    """A table of causes that rules look up."""
+    return {cause.cause: cause for cause in causes}
+
+
+def recognise(causes: Iterable[Cause], text: str, **fields: object) -> Finding | None:
+    """The finding of the first cause that a text of Kubernetes says."""
+    for cause in causes:
+        match = re.search(cause.says, text, re.IGNORECASE)
         if match:
-            return message.finding(**fields | {name: word for name, word in match.groupdict().items() if word})
+            return cause.finding(**fields | {name: word for name, word in match.groupdict().items() if word})
     return None

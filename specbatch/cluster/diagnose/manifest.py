@@ -46,7 +46,7 @@ def unchecked(evidence: Evidence) -> list[Finding]:
 
 
 def _as_planned(finding: Finding) -> Finding:
-    if finding.subject != "nodes":
+    if finding.subject != "nodes" or finding.severity != "error":
         return replace(finding, severity="warning") if finding.cause in _LATER else finding
     lines = f" ({'; '.join(finding.evidence)})" if finding.evidence else ""
     return replace(

@@ -7,10 +7,9 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
 
 from specbatch import __version__
-from specbatch.cluster.client.kinds import CONFIG_MAPS
+from specbatch.cluster.client.kinds import CONFIG_MAPS, Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding, Severity
 from specbatch.cluster.jobs.timestamps import seconds_of
@@ -18,15 +17,11 @@ from specbatch.cluster.preflight.permissions import HELPFUL, OF_KUEUE, all_neede
 from specbatch.errors import ClusterError
 from specbatch.formatting import rough_duration
 
-if TYPE_CHECKING:
-    from specbatch.cluster.client.client import Cluster
-
 _OLDEST_WORKING, _OLDEST_TESTED, _NEWEST_TESTED = (1, 29), (1, 30), (1, 37)
 _SKEW_SECONDS = 30.0
-_USE = "use Kubernetes 1.30 to 1.37: podFailurePolicy and backoffLimitPerIndex are needed"
 
 
-def versions(_: Evidence) -> Iterator[Finding]:
+def versions(*_: object) -> Iterator[Finding]:
     """Of what runs here."""
     try:
         library = version("kubernetes")
@@ -36,29 +31,29 @@ def versions(_: Evidence) -> Iterator[Finding]:
     yield found("versions", f"specbatch {__version__}, Python {python}, kubernetes client {library}")
 
 
-def api(cluster: Cluster) -> Iterator[Finding]:
+def api(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """The version of the API server."""
+    cluster = evidence.cluster
     said = cluster.version()
     yield found("api", f"{cluster.server} (context {cluster.context}, namespace {cluster.namespace})")
     match = re.match(r"v?(\d+)\.(\d+)", said)
     served = (int(match[1]), int(match[2])) if match else None
-    if served is None:
-        yield found("kubernetes", f"version {said or '?'} is of no known form", _USE, "warning")
-    elif served < _OLDEST_WORKING:
-        yield found("kubernetes", f"{said} is too old", _USE, "error")
-    elif served < _OLDEST_TESTED:
-        yield found("kubernetes", f"{said} is older than what is tested", _USE, "warning")
-    else:
+    if served is not None and served >= _OLDEST_TESTED:
         newer = " (newer than what is tested: 1.30 to 1.37)" if served > _NEWEST_TESTED else ""
         yield found("kubernetes", f"{said}{newer}")
+        return
+    what = f"{said} is older than what is tested" if served else f"version {said or '?'} is of no known form"
+    too_old = served is not None and served < _OLDEST_WORKING
+    remedy = "use Kubernetes 1.30 to 1.37: podFailurePolicy and backoffLimitPerIndex are needed"
+    yield found("kubernetes", f"{said} is too old" if too_old else what, remedy, "error" if too_old else "warning")
 
 
-def clock(cluster: Cluster) -> Iterator[Finding]:
+def clock(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """This machine's clock against the API server's, by an object that is never stored."""
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "specbatch-doctor"}}
     before = time.time()
     try:
-        made = cluster.create(CONFIG_MAPS, body, dry_run=True)
+        made = evidence.cluster.create(CONFIG_MAPS, body, dry_run=True)
         there = seconds_of(made["metadata"].get("creationTimestamp"))
     except ClusterError:
         there = None
@@ -74,11 +69,11 @@ def clock(cluster: Cluster) -> Iterator[Finding]:
         yield found("clock", "agrees with the API server's")
 
 
-def permissions(cluster: Cluster, evidence: Evidence) -> Iterator[Finding]:
+def permissions(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """Everything that the commands do, and what would make answers better."""
     kueue = evidence.kueue is not None or (not evidence.kueue_readable and evidence.view.queue is not None)
-    lacking = missing(cluster, [*all_needed(), *(OF_KUEUE if kueue else ())])
-    namespace = cluster.namespace
+    lacking = missing(evidence.cluster, [*all_needed(), *(OF_KUEUE if kueue else ())])
+    namespace = evidence.namespace_name
     if lacking is None:
         yield found("permissions", "the cluster does not say what is permitted", severity="unchecked")
         return
@@ -91,9 +86,8 @@ def permissions(cluster: Cluster, evidence: Evidence) -> Iterator[Finding]:
         yield found("permissions", said, remedy, "error")
     else:
         yield found("permissions", f"every command may do its work in namespace {namespace}")
-    unseen = missing(cluster, HELPFUL)
-    more = "why and doctor say more with it: kubectl apply -k k8s/components/cluster-reader"
-    if unseen:
+    if unseen := missing(evidence.cluster, HELPFUL):
+        more = "why and doctor say more with it: kubectl apply -k k8s/components/cluster-reader"
         yield found("cluster-wide", f"not permitted, and not needed: {listed(unseen)}", more)
     else:
         yield found("cluster-wide", "nodes, storage classes and the like may be read")
@@ -101,6 +95,5 @@ def permissions(cluster: Cluster, evidence: Evidence) -> Iterator[Finding]:
 
 def found(subject: str, sentence: str, remedy: str = "", severity: Severity = "ok") -> Finding:
     """What one look has shown; its subject is the cause."""
-    return Finding(
-        cause=subject.replace(" ", "-"), subject=subject, sentence=sentence, remedy=remedy, severity=severity
-    )
+    cause = subject.replace(" ", "-")
+    return Finding(cause=cause, subject=subject, sentence=sentence, remedy=remedy, severity=severity)

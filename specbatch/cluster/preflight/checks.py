@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.diagnose.evidence import Evidence
+from specbatch.cluster.diagnose.evidence import Evidence, spec_in
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.manifest import check_manifest, unchecked
 from specbatch.cluster.diagnose.rules.admission import namespace
 from specbatch.cluster.diagnose.table import OF_A_MANIFEST
 from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.manifests.job import Manifests
 from specbatch.cluster.preflight.permissions import Uses, listed, missing
 from specbatch.errors import ClusterError
 
@@ -31,15 +31,15 @@ class RefusedError(ClusterError):
         return "\n".join([f"{self.where}: {self.message}", *map(str, self.findings)])
 
 
-def preflight(cluster: Cluster, job: Object, uses: Uses) -> list[Finding]:
+def preflight(cluster: Cluster, manifests: Manifests, uses: Uses) -> list[Finding]:
     """What is found.
 
     Args:
         cluster: where the Job is to run.
-        job: its manifest.
+        manifests: what it is.
         uses: what will be asked of the cluster, which permissions are needed for.
     """
-    evidence = Evidence(cluster, JobView(job))
+    evidence = Evidence(cluster, JobView(manifests.job), spec=spec_in(manifests.config_map))
     gone = check_manifest(evidence, [("namespace", namespace)])
     if any(finding.cause != "pod-security" for finding in gone):
         return gone  # nothing can be in it

@@ -14,7 +14,7 @@ from specbatch.cluster.manifests.names import CANCELLED, SUBMITTED
 from specbatch.cluster.manifests.yaml_text import yaml_text
 
 # What the control plane writes into an object of its own accord.
-_OF_METADATA = (
+_OF_METADATA = {
     "uid",
     "resourceVersion",
     "creationTimestamp",
@@ -22,15 +22,10 @@ _OF_METADATA = (
     "managedFields",
     "ownerReferences",
     "selfLink",
-)
-_OF_ANNOTATIONS = (SUBMITTED, CANCELLED, "batch.kubernetes.io/job-tracking")
-_OF_SPEC = ("suspend", "selector", "manualSelector")
-_OF_LABELS = (
-    "controller-uid",
-    "job-name",
-    "batch.kubernetes.io/controller-uid",
-    "batch.kubernetes.io/job-name",
-)
+}
+_OF_ANNOTATIONS = {SUBMITTED, CANCELLED, "batch.kubernetes.io/job-tracking"}
+_OF_SPEC = {"suspend", "selector", "manualSelector"}
+_OF_LABELS = {name for key in ("controller-uid", "job-name") for name in (key, f"batch.kubernetes.io/{key}")}
 
 
 def diff_text(old: tuple[Object | None, Object | None], new: tuple[Object, Object]) -> str:
@@ -81,7 +76,7 @@ def _metadata(thing: Object) -> Object:
     return {**metadata, "labels": labels, **({"annotations": annotations} if annotations else {})}
 
 
-def _without(fields: Object, names: tuple[str, ...]) -> Object:
+def _without(fields: Object, names: set[str]) -> Object:
     return {name: value for name, value in fields.items() if name not in names}
 
 

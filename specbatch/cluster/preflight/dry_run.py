@@ -67,7 +67,7 @@ def _tried(cluster: Cluster, body: Object, findings: list[Finding]) -> Object:
             tried = _tried(cluster, another, findings)
             return {**tried, "metadata": {**tried["metadata"], "name": body["metadata"]["name"]}}
         elif refused.status in {400, 403, 422} and "not permitted to" not in refused.message:
-            findings.append(_refused(subject, refused))
+            findings.append(replace(_refused(refused), subject=subject))
         else:
             raise
     return body
@@ -75,30 +75,20 @@ def _tried(cluster: Cluster, body: Object, findings: list[Finding]) -> Object:
 
 def _try_pod(cluster: Cluster, manifests: Manifests, findings: list[Finding]) -> None:
     template = manifests.job["spec"]["template"]
-    name = f"{manifests.name}-0"
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {**template.get("metadata", {}), "name": name},
-        "spec": template["spec"],
-    }
+    metadata = {**template.get("metadata", {}), "name": f"{manifests.name}-0"}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
     try:
         cluster.create(PODS, pod, dry_run=True)
     except ClusterError as refused:
         if refused.status not in {400, 403, 422} or "not permitted to" in refused.message:
             return  # nothing is learned about the pod
-        known = refusal(refused.message, cluster.namespace)
-        if refused.status == 422 or (known is not None and known.cause in _NEVER):
-            findings.append(replace(known, subject="the pods") if known else _refused("the pods", refused))
+        found = refusal(refused.message, cluster.namespace) or _refused(refused)
+        if refused.status == 422 or found.cause in _NEVER:
+            findings.append(replace(found, subject="the pods"))
         elif _NO_DRY_RUN not in refused.message:
-            remedy = known.remedy if known else refused.remedy or ""
             sentence = f"one would be refused at this moment: {refused.message}"
-            findings.append(
-                Finding(
-                    cause="creation-refused", subject="the pods", sentence=sentence, remedy=remedy, severity="warning"
-                )
-            )
+            findings.append(replace(found, subject="the pods", sentence=sentence, severity="warning"))
 
 
-def _refused(subject: str, refused: ClusterError) -> Finding:
-    return Finding(cause="creation-refused", subject=subject, sentence=refused.message, remedy=refused.remedy or "")
+def _refused(refused: ClusterError) -> Finding:
+    return Finding(cause="creation-refused", sentence=refused.message, remedy=refused.remedy or "")

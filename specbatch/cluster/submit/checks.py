@@ -50,7 +50,7 @@ class SubmitChecks:
         if self.tried is None:
             where = f"namespace {self.cluster.namespace}"
             if not self.skip:
-                self.findings += preflight(self.cluster, self.manifests.job, self.uses)
+                self.findings += preflight(self.cluster, self.manifests, self.uses)
                 stop_at_errors(self.findings, where=where)
             tried = dry_run(self.cluster, self.manifests)
             self.findings += tried.findings

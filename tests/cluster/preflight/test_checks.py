@@ -26,7 +26,7 @@ def cluster_is_fine(api):
 
 
 def found(api, *overrides, uses=None, level=None):
-    findings = preflight(api.cluster(), rendered(*overrides).job, uses or Uses())
+    findings = preflight(api.cluster(), rendered(*overrides), uses or Uses())
     return [str(finding) for finding in findings if level in {None, finding.severity}]
 
 
@@ -39,7 +39,7 @@ def test_where_all_is_well_nothing_is_said(api):
 def test_everything_comes_at_once(api):
     api.deny("create", "jobs")
     secret = 'job.secretEnv={"HF_TOKEN": {name: hf, key: token}}'
-    findings = preflight(api.cluster(), rendered(secret).job, Uses())
+    findings = preflight(api.cluster(), rendered(secret), Uses())
     with pytest.raises(RefusedError) as refused:
         stop_at_errors(findings, where="namespace default")
     text = str(refused.value)
@@ -50,7 +50,7 @@ def test_everything_comes_at_once(api):
 
 
 def test_a_namespace_that_is_not_there_is_all_that_is_said(api):
-    [problem] = [str(one) for one in preflight(api.cluster("nope"), rendered().job, Uses())]
+    [problem] = [str(one) for one in preflight(api.cluster("nope"), rendered(), Uses())]
     assert "the namespace nope does not exist" in problem
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Finding, Message, recognise
+from specbatch.cluster.diagnose.finding import Cause, Finding, recognise
 from specbatch.cluster.diagnose.quantities import listed
 from specbatch.cluster.diagnose.rules.references import PRIORITY_CLASS, RUNTIME_CLASS, SERVICE_ACCOUNT
 from specbatch.cluster.jobs.timestamps import event_line, event_start, event_time
@@ -16,50 +16,42 @@ from specbatch.cluster.manifests.pod_requests import amount, requests
 
 _LEVEL = "pod-security.kubernetes.io/enforce"  # label of a namespace
 _QUOTA = re.compile(r"exceeded quota: ([^,\s]+), requested: (.*?), used: (.*?), limited: (.*)")
-_NAMESPACE_DELETING = Message(
-    "namespace-deleting",
-    r"in namespace (?P<namespace>\S+) because it is being terminated",
+_NAMESPACE_DELETING = Cause("namespace-deleting", r"in namespace (?P<namespace>\S+) because it is being terminated",
     "the namespace {namespace} is being deleted: it takes no new pods",
-    "submit to another namespace (-n); results on its claims go with it, those on object storage stay",
-)
-_POD_SECURITY = Message(
-    "pod-security",
-    r'violates PodSecurity "(?P<level>[^":]+)[^"]*": (?P<what>.*)',
+    "submit to another namespace (-n); results on its claims go with it, those on object storage stay")  # fmt: skip
+_POD_SECURITY = Cause("pod-security", r'violates PodSecurity "(?P<level>[^":]+)[^"]*": (?P<what>.*)',
     "the namespace's Pod Security level ({level}, pod-security.kubernetes.io/enforce) refuses the pods: {what}",
-    "take a claim instead of hostPath in spec.job.volumes, and what it names out of spec.job.podTemplate: what specbatch makes by "
-    "itself passes the restricted level",
+    "take a claim instead of hostPath in spec.job.volumes, and what it names out of spec.job.podTemplate: what specbatch makes by itself passes the restricted level")  # fmt: skip
+_NAMESPACE_MISSING = Cause("namespace-missing", "",
+    "the namespace {namespace} does not exist", "kubectl create namespace {namespace}, or name another with -n")  # fmt: skip
+_QUOTA_SAYS = (
+    "the quota {name} of the namespace allows {limit} {resource}; {used} are used, and a pod asks for {asked} more"
 )
+_QUOTA_NEVER = Cause("quota-exceeded", "", _QUOTA_SAYS, "{less}ask an admin to raise the quota")
+_QUOTA_NOW = Cause("quota-exceeded", "", _QUOTA_SAYS,
+    "wait until other pods of the namespace end (the Job controller tries again by itself), lower job.parallelism, or ask an admin to raise it", "warning")  # fmt: skip
+_OTHER = Cause("creation-refused", "",
+    "the control plane cannot make the pods",
+    "the message below is the API server's; what it names is set in spec.job or by the cluster's admins")  # fmt: skip
 _MESSAGES = (
     _NAMESPACE_DELETING,
-    Message(
-        "quota-wants-resources",
-        r"failed quota: (?P<quota>[^:\s]+): must specify (?P<what>.*)",
+    Cause("quota-wants-resources", r"failed quota: (?P<quota>[^:\s]+): must specify (?P<what>.*)",
         "the quota {quota} of the namespace asks every pod to specify {what}",
-        "set them in spec.job.resources (requests and limits)",
-    ),
+        "set them in spec.job.resources (requests and limits)"),
     _POD_SECURITY,
     SERVICE_ACCOUNT,
     PRIORITY_CLASS,
     RUNTIME_CLASS,
-    Message(
-        "admission-unreachable",
-        r'failed calling webhook "(?P<name>[^"]+)"',
+    Cause("admission-unreachable", r'failed calling webhook "(?P<name>[^"]+)"',
         "the admission webhook {name} does not answer, and without it no pod is made",
-        "ask an admin to bring it back; the Job controller tries again by itself",
-    ),
-    Message(
-        "admission-denied",
-        r"""(admission webhook "(?P<name>[^"]+)"|ValidatingAdmissionPolicy '(?P<policy>[^']+)'.*) denied (the )?request:?\s*(?P<why>.*)""",
+        "ask an admin to bring it back; the Job controller tries again by itself"),
+    Cause("admission-denied", r"""(admission webhook "(?P<name>[^"]+)"|ValidatingAdmissionPolicy '(?P<policy>[^']+)'.*) denied (the )?request:?\s*(?P<why>.*)""",
         "the cluster's policy {name}{policy} refuses the pods: {why}",
-        "change what it names in spec.job (podTemplate takes anything), or ask whoever runs that policy",
-    ),
-    Message(
-        "limit-range",
-        r"(?P<what>(maximum|minimum) \S+ usage per \w+ is .*|\S+ max limit to request ratio per \w+ is .*)",
+        "change what it names in spec.job (podTemplate takes anything), or ask whoever runs that policy"),
+    Cause("limit-range", r"(?P<what>(maximum|minimum) \S+ usage per \w+ is .*|\S+ max limit to request ratio per \w+ is .*)",
         "a LimitRange of the namespace refuses the pods: {what}",
-        "set spec.job.resources within it (kubectl describe limitrange shows the bounds), or ask an admin",
-    ),
-)
+        "set spec.job.resources within it (kubectl describe limitrange shows the bounds), or ask an admin"),
+)  # fmt: skip
 
 
 def refusal(message: str, namespace: str) -> Finding | None:
@@ -79,11 +71,7 @@ def refused(evidence: Evidence) -> Finding | None:
     made = max((str(pod["metadata"].get("creationTimestamp", "")) for pod in evidence.view.pods), default="")
     if event is None or made > event_time(event):
         return None
-    found = refusal(str(event.get("message") or ""), evidence.namespace_name) or Finding(
-        cause="creation-refused",
-        sentence="the control plane cannot make the pods",
-        remedy="the message below is the API server's; what it names is set in spec.job or by the cluster's admins",
-    )
+    found = refusal(str(event.get("message") or ""), evidence.namespace_name) or _OTHER.finding()
     return found.seen([event_line(event)], event_start(event))
 
 
@@ -102,11 +90,7 @@ def namespace(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     name, found = evidence.namespace_name, evidence.namespace
     if found is None:
         if "the namespace" not in evidence.not_permitted:
-            yield Finding(
-                cause="namespace-missing",
-                sentence=f"the namespace {name} does not exist",
-                remedy=f"kubectl create namespace {name}, or name another with -n",
-            )
+            yield _NAMESPACE_MISSING.finding(namespace=name)
         return
     asked = found["metadata"].get("deletionTimestamp")
     if asked or (found.get("status") or {}).get("phase") == "Terminating":
@@ -139,18 +123,15 @@ def _exceeded(
     resource = over[0]
     limit = limits.get(resource, "0")
     never = any(amount(asked[one]) > amount(limits.get(one, "0")) for one in over)
-    less = f"ask for {limit} or less, or " if amount(limit) else ""
-    return Finding(
-        cause="quota-exceeded",
-        subject=f"quota {name}",
-        sentence=f"the quota {name} of the namespace allows {limit} {resource}; {used.get(resource, '0')} are used, and a pod asks for "
-        f"{asked[resource]} more",
-        remedy=f"{less}ask an admin to raise the quota"
-        if never
-        else "wait until other pods of the namespace end (the Job controller tries again by itself), lower job.parallelism, or ask an "
-        "admin to raise it",
-        severity="error" if never else "warning",
+    found = (_QUOTA_NEVER if never else _QUOTA_NOW).finding(
+        name=name,
+        limit=limit,
+        resource=resource,
+        used=used.get(resource, "0"),
+        asked=asked[resource],
+        less=f"ask for {limit} or less, or " if amount(limit) else "",
     )
+    return replace(found, subject=f"quota {name}")
 
 
 def _amounts(text: str) -> dict[str, str]:

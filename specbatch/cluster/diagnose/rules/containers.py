@@ -6,67 +6,42 @@ from collections.abc import Iterator
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Finding, Message, recognise
+from specbatch.cluster.diagnose.finding import Cause, Finding, recognise
 from specbatch.cluster.diagnose.rules.references import missing_reference
 from specbatch.cluster.jobs.timestamps import event_line, event_start
 
-ARCHITECTURE = Message(
-    "image-architecture",
-    r"exec format error",
+ARCHITECTURE = Cause("image-architecture", r"exec format error",
     "the image is built for another processor architecture than the node's (exec format error)",
-    "build it for that platform (docker buildx build --platform linux/amd64,linux/arm64), or choose nodes by "
-    "spec.job.nodeSelector: {{kubernetes.io/arch: amd64}}",
-)
-COMMAND = Message(
-    "command-not-found",
-    r"executable file not found|no such file or directory.*exec|stat .*: no such file|No module named '?specbatch",
+    "build it for that platform (docker buildx build --platform linux/amd64,linux/arm64), or choose nodes by spec.job.nodeSelector: {{kubernetes.io/arch: amd64}}")  # fmt: skip
+COMMAND = Cause("command-not-found", r"executable file not found|no such file or directory.*exec|stat .*: no such file|No module named '?specbatch",
     "the image does not have the command: python -m specbatch.runner",
-    "take an image with specbatch[runner] inside as spec.job.image (the Dockerfile makes one; the default image is one)",
-)
+    "take an image with specbatch[runner] inside as spec.job.image (the Dockerfile makes one; the default image is one)")  # fmt: skip
 _STARTS = (
     ARCHITECTURE,
     COMMAND,
-    Message(
-        "gpu-runtime",
-        r"nvidia-container-cli|CDI device|nvml|libnvidia|nvidia-container-runtime",
+    Cause("gpu-runtime", r"nvidia-container-cli|CDI device|nvml|libnvidia|nvidia-container-runtime",
         "the node cannot give the container its GPUs: driver or NVIDIA container toolkit are not in order there",
-        "ask an admin to look at the node (nvidia-smi, the GPU operator's pods); avoid it meanwhile by spec.job.affinity",
-    ),
-    Message(
-        "container-start-failed",
-        "",
+        "ask an admin to look at the node (nvidia-smi, the GPU operator's pods); avoid it meanwhile by spec.job.affinity"),
+    Cause("container-start-failed", "",
         "the container cannot be started",
-        "the message below is the container runtime's; changes of spec.job.podTemplate are the first thing to look at",
-    ),
-)
+        "the message below is the container runtime's; changes of spec.job.podTemplate are the first thing to look at"),
+)  # fmt: skip
 _CONFIG = (
-    Message(
-        "image-runs-as-root",
-        r"runAsNonRoot",
+    Cause("image-runs-as-root", r"runAsNonRoot",
         "the image runs as root, which the pod's security context forbids",
-        "leave runAsUser as it is in spec.job.podTemplate (10001 works with any image), or take an image with a USER",
-    ),
-    Message(
-        "container-config",
-        "",
+        "leave runAsUser as it is in spec.job.podTemplate (10001 works with any image), or take an image with a USER"),
+    Cause("container-config", "",
         "the container cannot be made as the spec asks",
-        "the message below names what the kubelet misses",
-    ),
-)
+        "the message below names what the kubelet misses"),
+)  # fmt: skip
 _SANDBOX = (
-    Message(
-        "runtime-handler-missing",
-        r'no runtime for "(?P<name>[^"]+)" is configured',
+    Cause("runtime-handler-missing", r'no runtime for "(?P<name>[^"]+)" is configured',
         "the node's container runtime knows no handler {name}, which the RuntimeClass names",
-        "leave out spec.job.runtimeClassName, or ask an admin to configure {name} on the node (NVIDIA container toolkit)",
-    ),
-    Message(
-        "sandbox-failed",
-        "",
+        "leave out spec.job.runtimeClassName, or ask an admin to configure {name} on the node (NVIDIA container toolkit)"),
+    Cause("sandbox-failed", "",
         "the node cannot set up the pod's network or sandbox",
-        "it is tried again by itself; if it stays so, ask an admin about the node's network plugin",
-    ),
-)
+        "it is tried again by itself; if it stays so, ask an admin about the node's network plugin"),
+)  # fmt: skip
 
 
 def container_statuses(pod: Object) -> Iterator[Object]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Finding, Message, recognise
+from specbatch.cluster.diagnose.finding import Cause, Finding, by_name, recognise
 from specbatch.cluster.diagnose.rules.containers import ARCHITECTURE, COMMAND, container_statuses, start_failure
 from specbatch.cluster.diagnose.rules.disruptions import disruption
 from specbatch.cluster.manifests.pod import USER
@@ -17,114 +17,66 @@ from specbatch.cluster.status.pod_state import container_state, node_of, termina
 from specbatch.errors import ExitCode
 from specbatch.results.protocol import TerminationMessage
 
-# Of "exit code: message": causes within an exit code of the runner, whose own words are the sentence.
-_XID = r"\bXid\b\s*(\([^)]*\))?\s*:?\s*(error\s*)?"
-_HARDWARE = r"48|62|63|64|74|79|94|95|119|120"  # the Xids that ask for a reset or another GPU: https://docs.nvidia.com/deploy/xid-errors/
+_SAYS = "{meaning} (exit code {code}){said}"
+_MODEL, _GPU, _RESULTS = ExitCode.MODEL_MISSING.value, ExitCode.GPU_FAULT.value, ExitCode.RESULTS_NOT_WRITTEN.value
+_HARDWARE = r"\bXid\b\s*(\([^)]*\))?[\s:]*(error\s*)?(48|62|63|64|74|79|94|95|119|120)\b"  # https://docs.nvidia.com/deploy/xid-errors/
 _CREDENTIALS = r"credential|Access ?Denied|InvalidAccessKeyId|SignatureDoesNotMatch|\b40[13]\b|Forbidden|Unauthorized"
-_RUNNER = (
-    Message(
-        "model-not-permitted",
-        rf"^{ExitCode.MODEL_MISSING:d}: .*(\bgated\b|GatedRepo|\b40[13]\b|unauthorized|forbidden|access to model|not permitted to|awaiting a review)",
-        "",
-        "accept the model's licence on the hub; keep a token of that account in a Secret (kubectl create secret generic hf "
-        "--from-literal=token=hf_...), and set spec.job.secretEnv: {{HF_TOKEN: {{name: hf, key: token}}}}",
-    ),
-    Message(
-        "results-volume-full",
-        rf"^{ExitCode.RESULTS_NOT_WRITTEN:d}: .*(no space left|disk quota exceeded|disk is full)",
-        "",
-        "make the results' claim larger (kubectl edit pvc), or clear it",
-    ),
-    Message(
-        "storage-not-permitted",
-        rf"^{ExitCode.RESULTS_NOT_WRITTEN:d}: .*://.*({_CREDENTIALS})",
-        "",
-        "keep the storage's credentials in a Secret, and name it in spec.job.secretEnvFrom: [{{name: ...}}] (or use a service account with a "
-        "cloud identity); they must allow to list and write there",
-    ),
-    Message(
-        "results-not-written",
-        rf"^{ExitCode.RESULTS_NOT_WRITTEN:d}: (?!.*://).*(permission denied|operation not permitted|read-only file system)",
-        "",
-        f"the pod is user and group {USER}, which may not write there: see that the claim is not mounted read-only, and chown the volume's "
-        f"folder to {USER}:{USER}, or give the pod the folder's group by spec.job.podTemplate: {{{{spec: {{{{securityContext: {{{{fsGroup: "
-        "GID}}}}}}}}}}}} (hostPath and many NFS volumes take no notice of fsGroup)",
-    ),
-    Message(
-        "gpus-not-visible",
-        rf"^{ExitCode.GPU_FAULT:d}: .*(but this process sees|see no GPUs|no CUDA-capable device)",
-        "",
-        "the pod has the GPU resource, but its container does not see as many GPUs: set spec.job.runtimeClassName: nvidia where the cluster "
-        "asks for it, or ask an admin about the device plugin and the container toolkit of that node",
-    ),
-    Message(
-        "gpu-fault",
-        rf"^{ExitCode.GPU_FAULT:d}: .*{_XID}({_HARDWARE})\b",
-        "",
-        "ask an admin to take the node out and reset or replace the GPU",
-    ),
-)
-_CODES = {
-    ExitCode.BAD_SPEC: ("bad-spec", "correct the spec"),
-    ExitCode.BAD_DATASET: ("bad-dataset", "correct the dataset, or raise spec.dataset.errorBudget"),
-    ExitCode.MODEL_MISSING: ("model-missing", "correct spec.target.model and spec.drafter.model"),
-    ExitCode.OUT_OF_REACH: ("out-of-reach", "see that pods may reach that address (network policy, proxy, DNS), and that credentials are renewed"),
-    ExitCode.GPU_FAULT: ("gpu-fault", "if it stays with that node, ask an admin to take the node out"),
-    ExitCode.OUT_OF_MEMORY: ("out-of-gpu-memory", "use more or larger GPUs (spec.placement.gpus), a shorter batching.maxLength, or fewer batching.maxSequences"),
-    ExitCode.RESULTS_NOT_WRITTEN: ("results-not-written", "see that the volume has room, and that user 10001 may write to it"),
-    ExitCode.STOPPED: ("stopped", "everything finished is saved"),
-}  # fmt: skip
-# Of "exit code: message", where the process is not the runner any more, or not yet.
-_PROCESS = (
-    ARCHITECTURE,
-    replace(COMMAND, pattern=rf"^12[67]:|{COMMAND.pattern}"),
-    Message(
-        "killed",
-        r"^137:",
+# Of "exit code: what the process said".
+_KNOWN = (
+    Cause("model-not-permitted", rf"^{_MODEL}: .*(\bgated\b|GatedRepo|\b40[13]\b|unauthorized|forbidden|access to model|not permitted to|awaiting a review)",
+        _SAYS,
+        "accept the model's licence on the hub; keep a token of that account in a Secret (kubectl create secret generic hf --from-literal=token=hf_...), and set spec.job.secretEnv: {{HF_TOKEN: {{name: hf, key: token}}}}"),
+    Cause("results-volume-full", rf"^{_RESULTS}: .*(no space left|disk quota exceeded|disk is full)",
+        _SAYS,
+        "make the results' claim larger (kubectl edit pvc), or clear it"),
+    Cause("storage-not-permitted", rf"^{_RESULTS}: .*://.*({_CREDENTIALS})",
+        _SAYS,
+        "keep the storage's credentials in a Secret, and name it in spec.job.secretEnvFrom: [{{name: ...}}] (or use a service account with a cloud identity); they must allow to list and write there"),
+    Cause("results-not-written", rf"^{_RESULTS}: (?!.*://).*(permission denied|operation not permitted|read-only file system)",
+        _SAYS,
+        "the pod is user and group {user}, which may not write there: see that the claim is not mounted read-only, and chown the volume's folder to {user}:{user}, or give the pod the folder's group by spec.job.podTemplate: {{spec: {{securityContext: {{fsGroup: GID}}}}}} (hostPath and many NFS volumes take no notice of fsGroup)"),
+    Cause("gpus-not-visible", rf"^{_GPU}: .*(but this process sees|see no GPUs|no CUDA-capable device)",
+        _SAYS,
+        "the pod has the GPU resource, but its container does not see as many GPUs: set spec.job.runtimeClassName: nvidia where the cluster asks for it, or ask an admin about the device plugin and the container toolkit of that node"),
+    Cause("gpu-fault", rf"^{_GPU}: .*{_HARDWARE}",
+        _SAYS,
+        "ask an admin to take the node out and reset or replace the GPU"),
+    replace(ARCHITECTURE, says=rf"^1: .*{ARCHITECTURE.says}"),
+    replace(COMMAND, says=rf"^12[67]:|^1: .*({COMMAND.says})"),
+    Cause("killed", r"^137:",
         "the process was killed (exit code 137, SIGKILL), and not by its memory limit",
-        "the node may have run out of memory (set spec.job.resources.requests.memory to what is needed), or the time to stop was over "
-        "(spec.job.terminationGracePeriodSeconds)",
-    ),
-    Message(
-        "stopped",
-        r"^143:",
+        "the node may have run out of memory (set spec.job.resources.requests.memory to what is needed), or the time to stop was over (spec.job.terminationGracePeriodSeconds)"),
+    Cause("stopped", r"^143:",
         "the process was told to stop (exit code 143) before it could listen",
-        "",
-        "warning",
-    ),
-    Message(
-        "crashed",
-        r"^(?P<code>134|135|136|139):",
+        "", "warning"),
+    Cause("crashed", r"^(134|135|136|139):",
         "the process crashed in native code (exit code {code}, {signal})",
-        "often driver and CUDA of the image do not go together, or a GPU is ill: try another node, then another image; specbatch logs has "
-        "what came before",
-    ),
-    Message(
-        "error",
-        r"^(?P<code>\d+):",
-        "the process failed (exit code {code})",
-        "specbatch logs shows the traceback: please report it if it is specbatch's own",
-    ),
-)
+        "often driver and CUDA of the image do not go together, or a GPU is ill: try another node, then another image; specbatch logs has what came before"),
+)  # fmt: skip
+# Those of which the runner's own remedy is the better one.
+_RUNNER = (
+    Cause("bad-spec", "^64:", _SAYS, "correct the spec"),
+    Cause("bad-dataset", "^65:", _SAYS, "correct the dataset, or raise spec.dataset.errorBudget"),
+    Cause("model-missing", "^66:", _SAYS, "correct spec.target.model and spec.drafter.model"),
+    Cause("out-of-reach", "^68:", _SAYS, "see that pods may reach that address (network policy, proxy, DNS), and that credentials are renewed"),
+    Cause("gpu-fault", "^69:", _SAYS, "if it stays with that node, ask an admin to take the node out"),
+    Cause("out-of-gpu-memory", "^70:", _SAYS, "use more or larger GPUs (spec.placement.gpus), a shorter batching.maxLength, or fewer batching.maxSequences"),
+    Cause("results-not-written", "^74:", _SAYS, "see that the volume has room, and that user {user} may write to it"),
+    Cause("stopped", "^75:", _SAYS, "everything finished is saved", "warning"),
+    Cause("error", "", "the process failed (exit code {code}){said}", "specbatch logs shows the traceback: please report it if it is specbatch's own"),
+)  # fmt: skip
 _SIGNALS = {134: "SIGABRT", 135: "SIGBUS: often /dev/shm is too small", 136: "SIGFPE", 139: "SIGSEGV"}
-_OOM = Message(
-    "out-of-memory-killed",
-    "",
-    "the pod used more memory than its limit of {limit}, and was killed (OOMKilled)",
-    "raise spec.job.resources.limits.memory (specbatch plan FILE says what the models need; /dev/shm counts, too)",
-)
-_NODE_OOM = Message(
-    "node-out-of-memory",
-    "",
-    "the node ran out of memory, and the kernel killed the process (OOMKilled; the pod has no memory limit)",
-    "set spec.job.resources.requests.memory (and limits.memory) to what the models need: specbatch plan FILE says how much",
-)
-_NODE_LOST = Message(
-    "node-lost",
-    "",
-    "the pod ended without a word: most likely its node was lost or restarted",
-    "if it comes back: ask an admin about the node",
-)
+_CAUSES = by_name(
+    Cause("out-of-memory-killed", "",
+        "the pod used more memory than its limit of {limit}, and was killed (OOMKilled)",
+        "raise spec.job.resources.limits.memory (specbatch plan FILE says what the models need; /dev/shm counts, too)"),
+    Cause("node-out-of-memory", "",
+        "the node ran out of memory, and the kernel killed the process (OOMKilled; the pod has no memory limit)",
+        "set spec.job.resources.requests.memory (and limits.memory) to what the models need: specbatch plan FILE says how much"),
+    Cause("node-lost", "",
+        "the pod ended without a word: most likely its node was lost or restarted",
+        "if it comes back: ask an admin about the node"),
+)  # fmt: skip
 _LINE_CHARS = 400
 _ERROR_CHARS = 300
 
@@ -143,33 +95,31 @@ def _own_end(pod: Object) -> Finding:
     finding = None
     if killed is not None:
         limit = _memory_limit(pod, str(killed.get("name")))
-        finding = _OOM.finding(limit=limit) if limit else _NODE_OOM.finding()
+        finding = _CAUSES["out-of-memory-killed" if limit else "node-out-of-memory"].finding(limit=limit)
     elif ended.get("reason") in {"StartError", "ContainerCannotRun"}:
         finding = start_failure(message)
     elif ended.get("reason") != "ContainerStatusUnknown" and "exitCode" in ended:
         finding = _by_exit_code(int(ended["exitCode"]), word, " ".join(message.split()))
     own = word.error and word.exit_code is not None  # said in the sentence already
-    return (finding or _NODE_LOST.finding()).seen([_line(pod, ended, "" if own else message)], ended.get("finishedAt"))
+    return (finding or _CAUSES["node-lost"].finding()).seen(
+        [_line(pod, ended, "" if own else message)], ended.get("finishedAt")
+    )
 
 
 def _by_exit_code(code: int, word: TerminationMessage, message: str) -> Finding | None:
-    reason = word.reason if len(word.reason) <= _ERROR_CHARS else f"{word.reason[: _ERROR_CHARS - 1]}…"
-    said = f": {reason}" if reason else ""
-    if code not in _CODES:
-        found = recognise(_PROCESS, f"{code}: {message}", signal=_SIGNALS.get(code, ""))
-        if found is not None and found.cause == "error":
-            return replace(found, sentence=f"{found.sentence}{said}", remedy=word.remedy or found.remedy)
-        return found
-    cause, remedy = _CODES[ExitCode(code)]
-    more = f" {word.remedy}" if code == ExitCode.MODEL_MISSING else ""
-    special = recognise(_RUNNER, f"{code}: {word.reason or message}{more}")
-    xid = re.search(rf"{_XID}(?P<number>\d{{1,3}})\b", word.reason, re.IGNORECASE)
-    return Finding(
-        cause=special.cause if special else cause,
-        sentence=f"{ExitCode(code).meaning} (exit code {code}){said}" + (f" (Xid {xid['number']})" if xid else ""),
-        remedy=special.remedy if special else word.remedy or remedy,
-        severity="warning" if code == ExitCode.STOPPED else "error",
-    )
+    said = word.reason if word.exit_code is not None else message
+    more = f" {word.remedy}" if code == _MODEL else ""
+    fields = {
+        "code": code,
+        "meaning": ExitCode(code).meaning if code in set(ExitCode) else "",
+        "said": f": {textwrap.shorten(word.reason, _ERROR_CHARS, placeholder='…')}" if word.reason else "",
+        "signal": _SIGNALS.get(code),
+        "user": USER,
+    }
+    if known := recognise(_KNOWN, f"{code}: {said}{more}", **fields):
+        return known
+    found = recognise(_RUNNER, f"{code}:", **fields)
+    return found and replace(found, remedy=word.remedy or found.remedy)
 
 
 def _reason(status: Object) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Finding, Message, recognise
+from specbatch.cluster.diagnose.finding import Cause, Finding, recognise
 from specbatch.cluster.diagnose.rules.containers import ARCHITECTURE, waiting_containers
 from specbatch.cluster.jobs.timestamps import event_line, event_start
 
@@ -20,79 +20,43 @@ _WAITING = {
     "RegistryUnavailable",
     "SignatureValidationFailed",
 }
-NEVER_PULLED = Message(
-    "image-never-pull",
-    r"^ErrImageNeverPull:",
+NEVER_PULLED = Cause("image-never-pull", r"^ErrImageNeverPull:",
     "the image {image} is not on the node, and imagePullPolicy: Never forbids to pull it",
-    "load it onto the nodes (kind load docker-image, ctr images import), or set spec.job.imagePullPolicy: IfNotPresent",
-)
+    "load it onto the nodes (kind load docker-image, ctr images import), or set spec.job.imagePullPolicy: IfNotPresent")  # fmt: skip
 # In this order: registries say "not found" of what they hide, too.
 _MESSAGES = (
     NEVER_PULLED,
-    Message(
-        "image-name-invalid",
-        r"^InvalidImageName:",
+    Cause("image-name-invalid", r"^InvalidImageName:",
         "{image} is not the name of an image",
-        "correct spec.job.image: registry/name:tag, in lower case",
-    ),
-    Message(
-        "node-disk-full",
-        r"no space left on device",
+        "correct spec.job.image: registry/name:tag, in lower case"),
+    Cause("node-disk-full", r"no space left on device",
         "the node's disk is too full for the image: {image}",
-        "ask an admin to clear the node's disk; another node may do: kubectl delete pod, and it is tried again",
-    ),
-    Message(
-        "image-rate-limited",
-        r"toomanyrequests|rate limit|429 Too Many",
+        "ask an admin to clear the node's disk; another node may do: kubectl delete pod, and it is tried again"),
+    Cause("image-rate-limited", r"toomanyrequests|rate limit|429 Too Many",
         "the registry allows no more pulls for now: {image}",
-        "wait (Docker Hub counts six hours), log in by spec.job.imagePullSecrets, or copy the image to a registry of your own",
-    ),
-    Message(
-        ARCHITECTURE.cause,
-        r"no match for platform|no matching manifest for|does not match the specified platform",
+        "wait (Docker Hub counts six hours), log in by spec.job.imagePullSecrets, or copy the image to a registry of your own"),
+    Cause(ARCHITECTURE.cause, r"no match for platform|no matching manifest for|does not match the specified platform",
         "the image is not built for the node's architecture: {image}",
-        ARCHITECTURE.remedy,
-    ),
-    Message(
-        "image-registry-certificate",
-        r"x509:|certificate signed by unknown|failed to verify certificate|HTTP response to HTTPS client",
+        ARCHITECTURE.remedy),
+    Cause("image-registry-certificate", r"x509:|certificate signed by unknown|failed to verify certificate|HTTP response to HTTPS client",
         "the node does not trust the registry's certificate: {image}",
-        "ask an admin to give the nodes the registry's certificate authority, or take another registry",
-    ),
-    Message(
-        "image-denied",
-        r"\b40[13]\b|unauthorized|denied|authentication required|insufficient_scope|authorization failed|no basic auth",
+        "ask an admin to give the nodes the registry's certificate authority, or take another registry"),
+    Cause("image-denied", r"\b40[13]\b|unauthorized|denied|authentication required|insufficient_scope|authorization failed|no basic auth",
         "the registry refuses to hand out the image: {image}",
-        "if it is private: kubectl create secret docker-registry NAME ..., and spec.job.imagePullSecrets: [{{name: NAME}}]; "
-        "Docker Hub says the same of an image that does not exist: check its name",
-    ),
-    Message(
-        "image-registry-unreachable",
-        r"no such host|dial tcp|i/o timeout|connection refused|connection reset|handshake timeout|network is unreachable|"
-        r"deadline exceeded|context canceled|unexpected EOF|\b50[0234]\b|server misbehaving",
+        "if it is private: kubectl create secret docker-registry NAME ..., and spec.job.imagePullSecrets: [{{name: NAME}}]; Docker Hub says the same of an image that does not exist: check its name"),
+    Cause("image-registry-unreachable", r"no such host|dial tcp|i/o timeout|connection refused|connection reset|handshake timeout|network is unreachable|deadline exceeded|context canceled|unexpected EOF|\b50[0234]\b|server misbehaving",
         "the node cannot reach the registry: {image}",
-        "check the registry's name in spec.job.image, and the nodes' way to it (proxy, firewall); without one, load the image "
-        "onto the nodes and set spec.job.imagePullPolicy: IfNotPresent",
-    ),
-    Message(
-        "image-not-found",
-        r"not found|manifest unknown|name unknown|does not exist|\b404\b",
+        "check the registry's name in spec.job.image, and the nodes' way to it (proxy, firewall); without one, load the image onto the nodes and set spec.job.imagePullPolicy: IfNotPresent"),
+    Cause("image-not-found", r"not found|manifest unknown|name unknown|does not exist|\b404\b",
         "the registry has no such image: {image}",
-        "check name and tag in spec.job.image (docker manifest inspect IMAGE tells)",
-    ),
-    Message(
-        "image-pull",
-        "",
+        "check name and tag in spec.job.image (docker manifest inspect IMAGE tells)"),
+    Cause("image-pull", "",
         "the image cannot be pulled: {image}",
-        "the message below is the container runtime's; try: docker pull IMAGE from your own machine",
-    ),
-)
-_PULL_SECRET = Message(
-    "image-pull-secret-missing",
-    "",
+        "the message below is the container runtime's; try: docker pull IMAGE from your own machine"),
+)  # fmt: skip
+_PULL_SECRET = Cause("image-pull-secret-missing", "",
     "the registry refuses to hand out the image {image}, and the pull secret cannot be read ({secrets})",
-    "create it: kubectl create secret docker-registry {secrets} --docker-server=... --docker-username=... --docker-password=...",
-)
+    "create it: kubectl create secret docker-registry {secrets} --docker-server=... --docker-username=... --docker-password=...")  # fmt: skip
 
 
 def images(evidence: Evidence, pod: Object) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Finding
+from specbatch.cluster.diagnose.finding import Cause, Finding, by_name
 from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.jobs.timestamps import age, event_line, event_time
 from specbatch.cluster.status.pod_log import readable
@@ -19,57 +19,56 @@ _LOADING_SECONDS = 1800.0  # a download writes nothing for long
 _STARTING_SECONDS = 600.0
 _ENDING_SPARE_SECONDS = 60.0
 
+_CAUSES = by_name(
+    Cause("ending", "",
+        "a pod is told to end, and saves what is finished; its shard is started again after that",
+        "wait a moment", "warning"),
+    Cause("stuck-ending", "",
+        "a pod was told to end, and does not: most likely its node {node} is lost; its shard waits for that",
+        "is the node up (kubectl get node {node})? once it is surely off: kubectl delete pod {pod} --force -n {namespace}"),
+    Cause("pulling", "",
+        "node {node} is pulling the image",
+        "wait: the runner's image is some gigabytes; the next pod on that node starts at once", "warning"),
+    Cause("starting", "", "node {node} is setting up the pod", "wait a moment", "warning"),
+    Cause("stuck-starting", "",
+        "node {node} has been setting up the pod for {time}, and says nothing of it",
+        "ask an admin about the node (kubectl describe node {node}); kubectl delete pod {pod} tries another"),
+    Cause("node-not-answering", "",
+        "the node {node} on which a pod runs does not answer",
+        "wait five minutes: the control plane then gives the node up, and starts the pod elsewhere; finished rows are kept"),
+    Cause("no-progress", "",
+        "a pod runs, but has said nothing for {time}: it may hang",
+        "kubectl delete pod {pod}: it is started again, and keeps its finished rows; if it hangs again, specbatch logs shows where"),
+    Cause("running", "",
+        "nothing is wrong: the pods run{how}",
+        "nothing to do: specbatch status --watch shows the progress", "ok"),
+)  # fmt: skip
+
 
 def ending(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     """A pod that was told to end: no other takes its shard before it has."""
     asked = pod["metadata"].get("deletionTimestamp")  # the grace period is in it
-    if asked is None:
-        return
-    name, node = pod["metadata"]["name"], node_of(pod) or "?"
-    stuck = (age(asked, evidence.clock) or 0.0) > _ENDING_SPARE_SECONDS
-    yield Finding(
-        cause="stuck-ending" if stuck else "ending",
-        sentence=f"a pod was told to end, and does not: most likely its node {node} is lost; its shard waits for that"
-        if stuck
-        else "a pod is told to end, and saves what is finished; its shard is started again after that",
-        remedy=f"is the node up (kubectl get node {node})? once it is surely off: kubectl delete pod {name} --force -n {evidence.namespace_name}"
-        if stuck
-        else "wait a moment",
-        evidence=(f"pod {name} (node {node}): told to end, the latest by {asked}",),
-        since=asked,
-        severity="error" if stuck else "warning",
-    )
+    if asked is not None:
+        name, node = pod["metadata"]["name"], node_of(pod) or "?"
+        stuck = (age(asked, evidence.clock) or 0.0) > _ENDING_SPARE_SECONDS
+        cause = _CAUSES["stuck-ending" if stuck else "ending"]
+        found = cause.finding(node=node, pod=name, namespace=evidence.namespace_name)
+        yield found.seen([f"pod {name} (node {node}): told to end, the latest by {asked}"], asked)
 
 
 def starting(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     """A pod with a node whose container does not run yet, though nobody complains."""
     if (pod.get("status") or {}).get("phase") != "Pending" or not node_of(pod) or "running" in container_state(pod):
         return
-    node, since = node_of(pod), pod["status"].get("startTime") or pod["metadata"].get("creationTimestamp")
+    since = pod["status"].get("startTime") or pod["metadata"].get("creationTimestamp")
     newest, image = evidence.newest(pod), evidence.newest(pod, "Pulling", "Pulled")
-    waited = age(since, evidence.clock) or 0.0
+    waited, cause = age(since, evidence.clock) or 0.0, "starting"
     if image is not None and image.get("reason") == "Pulling":
-        finding = Finding(
-            cause="pulling",
-            sentence=f"node {node} is pulling the image",
-            remedy="wait: the runner's image is some gigabytes; the next pod on that node starts at once",
-            since=event_time(image),
-            severity="warning",
-        )
-    elif waited < _STARTING_SECONDS:
-        finding = Finding(
-            cause="starting",
-            sentence=f"node {node} is setting up the pod",
-            remedy="wait a moment",
-            severity="warning",
-        )
-    else:
-        finding = Finding(
-            cause="stuck-starting",
-            sentence=f"node {node} has been setting up the pod for {rough_duration(waited)}, and says nothing of it",
-            remedy=f"ask an admin about the node (kubectl describe node {node}); kubectl delete pod {pod['metadata']['name']} tries another",
-        )
-    yield finding.seen([event_line(newest)] if newest else [], since)
+        cause, since = "pulling", event_time(image)
+    elif waited >= _STARTING_SECONDS:
+        cause = "stuck-starting"
+    found = _CAUSES[cause].finding(node=node_of(pod), pod=pod["metadata"]["name"], time=rough_duration(waited))
+    yield found.seen([event_line(newest)] if newest else [], since)
 
 
 def running(evidence: Evidence, pod: Object) -> Iterator[Finding]:
@@ -77,43 +76,18 @@ def running(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     state = container_state(pod).get("running")
     if state is None:
         return
-    since = state.get("startedAt")
     lost = evidence.newest(pod, "NodeNotReady")
     if lost is not None and condition(pod, "Ready") is None:
-        yield Finding(
-            cause="node-not-answering",
-            sentence=f"the node {node_of(pod)} on which a pod runs does not answer",
-            remedy="wait five minutes: the control plane then gives the node up, and starts the pod elsewhere; finished rows are kept",
-            evidence=(event_line(lost),),
-            since=event_time(lost),
-        )
-    name, newest = pod["metadata"]["name"], evidence.newest_line(pod)
+        yield _CAUSES["node-not-answering"].finding(node=node_of(pod)).seen([event_line(lost)], event_time(lost))
+    name, newest, since = pod["metadata"]["name"], evidence.newest_line(pod), state.get("startedAt")
     if newest is None:
-        yield _fine("the pods run", (), since)
+        yield _CAUSES["running"].finding().seen(since=since)
         return
     decoding = isinstance(parse_line(newest.line), Progress)
+    said = [f"pod {name}: {readable(newest.line)}"] if newest.time else []
     silent = age(newest.time or since, evidence.clock) or 0.0
-    most = _HUNG_SECONDS if decoding else _LOADING_SECONDS if newest.time else _STARTING_SECONDS
-    said = (f"pod {name}: {readable(newest.line)}",) if newest.time else ()
-    if silent > most:
-        yield Finding(
-            cause="no-progress",
-            sentence=f"a pod runs, but has said nothing for {rough_duration(silent)}: it may hang",
-            remedy=f"kubectl delete pod {name}: it is started again, and keeps its finished rows; if it hangs again, specbatch logs shows where",
-            evidence=said,
-            since=newest.time or since,
-        )
-    yield _fine(
-        "the pods run, and say how far they are" if decoding else "the pods run, and are still loading", said, since
-    )
-
-
-def _fine(sentence: str, lines: tuple[str, ...], since: str | None) -> Finding:
-    return Finding(
-        cause="running",
-        sentence=f"nothing is wrong: {sentence}",
-        remedy="nothing to do: specbatch status --watch shows the progress",
-        evidence=lines,
-        since=since,
-        severity="ok",
-    )
+    if silent > (_HUNG_SECONDS if decoding else _LOADING_SECONDS if newest.time else _STARTING_SECONDS):
+        found = _CAUSES["no-progress"].finding(pod=name, time=rough_duration(silent))
+        yield found.seen(said, newest.time or since)
+    how = ", and say how far they are" if decoding else ", and are still loading"
+    yield _CAUSES["running"].finding(how=how).seen(said, since)

@@ -6,68 +6,56 @@ Source: https://github.com/kubernetes-sigs/kueue (pkg/controller/core, pkg/sched
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Finding, Message, recognise
+from specbatch.cluster.diagnose.finding import Cause, Finding, by_name, recognise
 from specbatch.cluster.diagnose.quantities import listed
 from specbatch.cluster.jobs.job_view import condition
 
 _JOB_UID = "kueue.x-k8s.io/job-uid"  # label of Kueue's Workloads
 _GONE = r"(doesn't exist|does not exist|is terminating or missing|not found)"
-_MISSING = Message(
-    "queue-missing",
-    rf"LocalQueue \S+ {_GONE}",
-    "the queue {name} does not exist in namespace {namespace}: the Job stays suspended",
-    "correct spec.job.queueName (there is: {names}) and submit again, or ask an admin to create it",
-)
-_STOPPED = Message(
-    "queue-stopped",
-    r"(LocalQueue|ClusterQueue) \S+ is stopped",
-    "the queue {name} is stopped (stopPolicy): it admits no Jobs",
-    "ask an admin to start it again (stopPolicy: None); the Job then goes on by itself",
-    "warning",
-)
-_INACTIVE = Message(
-    "queue-inactive",
-    r"(LocalQueue|ClusterQueue) \S+ is inactive",
-    "the queue {name} is not active: it admits no Jobs",
-    "ask an admin: kubectl describe clusterqueue says what is missing (a flavor, an admission check); the Job then goes on by itself",
-    "warning",
-)
-_CLUSTER_QUEUE = Message(
-    "cluster-queue-missing",
-    rf"ClusterQueue \S+ {_GONE}|ClusterQueueDoesNotExist",
-    "the queue {name} belongs to a ClusterQueue that does not exist",
-    "ask an admin to create it, or name another queue in spec.job.queueName (kubectl get localqueues)",
-)
+_CAUSES = by_name(
+    Cause("kueue-missing", "",
+        "the Job waits for Kueue's queue {name}, but this cluster has no Kueue: nobody starts it",
+        "take spec.job.queueName out and submit again, or install Kueue"),
+    Cause("cluster-queue-missing", rf"ClusterQueue \S+ {_GONE}|ClusterQueueDoesNotExist",
+        "the queue {name} belongs to a ClusterQueue that does not exist",
+        "ask an admin to create it, or name another queue in spec.job.queueName (kubectl get localqueues)"),
+    Cause("queue-missing", rf"LocalQueue \S+ {_GONE}",
+        "the queue {name} does not exist in namespace {namespace}: the Job stays suspended",
+        "correct spec.job.queueName (there is: {names}) and submit again, or ask an admin to create it"),
+    Cause("queue-stopped", r"(LocalQueue|ClusterQueue) \S+ is stopped",
+        "the queue {name} is stopped (stopPolicy): it admits no Jobs",
+        "ask an admin to start it again (stopPolicy: None); the Job then goes on by itself", "warning"),
+    Cause("queue-inactive", r"(LocalQueue|ClusterQueue) \S+ is inactive",
+        "the queue {name} is not active: it admits no Jobs",
+        "ask an admin: kubectl describe clusterqueue says what is missing (a flavor, an admission check); the Job then goes on by itself", "warning"),
+    Cause("queue-silent", "",
+        "Kueue has not taken the Job into queue {name} yet",
+        "wait a minute; if it stays so, Kueue's controller does not run, or does not manage batch/job: ask an admin", "warning"),
+    Cause("queue-evicted", "",
+        "Kueue has stopped the Job ({reason}), and it waits in queue {name} again{position}",
+        "wait: it starts again by itself and keeps its finished rows; a higher PriorityClass comes first; one that is deactivated needs kubectl edit workload {workload} (spec.active: true)", "warning"),
+)  # fmt: skip
 # What Kueue says of a Workload. More that is needed now comes first: another flavor would do.
 _WORKLOAD = (
-    _CLUSTER_QUEUE,
-    _MISSING,
-    _STOPPED,
-    _INACTIVE,
-    Message(
-        "queue-waiting",
-        r"quota for (?P<resource>\S+) in flavor \S+?( in \w+)?, (?P<more>\S+) more needed",
+    *(_CAUSES[name] for name in ("cluster-queue-missing", "queue-missing", "queue-stopped", "queue-inactive")),
+    Cause("queue-waiting", r"quota for (?P<resource>\S+) in flavor \S+?( in \w+)?, (?P<more>\S+) more needed",
         "the Job waits in Kueue's queue {name}{position}; missing now: {more} {resource}",
-        "wait: it starts by itself; ask for less at once (job.parallelism, placement.gpus) or take a higher PriorityClass to start sooner",
-        "warning",
-    ),
-    Message(
-        "queue-too-small",
-        r"insufficient quota for (?P<resource>\S+) in flavor \S+?,.*?\((?P<asked>[^()]+)\) > maximum capacity \((?P<most>[^()]+)\)",
+        "wait: it starts by itself; ask for less at once (job.parallelism, placement.gpus) or take a higher PriorityClass to start sooner", "warning"),
+    Cause("queue-too-small", r"insufficient quota for (?P<resource>\S+) in flavor \S+?,.*?\((?P<asked>[^()]+)\) > maximum capacity \((?P<most>[^()]+)\)",
         "the Job asks for {asked} {resource} at once, and its queue has {most} in all: it will never start",
-        "lower spec.job.parallelism (pods at once) or spec.placement.gpus, or ask an admin for more quota",
-    ),
-    Message(
-        "queue-unsuitable",
-        r"(couldn't assign flavors to pod set \S+: )?(?P<why>.*(unavailable in ClusterQueue|flavor|doesn't match ClusterQueue).*)",
+        "lower spec.job.parallelism (pods at once) or spec.placement.gpus, or ask an admin for more quota"),
+    Cause("queue-unsuitable", r"(couldn't assign flavors to pod set \S+: )?(?P<why>.*(unavailable in ClusterQueue|flavor|doesn't match ClusterQueue).*)",
         "the queue {name} is not for these pods, or not for namespace {namespace}: {why}",
-        "make spec.job.tolerations and spec.job.nodeSelector fit a flavor of the queue (kubectl get resourceflavors), take another queue, or "
-        "ask an admin to add the resource or the namespace to the ClusterQueue",
-    ),
-)
+        "make spec.job.tolerations and spec.job.nodeSelector fit a flavor of the queue (kubectl get resourceflavors), take another queue, or ask an admin to add the resource or the namespace to the ClusterQueue"),
+)  # fmt: skip
+
+_WAITING = Cause("queue-waiting", "",
+    "the Job waits in Kueue's queue {name}{position}",
+    "wait: it starts by itself once Kueue admits it; what it waits for is below", "warning")  # fmt: skip
 
 
 def queue(evidence: Evidence, _: Object) -> Iterator[Finding]:
@@ -76,17 +64,10 @@ def queue(evidence: Evidence, _: Object) -> Iterator[Finding]:
     exists = "uid" in job["metadata"]
     if name is None or (exists and not evidence.view.suspended):
         return
-    if evidence.kueue is None and evidence.kueue_readable:
-        yield Finding(
-            cause="kueue-missing",
-            sentence=f"the Job waits for Kueue's queue {name}, but this cluster has no Kueue: nobody starts it",
-            remedy="take spec.job.queueName out and submit again, or install Kueue",
-        )
-        return
-    local = evidence.local_queues.get(name)
+    local, names = evidence.local_queues.get(name), listed(sorted(evidence.local_queues)) or "none"
     if local is None and evidence.kueue_readable:
-        names = listed(sorted(evidence.local_queues)) or "none"
-        yield _MISSING.finding(name=name, namespace=evidence.namespace_name, names=names)
+        cause = _CAUSES["queue-missing" if evidence.kueue else "kueue-missing"]
+        yield cause.finding(name=name, namespace=evidence.namespace_name, names=names)
         return
     if problem := queue_problem(name, local or {}, (exists and evidence.cluster_queue) or {}):
         yield problem
@@ -100,68 +81,37 @@ def queue_problem(name: str, *queues: Object) -> Finding | None:
         conditions = (one.get("status") or {}).get("conditions")
         active: Object = next((found for found in conditions or () if found.get("type") == "Active"), {})
         stopped = (one.get("spec") or {}).get("stopPolicy", "None") != "None"
-        if not stopped and (not conditions or active.get("status") == "True"):
-            continue
-        gone = active.get("reason") == "ClusterQueueDoesNotExist"
-        message = _STOPPED if stopped else _CLUSTER_QUEUE if gone else _INACTIVE
-        lines = [f"{active.get('reason')}: {active.get('message')}"] if active else []
-        return message.finding(name=name).seen(lines, active.get("lastTransitionTime"))
+        if stopped or (conditions and active.get("status") != "True"):
+            gone = active.get("reason") == "ClusterQueueDoesNotExist"
+            cause = "queue-stopped" if stopped else "cluster-queue-missing" if gone else "queue-inactive"
+            lines = [f"{active.get('reason')}: {active.get('message')}"] if active else []
+            return _CAUSES[cause].finding(name=name).seen(lines, active.get("lastTransitionTime"))
     return None
 
 
 def _held(evidence: Evidence, job: Object, name: str) -> Finding:
-    """What Kueue says of the Job's Workload: its newest conditions."""
-    uid = job["metadata"]["uid"]
-    mine = next((one for one in evidence.workloads if _label(one, _JOB_UID) == uid), None)
-    if mine is None and evidence.kueue_readable:
-        return Finding(
-            cause="queue-silent",
-            sentence=f"Kueue has not taken the Job into queue {name} yet",
-            remedy="wait a minute; if it stays so, Kueue's controller does not run, or does not manage batch/job: ask an admin",
-            severity="warning",
-        )
-    workload: Object = mine or {}
-    conditions = (workload.get("status") or {}).get("conditions") or ()
-    reserved: Object = next((one for one in conditions if one.get("type") == "QuotaReserved"), {})
-    message = " ".join(str(reserved.get("message") or "").split())
-    lines = [
-        f"workload {workload['metadata']['name']}: {one.get('type')}: {one.get('reason')}: {one.get('message')}"
-        for one in conditions
-    ]
-    checks = (workload.get("status") or {}).get("admissionChecks") or ()
+    """What Kueue says of the Job's Workload, with all its conditions and checks."""
+    labelled = ((one, (one["metadata"].get("labels") or {}).get(_JOB_UID)) for one in evidence.workloads)
+    mine: Object = next((one for one, uid in labelled if uid == job["metadata"]["uid"]), {})
+    if not mine and evidence.kueue_readable:
+        return _CAUSES["queue-silent"].finding(name=name)
+    status = mine.get("status") or {}
+    conditions, checks = status.get("conditions") or (), status.get("admissionChecks") or ()
+    lines = [f"workload: {one.get('type')}: {one.get('reason')}: {one.get('message')}" for one in conditions]
     lines += [f"{one.get('name')}: {one.get('state')}: {one.get('message', '')}" for one in checks]
-    position = _position(evidence, workload, name) if mine else ""
-    fields = {
-        "name": name,
-        "namespace": evidence.namespace_name,
-        "position": position,
-        "names": listed(sorted(evidence.local_queues)),
-    }
-    finding = recognise(_WORKLOAD, message, **fields)
-    if finding is None or finding.cause == "queue-waiting":
-        finding = _stopped_by_kueue(workload, name, position) or finding
-    if finding is None:
-        finding = Finding(
-            cause="queue-waiting",
-            sentence=f"the Job waits in Kueue's queue {name}{position}",
-            remedy="wait: it starts by itself once Kueue admits it; what it waits for is below",
-            severity="warning",
+    reserved: Object = next((one for one in conditions if one.get("type") == "QuotaReserved"), {})
+    position = _position(evidence, mine, name) if mine else ""
+    fields = {"name": name, "namespace": evidence.namespace_name, "position": position}
+    found = recognise(_WORKLOAD, " ".join(str(reserved.get("message") or "").split()), **fields)
+    evicted = condition(mine, "Evicted") if mine else None
+    if evicted is not None and (found is None or found.cause == "queue-waiting"):
+        again = _CAUSES["queue-evicted"].finding(
+            reason=evicted.get("reason"), workload=mine["metadata"]["name"], **fields
         )
-    return finding.seen(lines, reserved.get("lastTransitionTime") or job["metadata"].get("creationTimestamp"))
-
-
-def _stopped_by_kueue(workload: Object, name: str, position: str) -> Finding | None:
-    evicted = condition(workload, "Evicted")
-    if evicted is None:
-        return None
-    return Finding(
-        cause="queue-preempted" if evicted.get("reason") == "Preempted" else "queue-evicted",
-        sentence=f"Kueue has stopped the Job ({evicted.get('reason')}), and it waits in queue {name} again{position}",
-        remedy="wait: it starts again by itself and keeps its finished rows; a higher PriorityClass comes first; one that is deactivated needs "
-        f"kubectl edit workload {workload['metadata']['name']} (spec.active: true)",
-        since=evicted.get("lastTransitionTime"),
-        severity="warning",
-    )
+        cause = "queue-preempted" if evicted.get("reason") == "Preempted" else "queue-evicted"
+        return replace(again, cause=cause).seen(lines, evicted.get("lastTransitionTime"))
+    since = reserved.get("lastTransitionTime") or job["metadata"].get("creationTimestamp")
+    return (found or _WAITING.finding(**fields)).seen(lines, since)
 
 
 def _position(evidence: Evidence, workload: Object, name: str) -> str:
@@ -180,8 +130,3 @@ def _rank(workload: Object) -> tuple[int, str, str]:
 def _waits_in(workload: Object, name: str) -> bool:
     settled = condition(workload, "QuotaReserved") or condition(workload, "Finished")
     return (workload.get("spec") or {}).get("queueName") == name and not settled
-
-
-def _label(thing: Object, name: str) -> str | None:
-    value: str | None = (thing["metadata"].get("labels") or {}).get(name)
-    return value

@@ -6,56 +6,34 @@ from collections.abc import Iterator
 
 from specbatch.cluster.client.kinds import PRIORITY_CLASSES, RUNTIME_CLASSES, SECRETS, SERVICE_ACCOUNTS, Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Finding, Message, recognise
+from specbatch.cluster.diagnose.finding import Cause, Finding, recognise
 from specbatch.cluster.manifests.names import RUN
 
-_SECRET = Message(
-    "secret-missing",
-    r'secret "(?P<name>[^"]+)" not found',
+_SECRET = Cause("secret-missing", r'secret "(?P<name>[^"]+)" not found',
     "the Secret {name}, which the spec names, does not exist in namespace {namespace}",
-    "create it: kubectl create secret generic {name} -n {namespace} --from-literal=KEY=VALUE (pods that wait for it then start by "
-    "themselves); or correct its name in spec.job.secretEnv, secretEnvFrom or volumes",
-)
-_KEY = Message(
-    "secret-key-missing",
-    r"couldn't find key (?P<key>\S+) in (?P<kind>Secret|ConfigMap) [^/\s]+/(?P<name>[^\s,]+)",
+    "create it: kubectl create secret generic {name} -n {namespace} --from-literal=KEY=VALUE (pods that wait for it then start by themselves); or correct its name in spec.job.secretEnv, secretEnvFrom or volumes")  # fmt: skip
+_KEY = Cause("secret-key-missing", r"couldn't find key (?P<key>\S+) in (?P<kind>Secret|ConfigMap) [^/\s]+/(?P<name>[^\s,]+)",
     "the {kind} {name} has no key {key}",
-    "add the key, or correct spec.job.secretEnv to a key that it has ({has})",
-)
+    "add the key, or correct spec.job.secretEnv to a key that it has ({has})")  # fmt: skip
 _MESSAGES = (
     _SECRET,
     _KEY,
-    Message(
-        "secret-key-missing",
-        r'volume "(?P<volume>[^"]+)" : references non-existent (?P<kind>secret|config) key:? (?P<key>\S+)',
+    Cause("secret-key-missing", r'volume "(?P<volume>[^"]+)" : references non-existent (?P<kind>secret|config) key:? (?P<key>\S+)',
         "the {kind} of volume {volume} has no key {key}",
-        "add the key, or correct spec.job.podTemplate to a key that it has",
-    ),
-    Message(
-        "config-map-missing",
-        r'configmap "(?P<name>[^"]+)" not found',
+        "add the key, or correct spec.job.podTemplate to a key that it has"),
+    Cause("config-map-missing", r'configmap "(?P<name>[^"]+)" not found',
         "the ConfigMap {name} does not exist",
-        "create it, or correct spec.job.podTemplate",
-    ),
-)
-SERVICE_ACCOUNT = Message(
-    "service-account-missing",
-    r'serviceaccount "(?P<name>[^"]+)" not found',
+        "create it, or correct spec.job.podTemplate"),
+)  # fmt: skip
+SERVICE_ACCOUNT = Cause("service-account-missing", r'serviceaccount "(?P<name>[^"]+)" not found',
     "the ServiceAccount {name} does not exist in namespace {namespace}",
-    "create it (kubectl create serviceaccount {name} -n {namespace}), or correct spec.job.serviceAccountName",
-)
-PRIORITY_CLASS = Message(
-    "priority-class-missing",
-    r"no PriorityClass with name (?P<name>\S+) was found",
+    "create it (kubectl create serviceaccount {name} -n {namespace}), or correct spec.job.serviceAccountName")  # fmt: skip
+PRIORITY_CLASS = Cause("priority-class-missing", r"no PriorityClass with name (?P<name>\S+) was found",
     "the PriorityClass {name} does not exist",
-    "correct spec.job.priorityClassName (kubectl get priorityclasses), or leave it out",
-)
-RUNTIME_CLASS = Message(
-    "runtime-class-missing",
-    r'RuntimeClass "(?P<name>[^"]+)" not found',
+    "correct spec.job.priorityClassName (kubectl get priorityclasses), or leave it out")  # fmt: skip
+RUNTIME_CLASS = Cause("runtime-class-missing", r'RuntimeClass "(?P<name>[^"]+)" not found',
     "the RuntimeClass {name} does not exist",
-    "correct spec.job.runtimeClassName (kubectl get runtimeclasses), or leave it out",
-)
+    "correct spec.job.runtimeClassName (kubectl get runtimeclasses), or leave it out")  # fmt: skip
 
 
 def missing_reference(evidence: Evidence, message: str) -> Finding | None:

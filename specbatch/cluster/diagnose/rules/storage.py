@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from specbatch.api.hints import nearest
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Finding, Message, Severity, recognise
+from specbatch.cluster.diagnose.finding import Cause, Finding, by_name, recognise
 from specbatch.cluster.diagnose.quantities import listed
 from specbatch.cluster.diagnose.rules.references import missing_reference
 from specbatch.cluster.diagnose.rules.scheduling import scheduler_says
@@ -15,80 +16,73 @@ from specbatch.cluster.jobs.timestamps import event_line, event_start
 from specbatch.cluster.status.pod_state import node_of
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-_VOLUME_LOST = Message(
-    "volume-lost",
-    r"non-existent pv",
-    "the volume of {claim} is gone",
-    "make the claim anew (what was on the volume is gone unless its storage has it), then submit again",
-)
 _IN_USE = (
     "end the other pod (of a node that is lost: kubectl delete pod --force, once the node is surely off); for several shards on "
     "several nodes take a ReadWriteMany claim, or job.parallelism: 1"
 )
+_ANEW = "delete the claim and make it anew with a class that exists{known}"
+_CAUSES = by_name(
+    Cause("claim-missing", "",
+        "the claim {name}, which the spec mounts, does not exist in namespace {namespace}",
+        "{known}create it (kubectl apply -k k8s/ makes specbatch-results and specbatch-models): the pods then start by themselves"),
+    Cause("claim-deleting", "",
+        "the claim {name} is being deleted, and takes no new pods",
+        "wait until it is gone (a pod that still uses it holds it), then create it again"),
+    Cause("volume-lost", r"non-existent pv",
+        "the volume of claim {name} is gone",
+        "make the claim anew (what was on the volume is gone unless its storage has it), then submit again"),
+    Cause("storage-class-missing", "", "the claim {name} asks for storage class {wanted}, which does not exist", _ANEW),
+    Cause("no-default-storage-class", "",
+        "the claim {name} names no storage class, and there was no default one when it was made", _ANEW),
+    Cause("provisioning-failed", "",
+        "no volume can be made for claim {name}: {text}",
+        "the provisioner of storage class {wanted} says why; a claim of another class or size may do{known}"),
+    Cause("claim-unbound", "",
+        "the claim {name} waits for its volume",
+        "wait a minute; if it stays so, the provisioner of class {wanted} does not run: kubectl describe pvc {name}", "warning"),
+    Cause("claim-not-shared", "",
+        "the claim {name} is {mode}: of {at_once} pods at once {limit}",
+        "use a claim with ReadWriteMany to spread them over nodes, or set job.parallelism to 1", "warning"),
+    Cause("results-not-kept", "",
+        "the volume of the results is {kind}: {lost}",
+        "use claimName: NAME (a PersistentVolumeClaim) in spec.job.volumes.results", "warning"),
+)  # fmt: skip
 
 # What the scheduler says of volumes: of nodes that have room, and of no others.
 _SCHEDULER = (
-    Message(
-        "claim-unbound",
-        r"unbound (immediate )?PersistentVolumeClaims",
-        "a claim of the pod is not bound to a volume yet ({claims})",
-        "see kubectl get pvc, and kubectl describe pvc for the reason",
-    ),
-    Message(
-        "volume-elsewhere",
-        r"volume node affinity conflict|PersistentVolume's node affinity|no available volume zone",
+    Cause("claim-unbound", r"unbound (immediate )?PersistentVolumeClaims",
+        "a claim of the pod is not bound to a volume yet ({name})",
+        "see kubectl get pvc, and kubectl describe pvc for the reason"),
+    Cause("volume-elsewhere", r"volume node affinity conflict|PersistentVolume's node affinity|no available volume zone",
         "the volume of a claim can be reached from some nodes only, and none of those takes the pod",
-        "take nodes of the volume's zone (spec.job.nodeSelector: {{topology.kubernetes.io/zone: ...}}), or a claim whose storage class "
-        "reaches every node (RWX) or binds late (volumeBindingMode: WaitForFirstConsumer)",
-    ),
-    Message(
-        "claim-in-use",
-        r"ReadWriteOncePod",
+        "take nodes of the volume's zone (spec.job.nodeSelector: {{topology.kubernetes.io/zone: ...}}), or a claim whose storage class reaches every node (RWX) or binds late (volumeBindingMode: WaitForFirstConsumer)"),
+    Cause("claim-in-use", r"ReadWriteOncePod",
         "a claim of the pod is in use by a pod elsewhere (ReadWriteOncePod: one pod at a time may use it)",
-        _IN_USE,
-    ),
-    _VOLUME_LOST,
-    Message(
-        "no-volume",
-        r"find available persistent volumes to bind|enough free storage",
+        _IN_USE),
+    _CAUSES["volume-lost"],
+    Cause("no-volume", r"find available persistent volumes to bind|enough free storage",
         "no volume can be had for a claim of the pod on the nodes that would do",
-        "ask an admin for a PersistentVolume of that size and class, or for a class with a provisioner",
-    ),
-)
+        "ask an admin for a PersistentVolume of that size and class, or for a class with a provisioner"),
+)  # fmt: skip
 
 # What the kubelet and the attach controller say of them.
 _MOUNTS = (
-    Message(
-        "claim-in-use",
-        r"Multi-Attach error",
+    Cause("claim-in-use", r"Multi-Attach error",
         "a claim of the pod is in use by a pod elsewhere (ReadWriteOnce: one node at a time may use it)",
-        _IN_USE,
-    ),
-    Message(
-        "host-path-missing",
-        r'volume "(?P<volume>[^"]+)".*hostPath type check failed: (?P<what>.*)',
+        _IN_USE),
+    Cause("host-path-missing", r'volume "(?P<volume>[^"]+)".*hostPath type check failed: (?P<what>.*)',
         "the folder that volume {volume} names is not on the node: {what}",
-        "make the folder on every node that may be used, or take a claim instead of hostPath in spec.job.volumes",
-    ),
-    Message(
-        "csi-driver-missing",
-        r'volume "(?P<volume>[^"]+)".*driver name (?P<driver>\S+) not found in the list of registered CSI drivers',
+        "make the folder on every node that may be used, or take a claim instead of hostPath in spec.job.volumes"),
+    Cause("csi-driver-missing", r'volume "(?P<volume>[^"]+)".*driver name (?P<driver>\S+) not found in the list of registered CSI drivers',
         "the node does not run the CSI driver {driver} that volume {volume} needs",
-        "ask an admin to install it on that node, or take other nodes by spec.job.nodeSelector",
-    ),
-    Message(
-        "mount-timeout",
-        r"(unmounted volumes=\[(?P<volumes>[^\]]*)\].*)?(timed out|deadline ?exceeded)",
+        "ask an admin to install it on that node, or take other nodes by spec.job.nodeSelector"),
+    Cause("mount-timeout", r"(unmounted volumes=\[(?P<volumes>[^\]]*)\].*)?(timed out|deadline ?exceeded)",
         "mounting {volumes} takes longer than the kubelet waits",
-        "can the node reach the storage (NFS server, network, firewall)? it tries again by itself; ask an admin if it stays so",
-    ),
-    Message(
-        "mount-failed",
-        r'(.*volume "(?P<volume>[^"]+)")?',
+        "can the node reach the storage (NFS server, network, firewall)? it tries again by itself; ask an admin if it stays so"),
+    Cause("mount-failed", r'(.*volume "(?P<volume>[^"]+)")?',
         "the volume {volume} cannot be attached or mounted",
-        "the message below names what the storage refuses: check the claim and its server, or ask an admin",
-    ),
-)
+        "the message below names what the storage refuses: check the claim and its server, or ask an admin"),
+)  # fmt: skip
 
 
 def claims(evidence: Evidence, pod: Object) -> Iterator[Finding]:
@@ -98,13 +92,14 @@ def claims(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     message, since = scheduler_says(evidence, pod)
     said = (f"pod {pod['metadata']['name']}: {message}",) if message else ()
     names = claim_names(pod["spec"])
+    there = evidence.claims if names else None
     for name in names:
-        if (evidence.claims is not None and name not in evidence.claims) or f'claim "{name}" not found' in message:
+        if (there is not None and name not in there) or f'claim "{name}" not found' in message:
             yield _missing(evidence, name).seen(said, since)
-    found = [claim for claim in map((evidence.claims or {}).get, names) if claim]
+    found = [claim for claim in map((there or {}).get, names) if claim]
     for claim in found:
         yield from (finding.seen(said) for finding in _unusable(evidence, claim, message))
-    if finding := recognise(_SCHEDULER, message, claim="a claim of the pod", claims=listed(names)):
+    if finding := recognise(_SCHEDULER, message, name=listed(names)):
         places = _places(evidence, found) if finding.cause == "volume-elsewhere" else ()
         yield finding.seen([*said, *places], since)
 
@@ -117,28 +112,19 @@ def access_modes(evidence: Evidence, pod: Object) -> Iterator[Finding]:
         modes = ((evidence.claims or {}).get(name, {}).get("spec") or {}).get("accessModes") or []
         if "ReadWriteOncePod" in modes or modes == ["ReadWriteOnce"]:
             limit = "one will run at a time" if "ReadWriteOncePod" in modes else "all must run on one node"
-            yield Finding(
-                cause="claim-not-shared",
-                sentence=f"the claim {name} is {modes[0]}: of {at_once} pods at once {limit}",
-                remedy="use a claim with ReadWriteMany to spread them over nodes, or set job.parallelism to 1",
-                severity="warning",
-            )
+            yield _CAUSES["claim-not-shared"].finding(name=name, mode=modes[0], at_once=at_once, limit=limit)
 
 
-def results_volume(_: Evidence, pod: Object) -> Iterator[Finding]:
+def results_volume(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """Results on a volume that does not outlive its pod, or that other nodes do not have."""
-    volume: Object = next((one for one in pod["spec"].get("volumes") or () if one.get("name") == "results"), {})
-    for kind, lost in (
-        ("emptyDir", "what is not published is lost with the pod, and one that is replaced begins its shard again"),
-        ("hostPath", "every node has a folder of its own, and a pod that moves begins its shard again"),
-    ):
-        if kind in volume:
-            yield Finding(
-                cause="results-not-kept",
-                sentence=f"the volume of the results is {kind}: {lost}",
-                remedy="use claimName: NAME (a PersistentVolumeClaim) in spec.job.volumes.results",
-                severity="warning",
-            )
+    volume = ((evidence.spec.get("job") or {}).get("volumes") or {}).get("results") or {}
+    published = (evidence.spec.get("results") or {}).get("publish")
+    if "emptyDir" in volume:
+        lost = "a pod that is replaced begins its shard again" if published else "the results are lost with the pod"
+        yield _CAUSES["results-not-kept"].finding(kind="an emptyDir", lost=lost)
+    elif "hostPath" in volume:
+        lost = "every node has a folder of its own, and a pod that moves begins its shard again"
+        yield _CAUSES["results-not-kept"].finding(kind="a hostPath", lost=lost)
 
 
 def mounts(evidence: Evidence, pod: Object) -> Iterator[Finding]:
@@ -172,27 +158,17 @@ def default_classes(classes: Sequence[Object]) -> list[str]:
 def _missing(evidence: Evidence, name: str) -> Finding:
     there = sorted(evidence.claims or ())
     guess = nearest(name, there)
-    meant = f"did you mean {guess}? " if guess else ""
-    known = f"there is: {listed(there)}; or " if there else ""
-    return Finding(
-        cause="claim-missing",
-        sentence=f"the claim {name}, which the spec mounts, does not exist in namespace {evidence.namespace_name}",
-        remedy=f"{meant}{known}create it (kubectl apply -k k8s/ makes specbatch-results and specbatch-models): the pods then start by themselves",
-    )
+    known = (f"did you mean {guess}? " if guess else "") + (f"there is: {listed(there)}; or " if there else "")
+    return _CAUSES["claim-missing"].finding(name=name, namespace=evidence.namespace_name, known=known)
 
 
 def _unusable(evidence: Evidence, claim: Object, message: str) -> Iterator[Finding]:
     metadata, phase = claim["metadata"], claim.get("status", {}).get("phase")
     name, since = metadata["name"], metadata.get("creationTimestamp")
     if metadata.get("deletionTimestamp") or f'claim "{name}" is being deleted' in message:
-        yield Finding(
-            cause="claim-deleting",
-            sentence=f"the claim {name} is being deleted, and takes no new pods",
-            remedy="wait until it is gone (a pod that still uses it holds it), then create it again",
-            since=metadata.get("deletionTimestamp"),
-        )
+        yield _CAUSES["claim-deleting"].finding(name=name).seen(since=metadata.get("deletionTimestamp"))
     elif phase == "Lost":
-        yield _VOLUME_LOST.finding(claim=f"claim {name}").seen(since=since)
+        yield _CAUSES["volume-lost"].finding(name=name).seen(since=since)
     elif phase == "Pending" and (not message or "PersistentVolumeClaim" in message):
         yield from (finding.seen(since=since) for finding in _unbound(evidence, claim))
 
@@ -201,43 +177,24 @@ def _unbound(evidence: Evidence, claim: Object) -> Iterator[Finding]:
     """Why a claim has no volume. One that is bound when its first pod comes waits for the pod, not the pod for it."""
     name, wanted = claim["metadata"]["name"], claim.get("spec", {}).get("storageClassName")
     classes = {str(one["metadata"]["name"]): one for one in evidence.classes or ()}
-    known = f": {listed(sorted(classes))}" if classes else " (kubectl get storageclass)"
     events = evidence.events_of(claim, "ExternalProvisioning", "Provisioning", "FailedBinding")
     newest: Object = evidence.newest(claim, "ProvisioningFailed") or next(iter(events), {})
-    text = str(newest.get("message") or "")
-    severity: Severity = "error"
-    if (wanted and evidence.classes is not None and wanted not in classes) or (
-        "storageclass" in text and "not found" in text
+    reason, text = newest.get("reason"), str(newest.get("message") or "")
+    late = classes.get(wanted, {}).get("volumeBindingMode") == "WaitForFirstConsumer"
+    if not newest and (late or evidence.newest(claim, "WaitForFirstConsumer")):
+        return
+    cause = "claim-unbound"
+    if (wanted and evidence.classes is not None and wanted not in classes) or re.search(
+        "storageclass.*not found", text
     ):
         cause = "storage-class-missing"
-        sentence = f"the claim {name} asks for storage class {wanted}, which does not exist"
-        remedy = f"delete the claim and make it anew with a class that exists{known}"
-    elif newest.get("reason") == "ProvisioningFailed":
+    elif reason == "ProvisioningFailed":
         cause = "provisioning-failed"
-        sentence = f"no volume can be made for claim {name}: {text}"
-        remedy = f"the provisioner of storage class {wanted} says why; a claim of another class or size may do{known}"
-    elif not wanted and newest.get("reason") == "FailedBinding":
+    elif not wanted and reason == "FailedBinding":
         cause = "no-default-storage-class"
-        old = default_classes(list(classes.values()))
-        why = "was made before there was a default one" if old else "the cluster has no default one"
-        sentence = f"the claim {name} names no storage class, and {why}"
-        remedy = f"delete the claim and make it anew with storageClassName{known}, or ask an admin for a default one"
-    elif not newest and (
-        classes.get(wanted, {}).get("volumeBindingMode") == "WaitForFirstConsumer"
-        or evidence.newest(claim, "WaitForFirstConsumer")
-    ):
-        return
-    else:
-        cause, severity = "claim-unbound", "warning"
-        sentence = f"the claim {name} waits for its volume"
-        remedy = f"wait a minute; if it stays so, the provisioner of class {wanted} does not run: kubectl describe pvc {name}"
-    yield Finding(
-        cause=cause,
-        sentence=sentence,
-        remedy=remedy,
-        severity=severity,
-        evidence=(event_line(newest),) if newest else (),
-    )
+    known = f": {listed(sorted(classes))}" if classes else " (kubectl get storageclass)"
+    found = _CAUSES[cause].finding(name=name, wanted=wanted, text=text, known=known)
+    yield found.seen([event_line(newest)] if newest else [])
 
 
 def _places(evidence: Evidence, found: Sequence[Object]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from tests.cluster.diagnose.objects import (
         (66, termination_message(66, "403 Client Error. (GatedRepoError)", "accept the model's licence"), "model-not-permitted", "GatedRepoError"),
         (68, termination_message(68, "cannot be reached: ConnectionError", where="s3://b/rows.jsonl"), "out-of-reach", "cannot be reached"),
         (69, termination_message(69, "the device failed: CUDA error: unspecified launch failure"), "gpu-fault", "CUDA error"),
-        (69, termination_message(69, "the device failed: NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus."), "gpu-fault", "fallen off the bus. (Xid 79)"),
+        (69, termination_message(69, "the device failed: NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus."), "gpu-fault", "Xid (PCI:0000:3b:00): 79"),
         (69, termination_message(69, "spec.placement.gpus is 4, but this process sees no GPUs (CUDA_VISIBLE_DEVICES is not set)", where="placement"), "gpus-not-visible", "sees no GPUs"),
         (70, termination_message(70, "out of memory at 1 sequence of 512 tokens", "raise placement.gpus"), "out-of-gpu-memory", "512 tokens"),
         (74, termination_message(74, "[Errno 28] No space left on device", where="/results/nightly"), "results-volume-full", "/results/nightly"),
