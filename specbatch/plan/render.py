@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from specbatch.formatting import format_table
 from specbatch.plan.advice import describe
 from specbatch.plan.memory import gib
 from specbatch.plan.types import Alternative, DeviceUse, ModelPlacement, Plan, ReplicaPlan, Stage
@@ -42,12 +43,11 @@ def _headline(plan: Plan) -> Iterator[str]:
 def _alike_replicas(plan: Plan, uses: dict[str, DeviceUse]) -> list[tuple[ReplicaPlan, list[ReplicaPlan]]]:
     """Each first of its kind, with all that differ from it in their device names alone."""
 
-    def look(replica: ReplicaPlan) -> tuple[object, ...]:
-        models = [model for model in (replica.target, replica.drafter) if model]
-        stages = tuple((s.first_layer, s.last_layer, uses[s.device].gpu) for model in models for s in model.stages)
-        return (stages, tuple(uses[device].free_bytes for device in replica.devices))
+    def shown(replica: ReplicaPlan) -> tuple[object, ...]:
+        stages = [(s.first_layer, s.last_layer, uses[s.device].gpu) for model in replica.models for s in model.stages]
+        return stages, [uses[device].free_bytes for device in replica.devices]
 
-    groups = (list(group) for _, group in groupby(plan.replicas, key=look))
+    groups = (list(group) for _, group in groupby(plan.replicas, key=shown))
     return [(group[0], group) for group in groups]
 
 
@@ -66,19 +66,13 @@ def _replica(
 
 def _tree(role: str, model: ModelPlacement, uses: dict[str, DeviceUse]) -> Iterator[str]:
     yield f"{role} {model.model}: weights {gib(model.weight_bytes)}, KV {gib(model.kv_bytes)}"
-    parts = [_part(stage) for stage in model.stages]
-    width = max(len(part) for part in parts)
-    names = [
-        stage.device if uses[stage.device].gpu == "CPU" else f"{stage.device} {uses[stage.device].gpu}"
-        for stage in model.stages
-    ]
-    name_width = max(len(name) for name in names)
-    for index, stage in enumerate(model.stages):
-        branch = "└──" if index == len(model.stages) - 1 else "├──"
-        yield (
-            f"{branch} {names[index]:<{name_width}}  {parts[index]:<{width}}  weights {gib(stage.weight_bytes):>9}"
-            f"  KV {gib(stage.kv_bytes):>9}  free {gib(uses[stage.device].free_bytes):>9}"
-        )
+    rows = []
+    for stage in model.stages:
+        use, branch = uses[stage.device], "└──" if stage is model.stages[-1] else "├──"
+        name = stage.device if use.gpu == "CPU" else f"{stage.device} {use.gpu}"
+        sizes = (("weights", stage.weight_bytes), ("KV", stage.kv_bytes), ("free", use.free_bytes))
+        rows.append((f"{branch} {name}", _part(stage), *(f"{word} {gib(size):>9}" for word, size in sizes)))
+    yield from format_table(rows, left=range(5))
 
 
 def _part(stage: Stage) -> str:
@@ -118,12 +112,9 @@ def _ceilings(plan: Plan) -> Iterator[str]:
         f"{ceiling.mean_length} tokens in an average row's cache)"
     )
     header = ("", "placement", "rows", "k", "target alone", "with drafts", "pipelined")
+    shown = (0, 1, 2, 3, 4, 5, 6) if drafts else (0, 1, 2, 4, 6)
     rows = [header, *(_ceiling_cells(one) for one in plan.alternatives)]
-    shown = [0, 1, 2, 3, 4, 5, 6] if drafts else [0, 1, 2, 4, 6]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    for row in rows:
-        cells = [row[i].ljust(widths[i]) if i < 2 else row[i].rjust(widths[i]) for i in shown]
-        yield "  ".join(cells).rstrip()
+    yield from format_table([[row[column] for column in shown] for row in rows], left=(0, 1))
     yield (
         "   rows: in flight in one replica. pipelined: with as many micro-batches in flight as pay"
         + ("; with drafts: with one, at the best k" if drafts else "; target alone: with one")
