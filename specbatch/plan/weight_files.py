@@ -79,7 +79,7 @@ def refuse_adapter(path: Path, name: str) -> None:
     """
     if not (path / _ADAPTER).is_file():
         return
-    base = _json(path / _ADAPTER).get("base_model_name_or_path")
+    base = json_object(path / _ADAPTER).get("base_model_name_or_path")
     of = f" of {base}" if base else ""
     if (path / _WHOLE).is_file() or (path / _INDEX).is_file():
         raise ModelError(
@@ -132,7 +132,7 @@ def _broken(file: Path, name: str, what: str) -> ModelError:
 
 
 def _indexed(index: Path, name: str) -> set[str]:
-    placed = _json(index).get("weight_map")
+    placed = json_object(index).get("weight_map")
     if not isinstance(placed, dict) or not placed or not all(isinstance(file, str) for file in placed.values()):
         raise _broken(index, name, "cannot be read, or lists no weights")
     return set(placed.values())
@@ -140,7 +140,7 @@ def _indexed(index: Path, name: str) -> set[str]:
 
 def _explicit(path: Path) -> str | None:
     """A file of weights that config.json names."""
-    found = _json(path / "config.json").get("transformers_weights")
+    found = json_object(path / "config.json").get("transformers_weights")
     return found if isinstance(found, str) and found.endswith(".safetensors") else None
 
 
@@ -164,7 +164,8 @@ def _without_weights(path: Path, name: str) -> ModelError:
     )
 
 
-def _json(file: Path) -> dict[str, Any]:
+def json_object(file: Path) -> dict[str, Any]:
+    """What a JSON file holds; empty where it cannot be read or is no object: `plan.read_shape` says what is wrong with a config.json."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

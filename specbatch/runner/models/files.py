@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from specbatch.errors import ModelError, OutOfReachError
 from specbatch.plan.gguf_header import config_from_gguf
 from specbatch.plan.hf_config import max_positions
 from specbatch.plan.model_dir import resolve_model_dir
-from specbatch.plan.weight_files import check_weight_files, is_complete
+from specbatch.plan.weight_files import check_weight_files, is_complete, json_object
 from specbatch.runner.models.content import text_files, weights_hash
 from specbatch.runner.retry import START_SECONDS, Retrier
 from specbatch.runner.transient_errors import answer_of, cause_of
@@ -73,7 +72,7 @@ class ModelFiles:
 
     @property
     def _config(self) -> dict[str, Any]:
-        return config_from_gguf(self.path) if self.path.is_file() else _config(self.path)
+        return config_from_gguf(self.path) if self.path.is_file() else json_object(self.path / "config.json")
 
 
 def find_model(
@@ -161,7 +160,7 @@ def _limit(request: Any) -> None:
 
 
 def _refuse_remote_code(path: Path, model: str, where: str) -> None:
-    config = _config(path)
+    config = json_object(path / "config.json")
     if not config.get("auto_map") or _known_to_transformers(config.get("model_type")):
         return
     raise ModelError(
@@ -169,16 +168,6 @@ def _refuse_remote_code(path: Path, model: str, where: str) -> None:
         where=model,
         remedy=f"read that code; if you trust it, pin {where.rpartition('.')[0]}.revision and set trustRemoteCode: true there",
     )
-
-
-def _config(path: Path) -> dict[str, Any]:
-    if path.is_file():
-        return {}
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}  # plan.read_shape says what is wrong with it
-    return config if isinstance(config, dict) else {}
 
 
 def _known_to_transformers(model_type: object) -> bool:
