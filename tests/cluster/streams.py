@@ -56,7 +56,10 @@ class Streams:
         version = int(query.get("resourceVersion") or 0)
         try:
             while not self._stopped and (left := until - asyncio.get_running_loop().time()) > 0:
-                for event in self._events(resource, namespace, chosen, version, expired=fault.expired):
+                with self._api.store.lock:
+                    now = self._api.store.version
+                    events = self._events(resource, namespace, chosen, version, expired=fault.expired)
+                for event in events:
                     line = json.dumps(event).encode() + b"\n"
                     if fault.drop == "middle":
                         await response.write(line[: len(line) // 2])
@@ -65,8 +68,9 @@ class Streams:
                     await response.write(line)
                     if event["type"] == "ERROR":
                         return response
-                version = self._api.store.version
-                await self._news(left)
+                version = now
+                if self._api.store.version == now:  # else there was news while events were written
+                    await self._news(left)
             if query.get("allowWatchBookmarks") == "true" and not self._stopped:
                 kind = self._api.kinds[resource]
                 bookmark = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any
 
 from specbatch.errors import ClusterError
 
@@ -20,27 +20,8 @@ _TEXT, _BINARY, _CLOSE = 1, 2, 8  # RFC 6455's numbers
 _FAILED = "CommandFailed"
 
 
-class Frame(Protocol):
-    """A received frame."""
-
-    data: bytes
-
-
-class Socket(Protocol):
-    """A websocket, as websocket-client has it."""
-
-    def recv_data_frame(self, control_frame: bool) -> tuple[int, Frame]:
-        """The next frame, control frames included."""
-
-    def ping(self) -> None:
-        """Sends a ping."""
-
-    def shutdown(self) -> None:
-        """Closes the connection at once; `close` would leave it open where the server has closed it."""
-
-
 def output(
-    socket: Socket,
+    socket: Any,
     pod: str,
     command: Sequence[str],
     silent: tuple[type[Exception], ...],
@@ -49,7 +30,7 @@ def output(
     """Standard output of the command.
 
     Args:
-        socket: open, with a timeout of IDLE_SECONDS.
+        socket: a websocket.WebSocket, open, with a timeout of IDLE_SECONDS.
         pod: for errors.
         command: for errors.
         silent: exceptions of the socket after a timeout without a frame.
@@ -69,12 +50,12 @@ def output(
             elif channel == _STATUS:
                 status += data
     finally:
-        socket.shutdown()
+        socket.shutdown()  # `close` would leave it open where the server has closed it
     _judge(status, pod, command, said.decode("utf-8", "replace").strip())
 
 
 def _frames(
-    socket: Socket, silent: tuple[type[Exception], ...], lost: tuple[type[Exception], ...]
+    socket: Any, silent: tuple[type[Exception], ...], lost: tuple[type[Exception], ...]
 ) -> Iterator[tuple[int, bytes]]:
     """(channel, data) until the connection ends. A silent connection is pinged."""
     unanswered = 0

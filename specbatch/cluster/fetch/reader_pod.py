@@ -36,21 +36,11 @@ class ReaderPod:
     Args:
         cluster: where it runs.
         make: its manifest as of now: its owner may be gone by the time it is created again.
-        sleep, clock: for tests.
     """
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        make: Callable[[], Object],
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, cluster: Cluster, make: Callable[[], Object]) -> None:
         self._cluster = cluster
         self._make = make
-        self._sleep = sleep
-        self._clock = clock
         self._name = ""
         self._uid = ""
         self._created = 0
@@ -107,19 +97,19 @@ class ReaderPod:
         """Deletes a pod of an earlier collect and waits until it is gone."""
         uid = pod["metadata"]["uid"]
         self._cluster.delete(PODS, self._name, uid=uid)
-        until = self._clock() + _DELETE_SECONDS
+        until = time.monotonic() + _DELETE_SECONDS
         while (found := self._cluster.find(PODS, self._name)) and found["metadata"]["uid"] == uid:
-            if self._clock() > until:
+            if time.monotonic() > until:
                 remedy = f"kubectl delete pod {self._name} --force, if its node is gone"
                 raise self._error("of an earlier collect is not deleted", remedy)
-            self._sleep(_POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def _wait(self) -> None:
         """Returns when it runs."""
-        began = self._clock()
+        began = time.monotonic()
         while not _runs(pod := self._cluster.get(PODS, self._name)):
-            self._check(pod, self._clock() - began)
-            self._sleep(_POLL_SECONDS)
+            self._check(pod, time.monotonic() - began)
+            time.sleep(_POLL_SECONDS)
 
     def _check(self, pod: Object, seconds: float) -> None:
         """Raises when the pod will not run."""

@@ -143,7 +143,6 @@ def fetch(
     send: Callable[[tuple[str, int] | None], Generator[bytes]],
     *,
     alive: Callable[[], bool],
-    sleep: Callable[[float], None] = time.sleep,
 ) -> Receiver:
     """Writes every file that `send` sends into a folder; resumes after lost connections.
 
@@ -151,7 +150,6 @@ def fetch(
         folder: an empty folder.
         send: runs specbatch.results.collect.send from a position.
         alive: whether the pod still runs, after `send` has failed.
-        sleep: for tests.
 
     Raises:
         ClusterError: it failed for good, or too often in a row.
@@ -173,7 +171,7 @@ def fetch(
                     ) from error
                 if failures == _FAILURES or error.status in _FATAL:
                     raise
-                sleep(_BACKOFF.seconds(max(failures, 1)))
+                time.sleep(_BACKOFF.seconds(max(failures, 1)))
     return receiver
 
 

@@ -1,4 +1,4 @@
-"""The logs of a run: those of its shards one after the other, or all as they are written, until the Job has ended."""
+"""The logs of a run: shard by shard as they are now, or followed until the Job has ended."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _AGAIN_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogOptions:
-    """What is to be seen of the logs.
+    """Which lines are shown, and how.
 
     Args:
         shard: of one shard only.
         tail: begin with so many of the last lines of each pod.
         seconds: begin with lines that are not older.
         previous: of the pod before the newest.
-        timestamps: the time before each line.
-        raw: lines as they are; else the runner's events in words.
+        timestamps: with the time before each line.
+        raw: unchanged; else the runner's events in words.
     """
 
     shard: int | None = None
@@ -47,13 +47,13 @@ class LogOptions:
 
     @property
     def since(self) -> str | None:
-        """The time to begin at."""
+        """The time of the first line, RFC 3339."""
         if self.seconds is None:
             return None
         return datetime.fromtimestamp(time.time() - self.seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def shown(self, line: Line, shard: int | None) -> str:
-        """A line as it is printed; `shard` where its shard is to be told."""
+        """A line as it is printed; with its `shard` if given."""
         text = line.text if self.raw else readable(line.text)
         stamp = f"{line.stamp} " if self.timestamps and line.stamp else ""
         return f"{'' if shard is None else f'[shard {shard}] '}{stamp}{text}"
@@ -62,14 +62,14 @@ class LogOptions:
 def read_logs(
     cluster: Cluster, job: Object, emit: Callable[[str], None], options: LogOptions, say: Callable[[str], None]
 ) -> None:
-    """The logs of a Job's pods as they are now, shard by shard: of each the newest pod's.
+    """The logs of a Job's pods as they are now, shard by shard, of the newest pod each.
 
     Args:
         cluster: where the Job is.
         job: the Job.
-        emit: gets each line.
-        options: what is to be seen.
-        say: gets a sentence for each pod that has no log.
+        emit: called with each line.
+        options: which lines.
+        say: called with a sentence for each pod without a log.
 
     Raises:
         ClusterError: logs cannot be read, or the Job has no pod.
@@ -96,23 +96,23 @@ def follow_run(
     *,
     pause: float = 1.0,
 ) -> Object | None:
-    """Every line of a Job's pods as it is written, until the Job is Complete or Failed and all has been told.
+    """Every line of a Job's pods as it is written, until the Job has ended and every log was read to its end.
 
-    Of each shard the newest pod's log is told from its beginning, and those of all pods that come later. No line is lost or told
-    twice over lost connections; the logs of pods that are deleted end with them.
+    Of each shard the log of the newest pod is read from its beginning, and those of all later pods. No line is missed or shown
+    twice over lost connections; the log of a deleted pod ends.
 
     Args:
         cluster: where the Job is.
         job: the Job.
-        emit: gets each line, in the caller's thread.
-        options: what is to be seen.
-        pause: seconds between two looks at the same log.
+        emit: called with each line, in the caller's thread.
+        options: which lines.
+        pause: seconds between two polls of the same log.
 
     Returns:
-        The Job as it ended; None where it was deleted.
+        The Job as it ended; None if it was deleted.
 
     Raises:
-        ClusterError: logs cannot be read, or the API server has been out of reach for ten minutes.
+        ClusterError: logs cannot be read, or the API server was unreachable for ten minutes.
     """
     options = options or LogOptions()
     view = job_with_pods(cluster, job)
@@ -163,7 +163,7 @@ def _several(view: JobView, options: LogOptions) -> bool:
 
 
 def _read(tail: LogTail, *, ended: bool) -> Iterator[Line]:
-    """A log as it is now, over connections that are lost in between."""
+    """A log as it is now; resumes after lost connections."""
     failing_since: float | None = None
     while True:
         try:

@@ -1,7 +1,7 @@
-"""The log of one pod, read in as many pieces as connections last: no line is lost, and none is told twice.
+"""Reading the log of one pod over several connections: no line is missed, and none is yielded twice.
 
-Kubernetes resumes a log at a time (sinceTime, in whole seconds), not at a line. So every line is asked for with its time, a new
-piece begins a moment before the newest line, and lines that were told before are known by their time and text.
+Kubernetes resumes a log at a time (sinceTime, in whole seconds), not at a line. So lines are requested with timestamps, a new connection begins a
+second before the newest line, and lines that were yielded before are recognised by their time and text.
 """
 
 from __future__ import annotations
@@ -11,71 +11,56 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from specbatch.cluster.client.client import Cluster
 
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _SECOND = 10**9
 _IDLE_SECONDS = 60.0
-_OVERLAP_SECONDS = 1  # stdout and stderr are written by two: their times may cross a little
-
-
-class LogSource(Protocol):
-    """What is needed of a Cluster."""
-
-    def log(
-        self,
-        pod: str,
-        *,
-        follow: bool = False,
-        tail: int | None = None,
-        since: str | None = None,
-        timestamps: bool = False,
-        whole_lines: bool = False,
-        idle_seconds: float = ...,
-    ) -> Iterator[str]:
-        """Lines of the pod's log; with `whole_lines` not the last, if it has no end yet. Ends after `idle_seconds` of silence."""
-        ...
+_OVERLAP_SECONDS = 1  # stdout and stderr are two streams: their times may cross a little
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line; `stamp` as Kubernetes gives it, empty for what it says itself in place of a log."""
+    """One line; `stamp` is its timestamp, empty for a message of Kubernetes in place of a log."""
 
     stamp: str
     text: str
 
 
 class LogTail:
-    """Reads the log of a pod onwards from where it got to. One thread at a time.
+    """Reads the log of a pod from where the last call ended. One thread at a time.
 
     Args:
-        source: the cluster.
-        pod: whose log.
-        tail: begin with so many of the last lines. None: with all.
+        cluster: where the pod is.
+        pod: its name.
+        tail: begin with so many of the last lines; None for all.
         since: begin with lines from this time on (RFC 3339).
     """
 
-    def __init__(self, source: LogSource, pod: str, *, tail: int | None = None, since: str | None = None) -> None:
+    def __init__(self, cluster: Cluster, pod: str, *, tail: int | None = None, since: str | None = None) -> None:
         self.pod = pod
-        self._source = source
+        self._cluster = cluster
         self._tail = tail
         self._since = since
         self._newest: int | None = None
         self._partly = tail is not None or since is not None
-        self._from: int | None = None  # older lines than this were not asked for
-        self._recent: deque[tuple[int, Line]] = deque()  # told, and young enough to be told again
+        self._from: int | None = None  # older lines were not requested
+        self._recent: deque[tuple[int, Line]] = deque()  # yielded, and recent enough to be sent again
         self._foreign: set[str] = set()
 
     def catch_up(self, *, ended: bool = False) -> Iterator[Line]:
-        """What there is by now.
+        """The lines written so far.
 
         Args:
-            ended: the container writes no more: a last line without its end is one, too.
+            ended: the container has ended: a last line without a newline is complete.
 
         Raises:
-            ClusterError: it cannot be read, or the connection was lost: another call goes on.
+            ClusterError: it cannot be read, or the connection was lost: another call continues.
         """
-        if self._tail == 0 and self._newest is None:  # behind which line does it all begin?
+        if self._tail == 0 and self._newest is None:  # find the line after which to begin
             for _ in self._new(1, follow=False, whole=not ended):
                 pass
         else:
@@ -83,10 +68,10 @@ class LogTail:
         self._tail = None
 
     def follow(self, idle_seconds: float = _IDLE_SECONDS) -> Iterator[Line]:
-        """What is written from now on, until the container or the connection ends. Call it after `catch_up`.
+        """The lines written from now on, until the container or the connection ends. Call it after `catch_up`.
 
         Args:
-            idle_seconds: it ends after so long without a line: where a file is rotated, some kubelets tell no more of it.
+            idle_seconds: ends after so long without a line: some kubelets stop following a rotated file.
 
         Raises:
             ClusterError: it cannot be read.
@@ -101,7 +86,7 @@ class LogTail:
             tail, begin = None, self._newest // _SECOND - _OVERLAP_SECONDS
             since = datetime.fromtimestamp(begin, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             told.update(line for _, line in self._recent)
-        answer = self._source.log(
+        answer = self._cluster.log(
             self.pod,
             follow=follow,
             tail=tail,
@@ -133,7 +118,7 @@ class LogTail:
 
 
 def _parsed(raw: str) -> tuple[Line, int | None]:
-    """A line and its Unix time in nanoseconds; None where it has none."""
+    """A line and its Unix time in nanoseconds; None without a timestamp."""
     stamp, _, text = raw.partition(" ")
     found = _STAMP.fullmatch(stamp)
     try:

@@ -24,9 +24,9 @@ def job(api):
 
 
 def run_pod(api, job, index=0, *, log="", **pod):
-    made = api.put(PODS, pod_of(job, index, **pod))
-    api.logs[made["metadata"]["name"]] = log
-    return made["metadata"]["name"]
+    made = pod_of(job, index, **pod)
+    api.logs[made["metadata"]["name"]] = log  # before its pod: whoever follows reads it at once
+    return api.put(PODS, made)["metadata"]["name"]
 
 
 def end(api, job, condition="Complete"):
