@@ -20,7 +20,7 @@ def cluster(api):
 def test_why_says_the_cause_and_the_remedy_first(cluster, capsys, name):
     assert main(["why", *name, "--kubeconfig", cluster.kubeconfig]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "The claim specbatch-results, which the spec mounts, does not exist in namespace default"
+    assert lines[0] == "The claim specbatch-results does not exist in namespace default"
     assert lines[1].startswith("remedy: create it")
 
 

@@ -9,19 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from specbatch.cluster.client.kinds import (
-    CLAIMS,
-    CONFIG_MAPS,
-    EVENTS,
-    NAMESPACES,
-    NODES,
-    PODS,
-    QUOTAS,
-    STORAGE_CLASSES,
-    VOLUMES,
-    Kind,
-    Object,
-)
+from specbatch.cluster.client import kinds
+from specbatch.cluster.client.kinds import Kind, Object
 from specbatch.cluster.client.kueue import KueueKinds, kueue_kinds
 from specbatch.cluster.diagnose.nodes import Node, with_pods
 from specbatch.cluster.jobs.job_view import JobView
@@ -86,34 +75,34 @@ class Evidence:
     @cached_property
     def events(self) -> Sequence[Object]:
         """All of the namespace."""
-        return self._list("events", EVENTS) or ()
+        return self._list("events", kinds.EVENTS) or ()
 
     @cached_property
     def spec(self) -> Mapping[str, Any]:
         """The resolved spec; empty where the Job's ConfigMap is gone."""
-        found = self._read("the ConfigMap", lambda cluster: cluster.find(CONFIG_MAPS, self.view.name))
+        found = self._read("the ConfigMap", lambda cluster: cluster.find(kinds.CONFIG_MAPS, self.view.name))
         return spec_in(found or {})
 
     @cached_property
     def claims(self) -> Mapping[str, Object] | None:
         """The claims of the namespace, by name."""
-        found = self._list("claims", CLAIMS)
+        found = self._list("claims", kinds.CLAIMS)
         return None if found is None else {str(one["metadata"]["name"]): one for one in found}
 
     @cached_property
     def classes(self) -> Sequence[Object] | None:
         """The storage classes."""
-        return self._list("storage classes", STORAGE_CLASSES)
+        return self._list("storage classes", kinds.STORAGE_CLASSES)
 
     @cached_property
     def quotas(self) -> Sequence[Object]:
         """The ResourceQuotas of the namespace."""
-        return self._list("quotas", QUOTAS) or ()
+        return self._list("quotas", kinds.QUOTAS) or ()
 
     @cached_property
     def nodes(self) -> Sequence[Node] | None:
         """The nodes by name, without their pods."""
-        found = self._list("nodes", NODES)
+        found = self._list("nodes", kinds.NODES)
         return None if found is None else with_pods(found, None)
 
     @cached_property
@@ -121,13 +110,13 @@ class Evidence:
         """The nodes with the pods on them; without, where those of other namespaces may not be read."""
         if not self.nodes:
             return self.nodes
-        pods = self._list("the pods of other namespaces", PODS, all_namespaces=True)
+        pods = self._list("the pods of other namespaces", kinds.PODS, all_namespaces=True)
         return with_pods([node.node for node in self.nodes], pods)
 
     @cached_property
     def namespace(self) -> Object | None:
         """None where there is none, or it may not be read."""
-        return self._read("the namespace", lambda cluster: cluster.find(NAMESPACES, self.namespace_name))
+        return self._read("the namespace", lambda cluster: cluster.find(kinds.NAMESPACES, self.namespace_name))
 
     @cached_property
     def kueue(self) -> KueueKinds | None:
@@ -148,11 +137,11 @@ class Evidence:
     @cached_property
     def cluster_queue(self) -> Object | None:
         """The ClusterQueue behind the Job's LocalQueue."""
-        local, kinds = self.local_queues.get(self.view.queue or ""), self.kueue
+        local, kueue = self.local_queues.get(self.view.queue or ""), self.kueue
         name = ((local or {}).get("spec") or {}).get("clusterQueue")
-        if not name or kinds is None:
+        if not name or kueue is None:
             return None
-        return self._read("the ClusterQueue", lambda cluster: cluster.find(kinds.cluster_queues, name))
+        return self._read("the ClusterQueue", lambda cluster: cluster.find(kueue.cluster_queues, name))
 
     @cached_property
     def workloads(self) -> Sequence[Object]:
@@ -162,7 +151,7 @@ class Evidence:
     def volume_of(self, claim: Object) -> Object | None:
         """The volume that a claim is bound to."""
         name = (claim.get("spec") or {}).get("volumeName")
-        return self._read("volumes", lambda cluster: cluster.find(VOLUMES, name)) if name else None
+        return self._read("volumes", lambda cluster: cluster.find(kinds.VOLUMES, name)) if name else None
 
     @property
     def cluster(self) -> Cluster:
@@ -191,18 +180,24 @@ class Evidence:
     def events_of(self, thing: Object, *reasons: str) -> list[Object]:
         """The events of an object, newest first; of these reasons, where any is given."""
         uid, name = thing["metadata"].get("uid"), thing["metadata"]["name"]
-        found = [
+        return [
             event
-            for event in self.events
+            for event in self._events_by_name.get(name, ())
             if (not reasons or event.get("reason") in reasons)
-            and (about := event.get("involvedObject") or {}).get("name") == name
-            and about.get("uid", uid) == uid
+            and (event.get("involvedObject") or {}).get("uid", uid) == uid
         ]
-        return sorted(found, key=event_time, reverse=True)
 
     def newest(self, thing: Object, *reasons: str) -> Object | None:
         """The newest event of an object, of these reasons."""
         return next(iter(self.events_of(thing, *reasons)), None)
+
+    @cached_property
+    def _events_by_name(self) -> Mapping[str, Sequence[Object]]:
+        """Newest first, by the name of the object that they are about."""
+        found: dict[str, list[Object]] = {}
+        for event in sorted(self.events, key=event_time, reverse=True):
+            found.setdefault(str((event.get("involvedObject") or {}).get("name")), []).append(event)
+        return found
 
     def _list(self, what: str, kind: Kind, *, all_namespaces: bool = False) -> list[Object] | None:
         return self._read(what, lambda cluster: cluster.list(kind, all_namespaces=all_namespaces))

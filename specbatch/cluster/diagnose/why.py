@@ -138,7 +138,8 @@ def _next_step(evidence: Evidence, finding: Finding, *, over: bool) -> Finding:
         retry = f"specbatch retry {evidence.view.command_args}"
         steps = [finding.remedy, f"then: {retry}"] if finding.remedy else [retry]
     else:
-        steps = ["it is tried again by itself, and keeps its finished rows", finding.remedy]
+        again = "it is tried again by itself, and keeps its finished rows"
+        steps = [finding.remedy, again] if finding.remedy else [f"nothing: {again}"]
     return replace(finding, remedy="; ".join(filter(None, steps)))
 
 
@@ -157,7 +158,7 @@ def _merged(group: Sequence[Finding]) -> Finding:
     chosen = next(one for one in group if one.sentence == sentence)
     return replace(
         chosen,
-        evidence=tuple(line for one in [chosen, *group] for line in one.evidence),
+        evidence=tuple(dict.fromkeys(line for one in [chosen, *group] for line in one.evidence))[:_EVIDENCE_SHOWN],
         since=min((one.since for one in group if one.since), default=None),
         shards=tuple(sorted({shard for one in group for shard in one.shards})),
         severity=min((one.severity for one in group), key=_SEVERITIES.index),

@@ -23,7 +23,7 @@ _IN_USE = (
 _ANEW = "delete the claim and make it anew with a class that exists{known}"
 _CAUSES = by_name(
     Cause("claim-missing", "",
-        "the claim {name}, which the spec mounts, does not exist in namespace {namespace}",
+        "the claim {name} does not exist in namespace {namespace}",
         "{known}create it (kubectl apply -k k8s/ makes specbatch-results and specbatch-models): the pods then start by themselves"),
     Cause("claim-deleting", "",
         "the claim {name} is being deleted, and takes no new pods",
@@ -95,7 +95,7 @@ def claims(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     there = evidence.claims if names else None
     for name in names:
         if (there is not None and name not in there) or f'claim "{name}" not found' in message:
-            yield _missing(evidence, name).seen(said, since)
+            yield _missing(evidence, name, names).seen(said, since)
     found = [claim for claim in map((there or {}).get, names) if claim]
     for claim in found:
         yield from (finding.seen(said) for finding in _unusable(evidence, claim, message))
@@ -155,9 +155,9 @@ def default_classes(classes: Sequence[Object]) -> list[str]:
     return [str(one["metadata"]["name"]) for one in marked]
 
 
-def _missing(evidence: Evidence, name: str) -> Finding:
+def _missing(evidence: Evidence, name: str, mounted: Sequence[str]) -> Finding:
     there = sorted(evidence.claims or ())
-    guess = nearest(name, there)
+    guess = nearest(name, sorted({*there} - {*mounted}))
     known = (f"did you mean {guess}? " if guess else "") + (f"there is: {listed(there)}; or " if there else "")
     return _CAUSES["claim-missing"].finding(name=name, namespace=evidence.namespace_name, known=known)
 

@@ -26,7 +26,7 @@ def test_a_claim_that_is_missing_comes_before_everything_else_and_a_near_name_is
     claims = {"specbatch-result": claim("specbatch-result")}
     verdict = verdict_on(unschedulable(NOT_FOUND), claims=claims)
     assert verdict.finding.cause == "claim-missing"
-    assert "specbatch-results, which the spec mounts, does not exist in namespace ml" in verdict.finding.sentence
+    assert "specbatch-results does not exist in namespace ml" in verdict.finding.sentence
     assert "did you mean specbatch-result?" in verdict.finding.remedy
     assert cause_of(unschedulable(NOT_FOUND), claims=None) == "claim-missing"  # where claims may not be read
 
