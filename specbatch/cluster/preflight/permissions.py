@@ -10,24 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from specbatch.cluster.client.kinds import (
-    CLAIMS,
-    CLUSTER_QUEUES,
-    CONFIG_MAPS,
-    EVENTS,
-    JOBS,
-    LOCAL_QUEUES,
-    NAMESPACES,
-    NODES,
-    PODS,
-    PRIORITY_CLASSES,
-    QUOTAS,
-    RUNTIME_CLASSES,
-    STORAGE_CLASSES,
-    VOLUMES,
-    WORKLOADS,
-    Kind,
-)
+from specbatch.cluster.client import kinds
+from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, JOBS, PODS, Kind
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
@@ -78,8 +62,8 @@ COMMANDS: Mapping[str, Sequence[Permission]] = {
     "status": (*_READ, *_on(JOBS, "watch"), *_on(PODS, "watch"), *_LOGS, *_on(CONFIG_MAPS, "get")),
     "logs": (*_READ, *_on(JOBS, "watch"), *_on(PODS, "get", "watch"), *_LOGS),
     "wait": (*_FIND, *_on(JOBS, "watch")),
-    "events": (*_READ, *_on(EVENTS, "list")),
-    "why": (*_READ, *_LOGS, *_on(EVENTS, "list"), *_on(CONFIG_MAPS, "get"), *_on(CLAIMS, "list")),
+    "events": (*_READ, *_on(kinds.EVENTS, "list")),
+    "why": (*_READ, *_LOGS, *_on(kinds.EVENTS, "list"), *_on(CONFIG_MAPS, "get"), *_on(CLAIMS, "list")),
     "cancel": (*_READ, *_on(JOBS, "patch", "watch")),
     "suspend": (*_READ, *_on(JOBS, "patch")),
     "resume": (*_READ, *_on(JOBS, "patch")),
@@ -91,24 +75,24 @@ COMMANDS: Mapping[str, Sequence[Permission]] = {
         *_on(CLAIMS, "get"),
         *_on(PODS, "get", "create", "delete"),
         *_on(PODS, "create", "get", part="exec"),
-        *_on(EVENTS, "list"),
+        *_on(kinds.EVENTS, "list"),
     ),
-    "doctor": (*_on(CLAIMS, "list"), *_on(QUOTAS, "list")),
+    "doctor": (*_on(CLAIMS, "list"), *_on(kinds.QUOTAS, "list")),
 }  # fmt: skip
 """What a command cannot do without, by its name."""
 
-OF_KUEUE: Sequence[Permission] = (*_on(LOCAL_QUEUES, "get", "list"), *_on(WORKLOADS, "list"))
+OF_KUEUE: Sequence[Permission] = (*_on(kinds.LOCAL_QUEUES, "get", "list"), *_on(kinds.WORKLOADS, "list"))
 """Needed only where Kueue is installed."""
 
 HELPFUL: Sequence[Permission] = (
-    *_on(NODES, "list"),
+    *_on(kinds.NODES, "list"),
     Permission("list", PODS, all_namespaces=True),
-    *_on(STORAGE_CLASSES, "get", "list"),
-    *_on(VOLUMES, "get"),
-    *_on(NAMESPACES, "get"),
-    *_on(PRIORITY_CLASSES, "get"),
-    *_on(RUNTIME_CLASSES, "get"),
-    *_on(CLUSTER_QUEUES, "get"),
+    *_on(kinds.STORAGE_CLASSES, "get", "list"),
+    *_on(kinds.VOLUMES, "get"),
+    *_on(kinds.NAMESPACES, "get"),
+    *_on(kinds.PRIORITY_CLASSES, "get"),
+    *_on(kinds.RUNTIME_CLASSES, "get"),
+    *_on(kinds.CLUSTER_QUEUES, "get"),
 )
 """Cluster-wide; without them answers are shorter, and nothing fails."""
 

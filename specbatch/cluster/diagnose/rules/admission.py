@@ -20,7 +20,7 @@ _NAMESPACE_DELETING = Cause("namespace-deleting", r"in namespace (?P<namespace>\
     "the namespace {namespace} is being deleted: it takes no new pods",
     "submit to another namespace (-n); results on its claims go with it, those on object storage stay")  # fmt: skip
 _POD_SECURITY = Cause("pod-security", r'violates PodSecurity "(?P<level>[^":]+)[^"]*": (?P<what>.*)',
-    "the namespace's Pod Security level ({level}, pod-security.kubernetes.io/enforce) refuses the pods: {what}",
+    "the namespace refuses the pods (PodSecurity {level}, its label pod-security.kubernetes.io/enforce): {what}",
     "take a claim instead of hostPath in spec.job.volumes, and what it names out of spec.job.podTemplate: what specbatch makes by itself passes the restricted level")  # fmt: skip
 _NAMESPACE_MISSING = Cause("namespace-missing", "",
     "the namespace {namespace} does not exist", "kubectl create namespace {namespace}, or name another with -n")  # fmt: skip

@@ -12,14 +12,7 @@ from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Cause, Finding, by_name
 from specbatch.cluster.diagnose.nodes import Node, device_resources, taint_text, wanted_labels
-from specbatch.cluster.diagnose.quantities import (
-    cause_word,
-    listed,
-    node_lines,
-    number,
-    spec_field,
-    text,
-)
+from specbatch.cluster.diagnose.quantities import cause_word, listed, node_lines, number, spec_field, text
 from specbatch.cluster.manifests.pod_requests import is_extended, requests
 
 _NODE_STATES = "node.kubernetes.io/"  # taints that the control plane sets while something is the matter with a node

@@ -18,7 +18,7 @@ _JOB_UID = "kueue.x-k8s.io/job-uid"  # label of Kueue's Workloads
 _GONE = r"(doesn't exist|does not exist|is terminating or missing|not found)"
 _CAUSES = by_name(
     Cause("kueue-missing", "",
-        "the Job waits for Kueue's queue {name}, but this cluster has no Kueue: nobody starts it",
+        "the Job waits for Kueue's queue {name}, but this cluster has no Kueue: nothing starts it",
         "take spec.job.queueName out and submit again, or install Kueue"),
     Cause("cluster-queue-missing", rf"ClusterQueue \S+ {_GONE}|ClusterQueueDoesNotExist",
         "the queue {name} belongs to a ClusterQueue that does not exist",

@@ -138,7 +138,7 @@ def _by_message(evidence: Evidence, pod: Object, message: str) -> Finding | None
         return recognise(_FILTERS, reasons, labels=labels)
     name = min(lacking, key=lambda one: (not is_extended(one), one))
     asked = text(name, requests(pod["spec"]).get(name, Decimal(0)))
-    never = preemption and "No preemption victims" not in preemption
+    never = "Preemption is not helpful" in preemption and "No preemption victims" not in preemption
     cause = _CAUSES["not-enough" if never else "taken"]
     found = cause.finding(asked=asked, field=spec_field(name))
     lines = () if never else node_lines(evidence.nodes_with_pods or (), name)

@@ -25,7 +25,7 @@ def refused_by(message, *pods, **more):
         (
             f'{FORBIDDEN}violates PodSecurity "restricted:latest": restricted volume types (volume "results" uses restricted volume type "hostPath")',
             "pod-security",
-            "Pod Security level (restricted",
+            "refuses the pods (PodSecurity restricted",
         ),
         (f'{FORBIDDEN}error looking up service account ml/runner: serviceaccount "runner" not found', "service-account-missing", "runner"),
         (f"{FORBIDDEN}no PriorityClass with name batch-low was found", "priority-class-missing", "batch-low"),

@@ -134,6 +134,7 @@ def test_a_node_that_is_lost_needs_no_toleration():
             "not-enough-gpus",
         ),
         (SAYS_GPUS, "gpus-taken"),
+        ("0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: not eligible due to preemptionPolicy=Never.", "gpus-taken"),
         (
             ("0/3 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }, 2 Insufficient memory. "
             "preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, 2 No preemption victims found for incoming pod."),
