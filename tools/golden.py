@@ -1,4 +1,4 @@
-"""The rendered Job that stands in k8s/golden as an example."""
+"""The rendered Job in k8s/golden, as an example."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """values.schema.json of the Helm chart: the schema of a SpecBatchJob, beside the chart's own values.
 
-Draft 7, which every Helm 3 and 4 reads. It differs from the editors' schema where Helm differs from specbatch's own reader: numbers are
-64-bit floats, so what they cannot hold is refused instead of rounded; texts with control characters are lost without a word; `y: 1` has the key "true" (YAML 1.1), so that key is refused in
-free mappings; null is the same as leaving a field out.
+Draft 7, which every Helm 3 and 4 reads. It differs from the editors' schema where Helm differs from specbatch's own parser: numbers are
+64-bit floats, so integers that would be rounded are refused; strings with control characters, which Helm drops silently, are refused; `y: 1` has the key
+"true" (YAML 1.1), so that key is refused in free mappings; null means that the field is left out.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _closed(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _printable(part: dict[str, Any]) -> dict[str, Any]:
-    """Helm loses texts with characters that YAML cannot hold."""
+    """Helm drops strings with characters that YAML cannot hold."""
     return {**part, "not": _NOT_A_TEXT} if part.get("type") == "string" and "enum" not in part else part
 
 

@@ -183,8 +183,8 @@ def _content(file: Path) -> Mapping[str, Any]:
         message = f"the kubeconfig cannot be read: {error.strerror}"
         raise ClusterError(message, where=str(file), remedy="check its owner and permissions") from error
     except yaml.YAMLError as error:
-        told = " ".join(str(error).split())
-        raise ClusterError(f"the kubeconfig is no YAML: {told}", where=str(file), remedy="fetch it anew") from error
+        reason = " ".join(str(error).split())
+        raise ClusterError(f"the kubeconfig is not YAML: {reason}", where=str(file), remedy="fetch it anew") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

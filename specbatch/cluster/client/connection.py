@@ -112,21 +112,21 @@ class Connection:
 
     def failed(self, call: Call, error: BaseException) -> ClusterError | TransientError:
         """The exception for a request without a response."""
-        told = unreachable(call, error)
-        return told if told.reason == TLS else TransientError(told, undone=told.reason == UNREACHABLE)
+        found = unreachable(call, error)
+        return found if found.reason == TLS else TransientError(found, undone=found.reason == UNREACHABLE)
 
     def answered(
         self, call: Call, status: int, body: bytes, headers: Mapping[str, str]
     ) -> ClusterError | TransientError:
         """The exception for a response with an error status."""
         self._answered = True
-        told = refused(call, status, body)
+        error = refused(call, status, body)
         after = headers.get("retry-after") or ""
         # 429 is answered before the request is processed.
         return (
-            TransientError(told, after=float(after) if after.isdigit() else None, undone=status == 429)
-            if transient(told)
-            else told
+            TransientError(error, after=float(after) if after.isdigit() else None, undone=status == 429)
+            if transient(error)
+            else error
         )
 
     def _send(
@@ -144,10 +144,10 @@ class Connection:
             if 200 <= response.status < 300:
                 self._answered = True
                 return response
-            told = bytes(response.data)
+            body_read = bytes(response.data)
         except self._failures as error:
             raise self.failed(call, error) from error
-        raise self.answered(call, response.status, told, response.headers)
+        raise self.answered(call, response.status, body_read, response.headers)
 
     def _body(self, call: Call, response: Any) -> Generator[bytes]:
         try:

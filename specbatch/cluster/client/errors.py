@@ -11,6 +11,7 @@ from typing import Any
 
 from specbatch.cluster.client.kinds import Kind
 from specbatch.errors import ClusterError
+from specbatch.formatting import first_lines
 
 UNREACHABLE = "Unreachable"
 TIMEOUT = "Timeout"
@@ -57,8 +58,8 @@ def refused(call: Call, status: int, body: bytes) -> ClusterError:
     """The error of an HTTP response, or of the Status in an ERROR event."""
     answer = _parsed(body)
     reason = str(answer.get("reason") or "")
-    told = str(answer.get("message") or body.decode("utf-8", "replace").strip()[:_TEXT_CHARS] or f"HTTP {status}")
-    message, remedy = _sentence(call, status, reason, told, answer)
+    text = str(answer.get("message") or body.decode("utf-8", "replace").strip()[:_TEXT_CHARS] or f"HTTP {status}")
+    message, remedy = _sentence(call, status, reason, text, answer)
     return ClusterError(message, remedy=remedy, status=status, reason=reason)
 
 
@@ -95,19 +96,19 @@ def unreachable(call: Call, error: BaseException) -> ClusterError:
 Sentence = tuple[str, str | None]
 
 
-def _sentence(call: Call, status: int, reason: str, told: str, answer: dict[str, Any]) -> Sentence:
+def _sentence(call: Call, status: int, reason: str, text: str, answer: dict[str, Any]) -> Sentence:
     """Message and remedy."""
     kind = call.kind.name if call.kind else "path"
     named = f"{kind} {call.name}{call.scope}"
-    if status == 403 and _is_rbac(told):
-        return _forbidden(call, told)
+    if status == 403 and _is_rbac(text):
+        return _forbidden(call, text)
     if status == 404:
-        return _missing(call, kind, told, answer)
+        return _missing(call, kind, text, answer)
     if status == 409 and reason == "AlreadyExists":
         return f"{named} exists already", "take another name, or delete it first"
     if status >= 500:
         remedy = "try again; if it stays so, ask whoever runs the cluster"
-        return f"the API server failed to {call.verb} {call.resource} (HTTP {status}): {told}", remedy
+        return f"the API server failed to {call.verb} {call.resource} (HTTP {status}): {text}", remedy
     sentences: dict[int, Sentence] = {
         401: (
             f"the credentials of context {call.context} are not accepted: they have expired, or belong to another cluster",
@@ -116,26 +117,26 @@ def _sentence(call: Call, status: int, reason: str, told: str, answer: dict[str,
         409: (f"{named} was changed meanwhile, or is another one now", "try again"),
         410: (f"the list of {call.resource} has expired meanwhile", "try again"),
         413: (f"{named} is too large for the cluster", "an object may hold 1 MiB: put large files into storage"),
-        422: (f"{named} is not valid: {_told_causes(answer) or told}", None),
-        429: (f"the API server is overloaded (tried to {call.verb} {call.resource}): {told}", "try again in a minute"),
+        422: (f"{named} is not valid: {_causes_text(answer) or text}", None),
+        429: (f"the API server is overloaded (tried to {call.verb} {call.resource}): {text}", "try again in a minute"),
     }
-    return sentences.get(status, (f"the API server refuses to {call.verb} {call.resource}{call.scope}: {told}", None))
+    return sentences.get(status, (f"the API server refuses to {call.verb} {call.resource}{call.scope}: {text}", None))
 
 
-def _forbidden(call: Call, told: str) -> Sentence:
+def _forbidden(call: Call, text: str) -> Sentence:
     where = call.scope or " in the whole cluster"
-    remedy = f"ask an admin for the Role of k8s/submitter.yaml; the API server says: {told}"
+    remedy = f"ask an admin for the Role of k8s/submitter.yaml; the API server says: {text}"
     return f"not permitted to {call.verb} {call.resource}{where}", remedy
 
 
-def _is_rbac(told: str) -> bool:
+def _is_rbac(text: str) -> bool:
     """Whether a 403 is about permissions: quotas and admission webhooks answer 403 as well."""
-    return " cannot " in told or told.startswith("Forbidden")
+    return " cannot " in text or text.startswith("Forbidden")
 
 
-def _missing(call: Call, kind: str, told: str, answer: dict[str, Any]) -> tuple[str, str]:
+def _missing(call: Call, kind: str, text: str, answer: dict[str, Any]) -> tuple[str, str]:
     details = answer.get("details") or {}
-    if (details.get("kind") == "namespaces" or told.startswith("namespaces ")) and kind != "Namespace":
+    if (details.get("kind") == "namespaces" or text.startswith("namespaces ")) and kind != "Namespace":
         name = details.get("name") or call.namespace
         return f"no namespace {name}", f"create it (kubectl create namespace {name}), or name another with -n"
     if not details.get("name") or not call.name:
@@ -155,12 +156,12 @@ def _of_another(call: Call, details: dict[str, Any]) -> bool:
     return bool(details.get("kind")) and details["name"] != call.name
 
 
-def _told_causes(answer: dict[str, Any]) -> str:
+def _causes_text(answer: dict[str, Any]) -> str:
     causes = (answer.get("details") or {}).get("causes") or []
     # "[]" and "<nil>" mean the whole object.
     fields = ["" if cause.get("field") in {None, "[]", "<nil>"} else f"{cause['field']}: " for cause in causes]
-    told = [f"{field}{cause.get('message', '')}" for field, cause in zip(fields, causes[:_CAUSES_SHOWN], strict=False)]
-    return "; ".join(told) + (f"; and {len(causes) - _CAUSES_SHOWN} more" if len(causes) > _CAUSES_SHOWN else "")
+    texts = [f"{field}{cause.get('message', '')}" for field, cause in zip(fields, causes, strict=True)]
+    return "; ".join(first_lines(texts, _CAUSES_SHOWN))
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

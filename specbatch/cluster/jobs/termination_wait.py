@@ -75,7 +75,7 @@ def wait_for_termination(
     Raises:
         ClusterError: it took too long.
     """
-    began, told = time.monotonic(), False
+    began, shown = time.monotonic(), False
     while True:
         jobs = [JobView(job) for job in find_jobs(cluster, run)]
         leaving = [view.name for view in jobs if view.deleting]
@@ -86,9 +86,9 @@ def wait_for_termination(
             return
         if time.monotonic() - began > (_grace_seconds(pods) if seconds is None else seconds):
             raise _still_there(cluster, names, pods)
-        if not told:
+        if not shown:
             say(f"waiting for {', '.join(first_lines(names, _SHOWN))} to end: it writes the same results")
-            told = True
+            shown = True
         time.sleep(_POLL_SECONDS)
 
 

@@ -51,8 +51,8 @@ class RunEvent:
     def value(self) -> dict[str, Any]:
         """As plain data; keys may be added, none changes."""
         kind = "Warning" if self.warning else "Normal"
-        told = {"about": self.about, "name": self.name, "type": kind, "reason": self.reason, "message": self.message}
-        return {**told, "count": self.count, "first": self.first, "last": self.last}
+        fields = {"about": self.about, "name": self.name, "type": kind, "reason": self.reason, "message": self.message}
+        return {**fields, "count": self.count, "first": self.first, "last": self.last}
 
     @property
     def _repeated(self) -> str:

@@ -127,9 +127,9 @@ def follow_run(
 
     follower = Follower(cluster, job, open_log, pause=pause)
     several = _several(view, options)
-    for told in follower.lines():
-        index = pod_index(told.pod)
-        emit(options.shown(told.line, view.shards[index] if several and index is not None else None))
+    for followed in follower.lines():
+        index = pod_index(followed.pod)
+        emit(options.shown(followed.line, view.shards[index] if several and index is not None else None))
     return follower.job
 
 

@@ -81,11 +81,11 @@ class LogTail:
     def _new(
         self, tail: int | None, *, follow: bool, whole: bool, idle_seconds: float = _IDLE_SECONDS
     ) -> Iterator[Line]:
-        since, told, resumed = self._since, Counter[Line](), self._newest is not None
+        since, yielded, resumed = self._since, Counter[Line](), self._newest is not None
         if self._newest is not None:
             tail, begin = None, self._newest // _SECOND - _OVERLAP_SECONDS
             since = datetime.fromtimestamp(begin, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            told.update(line for _, line in self._recent)
+            yielded.update(line for _, line in self._recent)
         answer = self._cluster.log(
             self.pod,
             follow=follow,
@@ -101,8 +101,8 @@ class LogTail:
                 if line.text not in self._foreign:
                     self._foreign.add(line.text)
                     yield line
-            elif told[line]:
-                told[line] -= 1
+            elif yielded[line]:
+                yielded[line] -= 1
             elif not (resumed and self._from is not None and at < self._from):
                 self._remember(at, line)
                 yield line

@@ -16,7 +16,7 @@ from specbatch.cluster.status.pod_shard_status import AT_WORK, PodShardStatus, V
 from specbatch.results.protocol import Progress
 
 RunState = State | Literal["starting", "finishing"]
-_UNTOLD = "reason gone with the pod"
+_UNKNOWN_REASON = "reason gone with the pod"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +74,18 @@ class JobRunStatus:
     @cached_property
     def rows(self) -> int:
         """Finished rows, each counted once, as far as the pods report them."""
-        told: int = sum(one.now.rows for one in self.shards)
+        reported: int = sum(one.now.rows for one in self.shards)
         known = [total for one in self.shards if (total := one.now.total_rows) is not None]
         gone = sum(one.verdict == "complete" and one.now.total_rows is None for one in self.shards)
-        return told + gone * min(known, default=0)
+        return reported + gone * min(known, default=0)
 
     @property
-    def told(self) -> Literal["all", "some", "saved", "none"]:
+    def rows_known_of(self) -> Literal["all", "some", "saved", "none"]:
         """Whose rows `rows` counts: of all shards; of some, while others are between two pods; as saved when it was stopped; of none."""
-        if any(one.told_by_pods or one.verdict == "complete" for one in self.shards):
-            between = any(not one.told and one.restarts and one.verdict != "complete" for one in self.shards)
+        if any(one.counted_by_pods or one.verdict == "complete" for one in self.shards):
+            between = any(not one.row_counts and one.restarts and one.verdict != "complete" for one in self.shards)
             return "some" if between else "all"
-        return "saved" if any(one.told for one in self.shards) else "none"
+        return "saved" if any(one.row_counts for one in self.shards) else "none"
 
     @cached_property
     def now(self) -> Progress:
@@ -114,8 +114,8 @@ class JobRunStatus:
     def reasons(self) -> Mapping[str, int]:
         """Why the earlier pods ended, the most frequent reason first."""
         counts = Counter(reason for one in self.shards for reason in one.reasons)
-        untold = self.restarts - counts.total()
-        return dict(counts.most_common()) | ({_UNTOLD: untold} if untold > 0 else {})
+        unknown = self.restarts - counts.total()
+        return dict(counts.most_common()) | ({_UNKNOWN_REASON: unknown} if unknown > 0 else {})
 
     def _left(self, running: Sequence[Progress]) -> float | None:
         slowest: list[float] = [left for now in running if (left := now.eta_seconds) is not None]

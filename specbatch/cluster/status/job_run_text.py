@@ -107,7 +107,7 @@ def _facts(status: JobRunStatus) -> Iterator[tuple[str, str]]:
 def _rows(status: JobRunStatus) -> str:
     now = status.now
     rows = rows_line(replace(now, active=now.active or None))
-    match status.told:
+    match status.rows_known_of:
         case "all":
             return rows
         case "some":
@@ -225,12 +225,14 @@ def _at_work(status: JobRunStatus) -> str:
 
 def _why_failed(status: JobRunStatus) -> str:
     """The error of a pod, or the Job's condition."""
-    told = next((one for one in status.shards if one.verdict in {"failed", "restarting"} and one.pod is not None), None)
+    failed_shard = next(
+        (one for one in status.shards if one.verdict in {"failed", "restarting"} and one.pod is not None), None
+    )
     failed = status.view.failing or {}
     said = ": ".join(str(failed[name]) for name in ("reason", "message") if failed.get(name))
-    if told is None or failed.get("reason") == "DeadlineExceeded":
+    if failed_shard is None or failed.get("reason") == "DeadlineExceeded":
         return said or "no reason is given"
-    return told.why if len(status.shards) == 1 else f"shard {told.shard}: {told.why}"
+    return failed_shard.why if len(status.shards) == 1 else f"shard {failed_shard.shard}: {failed_shard.why}"
 
 
 def _since_suspended(status: JobRunStatus) -> str:

@@ -129,18 +129,18 @@ class PodShardStatus:
         return [ended_because(pod) for pod in self.pods[:-1]]
 
     @cached_property
-    def told(self) -> Mapping[str, int]:
+    def row_counts(self) -> Mapping[str, int]:
         """rows, errors and dataset_rows of the shard, from its newest pod that reports them. Empty where none does."""
-        told = self.log.counts if self.log is not None else {}
+        counts = self.log.counts if self.log is not None else {}
         words = (termination_message(pod) for pod in reversed(self.pods))
-        return told or next(
+        return counts or next(
             (row_counts(word) for word in words if word is not None and word.rows is not None), self.saved
         )
 
     @property
-    def told_by_pods(self) -> bool:
-        """Whether `told` is from a pod that still exists."""
-        return bool(self.told) and self.told is not self.saved
+    def counted_by_pods(self) -> bool:
+        """Whether `row_counts` is from a pod that still exists."""
+        return bool(self.row_counts) and self.row_counts is not self.saved
 
     @property
     def share(self) -> int | None:
@@ -158,17 +158,17 @@ class PodShardStatus:
             known |= {name: value for name in _OF_MESSAGE if (value := getattr(message, name)) is not None}
             now = replace(now, **known, eta_seconds=None)
         complete = self.verdict == "complete"
-        rows, total = self.told.get("rows", now.rows), now.total_rows
+        rows, total = self.row_counts.get("rows", now.rows), now.total_rows
         if self.share is not None:
             rows, total = self.share if complete else min(rows, self.share), self.share
-        elif complete and "rows" in self.told:
+        elif complete and "rows" in self.row_counts:
             total = rows
         elif total is not None:
             total = max(total, rows)
         return replace(
             now,
             rows=rows,
-            errors=self.told.get("errors", now.errors),
+            errors=self.row_counts.get("errors", now.errors),
             total_rows=total,
             total_rows_estimated=now.total_rows_estimated and total is not None and self.share is None and not complete,
         )

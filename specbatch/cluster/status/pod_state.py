@@ -97,13 +97,13 @@ def ended_because(pod: Object) -> str:
         return known
     if "exitCode" not in ended:
         return str(
-            status.get("reason") or ("deleted" if "deletionTimestamp" in pod["metadata"] else "gone without a word")
+            status.get("reason") or ("deleted" if "deletionTimestamp" in pod["metadata"] else "gone without a reason")
         )
     return exit_code_meaning(int(ended["exitCode"]))
 
 
 def exit_code_meaning(code: int) -> str:
-    """What the exit code of a pod says."""
+    """The meaning of a pod's exit code."""
     if code in {int(one) for one in ExitCode}:
         return f"{ExitCode(code).meaning} (exit code {code})" if code else "done"
     return _SIGNALS.get(code, f"exit code {code}")

@@ -64,7 +64,7 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> JobRunStatus:
 
 def _with_dataset(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:
     """The shards with the rows of the dataset, once one shard reports them: then each one's share is known."""
-    rows = next((count for one in shards if (count := one.told.get("dataset_rows")) is not None), None)
+    rows = next((count for one in shards if (count := one.row_counts.get("dataset_rows")) is not None), None)
     count = max([len(shards), *(one.termination_message.shards or 0 for one in shards)])
     return [replace(one, shards=count, dataset_rows=rows) for one in shards]
 

@@ -36,10 +36,12 @@ def stop(cluster: Cluster, name: str | None, action: Callable[[Cluster, Object],
     counts: dict[int, Mapping[str, int]] = {}
     if not view.suspended and view.outcome is None:
         with contextlib.suppress(ClusterError):
-            counts = {one.shard: one.told for one in read_run(cluster, view.name, time.time()).shards if one.told}
+            counts = {
+                one.shard: one.row_counts for one in read_run(cluster, view.name, time.time()).shards if one.row_counts
+            }
     sentence = action(cluster, job)
     if counts:
-        text = json.dumps({str(shard): dict(told) for shard, told in sorted(counts.items())})
+        text = json.dumps({str(shard): dict(found) for shard, found in sorted(counts.items())})
         with contextlib.suppress(ClusterError):
             cluster.patch(JOBS, view.name, {"metadata": {"uid": uid_of(job), "annotations": {ROW_COUNTS: text}}})
     return sentence

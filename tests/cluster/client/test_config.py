@@ -84,7 +84,7 @@ def test_a_kubeconfig_that_is_named_but_not_there_is_told(monkeypatch, tmp_path)
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("a: [", "the kubeconfig is no YAML"),
+        ("a: [", "the kubeconfig is not YAML"),
         ("just text", "not a kubeconfig"),
         ("contexts: [1]", "contexts is malformed"),
         ("contexts: 7", "contexts is malformed"),
