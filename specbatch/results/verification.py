@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,8 +82,8 @@ class Verification:
     unexplained: int = 0
     not_replayable: int = 0
     changed: int = 0
-    divergences: Sequence[Divergence] = ()
-    changed_rows: Sequence[str] = ()
+    divergences: tuple[Divergence, ...] = ()
+    changed_rows: tuple[str, ...] = ()
     target: str = ""
     dtype: str = ""
     scores: str = ""
@@ -94,7 +94,7 @@ class Verification:
     target_only_seconds: float = 0.0
     max_sequences: int = 0
     device: str = ""
-    warnings: Sequence[str] = ()
+    warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     verified_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -121,14 +121,6 @@ class Verification:
     def to_json(self) -> dict[str, Any]:
         """As the manifest keeps it."""
         return {"verdict": self.verdict, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Verification:
-        """From the manifest."""
-        fields = {name: part for name, part in value.items() if name != "verdict"}
-        divergences = tuple(Divergence(**one) for one in fields["divergences"])
-        texts = {name: tuple(fields.get(name, ())) for name in ("changed_rows", "warnings")}
-        return cls(**{**fields, **texts, "divergences": divergences})
 
 
 DIVERGENCES_KEPT = 100

@@ -6,6 +6,7 @@ import pytest
 
 from specbatch.errors import ResultsError
 from specbatch.results.manifest import read_manifests
+from specbatch.results.storage.typed import as_type
 from specbatch.results.verification import Divergence, Verification, render_verification, write_verification
 from tests.results.builders import finish_run, make_row
 
@@ -77,14 +78,14 @@ def test_the_manifest_keeps_it_and_gives_it_back(tmp_path):
     before = finish_run(run_dir, [make_row(index) for index in range(3)])
     assert write_verification(run_dir, FOUND) == ["manifest-00000-of-00001.json"]
     manifest = read_manifests(run_dir)[0]
-    assert Verification.from_json(manifest.verification) == FOUND
+    assert as_type(manifest.verification, Verification) == FOUND
     assert (manifest.files, manifest.totals, manifest.spec) == (before.files, before.totals, before.spec)
 
 
 def test_a_certificate_of_an_earlier_release_is_read(tmp_path):
     value = json.loads(json.dumps(FOUND.to_json()))
     del value["tie_bound"]
-    assert Verification.from_json(value).tie_bound == ""
+    assert as_type(value, Verification).tie_bound == ""
 
 
 def test_a_manifest_that_is_none_is_refused(tmp_path):

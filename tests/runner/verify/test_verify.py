@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from specbatch.errors import DatasetError, ModelError, OutOfMemoryError, ResultsError, SpecError, StoppedError
 from specbatch.results.manifest import read_manifests
+from specbatch.results.storage.typed import as_type
 from specbatch.results.verification import Verification, render_verification
 from specbatch.runner.job import run_job
 from specbatch.runner.verify.verify import alone, verify_run
@@ -324,7 +325,7 @@ def test_the_certificate_is_in_every_shards_manifest_and_all_else_there_is_as_be
     assert found.finished == 12
     for path, old in zip(paths, before, strict=True):
         manifest = json.loads(path.read_text())
-        assert Verification.from_json(manifest["verification"]) == found
+        assert as_type(manifest["verification"], Verification) == found
         manifest["verification"] = None
         manifest["written_at"] = json.loads(old)["written_at"]
         assert json.dumps(manifest, indent=1) + "\n" == old
@@ -356,7 +357,7 @@ def test_a_restart_keeps_the_certificate_until_it_writes_a_row(make_job, results
     run_job(job)
     found = verify_run(results)
     run_job(job)
-    assert Verification.from_json(read_manifests(results)[0].verification) == found
+    assert as_type(read_manifests(results)[0].verification, Verification) == found
     (results / "part-00000-of-00001.jsonl").unlink()
     run_job(job)
     assert read_manifests(results)[0].verification is None
