@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # `specbatch schema | head -1`: nobody reads on. Python's own flush at exit must not complain either.
+        # `specbatch schema | head -1`: the reader has gone. Python's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code

@@ -41,7 +41,7 @@ def is_spec(source: str) -> bool:
 
 @contextmanager
 def nor_folder(source: str | None) -> Iterator[None]:
-    """An error of the cluster says in here, too, that there is no such folder."""
+    """Adds to an error of the cluster that there is no such folder either."""
     from specbatch.errors import ClusterError
 
     try:

@@ -1,4 +1,4 @@
-"""`specbatch status`: how a run stands, read from outside while it goes on."""
+"""`specbatch status`: rows, speed and state of a run, while it goes on or after it."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def status(
     ] = "text",
     options: ClusterOptions,
 ) -> None:
-    """Show how a run stands: rows, speed, acceptance, time left, errors, and what to do where it does not go on.
+    """Show the status of a run: rows, speed, acceptance, time left, errors, and what to do where it has stopped.
 
     Of a folder only the run's small files are read, and nothing is written: safe at any time, from anywhere that sees it. Of a
-    published run (a URI) its manifests tell; of a run on the cluster its Job, its pods, and the last lines of their logs.
+    published run (a URI) its manifests are read; of a run on the cluster its Job, its pods, and the last lines of their logs.
 
     Example: specbatch status results/quickstart --watch
 
@@ -65,7 +65,7 @@ def status(
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """How a run stands; `over` whether nothing more will happen."""
+    """The status at one time; `over`: nothing more will happen."""
 
     over: bool
     text: Callable[[], str]

@@ -26,7 +26,7 @@ def submit(
     *,
     overrides: SetOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the Job has ended: 0 complete, 1 not.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="As --wait, and print what its pods say.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="As --wait, and print the logs of its pods.")] = False,
     timeout: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="With --wait or --follow: not longer; exit code 124.")
     ] = None,
@@ -45,7 +45,7 @@ def submit(
         bool,
         typer.Option(
             "--fresh",
-            help="Start the run anew, in a results folder of its own; Jobs of the run are replaced, results stay.",
+            help="Start the run again from its first row, in a results folder of its own; Jobs of the run are replaced, results stay.",
         ),
     ] = False,
     name: Annotated[str | None, typer.Option(help="Another metadata.name: another run of the same spec.")] = None,
@@ -61,7 +61,7 @@ def submit(
 
     The Job's name ends in a hash of the spec: the same spec again meets its own Job, and completes what an earlier submit that died
     half-way has left out. Another spec under the same metadata.name is refused, with what differs, unless --force replaces the Job.
-    Where it would meet the results of another run, --force is refused as well: --fresh starts anew, in the folder results.name, which
+    Where it would meet the results of another run, --force is refused as well: --fresh starts again from the first row, in the folder results.name, which
     a later submit of the same file goes on with as long as the Job is there. Results are never deleted. Ctrl-C leaves the Job alone.
 
     Example: specbatch submit job/quickstart.yaml -n ml --set job.completions=3 --follow

@@ -23,13 +23,13 @@ def verify(
     seed: Annotated[int, typer.Option(min=0, help="Chooses the rows; the same ones for the same seed.")] = 0,
     gpus: Annotated[
         int | None,
-        typer.Option(min=0, help="GPUs for the target, placed anew; 0 is the CPU. Default: placed as in the run."),
+        typer.Option(min=0, help="GPUs for the target, placed again; 0 is the CPU. Default: placed as in the run."),
     ] = None,
     overrides: SetOption = None,
     output: OutputOption = "text",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the result and errors.")] = False,
 ) -> None:
-    """Replay finished rows with the target alone, and say whether they are what it gives.
+    """Replay finished rows with the target alone, and show whether they are what it gives.
 
     A row is exact, a tie (it differs only where the target's scores are too near to call), or unexplained. The certificate
     goes into the run's manifests. The dataset and the target must be where they were, or be named with --set.
@@ -42,8 +42,8 @@ def verify(
     from specbatch.results.verification import render_verification
     from specbatch.runner.verify.verify import verify_run
 
-    anew = (f"gpus={gpus}", "strategy=auto", "ratio=null", "replicas=auto")
-    placed = [] if gpus is None else [f"placement.{change}" for change in anew]
+    replaced = (f"gpus={gpus}", "strategy=auto", "ratio=null", "replicas=auto")
+    placed = [] if gpus is None else [f"placement.{change}" for change in replaced]
     found = verify_run(
         directory,
         sample,

@@ -24,7 +24,7 @@ def wait(
 ) -> None:
     """Wait until a Job has ended: complete, failed, cancelled or deleted, whichever comes first.
 
-    A suspended Job is waited for, too, and said to be suspended. Ctrl-C leaves the Job alone.
+    A suspended Job is waited for, too, and shown as suspended. Ctrl-C leaves the Job alone.
 
     Example: specbatch wait nightly -n ml --timeout 3600 && specbatch collect nightly -n ml
 

@@ -1,4 +1,4 @@
-"""Waiting for a Job's end on the terminal: what changes is told, what the pods say is shown, and Ctrl-C leaves the Job alone."""
+"""Waiting for a Job's end on the terminal: changes and the pods' logs are shown, and Ctrl-C leaves the Job alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 _CODES = {"complete": 0, "timeout": 124}
 _LAST_LINES_SECONDS = 15.0
-_OUTAGE_TOLD_SECONDS = 10.0
+_OUTAGE_SHOWN_SECONDS = 10.0
 
 
 def wait_for_job(
@@ -66,19 +66,19 @@ def end_of_job(
     from specbatch.cluster.jobs.run import state_of
     from specbatch.cluster.jobs.wait import wait_for_end
 
-    told: tuple[object, ...] = ()
+    shown: tuple[object, ...] = ()
 
     def changed(view: JobView) -> None:
-        nonlocal told
+        nonlocal shown
         state = state_of(view)
-        if state == "pending" and told[:1] == ("running",) and _all_have_pods(view):
+        if state == "pending" and shown[:1] == ("running",) and _all_have_pods(view):
             state = "running"  # its last pods are ending: not ready any more, and not counted yet
-        news = state, len(view.completed), len(view.failed)  # pods come and go
-        if news != told:
+        seen = state, len(view.completed), len(view.failed)  # pods come and go
+        if seen != shown:
             emit(progress_text(view, state))
-            told = news
+            shown = seen
 
-    cluster.on_outage(outage_teller(say, "the Job is not affected, and is looked for until it answers"))
+    cluster.on_outage(outage_reporter(say, "the Job is not affected, and is looked for until it answers"))
 
     reading = _follow(cluster, job, emit) if follow else None
     try:
@@ -100,21 +100,21 @@ def _all_have_pods(view: JobView) -> bool:
     return len(view.completed) + len(view.failed) + pods >= view.completions
 
 
-def outage_teller(say: Callable[[str], None], meanwhile: str) -> Callable[[float | None], None]:
+def outage_reporter(say: Callable[[str], None], meanwhile: str) -> Callable[[float | None], None]:
     """Says once that the API server is away when it has been for ten seconds, and once that it is back."""
     away = False
 
-    def tell(seconds: float | None) -> None:
+    def report(seconds: float | None) -> None:
         nonlocal away
         if seconds is None:
             if away:
                 say("the API server answers again")
             away = False
-        elif seconds >= _OUTAGE_TOLD_SECONDS and not away:
+        elif seconds >= _OUTAGE_SHOWN_SECONDS and not away:
             away = True
             say(f"the API server has not answered for {seconds:.0f} s: {meanwhile}")
 
-    return tell
+    return report
 
 
 def _follow(cluster: Cluster, job: Object, emit: Callable[[str], None]) -> threading.Thread:

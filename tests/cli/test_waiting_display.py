@@ -6,7 +6,7 @@ import time
 import pytest
 
 from specbatch.cli import waiting_display
-from specbatch.cli.waiting_display import end_of_job, outage_teller
+from specbatch.cli.waiting_display import end_of_job, outage_reporter
 from specbatch.cluster.client.kinds import JOBS
 from specbatch.cluster.jobs.messages import Flags
 from tests.cluster.job_objects import submitted
@@ -14,7 +14,7 @@ from tests.cluster.job_objects import submitted
 
 def test_an_outage_is_told_once_after_ten_seconds_and_so_is_its_end():
     said = []
-    tell = outage_teller(said.append, "the Job goes on")
+    tell = outage_reporter(said.append, "the Job goes on")
     for seconds in (None, 3.0, 9.9, 10.5, 20.0, None, None, 11.0):
         tell(seconds)
     assert said == [
@@ -26,7 +26,7 @@ def test_an_outage_is_told_once_after_ten_seconds_and_so_is_its_end():
 
 @pytest.mark.slow
 def test_a_wait_says_that_the_api_server_is_away(api, monkeypatch):
-    monkeypatch.setattr(waiting_display, "_OUTAGE_TOLD_SECONDS", 0.5)
+    monkeypatch.setattr(waiting_display, "_OUTAGE_SHOWN_SECONDS", 0.5)
     said, lines = [], []
     monkeypatch.setattr(waiting_display, "say", said.append)
     job = submitted(api, status={"ready": 1})

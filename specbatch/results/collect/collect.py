@@ -25,7 +25,7 @@ from specbatch.results.totals import Totals
 from specbatch.results.wire import encode_json
 
 NameRows = Callable[[Identity | None, Iterable[int]], Iterator[tuple[int, str | None]]]
-"""From what the run is and ascending indices to (index, id) of each; None for an id that cannot be told."""
+"""From what the run is and ascending indices to (index, id) of each; None for an id that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import re
 
 from specbatch.results.wire import decode_object
 
-# As `wire` and `openai_batch` write them. An unescaped quote after a space opens a key or a string: it cannot stand within one.
+# As `wire` and `openai_batch` write them. An unescaped quote after a space opens a key or a string: there is none within one.
 _PLAIN = re.compile(rb'\{"id": "[^"\\]*(?:\\.[^"\\]*)*", "index": (\d{1,18}), "').match
 _OPENAI = re.compile(rb'\{"id": "batch_req_[^"\\]*", "custom_id": "').match
 _OPENAI_INDEX = re.compile(rb', "specbatch": \{"index": (\d{1,18}), "').search
@@ -16,7 +16,7 @@ def index_of(line: bytes) -> int:
     """The row's index; ValueError where the line is no row."""
     found = _PLAIN(line)
     if not found and _OPENAI(line):
-        found = _OPENAI_INDEX(line)  # the first one: nothing of the user's stands before it but strings
+        found = _OPENAI_INDEX(line)  # the first one: before it only strings come from the user
     return int(found[1]) if found else _index_within(line)
 
 

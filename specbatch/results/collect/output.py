@@ -24,7 +24,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def explained(place: Path | str, doing: str) -> Iterator[None]:
-    """What the system says of a file of ours becomes one error with a remedy; a reader that went away stays what it is.
+    """Turns an OSError on a file of ours into an error with a remedy; BrokenPipeError passes through.
 
     Raises:
         ResultsError: for any other OSError.
@@ -117,7 +117,7 @@ class Output:
 
     def discard(self) -> None:
         """Removes what was not committed; a second call does nothing."""
-        # A full disk says again what it said before; what was never opened has no file.
+        # A full disk fails once more; what was never opened has no file.
         with contextlib.suppress(OSError, ResultsError, AttributeError):
             self.file.close()
         for file in (self._raw, self._stream if isinstance(self._target, Path) else None):
@@ -130,7 +130,7 @@ class Output:
 
 
 class _Raw(io.FileIO):
-    """A file whose failing writes say what to do about it."""
+    """A file whose failing writes raise an error with a remedy."""
 
     place: Path | str = ""
 

@@ -111,7 +111,7 @@ class Outputs:
     def discard(self) -> None:
         """Removes what was not committed; a second call does nothing."""
         for export in (self._errors_export, self._export):
-            with contextlib.suppress(Exception):  # a writer in mid-file may say anything
+            with contextlib.suppress(Exception):  # a writer in mid-file may raise anything
                 if export:
                     export.close()
         for output in (self._errors_out, self._out):

@@ -50,7 +50,7 @@ class FileReader:
             if 0 <= index < end and index % shards == shard:
                 yield index, line
             else:
-                stray = stray or index  # told at the end: a hash that does not fit says it better
+                stray = stray or index  # raised at the end: a wrong hash is the better explanation
         if stray is not None:
             raise ResultsError(
                 f"row {stray} is no row of this shard"
@@ -69,7 +69,7 @@ class FileReader:
             try:
                 index = index_of(line)
             except ValueError:
-                bad = bad or lines  # most likely the hash will not fit either, and says it better
+                bad = bad or lines  # most likely the hash is wrong too, which is the better explanation
                 continue
             yield index, line
         found, wanted = (self.bytes, lines, digest.hexdigest()), (entry.bytes, entry.rows, entry.sha256)
@@ -87,7 +87,7 @@ class FileReader:
             )
 
     def _unlisted(self) -> Iterator[tuple[int, bytes]]:
-        """No hash says that these lines are whole: each is read in full. Bad ones may stand at the end only."""
+        """No hash vouches for these lines: each is read in full, and only the last ones may be bad."""
         decode = decode_error if self._file.is_errors else decode_result
         bad_at = number = 0
         for line in self._lines(None):

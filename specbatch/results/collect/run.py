@@ -40,7 +40,7 @@ class FoundRun:
 
     Attributes:
         manifests: those that are there, in order of shard.
-        identity: what the run is; None where nothing says so.
+        identity: what the run is; None where neither a manifest nor an identity file is there.
         files: every file of rows: results and errors of a shard together, in order of sequence.
         dataset_rows: rows of the whole dataset; None where no manifest knows.
         unfinished: a sentence for each thing that says the run is not complete; empty where it is.

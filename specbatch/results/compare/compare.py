@@ -43,7 +43,7 @@ def read_compared(folder: Folder, label: str) -> Compared:
 
 
 def warnings_of(runs: Sequence[Compared]) -> list[str]:
-    """Why the runs should not be held against each other as they are."""
+    """Why the runs should not be compared as they are."""
     warnings = [
         sentence
         for name, sentence in _UNFAIR.items()
@@ -62,11 +62,11 @@ def warnings_of(runs: Sequence[Compared]) -> list[str]:
 
 
 def labels_of(folders: Sequence[Folder]) -> list[str]:
-    """The shortest ends of the paths that tell the runs apart; the same folder twice is the same label."""
+    """The shortest ends of the paths that differ; the same folder twice has the same label."""
     paths = [folder.uri.rstrip("/").split("/") for folder in folders]
     different = len({tuple(path) for path in paths})
     for parts in range(1, max(map(len, paths)) + 1):
         labels = ["/".join(path[-parts:]) for path in paths]
         if len(set(labels)) == different:
             return labels
-    raise AssertionError("whole paths tell all apart")
+    raise AssertionError("whole paths differ")

@@ -53,7 +53,7 @@ def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
 
 
 def render_markdown(runs: Sequence[Compared], *, everything: bool = False) -> str:
-    """A table of GitHub's Markdown, runs as rows where they are many; what is common and what is unfair stand around it."""
+    """A table of GitHub's Markdown, runs as rows where they are many; what is the same in all above it, warnings below."""
     rows, common = _table(runs, everything=everything)
     if len(runs) > 4:
         rows = list(map(list, zip(*rows, strict=True)))
@@ -109,7 +109,7 @@ def _table(runs: Sequence[Compared], *, everything: bool) -> tuple[list[list[str
         if not everything and (name in FOLDED or all(value is None for value in values)):
             continue
         said = [_cell(name, run) for run in runs]
-        # What only runs with a drafter have needs no line of its own where those agree: `method` says which have one.
+        # What only runs with a drafter have needs no line of its own where those agree: `method` shows which have one.
         known = [text for text in said if text != _ABSENT] if name in _OF_DRAFTERS else said
         alike = len(set(known)) == 1 and len({value for value in values if value is not None}) <= 1
         if len(runs) > 1 and not everything and alike:
@@ -150,7 +150,7 @@ def _same_text(run: Compared) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """The start and the end, which tells models apart: there stands the revision."""
+    """The start and the end: models differ in their revision, which comes last."""
     return text if len(text) <= most else f"{text[: most - _END_CHARS - 1]}…{text[-_END_CHARS:]}"
 
 

@@ -33,7 +33,7 @@ class SameTexts:
 
 
 def same_texts(folders: Sequence[Folder]) -> list[SameTexts]:
-    """For each run, how it stands against the first.
+    """For each run, how many of its texts are those of the first.
 
     Raises:
         ResultsError: rows cannot be read, or there is no room for temporary files (the environment's TMPDIR).

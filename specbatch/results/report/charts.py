@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from specbatch.formatting import format_percent
+from specbatch.formatting import by_count, format_percent
 from specbatch.results.report.charts_over_time import k_over_time, throughput
 from specbatch.results.report.facts import RunFacts
-from specbatch.results.report.figures import COLOURS, Chart, bars, row_height, rows
-from specbatch.results.report.series import binned, median
+from specbatch.results.report.figures import COLOURS, Chart, row_height, rows, share_bars
+from specbatch.results.report.series import median
 
 _BINS = 28
 
@@ -56,10 +56,8 @@ def _acceptance(facts: RunFacts) -> Chart | str:
         caption += f"; at position {kept[-1][0]}, {format_percent(kept[-1][1])}"
 
     def draw(axes: Any) -> None:
-        bars(axes, kept, "position in the draft", "share accepted", [f"{rate:.0%}" for _, rate in kept])
-        axes.set_ylim(0, 1.12)
+        share_bars(axes, kept, "position in the draft", "share accepted", 1.12)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
     return Chart("acceptance_by_position", "Acceptance by position", caption + ".", draw)
 
@@ -79,9 +77,8 @@ def _accepted_lengths(facts: RunFacts) -> Chart | str:
     shares = [(f"{length}", count / total) for length, count in enumerate(counts)]
 
     def draw(axes: Any) -> None:
-        bars(axes, shares, "drafted tokens kept in a round", "share of rounds", [f"{share:.0%}" for _, share in shares])
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        axes.set_ylim(0, 1.15 * max(share for _, share in shares))
+        top = 1.15 * max(share for _, share in shares)
+        share_bars(axes, shares, "drafted tokens kept in a round", "share of rounds", top)
 
     caption = f"With the target's own token, a row gains {facts.summary.mean_acceptance_length:.2f} tokens a round."
     return Chart("accepted_lengths", "Accepted length", caption, draw)
@@ -110,9 +107,11 @@ def _lengths(facts: RunFacts) -> Chart | str:
     step = max(1, -(-(top + 1) // _BINS))
 
     def draw(axes: Any) -> None:
-        edges = list(range(0, top + step + 1, step))
+        import numpy as np  # noqa: PLC0415 - comes with matplotlib
+
+        edges = range(0, top + step + 1, step)
         for label, lengths, colour in series:
-            counts = binned(lengths, step, len(edges) - 1)
+            counts, _ = np.histogram(list(lengths), edges, weights=list(lengths.values()))
             axes.stairs(counts, edges, fill=True, color=COLOURS[colour], alpha=0.25)
             axes.stairs(counts, edges, color=COLOURS[colour], linewidth=1.4, label=label)
         axes.set_xlim(0, edges[-1])
@@ -134,16 +133,11 @@ def _lengths(facts: RunFacts) -> Chart | str:
 def _finish_reasons(facts: RunFacts) -> Chart | str:
     if not facts.totals.results:
         return "no row has been decoded yet"
-    captions = {"stop": "ended by themselves or at a stop string", "length": "were cut off at their limit of tokens"}
-    counts = facts.totals.finish_reasons
-    said = [
-        f"{format_percent(counts[reason] / facts.totals.results)} {text}"
-        for reason, text in captions.items()
-        if reason in counts
-    ]
-    return _count_chart(
-        "finish_reasons", "Finish reasons", "Of the rows, " + ", ".join(said) + "." if said else "", counts, "accent"
-    )
+    known = {"stop": "ended by themselves or at a stop string", "length": "were cut off at their limit of tokens"}
+    counts, total = facts.totals.finish_reasons, facts.totals.results
+    parts = [f"{format_percent(counts[reason] / total)} {text}" for reason, text in known.items() if reason in counts]
+    caption = f"Of the rows, {', '.join(parts)}." if parts else ""
+    return _count_chart("finish_reasons", "Finish reasons", caption, counts, "accent")
 
 
 def _errors(facts: RunFacts) -> Chart | str:
@@ -154,7 +148,7 @@ def _errors(facts: RunFacts) -> Chart | str:
 
 
 def _count_chart(stem: str, title: str, caption: str, counts: Mapping[str, int], colour: str) -> Chart:
-    items: Sequence[tuple[str, int]] = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    items = by_count(counts)
 
     def draw(axes: Any) -> None:
         rows(axes, items, [f"{count:,}" for _, count in items], COLOURS[colour])

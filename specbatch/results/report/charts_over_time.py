@@ -21,10 +21,10 @@ def throughput(facts: RunFacts) -> Chart | str:
         return _TOO_SHORT
     summary = facts.summary
     best = max(rate for _, rate in points)
-    # The target alone is measured in one place: it says nothing against many shards at once.
+    # The target alone is measured on one machine: it cannot be compared with many shards at once.
     alone = facts.target_only_tokens_per_second if len(facts.attempts) == 1 else None
     known = [("predicted ceiling", summary.predicted_tokens_per_second), ("target alone", alone)]
-    # A line far above would flatten the curve it is there to compare; the caption says it all the same.
+    # A line far above would flatten the curve it is there to compare with; the caption has the number all the same.
     lines = [(label, value) for label, value in known if value is not None and value <= _TALLEST_LINE * best]
     breaks = _breaks(facts)
     unit, name = time_unit(points[-1][0])
@@ -83,7 +83,7 @@ def k_over_time(facts: RunFacts) -> Chart | str:
 
 
 def _breaks(facts: RunFacts) -> list[float]:
-    """Where restarts stand on the axis; not shown where shards have their own, or there are too many to see."""
+    """When restarts were; none where there are several shards, or too many restarts to see."""
     found = restarts(facts.attempts[0]) if len(facts.attempts) == 1 else []
     return found if len(found) <= _RESTARTS_DRAWN else []
 

@@ -1,4 +1,4 @@
-"""What a report tells, gathered from a run's folder in one pass over its rows, in bounded memory."""
+"""What a report shows, gathered from a run's folder in one pass over its rows, in bounded memory."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class RunFacts:
 
     @property
     def publish(self) -> Sequence[PublishState]:
-        """How far publishing was at the last word of each shard that is published."""
+        """How far publishing is, as each shard saved it last."""
         return [one.publish for one in self.status.shards if one.publish]
 
     @property
@@ -87,7 +87,7 @@ class RunFacts:
 
     @property
     def target_only_tokens_per_second(self) -> float | None:
-        """Of the target alone, measured on a sample of the rows; None where nobody has measured it."""
+        """Of the target alone, measured on a sample of the rows; None where it was not measured."""
         if self.verification is not None and self.verification.target_only_tokens_per_second:
             return self.verification.target_only_tokens_per_second
         return self.summary.target_only_tokens_per_second
@@ -96,8 +96,8 @@ class RunFacts:
     def speedup(self) -> float | None:
         """Over the target alone; None where its speed is not known.
 
-        `specbatch verify` measures in one place: a shard's mean speed is held against that. What shards estimate adds up as
-        their speeds do.
+        `specbatch verify` measures on one machine: it is compared with the mean speed of a shard. What shards estimate adds up
+        as their speeds do.
         """
         found = self.verification
         alone = found.target_only_tokens_per_second if found else None

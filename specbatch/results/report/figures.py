@@ -18,7 +18,7 @@ from specbatch.results.storage.durable import make_directory, write_atomic
 _SIZE = (4.6, 2.4)  # inches; some 330 points wide, so that its text stays readable on a phone
 _PNG_DPI = 200
 
-# In an SVG these stand for the page's own colours (report.css); in a PNG they are the colours.
+# In an SVG each is replaced by the page's own colour of that name (report.css).
 COLOURS = {
     "ink": "#1c2330",
     "muted": "#667085",
@@ -55,7 +55,7 @@ _RC = {
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A figure: its file's stem, its title, a sentence that says what it shows, and how to draw it on axes."""
+    """A figure: its file's stem, its title, a sentence about it, and how to draw it on axes."""
 
     stem: str
     title: str
@@ -104,19 +104,23 @@ def _themed(document: str, label: str) -> str:
     return element.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
 
 
-def bars(axes: Any, items: Sequence[tuple[str, float]], xlabel: str, ylabel: str, said: Sequence[str]) -> None:
-    """Upright bars, with their values on top."""
-    drawn = axes.bar([label for label, _ in items], [value for _, value in items], color=COLOURS["accent"], width=0.72)
-    axes.bar_label(drawn, said, padding=2, color=COLOURS["ink"], fontsize=8 if len(items) > 8 else 9.5)
+def share_bars(axes: Any, items: Sequence[tuple[str, float]], xlabel: str, ylabel: str, top: float) -> None:
+    """Upright bars of shares, with their percentages on top."""
+    labels, shares = zip(*items, strict=True)
+    drawn = axes.bar(labels, shares, color=COLOURS["accent"], width=0.72)
+    texts = [f"{share:.0%}" for share in shares]
+    axes.bar_label(drawn, texts, padding=2, color=COLOURS["ink"], fontsize=8 if len(items) > 8 else 9.5)
+    axes.set_ylim(0, top)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.tick_params(axis="x", length=0)
 
 
-def rows(axes: Any, items: Sequence[tuple[str, float]], said: Sequence[str], colour: str) -> None:
-    """Lying bars, the first on top, with their values at the end."""
+def rows(axes: Any, items: Sequence[tuple[str, float]], texts: Sequence[str], colour: str) -> None:
+    """Horizontal bars, the first on top, with their values at the end."""
     drawn = axes.barh(range(len(items)), [value for _, value in items], color=colour, height=0.62)
-    axes.bar_label(drawn, said, padding=4, color=COLOURS["ink"])
+    axes.bar_label(drawn, texts, padding=4, color=COLOURS["ink"])
     axes.set_yticks(range(len(items)), [_label(text) for text, _ in items])
     axes.set_ylim(len(items) - 0.5, -0.5)
     axes.set_xlim(0, 1.15 * max(value for _, value in items))
@@ -132,5 +136,5 @@ def _label(text: str) -> str:
 
 
 def row_height(count: int) -> float:
-    """The height in inches of a chart of so many lying bars."""
+    """The height in inches of a chart of so many horizontal bars."""
     return 0.15 + 0.32 * count

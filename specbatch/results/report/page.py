@@ -1,4 +1,4 @@
-"""The report's page: what its templates (templates/report.html) are given. It says what was not measured as plainly as what was."""
+"""The report's page: what its templates (templates/report.html) are given. What was not measured is shown as such."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def render_page(run: RunFacts, charts: Charts, figures: Mapping[str, str], sampl
     """The whole document.
 
     Args:
-        run: what the page tells.
+        run: what the page is about.
         charts: the figures and why others are missing.
         figures: stem -> <svg> of each figure.
         sample: the row in full.

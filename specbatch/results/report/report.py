@@ -1,4 +1,4 @@
-"""report.html: one self-contained file that tells people what a run did, and its figures as PNG."""
+"""report.html: one self-contained page of what a run did, and its figures as PNG."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_report(
     facts = gather(folder)
     directory = output or folder.local or Path(f"{folder.name}-report")
     if directory == folder.local and not os.access(directory, os.W_OK):
-        remedy = "say where the report goes: specbatch report DIR -o FOLDER"
+        remedy = "name another folder for the report: specbatch report DIR -o FOLDER"
         raise ResultsError("the run's directory cannot be written", where=folder.uri, remedy=remedy)
     _check_installed(folder)
     make_directory(directory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 from msgspec.structs import replace
 
@@ -48,38 +48,19 @@ def time_unit(seconds: float) -> tuple[float, str]:
 
 
 def rates(lines: Sequence[Sequence[Sample]]) -> list[tuple[float, float]]:
-    """Tokens per second of all shards together over time, at evenly spaced times."""
+    """Tokens per second of all shards together, at evenly spaced times; on straight lines between the samples."""
+    import numpy as np  # noqa: PLC0415 - comes with matplotlib
+
     lines = [line for line in lines if len(line) > 1]
     if not lines:
         return []
     end = max(line[-1].t for line in lines)
     steps = min(_POINTS, max(len(line) for line in lines) - 1)
-    times = [end * step / steps for step in range(steps + 1)]
-    tokens = [sum(_at(line, t) for line in lines) for t in times]
-    rates = [(after - before) * steps / end for before, after in pairwise(tokens)] if end > 0 else []
-    return [(t, rate) for t, rate in zip(times[1:], rates, strict=False)]
-
-
-def _at(line: Sequence[Sample], t: float) -> float:
-    """Tokens by time t, on straight lines between the samples."""
-    if t >= line[-1].t:
-        return line[-1].completion_tokens
-    before = line[0]
-    for after in line:
-        if after.t > t:
-            width = after.t - before.t
-            share = (t - before.t) / width if width > 0 else 0.0
-            return before.completion_tokens + share * (after.completion_tokens - before.completion_tokens)
-        before = after
-    raise AssertionError("t lies before the last sample")
-
-
-def binned(lengths: Mapping[int, int], step: int, bins: int) -> list[int]:
-    """[n]: how many rows are from n * step to (n + 1) * step - 1 tokens long."""
-    counts = [0] * bins
-    for length, rows in lengths.items():
-        counts[length // step] += rows
-    return counts
+    if end <= 0:
+        return []
+    times = np.linspace(0.0, end, steps + 1)
+    tokens = sum(np.interp(times, [one.t for one in line], [one.completion_tokens for one in line]) for line in lines)
+    return list(zip(times[1:].tolist(), (np.diff(tokens) * steps / end).tolist(), strict=True))
 
 
 def median(lengths: Mapping[int, int]) -> int:

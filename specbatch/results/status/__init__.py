@@ -1,1 +1,1 @@
-"""How a run stands, from its small files."""
+"""The status of a run, from its small files."""

@@ -1,4 +1,4 @@
-"""A progress snapshot in words: the live display, `specbatch status` and the report say the same things by the same names."""
+"""A progress snapshot in words: the live display, `specbatch status` and the report use the same names for the same things."""
 
 from __future__ import annotations
 

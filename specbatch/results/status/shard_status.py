@@ -47,7 +47,7 @@ class ShardStatus:
 
     @property
     def alive(self) -> bool | None:
-        """Whether a writer is at work; None where it cannot be told from here."""
+        """Whether a writer is at work; None where that cannot be seen from this machine."""
         if self.locked:
             return True
         return self.last.process.alive if self.last and self.last.process else None
@@ -59,18 +59,18 @@ class ShardStatus:
 
     @property
     def known_dataset_rows(self) -> int | None:
-        """Rows of the whole dataset, as far as its own files tell."""
+        """Rows of the whole dataset, as far as its own files show."""
         of_manifest = self.manifest.dataset_rows if self.manifest else None
         return self.summary.dataset_rows if of_manifest is None else of_manifest
 
     @property
     def verdict(self) -> Verdict:
-        """How it stands, in a word."""
+        """Its state in a word."""
         return self._judgement[0]
 
     @property
     def sentence(self) -> str:
-        """How it stands, and what to do about it."""
+        """Its state, and what to do about it."""
         return self._judgement[1]
 
     @property
@@ -97,7 +97,7 @@ class ShardStatus:
 
     @property
     def total_rows(self) -> int | None:
-        """Rows of its share: exact where `dataset_rows` is known, else as estimated last; None where nothing says."""
+        """Rows of its share: exact where `dataset_rows` is known, else as estimated last; None where nothing is known."""
         if self.verdict == "complete":
             return self.rows
         if self.dataset_rows is not None:
@@ -142,11 +142,11 @@ class ShardStatus:
 
     @property
     def publish(self) -> PublishState | None:
-        """How far publishing is; None where results are not published, or nothing is said of it."""
+        """How far publishing is; None where results are not published, or it was not saved yet."""
         return self.last.now.publish if self.last else None
 
     def outcome_of(self, attempt: Attempt) -> str:
-        """How one of the attempts ended. A killed one could not write so: its progress file still says that it runs."""
+        """How one of the attempts ended. A killed one could not save that: its progress file still has it as running."""
         killed = attempt.outcome == "running" and (attempt is not self.last or self.verdict not in AT_WORK)
         return "killed" if killed else attempt.outcome
 

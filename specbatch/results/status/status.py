@@ -1,4 +1,4 @@
-"""A run from outside, while it goes on: what its small files say, and a verdict for each shard.
+"""The status of a run, read from its small files while it may be running.
 
 Reads only, takes no lock, and of rows only those that no count has yet: files may be half-written, or gone between listing and reading.
 """

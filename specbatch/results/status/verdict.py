@@ -1,4 +1,4 @@
-"""How a shard stands, judged from its last attempt, its manifest and whether its process lives: a word, and what to do about it."""
+"""The state of a shard in a word, and what to do about it: from its last attempt, its manifest and whether its process lives."""
 
 from __future__ import annotations
 

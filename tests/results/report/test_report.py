@@ -485,4 +485,3 @@ def test_rates_add_up_over_shards_and_follow_each_other_over_attempts():
 
 def test_the_median_is_a_length_that_occurs():
     assert series.median({3: 1, 5: 1, 90: 1}) == 5
-    assert series.binned({0: 2, 4: 1, 5: 3, 9: 1}, 5, 2) == [3, 4]
