@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from specbatch.redact import without_secrets
@@ -36,6 +36,15 @@ FIELDS = {
     ),
     "results": ("includePrompt",),
 }
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of everything in nested mappings. An empty one counts as a value, but the outermost."""
+    if isinstance(value, Mapping) and (value or not path):
+        for name, part in value.items():
+            yield from leaves(part, f"{path}.{name}" if path else name)
+    else:
+        yield path, value
 
 
 def hashed_part(spec: Mapping[str, Any]) -> dict[str, Any]:

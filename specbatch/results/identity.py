@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from specbatch.api.hash import leaves
 from specbatch.errors import OtherRunError, ResultsError
 from specbatch.results.layout import FIGURES, REPORT, ROW_KINDS, SUCCESS, ShardFile, shard_files
 from specbatch.results.published_record import record_path
@@ -62,7 +63,7 @@ class Identity:
 
     def differences(self, old: Identity) -> list[str]:
         """One line for each field in which this run is not `old`: "path: old -> new"."""
-        mine, theirs = dict(_leaves(_plain(self.spec))), dict(_leaves(_plain(old.spec)))
+        mine, theirs = dict(leaves(_plain(self.spec))), dict(leaves(_plain(old.spec)))
         lines = [
             f"{path}: {_show(theirs.get(path, _ABSENT))} -> {_show(mine.get(path, _ABSENT))}"
             for path in {**theirs, **mine}
@@ -195,15 +196,6 @@ def refuse_other(where: str, old: Identity, new: Identity, remedy: str = WAYS_OU
 def _plain(value: Any) -> Any:
     """As JSON gives it back, so that a tuple equals the list it was written as."""
     return json.loads(json.dumps(value, default=str))
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested dicts with its dotted path."""
-    if isinstance(value, dict) and (value or not path):
-        for name, part in value.items():
-            yield from _leaves(part, f"{path}.{name}" if path else name)
-    else:
-        yield path, value
 
 
 def _show(value: Any) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from specbatch.api.hash import hashed_part
 from specbatch.api.job import SpecBatchJob
+from specbatch.engine.counter_rng import STREAM_VERSION
 from specbatch.errors import ModelError, ResultsError
 from specbatch.results.clock import agreed_instant
 from specbatch.results.identity import Identity
@@ -17,8 +18,11 @@ from specbatch.runner.dataset.lines import Shard
 from specbatch.runner.models.files import ModelFiles
 from specbatch.runner.models.load import Pair
 from specbatch.runner.publishing import published_folder
-from specbatch.runner.rows.reading import RECIPE
+from specbatch.runner.rows.row_reader import FINGERPRINT_VERSION
 from specbatch.runner.rows.templates import ChatTemplate, proposed_instant, template_file
+
+RECIPE = f"fingerprints {FINGERPRINT_VERSION}, streams {STREAM_VERSION}"
+"""By this a run knows whether another release would know its finished rows again, and draw the same tokens."""
 
 
 def run_identity(

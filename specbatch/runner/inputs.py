@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Self
 
 import torch
@@ -17,7 +19,9 @@ from specbatch.results.identity import Identity
 from specbatch.runner.environment import SMALL_STEP_BYTES
 from specbatch.runner.models.load import Pair, load_shared_tokenizer, read_shapes
 from specbatch.runner.models.tokenizer import Tokenizer
-from specbatch.runner.rows.reading import Reading
+from specbatch.runner.rows.model_names import ModelNames
+from specbatch.runner.rows.prompts import PromptEncoder
+from specbatch.runner.rows.row_reader import RowRules
 from specbatch.runner.rows.templates import ChatTemplate, choose_template
 
 
@@ -79,14 +83,36 @@ class RunInputs:
         """Tokens of a row: past the target's last position its text would be worthless, so longer rows are refused."""
         return min(self.plan.max_length, self.pair.target.max_positions or self.plan.max_length)
 
-    def reading(self, identity: Identity) -> Reading:
-        """How the run of that identity reads rows and makes prompts of them."""
-        return Reading.of(
-            self.job.spec,
-            self.tokenizer,
-            self.template,
-            target=identity.models["target"],
-            max_length=self.max_length,
-            instant=identity.instant,
-            embedded=self.pair.target.vocab_size,
+    def rules(self, identity: Identity) -> RowRules:
+        """How rows of the run of that identity are read."""
+        dataset, target = self.job.spec.dataset, self.job.spec.target
+        return RowRules.of(
+            dataset,
+            self.job.spec.decoding,
+            models=ModelNames(target.model, target.revision, any_model=dataset.any_model),
+            salt=json.dumps(
+                [identity.models["target"], self._template_text, dataset.system_prompt, dataset.enable_thinking]
+            ),
         )
+
+    def encoder(self, identity: Identity) -> PromptEncoder:
+        """How they become prompts.
+
+        Raises:
+            SpecError: a system prompt has no template to stand in.
+        """
+        dataset = self.job.spec.dataset
+        instant = datetime.fromisoformat(identity.instant) if identity.instant else None
+        return PromptEncoder(
+            self.tokenizer,
+            template=self._template_text,
+            system_prompt=dataset.system_prompt,
+            enable_thinking=dataset.enable_thinking,
+            max_length=self.max_length,
+            embedded=self.pair.target.vocab_size,
+            instant=instant and instant.replace(tzinfo=None),  # as datetime.now() gives it
+        )
+
+    @property
+    def _template_text(self) -> str | None:
+        return None if self.template is None else self.template.text

@@ -13,7 +13,7 @@ from specbatch.backoff import Backoff
 from specbatch.errors import OutOfReachError
 from specbatch.redact import redact
 from specbatch.results.storage.stores import reason_of
-from specbatch.runner.transient_errors import cause_of, may_pass
+from specbatch.runner.transient_errors import cause_of, is_transient
 
 START_SECONDS = 15.0  # before the first row nothing is lost by ending: whoever started the run hears why at once
 RETRY_SECONDS = 60.0
@@ -87,7 +87,7 @@ class Retrier:
         Args:
             call: may be called any number of times.
             where: what it asks, for people.
-            was_permitted: as `may_pass`.
+            was_permitted: as `is_transient`.
 
         Raises:
             OutOfReachError: it failed for `seconds`, in ways that may pass.
@@ -99,7 +99,7 @@ class Retrier:
             try:
                 answer = call()
             except Exception as error:
-                if not may_pass(error, was_permitted=was_permitted):
+                if not is_transient(error, was_permitted=was_permitted):
                     self.waiting = None
                     raise
                 now, failures = self._clock(), failures + 1

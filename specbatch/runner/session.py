@@ -181,14 +181,14 @@ class Session:
             self._display.step(
                 f"rows may have {inputs.max_length} tokens: the target's positions, fewer than batching.maxLength"
             )
-        reading = inputs.reading(store.identity)
+        rules, encoder = inputs.rules(store.identity), inputs.encoder(store.identity)
         first = store.attempts[0].started_at if store.attempts else time.time()
         return ShardRunner(
             store,
             lambda on_bad: RowPrefetcher(
                 dataset,
-                RowReader(reading.rules),
-                reading.encoder,
+                RowReader(rules),
+                encoder,
                 shard=self._shard,
                 finished=store.finished,
                 on_bad=on_bad,

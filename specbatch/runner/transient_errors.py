@@ -49,7 +49,7 @@ _LASTING = {
 }
 
 
-def may_pass(error: BaseException, *, was_permitted: bool = False) -> bool:
+def is_transient(error: BaseException, *, was_permitted: bool = False) -> bool:
     """Whether the same call may work later though nobody changes anything.
 
     Refused, reset or silent connections, names that are not found, HTTP 408, 425, 429 and 5xx, and credentials that have expired: yes.

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from specbatch.runner.transient_errors import answer_of, may_pass
+from specbatch.runner.transient_errors import answer_of, is_transient
 
 
 def of_s3(code, status=400):
@@ -74,27 +74,27 @@ REFUSED = httpx.ConnectError("refused")
     ],
 )  # fmt: skip
 def test_an_error_may_pass_or_asks_for_a_person(error, passes):
-    assert may_pass(error) is passes
+    assert is_transient(error) is passes
 
 
 @pytest.mark.parametrize(
     ("status", "passes"), [(408, True), (425, True), (429, True), (500, True), (502, True), (504, True), (501, False), (400, False), (404, False), (410, False)]
 )  # fmt: skip
 def test_http_statuses(status, passes):
-    assert may_pass(with_status("SomeError", response=SimpleNamespace(status_code=status))) is passes
+    assert is_transient(with_status("SomeError", response=SimpleNamespace(status_code=status))) is passes
 
 
 @pytest.mark.parametrize("error", [of_s3("AccessDenied", 403), with_status("E", status=401)])
 def test_a_refusal_after_reading_has_worked_is_an_expired_credential(error):
-    assert not may_pass(error)
-    assert may_pass(error, was_permitted=True)
+    assert not is_transient(error)
+    assert is_transient(error, was_permitted=True)
 
 
 def test_an_error_caught_on_the_way_counts_only_where_the_others_say_nothing():
     clear, unclear = of_s3("AccessDenied", 403), ValueError("no")
     clear.__context__ = unclear.__context__ = TimeoutError()
-    assert not may_pass(clear)
-    assert may_pass(unclear)
+    assert not is_transient(clear)
+    assert is_transient(unclear)
 
 
 def test_the_stores_own_code_is_found_beside_the_status():

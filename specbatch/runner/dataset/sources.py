@@ -17,7 +17,7 @@ from specbatch.redact import was_redacted, without_secrets
 from specbatch.runner.dataset.folders import Chosen, choose, is_text_name, refuse_twins
 from specbatch.runner.dataset.remote import RemoteStore
 from specbatch.runner.retry import START_SECONDS, Retrier, out_of_reach, short_reason
-from specbatch.runner.transient_errors import answer_of, cause_of, may_pass
+from specbatch.runner.transient_errors import answer_of, cause_of, is_transient
 
 _NOT_FOUND = 404
 _GLOB_CHARACTERS = frozenset("*?[")
@@ -239,7 +239,7 @@ def unreadable(where: str, error: BaseException) -> SpecbatchError:
     """The error for whatever a file or store raised while it was read: OutOfReachError where it may pass, else DatasetError."""
     if isinstance(error, SpecbatchError):
         return error
-    if may_pass(error):
+    if is_transient(error):
         return out_of_reach(where, error)
     return DatasetError(
         f"cannot be read: {short_reason(error)}",

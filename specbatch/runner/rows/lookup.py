@@ -68,14 +68,7 @@ class RowLookup:
             if dataset.fingerprint() != identity.dataset:
                 self.problem = f"{spec.uri} is not the dataset of that run any more"
                 return
-            rules = RowRules(
-                decoding=DecodingSpec(),
-                format=spec.format,
-                prompt_field=spec.prompt_field,
-                id_field=spec.id_field,
-                answer_field=spec.answer_field,
-                ignore_fields=frozenset(spec.ignore_fields),
-            )
+            rules = RowRules.of(spec, DecodingSpec())
             for raw in dataset.rows():
                 yield raw, rules
         except (DatasetError, OutOfReachError) as error:

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from specbatch.api.dataset import DatasetSpec
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import Endpoint, ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown
@@ -43,6 +44,22 @@ class RowRules:
     ignore_fields: frozenset[str] = frozenset()
     models: ModelNames | None = None
     salt: str = ""
+
+    @classmethod
+    def of(
+        cls, dataset: DatasetSpec, decoding: DecodingSpec, *, models: ModelNames | None = None, salt: str = ""
+    ) -> Self:
+        """As spec.dataset has it."""
+        return cls(
+            decoding,
+            format=dataset.format,
+            prompt_field=dataset.prompt_field,
+            id_field=dataset.id_field,
+            answer_field=dataset.answer_field,
+            ignore_fields=frozenset(dataset.ignore_fields),
+            models=models,
+            salt=salt,
+        )
 
 
 class RowReader:

@@ -20,7 +20,7 @@ from specbatch.results.rows import ResultRow
 from specbatch.results.verification import DIVERGENCES_KEPT, Divergence, Verification
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.devices import visible_gpus
-from specbatch.runner.identity import check_files
+from specbatch.runner.identity import RECIPE, check_files
 from specbatch.runner.inputs import RunInputs
 from specbatch.runner.models.defaults import ModelDefaults
 from specbatch.runner.models.load import find_pair, load_engines
@@ -29,7 +29,7 @@ from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.replicas import decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows.prefetcher import PreparedRow
-from specbatch.runner.rows.reading import RECIPE
+from specbatch.runner.rows.row_reader import RowReader
 from specbatch.runner.verify.follow import Follower, TargetScores
 from specbatch.runner.verify.sample import Found, Sample, SampleQueue, find_prompts
 from specbatch.runner.versions import versions
@@ -168,8 +168,8 @@ class Replay:
         )
 
     def _find(self, dataset: Dataset, inputs: RunInputs, sample: Sample) -> Found:
-        reading = inputs.reading(self._identity)
-        found = find_prompts(dataset, reading, sample.rows)
+        reader, encoder = RowReader(inputs.rules(self._identity)), inputs.encoder(self._identity)
+        found = find_prompts(dataset, reader, encoder, sample.rows)
         if not found.same:
             raise DatasetError(
                 f"none of the {len(sample.rows):,} sampled rows is there as it was decoded ({found.changed[0]})",

@@ -17,7 +17,7 @@ from specbatch.results.wire import decode_result
 from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.rows.prefetcher import PreparedRow
-from specbatch.runner.rows.reading import Reading
+from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.row import BadRow
 from specbatch.runner.rows.row_reader import RowReader
 
@@ -69,7 +69,7 @@ class Found:
     changed: list[str] = field(default_factory=list)
 
 
-def find_prompts(dataset: Dataset, reading: Reading, rows: Sequence[ResultRow]) -> Found:
+def find_prompts(dataset: Dataset, reader: RowReader, encoder: PromptEncoder, rows: Sequence[ResultRow]) -> Found:
     """Looks the rows up by index, reading the dataset no further than the last of them.
 
     Raises:
@@ -77,7 +77,6 @@ def find_prompts(dataset: Dataset, reading: Reading, rows: Sequence[ResultRow]) 
     """
     found = Found()
     wanted = {row.index: row for row in rows}
-    reader = RowReader(reading.rules)
     raw_rows = dataset.rows()
     while wanted and (raw := next(raw_rows, None)) is not None:
         recorded = wanted.pop(raw.index, None)
@@ -92,7 +91,7 @@ def find_prompts(dataset: Dataset, reading: Reading, rows: Sequence[ResultRow]) 
             found.changed.append(f"{recorded.id}: its prompt or decoding has changed")
         else:
             try:
-                found.same.append((recorded, PreparedRow(row, reading.encoder.encode(row))))
+                found.same.append((recorded, PreparedRow(row, encoder.encode(row))))
             except RowError as error:
                 found.changed.append(f"{recorded.id}: {error.message}")
     found.changed += [f"{row.id}: row {row.index} is not there any more" for row in wanted.values()]

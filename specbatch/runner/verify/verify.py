@@ -6,9 +6,9 @@ import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from specbatch.api.hash import hashed_part
+from specbatch.api.hash import hashed_part, leaves
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.parsing import job_from
 from specbatch.errors import Problem, ResultsError, SpecError, StoppedError
@@ -150,13 +150,5 @@ def _rejecting(manifest: Manifest) -> bool:
 
 def _differences(one: SpecBatchJob, other: SpecBatchJob) -> list[str]:
     """The paths of what affects the rows and is not the same."""
-    mine, yours = (_leaves(hashed_part(job.spec.model_dump(mode="json", by_alias=True))) for job in (one, other))
+    mine, yours = (dict(leaves(hashed_part(job.spec.model_dump(mode="json", by_alias=True)))) for job in (one, other))
     return [path for path, value in yours.items() if path not in _MAY_CHANGE and mine.get(path, ...) != value]
-
-
-def _leaves(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, part in value.items():
-        inner = f"{path}.{name}" if path else name
-        found |= _leaves(part, inner) if isinstance(part, dict) else {inner: part}
-    return found
