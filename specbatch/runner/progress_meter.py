@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from specbatch.engine.stats import EngineStats
 from specbatch.results.ended import Ended
-from specbatch.results.protocol import Progress, PublishState
+from specbatch.results.protocol import Progress
 from specbatch.results.summary import Counters, RunSummary, thinned
 from specbatch.results.timeline import Sample, Timeline
 from specbatch.results.totals import Totals
@@ -27,25 +29,37 @@ def counters_of(stats: EngineStats) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where the numbers come from; every one may be read from any thread at any time."""
+def progress_of(
+    stats: EngineStats, written: Totals, found: Ended, *, seconds: float, ceiling: float | None = None
+) -> Progress:
+    """A snapshot of an attempt as far as the counters tell.
 
-    stats: Callable[[], EngineStats]
-    written: Callable[[], Totals]
-    found: Callable[[], Ended]  # when this attempt began
-    total_rows: Callable[[], int | None]
-    dataset_rows: Callable[[], int | None] = lambda: None
-    ceiling: Callable[[EngineStats], float | None] = lambda _stats: None
-    publish: Callable[[], PublishState | None] = lambda: None
-    waiting: Callable[[], str] = lambda: ""
+    Args:
+        stats: of all engines together.
+        written: the rows of this attempt.
+        found: the shard's count when the attempt began.
+        seconds: since decoding began.
+        ceiling: predicted tokens per second.
+    """
+    return Progress(
+        **counters_of(stats),
+        seconds=seconds,
+        rows=written.rows + found.rows,
+        errors=written.errors + found.errors,
+        skipped=found.rows,
+        active=stats.active,
+        acceptance_rate=stats.acceptance_rate,
+        mean_acceptance_length=stats.mean_acceptance_length,
+        num_speculative_tokens=stats.num_speculative_tokens,
+        fraction_of_ceiling=stats.emitted / seconds / ceiling if ceiling and seconds > 0 else None,
+    )
 
 
 class ProgressMeter:
     """Takes a snapshot of a run every half second, until closed.
 
     Args:
-        sources: of the numbers.
+        count: the counts at so many seconds since decoding began, all but the speed; called from any thread.
         show: called with every snapshot, and whether it is the last, in the meter's thread.
         clock: seconds.
 
@@ -55,9 +69,12 @@ class ProgressMeter:
     """
 
     def __init__(
-        self, sources: Sources, show: Callable[[Progress, bool], None], clock: Callable[[], float] = time.monotonic
+        self,
+        count: Callable[[float], Progress],
+        show: Callable[[Progress, bool], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sources = sources
+        self._count = count
         self._show = show
         self._clock = clock
         self._began = clock()
@@ -90,45 +107,26 @@ class ProgressMeter:
         return self._clock() - self._began
 
     def snapshot(self) -> Progress:
-        """The numbers as of now; also a sample of the timeline."""
+        """The numbers as of now, with the speed of the last seconds; also a sample of the timeline."""
         with self._lock:
-            stats, written, found = self._sources.stats(), self._sources.written(), self._sources.found()
-            seconds, rows = self.seconds, written.rows + found.rows
+            seconds = self.seconds
+            now = self._count(seconds)
+            rows = now.rows - now.skipped
             self.timeline.add(
                 Sample(
                     t=round(seconds, 3),
-                    rows=written.rows,
-                    completion_tokens=stats.emitted,
-                    drafted=stats.drafted,
-                    accepted=stats.accepted,
-                    k=stats.num_speculative_tokens,
-                    active=stats.active,
+                    rows=rows,
+                    completion_tokens=now.completion_tokens,
+                    drafted=now.drafted,
+                    accepted=now.accepted,
+                    k=now.num_speculative_tokens or 0,
+                    active=now.active or 0,
                 )
             )
-            token_rate, row_rate = self._rates(seconds, stats.emitted, written.rows)
-            dataset_rows = self._sources.dataset_rows()  # first: once it is known, the total is exact
-            total = self._sources.total_rows()
-            left = None if total is None else max(0, total - rows)
-            ceiling = self._sources.ceiling(stats)
-            self.last = Progress(
-                **counters_of(stats),
-                seconds=seconds,
-                rows=rows,
-                total_rows=total,
-                total_rows_estimated=total is not None and dataset_rows is None,
-                errors=written.errors + found.errors,
-                skipped=found.rows,
-                active=stats.active,
-                tokens_per_second=token_rate,
-                acceptance_rate=stats.acceptance_rate,
-                mean_acceptance_length=stats.mean_acceptance_length,
-                num_speculative_tokens=stats.num_speculative_tokens,
-                eta_seconds=0.0 if left == 0 else left / row_rate if left and row_rate else None,
-                fraction_of_ceiling=stats.emitted / seconds / ceiling if ceiling and seconds > 0 else None,
-                publish=self._sources.publish(),
-                dataset_rows=dataset_rows,
-                waiting=self._sources.waiting(),
-            )
+            token_rate, row_rate = self._rates(seconds, now.completion_tokens, rows)
+            left = None if now.total_rows is None else max(0, now.total_rows - now.rows)
+            eta = 0.0 if left == 0 else left / row_rate if left and row_rate else None
+            self.last = replace(now, tokens_per_second=token_rate, eta_seconds=eta)
             return self.last
 
     def _rates(self, seconds: float, tokens: int, rows: int) -> tuple[float, float]:

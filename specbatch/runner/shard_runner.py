@@ -19,7 +19,7 @@ from specbatch.results.summary import RunSummary
 from specbatch.runner.budget import ErrorBudget
 from specbatch.runner.display import Display
 from specbatch.runner.output_processor import OutputProcessor
-from specbatch.runner.progress_meter import LoadedInfo, ProgressMeter, Sources, summarize
+from specbatch.runner.progress_meter import LoadedInfo, ProgressMeter, progress_of, summarize
 from specbatch.runner.replicas import EngineProtocol, decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows.prefetcher import RowPrefetcher
@@ -79,20 +79,8 @@ class ShardRunner:
             save_progress=partial(self._save_progress, "running"),
             on_failure=self._prefetcher.stop,
         )
-        found = store.ended
-        self._meter = ProgressMeter(
-            Sources(
-                self._stats,
-                lambda: store.written,
-                lambda: found,
-                self._prefetcher.total_rows,
-                dataset_rows=lambda: self.dataset_rows,
-                ceiling=self._ceiling,
-                publish=publish,
-                waiting=lambda: self._prefetcher.waiting,
-            ),
-            self._show,
-        )
+        self._found = store.ended
+        self._meter = ProgressMeter(self._count, self._show)
         self._publish = publish
         self._outcome: Outcome = "running"
         self._reason = ""  # why it failed
@@ -186,8 +174,19 @@ class ShardRunner:
     def _stats(self) -> EngineStats:
         return EngineStats.merged([engine.stats for engine in self._engines])
 
-    def _ceiling(self, stats: EngineStats) -> float | None:
-        return self._info.ceiling(stats)
+    def _count(self, seconds: float) -> Progress:
+        """What a snapshot has besides the speed; may be asked from any thread at any time."""
+        stats = self._stats()
+        dataset_rows = self.dataset_rows  # first: once it is known, the total is exact
+        total = self._prefetcher.total_rows()
+        return replace(
+            progress_of(stats, self._store.written, self._found, seconds=seconds, ceiling=self._info.ceiling(stats)),
+            total_rows=total,
+            total_rows_estimated=total is not None and dataset_rows is None,
+            dataset_rows=dataset_rows,
+            publish=self._publish(),
+            waiting=self._prefetcher.waiting,
+        )
 
     def _summary(self) -> RunSummary:
         return summarize(

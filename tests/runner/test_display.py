@@ -13,7 +13,7 @@ from specbatch.results.protocol import Finished, Progress, PublishState, Started
 from specbatch.results.summary import RunSummary
 from specbatch.results.totals import Totals
 from specbatch.runner.display import Display, JsonDisplay, RichDisplay, choose_display, render_progress
-from specbatch.runner.progress_meter import LoadedInfo, ProgressMeter, Sources, summarize
+from specbatch.runner.progress_meter import LoadedInfo, ProgressMeter, progress_of, summarize
 
 PROGRESS = Progress(
     seconds=10.0,
@@ -119,8 +119,9 @@ class Clock:
 @pytest.fixture
 def metered():
     stats, written, clock = EngineStats(), Totals(), Clock()
+    found = Ended(rows=10, errors=1)
     meter = ProgressMeter(
-        Sources(lambda: stats, lambda: written, lambda: Ended(rows=10, errors=1), lambda: 110),
+        lambda seconds: replace(progress_of(stats, written, found, seconds=seconds), total_rows=110),
         lambda progress, last: None,
         clock,
     )
@@ -152,7 +153,7 @@ def test_speed_is_that_of_the_last_seconds(metered):
 def test_a_snapshot_holds_the_ceiling_the_phases_and_publishing_and_the_last_one_is_kept():
     stats, clock, state = EngineStats(emitted=500, seconds={"verify": 2.0}), Clock(), PublishState(destination="s3://b")
     meter = ProgressMeter(
-        Sources(lambda: stats, Totals, Ended, lambda: None, ceiling=lambda _: 200.0, publish=lambda: state),
+        lambda seconds: replace(progress_of(stats, Totals(), Ended(), seconds=seconds, ceiling=200.0), publish=state),
         lambda progress, last: None,
         clock,
     )
@@ -168,7 +169,7 @@ def test_a_snapshot_holds_the_ceiling_the_phases_and_publishing_and_the_last_one
 @pytest.mark.slow
 def test_meter_takes_snapshots_by_itself_and_once_more_at_the_end():
     shown = []
-    meter = ProgressMeter(Sources(EngineStats, Totals, Ended, lambda: None), lambda progress, last: shown.append(last))
+    meter = ProgressMeter(lambda seconds: Progress(seconds=seconds), lambda progress, last: shown.append(last))
     assert meter.seconds == 0.0
     meter.start()
     time.sleep(0.7)

@@ -23,7 +23,14 @@ from specbatch.results.summary import Counters, RunSummary, combine
 from specbatch.results.timeline import Timeline
 from specbatch.results.totals import Totals
 from specbatch.runner.display import JsonDisplay
-from specbatch.runner.progress_meter import _ENGINE_NAMES, LoadedInfo, ProgressMeter, Sources, counters_of, summarize
+from specbatch.runner.progress_meter import (
+    _ENGINE_NAMES,
+    LoadedInfo,
+    ProgressMeter,
+    counters_of,
+    progress_of,
+    summarize,
+)
 from tests.cluster.job_objects import pod_of, submitted
 from tests.results.builders import IDENTITY
 
@@ -68,9 +75,11 @@ def expected(engines):
 
 
 def snapshot(stats):
-    meter = ProgressMeter(Sources(lambda: stats, Totals, Ended, lambda: None), lambda progress, last: None)
+    meter = ProgressMeter(
+        lambda seconds: progress_of(stats, Totals(), Ended(), seconds=seconds),
+        lambda progress, last: None,
+    )
     meter.start()
-    time.sleep(0.001)
     meter.close()
     return meter.last
 
