@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
@@ -17,7 +17,7 @@ from specbatch.engine.request import Completion, Request
 from specbatch.errors import DatasetError, ModelError, ResultsError
 from specbatch.results.identity import Identity
 from specbatch.results.rows import ResultRow
-from specbatch.results.verification import DIVERGENCES_KEPT, Divergence, Verification
+from specbatch.results.verification import DIVERGENCES_KEPT, Verification
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.devices import visible_gpus
 from specbatch.runner.identity import RECIPE, check_files
@@ -38,16 +38,6 @@ _FLOAT32_RESERVE = 2 << 30  # bytes of a GPU left for one row's cache, activatio
 _CHANGED_KEPT = 20
 
 Pairs = Sequence[tuple[ResultRow, PreparedRow]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Speed:
-    """What the target alone did on the sample."""
-
-    rows: int
-    tokens: int
-    seconds: float
-    max_sequences: int
 
 
 class Replay:
@@ -109,7 +99,9 @@ class Replay:
         detokenizer = Detokenizer(inputs.tokenizer)
         make_request = RequestMaker(detokenizer, target.eos_token_ids)
         self._say(f"decoding {len(pairs):,} rows with the target alone")
-        completions, speed = _decode(engines, pairs, make_request)
+        completions, seconds = _decode(engines, pairs, make_request)
+        tokens = sum(len(completion.token_ids) for completion in completions.values())
+        max_sequences = sum(engine.stats.max_sequences for engine in engines)
         engines.clear()  # with them goes what they hold beside the target: pages, recordings, the other replicas' weights
         others = [(row, one) for row, one in pairs if not _same(row, one, completions[row.id], detokenizer)]
         scores, divergences = "", []
@@ -129,15 +121,15 @@ class Replay:
             exact=len(pairs) - len(others),
             ties=len(ties),
             unexplained=len(unexplained),
-            divergences=tuple(_kept(unexplained, ties)),
+            divergences=tuple([*unexplained, *ties][:DIVERGENCES_KEPT]),
             dtype=_name(dtype),
             scores=scores,
             tie_bound=BOUND,
-            target_only_tokens_per_second=speed.tokens / speed.seconds,
-            target_only_rows=speed.rows,
-            target_only_tokens=speed.tokens,
-            target_only_seconds=speed.seconds,
-            max_sequences=speed.max_sequences,
+            target_only_tokens_per_second=tokens / seconds,
+            target_only_rows=len(pairs),
+            target_only_tokens=tokens,
+            target_only_seconds=seconds,
+            max_sequences=max_sequences,
             device=", ".join(dict.fromkeys(device for replica in inputs.plan.replicas for device in replica.devices)),
         )
 
@@ -179,19 +171,14 @@ class Replay:
         return found
 
 
-def _decode(
-    engines: Sequence[Engine], pairs: Pairs, make_request: RequestMaker
-) -> tuple[dict[str, Completion], _Speed]:
-    """Every row's completion by its id, and how fast that was. A first short row takes what first rounds cost."""
+def _decode(engines: Sequence[Engine], pairs: Pairs, make_request: RequestMaker) -> tuple[dict[str, Completion], float]:
+    """Every row's completion by its id, and the seconds that took. A first short row takes what first rounds cost."""
     for engine in engines:
         list(engine.generate([Request("first", pairs[0][1].prompt_token_ids[:8], 2)]))
-    before = sum(engine.stats.emitted for engine in engines)
     source = RequestSource(SampleQueue(one for _, one in pairs), make_request)
     start = time.perf_counter()
     completions = {decoded.prepared.row.id: decoded.completion for decoded in decode_all(engines, source)}
-    seconds = time.perf_counter() - start
-    tokens = sum(engine.stats.emitted for engine in engines) - before
-    return completions, _Speed(len(pairs), tokens, seconds, sum(engine.stats.max_sequences for engine in engines))
+    return completions, time.perf_counter() - start
 
 
 def _same(row: ResultRow, prepared: PreparedRow, completion: Completion, detokenizer: Detokenizer) -> bool:
@@ -200,10 +187,6 @@ def _same(row: ResultRow, prepared: PreparedRow, completion: Completion, detoken
         and len(completion.token_ids) == row.usage.completion_tokens
         and final_text(detokenizer, completion.token_ids, prepared.row.decoding.stop) == row.text
     )
-
-
-def _kept(unexplained: Sequence[Divergence], ties: Sequence[Divergence]) -> list[Divergence]:
-    return [*unexplained, *ties][:DIVERGENCES_KEPT]
 
 
 def _to_float32(target: CausalLM) -> bool:

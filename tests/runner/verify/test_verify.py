@@ -374,7 +374,7 @@ def test_told_to_stop_nothing_is_written(make_job, results, monkeypatch):
     before = (results / "manifest-00000-of-00001.json").read_bytes()
     handler = signal.getsignal(signal.SIGINT)
 
-    def interrupted(dataset, reading, rows):
+    def interrupted(*_):
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("the signal came too late")
 
