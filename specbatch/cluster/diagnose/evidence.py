@@ -155,17 +155,9 @@ class Evidence:
 
     @property
     def cluster(self) -> Cluster:
-        """Where it is read."""
+        """For what only one rule reads; it raises ClusterError with status 403 where that is not permitted."""
         assert self._cluster is not None
         return self._cluster
-
-    def find(self, kind: Kind, name: str) -> Object | None:
-        """An object that a pod names; None where there is none.
-
-        Raises:
-            ClusterError: also where it may not be read (status 403).
-        """
-        return self.cluster.find(kind, name)
 
     def newest_line(self, pod: Object) -> LogLine | None:
         """Of a pod's log; None where it cannot be read, and of all pods but the first few."""

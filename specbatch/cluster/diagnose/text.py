@@ -51,9 +51,9 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         **_finding_json(verdict.finding),
         "others": [_finding_json(one) for one in verdict.others],
         "not_looked_at": list(verdict.not_looked_at),
-        "run": verdict.run,
-        "job": verdict.job,
-        "namespace": verdict.namespace,
+        "run": verdict.view.run,
+        "job": verdict.view.name,
+        "namespace": verdict.view.namespace,
     }
 
 
@@ -72,6 +72,6 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
 def _shards(form: str, finding: Finding, verdict: Verdict) -> str:
     """`0,2-5 (5 of 16)`; empty where there is but one."""
     count = len(finding.shards)
-    if not count or verdict.completions == 1:
+    if not count or verdict.view.completions == 1:
         return ""
-    return form.format(f"{format_indexes(finding.shards)} ({count:,} of {verdict.completions:,})")
+    return form.format(f"{format_indexes(finding.shards)} ({count:,} of {verdict.view.completions:,})")

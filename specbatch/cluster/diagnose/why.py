@@ -13,6 +13,7 @@ from specbatch.cluster.diagnose.rules.admission import refused, without_pod
 from specbatch.cluster.diagnose.rules.exits import failure
 from specbatch.cluster.diagnose.rules.job import condition_line, given_up
 from specbatch.cluster.diagnose.table import OF_A_JOB, OF_A_POD
+from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.timestamps import event_line, event_time
 
 _BEFORE_A_TRY = {"scheduling", "pulling", "starting"}
@@ -43,17 +44,13 @@ class Verdict:
     Args:
         finding: it.
         others: further causes, the most common first.
-        run, job, namespace: what was looked at.
-        completions: how many shards there are.
+        view: the Job that was looked at.
         not_looked_at: what was not permitted, in a few words each.
     """
 
     finding: Finding
+    view: JobView
     others: Sequence[Finding] = ()
-    run: str = ""
-    job: str = ""
-    namespace: str = ""
-    completions: int = 1
     not_looked_at: Sequence[str] = ()
 
 
@@ -73,11 +70,8 @@ def verdict_of(evidence: Evidence) -> Verdict:
         )
     return Verdict(
         finding=replace(first, evidence=tuple(dict.fromkeys(first.evidence))[:_EVIDENCE_SHOWN]),
+        view=view,
         others=others,
-        run=view.run,
-        job=view.name,
-        namespace=view.namespace,
-        completions=view.completions,
         not_looked_at=evidence.not_looked_at,
     )
 

@@ -1,7 +1,10 @@
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.text import render_verdict, verdict_json
 from specbatch.cluster.diagnose.why import Verdict
-from tests.cluster.diagnose.objects import CLOCK, at
+from specbatch.cluster.jobs.job_view import JobView
+from tests.cluster.diagnose.objects import CLOCK, JOB, at, job
+
+VIEW = JobView(job(completions=4))
 
 FINDING = Finding(
     cause="not-enough-gpus",
@@ -16,7 +19,7 @@ OTHER = Finding(cause="running", sentence="nothing is wrong", remedy="-", shards
 
 def test_the_sentence_comes_first_then_the_remedy_in_100_columns():
     verdict = Verdict(
-        finding=FINDING, others=[OTHER], completions=4, not_looked_at=["nodes", "the pods of other namespaces"]
+        finding=FINDING, view=VIEW, others=[OTHER], not_looked_at=["nodes", "the pods of other namespaces"]
     )
     lines = render_verdict(verdict, CLOCK).splitlines()
     assert lines[0] == "Each pod asks for 16 nvidia.com/gpu, and no node has more than 8"
@@ -30,7 +33,7 @@ def test_the_sentence_comes_first_then_the_remedy_in_100_columns():
 
 
 def test_json_has_the_whole_verdict():
-    value = verdict_json(Verdict(finding=FINDING, others=[OTHER], run="nightly", job="nightly-1", namespace="ml"))
+    value = verdict_json(Verdict(finding=FINDING, view=VIEW, others=[OTHER]))
     assert list(value) == [
         "cause",
         "sentence",
@@ -46,4 +49,5 @@ def test_json_has_the_whole_verdict():
         "namespace",
     ]
     assert (value["shards"], value["others"][0]["cause"]) == ([0, 2, 3], "running")
+    assert (value["run"], value["job"], value["namespace"]) == ("nightly", JOB, "ml")
     assert (value["mood"], value["others"][0]["mood"]) == ("problem", "fine")

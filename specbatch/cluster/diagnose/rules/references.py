@@ -51,7 +51,7 @@ def missing_reference(evidence: Evidence, message: str) -> Finding | None:
 def secrets(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     """Secrets of a pod that are missing, and keys. Values are never looked at."""
     for name, wanted in _secrets(pod["spec"]).items():
-        secret = evidence.find(SECRETS, name)
+        secret = evidence.cluster.find(SECRETS, name)
         if secret is None:
             yield _SECRET.finding(name=name, namespace=evidence.namespace_name)
             continue
@@ -63,16 +63,16 @@ def secrets(evidence: Evidence, pod: Object) -> Iterator[Finding]:
 def service_account(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     """Of a pod."""
     name = pod["spec"].get("serviceAccountName")
-    if name and evidence.find(SERVICE_ACCOUNTS, name) is None:
+    if name and evidence.cluster.find(SERVICE_ACCOUNTS, name) is None:
         yield SERVICE_ACCOUNT.finding(name=name, namespace=evidence.namespace_name)
 
 
 def classes(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     """The PriorityClass and the RuntimeClass of a pod."""
     priority, runtime = pod["spec"].get("priorityClassName"), pod["spec"].get("runtimeClassName")
-    if priority and evidence.find(PRIORITY_CLASSES, priority) is None:
+    if priority and evidence.cluster.find(PRIORITY_CLASSES, priority) is None:
         yield PRIORITY_CLASS.finding(name=priority)
-    if runtime and evidence.find(RUNTIME_CLASSES, runtime) is None:
+    if runtime and evidence.cluster.find(RUNTIME_CLASSES, runtime) is None:
         yield RUNTIME_CLASS.finding(name=runtime)
 
 
