@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from specbatch.results.compare.fields import Value, values_of
 from specbatch.results.compare.texts import SameTexts
-from specbatch.results.report.facts import read_small_files
+from specbatch.results.report.facts import gather
 from specbatch.results.storage.folder import Folder
 
 _SHORT_SECONDS = 10.0
@@ -39,7 +39,7 @@ def read_compared(folder: Folder, label: str) -> Compared:
     Raises:
         ResultsError: no run is there.
     """
-    return Compared(label=label, where=folder.uri, values=values_of(read_small_files(folder)))
+    return Compared(label=label, where=folder.uri, values=values_of(gather(folder, rows=False)))
 
 
 def warnings_of(runs: Sequence[Compared]) -> list[str]:

@@ -115,31 +115,20 @@ class RunFacts:
         return max(0, self.totals.rows - sum(manifest.totals.rows for manifest in self.manifests))
 
 
-def gather(folder: Folder, clock: float | None = None) -> RunFacts:
-    """Reads manifests, progress files and every row; `clock` is the Unix time now.
+def gather(folder: Folder, *, rows: bool = True) -> RunFacts:
+    """Reads manifests, progress files and every row; without `rows`, the counts are those of the manifests and progress files.
 
     Raises:
         ResultsError: there is no run in the folder, or it cannot be read.
     """
-    facts = RunFacts(status=read_status(folder, time.time() if clock is None else clock))
+    facts = RunFacts(status=read_status(folder, time.time()))
     facts.identity = facts.manifests[0].identity if facts.manifests else _identity(folder)
-    _read_results(facts, folder)
-    _read_errors(facts, folder)
+    if rows:
+        _read_results(facts, folder)
+        _read_errors(facts, folder)
+    else:
+        facts.totals = sum((shard.totals for shard in facts.status.shards), Totals())
     facts.summary = combine([*_before_reshards(folder, len(facts.status.shards)), *_last_split(facts)], facts.totals)
-    return facts
-
-
-def read_small_files(folder: Folder, clock: float | None = None) -> RunFacts:
-    """As `gather`, without reading a row: counts as the manifests and progress files have them.
-
-    Raises:
-        ResultsError: there is no run in the folder, or it cannot be read.
-    """
-    facts = RunFacts(status=read_status(folder, time.time() if clock is None else clock))
-    facts.identity = facts.manifests[0].identity if facts.manifests else None
-    for shard in facts.status.shards:
-        facts.totals += shard.totals
-    facts.summary = next(iter(_last_split(facts)), RunSummary(totals=facts.totals))
     return facts
 
 
