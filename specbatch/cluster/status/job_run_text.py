@@ -16,15 +16,13 @@ from specbatch.cluster.status.pod_shard_status import AT_WORK, PodShardStatus, V
 from specbatch.cluster.status.pod_state import waits_for
 from specbatch.formatting import (
     first_lines,
-    format_bar,
-    format_duration,
     format_table,
     pluralize,
     rough_duration,
     wrap_fact,
 )
 from specbatch.results.protocol import progress_json
-from specbatch.results.status.progress_text import progress_cells, progress_lines, rows_line
+from specbatch.results.status.progress_text import progress_bar, progress_cells, progress_facts, rows_line
 
 _LINE_CHARS = 100
 _ALL_SHOWN = 24  # so many shards are all in the table
@@ -38,9 +36,7 @@ def render_run(status: JobRunStatus) -> str:
     view = status.view
     lines = [f"{view.run}  Job {view.name}, namespace {view.namespace}"]
     lines += textwrap.wrap(sentence_of(status), _LINE_CHARS)
-    now = status.now
-    left = f"  {format_duration(now.eta_seconds)} left" if now.eta_seconds and not status.over else ""
-    lines += ["", *([f"             {format_bar(now.rows / now.total_rows)}{left}"] if now.total_rows else [])]
+    lines += ["", *progress_bar(status.now, left=not status.over)]
     lines += [line for label, text in _facts(status) for line in wrap_fact(label, text)]
     if len(status.shards) > 1:
         lines += _table(status)
@@ -83,15 +79,10 @@ def run_json(status: JobRunStatus) -> dict[str, Any]:
 
 
 def _facts(status: JobRunStatus) -> Iterator[tuple[str, str]]:
-    now = status.now
     if len(status.shards) > 1:
         counts = ", ".join(f"{status.counts[name]:,} {name}" for name in _ORDER if status.counts.get(name))
         yield "shards", f"{len(status.shards):,}: {counts}"
-    yield "rows", _rows(status)
-    if now.completion_tokens:
-        yield from progress_lines(now)
-    elif now.waiting:
-        yield "waiting", now.waiting
+    yield from progress_facts(status.now, _rows(status))
     if status.restarts:
         reasons = ", ".join(
             reason if count == status.restarts else f"{reason} {count:,}" for reason, count in status.reasons.items()

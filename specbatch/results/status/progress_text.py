@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from specbatch.formatting import format_bytes, format_duration, format_shares, pluralize, rough_duration
+from specbatch.formatting import format_bar, format_bytes, format_duration, format_shares, pluralize, rough_duration
 from specbatch.results.protocol import Progress, PublishState
 
 _REASON_CHARS = 160
@@ -46,6 +46,22 @@ def progress_lines(now: Progress) -> list[tuple[str, str]]:
     if now.waiting:
         lines.append(("waiting", now.waiting))
     return lines
+
+
+def progress_facts(now: Progress, rows: str = "") -> list[tuple[str, str]]:
+    """(label, text) of the rows, and of speed and acceptance once there are tokens; `rows` in place of `rows_line`."""
+    facts = [("rows", rows or rows_line(now))]
+    if now.completion_tokens:
+        return facts + progress_lines(now)
+    return facts + ([("waiting", now.waiting)] if now.waiting else [])
+
+
+def progress_bar(now: Progress, *, left: bool) -> list[str]:
+    """The bar of finished rows, with the time left if `left`; empty while the total is unknown."""
+    if not now.total_rows:
+        return []
+    eta = f"  {format_duration(now.eta_seconds)} left" if left and now.eta_seconds is not None else ""
+    return [f"{'':<13}{format_bar(now.rows / now.total_rows)}{eta}"]
 
 
 def progress_cells(now: Progress) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ import msgspec
 
 from specbatch.formatting import (
     first_lines,
-    format_bar,
     format_duration,
     format_shares,
     format_table,
@@ -19,7 +18,7 @@ from specbatch.formatting import (
     wrap_fact,
 )
 from specbatch.results.protocol import progress_json
-from specbatch.results.status.progress_text import progress_cells, progress_lines, publish_text, rows_line
+from specbatch.results.status.progress_text import progress_bar, progress_cells, progress_facts, publish_text
 from specbatch.results.status.shard_status import ShardStatus
 from specbatch.results.status.status import RunStatus
 from specbatch.results.status.verdict import AT_WORK
@@ -76,15 +75,8 @@ def status_json(run: RunStatus) -> dict[str, Any]:
 def _one(shard: ShardStatus) -> list[str]:
     now = shard.now
     lines = [*textwrap.wrap(f"{shard.sentence}{_when(shard)}", _LINE_CHARS), ""]
-    if now.total_rows:
-        eta = now.eta_seconds if shard.verdict in AT_WORK else None
-        left = "" if eta is None else f"  {format_duration(eta)} left"
-        lines.append(f"             {format_bar(now.rows / now.total_rows)}{left}")
-    facts = [("rows", rows_line(now))]
-    if now.completion_tokens:
-        facts += progress_lines(now)
-    elif now.waiting:
-        facts.append(("waiting", now.waiting))
+    lines += progress_bar(now, left=shard.verdict in AT_WORK)
+    facts = progress_facts(now)
     if shard.publish is not None:
         facts.append(("published", _published(shard)))
     labels = ["attempts", *[""] * _ATTEMPTS_SHOWN]
