@@ -18,7 +18,7 @@ from tests.cluster.streams import Streams
 if TYPE_CHECKING:
     from tests.cluster.server import ApiServer
 
-_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get"}
+_VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "GET": "get"}
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
@@ -93,15 +93,13 @@ class Routes:
             return self._api.store.get(key)
         if verb == "delete":
             uid = (body.get("preconditions") or {}).get("uid")
-            return self._api.store.delete(key, propagation=body.get("propagationPolicy") or "Background", uid=uid)
+            return self._api.store.delete(key, uid=uid)
         if verb == "patch":
             return self._api.store.update(key, lambda item: merged(item, body), status=status, dry_run=dry_run)
         if (body.get("apiVersion"), body.get("kind")) != (kind.api_version, kind.name):
             raise RefusedError(
                 400, "BadRequest", f"the API version in the data ({body.get('apiVersion')}) does not match"
             )
-        if verb == "update":
-            return self._api.store.update(key, lambda _: body, status=status, dry_run=dry_run)
         sent = {part: value for part, value in body.items() if part != "status"}
         return self._api.store.create(key[0], key[1], sent, dry_run=dry_run)
 

@@ -54,7 +54,7 @@ class ApiServer:
 
     Attributes:
         kubeconfig: path of one with a token for it; its context is `test`, its namespace `default`.
-        logs: text of each pod's log; `pod/container` for one container, `pod:previous` for the one before.
+        logs: text of each pod's log; `pod/container` for one container.
             A line's timestamp is 2026-01-01T00:00:00Z and a second for each line before it.
         commands: what exec does: (pod, container, command) -> (stdout, stderr, exit code).
         requests: (method, path, query) of each so far.

@@ -121,7 +121,7 @@ class Store:
             item["metadata"] = {**self._objects[key]["metadata"], **item["metadata"]}
             return self._keep("MODIFIED", key, item)
 
-    def delete(self, key: Key, *, propagation: str = "Background", uid: str | None = None) -> Object:
+    def delete(self, key: Key, *, uid: str | None = None) -> Object:
         with self.lock:
             item = self.get(key)
             if uid is not None and item["metadata"]["uid"] != uid:
@@ -132,7 +132,7 @@ class Store:
                 item["metadata"]["deletionTimestamp"] = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
                 return self._keep("MODIFIED", key, item)
             self._keep("DELETED", key, item)
-            self._collect(item["metadata"]["uid"], orphan=propagation == "Orphan")
+            self._collect(item["metadata"]["uid"])
             return item
 
     def forget(self) -> None:
@@ -142,14 +142,14 @@ class Store:
             self.forgotten = self.version
             self.history.clear()
 
-    def _collect(self, uid: str, *, orphan: bool) -> None:
+    def _collect(self, uid: str) -> None:
         """What the garbage collector does when an owner is gone."""
         for key, item in list(self._objects.items()):
             owners = item["metadata"].get("ownerReferences", [])
             others = [owner for owner in owners if owner.get("uid") != uid]
             if key not in self._objects or len(others) == len(owners):
                 continue
-            if others or orphan:
+            if others:
                 self._keep("MODIFIED", key, {**item, "metadata": {**item["metadata"], "ownerReferences": others}})
             else:
                 self.delete(key)

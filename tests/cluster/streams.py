@@ -88,11 +88,7 @@ class Streams:
     ) -> aiohttp.web.StreamResponse:
         name, container = pod["metadata"]["name"], query.get("container", "")
         _check_container(pod, container)
-        keys = [f"{name}:previous"] if query.get("previous") == "true" else [f"{name}/{container}", name]
-        if not any(key in self._api.logs for key in keys) and query.get("previous") == "true":
-            raise RefusedError(
-                400, "BadRequest", f'previous terminated container "{container}" in pod "{name}" not found'
-            )
+        keys = [f"{name}/{container}", name]
         response = aiohttp.web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(raw)
         told, left, first = 0, int(query.get("limitBytes", 1 << 40)), True

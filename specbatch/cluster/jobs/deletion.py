@@ -13,7 +13,7 @@ from specbatch.cluster.jobs.messages import results_text
 from specbatch.cluster.jobs.run import labels_of, state_of, uid_of
 from specbatch.cluster.jobs.stored_spec import load_stored_spec
 from specbatch.cluster.jobs.termination_wait import delete_jobs, refuse_helm_managed
-from specbatch.cluster.manifests.names import RUN, of_run
+from specbatch.cluster.manifests.names import RUN, run_selector
 from specbatch.errors import SpecError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class RunObjects:
 
 def run_objects(cluster: Cluster, name: str) -> RunObjects:
     """The objects of a run, or of one Job where `name` is a Job's; without those that are being deleted."""
-    labels = of_run(name)
+    labels = run_selector(name)
     found = RunObjects(
         name,
         [JobView(job) for job in _staying(find_jobs(cluster, name))],

@@ -8,7 +8,7 @@ from specbatch.api.hints import nearest
 from specbatch.cluster.client.kinds import JOBS, PODS, Object
 from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
 from specbatch.cluster.jobs.run import age_key
-from specbatch.cluster.manifests.names import RUN, of_run
+from specbatch.cluster.manifests.names import RUN, run_selector
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _NAMES_SHOWN = 5
 
 def find_jobs(cluster: Cluster, run: str | None = None, *, all_namespaces: bool = False) -> list[Object]:
     """The Jobs of a run, or all of specbatch's, in the namespace or in all namespaces; the newest first."""
-    found = cluster.list(JOBS, labels=_ALL if run is None else of_run(run), all_namespaces=all_namespaces)
+    found = cluster.list(JOBS, labels=_ALL if run is None else run_selector(run), all_namespaces=all_namespaces)
     return sorted(found, key=lambda job: age_key(JobView(job)), reverse=True)
 
 

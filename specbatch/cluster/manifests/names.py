@@ -56,6 +56,6 @@ def object_labels(job: SpecBatchJob) -> dict[str, str]:
     return {**pod_labels(job), "app.kubernetes.io/managed-by": "specbatch"}
 
 
-def of_run(run: str) -> Mapping[str, str]:
+def run_selector(run: str) -> Mapping[str, str]:
     """The selector of a run's Jobs, ConfigMaps and pods."""
     return {"app.kubernetes.io/name": "specbatch", RUN: run}

@@ -58,7 +58,7 @@ def _job(job: Object | None) -> str:
 
 
 def _config_map(config_map: Object | None) -> str:
-    """The spec as YAML, and of each file that travels its size and hash."""
+    """The spec as YAML, and size and hash of each bundled file."""
     if config_map is None:
         return ""
     files = {name: f"{len(content)} bytes, sha256 {_sha256(content)}" for name, content in files_of(config_map).items()}

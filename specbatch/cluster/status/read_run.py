@@ -13,7 +13,7 @@ from specbatch.cluster.client.kueue import kueue_kinds
 from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
 from specbatch.cluster.jobs.lookup import find_job, find_jobs, job_with_pods
 from specbatch.cluster.jobs.run import Run, group_into_runs, labels_of
-from specbatch.cluster.manifests.names import ROW_COUNTS, SHARDS, of_run
+from specbatch.cluster.manifests.names import ROW_COUNTS, SHARDS, run_selector
 from specbatch.cluster.status.job_run_status import JobRunStatus
 from specbatch.cluster.status.pod_log import PodLog, read_log
 from specbatch.cluster.status.pod_shard_status import PodShardStatus
@@ -93,7 +93,7 @@ def _earlier_pods(cluster: Cluster, run: Run) -> dict[int, Sequence[Object]]:
     if len(run.jobs) == 1:
         return found
     by_job: dict[str, list[Object]] = {}
-    for pod in cluster.list(PODS, labels=of_run(run.name)):
+    for pod in cluster.list(PODS, labels=run_selector(run.name)):
         by_job.setdefault(labels_of(pod).get(JOB_NAME, ""), []).append(pod)
     for member in reversed(run.jobs[1:]):
         view = JobView(member.job, by_job.get(member.name, ()))
