@@ -78,6 +78,11 @@ def by_name(*causes: Cause) -> Mapping[str, Cause]:
     return {cause.cause: cause for cause in causes}
 
 
+def cut(text: str, chars: int) -> str:
+    """No more than so many characters of a text."""
+    return text if len(text) <= chars else f"{text[: chars - 1]}…"
+
+
 def recognise(causes: Iterable[Cause], text: str, **fields: object) -> Finding | None:
     """The finding of the first cause that a text of Kubernetes says."""
     for cause in causes:

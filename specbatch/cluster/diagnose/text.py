@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from specbatch.cluster.diagnose.finding import Finding
+from specbatch.cluster.diagnose.finding import Finding, cut
 from specbatch.cluster.diagnose.why import Verdict
 from specbatch.cluster.jobs.job_view import format_indexes
 from specbatch.cluster.jobs.timestamps import ago
@@ -20,7 +20,7 @@ _MOODS = {"error": "problem", "warning": "waiting", "ok": "fine"}  # as scripts 
 def render_verdict(verdict: Verdict, clock: float) -> str:
     """The sentence, the remedy, and what they rest on; 100 columns."""
     finding, others = verdict.finding, verdict.others
-    evidence = [textwrap.shorten(one, _EVIDENCE_CHARS, placeholder="…") for one in finding.evidence[:_EVIDENCE_LINES]]
+    evidence = [cut(one, _EVIDENCE_CHARS) for one in finding.evidence[:_EVIDENCE_LINES]]
     also = [f"{one.cause}: {one.sentence}{_shards(' (shards {})', one, verdict)}" for one in others[:_OTHERS_SHOWN]]
     more = [f"and {len(others) - _OTHERS_SHOWN} more causes"] if len(others) > _OTHERS_SHOWN else []
     since = ago(finding.since, clock)

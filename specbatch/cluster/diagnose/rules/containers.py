@@ -78,7 +78,8 @@ def start_failure(message: str) -> Finding | None:
 def sandbox(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     """A pod of which not even the sandbox can be made: network plugin, runtime class."""
     newest = evidence.newest(pod, "FailedCreatePodSandBox", "Pulling", "Pulled", "Created", "Started")
-    if newest is not None and newest.get("reason") == "FailedCreatePodSandBox":
+    pending = (pod.get("status") or {}).get("phase") == "Pending"
+    if pending and newest is not None and newest.get("reason") == "FailedCreatePodSandBox":
         finding = recognise(_SANDBOX, str(newest.get("message") or ""))
         if finding is not None:
             yield finding.seen([event_line(newest)], event_start(newest))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Cause, Finding, by_name, recognise
+from specbatch.cluster.diagnose.finding import Cause, Finding, by_name, cut, recognise
 from specbatch.cluster.diagnose.rules.containers import ARCHITECTURE, COMMAND, container_statuses, start_failure
 from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.manifests.pod import USER
@@ -159,7 +158,7 @@ def _by_exit_code(code: int, word: TerminationMessage, message: str) -> Finding 
     fields = {
         "code": code,
         "meaning": ExitCode(code).meaning if code in set(ExitCode) else "",
-        "said": f": {textwrap.shorten(word.reason, _ERROR_CHARS, placeholder='…')}" if word.reason else "",
+        "said": f": {cut(word.reason, _ERROR_CHARS)}" if word.reason else "",
         "signal": _SIGNALS.get(code),
         "user": USER,
     }

@@ -16,6 +16,8 @@ from specbatch.cluster.jobs.timestamps import event_line, event_start
 from specbatch.cluster.status.pod_state import node_of
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+_REASONS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")  # of events about volumes of a pod that has a node
+_UNBOUND = "PersistentVolumeClaim"  # the scheduler names them where they keep a pod from its nodes
 _IN_USE = (
     "end the other pod (of a node that is lost: kubectl delete pod --force, once the node is surely off); for several shards on "
     "several nodes take a ReadWriteMany claim, or job.parallelism: 1"
@@ -129,7 +131,9 @@ def results_volume(evidence: Evidence, _: Object) -> Iterator[Finding]:
 
 def mounts(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     """What keeps a pod's volumes away, by the newest words of the kubelet and of the attach controller."""
-    if evidence.newest(pod, "Pulling", "Pulled", "Created", "Started") is not None:
+    if (pod.get("status") or {}).get("phase") != "Pending" or evidence.newest(
+        pod, "Pulling", "Pulled", "Created", "Started"
+    ):
         return  # the kubelet has gone on to the image since
     events = [(one, " ".join(str(one.get("message") or "").split())) for one in evidence.events_of(pod, *_REASONS)]
     # A timeout says only which volume is missing: an older event may say why.
@@ -138,9 +142,6 @@ def mounts(evidence: Evidence, pod: Object) -> Iterator[Finding]:
             finding = missing_reference(evidence, message) or recognise(_MOUNTS, message, volumes="the volumes")
             if finding is not None:
                 yield finding.seen([event_line(event)], event_start(event))
-
-
-_REASONS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 
 
 def claim_names(spec: Object) -> list[str]:
@@ -169,29 +170,31 @@ def _unusable(evidence: Evidence, claim: Object, message: str) -> Iterator[Findi
         yield _CAUSES["claim-deleting"].finding(name=name).seen(since=metadata.get("deletionTimestamp"))
     elif phase == "Lost":
         yield _CAUSES["volume-lost"].finding(name=name).seen(since=since)
-    elif phase == "Pending" and (not message or "PersistentVolumeClaim" in message):
-        yield from (finding.seen(since=since) for finding in _unbound(evidence, claim))
+    elif phase == "Pending":
+        yield from (finding.seen(since=since) for finding in _unbound(evidence, claim, message))
 
 
-def _unbound(evidence: Evidence, claim: Object) -> Iterator[Finding]:
-    """Why a claim has no volume. One that is bound when its first pod comes waits for the pod, not the pod for it."""
+def _unbound(evidence: Evidence, claim: Object, message: str) -> Iterator[Finding]:
+    """Why a claim has no volume. One that is bound when its first pod comes is no cause: the scheduler then speaks of something else."""
     name, wanted = claim["metadata"]["name"], claim.get("spec", {}).get("storageClassName")
     classes = {str(one["metadata"]["name"]): one for one in evidence.classes or ()}
     events = evidence.events_of(claim, "ExternalProvisioning", "Provisioning", "FailedBinding")
     newest: Object = evidence.newest(claim, "ProvisioningFailed") or next(iter(events), {})
     reason, text = newest.get("reason"), str(newest.get("message") or "")
+    no_class = wanted and evidence.classes is not None and wanted not in classes
     late = classes.get(wanted, {}).get("volumeBindingMode") == "WaitForFirstConsumer"
-    if not newest and (late or evidence.newest(claim, "WaitForFirstConsumer")):
-        return
-    cause = "claim-unbound"
-    if (wanted and evidence.classes is not None and wanted not in classes) or re.search(
-        "storageclass.*not found", text
-    ):
+    if no_class or re.search("storageclass.*not found", text):
         cause = "storage-class-missing"
     elif reason == "ProvisioningFailed":
         cause = "provisioning-failed"
     elif not wanted and reason == "FailedBinding":
         cause = "no-default-storage-class"
+    elif not newest and (
+        late or evidence.newest(claim, "WaitForFirstConsumer") or (message and _UNBOUND not in message)
+    ):
+        return
+    else:
+        cause = "claim-unbound"
     known = f": {listed(sorted(classes))}" if classes else " (kubectl get storageclass)"
     found = _CAUSES[cause].finding(name=name, wanted=wanted, text=text, known=known)
     yield found.seen([event_line(newest)] if newest else [])

@@ -84,6 +84,18 @@ def test_a_claim_that_waits_for_its_first_consumer_is_no_cause():
     assert cause_of(unschedulable(message), claims={"specbatch-results": late}, events=[said]) == "not-enough-gpus"
 
 
+def test_a_late_claim_that_cannot_be_provisioned_is_the_cause_whatever_the_scheduler_says():
+    late = claim(phase="Pending", storage_class="local")
+    events = [
+        event(late, "WaitForFirstConsumer", "waiting for first consumer to be created before binding"),
+        event(late, "ProvisioningFailed", "rpc error: code = ResourceExhausted", seconds_ago=5),
+    ]
+    timeout = 'running PreBind plugin "VolumeBinding": binding volumes: context deadline exceeded'
+    finding = verdict_on(unschedulable(timeout), claims={"specbatch-results": late}, events=events).finding
+    assert finding.cause == "provisioning-failed"
+    assert "ResourceExhausted" in finding.sentence
+
+
 def test_an_unbound_claim_is_the_cause_where_only_the_scheduler_says_so():
     assert cause_of(unschedulable(UNBOUND), claims=None) == "claim-unbound"
 
