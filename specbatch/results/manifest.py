@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,14 @@ from specbatch.results.totals import Totals
 
 FORMAT = 1
 _REASON_CHARS = 300
+_ALWAYS_THERE = (
+    "attempts",
+    "spec",
+    "versions",
+    "placement",
+    "placement_tree",
+    "env",
+)  # in a file, whatever the defaults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +46,7 @@ class FileEntry:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What is written when an attempt at a shard ends; `complete` once every row of the shard has ended.
 
     Args:
@@ -69,19 +76,19 @@ class Manifest:
     shards: int
     complete: bool
     identity: Identity
-    files: Sequence[FileEntry]
+    files: tuple[FileEntry, ...]
     totals: Totals
-    attempts: Sequence[Attempt] = ()
+    attempts: tuple[Attempt, ...] = ()
     skipped: int = 0
-    spec: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    placement: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    spec: Mapping[str, Any] = {}
+    versions: Mapping[str, str] = {}
+    placement: Mapping[str, Mapping[str, str]] = {}
     placement_tree: str = ""
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = {}
     hardware: Hardware | None = None
     other_models: int = 0
     dataset_rows: int | None = None
-    warnings: Sequence[str] = ()
+    warnings: tuple[str, ...] = ()
     verification: Mapping[str, Any] | None = None
 
     @property
@@ -91,22 +98,17 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """As the file holds it: the fields, and for readers the figures that follow from them."""
-        summary = self.summary
+        summary, fields = self.summary, msgspec.to_builtins(self, enc_hook=str)
         return {
             "format": FORMAT,
-            "name": self.name,
-            "shard": self.shard,
-            "shards": self.shards,
-            "complete": self.complete,
             "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "rows": {
                 "results": self.totals.results,
                 "errors": self.totals.errors,
-                "skipped": self.skipped,
-                "other_models": self.other_models,
-                "dataset": self.dataset_rows,
+                "skipped": fields.pop("skipped"),
+                "other_models": fields.pop("other_models"),
+                "dataset": fields.pop("dataset_rows"),
             },
-            "files": [asdict(file) for file in self.files],
             "throughput": {
                 "tokens_per_second": summary.tokens_per_second,
                 "predicted_tokens_per_second": summary.predicted_tokens_per_second,
@@ -119,78 +121,24 @@ class Manifest:
                 "drafted_by_position": summary.drafted_by_position,
                 "accepted_by_position": summary.accepted_by_position,
             },
-            "warnings": list(self.warnings),
-            "verification": self.verification,
             "k_changes": summary.k_changes,
             "phase_seconds": summary.phase_seconds,
-            "totals": msgspec.to_builtins(self.totals),
-            "identity": self.identity.to_json(),
-            "versions": dict(self.versions),
-            "env": dict(self.env),
-            "placement": {role: dict(devices) for role, devices in self.placement.items()},
-            "placement_tree": self.placement_tree,
-            "hardware": None if self.hardware is None else asdict(self.hardware),
-            "spec": self.spec,
-            "attempts": msgspec.to_builtins(self.attempts),
+            **fields,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Manifest:
         """From the file; ValueError, KeyError or TypeError where it is none."""
-        shape = as_type(value, _Shape)
-        if not 0 <= shape.shard < shape.shards <= MAX_SHARDS:
-            raise ValueError(f"there is no shard {shape.shard} of {shape.shards}")
-        return cls(
-            name=shape.name,
-            shard=shape.shard,
-            shards=shape.shards,
-            complete=shape.complete,
-            identity=shape.identity,
-            files=shape.files,
-            totals=shape.totals,
-            attempts=shape.attempts,
-            skipped=shape.rows.skipped,
-            spec=shape.spec,
-            versions=shape.versions,
-            placement=shape.placement,
-            placement_tree=shape.placement_tree,
-            env=shape.env,
-            hardware=shape.hardware,
-            other_models=shape.rows.other_models,
-            dataset_rows=shape.rows.dataset,
-            warnings=shape.warnings,
-            verification=shape.verification,
-        )
-
-
-class _Rows(msgspec.Struct):
-    """How many rows there are, for they are counted with."""
-
-    skipped: int
-    other_models: int = 0
-    dataset: int | None = None
-
-
-class _Shape(msgspec.Struct):
-    """What a manifest must be."""
-
-    name: str
-    shard: int
-    shards: int
-    complete: bool
-    files: tuple[FileEntry, ...]
-    totals: Totals
-    attempts: tuple[Attempt, ...]
-    spec: dict[str, Any]
-    versions: dict[str, str]
-    placement: dict[str, dict[str, str]]
-    placement_tree: str
-    env: dict[str, str]
-    identity: Identity
-    rows: _Rows
-    warnings: tuple[str, ...] = ()
-    verification: dict[str, Any] | None = None
-    hardware: Hardware | None = None
+        rows = value["rows"]
+        counts = {
+            "skipped": rows["skipped"],
+            "other_models": rows.get("other_models", 0),
+            "dataset_rows": rows.get("dataset"),
+        }
+        manifest = as_type({**{name: value[name] for name in _ALWAYS_THERE}, **value, **counts}, cls)
+        if not 0 <= manifest.shard < manifest.shards <= MAX_SHARDS:
+            raise ValueError(f"there is no shard {manifest.shard} of {manifest.shards}")
+        return manifest
 
 
 def write_manifest(run_dir: str | Path, manifest: Manifest) -> Path:

@@ -82,7 +82,7 @@ class ManifestWriter:
             hardware=self.hardware,
             other_models=runner.other_models,
             dataset_rows=runner.dataset_rows,
-            warnings=self.warnings,
+            warnings=tuple(self.warnings),
             verification=self._earlier.verification if self._earlier and not store.written.rows else None,
         )
         write_manifest(self._run_dir, manifest)

@@ -49,7 +49,7 @@ def make(folder, rows=None, *, identity=IDENTITY, errors=(), **manifest):
     made = finish_run(
         folder, [make_row(index) for index in range(20)] if rows is None else rows, errors, **{**defaults, **manifest}
     )
-    write_manifest(folder, replace(made, identity=identity))
+    write_manifest(folder, msgspec.structs.replace(made, identity=identity))
     write_success(folder)
     return Folder(folder)
 
