@@ -160,15 +160,21 @@ def _merged(group: Sequence[Finding]) -> Finding:
 
 
 def _unknown(evidence: Evidence) -> Finding:
-    """Nothing that the rules know: the newest events of the Job and its pods, for a person to read."""
+    """Nothing that the rules know: what Kubernetes says, conditions of the Job and its pods, then their newest events."""
     view, name = evidence.view, evidence.view.name
+    objects = [("job", view.job), *(("pod", pods[-1]) for pods in view.pods_by_index.values())]
+    said = [
+        f"{kind} {thing['metadata']['name']}: {one.get('type')} {one.get('status')}: {one.get('reason')}: {one.get('message')}"
+        for kind, thing in objects
+        for one in (thing.get("status") or {}).get("conditions") or ()
+        if one.get("message")
+    ]
     about = [(event, str((event.get("involvedObject") or {}).get("name", ""))) for event in evidence.events]
     events = [event for event, of in about if of == name or of.startswith(f"{name}-")]
     newest = sorted(events, key=event_time, reverse=True)[:_EVENTS_SHOWN]
     return Finding(
         cause="unknown",
         sentence="no known cause" if view.pods else "nothing is known to be wrong, and no pod is there",
-        remedy=f"see specbatch events {view.command_args}, and kubectl describe job {name} -n {view.namespace}; the Job controller may only just have "
-        "begun",
-        evidence=tuple(event_line(event) for event in newest),
+        remedy=f"what Kubernetes says is below; more: specbatch events {view.command_args}, kubectl describe job {name} -n {view.namespace}",
+        evidence=(*said[:_EVENTS_SHOWN], *map(event_line, newest)),
     )

@@ -222,3 +222,13 @@ def test_where_nothing_is_known_the_newest_events_are_shown():
     assert finding.cause == "unknown"
     assert len(finding.evidence) == 5
     assert "Created pod: p0" in finding.evidence[0]
+
+
+def test_a_pod_that_no_rule_knows_is_shown_with_what_kubernetes_says_of_it():
+    done = pod(phase="Succeeded", node="node-a", conditions=[condition("Ready", "PodCompleted", "x", status="False")])
+    finding = verdict_on(done, the_job=job(conditions=[condition("Odd", "OfTheYear2027", "who knows")])).finding
+    assert finding.cause == "unknown"
+    assert finding.evidence == (
+        "job nightly-0123456789: Odd True: OfTheYear2027: who knows",
+        "pod nightly-0123456789-0-abcde: Ready False: PodCompleted: x",
+    )
