@@ -9,18 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from specbatch.cli.cluster_options import ClusterOptions, with_cluster_options
 from specbatch.cli.output import say
-from specbatch.cli.sources import SourceArgument, is_folder, is_spec, nor_folder
-
-if TYPE_CHECKING:
-    from specbatch.api.job import SpecBatchJob
-    from specbatch.cluster.client.client import Cluster
-    from specbatch.cluster.client.kinds import Object
+from specbatch.cli.sources import SourceArgument, is_folder, run_on_cluster
 
 _INCOMPLETE = 1
 
@@ -113,27 +108,11 @@ def _folder(source: str | None, temporary: Path, options: ClusterOptions) -> Ite
         return
     from specbatch.cluster.fetch.results_of_run import results_of
 
-    cluster, job, spec = _on_cluster(source, options)
+    cluster, job, spec = run_on_cluster(source, options)
     name = f"Job {job['metadata']['name']}" if job is not None else f"run {spec.metadata.name}, whose Job is gone"
     say(f"{name}, namespace {cluster.namespace}")
     with results_of(cluster, spec, job, temporary, say) as folder:
         yield folder
-
-
-def _on_cluster(source: str | None, options: ClusterOptions) -> tuple[Cluster, Object | None, SpecBatchJob]:
-    """The Job and what it runs; without the Job where it is gone, and the spec's file is named."""
-    from specbatch.api.loading import load_spec
-    from specbatch.cluster.fetch.results_of_run import spec_of
-    from specbatch.errors import ClusterError
-
-    try:
-        with nor_folder(source):
-            cluster, job = options.find_job(source)
-        return cluster, job, spec_of(cluster, job)
-    except ClusterError as error:
-        if error.status != 404 or source is None or not is_spec(source):
-            raise
-    return options.connect(source)[0], None, load_spec(source)
 
 
 @contextmanager

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specbatch.cli.cluster_options import ClusterOptions
+
+if TYPE_CHECKING:
+    from specbatch.api.job import SpecBatchJob
+    from specbatch.cluster.client.client import Cluster
+    from specbatch.cluster.client.kinds import Object
 
 SourceArgument = Annotated[
     str | None,
@@ -58,3 +63,19 @@ def nor_folder(source: str | None) -> Iterator[None]:
             status=error.status,
             reason=error.reason,
         ) from error
+
+
+def run_on_cluster(source: str | None, options: ClusterOptions) -> tuple[Cluster, Object | None, SpecBatchJob]:
+    """The Job and what it runs; without the Job where it is gone, and the spec's file is named."""
+    from specbatch.api.loading import load_spec
+    from specbatch.cluster.fetch.results_of_run import spec_of
+    from specbatch.errors import ClusterError
+
+    try:
+        with nor_folder(source):
+            cluster, job = options.find_job(source)
+        return cluster, job, spec_of(cluster, job)
+    except ClusterError as error:
+        if error.status != 404 or source is None or not is_spec(source):
+            raise
+    return options.connect(source)[0], None, load_spec(source)

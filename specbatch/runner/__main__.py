@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from specbatch.api.loading import load_spec
-from specbatch.errors import ExitCode, OtherRunError, SpecbatchError
+from specbatch.errors import ExitCode, OtherRunError, SpecbatchError, SplitError
 from specbatch.redact import redact
 from specbatch.results.protocol import TerminationMessage
 from specbatch.runner.display import JsonDisplay
@@ -19,6 +19,7 @@ from specbatch.runner.termination import BUG, leave_message, of_error, of_succes
 from specbatch.terminal import for_people
 
 _ANEW = "specbatch submit FILE --fresh starts anew, in a results folder of its own; or set another results.name, or metadata.name"
+_RESHARD = "set job.completions back to that number; or end the run (specbatch cancel), then specbatch reshard NAME --completions N, and submit again"
 _USAGE = "usage: python -m specbatch.runner SPEC_FILE"
 
 
@@ -32,8 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         message = _run(arguments[0], known)
     except SpecbatchError as error:
-        if isinstance(error, OtherRunError):
-            error.remedy = _ANEW
+        if isinstance(error, OtherRunError | SplitError):
+            error.remedy = _RESHARD if isinstance(error, SplitError) else _ANEW
         print(for_people(f"error: {error}"), file=sys.stderr)  # noqa: T201 - this is the output
         leave_message(replace(of_error(error), **known))
         return error.exit_code

@@ -4,6 +4,8 @@ import io
 import threading
 
 from specbatch.cluster.client.kinds import PODS
+from specbatch.errors import ResultsError
+from specbatch.results.collect.reshard import reshard
 from specbatch.results.collect.send import send
 
 RUNNING = {"phase": "Running", "containerStatuses": [{"name": "reader", "state": {"running": {}}}]}
@@ -37,6 +39,9 @@ class Node:
 
     def command(self, pod, container, command):
         assert container == "reader"
+        if command[:4] == ["python", "-m", "specbatch", "reshard"]:
+            self.sent.append(command[3:])
+            return self._reshard(self.folders[command[4]], int(command[6]))
         assert command[:3] == ["python", "-m", "specbatch.results.collect.send"]
         folder, *after = command[3:]
         self.sent.append(command[3:])
@@ -45,11 +50,17 @@ class Node:
         send(self.folders[folder], out, (after[0], int(after[1])) if after else None)
         return out.getvalue(), b"", 0
 
+    def _reshard(self, folder, shards):
+        try:
+            return f"{reshard(folder, shards).rows} rows\n".encode(), b"", 0
+        except ResultsError as error:
+            return b"", f"error: {error}".encode(), int(error.exit_code)
+
     def _run(self):
         while not self._stop.wait(0.005):
             for pod in self._api.objects(PODS):
                 uid = pod["metadata"]["uid"]
-                if pod["metadata"]["name"].endswith("-reader") and uid not in self._seen:
+                if pod["metadata"]["name"].endswith(("-reader", "-reshard")) and uid not in self._seen:
                     self._seen.add(uid)
                     self.made.append(pod)
                     status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]

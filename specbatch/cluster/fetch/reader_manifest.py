@@ -56,7 +56,14 @@ def place_of(volume: Object) -> str:
 
 
 def reader_pod(
-    template: Object, folder: str, *, name: str, labels: Mapping[str, str], owner: Object | None = None, node: str = ""
+    template: Object,
+    folder: str,
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    owner: Object | None = None,
+    node: str = "",
+    writable: bool = False,
 ) -> Object:
     """The pod.
 
@@ -67,6 +74,7 @@ def reader_pod(
         labels: of the run's Job.
         owner: the Job that owns the pod.
         node: where it must run, bypassing the scheduler.
+        writable: whether it may write to the volume.
 
     Raises:
         ResultsError: the results are on no volume that outlives the run's pods.
@@ -91,7 +99,7 @@ def reader_pod(
                 "env": [{"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}],
                 "resources": _RESOURCES,
                 "securityContext": runner.get("securityContext") or container_security_context(),
-                "volumeMounts": [{**mount, "readOnly": True}],
+                "volumeMounts": [mount if writable else {**mount, "readOnly": True}],
             }
         ],
         "volumes": [volume],

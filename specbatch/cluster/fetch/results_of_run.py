@@ -50,6 +50,12 @@ def spec_of(cluster: Cluster, job: Object) -> SpecBatchJob:
     return load_stored_spec(config_map)
 
 
+def published_at(spec: SpecBatchJob) -> str | None:
+    """The URI where a run is published, if it is."""
+    publish = spec.spec.results.publish
+    return None if publish is None else f"{publish.rstrip('/')}/{spec.results_name}"
+
+
 @contextmanager
 def results_of(
     cluster: Cluster, spec: SpecBatchJob, job: Object | None, temporary: Path, say: Callable[[str], None]
@@ -67,8 +73,7 @@ def results_of(
         ClusterError: the files cannot be fetched.
         ResultsError: there are none, or they cannot be written here.
     """
-    if spec.spec.results.publish is not None:
-        uri = f"{spec.spec.results.publish.rstrip('/')}/{spec.results_name}"
+    if (uri := published_at(spec)) is not None:
         say(f"the run was published at {uri}")
         yield uri
         return
@@ -81,21 +86,44 @@ def results_of(
         yield folder
 
 
-def _fetch(cluster: Cluster, spec: SpecBatchJob, job: Object | None, folder: Path, say: Callable[[str], None]) -> None:
+def pod_at_results(
+    cluster: Cluster, spec: SpecBatchJob, job: Object | None, *, writable: bool = False
+) -> tuple[ReaderPod, str, str]:
+    """A pod that sees the volume of a run's results, not made yet; where they are, and the pod, for people.
+
+    Args:
+        cluster: where the run was.
+        spec: what it was.
+        job: its Job; None where it is gone.
+        writable: whether the pod may write to the volume.
+
+    Raises:
+        ResultsError: the results are on no volume that outlives the run's pods.
+    """
     template = job["spec"]["template"] if job is not None else pod_template(spec, "gone")
     labels = job["metadata"]["labels"] if job is not None else object_labels(spec)
-    name = f"{job['metadata']['name'] if job is not None else spec.metadata.name}-reader"
+    name = f"{job['metadata']['name'] if job is not None else spec.metadata.name}-{'reshard' if writable else 'reader'}"
     there = results_folder(spec)
     volume, _ = results_volume(template, there)
     node = "" if job is None else _node(cluster, job, volume)
 
     def manifest() -> Object:
         owner = None if job is None else cluster.find(JOBS, job["metadata"]["name"])
-        return reader_pod(template, there, name=name, labels=labels, owner=owner, node=node)
+        return reader_pod(template, there, name=name, labels=labels, owner=owner, node=node, writable=writable)
 
-    command = ["python", "-m", "specbatch.results.collect.send", posixpath.join(there, spec.results_name)]
-    say(f"reading {place_of(volume)} through pod {name}" + (f" on node {node}" if node else ""))
-    with ReaderPod(cluster, manifest) as pod:
+    return ReaderPod(cluster, manifest), place_of(volume), f"pod {name}" + (f" on node {node}" if node else "")
+
+
+def _fetch(cluster: Cluster, spec: SpecBatchJob, job: Object | None, folder: Path, say: Callable[[str], None]) -> None:
+    reader, place, pod_name = pod_at_results(cluster, spec, job)
+    command = [
+        "python",
+        "-m",
+        "specbatch.results.collect.send",
+        posixpath.join(results_folder(spec), spec.results_name),
+    ]
+    say(f"reading {place} through {pod_name}")
+    with reader as pod:
         done = fetch(
             folder,
             lambda after: pod.run([*command, *map(str, after or ())]),
@@ -103,9 +131,9 @@ def _fetch(cluster: Cluster, spec: SpecBatchJob, job: Object | None, folder: Pat
         )
     if done.error:
         if done.denied:
-            raise ResultsError(done.error, where=place_of(volume), remedy=_DENIED)
+            raise ResultsError(done.error, where=place, remedy=_DENIED)
         beside = f"there are {', '.join(done.beside)}" if done.beside else "has it begun? specbatch status says"
-        raise ResultsError(done.error, where=place_of(volume), remedy=beside)
+        raise ResultsError(done.error, where=place, remedy=beside)
     say(f"{format_bytes(done.received)} read")
 
 
