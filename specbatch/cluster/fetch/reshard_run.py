@@ -10,9 +10,8 @@ from specbatch.api.job import SpecBatchJob
 from specbatch.cluster.client.kinds import PODS, Object
 from specbatch.cluster.fetch.reader_manifest import results_volume
 from specbatch.cluster.fetch.results_of_run import pod_at_results, published_at
-from specbatch.cluster.jobs.job_view import JOB_NAME
 from specbatch.cluster.manifests.mounts import results_folder
-from specbatch.cluster.manifests.names import of_run
+from specbatch.cluster.manifests.names import run_selector
 from specbatch.cluster.manifests.pod import pod_template
 from specbatch.cluster.status.pod_state import has_ended
 from specbatch.errors import ClusterError, ResultsError
@@ -69,8 +68,8 @@ def _on_a_volume(spec: SpecBatchJob, job: Object | None) -> bool:
 
 def _refuse_running(cluster: Cluster, run: str) -> None:
     """A store has no locks, and not every volume has: no pod of the run may be left."""
-    pods = [pod for pod in cluster.list(PODS, labels=of_run(run)) if not has_ended(pod)]
-    left = [pod["metadata"]["name"] for pod in pods if JOB_NAME in pod["metadata"]["labels"]]  # not a reader
+    pods = cluster.list(PODS, labels={**run_selector(run), "app.kubernetes.io/component": "runner"})
+    left = [pod["metadata"]["name"] for pod in pods if not has_ended(pod)]
     if left:
         more = f" and {len(left) - _NAMES_SHOWN} more" if left[_NAMES_SHOWN:] else ""
         raise ClusterError(
