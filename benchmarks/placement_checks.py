@@ -12,7 +12,6 @@ from torch import Tensor
 
 from benchmarks.gpu_lines import GB, Pair
 from specbatch.engine.engine import Engine
-from specbatch.engine.graphs.drafters import PagedDrafter
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.plan.device_map import compare_with_actual
 from specbatch.plan.types import DeviceUse, ReplicaPlan
@@ -38,7 +37,7 @@ COLUMNS = (
 class DeviceMemory:
     """Bytes on one device; the planned ones are the plan's.
 
-    kv: of all pages that the engine has, the one that belongs to nobody (64 tokens) among them
+    kv: of all pages that the engine has, the padding page (64 tokens) among them
     kv_compares: whether the engine keeps pages, as the plan of a GPU has it; the general engine keeps slots, and weights alone compare
     peak: what torch has reserved at the most, and what else the driver has given away; None on a CPU
     """
@@ -139,9 +138,8 @@ def _bytes_by_device(tensors: Iterator[Tensor]) -> Counter[torch.device]:
 def _kv(pair: Pair, engine: Engine) -> Iterator[Tensor]:
     """Keys and values of all layers: the pages of the graphs runner, or the slots of the general one."""
     if isinstance(engine.runner, GraphModelRunner):
-        target, drafter = engine.runner.pair.target, engine.runner.pair.drafter
-        for decoder in (target, *([drafter.decoder] if isinstance(drafter, PagedDrafter) else [])):
-            for stage in decoder.stages:
+        for prefill in (engine.runner.pair.prefill, *engine.runner.pair.drafter.prefills):
+            for stage in prefill.decoder.stages:
                 yield from (*stage.kv.keys, *stage.kv.values)
         return
     for model in (pair.target, pair.drafter):
@@ -154,5 +152,5 @@ def _peak(device: torch.device) -> int | None:
     if device.type != "cuda":
         return None
     free, total = torch.cuda.mem_get_info(device)
-    beyond_torch = total - free - torch.cuda.memory_reserved(device)  # the context, recorded graphs, other processes
+    beyond_torch = total - free - torch.cuda.memory_reserved(device)  # the context, CUDA graphs, other processes
     return torch.cuda.max_memory_reserved(device) + beyond_torch

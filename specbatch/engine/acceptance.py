@@ -1,6 +1,6 @@
 """Which draft tokens stand, and the one token that follows them: the two lossless rules.
 
-coupled (default): target and drafter race the same noise, so the target's token at a position is known whatever was
+coupled (default): target and drafter draw with the same noise, so the target's token at a position is known whatever was
 drafted, and a draft stands where it equals that token. The text is token for token what the target alone draws from the
 row's stream, whatever k, drafter, batch or restart: "drafter-invariant" speculation (Daliri, Musco, Suresh,
 arXiv 2408.07978). Greedy decoding is the case of zero temperature.
@@ -49,7 +49,7 @@ def accept_coupled(draft_tokens: Tensor, num_drafted: Tensor, target_tokens: Ten
     k = draft_tokens.shape[1]
     drafted = torch.arange(k, device=draft_tokens.device) < num_drafted[:, None]
     accepted = _leading((draft_tokens == target_tokens[:, :k]) & drafted)
-    # Where the drafts stood they equal the target's tokens; the next one is the recovered or the bonus token.
+    # Accepted drafts equal the target's tokens; the next one is the recovered or the bonus token.
     return Acceptance(target_tokens, accepted)
 
 

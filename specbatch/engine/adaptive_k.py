@@ -1,6 +1,6 @@
 """How many tokens to draft: k maximises expected tokens per second, from measured costs and acceptance, and may be 0.
 
-A round that drafts k tokens commits E(k) = 1 + sum_j P_j tokens a row, P_j the chance that the first j drafts stand, and
+A round that drafts k tokens commits E(k) = 1 + sum_j P_j tokens a row, P_j the chance that the first j drafts are accepted, and
 takes C(n, k) seconds for n rows. Before it can draft, the drafter takes in what it has not seen of them: that is the price p,
 in seconds, of each token to come. A token costs C(n, 0) / n from a plain round and C(n, k) / (n E(k)) + p from one that drafts.
 """
@@ -8,9 +8,8 @@ in seconds, of each token to come. A token costs C(n, 0) / n from a plain round 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Choice, Controller, FixedK, RoundReport
@@ -54,7 +53,7 @@ class AcceptanceEstimate:
             self.accepted_at[j] = self.accepted_at[j] * fade + s
 
     def rate(self, position: int) -> float:
-        """Chance that the draft at a position stands when all before it stood; leans on the position before it."""
+        """Chance that the draft at a position is accepted when all before it were; leans on the position before it."""
         prior, weight = (self.rate(position - 1), _LEAN) if position > 0 else (_PRIOR_RATE, _PRIOR_WEIGHT)
         if position >= len(self.proposed_at):
             return prior
@@ -115,14 +114,14 @@ class AdaptiveK:
         luck = _LUCK * self.acceptance.standard_error() if probe.rows < rows else 0.0
         if gain > _MARGIN + luck:
             return Choice(0 if self._plain_is_due(gain) else min(best, self._largest(rows, evidence)), rows)
-        # Nobody knows yet, or what few rows showed may have been bad luck: worth a little.
+        # Nothing is known yet, or what few rows showed may have been bad luck: worth a small price.
         share, might = (_FIRST_SHARE, hope) if evidence < _FEW else (_SECOND_SHARE, gain + luck)
         allowed = self.probe_seconds
         if evidence < _ENOUGH:
             allowed = max(allowed, share * (1 - 1 / might) * base * remaining / rows)
         return probe if hope > _MARGIN and self._price(probe, rows, lag) <= allowed else Choice(0, rows)
 
-    def _best(self, rows: int, price: float, expected: ExpectedTokens) -> tuple[int, float]:
+    def _best(self, rows: int, price: float, expected: Callable[[int], float]) -> tuple[int, float]:
         """The k of the largest gain over plain rounds, and that gain."""
         plain = self.costs.seconds(rows, 0)
         gains = {
@@ -175,14 +174,6 @@ class AdaptiveK:
             self.acceptance.observe(report.proposed_at, report.accepted_at)
             lost = report.catch_up_seconds + report.seconds - worth
             self.probe_seconds = max(0.0, self.probe_seconds - max(0.0, lost))
-
-
-class ExpectedTokens(Protocol):
-    """E(k)."""
-
-    def __call__(self, k: int) -> float:
-        """Tokens a row and round."""
-        ...
 
 
 def _geometric(rate: float, k: int) -> float:

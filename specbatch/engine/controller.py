@@ -19,7 +19,7 @@ class RoundReport:
     verified: drafts that the target looked at a row: k, or fewer from a ragged drafter
     proposed_at, accepted_at: [j] rows whose drafts before position j were accepted, and of these the rows whose draft at j was accepted too
     standing: rows that stood still meanwhile
-    joined: tokens of rows that took seats of others since the round before: not of those that a batch begins with
+    joined: tokens of rows that took slots of others since the round before: not of those that a batch begins with
     """
 
     rows: int
@@ -71,7 +71,7 @@ class FixedK:
 
     Args:
         k: num_speculative_tokens.
-        costs: measured at warm-up, at k = 0 and at k; None: nobody asks what plain rounds would take.
+        costs: measured at warm-up, at k = 0 and at k; None: what plain rounds would take is not asked for.
     """
 
     def __init__(self, k: int, costs: RoundCosts | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Counter-based random streams: a row's draws depend on its key and the token's position, on nothing else.
+"""Counter-based random numbers: a row's draws depend on its key and the token's position, on nothing else.
 
 SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) in plain int64 tensor
 arithmetic, so that the CPU and every GPU draw the same bits, and a captured graph needs no generator state.
@@ -63,9 +63,9 @@ def uniforms(keys: Tensor) -> Tensor:
 
 
 def exponentials(keys: Tensor, tokens: Tensor) -> Tensor:
-    """Draws from Exp(1), one per key and token id: the noise of an exponential race over the vocabulary.
+    """Draws from Exp(1), one per key and token id: the noise of Gumbel-max sampling over the vocabulary, in the form of an exponential race.
 
-    argmax(probs / exponentials) is a draw from probs: the Gumbel-max trick, without the logarithms of probs. A token's
+    argmax(probs / exponentials) is a draw from probs: Gumbel-max without the logarithms of probs. A token's
     noise does not depend on which other tokens are asked for.
 
     Args:
@@ -85,5 +85,5 @@ def exponentials(keys: Tensor, tokens: Tensor) -> Tensor:
 
 def _exponentials(keys: Tensor, tokens: Tensor) -> Tensor:
     unit = _unit_interval(_mix(keys[..., None] + (tokens + 1) * _GOLDEN))
-    # Small draws win the race. They come from small uniforms, where float32 is finest: -log(1 - u), not -log(u).
+    # Small draws win. They come from small uniforms, where float32 is finest: -log(1 - u), not -log(u).
     return -torch.log1p(-unit)

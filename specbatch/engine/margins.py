@@ -34,9 +34,9 @@ def tie_bound(dtype: torch.dtype, logits: Tensor) -> float:
     the same weights in float32, in units of eps * max|logit|, alike in bfloat16 and float16: on prompts of text the ten best logits
     are off against each other by 1.0 on average, by 3.1 in the worst percent of positions, at 16 and at 30 layers (the embedded
     target, SmolLM2-135M); of 59 flips in 2,288 positions none had a margin above 1.5. On prompts of random tokens (the embedded
-    target, H100, torch 2.11) they are off by 1.2 to 1.4 in transformers and by 1.05 to 1.2 in the recorded engine, in the worst percent
+    target, H100, torch 2.11) they are off by 1.2 to 1.4 in transformers and by 1.05 to 1.2 in the graphs runner, in the worst percent
     by 4.4 to 6.3 and by 3.6 to 4.6; of 32 flips in 5,760 positions in bfloat16 the largest margin was 5.65, by transformers (sdpa and
-    eager) as by the recorded engine. bfloat16 (eps 2**-7) at a largest logit of 20 thus has a bound of 0.94, float16 (2**-10) one
+    eager) as by the graphs runner. bfloat16 (eps 2**-7) at a largest logit of 20 thus has a bound of 0.94, float16 (2**-10) one
     of 0.117; float32, whose formula gives 1.4e-5 there, has 1e-4, the least bound.
 
     Args:
@@ -50,7 +50,7 @@ def tie_bound(dtype: torch.dtype, logits: Tensor) -> float:
 class Contest:
     """What decides one token of one row.
 
-    scores: the highest wins: greedy logits, or logits / temperature - log(noise), the race's keys  # float64 [vocab]
+    scores: the highest wins: greedy logits, or logits / temperature - log(noise), as Gumbel-max has it  # float64 [vocab]
     scaled: logits / temperature, by which top-k and top-p keep tokens  # float64 [vocab]
     temperature: logits per unit of a score; 1 for greedy rows
     """

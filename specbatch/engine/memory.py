@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -47,6 +47,11 @@ def loaded_set_aside() -> Iterator[None]:
     finally:
         _set_aside.clear()
         gc.unfreeze()
+
+
+def current_device(device: torch.device) -> AbstractContextManager[object]:
+    """Within, the GPU is the thread's current device: Triton launches on that one, wherever the tensors are."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def free_cached(device: torch.device) -> None:

@@ -148,7 +148,7 @@ def _likeliest_first(scaled: Tensor, sampling: RowSampling) -> tuple[Tensor, Ten
 
 
 def gumbel_max(probs: Tensor, keys: Tensor, tokens: Tensor | None = None) -> Tensor:
-    """Draws one token per distribution by an exponential race.
+    """Draws one token per distribution by Gumbel-max, in the form of an exponential race: argmax(probs / Exp(1) noise).
 
     Args:
         probs: nonnegative weights, need not sum to 1  # [batch, n, m]

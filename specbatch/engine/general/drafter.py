@@ -167,7 +167,7 @@ class ModelDrafter:
                 probs.append(draft_probs)
             positions = batch.positions(1, start=j + 1)
         for i, row in enumerate(batch.rows):
-            self.seen[i] = row.length + k  # KV now reaches draft k - 1; rollback() cuts it to what stood
+            self.seen[i] = row.length + k  # KV now reaches draft k - 1; rollback() cuts it to what was accepted
         num_drafted = torch.full((batch.size,), k, device=batch.device)
         return Proposal(torch.cat(drafts, 1), num_drafted, torch.cat(probs, 1) if probs else None)
 

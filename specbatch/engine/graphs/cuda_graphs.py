@@ -1,6 +1,6 @@
-"""Steps recorded once as CUDA graphs and replayed: no launch from the host costs more than the kernel it starts.
+"""Steps captured once as CUDA graphs and replayed: no launch from the host costs more than the kernel it starts.
 
-A step is straight-line code over static tensors. Where it moves from one device to the next, the recording is cut: a graph a
+A step is straight-line code over static tensors. Where it moves from one device to the next, the capture is cut: a graph a
 device, and between them copies that the devices' streams order among themselves, without the host.
 """
 
@@ -44,13 +44,13 @@ class _GraphCapture(Capture):
 
     Args:
         device: where the step begins.
-        places: stream and memory of recordings by device; always the same, since memory is shared within a stream only.
+        places: stream and memory of captures by device; always the same, since memory is shared within a stream only.
     """
 
     def __init__(self, device: torch.device, places: dict[torch.device, tuple[torch.cuda.Stream, Any]]) -> None:
         self.places = places
         self.segments: list[_Segment] = []
-        self._outside: torch.cuda.Stream | None = None  # the stream to go back to while a graph is recorded
+        self._outside: torch.cuda.Stream | None = None  # the stream to go back to while a graph is captured
         self._begin(device, [])
 
     def to_device(self, device: torch.device, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -73,12 +73,12 @@ class _GraphCapture(Capture):
         self._outside = torch.cuda.current_stream(device)
         stream.wait_stream(self._outside)
         torch.cuda.set_stream(stream)
-        # Not torch.cuda.graph(): it collects garbage before each of a hundred recordings. Other threads may use CUDA meanwhile.
+        # Not torch.cuda.graph(): it collects garbage before each of a hundred captures. Other threads may use CUDA meanwhile.
         segment.graph.capture_begin(pool=pool, capture_error_mode="thread_local")
         self.segments.append(segment)
 
     def end(self) -> None:
-        """Ends the graph that is being recorded."""
+        """Ends the graph that is being captured."""
         outside, self._outside = self._outside, None
         if outside is None:
             return
@@ -89,7 +89,7 @@ class _GraphCapture(Capture):
 
 
 class CudaGraphRunner:
-    """The recorded steps of one engine.
+    """The captured steps of one runner.
 
     Graphs share their memory: they never run at once, and what one leaves for another lies in static tensors.
 
@@ -99,21 +99,21 @@ class CudaGraphRunner:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._recorded: dict[Hashable, list[_Segment]] = {}
+        self._captured: dict[Hashable, list[_Segment]] = {}
         self._ran: set[Hashable] = set()
         self._places: dict[torch.device, tuple[torch.cuda.Stream, Any]] = {}
 
     def __len__(self) -> int:
-        return len(self._recorded)
+        return len(self._captured)
 
     @torch.inference_mode()
     def run(self, key: Hashable, step: Step) -> None:
-        """Does a step: the first time as it is, which compiles its kernels; the second time it is recorded; then replayed."""
+        """Does a step: the first time as it is, which compiles its kernels; the second time it is captured; then replayed."""
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # of this thread: Triton launches on the current one
-            if key in self._ran and key not in self._recorded:
-                self._recorded[key] = self._record(step)
-        segments = self._recorded.get(key)
+            if key in self._ran and key not in self._captured:
+                self._captured[key] = self._capture(step)
+        segments = self._captured.get(key)
         if segments is None:
             step(Capture())
             self._ran.add(key)
@@ -129,14 +129,14 @@ class CudaGraphRunner:
         if len(segments) > 1:
             torch.cuda.set_device(self.device)
 
-    def _record(self, step: Step) -> list[_Segment]:
+    def _capture(self, step: Step) -> list[_Segment]:
         torch.cuda.synchronize(self.device)
         capture = _GraphCapture(self.device, self._places)
         try:
             step(capture)
             capture.end()
         except BaseException:
-            with suppress(RuntimeError):  # the recording is invalid by now: ended so that the device can be used again
+            with suppress(RuntimeError):  # the capture is invalid by now: ended so that the device can be used again
                 capture.end()
             raise
         finally:

@@ -10,7 +10,7 @@ from torch import Tensor
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.general.ngram import NGramDrafter, lookup
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
-from specbatch.engine.graphs.decoder import Decoder, RowsAt
+from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.pool import PagePool
 from specbatch.engine.graphs.prefill import Prefill
 from specbatch.engine.graphs.reference import TorchOps
@@ -20,20 +20,16 @@ from specbatch.engine.graphs.token_choice import TokenChooser
 from specbatch.engine.sequence import SequenceState
 
 
-class NoDrafter:
-    """Proposes nothing and keeps nothing: the target alone, and what drafters without KV begin from.
+class GraphDrafter:
+    """What every drafter is to pair and runner; this one proposes nothing and keeps nothing: the target alone.
 
-    has_kv: whether it must catch up with what it has not seen
+    pools, prefills: of its KV, where it has any; it then lags behind what was committed without it
     """
 
-    has_kv = False
+    pools: tuple[PagePool, ...] = ()
+    prefills: tuple[Prefill, ...] = ()
 
     # -- the host's side -------------------------------------------------------------------------------------------------
-
-    def reserve(self, wanted: Sequence[tuple[int, int]]) -> bool:
-        """Gives slots the KV for so many positions, see PagePool.reserve."""
-        del wanted
-        return True
 
     def lags(self, sequences: Sequence[SequenceState]) -> list[int]:
         """Tokens of each sequence to be taken in before it drafts, as far as the host knows."""
@@ -51,13 +47,10 @@ class NoDrafter:
         """A round without drafts is launched: what it commits must be caught up with."""
 
     def commit(self, sequences: Sequence[SequenceState]) -> None:
-        """The host has the tokens of a round with drafts."""
+        """The host has the tokens of a round with drafts: those that were accepted need no catching up."""
 
     def evict(self, slot: int) -> None:
         """Takes a slot and its KV back."""
-
-    def upload(self) -> None:
-        """Brings page tables up to date on the devices."""
 
     # -- the device's side -----------------------------------------------------------------------------------------------
 
@@ -65,7 +58,7 @@ class NoDrafter:
         """Queues the drafting of k > 0 tokens a row, for a bucket of rows. The drafts stand in the history behind the rows' tokens."""
 
     def drafted(self, rows: int) -> Tensor | None:
-        """How many tokens of each row were drafted, where that varies.  # int64 [rows]"""
+        """How many tokens of each row were drafted; None: k of each.  # int64 [rows]"""
         del rows
         return None
 
@@ -82,19 +75,11 @@ class NoDrafter:
         del drafts
         return target_probs[:, :0]
 
-    # -- warm-up ---------------------------------------------------------------------------------------------------------
-
     def trace(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
         """Goes once through each kind of step that propose queues, where that may be done over whatever memory holds."""
 
-    def dummy_forward(self, capture: Capture) -> None:
-        """Goes through the smallest forward that catches up, over whatever tokens are there."""
 
-    def dummy_catch_up(self, stretches: Sequence[tuple[int, int, int]]) -> None:
-        """Queues the catch-up of (slot, start, end)."""
-
-
-class LookupDrafter(NoDrafter):
+class LookupDrafter(GraphDrafter):
     """N-gram lookup in the rows' own tokens.
 
     Args:
@@ -133,7 +118,7 @@ class LookupDrafter(NoDrafter):
         return torch.zeros_like(target_probs[:, : drafts.shape[1]]).scatter_(-1, drafts[..., None], 1.0)
 
 
-class PagedDrafter:
+class PagedDrafter(GraphDrafter):
     """A packed model that drafts token by token, with KV in pages.
 
     Invariant: the KV of a slot is valid below position `seen`. Where a slot has caught up, every round since has drafted: the model then
@@ -147,14 +132,13 @@ class PagedDrafter:
         graphs: of captured steps.
     """
 
-    has_kv = True
-
     def __init__(
         self, decoder: Decoder, pool: PagePool, prefill: Prefill, chooser: TokenChooser, graphs: CudaGraphRunner
     ) -> None:
         self.decoder = decoder
         self.pool = pool
         self.prefill = prefill
+        self.pools, self.prefills = (pool,), (prefill,)
         self.chooser = chooser
         self.graphs = graphs
         self.ops: TorchOps = decoder.ops
@@ -165,10 +149,6 @@ class PagedDrafter:
         self._draft_probs: Tensor | None = None
 
     # -- the host's side -------------------------------------------------------------------------------------------------
-
-    def reserve(self, wanted: Sequence[tuple[int, int]]) -> bool:
-        """Gives slots the pages for so many positions; False, and none gets any, where there are not enough."""
-        return self.pool.reserve(wanted)
 
     def lags(self, sequences: Sequence[SequenceState]) -> list[int]:
         """Tokens of each sequence to be taken in before it drafts, as far as the host knows."""
@@ -203,10 +183,6 @@ class PagedDrafter:
         self.pool.evict(slot)
         self._seen[slot], self._caught_up[slot] = 0, False
 
-    def upload(self) -> None:
-        """Brings page tables up to date on the devices."""
-        self.pool.upload()
-
     # -- the device's side -----------------------------------------------------------------------------------------------
 
     def propose(self, rows: int, k: int, mode: Mode) -> None:
@@ -231,7 +207,7 @@ class PagedDrafter:
     def _draft(self, capture: Capture, rows: int, mode: Mode, *, anew: bool) -> None:
         state, decoder, chooser = self.state, self.decoder, self.chooser
         n = 2 if anew else 1
-        tokens, at = next_tokens(self.ops, state, rows, n, back=n - 1, drafted=None if anew else state.drafted)
+        tokens, at = chooser.next_tokens(rows, n, back=n - 1, drafted=None if anew else state.drafted)
         hidden = decoder.forward(capture, tokens, at)
         logits = decoder.logits(capture, hidden.view(rows, n, -1)[:, -1].contiguous())
         (logits,) = capture.to_device(state.device, logits)
@@ -246,11 +222,8 @@ class PagedDrafter:
         # The draft stands in the history, beyond the row's length, where the next step of the round and verify find it.
         self.ops.keep_drafts(state.history, at.slots, at.token_positions, drafts.reshape(-1), state.drafted, anew=anew)
 
-    def drafted(self, rows: int) -> None:
-        """Always k tokens."""
-
     def probs(self, drafts: Tensor, target_probs: Tensor) -> Tensor:
-        """As kept by the draft steps, see NoDrafter.probs."""
+        """As kept by the draft steps, see GraphDrafter.probs."""
         rows, k = drafts.shape
         if k == 0:
             return target_probs[:, :0]
@@ -263,31 +236,9 @@ class PagedDrafter:
             self._draft_probs = torch.zeros(shape, dtype=torch.float32, device=self.state.device)
         return self._draft_probs
 
-    # -- warm-up ---------------------------------------------------------------------------------------------------------
-
     def trace(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
         """The first draft token, and the next."""
         if k > 0:
             self.draft_first(capture, rows, mode)
         if k > 1:
             self.draft_next(capture, rows, mode)
-
-    def dummy_forward(self, capture: Capture) -> None:
-        """Goes through the smallest prefill forward, over whatever tokens are there."""
-        self.prefill.forward(capture, self.prefill.sizes[0])
-
-    def dummy_catch_up(self, stretches: Sequence[tuple[int, int, int]]) -> None:
-        """Queues prefill forwards over (slot, start, end)."""
-        self.prefill.fill(stretches)
-
-
-GraphDrafter = NoDrafter | PagedDrafter
-
-
-def next_tokens(
-    ops: TorchOps, state: RowState, rows: int, n: int, *, back: int, drafted: Tensor | None
-) -> tuple[Tensor, RowsAt]:
-    """The next n tokens of the first rows of the batch, see TorchOps.next_tokens, and where they stand.  # int64 [rows * n]"""
-    slots = state.rows[:rows]
-    tokens, *where = ops.next_tokens(state.history, state.lengths, slots, n, back, drafted)
-    return tokens, RowsAt(slots, *where)

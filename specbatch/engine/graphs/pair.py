@@ -11,7 +11,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.drafters import GraphDrafter, LookupDrafter, NoDrafter, PagedDrafter
+from specbatch.engine.graphs.drafters import GraphDrafter, LookupDrafter, PagedDrafter
 from specbatch.engine.graphs.ops import operations
 from specbatch.engine.graphs.pool import PagePool
 from specbatch.engine.graphs.prefill import Prefill
@@ -50,13 +50,14 @@ class CapturedPair:
         self.buckets = buckets(slots)
         chooser = TokenChooser(self.state, ops, self.target.vocab_size, config.acceptance_rule)
         self.prefill = Prefill(self.target, self.state, self.graphs, chunk)
-        self.drafter: GraphDrafter = NoDrafter()
+        self.drafter = GraphDrafter()
         if drafting is not None and drafter_pool is not None:
             catch_up = Prefill(drafting, self.state, self.graphs, chunk)
             self.drafter = PagedDrafter(drafting, drafter_pool, catch_up, chooser, self.graphs)
         elif drafter is not None:
             assert isinstance(drafter, NGramDrafter), "see make_engine"
             self.drafter = LookupDrafter(drafter, self.state, self.graphs)
+        self.pools = (self.target_pool, *self.drafter.pools)
         self._most = config.max_k if drafter is not None else 0
         self.verifier = Verifier(self.target, self.drafter, chooser)
         self._placed: list[int] = []
@@ -74,8 +75,8 @@ class CapturedPair:
 
     def place(self, slots: list[int]) -> None:
         """Sets the rows of the next round, and brings the page tables up to date."""
-        self.target_pool.upload()
-        self.drafter.upload()
+        for pool in self.pools:
+            pool.upload()
         if slots != self._placed:
             self.state.place(slots)
             self._placed = slots
@@ -98,7 +99,7 @@ class CapturedPair:
         return host.copy_(self.state.outcome[:rows, :width], non_blocking=True)
 
     def prefill_sizes(self) -> list[int]:
-        """Tokens of the prefill forwards that are recorded."""
+        """Tokens of the prefill forwards that are captured."""
         return self.prefill.sizes
 
     def dummy_join(self) -> None:
@@ -106,23 +107,22 @@ class CapturedPair:
 
         the padding slot is left with the position of a row that begins.
         """
-        for slots in (self.target_pool, self.drafter):
-            slots.reserve([(self.slots, 1)])
-            slots.evict(self.slots)
-            slots.upload()  # of a table that is as it was: what counts is the copy
+        for pool in self.pools:
+            pool.reserve([(self.slots, 1)])
+            pool.evict(self.slots)
+            pool.upload()  # of a table that is as it was: what counts is the copy
         self.state.join([self.slots], [SequenceState(Request("", [0], 1))])
         for rows in {1, self.slots}:
             self.read_outcome(rows, 0)
 
     def dummy_forward(self, capture: Capture) -> None:
         """Goes through the smallest prefill forward of both models once, over whatever tokens are there."""
-        self.prefill.forward(capture, self.prefill.sizes[0])
-        self.drafter.dummy_forward(capture)
+        for prefill in (self.prefill, *self.drafter.prefills):
+            prefill.forward(capture, prefill.sizes[0])
 
     def dummy_prefill(self, size: int, *, target: bool = True) -> None:
         """Queues a prefill forward of a size, over tokens of the padding slot: of both models, or of the drafter alone."""
         length = min(size, self.config.max_length)
         stretches = [(self.slots, 0, length)] * (size // length) + [(self.slots, 0, size % length)]
-        if target:
-            self.prefill.fill(stretches)
-        self.drafter.dummy_catch_up(stretches)
+        for prefill in (*([self.prefill] if target else []), *self.drafter.prefills):
+            prefill.fill(stretches)

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.graphs.cuda_graphs import Capture
-from specbatch.engine.graphs.drafters import PagedDrafter
 from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.state import Mode
 from specbatch.engine.memory import free_cached
@@ -55,9 +54,8 @@ def go_through(pair: CapturedPair) -> None:
     if mode.filters or pair.config.acceptance_rule == "rejection":
         mode = Mode((SamplingParams(),))
     with ExitStack() as stack:
-        stack.enter_context(pair.target.shortened())
-        if isinstance(pair.drafter, PagedDrafter):
-            stack.enter_context(pair.drafter.decoder.shortened())
+        for prefill in (pair.prefill, *pair.drafter.prefills):
+            stack.enter_context(prefill.decoder.shortened())
         _steps(pair, mode)
 
 

@@ -47,7 +47,7 @@ def pack(stretches: Sequence[tuple[int, int, int]], chunk: int) -> Iterator[Pack
 
 
 def sizes(chunk: int) -> list[int]:
-    """The sizes of forwards: little is padded, and few are recorded: multiples of an eighth to a quarter of themselves, of TILE at least."""
+    """The sizes of forwards: little is padded, and few are captured: multiples of an eighth to a quarter of themselves, of TILE at least."""
     steps = ((512, TILE), (1024, 128), (2048, 256), (chunk, 512))
     found: list[int] = []
     for end, step in steps:
@@ -61,7 +61,7 @@ class Prefill:
     Args:
         decoder: whose pages are filled.
         state: holds the rows' tokens.
-        graphs: of recorded steps.
+        graphs: of captured steps.
         chunk: tokens in one forward, at the most.
     """
 

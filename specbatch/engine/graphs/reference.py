@@ -13,7 +13,7 @@ from torch import Tensor
 
 from specbatch.engine.acceptance import accept_coupled
 from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
-from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
+from specbatch.engine.graphs.reference_attention import TorchAttention
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution, gumbel_max
 
@@ -29,7 +29,7 @@ class Ahead(NamedTuple):
     squares: Tensor
 
 
-class TorchOps:
+class TorchOps(TorchAttention):
     """The operations, on any device and in any float dtype."""
 
     def next_tokens(
@@ -111,11 +111,6 @@ class TorchOps:
         """
         return F.embedding(tokens.clamp(max=len(weight) - 1), weight)
 
-    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """Root mean square norm (Zhang, Sennrich 2019), computed in float32.  # [T, H]"""
-        wide = x.float()
-        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
-
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """x @ weight.T + bias.  # [T, in], [out, in] -> [T, out]"""
         return F.linear(x, weight, bias)
@@ -180,142 +175,8 @@ class TorchOps:
         gate, up = self.norm_linear(x, norm, eps, gate_up).chunk(2, dim=-1)
         return F.silu(gate) * up
 
-    def rope_write(
-        self,
-        qkv: Tensor,
-        q_norm: Tensor | None,
-        k_norm: Tensor | None,
-        eps: float,
-        rope: Tensor,
-        pages: Pages,
-        layer: int,
-        slots: Tensor,
-        positions: Tensor,
-    ) -> Tensor:
-        """Norms (where given) and rotates queries and keys, and writes keys and values to the rows' pages.
-
-        Args:
-            qkv: queries of all heads, then keys, then values  # [T, (heads + 2 kv_heads) * D]
-            q_norm: of each head, over head_dim  # [D]
-            k_norm: the same.
-            eps: of the norms.
-            rope: cos in the first half of the columns, sin in the second  # float32 [positions, D]
-            pages: KV of the model's layers on this device.
-            layer: index in `pages`.
-            slots: int64 [T]
-            positions: -1 marks padding, which is written to page 0, where nothing reads  # int64 [T]
-
-        Returns:
-            queries [T, heads, D]
-        """
-        kv_heads, head_dim = pages.keys[layer].shape[1], pages.keys[layer].shape[3]
-        heads = qkv.shape[1] // head_dim - 2 * kv_heads
-        q, k, v = qkv.view(-1, heads + 2 * kv_heads, head_dim).split([heads, kv_heads, kv_heads], dim=1)
-        if q_norm is not None and k_norm is not None:
-            q, k = self.rms_norm(q, q_norm, eps), self.rms_norm(k, k_norm, eps)
-        cos, sin = rope[positions.clamp(0, rope.shape[0] - 1)][:, None].chunk(2, dim=-1)
-        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
-        page = pages.table[slots, positions.clamp(min=0) // PAGE].long()
-        page = torch.where(positions < 0, 0, page)
-        pages.keys[layer][page, :, positions % PAGE] = k
-        pages.values[layer][page, :, positions % PAGE] = v
-        return q
-
-    def attend_rows(self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float) -> Tensor:
-        """Causal attention of each row's next few tokens, whose keys and values are in the pages already.
-
-        Args:
-            q: [B, n, heads, D]
-            pages: KV.
-            layer: index in `pages`.
-            slots: int64 [B]
-            first: position of each row's first query; may be -1, whose output means nothing but is finite  # int64 [B]
-            scale: of the scores.
-
-        Returns:
-            [B, n, heads, D]
-        """
-        out = torch.zeros_like(q)
-        for b, (slot, start) in enumerate(zip(slots.tolist(), first.tolist(), strict=True)):
-            at = torch.arange(start, start + q.shape[1], device=q.device)
-            out[b] = self._attend(q[b], pages, layer, slot, at, scale)
-        return out
-
-    def rope_attend(
-        self,
-        qkv: Tensor,
-        q_norm: Tensor | None,
-        k_norm: Tensor | None,
-        eps: float,
-        rope: Tensor,
-        pages: Pages,
-        layer: int,
-        slots: Tensor,
-        first: Tensor,
-        token_slots: Tensor,
-        token_positions: Tensor,
-        scale: float,
-    ) -> Tensor:
-        """rope_write and attend_rows of each row's next n tokens.
-
-        Args:
-            qkv: row after row  # [B * n, (heads + 2 kv_heads) * D]
-            q_norm: see rope_write.
-            k_norm: likewise.
-            eps: of the norms.
-            rope: see rope_write.
-            pages: KV.
-            layer: index in `pages`.
-            slots: of the rows  # int64 [B]
-            first: position of each row's first token, see attend_rows  # int64 [B]
-            token_slots: of each token  # int64 [B * n]
-            token_positions: likewise.
-            scale: of the scores.
-
-        Returns:
-            [B * n, heads, D]
-        """
-        q = self.rope_write(qkv, q_norm, k_norm, eps, rope, pages, layer, token_slots, token_positions)
-        rows = q.view(len(slots), -1, *q.shape[1:])
-        return self.attend_rows(rows, pages, layer, slots, first, scale).view(q.shape)
-
-    def attend_packed(self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float) -> Tensor:
-        """Causal attention of stretches of rows, packed one after the other, their KV in the pages already.
-
-        Args:
-            q: [T, heads, D]
-            pages: KV.
-            layer: index in `pages`.
-            tiles: which tokens are whose; tokens in none of them get anything finite.
-            scale: of the scores.
-
-        Returns:
-            [T, heads, D]
-        """
-        out = torch.zeros_like(q)
-        for slot, token, start, count in tiles.rows.tolist():
-            if count:
-                at = torch.arange(start, start + count, device=q.device)
-                out[token : token + count] = self._attend(q[token : token + count], pages, layer, slot, at, scale)
-        return out
-
-    def _attend(self, q: Tensor, pages: Pages, layer: int, slot: int, positions: Tensor, scale: float) -> Tensor:
-        extent = max(int(positions[-1]) + 1, 1)
-        table = pages.table[slot, : -(-extent // PAGE)].long()
-        keys = pages.keys[layer][table].transpose(0, 1).flatten(1, 2)[:, :extent]  # [kv_heads, extent, D]
-        values = pages.values[layer][table].transpose(0, 1).flatten(1, 2)[:, :extent]
-        groups = q.shape[1] // keys.shape[0]
-        mask = torch.arange(extent, device=q.device) <= positions.clamp(min=0)[:, None]
-        return F.scaled_dot_product_attention(
-            q.transpose(0, 1)[None],
-            keys.repeat_interleave(groups, 0)[None],
-            values.repeat_interleave(groups, 0)[None],
-            attn_mask=mask,
-            scale=scale,
-        )[0].transpose(0, 1)
-
     def sample(self, logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Each position's token: the likeliest, or where temperature > 0 one drawn by the exponential race.
+        """Each position's token: the likeliest, or where temperature > 0 one drawn by Gumbel-max.
 
         Args:
             logits: [R, vocab]
@@ -354,16 +215,10 @@ class TorchOps:
         return gumbel_max(kept.probs, keys[:, None], kept.tokens)[:, 0], logits.amax(-1).isfinite()
 
     def position_keys(self, row_keys: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
-        """See streams.position_keys.  # int64 [B], int64 [B, n] -> int64 [B, n]"""
+        """See counter_rng.position_keys.  # int64 [B], int64 [B, n] -> int64 [B, n]"""
         return position_keys(row_keys, positions, purpose)
 
     def top_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The `count` likeliest tokens, from the highest down.  # [R, vocab] -> float32 [R, count], int64 [R, count]"""
         values, tokens = logits.topk(count, dim=-1)
         return values.float(), tokens
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021), halves rotated against each other.  # [T, heads, D], [T, 1, D / 2]"""
-    a, b = x.float().chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)

@@ -111,8 +111,7 @@ class GraphModelRunner:
 
     def reserve_drafter(self, sequences: Sequence[SequenceState], k: int) -> bool:
         """As reserve, of the drafter's pages."""
-        drafter = self.pair.drafter
-        return not drafter.has_kv or drafter.reserve([(s.slot, s.reach(k)) for s in sequences])
+        return all(pool.reserve([(s.slot, s.reach(k)) for s in sequences]) for pool in self.pair.drafter.pools)
 
     def prefill(self, sequences: Sequence[SequenceState]) -> None:
         """Gives sequences slots and pages, and queues the target's prefill of all but their last tokens."""

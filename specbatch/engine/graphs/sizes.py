@@ -1,4 +1,4 @@
-"""Which batch sizes and k are recorded, and how much memory the rows' KV may take."""
+"""Which batch sizes and k are captured, and how much memory the rows' KV may take."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MAX_TOKENS = 1024  # of one verify forward: what bounds the memory of logits
 _SMALL = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _STEP = 128  # rows between the larger sizes
 _SHARE = 0.92  # of the free memory
-_RESERVE = 2 * 2**30  # bytes for activations, logits and recordings
+_RESERVE = 2 * 2**30  # bytes for activations, logits and captures
 _DRAFTING_SHARE = 1 / 3  # of the target's pages: where memory is short, rows are many, and only few of them draft
 
 
 def buckets(slots: int) -> list[int]:
-    """Batch sizes that rounds are recorded for; a batch takes the next larger one."""
+    """Batch sizes that rounds are captured for; a batch takes the next larger one."""
     sizes = [size for size in _SMALL if size < slots]
     return [*sizes, *range(384, slots, _STEP), slots]
 
@@ -62,6 +62,6 @@ def page_counts(target: Decoder, drafter: Decoder | None, slots: int, max_positi
 
 
 def _usable(device: torch.device) -> float:
-    """Bytes for pages: what is free, but for activations, logits and recordings."""
+    """Bytes for pages: what is free, but for activations, logits and captures."""
     free = torch.cuda.mem_get_info(device)[0]
     return free - min((1 - _SHARE) * free + _RESERVE, free / 2)

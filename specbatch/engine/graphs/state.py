@@ -25,7 +25,7 @@ def upload(values: Sequence[int] | Sequence[float] | Tensor, dtype: torch.dtype,
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What kinds of rows a batch holds: all that the host need know of their sampling parameters to choose a recording.
+    """What kinds of rows a batch holds: all that the host need know of their sampling parameters to choose a capture.
 
     params: one of each kind, as RowSampling reads them
     """
@@ -34,7 +34,7 @@ class Mode:
 
     @staticmethod
     def of(params: Collection[SamplingParams]) -> Mode:
-        """The coarsest description under which few recordings serve all batches: top-k in steps of powers of two."""
+        """The coarsest description under which few captures serve all batches: top-k in steps of powers of two."""
         drawn = [param for param in params if not param.greedy]
         if not drawn:
             return Mode((SamplingParams(),))

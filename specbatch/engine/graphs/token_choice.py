@@ -1,4 +1,4 @@
-"""Choosing tokens from logits inside captured rounds: greedy, Gumbel-max over the vocabulary, or from a filtered distribution."""
+"""The tokens that go into a captured step and those that come out of it: greedy, Gumbel-max over the vocabulary, or from a filtered distribution."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.general.drafter import fit_vocabulary
+from specbatch.engine.graphs.decoder import RowsAt
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.state import MAX_CANDIDATES, Mode, RowState
 from specbatch.engine.request import AcceptanceRule
@@ -38,6 +39,13 @@ class TokenChooser:
     def needs_probs(self, mode: Mode) -> bool:
         """Whether acceptance asks what tokens were drawn from."""
         return self.rule == "rejection" and not mode.greedy
+
+    def next_tokens(self, rows: int, n: int, *, back: int, drafted: Tensor | None) -> tuple[Tensor, RowsAt]:
+        """The next n tokens of the first rows of the batch, see TorchOps.next_tokens, and where they stand.  # int64 [rows * n]"""
+        state = self.state
+        slots = state.rows[:rows]
+        tokens, *where = self.ops.next_tokens(state.history, state.lengths, slots, n, back, drafted)
+        return tokens, RowsAt(slots, *where)
 
     def choose(
         self, logits: Tensor, slots: Tensor, positions: Tensor, mode: Mode, purpose: Purpose

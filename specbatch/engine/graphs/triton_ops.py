@@ -17,6 +17,7 @@ from specbatch.engine.graphs.kernels import (
     prefill_attention,
     rope_attention,
     sampling,
+    top_candidates,
 )
 from specbatch.engine.graphs.kernels.linear_configs import in_registers
 from specbatch.engine.graphs.paging import Pages, Tiles
@@ -203,7 +204,7 @@ class TritonOps(TorchOps):
     def top_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """As in TorchOps."""
         known = logits.dtype in _DTYPES
-        return sampling.top_candidates(logits, count) if known else super().top_candidates(logits, count)
+        return top_candidates.top_candidates(logits, count) if known else super().top_candidates(logits, count)
 
 
 def _known(x: Tensor, other: Tensor) -> bool:

@@ -13,7 +13,7 @@ from specbatch.engine.acceptance import Acceptance, accept_by_rejection
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs.cuda_graphs import Capture
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.drafters import GraphDrafter, next_tokens
+from specbatch.engine.graphs.drafters import GraphDrafter
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.state import FIELDS, Mode
 from specbatch.engine.graphs.token_choice import TokenChooser
@@ -39,7 +39,7 @@ class Verifier:
     def verify(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
         """One target forward over each row's last token and its k drafts, what stands of them, and the rows moved on by it."""
         state, target = self.state, self.target
-        tokens, at = next_tokens(self.ops, state, rows, k + 1, back=0, drafted=None)
+        tokens, at = self.chooser.next_tokens(rows, k + 1, back=0, drafted=None)
         hidden = target.forward(capture, tokens, at)
         (logits,) = capture.to_device(state.device, target.logits(capture, hidden))
         positions = at.token_positions.view(rows, k + 1)

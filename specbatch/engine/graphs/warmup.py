@@ -36,7 +36,7 @@ def warm_up(pair: CapturedPair, say: Callable[[str], None]) -> RoundCosts:
             say(f"capturing rounds: {done} of {len(sizes)} batch sizes")
             for k in pair.ks(rows):
                 table[rows, k] = _seconds(pair, partial(_round, pair, rows, k, mode))
-    catch_up = _catch_up_seconds_per_token(pair) if pair.drafter.has_kv else 0.0
+    catch_up = _catch_up_seconds_per_token(pair) if pair.drafter.prefills else 0.0
     return RoundCosts(table, catch_up, pair.buckets)
 
 

@@ -104,7 +104,7 @@ def recorded(engine):
     """Each step that ran twice is a recording; how many graphs the largest of them has."""
     graphs = engine.runner.pair.graphs
     assert len(graphs) > 0
-    return max(len(segments) for segments in graphs._recorded.values())
+    return max(len(segments) for segments in graphs._captured.values())
 
 
 def test_the_kernels_are_at_work(small):

@@ -1,8 +1,8 @@
-"""The exponential race among the tokens that top-p, or top-k, keeps: without a sort, and without a copy of the logits.
+"""Gumbel-max among the tokens that top-p, or top-k, keeps: without a sort, and without a copy of the logits.
 
 The kept tokens are the likeliest ones, up to some rank. So whether a token is kept, one sum tells: of the probabilities of all tokens that
-are likelier than it. The winner of the race among all tokens is drawn by `sample`; where it is kept, it has won among the kept tokens too.
-That happens with a probability of at least top_p. Elsewhere the race is run anew among the tokens that are likelier than the one that
+are likelier than it. The winner among all tokens is drawn by `sample`; where it is kept, it has won among the kept tokens too.
+That happens with a probability of at least top_p. Elsewhere the row is sampled anew among the tokens that are likelier than the one that
 was thrown out, until its winner is kept: the likeliest token always is. (Rejection by pivots, as in FlashInfer's sampling kernels, but
 with the noise fixed: the token is the one that a sort would have led to.)
 """
@@ -24,7 +24,7 @@ _TILE = 4096
 def sample_filtered(
     logits: Tensor, keys: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Each position's token: the likeliest, or where temperature > 0 one drawn by the exponential race among those that are kept.
+    """Each position's token: the likeliest, or where temperature > 0 one drawn by Gumbel-max among those that are kept.
 
     Kept are the `top_k` likeliest tokens, and of these the likeliest whose probabilities reach `top_p`; of equally likely tokens those with the
     lowest ids come first. Probabilities are those of all tokens: a row may have a top-k or a top-p, not both.
@@ -110,7 +110,7 @@ def _settle(
     logits, temperature, top_k, top_p, best, winners, before, keys, finite,
     stride, vocab, count, tiles, width: tl.constexpr, tile: tl.constexpr, interpreted: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
-    """Runs the race anew among the tokens likelier than the winner, while that is not kept."""
+    """Samples anew among the tokens likelier than the winner, while that is not kept."""
     if overlapped:
         tl.extra.cuda.gdc_wait()
     row = tl.program_id(0)
@@ -145,7 +145,7 @@ def _settle(
                 likelier = _likelier(score, tokens, pivot, next_winner)
                 mass_before += tl.sum(tl.where(likelier, tl.exp((score - greatest) / heat), 0.0), 0)
                 rank += tl.sum(likelier.to(tl.float32), 0)
-            # All that is likelier has noise of inf: no race can be run among them. Nobody will see that; the loop must end all the same.
+            # All that is likelier has noise of inf: nothing can be drawn among them. No one will see that; the loop must end all the same.
             rank = tl.where(next_winner == winner, 0.0, rank)
             winner = next_winner
         tl.store(winners + row, winner.to(tl.int64))

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from specbatch.engine.counter_rng import exponentials
 from specbatch.engine.graphs.kernels import sampling as kernels
-from specbatch.engine.graphs.kernels.sampling import sample, top_candidates
+from specbatch.engine.graphs.kernels.sampling import sample
 from specbatch.engine.graphs.reference import TorchOps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -44,7 +44,7 @@ def _store_exponentials(keys, out, first, interpreted: tl.constexpr, width: tl.c
 
 
 @pytest.mark.parametrize("first", [0, 151_936 - 4096, 2**31 - 2 - 4096])
-def test_the_noise_is_that_of_the_streams(first):
+def test_the_noise_is_that_of_counter_rng(first):
     keys = torch.cat([some_keys(5), torch.tensor([0, -1, 2**63 - 1, -(2**63)], device=DEVICE)])
     ours = torch.empty(len(keys), 4096, device=DEVICE)
     _store_exponentials[(len(keys),)](keys, ours, first, DEVICE == "cpu", 4096)
@@ -97,7 +97,7 @@ def test_a_token_whose_uniform_is_rounded_to_1_cannot_win():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("count", "vocab"), [(1, 8), (3, 259), (5, 1024), (2, 5001), (0, 50)])
-def test_race_chooses_the_references_tokens(count, vocab, dtype):
+def test_sample_chooses_the_references_tokens(count, vocab, dtype):
     logits, keys = random(count, vocab, dtype=dtype), some_keys(count)
     temperature = torch.tensor([0.0, 0.7, 1.0, 1.7, 0.01] * 7, device=DEVICE)[:count]
     if count == 1:
@@ -126,7 +126,7 @@ def test_greedy_takes_the_lowest_of_equals(dtype):
 
 
 @pytest.mark.parametrize("temperature", [None, 0.0, 1.0])
-def test_race_says_which_rows_are_not_finite(temperature):
+def test_sample_says_which_rows_are_not_finite(temperature):
     logits = random(9, 3000)
     logits[0, 2999] = NAN
     logits[1, 7] = INF
@@ -152,54 +152,9 @@ def test_many_rows_which_take_blocks_of_another_size():
     logits, keys = random(33, 4100, dtype=torch.bfloat16), some_keys(33)
     temperature = torch.tensor([0.0, 0.8, 1.2] * 11, device=DEVICE)
     assert torch.equal(sample(logits, keys, temperature)[0], TorchOps().sample(logits, keys, temperature)[0])
-    assert torch.equal(top_candidates(logits[:17], 3)[1], likeliest(logits[:17], 3)[1])
 
 
-def test_race_of_rows_of_a_wider_tensor():
+def test_sample_of_rows_of_a_wider_tensor():
     wide, keys = random(4, 1200), some_keys(4)
     heat = torch.ones(4, device=DEVICE)
     assert torch.equal(sample(wide[:, :1000], keys, heat)[0], sample(wide[:, :1000].contiguous(), keys, heat)[0])
-    ours, theirs = top_candidates(wide[:, :1000], 5), top_candidates(wide[:, :1000].contiguous(), 5)
-    assert torch.equal(ours[1], theirs[1])
-
-
-def likeliest(logits, count):
-    values, ids = logits.float().sort(dim=-1, descending=True, stable=True)
-    return values[:, :count], ids[:, :count]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("rows", "vocab", "count"),
-    [(1, 40, 40), (2, 259, 20), (3, 5001, 1), (1, 5001, 64), (1, 300, 50), (2, 300, 100), (0, 50, 5)],
-)
-def test_top_candidates_are_those_of_a_stable_sort(rows, vocab, count, dtype):
-    logits = random(rows, vocab, dtype=dtype)
-    values, ids = top_candidates(logits, count)
-    assert values.dtype == torch.float32
-    assert ids.dtype == torch.int64
-    assert torch.equal(values, likeliest(logits, count)[0])
-    assert torch.equal(ids, likeliest(logits, count)[1])
-
-
-@pytest.mark.parametrize("way", [top_candidates, kernels._top_by_sort])
-def test_top_candidates_among_many_equals_and_infinities(way):
-    logits = random(6, 3000).round()  # two dozen different values
-    logits[1] = -INF
-    logits[2, 5:] = -INF
-    logits[3] = 0.0
-    logits[3, ::2] = -0.0
-    logits[4, 100:200] = INF
-    logits[5] = torch.arange(3000) // 70
-    values, ids = way(logits, 9)
-    assert torch.equal(values, likeliest(logits, 9)[0])
-    assert torch.equal(ids, likeliest(logits, 9)[1])
-
-
-def test_top_candidates_of_rows_with_nan_are_tokens():
-    logits = random(2, 1000)
-    logits[0] = NAN
-    logits[1, ::3] = -NAN
-    _, ids = top_candidates(logits, 8)
-    assert (ids >= 0).all()
-    assert (ids < 1000).all()
