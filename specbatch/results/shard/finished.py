@@ -17,8 +17,7 @@ class FinishedRows:
         where: the run's directory, for people.
 
     Attributes:
-        totals: over the rows.
-        duplicates: rows that had been found before: a volume was lost and restored; they count once.
+        totals: over the rows; one that is there twice, after a volume was lost and restored, counts once.
     """
 
     def __init__(self, where: str) -> None:
@@ -26,7 +25,6 @@ class FinishedRows:
         self._keys = KeySet()
         self._indices = IndexSet()
         self.totals = Totals()
-        self.duplicates = 0
 
     def add_result(self, line: bytes) -> None:
         """A line of a part file; ValueError where it is no row."""
@@ -61,5 +59,4 @@ class FinishedRows:
             raise ValueError("an index counts from 0")
         new = self._keys.add(resume_key(row.id, row.fingerprint))
         self._indices.add(row.index)
-        self.duplicates += not new
         return new

@@ -118,24 +118,9 @@ class ShardResults:
         return self._finished.totals
 
     @property
-    def duplicates(self) -> int:
-        """Rows found there once more than once: a volume was lost and restored; they count once."""
-        return self._finished.duplicates
-
-    @property
     def totals(self) -> Totals:
         """Over every row of the shard: found and written."""
         return self.found + self.written
-
-    @property
-    def rows(self) -> int:
-        """Of the shard that have ended; may be asked from any thread."""
-        return self.found.rows + self.written.rows
-
-    @property
-    def errors(self) -> int:
-        """Those of them that could not be decoded."""
-        return self.found.errors + self.written.errors
 
     @property
     def ended(self) -> Ended:
