@@ -1,4 +1,4 @@
-"""One attempt at a shard in plain numbers, and several as one."""
+"""The numbers of one attempt at a shard, and how several add up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a run, as lines for people."""
+"""The summary at the end of a run, as lines for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples of a run over time, bounded in number: a run of days keeps as many as a run of minutes."""
+"""Samples of a run over time, bounded in number: a run of days keeps no more than a run of minutes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shard's rows add up to: read from the rows themselves, so it is exact across kills and restarts."""
+"""Totals over a shard's rows, counted from the rows themselves: exact across kills and restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the hardware would have allowed for the rows that really came: the ceiling that a run's speed is held against."""
+"""The speed that the hardware would have allowed for the rows of this run: its measured speed is compared with this ceiling."""
 
 from __future__ import annotations
 

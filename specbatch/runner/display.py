@@ -1,4 +1,4 @@
-"""What people and machines see of a run: a live display on a terminal, JSON lines (results.protocol) elsewhere, or nothing."""
+"""Shows a run: a live display on a terminal, JSON lines (results.protocol) elsewhere, or nothing."""
 
 from __future__ import annotations
 

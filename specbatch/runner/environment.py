@@ -1,4 +1,4 @@
-"""What must be set before torch and transformers are imported: threads, quiet libraries, offline manners."""
+"""Environment variables that must be set before torch and transformers are imported: threads, quiet libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run is, from its spec and the files that it reads: made when a run starts, and held against what is there when it is verified."""
+"""The identity of a run, computed from its spec and input files when it starts, and compared when it is verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands before a row is decoded: models, a plan that fits, tokenizer, template. A run and its verification make it alike."""
+"""What a run and its verification need before a row is decoded: models, a plan that fits, tokenizer, template."""
 
 from __future__ import annotations
 

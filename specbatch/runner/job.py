@@ -98,7 +98,7 @@ def _wrong(variable: str, message: str, remedy: str) -> SpecError:
 
 
 def _drain_seconds(job: SpecBatchJob, env: Mapping[str, str]) -> float:
-    """How long rows in flight may take once we are told to stop; outside of a pod nobody kills us after a grace period."""
+    """How long rows in flight may take after a stop signal; outside of a pod there is no grace period."""
     if not env.get(COMPLETION_INDEX):
         return DRAIN_SECONDS
     results = job.spec.results

@@ -1,4 +1,4 @@
-"""The manifest of a shard, as a run writes it: when its attempt ends, whatever the end."""
+"""Writes the manifest of a shard when its attempt ends, however it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what became of a row to its line in the results or the errors file."""
+"""Turns a finished or refused row into its line in the results or the errors file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run in numbers as it goes: read from the engines' counters by a thread of its own."""
+"""Measures a run while it goes on: a thread reads the engines' counters every half second."""
 
 from __future__ import annotations
 

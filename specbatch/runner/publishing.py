@@ -1,4 +1,4 @@
-"""What a session does for results.publish: looks at the destination first, publishes while rows are decoded, and waits at the end."""
+"""Publishes results during a run: checks the destination first, uploads while rows are decoded, waits at the end."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Publishing:
         shard: which rows are ours.
         identity: what the run is.
         fresh: delete what was published.
-        signals: whether we are told to stop.
+        signals: stop signals.
         say: shows a line to people; called from other threads too.
     """
 
@@ -126,7 +126,7 @@ class Publishing:
 
         Raises:
             ResultsError: some files are only here.
-            StoppedError: told to stop before all was there.
+            StoppedError: stopped by a signal before all was there.
         """
         if self._publisher is None:
             return

@@ -1,4 +1,4 @@
-"""One engine or several over one queue of rows: completions come out as one stream."""
+"""Runs one or several engines over one queue of rows, and merges their completions into one stream."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _decode(engine: EngineProtocol, source: RequestSource) -> Iterator[Decoded]:
 
 
 class _Worker:
-    """One replica's thread. It is a daemon: told to stop, the process does not wait for rows in flight."""
+    """One replica's thread. It is a daemon: after a stop signal the process does not wait for rows in flight."""
 
     def __init__(self, engine: EngineProtocol, source: RequestSource) -> None:
         self._engine = engine

@@ -1,4 +1,4 @@
-"""Prepared rows as engine requests, and the rows that are being decoded now."""
+"""Turns prepared rows into engine requests, and keeps track of the rows in flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trying again while what is needed is out of reach: with longer and longer pauses, for a time, and saying so."""
+"""Retries calls to a store or hub that is out of reach, with growing pauses and a time limit, and reports it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Retrier:
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """What fails is not tried again: nobody needs it any more."""
+        """No further retries: the result is not needed any more."""
         self._cancelled.set()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""A run from its spec to its manifest, as the list of what is done. Imports torch: job.py calls it last."""
+"""A run from its spec to its manifest, step by step. Imports torch: job.py imports it last."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Session:
         shard: which rows are ours.
         display: shows how it goes.
         env: environment variables.
-        signals: whether we are told to stop.
+        signals: stop signals.
         few_threads: whether a model too small for several CPU threads may go down to one.
     """
 

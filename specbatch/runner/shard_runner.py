@@ -1,4 +1,4 @@
-"""One attempt at a shard: the way of a row from the prefetcher through the engines to the files, and what is kept of it at the end."""
+"""Runs one attempt at a shard: rows go from the prefetcher through the engines to the files, and progress is saved."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ShardRunner:
         make_prefetcher: makes the prefetcher, given where its bad rows go.
         outputs: makes lines of rows.
         budget: of bad rows.
-        signals: whether we are told to stop.
+        signals: stop signals.
         display: shows how it goes.
         publish: how far publishing is.
 
@@ -90,7 +90,7 @@ class ShardRunner:
         """Decodes every row that is not finished. Models are loaded only if there is one.
 
         Raises:
-            SpecbatchError: of any kind; StoppedError when told to stop. What was finished is saved before.
+            SpecbatchError: of any kind; StoppedError after a stop signal. What was finished is saved before.
         """
         outcome: Outcome = "failed"
         self._save_progress("running")

@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM and SIGINT end the run in order, a second SIGINT at once."""
+"""Stop signals: SIGTERM and SIGINT end the run in order, a second SIGINT at once."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class StopSignals:
 
 
 def stopped(why: str = "signal") -> StoppedError:
-    """The error that ends a run which was told to stop."""
+    """The error that ends a run after a stop signal."""
     return StoppedError(
         f"told to stop ({why}); every finished row is saved",
         remedy="start the same command again: it goes on from there",

@@ -1,4 +1,4 @@
-"""The termination message of a pod, which Kubernetes keeps in the pod's status however the process ends: see results.protocol."""
+"""Writes the pod's termination message (results.protocol), which Kubernetes keeps in its status however the process ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importing torch where the spec's threads are in place: what a run and a verification begin with."""
+"""Imports torch once the spec's thread settings are in the environment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_torch(placement: PlacementSpec, load: Callable[[], Loaded], *, doing: s
         doing: what that is needed for, to be said where a package is missing.
 
     Returns:
-        What `load` gave, and whether a model too small for several CPU threads may go down to one: nobody chose a number.
+        What `load` gave, and whether a model too small for several CPU threads may go down to one, since no number was chosen.
 
     Raises:
         ModelError: a package is not installed.

@@ -1,4 +1,4 @@
-"""Which failures of a store, a web server or the hub may pass by themselves, and which ask for a person."""
+"""Tells transient failures of a store, a web server or the hub, which are worth a retry, from permanent ones."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _LASTING = {
 
 
 def is_transient(error: BaseException, *, was_permitted: bool = False) -> bool:
-    """Whether the same call may work later though nobody changes anything.
+    """Whether the same call may succeed later without anybody doing anything.
 
     Refused, reset or silent connections, names that are not found, HTTP 408, 425, 429 and 5xx, and credentials that have expired: yes.
     What is not there or not permitted, a wrong certificate, a missing driver: no. Drivers wrap what happened: the first error of the

@@ -1,4 +1,4 @@
-"""What a run was made with: versions of the packages that decide on results and speed, and the hardware."""
+"""Versions of the packages that decide on results and speed, and the hardware: both go into the manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one thread that writes: completions in, lines on the disk; the engine never waits for a file."""
+"""The only thread that writes rows: completions in, lines on the disk; the engine never waits for a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row that cannot be decoded: why, in a stable code and a sentence."""
+"""The error of a row that cannot be decoded: a stable code and a sentence."""
 
 from __future__ import annotations
 

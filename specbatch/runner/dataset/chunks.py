@@ -1,4 +1,4 @@
-"""A source's bytes as lines of UTF-8, a chunk at a time: what it is stands in its first bytes, whatever its name says."""
+"""Reads a source in chunks of UTF-8 lines. Its format is detected by content, not by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compressions, told from a file's first bytes, and undone as a stream with bounded memory."""
+"""Detects a compression by a file's first bytes, and decompresses as a stream in bounded memory."""
 
 from __future__ import annotations
 

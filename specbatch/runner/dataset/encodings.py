@@ -1,4 +1,4 @@
-"""Text that is not lines of UTF-8: UTF-16, UTF-32, and line ends of a lone CR are made so, as a stream."""
+"""Converts UTF-16, UTF-32 and lone CR line ends to lines of UTF-8, as a stream."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from specbatch.errors import DatasetError
 
-_UNITS = 4  # bytes by which an encoding is told
+_UNITS = 4  # bytes that show an encoding
 _MARKS = (  # the longer first: UTF-32's begins like UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -23,7 +23,7 @@ _ZEROS = {  # where the first two characters are ASCII, as in any JSON (RFC 4627
 
 
 def encoding_of(head: bytes) -> str | None:
-    """The encoding that a file's first bytes show, by their mark or by their zeros; None for UTF-8, and what cannot be told."""
+    """The encoding that a file's first bytes show, by their mark or by their zeros; None for UTF-8, and where they show none."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding

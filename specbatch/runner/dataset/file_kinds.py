@@ -1,4 +1,4 @@
-"""Kinds of files that hold no lines of text, told from their first bytes: what they are called, and how they become JSON Lines."""
+"""Detects files that hold no lines of text by their first bytes, and names the command that converts them to JSON Lines."""
 
 from __future__ import annotations
 

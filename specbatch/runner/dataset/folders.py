@@ -1,4 +1,4 @@
-"""Which files of a folder or glob hold rows: by their names alone. What is left out is said, and no file is taken twice."""
+"""Chooses the files of a folder or glob that hold rows, by name. Files left out are reported, and none is taken twice."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def refuse_twins(paths: Iterable[str]) -> None:
 
 
 def is_text_name(name: str) -> bool:
-    """Whether a file's name says that every line is a prompt as it stands (.txt)."""
+    """Whether a file's name says that every line is a prompt (.txt)."""
     path = name.partition("?")[0] if "://" in name else name
     return _bare(path.lower()).endswith(".txt")
 

@@ -1,4 +1,4 @@
-"""Lines of a file's chunks in bounded memory, and which of them are a shard's rows."""
+"""Splits chunks into lines in bounded memory, and deals rows to shards."""
 
 from __future__ import annotations
 

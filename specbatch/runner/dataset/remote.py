@@ -1,4 +1,4 @@
-"""Files of a store or web server, read as one stream that outlives outages: what failed goes on at the byte that was reached."""
+"""Reads a file of a store or web server as one stream: after an outage it goes on at the byte that was reached."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from specbatch.runner.transient_errors import answer_of, cause_of
 
 _CALL_SECONDS = 8.0  # without a byte: a store that has not answered by then is tried again
 _BLOCK_BYTES = 4 << 20
-_IN_BLOCKS = {"s3", "http", "https"}  # drivers that ask for as much at a time as they are told to
+_IN_BLOCKS = {"s3", "http", "https"}  # drivers whose block size can be chosen
 _READ_BYTES = 1 << 18
 _SKIP_BYTES = 1 << 20
 _SIGNS = ("ETag", "etag", "LastModified", "Last-Modified", "last_modified", "mtime", "md5Hash")
@@ -54,7 +54,7 @@ class RemoteStore:
 
     def open(self, path: str, name: str, info: dict[str, Any]) -> BinaryIO:
         """A file as a stream that goes on where it was, whatever happens to its connection."""
-        raw = RemoteFile(lambda: self._connect(anew=True), path, name, info, self.retrier)
+        raw = RemoteFile(lambda: self._connect(reconnect=True), path, name, info, self.retrier)
         return cast("BinaryIO", io.BufferedReader(raw, _READ_BYTES))
 
     def _try(self, question: Callable[[Any], Any]) -> Any:
@@ -64,8 +64,8 @@ class RemoteStore:
             self._store = None  # the next try has a connection of its own, and looks for credentials again
             raise
 
-    def _connect(self, *, anew: bool = False) -> Store:
-        if self._store is None or anew:
+    def _connect(self, *, reconnect: bool = False) -> Store:
+        if self._store is None or reconnect:
             try:
                 self._store = Store(self.uri, seconds=_CALL_SECONDS)
             except ResultsError as error:
@@ -193,7 +193,7 @@ def _info(driver: Any, path: str) -> dict[str, Any]:
 
 
 def _asked(driver: Any, path: str, call: Callable[[], Any]) -> Any:
-    """S3 answers a HEAD without a body: that a token has expired stands only in what it answers to a GET."""
+    """S3 answers a HEAD without a body: that a token has expired can be read only in the answer to a GET."""
     try:
         return call()
     except OSError as error:

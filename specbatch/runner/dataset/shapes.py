@@ -1,4 +1,4 @@
-"""Text that is no JSON Lines, told from its first lines: a JSON array, objects over several lines, a table of commas, a web page, ..."""
+"""Detects text that is not JSON Lines by its first lines: a JSON array, objects over several lines, CSV, a web page, ..."""
 
 from __future__ import annotations
 

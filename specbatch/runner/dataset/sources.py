@@ -1,4 +1,4 @@
-"""From a dataset URI to the files it names: a file, a directory, a glob, local or of any fsspec store."""
+"""Resolves a dataset URI to files: a file, a directory or a glob, local or in any fsspec store."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Source:
 
     @property
     def is_text(self) -> bool:
-        """Whether every line is a prompt as it stands (.txt)."""
+        """Whether every line is a prompt (.txt)."""
         return is_text_name(self.name)
 
 

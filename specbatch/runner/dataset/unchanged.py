@@ -1,4 +1,4 @@
-"""Whether a dataset is, after its last row, what it was before the first: rows of two versions must not become one result."""
+"""Checks after the last row that the dataset has not changed since the first: rows of two versions must not become one result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hashes of a model's files: by them a restart knows whether it would go on with the same model, and which file has changed."""
+"""Hashes of a model's files: a restart compares them to notice another model, and to name the file that has changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEXT_FILES = (
     "additional_chat_templates/*.jinja",
 )
 _ENDS_BYTES = 1 << 16
-_WHOLE_BYTES = 1 << 28  # larger files than this are told by their size and ends, as weights are
+_WHOLE_BYTES = 1 << 28  # larger files than this are identified by their size and ends, as weights are
 _GGUF_HEADER_BYTES = 1 << 25  # tokens, merges and the template stand before the tensors
 
 

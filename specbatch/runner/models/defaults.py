@@ -1,4 +1,4 @@
-"""What a model folder asks of decoding beside its weights: generation_config.json, and where a sequence ends. What is not done is said."""
+"""The decoding defaults in a model folder (generation_config.json, end of sequence): what a run does not follow is reported."""
 
 from __future__ import annotations
 

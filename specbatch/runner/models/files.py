@@ -1,4 +1,4 @@
-"""From a model as the spec names it to files on this machine that may be loaded."""
+"""Resolves a model of the spec to files on this machine, and checks that they may be loaded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ModelFiles:
 
     @property
     def identity(self) -> str:
-        """`name@revision`, for the results' identity; files of one's own are told by a hash of their ends and sizes."""
+        """`name@revision`, for the results' identity; local files are identified by a hash of their ends and sizes."""
         return f"{self.name}@{self.revision or weights_hash(self.path)}"
 
     def text_files_of(self, role: str) -> dict[str, str]:
@@ -92,7 +92,7 @@ def find_model(
         trust_remote_code: whether Python code that comes with it may run.
         env: environment variables.
         where: the spec's field, for messages.
-        say: told when a download begins.
+        say: shows a line when a download begins.
 
     Raises:
         ModelError: not there, not permitted, pickled weights, or code of its own that the spec does not trust.

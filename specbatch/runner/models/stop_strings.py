@@ -18,7 +18,7 @@ _MAX_HELD_TOKENS = 8  # no character has more than 4 bytes: longer than this it 
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """Where the reading stands: the last tokens, how many of them have been read, and the end of the text read."""
+    """The state of reading: the last tokens, how many of them have been read, and the end of the text read."""
 
     tokens: tuple[int, ...] = ()
     read: int = 0
@@ -60,7 +60,7 @@ class StopStrings:
         return None
 
     def _advance(self, window: _Window, new_token_ids: Sequence[int]) -> tuple[_Window, bool]:
-        """The window after some tokens, and whether a stop string now stands in the text."""
+        """The window after some tokens, and whether the text now holds a stop string."""
         new = tuple(token_id for token_id in new_token_ids if token_id not in self._decode.special_ids)
         if not new:
             return window, False

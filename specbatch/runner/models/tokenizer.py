@@ -1,4 +1,4 @@
-"""The tokenizer: loading it, and turning tokens back into text the same way everywhere."""
+"""Loads the tokenizer, and turns tokens back into text the same way everywhere."""
 
 from __future__ import annotations
 

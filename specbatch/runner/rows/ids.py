@@ -1,4 +1,4 @@
-"""Row ids: made where a row has none, and remembered in little memory to find duplicates."""
+"""Row ids: derived where a row has none, and kept in little memory to find duplicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON object in a line. Lines that are nearly JSON are read where it is plain what is meant, else explained."""
+"""Parses the JSON object in a line. Near misses are read where their meaning is plain, and explained elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a finished run, found again in its dataset: the ids of those that are missing, the prompt of one that was not stored."""
+"""Finds rows of a finished run in its dataset: the ids of missing rows, the prompt of a row that was not stored."""
 
 from __future__ import annotations
 

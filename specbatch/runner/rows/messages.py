@@ -1,4 +1,4 @@
-"""The messages of a conversation, as a chat template takes them: text alone, tool calls as objects."""
+"""The messages of a conversation in the form that chat templates take: text only, tool calls as objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names that a request may call the target by."""
+"""The model names by which a request may mean the target."""
 
 from __future__ import annotations
 

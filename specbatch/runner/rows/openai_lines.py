@@ -1,4 +1,4 @@
-"""Lines of OpenAI's batch API: the request in `body`, answered in their form."""
+"""Lines of OpenAI's batch API: the request is in `body`, and is answered in the same API's form."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def read_request(fields: Mapping[str, Any], *, known: frozenset[str], ignored: f
 
 
 def _refuse_beside(fields: Mapping[str, Any], ignored: frozenset[str]) -> None:
-    """What stands beside the body is not sent with the request, which looks as if it were."""
+    """A field beside the body is not part of the request, though its writer may think so."""
     for name in ("messages", "prompt"):
         if fields.get(name) is not None:
             raise RowError(ErrorCode.INVALID_ROW, f"{name} stands beside body: a row asks one of them")

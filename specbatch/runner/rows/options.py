@@ -1,4 +1,4 @@
-"""Reads the options among a row's fields, by the table of `row_options`: honoured, passed over, or the row is refused."""
+"""Reads a row's options by the table of `row_options`: an option is honoured, ignored as harmless, or the row is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supply of rows: read, checked and tokenised in a thread of its own, ahead of the engine by a bounded queue."""
+"""Prefetches rows: reads, checks and tokenises them in a thread of its own, ahead of the engine by a bounded queue."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class RowPrefetcher:
         self.skipped = 0
 
     def total_rows(self) -> int | None:
-        """How many rows the shard has, as far as that can be told."""
+        """How many rows the shard has, as far as that is known."""
         rows = self._dataset.estimated_rows
         return None if rows is None else self._shard.share_of(rows)
 

@@ -1,4 +1,4 @@
-"""From a row to the target's prompt tokens: chat template, system prompt, thinking, special tokens once."""
+"""Makes the target's prompt tokens of a row: chat template, system prompt, thinking, special tokens once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PromptEncoder:
         system_prompt: put before messages that have none of their own.
         enable_thinking: handed to the template; None leaves it to the template.
         max_length: prompt and new tokens together.
-        instant: what a template that asks for the time is told, whenever and wherever the row is rendered; None: the time it is.
+        instant: the time that a template sees, whenever and wherever the row is rendered; None: the present.
         embedded: tokens that the target has embeddings for: some tokenizers have more; None where that is not known.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A row of the dataset: what it asks, how it is decoded, by which id it is known; or why it is bad."""
+"""A row of the dataset: its prompt, its decoding options and its id; or the reason why it is bad."""
 
 from __future__ import annotations
 

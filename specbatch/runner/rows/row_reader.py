@@ -1,4 +1,4 @@
-"""From a raw line to a row. Bad lines become BadRow."""
+"""Parses raw lines into rows. Bad lines become BadRow."""
 
 from __future__ import annotations
 

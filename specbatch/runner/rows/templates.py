@@ -1,4 +1,4 @@
-"""Which chat template a spec means, and what of it must be known before the first row: whether it parses, and whether it reads the clock."""
+"""Chooses the chat template, and checks before the first row whether it parses and whether it reads the clock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ChatTemplate:
     Attributes:
         text: its source.
         reads_clock: whether it may show the time of its rendering, as Llama 3.x's do: then the run has one instant for all rows.
-        file: where it stands, if the spec names a file.
+        file: its path, if the spec names a file.
     """
 
     text: str

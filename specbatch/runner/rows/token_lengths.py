@@ -1,4 +1,4 @@
-"""How many characters a token can stand for: by it a text is known to be too long before it is tokenised, which takes 200 times its size."""
+"""A bound on the characters of a token: a text that is too long is refused before it is tokenised, which takes 200 times its size."""
 
 from __future__ import annotations
 

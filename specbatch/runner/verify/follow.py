@@ -122,7 +122,7 @@ class Follower:
 
         Args:
             recorded: the row as the run wrote it.
-            request: made anew from the dataset: its stop check has seen nothing yet.
+            request: made from the dataset again: its stop check has seen nothing yet.
             stops: the row's stop strings.
             replayed: the tokens of the replay.
         """

@@ -1,4 +1,4 @@
-"""The replay of sampled rows: target loaded, rows decoded by it alone and timed, those that differ judged. Imports torch."""
+"""Replays sampled rows: loads the target, decodes and times them with it alone, judges those that differ. Imports torch."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Replay:
         job: the run's, with the target alone (`verify.alone`).
         identity: the run's, as its manifest has it.
         env: environment variables.
-        say: told what is going on.
+        say: shows a line of what is going on.
         rejecting: whether the run's sampled rows came from the rejection rule.
         few_threads: whether a model too small for several CPU threads may go down to one.
     """

@@ -1,4 +1,4 @@
-"""A sample of a run's finished rows, and the same rows of the dataset."""
+"""Samples finished rows of a run, and finds the same rows in the dataset."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sample_rows(run_dir: Path, count: int, seed: int) -> Sample:
     """Chooses rows in one pass over all part files, in memory for `count` rows.
 
     A row is chosen by a hash of (seed, index): the same rows whatever order they finished in, and in however many files. A row
-    that stands there twice counts once.
+    that is there twice counts once.
 
     Raises:
         ResultsError: a file cannot be read, or holds a line that is no row.

@@ -1,4 +1,4 @@
-"""verify_run: a sample of a run's rows, replayed with the target alone. Nothing here imports torch before the environment is set."""
+"""verify_run: replays a sample of a run's rows with the target alone. Imports torch only once the environment is set."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def verify_run(
         seed: of the choice of rows; the same rows for the same seed.
         overrides: `path=value` changes to the spec: placement, batch size, where dataset and target are now.
         env: environment variables (placement overrides, hub cache); os.environ by default.
-        say: told what is going on.
+        say: shows a line of what is going on.
 
     Raises:
         SpecError: an override is wrong, or changes what the rows are.
         DatasetError: the dataset cannot be read, or none of the sampled rows is in it as it was decoded.
         ModelError: the target is missing, or is not the one of the run.
         ResultsError: there is no manifest, rows cannot be read, or the certificate cannot be written.
-        StoppedError: told to stop; nothing is written.
+        StoppedError: stopped by a signal; nothing is written.
         DeviceError, OutOfMemoryError: as a run.
     """
     directory = Path(run_dir).expanduser()
