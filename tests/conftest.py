@@ -1,5 +1,6 @@
 """Tests marked gpu or cluster skip themselves where there is none: plain `pytest` works everywhere."""
 
+import gc
 import os
 import signal
 
@@ -24,6 +25,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
         if item.get_closest_marker("cluster") and not os.environ.get("KUBECONFIG"):
             item.add_marker(pytest.mark.skip(reason="needs a Kubernetes cluster: set KUBECONFIG"))
+
+
+def pytest_collection_finish():
+    # Millions of objects of torch and transformers live to the end: no collection, of ours or of the tested code, need look at them.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

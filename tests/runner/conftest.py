@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from specbatch.api import SpecBatchJob, parse_spec
+from specbatch.runner import devices
 from specbatch.runner.display import JsonDisplay
 from specbatch.runner.job import run_job
 from tests.runner.tiny import byte_level_tokenizer, save_model, spec_text, write_rows
@@ -21,6 +23,13 @@ from tests.runner.tiny import byte_level_tokenizer, save_model, spec_text, write
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)  # tiny tensors: threads only wait for each other
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cpu_measured_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "measured_cpu", cache(devices.measured_cpu))  # a third of a second each time
+        yield
 
 
 @pytest.fixture(scope="session")
