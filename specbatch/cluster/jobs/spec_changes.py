@@ -26,11 +26,13 @@ class SpecChanges:
         lines: `decoding.maxNewTokens: 64 -> 128` for each field, and a line for each bundled file.
         same_rows: whether the new spec would write the same rows.
         same_place: whether both write to the same folder.
+        shards: the new number of shards; None where it is the old one.
     """
 
     lines: tuple[str, ...]
     same_rows: bool
     same_place: bool = True
+    shards: int | None = None
 
     @property
     def shown(self) -> list[str]:
@@ -40,6 +42,8 @@ class SpecChanges:
     @property
     def consequence(self) -> str:
         """What happens to the finished rows, in one clause."""
+        if self.same_rows and self.same_place and self.shards is not None:
+            return f"its pods refuse the finished rows until specbatch reshard NAME --completions {self.shards} has run"
         if self.same_rows:
             return "it would continue the finished rows: nothing that changed affects them"
         return "the finished rows are another run's: they are not continued"
@@ -59,7 +63,9 @@ def spec_changes(old: Object, new: Object) -> SpecChanges:
     place = all(before.get(path) == after.get(path) for path in ("spec.results.name", "spec.results.publish")) and (
         "spec.results.publish" in after or not _elsewhere(before, after)
     )
-    return SpecChanges((*lines, *(f"{name}: other content" for name in files)), same, place)
+    shards = after.get("spec.job.completions")
+    changed = None if shards == before.get("spec.job.completions") else shards
+    return SpecChanges((*lines, *(f"{name}: other content" for name in files)), same, place, changed)
 
 
 def _elsewhere(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ class ShardResults:
 
     Attributes:
         run_dir, shard, shards, identity: as given.
+        found: totals over the rows that were in the shard's files when they were opened.
         written: totals over the rows written since.
     """
 
@@ -41,17 +43,17 @@ class ShardResults:
         run_dir: Path,
         identity: Identity,
         policy: PartPolicy,
-        split: SplitLock,
         *,
         shard: int,
         shards: int,
+        held: contextlib.ExitStack,
     ) -> None:
         self.run_dir = run_dir
         self.shard = shard
         self.shards = shards
         self.identity = identity
         self.written = Totals()
-        self._split = split
+        self._held = held  # what `close` lets go of
         self._finished = FinishedRows(str(run_dir))
         self._published = True  # whether _SUCCESS or a manifest may stand there
         self._started_at = time.time()
@@ -63,13 +65,10 @@ class ShardResults:
         first = ShardFile("part", shard, shards)
         synced = {**synced_of(run_dir, shard, shards), **(self._earlier[-1].synced if self._earlier else {})}
         self._part = Parts(run_dir, first, self._finished.add_result, policy, synced=synced)
-        try:
-            self._errors = Parts(
-                run_dir, replace(first, kind="errors"), self._finished.add_error, policy, synced=synced
-            )
-        except BaseException:
-            self._part.close()
-            raise
+        held.callback(self._part.close)
+        self._errors = Parts(run_dir, replace(first, kind="errors"), self._finished.add_error, policy, synced=synced)
+        held.callback(self._errors.close)
+        self.found = self._finished.totals
         remove_leftovers(run_dir, f"-{shard:05d}-of-{shards:05d}.json")
 
     @classmethod
@@ -99,23 +98,17 @@ class ShardResults:
         """
         directory = Path(run_dir)
         make_directory(directory)
-        split = SplitLock(directory)
-        try:
+        with contextlib.ExitStack() as held:
+            split = held.enter_context(SplitLock(directory))
             if not fresh:
                 refuse_other_run(directory, identity)
             split.share(shards, fresh=fresh)
             if fresh:
                 remove_old(directory, shard, shards)
             claim(directory, ShardFile("identity", shard, shards), identity)
-            return cls(directory, identity, policy or PartPolicy(), split, shard=shard, shards=shards)
-        except BaseException:
-            split.release()
-            raise
-
-    @property
-    def found(self) -> Totals:
-        """Over the rows that were in the shard's files at the start."""
-        return self._finished.totals
+            opened = cls(directory, identity, policy or PartPolicy(), shard=shard, shards=shards, held=held)
+            opened._held = held.pop_all()
+            return opened
 
     @property
     def totals(self) -> Totals:
@@ -218,13 +211,7 @@ class ShardResults:
 
     def close(self) -> None:
         """Syncs and closes the files, and lets go of them; a second call does nothing."""
-        try:
-            self._part.close()
-        finally:
-            try:
-                self._errors.close()
-            finally:
-                self._split.release()
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self

@@ -57,9 +57,16 @@ def test_another_spec_of_the_same_name_is_refused_with_what_differs(api):
 
 def test_a_change_that_affects_no_row_is_said_to_continue_the_finished_ones(api):
     submitted(api)
+    with pytest.raises(ClusterError, match=r"batching.maxSequences: \S+ -> 3") as refused:
+        submitted(api, "batching.maxSequences=3")
+    assert "would continue the finished rows" in refused.value.remedy
+
+
+def test_another_number_of_shards_is_said_to_need_a_reshard(api):
+    submitted(api)
     with pytest.raises(ClusterError, match=r"job.completions: 3 -> 6") as refused:
         submitted(api, "job.completions=6")
-    assert "would continue the finished rows" in refused.value.remedy
+    assert "until specbatch reshard NAME --completions 6 has run" in refused.value.remedy
 
 
 def test_other_content_of_a_bundled_file_is_another_spec(api):
