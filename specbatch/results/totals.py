@@ -33,16 +33,6 @@ class Totals(msgspec.Struct, kw_only=True):
         """correct / scored; None where no row had a reference answer."""
         return self.correct / self.scored if self.scored else None
 
-    @property
-    def acceptance_rate(self) -> float:
-        """accepted / drafted; 0 where nothing was drafted."""
-        return self.accepted / self.drafted if self.drafted else 0.0
-
-    @property
-    def mean_acceptance_length(self) -> float:
-        """1 + accepted / rounds: the tokens a row gains in one target forward."""
-        return 1.0 + self.accepted / self.rounds if self.rounds else 1.0
-
     def add_result(self, row: ResultRow) -> None:
         """Counts a row of the results."""
         self.results += 1

@@ -52,10 +52,6 @@ class Shard:
         """Whether the row of an index is one of them."""
         return index % self.count == self.number
 
-    def share_of(self, rows: int) -> int:
-        """How many of the first `rows` rows are."""
-        return max(0, -(-(rows - self.number) // self.count))
-
 
 def read_lines(chunks: Iterator[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
     r"""Splits chunks at \n (and \r\n); a line over `max_bytes` is passed over, its first kilobyte kept."""

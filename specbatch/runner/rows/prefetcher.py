@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from specbatch.errors import OutOfReachError
+from specbatch.results.layout import rows_of_share
 from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import Shard
@@ -70,7 +71,7 @@ class RowPrefetcher:
     def total_rows(self) -> int | None:
         """How many rows the shard has, as far as that is known."""
         rows = self._dataset.estimated_rows
-        return None if rows is None else self._shard.share_of(rows)
+        return None if rows is None else rows_of_share(self._shard.number, self._shard.count, rows)
 
     @property
     def other_models(self) -> int:
