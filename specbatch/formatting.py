@@ -71,6 +71,12 @@ def first_lines(lines: Sequence[str], limit: int) -> list[str]:
     return [*lines[:limit], *([f"and {more:,} more"] if more > 0 else [])]
 
 
+def one_line(text: str, chars: int) -> str:
+    """The text with its line breaks as spaces, cut to so many characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= chars else f"{text[: chars - 1]}…"
+
+
 def format_table(rows: Sequence[Sequence[str]], *, left: Iterable[int]) -> list[str]:
     """Lines of aligned columns, two spaces between them. `left`: columns aligned to the left, negative ones from the end."""
     columns = len(rows[0])

@@ -9,6 +9,7 @@ from specbatch.formatting import (
     format_percent,
     format_shares,
     format_table,
+    one_line,
     pluralize,
     rough_duration,
     wrap_fact,
@@ -80,6 +81,11 @@ def test_a_long_fact_goes_on_below_its_own_text():
     assert lines[0].startswith("published    word")
     assert lines[1].startswith(" " * 13 + "word")
     assert wrap_fact("waiting", "") == ["waiting      "]
+
+
+def test_a_text_becomes_one_line_of_so_many_characters():
+    assert one_line("no\n route ", 8) == "no route"
+    assert one_line("no route to host", 8) == "no rout…"
 
 
 def test_a_bar_is_full_at_the_end_and_never_longer():

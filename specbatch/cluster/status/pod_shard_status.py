@@ -20,6 +20,7 @@ from specbatch.cluster.status.pod_state import (
     termination_message,
     waits_for,
 )
+from specbatch.formatting import one_line
 from specbatch.results.layout import rows_of_share
 from specbatch.results.protocol import Progress, TerminationMessage, row_counts
 
@@ -112,9 +113,8 @@ class PodShardStatus:
             return "its pod is gone"
         because, said = ended_because(self.pod), self.termination_message.reason
         if not said and self.log is not None:
-            said = " ".join(self.log.error.partition("\n  remedy: ")[0].split())
-        text = f"{because}: {said}" if said else because
-        return text if len(text) <= _REASON_CHARS else f"{text[: _REASON_CHARS - 1]}…"
+            said = self.log.error.partition("\n  remedy: ")[0]
+        return one_line(f"{because}: {said}" if said else because, _REASON_CHARS)
 
     @property
     def restarts(self) -> int:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import time
 
-from specbatch.formatting import format_bar, format_bytes, format_duration, format_shares, pluralize, rough_duration
+from specbatch.formatting import (
+    format_bar,
+    format_bytes,
+    format_duration,
+    format_shares,
+    one_line,
+    pluralize,
+    rough_duration,
+)
 from specbatch.results.protocol import Progress, PublishState
 
 _REASON_CHARS = 160
@@ -88,6 +96,4 @@ def publish_text(state: PublishState, clock: float | None = None) -> str:
     since = ""
     if state.failing_since is not None:
         since = f" for {format_duration(max(0.0, (time.time() if clock is None else clock) - state.failing_since))}"
-    reason = " ".join(state.problem.split())
-    reason = reason if len(reason) <= _REASON_CHARS else f"{reason[: _REASON_CHARS - 1]}…"
-    return f"{done}; failing{since}: {reason}"
+    return f"{done}; failing{since}: {one_line(state.problem, _REASON_CHARS)}"

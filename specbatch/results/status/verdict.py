@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from specbatch.formatting import rough_duration
+from specbatch.formatting import one_line, rough_duration
 from specbatch.results.attempts import Attempt
 from specbatch.results.manifest import Manifest
 
@@ -69,9 +69,7 @@ def _ended(last: Attempt, manifest: Manifest | None, alive: bool | None, age: fl
         case "stopped":
             return "stopped", f"stopped: {_AGAIN}"
         case "failed":
-            reason = " ".join(last.reason.partition("\n  remedy: ")[0].split())
-            if len(reason) > _REASON_CHARS:
-                reason = f"{reason[: _REASON_CHARS - 1]}…"
+            reason = one_line(last.reason.partition("\n  remedy: ")[0], _REASON_CHARS)
             return "failed", f"failed: {reason or 'its own output says why'}"
         case "done":
             written = manifest is not None and [one.number for one in manifest.attempts[-1:]] == [last.number]
