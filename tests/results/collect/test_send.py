@@ -9,12 +9,19 @@ import sys
 
 import pytest
 
+from specbatch.backoff import Backoff
+from specbatch.cluster.fetch import receive
 from specbatch.cluster.fetch.receive import Receiver, fetch
 from specbatch.errors import ClusterError, ResultsError
 from specbatch.results.collect import send as send_module
 from specbatch.results.collect.collect import collect
 from specbatch.results.collect.send import send
 from tests.results.collect_runs import write_run
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr(receive, "_BACKOFF", Backoff(first=0.0, longest=0.0))
 
 
 @pytest.fixture
@@ -89,7 +96,7 @@ def test_a_connection_cut_at_any_byte_is_gone_on_with(tmp_path, folder):
                 raise LostError
             yield data
 
-        fetch(folder, cutting, alive=lambda: True, sleep=lambda _: None)
+        fetch(folder, cutting, alive=lambda: True)
         assert content(folder) == content(run_dir), cut
         for path in folder.iterdir():
             path.unlink()
@@ -109,7 +116,7 @@ def test_large_files_are_not_sent_again(tmp_path, folder):
         if len(tries) < 10 and len(data) > 20_000:
             raise LostError
 
-    done = fetch(folder, cutting, alive=lambda: True, sleep=lambda _: None)
+    done = fetch(folder, cutting, alive=lambda: True)
     assert content(folder) == content(run_dir)
     assert done.received == 100_000
     assert [name for name, _ in tries[1:]] == ["part-00000-of-00001.jsonl"] * 5
@@ -162,7 +169,7 @@ def test_what_fails_for_good_or_too_often_is_an_error(folder):
             yield
 
         with pytest.raises(ClusterError):
-            fetch(folder, attempt, alive=lambda: True, sleep=lambda _: None)
+            fetch(folder, attempt, alive=lambda: True)
         return len(tries)
 
     assert failing() == 6
