@@ -107,13 +107,13 @@ def shorten(text: str, most: int = _SHOWN_CHARS) -> str:
 
 
 def prompt_text(prompt: Any) -> str:
-    """A prompt for people: messages with the role above each; nothing where there is none."""
+    """A prompt for people: messages with the role before each; nothing where there is none."""
     if prompt is None or isinstance(prompt, str):
         return prompt or ""
     if isinstance(prompt, list) and all(
         isinstance(one, dict) and isinstance(one.get("content"), str) for one in prompt
     ):
-        return "\n\n".join(f"{one.get('role', '')}:\n{one['content']}" for one in prompt)
+        return "\n".join(f"{one.get('role', '')}: {one['content']}" for one in prompt)
     return json.dumps(prompt, ensure_ascii=False)
 
 
