@@ -18,15 +18,13 @@ PHASES: tuple[Phase, ...] = ("prefill", "draft", "verify", "accept", "host", "id
 class EngineStats:
     """Counters over the life of one engine. Times in seconds, counts in tokens unless named otherwise.
 
-    Invariant: `committed` = sum over rounds and rows of (accepted + 1), before truncation at a stop;
-    `emitted` <= `committed` is what rows kept.
+    Invariant: `emitted`, what rows kept, is at most `accepted + row_rounds`, what rounds committed before a stop cut it.
     """
 
     rounds: int = 0
     row_rounds: int = 0  # rounds summed over the rows in each
     drafted: int = 0
     accepted: int = 0
-    committed: int = 0
     emitted: int = 0
     prompt_tokens: int = 0
     finished: int = 0
@@ -103,7 +101,6 @@ class EngineStats:
         self.row_rounds += len(accepted)
         self.drafted += sum(drafted)
         self.accepted += sum(accepted)
-        self.committed += sum(accepted) + len(accepted)
         missing = k - len(self.drafted_by_position)
         self.drafted_by_position += [0] * missing
         self.accepted_by_position += [0] * missing

@@ -130,8 +130,7 @@ def test_order_and_grouping_of_rows_change_nothing(pair):
 def test_rounds_add_up_to_what_was_committed(pair):
     out, engine = tiny.decode(pair.target, pair.noisy, requests(pair), max_sequences=8, num_speculative_tokens=5)
     stats = engine.stats
-    assert stats.committed == stats.accepted + stats.row_rounds
-    assert stats.emitted == sum(len(c.token_ids) for c in out.values()) <= stats.committed
+    assert stats.emitted == sum(len(c.token_ids) for c in out.values()) <= stats.accepted + stats.row_rounds
     assert stats.accepted == sum(c.accepted for c in out.values()) == sum(stats.accepted_by_position)
     assert stats.drafted == sum(c.drafted for c in out.values()) == sum(stats.drafted_by_position)
     assert stats.row_rounds == sum(c.rounds for c in out.values())

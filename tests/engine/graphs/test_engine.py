@@ -112,7 +112,7 @@ def test_nothing_is_drafted_beyond_the_last_row_to_end(pair, k):
     )
     assert tiny.tokens(out, 4) == [tokens[:12] for tokens in pair.expected[:4]]
     assert engine.stats.acceptance_rate == 1.0
-    assert engine.stats.committed - engine.stats.emitted <= 4 * (k - 1)
+    assert engine.stats.accepted + engine.stats.row_rounds - engine.stats.emitted <= 4 * (k - 1)
 
 
 @pytest.mark.slow
@@ -122,8 +122,7 @@ def test_rounds_add_up_to_what_was_committed(pair, k):
         pair.target, pair.noisy, fast.requests(pair.prompts), max_sequences=8, num_speculative_tokens=k
     )
     stats = engine.stats
-    assert stats.committed == stats.accepted + stats.row_rounds
-    assert stats.emitted == sum(len(c.token_ids) for c in out.values()) <= stats.committed
+    assert stats.emitted == sum(len(c.token_ids) for c in out.values()) <= stats.accepted + stats.row_rounds
     assert stats.accepted == sum(c.accepted for c in out.values()) == sum(stats.accepted_by_position)
     assert stats.drafted == sum(c.drafted for c in out.values()) == sum(stats.drafted_by_position)
     assert stats.row_rounds == sum(c.rounds for c in out.values())
