@@ -31,7 +31,7 @@ from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows.prefetcher import PreparedRow
 from specbatch.runner.rows.row_reader import RowReader
 from specbatch.runner.verify.follow import Follower, TargetScores
-from specbatch.runner.verify.sample import Found, Sample, SampleQueue, find_prompts
+from specbatch.runner.verify.sample import FoundRows, Sample, SampleQueue, find_prompts
 from specbatch.runner.versions import versions
 
 _FLOAT32_RESERVE = 2 << 30  # bytes of a GPU left for one row's cache, activations and logits
@@ -159,7 +159,7 @@ class Replay:
             remedy="--set batching.maxSequences=1, or other placement (--set placement.gpus=...)",
         )
 
-    def _find(self, dataset: Dataset, inputs: RunInputs, sample: Sample) -> Found:
+    def _find(self, dataset: Dataset, inputs: RunInputs, sample: Sample) -> FoundRows:
         reader, encoder = RowReader(inputs.rules(self._identity)), inputs.encoder(self._identity)
         found = find_prompts(dataset, reader, encoder, sample.rows)
         if not found.same:

@@ -58,7 +58,7 @@ def sample_rows(run_dir: Path, count: int, seed: int) -> Sample:
 
 
 @dataclass(slots=True)
-class Found:
+class FoundRows:
     """Sampled rows as the dataset has them now.
 
     same: with the prompt and decoding of the run, ready to decode
@@ -69,13 +69,13 @@ class Found:
     changed: list[str] = field(default_factory=list)
 
 
-def find_prompts(dataset: Dataset, reader: RowReader, encoder: PromptEncoder, rows: Sequence[ResultRow]) -> Found:
+def find_prompts(dataset: Dataset, reader: RowReader, encoder: PromptEncoder, rows: Sequence[ResultRow]) -> FoundRows:
     """Looks the rows up by index, reading the dataset no further than the last of them.
 
     Raises:
         DatasetError: it cannot be read.
     """
-    found = Found()
+    found = FoundRows()
     wanted = {row.index: row for row in rows}
     raw_rows = dataset.rows()
     while wanted and (raw := next(raw_rows, None)) is not None:
