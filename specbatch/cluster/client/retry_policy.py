@@ -16,6 +16,7 @@ from specbatch.errors import ClusterError
 
 T = TypeVar("T")
 
+OUTAGE_SECONDS = 600.0  # that watches and waits survive: a control plane may be replaced meanwhile
 _BACKOFF = Backoff(first=0.25, longest=8.0)
 
 

@@ -16,6 +16,7 @@ from typing import Literal
 from specbatch.cluster.client.connection import Connection, Query, lines
 from specbatch.cluster.client.errors import DROPPED, Call, refused, transient
 from specbatch.cluster.client.kinds import Kind, Object
+from specbatch.cluster.client.retry_policy import OUTAGE_SECONDS
 from specbatch.errors import ClusterError
 
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -28,7 +29,6 @@ _LIST_ATTEMPTS = 4
 _STREAM_SECONDS = 280.0  # below the five minutes after which proxies and the server itself end a request
 # The server sends a bookmark about every minute, so a stream that is silent for longer is dead.
 _IDLE_SECONDS = 90.0
-_OUTAGE_SECONDS = 600.0
 _GONE = 410
 
 
@@ -126,7 +126,7 @@ class Watch:
             self._version = ""  # an answer of the server, not a lost connection: the version may be void
         if error.status == _GONE:
             return
-        if not transient(error) or now - since > _OUTAGE_SECONDS:
+        if not transient(error) or now - since > OUTAGE_SECONDS:
             raise error
         self._policy.outage(now - since)
 

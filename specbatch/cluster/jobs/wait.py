@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from specbatch.cluster.client.errors import transient
 from specbatch.cluster.client.kinds import JOBS, Object
+from specbatch.cluster.client.retry_policy import OUTAGE_SECONDS
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.run import is_over, state_of, uid_of
 from specbatch.errors import ClusterError
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 End = Literal["complete", "failed", "cancelled", "deleted", "timeout"]
 
-_OUTAGE_SECONDS = 600.0  # a control plane may be replaced meanwhile
 _RETRY_SECONDS = 2.0
 _POLL_SECONDS = 15.0  # how often the Job is read, whatever the watch reports
 # From FailureTarget until the last pods have ended: a grace period of a minute, and some time to report it.
@@ -95,7 +95,7 @@ def job_changes(cluster: Cluster, job: Object, deadline: float = math.inf) -> It
         except ClusterError as error:
             now = time.monotonic()
             unreachable_since = min(unreachable_since, now)
-            if not transient(error) or now - unreachable_since > _OUTAGE_SECONDS:
+            if not transient(error) or now - unreachable_since > OUTAGE_SECONDS:
                 raise
             if now >= deadline:
                 return
