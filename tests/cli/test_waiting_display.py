@@ -32,7 +32,7 @@ def test_a_wait_says_that_the_api_server_is_away(api, monkeypatch):
     job = submitted(api, status={"ready": 1})
     cluster = api.cluster(real_time=True)
     waiting = threading.Thread(
-        target=end_of_job, args=(cluster, job, Flags()), kwargs={"seconds": 8, "emit": lines.append}
+        target=end_of_job, args=(cluster, job, Flags()), kwargs={"seconds": 4, "emit": lines.append}
     )
     waiting.start()
     while not lines:

@@ -114,3 +114,5 @@ def job_changes(cluster: Cluster, job: Object, deadline: float = math.inf) -> It
                 yield None
                 return
             yield item
+        if time.monotonic() >= deadline:
+            return

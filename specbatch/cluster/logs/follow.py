@@ -6,6 +6,7 @@ Two threads watch the Job and its pods; each log has one more. Up to 64 logs are
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -39,17 +40,6 @@ class Followed:
     line: Line
 
 
-@dataclass(slots=True)
-class _Log:
-    """A log that was not read to its end."""
-
-    pod: Object
-    tail: LogTail
-    idle_seconds: float = _IDLE_SECONDS
-    lines: int = 0
-    failing_since: float | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class _PodChanged:
     change: str
@@ -63,7 +53,7 @@ class _JobChanged:
 
 @dataclass(frozen=True, slots=True)
 class _LogEnded:
-    log: _Log
+    uid: str
 
 
 _Event = Followed | _PodChanged | _JobChanged | _LogEnded | Exception
@@ -101,7 +91,8 @@ class Follower:
         self._give_up = give_up
         self._pods: dict[str, Object] = {}  # by uid, as last read
         self._gone: set[str] = set()
-        self._logs: dict[str, _Log | None] = {}  # uid -> None where it is not wanted, or was read to its end
+        self._seen: set[str] = set()  # uids of pods that have begun
+        self._unfinished: set[str] = set()  # of those whose logs were not read to their ends yet
         self._connections = threading.BoundedSemaphore(_CONNECTIONS)
         self._events: queue.Queue[_Event] = queue.Queue(_QUEUED)
         self._over = False
@@ -116,7 +107,7 @@ class Follower:
         self._start_thread(self._watch_pods)
         self._start_thread(self._watch_job)
         try:
-            while not self._over or any(self._logs.values()):
+            while not self._over or self._unfinished:
                 match self._events.get():
                     case Followed() as followed:
                         yield followed
@@ -124,8 +115,8 @@ class Follower:
                         self._pod_changed(change, pod)
                     case _JobChanged(job=job):
                         self._job_changed(job)
-                    case _LogEnded(log=log):
-                        self._logs[log.pod["metadata"]["uid"]] = None
+                    case _LogEnded(uid=uid):
+                        self._unfinished.discard(uid)
                     case Exception() as error:
                         raise error
         finally:
@@ -136,12 +127,13 @@ class Follower:
         self._pods[uid] = pod
         if change == "DELETED":
             self._gone.add(uid)
-        if uid in self._logs or not has_begun(pod):
+        if uid in self._seen or not has_begun(pod):
             return
+        self._seen.add(uid)
         tail = self._open_log(pod)
-        log = self._logs[uid] = None if tail is None else _Log(pod, tail)
-        if log is not None:
-            self._start_thread(lambda: self._read(log))
+        if tail is not None:
+            self._unfinished.add(uid)
+            self._start_thread(lambda: self._read(pod, tail))
 
     def _job_changed(self, job: Object | None) -> None:
         if self._over:
@@ -179,46 +171,39 @@ class Follower:
             if self._stop.is_set():
                 return
 
-    def _read(self, log: _Log) -> None:
+    def _read(self, pod: Object, tail: LogTail) -> None:
         """Reads a log to its end."""
-        ended = False
-        while not ended and not self._stop.is_set():
-            with self._connections:
-                ended = self._read_on(log)
-            self._stop.wait(0 if ended else self._pause)
-        self._put(_LogEnded(log))
+        uid, idle_seconds, failing_since = pod["metadata"]["uid"], _IDLE_SECONDS, math.inf
+        while not self._stop.is_set():
+            ended = uid in self._gone or has_ended(self._pods[uid])
+            try:
+                with self._connections:
+                    lines = self._read_on(pod, tail, idle_seconds, ended=ended)
+            except ClusterError as error:
+                if error.status not in _NO_LOG and not transient(error):
+                    raise
+                failing_since = min(failing_since, time.monotonic())
+                if ended and (error.status in _NO_LOG or time.monotonic() - failing_since >= self._give_up):
+                    break
+            else:
+                if ended:
+                    break
+                # Silence: the file was rotated and is not followed any more, or the pod logs nothing and is polled less often.
+                idle_seconds = _IDLE_SECONDS if lines else min(2 * idle_seconds, _IDLE_AT_MOST)
+                failing_since = math.inf
+            self._stop.wait(self._pause)
+        self._put(_LogEnded(uid))
 
-    def _crowded(self) -> bool:
-        return sum(log is not None for log in list(self._logs.values())) > _CONNECTIONS
-
-    def _read_on(self, log: _Log) -> bool:
-        """Reads what a log has beyond what was read; whether that was its end."""
-        ended, before = self._has_ended(log), log.lines
-        try:
-            for line in log.tail.catch_up(ended=ended):
-                self._put_line(log, line)
-            log.failing_since = None
-            if not ended and not self._crowded():
-                for line in log.tail.follow(log.idle_seconds):
-                    self._put_line(log, line)
-                    if self._stop.is_set() or self._crowded():
-                        break
-        except ClusterError as error:
-            if error.status in _NO_LOG:
-                return ended
-            if not transient(error):
-                raise
-            now = time.monotonic()
-            log.failing_since = log.failing_since or now
-            return ended and now - log.failing_since >= self._give_up
-        # Silence: the file was rotated and is not followed any more, or the pod logs nothing and is polled less often.
-        log.idle_seconds = _IDLE_SECONDS if log.lines > before else min(2 * log.idle_seconds, _IDLE_AT_MOST)
-        return ended
-
-    def _put_line(self, log: _Log, line: Line) -> None:
-        log.lines += 1
-        self._put(Followed(log.pod, line))
-
-    def _has_ended(self, log: _Log) -> bool:
-        uid = log.pod["metadata"]["uid"]
-        return uid in self._gone or has_ended(self._pods[uid])
+    def _read_on(self, pod: Object, tail: LogTail, idle_seconds: float, *, ended: bool) -> int:
+        """Puts the lines that were not read yet, and those that follow; returns their number."""
+        count = 0
+        for line in tail.catch_up(ended=ended):
+            self._put(Followed(pod, line))
+            count += 1
+        if not ended and len(self._unfinished) <= _CONNECTIONS:
+            for line in tail.follow(idle_seconds):
+                self._put(Followed(pod, line))
+                count += 1
+                if self._stop.is_set() or len(self._unfinished) > _CONNECTIONS:
+                    break
+        return count

@@ -7,7 +7,7 @@ import pytest
 
 from specbatch.cluster.client.client import Cluster
 from specbatch.cluster.client.kinds import JOBS, PODS
-from specbatch.cluster.logs.follow import Follower, _Log
+from specbatch.cluster.logs.follow import Follower
 from specbatch.cluster.logs.logs import LogOptions, follow_run, read_logs
 from specbatch.cluster.logs.tail import LogTail
 from specbatch.cluster.manifests.names import CANCELLED
@@ -191,15 +191,21 @@ def test_of_more_pods_than_connections_all_are_read(api, monkeypatch):
 
 def test_a_followed_log_that_falls_silent_is_soon_asked_for_again_and_one_that_stays_silent_less_often(job):
     kubelet, pod = Kubelet([(stamp(1), "begun")]), pod_of(job)
-    follower = Follower(None, job, None)
+    follower = Follower(None, job, None, pause=0.0)
     follower._pods[pod["metadata"]["uid"]] = pod
-    log = _Log(pod, LogTail(kubelet, "pod"))
-    for _ in range(6):
-        assert not follower._read_on(log)
-    kubelet.written.append((stamp(2), "rotated, and not followed"))
-    for _ in range(2):
-        follower._read_on(log)
-    assert [asked["idle"] for asked in kubelet.asked if asked["follow"]] == [6, 6, 12, 24, 48, 60, 60, 6]
+
+    def followed():
+        return [asked["idle"] for asked in kubelet.asked if asked["follow"]]
+
+    def between_polls(*_):
+        if len(followed()) == 6:
+            kubelet.written.append((stamp(2), "rotated, and not followed"))
+        if len(followed()) == 8:
+            follower._stop.set()
+
+    follower._stop.wait = between_polls
+    follower._read(pod, LogTail(kubelet, "pod"))
+    assert followed() == [6, 6, 12, 24, 48, 60, 60, 6]
     assert [follower._events.get_nowait().line.text for _ in range(2)] == ["begun", "rotated, and not followed"]
 
 
