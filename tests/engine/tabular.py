@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from scipy import stats
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import ModelDrafter
@@ -16,6 +15,7 @@ from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution
 from specbatch.engine.speculation import Speculation
+from tests.engine.goodness import chi_squared
 
 
 class TabularLM:
@@ -80,7 +80,6 @@ def p_value(tokens: np.ndarray, start: int, joint: np.ndarray) -> float:
     """Chi-squared p-value of rows that began after `start`, against the exact probabilities of `exact_joint`.
 
     A row of the table is a Markov chain: each stretch of `length` tokens is one sample of the joint after the token before it.
-    Cells below 5 expected are pooled.
     """
     length, vocab = joint.ndim - 1, len(joint)
     rows = np.concatenate([np.full((len(tokens), 1), start), tokens], 1)
@@ -89,13 +88,4 @@ def p_value(tokens: np.ndarray, start: int, joint: np.ndarray) -> float:
     np.add.at(observed, tuple(stretches.T), 1)
     after = observed.reshape(vocab, -1).sum(1)
     expected = joint * after.reshape(-1, *[1] * length)
-    if observed[expected == 0].sum() > 0:
-        return 0.0  # the impossible happened
-    rare = expected < 5
-    pooled_observed = np.append(observed[~rare], observed[rare].sum())
-    pooled_expected = np.append(expected[~rare], expected[rare].sum())
-    if pooled_expected[-1] < 5:  # too little to test by itself
-        pooled_observed = np.append(pooled_observed[:-2], pooled_observed[-2:].sum())
-        pooled_expected = np.append(pooled_expected[:-2], pooled_expected[-2:].sum())
-    pooled_expected *= pooled_observed.sum() / pooled_expected.sum()
-    return float(stats.chisquare(pooled_observed, pooled_expected, ddof=np.count_nonzero(after) - 1).pvalue)
+    return chi_squared(observed, expected, totals=np.count_nonzero(after))

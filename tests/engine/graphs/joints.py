@@ -12,6 +12,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution
 from tests.engine import tiny
+from tests.engine.goodness import chi_squared
 from tests.engine.graphs import fast
 
 VOCAB = 7
@@ -55,21 +56,10 @@ def exact(model, prompt, params) -> np.ndarray:
 
 
 def p_value(tokens: np.ndarray, joint: np.ndarray) -> float:
-    """Chi-squared p-value of the sequences [count, LENGTH]; cells below 5 expected are pooled."""
+    """Chi-squared p-value of the sequences [count, LENGTH]."""
     observed = np.zeros(joint.shape)
     np.add.at(observed, tuple(tokens.T), 1)
-    expected = joint * len(tokens)
-    if observed[expected == 0].sum() > 0:
-        return 0.0  # the impossible happened
-    rare = expected < 5
-    cells = [(observed[~rare], expected[~rare])]
-    if expected[rare].sum() >= 5:
-        cells.append((observed[rare].sum()[None], expected[rare].sum()[None]))
-    seen, hoped = (np.concatenate(parts) for parts in zip(*cells, strict=True))
-    hoped = hoped * seen.sum() / hoped.sum()
-    statistic = ((seen - hoped) ** 2 / hoped).sum()
-    half = torch.tensor([(len(seen) - 1) / 2, statistic / 2], dtype=torch.float64)
-    return float(torch.special.gammaincc(half[0], half[1]))
+    return chi_squared(observed, joint * len(tokens))
 
 
 def worst_p_value(device, kind: str, *, rule: str, k: int, rows: int, seats: int) -> float:
