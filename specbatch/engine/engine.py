@@ -23,7 +23,7 @@ from specbatch.engine.controller import Controller, RoundReport
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.memory import current_device, out_of_memory, release, too_little_memory
-from specbatch.engine.model_runner import ModelRunner, RunnerKind
+from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.rounds import LaunchedRound, RoundOutput
 from specbatch.engine.scheduler import Scheduler
@@ -31,6 +31,9 @@ from specbatch.engine.sequence import SequenceState
 from specbatch.engine.stats import EngineStats
 
 _T = TypeVar("_T")
+
+RunnerKind = Callable[[CausalLM, Drafter | None, EngineConfig, int], ModelRunner]
+"""Makes a runner of (target, drafter, config, slots); raises torch's OutOfMemoryError where the KV does not fit."""
 
 
 class Engine:

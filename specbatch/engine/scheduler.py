@@ -155,7 +155,7 @@ class Scheduler:
         """No sequence is left, running or waiting."""
         for sequence in sorted(self.running, key=lambda s: -s.slot):  # the last slot first: nothing moves into it
             self._evict(sequence)
-            self.runner.discard_timings()
+            self.runner.timer.take()  # of prefills that no round will tell of
         self.waiting.clear()
         self.joined = 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -37,71 +36,42 @@ class Proposal:
         return Proposal(tokens, torch.zeros(batch.size, dtype=torch.int64, device=batch.device), None)
 
 
-class Drafter(Protocol):
-    """Anything that drafts. Its state per slot follows the batch's: allocate, join, move; catch_up and propose each round."""
+class Drafter:
+    """What every drafter is to the runner; this one proposes nothing and keeps nothing: the target alone.
 
-    ragged: bool  # proposals may be shorter than k: the round then verifies only as many positions as were drafted
+    State per slot follows the batch's: allocate, join, move. A round calls catch_up and propose where k > 0, and rollback.
 
-    def allocate(self, slots: int, max_positions: int) -> None:
-        """Makes room for sequences."""
-        ...
-
-    def join(self, slot: int) -> None:
-        """A new sequence has taken the slot."""
-        ...
-
-    def move(self, source: int, destination: int) -> None:
-        """A sequence has moved to another slot."""
-        ...
-
-    def lags(self, batch: Batch) -> list[int]:
-        """Tokens of each slot that catch_up() would take in."""
-        ...
-
-    def catch_up(self, batch: Batch) -> None:
-        """Takes in what was committed without it (a joining sequence's prompt, rounds at k = 0)."""
-        ...
-
-    def propose(self, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> Proposal:
-        """Drafts k tokens a sequence."""
-        ...
-
-    def rollback(self, batch: Batch) -> None:
-        """A round is committed: forgets what lies at or beyond the sequences' new lengths. Called at k = 0, too."""
-        ...
-
-
-class StatelessDrafter:
-    """Keeps nothing for a sequence, and proposes nothing: the target alone, and what drafters without KV begin from."""
+    ragged: proposals may be shorter than k: the round then verifies only as many positions as were drafted
+    """
 
     ragged = True
 
     def allocate(self, slots: int, max_positions: int) -> None:
-        """Nothing to allocate."""
+        """Makes room for sequences."""
 
     def join(self, slot: int) -> None:
-        """Nothing to forget."""
+        """A new sequence has taken the slot."""
 
     def move(self, source: int, destination: int) -> None:
-        """Nothing to move."""
+        """A sequence has moved to another slot."""
 
     def lags(self, batch: Batch) -> list[int]:
-        """Never behind."""
+        """Tokens of each slot that catch_up() would take in."""
         return [0] * batch.size
 
     def catch_up(self, batch: Batch) -> None:
-        """Nothing to take in."""
+        """Takes in what was committed without it (a joining sequence's prompt, rounds at k = 0)."""
 
     def propose(self, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> Proposal:
-        """No tokens."""
+        """Drafts k tokens a sequence."""
         del k, rule, vocab_size
         return Proposal.empty(batch)
 
     def rollback(self, batch: Batch) -> None:
-        """Nothing to forget."""
+        """A round is committed: forgets what lies at or beyond the sequences' new lengths. Called at k = 0, too."""
 
 
-class ModelDrafter:
+class ModelDrafter(Drafter):
     """Drafts autoregressively with a small causal LM.
 
     Invariant: slot i holds valid KV for the positions below `seen[i]`, and between rounds seen[i] <= the row's length.

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from specbatch.engine.general.batch import Batch
-from specbatch.engine.general.drafter import Proposal, StatelessDrafter
+from specbatch.engine.general.drafter import Drafter, Proposal
 from specbatch.engine.request import AcceptanceRule
 
 
-class NGramDrafter(StatelessDrafter):
+class NGramDrafter(Drafter):
     """Drafts by lookup in the row's own tokens, which the batch's history holds.
 
     Args:

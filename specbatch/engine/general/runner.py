@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.batch import Batch
-from specbatch.engine.general.drafter import Drafter, ModelDrafter, StatelessDrafter
+from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.prefill import prefill
 from specbatch.engine.general.round import run_round
 from specbatch.engine.general.warmup import measure_costs
+from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.rounds import RoundOutput
 from specbatch.engine.sequence import SequenceState
-from specbatch.engine.timing import PrefillTimer, mark, seconds_of
+from specbatch.engine.timing import mark, seconds_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class _CompletedRound:
         return self.output
 
 
-class GeneralModelRunner:
+class GeneralModelRunner(ModelRunner):
     """See ModelRunner. Rounds are those of the papers, one after the other; every running sequence is in each.
 
     Args:
@@ -41,22 +42,17 @@ class GeneralModelRunner:
 
     depth = 0
     steady = False
-    room = 0  # no pages: a slot has room for the longest sequence
 
     def __init__(self, target: CausalLM, drafter: Drafter | None, config: EngineConfig, slots: int) -> None:
         self.target = target
-        self.drafter: Drafter = drafter or StatelessDrafter()
-        self.config = config
-        self.slots = slots
+        self.drafter = drafter or Drafter()
+        super().__init__(config, slots, target.input_device)
         self.prefill_chunk = config.prefill_chunk
-        self.warm = False
         for model in (target, *([drafter.model] if isinstance(drafter, ModelDrafter) else [])):
             model.limit_rows(config.max_length)
-        self.device = target.input_device
         target.allocate(slots, config.max_positions)
         self.drafter.allocate(slots, config.max_positions)
         self.batch = Batch(slots, config.max_positions, self.device)
-        self._timer = PrefillTimer(self.device)
 
     def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts | None:
         """Nothing has to be made ready: measures costs where they are needed."""
@@ -73,20 +69,6 @@ class GeneralModelRunner:
         del rows
         return self.config.max_k
 
-    def pages_to_join(self, sequence: SequenceState) -> int:
-        """None: see room."""
-        del sequence
-        return 0
-
-    def reserve(self, sequences: Sequence[SequenceState], k: int) -> bool:
-        """There is room for the longest sequence and what is drafted beyond its end."""
-        del sequences, k
-        return True
-
-    def reserve_drafter(self, sequences: Sequence[SequenceState], k: int) -> bool:
-        """As reserve."""
-        return self.reserve(sequences, k)
-
     def prefill(self, sequences: Sequence[SequenceState]) -> None:
         """Gives sequences slots, and fills the target's KV for all but their last tokens."""
         start = mark(self.device)
@@ -94,7 +76,7 @@ class GeneralModelRunner:
         for slot in slots:
             self.drafter.join(slot)
         prefill(self.target, self.batch, dict.fromkeys(slots, 0), self.prefill_chunk)
-        self._timer.add(start, of_drafter=False)
+        self.timer.add(start, of_drafter=False)
 
     def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
         """Takes a slot back; the last sequence of the batch moves into it."""
@@ -117,14 +99,14 @@ class GeneralModelRunner:
         if any(self.lags(sequences)):
             start = mark(self.device)
             self.drafter.catch_up(self.batch)
-            self._timer.add(start, of_drafter=True)
+            self.timer.add(start, of_drafter=True)
         return True
 
     def launch(self, sequences: Sequence[SequenceState], k: int) -> _CompletedRound:
         """Runs a round to its end."""
         assert len(sequences) == self.batch.size, "every sequence of the batch takes part"
         output = run_round(self.target, self.drafter, self.batch, k, self.config.acceptance_rule)
-        prefill_seconds, catch_up_seconds = seconds_of(self._timer.take())
+        prefill_seconds, catch_up_seconds = seconds_of(self.timer.take())
         output = output.of([sequence.slot for sequence in sequences])
         return _CompletedRound(replace(output, prefill_seconds=prefill_seconds, catch_up_seconds=catch_up_seconds))
 
@@ -132,7 +114,3 @@ class GeneralModelRunner:
         """The drafter forgets what was rejected."""
         del sequences, k
         self.drafter.rollback(self.batch)
-
-    def discard_timings(self) -> None:
-        """Prefills so far are of sequences that are gone."""
-        self._timer.take()

@@ -16,10 +16,11 @@ from specbatch.engine.graphs.pool import pages_for
 from specbatch.engine.graphs.sizes import bucket
 from specbatch.engine.graphs.state import ACCEPTED, DRAFTED, FIELDS, FINITE, Mode
 from specbatch.engine.graphs.warmup import warm_up
+from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.rounds import RoundOutput
 from specbatch.engine.sequence import SequenceState
-from specbatch.engine.timing import Mark, PrefillTimer, mark, seconds_between, seconds_of
+from specbatch.engine.timing import Mark, mark, seconds_between, seconds_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class _GraphRound:
         )
 
 
-class GraphModelRunner:
+class GraphModelRunner(ModelRunner):
     """See ModelRunner. A row that ended in a round in flight stands still in the next one: on the device it is at its last position.
 
     Args:
@@ -69,13 +70,9 @@ class GraphModelRunner:
     steady = True
 
     def __init__(self, target: CausalLM, drafter: Drafter | None, config: EngineConfig, slots: int) -> None:
-        self.config = config
-        self.slots = slots
+        super().__init__(config, slots, target.input_device)
         self.prefill_chunk = config.graphs_prefill_chunk
-        self.warm = False
         self.pair = CapturedPair(target, drafter, config, slots)
-        self._device = self.pair.device
-        self._timer = PrefillTimer(self._device)
         self._free_slots = list(range(slots - 1, -1, -1))
 
     def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts:
@@ -85,7 +82,7 @@ class GraphModelRunner:
             KernelError: a kernel does not run on this GPU.
         """
         del measure
-        with refusing_kernels(self._device):
+        with refusing_kernels(self.device):
             costs = warm_up(self.pair, say)
         self.warm = True
         return costs
@@ -116,7 +113,7 @@ class GraphModelRunner:
     def prefill(self, sequences: Sequence[SequenceState]) -> None:
         """Gives sequences slots and pages, and queues the target's prefill of all but their last tokens."""
         pair = self.pair
-        start = mark(self._device)
+        start = mark(self.device)
         slots = [self._free_slots[-1 - i] for i in range(len(sequences))]
         for slot, sequence in zip(slots, sequences, strict=True):
             pair.target_pool.grow(slot, self._positions_to_join(sequence))
@@ -124,7 +121,7 @@ class GraphModelRunner:
         pair.state.join(slots, sequences)
         pair.prefill.fill([(slot, 0, sequence.length) for slot, sequence in zip(slots, sequences, strict=True)])
         del self._free_slots[-len(sequences) :]
-        self._timer.add(start, of_drafter=False)
+        self.timer.add(start, of_drafter=False)
         for slot, sequence in zip(slots, sequences, strict=True):
             sequence.slot = slot
 
@@ -152,9 +149,9 @@ class GraphModelRunner:
             return True
         if any(sequence.in_flight for sequence in lagging):
             return False
-        start = mark(self._device)
+        start = mark(self.device)
         self.pair.drafter.catch_up(lagging)
-        self._timer.add(start, of_drafter=True)
+        self.timer.add(start, of_drafter=True)
         return True
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
@@ -163,22 +160,18 @@ class GraphModelRunner:
         """Queues a round, and the copy of its outcome to the host."""
         pair, rows = self.pair, bucket(self.pair.buckets, len(sequences))
         mode = Mode.of({sequence.request.sampling for sequence in sequences})
-        started = mark(self._device)
+        started = mark(self.device)
         pair.place([sequence.slot for sequence in sequences])
         pair.draft(rows, k, mode)
-        drafted = mark(self._device)
+        drafted = mark(self.device)
         pair.verify(rows, k, mode)
         outcome = pair.read_outcome(len(sequences), k)
-        finished = mark(self._device)
+        finished = mark(self.device)
         if not k:
             pair.drafter.skip(sequences)
-        return _GraphRound(outcome, started, drafted, finished, self._timer.take())
+        return _GraphRound(outcome, started, drafted, finished, self.timer.take())
 
     def commit(self, sequences: Sequence[SequenceState], k: int) -> None:
         """Accepted drafts are the sequences' own tokens: the drafter has their KV."""
         if k:
             self.pair.drafter.commit(sequences)
-
-    def discard_timings(self) -> None:
-        """Prefills so far are of sequences that are gone."""
-        self._timer.take()

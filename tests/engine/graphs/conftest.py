@@ -1,8 +1,10 @@
 """Without a GPU the kernels run in Triton's interpreter, which has to be asked for before they are imported."""
 
+import functools
 import os
 
 import numpy as np
+import pytest
 import torch
 
 if not torch.cuda.is_available():
@@ -45,3 +47,11 @@ if not torch.cuda.is_available():
     interpreter._patch_lang_tensor = _patched_tensor
     interpreter.InterpreterBuilder.cast_impl = _patched_cast
     interpreter.InterpreterBuilder.create_dot = _patched_dot
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """The embedded pair on the first GPU by dtype, loaded once each."""
+    from tests.engine.graphs import on_gpu
+
+    return functools.cache(on_gpu.load_pair)

@@ -1,0 +1,64 @@
+"""What the tests on GPUs share: the embedded pair, and what its target says of every token."""
+
+import functools
+from types import SimpleNamespace
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from specbatch.embedded import path as embedded
+from specbatch.engine.general.drafter import ModelDrafter
+from specbatch.engine.loading.load import load_causal_lm
+from specbatch.engine.margins import Contest, tie_bound
+
+GPU = torch.device("cuda", 0)
+
+
+def embedded_prompts(count=32, shortest=8, longest=90):
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(shortest, longest, (count,), generator=generator).tolist()
+    return [torch.randint(3, 512, (n,), generator=generator).tolist() for n in lengths]
+
+
+def load_pair(dtype, target=None, drafter=None):
+    """The embedded pair, on the first GPU unless maps say otherwise."""
+    loaded = [
+        load_causal_lm(str(embedded(role)), device_map=device_map or {"": str(GPU)}, dtype=dtype)
+        for role, device_map in (("target", target), ("drafter", drafter))
+    ]
+    return SimpleNamespace(target=loaded[0], drafter=ModelDrafter(loaded[1]))
+
+
+@functools.cache
+def alone(dtype):
+    """The embedded target in float32, over the weights that a run in the dtype has."""
+    return AutoModelForCausalLM.from_pretrained(embedded("target"), dtype=dtype).float().to(GPU)
+
+
+@torch.inference_mode()
+def judged(completions, dtype):
+    """Every token against the target alone: how many exact, ties, unexplained.
+
+    The target is given each row's own tokens: where all of them are its choice, they are what it would have generated.
+    """
+    found = {"exact": 0, "tie": 0, "unexplained": 0}
+    for completion in completions.values():
+        request, tokens = completion.request, list(completion.token_ids)
+        prompt = list(request.prompt_token_ids)
+        logits = alone(dtype)(torch.tensor([prompt + tokens], device=GPU)).logits[0, len(prompt) - 1 : -1].cpu()
+        for position, (token, likeliest, at) in enumerate(zip(tokens, logits.argmax(-1).tolist(), logits, strict=True)):
+            if request.sampling.greedy and token == likeliest:
+                found["exact"] += 1
+                continue
+            contest = Contest.of(at, request, position)
+            exact = contest.winners(0.0)[:1] == [token]
+            near = exact or token in contest.winners(tie_bound(dtype, at))
+            found["exact" if exact else "tie" if near else "unexplained"] += 1
+    return found
+
+
+def graphs_of(engine):
+    """Each step that ran twice is captured; how many graphs the largest of them has."""
+    graphs = engine.runner.pair.graphs
+    assert len(graphs) > 0
+    return max(len(segments) for segments in graphs._captured.values())

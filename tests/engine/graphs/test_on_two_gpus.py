@@ -1,0 +1,53 @@
+"""Placements over two GPUs: python -m pytest -m gpu tests/engine/graphs/test_on_two_gpus.py"""
+
+import pytest
+import torch
+
+from specbatch.engine.request import SamplingParams
+from tests.engine import tiny
+from tests.engine.graphs import fast
+from tests.engine.graphs.on_gpu import embedded_prompts, graphs_of, load_pair
+
+pytestmark = pytest.mark.gpu
+
+
+def layers_over(devices, layers=16):
+    """An explicit map: embedding (and the tied head) first, layers in even stretches."""
+    return {
+        "model.embed_tokens": devices[0],
+        "lm_head": devices[0],
+        "model.norm": devices[-1],
+        "model.rotary_emb": devices[0],
+        **{f"model.layers.{i}": devices[i * len(devices) // layers] for i in range(layers)},
+    }
+
+
+@pytest.fixture(scope="module")
+def on_one(pairs):
+    """What one GPU gives in float32."""
+    pair = pairs("float32")
+    return placed(pair)[0]
+
+
+def placed(pair):
+    rows = fast.requests(embedded_prompts(16, 8, 200), 32, [SamplingParams(), SamplingParams(0.8)])
+    out, engine = fast.decode(
+        pair.target, pair.drafter, rows, max_sequences=6, num_speculative_tokens=4, max_length=256
+    )
+    return tiny.tokens(out, 16), engine
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("drafter_device", ["cuda:0", "cuda:1"])
+@pytest.mark.parametrize("target_devices", [["cuda:0"], ["cuda:1"], ["cuda:0", "cuda:1"]])
+def test_placements_over_two_gpus_give_the_same_tokens_by_captured_graphs(target_devices, drafter_device, on_one):
+    target_map = layers_over(target_devices) if len(target_devices) > 1 else {"": target_devices[0]}
+    pair = load_pair("float32", target_map, {"": drafter_device})
+    tokens, engine = placed(pair)
+    assert tokens == on_one
+    assert engine.stats.accepted > 0
+    apart = len({*target_devices, drafter_device}) > 1
+    assert (graphs_of(engine) > 1) == apart
+    stages = [stage.device for stage in engine.runner.pair.target.stages]
+    assert stages == [torch.device(device) for device in target_devices]
+    assert torch.cuda.current_device() == 0
