@@ -27,6 +27,7 @@ from typing import Any
 import torch
 import transformers
 
+from benchmarks.arguments import choices_of_k, floats, integers, sampling
 from benchmarks.device_speed import Ceiling, Speed, ceiling, measured, nominal
 from benchmarks.gpu_lines import GB, Line, Pair, measure, warmed_engine, weight_bytes
 from benchmarks.gpu_peers import transformers_table
@@ -203,7 +204,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="8b", choices=list(SHAPES))
     parser.add_argument("--drafter", default="1.7b", choices=[*SHAPES, "none"])
-    parser.add_argument("--acceptance", type=_floats, default=[0.8], help="of each draft; several: a line each")
+    parser.add_argument("--acceptance", type=floats, default=[0.8], help="of each draft; several: a line each")
     parser.add_argument("--rows", type=integers, default=[1, 32, 128, 512], help="at once, a line each")
     parser.add_argument(
         "--k", type=choices_of_k, default=[None], help="tokens drafted a round, a line each; 0: the target alone"
@@ -214,7 +215,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mixed-rows", type=int, default=1000, help="only the first of them")
     parser.add_argument(
         "--sampling",
-        type=_sampling,
+        type=sampling,
         default=SamplingParams(),
         metavar="T,P,K",
         help="temperature, top-p, top-k; default: greedy",
@@ -228,25 +229,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", default="bfloat16", choices=list(DTYPES))
     parser.add_argument("--seed", type=int, default=0, help="of weights and permutations")
     return parser.parse_args(argv)
-
-
-def integers(text: str) -> list[int]:
-    """`1,32` as numbers."""
-    return [int(part) for part in text.split(",")]
-
-
-def _sampling(text: str) -> SamplingParams:
-    temperature, top_p, top_k = text.split(",")
-    return SamplingParams(float(temperature), int(top_k), float(top_p))
-
-
-def _floats(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
-
-
-def choices_of_k(text: str) -> list[int | None]:
-    """`auto,0,4` as choices of k; None is auto."""
-    return [None if part == "auto" else int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks.gpu import DTYPES, about_run, choices_of_k, integers, repeated
+from benchmarks.arguments import choices_of_k, integers
+from benchmarks.gpu import DTYPES, about_run, repeated
 from benchmarks.gpu_lines import Line, Pair, free, measure, warmed_engine
 from benchmarks.placement_checks import COLUMNS, DeviceMemory, memory_of, read_back
 from benchmarks.synthetic import SHAPES, Order, build, config_of

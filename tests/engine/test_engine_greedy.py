@@ -8,9 +8,7 @@ import torch
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Choice
-from specbatch.engine.general.batch import Batch
-from specbatch.engine.general.cache import SlotView
-from specbatch.engine.general.drafter import ModelDrafter, Proposal
+from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.make_engine import general_engine
@@ -136,99 +134,6 @@ def test_rounds_add_up_to_what_was_committed(pair):
     assert stats.row_rounds == sum(c.rounds for c in out.values())
     assert stats.finished == len(out)
     assert stats.active == 0
-
-
-class ScriptedDrafter:
-    """Drafts the true continuation up to a scripted count of tokens, and a wrong one after it."""
-
-    ragged = False
-
-    def __init__(self, truth, pattern):
-        self.truth = truth
-        self.pattern = pattern  # accepted drafts by round, a value per slot
-        self.round = 0
-
-    def allocate(self, slots, max_positions):
-        pass
-
-    join = catch_up = rollback = lambda self, _: None
-
-    def move(self, source, destination):
-        pass
-
-    def lags(self, batch):
-        return [0] * batch.size
-
-    def propose(self, batch, k, rule, vocab_size):
-        drafts = torch.zeros(batch.size, k, dtype=torch.int64)
-        for slot, row in enumerate(batch.rows):
-            done = len(row.token_ids)
-            upcoming = [*self.truth[int(row.request.id)][done : done + k], *[0] * k][:k]
-            good = self.pattern[self.round % len(self.pattern)][slot % len(self.pattern[0])]
-            drafts[slot] = torch.tensor(
-                [token if j < good else (token + 1) % tiny.VOCAB for j, token in enumerate(upcoming)]
-            )
-        self.round += 1
-        return Proposal(drafts, torch.full((batch.size,), k), None)
-
-
-@pytest.mark.parametrize("k", [1, 3, 4])
-def test_every_acceptance_pattern_leaves_the_kv_of_a_fresh_prefill(pair, k):
-    """Rows that accept different counts must not drift apart: KV after each round equals that of the row alone."""
-    patterns = list(itertools.product(range(k + 1), repeat=2))[:: max(1, k - 1)]
-    drafter = ScriptedDrafter(pair.expected, patterns)
-    engine = general_engine(pair.target, drafter, EngineConfig(4, 128, Speculation.fixed(k), prefill_chunk=32))
-    rows = requests(pair)[2:6]
-    seen = []
-    generator = engine.generate(rows)
-    give_tokens = engine.scheduler.give_tokens
-
-    def checked(sequences, output, k):
-        seen.append(tuple(output.accepted[:2]))
-        done = give_tokens(sequences, output, k)
-        if not done:
-            compare_with_fresh_prefill(pair.target, engine.runner.batch)
-        return done
-
-    engine.scheduler.give_tokens = checked
-    for completion in generator:
-        assert list(completion.token_ids) == pair.expected[int(completion.request.id)]
-        break  # rows all have the same number of tokens to go; the first to end ends the comparison
-    assert len(set(seen)) > k
-
-
-def compare_with_fresh_prefill(target, batch: Batch):
-    layers, cache = target.cache.layers, target.cache
-    for slot, row in enumerate(batch.rows):
-        ids = torch.tensor([[*row.request.prompt_token_ids, *row.token_ids][: row.length]])
-        kept = [layer.keys[slot, :, : row.length].clone() for layer in layers]
-        target.allocate(1, 128)
-        target.fill(ids, SlotView(slice(0, 1), torch.arange(row.length)[None], row.length))
-        for mine, fresh in zip(kept, target.cache.layers, strict=True):
-            torch.testing.assert_close(mine, fresh.keys[0, :, : row.length], rtol=1e-3, atol=1e-4)
-        target.cache = cache
-
-
-def test_what_lies_in_unowned_slots_and_beyond_a_row_is_never_read(pair):
-    engine = general_engine(pair.target, pair.twin, EngineConfig(4, 128, Speculation.fixed(3), prefill_chunk=32))
-    give_tokens = engine.scheduler.give_tokens
-
-    def poison(*round_):
-        done = give_tokens(*round_)
-        for model in (pair.target, pair.twin.model):
-            for layer in model.cache.layers:
-                layer.keys[engine.runner.batch.size :] = torch.nan
-                layer.values[engine.runner.batch.size :] = torch.nan
-                for slot, row in enumerate(engine.runner.batch.rows):
-                    layer.keys[slot, :, row.length + 1 :] = 1e4  # finite: 0 x NaN would be NaN by arithmetic alone
-                    layer.values[slot, :, row.length + 1 :] = 1e4
-        return done
-
-    engine.scheduler.give_tokens = poison
-    # One row per slot: a refill of a NaN slot is what test_memory's poisoned row is about.
-    out = {c.request.id: c for c in engine.generate(requests(pair)[:4])}
-    assert tiny.tokens(out, 4) == pair.expected[:4]
-    assert engine.stats.acceptance_rate == 1.0
 
 
 def test_requests_are_drawn_only_as_slots_come_free(pair):
