@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from specbatch.engine.graphs.kernels import elementwise, linear
 from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, Config
