@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from specbatch.api.hash import leaves
 from specbatch.errors import OtherRunError, ResultsError
-from specbatch.results.layout import FIGURES, REPORT, ROW_KINDS, SUCCESS, ShardFile, shard_files
+from specbatch.results.layout import FIGURES, REPORT, ROW_KINDS, SUCCESS, ShardFile, parse_names, shard_files
 from specbatch.results.published_record import record_path
-from specbatch.results.storage.durable import open_plain, read_plain, results_error, sync_directory, write_atomic
+from specbatch.results.storage.durable import open_plain, results_error, sync_directory, write_atomic
+from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.locking import lock
 from specbatch.results.storage.typed import as_type, load_json
 
@@ -96,50 +97,63 @@ class _Absent:
 _ABSENT = _Absent()
 
 
+class UnknownRunError(ResultsError):
+    """What run the results belong to cannot be told."""
+
+
 def claim(run_dir: Path, file: ShardFile, identity: Identity) -> None:
-    """Makes the directory this run's for a shard, or finds that it is.
+    """Makes the directory this run's for a shard, or finds that it is; errors as `check_owner`."""
+    names = [path.name for path in run_dir.iterdir()]
+    check_owner(Folder(run_dir), names, file, identity)
+    if file.name not in names:
+        write_atomic(run_dir / file.name, identity.encode())
+
+
+def check_owner(
+    folder: Folder, names: Collection[str], file: ShardFile, identity: Identity, remedy: str = WAYS_OUT
+) -> None:
+    """Finds that a folder holds this run, or none.
+
+    Args:
+        folder: the folder.
+        names: of the files in it.
+        file: the shard's identity file.
+        identity: what the run is.
+        remedy: for errors.
 
     Raises:
         OtherRunError: it belongs to another run (the message says what differs).
+        UnknownRunError: whose it is cannot be told.
+        ResultsError: it cannot be read.
     """
-    found = read_identity(run_dir, file)
-    if found is not None:
-        refuse_other(str(run_dir), found, identity)
-        return
-    siblings = list(shard_files(run_dir))
-    known = any(sibling.kind == "identity" for sibling in siblings)
-    for sibling in siblings:
-        mine = (sibling.shard, sibling.shards) == (file.shard, file.shards)
-        if sibling.kind in ROW_KINDS and (mine or not known):
-            name = ShardFile("identity", sibling.shard, sibling.shards).name
-            raise ResultsError(
-                f"{sibling.name} is there without {name}: what run it belongs to cannot be told",
-                where=str(run_dir),
-                remedy=WAYS_OUT,
+    known = {other.name for other in parse_names(names, "identity")}
+    for other in parse_names(names):
+        mine = (other.shard, other.shards) == (file.shard, file.shards)
+        if other.kind in ROW_KINDS and (file.name not in known if mine else not known):
+            missing = replace(other, kind="identity", sequence=0).name
+            raise UnknownRunError(
+                f"{other.name} is there without {missing}: what run it belongs to cannot be told",
+                where=folder.uri,
+                remedy=remedy,
             )
-    refuse_other_run(run_dir, identity)
-    write_atomic(run_dir / file.name, identity.encode())
+    refuse_other_run(folder, [file.name] if file.name in known else known, identity, remedy)
 
 
-def refuse_other_run(run_dir: Path, identity: Identity) -> None:
-    """Raises OtherRunError where an identity file in the directory is of another run."""
-    for file in shard_files(run_dir, "identity"):
-        if (found := read_identity(run_dir, file)) is not None:
-            refuse_other(str(run_dir), found, identity)
-            return
-
-
-def read_identity(run_dir: Path, file: ShardFile) -> Identity | None:
-    """The identity that a shard's file holds; None where there is no file."""
-    path = run_dir / file.name
-    try:
-        return Identity.from_json(load_json(read_plain(path)))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise results_error(error, path, "read the file") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ResultsError("not an identity file of a run", where=str(path), remedy=WAYS_OUT) from error
+def refuse_other_run(folder: Folder, names: Iterable[str], identity: Identity, remedy: str = WAYS_OUT) -> None:
+    """Compares an identity file among the names with what the run is, and does nothing where there is none; errors as `check_owner`."""
+    for file in parse_names(names, "identity"):
+        try:
+            found = Identity.from_json(load_json(folder.read(file.name)))
+        except ResultsError as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # removed since it was listed
+                continue
+            raise
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnknownRunError(
+                "not an identity file of a run", where=folder.path_of(file.name), remedy=remedy
+            ) from error
+        refuse_other(folder.uri, found, identity, remedy)
+        return
 
 
 def remove_old(run_dir: Path, shard: int, shards: int) -> None:

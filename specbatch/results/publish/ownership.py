@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from specbatch.errors import OtherRunError, ResultsError, SplitError
-from specbatch.results.identity import Identity, refuse_other
+from specbatch.results.identity import Identity, UnknownRunError, check_owner
 from specbatch.results.layout import (
     REPORT,
     ROW_KINDS,
@@ -91,27 +91,10 @@ def refuse_others(folder: Folder, sizes: Mapping[str, int], file: ShardFile, ide
         OtherRunPublishedError: it belongs to another run (the message says what differs).
         ResultsError: the store cannot be reached.
     """
-    files = parse_names(sizes)
-    identities = [other.name for other in files if other.kind == "identity"]
-    for other in files:
-        mine = (other.shard, other.shards) == (file.shard, file.shards)
-        if other.kind in ROW_KINDS and (file.name not in identities if mine else not identities):
-            raise OtherRunPublishedError(
-                f"{other.name} is there without {replace(other, kind='identity', sequence=0).name}: "
-                "what run it belongs to cannot be told",
-                where=folder.uri,
-                remedy=WAYS_OUT,
-            )
-    for name in [file.name] if file.name in identities else identities[:1]:  # ours, or else anyone's
-        data = folder.read(name)
-        try:
-            refuse_other(folder.uri, Identity.from_json(load_json(data)), identity, WAYS_OUT)
-        except OtherRunError as error:
-            raise OtherRunPublishedError(error.message, where=error.where, remedy=error.remedy) from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise OtherRunPublishedError(
-                "not an identity file of a run", where=folder.path_of(name), remedy=WAYS_OUT
-            ) from error
+    try:
+        check_owner(folder, sizes, file, identity, WAYS_OUT)
+    except (OtherRunError, UnknownRunError) as error:
+        raise OtherRunPublishedError(error.message, where=error.where, remedy=error.remedy) from error
 
 
 def restore_identity(

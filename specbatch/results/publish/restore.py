@@ -13,8 +13,8 @@ from pathlib import Path
 from specbatch.backoff import Backoff
 from specbatch.errors import ResultsError
 from specbatch.results.attempts import forget_synced
-from specbatch.results.identity import WAYS_OUT, read_identity, refuse_other, refuse_other_run
-from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, own_files, shard_files
+from specbatch.results.identity import WAYS_OUT, refuse_other_run
+from specbatch.results.layout import ROW_KINDS, Kind, ShardFile, own_files
 from specbatch.results.publish.destination import Destination, free_sequence
 from specbatch.results.publish.ownership import RefusedError
 from specbatch.results.splits import check_split, read_split
@@ -78,8 +78,9 @@ def restore(
     names = [path.name for path in run_dir.iterdir()] if run_dir.is_dir() else []
     here = file.name in names
     if not destination.fresh:
-        refuse_other_run(run_dir, destination.identity)
-        check_split(str(run_dir), read_split(Folder(run_dir), names), file.shards)
+        folder = Folder(run_dir)
+        refuse_other_run(folder, names, destination.identity)
+        check_split(folder.uri, read_split(folder, names), file.shards)
     problem = _contact(destination, backoff, clock, sleep)
     if problem is not None:
         lost = "" if here else "; rows that were published earlier, if any, are decoded again"
@@ -159,14 +160,9 @@ class _Restoring:
         return Restored(len(rows) - bad, first_sequence=free_sequence() if bad else 0)
 
     def _check_directory(self) -> None:
-        """What is here already must be this run's, or of an earlier start that did not get to the end."""
-        for file in shard_files(self._run_dir):
-            other = read_identity(self._run_dir, file) if file.kind == "identity" else None
-            if other is not None:
-                refuse_other(str(self._run_dir), other, self._destination.identity)
-            ours = (file.shard, file.shards) == (self._destination.file.shard, self._destination.file.shards)
-            size = (self._run_dir / file.name).stat().st_size
-            if ours and file.kind in ROW_KINDS and self._there.sizes.get(file.name) != size:
+        """Rows that are here already must be what was published: an earlier start did not get to the end."""
+        for file in own_files([path.name for path in self._run_dir.iterdir()], self._destination.file, *ROW_KINDS):
+            if self._there.sizes.get(file.name) != (self._run_dir / file.name).stat().st_size:
                 raise ResultsError(
                     f"{file.name} is there without {self._destination.file.name}, and is not what was published",
                     where=str(self._run_dir),

@@ -22,6 +22,7 @@ from specbatch.results.shard.finished import FinishedRows
 from specbatch.results.shard.parts import PartPolicy, Parts
 from specbatch.results.shard.split_lock import SplitLock
 from specbatch.results.storage.durable import make_directory, remove_leftovers, results_error, sync_directory
+from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.process import Process
 from specbatch.results.summary import RunSummary
 from specbatch.results.timeline import Timeline
@@ -101,7 +102,7 @@ class ShardResults:
         with contextlib.ExitStack() as held:
             split = held.enter_context(SplitLock(directory))
             if not fresh:
-                refuse_other_run(directory, identity)
+                refuse_other_run(Folder(directory), [path.name for path in directory.iterdir()], identity)
             split.share(shards, fresh=fresh)
             if fresh:
                 remove_old(directory, shard, shards)
