@@ -1,6 +1,7 @@
 """Tests marked gpu or cluster skip themselves where there is none: plain `pytest` works everywhere."""
 
 import gc
+import itertools
 import os
 import signal
 
@@ -8,6 +9,8 @@ import pytest
 
 from tests.s3 import serving
 from tests.zygote import Zygote
+
+_GIVEN_BACK = itertools.count(1)
 
 
 def pytest_configure():
@@ -31,6 +34,13 @@ def pytest_collection_finish():
     # Millions of objects of torch and transformers live to the end: no collection, of ours or of the tested code, need look at them.
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_setup(item):
+    if gc.get_freeze_count() == 0:  # a run gives back what it had set aside, and all else with it
+        if next(_GIVEN_BACK) % 20 == 0:
+            gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
