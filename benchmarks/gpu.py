@@ -181,7 +181,7 @@ def _cells(line: Line) -> str:
         return "-" if value is None else f"{value:.2f}"
 
     used = " ".join(f"{k}:{share:.0%}" for k, share in line.k_shares.items())
-    rows = f"{line.rows}" if line.seats == line.rows else f"{line.rows} ({line.seats} fit)"
+    rows = f"{line.rows}" if line.fitting == line.rows else f"{line.rows} ({line.fitting} fit)"
     cells = [
         rows,
         "-" if line.acceptance is None else str(line.acceptance),

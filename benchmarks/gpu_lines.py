@@ -50,7 +50,7 @@ class Line:
     """What one engine did: seconds of generate() over all repeats, and what it counted in them."""
 
     rows: int
-    seats: int  # fewer than rows where memory did not suffice
+    fitting: int  # fewer than rows where memory did not suffice
     k: int | None
     tokens_per_second: float
     round_ms: float  # of the device where the engine times it, as the graphs runner does
@@ -112,7 +112,7 @@ def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]
     peak = sum(torch.cuda.max_memory_reserved(device) for device in gpus)
     return Line(
         rows=workloads[0].at_once,
-        seats=stats.max_sequences,
+        fitting=stats.max_sequences,
         k=k,
         tokens_per_second=sum(rows.new_total for rows in workloads) / seconds,
         round_ms=1e3 * in_rounds / max(stats.rounds, 1),

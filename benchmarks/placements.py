@@ -167,7 +167,7 @@ def _gpus(asked: argparse.Namespace) -> Sequence[GpuShape]:
 
 def _cells(name: str, line: Line) -> list[str]:
     """A line under _LINE_COLUMNS."""
-    rows = f"{line.rows}" if line.seats == line.rows else f"{line.rows} ({line.seats} fit)"
+    rows = f"{line.rows}" if line.fitting == line.rows else f"{line.rows} ({line.fitting} fit)"
     used = " ".join(f"{k}:{share:.0%}" for k, share in line.k_shares.items())
     cells = [name, rows, _k(line), f"{line.tokens_per_second:,.1f}", f"{line.round_ms:.2f}"]
     return [*cells, f"{line.accepted_length:.2f}", used, f"{line.match:.3f}"]

@@ -13,7 +13,7 @@ from specbatch.engine.round_costs import RoundCosts
 
 MAX_K = 8
 PROMPT = 128
-CHUNK = 4096  # tokens that join at once while most seats are taken
+CHUNK = 4096  # tokens that join at once while most slots are taken
 INGEST = 4.7e-6  # seconds a token
 LOOK = 1e-3  # the device waits so long where the host must see a round before it queues the next
 

@@ -16,7 +16,7 @@ from specbatch.engine.request import Completion, Request, SamplingParams
 from tests.engine import tiny
 from tests.engine.test_engine_ending import StopAt
 
-# Of each kind that a recording is made for: draws from all tokens, greedy, top-k, top-p, both.
+# Of each kind that a capture is made for: draws from all tokens, greedy, top-k, top-p, both.
 MIXED = [
     SamplingParams(0.8),
     SamplingParams(),

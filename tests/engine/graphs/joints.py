@@ -62,7 +62,7 @@ def p_value(tokens: np.ndarray, joint: np.ndarray) -> float:
     return chi_squared(observed, joint * len(tokens))
 
 
-def worst_p_value(device, kind: str, *, rule: str, k: int, rows: int, seats: int) -> float:
+def worst_p_value(device, kind: str, *, rule: str, k: int, rows: int, slots: int) -> float:
     """The smallest p-value over the kind's parameters, whose rows share batches."""
     model, params = small_llama(), KINDS[kind]
     plain = copy.deepcopy(model)
@@ -73,7 +73,7 @@ def worst_p_value(device, kind: str, *, rule: str, k: int, rows: int, seats: int
         for i in range(rows // len(params))
         for j, one in enumerate(params)
     )
-    sizes = {"max_sequences": seats, "num_speculative_tokens": k, "acceptance_rule": rule, "max_length": 16}
+    sizes = {"max_sequences": slots, "num_speculative_tokens": k, "acceptance_rule": rule, "max_length": 16}
     out, engine = fast.decode(CausalLM(model.to(device)), drafter, requests, **sizes)
     assert 0.1 < engine.stats.acceptance_rate < 0.95
     found = []

@@ -1,4 +1,4 @@
-"""Steps and their recordings. What a GPU adds is in test_on_gpu.py."""
+"""Steps and their captures. What a GPU adds is in test_on_gpu.py."""
 
 import torch
 
@@ -7,7 +7,7 @@ from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 CPU = torch.device("cpu")
 
 
-def test_on_a_cpu_a_step_runs_each_time_and_nothing_is_recorded():
+def test_on_a_cpu_a_step_runs_each_time_and_nothing_is_captured():
     graphs, runs = CudaGraphRunner(CPU), []
     for _ in range(3):
         graphs.run("step", lambda capture: runs.append(type(capture)))

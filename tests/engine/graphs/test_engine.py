@@ -43,7 +43,7 @@ def test_a_few_rows_with_a_drafter_give_what_transformers_gives(pair):
 @pytest.mark.parametrize("batch", [1, 3, 8])
 @pytest.mark.parametrize("k", [0, 1, 4, 7])
 def test_every_rows_rounds_drafts_and_acceptances_are_those_of_the_general_engine(pair, batch, k):
-    """Stale KV of a refilled seat, or a round too late, would show here while the text stays right."""
+    """Stale KV of a refilled slot, or a round too late, would show here while the text stays right."""
     lengths = [3, 17, 9, 21, 25]
     for drafter in (pair.noisy, NGramDrafter()):
         sizes = {"max_sequences": batch, "num_speculative_tokens": k}
@@ -66,7 +66,7 @@ def test_a_drafter_that_is_the_target_is_always_accepted(pair, rule):
 
 
 @pytest.mark.slow
-def test_refilled_seats_carry_nothing_over(pair):
+def test_refilled_slots_carry_nothing_over(pair):
     lengths = itertools.cycle([3, 17, 9, 25])
     rows = [
         dataclasses.replace(row, max_new_tokens=n) for row, n in zip(fast.requests(pair.prompts), lengths, strict=False)

@@ -80,7 +80,7 @@ def test_greedy_rows_beside_sampled_ones_stay_greedy(pair):
 @pytest.mark.parametrize("k", [1, 2])
 def test_the_joint_of_three_tokens_is_the_targets(monkeypatch, rule, kind, k):
     monkeypatch.setattr(pairs, "operations", lambda device: fast.BatchedOps())
-    p_value = joints.worst_p_value(torch.device("cpu"), kind, rule=rule, k=k, rows=10_000, seats=512)
+    p_value = joints.worst_p_value(torch.device("cpu"), kind, rule=rule, k=k, rows=10_000, slots=512)
     assert p_value > joints.PASS
 
 
@@ -96,5 +96,5 @@ def test_draws_from_another_distribution_fail_the_same_test(monkeypatch, rule):
         return dataclasses.replace(real, temperature=real.temperature * 1.15)
 
     monkeypatch.setattr(RowState, "sampling", warmer)
-    p_value = joints.worst_p_value(torch.device("cpu"), "plain", rule=rule, k=2, rows=10_000, seats=512)
+    p_value = joints.worst_p_value(torch.device("cpu"), "plain", rule=rule, k=2, rows=10_000, slots=512)
     assert p_value < joints.PASS

@@ -195,7 +195,7 @@ def test_every_token_in_16_bits_is_the_targets_own_or_a_tie(pairs, dtype, kind):
 @pytest.mark.parametrize("rule", ["coupled", "rejection"])
 @pytest.mark.parametrize("kind", ["plain", "filtered"])
 def test_the_sampled_distribution_is_the_targets(rule, kind):
-    assert joints.worst_p_value(GPU, kind, rule=rule, k=2, rows=9_000, seats=256) > joints.PASS
+    assert joints.worst_p_value(GPU, kind, rule=rule, k=2, rows=9_000, slots=256) > joints.PASS
 
 
 # -- memory --------------------------------------------------------------------------------------------------------------

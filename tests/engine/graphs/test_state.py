@@ -1,4 +1,4 @@
-"""Rows' lines on the device, and the modes that say which recordings serve them."""
+"""Rows' lines on the device, and the modes that say which captures serve them."""
 
 import pytest
 import torch
