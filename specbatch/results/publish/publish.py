@@ -6,10 +6,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from specbatch.backoff import Backoff
 from specbatch.errors import ResultsError
-from specbatch.results.layout import REPORT, ShardFile
+from specbatch.results.layout import REPORT
 from specbatch.results.manifest import FileEntry
 from specbatch.results.protocol import PublishState
 from specbatch.results.publish.destination import Destination
@@ -50,17 +51,17 @@ class Publisher:
         self._done_bytes = 0
         self._claimed = False
         self._save_progress: Callable[[], None] = lambda: None
-        self._shown = True  # whether the progress file is there as of the last rows
-        self._last = False  # nothing more will be offered: report, manifest and _SUCCESS are due
+        self._progress_published = True  # as of the last rows
+        self._all_offered = False  # report, manifest and _SUCCESS are due
         self._sealed = False
         self._failures = 0
         self._problem: Exception | None = None
         self._failing_since: float | None = None
-        self._moved_at = clock()  # when something last worked
+        self._succeeded_at = clock()  # when a step last succeeded
         self._call: tuple[float, float] | None = None  # when the driver was called, and how long that may take
         self._lock = threading.Lock()
         self._wake = threading.Event()  # there is something to do
-        self._hasten = threading.Event()  # the next try is not to be waited for
+        self._retry_now = threading.Event()  # the wait before the next try ends
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="specbatch-publish", daemon=True)
@@ -118,15 +119,15 @@ class Publisher:
         began = self._clock()
         with self._lock:
             self._failures = 0
-            self._shown, self._save_progress, self._last = False, save_progress, True
-        self._hasten.set()
+            self._progress_published, self._save_progress, self._all_offered = False, save_progress, True
+        self._retry_now.set()
         self._wake.set()
         while not self._ended.wait(_POLL_SECONDS):
             now = self._clock()
             if hurry is not None and hurry.is_set():
                 left = now - began + STOP_SECONDS
                 at_most, hurry = left if at_most is None else min(at_most, left), None
-            if (at_most is not None and now - began > at_most) or self._hopeless(now, began, seconds):
+            if (at_most is not None and now - began > at_most) or self._gives_up(now, began, seconds):
                 break
         self.close()
         if isinstance(self._problem, RefusedError):
@@ -137,14 +138,14 @@ class Publisher:
     def close(self) -> None:
         """Ends it where it is, without waiting; what is under way may still arrive. A second call does nothing."""
         self._stopping.set()
-        self._hasten.set()
+        self._retry_now.set()
         self._wake.set()
 
-    def _hopeless(self, now: float, began: float, seconds: float) -> bool:
+    def _gives_up(self, now: float, began: float, seconds: float) -> bool:
         with self._lock:
             if self._call is not None:
                 return self._hangs()
-            return self._problem is not None and self._failures > 0 and now - max(began, self._moved_at) >= seconds
+            return self._problem is not None and self._failures > 0 and now - max(began, self._succeeded_at) >= seconds
 
     def _hangs(self) -> bool:
         """Whether the driver has been busy for longer than any call should take."""
@@ -175,8 +176,8 @@ class Publisher:
                 break
             except ResultsError as error:
                 self._failed(error)
-                self._hasten.wait(self._backoff.seconds(self._failures))
-                self._hasten.clear()
+                self._retry_now.wait(self._backoff.seconds(self._failures))
+                self._retry_now.clear()
                 continue
             except Exception as error:  # noqa: BLE001 - `finish` says it: a fault of ours must not look like success
                 self._failed(error)
@@ -199,11 +200,11 @@ class Publisher:
             self._claimed = True
         elif self._pending:
             self._put_rows(self._pending[0])
-        elif not self._shown:
-            self._shown = True
+        elif not self._progress_published:
+            self._progress_published = True
             self._save_progress()
-            self._put_progress()
-        elif self._last and not self._sealed:
+            self._destination.put_latest(replace(self._destination.file, kind="progress").name)
+        elif self._all_offered and not self._sealed:
             self._destination.put_latest(REPORT)
             self._destination.seal()
             self._sealed = True
@@ -222,11 +223,7 @@ class Publisher:
             self._pending.remove(entry)
             self._done_files += 1
             self._done_bytes += entry.bytes
-            self._shown = False
-
-    def _put_progress(self) -> None:
-        file = self._destination.file
-        self._destination.put_latest(ShardFile("progress", file.shard, file.shards).name)
+            self._progress_published = False
 
     def _on_call(self, size: int) -> None:
         with self._lock:
@@ -235,7 +232,7 @@ class Publisher:
     def _worked(self) -> None:
         with self._lock:
             failing, self._problem, self._failing_since = self._problem, None, None
-            self._failures, self._call, self._moved_at = 0, None, self._clock()
+            self._failures, self._call, self._succeeded_at = 0, None, self._clock()
         if failing is not None:
             self._say(f"publishing to {self._destination.folder.uri} works again")
 
@@ -247,4 +244,5 @@ class Publisher:
             self._failures += 1
             self._call = None
         if first:
-            self._say(f"publishing to {self._destination.folder.uri} fails, and is tried again: {one_line(error)}")
+            how = "is refused" if isinstance(error, RefusedError) else "fails, and is tried again"
+            self._say(f"publishing to {self._destination.folder.uri} {how}: {one_line(error)}")
