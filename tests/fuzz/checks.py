@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from specbatch.api import load_spec
 from specbatch.errors import DatasetError, SpecError
@@ -90,9 +91,9 @@ class DatasetCheck:
             lines: how many rows there must be, where that is known.
         """
         seen: Counter[str] = Counter()
-        with bounded():
+        with bounded(), patch("specbatch.runner.dataset.dataset.MAX_LINE_BYTES", MAX_LINE):
             try:
-                dataset = Dataset(uri, max_line_bytes=MAX_LINE)
+                dataset = Dataset(uri)
                 dataset.check_readable()
                 assert len(dataset.fingerprint()) == 32
                 reader, again = RowReader(rules), RowReader(rules)

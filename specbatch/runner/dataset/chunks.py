@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import BinaryIO
 
 from specbatch.errors import SpecbatchError
 from specbatch.runner.dataset.compressions import compression_of, decompressed
-from specbatch.runner.dataset.encodings import as_utf8, encoding_of, ends_lines_with_cr, with_line_feeds
-from specbatch.runner.dataset.file_kinds import MAGIC_BYTES, kind_of, refused
-from specbatch.runner.dataset.shapes import HEAD_BYTES, check_json_lines
+from specbatch.runner.dataset.encodings import as_utf8, encoding_of, ends_lines_with_cr
+from specbatch.runner.dataset.file_kinds import MAGIC_BYTES, Kind, kind_of, refused
+from specbatch.runner.dataset.shapes import HEAD_BYTES, shape_of
 from specbatch.runner.dataset.sources import Source, unreadable
 
 CHUNK_BYTES = 1 << 18
 _PIECE_BYTES = 1 << 14  # of a compressed file: how far it is read is to fit what has come out
 _MOST_LAYERS = 2  # a file may be compressed twice; one that gives itself, for ever
+_NO_TEXT = Kind("binary data of an unknown kind", "name a file that holds text")
 
 
 @dataclass(slots=True)
@@ -40,25 +41,26 @@ def read_chunks(source: Source, position: ReadPosition, *, as_text: bool = False
         DatasetError: unreadable, no lines of JSON or text, or a compressed file that is damaged or cut short.
         OutOfReachError: the store could not be reached for too long.
     """
+    with _opened(source) as stored:
+        for chunk in _lines(_stored(stored, position), source.name, as_text=as_text):
+            position.given_bytes += len(chunk)
+            yield chunk
+
+
+def read_head(source: Source, size: int) -> bytes:
+    """The source's first bytes as stored, compressed or not; errors as `read_chunks`."""
+    with _opened(source) as stored:
+        return stored.read(size)
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[BinaryIO]:
     try:
         with source.open_stored() as stored:
-            for chunk in _lines(_stored(stored, position), source.name, as_text=as_text):
-                position.given_bytes += len(chunk)
-                yield chunk
+            yield stored
     except SpecbatchError:
         raise
     except Exception as error:  # a store's driver raises whatever it likes
-        raise unreadable(source.name, error) from error
-
-
-def read_stored(source: Source) -> Iterator[bytes]:
-    """The source's bytes as stored, compressed or not; errors as `read_chunks`."""
-    try:
-        with source.open_stored() as stored:
-            yield from iter(partial(stored.read, CHUNK_BYTES), b"")
-    except SpecbatchError:
-        raise
-    except Exception as error:
         raise unreadable(source.name, error) from error
 
 
@@ -80,23 +82,22 @@ def _lines(chunks: Iterator[bytes], name: str, *, as_text: bool) -> Iterator[byt
         if compression is None:
             break
         if layer == _MOST_LAYERS:
-            raise refused(
-                f"compressed more than {_MOST_LAYERS} times", name, f"{compression.command} {{file}} > {{out}}"
-            )
+            command = f"{compression.command} {{file}} > {{out}}"
+            raise refused(Kind(f"compressed more than {_MOST_LAYERS} times", command), name)
         head, chunks = _peek(decompressed(chunks, compression, name), MAGIC_BYTES)
     kind = kind_of(head)
+    if kind is None:
+        encoding = encoding_of(head)
+        chunks = chunks if encoding is None else as_utf8(chunks, encoding, name)
+        head, chunks = _peek(chunks, HEAD_BYTES)
+        if ends_lines_with_cr(head):
+            head, chunks = head.replace(b"\r", b"\n"), (chunk.replace(b"\r", b"\n") for chunk in chunks)
+        if as_text:
+            kind = _NO_TEXT if b"\0" in head.partition(b"\n")[0] else None
+        else:
+            kind = shape_of(head, whole=len(head) < HEAD_BYTES)
     if kind is not None:
-        raise refused(kind.name, name, kind.remedy, kind.needs)
-    encoding = encoding_of(head)
-    if encoding is not None:
-        chunks = as_utf8(chunks, encoding, name)
-    head, chunks = _peek(chunks, HEAD_BYTES)
-    if ends_lines_with_cr(head):
-        head, chunks = head.replace(b"\r", b"\n"), with_line_feeds(chunks)
-    if not as_text:
-        check_json_lines(head, name, whole=len(head) < HEAD_BYTES)
-    elif b"\0" in head.partition(b"\n")[0]:
-        raise refused("binary data of an unknown kind", name, "name a file that holds text")
+        raise refused(kind, name)
     return chunks
 
 

@@ -8,35 +8,12 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any
 
 from specbatch.errors import DatasetError
 
-MAGIC_BYTES = 16
-_OUTPUT_BYTES = 1 << 18
-
-
-class Decompressor(Protocol):
-    """Of one member (gzip), stream (bzip2, xz) or frame (zstandard); as those of bz2 and lzma."""
-
-    @property
-    def eof(self) -> bool:
-        """Whether its end was reached."""
-        ...
-
-    @property
-    def needs_input(self) -> bool:
-        """Whether it has given all that it can of what it got."""
-        ...
-
-    @property
-    def unused_data(self) -> bytes:
-        """What came after its end."""
-        ...
-
-    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
-        """Some of the bytes, `max_length` at most where it can be held to that."""
-        ...
+_OUTPUT_BYTES = 1 << 18  # the most that a decompressor gives at once, where it can be held to that
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,74 +25,40 @@ class Compression:
         endings: of file names.
         command: writes a compressed file's bytes to standard output.
         magic: the first bytes.
-        make: makes a decompressor.
-        piece_bytes: how much a decompressor gets at once: this bounds what it gives where it knows no max_length.
+        make: makes a decompressor of one member (gzip), stream (bzip2, xz) or frame (zstandard).
+        piece_bytes: how much a decompressor gets at once.
+        limit: its further argument, the most bytes that it gives; empty where it knows none, and `piece_bytes` alone bounds them.
     """
 
     name: str
     endings: tuple[str, ...]
     command: str
     magic: re.Pattern[bytes]
-    make: Callable[[], Decompressor]
+    make: Callable[[], Any]
     piece_bytes: int = 1 << 15
+    limit: tuple[int, ...] = (_OUTPUT_BYTES,)
 
 
-class _Gzip:
-    """zlib's decompressor in the form of bz2's: it gives back what it did not come to."""
-
-    def __init__(self) -> None:
-        self._inner = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-
-    @property
-    def eof(self) -> bool:
-        return self._inner.eof
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._inner.unconsumed_tail
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inner.unused_data
-
-    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + data, max(0, max_length))
-
-
-class _Zstandard:
-    """zstandard's decompressor of one frame; a frame that is to be skipped gives nothing."""
-
-    needs_input = True
-
-    def __init__(self) -> None:
-        try:
-            import zstandard  # noqa: PLC0415 - part of specbatch[runner]; most datasets need none
-        except ImportError as error:
-            raise DatasetError("zstandard is not installed", remedy="pip install 'specbatch[runner]'") from error
-        self._inner = zstandard.ZstdDecompressor().decompressobj()
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._inner.eof)
-
-    @property
-    def unused_data(self) -> bytes:
-        return bytes(self._inner.unused_data)
-
-    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
-        del max_length
-        return bytes(self._inner.decompress(data))
+def _zstandard() -> Any:
+    try:
+        import zstandard  # noqa: PLC0415 - part of specbatch[runner]; most datasets need none
+    except ImportError as error:
+        raise DatasetError("zstandard is not installed", remedy="pip install 'specbatch[runner]'") from error
+    return zstandard.ZstdDecompressor().decompressobj()
 
 
 COMPRESSIONS = (
-    Compression("gzip", (".gz", ".gzip"), "gzip -dc", re.compile(rb"\x1f\x8b"), _Gzip),
+    Compression(
+        "gzip", (".gz", ".gzip"), "gzip -dc", re.compile(rb"\x1f\x8b"), partial(zlib.decompressobj, zlib.MAX_WBITS | 16)
+    ),
     Compression(
         "zstd",
         (".zst", ".zstd"),
         "zstd -dc",
         re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
-        _Zstandard,
+        _zstandard,
         piece_bytes=1 << 11,  # a block may hold 128 KiB in 4 bytes
+        limit=(),
     ),
     Compression("bzip2", (".bz2",), "bzip2 -dc", re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.BZ2Decompressor),
     Compression("xz", (".xz",), "xz -dc", re.compile(rb"\xfd7zXZ\x00"), lzma.LZMADecompressor),
@@ -139,25 +82,25 @@ def decompressed(chunks: Iterator[bytes], compression: Compression, name: str) -
     Raises:
         DatasetError: damaged, cut short, or followed by something else.
     """
-    current: Decompressor | None = None
+    current: Any = None
     members, given = 0, False
     for chunk in chunks:
         for at in range(0, len(chunk), compression.piece_bytes):
             data = chunk[at : at + compression.piece_bytes]
-            while data or (current is not None and not current.needs_input):
+            while data or not getattr(current, "needs_input", True):  # bz2 and lzma keep what they did not come to
                 if current is None:
                     data = data.lstrip(b"\0") if members else data
                     if not data:
                         break
                     current, given = compression.make(), False
                 try:
-                    plain = current.decompress(data, _OUTPUT_BYTES)
+                    plain = current.decompress(data, *compression.limit)
                 except Exception as error:  # each library has its own
                     raise _damaged(compression, name, members if not given else None, error) from error
                 given = given or bool(plain)
                 if plain:
                     yield plain
-                data = current.unused_data if current.eof else b""
+                data = current.unused_data if current.eof else getattr(current, "unconsumed_tail", b"")  # zlib's
                 if current.eof:
                     current, members = None, members + 1
     if current is not None:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from specbatch.api.dataset import DatasetFormat as Format
 from specbatch.errors import DatasetError
-from specbatch.runner.dataset.chunks import ReadPosition, read_chunks, read_stored
+from specbatch.runner.dataset.chunks import ReadPosition, read_chunks, read_head
 from specbatch.runner.dataset.lines import MAX_LINE_BYTES, RawRow, read_lines
 from specbatch.runner.dataset.sources import Source, find_sources
 from specbatch.runner.dataset.unchanged import check_unchanged
@@ -26,7 +26,6 @@ class Dataset:
         limit: only the first so many rows, or all.
         form: `dataset.format`: where it is "text", no file need hold JSON.
         expected: how many rows there must be in all; None where that is not known.
-        max_line_bytes: a longer line becomes an error row.
         retrier: for a store that is out of reach; before the first row it is shorter.
 
     Attributes:
@@ -44,7 +43,6 @@ class Dataset:
         limit: int | None = None,
         form: Format = "auto",
         expected: int | None = None,
-        max_line_bytes: int = MAX_LINE_BYTES,
         retrier: Retrier | None = None,
     ) -> None:
         self.uri = uri
@@ -58,7 +56,6 @@ class Dataset:
                 self._refuse_folder()
         self._limit = limit
         self._expected = expected
-        self._max_line_bytes = max_line_bytes
         self._rows_read = 0
         self._ended = False
         self._finished_bytes = 0
@@ -106,7 +103,7 @@ class Dataset:
         for at, source in enumerate(self.sources):
             digest.update(f"{source.name.rpartition('/')[2]}\0{source.size}\0".encode("utf-8", "surrogateescape"))
             if at < _FILES_LOOKED_INTO:
-                digest.update(next(read_stored(source), b"")[:_FINGERPRINT_BYTES])
+                digest.update(read_head(source, _FINGERPRINT_BYTES))
         return digest.hexdigest()
 
     def rows(self) -> Iterator[RawRow]:
@@ -168,7 +165,7 @@ class Dataset:
             self._taken_bytes = 0
             is_text = source.is_text
             chunks = read_chunks(source, self._position, as_text=self._is_text(source))
-            for line in read_lines(chunks, self._max_line_bytes):
+            for line in read_lines(chunks, MAX_LINE_BYTES):
                 self._taken_bytes = line.end
                 if not line.too_long and not line.data.strip():
                     continue

@@ -54,8 +54,3 @@ def as_utf8(chunks: Iterator[bytes], encoding: str, name: str) -> Iterator[bytes
 def ends_lines_with_cr(head: bytes) -> bool:
     r"""Whether lines end with \r alone, as on old Macs; `head` may be cut anywhere."""
     return b"\n" not in head and b"\r" in head[:-1]
-
-
-def with_line_feeds(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    r"""The chunks with \n for \r."""
-    return (chunk.replace(b"\r", b"\n") for chunk in chunks)

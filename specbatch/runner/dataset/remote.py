@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, cast
 
 from specbatch.errors import DatasetError, ResultsError
@@ -18,8 +18,13 @@ _BLOCK_BYTES = 4 << 20
 _IN_BLOCKS = {"s3", "http", "https"}  # drivers whose block size can be chosen
 _READ_BYTES = 1 << 18
 _SKIP_BYTES = 1 << 20
-_SIGNS = ("ETag", "etag", "LastModified", "Last-Modified", "last_modified", "mtime", "md5Hash")
 _BAD_REQUEST = 400
+_SIGNS = ("size", "ETag", "etag", "generation", "md5Hash", "LastModified", "Last-Modified", "last_modified", "modified", "mtime")  # fmt: skip
+
+
+def signs_of(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What changes with a file, of what its store says of it: the size, when it was written, the store's own sign."""
+    return {sign: info[sign] for sign in _SIGNS if info.get(sign) is not None}
 
 
 class RemoteStore:
@@ -100,10 +105,6 @@ class RemoteFile(io.RawIOBase):
         """Always."""
         return True
 
-    def tell(self) -> int:
-        """How many bytes were given."""
-        return self._position
-
     def readinto(self, buffer: Any, /) -> int:
         """The next bytes, as many as the buffer holds at most; 0 at the end.
 
@@ -171,9 +172,9 @@ class RemoteFile(io.RawIOBase):
 
     def _check_unchanged(self, driver: Any) -> None:
         """Bytes of two versions must not become one file."""
-        before, now = self._info, _info(driver, self._path)
-        for sign in ("size", *_SIGNS):
-            if before.get(sign) is not None and now.get(sign) is not None and before[sign] != now[sign]:
+        before, now = signs_of(self._info), signs_of(_info(driver, self._path))
+        for sign in before:
+            if sign in now and before[sign] != now[sign]:
                 raise DatasetError(
                     f"it was changed while it was read ({sign} {before[sign]}, now {now[sign]})",
                     where=self._name,

@@ -7,10 +7,9 @@ import csv
 import json
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from specbatch.runner.dataset.bad_rows import shown
-from specbatch.runner.dataset.file_kinds import refused
+from specbatch.runner.dataset.file_kinds import Kind
 
 HEAD_BYTES = 1 << 16
 _LINES_LOOKED_AT = 1000
@@ -37,31 +36,13 @@ _PYTHON_DICT = re.compile(r"\{\s*'")
 _DECODER = json.JSONDecoder()
 
 
-class Shape(NamedTuple):
-    """What a text is, with an article, and what to do about it."""
-
-    what: str
-    remedy: str
-
-
-def check_json_lines(head: bytes, name: str, *, whole: bool) -> None:
-    """Refuses what cannot be meant as JSON Lines. A bad line among good ones is no reason: it becomes an error row.
+def shape_of(head: bytes, *, whole: bool) -> Kind | None:
+    """What a text is, where it cannot be meant as JSON Lines. A bad line among good ones is no reason: it becomes an error row.
 
     Args:
         head: the first bytes of the file, decoded.
-        name: of the file.
         whole: whether that is all of it.
-
-    Raises:
-        DatasetError: what it is instead, and how it becomes JSON Lines.
     """
-    shape = shape_of(head, whole=whole)
-    if shape is not None:
-        raise refused(shape.what, name, shape.remedy)
-
-
-def shape_of(head: bytes, *, whole: bool) -> Shape | None:
-    """What a text is, where it is not JSON Lines; None where it may be."""
     lines = _first_lines(head, whole=whole)
     if not lines or _is_object(lines[0]):
         return None
@@ -92,7 +73,7 @@ def _parsed(line: bytes) -> object:
         return None
 
 
-def _spread(text: str, lines: Sequence[bytes], *, whole: bool) -> Shape | None:
+def _spread(text: str, lines: Sequence[bytes], *, whole: bool) -> Kind | None:
     """One JSON value over several lines, or all of it on one."""
     if text[0] not in "[{":
         return None
@@ -106,39 +87,39 @@ def _spread(text: str, lines: Sequence[bytes], *, whole: bool) -> Shape | None:
         value, end = None, at
     over_lines, rest = "\n" in text[:end], text[end:].lstrip(" \t")
     if text[0] == "[" and (over_lines or not rest.strip() or value is None):
-        return Shape("a JSON array (all rows in one value)", _ARRAY)
+        return Kind("a JSON array (all rows in one value)", _ARRAY)
     if text[0] == "{" and over_lines:
-        return Shape("JSON whose objects go over several lines (pretty-printed)", _OBJECTS)
+        return Kind("JSON whose objects go over several lines (pretty-printed)", _OBJECTS)
     glued = text[0] == "{" and rest.startswith("{") and not any(_is_object(line) for line in lines)
-    return Shape("JSON with several objects on one line", _OBJECTS) if glued else None
+    return Kind("JSON with several objects on one line", _OBJECTS) if glued else None
 
 
-def _without_objects(text: str, lines: Sequence[bytes]) -> Shape | None:
+def _without_objects(text: str, lines: Sequence[bytes]) -> Kind | None:
     """Lines none of which is a JSON object."""
     shape = _foreign(text, lines)
     if shape is not None:
         return shape
     values = [_parsed(line) for line in lines]
     if all(isinstance(value, str) for value in values):
-        return Shape("JSON whose lines are strings, not objects", _STRINGS)
+        return Kind("JSON whose lines are strings, not objects", _STRINGS)
     if any(value is not None for value in values) or text[0] in "[{":
         return None  # JSON, or meant to be: each line becomes an error row that says why
     for delimiter, (name, option) in _DELIMITERS.items():
         if _is_table(text, delimiter):
-            return Shape(name, _CSV.replace("DELIMITER", option))
-    return Shape(f"text that is not JSON (it begins with {shown(text[:60].splitlines()[0])})", _TEXT)
+            return Kind(name, _CSV.replace("DELIMITER", option))
+    return Kind(f"text that is not JSON (it begins with {shown(text[:60].splitlines()[0])})", _TEXT)
 
 
-def _foreign(text: str, lines: Sequence[bytes]) -> Shape | None:
+def _foreign(text: str, lines: Sequence[bytes]) -> Kind | None:
     if text[:20].lower().startswith(("<!doctype html", "<html")):
-        return Shape("a web page (HTML)", "look at it: it may be the error page of a server, or ask for a login")
+        return Kind("a web page (HTML)", "look at it: it may be the error page of a server, or ask for a login")
     if text.startswith("<"):
-        return Shape("XML", f"look at it: it may be a store's error message ({shown(text[:200].strip(), limit=120)})")
+        return Kind("XML", f"look at it: it may be a store's error message ({shown(text[:200].strip(), limit=120)})")
     if "\0" in text:
-        return Shape("binary data of an unknown kind", "export the rows as JSON Lines: one JSON object a line")
+        return Kind("binary data of an unknown kind", "export the rows as JSON Lines: one JSON object a line")
     if not all(_is_utf8(line) for line in lines):
-        return Shape("text in another encoding than UTF-8", "iconv -f ENCODING -t UTF-8 {file} > {out}")
-    return Shape("Python's notation of dicts, not JSON", _DICTS) if _PYTHON_DICT.match(text) else None
+        return Kind("text in another encoding than UTF-8", "iconv -f ENCODING -t UTF-8 {file} > {out}")
+    return Kind("Python's notation of dicts, not JSON", _DICTS) if _PYTHON_DICT.match(text) else None
 
 
 def _is_utf8(line: bytes) -> bool:

@@ -15,23 +15,12 @@ from urllib.parse import unquote
 from specbatch.errors import DatasetError, SpecbatchError
 from specbatch.redact import was_redacted, without_secrets
 from specbatch.runner.dataset.folders import Chosen, choose, is_text_name, refuse_twins
-from specbatch.runner.dataset.remote import RemoteStore
+from specbatch.runner.dataset.remote import RemoteStore, signs_of
 from specbatch.runner.retry import START_SECONDS, Retrier, out_of_reach, short_reason
 from specbatch.runner.transient_errors import answer_of, cause_of, is_transient
 
 _NOT_FOUND = 404
 _GLOB_CHARACTERS = frozenset("*?[")
-_SIGNS = (
-    "ETag",
-    "etag",
-    "generation",
-    "md5Hash",
-    "LastModified",
-    "Last-Modified",
-    "last_modified",
-    "modified",
-    "mtime",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +186,7 @@ def _remote_sources(uri: str, retrier: Retrier) -> Found:
     files = [path for path, why in chosen.left_out.items() if why != "a folder"]
     return Found(
         [
-            Source(name, info.get("size"), partial(store.open, path, name, info), _seen(info))
+            Source(name, info.get("size"), partial(store.open, path, name, info), signs_of(info))
             for path, info in infos.items()
             for name in [_public_name(protocol, path)]
         ],
@@ -205,10 +194,6 @@ def _remote_sources(uri: str, retrier: Retrier) -> Found:
         chosen.sentence,
         local=False,
     )
-
-
-def _seen(info: Mapping[str, Any]) -> dict[str, Any]:
-    return {sign: info[sign] for sign in ("size", *_SIGNS) if info.get(sign) is not None}
 
 
 def _public_name(protocol: str, name: str) -> str:

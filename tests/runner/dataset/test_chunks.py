@@ -19,7 +19,7 @@ import zstandard
 from specbatch.errors import DatasetError
 from specbatch.runner.dataset.chunks import ReadPosition, read_chunks
 from specbatch.runner.dataset.dataset import Dataset
-from specbatch.runner.dataset.file_kinds import kind_of, refused
+from specbatch.runner.dataset.file_kinds import Kind, kind_of, refused
 from specbatch.runner.dataset.shapes import shape_of
 
 ROWS = [{"id": "a", "prompt": "Convert 30 litres."}, {"id": "b", "prompt": 'ünï "quoted"'}]
@@ -221,7 +221,7 @@ def test_the_command_that_a_refusal_names_makes_what_is_read(tmp_path, data, row
 
 
 def test_the_query_of_a_url_is_no_part_of_its_name():
-    error = refused("a thing", "https://host/a%20b/rows.csv?X-Sig=rows.jsonl.gz", "convert {file} > {out}")
+    error = refused(Kind("a thing", "convert {file} > {out}"), "https://host/a%20b/rows.csv?X-Sig=rows.jsonl.gz")
     assert (
         error.remedy.endswith("convert a%20b/rows.csv > rows.jsonl".removeprefix("a%20b/"))
         or "rows.csv" in error.remedy
