@@ -57,7 +57,7 @@ def _look_at_dataset(dataset: DatasetSpec) -> str:
 
     if not is_here(dataset.uri):
         return ""
-    found = Dataset(dataset.uri, limit=dataset.limit, form=dataset.format)
+    found = Dataset(dataset)
     found.check_readable()
     return found.left_out
 

@@ -19,9 +19,8 @@ from specbatch.results.identity import Identity
 from specbatch.runner.environment import SMALL_STEP_BYTES
 from specbatch.runner.models.load import Pair, load_shared_tokenizer, read_shapes
 from specbatch.runner.models.tokenizer import Tokenizer
-from specbatch.runner.rows.model_names import ModelNames
+from specbatch.runner.rows.forms import RowRules
 from specbatch.runner.rows.prompts import PromptEncoder
-from specbatch.runner.rows.row_reader import RowRules
 from specbatch.runner.rows.templates import ChatTemplate, choose_template
 
 
@@ -86,10 +85,10 @@ class RunInputs:
     def rules(self, identity: Identity) -> RowRules:
         """How rows of the run of that identity are read."""
         dataset, target = self.job.spec.dataset, self.job.spec.target
-        return RowRules.of(
-            dataset,
+        return RowRules(
             self.job.spec.decoding,
-            models=ModelNames(target.model, target.revision, any_model=dataset.any_model),
+            dataset,
+            target,
             salt=json.dumps(
                 [identity.models["target"], self._template_text, dataset.system_prompt, dataset.enable_thinking]
             ),

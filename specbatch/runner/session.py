@@ -132,13 +132,7 @@ class Session:
     def _dataset(self) -> Dataset:
         """The dataset, which can be read as far as the beginnings of its files tell."""
         spec = self._job.spec.dataset
-        dataset = Dataset(
-            spec.uri,
-            limit=spec.limit,
-            form=spec.format,
-            expected=spec.expect_rows,
-            retrier=Retrier(spec.retry_seconds, say=self._display.step),
-        )
+        dataset = Dataset(spec, Retrier(spec.retry_seconds, say=self._display.step))
         if dataset.left_out:
             self._display.step(dataset.left_out)
         dataset.check_readable()

@@ -12,11 +12,11 @@ from specbatch.api.decoding import DecodingSpec
 from specbatch.cli.main import main
 from specbatch.results.layout import ShardFile
 from specbatch.results.manifest import write_success
-from specbatch.runner.dataset.dataset import Dataset
-from specbatch.runner.rows.row_reader import RowReader, RowRules
+from specbatch.runner.rows.row_reader import RowReader
 from tests.cli.test_main import HEAVY, fresh
 from tests.results.builders import IDENTITY, make_row
 from tests.results.collect_runs import indices, write_rows, write_run, write_shard
+from tests.runner.tiny import dataset_at, row_rules
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ def test_missing_rows_are_named_from_the_dataset_as_the_run_named_them(run_dir, 
         '{"prompt": "d"}',
     ]
     rows.write_text("\n".join(texts))
-    dataset = Dataset(str(rows), limit=4)
-    reader = RowReader(RowRules(decoding=DecodingSpec()))
+    dataset = dataset_at(rows, limit=4)
+    reader = RowReader(row_rules(decoding=DecodingSpec()))
     ids = [reader.read(raw).id for raw in dataset.rows() if raw.index != 1]
     identity = type(IDENTITY)(
         spec_hash="a", dataset=dataset.fingerprint(), models={}, spec={"dataset": {"uri": str(rows), "limit": 4}}
@@ -181,7 +181,7 @@ def test_collecting_needs_no_torch_even_where_it_names_missing_rows(run_dir, tmp
     uri = str(tmp_path / "rows.jsonl")
     (tmp_path / "rows.jsonl").write_text('{"id": "a", "prompt": "p"}\n')
     identity = type(IDENTITY)(
-        spec_hash="a", dataset=Dataset(uri).fingerprint(), models={}, spec={"dataset": {"uri": uri}}
+        spec_hash="a", dataset=dataset_at(uri).fingerprint(), models={}, spec={"dataset": {"uri": uri}}
     )
     write_shard(run_dir, [[]], dataset_rows=1, identity=identity)
     words = ["collect", str(run_dir), "-o", str(tmp_path / "o"), "--missing", str(tmp_path / "missing")]

@@ -15,13 +15,14 @@ from specbatch.errors import DatasetError, SpecError
 from specbatch.results.rows import ErrorCode
 from specbatch.results.wire import decode_error, encode_error
 from specbatch.runner.dataset.bad_rows import RowError
-from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
+from specbatch.runner.rows.forms import RowRules
 from specbatch.runner.rows.prefetcher import PreparedRow
 from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.row import BadRow
-from specbatch.runner.rows.row_reader import RowReader, RowRules
+from specbatch.runner.rows.row_reader import RowReader
+from tests.runner.tiny import dataset_at
 
 SECONDS = 10  # an input takes a thousandth of it; other processes may have the machine
 MAX_LINE = 4096
@@ -93,7 +94,7 @@ class DatasetCheck:
         seen: Counter[str] = Counter()
         with bounded(), patch("specbatch.runner.dataset.dataset.MAX_LINE_BYTES", MAX_LINE):
             try:
-                dataset = Dataset(uri)
+                dataset = dataset_at(uri, format=rules.dataset.format)
                 dataset.check_readable()
                 assert len(dataset.fingerprint()) == 32
                 reader, again = RowReader(rules), RowReader(rules)

@@ -17,11 +17,11 @@ from specbatch.runner.dataset.encodings import encoding_of, ends_lines_with_cr
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
+from specbatch.runner.rows.forms import RowRules
 from specbatch.runner.rows.prompts import PromptEncoder
-from specbatch.runner.rows.row_reader import RowRules
 from tests.fuzz.checks import DatasetCheck
 from tests.fuzz.mutate import VALUES, changed, damaged
-from tests.runner.tiny import CHAT_TEMPLATE, byte_level_tokenizer
+from tests.runner.tiny import CHAT_TEMPLATE, byte_level_tokenizer, row_rules
 
 INPUTS = 2000  # a test
 _BODY = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4, "temperature": 0.5}
@@ -79,7 +79,7 @@ def make(number: int) -> tuple[str, bytes, RowRules, int | None]:
             packed = damaged(packed, [packed], chosen)
         data, lines = packed, None
         ending += ".gz" if pack is gzip.compress else ".zst"
-    rules = RowRules(
+    rules = row_rules(
         decoding=DecodingSpec(max_new_tokens=12),
         format=chosen.choice(["auto", "auto", "auto", "jsonl", "messages", "openai", "text"]),
         prompt_field=chosen.choice(["prompt", "prompt", "question"]),

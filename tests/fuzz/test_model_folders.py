@@ -23,11 +23,11 @@ from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.row import BadRow
-from specbatch.runner.rows.row_reader import RowReader, RowRules
+from specbatch.runner.rows.row_reader import RowReader
 from specbatch.runner.rows.templates import choose_template, template_file
 from tests.fuzz.checks import bounded, check_sentence
 from tests.fuzz.mutate import VALUES, changed, damaged
-from tests.runner.tiny import byte_level_tokenizer, save_model, spec_text
+from tests.runner.tiny import byte_level_tokenizer, row_rules, save_model, spec_text
 
 INPUTS = 500  # a test
 SIZES = [0, 1, 2, 7, 10**6, 10**9, 2**31, 2**63, 10**30]
@@ -141,7 +141,7 @@ def _plan(job: SpecBatchJob, pair: Pair) -> None:
 
 
 def _encode(job: SpecBatchJob, tokenizer, template: str | None) -> None:
-    row = RowReader(RowRules(decoding=job.spec.decoding)).read(RawRow(0, "rows.jsonl", 1, b'{"prompt": "hello"}'))
+    row = RowReader(row_rules(decoding=job.spec.decoding)).read(RawRow(0, "rows.jsonl", 1, b'{"prompt": "hello"}'))
     assert not isinstance(row, BadRow)
     RequestMaker(Detokenizer(tokenizer), frozenset())
     try:

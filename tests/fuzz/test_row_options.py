@@ -12,17 +12,16 @@ from typing import Any
 import pytest
 
 from specbatch.api.decoding import DecodingSpec
+from specbatch.api.models import TargetSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
-from specbatch.runner.rows.model_names import ModelNames
 from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.row_options import OPTIONS
-from specbatch.runner.rows.row_reader import RowRules
 from tests.fuzz.checks import DatasetCheck
 from tests.fuzz.mutate import VALUES, changed, misspelled
-from tests.runner.tiny import CHAT_TEMPLATE, byte_level_tokenizer
+from tests.runner.tiny import CHAT_TEMPLATE, byte_level_tokenizer, row_rules
 
 ROWS = 1000  # a test
 _TABLE = list(chain(*OPTIONS.values()))
@@ -96,10 +95,11 @@ def check(request) -> DatasetCheck:
 )
 def test_every_row_is_prepared_or_refused_with_a_code_and_a_sentence(tmp_path, check, part):
     chosen = random.Random(part)
-    rules = RowRules(
+    rules = row_rules(
         DecodingSpec(max_new_tokens=12),
-        ignore_fields=frozenset(chosen.sample(_NAMES, chosen.choice([0, 0, 3]))),
-        models=ModelNames("embedded:target", any_model=chosen.random() < 0.5),
+        ignore_fields=chosen.sample(_NAMES, chosen.choice([0, 0, 3])),
+        target=TargetSpec(model="embedded:target"),
+        any_model=chosen.random() < 0.5,
     )
     path = tmp_path / "rows.jsonl"
     seen: Counter[str] = Counter()

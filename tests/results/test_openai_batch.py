@@ -11,8 +11,9 @@ from specbatch.results.rows import OpenAIForm
 from specbatch.results.wire import encode_error, encode_result
 from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.rows.row import Row
-from specbatch.runner.rows.row_reader import RowReader, RowRules
+from specbatch.runner.rows.row_reader import RowReader
 from tests.results.builders import make_error, make_row
+from tests.runner.tiny import row_rules
 
 # The documented output line (platform.openai.com/docs/guides/batch), its values replaced.
 DOCUMENTED = json.loads(
@@ -80,7 +81,7 @@ INPUT = [  # as guides and providers print them: OpenAI's, Azure's path, max_com
 
 @pytest.mark.parametrize(("text", "endpoint"), list(zip(INPUT, ["chat/", "chat/", "chat/", ""], strict=True)))
 def test_input_lines_as_providers_print_them_are_rows(text, endpoint):
-    row = RowReader(RowRules(DecodingSpec())).read(RawRow(0, "batch.jsonl", 1, text.encode()))
+    row = RowReader(row_rules(DecodingSpec())).read(RawRow(0, "batch.jsonl", 1, text.encode()))
     assert isinstance(row, Row), row
     assert row.id == json.loads(text)["custom_id"]
     assert row.endpoint == f"/v1/{endpoint}completions"

@@ -10,6 +10,12 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from specbatch.api.dataset import DatasetSpec
+from specbatch.api.decoding import DecodingSpec
+from specbatch.runner.dataset.dataset import Dataset
+from specbatch.runner.retry import Retrier
+from specbatch.runner.rows.forms import RowRules
+
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if message.role == 'tool' -%}{{ raise_exception('no tools here') }}{%- endif -%}
@@ -111,3 +117,13 @@ spec:
   dataset: {{uri: "{uri}"}}
   results: {{dir: "{results}", report: false}}
 """
+
+
+def row_rules(decoding: DecodingSpec | None = None, *, salt: str = "", target: Any = None, **dataset: Any) -> RowRules:
+    """How rows are read, with fields of spec.dataset."""
+    return RowRules(decoding or DecodingSpec(), DatasetSpec(uri="rows.jsonl", **dataset), target, salt)
+
+
+def dataset_at(uri: object, retrier: Retrier | None = None, **fields: Any) -> Dataset:
+    """The dataset of a URI or path, with further fields of spec.dataset."""
+    return Dataset(DatasetSpec(uri=str(uri), **fields), retrier)

@@ -63,7 +63,13 @@ COMPRESSIONS = (
     Compression("bzip2", (".bz2",), "bzip2 -dc", re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.BZ2Decompressor),
     Compression("xz", (".xz",), "xz -dc", re.compile(rb"\xfd7zXZ\x00"), lzma.LZMADecompressor),
 )
-ENDINGS = tuple(ending for compression in COMPRESSIONS for ending in compression.endings)
+_ENDINGS = tuple(ending for compression in COMPRESSIONS for ending in compression.endings)
+
+
+def uncompressed_name(name: str) -> str:
+    """A file's name without the ending of a compression."""
+    ending = next((ending for ending in _ENDINGS if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(ending)]
 
 
 def compression_of(head: bytes) -> Compression | None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import NoReturn
 
-from specbatch.api.dataset import DatasetFormat as Format
+from specbatch.api.dataset import DatasetSpec
 from specbatch.errors import DatasetError
 from specbatch.runner.dataset.chunks import ReadPosition, read_chunks, read_head
 from specbatch.runner.dataset.lines import MAX_LINE_BYTES, RawRow, read_lines
@@ -19,13 +19,10 @@ _FINGERPRINT_BYTES = 1 << 16
 
 
 class Dataset:
-    """The rows of a dataset URI, in a fixed order.
+    """The rows that spec.dataset names, in a fixed order.
 
     Args:
-        uri: a file, directory, glob or fsspec URI.
-        limit: only the first so many rows, or all.
-        form: `dataset.format`: where it is "text", no file need hold JSON.
-        expected: how many rows there must be in all; None where that is not known.
+        spec: spec.dataset.
         retrier: for a store that is out of reach; before the first row it is shorter.
 
     Attributes:
@@ -36,26 +33,15 @@ class Dataset:
         OutOfReachError: the store could not be reached.
     """
 
-    def __init__(
-        self,
-        uri: str,
-        *,
-        limit: int | None = None,
-        form: Format = "auto",
-        expected: int | None = None,
-        retrier: Retrier | None = None,
-    ) -> None:
-        self.uri = uri
+    def __init__(self, spec: DatasetSpec, retrier: Retrier | None = None) -> None:
+        self._spec = spec
         self.retrier = retrier or Retrier()
-        self._form = form
         with self.retrier.at_most(START_SECONDS):
-            self._found = find_sources(uri, self.retrier)
+            self._found = find_sources(spec.uri, self.retrier)
             self.sources = self._found.sources
             self.left_out = self._found.left_out
             if not self.sources:
                 self._refuse_folder()
-        self._limit = limit
-        self._expected = expected
         self._rows_read = 0
         self._ended = False
         self._finished_bytes = 0
@@ -75,7 +61,7 @@ class Dataset:
             for _ in self._rows():
                 return
         raise DatasetError(
-            "the dataset holds no rows", where=self.uri, remedy="one JSON object a line, or lines of a .txt file"
+            "the dataset holds no rows", where=self._spec.uri, remedy="one JSON object a line, or lines of a .txt file"
         )
 
     def _refuse_folder(self) -> NoReturn:
@@ -83,7 +69,7 @@ class Dataset:
             self._look_into(source)  # most likely it is of a kind that says what to do
         raise DatasetError(
             f"the folder holds no files of rows; {self.left_out or 'it is empty'}",
-            where=self.uri,
+            where=self._spec.uri,
             remedy="name a file, a directory or a glob that holds .jsonl or .txt files (also compressed: .gz, .zst, .bz2, .xz)",
         )
 
@@ -91,7 +77,7 @@ class Dataset:
         next(read_chunks(source, ReadPosition(), as_text=self._is_text(source)), None)
 
     def _is_text(self, source: Source) -> bool:
-        return self._form == "text" or (self._form == "auto" and source.is_text)
+        return self._spec.format == "text" or (self._spec.format == "auto" and source.is_text)
 
     def fingerprint(self) -> str:
         """A hash of the files' names, sizes and first bytes: a restart on another dataset is noticed before any row is.
@@ -115,18 +101,18 @@ class Dataset:
         for row in self._rows():
             self._rows_read = row.index + 1
             yield row
-        check_unchanged(self.uri, self._found, self.retrier, limited=self._rows_read == self._limit)
+        check_unchanged(self._spec.uri, self._found, self.retrier, limited=self._rows_read == self._spec.limit)
         self._check_count()
         self._ended = True
 
     def _check_count(self) -> None:
-        if self._expected is None:
+        if self._spec.expect_rows is None:
             return
-        expected = self._expected if self._limit is None else min(self._expected, self._limit)
+        expected = min(self._spec.expect_rows, self._spec.limit or self._spec.expect_rows)
         if self._rows_read != expected:
             raise DatasetError(
                 f"the dataset holds {self._rows_read:,} rows, and dataset.expectRows is {expected:,}",
-                where=self.uri,
+                where=self._spec.uri,
                 remedy="find out which is right; with the right number or file start again: rows that are finished are kept",
             )
 
@@ -143,9 +129,9 @@ class Dataset:
         total = self._total_bytes
         read = self._finished_bytes + self._position.stored_bytes * self._share_taken
         if not total or not read or not self._rows_read:
-            return self._limit
+            return self._spec.limit
         estimate = max(self._rows_read, round(self._rows_read * total / read))
-        return min(estimate, self._limit) if self._limit is not None else estimate
+        return min(estimate, self._spec.limit) if self._spec.limit is not None else estimate
 
     @property
     def _share_taken(self) -> float:
@@ -163,13 +149,13 @@ class Dataset:
         for source in self.sources:
             self._position = ReadPosition()
             self._taken_bytes = 0
-            is_text = source.is_text
-            chunks = read_chunks(source, self._position, as_text=self._is_text(source))
+            is_text = self._is_text(source)
+            chunks = read_chunks(source, self._position, as_text=is_text)
             for line in read_lines(chunks, MAX_LINE_BYTES):
                 self._taken_bytes = line.end
                 if not line.too_long and not line.data.strip():
                     continue
-                if index == self._limit:
+                if index == self._spec.limit:
                     return
                 yield RawRow(index, source.name, line.number, line.data, line.too_long, is_text)
                 index += 1

@@ -8,7 +8,7 @@ import shlex
 from typing import NamedTuple
 
 from specbatch.errors import DatasetError
-from specbatch.runner.dataset.compressions import ENDINGS
+from specbatch.runner.dataset.compressions import uncompressed_name
 
 MAGIC_BYTES = 512
 TABLE_PACKAGE = "pip install 'specbatch[parquet]'"
@@ -103,8 +103,5 @@ def refused(kind: Kind, name: str) -> DatasetError:
 
 def _converted(file: str) -> str:
     """rows.parquet -> rows.jsonl, and never the file itself."""
-    stem = file
-    for ending in ENDINGS:
-        stem = stem.removesuffix(ending)
-    new = os.path.splitext(stem)[0] + ".jsonl"  # noqa: PTH122 - names may be URIs
+    new = os.path.splitext(uncompressed_name(file))[0] + ".jsonl"  # noqa: PTH122 - names may be URIs
     return new if new != file else new.removesuffix(".jsonl") + "-lines.jsonl"

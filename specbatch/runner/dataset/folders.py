@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from specbatch.errors import DatasetError
 from specbatch.results.layout import ShardFile
-from specbatch.runner.dataset.compressions import ENDINGS
+from specbatch.runner.dataset.compressions import uncompressed_name
 
 _ROW_ENDINGS = (".jsonl", ".ndjson", ".jsonlines", ".json", ".txt")
 _ABOUT = re.compile(  # of dataset folders, and of a run's own
@@ -51,7 +51,7 @@ def choose(files: Iterable[str], others: Mapping[str, str]) -> Chosen:
             continue
         if _ABOUT.fullmatch(name) or (name.endswith(".json") and ShardFile.parse(name)):
             about[path] = "about the data"
-        elif _bare(name).endswith(_ROW_ENDINGS):
+        elif uncompressed_name(name).endswith(_ROW_ENDINGS):
             taken.append(path)
         else:
             left_out[path] = "not named .jsonl, .json or .txt"
@@ -68,7 +68,7 @@ def refuse_twins(paths: Iterable[str]) -> None:
     """
     seen: dict[str, str] = {}
     for path in paths:
-        first = seen.setdefault(_bare(path), path)
+        first = seen.setdefault(uncompressed_name(path), path)
         if first != path:
             raise DatasetError(
                 f"{_file(first)} and {_file(path)} look like the same rows, with and without compression",
@@ -80,14 +80,8 @@ def refuse_twins(paths: Iterable[str]) -> None:
 def is_text_name(name: str) -> bool:
     """Whether a file's name says that every line is a prompt (.txt)."""
     path = name.partition("?")[0] if "://" in name else name
-    return _bare(path.lower()).endswith(".txt")
+    return uncompressed_name(path.lower()).endswith(".txt")
 
 
 def _file(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
-
-
-def _bare(path: str) -> str:
-    """Without the ending of a compression."""
-    ending = next((ending for ending in ENDINGS if path.lower().endswith(ending)), "")
-    return path[: len(path) - len(ending)]

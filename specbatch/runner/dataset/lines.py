@@ -21,7 +21,7 @@ class RawRow:
         line_number: from 1, within the file.
         data: the line without its end; for a line over the limit only its first kilobyte.
         too_long: whether the line was over the limit.
-        is_text: whether the file is plain text (.txt).
+        is_text: whether every line of the file is a prompt.
     """
 
     index: int

@@ -34,6 +34,9 @@ class RemoteStore:
         uri: as the spec has it.
         retrier: tries again what fails while the store is out of reach.
 
+    Attributes:
+        root: the path in the store that the URI means.
+
     Raises:
         DatasetError: the store's driver is not installed, or the URI is none.
     """
@@ -42,12 +45,15 @@ class RemoteStore:
         self.uri = uri
         self.retrier = retrier
         self._store: Store | None = None
-        self._connect()
+        self.root = str(self.connect().root)
 
-    @property
-    def root(self) -> str:
-        """The path in the store that the URI means."""
-        return str(self._connect().root)
+    def connect(self) -> Store:
+        """A new connection, which looks for credentials again."""
+        try:
+            self._store = Store(self.uri, seconds=_CALL_SECONDS)
+        except ResultsError as error:
+            raise DatasetError(error.message, where=error.where, remedy=error.remedy) from error
+        return self._store
 
     def ask(self, question: Callable[[Any], Any]) -> Any:
         """The answer to a question, which gets the driver; raises whatever the driver does, OutOfReachError where it may pass."""
@@ -58,45 +64,32 @@ class RemoteStore:
         return dict(self.ask(lambda driver: _info(driver, path)))
 
     def open(self, path: str, name: str, info: dict[str, Any]) -> BinaryIO:
-        """A file as a stream that goes on where it was, whatever happens to its connection."""
-        raw = RemoteFile(lambda: self._connect(reconnect=True), path, name, info, self.retrier)
-        return cast("BinaryIO", io.BufferedReader(raw, _READ_BYTES))
+        """A file as a stream that goes on where it was, whatever happens to its connection.
+
+        Args:
+            path: in the store.
+            name: for people.
+            info: what the store said of the file when it was found.
+        """
+        return cast("BinaryIO", io.BufferedReader(_RemoteFile(self, path, name, info), _READ_BYTES))
 
     def _try(self, question: Callable[[Any], Any]) -> Any:
+        store = self._store or self.connect()
         try:
-            return question(self._connect().driver)
+            return question(store.driver)
         except Exception:
-            self._store = None  # the next try has a connection of its own, and looks for credentials again
+            self._store = None
             raise
 
-    def _connect(self, *, reconnect: bool = False) -> Store:
-        if self._store is None or reconnect:
-            try:
-                self._store = Store(self.uri, seconds=_CALL_SECONDS)
-            except ResultsError as error:
-                raise DatasetError(error.message, where=error.where, remedy=error.remedy) from error
-        return self._store
 
+class _RemoteFile(io.RawIOBase):
+    """One file; see `RemoteStore.open`."""
 
-class RemoteFile(io.RawIOBase):
-    """One file; see `RemoteStore.open`.
-
-    Args:
-        connect: a new connection.
-        path: in the store.
-        name: for people.
-        info: what the store said of the file when it was found.
-        retrier: tries again what fails while the store is out of reach.
-    """
-
-    def __init__(
-        self, connect: Callable[[], Store], path: str, name: str, info: dict[str, Any], retrier: Retrier
-    ) -> None:
-        self._connect = connect
+    def __init__(self, store: RemoteStore, path: str, name: str, info: dict[str, Any]) -> None:
+        self._store = store
         self._path = path
         self._name = name
-        self._info = info
-        self.retrier = retrier
+        self._info = info  # as it was when the file was found
         self._stream: Any = None
         self._position = 0
         self._in_order = False  # a server that knows no ranges gives the file from its begin only
@@ -115,7 +108,7 @@ class RemoteFile(io.RawIOBase):
         """
         view = memoryview(buffer).cast("B")
         wanted = min(len(view), _READ_BYTES)
-        data = self.retrier.call(lambda: self._read(wanted), where=self._name, was_permitted=self._position > 0)
+        data = self._store.retrier.call(lambda: self._read(wanted), where=self._name, was_permitted=self._position > 0)
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -147,7 +140,7 @@ class RemoteFile(io.RawIOBase):
 
     def _opened(self) -> Any:
         """The file from where we are."""
-        store = self._connect()
+        store = self._store.connect()
         if self._position:
             self._check_unchanged(store.driver)
         if not self._in_order:

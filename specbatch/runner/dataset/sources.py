@@ -153,7 +153,7 @@ def _local_folder(root: Path) -> Found:
 def _local_source(path: Path) -> Source:
     state = path.stat()
     seen = {"size": state.st_size, "mtime": state.st_mtime_ns}
-    return Source(str(path), state.st_size, partial(_open, path), seen)
+    return Source(str(path), state.st_size, lambda: path.open("rb"), seen)
 
 
 def _what(path: Path) -> str:
@@ -164,16 +164,11 @@ def _what(path: Path) -> str:
     return next((what for test, what in tests if test()), "no file")
 
 
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
-
-
 def _remote_sources(uri: str, retrier: Retrier) -> Found:
     protocol = uri.partition("://")[0]
     try:
         store = RemoteStore(uri, retrier)
-        root = store.root
-        chosen: Chosen = store.ask(lambda driver: _remote_paths(driver, root, protocol))
+        chosen: Chosen = store.ask(lambda driver: _remote_paths(driver, store.root, protocol))
         infos = {path: store.info(path) for path in chosen.taken}
     except SpecbatchError:
         raise

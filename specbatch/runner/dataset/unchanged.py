@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from specbatch.errors import DatasetError, SpecbatchError
 from specbatch.runner.dataset.sources import Found, find_sources
@@ -39,24 +38,18 @@ def check_unchanged(uri: str, before: Found, retrier: Retrier, *, limited: bool)
 def _changes(before: Found, after: Found, *, limited: bool) -> Iterator[str]:
     old, new = ({source.name: source.seen for source in found.sources} for found in (before, after))
     for name, seen in old.items():
-        if name not in new:
+        now = new.get(name)
+        signs = [sign for sign in seen if now is not None and sign in now and seen[sign] != now[sign]]
+        if now is None:
             yield f"{name} is gone"
-        elif not limited or _size(new[name]) < _size(seen):
-            yield from _difference(name, seen, new[name])
+        elif limited and now.get("size", 0) >= seen.get("size", 0):
+            continue
+        elif "size" in signs:
+            yield f"{name} had {seen['size']:,} bytes, and has {now['size']:,} now"
+        elif signs:
+            yield f"{name} was written anew, with the same size"
     if not limited:
         yield from (f"{name} is new" for name in new if name not in old)
-
-
-def _size(seen: Mapping[str, Any]) -> int:
-    return int(seen.get("size", 0))
-
-
-def _difference(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    signs = [sign for sign in old if sign in new and old[sign] != new[sign]]
-    if "size" in signs:
-        yield f"{name} had {old['size']:,} bytes, and has {new['size']:,} now"
-    elif signs:
-        yield f"{name} was written anew, with the same size"
 
 
 def _changed(uri: str, what: str) -> DatasetError:

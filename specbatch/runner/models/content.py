@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
-# What transformers reads beside the weights and what decides on a row's text. All of it is downloaded from the hub (model_files._WANTED).
+# What transformers reads beside the weights and what decides on a row's text. All of it is downloaded from the hub (`files._WANTED`).
 _TEXT_FILES = (
     "config.json",
     "generation_config.json",
@@ -52,10 +51,13 @@ def text_files(path: Path, *, code: bool = False) -> dict[str, str]:
         code: whether Python code of the model's own is run, and counts.
     """
     folder = path.parent if path.is_file() else path
-    found = {str(file.relative_to(folder)): file_hash(file) for file in _matching(folder, code=code)}
+    patterns = (*_TEXT_FILES, "*.py") if code else _TEXT_FILES
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
+    found = {str(file.relative_to(folder)): file_hash(file) for file in files}
     if path.is_file():
         with path.open("rb") as stream:
-            found[f"{path.name} (header)"] = _short(stream.read(_GGUF_HEADER_BYTES))
+            header = hashlib.blake2b(stream.read(_GGUF_HEADER_BYTES), digest_size=8)
+        found[f"{path.name} (header)"] = header.hexdigest()
     return found
 
 
@@ -71,12 +73,3 @@ def file_hash(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _matching(folder: Path, *, code: bool) -> Iterator[Path]:
-    patterns = (*_TEXT_FILES, "*.py") if code else _TEXT_FILES
-    yield from sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
-
-
-def _short(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=8).hexdigest()

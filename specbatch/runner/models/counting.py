@@ -74,7 +74,7 @@ def _shape_of(model: Any) -> ModelShape | None:
     tied = head.weight is embedding.weight
     before, after = _around(model, prefix, head_name)
     inside = {id(parameter) for part in (layers, head, embedding) for parameter in part.parameters()}
-    late = _numbers((p for name in after for p in _parameters(model, name)), without=inside)
+    late = _numbers((p for name in after for p in model.get_submodule(name).parameters()), without=inside)
     early = _numbers(model.parameters(), without=inside) - late
     if tied:
         early += _numbers(head.parameters(), without={id(embedding.weight)})  # a bias
@@ -145,10 +145,6 @@ def _around(model: Any, prefix: str, head: str) -> tuple[list[str], list[str]]:
 
     walk(model, "")
     return before, after
-
-
-def _parameters(model: Any, name: str) -> Iterator[nn.Parameter]:
-    yield from model.get_submodule(name).parameters()
 
 
 def _numbers(parameters: Any, *, without: set[int] = frozenset()) -> int:  # type: ignore[assignment]  # never changed

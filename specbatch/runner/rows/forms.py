@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
+from specbatch.api.dataset import DatasetSpec
+from specbatch.api.decoding import DecodingSpec
+from specbatch.api.models import TargetSpec
 from specbatch.results.rows import Endpoint, ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown
 from specbatch.runner.rows.messages import Message, read_messages, with_system
 from specbatch.runner.rows.openai_lines import CHAT, is_openai_line, read_request
 from specbatch.runner.rows.options import NO_OPTIONS, Options, read_options
-
-Format = Literal["auto", "jsonl", "messages", "openai", "text"]
 
 
 class Form(NamedTuple):
@@ -29,40 +31,51 @@ class Form(NamedTuple):
     model: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class FormRules:
-    """How the spec says that forms are found. `known` names have a meaning of their own: prompt, id and answer."""
+@dataclass(frozen=True)
+class RowRules:
+    """How rows are to be read.
 
-    format: Format = "auto"
-    prompt_field: str = "prompt"
-    known: frozenset[str] = frozenset()
-    ignored: frozenset[str] = frozenset()
+    Args:
+        decoding: of rows that set nothing else.
+        dataset: spec.dataset: the form of a row, and what its fields are called.
+        target: the model that a request may name; None: any.
+        salt: stands for the models and the prompt's wrapping in the rows' fingerprints.
+    """
+
+    decoding: DecodingSpec
+    dataset: DatasetSpec
+    target: TargetSpec | None = None
+    salt: str = ""
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The fields that have a meaning of their own beside the prompt's: id and answer."""
+        return frozenset({self.dataset.id_field, self.dataset.answer_field or "", "custom_id"})
 
 
-def read_form(fields: Mapping[str, Any], rules: FormRules) -> Form:
+def read_form(fields: Mapping[str, Any], rules: RowRules) -> Form:
     """Finds the form of an object.
 
     Raises:
         RowError: no known form, not the form that the spec names, or it asks for what is not done here.
     """
-    fields = {name: value for name, value in fields.items() if name not in rules.ignored} if rules.ignored else fields
-    if rules.format == "openai" or (rules.format == "auto" and is_openai_line(fields)):
+    dataset, ignored = rules.dataset, rules.dataset.ignore_fields
+    fields = {name: value for name, value in fields.items() if name not in ignored} if ignored else fields
+    if dataset.format == "openai" or (dataset.format == "auto" and is_openai_line(fields)):
         return _openai(fields, rules)
-    form = _plain(fields, rules)
-    known = rules.known | {"messages"}
+    form = _plain(fields, dataset)
+    known = rules.known | {dataset.prompt_field, "messages"}
     others = {name: value for name, value in fields.items() if name not in known}
-    if not others:
-        return form
-    return _with_options(form, read_options(others, ignored=rules.ignored), "messages")
+    return _with_options(form, read_options(others, ignored=ignored), "messages") if others else form
 
 
-def _plain(fields: Mapping[str, Any], rules: FormRules) -> Form:
-    name = rules.prompt_field
+def _plain(fields: Mapping[str, Any], dataset: DatasetSpec) -> Form:
+    name = dataset.prompt_field
     prompt, messages = fields.get(name), fields.get("messages")  # null is absent: so tables hold both
-    if rules.format == "auto" and prompt is not None and messages is not None and name != "messages":
+    if dataset.format == "auto" and prompt is not None and messages is not None and name != "messages":
         remedy = f"set dataset.format to jsonl or messages, or dataset.ignoreFields: [{shown(name)}]"
         raise RowError(ErrorCode.INVALID_ROW, f"the row has both {shown(name)} and messages; {remedy}")
-    if rules.format == "messages" or (rules.format == "auto" and messages is not None):
+    if dataset.format == "messages" or (dataset.format == "auto" and messages is not None):
         return Form(messages=read_messages(messages, "messages"))
     if prompt is None:
         found = sorted(name for name, value in fields.items() if value is not None)
@@ -83,19 +96,17 @@ def _with_options(form: Form, options: Options, name: str) -> Form:
     return form._replace(prompt=None, messages=with_system(messages, system, name), options=options)
 
 
-def _openai(fields: Mapping[str, Any], rules: FormRules) -> Form:
-    request = read_request(fields, known=rules.known - {rules.prompt_field}, ignored=rules.ignored)
-    if request.endpoint == CHAT:
-        form = Form(messages=read_messages(request.asked, "body.messages"))
+def _openai(fields: Mapping[str, Any], rules: RowRules) -> Form:
+    endpoint, asked, options = read_request(fields, known=rules.known, ignored=rules.dataset.ignore_fields)
+    if endpoint == CHAT:
+        form = Form(messages=read_messages(asked, "body.messages"))
     else:
-        prompt = request.asked
-        if isinstance(prompt, list) and len(prompt) == 1:
-            prompt = prompt[0]
+        prompt = asked[0] if isinstance(asked, list) and len(asked) == 1 else asked
         if isinstance(prompt, list):
             raise RowError(ErrorCode.UNSUPPORTED_REQUEST, "body.prompt: one string a request, not a list")
         form = Form(prompt=_prompt(prompt, "body.prompt"), raw=True)
-    form = form._replace(endpoint=request.endpoint, model=request.model)
-    return _with_options(form, request.options, "body.messages")
+    form = form._replace(endpoint=endpoint, model=fields["body"].get("model"))
+    return _with_options(form, options, "body.messages")
 
 
 def _prompt(value: Any, name: str) -> str:

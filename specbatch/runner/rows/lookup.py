@@ -13,8 +13,9 @@ from specbatch.results.identity import Identity
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.retry import Retrier
+from specbatch.runner.rows.forms import RowRules
 from specbatch.runner.rows.row import BadRow, Row
-from specbatch.runner.rows.row_reader import RowReader, RowRules
+from specbatch.runner.rows.row_reader import RowReader
 
 _RENEWED = 1 << 16
 
@@ -64,11 +65,11 @@ class RowLookup:
             return
         try:
             spec = DatasetSpec.model_validate_json(json.dumps(identity.spec["dataset"]))
-            dataset = Dataset(spec.uri, limit=spec.limit, form=spec.format, retrier=self._retrier)
+            dataset = Dataset(spec, self._retrier)
             if dataset.fingerprint() != identity.dataset:
                 self.problem = f"{spec.uri} is not the dataset of that run any more"
                 return
-            rules = RowRules.of(spec, DecodingSpec())
+            rules = RowRules(DecodingSpec(), spec)
             for raw in dataset.rows():
                 yield raw, rules
         except (DatasetError, OutOfReachError) as error:

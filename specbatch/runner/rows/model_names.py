@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
+
+from specbatch.api.models import TargetSpec
 
 _LAST = re.compile(r"[^/:\\]+$")
 _LOCAL = ("/", "./", "../", "~", "file:")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelNames:
-    """The target as people name it, in any case: as the spec has it, or its last part alone; with its revision or without.
-
-    Args:
-        target: as the spec has it: an id of the hub, a folder, embedded:NAME.
-        revision: as the spec has it; None where it names none.
-        any_model: whether requests for other models are answered, too.
-    """
-
-    target: str
-    revision: str | None = None
-    any_model: bool = False
-
-    def mean(self, named: Any) -> bool:
-        """Whether a request that names this model means the target."""
-        if not isinstance(named, str):
-            return False
-        name, target = named.strip().rstrip("/").lower(), self.target.rstrip("/").lower()
-        if self.revision is not None:
-            name = name.removesuffix(f"@{self.revision.lower()}").removesuffix(f":{self.revision.lower()}")
-        # Another owner's model of this name is another model, but a folder says nothing of its owner.
-        return name in {target, _last(target)} or (target.startswith(_LOCAL) and _last(name) == _last(target))
+def means_target(named: Any, target: TargetSpec) -> bool:
+    """Whether a request that names this model means the target: as the spec has it, or its last part alone; in any case, with its revision or without."""
+    if not isinstance(named, str):
+        return False
+    name, model = named.strip().rstrip("/").lower(), target.model.rstrip("/").lower()
+    if target.revision is not None:
+        name = name.removesuffix(f"@{target.revision.lower()}").removesuffix(f":{target.revision.lower()}")
+    # Another owner's model of this name is another model, but a folder says nothing of its owner.
+    return name in {model, _last(model)} or (model.startswith(_LOCAL) and _last(name) == _last(model))
 
 
 def _last(name: str) -> str:

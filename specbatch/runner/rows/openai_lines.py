@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from specbatch.results.rows import Endpoint, ErrorCode
@@ -44,17 +44,10 @@ def _path(url: str) -> str:
         return ""
 
 
-class Request(NamedTuple):
-    """The request of a line: `asked` are its messages or its prompt, still to be checked; `model` whatever it names."""
-
-    endpoint: Endpoint
-    model: Any
-    asked: Any
-    options: Options
-
-
-def read_request(fields: Mapping[str, Any], *, known: frozenset[str], ignored: frozenset[str]) -> Request:
-    """The request.
+def read_request(
+    fields: Mapping[str, Any], *, known: frozenset[str], ignored: Collection[str]
+) -> tuple[Endpoint, Any, Options]:
+    """The request of a line: its endpoint, its messages or prompt, still to be checked, and its options.
 
     Args:
         fields: of the line.
@@ -75,19 +68,14 @@ def read_request(fields: Mapping[str, Any], *, known: frozenset[str], ignored: f
         )
     _refuse_beside({name: value for name, value in fields.items() if name not in known | _LINE_FIELDS}, ignored)
     asked = "messages" if endpoint == CHAT else "prompt"
-    options = {name: value for name, value in body.items() if name != asked}
-    request = Request(
-        endpoint,
-        body.get("model"),
-        body.get(asked),
-        read_options(options, place="body.", closed=True, ignored=ignored),
-    )
-    if request.asked is None:
+    others = {name: value for name, value in body.items() if name != asked}
+    options = read_options(others, place="body.", closed=True, ignored=ignored)
+    if body.get(asked) is None:
         raise RowError(ErrorCode.MISSING_PROMPT, f"body has no {asked}, which {endpoint} asks for")
-    return request
+    return endpoint, body[asked], options
 
 
-def _refuse_beside(fields: Mapping[str, Any], ignored: frozenset[str]) -> None:
+def _refuse_beside(fields: Mapping[str, Any], ignored: Collection[str]) -> None:
     """A field beside the body is not part of the request, though its writer may think so."""
     for name in ("messages", "prompt"):
         if fields.get(name) is not None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
-from specbatch.runner.dataset.bad_rows import RowError, shown
+from specbatch.runner.dataset.bad_rows import RowError, shown, whole
 from specbatch.runner.rows.row_options import RowOption, find_option, nearest_option
 
 _WHOLE = frozenset({"max_new_tokens", "top_k", "seed"})
 _MOST_FIELDS = 10_000  # each is compared with names that it may misspell: a million would take a minute
-_EXACT_FLOATS = 1 << 53  # from here on a float may stand for several whole numbers
 
 
 class Options(NamedTuple):
@@ -33,7 +32,7 @@ NO_OPTIONS = Options({})
 
 
 def read_options(
-    fields: Mapping[str, Any], *, place: str = "", closed: bool = False, ignored: frozenset[str]
+    fields: Mapping[str, Any], *, place: str = "", closed: bool = False, ignored: Collection[str]
 ) -> Options:
     """The options among some fields.
 
@@ -75,40 +74,49 @@ def decoding_of_row(base: DecodingSpec, options: Options) -> DecodingSpec:
     return decoding
 
 
-def refuse_options(fields: Mapping[str, Any], *, why: str, ignored: frozenset[str]) -> None:
+def refuse_options(fields: Mapping[str, Any], *, why: str, ignored: Collection[str]) -> None:
     """Refuses any option, or misspelt one, among fields that stand where none is read.
 
     Raises:
         RowError: naming it.
     """
-    _refuse_many(fields)
+    for name, value, option in _options_among(fields, ignored):
+        if not option.asks_nothing(value):
+            raise RowError(ErrorCode.UNSUPPORTED_OPTION, f"{shown(name)} {why}; {_ignore(name)}")
+
+
+def _options_among(
+    fields: Mapping[str, Any], ignored: Collection[str], place: str = "", *, closed: bool = False
+) -> Iterator[tuple[str, Any, RowOption]]:
+    """(name, value, option) of the fields that are options with a say in the text; a misspelt one is refused; as `read_options`."""
+    if len(fields) > _MOST_FIELDS:
+        raise RowError(
+            ErrorCode.INVALID_ROW, f"{len(fields)} fields are more than the {_MOST_FIELDS} that a row may have"
+        )
     for name, value in fields.items():
-        if name in ignored or value is None:
+        if value is None or name in ignored:
             continue
         option = find_option(name)
-        if option is None:
-            _refuse_unknown(name, "", closed=False)
-        elif not option.harmless and option.is_meant_by(value) and not option.asks_nothing(value):
-            raise RowError(ErrorCode.UNSUPPORTED_OPTION, f"{shown(name)} {why}; {_ignore(name)}")
+        if option is not None:
+            if not option.harmless and (closed or option.is_meant_by(value)):
+                yield name, value, option
+            continue
+        nearest = nearest_option(name)
+        if nearest is not None or closed:
+            meant = f"; did you mean {nearest}?" if nearest else ""
+            raise RowError(ErrorCode.UNKNOWN_FIELD, f"unknown field {shown(place + name)}{meant} ({_ignore(name)})")
 
 
 class _Reader:
     """Collects what options set: sets -> (value, the name it was written by)."""
 
-    def __init__(self, ignored: frozenset[str]) -> None:
+    def __init__(self, ignored: Collection[str]) -> None:
         self._ignored = ignored
         self.found: dict[str, tuple[Any, str]] = {}
 
     def read(self, fields: Mapping[str, Any], place: str, *, closed: bool) -> None:
-        _refuse_many(fields)
-        for name, value in fields.items():
-            if value is None or name in self._ignored:
-                continue
-            option = find_option(name)
-            if option is None:
-                _refuse_unknown(name, place, closed=closed)
-            elif not option.harmless and (closed or option.is_meant_by(value)):
-                self._option(option, name, value, place)
+        for name, value, option in _options_among(fields, self._ignored, place, closed=closed):
+            self._option(option, name, value, place)
 
     def _option(self, option: RowOption, name: str, value: Any, place: str) -> None:
         if option.sets:
@@ -154,8 +162,7 @@ def _normal(sets: str, value: Any, written: str) -> Any:
         return value if value.strip() else None
     if sets == "stop" and isinstance(value, str):
         return [value]
-    if sets in _WHOLE and isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS:
-        value = int(value)  # pandas writes the whole numbers of a column with gaps as 1.0
+    value = whole(value) if sets in _WHOLE else value
     return 0 if sets == "top_k" and value == -1 else value  # vLLM's and TGI's way to keep all
 
 
@@ -170,21 +177,6 @@ def _must_sample(found: dict[str, Any], reader: _Reader) -> str:
     if found.setdefault("temperature", 0.0) != 0:
         raise RowError(ErrorCode.INVALID_FIELD, f"{written} is false, but temperature above 0: give one of them")
     return ""
-
-
-def _refuse_many(fields: Mapping[str, Any]) -> None:
-    if len(fields) > _MOST_FIELDS:
-        raise RowError(
-            ErrorCode.INVALID_ROW, f"{len(fields)} fields are more than the {_MOST_FIELDS} that a row may have"
-        )
-
-
-def _refuse_unknown(name: str, place: str, *, closed: bool) -> None:
-    nearest = nearest_option(name)
-    if nearest is None and not closed:
-        return
-    meant = f"; did you mean {nearest}?" if nearest else ""
-    raise RowError(ErrorCode.UNKNOWN_FIELD, f"unknown field {shown(place + name)}{meant} ({_ignore(name)})")
 
 
 def _unsupported(option: RowOption, name: str, value: Any, place: str) -> RowError:

@@ -6,60 +6,24 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from specbatch.api.dataset import DatasetSpec
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import Endpoint, ErrorCode
-from specbatch.runner.dataset.bad_rows import RowError, shown
+from specbatch.results.shard.keys import KeySet
+from specbatch.runner.dataset.bad_rows import RowError, shown, whole
 from specbatch.runner.dataset.lines import MAX_LINE_BYTES, RawRow
-from specbatch.runner.rows.forms import Form, Format, FormRules, read_form
-from specbatch.runner.rows.ids import MAX_ID_CHARACTERS, IdSet, made_id
+from specbatch.runner.rows.forms import Form, RowRules, read_form
 from specbatch.runner.rows.json_lines import parse_object
-from specbatch.runner.rows.model_names import ModelNames
+from specbatch.runner.rows.model_names import means_target
 from specbatch.runner.rows.openai_lines import CHAT, endpoint_of, is_openai_line
 from specbatch.runner.rows.options import decoding_of_row
 from specbatch.runner.rows.row import BadRow, Row
 
 FINGERPRINT_VERSION = 2  # counts up with any change of Row.fingerprint: by it a restart knows finished rows again
 
-_EXACT_FLOATS = 1 << 53  # from here on a float may stand for several whole numbers
+_MAX_ID_CHARACTERS = 512
 _encode = json.JSONEncoder(sort_keys=True, check_circular=False).encode
-
-
-@dataclass(frozen=True, slots=True)
-class RowRules:
-    """How the spec says rows are to be read.
-
-    `ignore_fields` are never options. `models`: the names that a request may call the target by; None: any. `salt` stands for the
-    models and the prompt's wrapping.
-    """
-
-    decoding: DecodingSpec
-    format: Format = "auto"
-    prompt_field: str = "prompt"
-    id_field: str = "id"
-    answer_field: str | None = None
-    ignore_fields: frozenset[str] = frozenset()
-    models: ModelNames | None = None
-    salt: str = ""
-
-    @classmethod
-    def of(
-        cls, dataset: DatasetSpec, decoding: DecodingSpec, *, models: ModelNames | None = None, salt: str = ""
-    ) -> Self:
-        """As spec.dataset has it."""
-        return cls(
-            decoding,
-            format=dataset.format,
-            prompt_field=dataset.prompt_field,
-            id_field=dataset.id_field,
-            answer_field=dataset.answer_field,
-            ignore_fields=frozenset(dataset.ignore_fields),
-            models=models,
-            salt=salt,
-        )
 
 
 class RowReader:
@@ -73,11 +37,9 @@ class RowReader:
 
     def __init__(self, rules: RowRules) -> None:
         self._rules = rules
-        known = frozenset({rules.prompt_field, rules.id_field, rules.answer_field or "", "custom_id"})
-        self._forms = FormRules(rules.format, rules.prompt_field, known, rules.ignore_fields)
         self._salted = hashlib.blake2b(rules.salt.encode("utf-8", "surrogatepass"), digest_size=12)
         self._decoded_as_usual = self._decoded_by(rules.decoding)
-        self._ids = IdSet()
+        self._ids = KeySet()
         self.other_models = 0
 
     def read(self, raw: RawRow) -> Row | BadRow:
@@ -88,12 +50,12 @@ class RowReader:
             row_id = self._named_id(fields)
             endpoint = self._endpoint(fields)
             self._claim(row_id)
-            return self._row(raw, row_id or made_id(raw.index, raw.data), fields)
+            return self._row(raw, row_id or _made_id(raw.index, raw.data), fields)
         except RowError as error:
             bad = error
         except RecursionError:  # from comparing or printing what the JSON reader has just accepted
             bad = RowError(ErrorCode.INVALID_JSON, "nested too deeply")
-        made = made_id(raw.index, raw.data)
+        made = _made_id(raw.index, raw.data)
         digest = self._salted.copy()
         digest.update(made.encode())  # with the index in it: a duplicate has a fingerprint of its own
         return BadRow(row_id or made, raw.index, raw.line_number, digest.hexdigest(), bad.code, bad.message, endpoint)
@@ -104,12 +66,12 @@ class RowReader:
             self._claim(self._named_id(self._fields(raw)))
 
     def _claim(self, named: str | None) -> None:
-        if named is not None and not self._ids.add(named):
+        if named is not None and not self._ids.add(hashlib.blake2b(named.encode(), digest_size=16).digest()):
             raise RowError(ErrorCode.DUPLICATE_ID, f"an earlier row has the id {shown(named)}")
 
     def _row(self, raw: RawRow, row_id: str, fields: Mapping[str, Any]) -> Row:
         rules = self._rules
-        form = _text_form(raw) if self._is_text(raw) else read_form(fields, self._forms)
+        form = _text_form(raw) if raw.is_text else read_form(fields, rules)
         self._check_model(form.model)
         decoding = decoding_of_row(rules.decoding, form.options)
         return Row(
@@ -122,43 +84,38 @@ class RowReader:
             raw=form.raw,
             decoding=decoding,
             enable_thinking=form.options.enable_thinking,
-            answer=_answer(fields, rules.answer_field),
+            answer=_answer(fields, rules.dataset.answer_field),
             endpoint=form.endpoint,
         )
 
     def _check_model(self, named: Any) -> None:
-        models = self._rules.models
-        if models is None or named is None or models.mean(named):
+        target = self._rules.target
+        if target is None or named is None or means_target(named, target):
             return
         self.other_models += 1
-        if not models.any_model:
+        if not self._rules.dataset.any_model:
             raise RowError(
                 ErrorCode.UNSUPPORTED_OPTION,
-                f"body.model is {shown(named)}, but the target is {models.target}; "
+                f"body.model is {shown(named)}, but the target is {target.model}; "
                 "where its answers are wanted all the same, set dataset.anyModel: true",
             )
 
     def _endpoint(self, fields: Mapping[str, Any]) -> Endpoint | None:
         """The endpoint of an OpenAI batch line, bad or not: its error is written in that form."""
-        if "body" in self._rules.ignore_fields or not is_openai_line(fields):
+        if "body" in self._rules.dataset.ignore_fields or not is_openai_line(fields):
             return None
         return endpoint_of(fields) or CHAT
-
-    def _is_text(self, raw: RawRow) -> bool:
-        return self._rules.format == "text" or (self._rules.format == "auto" and raw.is_text)
 
     def _fields(self, raw: RawRow) -> Mapping[str, Any]:
         if raw.too_long:
             raise RowError(ErrorCode.LINE_TOO_LONG, f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
-        return {} if self._is_text(raw) else parse_object(raw.data)
+        return {} if raw.is_text else parse_object(raw.data)
 
     def _named_id(self, fields: Mapping[str, Any]) -> str | None:
-        for name in ("custom_id", self._rules.id_field):
-            value = fields.get(name)
+        for name in ("custom_id", self._rules.dataset.id_field):
+            value = whole(fields.get(name))
             if value is None:
                 continue
-            if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS:
-                value = int(value)  # pandas writes the ids of a column with gaps as 1.0
             if isinstance(value, bool) or not isinstance(value, str | int):
                 raise RowError(
                     ErrorCode.INVALID_FIELD, f"{name} must be a string or a whole number, found {shown(value)}"
@@ -166,8 +123,8 @@ class RowReader:
             if isinstance(value, int) and value.bit_length() > 256:
                 raise RowError(ErrorCode.INVALID_FIELD, f"{name} is {shown(value)}")
             text = str(value)
-            if not 0 < len(text) <= MAX_ID_CHARACTERS:
-                raise RowError(ErrorCode.INVALID_FIELD, f"{name} must have 1 to {MAX_ID_CHARACTERS} characters")
+            if not 0 < len(text) <= _MAX_ID_CHARACTERS:
+                raise RowError(ErrorCode.INVALID_FIELD, f"{name} must have 1 to {_MAX_ID_CHARACTERS} characters")
             return text
         return None
 
@@ -190,6 +147,11 @@ class RowReader:
         digest = self._salted.copy()
         digest.update(_encode(fields).encode())
         return digest
+
+
+def _made_id(index: int, data: bytes) -> str:
+    """An id from position and content, the same on every start."""
+    return f"row-{index:08d}-{hashlib.blake2b(data, digest_size=6).hexdigest()}"
 
 
 def _text_form(raw: RawRow) -> Form:

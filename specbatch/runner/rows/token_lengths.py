@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,10 +54,11 @@ def token_lengths(tokenizer: Any) -> TokenLengths | None:
 
 def _of(parts: Mapping[str, Any]) -> TokenLengths | None:
     model = parts["model"]
-    if model.get("type") != "BPE" or not _knows_every_byte(model, parts):
+    steps = (*_flat(parts.get("normalizer")), *_flat(parts.get("pre_tokenizer")))
+    if model.get("type") != "BPE" or not _knows_every_byte(model, steps):
         return None
     spaces, composed = True, None
-    for part in (*_flat(parts.get("normalizer")), *_flat(parts.get("pre_tokenizer"))):
+    for part in steps:
         kind = part["type"]
         if kind in {"NFC", "NFKC"}:
             composed = kind
@@ -72,12 +73,10 @@ def _of(parts: Mapping[str, Any]) -> TokenLengths | None:
     return TokenLengths(longest, spaces, composed)
 
 
-def _knows_every_byte(model: Mapping[str, Any], parts: Mapping[str, Any]) -> bool:
+def _knows_every_byte(model: Mapping[str, Any], steps: Iterable[Mapping[str, Any]]) -> bool:
     """Whether no text is unknown to the vocabulary: what is, gets lost or becomes one token however long it is."""
     vocabulary = model["vocab"]
-    if any(
-        part["type"] == "ByteLevel" for part in (*_flat(parts.get("normalizer")), *_flat(parts.get("pre_tokenizer")))
-    ):
+    if any(step["type"] == "ByteLevel" for step in steps):
         return all(letter in vocabulary for letter in pre_tokenizers.ByteLevel.alphabet())
     return bool(model.get("byte_fallback")) and all(f"<0x{byte:02X}>" in vocabulary for byte in range(256))
 

@@ -73,7 +73,7 @@ class Replay:
         """Looks at every row of the sample; see `verify_run` for what it raises."""
         self._check_recipe()
         spec = self._job.spec
-        dataset = Dataset(spec.dataset.uri, limit=spec.dataset.limit, form=spec.dataset.format)
+        dataset = Dataset(spec.dataset)
         inputs = self._inputs()
         files = inputs.pair.target
         check_files(self._identity, files, inputs.template)
@@ -165,7 +165,7 @@ class Replay:
         if not found.same:
             raise DatasetError(
                 f"none of the {len(sample.rows):,} sampled rows is there as it was decoded ({found.changed[0]})",
-                where=dataset.uri,
+                where=self._job.spec.dataset.uri,
                 remedy="verify with the dataset of the run: --set dataset.uri=PATH where it has been moved",
             )
         return found

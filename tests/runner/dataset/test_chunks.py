@@ -18,9 +18,9 @@ import zstandard
 
 from specbatch.errors import DatasetError
 from specbatch.runner.dataset.chunks import ReadPosition, read_chunks
-from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.file_kinds import Kind, kind_of, refused
 from specbatch.runner.dataset.shapes import shape_of
+from tests.runner.tiny import dataset_at
 
 ROWS = [{"id": "a", "prompt": "Convert 30 litres."}, {"id": "b", "prompt": 'ünï "quoted"'}]
 LINES = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in ROWS)
@@ -37,12 +37,12 @@ def write(tmp_path, data, name="rows.jsonl"):
 
 
 def rows_of(file, **options):
-    return [json.loads(row.data) for row in Dataset(str(file), **options).rows()]
+    return [json.loads(row.data) for row in dataset_at(file, **options).rows()]
 
 
 def refusal(file, **options):
     with pytest.raises(DatasetError) as caught:
-        Dataset(str(file), **options).check_readable()
+        dataset_at(file, **options).check_readable()
     return caught.value
 
 
@@ -75,11 +75,11 @@ def test_rows_are_read_from_the_bytes_whatever_the_name(tmp_path, data, name):
 @pytest.mark.parametrize("pack", [gzip.compress, zst, bz2.compress, lzma.compress])
 def test_what_was_cut_or_has_something_behind_it_is_an_error_after_the_rows_before(tmp_path, pack):
     plain = b"".join(b'{"prompt": "%032x"}\n' % (n * 7919**7) for n in range(40_000))
-    read = Dataset(str(write(tmp_path, pack(plain)[:-100]))).rows()
+    read = dataset_at(write(tmp_path, pack(plain)[:-100])).rows()
     assert len(list(islice(read, 100))) == 100
     with pytest.raises(DatasetError, match="ends in the middle: the file was cut"):
         list(read)
-    read = Dataset(str(write(tmp_path, pack(LINES) + b"trailing"))).rows()
+    read = dataset_at(write(tmp_path, pack(LINES) + b"trailing")).rows()
     assert [json.loads(next(read).data) for _ in ROWS] == ROWS
     with pytest.raises(DatasetError, match=r"after the end of its \w+ data there is something else"):
         next(read)
@@ -87,7 +87,7 @@ def test_what_was_cut_or_has_something_behind_it_is_an_error_after_the_rows_befo
 
 def test_a_compressed_file_that_holds_little_but_expands_far_is_read_in_bounded_chunks(tmp_path):
     for pack in (gzip.compress, bz2.compress, lzma.compress):
-        file = Dataset(str(write(tmp_path, pack(b" " * (8 << 20) + b"\n" + LINES)))).sources[0]
+        file = dataset_at(str(write(tmp_path, pack(b" " * (8 << 20) + b"\n" + LINES)))).sources[0]
         assert max(len(chunk) for chunk in read_chunks(file, ReadPosition(), as_text=False)) <= 1 << 18
 
 
@@ -189,8 +189,11 @@ def test_bad_lines_are_rows_of_their_own_not_the_files_fault(data):
 
 def test_a_file_is_text_by_its_name_or_by_the_spec_and_still_no_archive(tmp_path):
     lines = b"ORC is a format.\nPAR1 is another.\n7z too\n"
-    assert [row.data for row in Dataset(str(write(tmp_path, lines, "p.txt"))).rows()] == lines.splitlines()
-    assert [row.data for row in Dataset(str(write(tmp_path, lines, "p.md")), form="text").rows()] == lines.splitlines()
+    assert [row.data for row in dataset_at(write(tmp_path, lines, "p.txt")).rows()] == lines.splitlines()
+    rows = list(dataset_at(write(tmp_path, lines, "p.md"), format="text").rows())
+    assert [(row.data, row.is_text) for row in rows] == [(line, True) for line in lines.splitlines()]
+    json_row = next(dataset_at(write(tmp_path, b'{"prompt": "x"}', "p.txt"), format="jsonl").rows())
+    assert not json_row.is_text
     assert "dataset.format: text" in str(refusal(write(tmp_path, lines, "p.md")))
     assert "a zip archive" in refusal(write(tmp_path, zipped("x"), "z.txt")).message
     assert "binary data" in refusal(write(tmp_path, b"\1\0\2", "b.txt")).message

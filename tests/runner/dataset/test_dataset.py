@@ -9,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specbatch.errors import DatasetError
-from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import Line, Shard, read_lines
+from tests.runner.tiny import dataset_at
 
 LINES = b'{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "c"}\n'
 
 
 def data_of(uri, **options):
-    return [row.data for row in Dataset(str(uri), **options).rows()]
+    return [row.data for row in dataset_at(uri, **options).rows()]
 
 
 def test_rows_of_a_file_come_in_order_with_index_and_line_number(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_bytes(b"\n  \n1\r\n\n2\n3")
-    rows = list(Dataset(str(file)).rows())
+    rows = list(dataset_at(file).rows())
     assert [(row.index, row.line_number, row.data) for row in rows] == [(0, 3, b"1"), (1, 5, b"2"), (2, 6, b"3")]
     assert rows[0].source == str(file)
 
@@ -50,7 +50,7 @@ def test_compressed_file_cut_short_is_an_error_after_its_whole_rows(tmp_path, pa
     rows = b"".join(b'{"prompt": "%032x"}\n' % (n * 7919**7) for n in range(20_000))
     file = tmp_path / ("rows.jsonl.gz" if pack is gzip.compress else "rows.jsonl.zst")
     file.write_bytes(pack(rows)[:-100])
-    read = Dataset(str(file)).rows()
+    read = dataset_at(file).rows()
     assert len(list(islice(read, 100))) == 100
     with pytest.raises(DatasetError, match="ends in the middle"):
         list(read)
@@ -79,16 +79,16 @@ def test_glob_takes_the_matches_and_a_file_named_like_a_glob_is_itself(tmp_path)
 @pytest.mark.parametrize("name", ["missing.jsonl", "*.nothing"])
 def test_missing_dataset_is_an_error_with_remedy(tmp_path, name):
     with pytest.raises(DatasetError, match="no such file") as caught:
-        Dataset(str(tmp_path / name))
+        dataset_at(tmp_path / name)
     assert caught.value.remedy
 
 
 def test_directory_without_rows_and_files_without_rows_are_errors(tmp_path):
     with pytest.raises(DatasetError, match="holds no files of rows; it is empty"):
-        Dataset(str(tmp_path))
+        dataset_at(tmp_path)
     (tmp_path / "empty.jsonl").write_bytes(b"\n \n")
     with pytest.raises(DatasetError, match="holds no rows"):
-        Dataset(str(tmp_path)).check_readable()
+        dataset_at(tmp_path).check_readable()
 
 
 def test_rows_come_from_an_object_store(tmp_path):
@@ -98,9 +98,9 @@ def test_rows_come_from_an_object_store(tmp_path):
     assert data_of("memory://bucket/b.jsonl") == [b"2"]
     assert data_of("memory://bucket/*.jsonl") == [b"2"]
     with pytest.raises(DatasetError, match="no such object"):
-        Dataset("memory://bucket/none.jsonl")
+        dataset_at("memory://bucket/none.jsonl")
     with pytest.raises(DatasetError, match="no such object"):
-        Dataset("memory://bucket/*.none")
+        dataset_at("memory://bucket/*.none")
 
 
 @pytest.mark.parametrize(("uri", "extra"), [("gs://b/x", "specbatch[gcs]"), ("az://b/x", "specbatch[azure]")])
@@ -110,7 +110,7 @@ def test_missing_driver_names_the_extra(uri, extra, monkeypatch):
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
     with pytest.raises(DatasetError) as caught:
-        Dataset(uri)
+        dataset_at(uri)
     assert extra in str(caught.value)
 
 
@@ -120,7 +120,7 @@ def test_store_that_refuses_is_an_error_with_its_reason(monkeypatch):
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
     with pytest.raises(DatasetError, match="access denied"):
-        Dataset("s3://bucket/rows.jsonl")
+        dataset_at("s3://bucket/rows.jsonl")
 
 
 def test_limit_counts_rows_from_the_first(tmp_path):
@@ -166,14 +166,14 @@ def test_shards_deal_out_every_row_once():
 def test_row_count_is_estimated_from_bytes_and_exact_at_the_end(tmp_path):
     for name, count in (("a.jsonl", 3000), ("b.jsonl", 1000)):
         (tmp_path / name).write_bytes(b'{"prompt": "0123456789"}\n' * count)
-    dataset = Dataset(str(tmp_path))
+    dataset = dataset_at(tmp_path)
     assert dataset.estimated_rows is None
     rows = dataset.rows()
     list(islice(rows, 100))
     assert dataset.estimated_rows == pytest.approx(4000, rel=0.02)
     assert sum(1 for _ in rows) == 3900
     assert dataset.estimated_rows == 4000
-    limited = Dataset(str(tmp_path), limit=10)
+    limited = dataset_at(tmp_path, limit=10)
     assert limited.estimated_rows == 10
     next(limited.rows())
     assert limited.estimated_rows == 10
@@ -182,12 +182,12 @@ def test_row_count_is_estimated_from_bytes_and_exact_at_the_end(tmp_path):
 def test_fingerprint_changes_with_names_sizes_and_first_bytes(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_bytes(LINES)
-    first = Dataset(str(file)).fingerprint()
-    assert Dataset(str(file)).fingerprint() == first
+    first = dataset_at(file).fingerprint()
+    assert dataset_at(file).fingerprint() == first
     file.write_bytes(LINES.replace(b'"a"', b'"x"'))
-    assert Dataset(str(file)).fingerprint() != first
+    assert dataset_at(file).fingerprint() != first
     file.write_bytes(LINES * 2)
-    assert Dataset(str(file)).fingerprint() != first
+    assert dataset_at(file).fingerprint() != first
 
 
 def test_unreadable_directory_is_an_error(tmp_path, monkeypatch):
@@ -196,4 +196,4 @@ def test_unreadable_directory_is_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.iterdir", refuse)
     with pytest.raises(DatasetError, match="denied"):
-        Dataset(str(tmp_path))
+        dataset_at(tmp_path)

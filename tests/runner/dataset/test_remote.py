@@ -9,9 +9,9 @@ import pytest
 
 from specbatch.backoff import Backoff
 from specbatch.errors import DatasetError, OutOfReachError
-from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.retry import Retrier
 from tests import web
+from tests.runner.tiny import dataset_at
 from tests.s3 import credentials, free_port
 
 LINES = [b'{"prompt": "row %d"}' % number for number in range(15_000)]
@@ -25,7 +25,7 @@ QUICK = Backoff(first=0.01, longest=0.05)
 
 def read(uri, seconds=5.0, told=None, then=lambda: None):
     """The lines of a dataset, read as a run does; `then` is called once its first block is here."""
-    dataset = Dataset(uri, retrier=Retrier(seconds, say=(told if told is not None else []).append, backoff=QUICK))
+    dataset = dataset_at(uri, retrier=Retrier(seconds, say=(told if told is not None else []).append, backoff=QUICK))
     dataset.check_readable()
     rows = dataset.rows()
     first = next(rows)
@@ -189,7 +189,7 @@ def test_a_credential_that_never_was_good_and_a_wrong_bucket_are_told_at_once(s3
 def test_waiting_is_told_while_it_lasts_and_ends_when_nobody_needs_the_rows():
     retrier = Retrier(600)
     with web.serving(files={"/rows.jsonl": DATA}) as server:
-        rows = Dataset(f"{server.url}/rows.jsonl", retrier=retrier).rows()
+        rows = dataset_at(f"{server.url}/rows.jsonl", retrier=retrier).rows()
         next(rows)
         server.always = 503
         with ThreadPoolExecutor(1) as pool:

@@ -6,14 +6,14 @@ import fsspec
 import pytest
 
 from specbatch.errors import DatasetError
-from specbatch.runner.dataset.dataset import Dataset
+from tests.runner.tiny import dataset_at
 
 LINES = b"".join(b'{"prompt": "number %d"}\n' % number for number in range(300))
 
 
 def half_read(uri, **options):
     """A dataset's rows, of which some were taken."""
-    rows = Dataset(str(uri), **options).rows()
+    rows = dataset_at(uri, **options).rows()
     next(rows)
     return rows
 
@@ -86,7 +86,7 @@ def test_an_object_of_a_store_that_is_replaced_is_noticed():
 @pytest.mark.parametrize("expected", [299, 301, 1])
 def test_more_or_fewer_rows_than_expected_are_an_error_after_the_last(tmp_path, expected):
     (tmp_path / "rows.jsonl").write_bytes(LINES)
-    rows = Dataset(str(tmp_path / "rows.jsonl"), expected=expected).rows()
+    rows = dataset_at(tmp_path / "rows.jsonl", expect_rows=expected).rows()
     assert sum(1 for _ in (next(rows) for _ in range(300))) == 300
     with pytest.raises(DatasetError, match=f"holds 300 rows, and dataset.expectRows is {expected}"):
         next(rows)
@@ -94,7 +94,7 @@ def test_more_or_fewer_rows_than_expected_are_an_error_after_the_last(tmp_path, 
 
 def test_as_many_rows_as_expected_are_right_and_a_limit_lowers_the_number(tmp_path):
     (tmp_path / "rows.jsonl").write_bytes(LINES)
-    assert len(list(Dataset(str(tmp_path / "rows.jsonl"), expected=300).rows())) == 300
-    assert len(list(Dataset(str(tmp_path / "rows.jsonl"), expected=300, limit=7).rows())) == 7
+    assert len(list(dataset_at(tmp_path / "rows.jsonl", expect_rows=300).rows())) == 300
+    assert len(list(dataset_at(tmp_path / "rows.jsonl", expect_rows=300, limit=7).rows())) == 7
     with pytest.raises(DatasetError, match=r"holds 300 rows, and dataset\.expectRows is 301"):
-        list(Dataset(str(tmp_path / "rows.jsonl"), expected=301, limit=400).rows())
+        list(dataset_at(tmp_path / "rows.jsonl", expect_rows=301, limit=400).rows())

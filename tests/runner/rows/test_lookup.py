@@ -3,8 +3,8 @@ import json
 import pytest
 
 from specbatch.results.identity import Identity
-from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.rows.lookup import RowLookup
+from tests.runner.tiny import dataset_at
 
 LINES = (
     '{"id": "a", "prompt": "Why?"}',
@@ -23,7 +23,7 @@ def dataset(tmp_path):
 
 def identity_of(path, **dataset):
     spec = {"dataset": {"uri": str(path), "answerField": "answer", **dataset}}
-    return Identity(spec_hash="", dataset=Dataset(str(path)).fingerprint(), models={}, spec=spec)
+    return Identity(spec_hash="", dataset=dataset_at(path).fingerprint(), models={}, spec=spec)
 
 
 def test_ids_are_found_at_ascending_indices_also_of_bad_rows(dataset):

@@ -9,15 +9,17 @@ from itertools import chain
 import pytest
 
 from specbatch.api import DecodingSpec
+from specbatch.api.models import TargetSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.lines import RawRow
-from specbatch.runner.rows.model_names import ModelNames
+from specbatch.runner.rows.model_names import means_target
 from specbatch.runner.rows.row import BadRow, Row
 from specbatch.runner.rows.row_options import OPTIONS, find_option, nearest_option
-from specbatch.runner.rows.row_reader import RowReader, RowRules
+from specbatch.runner.rows.row_reader import RowReader
+from tests.runner.tiny import row_rules
 
 BASE = DecodingSpec(max_new_tokens=64)
-RULES = RowRules(BASE)
+RULES = row_rules(BASE)
 PROMPT = "Convert 30 litres to millilitres."
 MESSAGES = [{"role": "user", "content": PROMPT}]
 ALL = list(chain(*OPTIONS.values()))
@@ -52,7 +54,7 @@ def test_what_another_engine_would_honour_is_refused_by_name_in_every_form(optio
         assert bad.code is ErrorCode.UNSUPPORTED_OPTION
         assert name in bad.message
     for row in ({"prompt": PROMPT, **option}, chat(**option)):
-        assert isinstance(read(row, replace(RULES, ignore_fields=frozenset(option))), Row)
+        assert isinstance(read(row, row_rules(BASE, ignore_fields=list(option))), Row)
 
 
 HONOURED = [
@@ -172,10 +174,10 @@ def test_options_that_disagree_or_are_out_of_range_are_invalid(option):
 def test_a_row_with_a_prompt_and_messages_asks_neither_unless_the_spec_says_which():
     both = {"prompt": PROMPT, "messages": [{"role": "user", "content": "Say hello."}]}
     assert read(both).code is ErrorCode.INVALID_ROW
-    assert read(both, replace(RULES, format="jsonl")).prompt == PROMPT
-    assert read(both, replace(RULES, format="messages")).messages == both["messages"]
-    assert read(both, replace(RULES, ignore_fields=frozenset({"messages"}))).prompt == PROMPT
-    assert read(both, replace(RULES, ignore_fields=frozenset({"prompt"}))).messages == both["messages"]
+    assert read(both, row_rules(BASE, format="jsonl")).prompt == PROMPT
+    assert read(both, row_rules(BASE, format="messages")).messages == both["messages"]
+    assert read(both, row_rules(BASE, ignore_fields=["messages"])).prompt == PROMPT
+    assert read(both, row_rules(BASE, ignore_fields=["prompt"])).messages == both["messages"]
 
 
 def test_what_stands_beside_the_body_is_refused():
@@ -184,7 +186,7 @@ def test_what_stands_beside_the_body_is_refused():
     assert read(chat({"max_token": 3})).code is ErrorCode.UNKNOWN_FIELD
     assert read(chat({"prompt": "x"})).code is ErrorCode.INVALID_ROW
     assert isinstance(read(chat({"category": "x", "n": 1, "temperature": None})), Row)
-    assert isinstance(read(chat({"temperature": 1.9}), replace(RULES, ignore_fields=frozenset({"temperature"}))), Row)
+    assert isinstance(read(chat({"temperature": 1.9}), row_rules(BASE, ignore_fields=["temperature"])), Row)
 
 
 @pytest.mark.parametrize(
@@ -197,19 +199,19 @@ def test_what_stands_beside_the_body_is_refused():
     ],
 )  # fmt: skip
 def test_a_model_is_the_target_by_its_id_its_last_part_or_its_folder(target, revision, named, same):
-    assert ModelNames(target, revision).mean(named) is same
+    assert means_target(named, TargetSpec(model=target, revision=revision)) is same
 
 
 def test_a_request_for_another_model_is_refused_with_both_names_or_counted():
-    rules = replace(RULES, models=ModelNames("embedded:target"))
+    target = TargetSpec(model="embedded:target")
     other = chat(model="meta-llama/Llama-3.1-70B-Instruct")
-    bad = read(other, rules)
+    bad = read(other, row_rules(BASE, target=target))
     assert bad.code is ErrorCode.UNSUPPORTED_OPTION
     assert all(
         name in bad.message for name in ("meta-llama/Llama-3.1-70B-Instruct", "embedded:target", "dataset.anyModel")
     )
     for any_model, counted in ((False, 1), (True, 1)):
-        reader = RowReader(replace(rules, models=ModelNames("embedded:target", any_model=any_model)))
+        reader = RowReader(row_rules(BASE, target=target, any_model=any_model))
         rows = [
             reader.read(RawRow(at, "r", at, json.dumps({**row, "custom_id": f"{at}"}).encode()))
             for at, row in enumerate([other, chat(model="target"), chat()])

@@ -9,14 +9,13 @@ from specbatch.engine.request import Completion
 from specbatch.engine.stats import EngineStats
 from specbatch.errors import DatasetError
 from specbatch.runner.dataset.bad_rows import RowError
-from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import Shard
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.replicas import decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows.prefetcher import RowPrefetcher
-from specbatch.runner.rows.row_reader import RowReader, RowRules
-from tests.runner.tiny import write_rows
+from specbatch.runner.rows.row_reader import RowReader
+from tests.runner.tiny import dataset_at, row_rules, write_rows
 
 
 class Encoder:
@@ -38,8 +37,8 @@ class Encoder:
 def start_prefetcher(tmp_path, rows, *, encoder=None, finished=lambda *row: False, capacity=8, shard=Shard()):  # noqa: B008 - frozen
     bad = []
     prefetcher = RowPrefetcher(
-        Dataset(str(write_rows(tmp_path / "rows.jsonl", rows))),
-        RowReader(RowRules(DecodingSpec())),
+        dataset_at(write_rows(tmp_path / "rows.jsonl", rows)),
+        RowReader(row_rules(DecodingSpec())),
         encoder or Encoder(),
         shard=shard,
         finished=finished,
@@ -108,8 +107,8 @@ def test_what_ends_the_reading_is_raised_by_close(tmp_path):
     prefetcher.close()
     (tmp_path / "rows.jsonl.gz").write_bytes(b"broken")
     broken = RowPrefetcher(
-        Dataset(str(tmp_path / "rows.jsonl.gz")),
-        RowReader(RowRules(DecodingSpec())),
+        dataset_at(tmp_path / "rows.jsonl.gz"),
+        RowReader(row_rules(DecodingSpec())),
         Encoder(),
         shard=Shard(),
         finished=lambda *_: False,

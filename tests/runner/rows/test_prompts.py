@@ -10,12 +10,12 @@ from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.models.tokenizer import load_tokenizer
 from specbatch.runner.rows.prompts import PromptEncoder
-from specbatch.runner.rows.row_reader import RowReader, RowRules
-from tests.runner.tiny import CHAT_TEMPLATE, sentencepiece_like_tokenizer
+from specbatch.runner.rows.row_reader import RowReader
+from tests.runner.tiny import CHAT_TEMPLATE, row_rules, sentencepiece_like_tokenizer
 
 
 def row_of(fields, **decoding):
-    rules = RowRules(DecodingSpec(**{"max_new_tokens": 8, **decoding}))
+    rules = row_rules(DecodingSpec(**{"max_new_tokens": 8, **decoding}))
     return RowReader(rules).read(RawRow(0, "rows.jsonl", 1, json.dumps(fields).encode()))
 
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from specbatch.api import DecodingSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.lines import RawRow, read_lines
-from specbatch.runner.rows.ids import IdSet
 from specbatch.runner.rows.row import BadRow, Row
-from specbatch.runner.rows.row_reader import FINGERPRINT_VERSION, RowReader, RowRules
+from specbatch.runner.rows.row_reader import FINGERPRINT_VERSION, RowReader
+from tests.runner.tiny import row_rules
 
 BASE = DecodingSpec(max_new_tokens=64)
 
@@ -37,7 +37,7 @@ OPENAI_COMPLETION = {
 
 def read(*rows, **rules):
     """The readings of some rows, one after another; the only one where there is one."""
-    reader = RowReader(RowRules(**{"decoding": BASE, **rules}))
+    reader = RowReader(row_rules(**{"decoding": BASE, **rules}))
     lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
     readings = [reader.read(RawRow(at, "rows.jsonl", at + 1, line)) for at, line in enumerate(lines)]
     return readings[0] if len(readings) == 1 else readings
@@ -125,11 +125,10 @@ def test_bad_openai_line_keeps_its_custom_id_and_form(change, code):
 
 
 def test_text_file_lines_are_prompts_as_they_stand():
-    reader = RowReader(RowRules(BASE))
+    reader = RowReader(row_rules(BASE))
     row = reader.read(RawRow(0, "p.txt", 1, b'{"prompt": 1} \xe4\xbd\xa0', is_text=True))
     assert row.prompt == '{"prompt": 1} 你'
     assert reader.read(RawRow(1, "p.txt", 2, b"\xff", is_text=True)).code is ErrorCode.INVALID_ENCODING
-    assert read(b"plain", format="text").prompt == "plain"
 
 
 def test_format_of_the_spec_is_kept_to():
@@ -205,7 +204,7 @@ def test_surrogate_pair_in_escapes_is_one_good_character():
 
 
 def test_line_over_the_limit_is_an_error_row():
-    bad = RowReader(RowRules(BASE)).read(RawRow(3, "rows.jsonl", 9, b"x", too_long=True))
+    bad = RowReader(row_rules(BASE)).read(RawRow(3, "rows.jsonl", 9, b"x", too_long=True))
     assert (bad.code, bad.index, bad.line_number) == (ErrorCode.LINE_TOO_LONG, 3, 9)
 
 
@@ -233,7 +232,7 @@ def test_second_row_of_an_id_is_refused_even_after_a_bad_first():
 
 
 def test_duplicates_of_other_shards_are_known():
-    reader = RowReader(RowRules(BASE))
+    reader = RowReader(row_rules(BASE))
     reader.claim(RawRow(0, "r", 1, b'{"id": "a", "prompt": "x"}'))
     reader.claim(RawRow(1, "r", 2, b"broken"))
     assert reader.read(RawRow(2, "r", 3, b'{"id": "a", "prompt": "y"}')).code is ErrorCode.DUPLICATE_ID
@@ -260,12 +259,6 @@ def test_fingerprint_changes_with_whatever_changes_the_completion_and_nothing_el
     assert len({print_, *(row.fingerprint for row in others)}) == 6
 
 
-def test_id_set_tells_new_from_known():
-    ids = IdSet()
-    assert [ids.add(f"id{number}") for number in range(5000)] == [True] * 5000
-    assert not any(ids.add(f"id{number}") for number in range(5000))
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -287,7 +280,7 @@ row_like = st.recursive(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.binary(max_size=60) | row_like.map(lambda value: json.dumps(value).encode()), max_size=6))
 def test_whatever_a_file_holds_becomes_rows_or_bad_rows(lines):
-    reader = RowReader(RowRules(BASE, answer_field="answer"))
+    reader = RowReader(row_rules(BASE, answer_field="answer"))
     for line in read_lines(iter([b"\n".join(lines)]), 1000):
         for is_text in (False, True):
             reading = reader.read(RawRow(line.number, "f", line.number, line.data, line.too_long, is_text))
