@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
     from specbatch.cluster.client.kinds import Object
     from specbatch.cluster.jobs.job_view import JobView
-    from specbatch.cluster.jobs.messages import Flags
-    from specbatch.cluster.jobs.wait import WaitResult
 
 INTERRUPTED = 130
 _CODES = {"complete": 0, "timeout": 124}
@@ -33,38 +31,37 @@ def wait_for_job(
     emit: Callable[[str], None],
     follow: bool = False,
 ) -> tuple[dict[str, Any], int]:
-    """Waits for a Job's end and shows it; returns it as plain data, and the exit code: 0 complete, 124 time is up, 1 all else.
+    """Waits for a Job's end. Each change of its state and of its shards is a line, and with `follow` each line of its pods.
+
+    Returns:
+        The Job as plain data, and the exit code: 0 complete, 124 time is up, 1 all else.
 
     Raises:
         Exit: Ctrl-C.
     """
     from specbatch.cluster.jobs.job_view import JobView
     from specbatch.cluster.jobs.messages import job_document, wait_result_lines
+    from specbatch.cluster.jobs.wait import wait_for_end
 
-    ending = end_of_job(cluster, job, options.flags, seconds=seconds, emit=emit, follow=follow)
+    cluster.on_outage(outage_reporter(say))
+    reading = _follow(cluster, job, emit) if follow else None
+    try:
+        ending = wait_for_end(cluster, job, seconds=seconds, changed=_change_reporter(emit))
+        if reading is not None and ending.end in {"complete", "failed"}:
+            reading.join(_LAST_LINES_SECONDS)
+    except KeyboardInterrupt:
+        view = JobView(job)
+        say(f"detached: Job {view.name} goes on; {options.flags.command('status', view.run)} shows it")
+        raise typer.Exit(INTERRUPTED) from None
     for line in wait_result_lines(ending, options.flags):
         emit(line)
     return job_document(JobView(ending.job), end=ending.end, reason=ending.reason), _CODES.get(ending.end, 1)
 
 
-def end_of_job(
-    cluster: Cluster,
-    job: Object,
-    flags: Flags,
-    *,
-    seconds: float | None,
-    emit: Callable[[str], None],
-    follow: bool = False,
-) -> WaitResult:
-    """How a Job ends; each change of its state and of its shards is a line, and with `follow` each line of its pods.
-
-    Raises:
-        Exit: Ctrl-C.
-    """
-    from specbatch.cluster.jobs.job_view import JobView
+def _change_reporter(emit: Callable[[str], None]) -> Callable[[JobView], None]:
+    """Emits a line where the state of a Job or the number of its ended shards is another than before."""
     from specbatch.cluster.jobs.messages import progress_text
     from specbatch.cluster.jobs.run import state_of
-    from specbatch.cluster.jobs.wait import wait_for_end
 
     shown: tuple[object, ...] = ()
 
@@ -78,18 +75,7 @@ def end_of_job(
             emit(progress_text(view, state))
             shown = seen
 
-    cluster.on_outage(outage_reporter(say, "the Job is not affected, and is looked for until it answers"))
-
-    reading = _follow(cluster, job, emit) if follow else None
-    try:
-        ending = wait_for_end(cluster, job, seconds=seconds, changed=changed)
-        if reading is not None and ending.end in {"complete", "failed"}:
-            reading.join(_LAST_LINES_SECONDS)
-    except KeyboardInterrupt:
-        view = JobView(job)
-        say(f"detached: Job {view.name} goes on; {flags.command('status', view.run)} shows it")
-        raise typer.Exit(INTERRUPTED) from None
-    return ending
+    return changed
 
 
 def _all_have_pods(view: JobView) -> bool:
@@ -100,7 +86,7 @@ def _all_have_pods(view: JobView) -> bool:
     return len(view.completed) + len(view.failed) + pods >= view.completions
 
 
-def outage_reporter(say: Callable[[str], None], meanwhile: str) -> Callable[[float | None], None]:
+def outage_reporter(say: Callable[[str], None]) -> Callable[[float | None], None]:
     """Says once that the API server is away when it has been for ten seconds, and once that it is back."""
     away = False
 
@@ -112,7 +98,9 @@ def outage_reporter(say: Callable[[str], None], meanwhile: str) -> Callable[[flo
             away = False
         elif seconds >= _OUTAGE_SHOWN_SECONDS and not away:
             away = True
-            say(f"the API server has not answered for {seconds:.0f} s: {meanwhile}")
+            say(
+                f"the API server has not answered for {seconds:.0f} s: the Job is not affected, and is looked for until it answers"
+            )
 
     return report
 

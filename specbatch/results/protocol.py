@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from specbatch.merging import (
     Merge,
@@ -113,6 +114,14 @@ class Progress(Counters, frozen=True, kw_only=True, tag_field="event", tag="prog
     def merged(cls, parts: Sequence[Progress]) -> Progress:
         """That of shards beside each other, by the rules of the fields; of one shard its own."""
         return parts[0] if len(parts) == 1 else merge(parts or [cls()], at_once=True)
+
+    @classmethod
+    def of_run(cls, shards: Sequence[Progress]) -> Progress:
+        """As `merged`, with an estimate of the total: shards of which nothing is known are taken to be like the others."""
+        now, known = cls.merged(shards), [one.total_rows for one in shards if one.total_rows is not None]
+        total = max(now.rows, round(sum(known) * len(shards) / len(known))) if known else None
+        estimated = any(one.total_rows is None or one.total_rows_estimated for one in shards)
+        return replace(now, total_rows=total, total_rows_estimated=estimated)
 
 
 def progress_json(now: Progress) -> dict[str, Any]:

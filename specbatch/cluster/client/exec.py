@@ -20,28 +20,20 @@ _TEXT, _BINARY, _CLOSE = 1, 2, 8  # RFC 6455's numbers
 _FAILED = "CommandFailed"
 
 
-def output(
-    socket: Any,
-    pod: str,
-    command: Sequence[str],
-    silent: tuple[type[Exception], ...],
-    lost: tuple[type[Exception], ...],
-) -> Iterator[bytes]:
+def output(socket: Any, pod: str, command: Sequence[str]) -> Iterator[bytes]:
     """Standard output of the command.
 
     Args:
         socket: a websocket.WebSocket, open, with a timeout of IDLE_SECONDS.
         pod: for errors.
         command: for errors.
-        silent: exceptions of the socket after a timeout without a frame.
-        lost: its exceptions when the connection is lost.
 
     Raises:
         ClusterError: the command failed (with the end of its stderr), or the connection was lost before its end.
     """
     said, status = bytearray(), b""
     try:
-        for channel, data in _frames(socket, silent, lost):
+        for channel, data in _frames(socket):
             if channel == _STDOUT and data:
                 yield data
             elif channel == _STDERR:
@@ -54,16 +46,17 @@ def output(
     _judge(status, pod, command, said.decode("utf-8", "replace").strip())
 
 
-def _frames(
-    socket: Any, silent: tuple[type[Exception], ...], lost: tuple[type[Exception], ...]
-) -> Iterator[tuple[int, bytes]]:
+def _frames(socket: Any) -> Iterator[tuple[int, bytes]]:
     """(channel, data) until the connection ends. A silent connection is pinged."""
+    from websocket import WebSocketException, WebSocketTimeoutException  # noqa: PLC0415 - as slow as kubernetes
+
+    lost = (WebSocketException, OSError)
     unanswered = 0
     while True:
         try:
             opcode, frame = socket.recv_data_frame(True)
             unanswered = 0
-        except silent:
+        except WebSocketTimeoutException:
             if unanswered == _PINGS:
                 return
             try:

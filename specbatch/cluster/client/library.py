@@ -26,13 +26,6 @@ def failures() -> Failures:
     return HTTPError, ApiException, HTTPException, OSError
 
 
-def websocket_failures() -> tuple[Failures, Failures]:
-    """The exceptions of a websocket that timed out, and of one that was lost."""
-    from websocket import WebSocketException, WebSocketTimeoutException
-
-    return (WebSocketTimeoutException,), (WebSocketException, OSError)
-
-
 def load(context: ClusterContext) -> Any:
     """The library's client with the credentials of a context."""
     from kubernetes.client import ApiClient, Configuration

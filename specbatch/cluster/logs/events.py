@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from specbatch.cluster.client.kinds import EVENTS, Object
@@ -25,7 +25,7 @@ class RunEvent:
     Attributes:
         about: Job, shard 3, claim, ...
         name: of the object.
-        warning: whether its type is Warning.
+        type: Normal or Warning.
         reason, message: of the event.
         count: occurrences.
         first, last: times of the first and the last occurrence, RFC 3339.
@@ -33,7 +33,7 @@ class RunEvent:
 
     about: str
     name: str
-    warning: bool
+    type: str
     reason: str
     message: str
     count: int
@@ -42,17 +42,14 @@ class RunEvent:
 
     def text(self, clock: float) -> str:
         """Lines of at most 100 characters; `clock` is the Unix time now."""
-        kind = "Warning" if self.warning else "Normal"
-        head = f"{ago(self.last, clock):>11}  {kind:<7}  {self.about:<9} "
+        head = f"{ago(self.last, clock):>11}  {self.type:<7}  {self.about:<9} "
         said = f"{self.reason}: {self.message}{self._repeated}"
         first, *more = textwrap.wrap(said, _LINE_CHARS - len(head), break_on_hyphens=False)
         return "\n".join([head + first, *(" " * len(head) + line for line in more)])
 
     def value(self) -> dict[str, Any]:
         """As plain data; keys may be added, none changes."""
-        kind = "Warning" if self.warning else "Normal"
-        fields = {"about": self.about, "name": self.name, "type": kind, "reason": self.reason, "message": self.message}
-        return {**fields, "count": self.count, "first": self.first, "last": self.last}
+        return asdict(self)
 
     @property
     def _repeated(self) -> str:
@@ -102,7 +99,7 @@ def _run_event(event: Object, about: str) -> RunEvent:
     return RunEvent(
         about=about,
         name=str((event.get("involvedObject") or {}).get("name") or ""),
-        warning=event.get("type") == "Warning",
+        type="Warning" if event.get("type") == "Warning" else "Normal",
         reason=str(event.get("reason") or ""),
         message=" ".join(str(event.get("message") or event.get("note") or "").split()),
         count=int(series.get("count") or event.get("count") or 1),

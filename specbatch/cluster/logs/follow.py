@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.errors import transient
@@ -40,23 +41,9 @@ class Followed:
     line: Line
 
 
-@dataclass(frozen=True, slots=True)
-class _PodChanged:
-    change: str
-    pod: Object
-
-
-@dataclass(frozen=True, slots=True)
-class _JobChanged:
-    job: Object | None
-
-
-@dataclass(frozen=True, slots=True)
-class _LogEnded:
-    uid: str
-
-
-_Event = Followed | _PodChanged | _JobChanged | _LogEnded | Exception
+_Event = (
+    Followed | Exception | Callable[[], None]
+)  # a call is made where the lines are consumed: one thread keeps the state
 
 
 class Follower:
@@ -111,14 +98,10 @@ class Follower:
                 match self._events.get():
                     case Followed() as followed:
                         yield followed
-                    case _PodChanged(change=change, pod=pod):
-                        self._pod_changed(change, pod)
-                    case _JobChanged(job=job):
-                        self._job_changed(job)
-                    case _LogEnded(uid=uid):
-                        self._unfinished.discard(uid)
                     case Exception() as error:
                         raise error
+                    case call:
+                        call()
         finally:
             self._stop.set()
 
@@ -133,7 +116,7 @@ class Follower:
         tail = self._open_log(pod)
         if tail is not None:
             self._unfinished.add(uid)
-            self._start_thread(lambda: self._read(pod, tail))
+            self._start_thread(partial(self._read, pod, tail))
 
     def _job_changed(self, job: Object | None) -> None:
         if self._over:
@@ -161,13 +144,13 @@ class Follower:
 
     def _watch_pods(self) -> None:
         for change, pod in self._cluster.watch(PODS, labels={JOB_NAME: self._name}):
-            self._put(_PodChanged(change, pod))
+            self._put(partial(self._pod_changed, change, pod))
             if self._stop.is_set():
                 return
 
     def _watch_job(self) -> None:
         for job in job_changes(self._cluster, self._watched):
-            self._put(_JobChanged(job))
+            self._put(partial(self._job_changed, job))
             if self._stop.is_set():
                 return
 
@@ -192,7 +175,7 @@ class Follower:
                 idle_seconds = _IDLE_SECONDS if lines else min(2 * idle_seconds, _IDLE_AT_MOST)
                 failing_since = math.inf
             self._stop.wait(self._pause)
-        self._put(_LogEnded(uid))
+        self._put(partial(self._unfinished.discard, uid))
 
     def _read_on(self, pod: Object, tail: LogTail, idle_seconds: float, *, ended: bool) -> int:
         """Puts the lines that were not read yet, and those that follow; returns their number."""

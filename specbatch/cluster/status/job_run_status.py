@@ -63,25 +63,9 @@ class JobRunStatus:
         settled = counts.get("complete", 0) + counts.get("failed", 0)
         return "finishing" if settled == len(self.shards) else "pending"
 
-    @cached_property
-    def total_rows(self) -> int | None:
-        """Rows of all shards; where some are unknown, they are assumed to be as large as the largest. None where all are unknown."""
-        known: list[int] = [total for one in self.shards if (total := one.now.total_rows) is not None]
-        if not known:
-            return None
-        return max(sum(known) + max(known) * (len(self.shards) - len(known)), self.rows)
-
-    @cached_property
-    def rows(self) -> int:
-        """Finished rows, each counted once, as far as the pods report them."""
-        reported: int = sum(one.now.rows for one in self.shards)
-        known = [total for one in self.shards if (total := one.now.total_rows) is not None]
-        gone = sum(one.verdict == "complete" and one.now.total_rows is None for one in self.shards)
-        return reported + gone * min(known, default=0)
-
     @property
     def rows_known_of(self) -> Literal["all", "some", "saved", "none"]:
-        """Whose rows `rows` counts: of all shards; of some, while others are between two pods; as saved when it was stopped; of none."""
+        """Whose rows `now.rows` counts: of all shards; of some, while others are between two pods; as saved when it was stopped; of none."""
         if any(one.counted_by_pods or one.verdict == "complete" for one in self.shards):
             between = any(not one.row_counts and one.restarts and one.verdict != "complete" for one in self.shards)
             return "some" if between else "all"
@@ -91,18 +75,22 @@ class JobRunStatus:
     def now(self) -> Progress:
         """Progress of all shards together. Speed is that of the running ones, or of all once none is running.
 
-        Time left is that of the slowest shard, or of the rows of shards that have not begun.
+        A complete shard whose rows no pod reports any more has as many as the smallest of the others. Time left is that of the
+        slowest shard, or of the rows of shards that have not begun.
         """
         every = [one.now for one in self.shards]
         running = [one.now for one in self.shards if one.verdict == "running" and one.log is not None]
+        gone = sum(one.verdict == "complete" and one.now.total_rows is None for one in self.shards)
+        now = Progress.of_run(every)
+        rows = now.rows + gone * min((one.total_rows for one in every if one.total_rows is not None), default=0)
+        total = now.total_rows and max(now.total_rows, rows)
         return replace(
-            Progress.merged(every),
-            rows=self.rows,
-            total_rows=self.total_rows,
-            total_rows_estimated=any(now.total_rows is None or now.total_rows_estimated for now in every),
+            now,
+            rows=rows,
+            total_rows=total,
             active=sum(now.active or 0 for now in running),
             tokens_per_second=sum(now.tokens_per_second for now in running or every),
-            eta_seconds=self._left(running),
+            eta_seconds=self._left(running, 0 if total is None else total - rows),
         )
 
     @cached_property
@@ -117,7 +105,8 @@ class JobRunStatus:
         unknown = self.restarts - counts.total()
         return dict(counts.most_common()) | ({_UNKNOWN_REASON: unknown} if unknown > 0 else {})
 
-    def _left(self, running: Sequence[Progress]) -> float | None:
+    def _left(self, running: Sequence[Progress], rows: int) -> float | None:
+        """Seconds until the last of so many rows is finished."""
         slowest: list[float] = [left for now in running if (left := now.eta_seconds) is not None]
         if not slowest or len(slowest) < len(running):
             return None
@@ -125,5 +114,4 @@ class JobRunStatus:
         if all(one.verdict in begun for one in self.shards):
             return max(slowest)
         rate: float = sum((now.rows - now.skipped) / now.seconds for now in running if now.seconds > 0)
-        unbegun: int = (self.total_rows or self.rows) - self.rows
-        return max(*slowest, unbegun / rate) if rate > 0 else None
+        return max(*slowest, rows / rate) if rate > 0 else None

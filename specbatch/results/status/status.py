@@ -38,39 +38,12 @@ class RunStatus:
         where: its folder.
         success: whether _SUCCESS is there.
         shards: in order.
-        dataset_rows: of the whole dataset, as far as any shard knows.
     """
 
     name: str
     where: str
     success: bool
     shards: Sequence[ShardStatus]
-    dataset_rows: int | None = None
-
-    @property
-    def rows(self) -> int:
-        """That have ended, each once."""
-        return sum(one.rows for one in self.shards)
-
-    @property
-    def errors(self) -> int:
-        """Those of them that could not be decoded."""
-        return sum(one.errors for one in self.shards)
-
-    @property
-    def total_rows(self) -> int | None:
-        """Of the run: exact where `dataset_rows` is known; else shards that know nothing are taken to be like the others."""
-        if self.dataset_rows is not None or self.complete:
-            return self.rows if self.complete else self.dataset_rows
-        known = [total for one in self.shards if (total := one.total_rows) is not None]
-        return max(self.rows, round(sum(known) * len(self.shards) / len(known))) if known else None
-
-    @property
-    def total_rows_estimated(self) -> bool:
-        """Whether `total_rows` may be wrong."""
-        if self.complete or self.dataset_rows is not None:
-            return False
-        return any(one.total_rows_estimated or one.total_rows is None for one in self.shards)
 
     @property
     def now(self) -> Progress:
@@ -80,11 +53,7 @@ class RunStatus:
         )
         summary = combine((one.summary for one in self.shards), Totals(), at_once=True)
         return msgspec.structs.replace(
-            Progress.merged([one.now for one in self.shards]),
-            rows=self.rows,
-            total_rows=self.total_rows,
-            total_rows_estimated=self.total_rows_estimated,
-            errors=self.errors,
+            Progress.of_run([one.now for one in self.shards]),
             tokens_per_second=at_work.tokens_per_second,
             eta_seconds=at_work.eta_seconds,
             acceptance_rate=summary.acceptance_rate,
@@ -117,7 +86,6 @@ def read_status(folder: Folder, clock: float) -> RunStatus:
         where=folder.uri,
         success=SUCCESS in names,
         shards=shards,
-        dataset_rows=dataset_rows,
     )
 
 
