@@ -103,7 +103,9 @@ class Watch:
         yield from self._listed(max(self._left(), 1.0))
         while self._left() > 0:
             if self._failing_since is None:
-                self._failing_since = self._policy.clock()  # until the stream is open: an attempt may take half a minute
+                self._failing_since = (
+                    self._policy.clock()
+                )  # until the stream is open: an attempt may take half a minute
             try:
                 if not self._version:
                     yield from self._listed(self._left())
