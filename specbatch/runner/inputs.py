@@ -73,7 +73,7 @@ class RunInputs:
             raise OutOfMemoryError(
                 f"the placement does not fit: {'; '.join(plan.problems)}", where="spec.placement", remedy=remedy
             )
-        tokenizer = load_shared_tokenizer(job.spec, pair)
+        tokenizer = load_shared_tokenizer(pair)
         template = choose_template(job.spec.dataset, tokenizer)
         return cls(job, pair, PlanRequest.of(job, target, drafter, gpus), plan, tokenizer, template)
 

@@ -120,7 +120,7 @@ def check(job: SpecBatchJob) -> str:
             assert all(pair.identity.values())
             _plan(job, pair)
             check_weight_files(pair.target.path, pair.target.name)
-            tokenizer = load_shared_tokenizer(job.spec, pair)
+            tokenizer = load_shared_tokenizer(pair)
             template = choose_template(job.spec.dataset, tokenizer)
             assert pair.text_files | template_file(template)
             warnings = ModelDefaults(pair.target.path, pair.target.name).warnings(tokenizer, job.spec.decoding)

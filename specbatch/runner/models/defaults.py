@@ -9,6 +9,7 @@ from typing import Any
 
 from specbatch.api.decoding import DecodingSpec
 from specbatch.errors import ModelError
+from specbatch.formatting import one_line
 from specbatch.runner.models.tokenizer import Tokenizer
 
 _FILE = "generation_config.json"
@@ -153,5 +154,4 @@ def _read(file: Path, name: str) -> dict[str, Any] | None:
 
 
 def _show(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
+    return one_line(json.dumps(value), _SHOWN_CHARS)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from specbatch.api.models import DrafterSpec, TargetSpec
 from specbatch.errors import ModelError, OutOfReachError
 from specbatch.plan.gguf_header import config_from_gguf
 from specbatch.plan.hf_config import max_positions
@@ -76,55 +77,46 @@ class ModelFiles:
 
 
 def find_model(
-    model: str,
-    revision: str | None,
-    *,
-    trust_remote_code: bool,
-    env: Mapping[str, str],
-    where: str,
-    say: Callable[[str], None] = lambda _: None,
+    asked: TargetSpec | DrafterSpec, role: str, *, env: Mapping[str, str], say: Callable[[str], None] = lambda _: None
 ) -> ModelFiles:
     """Finds a model on this machine, or downloads it from the hub.
 
     Args:
-        model: `embedded:NAME`, a folder, a .gguf file, or a hub id.
-        revision: of a hub id.
-        trust_remote_code: whether Python code that comes with it may run.
+        asked: spec.target, or spec.drafter where that is a model.
+        role: which of the two.
         env: environment variables.
-        where: the spec's field, for messages.
         say: shows a line when a download begins.
 
     Raises:
         ModelError: not there, not permitted, pickled weights, or code of its own that the spec does not trust.
         OutOfReachError: the hub could not be reached.
     """
-    path = resolve_model_dir(model, revision, env)
+    assert asked.model is not None
+    path = resolve_model_dir(asked.model, asked.revision, env)
     if path is None or (_is_snapshot(path) and not is_complete(path)):
-        say(f"downloading {model} from the hub")
-        path = _download(model, revision, trust_remote_code=trust_remote_code, where=where, say=say)
-    check_weight_files(path, model)
-    if not trust_remote_code:
-        _refuse_remote_code(path, model, where)
-    return ModelFiles(model, path, path.name if _is_snapshot(path) else None, trust_remote_code)
+        say(f"downloading {asked.model} from the hub")
+        path = _download(asked.model, asked, f"spec.{role}.model {asked.model}", say)
+    check_weight_files(path, asked.model)
+    if not asked.trust_remote_code:
+        _refuse_remote_code(path, asked.model, role)
+    return ModelFiles(asked.model, path, path.name if _is_snapshot(path) else None, asked.trust_remote_code)
 
 
 def _is_snapshot(path: Path) -> bool:
     return path.parent.name == "snapshots"
 
 
-def _download(
-    model: str, revision: str | None, *, trust_remote_code: bool, where: str, say: Callable[[str], None]
-) -> Path:
+def _download(model: str, asked: TargetSpec | DrafterSpec, where: str, say: Callable[[str], None]) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - only where something must be downloaded
 
-    wanted = [*_WANTED, "*.py"] if trust_remote_code else list(_WANTED)
+    wanted = [*_WANTED, "*.py"] if asked.trust_remote_code else list(_WANTED)
 
     def download() -> Path:
         _bound_silence()
-        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(model, revision=asked.revision, allow_patterns=wanted))
 
     try:  # what is here of an interrupted download is not fetched again
-        return Retrier(START_SECONDS, say=say).call(download, where=f"{where} {model}")
+        return Retrier(START_SECONDS, say=say).call(download, where=where)
     except OutOfReachError as error:
         error.remedy = f"{error.remedy}; {_IN_THE_CACHE}"
         raise
@@ -132,7 +124,7 @@ def _download(
         name = type(error).__name__
         reason = (str(error).strip() or name).splitlines()[0]
         raise ModelError(
-            f"{reason} ({name})", where=f"{where} {model}", remedy=_remedy(name, answer_of(cause_of(error))[0])
+            f"{reason} ({name})", where=where, remedy=_remedy(name, answer_of(cause_of(error))[0])
         ) from error
 
 
@@ -159,14 +151,14 @@ def _limit(request: Any) -> None:
         request.extensions = {**request.extensions, "timeout": dict.fromkeys(_TIMES, _ANSWER_SECONDS)}
 
 
-def _refuse_remote_code(path: Path, model: str, where: str) -> None:
+def _refuse_remote_code(path: Path, model: str, role: str) -> None:
     config = json_object(path / "config.json")
     if not config.get("auto_map") or _known_to_transformers(config.get("model_type")):
         return
     raise ModelError(
         f"the model brings Python code of its own (auto_map) for model_type {config.get('model_type')!r}",
         where=model,
-        remedy=f"read that code; if you trust it, pin {where.rpartition('.')[0]}.revision and set trustRemoteCode: true there",
+        remedy=f"read that code; if you trust it, pin spec.{role}.revision and set trustRemoteCode: true there",
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from specbatch.api.job import Spec
-from specbatch.api.models import DrafterSpec, TargetSpec
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
@@ -56,13 +55,9 @@ def find_pair(spec: Spec, env: Mapping[str, str], say: Callable[[str], None]) ->
     Raises:
         ModelError: see `find_model`.
     """
-
-    def find(role: str, model: str, asked: TargetSpec | DrafterSpec) -> ModelFiles:
-        where, trusted = f"spec.{role}.model", asked.trust_remote_code
-        return find_model(model, asked.revision, trust_remote_code=trusted, env=env, where=where, say=say)
-
-    target, drafter = find("target", spec.target.model, spec.target), spec.drafter
-    return Pair(target, find("drafter", drafter.model, drafter) if drafter and drafter.model else None)
+    target = find_model(spec.target, "target", env=env, say=say)
+    drafter = spec.drafter
+    return Pair(target, find_model(drafter, "drafter", env=env, say=say) if drafter and drafter.model else None)
 
 
 def read_shapes(spec: Spec, pair: Pair) -> tuple[ModelShape, ModelShape | None]:
@@ -73,7 +68,7 @@ def read_shapes(spec: Spec, pair: Pair) -> tuple[ModelShape, ModelShape | None]:
     return target, shape_in(pair.drafter.path, pair.drafter.name, spec.drafter.dtype, counter())
 
 
-def load_shared_tokenizer(spec: Spec, pair: Pair) -> Tokenizer:
+def load_shared_tokenizer(pair: Pair) -> Tokenizer:
     """The target's tokenizer, once the drafter's is found to have the same vocabulary.
 
     A drafter without tokenizer files shares the target's by declaration; only the sizes can be compared, after loading.
@@ -82,12 +77,14 @@ def load_shared_tokenizer(spec: Spec, pair: Pair) -> Tokenizer:
         ModelError: a tokenizer is missing or broken.
         VocabularyMismatchError: they differ.
     """
-    tokenizer = load_tokenizer(pair.target.path, name=pair.target.name, trust_remote_code=spec.target.trust_remote_code)
+    tokenizer = _tokenizer_of(pair.target)
     if pair.drafter is not None and pair.drafter.has_tokenizer:
-        trusted = spec.drafter is not None and spec.drafter.trust_remote_code
-        drafter = load_tokenizer(pair.drafter.path, name=pair.drafter.name, trust_remote_code=trusted)
-        check_vocabularies(tokenizer.get_vocab(), drafter.get_vocab())
+        check_vocabularies(tokenizer.get_vocab(), _tokenizer_of(pair.drafter).get_vocab())
     return tokenizer
+
+
+def _tokenizer_of(files: ModelFiles) -> Tokenizer:
+    return load_tokenizer(files.path, name=files.name, trust_remote_code=files.code)
 
 
 def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None]) -> list[Engine]:
@@ -99,7 +96,7 @@ def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None])
     engines = []
     for number, replica in enumerate(plan.replicas):
         say(f"loading {_title(pair)} onto {', '.join(replica.devices)}{_of(number, plan)}")
-        target = _load(pair.target, replica.target, dtype=spec.target.dtype, trusted=spec.target.trust_remote_code)
+        target = _load(pair.target, replica.target, spec.target.dtype)
         drafter = _load_drafter(spec, pair, replica, target)
         engine = _make_engine(spec, plan, target, drafter)
         if number == 0:
@@ -155,8 +152,7 @@ def _load_drafter(spec: Spec, pair: Pair, replica: ReplicaPlan, target: CausalLM
         return NGramDrafter(spec.drafter.prompt_lookup_max, spec.drafter.prompt_lookup_min)
     if pair.drafter is None or replica.drafter is None:  # the placement variables may leave the drafter out
         return None
-    trusted = spec.drafter.trust_remote_code
-    model = _load(pair.drafter, replica.drafter, dtype=spec.drafter.dtype, trusted=trusted)
+    model = _load(pair.drafter, replica.drafter, spec.drafter.dtype)
     if not pair.drafter.has_tokenizer and model.vocab_size != target.vocab_size:
         raise VocabularyMismatchError(
             f"the drafter has no tokenizer, and {model.vocab_size} tokens where the target has {target.vocab_size}",
@@ -166,12 +162,12 @@ def _load_drafter(spec: Spec, pair: Pair, replica: ReplicaPlan, target: CausalLM
     return ModelDrafter(model)
 
 
-def _load(files: ModelFiles, placement: ModelPlacement, *, dtype: str, trusted: bool) -> CausalLM:
+def _load(files: ModelFiles, placement: ModelPlacement, dtype: str) -> CausalLM:
     model = load_causal_lm(
         str(files.path),
         device_map=placement.device_map,
         dtype=dtype,
-        trust_remote_code=trusted,
+        trust_remote_code=files.code,
         name=files.name,
     )
     differences = compare_with_actual(placement, model.placement())

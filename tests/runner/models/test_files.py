@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 
+from specbatch.api.models import TargetSpec
 from specbatch.errors import ModelError, OutOfReachError
 from specbatch.runner.models.files import find_model
 from tests import web
@@ -10,7 +11,8 @@ from tests.s3 import free_port
 
 
 def find(model, revision=None, *, trusted=False, env=None):
-    return find_model(str(model), revision, trust_remote_code=trusted, env=env or {}, where="spec.target.model")
+    asked = TargetSpec(model=str(model), revision=revision, trust_remote_code=trusted)
+    return find_model(asked, "target", env=env or {})
 
 
 def test_local_folder_is_itself(pair):
