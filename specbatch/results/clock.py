@@ -20,7 +20,7 @@ from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.locking import lock_within
 from specbatch.results.storage.typed import load_json
 
-_PATIENCE_SECONDS = 10.0  # others hold the file for an instant only
+_LOCK_SECONDS = 10.0  # others hold the file for an instant only
 
 
 def agreed_instant(run_dir: Path, published: Folder | None, file: ShardFile, proposal: datetime, *, fresh: bool) -> str:
@@ -72,7 +72,7 @@ def _agree_here(run_dir: Path, encoded: bytes) -> str:
     try:
         descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
         try:
-            if not lock_within(descriptor, fcntl.LOCK_EX, _PATIENCE_SECONDS):
+            if not lock_within(descriptor, fcntl.LOCK_EX, _LOCK_SECONDS):
                 raise ResultsError("another process holds the file", where=str(path), remedy="start again")
             found = os.pread(descriptor, 1 << 12, 0)
             if not found.endswith(b"\n"):  # a new file, or what a dying writer left: nobody has gone by that

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from specbatch.cluster.client.kinds import Kind, Object
 from specbatch.cluster.client.kueue import KueueKinds, kueue_kinds
 from specbatch.cluster.diagnose.nodes import Node, with_pods
 from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.stored_spec import resolved_spec
 from specbatch.cluster.jobs.timestamps import event_time
-from specbatch.cluster.manifests.mounts import SPEC_KEY
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -81,7 +80,8 @@ class Evidence:
     def spec(self) -> Mapping[str, Any]:
         """The resolved spec; empty where the Job's ConfigMap is gone."""
         found = self._read("the ConfigMap", lambda cluster: cluster.find(kinds.CONFIG_MAPS, self.view.name))
-        return spec_in(found or {})
+        spec = resolved_spec(found or {}).get("spec")
+        return spec if isinstance(spec, dict) else {}  # somebody may have edited it
 
     @cached_property
     def claims(self) -> Mapping[str, Object] | None:
@@ -215,13 +215,3 @@ class Evidence:
             return None  # or the pod has ended meanwhile, or its node does not answer
         stamp, _, line = (lines[-1] if lines else "").partition(" ")
         return LogLine(stamp, line)
-
-
-def spec_in(config_map: Object) -> Mapping[str, Any]:
-    """The resolved spec that a run's ConfigMap holds; empty where it is no such ConfigMap."""
-    try:
-        value = json.loads((config_map.get("data") or {}).get(SPEC_KEY, ""))
-    except ValueError:
-        return {}
-    spec = value.get("spec") if isinstance(value, dict) else None
-    return spec if isinstance(spec, dict) else {}

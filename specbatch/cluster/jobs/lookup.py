@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from specbatch.api.hints import nearest
 from specbatch.cluster.client.kinds import JOBS, PODS, Object
 from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
-from specbatch.cluster.jobs.run import age_key
+from specbatch.cluster.jobs.run import Run, age_key, group_into_runs
 from specbatch.cluster.manifests.names import RUN, run_selector
 from specbatch.errors import ClusterError
 
@@ -41,6 +41,12 @@ def find_job(cluster: Cluster, name: str | None = None) -> Object:
     if not jobs:
         raise _no_job(cluster, name)
     return jobs[0]
+
+
+def find_run(cluster: Cluster, view: JobView) -> Run:
+    """The run that a Job belongs to, with its newer and older Jobs."""
+    runs = group_into_runs(find_jobs(cluster, view.run))
+    return next((run for run in runs if view.name in {job.name for job in run.jobs}), Run([view]))
 
 
 def job_with_pods(cluster: Cluster, job: Object) -> JobView:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, Object
 from specbatch.cluster.jobs.job_view import JobView, format_indexes
-from specbatch.cluster.jobs.lookup import find_jobs
-from specbatch.cluster.jobs.run import Run, group_into_runs, retry_number
+from specbatch.cluster.jobs.lookup import find_run
+from specbatch.cluster.jobs.run import Run, retry_number
 from specbatch.cluster.jobs.start_job import complete_start, start_job
 from specbatch.cluster.jobs.stored_spec import load_stored_files, load_stored_spec
 from specbatch.cluster.manifests.job import Manifests, Retry, render
@@ -47,11 +47,7 @@ def retry(cluster: Cluster, job: Object) -> Retried:
     Raises:
         ClusterError: the newest Job has not ended, or its ConfigMap is gone.
     """
-    run = next(
-        run
-        for run in group_into_runs(find_jobs(cluster, JobView(job).run))
-        if any(view.name == job["metadata"]["name"] for view in run.jobs)
-    )
+    run = find_run(cluster, JobView(job))
     newest = run.newest
     if run.state == "complete":
         return Retried(newest.job, (), f"nothing to retry: Job {newest.name} is complete")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.jobs.stored_spec import load_stored_spec
+from specbatch.cluster.jobs.stored_spec import load_stored_spec, resolved_spec
 from specbatch.cluster.manifests.mounts import SPEC_KEY
 from specbatch.errors import SpecError
 from specbatch.formatting import first_lines
@@ -76,20 +76,13 @@ def _elsewhere(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
 
 def spec_of(config_map: Object) -> dict[str, Any]:
     """Every field of the spec in a ConfigMap by its path; empty where it holds no spec."""
-    return dict(_leaves(_resolved(config_map)))
+    return dict(_leaves(resolved_spec(config_map)))
 
 
 def files_of(config_map: Object) -> dict[str, str]:
     """The content of the bundled files, by their keys."""
     files = {**(config_map.get("data") or {}), **(config_map.get("binaryData") or {})}
     return {name: content for name, content in files.items() if name != SPEC_KEY}
-
-
-def _resolved(config_map: Object) -> Any:
-    try:
-        return json.loads((config_map.get("data") or {}).get(SPEC_KEY, "{}"))
-    except ValueError:
-        return {}
 
 
 def _hashed(config_map: Object) -> str | None:

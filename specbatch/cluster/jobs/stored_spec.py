@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
+from collections.abc import Mapping
+from typing import Any
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.parsing import parse_spec
@@ -10,6 +13,15 @@ from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.manifests.bundled_files import bundled_files
 from specbatch.cluster.manifests.mounts import SPEC_KEY
 from specbatch.errors import Problem, SpecError
+
+
+def resolved_spec(config_map: Object) -> Mapping[str, Any]:
+    """The JSON of the spec in a ConfigMap, of whatever version; empty where it holds none."""
+    try:
+        value = json.loads((config_map.get("data") or {}).get(SPEC_KEY, ""))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def load_stored_spec(config_map: Object) -> SpecBatchJob:

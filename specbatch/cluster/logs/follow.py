@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _CONNECTIONS = 64
 _IDLE_SECONDS, _IDLE_AT_MOST = 6.0, 60.0  # a pod logs its progress every five seconds
+_GIVE_UP_SECONDS = 30.0  # of an unreadable log of a pod that has ended
 _QUEUED = 1000  # lines read ahead of the consumer
 _NO_LOG = {400, 404}  # the container does not exist yet, or no longer
 
@@ -54,7 +55,6 @@ class Follower:
         job: the Job.
         open_log: opens the log of a pod; None for a pod whose log is not wanted.
         pause: seconds between two polls of the same log.
-        give_up: seconds after which an unreadable log of a pod that has ended is abandoned.
 
     Attributes:
         job: as last read; None when it was deleted.
@@ -66,8 +66,7 @@ class Follower:
         job: Object,
         open_log: Callable[[Object], LogTail | None],
         *,
-        pause: float = 1.0,
-        give_up: float = 30.0,
+        pause: float,
     ) -> None:
         self.job: Object | None = job
         self._cluster = cluster
@@ -75,7 +74,6 @@ class Follower:
         self._watched = job
         self._open_log = open_log
         self._pause = pause
-        self._give_up = give_up
         self._pods: dict[str, Object] = {}  # by uid, as last read
         self._gone: set[str] = set()
         self._seen: set[str] = set()  # uids of pods that have begun
@@ -166,7 +164,7 @@ class Follower:
                 if error.status not in _NO_LOG and not transient(error):
                     raise
                 failing_since = min(failing_since, time.monotonic())
-                if ended and (error.status in _NO_LOG or time.monotonic() - failing_since >= self._give_up):
+                if ended and (error.status in _NO_LOG or time.monotonic() - failing_since >= _GIVE_UP_SECONDS):
                     break
             else:
                 if ended:

@@ -37,7 +37,7 @@ def object_name(run: str, config_sha256: str, retry: int = 1) -> str:
     return f"{run[:RUN_CHARS].rstrip('-')}-{config_sha256[:_HASH_DIGITS]}{suffix}"
 
 
-def pod_labels(job: SpecBatchJob, component: str = "runner") -> dict[str, str]:
+def pod_labels(job: SpecBatchJob) -> dict[str, str]:
     """The labels of a pod: the spec's own, the recommended ones, and the run."""
     name = job.metadata.name
     return {
@@ -45,7 +45,7 @@ def pod_labels(job: SpecBatchJob, component: str = "runner") -> dict[str, str]:
         "app.kubernetes.io/name": "specbatch",
         "app.kubernetes.io/instance": name,
         "app.kubernetes.io/version": __version__,
-        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/component": CONTAINER,
         "app.kubernetes.io/part-of": "specbatch",
         RUN: name,
     }

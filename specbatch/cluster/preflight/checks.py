@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from specbatch.cluster.diagnose.evidence import Evidence, spec_in
+from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.manifest import check_manifest, unchecked
 from specbatch.cluster.diagnose.rules.admission import namespace
 from specbatch.cluster.diagnose.table import OF_A_MANIFEST
 from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.stored_spec import resolved_spec
 from specbatch.cluster.manifests.job import Manifests
 from specbatch.cluster.preflight.permissions import Uses, listed, missing
 from specbatch.errors import ClusterError
@@ -39,7 +40,7 @@ def preflight(cluster: Cluster, manifests: Manifests, uses: Uses) -> list[Findin
         manifests: what it is.
         uses: what will be asked of the cluster, which permissions are needed for.
     """
-    evidence = Evidence(cluster, JobView(manifests.job), spec=spec_in(manifests.config_map))
+    evidence = Evidence(cluster, JobView(manifests.job), spec=resolved_spec(manifests.config_map)["spec"])
     gone = check_manifest(evidence, [("namespace", namespace)])
     if any(finding.cause != "pod-security" for finding in gone):
         return gone  # nothing can be in it

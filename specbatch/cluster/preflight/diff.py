@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 from typing import Any
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.jobs.spec_changes import files_of
+from specbatch.cluster.jobs.stored_spec import resolved_spec
 from specbatch.cluster.manifests.mounts import SPEC_KEY
 from specbatch.cluster.manifests.names import CANCELLED, SUBMITTED
 from specbatch.cluster.manifests.yaml_text import yaml_text
@@ -62,10 +62,7 @@ def _config_map(config_map: Object | None) -> str:
     if config_map is None:
         return ""
     files = {name: f"{len(content)} bytes, sha256 {_sha256(content)}" for name, content in files_of(config_map).items()}
-    try:
-        spec = json.loads((config_map.get("data") or {}).get(SPEC_KEY, "{}"))
-    except ValueError:
-        spec = {}
+    spec = resolved_spec(config_map)
     return _text({"kind": config_map["kind"], "metadata": _metadata(config_map), SPEC_KEY: spec, "files": files})
 
 

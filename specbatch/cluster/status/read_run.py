@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from specbatch.cluster.client.kinds import PODS, WORKLOADS, Object
 from specbatch.cluster.client.kueue import kueue_kinds
 from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
-from specbatch.cluster.jobs.lookup import find_job, find_jobs, job_with_pods
-from specbatch.cluster.jobs.run import Run, group_into_runs, labels_of
+from specbatch.cluster.jobs.lookup import find_job, find_run, job_with_pods
+from specbatch.cluster.jobs.run import Run, labels_of, uid_of
 from specbatch.cluster.manifests.names import ROW_COUNTS, SHARDS, run_selector
 from specbatch.cluster.status.job_run_status import JobRunStatus
 from specbatch.cluster.status.pod_log import PodLog, read_log
@@ -53,7 +53,7 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> JobRunStatus:
             done=shard in done,
             given_up=shard in given_up or shard not in view.shards,
             pods=pods.get(shard, ()),
-            log=logs.get(_uid(pods[shard][-1])) if shard in pods else None,
+            log=logs.get(uid_of(pods[shard][-1])) if shard in pods else None,
             saved=saved.get(shard, {}),
         )
         for shard in sorted(done | set(run.unfinished))
@@ -71,11 +71,9 @@ def _with_dataset(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:
 
 def _run_of(cluster: Cluster, view: JobView) -> Run:
     """The Job with the earlier Jobs of its run."""
-    for run in group_into_runs(find_jobs(cluster, view.run)):
-        names = [member.name for member in run.jobs]
-        if view.name in names:
-            return Run([view, *run.jobs[names.index(view.name) + 1 :]])
-    return Run([view])
+    jobs = find_run(cluster, view).jobs
+    names = [job.name for job in jobs]
+    return Run([view, *jobs[names.index(view.name) + 1 :]])
 
 
 def _done_by_the_gone(run: Run, pods: Mapping[int, Sequence[Object]]) -> set[int]:
@@ -118,7 +116,7 @@ def _read_logs(cluster: Cluster, pods: Iterable[Object]) -> tuple[Mapping[str, P
             return None
 
     with ThreadPoolExecutor(max_workers=_READERS) as readers:
-        found = zip(map(_uid, chosen), readers.map(read, chosen), strict=True)
+        found = zip(map(uid_of, chosen), readers.map(read, chosen), strict=True)
         logs = {uid: log for uid, log in found if log is not None}
     notes = [f"{pluralize(count, 'log')} could not be read: {said}" for said, count in list(problems.items())[:1]]
     if len(wanted) > len(chosen):
@@ -159,7 +157,3 @@ def _saved_counts(run: Run) -> Mapping[int, Mapping[str, int]]:
         except (ValueError, TypeError, AttributeError):  # edited by hand
             continue
     return found
-
-
-def _uid(pod: Object) -> str:
-    return str(pod["metadata"]["uid"])

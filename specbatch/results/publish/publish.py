@@ -227,7 +227,7 @@ class Publisher:
 
     def _on_call(self, size: int) -> None:
         with self._lock:
-            self._call = (self._clock(), self._destination.folder.patience(size) + _GRACE_SECONDS)
+            self._call = (self._clock(), self._destination.folder.timeout(size) + _GRACE_SECONDS)
 
     def _worked(self) -> None:
         with self._lock:

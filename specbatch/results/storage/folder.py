@@ -22,7 +22,7 @@ from specbatch.results.storage.durable import (
     temporary_name,
     write_atomic,
 )
-from specbatch.results.storage.stores import Store, patience, reason_of, remedy_of
+from specbatch.results.storage.stores import Store, reason_of, remedy_of, timeout
 
 _COPY_BYTES = 1 << 20
 
@@ -91,9 +91,9 @@ class Folder:
         """A folder in this one."""
         return Folder(self.path_of(name), seconds=self._seconds)
 
-    def patience(self, size: int = 0) -> float:
-        """Seconds after which a call that moves so many bytes has no hope left."""
-        return patience(self._seconds, size)
+    def timeout(self, size: int = 0) -> float:
+        """Seconds after which a call that moves so many bytes is given up."""
+        return timeout(self._seconds, size)
 
     def sizes(self) -> dict[str, int]:
         """name -> bytes of every file; nothing where the folder does not exist. `checksums` are then those of that moment.

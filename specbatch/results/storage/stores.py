@@ -1,4 +1,4 @@
-"""The drivers of object stores, by fsspec: found by a URI, asked with patience that ends, and their errors made readable."""
+"""The drivers of object stores, by fsspec: found by a URI, called with a timeout, and their errors made readable."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def install_remedy(protocol: str) -> str:
     return _INSTALL.get(protocol, f"install the fsspec driver of {protocol}://")
 
 
-def patience(seconds: float, size: int) -> float:
-    """Seconds after which a call that moves so many bytes, and without them takes `seconds` at most, has no hope left."""
+def timeout(seconds: float, size: int) -> float:
+    """The timeout of a call that moves so many bytes, and without them takes `seconds` at most."""
     return seconds + size / _SLOWEST
 
 
@@ -81,7 +81,7 @@ class Store:
     def call(self, method: str, *arguments: object, size: int = 0, **options: object) -> Any:
         """Calls the driver, for as long as that makes sense for the bytes to be moved; raises whatever it raises."""
         if getattr(self.driver, "async_impl", False):
-            options["timeout"] = patience(self._seconds, size)
+            options["timeout"] = timeout(self._seconds, size)
         return getattr(self.driver, method)(*arguments, **options)
 
     def create(self, method: str, *arguments: object, size: int, new: bool) -> bool:
