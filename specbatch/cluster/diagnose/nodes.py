@@ -9,7 +9,7 @@ from functools import cached_property
 from operator import gt, lt
 
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.manifests.pod_requests import ENDED, amount, is_extended, requests
+from specbatch.cluster.manifests.pod_requests import ENDED, amount, is_extended, requests, summed
 
 GPU_PRODUCT = "nvidia.com/gpu.product"  # labels of NVIDIA's GPU feature discovery
 _GPU_LABELS = ("nvidia.com/gpu.present", GPU_PRODUCT, "nvidia.com/gpu.count", "amd.com/gpu.product-name")
@@ -101,13 +101,7 @@ class Node:
 
     @cached_property
     def _requested(self) -> Mapping[str, Decimal] | None:
-        if self.pods is None:
-            return None
-        total: dict[str, Decimal] = {}
-        for pod in self.pods:
-            for name, value in requests(pod["spec"]).items():
-                total[name] = total.get(name, Decimal(0)) + value
-        return total
+        return None if self.pods is None else summed(requests(pod["spec"]) for pod in self.pods)
 
     def _matches(self, term: Object) -> bool:
         """Every expression of a term of node affinity; an empty term matches nothing."""

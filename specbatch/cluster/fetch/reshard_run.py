@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.cluster.client.kinds import PODS, Object
+from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.fetch.reader_manifest import results_volume
 from specbatch.cluster.fetch.results_of_run import pod_at_results, published_at
+from specbatch.cluster.jobs.termination_wait import live_pods
 from specbatch.cluster.manifests.mounts import results_folder
-from specbatch.cluster.manifests.names import run_selector
 from specbatch.cluster.manifests.pod import pod_template
-from specbatch.cluster.status.pod_state import has_ended
 from specbatch.errors import ClusterError, ResultsError
+from specbatch.formatting import first_lines
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
@@ -68,12 +68,10 @@ def _on_a_volume(spec: SpecBatchJob, job: Object | None) -> bool:
 
 def _refuse_running(cluster: Cluster, run: str) -> None:
     """A store has no locks, and not every volume has: no pod of the run may be left."""
-    pods = cluster.list(PODS, labels={**run_selector(run), "app.kubernetes.io/component": "runner"})
-    left = [pod["metadata"]["name"] for pod in pods if not has_ended(pod)]
+    left = [pod["metadata"]["name"] for pod in live_pods(cluster, run)]
     if left:
-        more = f" and {len(left) - _NAMES_SHOWN} more" if left[_NAMES_SHOWN:] else ""
         raise ClusterError(
-            f"pods of the run are still there: {', '.join(left[:_NAMES_SHOWN])}{more}",
+            f"pods of the run are still there: {', '.join(first_lines(left, _NAMES_SHOWN))}",
             where=f"namespace {cluster.namespace}",
             remedy=f"end the run first, and wait for its pods: specbatch cancel {run}",
             status=409,

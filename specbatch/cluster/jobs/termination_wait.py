@@ -55,7 +55,7 @@ def refuse_helm_managed(cluster: Cluster, jobs: Iterable[JobView]) -> None:
 def delete_pods(cluster: Cluster, run: str, jobs: Iterable[JobView]) -> None:
     """Deletes the pods of deleted Jobs at once, without waiting for the garbage collector."""
     owners = {uid_of(view.job) for view in jobs}
-    for pod in _live_pods(cluster, run):
+    for pod in live_pods(cluster, run):
         if _owner(pod) in owners and "deletionTimestamp" not in pod["metadata"]:
             cluster.delete(PODS, _name(pod), uid=uid_of(pod))
 
@@ -80,7 +80,7 @@ def wait_for_termination(
         jobs = [JobView(job) for job in find_jobs(cluster, run)]
         leaving = [view.name for view in jobs if view.deleting]
         staying = {uid_of(view.job) for view in jobs if not view.deleting and config_of(view) == config_sha256}
-        pods = [pod for pod in _live_pods(cluster, run) if _owner(pod) not in staying]
+        pods = [pod for pod in live_pods(cluster, run) if _owner(pod) not in staying]
         names = [*(f"Job {name}" for name in leaving), *(f"pod {_name(pod)}" for pod in pods)]
         if not names:
             return
@@ -92,7 +92,8 @@ def wait_for_termination(
         time.sleep(_POLL_SECONDS)
 
 
-def _live_pods(cluster: Cluster, run: str) -> list[Object]:
+def live_pods(cluster: Cluster, run: str) -> list[Object]:
+    """The pods of a run's Jobs that have not ended."""
     pods = cluster.list(PODS, labels={**run_selector(run), "app.kubernetes.io/component": "runner"})
     return [pod for pod in pods if pod.get("status", {}).get("phase") not in ENDED]
 

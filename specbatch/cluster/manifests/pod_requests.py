@@ -27,18 +27,18 @@ def requests(spec: Object) -> dict[str, Decimal]:
 
     Source: https://kubernetes.io/docs/concepts/workloads/pods/init-containers/#resource-sharing-within-containers
     """
-    total = _sum(_of(container) for container in spec.get("containers") or ())
+    total = summed(_of(container) for container in spec.get("containers") or ())
     sidecars: dict[str, Decimal] = {}
     largest: dict[str, Decimal] = {}
     for container in spec.get("initContainers") or ():
         if container.get("restartPolicy") == "Always":
-            sidecars = _sum([sidecars, _of(container)])
+            sidecars = summed([sidecars, _of(container)])
             largest = _largest(largest, sidecars)
         else:
-            largest = _largest(largest, _sum([sidecars, _of(container)]))
-    asked = _largest(_sum([total, sidecars]), largest) | _of(spec)
+            largest = _largest(largest, summed([sidecars, _of(container)]))
+    asked = _largest(summed([total, sidecars]), largest) | _of(spec)
     overhead = {name: amount(value) for name, value in (spec.get("overhead") or {}).items()}
-    return _sum([asked, overhead])
+    return summed([asked, overhead])
 
 
 def is_extended(resource: str) -> bool:
@@ -57,7 +57,8 @@ def _of(thing: Object) -> dict[str, Decimal]:
     return {name: amount(value) for name, value in asked.items()}
 
 
-def _sum(parts: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
+def summed(parts: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
+    """Quantities of the same name added up."""
     total: dict[str, Decimal] = {}
     for part in parts:
         for name, value in part.items():

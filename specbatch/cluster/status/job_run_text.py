@@ -16,13 +16,12 @@ from specbatch.cluster.status.pod_shard_status import AT_WORK, PodShardStatus, V
 from specbatch.cluster.status.pod_state import waits_for
 from specbatch.formatting import (
     first_lines,
-    format_table,
     pluralize,
     rough_duration,
     wrap_fact,
 )
 from specbatch.results.protocol import progress_json
-from specbatch.results.status.progress_text import progress_bar, progress_cells, progress_facts, rows_line
+from specbatch.results.status.progress_text import progress_bar, progress_facts, rows_line, shards_table
 
 _LINE_CHARS = 100
 _ALL_SHOWN = 24  # so many shards are all in the table
@@ -112,12 +111,8 @@ def _rows(status: JobRunStatus) -> str:
 def _table(status: JobRunStatus) -> list[str]:
     """All shards, or of many those with problems, and a sentence for each that is not at work."""
     shown = _most_urgent(status.shards)
-    rows: list[Sequence[str]] = [
-        ("shard", "rows", "errors", "tokens/s", "accepted", "k", "left", "restarts", "node", "state")
-    ]
-    rows += [_row(one) for one in shown]
-    rows.append(("all", *progress_cells(status.now), f"{status.restarts:,}", "", ""))
-    lines = ["", *format_table(rows, left=[-1])]
+    rows = ((one.shard, one.now, (f"{one.restarts:,}" if one.restarts else "", one.node, one.verdict)) for one in shown)
+    lines = ["", *shards_table(rows, (status.now, (f"{status.restarts:,}", "", "")), ("restarts", "node", "state"))]
     hidden = len(status.shards) - len(shown)
     if hidden:
         lines.append(f"{hidden:,} more shards are not shown; --output json has all")
@@ -143,11 +138,6 @@ def _most_urgent(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:
 
     chosen = sorted(shards, key=urgency)[:_SHOWN]
     return sorted(chosen, key=lambda one: one.shard)
-
-
-def _row(one: PodShardStatus) -> tuple[str, ...]:
-    restarts = f"{one.restarts:,}" if one.restarts else ""
-    return (f"{one.shard}", *progress_cells(one.now), restarts, one.node, one.verdict)
 
 
 def _remedies(status: JobRunStatus) -> Iterator[str]:

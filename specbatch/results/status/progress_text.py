@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 
 from specbatch.formatting import (
     format_bar,
     format_bytes,
     format_duration,
     format_shares,
+    format_table,
     one_line,
     pluralize,
     rough_duration,
@@ -84,6 +86,16 @@ def progress_cells(now: Progress) -> tuple[str, ...]:
         "" if k is None else f"{k}",
         "" if eta is None else rough_duration(eta),
     )
+
+
+def shards_table(
+    shards: Iterable[tuple[int, Progress, Sequence[str]]], total: tuple[Progress, Sequence[str]], columns: Sequence[str]
+) -> list[str]:
+    """A line for each shard (its number, its progress, its cells of further `columns`), and one for all of them."""
+    rows = [("shard", "rows", "errors", "tokens/s", "accepted", "k", "left", *columns)]
+    rows += [(f"{shard}", *progress_cells(now), *more) for shard, now, more in shards]
+    rows.append(("all", *progress_cells(total[0]), *total[1]))
+    return format_table(rows, left=[-1])
 
 
 def publish_text(state: PublishState, clock: float | None = None) -> str:

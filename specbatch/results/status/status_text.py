@@ -12,13 +12,12 @@ from specbatch.formatting import (
     first_lines,
     format_duration,
     format_shares,
-    format_table,
     pluralize,
     rough_duration,
     wrap_fact,
 )
 from specbatch.results.protocol import progress_json
-from specbatch.results.status.progress_text import progress_bar, progress_cells, progress_facts, publish_text
+from specbatch.results.status.progress_text import progress_bar, progress_facts, publish_text, shards_table
 from specbatch.results.status.shard_status import ShardStatus
 from specbatch.results.status.status import RunStatus
 from specbatch.results.status.verdict import AT_WORK
@@ -112,16 +111,14 @@ def _attempts(shard: ShardStatus) -> list[str]:
 
 def _several(run: RunStatus) -> list[str]:
     now = run.now
-    rows: list[tuple[str, ...]] = [("shard", "rows", "errors", "tokens/s", "accepted", "k", "left", "age", "state")]
     # A shard that nothing is known of has no line of its own: a thousand pods may still be waiting for a machine.
-    rows += [_row(one) for one in run.shards if one.verdict != "waiting"]
-    rows.append(("all", *progress_cells(now), "", ""))
+    rows = ((one.shard, one.now, (_age(one), one.verdict)) for one in run.shards if one.verdict != "waiting")
     counts = Counter(one.verdict for one in run.shards)
     lines = [
         f"{len(run.shards):,} shards: {', '.join(f'{count:,} {verdict}' for verdict, count in counts.most_common())}",
         "",
     ]
-    lines += format_table(rows, left=[-1])
+    lines += shards_table(rows, (now, ("", "")), ("age", "state"))
     if shares := format_shares(now.phase_seconds):
         lines += ["", f"time went to {shares}"]
     said = [
@@ -136,6 +133,5 @@ def _several(run: RunStatus) -> list[str]:
     return [*lines, *([""] if said else []), *said]
 
 
-def _row(one: ShardStatus) -> tuple[str, ...]:
-    age = one.age_seconds
-    return (f"{one.shard}", *progress_cells(one.now), "" if age is None else rough_duration(age), one.verdict)
+def _age(shard: ShardStatus) -> str:
+    return "" if shard.age_seconds is None else rough_duration(shard.age_seconds)
