@@ -91,6 +91,8 @@ class AdaptiveK:
             the start. Its engine can also run a round of few rows while the others stand still.
     """
 
+    is_adaptive = True
+
     def __init__(self, costs: RoundCosts, max_k: int, *, steady: bool = False) -> None:
         self.costs = costs
         self.max_k = max_k

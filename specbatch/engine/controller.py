@@ -44,7 +44,12 @@ class Choice(NamedTuple):
 
 
 class Controller(Protocol):
-    """Chooses k before each round and learns from it after."""
+    """Chooses k before each round and learns from it after.
+
+    is_adaptive: its k may be cut to where the sequences end, since what is drafted beyond counts for nothing
+    """
+
+    is_adaptive: bool
 
     @property
     def plain_seconds(self) -> float | None:
@@ -73,6 +78,8 @@ class FixedK:
         k: num_speculative_tokens.
         costs: measured at warm-up, at k = 0 and at k; None: what plain rounds would take is not asked for.
     """
+
+    is_adaptive = False
 
     def __init__(self, k: int, costs: RoundCosts | None = None) -> None:
         self.k = k

@@ -114,8 +114,7 @@ class Scheduler:
             by_lag = sorted(range(len(sequences)), key=lags.__getitem__)
             asked = [sequences[place] for place in by_lag[:few]]
         k = min(k, runner.max_drafts(len(asked)))
-        if self.config.speculation.is_adaptive:
-            # It stops short of where all sequences end: what is drafted there counts for nothing.
+        if controller.is_adaptive:  # beyond where all sequences end nothing counts
             k = min(k, max(s.remaining - (s.in_flight > 0) for s in asked) - 1)
         return (k, asked) if k and runner.reserve_drafter(asked, k) else (0, sequences)
 

@@ -77,6 +77,7 @@ class Scripted:
     """A controller that walks through values of k, so that the drafter falls behind and catches up."""
 
     plain_seconds = None
+    is_adaptive = False
 
     def __init__(self, ks):
         self.ks = itertools.cycle(ks)

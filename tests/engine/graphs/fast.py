@@ -30,6 +30,7 @@ class Scripted:
     """A controller that walks through values of k, so that the drafter falls behind and catches up."""
 
     plain_seconds = None
+    is_adaptive = True
 
     def __init__(self, ks):
         self.ks = itertools.cycle(ks)
