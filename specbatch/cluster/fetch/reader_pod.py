@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from specbatch.cluster.client.kinds import EVENTS, PODS, Object
 from specbatch.cluster.fetch.reader_manifest import MADE, READER
+from specbatch.cluster.jobs.job_view import reason_text
 from specbatch.cluster.jobs.timestamps import event_time
 from specbatch.cluster.status.pod_state import container_state, has_ended, waiting_reason
 from specbatch.errors import ClusterError
@@ -151,5 +152,5 @@ def _same(pod: Object, body: Object) -> bool:
 
 
 def _ended_because(pod: Object) -> str:
-    ended = (pod.get("status") or {}, container_state(pod, READER).get("terminated") or {})
-    return ": ".join(str(one[name]) for one in ended for name in ("reason", "message") if one.get(name)) or "unknown"
+    ended = (pod.get("status"), container_state(pod, READER).get("terminated"))
+    return ": ".join(filter(None, map(reason_text, ended))) or "unknown"

@@ -15,6 +15,7 @@ from specbatch.cluster.jobs.stored_spec import load_stored_spec
 from specbatch.cluster.jobs.termination_wait import delete_jobs, refuse_helm_managed
 from specbatch.cluster.manifests.names import RUN, run_selector
 from specbatch.errors import SpecError
+from specbatch.formatting import pluralize
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
@@ -44,7 +45,7 @@ class RunObjects:
         """`Job a, Job b, 2 ConfigMaps, 3 pods`."""
         counts = [(len(self.config_maps), "ConfigMap"), (len(self.pods), "pod")]
         jobs = [f"Job {view.name}" for view in self.jobs]
-        return ", ".join([*jobs, *(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)])
+        return ", ".join([*jobs, *(pluralize(count, word) for count, word in counts if count)])
 
     @property
     def wrote(self) -> bool:

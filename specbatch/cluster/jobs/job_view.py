@@ -26,6 +26,11 @@ def condition(thing: Object, kind: str) -> Object | None:
     return next((one for one in conditions if one.get("type") == kind and one.get("status") == "True"), None)
 
 
+def reason_text(thing: Mapping[str, Any] | None) -> str:
+    """`reason: message` of a condition or of a pod's status, as far as they are given."""
+    return ": ".join(str(thing[name]) for name in ("reason", "message") if thing.get(name)) if thing else ""
+
+
 def parse_indexes(text: str | None) -> list[int]:
     """The numbers of "0,2-5,9", ascending; none of an empty text."""
     found: list[int] = []

@@ -13,6 +13,7 @@ from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.run import state_of
 from specbatch.cluster.jobs.wait import WaitResult
 from specbatch.cluster.manifests.mounts import results_folder
+from specbatch.formatting import pluralize
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def shape_text(job: SpecBatchJob) -> str:
     """`16 shards, 4 at once, 8 nvidia.com/gpu each`."""
     section, gpus = job.spec.job, job.spec.placement.gpus
     at_once = min(section.parallelism or section.completions, section.completions)
-    parts = [f"{section.completions} shard{'' if section.completions == 1 else 's'}"]
+    parts = [pluralize(section.completions, "shard")]
     if section.completions > 1:
         parts.append("all at once" if at_once == section.completions else f"{at_once} at once")
     each = " each" if section.completions > 1 else ""
@@ -77,7 +78,7 @@ def progress_text(view: JobView, state: str = "") -> str:
     if view.failed:
         parts.append(f"{len(view.failed)} failed")
     if active:
-        parts.append(f"{active} pod{'' if active == 1 else 's'}")
+        parts.append(pluralize(active, "pod"))
     hint = {
         "suspended": f"; specbatch resume {view.command_args} starts its pods",
         "queued": f"; it waits in queue {view.queue}",

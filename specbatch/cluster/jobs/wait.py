@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from specbatch.cluster.client.errors import transient
 from specbatch.cluster.client.kinds import JOBS, Object
 from specbatch.cluster.client.retry_policy import OUTAGE_SECONDS
-from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.job_view import JobView, reason_text
 from specbatch.cluster.jobs.run import is_over, state_of, uid_of
 from specbatch.errors import ClusterError
 
@@ -41,8 +41,7 @@ class WaitResult:
     @property
     def reason(self) -> str:
         """Reason and message of the failed Job's condition; empty where it did not fail."""
-        failing = JobView(self.job).failing
-        return "" if failing is None else ": ".join(filter(None, (failing.get("reason"), failing.get("message"))))
+        return reason_text(JobView(self.job).failing)
 
 
 def wait_for_end(

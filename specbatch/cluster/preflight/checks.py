@@ -15,6 +15,7 @@ from specbatch.cluster.jobs.stored_spec import resolved_spec
 from specbatch.cluster.manifests.job import Manifests
 from specbatch.cluster.preflight.permissions import Uses, listed, missing
 from specbatch.errors import ClusterError
+from specbatch.formatting import pluralize
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
@@ -25,8 +26,7 @@ class RefusedError(ClusterError):
 
     def __init__(self, findings: Sequence[Finding], *, where: str) -> None:
         self.findings = tuple(findings)
-        count = len(self.findings)
-        super().__init__(f"{count} problem{'' if count == 1 else 's'} in the cluster", where=where, reason="Refused")
+        super().__init__(f"{pluralize(len(self.findings), 'problem')} in the cluster", where=where, reason="Refused")
 
     def __str__(self) -> str:
         return "\n".join([f"{self.where}: {self.message}", *map(str, self.findings)])

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from specbatch.cluster.jobs.job_view import condition
+from specbatch.cluster.jobs.job_view import condition, reason_text
 from specbatch.cluster.jobs.timestamps import age, ago
 from specbatch.cluster.status.job_run_status import JobRunStatus
 from specbatch.cluster.status.pod_shard_status import AT_WORK, PodShardStatus, Verdict
@@ -210,9 +210,8 @@ def _why_failed(status: JobRunStatus) -> str:
         (one for one in status.shards if one.verdict in {"failed", "restarting"} and one.pod is not None), None
     )
     failed = status.view.failing or {}
-    said = ": ".join(str(failed[name]) for name in ("reason", "message") if failed.get(name))
     if failed_shard is None or failed.get("reason") == "DeadlineExceeded":
-        return said or "no reason is given"
+        return reason_text(failed) or "no reason is given"
     return failed_shard.why if len(status.shards) == 1 else f"shard {failed_shard.shard}: {failed_shard.why}"
 
 

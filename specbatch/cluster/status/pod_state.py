@@ -11,22 +11,22 @@ from specbatch.cluster.status.pod_log import read_termination_message
 from specbatch.errors import ExitCode
 from specbatch.results.protocol import TerminationMessage
 
-_DISRUPTIONS = {
+# By the reason of the condition DisruptionTarget, of the pod, or of its container.
+_REASONS = {
     "PreemptionByScheduler": "preempted",
     "EvictionByEvictionAPI": "evicted",
     "DeletionByTaintManager": "deleted: its node was not ready",
     "DeletionByPodGC": "lost with its node",
     "TerminationByKubelet": "evicted by its node",
-}
-_POD_REASONS = {
     "Evicted": "evicted by its node",
     "Preempting": "preempted",
     "NodeLost": "lost with its node",
     "Terminated": "its node was shut down",
     "NodeShutdown": "its node was shut down",
     "DeadlineExceeded": "past its deadline",
+    "OOMKilled": "out of memory (OOMKilled)",
+    "ContainerStatusUnknown": "lost with its node",
 }
-_CONTAINER_REASONS = {"OOMKilled": "out of memory (OOMKilled)", "ContainerStatusUnknown": "lost with its node"}
 _SIGNALS = {137: "killed (exit code 137)", 139: "crashed (exit code 139)", 143: "told to stop (exit code 143)"}
 
 
@@ -89,10 +89,10 @@ def ended_because(pod: Object) -> str:
     disruption = condition(pod, "DisruptionTarget")
     if disruption is not None:
         reason = str(disruption.get("reason") or "")
-        return _DISRUPTIONS.get(reason, f"disrupted ({reason})")
+        return _REASONS.get(reason, f"disrupted ({reason})")
     status = pod.get("status") or {}
     ended = container_state(pod).get("terminated") or {}
-    known = _POD_REASONS.get(status.get("reason", "")) or _CONTAINER_REASONS.get(ended.get("reason", ""))
+    known = _REASONS.get(status.get("reason", "")) or _REASONS.get(ended.get("reason", ""))
     if known:
         return known
     if "exitCode" not in ended:

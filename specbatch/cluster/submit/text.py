@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.job_view import JobView, reason_text
 from specbatch.cluster.jobs.messages import Flags, job_document, next_commands, results_text, shape_text
 from specbatch.cluster.submit.checks import SubmitChecks
 from specbatch.cluster.submit.submit import Submission
@@ -55,8 +55,7 @@ def unchecked(checks: SubmitChecks) -> list[str]:
 
 def _found(submission: Submission, flags: Flags) -> str:
     view = JobView(submission.job)
-    failing = view.failing or {}
-    reason = ": ".join(filter(None, (failing.get("reason"), failing.get("message"))))
+    reason = reason_text(view.failing)
     match submission.state:
         case "complete":
             return "is complete: nothing to do"

@@ -9,7 +9,7 @@ from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Cause, Finding, by_name, cut, recognise
 from specbatch.cluster.diagnose.rules.containers import ARCHITECTURE, COMMAND, container_statuses, start_failure
-from specbatch.cluster.jobs.job_view import condition
+from specbatch.cluster.jobs.job_view import condition, reason_text
 from specbatch.cluster.manifests.pod import USER
 from specbatch.cluster.status.pod_log import readable, whole_lines
 from specbatch.cluster.status.pod_state import container_state, node_of, termination_message
@@ -178,8 +178,7 @@ def _line(pod: Object, ended: Object, message: str) -> str:
     shown = text if len(text) <= _LINE_CHARS else f"…{text[-_LINE_CHARS:]}"
     code = f"exit code {ended['exitCode']}" if "exitCode" in ended else "no exit code"
     reason = f", {ended['reason']}" if ended.get("reason") not in {None, "Error"} else ""
-    status = ": ".join(str(pod["status"][name]) for name in ("reason", "message") if pod["status"].get(name))
-    parts = "".join(f": {part}" for part in (status, shown) if part)
+    parts = "".join(f": {part}" for part in (reason_text(pod["status"]), shown) if part)
     return f"pod {pod['metadata']['name']} (node {node_of(pod) or '?'}): {code}{reason}{parts}"
 
 
