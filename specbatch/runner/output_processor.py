@@ -31,15 +31,7 @@ class OutputProcessor:
         """The line of a row that the engine has ended."""
         row, completion = decoded.prepared.row, decoded.completion
         if completion.finish_reason == "error":
-            return ErrorRow(
-                id=row.id,
-                index=row.index,
-                fingerprint=row.fingerprint,
-                code=ErrorCode.DECODING,
-                message=completion.error or ErrorCode.DECODING.meaning,
-                line=row.line_number,
-                openai=self._openai(row),
-            )
+            return self.bad(row.refused(ErrorCode.DECODING, completion.error or ErrorCode.DECODING.meaning))
         text = final_text(self.detokenizer, completion.token_ids, row.decoding.stop)
         return ResultRow(
             id=row.id,

@@ -119,9 +119,7 @@ class DatasetCheck:
             try:
                 tokens = self._encoder.encode(row)
             except RowError as error:
-                row = BadRow(
-                    row.id, row.index, row.line_number, row.fingerprint, error.code, error.message, row.endpoint
-                )
+                row = row.refused(error.code, error.message)
             else:
                 assert tokens
                 self._make_request(PreparedRow(row, tokens))

@@ -141,7 +141,7 @@ def _plan(job: SpecBatchJob, pair: Pair) -> None:
 
 
 def _encode(job: SpecBatchJob, tokenizer, template: str | None) -> None:
-    row = RowReader(row_rules(decoding=job.spec.decoding)).read(RawRow(0, "rows.jsonl", 1, b'{"prompt": "hello"}'))
+    row = RowReader(row_rules(decoding=job.spec.decoding)).read(RawRow(0, 1, b'{"prompt": "hello"}'))
     assert not isinstance(row, BadRow)
     RequestMaker(Detokenizer(tokenizer), frozenset())
     try:

@@ -81,7 +81,7 @@ INPUT = [  # as guides and providers print them: OpenAI's, Azure's path, max_com
 
 @pytest.mark.parametrize(("text", "endpoint"), list(zip(INPUT, ["chat/", "chat/", "chat/", ""], strict=True)))
 def test_input_lines_as_providers_print_them_are_rows(text, endpoint):
-    row = RowReader(row_rules(DecodingSpec())).read(RawRow(0, "batch.jsonl", 1, text.encode()))
+    row = RowReader(row_rules(DecodingSpec())).read(RawRow(0, 1, text.encode()))
     assert isinstance(row, Row), row
     assert row.id == json.loads(text)["custom_id"]
     assert row.endpoint == f"/v1/{endpoint}completions"

@@ -9,8 +9,9 @@ from typing import NoReturn
 from specbatch.api.dataset import DatasetSpec
 from specbatch.errors import DatasetError
 from specbatch.runner.dataset.chunks import ReadPosition, read_chunks, read_head
+from specbatch.runner.dataset.folders import is_text_name
 from specbatch.runner.dataset.lines import MAX_LINE_BYTES, RawRow, read_lines
-from specbatch.runner.dataset.sources import Source, find_sources
+from specbatch.runner.dataset.sources import Source, find_sources, is_remote
 from specbatch.runner.dataset.unchanged import check_unchanged
 from specbatch.runner.retry import START_SECONDS, Retrier
 
@@ -56,7 +57,7 @@ class Dataset:
             OutOfReachError: the store could not be reached.
         """
         with self.retrier.at_most(START_SECONDS):
-            for source in self.sources if self._found.local else self.sources[:_FILES_LOOKED_INTO]:
+            for source in self.sources[: _FILES_LOOKED_INTO if is_remote(self._spec.uri) else None]:
                 self._look_into(source)
             for _ in self._rows():
                 return
@@ -77,7 +78,7 @@ class Dataset:
         next(read_chunks(source, ReadPosition(), as_text=self._is_text(source)), None)
 
     def _is_text(self, source: Source) -> bool:
-        return self._spec.format == "text" or (self._spec.format == "auto" and source.is_text)
+        return self._spec.format == "text" or (self._spec.format == "auto" and is_text_name(source.name))
 
     def fingerprint(self) -> str:
         """A hash of the files' names, sizes and first bytes: a restart on another dataset is noticed before any row is.
@@ -157,6 +158,6 @@ class Dataset:
                     continue
                 if index == self._spec.limit:
                     return
-                yield RawRow(index, source.name, line.number, line.data, line.too_long, is_text)
+                yield RawRow(index, line.number, line.data, line.too_long, is_text)
                 index += 1
             self._finished_bytes += source.size or 0

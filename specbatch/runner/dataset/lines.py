@@ -17,7 +17,6 @@ class RawRow:
 
     Attributes:
         index: position among the dataset's rows, from 0, over all files; blank lines don't count.
-        source: the file's name.
         line_number: from 1, within the file.
         data: the line without its end; for a line over the limit only its first kilobyte.
         too_long: whether the line was over the limit.
@@ -25,7 +24,6 @@ class RawRow:
     """
 
     index: int
-    source: str
     line_number: int
     data: bytes
     too_long: bool = False

@@ -14,9 +14,9 @@ from urllib.parse import unquote
 
 from specbatch.errors import DatasetError, SpecbatchError
 from specbatch.redact import was_redacted, without_secrets
-from specbatch.runner.dataset.folders import Chosen, choose, is_text_name, refuse_twins
+from specbatch.runner.dataset.folders import Chosen, choose, refuse_twins
 from specbatch.runner.dataset.remote import RemoteStore, signs_of
-from specbatch.runner.retry import START_SECONDS, Retrier, out_of_reach, short_reason
+from specbatch.runner.retry import Retrier, out_of_reach, short_reason
 from specbatch.runner.transient_errors import answer_of, cause_of, is_transient
 
 _NOT_FOUND = 404
@@ -37,13 +37,7 @@ class Source:
     name: str
     size: int | None
     open_stored: Callable[[], BinaryIO]
-
     seen: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_text(self) -> bool:
-        """Whether every line is a prompt (.txt)."""
-        return is_text_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +48,14 @@ class Found:
         sources: those that hold rows, in a fixed order.
         passed: files of a folder that were left out.
         left_out: a sentence about them; empty where there are none.
-        local: whether they are files of this machine.
     """
 
     sources: Sequence[Source]
     passed: Sequence[Source] = ()
     left_out: str = ""
-    local: bool = True
 
 
-def find_sources(uri: str, retrier: Retrier | None = None) -> Found:
+def find_sources(uri: str, retrier: Retrier) -> Found:
     """The files that a dataset URI names, in a fixed order (sorted by name); there may be none in a folder.
 
     Args:
@@ -79,7 +71,7 @@ def find_sources(uri: str, retrier: Retrier | None = None) -> Found:
             "its signature is not kept with the run", where=uri, remedy="give the URI anew: --set dataset.uri=..."
         )
     if is_remote(uri):
-        return _remote_sources(uri, retrier or Retrier(START_SECONDS))
+        return _remote_sources(uri, retrier)
     root = local_path(uri)
     try:
         return _local_sources(root)
@@ -187,7 +179,6 @@ def _remote_sources(uri: str, retrier: Retrier) -> Found:
         ],
         [Source(path, None, partial(store.open, path, path, {})) for path in files],
         chosen.sentence,
-        local=False,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from specbatch.errors import DatasetError, SpecbatchError
-from specbatch.runner.dataset.sources import Found, find_sources
+from specbatch.runner.dataset.sources import Found, find_sources, is_remote
 from specbatch.runner.retry import Retrier
 
 _SHOWN = 3
@@ -26,7 +26,7 @@ def check_unchanged(uri: str, before: Found, retrier: Retrier, *, limited: bool)
     try:
         after = find_sources(uri, retrier)
     except SpecbatchError as error:
-        if before.local:
+        if not is_remote(uri):
             raise _changed(uri, error.message) from error
         return  # a signature may have expired; every byte was read
     changes = list(_changes(before, after, limited=limited))

@@ -163,7 +163,7 @@ class RowPrefetcher:
             try:
                 self._put(PreparedRow(row, self._encoder.encode(row)))
             except RowError as error:
-                self._on_bad(BadRow(row.id, row.index, row.line_number, row.fingerprint, error.code, error.message, row.endpoint))  # fmt: skip
+                self._on_bad(row.refused(error.code, error.message))
         else:
             self._on_bad(row)
 

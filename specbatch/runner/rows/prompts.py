@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,7 @@ _LONGEST_REASON = 300
 _LONGEST_TOKEN = 256  # characters of a control token
 
 
+@dataclass(frozen=True)
 class PromptEncoder:
     """Makes prompt tokens.
 
@@ -36,31 +38,21 @@ class PromptEncoder:
         SpecError: a system prompt without a template to put it in.
     """
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        *,
-        template: str | None,
-        system_prompt: str | None = None,
-        enable_thinking: bool | None = None,
-        max_length: int,
-        instant: datetime | None = None,
-        embedded: int | None = None,
-    ) -> None:
-        if system_prompt is not None and template is None:
+    tokenizer: Tokenizer
+    _: KW_ONLY
+    template: str | None
+    max_length: int
+    system_prompt: str | None = None
+    enable_thinking: bool | None = None
+    instant: datetime | None = None
+    embedded: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.system_prompt is not None and self.template is None:
             problem = Problem(
                 "spec.dataset.systemPrompt", "needs a chat template, and there is none", "set spec.dataset.chatTemplate"
             )
             raise SpecError([problem], source="spec")
-        self._tokenizer = tokenizer
-        self._template = template
-        self._system_prompt = system_prompt
-        self._enable_thinking = enable_thinking
-        self._max_length = max_length
-        self._embedded = embedded
-        self._clock = (
-            {} if instant is None else {"strftime_now": instant.strftime}
-        )  # before transformers' own of that name
 
     def encode(self, row: Row) -> list[int]:
         """The prompt's token ids, at least one.
@@ -71,25 +63,25 @@ class PromptEncoder:
         text = self._text(row)
         if len(text) > _LONG_TEXT:
             self._refuse_long(text, row.decoding.max_new_tokens)
-        token_ids = self._tokenize(text, raw=row.messages is None and (row.raw or self._template is None))
+        token_ids = self._tokenize(text, raw=row.messages is None and (row.raw or self.template is None))
         if not token_ids:
             raise RowError(ErrorCode.EMPTY_PROMPT, "the prompt has no tokens")
-        if self._embedded is not None and max(token_ids) >= self._embedded:
-            self._refuse_unknown(max(token_ids), self._embedded)
+        if self.embedded is not None and max(token_ids) >= self.embedded:
+            self._refuse_unknown(max(token_ids))
         needed = len(token_ids) + row.decoding.max_new_tokens
-        if needed > self._max_length:
+        if needed > self.max_length:
             raise RowError(
                 ErrorCode.PROMPT_TOO_LONG,
                 f"{len(token_ids)} prompt tokens + {row.decoding.max_new_tokens} new tokens = {needed}, "
-                f"but a row may have {self._max_length}",
+                f"but a row may have {self.max_length}",
             )
         return token_ids
 
-    def _refuse_unknown(self, token_id: int, embedded: int) -> None:
-        token = self._tokenizer.decode([token_id])
+    def _refuse_unknown(self, token_id: int) -> None:
+        token = self.tokenizer.decode([token_id])
         raise RowError(
             ErrorCode.TOKENIZATION,
-            f"token {token_id} of the prompt ({token!r}) is of the tokenizer alone: the target has embeddings for {embedded} tokens; "
+            f"token {token_id} of the prompt ({token!r}) is of the tokenizer alone: the target has embeddings for {self.embedded} tokens; "
             "take it out, or resize the target's embeddings",
         )
 
@@ -97,35 +89,35 @@ class PromptEncoder:
         """Refuses what cannot fit before it is tokenised, which takes memory of 200 times the text."""
         lengths = self._lengths
         least = lengths.least_tokens(text) if lengths else 0
-        if least + new_tokens > self._max_length:
+        if least + new_tokens > self.max_length:
             raise RowError(
                 ErrorCode.PROMPT_TOO_LONG,
                 f"a prompt of {len(text)} characters, which are at least {least} tokens, + {new_tokens} new tokens, "
-                f"but a row may have {self._max_length}",
+                f"but a row may have {self.max_length}",
             )
 
     @cached_property
     def _lengths(self) -> TokenLengths | None:
-        return token_lengths(self._tokenizer)
+        return token_lengths(self.tokenizer)
 
     def _text(self, row: Row) -> str:
         if row.messages is None:
             assert row.prompt is not None
-            if row.raw or self._template is None:
+            if row.raw or self.template is None:
                 if row.enable_thinking is not None:
                     message = "enable_thinking needs a chat template, and there is none: take it out, or set spec.dataset.chatTemplate"
                     raise RowError(ErrorCode.UNSUPPORTED_OPTION, message)
                 return row.prompt
             self._refuse_wrapped(row.prompt)
         messages = row.messages or [{"role": "user", "content": row.prompt}]
-        thinking = self._enable_thinking if row.enable_thinking is None else row.enable_thinking
+        thinking = self.enable_thinking if row.enable_thinking is None else row.enable_thinking
         return self._render(self._with_system(messages), {} if thinking is None else {"enable_thinking": thinking})
 
     def _refuse_wrapped(self, prompt: str) -> None:
         """A prompt that a chat template has wrapped already would be wrapped again, and answered as something else."""
         start = prompt.lstrip()[:_LONGEST_TOKEN]
         for token in self._control_tokens:
-            if token and start.startswith(token) and token in (self._template or ""):
+            if token and start.startswith(token) and token in (self.template or ""):
                 raise RowError(
                     ErrorCode.CHAT_TEMPLATE,
                     f"the prompt begins with {shown(token)}, as what a chat template makes, and would get the template a second time; "
@@ -134,24 +126,26 @@ class PromptEncoder:
 
     @cached_property
     def _control_tokens(self) -> list[str]:
-        added = getattr(self._tokenizer, "added_tokens_decoder", {})
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
         return [str(token) for token in added.values() if token.special]
 
     def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
-        if self._system_prompt is None or messages[0]["role"] == "system":
+        if self.system_prompt is None or messages[0]["role"] == "system":
             return messages
-        return [{"role": "system", "content": self._system_prompt}, *messages]
+        return [{"role": "system", "content": self.system_prompt}, *messages]
 
     def _render(self, messages: Sequence[Message], options: dict[str, Any]) -> str:
-        if self._template is None:
+        if self.template is None:
             raise RowError(ErrorCode.CHAT_TEMPLATE, "messages need a chat template, and the tokenizer has none")
+        if self.instant is not None:
+            options = {**options, "strftime_now": self.instant.strftime}  # before transformers' own of that name
         try:
-            return self._tokenizer.apply_chat_template(
+            return self.tokenizer.apply_chat_template(
                 list(messages),
-                chat_template=self._template,
+                chat_template=self.template,
                 tokenize=False,
                 add_generation_prompt=True,
-                **{**options, **self._clock},
+                **options,
             )
         except Exception as error:  # noqa: BLE001 - a template is a program: it may raise anything
             raise RowError(
@@ -160,9 +154,9 @@ class PromptEncoder:
 
     def _tokenize(self, text: str, *, raw: bool) -> list[int]:
         """A template writes the special tokens itself, and so may a raw prompt: they are not added a second time."""
-        bos = self._tokenizer.bos_token
+        bos = self.tokenizer.bos_token
         try:
-            encoded = self._tokenizer(text, add_special_tokens=raw and not (bos and text.startswith(bos)))
+            encoded = self.tokenizer(text, add_special_tokens=raw and not (bos and text.startswith(bos)))
         except Exception as error:  # noqa: BLE001 - the backend raises bare exceptions
             raise RowError(ErrorCode.TOKENIZATION, f"the tokenizer failed: {_short(error)}") from None
         return list(encoded["input_ids"])

@@ -26,6 +26,10 @@ class Row:
     answer: str | None = None
     endpoint: Endpoint | None = None  # set on OpenAI batch lines
 
+    def refused(self, code: ErrorCode, message: str) -> BadRow:
+        """The same row, which turned out not to be decodable."""
+        return BadRow(self.id, self.index, self.line_number, self.fingerprint, code, message, self.endpoint)
+
 
 @dataclass(frozen=True, slots=True)
 class BadRow:

@@ -24,7 +24,6 @@ def test_rows_of_a_file_come_in_order_with_index_and_line_number(tmp_path):
     file.write_bytes(b"\n  \n1\r\n\n2\n3")
     rows = list(dataset_at(file).rows())
     assert [(row.index, row.line_number, row.data) for row in rows] == [(0, 3, b"1"), (1, 5, b"2"), (2, 6, b"3")]
-    assert rows[0].source == str(file)
 
 
 def test_byte_order_mark_is_no_part_of_any_row(tmp_path):

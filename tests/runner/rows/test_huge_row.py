@@ -25,7 +25,7 @@ def resident(name):
     return int(next(line for line in lines if line.startswith(name)).split()[1]) >> 10
 
 encoder = PromptEncoder(byte_level_tokenizer(), template=CHAT_TEMPLATE, max_length=4096)
-encoder.encode(RowReader(row_rules(DecodingSpec(max_new_tokens=8))).read(RawRow(0, "r", 1, b'{"prompt": "warm"}')))
+encoder.encode(RowReader(row_rules(DecodingSpec(max_new_tokens=8))).read(RawRow(0, 1, b'{"prompt": "warm"}')))
 size = 16 << 20
 
 def refuse(parts):
@@ -35,7 +35,7 @@ def refuse(parts):
     idle = resident("VmRSS")
     open("/proc/self/clear_refs", "w").write("5")  # the peak counts anew
     began = time.process_time()
-    row = RowReader(row_rules(DecodingSpec(max_new_tokens=8))).read(RawRow(0, "r", 1, line))
+    row = RowReader(row_rules(DecodingSpec(max_new_tokens=8))).read(RawRow(0, 1, line))
     try:
         code = row.code if isinstance(row, BadRow) else encoder.encode(row) and "fits"
         message = getattr(row, "message", "")

@@ -26,7 +26,7 @@ ALL = list(chain(*OPTIONS.values()))
 
 
 def read(fields, rules=RULES):
-    return RowReader(rules).read(RawRow(0, "rows.jsonl", 1, json.dumps(fields).encode()))
+    return RowReader(rules).read(RawRow(0, 1, json.dumps(fields).encode()))
 
 
 def chat(line=(), **body):
@@ -213,7 +213,7 @@ def test_a_request_for_another_model_is_refused_with_both_names_or_counted():
     for any_model, counted in ((False, 1), (True, 1)):
         reader = RowReader(row_rules(BASE, target=target, any_model=any_model))
         rows = [
-            reader.read(RawRow(at, "r", at, json.dumps({**row, "custom_id": f"{at}"}).encode()))
+            reader.read(RawRow(at, at, json.dumps({**row, "custom_id": f"{at}"}).encode()))
             for at, row in enumerate([other, chat(model="target"), chat()])
         ]
         assert [isinstance(row, Row) for row in rows] == [any_model, True, True]

@@ -16,7 +16,7 @@ from tests.runner.tiny import CHAT_TEMPLATE, row_rules, sentencepiece_like_token
 
 def row_of(fields, **decoding):
     rules = row_rules(DecodingSpec(**{"max_new_tokens": 8, **decoding}))
-    return RowReader(rules).read(RawRow(0, "rows.jsonl", 1, json.dumps(fields).encode()))
+    return RowReader(rules).read(RawRow(0, 1, json.dumps(fields).encode()))
 
 
 @pytest.fixture

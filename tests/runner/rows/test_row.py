@@ -39,7 +39,7 @@ def read(*rows, **rules):
     """The readings of some rows, one after another; the only one where there is one."""
     reader = RowReader(row_rules(**{"decoding": BASE, **rules}))
     lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
-    readings = [reader.read(RawRow(at, "rows.jsonl", at + 1, line)) for at, line in enumerate(lines)]
+    readings = [reader.read(RawRow(at, at + 1, line)) for at, line in enumerate(lines)]
     return readings[0] if len(readings) == 1 else readings
 
 
@@ -126,9 +126,9 @@ def test_bad_openai_line_keeps_its_custom_id_and_form(change, code):
 
 def test_text_file_lines_are_prompts_as_they_stand():
     reader = RowReader(row_rules(BASE))
-    row = reader.read(RawRow(0, "p.txt", 1, b'{"prompt": 1} \xe4\xbd\xa0', is_text=True))
+    row = reader.read(RawRow(0, 1, b'{"prompt": 1} \xe4\xbd\xa0', is_text=True))
     assert row.prompt == '{"prompt": 1} 你'
-    assert reader.read(RawRow(1, "p.txt", 2, b"\xff", is_text=True)).code is ErrorCode.INVALID_ENCODING
+    assert reader.read(RawRow(1, 2, b"\xff", is_text=True)).code is ErrorCode.INVALID_ENCODING
 
 
 def test_format_of_the_spec_is_kept_to():
@@ -204,7 +204,7 @@ def test_surrogate_pair_in_escapes_is_one_good_character():
 
 
 def test_line_over_the_limit_is_an_error_row():
-    bad = RowReader(row_rules(BASE)).read(RawRow(3, "rows.jsonl", 9, b"x", too_long=True))
+    bad = RowReader(row_rules(BASE)).read(RawRow(3, 9, b"x", too_long=True))
     assert (bad.code, bad.index, bad.line_number) == (ErrorCode.LINE_TOO_LONG, 3, 9)
 
 
@@ -233,9 +233,9 @@ def test_second_row_of_an_id_is_refused_even_after_a_bad_first():
 
 def test_duplicates_of_other_shards_are_known():
     reader = RowReader(row_rules(BASE))
-    reader.claim(RawRow(0, "r", 1, b'{"id": "a", "prompt": "x"}'))
-    reader.claim(RawRow(1, "r", 2, b"broken"))
-    assert reader.read(RawRow(2, "r", 3, b'{"id": "a", "prompt": "y"}')).code is ErrorCode.DUPLICATE_ID
+    reader.claim(RawRow(0, 1, b'{"id": "a", "prompt": "x"}'))
+    reader.claim(RawRow(1, 2, b"broken"))
+    assert reader.read(RawRow(2, 3, b'{"id": "a", "prompt": "y"}')).code is ErrorCode.DUPLICATE_ID
 
 
 def test_same_rows_without_ids_get_different_ids_that_stay_the_same():
@@ -283,7 +283,7 @@ def test_whatever_a_file_holds_becomes_rows_or_bad_rows(lines):
     reader = RowReader(row_rules(BASE, answer_field="answer"))
     for line in read_lines(iter([b"\n".join(lines)]), 1000):
         for is_text in (False, True):
-            reading = reader.read(RawRow(line.number, "f", line.number, line.data, line.too_long, is_text))
+            reading = reader.read(RawRow(line.number, line.number, line.data, line.too_long, is_text))
             assert isinstance(reading, Row | BadRow)
             assert reading.id
             reading.id.encode()
