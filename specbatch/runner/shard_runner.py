@@ -51,6 +51,7 @@ class ShardRunner:
 
     Attributes:
         complete: whether every row of the shard has ended, within the error budget.
+        prefetcher: of its rows; it counts what it passed over.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class ShardRunner:
         self._engines: Sequence[EngineProtocol] = ()
         self._info = LoadedInfo()
         self._told = False
-        self._prefetcher = make_prefetcher(lambda row: self._writer.put(partial(outputs.bad, row)))
+        self.prefetcher = make_prefetcher(lambda row: self._writer.put(partial(outputs.bad, row)))
         self._writer = ResultWriter(
             store,
             budget=budget,
             save_progress=partial(self._save_progress, "running"),
-            on_failure=self._prefetcher.stop,
+            on_failure=self.prefetcher.stop,
         )
         self._found = store.ended
         self._meter = ProgressMeter(self._count, self._show)
@@ -95,9 +96,9 @@ class ShardRunner:
         outcome: Outcome = "failed"
         self._save_progress("running")
         self._writer.start()
-        self._prefetcher.start()
+        self.prefetcher.start()
         try:
-            if self._prefetcher.wait_for_row():
+            if self.prefetcher.wait_for_row():
                 self._decode(load())
             self._end_of_rows()
             outcome = "done"
@@ -123,34 +124,19 @@ class ShardRunner:
         with contextlib.suppress(SpecbatchError):  # it is for people: the rows are safe
             self._save_progress(self._outcome)
 
-    @property
-    def skipped(self) -> int:
-        """Rows that earlier attempts had finished."""
-        return self._prefetcher.skipped
-
-    @property
-    def other_models(self) -> int:
-        """Rows that name another model than the target."""
-        return self._prefetcher.other_models
-
-    @property
-    def dataset_rows(self) -> int | None:
-        """Rows of the whole dataset, all shards'; None before it was read to its end."""
-        return self._prefetcher.dataset_rows
-
     def _decode(self, loaded: Loaded) -> None:
         self._engines, self._info = loaded.engines, loaded.info
-        self._signals.start_draining(self._prefetcher.stop)
+        self._signals.start_draining(self.prefetcher.stop)
         self._meter.start()
-        for decoded in decode_all(loaded.engines, RequestSource(self._prefetcher, loaded.make_request)):
+        for decoded in decode_all(loaded.engines, RequestSource(self.prefetcher, loaded.make_request)):
             self._writer.put(partial(self._outputs.decoded, decoded))
             if self._writer.failure is not None:
                 return
 
     def _end_of_rows(self) -> None:
         """All that could be decoded is queued for writing: was that everything?"""
-        exhausted = self._prefetcher.exhausted
-        self._prefetcher.close()
+        exhausted = self.prefetcher.exhausted
+        self.prefetcher.close()
         self._writer.close()
         if self._signals.requested.is_set() and not exhausted:
             raise stopped()
@@ -162,7 +148,7 @@ class ShardRunner:
         """Writes what is finished and lets go of the files; after a failure, as far as that goes."""
         failing = contextlib.suppress(SpecbatchError) if outcome == "failed" else contextlib.nullcontext()
         self._outcome = outcome
-        self._prefetcher.stop()
+        self.prefetcher.stop()
         self._meter.close()
         with failing:
             self._writer.close()
@@ -177,15 +163,15 @@ class ShardRunner:
     def _count(self, seconds: float) -> Progress:
         """What a snapshot has besides the speed; may be asked from any thread at any time."""
         stats = self._stats()
-        dataset_rows = self.dataset_rows  # first: once it is known, the total is exact
-        total = self._prefetcher.total_rows()
+        dataset_rows = self.prefetcher.dataset_rows  # first: once it is known, the total is exact
+        total = self.prefetcher.total_rows()
         return replace(
             progress_of(stats, self._store.written, self._found, seconds=seconds, ceiling=self._info.ceiling(stats)),
             total_rows=total,
             total_rows_estimated=total is not None and dataset_rows is None,
             dataset_rows=dataset_rows,
             publish=self._publish(),
-            waiting=self._prefetcher.waiting,
+            waiting=self.prefetcher.waiting,
         )
 
     def _summary(self) -> RunSummary:
@@ -193,15 +179,15 @@ class ShardRunner:
             self._stats(),
             written=self._store.written,
             totals=self._store.totals,
-            skipped=self._prefetcher.skipped,
+            skipped=self.prefetcher.skipped,
             seconds=self._meter.seconds,
             loaded=self._info,
             ended=self._store.ended,
-            dataset_rows=self.dataset_rows,
+            dataset_rows=self.prefetcher.dataset_rows,
         )
 
     def _save_progress(self, outcome: Outcome) -> None:
-        waiting = self._prefetcher.waiting if self._outcome == "running" else ""
+        waiting = self.prefetcher.waiting if self._outcome == "running" else ""
         now = replace(self._meter.last, waiting=waiting)
         self._store.save_progress(self._summary(), self._meter.timeline, outcome, now, self._reason)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import msgspec
@@ -35,24 +33,17 @@ _decode_fast = msgspec.json.Decoder().decode
 
 def _decode_any(data: bytes) -> Any:
     """JSON by the fast reader; what that refuses, Python's reads again, and says where and why it is wrong."""
-    with _uncollected() if len(data) > _LONG_LINE else nullcontext():
-        try:
-            return _decode_fast(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return _reread(data.decode())
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without Python's search for garbage: over millions of new lists that are none it takes six times as long as their making."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
+    # Python's search for garbage, over millions of new lists that are none, takes six times as long as their making.
+    paused = len(data) > _LONG_LINE and gc.isenabled()
+    if paused:
+        gc.disable()
     try:
-        yield
+        return _decode_fast(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _reread(data.decode())
     finally:
-        gc.enable()
+        if paused:
+            gc.enable()
 
 
 def parse_object(data: bytes) -> dict[str, Any]:

@@ -30,18 +30,14 @@ def endpoint_of(fields: Mapping[str, Any]) -> Endpoint | None:
     if url is None:
         prompt_alone = isinstance(body, dict) and body.get("messages") is None and body.get("prompt") is not None
         return COMPLETIONS if prompt_alone else CHAT
-    path = _path(url) if isinstance(url, str) else ""
+    try:
+        path = urlsplit(url).path.rstrip("/") if isinstance(url, str) else ""
+    except ValueError:  # "http://[": no URL
+        return None
     for endpoint in (CHAT, COMPLETIONS):  # in this order: the one ends with the other
         if path == endpoint or path.endswith(endpoint.removeprefix("/v1")):
             return endpoint
     return None
-
-
-def _path(url: str) -> str:
-    try:
-        return urlsplit(url).path.rstrip("/")
-    except ValueError:  # "http://[": no URL
-        return ""
 
 
 def read_request(
