@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Self
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.errors import OutOfMemoryError
@@ -18,7 +19,6 @@ from specbatch.plan.types import GpuShape, Plan
 from specbatch.results.identity import Identity
 from specbatch.runner.environment import SMALL_STEP_BYTES
 from specbatch.runner.models.load import Pair, load_shared_tokenizer, read_shapes
-from specbatch.runner.models.tokenizer import Tokenizer
 from specbatch.runner.rows.forms import RowRules
 from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.templates import ChatTemplate, choose_template
@@ -37,7 +37,7 @@ class RunInputs:
     pair: Pair
     request: PlanRequest
     plan: Plan
-    tokenizer: Tokenizer
+    tokenizer: PreTrainedTokenizerBase
     template: ChatTemplate | None
 
     @classmethod

@@ -68,12 +68,6 @@ class Store:
                 f"no driver for {protocol}:// ({error})", where=uri, remedy=install_remedy(protocol)
             ) from error
 
-    @property
-    def protocols(self) -> tuple[str, ...]:
-        """The driver's names."""
-        names = self.driver.protocol
-        return (names,) if isinstance(names, str) else tuple(names)
-
     def path(self, name: str) -> str:
         """As the driver wants it."""
         return f"{self.root}/{name}"

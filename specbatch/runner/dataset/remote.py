@@ -15,7 +15,6 @@ from specbatch.runner.transient_errors import answer_of, cause_of
 
 _CALL_SECONDS = 8.0  # without a byte: a store that has not answered by then is tried again
 _BLOCK_BYTES = 4 << 20
-_IN_BLOCKS = {"s3", "http", "https"}  # drivers whose block size can be chosen
 _READ_BYTES = 1 << 18
 _SKIP_BYTES = 1 << 20
 _BAD_REQUEST = 400
@@ -144,8 +143,9 @@ class _RemoteFile(io.RawIOBase):
         if self._position:
             self._check_unchanged(store.driver)
         if not self._in_order:
-            options = {"block_size": _BLOCK_BYTES} if _IN_BLOCKS & set(store.protocols) else {}
-            stream = _asked(store.driver, self._path, lambda: store.driver.open(self._path, "rb", **options))
+            stream = _asked(
+                store.driver, self._path, lambda: store.driver.open(self._path, "rb", block_size=_BLOCK_BYTES)
+            )
             try:
                 if self._position:
                     stream.seek(self._position)

@@ -22,14 +22,10 @@ _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
 
 def counter() -> Counter | None:
     """What counts models on this machine; None where torch or transformers are not installed."""
-    return count_shape if all(map(_is_installed, ("torch", "transformers"))) else None
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ImportError:  # what looks for modules here refuses this one
-        return False
+    with contextlib.suppress(ImportError):  # raised where what looks for modules refuses one
+        if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
+            return count_shape
+    return None
 
 
 def count_shape(config: Mapping[str, Any], path: Path | None = None) -> ModelShape | None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from specbatch.api.decoding import DecodingSpec
 from specbatch.errors import ModelError
 from specbatch.formatting import one_line
-from specbatch.runner.models.tokenizer import Tokenizer
 
 _FILE = "generation_config.json"
 # What transformers' generate() would change the text by, and the values that change nothing (besides none).
@@ -65,7 +66,7 @@ class ModelDefaults:
         self._defaults = (found if found is not None else self._config) or {}
         self._eos = self._eos_ids()
 
-    def warnings(self, tokenizer: Tokenizer, decoding: DecodingSpec) -> list[str]:
+    def warnings(self, tokenizer: PreTrainedTokenizerBase, decoding: DecodingSpec) -> list[str]:
         """A sentence for each thing that the model asks for and a run does not do, or does otherwise than its tokenizer says."""
         return [text for text in (self._not_honoured(), self._other_end(tokenizer, decoding)) if text]
 
@@ -91,7 +92,7 @@ class ModelDefaults:
             "transformers' generate() would give another text"
         )
 
-    def _other_end(self, tokenizer: Tokenizer, decoding: DecodingSpec) -> str:
+    def _other_end(self, tokenizer: PreTrainedTokenizerBase, decoding: DecodingSpec) -> str:
         own, token = getattr(tokenizer, "eos_token_id", None), getattr(tokenizer, "eos_token", None)
         if own is None or decoding.ignore_eos or str(token) in decoding.stop or self._path.is_file():
             return ""  # a GGUF file has one end-of-sequence for both

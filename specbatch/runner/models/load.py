@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from transformers import PreTrainedTokenizerBase
+
 from specbatch.api.job import Spec
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.engine import Engine
@@ -26,7 +28,7 @@ from specbatch.plan.types import ModelPlacement, Plan, ReplicaPlan
 from specbatch.runner.display import seldom
 from specbatch.runner.models.counting import counter
 from specbatch.runner.models.files import ModelFiles, find_model
-from specbatch.runner.models.tokenizer import Tokenizer, load_tokenizer
+from specbatch.runner.models.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def read_shapes(spec: Spec, pair: Pair) -> tuple[ModelShape, ModelShape | None]:
     return target, shape_in(pair.drafter.path, pair.drafter.name, spec.drafter.dtype, counter())
 
 
-def load_shared_tokenizer(pair: Pair) -> Tokenizer:
+def load_shared_tokenizer(pair: Pair) -> PreTrainedTokenizerBase:
     """The target's tokenizer, once the drafter's is found to have the same vocabulary.
 
     A drafter without tokenizer files shares the target's by declaration; only the sizes can be compared, after loading.
@@ -83,7 +85,7 @@ def load_shared_tokenizer(pair: Pair) -> Tokenizer:
     return tokenizer
 
 
-def _tokenizer_of(files: ModelFiles) -> Tokenizer:
+def _tokenizer_of(files: ModelFiles) -> PreTrainedTokenizerBase:
     return load_tokenizer(files.path, name=files.name, trust_remote_code=files.code)
 
 
@@ -94,8 +96,10 @@ def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None])
         ModelError, DeviceError, OutOfMemoryError: as the engine's loading; also a placement that is not the plan's.
     """
     engines = []
+    names = " and ".join(files.name for files in (pair.target, pair.drafter) if files is not None)
     for number, replica in enumerate(plan.replicas):
-        say(f"loading {_title(pair)} onto {', '.join(replica.devices)}{_of(number, plan)}")
+        of_all = f" (replica {number + 1} of {len(plan.replicas)})" if len(plan.replicas) > 1 else ""
+        say(f"loading {names} onto {', '.join(replica.devices)}{of_all}")
         target = _load(pair.target, replica.target, spec.target.dtype)
         drafter = _load_drafter(spec, pair, replica, target)
         engine = _make_engine(spec, plan, target, drafter)
@@ -178,11 +182,3 @@ def _load(files: ModelFiles, placement: ModelPlacement, dtype: str) -> CausalLM:
             remedy="try strategy same or separate; please report this with the model's config.json",
         )
     return model
-
-
-def _title(pair: Pair) -> str:
-    return pair.target.name if pair.drafter is None else f"{pair.target.name} and {pair.drafter.name}"
-
-
-def _of(number: int, plan: Plan) -> str:
-    return f" (replica {number + 1} of {len(plan.replicas)})" if len(plan.replicas) > 1 else ""

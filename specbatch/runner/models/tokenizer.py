@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from tokenizers import decoders
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from specbatch.errors import ModelError
 
 _REASON_CHARS = 500  # tokens of a damaged vocabulary may be shown in it
 
 
-class Tokenizer(Protocol):
-    """What the runner uses of a transformers tokenizer."""
-
-    chat_template: str | dict[str, str] | None
-    bos_token: str | None
-    all_special_ids: list[int]
-
-    def __call__(self, text: str, *, add_special_tokens: bool) -> Mapping[str, list[int]]:
-        """Text to `input_ids`."""
-        ...
-
-    def get_vocab(self) -> dict[str, int]:
-        """Token -> id, added tokens included."""
-        ...
-
-    def apply_chat_template(self, conversation: Any, **options: Any) -> str:
-        """Messages to text."""
-        ...
-
-    def decode(self, token_ids: Sequence[int], **options: Any) -> str:
-        """Tokens to text."""
-        ...
-
-
-def load_tokenizer(path: Path, *, name: str, trust_remote_code: bool = False) -> Tokenizer:
+def load_tokenizer(path: Path, *, name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or a GGUF file.
 
     Raises:
@@ -47,7 +23,7 @@ def load_tokenizer(path: Path, *, name: str, trust_remote_code: bool = False) ->
     """
     folder, options = (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
     try:
-        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             str(folder), trust_remote_code=trust_remote_code, local_files_only=True, **options
         )
     except Exception as error:  # transformers raises a dozen kinds here
@@ -93,7 +69,7 @@ def _template_of_processor(file: Path, name: str) -> str | dict[str, str] | None
 class Detokenizer:
     """Tokens to text, special tokens left out, nothing cleaned up."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)  # skips a layer of Python
         self.special_ids = frozenset(tokenizer.all_special_ids)
@@ -105,7 +81,7 @@ class Detokenizer:
         """The text of the tokens; bytes that are no UTF-8 (yet) come as U+FFFD."""
         if self._backend is not None:
             return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
-        return self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def token(self, token_id: int) -> str:
         """One token as people read it, special ones by their name."""

@@ -8,10 +8,11 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from specbatch.errors import Problem, SpecError
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown
-from specbatch.runner.models.tokenizer import Tokenizer
 from specbatch.runner.rows.messages import Message
 from specbatch.runner.rows.row import Row
 from specbatch.runner.rows.token_lengths import TokenLengths, token_lengths
@@ -38,7 +39,7 @@ class PromptEncoder:
         SpecError: a system prompt without a template to put it in.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: PreTrainedTokenizerBase
     _: KW_ONLY
     template: str | None
     max_length: int
@@ -140,7 +141,7 @@ class PromptEncoder:
         if self.instant is not None:
             options = {**options, "strftime_now": self.instant.strftime}  # before transformers' own of that name
         try:
-            return self.tokenizer.apply_chat_template(
+            text: str = self.tokenizer.apply_chat_template(
                 list(messages),
                 chat_template=self.template,
                 tokenize=False,
@@ -151,6 +152,7 @@ class PromptEncoder:
             raise RowError(
                 ErrorCode.CHAT_TEMPLATE, f"the chat template refused the messages: {_short(error)}"
             ) from None
+        return text
 
     def _tokenize(self, text: str, *, raw: bool) -> list[int]:
         """A template writes the special tokens itself, and so may a raw prompt: they are not added a second time."""

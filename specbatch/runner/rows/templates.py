@@ -13,11 +13,11 @@ from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
+from transformers import PreTrainedTokenizerBase
 
 from specbatch.api.dataset import DatasetSpec
 from specbatch.errors import Problem, SpecError
 from specbatch.runner.models.content import file_hash
-from specbatch.runner.models.tokenizer import Tokenizer
 
 _FIELD = "spec.dataset.chatTemplate"
 _INSTANT = "SPECBATCH_INSTANT"
@@ -39,7 +39,7 @@ class ChatTemplate:
     file: Path | None = None
 
 
-def choose_template(dataset: DatasetSpec, tokenizer: Tokenizer) -> ChatTemplate | None:
+def choose_template(dataset: DatasetSpec, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate | None:
     """The chat template that dataset.chatTemplate means; of a tokenizer's several templates `auto` takes the one named default.
 
     Args:
