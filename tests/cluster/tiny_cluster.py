@@ -127,7 +127,9 @@ class TinyCluster:
     def _write(self, path, text):
         place = self._root / path.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
+        # Another pod may be reading it: on a cluster each has a volume of its own.
+        if not place.exists() or place.read_text() != text:
+            place.write_text(text)
         return str(place)
 
 
