@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,21 +41,25 @@ def count_shape(config: Mapping[str, Any], path: Path | None = None) -> ModelSha
     """
     import torch  # noqa: PLC0415  # takes seconds, and only models of unknown families need it
     from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM  # noqa: PLC0415
+    from transformers.utils import logging  # noqa: PLC0415
 
     if path is None and str(config.get("model_type")) not in CONFIG_MAPPING:
         return None
-    with _quiet():
-        try:
-            if path is None:
-                plain = {key: value for key, value in config.items() if key not in {"auto_map", "quantization_config"}}
-                settings = CONFIG_MAPPING[config["model_type"]].from_dict(plain)
-            else:
-                settings = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-            with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager")
-            return _shape_of(model.eval())
-        except Exception:  # noqa: BLE001  # a config can be wrong in as many ways as there are models: the load names it
-            return None
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        if path is None:
+            plain = {key: value for key, value in config.items() if key not in {"auto_map", "quantization_config"}}
+            settings = CONFIG_MAPPING[config["model_type"]].from_dict(plain)
+        else:
+            settings = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager")
+        return _shape_of(model.eval())
+    except Exception:  # noqa: BLE001  # a config can be wrong in as many ways as there are models: the load names it
+        return None
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _shape_of(model: Any) -> ModelShape | None:
@@ -174,7 +178,8 @@ def _keys_and_values(model: Any, text: Mapping[str, Any], layers: int) -> tuple[
     from transformers import DynamicCache  # noqa: PLC0415
 
     cache = DynamicCache()
-    with contextlib.suppress(Exception), torch.device("meta"), torch.no_grad(), _without_experts(model):
+    with contextlib.suppress(Exception), torch.device("meta"), torch.no_grad():
+        _skip_experts(model)
         ids = torch.zeros(1, _TRACED_TOKENS, dtype=torch.int64)
         model(input_ids=ids, past_key_values=cache, use_cache=True)
         widths = [_width(layer) for layer in cache.layers]
@@ -192,19 +197,11 @@ def _width(layer: Any) -> int:
     return sum(int(states.numel() // (states.shape[0] * states.shape[2])) for states in (keys, values))
 
 
-@contextlib.contextmanager
-def _without_experts(model: Any) -> Iterator[None]:
+def _skip_experts(model: Any) -> None:
     """Experts pass their tokens on as they are: without weights it is not known which of them a token goes to."""
-    changed = []
     for name, module in model.named_modules():
         if name.endswith(".experts") and callable(getattr(module, "forward", None)):
-            changed.append(module)
             module.forward = lambda hidden, *_args, **_kwargs: hidden
-    try:
-        yield
-    finally:
-        for module in changed:
-            del module.forward
 
 
 def _number(text: Mapping[str, Any], key: str) -> int | None:
@@ -212,15 +209,3 @@ def _number(text: Mapping[str, Any], key: str) -> int | None:
     value = text.get(key)
     numbers = value if isinstance(value, (list, tuple)) else [value]
     return max((one for one in numbers if isinstance(one, int) and not isinstance(one, bool) and one > 0), default=None)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    from transformers.utils import logging  # noqa: PLC0415
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

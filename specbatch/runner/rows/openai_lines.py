@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from specbatch.api.models import TargetSpec
 from specbatch.results.rows import Endpoint, ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown
 from specbatch.runner.rows.options import Options, read_options, refuse_options
@@ -13,6 +15,8 @@ from specbatch.runner.rows.options import Options, read_options, refuse_options
 CHAT: Endpoint = "/v1/chat/completions"
 COMPLETIONS: Endpoint = "/v1/completions"
 
+_LAST = re.compile(r"[^/:\\]+$")
+_LOCAL = ("/", "./", "../", "~", "file:")
 _LINE_FIELDS = frozenset({"custom_id", "id", "method", "url", "body"})
 
 
@@ -62,7 +66,11 @@ def read_request(
         raise RowError(
             ErrorCode.UNSUPPORTED_REQUEST, f"url must be {CHAT} or {COMPLETIONS}, found {shown(fields['url'])}"
         )
-    _refuse_beside({name: value for name, value in fields.items() if name not in known | _LINE_FIELDS}, ignored)
+    for name in ("messages", "prompt"):  # no part of the request, though its writer may think so
+        if name not in known and fields.get(name) is not None:
+            raise RowError(ErrorCode.INVALID_ROW, f"{name} stands beside body: a row asks one of them")
+    beside = {name: value for name, value in fields.items() if name not in known | _LINE_FIELDS}
+    refuse_options(beside, why="stands beside body, not in it: put it into the body", ignored=ignored)
     asked = "messages" if endpoint == CHAT else "prompt"
     others = {name: value for name, value in body.items() if name != asked}
     options = read_options(others, place="body.", closed=True, ignored=ignored)
@@ -71,9 +79,17 @@ def read_request(
     return endpoint, body[asked], options
 
 
-def _refuse_beside(fields: Mapping[str, Any], ignored: Collection[str]) -> None:
-    """A field beside the body is not part of the request, though its writer may think so."""
-    for name in ("messages", "prompt"):
-        if fields.get(name) is not None:
-            raise RowError(ErrorCode.INVALID_ROW, f"{name} stands beside body: a row asks one of them")
-    refuse_options(fields, why="stands beside body, not in it: put it into the body", ignored=ignored)
+def means_target(named: Any, target: TargetSpec) -> bool:
+    """Whether a request that names this model means the target: as the spec has it, or its last part alone; in any case, with its revision or without."""
+    if not isinstance(named, str):
+        return False
+    name, model = named.strip().rstrip("/").lower(), target.model.rstrip("/").lower()
+    if target.revision is not None:
+        name = name.removesuffix(f"@{target.revision.lower()}").removesuffix(f":{target.revision.lower()}")
+    # Another owner's model of this name is another model, but a folder says nothing of its owner.
+    return name in {model, _last(model)} or (model.startswith(_LOCAL) and _last(name) == _last(model))
+
+
+def _last(name: str) -> str:
+    found = _LAST.search(name.removesuffix(".gguf"))
+    return found[0] if found else name

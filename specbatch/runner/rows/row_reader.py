@@ -15,8 +15,7 @@ from specbatch.runner.dataset.bad_rows import RowError, shown, whole
 from specbatch.runner.dataset.lines import MAX_LINE_BYTES, RawRow
 from specbatch.runner.rows.forms import Form, RowRules, read_form
 from specbatch.runner.rows.json_lines import parse_object
-from specbatch.runner.rows.model_names import means_target
-from specbatch.runner.rows.openai_lines import CHAT, endpoint_of, is_openai_line
+from specbatch.runner.rows.openai_lines import CHAT, endpoint_of, is_openai_line, means_target
 from specbatch.runner.rows.options import decoding_of_row
 from specbatch.runner.rows.row import BadRow, Row
 

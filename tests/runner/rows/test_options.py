@@ -12,7 +12,7 @@ from specbatch.api import DecodingSpec
 from specbatch.api.models import TargetSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.lines import RawRow
-from specbatch.runner.rows.model_names import means_target
+from specbatch.runner.rows.openai_lines import means_target
 from specbatch.runner.rows.row import BadRow, Row
 from specbatch.runner.rows.row_options import OPTIONS, find_option, nearest_option
 from specbatch.runner.rows.row_reader import RowReader
