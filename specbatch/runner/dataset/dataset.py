@@ -127,22 +127,14 @@ class Dataset:
         """How many rows there are: exact once all are read, before that from the share of bytes read."""
         if self._ended:
             return self._rows_read
-        total = self._total_bytes
-        read = self._finished_bytes + self._position.stored_bytes * self._share_taken
-        if not total or not read or not self._rows_read:
+        sizes = [source.size for source in self.sources if source.size is not None]
+        # Of the bytes read from the file at hand, the share that was made into rows.
+        share = min(1.0, self._taken_bytes / max(1, self._position.given_bytes))
+        read = self._finished_bytes + self._position.stored_bytes * share
+        if len(sizes) < len(self.sources) or not read or not self._rows_read:
             return self._spec.limit
-        estimate = max(self._rows_read, round(self._rows_read * total / read))
+        estimate = max(self._rows_read, round(self._rows_read * sum(sizes) / read))
         return min(estimate, self._spec.limit) if self._spec.limit is not None else estimate
-
-    @property
-    def _share_taken(self) -> float:
-        """Of the bytes read from the file at hand, the share that was made into rows."""
-        return min(1.0, self._taken_bytes / max(1, self._position.given_bytes))
-
-    @property
-    def _total_bytes(self) -> int | None:
-        sizes = [source.size for source in self.sources]
-        return sum(size for size in sizes if size is not None) if None not in sizes else None
 
     def _rows(self) -> Iterator[RawRow]:
         index = 0

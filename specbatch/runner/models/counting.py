@@ -115,7 +115,7 @@ def _find_layers(model: Any, count: int) -> tuple[str, nn.ModuleList] | None:
     lists = [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count and ".layers." not in f"{name}."[:-1]
+        if isinstance(module, nn.ModuleList) and len(module) == count and ".layers." not in name
     ]
     return max(lists, key=lambda one: _numbers(one[1].parameters()), default=None)
 

@@ -153,16 +153,14 @@ def _limit(request: Any) -> None:
 
 def _refuse_remote_code(path: Path, model: str, role: str) -> None:
     config = json_object(path / "config.json")
-    if not config.get("auto_map") or _known_to_transformers(config.get("model_type")):
+    if not config.get("auto_map"):
+        return
+    from transformers import CONFIG_MAPPING  # noqa: PLC0415 - only for the few models with code of their own
+
+    if config.get("model_type") in CONFIG_MAPPING:
         return
     raise ModelError(
         f"the model brings Python code of its own (auto_map) for model_type {config.get('model_type')!r}",
         where=model,
         remedy=f"read that code; if you trust it, pin spec.{role}.revision and set trustRemoteCode: true there",
     )
-
-
-def _known_to_transformers(model_type: object) -> bool:
-    from transformers import CONFIG_MAPPING  # noqa: PLC0415 - only for the few models with code of their own
-
-    return model_type in CONFIG_MAPPING

@@ -15,7 +15,6 @@ from specbatch.runner.rows.options import Options, read_options, refuse_options
 CHAT: Endpoint = "/v1/chat/completions"
 COMPLETIONS: Endpoint = "/v1/completions"
 
-_LAST = re.compile(r"[^/:\\]+$")
 _LOCAL = ("/", "./", "../", "~", "file:")
 _LINE_FIELDS = frozenset({"custom_id", "id", "method", "url", "body"})
 
@@ -91,5 +90,4 @@ def means_target(named: Any, target: TargetSpec) -> bool:
 
 
 def _last(name: str) -> str:
-    found = _LAST.search(name.removesuffix(".gguf"))
-    return found[0] if found else name
+    return re.split(r"[/:\\]", name.removesuffix(".gguf"))[-1]

@@ -123,7 +123,9 @@ class _Reader:
             self._set(option.sets, value, f"{place}{name}")
         elif not option.holds:
             if not option.asks_nothing(value):
-                raise _unsupported(option, name, value, place)
+                remedy = f"{option.remedy}; {_ignore(name)}" if option.remedy else _ignore(name)
+                message = f"{place}{name}: {shown(value)} is not supported; {remedy}"
+                raise RowError(ErrorCode.UNSUPPORTED_OPTION, message)
         elif not isinstance(value, dict):
             if not option.asks_nothing(value):
                 raise RowError(ErrorCode.INVALID_FIELD, f"{place}{name} must be an object, found {shown(value)}")
@@ -177,11 +179,6 @@ def _must_sample(found: dict[str, Any], reader: _Reader) -> str:
     if found.setdefault("temperature", 0.0) != 0:
         raise RowError(ErrorCode.INVALID_FIELD, f"{written} is false, but temperature above 0: give one of them")
     return ""
-
-
-def _unsupported(option: RowOption, name: str, value: Any, place: str) -> RowError:
-    remedy = f"{option.remedy}; {_ignore(name)}" if option.remedy else _ignore(name)
-    return RowError(ErrorCode.UNSUPPORTED_OPTION, f"{place}{name}: {shown(value)} is not supported; {remedy}")
 
 
 def _ignore(name: str) -> str:

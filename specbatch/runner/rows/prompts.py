@@ -111,8 +111,10 @@ class PromptEncoder:
                 return row.prompt
             self._refuse_wrapped(row.prompt)
         messages = row.messages or [{"role": "user", "content": row.prompt}]
+        if self.system_prompt is not None and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.system_prompt}, *messages]
         thinking = self.enable_thinking if row.enable_thinking is None else row.enable_thinking
-        return self._render(self._with_system(messages), {} if thinking is None else {"enable_thinking": thinking})
+        return self._render(messages, {} if thinking is None else {"enable_thinking": thinking})
 
     def _refuse_wrapped(self, prompt: str) -> None:
         """A prompt that a chat template has wrapped already would be wrapped again, and answered as something else."""
@@ -129,11 +131,6 @@ class PromptEncoder:
     def _control_tokens(self) -> list[str]:
         added = getattr(self.tokenizer, "added_tokens_decoder", {})
         return [str(token) for token in added.values() if token.special]
-
-    def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
-        if self.system_prompt is None or messages[0]["role"] == "system":
-            return messages
-        return [{"role": "system", "content": self.system_prompt}, *messages]
 
     def _render(self, messages: Sequence[Message], options: dict[str, Any]) -> str:
         if self.template is None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from jinja2 import nodes
@@ -59,7 +58,7 @@ def choose_template(dataset: DatasetSpec, tokenizer: PreTrainedTokenizerBase) ->
         if "default" not in named:
             raise _error(
                 f"the tokenizer has {len(named)} named chat templates and none is named default",
-                f"name one of them in dataset.chatTemplate: {_listed(named)}",
+                f"name one of them in dataset.chatTemplate: {', '.join(sorted(named))}",
             )
         return _checked(named["default"], "the tokenizer's chat template")
     if setting in named:
@@ -67,7 +66,7 @@ def choose_template(dataset: DatasetSpec, tokenizer: PreTrainedTokenizerBase) ->
     if dataset.chat_template_file is None:
         raise _error(
             f"the tokenizer has no chat template named {setting!r}",
-            f"it has: {_listed(named) or 'none'}; for a file of that name write ./{setting}",
+            f"it has: {', '.join(sorted(named)) or 'none'}; for a file of that name write ./{setting}",
         )
     path = Path(dataset.chat_template_file).expanduser()
     try:
@@ -136,10 +135,6 @@ def _draws(tree: nodes.Template) -> bool:
 
 def _error(message: str, remedy: str = 'mend it, name another file, or set "none"') -> SpecError:
     return SpecError([Problem(_FIELD, message, remedy)], source="spec")
-
-
-def _listed(named: Mapping[str, Any]) -> str:
-    return ", ".join(sorted(map(str, named)))
 
 
 class _Generation(Extension):
