@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from specbatch.errors import DatasetError
+from specbatch.formatting import first_lines
 from specbatch.results.layout import ShardFile
 from specbatch.runner.dataset.compressions import uncompressed_name
 
@@ -29,9 +30,8 @@ class Chosen:
         """What was left out, for people; empty where nothing was."""
         if not self.left_out:
             return ""
-        shown = [f"{_file(name)} ({why})" for name, why in list(self.left_out.items())[:_SHOWN]]
-        more = [f"and {len(self.left_out) - _SHOWN:,} more"] if len(self.left_out) > _SHOWN else []
-        return f"left out of the dataset: {', '.join([*shown, *more])}"
+        shown = [f"{_file(name)} ({why})" for name, why in self.left_out.items()]
+        return f"left out of the dataset: {', '.join(first_lines(shown, _SHOWN))}"
 
 
 def choose(files: Iterable[str], others: Mapping[str, str]) -> Chosen:

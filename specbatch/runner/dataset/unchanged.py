@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from specbatch.errors import DatasetError, SpecbatchError
+from specbatch.formatting import first_lines
 from specbatch.runner.dataset.sources import Found, find_sources, is_remote
 from specbatch.runner.retry import Retrier
 
@@ -31,8 +32,7 @@ def check_unchanged(uri: str, before: Found, retrier: Retrier, *, limited: bool)
         return  # a signature may have expired; every byte was read
     changes = list(_changes(before, after, limited=limited))
     if changes:
-        more = f", and {len(changes) - _SHOWN:,} more" if len(changes) > _SHOWN else ""
-        raise _changed(uri, f"{'; '.join(changes[:_SHOWN])}{more}")
+        raise _changed(uri, "; ".join(first_lines(changes, _SHOWN)))
 
 
 def _changes(before: Found, after: Found, *, limited: bool) -> Iterator[str]:

@@ -13,7 +13,6 @@ from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown
 
 _LONG_LINE = 1 << 20  # bytes
-_WHITE = " \t\r\n"
 
 
 def _refuse_constant(name: str) -> None:
@@ -78,7 +77,7 @@ def _reread(text: str) -> Any:
     try:
         return _decode(text)
     except json.JSONDecodeError as error:
-        bare = text.rstrip(_WHITE)
+        bare = text.rstrip(" \t\r\n")
         if bare.endswith(","):
             return _decode(bare[:-1])
         if "\0" in text:

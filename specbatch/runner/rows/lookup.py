@@ -17,8 +17,6 @@ from specbatch.runner.rows.forms import RowRules
 from specbatch.runner.rows.row import BadRow, Row
 from specbatch.runner.rows.row_reader import RowReader
 
-_RENEWED = 1 << 16
-
 
 class RowLookup:
     """Reads rows of the dataset that a run's identity names; `problem` says why it cannot.
@@ -46,18 +44,13 @@ class RowLookup:
     def _rows(self, identity: Identity | None, indices: Iterable[int]) -> Iterator[tuple[int, Row | BadRow | None]]:
         found = self._dataset_rows(identity)
         raw = next(found, None)
-        reader, reads = None, 0
         for index in indices:
             while raw is not None and raw[0].index < index:
                 raw = next(found, None)
             if raw is None or raw[0].index != index:
                 yield index, None
-                continue
-            if reads % _RENEWED == 0:  # a reader remembers every id it saw
-                reader = RowReader(raw[1])
-            reads += 1
-            assert reader is not None
-            yield index, reader.read(raw[0])
+            else:
+                yield index, RowReader(raw[1]).read(raw[0])  # a new one: a reader remembers every id that it saw
 
     def _dataset_rows(self, identity: Identity | None) -> Iterator[tuple[RawRow, RowRules]]:
         if identity is None:
