@@ -14,6 +14,8 @@ from tests.engine import tiny
 class Priced:
     """Always the same k, and one price of a plain round."""
 
+    is_adaptive = False
+
     def __init__(self, k, plain_seconds):
         self.k = k
         self.plain_seconds = plain_seconds

@@ -17,6 +17,7 @@ class Watching:
     """A controller that walks through choices of (k, rows), and keeps what it is told."""
 
     plain_seconds = 1.0
+    is_adaptive = False
 
     def __init__(self, choices):
         self.choices = itertools.cycle(choices)
