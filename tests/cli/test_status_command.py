@@ -4,6 +4,8 @@ import pty
 import subprocess
 import sys
 
+import pytest
+
 from specbatch.cli.main import main
 from tests.results.builders import finish_run, make_row
 
@@ -21,6 +23,7 @@ def test_no_run_is_74(tmp_path, capsys):
     assert "no run is there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_watching_ends_with_the_run_as_text_as_json_and_on_a_terminal(tmp_path, capsys):
     finish_run(tmp_path / "nightly", [make_row(0)])
     assert main(["status", str(tmp_path / "nightly"), "--watch"]) == 0

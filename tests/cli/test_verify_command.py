@@ -36,6 +36,7 @@ def tamper(results):
     path.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
 
+@pytest.mark.slow
 def test_an_honest_run_ends_with_0_and_a_verdict(results, capsys):
     assert main(["verify", str(results), "--sample", "5"]) == 0
     said = capsys.readouterr()
@@ -45,6 +46,7 @@ def test_an_honest_run_ends_with_0_and_a_verdict(results, capsys):
     assert "decoding 5 rows with the target alone" in said.err
 
 
+@pytest.mark.slow
 def test_unexplained_rows_end_with_1_and_the_first_are_shown(results, capsys):
     tamper(results)
     assert main(["verify", str(results), "--quiet"]) == 1
@@ -56,6 +58,7 @@ def test_unexplained_rows_end_with_1_and_the_first_are_shown(results, capsys):
     assert read_manifests(results)[0].verification["unexplained"] == 7
 
 
+@pytest.mark.slow
 def test_json_output_is_what_the_manifest_holds(results, capsys):
     assert main(["verify", str(results), "--output", "json", "--sample", "3", "--seed", "4", "--gpus", "0"]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -63,6 +66,7 @@ def test_json_output_is_what_the_manifest_holds(results, capsys):
     assert (said["sampled"], said["seed"], said["exact"]) == (3, 4, 3)
 
 
+@pytest.mark.slow
 def test_faults_end_with_their_codes(results, tmp_path, capsys):
     assert main(["verify", str(tmp_path / "nothing")]) == 74
     assert "no manifest" in capsys.readouterr().err

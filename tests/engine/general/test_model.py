@@ -89,6 +89,7 @@ def test_placement_is_read_back_from_every_parameter_and_buffer():
     assert "model.rotary_emb.inv_freq" in placement
 
 
+@pytest.mark.slow
 def test_bfloat16_runs(pair):
     model = tiny.qwen3().bfloat16()
     out, _ = tiny.decode(CausalLM(model), pair.noisy, [Request("0", pair.prompts[5], 20)], num_speculative_tokens=3)

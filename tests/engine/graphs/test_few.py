@@ -34,12 +34,14 @@ class Watching:
 
 
 # Twice where rounds must land first: then the choice is made again.
+@pytest.mark.slow
+@pytest.mark.traced
 @pytest.mark.parametrize(
     "choices",
     [
         [(2, 3), (0, 9)],
-        pytest.param([(1, 1), (3, 4), (2, 9)], marks=pytest.mark.slow),
-        pytest.param([(0, 9), (3, 2), (3, 2), (0, 9), (0, 9), (2, 9), (2, 9)], marks=pytest.mark.slow),
+        [(1, 1), (3, 4), (2, 9)],
+        [(0, 9), (3, 2), (3, 2), (0, 9), (0, 9), (2, 9), (2, 9)],
     ],
 )
 def test_rows_that_stand_still_for_a_round_lose_no_token(pair, choices):
@@ -64,6 +66,8 @@ def test_what_few_show_is_known_before_the_next_choice(pair):
     assert controller.reports[0].standing == 6
 
 
+@pytest.mark.slow
+@pytest.mark.traced
 def test_a_round_of_few_stands_for_its_share_of_a_plain_one(pair):
     controller = Watching([(2, 3)])
     _, engine = fast.decode(pair.target, pair.twin, fast.requests(pair.prompts[:4], 3), controller, max_sequences=4)
@@ -82,6 +86,8 @@ def general(pair, drafter, controller):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.traced
 @pytest.mark.parametrize("make", [general, fast_engine])
 def test_a_controller_is_told_what_drafting_would_take_and_what_rows_bring_later(pair, make):
     lengths, prompts = (9, 9, 3, 5), [prompt for prompt in pair.prompts if len(prompt) > 3][:4]

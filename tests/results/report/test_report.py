@@ -206,6 +206,7 @@ def test_what_users_wrote_is_shown_as_text_and_never_as_html(run_dir):
     assert "<script>alert(1)</script>" in page.text
 
 
+@pytest.mark.slow
 def test_what_users_wrote_is_never_a_template(run_dir):
     finish_run(run_dir, [make_row(0, text="{{ 7 * 7 }}{% raw %}", prompt="{# no #}")], versions={"torch": "{{ run }}"})
     text = Page(write_report(run_dir)).text

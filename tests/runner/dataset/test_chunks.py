@@ -72,6 +72,7 @@ def test_rows_are_read_from_the_bytes_whatever_the_name(tmp_path, data, name):
     assert rows_of(write(tmp_path, data, name)) == ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [gzip.compress, zst, bz2.compress, lzma.compress])
 def test_what_was_cut_or_has_something_behind_it_is_an_error_after_the_rows_before(tmp_path, pack):
     plain = b"".join(b'{"prompt": "%032x"}\n' % (n * 7919**7) for n in range(40_000))

@@ -50,6 +50,7 @@ def s3_at(monkeypatch):
     return point
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
 @pytest.mark.parametrize(
     ("before", "after"),
@@ -76,6 +77,7 @@ def test_compressed_rows_go_on_in_the_middle_too():
         assert not server.troubles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("always", "error", "says"),
     [
@@ -97,6 +99,7 @@ def test_what_a_web_server_answers_to_the_end_tells_whether_to_come_back(always,
     assert len(told) == (1 if error is OutOfReachError else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["http", "s3"])
 def test_a_refused_connection_is_out_of_reach(scheme, s3_at):
     url = f"http://127.0.0.1:{free_port()}"

@@ -178,6 +178,7 @@ def hurried(monkeypatch):
     monkeypatch.setattr("specbatch.runner.models.files._ANSWER_SECONDS", 0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["reset", 503, 429, ("cut", 10)])
 def test_a_hub_that_fails_for_a_moment_is_asked_again(hub, cache, trouble):
     hub.troubles = [trouble]
@@ -186,6 +187,7 @@ def test_a_hub_that_fails_for_a_moment_is_asked_again(hub, cache, trouble):
     assert not hub.troubles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["reset", "hang", 500, 503, 429])
 def test_a_hub_that_is_down_is_out_of_reach_and_no_missing_model(hub, cache, trouble, hurried):
     hub.always = trouble

@@ -67,6 +67,7 @@ def test_any_tokens_in_any_groups_stop_where_decoding_every_prefix_says(case, st
     assert fed(StopStrings(detokenizer, stops), tokens, sizes) == brute_force(detokenizer, stops, tokens)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     text=st.text("aENDSTOP你好世界😀 .\né", min_size=1, max_size=30),
