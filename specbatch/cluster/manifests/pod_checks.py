@@ -13,13 +13,9 @@ from specbatch.errors import Problem, SpecError
 from specbatch.redact import holds_secret
 
 
-def check(job: SpecBatchJob) -> None:
-    """Checks that a spec can run in a pod.
-
-    Raises:
-        SpecError: with every problem.
-    """
-    problems = [
+def pod_problems(job: SpecBatchJob) -> list[Problem]:
+    """Every reason why a spec cannot run in a pod."""
+    return [
         *_uris_are_for_everyone(job),
         *_results_are_kept(job),
         *_places_are_free(job),
@@ -27,6 +23,15 @@ def check(job: SpecBatchJob) -> None:
         *local_path_problems(job),
         *_template_is_mergeable(job),
     ]
+
+
+def check(job: SpecBatchJob) -> None:
+    """Checks that a spec can run in a pod.
+
+    Raises:
+        SpecError: with every problem.
+    """
+    problems = pod_problems(job)
     if problems:
         raise SpecError(problems, source=job.metadata.name)
 
