@@ -8,6 +8,8 @@ from typing import NoReturn
 
 from specbatch.api.dataset import DatasetSpec
 from specbatch.errors import DatasetError
+from specbatch.results.rows import ErrorCode
+from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.dataset.chunks import ReadPosition, read_chunks, read_head
 from specbatch.runner.dataset.folders import is_text_name
 from specbatch.runner.dataset.lines import MAX_LINE_BYTES, RawRow, read_lines
@@ -17,6 +19,7 @@ from specbatch.runner.retry import START_SECONDS, Retrier
 
 _FILES_LOOKED_INTO = 16
 _FINGERPRINT_BYTES = 1 << 16
+_TOO_LONG = RowError(ErrorCode.LINE_TOO_LONG, f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
 
 
 class Dataset:
@@ -150,6 +153,6 @@ class Dataset:
                     continue
                 if index == self._spec.limit:
                     return
-                yield RawRow(index, line.number, line.data, line.too_long, is_text)
+                yield RawRow(index, line.number, line.data, _TOO_LONG if line.too_long else None, is_text)
                 index += 1
             self._finished_bytes += source.size or 0

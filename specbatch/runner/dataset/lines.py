@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from specbatch.runner.dataset.bad_rows import RowError
 
 MAX_LINE_BYTES = 16 << 20  # a longer line becomes an error row; it is never held in memory
 _KEPT_BYTES = 1024  # of a line that is too long: enough to tell it by
@@ -13,21 +15,27 @@ _UTF8_BOM = b"\xef\xbb\xbf"
 
 @dataclass(slots=True)  # not frozen, which costs three times as much to make: a restart reads every row again
 class RawRow:
-    """One line of the dataset, not yet understood.
+    """One row of the dataset as its file holds it, not yet understood.
 
     Attributes:
         index: position among the dataset's rows, from 0, over all files; blank lines don't count.
-        line_number: from 1, within the file.
-        data: the line without its end; for a line over the limit only its first kilobyte.
-        too_long: whether the line was over the limit.
+        line_number: from 1, within the file: of its first line, or of the row in a table.
+        data: a JSON object, or a line of text, without its end; of a line over the limit only the first kilobyte. Empty in a table.
+        error: what is wrong with it, where its file's reader has found something.
         is_text: whether every line of the file is a prompt.
+        fields: column -> value as JSON has them (None: absent), in files that are tables; None in others.
+        untyped: whether all values are strings, as in CSV: what is a number or a list is still to be parsed.
+        unread: the columns that are not among the fields, and why, for people ("image (binary data)"); empty where there are none.
     """
 
     index: int
     line_number: int
     data: bytes
-    too_long: bool = False
+    error: RowError | None = None
     is_text: bool = False
+    fields: Mapping[str, Any] | None = None
+    untyped: bool = False
+    unread: str = ""
 
 
 class Line(NamedTuple):

@@ -12,16 +12,18 @@ from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import Endpoint, ErrorCode
 from specbatch.results.shard.keys import KeySet
 from specbatch.runner.dataset.bad_rows import RowError, shown, whole
-from specbatch.runner.dataset.lines import MAX_LINE_BYTES, RawRow
+from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.rows.forms import Form, RowRules, read_form
 from specbatch.runner.rows.json_lines import parse_object
 from specbatch.runner.rows.openai_lines import CHAT, endpoint_of, is_openai_line, means_target
 from specbatch.runner.rows.options import decoding_of_row
 from specbatch.runner.rows.row import BadRow, Row
+from specbatch.runner.rows.untyped import typed_fields
 
 FINGERPRINT_VERSION = 2  # counts up with any change of Row.fingerprint: by it a restart knows finished rows again
 
 _MAX_ID_CHARACTERS = 512
+_OF_COLUMNS = (ErrorCode.MISSING_PROMPT, ErrorCode.INVALID_FIELD, ErrorCode.INVALID_ROW)
 _encode = json.JSONEncoder(sort_keys=True, check_circular=False).encode
 
 
@@ -49,12 +51,14 @@ class RowReader:
             row_id = self._named_id(fields)
             endpoint = self._endpoint(fields)
             self._claim(row_id)
-            return self._row(raw, row_id or _made_id(raw.index, raw.data), fields)
+            return self._row(raw, row_id or _made_id(raw), fields)
         except RowError as error:
             bad = error
         except RecursionError:  # from comparing or printing what the JSON reader has just accepted
             bad = RowError(ErrorCode.INVALID_JSON, "nested too deeply")
-        made = _made_id(raw.index, raw.data)
+        if raw.unread and bad.code in _OF_COLUMNS:
+            bad = RowError(bad.code, f"{bad.message}; columns that are not read: {raw.unread}")
+        made = _made_id(raw)
         digest = self._salted.copy()
         digest.update(made.encode())  # with the index in it: a duplicate has a fingerprint of its own
         return BadRow(row_id or made, raw.index, raw.line_number, digest.hexdigest(), bad.code, bad.message, endpoint)
@@ -106,8 +110,10 @@ class RowReader:
         return endpoint_of(fields) or CHAT
 
     def _fields(self, raw: RawRow) -> Mapping[str, Any]:
-        if raw.too_long:
-            raise RowError(ErrorCode.LINE_TOO_LONG, f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
+        if raw.error is not None:
+            raise raw.error
+        if raw.fields is not None:
+            return typed_fields(raw.fields) if raw.untyped else raw.fields
         return {} if raw.is_text else parse_object(raw.data)
 
     def _named_id(self, fields: Mapping[str, Any]) -> str | None:
@@ -148,9 +154,10 @@ class RowReader:
         return digest
 
 
-def _made_id(index: int, data: bytes) -> str:
+def _made_id(raw: RawRow) -> str:
     """An id from position and content, the same on every start."""
-    return f"row-{index:08d}-{hashlib.blake2b(data, digest_size=6).hexdigest()}"
+    data = raw.data if raw.fields is None else _encode(raw.fields).encode()
+    return f"row-{raw.index:08d}-{hashlib.blake2b(data, digest_size=6).hexdigest()}"
 
 
 def _text_form(raw: RawRow) -> Form:

@@ -9,7 +9,7 @@ from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.lines import RawRow, read_lines
 from specbatch.runner.rows.row import BadRow, Row
 from specbatch.runner.rows.row_reader import FINGERPRINT_VERSION, RowReader
-from tests.runner.tiny import row_rules
+from tests.runner.tiny import dataset_at, row_rules
 
 BASE = DecodingSpec(max_new_tokens=64)
 
@@ -203,9 +203,12 @@ def test_surrogate_pair_in_escapes_is_one_good_character():
     assert read(rb'{"prompt": "\ud83d\ude00"}').prompt == "😀"
 
 
-def test_line_over_the_limit_is_an_error_row():
-    bad = RowReader(row_rules(BASE)).read(RawRow(3, 9, b"x", too_long=True))
-    assert (bad.code, bad.index, bad.line_number) == (ErrorCode.LINE_TOO_LONG, 3, 9)
+def test_line_over_the_limit_is_an_error_row(tmp_path, monkeypatch):
+    monkeypatch.setattr("specbatch.runner.dataset.dataset.MAX_LINE_BYTES", 100)
+    (tmp_path / "rows.jsonl").write_bytes(b'{"prompt": "a"}\n\n{"prompt": "%s"}\n' % (b"b" * 200))
+    _, raw = dataset_at(tmp_path / "rows.jsonl").rows()
+    bad = RowReader(row_rules(BASE)).read(raw)
+    assert (bad.code, bad.index, bad.line_number) == (ErrorCode.LINE_TOO_LONG, 1, 3)
 
 
 def test_overrides_in_every_spelling():
@@ -283,7 +286,7 @@ def test_whatever_a_file_holds_becomes_rows_or_bad_rows(lines):
     reader = RowReader(row_rules(BASE, answer_field="answer"))
     for line in read_lines(iter([b"\n".join(lines)]), 1000):
         for is_text in (False, True):
-            reading = reader.read(RawRow(line.number, line.number, line.data, line.too_long, is_text))
+            reading = reader.read(RawRow(line.number, line.number, line.data, None, is_text))
             assert isinstance(reading, Row | BadRow)
             assert reading.id
             reading.id.encode()
