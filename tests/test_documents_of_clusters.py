@@ -10,7 +10,7 @@ import pytest
 from specbatch.cluster.client.kinds import CLAIMS, NAMESPACES, NODES
 from tests.cluster.conftest import api
 from tests.cluster.tiny_cluster import TinyCluster
-from tests.documents import ROOT, blocks
+from tests.documents import ROOT, TWIN, blocks, documents
 from tests.helm.charts import binary
 
 __all__ = ["api"]
@@ -73,7 +73,7 @@ def local_rows(zygote, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", ["README.md", "docs/KUBERNETES.md"])
+@pytest.mark.parametrize("document", [name for name in documents() if blocks(name, "sh") and TWIN not in name])
 def test_every_command_works_in_the_order_of_the_document(document, shell, local_rows):
     run, clone = shell
     commands = blocks(document, "sh")
@@ -82,7 +82,3 @@ def test_every_command_works_in_the_order_of_the_document(document, shell, local
         run(block)
     rows = (clone / "quickstart.jsonl").read_bytes()
     assert rows == local_rows
-
-
-def test_the_guide_has_the_same_commands_in_both_languages():
-    assert blocks("docs/KUBERNETES.md", "sh") == blocks("docs/KUBERNETES.zh-CN.md", "sh")

@@ -1,11 +1,7 @@
 """What the READMEs say is so: their commands are run, their spec is valid, their tables are the code's."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ import pytest
 from specbatch.api import parse_spec
 from specbatch.cli.main import app
 from specbatch.errors import ExitCode
+from tests.checkout import fresh_checkout, run_block
 from tests.documents import READMES, ROOT, blocks, make_targets, text_of
 
 COMMANDS = blocks("README.md", "bash")
@@ -21,13 +18,8 @@ HARDWARE = re.compile(r"kubectl|helm|docker|submit|nvidia|cuda", re.IGNORECASE)
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """What a new user has after the installation, the repository's files and .venv, and then what the commands leave there."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "job", folder / "job")
-    (folder / ".venv").symlink_to(sys.prefix)
-    return folder
+    """A fresh checkout, and then what the commands leave there."""
+    return fresh_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +28,6 @@ def quickstart(checkout):
     done = run_block(COMMANDS[0], checkout)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def run_block(block, folder):
-    """A block of commands in bash; `make test` is only asked what it would do, since it is what runs this."""
-    script = block.replace("make test", "make -n test").replace("make quickstart", "make -o .venv/.runner quickstart")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=folder,
-        env={**inherited, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def test_the_first_commands_are_make_quickstart_and_make_test():
