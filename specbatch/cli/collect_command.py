@@ -27,15 +27,20 @@ def collect(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="Where the rows go, replaced in one step. Default: standard output."
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Where the rows go, replaced in one step: .jsonl, .csv, .tsv or .parquet; .gz or .zst at the end compresses. "
+            "Default: standard output.",
         ),
     ] = None,
     form: Annotated[
-        Literal["jsonl", "parquet", "openai"],
+        Literal["jsonl", "csv", "parquet", "openai"] | None,
         typer.Option(
-            "--format", help="jsonl: the rows as they are; openai: the batch output form; parquet: a flat table."
+            "--format",
+            help="jsonl: the rows as they are; openai: the batch output form; csv, parquet: a flat table. Default: as -o ends, else jsonl.",
         ),
-    ] = "jsonl",
+    ] = None,
     errors: Annotated[
         Path | None,
         typer.Option(
@@ -61,7 +66,12 @@ def collect(
     Of a run on the cluster the files are fetched first: from where they were published, else from their volume, through a pod that
     may only read, and is gone afterwards. Where the Job is gone, name the spec's file.
 
+    In a table, what the rows carry from the dataset are columns of their own, input_NAME where the name is taken; values that are
+    not of one type are text, lists and objects are JSON. Error rows beside a table are lines of JSON.
+
     Example: specbatch collect results/nightly -o nightly.jsonl
+
+    Example: specbatch collect results/nightly -o nightly.csv
 
     Example: specbatch collect nightly -n ml -o nightly.jsonl
 

@@ -40,7 +40,7 @@ def test_a_complete_run_is_0_and_the_summary_names_everything(run_dir, tmp_path,
         "nightly: 1,198 results and 2 errors of 1,200 rows",
         f"  read       4 files of 2 shards, {size:,} bytes, each as its manifest says",
         "  errors     invalid_json 2 (the line is not valid JSON)",
-        f"  wrote      {out} (1,198 rows)",
+        f"  wrote      {out} (1,198 rows as jsonl)",
         f"  wrote      {tmp_path / 'out.errors.jsonl'} (2 errors)",
     ]
     assert len(indices(out)) == 1198
@@ -145,7 +145,7 @@ def test_standard_output_gets_rows_and_nothing_else(run_dir):
     done = specbatch("collect", run_dir)
     assert done.returncode == 0
     assert [json.loads(line)["index"] for line in done.stdout.splitlines()] == [0, 2, 3, 4]
-    assert b"wrote      standard output (4 rows)" in done.stderr
+    assert b"wrote      standard output (4 rows as jsonl)" in done.stderr
     assert b"invalid_json 1" in done.stderr
 
 

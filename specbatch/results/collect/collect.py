@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from specbatch.errors import ResultsError
-from specbatch.results.collect.export import ExportFormat
-from specbatch.results.collect.join import Gaps, Join, rank_of
+from specbatch.results.collect.columns import ColumnKinds
+from specbatch.results.collect.export import ExportPlan
+from specbatch.results.collect.formats import ExportFormat, form_of
+from specbatch.results.collect.join import Gaps, Join, is_error_rank, rank_of
 from specbatch.results.collect.output import Output, explained
 from specbatch.results.collect.outputs import Outputs
+from specbatch.results.collect.result_table import carried_of
 from specbatch.results.collect.row_files import FileReader
 from specbatch.results.collect.run import FoundRun, find_run
 from specbatch.results.identity import Identity
@@ -22,7 +25,7 @@ from specbatch.results.rows import OpenAIForm
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.sorting import MEMORY_BYTES, LineSorter
 from specbatch.results.totals import Totals
-from specbatch.results.wire import encode_json
+from specbatch.results.wire import decode_result, encode_json
 
 NameRows = Callable[[Identity | None, Iterable[int]], Iterator[tuple[int, str | None]]]
 """From what the run is and ascending indices to (index, id) of each; None for an id that is not known."""
@@ -81,7 +84,7 @@ def collect(
     source: str | Path,
     out: Path | BinaryIO,
     *,
-    form: ExportFormat = "jsonl",
+    form: ExportFormat | None = None,
     errors: Path | None = None,
     missing: Path | None = None,
     partial: bool = False,
@@ -97,7 +100,7 @@ def collect(
     Args:
         source: the run's folder: a path or an fsspec URI.
         out: a file, or a stream that gets the rows once all are known to be right.
-        form: how result rows are written.
+        form: how result rows are written. None: as the ending of `out` says, else jsonl.
         errors: a file for error rows. None: beside `out` where that is a file, if there are any; else they are counted only.
         missing: a file for a line of each missing row.
         partial: take what is there of a run that is not complete.
@@ -113,14 +116,18 @@ def collect(
         return _unread(run)
     _check_targets(run.folder, [one for one in (out, errors, missing) if isinstance(one, Path)])
     temporary = tmp or _temporary_place(out)
+    name = out.name if isinstance(out, Path) else ""
+    form = form or form_of(name) or "jsonl"
+    kinds = ColumnKinds()
     with contextlib.ExitStack() as stack:
         with explained(temporary, "write a temporary file"):
             sorter = stack.enter_context(LineSorter(temporary, memory_bytes=memory_bytes))
             gaps = stack.enter_context(contextlib.closing(Gaps(temporary)))
-            found = read_all(run, sorter.add)
+            found = read_all(run, _seeing(kinds, sorter.add) if form in {"csv", "parquet"} else sorter.add)
             join = Join(run)
             wanted = partial or not run.unfinished
-            outputs = Outputs(out if wanted else None, errors, temporary, form, _openai_form(run))
+            plan = ExportPlan(form=form, openai=_openai_form(run), carried=kinds.kinds, name=name)
+            outputs = Outputs(out if wanted else None, errors, temporary, plan)
             stack.callback(outputs.discard)
             outputs.open()
             for row in join.rows(sorter.sorted(), gaps):
@@ -139,6 +146,20 @@ def collect(
         if found.complete or partial:
             written += outputs.commit()
     return replace(found, written=tuple(written))
+
+
+def _seeing(kinds: ColumnKinds, add: Callable[[int, int, bytes], None]) -> Callable[[int, int, bytes], None]:
+    """`add`, with a look at the columns that the results carry: a table has its columns before its first row."""
+
+    def see(index: int, rank: int, line: bytes) -> None:
+        if not is_error_rank(rank):
+            with contextlib.suppress(
+                ValueError
+            ):  # said when it is written, unless the file's hash is the better explanation
+                kinds.see(carried_of(decode_result(line)))
+        add(index, rank, line)
+
+    return see
 
 
 def _check_targets(folder: Folder, targets: Sequence[Path]) -> None:

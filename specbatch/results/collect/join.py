@@ -25,6 +25,11 @@ def rank_of(number: int, file: RowFile, line: int) -> int:
     return file.is_errors << _ERRORS_AT | number << _FILE_AT | line
 
 
+def is_error_rank(rank: int) -> bool:
+    """Whether it is that of an error row."""
+    return rank >> _ERRORS_AT == 1
+
+
 JoinedRow = tuple[int, bool, bytes]
 """(index, whether it is an error row, line): a row that goes out."""
 
@@ -96,7 +101,7 @@ class Join:
                 self.duplicates += 1
                 continue
             last, kept_rank, kept = index, rank, line
-            yield index, rank >> _ERRORS_AT == 1, line
+            yield index, is_error_rank(rank), line
 
     def _check_same(self, index: int, one: tuple[int, bytes], other: tuple[int, bytes]) -> None:
         places = [self._place(rank) for rank, _ in (one, other)]

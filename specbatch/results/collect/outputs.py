@@ -4,18 +4,56 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from specbatch.errors import ResultsError
-from specbatch.results.collect.export import Export, ExportFormat, make_export
+from specbatch.formatting import pluralize
+from specbatch.results.collect.export import Export, ExportPlan
+from specbatch.results.collect.formats import compressing, uncompressed
 from specbatch.results.collect.join import JoinedRow
 from specbatch.results.collect.lines import error_code
 from specbatch.results.collect.output import Output, explained
-from specbatch.results.rows import OpenAIForm
+from specbatch.results.collect.result_table import ResultTable
 
 _NO_ROW = (ValueError, TypeError, OverflowError)  # what a form raises for a line that is no row after all
+
+
+class OutputFile:
+    """An output in a form, and compressed as its name says; `output` has the rules of when to call what."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self._file: BinaryIO | None = None
+        self._export: Export | None = None
+
+    @property
+    def export(self) -> Export | None:
+        """What takes the rows, once it is open."""
+        return self._export
+
+    def open(self, make_export: Callable[[BinaryIO], Export]) -> None:
+        """Makes the file; ResultsError where that fails."""
+        self.output.open()
+        name = self.output.place.name if isinstance(self.output.place, Path) else ""
+        self._file = compressing(self.output.file, name)
+        self._export = make_export(self._file)
+
+    @property
+    def formulas(self) -> int:
+        """Cells so far that a spreadsheet would run."""
+        return self._export.formulas if isinstance(self._export, ResultTable) else 0
+
+    def end(self) -> None:
+        """After the last row; a second call does nothing."""
+        export, file, self._export, self._file = self._export, self._file, None, None
+        try:
+            if export:
+                export.close()
+        finally:
+            if file and file is not self.output.file:
+                file.close()
 
 
 class Outputs:
@@ -25,27 +63,22 @@ class Outputs:
         out: for results; None counts rows and writes nothing.
         errors: for error rows. None: beside `out` where that is a file, made when the first one comes.
         tmp: for temporary files.
-        form: how result rows are written.
-        openai: for rows that did not come in the OpenAI form.
+        plan: how rows are written.
 
     Attributes:
         results: result rows so far.
         errors: code -> error rows so far.
     """
 
-    def __init__(
-        self, out: Path | BinaryIO | None, errors: Path | None, tmp: Path, form: ExportFormat, openai: OpenAIForm
-    ) -> None:
+    def __init__(self, out: Path | BinaryIO | None, errors: Path | None, tmp: Path, plan: ExportPlan) -> None:
         self.results = 0
         self.errors: Counter[str] = Counter()
+        self._plan = plan
         self._errors_asked = errors is not None
-        self._make_export = partial(make_export, form=form, openai=openai)
-        beside = out.with_name(f"{out.stem}.errors.jsonl") if isinstance(out, Path) else None  # of out.jsonl
+        beside = out.with_name(f"{Path(uncompressed(out.name)).stem}.errors.jsonl") if isinstance(out, Path) else None
         target = errors or beside
-        self._out = None if out is None else Output(out, tmp)
-        self._errors_out = None if out is None or target is None else Output(target, tmp)
-        self._export: Export | None = None
-        self._errors_export: Export | None = None
+        self._out = None if out is None else OutputFile(Output(out, tmp))
+        self._errors_out = None if out is None or target is None else OutputFile(Output(target, tmp))
 
     def open(self) -> None:
         """Makes the files.
@@ -54,15 +87,13 @@ class Outputs:
             ResultsError: one cannot be made.
         """
         if self._out:
-            self._out.open()
-            self._export = self._make_export(self._out.file)
+            self._out.open(self._plan.rows)
         if self._errors_asked:
             self._open_errors()
 
     def _open_errors(self) -> None:
-        if self._errors_out and not self._errors_export:
-            self._errors_out.open()
-            self._errors_export = self._make_export(self._errors_out.file, errors=True)
+        if self._errors_out and not self._errors_out.export:
+            self._errors_out.open(self._plan.error_rows)
 
     def write(self, row: JoinedRow) -> None:
         """One row, which must come in input order.
@@ -77,9 +108,9 @@ class Outputs:
                 self._open_errors()
             else:
                 self.results += 1
-            export = self._errors_export if is_error else self._export
-            if export:
-                export.write(line)
+            file = self._errors_out if is_error else self._out
+            if file and file.export:
+                file.export.write(line)
         except _NO_ROW as error:
             raise _unreadable(f"row {index}", error) from error
 
@@ -91,32 +122,38 @@ class Outputs:
             BrokenPipeError: the reader of a stream went away.
         """
         written: list[tuple[str, Path | str]] = []
+        what = f"{self.results:,} rows as {self._plan.form}{_formulas(self._out.formulas if self._out else 0)}"
+        has_errors = self._errors_out is not None and self._errors_out.export is not None
         try:
-            for export in (self._errors_export, self._export):
-                if export:
-                    export.close()
+            for file in (self._errors_out, self._out):
+                if file:
+                    file.end()
         except _NO_ROW as error:
             raise _unreadable("a row", error) from error
-        if self._errors_out and self._errors_export:
-            self._errors_out.commit()
-            written.append((f"{self.errors.total():,} errors", self._errors_out.place))
+        if self._errors_out and has_errors:
+            self._errors_out.output.commit()
+            written.append((f"{self.errors.total():,} errors", self._errors_out.output.place))
         elif self._errors_out:
-            with explained(self._errors_out.place, "remove the errors of an earlier collect"):
-                Path(self._errors_out.place).unlink(missing_ok=True)
+            place = self._errors_out.output.place
+            with explained(place, "remove the errors of an earlier collect"):
+                Path(place).unlink(missing_ok=True)
         if self._out:
-            self._out.commit()
-            written.insert(0, (f"{self.results:,} rows", self._out.place))
+            self._out.output.commit()
+            written.insert(0, (what, self._out.output.place))
         return written
 
     def discard(self) -> None:
         """Removes what was not committed; a second call does nothing."""
-        for export in (self._errors_export, self._export):
-            with contextlib.suppress(Exception):  # a writer in mid-file may raise anything
-                if export:
-                    export.close()
-        for output in (self._errors_out, self._out):
-            if output:
-                output.discard()
+        for file in (self._errors_out, self._out):
+            if file:
+                with contextlib.suppress(Exception):  # a writer in mid-file may raise anything
+                    file.end()
+                file.output.discard()
+
+
+def _formulas(cells: int) -> str:
+    """What a person should know before a spreadsheet opens the file."""
+    return f"; {pluralize(cells, 'cell')} a spreadsheet would run as a formula: import as text" if cells else ""
 
 
 def _unreadable(what: str, error: Exception) -> ResultsError:

@@ -33,7 +33,7 @@ def test_shards_and_parts_come_out_as_one_file_in_input_order(run_dir, tmp_path)
     assert (tmp_path / "out.jsonl").read_bytes() == b"".join(encode_result(make_row(index)) for index in range(1000))
     assert (done.complete, done.results, done.rows, done.files, done.shards) == (True, 1000, 1000, 15, 3)
     assert done.bytes == sum(path.stat().st_size for path in run_dir.glob("*.jsonl"))
-    assert done.written == (("1,000 rows", tmp_path / "out.jsonl"),)
+    assert done.written == (("1,000 rows as jsonl", tmp_path / "out.jsonl"),)
     assert names(tmp_path) == ["nightly", "out.jsonl"]
 
 
@@ -68,7 +68,7 @@ def test_a_stream_gets_the_rows(run_dir):
     done = collect(run_dir, stream)
     assert [json.loads(line)["index"] for line in stream.getvalue().splitlines()] == [0, 1, 3, 4]
     assert done.errors == {"invalid_json": 1}
-    assert done.written == (("4 rows", "standard output"),)
+    assert done.written == (("4 rows as jsonl", "standard output"),)
 
 
 def test_a_thousand_parts(run_dir, tmp_path):

@@ -1,5 +1,7 @@
 """The forms that collect hands rows out in."""
 
+import csv
+import gzip
 import io
 import json
 import sys
@@ -13,7 +15,10 @@ from hypothesis import strategies as st
 from specbatch.errors import ResultsError
 from specbatch.results.attempts import Attempt
 from specbatch.results.collect.collect import collect
-from specbatch.results.collect.export_parquet import ParquetRows
+from specbatch.results.collect.columns import MAX_COLUMNS, ColumnKinds, as_text
+from specbatch.results.collect.export import ExportPlan
+from specbatch.results.collect.parquet_table import ParquetTable
+from specbatch.results.collect.result_table import ResultTable
 from specbatch.results.manifest import write_success
 from specbatch.results.rows import OpenAIForm
 from specbatch.results.summary import RunSummary
@@ -130,7 +135,7 @@ def test_a_table_goes_to_a_stream_too(run_dir):
 
 def test_a_table_is_written_in_groups(run_dir):
     stream = io.BytesIO()
-    export = ParquetRows(stream, group_rows=10)
+    export = ResultTable(lambda columns: ParquetTable(stream, columns, group_rows=10), {})
     for index in range(25):
         export.write(encode_result(make_row(index)))
     export.close()
@@ -153,7 +158,7 @@ def as_utf8(text):
 @given(st.lists(any_results, max_size=4))
 def test_any_rows_come_back_from_a_table_with_halves_of_pairs_replaced(rows):
     stream = io.BytesIO()
-    export = ParquetRows(stream)
+    export = ExportPlan(form="parquet", openai=CHAT).rows(stream)
     for row in rows:
         export.write(encode_result(row)[:-1])
     export.close()
@@ -164,7 +169,8 @@ def test_any_rows_come_back_from_a_table_with_halves_of_pairs_replaced(rows):
         if row.prompt is None:
             assert found["prompt"] is None
         else:
-            assert json.loads(found["prompt"]) == json.loads(as_utf8(json.dumps(row.prompt, ensure_ascii=False)))
+            said = row.prompt if isinstance(row.prompt, str) else json.dumps(row.prompt, ensure_ascii=False)
+            assert found["prompt"] == as_utf8(said)
 
 
 def test_halves_of_pairs_stay_as_they_are_in_lines(run_dir, tmp_path):
@@ -199,3 +205,85 @@ def test_without_pyarrow_a_table_says_how_to_get_it(run_dir, tmp_path, monkeypat
         collect(run_dir, tmp_path / "out.parquet", form="parquet")
     assert "pip install 'specbatch[parquet]'" in caught.value.remedy
     assert [path.name for path in tmp_path.iterdir()] == ["nightly"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([True, None, False], "bool"),
+        ([1, None, -(1 << 63)], "int64"),
+        ([1 << 63], "string"),
+        ([1, 2.5], "double"),
+        ([(1 << 53) + 1, 2.5], "string"),  # a double would round it
+        ([True, 1], "string"),
+        ([1, "a"], "string"),
+        ([[1], {"a": 2}], "string"),
+        ([None], "string"),
+    ],
+)
+def test_a_column_has_a_type_that_holds_all_of_its_values_or_is_text(values, kind):
+    kinds = ColumnKinds()
+    for value in values:
+        kinds.see({"x": value})
+    assert kinds.kinds == {"x": kind}
+
+
+def test_text_of_other_values_is_json():
+    assert [as_text(value) for value in ("a", None, 1, True, ["é", {"a": None}])] == [
+        "a",
+        None,
+        "1",
+        "true",
+        '["é", {"a": null}]',
+    ]
+
+
+def test_more_columns_than_a_table_has_are_refused_by_name():
+    with pytest.raises(ResultsError, match="more than 1,000 different columns") as caught:
+        ColumnKinds().see({str(number): 1 for number in range(MAX_COLUMNS + 1)})
+    assert "collect as jsonl" in caught.value.remedy
+
+
+ODD = ['say "hi"', "two\r\nlines, and a comma", "", "=1+1", "-5", "答案 🙂", "half \ud800"]
+
+
+def test_csv_comes_back_from_a_reader_as_it_was(run_dir, tmp_path):
+    finish(run_dir, [make_row(index, text=text) for index, text in enumerate(ODD)], [make_error(len(ODD))])
+    done = collect(run_dir, tmp_path / "out.csv")
+    assert {place.name: what for what, place in done.written} == {
+        "out.csv": "7 rows as csv; 1 cell a spreadsheet would run as a formula: import as text",
+        "out.errors.jsonl": "1 errors",
+    }
+    raw = (tmp_path / "out.csv").read_bytes()
+    assert raw.startswith(b"id,index,text,finish_reason,")
+    assert raw.endswith(b"\r\n")
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert [row["text"] for row in found] == [*ODD[:-1], "half ?"]
+    assert [int(row["index"]) for row in found] == list(range(len(ODD)))
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [("o.jsonl", b'{"id"'), ("o.NDJSON", b'{"id"'), ("o.csv", b"id,index"), ("o.tsv", b"id\tindex"), ("o.parquet", b"PAR1"),
+     ("o.csv.gz", b"\x1f\x8b"), ("o.jsonl.zst", b"\x28\xb5\x2f\xfd"), ("answers", b'{"id"')],
+)  # fmt: skip
+def test_the_form_is_what_the_outputs_name_says(run_dir, tmp_path, name, begins):
+    write_run(run_dir, 3)
+    collect(run_dir, tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(begins)
+
+
+def test_a_compressed_file_holds_the_rows_and_its_errors_lie_beside_it(run_dir, tmp_path):
+    write_run(run_dir, 3, errors={1})
+    collect(run_dir, tmp_path / "out.jsonl.gz")
+    assert [
+        json.loads(line)["index"] for line in gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()).splitlines()
+    ] == [0, 2]
+    assert (tmp_path / "out.errors.jsonl").exists()
+
+
+def test_format_counts_more_than_the_name(run_dir, tmp_path):
+    write_run(run_dir, 1)
+    collect(run_dir, tmp_path / "out.csv", form="jsonl")
+    assert json.loads((tmp_path / "out.csv").read_bytes())["index"] == 0
