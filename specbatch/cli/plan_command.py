@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from specbatch.plan.types import GpuShape
 
 _ASSUMED = "H100-80GB"
-_PRODUCT_LABEL = "nvidia.com/gpu.product"
+# Labels of nodes that name their GPU: NVIDIA's and AMD's operators, GKE, Karpenter on AWS.
+_PRODUCT_LABELS = (
+    "nvidia.com/gpu.product",
+    "amd.com/gpu.product-name",
+    "cloud.google.com/gke-accelerator",
+    "karpenter.k8s.aws/instance-gpu-name",
+)
 
 
 def plan(
@@ -103,14 +109,16 @@ def _count_override(gpus: str | None) -> list[str]:
 
 def _gpu_shapes(job: SpecBatchJob, gpus: str | None) -> tuple[Sequence[GpuShape], list[str]]:
     """The GPUs to plan for, and a note where their product is a guess."""
-    from specbatch.plan.gpus import parse_gpus, product_named
+    from specbatch.plan.gpu_products import product_named
+    from specbatch.plan.gpus import parse_gpus
 
     count = job.spec.placement.gpus
     if count == 0:
         return (), []
     if gpus:
         return parse_gpus(gpus, count), []
-    label = job.spec.job.node_selector.get(_PRODUCT_LABEL, "")
+    selector = job.spec.job.node_selector
+    label = next((selector[name] for name in _PRODUCT_LABELS if name in selector), "")
     product = product_named(label)
     if product:
         return (product,) * count, [f"GPUs: {product.name}, from spec.job.nodeSelector"]

@@ -23,6 +23,8 @@ class Family:
     tied_by_default: bool = False  # what transformers takes when config.json does not say
     head_dim_by_default: int | None = None  # None: hidden_size / num_attention_heads
     has_experts: bool = False  # a mixture of experts
+    router_bias: bool = False
+    sinks: bool = False  # a number a head that attention may go to in place of a token
 
 
 FAMILIES = {
@@ -36,6 +38,29 @@ FAMILIES = {
     "olmo2": Family(qkv_bias=None, output_bias=None, qk_norm="full"),
     "gemma": Family(qkv_bias=None, output_bias=None, tied_by_default=True, head_dim_by_default=256),
     "gemma2": Family(qkv_bias=None, output_bias=None, norms_per_layer=4, tied_by_default=True, head_dim_by_default=256),
+    "gemma3_text": Family(
+        qkv_bias=None,
+        output_bias=None,
+        qk_norm="head",
+        norms_per_layer=4,
+        tied_by_default=True,
+        head_dim_by_default=256,
+    ),
+    "olmo3": Family(qkv_bias=None, output_bias=None, qk_norm="full"),
+    "glm": Family(qkv_bias=None, head_dim_by_default=128),
+    "glm4": Family(qkv_bias=None, norms_per_layer=4, head_dim_by_default=128),
+    "seed_oss": Family(qkv_bias=None, head_dim_by_default=128),
+    "cohere": Family(qkv_bias=None, output_bias=None, norms_per_layer=1, tied_by_default=True),
+    "cohere2": Family(qkv_bias=None, output_bias=None, norms_per_layer=1, tied_by_default=True),
+    "gpt_oss": Family(
+        qkv_bias=None,
+        output_bias=None,
+        mlp_bias=True,
+        head_dim_by_default=64,
+        has_experts=True,
+        router_bias=True,
+        sinks=True,
+    ),
     "mixtral": Family(has_experts=True),
     "qwen3_moe": Family(qkv_bias=None, output_bias=None, qk_norm="head", has_experts=True),
 }
@@ -58,7 +83,9 @@ def llama_layer(shape: ModelShape, family: Family, biases: tuple[bool, bool, boo
     params = hidden * (2 * queries + 2 * keys) + family.norms_per_layer * hidden
     params += {"none": 0, "head": 2 * shape.head_dim, "full": queries + keys}[family.qk_norm]
     params += (queries + 2 * keys if qkv_bias else 0) + (hidden if output_bias else 0)
+    params += shape.num_heads if family.sinks else 0
     mlp = 3 * hidden * inner + (2 * inner + hidden if mlp_bias else 0)
     if experts:
-        return LayerShape(params + experts * hidden, experts * mlp, kv=2 * keys)
+        router = experts * (hidden + 1) if family.router_bias else experts * hidden
+        return LayerShape(params + router, experts * mlp, kv=2 * keys)
     return LayerShape(params + mlp, 0, kv=2 * keys)

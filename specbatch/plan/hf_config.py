@@ -99,6 +99,12 @@ class HfConfig:
         qkv, output, mlp = (bool(self.fields.get(key, False)) if fixed is None else fixed for key, fixed in asked)
         return qkv, output, mlp
 
+    @property
+    def quantised_by(self) -> str:
+        """The method by which the checkpoint is quantised; empty where it is not."""
+        quantisation = self.raw.get("quantization_config")
+        return str(quantisation.get("quant_method", "")) if isinstance(quantisation, Mapping) else ""
+
     def number(self, key: str, *, default: int | None = None) -> int:
         """A positive whole number.
 

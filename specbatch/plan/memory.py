@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from specbatch.plan.gpus import GIB
+from specbatch.plan.gpu_products import GIB
 from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.types import DeviceUse, ReplicaPlan

@@ -13,7 +13,7 @@ from specbatch.errors import ModelError
 from specbatch.plan.families import llama_layer
 from specbatch.plan.gguf_header import config_from_gguf
 from specbatch.plan.hf_config import HfConfig, max_positions
-from specbatch.plan.known_models import known_config
+from specbatch.plan.known_models import known_config, nearest_models
 from specbatch.plan.model_dir import hub_cache, resolve_model_dir
 from specbatch.plan.model_shape import Counter, ModelShape
 from specbatch.plan.weight_files import check_weight_files
@@ -45,12 +45,16 @@ def read_shape(
         return shape_in(found, model, dtype, count)
     built_in = known_config(model)
     if built_in is not None:
-        return shape_from_config(built_in, model, dtype, source="built-in table: no config.json on this machine")
+        known, config = built_in
+        like = "" if known.lower() == model.lower() else f", as {known}"
+        source = f"built-in table{like}: no config.json on this machine"
+        return shape_from_config(config, model, dtype, source=source, count=count)
     cache = hub_cache(env if env is not None else os.environ)
     raise ModelError(
         f"not on this machine: no folder {model!r}, no snapshot of {revision or 'main'} in {cache}, not a built-in shape",
         where=model,
-        remedy=f"download its config.json (hf download {model} config.json) or name a local folder",
+        remedy=f"download its config.json (hf download {model} config.json) or name a local folder"
+        + (f"; built-in shapes of nearly that name: {', '.join(near)}" if (near := nearest_models(model)) else ""),
     )
 
 
@@ -100,6 +104,8 @@ def shape_from_config(
     hf = HfConfig(config, name)
     hf.refuse_unusable()
     dtype_bytes = hf.dtype_bytes(dtype)
+    if hf.quantised_by:
+        source = f"{source}; quantised ({hf.quantised_by}), counted at {dtype_bytes} bytes a number, which is the most it takes"
     counted = count(config, path) if count is not None and not hf.fits_formula else None
     if counted is not None:
         source = f"{source}, counted in the model itself" if source else "counted in the model itself"

@@ -26,6 +26,7 @@ class GpuShape:
     memory_bytes: int
     bandwidth: float  # bytes a second
     flops: float  # dense bf16 operations a second
+    remark: str = ""  # what whoever plans for it should know: "has no bfloat16 arithmetic: ..."
 
     @property
     def is_cpu(self) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 import torch
 
 from specbatch.errors import DeviceError
-from specbatch.plan.gpus import cpu_shape, visible_gpu_shape
+from specbatch.plan.gpu_products import visible_gpu_shape
+from specbatch.plan.gpus import cpu_shape
 from specbatch.plan.types import GpuShape
 
 
