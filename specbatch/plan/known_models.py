@@ -165,7 +165,7 @@ def nearest_models(model: str) -> list[str]:
 
 
 @cache
-def known_models() -> Mapping[str, Mapping[str, Any]]:
+def known_models() -> dict[str, Mapping[str, Any]]:
     """Hub id -> config.json, of all that are listed."""
     return {name: config for line in _TABLE.strip().splitlines() for name, config in _line(line)}
 
