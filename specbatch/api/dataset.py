@@ -21,6 +21,17 @@ ErrorBudget = (
 )
 
 
+class ColumnsSpec(SpecModel):
+    """What becomes of a row's columns that are data."""
+
+    carry: Literal["all", "none"] | list[Text] = Field(
+        default="all",
+        description="Which columns of the input the result row repeats, under `columns`. all: those that are neither the prompt, the id, the answer nor "
+        "an option of the row. Or a list of names, or none. It changes no row's text.",
+        examples=[["category", "source"]],
+    )
+
+
 class DatasetSpec(SpecModel):
     """The prompts: one row, one prompt."""
 
@@ -54,6 +65,11 @@ class DatasetSpec(SpecModel):
         max_length=256,
         description="Columns that are data, although options of requests are called so (docs/reference/row-options.md): they are passed over.",
         examples=[["system", "tools"]],
+    )
+    columns: ColumnsSpec = Field(
+        default_factory=ColumnsSpec,
+        description="What becomes of the columns that are data.",
+        examples=[{"carry": ["category", "source"]}],
     )
     any_model: bool = Field(
         default=False,

@@ -28,6 +28,7 @@ FIELDS = {
         "answerField",
         "idField",
         "ignoreFields",
+        "columns",
         "anyModel",
         "chatTemplate",
         "systemPrompt",

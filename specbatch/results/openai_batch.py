@@ -23,7 +23,7 @@ def result_to_json(row: ResultRow) -> dict[str, Any]:
         "fingerprint": row.fingerprint,
         "speculation": msgspec.to_builtins(row.speculation),
     }
-    optional = {"prompt": row.prompt, "answer": row.answer, "correct": row.correct}
+    optional = {"prompt": row.prompt, "answer": row.answer, "correct": row.correct, "columns": row.columns}
     ours |= {name: part for name, part in optional.items() if part is not None}
     return {
         "id": f"batch_req_{row.fingerprint}",
@@ -37,6 +37,7 @@ def result_to_json(row: ResultRow) -> dict[str, Any]:
 def error_to_json(row: ErrorRow) -> dict[str, Any]:
     """A line of the error file: no response, a code and a message."""
     form = _form(row)
+    columns = {} if row.columns is None else {"columns": row.columns}
     return {
         "id": f"batch_req_{row.fingerprint}",
         "custom_id": row.id,
@@ -49,6 +50,7 @@ def error_to_json(row: ErrorRow) -> dict[str, Any]:
             "model": form.model,
             "created": form.created,
             "endpoint": form.endpoint,
+            **columns,
         },
     }
 
@@ -69,6 +71,7 @@ def result_from_json(value: dict[str, Any]) -> ResultRow:
         prompt=ours.get("prompt"),
         answer=ours.get("answer"),
         correct=ours.get("correct"),
+        columns=ours.get("columns"),
         openai=OpenAIForm(
             model=str(body["model"]),
             created=int(body["created"]),
@@ -87,6 +90,7 @@ def error_from_json(value: dict[str, Any]) -> ErrorRow:
         code=ErrorCode(value["error"]["code"]),
         message=str(value["error"]["message"]),
         line=ours["line"],
+        columns=ours.get("columns"),
         openai=OpenAIForm(model=ours["model"], created=ours["created"], endpoint=ours["endpoint"]),
     )
 

@@ -85,7 +85,8 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     """A row that the target has answered; its line has the fields in this order, without those that are None.
 
     `index` is the row's position in the dataset from 0; `fingerprint` the rest of the resume key beside `id`.
-    `prompt` (any JSON value) is kept where the spec says includePrompt; `answer` and `correct` where it has an answerField.
+    `prompt` (any JSON value) is kept where the spec says includePrompt; `answer` and `correct` where it has an answerField; `columns` are those
+    of the input that are data (dataset.columns.carry), each the JSON value that it was there.
     """
 
     id: str
@@ -97,6 +98,7 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     prompt: Any = None
     answer: str | None = None
     correct: bool | None = None
+    columns: dict[str, Any] | None = None
     fingerprint: str
     openai: OpenAIForm | None = None  # chooses the form of the line
 
@@ -112,6 +114,7 @@ class ErrorRow(msgspec.Struct, frozen=True, kw_only=True):
     line: int | None = None
     code: ErrorCode
     message: str
+    columns: dict[str, Any] | None = None  # as above; None where the line could not be read
     fingerprint: str
     openai: OpenAIForm | None = None  # as above
 

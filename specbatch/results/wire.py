@@ -43,6 +43,8 @@ def encode_error(row: ErrorRow) -> bytes:
         return encode_json(openai_batch.error_to_json(row)) + b"\n"
     value = msgspec.to_builtins(row)
     del value["openai"]
+    if row.columns is None:
+        del value["columns"]
     return encode_json(value) + b"\n"
 
 

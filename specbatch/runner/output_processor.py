@@ -46,6 +46,7 @@ class OutputProcessor:
             prompt=(row.messages or row.prompt) if self.include_prompt else None,
             answer=row.answer,
             correct=None if row.answer is None else text.strip() == row.answer.strip(),
+            columns=row.columns,
             openai=self._openai(row),
         )
 
@@ -58,6 +59,7 @@ class OutputProcessor:
             code=row.code,
             message=row.message,
             line=row.line_number,
+            columns=row.columns,
             openai=self._openai(row),
         )
 

@@ -8,7 +8,7 @@ PLAIN = job().spec_hash()
 
 
 def test_the_hash_is_a_sha256_that_does_not_change_between_versions():
-    assert PLAIN == "e6d2badfe308ffef001dc14a5d1a4d5c5eda3a438d32c69d0c7ed72cdde06470"
+    assert PLAIN == "ab561560647fc2834444e4ac3e26dacedee44e72fceb7b241662c539b843c97b"
 
 
 def test_writing_a_default_out_changes_nothing():
@@ -33,6 +33,7 @@ def test_writing_a_default_out_changes_nothing():
         "dataset: {uri: prompts.jsonl, limit: 3}",
         "dataset: {uri: prompts.jsonl, ignoreFields: [system]}",
         "dataset: {uri: prompts.jsonl, anyModel: true}",
+        "dataset: {uri: prompts.jsonl, columns: {carry: none}}",
         "results: {includePrompt: true}",
     ],
 )

@@ -21,6 +21,9 @@ texts = any_text.map(as_json_reads_it)
 json_values = st.recursive(
     st.none() | st.booleans() | counts | texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner)
 )
+columns = st.none() | st.dictionaries(
+    texts, json_values | st.floats(allow_nan=False, allow_infinity=False) | st.integers()
+)
 forms = st.none() | st.builds(
     OpenAIForm, model=texts, created=counts, endpoint=st.sampled_from(["/v1/chat/completions", "/v1/completions"])
 )
@@ -36,6 +39,7 @@ results = st.builds(
     prompt=json_values,
     answer=st.none() | texts,
     correct=st.none() | st.booleans(),
+    columns=columns,
     openai=forms,
 )
 errors = st.builds(
@@ -46,6 +50,7 @@ errors = st.builds(
     code=st.sampled_from(ErrorCode),
     message=texts,
     line=st.none() | counts,
+    columns=columns,
     openai=forms,
 )
 
@@ -176,6 +181,14 @@ def test_every_error_code_is_snake_case_and_explained():
     for code in ErrorCode:
         assert code.value == code.name.lower()
         assert code.meaning
+
+
+def test_rows_of_openais_form_carry_columns_under_our_key():
+    form = OpenAIForm(model="m")
+    result, error = make_row(0, columns={"a": None}, openai=form), make_error(0, columns={"a": None}, openai=form)
+    assert [json.loads(line)["specbatch"]["columns"] for line in (encode_result(result), encode_error(error))] == [
+        {"a": None}
+    ] * 2
 
 
 def test_numbers_of_any_size_in_a_stored_prompt_come_back():

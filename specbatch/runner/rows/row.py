@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import Endpoint, ErrorCode
@@ -25,10 +26,11 @@ class Row:
     enable_thinking: bool | None = None
     answer: str | None = None
     endpoint: Endpoint | None = None  # set on OpenAI batch lines
+    columns: dict[str, Any] | None = None  # that its result carries
 
     def refused(self, code: ErrorCode, message: str) -> BadRow:
         """The same row, which turned out not to be decodable."""
-        return BadRow(self.id, self.index, self.line_number, self.fingerprint, code, message, self.endpoint)
+        return BadRow(self.id, self.index, self.line_number, self.fingerprint, code, message, self.endpoint, self.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +44,4 @@ class BadRow:
     code: ErrorCode
     message: str
     endpoint: Endpoint | None = None
+    columns: dict[str, Any] | None = None

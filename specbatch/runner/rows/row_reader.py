@@ -13,9 +13,10 @@ from specbatch.results.rows import Endpoint, ErrorCode
 from specbatch.results.shard.keys import KeySet
 from specbatch.runner.dataset.bad_rows import RowError, shown, whole
 from specbatch.runner.dataset.lines import RawRow
+from specbatch.runner.rows.carried import carried_columns
 from specbatch.runner.rows.forms import Form, RowRules, read_form
 from specbatch.runner.rows.json_lines import parse_object
-from specbatch.runner.rows.openai_lines import CHAT, endpoint_of, is_openai_line, means_target
+from specbatch.runner.rows.openai_lines import CHAT, LINE_FIELDS, endpoint_of, is_openai_line, means_target
 from specbatch.runner.rows.options import decoding_of_row
 from specbatch.runner.rows.row import BadRow, Row
 from specbatch.runner.rows.untyped import typed_fields
@@ -45,13 +46,16 @@ class RowReader:
 
     def read(self, raw: RawRow) -> Row | BadRow:
         """The row, or why it is bad; never raises for anything that a file may hold."""
-        row_id, endpoint = None, None
+        row_id, endpoint, columns = None, None, None
         try:
             fields = self._fields(raw)
             row_id = self._named_id(fields)
             endpoint = self._endpoint(fields)
+            columns = self._carried(fields, endpoint)
             self._claim(row_id)
-            return self._row(raw, row_id or _made_id(raw), fields)
+            row = self._row(raw, row_id or _made_id(raw), fields)
+            row.columns = columns
+            return row
         except RowError as error:
             bad = error
         except RecursionError:  # from comparing or printing what the JSON reader has just accepted
@@ -61,7 +65,9 @@ class RowReader:
         made = _made_id(raw)
         digest = self._salted.copy()
         digest.update(made.encode())  # with the index in it: a duplicate has a fingerprint of its own
-        return BadRow(row_id or made, raw.index, raw.line_number, digest.hexdigest(), bad.code, bad.message, endpoint)
+        return BadRow(
+            row_id or made, raw.index, raw.line_number, digest.hexdigest(), bad.code, bad.message, endpoint, columns
+        )
 
     def claim(self, raw: RawRow) -> None:
         """Takes note of the id of a row that belongs to another shard."""
@@ -102,6 +108,11 @@ class RowReader:
                 f"body.model is {shown(named)}, but the target is {target.model}; "
                 "where its answers are wanted all the same, set dataset.anyModel: true",
             )
+
+    def _carried(self, fields: Mapping[str, Any], endpoint: Endpoint | None) -> dict[str, Any] | None:
+        dataset = self._rules.dataset
+        own = LINE_FIELDS if endpoint else {dataset.prompt_field, "messages"}
+        return carried_columns(fields, dataset, own)
 
     def _endpoint(self, fields: Mapping[str, Any]) -> Endpoint | None:
         """The endpoint of an OpenAI batch line, bad or not: its error is written in that form."""
