@@ -53,9 +53,7 @@ class RowReader:
             endpoint = self._endpoint(fields)
             columns = self._carried(fields, endpoint)
             self._claim(row_id)
-            row = self._row(raw, row_id or _made_id(raw), fields)
-            row.columns = columns
-            return row
+            return self._row(raw, row_id or _made_id(raw), fields, columns)
         except RowError as error:
             bad = error
         except RecursionError:  # from comparing or printing what the JSON reader has just accepted
@@ -78,7 +76,7 @@ class RowReader:
         if named is not None and not self._ids.add(hashlib.blake2b(named.encode(), digest_size=16).digest()):
             raise RowError(ErrorCode.DUPLICATE_ID, f"an earlier row has the id {shown(named)}")
 
-    def _row(self, raw: RawRow, row_id: str, fields: Mapping[str, Any]) -> Row:
+    def _row(self, raw: RawRow, row_id: str, fields: Mapping[str, Any], columns: dict[str, Any] | None) -> Row:
         rules = self._rules
         form = _text_form(raw) if raw.is_text else read_form(fields, rules)
         self._check_model(form.model)
@@ -95,6 +93,7 @@ class RowReader:
             enable_thinking=form.options.enable_thinking,
             answer=_answer(fields, rules.dataset.answer_field),
             endpoint=form.endpoint,
+            columns=columns,
         )
 
     def _check_model(self, named: Any) -> None:
