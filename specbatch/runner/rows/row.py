@@ -30,7 +30,9 @@ class Row:
 
     def refused(self, code: ErrorCode, message: str) -> BadRow:
         """The same row, which turned out not to be decodable."""
-        return BadRow(self.id, self.index, self.line_number, self.fingerprint, code, message, self.endpoint, self.columns)
+        return BadRow(
+            self.id, self.index, self.line_number, self.fingerprint, code, message, self.endpoint, self.columns
+        )
 
 
 @dataclass(frozen=True, slots=True)
