@@ -3,6 +3,10 @@
 #   docker build --target runner -t specbatch .        torch and all: runs specs, in pods and by docker run --gpus all
 #   docker build --target cli -t specbatch-cli .       the light side: submit, status, why, collect; for CI and pods of one's own
 #
+# A spec in the current folder, with its data and results, on this machine's GPUs; the volume keeps models and compiled kernels:
+#
+#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD:/work" -v specbatch-cache:/cache specbatch run spec.yaml
+#
 # tools/build_images.sh builds both with the base pinned by its digest. CUDA comes with torch's wheels from PyPI (the run-time libraries): the
 # node needs the NVIDIA driver and its container toolkit only, and the same image runs on CPUs. Without Docker's daemon: buildah build, the same way.
 
@@ -10,13 +14,16 @@
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS base
-# A number, not a name: Kubernetes' runAsNonRoot can check it. Nothing in the image needs this very user, or may be written by it: the root
-# may be read-only and the user any. What is written goes to /tmp, and to volumes.
+# The root may be read-only and the user any. What is written goes to /tmp and to what is mounted: the reader's folder at /work, and at /cache
+# what is worth keeping. A volume takes over the folder's mode, so whoever runs may write. Pods set their own folder and mount /cache themselves.
 ENV PATH=/opt/specbatch/bin:$PATH \
     HOME=/tmp \
     USER=specbatch \
+    HF_HOME=/cache/huggingface \
+    TRITON_CACHE_DIR=/cache/triton \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
+RUN mkdir -m 1777 /work /cache
 
 FROM base AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
@@ -45,8 +52,9 @@ LABEL org.opencontainers.image.title="specbatch, command line" \
       org.opencontainers.image.source="https://github.com/specbatch/specbatch" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build-cli /opt/specbatch /opt/specbatch
+# A number, not a name: Kubernetes' runAsNonRoot can check it.
 USER 10001:10001
-WORKDIR /tmp
+WORKDIR /work
 ENTRYPOINT ["specbatch"]
 CMD ["--help"]
 
@@ -68,6 +76,6 @@ LABEL org.opencontainers.image.title="specbatch, runner" \
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY --from=build-runner /opt/specbatch /opt/specbatch
 USER 10001:10001
-WORKDIR /tmp
+WORKDIR /work
 ENTRYPOINT ["specbatch"]
 CMD ["--help"]

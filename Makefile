@@ -1,12 +1,15 @@
 # Everything a developer does, on a machine with nothing but python3 (3.11 or newer) and make. `make` lists it.
 PYTHON ?= python3
 VENV ?= .venv
+DIST ?= dist
 # What `make lock` starts from: newer releases of torch pull several GB of CUDA on machines that have none.
 TORCH := torch==2.13.0
 # The one that the CUDA build of this torch asks for; its CPU build asks for none.
 TRITON := triton==3.7.1
 # Not in `dev`: it brings thirty packages, and one target needs it.
 CYCLONEDX := cyclonedx-bom==7.5.0
+# Nor these; exactly, since the builder decides on the bytes of what it builds.
+DIST_TOOLS := build==1.6.1 hatchling==1.33.0 twine==7.0.0
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -22,7 +25,7 @@ FAST := not slow and not faults and not gpu and not cluster
 NO_HARDWARE := not faults and not gpu and not cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart smollm2 test check lint generate faults fuzz cluster images bench lock sbom clean
+.PHONY: help quickstart smollm2 test check lint generate faults fuzz cluster dist images bench lock sbom clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +67,15 @@ fuzz: $(VENV)/.dev ## 115,000 damaged specs, datasets and model folders: every a
 cluster: $(VENV)/.dev ## the tests of a real cluster, which KUBECONFIG and SPECBATCH_TEST_IMAGE name (ten minutes)
 	$(BIN)/python -m pytest -q -m cluster tests/cluster/e2e
 
+dist: ## write dist/: the wheel, the sdist that it is built from, both checked, SHA256SUMS; the same bytes every time
+	rm -rf $(DIST) $(VENV)-dist
+	$(PYTHON) -m venv $(VENV)-dist
+	$(VENV)-dist/bin/python -m pip install --quiet $(DIST_TOOLS)
+	$(VENV)-dist/bin/python -m build --no-isolation --outdir $(DIST)
+	$(VENV)-dist/bin/twine check --strict $(DIST)/*
+	cd $(DIST) && { sha256sum * 2>/dev/null || shasum -a 256 *; } | tee SHA256SUMS.part && mv SHA256SUMS.part SHA256SUMS
+	rm -rf $(VENV)-dist
+
 images: ## both images by docker, the base pinned by its digest
 	tools/build_images.sh
 
@@ -89,7 +101,7 @@ sbom: ## write sbom.cdx.json: what requirements/runner.txt installs, with hashes
 	rm -rf $(VENV)-sbom
 
 clean: ## remove the virtual environment and caches; results/ and models/ stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find specbatch tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # Stamps: a second call installs nothing, a change of the dependencies does.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from specbatch import __version__
-from tests.documents import ROOT, text_of
+from tests.documents import READMES, ROOT, text_of
 
 TEXT = text_of("Dockerfile")
 STAGES = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", TEXT, re.DOTALL | re.MULTILINE))
@@ -40,6 +40,18 @@ def test_an_image_runs_as_a_number_that_kubernetes_can_check_and_says_what_it_is
     for label in ("title", "description", "version", "revision", "source", "licenses"):
         assert f"org.opencontainers.image.{label}=" in body
     assert f"ARG VERSION={__version__}\n" in body
+
+
+def test_docker_run_as_the_readme_has_it_finds_the_readers_folder_and_keeps_models_and_kernels():
+    assert "RUN mkdir -m 1777 /work /cache\n" in STAGES["base"]
+    for kept in ("HF_HOME", "TRITON_CACHE_DIR"):
+        assert re.search(rf"^ +{kept}=/cache/", STAGES["base"], re.MULTILINE)
+    shown = [one for name in (*READMES, "Dockerfile") for one in re.findall(r"docker run --rm.*", text_of(name))]
+    assert shown
+    for command in shown:
+        assert '--user "$(id -u):$(id -g)" -v "$PWD:/work" -v specbatch-cache:/cache ' in command
+    for name in LAST:
+        assert re.findall(r"^WORKDIR .*", STAGES[name], re.MULTILINE) == ["WORKDIR /work"]
 
 
 @pytest.mark.parametrize("name", LAST)

@@ -1,10 +1,13 @@
 """What people install: the wheel holds everything it needs, the base install needs no torch, development is pinned."""
 
+import hashlib
 import importlib.metadata
 import json
 import re
 import subprocess
 import sys
+import tarfile
+import venv
 import zipfile
 
 import pytest
@@ -51,15 +54,56 @@ print(json.dumps(codes))
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The built wheel, and the folder where it lies unpacked."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
-    (file,) = folder.glob("*.whl")
+def dist(tmp_path_factory):
+    """What `make dist` writes; its own checks are passed."""
+    folder = tmp_path_factory.mktemp("dist")
+    settings = (f"DIST={folder}/dist", f"VENV={folder}/venv", f"PYTHON={sys.executable}")
+    done = subprocess.run(
+        ["make", "dist", *settings], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(dist, tmp_path_factory):
+    """The built wheel, and a folder where it lies unpacked."""
+    (file,) = dist.glob("*.whl")
+    unpacked = tmp_path_factory.mktemp("unpacked")
     with zipfile.ZipFile(file) as archive:
-        archive.extractall(folder / "unpacked")
-    return file, folder / "unpacked"
+        archive.extractall(unpacked)
+    return file, unpacked
+
+
+@pytest.mark.slow
+def test_make_dist_writes_the_same_bytes_whenever_it_is_called_and_their_hashes(dist, wheel):
+    (sdist,) = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        assert len({member.mtime for member in archive}) == 1
+        assert {member.uname for member in archive} == {""}
+        names = {member.name.split("/")[1] for member in archive}
+    assert names == {"specbatch", "pyproject.toml", "PKG-INFO", "README.md", "LICENSE", "CHANGELOG.md", "constraints.txt", ".gitignore"}  # fmt: skip
+    assert len({member.date_time for member in zipfile.ZipFile(wheel[0]).infolist()}) == 1
+    hashes = {line.split()[1]: line.split()[0] for line in (dist / "SHA256SUMS").read_text().splitlines()}
+    assert hashes == {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (sdist, wheel[0])}
+
+
+@pytest.mark.slow
+def test_the_wheel_in_an_environment_of_its_own_answers_the_starter_outside_the_checkout(wheel, tmp_path):
+    venv.create(tmp_path / "venv")
+    python = tmp_path / "venv/bin/python"
+    words = ["--python", python, "install", "--quiet", "--no-deps", "--no-index", "--no-compile", wheel[0]]
+    subprocess.run([sys.executable, "-m", "pip", *words], check=True, timeout=120)
+    (packages,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+    # Torch and the rest are this environment's: a gigabyte is not fetched anew.
+    (packages / "rest.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    script = "specbatch --help && specbatch init && specbatch run spec.yaml --quiet && specbatch collect results/my-job -o rows.jsonl"
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "prompts.jsonl").write_text('{"prompt": "Sort these words: pear, apple, fig"}\n')
+    environment = {"PATH": f"{python.parent}:/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["bash", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
