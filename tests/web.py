@@ -24,9 +24,11 @@ class Web:
         always: a trouble for every GET once `troubles` is empty.
         troubles_from: only requests for bytes from there on meet troubles.
         ranges: whether it knows ranges.
-        error_body: of answers that are errors.
+        error_body, error_headers: of answers that are errors.
+        bytes_per_second: of a body; None for at once.
         head_status: for every HEAD, where set.
         headers: of every file; PATH in a value becomes a hash of its path.
+        headers_of: further ones, by path.
         requests: (method, path, range) as they came.
         bytes_sent: of bodies.
     """
@@ -37,8 +39,11 @@ class Web:
     troubles_from: int = 0
     ranges: bool = True
     error_body: bytes = b""
+    error_headers: dict[str, str] = field(default_factory=dict)
+    bytes_per_second: int | None = None
     head_status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    headers_of: dict[str, dict[str, str]] = field(default_factory=dict)
     requests: list = field(default_factory=list)
     bytes_sent: int = 0
     url: str = ""
@@ -89,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(end - begin))
         if status == 206:
             self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(data)}")
-        for name, value in web.headers.items():
+        for name, value in {**web.headers, **web.headers_of.get(path, {})}.items():
             self.send_header(name, value.replace("PATH", f"{zlib.crc32(path.encode()):08x}"))
         self.end_headers()
         if self.command == "HEAD":
@@ -100,13 +105,21 @@ class _Handler(BaseHTTPRequestHandler):
             web.bytes_sent += trouble[1]
             time.sleep(0.05)  # what was sent is read before the reset
             return self._reset()
-        self.wfile.write(body)
+        self._send(body)
         web.bytes_sent += len(body)
         return None
+
+    def _send(self, body: bytes) -> None:
+        for start in range(0, len(body), step := 1 << 18):
+            self.wfile.write(body[start : start + step])
+            if self.web.bytes_per_second:
+                time.sleep(step / self.web.bytes_per_second)
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in self.web.error_headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

@@ -19,6 +19,7 @@ from specbatch.cli import (
     compare_command,
     doctor_command,
     events_command,
+    fetch_command,
     job_commands,
     logs_command,
     plan_command,
@@ -51,6 +52,7 @@ app.command()(spec_commands.validate)
 app.command()(spec_commands.explain)
 app.command()(spec_commands.schema)
 app.command()(plan_command.plan)
+app.command()(fetch_command.fetch)
 app.command()(run_command.run)
 app.command()(render_command.render)
 app.command()(doctor_command.doctor)

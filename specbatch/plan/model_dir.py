@@ -43,13 +43,20 @@ def resolve_model_dir(model: str, revision: str | None = None, env: Mapping[str,
         return found
     if path.suffix == ".gguf" and path.is_file():
         return path
-    if path.suffix == ".gguf" or model.startswith(("/", "./", "../", "~")) or not _HUB_ID.fullmatch(model):
+    if not is_hub_id(model):
         raise ModelError(
             f"there is no such folder or .gguf file (looked for {path.absolute()})",
             where=model,
             remedy="check the path and, in a pod, the volume that should hold it",
         )
     return _cached_snapshot(model, revision, os.environ if env is None else env)
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether a model is the hub's: neither the package's, nor a file, a folder that is here, or a path."""
+    if model.startswith((_EMBEDDED, "/", "./", "../", "~")) or model.endswith(".gguf"):
+        return False
+    return _HUB_ID.fullmatch(model) is not None and not Path(model).is_dir()
 
 
 def _model_in(folder: Path) -> Path | None:

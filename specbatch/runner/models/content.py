@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-# What transformers reads beside the weights and what decides on a row's text. All of it is downloaded from the hub (`files._WANTED`).
+# What transformers reads beside the weights and what decides on a row's text. All of it is downloaded from the hub (`hub.selection`).
 _TEXT_FILES = (
     "config.json",
     "generation_config.json",

@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from specbatch.api.models import DrafterSpec, TargetSpec
-from specbatch.errors import ModelError, OutOfReachError
+from specbatch.errors import ModelError
 from specbatch.plan.gguf_header import config_from_gguf
 from specbatch.plan.hf_config import max_positions
 from specbatch.plan.model_dir import resolve_model_dir
 from specbatch.plan.weight_files import check_weight_files, is_complete, json_object
+from specbatch.runner.hub.fetch import HubModel, fetch_model
+from specbatch.runner.hub.progress import Progress
 from specbatch.runner.models.content import text_files, weights_hash
-from specbatch.runner.retry import START_SECONDS, Retrier
-from specbatch.runner.transient_errors import answer_of, cause_of
+from specbatch.runner.retry import START_SECONDS
 
-_WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken")
-_ANSWER_SECONDS = 8.0  # of the hub
-_UNKNOWN = {401, 403, 404}  # the hub says neither what is private nor to whom
-_TIMES = ("connect", "read", "write", "pool")
-_IN_THE_CACHE = "without network access the model must be in the hub cache (hf download, HF_HOME) or in a local folder"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -90,12 +86,15 @@ def find_model(
     Raises:
         ModelError: not there, not permitted, pickled weights, or code of its own that the spec does not trust.
         OutOfReachError: the hub could not be reached.
+        ResultsError: its files cannot be written.
     """
     assert asked.model is not None
     path = resolve_model_dir(asked.model, asked.revision, env)
     if path is None or (_is_snapshot(path) and not is_complete(path)):
         say(f"downloading {asked.model} from the hub")
-        path = _download(asked.model, asked, f"spec.{role}.model {asked.model}", say)
+        wanted = HubModel(asked.model, asked.revision, code=asked.trust_remote_code)
+        where = f"spec.{role}.model {asked.model}"
+        path = fetch_model(wanted, progress=Progress(say), where=where, seconds=START_SECONDS).path
     check_weight_files(path, asked.model)
     if not asked.trust_remote_code:
         _refuse_remote_code(path, asked.model, role)
@@ -104,51 +103,6 @@ def find_model(
 
 def _is_snapshot(path: Path) -> bool:
     return path.parent.name == "snapshots"
-
-
-def _download(model: str, asked: TargetSpec | DrafterSpec, where: str, say: Callable[[str], None]) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only where something must be downloaded
-
-    wanted = [*_WANTED, "*.py"] if asked.trust_remote_code else list(_WANTED)
-
-    def download() -> Path:
-        _bound_silence()
-        return Path(snapshot_download(model, revision=asked.revision, allow_patterns=wanted))
-
-    try:  # what is here of an interrupted download is not fetched again
-        return Retrier(START_SECONDS, say=say).call(download, where=where)
-    except OutOfReachError as error:
-        error.remedy = f"{error.remedy}; {_IN_THE_CACHE}"
-        raise
-    except Exception as error:  # the hub raises a dozen kinds, and requests' or httpx's own
-        name = type(error).__name__
-        reason = (str(error).strip() or name).splitlines()[0]
-        raise ModelError(
-            f"{reason} ({name})", where=where, remedy=_remedy(name, answer_of(cause_of(error))[0])
-        ) from error
-
-
-def _remedy(error_name: str, status: int | None) -> str:
-    if error_name == "GatedRepoError":
-        return "accept the model's licence on the hub, and set HF_TOKEN to a token of that account"
-    if status in _UNKNOWN or error_name in {"RepositoryNotFoundError", "RevisionNotFoundError", "HFValidationError"}:
-        return "check the name and the revision; for a private model set HF_TOKEN; a folder must exist on this machine"
-    return _IN_THE_CACHE
-
-
-def _bound_silence() -> None:
-    """The hub's client waits for ever by default: a request without a time limit gets one. It makes a new client now and then."""
-    from huggingface_hub import get_session  # noqa: PLC0415 - only where something must be downloaded
-
-    client = get_session()
-    if _limit not in client.event_hooks["request"]:
-        client.event_hooks = {**client.event_hooks, "request": [*client.event_hooks["request"], _limit]}
-
-
-def _limit(request: Any) -> None:
-    times = request.extensions.get("timeout") or {}
-    if all(seconds is None for seconds in times.values()):
-        request.extensions = {**request.extensions, "timeout": dict.fromkeys(_TIMES, _ANSWER_SECONDS)}
 
 
 def _refuse_remote_code(path: Path, model: str, role: str) -> None:

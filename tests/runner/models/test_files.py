@@ -6,7 +6,7 @@ import pytest
 from specbatch.api.models import TargetSpec
 from specbatch.errors import ModelError, OutOfReachError
 from specbatch.runner.models.files import find_model
-from tests import web
+from tests.hub_server import add_repository, model, point_at, serving_hub
 from tests.s3 import free_port
 
 
@@ -48,34 +48,11 @@ def test_model_that_is_not_here_says_how_to_get_it(monkeypatch, tmp_path):
     assert caught.value.exit_code == 66
 
 
-@pytest.mark.parametrize(
-    ("error", "remedy"),
-    [("GatedRepoError", "licence"), ("RepositoryNotFoundError", "check the name"), ("OSError", "cache")],
-)
-def test_refusal_of_the_hub_becomes_a_remedy(monkeypatch, tmp_path, error, remedy):
-    def refuse(*arguments, **options):
-        raise type(error, (Exception,), {})("403 or so")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(ModelError, match="403") as caught:
-        find("org/name", env={"HF_HUB_CACHE": str(tmp_path)})
-    assert remedy in caught.value.remedy
-
-
-def test_code_of_a_trusted_model_is_downloaded_too(monkeypatch, tmp_path, pair):
-    wanted = []
-
-    def download(model, *, revision, allow_patterns):
-        wanted.extend(allow_patterns)
-        return str(pair[0])
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    find("org/name", trusted=True, env={"HF_HUB_CACHE": str(tmp_path)})
-    assert "*.py" in wanted
-    wanted.clear()
-    find("org/name", env={"HF_HUB_CACHE": str(tmp_path)})
-    assert wanted
-    assert not any(pattern in {"*.py", "*.bin", "*.pt"} for pattern in wanted)
+def test_code_of_a_trusted_model_is_downloaded_too(hub, cache):
+    add_repository(hub, "models", "org/name", model(**{"modeling.py": b"x"}))
+    assert not (find("org/name", env=cache).path / "modeling.py").exists()
+    shutil.rmtree(cache["HF_HUB_CACHE"])
+    assert (find("org/name", trusted=True, env=cache).path / "modeling.py").is_file()
 
 
 def test_pickled_weights_are_refused(pair, tmp_path):
@@ -89,21 +66,11 @@ def test_pickled_weights_are_refused(pair, tmp_path):
         find(tmp_path)
 
 
-def test_a_cached_snapshot_that_lacks_a_shard_is_completed_from_the_hub(pair, tmp_path, monkeypatch):
-    snapshot = tmp_path / "models--org--name" / "snapshots" / "abc123"
-    shutil.copytree(pair[0], snapshot)
-    (snapshot / "model.safetensors").unlink()
-    (snapshot / "model.safetensors.index.json").write_text('{"weight_map": {"a": "1.safetensors"}}')
-    asked = []
-
-    def download(model, **options):
-        asked.append(model)
-        return str(snapshot)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    with pytest.raises(ModelError, match=r"1.safetensors is not there"):
-        find("org/name", "abc123", env={"HF_HUB_CACHE": str(tmp_path)})
-    assert asked == ["org/name"]
+def test_a_cached_snapshot_that_lacks_a_shard_is_completed_from_the_hub(hub, cache):
+    weights = find("org/name", env=cache).path / "model.safetensors"
+    weights.unlink()
+    assert find("org/name", env=cache).path == weights.parent
+    assert weights.is_file()
 
 
 def test_code_of_a_model_is_refused_unless_the_spec_trusts_it(pair, tmp_path):
@@ -140,42 +107,22 @@ def test_positions_come_from_the_config(pair, tmp_path):
 
 
 @pytest.fixture
-def hub(monkeypatch):
-    """A hub on loopback that knows org/name with one file of weights."""
-    header = json.dumps({"w": {"dtype": "U8", "shape": [200_000], "data_offsets": [0, 200_000]}}).encode()
-    weights = len(header).to_bytes(8, "little") + header + bytes(200_000)
-    sha = "0123456789012345678901234567890123456789"
-    tree = [{"type": "file", "path": name, "size": size, "oid": f"{size:040x}"} for name, size in (("config.json", 2), ("model.safetensors", len(weights)))]  # fmt: skip
-    with web.serving() as server:
-        server.files = {
-            "/api/models/org/name/revision/main": json.dumps({"id": "org/name", "sha": sha, "siblings": []}).encode(),
-            f"/api/models/org/name/tree/{sha}": json.dumps(tree).encode(),
-            f"/org/name/resolve/{sha}/config.json": b"{}",
-            f"/org/name/resolve/{sha}/model.safetensors": weights,
-        }
-        server.headers = {"ETag": '"PATH"', "X-Repo-Commit": sha, "Content-Type": "application/json"}
-        point_at(server.url, monkeypatch)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-        yield server
-
-
-def point_at(url, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    )
+def cache(tmp_path):
+    return {"HF_HUB_CACHE": str(tmp_path / "hub-cache")}
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    return {"HF_HUB_CACHE": str(tmp_path)}
+def hub(monkeypatch, cache):
+    """A hub on loopback that knows org/name with one file of weights."""
+    with serving_hub({"org/name": model()}) as server:
+        point_at(server.url, monkeypatch, cache["HF_HUB_CACHE"])
+        yield server
 
 
 @pytest.fixture
 def hurried(monkeypatch):
     monkeypatch.setattr("specbatch.runner.models.files.START_SECONDS", 0.2)
-    monkeypatch.setattr("specbatch.runner.models.files._ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("specbatch.runner.hub.errors.ANSWER_SECONDS", 0.2)
 
 
 @pytest.mark.slow
@@ -197,7 +144,7 @@ def test_a_hub_that_is_down_is_out_of_reach_and_no_missing_model(hub, cache, tro
 
 
 def test_a_hub_that_refuses_connections_is_out_of_reach(monkeypatch, cache, hurried):
-    point_at(f"http://127.0.0.1:{free_port()}", monkeypatch)
+    point_at(f"http://127.0.0.1:{free_port()}", monkeypatch, cache["HF_HUB_CACHE"])
     with pytest.raises(OutOfReachError, match="refused"):
         find("org/name", env=cache)
 
