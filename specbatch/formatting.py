@@ -46,6 +46,11 @@ def format_percent(share: float) -> str:
     return f"{share:.0%}" if not 0 < share < 1 or 0.01 <= share <= 0.99 else f"{share:.1%}"
 
 
+def format_amount(value: float) -> str:
+    """Of money or hours: two decimals, and of small amounts two digits: 12.35, 0.42, 0.0031."""
+    return f"{value:,.2f}" if value >= 0.1 or not value else f"{value:.2g}"
+
+
 def format_shares(amounts: Mapping[str, float]) -> str:
     """Each name's share of the sum, largest first: `verify 75%, draft 25%`. Shares under half a percent are left out."""
     total = sum(amounts.values())

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from specbatch.cli.options import PriceOption
 from specbatch.cli.output import show, show_document, show_json
 
 
@@ -24,6 +25,7 @@ def compare(
         bool,
         typer.Option("--texts/--no-texts", help="Read every row, and count those with the same text as the first run."),
     ] = True,
+    price: PriceOption = None,
     output: Annotated[
         Literal["text", "markdown", "csv", "json"],
         typer.Option("--output", "-o", help="text, markdown, csv or json; the last two hold every field."),
@@ -45,7 +47,7 @@ def compare(
 
     folders = [Folder(directory) for directory in directories]
     labels = labels_of(folders)
-    runs = [read_compared(folder, label) for folder, label in zip(folders, labels, strict=True)]
+    runs = [read_compared(folder, label, price=price) for folder, label in zip(folders, labels, strict=True)]
     if texts and len(folders) > 1:
         runs = [replace(run, texts=same) for run, same in zip(runs, same_texts(folders), strict=True)]
     if output == "text":

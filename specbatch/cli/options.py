@@ -16,6 +16,16 @@ SetOption = Annotated[
 ]
 """`--set path=value`, on every command that reads a spec: pass it on as `load_spec(file, overrides or ())`."""
 
+PriceOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="AMOUNT",
+        help="What one GPU costs for an hour, in any currency: shows what a million generated tokens cost. Default: as the run was given it.",
+    ),
+]
+"""`--price`, on commands that read a run."""
+
 OutputOption = Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="text or json.")]
 
 SpecArgument = Annotated[str, typer.Argument(metavar="FILE", help="The spec: a YAML file, or - for standard input.")]

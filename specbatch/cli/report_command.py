@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from specbatch.cli.options import RunArgument
+from specbatch.cli.options import PriceOption, RunArgument
 from specbatch.cli.output import show
 
 
@@ -23,6 +23,7 @@ def report(
             help="Where report.html and figures/ go. Default: DIR; for a URI ./NAME-report.",
         ),
     ] = None,
+    price: PriceOption = None,
 ) -> None:
     """Write report.html, one page that needs no network, and its figures as PNG.
 
@@ -32,6 +33,8 @@ def report(
 
     Example: specbatch report results/quickstart
 
+    Example: specbatch report results/nightly --price 2.5
+
     Exit codes: 0, or 74 where no run is, or the page cannot be written.
     """
     from specbatch.results.report.report import write_report
@@ -39,4 +42,4 @@ def report(
     from specbatch.runner.rows.lookup import RowLookup
 
     lookup = RowLookup(Retrier(0.0))  # one try: the page is as good without a prompt
-    show(str(write_report(directory, output, find_prompt=lookup.prompt)))
+    show(str(write_report(directory, output, find_prompt=lookup.prompt, price=price)))

@@ -19,6 +19,15 @@ def run(
         typer.Option(min=1, help="Only the first so many rows (sets dataset.limit, and makes it another run)."),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the earlier results of this run first.")] = False,
+    price: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="AMOUNT",
+            help="What one GPU costs for an hour, in any currency: summary, status and report show what a million generated tokens cost. "
+            "Default: the environment's SPECBATCH_PRICE.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="Show progress and summary as JSON lines.")] = False,
 ) -> None:
@@ -37,4 +46,4 @@ def run(
 
     changes = [*(overrides or ()), *([] if limit is None else [f"dataset.limit={limit}"])]
     job = load_spec(file, changes)
-    run_job(job, display=choose_display(sys.stdout, quiet=quiet, json_lines=json_lines), fresh=fresh)
+    run_job(job, display=choose_display(sys.stdout, quiet=quiet, json_lines=json_lines), fresh=fresh, price=price)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,8 @@ def verify(
     Exit codes: 0 no unexplained row, 1 unexplained rows, 64 bad --set, 65 dataset gone or changed, 66 target missing or another one,
     68 input or hub out of reach for now, 69 GPU fault, 70 out of memory, 74 no manifest or not writable, 75 stopped.
     """
+    from specbatch.results.status.status import read_status
+    from specbatch.results.storage.folder import Folder
     from specbatch.results.verification import render_verification
     from specbatch.runner.verify.verify import verify_run
 
@@ -54,6 +57,7 @@ def verify(
     if output == "json":
         show_json(found.to_json())
     else:
-        show(render_verification(found, name=Path(directory).name))
+        speedup = read_status(Folder(directory), time.time()).speedup
+        show(render_verification(found, name=Path(directory).name, speedup=str(speedup or "")))
     if found.unexplained:
         raise typer.Exit(_UNEXPLAINED)

@@ -87,7 +87,9 @@ class Progress(Counters, frozen=True, kw_only=True, tag_field="event", tag="prog
         acceptance_rate, mean_acceptance_length: since the start.
         num_speculative_tokens: k as of now; None where shards differ.
         eta_seconds: until the last row, at the present speed; None where it cannot be told.
-        fraction_of_ceiling: this attempt's tokens per second over the predicted ceiling; None where nothing is predicted yet.
+        fraction_of_ceiling: this attempt's tokens per second over the predicted ceiling; None where nothing is predicted yet, or the
+            prediction says nothing.
+        target_only_tokens_per_second: the run's estimate of what the target alone would do; None where there is none yet.
         publish: how far publishing is; None where results are not published.
         dataset_rows: rows of the whole dataset; None before it was read to its end.
         waiting: what of the dataset is out of reach now, and why; empty while it is read.
@@ -108,6 +110,7 @@ class Progress(Counters, frozen=True, kw_only=True, tag_field="event", tag="prog
     publish: Annotated[PublishState | None, _UNKNOWN] = None
     total_rows_estimated: Annotated[bool, Merge(at_once=largest)] = False
     dataset_rows: Annotated[int | None, Merge(at_once=last_known)] = None
+    target_only_tokens_per_second: Annotated[float | None, Merge(at_once=summed_if_all_known)] = None
     waiting: Annotated[str, Merge(at_once=constant(""))] = ""
 
     @classmethod

@@ -60,7 +60,8 @@ class RunSummary(Counters, frozen=True, kw_only=True):
     """What one attempt did; `totals` alone covers earlier attempts too.
 
     Times in seconds. `seconds` is the wall time of decoding: loading and warm-up stand beside it, and `phase_seconds` says where it
-    went. Ceilings are tokens per second, None where nothing was predicted or measured.
+    went. Ceilings are tokens per second, None where nothing was predicted or measured. `gpu_seconds` are those of every GPU that the
+    placement uses, while it decoded (`seconds`), and before (loading and warm-up); 0 on a CPU, and in files of earlier versions.
     """
 
     results: int = 0  # rows answered by this attempt
@@ -74,6 +75,9 @@ class RunSummary(Counters, frozen=True, kw_only=True):
     target_only_tokens_per_second: Annotated[float | None, _CEILING] = (
         None  # estimated from plain rounds: see EngineStats
     )
+    gpu_seconds: float = 0.0
+    gpu_seconds_before: float = 0.0
+    price: Annotated[float | None, _SAME_FOR_ALL] = None  # of a GPU for an hour, where the run was given one
     totals: Annotated[Totals, _LATEST] = msgspec.field(default_factory=Totals)  # of the shard's files: store.totals
     ended: Annotated[Ended | None, Merge(last, constant(None))] = None  # store.ended; None in files of earlier versions
     dataset_rows: Annotated[int | None, _SAME_FOR_ALL] = None  # of all shards; None: not read to its end
@@ -97,12 +101,6 @@ class RunSummary(Counters, frozen=True, kw_only=True):
     def fraction_of_ceiling(self) -> float | None:
         """Tokens per second over the predicted ceiling."""
         return self.tokens_per_second / self.predicted_tokens_per_second if self.predicted_tokens_per_second else None
-
-    @property
-    def speedup(self) -> float | None:
-        """Tokens per second over those of the target alone."""
-        alone = self.target_only_tokens_per_second
-        return self.tokens_per_second / alone if alone else None
 
 
 def combine(summaries: Iterable[RunSummary], totals: Totals, *, at_once: bool = False) -> RunSummary:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from specbatch.formatting import format_counts, format_duration, format_facts, format_shares
+from specbatch.results.cost import cost_of
+from specbatch.results.speedup import estimated_speedup
 from specbatch.results.summary import RunSummary
 
 _ONLY_ENGINE = "general"  # on a CPU: not worth a line
@@ -24,6 +26,8 @@ def render_summary(summary: RunSummary, *, results: str = "", report: str = "", 
     if summary.seconds:
         lines.append(("speed", _speed(summary)))
         lines.append(("time", f"{format_duration(summary.seconds)} decoding{_before(summary)}"))
+    if cost := cost_of(summary):
+        lines.append(("cost", str(cost)))
     if summary.engine not in {"", _ONLY_ENGINE}:
         lines.append(("engine", summary.engine))
     if summary.drafted:
@@ -52,8 +56,8 @@ def _rows(summary: RunSummary) -> str:
 
 def _speed(summary: RunSummary) -> str:
     parts = [f"{summary.tokens_per_second:,.1f} tokens/s ({summary.completion_tokens:,} tokens)"]
-    if summary.speedup is not None:
-        parts.append(f"{summary.speedup:.2f}x the target alone (estimated)")
+    if speedup := estimated_speedup(summary):
+        parts.append(str(speedup))
     if summary.fraction_of_ceiling is not None:
         parts.append(f"{summary.fraction_of_ceiling:.0%} of the predicted ceiling")
     return ", ".join(parts)

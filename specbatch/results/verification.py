@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from specbatch.formatting import format_facts
 from specbatch.results.splits import files_of_run
 from specbatch.results.storage.durable import read_plain, results_error, write_atomic
 from specbatch.results.storage.folder import Folder
-from specbatch.results.storage.typed import load_json
+from specbatch.results.storage.typed import as_type, load_json
 
 _SHOWN = 5  # rows, on the terminal
 
@@ -126,6 +127,15 @@ class Verification:
 DIVERGENCES_KEPT = 100
 
 
+def verification_of(kept: Iterable[Mapping[str, Any] | None]) -> Verification | None:
+    """The certificate that one of a run's manifests keeps; None before it was verified."""
+    for value in kept:
+        with contextlib.suppress(ValueError):  # of another version
+            if value is not None:
+                return as_type(value, Verification)
+    return None
+
+
 def write_verification(run_dir: Path, verification: Verification) -> list[str]:
     """Puts the certificate into every manifest of the run; all else in them stays as it is. Returns the files' names.
 
@@ -147,12 +157,13 @@ def write_verification(run_dir: Path, verification: Verification) -> list[str]:
     return names
 
 
-def render_verification(verification: Verification, *, name: str = "") -> str:
+def render_verification(verification: Verification, *, name: str = "", speedup: str = "") -> str:
     """The certificate for people: plain lines without colour.
 
     Args:
         verification: what was found.
         name: the run's name.
+        speedup: how many times as fast as the target alone the run was.
     """
     found = verification
     lines = [("sample", f"{found.sampled:,} of {found.finished:,} finished rows (seed {found.seed})")]
@@ -166,6 +177,8 @@ def render_verification(verification: Verification, *, name: str = "") -> str:
         lines.append(("dataset changed", f"{found.changed:,} rows, not compared: {'; '.join(found.changed_rows[:3])}"))
     if found.target_only_tokens_per_second is not None:
         lines.append(("target alone", _speed(found)))
+    if speedup:
+        lines.append(("speed-up", speedup))
     if found.scores:
         lines.append(("margins", f"scores in {found.scores}, of a run in {found.dtype}; a tie: {found.tie_bound}"))
     lines += [("warning", text) for text in found.warnings]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.errors import Problem, SpecError
+from specbatch.results.cost import PRICE
 from specbatch.results.publish.publish import STOP_SECONDS as PUBLISH_SECONDS
 from specbatch.results.summary import RunSummary
 from specbatch.runner.dataset.lines import Shard
@@ -26,7 +28,12 @@ _SWITCH_SECONDS = 0.0005  # reader and writer threads give way to the engine's t
 
 
 def run_job(
-    job: SpecBatchJob, *, display: Display | None = None, env: Mapping[str, str] | None = None, fresh: bool = False
+    job: SpecBatchJob,
+    *,
+    display: Display | None = None,
+    env: Mapping[str, str] | None = None,
+    fresh: bool = False,
+    price: float | None = None,
 ) -> RunSummary:
     """Runs a spec: in a pod of an Indexed Job the shard of its completion index, elsewhere all rows.
 
@@ -37,6 +44,7 @@ def run_job(
         display: shows how it goes; nothing is shown by default.
         env: environment variables (placement overrides, completion index, hub cache); os.environ by default.
         fresh: deletes earlier results of this run first.
+        price: of a GPU for an hour; None: as the environment's SPECBATCH_PRICE says, if at all.
 
     Returns:
         This attempt in numbers. Results and report are in `results.layout.run_directory(results.dir, job.results_name)`.
@@ -47,12 +55,14 @@ def run_job(
     display = display or Display()
     environment = os.environ if env is None else env
     shard = find_shard(job, environment)
+    price = _price(environment) if price is None else price
     sys.setswitchinterval(_SWITCH_SECONDS)
     with StopSignals(_drain_seconds(job, environment)) as signals:
         try:
             display.step("importing torch and transformers")
             session, few_threads = with_torch(job.spec.placement, _session, doing="decoding")
-            return session(job, shard, display, environment, signals, few_threads=few_threads).run(fresh=fresh)
+            started = session(job, shard, display, environment, signals, few_threads=few_threads, price=price)
+            return started.run(fresh=fresh)
         finally:
             display.close()
 
@@ -91,6 +101,19 @@ def _listed_shard(listed: str, index: str, count: int) -> int:
         remedy = f"the Job's own completions must be the number of shards in {SHARDS}"
         raise _wrong(COMPLETION_INDEX, f"{index!r} is not one of 0 to {len(shards) - 1}", remedy)
     return shards[int(index)]
+
+
+def _price(env: Mapping[str, str]) -> float | None:
+    text = env.get(PRICE, "")
+    if not text:
+        return None
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
+    if not 0 <= price < math.inf:
+        raise _wrong(PRICE, f"{text!r} is no price", "set it to what a GPU costs for an hour, such as 2.5; or unset it")
+    return price
 
 
 def _wrong(variable: str, message: str, remedy: str) -> SpecError:

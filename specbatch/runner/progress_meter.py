@@ -52,7 +52,14 @@ def progress_of(
         mean_acceptance_length=stats.mean_acceptance_length,
         num_speculative_tokens=stats.num_speculative_tokens,
         fraction_of_ceiling=stats.emitted / seconds / ceiling if ceiling and seconds > 0 else None,
+        target_only_tokens_per_second=_target_only(stats, seconds),
     )
+
+
+def _target_only(stats: EngineStats, seconds: float) -> float | None:
+    """Tokens per second of the target alone, estimated."""
+    slowdown = stats.target_only_slowdown
+    return stats.emitted / seconds / slowdown if slowdown and seconds > 0 else None
 
 
 class ProgressMeter:
@@ -150,6 +157,8 @@ class LoadedInfo:
     engine: str = ""  # make_engine.describe
     load_seconds: float = 0.0
     ceiling: Callable[[EngineStats], float | None] = lambda _stats: None
+    gpus: int = 0  # that the placement uses
+    price: float | None = None  # of one for an hour
 
 
 def summarize(
@@ -164,7 +173,6 @@ def summarize(
     dataset_rows: int | None = None,
 ) -> RunSummary:
     """The attempt so far."""
-    slowdown = stats.target_only_slowdown
     return RunSummary(
         **counters_of(stats),
         results=written.results,
@@ -175,7 +183,10 @@ def summarize(
         load_seconds=loaded.load_seconds,
         k_changes=thinned(stats.k_changes),
         predicted_tokens_per_second=loaded.ceiling(stats),
-        target_only_tokens_per_second=stats.emitted / seconds / slowdown if slowdown and seconds else None,
+        target_only_tokens_per_second=_target_only(stats, seconds),
+        gpu_seconds=loaded.gpus * seconds,
+        gpu_seconds_before=loaded.gpus * (loaded.load_seconds + stats.warmup_seconds),
+        price=loaded.price,
         totals=totals,
         ended=ended,
         dataset_rows=dataset_rows,

@@ -55,6 +55,7 @@ class Session:
         env: environment variables.
         signals: stop signals.
         few_threads: whether a model too small for several CPU threads may go down to one.
+        price: of a GPU for an hour.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Session:
         signals: StopSignals,
         *,
         few_threads: bool = False,
+        price: float | None = None,
     ) -> None:
         self._job = job
         self._shard = shard
@@ -73,6 +75,7 @@ class Session:
         self._env = env
         self._signals = signals
         self._few_threads = few_threads
+        self._price = price
         self._run_dir = run_directory(job.spec.results.dir, job.results_name)
         self._warnings: Sequence[str] = ()
 
@@ -212,6 +215,8 @@ class Session:
                 engine=describe(engines[0]),
                 load_seconds=time.monotonic() - began - warmup,
                 ceiling=CeilingOfRun(inputs.plan, inputs.request),
+                gpus=sum(manifest.hardware.gpus.values()),
+                price=self._price,
             ),
         )
 

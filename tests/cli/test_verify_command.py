@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -41,6 +42,9 @@ def test_an_honest_run_ends_with_0_and_a_verdict(results, capsys):
     assert main(["verify", str(results), "--sample", "5"]) == 0
     said = capsys.readouterr()
     assert said.out.startswith("tiny\n  sample        5 of 8 finished rows (seed 0)\n")
+    assert re.search(r"\n  speed-up      \d+\.\d\dx the target alone \(measured on 5 rows\)\n", said.out)
+    assert main(["status", str(results)]) == 0
+    assert "x the target alone (measured on 5 rows)" in " ".join(capsys.readouterr().out.split())
     assert "5 exact, 0 ties, 0 unexplained" in said.out
     assert said.out.endswith("exactly what the target alone gives: every one of 5 rows\n")
     assert "decoding 5 rows with the target alone" in said.err

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from specbatch.results.attempts import read_attempts, write_attempts
+from specbatch.results.speedup import estimated_speedup
 from specbatch.results.summary import RunSummary, combine, thinned
 from specbatch.results.summary_text import render_summary
 from specbatch.results.timeline import Sample, Timeline
@@ -68,10 +69,13 @@ def test_a_summary_of_nothing_says_only_what_is_known():
     quick = RunSummary(results=1, seconds=1.0, completion_tokens=3)
     assert "tokens/s (3 tokens)\n" in render_summary(quick)
     assert "ceiling" not in render_summary(quick)
+    assert ", against the target alone: unknown, specbatch verify measures it\n" in render_summary(
+        replace(quick, drafted=4)
+    )
     nothing = RunSummary()
     assert (nothing.tokens_per_second, nothing.acceptance_rate, nothing.mean_acceptance_length) == (0.0, 0.0, 1.0)
     assert nothing.fraction_of_ceiling is None
-    assert nothing.speedup is None
+    assert estimated_speedup(nothing) is None
 
 
 def test_a_summary_comes_back_from_json():

@@ -4,6 +4,7 @@ import pytest
 
 from specbatch.engine.stats import EngineStats
 from specbatch.plan.ceiling import predict
+from specbatch.plan.gpus import cpu_shape
 from specbatch.plan.types import Speculation
 from specbatch.runner.ceiling import CeilingOfRun
 from tests.plan.builders import plan_of, request, shape
@@ -33,6 +34,16 @@ def test_nothing_is_predicted_before_a_row_has_ended():
 def test_the_ceiling_is_that_of_what_the_run_has_measured():
     counts = stats(drafted=90, drafted_by_position=[35, 30, 25], accepted_by_position=[28, 10, 5])
     assert CEILING(counts) == pytest.approx(predicted(28 / 35))
+
+
+def test_a_ceiling_that_says_nothing_is_none():
+    """On a CPU, and for models that are read sooner than kernels are launched."""
+    cpu = replace(ASKED, gpus=dict.fromkeys(ASKED.gpus, cpu_shape(bandwidth=2e10, flops=1e12)))
+    assert CeilingOfRun(PLAN, cpu)(stats()) is None
+    fast = {
+        name: replace(gpu, bandwidth=1e3 * gpu.bandwidth, flops=1e3 * gpu.flops) for name, gpu in ASKED.gpus.items()
+    }
+    assert CeilingOfRun(PLAN, replace(ASKED, gpus=fast))(stats()) is None
 
 
 def test_a_run_without_drafts_accepts_none():

@@ -88,3 +88,9 @@ def test_the_second_run_of_a_process_has_the_threads_of_the_first(make_job, monk
     run_job(make_job([{"prompt": "hello"}], "placement.cpuThreads=2"), fresh=True)
     assert asked[4:] == [2]
     assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize("text", ["free", "-1", "nan", "inf"])
+def test_a_price_that_is_none_is_refused_before_anything_is_loaded(make_job, text):
+    with pytest.raises(SpecError, match=f"SPECBATCH_PRICE: '{text}' is no price"):
+        run_job(make_job([{"prompt": "a"}]), env={"SPECBATCH_PRICE": text})

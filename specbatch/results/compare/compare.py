@@ -19,6 +19,7 @@ _UNFAIR = {
     "shards": "the numbers of shards differ: the speeds of shards add up, as if all had run at once",
     "temperature": "the temperatures differ",
     "max new tokens": "maxNewTokens differs",
+    "price of a GPU hour": "the prices of a GPU hour differ",
     "target alone was": "the speed of the target alone was measured by replay in some, and estimated by the run itself in others",
 }
 
@@ -33,13 +34,13 @@ class Compared:
     texts: SameTexts | None = None
 
 
-def read_compared(folder: Folder, label: str) -> Compared:
-    """The facts of one run, from its manifests and progress files.
+def read_compared(folder: Folder, label: str, *, price: float | None = None) -> Compared:
+    """The facts of one run, from its manifests and progress files; `price` as `gather`.
 
     Raises:
         ResultsError: no run is there.
     """
-    return Compared(label=label, where=folder.uri, values=values_of(gather(folder, rows=False)))
+    return Compared(label=label, where=folder.uri, values=values_of(gather(folder, rows=False, price=price)))
 
 
 def warnings_of(runs: Sequence[Compared]) -> list[str]:

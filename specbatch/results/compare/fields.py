@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from specbatch.formatting import format_duration
+from specbatch.formatting import format_amount, format_duration
 from specbatch.results.hardware import products
 from specbatch.results.report.facts import RunFacts
 
 Value = str | int | float | bool | None
 _REVISION_CHARS = 8
 
-FOLDED = {"target alone was", "mean k"}
+FOLDED = {"target alone was", "mean k", "price of a GPU hour"}
 """Fields that the table shows within another one, unless all are asked for."""
 
 
@@ -28,7 +28,7 @@ def values_of(run: RunFacts) -> dict[str, Value]:
     decoding, placement = _section(spec, "decoding"), _section(spec, "placement")
     summary = run.summary if run.summary.seconds else None
     drafted = summary if summary and summary.drafted else None
-    measured = run.verification is not None and run.verification.target_only_tokens_per_second
+    speedup = run.speedup
     values = {
         "state": "complete" if run.status.success else ", ".join(sorted({one.verdict for one in run.status.shards})),
         "target": models.get("target"),
@@ -53,12 +53,14 @@ def values_of(run: RunFacts) -> dict[str, Value]:
         "rows": run.totals.rows,
         "batch": summary and (summary.max_sequences or None),
         "tokens/s": summary and summary.tokens_per_second,
-        "x target alone": summary and run.speedup,
-        "target alone was": None if not summary or run.speedup is None else "measured" if measured else "estimated",
+        "x target alone": speedup.times if summary and speedup else None,
+        "target alone was": speedup.how if summary and speedup else None,
         "acceptance_rate": drafted and drafted.acceptance_rate,
         "mean_acceptance_length": drafted and drafted.mean_acceptance_length,
         "mean k": summary.drafted / summary.row_rounds if summary and summary.row_rounds else None,
         "of the ceiling": summary and summary.fraction_of_ceiling,
+        "cost of 1M tokens": run.cost and run.cost.per_million,
+        "price of a GPU hour": summary and summary.price,
         "tokens": summary and summary.completion_tokens,
         "errors": run.totals.errors,
         "right answers": run.totals.share_correct,
@@ -116,6 +118,8 @@ _SHOW: Mapping[str, Callable[[Any], str]] = {
     "mean_acceptance_length": "{:.2f}".format,
     "mean k": "{:.2f}".format,
     "of the ceiling": _percent,
+    "cost of 1M tokens": format_amount,
+    "price of a GPU hour": "{:g}".format,
     "tokens": _count,
     "errors": _count,
     "right answers": _percent,

@@ -131,7 +131,9 @@ def _cell(name: str, run: Compared) -> str:
     if name == "k" and value == "auto" and run.values["mean k"] is not None:
         said += f", mean {run.values['mean k']:.1f}"
     if name == "x target alone":
-        said += f", {run.values['target alone was']}"
+        said += f" ({run.values['target alone was']})"
+    if name == "cost of 1M tokens":
+        said += f" (at {show('price of a GPU hour', run.values['price of a GPU hour'])} a GPU hour)"
     return "".join(letter if letter.isprintable() else "?" for letter in said)  # one line, whatever a name holds
 
 

@@ -22,7 +22,7 @@ def throughput(facts: RunFacts) -> Chart | str:
     summary = facts.summary
     best = max(rate for _, rate in points)
     # The target alone is measured on one machine: it cannot be compared with many shards at once.
-    alone = facts.target_only_tokens_per_second if len(facts.attempts) == 1 else None
+    alone = facts.speedup.target_only_tokens_per_second if facts.speedup and len(facts.attempts) == 1 else None
     known = [("predicted ceiling", summary.predicted_tokens_per_second), ("target alone", alone)]
     # A line far above would flatten the curve it is there to compare with; the caption has the number all the same.
     lines = [(label, value) for label, value in known if value is not None and value <= _TALLEST_LINE * best]

@@ -11,17 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from msgspec.structs import replace
+
 from specbatch.errors import ResultsError
 from specbatch.results.attempts import Attempt, read_attempts
+from specbatch.results.cost import Cost, cost_of
 from specbatch.results.identity import Identity
 from specbatch.results.layout import Kind, parse_names
 from specbatch.results.manifest import Manifest
 from specbatch.results.protocol import PublishState
 from specbatch.results.rows import ErrorRow, ResultRow
+from specbatch.results.speedup import Speedup, speedup_of
 from specbatch.results.splits import files_of_run
 from specbatch.results.status.status import RunStatus, read_status
 from specbatch.results.storage.folder import Folder
-from specbatch.results.storage.typed import as_type, load_json
+from specbatch.results.storage.typed import load_json
 from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
 from specbatch.results.verification import Verification
@@ -79,33 +83,18 @@ class RunFacts:
     @property
     def verification(self) -> Verification | None:
         """What `specbatch verify` found; None before it ran."""
-        for manifest in self.manifests:
-            with contextlib.suppress(ValueError):  # of another version
-                if manifest.verification is not None:
-                    return as_type(manifest.verification, Verification)
-        return None
+        return self.status.verification
 
     @property
-    def target_only_tokens_per_second(self) -> float | None:
-        """Of the target alone, measured on a sample of the rows; None where it was not measured."""
-        if self.verification is not None and self.verification.target_only_tokens_per_second:
-            return self.verification.target_only_tokens_per_second
-        return self.summary.target_only_tokens_per_second
-
-    @property
-    def speedup(self) -> float | None:
-        """Over the target alone; None where its speed is not known.
-
-        `specbatch verify` measures on one machine: it is compared with the mean speed of a shard. What shards estimate adds up
-        as their speeds do.
-        """
-        found = self.verification
-        alone = found.target_only_tokens_per_second if found else None
-        if not alone:
-            return self.summary.speedup
+    def speedup(self) -> Speedup | None:
+        """Over the target alone; None where nothing was drafted."""
         parts = [attempt.summary for attempts in self.attempts for attempt in attempts]
-        seconds = sum(part.seconds for part in parts)
-        return sum(part.completion_tokens for part in parts) / seconds / alone if seconds else None
+        return speedup_of(self.summary, parts, self.verification)
+
+    @property
+    def cost(self) -> Cost | None:
+        """Of its tokens; None without a price."""
+        return cost_of(self.summary)
 
     @property
     def repeated(self) -> int:
@@ -115,8 +104,10 @@ class RunFacts:
         return max(0, self.totals.rows - sum(manifest.totals.rows for manifest in self.manifests))
 
 
-def gather(folder: Folder, *, rows: bool = True) -> RunFacts:
+def gather(folder: Folder, *, rows: bool = True, price: float | None = None) -> RunFacts:
     """Reads manifests, progress files and every row; without `rows`, the counts are those of the manifests and progress files.
+
+    `price` is that of a GPU for an hour, in place of the one that the run was given.
 
     Raises:
         ResultsError: there is no run in the folder, or it cannot be read.
@@ -129,6 +120,8 @@ def gather(folder: Folder, *, rows: bool = True) -> RunFacts:
     else:
         facts.totals = sum((shard.totals for shard in facts.status.shards), Totals())
     facts.summary = combine([*_before_reshards(folder, len(facts.status.shards)), *_last_split(facts)], facts.totals)
+    if price is not None:
+        facts.summary = replace(facts.summary, price=price)
     return facts
 
 

@@ -62,7 +62,6 @@ def render_page(run: RunFacts, charts: Charts, figures: Mapping[str, str], sampl
             charts=charts,
             figures={stem: Markup(svg) for stem, svg in figures.items()},  # noqa: S704 - matplotlib escapes what it draws
             warnings=list(dict.fromkeys(text for one in run.manifests for text in one.warnings)),
-            target_only=run.target_only_tokens_per_second,
             errors=_errors(run),
             sample=sample,
             placements=[tree for tree, _, _ in parts],

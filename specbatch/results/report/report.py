@@ -18,7 +18,11 @@ from specbatch.results.storage.folder import Folder
 
 
 def write_report(
-    run: str | Path | Folder, output: Path | None = None, *, find_prompt: FindPrompt | None = None
+    run: str | Path | Folder,
+    output: Path | None = None,
+    *,
+    find_prompt: FindPrompt | None = None,
+    price: float | None = None,
 ) -> Path:
     """Writes report.html and figures/*.png from what the run's folder holds; returns the report's path.
 
@@ -28,12 +32,13 @@ def write_report(
         run: the run's directory, or the URI where it was published.
         output: the directory for report and figures; the run's own where None, and for a URI ./<name>-report.
         find_prompt: looks up the prompt of a row that the run did not store.
+        price: of a GPU for an hour, in place of the one that the run was given.
 
     Raises:
         ResultsError: no run is there, jinja2 or matplotlib is not installed, or the files cannot be read or written.
     """
     folder = run if isinstance(run, Folder) else Folder(run)
-    facts = gather(folder)
+    facts = gather(folder, price=price)
     directory = output or folder.local or Path(f"{folder.name}-report")
     if directory == folder.local and not os.access(directory, os.W_OK):
         remedy = "name another folder for the report: specbatch report DIR -o FOLDER"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specbatch.formatting import format_duration, format_percent, pluralize
+from specbatch.formatting import format_amount, format_duration, format_percent, pluralize
 from specbatch.results.report.facts import RunFacts
+from specbatch.results.speedup import Speedup
 
 _ABSENT = "—"
 
@@ -35,26 +36,27 @@ def tiles_of(run: RunFacts) -> list[Tile]:
 
 
 def _speed(run: RunFacts) -> list[Tile]:
-    summary, alone = run.summary, run.target_only_tokens_per_second
+    summary = run.summary
     if not summary.seconds:
         return [Tile.absent("tokens/s", "nothing was decoded")]
     tiles = [Tile("tokens/s", f"{summary.tokens_per_second:,.1f}", f"{summary.completion_tokens:,} tokens")]
-    if run.speedup is None or alone is None:
-        tiles.append(Tile.absent("against the target alone", "not measured: specbatch verify does"))
-    else:
-        found = run.verification
-        measured = found is not None and found.target_only_tokens_per_second is not None
-        how = f"on {pluralize(found.target_only_rows, 'row')}" if measured and found else "estimated by the run"
-        note = f"alone {alone:,.1f} tokens/s, {how}"
-        tiles.append(Tile("against the target alone", f"{run.speedup:.2f}x", note))
+    if run.speedup is not None:
+        tiles.append(_against_target(run.speedup))
     ceiling = summary.predicted_tokens_per_second
-    if summary.fraction_of_ceiling is None or ceiling is None:
-        tiles.append(Tile.absent("of the predicted ceiling", "nothing was predicted"))
-    else:
+    if summary.fraction_of_ceiling is not None and ceiling is not None:
         share = format_percent(summary.fraction_of_ceiling)
         tiles.append(Tile("of the predicted ceiling", share, f"of {ceiling:,.0f} tokens/s"))
+    if run.cost is not None:
+        tiles.append(Tile("per million tokens", format_amount(run.cost.per_million), run.cost.how))
     before = format_duration(summary.load_seconds + summary.warmup_seconds)
     return [*tiles, Tile("time decoding", format_duration(summary.seconds), f"and {before} before it")]
+
+
+def _against_target(speedup: Speedup) -> Tile:
+    label, alone = "against the target alone", speedup.target_only_tokens_per_second
+    if speedup.times is None or alone is None:
+        return Tile.absent(label, "unknown: specbatch verify measures it")
+    return Tile(label, f"{speedup.times:.2f}x", f"{speedup.source}: alone {alone:,.1f} tokens/s")
 
 
 def _speculation(run: RunFacts) -> list[Tile]:

@@ -16,6 +16,7 @@ from specbatch.formatting import (
     rough_duration,
 )
 from specbatch.results.protocol import Progress, PublishState
+from specbatch.results.speedup import Speedup, estimated_speedup
 
 _REASON_CHARS = 160
 
@@ -37,9 +38,12 @@ def rows_line(now: Progress) -> str:
     return ", ".join(parts)
 
 
-def progress_lines(now: Progress) -> list[tuple[str, str]]:
-    """(label, text) of what is known of the speed, and of what is waited for."""
+def progress_lines(now: Progress, speedup: Speedup | None = None) -> list[tuple[str, str]]:
+    """(label, text) of what is known of the speed, and of what is waited for; `speedup` in place of the run's estimate."""
     speed = f"{now.tokens_per_second:,.1f} tokens/s"
+    estimated = estimated_speedup(now)
+    if speedup := speedup or (estimated if estimated and estimated.times else None):
+        speed += f", {speedup}"
     if now.fraction_of_ceiling is not None:
         speed += f", {now.fraction_of_ceiling:.0%} of the predicted ceiling"
     lines = [("speed", speed)]
@@ -58,11 +62,11 @@ def progress_lines(now: Progress) -> list[tuple[str, str]]:
     return lines
 
 
-def progress_facts(now: Progress, rows: str = "") -> list[tuple[str, str]]:
+def progress_facts(now: Progress, rows: str = "", speedup: Speedup | None = None) -> list[tuple[str, str]]:
     """(label, text) of the rows, and of speed and acceptance once there are tokens; `rows` in place of `rows_line`."""
     facts = [("rows", rows or rows_line(now))]
     if now.completion_tokens:
-        return facts + progress_lines(now)
+        return facts + progress_lines(now, speedup)
     return facts + ([("waiting", now.waiting)] if now.waiting else [])
 
 

@@ -128,6 +128,7 @@ class ShardStatus:
                 mean_acceptance_length=summary.mean_acceptance_length,
                 num_speculative_tokens=summary.k_changes[-1][1] if summary.k_changes else 0,
                 fraction_of_ceiling=summary.fraction_of_ceiling,
+                target_only_tokens_per_second=summary.target_only_tokens_per_second,
                 waiting=last.now.waiting if last is not None and at_work else "",
             )
         return replace(

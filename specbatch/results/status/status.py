@@ -17,14 +17,16 @@ from specbatch.results.ended import Ended, grown
 from specbatch.results.layout import SUCCESS, ShardFile, parse_names, shard_files
 from specbatch.results.manifest import Manifest
 from specbatch.results.protocol import Progress
+from specbatch.results.speedup import Speedup, speedup_of
 from specbatch.results.splits import read_split
 from specbatch.results.status.shard_status import ShardStatus
 from specbatch.results.status.verdict import AT_WORK
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.process import seen_locked
 from specbatch.results.storage.typed import load_json
-from specbatch.results.summary import combine
+from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
+from specbatch.results.verification import Verification, verification_of
 
 _RUNS_NAMED = 5
 
@@ -46,12 +48,28 @@ class RunStatus:
     shards: Sequence[ShardStatus]
 
     @property
+    def summary(self) -> RunSummary:
+        """All attempts at all shards as one."""
+        return combine((one.summary for one in self.shards), Totals(), at_once=True)
+
+    @property
+    def verification(self) -> Verification | None:
+        """What `specbatch verify` found; None before it ran."""
+        return verification_of(one.manifest.verification for one in self.shards if one.manifest)
+
+    @property
+    def speedup(self) -> Speedup | None:
+        """Over the target alone; None where nothing was drafted."""
+        parts = [attempt.summary for one in self.shards for attempt in one.attempts]
+        return speedup_of(self.summary, parts, self.verification)
+
+    @property
     def now(self) -> Progress:
         """That of all shards together. Speed and time left are those of the shards at work, and of all once none is."""
         at_work = Progress.merged(
             [one.now for one in self.shards if one.verdict in AT_WORK] or [one.now for one in self.shards]
         )
-        summary = combine((one.summary for one in self.shards), Totals(), at_once=True)
+        summary = self.summary
         return msgspec.structs.replace(
             Progress.of_run([one.now for one in self.shards]),
             tokens_per_second=at_work.tokens_per_second,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from specbatch.formatting import (
     rough_duration,
     wrap_fact,
 )
+from specbatch.results.cost import cost_of
 from specbatch.results.protocol import progress_json
 from specbatch.results.status.progress_text import progress_bar, progress_facts, publish_text, shards_table
 from specbatch.results.status.shard_status import ShardStatus
@@ -30,7 +32,7 @@ _SENTENCES_SHOWN = 12
 def render_status(run: RunStatus) -> str:
     """Plain lines that fit 80 columns: one shard in full; several as a table, with a sentence for each that needs one."""
     lines = [f"{run.name}  {run.where}"]
-    lines += _one(run.shards[0]) if len(run.shards) == 1 else _several(run)
+    lines += _one(run) if len(run.shards) == 1 else _several(run)
     if run.complete and not run.success and any(one.totals.results for one in run.shards):
         lines.append("every shard is complete, but _SUCCESS is missing: the run ended before its last step")
     return "\n".join(line.rstrip() for line in lines)
@@ -44,6 +46,7 @@ def status_json(run: RunStatus) -> dict[str, Any]:
         "success": run.success,
         "complete": run.complete,
         **progress_json(run.now),
+        "speedup": None if run.speedup is None else asdict(run.speedup),
         "shards": [
             {
                 "shard": one.shard,
@@ -71,11 +74,16 @@ def status_json(run: RunStatus) -> dict[str, Any]:
     }
 
 
-def _one(shard: ShardStatus) -> list[str]:
+def _one(run: RunStatus) -> list[str]:
+    shard = run.shards[0]
     now = shard.now
     lines = [*textwrap.wrap(f"{shard.sentence}{_when(shard)}", _LINE_CHARS), ""]
     lines += progress_bar(now, left=shard.verdict in AT_WORK)
-    facts = progress_facts(now)
+    speedup = run.speedup
+    known = speedup is None or speedup.times is not None or shard.verdict not in AT_WORK  # it may yet be
+    facts = progress_facts(now, speedup=speedup if known else None)
+    if cost := cost_of(run.summary):
+        facts.append(("cost", str(cost)))
     if shard.publish is not None:
         facts.append(("published", _published(shard)))
     labels = ["attempts", *[""] * _ATTEMPTS_SHOWN]
@@ -119,8 +127,10 @@ def _several(run: RunStatus) -> list[str]:
         "",
     ]
     lines += shards_table(rows, (now, ("", "")), ("age", "state"))
-    if shares := format_shares(now.phase_seconds):
-        lines += ["", f"time went to {shares}"]
+    shares = format_shares(now.phase_seconds)
+    facts = [("speed", run.speedup), ("cost", cost_of(run.summary)), ("time", shares)]
+    known = [line for label, fact in facts if fact for line in wrap_fact(label, str(fact))]
+    lines += ["", *known] if known else []
     said = [
         f"shard {one.shard}: {one.sentence}"
         for one in run.shards

@@ -87,7 +87,7 @@ def test_what_differs_is_a_line_and_what_is_the_same_is_said_once(pair):
     common = " ".join(text.partition("\n\n")[0].split())
     for said in (
         "target embedded:target@1", "acceptance rule coupled", "device H100-80GB", "strategy multi_gpu_ratio", "GPUs 4",
-        "ratio 1:1", "replicas 2", "batch 8", "tokens/s 31.2", "x target alone 0.10x, estimated", "acceptance_rate 0.646",
+        "ratio 1:1", "replicas 2", "batch 8", "tokens/s 31.2", "x target alone 0.10x (estimated)", "acceptance_rate 0.646",
         "mean_acceptance_length 3.58", "of the ceiling 3.5%", "load and warm-up 2.30 s", "verification not verified",
     ):  # fmt: skip
         assert said in common, said
@@ -130,7 +130,7 @@ def test_the_speed_of_the_target_alone_says_how_it_was_found(tmp_path, pair):
     verified = make(tmp_path / "verified", verification=found.to_json())
     runs = read(pair[0], verified)
     table = cells(render_text(runs, width=150))
-    assert table["x target alone"] == ["0.10x, estimated", "3.12x, measured"]
+    assert table["x target alone"] == ["0.10x (estimated)", "3.12x (measured)"]
     assert table["verification"] == ["not verified", "4 of 5 exact, 1 unexplained"]
     assert any("measured by replay in some" in one for one in warnings_of(runs))
 

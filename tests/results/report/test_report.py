@@ -297,15 +297,15 @@ def test_shards_are_told_as_one_run(run_dir):
     facts = gather(Folder(run_dir))
     assert facts.totals.results == 20
     assert facts.summary.predicted_tokens_per_second == 1800.0
-    assert facts.target_only_tokens_per_second == 600.0  # two estimates, which add up as the speeds do
-    assert facts.speedup == pytest.approx(facts.summary.tokens_per_second / 600)
+    assert facts.speedup.target_only_tokens_per_second == 600.0  # two estimates, which add up as the speeds do
+    assert facts.speedup.times == pytest.approx(facts.summary.tokens_per_second / 600)
     measured = Verification(
         finished=20, sampled=5, seed=0, exact=5, target_only_tokens_per_second=10.0, target_only_rows=5
     )
     for shard in (0, 1):
         with_certificate(run_dir, shard, measured)
     facts = gather(Folder(run_dir))
-    assert facts.speedup == pytest.approx(facts.summary.tokens_per_second / 2 / 10)  # measured in one place
+    assert facts.speedup.times == pytest.approx(facts.summary.tokens_per_second / 2 / 10)  # measured in one place
     page = Page(write_report(run_dir))
     assert "2 shards" in page.text
     assert "throughput" in page.ids
@@ -368,11 +368,27 @@ def test_what_was_not_measured_is_said(run_dir):
     finish_run(run_dir, [make_row(0)], summary=RunSummary(seconds=1.0, completion_tokens=5), timeline=Timeline())
     text = Page(write_report(run_dir)).words
     for said in (
-        "against the target alone — not measured", "of the predicted ceiling — nothing was predicted",
         "acceptance rate — nothing was drafted", "verified — not yet", "Not verified yet.",
         "Throughput over time: it was decoded too quickly", "Errors by code: no row ended in the errors file",
     ):  # fmt: skip
         assert said in text, said
+    assert "target alone" not in text.partition("Verification")[0]  # which it was
+    assert "ceiling" not in text
+    finish_run(
+        run_dir, [make_row(0)], summary=RunSummary(seconds=1.0, completion_tokens=5, drafted=3), timeline=Timeline()
+    )
+    assert "against the target alone — unknown: specbatch verify measures it" in Page(write_report(run_dir)).words
+
+
+def test_a_price_shows_what_a_million_tokens_cost(run_dir):
+    spent = RunSummary(seconds=1800.0, completion_tokens=2_000_000, gpu_seconds=3600.0, gpu_seconds_before=360.0)
+    finish_run(run_dir, [make_row(0)], summary=spent, timeline=Timeline())
+    assert "per million tokens" not in Page(write_report(run_dir)).words
+    text = Page(write_report(run_dir, price=2.5)).words
+    assert (
+        "per million tokens 1.25 1.00 GPU hours of decoding at 2.5 an hour; 2.75 in all, with loading and warm-up"
+        in text
+    )
 
 
 @pytest.mark.slow
@@ -388,7 +404,7 @@ def test_the_certificate_is_shown_with_the_speed_of_the_target_alone(run_dir):
     text = Page(write_report(run_dir)).words
     speed = sum(10 + index % 50 for index in range(60)) / 12.5
     for said in (
-        f"against the target alone {speed / 50:.2f}x alone 50.0 tokens/s, on 12 rows",
+        f"against the target alone {speed / 50:.2f}x measured on 12 rows: alone 50.0 tokens/s", "x the target alone (measured on 12 rows)",
         "verified 10 of 12 1 row unexplained", found.verdict, "exact 10, near ties 1, unexplained 1",
         "50.0 tokens/s, measured on 12 of the rows (480 tokens, 8 at once) on cpu", "row-7", "' cat'", "the| cat",
     ):  # fmt: skip
