@@ -137,10 +137,11 @@ def find(path: str) -> FieldDoc:
         SpecError: the spec has no such path; the remedy names the nearest.
     """
     root = documentation()
-    if not path.strip(" ."):
+    path = path.strip(" .")
+    if not path:
         return root
     try:
-        pieces = parse_path(path.strip().replace("[]", "[0]"))
+        pieces = parse_path(path.replace("[]", "[0]"))
     except ValueError:
         raise _unknown(path, root) from None
     if pieces[0] not in {child.name for child in root.children}:

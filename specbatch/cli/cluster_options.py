@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from specbatch.cluster.jobs.messages import Flags
 
 _OPTIONS = {
-    "context": typer.Option("--context", help="A context of the kubeconfig. Default: its current one."),
-    "namespace": typer.Option("--namespace", "-n", help="The namespace. Default: the spec's, then the context's."),
-    "kubeconfig": typer.Option(
-        "--kubeconfig", help="The kubeconfig. Default: KUBECONFIG, ~/.kube/config, the pod's own."
-    ),
+    name: typer.Option(*flags, metavar=metavar, help=text, rich_help_panel="The cluster")
+    for name, flags, metavar, text in (
+        ("context", ("--context",), "NAME", "A context of the kubeconfig. Default: its current one."),
+        ("namespace", ("--namespace", "-n"), "NAME", "The namespace. Default: the spec's, then the context's."),
+        ("kubeconfig", ("--kubeconfig",), "FILE", "Default: KUBECONFIG, ~/.kube/config, the pod's own."),
+    )
 }
 NameArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="A run (metadata.name), a Job, or a spec file. Default: the newest."),
+    typer.Argument(metavar="NAME", help="A run (metadata.name), a Job, or a spec file. Default: the newest."),
 ]
 
 

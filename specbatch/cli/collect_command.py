@@ -59,7 +59,7 @@ def collect(
     ] = None,
     options: ClusterOptions,
 ) -> None:
-    """Join a run's files into one: checked, in input order, each row once.
+    """Join a run's files into one, in input order, each row once.
 
     Every file is compared with its manifest before a row goes out; rows, errors and what is missing are counted on standard error.
 

@@ -31,12 +31,12 @@ def compare(
         typer.Option("--output", "-o", help="text, markdown, csv or json; the last two hold every field."),
     ] = "text",
 ) -> None:
-    """Put runs side by side: models, k, placement, speed, acceptance, right answers, and rows with the same text.
+    """Put runs side by side: settings, speed, acceptance, answers.
 
-    Shows what differs, and lists what is the same in all above it. Says where the comparison is not fair: other rows, another
+    Also the share of right answers, and how many rows have the same text. Shows what differs, and lists what is the same in all above it. Says where the comparison is not fair: other rows, another
     device, an incomplete run.
 
-    Example: specbatch compare results/k-auto results/k-4 s3://bucket/runs/target-alone
+    Example: specbatch compare results/k-auto results/k-4
 
     Exit codes: 0, or 74 where one is no run.
     """

@@ -14,15 +14,15 @@ from specbatch.cli.output import show, show_json
 @with_cluster_options
 def doctor(
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="A spec to check as well: its claims, Secrets, queue, GPUs.")
+        str | None, typer.Argument(metavar="FILE", help="A spec to check as well: its claims, Secrets, queue, GPUs.")
     ] = None,
     *,
     output: OutputOption = "text",
     options: ClusterOptions,
 ) -> None:
-    """Check a cluster and a namespace: permissions, GPUs, device plugin, storage, quotas, queues, image, versions.
+    """Check a cluster: permissions, GPUs, storage, queues, image.
 
-    Every check is ok, warning, failed or not checked (not permitted to look), each with its remedy. Nothing is written. JSON has ok
+    Also the device plugin, quotas and versions, in one namespace. Every check is ok, warning, failed or not checked (not permitted to look), each with its remedy. Nothing is written. JSON has ok
     and checks, each with check, outcome, message, remedy.
 
     Example: specbatch doctor -n ml job/qwen3-8b.yaml

@@ -20,9 +20,9 @@ def events(
     ] = "text",
     options: ClusterOptions,
 ) -> None:
-    """Show the Kubernetes events of a run: of its Job, pods and claims, and of Kueue's Workload, the oldest first.
+    """Show the Kubernetes events of a run, the oldest first.
 
-    Kubernetes keeps events for an hour by default. `specbatch why` gives the diagnosis.
+    Of its Job, pods and claims, and of Kueue's Workload. Kubernetes keeps events for an hour by default. `specbatch why` gives the diagnosis.
 
     Example: specbatch events nightly -n ml
 

@@ -22,7 +22,9 @@ def list_runs(
     ] = "text",
     options: ClusterOptions,
 ) -> None:
-    """List the runs of a namespace: state, shards done and failed, age. A run and its retries are one line.
+    """List the runs of a namespace: state, shards, age.
+
+    A run and its retries are one line.
 
     Example: specbatch list -n ml
 
@@ -47,7 +49,7 @@ def list_runs(
 
 @with_cluster_options
 def suspend(name: NameArgument = None, *, options: ClusterOptions) -> None:
-    """Stop a run's pods until `resume`; every finished row is saved.
+    """Stop a run's pods until `resume`; finished rows are saved.
 
     Example: specbatch suspend nightly -n ml
 
@@ -62,7 +64,9 @@ def suspend(name: NameArgument = None, *, options: ClusterOptions) -> None:
 
 @with_cluster_options
 def resume(name: NameArgument = None, *, options: ClusterOptions) -> None:
-    """Set a suspended or cancelled run going again, with the rows that are not finished.
+    """Set a suspended or cancelled run going again.
+
+    Rows that are finished stay finished.
 
     Example: specbatch resume nightly -n ml
 
@@ -76,9 +80,9 @@ def resume(name: NameArgument = None, *, options: ClusterOptions) -> None:
 
 @with_cluster_options
 def cancel(name: NameArgument = None, *, options: ClusterOptions) -> None:
-    """End a run: its pods save what they have and stop, the Job's record and the results stay.
+    """End a run; its results and its Job's record stay.
 
-    The Job is suspended and marked as cancelled, so `wait` and `submit --wait` end with 1; `resume` undoes it, `delete` removes it. A Job of
+    Its pods save what they have and stop. The Job is suspended and marked as cancelled, so `wait` and `submit --wait` end with 1; `resume` undoes it, `delete` removes it. A Job of
     Kueue's, which alone may suspend it, gets a deadline of one second instead: it fails, and `retry` goes on with it.
 
     Example: specbatch cancel nightly -n ml
@@ -99,9 +103,9 @@ def retry(
     output: Annotated[Literal["text", "name"], typer.Option("--output", "-o", help="text or name.")] = "text",
     options: ClusterOptions,
 ) -> None:
-    """Start a Job for the shards of a run that failed or were not finished, and for nothing else.
+    """Run again the shards that failed or were not finished.
 
-    The spec comes from the ConfigMap of the Job before: no file is needed. Rows that a shard has finished stay finished.
+    A new Job runs them, and nothing else. The spec comes from the ConfigMap of the Job before: no file is needed. Rows that a shard has finished stay finished.
 
     Example: specbatch retry nightly -n ml
 
@@ -130,7 +134,9 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     options: ClusterOptions,
 ) -> None:
-    """Delete a run's Jobs, ConfigMaps and pods; never its results. The name of one Job deletes that one.
+    """Delete a run's Jobs, ConfigMaps and pods, never its results.
+
+    The name of one Job deletes that one.
 
     Example: specbatch delete nightly -n ml --yes
 

@@ -34,9 +34,9 @@ def logs(
     ] = False,
     options: ClusterOptions,
 ) -> None:
-    """Show the logs of a run's pods: of each shard the newest pod's; of several shards with the shard before each line.
+    """Show the logs of a run's pods.
 
-    With --follow no line is lost or shown twice, whatever connections and pods do; it ends with the Job.
+    Of each shard the newest pod's; of several shards with the shard before each line. With --follow no line is lost or shown twice, whatever connections and pods do; it ends with the Job.
 
     Example: specbatch logs nightly -f --tail 5
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Annotated
 
@@ -34,45 +34,74 @@ from specbatch.cli import (
     wait_command,
     why_command,
 )
+from specbatch.cli.completion import COMPLETE_VARIABLE, candidates, completion
+from specbatch.cli.help import Commands, add_command, help_
 from specbatch.cli.output import show
 from specbatch.errors import SpecbatchError
+
+_ABOUT = """\
+Batch inference by speculative decoding: a prompt dataset, a target, a drafter, one YAML file.
+
+\b
+Here:          specbatch init my-job.yaml, then specbatch run my-job.yaml
+On a cluster:  specbatch doctor, then specbatch submit my-job.yaml
+"""
 
 # No markup: paths and messages hold brackets that are meant as such.
 app = typer.Typer(
     name="specbatch",
+    help=_ABOUT,
+    cls=Commands,
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 # In the order of use, which is the order of `specbatch --help`.
-app.command()(spec_commands.init)
-app.command()(spec_commands.validate)
-app.command()(spec_commands.explain)
-app.command()(spec_commands.schema)
-app.command()(plan_command.plan)
-app.command()(fetch_command.fetch)
-app.command()(run_command.run)
-app.command()(render_command.render)
-app.command()(doctor_command.doctor)
-app.command()(submit_command.submit)
-app.command("list")(job_commands.list_runs)
-app.command()(status_command.status)
-app.command()(why_command.why)
-app.command()(logs_command.logs)
-app.command()(events_command.events)
-app.command()(wait_command.wait)
-app.command()(job_commands.suspend)
-app.command()(job_commands.resume)
-app.command()(job_commands.cancel)
-app.command()(job_commands.retry)
-app.command()(job_commands.delete)
-app.command()(collect_command.collect)
-app.command()(reshard_command.reshard)
-app.command()(report_command.report)
-app.command()(verify_command.verify)
-app.command()(compare_command.compare)
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Write a spec": {
+        "init": spec_commands.init,
+        "validate": spec_commands.validate,
+        "explain": spec_commands.explain,
+        "schema": spec_commands.schema,
+        "plan": plan_command.plan,
+    },
+    "Run it": {
+        "fetch": fetch_command.fetch,
+        "run": run_command.run,
+        "doctor": doctor_command.doctor,
+        "submit": submit_command.submit,
+        "render": render_command.render,
+    },
+    "Watch a run": {
+        "list": job_commands.list_runs,
+        "status": status_command.status,
+        "why": why_command.why,
+        "logs": logs_command.logs,
+        "events": events_command.events,
+        "wait": wait_command.wait,
+    },
+    "Steer a run": {
+        "suspend": job_commands.suspend,
+        "resume": job_commands.resume,
+        "cancel": job_commands.cancel,
+        "retry": job_commands.retry,
+        "reshard": reshard_command.reshard,
+        "delete": job_commands.delete,
+    },
+    "Take its results": {
+        "collect": collect_command.collect,
+        "report": report_command.report,
+        "verify": verify_command.verify,
+        "compare": compare_command.compare,
+    },
+    "Help": {"help": help_, "completion": completion},
+}
+for _group, _commands in COMMANDS.items():
+    for _name, _function in _commands.items():
+        add_command(app, _name, _function, _group)
 
 
 def _show_version(wanted: bool) -> None:
@@ -88,16 +117,17 @@ def _specbatch(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Batch inference by speculative decoding: a prompt dataset, a target, a drafter, one YAML file.
-
-    Start with: specbatch init, then specbatch run spec.yaml; on a cluster: specbatch doctor, then specbatch submit spec.yaml
-    """
+    """Takes the options before a command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code (docs/reference/exit-codes.md; 2 for wrong usage, 130 for Ctrl-C)."""
     sys.excepthook = _show_bug
     try:
+        if arguments is None and COMPLETE_VARIABLE in os.environ:
+            for word, text in candidates(app, os.environ[COMPLETE_VARIABLE]):
+                show(f"{word}\t{text}")
+            return 0
         code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:

@@ -6,11 +6,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from specbatch.cli.field_completion import complete_change
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="PATH=VALUE",
+        autocompletion=complete_change,
         help="Change a field of the spec, such as decoding.maxNewTokens=64; the leading spec. may be left out. VALUE is YAML. Repeatable.",
     ),
 ]
@@ -26,7 +29,7 @@ PriceOption = Annotated[
 ]
 """`--price`, on commands that read a run."""
 
-OutputOption = Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="text or json.")]
+OutputOption = Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="For people, or for programs.")]
 
 SpecArgument = Annotated[str, typer.Argument(metavar="FILE", help="The spec: a YAML file, or - for standard input.")]
 

@@ -39,19 +39,24 @@ def plan(
     acceptance: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="The share of drafts accepted, assumed for the ceilings. Default: 0.8 (n-gram: 0.3)."
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="The share of drafts accepted, assumed for the ceilings. Default: 0.8 (n-gram: 0.3).",
         ),
     ] = None,
     mean_length: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Tokens in the cache of an average row, assumed for the ceilings. Default: half of maxLength."
+            min=1,
+            metavar="TOKENS",
+            help="Tokens in the cache of an average row, assumed for the ceilings. Default: half of maxLength.",
         ),
     ] = None,
     overrides: SetOption = None,
     output: OutputOption = "text",
 ) -> None:
-    """Show what goes on which GPU, whether it fits, and how fast it could be.
+    """Show what goes on which GPU, whether it fits, and how fast.
 
     Reads the models' config.json from a folder or the hub cache; well-known models need no files at all.
     Models of other families are counted by transformers, where it is installed, and estimated where not. TARGET_GPU, DRAFTER_GPU

@@ -15,15 +15,24 @@ def render(
     file: SpecArgument,
     *,
     overrides: SetOption = None,
-    output: Annotated[Literal["yaml", "json"], typer.Option("--output", "-o", help="yaml or json.")] = "yaml",
-    name: Annotated[str | None, typer.Option(help="Another metadata.name: another run of the same spec.")] = None,
+    output: Annotated[
+        Literal["yaml", "json"], typer.Option("--output", "-o", help="The form of the manifests.")
+    ] = "yaml",
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another metadata.name: another run of the same spec.")
+    ] = None,
     namespace: Annotated[
-        str | None, typer.Option("--namespace", "-n", help="The namespace. Default: metadata.namespace, or none.")
+        str | None,
+        typer.Option(
+            "--namespace", "-n", metavar="NAMESPACE", help="The namespace. Default: metadata.namespace, or none."
+        ),
     ] = None,
 ) -> None:
-    """Print the Kubernetes manifests of a spec: a ConfigMap and an Indexed Job, as submit and Helm make them.
+    """Print the Kubernetes manifests of a spec.
 
-    Example: specbatch render job/quickstart.yaml --set job.completions=3 | kubectl apply -f -
+    A ConfigMap and an Indexed Job, as submit and Helm make them.
+
+    Example: specbatch render job/quickstart.yaml | kubectl apply -f -
 
     Exit code 0, or 64 where the spec is wrong, or is one for this machine only.
     """

@@ -25,9 +25,9 @@ def report(
     ] = None,
     price: PriceOption = None,
 ) -> None:
-    """Write report.html, one page that needs no network, and its figures as PNG.
+    """Write report.html, one page that needs no network.
 
-    Works at any time: while the run goes on, after a kill, on what was published. A run writes its report by itself when it ends;
+    Beside it come its figures as PNG. Works at any time: while the run goes on, after a kill, on what was published. A run writes its report by itself when it ends;
     after specbatch verify, or to look in between, write it again. It shows one row in full; where the results hold no prompts, that
     row's prompt is read from the dataset, if it can be reached and is still the same.
 

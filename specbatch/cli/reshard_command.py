@@ -27,9 +27,9 @@ def reshard(
     ] = None,
     options: ClusterOptions,
 ) -> None:
-    """Change the number of shards of a run that is not complete, while no process writes it.
+    """Change the number of shards of a run that is not complete.
 
-    Rows that are finished stay finished: each one moves to the file of its new shard. Killed in between, the same command ends what it
+    No process may write it meanwhile. Rows that are finished stay finished: each one moves to the file of its new shard. Killed in between, the same command ends what it
     began. A folder that is still written is refused; of a URI that cannot be told, so end what writes there first.
 
     Of a run on the cluster, whose pods must be gone, every place is resharded: the volume, in a pod that is there for as long as that

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,7 +16,9 @@ def run(
     overrides: SetOption = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Only the first so many rows (sets dataset.limit, and makes it another run)."),
+        typer.Option(
+            min=1, metavar="ROWS", help="Only the first so many rows (sets dataset.limit, and makes it another run)."
+        ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the earlier results of this run first.")] = False,
     price: Annotated[
@@ -29,7 +31,10 @@ def run(
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
-    json_lines: Annotated[bool, typer.Option("--json", help="Show progress and summary as JSON lines.")] = False,
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(help="text: live on a terminal, else plain lines; json: one object a line, as in pods."),
+    ] = "text",
 ) -> None:
     """Run a spec on this machine.
 
@@ -46,4 +51,4 @@ def run(
 
     changes = [*(overrides or ()), *([] if limit is None else [f"dataset.limit={limit}"])]
     job = load_spec(file, changes)
-    run_job(job, display=choose_display(sys.stdout, quiet=quiet, json_lines=json_lines), fresh=fresh, price=price)
+    run_job(job, display=choose_display(sys.stdout, quiet=quiet, log_format=log_format), fresh=fresh, price=price)

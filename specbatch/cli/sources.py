@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SourceArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[SOURCE]",
+        metavar="SOURCE",
         help="A run's folder, a URI such as s3://bucket/runs/nightly; or, on the cluster, a run (metadata.name), a Job, "
         "a spec file. Default: the cluster's newest.",
     ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specbatch.cli.field_completion import complete_field
 from specbatch.cli.options import SetOption
 from specbatch.cli.output import show, show_document
 from specbatch.errors import DatasetError, Problem, SpecError
@@ -63,7 +64,9 @@ def _look_at_dataset(dataset: DatasetSpec) -> str:
 
 
 def explain(
-    path: Annotated[str, typer.Argument(metavar="[PATH]", help="A field, such as spec.placement.ratio.")] = "",
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="A field, such as placement.ratio.", autocompletion=complete_field)
+    ] = "",
     *,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Show the fields within fields, too.")] = False,
 ) -> None:
@@ -89,7 +92,7 @@ def schema() -> None:
 
 
 def init(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="Where to write it.")] = Path("spec.yaml"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = Path("spec.yaml"),
     *,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:

@@ -34,7 +34,9 @@ def status(
     ] = "text",
     options: ClusterOptions,
 ) -> None:
-    """Show the status of a run: rows, speed, acceptance, time left, errors, and what to do where it has stopped.
+    """Show how far a run is: rows, speed, time left, errors.
+
+    Where it has stopped, also what to do.
 
     Of a folder only the run's small files are read, and nothing is written: safe at any time, from anywhere that sees it. Of a
     published run (a URI) its manifests are read; of a run on the cluster its Job, its pods, and the last lines of their logs.

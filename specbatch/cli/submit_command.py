@@ -48,7 +48,9 @@ def submit(
             help="Start the run again from its first row, in a results folder of its own; Jobs of the run are replaced, results stay.",
         ),
     ] = False,
-    name: Annotated[str | None, typer.Option(help="Another metadata.name: another run of the same spec.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another metadata.name: another run of the same spec.")
+    ] = None,
     skip_checks: Annotated[
         bool, typer.Option("--skip-checks", help="Do not look at claims, Secrets, queues and nodes before.")
     ] = False,
@@ -57,14 +59,14 @@ def submit(
     ] = "text",
     options: ClusterOptions,
 ) -> None:
-    """Run a spec as a Kubernetes Job: checked here, checked by the cluster, then started.
+    """Run a spec as a Kubernetes Job, once every check has passed.
 
     The Job's name ends in a hash of the spec: the same spec again meets its own Job, and completes what an earlier submit that died
     half-way has left out. Another spec under the same metadata.name is refused, with what differs, unless --force replaces the Job.
     Where it would meet the results of another run, --force is refused as well: --fresh starts again from the first row, in the folder results.name, which
     a later submit of the same file goes on with as long as the Job is there. Results are never deleted. Ctrl-C leaves the Job alone.
 
-    Example: specbatch submit job/quickstart.yaml -n ml --set job.completions=3 --follow
+    Example: specbatch submit job/quickstart.yaml -n ml --follow
 
     Exit codes: 0; with --wait and --follow 1 where the Job failed, was cancelled or deleted, and 124 where --timeout passed; without them 1
     where the Job of this spec has failed before; 64 bad spec; 71 the cluster cannot be reached, or refuses, or the name is

@@ -20,17 +20,23 @@ def verify(
         typer.Argument(metavar="DIR", help="The run: the directory on this machine that holds its manifest-*.json."),
     ],
     *,
-    sample: Annotated[int, typer.Option(min=1, help="How many rows to replay; all where there are fewer.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Chooses the rows; the same ones for the same seed.")] = 0,
+    sample: Annotated[
+        int, typer.Option(min=1, metavar="ROWS", help="How many rows to replay; all where there are fewer.")
+    ] = 100,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Chooses the rows; the same ones for the same seed.")
+    ] = 0,
     gpus: Annotated[
         int | None,
-        typer.Option(min=0, help="GPUs for the target, placed again; 0 is the CPU. Default: placed as in the run."),
+        typer.Option(
+            min=0, metavar="N", help="GPUs for the target, placed again; 0 is the CPU. Default: placed as in the run."
+        ),
     ] = None,
     overrides: SetOption = None,
     output: OutputOption = "text",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the result and errors.")] = False,
 ) -> None:
-    """Replay finished rows with the target alone, and show whether they are what it gives.
+    """Replay finished rows with the target alone, and compare.
 
     A row is exact, a tie (it differs only where the target's scores are too near to call), or unexplained. The certificate
     goes into the run's manifests. The dataset and the target must be where they were, or be named with --set.

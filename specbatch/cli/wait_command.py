@@ -22,11 +22,11 @@ def wait(
     output: OutputOption = "text",
     options: ClusterOptions,
 ) -> None:
-    """Wait until a Job has ended: complete, failed, cancelled or deleted, whichever comes first.
+    """Wait until a run has ended.
 
-    A suspended Job is waited for, too, and shown as suspended. Ctrl-C leaves the Job alone.
+    Its Job is complete, failed, cancelled or deleted, whichever comes first. A suspended Job is waited for, too, and shown as suspended. Ctrl-C leaves the Job alone.
 
-    Example: specbatch wait nightly -n ml --timeout 3600 && specbatch collect nightly -n ml
+    Example: specbatch wait nightly -n ml && specbatch collect nightly -n ml
 
     Exit codes: 0 where the Job is complete; 1 where it failed, was cancelled, or was deleted meanwhile; 124 where --timeout passed; 71
     where there is no such Job, or the cluster cannot be reached; 130 Ctrl-C.

@@ -1,11 +1,11 @@
-"""Shows a run: a live display on a terminal, JSON lines (results.protocol) elsewhere, or nothing."""
+"""Shows a run: a live display on a terminal, plain lines into a file or pipe, JSON lines (results.protocol) in a pod, or nothing."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from specbatch.formatting import format_duration
 from specbatch.results.protocol import Event, Finished, Progress, Started, Step, log_line
-from specbatch.results.status.progress_text import progress_lines, publish_text, rows_line
+from specbatch.results.status.progress_text import event_line, progress_lines, publish_text, rows_line
 from specbatch.results.summary_text import render_summary
 from specbatch.terminal import for_people
 
@@ -52,22 +52,36 @@ class Display:
         """Leaves the terminal as it was, whatever has happened."""
 
 
-class JsonDisplay(Display):
-    """One JSON object a line; of progress one every few seconds, and the last."""
+class TextDisplay(Display):
+    """Plain lines; of progress one every few seconds, and the last. The summary ends them."""
 
     def __init__(self, stream: TextIO, *, line_seconds: float = _LINE_SECONDS) -> None:
         self._stream = stream
         self._line_seconds = line_seconds
         self._progress_at = -math.inf
+        self._name = ""
 
     def show(self, event: Event, *, last: bool = False) -> None:
-        """Writes the line."""
+        """Writes the event."""
         if isinstance(event, Progress):
             now = time.monotonic()
             if not last and now - self._progress_at < self._line_seconds:
                 return
             self._progress_at = now
-        print(log_line(event), file=self._stream, flush=True)
+        if isinstance(event, Started):
+            self._name = event.name
+        print(self._text(event), file=self._stream, flush=True)
+
+    def _text(self, event: Event) -> str:
+        text = _summary_text(event, self._name) if isinstance(event, Finished) else event_line(event)
+        return for_people(text)
+
+
+class JsonDisplay(TextDisplay):
+    """As TextDisplay, with one JSON object a line."""
+
+    def _text(self, event: Event) -> str:
+        return log_line(event)
 
 
 class RichDisplay(Display):
@@ -92,10 +106,10 @@ class RichDisplay(Display):
                     self._live = Live(console=self._console, refresh_per_second=4, transient=False)
                     self._live.start()
                 self._live.update(render_progress(event), refresh=last)
-            case Finished(summary=summary, results=results, report=report):
+            case Finished():
                 self.close()
-                text = render_summary(summary, results=results, report=report or "", name=self._name)
-                self._console.print(for_people(text), highlight=False, soft_wrap=True)
+                text = for_people(_summary_text(event, self._name))
+                self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Ends the live table."""
@@ -124,10 +138,17 @@ def render_progress(now: Progress) -> Table:
     return table
 
 
-def choose_display(stream: TextIO, *, quiet: bool = False, json_lines: bool = False) -> Display:
-    """The display that suits an output stream: live on a terminal, JSON lines elsewhere or when asked for."""
+def _summary_text(event: Finished, name: str) -> str:
+    return render_summary(event.summary, results=event.results, report=event.report or "", name=name)
+
+
+def choose_display(stream: TextIO, *, quiet: bool = False, log_format: Literal["text", "json"] = "text") -> Display:
+    """The display that suits an output stream: text is live on a terminal that can move its cursor, and plain lines elsewhere."""
     if quiet:
         return Display()
-    if json_lines or not stream.isatty():
+    if log_format == "json":
         return JsonDisplay(stream)
-    return RichDisplay(Console(file=stream))
+    if not stream.isatty():
+        return TextDisplay(stream)
+    console = Console(file=stream)  # honours NO_COLOR
+    return TextDisplay(stream) if console.is_dumb_terminal else RichDisplay(console)

@@ -74,16 +74,7 @@ def test_python_dash_m_specbatch_is_the_same_command(monkeypatch, capsys):
 
 def test_no_command_shows_the_help(capsys):
     assert cli.main([]) == 2
-    assert "Commands:" in "".join(capsys.readouterr())
-
-
-@pytest.mark.slow
-def test_every_command_has_help_with_an_example(capsys):
-    names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
-    assert {"init", "validate", "explain", "schema"} <= set(names)
-    for name in names:
-        assert cli.main([name, "--help"]) == 0
-        assert f"specbatch {name}" in capsys.readouterr().out.split("Example", 1)[1]
+    assert "Run it:" in "".join(capsys.readouterr())
 
 
 def test_wrong_usage_is_2(capsys):

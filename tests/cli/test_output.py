@@ -5,7 +5,7 @@ import json
 import pytest
 
 from specbatch.cli.main import main
-from specbatch.runner.display import JsonDisplay, RichDisplay
+from specbatch.runner.display import JsonDisplay, RichDisplay, TextDisplay
 
 ODD = "nightly\x1b[2J\u202e\x9b\r"
 
@@ -23,14 +23,14 @@ def test_a_secret_that_a_person_typed_is_not_repeated(capsys):
     assert "abc123" not in "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize("display", [JsonDisplay, RichDisplay])
+@pytest.mark.parametrize("display", [JsonDisplay, TextDisplay, RichDisplay])
 def test_what_a_run_says_of_itself_holds_neither_secrets_nor_controls(display):
     import io
 
     from rich.console import Console
 
     stream = io.StringIO()
-    shown = display(stream) if display is JsonDisplay else display(Console(file=stream, width=200))
+    shown = display(Console(file=stream, width=200) if display is RichDisplay else stream)
     shown.step(f"reading {ODD} of https://h/r.jsonl?sig=abc123")
     said = stream.getvalue()
     assert "abc123" not in said

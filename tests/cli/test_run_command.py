@@ -23,8 +23,17 @@ def spec(tmp_path, pair):
     return str(file)
 
 
-def test_run_ends_with_a_summary_that_names_the_results(spec, tmp_path, capsys):
-    assert main(["run", spec, "--limit", "3", "--set", "decoding.maxNewTokens=4"]) == 0
+def test_piped_run_writes_plain_lines_and_ends_with_a_summary(spec, tmp_path, capsys):
+    assert main(["run", spec, "--limit", "1", "--set", "decoding.maxNewTokens=2"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("importing torch and transformers\nstarted tiny, results in ")
+    assert "1 done, " in out
+    assert out.rstrip().endswith(f"{tmp_path}/results/tiny")
+    assert not {"{", "\x1b"} & set(out)
+
+
+def test_json_run_ends_with_a_summary_that_names_the_results(spec, tmp_path, capsys):
+    assert main(["run", spec, "--limit", "3", "--set", "decoding.maxNewTokens=4", "--log-format", "json"]) == 0
     end = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (end["event"], end["summary"]["results"]) == ("end", 3)
     assert end["results"] == str(tmp_path / "results" / "tiny")

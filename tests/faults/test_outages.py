@@ -162,7 +162,7 @@ def test_a_stranger_in_a_file_of_rows_is_found_before_success_and_with_the_file_
 def test_a_hub_that_refuses_connections_ends_the_command_with_68_and_one_sentence(case, tmp_path):
     env = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HUB_CACHE": str(tmp_path / "hub")}
     env.pop("HF_HUB_OFFLINE", None)
-    command = [SPECBATCH, "run", str(case.spec()), "--set", "target.model=org/name", "--json"]
+    command = [SPECBATCH, "run", str(case.spec()), "--set", "target.model=org/name", "--log-format=json"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 68, done.stderr
     assert "spec.target.model org/name" in done.stderr

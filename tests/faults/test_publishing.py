@@ -43,7 +43,7 @@ class Run:
     def __init__(self, zygote, spec, *options, fresh=False, index=None):
         settings = [word for value in (*OPTIONS, *options) for word in ("--set", value)]
         env = {} if index is None else {"JOB_COMPLETION_INDEX": index}
-        words = ("run", spec, *settings, "--json", *(["--fresh"] if fresh else []))
+        words = ("run", spec, *settings, "--log-format=json", *(["--fresh"] if fresh else []))
         self.process = zygote.process("specbatch", *words, **env)
 
     def end(self, code=0, seconds=120):

@@ -12,7 +12,7 @@ from specbatch.results.ended import Ended
 from specbatch.results.protocol import Finished, Progress, PublishState, Started
 from specbatch.results.summary import RunSummary
 from specbatch.results.totals import Totals
-from specbatch.runner.display import Display, JsonDisplay, RichDisplay, choose_display, render_progress
+from specbatch.runner.display import Display, JsonDisplay, RichDisplay, TextDisplay, choose_display, render_progress
 from specbatch.runner.progress_meter import LoadedInfo, ProgressMeter, progress_of, summarize
 
 PROGRESS = Progress(
@@ -71,6 +71,19 @@ def test_json_lines_have_stable_keys_and_come_every_few_seconds():
     assert events[4]["report"] is None
 
 
+def test_piped_output_is_plain_lines_that_end_in_the_summary():
+    stream = io.StringIO()
+    show_all(TextDisplay(stream))
+    lines = stream.getvalue().splitlines()
+    assert lines[:2] == ["started nightly, results in /results/nightly", "loading"]
+    for line in lines[2:4]:
+        assert line.startswith("rows 40 of 100 · 2 errors · 512 tokens/s · acceptance 0.712 · 1 min left")
+        assert line.endswith("publishing fails: cannot copy the file: no route to host")
+    assert lines[4] == "nightly"
+    assert "38 done, 2 errors" in lines[5]
+    assert "\x1b" not in stream.getvalue()
+
+
 def test_a_terminal_of_80_columns_shows_every_quantity_whole():
     stream = io.StringIO()
     show_all(RichDisplay(Console(file=stream, force_terminal=True, no_color=True, width=80)))
@@ -97,14 +110,18 @@ def test_unknown_total_is_said_as_unknown():
     assert "40 of ?," in console.file.getvalue()
 
 
-def test_display_suits_the_stream():
+def test_display_suits_the_stream(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
 
-    assert isinstance(choose_display(io.StringIO()), JsonDisplay)
-    assert isinstance(choose_display(Terminal()), RichDisplay)
-    assert isinstance(choose_display(Terminal(), json_lines=True), JsonDisplay)
+    monkeypatch.setenv("TERM", "xterm")
+    assert type(choose_display(io.StringIO())) is TextDisplay
+    assert type(choose_display(Terminal())) is RichDisplay
+    assert type(choose_display(Terminal(), log_format="json")) is JsonDisplay
+    assert type(choose_display(io.StringIO(), log_format="json")) is JsonDisplay
+    monkeypatch.setenv("TERM", "dumb")
+    assert type(choose_display(Terminal())) is TextDisplay
     assert type(choose_display(Terminal(), quiet=True)) is Display
     show_all(Display())
 

@@ -23,7 +23,7 @@ def gpu_uuids():
 def command(tmp_path, *overrides):
     sets = [f"results.dir={tmp_path}", "results.report=false", "placement.cpuThreads=4", *overrides]
     return [
-        *(sys.executable, "-m", "specbatch", "run", "job/quickstart.yaml", "--json"),
+        *(sys.executable, "-m", "specbatch", "run", "job/quickstart.yaml", "--log-format=json"),
         *(word for override in sets for word in ("--set", override)),
     ]
 

@@ -41,7 +41,7 @@ def start(zygote, spec, results):
     def start_():
         options = [option for value in MANY_TOKENS for option in ("--set", value)]
         before = written(results)
-        process = zygote.process("specbatch", "run", spec, *options, "--json")
+        process = zygote.process("specbatch", "run", spec, *options, "--log-format=json")
         running.append(process)
         deadline = time.monotonic() + 60
         while written(results) < before + 60 and process.poll() is None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from specbatch.formatting import pluralize, rough_duration
 from specbatch.results.protocol import (
     Finished,
     Progress,
@@ -17,7 +16,7 @@ from specbatch.results.protocol import (
     parse_line,
     row_counts,
 )
-from specbatch.results.status.progress_text import total_text
+from specbatch.results.status.progress_text import event_line
 from specbatch.results.summary import RunSummary
 
 _ERROR = "error: "
@@ -100,29 +99,4 @@ def _cut(line: str, *, first: bool) -> bool:
 def readable(line: str) -> str:
     """A line of a log for people: an event of the runner in words, any other line as it is."""
     event = parse_line(line)
-    match event:
-        case Started(name=name, results=results):
-            return f"started {name}" + (f", results in {results}" if results else "")
-        case Step(message=message):
-            return message
-        case Progress():
-            return _progress_line(event)
-        case Finished(summary=summary):
-            said = f"{summary.totals.results:,} results, {pluralize(summary.totals.errors, 'error')}"
-            return (
-                f"done: {said} · {summary.tokens_per_second:,.0f} tokens/s · acceptance {summary.acceptance_rate:.3f}"
-            )
-        case _:
-            return line
-
-
-def _progress_line(now: Progress) -> str:
-    parts = [f"rows {now.rows:,} of {total_text(now)}"]
-    if now.errors:
-        parts.append(pluralize(now.errors, "error"))
-    parts.append(f"{now.tokens_per_second:,.0f} tokens/s")
-    if now.num_speculative_tokens or now.acceptance_rate:
-        parts.append(f"acceptance {now.acceptance_rate:.3f}")
-    if now.eta_seconds is not None:
-        parts.append(f"{rough_duration(now.eta_seconds)} left")
-    return " · ".join(parts)
+    return line if event is None else event_line(event)

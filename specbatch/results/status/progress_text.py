@@ -15,7 +15,7 @@ from specbatch.formatting import (
     pluralize,
     rough_duration,
 )
-from specbatch.results.protocol import Progress, PublishState
+from specbatch.results.protocol import Event, Finished, Progress, PublishState, Started, Step
 from specbatch.results.speedup import Speedup, estimated_speedup
 
 _REASON_CHARS = 160
@@ -68,6 +68,38 @@ def progress_facts(now: Progress, rows: str = "", speedup: Speedup | None = None
     if now.completion_tokens:
         return facts + progress_lines(now, speedup)
     return facts + ([("waiting", now.waiting)] if now.waiting else [])
+
+
+def event_line(event: Event) -> str:
+    """An event of the runner in one line of words: of a log, of piped output."""
+    match event:
+        case Started(name=name, results=results):
+            return f"started {name}" + (f", results in {results}" if results else "")
+        case Step(message=message):
+            return message
+        case Progress():
+            return _progress_line(event)
+        case Finished(summary=summary):
+            said = f"{summary.totals.results:,} results, {pluralize(summary.totals.errors, 'error')}"
+            return (
+                f"done: {said} · {summary.tokens_per_second:,.0f} tokens/s · acceptance {summary.acceptance_rate:.3f}"
+            )
+
+
+def _progress_line(now: Progress) -> str:
+    parts = [f"rows {now.rows:,} of {total_text(now)}"]
+    if now.errors:
+        parts.append(pluralize(now.errors, "error"))
+    parts.append(f"{now.tokens_per_second:,.0f} tokens/s")
+    if now.num_speculative_tokens or now.acceptance_rate:
+        parts.append(f"acceptance {now.acceptance_rate:.3f}")
+    if now.eta_seconds:
+        parts.append(f"{rough_duration(now.eta_seconds)} left")
+    if now.waiting:
+        parts.append(f"waiting: {one_line(now.waiting, _REASON_CHARS)}")
+    if now.publish is not None and now.publish.problem:
+        parts.append(f"publishing fails: {one_line(now.publish.problem, _REASON_CHARS)}")
+    return " · ".join(parts)
 
 
 def progress_bar(now: Progress, *, left: bool) -> list[str]:
