@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import runpy
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -48,15 +48,12 @@ def test_commands_about_the_spec_need_no_torch(arguments):
     assert done.returncode == 0, done.stderr
 
 
-def test_help_answers_in_half_a_second():
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "specbatch", "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - start)
-        if times[-1] < 0.5:
-            return  # the best of a few: the machine may be busy, the command may not be slow
-    pytest.fail(f"specbatch --help took {min(times):.2f} s at best")
+def test_help_answers_in_half_a_second_of_work():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "specbatch", "--help"], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < 0.5  # of the processor: the machine may be busy, the command may not be slow
 
 
 def test_version_is_printed(capsys):
