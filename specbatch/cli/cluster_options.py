@@ -14,7 +14,6 @@ import typer
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
     from specbatch.cluster.client.kinds import Object
-    from specbatch.cluster.jobs.messages import Flags
 
 _OPTIONS = {
     name: typer.Option(*flags, metavar=metavar, help=text, rich_help_panel="The cluster")
@@ -42,13 +41,6 @@ class ClusterOptions:
     def any_given(self) -> bool:
         """Whether a cluster is certainly meant."""
         return any(one is not None for one in (self.context, self.namespace, self.kubeconfig))
-
-    @property
-    def flags(self) -> Flags:
-        """For the commands that are shown to be typed next."""
-        from specbatch.cluster.jobs.messages import Flags
-
-        return Flags(self.context, self.namespace, self.kubeconfig)
 
     def connect(self, name: str | None = None, *, namespace: str | None = None) -> tuple[Cluster, str | None]:
         """The connection, and the run that NAME means: a spec file stands for its metadata.name, and its namespace.

@@ -115,7 +115,8 @@ def retry(
     from specbatch.cluster.jobs.messages import name_text, next_commands
     from specbatch.cluster.jobs.retry import retry as done
 
-    retried = done(*options.find_job(name))
+    cluster, job = options.find_job(name)
+    retried = done(cluster, job)
     if retried.warning:
         say(f"warning: {retried.warning}")
     view = JobView(retried.job)
@@ -124,7 +125,7 @@ def retry(
         return
     show(retried.done)
     if retried.shards:
-        show("\n".join(next_commands(view.run, options.flags)))
+        show("\n".join(next_commands(view.run, cluster.flags)))
 
 
 @with_cluster_options

@@ -99,7 +99,7 @@ def submit(
     if dry_run == "server" or diff:
         _preview(checks, diff=diff, ends=dry_run is not None, output=output)
     if dry_run is None:
-        _submit(checks, options, timeout=timeout, output=output)
+        _submit(checks, timeout=timeout, output=output)
 
 
 def _show(manifests: list[Object], sentence: str, output: _Output) -> None:
@@ -154,7 +154,7 @@ def _warn(checks: SubmitChecks) -> None:
         say(f"not checked, since reading them is not permitted: {', '.join(unseen)}")
 
 
-def _submit(checks: SubmitChecks, options: ClusterOptions, *, timeout: float | None, output: _Output) -> None:
+def _submit(checks: SubmitChecks, *, timeout: float | None, output: _Output) -> None:
     from specbatch.cluster.submit.submit import submit as submit_manifests
     from specbatch.cluster.submit.text import submission_document, submission_lines
 
@@ -175,14 +175,13 @@ def _submit(checks: SubmitChecks, options: ClusterOptions, *, timeout: float | N
     waits = uses.wait or uses.follow
     document = submission_document(checks, submission)
     if output == "text":
-        show("\n".join(submission_lines(checks, submission, options.flags)))
+        show("\n".join(submission_lines(checks, submission, checks.cluster.flags)))
     elif output == "name" or not waits:
         _print(document, output)
     if waits:
         waited, code = wait_for_job(
             checks.cluster,
             submission.job,
-            options,
             seconds=timeout,
             emit=show if output == "text" else say,
             follow=uses.follow,

@@ -34,7 +34,7 @@ def wait(
     --output json: run, job, namespace, state, shards, shards_done, shards_failed, end (complete, failed, cancelled, deleted, timeout), reason.
     """
     cluster, job = options.find_job(name)
-    document, code = wait_for_job(cluster, job, options, seconds=timeout, emit=show if output == "text" else say)
+    document, code = wait_for_job(cluster, job, seconds=timeout, emit=show if output == "text" else say)
     if output == "json":
         show_json(document)
     raise typer.Exit(code)

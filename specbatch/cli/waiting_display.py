@@ -11,8 +11,8 @@ import typer
 from specbatch.cli.output import say
 
 if TYPE_CHECKING:
-    from specbatch.cli.cluster_options import ClusterOptions
     from specbatch.cluster.client.client import Cluster
+    from specbatch.cluster.client.flags import Flags
     from specbatch.cluster.client.kinds import Object
     from specbatch.cluster.jobs.job_view import JobView
 
@@ -25,7 +25,6 @@ _OUTAGE_SHOWN_SECONDS = 10.0
 def wait_for_job(
     cluster: Cluster,
     job: Object,
-    options: ClusterOptions,
     *,
     seconds: float | None,
     emit: Callable[[str], None],
@@ -46,19 +45,19 @@ def wait_for_job(
     cluster.on_outage(outage_reporter(say))
     reading = _follow(cluster, job, emit) if follow else None
     try:
-        ending = wait_for_end(cluster, job, seconds=seconds, changed=_change_reporter(emit))
+        ending = wait_for_end(cluster, job, seconds=seconds, changed=_change_reporter(emit, cluster.flags))
         if reading is not None and ending.end in {"complete", "failed"}:
             reading.join(_LAST_LINES_SECONDS)
     except KeyboardInterrupt:
         view = JobView(job)
-        say(f"detached: Job {view.name} goes on; {options.flags.command('status', view.run)} shows it")
+        say(f"detached: Job {view.name} goes on; {cluster.flags.command('status', view.run)} shows it")
         raise typer.Exit(INTERRUPTED) from None
-    for line in wait_result_lines(ending, options.flags):
+    for line in wait_result_lines(ending, cluster.flags):
         emit(line)
     return job_document(JobView(ending.job), end=ending.end, reason=ending.reason), _CODES.get(ending.end, 1)
 
 
-def _change_reporter(emit: Callable[[str], None]) -> Callable[[JobView], None]:
+def _change_reporter(emit: Callable[[str], None], flags: Flags) -> Callable[[JobView], None]:
     """Emits a line where the state of a Job or the number of its ended shards is another than before."""
     from specbatch.cluster.jobs.messages import progress_text
     from specbatch.cluster.jobs.run import state_of
@@ -72,7 +71,7 @@ def _change_reporter(emit: Callable[[str], None]) -> Callable[[JobView], None]:
             state = "running"  # its last pods are ending: not ready any more, and not counted yet
         seen = state, len(view.completed), len(view.failed)  # pods come and go
         if seen != shown:
-            emit(progress_text(view, state))
+            emit(progress_text(view, state, flags))
             shown = seen
 
     return changed

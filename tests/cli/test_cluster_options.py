@@ -41,6 +41,8 @@ def test_a_source_is_a_folder_or_a_run_on_the_cluster(source, options, folder, t
     assert is_folder(source, options) == folder
 
 
-def test_the_options_come_back_in_the_commands_to_type_next():
-    options = ClusterOptions(context="east", namespace="ml")
-    assert options.flags.command("status", "nightly") == "specbatch status nightly -n ml --context east"
+def test_the_options_come_back_in_the_commands_to_type_next(api):
+    cluster, _ = ClusterOptions(context="test", namespace="ml", kubeconfig=api.kubeconfig).connect()
+    ends = f"-n ml --context test --kubeconfig {api.kubeconfig}"
+    assert cluster.flags.command("logs -f", "nightly") == f"specbatch logs -f nightly {ends}"
+    assert cluster.flags.kubectl("get", "pods") == f"kubectl get pods {ends}"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 
 import pytest
 
@@ -29,6 +30,20 @@ def test_list_has_a_line_for_each_run_and_counts_its_retries_in(command, api, ca
     assert command("list", "-o", "json") == 0
     nightly = next(one for one in json.loads(capsys.readouterr().out) if one["run"] == "nightly")
     assert (nightly["shards"], nightly["shards_done"], nightly["tries"], nightly["job"]) == (3, 2, 2, f"{first}-r2")
+
+
+@pytest.mark.slow
+def test_a_command_that_is_proposed_works_when_it_is_pasted(command, api, capsys, monkeypatch):
+    submitted(api)
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    assert command("suspend", "nightly") == 0
+    resume = capsys.readouterr().out.partition("; ")[2].removesuffix(" goes on\n")
+    assert main(shlex.split(resume)[1:]) == 0
+    assert capsys.readouterr().out.startswith("resumed Job nightly-")
+    assert command("suspend", "nightly") == 0
+    assert command("why", "nightly") == 0
+    remedy = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("remedy: "))
+    assert main(shlex.split(remedy.removeprefix("remedy: "))[1:]) == 0
 
 
 def test_list_of_all_namespaces_keeps_equal_runs_apart(command, api, capsys):

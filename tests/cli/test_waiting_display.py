@@ -6,7 +6,6 @@ import time
 import pytest
 
 from specbatch.cli import waiting_display
-from specbatch.cli.cluster_options import ClusterOptions
 from specbatch.cli.waiting_display import outage_reporter, wait_for_job
 from specbatch.cluster.client.kinds import JOBS
 from tests.cluster.job_objects import submitted
@@ -31,9 +30,7 @@ def test_a_wait_says_that_the_api_server_is_away(api, monkeypatch):
     monkeypatch.setattr(waiting_display, "say", said.append)
     job = submitted(api, status={"ready": 1})
     cluster = api.cluster(real_time=True)
-    waiting = threading.Thread(
-        target=wait_for_job, args=(cluster, job, ClusterOptions()), kwargs={"seconds": 4, "emit": lines.append}
-    )
+    waiting = threading.Thread(target=wait_for_job, args=(cluster, job), kwargs={"seconds": 4, "emit": lines.append})
     waiting.start()
     while not lines:
         time.sleep(0.05)
@@ -61,5 +58,5 @@ def test_a_job_whose_last_pods_end_does_not_go_back_to_pending(api):
             api.put(JOBS, {**job, "status": status})
             status = next(states, None)
 
-    wait_for_job(api.cluster(), job, ClusterOptions(), seconds=10, emit=emit)
+    wait_for_job(api.cluster(), job, seconds=10, emit=emit)
     assert [line.partition(":")[0] for line in lines[:2]] == ["running", "complete"]

@@ -21,6 +21,7 @@ import kmock
 from specbatch.backoff import Backoff
 from specbatch.cluster.client import kinds
 from specbatch.cluster.client.client import Cluster
+from specbatch.cluster.client.flags import Flags
 from specbatch.cluster.client.kinds import Kind
 from specbatch.cluster.client.retry_policy import RetryPolicy
 from tests.cluster.faults import Fault
@@ -117,7 +118,11 @@ class ApiServer:
     def cluster(self, namespace: str = "default", *, real_time: bool = False) -> Cluster:
         """Connected to it; waits between tries take no time, except in `real_time`."""
         policy = None if real_time else self.time.policy()
-        return Cluster.connect(kubeconfig=self.kubeconfig, namespace=namespace, policy=policy)
+        cluster = Cluster.connect(kubeconfig=self.kubeconfig, namespace=namespace, policy=policy)
+        cluster.flags = Flags(
+            namespace=None if namespace == "default" else namespace
+        )  # as if it were the current context
+        return cluster
 
     def put(self, kind: Kind, item: Mapping[str, Any]) -> Object:
         """Creates or replaces an object, status and all; in namespace `default` where it names none."""

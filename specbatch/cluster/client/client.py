@@ -11,6 +11,7 @@ from specbatch.cluster.client import library as client_library
 from specbatch.cluster.client.config import ClusterContext, find_context
 from specbatch.cluster.client.connection import Connection, log_lines
 from specbatch.cluster.client.errors import Call
+from specbatch.cluster.client.flags import Flags
 from specbatch.cluster.client.kinds import PODS, Kind, Object
 from specbatch.cluster.client.retry_policy import RetryPolicy
 from specbatch.cluster.client.watch import Event, Objects, Watch, selectors
@@ -30,10 +31,12 @@ class Cluster:
         context: of the kubeconfig.
         connection: to the API server.
         namespace: of all calls for namespaced kinds.
+        flags: the options that lead here, for commands that are proposed.
     """
 
-    def __init__(self, context: ClusterContext, connection: Connection, namespace: str) -> None:
+    def __init__(self, context: ClusterContext, connection: Connection, namespace: str, flags: Flags) -> None:
         self.namespace = namespace
+        self.flags = flags
         self.context = context.name
         self.server = connection.server
         self._connection = connection
@@ -62,7 +65,8 @@ class Cluster:
         """
         found = find_context(context=context, kubeconfig=kubeconfig)
         connection = Connection(lambda: client_library.load(found), client_library.failures(), policy or RetryPolicy())
-        return cls(found, connection, namespace or found.namespace or "default")
+        flags = Flags(context, namespace, kubeconfig)
+        return cls(found, connection, namespace or found.namespace or "default", flags)
 
     def get(self, kind: Kind, name: str) -> Object:
         """One object.

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from specbatch.cluster.client import kinds
+from specbatch.cluster.client.flags import Flags
 from specbatch.cluster.client.kinds import Kind, Object
 from specbatch.cluster.client.kueue import KueueKinds, kueue_kinds
 from specbatch.cluster.diagnose.nodes import Node, with_pods
@@ -59,6 +60,15 @@ class Evidence:
     def namespace_name(self) -> str:
         """Where the Job is, or would be."""
         return self._cluster.namespace if self._cluster else self.view.namespace
+
+    def command(self, verb: str) -> str:
+        """A command of specbatch about the run, to be pasted: `specbatch retry nightly -n ml`."""
+        return self.flags.command(verb, self.view.run)
+
+    @property
+    def flags(self) -> Flags:
+        """The options that lead to the cluster."""
+        return self._cluster.flags if self._cluster else Flags(namespace=self.view.namespace)
 
     @property
     def not_looked_at(self) -> list[str]:

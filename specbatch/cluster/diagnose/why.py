@@ -129,7 +129,7 @@ def _next_step(evidence: Evidence, finding: Finding, *, over: bool) -> Finding:
     if finding.cause in _NEEDS_A_CHANGE:
         steps = [finding.remedy, "then submit again"]
     elif over:
-        retry = f"specbatch retry {evidence.view.command_args}"
+        retry = evidence.command("retry")
         steps = [finding.remedy, f"then: {retry}"] if finding.remedy else [retry]
     else:
         again = "it is tried again by itself, and keeps its finished rows"
@@ -175,6 +175,6 @@ def _unknown(evidence: Evidence) -> Finding:
     return Finding(
         cause="unknown",
         sentence="no known cause" if view.pods else "nothing is known to be wrong, and no pod is there",
-        remedy=f"what Kubernetes says is below; more: specbatch events {view.command_args}, kubectl describe job {name} -n {view.namespace}",
+        remedy=f"what Kubernetes says is below; more: {evidence.command('events')}, {evidence.flags.kubectl('describe', 'job', name)}",
         evidence=(*said[:_EVENTS_SHOWN], *map(event_line, newest)),
     )

@@ -73,6 +73,6 @@ def _refuse_running(cluster: Cluster, run: str) -> None:
         raise ClusterError(
             f"pods of the run are still there: {', '.join(first_lines(left, _NAMES_SHOWN))}",
             where=f"namespace {cluster.namespace}",
-            remedy=f"end the run first, and wait for its pods: specbatch cancel {run}",
+            remedy=f"end the run first, and wait for its pods: {cluster.flags.command('cancel', run)}",
             status=409,
         )

@@ -80,11 +80,6 @@ class JobView:
         return str(self.labels.get(RUN, self.name))
 
     @property
-    def command_args(self) -> str:
-        """The arguments of a command for this run: `nightly -n ml`."""
-        return self.run if self.namespace == "default" else f"{self.run} -n {self.namespace}"
-
-    @property
     def labels(self) -> Mapping[str, str]:
         """Labels of the Job."""
         return self.job["metadata"].get("labels") or {}

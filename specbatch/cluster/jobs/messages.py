@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from specbatch.api.job import SpecBatchJob
+from specbatch.cluster.client.flags import Flags
 from specbatch.cluster.client.kinds import JOBS
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.run import state_of
 from specbatch.cluster.jobs.wait import WaitResult
 from specbatch.cluster.manifests.mounts import results_folder
 from specbatch.formatting import pluralize
-
-
-@dataclass(frozen=True, slots=True)
-class Flags:
-    """The cluster options that the user gave, for the commands that are suggested next."""
-
-    context: str | None = None
-    namespace: str | None = None
-    kubeconfig: str | None = None
-
-    def command(self, verb: str, run: str) -> str:
-        """`specbatch status nightly -n ml`."""
-        given = (("-n", self.namespace), ("--context", self.context), ("--kubeconfig", self.kubeconfig))
-        words = [word for option, value in given if value is not None for word in (option, value)]
-        return shlex.join(["specbatch", *verb.split(), run, *words])
 
 
 def next_commands(run: str, flags: Flags) -> list[str]:
@@ -71,16 +55,16 @@ def results_text(job: SpecBatchJob) -> str:
     return ", and ".join(places)
 
 
-def progress_text(view: JobView, state: str = "") -> str:
-    """`running: 1 of 3 shards done, 2 pods`; `state` in place of the Job's own."""
-    state, active = state or state_of(view), int(view.status.get("active") or 0)
+def progress_text(view: JobView, state: str, flags: Flags) -> str:
+    """`running: 1 of 3 shards done, 2 pods`."""
+    active = int(view.status.get("active") or 0)
     parts = [f"{len(view.completed)} of {view.completions} shards done"]
     if view.failed:
         parts.append(f"{len(view.failed)} failed")
     if active:
         parts.append(pluralize(active, "pod"))
     hint = {
-        "suspended": f"; specbatch resume {view.command_args} starts its pods",
+        "suspended": f"; {flags.command('resume', view.run)} starts its pods",
         "queued": f"; it waits in queue {view.queue}",
     }.get(state, "")
     return f"{state}: {', '.join(parts)}{hint}"

@@ -54,14 +54,16 @@ def retry(cluster: Cluster, job: Object) -> Retried:
     if run.state == "not started" and RETRY_OF in newest.annotations:
         return _completed(cluster, run)
     if newest.outcome is None:
-        raise _not_ended(run)
+        raise _not_ended(cluster, run)
     shards = run.unfinished
     if not shards:
         return Retried(newest.job, (), "nothing to retry: every shard is done")
     number = max(map(retry_number, run.jobs)) + 1
     manifests = _manifests(cluster, newest, Retry(number, newest.name, shards))
     made = start_job(cluster, manifests)
-    return Retried(made, shards, f"created Job {manifests.name} for {_shards(shards)} of {run.total}", _warning(newest))
+    return Retried(
+        made, shards, f"created Job {manifests.name} for {_shards(shards)} of {run.total}", _warning(cluster, newest)
+    )
 
 
 def _completed(cluster: Cluster, run: Run) -> Retried:
@@ -89,27 +91,28 @@ def _manifests(cluster: Cluster, view: JobView, again: Retry) -> Manifests:
     return render(spec, load_stored_files(stored, spec), again)
 
 
-def _not_ended(run: Run) -> ClusterError:
-    newest, name = run.newest, run.newest.command_args
+def _not_ended(cluster: Cluster, run: Run) -> ClusterError:
+    newest, flags = run.newest, cluster.flags
+    resume = f"{flags.command('resume', newest.run)} goes on with it"
     remedies = {
-        "suspended": f"specbatch resume {name} goes on with it",
-        "cancelled": f"specbatch resume {name} goes on with it",
+        "suspended": resume,
+        "cancelled": resume,
         "not started": "repeat specbatch submit with the same file: it does what is missing",
         "deleting": "wait until it is gone, and submit again: finished rows stay finished",
         "failing": "its last pods are ending: repeat the command in a moment",
     }
-    wait = f"specbatch wait {name} returns when it has ended; retry the failed shards then"
+    wait = f"{flags.command('wait', newest.run)} returns when it has ended; retry the failed shards then"
     return ClusterError(f"Job {newest.name} has not ended: it is {run.state}", remedy=remedies.get(run.state, wait))
 
 
-def _warning(view: JobView) -> str:
+def _warning(cluster: Cluster, view: JobView) -> str:
     """For a Job that failed with an exit code that a retry would not change."""
     code = view.fatal_exit_code
     if code is None:
         return ""
     return (
         f"Job {view.name} failed with exit code {int(code)} ({code.meaning}): "
-        f"the same will happen unless something has changed; specbatch why {view.command_args} tells"
+        f"the same will happen unless something has changed; {cluster.flags.command('why', view.run)} tells"
     )
 
 

@@ -27,11 +27,11 @@ def suspend(cluster: Cluster, job: Object) -> str:
     state = state_of(view)
     if state in _ENDED or state == "deleting":
         return f"nothing to suspend: Job {view.name} is {_now(state)}"
-    _refuse_kueues(view, "suspend", "false")
+    _refuse_kueues(cluster, view, "suspend", "false")
     if view.suspended and view.submitted:
         return f"Job {view.name} is suspended already"
     _patch(cluster, view, {SUBMITTED: "true"}, {"suspend": True})
-    return f"suspended Job {view.name}: {_SAVED}; specbatch resume {view.command_args} goes on"
+    return f"suspended Job {view.name}: {_SAVED}; {cluster.flags.command('resume', view.run)} goes on"
 
 
 def resume(cluster: Cluster, job: Object) -> str:
@@ -43,7 +43,7 @@ def resume(cluster: Cluster, job: Object) -> str:
     view = JobView(job)
     state = state_of(view)
     if view.outcome == "failed":
-        remedy = f"specbatch retry {view.command_args} starts a Job for the shards that are not done"
+        remedy = f"{cluster.flags.command('retry', view.run)} starts a Job for the shards that are not done"
         raise ClusterError(f"Job {view.name} has {_now(state)}: it cannot be resumed", remedy=remedy)
     if state in {"complete", "deleting"}:
         return f"nothing to resume: Job {view.name} is {_now(state)}"
@@ -52,7 +52,7 @@ def resume(cluster: Cluster, job: Object) -> str:
         raise ClusterError(f"Job {view.name} was never completely submitted", remedy=remedy)
     if not view.suspended and CANCELLED not in view.annotations:
         return f"Job {view.name} is not suspended"
-    _refuse_kueues(view, "resume", "true")
+    _refuse_kueues(cluster, view, "resume", "true")
     _patch(cluster, view, {SUBMITTED: "true", CANCELLED: None}, {"suspend": False})
     return f"resumed Job {view.name}: it goes on with the rows that are not finished"
 
@@ -72,11 +72,11 @@ def cancel(cluster: Cluster, job: Object) -> str:
         if view.suspended:
             return (
                 f"cancelled Job {view.name}: it ends as soon as queue {view.queue} admits it; "
-                f"specbatch delete {view.command_args} takes it out of the queue now"
+                f"{cluster.flags.command('delete', view.run)} takes it out of the queue now"
             )
-        return f"cancelled Job {view.name}: {_SAVED}; specbatch retry {view.command_args} goes on"
+        return f"cancelled Job {view.name}: {_SAVED}; {cluster.flags.command('retry', view.run)} goes on"
     _patch(cluster, view, {SUBMITTED: "true", CANCELLED: "true"}, {"suspend": True})
-    return f"cancelled Job {view.name}: {_SAVED}; specbatch resume {view.command_args} goes on, specbatch delete {view.command_args} removes it"
+    return f"cancelled Job {view.name}: {_SAVED}; {cluster.flags.command('resume', view.run)} goes on, {cluster.flags.command('delete', view.run)} removes it"
 
 
 def _patch(cluster: Cluster, view: JobView, annotations: Object, spec: Object) -> None:
@@ -84,17 +84,15 @@ def _patch(cluster: Cluster, view: JobView, annotations: Object, spec: Object) -
     cluster.patch(JOBS, view.name, body)
 
 
-def _refuse_kueues(view: JobView, verb: str, active: str) -> None:
+def _refuse_kueues(cluster: Cluster, view: JobView, verb: str, active: str) -> None:
     """Refuses for a Job of Kueue, which would undo the change at once."""
     if view.queue is not None:
         selector = f"kueue.x-k8s.io/job-uid={uid_of(view.job)}"
-        patch = f'\'{{"spec": {{"active": {active}}}}}\''
+        patch = f'{{"spec": {{"active": {active}}}}}'
+        find = cluster.flags.kubectl("get", "workloads", "-l", selector, "-o", "name")
         raise ClusterError(
             f"Job {view.name} is Kueue's (queue {view.queue}): Kueue alone may {verb} it",
-            remedy=(
-                f"kubectl patch --type merge -p {patch} -n {view.namespace} "
-                f"$(kubectl get workloads -n {view.namespace} -l {selector} -o name)"
-            ),
+            remedy=f"{cluster.flags.kubectl('patch', '--type', 'merge', '-p', patch)} $({find})",
         )
 
 

@@ -75,7 +75,7 @@ def read_logs(
         ClusterError: logs cannot be read, or the Job has no pod.
     """
     view = job_with_pods(cluster, job)
-    pods = _chosen(view, options)
+    pods = _chosen(cluster, view, options)
     for index, pod in pods:
         shard = view.shards[index]
         tail = LogTail(cluster, pod["metadata"]["name"], tail=options.tail, since=options.since)
@@ -133,7 +133,7 @@ def follow_run(
     return follower.job
 
 
-def _chosen(view: JobView, options: LogOptions) -> list[tuple[int, Object]]:
+def _chosen(cluster: Cluster, view: JobView, options: LogOptions) -> list[tuple[int, Object]]:
     """(index, pod) of the pods whose logs are wanted."""
     _check_shard(view, options)
     wanted = range(view.completions) if options.shard is None else [view.shards.index(options.shard)]
@@ -144,7 +144,9 @@ def _chosen(view: JobView, options: LogOptions) -> list[tuple[int, Object]]:
         where = f"Job {view.name}" + ("" if options.shard is None else f", shard {options.shard}")
         message = "there was no pod before the newest" if options.previous else "there is no pod"
         remedy = (
-            "leave out --previous" if options.previous else f"specbatch why {view.command_args} says what it waits for"
+            "leave out --previous"
+            if options.previous
+            else f"{cluster.flags.command('why', view.run)} says what it waits for"
         )
         raise ClusterError(message, where=where, remedy=remedy, status=404, reason="NotFound")
     return found

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from msgspec.structs import replace
 
+from specbatch.cluster.client.flags import Flags
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.run import Run, State, is_over
 from specbatch.cluster.status.pod_shard_status import AT_WORK, PodShardStatus, Verdict
@@ -29,6 +30,7 @@ class JobRunStatus:
         shards: every shard of the run.
         clock: now.
         queued: message of Kueue's Workload while the Job is queued.
+        flags: the options that lead to its cluster.
         notes: what could not be read.
     """
 
@@ -37,6 +39,7 @@ class JobRunStatus:
     shards: Sequence[PodShardStatus]
     clock: float
     queued: str = ""
+    flags: Flags = field(default_factory=Flags)
     notes: Sequence[str] = ()
 
     @property

@@ -142,15 +142,15 @@ def _most_urgent(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:
 
 def _remedies(status: JobRunStatus) -> Iterator[str]:
     if status.state in {"pending", "failed", "failing"} or status.counts.get("failed"):
-        yield f"specbatch why {status.view.command_args} says more"
+        yield f"{status.flags.command('why', status.view.run)} says more"
     errors = status.now.errors
     if errors and status.state == "complete":
-        yield f"{pluralize(errors, 'error row')}: specbatch collect {status.view.command_args} puts them into a file of their own"
+        yield f"{pluralize(errors, 'error row')}: {status.flags.command('collect', status.view.run)} puts them into a file of their own"
 
 
 def sentence_of(status: JobRunStatus) -> str:  # noqa: C901, PLR0911 - one case for each state
     """The sentence; it begins with the state."""
-    resume = f"specbatch resume {status.view.command_args} goes on where it was"
+    resume = f"{status.flags.command('resume', status.view.run)} goes on where it was"
     match status.state:
         case "complete":
             start, end = (age(status.view.status.get(name), status.clock) for name in ("startTime", "completionTime"))

@@ -59,7 +59,9 @@ def read_run(cluster: Cluster, name: str | None, clock: float) -> JobRunStatus:
         for shard in sorted(done | set(run.unfinished))
     ]
     shards = _with_dataset(shards)
-    return JobRunStatus(run=run, view=view, shards=shards, clock=clock, queued=_queued(cluster, run), notes=notes)
+    return JobRunStatus(
+        run=run, view=view, shards=shards, clock=clock, queued=_queued(cluster, run), flags=cluster.flags, notes=notes
+    )
 
 
 def _with_dataset(shards: Sequence[PodShardStatus]) -> list[PodShardStatus]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from specbatch.cluster.client.flags import Flags
 from specbatch.cluster.jobs.job_view import JobView, reason_text
-from specbatch.cluster.jobs.messages import Flags, job_document, next_commands, results_text, shape_text
+from specbatch.cluster.jobs.messages import job_document, next_commands, results_text, shape_text
 from specbatch.cluster.submit.checks import SubmitChecks
 from specbatch.cluster.submit.submit import Submission
 

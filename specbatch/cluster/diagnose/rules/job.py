@@ -16,7 +16,7 @@ from specbatch.cluster.status.pod_state import termination_message
 from specbatch.formatting import pluralize
 
 _CAUSES = by_name(
-    Cause("complete", "", "nothing is wrong: {shards} done{bad}", "fetch the results: specbatch collect {run}", "ok"),
+    Cause("complete", "", "nothing is wrong: {shards} done{bad}", "fetch the results: {collect}", "ok"),
     Cause("deleting", "",
         "the Job is being deleted",
         "submit again when it is gone: finished rows are kept where the results are"),
@@ -26,10 +26,10 @@ _CAUSES = by_name(
     Cause("not-started", "",
         "submit ended before it could start the Job",
         "specbatch submit FILE again: it goes on where it stopped (or specbatch delete, to be rid of it)"),
-    Cause("cancelled", "", "somebody has cancelled the Job; {done}", "specbatch resume {run}"),
-    Cause("suspended", "", "somebody has suspended the Job; {done}", "specbatch resume {run}"),
+    Cause("cancelled", "", "somebody has cancelled the Job; {done}", "{resume}"),
+    Cause("suspended", "", "somebody has suspended the Job; {done}", "{resume}"),
 )  # fmt: skip
-_RETRY = "specbatch retry {run} tries the failed shards again (its pods then say why); submit again after a change of the spec"
+_RETRY = "{retry} tries the failed shards again (its pods then say why); submit again after a change of the spec"
 # By the reason of the condition of a Job that has failed.
 _FAILED = {
     "FailedIndexes": Cause("retries-exhausted", "", "{shards} failed as often as backoffLimitPerIndex allows{code}, and its pods are gone", _RETRY),
@@ -48,7 +48,7 @@ def complete(evidence: Evidence, job: Object) -> Iterator[Finding]:
         errors = sum(word.errors or 0 for word in words if word)
         shards = "its shard is" if view.completions == 1 else f"all {view.completions:,} shards are"
         bad = f"; {pluralize(errors, 'row')} could not be answered, and stand in the errors files" if errors else ""
-        found = _CAUSES["complete"].finding(shards=shards, bad=bad, run=view.command_args)
+        found = _CAUSES["complete"].finding(shards=shards, bad=bad, collect=evidence.command("collect"))
         yield found.seen(since=done.get("lastTransitionTime"))
 
 
@@ -82,7 +82,7 @@ def suspended(evidence: Evidence, job: Object) -> Iterator[Finding]:
     view = evidence.view
     if view.suspended and view.queue is None and view.failing is None:
         cause = _CAUSES["cancelled" if CANCELLED in view.annotations else "suspended"]
-        found = cause.finding(done=_done(evidence), run=view.command_args)
+        found = cause.finding(done=_done(evidence), resume=evidence.command("resume"))
         yield found.seen(since=(condition(job, "Suspended") or {}).get("lastTransitionTime"))
 
 
@@ -96,7 +96,7 @@ def given_up(evidence: Evidence) -> Finding | None:
         shards=pluralize(len(view.failed), "shard"),
         code=f" ({match[0]})" if match else "",
         reason=failing.get("reason"),
-        run=view.command_args,
+        retry=evidence.command("retry"),
     )
     shards = tuple(view.shards[index] for index in view.failed)
     return replace(found, shards=shards).seen([condition_line(view.job, failing)], failing.get("lastTransitionTime"))
