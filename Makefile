@@ -25,7 +25,7 @@ FAST := not slow and not faults and not gpu and not cluster
 NO_HARDWARE := not faults and not gpu and not cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart smollm2 test check lint generate faults fuzz cluster dist images bench lock sbom clean
+.PHONY: help quickstart smollm2 test check lint generate faults fuzz cluster dist images picture bench lock sbom clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -78,6 +78,9 @@ dist: ## write dist/: the wheel, the sdist that it is built from, both checked, 
 
 images: ## both images by docker, the base pinned by its digest
 	tools/build_images.sh
+
+picture: $(VENV)/.dev ## make the pictures of the README anew, from a run of the quickstart
+	$(BIN)/python -m tools.picture
 
 bench: $(VENV)/.dev ## the CPU benchmarks, as one table
 	$(BIN)/python -m benchmarks.cpu

@@ -27,6 +27,7 @@ RUNNER_ONLY = (
     "matplotlib",
     "numpy",
     "zstandard",
+    "pyarrow",
 )
 
 # Runs where the wheel lies: no module of RUNNER_ONLY can be imported.
