@@ -41,6 +41,20 @@ def collect(
             help="jsonl: the rows as they are; openai: the batch output form; csv, parquet: a flat table. Default: as -o ends, else jsonl.",
         ),
     ] = None,
+    join: Annotated[
+        bool,
+        typer.Option(
+            "--join",
+            help="A line for each row of the dataset, with the answer beside its own columns, in its own format; error and missing "
+            "rows are among them.",
+        ),
+    ] = False,
+    input_uri: Annotated[
+        str | None,
+        typer.Option(
+            "--input", metavar="URI", help="Where the dataset of --join is now. Default: where the run read it."
+        ),
+    ] = None,
     errors: Annotated[
         Path | None,
         typer.Option(
@@ -73,15 +87,23 @@ def collect(
 
     Example: specbatch collect results/nightly -o nightly.csv
 
+    With --join the answer is generated_text and finish_reason, or error_code and error_message (missing: no answer yet), with
+    specbatch_ before a name that the dataset has itself. JSON lines keep their bytes; a request of OpenAI's batch API becomes its
+    response; other lines become objects.
+
+    Example: specbatch collect results/nightly --join -o answered.csv
+
     Example: specbatch collect nightly -n ml -o nightly.jsonl
 
     Exit codes: 0 complete, or --partial; 1 rows are missing, and no results were written; 71 the cluster cannot be reached, or has
-    no such run; 74 damaged, unreadable, or not writable.
+    no such run; with --join 65 the dataset is gone or another one, 68 out of reach; 74 damaged, unreadable, or not writable.
     """
     from specbatch.results.collect.collect import collect as collect_run
     from specbatch.results.collect.summary import summary_lines
+    from specbatch.runner.rows.input_of_run import InputOfRun
     from specbatch.runner.rows.lookup import RowLookup
 
+    _check_join(form, errors, input_uri, join=join)
     if out is None and form == "parquet" and sys.stdout.isatty():
         raise typer.BadParameter("parquet is not for a terminal: name a file with -o")
     lookup = RowLookup()
@@ -95,6 +117,7 @@ def collect(
             partial=take_partial,
             tmp=tmp,
             name_rows=lookup.ids,
+            open_input=(lambda identity: InputOfRun(identity, input_uri)) if join else None,
         )
     lines = summary_lines(done, partial=take_partial)
     if lookup.problem:
@@ -102,6 +125,17 @@ def collect(
     say("\n".join(lines))
     if not done.complete and not take_partial:
         raise typer.Exit(_INCOMPLETE)
+
+
+def _check_join(form: str | None, errors: Path | None, input_uri: str | None, *, join: bool) -> None:
+    if input_uri is not None and not join:
+        raise typer.BadParameter("--input names the dataset of --join: add that")
+    if join and errors is not None:
+        raise typer.BadParameter("with --join error rows are in their place among the others: leave --errors out")
+    if join and form == "openai":
+        raise typer.BadParameter(
+            "with --join requests of the batch API have its form by themselves: leave --format out"
+        )
 
 
 def _place(out: Path | None, tmp: Path | None) -> Path:

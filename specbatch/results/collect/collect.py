@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from specbatch.errors import ResultsError
+from specbatch.results.collect.beside import Input
 from specbatch.results.collect.columns import ColumnKinds
 from specbatch.results.collect.export import ExportPlan
 from specbatch.results.collect.formats import ExportFormat, form_of
 from specbatch.results.collect.join import Gaps, Join, is_error_rank, rank_of
+from specbatch.results.collect.join_outputs import JoinOutputs
 from specbatch.results.collect.output import Output, explained
 from specbatch.results.collect.outputs import Outputs
 from specbatch.results.collect.result_table import carried_of
@@ -27,6 +29,8 @@ from specbatch.results.storage.sorting import MEMORY_BYTES, LineSorter
 from specbatch.results.totals import Totals
 from specbatch.results.wire import decode_result, encode_json
 
+OpenInput = Callable[[Identity | None], Input]
+"""From what the run is to its dataset."""
 NameRows = Callable[[Identity | None, Iterable[int]], Iterator[tuple[int, str | None]]]
 """From what the run is and ascending indices to (index, id) of each; None for an id that is not known."""
 
@@ -90,6 +94,7 @@ def collect(
     partial: bool = False,
     tmp: Path | None = None,
     name_rows: NameRows | None = None,
+    open_input: OpenInput | None = None,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Collected:
     """Writes the rows of a run in input order, each once, after every file was found to be what its manifest says.
@@ -100,12 +105,13 @@ def collect(
     Args:
         source: the run's folder: a path or an fsspec URI.
         out: a file, or a stream that gets the rows once all are known to be right.
-        form: how result rows are written. None: as the ending of `out` says, else jsonl.
+        form: how result rows are written. None: as the ending of `out` says, else jsonl, or as the input.
         errors: a file for error rows. None: beside `out` where that is a file, if there are any; else they are counted only.
         missing: a file for a line of each missing row.
         partial: take what is there of a run that is not complete.
         tmp: for temporary files. None: beside `out`, or the system's place where that is a stream.
         name_rows: finds the ids of missing rows.
+        open_input: opens the dataset: `out` has a line for each of its rows, with the answer beside it, and error rows among them.
         memory_bytes: about what sorting may hold.
 
     Raises:
@@ -117,21 +123,27 @@ def collect(
     _check_targets(run.folder, [one for one in (out, errors, missing) if isinstance(one, Path)])
     temporary = tmp or _temporary_place(out)
     name = out.name if isinstance(out, Path) else ""
-    form = form or form_of(name) or "jsonl"
+    dataset = open_input(run.identity) if open_input else None
+    form = form or form_of(name) or (dataset.form if dataset else "jsonl")
+    in_table = dataset is None and form in {"csv", "parquet"}
     kinds = ColumnKinds()
     with contextlib.ExitStack() as stack:
         with explained(temporary, "write a temporary file"):
             sorter = stack.enter_context(LineSorter(temporary, memory_bytes=memory_bytes))
             gaps = stack.enter_context(contextlib.closing(Gaps(temporary)))
-            found = read_all(run, _seeing(kinds, sorter.add) if form in {"csv", "parquet"} else sorter.add)
+            found = read_all(run, _seeing(kinds, sorter.add) if in_table else sorter.add)
             join = Join(run)
             wanted = partial or not run.unfinished
-            plan = ExportPlan(form=form, openai=_openai_form(run), carried=kinds.kinds, name=name)
-            outputs = Outputs(out if wanted else None, errors, temporary, plan)
+            target = out if wanted else None
+            outputs: Outputs | JoinOutputs
+            if dataset is None:
+                plan = ExportPlan(form=form, openai=_openai_form(run), carried=kinds.kinds, name=name)
+                outputs = Outputs(target, errors, temporary, plan)
+            else:
+                outputs = JoinOutputs(target, temporary, form, dataset, run.dataset_rows)
             stack.callback(outputs.discard)
             outputs.open()
-            for row in join.rows(sorter.sorted(), gaps):
-                outputs.write(row)
+            outputs.write_all(join.rows(sorter.sorted(), gaps))
         found = replace(
             found,
             results=outputs.results,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -95,6 +95,11 @@ class Outputs:
         if self._errors_out and not self._errors_out.export:
             self._errors_out.open(self._plan.error_rows)
 
+    def write_all(self, rows: Iterable[JoinedRow]) -> None:
+        """Rows in input order; errors as `write`."""
+        for row in rows:
+            self.write(row)
+
     def write(self, row: JoinedRow) -> None:
         """One row, which must come in input order.
 
@@ -112,7 +117,7 @@ class Outputs:
             if file and file.export:
                 file.export.write(line)
         except _NO_ROW as error:
-            raise _unreadable(f"row {index}", error) from error
+            raise unreadable(f"row {index}", error) from error
 
     def commit(self) -> list[tuple[str, Path | str]]:
         """Shows the files, results last; gives what is in each.
@@ -122,14 +127,14 @@ class Outputs:
             BrokenPipeError: the reader of a stream went away.
         """
         written: list[tuple[str, Path | str]] = []
-        what = f"{self.results:,} rows as {self._plan.form}{_formulas(self._out.formulas if self._out else 0)}"
+        what = f"{self.results:,} rows as {self._plan.form}{formulas_note(self._out.formulas if self._out else 0)}"
         has_errors = self._errors_out is not None and self._errors_out.export is not None
         try:
             for file in (self._errors_out, self._out):
                 if file:
                     file.end()
         except _NO_ROW as error:
-            raise _unreadable("a row", error) from error
+            raise unreadable("a row", error) from error
         if self._errors_out and has_errors:
             self._errors_out.output.commit()
             written.append((f"{self.errors.total():,} errors", self._errors_out.output.place))
@@ -151,12 +156,13 @@ class Outputs:
                 file.output.discard()
 
 
-def _formulas(cells: int) -> str:
+def formulas_note(cells: int) -> str:
     """What a person should know before a spreadsheet opens the file."""
     return f"; {pluralize(cells, 'cell')} a spreadsheet would run as a formula: import as text" if cells else ""
 
 
-def _unreadable(what: str, error: Exception) -> ResultsError:
+def unreadable(what: str, error: Exception) -> ResultsError:
+    """The error for a line of the run that is no row."""
     return ResultsError(
         f"{what} cannot be read: {error}",
         remedy="was it written by a newer release of specbatch? collect it with that one, or with --format jsonl",

@@ -96,4 +96,4 @@ def result_columns(carried: Mapping[str, Kind]) -> list[Column]:
 
 def carried_of(row: ResultRow) -> Mapping[str, Any]:
     """The columns of the dataset that a row carries."""
-    return getattr(row, "columns", None) or {}
+    return row.columns or {}

@@ -1,0 +1,71 @@
+"""The dataset of a finished run, read again from its beginning: `collect --join` puts answers beside its rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from specbatch.api.dataset import DatasetSpec
+from specbatch.api.decoding import DecodingSpec
+from specbatch.errors import DatasetError
+from specbatch.results.collect.formats import ExportFormat
+from specbatch.results.identity import Identity
+from specbatch.runner.dataset.dataset import Dataset
+from specbatch.runner.dataset.lines import RawRow
+from specbatch.runner.retry import Retrier
+from specbatch.runner.rows.forms import RowRules
+from specbatch.runner.rows.row_reader import RowReader
+
+
+class InputOfRun:
+    """The rows that a run was given.
+
+    Args:
+        identity: what the run is.
+        uri: where the dataset is now; None: where the run read it.
+        retrier: for a store that is out of reach.
+
+    Attributes:
+        form: the dataset's own: csv or parquet of tables, jsonl of all others.
+        where: its URI.
+
+    Raises:
+        DatasetError: it cannot be read, or is another one.
+        OutOfReachError: the store could not be reached.
+    """
+
+    def __init__(self, identity: Identity | None, uri: str | None = None, retrier: Retrier | None = None) -> None:
+        self._retrier = retrier
+        self._spec = _dataset_spec(identity, uri)
+        self.where = self._spec.uri
+        dataset = Dataset(self._spec, retrier)
+        if identity is None or dataset.fingerprint() != identity.dataset:
+            raise DatasetError(
+                "it is not the dataset of that run any more: other files, or other content",
+                where=self.where,
+                remedy="name the dataset as it was: --input FILE; or collect without --join",
+            )
+        self.form: ExportFormat = "jsonl"
+        first = next(dataset.rows(), None)
+        if first is not None and first.fields is not None:
+            self.form = "csv" if first.untyped else "parquet"
+
+    def rows(self) -> Iterator[tuple[RawRow, str]]:
+        """Every row with the id that the run gave it; errors as the class."""
+        rules = RowRules(DecodingSpec(), self._spec)
+        for raw in Dataset(self._spec, self._retrier).rows():
+            yield raw, RowReader(rules).read(raw).id  # a new one: a reader remembers every id that it saw
+
+
+def _dataset_spec(identity: Identity | None, uri: str | None) -> DatasetSpec:
+    try:
+        if identity is not None:
+            fields = {**identity.spec["dataset"], **({} if uri is None else {"uri": uri})}
+            return DatasetSpec.model_validate_json(json.dumps(fields))
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise DatasetError(
+        "the run does not say which dataset it was",
+        where="collect --join",
+        remedy="its manifests or identity files are missing; collect without --join",
+    )
