@@ -98,10 +98,9 @@ def test_the_wheel_in_an_environment_of_its_own_answers_the_starter_outside_the_
     (packages,) = (tmp_path / "venv/lib").glob("python*/site-packages")
     # Torch and the rest are this environment's: a gigabyte is not fetched anew.
     (packages / "rest.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
-    script = "specbatch --help && specbatch init && specbatch run spec.yaml --quiet && specbatch collect results/my-job -o rows.jsonl"
+    script = "specbatch --help && specbatch init && specbatch run my-job.yaml --quiet && specbatch collect results/my-job -o rows.jsonl"
     folder = tmp_path / "elsewhere"
     folder.mkdir()
-    (folder / "prompts.jsonl").write_text('{"prompt": "Sort these words: pear, apple, fig"}\n')
     environment = {"PATH": f"{python.parent}:/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(["bash", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

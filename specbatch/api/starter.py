@@ -1,74 +1,89 @@
-"""The starter that `specbatch init` writes: every field of the run, with its documentation, ready to run on any machine."""
+"""What `specbatch init` writes: a spec and a few prompts that run on any machine, and that a cluster takes too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import json
+import re
+import unicodedata
+from pathlib import PurePath
 
-from specbatch.api.explain import FieldDoc, documentation, yaml_value
+from specbatch.api.explain import yaml_value
 
-# What is not commented out in the starter: the demonstration pair on the CPU, so that the first run needs nothing.
-_VALUES: dict[str, Any] = {
-    "metadata.name": "my-job",
-    "spec.target.model": "embedded:target",
-    "spec.target.dtype": "float32",
-    "spec.drafter.model": "embedded:drafter",
-    "spec.drafter.dtype": "float32",
-    "spec.placement.gpus": 0,
-    "spec.decoding.maxNewTokens": 128,
-    "spec.decoding.temperature": 0,
-    "spec.batching.maxLength": 512,
-    "spec.dataset.uri": "prompts.jsonl",
-    "spec.results.dir": "results",
-}
-_FIXED = ("apiVersion", "kind")
+PROMPTS_NAME = "prompts.jsonl"
+_LONGEST_NAME = 52  # of metadata.name
+_DEFAULT_NAME = "my-job"
 
-_HEAD = """\
-# A specbatch run: a dataset of prompts through a target, accelerated by a drafter.
+_SPEC = """\
+# A run: prompts through a target, accelerated by a drafter. The text is exactly the target's own.
 #
-#   specbatch validate FILE      check this file
-#   specbatch plan FILE          see which GPU holds what, before anything runs
-#   specbatch run FILE           run it on this machine
-#   specbatch explain PATH       everything about a field, such as spec.placement.ratio
+#   specbatch run {file}         run it on this machine; the rows are in results/{name}/
+#   specbatch validate {file}    check this file, its prompts and its models
+#   specbatch plan {file}        see which GPU would hold what, and whether it fits
+#   specbatch submit {file}      run it on a cluster; `specbatch doctor {file}` first
+#   specbatch explain decoding   every field of a section; `specbatch explain -r` all of them
 #
-# What is commented out shows the default, or an example where there is none.
+# Relative paths are taken against the directory in which specbatch is started.
+apiVersion: specbatch.dev/v1alpha1
+kind: SpecBatchJob
+metadata:
+  name: {name}
+spec:
+  # The pair that comes in the package: 3 million parameters, made to show speculative decoding without a download. It knows nineteen
+  # kinds of short English instruction, such as those in {prompts}, and answers everything else with nonsense. From here on:
+  #
+  #   A real model on the CPU: target model HuggingFaceTB/SmolLM2-135M-Instruct, drafter {{method: ngram}}, maxLength 2048
+  #                            (without the hub: `make smollm2` in a checkout, then job/smollm2.yaml)
+  #   On a GPU:                target model Qwen/Qwen3-8B, drafter model Qwen/Qwen3-1.7B, both dtype bfloat16, gpus 1, maxLength 4096
+  #
+  # Models come from the Hugging Face hub when they are first needed, or by `specbatch fetch {file}`; a folder is a model, too.
+  target:
+    model: embedded:target
+    dtype: float32 # bfloat16 on GPUs
+  drafter: # of the same vocabulary as the target; `--set drafter=null` runs the target alone
+    model: embedded:drafter
+    dtype: float32
+  placement:
+    gpus: 0 # 0 is the CPU
+  decoding:
+    maxNewTokens: 128
+    temperature: 0 # greedy
+  batching:
+    maxLength: 512 # prompt and new tokens together
+  dataset:
+    uri: {uri} # a file, folder, glob or URI (s3://...); a row is {{"prompt": ...}}, {{"messages": ...}}, or a line of a .txt file
+  results:
+    dir: results
+  job: # only for submit and Helm
+    # image: registry.example.com/specbatch/runner:0.1.0
+    resources:
+      requests: {{cpu: 1, memory: 2Gi}}
+    volumes:
+      results: {{claimName: specbatch-results}} # or no volume, and results.publish: s3://bucket/runs/
+      # modelCache: {{claimName: specbatch-models}} # models of the hub: `specbatch fetch` onto it, and pods start offline
 """
 
-
-def starter() -> str:
-    """A valid, commented YAML file, made from the types."""
-    lines = [_HEAD]
-    for top in documentation().children:
-        lines += _top(top)
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _top(doc: FieldDoc) -> Iterator[str]:
-    if doc.path in _FIXED:
-        yield f"{doc.name}: {doc.example}"
-        return
-    yield f"{doc.name}:"
-    for child in doc.children:
-        if child.is_section:
-            yield ""
-            yield f"  # {child.description}"
-            live = any(path.startswith(f"{child.path}.") for path in _VALUES)
-            yield f"  {child.name}:" if live else f"  # {child.name}:"
-            for field in child.children:
-                yield from _entry(field, "    " if live else "  #   ")
-        else:
-            yield from _entry(child, "  ")
+_PROMPTS = (
+    "Sort these numbers in descending order: 76, 35, 78",
+    "Convert 30 litres to millilitres.",
+    "Turn this into JSON:\nThe job is baker, the city is Edinburgh, the name is Matilda and the hobby is dancing.",
+    "Keep the animals and drop the rest: cherry, umbrella, octopus, hamster",
+    "Introduce this person in one sentence:\nhobby: cycling\nname: Benjamin\njob: carpenter\ncity: Reykjavik",
+)
 
 
-def _entry(doc: FieldDoc, indent: str) -> Iterator[str]:
-    comment = "" if indent.lstrip().startswith("#") else "# "
-    text = f"{indent}{comment}{doc.name}: {_shown(doc)}"
-    if doc.path in _VALUES:
-        text = f"{indent}{doc.name}: {yaml_value(_VALUES[doc.path])}"
-    yield f"{text:<40}  # {doc.first_sentence}"
+def starter(file: PurePath) -> str:
+    """A valid spec, for a file of that name; its prompts are those of `starter_prompts`, beside it."""
+    prompts = file.with_name(PROMPTS_NAME)
+    return _SPEC.format(file=file, name=_job_name(file.stem), uri=yaml_value(str(prompts)), prompts=PROMPTS_NAME)
 
 
-def _shown(doc: FieldDoc) -> str:
-    """The default; the example where the default says nothing."""
-    empty = doc.default is None or doc.default in ([], {}) or doc.is_section
-    return yaml_value(doc.example if empty else doc.default)
+def starter_prompts() -> str:
+    """Rows that the embedded pair answers rightly (a test proves it)."""
+    return "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in _PROMPTS)
+
+
+def _job_name(stem: str) -> str:
+    """The file's name as metadata.name."""
+    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    words = re.findall(r"[a-z0-9]+", plain.lower())
+    return "-".join(words)[:_LONGEST_NAME].strip("-") or _DEFAULT_NAME

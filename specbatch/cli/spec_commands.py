@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,23 +93,39 @@ def schema() -> None:
 
 
 def init(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = Path("spec.yaml"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it. Default: my-job.yaml.")] = Path(
+        "my-job.yaml"
+    ),
     *,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing FILE; never its prompts.")] = False,
 ) -> None:
-    """Write a commented starter that runs on any machine.
+    """Write a spec that runs on any machine, and its prompts.
+
+    The prompts go into prompts.jsonl beside FILE, unless there is such a file.
 
     Example: specbatch init my-job.yaml
     """
-    from specbatch.api.starter import starter
+    from specbatch.api.starter import PROMPTS_NAME, starter, starter_prompts
 
+    prompts = file.with_name(PROMPTS_NAME)
+    _write_new(file, starter(file), force=force)
+    if prompts.exists():
+        show(f"wrote {file}; {prompts} is there already, and its prompts are the dataset")
+    else:
+        _write_new(prompts, starter_prompts())
+        show(f"wrote {file} and {prompts}")
+    show(
+        f"next: specbatch run {shlex.quote(str(file))}; then put in models and prompts of your own, as its comments say"
+    )
+
+
+def _write_new(file: Path, text: str, *, force: bool = False) -> None:
     try:
         with file.open("w" if force else "x", encoding="utf-8") as opened:
-            opened.write(starter())
+            opened.write(text)
     except FileExistsError:
         problem = Problem("file", "exists already", "give another name, or --force to overwrite it")
         raise SpecError([problem], source=str(file)) from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise SpecError([Problem("file", f"cannot be written: {reason}")], source=str(file)) from None
-    show(f"wrote {file}; next: put prompts into prompts.jsonl, then: specbatch run {file}")

@@ -12,7 +12,7 @@ from specbatch.errors import ModelError
 from specbatch.plan.weight_files import refuse_adapter
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_EMBEDDED = "embedded:"
+EMBEDDED = "embedded:"  # how the names of the models in the package begin
 
 
 def resolve_model_dir(model: str, revision: str | None = None, env: Mapping[str, str] | None = None) -> Path | None:
@@ -28,7 +28,7 @@ def resolve_model_dir(model: str, revision: str | None = None, env: Mapping[str,
     Raises:
         ModelError: it can only be local, and is not there or holds no model.
     """
-    if model.startswith(_EMBEDDED):
+    if model.startswith(EMBEDDED):
         return _embedded(model)
     path = Path(model).expanduser()
     if path.is_dir():
@@ -54,7 +54,7 @@ def resolve_model_dir(model: str, revision: str | None = None, env: Mapping[str,
 
 def is_hub_id(model: str) -> bool:
     """Whether a model is the hub's: neither the package's, nor a file, a folder that is here, or a path."""
-    if model.startswith((_EMBEDDED, "/", "./", "../", "~")) or model.endswith(".gguf"):
+    if model.startswith((EMBEDDED, "/", "./", "../", "~")) or model.endswith(".gguf"):
         return False
     return _HUB_ID.fullmatch(model) is not None and not Path(model).is_dir()
 
@@ -86,11 +86,11 @@ def hub_cache(env: Mapping[str, str]) -> Path:
 
 def _embedded(model: str) -> Path:
     shelf = Path(specbatch.__file__).parent / "embedded"
-    name = model.removeprefix(_EMBEDDED)
+    name = model.removeprefix(EMBEDDED)
     folder = shelf / name
     if not re.fullmatch(r"[\w-]+", name) or not (folder / "config.json").is_file():
         there = sorted(path.parent.name for path in shelf.glob("*/config.json"))
-        names = ", ".join(f"{_EMBEDDED}{name}" for name in there) or "none: this package was built without them"
+        names = ", ".join(f"{EMBEDDED}{name}" for name in there) or "none: this package was built without them"
         raise ModelError("specbatch holds no embedded model of that name", where=model, remedy=f"there are: {names}")
     return folder
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from specbatch.api.job import SpecBatchJob
 from specbatch.engine.make_engine import describe
 from specbatch.errors import ResultsError
+from specbatch.plan.model_dir import EMBEDDED
 from specbatch.results.identity import Identity
 from specbatch.results.layout import run_directory
 from specbatch.results.manifest import read_manifests, success_of, write_success
@@ -43,6 +44,10 @@ from specbatch.runner.stopping import StopSignals
 from specbatch.runner.versions import hardware
 
 _READY_ROWS = 4  # batches of rows held ready
+_DEMONSTRATION = (
+    "embedded:target is there to try specbatch: it answers nineteen kinds of short instruction, and everything else with nonsense; "
+    "for prompts of your own name a model, such as HuggingFaceTB/SmolLM2-135M-Instruct or Qwen/Qwen3-8B"
+)
 
 
 class Session:
@@ -157,6 +162,8 @@ class Session:
         defaults = ModelDefaults(inputs.pair.target.path, inputs.pair.target.name)
         self._warnings = defaults.warnings(inputs.tokenizer, self._job.spec.decoding)
         self._show_warnings()
+        if self._job.spec.target.model.startswith(EMBEDDED):
+            self._display.step(_DEMONSTRATION)
         if defaults.sampling:
             self._display.step(f"the target's own sampling ({defaults.sampling}) is not used: spec.decoding counts")
 

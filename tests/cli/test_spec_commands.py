@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
 
 import pytest
@@ -94,11 +95,40 @@ def test_schema_is_json(capsys):
     assert json.loads(capsys.readouterr().out)["title"] == "SpecBatchJob"
 
 
-def test_init_writes_a_starter_that_validates(tmp_path, monkeypatch, capsys):
+def test_init_writes_a_spec_and_prompts_that_run_and_that_submit_takes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some where").mkdir()
+    for file in ("my-job.yaml", "some where/Ünï_1.yaml"):
+        assert main(["init", file]) == 0
+        assert f"next: specbatch run {shlex.quote(file)};" in capsys.readouterr().out
+        assert main(["validate", file]) == 0
+        assert main(["submit", file, "--dry-run=client"]) == 0
+    assert "it would be Job uni-1-" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_first_prompts_are_answered_rightly(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["init"]) == 0
-    assert "specbatch run spec.yaml" in capsys.readouterr().out
-    assert main(["validate", "spec.yaml"]) == 0
+    assert main(["run", "my-job.yaml"]) == 0
+    assert "embedded:target is there to try specbatch" in capsys.readouterr().out
+    text = (tmp_path / "results/my-job/part-00000-of-00001.jsonl").read_text()
+    rows = sorted(map(json.loads, text.splitlines()), key=lambda row: row["index"])
+    assert [row["text"] for row in rows] == [
+        "The sorted numbers are: 78, 76, 35.",
+        "30 litres are 30000 millilitres.",
+        '{"job": "baker", "city": "Edinburgh", "name": "Matilda", "hobby": "dancing"}',
+        "The animals in the list are: octopus, hamster.",
+        "Benjamin lives in Reykjavik, works as a carpenter and likes cycling.",
+    ]
+
+
+def test_init_leaves_prompts_that_are_there(tmp_path, capsys):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("mine")
+    assert main(["init", str(tmp_path / "a.yaml"), "--force"]) == 0
+    assert "is there already, and its prompts are the dataset" in capsys.readouterr().out
+    assert prompts.read_text() == "mine"
 
 
 def test_init_overwrites_only_by_force(file, capsys):
