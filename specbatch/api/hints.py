@@ -12,10 +12,16 @@ def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | No
 
     Case, `_`, `-` and spaces do not count: max_new_tokens is maxNewTokens, multi-gpu-ratio is multi_gpu_ratio.
     """
-    plain = {_plain(name): name for name in known}
-    found = difflib.get_close_matches(_plain(word[:200]), plain, n=1, cutoff=cutoff)
-    return plain[found[0]] if found else None
+    plain_names = {plain(name): name for name in known}
+    found = difflib.get_close_matches(plain(word[:200]), plain_names, n=1, cutoff=cutoff)
+    return plain_names[found[0]] if found else None
 
 
-def _plain(word: str) -> str:
+def is_same(word: str, name: str) -> bool:
+    """Whether a name is only spelt in another way."""
+    return plain(word) == plain(name)
+
+
+def plain(word: str) -> str:
+    """A name without case, `_`, `-` and spaces."""
     return re.sub(r"[-_\s]", "", word).lower()

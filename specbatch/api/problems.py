@@ -10,12 +10,20 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from specbatch.api.base import SpecModel
-from specbatch.api.hints import nearest
+from specbatch.api.hints import is_same, nearest
+from specbatch.api.other_engines import instead_of, meant_field
 from specbatch.api.paths import Path, all_field_paths, path_text, step, value_at
 from specbatch.api.words import Branch, field_names, fields_by_name, value_in_words, words_of
 from specbatch.errors import Problem
 
 _ENV = ("spec", "job", "env")
+_MAIN_FIELDS = {
+    "target": "model",
+    "drafter": "model",
+    "dataset": "uri",
+    "results": "dir",
+}  # meant by a text in their place
+_LONG = 200  # characters
 _TRUE, _FALSE = {"yes", "on", "y", "true"}, {"no", "off", "n", "false"}
 
 
@@ -78,10 +86,14 @@ def _unknown_key(model: type[SpecModel], path: Path, branches: list[tuple[Branch
     owner = branches[-1][0].model
     assert owner is not None, "only models have unknown keys"
     names, written = field_names(owner), str(path[-1])
-    guess = nearest(written, names)
-    if guess is not None:
+    guess, advice = nearest(written, names), instead_of(written)
+    if guess is not None and (advice is None or is_same(written, guess)):
         likely: tuple[Path, ...] = ((*path[:-1], guess),)
         remedy = f"did you mean {guess}?"
+    elif advice is not None:
+        meant = meant_field(written)
+        likely = () if meant is None else (("spec", *meant.split(".")),)
+        remedy = advice
     else:
         everywhere = list(all_field_paths(model))
         elsewhere = nearest(written, (str(known[-1]) for known in everywhere), cutoff=0.85)
@@ -105,18 +117,22 @@ def _missing(path: Path, branches: list[tuple[Branch, ...]]) -> FieldProblem:
 def _wrong_value(path: Path, branches: tuple[Branch, ...], value: Any) -> FieldProblem:
     # The values of variables stay out of messages: one of them may be a token in the wrong place.
     found = "something else" if path[:3] == _ENV else value_in_words(value)
-    remedy = "put it in quotes" if path[:3] == _ENV else _remedy(branches, value)
+    remedy = "put it in quotes" if path[:3] == _ENV else _remedy(path, branches, value)
     problem = Problem(path_text(path), f"expected {words_of(branches)}, found {found}", remedy)
     return FieldProblem(problem, path, (path,))
 
 
-def _remedy(branches: tuple[Branch, ...], value: Any) -> str:
+def _remedy(path: Path, branches: tuple[Branch, ...], value: Any) -> str:
     types = {branch.type for branch in branches}
     choices = [choice for branch in branches for choice in branch.choices]
     remedy = ""
     if isinstance(value, str):
         if choices and (guess := nearest(value, choices, cutoff=0.5)):
             remedy = f"did you mean {guess}?"
+        elif choices and (advice := instead_of(value)):
+            remedy = advice
+        elif path[-1] in _MAIN_FIELDS and len(value) < _LONG and any(branch.model is not None for branch in branches):
+            remedy = f"write {path[-1]}: {{{_MAIN_FIELDS[str(path[-1])]}: {json.dumps(value, ensure_ascii=False)}}}"
         elif bool in types and value.lower() in _TRUE | _FALSE:
             remedy = f"write {'true' if value.lower() in _TRUE else 'false'}, without quotes"
         elif types & {int, float} and _is_number(value):

@@ -22,6 +22,20 @@ class Command(TyperCommand):
         arguments = (one for one in self.get_params(ctx) if one.param_type_name == "argument")
         return ["[OPTIONS]", *(str(one.metavar) if one.required else f"[{one.metavar}]" for one in arguments)]
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses; an option that there is not, but a field, or a flag of another engine, says what to do instead."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            # Typer's NoSuchOption, which is public in no version of it
+            name = getattr(error, "option_name", "").lstrip("-")
+            of_spec = any("--set" in one.opts for one in self.get_params(ctx))
+            advice = _instead_of_option(name) if of_spec and type(error).__name__ == "NoSuchOption" else None
+            if advice is not None:
+                error.message = f"{error.message}; {advice}"  # type: ignore[attr-defined]  # as above
+                error.possibilities = None  # type: ignore[attr-defined]  # as above
+            raise
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the arguments, then the options in their groups."""
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], _OPTIONS: []}
@@ -44,6 +58,17 @@ class Commands(TyperGroup):
             groups.setdefault(str(getattr(command, "rich_help_panel", "")), []).append((name, command.short_help or ""))
         records = (one.get_help_record(ctx) for one in self.get_params(ctx))
         _write(formatter, [*groups.items(), (_OPTIONS, [record for record in records if record is not None])])
+
+
+def _instead_of_option(name: str) -> str | None:
+    from specbatch.api.hints import is_same
+    from specbatch.api.job import SpecBatchJob
+    from specbatch.api.other_engines import instead_of, meant_field
+    from specbatch.api.paths import all_field_paths
+
+    fields = [path for path in all_field_paths(SpecBatchJob) if path[0] == "spec" and is_same(name, str(path[-1]))]
+    field = meant_field(name) or (".".join(map(str, fields[0][1:])) if fields else None)
+    return instead_of(name) if field is None else f"fields of the spec are set by --set {field}=VALUE"
 
 
 def _write(formatter: Any, groups: Iterable[tuple[str, list[tuple[str, str]]]]) -> None:

@@ -80,6 +80,21 @@ def test_wrong_usage_is_2(capsys):
     assert "Error" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "x", "--tensor-parallel-size", "2"], "--tensor-parallel-size; there is no tensor parallelism: "),
+        (["submit", "x", "--max-model-len=9"], "; fields of the spec are set by --set batching.maxLength=VALUE"),
+        (["plan", "x", "--max-new-tokens", "9"], "; fields of the spec are set by --set decoding.maxNewTokens=VALUE"),
+        (["run", "x", "--limt", "9"], "No such option: --limt (Possible options: --limit"),
+        (["list", "--max-new-tokens"], "No such option: --max-new-tokens\n"),
+    ],
+)
+def test_a_flag_of_another_engine_says_what_to_do_instead(words, said, capsys):
+    assert cli.main(words) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_specbatch_error_is_printed_once_and_ends_with_its_exit_code(monkeypatch, capsys):
     def refuse():
         raise ModelError("is gated", where="Qwen/Qwen3-8B", remedy="set HF_TOKEN [or ask]")
