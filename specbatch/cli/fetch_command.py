@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specbatch.cli.cluster_options import ClusterOptions, with_cluster_options
+from specbatch.cli.fetch_on_cluster import NOTHING_TO_FETCH, wait_for_fetch
 from specbatch.cli.options import SetOption
 from specbatch.cli.output import say, show
 from specbatch.cli.sources import is_spec
@@ -22,13 +25,15 @@ from specbatch.plan.model_dir import is_hub_id
 
 if TYPE_CHECKING:
     from specbatch.api.job import SpecBatchJob
-    from specbatch.runner.hub.fetch import Fetched, HubModel
+    from specbatch.plan.hub_model import HubModel
+    from specbatch.runner.hub.fetch import Fetched
 
 _STOPPED, _INTERRUPTED = 75, 130
 _PATIENCE_SECONDS = 120.0
 _ROLES = ("target", "drafter")
 
 
+@with_cluster_options
 def fetch(
     models: Annotated[
         list[str],
@@ -48,23 +53,39 @@ def fetch(
         typer.Option(metavar="PATTERN", help="Further files, such as '*Q4_K_M.gguf'. Repeatable."),
     ] = None,
     code: Annotated[bool, typer.Option("--code", help="Python files, too: for trustRemoteCode.")] = False,
+    options: ClusterOptions,
 ) -> None:
     """Download target and drafter, checked and resumable.
 
     Only the files that a run needs are downloaded: safetensors, config, tokenizer, templates. Each is compared with the hub's sha256 or
     size. HF_ENDPOINT (a mirror), HF_TOKEN and HF_HOME apply. Stopped or killed, the same command goes on at the byte that it had reached.
 
+    With -n, --context or --kubeconfig a Job of that cluster does it, without GPUs, into the volume of job.volumes.modelCache: its log is
+    shown, Ctrl-C leaves it alone, and the same command attaches to it. With modelCache.readOnly: true pods then start offline.
+
     Example: specbatch fetch job/qwen3-8b.yaml
+
+    Example: specbatch fetch job/qwen3-8b.yaml -n specbatch
 
     Example: specbatch fetch Qwen/Qwen3-8B --to models/qwen3-8b
 
     Exit codes: 0; 64 bad spec; 66 a model is missing, gated, or cannot be loaded; 68 the hub is out of reach for now; 74 no room or not
-    writable; 75 stopped.
+    writable; 75 stopped. On a cluster: 0 complete, 1 failed, 71 the cluster cannot be reached, or refuses.
     """
-    job = _spec_of(models, overrides or ())
-    wanted = _named(models, code=code, include=include or ()) if job is None else models_of(job)
+    from specbatch.plan.hub_model import hub_models
+
+    job = _spec_of(models, overrides or (), options)
+    wanted = _named(models, code=code, include=include or ()) if job is None else hub_models(job)
+    if options.any_given:
+        if job is None or to is not None or include or code:
+            raise typer.BadParameter(
+                "on a cluster a spec is fetched, whole, into its models' volume: fetch SPEC -n NAMESPACE"
+            )
+        wait_for_fetch(models[0], job, wanted, options)
+        return
+    wanted = {role: model for role, model in wanted.items() if not Path(model.name).is_dir()}
     if not wanted:
-        show("nothing to fetch: the models of this spec are in the package, or in folders")
+        show(NOTHING_TO_FETCH)
         return
     _need_the_library()
     with _stopped_at_once():
@@ -72,31 +93,20 @@ def fetch(
     show("\n".join(_summary(done, to)))
 
 
-def models_of(job: SpecBatchJob) -> dict[str, HubModel]:
-    """The models of a spec that come from the hub, by role: not those of the package, nor folders and files."""
-    from specbatch.runner.hub.fetch import HubModel
-
-    given = {"target": job.spec.target, "drafter": job.spec.drafter}
-    return {
-        role: HubModel(one.model, one.revision, code=one.trust_remote_code)
-        for role, one in given.items()
-        if one is not None and one.model is not None and is_hub_id(one.model)
-    }
-
-
-def _spec_of(models: list[str], overrides: Sequence[str]) -> SpecBatchJob | None:
+def _spec_of(models: list[str], overrides: Sequence[str], options: ClusterOptions) -> SpecBatchJob | None:
     """The spec, where the argument is a spec file."""
     from specbatch.api import load_spec
 
     if len(models) == 1 and (models[0] == "-" or is_spec(models[0])):
-        return load_spec(models[0], overrides)
+        namespace = [] if options.namespace is None else [f"metadata.namespace={json.dumps(options.namespace)}"]
+        return load_spec(models[0], [*overrides, *namespace])
     if overrides:
         raise typer.BadParameter("changes a spec, and models are named", param_hint="--set")
     return None
 
 
 def _named(models: list[str], *, code: bool, include: Sequence[str]) -> dict[str, HubModel]:
-    from specbatch.runner.hub.fetch import HubModel
+    from specbatch.plan.hub_model import HubModel
 
     found: dict[str, HubModel] = {}
     for text in models:

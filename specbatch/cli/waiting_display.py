@@ -43,7 +43,7 @@ def wait_for_job(
     from specbatch.cluster.jobs.wait import wait_for_end
 
     cluster.on_outage(outage_reporter(say))
-    reading = _follow(cluster, job, emit) if follow else None
+    reading = follow_logs(cluster, job, emit) if follow else None
     try:
         ending = wait_for_end(cluster, job, seconds=seconds, changed=_change_reporter(emit, cluster.flags))
         if reading is not None and ending.end in {"complete", "failed"}:
@@ -104,7 +104,7 @@ def outage_reporter(say: Callable[[str], None]) -> Callable[[float | None], None
     return report
 
 
-def _follow(cluster: Cluster, job: Object, emit: Callable[[str], None]) -> threading.Thread:
+def follow_logs(cluster: Cluster, job: Object, emit: Callable[[str], None]) -> threading.Thread:
     """Reads the pods' logs beside the wait; where they cannot be read, the wait goes on."""
     from specbatch.cluster.logs.logs import follow_run
     from specbatch.errors import ClusterError

@@ -53,10 +53,10 @@ def resolve_model_dir(model: str, revision: str | None = None, env: Mapping[str,
 
 
 def is_hub_id(model: str) -> bool:
-    """Whether a model is the hub's: neither the package's, nor a file, a folder that is here, or a path."""
+    """Whether a model is the hub's by its name: neither the package's, nor a file, nor a path that begins as one."""
     if model.startswith((EMBEDDED, "/", "./", "../", "~")) or model.endswith(".gguf"):
         return False
-    return _HUB_ID.fullmatch(model) is not None and not Path(model).is_dir()
+    return _HUB_ID.fullmatch(model) is not None
 
 
 def _model_in(folder: Path) -> Path | None:

@@ -5,6 +5,7 @@ output is their log, their exit code and last word their status. So every door c
 besides (limits, security, storage, scheduling, retries) is for the tests marked cluster.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import time
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
 from specbatch.cluster.jobs.job_view import INDEX, JOB_NAME, format_indexes
+from tests.documents import ROOT
 
 _LOOK_SECONDS = 0.1
 
@@ -22,10 +24,10 @@ class TinyCluster:
     Args:
         api: the server.
         root: a folder that is / in every pod.
-        zygote: starts the processes.
+        zygote: starts the processes of runners.
     """
 
-    def __init__(self, api, root, zygote):
+    def __init__(self, api, root, zygote=None):
         self._api = api
         self._root = root
         self._zygote = zygote
@@ -57,7 +59,7 @@ class TinyCluster:
     def _go_on(self, job):
         namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
         [config_map] = [one for one in self._api.objects(CONFIG_MAPS) if one["metadata"]["name"] == name] or [None]
-        if config_map is None:
+        if config_map is None and _command(job)[2] == "specbatch.runner":
             return  # its pods wait for it
         codes = {}
         for index in range(job["spec"]["completions"]):
@@ -77,15 +79,34 @@ class TinyCluster:
     def _start(self, pod, namespace, job, config_map, index):
         """The pod's files where it looks for them, and its process."""
         container = job["spec"]["template"]["spec"]["containers"][0]
+        log, termination_message = self._root / f"{pod}.log", self._root / f"{pod}.last"
+        termination_message.touch()
+        environment = {"JOB_COMPLETION_INDEX": str(index), "TERMINATION_LOG": str(termination_message)}
+        given = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+        for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME"):
+            environment |= {name: self._inside(given[name])} if name in given else {}
+        if config_map:
+            words = self._runner(pod, container, config_map)
+            self._processes[pod] = self._zygote.process(*words, cwd=self._root, log=log, **environment)
+        else:  # of fetch: the hub's client reads its variables when it is imported
+            self._processes[pod] = self._process(_command(job)[1:], log, environment)
+        self._put_started(pod, namespace, job, index)
+
+    def _process(self, words, log, environment):
+        with log.open("wb") as out:
+            environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+            return subprocess.Popen([sys.executable, *words], cwd=self._root, env=environment, stdout=out, stderr=out)
+
+    def _runner(self, pod, container, config_map):
+        """The words of a runner, with its files where it looks for them."""
         for mount in container["volumeMounts"]:
             if mount["name"] == "spec" and "subPath" in mount:
                 self._write(mount["mountPath"], config_map["data"][mount["subPath"]])
         spec = self._write(f"/etc/specbatch/{pod}.json", config_map["data"]["spec.json"])
         assert container["command"][:3] == ["python", "-m", "specbatch.runner"]
-        log, termination_message = self._root / f"{pod}.log", self._root / f"{pod}.last"
-        termination_message.touch()
-        environment = {"JOB_COMPLETION_INDEX": str(index), "TERMINATION_LOG": str(termination_message)}
-        self._processes[pod] = self._zygote.process("specbatch.runner", spec, cwd=self._root, log=log, **environment)
+        return "specbatch.runner", spec
+
+    def _put_started(self, pod, namespace, job, index):
         labels = {**job["spec"]["template"]["metadata"]["labels"], JOB_NAME: job["metadata"]["name"], INDEX: str(index)}
         owner = {"apiVersion": "batch/v1", "kind": "Job", "controller": True} | {
             field: job["metadata"][field] for field in ("name", "uid")
@@ -131,6 +152,10 @@ class TinyCluster:
         if not place.exists() or place.read_text() != text:
             place.write_text(text)
         return str(place)
+
+
+def _command(job):
+    return job["spec"]["template"]["spec"]["containers"][0]["command"]
 
 
 def _now():

@@ -66,6 +66,11 @@ class Evidence:
         return self.flags.command(verb, self.view.run)
 
     @property
+    def retry(self) -> str:
+        """The command that tries again what has failed."""
+        return "the same specbatch fetch again" if self.view.fetches_models else self.command("retry")
+
+    @property
     def flags(self) -> Flags:
         """The options that lead to the cluster."""
         return self._cluster.flags if self._cluster else Flags(namespace=self.view.namespace)

@@ -52,6 +52,16 @@ OF_A_MANIFEST: Sequence[tuple[str, Rule]] = (
 )
 """Of a pod that does not exist yet, by what is looked at; every answer counts."""
 
+BEFORE_A_FETCH: Sequence[tuple[str, Rule]] = (
+    ("namespace", admission.namespace),
+    ("claims", storage.claims),
+    ("Secrets", references.secrets),
+    ("ServiceAccount", references.service_account),
+    ("classes", references.classes),
+    ("nodes", capacity.nodes),
+)
+"""Of the pod that fetches models, which writes no results and is in no queue."""
+
 OF_A_NAMESPACE: Sequence[tuple[str, Rule]] = (
     ("namespace", admission.namespace),
     ("quotas", admission.quotas),

@@ -129,7 +129,7 @@ def _next_step(evidence: Evidence, finding: Finding, *, over: bool) -> Finding:
     if finding.cause in _NEEDS_A_CHANGE:
         steps = [finding.remedy, "then submit again"]
     elif over:
-        retry = evidence.command("retry")
+        retry = evidence.retry
         steps = [finding.remedy, f"then: {retry}"] if finding.remedy else [retry]
     else:
         again = "it is tried again by itself, and keeps its finished rows"

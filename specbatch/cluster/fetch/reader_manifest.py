@@ -11,11 +11,10 @@ from collections.abc import Mapping
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.manifests.canonical import sha256_of
-from specbatch.cluster.manifests.names import CONTAINER, RUN
+from specbatch.cluster.manifests.names import COMPONENT, CONTAINER, READER, RUN
 from specbatch.cluster.manifests.pod import container_security_context, security_context
 from specbatch.errors import ResultsError
 
-READER = "reader"
 SECONDS = 4 * 3600
 MADE = "specbatch.dev/reader-sha256"  # annotation: the hash of its spec; a pod with another one is replaced
 
@@ -116,7 +115,7 @@ def reader_pod(
 def _labels(labels: Mapping[str, str]) -> dict[str, str]:
     """The recommended labels and the run's; none by which a controller would adopt the pod."""
     known = {name: labels[name] for part in _KEPT_LABELS if (name := f"app.kubernetes.io/{part}") in labels}
-    return {**known, "app.kubernetes.io/component": READER, **({RUN: labels[RUN]} if RUN in labels else {})}
+    return {**known, COMPONENT: READER, **({RUN: labels[RUN]} if RUN in labels else {})}
 
 
 def _runner(spec: Object) -> Object:

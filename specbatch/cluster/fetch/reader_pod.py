@@ -8,9 +8,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from specbatch.cluster.client.kinds import EVENTS, PODS, Object
-from specbatch.cluster.fetch.reader_manifest import MADE, READER
+from specbatch.cluster.fetch.reader_manifest import MADE
 from specbatch.cluster.jobs.job_view import reason_text
 from specbatch.cluster.jobs.timestamps import event_time
+from specbatch.cluster.manifests.names import READER
 from specbatch.cluster.status.pod_state import container_state, has_ended, waiting_reason
 from specbatch.errors import ClusterError
 

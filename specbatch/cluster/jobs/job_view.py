@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.manifests.names import QUEUE, RUN, SHARDS, SUBMITTED
+from specbatch.cluster.manifests.names import COMPONENT, FETCH, QUEUE, RUN, SHARDS, SUBMITTED
 from specbatch.errors import ExitCode
 
 JOB_NAME = "batch.kubernetes.io/job-name"  # label of a Job's pods
@@ -93,6 +93,11 @@ class JobView:
     def queue(self) -> str | None:
         """Kueue's LocalQueue."""
         return self.labels.get(QUEUE)
+
+    @property
+    def fetches_models(self) -> bool:
+        """Whether it is the Job of `specbatch fetch`, which has neither rows nor shards to retry."""
+        return self.labels.get(COMPONENT) == FETCH
 
     @property
     def completions(self) -> int:

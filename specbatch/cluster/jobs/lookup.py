@@ -8,13 +8,13 @@ from specbatch.api.hints import nearest
 from specbatch.cluster.client.kinds import JOBS, PODS, Object
 from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
 from specbatch.cluster.jobs.run import Run, age_key, group_into_runs
-from specbatch.cluster.manifests.names import RUN, run_selector
+from specbatch.cluster.manifests.names import COMPONENT, CONTAINER, RUN, run_selector
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
-_ALL = {"app.kubernetes.io/name": "specbatch"}
+_ALL = {"app.kubernetes.io/name": "specbatch", COMPONENT: CONTAINER}  # not those that fetch models
 _NAMES_SHOWN = 5
 
 

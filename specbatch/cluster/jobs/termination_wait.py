@@ -10,7 +10,7 @@ from specbatch.cluster.client.kinds import JOBS, PODS, Object
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.lookup import find_jobs
 from specbatch.cluster.jobs.run import config_of, uid_of
-from specbatch.cluster.manifests.names import run_selector
+from specbatch.cluster.manifests.names import COMPONENT, CONTAINER, run_selector
 from specbatch.cluster.manifests.pod_requests import ENDED
 from specbatch.errors import ClusterError
 from specbatch.formatting import first_lines
@@ -94,7 +94,7 @@ def wait_for_termination(
 
 def live_pods(cluster: Cluster, run: str) -> list[Object]:
     """The pods of a run's Jobs that have not ended."""
-    pods = cluster.list(PODS, labels={**run_selector(run), "app.kubernetes.io/component": "runner"})
+    pods = cluster.list(PODS, labels={**run_selector(run), COMPONENT: CONTAINER})
     return [pod for pod in pods if pod.get("status", {}).get("phase") not in ENDED]
 
 

@@ -17,8 +17,11 @@ SHARDS = "specbatch.dev/shards"  # annotation of a retry: the shard of each of i
 RETRY_OF = "specbatch.dev/retry-of"  # annotation of a retry: the Job before it
 ROW_COUNTS = "specbatch.dev/rows-seen"  # annotation of a Job that `suspend` or `cancel` has stopped: rows of each shard
 QUEUE = "kueue.x-k8s.io/queue-name"  # label by which Kueue manages a Job
+COMPONENT = "app.kubernetes.io/component"  # label: what a Job or pod does: one of the next three
 
 CONTAINER = "runner"
+READER = "reader"
+FETCH = "fetch"
 
 _HASH_DIGITS = 10
 # 63 characters of a pod's host name, less "-" and the hash, "-r99" of a retry, and "-" and five digits of the index.
@@ -45,7 +48,7 @@ def pod_labels(job: SpecBatchJob) -> dict[str, str]:
         "app.kubernetes.io/name": "specbatch",
         "app.kubernetes.io/instance": name,
         "app.kubernetes.io/version": __version__,
-        "app.kubernetes.io/component": CONTAINER,
+        COMPONENT: CONTAINER,
         "app.kubernetes.io/part-of": "specbatch",
         RUN: name,
     }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from specbatch.errors import ModelError, ResultsError
 from specbatch.formatting import format_bytes
+from specbatch.plan.hub_model import HubModel
 from specbatch.plan.weight_files import check_weight_files
 from specbatch.runner.hub.blob import Blob, provide
 from specbatch.runner.hub.errors import bound_silence, hub_errors
@@ -28,23 +29,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 4
 _SPARE_BYTES = 64 << 20  # of the disk, for what else is written
-
-
-@dataclass(frozen=True, slots=True)
-class HubModel:
-    """What is to be fetched.
-
-    Args:
-        name: the repository, such as Qwen/Qwen3-8B.
-        revision: a commit, tag or branch; None for main.
-        code: also its Python files, for trustRemoteCode.
-        include: glob patterns of further files.
-    """
-
-    name: str
-    revision: str | None = None
-    code: bool = False
-    include: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

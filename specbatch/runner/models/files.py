@@ -11,9 +11,10 @@ from specbatch.api.models import DrafterSpec, TargetSpec
 from specbatch.errors import ModelError
 from specbatch.plan.gguf_header import config_from_gguf
 from specbatch.plan.hf_config import max_positions
+from specbatch.plan.hub_model import HubModel
 from specbatch.plan.model_dir import resolve_model_dir
 from specbatch.plan.weight_files import check_weight_files, is_complete, json_object
-from specbatch.runner.hub.fetch import HubModel, fetch_model
+from specbatch.runner.hub.fetch import fetch_model
 from specbatch.runner.hub.progress import Progress
 from specbatch.runner.models.content import text_files, weights_hash
 from specbatch.runner.retry import START_SECONDS

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from specbatch.errors import ModelError, OutOfReachError, ResultsError
+from specbatch.plan.hub_model import HubModel
 from specbatch.plan.model_dir import resolve_model_dir
 from specbatch.runner.hub.blob import PARTIAL
-from specbatch.runner.hub.fetch import HubModel, fetch_model
+from specbatch.runner.hub.fetch import fetch_model
 from specbatch.runner.hub.progress import Progress
 from tests.hub_server import COMMIT, add_repository, model, point_at, serving_hub, weights
 from tests.s3 import free_port

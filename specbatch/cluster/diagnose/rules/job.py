@@ -17,6 +17,7 @@ from specbatch.formatting import pluralize
 
 _CAUSES = by_name(
     Cause("complete", "", "nothing is wrong: {shards} done{bad}", "fetch the results: {collect}", "ok"),
+    Cause("fetched", "", "nothing is wrong: the models are on their volume", "submit the spec that names them", "ok"),
     Cause("deleting", "",
         "the Job is being deleted",
         "submit again when it is gone: finished rows are kept where the results are"),
@@ -43,7 +44,9 @@ _OTHER = Cause("failed", "", "the Job has failed ({reason}), and its pods are go
 def complete(evidence: Evidence, job: Object) -> Iterator[Finding]:
     """A Job that is done."""
     view, done = evidence.view, condition(job, "Complete")
-    if done is not None:
+    if done is not None and view.fetches_models:
+        yield _CAUSES["fetched"].finding().seen(since=done.get("lastTransitionTime"))
+    elif done is not None:
         words = [termination_message(pods[-1]) for pods in view.pods_by_index.values()]
         errors = sum(word.errors or 0 for word in words if word)
         shards = "its shard is" if view.completions == 1 else f"all {view.completions:,} shards are"
@@ -96,7 +99,7 @@ def given_up(evidence: Evidence) -> Finding | None:
         shards=pluralize(len(view.failed), "shard"),
         code=f" ({match[0]})" if match else "",
         reason=failing.get("reason"),
-        retry=evidence.command("retry"),
+        retry=evidence.retry,
     )
     shards = tuple(view.shards[index] for index in view.failed)
     return replace(found, shards=shards).seen([condition_line(view.job, failing)], failing.get("lastTransitionTime"))
