@@ -1,4 +1,4 @@
-"""What a plan says in words: what does not fit and what to change, what was assumed, and what would be faster."""
+"""What a plan says in words: what does not fit and what to change, and what was assumed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from specbatch.plan.device_map import place_replicas
 from specbatch.plan.layouts import lay_out
 from specbatch.plan.memory import largest, memory_fit, shortages
 from specbatch.plan.plan_request import PlanRequest
-from specbatch.plan.types import Alternative, Ceiling, DeviceUse
+from specbatch.plan.types import DeviceUse
 
 
 def problems_of(chosen: Candidate, uses: Sequence[DeviceUse]) -> Iterator[str]:
@@ -22,24 +22,29 @@ def problems_of(chosen: Candidate, uses: Sequence[DeviceUse]) -> Iterator[str]:
     lacking = list(shortages(uses))
     if lacking:
         yield from lacking
-        yield _what_to_change(chosen)
+        sentence, changes = ways_to_fit(chosen)
+        yield f"{sentence}: {' '.join(f'--set {one}' for one in changes)}" if changes else sentence
 
 
-def _what_to_change(chosen: Candidate) -> str:
+def ways_to_fit(chosen: Candidate) -> tuple[str, tuple[str, ...]]:
+    """What to change where a placement does not fit: a sentence, and the same as `--set` takes it; no change where none is enough."""
     request, memory = chosen.request, chosen.memory
     fitting = memory.most_rows(chosen.rows)
     if fitting:
-        return f"to change: spec.batching.maxSequences {fitting} fits (auto chooses it); or a smaller maxLength"
+        change = f"batching.maxSequences={fitting}"
+        return f"{chosen.rows} rows at once do not fit, {fitting} would (and more of them with a smaller maxLength)", (
+            change,
+        )
     shorter = largest(lambda length: replace(memory, max_length=length).fits(1), memory.max_length)
     if shorter > memory.max_k:
-        return (
-            f"to change: not even one row of {memory.max_length} tokens fits; spec.batching.maxLength {shorter} would"
-        )
+        change = f"batching.maxLength={shorter}"
+        return f"not even one row of {memory.max_length} tokens fits, one of {shorter} would", (change,)
     enough = _enough_gpus(request)
-    more = f"placement.gpus {enough} with strategy auto is enough" if enough else "no number of these GPUs is enough"
-    return (
-        f"to change: not even the weights fit; {more}; else GPUs with more memory, a smaller model, or dtype bfloat16"
-    )
+    others = "else GPUs with more memory, a smaller model, or dtype bfloat16"
+    if enough is None:
+        return f"not even the weights fit, and no number of these GPUs is enough; {others}", ()
+    changes = (f"placement.gpus={enough}", "placement.strategy=auto")
+    return f"not even the weights fit; over {enough} of these GPUs they would; {others}", changes
 
 
 def _enough_gpus(request: PlanRequest) -> int | None:
@@ -89,66 +94,3 @@ def notes_of(chosen: Candidate, variables: Sequence[str]) -> Iterator[str]:
     yield from (f"GPU {gpu.name} {gpu.remark}" for gpu in sorted(used, key=lambda gpu: gpu.name) if gpu.remark)
     if "cpu" in request.gpus:
         yield "the ceiling of a CPU is a rough guess: bandwidth and arithmetic of a common server"
-
-
-def recommend(alternatives: Sequence[Alternative], *, drafts: bool) -> str:
-    """Whether the chosen placement is the one to take, in numbers.
-
-    Args:
-        alternatives: the chosen one and the others.
-        drafts: whether anything is drafted at all.
-    """
-    chosen = next(one for one in alternatives if one.chosen)
-    fitting = [one for one in alternatives if one.ceiling is not None]
-    if not fitting:
-        return "No placement on these GPUs fits as asked: see what to change above."
-    alike = [one for one in fitting if one.with_drafter] or fitting
-    best = max(alike, key=_rate)
-    if chosen.ceiling is None:
-        return f"Take {describe(best)}: it fits, and its ceiling is {_rate(best):,.0f} tokens/s."
-    sentences = [_against(chosen, best, alike)]
-    if drafts:
-        sentences.append(_of_speculation(chosen.ceiling))
-        alone = [one for one in fitting if not one.with_drafter and _rate(one) > _rate(best)]
-        sentences += [
-            f"But {describe(one)}, with {one.max_sequences} rows in the memory that the drafter leaves, has a ceiling of"
-            f" {_rate(one):,.0f}: measure both."
-            for one in alone
-        ]
-    return " ".join(sentences)
-
-
-def _against(chosen: Alternative, best: Alternative, others: Sequence[Alternative]) -> str:
-    if best is not chosen and _rate(best) > 1.05 * _rate(chosen):
-        name, times = describe(best), _rate(best) / _rate(chosen)
-        return f"Faster: {name}, at most {_rate(best):,.0f} tokens/s, {times:.1f} times this placement's {_rate(chosen):,.0f}."
-    sentence = f"This placement is the one to take: {describe(chosen)}, at most {_rate(chosen):,.0f} tokens/s"
-    rest = [one for one in others if one is not chosen]
-    if rest:
-        second = max(rest, key=_rate)
-        sentence += f" (next: {describe(second)}, {_rate(second):,.0f})"
-    return f"{sentence}."
-
-
-def _of_speculation(ceiling: Ceiling) -> str:
-    if ceiling.tokens_per_second <= ceiling.target_only:
-        return "Drafting gains nothing here: k = 0 is best."
-    times, k = ceiling.tokens_per_second / ceiling.target_only, ceiling.num_speculative_tokens
-    return f"Drafting gains {times:.2f} times, at k = {k}."
-
-
-def describe(one: Alternative) -> str:
-    """In words: `8 replicas of same`, `multi_gpu_ratio 6:2`, `4 replicas of the target alone`."""
-    if not one.with_drafter:
-        name = "the target alone" if one.target_gpus == 1 else f"the target alone over {one.target_gpus} GPUs"
-    elif one.strategy == "multi_gpu_ratio" and not one.drafter_gpus:
-        name = f"multi_gpu_ratio over {one.target_gpus} GPUs"
-    elif one.strategy == "multi_gpu_ratio":
-        name = f"multi_gpu_ratio {one.target_gpus}:{one.drafter_gpus}"
-    else:
-        name = one.strategy
-    return name if one.replicas == 1 else f"{one.replicas} replicas of {name}"
-
-
-def _rate(one: Alternative) -> float:
-    return one.ceiling.tokens_per_second if one.ceiling else 0.0

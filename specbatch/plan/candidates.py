@@ -46,6 +46,10 @@ class Candidate:
             with_drafter=not self.request.target_alone,
         )
 
+    def describe(self) -> str:
+        """In words, see Alternative."""
+        return self.as_alternative().describe()
+
 
 def evaluate(request: PlanRequest, layout: Layout) -> Candidate:
     """A layout's device maps, rows and ceiling; one that does not fit is judged for one row, or for the rows asked for.

@@ -1,4 +1,4 @@
-"""What a placement takes of every device, and how many rows fit."""
+"""What a placement takes of every device, and how many rows fit. What it must leave beside weights and KV: reserve.py."""
 
 from __future__ import annotations
 
@@ -9,18 +9,10 @@ from dataclasses import dataclass, replace
 from specbatch.plan.gpu_products import GIB
 from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.plan_request import PlanRequest
+from specbatch.plan.reserve import Reserving
 from specbatch.plan.types import DeviceUse, ReplicaPlan
 
 PAGE = 64  # tokens, as in engine/graphs/paging.py
-
-# As in engine/graphs/sizes.py:
-_PAGES_SHARE = 0.92  # of the free memory, less
-_PAGES_RESERVE = 2 * GIB
-
-_CONTEXT_BYTES = GIB  # CUDA context, cuBLAS workspaces, captured graphs; on the host: Python and its libraries
-_SLACK = 0.02  # of the memory: what the allocator loses to fragments
-_PREFILL_TOKENS = 8192  # of all rows in one prefill forward
-
 
 Models = tuple[tuple[ModelShape, bool], ...]  # with a stage on a device, and whether the head is there
 
@@ -31,15 +23,20 @@ class MemoryFit:
 
     Attributes:
         loads: every device that is used, in the order of the GPUs: with the KV of one token and without reserve, and the models on it.
-        paged: whether the rows of a replica share pages of KV, instead of each having a slot for the longest row.
+        reserving: what is kept free of KV.
         max_length: prompt and new tokens of a row, at the most.
         max_k: drafts a round, at the most.
     """
 
     loads: tuple[tuple[DeviceUse, Models], ...]
-    paged: bool
+    reserving: Reserving
     max_length: int
     max_k: int
+
+    @property
+    def paged(self) -> bool:
+        """Whether the rows of a replica share pages of KV, instead of each having a slot for the longest row."""
+        return self.reserving.paged
 
     def kv_tokens(self, rows: int) -> int:
         """Tokens that each replica's KV is for: what all rows need at their longest, or with pages what there is room for."""
@@ -61,7 +58,7 @@ class MemoryFit:
             slots: each has a slot for the longest row, as in the general engine, even where there could be pages.
         """
         tokens = self._slot_tokens(rows) if slots else self._least_tokens(rows)
-        return all(self._use(*load, rows, tokens).free_bytes >= 0 for load in self.loads)
+        return all(self._use(*load, rows, tokens, slots=slots).free_bytes >= 0 for load in self.loads)
 
     def most_rows(self, cap: int, *, slots: bool = False) -> int:
         """The most rows a replica, up to cap, that fit; 0 when not even one does.
@@ -96,15 +93,11 @@ class MemoryFit:
             return 0 if free < 0 else rows * self._pages_per_row
         return free // (PAGE * load.kv_bytes)
 
-    def _use(self, load: DeviceUse, models: Models, rows: int, tokens: int) -> DeviceUse:
-        """With KV of so many tokens, and what KV must leave free: pages at least what the engine leaves when it measures free memory."""
-        # Target and drafter work in turns: on one device they share the same scratch memory.
-        work = max(_work_bytes(shape, rows, self.max_k, has_head=has_head) for shape, has_head in models)
-        reserve = int(_SLACK * load.memory_bytes) + work
-        if self.paged:
-            free = load.memory_bytes - load.weight_bytes - _CONTEXT_BYTES
-            reserve = max(reserve, int(min((1 - _PAGES_SHARE) * free + _PAGES_RESERVE, free / 2)))
-        return replace(load, kv_bytes=load.kv_bytes * tokens, reserve_bytes=_CONTEXT_BYTES + reserve)
+    def _use(self, load: DeviceUse, models: Models, rows: int, tokens: int, *, slots: bool = False) -> DeviceUse:
+        """With KV of so many tokens, and what KV must leave free."""
+        reserving = replace(self.reserving, paged=False) if slots else self.reserving
+        reserve = reserving.parts(load, models, rows, self.max_length)
+        return replace(load, kv_bytes=load.kv_bytes * tokens, reserve=reserve)
 
 
 def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryFit:
@@ -115,23 +108,18 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
     for device, gpu in request.gpus.items():
         here = [(shape, stage) for shape, placed in models for stage in placed.stages if stage.device == device]
         weights, kv = sum(stage.weight_bytes for _, stage in here), sum(stage.kv_bytes for _, stage in here)
-        load = DeviceUse(device, gpu.name, gpu.memory_bytes, weights, kv, reserve_bytes=0)
+        load = DeviceUse(device, gpu.name, gpu.memory_bytes, weights, kv)
         loads += [(load, tuple((shape, stage.has_head) for shape, stage in here))] if here else []
     return MemoryFit(
         loads=tuple(loads),
-        paged="cpu" not in request.gpus and all(shape.is_paged for shape in shapes),
+        reserving=Reserving(
+            paged="cpu" not in request.gpus and all(shape.is_paged for shape in shapes),
+            speculation=request.speculation,
+            whole_distributions=request.whole_distributions,
+        ),
         max_length=request.max_length,
         max_k=request.speculation.max_k,
     )
-
-
-def _work_bytes(shape: ModelShape, rows: int, max_k: int, *, has_head: bool) -> int:
-    """Activations of the widest forward, and on the head's device float32 logits and probabilities of a verify."""
-    tokens = max(rows * (max_k + 1), min(rows * 512, _PREFILL_TOKENS))
-    width = 4 * shape.hidden_size + 2 * shape.intermediate_size * max(1, shape.experts_per_token)
-    width += (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim
-    logits = 2 * 4 * rows * (max_k + 1) * shape.vocab_size if has_head else 0
-    return tokens * width * shape.dtype_bytes + logits
 
 
 def largest(fits: Callable[[int], bool], cap: int) -> int:

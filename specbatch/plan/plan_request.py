@@ -16,6 +16,8 @@ from specbatch.plan.types import GpuShape, Speculation
 _MOST_ROWS_ON_GPU = 512  # beyond it a step is bound by arithmetic, and more rows only wait
 _MOST_ROWS_ON_CPU = 8
 
+_MOST_CANDIDATES = 64  # as engine/graphs/state.py: a larger top-k with a top-p is found by sorting
+
 _ACCEPTANCE = 0.8  # assumed of a drafter model until a run has measured it
 _ACCEPTANCE_OF_NGRAM = 0.3
 
@@ -33,6 +35,9 @@ class PlanRequest:
     max_rows: int
     acceptance_rate: float
     mean_length: int
+    whole_distributions: bool = (
+        False  # tokens are drawn from probabilities of the whole vocabulary in memory: most ways need none
+    )
     target_alone: bool = False  # as an alternative to what the spec asks for, which has a drafter model
 
     @classmethod
@@ -50,7 +55,8 @@ class PlanRequest:
         Raises:
             DeviceError: the GPUs are not as many as the spec needs.
         """
-        spec = job.spec
+        spec, drawn = job.spec, job.spec.decoding
+        sorts = drawn.top_k > _MOST_CANDIDATES and drawn.top_p < 1
         k = spec.decoding.num_speculative_tokens if spec.drafter else 0
         rows = spec.batching.max_sequences
         if acceptance_rate is None:
@@ -68,6 +74,7 @@ class PlanRequest:
             max_rows=rows if rows != "auto" else _MOST_ROWS_ON_CPU if spec.placement.gpus == 0 else _MOST_ROWS_ON_GPU,
             acceptance_rate=acceptance_rate,
             mean_length=mean_length or max(1, spec.batching.max_length // 2),
+            whole_distributions=drawn.temperature > 0 and (sorts or drawn.acceptance_rule == "rejection"),
         )
 
     @property

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from specbatch.api import SpecBatchJob
-from specbatch.plan.advice import notes_of, problems_of, recommend
-from specbatch.plan.candidates import Candidate, best_of_each, choose
+from specbatch.plan.advice import notes_of, problems_of
+from specbatch.plan.candidates import best_of_each, choose
 from specbatch.plan.device_map import place_replicas
 from specbatch.plan.layouts import Layout, possible_layouts
 from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.placement_request import placement_request
 from specbatch.plan.plan_request import PlanRequest
-from specbatch.plan.types import GpuShape, Plan
+from specbatch.plan.recommendation import Choices, recommend
+from specbatch.plan.types import GpuShape, Plan, Recommendation
 
 
 def make_plan(
@@ -46,18 +47,22 @@ def make_plan(
     devices = tuple(request.gpus)
     wanted = placement_request(job, devices, env or {}, has_drafter=has_drafter)
     chosen = choose(best_of_each(request, wanted.families))
-    every = possible_layouts(devices, replicas=None, has_drafter=has_drafter)
-    others = [one for one in best_of_each(request, every) if one.layout != chosen.layout]
+    paired = best_of_each(request, possible_layouts(devices, replicas=None, has_drafter=has_drafter))
+    alone = None
     if has_drafter:
-        alone = possible_layouts(devices, replicas=None, has_drafter=False)
-        others.append(choose(best_of_each(request.without_drafter(), alone)))
-    return _plan(chosen, others, wanted.variables)
+        alone = choose(
+            best_of_each(request.without_drafter(), possible_layouts(devices, replicas=None, has_drafter=False))
+        )
+    choices = Choices(chosen, paired, alone)
+    return _plan(choices, recommend(choices, job.spec.placement, wanted.variables), wanted.variables)
 
 
-def _plan(chosen: Candidate, others: Sequence[Candidate], variables: Sequence[str]) -> Plan:
+def _plan(choices: Choices, recommendation: Recommendation, variables: Sequence[str]) -> Plan:
+    chosen = choices.own
     request, memory, rows = chosen.request, chosen.memory, chosen.rows
     uses = memory.device_uses(rows)
-    alternatives = (chosen.as_alternative(chosen=True), *(other.as_alternative() for other in others))
+    others = [one for one in choices.paired if one.layout != chosen.layout]
+    others += [choices.alone] if choices.alone else []
     return Plan(
         strategy=chosen.layout.strategy,
         replicas=place_replicas(chosen.layout, request.target, request.drafter, memory.kv_tokens(rows)),
@@ -70,8 +75,8 @@ def _plan(chosen: Candidate, others: Sequence[Candidate], variables: Sequence[st
         problems=tuple(problems_of(chosen, uses)),
         devices=uses,
         ceiling=chosen.ceiling,
-        alternatives=alternatives,
-        recommendation=recommend(alternatives, drafts=request.speculation.max_k > 0),
+        alternatives=(chosen.as_alternative(chosen=True), *(other.as_alternative() for other in others)),
+        recommendation=recommendation,
         notes=tuple(notes_of(chosen, variables)),
         models={role: _facts(shape) for role, shape in request.models.items()},
     )

@@ -1,18 +1,22 @@
-"""A plan as plain lines: no colour, nothing cut off, the same on a terminal and in a file."""
+"""A plan as plain lines of at most 100 columns: no colour, the same on a terminal and in a file. What to do comes first."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from specbatch.formatting import format_table
-from specbatch.plan.advice import describe
 from specbatch.plan.memory import gib
-from specbatch.plan.types import Alternative, DeviceUse, ModelPlacement, Plan, ReplicaPlan, Stage
+from specbatch.plan.types import Alternative, DeviceUse, Plan, Recommendation, ReplicaPlan, Stage
+
+_COLUMNS = 100
 
 
 def render(plan: Plan) -> Iterator[str]:
     """The lines that `specbatch plan` prints."""
+    yield from _recommendation(plan.recommendation)
+    yield ""
     yield from _headline(plan)
     uses = {use.device: use for use in plan.devices}
     for number, (replica, alike) in enumerate(_alike_replicas(plan, uses)):
@@ -25,12 +29,41 @@ def render(plan: Plan) -> Iterator[str]:
     yield from _fit(plan)
     yield ""
     yield from _ceilings(plan)
-    yield ""
-    yield plan.recommendation
     if plan.notes:
         yield ""
         yield "Notes"
-        yield from (f"  {note}" for note in plan.notes)
+        yield from _list(plan.notes)
+
+
+def _recommendation(advised: Recommendation) -> Iterator[str]:
+    """What to run, how, and why."""
+    if advised.placement is None:
+        yield "Recommended: other settings, since this does not fit" + (", with" if advised.changes else "")
+    elif advised.changes or advised.unset:
+        yield f"Recommended: {advised.placement}. Add to run, submit or plan:"
+    else:
+        yield f"Recommended: the spec as it is, {advised.placement}"
+    if advised.unset:
+        yield f"  unset {' '.join(advised.unset)}"
+    if advised.changes:
+        words = [f"--set {change}" for change in advised.changes]
+        fits = len(" ".join(words)) < _COLUMNS - 2
+        yield "  " + (" " if fits else " \\\n    ").join(words)
+    yield from _list((f"{advised.reason[:1].upper()}{advised.reason[1:]}", *advised.advice))
+
+
+def _list(sentences: Sequence[str]) -> Iterator[str]:
+    """Each as a paragraph; `--set path=value` stays on one line."""
+    for sentence in sentences:
+        lines = textwrap.wrap(
+            sentence.replace("--set ", "--set\0"),
+            _COLUMNS,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        yield from (line.replace("\0", " ") for line in lines)
 
 
 def _headline(plan: Plan) -> Iterator[str]:
@@ -57,22 +90,29 @@ def _replica(
     if len(plan.replicas) > 1:
         where = " | ".join(_span(one.devices) for one in alike)
         yield f"Replica, {len(alike)} alike: {where}"
-    yield from _tree("target", replica.target, uses)
-    if replica.drafter:
-        yield from _tree("drafter", replica.drafter, uses)
-    elif first:
+    yield from _tree(replica, uses)
+    if not replica.drafter and first:
         yield "drafter: no model, so no GPU"
 
 
-def _tree(role: str, model: ModelPlacement, uses: dict[str, DeviceUse]) -> Iterator[str]:
-    yield f"{role} {model.model}: weights {gib(model.weight_bytes)}, KV {gib(model.kv_bytes)}"
-    rows = []
-    for stage in model.stages:
-        use, branch = uses[stage.device], "└──" if stage is model.stages[-1] else "├──"
-        name = stage.device if use.gpu == "CPU" else f"{stage.device} {use.gpu}"
-        sizes = (("weights", stage.weight_bytes), ("KV", stage.kv_bytes), ("free", use.free_bytes))
-        rows.append((f"{branch} {name}", _part(stage), *(f"{word} {gib(size):>9}" for word, size in sizes)))
-    yield from format_table(rows, left=range(5))
+def _tree(replica: ReplicaPlan, uses: dict[str, DeviceUse]) -> Iterator[str]:
+    """A line a device: the weights and the KV of a model there, and what stays free of the device, all models counted."""
+    names: list[str] = []
+    sizes: list[tuple[str, str, str]] = []
+    for role, model in zip(("target", "drafter"), replica.models, strict=False):
+        parts = []
+        names.append(f"{role} {model.model}")
+        sizes.append(("", "", "") if names[1:] else ("weights", "KV", "free"))
+        for stage in model.stages:
+            use, branch = uses[stage.device], "└──" if stage is model.stages[-1] else "├──"
+            name = stage.device if use.gpu == "CPU" else f"{stage.device} {use.gpu}"
+            parts.append((f"{branch} {name}", _part(stage)))
+            sizes.append((gib(stage.weight_bytes), gib(stage.kv_bytes), gib(use.free_bytes)))
+        names += format_table(parts, left=(0, 1))
+        if len(parts) > 1:
+            names.append("    in all")
+            sizes.append((gib(model.weight_bytes), gib(model.kv_bytes), ""))
+    yield from format_table([(name, *of) for name, of in zip(names, sizes, strict=True)], left=(0,))
 
 
 def _part(stage: Stage) -> str:
@@ -92,43 +132,39 @@ def _span(devices: Sequence[str]) -> str:
 
 
 def _fit(plan: Plan) -> Iterator[str]:
-    reserve = max(use.reserve_bytes for use in plan.devices)
-    least = min(use.free_bytes for use in plan.devices)
+    fullest = min(plan.devices, key=lambda use: use.free_bytes)
     if plan.fits:
-        yield f"Memory: fits, {gib(least)} free on the fullest device; {gib(reserve)} set aside for activations and the driver"
+        parts = ", ".join(f"{name} {gib(size)}" for name, size in fullest.reserve.items() if size)
+        yield f"Memory: fits, {gib(fullest.free_bytes)} free on the fullest device, {fullest.device}"
+        yield from _list([f"{gib(fullest.reserve_bytes)} there is set aside: {parts}"])
     else:
         yield "Memory: does NOT fit"
     if plan.problems:
         yield ""
         yield "Problems"
-        yield from (f"  {problem}" for problem in plan.problems)
+        yield from _list(plan.problems)
 
 
 def _ceilings(plan: Plan) -> Iterator[str]:
     ceiling, drafts = plan.ceiling, plan.speculation.max_k > 0
-    assumed = f"acceptance {ceiling.acceptance_rate:g}, " if drafts else ""
-    yield (
-        f"Ceilings in tokens/s, all replicas together (nominal bandwidth and arithmetic, {assumed}"
-        f"{ceiling.mean_length} tokens in an average row's cache)"
-    )
+    yield "Ceilings in tokens/s, all replicas together: predicted from data sheets, not measured"
     header = ("", "placement", "rows", "k", "target alone", "with drafts", "pipelined")
     shown = (0, 1, 2, 3, 4, 5, 6) if drafts else (0, 1, 2, 4, 6)
     rows = [header, *(_ceiling_cells(one) for one in plan.alternatives)]
     yield from format_table([[row[column] for column in shown] for row in rows], left=(0, 1))
-    yield (
-        "   rows: in flight in one replica. pipelined: with as many micro-batches in flight as pay"
-        + ("; with drafts: with one, at the best k" if drafts else "; target alone: with one")
-    )
+    assumed = f"acceptance {ceiling.acceptance_rate:g}, " if drafts else ""
+    yield f"   assumed: {assumed}{ceiling.mean_length} tokens in an average row's cache. rows: at once, in one replica"
+    yield f"   pipelined: with as many groups of rows in flight as pay; the others with one{', at the best k' if drafts else ''}"
 
 
 def _ceiling_cells(one: Alternative) -> tuple[str, ...]:
     mark = "*" if one.chosen else " "
     if one.ceiling is None:
-        return (mark, describe(one), "-", "-", "does not fit", "-", "-")
+        return (mark, one.describe(), "-", "-", "does not fit", "-", "-")
     ceiling = one.ceiling
     return (
         mark,
-        describe(one),
+        one.describe(),
         str(one.max_sequences),
         str(ceiling.num_speculative_tokens) if one.with_drafter else "-",
         f"{ceiling.target_only:,.0f}",

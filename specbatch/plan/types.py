@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+DRIVER = "driver and kernels"  # of DeviceUse.reserve: what is taken before weights and KV
 Strategy = Literal["same", "separate", "multi_gpu_ratio"]  # resolved: never "auto"
 
 
@@ -102,7 +103,12 @@ class DeviceUse:
     memory_bytes: int
     weight_bytes: int
     kv_bytes: int
-    reserve_bytes: int  # CUDA context, allocator slack, activations, logits
+    reserve: Mapping[str, int] = field(default_factory=dict)  # what is kept free of KV, by its use
+
+    @property
+    def reserve_bytes(self) -> int:
+        """What is kept free of KV, in all."""
+        return sum(self.reserve.values())
 
     @property
     def free_bytes(self) -> int:
@@ -153,6 +159,31 @@ class Alternative:
     chosen: bool = False
     with_drafter: bool = True  # False: the target alone, which leaves room for more rows
 
+    def describe(self) -> str:
+        """In words: `8 replicas of same`, `multi_gpu_ratio 6:2`, `the target alone, 4 replicas`."""
+        if not self.with_drafter:
+            name = "the target alone" if self.target_gpus == 1 else f"the target alone over {self.target_gpus} GPUs"
+            return name if self.replicas == 1 else f"{name}, {self.replicas} replicas"
+        if self.strategy == "multi_gpu_ratio" and not self.drafter_gpus:
+            name = f"multi_gpu_ratio over {self.target_gpus} GPUs"
+        elif self.strategy == "multi_gpu_ratio":
+            name = f"multi_gpu_ratio {self.target_gpus}:{self.drafter_gpus}"
+        else:
+            name = self.strategy
+        return name if self.replicas == 1 else f"{self.replicas} replicas of {name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """What to run of the spec. Its figures are predictions: ceilings, from data sheets."""
+
+    placement: str | None  # in words; None: nothing fits as asked
+    changes: tuple[str, ...]  # what `--set` takes; none: the spec is the best already
+    reason: str  # a sentence, with its numbers
+    advice: tuple[str, ...] = ()  # sentences: what else decides
+    unset: tuple[str, ...] = ()  # variables of the environment that would override the changes
+    tokens_per_second: float | None = None  # of all replicas together, at most
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -173,7 +204,7 @@ class Plan:
     devices: tuple[DeviceUse, ...]
     ceiling: Ceiling
     alternatives: tuple[Alternative, ...]
-    recommendation: str
+    recommendation: Recommendation
     slot_sequences: int = (
         1  # rows where each has a slot of max_length: of the general engine, if that turns out to be it
     )
@@ -181,9 +212,14 @@ class Plan:
     notes: tuple[str, ...] = ()  # what was assumed or overridden, for people
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # role -> name, params, bytes, source
 
+    @property
+    def kv_reserve(self) -> int:
+        """Bytes of each GPU that KV leaves free once driver and weights are there."""
+        return max(use.reserve_bytes - use.reserve[DRIVER] for use in self.devices)
+
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON-able values, for the manifest and `--output json`."""
         data = asdict(self)
         for use, plain in zip(self.devices, data["devices"], strict=True):
-            plain["free_bytes"] = use.free_bytes
+            plain |= {"reserve_bytes": use.reserve_bytes, "free_bytes": use.free_bytes}
         return data | {"max_speculative_tokens": self.speculation.max_k}

@@ -102,7 +102,7 @@ def test_the_cpu_is_planned_with_the_embedded_or_known_models(spec, capsys):
 def test_piped_output_is_not_cut_at_eighty_columns(spec):
     done = CliRunner(env={"COLUMNS": "40"}).invoke(app, ["plan", spec])
     assert "TARGET_GPU=cuda:0;cuda:1" in done.stdout
-    assert max(len(line) for line in done.stdout.splitlines()) > 100
+    assert max(len(line) for line in done.stdout.splitlines()) > 80
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def test_one_row_too_many_is_reported_with_the_number_that_fits():
     assert not tight.fits
     assert tight.devices[0].free_bytes < 0
     assert "lacks" in tight.problems[0]
-    found = int(tight.problems[-1].split("maxSequences ")[1].split()[0])
+    found = int(tight.problems[-1].split("maxSequences=")[1].split()[0])
     assert found == pytest.approx(fits, abs=8)
     assert plan_of("H100", f"batching.maxSequences={found}").fits
 
@@ -94,14 +94,14 @@ def test_one_row_too_many_is_reported_with_the_number_that_fits():
 def test_a_row_too_long_is_reported_with_the_length_that_fits():
     long = plan_of("H100", "batching.maxLength=1048576")
     assert not long.fits
-    shorter = int(long.problems[-1].split("maxLength ")[1].split()[0])
+    shorter = int(long.problems[-1].split("maxLength=")[1].split()[0])
     assert plan_of("H100", f"batching.maxLength={shorter}").fits
 
 
 def test_weights_that_do_not_fit_say_how_many_gpus_would():
     poor = plan_of("L4", "batching.maxLength=2048", target="llama-3-8b", drafter="llama-3-8b")
     assert not poor.fits
-    enough = int(poor.problems[-1].split("placement.gpus ")[1].split()[0])
+    enough = int(poor.problems[-1].split("placement.gpus=")[1].split()[0])
     assert enough > 1
     assert plan_of(f"{enough}xL4", "batching.maxLength=2048", target="llama-3-8b", drafter="llama-3-8b").fits
 

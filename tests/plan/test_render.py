@@ -1,3 +1,5 @@
+import pytest
+
 from specbatch.plan.gpus import parse_gpus
 from specbatch.plan.planner import make_plan
 from specbatch.plan.render import render
@@ -15,7 +17,12 @@ def test_a_split_is_a_tree_of_gpus_with_layers_and_bytes():
     last = next(line for line in lines if line.startswith("└── cuda:5"))
     assert "embedding, layers 0-6 " in first
     assert "layers 33-35, head" in last
-    assert all(word in first for word in ("weights   3.7 GiB", "KV ", "free "))
+    assert "  3.7 GiB " in first
+    assert lines[lines.index(next(line for line in lines if line.startswith("├── cuda:0"))) - 1].split()[2:] == [
+        "weights",
+        "KV",
+        "free",
+    ]
     assert "  TARGET_GPU=cuda:0,cuda:1,cuda:2,cuda:3,cuda:4,cuda:5" in lines
     assert "  DRAFTER_GPU=cuda:6,cuda:7" in lines
 
@@ -23,7 +30,7 @@ def test_a_split_is_a_tree_of_gpus_with_layers_and_bytes():
 def test_equal_replicas_are_printed_once_with_all_their_devices():
     said = text("4xH100")
     assert "Replica, 4 alike: cuda:0 | cuda:1 | cuda:2 | cuda:3" in said
-    assert said.count("drafter qwen3-1.7b: weights") == 1
+    assert said.count("\ndrafter qwen3-1.7b\n") == 1
 
 
 def test_wide_replicas_are_named_by_their_first_and_last_gpu():
@@ -35,8 +42,8 @@ def test_what_does_not_fit_is_said_with_numbers_and_a_remedy():
     said = text("L4", "batching.maxSequences=64")
     assert "Memory: does NOT fit" in said
     assert "cuda:0 (L4-24GB) lacks" in said
-    assert "free -" in said
-    assert "to change: " in said
+    assert " -" in next(line for line in said.splitlines() if line.startswith("└── cuda:0"))
+    assert "--set batching.maxSequences=" in said
 
 
 def test_the_chosen_placement_is_marked_in_the_table():
@@ -56,8 +63,9 @@ def test_a_target_alone_shows_no_columns_of_drafting():
 def test_a_gpu_without_layers_says_so():
     env = {"TARGET_GPU": "cuda:0", "DRAFTER_GPU": "cuda:1,cuda:2,cuda:3"}
     plan = make_plan(job(4), tiny(8), tiny(1, tied=True), parse_gpus("4xH100"), env)
-    drafter = list(render(plan))[4:8]
-    assert [line.split("  ")[1].strip() for line in drafter[1:]] == [
+    lines = list(render(plan))
+    start = lines.index("drafter tiny")
+    assert [line.split("  ")[1].strip() for line in lines[start + 1 : start + 4]] == [
         "embedding, head",
         "layer 0",
         "nothing: more GPUs than layers",
@@ -68,3 +76,30 @@ def test_lines_hold_no_escape_codes_and_no_trailing_blanks():
     for line in render(plan_of("8xH100")):
         assert "\x1b" not in line
         assert line == line.rstrip()
+
+
+@pytest.mark.parametrize("gpus", ["8xH100", "2x12GB@0.6TB/s", "L4"])
+@pytest.mark.parametrize("target", ["qwen3-8b", "llama-3-8b"])
+def test_lines_fit_a_hundred_columns_and_say_what_to_do_first(gpus, target):
+    lines = list(render(plan_of(gpus, "placement.strategy=same", target=target)))
+    assert lines[0].startswith("Recommended: ")
+    assert max(map(len, lines)) <= 100, max(lines, key=len)
+
+
+def test_a_change_is_written_as_set_takes_it_and_never_broken_between_lines():
+    plan = plan_of(
+        "8xH100",
+        "placement.strategy=multi_gpu_ratio",
+        "placement.ratio={target: 6, drafter: 2}",
+        "placement.replicas=1",
+    )
+    said = "\n".join(render(plan))
+    for change in plan.recommendation.changes:
+        assert f"--set {change}" in said
+    assert "--set\n" not in said
+
+
+def test_what_is_set_aside_is_said_part_by_part():
+    said = text("H100")
+    for part in ("driver and kernels 0.8 GiB", "recorded rounds 1.0 GiB", "activations", "logits", "margin"):
+        assert part in " ".join(said.split())

@@ -42,7 +42,7 @@ class CapturedPair:
         self.target = Decoder(target, ops, positions)
         drafting = Decoder(drafter.model, ops, positions) if isinstance(drafter, ModelDrafter) else None
         free_cached(self.device)  # pages take what is free
-        of_target, of_drafter = page_counts(self.target, drafting, slots, positions)
+        of_target, of_drafter = page_counts(self.target, drafting, slots, positions, config.kv_reserve)
         self.target_pool = PagePool(self.target, of_target, slots, positions)
         drafter_pool = PagePool(drafting, of_drafter, slots, positions) if drafting is not None else None
         self.state = RowState(slots, positions, config.max_k, self.device)

@@ -13,8 +13,6 @@ from specbatch.engine.graphs.pool import page_bytes, pages_for
 MAX_TOKENS = 1024  # of one verify forward: what bounds the memory of logits
 _SMALL = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _STEP = 128  # rows between the larger sizes
-_SHARE = 0.92  # of the free memory
-_RESERVE = 2 * 2**30  # bytes for activations, logits and captures
 _DRAFTING_SHARE = 1 / 3  # of the target's pages: where memory is short, rows are many, and only few of them draft
 
 
@@ -34,11 +32,20 @@ def most_drafts(rows: int, max_k: int) -> int:
     return max(0, min(max_k, MAX_TOKENS // rows - 1))
 
 
-def page_counts(target: Decoder, drafter: Decoder | None, slots: int, max_positions: int) -> tuple[int, int]:
+def page_counts(
+    target: Decoder, drafter: Decoder | None, slots: int, max_positions: int, reserve: int
+) -> tuple[int, int]:
     """Pages for target and drafter: as many as all rows need at their longest, or what the free memory of each device holds.
 
     The drafter gets as many as the target while that leaves each row half of its longest. With fewer, rows are many, and many
     rows draft little: it gets a third.
+
+    Args:
+        target: whose pages are counted.
+        drafter: likewise, if it has any.
+        slots: rows at once.
+        max_positions: the longest row, speculative tokens included.
+        reserve: bytes of each GPU that are to stay free.
 
     Raises:
         torch.OutOfMemoryError: not even one row fits.
@@ -46,7 +53,7 @@ def page_counts(target: Decoder, drafter: Decoder | None, slots: int, max_positi
     least = pages_for(max_positions)
     of_target = page_bytes(target)
     of_drafter = page_bytes(drafter) if drafter is not None else {}
-    usable = {device: _usable(device) for device in {*of_target, *of_drafter} if device.type == "cuda"}
+    usable = {device: _usable(device, reserve) for device in {*of_target, *of_drafter} if device.type == "cuda"}
 
     def fitting(share: float) -> int:
         """Pages of the target, with `share` as many for the drafter."""
@@ -61,7 +68,7 @@ def page_counts(target: Decoder, drafter: Decoder | None, slots: int, max_positi
     return pages, 0 if drafter is None else min(slots * least, max(least, int(pages * share)))
 
 
-def _usable(device: torch.device) -> float:
-    """Bytes for pages: what is free, but for activations, logits and captures."""
+def _usable(device: torch.device, reserve: int) -> float:
+    """Bytes for pages: of what is free all but the reserve, and half where that is little."""
     free = torch.cuda.mem_get_info(device)[0]
-    return free - min((1 - _SHARE) * free + _RESERVE, free / 2)
+    return free - min(reserve, free / 2)

@@ -144,6 +144,7 @@ def _make_engine(spec: Spec, plan: Plan, target: CausalLM, drafter: Drafter | No
         speculation=Speculation(plan.speculation.max_k, is_adaptive=plan.speculation.is_adaptive),
         acceptance_rule=decoding.acceptance_rule,
         sampling=SamplingParams(decoding.temperature, decoding.top_k, decoding.top_p),
+        kv_reserve=plan.kv_reserve,
         price_plain_rounds=True,
     )
     return make_engine(target, drafter, config)

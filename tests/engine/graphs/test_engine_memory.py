@@ -107,10 +107,10 @@ def test_kv_that_does_not_fit_in_the_first_place_is_met_with_fewer_slots(pair, m
     """A device may say so when the pages are taken, long before the first forward."""
     real = pairs.page_counts
 
-    def limited(target, drafter, slots, max_positions):
+    def limited(target, drafter, slots, *others):
         if slots > fitting:
             raise FULL
-        return real(target, drafter, slots, max_positions)
+        return real(target, drafter, slots, *others)
 
     monkeypatch.setattr(pairs, "page_counts", limited)
     rows = fast.requests(pair.prompts)

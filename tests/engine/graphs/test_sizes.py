@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from specbatch.engine.config import EngineConfig
 from specbatch.engine.graphs import packing, sizes
 from specbatch.engine.graphs.paging import PAGE
 from specbatch.engine.graphs.sizes import MAX_TOKENS
-from specbatch.plan import memory, model_shape
+from specbatch.engine.graphs.state import MAX_CANDIDATES
+from specbatch.plan import memory, model_shape, plan_request, reserve
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 8, 24, 25, 200, 256, 257, 384, 385, 1000, 1024])
@@ -32,6 +34,7 @@ def test_a_chosen_k_keeps_the_verified_tokens_within_bounds(rows, max_k, most):
 GPU = torch.device("cuda", 0)
 OTHER = torch.device("cuda", 1)
 GIB = 2**30
+RESERVE = 2 * GIB
 
 
 def model(bytes_by_device):
@@ -48,23 +51,23 @@ def free(monkeypatch, **gib):
 
 
 def test_on_a_cpu_every_row_may_be_at_its_longest():
-    assert sizes.page_counts(model({torch.device("cpu"): 4096}), None, 8, 3 * PAGE) == (24, 0)
+    assert sizes.page_counts(model({torch.device("cpu"): 4096}), None, 8, 3 * PAGE, RESERVE) == (24, 0)
     small = model({torch.device("cpu"): 1024})
-    assert sizes.page_counts(model({torch.device("cpu"): 4096}), small, 8, 3 * PAGE) == (24, 24)
+    assert sizes.page_counts(model({torch.device("cpu"): 4096}), small, 8, 3 * PAGE, RESERVE) == (24, 24)
 
 
 def test_where_memory_is_plenty_nobody_waits_for_pages(monkeypatch):
     free(monkeypatch, d0=40)
-    assert sizes.page_counts(model({GPU: 2**20}), model({GPU: 2**18}), 64, 32 * PAGE) == (2048, 2048)
+    assert sizes.page_counts(model({GPU: 2**20}), model({GPU: 2**18}), 64, 32 * PAGE, RESERVE) == (2048, 2048)
 
 
 def test_where_it_is_short_the_target_gets_more_pages_than_the_drafter(monkeypatch):
     free(monkeypatch, d0=6)
     target, drafter = model({GPU: 2**22}), model({GPU: 2**21})
-    of_target, of_drafter = sizes.page_counts(target, drafter, 256, 32 * PAGE)
+    of_target, of_drafter = sizes.page_counts(target, drafter, 256, 32 * PAGE, RESERVE)
     assert 32 <= of_drafter < of_target < 256 * 32
-    assert of_target * 2**22 + of_drafter * 2**21 < 0.92 * 6 * GIB - 2 * GIB
-    alone, none = sizes.page_counts(target, None, 256, 32 * PAGE)
+    assert of_target * 2**22 + of_drafter * 2**21 <= 6 * GIB - RESERVE
+    alone, none = sizes.page_counts(target, None, 256, 32 * PAGE, RESERVE)
     assert of_target < alone < 256 * 32
     assert none == 0
 
@@ -72,9 +75,9 @@ def test_where_it_is_short_the_target_gets_more_pages_than_the_drafter(monkeypat
 def test_the_fullest_device_decides(monkeypatch):
     free(monkeypatch, d0=40, d1=4)
     split = model({GPU: 2**22, OTHER: 2**22})
-    on_full, _ = sizes.page_counts(split, None, 256, 32 * PAGE)
+    on_full, _ = sizes.page_counts(split, None, 256, 32 * PAGE, RESERVE)
     assert on_full == 2 * GIB // 2**22  # half of what is free, where that is little
-    of_target, of_drafter = sizes.page_counts(model({GPU: 2**20}), model({OTHER: 2**22}), 256, 32 * PAGE)
+    of_target, of_drafter = sizes.page_counts(model({GPU: 2**20}), model({OTHER: 2**22}), 256, 32 * PAGE, RESERVE)
     assert of_drafter <= of_target
     assert of_drafter * 2**22 <= 2 * GIB
 
@@ -82,11 +85,13 @@ def test_the_fullest_device_decides(monkeypatch):
 def test_where_not_even_one_row_fits_memory_has_run_out(monkeypatch):
     free(monkeypatch, d0=1.5)
     with pytest.raises(torch.OutOfMemoryError, match="of the 32 KV pages"):
-        sizes.page_counts(model({GPU: 2**25}), None, 8, 32 * PAGE)
+        sizes.page_counts(model({GPU: 2**25}), None, 8, 32 * PAGE, RESERVE)
 
 
 def test_the_plan_counts_as_the_engine_does():
     """The plan must not import torch, so it repeats these."""
     assert memory.PAGE == PAGE
-    assert (memory._PAGES_SHARE, memory._PAGES_RESERVE) == (sizes._SHARE, sizes._RESERVE)
+    assert EngineConfig().graphs_prefill_chunk == reserve._PREFILL_TOKENS
+    assert reserve._VERIFIED_TOKENS == MAX_TOKENS
+    assert plan_request._MOST_CANDIDATES == MAX_CANDIDATES
     assert model_shape._PAGED == packing._FAMILIES

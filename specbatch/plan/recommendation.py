@@ -1,0 +1,182 @@
+"""What to run of a spec: the placement that `auto` takes, or the target alone where a drafter is not worth its memory; and how to say so with `--set`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from specbatch.api.placement import PlacementSpec
+from specbatch.formatting import pluralize
+from specbatch.plan.advice import ways_to_fit
+from specbatch.plan.candidates import Candidate, choose, evaluate
+from specbatch.plan.ceiling import predict
+from specbatch.plan.memory import largest
+from specbatch.plan.types import Recommendation
+
+# A drafter must promise this much more than the target alone, which has its memory for more rows: of its ceiling a round with drafts reaches
+# less than one without (one H100, 128 rows: 0.54 of 21,100 tokens/s, and 0.67 of 17,400).
+_WORTH_A_DRAFTER = 1.1
+# A placement that the spec names stays, unless another promises this much more.
+_WORTH_A_CHANGE = 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What there is to choose among.
+
+    own: what spec and environment ask for
+    paired: all placements, as the spec's `auto` would have them
+    alone: the target alone at its best; None where the spec has no drafter model
+    """
+
+    own: Candidate
+    paired: Sequence[Candidate]
+    alone: Candidate | None
+
+    @property
+    def best(self) -> Candidate:
+        """The one to take; it does not fit where none does."""
+        paired, alone = self.best_paired, self.alone
+        return alone if alone is not None and alone.fits and not (paired.fits and _pays(paired, alone)) else paired
+
+    @property
+    def best_paired(self) -> Candidate:
+        """The one to take of those that the spec's models have: what `auto` takes, if the spec's own promises clearly less."""
+        best = choose(self.paired)
+        return self.own if self.own.fits and _rate(self.own) * _WORTH_A_CHANGE >= _rate(best) else best
+
+
+def recommend(choices: Choices, placement: PlacementSpec, variables: Sequence[str]) -> Recommendation:
+    """One of the choices, with what changes the spec to it.
+
+    Args:
+        choices: all of them.
+        placement: of the spec.
+        variables: placement variables of the environment, "NAME=value", which override the spec.
+    """
+    best = choices.best
+    if not best.fits and best.request.min_rows > 1:
+        return _with_fewer_rows(choices, placement, variables)
+    if not best.fits:
+        sentence, changes = ways_to_fit(choices.own)
+        return Recommendation(None, changes, reason=f"{sentence}.")
+    is_own = best is choices.own
+    return Recommendation(
+        placement=best.describe(),
+        changes=() if is_own else changes_to(best, placement),
+        unset=() if is_own else tuple(one.partition("=")[0] for one in variables),
+        tokens_per_second=_rate(best),
+        reason=_reason(choices),
+        advice=tuple(_advice(choices, placement)),
+    )
+
+
+def _with_fewer_rows(choices: Choices, placement: PlacementSpec, variables: Sequence[str]) -> Recommendation:
+    """What is best with as many rows as fit, where those that the spec asks for do not."""
+
+    def relaxed(one: Candidate) -> Candidate:
+        return evaluate(replace(one.request, min_rows=1), one.layout)
+
+    fewer = Choices(
+        relaxed(choices.own), [relaxed(one) for one in choices.paired], choices.alone and relaxed(choices.alone)
+    )
+    found = recommend(fewer, placement, variables)
+    if found.placement is None:
+        return found
+    reason = f"{choices.own.rows} rows at once do not fit, {fewer.best.rows} would; {found.reason}"
+    return replace(found, changes=(*found.changes, f"batching.maxSequences={fewer.best.rows}"), reason=reason)
+
+
+def _pays(paired: Candidate, alone: Candidate) -> bool:
+    """Whether the drafter earns its memory. On a CPU no formula tells: k = auto measures it."""
+    return "cpu" in paired.request.gpus or _rate(paired) >= _WORTH_A_DRAFTER * _rate(alone)
+
+
+def changes_to(best: Candidate, placement: PlacementSpec) -> tuple[str, ...]:
+    """What `--set` takes to make the spec's placement the best one: `auto`, where the spec names another."""
+    changes = ["drafter=null"] if best.request.target_alone else []
+    if placement.strategy not in {"auto", best.layout.strategy} or placement.ratio:
+        changes.append("placement.strategy=auto")
+    if placement.ratio:
+        changes.append("placement.ratio=null")
+    if placement.replicas not in {"auto", len(best.replicas)}:
+        changes.append("placement.replicas=auto")
+    return tuple(changes)
+
+
+def _reason(choices: Choices) -> str:
+    """One sentence, with its numbers."""
+    best, own, paired = choices.best, choices.own, choices.best_paired
+    said = f"at most {_rate(best):,.0f} tokens/s are predicted"
+    if best is not paired:
+        return f"{said}; {_why_alone(best, paired)}."
+    if best is not own and not own.fits:
+        return f"{said}, with {best.rows} rows at once; {own.describe()}, which the spec asks for, does not fit."
+    if best is not own:
+        times = _rate(best) / _rate(own)
+        return f"{said}, {times:.1f} times the {_rate(own):,.0f} of {own.describe()}, which the spec asks for: {_why_faster(best)}."
+    others = [one for one in choices.paired if one.layout != best.layout and one.fits]
+    second = max(others, key=_rate, default=None)
+    drafting = f", {_gain(best)}" if best.request.speculation.max_k else ""
+    return f"{said}{drafting}{f'; {second.describe()}: {_rate(second):,.0f}' if second else ''}."
+
+
+def _why_alone(alone: Candidate, paired: Candidate) -> str:
+    if not paired.fits:
+        return "with the drafter no placement fits as asked"
+    if alone.rows > paired.rows:
+        why = f"its weights and cache leave room for {pluralize(paired.rows, 'row')} at once in place of {alone.rows}"
+    else:
+        why = f"with {alone.rows} rows at once that is too little gain for what drafting costs beside"
+    return f"{_rate(paired):,.0f} with the drafter: {why}"
+
+
+def _why_faster(best: Candidate) -> str:
+    if best.layout.strategy == "same":
+        return "every GPU decodes rows of its own, where in a split one works while the others wait"
+    return "fewer GPUs wait while another works"
+
+
+def _gain(best: Candidate) -> str:
+    ceiling = best.ceiling
+    if ceiling.tokens_per_second <= ceiling.target_only:
+        return f"without drafts: with {best.rows} rows at once k = 0 is best"
+    times = ceiling.tokens_per_second / ceiling.target_only
+    return f"{times:.2f} times what it gives without drafts, at k = {ceiling.num_speculative_tokens}"
+
+
+def _advice(choices: Choices, placement: PlacementSpec) -> Iterator[str]:
+    """What else decides, in sentences."""
+    best, paired, alone = choices.best, choices.best_paired, choices.alone
+    if alone is not None and best is alone and paired.fits:
+        few = _rows_that_draft(paired, alone)
+        if few > 1:
+            changes = () if paired is choices.own else changes_to(paired, placement)
+            how = f" ({' '.join(f'--set {change}' for change in changes)})" if changes else ""
+            yield (
+                f"With fewer than about {few:,} rows in the whole dataset keep the drafter{how}: it is predicted to be"
+                f" {_rate_of(paired, 1) / _rate_of(alone, 1):.1f} times as fast with one row, {_WORTH_A_DRAFTER:g} with {few:,}."
+            )
+    elif alone is not None and alone.fits and best.request.speculation.max_k:
+        yield f"The target alone (--set drafter=null): at most {_rate(alone):,.0f}, {alone.rows} rows at once."
+    if "cpu" in best.request.gpus and best.request.speculation.max_k:
+        yield "Whether drafts pay on this CPU only a run tells: k = auto measures it, and falls back to 0."
+
+
+def _rows_that_draft(paired: Candidate, alone: Candidate) -> int:
+    """The largest dataset, in rows, of which the drafter is worth its memory; two digits of it; 0 where a row alone is too much."""
+    most = alone.rows * len(alone.replicas)
+    found = largest(lambda rows: _rate_of(paired, rows) >= _WORTH_A_DRAFTER * _rate_of(alone, rows), most)
+    digits = len(str(found)) - 2
+    return found if digits <= 0 else found - found % int(10**digits)
+
+
+def _rate_of(candidate: Candidate, rows: int) -> float:
+    """Tokens a second at most, with so many rows in all."""
+    replicas = min(rows, len(candidate.replicas))
+    each = min(-(-rows // replicas), candidate.rows)
+    return predict(candidate.request, candidate.replicas[0], each, replicas=replicas).tokens_per_second
+
+
+def _rate(candidate: Candidate) -> float:
+    return candidate.ceiling.tokens_per_second

@@ -1,0 +1,87 @@
+"""What a device must keep free beside weights and KV, part by part, as it was measured.
+
+With pages (the graphs runner), Qwen3-8B with Qwen3-1.7B, 128 + 128 tokens a row, beyond weights and KV, without the CUDA context: 1.2 GB with one row,
+2.7 with 32, 3.4 with 128 and with 512 (H100 and H200, benchmarks/README.md). That is 1 GiB, and 3.25 times what the widest prefill and the logits of
+the widest verification take: each step runs once as it is and once more in the memory of the recorded ones, and the allocator loses some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from specbatch.plan.gpu_products import GIB
+from specbatch.plan.model_shape import ModelShape
+from specbatch.plan.types import DRIVER, DeviceUse, Speculation
+
+_DRIVER_BYTES = 3 * GIB // 4  # CUDA context, cuBLAS, loaded kernels: taken before KV
+_RECORDED_BYTES = GIB  # recorded rounds, and what loading leaves in pieces
+_COPIES = 3.25  # see above
+_MARGIN = 0.01  # of the memory: for what differs from the machines that were measured
+_PREFILL_TOKENS = 4096  # EngineConfig.graphs_prefill_chunk
+_VERIFIED_TOKENS = 1024  # with an adaptive k, as in engine/graphs/sizes.py
+_LOGIT_BYTES = 2
+_WHOLE_DISTRIBUTION_BYTES = 32  # probabilities in float32, sorted, with their tokens
+
+# Of slots (the general engine, and a CPU):
+_PROCESS_BYTES = GIB  # CUDA context, cuBLAS workspaces; on the host: Python and its libraries
+_FRAGMENTS = 0.02  # of the memory: what the allocator loses
+_PREFILL_TOKENS_OF_SLOTS = 8192  # of all rows in one prefill forward
+
+
+@dataclass(frozen=True, slots=True)
+class Reserving:
+    """What decides how much is kept free.
+
+    Attributes:
+        paged: whether the rows of a replica share pages of KV, instead of each having a slot for the longest row.
+        speculation: drafts a round.
+        whole_distributions: whether tokens are drawn from probabilities of the whole vocabulary that stand in memory.
+    """
+
+    paged: bool
+    speculation: Speculation
+    whole_distributions: bool
+
+    def parts(
+        self, load: DeviceUse, models: Sequence[tuple[ModelShape, bool]], rows: int, max_length: int
+    ) -> dict[str, int]:
+        """Bytes by name. Target and drafter work in turns: on one device they share the same memory.
+
+        Args:
+            load: the device.
+            models: with layers there, and whether their head is there.
+            rows: at once.
+            max_length: of a row.
+        """
+        parts = self._of_pages if self.paged else self._of_slots
+        each = [parts(shape, rows, max_length, has_head=has_head) for shape, has_head in models]
+        widest = max(each, key=sum)
+        kept = dict(zip(("activations", "logits"), widest, strict=True))
+        if self.paged:
+            margin = {"margin": int(_MARGIN * load.memory_bytes)}
+            return {DRIVER: _DRIVER_BYTES, "recorded rounds": _RECORDED_BYTES} | kept | margin
+        return {DRIVER: _PROCESS_BYTES} | kept | {"margin": int(_FRAGMENTS * load.memory_bytes)}
+
+    def _of_pages(self, shape: ModelShape, rows: int, max_length: int, *, has_head: bool) -> tuple[int, int]:
+        verified = rows * (self.speculation.max_k + 1)
+        if self.speculation.is_adaptive:
+            verified = min(verified, max(rows, _VERIFIED_TOKENS))
+        tokens = max(verified, min(rows * max_length, _PREFILL_TOKENS))
+        each = _WHOLE_DISTRIBUTION_BYTES if self.whole_distributions else _LOGIT_BYTES
+        logits = each * verified * shape.vocab_size if has_head else 0
+        return int(_COPIES * tokens * _width(shape)), int(_COPIES * logits)
+
+    def _of_slots(self, shape: ModelShape, rows: int, max_length: int, *, has_head: bool) -> tuple[int, int]:
+        del max_length
+        verified = rows * (self.speculation.max_k + 1)
+        tokens = max(verified, min(rows * 512, _PREFILL_TOKENS_OF_SLOTS))
+        # float32 logits and probabilities
+        return tokens * _width(shape), 2 * 4 * verified * shape.vocab_size if has_head else 0
+
+
+def _width(shape: ModelShape) -> int:
+    """Bytes of activations for each token of a layer's forward."""
+    numbers = 4 * shape.hidden_size + 2 * shape.intermediate_size * max(1, shape.experts_per_token)
+    numbers += (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim
+    return numbers * shape.dtype_bytes
