@@ -36,7 +36,9 @@ def test_drawing_from_whole_distributions_needs_what_it_took():
 
 
 def test_a_fixed_k_keeps_room_for_the_logits_of_all_its_tokens():
-    fixed, adaptive = (plan_of("H200", "batching.maxSequences=512", f"decoding.numSpeculativeTokens={k}") for k in (8, "auto"))
+    fixed, adaptive = (
+        plan_of("H200", "batching.maxSequences=512", f"decoding.numSpeculativeTokens={k}") for k in (8, "auto")
+    )
     assert fixed.devices[0].reserve["logits"] == pytest.approx(4.5 * adaptive.devices[0].reserve["logits"], rel=0.001)
 
 
