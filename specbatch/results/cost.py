@@ -9,6 +9,8 @@ from specbatch.results.summary import RunSummary
 
 PRICE = "SPECBATCH_PRICE"  # in the environment of a run: what a GPU costs an hour
 
+NO_GPU_HOURS = "not known: no GPU hours were counted"  # on a CPU, or by an earlier release
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
@@ -40,12 +42,19 @@ class Cost:
     def how(self) -> str:
         """What was counted, and what all came to."""
         return (
-            f"{format_amount(self.gpu_hours)} GPU hours of decoding at {self.price:g} an hour; "
+            f"{format_amount(self.gpu_hours)} GPU hours of decoding at {self.price:g}; "
             f"{format_amount(self.total)} in all, with loading and warm-up"
         )
 
     def __str__(self) -> str:
         return f"{format_amount(self.per_million)} per million tokens: {self.how}"
+
+
+def cost_text(run: RunSummary) -> str:
+    """The cost for people; empty without a price, and why it is not known where there is one."""
+    if run.price is None or not run.completion_tokens:
+        return ""
+    return str(cost_of(run) or NO_GPU_HOURS)
 
 
 def cost_of(run: RunSummary, price: float | None = None) -> Cost | None:

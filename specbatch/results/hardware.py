@@ -15,11 +15,15 @@ class Hardware:
 
     Args:
         gpus: product -> how many; empty on a CPU.
+        gpu_bytes: product -> memory of one.
+        driver: of the GPUs, its version; empty where that is not known.
         cpus: of the host; 0 where that is not known.
         cpu: the host's processor.
     """
 
     gpus: Mapping[str, int] = field(default_factory=dict)
+    gpu_bytes: Mapping[str, int] = field(default_factory=dict)
+    driver: str = ""
     cpus: int = 0
     cpu: str = ""
 
@@ -28,7 +32,8 @@ class Hardware:
         if self.cpu:
             host += f" ({self.cpu})"
         gpus = [f"{count} x {product}" for product, count in self.gpus.items()]
-        return ", ".join([*gpus, *([host] if host else [])])
+        driver = [f"driver {self.driver}"] if self.driver else []
+        return ", ".join([*gpus, *driver, *([host] if host else [])])
 
 
 def products(placement_tree: str) -> list[str]:

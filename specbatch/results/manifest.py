@@ -15,6 +15,7 @@ from specbatch.errors import ResultsError
 from specbatch.results.attempts import Attempt
 from specbatch.results.hardware import Hardware
 from specbatch.results.identity import Identity
+from specbatch.results.latency import percentile
 from specbatch.results.layout import MAX_SHARDS, SUCCESS, ShardFile
 from specbatch.results.splits import files_of_run
 from specbatch.results.storage.appender import check_size
@@ -115,6 +116,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
                 "fraction_of_ceiling": summary.fraction_of_ceiling,
                 "target_only_tokens_per_second": summary.target_only_tokens_per_second,
             },
+            "row_latency_seconds": {f"p{share}": percentile(summary.row_latency, share / 100) for share in (50, 90, 99)}
+            if summary.row_latency
+            else None,
             "acceptance": {
                 "acceptance_rate": summary.acceptance_rate,
                 "mean_acceptance_length": summary.mean_acceptance_length,

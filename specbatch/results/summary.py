@@ -75,6 +75,7 @@ class RunSummary(Counters, frozen=True, kw_only=True):
     target_only_tokens_per_second: Annotated[float | None, _CEILING] = (
         None  # estimated from plain rounds: see EngineStats
     )
+    row_latency: dict[str, int] = {}  # results.latency: bucket -> rows answered
     gpu_seconds: float = 0.0
     gpu_seconds_before: float = 0.0
     price: Annotated[float | None, _SAME_FOR_ALL] = None  # of a GPU for an hour, where the run was given one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from specbatch.formatting import format_counts, format_duration, format_facts, format_shares
-from specbatch.results.cost import cost_of
+from specbatch.results.cost import cost_text
 from specbatch.results.speedup import estimated_speedup
 from specbatch.results.summary import RunSummary
 
@@ -26,8 +26,8 @@ def render_summary(summary: RunSummary, *, results: str = "", report: str = "", 
     if summary.seconds:
         lines.append(("speed", _speed(summary)))
         lines.append(("time", f"{format_duration(summary.seconds)} decoding{_before(summary)}"))
-    if cost := cost_of(summary):
-        lines.append(("cost", str(cost)))
+    if cost := cost_text(summary):
+        lines.append(("cost", cost))
     if summary.engine not in {"", _ONLY_ENGINE}:
         lines.append(("engine", summary.engine))
     if summary.drafted:

@@ -8,7 +8,7 @@ import msgspec
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """The run at `t` seconds after this attempt began. All but `k` and `active` count from its beginning.
+    """The run at `t` seconds after this attempt began. All but `k`, `active` and `gpu_mib` count from its beginning.
 
     In files an array of the values in this order: fields may only be added at the end.
     """
@@ -20,6 +20,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     accepted: int = 0
     k: int = 0  # num_speculative_tokens as of now
     active: int = 0  # rows in the batch now
+    gpu_mib: tuple[
+        int, ...
+    ] = ()  # of each GPU that the process sees, what PyTorch holds now: weights, KV, graphs, and what it keeps to use again
 
 
 class Timeline:

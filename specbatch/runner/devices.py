@@ -35,6 +35,13 @@ def visible_gpus(expected: int, env: Mapping[str, str]) -> tuple[GpuShape, ...]:
     return tuple(visible_gpu_shape(properties.name, properties.total_memory) for properties in found)
 
 
+def reserved_mib() -> tuple[int, ...]:
+    """What PyTorch's allocator holds of each GPU now: its own counters, which neither wait for the GPU nor ask its driver."""
+    if not torch.cuda.is_initialized():
+        return ()
+    return tuple(torch.cuda.memory_reserved(index) >> 20 for index in range(torch.cuda.device_count()))
+
+
 _COPY_BYTES = 64 << 20  # beyond the caches of most machines
 _PRODUCT = 768  # rows and columns of the measured matrix product
 _TIMES = 3

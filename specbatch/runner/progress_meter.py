@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,7 @@ class ProgressMeter:
     Args:
         count: the counts at so many seconds since decoding began, all but the speed; called from any thread.
         show: called with every snapshot, and whether it is the last, in the meter's thread.
+        gpu_mib: what is held of each GPU now.
         clock: seconds.
 
     Attributes:
@@ -79,10 +80,12 @@ class ProgressMeter:
         self,
         count: Callable[[float], Progress],
         show: Callable[[Progress, bool], None],
+        gpu_mib: Callable[[], tuple[int, ...]] = tuple,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._count = count
         self._show = show
+        self._gpu_mib = gpu_mib
         self._clock = clock
         self._began = clock()
         self._seconds: float | None = None
@@ -128,6 +131,7 @@ class ProgressMeter:
                     accepted=now.accepted,
                     k=now.num_speculative_tokens or 0,
                     active=now.active or 0,
+                    gpu_mib=self._gpu_mib(),
                 )
             )
             token_rate, row_rate = self._rates(seconds, now.completion_tokens, rows)
@@ -157,6 +161,7 @@ class LoadedInfo:
     engine: str = ""  # make_engine.describe
     load_seconds: float = 0.0
     ceiling: Callable[[EngineStats], float | None] = lambda _stats: None
+    gpu_mib: Callable[[], tuple[int, ...]] = tuple
     gpus: int = 0  # that the placement uses
     price: float | None = None  # of one for an hour
 
@@ -169,6 +174,7 @@ def summarize(
     skipped: int,
     seconds: float,
     loaded: LoadedInfo,
+    row_latency: Mapping[str, int] | None = None,
     ended: Ended | None = None,
     dataset_rows: int | None = None,
 ) -> RunSummary:
@@ -184,6 +190,7 @@ def summarize(
         k_changes=thinned(stats.k_changes),
         predicted_tokens_per_second=loaded.ceiling(stats),
         target_only_tokens_per_second=_target_only(stats, seconds),
+        row_latency=dict(row_latency or {}),
         gpu_seconds=loaded.gpus * seconds,
         gpu_seconds_before=loaded.gpus * (loaded.load_seconds + stats.warmup_seconds),
         price=loaded.price,

@@ -29,10 +29,11 @@ class EngineProtocol(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A row and its completion."""
+    """A row, its completion, and its latency (results.latency)."""
 
     prepared: PreparedRow
     completion: Completion
+    seconds: float = 0.0
 
 
 def decode_all(engines: Sequence[EngineProtocol], source: RequestSource) -> Iterator[Decoded]:
@@ -51,7 +52,8 @@ def decode_all(engines: Sequence[EngineProtocol], source: RequestSource) -> Iter
 def _decode(engine: EngineProtocol, source: RequestSource) -> Iterator[Decoded]:
     while source.more():
         for completion in engine.generate(source):
-            yield Decoded(source.finish(completion.request), completion)
+            prepared, seconds = source.finish(completion.request)
+            yield Decoded(prepared, completion, seconds)
         assert not source.in_flight, "the engine ended with rows in flight"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -55,7 +56,9 @@ class RequestSource:
     def __init__(self, rows: RowQueue, make_request: RequestMaker) -> None:
         self._rows = rows
         self._make_request = make_request
-        self._in_flight: dict[str, PreparedRow] = {}  # by row id, which is unique in a run
+        self._in_flight: dict[
+            str, tuple[PreparedRow, float]
+        ] = {}  # by row id, which is unique in a run; and since when
 
     def __iter__(self) -> Iterator[Request]:
         return self
@@ -64,7 +67,7 @@ class RequestSource:
         prepared = self._rows.take(wait=not self._in_flight)
         if prepared is None:
             raise StopIteration
-        self._in_flight[prepared.row.id] = prepared
+        self._in_flight[prepared.row.id] = prepared, time.monotonic()
         return self._make_request(prepared)
 
     @property
@@ -72,9 +75,10 @@ class RequestSource:
         """Rows given to the engine that have not ended."""
         return len(self._in_flight)
 
-    def finish(self, request: Request) -> PreparedRow:
-        """The row of a request that has ended."""
-        return self._in_flight.pop(request.id)
+    def finish(self, request: Request) -> tuple[PreparedRow, float]:
+        """The row of a request that has ended, and its latency in seconds."""
+        prepared, began = self._in_flight.pop(request.id)
+        return prepared, time.monotonic() - began
 
     def more(self) -> bool:
         """Waits until a row is ready or none is left; whether one is ready."""

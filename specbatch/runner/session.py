@@ -24,7 +24,7 @@ from specbatch.runner.budget import ErrorBudget
 from specbatch.runner.ceiling import CeilingOfRun
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import Shard
-from specbatch.runner.devices import visible_gpus
+from specbatch.runner.devices import reserved_mib, visible_gpus
 from specbatch.runner.display import WARNING, Display
 from specbatch.runner.identity import run_identity, run_instant
 from specbatch.runner.inputs import RunInputs
@@ -222,6 +222,7 @@ class Session:
                 engine=describe(engines[0]),
                 load_seconds=time.monotonic() - began - warmup,
                 ceiling=CeilingOfRun(inputs.plan, inputs.request),
+                gpu_mib=reserved_mib,
                 gpus=sum(manifest.hardware.gpus.values()),
                 price=self._price,
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from specbatch.engine.stats import EngineStats
 from specbatch.errors import SpecbatchError, StoppedError
 from specbatch.redact import redact
 from specbatch.results.attempts import Outcome
+from specbatch.results.latency import bucket
 from specbatch.results.protocol import Progress, PublishState
 from specbatch.results.shard.shard import ShardResults
 from specbatch.results.summary import RunSummary
@@ -81,7 +83,8 @@ class ShardRunner:
             on_failure=self.prefetcher.stop,
         )
         self._found = store.ended
-        self._meter = ProgressMeter(self._count, self._show)
+        self._latency: Counter[str] = Counter()
+        self._meter = ProgressMeter(self._count, self._show, lambda: self._info.gpu_mib())  # noqa: PLW0108 - it changes with loading
         self._publish = publish
         self._outcome: Outcome = "running"
         self._reason = ""  # why it failed
@@ -129,6 +132,8 @@ class ShardRunner:
         self._signals.start_draining(self.prefetcher.stop)
         self._meter.start()
         for decoded in decode_all(loaded.engines, RequestSource(self.prefetcher, loaded.make_request)):
+            if decoded.completion.finish_reason != "error":
+                self._latency[bucket(decoded.seconds)] += 1
             self._writer.put(partial(self._outputs.decoded, decoded))
             if self._writer.failure is not None:
                 return
@@ -182,6 +187,7 @@ class ShardRunner:
             skipped=self.prefetcher.skipped,
             seconds=self._meter.seconds,
             loaded=self._info,
+            row_latency=dict(self._latency),
             ended=self._store.ended,
             dataset_rows=self.prefetcher.dataset_rows,
         )

@@ -60,6 +60,7 @@ def make_summary(store, **changes):
         "k_changes": ((0, 4), (20, 3), (41, 4)),
         "phase_seconds": {"prefill": 1.0, "draft": 3.0, "verify": 6.0, "accept": 0.8, "host": 0.7, "idle": 0.01},
         "max_sequences": 8,
+        "row_latency": {"0": 5, "3": 20, "7": 30, "12": 4, "20": 1},
         "predicted_tokens_per_second": 900.0,
         "target_only_tokens_per_second": 300.0,
         "totals": store.totals,
@@ -80,6 +81,7 @@ def make_timeline(count=40):
                 accepted=step * 15,
                 k=4 if step % 20 < 14 else 3,
                 active=8 if step < count - 3 else 3,
+                gpu_mib=(61_000 + 40 * step, 58_000),
             )
         )
     return timeline

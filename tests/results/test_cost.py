@@ -18,7 +18,7 @@ def test_a_million_tokens_cost_the_hours_that_every_gpu_decoded():
     assert cost.per_million == pytest.approx(2.5 * 0.5)
     assert cost.total == pytest.approx(2.5 * 0.6)
     assert (
-        "\n  cost   1.25 per million tokens: 0.50 GPU hours of decoding at 2.5 an hour; 1.50 in all, with loading and warm-up"
+        "\n  cost   1.25 per million tokens: 0.50 GPU hours of decoding at 2.5; 1.50 in all, with loading and warm-up"
         in (render_summary(TWO_GPUS))
     )
 

@@ -140,7 +140,7 @@ def metered():
     meter = ProgressMeter(
         lambda seconds: replace(progress_of(stats, written, found, seconds=seconds), total_rows=110),
         lambda progress, last: None,
-        clock,
+        clock=clock,
     )
     meter.start()
     yield meter, stats, written, clock
@@ -172,7 +172,7 @@ def test_a_snapshot_holds_the_ceiling_the_phases_and_publishing_and_the_last_one
     meter = ProgressMeter(
         lambda seconds: replace(progress_of(stats, Totals(), Ended(), seconds=seconds, ceiling=200.0), publish=state),
         lambda progress, last: None,
-        clock,
+        clock=clock,
     )
     assert meter.last == Progress()
     meter.start()

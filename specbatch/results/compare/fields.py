@@ -8,6 +8,7 @@ from typing import Any
 
 from specbatch.formatting import format_amount, format_duration
 from specbatch.results.hardware import products
+from specbatch.results.latency import percentile
 from specbatch.results.report.facts import RunFacts
 
 Value = str | int | float | bool | None
@@ -62,6 +63,8 @@ def values_of(run: RunFacts) -> dict[str, Value]:
         "cost of 1M tokens": run.cost and run.cost.per_million,
         "price of a GPU hour": summary and summary.price,
         "tokens": summary and summary.completion_tokens,
+        "row latency p50": _latency(run, 0.5),
+        "row latency p99": _latency(run, 0.99),
         "errors": run.totals.errors,
         "right answers": run.totals.share_correct,
         "decoding": summary and summary.seconds,
@@ -88,6 +91,10 @@ def _section(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _scalar(value: Any) -> Value:
     """What fits into one cell: a list of the spec as JSON."""
     return value if isinstance(value, str | int | float | None) else json.dumps(value)
+
+
+def _latency(run: RunFacts, share: float) -> float | None:
+    return percentile(run.summary.row_latency, share) if run.summary.row_latency else None
 
 
 def _verification(run: RunFacts) -> str:
@@ -121,6 +128,8 @@ _SHOW: Mapping[str, Callable[[Any], str]] = {
     "cost of 1M tokens": format_amount,
     "price of a GPU hour": "{:g}".format,
     "tokens": _count,
+    "row latency p50": format_duration,
+    "row latency p99": format_duration,
     "errors": _count,
     "right answers": _percent,
     "decoding": format_duration,

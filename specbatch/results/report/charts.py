@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from specbatch.formatting import by_count, format_percent
-from specbatch.results.report.charts_over_time import k_over_time, throughput
+from specbatch.formatting import by_count, format_duration, format_percent
+from specbatch.results.latency import edge, percentile
+from specbatch.results.report.charts_over_time import gpu_memory, k_over_time, throughput
 from specbatch.results.report.facts import RunFacts
 from specbatch.results.report.figures import COLOURS, Chart, row_height, rows, share_bars
 from specbatch.results.report.series import median
 
 _BINS = 28
+_FEWEST_ROWS = 10  # of which percentiles say something
 
 
 @dataclass(slots=True)
@@ -29,10 +31,12 @@ def make_charts(facts: RunFacts) -> Charts:
     makers = {
         "Throughput over time": throughput,
         "k over time": k_over_time,
+        "Row latency": _latency,
         "Acceptance by position": _acceptance,
         "Accepted length": _accepted_lengths,
         "Prompt and output lengths": _lengths,
         "Where the time went": _time_split,
+        "GPU memory over time": gpu_memory,
         "Finish reasons": _finish_reasons,
         "Errors by code": _errors,
     }
@@ -115,7 +119,7 @@ def _lengths(facts: RunFacts) -> Chart | str:
             axes.stairs(counts, edges, fill=True, color=COLOURS[colour], alpha=0.25)
             axes.stairs(counts, edges, color=COLOURS[colour], linewidth=1.4, label=label)
         axes.set_xlim(0, edges[-1])
-        axes.set_ylim(0, None)
+        axes.set_ylim(0, 1.3 * axes.dataLim.y1)  # room for the legend
         axes.set_xlabel("tokens")
         axes.set_ylabel("rows")
         axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -128,6 +132,45 @@ def _lengths(facts: RunFacts) -> Chart | str:
         for label, lengths, _ in series
     )
     return Chart("lengths", "Prompt and output lengths", caption, draw)
+
+
+def _latency(facts: RunFacts) -> Chart | str:
+    counts = facts.summary.row_latency
+    if not counts:
+        return "it was not recorded, or no row was answered"
+    if sum(counts.values()) < _FEWEST_ROWS:
+        return f"fewer than {_FEWEST_ROWS} rows were answered"
+    p50, p90, p99 = (percentile(counts, share) for share in (0.5, 0.9, 0.99))
+    keys = [int(key) for key in counts]
+
+    def draw(axes: Any) -> None:
+        numbers = range(min(keys), max(keys) + 1)
+        edges = [edge(number) for number in [*numbers, max(keys) + 1]]
+        rows = [counts.get(str(number), 0) for number in numbers]
+        axes.stairs(rows, edges, fill=True, color=COLOURS["accent"], alpha=0.25)
+        axes.stairs(rows, edges, color=COLOURS["accent"], linewidth=1.4)
+        axes.set_xscale("log")
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(0, 1.6 * max(rows))
+        for step, (label, value) in enumerate((("p50", p50), ("p90", p90), ("p99", p99))):
+            axes.axvline(value, color=COLOURS["muted"], linewidth=1, linestyle=(0, (4, 3)))
+            right = value * value > edges[0] * edges[-1]  # of the middle: the label goes to the left
+            axes.annotate(
+                label, (value, 1), (-3 if right else 3, -2 - 12 * step), xycoords=("data", "axes fraction"),
+                textcoords="offset points", ha="right" if right else "left", va="top", color=COLOURS["muted"],
+            )  # fmt: skip
+        axes.set_xlabel("seconds from a free slot to the last token")
+        axes.set_ylabel("rows")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}" if edges[-1] < 10 * edges[0] else "")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+
+    caption = (
+        f"Half of the rows took at most {format_duration(p50)}, 90% {format_duration(p90)}, 99% {format_duration(p99)}; "
+        "what they waited for a slot is not in it."
+    )
+    return Chart("row_latency", "Row latency", caption, draw)
 
 
 def _finish_reasons(facts: RunFacts) -> Chart | str:

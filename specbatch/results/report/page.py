@@ -57,6 +57,7 @@ def render_page(run: RunFacts, charts: Charts, figures: Mapping[str, str], sampl
             badge=_badge(run),
             models=run.identity.models if run.identity else {},
             hardware=_hardware(run),
+            price=run.summary.price,
             began=min((attempts[0].started_at for attempts in run.attempts if attempts), default=None),
             tiles=tiles_of(run),
             charts=charts,

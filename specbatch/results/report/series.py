@@ -20,13 +20,14 @@ def joined(attempts: Sequence[Attempt]) -> list[Sample]:
     for attempt in attempts:
         base = line[-1] if line else _START
         if attempt.timeline and not line:
-            line.append(replace(_START, k=attempt.timeline[0].k))
+            line.append(replace(_START, k=attempt.timeline[0].k, gpu_mib=attempt.timeline[0].gpu_mib))
         line += [
             Sample(
                 t=base.t + sample.t,
                 rows=base.rows + sample.rows,
                 completion_tokens=base.completion_tokens + sample.completion_tokens,
                 k=sample.k,
+                gpu_mib=sample.gpu_mib,
             )
             for sample in attempt.timeline
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from specbatch.formatting import format_amount, format_duration, format_percent, pluralize
+from specbatch.results.cost import NO_GPU_HOURS
 from specbatch.results.report.facts import RunFacts
 from specbatch.results.speedup import Speedup
 
@@ -48,6 +49,8 @@ def _speed(run: RunFacts) -> list[Tile]:
         tiles.append(Tile("of the predicted ceiling", share, f"of {ceiling:,.0f} tokens/s"))
     if run.cost is not None:
         tiles.append(Tile("per million tokens", format_amount(run.cost.per_million), run.cost.how))
+    elif summary.price is not None:
+        tiles.append(Tile.absent("per million tokens", NO_GPU_HOURS))
     before = format_duration(summary.load_seconds + summary.warmup_seconds)
     return [*tiles, Tile("time decoding", format_duration(summary.seconds), f"and {before} before it")]
 

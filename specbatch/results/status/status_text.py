@@ -17,7 +17,7 @@ from specbatch.formatting import (
     rough_duration,
     wrap_fact,
 )
-from specbatch.results.cost import cost_of
+from specbatch.results.cost import cost_text
 from specbatch.results.protocol import progress_json
 from specbatch.results.status.progress_text import progress_bar, progress_facts, publish_text, shards_table
 from specbatch.results.status.shard_status import ShardStatus
@@ -82,8 +82,8 @@ def _one(run: RunStatus) -> list[str]:
     speedup = run.speedup
     known = speedup is None or speedup.times is not None or shard.verdict not in AT_WORK  # it may yet be
     facts = progress_facts(now, speedup=speedup if known else None)
-    if cost := cost_of(run.summary):
-        facts.append(("cost", str(cost)))
+    if cost := cost_text(run.summary):
+        facts.append(("cost", cost))
     if shard.publish is not None:
         facts.append(("published", _published(shard)))
     labels = ["attempts", *[""] * _ATTEMPTS_SHOWN]
@@ -128,7 +128,7 @@ def _several(run: RunStatus) -> list[str]:
     ]
     lines += shards_table(rows, (now, ("", "")), ("age", "state"))
     shares = format_shares(now.phase_seconds)
-    facts = [("speed", run.speedup), ("cost", cost_of(run.summary)), ("time", shares)]
+    facts = [("speed", run.speedup), ("cost", cost_text(run.summary)), ("time", shares)]
     known = [line for label, fact in facts if fact for line in wrap_fact(label, str(fact))]
     lines += ["", *known] if known else []
     said = [

@@ -211,7 +211,7 @@ def test_paper_has_every_figure_whole_and_every_detail_open(browser, report, tmp
     (tmp_path / "report.pdf").write_bytes(data)
     sheets = placed_figures(tmp_path / "report.pdf")
     assert len(sheets) > 1
-    assert sum(count for count, _ in sheets) >= 8, sheets
+    assert sum(count for count, _ in sheets) >= 10, sheets
     text = " ".join(text for _, text in sheets)
     for title in ("Throughput over time", "Errors by code", "Placement", "Versions and identity", "maxNewTokens"):
         assert title in text, title
@@ -225,7 +225,7 @@ def test_no_figure_is_cut_by_the_end_of_a_page(browser, report):
         "[...document.querySelectorAll('figure')].map(one => [one.getBoundingClientRect().height, getComputedStyle(one).breakInside])"
     )
     page.close()
-    assert len(figures) == 8
+    assert len(figures) == 10
     assert all(rule == "avoid" and height < 1016 for height, rule in figures)
 
 
@@ -236,6 +236,6 @@ def placed_figures(pdf):
     text = subprocess.run(["pdftotext", "-layout", str(pdf), "-"], capture_output=True, text=True, check=True).stdout
     titles = (
         "Throughput over time", "k over time", "Acceptance by position", "Accepted length", "Prompt and output lengths",
-        "Where the time went", "Finish reasons", "Errors by code",
+        "Where the time went", "Finish reasons", "Errors by code", "Row latency", "GPU memory over time",
     )  # fmt: skip
     return [(sum(title in sheet for title in titles), sheet) for sheet in text.split("\f")]

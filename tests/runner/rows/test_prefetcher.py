@@ -219,7 +219,7 @@ def test_request_carries_what_the_row_asks(tmp_path, maker):
     assert request.eos_token_ids == frozenset({1})
     assert request.stop is not None
     assert source.in_flight == 1
-    assert source.finish(request).row.id == "a"
+    assert source.finish(request)[0].row.id == "a"
     other = next(source)
     assert (other.eos_token_ids, other.stop) == (frozenset(), None)
     prefetcher.close()
