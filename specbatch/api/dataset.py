@@ -10,7 +10,7 @@ from pydantic import Field
 from specbatch.api.base import Says, SpecModel, Text
 
 _TEMPLATE_NAME = re.compile(r"[A-Za-z0-9_-]+")
-DatasetFormat = Literal["auto", "jsonl", "messages", "openai", "text"]
+DatasetFormat = Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "arrow", "text", "messages", "openai"]
 ErrorBudget = (
     Annotated[int, Field(ge=0, le=2**53)]
     | Annotated[
@@ -36,14 +36,15 @@ class DatasetSpec(SpecModel):
     """The prompts: one row, one prompt."""
 
     uri: Text = Field(
-        description="A file, a folder, a glob, or any fsspec URI (s3://, gs://, https://). JSON Lines or text, also "
-        "compressed (gzip, zstd, bzip2, xz), told from a file's bytes; what cannot be read is refused by name. "
+        description="A file, a folder, a glob, or any fsspec URI (s3://, gs://, https://). JSON (lines or an array), CSV, Parquet, Arrow or text, "
+        "texts also compressed (gzip, zstd, bzip2, xz), told from a file's bytes (docs/DATASETS.md); what cannot be read is refused by name. "
         "Relative paths are relative to the current directory.",
         examples=["prompts.jsonl"],
     )
     format: DatasetFormat = Field(
         default="auto",
-        description='The form of a row. jsonl: {"prompt": ...}. messages: {"messages": [...]}. openai: lines of OpenAI\'s batch API, answered in '
+        description="The kind of file, where its bytes do not tell it: jsonl, json (an array, or objects over several lines), csv, tsv, parquet, arrow. Or "
+        'the form of a row. jsonl: {"prompt": ...}. messages: {"messages": [...]}. openai: lines of OpenAI\'s batch API, answered in '
         "their form. text: every line is a prompt. auto: found from each row, and text for .txt files.",
         examples=["jsonl"],
     )

@@ -27,24 +27,21 @@ def test_validate_prints_ok_with_name_and_hash(file, capsys):
     ("data", "code", "said"),
     [
         (b'{"prompt": "x"}\n', 0, ": ok (nightly"),
-        (b"PAR1\x15\x04", 65, "rows.jsonl: it is a Parquet file"),
-        (b'[{"prompt": "x"}]', 65, "it is a JSON array"),
+        (b"PAR1\x15\x04", 65, "rows.jsonl: the Parquet file is damaged"),
+        (b'[{"prompt": "x"}]', 0, ": ok (nightly"),
         (b"", 65, "the dataset holds no rows"),
     ],
 )
 def test_validate_looks_at_a_dataset_that_is_here(file, tmp_path, capsys, data, code, said):
     (tmp_path / "rows.jsonl").write_bytes(data)
-    (tmp_path / "notes.csv").write_bytes(b"")
+    (tmp_path / "notes.md").write_bytes(b"")
     uri = tmp_path / "rows.jsonl"
     for place in (uri, f"file://{uri}", tmp_path / "*.jsonl"):
         assert main(["validate", str(file), "--set", f"dataset.uri={place}"]) == code
         assert said in "".join(capsys.readouterr())
     assert main(["validate", str(file), "--set", f"dataset.uri={tmp_path}/none.jsonl"]) == 0
     assert main(["validate", str(file), "--set", f"dataset.uri={tmp_path}"]) == code
-    assert (
-        code
-        or "left out of the dataset: a.yaml (not named .jsonl, .json or .txt), notes.csv" in capsys.readouterr().out
-    )
+    assert code or "left out of the dataset: a.yaml (not named like rows), notes.md" in capsys.readouterr().out
 
 
 def test_validate_goes_through_all_files_and_shows_all_errors(file, tmp_path, capsys):

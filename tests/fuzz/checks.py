@@ -92,7 +92,7 @@ class DatasetCheck:
             lines: how many rows there must be, where that is known.
         """
         seen: Counter[str] = Counter()
-        with bounded(), patch("specbatch.runner.dataset.dataset.MAX_LINE_BYTES", MAX_LINE):
+        with bounded(), patch("specbatch.runner.dataset.readers.MAX_LINE_BYTES", MAX_LINE):
             try:
                 dataset = dataset_at(uri, format=rules.dataset.format)
                 dataset.check_readable()

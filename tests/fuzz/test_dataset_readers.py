@@ -14,6 +14,8 @@ import zstandard
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.encodings import encoding_of, ends_lines_with_cr
+from specbatch.runner.dataset.shapes import LINES as LINES_EACH
+from specbatch.runner.dataset.shapes import layout_of
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
@@ -91,9 +93,14 @@ def make(number: int) -> tuple[str, bytes, RowRules, int | None]:
 
 
 def count_of(data: bytes) -> int | None:
-    """Lines that are not blank; None where that is the question itself: where there is none, a BOM, or another encoding."""
+    """Lines that are not blank; None where that is the question itself: where there is none, a BOM, another encoding, or another layout."""
     lines = [line for line in data.split(b"\r" if ends_lines_with_cr(data) else b"\n") if line.strip()]
-    return None if b"\xef\xbb\xbf" in data or encoding_of(data) or not lines else len(lines)
+    return None if b"\xef\xbb\xbf" in data or encoding_of(data) or not lines or not_lines(data) else len(lines)
+
+
+def not_lines(data: bytes) -> bool:
+    head = data.replace(b"\r", b"\n") if ends_lines_with_cr(data) else data
+    return layout_of(head, whole=True) != LINES_EACH
 
 
 @pytest.mark.parametrize(

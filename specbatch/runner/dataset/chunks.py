@@ -1,4 +1,4 @@
-"""Reads a source in chunks of UTF-8 lines. Its format is detected by content, not by name."""
+"""Reads a source's stored bytes, decompresses them and makes them UTF-8, a chunk at a time. What a file is is found in its bytes, not in its name."""
 
 from __future__ import annotations
 
@@ -6,62 +6,95 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from specbatch.errors import SpecbatchError
 from specbatch.runner.dataset.compressions import compression_of, decompressed
 from specbatch.runner.dataset.encodings import as_utf8, encoding_of, ends_lines_with_cr
-from specbatch.runner.dataset.file_kinds import MAGIC_BYTES, Kind, kind_of, refused
-from specbatch.runner.dataset.shapes import HEAD_BYTES, shape_of
+from specbatch.runner.dataset.file_kinds import MAGIC_BYTES, Kind, refused
 from specbatch.runner.dataset.sources import Source, unreadable
 
 CHUNK_BYTES = 1 << 18
 _PIECE_BYTES = 1 << 14  # of a compressed file: how far it is read is to fit what has come out
 _MOST_LAYERS = 2  # a file may be compressed twice; one that gives itself, for ever
-_NO_TEXT = Kind("binary data of an unknown kind", "name a file that holds text")
 
 
 @dataclass(slots=True)
 class ReadPosition:
-    """How many stored bytes of a source have been read, and how many uncompressed ones given; any thread may look."""
+    """How far a source has been read; any thread may look.
 
-    stored_bytes: int = 0
-    given_bytes: int = 0
-
-
-def read_chunks(source: Source, position: ReadPosition, *, as_text: bool = False) -> Iterator[bytes]:
-    r"""The source's lines in UTF-8 with \n at their ends, decompressed, a chunk at a time; `position` follows the stored bytes.
-
-    Args:
-        source: a file.
-        position: kept up to date.
-        as_text: every line is a prompt: it need not be JSON.
-
-    Raises:
-        DatasetError: unreadable, no lines of JSON or text, or a compressed file that is damaged or cut short.
-        OutOfReachError: the store could not be reached for too long.
+    Attributes:
+        stored_bytes: of the file.
+        given: what has come out of them: bytes of text, or rows of a table.
+        taken: the part of that which was made into rows.
     """
-    with _opened(source) as stored:
-        for chunk in _lines(_stored(stored, position), source.name, as_text=as_text):
-            position.given_bytes += len(chunk)
-            yield chunk
+
+    stored_bytes: float = 0
+    given: int = 0
+    taken: int = 0
+
+    @property
+    def made_into_rows(self) -> float:
+        """Stored bytes that were."""
+        return self.stored_bytes * min(1.0, self.taken / max(1, self.given))
 
 
-def read_head(source: Source, size: int) -> bytes:
-    """The source's first bytes as stored, compressed or not; errors as `read_chunks`."""
-    with _opened(source) as stored:
-        return stored.read(size)
+class Plain(NamedTuple):
+    """A file's bytes, decompressed: its first ones, all of them, and the command that unpacks it ("" where it is not compressed)."""
+
+    head: bytes
+    chunks: Iterator[bytes]
+    unpack: str
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[BinaryIO]:
+def opened(source: Source, *, anywhere: bool = False) -> Iterator[BinaryIO]:
+    """The stored bytes, to be read in order or `anywhere`; whatever a driver raises within the block leaves as an error for people."""
     try:
-        with source.open_stored() as stored:
+        with source.open_anywhere() if anywhere else source.open_stored() as stored:
             yield stored
     except SpecbatchError:
         raise
     except Exception as error:  # a store's driver raises whatever it likes
         raise unreadable(source.name, error) from error
+
+
+def plain(stored: BinaryIO, position: ReadPosition, name: str) -> Plain:
+    """The bytes of a file, decompressed as they are read; `position` follows the stored ones.
+
+    Raises:
+        DatasetError: compressed more than twice, damaged or cut short (also while they are read).
+    """
+    head, chunks = peek(_stored(stored, position), MAGIC_BYTES)
+    unpack = ""
+    for layer in range(_MOST_LAYERS + 1):
+        compression = compression_of(head)
+        if compression is None:
+            break
+        unpack = compression.command
+        if layer == _MOST_LAYERS:
+            raise refused(Kind(f"compressed more than {_MOST_LAYERS} times", f"{unpack} {{file}} > {{out}}"), name)
+        head, chunks = peek(decompressed(chunks, compression, name), MAGIC_BYTES)
+    return Plain(head, chunks, unpack)
+
+
+def utf8(text: Plain, position: ReadPosition, name: str, size: int) -> tuple[bytes, Iterator[bytes]]:
+    r"""The first `size` bytes and all chunks of a text in UTF-8, with \n at the ends of its lines.
+
+    Raises:
+        DatasetError: damaged, while it is read.
+    """
+    encoding = encoding_of(text.head)
+    head, chunks = peek(text.chunks if encoding is None else as_utf8(text.chunks, encoding, name), size)
+    if ends_lines_with_cr(head):
+        head, chunks = head.replace(b"\r", b"\n"), (chunk.replace(b"\r", b"\n") for chunk in chunks)
+    return head, _counted(chunks, position)
+
+
+def _counted(chunks: Iterator[bytes], position: ReadPosition) -> Iterator[bytes]:
+    for chunk in chunks:
+        position.given += len(chunk)
+        yield chunk
 
 
 def _stored(stored: BinaryIO, position: ReadPosition) -> Iterator[bytes]:
@@ -75,33 +108,7 @@ def _stored(stored: BinaryIO, position: ReadPosition) -> Iterator[bytes]:
         read += len(chunk)
 
 
-def _lines(chunks: Iterator[bytes], name: str, *, as_text: bool) -> Iterator[bytes]:
-    head, chunks = _peek(chunks, MAGIC_BYTES)
-    for layer in range(_MOST_LAYERS + 1):
-        compression = compression_of(head)
-        if compression is None:
-            break
-        if layer == _MOST_LAYERS:
-            command = f"{compression.command} {{file}} > {{out}}"
-            raise refused(Kind(f"compressed more than {_MOST_LAYERS} times", command), name)
-        head, chunks = _peek(decompressed(chunks, compression, name), MAGIC_BYTES)
-    kind = kind_of(head)
-    if kind is None:
-        encoding = encoding_of(head)
-        chunks = chunks if encoding is None else as_utf8(chunks, encoding, name)
-        head, chunks = _peek(chunks, HEAD_BYTES)
-        if ends_lines_with_cr(head):
-            head, chunks = head.replace(b"\r", b"\n"), (chunk.replace(b"\r", b"\n") for chunk in chunks)
-        if as_text:
-            kind = _NO_TEXT if b"\0" in head.partition(b"\n")[0] else None
-        else:
-            kind = shape_of(head, whole=len(head) < HEAD_BYTES)
-    if kind is not None:
-        raise refused(kind, name)
-    return chunks
-
-
-def _peek(chunks: Iterable[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
+def peek(chunks: Iterable[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
     """The first bytes, fewer only where there are no more, and all chunks. What ends a file early is raised after what came before."""
     chunks = iter(chunks)
     held: list[bytes] = []

@@ -8,18 +8,15 @@ from typing import NoReturn
 
 from specbatch.api.dataset import DatasetSpec
 from specbatch.errors import DatasetError
-from specbatch.results.rows import ErrorCode
-from specbatch.runner.dataset.bad_rows import RowError
-from specbatch.runner.dataset.chunks import ReadPosition, read_chunks, read_head
-from specbatch.runner.dataset.folders import is_text_name
-from specbatch.runner.dataset.lines import MAX_LINE_BYTES, RawRow, read_lines
+from specbatch.runner.dataset.chunks import ReadPosition, opened
+from specbatch.runner.dataset.lines import RawRow
+from specbatch.runner.dataset.readers import open_rows
 from specbatch.runner.dataset.sources import Source, find_sources, is_remote
 from specbatch.runner.dataset.unchanged import check_unchanged
 from specbatch.runner.retry import START_SECONDS, Retrier
 
 _FILES_LOOKED_INTO = 16
 _FINGERPRINT_BYTES = 1 << 16
-_TOO_LONG = RowError(ErrorCode.LINE_TOO_LONG, f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
 
 
 class Dataset:
@@ -49,7 +46,6 @@ class Dataset:
         self._rows_read = 0
         self._ended = False
         self._finished_bytes = 0
-        self._taken_bytes = 0
         self._position = ReadPosition()
 
     def check_readable(self) -> None:
@@ -65,7 +61,9 @@ class Dataset:
             for _ in self._rows():
                 return
         raise DatasetError(
-            "the dataset holds no rows", where=self._spec.uri, remedy="one JSON object a line, or lines of a .txt file"
+            "the dataset holds no rows",
+            where=self._spec.uri,
+            remedy="give it rows: a JSON object each, records below a header of CSV, or lines of a .txt file",
         )
 
     def _refuse_folder(self) -> NoReturn:
@@ -74,14 +72,12 @@ class Dataset:
         raise DatasetError(
             f"the folder holds no files of rows; {self.left_out or 'it is empty'}",
             where=self._spec.uri,
-            remedy="name a file, a directory or a glob that holds .jsonl or .txt files (also compressed: .gz, .zst, .bz2, .xz)",
+            remedy="name a file, a directory or a glob that holds .jsonl, .json, .csv, .tsv, .parquet, .arrow or .txt files (texts also compressed: .gz, .zst, .bz2, .xz)",
         )
 
     def _look_into(self, source: Source) -> None:
-        next(read_chunks(source, ReadPosition(), as_text=self._is_text(source)), None)
-
-    def _is_text(self, source: Source) -> bool:
-        return self._spec.format == "text" or (self._spec.format == "auto" and is_text_name(source.name))
+        with open_rows(source, ReadPosition(), self._spec.format):
+            pass
 
     def fingerprint(self) -> str:
         """A hash of the files' names, sizes and first bytes: a restart on another dataset is noticed before any row is.
@@ -93,7 +89,8 @@ class Dataset:
         for at, source in enumerate(self.sources):
             digest.update(f"{source.name.rpartition('/')[2]}\0{source.size}\0".encode("utf-8", "surrogateescape"))
             if at < _FILES_LOOKED_INTO:
-                digest.update(read_head(source, _FINGERPRINT_BYTES))
+                with opened(source) as stored:
+                    digest.update(stored.read(_FINGERPRINT_BYTES))
         return digest.hexdigest()
 
     def rows(self) -> Iterator[RawRow]:
@@ -131,9 +128,7 @@ class Dataset:
         if self._ended:
             return self._rows_read
         sizes = [source.size for source in self.sources if source.size is not None]
-        # Of the bytes read from the file at hand, the share that was made into rows.
-        share = min(1.0, self._taken_bytes / max(1, self._position.given_bytes))
-        read = self._finished_bytes + self._position.stored_bytes * share
+        read = self._finished_bytes + self._position.made_into_rows
         if len(sizes) < len(self.sources) or not read or not self._rows_read:
             return self._spec.limit
         estimate = max(self._rows_read, round(self._rows_read * sum(sizes) / read))
@@ -144,15 +139,11 @@ class Dataset:
         self._finished_bytes = 0
         for source in self.sources:
             self._position = ReadPosition()
-            self._taken_bytes = 0
-            is_text = self._is_text(source)
-            chunks = read_chunks(source, self._position, as_text=is_text)
-            for line in read_lines(chunks, MAX_LINE_BYTES):
-                self._taken_bytes = line.end
-                if not line.too_long and not line.data.strip():
-                    continue
-                if index == self._spec.limit:
-                    return
-                yield RawRow(index, line.number, line.data, _TOO_LONG if line.too_long else None, is_text)
-                index += 1
+            with open_rows(source, self._position, self._spec.format) as rows:
+                for row in rows:
+                    if index == self._spec.limit:
+                        return
+                    row.index = index
+                    yield row
+                    index += 1
             self._finished_bytes += source.size or 0

@@ -1,4 +1,4 @@
-"""Detects files that hold no lines of text by their first bytes, and names the command that converts them to JSON Lines."""
+"""Knows tables, and files that hold no rows, by their first bytes; for the latter names the command that converts them to JSON Lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from specbatch.errors import DatasetError
 from specbatch.runner.dataset.compressions import uncompressed_name
 
 MAGIC_BYTES = 512
-TABLE_PACKAGE = "pip install 'specbatch[parquet]'"
+TABLE_PACKAGE = "pip install 'specbatch[runner]'"
 
 
 def _by_pyarrow(module: str, batches: str) -> str:
@@ -22,9 +22,7 @@ def _by_pyarrow(module: str, batches: str) -> str:
     )
 
 
-_PARQUET = _by_pyarrow("pyarrow.parquet", "a.ParquetFile(sys.argv[1]).iter_batches()")
-_ARROW_STREAM = _by_pyarrow("pyarrow", "a.ipc.open_stream(sys.argv[1])")
-_ARROW_FILE = _by_pyarrow("pyarrow.feather", "a.read_table(sys.argv[1]).to_batches()")
+_FEATHER = _by_pyarrow("pyarrow.feather", "a.read_table(sys.argv[1]).to_batches()")
 _ORC = _by_pyarrow("pyarrow.orc", "a.ORCFile(sys.argv[1]).read().to_batches()")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _EXPORT = "export it as JSON Lines: one JSON object a line"
@@ -47,10 +45,23 @@ class Kind(NamedTuple):
     printable: bool = False
 
 
+class Table(NamedTuple):
+    """A kind of file whose rows are read by pyarrow: what it is called, its format in the spec, how it begins."""
+
+    name: str
+    format: str
+    magic: re.Pattern[bytes]
+    is_stream: bool = False
+
+
+TABLES = (
+    Table("a Parquet file", "parquet", re.compile(rb"PAR1[\x00-\xff]*[\x00-\x08]", re.DOTALL)),
+    Table("an Arrow file (Feather)", "arrow", re.compile(rb"ARROW1\x00\x00")),
+    Table("an Arrow stream", "arrow", re.compile(rb"\xff\xff\xff\xff.{3}\x00", re.DOTALL), is_stream=True),
+)
 _KINDS = (  # a pattern of the first bytes, and what they show
-    (rb"PAR1|PARE", Kind("a Parquet file", _PARQUET, TABLE_PACKAGE)),
-    (rb"ARROW1|FEA1", Kind("an Arrow file (Feather)", _ARROW_FILE, TABLE_PACKAGE)),
-    (rb"\xff\xff\xff\xff.{3}\x00", Kind("an Arrow stream", _ARROW_STREAM, TABLE_PACKAGE)),
+    (rb"PARE", Kind("an encrypted Parquet file", "write it anew without encryption, by a program that has its key")),
+    (rb"FEA1", Kind("a Feather file of the old version 1", _FEATHER, TABLE_PACKAGE)),
     (rb"ORC", Kind("an ORC file", _ORC, TABLE_PACKAGE)),
     (rb"Obj\x01", Kind("an Avro file", "avro-tools tojson {file} > {out}")),
     (rb"SQLite format 3\x00", Kind("an SQLite database", "sqlite3 -json {file} 'SELECT * FROM TABLE' | jq -c '.[]' > {out}")),
@@ -98,7 +109,9 @@ def refused(kind: Kind, name: str) -> DatasetError:
         text = f"convert it, and name the new file in spec.dataset.uri: {text}"
     if kind.needs:
         text += f"   (needs: {kind.needs})"
-    return DatasetError(f"it is {kind.name}, and rows are read from JSON Lines or text", where=name, remedy=text)
+    return DatasetError(
+        f"it is {kind.name}, and rows are read from JSON, CSV, Parquet, Arrow or text", where=name, remedy=text
+    )
 
 
 def _converted(file: str) -> str:

@@ -11,7 +11,9 @@ from specbatch.formatting import first_lines
 from specbatch.results.layout import ShardFile
 from specbatch.runner.dataset.compressions import uncompressed_name
 
-_ROW_ENDINGS = (".jsonl", ".ndjson", ".jsonlines", ".json", ".txt")
+_TABLE_ENDINGS = (".csv", ".tsv", ".parquet", ".pq", ".arrow", ".feather", ".ipc")
+_OBJECT_ENDINGS = (".jsonl", ".ndjson", ".jsonlines", ".json")
+_ROW_ENDINGS = (*_OBJECT_ENDINGS, *_TABLE_ENDINGS, ".txt")
 _ABOUT = re.compile(  # of dataset folders, and of a run's own
     r"(readme|licen[cs]e|notice|changelog)(\.(md|txt|rst))?|(dataset_infos?|dataset_dict|state|metadata|config|manifest)\.json|requirements\.txt|_.*"
 )
@@ -42,7 +44,7 @@ def choose(files: Iterable[str], others: Mapping[str, str]) -> Chosen:
         others: paths of what is no file -> what it is.
 
     Raises:
-        DatasetError: a file is there twice, with and without compression.
+        DatasetError: a file is there twice, in two kinds, or with and without compression.
     """
     taken, left_out, about = [], {}, {}
     for path in sorted(files):
@@ -54,33 +56,45 @@ def choose(files: Iterable[str], others: Mapping[str, str]) -> Chosen:
         elif uncompressed_name(name).endswith(_ROW_ENDINGS):
             taken.append(path)
         else:
-            left_out[path] = "not named .jsonl, .json or .txt"
+            left_out[path] = "not named like rows"
     refuse_twins(taken)
     left_out |= {path: what for path, what in sorted(others.items()) if not _file(path).startswith((".", "_"))}
     return Chosen(taken, left_out | about)
 
 
 def refuse_twins(paths: Iterable[str]) -> None:
-    """Refuses rows.jsonl beside rows.jsonl.gz, as gzip -k leaves them: every row would be there twice.
+    """Refuses rows.jsonl beside rows.jsonl.gz, as gzip -k leaves them, and rows.parquet beside rows.csv: every row would be there twice.
 
     Raises:
         DatasetError: which.
     """
     seen: dict[str, str] = {}
     for path in paths:
-        first = seen.setdefault(uncompressed_name(path), path)
+        first = seen.setdefault(_stem(path), path)
         if first != path:
+            both = (
+                "in two kinds of file"
+                if uncompressed_name(first) != uncompressed_name(path)
+                else "with and without compression"
+            )
             raise DatasetError(
-                f"{_file(first)} and {_file(path)} look like the same rows, with and without compression",
+                f"{_file(first)} and {_file(path)} look like the same rows, {both}",
                 where=path,
-                remedy=f"move one of them away, or name the files that are meant, such as {first.rpartition('/')[0] or '.'}/*.jsonl",
+                remedy=f"move one of them away, or name the files that are meant, such as {first.rpartition('/')[0] or '.'}/*.{first.rpartition('.')[2]}",
             )
 
 
-def is_text_name(name: str) -> bool:
-    """Whether a file's name says that every line is a prompt (.txt)."""
+def _stem(path: str) -> str:
+    """A path without the endings that say how its rows are stored; .txt stays: it often holds something else."""
+    name = uncompressed_name(path)
+    ending = next((one for one in (*_OBJECT_ENDINGS, *_TABLE_ENDINGS) if name.lower().endswith(one)), "")
+    return name[: len(name) - len(ending)] if ending else name
+
+
+def bare_name(name: str) -> str:
+    """A path or URI in small letters, without its query and the ending of a compression."""
     path = name.partition("?")[0] if "://" in name else name
-    return uncompressed_name(path.lower()).endswith(".txt")
+    return uncompressed_name(path.lower())
 
 
 def _file(path: str) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError
 
 MAX_LINE_BYTES = 16 << 20  # a longer line becomes an error row; it is never held in memory
-_KEPT_BYTES = 1024  # of a line that is too long: enough to tell it by
+KEPT_BYTES = 1024  # of a line that is too long: enough to tell it by
 _UTF8_BOM = b"\xef\xbb\xbf"
 
 
@@ -59,8 +60,13 @@ class Shard:
         return index % self.count == self.number
 
 
-def read_lines(chunks: Iterator[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
-    r"""Splits chunks at \n (and \r\n); a line over `max_bytes` is passed over, its first kilobyte kept."""
+def too_long() -> RowError:
+    """The error of a row over `MAX_LINE_BYTES`."""
+    return RowError(ErrorCode.LINE_TOO_LONG, f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
+
+
+def read_lines(chunks: Iterator[bytes], max_bytes: int, *, keep_cr: bool = False) -> Iterator[Line]:
+    r"""Splits chunks at \n (and at \r\n, unless `keep_cr`); a line over `max_bytes` is passed over, its first kilobyte kept."""
     number = 0
     begins = 0  # offset of the chunk
     held: list[bytes] = []
@@ -69,22 +75,22 @@ def read_lines(chunks: Iterator[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iter
         start = 0
         while (end := chunk.find(b"\n", start)) >= 0:
             number += 1
-            too_long = held_bytes + end - start > max_bytes
-            yield Line(number, _line(held, chunk[start:end], too_long), begins + end + 1, too_long)
+            cut = held_bytes + end - start > max_bytes
+            yield Line(number, _line([*held, chunk[start:end]], cut=cut, keep_cr=keep_cr), begins + end + 1, cut)
             held, held_bytes, start = [], 0, end + 1
         rest = chunk[start:]
         held_bytes += len(rest)
         if held_bytes <= max_bytes:
             held.append(rest)
         else:
-            held = [b"".join([*held, rest])[:_KEPT_BYTES]]
+            held = [b"".join([*held, rest])[:KEPT_BYTES]]
         begins += len(chunk)
     if held_bytes:
-        too_long = held_bytes > max_bytes
-        yield Line(number + 1, _line(held, b"", too_long), begins, too_long)
+        cut = held_bytes > max_bytes
+        yield Line(number + 1, _line(held, cut=cut, keep_cr=keep_cr), begins, cut)
 
 
-def _line(held: list[bytes], rest: bytes, too_long: bool) -> bytes:
-    data = b"".join([*held, rest])
-    data = data[:_KEPT_BYTES] if too_long else data.removesuffix(b"\r")
+def _line(pieces: list[bytes], *, cut: bool, keep_cr: bool) -> bytes:
+    data = b"".join(pieces)
+    data = data[:KEPT_BYTES] if cut else data if keep_cr else data.removesuffix(b"\r")
     return data.removeprefix(_UTF8_BOM)  # of any line: files with a mark were joined by cat

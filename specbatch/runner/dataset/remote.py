@@ -62,15 +62,17 @@ class RemoteStore:
         """What the store says of a file; errors as `ask`."""
         return dict(self.ask(lambda driver: _info(driver, path)))
 
-    def open(self, path: str, name: str, info: dict[str, Any]) -> BinaryIO:
-        """A file as a stream that goes on where it was, whatever happens to its connection.
+    def open(self, path: str, name: str, info: dict[str, Any], *, anywhere: bool = False) -> BinaryIO:
+        """A file that goes on where it was, whatever happens to its connection.
 
         Args:
             path: in the store.
             name: for people.
             info: what the store said of the file when it was found.
+            anywhere: whether it is read here and there, so that nothing is fetched ahead.
         """
-        return cast("BinaryIO", io.BufferedReader(_RemoteFile(self, path, name, info), _READ_BYTES))
+        size = _BLOCK_BYTES if anywhere else _READ_BYTES
+        return cast("BinaryIO", io.BufferedReader(_RemoteFile(self, path, name, info, anywhere=anywhere), size))
 
     def _try(self, question: Callable[[Any], Any]) -> Any:
         store = self._store or self.connect()
@@ -84,7 +86,8 @@ class RemoteStore:
 class _RemoteFile(io.RawIOBase):
     """One file; see `RemoteStore.open`."""
 
-    def __init__(self, store: RemoteStore, path: str, name: str, info: dict[str, Any]) -> None:
+    def __init__(self, store: RemoteStore, path: str, name: str, info: dict[str, Any], *, anywhere: bool) -> None:
+        self._anywhere = anywhere
         self._store = store
         self._path = path
         self._name = name
@@ -97,6 +100,35 @@ class _RemoteFile(io.RawIOBase):
         """Always."""
         return True
 
+    def seekable(self) -> bool:
+        """Whether the store is asked for ranges."""
+        return self._anywhere
+
+    def tell(self) -> int:
+        """The position, in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Goes to a position.
+
+        Raises:
+            DatasetError: the store gives no ranges, or does not say how long the file is.
+        """
+        size = self._info.get("size")
+        if not self._anywhere or size is None:
+            raise self._without_ranges()
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: size}[whence]
+        if self._stream is not None:
+            self._stream.seek(self._position)
+        return self._position
+
+    def _without_ranges(self) -> DatasetError:
+        return DatasetError(
+            "a Parquet or Arrow file is read by ranges, and its server gives none",
+            where=self._name,
+            remedy="copy the file to this machine, or into a store (s3://, gs://), first",
+        )
+
     def readinto(self, buffer: Any, /) -> int:
         """The next bytes, as many as the buffer holds at most; 0 at the end.
 
@@ -106,7 +138,9 @@ class _RemoteFile(io.RawIOBase):
             Exception: what the driver raised, where trying again is of no use.
         """
         view = memoryview(buffer).cast("B")
-        wanted = min(len(view), _READ_BYTES)
+        wanted = len(view) if self._anywhere else min(len(view), _READ_BYTES)
+        if self._anywhere:
+            wanted = min(wanted, max(0, self._info["size"] - self._position))
         data = self._store.retrier.call(lambda: self._read(wanted), where=self._name, was_permitted=self._position > 0)
         view[: len(data)] = data
         self._position += len(data)
@@ -126,6 +160,8 @@ class _RemoteFile(io.RawIOBase):
             if self._in_order or "range requests" not in str(error):  # fsspec's own words
                 raise
             self._drop()
+            if self._anywhere:
+                raise self._without_ranges() from error
             self._in_order = True
             return self._read(wanted)
         except BaseException:
@@ -143,14 +179,19 @@ class _RemoteFile(io.RawIOBase):
         if self._position:
             self._check_unchanged(store.driver)
         if not self._in_order:
+            cache = "none" if self._anywhere else "readahead"
             stream = _asked(
-                store.driver, self._path, lambda: store.driver.open(self._path, "rb", block_size=_BLOCK_BYTES)
+                store.driver,
+                self._path,
+                lambda: store.driver.open(self._path, "rb", block_size=_BLOCK_BYTES, cache_type=cache),
             )
             try:
                 if self._position:
                     stream.seek(self._position)
-            except ValueError:  # an HTTP server that does not say how long the file is
+            except ValueError as error:  # an HTTP server that does not say how long the file is
                 stream.close()
+                if self._anywhere:
+                    raise self._without_ranges() from error
                 self._in_order = True
             else:
                 return stream

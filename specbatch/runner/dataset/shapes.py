@@ -1,56 +1,78 @@
-"""Detects text that is not JSON Lines by its first lines: a JSON array, objects over several lines, CSV, a web page, ..."""
+"""Finds out by its first lines how a text holds its rows: JSON a line, a JSON array, CSV; or why it holds none (a web page, ...)."""
 
 from __future__ import annotations
 
 import codecs
-import csv
 import json
 import re
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from specbatch.runner.dataset.bad_rows import shown
+from specbatch.runner.dataset.csv_rows import looks_like_csv
 from specbatch.runner.dataset.file_kinds import Kind
 
 HEAD_BYTES = 1 << 16
 _LINES_LOOKED_AT = 1000
-_TABLE_LINES = 5
 
-_ARRAY = "jq -c '.[]' {file} > {out}"
-_OBJECTS = "jq -c . {file} > {out}"
 _STRINGS = "jq -c '{prompt: .}' {file} > {out}"
-_CSV = (
-    'python -c "import csv, json, sys; [print(json.dumps(row)) for row in '
-    "csv.DictReader(open(sys.argv[1], newline='', encoding='utf-8-sig')DELIMITER)]\" {file} > {out}"
-)
+_STRING_ITEMS = "jq -c '.[] | {prompt: .}' {file} > {out}"
 _DICTS = 'python -c "import ast, json, sys; [print(json.dumps(ast.literal_eval(row))) for row in open(sys.argv[1])]" {file} > {out}'
 _TEXT = (
-    "write one JSON object a line; where every line is a prompt, set spec.dataset.format: text, or name the file .txt"
+    "write one JSON object a line; where every line is a prompt, set spec.dataset.format: text, or name the file .txt; "
+    "where it is CSV, set csv, or name it .csv"
 )
-_DELIMITERS = {
-    ",": ("comma-separated values (CSV)", ""),
-    "\t": ("tab-separated values (TSV)", ", delimiter='\\t'"),
-    ";": ("values separated by semicolons (CSV)", ", delimiter=';'"),
-    "|": ("values separated by bars (CSV)", ", delimiter='|'"),
-}
 _PYTHON_DICT = re.compile(r"\{\s*'")
+_MARK = rb"\s*(?:\xef\xbb\xbf)?\s*"
+_ARRAY = re.compile(_MARK + rb"\[")
+_ABOUT = rb'"(?:version|name|title|description|license|object|split|count|total|num_rows)"\s*:\s*(?:"[^"\\]*"|[-+.\w]+)\s*,\s*'
+_DATA = re.compile(_MARK + rb"\{\s*(?:" + _ABOUT + rb')*"data"\s*:\s*\[(?=\s*\{)')
+_ARRAY_END = re.compile(rb"\s*\]\s*")
+_DATA_END = re.compile(rb'\s*\](?:\s*,\s*"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[-+.\w]+))*\s*\}\s*')
 _DECODER = json.JSONDecoder()
 
 
-def shape_of(head: bytes, *, whole: bool) -> Kind | None:
-    """What a text is, where it cannot be meant as JSON Lines. A bad line among good ones is no reason: it becomes an error row.
+class Layout(NamedTuple):
+    """How a text holds its rows.
+
+    Attributes:
+        name: one a line; JSON objects over any lines; records of CSV.
+        start: of an array: the bytes before its first row.
+        end: of an array: what must follow its last row.
+    """
+
+    name: Literal["lines", "objects", "csv"]
+    start: int = 0
+    end: re.Pattern[bytes] | None = None
+
+
+LINES = Layout("lines")
+CSV = Layout("csv")
+
+
+def layout_of(head: bytes, *, whole: bool, is_csv: bool = False) -> Layout | Kind:
+    """How a text holds its rows, or what it is instead. A bad line among good ones is no reason: it becomes an error row.
 
     Args:
         head: the first bytes of the file, decoded.
         whole: whether that is all of it.
+        is_csv: whether its name says CSV: what is no JSON is read as that.
     """
     lines = _first_lines(head, whole=whole)
-    if not lines or _is_object(lines[0]):
-        return None
+    if not lines:
+        return LINES
+    data = _DATA.match(head)
+    if data and (len(lines) == 1 or not _is_object(lines[0])):
+        return Layout("objects", data.end(), _DATA_END)
+    if _is_object(lines[0]):
+        return LINES
     text = head.decode("utf-8", "replace").removeprefix("\ufeff").lstrip()
-    spread = _spread(text, lines, whole=whole)
-    if spread is not None or any(_is_object(line) for line in lines):
-        return spread
-    return _without_objects(text, lines)
+    json_layout = _over_lines(head, text, lines, whole=whole)
+    if json_layout is not None:
+        return json_layout
+    if any(_is_object(line) for line in lines):
+        return LINES
+    return _without_objects(text, lines, is_csv=is_csv)
 
 
 def _first_lines(head: bytes, *, whole: bool) -> Sequence[bytes]:
@@ -73,40 +95,52 @@ def _parsed(line: bytes) -> object:
         return None
 
 
-def _spread(text: str, lines: Sequence[bytes], *, whole: bool) -> Kind | None:
-    """One JSON value over several lines, or all of it on one."""
+def _over_lines(head: bytes, text: str, lines: Sequence[bytes], *, whole: bool) -> Layout | Kind | None:
+    """JSON whose values go over several lines, or stand on one; None where each line may be one."""
     if text[0] not in "[{":
         return None
+    begins_row = re.match(r"\[\s*\{|\{\s*\n", text) is not None
     try:
         value, end = _DECODER.raw_decode(text)
-    except (RecursionError, json.JSONDecodeError) as error:
+    except (RecursionError, ValueError) as error:
         # Cut off by the end of the head, and right so far? A string that is cut off begins in the last line.
         at = getattr(error, "pos", 0)
-        if whole or "\n" in text[at:].rstrip("\n"):
+        if (whole or "\n" in text[at:].rstrip("\n")) and not (begins_row and "\n" in text[:at]):
             return None
         value, end = None, at
     over_lines, rest = "\n" in text[:end], text[end:].lstrip(" \t")
-    if text[0] == "[" and (over_lines or not rest.strip() or value is None):
-        return Kind("a JSON array (all rows in one value)", _ARRAY)
-    if text[0] == "{" and over_lines:
-        return Kind("JSON whose objects go over several lines (pretty-printed)", _OBJECTS)
-    glued = text[0] == "{" and rest.startswith("{") and not any(_is_object(line) for line in lines)
-    return Kind("JSON with several objects on one line", _OBJECTS) if glued else None
+    if text[0] == "[":
+        return _array(head) if over_lines or not rest.strip() or value is None else None
+    glued = rest.startswith("{") and not any(_is_object(line) for line in lines)
+    return Layout("objects") if over_lines or glued else None
 
 
-def _without_objects(text: str, lines: Sequence[bytes]) -> Kind | None:
+def _array(head: bytes) -> Layout | Kind | None:
+    found = _ARRAY.match(head)
+    if found is None:
+        return None
+    first = head[found.end() :].lstrip()[:1]
+    if first in (b"{", b"]", b""):
+        return Layout("objects", found.end(), _ARRAY_END)
+    if first == b'"':
+        return Kind("a JSON array of strings, not of objects", _STRING_ITEMS)
+    return Kind("a JSON array whose items are no objects", "make each row an object with a prompt or messages")
+
+
+def _without_objects(text: str, lines: Sequence[bytes], *, is_csv: bool) -> Layout | Kind:
     """Lines none of which is a JSON object."""
-    shape = _foreign(text, lines)
-    if shape is not None:
-        return shape
+    foreign = _foreign(text, lines)
+    if foreign is not None:
+        return foreign
+    if is_csv:
+        return CSV
     values = [_parsed(line) for line in lines]
     if all(isinstance(value, str) for value in values):
         return Kind("JSON whose lines are strings, not objects", _STRINGS)
     if any(value is not None for value in values) or text[0] in "[{":
-        return None  # JSON, or meant to be: each line becomes an error row that says why
-    for delimiter, (name, option) in _DELIMITERS.items():
-        if _is_table(text, delimiter):
-            return Kind(name, _CSV.replace("DELIMITER", option))
+        return LINES  # JSON, or meant to be: each line becomes an error row that says why
+    if looks_like_csv(text):
+        return CSV
     return Kind(f"text that is not JSON (it begins with {shown(text[:60].splitlines()[0])})", _TEXT)
 
 
@@ -128,14 +162,3 @@ def _is_utf8(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _is_table(text: str, delimiter: str) -> bool:
-    """Whether the first records have one number of fields, and more than one."""
-    lines = text.split("\n")[: _TABLE_LINES * 20]
-    try:
-        records = [record for record in csv.reader(lines, delimiter=delimiter) if record][:_TABLE_LINES]
-    except csv.Error:
-        return False
-    widths = {len(record) for record in (records[:-1] if len(records) == _TABLE_LINES else records)}
-    return len(records) > 1 and len(widths) == 1 and widths.pop() > 1

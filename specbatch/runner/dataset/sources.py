@@ -30,14 +30,18 @@ class Source:
     Attributes:
         name: the path or URI, as shown to people: without secrets.
         size: bytes as stored (compressed where it is), or None where the store does not say.
-        open_stored: opens the stored bytes.
+        open_stored: opens the stored bytes, to be read in order.
+        open_anywhere: opens them to be read here and there.
         seen: what changes with the file: its size, when it was written, the store's own sign of it.
+        path: of a file of this machine.
     """
 
     name: str
     size: int | None
     open_stored: Callable[[], BinaryIO]
+    open_anywhere: Callable[[], BinaryIO]
     seen: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,11 @@ def _local_folder(root: Path) -> Found:
 def _local_source(path: Path) -> Source:
     state = path.stat()
     seen = {"size": state.st_size, "mtime": state.st_mtime_ns}
-    return Source(str(path), state.st_size, lambda: path.open("rb"), seen)
+
+    def opened() -> BinaryIO:
+        return path.open("rb")
+
+    return Source(str(path), state.st_size, opened, opened, seen, path)
 
 
 def _what(path: Path) -> str:
@@ -172,14 +180,15 @@ def _remote_sources(uri: str, retrier: Retrier) -> Found:
         raise unreadable(uri, error) from error
     files = [path for path, why in chosen.left_out.items() if why != "a folder"]
     return Found(
-        [
-            Source(name, info.get("size"), partial(store.open, path, name, info), signs_of(info))
-            for path, info in infos.items()
-            for name in [_public_name(protocol, path)]
-        ],
-        [Source(path, None, partial(store.open, path, path, {})) for path in files],
+        [_remote_source(store, path, _public_name(protocol, path), info) for path, info in infos.items()],
+        [_remote_source(store, path, path, {}) for path in files],
         chosen.sentence,
     )
+
+
+def _remote_source(store: RemoteStore, path: str, name: str, info: dict[str, Any]) -> Source:
+    opened = partial(store.open, path, name, info)
+    return Source(name, info.get("size"), opened, partial(opened, anywhere=True), signs_of(info))
 
 
 def _public_name(protocol: str, name: str) -> str:

@@ -39,14 +39,12 @@ def test_files_about_a_dataset_are_no_rows_and_what_is_left_out_is_said(tmp_path
     )
     make(
         folder,
-        **{"_SUCCESS": b"", "manifest-00000-of-00001.json": b"{}", "readme.txt": b"about", "d.parquet": b"PAR1\0"},
+        **{"_SUCCESS": b"", "manifest-00000-of-00001.json": b"{}", "readme.txt": b"about", "d.orc": b"ORC\0"},
     )
     (folder / "deeper").mkdir()
     dataset = dataset_at(folder)
     assert names(dataset) == ["c.json", "more.jsonlines", "p.txt", "train.jsonl"]
-    assert dataset.left_out.startswith(
-        "left out of the dataset: d.parquet (not named .jsonl, .json or .txt), deeper (a folder), "
-    )
+    assert dataset.left_out.startswith("left out of the dataset: d.orc (not named like rows), deeper (a folder), ")
     assert dataset.left_out.endswith("and 6 more")
     dataset.check_readable()
     assert dataset_at(make(tmp_path / "plain", **{"a.jsonl": ROW, ".hidden": b""})).left_out == ""
@@ -57,7 +55,7 @@ def test_rows_whose_files_are_named_like_notes_are_taken(tmp_path):
     assert len(dataset_at(make(tmp_path / "in", **rows)).sources) == 3
 
 
-@pytest.mark.parametrize("other", ["a.jsonl.gz", "a.jsonl.bz2", "a.jsonl.ZST"])
+@pytest.mark.parametrize("other", ["a.jsonl.gz", "a.jsonl.bz2", "a.jsonl.ZST", "a.csv", "a.parquet", "a.json.gz"])
 def test_the_same_rows_with_and_without_compression_are_named(tmp_path, other):
     folder = make(tmp_path / "in", **{"a.jsonl": ROW, other: b"", "b.jsonl": ROW})
     for uri in (folder, folder / "*"):
@@ -79,14 +77,14 @@ def test_a_file_that_is_there_under_two_names_is_taken_once(tmp_path):
 
 
 def test_a_folder_without_rows_says_what_its_files_are(tmp_path):
-    with pytest.raises(DatasetError, match="it is a Parquet file"):
-        dataset_at(make(tmp_path / "in", **{"train-00000-of-00001.parquet": b"PAR1\x15\0"}))
+    with pytest.raises(DatasetError, match="it is an ORC file"):
+        dataset_at(make(tmp_path / "in", **{"rows.orc": b"ORC\x15\0"}))
     with pytest.raises(DatasetError, match=r"holds no files of rows; left out of the dataset: README\.md"):
         dataset_at(make(tmp_path / "notes", **{"README.md": b""}))
     with pytest.raises(DatasetError, match="holds no rows"):
         dataset_at(make(tmp_path / "hollow", **{"a.jsonl": b"", "b.jsonl": b"\n"})).check_readable()
-    fsspec.filesystem("memory").pipe({"/tables/a.parquet": b"PAR1\x15\0"})
-    with pytest.raises(DatasetError, match="it is a Parquet file"):
+    fsspec.filesystem("memory").pipe({"/tables/a.orc": b"ORC\x15\0"})
+    with pytest.raises(DatasetError, match="it is an ORC file"):
         dataset_at("memory://tables")
 
 

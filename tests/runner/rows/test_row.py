@@ -204,7 +204,7 @@ def test_surrogate_pair_in_escapes_is_one_good_character():
 
 
 def test_line_over_the_limit_is_an_error_row(tmp_path, monkeypatch):
-    monkeypatch.setattr("specbatch.runner.dataset.dataset.MAX_LINE_BYTES", 100)
+    monkeypatch.setattr("specbatch.runner.dataset.readers.MAX_LINE_BYTES", 100)
     (tmp_path / "rows.jsonl").write_bytes(b'{"prompt": "a"}\n\n{"prompt": "%s"}\n' % (b"b" * 200))
     _, raw = dataset_at(tmp_path / "rows.jsonl").rows()
     bad = RowReader(row_rules(BASE)).read(raw)
