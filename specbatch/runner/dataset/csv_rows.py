@@ -51,7 +51,7 @@ def _divides_alike(lines: Sequence[str]) -> str:
             continue
         widths = [len(record) for record in records]
         # The last one may be cut off by the end of the head.
-        whole = widths[:-1] if len(widths) > 2 else widths  # noqa: PLR2004 - a header, a record and one that may be cut
+        whole = widths[:-1] if len(widths) > 2 else widths
         if len(whole) > 1 and min(whole) == max(whole) > 1:
             return delimiter
     return ""
