@@ -15,7 +15,7 @@ from pathlib import Path
 from specbatch.api.schema import json_schema
 from tools import helm_chart, modules
 from tools.deployment import DOCUMENTS, filled
-from tools.golden import GOLDEN, golden
+from tools.golden import GOLDEN, NETWORK_POLICY, golden, network_policy
 from tools.reference import exit_codes, row_options, spec_reference
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +32,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     helm_chart.KNOWLEDGE: helm_chart.knowledge,
     **{f"{helm_chart.CHART}/files/{name}": partial(helm_chart.sample, name) for name in helm_chart.SAMPLES},
     GOLDEN: golden,
+    NETWORK_POLICY: network_policy,
 }
 
 

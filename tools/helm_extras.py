@@ -34,6 +34,7 @@ def _claim(what: str, field: str) -> dict[str, Any]:
     )
 
 
+_PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 _SUBJECT = {
     "type": "object",
     "additionalProperties": False,
@@ -73,10 +74,13 @@ EXTRAS: dict[str, Any] = {
         subjects=_list("Users, groups and service accounts that may submit.", _SUBJECT),
     ),
     "networkPolicy": _section(
-        "A NetworkPolicy for the pods of runs: DNS and HTTPS out, nothing in.",
-        create=_flag("Whether the chart makes it."),
-        ports=_list("TCP ports that may be reached anywhere.", {"type": "integer", "minimum": 1, "maximum": 65535}),
-        egress=_list("Further egress rules, as in a NetworkPolicy.", {"type": "object"}),
+        "NetworkPolicies for the pods of runs and for those that fetch models: DNS and these ports out, nothing in, the cloud's metadata never.",
+        create=_flag("Whether the chart makes them."),
+        ports=_list("TCP ports that runs may reach anywhere: storage, proxies.", _PORT),
+        fetchPorts=_list(
+            "TCP ports that pods which fetch models may reach anywhere: the hub or its mirror, proxies.", _PORT
+        ),
+        egress=_list("Further egress rules, as in a NetworkPolicy; each names its destinations.", {"type": "object"}),
     ),
     "tests": _section(
         "helm test: two rows on the embedded pair, on the CPU.",

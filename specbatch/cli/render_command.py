@@ -27,6 +27,14 @@ def render(
             "--namespace", "-n", metavar="NAMESPACE", help="The namespace. Default: metadata.namespace, or none."
         ),
     ] = None,
+    network_policy: Annotated[
+        bool,
+        typer.Option("--network-policy", help="NetworkPolicies first, with the ports of the addresses in the spec."),
+    ] = False,
+    ports: Annotated[
+        list[int] | None,
+        typer.Option("--port", min=1, max=65535, metavar="PORT", help="With --network-policy: one more. Repeatable."),
+    ] = None,
 ) -> None:
     """Print the Kubernetes manifests of a spec.
 
@@ -34,11 +42,19 @@ def render(
 
     Example: specbatch render job/quickstart.yaml | kubectl apply -f -
 
+    Example: specbatch render job/quickstart.yaml --network-policy --port 9000
+
     Exit code 0, or 64 where the spec is wrong, or is one for this machine only.
     """
     from specbatch.cluster.manifests.job import render as rendered
+    from specbatch.cluster.manifests.network_policy import policies_of
     from specbatch.cluster.manifests.spec_files import load_for_cluster
     from specbatch.cluster.manifests.yaml_text import manifests_text
 
     job, files = load_for_cluster(file, overrides or (), name=name, namespace=namespace, folder=Path.cwd())
-    show_document(manifests_text(rendered(job, files).objects, output), nl=False)
+    objects = rendered(job, files).objects
+    if network_policy:
+        objects = [*policies_of(job, ports or ()), *objects]
+    elif ports:
+        raise typer.BadParameter("goes with --network-policy", param_hint="--port")
+    show_document(manifests_text(objects, output), nl=False)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from specbatch import __version__
+from tests.cluster.egress import METADATA, allows
 from tests.cluster.kubernetes_schemas import VERSIONS, problems
 from tests.cluster.pod_security import violations
 from tests.helm.charts import CHART, HELMS, ROOT, WITH_SPEC, Refused, helm, is_test, of_kind, template
@@ -93,7 +94,7 @@ def test_a_release_without_a_spec_prepares_a_namespace(name):
 @every_helm
 def test_everything_that_the_chart_can_make_is_what_every_kubernetes_takes(name):
     objects = [one for one in template(name, *WITH_SPEC, *EVERYTHING) if one["kind"] != "LocalQueue"]  # Kueue's
-    assert len(objects) == 8
+    assert len(objects) == 9
     assert [said for version in VERSIONS for one in objects for said in problems(one, version)] == []
 
 
@@ -135,28 +136,60 @@ def test_submitters_have_the_role_of_the_plain_manifests():
     ]
 
 
-def test_the_network_policy_is_that_of_the_plain_manifests():
-    objects = template("helm4", *EVERYTHING)
-    assert of_kind(objects, "NetworkPolicy")["spec"] == plain("network-policy.yaml", "NetworkPolicy")["spec"]
+def policies(*arguments):
+    return {one["metadata"]["name"]: one for one in template("helm4", *arguments) if one["kind"] == "NetworkPolicy"}
 
 
-def test_the_network_policy_covers_the_pods_of_a_run_and_may_be_widened():
-    own = (
-        "--set",
-        "networkPolicy.create=true,networkPolicy.ports={9000}",
-        "--set",
-        "networkPolicy.egress[0].to[0].ipBlock.cidr=10.0.0.0/8",
-    )
-    objects = template("helm4", *WITH_SPEC, *own)
-    policy = of_kind(objects, "NetworkPolicy")["spec"]
-    labels = of_kind(objects, "Job")["spec"]["template"]["metadata"]["labels"]
-    (component,) = policy["podSelector"]["matchExpressions"]
-    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
-    assert labels[component["key"]] in component["values"]
-    assert policy["egress"][1:] == [
-        {"ports": [{"protocol": "TCP", "port": 9000}]},
-        {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
-    ]
+def test_the_network_policies_are_those_of_the_plain_manifests():
+    made = policies(*EVERYTHING)
+    plain_ones = {one["metadata"]["name"]: one for one in yaml.safe_load_all((ROOT / "k8s/network-policy.yaml").read_text())}  # fmt: skip
+    assert {name: one["spec"] for name, one in made.items()} == {name: one["spec"] for name, one in plain_ones.items()}
+
+
+def test_ports_of_network_policies_are_parameters_and_the_metadata_of_the_cloud_is_none():
+    values = ("--set", "networkPolicy.create=true,networkPolicy.ports={9000,80},networkPolicy.fetchPorts={3128}", "--set", "networkPolicy.egress[0].to[0].ipBlock.cidr=10.0.0.0/8")  # fmt: skip
+    made = policies(*WITH_SPEC, *values)
+    for address in METADATA:
+        assert not any(allows(policy, address, port) for policy in made.values() for port in (53, 80, 3128, 9000))
+    assert allows(made["specbatch-runs"], "192.0.2.1", 9000)
+    assert not allows(made["specbatch-runs"], "192.0.2.1", 443)
+    assert allows(made["specbatch-fetch"], "192.0.2.1", 3128)
+    assert allows(made["specbatch-fetch"], "10.1.2.3", 5000)
+
+
+@pytest.mark.parametrize(
+    ("block", "refused"),
+    [
+        ("0.0.0.0/0", True),
+        ("160.0.0.0/4", True),
+        ("169.0.0.0/8", True),
+        ("169.254.0.0/16", True),
+        ("169.254.169.254/32", True),
+        ("169.254.169.254", True),
+        ("169.254.169.0/24", True),
+        ("::/0", True),
+        ("fd00:ec2::254/128", True),
+        ("fd00::/8", True),
+        ("10.0.0.0/8", False),
+        ("169.46.0.0/16", False),
+        ("169.254.20.10/32", False),
+        ("169.254.169.252/32", False),
+        ("2001:db8::/32", False),
+    ],
+)
+def test_a_further_rule_that_reaches_the_metadata_of_the_cloud_is_refused(block, refused):
+    values = ("--set", f"networkPolicy.create=true,networkPolicy.egress[0].to[0].ipBlock.cidr={block}")
+    if refused:
+        with pytest.raises(Refused, match=r"add except: \["):
+            policies(*values)
+        left = "fd00:ec2::254/128" if ":" in block else "169.254.169.254/32"
+        values = (values[0], f"{values[1]},networkPolicy.egress[0].to[0].ipBlock.except={{{left}}}")
+    assert policies(*values)
+
+
+def test_a_further_rule_to_everywhere_is_refused():
+    with pytest.raises(Refused, match="has no `to`"):
+        policies("--set", "networkPolicy.create=true,networkPolicy.egress[0].ports[0].port=80")
 
 
 def test_a_queue_is_that_of_the_spec_and_needs_a_cluster_queue():

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from specbatch.cluster.preflight.permissions import HELPFUL, OF_KUEUE, Permission, all_needed
+from tests.cluster.egress import METADATA, allows
 from tests.cluster.kubernetes_schemas import VERSIONS, problems
 from tests.cluster.pod_security import violations
 from tests.cluster.rendering import ROOT, RUNNABLE
@@ -58,6 +59,7 @@ def rights(role: dict[str, Any]) -> dict[str, set[str]]:
 def test_kustomize_builds_a_namespace_with_everything_in_it():
     assert sorted(one["kind"] for one in kustomized()) == [
         "Namespace",
+        "NetworkPolicy",
         "NetworkPolicy",
         "PersistentVolumeClaim",
         "PersistentVolumeClaim",
@@ -119,11 +121,22 @@ def test_the_claims_that_files_in_job_name_are_there(path):
     assert named <= {one["metadata"]["name"] for one in of_kind("PersistentVolumeClaim")}
 
 
-def test_the_network_policy_covers_pods_of_runs_and_lets_nobody_in():
-    (policy,) = of_kind("NetworkPolicy")
-    assert "ingress" not in policy["spec"]
-    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    assert {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]} == {53, 443}
+def test_the_network_policies_let_nobody_in_and_https_out():
+    for policy in of_kind("NetworkPolicy"):
+        assert "ingress" not in policy["spec"]
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        assert allows(policy, "192.0.2.1", 443)
+        assert not any(allows(policy, address, 443) for address in METADATA)
+
+
+def test_another_port_is_one_patch_in_an_overlay(tmp_path):
+    """The patch that the manifest itself shows."""
+    shown = (K8S / "network-policy.yaml").read_text(encoding="utf-8")
+    lines = [line[2:] for line in shown.splitlines() if line.startswith("#   ")]
+    overlay = {"resources": [_relative(tmp_path, K8S)], **yaml.safe_load("\n".join(lines))}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    allowed = {one["metadata"]["name"]: allows(one, "192.0.2.1", 9000) for one in kustomized(tmp_path) if one["kind"] == "NetworkPolicy"}  # fmt: skip
+    assert allowed == {"specbatch-runs": True, "specbatch-fetch": False}
 
 
 def test_reading_the_whole_cluster_is_an_option_that_only_reads(tmp_path):
