@@ -110,7 +110,8 @@ def _specbatch(words, whole):
         given = command.make_context(words[0], list(words[1:]), parent=context).params
     except Exception as error:  # noqa: BLE001 - what typer raises has no public base
         kind = type(error).__name__
-        fine = kind == "Exit" or (kind in {"MissingParameter", "NoArgsIsHelpError"} and not whole)
+        blank = kind in {"MissingParameter", "NoArgsIsHelpError"} or (kind == "BadParameter" and words[-1].isupper())
+        fine = kind == "Exit" or (blank and not whole)
         return None if fine else f"{kind}: {error}"
     overrides = given.get("overrides") or []
     jobs = [word for word in words if _own(word) and word.endswith(".yaml")]

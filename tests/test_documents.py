@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from tests.documents import ROOT, documents, make_targets, text_of
-from tools import generate, modules
+from tools import modules
 
 DOCUMENTS = documents()
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -41,11 +41,6 @@ def test_the_list_of_modules_is_whole():
     }
     files = {str(path.relative_to(ROOT)) for path in (ROOT / "specbatch").rglob("*.py")}
     assert listed == {path for path in files if path.count("/") == 1 or not path.endswith("__init__.py")}
-
-
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
-def test_generated_parts_are_fresh(name):
-    assert generate.GENERATED[name]() == text_of(name), "stale: run make generate"
 
 
 def test_decisions_are_numbered_without_gaps_and_all_in_the_list():

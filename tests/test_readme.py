@@ -13,6 +13,7 @@ from tests.checkout import fresh_checkout, run_block
 from tests.documents import READMES, ROOT, blocks, make_targets, text_of
 
 COMMANDS = blocks("README.md", "bash")
+RESULTS = ("docs/RESULTS.md", "docs/RESULTS.zh-CN.md")
 HARDWARE = re.compile(r"kubectl|helm|docker|submit|nvidia|cuda", re.IGNORECASE)
 
 
@@ -30,8 +31,8 @@ def quickstart(checkout):
     return done.stdout
 
 
-def test_the_first_commands_are_make_quickstart_and_make_test():
-    assert COMMANDS[:2] == ["make quickstart\n", "make test\n"]
+def test_the_first_command_is_make_quickstart():
+    assert COMMANDS[0] == "make quickstart\n"
 
 
 @pytest.mark.slow
@@ -56,19 +57,32 @@ def test_the_quickstart_gives_the_right_answers_and_tokens_that_are_shown(checko
     assert f"({totals['completion_tokens']:,} tokens)" in shown
 
 
-def test_both_languages_have_the_same_commands_output_and_plans():
-    english, chinese = READMES
-    for language in ("bash", "sh", "console", ""):
-        assert blocks(english, language) == blocks(chinese, language)
-        assert blocks(english, language)
-    assert re.findall(r"\n## ", text_of(english)) == re.findall(r"\n## ", text_of(chinese))
+def test_both_languages_have_the_same_sections_and_speeds():
+    english, chinese = (text_of(name) for name in READMES)
+    assert english.count("\n## ") == chinese.count("\n## ")
+    speeds = [[re.findall(r"\d[\d,]*", row) for row in re.findall(r"^\| \d.*", text, re.MULTILINE)] for text in (english, chinese)]  # fmt: skip
+    assert speeds[0] == speeds[1]
+
+
+def test_the_speeds_are_those_of_the_benchmarks():
+    measured = text_of("benchmarks/README.md")
+    for line in re.findall(r"^\| \d.*", text_of("README.md"), re.MULTILINE):
+        for speed in re.findall(r"\d[\d,]*", line.split("|", 2)[2]):
+            assert re.search(rf"\| {speed}(\.\d)? \|", measured), speed
+
+
+def test_the_pictures_are_there_small_and_made_by_the_command_that_is_named():
+    for name in READMES:
+        shown = re.findall(r"(?:src|srcset)=\"(.*?)\"", text_of(name))
+        assert shown == ["docs/report-dark.png", "docs/report-light.png"]
+        assert all((ROOT / path).stat().st_size < 200_000 for path in shown)
 
 
 @pytest.mark.parametrize("name", READMES)
 def test_the_spec_shown_is_valid_short_and_the_same_in_both_languages(name):
     (spec,) = blocks(name, "yaml")
     assert parse_spec(spec, name) == parse_spec(blocks("README.md", "yaml")[0], "README.md")
-    assert len(spec.splitlines()) <= 15
+    assert len(re.findall(r"^  \S", spec, re.MULTILINE)) == 5
 
 
 @pytest.mark.parametrize("name", READMES)
@@ -80,11 +94,11 @@ def test_only_commands_that_exist_are_named(name):
         assert set(re.findall(r"^make (\S+)", block, re.MULTILINE)) <= make_targets()
 
 
-@pytest.mark.parametrize("name", READMES)
+@pytest.mark.parametrize("name", RESULTS)
 def test_the_exit_codes_are_those_of_the_code(name):
     rows = re.findall(r"^\| (\d+) \| (.+) \|$", text_of(name), re.MULTILINE)
     assert [int(code) for code, _ in rows] == [code.value for code in ExitCode]
-    if name == "README.md":
+    if name == RESULTS[0]:
         assert [meaning for _, meaning in rows] == [code.meaning for code in ExitCode]
 
 

@@ -19,14 +19,13 @@ from tools.golden import GOLDEN, NETWORK_POLICY, golden, network_policy
 from tools.reference import exit_codes, row_options, spec_reference
 
 ROOT = Path(__file__).parent.parent
-READMES = ("README.md", "README.zh-CN.md")
 
 GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/spec.md": spec_reference,
     "docs/reference/exit-codes.md": exit_codes,
     "docs/reference/row-options.md": row_options,
     "docs/reference/specbatchjob.schema.json": lambda: json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
-    **{name: partial(filled, name) for name in (*DOCUMENTS, *READMES)},  # the printed plans in them
+    **{name: partial(filled, name) for name in DOCUMENTS},  # the printed plans in them
     modules.DOCUMENT: modules.module_list,
     helm_chart.SCHEMA: helm_chart.schema,
     helm_chart.KNOWLEDGE: helm_chart.knowledge,
