@@ -62,9 +62,9 @@ def make_targets():
 
 
 def commands_of(name):
-    """Every command of a document or of a YAML file's comments, whether in a block or in a sentence."""
+    """Every command of a document, or of another file's comments, whether in a block or in a sentence."""
     text = text_of(name)
-    if name.endswith(".yaml"):
+    if not name.endswith(".md"):
         text = re.sub(r"^# ", "    ", text, flags=re.MULTILINE)
     found = []
     for language, block in _FENCED.findall(text):

@@ -25,12 +25,15 @@ from tests.documents import (
 BY_PROGRAMS = ("kubectl", "helm")
 RUN = [name for name in documents() if blocks(name, "bash") and name not in READMES and TWIN not in name]
 TWINS = [name for name in documents() if TWIN in name]
-JOBS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "job").glob("*.yaml"))
+YAML = sorted(
+    str(path.relative_to(ROOT)) for place in ("job/*", "k8s/**/*", "helm/*/*") for path in ROOT.glob(f"{place}.yaml")
+)
+COMMENTED = [*YAML, "Dockerfile"]
 # What has changed or been decided is told in the words of its time.
 TOLD = [name for name in documents() if name != "CHANGELOG.md" and not name.startswith("docs/decisions/")]
 
 
-@pytest.mark.parametrize("name", TOLD + JOBS)
+@pytest.mark.parametrize("name", TOLD + COMMENTED)
 def test_every_command_is_known_with_its_options_and_files(name):
     mine = [one for one in commands_of(name) if one.words[0] not in BY_PROGRAMS]
     assert {one.text: problem(one) for one in mine if problem(one)} == {}
@@ -38,7 +41,7 @@ def test_every_command_is_known_with_its_options_and_files(name):
 
 @pytest.mark.slow
 def test_kubectl_and_helm_know_what_the_documents_ask_of_them():
-    theirs = [one for name in TOLD for one in commands_of(name) if one.words[0] in BY_PROGRAMS]
+    theirs = [one for name in TOLD + YAML for one in commands_of(name) if one.words[0] in BY_PROGRAMS]
     assert len(theirs) > 5
     assert {one.text: problem(one) for one in theirs if problem(one)} == {}
 

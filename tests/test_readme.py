@@ -71,7 +71,7 @@ def test_the_speeds_are_those_of_the_benchmarks():
             assert re.search(rf"\| {speed}(\.\d)? \|", measured), speed
 
 
-def test_the_pictures_are_there_small_and_made_by_the_command_that_is_named():
+def test_the_pictures_for_light_and_dark_are_there_and_small():
     for name in READMES:
         shown = re.findall(r"(?:src|srcset)=\"(.*?)\"", text_of(name))
         assert shown == ["docs/report-dark.png", "docs/report-light.png"]
