@@ -10,7 +10,9 @@ from pydantic import Field
 from specbatch.api.base import Says, SpecModel, Text
 
 _TEMPLATE_NAME = re.compile(r"[A-Za-z0-9_-]+")
-DatasetFormat = Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "arrow", "text", "messages", "openai"]
+DatasetFormat = Literal[
+    "auto", "jsonl", "json", "csv", "tsv", "parquet", "arrow", "text", "messages", "openai", "alpaca", "sharegpt"
+]  # fmt: skip
 ErrorBudget = (
     Annotated[int, Field(ge=0, le=2**53)]
     | Annotated[
@@ -32,6 +34,16 @@ class ColumnsSpec(SpecModel):
     )
 
 
+class TemplateMessage(SpecModel):
+    """One message of a conversation that dataset.template makes."""
+
+    role: Literal["system", "user", "assistant"] = Field(
+        description="Who says it. The assistant's at the end is a beginning that the answer continues.",
+        examples=["user"],
+    )
+    content: Text = Field(description="What is said: a Jinja template over the columns.", examples=["{{ question }}"])
+
+
 class DatasetSpec(SpecModel):
     """The prompts: one row, one prompt."""
 
@@ -44,12 +56,20 @@ class DatasetSpec(SpecModel):
     format: DatasetFormat = Field(
         default="auto",
         description="The kind of file, where its bytes do not tell it: jsonl, json (an array, or objects over several lines), csv, tsv, parquet, arrow. Or "
-        'the form of a row. jsonl: {"prompt": ...}. messages: {"messages": [...]}. openai: lines of OpenAI\'s batch API, answered in '
-        "their form. text: every line is a prompt. auto: found from each row, and text for .txt files.",
-        examples=["jsonl"],
+        'the form of a row. messages: {"messages": [...]}. openai: lines of OpenAI\'s batch API, answered in their form. alpaca: instruction and input. '
+        "sharegpt: conversations of from and value. text: every line is a prompt. auto: found from the first rows, and text for .txt files.",
+        examples=["alpaca"],
     )
-    prompt_field: Text = Field(
-        default="prompt", description="The key of the prompt in a row of format jsonl.", examples=["question"]
+    prompt_field: Text | None = Field(
+        default=None,
+        description="The column that holds the prompt: a text, or a conversation. Left out: found from the first rows.",
+        examples=["question"],
+    )
+    template: Text | Annotated[list[TemplateMessage], Field(min_length=1)] | None = Field(
+        default=None,
+        description="The prompt as a Jinja template over the row's columns; or a list of messages, each with role and content, of which an assistant's at the "
+        'end begins the answer. All columns are also in `row`: {{ row["my column"] }}. Values that are no text are written as JSON.',
+        examples=["{{ context }}\n\nQuestion: {{ question }}"],
     )
     answer_field: Text | None = Field(
         default=None,

@@ -25,6 +25,7 @@ FIELDS = {
         "uri",
         "format",
         "promptField",
+        "template",
         "answerField",
         "idField",
         "ignoreFields",

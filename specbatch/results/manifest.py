@@ -68,6 +68,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         hardware: what the placement stands on; None in manifests of earlier releases, and where nothing was loaded.
         other_models: rows of the shard that named another model than the target, answered or refused.
         dataset_rows: rows of the whole dataset, all shards'; None where it was not read to its end.
+        prompts: how they were read from the dataset's rows, for people.
         warnings: what the target's folder asks for and the run did not do, a sentence each.
         verification: what `specbatch verify` found, as results.verification writes it; None before it ran.
     """
@@ -89,6 +90,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     hardware: Hardware | None = None
     other_models: int = 0
     dataset_rows: int | None = None
+    prompts: str = ""
     warnings: tuple[str, ...] = ()
     verification: Mapping[str, Any] | None = None
 

@@ -26,6 +26,7 @@ class ErrorCode(StrEnum):
     DUPLICATE_ID = "duplicate_id"
     UNSUPPORTED_OPTION = "unsupported_option"
     UNSUPPORTED_REQUEST = "unsupported_request"
+    TEMPLATE = "template"
     CHAT_TEMPLATE = "chat_template"
     TOKENIZATION = "tokenization"
     DECODING = "decoding"
@@ -49,6 +50,7 @@ _MEANINGS = {
     ErrorCode.DUPLICATE_ID: "an earlier row has the same id",
     ErrorCode.UNSUPPORTED_OPTION: "the row sets an option that is not supported here",
     ErrorCode.UNSUPPORTED_REQUEST: "the batch request asks for something that is not supported",
+    ErrorCode.TEMPLATE: "dataset.template could not be rendered over the row's columns",
     ErrorCode.CHAT_TEMPLATE: "the chat template refused the messages",
     ErrorCode.TOKENIZATION: "the tokenizer failed on the prompt",
     ErrorCode.DECODING: "the model failed on the row: its logits were not finite",

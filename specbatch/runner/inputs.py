@@ -19,7 +19,7 @@ from specbatch.plan.types import GpuShape, Plan
 from specbatch.results.identity import Identity
 from specbatch.runner.environment import SMALL_STEP_BYTES
 from specbatch.runner.models.load import Pair, load_shared_tokenizer, read_shapes
-from specbatch.runner.rows.forms import RowRules
+from specbatch.runner.rows.forms import RowForm, RowRules
 from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.templates import ChatTemplate, choose_template
 
@@ -82,13 +82,14 @@ class RunInputs:
         """Tokens of a row: past the target's last position its text would be worthless, so longer rows are refused."""
         return min(self.plan.max_length, self.pair.target.max_positions or self.plan.max_length)
 
-    def rules(self, identity: Identity) -> RowRules:
-        """How rows of the run of that identity are read."""
+    def rules(self, identity: Identity, form: RowForm) -> RowRules:
+        """How rows of the run of that identity are read, which have that form."""
         dataset, target = self.job.spec.dataset, self.job.spec.target
         return RowRules(
             self.job.spec.decoding,
             dataset,
             target,
+            found=form,
             salt=json.dumps(
                 [identity.models["target"], self._template_text, dataset.system_prompt, dataset.enable_thinking]
             ),

@@ -29,6 +29,7 @@ class ManifestWriter:
 
     Attributes:
         placement, hardware: what was loaded, and onto what.
+        prompts: how they are read from the dataset's rows, for people.
         warnings: what the target's folder asks for and the run does not do.
     """
 
@@ -44,6 +45,7 @@ class ManifestWriter:
                 self._earlier = next(iter(mine or found), None)  # or anyone's: this shard may be new
         self.placement: Mapping[str, Mapping[str, str]] = self._earlier.placement if self._earlier else {}
         self.hardware: Hardware | None = self._earlier.hardware if self._earlier else None
+        self.prompts = ""
         self.warnings: Sequence[str] = ()
 
     @contextlib.contextmanager
@@ -82,6 +84,7 @@ class ManifestWriter:
             hardware=self.hardware,
             other_models=runner.prefetcher.other_models,
             dataset_rows=runner.prefetcher.dataset_rows,
+            prompts=self.prompts,
             warnings=tuple(self.warnings),
             verification=self._earlier.verification if self._earlier and not store.written.rows else None,
         )

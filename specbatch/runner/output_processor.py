@@ -20,12 +20,14 @@ class OutputProcessor:
         model: the target's name, for the OpenAI form.
         created: the run's Unix time, for the OpenAI form.
         include_prompt: whether result rows repeat their prompt.
+        scored: whether texts are compared with the answers: not with those that a training set's rows bring along.
     """
 
     detokenizer: Detokenizer
     model: str
     created: int
     include_prompt: bool
+    scored: bool = True
 
     def decoded(self, decoded: Decoded) -> ResultRow | ErrorRow:
         """The line of a row that the engine has ended."""
@@ -45,7 +47,7 @@ class OutputProcessor:
             speculation=Speculation(rounds=completion.rounds, drafted=completion.drafted, accepted=completion.accepted),
             prompt=(row.messages or row.prompt) if self.include_prompt else None,
             answer=row.answer,
-            correct=None if row.answer is None else text.strip() == row.answer.strip(),
+            correct=None if row.answer is None or not self.scored else text.strip() == row.answer.strip(),
             columns=row.columns,
             openai=self._openai(row),
         )

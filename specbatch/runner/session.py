@@ -37,6 +37,9 @@ from specbatch.runner.progress_meter import LoadedInfo
 from specbatch.runner.publishing import Publishing
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.retry import Retrier
+from specbatch.runner.rows.find_form import Head, find_form
+from specbatch.runner.rows.form_text import form_sentence
+from specbatch.runner.rows.forms import RowForm
 from specbatch.runner.rows.prefetcher import RowPrefetcher
 from specbatch.runner.rows.row_reader import RowReader
 from specbatch.runner.shard_runner import Loaded, ShardRunner
@@ -83,6 +86,7 @@ class Session:
         self._price = price
         self._run_dir = run_directory(job.spec.results.dir, job.results_name)
         self._warnings: Sequence[str] = ()
+        self._prompts = ""
 
     def run(self, *, fresh: bool) -> RunSummary:
         """Runs the shard to its end.
@@ -91,6 +95,7 @@ class Session:
             SpecbatchError: of any kind; what was finished is saved.
         """
         dataset = self._dataset()
+        form = self._form(dataset)
         inputs = self._inputs()
         self._display.show(Started(self._job.metadata.name, str(self._run_dir)))
         self._warn(inputs)
@@ -106,7 +111,7 @@ class Session:
         )
         with publishing:
             manifest = ManifestWriter(self._job, self._run_dir, self._shard, fresh=fresh)
-            manifest.warnings = self._warnings
+            manifest.warnings, manifest.prompts = self._warnings, self._prompts
             store = ShardResults.open(
                 self._run_dir,
                 shard=self._shard.number,
@@ -117,7 +122,7 @@ class Session:
             )
             with store:
                 publishing.start()
-                runner = self._shard_runner(store, dataset, inputs, publishing)
+                runner = self._shard_runner(store, dataset, form, inputs, publishing)
                 with manifest.after(store, runner, inputs):
                     summary = runner.run(lambda: self._load(inputs, manifest))
             no_answer = unanswered(Folder(self._run_dir))
@@ -145,6 +150,15 @@ class Session:
             self._display.step(dataset.left_out)
         dataset.check_readable()
         return dataset
+
+    def _form(self, dataset: Dataset) -> RowForm:
+        """The form of its rows, found in the first of them and told."""
+        spec = self._job.spec.dataset
+        head = Head.of(dataset.head(), spec.ignore_fields)
+        form = find_form(spec, head)
+        self._prompts = form_sentence(spec, form, head)
+        self._display.step(f"prompts: {self._prompts}")
+        return form
 
     def _inputs(self) -> RunInputs:
         gpus = visible_gpus(self._job.spec.placement.gpus, self._env)
@@ -178,14 +192,14 @@ class Session:
         return run_identity(self._job, dataset, inputs.pair, inputs.template, instant=instant)
 
     def _shard_runner(
-        self, store: ShardResults, dataset: Dataset, inputs: RunInputs, publishing: Publishing
+        self, store: ShardResults, dataset: Dataset, form: RowForm, inputs: RunInputs, publishing: Publishing
     ) -> ShardRunner:
         spec, plan = self._job.spec, inputs.plan
         if inputs.max_length < plan.max_length:
             self._display.step(
                 f"rows may have {inputs.max_length} tokens: the target's positions, fewer than batching.maxLength"
             )
-        rules, encoder = inputs.rules(store.identity), inputs.encoder(store.identity)
+        rules, encoder = inputs.rules(store.identity, form), inputs.encoder(store.identity)
         first = store.attempts[0].started_at if store.attempts else time.time()
         return ShardRunner(
             store,
@@ -203,6 +217,7 @@ class Session:
                 spec.target.model,
                 created=int(first),
                 include_prompt=spec.results.include_prompt,
+                scored=spec.dataset.answer_field is not None,
             ),
             budget=ErrorBudget(spec.dataset.error_budget),
             signals=self._signals,

@@ -8,7 +8,7 @@ PLAIN = job().spec_hash()
 
 
 def test_the_hash_is_a_sha256_that_does_not_change_between_versions():
-    assert PLAIN == "ab561560647fc2834444e4ac3e26dacedee44e72fceb7b241662c539b843c97b"
+    assert PLAIN == "bd9c4408a8fdaa994ca2c9e1fafc251e91f7671102455f8cd23d2aabbe53895a"
 
 
 def test_writing_a_default_out_changes_nothing():
@@ -34,6 +34,7 @@ def test_writing_a_default_out_changes_nothing():
         "dataset: {uri: prompts.jsonl, ignoreFields: [system]}",
         "dataset: {uri: prompts.jsonl, anyModel: true}",
         "dataset: {uri: prompts.jsonl, columns: {carry: none}}",
+        "dataset: {uri: prompts.jsonl, template: '{{ question }}'}",
         "results: {includePrompt: true}",
     ],
 )

@@ -20,7 +20,7 @@ def file(tmp_path):
 
 def test_validate_prints_ok_with_name_and_hash(file, capsys):
     assert main(["validate", str(file)]) == 0
-    assert capsys.readouterr().out == f"{file}: ok (nightly, hash ab561560647f)\n"
+    assert capsys.readouterr().out == f"{file}: ok (nightly, hash bd9c4408a8fd)\n"
 
 
 @pytest.mark.parametrize(

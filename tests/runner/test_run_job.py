@@ -28,6 +28,7 @@ from specbatch.results.status.status_text import render_status
 from specbatch.results.storage.folder import Folder
 from specbatch.runner.display import JsonDisplay
 from specbatch.runner.job import run_job
+from specbatch.runner.verify.verify import verify_run
 from tests.runner.tiny import byte_level_tokenizer, read_lines, save_model, spec_text, write_rows
 
 ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(10)]
@@ -256,6 +257,36 @@ def test_answers_are_compared_and_prompts_included_where_asked_for(make_job, res
     assert summary.totals.share_correct == 0.5
 
 
+TEMPLATE = "dataset.template=[{role: user, content: '{{ q }} {{ kind }}'}, {role: assistant, content: '{{ start }}'}]"
+
+
+@pytest.mark.slow
+def test_a_template_begins_the_answer_columns_go_along_and_a_certificate_replays_both(make_job, results):
+    rows = [{"id": f"r{at}", "q": f"hello {at}", "kind": "x", "start": "Well,", "gold": [at, None]} for at in range(3)]
+    run_job(make_job([*rows, {"id": "bad", "q": "hello", "gold": 1}], TEMPLATE, "results.includePrompt=true"))
+    lines = by_id(read_lines(results)), {line["id"]: line for line in read_lines(results)}
+    assert lines[1]["r1"]["columns"] == {"gold": [1, None]}
+    assert lines[1]["r1"]["prompt"][-1] == {"role": "assistant", "content": "Well,"}
+    (error,) = read_lines(results, "errors")
+    assert (error["code"], error["columns"]) == ("template", {"gold": 1})
+    (manifest,) = read_manifests(results)
+    assert manifest.prompts.startswith("dataset.template over kind and q and start")
+    found = verify_run(results)
+    assert (found.sampled, found.exact) == (3, 3)
+
+
+@pytest.mark.slow
+def test_training_sets_are_read_and_their_answers_are_kept_and_not_scored(make_job, results, tmp_path):
+    turns = [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "So."}]
+    summary = run_job(make_job([{"id": "a", "conversations": turns, "source": "web"}]))
+    (line,) = read_lines(results)
+    assert (line["answer"], line["columns"], "correct" in line) == ("So.", {"source": "web"}, False)
+    assert summary.totals.share_correct is None
+    plain = make_job([{"id": "a", "prompt": "hello"}], f"results.dir={tmp_path / 'plain'}")
+    run_job(plain)
+    assert read_lines(tmp_path / "plain" / "tiny")[0]["text"] == line["text"]
+
+
 def test_openai_batch_lines_are_answered_in_their_form(make_job, results):
     body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
     good = {"custom_id": "request-1", "method": "POST", "url": "/v1/chat/completions", "body": body}
@@ -285,8 +316,8 @@ def test_text_file_is_a_dataset(make_job, results, tmp_path):
 
 
 def test_a_run_in_which_no_row_was_answered_has_not_succeeded(make_job, results):
-    rows = [*({"question": f"hello {number}"} for number in range(5)), b"broken"]
-    job = make_job(rows)
+    rows = [*({"prompt": None, "question": f"hello {number}"} for number in range(5)), b"broken"]
+    job = make_job(rows, "dataset.promptField=prompt")
     for skipped in (0, 6):  # the second start finds every row finished
         with pytest.raises(DatasetError) as caught:
             run_job(job)
@@ -317,7 +348,7 @@ def test_the_last_shard_to_end_finds_that_none_of_them_has_an_answer(make_job, r
     place = f"memory://answers-{uuid.uuid4()}"
     more = (f"results.publish={place}",) if publish else ()
     job = make_job(
-        [{"text": "a"}, {"text": "b"}, {"text": "c"}], "job.completions=4", *more
+        [{"prompt": None, "note": note} for note in "abc"], "dataset.promptField=prompt", "job.completions=4", *more
     )  # the fourth shard has no rows
     for index in range(3):
         run_job(job, env={"JOB_COMPLETION_INDEX": str(index)})

@@ -49,28 +49,6 @@ def _new_tokens_leave_room_for_a_prompt(job: SpecBatchJob) -> Iterator[Problem]:
         )
 
 
-@rule("dataset.format", "dataset.answerField")
-def _text_rows_have_no_fields(job: SpecBatchJob) -> Iterator[Problem]:
-    dataset = job.spec.dataset
-    if dataset.format == "text" and dataset.answer_field is not None:
-        yield Problem(
-            "spec.dataset.answerField",
-            "lines of plain text have no fields, but dataset.format is text",
-            "leave answerField out, or give JSON lines and format jsonl",
-        )
-
-
-@rule("dataset.promptField", "dataset.answerField")
-def _prompt_and_answer_differ(job: SpecBatchJob) -> Iterator[Problem]:
-    dataset = job.spec.dataset
-    if dataset.answer_field == dataset.prompt_field:
-        yield Problem(
-            "spec.dataset.answerField",
-            f"is the same key as promptField: {dataset.prompt_field}",
-            "name the key of the reference answer",
-        )
-
-
 @rule("dataset.chatTemplate", "dataset.systemPrompt", "dataset.enableThinking")
 def _system_prompt_needs_a_template(job: SpecBatchJob) -> Iterator[Problem]:
     dataset = job.spec.dataset

@@ -79,6 +79,11 @@ class Dataset:
         with open_rows(source, ReadPosition(), self._spec.format):
             pass
 
+    def head(self) -> Iterator[RawRow]:
+        """The first rows, lazily, beside what `rows` gives; errors as `check_readable`."""
+        with self.retrier.at_most(START_SECONDS):
+            yield from self._rows()
+
     def fingerprint(self) -> str:
         """A hash of the files' names, sizes and first bytes: a restart on another dataset is noticed before any row is.
 

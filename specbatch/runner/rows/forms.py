@@ -1,9 +1,10 @@
-"""The forms a row may have: a prompt, messages, an OpenAI batch line, or a line of text."""
+"""The forms a row may have, and how each is read: what the prompt is, what is an option, what is data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -12,15 +13,74 @@ from specbatch.api.decoding import DecodingSpec
 from specbatch.api.models import TargetSpec
 from specbatch.results.rows import Endpoint, ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown
-from specbatch.runner.rows.messages import Message, read_messages, with_system
-from specbatch.runner.rows.openai_lines import CHAT, is_openai_line, read_request
+from specbatch.runner.rows.messages import Message, read_messages, with_system, without_answer
+from specbatch.runner.rows.openai_lines import CHAT, LINE_FIELDS, is_openai_line, read_request
 from specbatch.runner.rows.options import NO_OPTIONS, Options, read_options
+from specbatch.runner.rows.prompt_template import TEXT, PromptTemplate
+from specbatch.runner.rows.training_sets import alpaca_prompt, is_sharegpt, sharegpt_messages
+
+
+class FormName(StrEnum):
+    """What a row looks like."""
+
+    REQUESTS = "requests"
+    """Each row by itself one of the next three: forms in which requests are written, and which no row has by chance."""
+    PROMPT = "prompt"
+    MESSAGES = "messages"
+    OPENAI = "openai"
+    ALPACA = "alpaca"
+    SHAREGPT = "sharegpt"
+    TEMPLATE = "template"
+
+
+@dataclass(frozen=True, slots=True)
+class RowForm:
+    """The form of a dataset's rows, the same for all of them.
+
+    Attributes:
+        name: which.
+        columns: those that the prompt is made of.
+        drops_answer: whether conversations may end with the assistant's turn, as those for training do: it is an answer, no part of the prompt.
+    """
+
+    name: FormName = FormName.REQUESTS
+    columns: tuple[str, ...] = ("prompt", "messages")
+    drops_answer: bool = False
+
+    @property
+    def title(self) -> str:
+        """Where the prompt is, for people."""
+        columns = " and ".join(self.columns)
+        if self.name is FormName.TEMPLATE:
+            return f"dataset.template over {columns}" if columns else "dataset.template, which names no column"
+        titles = {
+            FormName.OPENAI: "requests of OpenAI's batch API",
+            FormName.ALPACA: f"{columns} (Alpaca)",
+            FormName.SHAREGPT: f"{columns} (ShareGPT)",
+        }
+        return titles.get(self.name, columns)
+
+    @classmethod
+    def of(cls, dataset: DatasetSpec) -> RowForm:
+        """What the spec alone says, without a look at the rows."""
+        column = dataset.prompt_field
+        if dataset.template is not None:
+            return cls(FormName.TEMPLATE, tuple(sorted(PromptTemplate(dataset.template).columns)))
+        if dataset.format == "messages":
+            return cls(FormName.MESSAGES, (column or "messages",))
+        if dataset.format == "sharegpt":
+            return cls(FormName.SHAREGPT, (column or "conversations",), drops_answer=True)
+        if dataset.format == "alpaca":
+            return cls(FormName.ALPACA, ("instruction", "input"))
+        if dataset.format == "openai":
+            return cls(FormName.OPENAI, LINE_FIELDS)
+        return cls() if column is None else cls(FormName.PROMPT, (column,))
 
 
 class Form(NamedTuple):
     """What a row asks: exactly one of prompt and messages is set.
 
-    `raw` prompts get no chat template. `endpoint` is set on OpenAI batch lines, `model` on those that name one.
+    `raw` prompts get no chat template. `endpoint` is set on OpenAI batch lines, `model` on those that name one. `answer` came along, for reference.
     """
 
     prompt: str | None = None
@@ -29,6 +89,7 @@ class Form(NamedTuple):
     options: Options = NO_OPTIONS
     endpoint: Endpoint | None = None
     model: Any = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,15 +98,27 @@ class RowRules:
 
     Args:
         decoding: of rows that set nothing else.
-        dataset: spec.dataset: the form of a row, and what its fields are called.
+        dataset: spec.dataset: what a row's fields are called.
         target: the model that a request may name; None: any.
         salt: stands for the models and the prompt's wrapping in the rows' fingerprints.
+        found: the form that was found in the dataset's first rows; None: as the spec says.
     """
 
     decoding: DecodingSpec
     dataset: DatasetSpec
     target: TargetSpec | None = None
     salt: str = ""
+    found: RowForm | None = None
+
+    @cached_property
+    def form(self) -> RowForm:
+        """The form of the rows."""
+        return self.found or RowForm.of(self.dataset)
+
+    @cached_property
+    def template(self) -> PromptTemplate | None:
+        """dataset.template."""
+        return None if self.dataset.template is None else PromptTemplate(self.dataset.template)
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -53,36 +126,83 @@ class RowRules:
         return frozenset({self.dataset.id_field, self.dataset.answer_field or "", "custom_id"})
 
 
+def may_be_openai(fields: Mapping[str, Any], rules: RowRules) -> bool:
+    """Whether a row of this dataset is to be taken for a line of OpenAI's batch API."""
+    name = rules.form.name
+    return name is FormName.OPENAI or (name is FormName.REQUESTS and is_openai_line(fields))
+
+
 def read_form(fields: Mapping[str, Any], rules: RowRules) -> Form:
-    """Finds the form of an object.
+    """What an object of the dataset's form asks.
 
     Raises:
-        RowError: no known form, not the form that the spec names, or it asks for what is not done here.
+        RowError: it has not that form, or asks for what is not done here.
     """
-    dataset, ignored = rules.dataset, rules.dataset.ignore_fields
+    ignored = rules.dataset.ignore_fields
     fields = {name: value for name, value in fields.items() if name not in ignored} if ignored else fields
-    if dataset.format == "openai" or (dataset.format == "auto" and is_openai_line(fields)):
+    if may_be_openai(fields, rules):
         return _openai(fields, rules)
-    form = _plain(fields, dataset)
-    known = rules.known | {dataset.prompt_field, "messages"}
+    form = _templated(fields, rules.template) if rules.template else _READERS[rules.form.name](fields, rules.form)
+    known = rules.known | set(rules.form.columns)
     others = {name: value for name, value in fields.items() if name not in known}
     return _with_options(form, read_options(others, ignored=ignored), "messages") if others else form
 
 
-def _plain(fields: Mapping[str, Any], dataset: DatasetSpec) -> Form:
-    name = dataset.prompt_field
-    prompt, messages = fields.get(name), fields.get("messages")  # null is absent: so tables hold both
-    if dataset.format == "auto" and prompt is not None and messages is not None and name != "messages":
-        remedy = f"set dataset.format to jsonl or messages, or dataset.ignoreFields: [{shown(name)}]"
-        raise RowError(ErrorCode.INVALID_ROW, f"the row has both {shown(name)} and messages; {remedy}")
-    if dataset.format == "messages" or (dataset.format == "auto" and messages is not None):
-        return Form(messages=read_messages(messages, "messages"))
-    if prompt is None:
-        found = sorted(name for name, value in fields.items() if value is not None)
-        raise RowError(ErrorCode.MISSING_PROMPT, f"no {shown(name)} among the fields {shown(found, limit=200)}")
-    if isinstance(prompt, list):
-        return Form(messages=read_messages(prompt, name))
-    return Form(prompt=_prompt(prompt, name))
+def _templated(fields: Mapping[str, Any], template: PromptTemplate) -> Form:
+    rendered = template.render(fields)
+    return Form(prompt=rendered) if isinstance(rendered, str) else Form(messages=rendered)
+
+
+def _requests(fields: Mapping[str, Any], form: RowForm) -> Form:
+    prompt, messages = fields.get("prompt"), fields.get("messages")  # null is absent: so tables hold both
+    if prompt is not None and messages is not None:
+        remedy = "set dataset.promptField: prompt, or dataset.format: messages"
+        raise RowError(ErrorCode.INVALID_ROW, f"the row has both 'prompt' and messages; {remedy}")
+    return _one_column(fields, form, "prompt" if messages is None else "messages")
+
+
+def _one_column(fields: Mapping[str, Any], form: RowForm, name: str = "") -> Form:
+    """A prompt, or a conversation in either notation."""
+    name = name or form.columns[0]
+    value = fields.get(name)
+    if value is None:
+        raise _no_prompt(fields, name)
+    if name == "messages" or isinstance(value, list):
+        return _conversation(value, name, form)
+    return Form(prompt=_prompt(value, name))
+
+
+def _messages(fields: Mapping[str, Any], form: RowForm) -> Form:
+    return _conversation(fields.get(form.columns[0]), form.columns[0], form)
+
+
+def _conversation(value: Any, name: str, form: RowForm) -> Form:
+    messages = read_messages(
+        sharegpt_messages(value, name) if is_sharegpt(value) else value, name, ends_with_answer=form.drops_answer
+    )
+    messages, answer = without_answer(messages, name)
+    return Form(messages=messages, answer=answer)
+
+
+def _alpaca(fields: Mapping[str, Any], form: RowForm) -> Form:
+    instruction, context = form.columns[:2]
+    if fields.get(instruction) is None:
+        raise _no_prompt(fields, instruction)
+    return Form(prompt=alpaca_prompt(fields, instruction, context))
+
+
+_READERS: Mapping[FormName, Callable[[Mapping[str, Any], RowForm], Form]] = {
+    FormName.REQUESTS: _requests,
+    FormName.PROMPT: _one_column,
+    FormName.MESSAGES: _messages,
+    FormName.SHAREGPT: _messages,
+    FormName.ALPACA: _alpaca,
+}
+
+
+def _no_prompt(fields: Mapping[str, Any], name: str) -> RowError:
+    found = sorted(name for name, value in fields.items() if value is not None)
+    return RowError(ErrorCode.MISSING_PROMPT, f"no {shown(name)} among the fields {shown(found, limit=200)}")
 
 
 def _with_options(form: Form, options: Options, name: str) -> Form:
@@ -107,6 +227,11 @@ def _openai(fields: Mapping[str, Any], rules: RowRules) -> Form:
         form = Form(prompt=_prompt(prompt, "body.prompt"), raw=True)
     form = form._replace(endpoint=endpoint, model=fields["body"].get("model"))
     return _with_options(form, options, "body.messages")
+
+
+def read_text(text: str, rules: RowRules) -> Form:
+    """What a line of text asks: itself, or what a template makes of it."""
+    return _templated({TEXT: text}, rules.template) if rules.template else Form(prompt=text)
 
 
 def _prompt(value: Any, name: str) -> str:

@@ -13,6 +13,7 @@ from specbatch.results.identity import Identity
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.retry import Retrier
+from specbatch.runner.rows.find_form import Head, find_form
 from specbatch.runner.rows.forms import RowRules
 from specbatch.runner.rows.row import BadRow, Row
 from specbatch.runner.rows.row_reader import RowReader
@@ -62,7 +63,8 @@ class RowLookup:
             if dataset.fingerprint() != identity.dataset:
                 self.problem = f"{spec.uri} is not the dataset of that run any more"
                 return
-            rules = RowRules(DecodingSpec(), spec)
+            form = find_form(spec, Head.of(dataset.head(), spec.ignore_fields))
+            rules = RowRules(DecodingSpec(), spec, found=form)
             for raw in dataset.rows():
                 yield raw, rules
         except (DatasetError, OutOfReachError) as error:

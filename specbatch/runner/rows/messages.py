@@ -19,8 +19,13 @@ _NOT_TEXT = ("images", "audio", "refusal", "function_call")  # beside content: t
 _PREFILL = ("prefix", "partial")  # DeepSeek's, Mistral's and Moonshot's way to have an answer continued
 
 
-def read_messages(value: Any, name: str) -> list[Message]:
+def read_messages(value: Any, name: str, *, ends_with_answer: bool = False) -> list[Message]:
     """The messages.
+
+    Args:
+        value: of a row.
+        name: where it stands, for messages to people.
+        ends_with_answer: whether the assistant's turn may be the last, for `without_answer` to take away.
 
     Raises:
         RowError: not a conversation that asks for an answer, or a part of it that would be lost.
@@ -32,12 +37,26 @@ def read_messages(value: Any, name: str) -> list[Message]:
     messages = [_message(message, name, at) for at, message in enumerate(value)]
     if not any(message["content"].strip() for message in messages):
         raise RowError(ErrorCode.EMPTY_PROMPT, f"{name} holds no text")
-    if messages[-1]["role"] == "assistant":
+    if messages[-1]["role"] == "assistant" and not ends_with_answer:
         raise RowError(
             ErrorCode.UNSUPPORTED_REQUEST,
             f"{name} end with the assistant's own turn: nothing is asked, and an answer is not continued; end with the user's turn",
         )
     return messages
+
+
+def without_answer(messages: list[Message], name: str) -> tuple[list[Message], str | None]:
+    """The messages up to the assistant's turn at the end, and the text of that turn; None where another's is the last.
+
+    Raises:
+        RowError: there is no other turn.
+    """
+    end = len(messages)
+    while end and messages[end - 1]["role"] == "assistant":
+        end -= 1
+    if not any(message["content"].strip() for message in messages[:end]):
+        raise RowError(ErrorCode.EMPTY_PROMPT, f"{name} hold no text before the assistant's last turn")
+    return messages[:end], messages[-1]["content"] if end < len(messages) else None
 
 
 def with_system(messages: Sequence[Message], system: str, name: str) -> list[Message]:

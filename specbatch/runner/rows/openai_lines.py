@@ -16,7 +16,7 @@ CHAT: Endpoint = "/v1/chat/completions"
 COMPLETIONS: Endpoint = "/v1/completions"
 
 _LOCAL = ("/", "./", "../", "~", "file:")
-LINE_FIELDS = frozenset({"custom_id", "id", "method", "url", "body"})
+LINE_FIELDS = ("custom_id", "id", "method", "url", "body")
 
 
 def is_openai_line(fields: Mapping[str, Any]) -> bool:
@@ -68,7 +68,7 @@ def read_request(
     for name in ("messages", "prompt"):  # no part of the request, though its writer may think so
         if name not in known and fields.get(name) is not None:
             raise RowError(ErrorCode.INVALID_ROW, f"{name} stands beside body: a row asks one of them")
-    beside = {name: value for name, value in fields.items() if name not in known | LINE_FIELDS}
+    beside = {name: value for name, value in fields.items() if name not in known.union(LINE_FIELDS)}
     refuse_options(beside, why="stands beside body, not in it: put it into the body", ignored=ignored)
     asked = "messages" if endpoint == CHAT else "prompt"
     others = {name: value for name, value in body.items() if name != asked}

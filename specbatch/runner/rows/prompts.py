@@ -104,6 +104,9 @@ class PromptEncoder:
     def _text(self, row: Row) -> str:
         if row.messages is None:
             assert row.prompt is not None
+            if row.raw and self.system_prompt is not None:
+                message = "dataset.systemPrompt has no place in a completion, which has no messages: ask for /v1/chat/completions"
+                raise RowError(ErrorCode.UNSUPPORTED_REQUEST, message)
             if row.raw or self.template is None:
                 if row.enable_thinking is not None:
                     message = "enable_thinking needs a chat template, and there is none: take it out, or set spec.dataset.chatTemplate"
@@ -137,12 +140,14 @@ class PromptEncoder:
             raise RowError(ErrorCode.CHAT_TEMPLATE, "messages need a chat template, and the tokenizer has none")
         if self.instant is not None:
             options = {**options, "strftime_now": self.instant.strftime}  # before transformers' own of that name
+        continues = messages[-1]["role"] == "assistant"  # a beginning of the answer, of dataset.template
         try:
             text: str = self.tokenizer.apply_chat_template(
                 list(messages),
                 chat_template=self.template,
                 tokenize=False,
-                add_generation_prompt=True,
+                add_generation_prompt=not continues,
+                continue_final_message=continues,
                 **options,
             )
         except Exception as error:  # noqa: BLE001 - a template is a program: it may raise anything

@@ -14,7 +14,7 @@ from specbatch.results.shard.keys import KeySet
 from specbatch.runner.dataset.bad_rows import RowError, shown, whole
 from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.rows.carried import carried_columns
-from specbatch.runner.rows.forms import Form, RowRules, read_form
+from specbatch.runner.rows.forms import Form, FormName, RowRules, read_form, read_text
 from specbatch.runner.rows.json_lines import parse_object
 from specbatch.runner.rows.openai_lines import CHAT, LINE_FIELDS, endpoint_of, is_openai_line, means_target
 from specbatch.runner.rows.options import decoding_of_row
@@ -48,7 +48,7 @@ class RowReader:
         """The row, or why it is bad; never raises for anything that a file may hold."""
         row_id, endpoint, columns = None, None, None
         try:
-            fields = self._fields(raw)
+            fields = fields_of(raw)
             row_id = self._named_id(fields)
             endpoint = self._endpoint(fields)
             columns = self._carried(fields, endpoint)
@@ -70,7 +70,7 @@ class RowReader:
     def claim(self, raw: RawRow) -> None:
         """Takes note of the id of a row that belongs to another shard."""
         with suppress(RowError):
-            self._claim(self._named_id(self._fields(raw)))
+            self._claim(self._named_id(fields_of(raw)))
 
     def _claim(self, named: str | None) -> None:
         if named is not None and not self._ids.add(hashlib.blake2b(named.encode(), digest_size=16).digest()):
@@ -78,7 +78,7 @@ class RowReader:
 
     def _row(self, raw: RawRow, row_id: str, fields: Mapping[str, Any], columns: dict[str, Any] | None) -> Row:
         rules = self._rules
-        form = _text_form(raw) if raw.is_text else read_form(fields, rules)
+        form = read_text(_text(raw), rules) if raw.is_text else read_form(fields, rules)
         self._check_model(form.model)
         decoding = decoding_of_row(rules.decoding, form.options)
         return Row(
@@ -91,10 +91,16 @@ class RowReader:
             raw=form.raw,
             decoding=decoding,
             enable_thinking=form.options.enable_thinking,
-            answer=_answer(fields, rules.dataset.answer_field),
+            answer=self._answer(fields, form),
             endpoint=form.endpoint,
             columns=columns,
         )
+
+    def _answer(self, fields: Mapping[str, Any], form: Form) -> str | None:
+        dataset = self._rules.dataset
+        if dataset.answer_field is None:
+            return form.answer if dataset.columns.carry == "all" else None
+        return _answer(fields, dataset.answer_field)
 
     def _check_model(self, named: Any) -> None:
         target = self._rules.target
@@ -110,21 +116,16 @@ class RowReader:
 
     def _carried(self, fields: Mapping[str, Any], endpoint: Endpoint | None) -> dict[str, Any] | None:
         dataset = self._rules.dataset
-        own = LINE_FIELDS if endpoint else {dataset.prompt_field, "messages"}
+        own = LINE_FIELDS if endpoint else self._rules.form.columns
         return carried_columns(fields, dataset, own)
 
     def _endpoint(self, fields: Mapping[str, Any]) -> Endpoint | None:
         """The endpoint of an OpenAI batch line, bad or not: its error is written in that form."""
         if "body" in self._rules.dataset.ignore_fields or not is_openai_line(fields):
             return None
+        if self._rules.form.name not in {FormName.REQUESTS, FormName.OPENAI}:
+            return None
         return endpoint_of(fields) or CHAT
-
-    def _fields(self, raw: RawRow) -> Mapping[str, Any]:
-        if raw.error is not None:
-            raise raw.error
-        if raw.fields is not None:
-            return typed_fields(raw.fields) if raw.untyped else raw.fields
-        return {} if raw.is_text else parse_object(raw.data)
 
     def _named_id(self, fields: Mapping[str, Any]) -> str | None:
         for name in ("custom_id", self._rules.dataset.id_field):
@@ -164,23 +165,36 @@ class RowReader:
         return digest
 
 
+def fields_of(raw: RawRow) -> Mapping[str, Any]:
+    """The columns of a row; none of a line of text.
+
+    Raises:
+        RowError: it could not be read.
+    """
+    if raw.error is not None:
+        raise raw.error
+    if raw.fields is not None:
+        return typed_fields(raw.fields) if raw.untyped else raw.fields
+    return {} if raw.is_text else parse_object(raw.data)
+
+
 def _made_id(raw: RawRow) -> str:
     """An id from position and content, the same on every start."""
     data = raw.data if raw.fields is None else _encode(raw.fields).encode()
     return f"row-{raw.index:08d}-{hashlib.blake2b(data, digest_size=6).hexdigest()}"
 
 
-def _text_form(raw: RawRow) -> Form:
+def _text(raw: RawRow) -> str:
     if b"\0" in raw.data:
         raise RowError(ErrorCode.INVALID_ENCODING, "zero bytes: the file was not written to its end, or is no text")
     try:
-        return Form(prompt=raw.data.decode())
+        return raw.data.decode()
     except UnicodeDecodeError as error:
         raise RowError(ErrorCode.INVALID_ENCODING, f"byte {error.start + 1} is not UTF-8") from None
 
 
-def _answer(fields: Mapping[str, Any], name: str | None) -> str | None:
-    value = fields.get(name) if name is not None else None
+def _answer(fields: Mapping[str, Any], name: str) -> str | None:
+    value = fields.get(name)
     if value is None:
         return None
     if isinstance(value, dict | list):

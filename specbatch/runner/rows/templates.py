@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension
-from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
-from transformers import PreTrainedTokenizerBase
 
 from specbatch.api.dataset import DatasetSpec
+from specbatch.api.template_syntax import LOOP_CONTROLS, TemplateSyntaxError, parse_template
 from specbatch.errors import Problem, SpecError
 from specbatch.runner.models.content import file_hash
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _FIELD = "spec.dataset.chatTemplate"
 _INSTANT = "SPECBATCH_INSTANT"
@@ -106,31 +108,16 @@ def _named(found: str | Mapping[str, str] | None) -> Mapping[str, str]:
 
 
 def _checked(text: str, source: str, file: Path | None = None) -> ChatTemplate:
-    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols", _Generation], optimized=False)  # noqa: S701 - never renders
-    environment.globals.clear()  # so that `lipsum` is a name like others
     try:
-        tree = environment.parse(text)
-        names = find_undeclared_variables(tree)
-    except jinja2.TemplateSyntaxError as error:
-        raise _error(f"{source} cannot be parsed: {error.message} (line {error.lineno})") from error
-    except (jinja2.TemplateError, RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
+        parsed = parse_template(text, (LOOP_CONTROLS, _Generation))
+    except TemplateSyntaxError as error:
         raise _error(f"{source} cannot be parsed: {error}") from error
-    drawn = "lipsum" if "lipsum" in names else "random" if _draws(tree) else None
-    if drawn:
+    if parsed.random:
         raise _error(
-            f"{source} draws at random (`{drawn}`): a row's prompt would be another one in every attempt",
+            f"{source} draws at random (`{parsed.random}`): a row's prompt would be another one in every attempt",
             "take that out of the template",
         )
-    return ChatTemplate(text, _CLOCK in names, file)
-
-
-def _draws(tree: nodes.Template) -> bool:
-    """Whether the filter `random` is used, as itself or by name, as in `map("random")`."""
-    for found in tree.find_all(nodes.Filter):
-        by_name = (one.value for one in found.args if isinstance(one, nodes.Const))
-        if found.name == "random" or (found.name == "map" and "random" in by_name):
-            return True
-    return False
+    return ChatTemplate(text, _CLOCK in parsed.names, file)
 
 
 def _error(message: str, remedy: str = 'mend it, name another file, or set "none"') -> SpecError:

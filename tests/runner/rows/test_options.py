@@ -174,7 +174,7 @@ def test_options_that_disagree_or_are_out_of_range_are_invalid(option):
 def test_a_row_with_a_prompt_and_messages_asks_neither_unless_the_spec_says_which():
     both = {"prompt": PROMPT, "messages": [{"role": "user", "content": "Say hello."}]}
     assert read(both).code is ErrorCode.INVALID_ROW
-    assert read(both, row_rules(BASE, format="jsonl")).prompt == PROMPT
+    assert read(both, row_rules(BASE, prompt_field="prompt")).prompt == PROMPT
     assert read(both, row_rules(BASE, format="messages")).messages == both["messages"]
     assert read(both, row_rules(BASE, ignore_fields=["messages"])).prompt == PROMPT
     assert read(both, row_rules(BASE, ignore_fields=["prompt"])).messages == both["messages"]

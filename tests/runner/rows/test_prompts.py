@@ -148,3 +148,21 @@ def test_a_token_that_the_target_has_no_embedding_for_is_refused_by_name(tokeniz
 def test_folder_without_a_tokenizer_is_a_model_error(tmp_path):
     with pytest.raises(ModelError, match="tokenizer"):
         load_tokenizer(tmp_path, name="some/model")
+
+
+def test_an_answer_that_a_template_begins_is_continued(tokenizer):
+    template = [{"role": "user", "content": "{{ q }}"}, {"role": "assistant", "content": "{{ start }}"}]
+    encoder = PromptEncoder(tokenizer, template=CHAT_TEMPLATE, max_length=256)
+
+    def prompt_of(**fields):
+        reader = RowReader(row_rules(DecodingSpec(max_new_tokens=8), template=template))
+        return tokenizer.decode(encoder.encode(reader.read(RawRow(0, 1, json.dumps(fields).encode()))))
+
+    assert prompt_of(q="hello", start="Well, ") == WRAPPED + "Well, "
+    assert prompt_of(q="hello", start="") == WRAPPED
+
+
+def test_a_system_prompt_of_the_spec_does_not_get_lost_in_a_completion(tokenizer):
+    encoder = PromptEncoder(tokenizer, template=CHAT_TEMPLATE, max_length=256, system_prompt="be kind")
+    completion = {"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "hello"}}
+    assert code_of(encoder, completion) is ErrorCode.UNSUPPORTED_REQUEST

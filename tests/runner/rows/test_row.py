@@ -134,7 +134,7 @@ def test_text_file_lines_are_prompts_as_they_stand():
 def test_format_of_the_spec_is_kept_to():
     assert refused({"prompt": "x"}, format="messages") is ErrorCode.INVALID_FIELD
     assert refused({"prompt": "x"}, format="openai") is ErrorCode.INVALID_FIELD
-    assert refused({"messages": [{"role": "user", "content": "x"}]}, format="jsonl") is ErrorCode.MISSING_PROMPT
+    assert refused({"messages": [{"role": "user", "content": "x"}]}, prompt_field="prompt") is ErrorCode.MISSING_PROMPT
 
 
 def test_fields_are_named_by_the_spec():

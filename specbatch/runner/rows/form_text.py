@@ -1,0 +1,43 @@
+"""Says how a dataset's rows are read, in one sentence: for the start of a run, the manifest, and `specbatch peek`."""
+
+from __future__ import annotations
+
+from specbatch.api.dataset import DatasetSpec
+from specbatch.formatting import first_lines
+from specbatch.runner.rows.carried import carried_columns
+from specbatch.runner.rows.find_form import Head, candidates, ends_with_answer
+from specbatch.runner.rows.forms import FormName, RowForm
+
+_SHOWN = 5
+
+
+def form_sentence(dataset: DatasetSpec, form: RowForm, head: Head) -> str:
+    """Where the prompt is, what of a conversation is none of it, and which columns are data."""
+    if not head.rows:
+        return "every line is one" if head.texts else "none of the first rows could be read"
+    parts = [_prompt(form, head), _answers(form, head), _carried(dataset, form, head)]
+    return "; ".join(part for part in parts if part)
+
+
+def _prompt(form: RowForm, head: Head) -> str:
+    if form.name is not FormName.REQUESTS:
+        return form.title
+    return " or ".join({one.form.title: None for row in head.rows for one in candidates(row) if one.is_request})
+
+
+def _answers(form: RowForm, head: Head) -> str:
+    """What becomes of assistants' turns at the end."""
+    count = sum(ends_with_answer(row, form) for row in head.rows)
+    if not count:
+        return ""
+    return (
+        f"the assistant's turn at the end ({count} of the {len(head.rows)} rows looked at) is not shown to the model: "
+        "the result has it as answer"
+    )
+
+
+def _carried(dataset: DatasetSpec, form: RowForm, head: Head) -> str:
+    columns = list(
+        dict.fromkeys(name for row in head.rows for name in carried_columns(row, dataset, form.columns) or ())
+    )
+    return f"into the results, not shown to the model: {', '.join(first_lines(columns, _SHOWN))}" if columns else ""
