@@ -1,4 +1,4 @@
-"""Says how a dataset's rows are read, in one sentence: for the start of a run, the manifest, and `specbatch peek`."""
+"""Says how a dataset's rows are read, in one sentence: for the start of a run, the manifest, and a look before."""
 
 from __future__ import annotations
 
