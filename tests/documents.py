@@ -65,7 +65,7 @@ def commands_of(name):
     """Every command of a document, or of another file's comments, whether in a block or in a sentence."""
     text = text_of(name)
     if not name.endswith(".md"):
-        text = re.sub(r"^# ", "    ", text, flags=re.MULTILINE)
+        text = re.sub(r"^#  ", "    ", text, flags=re.MULTILINE)
     found = []
     for language, block in _FENCED.findall(text):
         if language in COMMAND_BLOCKS:
