@@ -30,6 +30,7 @@ from specbatch.cli import (
     spec_commands,
     status_command,
     submit_command,
+    validate_command,
     verify_command,
     wait_command,
     why_command,
@@ -63,7 +64,7 @@ app = typer.Typer(
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Write a spec": {
         "init": spec_commands.init,
-        "validate": spec_commands.validate,
+        "validate": validate_command.validate,
         "explain": spec_commands.explain,
         "schema": spec_commands.schema,
         "plan": plan_command.plan,

@@ -45,10 +45,10 @@ def run(
     Exit codes: 64 bad spec, 65 bad dataset, 66 model missing, 68 input, hub or store out of reach for now, 69 GPU fault,
     70 out of memory, 74 results not written, 75 stopped.
     """
-    from specbatch.api import load_spec
+    from specbatch.api.local_paths import load_spec_here
     from specbatch.runner.display import choose_display
     from specbatch.runner.job import run_job
 
     changes = [*(overrides or ()), *([] if limit is None else [f"dataset.limit={limit}"])]
-    job = load_spec(file, changes)
+    job = load_spec_here(file, changes)
     run_job(job, display=choose_display(sys.stdout, quiet=quiet, log_format=log_format), fresh=fresh, price=price)

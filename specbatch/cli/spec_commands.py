@@ -1,67 +1,16 @@
-"""Commands about the spec itself: validate, explain, schema, init. They need no model, no GPU and no cluster."""
+"""Commands about the spec itself: explain, schema, init. They need no model, no GPU and no cluster."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from specbatch.cli.field_completion import complete_field
-from specbatch.cli.options import SetOption
 from specbatch.cli.output import show, show_document
-from specbatch.errors import DatasetError, Problem, SpecError
-
-if TYPE_CHECKING:
-    from specbatch.api.dataset import DatasetSpec
-
-
-def validate(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="YAML files, or - for standard input.")],
-    overrides: SetOption = None,
-) -> None:
-    """Check spec files: everything wrong, at once.
-
-    Every problem of every file comes with its path, its line, and the remedy. A dataset that is on this machine is looked at, too:
-    whether its files are of a kind that can be read.
-
-    Example: specbatch validate job/*.yaml
-
-    Exit code 0 where all are right, 64 where a spec is wrong, 65 where only a dataset is.
-    """
-    from specbatch.api import load_spec
-
-    codes = set()
-    for file in files:
-        try:
-            job = load_spec(file, overrides or ())
-            left_out = _look_at_dataset(job.spec.dataset)
-        except (SpecError, DatasetError) as error:
-            codes.add(error.exit_code)
-            show(f"error: {error}" if isinstance(error, SpecError) else f"error: {file}: {error}", err=True)
-        else:
-            show(f"{file}: ok ({job.metadata.name}, hash {job.spec_hash()[:12]})")
-            if left_out:
-                show(f"{file}: {left_out}")
-    if codes:
-        raise typer.Exit(min(codes))
-
-
-def _look_at_dataset(dataset: DatasetSpec) -> str:
-    """What a folder leaves out, in words; nothing of a dataset that is elsewhere: in a store, in a pod's volume.
-
-    Raises:
-        DatasetError: it is here, and cannot be read.
-    """
-    from specbatch.runner.dataset.dataset import Dataset
-    from specbatch.runner.dataset.sources import is_here
-
-    if not is_here(dataset.uri):
-        return ""
-    found = Dataset(dataset)
-    found.check_readable()
-    return found.left_out
+from specbatch.errors import Problem, SpecError
 
 
 def explain(

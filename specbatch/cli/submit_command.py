@@ -14,7 +14,9 @@ from specbatch.cli.output import say, show, show_document, show_json
 from specbatch.cli.waiting_display import INTERRUPTED, wait_for_job
 
 if TYPE_CHECKING:
+    from specbatch.api.job import SpecBatchJob
     from specbatch.cluster.client.kinds import Object
+    from specbatch.cluster.preflight.permissions import Uses
     from specbatch.cluster.submit.checks import SubmitChecks
 
 _Output = Literal["text", "json", "yaml", "name"]
@@ -78,8 +80,7 @@ def submit(
     from specbatch.cluster.manifests.job import render
     from specbatch.cluster.manifests.spec_files import load_for_cluster
     from specbatch.cluster.preflight.permissions import Uses
-    from specbatch.cluster.submit.checks import SubmitChecks
-    from specbatch.cluster.submit.results_name import with_folder_of_run, with_fresh_folder
+    from specbatch.cluster.submit.results_name import with_fresh_folder
 
     if dry_run == "client" and diff:
         raise typer.BadParameter("asks the cluster, and --dry-run=client does not", param_hint="--diff")
@@ -90,16 +91,35 @@ def submit(
     if dry_run == "client":
         _show(manifests.objects, f"{file}: ok; it would be Job {manifests.name}", output)
         return
-    options = replace(options, namespace=job.metadata.namespace)
-    cluster, _ = options.connect()
-    job = with_folder_of_run(cluster, job)
-    manifests = render(job, files)
-    uses = Uses(wait=wait, follow=follow, force=force)
-    checks = SubmitChecks(cluster, job, manifests, uses, skip=skip_checks)
+    checks = _checks_of(job, files, options, Uses(wait=wait, follow=follow, force=force), skip=skip_checks)
     if dry_run == "server" or diff:
         _preview(checks, diff=diff, ends=dry_run is not None, output=output)
     if dry_run is None:
         _submit(checks, timeout=timeout, output=output)
+
+
+def _checks_of(
+    job: SpecBatchJob, files: dict[str, bytes], options: ClusterOptions, uses: Uses, *, skip: bool = False
+) -> SubmitChecks:
+    """The checks of a spec by the cluster of the options, in the namespace of its metadata."""
+    from specbatch.cluster.manifests.job import render
+    from specbatch.cluster.submit.checks import SubmitChecks
+    from specbatch.cluster.submit.results_name import with_folder_of_run
+
+    cluster, _ = replace(options, namespace=job.metadata.namespace).connect()
+    job = with_folder_of_run(cluster, job)
+    return SubmitChecks(cluster, job, render(job, files), uses, skip=skip)
+
+
+def dry_run_on_cluster(job: SpecBatchJob, files: dict[str, bytes], options: ClusterOptions) -> None:
+    """As `--dry-run server`: shows what the cluster says.
+
+    Raises:
+        ClusterError: it refuses, or cannot be asked.
+    """
+    from specbatch.cluster.preflight.permissions import Uses
+
+    _preview(_checks_of(job, files, options, Uses()), diff=False, ends=True, output="text")
 
 
 def _show(manifests: list[Object], sentence: str, output: _Output) -> None:

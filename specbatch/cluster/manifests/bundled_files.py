@@ -149,19 +149,27 @@ def _read(file: BundledFile, folder: Path) -> bytes | Problem:  # noqa: PLR0911 
 
 
 def local_path_problems(job: SpecBatchJob) -> Iterator[Problem]:
-    """Absolute paths that exist here and are on no volume of the pod."""
-    mounts = [volume.mount_path for volume in job.spec.job.volumes.all().values()]
-    dataset = job.spec.dataset
+    """Paths that exist here, are on no volume of the pod, and are not bundled."""
+    spec, dataset = job.spec, job.spec.dataset
     for field, path in (("spec.dataset.uri", dataset.uri), ("spec.dataset.chatTemplate", dataset.chat_template)):
         local = path.removeprefix("file://")
-        on_volume = any(
-            posixpath.commonpath([local, mount]) == posixpath.normpath(mount)
-            for mount in mounts
-            if local.startswith("/")
-        )
-        if local.startswith("~") or (local.startswith("/") and not on_volume and Path(local).exists()):
+        if local.startswith("~") or (local.startswith("/") and not _on_volume(job, local) and Path(local).exists()):
             yield Problem(
                 field,
                 f"{path} is a file of this machine, which pods do not see",
                 f"give it relative to the current directory (it is then bundled with the Job, up to {MAX_BYTES:,} bytes); {_ELSEWHERE}",
             )
+    models = {"spec.target.model": spec.target.model, "spec.drafter.model": spec.drafter and spec.drafter.model}
+    for field, model in models.items():
+        if model and (model.startswith("~") or (Path(model).exists() and not _on_volume(job, model))):
+            yield Problem(
+                field,
+                f"{model} is a folder of this machine, which pods do not see",
+                "put it on a volume of job.volumes and give its path there, or name the hub's id of it",
+            )
+
+
+def _on_volume(job: SpecBatchJob, path: str) -> bool:
+    """Whether a path of the pod, where relative ones begin at /, lies on a volume."""
+    mounts = [posixpath.normpath(volume.mount_path) for volume in job.spec.job.volumes.all().values()]
+    return any(posixpath.commonpath([posixpath.join("/", path), mount]) == mount for mount in mounts)

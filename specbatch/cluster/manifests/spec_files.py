@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.api.loading import load_spec
+from specbatch.api.local_paths import load_spec_here
 from specbatch.cluster.manifests.bundled_files import read_files
 
 
@@ -28,5 +28,5 @@ def load_for_cluster(
     """
     given = {"metadata.name": name, "metadata.namespace": namespace}
     changes = [f"{path}={json.dumps(value)}" for path, value in given.items() if value is not None]
-    job = load_spec(file, [*overrides, *changes])
+    job = load_spec_here(file, [*overrides, *changes])
     return job, read_files(job, folder)

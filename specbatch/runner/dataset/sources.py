@@ -126,7 +126,11 @@ def _local_sources(root: Path) -> Found:
             refuse_twins(files)
             return Found([_local_source(Path(path)) for path in files], (), Chosen(files, folders).sentence)
     message = "a link that leads nowhere" if root.is_symlink() else "no such file, directory or glob match"
-    raise DatasetError(message, where=str(root.absolute()), remedy="check spec.dataset.uri")
+    raise DatasetError(
+        message,
+        where=str(root.absolute()),
+        remedy=f"check spec.dataset.uri; relative paths begin in the current directory, {Path.cwd()}",
+    )
 
 
 def _local_folder(root: Path) -> Found:

@@ -1,0 +1,132 @@
+"""What a spec names on this machine, looked at without a model's weights in memory: dataset, template, models, results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from specbatch.errors import DatasetError, ModelError, Problem, SpecbatchError, SpecError
+from specbatch.formatting import pluralize
+
+if TYPE_CHECKING:
+    from specbatch.api.job import SpecBatchJob
+    from specbatch.api.models import DrafterSpec, TargetSpec
+
+_ROWS = 100  # that are read
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+_NOT_CHECKED = "not checked"
+
+
+def check_inputs(job: SpecBatchJob, *, in_pods: bool) -> tuple[list[tuple[str, str]], list[SpecbatchError]]:
+    """(label, what was found) for each input, and everything wrong.
+
+    Args:
+        job: a valid spec.
+        in_pods: whether it runs elsewhere: absolute paths and the hub's cache are the pods' then.
+    """
+    found, wrong = list[tuple[str, str]](), list[SpecbatchError]()
+    for label, check in _checks(job, in_pods=in_pods):
+        try:
+            found.append((label, check()))
+        except SpecbatchError as error:
+            wrong.append(error)
+    return found, wrong
+
+
+def _checks(job: SpecBatchJob, *, in_pods: bool) -> Iterator[tuple[str, Callable[[], str]]]:
+    spec = job.spec
+    yield "target", lambda: _model(spec.target, "target", in_pods=in_pods)
+    drafter = spec.drafter
+    if drafter is not None and drafter.model is not None:
+        yield "drafter", lambda: _model(drafter, "drafter", in_pods=in_pods)
+    yield "dataset", lambda: _dataset(job, in_pods=in_pods)
+    template = spec.dataset.chat_template_file
+    if template is not None and not (in_pods and template.startswith("/")):
+        yield "template", lambda: _template(template)
+    if not in_pods:
+        yield "results", lambda: _results(job)
+
+
+def _model(asked: TargetSpec | DrafterSpec, role: str, *, in_pods: bool) -> str:
+    from specbatch.plan.model_dir import EMBEDDED, is_hub_id, resolve_model_dir
+    from specbatch.plan.read_shape import read_shape
+    from specbatch.plan.weight_files import check_weight_files, is_complete
+
+    name = asked.model
+    assert name is not None
+    if name.startswith(EMBEDDED):
+        return f"{name}, in the package"
+    if in_pods:
+        what = "of the hub" if is_hub_id(name) else "a path of the pods"
+        return f"{name}, {what}: {_NOT_CHECKED} from here"
+    path = resolve_model_dir(name, asked.revision)
+    if path is None or (path.parent.name == "snapshots" and not is_complete(path)):
+        beside = Path(name).parent  # of models/qwen: a folder was meant
+        missing = (
+            f"not in {beside.absolute()}, so an id of the hub" if "/" in name and beside.is_dir() else "of the hub"
+        )
+        return f"{name}, {missing}: {_NOT_CHECKED}, since its files are not on this machine (specbatch fetch gets them)"
+    check_weight_files(path, name)
+    read_shape(name, asked.revision, asked.dtype)  # config.json is whole
+    if role == "target" and path.is_dir() and not any((path / file).is_file() for file in _TOKENIZERS):
+        raise ModelError(
+            f"the folder {path.absolute()} holds no tokenizer",
+            where=f"spec.{role}.model {name}",
+            remedy="put tokenizer.json and tokenizer_config.json beside the weights",
+        )
+    return f"{name}, complete on this machine"
+
+
+def _dataset(job: SpecBatchJob, *, in_pods: bool) -> str:
+    from specbatch.runner.dataset.dataset import Dataset
+    from specbatch.runner.dataset.sources import is_here, is_remote
+    from specbatch.runner.rows.forms import RowRules
+    from specbatch.runner.rows.row import BadRow
+    from specbatch.runner.rows.row_reader import RowReader
+
+    spec = job.spec.dataset
+    if is_remote(spec.uri):
+        return f"{spec.uri}, in a store: {_NOT_CHECKED}"
+    mounts = [str(PurePosixPath(volume.mount_path)) for volume in job.spec.job.volumes.all().values()]
+    if not is_here(spec.uri) and spec.uri.startswith("/"):
+        on_volume = any(PurePosixPath(spec.uri).is_relative_to(mount) for mount in mounts)
+        if in_pods or on_volume:
+            return f"{spec.uri}, {'on a volume' if on_volume else 'a path'} of the pods: {_NOT_CHECKED} from here"
+    dataset = Dataset(spec)
+    dataset.check_readable()
+    reader = RowReader(RowRules(job.spec.decoding, spec, job.spec.target))
+    rows = [reader.read(raw) for raw in islice(dataset.rows(), _ROWS)]
+    bad = [row for row in rows if isinstance(row, BadRow)]
+    if len(bad) == len(rows):
+        raise DatasetError(
+            f"none of the first {pluralize(len(rows), 'row')} can be answered: {bad[0].message} (line {bad[0].line_number})",
+            where=f"spec.dataset.uri {spec.uri}",
+            remedy="say where the prompt is: dataset.promptField, dataset.format",
+        )
+    said = f"{spec.uri}, {pluralize(len(dataset.sources), 'file')}; of the first {pluralize(len(rows), 'row')} "
+    said += f"{len(bad)} cannot be answered: {bad[0].message} (line {bad[0].line_number})" if bad else "all can be read"
+    return "; ".join(part for part in (said, dataset.left_out) if part)
+
+
+def _template(file: str) -> str:
+    try:
+        Path(file).expanduser().read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        path = Path(file).expanduser().absolute()
+        problem = Problem(
+            "spec.dataset.chatTemplate", f"{path} cannot be read: {reason}", 'name a file, "auto" or "none"'
+        )
+        raise SpecError([problem], source="chat template") from None
+    return file
+
+
+def _results(job: SpecBatchJob) -> str:
+    folder = Path(job.spec.results.dir).expanduser().absolute()
+    standing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not standing.is_dir():
+        problem = Problem("spec.results.dir", f"{standing} is a file", "name a folder, which need not exist yet")
+        raise SpecError([problem], source="results")
+    return f"{folder / job.results_name}"
