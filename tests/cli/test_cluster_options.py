@@ -9,7 +9,7 @@ from specbatch.cli.sources import is_folder
 
 COMMANDS = get_command(app).commands
 ON_CLUSTERS = (
-    "validate", "doctor", "submit", "list", "status", "why", "logs", "events", "wait", "suspend", "resume", "cancel", "retry", "delete", "collect", "reshard",
+    "validate", "fetch", "doctor", "submit", "list", "status", "why", "logs", "events", "wait", "suspend", "resume", "cancel", "retry", "delete", "collect", "reshard",
 )  # fmt: skip
 
 
