@@ -67,9 +67,9 @@ def plan(
     Exit code 0 where it fits, 70 where it does not.
     """
     from specbatch.api.local_paths import load_spec_here
+    from specbatch.plan.advice.render import render
     from specbatch.plan.planner import make_plan
     from specbatch.plan.read_shape import read_shape
-    from specbatch.plan.render import render
     from specbatch.runner.models.counting import counter
 
     job = load_spec_here(file, [*(overrides or ()), *_count_override(gpus)])

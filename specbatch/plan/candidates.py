@@ -11,7 +11,8 @@ from specbatch.plan.device_map import place_replicas
 from specbatch.plan.layouts import Layout
 from specbatch.plan.memory import MemoryFit, memory_fit
 from specbatch.plan.plan_request import PlanRequest
-from specbatch.plan.types import Alternative, Ceiling, ReplicaPlan
+from specbatch.plan.predicted import Ceiling
+from specbatch.plan.types import Alternative, ReplicaPlan
 
 # Ratios whose ceilings differ by less are alike; the better balanced one wins.
 _ALIKE = 0.97

@@ -3,17 +3,34 @@
     E   = b * (1 + a + ... + a^k)                      tokens a round of b rows commits, a the acceptance rate
     T   = max((weights + kv * b * length) / bandwidth, 2 * params * tokens / flops)       one stage, one forward
     T_v = the sum of T over the target's stages, for k + 1 tokens a row;  T_d = k * the same for the drafter, 1 token a row
-    X   = m * E / max(T_v + T_d, m * the busiest device's share of it)           m micro-batches of b = rows / m in flight
+    C   = T_v + T_d + 25 us for each move to another device                     the cycle of one group of rows: a micro-batch
+    X   = m * E / max(C, m * the busiest device's part of it)                   m groups of b = rows / m in flight
 
-So with one micro-batch in flight (m = 1) X = E / (T_v + T_d) wherever the models are; with two, a drafter on a GPU
-of its own gives E / max(T_v, T_d); and a target split over G GPUs gains nothing from them until m reaches G.
+So with one group in flight X = E / C wherever the models are; with two, a drafter on a GPU of its own gives E / max(T_v, T_d); and a
+target split over G GPUs gains nothing from them until m reaches G. Each group reads the weights for itself: m is no larger than pays.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
 from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.plan_request import PlanRequest
-from specbatch.plan.types import Ceiling, ReplicaPlan, Stage
+from specbatch.plan.predicted import Ceiling
+from specbatch.plan.types import ModelPlacement, ReplicaPlan, Stage
+
+MOVE_SECONDS = 25e-6  # of hidden states between two GPUs of one host, and to begin there: measured over NVLink
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What one device does in a round of a group of rows."""
+
+    device: str
+    drafting: bool
+    seconds: float
 
 
 def predict(request: PlanRequest, replica: ReplicaPlan, rows: int, *, replicas: int = 1) -> Ceiling:
@@ -23,31 +40,52 @@ def predict(request: PlanRequest, replica: ReplicaPlan, rows: int, *, replicas: 
         request: for the shapes of models and GPUs (nominal figures give a nominal ceiling, measured ones a measured one), k, and what
             is assumed of acceptance and lengths. Drafts of an n-gram drafter, which has no shape, cost nothing.
         replica: one of them.
-        rows: in flight in one replica.
+        rows: at once in one replica.
         replicas: how many.
     """
 
-    def rate(k: int, in_flight: int = 1) -> float:
-        batch = rows / in_flight
-        busy = dict.fromkeys(replica.devices, 0.0)  # seconds of each device in a round
-        for stage in replica.target.stages:
-            busy[stage.device] += _seconds(request.target, stage, request, batch, k + 1)
-        if request.drafter and replica.drafter and k:
-            for stage in replica.drafter.stages:
-                busy[stage.device] += k * _seconds(request.drafter, stage, request, batch, 1)
-        seconds = max(sum(busy.values()), in_flight * max(busy.values()))
+    def rate(k: int, groups: int) -> float:
+        visits = visits_of_round(request, replica, rows / groups, k)
+        busy = dict.fromkeys(replica.devices, 0.0)
+        for visit in visits:
+            busy[visit.device] += visit.seconds
+        seconds = max(_cycle_seconds(visits), groups * max(busy.values()))
         return rows * tokens_per_round(request.acceptance_rate, k) / seconds
 
-    choices, most_in_flight = request.speculation.choices, min(len(replica.devices), rows)
-    best_k = max(choices, key=rate)
+    choices, most_groups = request.speculation.choices, min(len(replica.devices), rows)
+    rates = {(k, groups): rate(k, groups) for groups in range(1, most_groups + 1) for k in choices}
+    best_k = max(choices, key=lambda k: rates[k, 1])
+    k, groups = max(rates, key=lambda one: rates[one])
     return Ceiling(
-        tokens_per_second=replicas * rate(best_k),
-        pipelined_tokens_per_second=replicas * max(rate(k, m) for k in choices for m in range(1, most_in_flight + 1)),
-        target_only=replicas * rate(0),
+        tokens_per_second=replicas * rates[best_k, 1],
+        pipelined_tokens_per_second=replicas * rates[k, groups],
+        pipelined_groups=groups,
+        pipelined_k=k,
+        target_only=replicas * (rates.get((0, 1)) or rate(0, 1)),
         num_speculative_tokens=best_k,
         acceptance_rate=request.acceptance_rate,
         mean_length=request.mean_length,
     )
+
+
+def visits_of_round(request: PlanRequest, replica: ReplicaPlan, rows: float, k: int) -> list[Visit]:
+    """What the devices do one after the other for a round of so many rows: k drafts, then the verification."""
+
+    def through(shape: ModelShape, placement: ModelPlacement, tokens: int, *, drafting: bool) -> list[Visit]:
+        return [
+            Visit(stage.device, drafting, _seconds(shape, stage, request, rows, tokens)) for stage in placement.stages
+        ]
+
+    drafts = []
+    if request.drafter and replica.drafter and k:
+        drafts = k * through(request.drafter, replica.drafter, 1, drafting=True)
+    return drafts + through(request.target, replica.target, k + 1, drafting=False)
+
+
+def _cycle_seconds(visits: Sequence[Visit]) -> float:
+    """From the begin of a round to that of the next, where no device is busy with anything else."""
+    moves = sum(before.device != after.device for before, after in pairwise([visits[-1], *visits]))
+    return sum(visit.seconds for visit in visits) + MOVE_SECONDS * moves
 
 
 def tokens_per_round(acceptance_rate: float, k: int) -> float:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from specbatch.api import SpecBatchJob
-from specbatch.plan.advice import notes_of, problems_of
+from specbatch.plan.advice.problems import notes_of, problems_of
+from specbatch.plan.advice.recommendation import Choices, recommend
+from specbatch.plan.advice.timeline import timeline_of
 from specbatch.plan.candidates import best_of_each, choose
 from specbatch.plan.device_map import place_replicas
 from specbatch.plan.layouts import Layout, possible_layouts
 from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.placement_request import placement_request
 from specbatch.plan.plan_request import PlanRequest
-from specbatch.plan.recommendation import Choices, recommend
 from specbatch.plan.types import GpuShape, Plan, Recommendation
 
 
@@ -77,6 +78,7 @@ def _plan(choices: Choices, recommendation: Recommendation, variables: Sequence[
         ceiling=chosen.ceiling,
         alternatives=(chosen.as_alternative(chosen=True), *(other.as_alternative() for other in others)),
         recommendation=recommendation,
+        timeline=timeline_of(request, chosen.replicas[0], rows, chosen.ceiling) if chosen.fits else None,
         notes=tuple(notes_of(chosen, variables)),
         models={role: _facts(shape) for role, shape in request.models.items()},
     )

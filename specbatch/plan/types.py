@@ -6,7 +6,9 @@ Plan
 │   └── drafter: ModelPlacement | None
 ├── devices: DeviceUse ...          what every GPU holds, and what stays free
 ├── ceiling: Ceiling                predicted tokens/s of all replicas together
-└── alternatives: Alternative ...   the other placements, with their ceilings
+├── timeline: Timeline | None       what each GPU of a replica does in a cycle
+├── alternatives: Alternative ...   the other placements, with their ceilings
+└── recommendation: Recommendation  what to run of the spec
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from specbatch.plan.predicted import Ceiling, Timeline
 
 DRIVER = "driver and kernels"  # of DeviceUse.reserve: what is taken before weights and KV
 Strategy = Literal["same", "separate", "multi_gpu_ratio"]  # resolved: never "auto"
@@ -130,22 +134,6 @@ class Speculation:
 
 
 @dataclass(frozen=True, slots=True)
-class Ceiling:
-    """The most that the memory bandwidth and arithmetic of all replicas together allow, in tokens a second.
-
-    `tokens_per_second` has one micro-batch in flight a replica (while a stage works, the others wait);
-    `pipelined_tokens_per_second` has as many in flight as pay. On one GPU both are the same.
-    """
-
-    tokens_per_second: float
-    pipelined_tokens_per_second: float
-    target_only: float  # the same placement with k = 0
-    num_speculative_tokens: int  # the best k, or the spec's own
-    acceptance_rate: float  # assumed, the same for every draft position
-    mean_length: int  # assumed tokens in the cache of a row
-
-
-@dataclass(frozen=True, slots=True)
 class Alternative:
     """Another placement on the same GPUs."""
 
@@ -209,6 +197,7 @@ class Plan:
         1  # rows where each has a slot of max_length: of the general engine, if that turns out to be it
     )
     speculation: Speculation = Speculation(0, is_adaptive=False)
+    timeline: Timeline | None = None  # of a replica over several devices
     notes: tuple[str, ...] = ()  # what was assumed or overridden, for people
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # role -> name, params, bytes, source
 

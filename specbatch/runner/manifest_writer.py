@@ -8,7 +8,7 @@ from pathlib import Path
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.errors import ResultsError
-from specbatch.plan.render import render
+from specbatch.plan.advice.render import render
 from specbatch.results.hardware import Hardware
 from specbatch.results.manifest import Manifest, read_manifests, write_manifest
 from specbatch.results.shard.shard import ShardResults

@@ -52,7 +52,8 @@ def test_a_round_commits_the_geometric_sum():
 
 def test_separate_without_pipelining_is_no_faster_than_same():
     apart, together = ceiling(SEPARATE, 32), ceiling(SAME, 32)
-    assert apart.tokens_per_second == pytest.approx(together.tokens_per_second)
+    assert apart.tokens_per_second < together.tokens_per_second  # by the moves between the GPUs
+    assert apart.tokens_per_second == pytest.approx(together.tokens_per_second, rel=0.01)
 
 
 def test_two_micro_batches_hide_the_faster_model_behind_the_slower():
@@ -67,7 +68,7 @@ def test_two_micro_batches_hide_the_faster_model_behind_the_slower():
 
 def test_a_layer_split_gains_nothing_without_micro_batches():
     split, whole = (ceiling(placed, 512, speculation=fixed(0)) for placed in (replica(TARGET, *GPUS), WHOLE))
-    assert split.tokens_per_second == pytest.approx(whole.tokens_per_second, rel=0.001)
+    assert split.tokens_per_second == pytest.approx(whole.tokens_per_second, rel=0.01)
     assert split.pipelined_tokens_per_second > 3 * whole.tokens_per_second
 
 

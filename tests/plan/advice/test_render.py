@@ -1,8 +1,8 @@
 import pytest
 
+from specbatch.plan.advice.render import render
 from specbatch.plan.gpus import parse_gpus
 from specbatch.plan.planner import make_plan
-from specbatch.plan.render import render
 from tests.plan.builders import job, plan_of, tiny
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from specbatch.api.placement import PlacementSpec
 from specbatch.formatting import pluralize
-from specbatch.plan.advice import ways_to_fit
+from specbatch.plan.advice.problems import ways_to_fit
 from specbatch.plan.candidates import Candidate, choose, evaluate
 from specbatch.plan.ceiling import predict
 from specbatch.plan.memory import largest
@@ -150,7 +150,9 @@ def _advice(choices: Choices, placement: PlacementSpec) -> Iterator[str]:
     best, paired, alone = choices.best, choices.best_paired, choices.alone
     if alone is not None and best is alone and paired.fits:
         few = _rows_that_draft(paired, alone)
-        if few > 1:
+        if few > 1 and _rate_of(paired, 1) > _WORTH_A_DRAFTER * _rate_of(
+            alone, 1
+        ):  # of experts a lone row's drafts read more
             changes = () if paired is choices.own else changes_to(paired, placement)
             how = f" ({' '.join(f'--set {change}' for change in changes)})" if changes else ""
             yield (

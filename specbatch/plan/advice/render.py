@@ -6,8 +6,10 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from specbatch.formatting import format_table
+from specbatch.formatting import format_table, pluralize
+from specbatch.plan.advice.timeline import draw
 from specbatch.plan.memory import gib
+from specbatch.plan.predicted import Timeline
 from specbatch.plan.types import Alternative, DeviceUse, Plan, Recommendation, ReplicaPlan, Stage
 
 _COLUMNS = 100
@@ -29,6 +31,9 @@ def render(plan: Plan) -> Iterator[str]:
     yield from _fit(plan)
     yield ""
     yield from _ceilings(plan)
+    if plan.timeline:
+        yield ""
+        yield from _timeline(plan.timeline)
     if plan.notes:
         yield ""
         yield "Notes"
@@ -38,7 +43,7 @@ def render(plan: Plan) -> Iterator[str]:
 def _recommendation(advised: Recommendation) -> Iterator[str]:
     """What to run, how, and why."""
     if advised.placement is None:
-        yield "Recommended: other settings, since this does not fit" + (", with" if advised.changes else "")
+        yield f"Recommended: {'what fits. Add to run, submit or plan:' if advised.changes else 'other GPUs, or other models'}"
     elif advised.changes or advised.unset:
         yield f"Recommended: {advised.placement}. Add to run, submit or plan:"
     else:
@@ -147,20 +152,31 @@ def _fit(plan: Plan) -> Iterator[str]:
 
 def _ceilings(plan: Plan) -> Iterator[str]:
     ceiling, drafts = plan.ceiling, plan.speculation.max_k > 0
+    pipelined = any(one.ceiling and one.ceiling.pipelined_groups > 1 for one in plan.alternatives)
     yield "Ceilings in tokens/s, all replicas together: predicted from data sheets, not measured"
-    header = ("", "placement", "rows", "k", "target alone", "with drafts", "pipelined")
-    shown = (0, 1, 2, 3, 4, 5, 6) if drafts else (0, 1, 2, 4, 6)
+    header = ("", "placement", "rows", "k", "target alone", "with drafts", "pipelined", "groups")
+    shown = [0, 1, 2, *([3, 4, 5] if drafts else [4]), *([6, 7] if pipelined else [])]
     rows = [header, *(_ceiling_cells(one) for one in plan.alternatives)]
     yield from format_table([[row[column] for column in shown] for row in rows], left=(0, 1))
     assumed = f"acceptance {ceiling.acceptance_rate:g}, " if drafts else ""
     yield f"   assumed: {assumed}{ceiling.mean_length} tokens in an average row's cache. rows: at once, in one replica"
-    yield f"   pipelined: with as many groups of rows in flight as pay; the others with one{', at the best k' if drafts else ''}"
+    if pipelined:
+        yield "   pipelined: with so many groups of rows in flight, each GPU at work on another; the rest: with one"
+
+
+def _timeline(timeline: Timeline) -> Iterator[str]:
+    yield (
+        f"A cycle of {pluralize(timeline.groups, 'group')} of rows in flight, k = {timeline.k}: {1e3 * timeline.seconds:.1f} ms,"
+        f" {timeline.tokens_per_second:,.0f} tokens/s a replica predicted"
+    )
+    yield from (f"  {line}" for line in draw(timeline))
+    yield "   A verified by the target, a drafted for, B and b of the next group; dots: the GPU waits"
 
 
 def _ceiling_cells(one: Alternative) -> tuple[str, ...]:
     mark = "*" if one.chosen else " "
     if one.ceiling is None:
-        return (mark, one.describe(), "-", "-", "does not fit", "-", "-")
+        return (mark, one.describe(), "-", "-", "does not fit", "-", "-", "-")
     ceiling = one.ceiling
     return (
         mark,
@@ -170,4 +186,5 @@ def _ceiling_cells(one: Alternative) -> tuple[str, ...]:
         f"{ceiling.target_only:,.0f}",
         f"{ceiling.tokens_per_second:,.0f}" if one.with_drafter else "-",
         f"{ceiling.pipelined_tokens_per_second:,.0f}",
+        str(ceiling.pipelined_groups),
     )

@@ -1,0 +1,87 @@
+"""The time line of a cycle: which GPU does what, with as many groups of rows in flight as pay. Predicted, from the times of the ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from specbatch.plan.ceiling import MOVE_SECONDS, Visit, tokens_per_round, visits_of_round
+from specbatch.plan.plan_request import PlanRequest
+from specbatch.plan.predicted import Ceiling, Lane, Span, Timeline
+from specbatch.plan.types import ReplicaPlan
+
+_ROUNDS = 8  # of each group, after which what the devices do repeats
+_CHARS = 60
+
+
+def timeline_of(request: PlanRequest, replica: ReplicaPlan, rows: int, ceiling: Ceiling) -> Timeline | None:
+    """A cycle of one replica with so many rows; None where it has one device, which is always busy."""
+    groups, k = ceiling.pipelined_groups, ceiling.pipelined_k
+    if len(replica.devices) == 1:
+        return None
+    visits = visits_of_round(request, replica, rows / groups, k)
+    spans, starts = simulate(visits, groups, _ROUNDS)
+    begin, end = starts[-2:]
+    seconds = end - begin
+    lanes = []
+    for device in replica.devices:
+        within = [
+            Span(span.group, span.drafting, max(span.start, begin) - begin, min(span.end, end) - begin)
+            for where, span in spans
+            if where == device and span.start < end and span.end > begin
+        ]
+        lanes.append(Lane(device, tuple(within), busy=sum(span.end - span.start for span in within) / seconds))
+    return Timeline(
+        seconds=seconds,
+        groups=groups,
+        k=k,
+        tokens_per_second=rows * tokens_per_round(request.acceptance_rate, k) / seconds,
+        lanes=tuple(lanes),
+    )
+
+
+def simulate(visits: Sequence[Visit], groups: int, rounds: int) -> tuple[list[tuple[str, Span]], list[float]]:
+    """Groups of rows that go through the same visits, round after round; a device takes what is ready first.
+
+    Returns:
+        what each device does; when the first group begins each of its rounds.
+    """
+    free = {visit.device: 0.0 for visit in visits}
+    ready = [0.0] * groups
+    done = [0] * groups  # visits
+    spans: list[tuple[str, Span]] = []
+    starts: list[float] = []
+
+    def start_of(group: int) -> tuple[float, float, int]:
+        visit = visits[done[group] % len(visits)]
+        return max(ready[group], free[visit.device]), ready[group], group
+
+    while done[0] < rounds * len(visits):
+        start, _, group = min(map(start_of, range(groups)))
+        at = done[group] % len(visits)
+        visit, following = visits[at], visits[(at + 1) % len(visits)]
+        if group == 0 and at == 0:
+            starts.append(start)
+        end = free[visit.device] = start + visit.seconds
+        spans.append((visit.device, Span(group, visit.drafting, start, end)))
+        ready[group] = end + (MOVE_SECONDS if following.device != visit.device else 0.0)
+        done[group] += 1
+    return spans, starts
+
+
+def draw(timeline: Timeline) -> Iterator[str]:
+    """A line a device: capitals verify, small letters draft, one letter for each group of rows; dots are idle."""
+    width = max(len(lane.device) for lane in timeline.lanes)
+    each = timeline.seconds / _CHARS
+    for lane in timeline.lanes:
+        cells = "".join(_cell(lane.spans, number * each, (number + 1) * each) for number in range(_CHARS))
+        yield f"{lane.device:<{width}}  {cells}  busy {lane.busy:4.0%}"
+
+
+def _cell(spans: Sequence[Span], begin: float, end: float) -> str:
+    """The letter of what takes the most of a stretch of time."""
+    overlap = {span: min(span.end, end) - max(span.start, begin) for span in spans}
+    most = max(overlap, key=lambda span: overlap[span], default=None)
+    if most is None or overlap[most] < (end - begin) / 2:
+        return "."
+    letter = chr(ord("A") + most.group % 26)
+    return letter.lower() if most.drafting else letter
