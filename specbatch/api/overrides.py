@@ -11,17 +11,37 @@ from specbatch.api.words import fields_by_name
 from specbatch.api.yaml_text import read_yaml
 from specbatch.errors import Problem, SpecError
 
+_DRAFTER = ("spec", "drafter")
+_TWO_SIDED = ("separate", "multi_gpu_ratio")  # strategies that give the drafter GPUs of its own
+
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str], model: type[SpecModel]) -> list[Path]:
     """Applies `path=value` in order to `data`, in place; returns the paths.
 
     A path may leave out the leading `spec.`. The value is YAML (so also JSON); for a field of text it is the text itself, so that
     `target.revision=1234567` needs no quotes. `null` puts a field back to its default, nothing after `=` is empty text.
+    `drafter=null` is enough for the target alone: what the file says of where the drafter goes and how much it drafts goes with it.
 
     Raises:
         SpecError: no `=`, not a path, or a path through something that is neither a mapping nor a list.
     """
-    return [_apply(data, override, model) for override in overrides]
+    paths = [_apply(data, override, model) for override in overrides]
+    if _DRAFTER in paths:
+        _leave_out_what_needs_a_drafter(data["spec"], paths)
+    return paths
+
+
+def _leave_out_what_needs_a_drafter(spec: dict[str, Any], changed: Sequence[Path]) -> None:
+    """Where there is no drafter any more; what was changed as well stays, and is judged by the rules."""
+    if spec["drafter"] is not None:
+        return
+    placement, decoding = spec.get("placement"), spec.get("decoding")
+    if isinstance(placement, dict) and placement.get("strategy") in _TWO_SIDED:
+        for name in ("strategy", "ratio", "replicas"):
+            if ("spec", "placement", name) not in changed:
+                placement.pop(name, None)
+    if isinstance(decoding, dict) and ("spec", "decoding", "numSpeculativeTokens") not in changed:
+        decoding.pop("numSpeculativeTokens", None)
 
 
 def _apply(data: dict[str, Any], override: str, model: type[SpecModel]) -> Path:

@@ -17,12 +17,8 @@ from specbatch.api.words import Branch, field_names, fields_by_name, value_in_wo
 from specbatch.errors import Problem
 
 _ENV = ("spec", "job", "env")
-_MAIN_FIELDS = {
-    "target": "model",
-    "drafter": "model",
-    "dataset": "uri",
-    "results": "dir",
-}  # meant by a text in their place
+# Meant by a text in their place.
+_MAIN_FIELDS = {"target": "model", "drafter": "model", "dataset": "uri", "results": "dir"}
 _LONG = 200  # characters
 _TRUE, _FALSE = {"yes", "on", "y", "true"}, {"no", "off", "n", "false"}
 
@@ -131,8 +127,8 @@ def _remedy(path: Path, branches: tuple[Branch, ...], value: Any) -> str:
             remedy = f"did you mean {guess}?"
         elif choices and (advice := instead_of(value)):
             remedy = advice
-        elif path[-1] in _MAIN_FIELDS and len(value) < _LONG and any(branch.model is not None for branch in branches):
-            remedy = f"write {path[-1]}: {{{_MAIN_FIELDS[str(path[-1])]}: {json.dumps(value, ensure_ascii=False)}}}"
+        elif any(branch.model is not None for branch in branches):
+            remedy = _as_section(str(path[-1]), value)
         elif bool in types and value.lower() in _TRUE | _FALSE:
             remedy = f"write {'true' if value.lower() in _TRUE else 'false'}, without quotes"
         elif types & {int, float} and _is_number(value):
@@ -144,6 +140,17 @@ def _remedy(path: Path, branches: tuple[Branch, ...], value: Any) -> str:
     elif isinstance(value, (bool, int, float)) and types == {str} and not choices:
         remedy = f'put it in quotes: "{json.dumps(value)}"'
     return remedy
+
+
+def _as_section(name: str, value: str) -> str:
+    """What a text in the place of a section most likely means, written as one."""
+    if name == "drafter" and value.lower() in {"", "none", "off", "no", "false"}:
+        return "write drafter: null, or leave it out"
+    if name == "drafter" and value == "ngram":
+        return "write drafter: {method: ngram}"
+    if name not in _MAIN_FIELDS or not 0 < len(value) < _LONG:
+        return ""
+    return f"write {name}: {{{_MAIN_FIELDS[name]}: {json.dumps(value, ensure_ascii=False)}}}"
 
 
 def _is_number(text: str) -> bool:

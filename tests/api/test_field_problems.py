@@ -30,6 +30,8 @@ WRONG = [
     ("placement: {gpus: {}}", "spec.placement.gpus", "found a mapping"),
     ("placement: 8", "spec.placement", "a mapping with the fields gpus, strategy"),
     ("target: Qwen/Qwen3-8B", "spec.target", 'write target: {model: "Qwen/Qwen3-8B"}'),
+    ("drafter: none", "spec.drafter", "write drafter: null, or leave it out"),
+    ("drafter: ngram", "spec.drafter", "write drafter: {method: ngram}"),
     ("drafter: {method: eagle}", "spec.drafter.method", "drafters are a model of the same vocabulary"),
     ("target: {model: 8}", "spec.target.model", 'put it in quotes: "8"'),
     ("target: {model: ' a'}", "spec.target.model", "expected a hub id"),

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from specbatch.api import parse_spec
-from tests.api.specs import MINIMUM, problems
+from specbatch.errors import SpecError
+from tests.api.specs import MINIMUM, problems, text
 
 
 def changed(*overrides: str):
@@ -84,3 +85,33 @@ def test_a_wrong_override_is_answered_with_its_path(override, path, words):
 def test_a_name_within_a_list_is_answered_with_an_index():
     (problem,) = problems(MINIMUM, ("decoding.stop=[a]", "decoding.stop.x=b"))
     assert problem.remedy == "write spec.decoding.stop[0]"
+
+
+@pytest.mark.parametrize(
+    "placement",
+    [
+        "{gpus: 0}",
+        "{gpus: 1, strategy: same}",
+        "{gpus: 8, strategy: same, replicas: 8}",
+        "{gpus: 2, strategy: separate}",
+        "{gpus: 8, strategy: separate, replicas: 4}",
+        "{gpus: 8, strategy: multi_gpu_ratio, ratio: {target: 6, drafter: 2}}",
+        "{gpus: 4, strategy: auto}",
+    ],
+)
+def test_drafter_null_is_enough_for_the_target_alone(placement):
+    written = text(f"{{placement: {placement}, drafter: {{model: b}}, decoding: {{numSpeculativeTokens: 4}}}}")
+    for path in ("drafter", "spec.drafter"):
+        found = parse_spec(written, overrides=[f"{path}=null"]).spec
+        assert found.drafter is None
+        assert found.decoding.num_speculative_tokens == "auto"
+        assert found.placement.strategy in {"same", "auto"}
+        assert found.placement.gpus == parse_spec(written).spec.placement.gpus
+
+
+def test_what_is_set_beside_drafter_null_is_judged():
+    written = text("{placement: {gpus: 2, strategy: separate}, drafter: {model: b}}")
+    with pytest.raises(SpecError, match="there is no drafter"):
+        parse_spec(written, overrides=["drafter=null", "placement.strategy=separate"])
+    found = parse_spec(written, overrides=["drafter=null", "placement.strategy=same", "placement.replicas=2"])
+    assert found.spec.placement.replicas == 2
