@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from specbatch.plan.types import GpuShape
 
 GIB = 1 << 30
-_FP16_ONLY = "has no bfloat16 arithmetic: set target.dtype and drafter.dtype to float16"
+_FP16_ONLY = (
+    "computes in float16 and float32 only, and specbatch in bfloat16 or float32: it will be much slower than predicted"
+)
 _AMD = "is untested with specbatch: PyTorch for ROCm is needed, and the recorded rounds' kernels have run on NVIDIA GPUs only"
 
 
@@ -110,11 +112,9 @@ def product_named(name: str) -> GpuShape | None:
 def nearest_names(name: str) -> list[str]:
     """Up to three products whose names are nearly that."""
     keys = {_key(product): product for product in PRODUCTS} | {_squashed(product): product for product in PRODUCTS}
-    close = [
-        keys[key]
-        for wanted in (_squashed(name), _key(name))
-        for key in difflib.get_close_matches(wanted, keys, cutoff=0.76)
-    ]
+    wanted = (_squashed(name), _key(name))
+    close = [keys[key] for text in wanted for key in difflib.get_close_matches(text, keys, cutoff=0.76)]
+    close += [product for key, product in keys.items() if len(key) > 2 and key in wanted[1]]
     return list(dict.fromkeys(close))[:3]
 
 

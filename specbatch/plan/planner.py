@@ -55,7 +55,7 @@ def make_plan(
             best_of_each(request.without_drafter(), possible_layouts(devices, replicas=None, has_drafter=False))
         )
     choices = Choices(chosen, paired, alone)
-    return _plan(choices, recommend(choices, job.spec.placement, wanted.variables), wanted.variables)
+    return _plan(choices, recommend(choices, job.spec, wanted.variables), wanted.variables)
 
 
 def _plan(choices: Choices, recommendation: Recommendation, variables: Sequence[str]) -> Plan:

@@ -59,6 +59,7 @@ def test_a_gpu_that_is_like_a_known_one_is_not_taken_for_it(name):
 def test_names_that_are_nearly_known_are_found():
     assert nearest_names("RTX 6000") == ["RTXA6000-48GB", "RTXPRO6000-96GB", "RTX6000ADA-48GB"]
     assert nearest_names("MI300")[0] == "MI300X-192GB"
+    assert nearest_names("RTX 4090 Laptop GPU") == ["RTX4090-24GB"]
     assert nearest_names("banana") == []
 
 
@@ -86,7 +87,9 @@ def test_a_mig_slice_has_its_share_of_the_bandwidth():
     assert gpu.bandwidth == pytest.approx(PRODUCTS["H100-80GB"].bandwidth / 8, rel=0.01)
 
 
-@pytest.mark.parametrize(("gpu", "said"), [("MI300X", "is untested with specbatch"), ("T4", "has no bfloat16")])
+@pytest.mark.parametrize(
+    ("gpu", "said"), [("MI300X", "is untested with specbatch"), ("T4", "much slower than predicted")]
+)
 def test_what_a_gpu_lacks_is_said_in_the_plan(gpu, said):
     notes = plan_of(gpu, "batching.maxLength=512", drafter=None, target="qwen3-0.6b").notes
     assert any(note.startswith(f"GPU {gpu}-") and said in note for note in notes)

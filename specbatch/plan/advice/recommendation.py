@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from specbatch.api.placement import PlacementSpec
+from specbatch.api.job import Spec
 from specbatch.formatting import pluralize
 from specbatch.plan.advice.problems import ways_to_fit
 from specbatch.plan.candidates import Candidate, choose, evaluate
@@ -46,32 +46,32 @@ class Choices:
         return self.own if self.own.fits and _rate(self.own) * _WORTH_A_CHANGE >= _rate(best) else best
 
 
-def recommend(choices: Choices, placement: PlacementSpec, variables: Sequence[str]) -> Recommendation:
+def recommend(choices: Choices, spec: Spec, variables: Sequence[str]) -> Recommendation:
     """One of the choices, with what changes the spec to it.
 
     Args:
         choices: all of them.
-        placement: of the spec.
+        spec: what is to be changed.
         variables: placement variables of the environment, "NAME=value", which override the spec.
     """
     best = choices.best
     if not best.fits and best.request.min_rows > 1:
-        return _with_fewer_rows(choices, placement, variables)
+        return _with_fewer_rows(choices, spec, variables)
     if not best.fits:
         sentence, changes = ways_to_fit(choices.own)
         return Recommendation(None, changes, reason=f"{sentence}.")
     is_own = best is choices.own
     return Recommendation(
         placement=best.describe(),
-        changes=() if is_own else changes_to(best, placement),
+        changes=() if is_own else changes_to(best, spec),
         unset=() if is_own else tuple(one.partition("=")[0] for one in variables),
         tokens_per_second=_rate(best),
         reason=_reason(choices),
-        advice=tuple(_advice(choices, placement)),
+        advice=tuple(_advice(choices, spec)),
     )
 
 
-def _with_fewer_rows(choices: Choices, placement: PlacementSpec, variables: Sequence[str]) -> Recommendation:
+def _with_fewer_rows(choices: Choices, spec: Spec, variables: Sequence[str]) -> Recommendation:
     """What is best with as many rows as fit, where those that the spec asks for do not."""
 
     def relaxed(one: Candidate) -> Candidate:
@@ -80,7 +80,7 @@ def _with_fewer_rows(choices: Choices, placement: PlacementSpec, variables: Sequ
     fewer = Choices(
         relaxed(choices.own), [relaxed(one) for one in choices.paired], choices.alone and relaxed(choices.alone)
     )
-    found = recommend(fewer, placement, variables)
+    found = recommend(fewer, spec, variables)
     if found.placement is None:
         return found
     reason = f"{choices.own.rows} rows at once do not fit, {fewer.best.rows} would; {found.reason}"
@@ -92,9 +92,13 @@ def _pays(paired: Candidate, alone: Candidate) -> bool:
     return "cpu" in paired.request.gpus or _rate(paired) >= _WORTH_A_DRAFTER * _rate(alone)
 
 
-def changes_to(best: Candidate, placement: PlacementSpec) -> tuple[str, ...]:
+def changes_to(best: Candidate, spec: Spec) -> tuple[str, ...]:
     """What `--set` takes to make the spec's placement the best one: `auto`, where the spec names another."""
-    changes = ["drafter=null"] if best.request.target_alone else []
+    placement, changes = spec.placement, []
+    if best.request.target_alone:
+        changes.append("drafter=null")
+        if spec.decoding.num_speculative_tokens != "auto":
+            changes.append("decoding.numSpeculativeTokens=auto")
     if placement.strategy not in {"auto", best.layout.strategy} or placement.ratio:
         changes.append("placement.strategy=auto")
     if placement.ratio:
@@ -102,6 +106,10 @@ def changes_to(best: Candidate, placement: PlacementSpec) -> tuple[str, ...]:
     if placement.replicas not in {"auto", len(best.replicas)}:
         changes.append("placement.replicas=auto")
     return tuple(changes)
+
+
+def _as_set(changes: Sequence[str]) -> str:
+    return " ".join(f"--set {change}" for change in changes)
 
 
 def _reason(choices: Choices) -> str:
@@ -145,7 +153,7 @@ def _gain(best: Candidate) -> str:
     return f"{times:.2f} times what it gives without drafts, at k = {ceiling.num_speculative_tokens}"
 
 
-def _advice(choices: Choices, placement: PlacementSpec) -> Iterator[str]:
+def _advice(choices: Choices, spec: Spec) -> Iterator[str]:
     """What else decides, in sentences."""
     best, paired, alone = choices.best, choices.best_paired, choices.alone
     if alone is not None and best is alone and paired.fits:
@@ -153,14 +161,14 @@ def _advice(choices: Choices, placement: PlacementSpec) -> Iterator[str]:
         if few > 1 and _rate_of(paired, 1) > _WORTH_A_DRAFTER * _rate_of(
             alone, 1
         ):  # of experts a lone row's drafts read more
-            changes = () if paired is choices.own else changes_to(paired, placement)
-            how = f" ({' '.join(f'--set {change}' for change in changes)})" if changes else ""
+            changes = () if paired is choices.own else changes_to(paired, spec)
+            how = f" ({_as_set(changes)})" if changes else ""
             yield (
                 f"With fewer than about {few:,} rows in the whole dataset keep the drafter{how}: it is predicted to be"
                 f" {_rate_of(paired, 1) / _rate_of(alone, 1):.1f} times as fast with one row, {_WORTH_A_DRAFTER:g} with {few:,}."
             )
     elif alone is not None and alone.fits and best.request.speculation.max_k:
-        yield f"The target alone (--set drafter=null): at most {_rate(alone):,.0f}, {alone.rows} rows at once."
+        yield f"The target alone ({_as_set(changes_to(alone, spec))}): at most {_rate(alone):,.0f}, {alone.rows} rows at once."
     if "cpu" in best.request.gpus and best.request.speculation.max_k:
         yield "Whether drafts pay on this CPU only a run tells: k = auto measures it, and falls back to 0."
 

@@ -25,7 +25,7 @@ def followed(gpus, *overrides, target, drafter, changes):
     )
 
 
-SPLIT = [("8xH100", RATIO), ("2xH100", ["placement.strategy=separate"])]
+SPLIT = [("H100", ["decoding.numSpeculativeTokens=5"]), ("8xH100", RATIO), ("2xH100", ["placement.strategy=separate"])]
 ANY = [
     ("H100", []),
     ("8xH100", ["placement.replicas=2"]),
