@@ -26,6 +26,8 @@ ENV PATH=/opt/specbatch/bin:$PATH \
 RUN mkdir -m 1777 /work /cache
 
 FROM base AS build
+# A mirror of PyPI: --build-arg PIP_INDEX_URL=https://pypi.tuna.tsinghua.edu.cn/simple
+ARG PIP_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/specbatch
 WORKDIR /src
@@ -70,6 +72,9 @@ LABEL org.opencontainers.image.title="specbatch, runner" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="https://github.com/specbatch/specbatch" \
       org.opencontainers.image.licenses="Apache-2.0"
+# A mirror of Debian: --build-arg DEBIAN_MIRROR=mirrors.tuna.tsinghua.edu.cn
+ARG DEBIAN_MIRROR=deb.debian.org
+RUN sed -i "s|deb.debian.org|${DEBIAN_MIRROR}|" /etc/apt/sources.list.d/debian.sources
 # Triton builds what launches its kernels when they are first used, with a C compiler; without one a run takes the slower engine, and says so.
 # Not pinned: Debian keeps only the newest of each.
 # hadolint ignore=DL3008

@@ -17,7 +17,7 @@ from tests.documents import ROOT, make_targets, text_of
 from tests.helm.charts import binary
 
 # The shell's own, and tools that a reader has: not ours to check.
-SHELL = """awk aws base64 cat cd chmod cp curl echo export git grep gzip head jq ls mc mkdir mv nvidia-smi printf rm set sleep source split
+SHELL = """awk aws base64 cat cd chmod cp curl echo export git grep gzip head jq ls mc mkdir mv nvidia-smi printf rm sed set sleep source split
 ssh scp tail tar test true unzip wc xz zcat zstd"""
 
 # The options that the documents use of programs which no test has. Look a new one up in the program's reference before it gets in here.
@@ -27,6 +27,7 @@ OPTIONS = {
     "ctr images import": "-n",
     "docker build": "--build-arg --platform --target --tag -t",
     "docker buildx build": "--build-arg --platform --push --target --tag -t -o",
+    "docker load": "-i",
     "docker login": "--password-stdin -u",
     "docker push": "",
     "docker run": "--entrypoint --env --gpus --network --rm --shm-size --user --volume -e -it -u -v -w",

@@ -5,6 +5,7 @@ output is their log, their exit code and last word their status. So every door c
 besides (limits, security, storage, scheduling, retries) is for the tests marked cluster.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -25,9 +26,13 @@ class TinyCluster:
         api: the server.
         root: a folder that is / in every pod.
         zygote: starts the processes of runners.
+        on_cpus: changes of a spec that asks for GPUs, section by section: there are none here.
+        environment: variables of every pod.
     """
 
-    def __init__(self, api, root, zygote=None):
+    def __init__(self, api, root, zygote=None, *, on_cpus=None, **environment):
+        self._on_cpus = on_cpus or {}
+        self._environment = environment
         self._api = api
         self._root = root
         self._zygote = zygote
@@ -82,6 +87,7 @@ class TinyCluster:
         log, termination_message = self._root / f"{pod}.log", self._root / f"{pod}.last"
         termination_message.touch()
         environment = {"JOB_COMPLETION_INDEX": str(index), "TERMINATION_LOG": str(termination_message)}
+        environment |= self._environment
         given = {one["name"]: one["value"] for one in container["env"] if "value" in one}
         for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME"):
             environment |= {name: self._inside(given[name])} if name in given else {}
@@ -91,6 +97,13 @@ class TinyCluster:
         else:  # of fetch: the hub's client reads its variables when it is imported
             self._processes[pod] = self._process(_command(job)[1:], log, environment)
         self._put_started(pod, namespace, job, index)
+
+    def _for_here(self, text):
+        spec = json.loads(text)
+        if spec["spec"]["placement"].get("gpus"):
+            for section, changes in self._on_cpus.items():
+                spec["spec"][section] = changes if section == "placement" else {**spec["spec"][section], **changes}
+        return json.dumps(spec)
 
     def _process(self, words, log, environment):
         with log.open("wb") as out:
@@ -102,7 +115,7 @@ class TinyCluster:
         for mount in container["volumeMounts"]:
             if mount["name"] == "spec" and "subPath" in mount:
                 self._write(mount["mountPath"], config_map["data"][mount["subPath"]])
-        spec = self._write(f"/etc/specbatch/{pod}.json", config_map["data"]["spec.json"])
+        spec = self._write(f"/etc/specbatch/{pod}.json", self._for_here(config_map["data"]["spec.json"]))
         assert container["command"][:3] == ["python", "-m", "specbatch.runner"]
         return "specbatch.runner", spec
 

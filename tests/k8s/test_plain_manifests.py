@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from specbatch.api.job_section import JobSpec
+from specbatch.cluster.manifests.pod import USER
 from specbatch.cluster.preflight.permissions import HELPFUL, OF_KUEUE, Permission, all_needed
 from tests.cluster.egress import METADATA, allows
 from tests.cluster.kubernetes_schemas import VERSIONS, problems
@@ -127,6 +129,15 @@ def test_the_network_policies_let_nobody_in_and_https_out():
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
         assert allows(policy, "192.0.2.1", 443)
         assert not any(allows(policy, address, 443) for address in METADATA)
+
+
+def test_the_pod_for_uploads_is_one_that_restricted_namespaces_take():
+    claim, pod = yaml.safe_load_all((K8S / "upload.yaml").read_text(encoding="utf-8"))
+    assert violations(pod) == []
+    for version in VERSIONS:
+        assert [*problems(claim, version), *problems(pod, version)] == []
+    assert pod["spec"]["containers"][0]["image"] == JobSpec().image
+    assert pod["spec"]["securityContext"]["runAsUser"] == USER
 
 
 def test_another_port_is_one_patch_in_an_overlay(tmp_path):
