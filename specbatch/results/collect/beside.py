@@ -43,8 +43,11 @@ class Input(Protocol):
     form: ExportFormat
     where: str
 
-    def rows(self) -> Iterator[tuple[InputRow, str]]:
-        """Every row with its id, from the beginning."""
+    def rows(self) -> Iterator[InputRow]:
+        """Every row, from the beginning."""
+
+    def id_of(self, row: Any) -> str:
+        """The id that the run gave a row."""
 
 
 class Beside(Protocol):
@@ -144,13 +147,13 @@ def make_beside(file: BinaryIO, form: ExportFormat, name: str, source: Input) ->
     if form in {"csv", "parquet"}:
         kinds = ColumnKinds()
         of_csv = source.form == "csv"
-        for row, _ in source.rows():
+        for row in source.rows():
             if row.fields is not None or not of_csv:
                 kinds.see(values_of(row))
         columns = [Column(name, kind) for name, kind in kinds.kinds.items()]
         return TableRows(file, form, name, columns, of_csv=of_csv)
     taken: set[str] = set()
-    for row, _ in source.rows():
+    for row in source.rows():
         keys = row.fields if row.fields is not None else keys_of(row) or ()
         taken.update(key for key in keys if key.endswith(NAMES))
     return ObjectLines(file, taken)

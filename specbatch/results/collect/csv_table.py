@@ -31,11 +31,10 @@ class CsvTable:
 
     def write(self, values: Sequence[Any], _size: int) -> None:
         """One row."""
-        cells = [as_text(value) for value in values]
-        for value, cell in zip(values, cells, strict=True):
-            if cell and cell[0] in _FORMULA and isinstance(value, str) and not _is_number(cell):
+        for value in values:
+            if isinstance(value, str) and value.startswith(_FORMULA) and not _is_number(value):
                 self.formulas += 1
-        self._writer.writerow(cells)
+        self._writer.writerow([as_text(value) for value in values])
 
     def close(self) -> None:
         """Nothing is left to do."""

@@ -61,12 +61,12 @@ class JoinOutputs:
             ResultsError: the input is another one, or a row of the run cannot be read.
         """
         answers = Answers(rows, self._source.where)
-        for row, row_id in self._source.rows():
+        for row in self._source.rows():
             try:
                 answer = answers.of(row.index)
             except ValueError as error:
                 raise unreadable(f"row {row.index}", error) from error
-            check_same(answer, row.index, row_id, self._source.where)
+            check_same(answer, row.index, self._source.id_of(row), self._source.where)
             if self._beside:
                 self._beside.write(row, answer)
             self._rows = row.index + 1

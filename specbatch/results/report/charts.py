@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -161,8 +162,9 @@ def _latency(facts: RunFacts) -> Chart | str:
             )  # fmt: skip
         axes.set_xlabel("seconds from a free slot to the last token")
         axes.set_ylabel("rows")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}" if edges[-1] < 10 * edges[0] else "")
+        ticks = _log_ticks(edges[0], edges[-1])
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
         axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.yaxis.get_major_locator().set_params(integer=True)
 
@@ -171,6 +173,15 @@ def _latency(facts: RunFacts) -> Chart | str:
         "what they waited for a slot is not in it."
     )
     return Chart("row_latency", "Row latency", caption, draw)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, ... between two times; both ends where they are too near for that."""
+    tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1,) if high > 1000 * low else (1, 2, 5)
+    found = [float(f"{step}e{ten}") for ten in tens for step in steps]
+    inside = [tick for tick in found if low <= tick <= high]
+    return inside if len(inside) > 1 else [float(f"{tick:.2g}") for tick in (low, high)]
 
 
 def _finish_reasons(facts: RunFacts) -> Chart | str:

@@ -37,6 +37,7 @@ class InputOfRun:
     def __init__(self, identity: Identity | None, uri: str | None = None, retrier: Retrier | None = None) -> None:
         self._retrier = retrier
         self._spec = _dataset_spec(identity, uri)
+        self._reader = RowReader(RowRules(DecodingSpec(), self._spec))
         self.where = self._spec.uri
         dataset = Dataset(self._spec, retrier)
         if identity is None or dataset.fingerprint() != identity.dataset:
@@ -50,11 +51,13 @@ class InputOfRun:
         if first is not None and first.fields is not None:
             self.form = "csv" if first.untyped else "parquet"
 
-    def rows(self) -> Iterator[tuple[RawRow, str]]:
-        """Every row with the id that the run gave it; errors as the class."""
-        rules = RowRules(DecodingSpec(), self._spec)
-        for raw in Dataset(self._spec, self._retrier).rows():
-            yield raw, RowReader(rules).read(raw).id  # a new one: a reader remembers every id that it saw
+    def rows(self) -> Iterator[RawRow]:
+        """Every row, from the beginning; errors as the class."""
+        return Dataset(self._spec, self._retrier).rows()
+
+    def id_of(self, row: RawRow) -> str:
+        """The id that the run gave a row."""
+        return self._reader.id_of(row)
 
 
 def _dataset_spec(identity: Identity | None, uri: str | None) -> DatasetSpec:

@@ -67,6 +67,14 @@ class RowReader:
             row_id or made, raw.index, raw.line_number, digest.hexdigest(), bad.code, bad.message, endpoint, columns
         )
 
+    def id_of(self, raw: RawRow) -> str:
+        """The id that `read` gives the row, without reading more of it."""
+        try:
+            named = self._named_id(self._fields(raw))
+        except (RowError, RecursionError):
+            named = None
+        return named or _made_id(raw)
+
     def claim(self, raw: RawRow) -> None:
         """Takes note of the id of a row that belongs to another shard."""
         with suppress(RowError):
