@@ -46,6 +46,9 @@ class Input(Protocol):
     def rows(self) -> Iterator[InputRow]:
         """Every row, from the beginning."""
 
+    def batches(self) -> Iterator[Any]:
+        """The same as record batches with all their columns, where the form is parquet."""
+
     def id_of(self, row: Any) -> str:
         """The id that the run gave a row."""
 

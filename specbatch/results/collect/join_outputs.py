@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from specbatch.formatting import pluralize
-from specbatch.results.collect.answers import Answers, check_same
+from specbatch.results.collect.answers import Answer, Answers, check_same
 from specbatch.results.collect.beside import Beside, Input, make_beside
+from specbatch.results.collect.beside_batches import BesideBatches
 from specbatch.results.collect.formats import ExportFormat, compressing
 from specbatch.results.collect.join import JoinedRow
 from specbatch.results.collect.output import Output
@@ -44,6 +45,8 @@ class JoinOutputs:
         self._output = None if out is None else Output(out, tmp)
         self._file: BinaryIO | None = None
         self._beside: Beside | None = None
+        self._batches: BesideBatches | None = None
+        self._in_batches = form == source.form == "parquet"  # types stay as they are
         self._note = ""
 
     def open(self) -> None:
@@ -52,7 +55,10 @@ class JoinOutputs:
             self._output.open()
             name = self._output.place.name if isinstance(self._output.place, Path) else ""
             self._file = compressing(self._output.file, name)
-            self._beside = make_beside(self._file, self._form, name, self._source)
+            if self._in_batches:
+                self._batches = BesideBatches(self._file)
+            else:
+                self._beside = make_beside(self._file, self._form, name, self._source)
 
     def write_all(self, rows: Iterator[JoinedRow]) -> None:
         """Every row of the input with its answer.
@@ -61,17 +67,27 @@ class JoinOutputs:
             ResultsError: the input is another one, or a row of the run cannot be read.
         """
         answers = Answers(rows, self._source.where)
+        if self._in_batches:
+            self._join_batches(answers)
+        else:
+            self._join_rows(answers)
+        answers.end(self._rows, self._dataset_rows)
+        self.results, self.errors = answers.results, answers.errors
+
+    def _join_rows(self, answers: Answers) -> None:
         for row in self._source.rows():
-            try:
-                answer = answers.of(row.index)
-            except ValueError as error:
-                raise unreadable(f"row {row.index}", error) from error
+            answer = _answer(answers, row.index)
             check_same(answer, row.index, self._source.id_of(row), self._source.where)
             if self._beside:
                 self._beside.write(row, answer)
             self._rows = row.index + 1
-        answers.end(self._rows, self._dataset_rows)
-        self.results, self.errors = answers.results, answers.errors
+
+    def _join_batches(self, answers: Answers) -> None:
+        for batch in self._source.batches():
+            first, self._rows = self._rows, self._rows + batch.num_rows
+            found = [_answer(answers, index) for index in range(first, self._rows)]
+            if self._batches:
+                self._batches.write(batch, found)
 
     def commit(self) -> list[tuple[str, Path | str]]:
         """Shows the file.
@@ -94,9 +110,17 @@ class JoinOutputs:
             self._output.discard()
 
     def _end(self) -> None:
-        beside, file, self._beside, self._file = self._beside, self._file, None, None
+        beside, file = self._beside or self._batches, self._file
+        self._beside = self._batches = self._file = None
         if beside:
             self._note = formulas_note(beside.formulas)
             beside.close()
         if file and self._output and file is not self._output.file:
             file.close()
+
+
+def _answer(answers: Answers, index: int) -> Answer:
+    try:
+        return answers.of(index)
+    except ValueError as error:
+        raise unreadable(f"row {index}", error) from error

@@ -26,20 +26,14 @@ class ParquetTable:
     formulas = 0
 
     def __init__(self, file: BinaryIO, columns: Sequence[Column], *, group_rows: int = _GROUP_ROWS) -> None:
-        try:
-            import pyarrow as pa  # noqa: PLC0415 - an extra
-            from pyarrow.parquet import ParquetWriter  # noqa: PLC0415 - an extra
-        except ImportError as error:
-            raise ResultsError(
-                "a parquet file needs pyarrow", remedy="pip install 'specbatch[parquet]', or collect as jsonl or csv"
-            ) from error
+        pa, new_writer = with_pyarrow()
         self._pa = pa
         types = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_()}
         self._schema = pa.schema(
             [pa.field(one.name, types.get(one.kind, one.kind), nullable=one.nullable) for one in columns]
         )
         self._text = [one.kind == "string" for one in columns]
-        self._writer = ParquetWriter(file, self._schema, compression="zstd")
+        self._writer = new_writer(file, self._schema, compression="zstd")
         self._group_rows = group_rows
         self._rows: list[Sequence[Any]] = []
         self._bytes = 0
@@ -74,3 +68,19 @@ class ParquetTable:
             return self._pa.array(column, kind)
         except UnicodeEncodeError:
             return self._pa.array([value and _SURROGATE.sub("\ufffd", value) for value in column], kind)
+
+
+def with_pyarrow() -> tuple[Any, Any]:
+    """The package, and its writer of Parquet files.
+
+    Raises:
+        ResultsError: it is not installed.
+    """
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - an extra
+        from pyarrow.parquet import ParquetWriter  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ResultsError(
+            "a parquet file needs pyarrow", remedy="pip install 'specbatch[parquet]', or collect as jsonl or csv"
+        ) from error
+    return pa, ParquetWriter

@@ -42,8 +42,8 @@ class Table:
                 f"no column can be read: {self.unread or 'there is none'}", where=source.name, remedy=remedy
             )
 
-    def batches(self, position: ReadPosition) -> Iterator[Any]:
-        """Record batches of the columns that are read; `position` follows what was read of the file."""
+    def batches(self, position: ReadPosition, *, whole: bool = False) -> Iterator[Any]:
+        """Record batches of the columns that are read, or of all; `position` follows what was read of the file."""
         raise NotImplementedError
 
     def rows(self, position: ReadPosition) -> Iterator[RawRow]:
@@ -65,13 +65,13 @@ class ParquetTable(Table):
         self._file = parquet.ParquetFile(stored, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         super().__init__(self._file.schema_arrow, source)
 
-    def batches(self, position: ReadPosition) -> Iterator[Any]:
+    def batches(self, position: ReadPosition, *, whole: bool = False) -> Iterator[Any]:
         """Row groups in order, a few rows at a time."""
         metadata = self._file.metadata
         position.stored_bytes, position.given = self._source.size or 0, metadata.num_rows
         stored = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
         at_once = _rows_at_once(stored, metadata.num_rows)
-        columns = self.columns if self.unread else None
+        columns = self.columns if self.unread and not whole else None
         return iter(self._file.iter_batches(at_once, columns=columns, use_threads=False))
 
 
@@ -86,14 +86,14 @@ class ArrowTable(Table):
         self._is_stream = is_stream
         super().__init__(self._reader.schema, source)
 
-    def batches(self, position: ReadPosition) -> Iterator[Any]:
+    def batches(self, position: ReadPosition, *, whole: bool = False) -> Iterator[Any]:
         """Record batches in order, a large one in slices."""
         for at, batch in enumerate(self._reader if self._is_stream else self._by_number()):
             size = self._source.size or 0
             share = None if self._is_stream else (at + 1) / self._reader.num_record_batches
             position.stored_bytes = self._stored.tell() if share is None else size * share
             position.given += batch.num_rows
-            part = batch.select(self.columns)
+            part = batch if whole else batch.select(self.columns)
             step = _rows_at_once(part.nbytes, part.num_rows)
             for begin in range(0, part.num_rows, step):
                 yield part.slice(begin, step)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from specbatch.api.dataset import DatasetSpec
 from specbatch.api.decoding import DecodingSpec
 from specbatch.errors import DatasetError
 from specbatch.results.collect.formats import ExportFormat
 from specbatch.results.identity import Identity
+from specbatch.runner.dataset.chunks import ReadPosition, opened
 from specbatch.runner.dataset.dataset import Dataset
+from specbatch.runner.dataset.file_kinds import TABLES, Table
 from specbatch.runner.dataset.lines import RawRow
+from specbatch.runner.dataset.sources import Source
+from specbatch.runner.dataset.tables import open_table
 from specbatch.runner.retry import Retrier
 from specbatch.runner.rows.forms import RowRules
 from specbatch.runner.rows.row_reader import RowReader
+
+_HEAD_BYTES = 16
 
 
 class InputOfRun:
@@ -46,18 +53,39 @@ class InputOfRun:
                 where=self.where,
                 remedy="name the dataset as it was: --input FILE; or collect without --join",
             )
+        self._tables = [(source, table_of(source)) for source in dataset.sources]
         self.form: ExportFormat = "jsonl"
-        first = next(dataset.rows(), None)
-        if first is not None and first.fields is not None:
-            self.form = "csv" if first.untyped else "parquet"
+        if all(table is not None for _, table in self._tables):
+            self.form = "parquet"
+        elif (first := next(dataset.head(), None)) and first.fields is not None and first.untyped:
+            self.form = "csv"
 
     def rows(self) -> Iterator[RawRow]:
         """Every row, from the beginning; errors as the class."""
         return Dataset(self._spec, self._retrier).rows()
 
+    def batches(self) -> Iterator[Any]:
+        """The rows of Parquet and Arrow files as record batches with all their columns; errors as the class."""
+        left = self._spec.limit
+        for source, kind in self._tables:
+            assert kind is not None, source.name
+            with open_table(source, kind.format, is_stream=kind.is_stream) as table:
+                for batch in table.batches(ReadPosition(), whole=True):
+                    part = batch if left is None else batch.slice(0, left)
+                    left = None if left is None else left - part.num_rows
+                    if part.num_rows:
+                        yield part
+
     def id_of(self, row: RawRow) -> str:
         """The id that the run gave a row."""
         return self._reader.id_of(row)
+
+
+def table_of(source: Source) -> Table | None:
+    """What a Parquet or Arrow file is; None of any other."""
+    with opened(source) as stored:
+        head = stored.read(_HEAD_BYTES)
+    return next((table for table in TABLES if table.magic.match(head)), None)
 
 
 def _dataset_spec(identity: Identity | None, uri: str | None) -> DatasetSpec:

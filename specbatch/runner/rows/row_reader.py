@@ -70,7 +70,7 @@ class RowReader:
     def id_of(self, raw: RawRow) -> str:
         """The id that `read` gives the row, without reading more of it."""
         try:
-            named = self._named_id(self._fields(raw))
+            named = self._named_id(fields_of(raw))
         except (RowError, RecursionError):
             named = None
         return named or _made_id(raw)

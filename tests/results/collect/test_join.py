@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from decimal import Decimal
 
 import pyarrow.parquet
 import pytest
@@ -139,6 +140,58 @@ def test_tables_have_the_inputs_columns_and_then_the_answers(run_dir, answered, 
     table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
     assert table["n"].to_pylist() == [1, 2, None]
     assert table["error_code"].to_pylist() == [None, None, "invalid_json"]
+
+
+def test_a_csv_comes_back_with_its_own_columns_and_cells(run_dir, answered, tmp_path):
+    answered('prompt;code;note\r\n"a;""b""\nc";007;=1\r\nd;1.50;\r\ntoo;few\r\n', name="rows.csv", errors={2})
+    done, _ = joined(run_dir, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["prompt", "code", "note", "generated_text", "finish_reason", "error_code", "error_message"],
+            ['a;"b"\nc', "007", "=1", "answer 0", "stop", "", ""],
+            ["d", "1.50", "", "answer 1", "stop", "", ""],
+            ["too", "few", "", "", "", "invalid_json", "expected a comma at column 12"],
+        ]
+    assert (
+        done.written[0][0] == "3 rows of the input as csv; 1 cell a spreadsheet would run as a formula: import as text"
+    )
+    assert joined(run_dir)[1][0] == b"prompt,code,note,generated_text,finish_reason,error_code,error_message"
+
+
+TABLE = pyarrow.table(
+    {
+        "prompt": ["a", None, "c", "d", "e"],
+        "when": pyarrow.array([1, 2, 3, None, 5], pyarrow.timestamp("us", tz="UTC")),
+        "price": pyarrow.array([Decimal("1.10")] * 5, pyarrow.decimal128(9, 2)),
+        "image": pyarrow.array([b"\xff\x00"] * 5, pyarrow.binary()),
+        "turns": [[{"from": "x", "value": 1}]] * 5,
+        "finish_reason": ["mine"] * 5,
+        "label": pyarrow.array(["x", "y", "x", None, "y"]).dictionary_encode(),
+    }
+)
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow"])
+def test_a_table_keeps_its_schema_and_gets_columns_after_it(run_dir, answered, tmp_path, name):
+    file = io.BytesIO()
+    if name == "rows.parquet":
+        pyarrow.parquet.write_table(TABLE, file, row_group_size=2)
+    else:
+        with pyarrow.ipc.new_file(file, TABLE.schema) as writer:
+            writer.write_table(TABLE)
+    answered(file.getvalue(), name=name, errors={1}, missing={3}, limit=4)
+    joined(run_dir, tmp_path / "out.parquet", partial=True)
+    found = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert found.select(TABLE.schema.names).cast(TABLE.schema).equals(TABLE.slice(0, 4))
+    assert found.select(range(7, 11)).to_pydict() == {
+        "generated_text": ["answer 0", None, "answer 2", None],
+        "specbatch_finish_reason": ["stop", None, "stop", None],
+        "error_code": [None, "invalid_json", None, "missing"],
+        "error_message": [None, "expected a comma at column 12", None, "the run has no answer for this row"],
+    }
+    joined(run_dir, tmp_path / "out.jsonl", partial=True)
+    line = json.loads((tmp_path / "out.jsonl").read_bytes().splitlines()[0])
+    assert (line["prompt"], line["finish_reason"], line["generated_text"]) == ("a", "mine", "answer 0")
 
 
 def test_a_dataset_that_is_another_one_now_is_refused(run_dir, answered):
