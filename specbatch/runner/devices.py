@@ -31,8 +31,33 @@ def visible_gpus(expected: int, env: Mapping[str, str]) -> tuple[GpuShape, ...]:
             remedy=f"set spec.placement.gpus to {count or '0 (the CPU)'}, or make {expected} visible:"
             " in a pod by its GPU resource, else by CUDA_VISIBLE_DEVICES",
         )
-    found = (torch.cuda.get_device_properties(index) for index in range(count))
+    try:  # the count may come from the driver's monitoring library, which works where CUDA does not
+        found = [torch.cuda.get_device_properties(index) for index in range(count)]
+    except RuntimeError as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(" Please ")[0]
+        raise DeviceError(
+            f"CUDA does not start: {reason}",
+            where=f"torch {torch.__version__}",
+            remedy=f"this torch was built for CUDA {torch.version.cuda}: update the node's driver until nvidia-smi shows that version, or use a torch for "
+            "an older CUDA (docs/GPU_DEPLOYMENT.md, Driver, CUDA, AMD)",
+        ) from error
+    for properties in found:
+        _check_capability(properties.name, properties.major, properties.minor)
     return tuple(visible_gpu_shape(properties.name, properties.total_memory) for properties in found)
+
+
+def _check_capability(name: str, major: int, minor: int) -> None:
+    """Raises for a GPU that is older than any that this torch has code for: kernels would fail one by one."""
+    known = [
+        int(arch.removeprefix("sm_")) for arch in torch.cuda.get_arch_list() if arch.removeprefix("sm_").isdecimal()
+    ]
+    if known and 10 * major + minor < min(known):
+        oldest = min(known)
+        raise DeviceError(
+            f"{name} has compute capability {major}.{minor}, and this torch has code for {oldest // 10}.{oldest % 10} and newer",
+            where=f"torch {torch.__version__}",
+            remedy="use a newer GPU, or a torch for an older CUDA (docs/GPU_DEPLOYMENT.md, Driver, CUDA, AMD)",
+        )
 
 
 def reserved_mib() -> tuple[int, ...]:

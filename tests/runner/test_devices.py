@@ -13,7 +13,7 @@ def gpus(monkeypatch):
 
     def see(count):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-        h100 = SimpleNamespace(name="NVIDIA H100 80GB HBM3", total_memory=79 << 30)
+        h100 = SimpleNamespace(name="NVIDIA H100 80GB HBM3", total_memory=79 << 30, major=9, minor=0)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: h100)
 
     return see
@@ -32,6 +32,28 @@ def test_a_count_that_differs_says_both_and_what_to_do(gpus):
     said = str(refused.value)
     assert "gpus is 4, but this process sees 2 GPUs (CUDA_VISIBLE_DEVICES is 'GPU-aa,GPU-bb')" in said
     assert "set spec.placement.gpus to 2" in said
+
+
+def test_a_driver_that_is_too_old_for_this_torch_is_told_with_what_to_do(gpus, monkeypatch):
+    def refuse(index):
+        raise RuntimeError(
+            "The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver by ..."
+        )
+
+    gpus(1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", refuse)
+    with pytest.raises(DeviceError, match=r"driver on your system is too old \(found version 12020\)\.\n") as refused:
+        visible_gpus(1, {})
+    assert "update the node's driver" in refused.value.remedy
+
+
+def test_a_gpu_that_is_older_than_the_code_of_this_torch_is_refused(gpus, monkeypatch):
+    gpus(1)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_100", "sm_120"])
+    with pytest.raises(DeviceError, match=r"capability 9\.0, and this torch has code for 10\.0 and newer"):
+        visible_gpus(1, {})
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_90", "compute_90"])
+    assert visible_gpus(1, {})
 
 
 def test_no_gpu_at_all_points_to_the_cpu(gpus):

@@ -445,7 +445,7 @@ def test_visible_gpus_are_shaped_from_what_the_driver_says(monkeypatch):
 
     from specbatch.runner.devices import visible_gpus
 
-    properties = SimpleNamespace(name="NVIDIA H100 80GB HBM3", total_memory=79 << 30)
+    properties = SimpleNamespace(name="NVIDIA H100 80GB HBM3", total_memory=79 << 30, major=9, minor=0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
     shapes = visible_gpus(2, {"CUDA_VISIBLE_DEVICES": "GPU-1,GPU-2"})
