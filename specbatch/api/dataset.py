@@ -48,10 +48,25 @@ class DatasetSpec(SpecModel):
     """The prompts: one row, one prompt."""
 
     uri: Text = Field(
-        description="A file, a folder, a glob, or any fsspec URI (s3://, gs://, https://). JSON (lines or an array), CSV, Parquet, Arrow or text, "
+        description="A file, a folder, a glob, or any fsspec URI (s3://, gs://, https://), or a dataset of the hub: hf://datasets/ORG/NAME. JSON (lines or an array), CSV, Parquet, Arrow or text, "
         "texts also compressed (gzip, zstd, bzip2, xz), told from a file's bytes (docs/DATASETS.md); what cannot be read is refused by name. "
         "Relative paths are relative to the current directory.",
         examples=["prompts.jsonl"],
+    )
+    config: Text | None = Field(
+        default=None,
+        description="The configuration (subset) of a Hugging Face dataset. Left out: the only one, or the default one.",
+        examples=["main"],
+    )
+    split: Text | None = Field(
+        default=None,
+        description="The split of a Hugging Face dataset: of hf://datasets/ORG/NAME, a clone of it, or a folder of save_to_disk. Left out: the only one.",
+        examples=["test"],
+    )
+    revision: Text | None = Field(
+        default=None,
+        description="The branch, tag or commit of a dataset on the hub. Left out: main, as it is when the run starts.",
+        examples=["refs/convert/parquet"],
     )
     format: DatasetFormat = Field(
         default="auto",

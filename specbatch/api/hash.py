@@ -23,6 +23,9 @@ FIELDS = {
     "batching": ("maxLength",),
     "dataset": (
         "uri",
+        "config",
+        "split",
+        "revision",
         "format",
         "promptField",
         "template",

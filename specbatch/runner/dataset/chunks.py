@@ -12,7 +12,7 @@ from specbatch.errors import SpecbatchError
 from specbatch.runner.dataset.compressions import compression_of, decompressed
 from specbatch.runner.dataset.encodings import as_utf8, encoding_of, ends_lines_with_cr
 from specbatch.runner.dataset.file_kinds import MAGIC_BYTES, Kind, refused
-from specbatch.runner.dataset.sources import Source, unreadable
+from specbatch.runner.dataset.source import Source, unreadable
 
 CHUNK_BYTES = 1 << 18
 _PIECE_BYTES = 1 << 14  # of a compressed file: how far it is read is to fit what has come out

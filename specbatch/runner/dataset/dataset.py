@@ -11,7 +11,8 @@ from specbatch.errors import DatasetError
 from specbatch.runner.dataset.chunks import ReadPosition, opened
 from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.dataset.readers import open_rows
-from specbatch.runner.dataset.sources import Source, find_sources, is_remote
+from specbatch.runner.dataset.source import Source
+from specbatch.runner.dataset.sources import find_sources, is_remote
 from specbatch.runner.dataset.unchanged import check_unchanged
 from specbatch.runner.retry import START_SECONDS, Retrier
 
@@ -38,7 +39,7 @@ class Dataset:
         self._spec = spec
         self.retrier = retrier or Retrier()
         with self.retrier.at_most(START_SECONDS):
-            self._found = find_sources(spec.uri, self.retrier)
+            self._found = find_sources(spec, self.retrier)
             self.sources = self._found.sources
             self.left_out = self._found.left_out
             if not self.sources:
@@ -107,7 +108,7 @@ class Dataset:
         for row in self._rows():
             self._rows_read = row.index + 1
             yield row
-        check_unchanged(self._spec.uri, self._found, self.retrier, limited=self._rows_read == self._spec.limit)
+        check_unchanged(self._spec, self._found, self.retrier, limited=self._rows_read == self._spec.limit)
         self._check_count()
         self._ended = True
 

@@ -62,6 +62,13 @@ def choose(files: Iterable[str], others: Mapping[str, str]) -> Chosen:
     return Chosen(taken, left_out | about)
 
 
+def holds_rows(path: str) -> bool:
+    """Whether a file's name says that it holds rows."""
+    name = _file(path).lower()
+    about = _ABOUT.fullmatch(name) or (name.endswith(".json") and ShardFile.parse(name))
+    return not name.startswith(".") and not about and uncompressed_name(name).endswith(_ROW_ENDINGS)
+
+
 def refuse_twins(paths: Iterable[str]) -> None:
     """Refuses rows.jsonl beside rows.jsonl.gz, as gzip -k leaves them, and rows.parquet beside rows.csv: every row would be there twice.
 

@@ -14,7 +14,7 @@ from specbatch.runner.dataset.folders import bare_name
 from specbatch.runner.dataset.json_values import read_values
 from specbatch.runner.dataset.lines import MAX_LINE_BYTES, Line, RawRow, read_lines, too_long
 from specbatch.runner.dataset.shapes import CSV, HEAD_BYTES, LINES, Layout, layout_of
-from specbatch.runner.dataset.sources import Source
+from specbatch.runner.dataset.source import Source
 
 _BINARY = Kind("binary data of an unknown kind", "name a file that holds text")
 _TABLE_FORMATS = ("csv", "tsv", "parquet", "arrow")

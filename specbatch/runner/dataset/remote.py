@@ -35,10 +35,13 @@ class RemoteStore:
 
     Attributes:
         root: the path in the store that the URI means.
+        pinned: whether files cannot change.
 
     Raises:
         DatasetError: the store's driver is not installed, or the URI is none.
     """
+
+    pinned = False
 
     def __init__(self, uri: str, retrier: Retrier) -> None:
         self.uri = uri
@@ -73,6 +76,10 @@ class RemoteStore:
         """
         size = _BLOCK_BYTES if anywhere else _READ_BYTES
         return cast("BinaryIO", io.BufferedReader(_RemoteFile(self, path, name, info, anywhere=anywhere), size))
+
+    def open_options(self, info: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for stores of another kind
+        """What the driver's `open` is told of a file beside its path."""
+        return {}
 
     def _try(self, question: Callable[[Any], Any]) -> Any:
         store = self._store or self.connect()
@@ -179,12 +186,9 @@ class _RemoteFile(io.RawIOBase):
         if self._position:
             self._check_unchanged(store.driver)
         if not self._in_order:
-            cache = "none" if self._anywhere else "readahead"
-            stream = _asked(
-                store.driver,
-                self._path,
-                lambda: store.driver.open(self._path, "rb", block_size=_BLOCK_BYTES, cache_type=cache),
-            )
+            options = {"block_size": _BLOCK_BYTES, "cache_type": "none" if self._anywhere else "readahead"}
+            options |= self._store.open_options(self._info)
+            stream = _asked(store.driver, self._path, lambda: store.driver.open(self._path, "rb", **options))
             try:
                 if self._position:
                     stream.seek(self._position)
@@ -206,6 +210,8 @@ class _RemoteFile(io.RawIOBase):
 
     def _check_unchanged(self, driver: Any) -> None:
         """Bytes of two versions must not become one file."""
+        if self._store.pinned:
+            return
         before, now = signs_of(self._info), signs_of(_info(driver, self._path))
         for sign in before:
             if sign in now and before[sign] != now[sign]:

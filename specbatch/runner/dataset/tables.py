@@ -13,7 +13,7 @@ from specbatch.runner.dataset.bad_rows import shown
 from specbatch.runner.dataset.chunks import ReadPosition, opened
 from specbatch.runner.dataset.file_kinds import TABLE_PACKAGE
 from specbatch.runner.dataset.lines import RawRow
-from specbatch.runner.dataset.sources import Source
+from specbatch.runner.dataset.source import Source
 
 _ROWS_AT_ONCE = 1024
 _BYTES_AT_ONCE = 8 << 20

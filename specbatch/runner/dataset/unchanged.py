@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from specbatch.api.dataset import DatasetSpec
 from specbatch.errors import DatasetError, SpecbatchError
 from specbatch.formatting import first_lines
-from specbatch.runner.dataset.sources import Found, find_sources, is_remote
+from specbatch.runner.dataset.source import Found
+from specbatch.runner.dataset.sources import find_sources, is_remote
 from specbatch.runner.retry import Retrier
 
 _SHOWN = 3
 
 
-def check_unchanged(uri: str, before: Found, retrier: Retrier, *, limited: bool) -> None:
-    """Looks at the files again.
+def check_unchanged(spec: DatasetSpec, before: Found, retrier: Retrier, *, limited: bool) -> None:
+    """Looks at the files again, unless they are those of one commit.
 
     Args:
-        uri: of the dataset.
+        spec: spec.dataset.
         before: what was found there at the start.
         retrier: for a store that is out of reach.
         limited: the run wanted only so many rows, and has them: what is written behind them, or into new files, does not matter.
@@ -24,8 +26,11 @@ def check_unchanged(uri: str, before: Found, retrier: Retrier, *, limited: bool)
     Raises:
         DatasetError: a file was changed, replaced or removed, or a new one is there.
     """
+    if before.pinned:
+        return
+    uri = spec.uri
     try:
-        after = find_sources(uri, retrier)
+        after = find_sources(spec, retrier)
     except SpecbatchError as error:
         if not is_remote(uri):
             raise _changed(uri, error.message) from error

@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from specbatch.errors import DatasetError
-from specbatch.runner.dataset.sources import local_path
+from specbatch.runner.dataset.local import local_path
 from tests.runner.tiny import dataset_at
 
 ROW = b'{"prompt": "x"}\n'
