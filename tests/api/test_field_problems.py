@@ -11,7 +11,7 @@ WRONG = [
     ("decoding: {maxNewToken: 3}", "spec.decoding.maxNewToken", "did you mean maxNewTokens?"),
     ("decoding: {max_new_tokens: 3}", "spec.decoding.max_new_tokens", "did you mean maxNewTokens?"),
     ("gpus: 3", "spec.gpus", "did you mean spec.placement.gpus?"),
-    ("revision: main", "spec.revision", "did you mean spec.target.revision or spec.drafter.revision?"),
+    ("revision: main", "spec.revision", "did you mean spec.target.revision or spec.drafter.revision or spec.dataset.revision?"),
     ("results: {zzz: 1}", "spec.results.zzz", "known here: dir, partSize, publish"),
     ("job: {tolerations: [{kye: a, operator: Exists}]}", "spec.job.tolerations[0].kye", "did you mean key?"),
     ("job: {secretEnv: {A: {name: s, kye: k}}}", "spec.job.secretEnv.A.kye", "did you mean key?"),
