@@ -15,7 +15,7 @@ from specbatch.runner.dataset.chunks import ReadPosition, opened
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.file_kinds import TABLES, Table
 from specbatch.runner.dataset.lines import RawRow
-from specbatch.runner.dataset.sources import Source
+from specbatch.runner.dataset.source import Source
 from specbatch.runner.dataset.tables import open_table
 from specbatch.runner.retry import Retrier
 from specbatch.runner.rows.forms import RowRules
