@@ -64,7 +64,7 @@ def _apply(data: dict[str, Any], override: str, model: type[SpecModel]) -> Path:
 def _value(text: str, path: Path, written: str, model: type[SpecModel]) -> Any:
     branches = type_at(model, path)
     is_text = branches is not None and all(branch.type is str for branch in branches)
-    if not text.strip():
+    if not text.strip() or (_is_template(text) and any(branch.type is str for branch in branches or ())):
         return text
     try:
         value, _ = read_yaml(text)
@@ -81,6 +81,11 @@ def _value(text: str, path: Path, written: str, model: type[SpecModel]) -> Any:
             f"write {text.replace(':', ': ')!r}, in shell quotes",
         )
     return text if is_text and not isinstance(value, (str, type(None))) else value
+
+
+def _is_template(text: str) -> bool:
+    """Whether a value that YAML would take for mappings is a Jinja template; in quotes, or in a list of messages, YAML knows it for text."""
+    return ("{{" in text or "{%" in text) and not text.lstrip().startswith(("[", '"', "'"))
 
 
 def _put(data: dict[str, Any], path: Path, value: Any, written: str) -> None:

@@ -24,6 +24,7 @@ Lines = dict[Path, int]
 
 _NULL, _BOOL, _INT, _FLOAT = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float"))
 _STR, _MAP, _SEQ, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq", "merge"))
+_QUOTE = 'put it in quotes: of a template in double braces YAML makes mappings, "{{ column }}" is text'
 
 
 class _Core(yaml.SafeLoader):
@@ -61,7 +62,7 @@ def read_yaml(text: str) -> tuple[Any, Lines]:
     try:
         documents = [node for node in yaml.compose_all(text, Loader=_Core) if node is not None]
     except yaml.MarkedYAMLError as error:
-        raise _syntax_error(error) from error
+        raise _syntax_error(error, text) from error
     except yaml.YAMLError as error:
         said = str(error).splitlines()[0]
         raise _refusal("text", f"is not YAML: {said}", "save it as plain UTF-8 text") from error
@@ -130,7 +131,8 @@ class _Builder:
 def _key(node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode) or node.tag != _STR:
         written = node.value if isinstance(node, yaml.ScalarNode) else "this one"
-        raise _error(node, f"keys are text, and {written!s:.60} is not", "put the key in quotes")
+        remedy = "put the key in quotes" if isinstance(node, yaml.ScalarNode) else _QUOTE
+        raise _error(node, f"keys are text, and {written!s:.60} is not", remedy)
     return _text(node)
 
 
@@ -179,11 +181,13 @@ def _too_deep() -> SpecError:
     return _refusal("text", f"is nested more than {_MAX_DEPTH} levels deep", "a spec needs about six")
 
 
-def _syntax_error(error: yaml.MarkedYAMLError) -> SpecError:
+def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> SpecError:
     mark = error.problem_mark or error.context_mark
     where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "text"
     said = " ".join(part for part in (error.context, error.problem) if part)
     remedy = "check the indentation, the colons and the quotes of this line and the one above"
+    if mark and "{{" in "".join(text.splitlines()[mark.line : mark.line + 1]):
+        remedy = _QUOTE
     if "'\\t'" in said:
         remedy = "indent with spaces; YAML allows no tabs there"
     return _refusal(where, f"is not YAML: {said}", remedy)

@@ -22,6 +22,7 @@ from specbatch.cli import (
     fetch_command,
     job_commands,
     logs_command,
+    peek_command,
     plan_command,
     render_command,
     report_command,
@@ -67,6 +68,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "validate": validate_command.validate,
         "explain": spec_commands.explain,
         "schema": spec_commands.schema,
+        "peek": peek_command.peek,
         "plan": plan_command.plan,
     },
     "Run it": {

@@ -27,11 +27,13 @@ class ReadPosition:
         stored_bytes: of the file.
         given: what has come out of them: bytes of text, or rows of a table.
         taken: the part of that which was made into rows.
+        kind: what the file is, for people.
     """
 
     stored_bytes: float = 0
     given: int = 0
     taken: int = 0
+    kind: str = ""
 
     @property
     def made_into_rows(self) -> float:

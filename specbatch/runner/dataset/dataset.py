@@ -10,7 +10,7 @@ from specbatch.api.dataset import DatasetSpec
 from specbatch.errors import DatasetError
 from specbatch.runner.dataset.chunks import ReadPosition, opened
 from specbatch.runner.dataset.lines import RawRow
-from specbatch.runner.dataset.readers import open_rows
+from specbatch.runner.dataset.readers import PARQUET, open_rows
 from specbatch.runner.dataset.source import Source
 from specbatch.runner.dataset.sources import find_sources, is_remote
 from specbatch.runner.dataset.unchanged import check_unchanged
@@ -122,6 +122,16 @@ class Dataset:
                 where=self._spec.uri,
                 remedy="find out which is right; with the right number or file start again: rows that are finished are kept",
             )
+
+    @property
+    def kind(self) -> str:
+        """What the file at hand is: JSON Lines, CSV, Parquet, ...; for people."""
+        return self._position.kind
+
+    @property
+    def knows_rows(self) -> bool:
+        """Whether `estimated_rows` is exact, though not all are read: a Parquet file says how many it has."""
+        return len(self.sources) == 1 and self._position.kind == PARQUET and self._rows_read > 0
 
     @property
     def rows_in_all(self) -> int | None:

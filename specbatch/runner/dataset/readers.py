@@ -16,6 +16,7 @@ from specbatch.runner.dataset.lines import MAX_LINE_BYTES, Line, RawRow, read_li
 from specbatch.runner.dataset.shapes import CSV, HEAD_BYTES, LINES, Layout, layout_of
 from specbatch.runner.dataset.source import Source
 
+PARQUET = "Parquet"
 _BINARY = Kind("binary data of an unknown kind", "name a file that holds text")
 _TABLE_FORMATS = ("csv", "tsv", "parquet", "arrow")
 
@@ -40,6 +41,7 @@ def open_rows(source: Source, position: ReadPosition, form: DatasetFormat) -> It
             yield _text_rows(data, position, source.name, form)
             return
     _check_format(source.name, form, kind.name, kind.format)
+    position.kind = {"parquet": PARQUET, "arrow": "Arrow"}[kind.format]
     if data.unpack:
         remedy = f"unpack it first: {data.unpack} FILE > NEW; {kind.name} is compressed within"
         raise DatasetError(f"it is {kind.name} that was compressed once more", where=source.name, remedy=remedy)
@@ -66,6 +68,7 @@ def _text_rows(data: Plain, position: ReadPosition, name: str, form: DatasetForm
     if isinstance(found, Kind):
         raise refused(found, name)
     _check_format(name, form, "CSV" if found == CSV else "JSON or text", "csv" if found == CSV else "jsonl")
+    position.kind = _said(found, is_text=is_text) + (f" ({data.unpack.split()[0]})" if data.unpack else "")
     if found == CSV:
         is_tsv = form == "tsv" or (form != "csv" and bare_name(name).endswith(".tsv"))
         delimiter = "\t" if is_tsv else delimiter_of(head.decode("utf-8-sig", "replace"))
@@ -73,6 +76,12 @@ def _text_rows(data: Plain, position: ReadPosition, name: str, form: DatasetForm
     if found == LINES:
         return _rows(read_lines(chunks, MAX_LINE_BYTES), position, is_text=is_text)
     return _rows(read_values(_after(chunks, found.start), name, MAX_LINE_BYTES, end=found.end), position)
+
+
+def _said(layout: Layout, *, is_text: bool) -> str:
+    if layout == LINES:
+        return "text, a prompt a line" if is_text else "JSON Lines"
+    return "CSV" if layout == CSV else "JSON objects" if layout.end is None else "a JSON array"
 
 
 def _rows(lines: Iterator[Line], position: ReadPosition, *, is_text: bool = False) -> Iterator[RawRow]:

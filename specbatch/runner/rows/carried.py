@@ -32,7 +32,7 @@ def carried_columns(fields: Mapping[str, Any], dataset: DatasetSpec, own: Collec
         columns = {
             name: value
             for name, value in fields.items()
-            if name not in left_out and not _is_option(name, value, dataset.ignore_fields)
+            if name not in left_out and not is_option(name, value, dataset.ignore_fields)
         }
     else:
         columns = {name: fields[name] for name in carry if name in fields}
@@ -46,7 +46,7 @@ def carried_columns(fields: Mapping[str, Any], dataset: DatasetSpec, own: Collec
     return columns or None
 
 
-def _is_option(name: str, value: Any, ignored: Collection[str]) -> bool:
+def is_option(name: str, value: Any, ignored: Collection[str]) -> bool:
     """Whether a column asks for something, and is no data; an empty one of such a name is none either."""
     option = None if name in ignored else find_option(name)
     return option is not None and not option.harmless and (value is None or option.is_meant_by(value))

@@ -180,11 +180,9 @@ def _several(dataset: DatasetSpec, head: Head, counts: Mapping[Candidate, int]) 
 
 
 def _no_prompt(dataset: DatasetSpec, head: Head) -> DatasetError:
-    ways = [
-        way
-        for name in head.columns
-        if (way := _way(name, next((row[name] for row in head.rows if row.get(name) is not None), None)))
-    ]
+    values = {name: next((row[name] for row in head.rows if row.get(name) is not None), None) for name in head.columns}
+    longest_first = sorted(values, key=lambda name: -len(str(values[name])))
+    ways = [way for name in longest_first if (way := _way(name, values[name]))]
     listed = "".join(f"\n    {way}" for way in first_lines(ways, _SHOWN))
     return DatasetError(
         f"no prompt is found in the first {len(head.rows)} rows: their columns are {shown(head.columns, limit=300)}",
@@ -200,5 +198,5 @@ def _way(name: str, value: Any) -> str:
     if isinstance(value, str) or (isinstance(value, list) and value and isinstance(value[0], dict)):
         return f"--set dataset.promptField={name}"
     if isinstance(value, list) and value and isinstance(value[0], str) and name.isidentifier():
-        return f"""--set 'dataset.template="{{{{ {name}[0] }}}}"'"""
+        return f"--set 'dataset.template={{{{ {name}[0] }}}}'"
     return ""

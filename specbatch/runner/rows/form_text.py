@@ -6,7 +6,7 @@ from specbatch.api.dataset import DatasetSpec
 from specbatch.formatting import first_lines
 from specbatch.runner.rows.carried import carried_columns
 from specbatch.runner.rows.find_form import Head, candidates, ends_with_answer
-from specbatch.runner.rows.forms import FormName, RowForm
+from specbatch.runner.rows.forms import FormName, RowForm, own_columns
 
 _SHOWN = 5
 
@@ -14,7 +14,9 @@ _SHOWN = 5
 def form_sentence(dataset: DatasetSpec, form: RowForm, head: Head) -> str:
     """Where the prompt is, what of a conversation is none of it, and which columns are data."""
     if not head.rows:
-        return "every line is one" if head.texts else "none of the first rows could be read"
+        if not head.texts:
+            return "none of the first rows could be read"
+        return form.title if form.name is FormName.TEMPLATE else "every line is one"
     parts = [_prompt(form, head), _answers(form, head), _carried(dataset, form, head)]
     return "; ".join(part for part in parts if part)
 
@@ -38,6 +40,6 @@ def _answers(form: RowForm, head: Head) -> str:
 
 def _carried(dataset: DatasetSpec, form: RowForm, head: Head) -> str:
     columns = list(
-        dict.fromkeys(name for row in head.rows for name in carried_columns(row, dataset, form.columns) or ())
+        dict.fromkeys(name for row in head.rows for name in carried_columns(row, dataset, own_columns(row, form)) or ())
     )
     return f"into the results, not shown to the model: {', '.join(first_lines(columns, _SHOWN))}" if columns else ""

@@ -126,6 +126,11 @@ class RowRules:
         return frozenset({self.dataset.id_field, self.dataset.answer_field or "", "custom_id"})
 
 
+def own_columns(fields: Mapping[str, Any], form: RowForm) -> tuple[str, ...]:
+    """The columns of a row that its prompt is made of."""
+    return LINE_FIELDS if form.name is FormName.REQUESTS and is_openai_line(fields) else form.columns
+
+
 def may_be_openai(fields: Mapping[str, Any], rules: RowRules) -> bool:
     """Whether a row of this dataset is to be taken for a line of OpenAI's batch API."""
     name = rules.form.name

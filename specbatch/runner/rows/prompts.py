@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from specbatch.errors import Problem, SpecError
 from specbatch.results.rows import ErrorCode
@@ -16,6 +14,9 @@ from specbatch.runner.dataset.bad_rows import RowError, shown
 from specbatch.runner.rows.messages import Message
 from specbatch.runner.rows.row import Row
 from specbatch.runner.rows.token_lengths import TokenLengths, token_lengths
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _LONG_TEXT = 1 << 16  # characters: a shorter one is tokenised in no time
 _LONGEST_REASON = 300

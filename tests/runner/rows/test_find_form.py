@@ -114,7 +114,7 @@ def test_a_choice_of_the_spec_decides(choice):
 def test_a_dataset_without_a_prompt_is_refused_with_its_columns_and_what_could_be_one():
     message = refused([{"turns": ["a", "b"], "title": "t", "n": 3}])
     assert "['turns', 'title', 'n']" in message
-    assert """--set 'dataset.template="{{ turns[0] }}"'""" in message
+    assert "--set 'dataset.template={{ turns[0] }}'" in message
     assert "--set dataset.promptField=title" in message
     assert "promptField=n" not in message
 
