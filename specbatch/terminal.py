@@ -7,6 +7,7 @@ Line ends and tabs stay.
 from __future__ import annotations
 
 import re
+from typing import TextIO
 
 from specbatch.redact import redact
 
@@ -25,6 +26,12 @@ def printable(text: str) -> str:
 def for_people(text: str) -> str:
     """The text as people may see it: without secrets, and every control character written out."""
     return printable(redact(text))
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """The text as a stream can take it: what its encoding lacks (ASCII, Latin-1) is written out, so that no run ends by its own display."""
+    encoding = getattr(stream, "encoding", None)
+    return text.encode(encoding, "backslashreplace").decode(encoding) if encoding else text
 
 
 def _written(code: int) -> str:

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from specbatch.api.base import SpecModel
 from specbatch.api.hints import nearest
 from specbatch.api.job import SpecBatchJob
+from specbatch.api.other_engines import instead_of
 from specbatch.api.paths import parse_path
 from specbatch.api.problems import example_of
 from specbatch.api.words import Branch, field_branches, fields_by_name, words_of
@@ -166,7 +167,9 @@ def _unknown(path: str, doc: FieldDoc) -> SpecError:
     here = {child.name: child.path for child in doc.children}
     everywhere = {child.name: child.path for child in documentation().walk() if child.path}
     guess = here.get(nearest(last, here) or "") or everywhere.get(nearest(last, everywhere) or "")
-    remedy = f"did you mean {guess}?" if guess else f"known here: {', '.join(here) or 'nothing further'}"
+    remedy = (
+        f"did you mean {guess}?" if guess else instead_of(last) or f"known here: {', '.join(here) or 'nothing further'}"
+    )
     return SpecError([Problem(path, "is no field of a SpecBatchJob", remedy)], source="explain")
 
 

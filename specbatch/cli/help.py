@@ -77,7 +77,7 @@ def _write(formatter: Any, groups: Iterable[tuple[str, list[tuple[str, str]]]]) 
     width = max((len(name) for _, rows in groups for name, _ in rows), default=0)
     for title, rows in groups:
         with formatter.section(title):
-            formatter.write_dl([(name.ljust(min(width, 26)), text) for name, text in rows])
+            formatter.write_dl([(name.ljust(min(width, 30)), text) for name, text in rows])
 
 
 def add_command(app: typer.Typer, name: str, function: Callable[..., None], group: str) -> None:

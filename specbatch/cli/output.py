@@ -8,12 +8,12 @@ from typing import Any
 
 import typer
 
-from specbatch.terminal import for_people, printable
+from specbatch.terminal import encodable, for_people, printable
 
 
 def show(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Text for people: without secrets, and nothing in it controls the terminal."""
-    typer.echo(for_people(text), err=err, nl=nl)
+    typer.echo(encodable(for_people(text), sys.stderr if err else sys.stdout), err=err, nl=nl)
 
 
 def say(text: str) -> None:

@@ -77,4 +77,5 @@ def _write_new(file: Path, text: str, *, force: bool = False) -> None:
         raise SpecError([problem], source=str(file)) from None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SpecError([Problem("file", f"cannot be written: {reason}")], source=str(file)) from None
+        remedy = "" if file.parent.is_dir() else f"make its folder first: mkdir -p {shlex.quote(str(file.parent))}"
+        raise SpecError([Problem("file", f"cannot be written: {reason}", remedy)], source=str(file)) from None

@@ -17,7 +17,7 @@ from specbatch.formatting import format_duration
 from specbatch.results.protocol import Event, Finished, Progress, Started, Step, log_line
 from specbatch.results.status.progress_text import event_line, progress_lines, publish_text, rows_line
 from specbatch.results.summary_text import render_summary
-from specbatch.terminal import for_people
+from specbatch.terminal import encodable, for_people
 
 _LINE_SECONDS = 5.0
 WARNING = "warning: "  # a step that begins so is no news of progress, but something to look at
@@ -70,7 +70,7 @@ class TextDisplay(Display):
             self._progress_at = now
         if isinstance(event, Started):
             self._name = event.name
-        print(self._text(event), file=self._stream, flush=True)
+        print(encodable(self._text(event), self._stream), file=self._stream, flush=True)
 
     def _text(self, event: Event) -> str:
         text = _summary_text(event, self._name) if isinstance(event, Finished) else event_line(event)
@@ -148,7 +148,6 @@ def choose_display(stream: TextIO, *, quiet: bool = False, log_format: Literal["
         return Display()
     if log_format == "json":
         return JsonDisplay(stream)
-    if not stream.isatty():
-        return TextDisplay(stream)
     console = Console(file=stream)  # honours NO_COLOR
-    return TextDisplay(stream) if console.is_dumb_terminal else RichDisplay(console)
+    plain = not stream.isatty() or console.is_dumb_terminal or not console.encoding.startswith("utf")
+    return TextDisplay(stream) if plain else RichDisplay(console)

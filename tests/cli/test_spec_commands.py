@@ -35,6 +35,8 @@ def test_explain_shows_a_field(capsys):
 def test_explain_of_an_unknown_path_names_the_nearest(capsys):
     assert main(["explain", "spec.placment"]) == 64
     assert "did you mean spec.placement?" in capsys.readouterr().err
+    assert main(["explain", "tensor_parallel_size"]) == 64
+    assert "there is no tensor parallelism" in capsys.readouterr().err
 
 
 def test_schema_is_json(capsys):
@@ -88,4 +90,7 @@ def test_init_overwrites_only_by_force(file, capsys):
 
 def test_init_says_why_it_cannot_write(tmp_path, capsys):
     assert main(["init", str(tmp_path / "nowhere" / "a.yaml")]) == 64
-    assert "cannot be written: No such file or directory" in capsys.readouterr().err
+    assert (
+        "cannot be written: No such file or directory\n  remedy: make its folder first: mkdir -p "
+        in capsys.readouterr().err
+    )

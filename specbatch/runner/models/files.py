@@ -92,7 +92,9 @@ def find_model(
     assert asked.model is not None
     path = resolve_model_dir(asked.model, asked.revision, env)
     if path is None or (_is_snapshot(path) and not is_complete(path)):
-        say(f"downloading {asked.model} from the hub")
+        beside = Path(asked.model).parent  # of models/qwen: a folder may have been meant
+        missing = f", since {beside.absolute()} holds no such folder" if "/" in asked.model and beside.is_dir() else ""
+        say(f"downloading {asked.model} from the hub{missing}")
         wanted = HubModel(asked.model, asked.revision, code=asked.trust_remote_code)
         where = f"spec.{role}.model {asked.model}"
         path = fetch_model(wanted, progress=Progress(say), where=where, seconds=START_SECONDS).path

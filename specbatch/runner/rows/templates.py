@@ -74,7 +74,8 @@ def choose_template(dataset: DatasetSpec, tokenizer: PreTrainedTokenizerBase) ->
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise _error(f"{setting} cannot be read: {error}", 'a path, "auto" or "none"') from error
+        reason = getattr(error, "strerror", None) or error
+        raise _error(f"{path.absolute()} cannot be read: {reason}", 'name a file, "auto" or "none"') from error
     return _checked(text, setting, path)
 
 
