@@ -13,7 +13,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from specbatch.api.base import SpecModel
-from specbatch.api.hints import nearest
+from specbatch.api.hints import is_same, nearest
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.other_engines import instead_of
 from specbatch.api.paths import parse_path
@@ -167,9 +167,8 @@ def _unknown(path: str, doc: FieldDoc) -> SpecError:
     here = {child.name: child.path for child in doc.children}
     everywhere = {child.name: child.path for child in documentation().walk() if child.path}
     guess = here.get(nearest(last, here) or "") or everywhere.get(nearest(last, everywhere) or "")
-    remedy = (
-        f"did you mean {guess}?" if guess else instead_of(last) or f"known here: {', '.join(here) or 'nothing further'}"
-    )
+    nearby = f"did you mean {guess}?" if guess else f"known here: {', '.join(here) or 'nothing further'}"
+    remedy = nearby if guess and is_same(last, guess.rpartition(".")[2]) else instead_of(last) or nearby
     return SpecError([Problem(path, "is no field of a SpecBatchJob", remedy)], source="explain")
 
 
