@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from specbatch.errors import ModelError
 from specbatch.plan.ceiling import predict
@@ -12,7 +12,7 @@ from specbatch.plan.layouts import Layout
 from specbatch.plan.memory import MemoryFit, memory_fit
 from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.predicted import Ceiling
-from specbatch.plan.types import Alternative, ReplicaPlan
+from specbatch.plan.types import Alternative, ReplicaPlan, Speculation
 
 # Ratios whose ceilings differ by less are alike; the better balanced one wins.
 _ALIKE = 0.97
@@ -63,6 +63,13 @@ def evaluate(request: PlanRequest, layout: Layout) -> Candidate:
     fitting = memory.most_rows(request.max_rows)
     rows = max(request.min_rows, fitting)
     ceiling = predict(request, replicas[0], rows, replicas=len(replicas))
+    # A drafter on GPUs of its own limits the rows no more than the target, unless fewer rows with drafts are faster.
+    more = memory.most_rows(request.max_rows, all_draft=False)
+    if more > fitting and more >= request.min_rows:
+        plain = replace(request, speculation=Speculation(0, is_adaptive=False))
+        without = predict(plain, replicas[0], more, replicas=len(replicas))
+        if fitting < rows or without.tokens_per_second > ceiling.tokens_per_second:
+            return Candidate(request, layout, replicas, memory, more, fits=True, ceiling=without)
     return Candidate(request, layout, replicas, memory, rows, fits=fitting >= rows, ceiling=ceiling)
 
 

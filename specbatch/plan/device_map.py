@@ -17,13 +17,18 @@ _MAY_BE_ABSENT = {"rotary_emb", "lm_head", "embed_out", "decoder"}
 
 
 def place_replicas(
-    layout: Layout, target: ModelShape, drafter: ModelShape | None, kv_tokens: int = 1
+    layout: Layout,
+    target: ModelShape,
+    drafter: ModelShape | None,
+    kv_tokens: int = 1,
+    drafter_kv_tokens: int | None = None,
 ) -> tuple[ReplicaPlan, ...]:
-    """Every replica of a layout, each with KV of so many tokens (of all its rows together)."""
+    """Every replica of a layout, each with KV of so many tokens (of all its rows together), the drafter's as many unless it says otherwise."""
+    of_drafter_tokens = kv_tokens if drafter_kv_tokens is None else drafter_kv_tokens
     return tuple(
         ReplicaPlan(
             target=place_model(target, of_target, kv_tokens),
-            drafter=place_model(drafter, of_drafter, kv_tokens) if drafter and of_drafter else None,
+            drafter=place_model(drafter, of_drafter, of_drafter_tokens) if drafter and of_drafter else None,
         )
         for of_target, of_drafter in layout.replicas
     )

@@ -14,7 +14,22 @@ from specbatch.plan.types import DeviceUse, ReplicaPlan
 
 PAGE = 64  # tokens, as in engine/graphs/paging.py
 
-Models = tuple[tuple[ModelShape, bool], ...]  # with a stage on a device, and whether the head is there
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What stands on a device.
+
+    Attributes:
+        empty: the device with weights, without KV and reserve.
+        kv_target: bytes of one token of the target; 0 where nothing of it is there.
+        kv_drafter: likewise of the drafter.
+        models: with layers there, and whether their head is there.
+    """
+
+    empty: DeviceUse
+    kv_target: int
+    kv_drafter: int
+    models: tuple[tuple[ModelShape, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +37,13 @@ class MemoryFit:
     """The devices of a placement, and rows of which length are to fit on them.
 
     Attributes:
-        loads: every device that is used, in the order of the GPUs: with the KV of one token and without reserve, and the models on it.
+        loads: every device that is used, in the order of the GPUs.
         reserving: what is kept free of KV.
         max_length: prompt and new tokens of a row, at the most.
         max_k: drafts a round, at the most.
     """
 
-    loads: tuple[tuple[DeviceUse, Models], ...]
+    loads: tuple[Load, ...]
     reserving: Reserving
     max_length: int
     max_k: int
@@ -39,33 +54,46 @@ class MemoryFit:
         return self.reserving.paged
 
     def kv_tokens(self, rows: int) -> int:
-        """Tokens that each replica's KV is for: what all rows need at their longest, or with pages what there is room for."""
+        """Tokens that each replica's KV of the target is for: what all rows need at their longest, or with pages what there is room for."""
         if not self.paged:
-            return self._least_tokens(rows)
-        room = min(self._free_pages(*load, rows) for load in self.loads)
+            return self._slot_tokens(rows)
+        room = min(self._free_pages(load, rows) for load in self.loads if load.kv_target)
         return max(PAGE * min(room, rows * self._pages_per_row), self._least_tokens(rows))
+
+    def drafter_kv_tokens(self, rows: int) -> int:
+        """Likewise of the drafter: as many, unless it has devices of its own that hold fewer."""
+        tokens = self.kv_tokens(rows)
+        apart = [self._free_pages(load, rows) for load in self.loads if not load.kv_target]
+        return max(min([tokens, *(PAGE * pages for pages in apart)]), self._least_tokens(1)) if apart else tokens
 
     def device_uses(self, rows: int) -> tuple[DeviceUse, ...]:
         """What every device holds with so many rows in each replica."""
-        tokens = self.kv_tokens(rows)
-        return tuple(self._use(*load, rows, tokens) for load in self.loads)
+        tokens, of_drafter = self.kv_tokens(rows), self.drafter_kv_tokens(rows)
+        return tuple(self._use(load, rows, tokens, of_drafter) for load in self.loads)
 
-    def fits(self, rows: int, *, slots: bool = False) -> bool:
+    def fits(self, rows: int, *, slots: bool = False, all_draft: bool = True) -> bool:
         """Whether every device has room for so many rows in each replica.
 
         Args:
             rows: how many.
             slots: each has a slot for the longest row, as in the general engine, even where there could be pages.
+            all_draft: whether devices of the drafter's own have room for all of them, too; else for one.
         """
-        tokens = self._slot_tokens(rows) if slots else self._least_tokens(rows)
-        return all(self._use(*load, rows, tokens, slots=slots).free_bytes >= 0 for load in self.loads)
+        if slots and self.paged:
+            return replace(self, reserving=replace(self.reserving, paged=False)).fits(rows)
+        tokens = self._least_tokens(rows)
+        of_drafter = tokens if all_draft else self._least_tokens(1)
+        return all(
+            self._use(load, rows, tokens, tokens if load.kv_target else of_drafter).free_bytes >= 0
+            for load in self.loads
+        )
 
-    def most_rows(self, cap: int, *, slots: bool = False) -> int:
+    def most_rows(self, cap: int, *, slots: bool = False, all_draft: bool = True) -> int:
         """The most rows a replica, up to cap, that fit; 0 when not even one does.
 
         From 16 on it is a multiple of 8, which the GPU's matrix units like.
         """
-        rows = largest(lambda rows: self.fits(rows, slots=slots), cap)
+        rows = largest(lambda rows: self.fits(rows, slots=slots, all_draft=all_draft), cap)
         return rows - rows % 8 if 16 <= rows < cap else rows
 
     @property
@@ -87,33 +115,50 @@ class MemoryFit:
             return self._slot_tokens(rows)
         return PAGE * max(self._pages_per_row, rows * -(-self._pages_per_row // 2))
 
-    def _free_pages(self, load: DeviceUse, models: Models, rows: int) -> int:
-        free = self._use(load, models, rows, 0).free_bytes
-        if free < 0 or not load.kv_bytes:
+    def _free_pages(self, load: Load, rows: int) -> int:
+        free = self._use(load, rows, 0, 0).free_bytes
+        each = load.kv_target + load.kv_drafter
+        if free < 0 or not each:
             return 0 if free < 0 else rows * self._pages_per_row
-        return free // (PAGE * load.kv_bytes)
+        return free // (PAGE * each)
 
-    def _use(self, load: DeviceUse, models: Models, rows: int, tokens: int, *, slots: bool = False) -> DeviceUse:
+    def _use(self, load: Load, rows: int, tokens: int, of_drafter: int) -> DeviceUse:
         """With KV of so many tokens, and what KV must leave free."""
-        reserving = replace(self.reserving, paged=False) if slots else self.reserving
-        reserve = reserving.parts(load, models, rows, self.max_length)
-        return replace(load, kv_bytes=load.kv_bytes * tokens, reserve=reserve)
+        return replace(
+            load.empty,
+            kv_bytes=load.kv_target * tokens + load.kv_drafter * of_drafter,
+            reserve=self.reserving.parts(load.empty, load.models, rows, self.max_length),
+        )
 
 
 def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryFit:
     """How much memory replicas take that are placed with the KV of one token."""
-    shapes = tuple(request.models.values())
-    models = [model for replica in replicas for model in zip(shapes, replica.models, strict=True)]
+    shapes = request.models
+    placed = [
+        (role, shapes[role], stage)
+        for replica in replicas
+        for role, model in zip(shapes, replica.models, strict=True)
+        for stage in model.stages
+    ]
     loads = []
     for device, gpu in request.gpus.items():
-        here = [(shape, stage) for shape, placed in models for stage in placed.stages if stage.device == device]
-        weights, kv = sum(stage.weight_bytes for _, stage in here), sum(stage.kv_bytes for _, stage in here)
-        load = DeviceUse(device, gpu.name, gpu.memory_bytes, weights, kv)
-        loads += [(load, tuple((shape, stage.has_head) for shape, stage in here))] if here else []
+        here = [(role, shape, stage) for role, shape, stage in placed if stage.device == device]
+        if here:
+            kv = {one: sum(stage.kv_bytes for role, _, stage in here if role == one) for one in ("target", "drafter")}
+            weights = sum(stage.weight_bytes for _, _, stage in here)
+            models = tuple((shape, stage.has_head) for _, shape, stage in here)
+            loads.append(
+                Load(
+                    DeviceUse(device, gpu.name, gpu.memory_bytes, weights, kv_bytes=0),
+                    kv["target"],
+                    kv["drafter"],
+                    models,
+                )
+            )
     return MemoryFit(
         loads=tuple(loads),
         reserving=Reserving(
-            paged="cpu" not in request.gpus and all(shape.is_paged for shape in shapes),
+            paged="cpu" not in request.gpus and all(shape.is_paged for shape in shapes.values()),
             speculation=request.speculation,
             whole_distributions=request.whole_distributions,
         ),

@@ -66,7 +66,9 @@ def _plan(choices: Choices, recommendation: Recommendation, variables: Sequence[
     others += [choices.alone] if choices.alone else []
     return Plan(
         strategy=chosen.layout.strategy,
-        replicas=place_replicas(chosen.layout, request.target, request.drafter, memory.kv_tokens(rows)),
+        replicas=place_replicas(
+            chosen.layout, request.target, request.drafter, memory.kv_tokens(rows), memory.drafter_kv_tokens(rows)
+        ),
         max_sequences=rows,
         slot_sequences=max(1, memory.most_rows(rows, slots=True)),
         max_length=request.max_length,

@@ -157,3 +157,25 @@ def test_a_length_beyond_the_models_positions_is_a_problem():
 @pytest.mark.parametrize(("count", "text"), [(3 << 30, "3.0 GiB"), (5 << 20, "5.0 MiB"), (-(2 << 30), "-2.0 GiB")])
 def test_bytes_for_people(count, text):
     assert gib(count) == text
+
+
+FOUR_TO_ONE = ("placement.strategy=multi_gpu_ratio", "placement.ratio={target: 4, drafter: 1}", "placement.replicas=1")
+
+
+def test_a_drafter_on_a_gpu_of_its_own_takes_none_of_the_targets_kv():
+    pair = plan_of("5xH100", *FOUR_TO_ONE, "batching.maxLength=2048")
+    assert pair.max_sequences == 512
+    assert pair.replicas[0].target.kv_bytes >= 512 * 2049 * TARGET.kv_bytes_per_token  # every row at its longest
+    held = pair.replicas[0].drafter.kv_bytes // DRAFTER.kv_bytes_per_token
+    assert 512 * 1024 <= held < 512 * 2049
+    assert any(f"the drafter's GPUs hold KV for {held:,} tokens" in note for note in pair.notes)
+
+
+def test_a_drafters_gpu_limits_the_rows_only_where_fewer_rows_with_drafts_are_faster():
+    limited = plan_of("5xH100", *FOUR_TO_ONE, "batching.maxLength=4096")
+    assert limited.ceiling.num_speculative_tokens > 0
+    assert limited.max_sequences < 512
+    free = plan_of("5xH100", *FOUR_TO_ONE, "batching.maxLength=8192")
+    alone = plan_of("4xH100", "placement.replicas=1", "batching.maxLength=8192", drafter=None)
+    assert (free.max_sequences, free.ceiling.num_speculative_tokens) == (alone.max_sequences, 0)
+    assert free.fits

@@ -37,8 +37,9 @@ def page_counts(
 ) -> tuple[int, int]:
     """Pages for target and drafter: as many as all rows need at their longest, or what the free memory of each device holds.
 
-    The drafter gets as many as the target while that leaves each row half of its longest. With fewer, rows are many, and many
-    rows draft little: it gets a third.
+    A drafter on devices of its own has what they hold, up to as many as the target, and takes none of the target's. On devices that
+    both share it gets as many as the target while that leaves each row half of its longest. With fewer, rows are many, and many rows
+    draft little: it gets a third.
 
     Args:
         target: whose pages are counted.
@@ -56,16 +57,20 @@ def page_counts(
     usable = {device: _usable(device, reserve) for device in {*of_target, *of_drafter} if device.type == "cuda"}
 
     def fitting(share: float) -> int:
-        """Pages of the target, with `share` as many for the drafter."""
-        each = {device: of_target.get(device, 0) + share * of_drafter.get(device, 0) for device in usable}
-        return min([slots * least, *(int(usable[device] / each[device]) for device in usable)])
+        """Pages of the target, with `share` as many for the drafter where they share a device."""
+        each = {
+            device: of_target[device] + share * of_drafter.get(device, 0) for device in usable if device in of_target
+        }
+        return min([slots * least, *(int(usable[device] / size) for device, size in each.items())])
 
     share, pages = 1.0, fitting(1.0)
-    if pages < max(least, slots * -(-least // 2)):
+    if pages < max(least, slots * -(-least // 2)) and of_target.keys() & of_drafter.keys():
         share, pages = _DRAFTING_SHARE, fitting(_DRAFTING_SHARE)
-    if pages < least:
-        raise torch.OutOfMemoryError(f"{pages} of the {least} KV pages of one row fit")
-    return pages, 0 if drafter is None else min(slots * least, max(least, int(pages * share)))
+    apart = [int(usable[device] / of_drafter[device]) for device in usable if device not in of_target]
+    drafting = min([slots * least, max(least, int(pages * share)), *apart]) if drafter is not None else 0
+    if pages < least or (drafter is not None and drafting < least):
+        raise torch.OutOfMemoryError(f"{min([pages, *apart])} of the {least} KV pages of one row fit")
+    return pages, drafting
 
 
 def _usable(device: torch.device, reserve: int) -> float:

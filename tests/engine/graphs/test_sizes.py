@@ -82,6 +82,17 @@ def test_the_fullest_device_decides(monkeypatch):
     assert of_drafter * 2**22 <= 2 * GIB
 
 
+def test_a_drafter_on_a_gpu_of_its_own_has_what_that_holds_and_does_not_limit_the_target(monkeypatch):
+    free(monkeypatch, d0=40, d1=10)
+    target, drafter = model({GPU: 2**22}), model({OTHER: 2**21})
+    of_target, of_drafter = sizes.page_counts(target, drafter, 256, 64 * PAGE, RESERVE)
+    assert of_target == sizes.page_counts(target, None, 256, 64 * PAGE, RESERVE)[0] == 38 * GIB // 2**22
+    assert of_drafter == 8 * GIB // 2**21 < of_target
+    free(monkeypatch, d0=40, d1=0.1)
+    with pytest.raises(torch.OutOfMemoryError, match="25 of the 64 KV pages"):
+        sizes.page_counts(target, drafter, 256, 64 * PAGE, RESERVE)
+
+
 def test_where_not_even_one_row_fits_memory_has_run_out(monkeypatch):
     free(monkeypatch, d0=1.5)
     with pytest.raises(torch.OutOfMemoryError, match="of the 32 KV pages"):
