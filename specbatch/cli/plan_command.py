@@ -33,7 +33,7 @@ def plan(
         str | None,
         typer.Option(
             metavar="COUNTxPRODUCT",
-            help="The GPUs of one pod: 8xH100-80GB, or any as 4x96GB@3.3TB/s@900TF. The count may be left out; given, it overrides placement.gpus.",
+            help="The GPUs of one pod, as you or nvidia-smi call them: 8xH100, 'NVIDIA A10G', 5090; any other as 4x96GB@3.3TB/s@900TF. The count may be left out; given, it overrides placement.gpus.",
         ),
     ] = None,
     acceptance: Annotated[
@@ -57,6 +57,8 @@ def plan(
     output: OutputOption = "text",
 ) -> None:
     """Show what goes on which GPU, whether it fits, and how fast.
+
+    The first lines say what to run: the spec as it is, or with which --set. Speeds are predictions, from data sheets.
 
     Reads the models' config.json from a folder or the hub cache; well-known models need no files at all.
     Models of other families are counted by transformers, where it is installed, and estimated where not. TARGET_GPU, DRAFTER_GPU
