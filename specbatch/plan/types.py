@@ -171,6 +171,7 @@ class Recommendation:
     advice: tuple[str, ...] = ()  # sentences: what else decides
     unset: tuple[str, ...] = ()  # variables of the environment that would override the changes
     tokens_per_second: float | None = None  # of all replicas together, at most
+    meaning: str = ""  # of the placement, for who does not know its name
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ def recommend(choices: Choices, spec: Spec, variables: Sequence[str]) -> Recomme
         tokens_per_second=_rate(best),
         reason=_reason(choices),
         advice=tuple(_advice(choices, spec)),
+        meaning=_meaning(best),
     )
 
 
@@ -112,6 +113,20 @@ def _as_set(changes: Sequence[str]) -> str:
     return " ".join(f"--set {change}" for change in changes)
 
 
+def _meaning(best: Candidate) -> str:
+    """What the placement puts where."""
+    (target, drafter), device = (
+        best.layout.ratio,
+        "the CPU" if "cpu" in best.request.gpus else "each GPU" if len(best.replicas) > 1 else "one GPU",
+    )
+    spread = "the target on one GPU" if target == 1 else f"the target's layers over {target} GPUs"
+    if best.request.drafter is None:
+        return f"the whole target on {device}" if target == 1 else spread
+    if not drafter:
+        return f"target and drafter together on {device}"
+    return f"{spread}, the drafter {'on the next' if drafter == 1 else f'over the next {drafter}'}"
+
+
 def _reason(choices: Choices) -> str:
     """One sentence, with its numbers."""
     best, own, paired = choices.best, choices.own, choices.best_paired
@@ -126,7 +141,7 @@ def _reason(choices: Choices) -> str:
     others = [one for one in choices.paired if one.layout != best.layout and one.fits]
     second = max(others, key=_rate, default=None)
     drafting = f", {_gain(best)}" if best.request.speculation.max_k else ""
-    return f"{said}{drafting}{f'; {second.describe()}: {_rate(second):,.0f}' if second else ''}."
+    return f"{said}{drafting}{f'; next is {second.describe()} with {_rate(second):,.0f}' if second else ''}."
 
 
 def _why_alone(alone: Candidate, paired: Candidate) -> str:

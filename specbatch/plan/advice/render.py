@@ -43,17 +43,16 @@ def render(plan: Plan) -> Iterator[str]:
 def _recommendation(advised: Recommendation) -> Iterator[str]:
     """What to run, how, and why."""
     if advised.placement is None:
-        yield f"Recommended: {'what fits. Add to run, submit or plan:' if advised.changes else 'other GPUs, or other models'}"
-    elif advised.changes or advised.unset:
-        yield f"Recommended: {advised.placement}. Add to run, submit or plan:"
+        yield f"Recommended: {'what fits' if advised.changes else 'other GPUs, or other models'}"
     else:
-        yield f"Recommended: the spec as it is, {advised.placement}"
+        as_it_is = "" if advised.changes or advised.unset else "the spec as it is, "
+        headline = f"Recommended: {as_it_is}{advised.placement} ({advised.meaning})"
+        yield from textwrap.wrap(headline, _COLUMNS, subsequent_indent="  ")
     if advised.unset:
         yield f"  unset {' '.join(advised.unset)}"
     if advised.changes:
-        words = [f"--set {change}" for change in advised.changes]
-        fits = len(" ".join(words)) < _COLUMNS - 2
-        yield "  " + (" " if fits else " \\\n    ").join(words)
+        words = ["  Add to run, submit or plan:", *(f"--set {change}" for change in advised.changes)]
+        yield (" " if len(" ".join(words)) <= _COLUMNS else " \\\n    ").join(words).replace(": \\", ":", 1)
     yield from _list((f"{advised.reason[:1].upper()}{advised.reason[1:]}", *advised.advice))
 
 

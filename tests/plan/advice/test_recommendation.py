@@ -121,3 +121,21 @@ def test_on_a_cpu_the_drafter_stays_and_a_run_is_to_tell():
     plan = make_plan(job(0), shape("qwen3-0.6b"), shape("qwen3-0.6b"), [])
     assert plan.recommendation.changes == ()
     assert any("only a run tells" in sentence for sentence in plan.recommendation.advice)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "overrides", "drafter", "meaning"),
+    [
+        ("8xH100", ["batching.maxSequences=4"], "qwen3-0.6b", "target and drafter together on each GPU"),
+        ("H100", [], None, "the whole target on one GPU"),
+        ("2x12GB@0.6TB/s", ["batching.maxLength=1024"], None, "the target's layers over 2 GPUs"),
+        (
+            "2x22GB@0.6TB/s",
+            ["batching.maxLength=1024", "batching.maxSequences=4"],
+            "qwen3-1.7b",
+            "the target on one GPU, the drafter on the next",
+        ),
+    ],
+)
+def test_a_placement_is_explained_to_who_does_not_know_its_name(gpus, overrides, drafter, meaning):
+    assert recommended(gpus, *overrides, drafter=drafter, acceptance_rate=0.95).meaning == meaning

@@ -78,10 +78,11 @@ def test_lines_hold_no_escape_codes_and_no_trailing_blanks():
         assert line == line.rstrip()
 
 
-@pytest.mark.parametrize("gpus", ["8xH100", "2x12GB@0.6TB/s", "L4"])
+@pytest.mark.parametrize("strategy", ["same", "auto"])
+@pytest.mark.parametrize("gpus", ["8xH100", "8x12GB@0.6TB/s", "L4"])
 @pytest.mark.parametrize("target", ["qwen3-8b", "llama-3-8b"])
-def test_lines_fit_a_hundred_columns_and_say_what_to_do_first(gpus, target):
-    lines = list(render(plan_of(gpus, "placement.strategy=same", target=target)))
+def test_lines_fit_a_hundred_columns_and_say_what_to_do_first(gpus, target, strategy):
+    lines = list(render(plan_of(gpus, f"placement.strategy={strategy}", target=target)))
     assert lines[0].startswith("Recommended: ")
     assert max(map(len, lines)) <= 100, max(lines, key=len)
 
