@@ -87,6 +87,8 @@ def fetch(
     if not wanted:
         show(NOTHING_TO_FETCH)
         return
+    if job is not None and job.metadata.namespace is not None:
+        say(f"onto this machine; -n {job.metadata.namespace} fetches onto the claim of the cluster")
     _need_the_library()
     with _stopped_at_once():
         done = _fetch_all(wanted, to, several=job is not None or len(models) > 1)
@@ -151,7 +153,7 @@ def _summary(done: dict[str, Fetched], to: Path | None) -> list[str]:
         pins = [f"  {role}.revision: {one.commit}" for role, one in done.items() if role in _ROLES and one.model.revision is None]  # fmt: skip
         pinned = ["to have the same text next year, pin what is here:", *pins] if pins else []
         return [f"{total} in the hub's cache, {constants.HF_HUB_CACHE}: specs that name these models find them there", *pinned]  # fmt: skip
-    lines = [f"  {f'{role}.model' if role in _ROLES else role}: {one.path}" for role, one in done.items()]
+    lines = [f"  {role}.model: {one.path}" if role in _ROLES else f"  model: {one.path}" for role, one in done.items()]
     return [f"{total} in {to}; in the spec:", *lines]
 
 

@@ -2,8 +2,10 @@
 
 import pytest
 
+from specbatch.api import load_spec
 from specbatch.cli.main import main
 from specbatch.cluster.client.kinds import CLAIMS, JOBS
+from specbatch.cluster.manifests.fetch_job import fetch_job
 from tests.cluster.conftest import api
 from tests.cluster.tiny_cluster import TinyCluster
 from tests.documents import ROOT
@@ -54,6 +56,20 @@ def test_a_claim_that_is_missing_is_told_before_anything_is_made(api, capsys):
     assert main(["fetch", PAIR, "--kubeconfig", api.kubeconfig]) == 71
     assert "specbatch-models" in capsys.readouterr().err
     assert not api.objects(JOBS)
+
+
+def test_a_submit_beside_a_fetch_that_goes_on_is_warned(api, capsys):
+    put_claim(api)
+    api.put(CLAIMS, {"metadata": {"name": "specbatch-results"}, "spec": {"accessModes": ["ReadWriteOnce"]}, "status": {"phase": "Bound"}})  # fmt: skip
+    settings = ["--set", "job.volumes.modelCache.readOnly=true", "--kubeconfig", api.kubeconfig]
+    body = fetch_job(load_spec(PAIR, settings[1:2]))
+    submit = ["submit", PAIR, *settings, "--dry-run=server"]
+    for outcome, said in (("", "still fetches the models"), ("Failed", "has failed to fetch"), ("Complete", "")):
+        conditions = [{"type": outcome, "status": "True"}] if outcome else []
+        api.put(JOBS, {**body, "status": {"conditions": conditions}})
+        assert main(submit) == 0
+        told = capsys.readouterr().err
+        assert (said in told) if said else ("fetch" not in told)
 
 
 def test_options_for_this_machine_are_refused(api, capsys):

@@ -84,6 +84,7 @@ def test_a_release_without_a_spec_prepares_a_namespace(name):
     assert kinds == [
         "LocalQueue",
         "NetworkPolicy",
+        "NetworkPolicy",
         "PersistentVolumeClaim",
         "PersistentVolumeClaim",
         "Role",
