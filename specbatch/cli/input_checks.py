@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from specbatch.api.job import SpecBatchJob
     from specbatch.api.models import DrafterSpec, TargetSpec
 
-_ROWS = 100  # that are read
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 _NOT_CHECKED = "not checked"
 
@@ -80,11 +78,9 @@ def _model(asked: TargetSpec | DrafterSpec, role: str, *, in_pods: bool) -> str:
 
 
 def _dataset(job: SpecBatchJob, *, in_pods: bool) -> str:
-    from specbatch.runner.dataset.dataset import Dataset
     from specbatch.runner.dataset.sources import is_here, is_remote
-    from specbatch.runner.rows.forms import RowRules
-    from specbatch.runner.rows.row import BadRow
-    from specbatch.runner.rows.row_reader import RowReader
+    from specbatch.runner.peek.encoding import Encoding
+    from specbatch.runner.peek.peek import peek
 
     spec = job.spec.dataset
     if is_remote(spec.uri):
@@ -94,20 +90,21 @@ def _dataset(job: SpecBatchJob, *, in_pods: bool) -> str:
         on_volume = any(PurePosixPath(spec.uri).is_relative_to(mount) for mount in mounts)
         if in_pods or on_volume:
             return f"{spec.uri}, {'on a volume' if on_volume else 'a path'} of the pods: {_NOT_CHECKED} from here"
-    dataset = Dataset(spec)
-    dataset.check_readable()
-    reader = RowReader(RowRules(job.spec.decoding, spec, job.spec.target))
-    rows = [reader.read(raw) for raw in islice(dataset.rows(), _ROWS)]
-    bad = [row for row in rows if isinstance(row, BadRow)]
-    if len(bad) == len(rows):
-        raise DatasetError(
-            f"none of the first {pluralize(len(rows), 'row')} can be answered: {bad[0].message} (line {bad[0].line_number})",
-            where=f"spec.dataset.uri {spec.uri}",
-            remedy="say where the prompt is: dataset.promptField, dataset.format",
-        )
-    said = f"{spec.uri}, {pluralize(len(dataset.sources), 'file')}; of the first {pluralize(len(rows), 'row')} "
-    said += f"{len(bad)} cannot be answered: {bad[0].message} (line {bad[0].line_number})" if bad else "all can be read"
-    return "; ".join(part for part in (said, dataset.left_out) if part)
+    found = peek(job.spec, Encoding(None, "", job.spec.target), 0)
+    if found.problem is not None:
+        raise found.problem
+    rows = pluralize(found.looked_at, "row")
+    said = f"{spec.uri}, {found.kind}, prompts from {found.prompts}"
+    if found.refused:
+        first = found.refused[0]
+        message = f"{len(found.refused):,} of the first {rows} would be refused: {first.message} (line {first.line})"
+        if len(found.refused) == found.looked_at:
+            remedy = "specbatch peek shows the rows; dataset.promptField and dataset.template say where the prompt is"
+            raise DatasetError(message, where=f"spec.dataset.uri {spec.uri}", remedy=remedy)
+        said += f"; {message}"
+    else:
+        said += f"; none of the first {rows} would be refused"
+    return "; ".join(part for part in (said, found.left_out) if part)
 
 
 def _template(file: str) -> str:

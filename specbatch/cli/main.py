@@ -65,10 +65,10 @@ app = typer.Typer(
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Write a spec": {
         "init": spec_commands.init,
+        "peek": peek_command.peek,
         "validate": validate_command.validate,
         "explain": spec_commands.explain,
         "schema": spec_commands.schema,
-        "peek": peek_command.peek,
         "plan": plan_command.plan,
     },
     "Run it": {

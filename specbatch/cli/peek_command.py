@@ -35,9 +35,9 @@ def peek(
     overrides: SetOption = None,
     output: OutputOption = "text",
 ) -> None:
-    """Show a dataset as the model will see it: format, columns, first rows.
+    """Show a dataset as the model will see it, before anything runs.
 
-    Needs neither weights nor a GPU: of the target, its tokenizer alone is read, or downloaded. Without one, prompts are shown as they are
+    Its format, its columns, its first rows. Needs neither weights nor a GPU: of the target, its tokenizer alone is read, or downloaded. Without one, prompts are shown as they are
     and not counted. Tells what of the first 1,000 rows would be refused, and why.
 
     Example: specbatch peek job/quickstart.yaml -n 1
@@ -75,9 +75,9 @@ def _is_spec(source: str) -> bool:
 
 
 def _of_spec(source: str, overrides: Sequence[str]) -> tuple[SpecBatchJob, Encoding]:
-    from specbatch.api import load_spec
+    from specbatch.api.local_paths import load_spec_here
 
-    job = load_spec(source, overrides)
+    job = load_spec_here(source, overrides)
     return job, _encoding(job)
 
 

@@ -51,7 +51,7 @@ def test_ok_says_name_hash_and_what_was_looked_at(validate, folder):
     assert code == 0
     assert re.match(r"a.yaml: ok \(nightly, hash [0-9a-f]{12}\)\n", said)
     assert "target   Qwen/Qwen3-8B, of the hub: not checked, since its files are not on this machine" in said
-    assert "dataset  prompts.jsonl, 1 file; of the first 1 row all can be read" in said
+    assert "dataset  prompts.jsonl, JSON Lines, prompts from prompt; none of the first 1 row would be refused" in said
     assert f"results  {folder}/results/nightly\n" in said
 
 
@@ -59,8 +59,9 @@ def test_ok_says_name_hash_and_what_was_looked_at(validate, folder):
     ("data", "code", "said"),
     [
         (b'{"prompt": "x"}\n', 0, ": ok (nightly"),
-        (b'{"prompt": "x"}\n{}\n', 0, "of the first 2 rows 1 cannot be answered: "),
-        (b'{"text_of_mine": "x"}\n{}\n', 65, "none of the first 2 rows can be answered: "),
+        (b'{"prompt": "x"}\n{}\n', 0, "1 of the first 2 rows would be refused: "),
+        (b'{"instruction": "x", "input": "y"}\n', 0, "(Alpaca)"),
+        (b'{"text_of_mine": "x"}\n{}\n', 65, "no prompt is found in the first "),
         (b'[{"prompt": "x"}]', 0, ": ok (nightly"),
         (b"PAR1\x15\x04", 65, "prompts.jsonl: the Parquet file is damaged"),
         (b"", 65, "the dataset holds no rows"),
@@ -151,7 +152,7 @@ def test_set_is_taken(validate):
     assert (code, "choose one of 1, 2, 4, 8" in said) == (64, True)
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "validate", "submit", "render"])
+@pytest.mark.parametrize("command", ["run", "plan", "peek", "validate", "submit", "render"])
 def test_paths_that_are_only_beside_the_spec_are_refused_with_the_way_there(folder, monkeypatch, capsys, command):
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
