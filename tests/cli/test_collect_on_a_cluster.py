@@ -36,7 +36,7 @@ def test_a_run_on_the_cluster_is_collected_by_its_name(api, node, tmp_path, caps
         f"Job {name}, namespace default",
         f"reading claim specbatch-results through pod {name}-reader",
         said.err.splitlines()[2],
-        "nightly: 11 results and 1 errors of 12 rows",
+        "nightly: 11 results and 1 error of 12 rows",
     ]
     assert "custom_id" in json.loads(out.read_text().splitlines()[0])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.errors.jsonl", "out.jsonl", "volume"]

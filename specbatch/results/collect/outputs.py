@@ -137,7 +137,7 @@ class Outputs:
             raise unreadable("a row", error) from error
         if self._errors_out and has_errors:
             self._errors_out.output.commit()
-            written.append((f"{self.errors.total():,} errors", self._errors_out.output.place))
+            written.append((pluralize(self.errors.total(), "error"), self._errors_out.output.place))
         elif self._errors_out:
             place = self._errors_out.output.place
             with explained(place, "remove the errors of an earlier collect"):

@@ -20,7 +20,11 @@ def _headline(done: Collected) -> str:
     name = done.source.rstrip("/").rpartition("/")[2] or done.source
     total = "" if done.dataset_rows is None else f" of {done.dataset_rows:,} rows"
     state = "" if done.complete else ", not complete"
-    return f"{name}: {done.results:,} results and {sum(done.errors.values()):,} errors{total}{state}"
+    return f"{name}: {_count(done.results, 'result')} and {_count(sum(done.errors.values()), 'error')}{total}{state}"
+
+
+def _count(number: int, noun: str) -> str:
+    return pluralize(number, noun) if number else f"0 {noun}s"
 
 
 def _facts(done: Collected, *, partial: bool) -> Iterator[tuple[str, str]]:

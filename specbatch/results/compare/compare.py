@@ -51,6 +51,11 @@ def warnings_of(runs: Sequence[Compared]) -> list[str]:
         if len({run.values[name] for run in runs if run.values[name] is not None}) > 1
     ]
     of_some = {
+        "no GPU hours were counted (on a CPU, or by an earlier release), so tokens have no cost": [
+            run.label
+            for run in runs
+            if run.values["price of a GPU hour"] is not None and run.values["cost of 1M tokens"] is None
+        ],
         "not complete": [run.label for run in runs if run.values["state"] != "complete"],
         f"decoded for less than {_SHORT_SECONDS:.0f} s, so speeds are rough": [
             run.label for run in runs if 0 < float(run.values["decoding"] or 0) < _SHORT_SECONDS

@@ -46,7 +46,7 @@ class InputOfRun:
         self._spec = _dataset_spec(identity, uri)
         self._reader = RowReader(RowRules(DecodingSpec(), self._spec))
         self.where = self._spec.uri
-        dataset = Dataset(self._spec, retrier)
+        dataset = self._dataset(moved=uri is not None)
         if identity is None or dataset.fingerprint() != identity.dataset:
             raise DatasetError(
                 "it is not the dataset of that run any more: other files, or other content",
@@ -62,7 +62,16 @@ class InputOfRun:
 
     def rows(self) -> Iterator[RawRow]:
         """Every row, from the beginning; errors as the class."""
-        return Dataset(self._spec, self._retrier).rows()
+        return self._dataset().rows()
+
+    def _dataset(self, *, moved: bool = True) -> Dataset:
+        try:
+            return Dataset(self._spec, self._retrier)
+        except DatasetError as error:
+            if moved:
+                raise
+            remedy = "name where the dataset of that run is now: --input FILE"
+            raise DatasetError(error.message, where=error.where, remedy=remedy) from error
 
     def batches(self) -> Iterator[Any]:
         """The rows of Parquet and Arrow files as record batches with all their columns; errors as the class."""

@@ -252,7 +252,7 @@ def test_csv_comes_back_from_a_reader_as_it_was(run_dir, tmp_path):
     done = collect(run_dir, tmp_path / "out.csv")
     assert {place.name: what for what, place in done.written} == {
         "out.csv": "7 rows as csv; 1 cell a spreadsheet would run as a formula: import as text",
-        "out.errors.jsonl": "1 errors",
+        "out.errors.jsonl": "1 error",
     }
     raw = (tmp_path / "out.csv").read_bytes()
     assert raw.startswith(b"id,index,text,finish_reason,")

@@ -201,6 +201,18 @@ def test_a_dataset_that_is_another_one_now_is_refused(run_dir, answered):
         joined(run_dir)
 
 
+def test_a_dataset_that_is_elsewhere_now_is_named(run_dir, answered, tmp_path):
+    path = answered('{"prompt": "a"}')
+    (tmp_path / "moved").mkdir()
+    moved = path.rename(tmp_path / "moved" / path.name)
+    with pytest.raises(DatasetError, match="no such file") as caught:
+        joined(run_dir)
+    assert caught.value.remedy == "name where the dataset of that run is now: --input FILE"
+    stream = io.BytesIO()
+    collect(run_dir, stream, open_input=lambda identity: InputOfRun(identity, str(moved)))
+    assert b"answer 0" in stream.getvalue()
+
+
 @pytest.mark.slow
 def test_a_row_that_is_not_the_answered_one_is_refused_beyond_the_fingerprint(run_dir, answered, monkeypatch):
     lines = ['{"prompt": "' + f"{at:09}" + '"}' for at in range(5_000)]

@@ -16,6 +16,7 @@ from specbatch.results.compare.texts import SameTexts, same_texts
 from specbatch.results.manifest import write_manifest, write_success
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.sorting import LineSorter
+from specbatch.results.summary import RunSummary
 from specbatch.results.verification import Verification
 from tests.results.builders import IDENTITY, finish_run, make_error, make_row
 
@@ -279,3 +280,13 @@ def test_a_run_under_way_is_compared_as_far_as_it_is_known(tmp_path, pair):
 def test_a_directory_without_a_run_is_an_error(tmp_path):
     with pytest.raises(ResultsError, match="no run is there"):
         read(Folder(tmp_path), texts=False)
+
+
+def test_a_price_shows_the_cost_of_tokens_and_says_where_no_gpu_hours_were_counted(tmp_path):
+    for name, hours in (("gpu", 3600.0), ("cpu", 0.0)):
+        spent = RunSummary(seconds=20.0, completion_tokens=1_000_000, gpu_seconds=hours)
+        finish_run(tmp_path / name, [make_row(0)], summary=spent)
+    runs = [read_compared(Folder(tmp_path / name), name, price=2.5) for name in ("gpu", "cpu")]
+    text = render_text(runs, width=120)
+    assert re.search(r"\ncost of 1M tokens +2\.50 \(at 2\.5 a GPU hour\) +-\n", text)
+    assert "so tokens have no cost: cpu" in " ".join(text.split())
