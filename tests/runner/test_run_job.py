@@ -8,7 +8,9 @@ import shutil
 import time
 import uuid
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 
 from specbatch.errors import (
@@ -142,6 +144,38 @@ def test_restart_after_a_cut_gives_the_text_of_an_uninterrupted_run(make_job, re
     assert (summary.results, summary.skipped) == (6, 4)
     assert part.read_bytes().startswith(b"".join(lines[:4]))
     assert by_id(read_lines(results)) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["parquet", "csv", "json"])
+def test_restart_in_the_middle_of_a_table_answers_each_row_once_as_lines_are_answered(
+    make_job, results, tmp_path, kind
+):
+    rows = [{"prompt": f"hello {number}", "max_tokens": number + 2} for number in range(6)]
+    run_job(make_job(rows))
+    lines = {line["index"]: line["text"] for line in read_lines(results)}
+    shutil.rmtree(results)
+    write_table(tmp_path / f"rows.{kind}", rows)
+    job = make_job(tmp_path / f"rows.{kind}")
+    run_job(job)
+    part = results / "part-00000-of-00001.jsonl"
+    whole = sorted(part.read_bytes().splitlines())
+    assert {line["index"]: line["text"] for line in read_lines(results)} == lines
+    part.write_bytes(b"\n".join(whole[:3]) + b"\n" + whole[3][:20])  # as a kill leaves it
+    (results / "_SUCCESS").unlink()
+    summary = run_job(job)
+    assert (summary.results, summary.skipped) == (6, 3)
+    again = [{**json.loads(line), "speculation": None} for line in sorted(part.read_bytes().splitlines())]
+    assert again == [{**json.loads(line), "speculation": None} for line in whole]
+
+
+def write_table(path, rows):
+    if path.suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path, row_group_size=2)
+    elif path.suffix == ".csv":
+        path.write_text("prompt,max_tokens\n" + "".join(f"{row['prompt']},{row['max_tokens']}\n" for row in rows))
+    else:
+        path.write_text(json.dumps(rows, indent=1))
 
 
 def test_bad_rows_in_the_middle_become_error_rows(make_job, results):
@@ -373,9 +407,9 @@ def test_a_dataset_that_grows_or_is_not_as_expected_ends_without_success_and_kee
     assert (results / "_SUCCESS").exists()
 
 
-def test_a_table_is_refused_before_a_model_is_looked_for(make_job, results, tmp_path):
+def test_a_damaged_table_is_refused_before_a_model_is_looked_for(make_job, results, tmp_path):
     (tmp_path / "rows.jsonl").write_bytes(b"PAR1\x15\x04")
-    with pytest.raises(DatasetError, match="it is a Parquet file"):
+    with pytest.raises(DatasetError, match="the Parquet file is damaged"):
         run_job(make_job(tmp_path / "rows.jsonl", "target.model=/not/there"))
     assert not results.exists()
 

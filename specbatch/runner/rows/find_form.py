@@ -48,18 +48,21 @@ class Head:
     Attributes:
         rows: the columns of those that could be read, without those that spec.dataset ignores.
         texts: how many are lines of text.
+        unread: the columns that are not among them, and why, for people.
     """
 
     rows: Sequence[Mapping[str, Any]]
     texts: int = 0
+    unread: str = ""
 
     @classmethod
     def of(cls, raws: Iterable[RawRow], ignored: Sequence[str] = ()) -> Head:
         """Of so many rows, and of so many bytes, that looking at them costs nothing. What ends the dataset early is for the run to find."""
-        rows, texts, size = [], 0, 0
+        rows, texts, size, unread = [], 0, 0, ""
         try:
             for at, raw in enumerate(raws, 1):
                 texts += raw.is_text
+                unread = unread or raw.unread
                 size += len(raw.data)
                 with suppress(RowError, RecursionError):
                     fields = fields_of(raw)
@@ -69,7 +72,7 @@ class Head:
         except SpecbatchError:
             if not rows and not texts:
                 raise
-        return cls([row for row in rows if row], texts)
+        return cls([row for row in rows if row], texts, unread)
 
     @property
     def columns(self) -> list[str]:

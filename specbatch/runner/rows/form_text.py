@@ -17,7 +17,8 @@ def form_sentence(dataset: DatasetSpec, form: RowForm, head: Head) -> str:
         if not head.texts:
             return "none of the first rows could be read"
         return form.title if form.name is FormName.TEMPLATE else "every line is one"
-    parts = [_prompt(form, head), _answers(form, head), _carried(dataset, form, head)]
+    unread = f"not read: {head.unread}" if head.unread else ""
+    parts = [_prompt(form, head), _answers(form, head), _carried(dataset, form, head), unread]
     return "; ".join(part for part in parts if part)
 
 
