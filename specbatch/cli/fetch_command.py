@@ -128,18 +128,22 @@ def _need_the_library() -> None:
 
 
 def _fetch_all(wanted: dict[str, HubModel], to: Path | None, *, several: bool) -> dict[str, Fetched]:
+    from huggingface_hub import constants
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # public, and not in its __all__
 
     from specbatch.runner.hub.fetch import fetch_model
     from specbatch.runner.hub.progress import BarProgress, Progress
 
     disable_progress_bars()  # its own count files
+    offline = constants.is_offline_mode()
+    checked = "complete; not compared with the hub, by HF_HUB_OFFLINE" if offline else "complete and checked"
     done: dict[str, Fetched] = {}
     with BarProgress() if sys.stderr.isatty() else Progress(say) as progress:
         for role, model in wanted.items():
             folder = to if to is None or not several else to / model.name.rpartition("/")[2]
             one = fetch_model(model, progress=progress, to=folder, seconds=_PATIENCE_SECONDS)
-            progress.say(f"{model.name}@{one.commit[:12]}: {pluralize(one.files, 'file')}, {format_bytes(one.size)}, complete and checked")  # fmt: skip
+            commit = f"@{one.commit[:12]}" if one.commit else ""
+            progress.say(f"{model.name}{commit}: {pluralize(one.files, 'file')}, {format_bytes(one.size)}, {checked}")
             done[role] = one
     return done
 
@@ -150,7 +154,7 @@ def _summary(done: dict[str, Fetched], to: Path | None) -> list[str]:
 
     total = format_bytes(sum(one.size for one in done.values()))
     if to is None:
-        pins = [f"  {role}.revision: {one.commit}" for role, one in done.items() if role in _ROLES and one.model.revision is None]  # fmt: skip
+        pins = [f"  {role}.revision: {one.commit}" for role, one in done.items() if role in _ROLES and one.commit and one.model.revision is None]  # fmt: skip
         pinned = ["to have the same text next year, pin what is here:", *pins] if pins else []
         return [f"{total} in the hub's cache, {constants.HF_HUB_CACHE}: specs that name these models find them there", *pinned]  # fmt: skip
     lines = [f"  {role}.model: {one.path}" if role in _ROLES else f"  model: {one.path}" for role, one in done.items()]

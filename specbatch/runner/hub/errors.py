@@ -17,7 +17,7 @@ IN_THE_CACHE = (
 )
 _UNKNOWN = {401, 403, 404}  # the hub says neither what is private nor to whom
 _TIMES = ("connect", "read", "write", "pool")
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+_DISK = {errno.EEXIST, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
 @contextmanager
@@ -53,6 +53,8 @@ def _not_written(error: OSError, place: Path) -> ResultsError:
     remedy = "make room there, or name another place: --to DIR, or HF_HOME"
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         remedy = "name a place where this user may write: --to DIR, or HF_HOME; in a pod see that the claim is not mounted read-only and has the pod's group (fsGroup)"
+    if error.errno in {errno.EEXIST, errno.ENOTDIR}:
+        remedy = "name a folder, or a path where one can be made: a file is in the way"
     return ResultsError(f"the model's files cannot be written: {error.strerror}", where=str(place), remedy=remedy)
 
 
@@ -61,6 +63,8 @@ def _remedy(error_name: str, status: int | None) -> str:
         return "accept the model's licence on the hub, and set HF_TOKEN to a token of that account"
     if status in _UNKNOWN or error_name in {"RepositoryNotFoundError", "RevisionNotFoundError", "HFValidationError"}:
         return "check the name and the revision; for a private model set HF_TOKEN; a folder must exist on this machine"
+    if error_name in {"UnsupportedProtocol", "InvalidURL", "LocalProtocolError"}:
+        return "HF_ENDPOINT is a URL, such as https://hf-mirror.com"
     return IN_THE_CACHE
 
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from specbatch.errors import ModelError, ResultsError
 from specbatch.formatting import format_bytes
 from specbatch.plan.hub_model import HubModel
-from specbatch.plan.weight_files import check_weight_files
+from specbatch.plan.model_dir import resolve_model_dir
+from specbatch.plan.weight_files import check_weight_files, is_complete
 from specbatch.runner.hub.blob import Blob, provide
 from specbatch.runner.hub.errors import bound_silence, hub_errors
 from specbatch.runner.hub.progress import Progress
@@ -71,6 +72,8 @@ def fetch_model(
 
     where = where or model.name
     place = to or Path(constants.HF_HUB_CACHE)
+    if constants.is_offline_mode():
+        return _here(model, to, place, where)
     with hub_errors(where, place):
         retrier = Retrier(seconds, say=progress.say)
         commit, files = retrier.call(partial(_listing, model), where=where)
@@ -95,6 +98,20 @@ def fetch_model(
         if not model.include:
             check_weight_files(path, where)
     return Fetched(model, path, commit, len(names), size)
+
+
+def _here(model: HubModel, to: Path | None, cache: Path, where: str) -> Fetched:
+    """With HF_HUB_OFFLINE=1: a model that is complete, by its index and the headers of its files; the hub is not asked."""
+    path = to if to is not None else resolve_model_dir(model.name, model.revision, {"HF_HUB_CACHE": str(cache)})
+    if path is None or not is_complete(path):
+        raise ModelError(
+            f"is not here, or not complete, and HF_HUB_OFFLINE=1 forbids to download it (looked in {path or cache})",
+            where=where,
+            remedy="unset HF_HUB_OFFLINE where there is a network; on a cluster: specbatch fetch SPEC -n NAMESPACE first",
+        )
+    check_weight_files(path, where)
+    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+    return Fetched(model, path, path.name if to is None else "", len(sizes), sum(sizes))
 
 
 def _listing(model: HubModel) -> tuple[str, Mapping[str, RepoFile]]:

@@ -169,6 +169,25 @@ def test_a_model_that_the_hub_does_not_give_is_66(hub, status, code, remedy):
     assert remedy in caught.value.remedy
 
 
+def test_offline_a_complete_model_will_do_and_another_is_66(hub, monkeypatch):
+    path = fetch()[0].path
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hub.requests.clear()
+    assert fetch()[0].path == path
+    assert not hub.requests
+    (path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE=1 forbids") as caught:
+        fetch()
+    assert "unset HF_HUB_OFFLINE" in caught.value.remedy
+
+
+def test_a_file_in_place_of_the_folder_is_74(hub, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultsError, match=r"File exists|Not a directory") as caught:
+        fetch(to=tmp_path / "file")
+    assert "name a folder" in caught.value.remedy
+
+
 def test_a_full_disk_is_told_before_the_download(hub, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
     with pytest.raises(ResultsError, match="too full: 200 kB are missing") as caught:
