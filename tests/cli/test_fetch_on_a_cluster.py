@@ -58,6 +58,7 @@ def test_a_claim_that_is_missing_is_told_before_anything_is_made(api, capsys):
     assert not api.objects(JOBS)
 
 
+@pytest.mark.slow
 def test_a_submit_beside_a_fetch_that_goes_on_is_warned(api, capsys):
     put_claim(api)
     api.put(CLAIMS, {"metadata": {"name": "specbatch-results"}, "spec": {"accessModes": ["ReadWriteOnce"]}, "status": {"phase": "Bound"}})  # fmt: skip
