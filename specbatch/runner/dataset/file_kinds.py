@@ -26,6 +26,7 @@ _FEATHER = _by_pyarrow("pyarrow.feather", "a.read_table(sys.argv[1]).to_batches(
 _ORC = _by_pyarrow("pyarrow.orc", "a.ORCFile(sys.argv[1]).read().to_batches()")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _EXPORT = "export it as JSON Lines: one JSON object a line"
+_SHEET = "save the sheet as CSV (UTF-8), and name that file in spec.dataset.uri"
 _UNPACK = "unpack it first"
 
 
@@ -66,8 +67,8 @@ _KINDS = (  # a pattern of the first bytes, and what they show
     (rb"Obj\x01", Kind("an Avro file", "avro-tools tojson {file} > {out}")),
     (rb"SQLite format 3\x00", Kind("an SQLite database", "sqlite3 -json {file} 'SELECT * FROM TABLE' | jq -c '.[]' > {out}")),
     (rb".{8}DUCK", Kind("a DuckDB database", "duckdb {file} \"COPY TABLE TO '{out}' (FORMAT json)\"")),
-    (rb"PK\x03\x04.{26}(\[Content_Types\]\.xml|_rels/|docProps/|xl/)", Kind("an Excel workbook", _EXPORT)),
-    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Kind("an old Office file (Excel, Word)", _EXPORT)),
+    (rb"PK\x03\x04.{26}(\[Content_Types\]\.xml|_rels/|docProps/|xl/)", Kind("an Excel workbook", _SHEET)),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Kind("an old Office file (Excel, Word)", _SHEET)),
     (rb"PK(\x03\x04|\x05\x06|\x07\x08)", Kind("a zip archive", "unzip -p {file} > {out}")),
     (rb".{257}ustar", Kind("a tar archive", f"{_UNPACK} (tar -xf {{file}}), and name what was in it")),
     (rb"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", "7z x -so {file} > {out}")),

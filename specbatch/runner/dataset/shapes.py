@@ -17,6 +17,7 @@ _LINES_LOOKED_AT = 1000
 
 _STRINGS = "jq -c '{prompt: .}' {file} > {out}"
 _STRING_ITEMS = "jq -c '.[] | {prompt: .}' {file} > {out}"
+_RECORDS = 'write it by rows: df.to_json(FILE, orient="records", lines=True), or df.to_parquet(FILE)'
 _DICTS = 'python -c "import ast, json, sys; [print(json.dumps(ast.literal_eval(row))) for row in open(sys.argv[1])]" {file} > {out}'
 _TEXT = (
     "write one JSON object a line; where every line is a prompt, set spec.dataset.format: text, or name the file .txt; "
@@ -27,6 +28,7 @@ _MARK = rb"\s*(?:\xef\xbb\xbf)?\s*"
 _ARRAY = re.compile(_MARK + rb"\[")
 _ABOUT = rb'"(?:version|name|title|description|license|object|split|count|total|num_rows)"\s*:\s*(?:"[^"\\]*"|[-+.\w]+)\s*,\s*'
 _DATA = re.compile(_MARK + rb"\{\s*(?:" + _ABOUT + rb')*"data"\s*:\s*\[(?=\s*\{)')
+_BY_COLUMNS = re.compile(_MARK + rb'\{\s*"[^"\\]*"\s*:\s*\{\s*"0"\s*:')
 _ARRAY_END = re.compile(rb"\s*\]\s*")
 _DATA_END = re.compile(rb'\s*\](?:\s*,\s*"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[-+.\w]+))*\s*\}\s*')
 _DECODER = json.JSONDecoder()
@@ -64,15 +66,15 @@ def layout_of(head: bytes, *, whole: bool, is_csv: bool = False) -> Layout | Kin
     data = _DATA.match(head)
     if data and (len(lines) == 1 or not _is_object(lines[0])):
         return Layout("objects", data.end(), _DATA_END)
+    if _BY_COLUMNS.match(head) and (len(lines) == 1 or not _is_object(lines[0])):
+        return Kind("a JSON table by columns, as pandas writes it by default", _RECORDS)
     if _is_object(lines[0]):
         return LINES
     text = head.decode("utf-8", "replace").removeprefix("\ufeff").lstrip()
     json_layout = _over_lines(head, text, lines, whole=whole)
     if json_layout is not None:
         return json_layout
-    if any(_is_object(line) for line in lines):
-        return LINES
-    return _without_objects(text, lines, is_csv=is_csv)
+    return LINES if any(_is_object(line) for line in lines) else _without_objects(text, lines, is_csv=is_csv)
 
 
 def _first_lines(head: bytes, *, whole: bool) -> Sequence[bytes]:
