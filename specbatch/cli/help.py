@@ -32,7 +32,7 @@ class Command(TyperCommand):
             of_spec = any("--set" in one.opts for one in self.get_params(ctx))
             advice = _instead_of_option(name) if of_spec and type(error).__name__ == "NoSuchOption" else None
             if advice is not None:
-                error.message = f"{error.message}; {advice}"  # type: ignore[attr-defined]  # as above
+                error.message = f"{error.message.rstrip('.')}; {advice}"  # type: ignore[attr-defined]  # as above
                 error.possibilities = None  # type: ignore[attr-defined]  # as above
             raise
 
