@@ -13,6 +13,7 @@ from specbatch.errors import DatasetError, SpecbatchError
 from specbatch.formatting import first_lines
 from specbatch.redact import without_secrets
 from specbatch.runner.dataset.bad_rows import RowError, shown
+from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.rows.forms import FormName, RowForm
 from specbatch.runner.rows.openai_lines import is_openai_line
@@ -78,6 +79,11 @@ class Head:
     def columns(self) -> list[str]:
         """The names of all columns, in order of their first row."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
+
+
+def form_of(dataset: Dataset, spec: DatasetSpec) -> RowForm:
+    """The form of a dataset that is not read yet; errors as `find_form` and `Dataset.head`."""
+    return find_form(spec, Head.of(dataset.head(), spec.ignore_fields))
 
 
 def find_form(dataset: DatasetSpec, head: Head) -> RowForm:

@@ -13,7 +13,7 @@ from specbatch.results.identity import Identity
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.retry import Retrier
-from specbatch.runner.rows.find_form import Head, find_form
+from specbatch.runner.rows.find_form import form_of
 from specbatch.runner.rows.forms import RowRules
 from specbatch.runner.rows.row import BadRow, Row
 from specbatch.runner.rows.row_reader import RowReader
@@ -63,8 +63,7 @@ class RowLookup:
             if dataset.fingerprint() != identity.dataset:
                 self.problem = f"{spec.uri} is not the dataset of that run any more"
                 return
-            form = find_form(spec, Head.of(dataset.head(), spec.ignore_fields))
-            rules = RowRules(DecodingSpec(), spec, found=form)
+            rules = RowRules(DecodingSpec(), spec, found=form_of(dataset, spec))
             for raw in dataset.rows():
                 yield raw, rules
         except (DatasetError, OutOfReachError) as error:

@@ -28,7 +28,7 @@ from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.replicas import decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
-from specbatch.runner.rows.find_form import Head, find_form
+from specbatch.runner.rows.find_form import form_of
 from specbatch.runner.rows.prefetcher import PreparedRow
 from specbatch.runner.rows.row_reader import RowReader
 from specbatch.runner.verify.follow import Follower, TargetScores
@@ -161,8 +161,7 @@ class Replay:
         )
 
     def _find(self, dataset: Dataset, inputs: RunInputs, sample: Sample) -> FoundRows:
-        spec = self._job.spec.dataset
-        form = find_form(spec, Head.of(dataset.head(), spec.ignore_fields))
+        form = form_of(dataset, self._job.spec.dataset)
         reader, encoder = RowReader(inputs.rules(self._identity, form)), inputs.encoder(self._identity)
         found = find_prompts(dataset, reader, encoder, sample.rows)
         if not found.same:
