@@ -22,6 +22,7 @@ from specbatch.engine.controller import Controller, FixedK
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.make_engine import make_engine
 from specbatch.engine.memory import loaded_set_aside
 from specbatch.engine.speculation import Speculation
@@ -64,6 +65,8 @@ class Line:
     kv_gb: float
     k_shares: dict[int, float] = field(default_factory=dict)  # of the rounds
     engine: str = ""  # its class
+    groups: int = 1  # of rows in flight
+    predicted_ms: float | None = None  # of a round at the k that most had, from the times of warm-up
     acceptance: float | None = None  # as the pair was made
     of_nominal: float | None = None
     of_measured: float | None = None
@@ -107,7 +110,7 @@ def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]
             wait_all(pair)
             seconds += time.perf_counter() - start
             right += rows.right(pair.order, completions)
-    stats, kv = engine.stats, _kv_bytes()
+    stats, kv, shares = engine.stats, _kv_bytes(), k_shares(engine.stats)
     in_rounds = sum(stats.seconds[phase] for phase in ("draft", "verify", "accept"))
     peak = sum(torch.cuda.max_memory_reserved(device) for device in gpus)
     return Line(
@@ -124,19 +127,31 @@ def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]
         match=right / sum(len(rows.prompts) for rows in workloads),
         overhead_gb=(peak - weight_bytes(pair) - kv) / GB if gpus else None,
         kv_gb=kv / GB,
-        k_shares=k_shares(stats),
+        k_shares=shares,
         engine=type(engine.runner).__name__,
+        groups=engine.runner.groups,
+        predicted_ms=_predicted_ms(engine, next(iter(shares))),
     )
 
 
+def _predicted_ms(engine: Engine, k: int) -> float | None:
+    runner = engine.runner
+    if not isinstance(runner, GraphModelRunner) or runner.costs is None:
+        return None
+    return 1e3 * runner.costs.measured(-(-runner.slots // runner.groups), k)
+
+
 @contextmanager
-def warmed_engine(pair: Pair, ks: Sequence[int | None], workloads: Sequence[Rows]) -> Iterator[Warmed]:
+def warmed_engine(
+    pair: Pair, ks: Sequence[int | None], workloads: Sequence[Rows], groups: int | None = None
+) -> Iterator[Warmed]:
     """An engine of the sizes that the workloads need, warmed up, which leaves no cache behind.
 
     Args:
         pair: the models.
         ks: that it will be asked for; 0 alone leaves the drafter away.
         workloads: that it will be given.
+        groups: of rows in flight; None: as many as pay.
     """
     free()  # what the engine before has held: no name refers to it now
     wait_all(pair)
@@ -144,7 +159,9 @@ def warmed_engine(pair: Pair, ks: Sequence[int | None], workloads: Sequence[Rows
     length = max(rows.max_length for rows in workloads)
     k = ks[0] if len(ks) == 1 else None
     speculation = Speculation.adaptive(8) if k is None else Speculation.fixed(k)
-    config = EngineConfig(workloads[0].at_once, length, speculation, sampling=workloads[0].sampling)
+    config = EngineConfig(
+        workloads[0].at_once, length, speculation, sampling=workloads[0].sampling, micro_batches=groups
+    )
     drafter = ModelDrafter(pair.drafter) if pair.drafter is not None and list(ks) != [0] else None
     engine = make_engine(pair.target, drafter, config)
     engine.warmup()

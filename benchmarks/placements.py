@@ -3,6 +3,7 @@
     python -m benchmarks.placements job/qwen3-8b-ratio-6-2.yaml                       the job's own: 6:2
     python -m benchmarks.placements JOB.yaml --placements 6:2,4:4,separate,same       on eight GPUs; on four 3:1,2:2,separate,same
     python -m benchmarks.placements JOB.yaml --rows 32,512 --k auto,0 --json FILE
+    python -m benchmarks.placements JOB.yaml --placements same,separate --groups 1,auto        one group of rows in flight beside as many as pay
     python -m benchmarks.placements JOB.yaml --device cpu --target tiny --drafter tiny --rows 4      a dry run
 
 The job gives placement and dtypes. Its models are replaced by synthetic ones (benchmarks/synthetic.py), whose head is never tied: the
@@ -45,7 +46,18 @@ from specbatch.plan.read_shape import shape_from_config
 from specbatch.plan.types import GpuShape, ModelPlacement, Plan
 
 _DRY_GPUS = "8xH100-80GB"
-_LINE_COLUMNS = ("placement", "rows", "k", "tokens/s", "ms a round", "accepted length", "k used", "match")
+_LINE_COLUMNS = (
+    "placement",
+    "rows",
+    "k",
+    "groups",
+    "tokens/s",
+    "ms a round",
+    "predicted",
+    "accepted length",
+    "k used",
+    "match",
+)
 
 
 @dataclass
@@ -127,8 +139,9 @@ def _measure(
     record.write()
     if differences:
         return False
-    for plan, work in works:
-        with warmed_engine(pair, asked.k, work) as warmed:
+    several = len(set(pair.devices)) > 1 or asked.device == "cpu"
+    for plan, work, groups in ((*each, groups) for each in works for groups in (asked.groups if several else [1])):
+        with warmed_engine(pair, asked.k, work, groups) as warmed:
             for k in asked.k:
                 line = measure(pair, warmed, k, work)
                 memory = list(memory_of(pair, warmed.engine, plan.devices, real))
@@ -170,7 +183,9 @@ def _cells(name: str, line: Line) -> list[str]:
     """A line under _LINE_COLUMNS."""
     rows = f"{line.rows}" if line.fitting == line.rows else f"{line.rows} ({line.fitting} fit)"
     used = " ".join(f"{k}:{share:.0%}" for k, share in line.k_shares.items())
-    cells = [name, rows, _k(line), f"{line.tokens_per_second:,.1f}", f"{line.round_ms:.2f}"]
+    predicted = "-" if line.predicted_ms is None else f"{line.predicted_ms:.2f}"
+    speed = f"{line.tokens_per_second:,.1f}", f"{line.round_ms:.2f}", predicted
+    cells = [name, rows, _k(line), str(line.groups), *speed]
     return [*cells, f"{line.accepted_length:.2f}", used, f"{line.match:.3f}"]
 
 
@@ -193,6 +208,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--placements", type=_placements, help="same, separate, N:M, ...; default: the job's own")
     parser.add_argument("--rows", type=integers, default=[1, 32, 128, 512], help="at once, a line each")
     parser.add_argument("--k", type=choices_of_k, default=[None], help="tokens drafted a round, a line each")
+    parser.add_argument("--groups", type=choices_of_k, default=[None], help="of rows in flight, an engine each; auto,1")
     parser.add_argument("--acceptance", type=float, default=0.8, help="of each draft")
     parser.add_argument("--target", default="8b", choices=list(SHAPES))
     parser.add_argument("--drafter", default="1.7b", choices=list(SHAPES))

@@ -54,6 +54,12 @@ class PlacementSpec(SpecModel):
         "give (same: one a GPU, separate: one for two GPUs, multi_gpu_ratio: gpus / (ratio.target + ratio.drafter)).",
         examples=[8],
     )
+    micro_batches: PositiveOrAuto = Field(
+        default="auto",
+        description="The number of groups of rows that a replica spread over several GPUs has in flight: while the target verifies one, the drafter drafts for another. auto: as "
+        "many as pay by the step times measured at warm-up; 1 where everything is on one GPU, or the general engine runs. No row's text depends on it.",
+        examples=[2],
+    )
     cpu_threads: PositiveOrAuto = Field(
         default="auto",
         description="The number of threads for work on the CPU. auto: the CPUs that this process may use; one "

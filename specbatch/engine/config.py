@@ -19,6 +19,8 @@ class EngineConfig:
     graphs_prefill_chunk: the same of the graphs runner, which takes larger ones
     sampling: of most sequences: what a GPU is made ready for before the first
     kv_reserve: bytes of each GPU that pages leave free, for activations, logits and captures; measured: 1.2 to 3.4 GB
+    micro_batches: groups of rows in flight; None: as many as pay, one where nothing can run beside anything else
+    stages_per_device, drafter_apart: try a pipeline on one device: the target's layers in so many stages, the drafter beside them
     price_plain_rounds: measure at warm-up also where k is fixed, for EngineStats.target_only_seconds
     """
 
@@ -30,6 +32,9 @@ class EngineConfig:
     graphs_prefill_chunk: int = 4096
     sampling: SamplingParams = field(default_factory=SamplingParams)
     kv_reserve: int = 4 << 30
+    micro_batches: int | None = None
+    stages_per_device: int = 1
+    drafter_apart: bool = False
     price_plain_rounds: bool = False
 
     @property

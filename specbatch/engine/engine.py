@@ -6,6 +6,9 @@ take their slots before the next round.
 
 A runner of depth 1 runs a round while the host takes in the output of the one before: a sequence that ended there rides along for
 nothing, and its tokens are dropped. With depth 0 each round is taken in before the next is launched.
+
+Where models are spread over several devices, the sequences are in groups (micro-batches), whose rounds are launched in turn: while the
+target verifies one group, the drafter drafts for another, and a target in stages has a group in each.
 """
 
 from __future__ import annotations
@@ -67,6 +70,7 @@ class Engine:
         self._own_controller = controller is None
         self._in_flight: deque[LaunchedRound] = deque()
         self._ended: list[Completion] = []
+        self._turn = 0  # the group that is asked first for a round
         self._looked = 0.0  # when the host last took in a round
         self._idle = 0.0  # stats.seconds["idle"] then
         self.runner = self._make_runner(self.config.max_sequences)
@@ -111,18 +115,35 @@ class Engine:
                 if not (ended or self._in_flight or self.scheduler):
                     return
         finally:  # a caller that stops early leaves no sequences behind
+            if self._in_flight:
+                self.runner.synchronize()
             self._in_flight.clear()
             self._ended.clear()
             self.scheduler.evict_all()
 
     def _step(self, source: Iterator[Request]) -> None:
-        """Launches the next round, then takes in the oldest one where `depth` are in flight beside it."""
+        """Launches a round of the next group that has one to launch, then takes in the oldest one where `depth` of that group are in flight beside it."""
         self.scheduler.refill(source)
-        batch = self.scheduler.batch(len(self._in_flight))
+        batch = self._next_batch()
         if batch:
             self._launch(batch)
-        if self._in_flight and (len(self._in_flight) > self.runner.depth or not batch):
+        if self._in_flight and (not batch or self._rounds_of(batch[0].group) > self.runner.depth):
             self._take_output()
+
+    def _next_batch(self) -> list[SequenceState]:
+        """Of the groups in turn."""
+        groups = self.runner.groups
+        for group in ((self._turn + each) % groups for each in range(groups)):
+            rounds = self._rounds_of(group)
+            batch = self.scheduler.batch(rounds, group) if rounds <= self.runner.depth else []
+            if batch:
+                self._turn = group + 1
+                return batch
+        return []
+
+    def _rounds_of(self, group: int) -> int:
+        """In flight."""
+        return sum(launched.group == group for launched in self._in_flight)
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
@@ -132,7 +153,7 @@ class Engine:
         assert controller is not None, "warmup() before a round"
         k, sequences = scheduler.choose(controller, batch)
         if k and not runner.catch_up(sequences):
-            self._drain()  # the drafter can only take in what the host knows
+            self._drain(batch[0].group)  # the drafter can only take in what the host knows
             return
         if not runner.reserve(sequences, k):
             self._drain()
@@ -145,7 +166,7 @@ class Engine:
         standing = len(batch) - len(sequences)
         self._in_flight.append(LaunchedRound(launched, k, sequences, controller.plain_seconds, standing, joined))
         if standing:
-            self._drain()  # what is next hangs on what these few show
+            self._drain(batch[0].group)  # what is next hangs on what these few show
 
     def _take_output(self) -> None:
         """Takes in what the oldest round in flight did: tokens, counts, what the controller learns."""
@@ -183,9 +204,9 @@ class Engine:
         self.stats.seconds["host"] += max(0.0, now - self._looked - device_seconds - (idle - self._idle))
         self._looked, self._idle = now, idle
 
-    def _drain(self) -> None:
-        """Takes in all rounds in flight: afterwards the host knows every sequence's length."""
-        while self._in_flight:
+    def _drain(self, group: int | None = None) -> None:
+        """Takes in the rounds in flight, of a group or all: afterwards the host knows every sequence's length."""
+        while self._in_flight if group is None else self._rounds_of(group):
             self._take_output()
 
     # -- warm-up and memory ----------------------------------------------------------------------------------------------
@@ -222,6 +243,7 @@ class Engine:
         slots = self._half(self.runner.slots, reason)
         self._in_flight.clear()  # what they did is done again, to the same tokens
         self.scheduler.withdraw()
+        self.runner.synchronize()
         del self.runner
         release(self.target.input_device)
         self.runner = self.scheduler.runner = self._make_runner(slots)

@@ -20,7 +20,8 @@ class ModelRunner(ABC):
     A sequence has a slot from prefill to evict. Where slots need no pages, there is always KV for what a slot may hold. When memory
     runs out, the engine makes a runner of half the slots; sequences then begin anew from the tokens that they have.
 
-    depth: rounds that may be in flight while the host launches the next one; 0: a round is complete when launch returns
+    depth: rounds of a group that may be in flight while the host launches its next one; 0: a round is complete when launch returns
+    groups: of rows, that have rounds in flight at once
     steady: the same round takes the same time, and a round may be of some sequences while the others stand still
     prefill_chunk: tokens in one prefill forward
     warm: warm_up is done
@@ -32,6 +33,7 @@ class ModelRunner(ABC):
     """
 
     depth: int
+    groups = 1
     steady: bool
     prefill_chunk: int
     warm = False
@@ -40,7 +42,7 @@ class ModelRunner(ABC):
         self.config = config
         self.slots = slots
         self.device = device
-        self.timer = PrefillTimer(device)
+        self.timer = PrefillTimer()
 
     @abstractmethod
     def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts | None:
@@ -89,6 +91,10 @@ class ModelRunner(ABC):
             poisoned: its KV may hold NaN.
         """
 
+    def synchronize(self) -> None:
+        """Waits for what is queued, where memory that is given back now might be used before that is done."""
+        return
+
     # -- the drafter -----------------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -106,7 +112,7 @@ class ModelRunner(ABC):
         """Starts a round: drafts k tokens a sequence, verifies them, moves each on by what is accepted and one token more.
 
         Args:
-            sequences: with slots and KV reserved, the drafter caught up if k > 0.
+            sequences: of one group, with slots and KV reserved, the drafter caught up if k > 0.
             k: up to max_drafts.
         """
 

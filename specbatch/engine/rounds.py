@@ -77,3 +77,8 @@ class LaunchedRound:
     plain_seconds: float | None
     standing: int
     joined: int
+
+    @property
+    def group(self) -> int:
+        """Of the sequences."""
+        return self.sequences[0].group

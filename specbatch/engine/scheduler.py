@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -89,6 +89,11 @@ class Scheduler:
     def _join(self, joining: list[SequenceState]) -> None:
         if self.running and self.stats.finished:
             self.joined += sum(sequence.length for sequence in joining)
+        rows_of = Counter(dict.fromkeys(range(self.runner.groups), 0))
+        rows_of.update(sequence.group for sequence in self.running)
+        for sequence in joining:
+            sequence.group = min(rows_of, key=rows_of.__getitem__)
+            rows_of[sequence.group] += 1
         self.runner.prefill(joining)
         for sequence in joining:
             self.waiting.popleft()  # only now: running out of memory in the prefill loses none
@@ -97,9 +102,10 @@ class Scheduler:
 
     # -- batch -----------------------------------------------------------------------------------------------------------
 
-    def batch(self, rounds_in_flight: int) -> list[SequenceState]:
-        """The sequences for the next round: not those that surely end in flight, and none if all may: to wait costs less than a round."""
-        chosen = [s for s in self.running if s.remaining > min(rounds_in_flight, s.in_flight)]
+    def batch(self, rounds_in_flight: int, group: int = 0) -> list[SequenceState]:
+        """The sequences for a group's next round: not those that surely end in flight, and none if all may: to wait costs less than a round."""
+        running = self.running if self.runner.groups == 1 else [s for s in self.running if s.group == group]
+        chosen = [s for s in running if s.remaining > min(rounds_in_flight, s.in_flight)]
         if rounds_in_flight and all(s.remaining <= s.in_flight for s in chosen):
             return []
         return chosen

@@ -14,6 +14,7 @@ class SequenceState:
     token_ids: generated and kept
     rounds, drafted, accepted: what it took part in, and what of it
     slot: of the model runner; -1 while it waits
+    group: of the rows that have their rounds together, where several groups are in flight
     in_flight: tokens that rounds in flight may still add, at the most
     ended: finished, failed or evicted; what rounds in flight say of it counts for nothing
     """
@@ -24,6 +25,7 @@ class SequenceState:
     drafted: int = 0
     accepted: int = 0
     slot: int = -1
+    group: int = 0
     in_flight: int = 0
     ended: bool = False
 

@@ -28,19 +28,14 @@ def seconds_between(start: Mark, end: Mark) -> float:
 
 
 class PrefillTimer:
-    """Times prefills and catch-ups between two rounds, without waiting for the device.
+    """Keeps when prefills and catch-ups between two rounds began and ended, without waiting for the device."""
 
-    Args:
-        device: whose time is taken.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self) -> None:
         self._spans: list[tuple[Mark, Mark, bool]] = []
 
-    def add(self, start: Mark, *, of_drafter: bool) -> None:
-        """What was queued since `start` was a prefill of the target, or a catch-up of the drafter."""
-        self._spans.append((start, mark(self.device), of_drafter))
+    def add(self, start: Mark, end: Mark, *, of_drafter: bool) -> None:
+        """What was queued between two marks was a prefill of the target, or a catch-up of the drafter."""
+        self._spans.append((start, end, of_drafter))
 
     def take(self) -> list[tuple[Mark, Mark, bool]]:
         """(start, end, whether of the drafter) of each since the last call; see seconds_of."""

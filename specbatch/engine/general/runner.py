@@ -76,7 +76,7 @@ class GeneralModelRunner(ModelRunner):
         for slot in slots:
             self.drafter.join(slot)
         prefill(self.target, self.batch, dict.fromkeys(slots, 0), self.prefill_chunk)
-        self.timer.add(start, of_drafter=False)
+        self.timer.add(start, mark(self.device), of_drafter=False)
 
     def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
         """Takes a slot back; the last sequence of the batch moves into it."""
@@ -99,7 +99,7 @@ class GeneralModelRunner(ModelRunner):
         if any(self.lags(sequences)):
             start = mark(self.device)
             self.drafter.catch_up(self.batch)
-            self.timer.add(start, of_drafter=True)
+            self.timer.add(start, mark(self.device), of_drafter=True)
         return True
 
     def launch(self, sequences: Sequence[SequenceState], k: int) -> _CompletedRound:

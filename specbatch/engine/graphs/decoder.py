@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.cuda_graphs import Capture
+from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.packing import Layer, pack_layers
 from specbatch.engine.graphs.paging import Pages, Tiles
 from specbatch.engine.graphs.reference import Ahead, TorchOps
@@ -23,12 +24,14 @@ class RowsAt:
 
     slots, first: of each row, and the position of its first token  # int64 [B]
     token_slots, token_positions: of each token  # int64 [B * n]
+    along: what else goes from lane to lane with them
     """
 
     slots: Tensor
     first: Tensor
     token_slots: Tensor
     token_positions: Tensor
+    along: tuple[Tensor, ...] = ()
 
     def attend(self, ops: TorchOps, qkv: Tensor, stage: Stage, number: int, eps: float, scale: float) -> Tensor:
         """Rotation, write and attention.  # [B * n, heads, head_dim]"""
@@ -38,12 +41,11 @@ class RowsAt:
             qkv, layer.q_norm, layer.k_norm, eps, stage.rope, stage.kv, number, *rows, *tokens, scale
         )
 
-    def to_device(self, capture: Capture, device: torch.device, carried: Tensor) -> tuple[Tensor, RowsAt]:
-        """The same on another device, and a tensor with it."""
-        carried, *where = capture.to_device(
-            device, carried, self.slots, self.first, self.token_slots, self.token_positions
-        )
-        return carried, RowsAt(*where)
+    def to_lane(self, capture: Capture, lane: Lane, carried: Tensor) -> tuple[Tensor, RowsAt]:
+        """The same on another lane, and a tensor with it."""
+        where = self.slots, self.first, self.token_slots, self.token_positions
+        carried, slots, first, token_slots, positions, *along = capture.to_lane(lane, carried, *where, *self.along)
+        return carried, RowsAt(slots, first, token_slots, positions, tuple(along))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +64,15 @@ class PackedAt:
         q = stage.rotate(ops, qkv, number, eps, self.token_slots, self.token_positions)
         return ops.attend_packed(q, stage.kv, number, self.tiles, scale)
 
-    def to_device(self, capture: Capture, device: torch.device, carried: Tensor) -> tuple[Tensor, PackedAt]:
-        """The same on another device, and a tensor with it."""
-        here = capture.to_device(device, carried, self.token_slots, self.token_positions, self.tiles.rows)
+    def to_lane(self, capture: Capture, lane: Lane, carried: Tensor) -> tuple[Tensor, PackedAt]:
+        """The same on another lane, and a tensor with it."""
+        here = capture.to_lane(lane, carried, self.token_slots, self.token_positions, self.tiles.rows)
         return here[0], PackedAt(here[1], here[2], Tiles(here[3]))
 
 
 @dataclass(slots=True)
 class Stage:
-    """Neighbouring layers on one device, their KV, and the rotary table there.
+    """Neighbouring layers on one device, their KV, and the rotary table there. See Decoder.run_on for its lane.
 
     rope: cos, then sin  # float32 [positions, head_dim]
     """
@@ -79,6 +81,10 @@ class Stage:
     layers: list[Layer] = field(default_factory=list)
     rope: Tensor = field(default_factory=lambda: torch.empty(0))
     pages: Pages | None = None
+    lane: Lane = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lane = Lane(self.device)
 
     @property
     def kv(self) -> Pages:
@@ -92,6 +98,9 @@ class Stage:
         return ops.rope_write(qkv, layer.q_norm, layer.k_norm, eps, self.rope, self.kv, number, slots, positions)
 
 
+_At = TypeVar("_At", RowsAt, PackedAt)
+
+
 class Decoder:
     """One model of the pair on the fast path.
 
@@ -99,9 +108,10 @@ class Decoder:
         model: that packing.why_not finds nothing against; its weights are packed.
         ops: the operations.
         max_positions: the longest row, speculative tokens included.
+        stages: that the layers of one device are cut into at least.
     """
 
-    def __init__(self, model: CausalLM, ops: TorchOps, max_positions: int) -> None:
+    def __init__(self, model: CausalLM, ops: TorchOps, max_positions: int, stages: int = 1) -> None:
         config, base = model.config, model.model.base_model
         self.ops = ops
         self.vocab_size = model.vocab_size
@@ -109,60 +119,77 @@ class Decoder:
         self.head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
         self.eps = float(config.rms_norm_eps)
         self.dtype: torch.dtype = model.model.dtype
-        self.input_device = model.input_device
         self.embedding: Tensor = base.embed_tokens.weight.detach()
         self.norm: Tensor = base.norm.weight.detach()
         self.head: Tensor = model.model.get_output_embeddings().weight.detach()
         self.stages: list[Stage] = []
         rope = _rope_table(base.rotary_emb, min(max_positions, model.max_positions), self.head_dim)
-        for layer in pack_layers(model.model):
-            if not self.stages or self.stages[-1].device != layer.device:
+        layers = pack_layers(model.model)
+        for number, layer in enumerate(layers):
+            begins = stages > 1 and number * stages // len(layers) > (number - 1) * stages // len(layers)
+            if not self.stages or begins or self.stages[-1].device != layer.device:
                 self.stages.append(Stage(layer.device, rope=rope.to(layer.device)))
             self.stages[-1].layers.append(layer)
+        self.run_on([Lane(device) for device in self.devices])
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """Of the parts that get a lane each, in the order of a forward: the embedding and the head with their neighbours, where these are on the same device."""
+        stages = [stage.device for stage in self.stages]
+        before = [self.embedding.device] if self.embedding.device != stages[0] else []
+        after = [self.head.device] if self.head.device != stages[-1] else []
+        return [*before, *stages, *after]
+
+    def run_on(self, lanes: Sequence[Lane]) -> None:
+        """Gives each part its lane, or all of them the only one."""
+        lanes = lanes if len(lanes) > 1 else [lanes[0]] * len(self.devices)
+        self.input_lane, self.head_lane = lanes[0], lanes[-1]
+        first = len(self.devices) - len(self.stages) - (self.head.device != self.stages[-1].device)
+        for stage, lane in zip(self.stages, lanes[first:], strict=False):
+            stage.lane = lane
 
     @property
     def page_shape(self) -> tuple[int, int]:
         """Heads and width of a page."""
         return self.kv_heads, self.head_dim
 
-    def forward(self, capture: Capture, tokens: Tensor, at: RowsAt | PackedAt) -> Tensor:
+    def forward(self, capture: Capture, tokens: Tensor, at: _At) -> tuple[Tensor, _At]:
         """Runs tokens at their positions, writing their KV.
 
         Args:
-            capture: of what the step does; moves between devices go through it.
+            capture: of what the step does; moves between lanes go through it.
             tokens: int64 [T]
             at: where they stand.
 
         Returns:
-            hidden states before the last norm, on the last stage's device  # [T, hidden]
+            hidden states before the last norm, and where they stand, on the last stage's lane  # [T, hidden]
         """
-        tokens, at = at.to_device(capture, self.input_device, tokens)
+        tokens, at = at.to_lane(capture, self.input_lane, tokens)
         hidden = self.ops.embed(tokens, self.embedding)
         for stage in self.stages:
-            hidden, at = at.to_device(capture, stage.device, hidden)
+            hidden, at = at.to_lane(capture, stage.lane, hidden)
             hidden, _ = self._layers(stage, len(stage.layers), hidden, at)
-        return hidden
+        return hidden, at
 
     def fill(self, capture: Capture, tokens: Tensor, at: RowsAt | PackedAt) -> None:
         """As forward, for the KV alone: the last layer stops where it has written its own."""
-        tokens, at = at.to_device(capture, self.input_device, tokens)
+        tokens, at = at.to_lane(capture, self.input_lane, tokens)
         hidden = self.ops.embed(tokens, self.embedding)
         for stage in self.stages:
-            hidden, at = at.to_device(capture, stage.device, hidden)
+            hidden, at = at.to_lane(capture, stage.lane, hidden)
             last = len(stage.layers) - 1 if stage is self.stages[-1] else len(stage.layers)
             hidden, ahead = self._layers(stage, last, hidden, at)
             if last < len(stage.layers):
                 qkv = self._qkv(stage.layers[last], hidden, ahead)
                 stage.rotate(self.ops, qkv, last, self.eps, at.token_slots, at.token_positions)
 
-    def logits(self, capture: Capture, hidden: Tensor) -> Tensor:
-        """The language-model head.  # [R, hidden] -> [R, vocab], on the head's device"""
-        norm_device = self.norm.device
-        (hidden,) = capture.to_device(norm_device, hidden)
-        if self.head.device == norm_device:
-            return self.ops.norm_linear(hidden, self.norm, self.eps, self.head)
-        (hidden,) = capture.to_device(self.head.device, self.ops.rms_norm(hidden, self.norm, self.eps))
-        return self.ops.linear(hidden, self.head)
+    def logits(self, capture: Capture, hidden: Tensor, at: _At) -> tuple[Tensor, _At]:
+        """The language-model head.  # [R, hidden] -> [R, vocab], and where they stand, on the head's lane"""
+        if self.norm.device == self.head.device:
+            hidden, at = at.to_lane(capture, self.head_lane, hidden)
+            return self.ops.norm_linear(hidden, self.norm, self.eps, self.head), at
+        normed, at = at.to_lane(capture, self.head_lane, self.ops.rms_norm(hidden, self.norm, self.eps))
+        return self.ops.linear(normed, self.head), at
 
     @contextmanager
     def shortened(self) -> Iterator[None]:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.counter_rng import Purpose
-from specbatch.engine.general.ngram import NGramDrafter, lookup
-from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
+from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
 from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.handover import hand_over_drafts
+from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.pool import PagePool
 from specbatch.engine.graphs.prefill import Prefill
 from specbatch.engine.graphs.reference import TorchOps
@@ -54,7 +55,7 @@ class GraphDrafter:
 
     # -- the device's side -----------------------------------------------------------------------------------------------
 
-    def propose(self, rows: int, k: int, mode: Mode) -> None:
+    def propose(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
         """Queues the drafting of k > 0 tokens a row, for a bucket of rows. The drafts stand in the history behind the rows' tokens."""
 
     def drafted(self, rows: int) -> Tensor | None:
@@ -79,45 +80,6 @@ class GraphDrafter:
         """Goes once through each kind of step that propose queues, where that may be done over whatever memory holds."""
 
 
-class LookupDrafter(GraphDrafter):
-    """N-gram lookup in the rows' own tokens.
-
-    Args:
-        ngrams: how it looks up.
-        state: of the rows.
-        graphs: of captured steps.
-    """
-
-    def __init__(self, ngrams: NGramDrafter, state: RowState, graphs: CudaGraphRunner) -> None:
-        self.ngrams = ngrams
-        self.state = state
-        self.graphs = graphs
-
-    def propose(self, rows: int, k: int, mode: Mode) -> None:
-        """Queues the lookup."""
-        del mode
-        self.graphs.run(("look up", rows, k), lambda capture: self.look_up(capture, rows, k))
-
-    def look_up(self, capture: Capture, rows: int, k: int) -> None:
-        """All k drafts of an n-gram lookup in the rows' own tokens."""
-        del capture
-        state, ngrams = self.state, self.ngrams
-        slots = state.rows[:rows]
-        last = state.lengths[slots]
-        tokens, found = lookup(state.history[slots], last, k, max_ngram=ngrams.max_ngram, min_ngram=ngrams.min_ngram)
-        state.num_drafted[:rows] = found
-        at = last[:, None] + torch.arange(1, k + 1, device=state.device)
-        state.history.index_put_((slots[:, None], at), tokens)
-
-    def drafted(self, rows: int) -> Tensor | None:
-        """0 or k tokens.  # int64 [rows]"""
-        return self.state.num_drafted[:rows]
-
-    def probs(self, drafts: Tensor, target_probs: Tensor) -> Tensor:
-        """The drafts themselves, for certain."""
-        return torch.zeros_like(target_probs[:, : drafts.shape[1]]).scatter_(-1, drafts[..., None], 1.0)
-
-
 class PagedDrafter(GraphDrafter):
     """A packed model that drafts token by token, with KV in pages.
 
@@ -130,10 +92,17 @@ class PagedDrafter(GraphDrafter):
         prefill: of its KV.
         chooser: of tokens.
         graphs: of captured steps.
+        verifying: where the target verifies on other lanes than the drafter's: the rows' lines where it begins and where it ends.
     """
 
     def __init__(
-        self, decoder: Decoder, pool: PagePool, prefill: Prefill, chooser: TokenChooser, graphs: CudaGraphRunner
+        self,
+        decoder: Decoder,
+        pool: PagePool,
+        prefill: Prefill,
+        chooser: TokenChooser,
+        graphs: CudaGraphRunner,
+        verifying: tuple[RowState, RowState] | None = None,
     ) -> None:
         self.decoder = decoder
         self.pool = pool
@@ -141,12 +110,13 @@ class PagedDrafter(GraphDrafter):
         self.pools, self.prefills = (pool,), (prefill,)
         self.chooser = chooser
         self.graphs = graphs
+        self.verifying = verifying
         self.ops: TorchOps = decoder.ops
         self.state = state = chooser.state
         self._seen = [0] * (state.slots + 1)
         self._caught_up = [False] * (state.slots + 1)
-        # What drawn rows' drafts come from, for the rejection rule.  # float32 [up to MAX_TOKENS, vocab]
-        self._draft_probs: Tensor | None = None
+        # By lane: what drawn rows' drafts come from, for the rejection rule.  # float32 [up to MAX_TOKENS, vocab]
+        self._draft_probs: dict[Lane, Tensor] = {}
 
     # -- the host's side -------------------------------------------------------------------------------------------------
 
@@ -163,6 +133,8 @@ class PagedDrafter(GraphDrafter):
     def catch_up(self, sequences: Sequence[SequenceState]) -> None:
         """Queues prefill forwards over what it has not seen."""
         self.pool.upload()
+        if self.verifying is not None:
+            self.state.join([s.slot for s in sequences], sequences)
         self.prefill.fill([(s.slot, self._seen[s.slot], s.length) for s in sequences])
         for s in sequences:
             self._seen[s.slot], self._caught_up[s.slot] = s.length, True
@@ -185,12 +157,17 @@ class PagedDrafter(GraphDrafter):
 
     # -- the device's side -----------------------------------------------------------------------------------------------
 
-    def propose(self, rows: int, k: int, mode: Mode) -> None:
-        """Queues k forwards."""
-        first, following = ("first", rows, mode), ("next", rows, mode)
-        self.graphs.run(first, lambda capture: self.draft_first(capture, rows, mode))
+    def propose(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
+        """Queues k forwards; and where the target verifies on another lane, the copies of what they give."""
+        graphs, lane = self.graphs, self.state.lane
+        graphs.run(("first", rows, mode), lambda capture: self.draft_first(capture, rows, mode), lane, spans)
         for _ in range(k - 1):
-            self.graphs.run(following, lambda capture: self.draft_next(capture, rows, mode))
+            graphs.run(("next", rows, mode), lambda capture: self.draft_next(capture, rows, mode), lane, spans)
+        if self.verifying is not None:
+            front, back = self.verifying
+            hand_over_drafts(graphs, self.state, front, rows, k)
+            if self.chooser.needs_probs(mode):
+                graphs.run(("probs", rows, k), lambda capture: self._hand_over_probs(capture, back, rows * k), lane)
 
     def draft_first(self, capture: Capture, rows: int, mode: Mode) -> None:
         """The first draft token of each row.
@@ -208,9 +185,8 @@ class PagedDrafter(GraphDrafter):
         state, decoder, chooser = self.state, self.decoder, self.chooser
         n = 2 if anew else 1
         tokens, at = chooser.next_tokens(rows, n, back=n - 1, drafted=None if anew else state.drafted)
-        hidden = decoder.forward(capture, tokens, at)
-        logits = decoder.logits(capture, hidden.view(rows, n, -1)[:, -1].contiguous())
-        (logits,) = capture.to_device(state.device, logits)
+        hidden, at = decoder.forward(capture, tokens, at)
+        logits, at = decoder.logits(capture, hidden.view(rows, n, -1)[:, -1].contiguous(), at)
         # Under the coupled rule the drafter draws with the target's noise, to land on the same token as often as it can.
         purpose = Purpose.TOKEN if chooser.rule == "coupled" else Purpose.DRAFT
         last = at.token_positions.view(rows, n)[:, -1:]
@@ -218,7 +194,7 @@ class PagedDrafter(GraphDrafter):
         if chooser.needs_probs(mode):
             assert drawn_from is not None, "asked for"
             places = torch.arange(rows, device=state.device) + (0 if anew else state.drafted * rows)
-            self._probs().index_copy_(0, places, drawn_from.dense(chooser.vocab_size)[:, 0])
+            self._probs(state).index_copy_(0, places, drawn_from.dense(chooser.vocab_size)[:, 0])
         # The draft stands in the history, beyond the row's length, where the next step of the round and verify find it.
         self.ops.keep_drafts(state.history, at.slots, at.token_positions, drafts.reshape(-1), state.drafted, anew=anew)
 
@@ -227,14 +203,19 @@ class PagedDrafter(GraphDrafter):
         rows, k = drafts.shape
         if k == 0:
             return target_probs[:, :0]
-        return self._probs()[: k * rows].view(k, rows, -1).transpose(0, 1)
+        verifying = self.state if self.verifying is None else self.verifying[1]
+        return self._probs(verifying)[: k * rows].view(k, rows, -1).transpose(0, 1)
 
-    def _probs(self) -> Tensor:
-        if self._draft_probs is None:
-            tokens = min(MAX_TOKENS, self.state.slots * max(1, self.state.max_k))
+    def _hand_over_probs(self, capture: Capture, back: RowState, count: int) -> None:
+        (probs,) = capture.to_lane(back.lane, self._probs(self.state)[:count])
+        self._probs(back)[:count].copy_(probs)
+
+    def _probs(self, state: RowState) -> Tensor:
+        if state.lane not in self._draft_probs:
+            tokens = min(MAX_TOKENS, state.slots * max(1, state.max_k))
             shape = (tokens, self.chooser.vocab_size)
-            self._draft_probs = torch.zeros(shape, dtype=torch.float32, device=self.state.device)
-        return self._draft_probs
+            self._draft_probs[state.lane] = torch.zeros(shape, dtype=torch.float32, device=state.device)
+        return self._draft_probs[state.lane]
 
     def trace(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
         """The first draft token, and the next."""

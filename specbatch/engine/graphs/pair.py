@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,12 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
-from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
+from specbatch.engine.graphs.cuda_graphs import CudaGraphRunner, Span
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.drafters import GraphDrafter, LookupDrafter, PagedDrafter
+from specbatch.engine.graphs.drafters import GraphDrafter, PagedDrafter
+from specbatch.engine.graphs.handover import Outcomes
+from specbatch.engine.graphs.lanes import Lane, make_lanes
+from specbatch.engine.graphs.lookup import LookupDrafter
 from specbatch.engine.graphs.ops import operations
 from specbatch.engine.graphs.pool import PagePool
 from specbatch.engine.graphs.prefill import Prefill
@@ -27,6 +32,10 @@ from specbatch.engine.sequence import SequenceState
 class CapturedPair:
     """Target and drafter on their devices, for so many rows at once.
 
+    lanes: one, or one for each stage of the target and the drafter
+    most_groups: of rows in flight, at the most that may pay
+    front, state: the rows' lines where the target begins and where its head is: one where that is one lane
+
     Args:
         target: its weights are packed.
         drafter: a ModelDrafter, whose model is packed too, an NGramDrafter, or None.
@@ -37,30 +46,47 @@ class CapturedPair:
     def __init__(self, target: CausalLM, drafter: Drafter | None, config: EngineConfig, slots: int) -> None:
         self.config = config
         self.slots = slots
-        self.device = target.input_device
-        ops, positions, chunk = operations(self.device), config.max_positions, config.graphs_prefill_chunk
-        self.target = Decoder(target, ops, positions)
+        ops, positions = operations(target.input_device), config.max_positions
+        self.target = Decoder(target, ops, positions, config.stages_per_device)
         drafting = Decoder(drafter.model, ops, positions) if isinstance(drafter, ModelDrafter) else None
-        free_cached(self.device)  # pages take what is free
+        self.lanes = _lanes_of(self.target, drafting, apart=config.drafter_apart)
+        front, back = self.target.input_lane, self.target.head_lane
+        self.device = back.device
+        for device in {lane.device for lane in self.lanes}:
+            free_cached(device)  # pages take what is free
         of_target, of_drafter = page_counts(self.target, drafting, slots, positions, config.kv_reserve)
         self.target_pool = PagePool(self.target, of_target, slots, positions)
         drafter_pool = PagePool(drafting, of_drafter, slots, positions) if drafting is not None else None
-        self.state = RowState(slots, positions, config.max_k, self.device)
-        self.graphs = CudaGraphRunner(self.device)
-        self.buckets = buckets(slots)
-        chooser = TokenChooser(self.state, ops, self.target.vocab_size, config.acceptance_rule)
-        self.prefill = Prefill(self.target, self.state, self.graphs, chunk)
+        self.state = RowState(slots, positions, config.max_k, back)
+        self.front = self.state if front is back else RowState(slots, positions, config.max_k, front)
+        self.graphs = CudaGraphRunner(self.lanes)
+        self.most_groups = len(self.lanes) + 1 if len(self.lanes) > 1 else 1
+        self.buckets = buckets(slots, config.micro_batches or self.most_groups)
+        self.prefill = Prefill(self.target, self.front, self.graphs, config.graphs_prefill_chunk)
         self.drafter = GraphDrafter()
+        drafting_state = self.front
         if drafting is not None and drafter_pool is not None:
-            catch_up = Prefill(drafting, self.state, self.graphs, chunk)
-            self.drafter = PagedDrafter(drafting, drafter_pool, catch_up, chooser, self.graphs)
+            apart = len(self.lanes) > 1
+            drafting_state = RowState(slots, positions, config.max_k, drafting.head_lane) if apart else self.state
+            catch_up = Prefill(drafting, drafting_state, self.graphs, config.graphs_prefill_chunk)
+            chooser = self._chooser(drafting_state)
+            verifying = (self.front, self.state) if apart else None
+            self.drafter = PagedDrafter(drafting, drafter_pool, catch_up, chooser, self.graphs, verifying)
         elif drafter is not None:
             assert isinstance(drafter, NGramDrafter), "see make_engine"
-            self.drafter = LookupDrafter(drafter, self.state, self.graphs)
+            self.drafter = LookupDrafter(drafter, self.front, self.graphs)
+        self.drafting_state = drafting_state
         self.pools = (self.target_pool, *self.drafter.pools)
         self._most = config.max_k if drafter is not None else 0
-        self.verifier = Verifier(self.target, self.drafter, chooser)
-        self._placed: list[int] = []
+        self.verifier = Verifier(self.target, self.drafter, self._chooser(self.state), self._chooser(self.front))
+        others = [state for state in dict.fromkeys([drafting_state, self.front]) if state is not self.state]
+        self.outcomes = {state: Outcomes(self.state, state, self.graphs) for state in others}
+        for lane in self.lanes if self.outcomes else ():
+            if lane.device.type == "cuda":
+                torch.cuda.synchronize(lane.device)  # what was filled here is used on the lanes
+
+    def _chooser(self, state: RowState) -> TokenChooser:
+        return TokenChooser(state, self.target.ops, self.target.vocab_size, self.config.acceptance_rule)
 
     def max_drafts(self, rows: int) -> int:
         """The largest k for so many rows: a fixed k as it is, an adaptive one while the logits of their bucket stay small."""
@@ -73,30 +99,60 @@ class CapturedPair:
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
-    def place(self, slots: list[int]) -> None:
-        """Sets the rows of the next round, and brings the page tables up to date."""
+    def join(self, slots: Sequence[int], sequences: Sequence[SequenceState]) -> None:
+        """Writes the lines of joining rows where the target needs them."""
+        for state in dict.fromkeys([self.front, self.state]):
+            state.join(slots, sequences)
+
+    def place(self, slots: Sequence[int], group: int = 0, *, drafting: bool = True) -> None:
+        """Sets the rows of the next round, and brings page tables and lines up to date.
+
+        Args:
+            slots: of the rows.
+            group: of rows.
+            drafting: whether it is a round with drafts.
+        """
         for pool in self.pools:
             pool.upload()
-        if slots != self._placed:
-            self.state.place(slots)
-            self._placed = slots
+        states = dict.fromkeys([self.drafting_state, self.front] if drafting else [self.front])
+        for state in states:
+            if state in self.outcomes:
+                self.outcomes[state].take_in(group)
+            state.place(slots, group)
+        if not drafting and self.drafting_state not in states:
+            self.outcomes[self.drafting_state].drop(group)
 
-    def draft(self, rows: int, k: int, mode: Mode) -> None:
+    def draft(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
         """Queues the drafting of k tokens a row, for a bucket of rows."""
         if k:
-            self.drafter.propose(rows, k, mode)
+            self.drafter.propose(rows, k, mode, spans)
 
-    def verify(self, rows: int, k: int, mode: Mode) -> None:
+    def verify(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
         """Queues the target's part of a round, for a bucket of rows."""
-        self.graphs.run(("verify", rows, k, mode), lambda capture: self.verifier.verify(capture, rows, k, mode))
+        key = "verify", rows, k, mode
+        self.graphs.run(key, lambda capture: self.verifier.verify(capture, rows, k, mode), self.front.lane, spans)
+
+    def post_outcome(self, slots: Sequence[int], rows: int, k: int, group: int) -> None:
+        """Queues the copies of a round's outcome to the lanes that will begin the group's next one."""
+        for state, outcomes in self.outcomes.items():
+            if k or state is self.front:
+                outcomes.post(slots, rows, group)
 
     def read_outcome(self, rows: int, k: int) -> Tensor:
         """Queues the copy of a round's outcome to the host.  # int64 [rows, FIELDS + k + 1]"""
-        width = FIELDS + k + 1
-        if self.device.type != "cuda":
-            return self.state.outcome[:rows, :width].clone()
-        host = torch.empty(rows, width, dtype=torch.int64, pin_memory=True)
-        return host.copy_(self.state.outcome[:rows, :width], non_blocking=True)
+        outcome = self.state.outcome[:rows, : FIELDS + k + 1]
+        host = torch.empty(outcome.shape, dtype=torch.int64, pin_memory=outcome.is_cuda)
+        self.state.lane.run(lambda: host.copy_(outcome, non_blocking=True))
+        return host
+
+    def evict(self, slot: int) -> None:
+        """Takes a slot and its pages back."""
+        self.target_pool.evict(slot)
+        self.drafter.evict(slot)
+        for outcomes in self.outcomes.values():
+            outcomes.evict(slot)
+
+    # -- warm-up ---------------------------------------------------------------------------------------------------------
 
     def prefill_sizes(self) -> list[int]:
         """Tokens of the prefill forwards that are captured."""
@@ -111,14 +167,10 @@ class CapturedPair:
             pool.reserve([(self.slots, 1)])
             pool.evict(self.slots)
             pool.upload()  # of a table that is as it was: what counts is the copy
-        self.state.join([self.slots], [SequenceState(Request("", [0], 1))])
+        for state in {self.front, self.state, self.drafting_state}:
+            state.join([self.slots], [SequenceState(Request("", [0], 1))])
         for rows in {1, self.slots}:
             self.read_outcome(rows, 0)
-
-    def dummy_forward(self, capture: Capture) -> None:
-        """Goes through the smallest prefill forward of both models once, over whatever tokens are there."""
-        for prefill in (self.prefill, *self.drafter.prefills):
-            prefill.forward(capture, prefill.sizes[0])
 
     def dummy_prefill(self, size: int, *, target: bool = True) -> None:
         """Queues a prefill forward of a size, over tokens of the padding slot: of both models, or of the drafter alone."""
@@ -126,3 +178,15 @@ class CapturedPair:
         stretches = [(self.slots, 0, length)] * (size // length) + [(self.slots, 0, size % length)]
         for prefill in (*([self.prefill] if target else []), *self.drafter.prefills):
             prefill.fill(stretches)
+
+
+def _lanes_of(target: Decoder, drafter: Decoder | None, *, apart: bool) -> list[Lane]:
+    """One lane where all is on one device, else one for each stage; the decoders are given theirs."""
+    of_target, of_drafter = target.devices, drafter.devices if drafter is not None else []
+    devices = [*of_target, *of_drafter]
+    alone = len(set(devices)) == 1 and not (apart and drafter is not None) and len(target.stages) == 1
+    lanes = make_lanes(devices[:1] if alone else devices)
+    target.run_on(lanes if alone else lanes[: len(of_target)])
+    if drafter is not None:
+        drafter.run_on(lanes if alone else lanes[len(of_target) :])
+    return lanes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -46,7 +47,7 @@ class PagePool:
         self._table = torch.zeros(slots + 1, columns, dtype=torch.int32)  # the host's, which fills the devices'
         self._lines = self._table.numpy()  # the same memory: 20 times as fast to write a page to
         self._changed = False
-        self._tables: list[torch.Tensor] = []
+        self._stages = decoder.stages
         for stage in decoder.stages:
             shape = (pages + 1, heads, PAGE, width)
             stage.pages = None  # frees the old ones first
@@ -54,7 +55,6 @@ class PagePool:
             values = [torch.zeros(shape, dtype=decoder.dtype, device=stage.device) for _ in stage.layers]
             table = torch.zeros(slots + 1, columns, dtype=torch.int32, device=stage.device)
             stage.pages = Pages(keys, values, table)
-            self._tables.append(table)
 
     @property
     def free(self) -> int:
@@ -87,17 +87,18 @@ class PagePool:
         return True
 
     def evict(self, slot: int) -> None:
-        """Takes all pages of a slot back. Rounds in flight may still write to them: whoever gets them writes later on the same stream."""
+        """Takes all pages of a slot back. Rounds in flight may still write to them: whoever gets them writes later on the same lanes."""
         held, self.held[slot] = self.held[slot], []
         self._free.extend(reversed(held))
         self._lines[slot, : len(held)] = 0
         self._changed = self._changed or bool(held)
 
     def upload(self) -> None:
-        """Brings the devices' tables up to date, in the order of their streams."""
+        """Brings the stages' tables up to date, in the order of their lanes."""
         if not self._changed:
             return
         self._changed = False
-        for table in self._tables:
-            source = self._table.pin_memory() if table.is_cuda else self._table
-            table.copy_(source, non_blocking=True)
+        for stage in self._stages:
+            table = stage.kv.table
+            source = self._table.pin_memory() if table.is_cuda else self._table.clone()
+            stage.lane.run(partial(table.copy_, source, non_blocking=True))

@@ -16,10 +16,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from specbatch.engine.graphs.cuda_graphs import Capture
+from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.state import Mode
 from specbatch.engine.memory import free_cached
@@ -44,8 +43,8 @@ def precompile(pair: CapturedPair, say: Callable[[str], None]) -> None:
     say(f"compiling kernels on {workers} cores")
     with suppress(Exception), compiling_only(workers):
         go_through(pair)
-    torch.cuda.set_device(pair.device)
-    free_cached(pair.device)  # captures have memory of their own: what this took would lie beside it
+    for lane in pair.lanes:
+        free_cached(lane.device)  # captures have memory of their own: what this took would lie beside it
 
 
 def go_through(pair: CapturedPair) -> None:
@@ -60,13 +59,16 @@ def go_through(pair: CapturedPair) -> None:
 
 
 def _steps(pair: CapturedPair, mode: Mode) -> None:
-    capture = Capture()
-    pair.dummy_forward(capture)
+    def go(lane: Lane, step: Callable[..., None], *args: object) -> None:
+        pair.graphs.as_it_is(lambda capture: step(capture, *args), lane)
+
+    for prefill in (pair.prefill, *pair.drafter.prefills):
+        go(prefill.state.lane, prefill.forward, prefill.sizes[0])
     for rows in sorted(pair.buckets, reverse=True):
         ks = pair.ks(rows)
-        pair.drafter.trace(capture, rows, ks[0], mode)
+        go(pair.drafting_state.lane, pair.drafter.trace, rows, ks[0], mode)
         for k in ks:
-            pair.verifier.verify(capture, rows, k, mode)
+            go(pair.front.lane, pair.verifier.verify, rows, k, mode)
 
 
 class _Workers(ThreadPoolExecutor):

@@ -60,7 +60,7 @@ class Prefill:
 
     Args:
         decoder: whose pages are filled.
-        state: holds the rows' tokens.
+        state: holds the rows' tokens, of the lane where forwards begin.
         graphs: of captured steps.
         chunk: tokens in one forward, at the most.
     """
@@ -82,7 +82,7 @@ class Prefill:
             self._load(forward)
             size = self._size(forward)
             key = ("prefill", id(self.decoder), size)
-            self.graphs.run(key, partial(self.forward, size=size))
+            self.graphs.run(key, partial(self.forward, size=size), self.state.lane)
             total += forward.tokens
         return total
 
@@ -95,7 +95,6 @@ class Prefill:
         tokens = torch.tensor([[self.state.slots], [-1]]).repeat(1, size)
         tokens[0, :total] = slots.repeat_interleave(counts)
         tokens[1, :total] = torch.arange(total) + (start - begin).repeat_interleave(counts)
-        self._tokens[:, :size] = upload(tokens, torch.int64, device)
         cuts = -(-counts // TILE)
         before = cuts.cumsum(0) - cuts
         number = torch.arange(int(cuts.sum())) - before.repeat_interleave(cuts)  # of each tile in its stretch
@@ -104,7 +103,12 @@ class Prefill:
         tiles[:, 3].clamp_(max=TILE)
         lines = torch.zeros(self._tiles.shape, dtype=torch.int64)
         lines[: len(tiles)] = tiles
-        self._tiles.copy_(upload(lines, torch.int32, device), non_blocking=True)
+
+        def bring() -> None:
+            self._tokens[:, :size] = upload(tokens, torch.int64, device)
+            self._tiles.copy_(upload(lines, torch.int32, device), non_blocking=True)
+
+        self.state.lane.run(bring)
 
     def _size(self, forward: Pack) -> int:
         return next(size for size in self.sizes if size >= forward.tokens)

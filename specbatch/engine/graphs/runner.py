@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-from torch import Tensor
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter
@@ -13,47 +11,15 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.ops import refusing_kernels
 from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.pool import pages_for
+from specbatch.engine.graphs.rounds import GraphRound, RoundOverLanes, Spans
 from specbatch.engine.graphs.sizes import bucket
-from specbatch.engine.graphs.state import ACCEPTED, DRAFTED, FIELDS, FINITE, Mode
+from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.warmup import warm_up
 from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.round_costs import RoundCosts
-from specbatch.engine.rounds import RoundOutput
+from specbatch.engine.rounds import InFlightRound
 from specbatch.engine.sequence import SequenceState
-from specbatch.engine.timing import Mark, mark, seconds_between, seconds_of
-
-
-@dataclass(frozen=True, slots=True)
-class _GraphRound:
-    """A round that the device is given.
-
-    outcome: RowState.outcome, copied to the host once `finished` is reached
-    started, drafted, finished: moments on the device
-    prefills: see PrefillTimer.take
-    """
-
-    outcome: Tensor
-    started: Mark
-    drafted: Mark
-    finished: Mark
-    prefills: list[tuple[Mark, Mark, bool]]
-
-    def wait(self) -> RoundOutput:
-        """Waits until the device has done the round."""
-        if not isinstance(self.finished, float):
-            self.finished.synchronize()
-        lines = self.outcome.tolist()
-        prefill_seconds, catch_up_seconds = seconds_of(self.prefills)
-        return RoundOutput(
-            drafted=[line[DRAFTED] for line in lines],
-            accepted=[line[ACCEPTED] for line in lines],
-            finite=[bool(line[FINITE]) for line in lines],
-            tokens=[line[FIELDS : FIELDS + line[ACCEPTED] + 1] for line in lines],
-            draft_seconds=seconds_between(self.started, self.drafted),
-            verify_seconds=seconds_between(self.drafted, self.finished),
-            prefill_seconds=prefill_seconds,
-            catch_up_seconds=catch_up_seconds,
-        )
+from specbatch.engine.timing import Mark, mark
 
 
 class GraphModelRunner(ModelRunner):
@@ -73,6 +39,10 @@ class GraphModelRunner(ModelRunner):
         super().__init__(config, slots, target.input_device)
         self.prefill_chunk = config.graphs_prefill_chunk
         self.pair = CapturedPair(target, drafter, config, slots)
+        self.groups = config.micro_batches or 1
+        self.costs: RoundCosts | None = None  # as measured at warm-up
+        self.busy = dict.fromkeys(self.pair.lanes, 0.0)  # seconds in rounds, where there are several
+        self._finished: Mark | None = None  # the last round launched, likewise
         self._free_slots = list(range(slots - 1, -1, -1))
 
     def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts:
@@ -83,9 +53,9 @@ class GraphModelRunner(ModelRunner):
         """
         del measure
         with refusing_kernels(self.device):
-            costs = warm_up(self.pair, say)
+            self.costs, self.groups = warm_up(self.pair, say)
         self.warm = True
-        return costs
+        return copy.deepcopy(self.costs)
 
     def max_drafts(self, rows: int) -> int:
         """The largest k of a round of so many sequences."""
@@ -113,24 +83,27 @@ class GraphModelRunner(ModelRunner):
     def prefill(self, sequences: Sequence[SequenceState]) -> None:
         """Gives sequences slots and pages, and queues the target's prefill of all but their last tokens."""
         pair = self.pair
-        start = mark(self.device)
+        start = pair.front.lane.mark()
         slots = [self._free_slots[-1 - i] for i in range(len(sequences))]
         for slot, sequence in zip(slots, sequences, strict=True):
             pair.target_pool.grow(slot, self._positions_to_join(sequence))
         pair.target_pool.upload()
-        pair.state.join(slots, sequences)
+        pair.join(slots, sequences)
         pair.prefill.fill([(slot, 0, sequence.length) for slot, sequence in zip(slots, sequences, strict=True)])
         del self._free_slots[-len(sequences) :]
-        self.timer.add(start, of_drafter=False)
+        self.timer.add(start, pair.front.lane.mark(), of_drafter=False)
         for slot, sequence in zip(slots, sequences, strict=True):
             sequence.slot = slot
 
     def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
         """Takes a slot and its pages back. What lies in free pages is never read, NaN or not."""
         del poisoned
-        self.pair.target_pool.evict(sequence.slot)
-        self.pair.drafter.evict(sequence.slot)
+        self.pair.evict(sequence.slot)
         self._free_slots.append(sequence.slot)
+
+    def synchronize(self) -> None:
+        """Waits for all that is queued on several lanes, whose memory is about to go."""
+        self.pair.graphs.synchronize()
 
     def _positions_to_join(self, sequence: SequenceState) -> int:
         """What it has, and a round's."""
@@ -149,27 +122,41 @@ class GraphModelRunner(ModelRunner):
             return True
         if any(sequence.in_flight for sequence in lagging):
             return False
-        start = mark(self.device)
+        lane = self.pair.drafting_state.lane
+        start = lane.mark()
         self.pair.drafter.catch_up(lagging)
-        self.timer.add(start, of_drafter=True)
+        self.timer.add(start, lane.mark(), of_drafter=True)
         return True
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
-    def launch(self, sequences: Sequence[SequenceState], k: int) -> _GraphRound:
+    def launch(self, sequences: Sequence[SequenceState], k: int) -> InFlightRound:
         """Queues a round, and the copy of its outcome to the host."""
-        pair, rows = self.pair, bucket(self.pair.buckets, len(sequences))
+        pair, rows, group = self.pair, bucket(self.pair.buckets, len(sequences)), sequences[0].group
         mode = Mode.of({sequence.request.sampling for sequence in sequences})
+        slots = [sequence.slot for sequence in sequences]
+        if not k:
+            pair.drafter.skip(sequences)
+        if len(pair.lanes) > 1:
+            return self._launch_over_lanes(slots, rows, k, mode, group)
         started = mark(self.device)
-        pair.place([sequence.slot for sequence in sequences])
+        pair.place(slots, group)
         pair.draft(rows, k, mode)
         drafted = mark(self.device)
         pair.verify(rows, k, mode)
-        outcome = pair.read_outcome(len(sequences), k)
+        outcome = pair.read_outcome(len(slots), k)
         finished = mark(self.device)
-        if not k:
-            pair.drafter.skip(sequences)
-        return _GraphRound(outcome, started, drafted, finished, self.timer.take())
+        return GraphRound(outcome, started, drafted, finished, self.timer.take())
+
+    def _launch_over_lanes(self, slots: list[int], rows: int, k: int, mode: Mode, group: int) -> InFlightRound:
+        pair, spans = self.pair, Spans(self.busy)
+        pair.place(slots, group, drafting=k > 0)
+        pair.draft(rows, k, mode, spans.of_drafter)
+        pair.verify(rows, k, mode, spans.of_target)
+        pair.post_outcome(slots, rows, k, group)
+        outcome = pair.read_outcome(len(slots), k)
+        before, self._finished = self._finished, pair.state.lane.mark()
+        return RoundOverLanes(outcome, before, self._finished, spans, self.timer.take())
 
     def commit(self, sequences: Sequence[SequenceState], k: int) -> None:
         """Accepted drafts are the sequences' own tokens: the drafter has their KV."""

@@ -16,10 +16,10 @@ _STEP = 128  # rows between the larger sizes
 _DRAFTING_SHARE = 1 / 3  # of the target's pages: where memory is short, rows are many, and only few of them draft
 
 
-def buckets(slots: int) -> list[int]:
-    """Batch sizes that rounds are captured for; a batch takes the next larger one."""
+def buckets(slots: int, most_groups: int = 1) -> list[int]:
+    """Batch sizes that rounds are captured for; a batch takes the next larger one. Equal groups of all slots are among them."""
     sizes = [size for size in _SMALL if size < slots]
-    return [*sizes, *range(384, slots, _STEP), slots]
+    return sorted({*sizes, *range(384, slots, _STEP), *(-(-slots // groups) for groups in range(1, most_groups + 1))})
 
 
 def bucket(sizes: Sequence[int], rows: int) -> int:

@@ -1,4 +1,4 @@
-"""What the device knows of the rows being decoded: a line a slot, which a row keeps from joining to leaving."""
+"""What a lane knows of the rows being decoded: a line a slot, which a row keeps from joining to leaving."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling
 from specbatch.engine.sequence import SequenceState
@@ -80,7 +81,7 @@ def _both_filters(params: Collection[SamplingParams]) -> SamplingParams:
 
 
 class RowState:
-    """Tensors by slot, on the device where the target's input stands. The last slot belongs to no row: it fills up buckets.
+    """Tensors by slot, of one lane. The last slot belongs to no row: it fills up buckets.
 
     history: tokens by position; beyond the row's last one, drafts and filler  # int64 [slots + 1, positions]
     lengths: position of each row's last token  # int64 [slots + 1]
@@ -93,10 +94,14 @@ class RowState:
     outcome: what the last round did, by place in the batch, see OUTCOME  # int64 [slots, ...]
     """
 
-    def __init__(self, slots: int, max_positions: int, max_k: int, device: torch.device) -> None:
+    def __init__(self, slots: int, max_positions: int, max_k: int, lane: Lane) -> None:
         self.slots = slots
-        self.device = device
+        self.lane = lane
+        self.device = device = lane.device
         self.max_k = max_k
+        self._placed: dict[int, list[int]] = {}  # by group
+        self._rows_of: dict[int, Tensor] = {}  # by group, what is placed, on the device
+        self._group = -1  # whose rows `rows` has
 
         def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
             return torch.zeros(*shape, dtype=dtype, device=device)
@@ -128,22 +133,47 @@ class RowState:
             [param.top_k for param in sampling],
         ]
         reals = [[param.temperature for param in sampling], [param.top_p for param in sampling]]
-        lines = upload(torch.tensor(integers), torch.int64, device)
-        at = lines[0]
-        self._integers[:, at] = lines[1:]
-        self._reals[:, at] = upload(torch.tensor(reals), torch.float32, device)
         lengths = torch.tensor([len(row) for row in tokens])
         before = lengths.cumsum(0) - lengths
         lines_begin = torch.tensor(slots) * self.history.shape[1]
         places = torch.arange(int(lengths.sum())) + (lines_begin - before).repeat_interleave(lengths)
         flat = array("q", chain.from_iterable(tokens))  # of a list, a tensor takes four times as long
-        everything = upload(torch.frombuffer(flat, dtype=torch.int64), torch.int64, device)
-        self.history.view(-1)[upload(places, torch.int64, device)] = everything
+        everything = torch.frombuffer(flat, dtype=torch.int64)
 
-    def place(self, slots: Sequence[int]) -> None:
-        """Sets which rows the batch holds, and in which places."""
-        padded = [*slots, *[self.slots] * (self.slots - len(slots))]
-        self.rows.copy_(upload(padded, torch.int64, self.device))
+        def write() -> None:
+            lines = upload(torch.tensor(integers), torch.int64, device)
+            at = lines[0]
+            self._integers[:, at] = lines[1:]
+            self._reals[:, at] = upload(torch.tensor(reals), torch.float32, device)
+            here = upload(everything, torch.int64, device)
+            self.history.view(-1)[upload(places, torch.int64, device)] = here
+
+        self.lane.run(write)
+
+    def stand(self, context: int) -> None:
+        """The padding slot has so many tokens, and has ended there."""
+        self.lengths[-1] = self.ends[-1] = context
+
+    def place(self, slots: Sequence[int], group: int = 0) -> None:
+        """Sets which rows the batch holds, and in which places.
+
+        Args:
+            slots: of the rows.
+            group: what was placed for it last is not brought to the device again.
+        """
+        slots = list(slots)
+        if self._placed.get(group) != slots:
+            self._placed[group] = slots
+            padded = [*slots, *[self.slots] * (self.slots - len(slots))]
+
+            def bring() -> None:
+                self._rows_of[group] = rows = upload(padded, torch.int64, self.device)
+                self.rows.copy_(rows)
+
+            self.lane.run(bring)
+        elif group != self._group:
+            self.lane.run(lambda: self.rows.copy_(self._rows_of[group]))
+        self._group = group
 
     def sampling(self, rows: Tensor, mode: Mode) -> RowSampling:
         """The rows' parameters.  # rows int64 [B]"""

@@ -44,8 +44,9 @@ class TokenChooser:
         """The next n tokens of the first rows of the batch, see TorchOps.next_tokens, and where they stand.  # int64 [rows * n]"""
         state = self.state
         slots = state.rows[:rows]
-        tokens, *where = self.ops.next_tokens(state.history, state.lengths, slots, n, back, drafted)
-        return tokens, RowsAt(slots, *where)
+        found = self.ops.next_tokens(state.history, state.lengths, slots, n, back, drafted)
+        tokens, first, token_slots, positions = found
+        return tokens, RowsAt(slots, first, token_slots, positions)
 
     def choose(
         self, logits: Tensor, slots: Tensor, positions: Tensor, mode: Mode, purpose: Purpose

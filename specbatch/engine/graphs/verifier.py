@@ -6,6 +6,8 @@ RowState. Nothing here reads a device value on the host.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -26,26 +28,37 @@ class Verifier:
     Args:
         target: the model whose output counts.
         drafter: whose drafts stand in the history.
-        chooser: of tokens, and of the acceptance rule.
+        chooser: of tokens, and of the acceptance rule, on the lane of the target's head.
+        front: on the lane where the target begins; the same where that is one.
     """
 
-    def __init__(self, target: Decoder, drafter: GraphDrafter, chooser: TokenChooser) -> None:
+    def __init__(
+        self, target: Decoder, drafter: GraphDrafter, chooser: TokenChooser, front: TokenChooser | None = None
+    ) -> None:
         self.target = target
         self.drafter = drafter
         self.chooser = chooser
+        self.front = front or chooser
         self.state = chooser.state
         self.ops: TorchOps = target.ops
 
     def verify(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
         """One target forward over each row's last token and its k drafts, what stands of them, and the rows moved on by it."""
         state, target = self.state, self.target
-        tokens, at = self.chooser.next_tokens(rows, k + 1, back=0, drafted=None)
-        hidden = target.forward(capture, tokens, at)
-        (logits,) = capture.to_device(state.device, target.logits(capture, hidden))
+        tokens, at = self.front.next_tokens(rows, k + 1, back=0, drafted=None)
+        drafted = self.drafter.drafted(rows)
+        if self.front.state is not state:
+            at = replace(at, along=(tokens,) if drafted is None else (tokens, drafted))
+        hidden, at = target.forward(capture, tokens, at)
+        logits, at = target.logits(capture, hidden, at)
         positions = at.token_positions.view(rows, k + 1)
+        if at.along:  # the lane of the head has the rows' tokens, but not the drafts
+            tokens, *rest = at.along
+            drafted = rest[0] if rest else None
+            behind = state.lengths[at.slots][:, None] + torch.arange(k + 1, device=state.device)
+            state.history.index_put_((at.slots[:, None], behind), tokens.view(rows, k + 1))
         chosen = self.chooser.choose(logits.view(rows, k + 1, -1), at.slots, positions + 1, mode, Purpose.TOKEN)
         target_tokens, finite, drawn_from = chosen
-        drafted = self.drafter.drafted(rows)
         if self.chooser.needs_probs(mode):
             assert drawn_from is not None, "asked for"
             drafts = tokens.view(rows, k + 1)[:, 1:]

@@ -8,36 +8,81 @@ from functools import partial
 
 import torch
 
+from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.precompile import precompile
+from specbatch.engine.graphs.rounds import Spans
 from specbatch.engine.graphs.state import Mode
+from specbatch.engine.pipeline import RoundTimes, best_groups, costs_of
 from specbatch.engine.round_costs import RoundCosts
-from specbatch.engine.timing import mark, seconds_between
+from specbatch.engine.timing import seconds_between
 
 _CONTEXT = 128  # tokens that a timed row has
 _REPEATS = 3
 
 
 @torch.inference_mode()
-def warm_up(pair: CapturedPair, say: Callable[[str], None]) -> RoundCosts:
+def warm_up(pair: CapturedPair, say: Callable[[str], None]) -> tuple[RoundCosts, int]:
     """Captures all steps, largest first, so that what memory there is shows at once; times each.
 
     Args:
         pair: without rows.
         say: told how far it is.
+
+    Returns:
+        what rounds cost, and how many groups of rows pay.
     """
     precompile(pair, say)
     _capture_prefills(pair, say)
     pair.dummy_join()
     with _timed_rows(pair) as mode:
-        table: dict[tuple[int, int], float] = {}
+        times: dict[tuple[int, int], RoundTimes] = {}
         sizes = sorted(pair.buckets, reverse=True)
         for done, rows in enumerate(sizes):
             say(f"capturing rounds: {done} of {len(sizes)} batch sizes")
             for k in pair.ks(rows):
-                table[rows, k] = _seconds(pair, partial(_round, pair, rows, k, mode))
-    catch_up = _catch_up_seconds_per_token(pair) if pair.drafter.prefills else 0.0
-    return RoundCosts(table, catch_up, pair.buckets)
+                times[rows, k] = _times(pair, rows, k, mode)
+        for outcomes in pair.outcomes.values():
+            outcomes.drop(0)
+    groups = pair.config.micro_batches or _groups(pair, times)
+    if len(pair.lanes) > 1:
+        say(f"groups of rows in flight: {groups}")
+    costs = costs_of(times, groups, pair.buckets)
+    costs.catch_up_seconds_per_token = _catch_up_seconds_per_token(pair) if pair.drafter.prefills else 0.0
+    return costs, groups
+
+
+def _groups(pair: CapturedPair, times: dict[tuple[int, int], RoundTimes]) -> int:
+    if len(pair.lanes) == 1:
+        return 1
+    speculation = pair.config.speculation
+    ks = speculation.choices(pair.max_drafts(1)) if speculation.is_adaptive else [pair.max_drafts(1)]
+    return best_groups(times, pair.slots, pair.most_groups, ks, pair.buckets)
+
+
+def _times(pair: CapturedPair, rows: int, k: int, mode: Mode) -> RoundTimes:
+    """The least time of a round; the first two runs compile and capture it."""
+    if len(pair.lanes) == 1:
+        return RoundTimes(0.0, (_seconds(pair.state.lane, partial(_round, pair, rows, k, mode)),))
+    least: dict[Lane, float] = {}
+    for repeat in range(2 + _REPEATS):
+        spans = Spans(dict.fromkeys(pair.lanes, 0.0))
+        pair.place([], drafting=k > 0)
+        started = pair.state.lane.mark()
+        pair.draft(rows, k, mode, spans.of_drafter)
+        pair.verify(rows, k, mode, spans.of_target)
+        ended = pair.state.lane.mark()
+        pair.post_outcome([pair.slots], rows, k, group=0)
+        pair.graphs.synchronize()
+        spans.seconds()
+        if not spans.of_target:  # not timed lane by lane: on a CPU, or as it is
+            spans.busy[pair.state.lane] = seconds_between(started, ended)
+        if repeat >= 2:
+            least = {lane: min(least.get(lane, seconds), seconds) for lane, seconds in spans.busy.items()}
+    target = pair.target
+    of_target = dict.fromkeys([target.input_lane, *(stage.lane for stage in target.stages), target.head_lane])
+    stages = tuple(least.pop(lane) for lane in of_target)
+    return RoundTimes(sum(least.values()), stages)
 
 
 def _round(pair: CapturedPair, rows: int, k: int, mode: Mode) -> None:
@@ -45,17 +90,16 @@ def _round(pair: CapturedPair, rows: int, k: int, mode: Mode) -> None:
     pair.verify(rows, k, mode)
 
 
-def _seconds(pair: CapturedPair, step: Callable[[], None]) -> float:
-    """The least time of a step; the first two runs compile and capture it."""
+def _seconds(lane: Lane, step: Callable[[], None]) -> float:
+    """The least time of a step that begins and ends on a lane; the first two runs compile and capture it."""
     step()
     step()
     least = float("inf")
     for _ in range(_REPEATS):
-        start = mark(pair.device)
+        start = lane.mark()
         step()
-        end = mark(pair.device)
-        if pair.device.type == "cuda":
-            torch.cuda.synchronize(pair.device)
+        end = lane.mark()
+        lane.synchronize()
         least = min(least, seconds_between(start, end))
     return least
 
@@ -63,14 +107,17 @@ def _seconds(pair: CapturedPair, step: Callable[[], None]) -> float:
 @contextmanager
 def _timed_rows(pair: CapturedPair) -> Iterator[Mode]:
     """Gives the padding slot a context, for as long as it stands in for rows. It stays where it is: it has ended."""
-    state = pair.state
-    context = min(_CONTEXT, pair.config.max_length - 1)
-    state.lengths[-1] = state.ends[-1] = context
+    _stand(pair, min(_CONTEXT, pair.config.max_length - 1))
     pair.place([])
     try:
         yield Mode.of([pair.config.sampling])
     finally:
-        state.lengths[-1] = state.ends[-1] = 0
+        _stand(pair, 0)
+
+
+def _stand(pair: CapturedPair, context: int) -> None:
+    for state in {pair.front, pair.state, pair.drafting_state}:
+        state.lane.run(partial(state.stand, context))
 
 
 def _capture_prefills(pair: CapturedPair, say: Callable[[str], None]) -> None:
@@ -84,4 +131,4 @@ def _capture_prefills(pair: CapturedPair, say: Callable[[str], None]) -> None:
 def _catch_up_seconds_per_token(pair: CapturedPair) -> float:
     """Of the drafter, for one token of a full forward."""
     size = pair.prefill_sizes()[-1]
-    return _seconds(pair, lambda: pair.dummy_prefill(size, target=False)) / size
+    return _seconds(pair.drafting_state.lane, lambda: pair.dummy_prefill(size, target=False)) / size

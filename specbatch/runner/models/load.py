@@ -137,7 +137,7 @@ def _warmed_up(engine: Engine, say: Callable[[str], None]) -> bool:
 
 def _make_engine(spec: Spec, plan: Plan, target: CausalLM, drafter: Drafter | None) -> Engine:
     general = why_general(target, drafter) is not None  # the plan knows the shapes alone, and may have counted on pages
-    decoding = spec.decoding
+    decoding, groups = spec.decoding, spec.placement.micro_batches
     config = EngineConfig(
         max_sequences=plan.slot_sequences if general else plan.max_sequences,
         max_length=plan.max_length,
@@ -145,6 +145,7 @@ def _make_engine(spec: Spec, plan: Plan, target: CausalLM, drafter: Drafter | No
         acceptance_rule=decoding.acceptance_rule,
         sampling=SamplingParams(decoding.temperature, decoding.top_k, decoding.top_p),
         kv_reserve=plan.kv_reserve,
+        micro_batches=None if groups == "auto" else groups,
         price_plain_rounds=True,
     )
     return make_engine(target, drafter, config)

@@ -3,27 +3,28 @@
 import torch
 
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
+from specbatch.engine.graphs.lanes import Lane
 
-CPU = torch.device("cpu")
+LANE = Lane(torch.device("cpu"))
 
 
 def test_on_a_cpu_a_step_runs_each_time_and_nothing_is_captured():
-    graphs, runs = CudaGraphRunner(CPU), []
+    graphs, runs = CudaGraphRunner([LANE]), []
     for _ in range(3):
-        graphs.run("step", lambda capture: runs.append(type(capture)))
-    graphs.run("other", lambda capture: runs.append(type(capture)))
+        graphs.run("step", lambda capture: runs.append(type(capture)), LANE)
+    graphs.run("other", lambda capture: runs.append(type(capture)), LANE)
     assert runs == [Capture] * 4
     assert len(graphs) == 0
 
 
 def test_steps_run_without_autograd():
     seen = []
-    CudaGraphRunner(CPU).run("step", lambda _: seen.append(torch.is_inference_mode_enabled()))
+    CudaGraphRunner([LANE]).run("step", lambda _: seen.append(torch.is_inference_mode_enabled()), LANE)
     assert seen == [True]
 
 
 def test_a_step_that_fails_may_be_tried_again():
-    graphs, runs = CudaGraphRunner(CPU), []
+    graphs, runs = CudaGraphRunner([LANE]), []
 
     def step(capture):
         runs.append(capture)
@@ -32,7 +33,7 @@ def test_a_step_that_fails_may_be_tried_again():
 
     for _ in range(2):
         try:
-            graphs.run("step", step)
+            graphs.run("step", step, LANE)
         except torch.OutOfMemoryError:
             continue
     assert len(runs) == 2
@@ -40,4 +41,4 @@ def test_a_step_that_fails_may_be_tried_again():
 
 def test_what_is_there_already_does_not_move():
     tensors = torch.ones(2), torch.zeros(3)
-    assert all(moved is tensor for moved, tensor in zip(Capture().to_device(CPU, *tensors), tensors, strict=True))
+    assert all(moved is tensor for moved, tensor in zip(Capture(LANE).to_lane(LANE, *tensors), tensors, strict=True))

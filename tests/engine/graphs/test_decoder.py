@@ -10,6 +10,7 @@ from specbatch.engine.graphs import cuda_graphs as graphs
 from specbatch.engine.graphs import decoder as decoders
 from specbatch.engine.graphs.cuda_graphs import Capture
 from specbatch.engine.graphs.decoder import Decoder, PackedAt, RowsAt, Stage
+from specbatch.engine.graphs.lanes import make_lanes
 from specbatch.engine.graphs.paging import TILE, Tiles
 from specbatch.engine.graphs.pool import PagePool, page_bytes
 from specbatch.engine.graphs.reference import TorchOps
@@ -21,12 +22,12 @@ LENGTHS = (130, 3, 64, 71)
 
 
 class Counting(Capture):
-    """Counts moves to another stage's device: on a CPU nothing moves."""
+    """Counts moves to another stage's lane: on a CPU nothing moves."""
 
     moves: list = []  # of all instances: the engine makes its own  # noqa: RUF012
 
-    def to_device(self, device, *tensors):
-        self.moves.append(device)
+    def to_lane(self, lane, *tensors):
+        self.moves.append(lane.device)
         return tensors
 
 
@@ -40,6 +41,7 @@ def prepared(model, split=None):
     decoder = Decoder(CausalLM(model), TorchOps(), LONGEST)
     if split is not None:
         decoder.stages = spread(decoder.stages[0], split)
+        decoder.run_on(make_lanes(decoder.devices))
     pool = PagePool(decoder, 20, len(LENGTHS), LONGEST)
     for slot, length in enumerate(reversed(LENGTHS)):
         pool.grow(slot, length)
@@ -76,12 +78,12 @@ def all_logits(decoder):
     slots = list(range(len(rows)))[::-1]
     tokens, at = packed([(slot, 0, row[:-2]) for slot, row in zip(slots, rows, strict=True)])
     parts = [len(row) - 2 for row in rows]
-    before = decoder.logits(capture, decoder.forward(capture, tokens, at))[:-2].split(parts)
+    before = decoder.logits(capture, *decoder.forward(capture, tokens, at))[0][:-2].split(parts)
     first = torch.tensor(parts)
     positions = (first[:, None] + torch.arange(2)).reshape(-1)
     side_by_side = RowsAt(torch.tensor(slots), first, torch.tensor(slots).repeat_interleave(2), positions)
-    hidden = decoder.forward(capture, torch.cat([row[-2:] for row in rows]), side_by_side)
-    after = decoder.logits(capture, hidden).view(len(rows), 2, -1)
+    hidden, at = decoder.forward(capture, torch.cat([row[-2:] for row in rows]), side_by_side)
+    after = decoder.logits(capture, hidden, at)[0].view(len(rows), 2, -1)
     return [torch.cat(both) for both in zip(before, after, strict=True)]
 
 
@@ -118,7 +120,7 @@ def test_stages_get_the_pages_of_their_own_layers_and_hidden_states_hop_between_
     Counting.moves.clear()
     tokens, at = packed([(0, 0, torch.tensor([1, 2, 3]))])
     with torch.inference_mode():
-        decoder.logits(Counting(), decoder.forward(Counting(), tokens, at))
+        decoder.logits(Counting(), *decoder.forward(Counting(), tokens, at))
     assert torch.device("cpu", 0) in Counting.moves
 
 
@@ -133,8 +135,8 @@ def test_a_head_on_another_device_than_the_norm_gets_normed_states(monkeypatch):
     """As accelerate leaves it where embedding and head are tied, and the layers end on another GPU."""
     model = models.build("qwen3, tied")
     decoder = prepared(model)
-    hidden = torch.randn(5, 24)
-    expected = decoder.logits(Capture(), hidden)
+    hidden, at = torch.randn(5, 24), packed([(0, 0, torch.tensor([1, 2, 3]))])[1]
+    expected, _ = decoder.logits(Capture(), hidden, at)
 
     class Elsewhere:
         """A head that says it is on another device."""
@@ -144,7 +146,7 @@ def test_a_head_on_another_device_than_the_norm_gets_normed_states(monkeypatch):
     real = decoder.head
     decoder.head = Elsewhere()
     monkeypatch.setattr(decoder.ops, "linear", lambda x, weight: torch.nn.functional.linear(x, real))
-    torch.testing.assert_close(decoder.logits(Counting(), hidden), expected)
+    torch.testing.assert_close(decoder.logits(Counting(), hidden, at)[0], expected)
 
 
 @pytest.mark.slow
@@ -155,6 +157,7 @@ def test_a_target_in_two_stages_gives_the_same_tokens(pair, monkeypatch, k):
     def split(self, *args):
         real(self, *args)
         self.stages = spread(self.stages[0], 1)
+        self.run_on(make_lanes(self.devices))
 
     monkeypatch.setattr(decoders.Decoder, "__init__", split)
     monkeypatch.setattr(graphs, "Capture", Counting)

@@ -148,8 +148,9 @@ def poisoned(engine, bad):
     """From its fourth token on, logits and KV of the row are NaN."""
     on, real = engine.runner.pair, engine.runner.pair.target.logits
 
-    def logits(capture, hidden):
-        out = real(capture, hidden).clone()
+    def logits(capture, hidden, at):
+        out, at = real(capture, hidden, at)
+        out = out.clone()
         lines = out.view(-1, len(out) // engine.rows, out.shape[-1])
         for sequence in engine.scheduler.running:
             if sequence.request.id == bad and len(sequence.token_ids) > 3:
@@ -158,7 +159,7 @@ def poisoned(engine, bad):
                     held = pages.table[sequence.slot].unique()
                     for layer in (*pages.keys, *pages.values):
                         layer[held] = torch.nan
-        return out
+        return out, at
 
     return logits
 

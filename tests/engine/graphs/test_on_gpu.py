@@ -122,8 +122,8 @@ def test_replayed_graphs_do_what_the_same_steps_do_eagerly(pairs, monkeypatch, r
     assert graphs_of(engine) == 1
 
     @torch.inference_mode()
-    def run(self, key, step):
-        step(Capture())
+    def run(self, key, step, lane, spans=None):
+        step(Capture(lane))
 
     monkeypatch.setattr(CudaGraphRunner, "run", run)
     eager, engine = fast.decode(pair.target, drafter, again, **settings)

@@ -29,10 +29,10 @@ def on_one(pairs):
     return placed(pair)[0]
 
 
-def placed(pair):
+def placed(pair, groups=None):
     rows = fast.requests(embedded_prompts(16, 8, 200), 32, [SamplingParams(), SamplingParams(0.8)])
     out, engine = fast.decode(
-        pair.target, pair.drafter, rows, max_sequences=6, num_speculative_tokens=4, max_length=256
+        pair.target, pair.drafter, rows, max_sequences=6, num_speculative_tokens=4, max_length=256, micro_batches=groups
     )
     return tiny.tokens(out, 16), engine
 
@@ -40,10 +40,13 @@ def placed(pair):
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 @pytest.mark.parametrize("drafter_device", ["cuda:0", "cuda:1"])
 @pytest.mark.parametrize("target_devices", [["cuda:0"], ["cuda:1"], ["cuda:0", "cuda:1"]])
-def test_placements_over_two_gpus_give_the_same_tokens_by_captured_graphs(target_devices, drafter_device, on_one):
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_placements_over_two_gpus_give_the_same_tokens_by_captured_graphs(
+    groups, target_devices, drafter_device, on_one
+):
     target_map = layers_over(target_devices) if len(target_devices) > 1 else {"": target_devices[0]}
     pair = load_pair("float32", target_map, {"": drafter_device})
-    tokens, engine = placed(pair)
+    tokens, engine = placed(pair, groups)
     assert tokens == on_one
     assert engine.stats.accepted > 0
     apart = len({*target_devices, drafter_device}) > 1

@@ -9,6 +9,7 @@ import torch
 from specbatch.engine.graphs import prefill
 from specbatch.engine.graphs.cuda_graphs import CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.paging import PAGE, TILE
 from specbatch.engine.graphs.pool import PagePool
 from specbatch.engine.graphs.prefill import Prefill, pack, sizes
@@ -65,7 +66,7 @@ def test_a_forward_is_told_each_tokens_place_and_its_tiles(chunk):
     choices = random.Random(chunk)
     starts = [choices.choice((0, 1, 63, 64, 200)) for _ in range(150)]
     stretches = [(slot, start, start + choices.choice((0, 1, 64, 65, 300))) for slot, start in enumerate(starts)]
-    fill = Prefill(None, RowState(150, 512, 2, torch.device("cpu")), None, chunk)
+    fill = Prefill(None, RowState(150, 512, 2, Lane(torch.device("cpu"))), None, chunk)
     for forward in pack(stretches, chunk):
         fill._load(forward)
         places = [(slot, at) for slot, start, end in forward.stretches for at in range(start, end)]
@@ -92,8 +93,8 @@ def filled(target, rows, chunk, cut=None):
     """KV of each row after its prompt was filled in, at once or in two goes.  # [(keys, values) of each layer] by row"""
     decoder = Decoder(target, TorchOps(), LONGEST)
     pool = PagePool(decoder, 64, len(rows), LONGEST)
-    state = RowState(len(rows), LONGEST, 2, torch.device("cpu"))
-    fill = Prefill(decoder, state, CudaGraphRunner(state.device), chunk)
+    state = RowState(len(rows), LONGEST, 2, Lane(torch.device("cpu")))
+    fill = Prefill(decoder, state, CudaGraphRunner([state.lane]), chunk)
     slots = list(range(len(rows)))[::-1]
     for slot, row in zip(slots, rows, strict=True):
         pool.grow(slot, row.length)

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.state import Mode, RowState, upload
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sequence import SequenceState
 
-CPU = torch.device("cpu")
+LANE = Lane(torch.device("cpu"))
 GREEDY, DRAWN = SamplingParams(), SamplingParams(0.7)
 
 
@@ -63,7 +64,7 @@ def row(name="a", prompt=(5, 6, 7), done=(8,), sampling=GREEDY, new=10):
 
 
 def test_a_joining_row_brings_all_that_a_round_reads():
-    state = RowState(4, 32, 3, CPU)
+    state = RowState(4, 32, 3, LANE)
     params = SamplingParams(0.5, 7, 0.25)
     rows = [row(), row("b", (9,), (), params, 4)]
     state.join([2, 0], rows)
@@ -81,14 +82,14 @@ def test_a_joining_row_brings_all_that_a_round_reads():
 
 
 def test_the_longest_row_and_its_drafts_fit_in_the_history():
-    state = RowState(1, 32, 3, CPU)  # positions as EngineConfig.max_positions: the row's and the drafts'
+    state = RowState(1, 32, 3, LANE)  # positions as EngineConfig.max_positions: the row's and the drafts'
     state.join([0], [row(prompt=[1] * 32, done=())])
     assert state.history.shape[1] >= 32 + 3 + 1
     assert not state.history[1].any()
 
 
 def test_places_without_a_row_are_filled_with_the_padding_slot():
-    state = RowState(4, 32, 3, CPU)
+    state = RowState(4, 32, 3, LANE)
     assert state.rows.tolist() == [4] * 4
     state.place([2, 0])
     assert state.rows.tolist() == [2, 0, 4, 4]
@@ -96,4 +97,4 @@ def test_places_without_a_row_are_filled_with_the_padding_slot():
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.float32])
 def test_values_arrive_as_they_are(dtype):
-    assert upload([3, 1, 2], dtype, CPU).tolist() == [3, 1, 2]
+    assert upload([3, 1, 2], dtype, LANE.device).tolist() == [3, 1, 2]

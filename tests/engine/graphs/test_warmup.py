@@ -17,9 +17,9 @@ def ran(monkeypatch):
     """The steps that were run, by their keys, in order."""
     keys, real = [], CudaGraphRunner.run
 
-    def run(self, key, step):
+    def run(self, key, *step):
         keys.append(key)
-        real(self, key, step)
+        real(self, key, *step)
 
     monkeypatch.setattr(CudaGraphRunner, "run", run)
     return keys

@@ -20,6 +20,7 @@ from torch import Tensor
 from specbatch.engine.graphs.kernels.fitting import with_stages
 from specbatch.engine.graphs.kernels.over_pages import LOG2_E, MASKED, Launch, check, over_pages, stages_for
 from specbatch.engine.graphs.kernels.overlap import overlap
+from specbatch.engine.graphs.kernels.scratch import current_lane
 from specbatch.engine.graphs.paging import PAGE, Pages
 
 LEAST = tl.constexpr(4)  # pages of a share: they arrive one behind the other, sooner than parts can be put together
@@ -99,9 +100,14 @@ def multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
 
 
-@cache
 def arrivals_of(device: torch.device) -> Tensor:
     """Parts of each shared-out row that are done: 0 between kernels, as the last one sets it back."""
+    return _arrivals(device, current_lane())
+
+
+@cache
+def _arrivals(device: torch.device, lane: int) -> Tensor:
+    del lane
     assert device.type != "cuda" or not torch.cuda.is_current_stream_capturing(), "call attend_rows once before capture"
     return torch.zeros(ARRIVALS, dtype=torch.int32, device=device)
 

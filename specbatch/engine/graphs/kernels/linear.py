@@ -28,6 +28,7 @@ from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, Config, c
 from specbatch.engine.graphs.kernels.linear_dot import dot
 from specbatch.engine.graphs.kernels.linear_fma import fma
 from specbatch.engine.graphs.kernels.overlap import overlap
+from specbatch.engine.graphs.kernels.scratch import current_lane
 
 NOTHING, BIAS, RESIDUAL = 0, 1, 2  # what is added to the products
 SCRATCH = 1 << 21  # floats of partial results
@@ -165,17 +166,18 @@ def _run(
     return out, scaled, squares_out
 
 
-_scratches: dict[torch.device, tuple[Tensor, Tensor]] = {}
+_scratches: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}
 
 
 def _scratch(device: torch.device) -> tuple[Tensor, Tensor]:
     """Partial results, and zeroed counters that every launch leaves at zero: captured graphs keep their addresses, so they stay."""
-    if device not in _scratches:
+    key = device, current_lane()
+    if key not in _scratches:
         assert device.type == "cpu" or not torch.cuda.is_current_stream_capturing(), (
             "run a graph's kernels once before capture"
         )
-        _scratches[device] = (
+        _scratches[key] = (
             torch.empty(SCRATCH, dtype=torch.float32, device=device),
             torch.zeros(TILES, dtype=torch.int32, device=device),
         )
-    return _scratches[device]
+    return _scratches[key]

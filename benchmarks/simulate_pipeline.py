@@ -1,0 +1,146 @@
+"""Tokens a second of placements, simulated event by event from step times that one GPU gave.
+
+Every lane does what is queued in its order; a group's next round waits for the outcome of the one before; the host launches rounds in turn and
+takes in the oldest, one round late a group. Copies between GPUs take HOP. Nothing joins: rows are as many at the end as at the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from specbatch.engine.pipeline import HOP, RoundTimes
+
+_HOST = 0.5e-3  # seconds of the host for a round
+_ROUNDS = 400
+_COLUMNS = (
+    "placement",
+    "GPUs",
+    "rows",
+    "k",
+    "groups",
+    "tokens/s simulated",
+    "by formula",
+    "over one group",
+    "over as many replicas",
+    "busy",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """stages: GPUs of the target; drafters: of the drafter, 0 where it shares the target's only one."""
+
+    name: str
+    stages: int
+    drafters: int
+
+    @property
+    def gpus(self) -> int:
+        """In all."""
+        return self.stages + self.drafters
+
+
+PLACEMENTS = (
+    Placement("same", 1, 0),
+    Placement("separate", 1, 1),
+    Placement("target in 2, alone", 2, 0),
+    Placement("2:1", 2, 1),
+    Placement("3:1", 3, 1),
+    Placement("6:1", 6, 1),
+)
+
+
+def simulate(
+    times: RoundTimes, groups: int, *, together: bool = False, host: float = _HOST
+) -> tuple[float, list[float]]:
+    """Seconds between the ends of two rounds, and the share of the time that each lane is busy, the drafter's last.
+
+    Args:
+        times: of a round of one group.
+        groups: in flight.
+        together: everything on one GPU.
+        host: seconds of the host for a round.
+    """
+    lanes = [0.0] * (len(times.stages) + 1)  # when each is free
+    busy = [0.0] * len(lanes)
+    host_free = 0.0
+    ended: list[list[float]] = [[] for _ in range(groups)]
+    finished: list[float] = []
+    one = 0.0  # when the only GPU is free
+    for number in range(_ROUNDS * groups):
+        group = number % groups
+        before = ended[group]
+        taken_in = before[-2] if len(before) > 1 else 0.0  # the host has seen the round before the last
+        host_free = at = max(host_free, taken_in) + host
+        at = max(at, before[-1] + HOP if before else 0.0)
+        work = [(len(lanes) - 1, times.draft)] if times.draft else []
+        for lane, seconds in [*work, *enumerate(times.stages)]:
+            begin = max(at, one) if together else max(at, lanes[lane])
+            lanes[lane] = one = begin + seconds
+            busy[lane] += seconds
+            at = lanes[lane] + (0.0 if together else HOP)
+        ended[group].append(at)
+        finished.append(at)
+    skipped = len(finished) // 4
+    span = finished[-1] - finished[skipped - 1]
+    return span / (len(finished) - skipped), [each / finished[-1] for each in busy]
+
+
+def merged(stages: Sequence[float], count: int) -> tuple[float, ...]:
+    """Neighbouring stages as fewer."""
+    assert len(stages) % count == 0, f"{len(stages)} stages were measured, which do not make {count}"
+    each = len(stages) // count
+    return tuple(sum(stages[at : at + each]) for at in range(0, len(stages), each))
+
+
+def measured_times(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[int, int], RoundTimes]:
+    """By rows and k, of the lines that had one group on several lanes, in most stages. The drafter's lane is the last."""
+    most = max(line["stages"] for line in lines if line["busy"] and line["groups"] == 1 and line["apart"])
+    found = {}
+    for line in lines:
+        if line["busy"] and line["groups"] == 1 and line["stages"] == most and line["apart"]:
+            *stages, draft = (each / 1e3 for each in line["busy"])
+            found[line["rows"], line["k"]] = RoundTimes(draft, tuple(stages))
+    return found
+
+
+def print_placements(lines: Sequence[Mapping[str, Any]], acceptance: float) -> None:
+    """The best number of groups and k of each placement, for all numbers of rows that the measured ones make."""
+    times = measured_times(lines)
+    sizes = sorted({rows for rows, _ in times})
+    print("\n| " + " | ".join(_COLUMNS) + " |\n" + "|---" * len(_COLUMNS) + "|")
+    single = {rows: best(times, PLACEMENTS[0], rows, 1, acceptance) for rows in sizes}
+    for placement in PLACEMENTS:
+        for rows in sizes:
+            one = best(times, placement, rows, 1, acceptance)
+            found = [
+                best(times, placement, rows // m, m, acceptance)
+                for m in range(1, 9)
+                if rows % m == 0 and rows // m in sizes
+            ]
+            top = max(found, key=lambda each: each[0])
+            parts = rows // placement.gpus
+            replicas = placement.gpus * single[parts][0] if rows % placement.gpus == 0 and parts in single else None
+            over = "-" if replicas is None else f"{top[0] / replicas:.2f}"
+            shares = " ".join(f"{share:.0%}" for share in top[4])
+            cells = [placement.name, placement.gpus, rows, top[1], top[2], f"{top[0]:,.0f}", f"{top[3]:,.0f}"]
+            print("| " + " | ".join(map(str, [*cells, f"{top[0] / one[0]:.2f}", over, shares])) + " |")
+
+
+def best(
+    times: Mapping[tuple[int, int], RoundTimes], placement: Placement, rows: int, groups: int, acceptance: float
+) -> tuple[float, int, int, float, list[float]]:
+    """Tokens/s with so many groups of so many rows at the best k, that k, groups, the same by the formula, and busy shares."""
+    found = []
+    for (measured_rows, k), each in times.items():
+        if measured_rows != rows or (k and placement.stages > 1 and not placement.drafters):
+            continue
+        tokens = rows * sum(acceptance**j for j in range(k + 1))
+        spread = RoundTimes(each.draft if k else 0.0, merged(each.stages, placement.stages))
+        together = placement.gpus == 1
+        seconds, busy = simulate(spread, groups, together=together)
+        formula = spread.draft + sum(spread.stages) if together else spread.interval(groups)
+        found.append((tokens / seconds, k, groups, tokens / formula, busy))
+    return max(found, key=lambda line: line[0])

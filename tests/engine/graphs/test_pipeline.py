@@ -1,0 +1,182 @@
+"""Groups of rows in flight over several lanes give what one group on one lane gives, however long each lane takes over each thing."""
+
+import pytest
+
+from specbatch.engine.general.ngram import NGramDrafter
+from specbatch.engine.graphs import pair as pairs
+from specbatch.engine.graphs.handover import Outcomes
+from specbatch.engine.graphs.state import RowState
+from tests.engine import tiny
+from tests.engine.graphs import fast, threads
+
+SHAPES = {"separate": (1, True), "split, drafter apart": (2, True), "split": (2, False)}
+
+
+@pytest.fixture
+def lanes(monkeypatch):
+    """Lanes of threads, and at the end nothing has failed in one."""
+    failures = threads.use_threads(monkeypatch)
+    yield failures
+    assert failures == []
+
+
+def decoded(pair, shape, groups, k, drafter, rows, **config):
+    stages, apart = SHAPES[shape]
+    sizes = {"max_sequences": 5, "num_speculative_tokens": k, "max_speculative_tokens": 3}
+    spread = {"stages_per_device": stages, "drafter_apart": apart, "micro_batches": groups}
+    out, engine = fast.decode(pair.target, drafter, rows, **sizes | spread | config)
+    assert engine.runner.groups == groups
+    return out, engine
+
+
+def test_two_groups_on_three_lanes_give_the_targets_own_tokens(pair, lanes):
+    out, engine = decoded(pair, "split, drafter apart", 2, 2, pair.twin, fast.requests(pair.prompts[:5], 8))
+    assert tiny.tokens(out, 5) == [tokens[:8] for tokens in pair.expected[:5]]
+    assert len(engine.runner.pair.lanes) == 3
+    assert engine.stats.acceptance_rate == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("groups", "k"), [(1, 3), (2, 3), (3, 3), (4, 1), (2, None), (3, None)])
+def test_every_row_has_the_tokens_and_rounds_of_one_group_on_one_lane(pair, lanes, shape, groups, k):
+    """With refills, rows that end at their own time, and a twin of the target: KV that is stale or missing would show as a rejection."""
+    lengths = [3, 17, 9, 21, 25]
+    out, engine = decoded(pair, shape, groups, k, pair.twin, fast.stopped(pair.prompts, lengths))
+    assert all(list(out[str(i)].token_ids) == pair.continued[i][: lengths[i % 5]] for i in range(len(pair.prompts)))
+    assert engine.stats.acceptance_rate in ((1.0,) if k else (0.0, 1.0))
+    if k:
+        alone, _ = fast.decode(
+            pair.target, pair.twin, fast.stopped(pair.prompts, lengths), max_sequences=5, num_speculative_tokens=k
+        )
+        assert fast.counts(out) == fast.counts(alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drafter", [NGramDrafter(), None], ids=["ngram", "none"])
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_a_split_target_without_a_drafter_model_changes_no_token(pair, lanes, groups, drafter):
+    rows = fast.requests(pair.prompts)
+    out, engine = decoded(pair, "split", groups, 3, drafter, rows)
+    assert tiny.tokens(out, len(rows)) == pair.expected
+    assert engine.stats.accepted > 0 or drafter is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["coupled", "rejection"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_drawn_rows_are_those_of_one_group(pair, lanes, shape, rule):
+    rows = fast.stopped(pair.prompts, [24, 7, 15], fast.MIXED)
+    sizes = {"max_sequences": 5, "num_speculative_tokens": 3, "acceptance_rule": rule}
+    alone, _ = fast.decode(pair.target, pair.noisy, rows, **sizes)
+    again = fast.stopped(pair.prompts, [24, 7, 15], fast.MIXED)
+    out, _ = decoded(pair, shape, 3, 3, pair.noisy, again, acceptance_rule=rule)
+    assert tiny.tokens(out, len(rows)) == tiny.tokens(alone, len(rows))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ks", [(0, 3, 0, 1), (3, 0, 0, 2, 1)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_k_may_change_in_every_round_of_every_group(pair, lanes, shape, ks):
+    controller = fast.Scripted(ks)
+    rows = fast.stopped(pair.prompts)
+    out, engine = decoded(pair, shape, 2, 3, pair.twin, rows, controller=controller)
+    assert tiny.tokens(out, len(rows)) == pair.expected
+    assert engine.stats.acceptance_rate == 1.0
+    assert max(controller.lags) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pages", [(4, 1000), (7, 1000), (1000, 5)], ids=["few", "some", "few of the drafter"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rows_are_preempted_while_several_groups_are_in_flight(pair, lanes, monkeypatch, shape, pages):
+    monkeypatch.setattr(pairs, "page_counts", lambda *_: pages)
+    rows = fast.requests(pair.prompts)
+    out, engine = decoded(pair, shape, 3, 3, pair.twin, rows, max_sequences=6)
+    assert tiny.tokens(out, len(rows)) == pair.expected
+    assert engine.stats.acceptance_rate == 1.0
+    assert engine.runner.pair.target_pool.free == pages[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", [2, 3])
+def test_groups_on_one_lane_change_no_token(pair, groups):
+    rows = fast.stopped(pair.prompts, [3, 17, 9, 21, 25])
+    out, engine = fast.decode(
+        pair.target, pair.twin, rows, max_sequences=5, num_speculative_tokens=3, micro_batches=groups
+    )
+    assert all(list(out[str(i)].token_ids) == pair.continued[i][: (3, 17, 9, 21, 25)[i % 5]] for i in range(len(rows)))
+    assert engine.stats.acceptance_rate == 1.0
+    assert len(engine.runner.pair.lanes) == 1
+
+
+def test_one_lane_has_one_group_unless_more_are_asked_for(pair):
+    _, engine = fast.decode(pair.target, None, fast.requests(pair.prompts[:1], 2), max_sequences=2)
+    assert engine.runner.groups == 1
+
+
+def test_a_row_joins_the_group_with_the_fewest_rows(pair, monkeypatch):
+    engine = fast.engine(pair.target, None, max_sequences=4, num_speculative_tokens=0, micro_batches=2)
+    seen, prefill = [], engine.runner.prefill
+
+    def spied(sequences):
+        running = engine.scheduler.running
+        before = [sum(s.group == group for s in running) for group in range(2)]
+        seen.append((before, [s.group for s in sequences]))
+        prefill(sequences)
+
+    monkeypatch.setattr(engine.runner, "prefill", spied)
+    fast.finish(engine, fast.stopped(pair.prompts[:7], [3, 9, 4]))
+    assert seen[0] == ([0, 0], [0, 1, 0, 1])
+    assert all(groups[0] == before.index(min(before)) for before, groups in seen)
+    assert len(seen) > 2
+
+
+# -- what would go wrong, does so on lanes of threads ---------------------------------------------------------------------
+
+
+def rows_that_differ(pair, monkeypatch, shape, groups):
+    """How many rows of a run have other tokens, or rejections by a twin."""
+    failures = threads.use_threads(monkeypatch, 0.001, last=0.01)
+    lengths = [3, 17, 9, 21, 25]
+    drafter = None if shape == "split" else pair.twin
+    rows = fast.stopped(pair.prompts, lengths)
+    out, engine = decoded(pair, shape, groups, 3 if drafter else 0, drafter, rows, max_sequences=6)
+    right = [list(out[str(i)].token_ids) == pair.continued[i][: lengths[i % 5]] for i in range(len(rows))]
+    return right.count(False) + (engine.stats.drafted - engine.stats.accepted) + len(failures)
+
+
+def ready():
+    moment = threads.Moment()
+    moment.reach()
+    return moment
+
+
+MISTAKES = {
+    "what is posted is not waited for": ("separate", 1, threads._Taken, "__enter__", lambda self: None),
+    "what was posted may be posted over": (
+        "split",
+        3,
+        threads._Turn,
+        "read_before",
+        property(lambda self: ready(), lambda *_: None),
+    ),
+    "outcomes of evicted rows count": ("separate", 3, Outcomes, "evict", lambda self, slot: None),
+    "outcomes are not taken in": ("split", 2, Outcomes, "take_in", lambda self, group: None),
+    "groups share what is placed": (
+        "split, drafter apart",
+        3,
+        RowState,
+        "_group",
+        property(lambda self: 0, lambda *_: None),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_order_of_lanes_shows(pair, monkeypatch, mistake):
+    shape, groups, owner, name, wrong = MISTAKES[mistake]
+    assert rows_that_differ(pair, monkeypatch, shape, groups) == 0
+    monkeypatch.setattr(owner, name, wrong, raising=False)
+    assert rows_that_differ(pair, monkeypatch, shape, groups) > 0

@@ -1,0 +1,115 @@
+"""Lanes on one GPU, each with a stream of its own: python -m pytest -m gpu tests/engine/graphs/test_pipeline_on_gpu.py"""
+
+import copy
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from specbatch.engine.general.drafter import ModelDrafter
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.ngram import NGramDrafter
+from specbatch.engine.graphs.lanes import Lane, Mailbox
+from specbatch.engine.request import SamplingParams
+from tests.engine import tiny
+from tests.engine.graphs import fast
+from tests.engine.graphs.on_gpu import GPU, embedded_prompts
+
+pytestmark = pytest.mark.gpu
+
+NEW = 30
+SHAPES = {"separate": (1, True), "two stages": (2, True), "four stages alone": (4, False)}
+
+
+@pytest.fixture(scope="module")
+def small():
+    model = tiny.qwen3(layers=4)
+    rows = tiny.prompts()
+    return SimpleNamespace(
+        prompts=rows,
+        expected=tiny.greedy_reference(model, rows, NEW),
+        twin=ModelDrafter(CausalLM(copy.deepcopy(model).to(GPU))),
+        noisy=ModelDrafter(CausalLM(tiny.noisy(model).to(GPU))),
+        target=CausalLM(model.to(GPU)),
+    )
+
+
+@pytest.fixture
+def delays(monkeypatch):
+    """Before anything that a lane does it is held up, for up to 0.2 ms."""
+    cycles, run, post = random.Random(5), Lane.run, Mailbox.post
+
+    def delayed(self, work):
+        run(self, lambda: (torch.cuda._sleep(cycles.randrange(400_000)), work()))
+
+    def posted(self, tensor, place):
+        run(self.source, lambda: torch.cuda._sleep(cycles.randrange(400_000)))
+        post(self, tensor, place)
+
+    monkeypatch.setattr(Lane, "run", delayed)
+    monkeypatch.setattr(Mailbox, "post", posted)
+
+
+def decoded(small, shape, groups, k, drafter, rows=None, **config):
+    stages, apart = SHAPES[shape]
+    rows = rows or fast.requests(small.prompts, NEW)
+    sizes = {"max_sequences": 6, "num_speculative_tokens": k, "max_speculative_tokens": 3}
+    lanes = {"stages_per_device": stages, "drafter_apart": apart, "micro_batches": groups}
+    out, engine = fast.decode(small.target, drafter, rows, **sizes | lanes | config)
+    assert len(engine.runner.pair.lanes) == stages + isinstance(drafter, ModelDrafter)
+    assert torch.cuda.current_stream(GPU) == torch.cuda.default_stream(GPU)
+    return tiny.tokens(out, len(rows)), engine
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("groups", "k"), [(1, 3), (2, 3), (3, None)])
+@pytest.mark.usefixtures("delays")
+def test_lanes_that_are_held_up_at_random_change_no_token(small, shape, groups, k):
+    tokens, engine = decoded(small, shape, groups, k, small.twin)
+    assert tokens == small.expected
+    assert engine.stats.acceptance_rate in ((1.0,) if k else (0.0, 1.0))
+
+
+@pytest.mark.parametrize("drafter", ["ngram", "none"])
+@pytest.mark.usefixtures("delays")
+def test_stages_without_a_drafters_lane_change_no_token(small, drafter):
+    tokens, _ = decoded(small, "four stages alone", 4, 3, NGramDrafter() if drafter == "ngram" else None)
+    assert tokens == small.expected
+
+
+@pytest.mark.parametrize("rule", ["coupled", "rejection"])
+@pytest.mark.usefixtures("delays")
+def test_drawn_rows_are_those_of_one_lane(small, rule):
+    rows = fast.stopped(small.prompts, [24, 7, 15], fast.MIXED)
+    alone, _ = fast.decode(
+        small.target, small.noisy, rows, max_sequences=6, num_speculative_tokens=3, acceptance_rule=rule
+    )
+    again = fast.stopped(small.prompts, [24, 7, 15], fast.MIXED)
+    tokens, _ = decoded(small, "two stages", 3, 3, small.noisy, again, acceptance_rule=rule)
+    assert tokens == tiny.tokens(alone, len(rows))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_embedded_pair_in_float32_says_the_same_on_lanes(pairs, groups):
+    pair = pairs("float32")
+    rows = fast.requests(embedded_prompts(24, 8, 200), 32, [SamplingParams(), SamplingParams(0.8)])
+    sizes = {"max_sequences": 12, "num_speculative_tokens": 4, "max_length": 256}
+    alone, _ = fast.decode(pair.target, pair.drafter, rows, **sizes)
+    out, engine = fast.decode(
+        pair.target, pair.drafter, rows, micro_batches=groups, stages_per_device=2, drafter_apart=True, **sizes
+    )
+    assert tiny.tokens(out, 24) == tiny.tokens(alone, 24)
+    assert all(seconds > 0 for seconds in engine.runner.busy.values())
+
+
+def test_the_host_waits_for_nothing_but_the_rounds_that_it_takes_in(small):
+    sizes = {"max_sequences": 6, "num_speculative_tokens": 3, "stages_per_device": 2, "drafter_apart": True}
+    engine = fast.engine(small.target, small.noisy, micro_batches=3, **sizes)
+    fast.finish(engine, fast.requests(small.prompts, NEW))  # captures
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        out = fast.finish(engine, fast.requests(small.prompts, NEW))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert tiny.tokens(out, len(small.prompts)) == small.expected
