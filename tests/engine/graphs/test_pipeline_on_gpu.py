@@ -103,6 +103,7 @@ def test_the_embedded_pair_in_float32_says_the_same_on_lanes(pairs, groups):
     assert all(seconds > 0 for seconds in engine.runner.busy.values())
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_the_host_waits_for_nothing_but_the_rounds_that_it_takes_in(small):
     sizes = {"max_sequences": 6, "num_speculative_tokens": 3, "stages_per_device": 2, "drafter_apart": True}
     engine = fast.engine(small.target, small.noisy, micro_batches=3, **sizes)
