@@ -15,8 +15,11 @@ from specbatch.errors import DatasetError, SpecError
 from specbatch.results.rows import ErrorCode
 from specbatch.results.wire import decode_error, encode_error
 from specbatch.runner.dataset.bad_rows import RowError
+from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
+from specbatch.runner.rows.find_form import Head, find_form
+from specbatch.runner.rows.form_text import form_sentence
 from specbatch.runner.rows.forms import RowRules
 from specbatch.runner.rows.prefetcher import PreparedRow
 from specbatch.runner.rows.prompts import PromptEncoder
@@ -97,6 +100,7 @@ class DatasetCheck:
                 dataset = dataset_at(uri, format=rules.dataset.format)
                 dataset.check_readable()
                 assert len(dataset.fingerprint()) == 32
+                self._check_form(dataset, rules)
                 reader, again = RowReader(rules), RowReader(rules)
                 keys = set()
                 for index, raw in enumerate(dataset.rows()):
@@ -113,6 +117,15 @@ class DatasetCheck:
                 check_sentence(error.message, 3000)
                 seen["refused"] += 1
         return seen
+
+    def _check_form(self, dataset: Dataset, rules: RowRules) -> None:
+        """A form is found and told, or the error says how to choose; rows are then read by the rules as they are."""
+        head = Head.of(dataset.head())
+        try:
+            check_sentence(form_sentence(rules.dataset, find_form(rules.dataset, head), head), 3000)
+        except DatasetError as error:
+            assert error.remedy  # noqa: PT017 - one of two good ends
+            check_sentence(error.message, 3000)
 
     def _prepare(self, row) -> str:
         if not isinstance(row, BadRow):

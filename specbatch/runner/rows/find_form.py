@@ -190,7 +190,7 @@ def _several(dataset: DatasetSpec, head: Head, counts: Mapping[Candidate, int]) 
 
 def _no_prompt(dataset: DatasetSpec, head: Head) -> DatasetError:
     values = {name: next((row[name] for row in head.rows if row.get(name) is not None), None) for name in head.columns}
-    longest_first = sorted(values, key=lambda name: -len(str(values[name])))
+    longest_first = sorted(values, key=lambda name: -_length(values[name]))
     ways = [way for name in longest_first if (way := _way(name, values[name]))]
     listed = "".join(f"\n    {way}" for way in first_lines(ways, _SHOWN))
     return DatasetError(
@@ -198,6 +198,12 @@ def _no_prompt(dataset: DatasetSpec, head: Head) -> DatasetError:
         where=without_secrets(dataset.uri),
         remedy=f"name the column of the prompt, or write one over the columns in dataset.template{listed}",
     )
+
+
+def _length(value: Any) -> int:
+    """Of a text, or of the first one in a list."""
+    text = value[0] if isinstance(value, list) and value else value
+    return len(text) if isinstance(text, str) else 0
 
 
 def _way(name: str, value: Any) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from specbatch.api.dataset import DatasetSpec
 from specbatch.formatting import first_lines
+from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.rows.carried import carried_columns
 from specbatch.runner.rows.find_form import Head, candidates, ends_with_answer
 from specbatch.runner.rows.forms import FormName, RowForm, own_columns
@@ -40,7 +43,9 @@ def _answers(form: RowForm, head: Head) -> str:
 
 
 def _carried(dataset: DatasetSpec, form: RowForm, head: Head) -> str:
-    columns = list(
-        dict.fromkeys(name for row in head.rows for name in carried_columns(row, dataset, own_columns(row, form)) or ())
-    )
-    return f"into the results, not shown to the model: {', '.join(first_lines(columns, _SHOWN))}" if columns else ""
+    columns: dict[str, None] = {}
+    for row in head.rows:
+        with suppress(RowError):  # a column that is nested too deeply is the row's error
+            columns |= dict.fromkeys(carried_columns(row, dataset, own_columns(row, form)) or ())
+    shown = ", ".join(first_lines(list(columns), _SHOWN))
+    return f"into the results, not shown to the model: {shown}" if shown else ""

@@ -149,6 +149,14 @@ def test_a_row_that_ends_with_an_answer_is_refused_where_the_first_rows_end_with
     assert only_answers[0].code == "empty_prompt"
 
 
+def test_rows_that_are_nested_too_deeply_are_error_rows_and_no_crash():
+    deep = b"[" * 900 + b"]" * 900
+    found = Found([b'{"prompt": "a", "x": ' + deep + b"}", {"prompt": "b", "y": 1}])
+    assert [row.code if isinstance(row, BadRow) else row.prompt for row in found.rows] == ["invalid_row", "b"]
+    assert found.sentence.endswith(": y")
+    assert "no prompt is found" in refused([b'{"z": "text", "x": ' + deep + b"}"])
+
+
 def test_null_is_no_column_and_bad_lines_decide_nothing():
     found = Found([b"{", b"[1]", {"prompt": None, "question": "a"}, {"prompt": None, "question": "b"}])
     assert [row.prompt for row in found.rows[2:]] == ["a", "b"]
