@@ -94,6 +94,7 @@ class ArrowTable(Table):
             position.stored_bytes = self._stored.tell() if share is None else size * share
             position.given += batch.num_rows
             part = batch if whole else batch.select(self.columns)
+            part.validate(full=True)  # offsets in a damaged file point anywhere, and reading there ends the process
             step = _rows_at_once(part.nbytes, part.num_rows)
             for begin in range(0, part.num_rows, step):
                 yield part.slice(begin, step)
