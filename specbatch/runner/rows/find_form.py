@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ _CONVERSATIONS = ("conversations", "conversation")
 _ANSWERS = ("output", "response", "answer", "completion", "chosen")
 _MOST = 0.9  # of the rows must have a form that is taken for the dataset's; the others become error rows
 _SHOWN = 5
+_LONGEST_NAME = 64
 
 
 class Candidate(NamedTuple):
@@ -208,10 +210,15 @@ def _length(value: Any) -> int:
 
 def _way(name: str, value: Any) -> str:
     """The --set by which a column would be the prompt; empty where it hardly is."""
-    if name in {"id", "custom_id"} or name in _ANSWERS or (find_option(name) and not isinstance(value, str)):
+    if (
+        len(name) > _LONGEST_NAME
+        or name in {"id", "custom_id"}
+        or name in _ANSWERS
+        or (find_option(name) and not isinstance(value, str))
+    ):
         return ""
     if isinstance(value, str) or (isinstance(value, list) and value and isinstance(value[0], dict)):
-        return f"--set dataset.promptField={name}"
+        return f"--set {shlex.quote(f'dataset.promptField={name}')}"
     if isinstance(value, list) and value and isinstance(value[0], str) and name.isidentifier():
         return f"--set 'dataset.template={{{{ {name}[0] }}}}'"
     return ""

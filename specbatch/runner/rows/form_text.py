@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 
 from specbatch.api.dataset import DatasetSpec
-from specbatch.formatting import first_lines
+from specbatch.formatting import first_lines, one_line
 from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.rows.carried import carried_columns
 from specbatch.runner.rows.find_form import Head, candidates, ends_with_answer
 from specbatch.runner.rows.forms import FormName, RowForm, own_columns
 
 _SHOWN = 5
+_NAME_CHARS = 60
 
 
 def form_sentence(dataset: DatasetSpec, form: RowForm, head: Head) -> str:
@@ -47,5 +48,5 @@ def _carried(dataset: DatasetSpec, form: RowForm, head: Head) -> str:
     for row in head.rows:
         with suppress(RowError):  # a column that is nested too deeply is the row's error
             columns |= dict.fromkeys(carried_columns(row, dataset, own_columns(row, form)) or ())
-    shown = ", ".join(first_lines(list(columns), _SHOWN))
+    shown = ", ".join(first_lines([one_line(name, _NAME_CHARS) for name in columns], _SHOWN))
     return f"into the results, not shown to the model: {shown}" if shown else ""

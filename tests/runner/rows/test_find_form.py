@@ -117,6 +117,8 @@ def test_a_dataset_without_a_prompt_is_refused_with_its_columns_and_what_could_b
     assert "--set 'dataset.template={{ turns[0] }}'" in message
     assert "--set dataset.promptField=title" in message
     assert "promptField=n" not in message
+    assert "--set 'dataset.promptField=Review Text'" in refused([{"Review Text": "a", "x" * 5000: "b"}])
+    assert len(Found([{"prompt": "a", "x" * 5000: "b"}]).sentence) < 200
 
 
 @pytest.mark.parametrize(
