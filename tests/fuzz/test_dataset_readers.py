@@ -87,6 +87,7 @@ def make(number: int) -> tuple[str, bytes, RowRules, int | None]:
         prompt_field=chosen.choice(["prompt", "prompt", "question"]),
         id_field=chosen.choice(["id", "id", "question_id"]),
         answer_field=chosen.choice([None, "answer"]),
+        template="{{ id }}: {{ prompt }}" if number % 9 == 4 else None,
         salt="salt",
     )
     return ending, data, rules, lines
