@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -23,7 +24,6 @@ RUNNER_ONLY = (
     "tokenizers",
     "huggingface_hub",
     "gguf",
-    "jinja2",
     "matplotlib",
     "numpy",
     "zstandard",
@@ -124,6 +124,7 @@ def test_the_base_install_works_where_torch_and_transformers_cannot_be_imported(
     _, unpacked = wheel
     spec = tmp_path / "job.yaml"
     spec.write_text(text_of("job/quickstart.yaml"))
+    shutil.copytree(ROOT / "job/prompts", tmp_path / "job/prompts")
     words = [sys.executable, "-c", LIGHT_SIDE, unpacked, json.dumps(RUNNER_ONLY), spec]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
