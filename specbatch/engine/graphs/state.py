@@ -150,9 +150,9 @@ class RowState:
 
         self.lane.run(write)
 
-    def stand(self, context: int) -> None:
-        """The padding slot has so many tokens, and has ended there."""
-        self.lengths[-1] = self.ends[-1] = context
+    def stand(self, context: int, first: int) -> None:
+        """The slots from the first on, the padding slot among them, have so many tokens, and have ended there."""
+        self.lengths[first:] = self.ends[first:] = context
 
     def place(self, slots: Sequence[int], group: int = 0) -> None:
         """Sets which rows the batch holds, and in which places.

@@ -67,12 +67,12 @@ def _times(pair: CapturedPair, rows: int, k: int, mode: Mode) -> RoundTimes:
     least: dict[Lane, float] = {}
     for repeat in range(2 + _REPEATS):
         spans = Spans(dict.fromkeys(pair.lanes, 0.0))
-        pair.place([], drafting=k > 0)
+        pair.place(range(pair.slots), drafting=k > 0)
         started = pair.state.lane.mark()
         pair.draft(rows, k, mode, spans.of_drafter)
         pair.verify(rows, k, mode, spans.of_target)
         ended = pair.state.lane.mark()
-        pair.post_outcome([pair.slots], rows, k, group=0)
+        pair.post_outcome(range(rows), rows, k, group=0)
         pair.graphs.synchronize()
         spans.seconds()
         if not spans.of_target:  # not timed lane by lane: on a CPU, or as it is
@@ -106,18 +106,32 @@ def _seconds(lane: Lane, step: Callable[[], None]) -> float:
 
 @contextmanager
 def _timed_rows(pair: CapturedPair) -> Iterator[Mode]:
-    """Gives the padding slot a context, for as long as it stands in for rows. It stays where it is: it has ended."""
-    _stand(pair, min(_CONTEXT, pair.config.max_length - 1))
-    pair.place([])
+    """Gives rows that are timed a context. They stay where they are: they have ended.
+
+    On one lane the padding slot stands in for all, and what its KV costs less is corrected by the first rounds. Over several lanes the number of
+    groups hangs on it for good: each slot has KV of its own there, as much as a row has on average.
+    """
+    first, context = pair.slots, min(_CONTEXT, pair.config.max_length - 1)
+    if len(pair.lanes) > 1:
+        first, context = 0, pair.config.max_length // 2
+        for pool in pair.pools:
+            for slot in range(pair.slots):
+                if not pool.reserve([(slot, context + pair.config.max_k + 2)]):
+                    break  # the others share the padding page
+    _stand(pair, context, first)
+    pair.place(range(first, pair.slots))
     try:
         yield Mode.of([pair.config.sampling])
     finally:
-        _stand(pair, 0)
+        _stand(pair, 0, first)
+        for pool in pair.pools:
+            for slot in range(first, pair.slots):
+                pool.evict(slot)
 
 
-def _stand(pair: CapturedPair, context: int) -> None:
+def _stand(pair: CapturedPair, context: int, first: int) -> None:
     for state in {pair.front, pair.state, pair.drafting_state}:
-        state.lane.run(partial(state.stand, context))
+        state.lane.run(partial(state.stand, context, first))
 
 
 def _capture_prefills(pair: CapturedPair, say: Callable[[str], None]) -> None:
