@@ -19,7 +19,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,10 @@ from benchmarks.synthetic import SHAPES, Order, build, config_of
 from benchmarks.workloads import Rows
 from specbatch.api import load_spec
 from specbatch.engine.config import EngineConfig
+from specbatch.engine.engine import Engine
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.runner import GraphModelRunner
+from specbatch.engine.graphs.sizes import bucket
 from specbatch.engine.make_engine import describe
 from specbatch.plan.advice.render import render
 from specbatch.plan.gpu_products import visible_gpu_shape
@@ -142,6 +145,7 @@ def _measure(
     several = len(set(pair.devices)) > 1 or asked.device == "cpu"
     for plan, work, groups in ((*each, groups) for each in works for groups in (asked.groups if several else [1])):
         with warmed_engine(pair, asked.k, work, groups) as warmed:
+            print("\n".join(_what_groups_follow_from(warmed.engine)), flush=True)
             for k in asked.k:
                 line = measure(pair, warmed, k, work)
                 memory = list(memory_of(pair, warmed.engine, plan.devices, real))
@@ -187,6 +191,18 @@ def _cells(name: str, line: Line) -> list[str]:
     speed = f"{line.tokens_per_second:,.1f}", f"{line.round_ms:.2f}", predicted
     cells = [name, rows, _k(line), str(line.groups), *speed]
     return [*cells, f"{line.accepted_length:.2f}", used, f"{line.match:.3f}"]
+
+
+def _what_groups_follow_from(engine: Engine) -> Iterator[str]:
+    """The times of warm-up that the number of groups is chosen by."""
+    runner = engine.runner
+    if isinstance(runner, GraphModelRunner) and len(runner.pair.lanes) > 1:
+        for groups in range(1, runner.pair.most_groups + 1):
+            rows = bucket(runner.pair.buckets, -(-runner.slots // groups))
+            for k in runner.pair.ks(rows)[::-1]:
+                times = runner.times[rows, k]
+                parts = " ".join(f"{1e3 * each:.2f}" for each in (times.draft, *times.stages))
+                yield f"  {groups} groups of {rows}, k = {k}: {parts} ms, a round every {1e3 * times.interval(groups):.2f}"
 
 
 def _k(line: Line) -> str:

@@ -16,6 +16,7 @@ from specbatch.engine.graphs.sizes import bucket
 from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.warmup import warm_up
 from specbatch.engine.model_runner import ModelRunner
+from specbatch.engine.pipeline import RoundTimes
 from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.rounds import InFlightRound
 from specbatch.engine.sequence import SequenceState
@@ -41,6 +42,7 @@ class GraphModelRunner(ModelRunner):
         self.pair = CapturedPair(target, drafter, config, slots)
         self.groups = config.micro_batches or 1
         self.costs: RoundCosts | None = None  # as measured at warm-up
+        self.times: dict[tuple[int, int], RoundTimes] = {}  # likewise, what they follow from
         self.busy = dict.fromkeys(self.pair.lanes, 0.0)  # seconds in rounds, where there are several
         self._finished: Mark | None = None  # the last round launched, likewise
         self._free_slots = list(range(slots - 1, -1, -1))
@@ -53,7 +55,7 @@ class GraphModelRunner(ModelRunner):
         """
         del measure
         with refusing_kernels(self.device):
-            self.costs, self.groups = warm_up(self.pair, say)
+            self.costs, self.groups, self.times = warm_up(self.pair, say)
         self.warm = True
         return copy.deepcopy(self.costs)
 

@@ -22,7 +22,9 @@ _REPEATS = 3
 
 
 @torch.inference_mode()
-def warm_up(pair: CapturedPair, say: Callable[[str], None]) -> tuple[RoundCosts, int]:
+def warm_up(
+    pair: CapturedPair, say: Callable[[str], None]
+) -> tuple[RoundCosts, int, dict[tuple[int, int], RoundTimes]]:
     """Captures all steps, largest first, so that what memory there is shows at once; times each.
 
     Args:
@@ -30,7 +32,7 @@ def warm_up(pair: CapturedPair, say: Callable[[str], None]) -> tuple[RoundCosts,
         say: told how far it is.
 
     Returns:
-        what rounds cost, and how many groups of rows pay.
+        what rounds cost, how many groups of rows pay, and what both follow from: by rows and k, how long each lane is busy.
     """
     precompile(pair, say)
     _capture_prefills(pair, say)
@@ -49,7 +51,7 @@ def warm_up(pair: CapturedPair, say: Callable[[str], None]) -> tuple[RoundCosts,
         say(f"groups of rows in flight: {groups}")
     costs = costs_of(times, groups, pair.buckets)
     costs.catch_up_seconds_per_token = _catch_up_seconds_per_token(pair) if pair.drafter.prefills else 0.0
-    return costs, groups
+    return costs, groups, times
 
 
 def _groups(pair: CapturedPair, times: dict[tuple[int, int], RoundTimes]) -> int:
