@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from specbatch.api.hints import nearest
+from specbatch.api.hints.nearest import nearest
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.parsing import parse_spec
 from specbatch.api.yaml_text import MAX_BYTES

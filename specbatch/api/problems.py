@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from specbatch.api.base import SpecModel
-from specbatch.api.hints import is_same, nearest
-from specbatch.api.other_engines import instead_of, meant_field
+from specbatch.api.hints.nearest import is_same, nearest
+from specbatch.api.hints.other_engines import instead_of, meant_field
 from specbatch.api.paths import Path, all_field_paths, path_text, step, value_at
 from specbatch.api.words import Branch, field_names, fields_by_name, value_in_words, words_of
 from specbatch.errors import Problem

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from specbatch.cli.cluster_options import ClusterOptions, with_cluster_options
+from specbatch.cli.cluster.cluster_options import ClusterOptions, with_cluster_options
 from specbatch.cli.output import say
 from specbatch.cli.sources import SourceArgument, is_folder, run_on_cluster
 

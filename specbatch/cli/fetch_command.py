@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbatch.cli.cluster_options import ClusterOptions, with_cluster_options
-from specbatch.cli.fetch_on_cluster import NOTHING_TO_FETCH, wait_for_fetch
+from specbatch.cli.cluster.cluster_options import ClusterOptions, with_cluster_options
+from specbatch.cli.cluster.fetch_on_cluster import NOTHING_TO_FETCH, wait_for_fetch
 from specbatch.cli.options import SetOption
 from specbatch.cli.output import say, show
 from specbatch.cli.sources import is_spec

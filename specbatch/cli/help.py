@@ -61,9 +61,9 @@ class Commands(TyperGroup):
 
 
 def _instead_of_option(name: str) -> str | None:
-    from specbatch.api.hints import is_same
+    from specbatch.api.hints.nearest import is_same
+    from specbatch.api.hints.other_engines import instead_of, meant_field
     from specbatch.api.job import SpecBatchJob
-    from specbatch.api.other_engines import instead_of, meant_field
     from specbatch.api.paths import all_field_paths
 
     fields = [path for path in all_field_paths(SpecBatchJob) if path[0] == "spec" and is_same(name, str(path[-1]))]

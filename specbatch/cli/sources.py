@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbatch.cli.cluster_options import ClusterOptions
+from specbatch.cli.cluster.cluster_options import ClusterOptions
 
 if TYPE_CHECKING:
     from specbatch.api.job import SpecBatchJob

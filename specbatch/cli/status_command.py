@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from specbatch.cli.cluster_options import ClusterOptions, with_cluster_options
+from specbatch.cli.cluster.cluster_options import ClusterOptions, with_cluster_options
 from specbatch.cli.output import show, show_json
 from specbatch.cli.sources import SourceArgument, is_folder, nor_folder
 

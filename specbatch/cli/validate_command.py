@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from specbatch.cli.cluster_options import ClusterOptions, with_cluster_options
+from specbatch.cli.cluster.cluster_options import ClusterOptions, with_cluster_options
 from specbatch.cli.options import SetOption
 from specbatch.cli.output import show
 from specbatch.errors import SpecbatchError, SpecError
@@ -90,7 +90,7 @@ def _offline(job: SpecBatchJob) -> list[SpecbatchError]:
 
 def _on_cluster(file: str, job: SpecBatchJob, options: ClusterOptions) -> int:
     """What a dry run of submit says, where a cluster can be reached."""
-    from specbatch.cli.submit_command import dry_run_on_cluster
+    from specbatch.cli.cluster.submit_command import dry_run_on_cluster
     from specbatch.cluster.manifests.bundled_files import read_files
     from specbatch.errors import ClusterError
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from specbatch import api
-from specbatch.api.hints import nearest
+from specbatch.api.hints.nearest import nearest
 from specbatch.api.paths import parse_path, path_text
 from specbatch.api.quantity import quantity_value
 from specbatch.api.words import value_in_words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from specbatch.api.hints import nearest
+from specbatch.api.hints.nearest import nearest
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.placement import PlacementSpec
 from specbatch.api.rules.rule import rule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from specbatch.api.hints import nearest
+from specbatch.api.hints.nearest import nearest
 from specbatch.cluster.client.kinds import JOBS, PODS, Object
 from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
 from specbatch.cluster.jobs.run import Run, age_key, group_into_runs

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from specbatch.api.explain import find
-from specbatch.api.hints import plain
+from specbatch.api.hints.nearest import plain
+from specbatch.api.hints.other_engines import NAMES, instead_of, meant_field
 from specbatch.api.job import SpecBatchJob
-from specbatch.api.other_engines import NAMES, instead_of, meant_field
 from specbatch.api.paths import all_field_paths
 from tests.api.specs import MINIMUM, problems
 

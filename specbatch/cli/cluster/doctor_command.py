@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from specbatch.cli.cluster_options import ClusterOptions, with_cluster_options
+from specbatch.cli.cluster.cluster_options import ClusterOptions, with_cluster_options
 from specbatch.cli.options import OutputOption
 from specbatch.cli.output import show, show_json
 

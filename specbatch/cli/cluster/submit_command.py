@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from specbatch.cli.cluster_options import ClusterOptions, with_cluster_options
+from specbatch.cli.cluster.cluster_options import ClusterOptions, with_cluster_options
+from specbatch.cli.cluster.waiting_display import INTERRUPTED, wait_for_job
 from specbatch.cli.options import SetOption, SpecArgument
 from specbatch.cli.output import say, show, show_document, show_json
-from specbatch.cli.waiting_display import INTERRUPTED, wait_for_job
 
 if TYPE_CHECKING:
     from specbatch.api.job import SpecBatchJob

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from specbatch.cli.cluster_options import ClusterOptions, NameArgument, with_cluster_options
+from specbatch.cli.cluster.cluster_options import ClusterOptions, NameArgument, with_cluster_options
 from specbatch.cli.output import say, show, show_json
 
 

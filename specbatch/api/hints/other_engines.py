@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specbatch.api.hints import plain
+from specbatch.api.hints.nearest import plain
 
 _NO_SETTING = "there is no such setting: the engine chooses, and the run says what it chose"
 _ADAPTER = "adapters are not loaded: merge it first, AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload().save_pretrained(MERGED), and name MERGED as target.model"

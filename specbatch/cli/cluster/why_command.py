@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from specbatch.cli.cluster_options import ClusterOptions, NameArgument, with_cluster_options
+from specbatch.cli.cluster.cluster_options import ClusterOptions, NameArgument, with_cluster_options
 from specbatch.cli.options import OutputOption
 from specbatch.cli.output import show, show_json
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from specbatch.cli import waiting_display
-from specbatch.cli.waiting_display import outage_reporter, wait_for_job
+from specbatch.cli.cluster import waiting_display
+from specbatch.cli.cluster.waiting_display import outage_reporter, wait_for_job
 from specbatch.cluster.client.kinds import JOBS
 from tests.cluster.job_objects import submitted
 

@@ -3,7 +3,7 @@
 import pytest
 from typer.main import get_command
 
-from specbatch.cli.cluster_options import ClusterOptions
+from specbatch.cli.cluster.cluster_options import ClusterOptions
 from specbatch.cli.main import app
 from specbatch.cli.sources import is_folder
 

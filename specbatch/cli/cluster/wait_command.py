@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from specbatch.cli.cluster_options import ClusterOptions, NameArgument, with_cluster_options
+from specbatch.cli.cluster.cluster_options import ClusterOptions, NameArgument, with_cluster_options
+from specbatch.cli.cluster.waiting_display import wait_for_job
 from specbatch.cli.options import OutputOption
 from specbatch.cli.output import say, show, show_json
-from specbatch.cli.waiting_display import wait_for_job
 
 
 @with_cluster_options

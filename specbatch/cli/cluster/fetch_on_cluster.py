@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from specbatch.cli.cluster.waiting_display import INTERRUPTED, follow_logs, outage_reporter
 from specbatch.cli.output import say, show
-from specbatch.cli.waiting_display import INTERRUPTED, follow_logs, outage_reporter
 
 if TYPE_CHECKING:
     from specbatch.api.job import SpecBatchJob
-    from specbatch.cli.cluster_options import ClusterOptions
+    from specbatch.cli.cluster.cluster_options import ClusterOptions
     from specbatch.cluster.client.client import Cluster
     from specbatch.cluster.diagnose.why import Verdict
     from specbatch.cluster.jobs.job_view import JobView

@@ -1,0 +1,1 @@
+"""The commands that act on runs of a cluster."""
