@@ -28,7 +28,12 @@ def job(*, completions=1, suspend=False, conditions=(), status=None, labels=None
             "namespace": "ml",
             "uid": "job-uid",
             "creationTimestamp": at(600),
-            "labels": {"specbatch.dev/run": "nightly", "app.kubernetes.io/name": "specbatch", **(labels or {})},
+            "labels": {
+                "specbatch.dev/run": "nightly",
+                "app.kubernetes.io/name": "specbatch",
+                "app.kubernetes.io/component": "runner",
+                **(labels or {}),
+            },
             "annotations": {"specbatch.dev/submitted": "true"} if annotations is None else annotations,
         },
         "spec": {
