@@ -142,7 +142,6 @@ class Engine:
         return []
 
     def _rounds_of(self, group: int) -> int:
-        """In flight."""
         return sum(launched.group == group for launched in self._in_flight)
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
@@ -174,11 +173,7 @@ class Engine:
         output = launched.in_flight.wait()
         for sequence in launched.sequences:
             sequence.in_flight -= launched.k + 1
-        stats.catch_up_seconds += output.catch_up_seconds
-        stats.seconds["prefill"] += output.prefill_seconds
-        stats.seconds["draft"] += output.draft_seconds
-        stats.seconds["verify"] += output.verify_seconds
-        stats.seconds["accept"] += output.accept_seconds
+        stats.count_seconds(output)
         there = [place for place, sequence in enumerate(launched.sequences) if not sequence.ended]
         if there:
             if len(there) < len(launched.sequences):

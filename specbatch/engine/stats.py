@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from specbatch.engine.rounds import RoundOutput
 from specbatch.merging import Merge, first, largest, merge
 
 Phase = Literal["prefill", "draft", "verify", "accept", "host", "idle"]
@@ -107,6 +108,14 @@ class EngineStats:
         for j in range(k):
             self.drafted_by_position[j] += sum(d > j for d in drafted)
             self.accepted_by_position[j] += accepted_at[j]
+
+    def count_seconds(self, output: RoundOutput) -> None:
+        """Adds what a round took on the device, phase by phase."""
+        self.catch_up_seconds += output.catch_up_seconds
+        self.seconds["prefill"] += output.prefill_seconds
+        self.seconds["draft"] += output.draft_seconds
+        self.seconds["verify"] += output.verify_seconds
+        self.seconds["accept"] += output.accept_seconds
 
     def count_plain(self, kept: int, rows: int, seconds: float | None) -> None:
         """Adds the plain rounds that a round's tokens stand for.

@@ -29,7 +29,7 @@ from specbatch.runner.display import WARNING, Display
 from specbatch.runner.identity import run_identity, run_instant
 from specbatch.runner.inputs import RunInputs
 from specbatch.runner.manifest_writer import ManifestWriter
-from specbatch.runner.models.defaults import ModelDefaults
+from specbatch.runner.models.defaults import DEMONSTRATION, ModelDefaults
 from specbatch.runner.models.load import find_pair, load_engines, placements_of
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.output_processor import OutputProcessor
@@ -47,10 +47,6 @@ from specbatch.runner.stopping import StopSignals
 from specbatch.runner.versions import hardware
 
 _READY_ROWS = 4  # batches of rows held ready
-_DEMONSTRATION = (
-    "embedded:target is there to try specbatch: it answers nineteen kinds of short instruction, and everything else with nonsense; "
-    "for prompts of your own name a model, such as HuggingFaceTB/SmolLM2-135M-Instruct or Qwen/Qwen3-8B"
-)
 
 
 class Session:
@@ -177,7 +173,7 @@ class Session:
         self._warnings = defaults.warnings(inputs.tokenizer, self._job.spec.decoding)
         self._show_warnings()
         if self._job.spec.target.model.startswith(EMBEDDED):
-            self._display.step(_DEMONSTRATION)
+            self._display.step(DEMONSTRATION)
         if defaults.sampling:
             self._display.step(f"the target's own sampling ({defaults.sampling}) is not used: spec.decoding counts")
 

@@ -6,7 +6,7 @@ between them mailboxes by which the lanes order themselves, without the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -223,9 +223,7 @@ class CudaGraphRunner:
                 step(capture)
                 capture.end()
             except BaseException:
-                with suppress(
-                    RuntimeError
-                ):  # the capture is invalid by now: ended so that the device can be used again
+                with suppress(RuntimeError):  # it is invalid by now: ended, so that the device can be used again
                     capture.end()
                 raise
         return capture.segments
@@ -244,10 +242,9 @@ def _size(tensors: Sequence[Tensor]) -> int:
     return sum(-(-tensor.nbytes // _ALIGNED) * _ALIGNED for tensor in tensors)
 
 
-def _views(packed: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+def _views(packed: Tensor, like: Sequence[Tensor]) -> Iterator[Tensor]:
     """Memory as tensors one after the other, each aligned.  # uint8 [bytes]"""
-    views, at = [], 0
+    at = 0
     for tensor in like:
-        views.append(packed[at : at + tensor.nbytes].view(tensor.dtype).view(tensor.shape))
+        yield packed[at : at + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
         at += -(-tensor.nbytes // _ALIGNED) * _ALIGNED
-    return views

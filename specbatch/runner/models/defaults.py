@@ -13,6 +13,11 @@ from specbatch.api.decoding import DecodingSpec
 from specbatch.errors import ModelError
 from specbatch.formatting import one_line
 
+DEMONSTRATION = (
+    "embedded:target is there to try specbatch: it answers nineteen kinds of short instruction, and everything else with nonsense; "
+    "for prompts of your own name a model, such as HuggingFaceTB/SmolLM2-135M-Instruct or Qwen/Qwen3-8B"
+)
+
 _FILE = "generation_config.json"
 # What transformers' generate() would change the text by, and the values that change nothing (besides none).
 _CHANGES_TEXT: Mapping[str, tuple[Any, ...]] = {
