@@ -18,6 +18,7 @@ class Family:
     qkv_bias: bool | None = False  # None: as attention_bias in its config says
     output_bias: bool | None = False  # as above
     mlp_bias: bool | None = False  # None: as mlp_bias in its config says
+    attention_bias_by_default: bool = False  # what transformers takes when config.json does not say
     qk_norm: Literal["none", "head", "full"] = "none"  # a norm a head (Qwen3), or over all heads (OLMo 2)
     norms_per_layer: int = 2
     tied_by_default: bool = False  # what transformers takes when config.json does not say
@@ -47,14 +48,15 @@ FAMILIES = {
         head_dim_by_default=256,
     ),
     "olmo3": Family(qkv_bias=None, output_bias=None, qk_norm="full"),
-    "glm": Family(qkv_bias=None, head_dim_by_default=128),
-    "glm4": Family(qkv_bias=None, norms_per_layer=4, head_dim_by_default=128),
-    "seed_oss": Family(qkv_bias=None, head_dim_by_default=128),
+    "glm": Family(qkv_bias=None, attention_bias_by_default=True, head_dim_by_default=128),
+    "glm4": Family(qkv_bias=None, attention_bias_by_default=True, norms_per_layer=4, head_dim_by_default=128),
+    "seed_oss": Family(qkv_bias=None, attention_bias_by_default=True, head_dim_by_default=128),
     "cohere": Family(qkv_bias=None, output_bias=None, norms_per_layer=1, tied_by_default=True),
     "cohere2": Family(qkv_bias=None, output_bias=None, norms_per_layer=1, tied_by_default=True),
     "gpt_oss": Family(
         qkv_bias=None,
         output_bias=None,
+        attention_bias_by_default=True,
         mlp_bias=True,
         head_dim_by_default=64,
         has_experts=True,

@@ -91,13 +91,11 @@ class HfConfig:
     def biases(self) -> tuple[bool, bool, bool]:
         """Whether there are any in queries, keys and values, in the attention's output, and in the MLP."""
         family = self.family
-        asked = [
-            ("attention_bias", family.qkv_bias),
-            ("attention_bias", family.output_bias),
-            ("mlp_bias", family.mlp_bias),
-        ]
-        qkv, output, mlp = (bool(self.fields.get(key, False)) if fixed is None else fixed for key, fixed in asked)
-        return qkv, output, mlp
+        attention = bool(self.fields.get("attention_bias", family.attention_bias_by_default))
+        mlp = bool(self.fields.get("mlp_bias", False))
+        asked = (family.qkv_bias, attention), (family.output_bias, attention), (family.mlp_bias, mlp)
+        qkv, output, inner = (said if fixed is None else fixed for fixed, said in asked)
+        return qkv, output, inner
 
     @property
     def quantised_by(self) -> str:

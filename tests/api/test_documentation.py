@@ -70,7 +70,7 @@ def test_explain_shows_type_default_and_fields():
     ("path", "nearest"),
     [
         ("spec.placement.ratoi", "did you mean spec.placement.ratio?"),
-        ("maxtokens", "did you mean spec.decoding.maxNewTokens?"),
+        ("maxtokens", "here it is decoding.maxNewTokens"),
         ("spec.zzz", "known here: target, drafter"),
         ("decoding.seed.zzz", "known here: nothing further"),
         ("a..b", "known here: apiVersion"),

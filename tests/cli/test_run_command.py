@@ -26,7 +26,7 @@ def spec(tmp_path, pair):
 def test_piped_run_writes_plain_lines_and_ends_with_a_summary(spec, tmp_path, capsys):
     assert main(["run", spec, "--limit", "1", "--set", "decoding.maxNewTokens=2"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("importing torch and transformers\nstarted tiny, results in ")
+    assert out.startswith("importing torch and transformers\nprompts: prompt\nstarted tiny, results in ")
     assert "1 done, " in out
     assert out.rstrip().endswith(f"{tmp_path}/results/tiny")
     assert not {"{", "\x1b"} & set(out)

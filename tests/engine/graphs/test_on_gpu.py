@@ -210,7 +210,7 @@ def test_the_sampled_distribution_is_the_targets(rule, kind):
 )
 def test_where_pages_are_short_rows_wait_and_no_token_changes(small, monkeypatch, usable, max_length):
     """As on a GPU that is nearly full when the engine starts."""
-    monkeypatch.setattr(sizes, "_usable", lambda device: usable)
+    monkeypatch.setattr(sizes, "_usable", lambda device, reserve: usable)
     rows = fast.requests(small.prompts, NEW)
     engine = fast.engine(small.target, small.noisy, max_sequences=64, num_speculative_tokens=3, max_length=max_length)
     assert engine.runner.pair.target_pool.pages < 64 * max_length // 64
@@ -222,11 +222,12 @@ def test_where_pages_are_short_rows_wait_and_no_token_changes(small, monkeypatch
     assert len(joined) > len(rows) or max_length > 128
 
 
-def test_a_gpu_that_fills_up_meanwhile_halves_the_slots_and_changes_no_token(small, monkeypatch):
-    monkeypatch.setattr(sizes, "_RESERVE", 0)
+def test_a_gpu_that_fills_up_meanwhile_halves_the_slots_and_changes_no_token(small):
     rows = fast.requests(small.prompts, NEW)
     # 64 rows of 40,000 positions take 640 MB of pages; capturing a forward of 4096 tokens takes some MB more.
-    engine = fast.engine(small.target, None, max_sequences=64, max_length=40_000, graphs_prefill_chunk=4096)
+    engine = fast.engine(
+        small.target, None, max_sequences=64, max_length=40_000, graphs_prefill_chunk=4096, kv_reserve=0
+    )
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(GPU)
     hog = torch.empty(free - 12 * 2**20, dtype=torch.uint8, device=GPU)
