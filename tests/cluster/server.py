@@ -97,7 +97,7 @@ class ApiServer:
         if not self._thread.is_alive():
             return
         self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(10)
+        self._thread.join(70)  # aiohttp gives requests that are still open a minute
         assert not self._thread.is_alive(), "the API server does not stop"
 
     def write_kubeconfig(self, **user: Any) -> None:

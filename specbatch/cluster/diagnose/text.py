@@ -18,15 +18,13 @@ _MOODS = {"error": "problem", "warning": "waiting", "ok": "fine"}  # as scripts 
 
 
 def render_verdict(verdict: Verdict, clock: float) -> str:
-    """The sentence, the remedy, and what they rest on; 100 columns."""
+    """The sentence, the remedy, and what they rest on; 100 columns, but for the remedy: a command in it is to be pasted whole."""
     finding, others = verdict.finding, verdict.others
     evidence = [cut(one, _EVIDENCE_CHARS) for one in finding.evidence[:_EVIDENCE_LINES]]
     also = [f"{one.cause}: {one.sentence}{_shards(' (shards {})', one, verdict)}" for one in others[:_OTHERS_SHOWN]]
     more = [f"and {len(others) - _OTHERS_SHOWN} more causes"] if len(others) > _OTHERS_SHOWN else []
     since = ago(finding.since, clock)
     lines = [
-        ("", finding.sentence[:1].upper() + finding.sentence[1:]),
-        ("remedy: ", finding.remedy),
         ("shards: ", _shards("{}", finding, verdict)),
         ("since: ", since),
         ("cause: ", finding.cause),
@@ -36,7 +34,9 @@ def render_verdict(verdict: Verdict, clock: float) -> str:
         *(("  - ", line) for line in (*also, *more)),
         ("not looked at (not permitted, or too many): ", ", ".join(verdict.not_looked_at)),
     ]
-    return "\n".join(wrapped(label, text, min(len(label), 8)) for label, text in lines if text)
+    first = wrapped("", finding.sentence[:1].upper() + finding.sentence[1:], 0)
+    remedy = [f"remedy: {finding.remedy}"] if finding.remedy else []
+    return "\n".join([first, *remedy, *(wrapped(label, text, min(len(label), 8)) for label, text in lines if text)])
 
 
 def wrapped(label: str, text: str, indent: int) -> str:

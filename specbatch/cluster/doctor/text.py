@@ -15,7 +15,7 @@ _MARK = 13
 
 
 def render_findings(findings: Sequence[Finding]) -> str:
-    """A line for each, its remedy below; 100 columns."""
+    """A line for each, in 100 columns, its remedy in one line below: a command in it is to be pasted whole."""
     lines: list[str] = []
     for finding in findings:
         lines.append(
@@ -23,7 +23,7 @@ def render_findings(findings: Sequence[Finding]) -> str:
         )
         if finding.remedy:
             remedy = f"({finding.remedy})" if finding.severity == "ok" else f"remedy: {finding.remedy}"
-            lines.append(wrapped(" " * _MARK, remedy, _MARK))
+            lines.append(" " * _MARK + remedy)
     counts = Counter(_OUTCOMES[finding.severity] for finding in findings)
     said = [f"{counts[outcome]} {outcome}" for outcome in _OUTCOMES.values() if counts[outcome]]
     return "\n".join([*lines, "", ", ".join(said)])
