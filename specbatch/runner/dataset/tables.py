@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ _BYTES_AT_ONCE = 8 << 20
 _BUFFER_BYTES = 1 << 20  # of a column's pages: without it a row group's whole column is in memory
 
 
-class Table:
+class Table(ABC):
     """A table that is open: the columns that are read of it, and its batches.
 
     Raises:
@@ -42,9 +43,9 @@ class Table:
                 f"no column can be read: {self.unread or 'there is none'}", where=source.name, remedy=remedy
             )
 
+    @abstractmethod
     def batches(self, position: ReadPosition, *, whole: bool = False) -> Iterator[Any]:
         """Record batches of the columns that are read, or of all; `position` follows what was read of the file."""
-        raise NotImplementedError
 
     def rows(self, position: ReadPosition) -> Iterator[RawRow]:
         """The rows."""
