@@ -28,7 +28,7 @@ SECRET_VALUE = re.compile(
     rf"|(^|[^A-Za-z0-9_])({TOKENS})([^A-Za-z0-9_]|$)"
 )
 """PEM blocks, Authorization headers, connection strings, signed URLs, tokens that are known by how they begin."""
-REFERENCE = re.compile(r"[^\s/@=:]*\$\([A-Za-z_][A-Za-z0-9_.-]*\)")
+REFERENCE = re.compile(r"(?<![^\s/@=:])[^\s/@=:]*\$\([A-Za-z_][A-Za-z0-9_.-]*\)")
 """$(NAME): Kubernetes puts another variable's value there, which may come from a Secret."""
 
 
