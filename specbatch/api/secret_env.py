@@ -28,12 +28,13 @@ SECRET_VALUE = re.compile(
     rf"|(^|[^A-Za-z0-9_])({TOKENS})([^A-Za-z0-9_]|$)"
 )
 """PEM blocks, Authorization headers, connection strings, signed URLs, tokens that are known by how they begin."""
-REFERENCE = re.compile(r"(?<![^\s/@=:])[^\s/@=:]*\$\([A-Za-z_][A-Za-z0-9_.-]*\)")
-"""$(NAME): Kubernetes puts another variable's value there, which may come from a Secret."""
+REFERENCE = re.compile(r"(^|[\s/@=:])[^\s/@=:]*\$\([A-Za-z_][A-Za-z0-9_.-]*\)")
+"""$(NAME), with what stands before it in the same word: Kubernetes puts another variable's value there, which may come from a Secret.
+A word is entered at its beginning only, so that a long value is read once; the chart reads it too (RE2 has no lookbehind)."""
 
 
 def looks_secret(name: str, value: str) -> bool:
     """Whether a variable seems to hold a secret itself."""
-    value = REFERENCE.sub("", value)
+    value = REFERENCE.sub(r"\1", value)
     by_name = SECRET_NAME.search(name) and not HARMLESS_NAME.search(name) and not HARMLESS_VALUE.search(value)
     return bool(by_name) or bool(SECRET_VALUE.search(value))

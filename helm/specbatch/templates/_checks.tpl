@@ -65,7 +65,7 @@ spec.dataset.uri: holds a signature or token, which whoever may read ConfigMaps 
 {{ include "specbatch.privileges" (dict "part" $section.podTemplate.spec "path" "spec.job.podTemplate.spec" "field" "" "tables" $tables) }}
 {{- end }}
 {{- range $name, $given := $section.env }}
-  {{- $value := regexReplaceAll $tables.references $given "" }}
+  {{- $value := regexReplaceAll $tables.references $given "${1}" }}
   {{- $named := and (regexMatch $tables.secretNames $name) (not (regexMatch $tables.harmlessNames $name)) (not (regexMatch $tables.harmlessValues $value)) }}
   {{- if or $named (regexMatch $tables.secretValues $value) }}
 spec.job.env.{{ $name }}: looks like a secret, and a spec is stored in plain text; keep it in a Secret, and write secretEnv: { {{- $name }}: {name: my-secret, key: {{ lower $name }}}}
