@@ -14,7 +14,7 @@ from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.predicted import Ceiling
 from specbatch.plan.types import Alternative, ReplicaPlan, Speculation
 
-# Ratios whose ceilings differ by less are alike; the better balanced one wins.
+# Ratios whose ceilings differ by less are alike.
 _ALIKE = 0.97
 # A layout that is less simple must promise this much more before `auto` takes it: transfers and idle stages cost in practice.
 _WORTH_A_SPLIT = 1.25
@@ -60,11 +60,12 @@ def evaluate(request: PlanRequest, layout: Layout) -> Candidate:
     """
     replicas = place_replicas(layout, request.target, request.drafter)
     memory = memory_fit(request, replicas)
-    fitting = memory.most_rows(request.max_rows)
+    cap = request.most_rows(stages=layout.ratio[0])
+    fitting = memory.most_rows(cap)
     rows = max(request.min_rows, fitting)
     ceiling = predict(request, replicas[0], rows, replicas=len(replicas))
     # A drafter on GPUs of its own limits the rows no more than the target, unless fewer rows with drafts are faster.
-    more = memory.most_rows(request.max_rows, all_draft=False)
+    more = memory.most_rows(cap, all_draft=False)
     if more > fitting and more >= request.min_rows:
         plain = replace(request, speculation=Speculation(0, is_adaptive=False))
         without = predict(plain, replicas[0], more, replicas=len(replicas))
@@ -105,8 +106,8 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def _best_ratio(candidates: Sequence[Candidate]) -> Candidate:
-    """Of one family: the highest ceiling that fits; among those that are alike, the best balanced."""
+    """Of one family: the highest ceiling that fits; among those that are alike, the one that needs the fewest groups in flight for it."""
     fitting = [one for one in candidates if one.fits] or candidates
     most = max(one.ceiling.tokens_per_second for one in fitting)
     alike = [one for one in fitting if one.ceiling.tokens_per_second >= _ALIKE * most]
-    return max(alike, key=lambda one: one.ceiling.pipelined_tokens_per_second)
+    return min(alike, key=lambda one: (one.ceiling.groups, -one.ceiling.tokens_per_second))

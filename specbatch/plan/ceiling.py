@@ -1,18 +1,19 @@
-"""The predicted ceiling: what memory bandwidth and arithmetic allow, in tokens a second.
+"""The predicted ceiling: what memory bandwidth, arithmetic and, over several GPUs, the host allow, in tokens a second.
 
     E   = b * (1 + a + ... + a^k)                      tokens a round of b rows commits, a the acceptance rate
     T   = max((weights + kv * b * length) / bandwidth, 2 * params * tokens / flops)       one stage, one forward
     T_v = the sum of T over the target's stages, for k + 1 tokens a row;  T_d = k * the same for the drafter, 1 token a row
     C   = T_v + T_d + 25 us for each move to another device                     the cycle of one group of rows: a micro-batch
-    X   = m * E / max(C, m * the busiest device's part of it)                   m groups of b = rows / m in flight
+    X   = m * E / max(C, m * the busiest device's part of it, m * 1 ms)         m groups of b = rows / m in flight
 
 So with one group in flight X = E / C wherever the models are; with two, a drafter on a GPU of its own gives E / max(T_v, T_d); and a
-target split over G GPUs gains nothing from them until m reaches G. Each group reads the weights for itself: m is no larger than pays.
+target split over G GPUs gains nothing from them until m reaches G. Each group reads the weights for itself: m is no larger than pays. The last
+bound is the host's, which launches the rounds of all groups in turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +23,8 @@ from specbatch.plan.predicted import Ceiling
 from specbatch.plan.types import ModelPlacement, ReplicaPlan, Stage
 
 MOVE_SECONDS = 25e-6  # of hidden states between two GPUs of one host, and to begin there: measured over NVLink
+HOST_SECONDS = 1e-3  # of the host for a round over several GPUs: 0.9 to 1.7 ms were measured
+_AS_GOOD = 0.98  # of the most tokens a second: of equals the fewest groups, as engine/pipeline.py takes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,49 +46,68 @@ def predict(request: PlanRequest, replica: ReplicaPlan, rows: int, *, replicas: 
         rows: at once in one replica.
         replicas: how many.
     """
-
-    def rate(k: int, groups: int) -> float:
-        visits = visits_of_round(request, replica, rows / groups, k)
-        busy = dict.fromkeys(replica.devices, 0.0)
-        for visit in visits:
-            busy[visit.device] += visit.seconds
-        seconds = max(_cycle_seconds(visits), groups * max(busy.values()))
-        return rows * tokens_per_round(request.acceptance_rate, k) / seconds
-
-    choices, most_groups = request.speculation.choices, min(len(replica.devices), rows)
-    rates = {(k, groups): rate(k, groups) for groups in range(1, most_groups + 1) for k in choices}
-    best_k = max(choices, key=lambda k: rates[k, 1])
-    k, groups = max(rates, key=lambda one: rates[one])
+    choices = request.speculation.choices
+    rates: dict[tuple[int, int], float] = {}
+    most = 0.0
+    for groups in _choices_of_groups(request, replica, rows):
+        for k, visits in _rounds(request, replica, rows / groups, {0, *choices}):
+            tokens = rows * tokens_per_round(request.acceptance_rate, k)
+            rates[groups, k] = replicas * tokens / cycle_seconds(visits, groups)
+        best = max(rates[groups, k] for k in choices)
+        most = max(most, best)
+        if best < _AS_GOOD * most:
+            break  # the busiest device is busy all the time: more groups only read the weights more often
+    groups = min(groups for groups, k in rates if k in choices and rates[groups, k] >= _AS_GOOD * most)
+    k = max(choices, key=lambda k: rates[groups, k])
     return Ceiling(
-        tokens_per_second=replicas * rates[best_k, 1],
-        pipelined_tokens_per_second=replicas * rates[k, groups],
-        pipelined_groups=groups,
-        pipelined_k=k,
-        target_only=replicas * (rates.get((0, 1)) or rate(0, 1)),
-        num_speculative_tokens=best_k,
+        tokens_per_second=rates[groups, k],
+        num_speculative_tokens=k,
+        groups=groups,
+        one_group=max((rates[1, k] for k in choices if (1, k) in rates), default=None),
+        target_only=max(rate for (_, k), rate in rates.items() if k == 0),
         acceptance_rate=request.acceptance_rate,
         mean_length=request.mean_length,
     )
 
 
+def _choices_of_groups(request: PlanRequest, replica: ReplicaPlan, rows: int) -> Sequence[int]:
+    """Groups of rows in flight that the engine chooses among: one more than there are devices keeps all of them busy."""
+    devices = len(replica.devices)
+    if devices == 1 or not request.is_paged:
+        return [1]
+    return [min(request.groups, rows)] if request.groups else range(1, min(devices + 1, rows) + 1)
+
+
 def visits_of_round(request: PlanRequest, replica: ReplicaPlan, rows: float, k: int) -> list[Visit]:
     """What the devices do one after the other for a round of so many rows: k drafts, then the verification."""
+    return next(visits for _, visits in _rounds(request, replica, rows, {k}))
+
+
+def _rounds(
+    request: PlanRequest, replica: ReplicaPlan, rows: float, ks: set[int]
+) -> Iterator[tuple[int, list[Visit]]]:
+    """Each k with the visits of its round."""
 
     def through(shape: ModelShape, placement: ModelPlacement, tokens: int, *, drafting: bool) -> list[Visit]:
         return [
             Visit(stage.device, drafting, _seconds(shape, stage, request, rows, tokens)) for stage in placement.stages
         ]
 
-    drafts = []
-    if request.drafter and replica.drafter and k:
-        drafts = k * through(request.drafter, replica.drafter, 1, drafting=True)
-    return drafts + through(request.target, replica.target, k + 1, drafting=False)
+    draft = []
+    if request.drafter and replica.drafter:
+        draft = through(request.drafter, replica.drafter, 1, drafting=True)
+    for k in sorted(ks):
+        yield k, k * draft + through(request.target, replica.target, k + 1, drafting=False)
 
 
-def _cycle_seconds(visits: Sequence[Visit]) -> float:
-    """From the begin of a round to that of the next, where no device is busy with anything else."""
+def cycle_seconds(visits: Sequence[Visit], groups: int) -> float:
+    """In which each of so many groups goes through a round of these visits."""
     moves = sum(before.device != after.device for before, after in pairwise([visits[-1], *visits]))
-    return sum(visit.seconds for visit in visits) + MOVE_SECONDS * moves
+    alone = sum(visit.seconds for visit in visits) + MOVE_SECONDS * moves
+    busy = dict.fromkeys((visit.device for visit in visits), 0.0)
+    for visit in visits:
+        busy[visit.device] += visit.seconds
+    return max(alone, groups * max(busy.values()), groups * HOST_SECONDS if len(busy) > 1 else 0.0)
 
 
 def tokens_per_round(acceptance_rate: float, k: int) -> float:

@@ -12,6 +12,7 @@ from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.reserve import Reserving
 from specbatch.plan.types import DeviceUse, ReplicaPlan
 
+COUNTED_ROWS = 4096  # up to which it is counted how many a device has room for
 PAGE = 64  # tokens, as in engine/graphs/paging.py
 
 
@@ -69,7 +70,10 @@ class MemoryFit:
     def device_uses(self, rows: int) -> tuple[DeviceUse, ...]:
         """What every device holds with so many rows in each replica."""
         tokens, of_drafter = self.kv_tokens(rows), self.drafter_kv_tokens(rows)
-        return tuple(self._use(load, rows, tokens, of_drafter) for load in self.loads)
+        return tuple(
+            replace(self._use(load, rows, tokens, of_drafter), rows=replace(self, loads=(load,)).most_rows(COUNTED_ROWS))
+            for load in self.loads
+        )
 
     def fits(self, rows: int, *, slots: bool = False, all_draft: bool = True) -> bool:
         """Whether every device has room for so many rows in each replica.
@@ -158,7 +162,7 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
     return MemoryFit(
         loads=tuple(loads),
         reserving=Reserving(
-            paged="cpu" not in request.gpus and all(shape.is_paged for shape in shapes.values()),
+            paged=request.is_paged,
             speculation=request.speculation,
             whole_distributions=request.whole_distributions,
         ),

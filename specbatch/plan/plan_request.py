@@ -32,12 +32,13 @@ class PlanRequest:
     max_length: int
     speculation: Speculation
     min_rows: int  # the spec's own number; 1 where as many are taken as fit
-    max_rows: int
+    max_rows: int  # likewise; of what fits, the most that are taken with the target on one GPU
     acceptance_rate: float
     mean_length: int
     whole_distributions: bool = (
         False  # tokens are drawn from probabilities of the whole vocabulary in memory: most ways need none
     )
+    groups: int | None = None  # of rows in flight (placement.microBatches); None: as many as pay
     target_alone: bool = False  # as an alternative to what the spec asks for, which has a drafter model
 
     @classmethod
@@ -74,6 +75,7 @@ class PlanRequest:
             max_rows=rows if rows != "auto" else _MOST_ROWS_ON_CPU if spec.placement.gpus == 0 else _MOST_ROWS_ON_GPU,
             acceptance_rate=acceptance_rate,
             mean_length=mean_length or max(1, spec.batching.max_length // 2),
+            groups=None if spec.placement.micro_batches == "auto" else spec.placement.micro_batches,
             whole_distributions=drawn.temperature > 0 and (sorts or drawn.acceptance_rule == "rejection"),
         )
 
@@ -81,6 +83,16 @@ class PlanRequest:
     def models(self) -> dict[str, ModelShape]:
         """Role -> shape of the models that have weights."""
         return {"target": self.target} | ({"drafter": self.drafter} if self.drafter else {})
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether the graphs runner takes these models: rows share pages of KV, and may be in several groups; else each has a slot, in one group."""
+        return "cpu" not in self.gpus and all(shape.is_paged for shape in self.models.values())
+
+    def most_rows(self, stages: int) -> int:
+        """The most rows at once that are taken of what fits, with the target over so many GPUs: each has a group of them at a time."""
+        is_auto = self.min_rows < self.max_rows
+        return 2 * self.max_rows if is_auto and stages > 1 and self.is_paged else self.max_rows
 
     def without_drafter(self) -> Self:
         """The target alone on the same GPUs, which leaves room for more rows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from specbatch.api import SpecBatchJob
+from specbatch.plan.advice.limits import rows_limit
 from specbatch.plan.advice.problems import notes_of, problems_of
 from specbatch.plan.advice.recommendation import Choices, recommend
 from specbatch.plan.advice.timeline import timeline_of
@@ -47,14 +48,15 @@ def make_plan(
     request = PlanRequest.of(job, target, drafter, gpus, acceptance_rate, mean_length)
     devices = tuple(request.gpus)
     wanted = placement_request(job, devices, env or {}, has_drafter=has_drafter)
-    chosen = choose(best_of_each(request, wanted.families))
-    paired = best_of_each(request, possible_layouts(devices, replicas=None, has_drafter=has_drafter))
+    own = best_of_each(request, wanted.families)
+    families = list(possible_layouts(devices, replicas=None, has_drafter=has_drafter))
+    paired = own if wanted.families == families else best_of_each(request, families)
     alone = None
     if has_drafter:
         alone = choose(
             best_of_each(request.without_drafter(), possible_layouts(devices, replicas=None, has_drafter=False))
         )
-    choices = Choices(chosen, paired, alone)
+    choices = Choices(choose(own), paired, alone)
     return _plan(choices, recommend(choices, job.spec, wanted.variables), wanted.variables)
 
 
@@ -70,6 +72,7 @@ def _plan(choices: Choices, recommendation: Recommendation, variables: Sequence[
             chosen.layout, request.target, request.drafter, memory.kv_tokens(rows), memory.drafter_kv_tokens(rows)
         ),
         max_sequences=rows,
+        rows_limit=rows_limit(chosen, uses) if chosen.fits else "",
         slot_sequences=max(1, memory.most_rows(rows, slots=True)),
         max_length=request.max_length,
         speculation=request.speculation,

@@ -9,18 +9,17 @@ from dataclasses import dataclass
 class Ceiling:
     """The most that the memory bandwidth and arithmetic of all replicas together allow, in tokens a second.
 
-    `tokens_per_second` has one group of rows (micro-batch) in flight in a replica: while a stage works, the others wait.
-    `pipelined_tokens_per_second` has as many in flight as pay. On one GPU both are the same.
+    Over several GPUs a replica has as many groups of rows (micro-batches) in flight as pay: while the target verifies one, the drafter
+    drafts for another, and a target in stages has one in each.
     """
 
     tokens_per_second: float
-    pipelined_tokens_per_second: float
     target_only: float  # the same placement with k = 0
-    num_speculative_tokens: int  # the best k with one group in flight, or the spec's own
+    num_speculative_tokens: int  # the best k, or the spec's own
     acceptance_rate: float  # assumed, the same for every draft position
     mean_length: int  # assumed tokens in the cache of a row
-    pipelined_groups: int = 1  # of rows in flight, that give pipelined_tokens_per_second
-    pipelined_k: int = 0  # the best k then
+    groups: int = 1  # of rows in flight, of each replica
+    one_group: float | None = None  # tokens_per_second with one in flight; None where the spec has another number
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,7 @@ class DeviceUse:
     weight_bytes: int
     kv_bytes: int
     reserve: Mapping[str, int] = field(default_factory=dict)  # what is kept free of KV, by its use
+    rows: int = 0  # at once in its replica, that this device alone would have room for
 
     @property
     def reserve_bytes(self) -> int:
@@ -194,6 +195,7 @@ class Plan:
     ceiling: Ceiling
     alternatives: tuple[Alternative, ...]
     recommendation: Recommendation
+    rows_limit: str = ""  # what limits max_sequences, a sentence; empty where it does not fit
     slot_sequences: int = (
         1  # rows where each has a slot of max_length: of the general engine, if that turns out to be it
     )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbatch.plan.ceiling import predict, tokens_per_round
+from specbatch.plan.ceiling import HOST_SECONDS, predict, tokens_per_round
 from specbatch.plan.types import Speculation
 from tests.plan.builders import H100, replica, request, shape
 
@@ -50,26 +50,50 @@ def test_a_round_commits_the_geometric_sum():
     assert tokens_per_round(0.0, 4) == 1
 
 
-def test_separate_without_pipelining_is_no_faster_than_same():
-    apart, together = ceiling(SEPARATE, 32), ceiling(SAME, 32)
+def test_separate_with_one_group_is_no_faster_than_same():
+    apart, together = ceiling(SEPARATE, 32, groups=1), ceiling(SAME, 32)
+    assert apart.groups == 1
     assert apart.tokens_per_second < together.tokens_per_second  # by the moves between the GPUs
     assert apart.tokens_per_second == pytest.approx(together.tokens_per_second, rel=0.01)
 
 
-def test_two_micro_batches_hide_the_faster_model_behind_the_slower():
+def test_two_groups_hide_the_faster_model_behind_the_slower():
     k, rows = 3, 32
-    one = ceiling(SEPARATE, rows, speculation=fixed(k))
+    one = ceiling(SEPARATE, rows, speculation=fixed(k), groups=1)
     two = ceiling(SEPARATE, 2 * rows, speculation=fixed(k))
     seconds = rows * tokens_per_round(0.8, k) / one.tokens_per_second  # T_v + T_d
-    verify = rows / ceiling(SEPARATE, rows, speculation=fixed(0)).target_only
+    verify = rows / ceiling(SEPARATE, rows, speculation=fixed(0), groups=1).target_only
     slower = max(verify, seconds - verify)
-    assert two.pipelined_tokens_per_second == pytest.approx(rows * tokens_per_round(0.8, k) / slower, rel=0.02)
+    assert two.groups == 2
+    assert two.tokens_per_second == pytest.approx(rows * tokens_per_round(0.8, k) / slower, rel=0.02)
+    assert two.one_group < two.tokens_per_second
 
 
-def test_a_layer_split_gains_nothing_without_micro_batches():
+def test_a_layer_split_gains_nothing_with_one_group():
     split, whole = (ceiling(placed, 512, speculation=fixed(0)) for placed in (replica(TARGET, *GPUS), WHOLE))
-    assert split.tokens_per_second == pytest.approx(whole.tokens_per_second, rel=0.01)
-    assert split.pipelined_tokens_per_second > 3 * whole.tokens_per_second
+    assert split.one_group == pytest.approx(whole.tokens_per_second, rel=0.01)
+    assert split.tokens_per_second > 3 * whole.tokens_per_second
+
+
+def test_over_several_gpus_the_host_bounds_the_rounds():
+    """A split of a model that a GPU reads in half a millisecond."""
+    small = shape("qwen3-0.6b")
+    asked = replace(request(small, gpus=GPUS), speculation=fixed(0), mean_length=64)
+    found = predict(asked, replica(small, *GPUS), 8)
+    assert found.tokens_per_second <= 8 / HOST_SECONDS
+    assert found.groups == 1  # more would only be launched more often
+
+
+def test_the_spec_may_fix_the_groups():
+    two, free = ceiling(SEPARATE, 64, groups=2), ceiling(SEPARATE, 64)
+    assert (two.groups, two.one_group) == (2, None)
+    assert two.tokens_per_second <= free.tokens_per_second * 1.0001
+
+
+def test_models_without_a_fast_path_have_one_group():
+    slots = replace(TARGET, architecture="gemma3")
+    found = predict(replace(request(slots, gpus=GPUS), speculation=fixed(0)), replica(slots, "cuda:0", "cuda:1"), 64)
+    assert found.groups == 1
 
 
 def test_replicas_multiply():
@@ -87,4 +111,3 @@ def test_drafts_of_an_ngram_drafter_cost_no_reading():
 def test_the_best_k_is_never_below_the_target_alone(rows, rate, length):
     found = ceiling(SAME, rows, acceptance_rate=rate, mean_length=length)
     assert found.tokens_per_second >= found.target_only
-    assert found.pipelined_tokens_per_second >= found.tokens_per_second * (1 - 1e-9)

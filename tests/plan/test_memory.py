@@ -159,11 +159,13 @@ def test_bytes_for_people(count, text):
     assert gib(count) == text
 
 
+TWO_TO_ONE = ("placement.strategy=multi_gpu_ratio", "placement.ratio={target: 2, drafter: 1}", "placement.replicas=1")
+SPLIT_OVER_4 = ("placement.replicas=1", "batching.maxLength=2048")
 FOUR_TO_ONE = ("placement.strategy=multi_gpu_ratio", "placement.ratio={target: 4, drafter: 1}", "placement.replicas=1")
 
 
 def test_a_drafter_on_a_gpu_of_its_own_takes_none_of_the_targets_kv():
-    pair = plan_of("5xH100", *FOUR_TO_ONE, "batching.maxLength=2048")
+    pair = plan_of("5xH100", *FOUR_TO_ONE, "batching.maxLength=2048", "batching.maxSequences=512")
     assert pair.max_sequences == 512
     assert pair.replicas[0].target.kv_bytes >= 512 * 2049 * TARGET.kv_bytes_per_token  # every row at its longest
     held = pair.replicas[0].drafter.kv_bytes // DRAFTER.kv_bytes_per_token
@@ -172,10 +174,28 @@ def test_a_drafter_on_a_gpu_of_its_own_takes_none_of_the_targets_kv():
 
 
 def test_a_drafters_gpu_limits_the_rows_only_where_fewer_rows_with_drafts_are_faster():
-    limited = plan_of("5xH100", *FOUR_TO_ONE, "batching.maxLength=4096")
+    limited = plan_of("3xH100", *TWO_TO_ONE, "batching.maxLength=4096")
     assert limited.ceiling.num_speculative_tokens > 0
-    assert limited.max_sequences < 512
+    *of_target, of_drafter = limited.devices
+    assert limited.max_sequences == of_drafter.rows < min(use.rows for use in of_target)
+    assert "limited by the memory of cuda:2" in limited.rows_limit
     free = plan_of("5xH100", *FOUR_TO_ONE, "batching.maxLength=8192")
     alone = plan_of("4xH100", "placement.replicas=1", "batching.maxLength=8192", drafter=None)
     assert (free.max_sequences, free.ceiling.num_speculative_tokens) == (alone.max_sequences, 0)
     assert free.fits
+    assert f"cuda:4 can draft for {free.devices[-1].rows} of them" in free.rows_limit
+
+
+def test_a_target_in_stages_has_rows_for_groups_of_them():
+    """What a GPU cannot use at once, several do: each has a group of the rows."""
+    whole, split = plan_of("H200", target="qwen3-0.6b", drafter=None), plan_of("4xH100", *SPLIT_OVER_4, drafter=None)
+    assert whole.max_sequences == 512
+    assert split.max_sequences == 1024
+    assert plan_of("4xH100", *SPLIT_OVER_4, "batching.maxSequences=512", drafter=None).max_sequences == 512
+
+
+def test_each_device_says_how_many_rows_it_has_room_for():
+    plan = plan_of("3xH100", *TWO_TO_ONE, "batching.maxLength=8192")
+    assert all(use.rows >= plan.max_sequences for use in plan.devices)
+    more = min(use.rows for use in plan.devices) + 8
+    assert not plan_of("3xH100", *TWO_TO_ONE, "batching.maxLength=8192", f"batching.maxSequences={more + 400}").fits

@@ -156,8 +156,8 @@ def _why_alone(alone: Candidate, paired: Candidate) -> str:
 
 def _why_faster(best: Candidate) -> str:
     if best.layout.strategy == "same":
-        return "every GPU decodes rows of its own, where in a split one works while the others wait"
-    return "fewer GPUs wait while another works"
+        return "every GPU decodes rows of its own and waits for no other, where in a split each group of rows reads the weights anew"
+    return "its GPUs wait less for each other"
 
 
 def _gain(best: Candidate) -> str:

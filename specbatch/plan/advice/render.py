@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from specbatch.formatting import format_table, pluralize
-from specbatch.plan.advice.timeline import draw
-from specbatch.plan.memory import gib
+from specbatch.plan.advice.timeline import draw, legend
+from specbatch.plan.memory import COUNTED_ROWS, gib
 from specbatch.plan.predicted import Timeline
 from specbatch.plan.types import Alternative, DeviceUse, Plan, Recommendation, ReplicaPlan, Stage
 
@@ -33,7 +33,7 @@ def render(plan: Plan) -> Iterator[str]:
     yield from _ceilings(plan)
     if plan.timeline:
         yield ""
-        yield from _timeline(plan.timeline)
+        yield from _timeline(plan, plan.timeline)
     if plan.notes:
         yield ""
         yield "Notes"
@@ -100,22 +100,22 @@ def _replica(
 
 
 def _tree(replica: ReplicaPlan, uses: dict[str, DeviceUse]) -> Iterator[str]:
-    """A line a device: the weights and the KV of a model there, and what stays free of the device, all models counted."""
+    """A line a device: the weights and the KV of a model there, and what stays free of the device and how many rows it has room for, all models counted."""
     names: list[str] = []
-    sizes: list[tuple[str, str, str]] = []
+    sizes: list[tuple[str, ...]] = []
     for role, model in zip(("target", "drafter"), replica.models, strict=False):
         parts = []
         names.append(f"{role} {model.model}")
-        sizes.append(("", "", "") if names[1:] else ("weights", "KV", "free"))
+        sizes.append(("",) * 4 if names[1:] else ("weights", "KV", "free", "rows"))
         for stage in model.stages:
             use, branch = uses[stage.device], "└──" if stage is model.stages[-1] else "├──"
             name = stage.device if use.gpu == "CPU" else f"{stage.device} {use.gpu}"
             parts.append((f"{branch} {name}", _part(stage)))
-            sizes.append((gib(stage.weight_bytes), gib(stage.kv_bytes), gib(use.free_bytes)))
+            sizes.append((gib(stage.weight_bytes), gib(stage.kv_bytes), gib(use.free_bytes), f"{use.rows:,}{'+' if use.rows == COUNTED_ROWS else ''}"))
         names += format_table(parts, left=(0, 1))
         if len(parts) > 1:
             names.append("    in all")
-            sizes.append((gib(model.weight_bytes), gib(model.kv_bytes), ""))
+            sizes.append((gib(model.weight_bytes), gib(model.kv_bytes), "", ""))
     yield from format_table([(name, *of) for name, of in zip(names, sizes, strict=True)], left=(0,))
 
 
@@ -140,7 +140,7 @@ def _fit(plan: Plan) -> Iterator[str]:
     if plan.fits:
         parts = ", ".join(f"{name} {gib(size)}" for name, size in fullest.reserve.items() if size)
         yield f"Memory: fits, {gib(fullest.free_bytes)} free on the fullest device, {fullest.device}"
-        yield from _list([f"{gib(fullest.reserve_bytes)} there is set aside: {parts}"])
+        yield from _list([f"{gib(fullest.reserve_bytes)} there is set aside: {parts}", plan.rows_limit])
     else:
         yield "Memory: does NOT fit"
     if plan.problems:
@@ -151,39 +151,41 @@ def _fit(plan: Plan) -> Iterator[str]:
 
 def _ceilings(plan: Plan) -> Iterator[str]:
     ceiling, drafts = plan.ceiling, plan.speculation.max_k > 0
-    pipelined = any(one.ceiling and one.ceiling.pipelined_groups > 1 for one in plan.alternatives)
+    groups = any(one.ceiling and one.ceiling.groups > 1 for one in plan.alternatives)
     yield "Ceilings in tokens/s, all replicas together, from data sheets: an H100 reached 0.54 to 0.74 of them"
-    header = ("", "placement", "rows", "k", "target alone", "with drafts", "pipelined", "groups")
-    shown = [0, 1, 2, *([3, 4, 5] if drafts else [4]), *([6, 7] if pipelined else [])]
+    header = ("", "placement", "rows", "groups", "k", "target alone", "with drafts")
+    shown = [0, 1, 2, *([3] if groups else []), *([4, 5, 6] if drafts else [5])]
     rows = [header, *(_ceiling_cells(one) for one in plan.alternatives)]
     yield from format_table([[row[column] for column in shown] for row in rows], left=(0, 1))
     assumed = f"acceptance {ceiling.acceptance_rate:g}, " if drafts else ""
     yield f"   assumed: {assumed}{ceiling.mean_length} tokens in an average row's cache. rows: at once, in one replica"
-    if pipelined:
-        yield "   pipelined: with so many groups of rows in flight, each GPU at work on another; the rest: with one"
+    if groups:
+        yield "   groups: parts of these rows that are in flight at the same time, each on another GPU"
 
 
-def _timeline(timeline: Timeline) -> Iterator[str]:
-    yield (
-        f"A cycle of {pluralize(timeline.groups, 'group')} of rows in flight, k = {timeline.k}: {1e3 * timeline.seconds:.1f} ms,"
-        f" {timeline.tokens_per_second:,.0f} tokens/s a replica predicted"
+def _timeline(plan: Plan, timeline: Timeline) -> Iterator[str]:
+    one, rate = plan.ceiling.one_group, plan.ceiling.tokens_per_second
+    gain = f", {rate / one:.2f} times one group's" if one and timeline.groups > 1 else ""
+    headline = (
+        f"A cycle of {pluralize(timeline.groups, 'group')} of rows in flight, k = {timeline.k}, predicted: {1e3 * timeline.seconds:.1f} ms,"
+        f" {timeline.tokens_per_second:,.0f} tokens/s a replica{gain}"
     )
+    yield from textwrap.wrap(headline, _COLUMNS, subsequent_indent="  ")
     yield from (f"  {line}" for line in draw(timeline))
-    yield "   A verified by the target, a drafted for, B and b of the next group; dots: the GPU waits"
+    yield from _list([legend(timeline)])
 
 
 def _ceiling_cells(one: Alternative) -> tuple[str, ...]:
     mark = "*" if one.chosen else " "
     if one.ceiling is None:
-        return (mark, one.describe(), "-", "-", "does not fit", "-", "-", "-")
+        return (mark, one.describe(), "-", "-", "-", "does not fit", "-")
     ceiling = one.ceiling
     return (
         mark,
         one.describe(),
         str(one.max_sequences),
+        str(ceiling.groups),
         str(ceiling.num_speculative_tokens) if one.with_drafter else "-",
         f"{ceiling.target_only:,.0f}",
         f"{ceiling.tokens_per_second:,.0f}" if one.with_drafter else "-",
-        f"{ceiling.pipelined_tokens_per_second:,.0f}",
-        str(ceiling.pipelined_groups),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from specbatch.plan.ceiling import MOVE_SECONDS, Visit, tokens_per_round, visits_of_round
+from specbatch.plan.ceiling import HOST_SECONDS, MOVE_SECONDS, Visit, tokens_per_round, visits_of_round
 from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.predicted import Ceiling, Lane, Span, Timeline
 from specbatch.plan.types import ReplicaPlan
@@ -15,7 +15,7 @@ _CHARS = 60
 
 def timeline_of(request: PlanRequest, replica: ReplicaPlan, rows: int, ceiling: Ceiling) -> Timeline | None:
     """A cycle of one replica with so many rows; None where it has one device, which is always busy."""
-    groups, k = ceiling.pipelined_groups, ceiling.pipelined_k
+    groups, k = ceiling.groups, ceiling.num_speculative_tokens
     if len(replica.devices) == 1:
         return None
     visits = visits_of_round(request, replica, rows / groups, k)
@@ -40,7 +40,7 @@ def timeline_of(request: PlanRequest, replica: ReplicaPlan, rows: int, ceiling: 
 
 
 def simulate(visits: Sequence[Visit], groups: int, rounds: int) -> tuple[list[tuple[str, Span]], list[float]]:
-    """Groups of rows that go through the same visits, round after round; a device takes what is ready first.
+    """Groups of rows that go through the same visits, round after round; a device takes what is ready first, the host launches one round after the other.
 
     Returns:
         what each device does; when the first group begins each of its rounds.
@@ -50,17 +50,20 @@ def simulate(visits: Sequence[Visit], groups: int, rounds: int) -> tuple[list[tu
     done = [0] * groups  # visits
     spans: list[tuple[str, Span]] = []
     starts: list[float] = []
+    launched = -HOST_SECONDS  # when the last round began
 
     def start_of(group: int) -> tuple[float, float, int]:
-        visit = visits[done[group] % len(visits)]
-        return max(ready[group], free[visit.device]), ready[group], group
+        at = done[group] % len(visits)
+        host = launched + HOST_SECONDS if at == 0 else 0.0
+        return max(ready[group], free[visits[at].device], host), ready[group], group
 
     while done[0] < rounds * len(visits):
         start, _, group = min(map(start_of, range(groups)))
         at = done[group] % len(visits)
         visit, following = visits[at], visits[(at + 1) % len(visits)]
-        if group == 0 and at == 0:
-            starts.append(start)
+        if at == 0:
+            launched = start
+            starts += [start] if group == 0 else []
         end = free[visit.device] = start + visit.seconds
         spans.append((visit.device, Span(group, visit.drafting, start, end)))
         ready[group] = end + (MOVE_SECONDS if following.device != visit.device else 0.0)
@@ -75,6 +78,14 @@ def draw(timeline: Timeline) -> Iterator[str]:
     for lane in timeline.lanes:
         cells = "".join(_cell(lane.spans, number * each, (number + 1) * each) for number in range(_CHARS))
         yield f"{lane.device:<{width}}  {cells}  busy {lane.busy:4.0%}"
+
+
+def legend(timeline: Timeline) -> str:
+    """What the letters of a drawing stand for."""
+    drafting = any(span.drafting for lane in timeline.lanes for span in lane.spans)
+    letters = "A: the target verifies group A" + ("; a: the drafter drafts for it" if drafting else "")
+    others = f"; B{' and b' if drafting else ''}: likewise of the next group" if timeline.groups > 1 else ""
+    return f"{letters}{others}; dots: the GPU waits"
 
 
 def _cell(spans: Sequence[Span], begin: float, end: float) -> str:

@@ -22,6 +22,7 @@ def test_a_split_is_a_tree_of_gpus_with_layers_and_bytes():
         "weights",
         "KV",
         "free",
+        "rows",
     ]
     assert "  TARGET_GPU=cuda:0,cuda:1,cuda:2,cuda:3,cuda:4,cuda:5" in lines
     assert "  DRAFTER_GPU=cuda:6,cuda:7" in lines
@@ -104,3 +105,30 @@ def test_what_is_set_aside_is_said_part_by_part():
     said = text("H100")
     for part in ("driver and kernels 0.8 GiB", "recorded rounds 1.0 GiB", "activations", "logits", "margin"):
         assert part in " ".join(said.split())
+
+
+def test_each_gpu_is_shown_with_the_rows_that_it_has_room_for_and_the_limit_is_named():
+    plan = plan_of("2xL4", "placement.strategy=separate", "batching.maxLength=2048")
+    lines = list(render(plan))
+    of_target = next(line for line in lines if line.startswith("└── cuda:0"))
+    of_drafter = next(line for line in lines if line.startswith("└── cuda:1"))
+    assert int(of_target.split()[-1]) == plan.max_sequences < int(of_drafter.split()[-1])
+    assert f"  Rows at once: {plan.max_sequences}, limited by the memory of cuda:0" in lines
+
+
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        (["batching.maxSequences=16"], "Rows at once: 16, as the spec has it"),
+        (["batching.maxLength=300"], "Rows at once: 512, the most that maxSequences: auto takes"),
+        (["batching.maxLength=2048"], "limited by the memory of cuda:0 to cuda:3"),
+    ],
+)
+def test_what_limits_the_rows_is_said(overrides, why):
+    assert why in text("4xH100", *overrides)
+
+
+def test_the_gain_of_several_groups_over_one_is_said():
+    plan = plan_of("2xH100", "placement.strategy=separate")
+    said = " ".join("\n".join(render(plan)).split())
+    assert f"{plan.ceiling.tokens_per_second / plan.ceiling.one_group:.2f} times one group's" in said
