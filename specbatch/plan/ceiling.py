@@ -83,9 +83,7 @@ def visits_of_round(request: PlanRequest, replica: ReplicaPlan, rows: float, k: 
     return next(visits for _, visits in _rounds(request, replica, rows, {k}))
 
 
-def _rounds(
-    request: PlanRequest, replica: ReplicaPlan, rows: float, ks: set[int]
-) -> Iterator[tuple[int, list[Visit]]]:
+def _rounds(request: PlanRequest, replica: ReplicaPlan, rows: float, ks: set[int]) -> Iterator[tuple[int, list[Visit]]]:
     """Each k with the visits of its round."""
 
     def through(shape: ModelShape, placement: ModelPlacement, tokens: int, *, drafting: bool) -> list[Visit]:

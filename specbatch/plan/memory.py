@@ -71,7 +71,9 @@ class MemoryFit:
         """What every device holds with so many rows in each replica."""
         tokens, of_drafter = self.kv_tokens(rows), self.drafter_kv_tokens(rows)
         return tuple(
-            replace(self._use(load, rows, tokens, of_drafter), rows=replace(self, loads=(load,)).most_rows(COUNTED_ROWS))
+            replace(
+                self._use(load, rows, tokens, of_drafter), rows=replace(self, loads=(load,)).most_rows(COUNTED_ROWS)
+            )
             for load in self.loads
         )
 

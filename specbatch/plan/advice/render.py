@@ -111,7 +111,14 @@ def _tree(replica: ReplicaPlan, uses: dict[str, DeviceUse]) -> Iterator[str]:
             use, branch = uses[stage.device], "└──" if stage is model.stages[-1] else "├──"
             name = stage.device if use.gpu == "CPU" else f"{stage.device} {use.gpu}"
             parts.append((f"{branch} {name}", _part(stage)))
-            sizes.append((gib(stage.weight_bytes), gib(stage.kv_bytes), gib(use.free_bytes), f"{use.rows:,}{'+' if use.rows == COUNTED_ROWS else ''}"))
+            sizes.append(
+                (
+                    gib(stage.weight_bytes),
+                    gib(stage.kv_bytes),
+                    gib(use.free_bytes),
+                    f"{use.rows:,}{'+' if use.rows == COUNTED_ROWS else ''}",
+                )
+            )
         names += format_table(parts, left=(0, 1))
         if len(parts) > 1:
             names.append("    in all")
