@@ -37,15 +37,16 @@ class TargetSpec(SpecModel):
 class DrafterSpec(SpecModel):
     """The drafter: proposes tokens that the target then verifies, several at once. It changes the speed, never the text."""
 
-    method: Literal["model", "ngram"] = Field(
+    method: Literal["model", "eagle3", "ngram"] = Field(
         default="model",
-        description="Where the drafts come from: a model, or the row's own text. model: a small model with the target's vocabulary. ngram: the "
+        description="Where the drafts come from: a model, or the row's own text. model: a small model with the target's vocabulary, or an EAGLE-3 head, by what its config.json "
+        "says. eagle3: an EAGLE-3 head made for this target, and nothing else: one layer that drafts from the target's own hidden states. ngram: the "
         "last tokens are looked up in the row's prompt and text; needs no model, and pays where outputs repeat inputs (code, extraction, summaries).",
         examples=["ngram"],
     )
     model: ModelRef | None = Field(
         default=None,
-        description="The drafter model, in the same forms as target.model. Required with method model, refused with ngram.",
+        description="The drafter model, in the same forms as target.model. Required with methods model and eagle3, refused with ngram.",
         examples=["Qwen/Qwen3-1.7B"],
     )
     revision: str | None = Field(default=None, description=_REVISION, examples=["main"], min_length=1)

@@ -42,7 +42,7 @@ def plan(
             min=0,
             max=1,
             metavar="SHARE",
-            help="The share of drafts accepted, assumed for the ceilings. Default: 0.8 (n-gram: 0.3).",
+            help="The share of drafts accepted, assumed for the ceilings. Default: 0.8 (EAGLE-3: 0.7, n-gram: 0.3).",
         ),
     ] = None,
     mean_length: Annotated[
@@ -80,7 +80,7 @@ def plan(
     shape = read_shape(target.model, target.revision, target.dtype, count=count)
     drafter_shape = None
     if drafter and drafter.model:
-        drafter_shape = read_shape(drafter.model, drafter.revision, drafter.dtype, count=count)
+        drafter_shape = read_shape(drafter.model, drafter.revision, drafter.dtype, count=count, drafting=True)
     shapes, said = _gpu_shapes(job, gpus)
     made = make_plan(
         job,

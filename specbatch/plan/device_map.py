@@ -43,6 +43,12 @@ def place_model(shape: ModelShape, devices: Sequence[str], kv_tokens: int = 1) -
     Raises:
         ModelError: several devices for a model whose modules are not known by name: it gets a map of the whole.
     """
+    if len(devices) > 1 and shape.eagle3 is not None:
+        raise ModelError(
+            f"an EAGLE-3 head is one layer, and {len(devices)} GPUs are meant for it",
+            where=shape.name,
+            remedy="give the drafter one GPU (ratio.drafter: 1), or use strategy same",
+        )
     if len(devices) > 1 and not shape.known_layout:
         raise ModelError(
             f"cannot be spread over GPUs: the modules of model type {shape.architecture!r} are not known by name",
@@ -75,7 +81,7 @@ def place_model(shape: ModelShape, devices: Sequence[str], kv_tokens: int = 1) -
         modules |= {f"{names.layers}.{number}": device for number in range(layer, layer + count)}
         layer += count
     modules |= dict.fromkeys(names.after, norm) | {names.head: head}
-    whole = devices[0] == "cpu" or not shape.known_layout
+    whole = devices[0] == "cpu" or not shape.known_layout or shape.eagle3 is not None
     return ModelPlacement(
         model=shape.name,
         devices=tuple(devices),

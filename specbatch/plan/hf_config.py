@@ -161,7 +161,7 @@ class HfConfig:
             raise ModelError(
                 "config.json describes an EAGLE or Medusa head, which drafts from the target's hidden states and is no language model",
                 where=self.name,
-                remedy="use a small model of the target's family as the drafter, or `drafter: {method: ngram}`",
+                remedy="an EAGLE-3 head can be the drafter (drafter.model); else use a small model of the target's family, or `drafter: {method: ngram}`",
             )
         if self.raw.get("is_encoder_decoder"):
             raise ModelError(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-_PAGED = ("llama", "mistral", "qwen2", "qwen3")  # engine/graphs/packing.py decides, when the model is loaded
+from specbatch.eagle3 import Eagle3Config
+
+_PAGED = ("llama", "mistral", "qwen2", "qwen3", "eagle3")  # engine/graphs/packing.py decides, when the model is loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class ModelShape:
     counted: bool = False  # in the model itself, not by the formula of a family
     kv_traced: bool = True  # False: keys and values by the config's numbers, because no forward could be traced
     source: str = ""  # where the shape was read, for people
+    eagle3: Eagle3Config | None = field(default=None, compare=False)  # of an EAGLE-3 head, which is no model by itself
 
     @property
     def num_layers(self) -> int:

@@ -19,6 +19,7 @@ _MOST_ROWS_ON_CPU = 8
 _MOST_CANDIDATES = 64  # as engine/graphs/state.py: a larger top-k with a top-p is found by sorting
 
 _ACCEPTANCE = 0.8  # assumed of a drafter model until a run has measured it
+_ACCEPTANCE_OF_EAGLE3 = 0.7
 _ACCEPTANCE_OF_NGRAM = 0.3
 
 
@@ -62,7 +63,8 @@ class PlanRequest:
         rows = spec.batching.max_sequences
         if acceptance_rate is None:
             ngram = spec.drafter is not None and spec.drafter.method == "ngram"
-            acceptance_rate = _ACCEPTANCE_OF_NGRAM if ngram else _ACCEPTANCE
+            of_model = _ACCEPTANCE_OF_EAGLE3 if drafter is not None and drafter.eagle3 is not None else _ACCEPTANCE
+            acceptance_rate = _ACCEPTANCE_OF_NGRAM if ngram else of_model
         return cls(
             target=target,
             drafter=drafter,

@@ -11,6 +11,7 @@ from specbatch.plan.advice.recommendation import Choices, recommend
 from specbatch.plan.advice.timeline import timeline_of
 from specbatch.plan.candidates import best_of_each, choose
 from specbatch.plan.device_map import place_replicas
+from specbatch.plan.eagle3_shape import check_fits
 from specbatch.plan.layouts import Layout, possible_layouts
 from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.placement_request import placement_request
@@ -36,15 +37,17 @@ def make_plan(
         drafter: its shape; None without a drafter model (target alone, or n-gram lookup).
         gpus: the GPUs of one pod, cuda:0 first, as many as placement.gpus; empty or one `cpu_shape()` for the CPU.
         env: where the placement variables are looked up; nothing overrides the spec when None.
-        acceptance_rate: assumed for the ceiling; 0.8 when None (0.3 of n-gram lookup).
+        acceptance_rate: assumed for the ceiling; 0.8 when None (0.7 of an EAGLE-3 head, 0.3 of n-gram lookup).
         mean_length: tokens in the cache of an average row, assumed for the ceiling; half of maxLength when None.
 
     Raises:
         SpecError: the placement variables are malformed, or contradict each other or the spec.
         DeviceError: the GPUs are not as many as the spec or the strategy needs.
-        ModelError: a model is to be spread over GPUs whose modules are not known by name.
+        ModelError: a model is to be spread over GPUs whose modules are not known by name, or a head is not made for the target.
     """
-    has_drafter = drafter is not None
+    has_drafter, method = drafter is not None, job.spec.drafter.method if job.spec.drafter else None
+    if drafter is not None and (method == "eagle3" or drafter.eagle3 is not None):
+        check_fits(drafter, target)
     request = PlanRequest.of(job, target, drafter, gpus, acceptance_rate, mean_length)
     devices = tuple(request.gpus)
     wanted = placement_request(job, devices, env or {}, has_drafter=has_drafter)

@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from specbatch.eagle3 import is_eagle3
 from specbatch.errors import ModelError
+from specbatch.plan.eagle3_shape import eagle3_shape
 from specbatch.plan.families import llama_layer
 from specbatch.plan.gguf_header import config_from_gguf
 from specbatch.plan.hf_config import HfConfig, max_positions
@@ -25,6 +27,8 @@ def read_shape(
     dtype: str = "auto",
     env: Mapping[str, str] | None = None,
     count: Counter | None = None,
+    *,
+    drafting: bool = False,
 ) -> ModelShape:
     """The shape of a model as a spec names it; `ModelShape.source` says where it was read.
 
@@ -34,6 +38,7 @@ def read_shape(
         dtype: "bfloat16", "float16", "float32", or "auto".
         env: as for `resolve_model_dir`.
         count: as for `shape_from_config`.
+        drafting: it may be an EAGLE-3 head.
 
     Raises:
         ModelError: there is no description on this machine, or it is one that cannot be planned.
@@ -42,7 +47,7 @@ def read_shape(
     if found is not None:
         if found.parent.name != "snapshots" and any(found.glob("*.safetensors")):  # a hub's cache may be filled later
             check_weight_files(found, model)
-        return shape_in(found, model, dtype, count)
+        return shape_in(found, model, dtype, count, drafting=drafting)
     built_in = known_config(model)
     if built_in is not None:
         known, config = built_in
@@ -58,8 +63,10 @@ def read_shape(
     )
 
 
-def shape_in(path: Path, name: str, dtype: str = "auto", count: Counter | None = None) -> ModelShape:
-    """The shape of the model in a folder with a config.json, or in a .gguf file.
+def shape_in(
+    path: Path, name: str, dtype: str = "auto", count: Counter | None = None, *, drafting: bool = False
+) -> ModelShape:
+    """The shape of the model in a folder with a config.json, or in a .gguf file; `drafting`: it may be an EAGLE-3 head.
 
     Raises:
         ModelError: the description cannot be read or planned.
@@ -76,6 +83,8 @@ def shape_in(path: Path, name: str, dtype: str = "auto", count: Counter | None =
         ) from error
     if not isinstance(config, dict):
         raise ModelError(f"{file} is not a JSON object", where=name, remedy="download the model again")
+    if drafting and is_eagle3(config):
+        return eagle3_shape(config, name, dtype, str(file), path)
     return shape_from_config(config, name, dtype, source=str(file), count=count)
 
 

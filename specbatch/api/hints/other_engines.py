@@ -15,7 +15,10 @@ _NO_OFFLOAD = "nothing is offloaded: the pair must fit the GPUs, and specbatch p
 _HUB_LOGIN = "a secret is never in a spec: set HF_TOKEN in the environment; in pods, job.secretEnv: {HF_TOKEN: {name: hf, key: token}}"
 _SHAPE = "the answer's form cannot be forced: ask for it in the prompt, and check the answers"
 _DRAFTER = "the drafter is a section: drafter: {model: Qwen/Qwen3-1.7B}, or drafter: {method: ngram}; k is decoding.numSpeculativeTokens"
-_HEADS = "drafters are a model of the same vocabulary (drafter: {model: ...}) or the row's own text (drafter: {method: ngram})"
+_HEADS = (
+    "drafters are a model of the same vocabulary (drafter: {model: ...}), an EAGLE-3 head (drafter: {method: eagle3, model: ...})"
+    " or the row's own text (drafter: {method: ngram})"
+)
 
 # What to do, by the names that mean it; a text that begins with = names the field that it is here.
 _TABLE: dict[str, str] = {

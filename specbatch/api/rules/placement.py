@@ -23,11 +23,12 @@ def _drafter_has_what_its_method_needs(job: SpecBatchJob) -> Iterator[Problem]:
     drafter = job.spec.drafter
     if drafter is None:
         return
-    if drafter.method == "model" and drafter.model is None:
+    if drafter.method != "ngram" and drafter.model is None:
+        head = drafter.method == "eagle3"
         yield Problem(
             "spec.drafter.model",
-            "is required with method model",
-            "add model: Qwen/Qwen3-1.7B, set method to ngram, or leave the drafter out",
+            f"is required with method {drafter.method}",
+            f"add model: {'the folder or hub id of a head made for the target' if head else 'Qwen/Qwen3-1.7B'}, set method to ngram, or leave the drafter out",
         )
     if drafter.method == "ngram" and drafter.model is not None:
         yield Problem(
@@ -46,7 +47,7 @@ def _drafter_has_what_its_method_needs(job: SpecBatchJob) -> Iterator[Problem]:
 @rule("drafter")
 def _drafter_reference_can_be_meant(job: SpecBatchJob) -> Iterator[Problem]:
     drafter = job.spec.drafter
-    if drafter is not None and drafter.method == "model" and drafter.model is not None:
+    if drafter is not None and drafter.method != "ngram" and drafter.model is not None:
         yield from _reference("spec.drafter", drafter.model, drafter.revision)
 
 
@@ -163,7 +164,7 @@ def _share(placement: PlacementSpec) -> str:
 @rule("placement.strategy", "drafter")
 def _two_sided_strategies_need_a_drafter_model(job: SpecBatchJob) -> Iterator[Problem]:
     strategy, drafter = job.spec.placement.strategy, job.spec.drafter
-    if strategy in {"separate", "multi_gpu_ratio"} and (drafter is None or drafter.method != "model"):
+    if strategy in {"separate", "multi_gpu_ratio"} and (drafter is None or drafter.method == "ngram"):
         found = "there is no drafter" if drafter is None else "the n-gram drafter needs no GPU"
         yield Problem(
             "spec.placement.strategy",

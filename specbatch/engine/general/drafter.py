@@ -42,9 +42,11 @@ class Drafter:
     State per slot follows the batch's: allocate, join, move. A round calls catch_up and propose where k > 0, and rollback.
 
     ragged: proposals may be shorter than k: the round then verifies only as many positions as were drafted
+    target_layers: the target's layers whose inputs it drafts from: take_in() is given them after each of the target's forwards
     """
 
     ragged = True
+    target_layers: tuple[int, ...] = ()
 
     def allocate(self, slots: int, max_positions: int) -> None:
         """Makes room for sequences."""
@@ -62,6 +64,15 @@ class Drafter:
     def catch_up(self, batch: Batch) -> None:
         """Takes in what was committed without it (a joining sequence's prompt, rounds at k = 0)."""
 
+    def take_in(self, batch: Batch, view: SlotView, hidden: Tensor) -> None:
+        """The target has run over positions whose next tokens are in the batch's history, as far as the sequences reach.
+
+        Args:
+            batch: of the sequences.
+            view: its rows and positions; what lies beyond a sequence's length is to be written over later.
+            hidden: inputs of target_layers, beside each other  # [n, tokens, len(target_layers) * hidden]
+        """
+
     def propose(self, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> Proposal:
         """Drafts k tokens a sequence."""
         del k, rule, vocab_size
@@ -69,6 +80,10 @@ class Drafter:
 
     def rollback(self, batch: Batch) -> None:
         """A round is committed: forgets what lies at or beyond the sequences' new lengths. Called at k = 0, too."""
+
+    def placement(self) -> dict[str, str]:
+        """Where each parameter and buffer really is: its name -> device; empty without weights."""
+        return {}
 
 
 class ModelDrafter(Drafter):
@@ -140,6 +155,10 @@ class ModelDrafter(Drafter):
             self.seen[i] = row.length + k  # KV now reaches draft k - 1; rollback() cuts it to what was accepted
         num_drafted = torch.full((batch.size,), k, device=batch.device)
         return Proposal(torch.cat(drafts, 1), num_drafted, torch.cat(probs, 1) if probs else None)
+
+    def placement(self) -> dict[str, str]:
+        """As the model's."""
+        return self.model.placement()
 
     def rollback(self, batch: Batch) -> None:
         """Forgets rejected drafts: below the new length all drafts were accepted, their KV is the row's own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from specbatch.engine.general import rope
 from specbatch.engine.general.attention import SLOT_ATTENTION, UnsupportedAttentionError, over, register
 from specbatch.engine.general.cache import SlotCache, SlotView
 from specbatch.engine.general.support import unsupported, why_not
+from specbatch.engine.general.taps import Taps
 from specbatch.errors import ModelError
 
 # Where configs keep how far back a layer sees. The check at load makes them smaller than its few tokens.
@@ -43,6 +44,7 @@ class CausalLM:
         self.input_device: torch.device = embedding.device
         self._last_token: int = len(embedding) - 1
         self.cache: SlotCache | None = None
+        self._taps = Taps(model)
         if model.config._attn_implementation == SLOT_ATTENTION:  # noqa: SLF001  # transformers has no public reader
             model.set_attn_implementation("sdpa")  # wrapped before: compare with its own attention all the same
         with self._short_windows():
@@ -89,6 +91,19 @@ class CausalLM:
         """
         self.longest = min(max_length, self.max_positions)
         rope.fix_length(self.model, self.longest)
+
+    def tap(self, layers: Sequence[int]) -> None:
+        """From now on forwards keep the inputs of these layers, for `tapped`.
+
+        Raises:
+            ModelError: the layers cannot be found in the model.
+        """
+        if not self._taps.set(layers):
+            raise self._unsupported("layers where a head that reads them does not find them")
+
+    def tapped(self) -> Tensor:
+        """Inputs of the layers of `tap` in the last forward, beside each other.  # [n, tokens, layers * hidden]"""
+        return self._taps.joined(self.input_device)
 
     def allocate(self, slots: int, max_positions: int) -> None:
         """Makes room for rows; memory is taken at the first forward, layer by layer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -13,7 +13,10 @@ from specbatch.engine.general.model import CausalLM
 _FREE_PADDING = 16  # tokens: below this a longer row costs less than another forward
 
 
-def prefill(model: CausalLM, batch: Batch, starts: Mapping[int, int], chunk: int) -> None:
+Seen = Callable[[SlotView], None]
+
+
+def prefill(model: CausalLM, batch: Batch, starts: Mapping[int, int], chunk: int, seen: Seen = lambda _: None) -> None:
     """Fills KV for positions start .. length - 1 of the given slots; the last token itself goes into the next round.
 
     Args:
@@ -21,18 +24,19 @@ def prefill(model: CausalLM, batch: Batch, starts: Mapping[int, int], chunk: int
         batch: holds the rows.
         starts: slot -> first position to fill.
         chunk: tokens in one forward, at the most.
+        seen: told of each forward.
     """
     spans = {
         slot: (start, batch.rows[slot].length) for slot, start in starts.items() if batch.rows[slot].length > start
     }
     whole = {slot: end for slot, (start, end) in spans.items() if start == 0 and end <= chunk}
     for slots in group_by_length(whole, chunk):
-        _fill_group(model, batch, slots)
+        _fill_group(model, batch, slots, seen)
     for slot, (start, end) in spans.items():
         if start == 0 and slot not in whole:
             for first in range(0, end, chunk):
-                _fill_chunk(model, batch, slot, first, min(first + chunk, end))
-    _fill_stretches(model, batch, {slot: span for slot, span in spans.items() if span[0] > 0}, chunk)
+                _fill_chunk(model, batch, slot, first, min(first + chunk, end), seen)
+    _fill_stretches(model, batch, {slot: span for slot, span in spans.items() if span[0] > 0}, chunk, seen)
 
 
 def group_by_length(lengths: Mapping[int, int], max_tokens: int) -> list[list[int]]:
@@ -49,7 +53,7 @@ def group_by_length(lengths: Mapping[int, int], max_tokens: int) -> list[list[in
     return groups
 
 
-def _fill_group(model: CausalLM, batch: Batch, slots: Sequence[int]) -> None:
+def _fill_group(model: CausalLM, batch: Batch, slots: Sequence[int], seen: Seen) -> None:
     """One forward over whole prompts from position 0; shorter ones are padded on the left."""
     lengths = torch.tensor([batch.rows[slot].length for slot in slots], device=batch.device)
     width = max(batch.rows[slot].length for slot in slots)
@@ -57,17 +61,23 @@ def _fill_group(model: CausalLM, batch: Batch, slots: Sequence[int]) -> None:
     positions = positions.clamp(min=-1)
     rows = torch.tensor(slots, device=batch.device)
     tokens = batch.history[rows].gather(1, positions.clamp(min=0))
-    model.fill(tokens, SlotView(rows, positions, None))
+    view = SlotView(rows, positions, None)
+    model.fill(tokens, view)
+    seen(view)
 
 
-def _fill_chunk(model: CausalLM, batch: Batch, slot: int, start: int, end: int) -> None:
+def _fill_chunk(model: CausalLM, batch: Batch, slot: int, start: int, end: int, seen: Seen) -> None:
     """One forward over a stretch of one row, which sees all that went before."""
     positions = torch.arange(start, end, device=batch.device)[None]
     tokens = batch.history[slot : slot + 1, start:end]
-    model.fill(tokens, SlotView(slice(slot, slot + 1), positions, end))
+    view = SlotView(slice(slot, slot + 1), positions, end)
+    model.fill(tokens, view)
+    seen(view)
 
 
-def _fill_stretches(model: CausalLM, batch: Batch, spans: Mapping[int, tuple[int, int]], chunk: int) -> None:
+def _fill_stretches(
+    model: CausalLM, batch: Batch, spans: Mapping[int, tuple[int, int]], chunk: int, seen: Seen
+) -> None:
     """Catches up several rows at once, each from its own start; rows that need nothing ride along as padding."""
     while spans:
         width = min(max(end - start for start, end in spans.values()), max(1, chunk // batch.size))
@@ -75,5 +85,7 @@ def _fill_stretches(model: CausalLM, batch: Batch, spans: Mapping[int, tuple[int
         for slot, (start, end) in spans.items():
             count = min(width, end - start)
             positions[slot, width - count :] = torch.arange(start, start + count, device=batch.device)
-        model.fill(batch.tokens_at(positions), SlotView(slice(0, batch.size), positions, batch.extent(0)))
+        view = SlotView(slice(0, batch.size), positions, batch.extent(0))
+        model.fill(batch.tokens_at(positions), view)
+        seen(view)
         spans = {slot: (start + width, end) for slot, (start, end) in spans.items() if start + width < end}

@@ -27,6 +27,9 @@ def run_round(target: CausalLM, drafter: Drafter, batch: Batch, k: int, rule: Ac
     acceptance = accept(logits, batch, proposal, rule)
     finite = logits.amax(-1).isfinite().all(-1)
     batch.commit(acceptance)
+    if drafter.target_layers:
+        positions = batch.positions(proposal.tokens.shape[1] + 1) - acceptance.accepted[:, None] - 1
+        drafter.take_in(batch, SlotView(slice(0, batch.size), positions, None), target.tapped())
     accepted = acceptance.accepted.tolist()  # the host waits for the device here, once a round
     return RoundOutput(
         drafted=proposal.num_drafted.clamp(max=proposal.tokens.shape[1]).tolist(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.batch import Batch
+from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.prefill import prefill
@@ -50,6 +51,7 @@ class GeneralModelRunner(ModelRunner):
         self.prefill_chunk = config.prefill_chunk
         for model in (target, *([drafter.model] if isinstance(drafter, ModelDrafter) else [])):
             model.limit_rows(config.max_length)
+        target.tap(self.drafter.target_layers)
         target.allocate(slots, config.max_positions)
         self.drafter.allocate(slots, config.max_positions)
         self.batch = Batch(slots, config.max_positions, self.device)
@@ -75,8 +77,12 @@ class GeneralModelRunner(ModelRunner):
         slots = [self.batch.join(sequence) for sequence in sequences]
         for slot in slots:
             self.drafter.join(slot)
-        prefill(self.target, self.batch, dict.fromkeys(slots, 0), self.prefill_chunk)
+        prefill(self.target, self.batch, dict.fromkeys(slots, 0), self.prefill_chunk, self._show)
         self.timer.add(start, mark(self.device), of_drafter=False)
+
+    def _show(self, view: SlotView) -> None:
+        if self.drafter.target_layers:
+            self.drafter.take_in(self.batch, view, self.target.tapped())
 
     def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
         """Takes a slot back; the last sequence of the batch moves into it."""

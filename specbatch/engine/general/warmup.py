@@ -10,6 +10,7 @@ import torch
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.batch import Batch
+from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.drafter import Drafter, Proposal
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.round import accept, verify
@@ -51,7 +52,7 @@ def measure_costs(target: CausalLM, drafter: Drafter, batch: Batch, config: Engi
         drafter.catch_up(batch)
         _synchronize(batch.device)
         catch_up_seconds_per_token = (time.perf_counter() - start) / max(1, lag)
-        calls: dict[int, Callable[[], None]] = {k: partial(_verify, target, batch, k) for k in points}
+        calls: dict[int, Callable[[], None]] = {k: partial(_verify, target, drafter, batch, k) for k in points}
         calls[_DRAFT] = partial(_draft, drafter, batch, config, target.vocab_size)
         seconds = _least_seconds(calls)
         for k in points:  # drafting costs the same per token: one measurement at the largest k serves all
@@ -65,12 +66,14 @@ def _draft(drafter: Drafter, batch: Batch, config: EngineConfig, vocab_size: int
     _synchronize(batch.device)
 
 
-def _verify(target: CausalLM, batch: Batch, k: int) -> None:
+def _verify(target: CausalLM, drafter: Drafter, batch: Batch, k: int) -> None:
     """What a round does once k tokens a row are drafted, but for the commit."""
     drafts = batch.tokens_at(batch.positions(k, start=1))  # any tokens will do
     proposal = Proposal(drafts, torch.full((batch.size,), k, device=batch.device), None)
     logits = verify(target, batch, proposal)
     acceptance = accept(logits, batch, proposal, "coupled")
+    if drafter.target_layers:
+        drafter.take_in(batch, SlotView(slice(0, batch.size), batch.positions(k + 1), None), target.tapped())
     logits.amax(-1).isfinite().all(-1).tolist()
     acceptance.accepted.tolist()
     acceptance.tokens.tolist()

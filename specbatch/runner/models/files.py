@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from specbatch.api.models import DrafterSpec, TargetSpec
+from specbatch.eagle3 import is_eagle3
 from specbatch.errors import ModelError
 from specbatch.plan.gguf_header import config_from_gguf
 from specbatch.plan.hf_config import max_positions
@@ -69,6 +70,11 @@ class ModelFiles:
         return value if type(value) is int and value > 0 else None
 
     @property
+    def is_eagle3(self) -> bool:
+        """Whether it is an EAGLE-3 head."""
+        return is_eagle3(self._config)
+
+    @property
     def _config(self) -> dict[str, Any]:
         return config_from_gguf(self.path) if self.path.is_file() else json_object(self.path / "config.json")
 
@@ -110,7 +116,7 @@ def _is_snapshot(path: Path) -> bool:
 
 def _refuse_remote_code(path: Path, model: str, role: str) -> None:
     config = json_object(path / "config.json")
-    if not config.get("auto_map"):
+    if not config.get("auto_map") or is_eagle3(config):  # of a head no code is run
         return
     from transformers import CONFIG_MAPPING  # noqa: PLC0415 - only for the few models with code of their own
 

@@ -14,6 +14,7 @@ from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.ops import KernelError
+from specbatch.engine.loading.eagle3 import load_eagle3
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.loading.vocabulary import check_vocabularies
 from specbatch.engine.make_engine import describe, make_engine, why_general
@@ -25,6 +26,7 @@ from specbatch.plan.device_map import compare_with_actual
 from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.read_shape import shape_in
 from specbatch.plan.types import ModelPlacement, Plan, ReplicaPlan
+from specbatch.plan.weight_files import weight_files
 from specbatch.runner.display import seldom
 from specbatch.runner.models.counting import counter
 from specbatch.runner.models.files import ModelFiles, find_model
@@ -67,7 +69,7 @@ def read_shapes(spec: Spec, pair: Pair) -> tuple[ModelShape, ModelShape | None]:
     target = shape_in(pair.target.path, pair.target.name, spec.target.dtype, counter())
     if pair.drafter is None or spec.drafter is None:
         return target, None
-    return target, shape_in(pair.drafter.path, pair.drafter.name, spec.drafter.dtype, counter())
+    return target, shape_in(pair.drafter.path, pair.drafter.name, spec.drafter.dtype, counter(), drafting=True)
 
 
 def load_shared_tokenizer(pair: Pair) -> PreTrainedTokenizerBase:
@@ -121,8 +123,8 @@ def placements_of(engines: list[Engine]) -> dict[str, dict[str, str]]:
     for number, engine in enumerate(engines):
         suffix = f"[{number}]" if len(engines) > 1 else ""
         placements[f"target{suffix}"] = engine.target.placement()
-        if isinstance(engine.drafter, ModelDrafter):
-            placements[f"drafter{suffix}"] = engine.drafter.model.placement()
+        if engine.drafter is not None and (of_drafter := engine.drafter.placement()):
+            placements[f"drafter{suffix}"] = of_drafter
     return placements
 
 
@@ -158,7 +160,11 @@ def _load_drafter(spec: Spec, pair: Pair, replica: ReplicaPlan, target: CausalLM
         return NGramDrafter(spec.drafter.prompt_lookup_max, spec.drafter.prompt_lookup_min)
     if pair.drafter is None or replica.drafter is None:  # the placement variables may leave the drafter out
         return None
-    model = _load(pair.drafter, replica.drafter, spec.drafter.dtype)
+    files = pair.drafter
+    if files.is_eagle3:
+        device, weights = replica.drafter.devices[0], weight_files(files.path, files.name)
+        return load_eagle3(files.path, weights, target, device=device, dtype=spec.drafter.dtype, name=files.name)
+    model = _load(files, replica.drafter, spec.drafter.dtype)
     if not pair.drafter.has_tokenizer and model.vocab_size != target.vocab_size:
         raise VocabularyMismatchError(
             f"the drafter has no tokenizer, and {model.vocab_size} tokens where the target has {target.vocab_size}",

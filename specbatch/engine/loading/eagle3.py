@@ -1,0 +1,124 @@
+"""Loading an EAGLE-3 head beside its target, from either public layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from specbatch.eagle3 import Eagle3Config
+from specbatch.engine.general.eagle3 import Eagle3Drafter
+from specbatch.engine.general.eagle3_head import Eagle3Head, rotary_config
+from specbatch.engine.general.model import CausalLM
+from specbatch.errors import ModelError, OutOfMemoryError
+
+_LAYER = ("midlayer.", "layers.0.")  # SafeAILab's name of the one layer, and speculators'
+_UNUSED = (
+    "t2d",
+    "verifier_norm.weight",
+    "verifier_lm_head.weight",
+)  # of training: d2t says the same, and the target has its own
+_SHOWN = 3
+_REMEDY = "download the head again; its config.json must be that of these weights"
+
+
+def load_eagle3(
+    folder: Path, files: Sequence[Path], target: CausalLM, *, device: str, dtype: str = "auto", name: str
+) -> Eagle3Drafter:
+    """Loads a head for a target.
+
+    Args:
+        folder: with its config.json.
+        files: its weights, safetensors.
+        target: that it was made for; what the head does not bring (embedding, language-model head) is the target's.
+        device: of the head.
+        dtype: "bfloat16", "float16", "float32", or "auto": the target's, whose states it reads.
+        name: as shown to people.
+
+    Raises:
+        ModelError: tensors are missing, unused, of another shape or not finite, or d2t names no tokens.
+        OutOfMemoryError: the head does not fit.
+    """
+    config = Eagle3Config.of(json.loads((folder / "config.json").read_text(encoding="utf-8")), name)
+    stored = {_renamed(key): tensor for file in files for key, tensor in load_file(file).items()}
+    for key in _UNUSED:
+        stored.pop(key, None)
+    offsets = stored.pop("d2t", None)
+    model = target.model
+    _borrow(stored, "embed_tokens.weight", model.get_input_embeddings().weight, config.vocab_size)
+    _borrow(stored, "lm_head.weight", model.get_output_embeddings().weight, config.draft_vocab_size)
+    with torch.device("meta"):
+        head = Eagle3Head(config)
+    _check_fit(head, stored, name)
+    _check_finite(stored, name)
+    kind = model.dtype if dtype == "auto" else getattr(torch, dtype)
+    try:
+        placed = {key: tensor.detach().to(device, kind) for key, tensor in stored.items()}
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"the weights of {name} do not fit on {device}",
+            remedy="use a smaller drafter or none; `specbatch plan` shows what fits",
+        ) from error
+    head.load_state_dict(placed, assign=True, strict=False)
+    head.rotary_emb = LlamaRotaryEmbedding(rotary_config(config)).to(device)  # it computes its buffers
+    head.draft_to_target = _target_tokens(offsets, config, name, torch.device(device))
+    head.requires_grad_(requires_grad=False)
+    return Eagle3Drafter(head, config.layers_of(target.num_layers))
+
+
+def _renamed(key: str) -> str:
+    for prefix in _LAYER:
+        if key.startswith(prefix):
+            return "layer." + key.removeprefix(prefix)
+    return key
+
+
+def _borrow(stored: dict[str, Tensor], key: str, weight: Tensor, rows: int) -> None:
+    """A matrix that the head does not bring is the target's, where that has as many rows."""
+    if key not in stored and len(weight) == rows:
+        stored[key] = weight
+
+
+def _check_fit(head: Eagle3Head, stored: dict[str, Tensor], name: str) -> None:
+    wanted = {key: list(weight.shape) for key, weight in head.named_parameters()}
+    missing, unused = sorted(wanted.keys() - stored.keys()), sorted(stored.keys() - wanted.keys())
+    odd = [
+        f"{key} is {list(stored[key].shape)}, the config's is {shape}"
+        for key, shape in wanted.items()
+        if key in stored and list(stored[key].shape) != shape
+    ]
+    found = []
+    for words, keys in (("missing", missing), ("that the head has no place for", unused), ("of another shape", odd)):
+        if keys:
+            more = ", ..." if len(keys) > _SHOWN else ""
+            found.append(f"{len(keys)} tensors {words} ({', '.join(keys[:_SHOWN])}{more})")
+    if found:
+        raise ModelError(f"the weights do not fit config.json: {'; '.join(found)}", where=name, remedy=_REMEDY)
+
+
+def _check_finite(stored: dict[str, Tensor], name: str) -> None:
+    for key, weight in stored.items():
+        if not weight.isfinite().all():
+            raise ModelError(
+                f"some numbers of {key} are not finite", where=name, remedy="train or download the head again"
+            )
+
+
+def _target_tokens(offsets: Tensor | None, config: Eagle3Config, name: str, device: torch.device) -> Tensor | None:
+    """The target's token of each of the head's: d2t holds how much further it stands.  # int64 [draft_vocab]"""
+    if offsets is None:
+        if config.draft_vocab_size == config.vocab_size:
+            return None
+        what = f"it drafts {config.draft_vocab_size} of {config.vocab_size} tokens, and d2t, which says what they are, is missing"
+        raise ModelError(what, where=name, remedy=_REMEDY)
+    tokens = offsets.long() + torch.arange(len(offsets))
+    named = tokens.unique()
+    fits = len(offsets) == config.draft_vocab_size == len(named) and named[0] >= 0 and named[-1] < config.vocab_size
+    if not fits:
+        raise ModelError("d2t does not name a token of the target for each of its own", where=name, remedy=_REMEDY)
+    return tokens.to(device)

@@ -1,0 +1,53 @@
+"""A head whose weights are not those of its config is refused by name."""
+
+import pytest
+import torch
+
+from specbatch.engine.general.model import CausalLM
+from specbatch.errors import ModelError
+from tests.engine import heads, tiny
+
+
+@pytest.fixture(scope="module")
+def target():
+    return CausalLM(tiny.qwen3(layers=7))
+
+
+def without(key):
+    return lambda tensors: tensors.pop(key)
+
+
+@pytest.mark.parametrize("config", [heads.safeailab(), heads.speculators()], ids=["SafeAILab", "speculators"])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (without("norm.weight"), "1 tensors missing .norm.weight"),
+        (lambda tensors: tensors.update(extra=torch.zeros(2)), "no place for .extra"),
+        (lambda tensors: tensors.update({"fc.weight": torch.zeros(32, 64)}), r"fc.weight is \[32, 64\]"),
+        (lambda tensors: tensors["fc.weight"].fill_(torch.nan), "some numbers of fc.weight are not finite"),
+        (without("d2t"), "d2t, which says what they are, is missing"),
+        (lambda tensors: tensors["d2t"].fill_(60), "d2t does not name"),
+        (without("lm_head.weight"), "missing .lm_head.weight"),
+    ],
+)
+def test_damaged_weights_are_refused_by_name(config, damage, words, target, tmp_path):
+    tensors = heads.weights(config)
+    damage(tensors)
+    with pytest.raises(ModelError, match=words):
+        heads.load(heads.write(tmp_path, config, tensors), target)
+
+
+def test_a_head_takes_the_dtype_of_its_target_unless_another_is_asked_for(target, tmp_path):
+    config = heads.safeailab()
+    folder = heads.write(
+        tmp_path, config, {k: v.bfloat16() if v.is_floating_point() else v for k, v in heads.weights(config).items()}
+    )
+    assert heads.load(folder, target).head.dtype == torch.float32
+
+
+def test_the_targets_head_stands_in_for_one_over_the_whole_vocabulary(target, tmp_path):
+    config = heads.safeailab(draft_vocab_size=tiny.VOCAB)
+    tensors = heads.weights(config)
+    del tensors["lm_head.weight"]
+    drafter = heads.load(heads.write(tmp_path, config, tensors), target)
+    assert drafter.head.lm_head.weight.data_ptr() == target.model.lm_head.weight.data_ptr()
