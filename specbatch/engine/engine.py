@@ -90,7 +90,7 @@ class Engine:
         while not self.runner.warm:  # again where memory ran out, and there are half as many slots now
             self._within_memory(lambda: self._warm_up(say or (lambda _: None)))
         if not was_warm:
-            self.stats.warmup_seconds += time.perf_counter() - start
+            self.stats.count_warmup(time.perf_counter() - start, self.runner.groups)
 
     @torch.inference_mode()
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:

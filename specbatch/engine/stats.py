@@ -32,6 +32,7 @@ class EngineStats:
     failed: int = 0
     active: int = 0  # rows in the batch now
     max_sequences: int = 0  # rows at once, as allowed now (halved when memory runs out)
+    micro_batches: Annotated[int, Merge(at_once=largest)] = 1  # groups of rows in flight, as chosen at warm-up
     drafted_by_position: list[int] = field(default_factory=list)  # [j]: rows that drafted at position j
     accepted_by_position: list[int] = field(default_factory=list)  # [j]: rows that accepted position j
     # (round, num_speculative_tokens from then on); of several engines the first one's
@@ -39,6 +40,9 @@ class EngineStats:
     seconds: dict[Phase, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     warmup_seconds: Annotated[float, Merge(at_once=largest)] = 0.0
     catch_up_seconds: float = 0.0  # part of prefill: the drafter's, for what it had not seen
+    # "cuda:0" -> seconds; where models are spread over several devices, of a sample of the rounds: see device_busy
+    device_busy_seconds: dict[str, float] = field(default_factory=dict)
+    device_sampled_seconds: dict[str, float] = field(default_factory=dict)
     plain_rounds: float = 0.0  # rounds that the kept tokens would have taken at k = 0, the batch as it was
     plain_seconds: float = 0.0  # and how long those: see target_only_seconds
 
@@ -49,7 +53,7 @@ class EngineStats:
 
     def restart(self) -> None:
         """Counts from nothing again."""
-        self.__init__(max_sequences=self.max_sequences)  # type: ignore[misc]  # the fields' defaults, said once
+        self.__init__(max_sequences=self.max_sequences, micro_batches=self.micro_batches)  # type: ignore[misc]  # the fields' defaults, said once
 
     @property
     def target_only_seconds(self) -> float | None:
@@ -86,6 +90,11 @@ class EngineStats:
     def num_speculative_tokens(self) -> int:
         """k as of now."""
         return self.k_changes[-1][1] if self.k_changes else 0
+
+    def count_warmup(self, seconds: float, groups: int) -> None:
+        """Adds a warm-up, after which so many groups of rows are in flight."""
+        self.warmup_seconds += seconds
+        self.micro_batches = groups
 
     def count_round(self, k: int, drafted: Sequence[int], accepted: Sequence[int], accepted_at: Sequence[int]) -> None:
         """Adds one round.

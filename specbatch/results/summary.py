@@ -33,8 +33,17 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     drafted_by_position: tuple[int, ...] = ()  # [j]: rows that drafted at position j
     accepted_by_position: tuple[int, ...] = ()  # [j]: rows that accepted position j
     phase_seconds: dict[str, float] = {}
+    device_busy_seconds: dict[str, float] = {}  # "cuda:0" -> at work, of the rounds that were timed device by device
+    device_sampled_seconds: dict[str, float] = {}  # and what these took; both empty where a pair has one device
     warmup_seconds: Annotated[float, _WALL] = 0.0
     max_sequences: Annotated[int, _LATEST] = 0
+    micro_batches: Annotated[int, Merge(in_turn=last, at_once=largest)] = 1  # groups of rows in flight
+
+    @property
+    def device_busy(self) -> Mapping[str, float]:
+        """The share of the time between the ends of rounds that each device was at work in them; empty where a pair has one device."""
+        sampled = {device: seconds for device, seconds in self.device_sampled_seconds.items() if seconds > 0}
+        return {device: min(1.0, self.device_busy_seconds.get(device, 0.0) / sampled[device]) for device in sampled}
 
     @property
     def counters(self) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specbatch.formatting import format_counts, format_duration, format_facts, format_shares
+from specbatch.formatting import format_counts, format_duration, format_facts, format_percent, format_shares
 from specbatch.results.cost import cost_text
 from specbatch.results.speedup import estimated_speedup
 from specbatch.results.summary import RunSummary
@@ -42,6 +42,9 @@ def render_summary(summary: RunSummary, *, results: str = "", report: str = "", 
         )
     if shares := format_shares(summary.phase_seconds):
         lines.append(("time went to", shares))
+    if busy := summary.device_busy:
+        shares = ", ".join(f"{device} {format_percent(share)}" for device, share in sorted(busy.items()))
+        lines.append(("GPUs at work", f"{shares}, between the ends of rounds"))
     if totals.errors_by_code:
         lines.append(("errors", format_counts(totals.errors_by_code)))
     lines += [(label, path) for label, path in (("results", results), ("report", report)) if path]

@@ -177,3 +177,15 @@ def test_many_attempts_keep_a_small_file(tmp_path):
     assert [attempt.number for attempt in back] == list(range(1, 31))
     assert [len(attempt.timeline) for attempt in back] == [0] * 20 + [240] * 10
     assert (tmp_path / "progress-00000-of-00001.json").stat().st_size < 150_000
+
+
+def test_how_busy_each_gpu_was_is_said_where_it_was_measured():
+    two = replace(
+        WHOLE,
+        device_busy_seconds={"cuda:0": 0.93, "cuda:1": 0.61},
+        device_sampled_seconds={"cuda:0": 1.0, "cuda:1": 1.0},
+    )
+    assert "cuda:0 93%, cuda:1 61%, between the ends of rounds" in render_summary(two)
+    assert "GPUs at work" not in render_summary(WHOLE)
+    both = combine([two, replace(two, device_busy_seconds={"cuda:0": 0.73, "cuda:1": 0.61})], Totals(), at_once=True)
+    assert both.device_busy == pytest.approx({"cuda:0": 0.83, "cuda:1": 0.61})

@@ -11,6 +11,7 @@ from typing import Any
 from specbatch.formatting import by_count, format_duration, format_percent
 from specbatch.results.latency import edge, percentile
 from specbatch.results.report.charts_over_time import gpu_memory, k_over_time, throughput
+from specbatch.results.report.cycle import cycle_chart
 from specbatch.results.report.facts import RunFacts
 from specbatch.results.report.figures import COLOURS, Chart, row_height, rows, share_bars
 from specbatch.results.report.series import median
@@ -37,6 +38,7 @@ def make_charts(facts: RunFacts) -> Charts:
         "Accepted length": _accepted_lengths,
         "Prompt and output lengths": _lengths,
         "Where the time went": _time_split,
+        "What each GPU does": cycle_chart,
         "GPU memory over time": gpu_memory,
         "Finish reasons": _finish_reasons,
         "Errors by code": _errors,

@@ -46,7 +46,7 @@ def counted(start):
         value = getattr(stats, one.name)
         match value:
             case dict():
-                setattr(stats, one.name, {name: float(number + at) for at, name in enumerate(value)})
+                setattr(stats, one.name, {name: float(number + at) for at, name in enumerate(value or ["cuda:0"])})
             case list():
                 setattr(stats, one.name, [(number, 1)] if one.name == "k_changes" else [number, number + 1])
             case _:
