@@ -1,6 +1,7 @@
 """The figure of a cycle, from what a run measured of its GPUs."""
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_the_bars_of_a_gpu_do_not_overlap_and_are_its_share_of_the_cycle(begin):
     cycle = Cycle(0.01, 3, (lane,), replicas=1)
     bars = sorted((start, start + seconds) for _, start, seconds in cycle.bars(lane))
     assert sum(end - start for start, end in bars) == pytest.approx(3 * 0.009)
-    assert all(before[1] <= after[0] + 1e-9 for before, after in zip(bars, bars[1:], strict=False))
+    assert all(before[1] <= after[0] + 1e-9 for before, after in pairwise(bars))
     assert bars[0][0] >= 0
     assert bars[-1][1] <= 0.03 + 1e-9
 
