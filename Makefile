@@ -20,7 +20,7 @@ QUIET_THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 WORKERS ?= 2
 # Tests sync whatever they write to the disk: in memory, where there is room for it, that takes no time.
 IN_MEMORY := $(shell [ "$$(df -Pk /dev/shm 2>/dev/null | awk 'END {print $$4 + 0}')" -gt 4000000 ] && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
-PYTEST := $(QUIET_THREADS) $(IN_MEMORY) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
+PYTEST = $(QUIET_THREADS) $(IN_MEMORY) $(BIN)/python $(MEASURED) -m pytest -n $(WORKERS) --dist worksteal -q
 FAST := not slow and not faults and not gpu and not cluster
 NO_HARDWARE := not faults and not gpu and not cluster
 
@@ -39,8 +39,10 @@ quickstart: $(VENV)/.runner ## install, and run job/quickstart.yaml: 200 prompts
 smollm2: $(VENV)/.runner ## make models/smollm2, a real pair for job/smollm2.yaml (downloads 90 MB)
 	$(BIN)/python -m tools.smollm2
 
+test: MEASURED := -m slipcover
 test: $(VENV)/.dev ## everything that needs no GPU and no cluster, with the coverage gates
-	$(PYTEST) -m "$(NO_HARDWARE)" --cov --cov-report=
+	$(PYTEST) -m "$(NO_HARDWARE)"
+	$(BIN)/python -m tools.coverage_data
 	$(BIN)/coverage report --skip-covered --fail-under=90
 	@printf 'engine,  %% of lines, at least 95: ' && $(BIN)/coverage report --include='specbatch/engine/*' --format=total --fail-under=95
 	@printf 'results, %% of lines, at least 95: ' && $(BIN)/coverage report --include='specbatch/results/*' --format=total --fail-under=95
@@ -104,7 +106,7 @@ sbom: ## write sbom.cdx.json: what requirements/runner.txt installs, with hashes
 	rm -rf $(VENV)-sbom
 
 clean: ## remove the virtual environment and caches; results/ and models/ stay
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .slipcover.json
 	find specbatch tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # Stamps: a second call installs nothing, a change of the dependencies does.

@@ -18,13 +18,12 @@ def pytest_configure():
     # Started in the background, pytest ignores Ctrl-C, and so would every process that a test starts and interrupts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Every collection while thousands of tests are made looks at torch's and transformers' objects in vain: three seconds a process.
+    gc.disable()
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        # Tracing doubles what a test costs. The fast tests reach nearly every line: of the slow ones, only those marked `traced` add to them.
-        if item.get_closest_marker("slow") and not item.get_closest_marker("traced"):
-            item.add_marker("no_cover")
         if item.get_closest_marker("gpu") and not _cuda():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
         if item.get_closest_marker("cluster") and not os.environ.get("KUBECONFIG"):
@@ -33,6 +32,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     # Millions of objects of torch and transformers live to the end: no collection, of ours or of the tested code, need look at them.
+    gc.enable()
     gc.collect()
     gc.freeze()
     gc.unfreeze = _unfreeze

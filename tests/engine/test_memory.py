@@ -36,7 +36,6 @@ def fail_above(model, monkeypatch, most_rows, method, error=out_of_memory):
 
 
 @pytest.mark.slow
-@pytest.mark.traced
 @pytest.mark.parametrize("method", ["forward", pytest.param("fill", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("victim", ["target", pytest.param("drafter", marks=pytest.mark.slow)])
 def test_out_of_memory_halves_the_batch_and_changes_no_token(pair, monkeypatch, method, victim):

@@ -114,7 +114,6 @@ def test_other_architectures_and_drafters_have_no_fast_path(pair, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.traced
 def test_kernels_that_do_not_run_on_the_gpu_give_way_to_the_general_engine(make_job, tmp_path, monkeypatch, said):
     """Triton's errors come when a kernel is first compiled and started: in the warm-up."""
 

@@ -11,8 +11,6 @@ from specbatch.errors import DeviceError, OutOfMemoryError
 from tests.engine import tiny
 from tests.engine.graphs import fast
 
-pytestmark = pytest.mark.traced
-
 
 def few_pages(monkeypatch, target, drafter=1000):
     monkeypatch.setattr(pairs, "page_counts", lambda *_: (target, drafter))

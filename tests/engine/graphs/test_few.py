@@ -35,7 +35,6 @@ class Watching:
 
 # Twice where rounds must land first: then the choice is made again.
 @pytest.mark.slow
-@pytest.mark.traced
 @pytest.mark.parametrize(
     "choices",
     [
@@ -67,7 +66,6 @@ def test_what_few_show_is_known_before_the_next_choice(pair):
 
 
 @pytest.mark.slow
-@pytest.mark.traced
 def test_a_round_of_few_stands_for_its_share_of_a_plain_one(pair):
     controller = Watching([(2, 3)])
     _, engine = fast.decode(pair.target, pair.twin, fast.requests(pair.prompts[:4], 3), controller, max_sequences=4)
@@ -87,7 +85,6 @@ def general(pair, drafter, controller):
 
 
 @pytest.mark.slow
-@pytest.mark.traced
 @pytest.mark.parametrize("make", [general, fast_engine])
 def test_a_controller_is_told_what_drafting_would_take_and_what_rows_bring_later(pair, make):
     lengths, prompts = (9, 9, 3, 5), [prompt for prompt in pair.prompts if len(prompt) > 3][:4]

@@ -126,7 +126,6 @@ def test_dummy_runs_leave_no_trace(pair):
 
 
 @pytest.mark.slow
-@pytest.mark.traced
 def test_what_the_host_does_for_a_row_that_comes_is_done_once_before_the_first(pair, monkeypatch):
     """On a GPU PyTorch would load it while the first row waits."""
     joined, real = [], RowState.join

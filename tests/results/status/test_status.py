@@ -146,7 +146,6 @@ def test_a_kill_is_seen_at_once(run_dir, start_writer):
 
 
 @pytest.mark.slow
-@pytest.mark.traced
 def test_a_restart_that_still_reads_back_is_starting(run_dir, start_writer):
     start_writer().kill()
     start_writer("silent")

@@ -81,7 +81,6 @@ def test_of_equally_likely_tokens_the_lowest_ids_are_kept():
 
 
 @pytest.mark.slow
-@pytest.mark.traced
 def test_the_least_top_p_is_greedy():
     logits, keys = random(9, 700), some_keys(9)
     ones, none = torch.ones(9, device=DEVICE), torch.zeros(9, dtype=torch.int64, device=DEVICE)
