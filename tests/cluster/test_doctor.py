@@ -11,7 +11,7 @@ from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.doctor.examine import examine
 from specbatch.cluster.doctor.server import clock
-from specbatch.cluster.doctor.text import render_findings
+from specbatch.cluster.diagnose.text import render_findings
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.preflight.permissions import HELPFUL
 from tests.cluster.diagnose.objects import GPU, claim, condition, node, storage_class
@@ -77,7 +77,7 @@ def test_a_permission_that_is_missing_names_the_commands_that_need_it(ready):
     assert "patch jobs; create pods/exec" in result.sentence
     assert "suspend" in result.sentence
     assert "collect" in result.sentence
-    assert "kubectl apply -n default -f k8s/submitter.yaml" in result.remedy
+    assert "apply -f k8s/submitter.yaml" in result.remedy
 
 
 def test_an_api_server_that_does_not_answer_ends_it(ready):
@@ -173,7 +173,9 @@ def test_the_namespaces_pod_security_level_is_held_against_the_spec(ready):
         NAMESPACES, {"metadata": {"name": "default", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
     )
     assert one(results_of(ready), "namespace").sentence == "default, Pod Security level restricted"
-    hostile = one(results_of(ready, "job.volumes.results={hostPath: /mnt}"), "namespace")
+    message = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": hostPath volumes (volume "results")'
+    ready.fail("POST", r"/pods\?.*dryRun=All", status=403, reason="Forbidden", message=message)
+    hostile = one(results_of(ready, "job.volumes.results={hostPath: /mnt}"), "the pods")
     assert hostile.severity == "error"
     assert "take a claim instead of hostPath in spec.job.volumes" in hostile.remedy
 
@@ -188,16 +190,17 @@ def test_a_namespace_that_is_not_there_or_going(ready):
 
 @pytest.mark.parametrize(
     ("used", "settings", "outcome"),
-    [("0", (), "ok"), ("4", (), "warning"), ("0", ("placement.gpus=8", "placement.replicas=8"), "error")],
+    [("4", (), "warning"), ("0", ("placement.gpus=8", "placement.replicas=8"), "error")],
 )
 def test_quotas_are_told_and_held_against_the_spec(ready, used, settings, outcome):
-    hard = {"requests.nvidia.com/gpu": "4"}
-    ready.put(
-        QUOTAS, {"metadata": {"name": "team"}, "status": {"hard": hard, "used": {"requests.nvidia.com/gpu": used}}}
-    )
-    result = one(results_of(ready, *settings), "quota team")
+    resource, asked = "requests.nvidia.com/gpu", 8 if settings else 1
+    ready.put(QUOTAS, {"metadata": {"name": "team"}, "status": {"hard": {resource: "4"}, "used": {resource: used}}})
+    assert one(results_of(ready, *settings), "quota team").sentence == f"{resource} {used} of 4"
+    message = f'pods "x" is forbidden: exceeded quota: team, requested: {resource}={asked}, used: {resource}={used}, limited: {resource}=4'
+    ready.fail("POST", r"/pods\?.*dryRun=All", status=403, reason="Forbidden", message=message)
+    result = one(results_of(ready, *settings), "the pods")
     assert result.severity == outcome
-    assert "requests.nvidia.com/gpu" in result.sentence
+    assert f"allows 4 {resource}; {used} are used" in result.sentence
 
 
 @pytest.mark.slow

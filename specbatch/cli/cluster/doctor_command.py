@@ -30,8 +30,8 @@ def doctor(
     Exit codes: 0, or 1 where a check has failed.
     """
     from specbatch.api.loading import load_spec
+    from specbatch.cluster.diagnose.text import findings_json, render_findings
     from specbatch.cluster.doctor.examine import examine, failed
-    from specbatch.cluster.doctor.text import findings_json, render_findings
 
     job = None if file is None else load_spec(file)
     cluster, _ = options.connect(namespace=job.metadata.namespace if job else None)

@@ -19,8 +19,8 @@ class Flags:
         return shlex.join(["specbatch", *verb.split(), *words, *self._words])
 
     def kubectl(self, *words: str) -> str:
-        """`kubectl describe job nightly -n ml`, likewise."""
-        return shlex.join(["kubectl", *words, *self._words])
+        """`kubectl -n ml describe job nightly`; of no words what a command begins with."""
+        return shlex.join(["kubectl", *self._words, *words])
 
     @property
     def _words(self) -> list[str]:

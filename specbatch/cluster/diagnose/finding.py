@@ -1,4 +1,4 @@
-"""What a rule finds, and the table of causes that it finds it in."""
+"""What Kubernetes says, what a rule finds in it, and the tables of causes that lead from one to the other."""
 
 from __future__ import annotations
 
@@ -8,8 +8,32 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from specbatch.formatting import first_lines
+
 Severity = Literal["error", "warning", "ok", "unchecked"]
 """error: somebody must act. warning: it may pass by itself, or be meant so. unchecked: it may not be read with these rights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Words of Kubernetes: an event, a condition, why a container waits or has ended.
+
+    Args:
+        text: `reason: message`, which causes are recognised by.
+        line: the same with the object that it is about, as evidence.
+        since: when it was said first, RFC 3339.
+        time: when it was said last.
+    """
+
+    text: str = ""
+    line: str = ""
+    since: str | None = None
+    time: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The word of Kubernetes before the message."""
+        return self.text.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +66,7 @@ class Finding:
 
     def seen(self, evidence: Iterable[str] = (), since: str | None = None) -> Finding:
         """With more evidence, and with the time since when, unless it has one already."""
-        return replace(self, evidence=(*self.evidence, *evidence), since=self.since or since)
+        return replace(self, evidence=(*self.evidence, *filter(None, evidence)), since=self.since or since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +76,7 @@ class Cause:
     Args:
         cause: as Finding's.
         says: a regular expression of what Kubernetes says, upper and lower case alike; empty for any text, and for a cause that is found otherwise.
-        sentence, remedy: as Finding's, with {fields}: those that a rule gives, and the named groups of `says`.
+        sentence, remedy: as Finding's, with {fields}: those of `Evidence.words`, those that a rule gives, and the named groups of `says`.
         severity: as Finding's.
     """
 
@@ -62,15 +86,11 @@ class Cause:
     remedy: str
     severity: Severity = "error"
 
-    def finding(self, **fields: object) -> Finding:
-        """The finding, with its fields filled in."""
+    def finding(self, /, **fields: object) -> Finding:
+        """The finding, with its fields filled in; one that nobody gives is empty."""
         words = defaultdict(str, fields)
-        return Finding(
-            cause=self.cause,
-            sentence=self.sentence.format_map(words),
-            remedy=self.remedy.format_map(words),
-            severity=self.severity,
-        )
+        sentence, remedy = self.sentence.format_map(words), self.remedy.format_map(words)
+        return Finding(cause=self.cause, sentence=sentence, remedy=remedy, severity=self.severity)
 
 
 def by_name(*causes: Cause) -> Mapping[str, Cause]:
@@ -78,15 +98,15 @@ def by_name(*causes: Cause) -> Mapping[str, Cause]:
     return {cause.cause: cause for cause in causes}
 
 
-def cut(text: str, chars: int) -> str:
-    """No more than so many characters of a text."""
-    return text if len(text) <= chars else f"{text[: chars - 1]}…"
-
-
-def recognise(causes: Iterable[Cause], text: str, **fields: object) -> Finding | None:
-    """The finding of the first cause that a text of Kubernetes says."""
+def recognise(causes: Iterable[Cause], said: Said, /, **fields: object) -> Finding | None:
+    """The finding of the first cause that Kubernetes says."""
     for cause in causes:
-        match = re.search(cause.says, text, re.IGNORECASE)
-        if match:
-            return cause.finding(**fields | {name: word for name, word in match.groupdict().items() if word})
+        if match := re.search(cause.says, said.text, re.IGNORECASE):
+            named = {name: word for name, word in match.groupdict().items() if word}
+            return cause.finding(**fields | named).seen([said.line], said.since)
     return None
+
+
+def listed(names: Iterable[str], shown: int = 5) -> str:
+    """`a, b, and 3 more`."""
+    return ", ".join(first_lines(list(names), shown))

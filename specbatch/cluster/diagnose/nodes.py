@@ -1,4 +1,4 @@
-"""Nodes: what each has and what of it is free, and whether it would take a pod by its labels and taints, as the scheduler sees it."""
+"""Nodes: what each has and what of it is free, whether it would take a pod as the scheduler sees it, and both in words."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
-from operator import gt, lt
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.manifests.pod_requests import ENDED, amount, is_extended, requests, summed
+from specbatch.formatting import first_lines
 
 GPU_PRODUCT = "nvidia.com/gpu.product"  # labels of NVIDIA's GPU feature discovery
 _GPU_LABELS = ("nvidia.com/gpu.present", GPU_PRODUCT, "nvidia.com/gpu.count", "amd.com/gpu.product-name")
-_COMPARED: Mapping[str, Callable[[int, int], bool]] = {"Gt": gt, "Lt": lt}
+_BYTES = {"memory": "of memory", "ephemeral-storage": "of ephemeral storage"}
+_KNOWN = {"cpu", "memory", "ephemeral-storage", "pods"}
+# The operators of node affinity: whether a label's value (None where there is no such label) is as wanted.
+_OPERATORS: Mapping[str, Callable[[str | None, Sequence[str]], bool]] = {
+    "In": lambda value, wanted: value in wanted,
+    "NotIn": lambda value, wanted: value not in wanted,
+    "Exists": lambda value, _: value is not None,
+    "DoesNotExist": lambda value, _: value is None,
+    "Gt": lambda value, wanted: bool(wanted) and (value or "").isdecimal() and int(value or 0) > int(wanted[0]),
+    "Lt": lambda value, wanted: bool(wanted) and (value or "").isdecimal() and int(value or 0) < int(wanted[0]),
+}
 
 
 @dataclass(frozen=True)
@@ -39,84 +49,73 @@ class Node:
         return self.node["metadata"].get("labels") or {}
 
     @property
-    def taints(self) -> Sequence[Object]:
-        """Those that keep pods away."""
-        taints = self.node.get("spec", {}).get("taints") or ()
-        return [taint for taint in taints if taint.get("effect") in {"NoSchedule", "NoExecute"}]
+    def status(self) -> Object:
+        """Of the node."""
+        return self.node.get("status") or {}
 
     @property
     def cordoned(self) -> bool:
         """Whether no new pods may come."""
-        return bool(self.node.get("spec", {}).get("unschedulable"))
-
-    @property
-    def ready(self) -> bool:
-        """Whether its kubelet says so."""
-        conditions = self.node.get("status", {}).get("conditions") or ()
-        return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+        return bool((self.node.get("spec") or {}).get("unschedulable"))
 
     @property
     def usable(self) -> bool:
-        """Whether new pods may start on it."""
-        return self.ready and not self.cordoned
+        """Whether its kubelet is ready, and new pods may start on it."""
+        ready = any((one.get("type"), one.get("status")) == ("Ready", "True") for one in self.status.get("conditions") or ())
+        return ready and not self.cordoned
 
     @property
     def labelled_gpu(self) -> bool:
         """Whether its labels say that it has GPUs."""
         return any(self.labels.get(label, "false") != "false" for label in _GPU_LABELS)
 
-    @property
-    def images(self) -> Sequence[str]:
-        """The names of images that lie on it; kubelets list the largest fifty."""
-        images = self.node.get("status", {}).get("images") or ()
-        return [name for image in images for name in image.get("names") or ()]
-
     def capacity(self, resource: str) -> Decimal:
         """What pods may have of a resource in all."""
-        return amount((self.node.get("status", {}).get("allocatable") or {}).get(resource, 0))
+        return amount((self.status.get("allocatable") or {}).get(resource, 0))
 
     def free(self, resource: str) -> Decimal | None:
         """What is not requested yet; None where that cannot be read."""
         if self._requested is None:
             return None
-        if resource == "pods":
-            return self.capacity("pods") - len(self.pods or ())
-        return self.capacity(resource) - self._requested.get(resource, Decimal(0))
+        used = Decimal(len(self.pods or ())) if resource == "pods" else self._requested.get(resource, Decimal(0))
+        return self.capacity(resource) - used
 
     def has(self, asked: Mapping[str, Decimal]) -> bool:
         """Whether it is large enough, were it empty."""
         return all(self.capacity(name) >= value for name, value in asked.items())
 
     def selected(self, spec: Object) -> bool:
-        """Whether it has every label that a pod's spec requires, by nodeSelector and node affinity."""
-        if any(self.labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
-            return False
-        terms = _affinity_terms(spec)
-        return not terms or any(self._matches(term) for term in terms)
+        """Whether it has every label that a pod's spec requires, by nodeSelector and node affinity; an empty term matches nothing."""
+        names = {"metadata.name": self.name}
+        matched = [
+            all(_holds(one, self.labels) for one in term.get("matchExpressions") or ())
+            and all(_holds(one, names) for one in term.get("matchFields") or ())
+            for term in _affinity_terms(spec)
+            if term.get("matchExpressions") or term.get("matchFields")
+        ]
+        chosen = all(self.labels.get(key) == value for key, value in (spec.get("nodeSelector") or {}).items())
+        return chosen and (not _affinity_terms(spec) or any(matched))
 
     def untolerated(self, spec: Object) -> list[Object]:
-        """Its taints that a pod's spec does not tolerate; that of a cordoned node is not one of them."""
-        taints = (taint for taint in self.taints if taint.get("key") != "node.kubernetes.io/unschedulable")
-        return [taint for taint in taints if not any(tolerates(one, taint) for one in spec.get("tolerations") or ())]
+        """Its taints that keep a pod away; that of a cordoned node is not one of them."""
+        return [
+            taint
+            for taint in (self.node.get("spec") or {}).get("taints") or ()
+            if taint.get("effect") in {"NoSchedule", "NoExecute"}
+            and taint.get("key") != "node.kubernetes.io/unschedulable"
+            and not any(tolerates(one, taint) for one in spec.get("tolerations") or ())
+        ]
 
     @cached_property
     def _requested(self) -> Mapping[str, Decimal] | None:
         return None if self.pods is None else summed(requests(pod["spec"]) for pod in self.pods)
-
-    def _matches(self, term: Object) -> bool:
-        """Every expression of a term of node affinity; an empty term matches nothing."""
-        expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
-        named = {"metadata.name": self.name}
-        return bool(expressions or fields) and all(
-            _holds(one, labels) for ones, labels in ((expressions, self.labels), (fields, named)) for one in ones
-        )
 
 
 def with_pods(nodes: Iterable[Object], pods: Iterable[Object] | None) -> list[Node]:
     """Each node with the pods on it that have not ended, in the order of their names."""
     bound: dict[str, list[Object]] = {}
     for pod in pods or ():
-        if pod.get("status", {}).get("phase") not in ENDED and pod["spec"].get("nodeName"):
+        if (pod.get("status") or {}).get("phase") not in ENDED and pod["spec"].get("nodeName"):
             bound.setdefault(pod["spec"]["nodeName"], []).append(pod)
     made = (Node(node, None if pods is None else bound.get(node["metadata"]["name"], [])) for node in nodes)
     return sorted(made, key=lambda node: node.name)
@@ -124,26 +123,16 @@ def with_pods(nodes: Iterable[Object], pods: Iterable[Object] | None) -> list[No
 
 def device_resources(nodes: Iterable[Node]) -> list[str]:
     """The device resources that some node has."""
-    return sorted(
-        {name for node in nodes for name in node.node.get("status", {}).get("allocatable") or {} if is_extended(name)}
-    )
+    return sorted({name for node in nodes for name in node.status.get("allocatable") or {} if is_extended(name)})
 
 
 def tolerates(toleration: Object, taint: Object) -> bool:
     """Whether one toleration is for one taint."""
-    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
-        return False
-    if toleration.get("key") and toleration["key"] != taint.get("key"):
+    if any(toleration.get(part) and toleration[part] != taint.get(part) for part in ("effect", "key")):
         return False
     if toleration.get("operator") == "Exists":
         return True
     return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
-
-
-def taint_text(taint: Object) -> str:
-    """As kubectl writes it: key=value:effect."""
-    value = f"={taint['value']}" if taint.get("value") else ""
-    return f"{taint.get('key', '')}{value}:{taint.get('effect', '')}"
 
 
 def wanted_labels(spec: Object) -> dict[str, Sequence[str]]:
@@ -163,16 +152,34 @@ def _affinity_terms(spec: Object) -> Sequence[Object]:
 
 
 def _holds(expression: Object, labels: Mapping[str, str]) -> bool:
-    value, values = labels.get(expression["key"]), expression.get("values") or ()
-    match expression.get("operator"):
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt" as operator if values and (value or "").isdecimal():
-            return _COMPARED[operator](int(value or 0), int(values[0]))
-    return False
+    holds = _OPERATORS.get(expression.get("operator", ""))
+    return holds is not None and holds(labels.get(expression["key"]), expression.get("values") or ())
+
+
+def cause_word(resource: str) -> str:
+    """As causes name it: gpus, cpu, memory, ephemeral-storage, pods, or resource."""
+    return "gpus" if is_extended(resource) else resource if resource in _KNOWN else "resource"
+
+
+def number(resource: str, value: Decimal) -> str:
+    """Without the resource's name: 16, 2.5, 64 GiB."""
+    if resource not in _BYTES:
+        return f"{value.normalize():f}"
+    gib = value / Decimal(2**30)
+    return f"{gib.quantize(Decimal('0.1')).normalize():f} GiB" if gib >= 1 else f"{value / Decimal(2**20):.0f} MiB"
+
+
+def text(resource: str, value: Decimal) -> str:
+    """With its name: 16 nvidia.com/gpu, 2 cpu, 64 GiB of memory."""
+    return f"{number(resource, value)} {_BYTES.get(resource, resource)}"
+
+
+def node_lines(nodes: Iterable[Node], resource: str) -> list[str]:
+    """`node a: 8 nvidia.com/gpu (NVIDIA-H100-80GB-HBM3), 3 free`, the largest first."""
+    lines: list[str] = []
+    for node in sorted(nodes, key=lambda node: (-node.capacity(resource), -(node.free(resource) or 0), node.name)):
+        product = f" ({node.labels[GPU_PRODUCT]})" if is_extended(resource) and GPU_PRODUCT in node.labels else ""
+        free = node.free(resource)
+        left = "" if free is None else f", {number(resource, free)} free"
+        lines.append(f"node {node.name}: {text(resource, node.capacity(resource))}{product}{left}")
+    return first_lines(lines, 6)

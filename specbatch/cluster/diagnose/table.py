@@ -1,20 +1,18 @@
-"""The rules in their order: the one whose answer is the most certain comes first."""
+"""The rules in their order, the one whose answer is the most certain first, and what they say of a Job that does not exist yet."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.rules import (
     admission,
-    capacity,
-    containers,
     exits,
-    images,
     job,
-    models,
+    kubelet,
     progress,
     queues,
     references,
@@ -32,41 +30,56 @@ OF_A_POD: Sequence[Rule] = (
     progress.ending,
     storage.claims,
     scheduling.unschedulable,
-    images.images,
-    containers.containers,
+    kubelet.containers,
     progress.running,
-    storage.mounts,
-    containers.sandbox,
+    kubelet.setup,
     progress.starting,
 )
 """Of a pod that exists; the first answer counts."""
-
-OF_A_MANIFEST: Sequence[tuple[str, Rule]] = (
-    ("claims", storage.claims),
-    ("claims", storage.access_modes),
-    ("results", storage.results_volume),
-    ("models", models.fetched),
-    ("Secrets", references.secrets),
-    ("ServiceAccount", references.service_account),
-    ("queue", queues.queue),
-    ("classes", references.classes),
-    ("nodes", capacity.nodes),
-)
-"""Of a pod that does not exist yet, by what is looked at; every answer counts."""
 
 BEFORE_A_FETCH: Sequence[tuple[str, Rule]] = (
     ("namespace", admission.namespace),
     ("claims", storage.claims),
     ("Secrets", references.secrets),
-    ("ServiceAccount", references.service_account),
-    ("classes", references.classes),
-    ("nodes", capacity.nodes),
+    ("classes", references.named),
+    ("nodes", scheduling.nodes),
 )
-"""Of the pod that fetches models, which writes no results and is in no queue."""
+"""Of a pod that does not exist yet, by what is looked at; every answer counts."""
 
-OF_A_NAMESPACE: Sequence[tuple[str, Rule]] = (
-    ("namespace", admission.namespace),
-    ("quotas", admission.quotas),
-    ("image", images.image_on_nodes),
+OF_A_MANIFEST: Sequence[tuple[str, Rule]] = (
+    *BEFORE_A_FETCH,
+    ("claims", storage.access_modes),
+    ("results", storage.results_volume),
+    ("models", references.models),
+    ("queue", queues.queue),
 )
-"""Of such a pod too; submit learns these from its dry run."""
+"""Of one that fetches no models, too."""
+
+# Of claims: what may be there when the first pod comes.
+_LATER = {"claim-unbound", "no-default-storage-class", "provisioning-failed", "storage-class-missing"}
+
+
+def check_manifest(evidence: Evidence, rules: Sequence[tuple[str, Rule]]) -> list[Finding]:
+    """Everything that the rules find of a pod as its Job would make it."""
+    pod = {"metadata": {"name": evidence.view.name}, "spec": evidence.view.job["spec"]["template"]["spec"]}
+    found = [(subject, one) for subject, rule in rules for one in rule(evidence, pod)]
+    return [replace(_planned(one, subject), subject=one.subject or subject) for subject, one in found]
+
+
+def _planned(finding: Finding, subject: str) -> Finding:
+    """Clusters make nodes and volumes when a pod asks for them: what lacks now is a warning."""
+    if finding.cause in _LATER:
+        return replace(finding, severity="warning")
+    if subject != "nodes" or finding.severity != "error":
+        return finding
+    lines = f" ({'; '.join(finding.evidence)})" if finding.evidence else ""
+    remedy = f"{finding.remedy}; no trouble where nodes come on demand"
+    return replace(finding, sentence=f"{finding.sentence}{lines}", remedy=remedy, severity="warning")
+
+
+def unchecked(evidence: Evidence) -> list[Finding]:
+    """What was not permitted so far."""
+    return [
+        Finding(cause="not-permitted", subject=what, sentence="not permitted to look", severity="unchecked")
+        for what in evidence.not_looked_at
+    ]

@@ -1,48 +1,44 @@
-"""A verdict as text for people, and as plain data for machines."""
+"""A verdict of `why`, and the findings of `doctor`, as text for people and as plain data for machines."""
 
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from specbatch.cluster.diagnose.finding import Finding, cut
+from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.why import Verdict
 from specbatch.cluster.jobs.job_view import format_indexes
 from specbatch.cluster.jobs.timestamps import ago
+from specbatch.formatting import first_lines, one_line, wrap_fact
 
 _WIDTH = 100
 _EVIDENCE_LINES = 8
 _EVIDENCE_CHARS = 600
 _OTHERS_SHOWN = 5
 _MOODS = {"error": "problem", "warning": "waiting", "ok": "fine"}  # as scripts know them
+_OUTCOMES = {"ok": "ok", "warning": "warning", "error": "failed", "unchecked": "not checked"}  # likewise
 
 
 def render_verdict(verdict: Verdict, clock: float) -> str:
     """The sentence, the remedy, and what they rest on; 100 columns, but for the remedy: a command in it is to be pasted whole."""
-    finding, others = verdict.finding, verdict.others
-    evidence = [cut(one, _EVIDENCE_CHARS) for one in finding.evidence[:_EVIDENCE_LINES]]
-    also = [f"{one.cause}: {one.sentence}{_shards(' (shards {})', one, verdict)}" for one in others[:_OTHERS_SHOWN]]
-    more = [f"and {len(others) - _OTHERS_SHOWN} more causes"] if len(others) > _OTHERS_SHOWN else []
-    since = ago(finding.since, clock)
+    finding = verdict.finding
+    evidence = [one_line(one, _EVIDENCE_CHARS) for one in finding.evidence[:_EVIDENCE_LINES]]
+    also = [f"{one.cause}: {one.sentence}{_shards(' (shards {})', one, verdict)}" for one in verdict.others]
     lines = [
         ("shards: ", _shards("{}", finding, verdict)),
-        ("since: ", since),
+        ("since: ", ago(finding.since, clock)),
         ("cause: ", finding.cause),
         *([("evidence:", " ")] if evidence else []),
         *(("  - ", line) for line in evidence),
         *([("also:", " ")] if also else []),
-        *(("  - ", line) for line in (*also, *more)),
+        *(("  - ", line) for line in first_lines(also, _OTHERS_SHOWN)),
         ("not looked at (not permitted, or too many): ", ", ".join(verdict.not_looked_at)),
     ]
-    first = wrapped("", finding.sentence[:1].upper() + finding.sentence[1:], 0)
+    first = _wrapped("", finding.sentence[:1].upper() + finding.sentence[1:])
     remedy = [f"remedy: {finding.remedy}"] if finding.remedy else []
-    return "\n".join([first, *remedy, *(wrapped(label, text, min(len(label), 8)) for label, text in lines if text)])
-
-
-def wrapped(label: str, text: str, indent: int) -> str:
-    """A text behind its label, in lines of 100 columns."""
-    lines = textwrap.wrap(text, _WIDTH, initial_indent=label, subsequent_indent=" " * indent, break_on_hyphens=False)
-    return "\n".join(lines or [label])
+    return "\n".join([first, *remedy, *(_wrapped(label, text) for label, text in lines if text)])
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
@@ -55,6 +51,33 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "job": verdict.view.name,
         "namespace": verdict.view.namespace,
     }
+
+
+def render_findings(findings: Sequence[Finding]) -> str:
+    """A line for each, in 100 columns, its remedy in one line below: a command in it is to be pasted whole."""
+    lines: list[str] = []
+    for one in findings:
+        lines += wrap_fact(_OUTCOMES[one.severity], f"{one.subject}: {one.sentence}", chars=_WIDTH)
+        if one.remedy:
+            lines.append(f"{'':<13}{f'({one.remedy})' if one.severity == 'ok' else f'remedy: {one.remedy}'}")
+    counts = Counter(_OUTCOMES[one.severity] for one in findings)
+    return "\n".join([*lines, "", ", ".join(f"{counts[one]} {one}" for one in _OUTCOMES.values() if counts[one])])
+
+
+def findings_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Keys may be added, none changes."""
+    checks = [
+        {"check": one.subject, "outcome": _OUTCOMES[one.severity], "message": one.sentence, "remedy": one.remedy}
+        for one in findings
+    ]
+    return {"ok": all(one.severity != "error" for one in findings), "checks": checks}
+
+
+def _wrapped(label: str, text: str) -> str:
+    """A text behind its label, in lines of 100 columns."""
+    indent = " " * min(len(label), 8)
+    lines = textwrap.wrap(text, _WIDTH, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False)
+    return "\n".join(lines or [label])
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:

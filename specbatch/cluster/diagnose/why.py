@@ -11,28 +11,17 @@ from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.rules.admission import refused, without_pod
 from specbatch.cluster.diagnose.rules.exits import failure
-from specbatch.cluster.diagnose.rules.job import condition_line, given_up
+from specbatch.cluster.diagnose.rules.job import again, failed_says, given_up
 from specbatch.cluster.diagnose.table import OF_A_JOB, OF_A_POD
 from specbatch.cluster.jobs.job_view import JobView
-from specbatch.cluster.jobs.timestamps import event_line, event_time
 
 _BEFORE_A_TRY = {"scheduling", "pulling", "starting"}
 _SEVERITIES = ("error", "warning", "ok")
 # What the same spec would meet again.
 _NEEDS_A_CHANGE = {
-    "bad-dataset",
-    "bad-spec",
-    "command-not-found",
-    "disk-limit",
-    "image-architecture",
-    "model-missing",
-    "model-not-permitted",
-    "out-of-gpu-memory",
-    "out-of-memory-killed",
-    "node-out-of-memory",
-    "shared-memory-full",
-    "storage-not-permitted",
-}
+    "bad-dataset", "bad-spec", "command-not-found", "disk-limit", "image-architecture", "model-missing", "model-not-permitted",
+    "out-of-gpu-memory", "out-of-memory-killed", "node-out-of-memory", "shared-memory-full", "storage-not-permitted",
+}  # fmt: skip
 _EVIDENCE_SHOWN = 12
 _EVENTS_SHOWN = 5
 
@@ -56,24 +45,15 @@ class Verdict:
 
 def verdict_of(evidence: Evidence) -> Verdict:
     """The verdict on a Job."""
-    view = evidence.view
+    view, failed = evidence.view, failed_says(evidence)
     whole = next((finding for rule in OF_A_JOB for finding in rule(evidence, view.job)), None)
     found = [whole] if whole else _grouped(list(_of_shards(evidence)))
     first, *others = found or [given_up(evidence) or _unknown(evidence)]
-    if found and whole is None and view.failing is not None:
-        line = condition_line(view.job, view.failing)
-        first = replace(
-            first,
-            sentence=f"the Job has failed: {first.sentence}",
-            evidence=(line, *first.evidence),
-            severity="error",
-        )
-    return Verdict(
-        finding=replace(first, evidence=tuple(dict.fromkeys(first.evidence))[:_EVIDENCE_SHOWN]),
-        view=view,
-        others=others,
-        not_looked_at=evidence.not_looked_at,
-    )
+    if found and whole is None and failed is not None:
+        lines, sentence = (failed.line, *first.evidence), f"the Job has failed: {first.sentence}"
+        first = replace(first, sentence=sentence, evidence=lines, severity="error")
+    first = replace(first, evidence=tuple(dict.fromkeys(first.evidence))[:_EVIDENCE_SHOWN])
+    return Verdict(finding=first, view=view, others=others, not_looked_at=evidence.not_looked_at)
 
 
 def _of_shards(evidence: Evidence) -> Iterator[Finding]:
@@ -86,11 +66,10 @@ def _of_shards(evidence: Evidence) -> Iterator[Finding]:
         if index not in done and pod is not None:
             finding = next((finding for rule in OF_A_POD for finding in rule(evidence, pod)), None)
             if finding is not None:
-                yield replace(_with_tries(evidence, finding, pods, over=over), shards=_shard(evidence, index))
+                yield _with_tries(evidence, replace(finding, shards=_shard(evidence, index)), pods, over=over)
     finding = refused(evidence) if view.failing is None else None
     if finding is not None:
-        for index in without_pod(evidence):
-            yield replace(finding, shards=_shard(evidence, index))
+        yield from (replace(finding, shards=_shard(evidence, index)) for index in without_pod(evidence))
 
 
 def _shard(evidence: Evidence, index: int) -> tuple[int, ...]:
@@ -120,6 +99,7 @@ def _with_tries(evidence: Evidence, finding: Finding, pods: Sequence[Object], *,
     if last is None or last.severity != "error" or finding.severity == "error":
         return finding
     if finding.cause in _BEFORE_A_TRY:
+        last = replace(last, shards=finding.shards)
         return _next_step(evidence, last, over=over).seen([said, "the next try is on its way"])
     return finding.seen([f"{said}, the last one: {last.sentence}"])
 
@@ -127,41 +107,42 @@ def _with_tries(evidence: Evidence, finding: Finding, pods: Sequence[Object], *,
 def _next_step(evidence: Evidence, finding: Finding, *, over: bool) -> Finding:
     """The remedy of a pod that failed, and what comes after it."""
     if finding.cause in _NEEDS_A_CHANGE:
-        steps = [finding.remedy, "then submit again"]
+        alone, then = "submit again", "then submit again"
     elif over:
-        retry = evidence.retry
-        steps = [finding.remedy, f"then: {retry}"] if finding.remedy else [retry]
+        alone, then = again(evidence), f"then: {again(evidence)}"
     else:
-        again = "it is tried again by itself, and keeps its finished rows"
-        steps = [finding.remedy, again] if finding.remedy else [f"nothing: {again}"]
-    return replace(finding, remedy="; ".join(filter(None, steps)))
+        then = "it is tried again by itself, and keeps its finished rows"
+        alone = f"nothing: {then}"
+    return replace(finding, remedy=f"{finding.remedy}; {then}" if finding.remedy else alone)
 
 
 def _grouped(found: Sequence[Finding]) -> list[Finding]:
-    """Shards of one cause together: errors before what only takes time, then the most common first."""
+    """Shards of one cause together, errors before what only takes time, then the most common first.
+
+    Each with the sentence that most of them say, the evidence of the first few, and since the earliest of them.
+    """
     groups: dict[str, list[Finding]] = {}
     for finding in found:
         groups.setdefault(finding.cause, []).append(finding)
-    merged = [_merged(group) for group in groups.values()]
+    merged: list[Finding] = []
+    for group in groups.values():
+        sentence = Counter(one.sentence for one in group).most_common(1)[0][0]
+        chosen = next(one for one in group if one.sentence == sentence)
+        lines = dict.fromkeys(line for one in (chosen, *group) for line in one.evidence)
+        chosen = replace(
+            chosen,
+            evidence=tuple(lines)[:_EVIDENCE_SHOWN],
+            since=min((one.since for one in group if one.since), default=None),
+            shards=tuple(sorted({shard for one in group for shard in one.shards})),
+            severity=min((one.severity for one in group), key=_SEVERITIES.index),
+        )
+        merged.append(chosen)
     return sorted(merged, key=lambda one: (_SEVERITIES.index(one.severity), -len(one.shards)))
-
-
-def _merged(group: Sequence[Finding]) -> Finding:
-    """The sentence that most of them say; the evidence of the first few; since the earliest of them."""
-    sentence = Counter(one.sentence for one in group).most_common(1)[0][0]
-    chosen = next(one for one in group if one.sentence == sentence)
-    return replace(
-        chosen,
-        evidence=tuple(dict.fromkeys(line for one in [chosen, *group] for line in one.evidence))[:_EVIDENCE_SHOWN],
-        since=min((one.since for one in group if one.since), default=None),
-        shards=tuple(sorted({shard for one in group for shard in one.shards})),
-        severity=min((one.severity for one in group), key=_SEVERITIES.index),
-    )
 
 
 def _unknown(evidence: Evidence) -> Finding:
     """Nothing that the rules know: what Kubernetes says, conditions of the Job and its pods, then their newest events."""
-    view, name = evidence.view, evidence.view.name
+    view, words = evidence.view, evidence.words
     objects = [("job", view.job), *(("pod", pods[-1]) for pods in view.pods_by_index.values())]
     said = [
         f"{kind} {thing['metadata']['name']}: {one.get('type')} {one.get('status')}: {one.get('reason')}: {one.get('message')}"
@@ -169,12 +150,11 @@ def _unknown(evidence: Evidence) -> Finding:
         for one in (thing.get("status") or {}).get("conditions") or ()
         if one.get("message")
     ]
-    about = [(event, str((event.get("involvedObject") or {}).get("name", ""))) for event in evidence.events]
-    events = [event for event, of in about if of == name or of.startswith(f"{name}-")]
-    newest = sorted(events, key=event_time, reverse=True)[:_EVENTS_SHOWN]
+    about = [ones for name, ones in evidence.events.items() if name == view.name or name.startswith(f"{view.name}-")]
+    newest = sorted((one for ones in about for one, _ in ones), key=lambda one: one.time, reverse=True)[:_EVENTS_SHOWN]
     return Finding(
         cause="unknown",
         sentence="no known cause" if view.pods else "nothing is known to be wrong, and no pod is there",
-        remedy=f"what Kubernetes says is below; more: {evidence.command('events')}, {evidence.flags.kubectl('describe', 'job', name)}",
-        evidence=(*said[:_EVENTS_SHOWN], *map(event_line, newest)),
+        remedy=f"what Kubernetes says is below; more: {words['events']}, {words['kubectl']} describe job {view.name}",
+        evidence=(*said[:_EVENTS_SHOWN], *(one.line for one in newest)),
     )

@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.cluster.client.kinds import Object
+from specbatch.api.parsing import parse_spec
+from specbatch.cluster.client.kinds import CLAIMS, Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
-from specbatch.cluster.diagnose.manifest import check_manifest, unchecked
-from specbatch.cluster.diagnose.table import OF_A_MANIFEST, OF_A_NAMESPACE, Rule
+from specbatch.cluster.diagnose.table import OF_A_MANIFEST, Rule, check_manifest, unchecked
 from specbatch.cluster.doctor import inventory, server
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.manifests.job import resolved
-from specbatch.cluster.manifests.names import CONTAINER, QUEUE, object_labels
+from specbatch.cluster.manifests.names import QUEUE, object_labels
 from specbatch.cluster.manifests.pod import pod_template
+from specbatch.cluster.preflight.dry_run import try_pod
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
 _NAME = "specbatch-doctor"
+# Stands for the spec that is to come: one GPU, and the claims of k8s/ and of the examples.
+_TYPICAL = """
+apiVersion: specbatch.dev/v1alpha1
+kind: SpecBatchJob
+metadata: {name: doctor}
+spec:
+  target: {model: "embedded:target"}
+  drafter: {model: "embedded:drafter"}
+  placement: {gpus: 1}
+  dataset: {uri: /data/rows.jsonl}
+  job: {volumes: {results: {claimName: specbatch-results}, modelCache: {claimName: specbatch-models}}}
+"""
 _SERVER: Sequence[tuple[str, Rule]] = (("versions", server.versions), ("api", server.api))
+
+
+def _dry_run(evidence: Evidence, _: Object) -> Iterator[Finding]:
+    return try_pod(evidence)
+
+
 _CHECKS: Sequence[tuple[str, Rule]] = (
     ("clock", server.clock),
     ("permissions", server.permissions),
-    ("namespace", inventory.namespace),
-    ("nodes", inventory.nodes),
-    ("gpus", inventory.gpus),
-    ("storage classes", inventory.classes),
-    ("claims", inventory.claims),
-    ("quotas", inventory.quotas),
-    ("queues", inventory.queues),
-    ("image", inventory.image),
-    *OF_A_NAMESPACE,
+    *inventory.LOOKS,
+    ("the pods", _dry_run),
     *OF_A_MANIFEST,
 )
 
@@ -45,19 +57,20 @@ def examine(cluster: Cluster, job: SpecBatchJob | None = None) -> list[Finding]:
 
     Args:
         cluster: and its namespace.
-        job: the spec that is to run there; without one a pod with one GPU and the usual claims stands for it.
+        job: the spec that is to run there; without one a typical one stands for it.
     """
-    evidence = Evidence(cluster, JobView(_typical_job() if job is None else _job(job)))
-    if job is not None:
-        evidence.spec = resolved(job)["spec"]
+    spec = job or parse_spec(_TYPICAL, _NAME)
+    evidence = Evidence(cluster, JobView(_job(spec)), spec=resolved(spec)["spec"])
     found = [finding for check in _SERVER for finding in _made(evidence, *check)]
     if any(finding.cause == "api-error" for finding in found):
         why = "the API server does not answer"
         return [*found, *(server.found(subject, why, severity="unchecked") for subject, _ in _CHECKS)]
-    if job is None and evidence.claims and not set(inventory.USUAL_CLAIMS) & set(evidence.claims):
-        evidence.view.job["spec"]["template"]["spec"]["volumes"] = []  # the namespace has claims of its own
+    volumes = evidence.view.job["spec"]["template"]["spec"]["volumes"]
+    names = {(one.get("persistentVolumeClaim") or {}).get("claimName") for one in volumes}
+    if job is None and evidence.every(CLAIMS) and not names & set(evidence.by_name(CLAIMS)):
+        volumes.clear()  # the namespace has claims of its own
     for check in _CHECKS:
-        found += [_severe(finding, spec=job is not None) for finding in _made(evidence, *check)]
+        found += [_severe(finding, typical=job is None) for finding in _made(evidence, *check)]
     if job is not None and not failed(found):
         found.append(server.found("spec", f"{job.metadata.name}: everything that its pods name is there"))
     return [*found, *unchecked(evidence)]
@@ -72,14 +85,17 @@ def _made(evidence: Evidence, subject: str, rule: Rule) -> list[Finding]:
     try:
         return check_manifest(evidence, [(subject, rule)])
     except ClusterError as error:
+        if error.status == 403:
+            evidence.not_permitted.append(subject)
+            return []
         return [Finding(cause="api-error", subject=subject, sentence=error.message, remedy=error.remedy or "")]
 
 
-def _severe(finding: Finding, *, spec: bool) -> Finding:
+def _severe(finding: Finding, *, typical: bool) -> Finding:
     """A claim that nobody asked for may be missing; GPUs that a spec asks for may not."""
-    if finding.cause == "no-nodes" or (finding.cause == "gpu-resource-unknown" and spec):
+    if finding.cause == "no-nodes" or (finding.cause == "gpu-resource-unknown" and not typical):
         return replace(finding, severity="error")
-    return replace(finding, severity="warning") if finding.cause == "claim-missing" and not spec else finding
+    return replace(finding, severity="warning") if finding.cause == "claim-missing" and typical else finding
 
 
 def _job(job: SpecBatchJob) -> Object:
@@ -87,12 +103,3 @@ def _job(job: SpecBatchJob) -> Object:
     labels = object_labels(job) | ({QUEUE: section.queue_name} if section.queue_name else {})
     counts = {"completions": section.completions, "parallelism": section.parallelism}
     return {"metadata": {"name": _NAME, "labels": labels}, "spec": {**counts, "template": pod_template(job, _NAME)}}
-
-
-def _typical_job() -> Object:
-    pod = {
-        "containers": [{"name": CONTAINER, "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
-        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
-        "volumes": [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in inventory.USUAL_CLAIMS],
-    }
-    return {"metadata": {"name": _NAME}, "spec": {"completions": 1, "template": {"spec": pod}}}

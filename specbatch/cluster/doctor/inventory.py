@@ -4,83 +4,80 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from specbatch import __version__
-from specbatch.api.job_section import JobSpec
-from specbatch.cluster.client.kinds import Object
+from specbatch.cluster.client.kinds import CLAIMS, NAMESPACES, QUOTAS, STORAGE_CLASSES, Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Finding
-from specbatch.cluster.diagnose.nodes import GPU_PRODUCT, device_resources
-from specbatch.cluster.diagnose.quantities import listed, number
-from specbatch.cluster.diagnose.rules.images import nodes_with
-from specbatch.cluster.diagnose.rules.queues import queue_problem
+from specbatch.cluster.diagnose.finding import Finding, listed
+from specbatch.cluster.diagnose.nodes import GPU_PRODUCT, Node, device_resources, number
+from specbatch.cluster.diagnose.rules.kubelet import NEVER_PULLED
+from specbatch.cluster.diagnose.rules.queues import local_queues, queue_problem
 from specbatch.cluster.diagnose.rules.storage import default_classes
+from specbatch.cluster.diagnose.table import Rule
 from specbatch.cluster.doctor.server import found
 from specbatch.cluster.manifests.pod_requests import amount
 from specbatch.formatting import pluralize
 
-USUAL_CLAIMS = ("specbatch-results", "specbatch-models")  # those of k8s/ and of the examples
 _LEVEL = "pod-security.kubernetes.io/enforce"
 _GPU = re.compile(r"gpu|mig-")
-_PLUGIN = (
-    "ask an admin about the device plugin there (kubectl get pods -A | grep -i device-plugin; or the GPU operator)"
-)
+_ZERO = Decimal(0)
 
 
 def namespace(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """Its Pod Security level."""
-    if evidence.namespace is not None:
-        level = (evidence.namespace["metadata"].get("labels") or {}).get(_LEVEL)
-        yield found("namespace", f"{evidence.namespace_name}, Pod Security level {level or 'not enforced'}")
+    if there := evidence.find(NAMESPACES, evidence.words["namespace"]):
+        level = (there["metadata"].get("labels") or {}).get(_LEVEL, "not enforced")
+        yield found("namespace", f"{there['metadata']['name']}, Pod Security level {level}")
 
 
 def nodes(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """How many are ready."""
-    out = sum(1 for node in evidence.nodes or () if not node.usable)
-    ready = len(evidence.nodes or ()) - out
-    said = f"{ready} ready" + (f", {out} cordoned or not ready" if out else "")
+    every = evidence.nodes or ()
+    ready = sum(1 for node in every if node.usable)
+    out = f", {len(every) - ready} cordoned or not ready" if ready < len(every) else ""
     if ready:
-        yield found("nodes", said)
-    elif out:
-        yield found("nodes", said, "ask an admin, unless nodes come on demand", "error")
+        yield found("nodes", f"{ready} ready{out}")
+    elif every:
+        yield found("nodes", f"0 ready{out}", "ask an admin, unless nodes come on demand", "error")
 
 
 def gpus(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """Products, how many, how many of them free, and whether the device plugin offers them all."""
-    for resource in filter(_GPU.search, device_resources(evidence.nodes or ())):
-        having = [node for node in evidence.nodes_with_pods or () if node.capacity(resource)]
-        total = sum((node.capacity(resource) for node in having), Decimal(0))
-        free = [node.free(resource) for node in having]
-        left = "" if None in free else f", {number(resource, sum(filter(None, free), Decimal(0)))} free"
-        largest = number(resource, max((node.capacity(resource) for node in having), default=Decimal(0)))
-        products = Counter(
-            f"{node.labels.get(GPU_PRODUCT, 'no product label')} x{number(resource, node.capacity(resource))}"
-            for node in having
-        )
-        shown = listed([f"{pluralize(count, 'node')} with {product}" for product, count in products.most_common()])
-        yield found("gpus", f"{number(resource, total)} {resource}{left}; at most {largest} in one pod ({shown})")
+    every = evidence.nodes or ()
+    remedy = f"ask an admin about the device plugin there ({evidence.words['kubectl_all']} get pods -A | grep -i device-plugin; or the GPU operator)"
+    for resource in filter(_GPU.search, device_resources(every)):
+        having = [node for node in evidence.nodes_with_pods if node.capacity(resource)]
+        yield found("gpus", _gpus_text(resource, having))
         for node in having:
-            held = amount((node.node["status"].get("capacity") or {}).get(resource, 0)) - node.capacity(resource)
+            held = amount((node.status.get("capacity") or {}).get(resource, 0)) - node.capacity(resource)
             if held > 0:
                 said = f"node {node.name} holds back {number(resource, held)} {resource}: ill, most likely"
-                yield found("device plugin", said, _PLUGIN, "warning")
-    labelled = [node for node in evidence.nodes or () if node.labelled_gpu]
-    silent = [node.name for node in labelled if not any(map(_GPU.search, device_resources([node])))]
+                yield found("device plugin", said, remedy, "warning")
+    silent = [one.name for one in every if one.labelled_gpu and not any(map(_GPU.search, device_resources([one])))]
     if silent:
         said = f"labels say that {listed(silent)} have GPUs, and none are offered"
-        yield found("device plugin", said, _PLUGIN, "warning")
+        yield found("device plugin", said, remedy, "warning")
+
+
+def _gpus_text(resource: str, nodes: Sequence[Node]) -> str:
+    capacities, free = [node.capacity(resource) for node in nodes], [node.free(resource) for node in nodes]
+    labels = [node.labels.get(GPU_PRODUCT, "no product label") for node in nodes]
+    products = Counter(f"{label} x{number(resource, one)}" for label, one in zip(labels, capacities, strict=True))
+    shown = listed(f"{pluralize(count, 'node')} with {product}" for product, count in products.most_common())
+    left = "" if None in free else f", {number(resource, sum(filter(None, free), _ZERO))} free"
+    total, most = number(resource, sum(capacities, _ZERO)), number(resource, max(capacities))
+    return f"{total} {resource}{left}; at most {most} in one pod ({shown})"
 
 
 def classes(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """Which storage classes there are, and the default one."""
-    if evidence.classes is None:
-        return
-    names, default = [str(one["metadata"]["name"]) for one in evidence.classes], default_classes(evidence.classes)
+    every = evidence.every(STORAGE_CLASSES)
+    names, default = sorted(evidence.by_name(STORAGE_CLASSES)), default_classes(every or ())
     if default:
         yield found("storage classes", f"{listed(names)}; default {listed(default)}")
-    else:
+    elif every is not None:
         said = f"{listed(names)}; none is the default" if names else "there is none"
         remedy = "name one in every claim: storageClassName; or publish results to object storage (results.publish)"
         yield found("storage classes", said, remedy, "warning")
@@ -88,28 +85,27 @@ def classes(evidence: Evidence, _: Object) -> Iterator[Finding]:
 
 def claims(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """The claims that can be mounted."""
-    for name, claim in (evidence.claims or {}).items():
-        status = claim.get("status") or {}
+    for name, claim in evidence.by_name(CLAIMS).items():
+        status, modes = claim.get("status") or {}, (claim.get("spec") or {}).get("accessModes") or ()
         if status.get("phase") == "Bound" and "deletionTimestamp" not in claim["metadata"]:
-            modes = ", ".join((claim.get("spec") or {}).get("accessModes") or ())
             size = (status.get("capacity") or {}).get("storage")
-            yield found(f"claim {name}", ", ".join(filter(None, ("bound", modes, size))))
+            yield found(f"claim {name}", ", ".join(filter(None, ("bound", *modes, size))))
 
 
 def quotas(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """What the quotas of the namespace leave."""
-    for quota in evidence.quotas:
+    for name, quota in evidence.by_name(QUOTAS).items():
         hard, used = ((quota.get("status") or {}).get(part) or {} for part in ("hard", "used"))
-        said = listed([f"{name} {used.get(name, '0')} of {most}" for name, most in hard.items()], shown=8)
-        yield found(f"quota {quota['metadata']['name']}", said)
+        said = listed([f"{one} {used.get(one, '0')} of {most}" for one, most in hard.items()], shown=8)
+        yield found(f"quota {name}", said)
 
 
 def queues(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """Kueue and its LocalQueues."""
     if evidence.kueue is None and evidence.kueue_readable:
         yield found("queues", "Kueue is not installed: leave spec.job.queueName out")
-    for name, queue in evidence.local_queues.items():
-        if problem := queue_problem(name, queue):
+    for name, queue in local_queues(evidence).items():
+        if problem := queue_problem(evidence, name, queue):
             yield found(f"queue {name}", problem.sentence, problem.remedy, problem.severity)
         else:
             waiting = (queue.get("status") or {}).get("pendingWorkloads") or 0
@@ -117,12 +113,29 @@ def queues(evidence: Evidence, _: Object) -> Iterator[Finding]:
 
 
 def image(evidence: Evidence, pod: Object) -> Iterator[Finding]:
-    """Whether nodes have the runner's image already, and whether it is of this version."""
-    name = str(pod["spec"]["containers"][0].get("image") or JobSpec().image)
-    tag = name.partition("@")[0].rpartition("/")[2].partition(":")[2]
-    if re.match(r"v?\d+\.\d+", tag) and tag.removeprefix("v") != __version__:
-        remedy = f"take the same version on both sides: pip install specbatch=={tag.removeprefix('v')}"
+    """Whether nodes have the runner's image already, and whether it is of this version. Nodes name images in full: docker.io/library/busybox:1."""
+    container = pod["spec"]["containers"][0]
+    name, every = str(container.get("image")), evidence.nodes
+    tag = name.partition("@")[0].rpartition("/")[2].partition(":")[2].removeprefix("v")
+    if re.match(r"\d+\.\d+", tag) and tag != __version__:
+        remedy = f"take the same version on both sides: pip install specbatch=={tag}"
         yield found("image version", f"{name} is not of this specbatch ({__version__})", remedy, "warning")
-    if evidence.nodes:
-        having = len(nodes_with(evidence, name))
-        yield found("image", f"{name}: on {having} of {len(evidence.nodes)} nodes, as far as they tell")
+    registry = "" if re.match(r"[^/]*[.:][^/]*/|localhost/", name) else "docker.io/" if "/" in name else "docker.io/library/"
+    full = f"{registry}{name}" if tag or "@" in name else f"{registry}{name}:latest"
+    having = sum(1 for node in every or () for one in node.status.get("images") or () if full in (one.get("names") or ()))
+    if every and not having and container.get("imagePullPolicy") == "Never":
+        yield evidence.found(NEVER_PULLED, image=name)
+    elif every:
+        yield found("image", f"{name}: on {having} of {len(every)} nodes, as far as they tell")
+
+
+LOOKS: Sequence[tuple[str, Rule]] = (
+    ("namespace", namespace),
+    ("nodes", nodes),
+    ("gpus", gpus),
+    ("storage classes", classes),
+    ("claims", claims),
+    ("quotas", quotas),
+    ("queues", queues),
+    ("image", image),
+)

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 from specbatch import __version__
@@ -13,7 +14,7 @@ from specbatch.cluster.client.kinds import CONFIG_MAPS, Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding, Severity
 from specbatch.cluster.jobs.timestamps import seconds_of
-from specbatch.cluster.preflight.permissions import HELPFUL, OF_KUEUE, all_needed, commands_with, listed, missing
+from specbatch.cluster.preflight.permissions import HELPFUL, OF_KUEUE, all_needed, check_permissions, listed, missing
 from specbatch.errors import ClusterError
 from specbatch.formatting import rough_duration
 
@@ -72,22 +73,14 @@ def clock(evidence: Evidence, _: Object) -> Iterator[Finding]:
 def permissions(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """Everything that the commands do, and what would make answers better."""
     kueue = evidence.kueue is not None or (not evidence.kueue_readable and evidence.view.queue is not None)
-    lacking = missing(evidence.cluster, [*all_needed(), *(OF_KUEUE if kueue else ())])
-    namespace = evidence.namespace_name
-    if lacking is None:
+    needed, unseen = [*all_needed(), *(OF_KUEUE if kueue else ())], missing(evidence.cluster, HELPFUL)
+    lacking = [replace(one, subject="permissions") for one in check_permissions(evidence.cluster, needed)]
+    if unseen is None:
         yield found("permissions", "the cluster does not say what is permitted", severity="unchecked")
         return
-    if lacking:
-        commands = ", ".join(dict.fromkeys(name for one in lacking for name in commands_with(one))) or "queues"
-        remedy = (
-            f"ask whoever runs the cluster for the Role of k8s/: kubectl apply -n {namespace} -f k8s/submitter.yaml"
-        )
-        said = f"not permitted in namespace {namespace}: {listed(lacking)} (for {commands})"
-        yield found("permissions", said, remedy, "error")
-    else:
-        yield found("permissions", f"every command may do its work in namespace {namespace}")
-    if unseen := missing(evidence.cluster, HELPFUL):
-        more = "why and doctor say more with it: kubectl apply -k k8s/components/cluster-reader"
+    yield from lacking or [found("permissions", f"every command may do its work in namespace {evidence.words['namespace']}")]
+    if unseen:
+        more = f"why and doctor say more with it: {evidence.words['kubectl_all']} apply -k k8s/components/cluster-reader"
         yield found("cluster-wide", f"not permitted, and not needed: {listed(unseen)}", more)
     else:
         yield found("cluster-wide", "nodes, storage classes and the like may be read")

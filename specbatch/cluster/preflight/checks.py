@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
-from specbatch.cluster.diagnose.manifest import check_manifest, unchecked
-from specbatch.cluster.diagnose.rules.admission import namespace
-from specbatch.cluster.diagnose.table import OF_A_MANIFEST
+from specbatch.cluster.diagnose.table import OF_A_MANIFEST, check_manifest, unchecked
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.stored_spec import resolved_spec
 from specbatch.cluster.manifests.job import Manifests
-from specbatch.cluster.preflight.permissions import Uses, listed, missing
+from specbatch.cluster.preflight.permissions import Uses, check_permissions
 from specbatch.errors import ClusterError
 from specbatch.formatting import pluralize
 
@@ -41,27 +39,12 @@ def preflight(cluster: Cluster, manifests: Manifests, uses: Uses) -> list[Findin
         uses: what will be asked of the cluster, which permissions are needed for.
     """
     evidence = Evidence(cluster, JobView(manifests.job), spec=resolved_spec(manifests.config_map)["spec"])
-    gone = check_manifest(evidence, [("namespace", namespace)])
-    if any(finding.cause != "pod-security" for finding in gone):
+    gone = check_manifest(evidence, OF_A_MANIFEST[:1])
+    if gone:
         return gone  # nothing can be in it
     evidence.not_permitted.clear()  # who has rights in a namespace only hears of it when something is created there
-    found = check_manifest(evidence, OF_A_MANIFEST)
-    return [*check_permissions(cluster, uses), *found, *unchecked(evidence)]
-
-
-def check_permissions(cluster: Cluster, uses: Uses) -> Iterator[Finding]:
-    """What is not permitted, in one finding; nothing where the cluster does not say."""
-    needed = uses.needed
-    lacking = missing(cluster, needed)
-    if lacking:
-        doubt = "is its name right? If so, " if len(lacking) == len(needed) else ""
-        yield Finding(
-            cause="not-permitted",
-            subject=f"namespace {cluster.namespace}",
-            sentence=f"not permitted: {listed(lacking)}",
-            remedy=f"{doubt}ask whoever runs the cluster for the Role of k8s/: kubectl apply -n {cluster.namespace} -f k8s/submitter.yaml, with "
-            "you in its RoleBinding",
-        )
+    found = check_manifest(evidence, OF_A_MANIFEST[1:])
+    return [*check_permissions(cluster, uses.needed), *found, *unchecked(evidence)]
 
 
 def stop_at_errors(found: Iterable[Finding], *, where: str) -> None:

@@ -13,19 +13,14 @@ from specbatch.cluster.manifests.mounts import SPEC_KEY
 from specbatch.cluster.manifests.names import CANCELLED, SUBMITTED
 from specbatch.cluster.manifests.yaml_text import yaml_text
 
-# What the control plane writes into an object of its own accord.
-_OF_METADATA = {
-    "uid",
-    "resourceVersion",
-    "creationTimestamp",
-    "generation",
-    "managedFields",
-    "ownerReferences",
-    "selfLink",
-}
-_OF_ANNOTATIONS = {SUBMITTED, CANCELLED, "batch.kubernetes.io/job-tracking"}
-_OF_SPEC = {"suspend", "selector", "manualSelector"}
-_OF_LABELS = {name for key in ("controller-uid", "job-name") for name in (key, f"batch.kubernetes.io/{key}")}
+# What the control plane writes into an object of its own accord, by the field that holds it.
+_OF_THE_SERVER = {
+    "": {"apiVersion", "status", "data", "binaryData", "immutable"},  # of a ConfigMap's content its spec and files are shown
+    "metadata": {"uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences", "selfLink"},
+    "annotations": {SUBMITTED, CANCELLED, "batch.kubernetes.io/job-tracking"},
+    "labels": {name for key in ("controller-uid", "job-name") for name in (key, f"batch.kubernetes.io/{key}")},
+    "spec": {"suspend", "selector", "manualSelector"},
+}  # fmt: skip
 
 
 def diff_text(old: tuple[Object | None, Object | None], new: tuple[Object, Object]) -> str:
@@ -35,57 +30,34 @@ def diff_text(old: tuple[Object | None, Object | None], new: tuple[Object, Objec
         old: what is there; None for what is not.
         new: what would be.
     """
-    names = [f"{one['kind']}/{one['metadata']['name']}" if one else "(nothing)" for one in old]
-    texts = [(_job(old[0]), _job(new[0])), (_config_map(old[1]), _config_map(new[1]))]
     lines: list[str] = []
-    for (before, after), name, made in zip(texts, names, new, strict=True):
-        label = f"{made['kind']}/{made['metadata']['name']}"
-        lines += difflib.unified_diff(
-            before.splitlines(), after.splitlines(), f"there: {name}", f"new: {label}", lineterm=""
-        )
+    for before, after in zip(old, new, strict=True):
+        name = f"{before['kind']}/{before['metadata']['name']}" if before else "(nothing)"
+        label = f"{after['kind']}/{after['metadata']['name']}"
+        texts = (_shown(before).splitlines() if before else [], _shown(after).splitlines())
+        lines += difflib.unified_diff(*texts, f"there: {name}", f"new: {label}", lineterm="")
     return "\n".join(lines)
 
 
-def _job(job: Object | None) -> str:
-    if job is None:
-        return ""
-    spec = _without(job["spec"], _OF_SPEC)
-    template = spec["template"]
-    metadata = template.get("metadata") or {}
-    labels = _without(metadata.get("labels") or {}, _OF_LABELS)
-    spec["template"] = {**template, "metadata": {**_without(metadata, _OF_METADATA), "labels": labels}}
-    return _text({"kind": job["kind"], "metadata": _metadata(job), "spec": spec})
+def _shown(thing: Object) -> str:
+    """An object as YAML; of a ConfigMap the spec, and size and hash of each bundled file."""
+    shown = _clean(thing)
+    if "spec" not in thing:
+        files = files_of(thing).items()
+        hashes = {name: f"{len(content)} bytes, sha256 {_sha256(content)}" for name, content in files}
+        shown |= {SPEC_KEY: _clean(resolved_spec(thing), SPEC_KEY), "files": hashes}
+    return yaml_text([shown])
 
 
-def _config_map(config_map: Object | None) -> str:
-    """The spec as YAML, and size and hash of each bundled file."""
-    if config_map is None:
-        return ""
-    files = {name: f"{len(content)} bytes, sha256 {_sha256(content)}" for name, content in files_of(config_map).items()}
-    spec = resolved_spec(config_map)
-    return _text({"kind": config_map["kind"], "metadata": _metadata(config_map), SPEC_KEY: spec, "files": files})
-
-
-def _metadata(thing: Object) -> Object:
-    metadata = _without(thing["metadata"], _OF_METADATA)
-    annotations = _without(metadata.pop("annotations", None) or {}, _OF_ANNOTATIONS)
-    labels = _without(metadata.pop("labels", None) or {}, _OF_LABELS)
-    return {**metadata, "labels": labels, **({"annotations": annotations} if annotations else {})}
-
-
-def _without(fields: Object, names: set[str]) -> Object:
-    return {name: value for name, value in fields.items() if name not in names}
-
-
-def _text(value: Object) -> str:
-    return yaml_text([_sorted(value)])
-
-
-def _sorted(value: Any) -> Any:
-    """Two servers, or two versions, may order fields differently."""
-    if isinstance(value, dict):
-        return {name: _sorted(value[name]) for name in sorted(value)}
-    return [_sorted(item) for item in value] if isinstance(value, list) else value
+def _clean(value: Any, field: str = "") -> Any:
+    """Without what is the server's, in the order of names: two servers, or two versions, may order fields differently."""
+    if isinstance(value, list):
+        return [_clean(item, f"{field}[]") for item in value]
+    if not isinstance(value, dict):
+        return value
+    names = sorted(value.keys() - _OF_THE_SERVER.get(field, set()))
+    cleaned = {name: _clean(value[name], name) for name in names}
+    return {name: part for name, part in cleaned.items() if part or name not in {"annotations", "labels"}}
 
 
 def _sha256(content: str) -> str:

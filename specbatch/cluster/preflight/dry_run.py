@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS, Object
-from specbatch.cluster.diagnose.finding import Finding
+from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS, Kind, Object
+from specbatch.cluster.diagnose.evidence import Evidence
+from specbatch.cluster.diagnose.finding import Finding, Said
 from specbatch.cluster.diagnose.rules.admission import refusal
+from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.start_job import suspended
 from specbatch.cluster.manifests.job import Manifests
 from specbatch.errors import ClusterError
@@ -15,7 +18,7 @@ from specbatch.errors import ClusterError
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
-# What the API server refuses of any pod; a policy or a quota may answer otherwise when the Job's own pods come.
+# What the API server refuses of any pod; a policy may answer otherwise when the Job's own pods come.
 _NEVER = {"pod-security", "priority-class-missing", "runtime-class-missing", "service-account-missing"}
 _NO_DRY_RUN = "does not support dry run"
 
@@ -44,50 +47,56 @@ def dry_run(cluster: Cluster, manifests: Manifests) -> DryRun:
         ClusterError: the rights or the namespace are missing.
     """
     findings: list[Finding] = []
-    job = _tried(cluster, manifests.job | {"spec": suspended(manifests.job)["spec"]}, findings)
-    config_map = _tried(cluster, manifests.config_map, findings)
+    job = _tried(cluster, JOBS, manifests.job | {"spec": suspended(manifests.job)["spec"]}, findings)
+    config_map = _tried(cluster, CONFIG_MAPS, manifests.config_map, findings)
     if not findings:  # or it would be told twice
-        _try_pod(cluster, manifests, findings)
+        findings += try_pod(Evidence(cluster, JobView(manifests.job)))
     return DryRun(job, config_map, findings)
 
 
-def _tried(cluster: Cluster, body: Object, findings: list[Finding]) -> Object:
+def try_pod(evidence: Evidence) -> Iterator[Finding]:
+    """What the cluster would say to a pod of the Job; nothing where pods may not be created."""
+    template = evidence.view.job["spec"]["template"]
+    metadata = {**template.get("metadata", {}), "name": f"{evidence.view.name}-0"}
+    try:
+        evidence.cluster.create(
+            PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}, dry_run=True
+        )
+    except ClusterError as refused:
+        if not _about_the_object(refused) or _NO_DRY_RUN in refused.message:
+            return  # nothing is learned about the pod
+        found = replace(refusal(evidence, Said(refused.message)) or _refused(refused), subject="the pods", evidence=())
+        if refused.status == 422 or found.cause in _NEVER or found.cause == "quota-exceeded":
+            yield found
+        else:
+            said = f"one would be refused at this moment: {refused.message}"
+            yield replace(found, sentence=said, severity="warning")
+
+
+def _tried(cluster: Cluster, kind: Kind, body: Object, findings: list[Finding]) -> Object:
     """The object as the cluster would keep it; as it was where that cannot be told."""
-    kind = JOBS if body["kind"] == JOBS.name else CONFIG_MAPS
     subject = f"{kind.name} {body['metadata']['name']}"
     try:
         return cluster.create(kind, body, dry_run=True)
     except ClusterError as refused:
         if _NO_DRY_RUN in refused.message:
-            sentence = "an admission webhook of the cluster cannot be asked without consequences"
-            findings.append(Finding(cause="no-dry-run", subject=subject, sentence=sentence, severity="warning"))
+            said = "an admission webhook of the cluster cannot be asked without consequences"
+            findings.append(Finding(cause="no-dry-run", subject=subject, sentence=said, severity="warning"))
         elif refused.reason == "AlreadyExists":
             # It will be gone by then (--force), or be found to be the same.
             another = {**body, "metadata": {**body["metadata"], "name": f"{body['metadata']['name']}-x"}}
-            tried = _tried(cluster, another, findings)
+            tried = _tried(cluster, kind, another, findings)
             return {**tried, "metadata": {**tried["metadata"], "name": body["metadata"]["name"]}}
-        elif refused.status in {400, 403, 422} and "not permitted to" not in refused.message:
+        elif _about_the_object(refused):
             findings.append(replace(_refused(refused), subject=subject))
         else:
             raise
     return body
 
 
-def _try_pod(cluster: Cluster, manifests: Manifests, findings: list[Finding]) -> None:
-    template = manifests.job["spec"]["template"]
-    metadata = {**template.get("metadata", {}), "name": f"{manifests.name}-0"}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
-    try:
-        cluster.create(PODS, pod, dry_run=True)
-    except ClusterError as refused:
-        if refused.status not in {400, 403, 422} or "not permitted to" in refused.message:
-            return  # nothing is learned about the pod
-        found = refusal(refused.message, cluster.namespace) or _refused(refused)
-        if refused.status == 422 or found.cause in _NEVER:
-            findings.append(replace(found, subject="the pods"))
-        elif _NO_DRY_RUN not in refused.message:
-            sentence = f"one would be refused at this moment: {refused.message}"
-            findings.append(replace(found, subject="the pods", sentence=sentence, severity="warning"))
+def _about_the_object(refused: ClusterError) -> bool:
+    """Whether the cluster has something against the object, and not against who creates it."""
+    return refused.status in {400, 403, 422} and "not permitted to" not in refused.message
 
 
 def _refused(refused: ClusterError) -> Finding:

@@ -5,13 +5,14 @@ Nothing here is cluster-wide: what is read of nodes and the like, where it may b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client import kinds
 from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, JOBS, PODS, Kind
+from specbatch.cluster.diagnose.finding import Finding
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
@@ -132,14 +133,23 @@ def missing(cluster: Cluster, needed: Sequence[Permission]) -> list[Permission] 
     return None if None in answers else [one for one, answer in zip(needed, answers, strict=True) if not answer]
 
 
+def check_permissions(cluster: Cluster, needed: Sequence[Permission]) -> Iterator[Finding]:
+    """What is not permitted, in one finding; nothing where the cluster does not say."""
+    if lacking := missing(cluster, needed):
+        commands = [name for name, ones in COMMANDS.items() if {*ones} & {*lacking}] or ["queues"]
+        doubt = "is its name right? If so, " if len(lacking) == len(needed) else ""
+        role = f"{replace(cluster.flags, namespace=cluster.namespace).kubectl()} apply -f k8s/submitter.yaml"
+        yield Finding(
+            cause="not-permitted",
+            subject=f"namespace {cluster.namespace}",
+            sentence=f"not permitted: {listed(lacking)} (for {', '.join(commands)})",
+            remedy=f"{doubt}ask whoever runs the cluster for the Role of k8s/: {role}, with you in its RoleBinding",
+        )
+
+
 def all_needed() -> list[Permission]:
     """Everything that some command needs, each once."""
     return list(dict.fromkeys(one for needed in COMMANDS.values() for one in needed))
-
-
-def commands_with(permission: Permission) -> list[str]:
-    """The commands that need it."""
-    return [name for name, needed in COMMANDS.items() if permission in needed]
 
 
 def listed(permissions: Iterable[Permission]) -> str:

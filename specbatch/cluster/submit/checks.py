@@ -9,10 +9,10 @@ from specbatch.api.job import SpecBatchJob
 from specbatch.cluster.client.kinds import CONFIG_MAPS
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.manifests.job import Manifests
-from specbatch.cluster.preflight.checks import check_permissions, preflight, stop_at_errors
+from specbatch.cluster.preflight.checks import preflight, stop_at_errors
 from specbatch.cluster.preflight.diff import diff_text
 from specbatch.cluster.preflight.dry_run import DryRun, dry_run
-from specbatch.cluster.preflight.permissions import Uses
+from specbatch.cluster.preflight.permissions import Uses, check_permissions
 from specbatch.cluster.submit.submit import Existing, existing
 from specbatch.errors import ClusterError
 
@@ -68,7 +68,7 @@ class SubmitChecks:
             return existing(self.cluster, self.manifests)
         except ClusterError as error:
             if error.status == 403:
-                missing = list(check_permissions(self.cluster, self.uses))
+                missing = list(check_permissions(self.cluster, self.uses.needed))
                 stop_at_errors(missing, where=f"namespace {self.cluster.namespace}")
             raise
 

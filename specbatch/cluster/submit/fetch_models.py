@@ -6,15 +6,14 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from specbatch.cluster.client.kinds import JOBS, Object
+from specbatch.cluster.client.kinds import CLAIMS, JOBS, Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
-from specbatch.cluster.diagnose.manifest import check_manifest
-from specbatch.cluster.diagnose.table import BEFORE_A_FETCH
+from specbatch.cluster.diagnose.table import BEFORE_A_FETCH, check_manifest
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.run import uid_of
-from specbatch.cluster.preflight.checks import check_permissions, stop_at_errors
-from specbatch.cluster.preflight.permissions import Uses
+from specbatch.cluster.preflight.checks import stop_at_errors
+from specbatch.cluster.preflight.permissions import Uses, check_permissions
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def check_fetch(cluster: Cluster, body: Object) -> list[Finding]:
         RefusedError: something keeps it from running.
     """
     evidence = Evidence(cluster, JobView(body), spec={})
-    found = [*check_permissions(cluster, Uses(follow=True, force=True)), *check_manifest(evidence, BEFORE_A_FETCH)]
+    found = [*check_permissions(cluster, Uses(follow=True, force=True).needed), *check_manifest(evidence, BEFORE_A_FETCH)]
     found += _volume_follows_pod(evidence)
     stop_at_errors(found, where=f"namespace {cluster.namespace}")
     return [finding for finding in found if finding.severity == "warning"]
@@ -45,7 +44,7 @@ def _volume_follows_pod(evidence: Evidence) -> Iterator[Finding]:
         return
     for volume in spec["volumes"]:
         name = (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
-        claim = (evidence.claims or {}).get(name)
+        claim = evidence.by_name(CLAIMS).get(name)
         unbound = claim is not None and (claim.get("status") or {}).get("phase") != "Bound"
         if claim is not None and unbound and not _OF_MANY_NODES & set(claim["spec"].get("accessModes") or ()):
             yield Finding(

@@ -45,4 +45,4 @@ def test_the_options_come_back_in_the_commands_to_type_next(api):
     cluster, _ = ClusterOptions(context="test", namespace="ml", kubeconfig=api.kubeconfig).connect()
     ends = f"-n ml --context test --kubeconfig {api.kubeconfig}"
     assert cluster.flags.command("logs -f", "nightly") == f"specbatch logs -f nightly {ends}"
-    assert cluster.flags.kubectl("get", "pods") == f"kubectl get pods {ends}"
+    assert cluster.flags.kubectl("get", "pods") == f"kubectl {ends} get pods"

@@ -3,10 +3,11 @@
 import datetime as dt
 import json
 
+from specbatch.cluster.client.flags import Flags
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.nodes import with_pods
 from specbatch.cluster.diagnose.why import verdict_of
 from specbatch.cluster.jobs.job_view import JobView
+from specbatch.errors import ClusterError
 
 NOW = dt.datetime(2026, 11, 23, 6, 0, tzinfo=dt.UTC)
 CLOCK = NOW.timestamp()
@@ -176,22 +177,38 @@ def holder(name, on, gpus, namespace="other"):
     }
 
 
+class Closed:
+    """A cluster where nothing may be read."""
+
+    namespace = "ml"
+    flags = Flags(namespace="ml")
+
+    def list(self, kind, **_):
+        raise ClusterError(f"not permitted to list {kind.plural}", status=403)
+
+    def find(self, kind, name):
+        raise ClusterError(f"not permitted to get {kind.plural} {name}", status=403)
+
+    def log(self, pod, **_):
+        raise ClusterError(f"not permitted to get pods/log {pod}", status=403)
+
+
 BOUND = {"specbatch-results": claim()}
 
 
-def verdict_on(*pods, the_job=None, nodes=None, others=(), claims=BOUND, **more):
+def verdict_on(*pods, the_job=None, nodes=None, others=(), claims=BOUND, events=(), classes=None, objects=None, **more):
     """The verdict, from these parts of the evidence; `nodes` None means that they may not be read."""
-    found = None if nodes is None else with_pods(nodes, others)
-    evidence = Evidence(
-        None,
-        JobView(the_job or job(completions=max(1, len(pods))), list(pods)),
-        clock=CLOCK,
-        claims=claims,
-        nodes=found,
-        nodes_with_pods=found,
-        **more,
-    )
-    return verdict_of(evidence)
+    there = {
+        "persistentvolumeclaims": None if claims is None else claims.values(),
+        "storageclasses": classes,
+        "nodes": nodes,
+        "pods of all namespaces": others,
+        "events": events,
+        **(objects or {}),
+    }
+    view = JobView(the_job or job(completions=max(1, len(pods))), list(pods))
+    there = {plural: list(ones) for plural, ones in there.items() if ones is not None}
+    return verdict_of(Evidence(Closed(), view, objects=there, **{"clock": CLOCK, **more}))
 
 
 def cause_of(*pods, **more):

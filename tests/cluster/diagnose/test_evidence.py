@@ -80,7 +80,7 @@ def test_what_may_not_be_read_is_said_and_the_verdict_made_of_the_rest(pending):
             pending.deny(verb, plural)
     found = evidence_of(pending)
     assert verdict_of(found).finding.cause == "gpus-taken"
-    assert found.not_looked_at == ["claims", "events", "nodes"]
+    assert found.not_looked_at == ["persistentvolumeclaims", "events", "nodes"]
 
 
 def test_an_api_that_fails_is_an_error_and_no_verdict(pending):
@@ -104,12 +104,12 @@ def test_logs_of_a_few_pods_are_read_and_the_rest_is_told(api):
         api.logs[f"{JOB}-{index}-abcde"] = "" if index == 0 else "a line\n"
     found = evidence_of(api)
     lines = [found.newest_line(one) for one in found.view.pods]
-    assert [line and line.line for line in lines] == ["", *["a line"] * 7, None, None]
+    assert [line and line.text for line in lines] == ["", *["a line"] * 7, None, None]
     assert found.not_looked_at == ["the logs of 2 more pods"]
     api.deny("get", "pods/log")
     found = evidence_of(api)
     assert {found.newest_line(one) for one in found.view.pods} == {None}
-    assert found.not_looked_at == ["logs", "the logs of 2 more pods"]
+    assert found.not_looked_at == ["pods/log", "the logs of 2 more pods"]
 
 
 def test_an_unbound_claim_brings_the_storage_classes(api):
@@ -138,7 +138,7 @@ def test_a_volume_out_of_reach_tells_where_it_is(api):
     )
     api.deny("get", "persistentvolumes")
     verdict = verdict_of(evidence_of(api))
-    assert (verdict.finding.cause, verdict.not_looked_at) == ("volume-elsewhere", ["volumes"])
+    assert (verdict.finding.cause, verdict.not_looked_at) == ("volume-elsewhere", ["persistentvolumes"])
 
 
 @pytest.mark.parametrize("version", ["kueue.x-k8s.io/v1beta1", "kueue.x-k8s.io/v1beta2"])
@@ -164,7 +164,7 @@ def test_a_cluster_without_kueue_and_one_where_it_may_not_be_read(api):
     api.put(LOCAL_QUEUES, {"metadata": {"name": "team-a"}, "spec": {}})
     api.deny("list", "localqueues")
     found = evidence_of(api)
-    assert (found.kueue, found.kueue_readable, found.not_looked_at) == (None, False, ["Kueue's queues"])
+    assert (found.kueue, found.kueue_readable, found.not_looked_at) == (None, False, ["localqueues"])
 
 
 def test_where_nothing_is_known_the_events_of_the_job_and_its_pods_are_shown_and_no_others(api):

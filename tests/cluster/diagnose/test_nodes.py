@@ -78,10 +78,10 @@ def test_what_may_not_be_read_is_said_and_no_error(api):
     api.deny("list", "pods")
     found = Evidence(api.cluster(), found.view)
     assert [one.free("nvidia.com/gpu") for one in found.nodes_with_pods] == [None]
-    assert found.not_permitted == ["the pods of other namespaces"]
+    assert found.not_permitted == ["pods of all namespaces"]
     api.deny("list", "nodes")
     found = Evidence(api.cluster(), found.view)
-    assert (found.nodes, found.nodes_with_pods, found.not_permitted) == (None, None, ["nodes"])
+    assert (found.nodes, found.nodes_with_pods, found.not_permitted) == (None, (), ["nodes"])
 
 
 @pytest.mark.parametrize(

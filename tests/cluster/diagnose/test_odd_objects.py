@@ -4,11 +4,9 @@ import copy
 
 import pytest
 
-from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.nodes import with_pods
+from specbatch.cluster.client.kinds import CLUSTER_QUEUES, LOCAL_QUEUES, WORKLOADS
+from specbatch.cluster.client.kueue import KueueKinds
 from specbatch.cluster.diagnose.text import render_verdict, verdict_json
-from specbatch.cluster.diagnose.why import verdict_of
-from specbatch.cluster.jobs.job_view import JobView
 from tests.cluster.diagnose.objects import (
     CLOCK,
     claim,
@@ -24,6 +22,7 @@ from tests.cluster.diagnose.objects import (
     storage_class,
     termination_message,
     unschedulable,
+    verdict_on,
     waiting,
 )
 
@@ -68,24 +67,22 @@ def scene(name):
 
 
 def judged(objects):
-    queue, nodes = objects.get("queue", {}), None
-    if "nodes" in objects:
-        nodes = with_pods(objects["nodes"], objects.get("others", ()))
-    evidence = Evidence(
-        None,
-        JobView(objects["job"], objects["pods"]),
-        clock=CLOCK,
+    queue = objects.get("queue", {})
+    return verdict_on(
+        *objects["pods"],
+        the_job=objects["job"],
+        nodes=objects.get("nodes"),
+        others=objects.get("others", ()),
         events=objects.get("events", ()),
         claims={one["metadata"]["name"]: one for one in objects.get("claims", [claim()])},
         classes=objects.get("classes"),
-        nodes=nodes,
-        nodes_with_pods=nodes,
-        kueue=True,  # its kinds are only looked at, not asked
-        local_queues={"q": queue["local"]} if "local" in queue else {},
-        workloads=[queue["workload"]] if "workload" in queue else [],
+        objects={
+            "localqueues": [queue["local"]] if "local" in queue else [],
+            "workloads": [queue["workload"]] if "workload" in queue else [],
+        },
+        kueue=KueueKinds(LOCAL_QUEUES, CLUSTER_QUEUES, WORKLOADS),
         spec={"job": {}},
     )
-    return verdict_of(evidence)
 
 
 def paths(value, path=()):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from specbatch.cluster.diagnose.evidence import LogLine
+from specbatch.cluster.diagnose.finding import Said
 from tests.cluster.diagnose.objects import (
     at,
     cause_of,
@@ -68,7 +68,7 @@ def test_jobs_and_namespaces_on_their_way_out():
     verdict = verdict_on(running(), the_job=going)
     assert (verdict.finding.cause, verdict.finding.evidence) == ("deleting", ("held by finalizer foregroundDeletion",))
     assert (
-        cause_of(the_job=going, namespace={"metadata": {"name": "ml", "deletionTimestamp": at(9)}})
+        cause_of(the_job=going, objects={"namespaces": [{"metadata": {"name": "ml", "deletionTimestamp": at(9)}}]})
         == "namespace-deleting"
     )
 
@@ -185,7 +185,7 @@ def test_one_shard_with_a_problem_comes_before_many_that_wait_or_run():
 
 def test_the_newest_pod_of_a_shard_counts_while_it_is_tried_again():
     verdict = verdict_on(
-        failed(139, name="first", made=500), running(), the_job=job(), newest_lines={"x": LogLine(at(1), "")}
+        failed(139, name="first", made=500), running(), the_job=job(), logs={"x": Said()}
     )
     assert verdict.finding.cause == "running"
     done = job(completions=2, status={"completedIndexes": "0"})

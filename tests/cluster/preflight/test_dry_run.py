@@ -44,13 +44,12 @@ def test_pods_that_the_namespace_would_refuse_are_an_error(api):
     assert "pod-security.kubernetes.io/enforce" in problem
 
 
-def test_a_quota_that_is_used_up_is_a_warning(api):
-    message = 'pods "nightly-0" is forbidden: exceeded quota: gpus, requested: nvidia.com/gpu=8, used: 8, limited: 8'
-    api.fail("POST", rf"/pods\?.*{DRY}", status=403, reason="Forbidden", message=message)
-    assert problems(api) == []
-    api.fail("POST", rf"/pods\?.*{DRY}", status=403, reason="Forbidden", message=message)
-    [problem] = problems(api, "warning")
-    assert "exceeded quota" in problem
+def test_a_quota_that_is_used_up_is_a_warning_and_one_that_never_suffices_an_error(api):
+    message = 'pods "nightly-0" is forbidden: exceeded quota: gpus, requested: nvidia.com/gpu=8, used: nvidia.com/gpu={}, limited: nvidia.com/gpu={}'
+    for used, limit, level in ((8, 8, "warning"), (0, 4, "error")):
+        api.fail("POST", rf"/pods\?.*{DRY}", status=403, reason="Forbidden", message=message.format(used, limit))
+        [problem] = problems(api, level)
+        assert f"the quota gpus of the namespace allows {limit} nvidia.com/gpu; {used} are used" in problem
 
 
 def test_pods_that_may_not_be_created_are_not_tried(api):

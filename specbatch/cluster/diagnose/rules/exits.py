@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Cause, Finding, by_name, cut, recognise
-from specbatch.cluster.diagnose.rules.containers import ARCHITECTURE, COMMAND, container_statuses, start_failure
+from specbatch.cluster.diagnose.finding import Cause, Finding, Said
+from specbatch.cluster.diagnose.rules.kubelet import ARCHITECTURE, COMMAND, STARTS, container_statuses
 from specbatch.cluster.jobs.job_view import condition, reason_text
 from specbatch.cluster.manifests.pod import USER
 from specbatch.cluster.status.pod_log import readable, whole_lines
 from specbatch.cluster.status.pod_state import container_state, node_of, termination_message
 from specbatch.errors import ExitCode
+from specbatch.formatting import one_line
 from specbatch.results.protocol import TerminationMessage
 
 # Of "reason: message", the reason being that of the condition DisruptionTarget or of the pod. Limits come first: the pod would exceed them again.
@@ -56,14 +57,23 @@ _SAYS = "{meaning} (exit code {code}){said}"
 _MODEL, _GPU, _RESULTS = ExitCode.MODEL_MISSING.value, ExitCode.GPU_FAULT.value, ExitCode.RESULTS_NOT_WRITTEN.value
 _HARDWARE = r"\bXid\b\s*(\([^)]*\))?[\s:]*(error\s*)?(48|62|63|64|74|79|94|95|119|120)\b"  # https://docs.nvidia.com/deploy/xid-errors/
 _CREDENTIALS = r"credential|Access ?Denied|InvalidAccessKeyId|SignatureDoesNotMatch|\b40[13]\b|Forbidden|Unauthorized"
-# Of "exit code: what the process said".
+# Of "exit code: what the process said", or of the reason of a container that was killed.
 _KNOWN = (
+    Cause("out-of-memory-killed", r"^OOMKilled: (?P<limit>\S+)",
+        "the pod used more memory than its limit of {limit}, and was killed (OOMKilled)",
+        "raise spec.job.resources.limits.memory (specbatch plan FILE says what the models need; /dev/shm counts, too)"),
+    Cause("node-out-of-memory", r"^OOMKilled:",
+        "the node ran out of memory, and the kernel killed the process (OOMKilled; the pod has no memory limit)",
+        "set spec.job.resources.requests.memory (and limits.memory) to what the models need: specbatch plan FILE says how much"),
+    Cause("node-lost", r"^ContainerStatusUnknown:",
+        "the pod ended without a word: most likely its node was lost or restarted",
+        "if it comes back: ask an admin about the node"),
     Cause("model-not-permitted", rf"^{_MODEL}: .*(\bgated\b|GatedRepo|\b40[13]\b|unauthorized|forbidden|access to model|not permitted to|awaiting a review)",
         _SAYS,
-        "accept the model's licence on the hub; keep a token of that account in a Secret (kubectl create secret generic hf --from-literal=token=hf_...), and set spec.job.secretEnv: {{HF_TOKEN: {{name: hf, key: token}}}}"),
+        "accept the model's licence on the hub; keep a token of that account in a Secret ({kubectl} create secret generic hf --from-literal=token=hf_...), and set spec.job.secretEnv: {{HF_TOKEN: {{name: hf, key: token}}}}"),
     Cause("results-volume-full", rf"^{_RESULTS}: .*(no space left|disk quota exceeded|disk is full)",
         _SAYS,
-        "make the results' claim larger (kubectl edit pvc), or clear it"),
+        "make the results' claim larger ({kubectl} edit pvc), or clear it"),
     Cause("storage-not-permitted", rf"^{_RESULTS}: .*://.*({_CREDENTIALS})",
         _SAYS,
         "keep the storage's credentials in a Secret, and name it in spec.job.secretEnvFrom: [{{name: ...}}] (or use a service account with a cloud identity); they must allow to list and write there"),
@@ -86,7 +96,7 @@ _KNOWN = (
         "", "warning"),
     Cause("crashed", r"^(134|135|136|139):",
         "the process crashed in native code (exit code {code}, {signal})",
-        "often driver and CUDA of the image do not go together, or a GPU is ill: try another node, then another image; specbatch logs has what came before"),
+        "often driver and CUDA of the image do not go together, or a GPU is ill: try another node, then another image; {logs} has what came before"),
 )  # fmt: skip
 # Those of which the runner's own remedy is the better one.
 _RUNNER = (
@@ -98,92 +108,72 @@ _RUNNER = (
     Cause("out-of-gpu-memory", "^70:", _SAYS, "use more or larger GPUs (spec.placement.gpus), a shorter batching.maxLength, or fewer batching.maxSequences"),
     Cause("results-not-written", "^74:", _SAYS, "see that the volume has room, and that user {user} may write to it"),
     Cause("stopped", "^75:", _SAYS, "everything finished is saved", "warning"),
-    Cause("error", "", "the process failed (exit code {code}){said}", "specbatch logs shows the traceback: please report it if it is specbatch's own"),
+    Cause("error", "", "the process failed (exit code {code}){said}", "{logs} shows the traceback: please report it if it is specbatch's own"),
 )  # fmt: skip
 _SIGNALS = {134: "SIGABRT", 135: "SIGBUS: often /dev/shm is too small", 136: "SIGFPE", 139: "SIGSEGV"}
-_CAUSES = by_name(
-    Cause("out-of-memory-killed", "",
-        "the pod used more memory than its limit of {limit}, and was killed (OOMKilled)",
-        "raise spec.job.resources.limits.memory (specbatch plan FILE says what the models need; /dev/shm counts, too)"),
-    Cause("node-out-of-memory", "",
-        "the node ran out of memory, and the kernel killed the process (OOMKilled; the pod has no memory limit)",
-        "set spec.job.resources.requests.memory (and limits.memory) to what the models need: specbatch plan FILE says how much"),
-    Cause("node-lost", "",
-        "the pod ended without a word: most likely its node was lost or restarted",
-        "if it comes back: ask an admin about the node"),
-)  # fmt: skip
 _LINE_CHARS = 400
 _ERROR_CHARS = 300
 
 
-def failure(_: Evidence, pod: Object) -> Iterator[Finding]:
-    """Why a pod failed: by the cluster, or by itself."""
-    if (pod.get("status") or {}).get("phase") == "Failed":
-        yield _disruption(pod) or _own_end(pod)
-
-
-def _disruption(pod: Object) -> Finding | None:
-    """Why the cluster ended a pod; None where it was the pod's own end."""
+def failure(evidence: Evidence, pod: Object) -> Iterator[Finding]:
+    """Why a pod failed: ended by the cluster, or by itself."""
     status = pod.get("status") or {}
-    target = condition(pod, "DisruptionTarget") or {}
-    reason = str(target.get("reason") or status.get("reason") or "")
-    message = " ".join(str(status.get("message") or target.get("message") or "").split())
-    found = recognise(_DISRUPTIONS, f"{reason}: {message}")
-    line = f"pod {pod['metadata']['name']} (node {node_of(pod) or '?'}): {reason}: {message}"
-    return found and found.seen([line], target.get("lastTransitionTime"))
+    if status.get("phase") == "Failed":
+        target = condition(pod, "DisruptionTarget") or {}
+        message = " ".join(str(status.get("message") or target.get("message") or "").split())
+        text = f"{target.get('reason') or status.get('reason') or ''}: {message}"
+        said = Said(text, f"{_named(pod)}: {text}", target.get("lastTransitionTime"))
+        yield evidence.recognise(_DISRUPTIONS, said) or _own_end(evidence, pod)
 
 
-def _own_end(pod: Object) -> Finding:
+def _own_end(evidence: Evidence, pod: Object) -> Finding:
+    """By the reason of its container, or by exit code and last words."""
     ended = container_state(pod).get("terminated") or {}
-    message = str(ended.get("message") or "")
+    code, message = int(ended.get("exitCode") or 0), " ".join(str(ended.get("message") or "").split())
     word = termination_message(pod) or TerminationMessage()
-    killed = next((one for one in container_statuses(pod) if _reason(one) == "OOMKilled"), None)
-    finding = None
-    if killed is not None:
-        limit = _memory_limit(pod, str(killed.get("name")))
-        finding = _CAUSES["out-of-memory-killed" if limit else "node-out-of-memory"].finding(limit=limit)
+    states = ((one.get("name"), (one.get("state") or {}).get("terminated") or {}) for one in container_statuses(pod))
+    killed = [str(name) for name, state in states if state.get("reason") == "OOMKilled"]
+    causes, text = _KNOWN, f"{code}: {word.reason if word.exit_code is not None else message}"
+    if killed:
+        text = f"OOMKilled: {_memory_limit(pod, killed[0])}"
+    elif ended.get("reason") == "ContainerStatusUnknown" or "exitCode" not in ended:
+        text = "ContainerStatusUnknown:"
     elif ended.get("reason") in {"StartError", "ContainerCannotRun"}:
-        finding = start_failure(message)
-    elif ended.get("reason") != "ContainerStatusUnknown" and "exitCode" in ended:
-        finding = _by_exit_code(int(ended["exitCode"]), word, " ".join(message.split()))
-    own = word.error and word.exit_code is not None  # said in the sentence already
-    return (finding or _CAUSES["node-lost"].finding()).seen(
-        [_line(pod, ended, "" if own else message)], ended.get("finishedAt")
-    )
-
-
-def _by_exit_code(code: int, word: TerminationMessage, message: str) -> Finding | None:
-    said = word.reason if word.exit_code is not None else message
-    more = f" {word.remedy}" if code == _MODEL else ""
+        causes, text = STARTS, message
+    elif code == _MODEL:
+        text = f"{text} {word.remedy}"
+    said = Said(text, _line(pod, ended, word), ended.get("finishedAt"))
     fields = {
         "code": code,
         "meaning": ExitCode(code).meaning if code in set(ExitCode) else "",
-        "said": f": {cut(word.reason, _ERROR_CHARS)}" if word.reason else "",
+        "said": f": {one_line(word.reason, _ERROR_CHARS)}" if word.reason else "",
         "signal": _SIGNALS.get(code),
         "user": USER,
     }
-    if known := recognise(_KNOWN, f"{code}: {said}{more}", **fields):
-        return known
-    found = recognise(_RUNNER, f"{code}:", **fields)
-    return found and replace(found, remedy=word.remedy or found.remedy)
+    found = evidence.recognise(causes, said, **fields)
+    if found is None:
+        found = evidence.recognise(_RUNNER, said, **fields)
+        assert found is not None  # the last of them is of any text
+        found = replace(found, remedy=word.remedy or found.remedy)
+    return found
 
 
-def _reason(status: Object) -> str:
-    return str(((status.get("state") or {}).get("terminated") or {}).get("reason") or "")
-
-
-def _line(pod: Object, ended: Object, message: str) -> str:
-    """What is known of the end, in one line; of a long log its end."""
-    text = " ".join(" ".join(readable(line) for line in whole_lines(message)).split())
-    shown = text if len(text) <= _LINE_CHARS else f"…{text[-_LINE_CHARS:]}"
+def _line(pod: Object, ended: Object, word: TerminationMessage) -> str:
+    """What is known of the end, in one line: of a long log its end, and of the runner's own words nothing, which are the sentence."""
+    log = "" if word.error and word.exit_code is not None else str(ended.get("message") or "")
+    text = " ".join(" ".join(map(readable, whole_lines(log))).split())
     code = f"exit code {ended['exitCode']}" if "exitCode" in ended else "no exit code"
     reason = f", {ended['reason']}" if ended.get("reason") not in {None, "Error"} else ""
-    parts = "".join(f": {part}" for part in (reason_text(pod["status"]), shown) if part)
-    return f"pod {pod['metadata']['name']} (node {node_of(pod) or '?'}): {code}{reason}{parts}"
+    shown = text if len(text) <= _LINE_CHARS else f"…{text[-_LINE_CHARS:]}"
+    return ": ".join(filter(None, (_named(pod), f"{code}{reason}", reason_text(pod["status"]), shown)))
 
 
-def _memory_limit(pod: Object, container: str) -> str | None:
-    spec = pod["spec"]
-    own: Object = next((one for one in spec.get("containers") or () if one.get("name") == container), {})
-    limits = (((thing.get("resources") or {}).get("limits") or {}).get("memory") for thing in (own, spec))
-    return next((str(limit) for limit in limits if limit), None)
+def _named(pod: Object) -> str:
+    return f"pod {pod['metadata']['name']} (node {node_of(pod) or '?'})"
+
+
+def _memory_limit(pod: Object, container: str) -> str:
+    """Of a container, or of the whole pod; empty where there is none."""
+    own = [one for one in pod["spec"].get("containers") or () if one.get("name") == container]
+    limits = [((one.get("resources") or {}).get("limits") or {}).get("memory") for one in (*own, pod["spec"])]
+    return next((str(limit) for limit in limits if limit), "")

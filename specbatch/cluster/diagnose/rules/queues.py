@@ -5,13 +5,12 @@ Source: https://github.com/kubernetes-sigs/kueue (pkg/controller/core, pkg/sched
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Cause, Finding, by_name, recognise
-from specbatch.cluster.diagnose.quantities import listed
+from specbatch.cluster.diagnose.finding import Cause, Finding, Said, by_name, listed
 from specbatch.cluster.jobs.job_view import condition
 
 _JOB_UID = "kueue.x-k8s.io/job-uid"  # label of Kueue's Workloads
@@ -22,7 +21,7 @@ _CAUSES = by_name(
         "take spec.job.queueName out and submit again, or install Kueue"),
     Cause("cluster-queue-missing", rf"ClusterQueue \S+ {_GONE}|ClusterQueueDoesNotExist",
         "the queue {name} belongs to a ClusterQueue that does not exist",
-        "ask an admin to create it, or name another queue in spec.job.queueName (kubectl get localqueues)"),
+        "ask an admin to create it, or name another queue in spec.job.queueName ({kubectl} get localqueues)"),
     Cause("queue-missing", rf"LocalQueue \S+ {_GONE}",
         "the queue {name} does not exist in namespace {namespace}: the Job stays suspended",
         "correct spec.job.queueName (there is: {names}) and submit again, or ask an admin to create it"),
@@ -31,13 +30,13 @@ _CAUSES = by_name(
         "ask an admin to start it again (stopPolicy: None); the Job then goes on by itself", "warning"),
     Cause("queue-inactive", r"(LocalQueue|ClusterQueue) \S+ is inactive",
         "the queue {name} is not active: it admits no Jobs",
-        "ask an admin: kubectl describe clusterqueue says what is missing (a flavor, an admission check); the Job then goes on by itself", "warning"),
+        "ask an admin: {kubectl_all} describe clusterqueue says what is missing (a flavor, an admission check); the Job then goes on by itself", "warning"),
     Cause("queue-silent", "",
         "Kueue has not taken the Job into queue {name} yet",
         "wait a minute; if it stays so, Kueue's controller does not run, or does not manage batch/job: ask an admin", "warning"),
     Cause("queue-evicted", "",
         "Kueue has stopped the Job ({reason}), and it waits in queue {name} again{position}",
-        "wait: it starts again by itself and keeps its finished rows; a higher PriorityClass comes first; one that is deactivated needs kubectl edit workload {workload} (spec.active: true)", "warning"),
+        "wait: it starts again by itself and keeps its finished rows; a higher PriorityClass comes first; one that is deactivated needs {kubectl} edit workload {workload} (spec.active: true)", "warning"),
 )  # fmt: skip
 # What Kueue says of a Workload. More that is needed now comes first: another flavor would do.
 _WORKLOAD = (
@@ -48,14 +47,13 @@ _WORKLOAD = (
     Cause("queue-too-small", r"insufficient quota for (?P<resource>\S+) in flavor \S+?,.*?\((?P<asked>[^()]+)\) > maximum capacity \((?P<most>[^()]+)\)",
         "the Job asks for {asked} {resource} at once, and its queue has {most} in all: it will never start",
         "lower spec.job.parallelism (pods at once) or spec.placement.gpus, or ask an admin for more quota"),
-    Cause("queue-unsuitable", r"(couldn't assign flavors to pod set \S+: )?(?P<why>.*(unavailable in ClusterQueue|flavor|doesn't match ClusterQueue).*)",
+    Cause("queue-unsuitable", r"^\w*: (couldn't assign flavors to pod set \S+: )?(?P<why>.*(unavailable in ClusterQueue|flavor|doesn't match ClusterQueue).*)",
         "the queue {name} is not for these pods, or not for namespace {namespace}: {why}",
-        "make spec.job.tolerations and spec.job.nodeSelector fit a flavor of the queue (kubectl get resourceflavors), take another queue, or ask an admin to add the resource or the namespace to the ClusterQueue"),
+        "make spec.job.tolerations and spec.job.nodeSelector fit a flavor of the queue ({kubectl_all} get resourceflavors), take another queue, or ask an admin to add the resource or the namespace to the ClusterQueue"),
+    Cause("queue-waiting", "",
+        "the Job waits in Kueue's queue {name}{position}",
+        "wait: it starts by itself once Kueue admits it; what it waits for is below", "warning"),
 )  # fmt: skip
-
-_WAITING = Cause("queue-waiting", "",
-    "the Job waits in Kueue's queue {name}{position}",
-    "wait: it starts by itself once Kueue admits it; what it waits for is below", "warning")  # fmt: skip
 
 
 def queue(evidence: Evidence, _: Object) -> Iterator[Finding]:
@@ -64,18 +62,25 @@ def queue(evidence: Evidence, _: Object) -> Iterator[Finding]:
     exists = "uid" in job["metadata"]
     if name is None or (exists and not evidence.view.suspended):
         return
-    local, names = evidence.local_queues.get(name), listed(sorted(evidence.local_queues)) or "none"
-    if local is None and evidence.kueue_readable:
+    there = local_queues(evidence)
+    if name not in there and evidence.kueue_readable:
         cause = _CAUSES["queue-missing" if evidence.kueue else "kueue-missing"]
-        yield cause.finding(name=name, namespace=evidence.namespace_name, names=names)
+        yield evidence.found(cause, name=name, names=listed(sorted(there)) or "none")
         return
-    if problem := queue_problem(name, local or {}, (exists and evidence.cluster_queue) or {}):
+    of = (there.get(name, {}).get("spec") or {}).get("clusterQueue")
+    behind = evidence.find(evidence.kueue.cluster_queues, of) if exists and of and evidence.kueue else None
+    if problem := queue_problem(evidence, name, there.get(name, {}), behind or {}):
         yield problem
     if exists:
-        yield _held(evidence, job, name)
+        yield _held(evidence, name, behind or {})
 
 
-def queue_problem(name: str, *queues: Object) -> Finding | None:
+def local_queues(evidence: Evidence) -> Mapping[str, Object]:
+    """Kueue's LocalQueues of the namespace, by name."""
+    return evidence.by_name(evidence.kueue.local_queues) if evidence.kueue else {}
+
+
+def queue_problem(evidence: Evidence, name: str, *queues: Object) -> Finding | None:
     """Why a LocalQueue, or the ClusterQueue behind it, admits no Jobs; None where both do."""
     for one in queues:
         conditions = (one.get("status") or {}).get("conditions")
@@ -83,50 +88,48 @@ def queue_problem(name: str, *queues: Object) -> Finding | None:
         stopped = (one.get("spec") or {}).get("stopPolicy", "None") != "None"
         if stopped or (conditions and active.get("status") != "True"):
             gone = active.get("reason") == "ClusterQueueDoesNotExist"
-            cause = "queue-stopped" if stopped else "cluster-queue-missing" if gone else "queue-inactive"
+            cause = _CAUSES["queue-stopped" if stopped else "cluster-queue-missing" if gone else "queue-inactive"]
             lines = [f"{active.get('reason')}: {active.get('message')}"] if active else []
-            return _CAUSES[cause].finding(name=name).seen(lines, active.get("lastTransitionTime"))
+            return evidence.found(cause, name=name).seen(lines, active.get("lastTransitionTime"))
     return None
 
 
-def _held(evidence: Evidence, job: Object, name: str) -> Finding:
+def _held(evidence: Evidence, name: str, behind: Object) -> Finding:
     """What Kueue says of the Job's Workload, with all its conditions and checks."""
-    labelled = ((one, (one["metadata"].get("labels") or {}).get(_JOB_UID)) for one in evidence.workloads)
-    mine: Object = next((one for one, uid in labelled if uid == job["metadata"]["uid"]), {})
+    job, workloads = evidence.view.job, (evidence.every(evidence.kueue.workloads) if evidence.kueue else None) or ()
+    labels = {_JOB_UID: job["metadata"]["uid"]}
+    mine: Object = next((one for one in workloads if labels.items() <= (one["metadata"].get("labels") or {}).items()), {})
     if not mine and evidence.kueue_readable:
-        return _CAUSES["queue-silent"].finding(name=name)
+        return evidence.found(_CAUSES["queue-silent"], name=name)
     status = mine.get("status") or {}
     conditions, checks = status.get("conditions") or (), status.get("admissionChecks") or ()
     lines = [f"workload: {one.get('type')}: {one.get('reason')}: {one.get('message')}" for one in conditions]
     lines += [f"{one.get('name')}: {one.get('state')}: {one.get('message', '')}" for one in checks]
     reserved: Object = next((one for one in conditions if one.get("type") == "QuotaReserved"), {})
-    position = _position(evidence, mine, name) if mine else ""
-    fields = {"name": name, "namespace": evidence.namespace_name, "position": position}
-    found = recognise(_WORKLOAD, " ".join(str(reserved.get("message") or "").split()), **fields)
-    evicted = condition(mine, "Evicted") if mine else None
-    if evicted is not None and (found is None or found.cause == "queue-waiting"):
-        again = _CAUSES["queue-evicted"].finding(
-            reason=evicted.get("reason"), workload=mine["metadata"]["name"], **fields
-        )
-        cause = "queue-preempted" if evicted.get("reason") == "Preempted" else "queue-evicted"
-        return replace(again, cause=cause).seen(lines, evicted.get("lastTransitionTime"))
+    fields = {"name": name, "position": _position(workloads, mine, name, behind) if mine else ""}
+    text = f"{reserved.get('reason')}: {' '.join(str(reserved.get('message') or '').split())}"
     since = reserved.get("lastTransitionTime") or job["metadata"].get("creationTimestamp")
-    return (found or _WAITING.finding(**fields)).seen(lines, since)
+    found = evidence.recognise(_WORKLOAD, Said(text), **fields)
+    assert found is not None  # the last of them is of any text
+    evicted = condition(mine, "Evicted") if mine else None
+    if evicted is not None and found.cause == "queue-waiting":
+        fields |= {"reason": str(evicted.get("reason")), "workload": mine["metadata"]["name"]}
+        cause = "queue-preempted" if evicted.get("reason") == "Preempted" else "queue-evicted"
+        found = replace(evidence.found(_CAUSES["queue-evicted"], **fields), cause=cause)
+        since = evicted.get("lastTransitionTime")
+    return found.seen(lines, since)
 
 
-def _position(evidence: Evidence, workload: Object, name: str) -> str:
+def _position(workloads: Sequence[Object], mine: Object, name: str, behind: Object) -> str:
     """How many of the namespace's Workloads come first: by priority, then by age."""
-    before = sum(1 for one in evidence.workloads if _waits_in(one, name) and _rank(one) < _rank(workload))
-    among = ((evidence.cluster_queue or {}).get("status") or {}).get("pendingWorkloads")
+
+    def rank(one: Object) -> tuple[int, str, str]:
+        priority = (one.get("spec") or {}).get("priority")
+        return -int(priority or 0), str(one["metadata"].get("creationTimestamp", "")), str(one["metadata"]["name"])
+
+    waiting = [one for one in workloads if (one.get("spec") or {}).get("queueName") == name]
+    waiting = [one for one in waiting if not condition(one, "QuotaReserved") and not condition(one, "Finished")]
+    before = sum(1 for one in waiting if rank(one) < rank(mine))
+    among = (behind.get("status") or {}).get("pendingWorkloads")
     of = f" (of {among} that wait in its ClusterQueue)" if among else ""
-    return f", {'first' if before == 0 else f'behind {before} more'}{of}"
-
-
-def _rank(workload: Object) -> tuple[int, str, str]:
-    metadata, priority = workload["metadata"], (workload.get("spec") or {}).get("priority")
-    return -int(priority or 0), str(metadata.get("creationTimestamp", "")), str(metadata["name"])
-
-
-def _waits_in(workload: Object, name: str) -> bool:
-    settled = condition(workload, "QuotaReserved") or condition(workload, "Finished")
-    return (workload.get("spec") or {}).get("queueName") == name and not settled
+    return f", {f'behind {before} more' if before else 'first'}{of}"

@@ -1,21 +1,30 @@
-"""Objects that a pod names: Secrets, ConfigMaps, its service account and classes. One that is missing is found before, or told by the kubelet."""
+"""Objects that a pod names: Secrets, ConfigMaps, its service account and classes, and the Job that fetches its models.
+
+One that is missing is found before, or told by the kubelet and the API server.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from specbatch.cluster.client.kinds import PRIORITY_CLASSES, RUNTIME_CLASSES, SECRETS, SERVICE_ACCOUNTS, Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Cause, Finding, recognise
-from specbatch.cluster.manifests.names import RUN
+from specbatch.cluster.diagnose.finding import Cause, Finding
+from specbatch.cluster.jobs.job_view import JobView
+from specbatch.cluster.jobs.lookup import find_jobs
+from specbatch.cluster.manifests.fetch_job import fetch_run_name
 
 _SECRET = Cause("secret-missing", r'secret "(?P<name>[^"]+)" not found',
     "the Secret {name}, which the spec names, does not exist in namespace {namespace}",
-    "create it: kubectl create secret generic {name} -n {namespace} --from-literal=KEY=VALUE (pods that wait for it then start by themselves); or correct its name in spec.job.secretEnv, secretEnvFrom or volumes")  # fmt: skip
+    "create it: {kubectl} create secret generic {name} --from-literal=KEY=VALUE (pods that wait for it then start by themselves); or correct its name in spec.job.secretEnv, secretEnvFrom or volumes")  # fmt: skip
 _KEY = Cause("secret-key-missing", r"couldn't find key (?P<key>\S+) in (?P<kind>Secret|ConfigMap) [^/\s]+/(?P<name>[^\s,]+)",
     "the {kind} {name} has no key {key}",
     "add the key, or correct spec.job.secretEnv to a key that it has ({has})")  # fmt: skip
-_MESSAGES = (
+OWN_CONFIG_MAP = Cause("config-map-missing", "",
+    "the ConfigMap {name}, which holds the spec, is gone",
+    "specbatch submit FILE again puts it back")  # fmt: skip
+REFERENCES = (
     _SECRET,
     _KEY,
     Cause("secret-key-missing", r'volume "(?P<volume>[^"]+)" : references non-existent (?P<kind>secret|config) key:? (?P<key>\S+)',
@@ -27,72 +36,71 @@ _MESSAGES = (
 )  # fmt: skip
 SERVICE_ACCOUNT = Cause("service-account-missing", r'serviceaccount "(?P<name>[^"]+)" not found',
     "the ServiceAccount {name} does not exist in namespace {namespace}",
-    "create it (kubectl create serviceaccount {name} -n {namespace}), or correct spec.job.serviceAccountName")  # fmt: skip
+    "create it ({kubectl} create serviceaccount {name}), or correct spec.job.serviceAccountName")  # fmt: skip
 PRIORITY_CLASS = Cause("priority-class-missing", r"no PriorityClass with name (?P<name>\S+) was found",
     "the PriorityClass {name} does not exist",
-    "correct spec.job.priorityClassName (kubectl get priorityclasses), or leave it out")  # fmt: skip
+    "correct spec.job.priorityClassName ({kubectl_all} get priorityclasses), or leave it out")  # fmt: skip
 RUNTIME_CLASS = Cause("runtime-class-missing", r'RuntimeClass "(?P<name>[^"]+)" not found',
     "the RuntimeClass {name} does not exist",
-    "correct spec.job.runtimeClassName (kubectl get runtimeclasses), or leave it out")  # fmt: skip
+    "correct spec.job.runtimeClassName ({kubectl_all} get runtimeclasses), or leave it out")  # fmt: skip
+_FETCHING = Cause("models-not-fetched", "",
+    "Job {name} still fetches the models: pods that start before it has ended find them incomplete, and end with 66",
+    "wait for it: {wait}", "warning")  # fmt: skip
+_NOT_FETCHED = Cause("models-not-fetched", "",
+    "Job {name} has failed to fetch the models",
+    "{why} says why; then specbatch fetch again", "warning")  # fmt: skip
 
-
-def missing_reference(evidence: Evidence, message: str) -> Finding | None:
-    """What the kubelet says of a Secret or ConfigMap that a pod names and that is not there, or lacks a key."""
-    view = evidence.view
-    if f'configmap "{view.name}" not found' in message and RUN in view.labels:
-        return Finding(
-            cause="config-map-missing",
-            sentence=f"the ConfigMap {view.name}, which holds the spec, is gone",
-            remedy="specbatch submit FILE again puts it back",
-        )
-    return recognise(_MESSAGES, message, namespace=evidence.namespace_name, has="kubectl describe lists them")
+_NAMED = (
+    ("serviceAccountName", SERVICE_ACCOUNTS, SERVICE_ACCOUNT),
+    ("priorityClassName", PRIORITY_CLASSES, PRIORITY_CLASS),
+    ("runtimeClassName", RUNTIME_CLASSES, RUNTIME_CLASS),
+)
+# The fields of a pod's spec, of its containers and volumes, that name a Secret.
+_SECRETS = {"secretKeyRef", "secretRef", "secret", "nodePublishSecretRef", "imagePullSecrets"}
 
 
 def secrets(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     """Secrets of a pod that are missing, and keys. Values are never looked at."""
-    for name, wanted in _secrets(pod["spec"]).items():
-        secret = evidence.cluster.find(SECRETS, name)
-        if secret is None:
-            yield _SECRET.finding(name=name, namespace=evidence.namespace_name)
-            continue
-        has = sorted({*(secret.get("data") or {}), *(secret.get("stringData") or {})})
-        for key in sorted(wanted - {"", *has}):
-            yield _KEY.finding(kind="Secret", name=name, key=key, has=f"it has: {', '.join(has) or 'none'}")
-
-
-def service_account(evidence: Evidence, pod: Object) -> Iterator[Finding]:
-    """Of a pod."""
-    name = pod["spec"].get("serviceAccountName")
-    if name and evidence.cluster.find(SERVICE_ACCOUNTS, name) is None:
-        yield SERVICE_ACCOUNT.finding(name=name, namespace=evidence.namespace_name)
-
-
-def classes(evidence: Evidence, pod: Object) -> Iterator[Finding]:
-    """The PriorityClass and the RuntimeClass of a pod."""
-    priority, runtime = pod["spec"].get("priorityClassName"), pod["spec"].get("runtimeClassName")
-    if priority and evidence.cluster.find(PRIORITY_CLASSES, priority) is None:
-        yield PRIORITY_CLASS.finding(name=priority)
-    if runtime and evidence.cluster.find(RUNTIME_CLASSES, runtime) is None:
-        yield RUNTIME_CLASS.finding(name=runtime)
-
-
-def _secrets(spec: Object) -> dict[str, set[str]]:
-    """The Secrets that a pod cannot start without, each with the keys that it takes; "" for the whole."""
     wanted: dict[str, set[str]] = {}
+    for name, key in _secrets(pod["spec"]):
+        wanted.setdefault(name, set()).add(key)
+    for name, keys in wanted.items():
+        if evidence.lacks(SECRETS, name):
+            yield evidence.found(_SECRET, name=name)
+        elif secret := evidence.find(SECRETS, name):
+            has = sorted({*(secret.get("data") or {}), *(secret.get("stringData") or {})})
+            for key in sorted(keys - {"", *has}):
+                yield evidence.found(_KEY, kind="Secret", name=name, key=key, has=f"it has: {', '.join(has) or 'none'}")
 
-    def add(reference: Object | None, name: str = "name", key: str = "") -> None:
-        if reference and not reference.get("optional"):
-            wanted.setdefault(str(reference[name]), set()).add(key)
 
-    for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
-        for variable in container.get("env") or ():
-            reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
-            add(reference, key=(reference or {}).get("key", ""))
-        for source in container.get("envFrom") or ():
-            add(source.get("secretRef"))
-    for reference in spec.get("imagePullSecrets") or ():
-        add(reference)
-    for volume in spec.get("volumes") or ():
-        add(volume.get("secret"), "secretName")
-        add((volume.get("csi") or {}).get("nodePublishSecretRef"))
-    return wanted
+def named(evidence: Evidence, pod: Object) -> Iterator[Finding]:
+    """The ServiceAccount, the PriorityClass and the RuntimeClass of a pod."""
+    for field, kind, cause in _NAMED:
+        name = pod["spec"].get(field)
+        if name and evidence.lacks(kind, name):
+            yield evidence.found(cause, name=name)
+
+
+def models(evidence: Evidence, _: Object) -> Iterator[Finding]:
+    """Whether the Job that fetches the models of a run whose pods ask no hub has ended well; without one, they came in another way."""
+    cache = ((evidence.spec.get("job") or {}).get("volumes") or {}).get("modelCache") or {}
+    run = fetch_run_name(evidence.view.run)
+    newest = next(iter(find_jobs(evidence.cluster, run) if cache.get("readOnly") else ()), None)
+    outcome = "complete" if newest is None else JobView(newest).outcome
+    if newest is not None and outcome != "complete":
+        flags = evidence.cluster.flags
+        fields = {"name": newest["metadata"]["name"], "wait": flags.command("wait", run), "why": flags.command("why", run)}
+        yield evidence.found(_NOT_FETCHED if outcome == "failed" else _FETCHING, **fields)
+
+
+def _secrets(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """(Secret, key) of every reference that must be there; the key is empty for the whole Secret."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _secrets(item, field)
+    elif isinstance(value, dict):
+        name = value.get("secretName") or value.get("name")
+        if field in _SECRETS and name and not value.get("optional"):
+            yield str(name), str(value.get("key", ""))
+        for inner, part in value.items():
+            yield from _secrets(part, inner)

@@ -12,47 +12,53 @@ From Kubernetes 1.34 on a taint is not named any more: `had untolerated taint(s)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+from specbatch.api.hints.nearest import nearest
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
-from specbatch.cluster.diagnose.finding import Cause, Finding, by_name, recognise
-from specbatch.cluster.diagnose.quantities import cause_word, node_lines, spec_field, text
-from specbatch.cluster.diagnose.rules.capacity import NO_NODES, fit
-from specbatch.cluster.jobs.timestamps import age, event_time
+from specbatch.cluster.diagnose.finding import Cause, Finding, Said, by_name, listed
+from specbatch.cluster.diagnose.nodes import Node, cause_word, device_resources, node_lines, number, text, wanted_labels
+from specbatch.cluster.jobs.timestamps import age
 from specbatch.cluster.manifests.pod_requests import is_extended, requests
 from specbatch.cluster.status.pod_state import node_of
 from specbatch.formatting import rough_duration
 
 _SILENT_SECONDS = 60.0
+_NODE_STATES = r"node\.kubernetes\.io/"  # taints that the control plane sets while something is the matter with a node
 _CONTROL_PLANE = r"node-role\.kubernetes\.io/(control-plane|master)"
+_TAINT = rf"taint \{{(?!{_CONTROL_PLANE}|{_NODE_STATES})(?P<key>[^:}}]+): ?(?P<value>[^}}]*)\}}"
 
-# The filters that nodes come to last are named first: a node that lacks something has passed selector and taints.
+# Told from the nodes, or by the scheduler. The filters that nodes come to last are named first: a node that lacks something has passed
+# selector and taints.
 _FILTERS = (
-    NO_NODES,
+    Cause("no-nodes", r"no nodes available to schedule pods",
+        "the cluster has no nodes at all",
+        "add one, or wait for the autoscaler; {kubectl_all} get nodes shows when it is there"),
     Cause("pods-taken", r"Too many pods",
         "the nodes hold as many pods as they may",
         "wait: the pods start by themselves as soon as there is room; or ask an admin for another node", "warning"),
-    Cause("nodes-not-ready", r"taint \{node\.kubernetes\.io/(not-ready|unreachable|disk-pressure|memory-pressure)",
-        "nodes are out of service, and no other would do",
-        "ask an admin: kubectl describe nodes says what is the matter with them"),
-    Cause("taint-not-tolerated", rf"taint \{{(?!{_CONTROL_PLANE})(?P<key>[^:}}]+): ?(?P<value>[^}}]*)\}}",
-        "nodes have the taint {key}={value}, which the spec does not tolerate, and no other would do",
-        'if you may use them, add to spec.job.tolerations: {{key: {key}, operator: Equal, value: "{value}"}}'),
+    Cause("nodes-not-ready", rf"taint \{{{_NODE_STATES}(not-ready|unreachable|disk-pressure|memory-pressure)",
+        "{nodes} would do, but for being out of service (not ready)",
+        "ask an admin: {kubectl_all} describe node {node} says what is the matter"),
+    Cause("taint-not-tolerated", _TAINT,
+        "{nodes} would do, but for the taint {taint}, which the spec does not tolerate",
+        "if you may use them, add to spec.job.tolerations: {toleration}"),
     Cause("node-selector", r"node affinity|node selector",
-        "no node that could be used {labels}",
-        "correct spec.job.nodeSelector or spec.job.affinity (an admin sees the labels: kubectl get nodes --show-labels)"),
+        "no node{having} {what}",
+        "correct spec.job.nodeSelector and spec.job.affinity, or label a node ({kubectl_all} get nodes --show-labels){fixes}"),
     Cause("taint-not-tolerated", rf"taint \{{{_CONTROL_PLANE}",
         "the cluster has no nodes but those of its control plane, which are tainted",
-        "add a worker node; on a cluster of one's own: kubectl taint nodes --all node-role.kubernetes.io/control-plane-"),
+        "add a worker node; on a cluster of one's own: {kubectl_all} taint nodes --all node-role.kubernetes.io/control-plane-"),
     Cause("taint-not-tolerated", r"untolerated taint",
         "nodes have a taint that the spec does not tolerate, and no other would do",
-        "ask an admin which (kubectl describe nodes | grep Taints), and add it to spec.job.tolerations if you may use them"),
+        "ask an admin which ({kubectl_all} describe nodes | grep Taints), and add it to spec.job.tolerations if you may use them"),
     Cause("nodes-cordoned", r"were unschedulable",
-        "nodes are cordoned, and no other node would do",
-        "ask an admin: kubectl uncordon NODE, when its work is done"),
+        "{nodes} would do, but for being cordoned: no new pods may start there",
+        "ask an admin: {kubectl_all} uncordon {node}, when its work is done"),
     Cause("spread-constraint", r"topology spread constraints",
         "the topology spread constraints leave no node for the pod",
         "set whenUnsatisfiable: ScheduleAnyway in spec.job.topologySpreadConstraints, or raise maxSkew"),
@@ -61,86 +67,184 @@ _FILTERS = (
         "wait until a node is free, make spec.job.affinity preferred instead of required, or lower job.parallelism", "warning"),
     Cause("device-claim", r"resourceclaim|cannot allocate all claims",
         "a resource claim of the pod cannot be allocated now",
-        "see kubectl get resourceclaims: the devices are in use, or no driver offers them"),
-    Cause("unschedulable", r".",
+        "see {kubectl} get resourceclaims: the devices are in use, or no driver offers them"),
+    Cause("unschedulable", r": .",
         "the scheduler finds no node for the pod",
-        "its message below says why; an admin sees more: kubectl describe pod and kubectl describe nodes"),
+        "its message below says why; an admin sees more: {kubectl} describe pod and {kubectl_all} describe nodes"),
 )  # fmt: skip
-
 _CAUSES = by_name(
-    Cause("scheduling-gated", "",
-        "the pod waits for {gates}: a scheduling gate that nobody has opened yet",
-        "ask whoever runs that controller; a gate that spec.job.podTemplate sets must be taken away by its own controller"),
-    Cause("node-starting", "",
-        "the cluster's autoscaler is starting a node for the pod",
-        "wait: a GPU node usually takes 3 to 10 minutes; why says more if it does not come", "warning"),
-    Cause("not-enough", "",
+    *reversed(_FILTERS),  # of those with one name, the first
+    Cause("gpu-resource-unknown", "",
+        "each pod asks for {asked}, and no node offers {name}{labelled}",
+        "{remedy}"),
+    Cause("not-enough", "", "each pod asks for {asked}, and {which} has more than {most}", "{remedy}"),
+    Cause("not-enough-together", "",
+        "{which} has all that a pod asks for: {asked}",
+        "compare spec.job.resources with {kubectl_all} describe nodes"),
+    Cause("never", r"Preemption is not helpful(?!.*No preemption victims)",
         "each pod asks for {asked}, and no node that it may use has so much, not even an empty one",
-        "lower {field} to what one node has (an admin sees it: kubectl describe nodes), or add a larger node; a taint or a selector in the message below may keep the pod from the very nodes that have it"),
+        "lower {field} to what one node has (an admin sees it: {kubectl_all} describe nodes), or add a larger node; a taint or a selector in the message below may keep the pod from the very nodes that have it"),
     Cause("taken", "",
         "each pod asks for {asked}, and no node that it may use has so much free now",
         "wait if a node has so much in all: the pods then start by themselves; if none has, lower {field}", "warning"),
+    Cause("scheduling-gated", "",
+        "the pod waits for {gates}: a scheduling gate that nobody has opened yet",
+        "ask whoever runs that controller; a gate that spec.job.podTemplate sets must be taken away by its own controller"),
+    Cause("node-starting", r"^(TriggeredScaleUp|Nominated):",
+        "the cluster's autoscaler is starting a node for the pod",
+        "wait: a GPU node usually takes 3 to 10 minutes; why says more if it does not come", "warning"),
     Cause("scheduling", "", "the scheduler has not looked at the pod yet", "wait a moment", "warning"),
     Cause("scheduler-silent", "",
         "the scheduler ({name}) has said nothing about the pod for {time}",
-        "ask an admin whether it runs (kubectl get pods -n kube-system); a schedulerName of spec.job.podTemplate must exist"),
+        "ask an admin whether it runs ({kubectl_all} get pods -n kube-system); a schedulerName of spec.job.podTemplate must exist"),
 )  # fmt: skip
 
 
-def scheduler_says(evidence: Evidence, pod: Object) -> tuple[str, str | None]:
-    """The scheduler's newest message about a pod (none about one that does not exist yet), and since when the pod waits."""
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    for one in conditions:
+def scheduler_says(evidence: Evidence, pod: Object) -> Said:
+    """The scheduler's newest words about a pod, empty of one that does not exist yet, and since when the pod waits."""
+    name = f"pod {pod['metadata']['name']}"
+    for one in (pod.get("status") or {}).get("conditions") or ():
         if one.get("type") == "PodScheduled" and one.get("status") == "False" and one.get("message"):
-            return str(one["message"]), one.get("lastTransitionTime")
-    event = evidence.newest(pod, "FailedScheduling") if "status" in pod else None
-    if event is not None:
-        return str(event.get("message") or ""), event_time(event)
-    return "", pod["metadata"].get("creationTimestamp")
+            return Said(f": {one['message']}", f"{name}: {one['message']}", one.get("lastTransitionTime"))
+    events = evidence.said_of(pod, "FailedScheduling") if "status" in pod else ()
+    return next(iter(events), Said("", since=pod["metadata"].get("creationTimestamp")))
 
 
 def unschedulable(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     """Why a pod has no node."""
     if node_of(pod):
         return
-    message, since = scheduler_says(evidence, pod)
-    finding = _gated(pod) or _scaling_up(evidence, pod) or fit(evidence, pod) or _by_message(evidence, pod, message)
-    waited = age(pod["metadata"].get("creationTimestamp"), evidence.clock) or 0.0
-    if finding is None:
-        name = pod["spec"].get("schedulerName", "default-scheduler")
-        cause = "scheduling" if waited < _SILENT_SECONDS else "scheduler-silent"
-        finding = _CAUSES[cause].finding(name=name, time=rough_duration(waited))
-    refused = evidence.newest(pod, "NotTriggerScaleUp")
-    lines = [f"pod {pod['metadata']['name']}: {message}"] if message else []
-    yield finding.seen([*lines, *([f"autoscaler: {refused.get('message', '')}"] if refused else [])], since)
-
-
-def _gated(pod: Object) -> Finding | None:
+    said = scheduler_says(evidence, pod)
+    scaling = next(iter(evidence.said_of(pod, "TriggeredScaleUp", "Nominated", "NotTriggerScaleUp")), Said(""))
     gates = [gate.get("name", "") for gate in pod["spec"].get("schedulingGates") or ()]
-    return _CAUSES["scheduling-gated"].finding(gates=", ".join(gates)) if gates else None
+    if gates:
+        finding: Finding | None = evidence.found(_CAUSES["scheduling-gated"], gates=", ".join(gates))
+    else:
+        finding = evidence.recognise([_CAUSES["node-starting"]], scaling) or fit(evidence, pod)
+    finding = finding or _by_message(evidence, pod, said)
+    if finding is None:
+        waited = age(pod["metadata"].get("creationTimestamp"), evidence.clock) or 0.0
+        cause = _CAUSES["scheduling" if waited < _SILENT_SECONDS else "scheduler-silent"]
+        name = pod["spec"].get("schedulerName", "default-scheduler")
+        finding = evidence.found(cause, name=name, time=rough_duration(waited))
+    yield finding.seen([said.line, scaling.line], said.since)
 
 
-def _scaling_up(evidence: Evidence, pod: Object) -> Finding | None:
-    """An autoscaler is at work for this pod: its word is newer than its last refusal."""
-    newest = evidence.newest(pod, "TriggeredScaleUp", "Nominated", "NotTriggerScaleUp")
-    if newest is None or newest.get("reason") == "NotTriggerScaleUp":
-        return None
-    return _CAUSES["node-starting"].finding().seen([f"autoscaler: {newest.get('message', '')}"], event_time(newest))
+def nodes(evidence: Evidence, pod: Object) -> Iterator[Finding]:
+    """For a pod that does not exist yet: what keeps it off every node, however empty."""
+    if finding := fit(evidence, pod):
+        yield finding
 
 
-def _by_message(evidence: Evidence, pod: Object, message: str) -> Finding | None:
+def fit(evidence: Evidence, pod: Object) -> Finding | None:
+    """What keeps a pod off every node, be it empty: the first filter that leaves none. None where some node would do, or nodes cannot be read."""
+    nodes, spec, asked = evidence.nodes, pod["spec"], requests(pod["spec"])
+    if not nodes:
+        return None if nodes is None else evidence.found(_CAUSES["no-nodes"])
+    devices = {name: value for name, value in asked.items() if is_extended(name) and value}
+    unknown = [name for name in devices if not any(node.capacity(name) for node in nodes)]
+    large = [node for node in nodes if node.has(devices)]
+    selected = [node for node in nodes if node.selected(spec)]
+    fitting = [node for node in selected if node.has(asked)]
+    tolerated = [node for node in fitting if not node.untolerated(spec)]
+    if unknown:
+        return _unknown_resource(evidence, nodes, unknown[0], text(unknown[0], devices[unknown[0]]))
+    if not selected or (large and not any(all(map(node.capacity, devices)) for node in selected)):
+        return _no_label(evidence, large or nodes, spec, devices if large else {})
+    if not fitting:
+        return _too_small(evidence, selected, asked)
+    return None if any(node.usable for node in tolerated) else _kept_off(evidence, tolerated or fitting, spec)
+
+
+def _unknown_resource(evidence: Evidence, nodes: Sequence[Node], name: str, asked: str) -> Finding:
+    labelled, labels = [node.name for node in nodes if node.labelled_gpu], ""
+    remedy = "add a node with GPUs and its device plugin, or run on the CPU: spec.placement.gpus: 0"
+    if known := device_resources(nodes):
+        remedy = f"set spec.job.gpuResourceName to what the nodes offer: {listed(known)}"
+    elif labelled:
+        labels = f", though the labels of {listed(labelled)} say that GPUs are there: the device plugin does not run"
+        remedy = f"ask an admin to start the device plugin ({evidence.words['kubectl_all']} get pods -A | grep -i device-plugin; or the GPU operator)"
+    return evidence.found(_CAUSES["gpu-resource-unknown"], asked=asked, name=name, labelled=labels, remedy=remedy)
+
+
+def _too_small(evidence: Evidence, nodes: Sequence[Node], asked: Mapping[str, Decimal]) -> Finding:
+    which = "no node" if len(nodes) == len(evidence.nodes or ()) else "no node that matches the spec's selector"
+    most = {name: max(node.capacity(name) for node in nodes) for name in asked}
+    short = sorted((name for name in asked if most[name] < asked[name]), key=lambda name: not is_extended(name))
+    if not short:
+        every = ", ".join(text(*one) for one in asked.items())
+        return evidence.found(_CAUSES["not-enough-together"], which=which, asked=every)
+    name = short[0]
+    remedy = "add a node that has some"
+    if most[name]:
+        remedy = f"set {_spec_field(name)} to {number(name, most[name])} or less (specbatch plan FILE shows what fits), or add a larger node"
+    fields = {"asked": text(name, asked[name]), "which": which, "most": number(name, most[name]), "remedy": remedy}
+    found = evidence.found(_CAUSES["not-enough"], **fields)
+    return replace(found, cause=f"not-enough-{cause_word(name)}").seen(node_lines(nodes, name))
+
+
+def _no_label(evidence: Evidence, among: Sequence[Node], spec: Object, devices: Mapping[str, Decimal]) -> Finding:
+    """No node has the labels that are asked for, or none of those that have the devices."""
+    what, fixes = [], []
+    for label, values in wanted_labels(spec).items():
+        there = sorted({node.labels[label] for node in among if label in node.labels})
+        if not (set(there) & set(values) if values else there):
+            what.append(f"{label}={'|'.join(values)}" if values else label)
+            fixes += [f"{label}: {nearest(values[0], there, cutoff=0.4) or listed(there)}"] if there else []
+    having = f" that has {' and '.join(text(*one) for one in devices.items())}" if devices else ""
+    found = evidence.found(
+        _CAUSES["node-selector"],
+        having=having,
+        what=f"has the label {', '.join(what)}" if what else "matches the node selector and affinity",
+        fixes=f"; the nodes have {'; '.join(fixes)}" if fixes else "",
+    )
+    return found.seen([f"nodes{having}: {listed(node.name for node in among)}"])
+
+
+def _kept_off(evidence: Evidence, nodes: Sequence[Node], spec: Object) -> Finding:
+    """Nodes that would do have taints, that of most of them being the one to tolerate; or they are out of service."""
+    taints = [(node, taint) for node in nodes for taint in node.untolerated(spec)]
+    own = [_taint_fields(taint) for _, taint in taints if not re.match(_NODE_STATES, str(taint.get("key", "")))]
+    cordoned = [node.name for node in nodes if node.cordoned]
+    named = f"node{'s' if len(nodes) > 1 else ''} {listed(node.name for node in nodes)}"
+    chosen = Counter(taint for taint, _ in own).most_common(1)[0][0] if own else ""
+    cause = "taint-not-tolerated" if own else "nodes-cordoned" if len(cordoned) == len(nodes) else "nodes-not-ready"
+    fields = {"taint": chosen, "toleration": dict(own).get(chosen), "node": [*cordoned, nodes[0].name][0]}
+    lines = [f"node {node.name}: taint {_taint_fields(taint)[0]}" for node, taint in taints[:6]]
+    return evidence.found(_CAUSES[cause], nodes=named, **fields).seen(lines)
+
+
+def _taint_fields(taint: Mapping[str, str]) -> tuple[str, str]:
+    """A taint as kubectl writes it, key=value:effect, and the toleration to write into a spec."""
+    key, value, effect = (taint.get(part) or "" for part in ("key", "value", "effect"))
+    shown = key + (f"={value}" if value else "") + (f":{effect}" if effect else "")
+    wanted = f"operator: Equal, value: {value}" if value else "operator: Exists"
+    return shown, f"{{key: {key}, {wanted}{f', effect: {effect}' if effect else ''}}}"
+
+
+def _by_message(evidence: Evidence, pod: Object, said: Said) -> Finding | None:
     """By the scheduler's message alone: resources first, then the other filters."""
-    reasons, _, preemption = message.partition("preemption:")
-    lacking = re.findall(r"Insufficient ([^\s,]*[^\s,.])", reasons)
-    if not lacking:
-        wanted = ", ".join(f"{key}={value}" for key, value in (pod["spec"].get("nodeSelector") or {}).items())
-        labels = f"has the label {wanted}" if wanted else "matches the node affinity"
-        return recognise(_FILTERS, reasons, labels=labels)
-    name = min(lacking, key=lambda one: (not is_extended(one), one))
-    asked = text(name, requests(pod["spec"]).get(name, Decimal(0)))
-    never = "Preemption is not helpful" in preemption and "No preemption victims" not in preemption
-    cause = _CAUSES["not-enough" if never else "taken"]
-    found = cause.finding(asked=asked, field=spec_field(name))
-    lines = () if never else node_lines(evidence.nodes_with_pods or (), name)
-    word = cause_word(name)
-    return replace(found, cause=f"not-enough-{word}" if never else f"{word}-taken").seen(lines)
+    reasons = replace(said, text=said.text.partition("preemption:")[0])
+    lacking = re.findall(r"Insufficient ([^\s,]*[^\s,.])", reasons.text)
+    if lacking:
+        name = min(lacking, key=lambda one: (not is_extended(one), one))
+        asked = text(name, requests(pod["spec"]).get(name, Decimal(0)))
+        found = evidence.recognise([_CAUSES["never"], _CAUSES["taken"]], said, asked=asked, field=_spec_field(name))
+        assert found is not None  # the last of them is of any message
+        if found.cause == "never":
+            return replace(found, cause=f"not-enough-{cause_word(name)}")
+        lines = node_lines(evidence.nodes_with_pods, name)
+        return replace(found, cause=f"{cause_word(name)}-taken", evidence=(*lines, *found.evidence))
+    wanted = ", ".join(f"{key}={value}" for key, value in (pod["spec"].get("nodeSelector") or {}).items())
+    what = f"that could be used has the label {wanted}" if wanted else "that could be used matches the node affinity"
+    named = re.search(_TAINT, reasons.text)
+    taint, toleration = _taint_fields(named.groupdict() if named else {})
+    fields = {"nodes": "some nodes", "node": "NODE", "what": what, "taint": taint, "toleration": toleration}
+    return evidence.recognise(_FILTERS, reasons, **fields)
+
+
+def _spec_field(resource: str) -> str:
+    """The spec's field that asks for it."""
+    if is_extended(resource):
+        return "spec.placement.gpus"
+    return "spec.job.resources" if cause_word(resource) == "resource" else f"spec.job.resources.requests.{resource}"

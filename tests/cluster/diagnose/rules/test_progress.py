@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from specbatch.cluster.diagnose.evidence import LogLine
+from specbatch.cluster.diagnose.finding import Said
 from tests.cluster.diagnose.objects import JOB, at, cause_of, condition, event, pod, running, verdict_on, waiting
 
 POD = f"{JOB}-0-abcde"
@@ -11,7 +11,7 @@ STEP = json.dumps({"event": "step", "message": "loading the target"})
 
 
 def said(line, seconds_ago):
-    return {"logs": {POD: LogLine(at(seconds_ago), line)}}
+    return {"logs": {POD: Said(line, time=at(seconds_ago))}}
 
 
 def test_a_pod_that_says_how_far_it_is_is_fine():
@@ -36,8 +36,8 @@ def test_silence_is_a_hang_sooner_while_decoding_than_while_loading(line, second
 
 
 def test_a_log_without_a_line_is_a_hang_only_where_it_could_be_read():
-    assert cause_of(running(started=4000), logs={POD: LogLine()}) == "no-progress"
-    assert cause_of(running(started=30), logs={POD: LogLine()}) == "running"
+    assert cause_of(running(started=4000), logs={POD: Said()}) == "no-progress"
+    assert cause_of(running(started=30), logs={POD: Said()}) == "running"
     assert cause_of(running(started=4000)) == "running"
 
 
@@ -53,7 +53,7 @@ def test_a_pod_that_was_told_to_end_keeps_its_shard_until_it_has():
     assert (cause_of(ending), verdict_on(ending).finding.severity) == ("ending", "warning")
     stuck = verdict_on(running(deleted=at(600)))
     assert stuck.finding.cause == "stuck-ending"
-    assert f"kubectl delete pod {POD} --force -n ml" in stuck.finding.remedy
+    assert f"kubectl -n ml delete pod {POD} --force" in stuck.finding.remedy
 
 
 def test_setting_up_takes_minutes_not_longer():

@@ -2,6 +2,8 @@
 
 import pytest
 
+from specbatch.cluster.client.kinds import CLUSTER_QUEUES, LOCAL_QUEUES, WORKLOADS
+from specbatch.cluster.client.kueue import KueueKinds
 from tests.cluster.diagnose.objects import at, cause_of, condition, job, running, verdict_on
 
 QUEUED = job(suspend=True, labels={"kueue.x-k8s.io/queue-name": "team-a"})
@@ -32,8 +34,9 @@ def reserved(message, reason="Pending"):
 
 def verdict_of(*workloads, local=LOCAL, cluster=CLUSTER, **more):
     """On the queued Job; Kueue's kinds are only looked at, not asked."""
-    queues = {"kueue": True, "local_queues": {"team-a": local} if local else {}, "cluster_queue": cluster}
-    return verdict_on(the_job=QUEUED, workloads=workloads, spec={"job": {}}, **queues | more).finding
+    kueue = more.pop("kueue", KueueKinds(LOCAL_QUEUES, CLUSTER_QUEUES, WORKLOADS))
+    queues = {"localqueues": [local] if local else [], "clusterqueues": [cluster] if cluster else [], "workloads": workloads}
+    return verdict_on(the_job=QUEUED, objects=queues, spec={"job": {}}, kueue=kueue, **more).finding
 
 
 def held(message="", reason="Pending", **more):
@@ -97,7 +100,7 @@ def test_the_position_in_the_queue_goes_by_priority_then_by_age():
 
 def test_a_queue_is_judged_by_its_own_object_too():
     assert held(local=None).cause == "queue-missing"
-    assert held(local=None, kueue=None, not_permitted=["Kueue's queues"]).cause == "queue-waiting"
+    assert held(local=None, kueue=None, not_permitted=["localqueues"]).cause == "queue-waiting"
     assert held(local={**LOCAL, "spec": {"clusterQueue": "gpus", "stopPolicy": "Hold"}}).cause == "queue-stopped"
     inactive = condition(
         "Active",
@@ -135,7 +138,7 @@ def test_an_admission_check_that_is_open():
 
 
 def test_a_cluster_without_kueue_never_starts_a_queued_job():
-    assert cause_of(the_job=QUEUED, spec={"job": {}}) == "kueue-missing"
+    assert cause_of(the_job=QUEUED, spec={"job": {}}, kueue=None) == "kueue-missing"
 
 
 def test_a_job_that_kueue_has_not_seen_yet_and_one_that_it_started():
