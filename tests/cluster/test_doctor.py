@@ -9,9 +9,9 @@ from specbatch.api.loading import load_spec
 from specbatch.cluster.client.kinds import CLAIMS, LOCAL_QUEUES, NAMESPACES, NODES, QUOTAS, STORAGE_CLASSES
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
+from specbatch.cluster.diagnose.text import render_findings
 from specbatch.cluster.doctor.examine import examine
 from specbatch.cluster.doctor.server import clock
-from specbatch.cluster.diagnose.text import render_findings
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.preflight.permissions import HELPFUL
 from tests.cluster.diagnose.objects import GPU, claim, condition, node, storage_class

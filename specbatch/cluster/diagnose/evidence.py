@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from specbatch.cluster.client import kinds
 from specbatch.cluster.client.kinds import Kind, Object
@@ -21,6 +21,7 @@ from specbatch.errors import ClusterError
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
+_T = TypeVar("_T")
 _LOGS_READ = 8
 
 
@@ -162,7 +163,7 @@ class Evidence:
             found.setdefault(str(about.get("name", "")), []).append((said, about))
         return found
 
-    def _ask(self, key: str, what: str, read: Callable[[Cluster], Any]) -> Any:
+    def _ask(self, key: str, what: str, read: Callable[[Cluster], _T | None]) -> _T | None:
         """What `read` gives, once; None, and a note of it, where that is not permitted."""
         if key not in self._read:
             try:
@@ -172,7 +173,8 @@ class Evidence:
                     raise
                 self._read[key] = None
                 self.not_permitted.append(what)
-        return self._read[key]
+        found: _T | None = self._read[key]
+        return found
 
     def _read_log(self, pod: str) -> Said | None:
         try:

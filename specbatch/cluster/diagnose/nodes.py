@@ -61,7 +61,9 @@ class Node:
     @property
     def usable(self) -> bool:
         """Whether its kubelet is ready, and new pods may start on it."""
-        ready = any((one.get("type"), one.get("status")) == ("Ready", "True") for one in self.status.get("conditions") or ())
+        ready = any(
+            (one.get("type"), one.get("status")) == ("Ready", "True") for one in self.status.get("conditions") or ()
+        )
         return ready and not self.cordoned
 
     @property

@@ -120,9 +120,13 @@ def image(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     if re.match(r"\d+\.\d+", tag) and tag != __version__:
         remedy = f"take the same version on both sides: pip install specbatch=={tag}"
         yield found("image version", f"{name} is not of this specbatch ({__version__})", remedy, "warning")
-    registry = "" if re.match(r"[^/]*[.:][^/]*/|localhost/", name) else "docker.io/" if "/" in name else "docker.io/library/"
+    registry = (
+        "" if re.match(r"[^/]*[.:][^/]*/|localhost/", name) else "docker.io/" if "/" in name else "docker.io/library/"
+    )
     full = f"{registry}{name}" if tag or "@" in name else f"{registry}{name}:latest"
-    having = sum(1 for node in every or () for one in node.status.get("images") or () if full in (one.get("names") or ()))
+    having = sum(
+        1 for node in every or () for one in node.status.get("images") or () if full in (one.get("names") or ())
+    )
     if every and not having and container.get("imagePullPolicy") == "Never":
         yield evidence.found(NEVER_PULLED, image=name)
     elif every:

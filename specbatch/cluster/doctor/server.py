@@ -78,9 +78,13 @@ def permissions(evidence: Evidence, _: Object) -> Iterator[Finding]:
     if unseen is None:
         yield found("permissions", "the cluster does not say what is permitted", severity="unchecked")
         return
-    yield from lacking or [found("permissions", f"every command may do its work in namespace {evidence.words['namespace']}")]
+    yield from lacking or [
+        found("permissions", f"every command may do its work in namespace {evidence.words['namespace']}")
+    ]
     if unseen:
-        more = f"why and doctor say more with it: {evidence.words['kubectl_all']} apply -k k8s/components/cluster-reader"
+        more = (
+            f"why and doctor say more with it: {evidence.words['kubectl_all']} apply -k k8s/components/cluster-reader"
+        )
         yield found("cluster-wide", f"not permitted, and not needed: {listed(unseen)}", more)
     else:
         yield found("cluster-wide", "nodes, storage classes and the like may be read")

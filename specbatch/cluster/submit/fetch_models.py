@@ -31,7 +31,10 @@ def check_fetch(cluster: Cluster, body: Object) -> list[Finding]:
         RefusedError: something keeps it from running.
     """
     evidence = Evidence(cluster, JobView(body), spec={})
-    found = [*check_permissions(cluster, Uses(follow=True, force=True).needed), *check_manifest(evidence, BEFORE_A_FETCH)]
+    found = [
+        *check_permissions(cluster, Uses(follow=True, force=True).needed),
+        *check_manifest(evidence, BEFORE_A_FETCH),
+    ]
     found += _volume_follows_pod(evidence)
     stop_at_errors(found, where=f"namespace {cluster.namespace}")
     return [finding for finding in found if finding.severity == "warning"]

@@ -18,7 +18,7 @@ def test_doctor_ends_with_zero_where_nothing_fails(cluster, capsys):
     assert main(["doctor", "--kubeconfig", cluster.kubeconfig]) == 0
     said = capsys.readouterr().out
     assert "ok           kubernetes: v1.36" in said
-    assert "(kubectl apply -k k8s/ makes" in said
+    assert f"(kubectl --kubeconfig {cluster.kubeconfig} apply -k k8s/ makes" in said
 
 
 def test_a_check_that_fails_is_1_and_json_says_which(cluster, capsys):

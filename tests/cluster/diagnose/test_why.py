@@ -184,9 +184,7 @@ def test_one_shard_with_a_problem_comes_before_many_that_wait_or_run():
 
 
 def test_the_newest_pod_of_a_shard_counts_while_it_is_tried_again():
-    verdict = verdict_on(
-        failed(139, name="first", made=500), running(), the_job=job(), logs={"x": Said()}
-    )
+    verdict = verdict_on(failed(139, name="first", made=500), running(), the_job=job(), logs={"x": Said()})
     assert verdict.finding.cause == "running"
     done = job(completions=2, status={"completedIndexes": "0"})
     assert verdict_on(failed(139, name="first", made=500), running(1), the_job=done).finding.cause == "running"

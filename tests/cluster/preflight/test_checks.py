@@ -44,7 +44,12 @@ def test_everything_comes_at_once(api):
         stop_at_errors(findings, where="namespace default")
     text = str(refused.value)
     assert "3 problems" in text
-    for part in ("create jobs", "the claim specbatch-results", "the Secret hf", "kubectl -n default create secret generic hf "):
+    for part in (
+        "create jobs",
+        "the claim specbatch-results",
+        "the Secret hf",
+        "kubectl -n default create secret generic hf ",
+    ):
         assert part in text
     assert text.count("remedy:") == 3
 

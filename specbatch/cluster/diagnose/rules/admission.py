@@ -19,7 +19,9 @@ _DELETING = Cause("namespace-deleting", r"in namespace \S+ because it is being t
 _MISSING = Cause("namespace-missing", "",
     "the namespace {namespace} does not exist",
     "{kubectl_all} create namespace {namespace}, or name another with -n")  # fmt: skip
-_QUOTA_SAYS = "the quota {name} of the namespace allows {limit} {resource}; {used} are used, and a pod asks for {asked} more"
+_QUOTA_SAYS = (
+    "the quota {name} of the namespace allows {limit} {resource}; {used} are used, and a pod asks for {asked} more"
+)
 _QUOTA_NEVER = Cause("quota-exceeded", "", _QUOTA_SAYS, "{less}ask an admin to raise the quota")
 _QUOTA_NOW = Cause("quota-exceeded", "", _QUOTA_SAYS,
     "wait until other pods of the namespace end (the Job controller tries again by itself), lower job.parallelism, or ask an admin to raise it", "warning")  # fmt: skip

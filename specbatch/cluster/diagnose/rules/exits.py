@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from specbatch.cluster.client.kinds import Object
@@ -133,7 +133,8 @@ def _own_end(evidence: Evidence, pod: Object) -> Finding:
     word = termination_message(pod) or TerminationMessage()
     states = ((one.get("name"), (one.get("state") or {}).get("terminated") or {}) for one in container_statuses(pod))
     killed = [str(name) for name, state in states if state.get("reason") == "OOMKilled"]
-    causes, text = _KNOWN, f"{code}: {word.reason if word.exit_code is not None else message}"
+    causes: Sequence[Cause] = _KNOWN
+    text = f"{code}: {word.reason if word.exit_code is not None else message}"
     if killed:
         text = f"OOMKilled: {_memory_limit(pod, killed[0])}"
     elif ended.get("reason") == "ContainerStatusUnknown" or "exitCode" not in ended:

@@ -81,7 +81,9 @@ def suspended(evidence: Evidence, job: Object) -> Iterator[Finding]:
     """A Job that a person has stopped."""
     view = evidence.view
     if view.suspended and view.queue is None and view.failing is None:
-        found = evidence.found(_CAUSES["cancelled" if CANCELLED in view.annotations else "suspended"], done=_done(evidence))
+        found = evidence.found(
+            _CAUSES["cancelled" if CANCELLED in view.annotations else "suspended"], done=_done(evidence)
+        )
         yield found.seen(since=(condition(job, "Suspended") or {}).get("lastTransitionTime"))
 
 
@@ -91,7 +93,11 @@ def given_up(evidence: Evidence) -> Finding | None:
     if said is None:
         return None
     match = re.search(r"exit code \d+", said.text)
-    fields = {"shards": pluralize(len(view.failed), "shard"), "code": f" ({match[0]})" if match else "", "again": again(evidence)}
+    fields = {
+        "shards": pluralize(len(view.failed), "shard"),
+        "code": f" ({match[0]})" if match else "",
+        "again": again(evidence),
+    }
     found = evidence.recognise(_FAILED, said, **fields)
     return found and replace(found, shards=tuple(view.shards[index] for index in view.failed))
 

@@ -159,7 +159,9 @@ def _pull(evidence: Evidence, pod: Object, image: str, said: Said) -> Finding:
         error = said
     since = pulls[-1].since if pulls else said.since
     message = f"{said.reason}: {error.text.replace(image, 'IMAGE')}"
-    finding = evidence.recognise(_PULLS, replace(said, text=message, since=since), image=image, pod=pod["metadata"]["name"])
+    finding = evidence.recognise(
+        _PULLS, replace(said, text=message, since=since), image=image, pod=pod["metadata"]["name"]
+    )
     assert finding is not None  # the last of them is of any message
     secret = next(iter(evidence.said_of(pod, "FailedToRetrieveImagePullSecret")), None)
     if secret is not None and finding.cause in {"image-denied", "image-not-found", "image-pull"}:

@@ -89,7 +89,11 @@ def models(evidence: Evidence, _: Object) -> Iterator[Finding]:
     outcome = "complete" if newest is None else JobView(newest).outcome
     if newest is not None and outcome != "complete":
         flags = evidence.cluster.flags
-        fields = {"name": newest["metadata"]["name"], "wait": flags.command("wait", run), "why": flags.command("why", run)}
+        fields = {
+            "name": newest["metadata"]["name"],
+            "wait": flags.command("wait", run),
+            "why": flags.command("why", run),
+        }
         yield evidence.found(_NOT_FETCHED if outcome == "failed" else _FETCHING, **fields)
 
 

@@ -31,7 +31,7 @@ _CAUSES = by_name(
     *_PENDING,
     Cause("claim-missing", "",
         "the claim {name} does not exist in namespace {namespace}",
-        "{known}create it ({kubectl} apply -k k8s/ makes specbatch-results and specbatch-models): the pods then start by themselves"),
+        "{known}create it ({kubectl_all} apply -k k8s/ makes specbatch-results and specbatch-models): the pods then start by themselves"),
     Cause("claim-deleting", "",
         "the claim {name} is being deleted, and takes no new pods",
         "wait until it is gone (a pod that still uses it holds it), then create it again"),
@@ -127,7 +127,7 @@ def default_classes(classes: Sequence[Object]) -> list[str]:
 
 def _unbound(evidence: Evidence, claim: Object, said: Said) -> Finding | None:
     """Why a claim has no volume. One that is bound when its first pod comes is no cause: the scheduler then speaks of something else."""
-    wanted, classes = (claim.get("spec") or {}).get("storageClassName"), evidence.by_name(STORAGE_CLASSES)
+    wanted, classes = (claim.get("spec") or {}).get("storageClassName") or "", evidence.by_name(STORAGE_CLASSES)
     newest = evidence.said_of(claim, "ProvisioningFailed", "ExternalProvisioning", "Provisioning", "FailedBinding")
     first = next(iter(sorted(newest, key=lambda one: one.reason != "ProvisioningFailed")), Said(""))
     late = classes.get(wanted, {}).get("volumeBindingMode") == "WaitForFirstConsumer"

@@ -35,7 +35,11 @@ def reserved(message, reason="Pending"):
 def verdict_of(*workloads, local=LOCAL, cluster=CLUSTER, **more):
     """On the queued Job; Kueue's kinds are only looked at, not asked."""
     kueue = more.pop("kueue", KueueKinds(LOCAL_QUEUES, CLUSTER_QUEUES, WORKLOADS))
-    queues = {"localqueues": [local] if local else [], "clusterqueues": [cluster] if cluster else [], "workloads": workloads}
+    queues = {
+        "localqueues": [local] if local else [],
+        "clusterqueues": [cluster] if cluster else [],
+        "workloads": workloads,
+    }
     return verdict_on(the_job=QUEUED, objects=queues, spec={"job": {}}, kueue=kueue, **more).finding
 
 
