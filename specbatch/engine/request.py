@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions
+
 FinishReason = Literal["stop", "length", "error"]
 AcceptanceRule = Literal["coupled", "rejection"]
 
@@ -67,6 +69,7 @@ class Request:
     seed: int = 0
     eos_token_ids: frozenset[int] = frozenset()  # empty: never stops at an end-of-sequence token
     stop: StopCheck | None = None
+    logits: LogitsOptions = NO_OPTIONS
 
     @property
     def random_key(self) -> int:

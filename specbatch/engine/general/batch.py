@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.acceptance import Acceptance
+from specbatch.engine.logits_options import Processor
+from specbatch.engine.logits_processors import RowOptions, needed, process
 from specbatch.engine.sampling import RowSampling
 from specbatch.engine.sequence import SequenceState
 
@@ -34,6 +36,8 @@ class Batch:
         self.lengths = torch.zeros(slots, dtype=torch.int64, device=device)
         self.prompt_lengths = torch.ones(slots, dtype=torch.int64, device=device)
         self._sampling: RowSampling | None = None
+        self._options: RowOptions | None = None  # made with _sampling; None: no row asks for any
+        self._processors = Processor.NONE
 
     @property
     def size(self) -> int:
@@ -49,8 +53,29 @@ class Batch:
     def sampling(self) -> RowSampling:
         """The rows' sampling parameters, stacked anew only when the rows have changed."""
         if self._sampling is None:
-            self._sampling = RowSampling.of([row.request for row in self.rows], self.device)
+            requests = [row.request for row in self.rows]
+            self._sampling = RowSampling.of(requests, self.device)
+            self._processors = needed(requests)
+            self._options = RowOptions.of(requests, self.device) if self._processors else None
         return self._sampling
+
+    def process(self, logits: Tensor, drafts: Tensor, start: int) -> Tensor:
+        """What tokens are chosen from: the logits as they are, where no row asks for more.
+
+        Args:
+            logits: [size, n, vocab]
+            drafts: of the round so far  # int64 [size, m]
+            start: index among the round's tokens of the first that is to be chosen.
+        """
+        sampling = self.sampling
+        if self._options is None:
+            return logits
+        self.history[: self.size].scatter_(1, self.positions(drafts.shape[1], start=1), drafts)
+        rows = slice(0, self.size)
+        positions = self.positions(logits.shape[1], start=start + 1)
+        history = self.history[rows, : self.extent(start + logits.shape[1])]
+        asked = self._options, self._processors
+        return process(logits, *asked, history, positions, self.prompt_lengths[rows], sampling.temperature)
 
     def extent(self, k: int) -> int:
         """Positions that attention must cover when k tokens are drafted, rounded up so that shapes repeat."""

@@ -140,10 +140,12 @@ class ModelDrafter(Drafter):
         extent = batch.extent(k)
         # Under the coupled rule the drafter races the target's noise, to land on the same token as often as it can.
         purpose = Purpose.TOKEN if rule == "coupled" else Purpose.DRAFT
-        drafts, probs = [], []
+        drafts: list[Tensor] = []
+        probs: list[Tensor] = []
         for j in range(k):
             view = SlotView(slice(0, batch.size), positions, extent)
             logits = fit_vocabulary(self.model.forward(tokens, view, last_only=True).to(batch.device), vocab_size)
+            logits = batch.process(logits, torch.cat(drafts, 1) if drafts else tokens[:, :0], start=j)
             tokens, draft_probs = choose_tokens(
                 logits, batch.sampling, batch.completion_positions(1, start=j), purpose, need_probs=rule == "rejection"
             )

@@ -72,6 +72,7 @@ def accept(logits: Tensor, batch: Batch, proposal: Proposal, rule: AcceptanceRul
         rule: coupled or rejection.
     """
     positions = batch.completion_positions(logits.shape[1])
+    logits = batch.process(logits, proposal.tokens, start=0)
     if rule == "coupled" or batch.sampling.all_greedy:
         target_tokens, _ = choose_tokens(logits, batch.sampling, positions)
         return accept_coupled(proposal.tokens, proposal.num_drafted, target_tokens)

@@ -122,6 +122,12 @@ class Mailbox:
         self._read.record(stream)
 
 
+def upload(values: Sequence[int] | Sequence[float] | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor on the device, without waiting for it: from pinned memory, which is kept until the copy is done."""
+    here = torch.as_tensor(values, dtype=dtype)
+    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here
+
+
 def make_lanes(devices: Sequence[torch.device]) -> list[Lane]:
     """A lane for each of these, or one for all where there is but one."""
     if len(devices) == 1:

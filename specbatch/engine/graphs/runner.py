@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import or_
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter
@@ -15,6 +18,7 @@ from specbatch.engine.graphs.rounds import GraphRound, RoundOverLanes, Spans
 from specbatch.engine.graphs.sizes import bucket
 from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.warmup import warm_up
+from specbatch.engine.logits_options import Processor
 from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.pipeline import RoundTimes
 from specbatch.engine.round_costs import RoundCosts
@@ -46,6 +50,7 @@ class GraphModelRunner(ModelRunner):
         self.busy = dict.fromkeys(self.pair.lanes, 0.0)  # seconds in rounds, where there are several
         self._finished: Mark | None = None  # the last round launched, likewise
         self._free_slots = list(range(slots - 1, -1, -1))
+        self._processors: dict[int, Processor] = {}  # by slot, of the rows that need any
 
     def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts:
         """Compiles kernels and captures all steps; each is timed as it is.
@@ -96,12 +101,15 @@ class GraphModelRunner(ModelRunner):
         self.timer.add(start, pair.front.lane.mark(), of_drafter=False)
         for slot, sequence in zip(slots, sequences, strict=True):
             sequence.slot = slot
+            if processors := sequence.request.logits.processors:
+                self._processors[slot] = processors
 
     def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
         """Takes a slot and its pages back. What lies in free pages is never read, NaN or not."""
         del poisoned
         self.pair.evict(sequence.slot)
         self._free_slots.append(sequence.slot)
+        self._processors.pop(sequence.slot, None)
 
     def synchronize(self) -> None:
         """Waits for all that is queued on several lanes, whose memory is about to go."""
@@ -137,6 +145,9 @@ class GraphModelRunner(ModelRunner):
         pair, rows, group = self.pair, bucket(self.pair.buckets, len(sequences)), sequences[0].group
         mode = Mode.of({sequence.request.sampling for sequence in sequences})
         slots = [sequence.slot for sequence in sequences]
+        if self._processors:
+            needed = reduce(or_, (self._processors.get(slot, Processor.NONE) for slot in slots))
+            mode = replace(mode, processors=needed)
         if not k:
             pair.drafter.skip(sequences)
         if len(pair.lanes) > 1:

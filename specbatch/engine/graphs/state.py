@@ -10,7 +10,9 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from specbatch.engine.graphs.lanes import Lane
+from specbatch.engine.graphs.lanes import Lane, upload
+from specbatch.engine.graphs.option_lines import OptionLines
+from specbatch.engine.logits_options import Processor
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling
 from specbatch.engine.sequence import SequenceState
@@ -18,20 +20,16 @@ from specbatch.engine.sequence import SequenceState
 MAX_CANDIDATES = 64  # a top-k up to it is looked up, a larger one is not worth it
 
 
-def upload(values: Sequence[int] | Sequence[float] | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A tensor on the device, without waiting for it: from pinned memory, which is kept until the copy is done."""
-    here = torch.as_tensor(values, dtype=dtype)
-    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here
-
-
 @dataclass(frozen=True, slots=True)
 class Mode:
     """What kinds of rows a batch holds: all that the host need know of their sampling parameters to choose a capture.
 
     params: one of each kind, as RowSampling reads them
+    processors: of logits, that any row needs
     """
 
     params: tuple[SamplingParams, ...]
+    processors: Processor = Processor.NONE
 
     @staticmethod
     def of(params: Collection[SamplingParams]) -> Mode:
@@ -92,6 +90,7 @@ class RowState:
     num_drafted: of each row, by place in the batch, where that varies  # int64 [slots]
     drafted: how many tokens of the round are drafted so far  # int64 [1]
     outcome: what the last round did, by place in the batch, see OUTCOME  # int64 [slots, ...]
+    options: of the rows that ask for logits processors
     """
 
     def __init__(self, slots: int, max_positions: int, max_k: int, lane: Lane) -> None:
@@ -117,6 +116,7 @@ class RowState:
         self.num_drafted = zeros(slots)
         self.drafted = zeros(1)
         self.outcome = zeros(slots, FIELDS + max_k + 1)
+        self.options = OptionLines(slots, lane)
 
     def join(self, slots: Sequence[int], rows: Sequence[SequenceState]) -> None:
         """Writes the lines of joining rows."""
@@ -149,6 +149,7 @@ class RowState:
             self.history.view(-1)[upload(places, torch.int64, device)] = here
 
         self.lane.run(write)
+        self.options.join(slots, [row.request for row in rows])
 
     def stand(self, context: int, first: int) -> None:
         """The slots from the first on, the padding slot among them, have so many tokens, and have ended there."""

@@ -10,6 +10,7 @@ from specbatch.engine.general.drafter import fit_vocabulary
 from specbatch.engine.graphs.decoder import RowsAt
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.state import MAX_CANDIDATES, Mode, RowState
+from specbatch.engine.logits_processors import process
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.sampling import (
     Distribution,
@@ -65,6 +66,8 @@ class TokenChooser:
         """
         rows, n = positions.shape
         logits = fit_vocabulary(logits, self.vocab_size)
+        if mode.processors:
+            logits = self._processed(logits, slots, positions, mode)
         flat = logits.reshape(rows * n, -1)
         if mode.greedy:
             tokens, finite = self.ops.sample(flat, None, None)
@@ -78,6 +81,13 @@ class TokenChooser:
         drawn_from = self._distribution(logits, sampling, mode)
         finite = logits.amax(-1).isfinite()
         return gumbel_max(drawn_from.probs, keys, drawn_from.tokens), finite, drawn_from
+
+    def _processed(self, logits: Tensor, slots: Tensor, positions: Tensor, mode: Mode) -> Tensor:
+        """What tokens are chosen from, see logits_processors.process: the drafts of the round stand in the history already."""
+        state = self.state
+        options = state.options.lines(slots)
+        prompts, temperature = state.prompt_lengths[slots], state.temperature[slots]
+        return process(logits, options, mode.processors, state.history[slots], positions, prompts, temperature)
 
     def _sample(self, logits: Tensor, keys: Tensor, sampling: RowSampling, mode: Mode) -> tuple[Tensor, Tensor]:
         """The tokens of rows that look at the whole vocabulary, and of others beside them.  # see choose"""
