@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from pydantic.alias_generators import to_camel
+
 from specbatch.api.explain import FieldDoc, documentation, yaml_value
 from specbatch.errors import ExitCode
 from specbatch.runner.rows.row_options import OPTIONS, RowOption
@@ -92,10 +94,7 @@ def _retry(code: ExitCode) -> str:
 
 
 _SETS = {
-    "max_new_tokens": "sets `maxNewTokens`",
-    "top_p": "sets `topP`",
     "top_k": "sets `topK`; -1 is 0",
-    "ignore_eos": "sets `ignoreEos`",
     "do_sample": "false: `temperature` 0; true: refused at temperature 0",
     "system_prompt": "a system message before the others, in place of `dataset.systemPrompt`; refused beside another one",
     "enable_thinking": "sets `dataset.enableThinking`",
@@ -138,7 +137,7 @@ def _what_becomes_of(option: RowOption) -> str:
     if option.harmless:
         return "passed over"
     if option.sets:
-        what = _SETS.get(option.sets, f"sets `{option.sets}`")
+        what = _SETS.get(option.sets, f"sets `{to_camel(option.sets)}`")
     elif option.holds:
         what = "options of this page" if option.holds == "options" else f"`{option.holds}` alone"
     else:

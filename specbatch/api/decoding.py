@@ -10,10 +10,14 @@ from specbatch.api.base import Says, SpecModel
 
 KOrAuto = Annotated[int, Field(ge=0, le=32)] | Literal["auto"]
 StopString = Annotated[str, Field(min_length=1), Says("text of at least one character")]
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+TokenKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$"), Says('a token id in quotes, such as "31"')]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+TokenWord = Annotated[list[TokenId], Field(min_length=1, max_length=16)]
 
 
 class DecodingSpec(SpecModel):
-    """How the next token is chosen, and how far to speculate. A row of the dataset may override the first seven fields."""
+    """How the next token is chosen, and how far to speculate. A row of the dataset may override the fields down to ignoreEos."""
 
     max_new_tokens: int = Field(
         default=256,
@@ -43,6 +47,66 @@ class DecodingSpec(SpecModel):
         description="Sample only from this many of the most likely tokens. 0 keeps all. Needs a temperature above 0.",
         examples=[20],
     )
+    min_p: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Sample only from tokens of at least this share of the likeliest one's probability, at the temperature; before topK and topP, as in vLLM. "
+        "0 keeps all. Needs a temperature above 0.",
+        examples=[0.05],
+    )
+    repetition_penalty: float = Field(
+        default=1.0,
+        ge=0.01,
+        le=100,
+        description="Above 1, tokens of the prompt and of the text so far become less likely: positive logits are divided by it, negative ones multiplied. 1 changes nothing.",
+        examples=[1.1],
+    )
+    frequency_penalty: float = Field(
+        default=0.0,
+        ge=-2,
+        le=2,
+        description="Subtracted from a token's logit for each time that it stands in the text so far.",
+        examples=[0.5],
+    )
+    presence_penalty: float = Field(
+        default=0.0,
+        ge=-2,
+        le=2,
+        description="Subtracted once from the logit of every token that stands in the text so far.",
+        examples=[0.5],
+    )
+    no_repeat_ngram_size: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="No run of so many tokens occurs twice in prompt and text. 0 allows all.",
+        examples=[4],
+    )
+    logit_bias: dict[TokenKey, Bias] = Field(
+        default_factory=dict,
+        max_length=512,
+        description="Added to the logits of tokens, which are named by their ids. -100 all but bans a token.",
+        examples=[{"31": -100}],
+    )
+    bad_words: list[StopString | TokenWord] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Words that the text does not get, as text or as lists of token ids. As in vLLM a word is banned as its tokens are at the beginning of a text and after a space.",
+        examples=[["sorry", "apologies"]],
+    )
+    suppress_tokens: list[TokenId] = Field(
+        default_factory=list,
+        max_length=512,
+        description="Token ids that the text does not get.",
+        examples=[[220]],
+    )
+    begin_suppress_tokens: list[TokenId] = Field(
+        default_factory=list,
+        max_length=128,
+        description="Token ids that the text does not begin with.",
+        examples=[[220]],
+    )
     seed: int = Field(
         default=0,
         ge=0,
@@ -56,9 +120,28 @@ class DecodingSpec(SpecModel):
         description="Strings at which a row's text ends; the string itself is left out.",
         examples=[["\n\n", "###"]],
     )
+    stop_token_ids: list[TokenId] = Field(
+        default_factory=list,
+        max_length=128,
+        description="Token ids at which a row's text ends, beside the model's own end of text.",
+        examples=[[151643]],
+    )
+    min_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=2**20,
+        description="The text goes on for so many tokens: the end of text and stopTokenIds are banned, and stop strings do not count before.",
+        examples=[16],
+    )
     ignore_eos: bool = Field(
         default=False,
         description="Whether to go on past the model's end of text, up to maxNewTokens. For benchmarks.",
+        examples=[True],
+    )
+    from_model: bool = Field(
+        default=False,
+        description="Whether what stands at its default here is taken from the target's generation_config.json: temperature, topP, topK, minP (where it asks for "
+        "sampling), the penalties and bans, minTokens, stop. The run says what it took.",
         examples=[True],
     )
     num_speculative_tokens: KOrAuto = Field(

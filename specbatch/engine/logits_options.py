@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 
 ALWAYS = 2**62  # TokenBias.until: for the whole completion
-MOST_BIASED = 1024  # tokens of a row with a bias
+MOST_BIASED = 2048  # tokens of a row with a bias
 MOST_BAD_WORDS = 64  # of more than one token
 LONGEST_BAD_WORD = 16  # tokens
 LARGEST_NGRAM = 16  # of no_repeat_ngram_size

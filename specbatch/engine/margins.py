@@ -7,6 +7,8 @@ which tokens may win when every logit is uncertain by half of a bound, and how l
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,6 +16,8 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
+from specbatch.engine.logits_options import Processor
+from specbatch.engine.logits_processors import RowOptions, process
 from specbatch.engine.request import Request
 
 _LEAST_BOUND = 1e-4  # in logits: above every rounding of float32, far below what separates tokens
@@ -53,6 +57,7 @@ class Contest:
     scores: the highest wins: greedy logits, or logits / temperature - log(noise), as Gumbel-max has it  # float64 [vocab]
     scaled: logits / temperature, by which top-k and top-p keep tokens  # float64 [vocab]
     temperature: logits per unit of a score; 1 for greedy rows
+    growth: of an error in a logit, by the repetition penalty
     """
 
     scores: Tensor
@@ -60,30 +65,34 @@ class Contest:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    growth: float = 1.0
 
     @classmethod
-    def of(cls, logits: Tensor, request: Request, position: int) -> Self:
-        """The contest for a token of the request's completion under the coupled rule.
+    def of(cls, logits: Tensor, request: Request, completion: Sequence[int]) -> Self:
+        """The contest for the next token of the request's completion under the coupled rule.
 
         Args:
             logits: the target's at that position  # [vocab]
-            request: for its sampling parameters and its random stream.
-            position: of the token in the completion, from 0.
+            request: for its options, its sampling parameters and its random stream.
+            completion: its tokens so far.
         """
-        scaled = logits.double()
-        params = request.sampling
+        options, params, position = request.logits, request.sampling, len(completion)
+        scaled = _processed(logits, request, completion).double()
+        growth = max(options.repetition_penalty, 1 / options.repetition_penalty)
         if params.greedy:
-            return cls(scaled, scaled)
+            return cls(scaled, scaled, growth=growth)
         scaled = scaled / params.temperature
         key = torch.tensor([request.random_key], device=logits.device)
         keys = position_keys(key, torch.tensor([[position]], device=logits.device), Purpose.TOKEN)
         noise = exponentials(keys[0, 0], torch.arange(logits.shape[-1], device=logits.device))
         scores = scaled - noise.double().clamp(min=_SMALLEST_NOISE).log()
-        return cls(scores, scaled, params.temperature, params.top_k, params.top_p)
+        top_k, top_p = params.top_k, params.top_p
+        return cls(scores, scaled, params.temperature, top_k, top_p, options.min_p, growth)
 
     def winners(self, bound: float) -> list[int]:
         """The tokens that may win when differences of logits are uncertain by `bound`, the best first."""
-        slack = bound / self.temperature
+        slack = bound * self.growth / self.temperature
         possible, sure = self._kept(slack)
         lead = self.scores[sure].max() if bool(sure.any()) else self.scores.new_tensor(-torch.inf)
         found = (possible & (self.scores >= lead - slack)).nonzero()[:, 0]
@@ -91,8 +100,8 @@ class Contest:
 
     def margin(self, token: int) -> float:
         """The smallest bound, in logits, under which the token may win; 0 for the winner."""
-        if self.top_k == 0 and self.top_p == 1.0:
-            return float(self.scores.max() - self.scores[token]) * self.temperature
+        if self.top_k == 0 and self.top_p == 1.0 and self.min_p == 0.0:
+            return float(self.scores.max() - self.scores[token]) * self.temperature / self.growth
         low, high = 0.0, _LARGEST_BOUND
         if token in self.winners(low):
             return low
@@ -108,12 +117,15 @@ class Contest:
     def _kept(self, slack: float) -> tuple[Tensor, Tensor]:
         """Tokens that top-k and top-p may keep, and those that they keep for sure.  # bool [vocab], bool [vocab]"""
         scaled = self.scaled
-        possible = torch.ones_like(scaled, dtype=torch.bool)
+        possible = scaled > -torch.inf  # of banned tokens none is
         sure = possible.clone()
+        if self.min_p > 0:
+            least = scaled.max() + math.log(self.min_p)
+            possible, sure = possible & (scaled >= least - slack), sure & (scaled > least + slack)
         if 0 < self.top_k < len(scaled):
             best = scaled.topk(self.top_k + 1).values
-            possible = scaled >= best[-2] - slack
-            sure = scaled > best[-1] + slack
+            possible = possible & (scaled >= best[-2] - slack)
+            sure = sure & (scaled > best[-1] + slack)
         if self.top_p == 1.0:
             return possible, sure
         ordered, order = scaled.sort()  # rising, for searchsorted
@@ -129,6 +141,20 @@ class Contest:
         total = of_sure.sum()
         sure = sure & (before_maybe * growth < self.top_p * total) if float(total) > 0 else torch.zeros_like(sure)
         return possible, sure
+
+
+def _processed(logits: Tensor, request: Request, completion: Sequence[int]) -> Tensor:
+    """By all of the request's options but min-p, at whose threshold a token may be kept or not.  # [vocab]"""
+    processors = request.logits.processors & ~Processor.MIN_P
+    if not processors:
+        return logits
+    prompt, device = list(request.prompt_token_ids), logits.device
+    history = torch.tensor([[*prompt, *completion]], device=device)
+    positions, prompts = torch.tensor([[history.shape[1]]], device=device), torch.tensor([len(prompt)], device=device)
+    options = RowOptions.of([request], device)
+    return process(logits[None, None], options, processors, history, positions, prompts, torch.zeros(1, device=device))[
+        0, 0
+    ]
 
 
 def _mass_from(weights: Tensor, at: Tensor) -> Tensor:

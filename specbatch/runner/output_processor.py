@@ -34,7 +34,7 @@ class OutputProcessor:
         row, completion = decoded.prepared.row, decoded.completion
         if completion.finish_reason == "error":
             return self.bad(row.refused(ErrorCode.DECODING, completion.error or ErrorCode.DECODING.meaning))
-        text = final_text(self.detokenizer, completion.token_ids, row.decoding.stop)
+        text = final_text(self.detokenizer, completion.token_ids, row.decoding.stop, row.decoding.min_tokens)
         return ResultRow(
             id=row.id,
             index=row.index,

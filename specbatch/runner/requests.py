@@ -11,6 +11,7 @@ from specbatch.engine.request import Request, SamplingParams
 from specbatch.runner.models.stop_strings import StopStrings
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.rows.prefetcher import PreparedRow
+from specbatch.runner.rows.token_options import until_min_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,16 @@ class RequestMaker:
     def __call__(self, prepared: PreparedRow) -> Request:
         """The request of a row."""
         decoding = prepared.row.decoding
+        ends = self.eos_token_ids.union(decoding.stop_token_ids)
         return Request(
             id=prepared.row.id,
             prompt_token_ids=prepared.prompt_token_ids,
             max_new_tokens=decoding.max_new_tokens,
             sampling=SamplingParams(decoding.temperature, decoding.top_k, decoding.top_p),
             seed=decoding.seed,
-            eos_token_ids=frozenset() if decoding.ignore_eos else self.eos_token_ids,
-            stop=StopStrings(self.detokenizer, decoding.stop) if decoding.stop else None,
+            eos_token_ids=frozenset(decoding.stop_token_ids) if decoding.ignore_eos else ends,
+            stop=StopStrings(self.detokenizer, decoding.stop, decoding.min_tokens) if decoding.stop else None,
+            logits=until_min_tokens(prepared.logits, ends, decoding.min_tokens),
         )
 
 

@@ -8,7 +8,7 @@ PLAIN = job().spec_hash()
 
 
 def test_the_hash_is_a_sha256_that_does_not_change_between_versions():
-    assert PLAIN == "f58d5673cd49442c7ad606bf0e2e5805b7d93659aa40d88c5f249ef3ccdf2a29"
+    assert PLAIN == "7bf364d6f9893cd4bc11fcc56c46ffb6f07ead0d4aefb212c13fcffd3b218497"
 
 
 def test_writing_a_default_out_changes_nothing():

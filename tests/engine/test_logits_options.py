@@ -20,6 +20,7 @@ from tests.engine.graphs import fast, joints
 
 ENGINES = {"general": tiny.decode, "graphs": fast.decode}
 NEW = 18
+GREEDY = (SamplingParams(),)
 KINDS = list(plain_options.KINDS)
 
 
@@ -36,7 +37,7 @@ def expected(model):
     return [plain_options.greedy(model, one, row, NEW) for one, row in zip(options, rows, strict=True)]
 
 
-def requests(params=(SamplingParams(),), **changes):
+def requests(params=GREEDY, **changes):
     options = [NO_OPTIONS, *plain_options.WIDE.values()]
     rows = tiny.prompts(len(options))
     return [

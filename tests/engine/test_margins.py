@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions, TokenBias
+from specbatch.engine.logits_processors import RowOptions, process
 from specbatch.engine.margins import Contest, tie_bound
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sampling import RowSampling, choose_tokens
@@ -15,16 +17,29 @@ PARAMS = {
     "top-p": SamplingParams(temperature=0.7, top_p=0.8),
     "both": SamplingParams(temperature=1.0, top_k=8, top_p=0.9),
     "hardly any": SamplingParams(temperature=0.05, top_k=2, top_p=0.3),
+    "penalised": SamplingParams(),
+    "penalised, min-p": SamplingParams(temperature=0.8, top_p=0.9),
+}
+OPTIONS = {
+    "penalised": LogitsOptions(repetition_penalty=1.3, presence_penalty=0.5),
+    "penalised, min-p": LogitsOptions(
+        repetition_penalty=0.7, bias=(TokenBias(3, 1.0), TokenBias(4, -torch.inf)), min_p=0.2
+    ),
 }
 
 
 def request(params):
-    return Request("row", [0], 10, sampling=params, seed=3)
+    name = next(name for name, one in PARAMS.items() if one is params) if params in PARAMS.values() else ""
+    return Request("row", [0], 100, sampling=params, seed=3, logits=OPTIONS.get(name, NO_OPTIONS))
 
 
 def token(logits, params, position=0):
-    sampling = RowSampling.of([request(params)], torch.device("cpu"))
-    return int(choose_tokens(logits[None, None], sampling, torch.tensor([[position]]))[0])
+    device = torch.device("cpu")
+    row, sampling = request(params), RowSampling.of([request(params)], device)
+    history, at = torch.zeros(1, 1 + position, dtype=torch.int64), torch.tensor([[1 + position]])
+    options, prompts = RowOptions.of([row], device), torch.ones(1, dtype=torch.int64)
+    scores = process(logits[None, None], options, row.logits.processors, history, at, prompts, sampling.temperature)
+    return int(choose_tokens(scores, sampling, torch.tensor([[position]]))[0])
 
 
 def logits(seed, spread=3.0):
@@ -36,7 +51,7 @@ def test_the_winner_is_the_engines_own_token(name):
     params = PARAMS[name]
     for position in range(60):
         scores = logits(position)
-        contest = Contest.of(scores, request(params), position)
+        contest = Contest.of(scores, request(params), [0] * position)
         taken = token(scores, params, position)
         assert contest.winners(1e-6)[0] == taken
         assert contest.margin(taken) < 1e-6
@@ -54,7 +69,7 @@ def test_whatever_wins_after_a_change_within_the_bound_was_a_possible_winner(nam
         changed = scores + (torch.rand(VOCAB, generator=generator) - 0.5) * bound * 0.999
         taken = token(changed, params, position)
         moved += taken != token(scores, params, position)
-        contest = Contest.of(scores, request(params), position)
+        contest = Contest.of(scores, request(params), [0] * position)
         assert taken in contest.winners(bound)
         assert contest.margin(taken) <= bound
     assert moved or bound < 0.3
@@ -65,7 +80,7 @@ def test_whatever_wins_after_a_change_within_the_bound_was_a_possible_winner(nam
 def test_margin_is_the_least_bound_under_which_a_token_may_win(name):
     params = PARAMS[name]
     for position in range(20):
-        contest = Contest.of(logits(position), request(params), position)
+        contest = Contest.of(logits(position), request(params), [0] * position)
         for other in (0, 17, 42):
             margin = contest.margin(other)
             if margin > 1e-6:
@@ -74,7 +89,7 @@ def test_margin_is_the_least_bound_under_which_a_token_may_win(name):
 
 
 def test_a_greedy_margin_is_the_difference_of_logits():
-    contest = Contest.of(torch.tensor([1.0, 4.0, 3.5]), request(SamplingParams()), 0)
+    contest = Contest.of(torch.tensor([1.0, 4.0, 3.5]), request(SamplingParams()), [])
     assert contest.margin(2) == pytest.approx(0.5)
     assert contest.winners(0.4) == [1]
     assert contest.winners(0.6) == [1, 2]
@@ -83,12 +98,12 @@ def test_a_greedy_margin_is_the_difference_of_logits():
 
 def test_few_tokens_may_win_within_the_bound_of_float32():
     for name, params in PARAMS.items():
-        winners = [len(Contest.of(logits(i), request(params), i).winners(1e-4)) for i in range(100)]
+        winners = [len(Contest.of(logits(i), request(params), [0] * i).winners(1e-4)) for i in range(100)]
         assert sum(winners) <= 102, name
 
 
 def test_logits_that_are_no_numbers_have_no_winner():
-    assert Contest.of(torch.full((5,), torch.nan), request(SamplingParams()), 0).winners(1.0) == []
+    assert Contest.of(torch.full((5,), torch.nan), request(SamplingParams()), []).winners(1.0) == []
 
 
 def test_the_bound_grows_with_the_dtype_and_the_logits():
@@ -104,4 +119,4 @@ def test_the_widest_flip_that_rounding_was_seen_to_make_is_a_tie_and_a_wider_one
     """Widest: 5.65 epsilons of the largest logit, by transformers as by the recorded engine."""
     unit = torch.finfo(dtype).eps * 20.0
     scores = torch.tensor([20.0, 20.0 - 5.65 * unit, 20.0 - 6.5 * unit, 3.0])
-    assert Contest.of(scores, request(SamplingParams()), 0).winners(tie_bound(dtype, scores)) == [0, 1]
+    assert Contest.of(scores, request(SamplingParams()), []).winners(tie_bound(dtype, scores)) == [0, 1]

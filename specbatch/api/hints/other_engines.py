@@ -8,7 +8,7 @@ _NO_SETTING = "there is no such setting: the engine chooses, and the run says wh
 _ADAPTER = "adapters are not loaded: merge it first, AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload().save_pretrained(MERGED), and name MERGED as target.model"
 _QUANTISED = "weights are not quantised here: name a quantised model or a .gguf file as target.model, or the unquantised one with dtype bfloat16"
 _NO_SERVER = "a run reads a dataset and serves nobody: leave it out"
-_PENALTY = "it changes the scores of the target, which are never changed here: leave it out"
+_PENALTY = "there is none of this kind: leave it out, or use decoding's repetitionPenalty, frequencyPenalty, presencePenalty, minP"
 _BEAMS = "there is no beam search: temperature 0 is greedy, above 0 samples"
 _MANY = "a row has one answer: repeat the row under other ids, each with a seed of its own"
 _NO_OFFLOAD = "nothing is offloaded: the pair must fit the GPUs, and specbatch plan FILE shows what fits"
@@ -62,16 +62,18 @@ _TABLE: dict[str, str] = {
     # tokens
     "max_tokens max_completion_tokens max_output_tokens num_predict n_predict max_gen_len generation_length": "=decoding.maxNewTokens",
     "stop_sequences stop_strings stop_words": "=decoding.stop",
-    "stop_token_ids eos_token_id": "name the text of the tokens in decoding.stop; the model's own ends are known",
+    "eos_token_id": "the model's own ends are known; further ones are decoding.stopTokenIds",
     "do_sample": "temperature 0 is greedy, above 0 samples: decoding.temperature",
     "num_beams beam_width use_beam_search num_beam_groups length_penalty early_stopping": _BEAMS,
     "n best_of num_return_sequences num_samples": _MANY,
-    "repetition_penalty presence_penalty frequency_penalty repeat_penalty no_repeat_ngram_size min_p typical_p top_a tfs_z mirostat logit_bias logits_processors bad_words "
-    "suppress_tokens guidance_scale penalty_alpha": _PENALTY,
-    "min_tokens min_new_tokens min_length": "an answer ends where the target ends it: decoding.ignoreEos goes on to maxNewTokens",
+    "repeat_penalty": "=decoding.repetitionPenalty",
+    "bad_words_ids": "=decoding.badWords",
+    "min_new_tokens": "=decoding.minTokens",
+    "min_length": "decoding.minTokens counts the new tokens alone",
+    "typical_p top_a tfs_z mirostat logits_processors guidance_scale penalty_alpha": _PENALTY,
     "logprobs top_logprobs prompt_logprobs echo": "results hold text and counts, no log probabilities: leave it out",
     "guided_json guided_regex guided_choice guided_decoding structured_outputs response_format json_schema grammar tools tool_choice": _SHAPE,
-    "sampling_params sampling generation_config generation generate_kwargs": "the fields of sampling are those of the section decoding: maxNewTokens, temperature, topP, topK, seed, stop",
+    "sampling_params sampling generation_config generation generate_kwargs": "the fields of sampling are those of the section decoding: maxNewTokens, temperature, topP, topK, seed, stop; fromModel: true takes the target's own",
     # data
     "prompts prompt prompts_file input input_file input_path inputs data data_path dataset_path dataset_name data_files": "=dataset.uri",
     "system system_message": "=dataset.systemPrompt",

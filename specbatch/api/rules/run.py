@@ -13,18 +13,28 @@ from specbatch.redact import holds_password, holds_secret
 _LEAST_PART_BYTES = 4096
 
 
-@rule("decoding.temperature", "decoding.topK", "decoding.topP")
+@rule("decoding.temperature", "decoding.topK", "decoding.topP", "decoding.minP", "decoding.fromModel")
 def _filters_need_a_temperature(job: SpecBatchJob) -> Iterator[Problem]:
     decoding = job.spec.decoding
-    if decoding.temperature > 0:
+    if decoding.temperature > 0 or decoding.from_model:
         return
     remedy = "set decoding.temperature above 0 to sample, or leave {} out"
     if decoding.top_k:
         message = f"topK {decoding.top_k} has no effect at temperature 0 (greedy)"
         yield Problem("spec.decoding.topK", message, remedy.format("topK"))
+    if decoding.min_p:
+        message = f"minP {decoding.min_p:g} has no effect at temperature 0 (greedy)"
+        yield Problem("spec.decoding.minP", message, remedy.format("minP"))
     if decoding.top_p < 1:
         message = f"topP {decoding.top_p:g} has no effect at temperature 0 (greedy)"
         yield Problem("spec.decoding.topP", message, remedy.format("topP"))
+
+
+@rule("decoding.minTokens", "decoding.maxNewTokens")
+def _min_tokens_are_no_more_than_the_most(job: SpecBatchJob) -> Iterator[Problem]:
+    least, most = job.spec.decoding.min_tokens, job.spec.decoding.max_new_tokens
+    if least > most:
+        yield Problem("spec.decoding.minTokens", f"{least} is more than maxNewTokens, which is {most}", "lower it")
 
 
 @rule("decoding.numSpeculativeTokens", "drafter")

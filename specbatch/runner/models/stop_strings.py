@@ -34,9 +34,10 @@ class StopStrings:
     Args:
         detokenizer: of the target's tokenizer.
         stops: non-empty strings.
+        min_tokens: of the row: a stop string that ends within so many does not count.
     """
 
-    def __init__(self, detokenizer: Detokenizer, stops: Sequence[str]) -> None:
+    def __init__(self, detokenizer: Detokenizer, stops: Sequence[str], min_tokens: int = 0) -> None:
         self._decode = detokenizer
         self._stops = tuple(stops)
         self._tail_length = max((len(stop) for stop in stops), default=1) - 1
@@ -45,9 +46,17 @@ class StopStrings:
         # Only there does later text never change earlier text, so that several tokens may be looked at together.
         self._together = detokenizer.is_byte_level and not any(_UNFINISHED in stop for stop in stops)
         self._window = _Window()
+        self._left = min_tokens  # tokens in which nothing counts
 
     def __call__(self, new_token_ids: Sequence[int]) -> int | None:
         """How many of the new tokens to keep, or None to go on."""
+        early = min(self._left, len(new_token_ids))
+        if early:
+            self._left -= early
+            for token_id in new_token_ids[:early]:
+                self._window, _ = self._advance(self._window, (token_id,))
+            kept = self(new_token_ids[early:]) if early < len(new_token_ids) else None
+            return None if kept is None else early + kept
         if self._together and self._special_ids.isdisjoint(new_token_ids):
             after, found = self._advance(self._window, new_token_ids)
             if not found:
@@ -67,7 +76,8 @@ class StopStrings:
         tokens = window.tokens + new
         text = self._decode(tokens)
         fresh = window.tail + text[len(window.read_text) :]
-        found = any(stop in fresh for stop in self._stops)
+        # It ends in the new text: one that lies in the tail was found before, or did not count.
+        found = any(stop in fresh[max(0, len(window.tail) - len(stop) + 1) :] for stop in self._stops)
         unfinished = text.endswith(_UNFINISHED) or len(text) <= len(window.read_text)
         if not unfinished:
             return self._read(window, tokens, len(tokens), fresh), found
@@ -90,8 +100,9 @@ class StopStrings:
         return len(tokens)
 
 
-def final_text(detokenizer: Detokenizer, token_ids: Sequence[int], stops: Sequence[str]) -> str:
-    """The text of a finished row, cut before the first stop string."""
+def final_text(detokenizer: Detokenizer, token_ids: Sequence[int], stops: Sequence[str], min_tokens: int = 0) -> str:
+    """The text of a finished row, cut before the first stop string that ends beyond the first `min_tokens` tokens."""
     text = detokenizer(token_ids)
-    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
+    early = len(detokenizer(token_ids[:min_tokens])) if stops and min_tokens else 0
+    found = [at for at in (text.find(stop, max(0, early - len(stop) + 1)) for stop in stops) if at >= 0]
     return text[: min(found)] if found else text

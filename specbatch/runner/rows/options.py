@@ -12,7 +12,7 @@ from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown, whole
 from specbatch.runner.rows.row_options import RowOption, find_option, nearest_option
 
-_WHOLE = frozenset({"max_new_tokens", "top_k", "seed"})
+_WHOLE = frozenset({"max_new_tokens", "top_k", "seed", "min_tokens", "no_repeat_ngram_size"})
 _MOST_FIELDS = 10_000  # each is compared with names that it may misspell: a million would take a minute
 
 
@@ -66,6 +66,9 @@ def decoding_of_row(base: DecodingSpec, options: Options) -> DecodingSpec:
             decoding = DecodingSpec.model_validate({**base.model_dump(), **options.decoding})
         except ValidationError as error:
             raise RowError(ErrorCode.INVALID_FIELD, _reason_of(error)) from None
+    if decoding.min_tokens > decoding.max_new_tokens:
+        message = f"min_tokens {decoding.min_tokens} is more than max_tokens, which is {decoding.max_new_tokens}"
+        raise RowError(ErrorCode.INVALID_FIELD, message)
     if options.must_sample and decoding.temperature == 0:
         raise RowError(
             ErrorCode.UNSUPPORTED_OPTION,
@@ -162,7 +165,7 @@ def _normal(sets: str, value: Any, written: str) -> Any:
             remedy = "where it is data, set dataset.ignoreFields"
             raise RowError(ErrorCode.INVALID_FIELD, f"{written} must be a string, found {shown(value)}; {remedy}")
         return value if value.strip() else None
-    if sets == "stop" and isinstance(value, str):
+    if sets in {"stop", "bad_words"} and isinstance(value, str):
         return [value]
     value = whole(value) if sets in _WHOLE else value
     return 0 if sets == "top_k" and value == -1 else value  # vLLM's and TGI's way to keep all

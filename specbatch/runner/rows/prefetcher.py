@@ -6,7 +6,9 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
+from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions
 from specbatch.errors import OutOfReachError
 from specbatch.results.layout import rows_of_share
 from specbatch.runner.dataset.bad_rows import RowError
@@ -21,10 +23,16 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class PreparedRow:
-    """A row with its prompt's token ids."""
+    """A row with its prompt's token ids, and what it asks of its logits."""
 
     row: Row
     prompt_token_ids: list[int]
+    logits: LogitsOptions = NO_OPTIONS
+
+    @classmethod
+    def of(cls, row: Row, encoder: PromptEncoder) -> Self:
+        """Raises RowError as the encoder does."""
+        return cls(row, encoder.encode(row), encoder.logits_options(row))
 
 
 class RowPrefetcher:
@@ -161,7 +169,7 @@ class RowPrefetcher:
             return
         if isinstance(row, Row):
             try:
-                self._put(PreparedRow(row, self._encoder.encode(row)))
+                self._put(PreparedRow.of(row, self._encoder))
             except RowError as error:
                 self._on_bad(row.refused(error.code, error.message))
         else:

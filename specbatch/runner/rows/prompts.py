@@ -8,12 +8,14 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from specbatch.engine.logits_options import LogitsOptions
 from specbatch.errors import Problem, SpecError
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown
 from specbatch.runner.rows.messages import Message
 from specbatch.runner.rows.row import Row
 from specbatch.runner.rows.token_lengths import TokenLengths, token_lengths
+from specbatch.runner.rows.token_options import logits_options
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -78,6 +80,14 @@ class PromptEncoder:
                 f"but a row may have {self.max_length}",
             )
         return token_ids
+
+    def logits_options(self, row: Row) -> LogitsOptions:
+        """What the row asks of its logits.
+
+        Raises:
+            RowError: of tokens that there are not.
+        """
+        return logits_options(row.decoding, self.tokenizer, self.embedded or len(self.tokenizer))
 
     def _refuse_unknown(self, token_id: int) -> None:
         token = self.tokenizer.decode([token_id])

@@ -25,6 +25,8 @@ FINGERPRINT_VERSION = 2  # counts up with any change of Row.fingerprint: by it a
 
 _MAX_ID_CHARACTERS = 512
 _OF_COLUMNS = (ErrorCode.MISSING_PROMPT, ErrorCode.INVALID_FIELD, ErrorCode.INVALID_ROW)
+_FIRST_FIELDS = ("max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop", "ignore_eos")
+_NOT_OF_ROWS = ("from_model", "num_speculative_tokens", "max_speculative_tokens", "acceptance_rule")
 _encode = json.JSONEncoder(sort_keys=True, check_circular=False).encode
 
 
@@ -163,11 +165,10 @@ class RowReader:
         return digest.hexdigest()
 
     def _decoded_by(self, decoding: DecodingSpec) -> hashlib.blake2b:
-        """The salt, and the decoding fields that a row's text depends on."""
-        fields = [
-            decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.top_k, decoding.seed, decoding.stop,
-            decoding.ignore_eos,
-        ]  # fmt: skip
+        """The salt, and the decoding fields that a row's text depends on: those that came later only where they ask for something."""
+        fields: list[Any] = [getattr(decoding, name) for name in _FIRST_FIELDS]
+        changed = decoding.model_dump(exclude_defaults=True, exclude={*_FIRST_FIELDS, *_NOT_OF_ROWS})
+        fields += [changed] if changed else []
         digest = self._salted.copy()
         digest.update(_encode(fields).encode())
         return digest

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from specbatch.api.decoding import DecodingSpec
 from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.margins import Contest, tie_bound
@@ -117,17 +118,19 @@ class Follower:
     dtype: torch.dtype
     _guess: Sequence[int] = field(default=(), init=False)
 
-    def judge(self, recorded: ResultRow, request: Request, stops: Sequence[str], replayed: Sequence[int]) -> Divergence:
+    def judge(
+        self, recorded: ResultRow, request: Request, decoding: DecodingSpec, replayed: Sequence[int]
+    ) -> Divergence:
         """A tie where the recorded text can be reached, else unexplained.
 
         Args:
             recorded: the row as the run wrote it.
             request: made from the dataset again: its stop check has seen nothing yet.
-            stops: the row's stop strings.
+            decoding: of the row.
             replayed: the tokens of the replay.
         """
         self._guess = replayed
-        shape = _Recorded(recorded, stops, self.detokenizer)
+        shape = _Recorded(recorded, decoding, self.detokenizer)
         way = [self._step(SequenceState(request), shape)]
         deepest = way[0]
         left = recorded.usage.completion_tokens + _EXTRA_STEPS
@@ -148,7 +151,7 @@ class Follower:
     def _step(self, row: SequenceState, shape: _Recorded) -> _Step:
         position = len(row.token_ids)
         logits = self.scores.after(row.request.prompt_token_ids, row.token_ids, self._guess)
-        contest = Contest.of(logits, row.request, position)
+        contest = Contest.of(logits, row.request, row.token_ids)
         bound = tie_bound(self.dtype, logits)
         winners = contest.winners(bound)
         options = [(token, after) for token in winners if (after := shape.extended(row, token)) is not None]
@@ -201,12 +204,15 @@ class Follower:
 class _Recorded:
     """A recorded row as something to be reached token by token."""
 
-    def __init__(self, recorded: ResultRow, stops: Sequence[str], detokenizer: Detokenizer) -> None:
+    def __init__(self, recorded: ResultRow, decoding: DecodingSpec, detokenizer: Detokenizer) -> None:
         self._recorded = recorded
-        self._stops = stops
+        self._decoding = decoding
         self._decode = detokenizer
         # Tokens may spell a part of a stop string before the row ends at it; the text is cut before it.
-        self._endings = [recorded.text, *(recorded.text + stop for stop in stops if recorded.finish_reason == "stop")]
+        self._endings = [
+            recorded.text,
+            *(recorded.text + stop for stop in decoding.stop if recorded.finish_reason == "stop"),
+        ]
 
     def extended(self, row: SequenceState, token: int) -> SequenceState | None:
         """The row with one token more, by the engine's rule; None where the recorded row cannot be reached from there."""
@@ -219,12 +225,10 @@ class _Recorded:
         if (reason is not None) != ended:
             return None
         if ended:
-            same = reason == self._recorded.finish_reason
-            return (
-                after
-                if same and final_text(self._decode, after.token_ids, self._stops) == self._recorded.text
-                else None
-            )
+            if reason != self._recorded.finish_reason:
+                return None
+            text = final_text(self._decode, after.token_ids, self._decoding.stop, self._decoding.min_tokens)
+            return after if text == self._recorded.text else None
         return after if self._goes_on(self._decode(after.token_ids)) else None
 
     def shows(self, row: SequenceState, token: int) -> bool:

@@ -112,7 +112,7 @@ class Replay:
             longest = max(len(one.prompt_token_ids) + row.usage.completion_tokens for row, one in others)
             follower = Follower(TargetScores(target, longest), detokenizer, dtype)
             divergences = [
-                follower.judge(row, make_request(one), one.row.decoding.stop, completions[row.id].token_ids)
+                follower.judge(row, make_request(one), one.row.decoding, completions[row.id].token_ids)
                 for row, one in others
             ]
         unexplained = [one for one in divergences if one.kind == "unexplained"]
@@ -184,10 +184,11 @@ def _decode(engines: Sequence[Engine], pairs: Pairs, make_request: RequestMaker)
 
 
 def _same(row: ResultRow, prepared: PreparedRow, completion: Completion, detokenizer: Detokenizer) -> bool:
+    decoding = prepared.row.decoding
     return (
         completion.finish_reason == row.finish_reason
         and len(completion.token_ids) == row.usage.completion_tokens
-        and final_text(detokenizer, completion.token_ids, prepared.row.decoding.stop) == row.text
+        and final_text(detokenizer, completion.token_ids, decoding.stop, decoding.min_tokens) == row.text
     )
 
 

@@ -91,7 +91,7 @@ def find_prompts(dataset: Dataset, reader: RowReader, encoder: PromptEncoder, ro
             found.changed.append(f"{recorded.id}: its prompt or decoding has changed")
         else:
             try:
-                found.same.append((recorded, PreparedRow(row, encoder.encode(row))))
+                found.same.append((recorded, PreparedRow.of(row, encoder)))
             except RowError as error:
                 found.changed.append(f"{recorded.id}: {error.message}")
     found.changed += [f"{row.id}: row {row.index} is not there any more" for row in wanted.values()]

@@ -47,10 +47,10 @@ def judged(completions, dtype):
         prompt = list(request.prompt_token_ids)
         logits = alone(dtype)(torch.tensor([prompt + tokens], device=GPU)).logits[0, len(prompt) - 1 : -1].cpu()
         for position, (token, likeliest, at) in enumerate(zip(tokens, logits.argmax(-1).tolist(), logits, strict=True)):
-            if request.sampling.greedy and token == likeliest:
+            if request.sampling.greedy and not request.logits.processors and token == likeliest:
                 found["exact"] += 1
                 continue
-            contest = Contest.of(at, request, position)
+            contest = Contest.of(at, request, tokens[:position])
             exact = contest.winners(0.0)[:1] == [token]
             near = exact or token in contest.winners(tie_bound(dtype, at))
             found["exact" if exact else "tie" if near else "unexplained"] += 1

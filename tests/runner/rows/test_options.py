@@ -34,13 +34,13 @@ def chat(line=(), **body):
 
 
 UNSUPPORTED = [
-    {"repetition_penalty": 1.5}, {"frequency_penalty": 2.0}, {"presence_penalty": 2.0}, {"min_p": 0.2}, {"logit_bias": {"31": 100}},
-    {"n": 4}, {"n": True}, {"stop_token_ids": [15]}, {"until": ["are"]}, {"max_length": 30}, {"do_sample": True}, {"response_format": {"type": "json_object"}},
-    {"tools": [{"type": "function"}]}, {"tools": [{}], "tool_choice": "none"}, {"logprobs": 5}, {"logprobs": 0}, {"min_tokens": 30}, {"min_new_tokens": 30},
-    {"presence_penalty": False}, {"echo": 1}, {"bad_words": ["are"]}, {"guided_json": {"type": "object"}}, {"include_stop_str_in_output": True},
+    {"repeat_penalty": 1.5}, {"encoder_repetition_penalty": 2.0}, {"typical_p": 0.2}, {"sequence_bias": [[[31], 100]]}, {"eos_token_id": 3},
+    {"n": 4}, {"n": True}, {"until": ["are"]}, {"max_length": 30}, {"do_sample": True}, {"response_format": {"type": "json_object"}},
+    {"tools": [{"type": "function"}]}, {"tools": [{}], "tool_choice": "none"}, {"logprobs": 5}, {"logprobs": 0}, {"min_length": 30},
+    {"echo": 1}, {"guided_json": {"type": "object"}}, {"include_stop_str_in_output": True},
     {"continue_final_message": True}, {"add_generation_prompt": False}, {"skip_special_tokens": False}, {"reasoning_effort": "high"},
-    {"chat_template_kwargs": {"thinking": True}}, {"modalities": ["text", "audio"]}, {"sampling_params": {"min_p": 0.1}},
-    {"generation_config": {"repetition_penalty": 1.1}}, {"options": {"repeat_penalty": 1.1}}, {"parameters": {"typical_p": 0.5}}, {"repetitionPenalty": 1.5},
+    {"chat_template_kwargs": {"thinking": True}}, {"modalities": ["text", "audio"]}, {"sampling_params": {"best_of": 2}},
+    {"generation_config": {"num_beams": 2}}, {"options": {"repeat_penalty": 1.1}}, {"parameters": {"typical_p": 0.5}}, {"numBeams": 2},
     {"input": "the red car"}, {"format": "json"}, {"num_ctx": 64}, {"suffix": "x"}, {"prediction": {"type": "content"}},
 ]  # fmt: skip
 
@@ -72,6 +72,18 @@ HONOURED = [
     ({"top_k": -1, "temperature": 0.7}, {"top_k": 0, "temperature": 0.7}),
     ({"do_sample": True, "temperature": 0.7}, {"temperature": 0.7}),
     ({"do_sample": False}, {"temperature": 0.0}),
+    (
+        {"repetitionPenalty": 1.5, "frequency_penalty": -1, "presence_penalty": 2.0},
+        {"repetition_penalty": 1.5, "frequency_penalty": -1.0, "presence_penalty": 2.0},
+    ),
+    ({"min_p": 0.1, "logit_bias": {"31": 100}}, {"min_p": 0.1, "logit_bias": {"31": 100.0}}),
+    (
+        {"bad_words": "sorry", "suppress_tokens": [3], "begin_suppress_tokens": [4]},
+        {"bad_words": ["sorry"], "suppress_tokens": [3], "begin_suppress_tokens": [4]},
+    ),
+    ({"bad_words_ids": [[3, 4], [5]]}, {"bad_words": [[3, 4], [5]]}),
+    ({"stop_token_ids": [15], "min_new_tokens": 3.0}, {"stop_token_ids": [15], "min_tokens": 3}),
+    ({"no_repeat_ngram_size": 3}, {"no_repeat_ngram_size": 3}),
 ]
 
 

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from specbatch.api import DecodingSpec
+from specbatch.engine.logits_options import NO_OPTIONS
 from specbatch.engine.request import Completion
 from specbatch.engine.stats import EngineStats
 from specbatch.errors import DatasetError
@@ -32,6 +33,9 @@ class Encoder:
         if row.prompt == "bad":
             raise RowError("tokenization", "no")
         return [1, 2, 3]
+
+    def logits_options(self, row):
+        return NO_OPTIONS
 
 
 def start_prefetcher(tmp_path, rows, *, encoder=None, finished=lambda *row: False, capacity=8, shard=Shard()):  # noqa: B008 - frozen

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from specbatch.api import DecodingSpec
 from specbatch.engine.margins import Contest, tie_bound
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.results.rows import ResultRow, Usage
@@ -50,7 +51,7 @@ def judge(tokenizer, detokenizer):
             usage=Usage(prompt_tokens=1, completion_tokens=tokens),
         )  # fmt: skip
         follower = Follower(Scores(numbers, len(tokenizer)), detokenizer, torch.float32)
-        return follower.judge(recorded, request, list(stop), ids(replayed))
+        return follower.judge(recorded, request, DecodingSpec(stop=list(stop)), ids(replayed))
 
     return judge_
 
@@ -143,7 +144,7 @@ def test_the_exact_winner_is_the_targets_own_though_a_better_one_is_left_out_by_
     bound = tie_bound(torch.bfloat16, logits)
     for number in range(100):
         request = Request(f"row-{number}", [1], 1, sampling=SamplingParams(1.0, top_p=0.68))
-        contest = Contest.of(logits, request, 0)
+        contest = Contest.of(logits, request, [])
         taken = contest.winners(0.0)[0]
         if contest.winners(bound)[0] == ids["a"] != taken:
             break
@@ -152,6 +153,6 @@ def test_the_exact_winner_is_the_targets_own_though_a_better_one_is_left_out_by_
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     text = detokenizer([taken])
     recorded = ResultRow(id="row", index=0, fingerprint="", text=text, finish_reason="length", usage=usage)
-    found = Follower(scores, detokenizer, torch.bfloat16).judge(recorded, request, [], [ids["a"]])
+    found = Follower(scores, detokenizer, torch.bfloat16).judge(recorded, request, DecodingSpec(), [ids["a"]])
     assert (found.kind, found.recorded, found.target) == ("tie", text, "a")
     assert 0 < found.margin < bound
