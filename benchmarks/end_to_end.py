@@ -29,7 +29,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import make_engine
 from specbatch.engine.memory import release
 from specbatch.engine.request import Completion, Request
-from specbatch.runner import session
+from specbatch.runner import engine_set
 from specbatch.runner.display import JsonDisplay
 from specbatch.runner.job import run_job
 
@@ -61,7 +61,7 @@ def whole_run(spec: str, rows: Path, folder: Path, gpus: int) -> Run:
     taken: list[Request] = []
     clock = {"wall": 0.0, "cpu": 0.0}
     made_of: list[tuple[CausalLM, Drafter | None, EngineConfig]] = []
-    load, generate = session.load_engines, Engine.generate
+    load, generate = engine_set.load_engines, Engine.generate
 
     def remember(*arguments: Any) -> list[Engine]:
         engines = load(*arguments)
@@ -74,7 +74,7 @@ def whole_run(spec: str, rows: Path, folder: Path, gpus: int) -> Run:
         clock["wall"] += time.perf_counter() - wall
         clock["cpu"] += time.thread_time() - cpu
 
-    session.load_engines = remember
+    engine_set.load_engines = remember
     Engine.generate = record  # type: ignore[method-assign]  # notes what goes through
     try:
         changes = [f"dataset.uri={rows}", f"results.dir={folder}", "results.report=false", f"placement.gpus={gpus}"]
@@ -83,7 +83,7 @@ def whole_run(spec: str, rows: Path, folder: Path, gpus: int) -> Run:
         with (folder / "progress").open("w") as log:
             summary = run_job(job, display=JsonDisplay(log), fresh=True)
     finally:
-        session.load_engines = load
+        engine_set.load_engines = load
         Engine.generate = generate  # type: ignore[method-assign]
     assert summary.results == len(taken), (summary.results, len(taken))
     return Run(summary.tokens_per_second, made_of[0], taken, 1 - clock["cpu"] / clock["wall"])

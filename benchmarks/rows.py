@@ -19,14 +19,14 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from specbatch.api import load_spec
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.stats import EngineStats
 from specbatch.results.shard.shard import ShardResults
-from specbatch.runner import session
+from specbatch.runner import engine_set
+from specbatch.runner.engine_set import EngineSet
 from specbatch.runner.job import run_job
 
 SPEC = """\
@@ -76,7 +76,6 @@ def attempt(folder: Path) -> None:
 
     class InstantEngine:
         stats = EngineStats()
-        target = SimpleNamespace(eos_token_ids=frozenset())
 
         def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
             for request in requests:
@@ -92,9 +91,8 @@ def attempt(folder: Path) -> None:
         return store
 
     ShardResults.open = timed_open  # type: ignore[method-assign]  # a clock around it
-    session.load_engines = lambda *_: [InstantEngine()]  # type: ignore[assignment,list-item]  # it has no target to show
-    session.placements_of = lambda _: {}
-    session.describe = lambda _: "instant"
+    engine_set.load_engines = lambda *_: [InstantEngine()]  # type: ignore[assignment,list-item]  # it loads nothing
+    engine_set.native_set = lambda engines, _: EngineSet(engines, "instant", frozenset(), {})
     job = load_spec(str(folder / "spec.yaml"), ())
     began = time.monotonic()
     summary = run_job(job)

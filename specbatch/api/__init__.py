@@ -2,6 +2,7 @@
 
 from specbatch.api.dataset import DatasetSpec
 from specbatch.api.decoding import BatchingSpec, DecodingSpec
+from specbatch.api.engine import EngineSpec
 from specbatch.api.job import API_VERSION, KIND, Metadata, Spec, SpecBatchJob
 from specbatch.api.job_section import JobSpec
 from specbatch.api.loading import load_spec
@@ -18,6 +19,7 @@ __all__ = [
     "DatasetSpec",
     "DecodingSpec",
     "DrafterSpec",
+    "EngineSpec",
     "JobSpec",
     "Metadata",
     "PlacementSpec",

@@ -18,7 +18,7 @@ from specbatch.redact import without_secrets
 # Changes when the meaning of a hashed field changes, so that old results are not continued under a new meaning.
 _FORMAT = "specbatch.dev/v1alpha1"
 
-SECTIONS = ("target", "drafter", "decoding")
+SECTIONS = ("target", "drafter", "decoding", "engine")
 FIELDS = {
     "batching": ("maxLength",),
     "dataset": (
@@ -42,6 +42,14 @@ FIELDS = {
     "results": ("includePrompt",),
 }
 
+# Fields newer than the first results, each with the values at which it changes nothing: there it is left out, so that specs which
+# do not use it keep their hash, and results of older versions are continued.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "engine.name": ("auto", "native"),  # the engine that ran is in the run's identity
+    "engine.options": ({},),
+    "target.adapter": (None,),
+}
+
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted path, value) of everything in nested mappings. An empty one counts as a value, but the outermost."""
@@ -57,7 +65,15 @@ def hashed_part(spec: Mapping[str, Any]) -> dict[str, Any]:
     part = {section: spec[section] for section in SECTIONS}
     part |= {section: {name: spec[section][name] for name in names} for section, names in FIELDS.items()}
     part["dataset"]["uri"] = without_secrets(part["dataset"]["uri"])
-    return part
+    kept = {section: _used(section, fields) for section, fields in part.items()}
+    return {section: fields for section, fields in kept.items() if fields != {}}
+
+
+def _used(section: str, fields: Mapping[str, Any] | None) -> Any:
+    """The fields of a section but those that change nothing."""
+    if fields is None:
+        return None
+    return {name: value for name, value in fields.items() if value not in NEUTRAL.get(f"{section}.{name}", ())}
 
 
 def hash_spec(spec: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field
 from specbatch.api.base import DnsLabel, LabelValue, QualifiedName, Says, SpecModel
 from specbatch.api.dataset import DatasetSpec
 from specbatch.api.decoding import BatchingSpec, DecodingSpec
+from specbatch.api.engine import EngineSpec
 from specbatch.api.hash import hash_spec
 from specbatch.api.job_section import JobSpec
 from specbatch.api.models import DrafterSpec, TargetSpec
@@ -62,6 +63,11 @@ class Spec(SpecModel):
         default_factory=PlacementSpec,
         description="Which GPUs hold what. `specbatch plan FILE` shows the outcome before anything runs.",
         examples=[{"gpus": 8}],
+    )
+    engine: EngineSpec = Field(
+        default_factory=EngineSpec,
+        description="Which engine decodes the rows: specbatch's own, or vLLM behind the same runner.",
+        examples=[{"name": "native"}],
     )
     decoding: DecodingSpec = Field(
         default_factory=DecodingSpec,

@@ -33,6 +33,7 @@ def relative_paths(job: SpecBatchJob) -> Iterator[tuple[str, str]]:
         (field, path)
         for field, path in (
             ("spec.target.model", spec.target.model),
+            ("spec.target.adapter", spec.target.adapter),
             ("spec.drafter.model", spec.drafter and spec.drafter.model),
             ("spec.dataset.uri", spec.dataset.uri),
             ("spec.dataset.chatTemplate", spec.dataset.chat_template_file),

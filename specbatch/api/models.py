@@ -16,6 +16,8 @@ ModelRef = Annotated[
     Says("a hub id (Qwen/Qwen3-8B), a folder (models/qwen3-8b), or embedded:target / embedded:drafter"),
 ]
 
+AdapterRef = Annotated[str, Field(pattern=r"^\S(.*\S)?$"), Says("a folder with adapter_config.json")]
+
 _DTYPE = "The number format of the weights in memory. auto: the format that they are stored in. On a CPU float32 is the fastest."
 _REVISION = "The commit, tag or branch of a hub id. Pin a commit: then the same spec gives the same text next year. Only for hub ids."
 _TRUST = "Whether Python code that comes with the model may run. Leave it off unless you have read that code."
@@ -32,6 +34,11 @@ class TargetSpec(SpecModel):
     revision: str | None = Field(default=None, description=_REVISION, examples=["main"], min_length=1)
     dtype: Dtype = Field(default="auto", description=_DTYPE, examples=["bfloat16"])
     trust_remote_code: bool = Field(default=False, description=_TRUST, examples=[False])
+    adapter: AdapterRef | None = Field(
+        default=None,
+        description="A LoRA adapter on top of the target, for every row: a folder with adapter_config.json and safetensors. Only with engine.name vllm.",
+        examples=["adapters/support"],
+    )
 
 
 class DrafterSpec(SpecModel):

@@ -70,9 +70,11 @@ def plan(
     """
     from specbatch.api.local_paths import load_spec_here
     from specbatch.plan.advice.render import render
+    from specbatch.plan.engine_choice import choose_engine
     from specbatch.plan.planner import make_plan
     from specbatch.plan.read_shape import read_shape
     from specbatch.runner.models.counting import counter
+    from specbatch.runner.vllm.version import installed
 
     job = load_spec_here(file, [*(overrides or ()), *_count_override(gpus)])
     target, drafter = job.spec.target, job.spec.drafter
@@ -91,7 +93,8 @@ def plan(
         acceptance_rate=acceptance,
         mean_length=mean_length,
     )
-    made = replace(made, notes=(*said, *made.notes))
+    models = {"target": shape} | ({"drafter": drafter_shape} if drafter_shape else {})
+    made = replace(made, notes=(*said, *made.notes, str(choose_engine(job.spec, models, installed()))))
     if output == "json":
         show_json(made.to_dict())
     else:

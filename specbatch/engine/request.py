@@ -83,7 +83,7 @@ class Completion:
     """One row, ended.
 
     token_ids hold the end-of-sequence token or the tokens of the stop string where the row ended at one. `rounds`, `drafted`
-    and `accepted` count this row's share of speculation; an accepted token cut off by a stop still counts.
+    and `accepted` count this row's share of speculation, unless the engine does not tell it; an accepted token cut off by a stop still counts.
     """
 
     request: Request
@@ -93,6 +93,7 @@ class Completion:
     drafted: int = 0
     accepted: int = 0
     error: str | None = None  # a sentence, with finish_reason "error"
+    counts_speculation: bool = True
 
     @property
     def acceptance_rate(self) -> float:

@@ -38,6 +38,7 @@ class Identity:
         spec: the fields that went into the hash, for saying what changed: nested dicts or flat ones.
         recipe: version of the code that knows finished rows again and draws their tokens: another one would decode them anew.
         files: "target/tokenizer.json" -> hash: what decides on text beside the weights, by file. Empty in runs of older releases.
+        engine: that decodes the rows, with its version where it is not our own: "native", "vllm 0.32.0".
         instant: ISO 8601, the time that chat templates which read the clock are shown; "" where the template reads none.
     """
 
@@ -48,6 +49,7 @@ class Identity:
     recipe: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     instant: str = ""
+    engine: str = "native"
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept."""
@@ -78,6 +80,8 @@ class Identity:
             was, now = old.files.get(name, _ABSENT), self.files.get(name, _ABSENT)
             if was != now:
                 lines.append(f"content of {name}: {_show(was)} -> {_show(now)}")
+        if self.engine != old.engine:
+            lines.append(f"engine: {old.engine} -> {self.engine}")
         if old.instant and self.instant and self.instant != old.instant:
             lines.append(f"time that the chat template is shown: {old.instant} -> {self.instant}")
         if self.dataset != old.dataset:

@@ -67,7 +67,7 @@ def result_from_json(value: dict[str, Any]) -> ResultRow:
         text=str(choice["message"]["content"] if chat else choice["text"]),
         finish_reason=str(choice["finish_reason"]),
         usage=msgspec.convert(body["usage"], Usage),
-        speculation=msgspec.convert(ours["speculation"], Speculation),
+        speculation=msgspec.convert(ours["speculation"], Speculation | None),
         prompt=ours.get("prompt"),
         answer=ours.get("answer"),
         correct=ours.get("correct"),

@@ -96,7 +96,7 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     finish_reason: str
     usage: Usage
-    speculation: Speculation = Speculation()
+    speculation: Speculation | None = None  # the engine does not tell it
     prompt: Any = None
     answer: str | None = None
     correct: bool | None = None

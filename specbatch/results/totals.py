@@ -38,9 +38,10 @@ class Totals(msgspec.Struct, kw_only=True):
         self.results += 1
         self.prompt_tokens += row.usage.prompt_tokens
         self.completion_tokens += row.usage.completion_tokens
-        self.rounds += row.speculation.rounds
-        self.drafted += row.speculation.drafted
-        self.accepted += row.speculation.accepted
+        if row.speculation is not None:
+            self.rounds += row.speculation.rounds
+            self.drafted += row.speculation.drafted
+            self.accepted += row.speculation.accepted
         if row.correct is not None:
             self.scored += 1
             self.correct += row.correct

@@ -26,9 +26,9 @@ RECIPE = f"fingerprints {FINGERPRINT_VERSION}, streams {STREAM_VERSION}"
 
 
 def run_identity(
-    job: SpecBatchJob, dataset: Dataset, pair: Pair, template: ChatTemplate | None, *, instant: str
+    job: SpecBatchJob, dataset: Dataset, pair: Pair, template: ChatTemplate | None, *, engine: str, instant: str
 ) -> Identity:
-    """The identity of a run that starts; `instant` as `run_instant` gives it."""
+    """The identity of a run that starts; `engine` as `EngineChoice.identity`, `instant` as `run_instant` gives it."""
     return Identity(
         spec_hash=job.spec_hash(),
         dataset=dataset.fingerprint(),
@@ -37,6 +37,7 @@ def run_identity(
         recipe=RECIPE,
         files=pair.text_files | template_file(template),
         instant=instant,
+        engine=engine,
     )
 
 

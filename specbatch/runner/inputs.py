@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
 
@@ -12,7 +12,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.errors import OutOfMemoryError
+from specbatch.engine.loading.load import why_unsupported
+from specbatch.errors import ModelError, OutOfMemoryError
+from specbatch.plan.engine_choice import INSTALL, EngineChoice, choose_engine
 from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.planner import make_plan
 from specbatch.plan.types import GpuShape, Plan
@@ -22,6 +24,7 @@ from specbatch.runner.models.load import Pair, load_shared_tokenizer, read_shape
 from specbatch.runner.rows.forms import RowForm, RowRules
 from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.templates import ChatTemplate, choose_template
+from specbatch.runner.vllm.version import installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class RunInputs:
     Attributes:
         request: what was planned for: the ceiling is found from it.
         template: what dataset.chatTemplate means; None: prompts as they are.
+        engine: which decodes the rows.
     """
 
     job: SpecBatchJob
@@ -39,6 +43,7 @@ class RunInputs:
     plan: Plan
     tokenizer: PreTrainedTokenizerBase
     template: ChatTemplate | None
+    engine: EngineChoice
 
     @classmethod
     def of(
@@ -63,9 +68,11 @@ class RunInputs:
 
         Raises:
             OutOfMemoryError: no placement fits.
-            SpecbatchError: shapes, tokenizer or template cannot be read.
+            SpecbatchError: shapes, tokenizer or template cannot be read, or the engine is not installed.
         """
         target, drafter = read_shapes(job.spec, pair)
+        request = PlanRequest.of(job, target, drafter, gpus)
+        engine = _engine(job, pair, request)
         if few_threads and target.step_bytes < SMALL_STEP_BYTES:
             torch.set_num_threads(1)
         plan = make_plan(job, target, drafter, gpus, env)
@@ -75,7 +82,8 @@ class RunInputs:
             )
         tokenizer = load_shared_tokenizer(pair)
         template = choose_template(job.spec.dataset, tokenizer)
-        return cls(job, pair, PlanRequest.of(job, target, drafter, gpus), plan, tokenizer, template)
+        plan = replace(plan, notes=(*plan.notes, str(engine)))
+        return cls(job, pair, request, plan, tokenizer, template, engine)
 
     @property
     def max_length(self) -> int:
@@ -116,3 +124,11 @@ class RunInputs:
     @property
     def _template_text(self) -> str | None:
         return None if self.template is None else self.template.text
+
+
+def _engine(job: SpecBatchJob, pair: Pair, request: PlanRequest) -> EngineChoice:
+    cannot = None if pair.target.path.is_file() or pair.target.code else why_unsupported(str(pair.target.path))
+    engine = choose_engine(job.spec, request.models, installed(), cannot)
+    if engine.name == "vllm" and not engine.version:
+        raise ModelError(f"vLLM is not installed, and {engine.reason}", where="spec.engine.name", remedy=INSTALL)
+    return engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from specbatch.engine.request import Completion
 from specbatch.results.rows import ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
 from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
@@ -44,7 +45,7 @@ class OutputProcessor:
             usage=Usage(
                 prompt_tokens=len(decoded.prepared.prompt_token_ids), completion_tokens=len(completion.token_ids)
             ),
-            speculation=Speculation(rounds=completion.rounds, drafted=completion.drafted, accepted=completion.accepted),
+            speculation=_speculation(completion),
             prompt=(row.messages or row.prompt) if self.include_prompt else None,
             answer=row.answer,
             correct=None if row.answer is None or not self.scored else text.strip() == row.answer.strip(),
@@ -69,3 +70,9 @@ class OutputProcessor:
         if row.endpoint is None:
             return None
         return OpenAIForm(model=self.model, created=self.created, endpoint=row.endpoint)
+
+
+def _speculation(completion: Completion) -> Speculation | None:
+    if not completion.counts_speculation:
+        return None
+    return Speculation(rounds=completion.rounds, drafted=completion.drafted, accepted=completion.accepted)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.engine.make_engine import describe
 from specbatch.errors import ResultsError
 from specbatch.plan.model_dir import EMBEDDED
 from specbatch.results.identity import Identity
@@ -21,16 +20,16 @@ from specbatch.results.shard.unanswered import unanswered
 from specbatch.results.storage.folder import Folder
 from specbatch.results.summary import RunSummary
 from specbatch.runner.budget import ErrorBudget
-from specbatch.runner.ceiling import CeilingOfRun
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import Shard
-from specbatch.runner.devices import reserved_mib, visible_gpus
+from specbatch.runner.devices import visible_gpus
 from specbatch.runner.display import WARNING, Display
+from specbatch.runner.engine_set import ready_engines
 from specbatch.runner.identity import run_identity, run_instant
 from specbatch.runner.inputs import RunInputs
 from specbatch.runner.manifest_writer import ManifestWriter
 from specbatch.runner.models.defaults import DEMONSTRATION, ModelDefaults
-from specbatch.runner.models.load import find_pair, load_engines, placements_of
+from specbatch.runner.models.load import find_pair
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.output_processor import OutputProcessor
 from specbatch.runner.progress_meter import LoadedInfo
@@ -185,7 +184,8 @@ class Session:
         instant = run_instant(self._job, self._run_dir, self._shard, inputs.template, self._env, fresh=fresh)
         if instant:
             self._display.step(f"the chat template reads the clock: every row of this run is shown {instant}")
-        return run_identity(self._job, dataset, inputs.pair, inputs.template, instant=instant)
+        engine = inputs.engine.identity
+        return run_identity(self._job, dataset, inputs.pair, inputs.template, engine=engine, instant=instant)
 
     def _shard_runner(
         self, store: ShardResults, dataset: Dataset, form: RowForm, inputs: RunInputs, publishing: Publishing
@@ -223,17 +223,17 @@ class Session:
 
     def _load(self, inputs: RunInputs, manifest: ManifestWriter) -> Loaded:
         began = time.monotonic()
-        engines = load_engines(self._job.spec, inputs.pair, inputs.plan, self._display.step)
-        manifest.placement, manifest.hardware = placements_of(engines), hardware(inputs.plan)
-        warmup = sum(engine.stats.warmup_seconds for engine in engines)
+        ready = ready_engines(inputs, self._display.step)
+        manifest.placement, manifest.hardware = ready.placement, hardware(inputs.plan)
+        warmup = sum(engine.stats.warmup_seconds for engine in ready.engines)
         return Loaded(
-            engines=engines,
-            make_request=RequestMaker(Detokenizer(inputs.tokenizer), engines[0].target.eos_token_ids),
+            engines=ready.engines,
+            make_request=RequestMaker(Detokenizer(inputs.tokenizer), ready.eos_token_ids),
             info=LoadedInfo(
-                engine=describe(engines[0]),
+                engine=ready.description,
                 load_seconds=time.monotonic() - began - warmup,
-                ceiling=CeilingOfRun(inputs.plan, inputs.request),
-                gpu_mib=reserved_mib,
+                ceiling=ready.ceiling,
+                gpu_mib=ready.gpu_mib,
                 gpus=sum(manifest.hardware.gpus.values()),
                 price=self._price,
             ),

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from pydantic.alias_generators import to_camel
 
+from specbatch.api import DecodingSpec, DrafterSpec, EngineSpec, TargetSpec
+from specbatch.api.hash import FIELDS, NEUTRAL, SECTIONS
 from tests.api.specs import job
 
 PLAIN = job().spec_hash()
@@ -25,6 +28,8 @@ def test_writing_a_default_out_changes_nothing():
     [
         "target: {model: a/b}",
         "target: {model: Qwen/Qwen3-8B, revision: main}",
+        "{target: {model: Qwen/Qwen3-8B, adapter: a}, engine: {name: vllm}}",
+        "engine: {name: vllm}",
         "drafter: {model: a/b}",
         "decoding: {seed: 1}",
         "decoding: {maxSpeculativeTokens: 4}",
@@ -46,6 +51,7 @@ def test_what_affects_the_results_changes_the_hash(spec):
     "spec",
     [
         "placement: {gpus: 8, strategy: same}",
+        "engine: {name: native}",
         "batching: {maxSequences: 8}",
         "dataset: {uri: prompts.jsonl, errorBudget: 3}",
         "results: {dir: /elsewhere, publish: 's3://b/c', partSize: 1Gi, publishSeconds: 9, publishRetrySeconds: 9, fsyncSeconds: 1, fsyncRows: 1, report: false}",
@@ -58,3 +64,22 @@ def test_where_and_how_fast_it_runs_does_not(spec):
 
 def test_the_name_does_not_count():
     assert job(metadata="{name: other, labels: {a: b}}").spec_hash() == PLAIN
+
+
+def test_options_of_an_engine_count_and_the_order_they_are_written_in_does_not():
+    one, other = (
+        job(f"engine: {{name: vllm, options: {{{options}}}}}").spec_hash()
+        for options in ("a: 1, b: {c: 2}", "b: {c: 2}, a: 1")
+    )
+    assert one == other != job("engine: {name: vllm}").spec_hash()
+
+
+def test_every_field_that_may_be_left_out_of_the_hash_is_one_that_stands_in_it():
+    fields = {f"{section}.{to_camel(name)}" for section in SECTIONS for name in _fields(section)}
+    assert set(NEUTRAL) <= fields | {f"{section}.{name}" for section, names in FIELDS.items() for name in names}
+
+
+def _fields(section):
+    return {"target": TargetSpec, "drafter": DrafterSpec, "decoding": DecodingSpec, "engine": EngineSpec}[
+        section
+    ].model_fields

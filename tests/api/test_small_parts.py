@@ -13,8 +13,8 @@ from specbatch.api.words import value_in_words
 
 def test_public_names_are_those_that_are_promised():
     assert sorted(api.__all__) == [
-        "API_VERSION", "BatchingSpec", "DatasetSpec", "DecodingSpec", "DrafterSpec", "JobSpec", "KIND", "Metadata",
-        "PlacementSpec", "RatioSpec", "ResultsSpec", "Spec", "SpecBatchJob", "TargetSpec", "VolumesSpec", "load_spec",
+        "API_VERSION", "BatchingSpec", "DatasetSpec", "DecodingSpec", "DrafterSpec", "EngineSpec", "JobSpec", "KIND",
+        "Metadata", "PlacementSpec", "RatioSpec", "ResultsSpec", "Spec", "SpecBatchJob", "TargetSpec", "VolumesSpec", "load_spec",
         "parse_spec",
     ]  # fmt: skip
     assert all(hasattr(api, name) for name in api.__all__)

@@ -19,7 +19,7 @@ from specbatch.engine.make_engine import describe, general_engine, graphs_engine
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.speculation import Speculation
 from specbatch.results.manifest import read_manifests
-from specbatch.runner import session
+from specbatch.runner import engine_set
 from specbatch.runner.display import seldom
 from specbatch.runner.job import run_job
 from specbatch.runner.verify import follow, replay
@@ -48,14 +48,14 @@ def said(monkeypatch):
 def loaded(monkeypatch):
     """The engines of a run or a verification, as long as they are alive."""
     engines = weakref.WeakSet()
-    load = session.load_engines
+    load = engine_set.load_engines
 
     def remember(*arguments):
         made = load(*arguments)
         engines.update(made)
         return made
 
-    for user in (session, replay):
+    for user in (engine_set, replay):
         monkeypatch.setattr(user, "load_engines", remember)
     return engines
 

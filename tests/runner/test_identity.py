@@ -25,7 +25,7 @@ def target(pair, tmp_path):
 
 
 def loads_nothing(monkeypatch):
-    monkeypatch.setattr("specbatch.runner.session.load_engines", None)
+    monkeypatch.setattr("specbatch.runner.engine_set.load_engines", None)
 
 
 def append(path):

@@ -124,7 +124,7 @@ def test_second_start_skips_everything_and_loads_no_model(make_job, results, mon
     def refuse(*arguments):
         pytest.fail("a model was loaded")
 
-    monkeypatch.setattr("specbatch.runner.session.load_engines", refuse)
+    monkeypatch.setattr("specbatch.runner.engine_set.load_engines", refuse)
     summary = run_job(job)
     assert (summary.results, summary.skipped) == (0, 10)
     assert (results / "part-00000-of-00001.jsonl").read_bytes() == before

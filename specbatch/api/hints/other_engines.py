@@ -5,7 +5,7 @@ from __future__ import annotations
 from specbatch.api.hints.nearest import plain
 
 _NO_SETTING = "there is no such setting: the engine chooses, and the run says what it chose"
-_ADAPTER = "adapters are not loaded: merge it first, AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload().save_pretrained(MERGED), and name MERGED as target.model"
+_ADAPTER = "an adapter is target.adapter: FOLDER, with engine: {name: vllm}; or merge it first: AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload().save_pretrained(MERGED), and name MERGED as target.model"
 _QUANTISED = "weights are not quantised here: name a quantised model or a .gguf file as target.model, or the unquantised one with dtype bfloat16"
 _NO_SERVER = "a run reads a dataset and serves nobody: leave it out"
 _PENALTY = "there is none of this kind: leave it out, or use decoding's repetitionPenalty, frequencyPenalty, presencePenalty, minP"
@@ -24,7 +24,7 @@ _HEADS = (
 _TABLE: dict[str, str] = {
     # GPUs
     "tensor_parallel_size tp tp_size tensor_parallel num_shard sharded": "there is no tensor parallelism: with placement.gpus: N, copies of the pair "
-    "share the rows (placement.replicas); a pair too large for one GPU has its layers spread (placement.strategy: multi_gpu_ratio)",
+    "share the rows (placement.replicas); a pair too large for one GPU has its layers spread (placement.strategy: multi_gpu_ratio), or by vLLM its tensors (engine.name: vllm)",
     "pipeline_parallel_size pp pp_size pipeline_parallel": "layers are spread over GPUs by placement: {gpus: 8, strategy: multi_gpu_ratio, ratio: {target: 6, drafter: 2}}",
     "expert_parallel_size ep_size enable_expert_parallel": "experts are not spread by themselves: layers are, by placement.strategy: multi_gpu_ratio",
     "data_parallel_size dp dp_size num_replicas": "copies of the pair in one pod are placement.replicas, pods are job.completions",
@@ -49,7 +49,7 @@ _TABLE: dict[str, str] = {
     "tokenizer tokenizer_path tokenizer_mode tokenizer_name tokenizer_revision": "the tokenizer is that of the target's own folder: leave it out",
     "torch_dtype precision fp16 bf16 half": "dtype is set for each model: target.dtype and drafter.dtype",
     "quantization quantization_config quantize load_in_4bit load_in_8bit load_format bits gptq awq": _QUANTISED,
-    "lora loras enable_lora lora_path lora_paths lora_modules lora_adapters lora_request adapter adapters adapter_id peft peft_model max_lora_rank": _ADAPTER,
+    "lora loras enable_lora lora_path lora_paths lora_modules lora_adapters lora_request adapters adapter_id peft peft_model max_lora_rank": _ADAPTER,
     "hf_token token hf_hub_token use_auth_token api_key huggingface_token": _HUB_LOGIN,
     "cache_dir download_dir hf_home": "the hub's cache is the environment's HF_HOME; in pods, job.volumes.modelCache",
     "offline local_files_only hf_hub_offline": 'set HF_HUB_OFFLINE=1 in the environment; in pods, job.env: {HF_HUB_OFFLINE: "1"}',

@@ -159,7 +159,11 @@ def local_path_problems(job: SpecBatchJob) -> Iterator[Problem]:
                 f"{path} is a file of this machine, which pods do not see",
                 f"give it relative to the current directory (it is then bundled with the Job, up to {MAX_BYTES:,} bytes); {_ELSEWHERE}",
             )
-    models = {"spec.target.model": spec.target.model, "spec.drafter.model": spec.drafter and spec.drafter.model}
+    models = {
+        "spec.target.model": spec.target.model,
+        "spec.target.adapter": spec.target.adapter,
+        "spec.drafter.model": spec.drafter and spec.drafter.model,
+    }
     for field, model in models.items():
         if model and (model.startswith("~") or (Path(model).exists() and not _on_volume(job, model))):
             yield Problem(

@@ -110,11 +110,16 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(before)
 
 
-def _refuse_unsupported(path: str, revision: str | None, name: str) -> None:
-    """What the engine cannot run, as far as config and class show it; CausalLM's check finds the rest when the weights are there."""
+def why_unsupported(path: str, revision: str | None = None) -> str | None:
+    """What keeps a model from running, as far as config and class show it; CausalLM's check finds the rest when the weights are there."""
     config = AutoConfig.from_pretrained(path, revision=revision)
-    architecture = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if (what := why_not(config.get_text_config(), architecture)) is not None:
+    return why_not(config.get_text_config(), MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None))
+
+
+def _refuse_unsupported(path: str, revision: str | None, name: str) -> None:
+    if (what := why_unsupported(path, revision)) is not None:
+        config = AutoConfig.from_pretrained(path, revision=revision)
+        architecture = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
         raise unsupported(name, architecture.__name__ if architecture else config.model_type, what)
 
 

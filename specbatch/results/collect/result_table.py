@@ -11,7 +11,7 @@ from specbatch.results.rows import ResultRow
 from specbatch.results.wire import decode_result
 
 _PREFIX = "input_"
-_OPTIONAL = {"prompt", "answer", "correct"}
+_OPTIONAL = {"rounds", "drafted", "accepted", "prompt", "answer", "correct"}
 _OWN: Mapping[str, tuple[Kind, Callable[[ResultRow], Any]]] = {
     "id": ("string", attrgetter("id")),
     "index": ("int64", attrgetter("index")),
@@ -19,9 +19,9 @@ _OWN: Mapping[str, tuple[Kind, Callable[[ResultRow], Any]]] = {
     "finish_reason": ("string", attrgetter("finish_reason")),
     "prompt_tokens": ("int64", attrgetter("usage.prompt_tokens")),
     "completion_tokens": ("int64", attrgetter("usage.completion_tokens")),
-    "rounds": ("int64", attrgetter("speculation.rounds")),
-    "drafted": ("int64", attrgetter("speculation.drafted")),
-    "accepted": ("int64", attrgetter("speculation.accepted")),
+    "rounds": ("int64", lambda row: getattr(row.speculation, "rounds", None)),
+    "drafted": ("int64", lambda row: getattr(row.speculation, "drafted", None)),
+    "accepted": ("int64", lambda row: getattr(row.speculation, "accepted", None)),
     "prompt": ("string", attrgetter("prompt")),
     "answer": ("string", attrgetter("answer")),
     "correct": ("bool", attrgetter("correct")),
@@ -55,7 +55,7 @@ class ResultTable:
     | text | string | |
     | finish_reason | string | |
     | prompt_tokens, completion_tokens | int64 | |
-    | rounds, drafted, accepted | int64 | the row's share of speculation |
+    | rounds, drafted, accepted | int64 or null | the row's share of speculation, where the engine tells it |
     | prompt | string or null | where the run kept prompts; messages as JSON |
     | answer | string or null | the reference answer |
     | correct | bool or null | whether the text is the answer |

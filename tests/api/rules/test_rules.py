@@ -23,6 +23,23 @@ BROKEN = [
         "spec.placement.ratio",
         "only for strategy multi_gpu_ratio, but placement.strategy is auto",
     ),
+    # engines
+    ("engine: {options: {quantization: fp8}}", "spec.engine.options", "but engine.name is auto"),
+    (
+        "{target: {model: a/b, adapter: x}, engine: {name: native}}",
+        "spec.target.adapter",
+        "the native engine loads no adapters",
+    ),
+    (
+        "{drafter: {model: a/b}, engine: {name: vllm}, placement: {gpus: 2, strategy: separate}}",
+        "spec.placement.strategy",
+        "same GPUs, but strategy is separate",
+    ),
+    (
+        "{engine: {name: vllm}, placement: {microBatches: 2}}",
+        "spec.placement.microBatches",
+        "vLLM schedules by itself",
+    ),
     # the sums
     (
         placement("gpus: 8, strategy: multi_gpu_ratio, ratio: {target: 6, drafter: 1}"),

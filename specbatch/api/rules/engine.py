@@ -1,0 +1,51 @@
+"""Rules of the engine: what each of them can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from specbatch.api.job import Spec, SpecBatchJob
+from specbatch.api.rules.rule import rule
+from specbatch.errors import Problem
+
+_NATIVE = "leave it out, or set engine.name to native"
+
+
+@rule("engine.name", "engine.options")
+def _options_are_of_one_engine(job: SpecBatchJob) -> Iterator[Problem]:
+    engine = job.spec.engine
+    if engine.options and engine.name != "vllm":
+        yield Problem(
+            "spec.engine.options",
+            f"are arguments of vLLM, but engine.name is {engine.name}",
+            "set engine.name to vllm, or leave options out",
+        )
+
+
+@rule("engine.name", "target.adapter")
+def _adapters_need_an_engine_that_has_them(job: SpecBatchJob) -> Iterator[Problem]:
+    if job.spec.target.adapter is not None and job.spec.engine.name == "native":
+        yield Problem(
+            "spec.target.adapter",
+            "the native engine loads no adapters",
+            "set engine.name to vllm, or merge the adapter into the target",
+        )
+
+
+@rule("engine.name", "placement.strategy", "placement.microBatches")
+def _vllm_places_by_itself(job: SpecBatchJob) -> Iterator[Problem]:
+    if job.spec.engine.name == "vllm":
+        yield from not_of_vllm(job.spec)
+
+
+def not_of_vllm(spec: Spec) -> Iterator[Problem]:
+    """What a spec asks for that vLLM does not do."""
+    placement = spec.placement
+    if placement.strategy in {"separate", "multi_gpu_ratio"}:
+        yield Problem(
+            "spec.placement.strategy",
+            f"vLLM has target and drafter on the same GPUs, but strategy is {placement.strategy}",
+            "set strategy to same or auto: it is split by tensor parallelism where one GPU is too small; or set engine.name to native",
+        )
+    if placement.micro_batches != "auto":
+        yield Problem("spec.placement.microBatches", "vLLM schedules by itself, and has no such setting", _NATIVE)

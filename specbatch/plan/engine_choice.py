@@ -1,0 +1,76 @@
+"""Which engine decodes a run's rows, and why: decided from the spec, the models' shapes and what is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from specbatch.api import Spec
+from specbatch.api.rules.engine import not_of_vllm
+from specbatch.plan.model_shape import ModelShape
+
+INSTALL = "pip install 'specbatch[vllm]' where it runs, or use the image with vLLM"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """The engine of a run.
+
+    name: which
+    version: of vLLM; "" where it is not installed, and of the native engine, whose version is the package's
+    reason: why this one, in words
+    remedy: what to do for another one; "" where there is nothing to do
+    """
+
+    name: Literal["native", "vllm"]
+    version: str
+    reason: str
+    remedy: str = ""
+
+    @property
+    def identity(self) -> str:
+        """As the run's identity has it."""
+        return "native" if self.name == "native" else f"{self.name} {self.version}"
+
+    def __str__(self) -> str:
+        text = f"engine: {self.identity.strip()}, since {self.reason}"
+        return f"{text} (for vLLM: {self.remedy})" if self.remedy else text
+
+
+def choose_engine(
+    spec: Spec, shapes: Mapping[str, ModelShape], installed: str | None, cannot: str | None = None
+) -> EngineChoice:
+    """The engine that spec.engine.name means.
+
+    Args:
+        spec: what to run.
+        shapes: role -> shape, of the models that have weights.
+        installed: vLLM's version; None where it is not installed.
+        cannot: what keeps the native engine from running the target at all, where that is known.
+    """
+    version, remedy = installed or "", "" if installed else INSTALL
+    if spec.engine.name == "native":
+        return EngineChoice("native", "", "spec.engine.name says so")
+    if spec.engine.name == "vllm" or spec.target.adapter is not None:
+        named = "spec.engine.name says so" if spec.engine.name == "vllm" else "target.adapter needs it"
+        return EngineChoice("vllm", version, named, remedy)
+    if cannot:
+        return _vllm_if_there_is(spec, installed, f"the native engine cannot run the target, which has {cannot}")
+    if spec.placement.gpus == 0:
+        return EngineChoice("native", "", "it runs on a CPU")
+    slow = [f"the {role} ({shape.architecture})" for role, shape in shapes.items() if not shape.is_paged]
+    if slow:
+        return _vllm_if_there_is(spec, installed, f"there is no fast path for {' and '.join(slow)}")
+    return EngineChoice(
+        "native", "", "both models have its fast path" if len(shapes) > 1 else "the target has its fast path"
+    )
+
+
+def _vllm_if_there_is(spec: Spec, installed: str | None, reason: str) -> EngineChoice:
+    if not installed:
+        return EngineChoice("native", "", f"{reason}, and vLLM is not installed", INSTALL)
+    refused = next(not_of_vllm(spec), None)
+    if refused is not None:
+        return EngineChoice("native", "", f"{reason}, but {refused.path} is not vLLM's", refused.remedy)
+    return EngineChoice("vllm", installed, f"{reason}, and vLLM is installed")

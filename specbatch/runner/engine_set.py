@@ -1,0 +1,62 @@
+"""The engines of a run once they are ready, and what the run records of them: the same for every kind of engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from specbatch.engine.engine import Engine
+from specbatch.engine.make_engine import describe
+from specbatch.engine.stats import EngineStats
+from specbatch.runner.ceiling import CeilingOfRun
+from specbatch.runner.devices import reserved_mib
+from specbatch.runner.inputs import RunInputs
+from specbatch.runner.models.load import load_engines, placements_of
+from specbatch.runner.replicas import EngineProtocol
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSet:
+    """One engine a replica.
+
+    description: which engine, in words
+    eos_token_ids: of the target
+    placement: role (with its replica where there are several) -> part of the model -> device, as read back
+    gpu_mib: what is held of each GPU now; empty where that is not known
+    ceiling: the predicted tokens per second of the rows so far; None where none is predicted
+    """
+
+    engines: Sequence[EngineProtocol]
+    description: str
+    eos_token_ids: frozenset[int]
+    placement: Mapping[str, Mapping[str, str]]
+    gpu_mib: Callable[[], tuple[int, ...]] = tuple
+    ceiling: Callable[[EngineStats], float | None] = lambda _stats: None
+
+
+def ready_engines(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
+    """Loads the engines that a run has chosen, one a replica.
+
+    Raises:
+        SpecError: the engine does not know an option.
+        ModelError, DeviceError, OutOfMemoryError: as `load_engines`.
+    """
+    if inputs.engine.name != "native" or inputs.engine.remedy:
+        say(str(inputs.engine))
+    if inputs.engine.name == "vllm":
+        from specbatch.runner.vllm.load import load_vllm  # noqa: PLC0415 - vLLM is imported only where it is chosen
+
+        return load_vllm(inputs, say)
+    return native_set(load_engines(inputs.job.spec, inputs.pair, inputs.plan, say), inputs)
+
+
+def native_set(engines: list[Engine], inputs: RunInputs) -> EngineSet:
+    """Of specbatch's own engines."""
+    return EngineSet(
+        engines,
+        describe(engines[0]),
+        engines[0].target.eos_token_ids,
+        placements_of(engines),
+        reserved_mib,
+        CeilingOfRun(inputs.plan, inputs.request),
+    )

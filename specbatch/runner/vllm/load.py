@@ -1,0 +1,140 @@
+"""Loads vLLM's engines, one a replica. The only module that imports vLLM."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, GenerationConfig
+from vllm import EngineArgs
+from vllm import SamplingParams as VllmSampling
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.llm_engine import LLMEngine
+
+from specbatch.engine.request import Request
+from specbatch.errors import ModelError
+from specbatch.plan.types import ReplicaPlan
+from specbatch.runner.engine_set import EngineSet
+from specbatch.runner.inputs import RunInputs
+from specbatch.runner.vllm.arguments import engine_arguments, num_speculative_tokens
+from specbatch.runner.vllm.engine import VllmEngine, engine_errors
+
+
+def load_vllm(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
+    """The engines of a run whose engine is vLLM.
+
+    Raises:
+        SpecError: an option is not one of vLLM's, or does not fit the placement.
+        ModelError: vLLM cannot run the model, or a part of it.
+        OutOfMemoryError: it does not fit.
+        DeviceError: its engine does not start.
+    """
+    known = {one.name for one in dataclasses.fields(EngineArgs)}
+    replicas = inputs.plan.replicas
+    arguments = [engine_arguments(inputs, replica, known) for replica in replicas]  # all refusals before any load
+    engines, placement = [], {}
+    for number, (replica, chosen) in enumerate(zip(replicas, arguments, strict=True)):
+        suffix = f"[{number}]" if len(replicas) > 1 else ""
+        say(
+            f"loading {inputs.pair.target.name} with vLLM {inputs.engine.version} onto {', '.join(replica.devices)}{suffix}"
+        )
+        engines.append(_load(inputs, replica, chosen, apart=len(replicas) > 1))
+        parallel = {f"{one} of {len(replica.devices)}": device for one, device in enumerate(replica.devices, start=1)}
+        placement[f"target{suffix}"] = parallel
+    description = f"vLLM {inputs.engine.version}, {_described(arguments[0])}"
+    say(f"engine: {description}")
+    return EngineSet(engines, description, _eos_token_ids(inputs), placement)
+
+
+def _load(inputs: RunInputs, replica: ReplicaPlan, arguments: Mapping[str, Any], *, apart: bool) -> VllmEngine:
+    """One replica. In this process where it is the only one: it ends with it, and what kills it is known here."""
+    try:
+        with _environment(replica, apart=apart), engine_errors():
+            loop = LLMEngine.from_engine_args(EngineArgs(**arguments), enable_multiprocessing=apart)
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"vLLM does not load it: {_reason(error)}",
+            where=inputs.pair.target.name,
+            remedy="change what it names; spec.engine.options are vLLM's own arguments",
+        ) from error
+    adapter = inputs.job.spec.target.adapter
+    return VllmEngine(
+        loop,
+        sampling_params,
+        slots=loop.vllm_config.scheduler_config.max_num_seqs,
+        k=num_speculative_tokens(inputs.job.spec),
+        adapter=None if adapter is None else LoRARequest("adapter", 1, str(Path(adapter).expanduser().absolute())),
+    )
+
+
+def sampling_params(request: Request) -> VllmSampling:
+    """How vLLM samples a row. Its seed is made of the row's seed and id, so that rows do not repeat each other's draws."""
+    sampling = request.sampling
+    return VllmSampling(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=None if sampling.greedy else request.random_key & 0x7FFF_FFFF_FFFF_FFFF,
+        max_tokens=request.max_new_tokens,
+        ignore_eos=True,  # the run's own end-of-sequence tokens are stop tokens
+        stop_token_ids=sorted(request.eos_token_ids),
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY if request.stop is None else RequestOutputKind.DELTA,
+    )
+
+
+@contextmanager
+def _environment(replica: ReplicaPlan, *, apart: bool) -> Iterator[None]:
+    """What vLLM reads from the environment while an engine starts; the GPUs of a process of its own are those of its replica."""
+    changes = {"VLLM_ENABLE_V1_MULTIPROCESSING": str(int(apart))}
+    if apart:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        names = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+        changes["CUDA_VISIBLE_DEVICES"] = ",".join(names[torch.device(device).index] for device in replica.devices)
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _eos_token_ids(inputs: RunInputs) -> frozenset[int]:
+    """End-of-sequence tokens of the generation config, else of the config, as the native engine takes them."""
+    path = inputs.pair.target.path
+    try:
+        ids = GenerationConfig.from_pretrained(path).eos_token_id
+    except OSError:  # there is none
+        ids = None
+    if ids is None:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=inputs.pair.target.code)
+        ids = config.get_text_config().eos_token_id
+    return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+
+
+def _described(arguments: Mapping[str, Any]) -> str:
+    """What is worth knowing of its arguments: "tensor_parallel_size 2, speculative_config draft_model k 4"."""
+    sizes = ("tensor_parallel_size", "pipeline_parallel_size", "quantization")
+    parts = [f"{name} {arguments[name]}" for name in sizes if arguments.get(name) not in {None, 1}]
+    if speculative := arguments.get("speculative_config"):
+        parts.append(f"drafts by {speculative['method']}, k {speculative['num_speculative_tokens']}")
+    if arguments.get("enable_lora"):
+        parts.append("with the adapter")
+    return ", ".join(parts) or "target alone"
+
+
+def _reason(error: Exception) -> str:
+    """The sentence of an error that may be one of pydantic's, whose second line has it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    found = next((line for line in lines if line.startswith("Value error, ")), lines[0] if lines else "no reason given")
+    return found.removeprefix("Value error, ").partition(" [type=")[0]
