@@ -93,7 +93,7 @@ def _speculative_config(inputs: RunInputs) -> dict[str, Any] | None:
         lookup = {"prompt_lookup_max": drafter.prompt_lookup_max, "prompt_lookup_min": drafter.prompt_lookup_min}
         return {"method": "ngram", "num_speculative_tokens": k, **lookup}
     assert inputs.pair.drafter is not None, "a drafter model has files"
-    method = "draft_model" if drafter.method == "model" else drafter.method
+    method = "eagle3" if inputs.pair.drafter.is_eagle3 else "draft_model"
     return {"method": method, "num_speculative_tokens": k, "model": str(inputs.pair.drafter.path)}
 
 
