@@ -11,10 +11,11 @@ import typer
 
 from specbatch.cli.options import OutputOption, SetOption, SpecArgument
 from specbatch.cli.output import show, show_json
-from specbatch.errors import DeviceError, ExitCode
+from specbatch.errors import DeviceError, ExitCode, ResultsError
 
 if TYPE_CHECKING:
     from specbatch.api import SpecBatchJob
+    from specbatch.plan.measured import MeasuredRounds
     from specbatch.plan.types import GpuShape
 
 _ASSUMED = "H100-80GB"
@@ -53,12 +54,21 @@ def plan(
             help="Tokens in the cache of an average row, assumed for the ceilings. Default: half of maxLength.",
         ),
     ] = None,
+    measured: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="A run of the same models, a folder or URI, whose measured step times, acceptance and lengths give the figures in place of data sheets; none: no run. "
+            "Default: the spec's own, results.dir/NAME, where it has ended.",
+        ),
+    ] = None,
     overrides: SetOption = None,
     output: OutputOption = "text",
 ) -> None:
     """Show what goes on which GPU, whether it fits, and how fast.
 
-    The first lines say what to run: the spec as it is, or with which --set. Speeds are predictions, from data sheets.
+    The first lines say what to run: the spec as it is, or with which --set. Speeds are predictions: from data sheets, or from the step
+    times of a run that has ended.
 
     Reads the models' config.json from a folder or the hub cache; well-known models need no files at all.
     Models of other families are counted by transformers, where it is installed, and estimated where not. TARGET_GPU, DRAFTER_GPU
@@ -84,6 +94,7 @@ def plan(
     if drafter and drafter.model:
         drafter_shape = read_shape(drafter.model, drafter.revision, drafter.dtype, count=count, drafting=True)
     shapes, said = _gpu_shapes(job, gpus)
+    rounds, said_of_run = _measured(job, measured)
     made = make_plan(
         job,
         shape,
@@ -92,15 +103,48 @@ def plan(
         os.environ,
         acceptance_rate=acceptance,
         mean_length=mean_length,
+        measured=rounds,
     )
     models = {"target": shape} | ({"drafter": drafter_shape} if drafter_shape else {})
-    made = replace(made, notes=(*said, *made.notes, str(choose_engine(job.spec, models, installed()))))
+    made = replace(made, notes=(*said, *said_of_run, *made.notes, str(choose_engine(job.spec, models, installed()))))
     if output == "json":
         show_json(made.to_dict())
     else:
         show("\n".join(render(made)))
     if not made.fits:
         raise typer.Exit(ExitCode.OUT_OF_MEMORY)
+
+
+def _measured(job: SpecBatchJob, run: str | None) -> tuple[MeasuredRounds | None, list[str]]:
+    """What a run has measured, and a note about it; nothing where the spec's own has not ended, or is another machine's."""
+    from specbatch.results.layout import parse_names
+    from specbatch.results.report.step_times import measured_rounds
+    from specbatch.results.storage.folder import Folder
+
+    if run == "none":
+        return None, []
+    folder = Folder(run or f"{job.spec.results.dir.rstrip('/')}/{job.metadata.name}")
+    if run is None and not (folder.local and folder.local.is_dir() and parse_names(folder.sizes(), "manifest")):
+        return None, []
+    models = {"target": job.spec.target.model}
+    if job.spec.drafter and job.spec.drafter.model:
+        models["drafter"] = job.spec.drafter.model
+    found = measured_rounds(folder, models)
+    if isinstance(found, str) and run is None:
+        return None, [f"the run in {folder.uri} gives no step times: {found}"]
+    if isinstance(found, str):
+        raise ResultsError(
+            f"this run gives no step times: {found}", where=folder.uri, remedy="name another, or leave --measured out"
+        )
+    if found.gpu.is_cpu != (job.spec.placement.gpus == 0):
+        return None, [
+            f"the run in {folder.uri} was on {'a CPU' if found.gpu.is_cpu else 'GPUs'}: its step times are left out"
+        ]
+    note = (
+        f"step times, acceptance and lengths are those of the run in {folder.uri} ({found.gpu.name}, {found.rows:,.0f} rows and k = {found.drafts:.1f} on average);"
+        f" its prefill took {found.prefill_share:.0%} of the time, and is not in the figures"
+    )
+    return found, [note]
 
 
 def _count_override(gpus: str | None) -> list[str]:

@@ -31,6 +31,13 @@ class Candidate:
     rows: int
     fits: bool
     ceiling: Ceiling
+    all_draft: bool = True  # whether the drafter's GPUs have room for all rows; else the ceiling is one without drafts
+
+    def rated(self, request: PlanRequest) -> Candidate:
+        """The same placement and rows, with the ceiling of a request with other times, acceptance or lengths."""
+        asked = request if self.all_draft else _plain(request)
+        ceiling = predict(asked, self.replicas[0], self.rows, replicas=len(self.replicas))
+        return replace(self, request=request, ceiling=ceiling)
 
     def as_alternative(self, *, chosen: bool = False) -> Alternative:
         """The same for people."""
@@ -67,11 +74,14 @@ def evaluate(request: PlanRequest, layout: Layout) -> Candidate:
     # A drafter on GPUs of its own limits the rows no more than the target, unless fewer rows with drafts are faster.
     more = memory.most_rows(cap, all_draft=False)
     if more > fitting and more >= request.min_rows:
-        plain = replace(request, speculation=Speculation(0, is_adaptive=False))
-        without = predict(plain, replicas[0], more, replicas=len(replicas))
+        without = predict(_plain(request), replicas[0], more, replicas=len(replicas))
         if fitting < rows or without.tokens_per_second > ceiling.tokens_per_second:
-            return Candidate(request, layout, replicas, memory, more, fits=True, ceiling=without)
+            return Candidate(request, layout, replicas, memory, more, fits=True, ceiling=without, all_draft=False)
     return Candidate(request, layout, replicas, memory, rows, fits=fitting >= rows, ceiling=ceiling)
+
+
+def _plain(request: PlanRequest) -> PlanRequest:
+    return replace(request, speculation=Speculation(0, is_adaptive=False))
 
 
 def best_of_each(request: PlanRequest, families: Iterable[Sequence[Layout]]) -> list[Candidate]:

@@ -87,8 +87,10 @@ def _rounds(request: PlanRequest, replica: ReplicaPlan, rows: float, ks: set[int
     """Each k with the visits of its round."""
 
     def through(shape: ModelShape, placement: ModelPlacement, tokens: int, *, drafting: bool) -> list[Visit]:
+        slowdown = request.slowdown.get("drafter" if drafting else "target", 1.0)
         return [
-            Visit(stage.device, drafting, _seconds(shape, stage, request, rows, tokens)) for stage in placement.stages
+            Visit(stage.device, drafting, slowdown * _seconds(shape, stage, request, rows, tokens))
+            for stage in placement.stages
         ]
 
     draft = []

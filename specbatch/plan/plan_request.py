@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from specbatch.api import SpecBatchJob
@@ -40,6 +40,9 @@ class PlanRequest:
         False  # tokens are drawn from probabilities of the whole vocabulary in memory: most ways need none
     )
     groups: int | None = None  # of rows in flight (placement.microBatches); None: as many as pay
+    slowdown: Mapping[str, float] = field(
+        default_factory=dict
+    )  # role -> times its forwards take what the data sheet allows, as a run has measured; empty: 1
     target_alone: bool = False  # as an alternative to what the spec asks for, which has a drafter model
 
     @classmethod

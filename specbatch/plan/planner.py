@@ -13,6 +13,7 @@ from specbatch.plan.candidates import best_of_each, choose
 from specbatch.plan.device_map import place_replicas
 from specbatch.plan.eagle3_shape import check_fits
 from specbatch.plan.layouts import Layout, possible_layouts
+from specbatch.plan.measured import MeasuredRounds
 from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.placement_request import placement_request
 from specbatch.plan.plan_request import PlanRequest
@@ -28,6 +29,7 @@ def make_plan(
     *,
     acceptance_rate: float | None = None,
     mean_length: int | None = None,
+    measured: MeasuredRounds | None = None,
 ) -> Plan:
     """The placement that the runner follows.
 
@@ -39,6 +41,8 @@ def make_plan(
         env: where the placement variables are looked up; nothing overrides the spec when None.
         acceptance_rate: assumed for the ceiling; 0.8 when None (0.7 of an EAGLE-3 head, 0.3 of n-gram lookup).
         mean_length: tokens in the cache of an average row, assumed for the ceiling; half of maxLength when None.
+        measured: of a former run: its times, and its acceptance and lengths where those are None, give the figures. Which placement `auto` takes does
+            not hang on it: a run knows nothing of other runs.
 
     Raises:
         SpecError: the placement variables are malformed, or contradict each other or the spec.
@@ -59,7 +63,10 @@ def make_plan(
         alone = choose(
             best_of_each(request.without_drafter(), possible_layouts(devices, replicas=None, has_drafter=False))
         )
-    choices = Choices(choose(own), paired, alone)
+    choices = Choices(choose(own), paired, choose(paired), alone)
+    if measured is not None:
+        assumed = {"acceptance": acceptance_rate is None, "mean_length": mean_length is None}
+        choices = choices.rated(lambda one: measured.applied_to(one, **assumed))
     return _plan(choices, recommend(choices, job.spec, wanted.variables), wanted.variables)
 
 
@@ -88,6 +95,7 @@ def _plan(choices: Choices, recommendation: Recommendation, variables: Sequence[
         recommendation=recommendation,
         timeline=timeline_of(request, chosen.replicas[0], rows, chosen.ceiling) if chosen.fits else None,
         notes=tuple(notes_of(chosen, variables)),
+        slowdown=request.slowdown,
         models={role: _facts(shape) for role, shape in request.models.items()},
     )
 

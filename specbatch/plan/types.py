@@ -201,6 +201,9 @@ class Plan:
     )
     speculation: Speculation = Speculation(0, is_adaptive=False)
     timeline: Timeline | None = None  # of a replica over several devices
+    slowdown: Mapping[str, float] = field(
+        default_factory=dict
+    )  # role -> as measured by a former run; empty: figures are of data sheets
     notes: tuple[str, ...] = ()  # what was assumed or overridden, for people
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # role -> name, params, bytes, source
 

@@ -1,9 +1,13 @@
+import dataclasses
 import json
 
 import pytest
 from typer.testing import CliRunner
 
 from specbatch.cli.main import app, main
+from specbatch.results.hardware import Hardware
+from specbatch.results.summary import RunSummary
+from tests.results.builders import IDENTITY, finish_run, make_row
 
 SPEC = """
 apiVersion: specbatch.dev/v1alpha1
@@ -14,6 +18,7 @@ spec:
   drafter: {model: Qwen/Qwen3-1.7B}
   placement: {gpus: 2}
   dataset: {uri: rows.jsonl}
+  results: {dir: results}
 """
 
 
@@ -117,3 +122,50 @@ def test_a_family_without_a_formula_is_counted_and_spread_by_its_own_module_name
     assert data["models"]["target"]["kv_bytes_per_token"] == 48 * 2 * 1600 * 2
     placed = data["replicas"][0]["target"]["device_map"]
     assert (placed["transformer.wte"], placed["lm_head"], placed["transformer.h.47"]) == ("cuda:0", "cuda:0", "cuda:1")
+
+
+def former_run(folder, **models):
+    """A run of the spec's models on one H100, of 100 rounds."""
+    identity = dataclasses.replace(
+        IDENTITY, models={"target": "Qwen/Qwen3-8B@1", "drafter": "Qwen/Qwen3-1.7B@1"} | models
+    )
+    summary = RunSummary(
+        prompt_tokens=400, completion_tokens=600, seconds=2.0, rounds=100, row_rounds=6400, drafted=12800, accepted=9000,
+        drafted_by_position=(6400, 6400), accepted_by_position=(4800, 4200), phase_seconds={"prefill": 1.0, "draft": 0.6, "verify": 0.9},
+    )  # fmt: skip
+    hardware = Hardware(gpus={"NVIDIA H100 80GB HBM3": 1}, gpu_bytes={"NVIDIA H100 80GB HBM3": 85 * 10**9})
+    finish_run(folder, [make_row(0)], identity=identity, summary=summary, hardware=hardware)
+
+
+def test_a_run_of_the_spec_that_has_ended_gives_the_figures(spec, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", spec, "-o", "json"]) == 0
+    before = json.loads(capsys.readouterr().out)
+    former_run(tmp_path / "results" / "test")
+    assert main(["plan", spec, "-o", "json"]) == 0
+    after = json.loads(capsys.readouterr().out)
+    assert before["slowdown"] == {}
+    assert min(after["slowdown"].values()) > 1
+    assert after["ceiling"]["acceptance_rate"] == 0.75
+    assert after["env_strings"] == before["env_strings"]
+    assert (
+        "the run in results/test (NVIDIA H100 80GB HBM3, 64 rows and k = 2.0 on average); its prefill took 40%"
+        in after["notes"][1]
+    )
+    assert main(["plan", spec]) == 0
+    said = capsys.readouterr().out
+    assert "Predicted tokens/s, all replicas together, from the step times of a run" in said
+    assert max(map(len, said.splitlines())) <= 100
+    assert main(["plan", spec, "--measured", "none", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == before
+
+
+def test_a_run_of_other_models_is_left_out_and_named_only_where_it_was_asked_for(spec, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    former_run(tmp_path / "results" / "test", target="other/model@1")
+    assert main(["plan", spec, "-o", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["slowdown"] == {}
+    assert any("gives no step times: it is of other models" in note for note in data["notes"])
+    assert main(["plan", spec, "--measured", "results/test"]) == 74
+    assert "name another, or leave --measured out" in capsys.readouterr().err

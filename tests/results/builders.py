@@ -87,9 +87,11 @@ def make_timeline(count=40):
     return timeline
 
 
-def finish_run(run_dir, rows=(), errors=(), *, complete=True, summary=None, timeline=None, **manifest):
+def finish_run(
+    run_dir, rows=(), errors=(), *, complete=True, summary=None, timeline=None, identity=IDENTITY, **manifest
+):
     """Writes a whole run: rows, errors, progress, manifest, _SUCCESS."""
-    with ShardResults.open(run_dir, identity=IDENTITY) as store:
+    with ShardResults.open(run_dir, identity=identity) as store:
         for row in rows:
             store.write(row)
         for row in errors:
@@ -100,7 +102,7 @@ def finish_run(run_dir, rows=(), errors=(), *, complete=True, summary=None, time
         shard=0,
         shards=1,
         complete=complete,
-        identity=IDENTITY,
+        identity=identity,
         files=store.files,
         totals=store.totals,
         attempts=store.attempts,

@@ -95,5 +95,5 @@ def notes_of(chosen: Candidate, variables: Sequence[str]) -> Iterator[str]:
         yield f"idle: {', '.join(idle)} ({len(idle)} of {len(request.gpus)} GPUs do nothing in this placement)"
     used = {gpu for device, gpu in request.gpus.items() if device in chosen.layout.devices}
     yield from (f"GPU {gpu.name} {gpu.remark}" for gpu in sorted(used, key=lambda gpu: gpu.name) if gpu.remark)
-    if "cpu" in request.gpus:
+    if "cpu" in request.gpus and not request.slowdown:
         yield "the ceiling of a CPU is a rough guess: bandwidth and arithmetic of a common server"

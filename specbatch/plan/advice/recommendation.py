@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from specbatch.api.job import Spec
@@ -11,6 +11,7 @@ from specbatch.plan.advice.problems import ways_to_fit
 from specbatch.plan.candidates import Candidate, choose, evaluate
 from specbatch.plan.ceiling import predict
 from specbatch.plan.memory import largest
+from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.types import Recommendation
 
 # A drafter must promise this much more than the target alone, which has its memory for more rows: of its ceiling a round with drafts reaches
@@ -26,12 +27,24 @@ class Choices:
 
     own: what spec and environment ask for
     paired: all placements, as the spec's `auto` would have them
+    auto: that of them which `auto` takes: a run knows data sheets alone
     alone: the target alone at its best; None where the spec has no drafter model
     """
 
     own: Candidate
     paired: Sequence[Candidate]
+    auto: Candidate
     alone: Candidate | None
+
+    def rated(self, request_of: Callable[[PlanRequest], PlanRequest]) -> Choices:
+        """The same with the ceilings of other requests."""
+
+        def rated(one: Candidate) -> Candidate:
+            return one.rated(request_of(one.request))
+
+        return Choices(
+            rated(self.own), [rated(one) for one in self.paired], rated(self.auto), self.alone and rated(self.alone)
+        )
 
     @property
     def best(self) -> Candidate:
@@ -42,7 +55,7 @@ class Choices:
     @property
     def best_paired(self) -> Candidate:
         """The one to take of those that the spec's models have: what `auto` takes, if the spec's own promises clearly less."""
-        best = choose(self.paired)
+        best = self.auto
         return self.own if self.own.fits and _rate(self.own) * _WORTH_A_CHANGE >= _rate(best) else best
 
 
@@ -78,9 +91,8 @@ def _with_fewer_rows(choices: Choices, spec: Spec, variables: Sequence[str]) -> 
     def relaxed(one: Candidate) -> Candidate:
         return evaluate(replace(one.request, min_rows=1), one.layout)
 
-    fewer = Choices(
-        relaxed(choices.own), [relaxed(one) for one in choices.paired], choices.alone and relaxed(choices.alone)
-    )
+    paired = [relaxed(one) for one in choices.paired]
+    fewer = Choices(relaxed(choices.own), paired, choose(paired), choices.alone and relaxed(choices.alone))
     found = recommend(fewer, spec, variables)
     if found.placement is None:
         return found
@@ -89,8 +101,13 @@ def _with_fewer_rows(choices: Choices, spec: Spec, variables: Sequence[str]) -> 
 
 
 def _pays(paired: Candidate, alone: Candidate) -> bool:
-    """Whether the drafter earns its memory. On a CPU no formula tells: k = auto measures it."""
-    return "cpu" in paired.request.gpus or _rate(paired) >= _WORTH_A_DRAFTER * _rate(alone)
+    """Whether the drafter earns its memory; where that is unknown k = auto measures it."""
+    return _unknown(paired) or _rate(paired) >= _WORTH_A_DRAFTER * _rate(alone)
+
+
+def _unknown(candidate: Candidate) -> bool:
+    """Whether no formula tells how fast it is: a CPU's data sheet says little."""
+    return "cpu" in candidate.request.gpus and not candidate.request.slowdown
 
 
 def changes_to(best: Candidate, spec: Spec) -> tuple[str, ...]:
@@ -130,7 +147,7 @@ def _meaning(best: Candidate) -> str:
 def _reason(choices: Choices) -> str:
     """One sentence, with its numbers."""
     best, own, paired = choices.best, choices.own, choices.best_paired
-    said = f"at most {_rate(best):,.0f} tokens/s are predicted"
+    said = f"{_at_most(best)} tokens/s are predicted"
     if best is not paired:
         return f"{said}; {_why_alone(best, paired)}."
     if best is not own and not own.fits:
@@ -183,8 +200,8 @@ def _advice(choices: Choices, spec: Spec) -> Iterator[str]:
                 f" {_rate_of(paired, 1) / _rate_of(alone, 1):.1f} times as fast with one row, {_WORTH_A_DRAFTER:g} with {few:,}."
             )
     elif alone is not None and alone.fits and best.request.speculation.max_k:
-        yield f"The target alone ({_as_set(changes_to(alone, spec))}): at most {_rate(alone):,.0f}, {alone.rows} rows at once."
-    if "cpu" in best.request.gpus and best.request.speculation.max_k:
+        yield f"The target alone ({_as_set(changes_to(alone, spec))}): {_at_most(alone)}, {alone.rows} rows at once."
+    if _unknown(best) and best.request.speculation.max_k:
         yield "Whether drafts pay on this CPU only a run tells: k = auto measures it, and falls back to 0."
 
 
@@ -201,6 +218,10 @@ def _rate_of(candidate: Candidate, rows: int) -> float:
     replicas = min(rows, len(candidate.replicas))
     each = min(-(-rows // replicas), candidate.rows)
     return predict(candidate.request, candidate.replicas[0], each, replicas=replicas).tokens_per_second
+
+
+def _at_most(candidate: Candidate) -> str:
+    return f"{'about' if candidate.request.slowdown else 'at most'} {_rate(candidate):,.0f}"
 
 
 def _rate(candidate: Candidate) -> float:

@@ -159,13 +159,21 @@ def _fit(plan: Plan) -> Iterator[str]:
 def _ceilings(plan: Plan) -> Iterator[str]:
     ceiling, drafts = plan.ceiling, plan.speculation.max_k > 0
     groups = any(one.ceiling and one.ceiling.groups > 1 for one in plan.alternatives)
-    yield "Ceilings in tokens/s, all replicas together, from data sheets: an H100 reached 0.54 to 0.74 of them"
+    yield (
+        "Predicted tokens/s, all replicas together, from the step times of a run"
+        if plan.slowdown
+        else "Ceilings in tokens/s, all replicas together, from data sheets: an H100 reached 0.54 to 0.74 of them"
+    )
     header = ("", "placement", "rows", "groups", "k", "target alone", "with drafts")
     shown = [0, 1, 2, *([3] if groups else []), *([4, 5, 6] if drafts else [5])]
     rows = [header, *(_ceiling_cells(one) for one in plan.alternatives)]
     yield from format_table([[row[column] for column in shown] for row in rows], left=(0, 1))
-    assumed = f"acceptance {ceiling.acceptance_rate:g}, " if drafts else ""
-    yield f"   assumed: {assumed}{ceiling.mean_length} tokens in an average row's cache. rows: at once, in one replica"
+    acceptance = f"acceptance {ceiling.acceptance_rate:.3g}, " if drafts else ""
+    known = "for" if plan.slowdown else "assumed:"
+    yield f"   {known} {acceptance}{ceiling.mean_length} tokens in an average row's cache. rows: at once, in one replica"
+    if plan.slowdown:
+        times = ", ".join(f"{times:.1f} of the {role}" for role, times in plan.slowdown.items() if role in plan.models)
+        yield f"   steps took this many times what data sheets allow: {times}"
     if groups:
         yield "   groups: parts of these rows that are in flight at the same time, each on another GPU"
 
