@@ -201,7 +201,7 @@ def _what_groups_follow_from(engine: Engine) -> Iterator[str]:
             rows = bucket(runner.pair.buckets, -(-runner.slots // groups))
             for k in runner.pair.ks(rows)[::-1]:
                 times = runner.times[rows, k]
-                parts = " ".join(f"{1e3 * each:.2f}" for each in (times.draft, *times.stages))
+                parts = " ".join(f"{1e3 * each:.2f}" for each in (*times.drafter, *times.target))
                 yield f"  {groups} groups of {rows}, k = {k}: {parts} ms, a round every {1e3 * times.interval(groups):.2f}"
 
 

@@ -55,7 +55,7 @@ PLACEMENTS = (
 def simulate(
     times: RoundTimes, groups: int, *, together: bool = False, host: float = _HOST
 ) -> tuple[float, list[float]]:
-    """Seconds between the ends of two rounds, and the share of the time that each lane is busy, the drafter's last.
+    """Seconds between the ends of two rounds, and the share of the time that each lane is busy, the drafter's first.
 
     Args:
         times: of a round of one group.
@@ -63,7 +63,8 @@ def simulate(
         together: everything on one GPU.
         host: seconds of the host for a round.
     """
-    lanes = [0.0] * (len(times.stages) + 1)  # when each is free
+    path = [*times.drafter, *times.target]
+    lanes = [0.0] * len(path)  # when each is free
     busy = [0.0] * len(lanes)
     host_free = 0.0
     ended: list[list[float]] = [[] for _ in range(groups)]
@@ -75,8 +76,9 @@ def simulate(
         taken_in = before[-2] if len(before) > 1 else 0.0  # the host has seen the round before the last
         host_free = at = max(host_free, taken_in) + host
         at = max(at, before[-1] + HOP if before else 0.0)
-        work = [(len(lanes) - 1, times.draft)] if times.draft else []
-        for lane, seconds in [*work, *enumerate(times.stages)]:
+        for lane, seconds in enumerate(path):
+            if not seconds:
+                continue
             begin = max(at, one) if together else max(at, lanes[lane])
             lanes[lane] = one = begin + seconds
             busy[lane] += seconds
@@ -102,7 +104,7 @@ def measured_times(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[int, int], 
     for line in lines:
         if line["busy"] and line["groups"] == 1 and line["stages"] == most and line["apart"]:
             *stages, draft = (each / 1e3 for each in line["busy"])
-            found[line["rows"], line["k"]] = RoundTimes(draft, tuple(stages))
+            found[line["rows"], line["k"]] = RoundTimes((draft,), tuple(stages))
     return found
 
 
@@ -138,9 +140,9 @@ def best(
         if measured_rows != rows or (k and placement.stages > 1 and not placement.drafters):
             continue
         tokens = rows * sum(acceptance**j for j in range(k + 1))
-        spread = RoundTimes(each.draft if k else 0.0, merged(each.stages, placement.stages))
+        spread = RoundTimes(each.drafter if k else (), merged(each.target, placement.stages))
         together = placement.gpus == 1
         seconds, busy = simulate(spread, groups, together=together)
-        formula = spread.draft + sum(spread.stages) if together else spread.interval(groups)
+        formula = sum(spread.drafter) + sum(spread.target) if together else spread.interval(groups)
         found.append((tokens / seconds, k, groups, tokens / formula, busy))
     return max(found, key=lambda line: line[0])

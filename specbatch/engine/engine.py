@@ -25,7 +25,7 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Controller, RoundReport
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.memory import current_device, out_of_memory, release, too_little_memory
+from specbatch.engine.memory import out_of_memory, release, too_little_memory
 from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.rounds import LaunchedRound, RoundOutput
@@ -230,7 +230,7 @@ class Engine:
     def _within_memory(self, step: Callable[[], _T]) -> _T | None:
         """Runs a step; when memory runs out, halves the slots instead and returns None. No sequence is lost."""
         try:
-            with current_device(self.target.input_device):
+            with self.runner.entered():
                 return step()
         except RuntimeError as error:
             reason = out_of_memory(error)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 
 from specbatch.engine.config import EngineConfig
+from specbatch.engine.memory import current_device
 from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.rounds import InFlightRound
 from specbatch.engine.sequence import SequenceState
@@ -43,6 +45,10 @@ class ModelRunner(ABC):
         self.slots = slots
         self.device = device
         self.timer = PrefillTimer()
+
+    def entered(self) -> AbstractContextManager[object]:
+        """Within, it may be given work; the thread's current device and streams are afterwards what they were."""
+        return current_device(self.device)
 
     @abstractmethod
     def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts | None:

@@ -19,24 +19,29 @@ _ACCEPTANCE = 0.8  # of each draft, before anything is known: as plan assumes
 
 @dataclass(frozen=True, slots=True)
 class RoundTimes:
-    """Seconds that a round keeps devices busy.
+    """Seconds that a round keeps devices busy, in the order in which it comes to them.
 
-    draft: the drafter's
-    stages: the target's, in their order
+    drafter: of the drafter's stages; empty or 0 where nothing is drafted, or nothing apart from the target
+    target: of the target's stages
     """
 
-    draft: float
-    stages: tuple[float, ...]
+    drafter: tuple[float, ...]
+    target: tuple[float, ...]
 
     @property
     def cycle(self) -> float:
         """Of a group, when nothing is in its way."""
-        parts = len(self.stages) + (self.draft > 0)
-        return self.draft + sum(self.stages) + (parts * HOP if parts > 1 else 0.0)
+        parts = len(self.target) + sum(each > 0 for each in self.drafter)
+        return sum(self.drafter) + sum(self.target) + (parts * HOP if parts > 1 else 0.0)
+
+    @property
+    def busiest(self) -> float:
+        """Of the stage that takes the longest."""
+        return max(*self.drafter, *self.target, 0.0)
 
     def interval(self, groups: int) -> float:
         """Between the ends of two rounds, with so many groups in flight."""
-        return max(self.cycle / groups, self.draft, *self.stages)
+        return max(self.cycle / groups, self.busiest)
 
 
 def costs_of(times: Mapping[tuple[int, int], RoundTimes], groups: int, sizes: list[int]) -> RoundCosts:

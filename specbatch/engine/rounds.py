@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from specbatch.engine.sequence import SequenceState
@@ -18,6 +18,7 @@ class RoundOutput:
     tokens: the accepted + 1 committed ones
     draft_seconds, verify_seconds, accept_seconds: of the round; accept is part of verify where a device does both at once
     prefill_seconds: of the prefills since the round before; catch_up_seconds: the drafter's part of them
+    busy_seconds: by device, of `busy_of` seconds of the run; empty unless the round was timed device by device
     """
 
     drafted: list[int]
@@ -29,6 +30,8 @@ class RoundOutput:
     accept_seconds: float = 0.0
     prefill_seconds: float = 0.0
     catch_up_seconds: float = 0.0
+    busy_seconds: Mapping[str, float] = field(default_factory=dict)
+    busy_of: float = 0.0
 
     def of(self, places: Sequence[int]) -> RoundOutput:
         """Of the sequences at these places, in this order."""

@@ -77,6 +77,14 @@ class EngineStats:
         return alone / spent if self.drafted and alone and spent else None
 
     @property
+    def device_busy(self) -> dict[str, float]:
+        """The share of the time between rounds' ends that each device was at work in them; empty where there is one device."""
+        return {
+            device: min(1.0, self.device_busy_seconds[device] / seconds)
+            for device, seconds in self.device_sampled_seconds.items()
+        }
+
+    @property
     def acceptance_rate(self) -> float:
         """accepted / drafted."""
         return self.accepted / self.drafted if self.drafted else 0.0
@@ -125,6 +133,9 @@ class EngineStats:
         self.seconds["draft"] += output.draft_seconds
         self.seconds["verify"] += output.verify_seconds
         self.seconds["accept"] += output.accept_seconds
+        for device, seconds in output.busy_seconds.items():
+            self.device_busy_seconds[device] = self.device_busy_seconds.get(device, 0.0) + seconds
+            self.device_sampled_seconds[device] = self.device_sampled_seconds.get(device, 0.0) + output.busy_of
 
     def count_plain(self, kept: int, rows: int, seconds: float | None) -> None:
         """Adds the plain rounds that a round's tokens stand for.

@@ -9,8 +9,8 @@ MS = 1e-3
 
 
 def test_alone_a_round_takes_all_its_parts_and_a_hop_after_each():
-    assert RoundTimes(2 * MS, (3 * MS, 4 * MS)).interval(1) == pytest.approx(9 * MS + 3 * HOP)
-    assert RoundTimes(0.0, (3 * MS,)).interval(1) == pytest.approx(3 * MS)  # one GPU: nothing hops
+    assert RoundTimes((2 * MS,), (3 * MS, 4 * MS)).interval(1) == pytest.approx(9 * MS + 3 * HOP)
+    assert RoundTimes((), (3 * MS,)).interval(1) == pytest.approx(3 * MS)  # one GPU: nothing hops
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_alone_a_round_takes_all_its_parts_and_a_hop_after_each():
     ],
 )
 def test_with_several_groups_a_round_ends_as_often_as_the_busiest_part_allows(draft, stages, groups, interval):
-    times = RoundTimes(draft * MS, tuple(each * MS for each in stages))
+    times = RoundTimes((draft * MS,), tuple(each * MS for each in stages))
     assert times.interval(groups) == pytest.approx(interval)
     simulated, busy = simulate(times, groups)
     assert simulated == pytest.approx(interval, rel=0.01)
@@ -33,12 +33,12 @@ def test_with_several_groups_a_round_ends_as_often_as_the_busiest_part_allows(dr
 
 
 def test_a_host_that_is_slower_than_the_devices_sets_the_pace():
-    seconds, _ = simulate(RoundTimes(1 * MS, (1 * MS,)), 4, host=3 * MS)
+    seconds, _ = simulate(RoundTimes((1 * MS,), (1 * MS,)), 4, host=3 * MS)
     assert seconds == pytest.approx(3 * MS, rel=0.02)
 
 
 def test_on_one_gpu_groups_gain_nothing():
-    times = RoundTimes(2 * MS, (3 * MS,))
+    times = RoundTimes((2 * MS,), (3 * MS,))
     assert simulate(times, 2, together=True)[0] == pytest.approx(5 * MS, rel=0.01)
 
 
@@ -49,7 +49,7 @@ def test_neighbouring_stages_make_a_longer_one():
 
 def times_of(fixed, of_a_row, rows, ks=(0, 2)):
     """Steps that read weights for `fixed`, and take `of_a_row` for each row; two drafts take as long as the verify."""
-    return {(n, k): RoundTimes((fixed + n * of_a_row) * (k > 0), (fixed + n * of_a_row,)) for n in rows for k in ks}
+    return {(n, k): RoundTimes(((fixed + n * of_a_row) * (k > 0),), (fixed + n * of_a_row,)) for n in rows for k in ks}
 
 
 SIZES = [16, 32, 64, 128]

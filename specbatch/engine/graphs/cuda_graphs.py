@@ -70,21 +70,19 @@ class _Segment:
 
     def replay(self, spans: list[Span] | None) -> None:
         """Queues it, and the copy before it."""
-        if self.lane.stream is None:
+        lane, arrival = self.lane, self.arrival
+        if lane.stream is None:
             self.graph.replay()
             return
-        if self.arrival is None:
-            self._timed(spans)
-            return
-        self.arrival.mailbox.post(self.arrival.packed, self.arrival.place)
-        with self.arrival.mailbox.taken():
-            self._timed(spans)
-
-    def _timed(self, spans: list[Span] | None) -> None:
-        start = self.lane.mark() if spans is not None else None
-        self.lane.run(self.graph.replay)
+        if arrival is not None:
+            arrival.mailbox.post(arrival.packed, arrival.place)
+            arrival.mailbox.take()
+        start = lane.mark() if spans is not None else None
+        lane.run(self.graph.replay)
         if spans is not None and start is not None:
-            spans.append((self.lane, start, self.lane.mark()))
+            spans.append((lane, start, lane.mark()))
+        if arrival is not None:
+            arrival.mailbox.release()
 
 
 class _GraphCapture(Capture):

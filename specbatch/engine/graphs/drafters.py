@@ -10,7 +10,6 @@ from torch import Tensor
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.handover import hand_over_drafts
 from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.pool import PagePool
 from specbatch.engine.graphs.prefill import Prefill
@@ -92,7 +91,7 @@ class PagedDrafter(GraphDrafter):
         prefill: of its KV.
         chooser: of tokens.
         graphs: of captured steps.
-        verifying: where the target verifies on other lanes than the drafter's: the rows' lines where it begins and where it ends.
+        verifying: where the target verifies on other lanes than the drafter's: the rows' lines where it ends.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class PagedDrafter(GraphDrafter):
         prefill: Prefill,
         chooser: TokenChooser,
         graphs: CudaGraphRunner,
-        verifying: tuple[RowState, RowState] | None = None,
+        verifying: RowState | None = None,
     ) -> None:
         self.decoder = decoder
         self.pool = pool
@@ -158,16 +157,13 @@ class PagedDrafter(GraphDrafter):
     # -- the device's side -----------------------------------------------------------------------------------------------
 
     def propose(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
-        """Queues k forwards; and where the target verifies on another lane, the copies of what they give."""
+        """Queues k forwards; and where the target verifies on another lane, the copy of what drawn rows' drafts come from."""
         graphs, lane = self.graphs, self.state.lane
         graphs.run(("first", rows, mode), lambda capture: self.draft_first(capture, rows, mode), lane, spans)
         for _ in range(k - 1):
             graphs.run(("next", rows, mode), lambda capture: self.draft_next(capture, rows, mode), lane, spans)
-        if self.verifying is not None:
-            front, back = self.verifying
-            hand_over_drafts(graphs, self.state, front, rows, k)
-            if self.chooser.needs_probs(mode):
-                graphs.run(("probs", rows, k), lambda capture: self._hand_over_probs(capture, back, rows * k), lane)
+        if (back := self.verifying) is not None and self.chooser.needs_probs(mode):
+            graphs.run(("probs", rows, k), lambda capture: self._hand_over_probs(capture, back, rows * k), lane)
 
     def draft_first(self, capture: Capture, rows: int, mode: Mode) -> None:
         """The first draft token of each row.
@@ -203,7 +199,7 @@ class PagedDrafter(GraphDrafter):
         rows, k = drafts.shape
         if k == 0:
             return target_probs[:, :0]
-        verifying = self.state if self.verifying is None else self.verifying[1]
+        verifying = self.verifying or self.state
         return self._probs(verifying)[: k * rows].view(k, rows, -1).transpose(0, 1)
 
     def _hand_over_probs(self, capture: Capture, back: RowState, count: int) -> None:

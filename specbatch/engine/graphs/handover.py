@@ -1,4 +1,4 @@
-"""What lanes tell each other between the steps of a round: drafts on their way to the target, and outcomes on their way back.
+"""What a lane is told before a group's next round: which rows it has, what their last round did, and what was drafted for them.
 
 Only the lane with the target's head commits rounds. Where rounds begin elsewhere (the target's first stage, the drafter's GPU), that lane has
 lines of the rows of its own, and takes in what a group's last round did when it is about to begin the group's next one: not before,
@@ -12,60 +12,139 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
-from specbatch.engine.graphs.lanes import Mailbox
-from specbatch.engine.graphs.state import ACCEPTED, FIELDS, RowState
+from specbatch.engine.graphs.cuda_graphs import CudaGraphRunner
+from specbatch.engine.graphs.lanes import Lane, Mailbox
+from specbatch.engine.graphs.state import ACCEPTED, FIELDS, RowState, upload
 
 
-class Outcomes:
-    """Brings outcomes of rounds to another lane's lines.
+class _Told:
+    """What one group's next round will be told, and the mailboxes by which it comes.
+
+    slots: of the rows that `rows` has
+    outcome_of: bucket and slots of the last round, whose outcome was posted and is not taken in
+    """
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.memory = torch.zeros_like(inbox.memory)
+        self.rows, self.outcome, self.drafts = inbox.parts(self.memory)
+        self.outcomes = inbox.source.lane.mailbox(inbox.lane)
+        self.drafted = inbox.drafter.mailbox(inbox.lane) if inbox.drafter is not None else None
+        self.slots: list[int] | None = None
+        self.outcome_of: tuple[int, list[int]] | None = None
+
+
+class Inbox:
+    """The rows of a lane's rounds, and what other lanes tell it of them: by group, all brought by one copy as the group's next round begins.
 
     Args:
-        source: of the lane that commits rounds.
-        state: of the other lane.
+        state: the rows' lines on the lane; its `rows` become those that are told.
+        source: on the lane that commits rounds; the same where that is this one.
+        drafter: the lane that drafts, where drafts come from another one.
         graphs: of captured steps.
     """
 
-    def __init__(self, source: RowState, state: RowState, graphs: CudaGraphRunner) -> None:
-        self.source = source
+    def __init__(self, state: RowState, source: RowState, drafter: Lane | None, graphs: CudaGraphRunner) -> None:
         self.state = state
+        self.source = source
+        self.drafter = drafter
         self.graphs = graphs
-        self._posted: dict[int, tuple[int, list[int]]] = {}  # by group, and not taken in yet: bucket, slots
-        self._boxes: dict[int, tuple[Mailbox, Tensor]] = {}  # by group
-        self._outcome = torch.zeros_like(source.outcome, device=state.device)
+        self.lane = state.lane
+        self._width = FIELDS + state.max_k + 1 if source is not state else 0
+        size = state.slots * (1 + self._width + (state.max_k if drafter is not None else 0))
+        self.memory = torch.zeros(size, dtype=torch.int64, device=state.device)
+        self.rows, self._outcome, self.drafts = self.parts(self.memory)
+        self.rows.fill_(state.slots)
+        state.rows = self.rows
+        self._groups: dict[int, _Told] = {}
 
-    def post(self, slots: Sequence[int], rows: int, group: int) -> None:
-        """Queues the copy of an outcome, of a bucket of rows."""
-        if group not in self._boxes:
-            box = self.source.lane.mailbox(self.state.lane)
-            self._boxes[group] = box, torch.empty_like(self._outcome)
-        box, memory = self._boxes[group]
-        box.post(self.source.outcome[:rows], memory[:rows])
-        self._posted[group] = rows, list(slots)
+    def parts(self, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Memory as slots of the rows, outcome and drafts by place.  # int64 [slots], [slots, width], [up to slots * max_k]"""
+        rows, width = self.state.slots, self._width
+        return memory[:rows], memory[rows : rows * (1 + width)].view(rows, width), memory[rows * (1 + width) :]
+
+    def group(self, group: int) -> _Told:
+        """What is told to a group."""
+        if group not in self._groups:
+            self._groups[group] = _Told(self)
+        return self._groups[group]
+
+    # -- told by other lanes -------------------------------------------------------------------------------------------
+
+    def post_outcome(self, slots: Sequence[int], rows: int, group: int) -> None:
+        """Queues the copy of an outcome, of a bucket of rows, where it is another lane's."""
+        if self._width:
+            told = self.group(group)
+            told.outcomes.post(self.source.outcome[:rows], told.outcome[:rows])
+            told.outcome_of = rows, list(slots)
+
+    def post_drafts(self, drafts: Tensor, group: int) -> None:
+        """Queues the copy of drafts.  # int64 [B * k], on the drafter's lane"""
+        told = self.group(group)
+        assert told.drafted is not None, "drafts of another lane"
+        told.drafted.post(drafts, told.drafts[: len(drafts)])
 
     def drop(self, group: int) -> None:
         """The group's last outcome is not needed: the host will bring its rows anew."""
-        self._posted.pop(group, None)
+        self.group(group).outcome_of = None
 
     def evict(self, slot: int) -> None:
         """What outcomes under way say of a slot counts for nothing: another row may have it by then."""
-        for _, slots in self._posted.values():
-            slots[:] = [self.state.slots if each == slot else each for each in slots]
+        for told in self._groups.values():
+            if told.outcome_of is not None and slot in told.outcome_of[1]:
+                rows, slots = told.outcome_of
+                told.outcome_of = rows, [self.state.slots if each == slot else each for each in slots]
 
-    def take_in(self, group: int) -> None:
-        """Moves the rows of the group's last round on, before its next one begins."""
-        rows, slots = self._posted.pop(group, (0, []))
-        if not slots:
+    # -- the lane's own ------------------------------------------------------------------------------------------------
+
+    def begin(self, slots: Sequence[int], group: int, *, drafted: bool = False) -> None:
+        """Moves the group's rows on by their last round, and sets the rows of the next one.
+
+        Args:
+            slots: of the rows.
+            group: theirs.
+            drafted: whether drafts for them were posted.
+        """
+        told, slots = self.group(group), list(slots)
+        outcome_of, told.outcome_of = told.outcome_of, None
+        boxes = [told.drafted] if drafted and told.drafted is not None else []
+        if outcome_of is not None:
+            rows, moved = outcome_of
+            self._set_rows(told, moved)
+            self._bring(told.memory, self.memory, [told.outcomes, *boxes])
+            self.graphs.run(("take in", self.lane.number, rows), lambda _: self._apply(rows), self.lane)
+            if moved != slots:
+                self._set_rows(told, slots)
+                self._bring(told.rows, self.rows, [])
             return
-        state, (box, memory) = self.state, self._boxes[group]
-        state.place(slots, group)
-        with box.taken():
-            state.lane.run(lambda: self._outcome[:rows].copy_(memory[:rows]))
-        self.graphs.run(("take in", state.lane.number, rows), lambda _: self._apply(rows), state.lane)
+        self._set_rows(told, slots)
+        if boxes:
+            self._bring(told.memory, self.memory, boxes)
+        else:
+            self._bring(told.rows, self.rows, [])
+
+    def place_drafts(self, rows: int, k: int) -> None:
+        """A part of a step: the drafts stand in the history, behind the rows' tokens."""
+        state, slots = self.state, self.rows[:rows]
+        at = state.lengths[slots][:, None] + 1 + torch.arange(k, device=state.device)
+        state.history.index_put_((slots[:, None], at), self.drafts[: rows * k].view(rows, k))
+
+    def _set_rows(self, told: _Told, slots: list[int]) -> None:
+        if told.slots == slots:
+            return
+        told.slots = list(slots)
+        padded = [*slots, *[self.state.slots] * (self.state.slots - len(slots))]
+        self.lane.run(lambda: told.rows.copy_(upload(padded, torch.int64, self.state.device), non_blocking=True))
+
+    def _bring(self, told: Tensor, here: Tensor, boxes: Sequence[Mailbox]) -> None:
+        for box in boxes:
+            box.take()
+        self.lane.run(lambda: here.copy_(told, non_blocking=True))
+        for box in boxes:
+            box.release()
 
     def _apply(self, rows: int) -> None:
         """As TorchOps.commit_coupled moves rows on. Columns that the round did not fill become filler."""
-        state, slots = self.state, self.state.rows[:rows]
+        state, slots = self.state, self.rows[:rows]
         outcome, last = self._outcome[:rows], state.lengths[slots]
         at = last[:, None] + 1 + torch.arange(state.max_k + 1, device=state.device)
         state.history.index_put_((slots[:, None], at), outcome[:, FIELDS:])
@@ -73,16 +152,25 @@ class Outcomes:
         state.lengths.index_put_((slots,), last + moved)
 
 
-def hand_over_drafts(graphs: CudaGraphRunner, source: RowState, state: RowState, rows: int, k: int) -> None:
-    """Queues the copy of a round's drafts from the drafter's lines to those of the lane where the target begins."""
+class Outbox:
+    """Drafts on their way from the drafter's lane to where the target begins.
 
-    def places(of: RowState) -> tuple[Tensor, Tensor]:
-        slots = of.rows[:rows]
-        at = of.lengths[slots][:, None] + 1 + torch.arange(k, device=of.device)
-        return slots[:, None], at
+    Args:
+        state: of the lane that drafts.
+        graphs: of captured steps.
+    """
 
-    def step(capture: Capture) -> None:
-        (drafts,) = capture.to_lane(state.lane, source.history[places(source)])
-        state.history.index_put_(places(state), drafts)
+    def __init__(self, state: RowState, graphs: CudaGraphRunner) -> None:
+        self.state = state
+        self.graphs = graphs
+        self._drafts = torch.zeros(state.slots * state.max_k, dtype=torch.int64, device=state.device)
 
-    graphs.run(("drafts", rows, k), step, source.lane)
+    def post(self, inbox: Inbox, rows: int, k: int, group: int) -> None:
+        """Queues the copy of a round's drafts, of a bucket of rows."""
+        self.graphs.run(("drafts", rows, k), lambda _: self._gather(rows, k), self.state.lane)
+        inbox.post_drafts(self._drafts[: rows * k], group)
+
+    def _gather(self, rows: int, k: int) -> None:
+        state, slots = self.state, self.state.rows[:rows]
+        at = state.lengths[slots][:, None] + 1 + torch.arange(k, device=state.device)
+        self._drafts[: rows * k].view(rows, k).copy_(state.history[slots[:, None], at])

@@ -32,15 +32,13 @@ class Lane:
         self.device = device
         self.number = number
         self.stream = stream
+        self._beside: dict[torch.device, torch.cuda.Stream] = {}
 
     def run(self, work: Callable[[], object]) -> None:
-        """Queues work. The thread's current device and streams are afterwards what they were."""
-        if self.stream is None:
-            work()
-            return
-        with kept_current(self.device):
-            torch.cuda.set_stream(self.stream)
-            work()
+        """Queues work. The thread's current streams and device may be others afterwards: see kept_current."""
+        if self.stream is not None:
+            torch.cuda.set_stream(self.stream)  # makes its device the current one too
+        work()
 
     def mark(self) -> Mark:
         """This moment in the queue; on a CPU this moment."""
@@ -56,6 +54,15 @@ class Lane:
             self.stream.synchronize()
         elif self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def beside(self, device: torch.device) -> torch.cuda.Stream:
+        """A stream of another device for copies from here, where nothing else runs.
+
+        PyTorch orders a copy between devices with the current streams of both: with that of a lane it would wait for the lane's work.
+        """
+        if device not in self._beside:
+            self._beside[device] = torch.cuda.Stream(device)
+        return self._beside[device]
 
     def mailbox(self, destination: Lane) -> Mailbox:
         """For tensors that go from here to another lane."""
@@ -73,11 +80,9 @@ class Mailbox:
         self.destination = destination
         self._outgoing = torch.empty(0, dtype=torch.uint8, device=source.device)
         self._incoming = torch.empty(0, dtype=torch.uint8, device=destination.device)
-        self._on_gpu = source.stream is not None
-        if self._on_gpu:
+        if source.stream is not None:
             self._posted, self._read = torch.cuda.Event(), torch.cuda.Event()
-            # PyTorch orders a copy between devices with the current streams of both: at the destination that is one where nothing else runs.
-            self._beside = torch.cuda.Stream(destination.device)
+            self._beside = source.beside(destination.device)
 
     def outgoing(self, count: int) -> Tensor:
         """That many bytes on the source lane, always the same ones. Captures that have views of smaller memory keep it alive.  # uint8 [count]"""
@@ -98,28 +103,25 @@ class Mailbox:
             tensor: of the source lane, contiguous.
             place: from `incoming`, or any memory that only this mailbox fills.
         """
-        if not self._on_gpu:
+        stream = self.source.stream
+        if stream is None:
             place.copy_(tensor)
             return
-        stream = self.source.stream
-        assert stream is not None, "see _on_gpu"
-        with kept_current(self.source.device, self.destination.device):
-            torch.cuda.set_stream(self._beside)
-            torch.cuda.set_stream(stream)
-            stream.wait_event(self._read)
-            place.copy_(tensor, non_blocking=True)
-            self._posted.record(stream)
+        torch.cuda.set_stream(self._beside)
+        torch.cuda.set_stream(stream)
+        stream.wait_event(self._read)
+        place.copy_(tensor, non_blocking=True)
+        self._posted.record(stream)
 
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Within, work on the destination lane may be queued that reads what was posted last."""
-        stream = self.destination.stream
-        if not self._on_gpu or stream is None:
-            yield
-            return
-        stream.wait_event(self._posted)
-        yield
-        self._read.record(stream)
+    def take(self) -> None:
+        """What is queued on the destination lane from now on may read what was posted last."""
+        if self.destination.stream is not None:
+            self.destination.stream.wait_event(self._posted)
+
+    def release(self) -> None:
+        """What was queued there since `take` has read it: the next may be posted over it."""
+        if self.destination.stream is not None:
+            self._read.record(self.destination.stream)
 
 
 def upload(values: Sequence[int] | Sequence[float] | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -138,7 +140,7 @@ def make_lanes(devices: Sequence[torch.device]) -> list[Lane]:
 
 @contextmanager
 def kept_current(*devices: torch.device) -> Iterator[None]:
-    """Afterwards the thread's current device, and the current streams of these devices, are what they were."""
+    """Afterwards the thread's current device, and the current streams of these devices, are what they were: once around all that a step queues."""
     here = torch.cuda.current_device()
     streams = [torch.cuda.current_stream(device) for device in devices]
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,10 +12,10 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
-from specbatch.engine.graphs.cuda_graphs import CudaGraphRunner, Span
+from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters import GraphDrafter, PagedDrafter
-from specbatch.engine.graphs.handover import Outcomes
+from specbatch.engine.graphs.handover import Inbox, Outbox
 from specbatch.engine.graphs.lanes import Lane, make_lanes
 from specbatch.engine.graphs.lookup import LookupDrafter
 from specbatch.engine.graphs.ops import operations
@@ -70,7 +71,7 @@ class CapturedPair:
             drafting_state = RowState(slots, positions, config.max_k, drafting.head_lane) if apart else self.state
             catch_up = Prefill(drafting, drafting_state, self.graphs, config.graphs_prefill_chunk)
             chooser = self._chooser(drafting_state)
-            verifying = (self.front, self.state) if apart else None
+            verifying = self.state if apart else None
             self.drafter = PagedDrafter(drafting, drafter_pool, catch_up, chooser, self.graphs, verifying)
         elif drafter is not None:
             assert isinstance(drafter, NGramDrafter), "see make_engine"
@@ -79,11 +80,18 @@ class CapturedPair:
         self.pools = (self.target_pool, *self.drafter.pools)
         self._most = config.max_k if drafter is not None else 0
         self.verifier = Verifier(self.target, self.drafter, self._chooser(self.state), self._chooser(self.front))
-        others = [state for state in dict.fromkeys([drafting_state, self.front]) if state is not self.state]
-        self.outcomes = {state: Outcomes(self.state, state, self.graphs) for state in others}
-        for lane in self.lanes if self.outcomes else ():
+        self._outbox = Outbox(drafting_state, self.graphs) if drafting_state is not self.front else None
+        beginning = dict.fromkeys([drafting_state, self.front]) if len(self.lanes) > 1 else ()
+        self._inboxes = {state: self._inbox(state) for state in beginning}
+        self._placed: tuple[Sequence[int], int] = (), 0  # slots and group of the next round
+        self._on_host: dict[int, list[Tensor]] = {}  # by group: outcomes that the host has read, or will read first
+        for lane in self.lanes if self._inboxes else ():
             if lane.device.type == "cuda":
                 torch.cuda.synchronize(lane.device)  # what was filled here is used on the lanes
+
+    def _inbox(self, state: RowState) -> Inbox:
+        drafter = self.drafting_state.lane if self._outbox is not None and state is self.front else None
+        return Inbox(state, self.state, drafter, self.graphs)
 
     def _chooser(self, state: RowState) -> TokenChooser:
         return TokenChooser(state, self.target.ops, self.target.vocab_size, self.config.acceptance_rule)
@@ -114,29 +122,42 @@ class CapturedPair:
         """
         for pool in self.pools:
             pool.upload()
-        states = dict.fromkeys([self.drafting_state, self.front] if drafting else [self.front])
-        for state in states:
-            if state in self.outcomes:
-                self.outcomes[state].take_in(group)
-            state.place(slots, group)
-        if not drafting and self.drafting_state not in states:
-            self.outcomes[self.drafting_state].drop(group)
+        self._placed = slots, group
+        if not self._inboxes:
+            self.state.place(slots, group)
+        elif drafting:
+            self._inboxes[self.drafting_state].begin(slots, group)
+        else:
+            self._inboxes[self.front].begin(slots, group)
+            if self._outbox is not None:
+                self._inboxes[self.drafting_state].drop(group)
 
     def draft(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
-        """Queues the drafting of k tokens a row, for a bucket of rows."""
-        if k:
-            self.drafter.propose(rows, k, mode, spans)
+        """Queues the drafting of k tokens a row, for a bucket of the rows that are placed."""
+        if not k:
+            return
+        self.drafter.propose(rows, k, mode, spans)
+        if self._outbox is not None:
+            front, (slots, group) = self._inboxes[self.front], self._placed
+            self._outbox.post(front, rows, k, group)
+            front.begin(slots, group, drafted=True)
 
     def verify(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
         """Queues the target's part of a round, for a bucket of rows."""
-        key = "verify", rows, k, mode
-        self.graphs.run(key, lambda capture: self.verifier.verify(capture, rows, k, mode), self.front.lane, spans)
+        self.graphs.run(
+            ("verify", rows, k, mode), partial(self._verify, rows=rows, k=k, mode=mode), self.front.lane, spans
+        )
+
+    def _verify(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
+        if k and self._outbox is not None:
+            self._inboxes[self.front].place_drafts(rows, k)
+        self.verifier.verify(capture, rows, k, mode)
 
     def post_outcome(self, slots: Sequence[int], rows: int, k: int, group: int) -> None:
         """Queues the copies of a round's outcome to the lanes that will begin the group's next one."""
-        for state, outcomes in self.outcomes.items():
+        for state, inbox in self._inboxes.items():
             if k or state is self.front:
-                outcomes.post(slots, rows, group)
+                inbox.post_outcome(slots, rows, group)
 
     def read_outcome(self, rows: int, k: int) -> Tensor:
         """Queues the copy of a round's outcome to the host.  # int64 [rows, FIELDS + k + 1]"""
@@ -145,12 +166,29 @@ class CapturedPair:
         self.state.lane.run(lambda: host.copy_(outcome, non_blocking=True))
         return host
 
+    def read_outcome_of(self, group: int, rows: int, k: int) -> Tensor:
+        """As read_outcome, into memory of the group's: it is read before the round after the next one is launched."""
+        if group not in self._on_host:
+            like = self.state.outcome
+            self._on_host[group] = [
+                torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda) for _ in range(2)
+            ]
+        here = self._on_host[group]
+        here.reverse()
+        self.state.lane.run(partial(here[0][:rows].copy_, self.state.outcome[:rows], non_blocking=True))
+        return here[0][:rows, : FIELDS + k + 1]
+
     def evict(self, slot: int) -> None:
         """Takes a slot and its pages back."""
         self.target_pool.evict(slot)
         self.drafter.evict(slot)
-        for outcomes in self.outcomes.values():
-            outcomes.evict(slot)
+        for inbox in self._inboxes.values():
+            inbox.evict(slot)
+
+    def drop_outcomes(self, group: int) -> None:
+        """What the group's last round did counts for nothing: it was a dummy run."""
+        for inbox in self._inboxes.values():
+            inbox.drop(group)
 
     # -- warm-up ---------------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ class PagePool:
 
     Invariant: a page is free, or in exactly one slot's list; page 0 is neither.
 
+    ample: there are pages for all rows at their longest: a row may have all that it will need as it joins, and its table stays as it is
+
     Args:
         decoder: whose stages get their part of the pages.
         pages: how many a row may use, in all.
@@ -42,6 +44,7 @@ class PagePool:
         heads, width = decoder.page_shape
         columns = pages_for(max_positions)
         self.pages = pages
+        self.ample = pages >= slots * columns
         self.held: list[list[int]] = [[] for _ in range(slots + 1)]
         self._free = list(range(pages, 0, -1))
         self._table = torch.zeros(slots + 1, columns, dtype=torch.int32)  # the host's, which fills the devices'
@@ -98,7 +101,6 @@ class PagePool:
         if not self._changed:
             return
         self._changed = False
+        source = self._table.pin_memory() if self._stages[0].device.type == "cuda" else self._table.clone()
         for stage in self._stages:
-            table = stage.kv.table
-            source = self._table.pin_memory() if table.is_cuda else self._table.clone()
-            stage.lane.run(partial(table.copy_, source, non_blocking=True))
+            stage.lane.run(partial(stage.kv.table.copy_, source, non_blocking=True))

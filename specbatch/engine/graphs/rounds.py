@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -33,31 +34,43 @@ class GraphRound:
         _reach(self.finished)
         prefill, catch_up = seconds_of(self.prefills)
         drafted, verified = seconds_between(self.started, self.drafted), seconds_between(self.drafted, self.finished)
-        return _output(self.outcome, drafted, verified, prefill, catch_up)
+        return _read(self.outcome, drafted, verified, prefill, catch_up)
 
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """When which lane was at work for a round.
+    """When which lane was at work for a round."""
 
-    busy: the seconds are added to it
-    """
-
-    busy: dict[Lane, float]
     of_drafter: list[Span] = field(default_factory=list)
     of_target: list[Span] = field(default_factory=list)
 
-    def seconds(self) -> tuple[float, float]:
-        """Of the drafter, and of the target."""
-        return self._sum(self.of_drafter), self._sum(self.of_target)
+    def seconds(self) -> tuple[dict[Lane, float], dict[Lane, float]]:
+        """By lane of the drafter, and of the target, once all is reached."""
+        return _by_lane(self.of_drafter), _by_lane(self.of_target)
 
-    def _sum(self, spans: list[Span]) -> float:
-        total = 0.0
-        for lane, start, end in spans:
-            seconds = seconds_between(start, end)
-            self.busy[lane] += seconds
-            total += seconds
-        return total
+
+def _by_lane(spans: list[Span]) -> dict[Lane, float]:
+    found: dict[Lane, float] = {}
+    for lane, start, end in spans:
+        found[lane] = found.get(lane, 0.0) + seconds_between(start, end)
+    return found
+
+
+@dataclass(slots=True)
+class BusyLanes:
+    """What lanes were busy for in the rounds that were timed lane by lane.
+
+    seconds: by lane, summed over `rounds`
+    """
+
+    seconds: dict[Lane, float]
+    rounds: int = 0
+
+    def count(self, by_lane: Mapping[Lane, float]) -> None:
+        """Adds a round."""
+        self.rounds += 1
+        for lane, seconds in by_lane.items():
+            self.seconds[lane] += seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +79,20 @@ class RoundOverLanes:
 
     before: end of that round, None where there is none
     outcome, finished, prefills: see GraphRound
+    drafting: the drafter's share of a round's work
+    spans: of a round that is timed lane by lane: it takes no longer than it would alone, whatever it waited for
+    busy: where such a round is counted
+    steady: it followed other rounds without a pause
     """
 
     outcome: Tensor
     before: Mark | None
     finished: Mark
-    spans: Spans
     prefills: list[tuple[Mark, Mark, bool]]
+    drafting: float
+    spans: Spans | None
+    busy: BusyLanes
+    steady: bool
 
     def wait(self) -> RoundOutput:
         """Waits until the devices have done the round."""
@@ -80,14 +100,26 @@ class RoundOverLanes:
         for _, end, _ in self.prefills:
             _reach(end)  # a catch-up for a group whose round is launched later
         prefill, catch_up = seconds_of(self.prefills)
-        drafted, verified = self.spans.seconds()
-        alone = drafted + verified
-        seconds = alone
+        between = 0.0
         if self.before is not None:
             between = max(0.0, seconds_between(self.before, self.finished) - (prefill - catch_up))
-            seconds = min(between, alone) if alone else between
-        share = drafted / alone if alone else 0.0
-        return _output(self.outcome, share * seconds, (1 - share) * seconds, prefill, catch_up)
+        if self.spans is None:
+            return _output(self.outcome, self.drafting, between, prefill, catch_up)
+        of_drafter, of_target = self.spans.seconds()
+        by_lane = of_drafter | of_target
+        alone = sum(by_lane.values())
+        self.busy.count(by_lane)
+        seconds = min(between, alone) if between and alone else between or alone
+        share = sum(of_drafter.values()) / alone if alone else self.drafting
+        output = _output(self.outcome, share, seconds, prefill, catch_up)
+        return replace(output, busy_seconds=_by_device(by_lane), busy_of=between) if self.steady else output
+
+
+def _by_device(seconds: Mapping[Lane, float]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for lane, each in seconds.items():
+        found[str(lane.device)] = found.get(str(lane.device), 0.0) + each
+    return found
 
 
 def _reach(mark: Mark) -> None:
@@ -95,7 +127,12 @@ def _reach(mark: Mark) -> None:
         mark.synchronize()
 
 
-def _output(outcome: Tensor, drafted: float, verified: float, prefill: float, catch_up: float) -> RoundOutput:
+def _output(outcome: Tensor, share: float, seconds: float, prefill: float, catch_up: float) -> RoundOutput:
+    """share: of the seconds, the drafter's."""
+    return _read(outcome, share * seconds, (1 - share) * seconds, prefill, catch_up)
+
+
+def _read(outcome: Tensor, drafted: float, verified: float, prefill: float, catch_up: float) -> RoundOutput:
     lines = outcome.tolist()
     return RoundOutput(
         drafted=[line[DRAFTED] for line in lines],

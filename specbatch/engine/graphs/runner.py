@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import reduce
 from operator import or_
@@ -11,10 +12,11 @@ from operator import or_
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.lanes import kept_current
 from specbatch.engine.graphs.ops import refusing_kernels
 from specbatch.engine.graphs.pair import CapturedPair
-from specbatch.engine.graphs.pool import pages_for
-from specbatch.engine.graphs.rounds import GraphRound, RoundOverLanes, Spans
+from specbatch.engine.graphs.pool import PagePool, pages_for
+from specbatch.engine.graphs.rounds import BusyLanes, GraphRound, RoundOverLanes, Spans
 from specbatch.engine.graphs.sizes import bucket
 from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.warmup import warm_up
@@ -25,6 +27,10 @@ from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.rounds import InFlightRound
 from specbatch.engine.sequence import SequenceState
 from specbatch.engine.timing import Mark, mark
+
+_TIMED_EVERY = (
+    13  # rounds, of which one is timed lane by lane: no multiple of the groups, whose turns would then be missed
+)
 
 
 class GraphModelRunner(ModelRunner):
@@ -47,8 +53,11 @@ class GraphModelRunner(ModelRunner):
         self.groups = config.micro_batches or 1
         self.costs: RoundCosts | None = None  # as measured at warm-up
         self.times: dict[tuple[int, int], RoundTimes] = {}  # likewise, what they follow from
-        self.busy = dict.fromkeys(self.pair.lanes, 0.0)  # seconds in rounds, where there are several
-        self._finished: Mark | None = None  # the last round launched, likewise
+        self.busy = BusyLanes(dict.fromkeys(self.pair.lanes, 0.0))  # where there are several
+        self.timed_every = _TIMED_EVERY
+        self._launched = 0
+        self._finished: Mark | None = None  # the last round launched, where there are several lanes
+        self._modes: dict[int, tuple[list[int], Mode]] = {}  # by group: slots of its last round, and their mode
         self._free_slots = list(range(slots - 1, -1, -1))
         self._processors: dict[int, Processor] = {}  # by slot, of the rows that need any
 
@@ -72,32 +81,38 @@ class GraphModelRunner(ModelRunner):
 
     @property
     def room(self) -> int:
-        """Pages that sequences may take that join, one left for each that runs."""
-        return self.pair.target_pool.free - (self.slots - len(self._free_slots))
+        """Pages that sequences may take that join, one left for each that runs where it has not all that it will need."""
+        pool = self.pair.target_pool
+        return pool.free - (0 if pool.ample else self.slots - len(self._free_slots))
 
     def pages_to_join(self, sequence: SequenceState) -> int:
         """Pages of the target that a joining sequence needs at once."""
-        return pages_for(self._positions_to_join(sequence))
+        return pages_for(self._positions_to_join(sequence, self.pair.target_pool))
 
     def reserve(self, sequences: Sequence[SequenceState], k: int) -> bool:
         """Gives sequences the pages of the target that a round of k drafts may write; False where there are not enough."""
-        return self.pair.target_pool.reserve([(s.slot, s.reach(k)) for s in sequences])
+        pool = self.pair.target_pool
+        return pool.ample or pool.reserve([(s.slot, s.reach(k)) for s in sequences])
 
     def reserve_drafter(self, sequences: Sequence[SequenceState], k: int) -> bool:
         """As reserve, of the drafter's pages."""
-        return all(pool.reserve([(s.slot, s.reach(k)) for s in sequences]) for pool in self.pair.drafter.pools)
+        pools = self.pair.drafter.pools
+        return all(pool.ample or pool.reserve([(s.slot, s.reach(k)) for s in sequences]) for pool in pools)
 
     def prefill(self, sequences: Sequence[SequenceState]) -> None:
         """Gives sequences slots and pages, and queues the target's prefill of all but their last tokens."""
         pair = self.pair
         start = pair.front.lane.mark()
         slots = [self._free_slots[-1 - i] for i in range(len(sequences))]
-        for slot, sequence in zip(slots, sequences, strict=True):
-            pair.target_pool.grow(slot, self._positions_to_join(sequence))
+        for pool in pair.pools:
+            for slot, sequence in zip(slots, sequences, strict=True):
+                if pool.ample or pool is pair.target_pool:
+                    pool.grow(slot, self._positions_to_join(sequence, pool))
         pair.target_pool.upload()
         pair.join(slots, sequences)
         pair.prefill.fill([(slot, 0, sequence.length) for slot, sequence in zip(slots, sequences, strict=True)])
         del self._free_slots[-len(sequences) :]
+        self._modes.clear()  # slots may be those of rows with other parameters
         self.timer.add(start, pair.front.lane.mark(), of_drafter=False)
         for slot, sequence in zip(slots, sequences, strict=True):
             sequence.slot = slot
@@ -111,13 +126,20 @@ class GraphModelRunner(ModelRunner):
         self._free_slots.append(sequence.slot)
         self._processors.pop(sequence.slot, None)
 
+    def entered(self) -> AbstractContextManager[object]:
+        """See ModelRunner: streams of lanes are current for what is queued there, one after the other."""
+        if self.pair.lanes[0].stream is None:
+            return super().entered()
+        return kept_current(*dict.fromkeys(lane.device for lane in self.pair.lanes))
+
     def synchronize(self) -> None:
         """Waits for all that is queued on several lanes, whose memory is about to go."""
         self.pair.graphs.synchronize()
 
-    def _positions_to_join(self, sequence: SequenceState) -> int:
-        """What it has, and a round's."""
-        return sequence.length + self.config.max_k + 2
+    def _positions_to_join(self, sequence: SequenceState, pool: PagePool) -> int:
+        """What it has, and a round's; or all that it may come to have."""
+        new = sequence.remaining if pool.ample else 0
+        return sequence.length + new + self.config.max_k + 2
 
     # -- the drafter -----------------------------------------------------------------------------------------------------
 
@@ -143,11 +165,8 @@ class GraphModelRunner(ModelRunner):
     def launch(self, sequences: Sequence[SequenceState], k: int) -> InFlightRound:
         """Queues a round, and the copy of its outcome to the host."""
         pair, rows, group = self.pair, bucket(self.pair.buckets, len(sequences)), sequences[0].group
-        mode = Mode.of({sequence.request.sampling for sequence in sequences})
         slots = [sequence.slot for sequence in sequences]
-        if self._processors:
-            needed = reduce(or_, (self._processors.get(slot, Processor.NONE) for slot in slots))
-            mode = replace(mode, processors=needed)
+        mode = self._mode(slots, sequences, group)
         if not k:
             pair.drafter.skip(sequences)
         if len(pair.lanes) > 1:
@@ -161,17 +180,40 @@ class GraphModelRunner(ModelRunner):
         finished = mark(self.device)
         return GraphRound(outcome, started, drafted, finished, self.timer.take())
 
+    def _mode(self, slots: list[int], sequences: Sequence[SequenceState], group: int) -> Mode:
+        known = self._modes.get(group)
+        if known is None or known[0] != slots:
+            mode = Mode.of({sequence.request.sampling for sequence in sequences})
+            if self._processors:
+                needed = reduce(or_, (self._processors.get(slot, Processor.NONE) for slot in slots))
+                mode = replace(mode, processors=needed)
+            self._modes[group] = known = slots, mode
+        return known[1]
+
     def _launch_over_lanes(self, slots: list[int], rows: int, k: int, mode: Mode, group: int) -> InFlightRound:
-        pair, spans = self.pair, Spans(self.busy)
+        pair, before, prefills = self.pair, self._finished, self.timer.take()
+        self._launched += 1
+        steady = not (before is None or prefills or _is_reached(before))
+        spans = Spans() if not steady or self._launched % self.timed_every == 0 else None
         pair.place(slots, group, drafting=k > 0)
-        pair.draft(rows, k, mode, spans.of_drafter)
-        pair.verify(rows, k, mode, spans.of_target)
+        pair.draft(rows, k, mode, spans.of_drafter if spans is not None else None)
+        pair.verify(rows, k, mode, spans.of_target if spans is not None else None)
         pair.post_outcome(slots, rows, k, group)
-        outcome = pair.read_outcome(len(slots), k)
-        before, self._finished = self._finished, pair.state.lane.mark()
-        return RoundOverLanes(outcome, before, self._finished, spans, self.timer.take())
+        outcome = pair.read_outcome_of(group, len(slots), k)
+        self._finished = pair.state.lane.mark()
+        share = self._drafting_share(rows, k)
+        return RoundOverLanes(outcome, before, self._finished, prefills, share, spans, self.busy, steady)
+
+    def _drafting_share(self, rows: int, k: int) -> float:
+        """The drafter's, of a round's work."""
+        times = self.times.get((rows, k))
+        return sum(times.drafter) / (sum(times.drafter) + sum(times.target)) if times is not None and k else 0.0
 
     def commit(self, sequences: Sequence[SequenceState], k: int) -> None:
         """Accepted drafts are the sequences' own tokens: the drafter has their KV."""
         if k:
             self.pair.drafter.commit(sequences)
+
+
+def _is_reached(mark: Mark) -> bool:
+    return isinstance(mark, float) or mark.query()

@@ -44,8 +44,7 @@ def warm_up(
             say(f"capturing rounds: {done} of {len(sizes)} batch sizes")
             for k in pair.ks(rows):
                 times[rows, k] = _times(pair, rows, k, mode)
-        for outcomes in pair.outcomes.values():
-            outcomes.drop(0)
+        pair.drop_outcomes(group=0)
     groups = pair.config.micro_batches or _groups(pair, times)
     if len(pair.lanes) > 1:
         say(f"groups of rows in flight: {groups}")
@@ -65,10 +64,10 @@ def _groups(pair: CapturedPair, times: dict[tuple[int, int], RoundTimes]) -> int
 def _times(pair: CapturedPair, rows: int, k: int, mode: Mode) -> RoundTimes:
     """The least time of a round; the first two runs compile and capture it."""
     if len(pair.lanes) == 1:
-        return RoundTimes(0.0, (_seconds(pair.state.lane, partial(_round, pair, rows, k, mode)),))
+        return RoundTimes((), (_seconds(pair.state.lane, partial(_round, pair, rows, k, mode)),))
     least: dict[Lane, float] = {}
     for repeat in range(2 + _REPEATS):
-        spans = Spans(dict.fromkeys(pair.lanes, 0.0))
+        spans = Spans()
         pair.place(range(pair.slots), drafting=k > 0)
         started = pair.state.lane.mark()
         pair.draft(rows, k, mode, spans.of_drafter)
@@ -76,15 +75,16 @@ def _times(pair: CapturedPair, rows: int, k: int, mode: Mode) -> RoundTimes:
         ended = pair.state.lane.mark()
         pair.post_outcome(range(rows), rows, k, group=0)
         pair.graphs.synchronize()
-        spans.seconds()
+        of_drafter, of_target = spans.seconds()
         if not spans.of_target:  # not timed lane by lane: on a CPU, or as it is
-            spans.busy[pair.state.lane] = seconds_between(started, ended)
+            of_target = {pair.state.lane: seconds_between(started, ended)}
         if repeat >= 2:
-            least = {lane: min(least.get(lane, seconds), seconds) for lane, seconds in spans.busy.items()}
+            found = dict.fromkeys(pair.lanes, 0.0) | of_drafter | of_target
+            least = {lane: min(least.get(lane, seconds), seconds) for lane, seconds in found.items()}
     target = pair.target
-    of_target = dict.fromkeys([target.input_lane, *(stage.lane for stage in target.stages), target.head_lane])
-    stages = tuple(least.pop(lane) for lane in of_target)
-    return RoundTimes(sum(least.values()), stages)
+    lanes = dict.fromkeys([target.input_lane, *(stage.lane for stage in target.stages), target.head_lane])
+    stages = tuple(least.pop(lane) for lane in lanes)
+    return RoundTimes(tuple(least.values()), stages)
 
 
 def _round(pair: CapturedPair, rows: int, k: int, mode: Mode) -> None:

@@ -34,6 +34,21 @@ def test_rows_are_preempted_when_pages_run_out_and_nothing_is_lost_or_changed(pa
     assert engine.runner.pair.target_pool.free == pages
 
 
+@pytest.mark.parametrize(("ample", "uploads"), [(True, 1), (False, 3)])
+def test_where_pages_suffice_for_all_rows_a_row_has_all_of_its_as_it_joins(pair, monkeypatch, ample, uploads):
+    if not ample:
+        few_pages(monkeypatch, 7, 7)  # of 8: enough for these rows, not for the longest
+    engine = fast.engine(pair.target, pair.twin, max_sequences=4, num_speculative_tokens=3)
+    engine.warmup()
+    pool, seen = engine.runner.pair.target_pool, []
+    monkeypatch.setattr(pool, "upload", lambda upload=pool.upload: (seen.append(pool._changed), upload()))
+    rows = [[7] * 50, [8] * 55]  # they grow into their second page after a few rounds
+    fast.finish(engine, fast.requests(rows, 25))
+    assert pool.ample == ample
+    assert seen.count(True) == uploads
+    assert pool.free == pool.pages
+
+
 @pytest.mark.slow
 def test_rows_decode_without_drafts_where_the_drafters_pages_run_out(pair, monkeypatch):
     few_pages(monkeypatch, 1000, 5)

@@ -3,9 +3,9 @@
 import pytest
 
 from specbatch.engine.general.ngram import NGramDrafter
+from specbatch.engine.graphs import handover
 from specbatch.engine.graphs import pair as pairs
-from specbatch.engine.graphs.handover import Outcomes
-from specbatch.engine.graphs.state import RowState
+from specbatch.engine.graphs.handover import Inbox
 from tests.engine import tiny
 from tests.engine.graphs import fast, threads
 
@@ -152,8 +152,17 @@ def ready():
     return moment
 
 
+def shared(inbox):
+    """What a group is told, in the memory of the first one."""
+    told = TOLD(inbox)
+    for first in list(inbox._groups.values())[:1]:
+        told.memory, told.rows, told.outcome, told.drafts = first.memory, first.rows, first.outcome, first.drafts
+    return told
+
+
+TOLD = handover._Told
 MISTAKES = {
-    "what is posted is not waited for": ("separate", 1, threads._Taken, "__enter__", lambda self: None),
+    "what is posted is not waited for": ("separate", 1, threads.ThreadMailbox, "take", lambda self: None),
     "what was posted may be posted over": (
         "split",
         3,
@@ -161,14 +170,14 @@ MISTAKES = {
         "read_before",
         property(lambda self: ready(), lambda *_: None),
     ),
-    "outcomes of evicted rows count": ("separate", 3, Outcomes, "evict", lambda self, slot: None),
-    "outcomes are not taken in": ("split", 2, Outcomes, "take_in", lambda self, group: None),
+    "outcomes of evicted rows count": ("separate", 3, Inbox, "evict", lambda self, slot: None),
+    "outcomes are not taken in": ("split", 2, Inbox, "_apply", lambda self, rows: None),
     "groups share what is placed": (
         "split, drafter apart",
         3,
-        RowState,
-        "_group",
-        property(lambda self: 0, lambda *_: None),
+        handover,
+        "_Told",
+        shared,
     ),
 }
 

@@ -100,7 +100,8 @@ def test_the_embedded_pair_in_float32_says_the_same_on_lanes(pairs, groups):
         pair.target, pair.drafter, rows, micro_batches=groups, stages_per_device=2, drafter_apart=True, **sizes
     )
     assert tiny.tokens(out, 24) == tiny.tokens(alone, 24)
-    assert all(seconds > 0 for seconds in engine.runner.busy.values())
+    assert all(seconds > 0 for seconds in engine.runner.busy.seconds.values())
+    assert all(0 < share <= 1 for share in engine.stats.device_busy.values())
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")

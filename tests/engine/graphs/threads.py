@@ -34,6 +34,9 @@ class Moment:
     def synchronize(self):
         assert self.reached.wait(PATIENCE), "a lane is stuck"
 
+    def query(self):
+        return self.reached.is_set()
+
     def elapsed_time(self, end):
         return 1000 * (end.seconds - self.seconds)
 
@@ -92,20 +95,12 @@ class ThreadMailbox(Mailbox):
 
         self.source.run(work)
 
-    def taken(self):
-        return _Taken(self)
+    def take(self):
+        self.destination.run(self.posted.synchronize)
 
-
-class _Taken:
-    def __init__(self, box):
-        self.box = box
-
-    def __enter__(self):
-        self.box.destination.run(self.box.posted.synchronize)
-
-    def __exit__(self, *_):
-        self.box.read = Moment()
-        self.box.destination.run(self.box.read.reach)
+    def release(self):
+        self.read = Moment()
+        self.destination.run(self.read.reach)
 
 
 class ThreadCapture(Capture):
