@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.graphs.cuda_graphs import CudaGraphRunner
-from specbatch.engine.graphs.lanes import Lane, Mailbox
-from specbatch.engine.graphs.state import ACCEPTED, FIELDS, RowState, upload
+from specbatch.engine.graphs.lanes import Lane, Mailbox, upload
+from specbatch.engine.graphs.state import ACCEPTED, FIELDS, RowState
 
 
 class _Told:
