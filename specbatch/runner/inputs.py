@@ -11,7 +11,8 @@ from typing import Self
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from specbatch.api.job import SpecBatchJob
+from specbatch.api.decoding import DecodingSpec
+from specbatch.api.job import Spec, SpecBatchJob
 from specbatch.engine.loading.load import why_unsupported
 from specbatch.errors import ModelError, OutOfMemoryError
 from specbatch.plan.engine_choice import INSTALL, EngineChoice, choose_engine
@@ -20,6 +21,7 @@ from specbatch.plan.planner import make_plan
 from specbatch.plan.types import GpuShape, Plan
 from specbatch.results.identity import Identity
 from specbatch.runner.environment import SMALL_STEP_BYTES
+from specbatch.runner.models.defaults import ModelDefaults
 from specbatch.runner.models.load import Pair, load_shared_tokenizer, read_shapes
 from specbatch.runner.rows.forms import RowForm, RowRules
 from specbatch.runner.rows.prompts import PromptEncoder
@@ -35,6 +37,8 @@ class RunInputs:
         request: what was planned for: the ceiling is found from it.
         template: what dataset.chatTemplate means; None: prompts as they are.
         engine: which decodes the rows.
+        decoding: the spec's, with what it takes from the target's generation_config.json.
+        taken: what that is, in words.
     """
 
     job: SpecBatchJob
@@ -44,6 +48,8 @@ class RunInputs:
     tokenizer: PreTrainedTokenizerBase
     template: ChatTemplate | None
     engine: EngineChoice
+    decoding: DecodingSpec
+    taken: str = ""
 
     @classmethod
     def of(
@@ -83,7 +89,13 @@ class RunInputs:
         tokenizer = load_shared_tokenizer(pair)
         template = choose_template(job.spec.dataset, tokenizer)
         plan = replace(plan, notes=(*plan.notes, str(engine)))
-        return cls(job, pair, request, plan, tokenizer, template, engine)
+        decoding, taken = ModelDefaults(pair.target.path, pair.target.name).decoding(job.spec.decoding)
+        return cls(job, pair, request, plan, tokenizer, template, engine, decoding, taken)
+
+    @property
+    def spec(self) -> Spec:
+        """The job's, with that decoding."""
+        return self.job.spec.model_copy(update={"decoding": self.decoding})
 
     @property
     def max_length(self) -> int:
@@ -94,7 +106,7 @@ class RunInputs:
         """How rows of the run of that identity are read, which have that form."""
         dataset, target = self.job.spec.dataset, self.job.spec.target
         return RowRules(
-            self.job.spec.decoding,
+            self.decoding,
             dataset,
             target,
             found=form,

@@ -169,12 +169,12 @@ class Session:
     def _warn(self, inputs: RunInputs) -> None:
         """Says what the target's folder asks for and the run does not do."""
         defaults = ModelDefaults(inputs.pair.target.path, inputs.pair.target.name)
-        self._warnings = defaults.warnings(inputs.tokenizer, self._job.spec.decoding)
+        self._warnings = defaults.warnings(inputs.tokenizer, inputs.decoding)
         self._show_warnings()
         if self._job.spec.target.model.startswith(EMBEDDED):
             self._display.step(DEMONSTRATION)
-        if defaults.sampling:
-            self._display.step(f"the target's own sampling ({defaults.sampling}) is not used: spec.decoding counts")
+        if said := defaults.sampling_sentence(inputs.decoding, inputs.taken):
+            self._display.step(said)
 
     def _show_warnings(self) -> None:
         for warning in self._warnings:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from specbatch.api.decoding import DecodingSpec
 from specbatch.errors import ModelError
 from specbatch.formatting import one_line
+from specbatch.runner.models.from_model import takes, with_defaults_of_model
 
 DEMONSTRATION = (
     "embedded:target is there to try specbatch: it answers nineteen kinds of short instruction, and everything else with nonsense; "
@@ -73,7 +74,12 @@ class ModelDefaults:
 
     def warnings(self, tokenizer: PreTrainedTokenizerBase, decoding: DecodingSpec) -> list[str]:
         """A sentence for each thing that the model asks for and a run does not do, or does otherwise than its tokenizer says."""
-        return [text for text in (self._not_honoured(), self._other_end(tokenizer, decoding)) if text]
+        asked = (self._not_honoured(taken=decoding.from_model), self._other_end(tokenizer, decoding))
+        return [text for text in asked if text]
+
+    def decoding(self, decoding: DecodingSpec) -> tuple[DecodingSpec, str]:
+        """See `with_defaults_of_model`."""
+        return with_defaults_of_model(decoding, self._defaults, self._name)
 
     @property
     def sampling(self) -> str:
@@ -83,18 +89,27 @@ class ModelDefaults:
         named = [f"{name} {_show(self._defaults[name])}" for name in _SAMPLING if self._defaults.get(name) is not None]
         return ", ".join(named)
 
-    def _not_honoured(self) -> str:
+    def sampling_sentence(self, decoding: DecodingSpec, taken: str) -> str:
+        """What a run takes of the model's sampling, or does not; empty where there is nothing to say."""
+        if taken:
+            return f"from the target's generation_config.json (decoding.fromModel): {taken}"
+        if not self.sampling or decoding.from_model:
+            return ""
+        return f"the target's own sampling ({self.sampling}) is not used: spec.decoding counts (decoding.fromModel: true takes it)"
+
+    def _not_honoured(self, *, taken: bool) -> str:
         asked = {
             name: value
             for name, none in _CHANGES_TEXT.items()
-            if (value := self._defaults.get(name)) is not None and value not in none
+            if (value := self._defaults.get(name)) is not None and value not in none and not (taken and takes(name))
         }
         if not asked:
             return ""
         named = ", ".join(f"{name} {_show(value)}" for name, value in asked.items())
         return (
-            f"{self._source} of {self._name} asks for {named}, which specbatch does not honour: "
+            f"{self._source} of {self._name} asks for {named}, which {'specbatch does not honour' if taken else 'this run does not honour'}: "
             "transformers' generate() would give another text"
+            + ("; decoding.fromModel: true takes them" if not taken and all(map(takes, asked)) else "")
         )
 
     def _other_end(self, tokenizer: PreTrainedTokenizerBase, decoding: DecodingSpec) -> str:

@@ -88,13 +88,13 @@ class Replay:
             changed=len(found.changed),
             changed_rows=tuple(found.changed[:_CHANGED_KEPT]),
             target=self._identity.models["target"],
-            warnings=tuple(ModelDefaults(files.path, files.name).warnings(inputs.tokenizer, spec.decoding)),
+            warnings=tuple(ModelDefaults(files.path, files.name).warnings(inputs.tokenizer, inputs.decoding)),
             versions=versions(),
         )
         return self._judged(verification, pairs, inputs) if pairs else verification
 
     def _judged(self, verification: Verification, pairs: Pairs, inputs: RunInputs) -> Verification:
-        engines = load_engines(self._job.spec, inputs.pair, inputs.plan, self._say)
+        engines = load_engines(inputs.spec, inputs.pair, inputs.plan, self._say)
         target = engines[0].target
         dtype: torch.dtype = target.model.dtype
         detokenizer = Detokenizer(inputs.tokenizer)

@@ -57,6 +57,31 @@ def test_what_changes_the_text_and_is_not_done_is_named_with_its_value(folder, t
     assert f"generation_config.json of org/m asks for {name} {json.dumps(value)}, which" in warning
 
 
+def test_what_the_model_asks_for_is_taken_where_the_spec_says_nothing_else_and_told(folder, tokenizer):
+    asked = {
+        "do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 1.0, "repetition_penalty": 1.05, "bad_words_ids": [[7], [8, 9]], "min_new_tokens": 2,
+        "sequence_bias": [[[5], -1.5]], "suppress_tokens": None, "typical_p": 1.0,
+    }  # fmt: skip
+    write(folder, "generation_config.json", **asked)
+    defaults = ModelDefaults(folder, "org/m")
+    decoding, told = defaults.decoding(DecodingSpec(from_model=True, top_k=5))
+    assert (decoding.temperature, decoding.top_k, decoding.top_p, decoding.repetition_penalty) == (0.6, 5, 1.0, 1.05)
+    assert (decoding.bad_words, decoding.min_tokens, decoding.logit_bias) == ([[7], [8, 9]], 2, {"5": -1.5})
+    assert told.startswith("temperature 0.6, repetition_penalty 1.05, bad_words_ids [[7], [8, 9]]")
+    assert defaults.warnings(tokenizer, decoding) == []
+    assert defaults.decoding(DecodingSpec()) == (DecodingSpec(), "")
+    assert "decoding.fromModel: true takes them" in defaults.warnings(tokenizer, DecodingSpec())[0]
+
+
+def test_what_cannot_be_taken_is_refused_or_named(folder, tokenizer):
+    write(folder, "generation_config.json", repetition_penalty=1.05, num_beams=4, sequence_bias=[[[5, 6], 1.0]])
+    with pytest.raises(ModelError, match="asks for sequence_bias"):
+        ModelDefaults(folder, "m").decoding(DecodingSpec(from_model=True))
+    (warning,) = warnings(folder, tokenizer, from_model=True)
+    assert "num_beams 4, which specbatch does not honour" in warning
+    assert "repetition_penalty" not in warning
+
+
 def test_values_that_change_nothing_are_not_named(folder, tokenizer):
     neutral = {name: values[0] if values else None for name, values in _CHANGES_TEXT.items()}
     write(folder, "generation_config.json", **{**neutral, "repetition_penalty": 1.0, "temperature": 0.6})
