@@ -92,7 +92,7 @@ class DecodingSpec(SpecModel):
     bad_words: list[StopString | TokenWord] = Field(
         default_factory=list,
         max_length=64,
-        description="Words that the text does not get, as text or as lists of token ids. As in vLLM a word is banned as its tokens are at the beginning of a text and after a space.",
+        description="Words that the text does not get, as text or as lists of token ids. A word is banned as its tokens are at the beginning of a text and after a space; spelt in other tokens it is not.",
         examples=[["sorry", "apologies"]],
     )
     suppress_tokens: list[TokenId] = Field(

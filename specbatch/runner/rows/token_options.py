@@ -65,7 +65,7 @@ def logits_options(decoding: DecodingSpec, tokenizer: PreTrainedTokenizerBase, v
 
 
 def _words(decoding: DecodingSpec, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[int, ...]]:
-    """The tokens of each bad word, once; of text as it begins a text, and after a space where that is as many other tokens (vLLM's rule)."""
+    """The tokens of each bad word, once; of text as it begins a text, and after a space (vLLM leaves that out where it is another number of tokens)."""
     found: dict[tuple[int, ...], None] = {}
     for word in decoding.bad_words:
         if isinstance(word, list):
@@ -76,9 +76,7 @@ def _words(decoding: DecodingSpec, tokenizer: PreTrainedTokenizerBase) -> Iterat
         )
         if not plain:
             raise RowError(ErrorCode.INVALID_FIELD, f"bad_words: {shown(word)} has no tokens")
-        found[plain] = None
-        if len(spaced) == len(plain) and spaced[0] != plain[0]:
-            found[spaced] = None
+        found |= {plain: None, spaced: None}
     for tokens in found:
         if len(tokens) > LONGEST_BAD_WORD:
             message = f"bad_words: a word of {len(tokens)} tokens; {LONGEST_BAD_WORD} are the most that can be banned"
