@@ -47,7 +47,7 @@ def ready_engines(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
         from specbatch.runner.vllm.load import load_vllm  # noqa: PLC0415 - vLLM is imported only where it is chosen
 
         return load_vllm(inputs, say)
-    return native_set(load_engines(inputs.job.spec, inputs.pair, inputs.plan, say), inputs)
+    return native_set(load_engines(inputs.spec, inputs.pair, inputs.plan, say), inputs)
 
 
 def native_set(engines: list[Engine], inputs: RunInputs) -> EngineSet:
