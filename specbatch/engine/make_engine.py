@@ -7,6 +7,7 @@ from functools import partial
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
+from specbatch.engine.general.eagle3 import Eagle3Drafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.general.runner import GeneralModelRunner
@@ -23,6 +24,9 @@ def why_general(target: CausalLM, drafter: Drafter | None) -> str | None:
     models = {"target": target}
     if isinstance(drafter, ModelDrafter):
         models["drafter"] = drafter.model
+    elif isinstance(drafter, Eagle3Drafter):
+        if len({*target.placement().values(), str(drafter.head.device)}) > 1:
+            return "an EAGLE-3 head has a fast path only on the GPU that holds the whole target"
     elif drafter is not None and not isinstance(drafter, NGramDrafter):
         return f"the drafter is a {type(drafter).__name__}"
     for role, model in models.items():

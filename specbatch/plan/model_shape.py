@@ -11,7 +11,7 @@ from typing import Any
 
 from specbatch.eagle3 import Eagle3Config
 
-_PAGED = ("llama", "mistral", "qwen2", "qwen3", "eagle3")  # engine/graphs/packing.py decides, when the model is loaded
+_PAGED = ("llama", "mistral", "qwen2", "qwen3")  # engine/graphs/packing.py decides, when the model is loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class ModelShape:
     def is_paged(self) -> bool:
         """Whether on GPUs its KV is kept in pages: the graphs runner, as far as the shape shows."""
         plain = not (self.extra_biases or self.sliding_window or self.num_experts)
-        return plain and self.architecture in _PAGED
+        return plain and (self.architecture in _PAGED or self.eagle3 is not None)
 
     @cached_property
     def _sums(self) -> list[LayerShape]:

@@ -58,24 +58,35 @@ class Reserving:
         each = [parts(shape, rows, max_length, has_head=has_head) for shape, has_head in models]
         widest = max(each, key=sum)
         kept = dict(zip(("activations", "logits"), widest, strict=True))
+        for shape, _ in models:
+            if shape.eagle3 is not None:  # kept through the target's forwards, beside all else
+                width = shape.eagle3.joined * shape.eagle3.target_hidden_size * shape.dtype_bytes
+                kept["hidden states"] = int((_COPIES if self.paged else 1) * self._tokens(rows, max_length) * width)
         if self.paged:
             margin = {"margin": int(_MARGIN * load.memory_bytes)}
             return {DRIVER: _DRIVER_BYTES, "recorded rounds": _RECORDED_BYTES} | kept | margin
         return {DRIVER: _PROCESS_BYTES} | kept | {"margin": int(_FRAGMENTS * load.memory_bytes)}
 
-    def _of_pages(self, shape: ModelShape, rows: int, max_length: int, *, has_head: bool) -> tuple[int, int]:
+    def _verified(self, rows: int) -> int:
+        """Tokens of the widest verification."""
         verified = rows * (self.speculation.max_k + 1)
-        if self.speculation.is_adaptive:
+        if self.paged and self.speculation.is_adaptive:
             verified = min(verified, max(rows, _VERIFIED_TOKENS))
-        tokens = max(verified, min(rows * max_length, _PREFILL_TOKENS))
+        return verified
+
+    def _tokens(self, rows: int, max_length: int) -> int:
+        """Tokens of the widest forward."""
+        prefill = min(rows * max_length, _PREFILL_TOKENS) if self.paged else min(rows * 512, _PREFILL_TOKENS_OF_SLOTS)
+        return max(self._verified(rows), prefill)
+
+    def _of_pages(self, shape: ModelShape, rows: int, max_length: int, *, has_head: bool) -> tuple[int, int]:
+        verified, tokens = self._verified(rows), self._tokens(rows, max_length)
         each = _WHOLE_DISTRIBUTION_BYTES if self.whole_distributions else _LOGIT_BYTES
         logits = each * verified * shape.vocab_size if has_head else 0
         return int(_COPIES * tokens * _width(shape)), int(_COPIES * logits)
 
     def _of_slots(self, shape: ModelShape, rows: int, max_length: int, *, has_head: bool) -> tuple[int, int]:
-        del max_length
-        verified = rows * (self.speculation.max_k + 1)
-        tokens = max(verified, min(rows * 512, _PREFILL_TOKENS_OF_SLOTS))
+        verified, tokens = self._verified(rows), self._tokens(rows, max_length)
         # float32 logits and probabilities
         return tokens * _width(shape), 2 * 4 * verified * shape.vocab_size if has_head else 0
 

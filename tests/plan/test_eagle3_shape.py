@@ -154,6 +154,7 @@ def test_a_head_leaves_room_for_more_kv_than_a_draft_model_and_stays_on_one_gpu(
     model = make_plan(job(1), shape("qwen3-8b"), shape("qwen3-1.7b"), [H100])
     assert plan.fits
     assert plan.ceiling.acceptance_rate == 0.7
+    assert plan.devices[0].reserve["hidden states"] == int(3.25 * 4096 * 3 * 4096 * 2)
     assert plan.replicas[0].target.kv_bytes > model.replicas[0].target.kv_bytes
     assert plan.replicas[0].drafter.device_map == {"": "cuda:0"}
     assert plan.ceiling.tokens_per_second > plan.ceiling.target_only

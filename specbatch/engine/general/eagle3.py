@@ -78,13 +78,15 @@ class Eagle3Drafter(Drafter):
         extent = batch.extent(k)
         # Under the coupled rule drafts are drawn with the target's noise, see ModelDrafter.
         purpose = Purpose.TOKEN if rule == "coupled" else Purpose.DRAFT
-        drafts, probs = [], []
+        drafts: list[Tensor] = []
+        probs: list[Tensor] = []
         for j in range(k):
             view = SlotView(slice(0, batch.size), batch.positions(1, start=j - 1).to(self.head.device), extent)
             states, logits = self._forward(tokens, states, view)
-            logits = self.head.of_target(logits, vocab_size).to(batch.device)
+            logits = fit_vocabulary(self.head.of_target(logits, vocab_size).to(batch.device), vocab_size)
+            logits = batch.process(logits, torch.cat(drafts, 1) if drafts else tokens[:, :0], start=j)
             tokens, draft_probs = choose_tokens(
-                fit_vocabulary(logits, vocab_size),
+                logits,
                 batch.sampling,
                 batch.completion_positions(1, start=j),
                 purpose,

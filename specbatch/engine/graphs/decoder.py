@@ -16,6 +16,7 @@ from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.packing import Layer, pack_layers
 from specbatch.engine.graphs.paging import Pages, Tiles
 from specbatch.engine.graphs.reference import Ahead, TorchOps
+from specbatch.engine.graphs.taps import Taps
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class Decoder:
         self.norm: Tensor = base.norm.weight.detach()
         self.head: Tensor = model.model.get_output_embeddings().weight.detach()
         self.stages: list[Stage] = []
-        rope = _rope_table(base.rotary_emb, min(max_positions, model.max_positions), self.head_dim)
+        rope = rope_table(base.rotary_emb, min(max_positions, model.max_positions), self.head_dim)
         layers = pack_layers(model.model)
         for number, layer in enumerate(layers):
             begins = stages > 1 and number * stages // len(layers) > (number - 1) * stages // len(layers)
@@ -153,13 +154,14 @@ class Decoder:
         """Heads and width of a page."""
         return self.kv_heads, self.head_dim
 
-    def forward(self, capture: Capture, tokens: Tensor, at: _At) -> tuple[Tensor, _At]:
+    def forward(self, capture: Capture, tokens: Tensor, at: _At, taps: Taps | None = None) -> tuple[Tensor, _At]:
         """Runs tokens at their positions, writing their KV.
 
         Args:
             capture: of what the step does; moves between lanes go through it.
             tokens: int64 [T]
             at: where they stand.
+            taps: filled with the inputs of some layers; all are on one stage then.
 
         Returns:
             hidden states before the last norm, and where they stand, on the last stage's lane  # [T, hidden]
@@ -168,18 +170,20 @@ class Decoder:
         hidden = self.ops.embed(tokens, self.embedding)
         for stage in self.stages:
             hidden, at = at.to_lane(capture, stage.lane, hidden)
-            hidden, _ = self._layers(stage, len(stage.layers), hidden, at)
+            hidden, _ = self._layers(stage, len(stage.layers), hidden, at, taps)
         return hidden, at
 
-    def fill(self, capture: Capture, tokens: Tensor, at: RowsAt | PackedAt) -> None:
+    def fill(self, capture: Capture, tokens: Tensor, at: RowsAt | PackedAt, taps: Taps | None = None) -> None:
         """As forward, for the KV alone: the last layer stops where it has written its own."""
         tokens, at = at.to_lane(capture, self.input_lane, tokens)
         hidden = self.ops.embed(tokens, self.embedding)
         for stage in self.stages:
             hidden, at = at.to_lane(capture, stage.lane, hidden)
             last = len(stage.layers) - 1 if stage is self.stages[-1] else len(stage.layers)
-            hidden, ahead = self._layers(stage, last, hidden, at)
+            hidden, ahead = self._layers(stage, last, hidden, at, taps)
             if last < len(stage.layers):
+                if taps is not None:
+                    taps.keep(last, hidden)
                 qkv = self._qkv(stage.layers[last], hidden, ahead)
                 stage.rotate(self.ops, qkv, last, self.eps, at.token_slots, at.token_positions)
 
@@ -203,10 +207,14 @@ class Decoder:
             for stage, layers in zip(self.stages, whole, strict=True):
                 stage.layers = layers
 
-    def _layers(self, stage: Stage, count: int, hidden: Tensor, at: RowsAt | PackedAt) -> tuple[Tensor, Ahead | None]:
+    def _layers(
+        self, stage: Stage, count: int, hidden: Tensor, at: RowsAt | PackedAt, taps: Taps | None
+    ) -> tuple[Tensor, Ahead | None]:
         """The first `count` layers of a stage, and what is there already for the norm of the one after them."""
         ops, eps, ahead = self.ops, self.eps, None
         for number, layer in enumerate(stage.layers[:count]):
+            if taps is not None:
+                taps.keep(number, hidden)
             after = stage.layers[number + 1] if number + 1 < len(stage.layers) else None
             qkv = self._qkv(layer, hidden, ahead)
             attended = at.attend(ops, qkv, stage, number, eps, self.head_dim**-0.5).reshape(len(hidden), -1)
@@ -222,7 +230,7 @@ class Decoder:
 
 
 @torch.no_grad()
-def _rope_table(rotary: Any, positions: int, head_dim: int) -> Tensor:
+def rope_table(rotary: Any, positions: int, head_dim: int) -> Tensor:
     """The model's own cos and sin of every position, scaling included.  # float32 [positions, head_dim]"""
     device = rotary.inv_freq.device
     at = torch.arange(positions, device=device)[None]

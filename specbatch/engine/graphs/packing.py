@@ -82,13 +82,14 @@ def pack_layers(model: Any) -> list[Layer]:
     """Packs all layers of a transformers decoder, one after the other, so that only one is in memory twice at a time."""
     packed = []
     for layer in model.base_model.layers:
-        packed.append(_pack(layer))
+        packed.append(pack_layer(layer))
         free_cached(packed[-1].device)  # the parts' memory does not fit the next whole, and would pile up
     return packed
 
 
 @torch.no_grad()
-def _pack(layer: Any) -> Layer:
+def pack_layer(layer: Any) -> Layer:
+    """Packs one layer."""
     attention, mlp = layer.self_attn, layer.mlp
     heads = (attention.q_proj, attention.k_proj, attention.v_proj)
     biases = [module.bias for module in heads]

@@ -10,14 +10,18 @@ from torch import Tensor
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
+from specbatch.engine.general.eagle3 import Eagle3Drafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.drafters import GraphDrafter, PagedDrafter
+from specbatch.engine.graphs.drafters.drafter import GraphDrafter
+from specbatch.engine.graphs.drafters.eagle3 import HeadDrafter
+from specbatch.engine.graphs.drafters.head import PackedHead
+from specbatch.engine.graphs.drafters.lookup import LookupDrafter
+from specbatch.engine.graphs.drafters.paged import PagedDrafter
 from specbatch.engine.graphs.handover import Inbox, Outbox
 from specbatch.engine.graphs.lanes import Lane, make_lanes
-from specbatch.engine.graphs.lookup import LookupDrafter
 from specbatch.engine.graphs.ops import operations
 from specbatch.engine.graphs.pool import PagePool
 from specbatch.engine.graphs.prefill import Prefill
@@ -39,7 +43,7 @@ class CapturedPair:
 
     Args:
         target: its weights are packed.
-        drafter: a ModelDrafter, whose model is packed too, an NGramDrafter, or None.
+        drafter: a ModelDrafter, whose model is packed too, an Eagle3Drafter, an NGramDrafter, or None.
         config: sizes and rules.
         slots: rows at once.
     """
@@ -55,15 +59,17 @@ class CapturedPair:
         self.device = back.device
         for device in {lane.device for lane in self.lanes}:
             free_cached(device)  # pages take what is free
-        of_target, of_drafter = page_counts(self.target, drafting, slots, positions, config.kv_reserve)
+        self.state = RowState(slots, positions, config.max_k, back)
+        head = PackedHead(drafter, self.target, self.state) if isinstance(drafter, Eagle3Drafter) else None
+        beside = head.page_bytes if head is not None else 0
+        of_target, of_drafter = page_counts(self.target, drafting, slots, positions, config.kv_reserve, beside)
         self.target_pool = PagePool(self.target, of_target, slots, positions)
         drafter_pool = PagePool(drafting, of_drafter, slots, positions) if drafting is not None else None
-        self.state = RowState(slots, positions, config.max_k, back)
         self.front = self.state if front is back else RowState(slots, positions, config.max_k, front)
         self.graphs = CudaGraphRunner(self.lanes)
         self.most_groups = len(self.lanes) + 1 if len(self.lanes) > 1 else 1
         self.buckets = buckets(slots, config.micro_batches or self.most_groups)
-        self.prefill = Prefill(self.target, self.front, self.graphs, config.graphs_prefill_chunk)
+        self.prefill = Prefill(self.target, self.front, self.graphs, config.graphs_prefill_chunk, head)
         self.drafter = GraphDrafter()
         drafting_state = self.front
         if drafting is not None and drafter_pool is not None:
@@ -73,6 +79,9 @@ class CapturedPair:
             chooser = self._chooser(drafting_state)
             verifying = self.state if apart else None
             self.drafter = PagedDrafter(drafting, drafter_pool, catch_up, chooser, self.graphs, verifying)
+        elif head is not None:
+            head.allocate(self.target_pool.pages)
+            self.drafter = HeadDrafter(head, self._chooser(self.state), self.graphs)
         elif drafter is not None:
             assert isinstance(drafter, NGramDrafter), "see make_engine"
             self.drafter = LookupDrafter(drafter, self.front, self.graphs)

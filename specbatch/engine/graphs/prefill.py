@@ -10,6 +10,7 @@ import torch
 
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder, PackedAt
+from specbatch.engine.graphs.drafters.head import PackedHead
 from specbatch.engine.graphs.lanes import upload
 from specbatch.engine.graphs.paging import TILE, Tiles
 from specbatch.engine.graphs.state import RowState
@@ -64,10 +65,14 @@ class Prefill:
         state: holds the rows' tokens, of the lane where forwards begin.
         graphs: of captured steps.
         chunk: tokens in one forward, at the most.
+        head: takes in what the forwards show, where there is one.
     """
 
-    def __init__(self, decoder: Decoder, state: RowState, graphs: CudaGraphRunner, chunk: int) -> None:
+    def __init__(
+        self, decoder: Decoder, state: RowState, graphs: CudaGraphRunner, chunk: int, head: PackedHead | None = None
+    ) -> None:
         self.decoder = decoder
+        self.head = head
         self.state = state
         self.graphs = graphs
         self.chunk = chunk = min(chunk, max(TILE, state.slots * state.history.shape[1]))
@@ -119,4 +124,7 @@ class Prefill:
         slots, positions = self._tokens[0, :size], self._tokens[1, :size]
         tokens = self.state.history[slots, positions.clamp(min=0)]
         at = PackedAt(slots, positions, Tiles(self._tiles[: size // TILE + min(_ROWS, size)]))
-        self.decoder.fill(capture, tokens, at)
+        taps = self.head.taps(size) if self.head is not None else None
+        self.decoder.fill(capture, tokens, at, taps)
+        if self.head is not None and taps is not None:
+            self.head.take_in_packed(taps, at)

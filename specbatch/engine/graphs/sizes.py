@@ -33,7 +33,7 @@ def most_drafts(rows: int, max_k: int) -> int:
 
 
 def page_counts(
-    target: Decoder, drafter: Decoder | None, slots: int, max_positions: int, reserve: int
+    target: Decoder, drafter: Decoder | None, slots: int, max_positions: int, reserve: int, beside: int = 0
 ) -> tuple[int, int]:
     """Pages for target and drafter: as many as all rows need at their longest, or what the free memory of each device holds.
 
@@ -47,12 +47,13 @@ def page_counts(
         slots: rows at once.
         max_positions: the longest row, speculative tokens included.
         reserve: bytes of each GPU that are to stay free.
+        beside: bytes that go with each page of the target.
 
     Raises:
         torch.OutOfMemoryError: not even one row fits.
     """
     least = pages_for(max_positions)
-    of_target = page_bytes(target)
+    of_target = {device: size + beside for device, size in page_bytes(target).items()}
     of_drafter = page_bytes(drafter) if drafter is not None else {}
     usable = {device: _usable(device, reserve) for device in {*of_target, *of_drafter} if device.type == "cuda"}
 

@@ -15,7 +15,7 @@ from specbatch.engine.acceptance import Acceptance, accept_by_rejection
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs.cuda_graphs import Capture
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.drafters import GraphDrafter
+from specbatch.engine.graphs.drafters.drafter import GraphDrafter
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.state import FIELDS, Mode
 from specbatch.engine.graphs.token_choice import TokenChooser
@@ -49,7 +49,8 @@ class Verifier:
         drafted = self.drafter.drafted(rows)
         if self.front.state is not state:
             at = replace(at, along=(tokens,) if drafted is None else (tokens, drafted))
-        hidden, at = target.forward(capture, tokens, at)
+        taps = self.drafter.taps(len(tokens))
+        hidden, at = target.forward(capture, tokens, at, taps)
         logits, at = target.logits(capture, hidden, at)
         positions = at.token_positions.view(rows, k + 1)
         if at.along:  # the lane of the head has the rows' tokens, but not the drafts
@@ -65,10 +66,14 @@ class Verifier:
             drafted = torch.full_like(at.slots, k) if drafted is None else drafted.clamp(max=k)
             acceptance = self._reject(drafts, drafted, drawn_from, at.slots, positions, mode)
             self._commit(acceptance, drafted, finite, at.slots, positions)
+            if taps is not None:
+                self.drafter.take_in(taps, at, acceptance.tokens)
             return
         self.ops.commit_coupled(
             state.history, state.lengths, state.ends, at.slots, target_tokens, finite, drafted, state.outcome[:rows]
         )
+        if taps is not None:
+            self.drafter.take_in(taps, at, target_tokens)
 
     def _reject(
         self,

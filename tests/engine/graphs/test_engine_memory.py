@@ -66,11 +66,11 @@ def fail(monkeypatch, when, error=FULL):
     """The decoders' forwards raise where `when` says so of (call, tokens)."""
     real, calls = Decoder.forward, []
 
-    def forward(self, capture, tokens, at):
+    def forward(self, capture, tokens, at, taps=None):
         calls.append(len(tokens))
         if when(len(calls), len(tokens)):
             raise error
-        return real(self, capture, tokens, at)
+        return real(self, capture, tokens, at, taps)
 
     monkeypatch.setattr(Decoder, "forward", forward)
     return calls

@@ -14,7 +14,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.drafters import PagedDrafter
+from specbatch.engine.graphs.drafters.paged import PagedDrafter
 from specbatch.engine.graphs.precompile import go_through
 from specbatch.engine.graphs.reference import Ahead, TorchOps
 from specbatch.engine.graphs.verifier import Verifier

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from specbatch.engine.general.ngram import NGramDrafter, lookup
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
-from specbatch.engine.graphs.drafters import GraphDrafter
+from specbatch.engine.graphs.drafters.drafter import GraphDrafter
 from specbatch.engine.graphs.state import Mode, RowState
 
 

@@ -1,0 +1,1 @@
+"""What proposes tokens inside captured rounds: a packed model, an EAGLE-3 head, lookup."""

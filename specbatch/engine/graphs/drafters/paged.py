@@ -1,0 +1,99 @@
+"""Drafting with a packed model of the target's vocabulary inside captured rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
+from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.drafters.drafter import StepDrafter
+from specbatch.engine.graphs.pool import PagePool
+from specbatch.engine.graphs.prefill import Prefill
+from specbatch.engine.graphs.state import Mode, RowState
+from specbatch.engine.graphs.token_choice import TokenChooser
+from specbatch.engine.sequence import SequenceState
+
+
+class PagedDrafter(StepDrafter):
+    """A packed model that drafts token by token, with KV in pages.
+
+    Invariant: the KV of a slot is valid below position `seen`. Where a slot has caught up, every round since has drafted: the model then
+    lacks no more than the token before the last, which draft_first takes in.
+
+    Args:
+        decoder: the model.
+        pool: of its pages.
+        prefill: of its KV.
+        chooser: of tokens.
+        graphs: of captured steps.
+        verifying: see StepDrafter.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        pool: PagePool,
+        prefill: Prefill,
+        chooser: TokenChooser,
+        graphs: CudaGraphRunner,
+        verifying: RowState | None = None,
+    ) -> None:
+        super().__init__(chooser, graphs, verifying)
+        self.decoder = decoder
+        self.pool = pool
+        self.prefill = prefill
+        self.pools, self.prefills = (pool,), (prefill,)
+        self._seen = [0] * (self.state.slots + 1)
+        self._caught_up = [False] * (self.state.slots + 1)
+
+    # -- the host's side -------------------------------------------------------------------------------------------------
+
+    def lags(self, sequences: Sequence[SequenceState]) -> list[int]:
+        """Tokens of each sequence to be taken in before it drafts, as far as the host knows."""
+        caught_up, seen = self._caught_up, self._seen
+        return [0 if caught_up[s.slot] else s.length - seen[s.slot] for s in sequences]
+
+    def lagging(self, sequences: Sequence[SequenceState]) -> list[SequenceState]:
+        """The sequences that it must catch up with."""
+        caught_up = self._caught_up
+        return [s for s in sequences if not caught_up[s.slot]]
+
+    def catch_up(self, sequences: Sequence[SequenceState]) -> None:
+        """Queues prefill forwards over what it has not seen."""
+        self.pool.upload()
+        if self.verifying is not None:
+            self.state.join([s.slot for s in sequences], sequences)
+        self.prefill.fill([(s.slot, self._seen[s.slot], s.length) for s in sequences])
+        for s in sequences:
+            self._seen[s.slot], self._caught_up[s.slot] = s.length, True
+
+    def skip(self, sequences: Sequence[SequenceState]) -> None:
+        """A round without drafts is launched: what it commits must be caught up with."""
+        for s in sequences:
+            self._caught_up[s.slot] = False
+
+    def commit(self, sequences: Sequence[SequenceState]) -> None:
+        """Accepted drafts are the sequences' own tokens: their KV is valid."""
+        seen = self._seen
+        for s in sequences:
+            seen[s.slot] = max(seen[s.slot], s.length - 1)
+
+    def evict(self, slot: int) -> None:
+        """Takes a slot and its pages back."""
+        self.pool.evict(slot)
+        self._seen[slot], self._caught_up[slot] = 0, False
+
+    # -- the device's side -----------------------------------------------------------------------------------------------
+
+    def _draft(self, capture: Capture, rows: int, mode: Mode, *, anew: bool) -> None:
+        state, decoder, chooser = self.state, self.decoder, self.chooser
+        # The first draft comes from the last two tokens: of the one before the last the drafter may lack the KV, after a full
+        # acceptance, and to write what is there already costs less than to ask.
+        n = 2 if anew else 1
+        tokens, at = chooser.next_tokens(rows, n, back=n - 1, drafted=None if anew else state.drafted)
+        hidden, at = decoder.forward(capture, tokens, at)
+        logits, at = decoder.logits(capture, hidden.view(rows, n, -1)[:, -1].contiguous(), at)
+        last = at.token_positions.view(rows, n)[:, -1:]
+        drafts = self._choose(logits, at.slots, last + 1, mode, anew=anew)
+        # The draft stands in the history, beyond the row's length, where the next step of the round and verify find it.
+        self.ops.keep_drafts(state.history, at.slots, at.token_positions, drafts, state.drafted, anew=anew)
