@@ -11,7 +11,7 @@ from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.text import render_findings
 from specbatch.cluster.doctor.examine import examine
-from specbatch.cluster.doctor.server import clock
+from specbatch.cluster.doctor.inventory import clock
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.preflight.permissions import HELPFUL
 from tests.cluster.diagnose.objects import GPU, claim, condition, node, storage_class
@@ -62,8 +62,8 @@ def test_a_cluster_that_is_ready_has_no_complaint(ready):
 
 def test_with_the_submitters_role_alone_nothing_fails(ready):
     for permission in HELPFUL:
-        if permission.kind.plural != "pods":
-            ready.deny(permission.verb, permission.kind.plural)
+        if permission.resource != "pods":
+            ready.deny(permission.verb, permission.resource)
     results = results_of(ready)
     assert set(outcomes(results).values()) == {"unchecked"}
     assert "not permitted, and not needed" in one(results, "cluster-wide").sentence
@@ -108,7 +108,7 @@ def test_versions_outside_of_what_is_tested_are_told(ready, monkeypatch, version
 @pytest.mark.parametrize(("off", "outcome"), [(0, "ok"), (3600, "warning"), (-3600, "warning")])
 def test_a_clock_that_is_wrong_is_seen(ready, monkeypatch, off, outcome):
     real = time.time
-    monkeypatch.setattr("specbatch.cluster.doctor.server.time.time", lambda: real() + off)
+    monkeypatch.setattr("specbatch.cluster.doctor.inventory.time.time", lambda: real() + off)
     results = list(clock(Evidence(ready.cluster(), JobView({})), {}))
     assert [result.severity for result in results] == [outcome]
 

@@ -164,7 +164,7 @@ def test_reading_the_whole_cluster_is_an_option_that_only_reads(tmp_path):
     added = [one for one in kustomized(overlay) if one["kind"].startswith("ClusterRole")]
     role, binding = sorted(added, key=lambda one: one["kind"])
     assert all(verbs == READ for verbs in rights(role).values())
-    assert {"nodes", "pods", "storageclasses", "priorityclasses", "runtimeclasses"} <= rights(role).keys()
+    assert {"nodes", "pods", "storageclasses"} <= rights(role).keys()
     assert asked(HELPFUL) - granted(role) == set()
     assert "secrets" not in rights(role)
     assert binding["roleRef"]["name"] == role["metadata"]["name"]

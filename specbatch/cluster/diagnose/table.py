@@ -22,7 +22,7 @@ from specbatch.cluster.diagnose.rules import (
 
 Rule = Callable[[Evidence, Object], Iterator[Finding]]
 
-OF_A_JOB: Sequence[Rule] = (job.complete, job.deleting, job.deadline, job.not_started, queues.queue, job.suspended)
+OF_A_JOB: Sequence[Rule] = (job.state, queues.queue)
 """Of a Job, whatever its pods do; the first answer counts."""
 
 OF_A_POD: Sequence[Rule] = (
@@ -41,7 +41,6 @@ BEFORE_A_FETCH: Sequence[tuple[str, Rule]] = (
     ("namespace", admission.namespace),
     ("claims", storage.claims),
     ("Secrets", references.secrets),
-    ("classes", references.named),
     ("nodes", scheduling.nodes),
 )
 """Of a pod that does not exist yet, by what is looked at; every answer counts."""

@@ -12,7 +12,7 @@ from specbatch.cluster.client.kinds import CLAIMS, Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.table import OF_A_MANIFEST, Rule, check_manifest, unchecked
-from specbatch.cluster.doctor import inventory, server
+from specbatch.cluster.doctor.inventory import LOOKS, api, found, versions
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.manifests.job import resolved
 from specbatch.cluster.manifests.names import QUEUE, object_labels
@@ -36,7 +36,6 @@ spec:
   dataset: {uri: /data/rows.jsonl}
   job: {volumes: {results: {claimName: specbatch-results}, modelCache: {claimName: specbatch-models}}}
 """
-_SERVER: Sequence[tuple[str, Rule]] = (("versions", server.versions), ("api", server.api))
 
 
 def _dry_run(evidence: Evidence, _: Object) -> Iterator[Finding]:
@@ -44,9 +43,7 @@ def _dry_run(evidence: Evidence, _: Object) -> Iterator[Finding]:
 
 
 _CHECKS: Sequence[tuple[str, Rule]] = (
-    ("clock", server.clock),
-    ("permissions", server.permissions),
-    *inventory.LOOKS,
+    *LOOKS,
     ("the pods", _dry_run),
     *OF_A_MANIFEST,
 )
@@ -61,19 +58,19 @@ def examine(cluster: Cluster, job: SpecBatchJob | None = None) -> list[Finding]:
     """
     spec = job or parse_spec(_TYPICAL, _NAME)
     evidence = Evidence(cluster, JobView(_job(spec)), spec=resolved(spec)["spec"])
-    found = [finding for check in _SERVER for finding in _made(evidence, *check)]
-    if any(finding.cause == "api-error" for finding in found):
+    results = [*_made(evidence, "versions", versions), *_made(evidence, "api", api)]
+    if failed(results) and results[-1].cause == "api-error":
         why = "the API server does not answer"
-        return [*found, *(server.found(subject, why, severity="unchecked") for subject, _ in _CHECKS)]
+        return [*results, *(found(subject, why, severity="unchecked") for subject, _ in _CHECKS)]
     volumes = evidence.view.job["spec"]["template"]["spec"]["volumes"]
     names = {(one.get("persistentVolumeClaim") or {}).get("claimName") for one in volumes}
     if job is None and evidence.every(CLAIMS) and not names & set(evidence.by_name(CLAIMS)):
         volumes.clear()  # the namespace has claims of its own
     for check in _CHECKS:
-        found += [_severe(finding, typical=job is None) for finding in _made(evidence, *check)]
-    if job is not None and not failed(found):
-        found.append(server.found("spec", f"{job.metadata.name}: everything that its pods name is there"))
-    return [*found, *unchecked(evidence)]
+        results += [_severe(finding, typical=job is None) for finding in _made(evidence, *check)]
+    if job is not None and not failed(results):
+        results.append(found("spec", f"{job.metadata.name}: everything that its pods name is there"))
+    return [*results, *unchecked(evidence)]
 
 
 def failed(findings: Sequence[Finding]) -> bool:

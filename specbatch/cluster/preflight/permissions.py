@@ -11,89 +11,72 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client import kinds
-from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, JOBS, PODS, Kind
+from specbatch.cluster.client.kinds import Kind
 from specbatch.cluster.diagnose.finding import Finding
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
 _AT_ONCE = 8
+_KINDS = {one.plural: one for one in vars(kinds).values() if isinstance(one, Kind)}
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """A verb on a kind, or on a part of its objects (pods/log).
+    """A verb on a kind, or on a part of its objects.
 
     Args:
         verb: get, list, watch, create, patch or delete.
-        kind: of what.
-        subresource: log or exec; empty for the objects themselves.
+        resource: as RBAC rules write it: pods, pods/log.
         all_namespaces: in every namespace.
     """
 
     verb: str
-    kind: Kind
-    subresource: str = ""
+    resource: str
     all_namespaces: bool = False
 
     @property
-    def resource(self) -> str:
-        """As RBAC rules write it: pods/log."""
-        return f"{self.kind.plural}/{self.subresource}" if self.subresource else self.kind.plural
+    def kind(self) -> Kind:
+        """Of what."""
+        return _KINDS[self.resource.partition("/")[0]]
 
 
-def _on(kind: Kind, *verbs: str, part: str = "") -> tuple[Permission, ...]:
-    return tuple(Permission(verb, kind, part) for verb in verbs)
+def _rights(*rules: str) -> tuple[Permission, ...]:
+    """Of `jobs: get list` a permission for each verb."""
+    parts = [rule.partition(":") for rule in rules]
+    return tuple(Permission(verb, resource) for resource, _, verbs in parts for verb in verbs.split())
 
 
-_FIND = _on(JOBS, "get", "list")
-_READ = (*_FIND, *_on(PODS, "list"))
-_LOGS = _on(PODS, "get", part="log")
+_READ = _rights("jobs: get list", "pods: list")
+_LOGS = _rights("pods/log: get")
+_OF_JOBS, _OF_CONFIG = "jobs: create patch delete", "configmaps: get create patch delete"
 
 COMMANDS: Mapping[str, Sequence[Permission]] = {
-    "submit": (
-        *_READ,
-        *_on(JOBS, "watch", "create", "patch", "delete"),
-        *_on(CONFIG_MAPS, "get", "create", "patch", "delete"),
-        *_on(PODS, "get", "watch", "create", "delete"),
-        *_LOGS,
-        *_on(CLAIMS, "list"),
-    ),
+    "submit": (*_READ, *_LOGS, *_rights(_OF_JOBS, "jobs: watch", _OF_CONFIG, "pods: get watch create delete", "persistentvolumeclaims: list")),
     "list": _READ,
-    "status": (*_READ, *_on(JOBS, "watch"), *_on(PODS, "watch"), *_LOGS, *_on(CONFIG_MAPS, "get")),
-    "logs": (*_READ, *_on(JOBS, "watch"), *_on(PODS, "get", "watch"), *_LOGS),
-    "wait": (*_FIND, *_on(JOBS, "watch")),
-    "events": (*_READ, *_on(kinds.EVENTS, "list")),
-    "why": (*_READ, *_LOGS, *_on(kinds.EVENTS, "list"), *_on(CONFIG_MAPS, "get"), *_on(CLAIMS, "list")),
-    "cancel": (*_READ, *_on(JOBS, "patch", "watch")),
-    "suspend": (*_READ, *_on(JOBS, "patch")),
-    "resume": (*_READ, *_on(JOBS, "patch")),
-    "retry": (*_READ, *_on(JOBS, "create", "patch", "delete"), *_on(CONFIG_MAPS, "get", "create", "patch", "delete"), *_on(PODS, "delete")),
-    "delete": (*_READ, *_on(JOBS, "delete"), *_on(CONFIG_MAPS, "get", "list", "delete"), *_on(PODS, "delete")),
-    "collect": (
-        *_READ,
-        *_on(CONFIG_MAPS, "get"),
-        *_on(CLAIMS, "get"),
-        *_on(PODS, "get", "create", "delete"),
-        *_on(PODS, "create", "get", part="exec"),
-        *_on(kinds.EVENTS, "list"),
-    ),
-    "doctor": (*_on(CLAIMS, "list"), *_on(kinds.QUOTAS, "list")),
+    "status": (*_READ, *_LOGS, *_rights("jobs: watch", "pods: watch", "configmaps: get")),
+    "logs": (*_READ, *_LOGS, *_rights("jobs: watch", "pods: get watch")),
+    "wait": _rights("jobs: get list watch"),
+    "events": (*_READ, *_rights("events: list")),
+    "why": (*_READ, *_LOGS, *_rights("events: list", "configmaps: get", "persistentvolumeclaims: list")),
+    "cancel": (*_READ, *_rights("jobs: patch watch")),
+    "suspend": (*_READ, *_rights("jobs: patch")),
+    "resume": (*_READ, *_rights("jobs: patch")),
+    "retry": (*_READ, *_rights(_OF_JOBS, _OF_CONFIG, "pods: delete")),
+    "delete": (*_READ, *_rights("jobs: delete", "configmaps: get list delete", "pods: delete")),
+    "collect": (*_READ, *_rights("configmaps: get", "persistentvolumeclaims: get", "pods: get create delete", "pods/exec: create get", "events: list")),
+    "doctor": _rights("persistentvolumeclaims: list", "resourcequotas: list"),
 }  # fmt: skip
 """What a command cannot do without, by its name."""
 
-OF_KUEUE: Sequence[Permission] = (*_on(kinds.LOCAL_QUEUES, "get", "list"), *_on(kinds.WORKLOADS, "list"))
+OF_KUEUE: Sequence[Permission] = _rights("localqueues: get list", "workloads: list")
 """Needed only where Kueue is installed."""
 
 HELPFUL: Sequence[Permission] = (
-    *_on(kinds.NODES, "list"),
-    Permission("list", PODS, all_namespaces=True),
-    *_on(kinds.STORAGE_CLASSES, "get", "list"),
-    *_on(kinds.VOLUMES, "get"),
-    *_on(kinds.NAMESPACES, "get"),
-    *_on(kinds.PRIORITY_CLASSES, "get"),
-    *_on(kinds.RUNTIME_CLASSES, "get"),
-    *_on(kinds.CLUSTER_QUEUES, "get"),
+    Permission("list", "pods", all_namespaces=True),
+    *_rights(
+        "nodes: list", "storageclasses: get list", "persistentvolumes: get", "namespaces: get", "clusterqueues: get"
+    ),
 )
 """Cluster-wide; without them answers are shorter, and nothing fails."""
 
@@ -115,18 +98,17 @@ class Uses:
     @property
     def needed(self) -> list[Permission]:
         """What it is not permitted without."""
-        always = (*_READ, *_on(JOBS, "create", "patch"), *_on(CONFIG_MAPS, "get", "create"))
-        watching = _on(JOBS, "watch") if self.wait or self.follow else ()
-        following = (*_on(PODS, "watch"), *_LOGS) if self.follow else ()
-        forcing = (*_on(JOBS, "delete"), *_on(PODS, "delete")) if self.force else ()
-        return [*always, *watching, *following, *forcing]
+        more = ["jobs: watch"] * (self.wait or self.follow) + ["pods: watch", "pods/log: get"] * self.follow
+        more += ["jobs: delete", "pods: delete"] * self.force
+        return [*_READ, *_rights("jobs: create patch", "configmaps: get create", *more)]
 
 
 def missing(cluster: Cluster, needed: Sequence[Permission]) -> list[Permission] | None:
     """Those that we do not have, by SelfSubjectAccessReview, which everybody may ask; None where the cluster does not say."""
 
     def ask(one: Permission) -> bool | None:
-        return cluster.can(one.verb, one.kind, subresource=one.subresource, all_namespaces=one.all_namespaces)
+        part = one.resource.partition("/")[2]
+        return cluster.can(one.verb, one.kind, subresource=part, all_namespaces=one.all_namespaces)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = list(pool.map(ask, needed))
@@ -142,7 +124,7 @@ def check_permissions(cluster: Cluster, needed: Sequence[Permission]) -> Iterato
         yield Finding(
             cause="not-permitted",
             subject=f"namespace {cluster.namespace}",
-            sentence=f"not permitted: {listed(lacking)} (for {', '.join(commands)})",
+            sentence=f"not permitted: {listed_rights(lacking)} (for {', '.join(commands)})",
             remedy=f"{doubt}ask whoever runs the cluster for the Role of k8s/: {role}, with you in its RoleBinding",
         )
 
@@ -152,7 +134,7 @@ def all_needed() -> list[Permission]:
     return list(dict.fromkeys(one for needed in COMMANDS.values() for one in needed))
 
 
-def listed(permissions: Iterable[Permission]) -> str:
+def listed_rights(permissions: Iterable[Permission]) -> str:
     """`create, patch jobs; get pods/log`."""
     verbs: dict[str, list[str]] = {}
     for one in permissions:

@@ -18,9 +18,10 @@ import pytest
 import yaml
 
 from specbatch.cluster.client.client import Cluster
-from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, JOBS, NAMESPACES, PODS, SERVICE_ACCOUNTS, Kind
+from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, JOBS, NAMESPACES, PODS, Kind
 from tests.documents import ROOT
 
+SERVICE_ACCOUNTS = Kind("v1", "serviceaccounts", "ServiceAccount")
 ROLES = Kind("rbac.authorization.k8s.io/v1", "roles", "Role")
 ROLE_BINDINGS = Kind("rbac.authorization.k8s.io/v1", "rolebindings", "RoleBinding")
 CLAIM = "specbatch-results"

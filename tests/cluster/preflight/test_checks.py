@@ -5,10 +5,7 @@ import pytest
 from specbatch.cluster.client.kinds import (
     LOCAL_QUEUES,
     NAMESPACES,
-    PRIORITY_CLASSES,
-    RUNTIME_CLASSES,
     SECRETS,
-    SERVICE_ACCOUNTS,
     STORAGE_CLASSES,
 )
 from specbatch.cluster.preflight.checks import RefusedError, preflight, stop_at_errors
@@ -152,22 +149,13 @@ def test_secrets_keys_and_optional_ones(api):
 
 @pytest.mark.usefixtures("cluster_is_fine")
 def test_what_may_not_be_read_is_said_to_be_unchecked_and_stops_nothing(api):
-    for plural in ("secrets", "nodes", "priorityclasses", "serviceaccounts"):
+    for plural in ("secrets", "nodes", "storageclasses"):
         api.deny("get", plural)
         api.deny("list", plural)
-    asked = ["job.secretEnvFrom=[{name: s3}]", "job.priorityClassName=low", "job.serviceAccountName=runner"]
-    assert found(api, *asked, level="error") == []
-    assert len(found(api, *asked, level="unchecked")) == 4
-
-
-@pytest.mark.usefixtures("cluster_is_fine")
-def test_classes_and_service_account(api):
-    asked = ["job.priorityClassName=low", "job.runtimeClassName=nvidia", "job.serviceAccountName=runner"]
-    assert len(found(api, *asked, level="error")) == 3
-    api.put(PRIORITY_CLASSES, {"metadata": {"name": "low"}, "value": 1})
-    api.put(RUNTIME_CLASSES, {"metadata": {"name": "nvidia"}, "handler": "nvidia"})
-    api.put(SERVICE_ACCOUNTS, {"metadata": {"name": "runner"}})
-    assert found(api, *asked) == []
+    put_claim(api, phase="Pending")
+    asked = "job.secretEnvFrom=[{name: s3}]"
+    assert found(api, asked, level="error") == []
+    assert len(found(api, asked, level="unchecked")) == 3
 
 
 @pytest.mark.usefixtures("cluster_is_fine")

@@ -44,6 +44,24 @@ def test_pods_that_the_namespace_would_refuse_are_an_error(api):
     assert "pod-security.kubernetes.io/enforce" in problem
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("no PriorityClass with name low was found", "correct spec.job.priorityClassName"),
+        ('pod rejected: RuntimeClass "nvidia" not found', "correct spec.job.runtimeClassName"),
+        (
+            'error looking up service account default/x: serviceaccount "x" not found',
+            "kubectl -n default create serviceaccount x",
+        ),
+    ],
+)
+def test_names_that_do_not_exist_are_an_error_with_their_field(api, said, told):
+    message = f'pods "nightly-0" is forbidden: {said}'
+    api.fail("POST", rf"/pods\?.*{DRY}", status=403, reason="Forbidden", message=message)
+    [problem] = problems(api)
+    assert told in problem
+
+
 def test_a_quota_that_is_used_up_is_a_warning_and_one_that_never_suffices_an_error(api):
     message = 'pods "nightly-0" is forbidden: exceeded quota: gpus, requested: nvidia.com/gpu=8, used: nvidia.com/gpu={}, limited: nvidia.com/gpu={}'
     for used, limit, level in ((8, 8, "warning"), (0, 4, "error")):

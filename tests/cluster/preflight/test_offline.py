@@ -3,7 +3,7 @@
 import pytest
 
 from specbatch.api import load_spec
-from specbatch.cluster.preflight.offline import offline_problems
+from specbatch.cluster.preflight.checks import offline_problems
 from tests.cluster.rendering import ROOT, RUNNABLE, job
 
 

@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from specbatch.cluster.client.kinds import JOBS, PODS
 from specbatch.cluster.preflight.permissions import (
     COMMANDS,
     HELPFUL,
     OF_KUEUE,
     Permission,
     all_needed,
-    listed,
+    listed_rights,
 )
 
 K8S = Path(__file__).parents[3] / "k8s"
@@ -50,6 +49,9 @@ def test_what_only_helps_is_in_the_cluster_reader():
 
 
 def test_permissions_are_told_by_resource():
-    log = Permission("get", PODS, "log")
-    assert listed([Permission("create", JOBS), Permission("patch", JOBS), log]) == "create, patch jobs; get pods/log"
-    assert listed([Permission("list", PODS, all_namespaces=True)]) == "list pods everywhere"
+    log = Permission("get", "pods/log")
+    assert (
+        listed_rights([Permission("create", "jobs"), Permission("patch", "jobs"), log])
+        == "create, patch jobs; get pods/log"
+    )
+    assert listed_rights([Permission("list", "pods", all_namespaces=True)]) == "list pods everywhere"

@@ -9,15 +9,13 @@ from dataclasses import replace
 from specbatch.cluster.client.kinds import NAMESPACES, Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Cause, Finding, Said
-from specbatch.cluster.diagnose.rules.references import PRIORITY_CLASS, RUNTIME_CLASS, SERVICE_ACCOUNT
 from specbatch.cluster.manifests.pod_requests import amount
 
 _QUOTA = re.compile(r"exceeded quota: (?P<name>[^,\s]+), requested: (.*?), used: (.*?), limited: (.*)")
 _DELETING = Cause("namespace-deleting", r"in namespace \S+ because it is being terminated",
     "the namespace {namespace} is being deleted: it takes no new pods",
     "submit to another namespace (-n); results on its claims go with it, those on object storage stay")  # fmt: skip
-_MISSING = Cause("namespace-missing", "",
-    "the namespace {namespace} does not exist",
+_MISSING = Cause("namespace-missing", "", "the namespace {namespace} does not exist",
     "{kubectl_all} create namespace {namespace}, or name another with -n")  # fmt: skip
 _QUOTA_SAYS = (
     "the quota {name} of the namespace allows {limit} {resource}; {used} are used, and a pod asks for {asked} more"
@@ -25,8 +23,7 @@ _QUOTA_SAYS = (
 _QUOTA_NEVER = Cause("quota-exceeded", "", _QUOTA_SAYS, "{less}ask an admin to raise the quota")
 _QUOTA_NOW = Cause("quota-exceeded", "", _QUOTA_SAYS,
     "wait until other pods of the namespace end (the Job controller tries again by itself), lower job.parallelism, or ask an admin to raise it", "warning")  # fmt: skip
-_OTHER = Cause("creation-refused", "",
-    "the control plane cannot make the pods",
+_OTHER = Cause("creation-refused", "", "the control plane cannot make the pods",
     "the message below is the API server's; what it names is set in spec.job or by the cluster's admins")  # fmt: skip
 _MESSAGES = (
     _DELETING,
@@ -36,9 +33,14 @@ _MESSAGES = (
     Cause("pod-security", r'violates PodSecurity "(?P<level>[^":]+)[^"]*": (?P<what>.*)',
         "the namespace refuses the pods (PodSecurity {level}, its label pod-security.kubernetes.io/enforce): {what}",
         "take a claim instead of hostPath in spec.job.volumes, and what it names out of spec.job.podTemplate: what specbatch makes by itself passes the restricted level"),
-    SERVICE_ACCOUNT,
-    PRIORITY_CLASS,
-    RUNTIME_CLASS,
+    Cause("service-account-missing", r'serviceaccount "(?P<name>[^"]+)" not found',
+        "the ServiceAccount {name} does not exist in namespace {namespace}",
+        "create it ({kubectl} create serviceaccount {name}), or correct spec.job.serviceAccountName"),
+    Cause("priority-class-missing", r"no PriorityClass with name (?P<name>\S+) was found",
+        "the PriorityClass {name} does not exist",
+        "correct spec.job.priorityClassName ({kubectl_all} get priorityclasses), or leave it out"),
+    Cause("runtime-class-missing", r'RuntimeClass "(?P<name>[^"]+)" not found', "the RuntimeClass {name} does not exist",
+        "correct spec.job.runtimeClassName ({kubectl_all} get runtimeclasses), or leave it out"),
     Cause("admission-unreachable", r'failed calling webhook "(?P<name>[^"]+)"',
         "the admission webhook {name} does not answer, and without it no pod is made",
         "ask an admin to bring it back; the Job controller tries again by itself"),

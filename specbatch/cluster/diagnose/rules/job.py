@@ -18,14 +18,12 @@ from specbatch.formatting import pluralize
 _CAUSES = by_name(
     Cause("complete", "", "nothing is wrong: {shards} done{bad}", "fetch the results: {collect}", "ok"),
     Cause("fetched", "", "nothing is wrong: the models are on their volume", "submit the spec that names them", "ok"),
-    Cause("deleting", "",
-        "the Job is being deleted",
+    Cause("deleting", "", "the Job is being deleted",
         "submit again when it is gone: finished rows are kept where the results are"),
     Cause("deadline-exceeded", "",
         "the Job took longer than its activeDeadlineSeconds ({seconds} s), and was ended; {done}",
         "raise spec.job.activeDeadlineSeconds, or leave it out, and submit again: finished rows are kept"),
-    Cause("not-started", "",
-        "submit ended before it could start the Job",
+    Cause("not-started", "", "submit ended before it could start the Job",
         "specbatch submit FILE again: it goes on where it stopped (or specbatch delete, to be rid of it)"),
     Cause("cancelled", "", "somebody has cancelled the Job; {done}", "{resume}"),
     Cause("suspended", "", "somebody has suspended the Job; {done}", "{resume}"),
@@ -41,9 +39,10 @@ _FAILED = (
 )  # fmt: skip
 
 
-def complete(evidence: Evidence, job: Object) -> Iterator[Finding]:
-    """A Job that is done."""
-    view, done = evidence.view, condition(job, "Complete")
+def state(evidence: Evidence, job: Object) -> Iterator[Finding]:
+    """A Job that is done, on its way out with or without its namespace, out of time, never started, or stopped by a person."""
+    view, done, failed = evidence.view, condition(job, "Complete"), failed_says(evidence)
+    completed = f"{len(view.completed):,} of {view.completions:,} shards are done"
     if done is not None:
         words = [termination_message(pods[-1]) for pods in view.pods_by_index.values()]
         errors = sum(word.errors or 0 for word in words if word)
@@ -51,39 +50,20 @@ def complete(evidence: Evidence, job: Object) -> Iterator[Finding]:
         bad = f"; {pluralize(errors, 'row')} could not be answered, and stand in the errors files" if errors else ""
         found = evidence.found(_CAUSES["fetched" if view.fetches_models else "complete"], shards=shards, bad=bad)
         yield found.seen(since=done.get("lastTransitionTime"))
-
-
-def deleting(evidence: Evidence, job: Object) -> Iterator[Finding]:
-    """A Job that is on its way out, or its whole namespace."""
-    if evidence.view.deleting:
+    if view.deleting:
         yield from (finding for finding in namespace(evidence, job) if finding.cause == "namespace-deleting")
         held = [f"held by finalizer {name}" for name in job["metadata"].get("finalizers") or ()]
         yield evidence.found(_CAUSES["deleting"]).seen(held, job["metadata"]["deletionTimestamp"])
-
-
-def deadline(evidence: Evidence, job: Object) -> Iterator[Finding]:
-    """A Job that took too long."""
-    view, said = evidence.view, failed_says(evidence)
-    if said is not None and said.reason == "DeadlineExceeded":
+    if failed is not None and failed.reason == "DeadlineExceeded":
         seconds = f"{job['spec'].get('activeDeadlineSeconds') or 0:,}"
-        found = evidence.found(_CAUSES["deadline-exceeded"], seconds=seconds, done=_done(evidence))
+        found = evidence.found(_CAUSES["deadline-exceeded"], seconds=seconds, done=completed)
         left = sorted(set(view.shards) - {view.shards[index] for index in view.completed})
-        yield replace(found, shards=tuple(left)).seen([said.line], said.since)
-
-
-def not_started(evidence: Evidence, job: Object) -> Iterator[Finding]:
-    """What a submit left that died half-way. Kueue starts a Job without submit; not one whose ConfigMap was never made."""
-    if not evidence.view.submitted and (evidence.view.queue is None or not evidence.spec):
+        yield replace(found, shards=tuple(left)).seen([failed.line], failed.since)
+    # Kueue starts a Job without submit; not one whose ConfigMap was never made.
+    if not view.submitted and (view.queue is None or not evidence.spec):
         yield evidence.found(_CAUSES["not-started"]).seen(since=job["metadata"].get("creationTimestamp"))
-
-
-def suspended(evidence: Evidence, job: Object) -> Iterator[Finding]:
-    """A Job that a person has stopped."""
-    view = evidence.view
-    if view.suspended and view.queue is None and view.failing is None:
-        found = evidence.found(
-            _CAUSES["cancelled" if CANCELLED in view.annotations else "suspended"], done=_done(evidence)
-        )
+    if view.suspended and view.queue is None and failed is None:
+        found = evidence.found(_CAUSES["cancelled" if CANCELLED in view.annotations else "suspended"], done=completed)
         yield found.seen(since=(condition(job, "Suspended") or {}).get("lastTransitionTime"))
 
 
@@ -115,7 +95,3 @@ def failed_says(evidence: Evidence) -> Said | None:
 def again(evidence: Evidence) -> str:
     """The command that tries again what has failed."""
     return "the same specbatch fetch again" if evidence.view.fetches_models else evidence.words["retry"]
-
-
-def _done(evidence: Evidence) -> str:
-    return f"{len(evidence.view.completed):,} of {evidence.view.completions:,} shards are done"

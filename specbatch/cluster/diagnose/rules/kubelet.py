@@ -23,11 +23,9 @@ NEVER_PULLED = Cause("image-never-pull", r"^ErrImageNeverPull:",
 # In this order: registries say "not found" of what they hide, too.
 _PULLS = (
     NEVER_PULLED,
-    Cause("image-name-invalid", r"^InvalidImageName:",
-        "{image} is not the name of an image",
+    Cause("image-name-invalid", r"^InvalidImageName:", "{image} is not the name of an image",
         "correct spec.job.image: registry/name:tag, in lower case"),
-    Cause("node-disk-full", r"no space left on device",
-        "the node's disk is too full for the image: {image}",
+    Cause("node-disk-full", r"no space left on device", "the node's disk is too full for the image: {image}",
         "ask an admin to clear the node's disk; another node may do: {kubectl} delete pod {pod}, and it is tried again"),
     Cause("image-rate-limited", r"toomanyrequests|rate limit|429 Too Many",
         "the registry allows no more pulls for now: {image}",
@@ -47,8 +45,7 @@ _PULLS = (
     Cause("image-not-found", r"not found|manifest unknown|name unknown|does not exist|\b404\b",
         "the registry has no such image: {image}",
         "check name and tag in spec.job.image (docker manifest inspect IMAGE tells)"),
-    Cause("image-pull", "",
-        "the image cannot be pulled: {image}",
+    Cause("image-pull", "", "the image cannot be pulled: {image}",
         "the message below is the container runtime's; try: docker pull IMAGE from your own machine"),
 )  # fmt: skip
 _PULL_SECRET = Cause("image-pull-secret-missing", "",
@@ -60,17 +57,14 @@ STARTS = (
     Cause("gpu-runtime", r"nvidia-container-cli|CDI device|nvml|libnvidia|nvidia-container-runtime",
         "the node cannot give the container its GPUs: driver or NVIDIA container toolkit are not in order there",
         "ask an admin to look at the node (nvidia-smi, the GPU operator's pods); avoid it meanwhile by spec.job.affinity"),
-    Cause("container-start-failed", "",
-        "the container cannot be started",
+    Cause("container-start-failed", "", "the container cannot be started",
         "the message below is the container runtime's; changes of spec.job.podTemplate are the first thing to look at"),
 )  # fmt: skip
 _CONFIG = (
     *REFERENCES,
-    Cause("image-runs-as-root", r"runAsNonRoot",
-        "the image runs as root, which the pod's security context forbids",
+    Cause("image-runs-as-root", r"runAsNonRoot", "the image runs as root, which the pod's security context forbids",
         "leave runAsUser as it is in spec.job.podTemplate (10001 works with any image), or take an image with a USER"),
-    Cause("container-config", "",
-        "the container cannot be made as the spec asks",
+    Cause("container-config", "", "the container cannot be made as the spec asks",
         "the message below names what the kubelet misses"),
 )  # fmt: skip
 _MOUNTS = (
@@ -87,16 +81,14 @@ _MOUNTS = (
     Cause("mount-timeout", r"(unmounted volumes=\[(?P<volumes>[^\]]*)\].*)?(timed out|deadline ?exceeded)",
         "mounting {volumes} takes longer than the kubelet waits",
         "can the node reach the storage (NFS server, network, firewall)? it tries again by itself; ask an admin if it stays so"),
-    Cause("mount-failed", r'(.*volume "(?P<volume>[^"]+)")?',
-        "the volume {volume} cannot be attached or mounted",
+    Cause("mount-failed", r'(.*volume "(?P<volume>[^"]+)")?', "the volume {volume} cannot be attached or mounted",
         "the message below names what the storage refuses: check the claim and its server, or ask an admin"),
 )  # fmt: skip
 _SANDBOX = (
     Cause("runtime-handler-missing", r'no runtime for "(?P<name>[^"]+)" is configured',
         "the node's container runtime knows no handler {name}, which the RuntimeClass names",
         "leave out spec.job.runtimeClassName, or ask an admin to configure {name} on the node (NVIDIA container toolkit)"),
-    Cause("sandbox-failed", "",
-        "the node cannot set up the pod's network or sandbox",
+    Cause("sandbox-failed", "", "the node cannot set up the pod's network or sandbox",
         "it is tried again by itself; if it stays so, ask an admin about the node's network plugin"),
 )  # fmt: skip
 

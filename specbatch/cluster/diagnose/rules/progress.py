@@ -20,27 +20,21 @@ _STARTING_SECONDS = 600.0
 _ENDING_SPARE_SECONDS = 60.0
 
 _CAUSES = by_name(
-    Cause("ending", "",
-        "a pod is told to end, and saves what is finished; its shard is started again after that",
+    Cause("ending", "", "a pod is told to end, and saves what is finished; its shard is started again after that",
         "wait a moment", "warning"),
     Cause("stuck-ending", "",
         "a pod was told to end, and does not: most likely its node {node} is lost; its shard waits for that",
         "is the node up ({kubectl_all} get node {node})? once it is surely off: {kubectl} delete pod {pod} --force"),
-    Cause("pulling", "",
-        "node {node} is pulling the image",
+    Cause("pulling", "", "node {node} is pulling the image",
         "wait: the runner's image is some gigabytes; the next pod on that node starts at once", "warning"),
     Cause("starting", "", "node {node} is setting up the pod", "wait a moment", "warning"),
-    Cause("stuck-starting", "",
-        "node {node} has been setting up the pod for {time}, and says nothing of it",
+    Cause("stuck-starting", "", "node {node} has been setting up the pod for {time}, and says nothing of it",
         "ask an admin about the node ({kubectl_all} describe node {node}); {kubectl} delete pod {pod} tries another"),
-    Cause("node-not-answering", "",
-        "the node {node} on which a pod runs does not answer",
+    Cause("node-not-answering", "", "the node {node} on which a pod runs does not answer",
         "wait five minutes: the control plane then gives the node up, and starts the pod elsewhere; finished rows are kept"),
-    Cause("no-progress", "",
-        "a pod runs, but has said nothing for {time}: it may hang",
+    Cause("no-progress", "", "a pod runs, but has said nothing for {time}: it may hang",
         "{kubectl} delete pod {pod}: it is started again, and keeps its finished rows; if it hangs again, {logs} shows where"),
-    Cause("running", "",
-        "nothing is wrong: the pods run{how}",
+    Cause("running", "", "nothing is wrong: the pods run{how}",
         "nothing to do: {status} --watch shows the progress", "ok"),
 )  # fmt: skip
 

@@ -31,11 +31,9 @@ _CAUSES = by_name(
     Cause("queue-inactive", r"(LocalQueue|ClusterQueue) \S+ is inactive",
         "the queue {name} is not active: it admits no Jobs",
         "ask an admin: {kubectl_all} describe clusterqueue says what is missing (a flavor, an admission check); the Job then goes on by itself", "warning"),
-    Cause("queue-silent", "",
-        "Kueue has not taken the Job into queue {name} yet",
+    Cause("queue-silent", "", "Kueue has not taken the Job into queue {name} yet",
         "wait a minute; if it stays so, Kueue's controller does not run, or does not manage batch/job: ask an admin", "warning"),
-    Cause("queue-evicted", "",
-        "Kueue has stopped the Job ({reason}), and it waits in queue {name} again{position}",
+    Cause("queue-evicted", "", "Kueue has stopped the Job ({reason}), and it waits in queue {name} again{position}",
         "wait: it starts again by itself and keeps its finished rows; a higher PriorityClass comes first; one that is deactivated needs {kubectl} edit workload {workload} (spec.active: true)", "warning"),
 )  # fmt: skip
 # What Kueue says of a Workload. More that is needed now comes first: another flavor would do.
@@ -50,8 +48,7 @@ _WORKLOAD = (
     Cause("queue-unsuitable", r"^\w*: (couldn't assign flavors to pod set \S+: )?(?P<why>.*(unavailable in ClusterQueue|flavor|doesn't match ClusterQueue).*)",
         "the queue {name} is not for these pods, or not for namespace {namespace}: {why}",
         "make spec.job.tolerations and spec.job.nodeSelector fit a flavor of the queue ({kubectl_all} get resourceflavors), take another queue, or ask an admin to add the resource or the namespace to the ClusterQueue"),
-    Cause("queue-waiting", "",
-        "the Job waits in Kueue's queue {name}{position}",
+    Cause("queue-waiting", "", "the Job waits in Kueue's queue {name}{position}",
         "wait: it starts by itself once Kueue admits it; what it waits for is below", "warning"),
 )  # fmt: skip
 

@@ -1,14 +1,11 @@
-"""Objects that a pod names: Secrets, ConfigMaps, its service account and classes, and the Job that fetches its models.
-
-One that is missing is found before, or told by the kubelet and the API server.
-"""
+"""Objects that a pod names: Secrets and ConfigMaps, which the kubelet misses, and the Job that fetches its models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from specbatch.cluster.client.kinds import PRIORITY_CLASSES, RUNTIME_CLASSES, SECRETS, SERVICE_ACCOUNTS, Object
+from specbatch.cluster.client.kinds import SECRETS, Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Cause, Finding
 from specbatch.cluster.jobs.job_view import JobView
@@ -21,8 +18,7 @@ _SECRET = Cause("secret-missing", r'secret "(?P<name>[^"]+)" not found',
 _KEY = Cause("secret-key-missing", r"couldn't find key (?P<key>\S+) in (?P<kind>Secret|ConfigMap) [^/\s]+/(?P<name>[^\s,]+)",
     "the {kind} {name} has no key {key}",
     "add the key, or correct spec.job.secretEnv to a key that it has ({has})")  # fmt: skip
-OWN_CONFIG_MAP = Cause("config-map-missing", "",
-    "the ConfigMap {name}, which holds the spec, is gone",
+OWN_CONFIG_MAP = Cause("config-map-missing", "", "the ConfigMap {name}, which holds the spec, is gone",
     "specbatch submit FILE again puts it back")  # fmt: skip
 REFERENCES = (
     _SECRET,
@@ -30,31 +26,15 @@ REFERENCES = (
     Cause("secret-key-missing", r'volume "(?P<volume>[^"]+)" : references non-existent (?P<kind>secret|config) key:? (?P<key>\S+)',
         "the {kind} of volume {volume} has no key {key}",
         "add the key, or correct spec.job.podTemplate to a key that it has"),
-    Cause("config-map-missing", r'configmap "(?P<name>[^"]+)" not found',
-        "the ConfigMap {name} does not exist",
+    Cause("config-map-missing", r'configmap "(?P<name>[^"]+)" not found', "the ConfigMap {name} does not exist",
         "create it, or correct spec.job.podTemplate"),
 )  # fmt: skip
-SERVICE_ACCOUNT = Cause("service-account-missing", r'serviceaccount "(?P<name>[^"]+)" not found',
-    "the ServiceAccount {name} does not exist in namespace {namespace}",
-    "create it ({kubectl} create serviceaccount {name}), or correct spec.job.serviceAccountName")  # fmt: skip
-PRIORITY_CLASS = Cause("priority-class-missing", r"no PriorityClass with name (?P<name>\S+) was found",
-    "the PriorityClass {name} does not exist",
-    "correct spec.job.priorityClassName ({kubectl_all} get priorityclasses), or leave it out")  # fmt: skip
-RUNTIME_CLASS = Cause("runtime-class-missing", r'RuntimeClass "(?P<name>[^"]+)" not found',
-    "the RuntimeClass {name} does not exist",
-    "correct spec.job.runtimeClassName ({kubectl_all} get runtimeclasses), or leave it out")  # fmt: skip
 _FETCHING = Cause("models-not-fetched", "",
     "Job {name} still fetches the models: pods that start before it has ended find them incomplete, and end with 66",
     "wait for it: {wait}", "warning")  # fmt: skip
-_NOT_FETCHED = Cause("models-not-fetched", "",
-    "Job {name} has failed to fetch the models",
+_NOT_FETCHED = Cause("models-not-fetched", "", "Job {name} has failed to fetch the models",
     "{why} says why; then specbatch fetch again", "warning")  # fmt: skip
 
-_NAMED = (
-    ("serviceAccountName", SERVICE_ACCOUNTS, SERVICE_ACCOUNT),
-    ("priorityClassName", PRIORITY_CLASSES, PRIORITY_CLASS),
-    ("runtimeClassName", RUNTIME_CLASSES, RUNTIME_CLASS),
-)
 # The fields of a pod's spec, of its containers and volumes, that name a Secret.
 _SECRETS = {"secretKeyRef", "secretRef", "secret", "nodePublishSecretRef", "imagePullSecrets"}
 
@@ -71,14 +51,6 @@ def secrets(evidence: Evidence, pod: Object) -> Iterator[Finding]:
             has = sorted({*(secret.get("data") or {}), *(secret.get("stringData") or {})})
             for key in sorted(keys - {"", *has}):
                 yield evidence.found(_KEY, kind="Secret", name=name, key=key, has=f"it has: {', '.join(has) or 'none'}")
-
-
-def named(evidence: Evidence, pod: Object) -> Iterator[Finding]:
-    """The ServiceAccount, the PriorityClass and the RuntimeClass of a pod."""
-    for field, kind, cause in _NAMED:
-        name = pod["spec"].get(field)
-        if name and evidence.lacks(kind, name):
-            yield evidence.found(cause, name=name)
 
 
 def models(evidence: Evidence, _: Object) -> Iterator[Finding]:

@@ -35,11 +35,9 @@ _TAINT = rf"taint \{{(?!{_CONTROL_PLANE}|{_NODE_STATES})(?P<key>[^:}}]+): ?(?P<v
 # Told from the nodes, or by the scheduler. The filters that nodes come to last are named first: a node that lacks something has passed
 # selector and taints.
 _FILTERS = (
-    Cause("no-nodes", r"no nodes available to schedule pods",
-        "the cluster has no nodes at all",
+    Cause("no-nodes", r"no nodes available to schedule pods", "the cluster has no nodes at all",
         "add one, or wait for the autoscaler; {kubectl_all} get nodes shows when it is there"),
-    Cause("pods-taken", r"Too many pods",
-        "the nodes hold as many pods as they may",
+    Cause("pods-taken", r"Too many pods", "the nodes hold as many pods as they may",
         "wait: the pods start by themselves as soon as there is room; or ask an admin for another node", "warning"),
     Cause("nodes-not-ready", rf"taint \{{{_NODE_STATES}(not-ready|unreachable|disk-pressure|memory-pressure)",
         "{nodes} would do, but for being out of service (not ready)",
@@ -47,8 +45,7 @@ _FILTERS = (
     Cause("taint-not-tolerated", _TAINT,
         "{nodes} would do, but for the taint {taint}, which the spec does not tolerate",
         "if you may use them, add to spec.job.tolerations: {toleration}"),
-    Cause("node-selector", r"node affinity|node selector",
-        "no node{having} {what}",
+    Cause("node-selector", r"node affinity|node selector", "no node{having} {what}",
         "correct spec.job.nodeSelector and spec.job.affinity, or label a node ({kubectl_all} get nodes --show-labels){fixes}"),
     Cause("taint-not-tolerated", rf"taint \{{{_CONTROL_PLANE}",
         "the cluster has no nodes but those of its control plane, which are tainted",
@@ -68,34 +65,26 @@ _FILTERS = (
     Cause("device-claim", r"resourceclaim|cannot allocate all claims",
         "a resource claim of the pod cannot be allocated now",
         "see {kubectl} get resourceclaims: the devices are in use, or no driver offers them"),
-    Cause("unschedulable", r": .",
-        "the scheduler finds no node for the pod",
+    Cause("unschedulable", r": .", "the scheduler finds no node for the pod",
         "its message below says why; an admin sees more: {kubectl} describe pod and {kubectl_all} describe nodes"),
 )  # fmt: skip
 _CAUSES = by_name(
     *reversed(_FILTERS),  # of those with one name, the first
-    Cause("gpu-resource-unknown", "",
-        "each pod asks for {asked}, and no node offers {name}{labelled}",
-        "{remedy}"),
+    Cause("gpu-resource-unknown", "", "each pod asks for {asked}, and no node offers {name}{labelled}", "{remedy}"),
     Cause("not-enough", "", "each pod asks for {asked}, and {which} has more than {most}", "{remedy}"),
-    Cause("not-enough-together", "",
-        "{which} has all that a pod asks for: {asked}",
+    Cause("not-enough-together", "", "{which} has all that a pod asks for: {asked}",
         "compare spec.job.resources with {kubectl_all} describe nodes"),
     Cause("never", r"Preemption is not helpful(?!.*No preemption victims)",
         "each pod asks for {asked}, and no node that it may use has so much, not even an empty one",
         "lower {field} to what one node has (an admin sees it: {kubectl_all} describe nodes), or add a larger node; a taint or a selector in the message below may keep the pod from the very nodes that have it"),
-    Cause("taken", "",
-        "each pod asks for {asked}, and no node that it may use has so much free now",
+    Cause("taken", "", "each pod asks for {asked}, and no node that it may use has so much free now",
         "wait if a node has so much in all: the pods then start by themselves; if none has, lower {field}", "warning"),
-    Cause("scheduling-gated", "",
-        "the pod waits for {gates}: a scheduling gate that nobody has opened yet",
+    Cause("scheduling-gated", "", "the pod waits for {gates}: a scheduling gate that nobody has opened yet",
         "ask whoever runs that controller; a gate that spec.job.podTemplate sets must be taken away by its own controller"),
-    Cause("node-starting", r"^(TriggeredScaleUp|Nominated):",
-        "the cluster's autoscaler is starting a node for the pod",
+    Cause("node-starting", r"^(TriggeredScaleUp|Nominated):", "the cluster's autoscaler is starting a node for the pod",
         "wait: a GPU node usually takes 3 to 10 minutes; why says more if it does not come", "warning"),
     Cause("scheduling", "", "the scheduler has not looked at the pod yet", "wait a moment", "warning"),
-    Cause("scheduler-silent", "",
-        "the scheduler ({name}) has said nothing about the pod for {time}",
+    Cause("scheduler-silent", "", "the scheduler ({name}) has said nothing about the pod for {time}",
         "ask an admin whether it runs ({kubectl_all} get pods -n kube-system); a schedulerName of spec.job.podTemplate must exist"),
 )  # fmt: skip
 
@@ -116,12 +105,10 @@ def unschedulable(evidence: Evidence, pod: Object) -> Iterator[Finding]:
         return
     said = scheduler_says(evidence, pod)
     scaling = next(iter(evidence.said_of(pod, "TriggeredScaleUp", "Nominated", "NotTriggerScaleUp")), Said(""))
-    gates = [gate.get("name", "") for gate in pod["spec"].get("schedulingGates") or ()]
-    if gates:
-        finding: Finding | None = evidence.found(_CAUSES["scheduling-gated"], gates=", ".join(gates))
-    else:
-        finding = evidence.recognise([_CAUSES["node-starting"]], scaling) or fit(evidence, pod)
-    finding = finding or _by_message(evidence, pod, said)
+    gates = ", ".join(gate.get("name", "") for gate in pod["spec"].get("schedulingGates") or ())
+    finding = evidence.found(_CAUSES["scheduling-gated"], gates=gates) if gates else None
+    finding = finding or evidence.recognise([_CAUSES["node-starting"]], scaling)
+    finding = finding or next(nodes(evidence, pod), None) or _by_message(evidence, pod, said)
     if finding is None:
         waited = age(pod["metadata"].get("creationTimestamp"), evidence.clock) or 0.0
         cause = _CAUSES["scheduling" if waited < _SILENT_SECONDS else "scheduler-silent"]
@@ -131,29 +118,24 @@ def unschedulable(evidence: Evidence, pod: Object) -> Iterator[Finding]:
 
 
 def nodes(evidence: Evidence, pod: Object) -> Iterator[Finding]:
-    """For a pod that does not exist yet: what keeps it off every node, however empty."""
-    if finding := fit(evidence, pod):
-        yield finding
-
-
-def fit(evidence: Evidence, pod: Object) -> Finding | None:
-    """What keeps a pod off every node, be it empty: the first filter that leaves none. None where some node would do, or nodes cannot be read."""
-    nodes, spec, asked = evidence.nodes, pod["spec"], requests(pod["spec"])
-    if not nodes:
-        return None if nodes is None else evidence.found(_CAUSES["no-nodes"])
+    """What keeps a pod off every node, be it empty: the first filter that leaves none. Nothing where some node would do, or nodes cannot be read."""
+    spec, every, asked = pod["spec"], evidence.nodes or (), requests(pod["spec"])
     devices = {name: value for name, value in asked.items() if is_extended(name) and value}
-    unknown = [name for name in devices if not any(node.capacity(name) for node in nodes)]
-    large = [node for node in nodes if node.has(devices)]
-    selected = [node for node in nodes if node.selected(spec)]
+    unknown = [name for name in devices if not any(node.capacity(name) for node in every)]
+    large = [node for node in every if node.has(devices)]
+    selected = [node for node in every if node.selected(spec)]
     fitting = [node for node in selected if node.has(asked)]
     tolerated = [node for node in fitting if not node.untolerated(spec)]
-    if unknown:
-        return _unknown_resource(evidence, nodes, unknown[0], text(unknown[0], devices[unknown[0]]))
-    if not selected or (large and not any(all(map(node.capacity, devices)) for node in selected)):
-        return _no_label(evidence, large or nodes, spec, devices if large else {})
-    if not fitting:
-        return _too_small(evidence, selected, asked)
-    return None if any(node.usable for node in tolerated) else _kept_off(evidence, tolerated or fitting, spec)
+    if not every and evidence.nodes is not None:
+        yield evidence.found(_CAUSES["no-nodes"])
+    elif every and unknown:
+        yield _unknown_resource(evidence, every, unknown[0], text(unknown[0], devices[unknown[0]]))
+    elif every and (not selected or (large and not any(all(map(node.capacity, devices)) for node in selected))):
+        yield _no_label(evidence, large or every, spec, devices if large else {})
+    elif every and not fitting:
+        yield _too_small(evidence, selected, asked)
+    elif every and not any(node.usable for node in tolerated):
+        yield _kept_off(evidence, tolerated or fitting, spec)
 
 
 def _unknown_resource(evidence: Evidence, nodes: Sequence[Node], name: str, asked: str) -> Finding:
@@ -218,7 +200,7 @@ def _taint_fields(taint: Mapping[str, str]) -> tuple[str, str]:
     """A taint as kubectl writes it, key=value:effect, and the toleration to write into a spec."""
     key, value, effect = (taint.get(part) or "" for part in ("key", "value", "effect"))
     shown = key + (f"={value}" if value else "") + (f":{effect}" if effect else "")
-    wanted = f"operator: Equal, value: {value}" if value else "operator: Exists"
+    wanted = f'operator: Equal, value: "{value}"' if value else "operator: Exists"
     return shown, f"{{key: {key}, {wanted}{f', effect: {effect}' if effect else ''}}}"
 
 

@@ -95,7 +95,7 @@ def test_the_taint_of_the_nodes_that_would_do_is_named_with_its_toleration():
     verdict = verdict_on(waits(), nodes=nodes)
     assert verdict.finding.cause == "taint-not-tolerated"
     assert "dedicated=inference:NoSchedule" in verdict.finding.sentence
-    assert "{key: dedicated, operator: Equal, value: inference, effect: NoSchedule}" in verdict.finding.remedy
+    assert '{key: dedicated, operator: Equal, value: "inference", effect: NoSchedule}' in verdict.finding.remedy
 
 
 def test_a_label_that_no_node_has_is_named_with_the_nearest_value_there_is():
