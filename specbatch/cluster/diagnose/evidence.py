@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from specbatch.cluster.client import kinds
 from specbatch.cluster.client.kinds import Kind, Object
 from specbatch.cluster.client.kueue import KueueKinds, kueue_kinds
-from specbatch.cluster.diagnose.finding import Cause, Finding, Said, recognise
+from specbatch.cluster.diagnose.finding import Cause, Finding, Said
 from specbatch.cluster.diagnose.nodes import Node, with_pods
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.stored_spec import resolved_spec
@@ -34,6 +35,7 @@ class Evidence:
         cluster: where it is read.
         view: the Job and its pods; of one that does not exist yet, its manifest.
         objects: those that need not be read, by the plural of their kind.
+        clock: Unix time now.
         known: other parts that need not be read, by name.
 
     Raises:
@@ -46,9 +48,11 @@ class Evidence:
         view: JobView,
         *,
         objects: Mapping[str, Sequence[Object]] | None = None,
+        clock: float | None = None,
         **known: Any,
     ) -> None:
         self.view = view
+        self.clock = time.time() if clock is None else clock
         self.not_permitted: list[str] = []
         self.logs_left_out = 0
         self.cluster = cluster
@@ -72,20 +76,19 @@ class Evidence:
         """The finding of a cause."""
         return cause.finding(**{**self.words, **fields})
 
-    def recognise(self, causes: Sequence[Cause], said: Said, /, **fields: object) -> Finding | None:
+    def recognise(self, causes: Iterable[Cause], said: Said, /, **fields: object) -> Finding | None:
         """The finding of the first of these causes that Kubernetes says."""
-        return recognise(causes, said, **{**self.words, **fields})
+        for cause in causes:
+            if match := re.search(cause.says, said.text, re.IGNORECASE):
+                named = {name: word for name, word in match.groupdict().items() if word}
+                return self.found(cause, **fields | named).seen([said.line], said.since)
+        return None
 
     @property
     def not_looked_at(self) -> list[str]:
         """What was not permitted, or too much."""
         more = [f"the logs of {self.logs_left_out:,} more pods"] if self.logs_left_out else []
         return [*dict.fromkeys(self.not_permitted), *more]
-
-    @cached_property
-    def clock(self) -> float:
-        """Unix time now."""
-        return time.time()
 
     def every(self, kind: Kind) -> Sequence[Object] | None:
         """All objects of a kind, of the namespace where the kind has namespaces."""

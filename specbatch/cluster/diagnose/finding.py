@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -96,15 +95,6 @@ class Cause:
 def by_name(*causes: Cause) -> Mapping[str, Cause]:
     """A table of causes that rules look up."""
     return {cause.cause: cause for cause in causes}
-
-
-def recognise(causes: Iterable[Cause], said: Said, /, **fields: object) -> Finding | None:
-    """The finding of the first cause that Kubernetes says."""
-    for cause in causes:
-        if match := re.search(cause.says, said.text, re.IGNORECASE):
-            named = {name: word for name, word in match.groupdict().items() if word}
-            return cause.finding(**fields | named).seen([said.line], said.since)
-    return None
 
 
 def listed(names: Iterable[str], shown: int = 5) -> str:

@@ -8,12 +8,14 @@ from decimal import Decimal
 from functools import cached_property
 
 from specbatch.cluster.client.kinds import Object
+from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.manifests.pod_requests import ENDED, amount, is_extended, requests, summed
 from specbatch.formatting import first_lines
 
 GPU_PRODUCT = "nvidia.com/gpu.product"  # labels of NVIDIA's GPU feature discovery
 _GPU_LABELS = ("nvidia.com/gpu.present", GPU_PRODUCT, "nvidia.com/gpu.count", "amd.com/gpu.product-name")
 _BYTES = {"memory": "of memory", "ephemeral-storage": "of ephemeral storage"}
+Requirement = tuple[str, str, Sequence[str]]
 _KNOWN = {"cpu", "memory", "ephemeral-storage", "pods"}
 # The operators of node affinity: whether a label's value (None where there is no such label) is as wanted.
 _OPERATORS: Mapping[str, Callable[[str | None, Sequence[str]], bool]] = {
@@ -61,10 +63,7 @@ class Node:
     @property
     def usable(self) -> bool:
         """Whether its kubelet is ready, and new pods may start on it."""
-        ready = any(
-            (one.get("type"), one.get("status")) == ("Ready", "True") for one in self.status.get("conditions") or ()
-        )
-        return ready and not self.cordoned
+        return condition(self.node, "Ready") is not None and not self.cordoned
 
     @property
     def labelled_gpu(self) -> bool:
@@ -87,16 +86,15 @@ class Node:
         return all(self.capacity(name) >= value for name, value in asked.items())
 
     def selected(self, spec: Object) -> bool:
-        """Whether it has every label that a pod's spec requires, by nodeSelector and node affinity; an empty term matches nothing."""
-        names = {"metadata.name": self.name}
-        matched = [
-            all(_holds(one, self.labels) for one in term.get("matchExpressions") or ())
-            and all(_holds(one, names) for one in term.get("matchFields") or ())
-            for term in _affinity_terms(spec)
-            if term.get("matchExpressions") or term.get("matchFields")
-        ]
-        chosen = all(self.labels.get(key) == value for key, value in (spec.get("nodeSelector") or {}).items())
-        return chosen and (not _affinity_terms(spec) or any(matched))
+        """Whether it has every label that a pod's spec requires."""
+        labels = {**self.labels, "metadata.name": self.name}
+        return any(
+            all(
+                operator in _OPERATORS and _OPERATORS[operator](labels.get(label), values)
+                for label, operator, values in one
+            )
+            for one in requirements(spec)
+        )
 
     def untolerated(self, spec: Object) -> list[Object]:
         """Its taints that keep a pod away; that of a cordoned node is not one of them."""
@@ -137,30 +135,28 @@ def tolerates(toleration: Object, taint: Object) -> bool:
     return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
 
 
-def wanted_labels(spec: Object) -> dict[str, Sequence[str]]:
-    """The labels that a pod's spec requires, each with the values that would do; none where any value does."""
-    wanted: dict[str, Sequence[str]] = {key: [value] for key, value in (spec.get("nodeSelector") or {}).items()}
-    for term in _affinity_terms(spec):
-        for expression in term.get("matchExpressions") or ():
-            if expression.get("operator") in {"In", "Exists"}:
-                wanted.setdefault(expression["key"], expression.get("values") or ())
-    return wanted
+def requirements(spec: Object) -> list[list[Requirement]]:
+    """What a pod's nodeSelector and node affinity require: one of several lists of (label, operator, values), of which all must hold.
 
-
-def _affinity_terms(spec: Object) -> Sequence[Object]:
-    """The required terms of a pod's node affinity; one of them must match."""
+    The field metadata.name counts as a label. An empty term matches nothing.
+    """
+    chosen: list[Requirement] = [(label, "In", [value]) for label, value in (spec.get("nodeSelector") or {}).items()]
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    return (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or ()
+    terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or ()
+    parts = [[*(term.get("matchExpressions") or ()), *(term.get("matchFields") or ())] for term in terms]
+    made = [[(one["key"], one.get("operator", ""), one.get("values") or ()) for one in part] for part in parts if part]
+    return [[*chosen, *one] for one in made] if terms else [chosen]
 
 
-def _holds(expression: Object, labels: Mapping[str, str]) -> bool:
-    holds = _OPERATORS.get(expression.get("operator", ""))
-    return holds is not None and holds(labels.get(expression["key"]), expression.get("values") or ())
-
-
-def cause_word(resource: str) -> str:
-    """As causes name it: gpus, cpu, memory, ephemeral-storage, pods, or resource."""
-    return "gpus" if is_extended(resource) else resource if resource in _KNOWN else "resource"
+def words_of(resource: str) -> tuple[str, str]:
+    """A resource as causes name it, and the spec's field that asks for it."""
+    if is_extended(resource):
+        return "gpus", "spec.placement.gpus"
+    return (
+        (resource, f"spec.job.resources.requests.{resource}")
+        if resource in _KNOWN
+        else ("resource", "spec.job.resources")
+    )
 
 
 def number(resource: str, value: Decimal) -> str:

@@ -58,10 +58,16 @@ OF_A_MANIFEST: Sequence[tuple[str, Rule]] = (
 _LATER = {"claim-unbound", "no-default-storage-class", "provisioning-failed", "storage-class-missing"}
 
 
+def planned_pod(evidence: Evidence) -> Object:
+    """A pod as its Job would make it."""
+    template = evidence.view.job["spec"]["template"]
+    metadata = {**template.get("metadata", {}), "name": f"{evidence.view.name}-0"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
 def check_manifest(evidence: Evidence, rules: Sequence[tuple[str, Rule]]) -> list[Finding]:
-    """Everything that the rules find of a pod as its Job would make it."""
-    pod = {"metadata": {"name": evidence.view.name}, "spec": evidence.view.job["spec"]["template"]["spec"]}
-    found = [(subject, one) for subject, rule in rules for one in rule(evidence, pod)]
+    """Everything that the rules find of such a pod."""
+    found = [(subject, one) for subject, rule in rules for one in rule(evidence, planned_pod(evidence))]
     return [replace(_planned(one, subject), subject=one.subject or subject) for subject, one in found]
 
 

@@ -57,49 +57,32 @@ def verdict_of(evidence: Evidence) -> Verdict:
 
 
 def _of_shards(evidence: Evidence) -> Iterator[Finding]:
-    """One finding for each shard that is not done."""
+    """One finding for each shard that is not done. Of one that is given up, the newest pod that failed by itself counts: others were told to end."""
     view = evidence.view
-    done, failed = set(view.completed), set(view.failed)
     for index, pods in sorted(view.pods_by_index.items()):
-        over = view.failing is not None or index in failed
-        pod = _last_failed(pods) if over else pods[-1]
-        if index not in done and pod is not None:
-            finding = next((finding for rule in OF_A_POD for finding in rule(evidence, pod)), None)
-            if finding is not None:
-                yield _with_tries(evidence, replace(finding, shards=_shard(evidence, index)), pods, over=over)
-    finding = refused(evidence) if view.failing is None else None
-    if finding is not None:
-        yield from (replace(finding, shards=_shard(evidence, index)) for index in without_pod(evidence))
+        over = view.failing is not None or index in view.failed
+        tries = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
+        own = [pod for pod in tries if "deletionTimestamp" not in pod["metadata"]] or tries
+        looked_at = [] if index in view.completed else own[-1:] if over else pods[-1:]
+        finding = next((one for pod in looked_at for rule in OF_A_POD for one in rule(evidence, pod)), None)
+        if finding is not None:
+            shown = _with_tries(evidence, finding, tries, waits=pods[-1] not in tries, over=over)
+            # A Job that was made smaller has pods of indexes that it no longer has.
+            yield replace(shown, shards=(view.shards[index] if index < len(view.shards) else index,))
+    refusal = refused(evidence) if view.failing is None else None
+    if refusal is not None:
+        yield from (replace(refusal, shards=(view.shards[index],)) for index in without_pod(evidence))
 
 
-def _shard(evidence: Evidence, index: int) -> tuple[int, ...]:
-    """A Job that was made smaller has pods of indexes that it no longer has."""
-    shards = evidence.view.shards
-    return (shards[index] if index < len(shards) else index,)
-
-
-def _last_failed(pods: Sequence[Object]) -> Object | None:
-    """The newest that failed by itself: those that end because the Job does are told to."""
-    failed = [pod for pod in pods if _has_failed(pod)]
-    own = [pod for pod in failed if "deletionTimestamp" not in pod["metadata"]]
-    return next(reversed(own or failed), None)
-
-
-def _has_failed(pod: Object) -> bool:
-    return bool((pod.get("status") or {}).get("phase") == "Failed")
-
-
-def _with_tries(evidence: Evidence, finding: Finding, pods: Sequence[Object], *, over: bool) -> Finding:
+def _with_tries(evidence: Evidence, finding: Finding, tries: Sequence[Object], *, waits: bool, over: bool) -> Finding:
     """With what becomes of the shard next. One that is about to be tried again is judged by its last try."""
-    tries = [pod for pod in pods if _has_failed(pod)]
     said = f"{len(tries)} tries of this shard have failed" if len(tries) > 1 else "one try of this shard has failed"
-    if tries and (over or _has_failed(pods[-1])):
+    if tries and (over or not waits):
         return _next_step(evidence, finding, over=over).seen([said] if len(tries) > 1 else [])
     last = next((found for pod in tries[-1:] for found in failure(evidence, pod)), None)
     if last is None or last.severity != "error" or finding.severity == "error":
         return finding
     if finding.cause in _BEFORE_A_TRY:
-        last = replace(last, shards=finding.shards)
         return _next_step(evidence, last, over=over).seen([said, "the next try is on its way"])
     return finding.seen([f"{said}, the last one: {last.sentence}"])
 
@@ -128,15 +111,11 @@ def _grouped(found: Sequence[Finding]) -> list[Finding]:
     for group in groups.values():
         sentence = Counter(one.sentence for one in group).most_common(1)[0][0]
         chosen = next(one for one in group if one.sentence == sentence)
-        lines = dict.fromkeys(line for one in (chosen, *group) for line in one.evidence)
-        chosen = replace(
-            chosen,
-            evidence=tuple(lines)[:_EVIDENCE_SHOWN],
-            since=min((one.since for one in group if one.since), default=None),
-            shards=tuple(sorted({shard for one in group for shard in one.shards})),
-            severity=min((one.severity for one in group), key=_SEVERITIES.index),
-        )
-        merged.append(chosen)
+        lines = tuple(dict.fromkeys(line for one in (chosen, *group) for line in one.evidence))[:_EVIDENCE_SHOWN]
+        since = min((one.since for one in group if one.since), default=None)
+        shards = tuple(sorted({shard for one in group for shard in one.shards}))
+        severity = min((one.severity for one in group), key=_SEVERITIES.index)
+        merged.append(replace(chosen, evidence=lines, since=since, shards=shards, severity=severity))
     return sorted(merged, key=lambda one: (_SEVERITIES.index(one.severity), -len(one.shards)))
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.parsing import parse_spec
-from specbatch.cluster.client.kinds import CLAIMS, Object
+from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.table import OF_A_MANIFEST, Rule, check_manifest, unchecked
-from specbatch.cluster.doctor.inventory import LOOKS, api, found, versions
+from specbatch.cluster.doctor.inventory import LOOKS, found, server
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.manifests.job import resolved
 from specbatch.cluster.manifests.names import QUEUE, object_labels
 from specbatch.cluster.manifests.pod import pod_template
-from specbatch.cluster.preflight.dry_run import try_pod
+from specbatch.cluster.preflight.dry_run import POD
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -38,15 +38,7 @@ spec:
 """
 
 
-def _dry_run(evidence: Evidence, _: Object) -> Iterator[Finding]:
-    return try_pod(evidence)
-
-
-_CHECKS: Sequence[tuple[str, Rule]] = (
-    *LOOKS,
-    ("the pods", _dry_run),
-    *OF_A_MANIFEST,
-)
+_CHECKS: Sequence[tuple[str, Rule]] = (*LOOKS, *POD, *OF_A_MANIFEST)
 
 
 def examine(cluster: Cluster, job: SpecBatchJob | None = None) -> list[Finding]:
@@ -58,16 +50,15 @@ def examine(cluster: Cluster, job: SpecBatchJob | None = None) -> list[Finding]:
     """
     spec = job or parse_spec(_TYPICAL, _NAME)
     evidence = Evidence(cluster, JobView(_job(spec)), spec=resolved(spec)["spec"])
-    results = [*_made(evidence, "versions", versions), *_made(evidence, "api", api)]
-    if failed(results) and results[-1].cause == "api-error":
+    results = _made(evidence, "api", server)
+    if results[-1].cause == "api-error":
         why = "the API server does not answer"
         return [*results, *(found(subject, why, severity="unchecked") for subject, _ in _CHECKS)]
-    volumes = evidence.view.job["spec"]["template"]["spec"]["volumes"]
-    names = {(one.get("persistentVolumeClaim") or {}).get("claimName") for one in volumes}
-    if job is None and evidence.every(CLAIMS) and not names & set(evidence.by_name(CLAIMS)):
-        volumes.clear()  # the namespace has claims of its own
     for check in _CHECKS:
         results += [_severe(finding, typical=job is None) for finding in _made(evidence, *check)]
+    claims = {one.subject for one in results if one.subject.startswith("claim ")}
+    if job is None and claims and not claims & {"claim specbatch-results", "claim specbatch-models"}:
+        results = [one for one in results if one.cause != "claim-missing"]  # the namespace has claims of its own
     if job is not None and not failed(results):
         results.append(found("spec", f"{job.metadata.name}: everything that its pods name is there"))
     return [*results, *unchecked(evidence)]

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
@@ -16,11 +17,10 @@ from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, NAMESPACES, QUOT
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding, Severity, listed
 from specbatch.cluster.diagnose.nodes import GPU_PRODUCT, Node, device_resources, number
-from specbatch.cluster.diagnose.rules.kubelet import NEVER_PULLED
 from specbatch.cluster.diagnose.rules.queues import local_queues, queue_problem
-from specbatch.cluster.diagnose.rules.storage import default_classes
 from specbatch.cluster.diagnose.table import Rule
 from specbatch.cluster.jobs.timestamps import seconds_of
+from specbatch.cluster.manifests.names import CONTAINER
 from specbatch.cluster.manifests.pod_requests import amount
 from specbatch.cluster.preflight.permissions import (
     HELPFUL,
@@ -35,6 +35,7 @@ from specbatch.formatting import pluralize, rough_duration
 
 _OLDEST_WORKING, _OLDEST_TESTED, _NEWEST_TESTED = (1, 29), (1, 30), (1, 37)
 _SKEW_SECONDS = 30.0
+_DEFAULT = ("storageclass.kubernetes.io/is-default-class", "true")  # annotation
 _LEVEL = "pod-security.kubernetes.io/enforce"
 _GPU = re.compile(r"gpu|mig-")
 _ZERO = Decimal(0)
@@ -46,42 +47,32 @@ def found(subject: str, sentence: str, remedy: str = "", severity: Severity = "o
     return Finding(cause=cause, subject=subject, sentence=sentence, remedy=remedy, severity=severity)
 
 
-def versions(*_: object) -> Iterator[Finding]:
-    """Of what runs here."""
-    try:
-        library = version("kubernetes")
-    except PackageNotFoundError:
-        library = "missing"
-    python = ".".join(map(str, sys.version_info[:3]))
-    yield found("versions", f"specbatch {__version__}, Python {python}, kubernetes client {library}")
-
-
-def api(evidence: Evidence, _: Object) -> Iterator[Finding]:
-    """The version of the API server."""
-    cluster = evidence.cluster
-    said = cluster.version()
+def server(evidence: Evidence, _: Object) -> Iterator[Finding]:
+    """The versions of what runs here, and of the API server."""
+    with suppress(PackageNotFoundError):
+        python, client = ".".join(map(str, sys.version_info[:3])), version("kubernetes")
+        yield found("versions", f"specbatch {__version__}, Python {python}, kubernetes client {client}")
+    cluster, said = evidence.cluster, evidence.cluster.version()
     yield found("api", f"{cluster.server} (context {cluster.context}, namespace {cluster.namespace})")
-    match = re.match(r"v?(\d+)\.(\d+)", said)
-    served = (int(match[1]), int(match[2])) if match else None
-    if served is not None and served >= _OLDEST_TESTED:
+    served = tuple(map(int, re.findall(r"\d+", said)[:2]))
+    remedy = "use Kubernetes 1.30 to 1.37: podFailurePolicy and backoffLimitPerIndex are needed"
+    if len(served) < 2:
+        yield found("kubernetes", f"version {said or '?'} is of no known form", remedy, "warning")
+    elif served < _OLDEST_TESTED:
+        severity: Severity = "warning" if served >= _OLDEST_WORKING else "error"
+        yield found("kubernetes", f"{said} is older than what is tested", remedy, severity)
+    else:
         newer = " (newer than what is tested: 1.30 to 1.37)" if served > _NEWEST_TESTED else ""
         yield found("kubernetes", f"{said}{newer}")
-        return
-    what = f"{said} is older than what is tested" if served else f"version {said or '?'} is of no known form"
-    too_old = served is not None and served < _OLDEST_WORKING
-    remedy = "use Kubernetes 1.30 to 1.37: podFailurePolicy and backoffLimitPerIndex are needed"
-    yield found("kubernetes", f"{said} is too old" if too_old else what, remedy, "error" if too_old else "warning")
 
 
 def clock(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """This machine's clock against the API server's, by an object that is never stored."""
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "specbatch-doctor"}}
-    before = time.time()
-    try:
+    before, there = time.time(), None
+    with suppress(ClusterError):
         made = evidence.cluster.create(CONFIG_MAPS, body, dry_run=True)
         there = seconds_of(made["metadata"].get("creationTimestamp"))
-    except ClusterError:
-        there = None
     if there is None:
         yield found("clock", "the API server does not tell its time", severity="unchecked")
         return
@@ -97,32 +88,23 @@ def clock(evidence: Evidence, _: Object) -> Iterator[Finding]:
 def permissions(evidence: Evidence, _: Object) -> Iterator[Finding]:
     """Everything that the commands do, and what would make answers better."""
     kueue = evidence.kueue is not None or (not evidence.kueue_readable and evidence.view.queue is not None)
-    needed, unseen = [*all_needed(), *(OF_KUEUE if kueue else ())], missing(evidence.cluster, HELPFUL)
-    lacking = [replace(one, subject="permissions") for one in check_permissions(evidence.cluster, needed)]
+    unseen, words = missing(evidence.cluster, HELPFUL), evidence.words
+    lacking = list(check_permissions(evidence.cluster, [*all_needed(), *(OF_KUEUE if kueue else ())]))
     if unseen is None:
         yield found("permissions", "the cluster does not say what is permitted", severity="unchecked")
-        return
-    yield from lacking or [
-        found("permissions", f"every command may do its work in namespace {evidence.words['namespace']}")
-    ]
-    if unseen:
-        more = (
-            f"why and doctor say more with it: {evidence.words['kubectl_all']} apply -k k8s/components/cluster-reader"
-        )
-        yield found("cluster-wide", f"not permitted, and not needed: {listed_rights(unseen)}", more)
+    elif lacking:
+        yield replace(lacking[0], subject="permissions")
     else:
+        yield found("permissions", f"every command may do its work in namespace {words['namespace']}")
+    if unseen:
+        more = f"why and doctor say more with it: {words['kubectl_all']} apply -k k8s/components/cluster-reader"
+        yield found("cluster-wide", f"not permitted, and not needed: {listed_rights(unseen)}", more)
+    elif unseen is not None:
         yield found("cluster-wide", "nodes, storage classes and the like may be read")
 
 
-def namespace(evidence: Evidence, _: Object) -> Iterator[Finding]:
-    """Its Pod Security level."""
-    if there := evidence.find(NAMESPACES, evidence.words["namespace"]):
-        level = (there["metadata"].get("labels") or {}).get(_LEVEL, "not enforced")
-        yield found("namespace", f"{there['metadata']['name']}, Pod Security level {level}")
-
-
 def nodes(evidence: Evidence, _: Object) -> Iterator[Finding]:
-    """How many are ready."""
+    """Nodes in service; products, how many, how many of them free, and whether the device plugin offers them all."""
     every = evidence.nodes or ()
     ready = sum(1 for node in every if node.usable)
     out = f", {len(every) - ready} cordoned or not ready" if ready < len(every) else ""
@@ -130,11 +112,6 @@ def nodes(evidence: Evidence, _: Object) -> Iterator[Finding]:
         yield found("nodes", f"{ready} ready{out}")
     elif every:
         yield found("nodes", f"0 ready{out}", "ask an admin, unless nodes come on demand", "error")
-
-
-def gpus(evidence: Evidence, _: Object) -> Iterator[Finding]:
-    """Products, how many, how many of them free, and whether the device plugin offers them all."""
-    every = evidence.nodes or ()
     remedy = f"ask an admin about the device plugin there ({evidence.words['kubectl_all']} get pods -A | grep -i device-plugin; or the GPU operator)"
     for resource in filter(_GPU.search, device_resources(every)):
         having = [node for node in evidence.nodes_with_pods if node.capacity(resource)]
@@ -160,29 +137,24 @@ def _gpus_text(resource: str, nodes: Sequence[Node]) -> str:
     return f"{total} {resource}{left}; at most {most} in one pod ({shown})"
 
 
-def classes(evidence: Evidence, _: Object) -> Iterator[Finding]:
-    """Which storage classes there are, and the default one."""
-    every = evidence.every(STORAGE_CLASSES)
-    names, default = sorted(evidence.by_name(STORAGE_CLASSES)), default_classes(every or ())
+def objects(evidence: Evidence, _: Object) -> Iterator[Finding]:
+    """The namespace's Pod Security level, storage classes, the claims that can be mounted, and what the quotas leave."""
+    if there := evidence.find(NAMESPACES, evidence.words["namespace"]):
+        level = (there["metadata"].get("labels") or {}).get(_LEVEL, "not enforced")
+        yield found("namespace", f"{there['metadata']['name']}, Pod Security level {level}")
+    every = evidence.by_name(STORAGE_CLASSES)
+    default = [name for name, one in every.items() if _DEFAULT in (one["metadata"].get("annotations") or {}).items()]
     if default:
-        yield found("storage classes", f"{listed(names)}; default {listed(default)}")
-    elif every is not None:
-        said = f"{listed(names)}; none is the default" if names else "there is none"
+        yield found("storage classes", f"{listed(every)}; default {listed(default)}")
+    elif evidence.every(STORAGE_CLASSES) is not None:
+        said = f"{listed(every)}; none is the default" if every else "there is none"
         remedy = "name one in every claim: storageClassName; or publish results to object storage (results.publish)"
         yield found("storage classes", said, remedy, "warning")
-
-
-def claims(evidence: Evidence, _: Object) -> Iterator[Finding]:
-    """The claims that can be mounted."""
     for name, claim in evidence.by_name(CLAIMS).items():
         status, modes = claim.get("status") or {}, (claim.get("spec") or {}).get("accessModes") or ()
         if status.get("phase") == "Bound" and "deletionTimestamp" not in claim["metadata"]:
             size = (status.get("capacity") or {}).get("storage")
             yield found(f"claim {name}", ", ".join(filter(None, ("bound", *modes, size))))
-
-
-def quotas(evidence: Evidence, _: Object) -> Iterator[Finding]:
-    """What the quotas of the namespace leave."""
     for name, quota in evidence.by_name(QUOTAS).items():
         hard, used = ((quota.get("status") or {}).get(part) or {} for part in ("hard", "used"))
         said = listed([f"{one} {used.get(one, '0')} of {most}" for one, most in hard.items()], shown=8)
@@ -201,36 +173,22 @@ def queues(evidence: Evidence, _: Object) -> Iterator[Finding]:
             yield found(f"queue {name}", f"active, {waiting} waiting")
 
 
-def image(evidence: Evidence, pod: Object) -> Iterator[Finding]:
-    """Whether nodes have the runner's image already, and whether it is of this version. Nodes name images in full: docker.io/library/busybox:1."""
-    container = pod["spec"]["containers"][0]
-    name, every = str(container.get("image")), evidence.nodes
+def image(_: Evidence, pod: Object) -> Iterator[Finding]:
+    """Whether the runner's image is of this version."""
+    name = str(next(one for one in pod["spec"]["containers"] if one["name"] == CONTAINER).get("image"))
     tag = name.partition("@")[0].rpartition("/")[2].partition(":")[2].removeprefix("v")
     if re.match(r"\d+\.\d+", tag) and tag != __version__:
         remedy = f"take the same version on both sides: pip install specbatch=={tag}"
-        yield found("image version", f"{name} is not of this specbatch ({__version__})", remedy, "warning")
-    registry = (
-        "" if re.match(r"[^/]*[.:][^/]*/|localhost/", name) else "docker.io/" if "/" in name else "docker.io/library/"
-    )
-    full = f"{registry}{name}" if tag or "@" in name else f"{registry}{name}:latest"
-    having = sum(
-        1 for node in every or () for one in node.status.get("images") or () if full in (one.get("names") or ())
-    )
-    if every and not having and container.get("imagePullPolicy") == "Never":
-        yield evidence.found(NEVER_PULLED, image=name)
-    elif every:
-        yield found("image", f"{name}: on {having} of {len(every)} nodes, as far as they tell")
+        yield found("image", f"{name} is not of this specbatch ({__version__})", remedy, "warning")
+    else:
+        yield found("image", name)
 
 
 LOOKS: Sequence[tuple[str, Rule]] = (
     ("clock", clock),
     ("permissions", permissions),
-    ("namespace", namespace),
     ("nodes", nodes),
-    ("gpus", gpus),
-    ("storage classes", classes),
-    ("claims", claims),
-    ("quotas", quotas),
+    ("namespace", objects),
     ("queues", queues),
     ("image", image),
 )

@@ -10,6 +10,7 @@ from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS, Kind, Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding, Said
 from specbatch.cluster.diagnose.rules.admission import refusal
+from specbatch.cluster.diagnose.table import check_manifest
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.start_job import suspended
 from specbatch.cluster.manifests.job import Manifests
@@ -18,8 +19,14 @@ from specbatch.errors import ClusterError
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
-# What the API server refuses of any pod; a policy may answer otherwise when the Job's own pods come.
-_NEVER = {"pod-security", "priority-class-missing", "runtime-class-missing", "service-account-missing"}
+# What the API server says of any pod; a policy may answer otherwise when the Job's own pods come.
+_NEVER = {
+    "pod-security",
+    "priority-class-missing",
+    "runtime-class-missing",
+    "service-account-missing",
+    "quota-exceeded",
+}
 _NO_DRY_RUN = "does not support dry run"
 
 
@@ -50,45 +57,44 @@ def dry_run(cluster: Cluster, manifests: Manifests) -> DryRun:
     job = _tried(cluster, JOBS, manifests.job | {"spec": suspended(manifests.job)["spec"]}, findings)
     config_map = _tried(cluster, CONFIG_MAPS, manifests.config_map, findings)
     if not findings:  # or it would be told twice
-        findings += try_pod(Evidence(cluster, JobView(manifests.job)))
+        findings += check_manifest(Evidence(cluster, JobView(manifests.job)), POD)
     return DryRun(job, config_map, findings)
 
 
-def try_pod(evidence: Evidence) -> Iterator[Finding]:
-    """What the cluster would say to a pod of the Job; nothing where pods may not be created."""
-    template = evidence.view.job["spec"]["template"]
-    metadata = {**template.get("metadata", {}), "name": f"{evidence.view.name}-0"}
+def try_pod(evidence: Evidence, pod: Object) -> Iterator[Finding]:
+    """What the cluster would say to a pod; nothing where pods may not be created."""
     try:
-        evidence.cluster.create(
-            PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}, dry_run=True
-        )
+        evidence.cluster.create(PODS, pod, dry_run=True)
     except ClusterError as refused:
         if not _about_the_object(refused) or _NO_DRY_RUN in refused.message:
             return  # nothing is learned about the pod
-        found = replace(refusal(evidence, Said(refused.message)) or _refused(refused), subject="the pods", evidence=())
-        if refused.status == 422 or found.cause in _NEVER or found.cause == "quota-exceeded":
+        found = refusal(evidence, Said(refused.message)) or _refused(refused)
+        if refused.status == 422 or found.cause in _NEVER:
             yield found
         else:
             said = f"one would be refused at this moment: {refused.message}"
             yield replace(found, sentence=said, severity="warning")
 
 
+POD = (("the pods", try_pod),)
+"""As a rule among others."""
+
+
 def _tried(cluster: Cluster, kind: Kind, body: Object, findings: list[Finding]) -> Object:
     """The object as the cluster would keep it; as it was where that cannot be told."""
-    subject = f"{kind.name} {body['metadata']['name']}"
     try:
         return cluster.create(kind, body, dry_run=True)
     except ClusterError as refused:
         if _NO_DRY_RUN in refused.message:
             said = "an admission webhook of the cluster cannot be asked without consequences"
-            findings.append(Finding(cause="no-dry-run", subject=subject, sentence=said, severity="warning"))
+            findings.append(Finding(cause="no-dry-run", subject=kind.name, sentence=said, severity="warning"))
         elif refused.reason == "AlreadyExists":
             # It will be gone by then (--force), or be found to be the same.
             another = {**body, "metadata": {**body["metadata"], "name": f"{body['metadata']['name']}-x"}}
             tried = _tried(cluster, kind, another, findings)
             return {**tried, "metadata": {**tried["metadata"], "name": body["metadata"]["name"]}}
         elif _about_the_object(refused):
-            findings.append(replace(_refused(refused), subject=subject))
+            findings.append(replace(_refused(refused), subject=f"{kind.name} {body['metadata']['name']}"))
         else:
             raise
     return body

@@ -13,7 +13,7 @@ from specbatch.cluster.diagnose.table import BEFORE_A_FETCH, check_manifest
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.run import uid_of
 from specbatch.cluster.preflight.checks import stop_at_errors
-from specbatch.cluster.preflight.dry_run import try_pod
+from specbatch.cluster.preflight.dry_run import POD
 from specbatch.cluster.preflight.permissions import Uses, check_permissions
 from specbatch.errors import ClusterError
 
@@ -34,9 +34,9 @@ def check_fetch(cluster: Cluster, body: Object) -> list[Finding]:
     evidence = Evidence(cluster, JobView(body), spec={})
     found = [
         *check_permissions(cluster, Uses(follow=True, force=True).needed),
-        *check_manifest(evidence, BEFORE_A_FETCH),
+        *check_manifest(evidence, (*BEFORE_A_FETCH, *POD)),
     ]
-    found += [*_volume_follows_pod(evidence), *try_pod(evidence)]
+    found += _volume_follows_pod(evidence)
     stop_at_errors(found, where=f"namespace {cluster.namespace}")
     return [finding for finding in found if finding.severity == "warning"]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from specbatch.cluster.diagnose.nodes import Node, tolerates, wanted_labels
+from specbatch.cluster.diagnose.nodes import Node, requirements, tolerates
 
 TAINT = {"key": "dedicated", "value": "batch", "effect": "NoSchedule"}
 
@@ -68,4 +68,4 @@ def test_a_selector_wants_every_label():
     spec = {"nodeSelector": {"zone": "a", "disk": "ssd"}}
     assert node(zone="a", disk="ssd").selected(spec)
     assert not node(zone="a").selected(spec)
-    assert wanted_labels(spec) == {"zone": ["a"], "disk": ["ssd"]}
+    assert requirements(spec) == [[("zone", "In", ["a"]), ("disk", "In", ["ssd"])]]

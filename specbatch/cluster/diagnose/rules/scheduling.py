@@ -21,7 +21,7 @@ from specbatch.api.hints.nearest import nearest
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Cause, Finding, Said, by_name, listed
-from specbatch.cluster.diagnose.nodes import Node, cause_word, device_resources, node_lines, number, text, wanted_labels
+from specbatch.cluster.diagnose.nodes import Node, device_resources, node_lines, number, requirements, text, words_of
 from specbatch.cluster.jobs.timestamps import age
 from specbatch.cluster.manifests.pod_requests import is_extended, requests
 from specbatch.cluster.status.pod_state import node_of
@@ -156,30 +156,27 @@ def _too_small(evidence: Evidence, nodes: Sequence[Node], asked: Mapping[str, De
     if not short:
         every = ", ".join(text(*one) for one in asked.items())
         return evidence.found(_CAUSES["not-enough-together"], which=which, asked=every)
-    name = short[0]
+    name, (word, field) = short[0], words_of(short[0])
     remedy = "add a node that has some"
     if most[name]:
-        remedy = f"set {_spec_field(name)} to {number(name, most[name])} or less (specbatch plan FILE shows what fits), or add a larger node"
+        remedy = f"set {field} to {number(name, most[name])} or less (specbatch plan FILE shows what fits), or add a larger node"
     fields = {"asked": text(name, asked[name]), "which": which, "most": number(name, most[name]), "remedy": remedy}
     found = evidence.found(_CAUSES["not-enough"], **fields)
-    return replace(found, cause=f"not-enough-{cause_word(name)}").seen(node_lines(nodes, name))
+    return replace(found, cause=f"not-enough-{word}").seen(node_lines(nodes, name))
 
 
 def _no_label(evidence: Evidence, among: Sequence[Node], spec: Object, devices: Mapping[str, Decimal]) -> Finding:
     """No node has the labels that are asked for, or none of those that have the devices."""
-    what, fixes = [], []
-    for label, values in wanted_labels(spec).items():
+    what, fixes = dict[str, None](), dict[str, None]()
+    for label, operator, values in (one for term in requirements(spec) for one in term):
         there = sorted({node.labels[label] for node in among if label in node.labels})
-        if not (set(there) & set(values) if values else there):
-            what.append(f"{label}={'|'.join(values)}" if values else label)
-            fixes += [f"{label}: {nearest(values[0], there, cutoff=0.4) or listed(there)}"] if there else []
+        if operator in {"In", "Exists"} and not (set(there) & set(values) if values else there):
+            what[f"{label}={'|'.join(values)}" if values else label] = None
+            fixes |= {f"{label}: {nearest(values[0], there, cutoff=0.4) or listed(there)}": None} if there else {}
     having = f" that has {' and '.join(text(*one) for one in devices.items())}" if devices else ""
-    found = evidence.found(
-        _CAUSES["node-selector"],
-        having=having,
-        what=f"has the label {', '.join(what)}" if what else "matches the node selector and affinity",
-        fixes=f"; the nodes have {'; '.join(fixes)}" if fixes else "",
-    )
+    wanted = f"has the label {', '.join(what)}" if what else "matches the node selector and affinity"
+    others = f"; the nodes have {'; '.join(fixes)}" if fixes else ""
+    found = evidence.found(_CAUSES["node-selector"], having=having, what=wanted, fixes=others)
     return found.seen([f"nodes{having}: {listed(node.name for node in among)}"])
 
 
@@ -210,23 +207,16 @@ def _by_message(evidence: Evidence, pod: Object, said: Said) -> Finding | None:
     lacking = re.findall(r"Insufficient ([^\s,]*[^\s,.])", reasons.text)
     if lacking:
         name = min(lacking, key=lambda one: (not is_extended(one), one))
-        asked = text(name, requests(pod["spec"]).get(name, Decimal(0)))
-        found = evidence.recognise([_CAUSES["never"], _CAUSES["taken"]], said, asked=asked, field=_spec_field(name))
+        asked, (word, field) = text(name, requests(pod["spec"]).get(name, Decimal(0))), words_of(name)
+        found = evidence.recognise([_CAUSES["never"], _CAUSES["taken"]], said, asked=asked, field=field)
         assert found is not None  # the last of them is of any message
         if found.cause == "never":
-            return replace(found, cause=f"not-enough-{cause_word(name)}")
+            return replace(found, cause=f"not-enough-{word}")
         lines = node_lines(evidence.nodes_with_pods, name)
-        return replace(found, cause=f"{cause_word(name)}-taken", evidence=(*lines, *found.evidence))
+        return replace(found, cause=f"{word}-taken", evidence=(*lines, *found.evidence))
     wanted = ", ".join(f"{key}={value}" for key, value in (pod["spec"].get("nodeSelector") or {}).items())
     what = f"that could be used has the label {wanted}" if wanted else "that could be used matches the node affinity"
     named = re.search(_TAINT, reasons.text)
     taint, toleration = _taint_fields(named.groupdict() if named else {})
     fields = {"nodes": "some nodes", "node": "NODE", "what": what, "taint": taint, "toleration": toleration}
     return evidence.recognise(_FILTERS, reasons, **fields)
-
-
-def _spec_field(resource: str) -> str:
-    """The spec's field that asks for it."""
-    if is_extended(resource):
-        return "spec.placement.gpus"
-    return "spec.job.resources" if cause_word(resource) == "resource" else f"spec.job.resources.requests.{resource}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from specbatch.api.hints.nearest import nearest
@@ -12,7 +12,6 @@ from specbatch.cluster.diagnose.finding import Cause, Finding, Said, by_name, li
 from specbatch.cluster.diagnose.rules.scheduling import scheduler_says
 from specbatch.cluster.status.pod_state import node_of
 
-_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _ANEW = "delete the claim and make it anew with a class that exists{known}"
 # Of a claim without a volume, by its newest event.
 _PENDING = (
@@ -110,12 +109,6 @@ def claim_names(spec: Object) -> list[str]:
     """The claims that a pod's spec mounts."""
     mounted = (volume.get("persistentVolumeClaim") for volume in spec.get("volumes") or ())
     return list(dict.fromkeys(claim["claimName"] for claim in mounted if claim))
-
-
-def default_classes(classes: Sequence[Object]) -> list[str]:
-    """The names of the storage classes that a claim gets which names none."""
-    marked = [one for one in classes if (one["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"]
-    return [str(one["metadata"]["name"]) for one in marked]
 
 
 def _unbound(evidence: Evidence, claim: Object, said: Said) -> Finding | None:
