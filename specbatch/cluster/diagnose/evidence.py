@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
 _T = TypeVar("_T")
+_LOG = "pods/log"
 _LOGS_READ = 8
 
 
@@ -35,29 +36,18 @@ class Evidence:
         cluster: where it is read.
         view: the Job and its pods; of one that does not exist yet, its manifest.
         objects: those that need not be read, by the plural of their kind.
-        clock: Unix time now.
-        known: other parts that need not be read, by name.
+        known: `spec`, `kueue` and `clock` (Unix time now), where they are known.
 
     Raises:
         ClusterError: by any part, where the API server does not answer, or fails.
     """
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        view: JobView,
-        *,
-        objects: Mapping[str, Sequence[Object]] | None = None,
-        clock: float | None = None,
-        **known: Any,
-    ) -> None:
-        self.view = view
-        self.clock = time.time() if clock is None else clock
-        self.not_permitted: list[str] = []
-        self.logs_left_out = 0
+    def __init__(self, cluster: Cluster, view: JobView, objects: Mapping[str, Any] | None = None, **known: Any) -> None:
         self.cluster = cluster
+        self.view = view
+        self.clock = time.time()
+        self.not_permitted: list[str] = []
         self._read: dict[str, Any] = dict(objects or {})
-        self._logs: dict[str, Said | None] = dict(known.pop("logs", {}))
         vars(self).update(known)
 
     @cached_property
@@ -87,8 +77,7 @@ class Evidence:
     @property
     def not_looked_at(self) -> list[str]:
         """What was not permitted, or too much."""
-        more = [f"the logs of {self.logs_left_out:,} more pods"] if self.logs_left_out else []
-        return [*dict.fromkeys(self.not_permitted), *more]
+        return list(dict.fromkeys(self.not_permitted))
 
     def every(self, kind: Kind) -> Sequence[Object] | None:
         """All objects of a kind, of the namespace where the kind has namespaces."""
@@ -142,12 +131,19 @@ class Evidence:
     def newest_line(self, pod: Object) -> Said | None:
         """Of a pod's log, and when; None where it cannot be read, and of all pods but the first few."""
         name = pod["metadata"]["name"]
-        if name not in self._logs:
-            if len(self._logs) >= _LOGS_READ:
-                self.logs_left_out += 1
-                return None
-            self._logs[name] = self._read_log(name)
-        return self._logs[name]
+        known = sum(key.startswith(_LOG) for key in self._read)
+        if known >= _LOGS_READ and f"{_LOG}/{name}" not in self._read:
+            self.not_permitted.append(f"{_LOG} of more than {_LOGS_READ} pods")
+            return None
+
+        def read(cluster: Cluster) -> Said:
+            stamp, _, line = "".join(cluster.log(name, tail=1, timestamps=True)).partition(" ")
+            return Said(line, time=stamp)
+
+        try:
+            return self._ask(f"{_LOG}/{name}", _LOG, read)
+        except ClusterError:  # the pod has ended meanwhile, or its node does not answer
+            return None
 
     def said_of(self, thing: Object, *reasons: str) -> Sequence[Said]:
         """The events of an object, newest first; of these reasons, where any is given."""
@@ -178,13 +174,3 @@ class Evidence:
                 self.not_permitted.append(what)
         found: _T | None = self._read[key]
         return found
-
-    def _read_log(self, pod: str) -> Said | None:
-        try:
-            lines = list(self.cluster.log(pod, tail=1, timestamps=True))
-        except ClusterError as error:
-            if error.status == 403:
-                self.not_permitted.append("pods/log")
-            return None  # or the pod has ended meanwhile, or its node does not answer
-        stamp, _, line = (lines[-1] if lines else "").partition(" ")
-        return Said(line, time=stamp)

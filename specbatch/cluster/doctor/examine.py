@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.api.parsing import parse_spec
+from specbatch.api.starter import starter
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
@@ -24,20 +26,8 @@ if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
 _NAME = "specbatch-doctor"
-# Stands for the spec that is to come: one GPU, and the claims of k8s/ and of the examples.
-_TYPICAL = """
-apiVersion: specbatch.dev/v1alpha1
-kind: SpecBatchJob
-metadata: {name: doctor}
-spec:
-  target: {model: "embedded:target"}
-  drafter: {model: "embedded:drafter"}
-  placement: {gpus: 1}
-  dataset: {uri: /data/rows.jsonl}
-  job: {volumes: {results: {claimName: specbatch-results}, modelCache: {claimName: specbatch-models}}}
-"""
-
-
+# What is added to the spec of `specbatch init`, which stands for the one that is to come: a GPU, and the other claim of k8s/.
+_TYPICAL = ("placement.gpus=1", "job.volumes.modelCache.claimName=specbatch-models")
 _CHECKS: Sequence[tuple[str, Rule]] = (*LOOKS, *POD, *OF_A_MANIFEST)
 
 
@@ -48,7 +38,7 @@ def examine(cluster: Cluster, job: SpecBatchJob | None = None) -> list[Finding]:
         cluster: and its namespace.
         job: the spec that is to run there; without one a typical one stands for it.
     """
-    spec = job or parse_spec(_TYPICAL, _NAME)
+    spec = job or parse_spec(starter(PurePath(_NAME)), _NAME, _TYPICAL)
     evidence = Evidence(cluster, JobView(_job(spec)), spec=resolved(spec)["spec"])
     results = _made(evidence, "api", server)
     if results[-1].cause == "api-error":

@@ -19,14 +19,8 @@ from specbatch.errors import ClusterError
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
-# What the API server says of any pod; a policy may answer otherwise when the Job's own pods come.
-_NEVER = {
-    "pod-security",
-    "priority-class-missing",
-    "runtime-class-missing",
-    "service-account-missing",
-    "quota-exceeded",
-}
+# A policy may answer otherwise when the Job's own pods come.
+_UNSURE = {"admission-denied", "admission-unreachable", "creation-refused"}
 _NO_DRY_RUN = "does not support dry run"
 
 
@@ -69,7 +63,7 @@ def try_pod(evidence: Evidence, pod: Object) -> Iterator[Finding]:
         if not _about_the_object(refused) or _NO_DRY_RUN in refused.message:
             return  # nothing is learned about the pod
         found = refusal(evidence, Said(refused.message)) or _refused(refused)
-        if refused.status == 422 or found.cause in _NEVER:
+        if refused.status == 422 or found.cause not in _UNSURE:
             yield found
         else:
             said = f"one would be refused at this moment: {refused.message}"

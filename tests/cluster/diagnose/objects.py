@@ -196,7 +196,9 @@ class Closed:
 BOUND = {"specbatch-results": claim()}
 
 
-def verdict_on(*pods, the_job=None, nodes=None, others=(), claims=BOUND, events=(), classes=None, objects=None, **more):
+def verdict_on(
+    *pods, the_job=None, nodes=None, others=(), claims=BOUND, events=(), classes=None, objects=None, logs=None, **more
+):
     """The verdict, from these parts of the evidence; `nodes` None means that they may not be read."""
     there = {
         "persistentvolumeclaims": None if claims is None else claims.values(),
@@ -208,6 +210,7 @@ def verdict_on(*pods, the_job=None, nodes=None, others=(), claims=BOUND, events=
     }
     view = JobView(the_job or job(completions=max(1, len(pods))), list(pods))
     there = {plural: list(ones) for plural, ones in there.items() if ones is not None}
+    there |= {f"pods/log/{name}": line for name, line in (logs or {}).items()}
     return verdict_of(Evidence(Closed(), view, objects=there, **{"clock": CLOCK, **more}))
 
 

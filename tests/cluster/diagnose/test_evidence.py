@@ -105,11 +105,11 @@ def test_logs_of_a_few_pods_are_read_and_the_rest_is_told(api):
     found = evidence_of(api)
     lines = [found.newest_line(one) for one in found.view.pods]
     assert [line and line.text for line in lines] == ["", *["a line"] * 7, None, None]
-    assert found.not_looked_at == ["the logs of 2 more pods"]
+    assert found.not_looked_at == ["pods/log of more than 8 pods"]
     api.deny("get", "pods/log")
     found = evidence_of(api)
     assert {found.newest_line(one) for one in found.view.pods} == {None}
-    assert found.not_looked_at == ["pods/log", "the logs of 2 more pods"]
+    assert found.not_looked_at == ["pods/log", "pods/log of more than 8 pods"]
 
 
 def test_an_unbound_claim_brings_the_storage_classes(api):

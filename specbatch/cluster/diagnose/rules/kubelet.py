@@ -36,21 +36,21 @@ _PULLS = (
     Cause("image-registry-certificate", r"x509:|certificate signed by unknown|failed to verify certificate|HTTP response to HTTPS client",
         "the node does not trust the registry's certificate: {image}",
         "ask an admin to give the nodes the registry's certificate authority, or take another registry"),
-    Cause("image-denied", r"\b40[13]\b|unauthorized|denied|authentication required|insufficient_scope|authorization failed|no basic auth",
-        "the registry refuses to hand out the image: {image}",
-        "if it is private: {kubectl} create secret docker-registry NAME ..., and spec.job.imagePullSecrets: [{{name: NAME}}]; Docker Hub says the same of an image that does not exist: check its name"),
     Cause("image-registry-unreachable", r"no such host|dial tcp|i/o timeout|connection refused|connection reset|handshake timeout|network is unreachable|deadline exceeded|context canceled|unexpected EOF|\b50[0234]\b|server misbehaving",
         "the node cannot reach the registry: {image}",
         "check the registry's name in spec.job.image, and the nodes' way to it (proxy, firewall); without one, load the image onto the nodes and set spec.job.imagePullPolicy: IfNotPresent"),
+    Cause("image-pull-secret-missing", r"pull secret unreadable: (?P<secrets>.*)",
+        "the registry refuses to hand out the image {image}, and the pull secret cannot be read ({secrets})",
+        "create it: {kubectl} create secret docker-registry {secrets} --docker-server=... --docker-username=... --docker-password=..."),
+    Cause("image-denied", r"\b40[13]\b|unauthorized|denied|authentication required|insufficient_scope|authorization failed|no basic auth",
+        "the registry refuses to hand out the image: {image}",
+        "if it is private: {kubectl} create secret docker-registry NAME ..., and spec.job.imagePullSecrets: [{{name: NAME}}]; Docker Hub says the same of an image that does not exist: check its name"),
     Cause("image-not-found", r"not found|manifest unknown|name unknown|does not exist|\b404\b",
         "the registry has no such image: {image}",
         "check name and tag in spec.job.image (docker manifest inspect IMAGE tells)"),
     Cause("image-pull", "", "the image cannot be pulled: {image}",
         "the message below is the container runtime's; try: docker pull IMAGE from your own machine"),
 )  # fmt: skip
-_PULL_SECRET = Cause("image-pull-secret-missing", "",
-    "the registry refuses to hand out the image {image}, and the pull secret cannot be read ({secrets})",
-    "create it: {kubectl} create secret docker-registry {secrets} --docker-server=... --docker-username=... --docker-password=...")  # fmt: skip
 STARTS = (
     ARCHITECTURE,
     COMMAND,
@@ -144,20 +144,15 @@ def _recognise(evidence: Evidence, causes: Sequence[Cause], said: Said) -> Findi
 
 
 def _pull(evidence: Evidence, pod: Object, image: str, said: Said) -> Finding:
-    """Before Kubernetes 1.32 a back-off hides the error, which an event has."""
+    """Before Kubernetes 1.32 a back-off hides the error, which an event has. A pull secret that is missing is the cause of a refusal."""
     pulls = [one for one in evidence.said_of(pod, "Failed") if "pull" in one.text.lower()]
-    error = next((one for one in pulls if "Failed to pull image" in one.text), said)
-    if "ErrImagePull:" in said.text:
-        error = said
-    since = pulls[-1].since if pulls else said.since
-    message = f"{said.reason}: {error.text.replace(image, 'IMAGE')}"
-    finding = evidence.recognise(
-        _PULLS, replace(said, text=message, since=since), image=image, pod=pod["metadata"]["name"]
-    )
+    errors = [one for one in pulls if "Failed to pull image" in one.text and "ErrImagePull:" not in said.text]
+    secrets = evidence.said_of(pod, "FailedToRetrieveImagePullSecret")
+    text = f"{said.reason}: {(*errors, said)[0].text.replace(image, 'IMAGE')}"
+    if secrets:
+        names = [str(one.get("name", "")) for one in pod["spec"].get("imagePullSecrets") or ()]
+        text = f"{text} (pull secret unreadable: {', '.join(names) or 'NAME'}"
+    told = replace(said, text=text, since=pulls[-1].since if pulls else said.since)
+    finding = evidence.recognise(_PULLS, told, image=image, pod=pod["metadata"]["name"])
     assert finding is not None  # the last of them is of any message
-    secret = next(iter(evidence.said_of(pod, "FailedToRetrieveImagePullSecret")), None)
-    if secret is not None and finding.cause in {"image-denied", "image-not-found", "image-pull"}:
-        names = ", ".join(str(one.get("name", "")) for one in pod["spec"].get("imagePullSecrets") or ())
-        found = evidence.found(_PULL_SECRET, image=image, secrets=names or "NAME")
-        finding = found.seen([secret.line, *finding.evidence], finding.since)
-    return finding.seen([error.line] if error is not said else [])
+    return finding.seen(one.line for one in (*errors[:1], *secrets[:1]))
