@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 import uuid
 
 from specbatch.backoff import Backoff
@@ -74,6 +75,13 @@ class ShardDir:
         publisher = self.publisher(uri, **options)
         publisher.finish(seconds=seconds)
         return publisher
+
+
+def wait_for(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def listed(uri, shard=0, shards=1):

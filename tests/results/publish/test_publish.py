@@ -10,7 +10,7 @@ from specbatch.errors import ResultsError
 from specbatch.results.protocol import PublishState
 from specbatch.results.storage.folder import Folder
 from tests.results.builders import IDENTITY
-from tests.results.published import ShardDir, listed, memory_uri
+from tests.results.published import ShardDir, listed, memory_uri, wait_for
 
 PART, NEXT = "part-00000-of-00001.jsonl", "part-00000-of-00001-00001.jsonl"
 IDENTITY_FILE, MANIFEST = "identity-00000-of-00001.json", "manifest-00000-of-00001.json"
@@ -47,13 +47,6 @@ def calls(monkeypatch):
     for method in ("put", "write", "remove"):
         watch(method)
     return seen
-
-
-def wait_for(condition, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_identity_comes_first_then_rows_as_they_close_then_report_manifest_and_success(shard, uri, calls):

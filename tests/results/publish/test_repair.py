@@ -10,7 +10,7 @@ from specbatch.errors import ResultsError
 from specbatch.results.storage.checksums import Checksum, checksum_of, has_checksum
 from specbatch.results.storage.folder import Folder
 from tests.results.builders import IDENTITY
-from tests.results.published import QUICK, ShardDir, listed, memory_uri
+from tests.results.published import QUICK, ShardDir, listed, memory_uri, wait_for
 
 PART, NEXT = "part-00000-of-00001.jsonl", "part-00000-of-00001-00001.jsonl"
 IDENTITY_FILE, MANIFEST = "identity-00000-of-00001.json", "manifest-00000-of-00001.json"
@@ -55,8 +55,7 @@ def test_a_changed_object_is_put_there_again_and_nothing_else(shard, uri, change
         shard.publish(uri)
     else:
         publisher = shard.publisher(uri)
-        while publisher.state.pending_files:
-            pass
+        wait_for(lambda: not publisher.state.pending_files)
         publisher.close()
     there = Folder(uri)
     there.write(PART, change(there.read(PART)))
@@ -83,8 +82,7 @@ def test_a_removed_object_is_put_there_again(shard, uri, name):
 
 def test_an_object_that_is_changed_or_removed_while_the_run_goes_on_is_right_at_the_end(shard, uri):
     publisher = shard.publisher(uri)
-    while publisher.state.pending_files:
-        pass
+    wait_for(lambda: not publisher.state.pending_files)
     there = Folder(uri)
     there.write(PART, b"something else\n")
     there.remove(NEXT)
@@ -97,8 +95,7 @@ def test_an_object_that_is_changed_or_removed_while_the_run_goes_on_is_right_at_
 
 def test_a_killed_runs_identity_is_restored_by_what_its_volume_remembers(shard, uri):
     publisher = shard.publisher(uri)
-    while publisher.state.pending_files:
-        pass
+    wait_for(lambda: not publisher.state.pending_files)
     publisher.close()
     Folder(uri).remove(IDENTITY_FILE)
     stranger = ShardDir(shard.run_dir.parents[1] / "other" / "nightly")
