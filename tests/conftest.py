@@ -10,8 +10,8 @@ import pytest
 from tests.s3 import serving
 from tests.zygote import Zygote
 
-_TIMES = itertools.count(1)
-_given_back = []
+_TESTS = itertools.count(1)
+_freeze, _unfreeze = gc.freeze, gc.unfreeze
 
 
 def pytest_configure():
@@ -31,25 +31,31 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    # Millions of objects of torch and transformers live to the end: no collection, of ours or of the tested code, need look at them.
+    # Millions of objects of torch and transformers live to the end: no search for garbage, of ours or of the tested code, need look at them.
     gc.enable()
     gc.collect()
     gc.freeze()
-    gc.unfreeze = _unfreeze
-
-
-def _unfreeze(real=gc.unfreeze):
-    """As a run calls it at its end, and is told of: get_freeze_count would count for 20 ms before every test."""
-    _given_back.append(True)
-    real()
+    # A run gives back what it has set aside, and all else with it: to look at that again takes half of what a test does.
+    gc.freeze = gc.unfreeze = _nothing
 
 
 def pytest_runtest_setup(item):
-    if _given_back:  # what a run had set aside, and all else with it
-        _given_back.clear()
-        if next(_TIMES) % 20 == 0:
-            gc.collect()
-        gc.freeze()
+    if next(_TESTS) % 100 == 0:  # what was imported meanwhile
+        gc.collect()
+        _freeze()
+
+
+def _nothing():
+    pass
+
+
+@pytest.fixture
+def setting_aside(monkeypatch):
+    """For tests of gc.freeze and gc.unfreeze: they are themselves."""
+    monkeypatch.setattr(gc, "freeze", _freeze)
+    monkeypatch.setattr(gc, "unfreeze", _unfreeze)
+    yield
+    _freeze()
 
 
 @pytest.fixture(scope="session")

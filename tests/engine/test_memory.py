@@ -121,6 +121,7 @@ class Cycle:
         self.itself = self
 
 
+@pytest.mark.usefixtures("setting_aside")
 def test_the_collector_looks_at_nothing_that_was_there_before_while_it_is_set_aside():
     with loaded_set_aside():
         assert gc.get_freeze_count() > MANY
@@ -131,6 +132,7 @@ def test_the_collector_looks_at_nothing_that_was_there_before_while_it_is_set_as
     assert gc.get_freeze_count() < MANY
 
 
+@pytest.mark.usefixtures("setting_aside")
 def test_memory_that_is_needed_is_found_among_what_was_set_aside():
     gc.disable()
     try:
@@ -148,6 +150,7 @@ def test_memory_that_is_needed_is_found_among_what_was_set_aside():
         gc.enable()
 
 
+@pytest.mark.usefixtures("setting_aside")
 def test_nothing_is_set_aside_by_what_gives_memory_back():
     gc.freeze()  # Python itself does so with what never dies
     release(torch.device("cpu"))

@@ -172,6 +172,7 @@ def test_the_engine_is_made_ready_for_what_the_spec_samples_by(make_job, fast, m
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("setting_aside")
 def test_what_the_engine_held_is_free_before_scores_are_looked_at(make_job, tmp_path, fast, loaded, monkeypatch):
     run_job(make_job(ROWS))
     results = tmp_path / "results" / "tiny"

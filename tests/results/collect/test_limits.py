@@ -42,13 +42,19 @@ def peak_kib(run_python, run_dir, out, memory_bytes, form="jsonl"):
     return int(run_python(MEASURED, run_dir, out, memory_bytes, form).stdout)
 
 
+@pytest.fixture(scope="module")
+def small_and_large(tmp_path_factory):
+    """Two runs, the second with twenty times the rows."""
+    runs = [tmp_path_factory.mktemp(name) for name in ("small", "large")]
+    for run_dir, rows in zip(runs, (15_000, 300_000), strict=True):
+        write_run(run_dir, rows, shards=4, parts=3)
+    return runs
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["jsonl", "openai", "parquet"])
-def test_twenty_times_the_rows_need_no_more_memory(run_python, tmp_path, form):
-    peaks = []
-    for rows in (15_000, 300_000):
-        write_run(tmp_path / str(rows), rows, shards=4, parts=3)
-        peaks.append(peak_kib(run_python, tmp_path / str(rows), tmp_path / "out", 2 << 20, form))
+def test_twenty_times_the_rows_need_no_more_memory(run_python, small_and_large, tmp_path, form):
+    peaks = [peak_kib(run_python, run_dir, tmp_path / "out", 2 << 20, form) for run_dir in small_and_large]
     assert (tmp_path / "out").stat().st_size > 1_000_000
     # Tables hold one group of rows (32768): the smaller run is less than half of one.
     assert peaks[1] - peaks[0] < (64 << 10 if form == "parquet" else 8 << 10), peaks

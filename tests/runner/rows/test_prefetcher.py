@@ -177,6 +177,7 @@ def test_slow_reader_never_holds_up_rows_in_flight(tmp_path, maker):
     prefetcher.close()
 
 
+@pytest.mark.usefixtures("setting_aside")
 @pytest.mark.parametrize("replicas", [1, 2, 3])
 def test_replicas_share_one_feed_and_every_row_comes_once(tmp_path, maker, replicas):
     prefetcher, _ = start_prefetcher(tmp_path, ROWS)
