@@ -107,6 +107,13 @@ class DecodingSpec(SpecModel):
         description="Token ids that the text does not begin with.",
         examples=[[220]],
     )
+    n: int = Field(
+        default=1,
+        ge=1,
+        le=128,
+        description="Completions of a row, each from a random stream of its own: a row's result holds all of them. More than 1 needs a temperature above 0.",
+        examples=[4],
+    )
     seed: int = Field(
         default=0,
         ge=0,

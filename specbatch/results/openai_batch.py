@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from specbatch.results.rows import ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
+from specbatch.results.rows import Choice, ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage, choices_of
 
 _OURS = "specbatch"
 
@@ -25,6 +25,8 @@ def result_to_json(row: ResultRow) -> dict[str, Any]:
     }
     optional = {"prompt": row.prompt, "answer": row.answer, "correct": row.correct, "columns": row.columns}
     ours |= {name: part for name, part in optional.items() if part is not None}
+    if row.choices:
+        ours["completion_tokens"] = [choice.completion_tokens for choice in row.choices]
     return {
         "id": f"batch_req_{row.fingerprint}",
         "custom_id": row.id,
@@ -58,14 +60,18 @@ def error_to_json(row: ErrorRow) -> dict[str, Any]:
 def result_from_json(value: dict[str, Any]) -> ResultRow:
     """The row of such a line; KeyError, TypeError, ... where it is none."""
     ours, body = value[_OURS], value["response"]["body"]
-    choice = body["choices"][0]
     chat = body["object"] == "chat.completion"
+    choices = [_choice_from(one, chat=chat) for one in body["choices"]]
+    several = [
+        Choice(id=f"{value['custom_id']}#{number}", completion_tokens=int(count), **choices[number])
+        for number, count in enumerate(ours.get("completion_tokens", []))
+    ]
     return ResultRow(
         id=str(value["custom_id"]),
+        **choices[0],
+        choices=several or None,
         index=int(ours["index"]),
         fingerprint=str(ours["fingerprint"]),
-        text=str(choice["message"]["content"] if chat else choice["text"]),
-        finish_reason=str(choice["finish_reason"]),
         usage=msgspec.convert(body["usage"], Usage),
         speculation=msgspec.convert(ours["speculation"], Speculation | None),
         prompt=ours.get("prompt"),
@@ -106,19 +112,38 @@ def _body(row: ResultRow, form: OpenAIForm) -> dict[str, Any]:
         "completion_tokens": row.usage.completion_tokens,
         "total_tokens": row.usage.prompt_tokens + row.usage.completion_tokens,
     }
-    choice: dict[str, Any] = {"index": 0, "finish_reason": row.finish_reason, "logprobs": None}
-    if form.endpoint == "/v1/chat/completions":
-        kind, prefix = "chat.completion", "chatcmpl"
-        choice["message"] = {"role": "assistant", "content": row.text, "refusal": None}
-    else:
-        kind, prefix = "text_completion", "cmpl"
-        choice["text"] = row.text
+    chat = form.endpoint == "/v1/chat/completions"
+    kind, prefix = ("chat.completion", "chatcmpl") if chat else ("text_completion", "cmpl")
     return {
         "id": f"{prefix}-{row.fingerprint}",
         "object": kind,
         "created": form.created,
         "model": form.model,
-        "choices": [choice],
+        "choices": [_choice(one, number, chat=chat) for number, one in enumerate(choices_of(row))],
         "usage": usage,
         "system_fingerprint": None,
+    }
+
+
+def _choice(choice: Choice, number: int, *, chat: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"index": number, "finish_reason": choice.finish_reason, "logprobs": choice.logprobs}
+    if not chat:
+        return found | {"text": choice.text}
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.tool_calls is not None:
+        message |= {"content": choice.text or None, "tool_calls": choice.tool_calls}
+    if choice.reasoning is not None:
+        message["reasoning_content"] = choice.reasoning
+    return found | {"message": message}
+
+
+def _choice_from(value: dict[str, Any], *, chat: bool) -> dict[str, Any]:
+    """The fields that a row and a Choice have of it."""
+    message = value["message"] if chat else {"content": value["text"]}
+    return {
+        "text": str(message["content"] or ""),
+        "finish_reason": str(value["finish_reason"]),
+        "reasoning": message.get("reasoning_content"),
+        "tool_calls": message.get("tool_calls"),
+        "logprobs": value.get("logprobs"),
     }

@@ -83,18 +83,35 @@ class OpenAIForm(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint = "/v1/chat/completions"
 
 
+class Choice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of the completions of a row that asked for several (n); its id is the row's with `#` and its number."""
+
+    id: str
+    text: str
+    finish_reason: str
+    completion_tokens: int
+    reasoning: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    logprobs: dict[str, Any] | None = None
+
+
 class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     """A row that the target has answered; its line has the fields in this order, without those that are None.
 
     `index` is the row's position in the dataset from 0; `fingerprint` the rest of the resume key beside `id`.
     `prompt` (any JSON value) is kept where the spec says includePrompt; `answer` and `correct` where it has an answerField; `columns` are those
     of the input that are data (dataset.columns.carry), each the JSON value that it was there.
+    `choices` are all completions of a row that asked for several: `text`, `finish_reason` and so on are the first one's then, `usage` counts all.
     """
 
     id: str
     index: int
     text: str
     finish_reason: str
+    reasoning: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    logprobs: dict[str, Any] | None = None
+    choices: list[Choice] | None = None
     usage: Usage
     speculation: Speculation | None = None  # the engine does not tell it
     prompt: Any = None
@@ -119,6 +136,20 @@ class ErrorRow(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, Any] | None = None  # as above; None where the line could not be read
     fingerprint: str
     openai: OpenAIForm | None = None  # as above
+
+
+def choices_of(row: ResultRow) -> list[Choice]:
+    """All completions of a row: one, under the row's own id, where it did not ask for more."""
+    one = Choice(
+        id=row.id,
+        text=row.text,
+        finish_reason=row.finish_reason,
+        completion_tokens=row.usage.completion_tokens,
+        reasoning=row.reasoning,
+        tool_calls=row.tool_calls,
+        logprobs=row.logprobs,
+    )
+    return row.choices or [one]
 
 
 def resume_key(row_id: str, fingerprint: str) -> bytes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specbatch.engine.request import Completion
-from specbatch.results.rows import ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
+from specbatch.results.rows import Choice, ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
 from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
-from specbatch.runner.replicas import Decoded
+from specbatch.runner.requests import Decoded
 from specbatch.runner.rows.row import BadRow, Row
 
 
@@ -32,25 +33,38 @@ class OutputProcessor:
 
     def decoded(self, decoded: Decoded) -> ResultRow | ErrorRow:
         """The line of a row that the engine has ended."""
-        row, completion = decoded.prepared.row, decoded.completion
-        if completion.finish_reason == "error":
-            return self.bad(row.refused(ErrorCode.DECODING, completion.error or ErrorCode.DECODING.meaning))
-        text = final_text(self.detokenizer, completion.token_ids, row.decoding.stop, row.decoding.min_tokens)
+        row, completions = decoded.prepared.row, decoded.completions
+        failed = next((one for one in completions if one.finish_reason == "error"), None)
+        if failed is not None:
+            return self.bad(row.refused(ErrorCode.DECODING, failed.error or ErrorCode.DECODING.meaning))
+        choices = [self._choice(row, completion) for completion in completions]
+        first = choices[0]
         return ResultRow(
             id=row.id,
             index=row.index,
             fingerprint=row.fingerprint,
-            text=text,
-            finish_reason=completion.finish_reason,
+            text=first.text,
+            finish_reason=first.finish_reason,
+            choices=choices if len(choices) > 1 else None,
             usage=Usage(
-                prompt_tokens=len(decoded.prepared.prompt_token_ids), completion_tokens=len(completion.token_ids)
+                prompt_tokens=len(decoded.prepared.prompt_token_ids),
+                completion_tokens=sum(choice.completion_tokens for choice in choices),
             ),
-            speculation=_speculation(completion),
+            speculation=_speculation(completions),
             prompt=(row.messages or row.prompt) if self.include_prompt else None,
             answer=row.answer,
-            correct=None if row.answer is None or not self.scored else text.strip() == row.answer.strip(),
+            correct=None if row.answer is None or not self.scored else first.text.strip() == row.answer.strip(),
             columns=row.columns,
             openai=self._openai(row),
+        )
+
+    def _choice(self, row: Row, completion: Completion) -> Choice:
+        decoding = row.decoding
+        return Choice(
+            id=completion.request.id,
+            text=final_text(self.detokenizer, completion.token_ids, decoding.stop, decoding.min_tokens),
+            finish_reason=completion.finish_reason,
+            completion_tokens=len(completion.token_ids),
         )
 
     def bad(self, row: BadRow) -> ErrorRow:
@@ -72,7 +86,11 @@ class OutputProcessor:
         return OpenAIForm(model=self.model, created=self.created, endpoint=row.endpoint)
 
 
-def _speculation(completion: Completion) -> Speculation | None:
-    if not completion.counts_speculation:
+def _speculation(completions: Sequence[Completion]) -> Speculation | None:
+    if not all(completion.counts_speculation for completion in completions):
         return None
-    return Speculation(rounds=completion.rounds, drafted=completion.drafted, accepted=completion.accepted)
+    return Speculation(
+        rounds=sum(one.rounds for one in completions),
+        drafted=sum(one.drafted for one in completions),
+        accepted=sum(one.accepted for one in completions),
+    )

@@ -5,14 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from specbatch.engine.memory import loaded_set_aside
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.stats import EngineStats
-from specbatch.runner.requests import RequestSource
-from specbatch.runner.rows.prefetcher import PreparedRow
+from specbatch.runner.requests import Decoded, RequestSource
 
 _POLL_SECONDS = 0.1
 
@@ -25,15 +23,6 @@ class EngineProtocol(Protocol):
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Decodes the requests, in finishing order."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """A row, its completion, and its latency (results.latency)."""
-
-    prepared: PreparedRow
-    completion: Completion
-    seconds: float = 0.0
 
 
 def decode_all(engines: Sequence[EngineProtocol], source: RequestSource) -> Iterator[Decoded]:
@@ -52,8 +41,9 @@ def decode_all(engines: Sequence[EngineProtocol], source: RequestSource) -> Iter
 def _decode(engine: EngineProtocol, source: RequestSource) -> Iterator[Decoded]:
     while source.more():
         for completion in engine.generate(source):
-            prepared, seconds = source.finish(completion.request)
-            yield Decoded(prepared, completion, seconds)
+            decoded = source.finish(completion)
+            if decoded is not None:
+                yield decoded
         assert not source.in_flight, "the engine ended with rows in flight"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
-from specbatch.engine.request import Request, SamplingParams
+from specbatch.engine.request import Completion, Request, SamplingParams
 from specbatch.runner.models.stop_strings import StopStrings
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.rows.prefetcher import PreparedRow
@@ -36,6 +37,13 @@ class RequestMaker:
             logits=until_min_tokens(prepared.logits, ends, decoding.min_tokens),
         )
 
+    def all_of(self, prepared: PreparedRow) -> list[Request]:
+        """The requests of a row, as many as it wants completions; each has a random stream of its own, by its id."""
+        count = prepared.row.decoding.n
+        if count == 1:
+            return [self(prepared)]
+        return [replace(self(prepared), id=f"{prepared.row.id}#{number}") for number in range(count)]
+
 
 class RowQueue(Protocol):
     """Where prepared rows come from; several threads may take from it."""
@@ -49,6 +57,25 @@ class RowQueue(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A row, its completions in the order of their numbers, and its latency (results.latency)."""
+
+    prepared: PreparedRow
+    completions: Sequence[Completion]
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _RowInFlight:
+    """A row whose requests the engine has or will be given; `completions` by the identity of the request."""
+
+    prepared: PreparedRow
+    began: float
+    requests: list[Request]
+    completions: dict[int, Completion] = field(default_factory=dict)
+
+
 class RequestSource:
     """The requests of one engine, taken from the queue of rows as its slots come free.
 
@@ -59,33 +86,40 @@ class RequestSource:
     def __init__(self, rows: RowQueue, make_request: RequestMaker) -> None:
         self._rows = rows
         self._make_request = make_request
-        self._in_flight: dict[
-            str, tuple[PreparedRow, float]
-        ] = {}  # by row id, which is unique in a run; and since when
+        self._next: deque[Request] = deque()  # of a row that wants several completions
+        self._row_of: dict[int, _RowInFlight] = {}  # by the identity of its requests
 
     def __iter__(self) -> Iterator[Request]:
         return self
 
     def __next__(self) -> Request:
-        prepared = self._rows.take(wait=not self._in_flight)
-        if prepared is None:
-            raise StopIteration
-        self._in_flight[prepared.row.id] = prepared, time.monotonic()
-        return self._make_request(prepared)
+        if not self._next:
+            prepared = self._rows.take(wait=not self._row_of)
+            if prepared is None:
+                raise StopIteration
+            requests = self._make_request.all_of(prepared)
+            row = _RowInFlight(prepared, time.monotonic(), requests)
+            self._row_of |= {id(request): row for request in requests}
+            self._next.extend(requests)
+        return self._next.popleft()
 
     @property
     def in_flight(self) -> int:
-        """Rows given to the engine that have not ended."""
-        return len(self._in_flight)
+        """Requests of rows that the engine has begun and that have not ended."""
+        return len(self._row_of)
 
-    def finish(self, request: Request) -> tuple[PreparedRow, float]:
-        """The row of a request that has ended, and its latency in seconds."""
-        prepared, began = self._in_flight.pop(request.id)
-        return prepared, time.monotonic() - began
+    def finish(self, completion: Completion) -> Decoded | None:
+        """Takes in a completion; the row, where it was the last one."""
+        row = self._row_of.pop(id(completion.request))
+        row.completions[id(completion.request)] = completion
+        if len(row.completions) < len(row.requests):
+            return None
+        completions = [row.completions[id(request)] for request in row.requests]
+        return Decoded(row.prepared, completions, time.monotonic() - row.began)
 
     def more(self) -> bool:
         """Waits until a row is ready or none is left; whether one is ready."""
-        return self._rows.wait_for_row()
+        return bool(self._next) or self._rows.wait_for_row()
 
     def copy(self) -> Self:
         """Another engine's source, of the same queue."""

@@ -132,7 +132,7 @@ class ShardRunner:
         self._signals.start_draining(self.prefetcher.stop)
         self._meter.start()
         for decoded in decode_all(loaded.engines, RequestSource(self.prefetcher, loaded.make_request)):
-            if decoded.completion.finish_reason != "error":
+            if all(completion.finish_reason != "error" for completion in decoded.completions):
                 self._latency[bucket(decoded.seconds)] += 1
             self._writer.put(partial(self._outputs.decoded, decoded))
             if self._writer.failure is not None:

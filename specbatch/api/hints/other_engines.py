@@ -10,7 +10,7 @@ _QUANTISED = "weights are not quantised here: name a quantised model or a .gguf 
 _NO_SERVER = "a run reads a dataset and serves nobody: leave it out"
 _PENALTY = "there is none of this kind: leave it out, or use decoding's repetitionPenalty, frequencyPenalty, presencePenalty, minP"
 _BEAMS = "there is no beam search: temperature 0 is greedy, above 0 samples"
-_MANY = "a row has one answer: repeat the row under other ids, each with a seed of its own"
+_MANY = "completions are not ranked: decoding.n gives several of a row"
 _NO_OFFLOAD = "nothing is offloaded: the pair must fit the GPUs, and specbatch plan FILE shows what fits"
 _HUB_LOGIN = "a secret is never in a spec: set HF_TOKEN in the environment; in pods, job.secretEnv: {HF_TOKEN: {name: hf, key: token}}"
 _SHAPE = "the answer's form cannot be forced: ask for it in the prompt, and check the answers"
@@ -65,7 +65,8 @@ _TABLE: dict[str, str] = {
     "eos_token_id": "the model's own ends are known; further ones are decoding.stopTokenIds",
     "do_sample": "temperature 0 is greedy, above 0 samples: decoding.temperature",
     "num_beams beam_width use_beam_search num_beam_groups length_penalty early_stopping": _BEAMS,
-    "n best_of num_return_sequences num_samples": _MANY,
+    "best_of": _MANY,
+    "num_return_sequences num_samples": "=decoding.n",
     "repeat_penalty": "=decoding.repetitionPenalty",
     "bad_words_ids": "=decoding.badWords",
     "min_new_tokens": "=decoding.minTokens",

@@ -13,7 +13,7 @@ from specbatch.redact import holds_password, holds_secret
 _LEAST_PART_BYTES = 4096
 
 
-@rule("decoding.temperature", "decoding.topK", "decoding.topP", "decoding.minP", "decoding.fromModel")
+@rule("decoding.temperature", "decoding.topK", "decoding.topP", "decoding.minP", "decoding.n", "decoding.fromModel")
 def _filters_need_a_temperature(job: SpecBatchJob) -> Iterator[Problem]:
     decoding = job.spec.decoding
     if decoding.temperature > 0 or decoding.from_model:
@@ -22,6 +22,9 @@ def _filters_need_a_temperature(job: SpecBatchJob) -> Iterator[Problem]:
     if decoding.top_k:
         message = f"topK {decoding.top_k} has no effect at temperature 0 (greedy)"
         yield Problem("spec.decoding.topK", message, remedy.format("topK"))
+    if decoding.n > 1:
+        message = f"n {decoding.n} gives the same text {decoding.n} times at temperature 0 (greedy)"
+        yield Problem("spec.decoding.n", message, remedy.format("n"))
     if decoding.min_p:
         message = f"minP {decoding.min_p:g} has no effect at temperature 0 (greedy)"
         yield Problem("spec.decoding.minP", message, remedy.format("minP"))

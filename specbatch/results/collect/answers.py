@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from specbatch.errors import ResultsError
 from specbatch.results.collect.join import JoinedRow
 from specbatch.results.collect.lines import is_openai
-from specbatch.results.wire import decode_error, decode_result
+from specbatch.results.rows import ResultRow
+from specbatch.results.wire import decode_error, decode_result, encode_json
 
 NAMES = ("generated_text", "finish_reason", "error_code", "error_message")
 """The columns of an answer."""
@@ -69,7 +70,7 @@ class Answers:
             return Answer(id=error.id, error_code=error.code.value, error_message=error.message, openai=openai)
         row = decode_result(line)
         self.results += 1
-        return Answer(id=row.id, text=row.text, finish_reason=row.finish_reason, openai=openai)
+        return Answer(id=row.id, text=_text(row), finish_reason=row.finish_reason, openai=openai)
 
     def end(self, rows: int, expected: int | None) -> None:
         """After the last row of the input: every answer must have had its row.
@@ -81,6 +82,13 @@ class Answers:
             raise _other_dataset(f"it has {rows:,} rows, and the run answered its row {self._next[0]:,}", self._where)
         if expected is not None and rows != expected:
             raise _other_dataset(f"it has {rows:,} rows, and the run's had {expected:,}", self._where)
+
+
+def _text(row: ResultRow) -> str:
+    """The answer in one cell: of several completions the texts as a JSON list, of one with tool calls a JSON object that has both."""
+    if row.choices:
+        return encode_json([choice.text for choice in row.choices]).decode()
+    return encode_json({"content": row.text, "tool_calls": row.tool_calls}).decode() if row.tool_calls else row.text
 
 
 def check_same(answer: Answer, index: int, row_id: str, where: str) -> None:

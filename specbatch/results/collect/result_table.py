@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Protocol
 
+import msgspec
+
 from specbatch.results.collect.columns import Column, Kind, free_name
 from specbatch.results.rows import ResultRow
 from specbatch.results.wire import decode_result
 
 _PREFIX = "input_"
+_OF_OPTIONS = ("reasoning", "tool_calls", "logprobs")
 _OPTIONAL = {"rounds", "drafted", "accepted", "prompt", "answer", "correct"}
 _OWN: Mapping[str, tuple[Kind, Callable[[ResultRow], Any]]] = {
     "id": ("string", attrgetter("id")),
@@ -60,6 +63,7 @@ class ResultTable:
     | answer | string or null | the reference answer |
     | correct | bool or null | whether the text is the answer |
     | fingerprint | string | |
+    | generated_reasoning, generated_tool_calls, generated_logprobs, generated_choices | text, JSON | where any row asked for them |
     | the columns of the dataset that the rows carry | by all their values | one with a name of the above is input_NAME |
     """
 
@@ -95,5 +99,8 @@ def result_columns(carried: Mapping[str, Kind]) -> list[Column]:
 
 
 def carried_of(row: ResultRow) -> Mapping[str, Any]:
-    """The columns of the dataset that a row carries."""
-    return row.columns or {}
+    """The columns of the dataset that a row carries, and what only some rows' options bring; as JSON where it is no text."""
+    more = {f"generated_{name}": getattr(row, name) for name in _OF_OPTIONS}
+    more["generated_choices"] = msgspec.to_builtins(row.choices)
+    more = {name: value for name, value in more.items() if value is not None}
+    return {**(row.columns or {}), **more} if more else row.columns or {}

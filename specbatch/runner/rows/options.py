@@ -12,7 +12,7 @@ from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown, whole
 from specbatch.runner.rows.row_options import RowOption, find_option, nearest_option
 
-_WHOLE = frozenset({"max_new_tokens", "top_k", "seed", "min_tokens", "no_repeat_ngram_size"})
+_WHOLE = frozenset({"max_new_tokens", "top_k", "seed", "min_tokens", "no_repeat_ngram_size", "n"})
 _MOST_FIELDS = 10_000  # each is compared with names that it may misspell: a million would take a minute
 
 
@@ -68,6 +68,9 @@ def decoding_of_row(base: DecodingSpec, options: Options) -> DecodingSpec:
             raise RowError(ErrorCode.INVALID_FIELD, _reason_of(error)) from None
     if decoding.min_tokens > decoding.max_new_tokens:
         message = f"min_tokens {decoding.min_tokens} is more than max_tokens, which is {decoding.max_new_tokens}"
+        raise RowError(ErrorCode.INVALID_FIELD, message)
+    if decoding.n > 1 and decoding.temperature == 0:
+        message = f"n {decoding.n} gives the same text {decoding.n} times at temperature 0, which is greedy; give a temperature above 0"
         raise RowError(ErrorCode.INVALID_FIELD, message)
     if options.must_sample and decoding.temperature == 0:
         raise RowError(

@@ -163,12 +163,7 @@ OPTIONS: dict[str, Sequence[RowOption]] = {
         _O(name="adapter_id", also=("lora_request",), remedy="merge the adapter into the target's weights"),
     ),
     "What comes back": (
-        _O(
-            name="n",
-            also=("num_return_sequences",),
-            neutral=(1,),
-            remedy="give the row several times, each with a seed",
-        ),
+        _O(name="n", also=("num_return_sequences",), sets="n", neutral=(1,)),
         _O(name="best_of", neutral=(1,)),
         _O(name="logprobs", neutral=(False,)),
         _O(name="top_logprobs", also=("top_n_tokens", "n_probs"), neutral=(0,)),

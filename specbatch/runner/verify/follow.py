@@ -20,7 +20,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.margins import Contest, tie_bound
 from specbatch.engine.request import Request
 from specbatch.engine.sequence import SequenceState
-from specbatch.results.rows import ResultRow
+from specbatch.results.rows import Choice
 from specbatch.results.verification import Divergence
 from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
@@ -119,12 +119,13 @@ class Follower:
     _guess: Sequence[int] = field(default=(), init=False)
 
     def judge(
-        self, recorded: ResultRow, request: Request, decoding: DecodingSpec, replayed: Sequence[int]
+        self, recorded: Choice, index: int, request: Request, decoding: DecodingSpec, replayed: Sequence[int]
     ) -> Divergence:
         """A tie where the recorded text can be reached, else unexplained.
 
         Args:
-            recorded: the row as the run wrote it.
+            recorded: the completion as the run wrote it.
+            index: of its row.
             request: made from the dataset again: its stop check has seen nothing yet.
             decoding: of the row.
             replayed: the tokens of the replay.
@@ -133,20 +134,20 @@ class Follower:
         shape = _Recorded(recorded, decoding, self.detokenizer)
         way = [self._step(SequenceState(request), shape)]
         deepest = way[0]
-        left = recorded.usage.completion_tokens + _EXTRA_STEPS
+        left = recorded.completion_tokens + _EXTRA_STEPS
         while way and left:
             here = way[-1]
             if not here.options:
                 way.pop()
                 continue
             here.taken, row = here.options.pop()
-            if len(row.token_ids) == recorded.usage.completion_tokens:
-                return self._tie(recorded, way, row)
+            if len(row.token_ids) == recorded.completion_tokens:
+                return self._tie(recorded, index, way, row)
             left -= 1
             way.append(self._step(row, shape))
             if len(row.token_ids) > len(deepest.row.token_ids):
                 deepest = way[-1]
-        return self._unexplained(recorded, deepest, shape)
+        return self._unexplained(recorded, index, deepest, shape)
 
     def _step(self, row: SequenceState, shape: _Recorded) -> _Step:
         position = len(row.token_ids)
@@ -162,27 +163,27 @@ class Follower:
         best = exact[0] if exact else int(contest.scores.nan_to_num(-torch.inf).argmax())
         return _Step(row, options[::-1], best, contest, bound=bound)
 
-    def _tie(self, recorded: ResultRow, way: Sequence[_Step], row: SequenceState) -> Divergence:
+    def _tie(self, recorded: Choice, index: int, way: Sequence[_Step], row: SequenceState) -> Divergence:
         """The place that was nearest to being none: the largest margin over the best token, else where the replay went apart."""
         steps = [step for step in way if step.taken != step.best]
         if steps:
             step = max(steps, key=lambda step: step.margin)
-            return self._divergence(recorded, step, step.taken, step.best, step.margin, "tie")
+            return self._divergence(recorded, index, step, step.taken, step.best, step.margin, "tie")
         tokens = row.token_ids
         pairs = enumerate(zip(tokens, self._guess, strict=False))
         at = next((i for i, (a, b) in pairs if a != b), min(len(tokens), len(self._guess)) - 1)
         other = self._guess[at] if at < len(self._guess) else tokens[at]
         step = way[at]
-        return self._divergence(recorded, step, tokens[at], other, step.contest.margin(other), "tie")
+        return self._divergence(recorded, index, step, tokens[at], other, step.contest.margin(other), "tie")
 
-    def _unexplained(self, recorded: ResultRow, step: _Step, shape: _Recorded) -> Divergence:
+    def _unexplained(self, recorded: Choice, index: int, step: _Step, shape: _Recorded) -> Divergence:
         # Only a token that shows: special ones, and bytes that may become any character, would fit everywhere.
         fitting = next((token for token in step.contest.ranked(_LOOKED_AT) if shape.shows(step.row, token)), None)
         margin = None if fitting is None else step.contest.margin(fitting)
-        return self._divergence(recorded, step, fitting, step.best, margin, "unexplained")
+        return self._divergence(recorded, index, step, fitting, step.best, margin, "unexplained")
 
     def _divergence(
-        self, recorded: ResultRow, step: _Step, token: int | None, other: int, margin: float | None, kind: str
+        self, recorded: Choice, index: int, step: _Step, token: int | None, other: int, margin: float | None, kind: str
     ) -> Divergence:
         at = len(self.detokenizer(step.row.token_ids).rstrip(_UNFINISHED))
         text = recorded.text
@@ -190,7 +191,7 @@ class Follower:
         after = text[at : at + _AFTER] + ("..." if len(text) > at + _AFTER else "")
         return Divergence(
             id=recorded.id,
-            index=recorded.index,
+            index=index,
             kind="tie" if kind == "tie" else "unexplained",
             position=len(step.row.token_ids),
             recorded=None if token is None else self.detokenizer.token(token),
@@ -204,7 +205,7 @@ class Follower:
 class _Recorded:
     """A recorded row as something to be reached token by token."""
 
-    def __init__(self, recorded: ResultRow, decoding: DecodingSpec, detokenizer: Detokenizer) -> None:
+    def __init__(self, recorded: Choice, decoding: DecodingSpec, detokenizer: Detokenizer) -> None:
         self._recorded = recorded
         self._decoding = decoding
         self._decode = detokenizer
@@ -221,7 +222,7 @@ class _Recorded:
             request = replace(request, stop=copy.copy(request.stop))
         after = SequenceState(request, [*row.token_ids])
         reason = after.extend([token])
-        ended = len(after.token_ids) == self._recorded.usage.completion_tokens
+        ended = len(after.token_ids) == self._recorded.completion_tokens
         if (reason is not None) != ended:
             return None
         if ended:
@@ -237,7 +238,7 @@ class _Recorded:
         if after is None:
             return False
         text, before = (self._decode(one.token_ids).rstrip(_UNFINISHED) for one in (after, row))
-        return len(text) > len(before) or len(after.token_ids) == self._recorded.usage.completion_tokens
+        return len(text) > len(before) or len(after.token_ids) == self._recorded.completion_tokens
 
     def _goes_on(self, text: str) -> bool:
         # Byte-level, one unfinished character at the most stands at the end; elsewhere each of its bytes does.

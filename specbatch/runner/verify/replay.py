@@ -16,7 +16,7 @@ from specbatch.engine.memory import release
 from specbatch.engine.request import Completion, Request
 from specbatch.errors import DatasetError, ModelError, ResultsError
 from specbatch.results.identity import Identity
-from specbatch.results.rows import ResultRow
+from specbatch.results.rows import Choice, ResultRow, choices_of
 from specbatch.results.verification import DIVERGENCES_KEPT, Verification
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.devices import visible_gpus
@@ -101,27 +101,35 @@ class Replay:
         make_request = RequestMaker(detokenizer, target.eos_token_ids)
         self._say(f"decoding {len(pairs):,} rows with the target alone")
         completions, seconds = _decode(engines, pairs, make_request)
+        choices = [(row, one, choice) for row, one in pairs for choice in choices_of(row)]
         tokens = sum(len(completion.token_ids) for completion in completions.values())
         max_sequences = sum(engine.stats.max_sequences for engine in engines)
         engines.clear()  # with them goes what they hold beside the target: pages, recordings, the other replicas' weights
-        others = [(row, one) for row, one in pairs if not _same(row, one, completions[row.id], detokenizer)]
+        others = [
+            (row, one, choice)
+            for row, one, choice in choices
+            if not _same(choice, one, completions[choice.id], detokenizer)
+        ]
         scores, divergences = "", []
         if others:
-            self._say(f"{len(others):,} rows differ: looking at the target's scores")
+            self._say(f"{len(others):,} completions differ: looking at the target's scores")
             scores = "float32" if _to_float32(target) else _name(dtype)
-            longest = max(len(one.prompt_token_ids) + row.usage.completion_tokens for row, one in others)
+            longest = max(len(one.prompt_token_ids) + choice.completion_tokens for _, one, choice in others)
             follower = Follower(TargetScores(target, longest), detokenizer, dtype)
+            made = {request.id: request for _, one, _ in others for request in make_request.all_of(one)}
             divergences = [
-                follower.judge(row, make_request(one), one.row.decoding, completions[row.id].token_ids)
-                for row, one in others
+                follower.judge(choice, row.index, made[choice.id], one.row.decoding, completions[choice.id].token_ids)
+                for row, one, choice in others
             ]
         unexplained = [one for one in divergences if one.kind == "unexplained"]
         ties = [one for one in divergences if one.kind == "tie"]
+        # Rows are counted, whose completions may be several: the worst of them says what a row is.
+        differing, wrong = {row.index for row, _, _ in others}, {one.index for one in unexplained}
         return replace(
             verification,
-            exact=len(pairs) - len(others),
-            ties=len(ties),
-            unexplained=len(unexplained),
+            exact=len(pairs) - len(differing),
+            ties=len(differing - wrong),
+            unexplained=len(wrong),
             divergences=tuple([*unexplained, *ties][:DIVERGENCES_KEPT]),
             dtype=_name(dtype),
             scores=scores,
@@ -174,21 +182,21 @@ class Replay:
 
 
 def _decode(engines: Sequence[Engine], pairs: Pairs, make_request: RequestMaker) -> tuple[dict[str, Completion], float]:
-    """Every row's completion by its id, and the seconds that took. A first short row takes what first rounds cost."""
+    """Every completion by its id, and the seconds that took. A first short row takes what first rounds cost."""
     for engine in engines:
         list(engine.generate([Request("first", pairs[0][1].prompt_token_ids[:8], 2)]))
     source = RequestSource(SampleQueue(one for _, one in pairs), make_request)
     start = time.perf_counter()
-    completions = {decoded.prepared.row.id: decoded.completion for decoded in decode_all(engines, source)}
+    completions = {one.request.id: one for decoded in decode_all(engines, source) for one in decoded.completions}
     return completions, time.perf_counter() - start
 
 
-def _same(row: ResultRow, prepared: PreparedRow, completion: Completion, detokenizer: Detokenizer) -> bool:
+def _same(choice: Choice, prepared: PreparedRow, completion: Completion, detokenizer: Detokenizer) -> bool:
     decoding = prepared.row.decoding
     return (
-        completion.finish_reason == row.finish_reason
-        and len(completion.token_ids) == row.usage.completion_tokens
-        and final_text(detokenizer, completion.token_ids, decoding.stop, decoding.min_tokens) == row.text
+        completion.finish_reason == choice.finish_reason
+        and len(completion.token_ids) == choice.completion_tokens
+        and final_text(detokenizer, completion.token_ids, decoding.stop, decoding.min_tokens) == choice.text
     )
 
 

@@ -189,10 +189,23 @@ def test_replicas_share_one_feed_and_every_row_comes_once(tmp_path, maker, repli
     assert set_aside > 10_000  # Python's search for garbage leaves out all that was there before
     assert gc.get_freeze_count() < 10_000
     assert sorted(one.prepared.row.id for one in decoded) == sorted(row["id"] for row in ROWS)
-    assert all(one.prepared.row.id == one.completion.request.id for one in decoded)
+    assert all(one.prepared.row.id == one.completions[0].request.id for one in decoded)
     assert EngineStats.merged([engine.stats for engine in engines]).finished == 20
     if replicas > 1:
         assert sum(engine.stats.finished > 0 for engine in engines) > 1
+    prefetcher.close()
+
+
+def test_a_row_that_wants_several_completions_ends_once_with_all_of_them_in_order(tmp_path, maker):
+    rows = [
+        {"id": "a#0", "prompt": "x"},
+        {"id": "a", "prompt": "x", "n": 5, "temperature": 1},
+        {"id": "b", "prompt": "x"},
+    ]
+    prefetcher, _ = start_prefetcher(tmp_path, rows)
+    decoded = {one.prepared.row.id: one for one in decode_all([FakeEngine()], RequestSource(prefetcher, maker))}
+    ids = {name: [completion.request.id for completion in one.completions] for name, one in decoded.items()}
+    assert ids == {"a#0": ["a#0"], "a": [f"a#{number}" for number in range(5)], "b": ["b"]}
     prefetcher.close()
 
 
@@ -224,7 +237,7 @@ def test_request_carries_what_the_row_asks(tmp_path, maker):
     assert request.eos_token_ids == frozenset({1})
     assert request.stop is not None
     assert source.in_flight == 1
-    assert source.finish(request)[0].row.id == "a"
+    assert source.finish(Completion(request, [5], "length")).prepared.row.id == "a"
     other = next(source)
     assert (other.eos_token_ids, other.stop) == (frozenset(), None)
     prefetcher.close()

@@ -91,7 +91,7 @@ def test_tokens_that_there_are_not_and_words_too_long_are_refused(options, field
     [
         {"repetition_penalty": 0}, {"repetition_penalty": True}, {"frequency_penalty": 3}, {"presence_penalty": "1"}, {"min_p": 1.5}, {"logit_bias": {"x": 1}},
         {"logit_bias": {"1": 101}}, {"logit_bias": [1]}, {"bad_words": [""]}, {"bad_words": [[]]}, {"stop_token_ids": 5}, {"stop_token_ids": [-1]},
-        {"min_tokens": -1}, {"min_tokens": 9, "max_tokens": 8}, {"no_repeat_ngram_size": 99},
+        {"min_tokens": -1}, {"min_tokens": 9, "max_tokens": 8}, {"no_repeat_ngram_size": 99}, {"n": 2}, {"n": 0}, {"n": True, "temperature": 1},
     ],
     ids=str,
 )  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 from specbatch.api import DecodingSpec
 from specbatch.engine.margins import Contest, tie_bound
 from specbatch.engine.request import Request, SamplingParams
-from specbatch.results.rows import ResultRow, Usage
+from specbatch.results.rows import Choice
 from specbatch.runner.models.stop_strings import StopStrings
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.verify.follow import Follower
@@ -46,12 +46,9 @@ def judge(tokenizer, detokenizer):
         numbers = {ids(path): {ids(word)[0]: at for word, at in after.items()} for path, after in table.items()}
         request = Request("row", [1], 6 if reason == "stop" else tokens, eos_token_ids=frozenset({eos}),
                           stop=StopStrings(detokenizer, stop) if stop else None)  # fmt: skip
-        recorded = ResultRow(
-            id="row", index=7, fingerprint="", text=text, finish_reason=reason,
-            usage=Usage(prompt_tokens=1, completion_tokens=tokens),
-        )  # fmt: skip
+        recorded = Choice(id="row", text=text, finish_reason=reason, completion_tokens=tokens)
         follower = Follower(Scores(numbers, len(tokenizer)), detokenizer, torch.float32)
-        return follower.judge(recorded, request, DecodingSpec(stop=list(stop)), ids(replayed))
+        return follower.judge(recorded, 7, request, DecodingSpec(stop=list(stop)), ids(replayed))
 
     return judge_
 
@@ -150,9 +147,8 @@ def test_the_exact_winner_is_the_targets_own_though_a_better_one_is_left_out_by_
             break
     else:
         pytest.fail("no row's noise prefers it")
-    usage = Usage(prompt_tokens=1, completion_tokens=1)
     text = detokenizer([taken])
-    recorded = ResultRow(id="row", index=0, fingerprint="", text=text, finish_reason="length", usage=usage)
-    found = Follower(scores, detokenizer, torch.bfloat16).judge(recorded, request, DecodingSpec(), [ids["a"]])
+    recorded = Choice(id="row", text=text, finish_reason="length", completion_tokens=1)
+    found = Follower(scores, detokenizer, torch.bfloat16).judge(recorded, 0, request, DecodingSpec(), [ids["a"]])
     assert (found.kind, found.recorded, found.target) == ("tie", text, "a")
     assert 0 < found.margin < bound
