@@ -1,6 +1,5 @@
 """Rows that ask for several completions (n): one line each, in every form, and verified."""
 
-
 import pytest
 
 from specbatch.runner.job import run_job
