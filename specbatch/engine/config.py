@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from specbatch.engine.request import AcceptanceRule, SamplingParams
 from specbatch.engine.speculation import Speculation
+
+_KV_RESERVE = 4 << 30  # bytes of a GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class EngineConfig:
     prefill_chunk: tokens in one prefill forward of the general runner
     graphs_prefill_chunk: the same of the graphs runner, which takes larger ones
     sampling: of most sequences: what a GPU is made ready for before the first
-    kv_reserve: bytes of each GPU that pages leave free, for activations, logits and captures; measured: 1.2 to 3.4 GB
+    kv_reserve: "cuda:0" -> bytes there that pages leave free, for activations, logits and captures; measured: 1.2 to 3.4 GB. 4 GiB of what is not named
     micro_batches: groups of rows in flight; None: as many as pay, one where nothing can run beside anything else
     stages_per_device, drafter_apart: try a pipeline on one device: the target's layers in so many stages, the drafter beside them
     price_plain_rounds: measure at warm-up also where k is fixed, for EngineStats.target_only_seconds
@@ -31,11 +34,15 @@ class EngineConfig:
     prefill_chunk: int = 512
     graphs_prefill_chunk: int = 4096
     sampling: SamplingParams = field(default_factory=SamplingParams)
-    kv_reserve: int = 4 << 30
+    kv_reserve: Mapping[str, int] = field(default_factory=dict)
     micro_batches: int | None = None
     stages_per_device: int = 1
     drafter_apart: bool = False
     price_plain_rounds: bool = False
+
+    def kv_reserve_of(self, device: str) -> int:
+        """Bytes of a GPU that pages leave free."""
+        return self.kv_reserve.get(device, _KV_RESERVE)
 
     @property
     def max_k(self) -> int:

@@ -65,9 +65,13 @@ class ModelRunner(ABC):
 
     # -- KV --------------------------------------------------------------------------------------------------------------
 
-    @property
-    def room(self) -> int:
-        """Pages that sequences may take that join, one left for each that runs."""
+    def room(self, *, drafting: bool) -> int:
+        """Pages that sequences may take that join, one left for each that runs.
+
+        Args:
+            drafting: whether the drafter needs KV for them, too.
+        """
+        del drafting
         return 0
 
     def pages_to_join(self, sequence: SequenceState) -> int:

@@ -23,6 +23,7 @@ class Scheduler:
     waiting: sequences without a slot, in their order
     running: sequences with one, the longest there first
     joined: tokens of sequences that took others' slots, since the engine last took that number
+    drafting: whether the last round was to have drafts
 
     Args:
         runner: that runs them.
@@ -37,6 +38,7 @@ class Scheduler:
         self.waiting: deque[SequenceState] = deque()
         self.running: list[SequenceState] = []
         self.joined = 0
+        self.drafting = False
 
     def __bool__(self) -> bool:
         """Whether there is any sequence."""
@@ -67,7 +69,7 @@ class Scheduler:
             return
         # While many sequences decode, one forward's worth at a time: they must not wait for a whole batch of long prompts.
         budget = runner.prefill_chunk if len(self.running) > runner.slots // 2 else tokens + 1
-        room = runner.room
+        room = runner.room(drafting=self.drafting)
         joining: list[SequenceState] = []
         for sequence in islice(self.waiting, free):
             budget -= sequence.length
@@ -115,6 +117,7 @@ class Scheduler:
         runner = self.runner
         lags = runner.lags(sequences)
         k, few = controller.choose(len(sequences), sum(lags), sum(s.remaining for s in sequences))
+        self.drafting = k > 0
         asked = sequences
         if few < len(sequences):
             by_lag = sorted(range(len(sequences)), key=lags.__getitem__)

@@ -208,9 +208,9 @@ class Plan:
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # role -> name, params, bytes, source
 
     @property
-    def kv_reserve(self) -> int:
-        """Bytes of each GPU that KV leaves free once driver and weights are there."""
-        return max(use.reserve_bytes - use.reserve[DRIVER] for use in self.devices)
+    def kv_reserve(self) -> Mapping[str, int]:
+        """Device -> bytes that KV leaves free there once driver and weights are loaded."""
+        return {use.device: use.reserve_bytes - use.reserve[DRIVER] for use in self.devices}
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON-able values, for the manifest and `--output json`."""

@@ -22,7 +22,7 @@ def test_what_is_kept_is_what_was_measured_and_the_margin_is_more_than_the_rest(
     plan = plan_of(gpu, f"batching.maxSequences={rows}", "batching.maxLength=257")
     assert kept(plan) == pytest.approx(measured, abs=0.15)
     assert kept(plan) * GB + plan.devices[0].reserve["margin"] > measured * GB
-    assert plan.kv_reserve == plan.devices[0].reserve_bytes - plan.devices[0].reserve[DRIVER]
+    assert plan.kv_reserve == {"cuda:0": plan.devices[0].reserve_bytes - plan.devices[0].reserve[DRIVER]}
 
 
 def test_drawing_from_whole_distributions_needs_what_it_took():

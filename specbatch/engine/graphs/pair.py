@@ -62,7 +62,7 @@ class CapturedPair:
         self.state = RowState(slots, positions, config.max_k, back)
         head = PackedHead(drafter, self.target, self.state) if isinstance(drafter, Eagle3Drafter) else None
         beside = head.page_bytes if head is not None else 0
-        of_target, of_drafter = page_counts(self.target, drafting, slots, positions, config.kv_reserve, beside)
+        of_target, of_drafter = page_counts(self.target, drafting, slots, positions, config.kv_reserve_of, beside)
         self.target_pool = PagePool(self.target, of_target, slots, positions)
         drafter_pool = PagePool(drafting, of_drafter, slots, positions) if drafting is not None else None
         self.front = self.state if front is back else RowState(slots, positions, config.max_k, front)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -33,7 +33,12 @@ def most_drafts(rows: int, max_k: int) -> int:
 
 
 def page_counts(
-    target: Decoder, drafter: Decoder | None, slots: int, max_positions: int, reserve: int, beside: int = 0
+    target: Decoder,
+    drafter: Decoder | None,
+    slots: int,
+    max_positions: int,
+    reserve: Callable[[str], int],
+    beside: int = 0,
 ) -> tuple[int, int]:
     """Pages for target and drafter: as many as all rows need at their longest, or what the free memory of each device holds.
 
@@ -46,7 +51,7 @@ def page_counts(
         drafter: likewise, if it has any.
         slots: rows at once.
         max_positions: the longest row, speculative tokens included.
-        reserve: bytes of each GPU that are to stay free.
+        reserve: bytes of a GPU that are to stay free, by its name.
         beside: bytes that go with each page of the target.
 
     Raises:
@@ -55,7 +60,9 @@ def page_counts(
     least = pages_for(max_positions)
     of_target = {device: size + beside for device, size in page_bytes(target).items()}
     of_drafter = page_bytes(drafter) if drafter is not None else {}
-    usable = {device: _usable(device, reserve) for device in {*of_target, *of_drafter} if device.type == "cuda"}
+    usable = {
+        device: _usable(device, reserve(str(device))) for device in {*of_target, *of_drafter} if device.type == "cuda"
+    }
 
     def fitting(share: float) -> int:
         """Pages of the target, with `share` as many for the drafter where they share a device."""

@@ -59,6 +59,17 @@ def test_rows_decode_without_drafts_where_the_drafters_pages_run_out(pair, monke
     assert engine.stats.acceptance_rate == 1.0
 
 
+def test_the_room_for_joining_rows_is_the_drafters_where_that_is_less(pair, monkeypatch):
+    few_pages(monkeypatch, 1000, 100)
+    engine = fast.engine(pair.target, pair.twin, max_sequences=8, num_speculative_tokens=3)
+    assert (engine.runner.room(drafting=True), engine.runner.room(drafting=False)) == (100, 1000)
+    engine.runner.pair.target_pool.grow(0, 3 * PAGE)  # the drafter will need as many
+    assert (engine.runner.room(drafting=True), engine.runner.room(drafting=False)) == (97, 997)
+    few_pages(monkeypatch, 1000, 2)  # not meant for eight rows: they are not to wait for it
+    engine = fast.engine(pair.target, pair.twin, max_sequences=8, num_speculative_tokens=3)
+    assert engine.runner.room(drafting=True) == 1000
+
+
 FULL = torch.OutOfMemoryError("CUDA out of memory")
 
 

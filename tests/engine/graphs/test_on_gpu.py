@@ -226,7 +226,7 @@ def test_a_gpu_that_fills_up_meanwhile_halves_the_slots_and_changes_no_token(sma
     rows = fast.requests(small.prompts, NEW)
     # 64 rows of 40,000 positions take 640 MB of pages; capturing a forward of 4096 tokens takes some MB more.
     engine = fast.engine(
-        small.target, None, max_sequences=64, max_length=40_000, graphs_prefill_chunk=4096, kv_reserve=0
+        small.target, None, max_sequences=64, max_length=40_000, graphs_prefill_chunk=4096, kv_reserve={"cuda:0": 0}
     )
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(GPU)

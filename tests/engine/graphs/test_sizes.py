@@ -37,6 +37,10 @@ GIB = 2**30
 RESERVE = 2 * GIB
 
 
+def kept_free(_device):
+    return RESERVE
+
+
 def model(bytes_by_device):
     """As page_bytes sees it: a page of so many bytes on each device."""
     stages = [
@@ -51,23 +55,23 @@ def free(monkeypatch, **gib):
 
 
 def test_on_a_cpu_every_row_may_be_at_its_longest():
-    assert sizes.page_counts(model({torch.device("cpu"): 4096}), None, 8, 3 * PAGE, RESERVE) == (24, 0)
+    assert sizes.page_counts(model({torch.device("cpu"): 4096}), None, 8, 3 * PAGE, kept_free) == (24, 0)
     small = model({torch.device("cpu"): 1024})
-    assert sizes.page_counts(model({torch.device("cpu"): 4096}), small, 8, 3 * PAGE, RESERVE) == (24, 24)
+    assert sizes.page_counts(model({torch.device("cpu"): 4096}), small, 8, 3 * PAGE, kept_free) == (24, 24)
 
 
 def test_where_memory_is_plenty_nobody_waits_for_pages(monkeypatch):
     free(monkeypatch, d0=40)
-    assert sizes.page_counts(model({GPU: 2**20}), model({GPU: 2**18}), 64, 32 * PAGE, RESERVE) == (2048, 2048)
+    assert sizes.page_counts(model({GPU: 2**20}), model({GPU: 2**18}), 64, 32 * PAGE, kept_free) == (2048, 2048)
 
 
 def test_where_it_is_short_the_target_gets_more_pages_than_the_drafter(monkeypatch):
     free(monkeypatch, d0=6)
     target, drafter = model({GPU: 2**22}), model({GPU: 2**21})
-    of_target, of_drafter = sizes.page_counts(target, drafter, 256, 32 * PAGE, RESERVE)
+    of_target, of_drafter = sizes.page_counts(target, drafter, 256, 32 * PAGE, kept_free)
     assert 32 <= of_drafter < of_target < 256 * 32
     assert of_target * 2**22 + of_drafter * 2**21 <= 6 * GIB - RESERVE
-    alone, none = sizes.page_counts(target, None, 256, 32 * PAGE, RESERVE)
+    alone, none = sizes.page_counts(target, None, 256, 32 * PAGE, kept_free)
     assert of_target < alone < 256 * 32
     assert none == 0
 
@@ -75,9 +79,9 @@ def test_where_it_is_short_the_target_gets_more_pages_than_the_drafter(monkeypat
 def test_the_fullest_device_decides(monkeypatch):
     free(monkeypatch, d0=40, d1=4)
     split = model({GPU: 2**22, OTHER: 2**22})
-    on_full, _ = sizes.page_counts(split, None, 256, 32 * PAGE, RESERVE)
+    on_full, _ = sizes.page_counts(split, None, 256, 32 * PAGE, kept_free)
     assert on_full == 2 * GIB // 2**22  # half of what is free, where that is little
-    of_target, of_drafter = sizes.page_counts(model({GPU: 2**20}), model({OTHER: 2**22}), 256, 32 * PAGE, RESERVE)
+    of_target, of_drafter = sizes.page_counts(model({GPU: 2**20}), model({OTHER: 2**22}), 256, 32 * PAGE, kept_free)
     assert of_drafter <= of_target
     assert of_drafter * 2**22 <= 2 * GIB
 
@@ -85,18 +89,18 @@ def test_the_fullest_device_decides(monkeypatch):
 def test_a_drafter_on_a_gpu_of_its_own_has_what_that_holds_and_does_not_limit_the_target(monkeypatch):
     free(monkeypatch, d0=40, d1=10)
     target, drafter = model({GPU: 2**22}), model({OTHER: 2**21})
-    of_target, of_drafter = sizes.page_counts(target, drafter, 256, 64 * PAGE, RESERVE)
-    assert of_target == sizes.page_counts(target, None, 256, 64 * PAGE, RESERVE)[0] == 38 * GIB // 2**22
+    of_target, of_drafter = sizes.page_counts(target, drafter, 256, 64 * PAGE, kept_free)
+    assert of_target == sizes.page_counts(target, None, 256, 64 * PAGE, kept_free)[0] == 38 * GIB // 2**22
     assert of_drafter == 8 * GIB // 2**21 < of_target
     free(monkeypatch, d0=40, d1=0.1)
     with pytest.raises(torch.OutOfMemoryError, match="25 of the 64 KV pages"):
-        sizes.page_counts(target, drafter, 256, 64 * PAGE, RESERVE)
+        sizes.page_counts(target, drafter, 256, 64 * PAGE, kept_free)
 
 
 def test_where_not_even_one_row_fits_memory_has_run_out(monkeypatch):
     free(monkeypatch, d0=1.5)
     with pytest.raises(torch.OutOfMemoryError, match="of the 32 KV pages"):
-        sizes.page_counts(model({GPU: 2**25}), None, 8, 32 * PAGE, RESERVE)
+        sizes.page_counts(model({GPU: 2**25}), None, 8, 32 * PAGE, kept_free)
 
 
 def test_the_plan_counts_as_the_engine_does():
@@ -106,3 +110,11 @@ def test_the_plan_counts_as_the_engine_does():
     assert reserve._VERIFIED_TOKENS == MAX_TOKENS
     assert plan_request._MOST_CANDIDATES == MAX_CANDIDATES
     assert model_shape._PAGED == packing._FAMILIES
+
+
+def test_each_gpu_keeps_its_own_reserve_free(monkeypatch):
+    free(monkeypatch, d0=40, d1=40)
+    kept = {str(GPU): 2 * GIB, str(OTHER): 10 * GIB}
+    target, drafter = model({GPU: 2**22}), model({OTHER: 2**22})
+    of_target, of_drafter = sizes.page_counts(target, drafter, 256, 64 * PAGE, kept.__getitem__)
+    assert (of_target, of_drafter) == (38 * GIB // 2**22, 30 * GIB // 2**22)
