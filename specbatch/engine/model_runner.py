@@ -65,13 +65,14 @@ class ModelRunner(ABC):
 
     # -- KV --------------------------------------------------------------------------------------------------------------
 
-    def room(self, *, drafting: bool) -> int:
+    def room(self, sequences: Sequence[SequenceState], *, drafting: bool) -> int:
         """Pages that sequences may take that join, one left for each that runs.
 
         Args:
-            drafting: whether the drafter needs KV for them, too.
+            sequences: that run.
+            drafting: whether the drafter needs KV for all of them, too.
         """
-        del drafting
+        del sequences, drafting
         return 0
 
     def pages_to_join(self, sequence: SequenceState) -> int:

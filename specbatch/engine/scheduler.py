@@ -69,7 +69,7 @@ class Scheduler:
             return
         # While many sequences decode, one forward's worth at a time: they must not wait for a whole batch of long prompts.
         budget = runner.prefill_chunk if len(self.running) > runner.slots // 2 else tokens + 1
-        room = runner.room(drafting=self.drafting)
+        room = runner.room(self.running, drafting=self.drafting)
         joining: list[SequenceState] = []
         for sequence in islice(self.waiting, free):
             budget -= sequence.length

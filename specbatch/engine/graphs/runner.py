@@ -79,17 +79,20 @@ class GraphModelRunner(ModelRunner):
 
     # -- KV --------------------------------------------------------------------------------------------------------------
 
-    def room(self, *, drafting: bool) -> int:
+    def room(self, sequences: Sequence[SequenceState], *, drafting: bool) -> int:
         """Pages that sequences may take that join, one left for each that runs where it has not all that it will need.
 
         Of the target; and while drafts pay of a drafter that has pages for all slots, too. One with fewer was not meant for all
         of them: no row is to wait for it.
         """
-        target, running = self.pair.target_pool, self.slots - len(self._free_slots)
-        room, used = target.free - (0 if target.ample else running), target.pages - target.free
+        running, target = len(sequences), self.pair.target_pool
+        room = target.free - (0 if target.ample else running)
         enough = min(target.pages, self.slots * -(-pages_for(self.config.max_positions) // 2))
-        pools = [pool for pool in self.pair.drafter.pools if drafting and not pool.ample and pool.pages >= enough]
-        return min([room, *(pool.pages - used - running for pool in pools)])
+        limited = [pool for pool in self.pair.drafter.pools if not pool.ample and pool.pages >= enough]
+        for pool in limited if drafting else ():
+            needed = sum(pages_for(self._positions_to_join(sequence, pool)) for sequence in sequences)
+            room = min(room, pool.pages - needed - running)
+        return room
 
     def pages_to_join(self, sequence: SequenceState) -> int:
         """Pages of the target that a joining sequence needs at once."""

@@ -7,6 +7,8 @@ from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.paging import PAGE
 from specbatch.engine.graphs.state import RowState
+from specbatch.engine.request import Request
+from specbatch.engine.sequence import SequenceState
 from specbatch.errors import DeviceError, OutOfMemoryError
 from tests.engine import tiny
 from tests.engine.graphs import fast
@@ -60,14 +62,17 @@ def test_rows_decode_without_drafts_where_the_drafters_pages_run_out(pair, monke
 
 
 def test_the_room_for_joining_rows_is_the_drafters_where_that_is_less(pair, monkeypatch):
-    few_pages(monkeypatch, 1000, 100)
+    def rooms(running=()):
+        return [engine.runner.room(running, drafting=drafting) for drafting in (True, False)]
+
+    few_pages(monkeypatch, 1000, 20)  # eight rows of three pages each would take 24, and have half of them for certain
     engine = fast.engine(pair.target, pair.twin, max_sequences=8, num_speculative_tokens=3)
-    assert (engine.runner.room(drafting=True), engine.runner.room(drafting=False)) == (100, 1000)
-    engine.runner.pair.target_pool.grow(0, 3 * PAGE)  # the drafter will need as many
-    assert (engine.runner.room(drafting=True), engine.runner.room(drafting=False)) == (97, 997)
-    few_pages(monkeypatch, 1000, 2)  # not meant for eight rows: they are not to wait for it
+    assert rooms() == [20, 1000]
+    long = [SequenceState(Request(str(i), [1] * 100, 9)) for i in range(3)]
+    assert rooms(long) == [20 - 3 * 2 - 3, 1000]
+    few_pages(monkeypatch, 1000, 11)  # fewer: it was not meant for all, and no row is to wait for it
     engine = fast.engine(pair.target, pair.twin, max_sequences=8, num_speculative_tokens=3)
-    assert engine.runner.room(drafting=True) == 1000
+    assert rooms() == [1000, 1000]
 
 
 FULL = torch.OutOfMemoryError("CUDA out of memory")
