@@ -25,6 +25,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.make_engine import make_engine
 from specbatch.engine.memory import loaded_set_aside
+from specbatch.engine.regrouping import Regrouping
 from specbatch.engine.speculation import Speculation
 from specbatch.engine.stats import EngineStats
 
@@ -79,10 +80,16 @@ class Warmed:
     engine: Engine
     seconds: float
     controller: Controller  # as warm-up left it
+    regrouping: Regrouping | None
+    groups: int
 
     def choose(self, k: int | None) -> None:
         """Makes the engine begin anew, with a fixed k or an automatic one."""
         self.engine.controller = copy.deepcopy(self.controller) if k is None else FixedK(k)
+        self.engine.regrouping = None
+        with torch.inference_mode(), self.engine.runner.entered():
+            self.engine.regroup(self.groups)
+        self.engine.regrouping = copy.deepcopy(self.regrouping) if k is None else None
         self.engine.stats.restart()
 
 
@@ -167,7 +174,7 @@ def warmed_engine(
     engine.warmup()
     wait_all(pair)
     assert engine.controller is not None, "warmed up"
-    warmed = Warmed(engine, time.perf_counter() - began, engine.controller)
+    warmed = Warmed(engine, time.perf_counter() - began, engine.controller, engine.regrouping, engine.runner.groups)
     try:
         yield warmed
     finally:

@@ -1,7 +1,7 @@
 """Tokens a second of placements, simulated event by event from step times that one GPU gave.
 
 Every lane does what is queued in its order; a group's next round waits for the outcome of the one before; the host launches rounds in turn and
-takes in the oldest, one round late a group. Copies between GPUs take HOP. Nothing joins: rows are as many at the end as at the start.
+takes in the oldest, one round late a group. Copies between GPUs take HOP, and a GPU that never waits is slower by SUSTAINED. Nothing joins: rows are as many at the end as at the start.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from specbatch.engine.pipeline import HOP, RoundTimes
+from specbatch.engine.pipeline import HOP, SUSTAINED, RoundTimes
 
 _HOST = 0.5e-3  # seconds of the host for a round
 _ROUNDS = 400
@@ -86,8 +86,10 @@ def simulate(
         ended[group].append(at)
         finished.append(at)
     skipped = len(finished) // 4
-    span = finished[-1] - finished[skipped - 1]
-    return span / (len(finished) - skipped), [each / finished[-1] for each in busy]
+    seconds = (finished[-1] - finished[skipped - 1]) / (len(finished) - skipped)
+    at_work = [each / len(finished) for each in busy]  # a round
+    seconds = max(seconds, (1.0 if together else SUSTAINED) * max(at_work))
+    return seconds, [each / seconds for each in at_work]
 
 
 def merged(stages: Sequence[float], count: int) -> tuple[float, ...]:

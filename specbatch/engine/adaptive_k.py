@@ -126,9 +126,10 @@ class AdaptiveK:
     def _best(self, rows: int, price: float, expected: Callable[[int], float]) -> tuple[int, float]:
         """The k of the largest gain over plain rounds, and that gain."""
         plain = self.costs.seconds(rows, 0)
-        gains = {
-            k: plain / (self.costs.seconds(rows, k) / expected(k) + price * rows) for k in range(1, self.max_k + 1)
-        }
+        gains = {}
+        for k in range(1, self.max_k + 1):
+            tokens = expected(k)
+            gains[k] = plain * tokens / self.costs.seconds(rows, k, price * rows * tokens)
         top = max(gains.values())
         # Of equals the smallest: rows that gain more evenly end more nearly together, and less is drafted for nothing.
         best = next(k for k, gain in gains.items() if gain >= top * _AS_GOOD)
@@ -176,6 +177,10 @@ class AdaptiveK:
             self.acceptance.observe(report.proposed_at, report.accepted_at)
             lost = report.catch_up_seconds + report.seconds - worth
             self.probe_seconds = max(0.0, self.probe_seconds - max(0.0, lost))
+
+    def regrouped(self, groups: int) -> None:
+        """Rounds are from now on of so many groups."""
+        self.costs.regroup(groups)
 
 
 def _geometric(rate: float, k: int) -> float:

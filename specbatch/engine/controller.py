@@ -70,6 +70,10 @@ class Controller(Protocol):
         """Takes in what the round showed."""
         ...
 
+    def regrouped(self, groups: int) -> None:
+        """Rounds are from now on of so many groups of rows in flight."""
+        ...
+
 
 class FixedK:
     """Always the same k.
@@ -101,3 +105,8 @@ class FixedK:
         if self._costs is not None:
             self._spent = _FADE * self._spent + report.seconds
             self._expected = _FADE * self._expected + self._costs.measured(report.rows, report.verified)
+
+    def regrouped(self, groups: int) -> None:
+        """Rounds are from now on of so many groups."""
+        if self._costs is not None:
+            self._costs.regroup(groups)

@@ -13,6 +13,7 @@ target verifies one group, the drafter drafts for another, and a target in stage
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -27,11 +28,13 @@ from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.memory import out_of_memory, release, too_little_memory
 from specbatch.engine.model_runner import ModelRunner
+from specbatch.engine.pipeline import PipelineCosts
+from specbatch.engine.regrouping import Regrouping
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.rounds import LaunchedRound, RoundOutput
 from specbatch.engine.scheduler import Scheduler
 from specbatch.engine.sequence import SequenceState
-from specbatch.engine.stats import EngineStats
+from specbatch.engine.stats import EngineStats, HostClock
 
 _T = TypeVar("_T")
 
@@ -66,13 +69,12 @@ class Engine:
         self.config = config or EngineConfig()
         self.controller = controller
         self.stats = EngineStats()
+        self.regrouping: Regrouping | None = None  # where the number of groups is for rounds to say
         self._kind = kind
         self._own_controller = controller is None
         self._in_flight: deque[LaunchedRound] = deque()
         self._ended: list[Completion] = []
-        self._turn = 0  # the group that is asked first for a round
-        self._looked = 0.0  # when the host last took in a round
-        self._idle = 0.0  # stats.seconds["idle"] then
+        self._host = HostClock(self.stats)
         self.runner = self._make_runner(self.config.max_sequences)
         self.scheduler = Scheduler(self.runner, self.config, self.stats)
 
@@ -105,7 +107,7 @@ class Engine:
         """
         source = iter(requests)
         self.warmup()
-        self._looked, self._idle = time.perf_counter(), self.stats.seconds["idle"]
+        self._host.start()
         try:
             while True:
                 self._within_memory(lambda: self._step(source))
@@ -121,25 +123,27 @@ class Engine:
             self._ended.clear()
             self.scheduler.evict_all()
 
+    def regroup(self, groups: int) -> None:
+        """Deals the sequences out to so many groups, once the rounds in flight have landed."""
+        if groups == self.runner.groups:
+            return
+        self._drain()
+        self.scheduler.regroup(groups)
+        self.stats.micro_batches = groups
+        for learning in (self.controller, self.regrouping):
+            if learning is not None:
+                learning.regrouped(groups)
+
     def _step(self, source: Iterator[Request]) -> None:
         """Launches a round of the next group that has one to launch, then takes in the oldest one where `depth` of that group are in flight beside it."""
+        if self.regrouping is not None:
+            self.regroup(self.regrouping.groups(len(self.scheduler.running)))
         self.scheduler.refill(source)
-        batch = self._next_batch()
+        batch = self.scheduler.next_batch(self._rounds_of)
         if batch:
             self._launch(batch)
         if self._in_flight and (not batch or self._rounds_of(batch[0].group) > self.runner.depth):
             self._take_output()
-
-    def _next_batch(self) -> list[SequenceState]:
-        """Of the groups in turn."""
-        groups = self.runner.groups
-        for group in ((self._turn + each) % groups for each in range(groups)):
-            rounds = self._rounds_of(group)
-            batch = self.scheduler.batch(rounds, group) if rounds <= self.runner.depth else []
-            if batch:
-                self._turn = group + 1
-                return batch
-        return []
 
     def _rounds_of(self, group: int) -> int:
         return sum(launched.group == group for launched in self._in_flight)
@@ -161,8 +165,7 @@ class Engine:
         launched = runner.launch(sequences, k)
         for sequence in sequences:
             sequence.in_flight += k + 1
-        joined, scheduler.joined = scheduler.joined, 0
-        standing = len(batch) - len(sequences)
+        (joined, scheduler.joined), standing = (scheduler.joined, 0), len(batch) - len(sequences)
         self._in_flight.append(LaunchedRound(launched, k, sequences, controller.plain_seconds, standing, joined))
         if standing:
             self._drain(batch[0].group)  # what is next hangs on what these few show
@@ -179,7 +182,7 @@ class Engine:
             if len(there) < len(launched.sequences):
                 output = output.of(there)
             self._count(launched, [launched.sequences[place] for place in there], output)
-        self._count_host(output.seconds + output.prefill_seconds)
+        self._host.count(output.seconds + output.prefill_seconds)
 
     def _count(self, launched: LaunchedRound, sequences: list[SequenceState], output: RoundOutput) -> None:
         assert self.controller is not None, "warmup() before a round"
@@ -187,17 +190,14 @@ class Engine:
         accepted_at, emitted = output.accepted_at(k), stats.emitted
         proposed_at, verified = output.proposed_at(k), max(output.drafted)
         spent, standing = (output.seconds, proposed_at, accepted_at, output.catch_up_seconds), launched.standing
-        self.controller.observe(RoundReport(rows, k, *spent, verified, standing, launched.joined))
+        report = RoundReport(rows, k, *spent, verified, standing, launched.joined)
+        self.controller.observe(report)
+        if self.regrouping is not None:
+            self.regrouping.observe(report)
         stats.count_round(k, output.drafted, output.accepted, accepted_at)
         self._ended += self.scheduler.give_tokens(sequences, output, k)
         plain = launched.plain_seconds if k else output.seconds
         stats.count_plain(stats.emitted - emitted, rows + standing, plain)
-
-    def _count_host(self, device_seconds: float) -> None:
-        """What the device did not need of the time since the last look is the host's."""
-        now, idle = time.perf_counter(), self.stats.seconds["idle"]
-        self.stats.seconds["host"] += max(0.0, now - self._looked - device_seconds - (idle - self._idle))
-        self._looked, self._idle = now, idle
 
     def _drain(self, group: int | None = None) -> None:
         """Takes in the rounds in flight, of a group or all: afterwards the host knows every sequence's length."""
@@ -207,12 +207,12 @@ class Engine:
     # -- warm-up and memory ----------------------------------------------------------------------------------------------
 
     def _warm_up(self, say: Callable[[str], None]) -> None:
-        own = self._own_controller
-        costs = self.runner.warm_up(say, measure=own and costs_needed(self.config, drafts=self.drafter is not None))
+        own, drafts = self._own_controller, self.drafter is not None
+        costs = self.runner.warm_up(say, measure=own and costs_needed(self.config, drafts=drafts))
         if own:
-            self.controller = make_controller(
-                self.config, costs, drafts=self.drafter is not None, steady=self.runner.steady
-            )
+            self.controller = make_controller(self.config, costs, drafts=drafts, steady=self.runner.steady)
+            if isinstance(costs, PipelineCosts) and self.config.micro_batches is None:
+                self.regrouping = Regrouping(copy.deepcopy(costs))
 
     def _make_runner(self, slots: int) -> ModelRunner:
         """A runner of so many slots, or of as many halvings of them as it takes to fit."""

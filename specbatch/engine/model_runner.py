@@ -127,6 +127,10 @@ class ModelRunner(ABC):
             k: up to max_drafts.
         """
 
+    def regroup(self, groups: int) -> None:
+        """From now on there are so many groups of rows, which are dealt out anew; no round is in flight."""
+        self.groups = groups
+
     @abstractmethod
     def commit(self, sequences: Sequence[SequenceState], k: int) -> None:
         """The sequences hold the tokens of a round of k drafts: the drafter forgets what was rejected."""

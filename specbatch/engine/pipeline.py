@@ -7,12 +7,14 @@ busy, more groups only read the weights more often.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from specbatch.engine.round_costs import RoundCosts
 
 HOP = 25e-6  # seconds for the hidden states of a group from one GPU to the next
+SUSTAINED = 1.1  # H200, 64 to 256 rows: rounds of warm-up, which follow pauses, against those of a run
 _AS_GOOD = 0.98  # of the most tokens a second: of equals the fewest groups
 _ACCEPTANCE = 0.8  # of each draft, before anything is known: as plan assumes
 
@@ -40,41 +42,110 @@ class RoundTimes:
         return max(*self.drafter, *self.target, 0.0)
 
     def interval(self, groups: int) -> float:
-        """Between the ends of two rounds, with so many groups in flight."""
-        return max(self.cycle / groups, self.busiest)
+        """Between the ends of two rounds, with so many groups in flight. A stage that never waits is slower than it was alone."""
+        several = bool(self.drafter) or len(self.target) > 1
+        return max(self.cycle / groups, (SUSTAINED if several else 1.0) * self.busiest)
 
 
-def costs_of(times: Mapping[tuple[int, int], RoundTimes], groups: int, sizes: list[int]) -> RoundCosts:
-    """What rounds cost with so many groups in flight.
+class PipelineCosts(RoundCosts):
+    """What rounds cost with several groups in flight: the time between the ends of two, by rows of a group.
+
+    The number of groups may change. `drift` is that of all numbers; what one costs beyond it is learned, and kept, for each.
 
     Args:
         times: by rows of a group and k.
-        groups: in flight.
         sizes: see RoundCosts.
+        groups: in flight now.
+        most: groups that there may be.
+        adaptive: whether rounds may draft any k that was timed, or always the largest.
+        catch_up_seconds_per_token: see RoundCosts.
     """
+
+    def __init__(
+        self,
+        times: Mapping[tuple[int, int], RoundTimes],
+        sizes: Sequence[int],
+        groups: int,
+        most: int,
+        *,
+        adaptive: bool = True,
+        catch_up_seconds_per_token: float = 0.0,
+    ) -> None:
+        super().__init__({at: each.interval(groups) for at, each in times.items()}, catch_up_seconds_per_token, sizes)
+        self.groups = groups
+        self._of = {number: _costs(times, sizes, number) for number in {*range(1, most + 1), groups}}
+        self._ks: dict[int, list[int]] = {}
+        for rows, k in sorted(times):
+            self._ks.setdefault(rows, []).append(k)
+        self._adaptive = adaptive
+        self._cycles = RoundCosts({at: each.cycle for at, each in times.items()}, sizes=sizes)
+        self._drafts = RoundCosts({at: max(each.drafter, default=0.0) for at, each in times.items()}, sizes=sizes)
+
+    @property
+    def choices(self) -> Sequence[int]:
+        """Numbers of groups that there may be."""
+        return sorted(self._of)
+
+    def ks(self, rows: int) -> Sequence[int]:
+        """That rounds of so many rows may draft."""
+        ks = self._ks[self.sizes[bisect_left(self.sizes, rows)]]
+        return ks if self._adaptive else ks[-1:]
+
+    def regroup(self, groups: int) -> None:
+        """Rounds are from now on of so many groups."""
+        self.groups = groups
+
+    def measured(self, rows: int, k: int) -> float:
+        """Seconds of a round at warm-up."""
+        return self._of[self.groups].measured(rows, k)
+
+    def seconds(self, rows: int, k: int, catch_up: float = 0.0) -> float:
+        """Predicted seconds of a round, in which the drafter also catches up for so long: beside the target, where it has the time."""
+        return self.seconds_of(self.groups, rows, k, catch_up)
+
+    def seconds_of(self, groups: int, rows: int, k: int, catch_up: float = 0.0) -> float:
+        """As seconds, with another number of groups."""
+        costs = self._of[groups]
+        seconds = costs.seconds(rows, k)
+        if not catch_up:
+            return seconds
+        slowdown = seconds / costs.measured(rows, k)
+        cycle = slowdown * self._cycles.measured(rows, k) + catch_up
+        return max(seconds, cycle / groups, slowdown * self._drafts.measured(rows, k) + catch_up)
+
+    def observe(self, rows: int, k: int, seconds: float) -> None:
+        """Corrects the prediction for the groups in flight, and the drift for all."""
+        costs = self._of[self.groups]
+        costs.observe(rows, k, seconds)
+        for each in self._of.values():
+            each.drift = costs.drift
+
+
+def _costs(times: Mapping[tuple[int, int], RoundTimes], sizes: Sequence[int], groups: int) -> RoundCosts:
     return RoundCosts({at: each.interval(groups) for at, each in times.items()}, sizes=sizes)
 
 
-def tokens_per_second(costs: RoundCosts, rows: int, k: int, acceptance: float = _ACCEPTANCE) -> float:
-    """Of groups of so many rows, one after the other."""
-    return rows * sum(acceptance**j for j in range(k + 1)) / costs.measured(rows, k)
-
-
-def best_groups(
-    times: Mapping[tuple[int, int], RoundTimes], slots: int, most: int, ks: Iterable[int], sizes: list[int]
-) -> int:
-    """The number of groups that gives the most tokens a second where all slots are taken.
+def speeds_by_groups(costs: PipelineCosts, rows: int, expected_tokens: Callable[[int], float]) -> dict[int, float]:
+    """Tokens a second of each number of groups at the k that is best for it; rising.
 
     Args:
-        times: by rows of a group and k.
-        slots: rows in all.
-        most: groups.
-        ks: that rounds may draft.
-        sizes: see RoundCosts.
+        costs: of rounds.
+        rows: in all groups.
+        expected_tokens: that a row gains in a round, by k.
     """
-    ks = list(ks)
     speeds = {}
-    for groups in range(1, min(most, slots) + 1):
-        costs = costs_of(times, groups, sizes)
-        speeds[groups] = max(tokens_per_second(costs, -(-slots // groups), k) for k in ks)
+    for groups in costs.choices:
+        if groups <= rows:
+            each = -(-rows // groups)
+            speeds[groups] = max(each * expected_tokens(k) / costs.seconds_of(groups, each, k) for k in costs.ks(each))
+    return speeds
+
+
+def best_groups(speeds: Mapping[int, float]) -> int:
+    """The fewest that give nearly the most tokens a second."""
     return next(groups for groups, speed in speeds.items() if speed >= _AS_GOOD * max(speeds.values()))
+
+
+def assumed_tokens(k: int) -> float:
+    """That a row gains in a round of k drafts, before anything is known."""
+    return sum(_ACCEPTANCE**j for j in range(k + 1))

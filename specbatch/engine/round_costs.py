@@ -38,9 +38,12 @@ class RoundCosts:
         self._measured: dict[tuple[int, int], float] = {}  # of the table and between: asked for many times a round
         self._doubt = dict.fromkeys(range(largest + 1), 1.0)  # of the relative costs, against _DRIFT_DOUBT of the drift
 
-    def seconds(self, rows: int, k: int) -> float:
-        """Predicted seconds of a round."""
-        return self.measured(rows, k) * self.drift * self.relative.get(k, 1.0)
+    def seconds(self, rows: int, k: int, catch_up: float = 0.0) -> float:
+        """Predicted seconds of a round, and of what the drafter catches up with for it."""
+        return self.measured(rows, k) * self.drift * self.relative.get(k, 1.0) + catch_up
+
+    def regroup(self, groups: int) -> None:
+        """Rounds are from now on of so many groups of rows in flight: see PipelineCosts."""
 
     def observe(self, rows: int, k: int, seconds: float) -> None:
         """Corrects the prediction; a single outlier counts no more than a factor of two."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from specbatch.engine.config import EngineConfig
@@ -39,6 +39,7 @@ class Scheduler:
         self.running: list[SequenceState] = []
         self.joined = 0
         self.drafting = False
+        self._turn = 0  # the group that is asked first for a round
 
     def __bool__(self) -> bool:
         """Whether there is any sequence."""
@@ -111,6 +112,27 @@ class Scheduler:
         if rounds_in_flight and all(s.remaining <= s.in_flight for s in chosen):
             return []
         return chosen
+
+    def next_batch(self, rounds_of: Callable[[int], int]) -> list[SequenceState]:
+        """Of the groups in turn, the first that has a round to launch.
+
+        Args:
+            rounds_of: how many a group has in flight.
+        """
+        groups, depth = self.runner.groups, self.runner.depth
+        for group in ((self._turn + each) % groups for each in range(groups)):
+            rounds = rounds_of(group)
+            batch = self.batch(rounds, group) if rounds <= depth else []
+            if batch:
+                self._turn = group + 1
+                return batch
+        return []
+
+    def regroup(self, groups: int) -> None:
+        """Deals the sequences out to so many groups. No round is in flight."""
+        self.runner.regroup(groups)
+        for number, sequence in enumerate(self.running):
+            sequence.group = number % groups
 
     def choose(self, controller: Controller, sequences: list[SequenceState]) -> tuple[int, list[SequenceState]]:
         """K, and the sequences to ask: of few those that the drafter knows best. The drafter has KV for what it is to draft."""

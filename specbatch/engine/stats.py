@@ -157,3 +157,26 @@ class EngineStats:
             yield
         finally:
             self.seconds[phase] += time.perf_counter() - start
+
+
+class HostClock:
+    """Counts the host's share of the time.
+
+    Args:
+        stats: that it is added to.
+    """
+
+    def __init__(self, stats: EngineStats) -> None:
+        self._stats = stats
+        self.start()
+
+    def start(self) -> None:
+        """What follows counts."""
+        self._looked, self._idle = time.perf_counter(), self._stats.seconds["idle"]
+
+    def count(self, device_seconds: float) -> None:
+        """What the devices did not need of the time since the last look, and the caller did not idle away, is the host's."""
+        looked, idle = self._looked, self._idle
+        self.start()
+        spent = self._looked - looked - device_seconds - (self._idle - idle)
+        self._stats.seconds["host"] += max(0.0, spent)

@@ -3,7 +3,15 @@
 import pytest
 
 from benchmarks.simulate_pipeline import merged, simulate
-from specbatch.engine.pipeline import HOP, RoundTimes, best_groups, costs_of
+from specbatch.engine.pipeline import (
+    HOP,
+    SUSTAINED,
+    PipelineCosts,
+    RoundTimes,
+    assumed_tokens,
+    best_groups,
+    speeds_by_groups,
+)
 
 MS = 1e-3
 
@@ -16,20 +24,29 @@ def test_alone_a_round_takes_all_its_parts_and_a_hop_after_each():
 @pytest.mark.parametrize(
     ("draft", "stages", "groups", "interval"),
     [
-        (4, (4,), 2, (8 * MS + 2 * HOP) / 2),  # nothing is idle but for the hops
-        (4, (4,), 3, 4 * MS),
-        (2, (6,), 2, 6 * MS),  # the target is the bottleneck, and more groups do not help
-        (2, (6,), 5, 6 * MS),
+        (4, (4,), 1, 8 * MS + 2 * HOP),
+        (4, (4,), 3, 4 * MS * SUSTAINED),  # nothing is idle
+        (2, (6,), 2, 6 * MS * SUSTAINED),  # the target is the bottleneck, and more groups do not help
+        (2, (6,), 5, 6 * MS * SUSTAINED),
         (0, (3, 3, 4), 2, (10 * MS + 3 * HOP) / 2),
-        (0, (3, 3, 4), 4, 4 * MS),
+        (0, (3, 3, 4), 4, 4 * MS * SUSTAINED),
+        (0, (5,), 1, 5 * MS * SUSTAINED),  # no drafts: the target is always busy
     ],
 )
 def test_with_several_groups_a_round_ends_as_often_as_the_busiest_part_allows(draft, stages, groups, interval):
     times = RoundTimes((draft * MS,), tuple(each * MS for each in stages))
     assert times.interval(groups) == pytest.approx(interval)
     simulated, busy = simulate(times, groups)
-    assert simulated == pytest.approx(interval, rel=0.01)
+    assert simulated == pytest.approx(interval, rel=0.02)
     assert max(busy) <= 1.0
+
+
+def test_a_drafter_in_stages_is_as_fast_as_its_longest():
+    assert RoundTimes((3 * MS, 3 * MS), (4 * MS,)).interval(3) == pytest.approx(4 * MS * SUSTAINED)
+
+
+def test_one_lane_takes_what_it_took():
+    assert RoundTimes((), (3 * MS,)).interval(1) == 3 * MS
 
 
 def test_a_host_that_is_slower_than_the_devices_sets_the_pace():
@@ -55,20 +72,53 @@ def times_of(fixed, of_a_row, rows, ks=(0, 2)):
 SIZES = [16, 32, 64, 128]
 
 
+def costs_of(times, groups, sizes=SIZES, most=3, **kwargs):
+    return PipelineCosts(times, sizes, groups, most, **kwargs)
+
+
+def best(times, rows, sizes=SIZES):
+    return best_groups(speeds_by_groups(costs_of(times, 1, sizes), rows, assumed_tokens))
+
+
 def test_where_rows_cost_time_two_groups_pay_and_three_read_the_weights_for_nothing():
-    assert best_groups(times_of(2 * MS, 0.1 * MS, SIZES), 128, 3, [0, 2], SIZES) == 2
+    assert best(times_of(2 * MS, 0.1 * MS, SIZES), 128) == 2
 
 
 def test_where_weights_are_all_that_is_read_one_group_does():
-    assert best_groups(times_of(5 * MS, 0.0, SIZES), 128, 3, [2], SIZES) == 1
+    assert best(times_of(5 * MS, 0.0, SIZES), 128) == 1
 
 
 def test_there_are_no_more_groups_than_rows():
-    assert best_groups(times_of(0.0, 1 * MS, [1]), 1, 3, [2], [1]) == 1
+    assert best(times_of(0.0, 1 * MS, [1]), 1, [1]) == 1
+
+
+def test_a_fixed_k_is_not_judged_by_what_plain_rounds_would_give():
+    times = times_of(2 * MS, 0.1 * MS, SIZES)
+    assert costs_of(times, 1).ks(100) == [0, 2]
+    assert costs_of(times, 1, adaptive=False).ks(100) == [2]
 
 
 def test_costs_are_the_intervals_of_the_groups_in_flight():
-    times = times_of(2 * MS, 0.1 * MS, SIZES)
-    assert costs_of(times, 1, SIZES).measured(64, 2) == pytest.approx(2 * 8.4 * MS + 2 * HOP)
-    assert costs_of(times, 2, SIZES).measured(64, 2) == pytest.approx(8.4 * MS + HOP)
-    assert costs_of(times, 2, SIZES).measured(64, 0) == pytest.approx(8.4 * MS)  # no drafts: the target is always busy
+    costs = costs_of(times_of(2 * MS, 0.1 * MS, SIZES), 1)
+    assert costs.measured(64, 2) == pytest.approx(2 * 8.4 * MS + 2 * HOP)
+    costs.regroup(2)
+    assert costs.measured(64, 2) == pytest.approx(8.4 * MS * SUSTAINED)
+    assert costs.measured(64, 0) == pytest.approx(8.4 * MS * SUSTAINED)  # no drafts: the target is always busy
+
+
+def test_what_the_drafter_catches_up_with_costs_nothing_where_the_target_is_the_bottleneck():
+    times = {(64, k): RoundTimes((2 * MS * k,), (8 * MS,)) for k in (0, 1, 3)}
+    costs = costs_of(times, 2, [64])
+    assert costs.seconds(64, 1, 1 * MS) == costs.seconds(64, 1) == pytest.approx(8 * MS * SUSTAINED)
+    assert costs.seconds(64, 3, 5 * MS) == pytest.approx(11 * MS)  # there the drafter is
+    costs.regroup(1)
+    assert costs.seconds(64, 1, 1 * MS) == pytest.approx(costs.seconds(64, 1) + 1 * MS)
+
+
+def test_what_slows_all_rounds_is_known_for_every_number_of_groups_and_what_slows_one_for_that_alone():
+    costs = costs_of(times_of(2 * MS, 0.1 * MS, SIZES), 1)
+    before = {groups: costs.seconds_of(groups, 64, 0) for groups in (1, 2)}
+    for _ in range(200):
+        costs.observe(64, 0, 1.5 * before[1])
+    assert costs.seconds(64, 0) == pytest.approx(1.5 * before[1], rel=0.01)
+    assert before[2] < costs.seconds_of(2, 64, 0) < 1.5 * before[2]

@@ -105,13 +105,9 @@ class Inbox:
             drafted: whether drafts for them were posted.
         """
         told, slots = self.group(group), list(slots)
-        outcome_of, told.outcome_of = told.outcome_of, None
         boxes = [told.drafted] if drafted and told.drafted is not None else []
-        if outcome_of is not None:
-            rows, moved = outcome_of
-            self._set_rows(told, moved)
-            self._bring(told.memory, self.memory, [told.outcomes, *boxes])
-            self.graphs.run(("take in", self.lane.number, rows), lambda _: self._apply(rows), self.lane)
+        if told.outcome_of is not None:
+            moved = self._take_in(told, boxes)
             if moved != slots:
                 self._set_rows(told, slots)
                 self._bring(told.rows, self.rows, [])
@@ -121,6 +117,21 @@ class Inbox:
             self._bring(told.memory, self.memory, boxes)
         else:
             self._bring(told.rows, self.rows, [])
+
+    def settle(self) -> None:
+        """Moves the rows of all groups on by their last rounds: they may be dealt out to other groups."""
+        for told in self._groups.values():
+            if told.outcome_of is not None:
+                self._take_in(told, [])
+
+    def _take_in(self, told: _Told, boxes: Sequence[Mailbox]) -> list[int]:
+        """Moves rows on by their group's last round; returns their slots."""
+        assert told.outcome_of is not None, "see begin"
+        (rows, moved), told.outcome_of = told.outcome_of, None
+        self._set_rows(told, moved)
+        self._bring(told.memory, self.memory, [told.outcomes, *boxes])
+        self.graphs.run(("take in", self.lane.number, rows), lambda _: self._apply(rows), self.lane)
+        return moved
 
     def place_drafts(self, rows: int, k: int) -> None:
         """A part of a step: the drafts stand in the history, behind the rows' tokens."""

@@ -194,6 +194,11 @@ class CapturedPair:
         for inbox in self._inboxes.values():
             inbox.evict(slot)
 
+    def settle(self) -> None:
+        """Every lane knows what the last round of each group did, and none is in flight: rows may change their groups."""
+        for inbox in self._inboxes.values():
+            inbox.settle()
+
     def drop_outcomes(self, group: int) -> None:
         """What the group's last round did counts for nothing: it was a dummy run."""
         for inbox in self._inboxes.values():

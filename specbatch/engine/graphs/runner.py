@@ -218,6 +218,12 @@ class GraphModelRunner(ModelRunner):
         times = self.times.get((rows, k))
         return sum(times.drafter) / (sum(times.drafter) + sum(times.target)) if times is not None and k else 0.0
 
+    def regroup(self, groups: int) -> None:
+        """See ModelRunner. Slots and pages are those of all groups: nothing moves."""
+        self.pair.settle()
+        self._modes.clear()
+        self.groups = groups
+
     def commit(self, sequences: Sequence[SequenceState], k: int) -> None:
         """Accepted drafts are the sequences' own tokens: the drafter has their KV."""
         if k:

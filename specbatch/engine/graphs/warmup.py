@@ -13,7 +13,7 @@ from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.precompile import precompile
 from specbatch.engine.graphs.rounds import Spans
 from specbatch.engine.graphs.state import Mode
-from specbatch.engine.pipeline import RoundTimes, best_groups, costs_of
+from specbatch.engine.pipeline import PipelineCosts, RoundTimes, assumed_tokens, best_groups, speeds_by_groups
 from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.timing import seconds_between
 
@@ -45,20 +45,17 @@ def warm_up(
             for k in pair.ks(rows):
                 times[rows, k] = _times(pair, rows, k, mode)
         pair.drop_outcomes(group=0)
-    groups = pair.config.micro_batches or _groups(pair, times)
-    if len(pair.lanes) > 1:
-        say(f"groups of rows in flight: {groups}")
-    costs = costs_of(times, groups, pair.buckets)
-    costs.catch_up_seconds_per_token = _catch_up_seconds_per_token(pair) if pair.drafter.prefills else 0.0
-    return costs, groups, times
-
-
-def _groups(pair: CapturedPair, times: dict[tuple[int, int], RoundTimes]) -> int:
+    catch_up = _catch_up_seconds_per_token(pair) if pair.drafter.prefills else 0.0
     if len(pair.lanes) == 1:
-        return 1
-    speculation = pair.config.speculation
-    ks = speculation.choices(pair.max_drafts(1)) if speculation.is_adaptive else [pair.max_drafts(1)]
-    return best_groups(times, pair.slots, pair.most_groups, ks, pair.buckets)
+        table = {at: each.interval(1) for at, each in times.items()}
+        return RoundCosts(table, catch_up, pair.buckets), pair.config.micro_batches or 1, times
+    fixed, adaptive = pair.config.micro_batches, pair.config.speculation.is_adaptive
+    costs = PipelineCosts(
+        times, pair.buckets, fixed or 1, pair.most_groups, adaptive=adaptive, catch_up_seconds_per_token=catch_up
+    )
+    costs.regroup(fixed or best_groups(speeds_by_groups(costs, pair.slots, assumed_tokens)))
+    say(f"groups of rows in flight: {costs.groups}")
+    return costs, costs.groups, times
 
 
 def _times(pair: CapturedPair, rows: int, k: int, mode: Mode) -> RoundTimes:

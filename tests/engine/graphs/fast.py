@@ -44,6 +44,9 @@ class Scripted:
     def observe(self, report):
         pass
 
+    def regrouped(self, groups):
+        pass
+
     def follow(self, engine):
         """Goes on where a round was launched: a choice that had to wait for rounds in flight is made again."""
         launch = engine._launch

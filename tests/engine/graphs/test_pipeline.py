@@ -1,11 +1,14 @@
 """Groups of rows in flight over several lanes give what one group on one lane gives, however long each lane takes over each thing."""
 
+import random
+
 import pytest
 
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs import handover
 from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs.handover import Inbox
+from specbatch.engine.graphs.pair import CapturedPair
 from tests.engine import tiny
 from tests.engine.graphs import fast, threads
 
@@ -96,6 +99,54 @@ def test_rows_are_preempted_while_several_groups_are_in_flight(pair, lanes, monk
     assert tiny.tokens(out, len(rows)) == pair.expected
     assert engine.stats.acceptance_rate == 1.0
     assert engine.runner.pair.target_pool.free == pages[0]
+
+
+def regrouped_at_random(made, seed, share=0.3):
+    """Before a share of its steps the engine deals its rows out to another number of groups; returns these numbers."""
+    chance, step, seen = random.Random(seed), made._step, []
+
+    def stepped(source):
+        if chance.random() < share:
+            made.regroup(chance.randint(1, made.runner.pair.most_groups))
+            seen.append(made.runner.groups)
+        step(source)
+
+    made._step = stepped
+    return seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("k", "pages"), [(3, 1000), (None, 1000), (2, 6), ((0, 3, 1, 0), 1000)])
+def test_rows_that_are_dealt_out_anew_at_any_moment_have_the_same_tokens(pair, lanes, monkeypatch, shape, k, pages):
+    """With refills, rows that end, preemption where pages are few, and a twin: KV that went astray would show as a rejection."""
+    monkeypatch.setattr(pairs, "page_counts", lambda *_: (pages, 1000))
+    stages, apart = SHAPES[shape]
+    lengths = [3, 17, 9, 21, 25]
+    controller = fast.Scripted(k) if isinstance(k, tuple) else None
+    sizes = {"max_sequences": 6, "num_speculative_tokens": 3 if controller else k, "max_speculative_tokens": 3}
+    made = fast.engine(pair.target, pair.twin, controller, stages_per_device=stages, drafter_apart=apart, **sizes)
+    if controller:
+        controller.follow(made)
+    seen = regrouped_at_random(made, seed=len(shape))
+    out = fast.finish(made, fast.stopped(pair.prompts, lengths))
+    assert all(list(out[str(i)].token_ids) == pair.continued[i][: lengths[i % 5]] for i in range(len(pair.prompts)))
+    assert made.stats.acceptance_rate in ((0.0, 1.0) if k is None else (1.0,))
+    assert len(set(seen)) > 2
+    assert made.runner.pair.target_pool.free == pages
+
+
+@pytest.mark.usefixtures("lanes")
+def test_rows_are_dealt_out_anew_when_rounds_say_so(pair, monkeypatch):
+    made = fast.engine(
+        pair.target, pair.twin, max_sequences=4, num_speculative_tokens=2, drafter_apart=True, stages_per_device=1
+    )
+    made.warmup()
+    before = made.runner.groups
+    monkeypatch.setattr(made.regrouping, "groups", lambda rows: 1 + (before == 1) if rows else made.runner.groups)
+    out = fast.finish(made, fast.requests(pair.prompts[:4], 12))
+    assert tiny.tokens(out, 4) == [tokens[:12] for tokens in pair.expected[:4]]
+    assert made.runner.groups == made.stats.micro_batches != before
 
 
 @pytest.mark.slow
@@ -189,3 +240,13 @@ def test_a_mistake_in_the_order_of_lanes_shows(pair, monkeypatch, mistake):
     assert rows_that_differ(pair, monkeypatch, shape, groups) == 0
     monkeypatch.setattr(owner, name, wrong, raising=False)
     assert rows_that_differ(pair, monkeypatch, shape, groups) > 0
+
+
+@pytest.mark.slow
+def test_rows_that_are_dealt_out_before_all_lanes_know_of_their_last_round_show(pair, monkeypatch):
+    threads.use_threads(monkeypatch)
+    monkeypatch.setattr(CapturedPair, "settle", lambda self: None)
+    made = fast.engine(pair.target, pair.twin, max_sequences=6, num_speculative_tokens=3, drafter_apart=True)
+    regrouped_at_random(made, seed=1)
+    fast.finish(made, fast.requests(pair.prompts))
+    assert made.stats.acceptance_rate < 1.0
