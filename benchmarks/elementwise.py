@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.counter_rng import Purpose, position_keys
-from specbatch.engine.graphs.kernels.elementwise import rms_norm, rope_write, silu_mul
+from specbatch.engine.graphs.kernels.activations import gate
+from specbatch.engine.graphs.kernels.elementwise import rms_norm, rope_write
 from specbatch.engine.graphs.kernels.filtered_sampling import sample_filtered
 from specbatch.engine.graphs.kernels.sampling import sample
 from specbatch.engine.graphs.kernels.top_candidates import top_candidates
@@ -106,9 +107,9 @@ def between_linears() -> Iterator[Line]:
                 {"torch rms_norm": lambda x=x, weight=weight: torch.rms_norm(x, weight.shape, weight, 1e-6)},
             )
             yield Line(
-                f"silu_mul {model}",
+                f"gate {model}",
                 count,
-                lambda gate_up=gate_up: silu_mul(gate_up),
+                lambda gate_up=gate_up: gate(gate_up),
                 gate_up.nbytes * 3 // 2,
                 {"torch copy of as much": lambda gate_up=gate_up: gate_up[:, : gate_up.shape[1] * 3 // 4].clone()},
             )

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specbatch.engine.graphs.kernels import elementwise, linear
+from specbatch.engine.graphs.kernels import activations, elementwise, linear
 from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, Config
 
 COLD = 256 << 20  # bytes of weights to go round, several times the L2
@@ -90,7 +90,7 @@ class Work:
         if self.shape.op == "norm_linear":
             return lambda i: F.linear(self._normed(), self.weights[i])
         if self.shape.op == "norm_gated":
-            return lambda i: elementwise.silu_mul(F.linear(self._normed(), self.weights[i]))
+            return lambda i: activations.gate(F.linear(self._normed(), self.weights[i]))
         return lambda i: torch.addmm(self.residual, self.x, self.weights[i].t())
 
     def _normed(self) -> Tensor:

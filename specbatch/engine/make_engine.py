@@ -11,16 +11,23 @@ from specbatch.engine.general.eagle3 import Eagle3Drafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.general.runner import GeneralModelRunner
+from specbatch.engine.graphs.describe.check import why_not
 from specbatch.engine.graphs.ops import why_no_kernels
-from specbatch.engine.graphs.packing import why_not
 from specbatch.engine.graphs.runner import GraphModelRunner
 
 general_engine = partial(Engine, GeneralModelRunner)
 graphs_engine = partial(Engine, GraphModelRunner)
 
 
+def limit_rows(target: CausalLM, drafter: Drafter | None, max_length: int) -> None:
+    """Tells the models how long rows may be, on which hangs whether they fit the fast path: see CausalLM.limit_rows."""
+    for model in (target, drafter.model if isinstance(drafter, ModelDrafter) else None):
+        if model is not None:
+            model.limit_rows(max_length)
+
+
 def why_general(target: CausalLM, drafter: Drafter | None) -> str | None:
-    """What keeps a pair on the general runner, in words; None if nothing does."""
+    """What keeps a pair, whose rows are limited, on the general runner, in words; None if nothing does."""
     models = {"target": target}
     if isinstance(drafter, ModelDrafter):
         models["drafter"] = drafter.model
@@ -43,18 +50,20 @@ def describe(engine: Engine) -> str:
 
     "general, since the target has no fast path: ...; target: longrope's long factors for every row: ..."
     """
-    if isinstance(engine.runner, GraphModelRunner):
-        return "recorded rounds"
-    reason = why_general(engine.target, engine.drafter)
-    on_gpus = engine.target.input_device.type == "cuda"
+    chosen = "recorded rounds"
+    if not isinstance(engine.runner, GraphModelRunner):
+        reason = why_general(engine.target, engine.drafter)
+        on_gpus = engine.target.input_device.type == "cuda"
+        chosen = f"general, since {reason}" if on_gpus and reason is not None else "general"
     models = {"target": engine.target}
     if isinstance(engine.drafter, ModelDrafter):
         models["drafter"] = engine.drafter.model
     rules = [f"{role}: {model.rope_rule}" for role, model in models.items() if model.rope_rule]
-    return "; ".join([f"general, since {reason}" if on_gpus and reason is not None else "general", *rules])
+    return "; ".join([chosen, *rules])
 
 
 def make_engine(target: CausalLM, drafter: Drafter | None, config: EngineConfig) -> Engine:
     """The engine with the faster runner of the two that can run the pair."""
+    limit_rows(target, drafter, config.max_length)
     make = graphs_engine if why_general(target, drafter) is None else general_engine
     return make(target, drafter, config)

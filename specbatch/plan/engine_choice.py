@@ -59,7 +59,7 @@ def choose_engine(
         return _vllm_if_there_is(spec, installed, f"the native engine cannot run the target, which has {cannot}")
     if spec.placement.gpus == 0:
         return EngineChoice("native", "", "it runs on a CPU")
-    slow = [f"the {role} ({shape.architecture})" for role, shape in shapes.items() if not shape.is_paged]
+    slow = [f"the {role} ({shape.architecture})" for role, shape in shapes.items() if shape.why_general is not None]
     if slow:
         return _vllm_if_there_is(spec, installed, f"there is no fast path for {' and '.join(slow)}")
     return EngineChoice(

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from specbatch.eagle3 import Eagle3Config
-
-_PAGED = ("llama", "mistral", "qwen2", "qwen3")  # engine/graphs/packing.py decides, when the model is loaded
+from specbatch.plan.recorded import RECORDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,6 @@ class ModelShape:
     experts_per_token: int = 0
     max_positions: int | None = None  # None: not said
     sliding_window: bool = False  # in any layer
-    extra_biases: bool = False  # in the attention's output or the MLP
     modules: ModuleNames = ModuleNames()
     known_layout: bool = True  # the names of its modules are known, and counts are exact
     counted: bool = False  # in the model itself, not by the formula of a family
@@ -80,10 +78,17 @@ class ModelShape:
         return len(self.layers)
 
     @property
-    def is_paged(self) -> bool:
-        """Whether on GPUs its KV is kept in pages: the graphs runner, as far as the shape shows."""
-        plain = not (self.extra_biases or self.sliding_window or self.num_experts)
-        return plain and (self.architecture in _PAGED or self.eagle3 is not None)
+    def why_general(self) -> str | None:
+        """What keeps the model on the general runner on GPUs, as far as the shape shows; None: rounds are recorded, KV is in pages."""
+        if self.eagle3 is not None:
+            return None
+        if self.num_experts:
+            return "it is a mixture of experts"
+        if self.architecture not in RECORDED:
+            return f"its architecture is {self.architecture}"
+        if self.architecture == "exaone4" and self.sliding_window:
+            return "its layers without a window do not rotate positions"
+        return None
 
     @cached_property
     def _sums(self) -> list[LayerShape]:

@@ -92,7 +92,7 @@ class PlanRequest:
     @property
     def is_paged(self) -> bool:
         """Whether the graphs runner takes these models: rows share pages of KV, and may be in several groups; else each has a slot, in one group."""
-        return "cpu" not in self.gpus and all(shape.is_paged for shape in self.models.values())
+        return "cpu" not in self.gpus and all(shape.why_general is None for shape in self.models.values())
 
     def most_rows(self, stages: int) -> int:
         """The most rows at once that are taken of what fits, with the target over so many GPUs: each has a group of them at a time."""

@@ -143,7 +143,6 @@ def shape_from_config(
         experts_per_token=experts_per_token,
         max_positions=max_positions(hf.fields),
         sliding_window=hf.slides,
-        extra_biases=any(hf.biases[1:]),
         known_layout=hf.fits_formula,
         source=source,
     )

@@ -93,7 +93,7 @@ def test_the_planner_counts_every_number_of_a_model(order):
     assert shape.weight_bytes == sum(weight.nbytes for weight in model.parameters())
     assert shape.known_layout
     assert not shape.tied
-    assert shape.is_paged
+    assert shape.why_general is None
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_both_layouts_say_the_same(config, tmp_path):
     assert head.layers_of(36) == (2, 18, 33)
     assert head.norm_before_residual == (config is NESTED)
     found = shape_in(written(tmp_path, config), "h", drafting=True)
-    assert (found.kv_bytes_per_token, found.num_layers, found.is_paged) == (4096, 1, True)
+    assert (found.kv_bytes_per_token, found.num_layers, found.why_general) == (4096, 1, None)
 
 
 @pytest.mark.parametrize("config", [FLAT, NESTED | {"norm_before_fc": True}], ids=["SafeAILab", "speculators"])

@@ -13,37 +13,39 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.describe.description import DecoderDescription, LayerDescription
+from specbatch.engine.graphs.describe.modules import LayerModules, decoder_of, modules_of
 from specbatch.engine.memory import free_cached
-
-_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-_WITHOUT_BIAS = ("o_proj", "gate_proj", "up_proj", "down_proj")
-_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-_STATIC_ROPE = (
-    "default",
-    "linear",
-    "llama3",
-    "yarn",
-)  # a table by position; the others depend on the sequence's length
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One decoder layer.
+    """One decoder layer; None is what it does not have.
 
     qkv: queries of all heads, then keys, then values  # [(heads + 2 kv_heads) * head_dim, hidden]
-    gate_up: gate's rows, then up's  # [2 * intermediate, hidden]
+    q_norm, k_norm: over the numbers of a head, or over those of all heads  # [head_dim] or [heads * head_dim]
+    attended_norm: of what attention gives, before it is added to the hidden states  # [hidden]
+    post_norm: after attention, before the MLP  # [hidden]
+    gate_up: gate's rows, then up's; up's alone without a gate  # [2 * intermediate, hidden]
+    fed_norm: of what the MLP gives, before it is added  # [hidden]
+    what: all that its weights do not tell
     """
 
-    input_norm: Tensor
+    input_norm: Tensor | None
     qkv: Tensor
     qkv_bias: Tensor | None
     q_norm: Tensor | None
     k_norm: Tensor | None
     o: Tensor
-    post_norm: Tensor
+    o_bias: Tensor | None
+    attended_norm: Tensor | None
+    post_norm: Tensor | None
     gate_up: Tensor
+    gate_up_bias: Tensor | None
     down: Tensor
+    down_bias: Tensor | None
+    fed_norm: Tensor | None
+    what: LayerDescription
 
     @property
     def device(self) -> torch.device:
@@ -51,64 +53,46 @@ class Layer:
         return self.o.device
 
 
-def why_not(model: CausalLM) -> str | None:
-    """What keeps a model off the fast path; None if nothing does."""
-    config = model.config
-    if config.model_type not in _FAMILIES:
-        return f"its architecture is {config.model_type}"
-    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    windowed = config.model_type == "mistral" and config.sliding_window is not None
-    windowed |= any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ())
-    reasons = {
-        f"its dtype is {model.model.dtype}": model.model.dtype not in _DTYPES,
-        f"its activation is {config.hidden_act}": config.hidden_act != "silu",
-        "it has sliding-window attention": windowed,
-        f"its rotary embedding is {rope}": rope not in _STATIC_ROPE,
-    }
-    found = (reason for reason, holds in reasons.items() if holds)
-    return next(found, None) or next(_odd_linears(model), None)
-
-
-def _odd_linears(model: CausalLM) -> Iterator[str]:
-    """Linears that cannot be packed, in words."""
-    for name, module in model.model.base_model.layers.named_modules():
-        if name.endswith("_proj") and type(module) is not nn.Linear:
-            yield f"{name} is a {type(module).__name__}"
-        elif name.endswith(_WITHOUT_BIAS) and module.bias is not None:
-            yield f"{name} has a bias"
-
-
-def pack_layers(model: Any) -> list[Layer]:
+def pack_layers(model: Any, description: DecoderDescription) -> Iterator[Layer]:
     """Packs all layers of a transformers decoder, one after the other, so that only one is in memory twice at a time."""
-    packed = []
-    for layer in model.base_model.layers:
-        packed.append(pack_layer(layer))
-        free_cached(packed[-1].device)  # the parts' memory does not fit the next whole, and would pile up
-    return packed
+    for number, layer in enumerate(decoder_of(model).layers):
+        packed = _pack(modules_of(layer, number), description.layers[number], description.norm_offset)
+        free_cached(packed.device)  # the parts' memory does not fit the next whole, and would pile up
+        yield packed
 
 
 @torch.no_grad()
-def pack_layer(layer: Any) -> Layer:
-    """Packs one layer."""
-    attention, mlp = layer.self_attn, layer.mlp
-    heads = (attention.q_proj, attention.k_proj, attention.v_proj)
-    biases = [module.bias for module in heads]
+def _pack(layer: LayerModules, what: LayerDescription, norm_offset: float) -> Layer:
+    norms = [None if norm is None else norm_weight(norm, norm_offset) for norm in layer.norms]
+    q_norm, k_norm = (norm_weight(norm, norm_offset) for norm in layer.head_norms) if layer.head_norms else (None, None)
     return Layer(
-        input_norm=layer.input_layernorm.weight.detach(),
-        qkv=_join([module.weight for module in heads]),
-        qkv_bias=None if biases[0] is None else _join(biases),
-        q_norm=_weight(attention, "q_norm"),
-        k_norm=_weight(attention, "k_norm"),
-        o=attention.o_proj.weight.detach(),
-        post_norm=layer.post_attention_layernorm.weight.detach(),
-        gate_up=_join([mlp.gate_proj.weight, mlp.up_proj.weight]),
-        down=mlp.down_proj.weight.detach(),
+        input_norm=norms[0],
+        qkv=_join([linear.weight for linear in layer.qkv]),
+        qkv_bias=_bias(layer.qkv),
+        q_norm=q_norm,
+        k_norm=k_norm,
+        o=layer.o.weight.detach(),
+        o_bias=_bias([layer.o]),
+        attended_norm=norms[1],
+        post_norm=norms[2],
+        gate_up=_join([linear.weight for linear in layer.gate_up]),
+        gate_up_bias=_bias(layer.gate_up),
+        down=layer.down.weight.detach(),
+        down_bias=_bias([layer.down]),
+        fed_norm=norms[3],
+        what=what,
     )
 
 
-def _weight(module: Any, name: str) -> Tensor | None:
-    norm = getattr(module, name, None)
-    return None if norm is None else norm.weight.detach()
+@torch.no_grad()
+def norm_weight(norm: Any, offset: float, scale: float = 1.0) -> Tensor:
+    """What a norm multiplies by: its own weights, or, where these are not all, (weights + offset) * scale in float32."""
+    weight: Tensor = norm.weight.detach()
+    return weight if offset == 0 and scale == 1 else (weight.float() + offset) * scale
+
+
+def _bias(linears: Sequence[nn.Linear]) -> Tensor | None:
+    return None if linears[0].bias is None else _join([linear.bias for linear in linears])
 
 
 def _join(parameters: Sequence[nn.Parameter]) -> Tensor:

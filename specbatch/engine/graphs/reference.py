@@ -13,6 +13,7 @@ from torch import Tensor
 
 from specbatch.engine.acceptance import accept_coupled
 from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
+from specbatch.engine.graphs.describe.description import SILU, Activation
 from specbatch.engine.graphs.reference_attention import TorchAttention
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution, gumbel_max
@@ -164,16 +165,16 @@ class TorchOps(TorchAttention):
     def norm_gated(
         self,
         x: Tensor,
-        norm: Tensor,
+        norm: Tensor | None,
         eps: float,
         gate_up: Tensor,
         ahead: Ahead | None = None,
         following: Tensor | None = None,
+        activation: Activation = SILU,
     ) -> Tensor:
-        """silu(gate) * up of the normed x; see norm_linear.  # [T, H], [2 I: gate's rows, then up's, H] -> [T, I]"""
+        """gate(linear(rms_norm(x))), or without a norm; see norm_linear.  # [T, H], [2 I: gate's rows, then up's, H] -> [T, I]"""
         del ahead, following
-        gate, up = self.norm_linear(x, norm, eps, gate_up).chunk(2, dim=-1)
-        return F.silu(gate) * up
+        return self.gate(self.linear(x if norm is None else self.rms_norm(x, norm, eps), gate_up), activation)
 
     def sample(self, logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
         """Each position's token: the likeliest, or where temperature > 0 one drawn by Gumbel-max.

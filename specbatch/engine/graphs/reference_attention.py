@@ -6,16 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
+from specbatch.engine.graphs.describe.operations import TorchLayers, rms_norm
 from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
 
 
-class TorchAttention:
+class TorchAttention(TorchLayers):
     """What a layer does with its queries, keys and values."""
-
-    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """Root mean square norm (Zhang, Sennrich 2019), computed in float32.  # [T, H]"""
-        wide = x.float()
-        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
 
     def rope_write(
         self,
@@ -28,37 +25,50 @@ class TorchAttention:
         layer: int,
         slots: Tensor,
         positions: Tensor,
+        kind: AttentionKind = PLAIN,
     ) -> Tensor:
         """Norms (where given) and rotates queries and keys, and writes keys and values to the rows' pages.
 
         Args:
             qkv: queries of all heads, then keys, then values  # [T, (heads + 2 kv_heads) * D]
-            q_norm: of each head, over head_dim  # [D]
-            k_norm: the same.
+            q_norm: of each head  # [D]; or over all of them  # [heads * D]
+            k_norm: the same  # [D] or [kv_heads * D]
             eps: of the norms.
             rope: cos in the first half of the columns, sin in the second  # float32 [positions, D]
             pages: KV of the model's layers on this device.
             layer: index in `pages`.
             slots: int64 [T]
             positions: -1 marks padding, which is written to page 0, where nothing reads  # int64 [T]
+            kind: of attention.
 
         Returns:
             queries [T, heads, D]
         """
         kv_heads, head_dim = pages.keys[layer].shape[1], pages.keys[layer].shape[3]
         heads = qkv.shape[1] // head_dim - 2 * kv_heads
+        if q_norm is not None and k_norm is not None and len(q_norm) > head_dim:
+            qkv, q_norm, k_norm = self.norm_heads(qkv, q_norm, k_norm, eps), None, None
         q, k, v = qkv.view(-1, heads + 2 * kv_heads, head_dim).split([heads, kv_heads, kv_heads], dim=1)
         if q_norm is not None and k_norm is not None:
-            q, k = self.rms_norm(q, q_norm, eps), self.rms_norm(k, k_norm, eps)
+            q, k = rms_norm(q, q_norm, eps), rms_norm(k, k_norm, eps)
         cos, sin = rope[positions.clamp(0, rope.shape[0] - 1)][:, None].chunk(2, dim=-1)
-        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
+        q, k = _rotate(q, cos, sin, kind), _rotate(k, cos, sin, kind)
         page = pages.table[slots, positions.clamp(min=0) // PAGE].long()
         page = torch.where(positions < 0, 0, page)
         pages.keys[layer][page, :, positions % PAGE] = k
         pages.values[layer][page, :, positions % PAGE] = v
         return q
 
-    def attend_rows(self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float) -> Tensor:
+    def attend_rows(
+        self,
+        q: Tensor,
+        pages: Pages,
+        layer: int,
+        slots: Tensor,
+        first: Tensor,
+        scale: float,
+        kind: AttentionKind = PLAIN,
+    ) -> Tensor:
         """Causal attention of each row's next few tokens, whose keys and values are in the pages already.
 
         Args:
@@ -68,6 +78,7 @@ class TorchAttention:
             slots: int64 [B]
             first: position of each row's first query; may be -1, whose output means nothing but is finite  # int64 [B]
             scale: of the scores.
+            kind: of attention.
 
         Returns:
             [B, n, heads, D]
@@ -75,7 +86,7 @@ class TorchAttention:
         out = torch.zeros_like(q)
         for b, (slot, start) in enumerate(zip(slots.tolist(), first.tolist(), strict=True)):
             at = torch.arange(start, start + q.shape[1], device=q.device)
-            out[b] = self._attend(q[b], pages, layer, slot, at, scale)
+            out[b] = self._attend(q[b], pages, layer, slot, at, scale, kind)
         return out
 
     def rope_attend(
@@ -92,6 +103,7 @@ class TorchAttention:
         token_slots: Tensor,
         token_positions: Tensor,
         scale: float,
+        kind: AttentionKind = PLAIN,
     ) -> Tensor:
         """rope_write and attend_rows of each row's next n tokens.
 
@@ -108,15 +120,18 @@ class TorchAttention:
             token_slots: of each token  # int64 [B * n]
             token_positions: likewise.
             scale: of the scores.
+            kind: of attention.
 
         Returns:
             [B * n, heads, D]
         """
-        q = self.rope_write(qkv, q_norm, k_norm, eps, rope, pages, layer, token_slots, token_positions)
+        q = self.rope_write(qkv, q_norm, k_norm, eps, rope, pages, layer, token_slots, token_positions, kind)
         rows = q.view(len(slots), -1, *q.shape[1:])
-        return self.attend_rows(rows, pages, layer, slots, first, scale).view(q.shape)
+        return self.attend_rows(rows, pages, layer, slots, first, scale, kind).view(q.shape)
 
-    def attend_packed(self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float) -> Tensor:
+    def attend_packed(
+        self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float, kind: AttentionKind = PLAIN
+    ) -> Tensor:
         """Causal attention of stretches of rows, packed one after the other, their KV in the pages already.
 
         Args:
@@ -125,6 +140,7 @@ class TorchAttention:
             layer: index in `pages`.
             tiles: which tokens are whose; tokens in none of them get anything finite.
             scale: of the scores.
+            kind: of attention.
 
         Returns:
             [T, heads, D]
@@ -133,26 +149,48 @@ class TorchAttention:
         for slot, token, start, count in tiles.rows.tolist():
             if count:
                 at = torch.arange(start, start + count, device=q.device)
-                out[token : token + count] = self._attend(q[token : token + count], pages, layer, slot, at, scale)
+                of = q[token : token + count]
+                out[token : token + count] = self._attend(of, pages, layer, slot, at, scale, kind)
         return out
 
-    def _attend(self, q: Tensor, pages: Pages, layer: int, slot: int, positions: Tensor, scale: float) -> Tensor:
+    def _attend(
+        self, q: Tensor, pages: Pages, layer: int, slot: int, positions: Tensor, scale: float, kind: AttentionKind
+    ) -> Tensor:
         extent = max(int(positions[-1]) + 1, 1)
         table = pages.table[slot, : -(-extent // PAGE)].long()
         keys = pages.keys[layer][table].transpose(0, 1).flatten(1, 2)[:, :extent]  # [kv_heads, extent, D]
         values = pages.values[layer][table].transpose(0, 1).flatten(1, 2)[:, :extent]
         groups = q.shape[1] // keys.shape[0]
-        mask = torch.arange(extent, device=q.device) <= positions.clamp(min=0)[:, None]
-        return F.scaled_dot_product_attention(
-            q.transpose(0, 1)[None],
-            keys.repeat_interleave(groups, 0)[None],
-            values.repeat_interleave(groups, 0)[None],
-            attn_mask=mask,
-            scale=scale,
-        )[0].transpose(0, 1)
+        at, last = torch.arange(extent, device=q.device), positions.clamp(min=0)[:, None]
+        mask = at <= last
+        if kind.window:
+            mask &= at > last - kind.window
+        q, keys, values = q.transpose(0, 1), keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
+        if not kind.softcap:
+            out = F.scaled_dot_product_attention(q[None], keys[None], values[None], attn_mask=mask, scale=scale)[0]
+        else:
+            scores = kind.softcap * torch.tanh(q @ keys.transpose(1, 2) * (scale / kind.softcap))
+            out = scores.masked_fill(~mask, -torch.inf).float().softmax(-1).to(values.dtype) @ values
+        return out.transpose(0, 1)
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021), halves rotated against each other.  # [T, heads, D], [T, 1, D / 2]"""
-    a, b = x.float().chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor, kind: AttentionKind) -> Tensor:
+    """Rotary position embedding (Su et al. 2021): pairs of numbers are rotated against each other.
+
+    Pair i is made of numbers i and i + rotated / 2, or 2 i and 2 i + 1 where interleaved; what is beyond is paired up anyhow: its cos is 1.
+    """
+    first, second = pairs(x.shape[-1], kind, x.device)
+    a, b = x[..., first].float(), x[..., second].float()
+    out = torch.empty_like(x)
+    out[..., first], out[..., second] = (a * cos - b * sin).to(x.dtype), (b * cos + a * sin).to(x.dtype)
+    return out
+
+
+def pairs(head_dim: int, kind: AttentionKind, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Which numbers of a head are rotated against each other.  # int64 [head_dim / 2], twice"""
+    rotated = kind.rotated or head_dim
+    every = torch.arange(head_dim, device=device)
+    if kind.interleaved:
+        return every[0::2], every[1::2]
+    turned, rest = every[:rotated].view(2, -1), every[rotated:].view(2, -1)
+    return torch.cat([turned[0], rest[0]]), torch.cat([turned[1], rest[1]])

@@ -10,7 +10,7 @@ from functools import reduce
 from operator import or_
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.general.drafter import Drafter
+from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.lanes import kept_current
 from specbatch.engine.graphs.ops import refusing_kernels
@@ -37,7 +37,7 @@ class GraphModelRunner(ModelRunner):
     """See ModelRunner. A row that ended in a round in flight stands still in the next one: on the device it is at its last position.
 
     Args:
-        target: that packing.why_not finds nothing against.
+        target: that describe.check.why_not finds nothing against, its rows limited.
         drafter: a ModelDrafter of the same kind, an NGramDrafter, or None.
         config: sizes and rules.
         slots: sequences at once.
@@ -49,6 +49,8 @@ class GraphModelRunner(ModelRunner):
     def __init__(self, target: CausalLM, drafter: Drafter | None, config: EngineConfig, slots: int) -> None:
         super().__init__(config, slots, target.input_device)
         self.prefill_chunk = config.graphs_prefill_chunk
+        for model in (target, *([drafter.model] if isinstance(drafter, ModelDrafter) else [])):
+            model.limit_rows(config.max_length)
         self.pair = CapturedPair(target, drafter, config, slots)
         self.groups = config.micro_batches or 1
         self.costs: RoundCosts | None = None  # as measured at warm-up

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-import triton
 from torch import Tensor
 
 from specbatch.engine.counter_rng import Purpose
+from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind
+from specbatch.engine.graphs.describe.triton_operations import DTYPES, TritonLayers, known, normed
 from specbatch.engine.graphs.kernels import (
     attention,
     bookkeeping,
@@ -21,7 +22,7 @@ from specbatch.engine.graphs.kernels import (
 )
 from specbatch.engine.graphs.kernels.linear_configs import in_registers
 from specbatch.engine.graphs.paging import Pages, Tiles
-from specbatch.engine.graphs.reference import Ahead, TorchOps
+from specbatch.engine.graphs.reference import Ahead
 
 # Where cuBLAS takes over, by bytes of a value (benchmarks/README.md): float32 has no tensor cores to feed. Very wide outputs and
 # gates, whose product is folded in, gain for longer.
@@ -33,10 +34,8 @@ _FUNNEL = 2048  # outputs
 _WIDE = 65536  # outputs: a vocabulary
 _AHEAD = {2: 16, 4: 8}  # tokens up to which a linear hands the norm on to the next, if both are skinny kernels
 
-_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
-
-class TritonOps(TorchOps):
+class TritonOps(TritonLayers):
     """TorchOps on a GPU, or in Triton's interpreter."""
 
     def next_tokens(
@@ -69,10 +68,6 @@ class TritonOps(TorchOps):
         """As in TorchOps."""
         return bookkeeping.embed(tokens, weight)
 
-    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """As in TorchOps."""
-        return elementwise.rms_norm(x, weight, eps) if _known(x, weight) else super().rms_norm(x, weight, eps)
-
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The skinny kernel for few tokens, else cuBLAS."""
         if _few(x, weight):
@@ -92,7 +87,7 @@ class TritonOps(TorchOps):
         """The norm folded in for few tokens, or where it is there already; in a kernel of its own for more."""
         if ahead is not None:
             return linear.ahead_linear(*ahead, eps, weight, bias, following=following)
-        if _folds(x, weight) and norm.dtype == x.dtype:
+        if _folds(x, weight) and normed(x, norm):
             return linear.norm_linear(x, norm, eps, weight, bias)
         return self.linear(self.rms_norm(x, norm, eps), weight, bias)
 
@@ -106,7 +101,7 @@ class TritonOps(TorchOps):
         self, x: Tensor, weight: Tensor, residual: Tensor, norm: Tensor, following: Tensor
     ) -> tuple[Tensor, Ahead | None]:
         """By the skinny kernel, unless the linear after the norm folds it in."""
-        few = not _folds(residual, following) and _few(x, weight, _AHEAD) and norm.dtype == residual.dtype == x.dtype
+        few = not _folds(residual, following) and _few(x, weight, _AHEAD) and normed(x, norm) and residual.dtype == x.dtype
         if few and residual.is_contiguous() and following.is_contiguous():
             out, *ahead = linear.linear_add_ahead(x, weight, residual, norm, following=following)
             return out, Ahead(*ahead)
@@ -115,22 +110,23 @@ class TritonOps(TorchOps):
     def norm_gated(
         self,
         x: Tensor,
-        norm: Tensor,
+        norm: Tensor | None,
         eps: float,
         gate_up: Tensor,
         ahead: Ahead | None = None,
         following: Tensor | None = None,
+        activation: Activation = SILU,
     ) -> Tensor:
         """All in one for few tokens; above that the norm, then the gate in a kernel of its own."""
         if ahead is not None:
-            return linear.ahead_gated(*ahead, eps, gate_up, following=following)
-        if _few(x, gate_up, _FEW_GATED):
-            if _folds(x, gate_up) and norm.dtype == x.dtype:
-                return linear.norm_gated(x, norm, eps, gate_up)
-            return linear.gated(self.rms_norm(x, norm, eps), gate_up, following=following)
-        if not _known(x, gate_up):
-            return super().norm_gated(x, norm, eps, gate_up)
-        return elementwise.silu_mul(F.linear(self.rms_norm(x, norm, eps), gate_up))
+            return linear.ahead_gated(*ahead, eps, gate_up, activation, following=following)
+        few = _few(x, gate_up, _FEW_GATED)
+        if few and norm is not None and _folds(x, gate_up) and normed(x, norm):
+            return linear.norm_gated(x, norm, eps, gate_up, activation)
+        ready = x if norm is None else self.rms_norm(x, norm, eps)
+        if few:
+            return linear.gated(ready, gate_up, activation, following=following)
+        return self.gate(F.linear(ready, gate_up), activation)
 
     def rope_write(
         self,
@@ -143,15 +139,26 @@ class TritonOps(TorchOps):
         layer: int,
         slots: Tensor,
         positions: Tensor,
+        kind: AttentionKind = PLAIN,
     ) -> Tensor:
         """As in TorchOps."""
-        write = elementwise.rope_write if _known(qkv, pages.keys[layer]) else super().rope_write
-        return write(qkv, q_norm, k_norm, eps, rope, pages, layer, slots, positions)
+        write = elementwise.rope_write if known(qkv, pages.keys[layer]) else super().rope_write
+        heads = self._heads_normed(qkv, q_norm, k_norm, eps, pages.keys[layer])
+        return write(*heads, eps, rope, pages, layer, slots, positions, kind)
 
-    def attend_rows(self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float) -> Tensor:
+    def attend_rows(
+        self,
+        q: Tensor,
+        pages: Pages,
+        layer: int,
+        slots: Tensor,
+        first: Tensor,
+        scale: float,
+        kind: AttentionKind = PLAIN,
+    ) -> Tensor:
         """As in TorchOps."""
-        attend = attention.attend_rows if _known(q, pages.keys[layer]) else super().attend_rows
-        return attend(q, pages, layer, slots, first, scale)
+        attend = attention.attend_rows if known(q, pages.keys[layer]) else super().attend_rows
+        return attend(q, pages, layer, slots, first, scale, kind)
 
     def rope_attend(
         self,
@@ -167,26 +174,37 @@ class TritonOps(TorchOps):
         token_slots: Tensor,
         token_positions: Tensor,
         scale: float,
+        kind: AttentionKind = PLAIN,
     ) -> Tensor:
         """In one kernel for few tokens of a row."""
         keys = pages.keys[layer]
         heads = qkv.shape[1] // keys.shape[3] - 2 * keys.shape[1]
         few = rope_attention.tile_of(len(qkv) // len(slots), heads, keys.shape[1]) <= rope_attention.TILE
-        before = qkv, q_norm, k_norm, eps, rope, pages, layer
-        if few and _known(qkv, keys):
-            return rope_attention.rope_attend(*before, slots, first, scale)
-        return super().rope_attend(*before, slots, first, token_slots, token_positions, scale)
+        before = *self._heads_normed(qkv, q_norm, k_norm, eps, keys), eps, rope, pages, layer
+        if few and known(qkv, keys):
+            return rope_attention.rope_attend(*before, slots, first, scale, kind)
+        return super().rope_attend(*before, slots, first, token_slots, token_positions, scale, kind)
 
-    def attend_packed(self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float) -> Tensor:
+    def _heads_normed(
+        self, qkv: Tensor, q_norm: Tensor | None, k_norm: Tensor | None, eps: float, keys: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Norms over all heads done; those over one are left to the kernels that rotate."""
+        if q_norm is None or k_norm is None or len(q_norm) == keys.shape[3]:
+            return qkv, q_norm, k_norm
+        return self.norm_heads(qkv, q_norm, k_norm, eps), None, None
+
+    def attend_packed(
+        self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float, kind: AttentionKind = PLAIN
+    ) -> Tensor:
         """As in TorchOps."""
-        attend = prefill_attention.attend_packed if _known(q, pages.keys[layer]) else super().attend_packed
-        return attend(q, pages, layer, tiles, scale)
+        attend = prefill_attention.attend_packed if known(q, pages.keys[layer]) else super().attend_packed
+        return attend(q, pages, layer, tiles, scale, kind)
 
     def sample(self, logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
         """As in TorchOps."""
         return (
             sampling.sample(logits, keys, temperature)
-            if logits.dtype in _DTYPES
+            if logits.dtype in DTYPES
             else super().sample(logits, keys, temperature)
         )
 
@@ -194,7 +212,7 @@ class TritonOps(TorchOps):
         self, logits: Tensor, keys: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor
     ) -> tuple[Tensor, Tensor]:
         """As in TorchOps."""
-        draw = filtered_sampling.sample_filtered if logits.dtype in _DTYPES else super().sample_filtered
+        draw = filtered_sampling.sample_filtered if logits.dtype in DTYPES else super().sample_filtered
         return draw(logits, keys, temperature, top_k, top_p)
 
     def position_keys(self, row_keys: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
@@ -203,13 +221,8 @@ class TritonOps(TorchOps):
 
     def top_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """As in TorchOps."""
-        known = logits.dtype in _DTYPES
+        known = logits.dtype in DTYPES
         return top_candidates.top_candidates(logits, count) if known else super().top_candidates(logits, count)
-
-
-def _known(x: Tensor, other: Tensor) -> bool:
-    """Whether there are kernels for these dtypes where they are."""
-    return x.dtype in _DTYPES and x.dtype == other.dtype and (x.is_cuda or triton.knobs.runtime.interpret)
 
 
 def _folds(x: Tensor, weight: Tensor) -> bool:
@@ -219,7 +232,7 @@ def _folds(x: Tensor, weight: Tensor) -> bool:
 
 def _few(x: Tensor, weight: Tensor, few: dict[int, int] | None = None) -> bool:
     """Whether the skinny kernels take these."""
-    if not (_known(x, weight) and x.is_contiguous() and weight.is_contiguous()):
+    if not (known(x, weight) and x.is_contiguous() and weight.is_contiguous()):
         return False
     outs, ins = weight.shape
     if few is None:

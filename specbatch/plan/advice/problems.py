@@ -74,6 +74,11 @@ def notes_of(chosen: Candidate, variables: Sequence[str]) -> Iterator[str]:
                 f"{role} {shape.name}: model type {shape.architecture!r} is estimated, as if built like Llama:"
                 " transformers is not installed here, or cannot build it"
             )
+        if "cpu" not in request.gpus and shape.why_general is not None:
+            yield (
+                f"{role} {shape.name}: the pair runs by transformers' own modules, several times slower than recorded rounds,"
+                f" since {shape.why_general}"
+            )
         if not shape.kv_traced:
             yield f"{role} {shape.name}: its KV is estimated from its config, since no forward could be traced"
         if shape.counted and shape.num_experts:

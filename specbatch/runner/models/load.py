@@ -17,7 +17,7 @@ from specbatch.engine.graphs.ops import KernelError
 from specbatch.engine.loading.eagle3 import load_eagle3
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.loading.vocabulary import check_vocabularies
-from specbatch.engine.make_engine import describe, make_engine, why_general
+from specbatch.engine.make_engine import describe, limit_rows, make_engine, why_general
 from specbatch.engine.memory import release
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.speculation import Speculation
@@ -138,6 +138,7 @@ def _warmed_up(engine: Engine, say: Callable[[str], None]) -> bool:
 
 
 def _make_engine(spec: Spec, plan: Plan, target: CausalLM, drafter: Drafter | None) -> Engine:
+    limit_rows(target, drafter, plan.max_length)
     general = why_general(target, drafter) is not None  # the plan knows the shapes alone, and may have counted on pages
     decoding, groups = spec.decoding, spec.placement.micro_batches
     config = EngineConfig(

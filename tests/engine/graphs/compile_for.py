@@ -14,12 +14,15 @@ from triton.runtime.jit import JITFunction
 
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs import triton_ops
+from specbatch.engine.graphs.describe import triton_operations
 from specbatch.engine.graphs.kernels import (
+    activations,
     attention,
     bookkeeping,
     elementwise,
     filtered_sampling,
     linear,
+    norms,
     prefill_attention,
     rope_attention,
     sampling,
@@ -70,12 +73,14 @@ def compile_only(capability):
     JITFunction.run = compiling
     options = {"overlapped": True, "launch_pdl": True} if capability >= 90 else {"overlapped": False}
     for module in (
+        activations,
         attention,
         bookkeeping,
         elementwise,
         filtered_sampling,
         rope_attention,
         linear,
+        norms,
         prefill_attention,
         sampling,
     ):
@@ -86,7 +91,8 @@ def compile_only(capability):
         tensor(linear.SCRATCH, dtype=torch.float32),
         tensor(linear.TILES, dtype=torch.int32),
     )
-    triton_ops._known = lambda x, other: x.dtype in triton_ops._DTYPES and x.dtype == other.dtype
+    for module in (triton_ops, triton_operations):
+        module.known = lambda x, other: x.dtype in triton_operations.DTYPES and x.dtype == other.dtype
     return compiled
 
 

@@ -9,11 +9,12 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs import cuda_graphs as graphs
 from specbatch.engine.graphs import decoder as decoders
 from specbatch.engine.graphs.cuda_graphs import Capture
-from specbatch.engine.graphs.decoder import Decoder, PackedAt, RowsAt, Stage
+from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.lanes import make_lanes
 from specbatch.engine.graphs.paging import TILE, Tiles
 from specbatch.engine.graphs.pool import PagePool, page_bytes
 from specbatch.engine.graphs.reference import TorchOps
+from specbatch.engine.graphs.stage import PackedAt, RowsAt, Stage
 from tests.engine import tiny
 from tests.engine.graphs import fast, models
 
@@ -36,9 +37,9 @@ def sequences(lengths=LENGTHS, vocab=50):
     return [torch.randint(0, vocab, (n,), generator=generator) for n in lengths]
 
 
-def prepared(model, split=None):
+def prepared(model, split=None, ops=None):
     """A decoder with pages for the sequences, row i in slot len - 1 - i."""
-    decoder = Decoder(CausalLM(model), TorchOps(), LONGEST)
+    decoder = Decoder(model if isinstance(model, CausalLM) else CausalLM(model), ops or TorchOps(), LONGEST)
     if split is not None:
         decoder.stages = spread(decoder.stages[0], split)
         decoder.run_on(make_lanes(decoder.devices))
@@ -52,8 +53,8 @@ def prepared(model, split=None):
 def spread(stage, split):
     """One stage as two. cpu:0 is no other device, but another name."""
     return [
-        Stage(torch.device("cpu"), stage.layers[:split], stage.rope),
-        Stage(torch.device("cpu", 0), stage.layers[split:], stage.rope),
+        Stage(torch.device("cpu"), stage.layers[:split], stage.ropes),
+        Stage(torch.device("cpu", 0), stage.layers[split:], stage.ropes),
     ]
 
 
@@ -72,9 +73,9 @@ def packed(stretches):
 
 
 @torch.inference_mode()
-def all_logits(decoder):
+def all_logits(decoder, rows=None):
     """Logits of every token: all but the last two of each row packed, these two of all rows side by side."""
-    capture, rows = Capture(), sequences()
+    capture, rows = Capture(), rows or sequences()
     slots = list(range(len(rows)))[::-1]
     tokens, at = packed([(slot, 0, row[:-2]) for slot, row in zip(slots, rows, strict=True)])
     parts = [len(row) - 2 for row in rows]
@@ -127,8 +128,8 @@ def test_stages_get_the_pages_of_their_own_layers_and_hidden_states_hop_between_
 def test_a_model_whose_rows_may_be_longer_than_its_own_positions_has_a_table_of_those():
     """Tokens drafted past a row's end may lie past the last embedding: they are cut off, but must not index out of it."""
     model = CausalLM(models.build("llama", max_position_embeddings=64))
-    assert Decoder(model, TorchOps(), LONGEST).stages[0].rope.shape == (64, 6)
-    assert Decoder(model, TorchOps(), 10).stages[0].rope.shape == (10, 6)
+    assert Decoder(model, TorchOps(), LONGEST).stages[0].ropes[""].shape == (64, 6)
+    assert Decoder(model, TorchOps(), 10).stages[0].ropes[""].shape == (10, 6)
 
 
 def test_a_head_on_another_device_than_the_norm_gets_normed_states(monkeypatch):

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.graphs import packing, sizes
+from specbatch.engine.graphs import sizes
 from specbatch.engine.graphs.paging import PAGE
 from specbatch.engine.graphs.sizes import MAX_TOKENS
 from specbatch.engine.graphs.state import MAX_CANDIDATES
-from specbatch.plan import memory, model_shape, plan_request, reserve
+from specbatch.plan import memory, plan_request, reserve
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 8, 24, 25, 200, 256, 257, 384, 385, 1000, 1024])
@@ -109,7 +109,6 @@ def test_the_plan_counts_as_the_engine_does():
     assert EngineConfig().graphs_prefill_chunk == reserve._PREFILL_TOKENS
     assert reserve._VERIFIED_TOKENS == MAX_TOKENS
     assert plan_request._MOST_CANDIDATES == MAX_CANDIDATES
-    assert model_shape._PAGED == packing._FAMILIES
 
 
 def test_each_gpu_keeps_its_own_reserve_free(monkeypatch):

@@ -11,6 +11,7 @@ from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs import triton_ops
+from specbatch.engine.graphs.describe import triton_operations
 from specbatch.engine.graphs.kernels import linear_configs
 from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
 from specbatch.engine.graphs.reference import TorchOps
@@ -26,15 +27,17 @@ EPS = 1e-6
 def called(monkeypatch):
     """The kernels that are called, by name; none of them runs."""
     names = []
-    for module in ("attention", "elementwise", "rope_attention", "linear", "sampling"):
-        kernels = vars(getattr(triton_ops, module))
+    for module in ("activations", "attention", "elementwise", "rope_attention", "linear", "sampling"):
+        users = [user for user in (triton_ops, triton_operations) if hasattr(user, module)]
+        kernels = vars(getattr(users[0], module))
         stand_in = {
             name: lambda *args, _name=f"{module}.{name}", **_: names.append(_name) or args[0]
             for name in kernels
             if not name.startswith("_") and name not in ("TILE", "tile_of")
         }
         stand_in |= {name: kernels[name] for name in ("TILE", "tile_of") if name in kernels}
-        monkeypatch.setattr(triton_ops, module, SimpleNamespace(**stand_in))
+        for user in users:
+            monkeypatch.setattr(user, module, SimpleNamespace(**stand_in))
     return names
 
 
@@ -68,7 +71,7 @@ APART = ["elementwise.rms_norm", "linear.linear", "elementwise.rms_norm", "linea
         (2, True, FOLDED),
         (2, False, APART),
         (3, True, APART),
-        (40, True, ["elementwise.rms_norm", "elementwise.rms_norm", "elementwise.silu_mul"]),
+        (40, True, ["elementwise.rms_norm", "elementwise.rms_norm", "activations.gate"]),
     ],
 )
 def test_the_norm_is_folded_in_for_one_token_and_for_two_of_a_small_model(called, monkeypatch, tokens, brief, expected):

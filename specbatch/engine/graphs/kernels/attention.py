@@ -17,8 +17,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
 from specbatch.engine.graphs.kernels.fitting import with_stages
-from specbatch.engine.graphs.kernels.over_pages import LOG2_E, MASKED, Launch, check, over_pages, stages_for
+from specbatch.engine.graphs.kernels.over_pages import (
+    MASKED,
+    Launch,
+    check,
+    factor_of,
+    of_scores,
+    over_pages,
+    stages_for,
+)
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.kernels.scratch import current_lane
 from specbatch.engine.graphs.paging import PAGE, Pages
@@ -28,8 +37,9 @@ ARRIVALS = 4096  # rows x kv heads that may be shared out at a time: many more t
 
 
 def attend_rows(
-    q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float, launch: Launch | None = None
-) -> Tensor:
+    q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float, kind: AttentionKind = PLAIN,
+    launch: Launch | None = None,
+) -> Tensor:  # fmt: skip
     """TorchOps.attend_rows; calls of one device must follow each other, and the first must not be captured.
 
     Args:
@@ -39,6 +49,7 @@ def attend_rows(
         slots: int64 [B]
         first: position of each row's first query  # int64 [B]
         scale: of the scores.
+        kind: of attention.
         launch: instead of what rows_launch gives.
 
     Returns:
@@ -59,9 +70,9 @@ def attend_rows(
         # kv heads come first: those of a page lie side by side in memory.
         _rows_kernel[kv_heads, launch.splits, rows](
             q, keys, values, pages.table, slots, first, out, *parts,
-            n, scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), q.stride(2), *keys.stride()[:3],
+            n, factor_of(scale, kind), pages.table.stride(0), *q.stride()[:3], *keys.stride()[:3],
             GROUPS=groups, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d, PAGE=PAGE, SHARED=launch.splits > 1,
-            PARTS=4 if stages == launch.stages else stages,
+            PARTS=4 if stages == launch.stages else stages, **of_scores(kind),
             num_warps=launch.warps, num_stages=stages, **overlap(q.device),
         )  # fmt: skip
 
@@ -168,7 +179,7 @@ def _rows_kernel(
     q, keys, values, table, slots, first, out, parts, sums, arrivals,
     n, factor, table_stride, q_row, q_token, q_head, page_stride, head_stride, position_stride,
     GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
-    SHARED: tl.constexpr, PARTS: tl.constexpr, overlapped: tl.constexpr,
+    WINDOW: tl.constexpr, CAP: tl.constexpr, SHARED: tl.constexpr, PARTS: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """A share of a row's pages, for the n x GROUPS queries of a kv head: tile row r is query r // GROUPS of head r % GROUPS."""
     head, split, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -178,8 +189,14 @@ def _rows_kernel(
     extent = tl.maximum(start + n, 0)
     low, high = 0, tl.cdiv(extent, PAGE)
     active = 1
+    if WINDOW:
+        low = tl.maximum(start + 1 - WINDOW, 0) // PAGE
     if SHARED:
-        low, high, active = share_out(high, n * GROUPS, split, splits, LEAST, PAGE)
+        behind = low
+        low, high, active = share_out(high - behind, n * GROUPS, split, splits, LEAST, PAGE)
+        if WINDOW:
+            low += behind
+            high += behind
         if split >= active:
             return
 
@@ -201,7 +218,7 @@ def _rows_kernel(
         tl.zeros([BLOCK_M], tl.float32), tl.full([BLOCK_M], MASKED, tl.float32), tl.zeros([BLOCK_M, BLOCK_D], tl.float32),
         page, queries, tl.maximum(start + query, 0), keys + head * head_stride, values + head * head_stride,
         line, low, high, high, extent, factor, page_stride, position_stride,
-        True, HEAD_DIM, BLOCK_D, PAGE,
+        True, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP,
     )  # fmt: skip
     if overlapped:
         tl.extra.cuda.gdc_launch_dependents()

@@ -1,6 +1,6 @@
-"""What is done between the linears: norms, the gate, rotation and the write to the pages, each in one pass over memory.
+"""What is done between the linears: norms, rotation and the write to the pages, each in one pass over memory.
 
-All round where the reference rounds: a normed value is rounded to its dtype before the weight, a gate before its product.
+All round where the reference rounds: a normed value is rounded before the weight, to that one's dtype.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.paging import PAGE, Pages
 
@@ -44,20 +45,6 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return out.view(x.shape)
 
 
-def silu_mul(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up.  # [T, 2 I: gate, then up] -> [T, I]"""
-    count, size = gate_up.shape[0], gate_up.shape[1] // 2
-    if gate_up.stride(1) != 1:
-        gate_up = gate_up.contiguous()
-    out = torch.empty((count, size), dtype=gate_up.dtype, device=gate_up.device)
-    width = min(512 if count <= _FEW else _BLOCK, triton.next_power_of_2(size))
-    if count:
-        _silu_mul[(count, triton.cdiv(size, width))](
-            gate_up, out, gate_up.stride(0), size, width, num_warps=_warps(width), **overlap(gate_up.device)
-        )
-    return out
-
-
 def rope_write(
     qkv: Tensor,
     q_norm: Tensor | None,
@@ -68,6 +55,7 @@ def rope_write(
     layer: int,
     slots: Tensor,
     positions: Tensor,
+    kind: AttentionKind = PLAIN,
 ) -> Tensor:
     """Norms (where given) and rotates queries and keys, and writes keys and values to the rows' pages.
 
@@ -105,6 +93,8 @@ def rope_write(
             head_dim,
             PAGE,
             normed,
+            kind.rotated,
+            kind.interleaved,
             height,
             half,
             num_warps=_warps(2 * height * half),
@@ -137,29 +127,13 @@ def _rms_norm(
     columns = tl.arange(0, width)[None, :]
     mask = (rows < count) & (columns < size)
     raw = tl.load(x + rows.to(tl.int64) * stride + columns, mask, 0.0)
-    scale = tl.load(weight + columns, columns < size, 0.0).to(tl.float32)
+    scale = tl.load(weight + columns, columns < size, 0.0)
     wide = raw.to(tl.float32)
     rstd = tl.math.rsqrt(tl.sum(wide * wide, 1) / size + eps)
-    normed = (wide * rstd[:, None]).to(raw.dtype).to(tl.float32) * scale
+    normed = (wide * rstd[:, None]).to(scale.dtype).to(tl.float32) * scale.to(tl.float32)
     if overlapped:
         tl.extra.cuda.gdc_launch_dependents()
     tl.store(out + rows.to(tl.int64) * size + columns, normed.to(raw.dtype), mask)
-
-
-@triton.jit
-def _silu_mul(gate_up, out, stride, size: tl.constexpr, width: tl.constexpr, overlapped: tl.constexpr):
-    if overlapped:
-        tl.extra.cuda.gdc_wait()
-    row = tl.program_id(0).to(tl.int64)
-    columns = tl.program_id(1) * width + tl.arange(0, width)
-    mask = columns < size
-    gate = tl.load(gate_up + row * stride + columns, mask, 0.0)
-    up = tl.load(gate_up + row * stride + size + columns, mask, 0.0).to(tl.float32)
-    wide = gate.to(tl.float32)
-    gated = (wide / (1.0 + tl.exp(-wide))).to(gate.dtype).to(tl.float32)
-    if overlapped:
-        tl.extra.cuda.gdc_launch_dependents()
-    tl.store(out + row * size + columns, (gated * up).to(gate.dtype), mask)
 
 
 @triton.jit(do_not_specialize=["extent"])
@@ -183,11 +157,13 @@ def _rope_write(
     head_dim: tl.constexpr,
     page_size: tl.constexpr,
     normed: tl.constexpr,
+    rotated: tl.constexpr,
+    interleaved: tl.constexpr,
     height: tl.constexpr,
     half: tl.constexpr,
     overlapped: tl.constexpr,
 ):
-    """One token's next `height` heads, of whatever kind, as their first halves (a) and their second halves (b)."""
+    """One token's next `height` heads, of whatever kind, as what is rotated (a) against what (b): their halves, unless said otherwise."""
     if overlapped:
         tl.extra.cuda.gdc_wait()
     row = tl.program_id(0).to(tl.int64)
@@ -195,9 +171,17 @@ def _rope_write(
     column = tl.arange(0, half)[None, :]
     inside = column < head_dim // 2
     mask = (head < heads + 2 * kv_heads) & inside
-    source = qkv + row * stride + head * head_dim + column
+    first = column
+    gap = head_dim // 2
+    if interleaved:
+        first = 2 * column
+        gap = 1
+    elif rotated:
+        first = tl.where(column < rotated // 2, column, column + rotated // 2)
+        gap = tl.where(column < rotated // 2, rotated // 2, (head_dim - rotated) // 2)
+    source = qkv + row * stride + head * head_dim + first
     raw_a = tl.load(source, mask, 0.0)
-    raw_b = tl.load(source + head_dim // 2, mask, 0.0)
+    raw_b = tl.load(source + gap, mask, 0.0)
     position = tl.load(positions + row)
     slot = tl.load(slots + row)
     page = tl.load(table + slot * table_stride + tl.maximum(position, 0) // page_size)
@@ -210,10 +194,10 @@ def _rope_write(
     is_query = head < heads
     if normed:
         rstd = tl.math.rsqrt((tl.sum(a * a, 1) + tl.sum(b * b, 1)) / head_dim + eps)[:, None]
-        q_a = tl.load(q_norm + column, inside, 0.0).to(tl.float32)
-        q_b = tl.load(q_norm + head_dim // 2 + column, inside, 0.0).to(tl.float32)
-        k_a = tl.load(k_norm + column, inside, 0.0).to(tl.float32)
-        k_b = tl.load(k_norm + head_dim // 2 + column, inside, 0.0).to(tl.float32)
+        q_a = tl.load(q_norm + first, inside, 0.0).to(tl.float32)
+        q_b = tl.load(q_norm + gap + first, inside, 0.0).to(tl.float32)
+        k_a = tl.load(k_norm + first, inside, 0.0).to(tl.float32)
+        k_b = tl.load(k_norm + gap + first, inside, 0.0).to(tl.float32)
         a = (a * rstd).to(raw_a.dtype).to(tl.float32) * tl.where(is_query, q_a, k_a)
         b = (b * rstd).to(raw_b.dtype).to(tl.float32) * tl.where(is_query, q_b, k_b)
         a, b = a.to(raw_a.dtype).to(tl.float32), b.to(raw_b.dtype).to(tl.float32)
@@ -222,16 +206,16 @@ def _rope_write(
 
     if overlapped:
         tl.extra.cuda.gdc_launch_dependents()
-    target = out + row * (heads * head_dim) + head * head_dim + column
+    target = out + row * (heads * head_dim) + head * head_dim + first
     tl.store(target, new_a, mask & is_query)
-    tl.store(target + head_dim // 2, new_b, mask & is_query)
+    tl.store(target + gap, new_b, mask & is_query)
     # Padding's -1 comes to lie in the last line of page 0.
-    within = page * (kv_heads * page_size * head_dim) + (position & (page_size - 1)) * head_dim + column
+    within = page * (kv_heads * page_size * head_dim) + (position & (page_size - 1)) * head_dim + first
     is_key = (head >= heads) & (head < heads + kv_heads)
     at_key = keys + within + (head - heads) * (page_size * head_dim)
     tl.store(at_key, new_a, mask & is_key)
-    tl.store(at_key + head_dim // 2, new_b, mask & is_key)
+    tl.store(at_key + gap, new_b, mask & is_key)
     is_value = head >= heads + kv_heads
     at_value = values + within + (head - heads - kv_heads) * (page_size * head_dim)
     tl.store(at_value, raw_a, mask & is_value)
-    tl.store(at_value + head_dim // 2, raw_b, mask & is_value)
+    tl.store(at_value + gap, raw_b, mask & is_value)

@@ -7,15 +7,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from specbatch.engine.graphs.kernels.activations import activated
+
 LINE = 128  # bytes that the L2 cache fetches at a time
 
 
 @triton.jit
-def write(y, up, squares, norm_size, extra, out, n, t, tokens, outs, eps, scaled: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr):  # fmt: skip
+def write(y, up, squares, norm_size, extra, out, n, t, tokens, outs, eps, scaled: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, activation: tl.constexpr):  # fmt: skip
     """Scales by the norm, adds or gates in float32, rounds once; returns what was rounded.  # y, up [block_n, block_t]
 
     squares: of each token's hidden states, summed; used where `scaled`  # [1, block_t]
     kind: 1 adds a bias, 2 a residual
+    activation: code of the gate's
     """
     mask = (n < outs)[:, None] & (t < tokens)[None, :]
     at = t[None, :] * outs + n[:, None]
@@ -25,7 +28,7 @@ def write(y, up, squares, norm_size, extra, out, n, t, tokens, outs, eps, scaled
         if gated:
             up = up * scale
     if gated:
-        y = y / (1.0 + tl.exp(-y)) * up
+        y = activated(y, 0.0, 0.0, 0.0, 0.0, activation) * up
     if kind == 1:
         y += tl.load(extra + n, mask=n < outs, other=0.0).to(tl.float32)[:, None]
     if kind == 2:

@@ -22,6 +22,8 @@ import torch
 import triton
 from torch import Tensor
 
+from specbatch.engine.graphs.describe.description import SILU, Activation
+from specbatch.engine.graphs.kernels.activations import CODES
 from specbatch.engine.graphs.kernels.epilogue import LINE
 from specbatch.engine.graphs.kernels.fitting import with_stages
 from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, Config, configured
@@ -50,9 +52,12 @@ def linear(
     return _run(x, weight, bias, BIAS, following=following, config=config)[0]
 
 
-def gated(x: Tensor, gate_up: Tensor, *, following: Tensor | None = None, config: Config | None = None) -> Tensor:
-    """silu(gate) * up, rounded once.  # [T, K], [2 N: gate's rows, then up's, K] -> [T, N]"""
-    return _run(x, gate_up, gated=True, following=following, config=config)[0]
+def gated(
+    x: Tensor, gate_up: Tensor, activation: Activation = SILU,
+    *, following: Tensor | None = None, config: Config | None = None,
+) -> Tensor:  # fmt: skip
+    """activation(gate) * up, rounded once.  # [T, K], [2 N: gate's rows, then up's, K] -> [T, N]"""
+    return _run(x, gate_up, gated=True, activation=activation, following=following, config=config)[0]
 
 
 def norm_linear(
@@ -62,9 +67,12 @@ def norm_linear(
     return _run(x, weight, bias, BIAS, norm=norm, eps=eps, config=config)[0]
 
 
-def norm_gated(x: Tensor, norm: Tensor, eps: float, gate_up: Tensor, *, config: Config | None = None) -> Tensor:
+def norm_gated(
+    x: Tensor, norm: Tensor, eps: float, gate_up: Tensor, activation: Activation = SILU,
+    *, config: Config | None = None,
+) -> Tensor:  # fmt: skip
     """gated(rms_norm(x)) of one or two tokens, as in norm_linear.  # [T, K], [2 N, K] -> [T, N]"""
-    return _run(x, gate_up, gated=True, norm=norm, eps=eps, config=config)[0]
+    return _run(x, gate_up, gated=True, activation=activation, norm=norm, eps=eps, config=config)[0]
 
 
 def linear_add(x: Tensor, weight: Tensor, residual: Tensor, *, config: Config | None = None) -> Tensor:
@@ -101,15 +109,16 @@ def ahead_linear(
 
 
 def ahead_gated(
-    scaled: Tensor, squares: Tensor, eps: float, gate_up: Tensor,
+    scaled: Tensor, squares: Tensor, eps: float, gate_up: Tensor, activation: Activation = SILU,
     *, following: Tensor | None = None, config: Config | None = None,
 ) -> Tensor:  # fmt: skip
     """norm_gated of what linear_add_ahead gave.  # [T, K], float32 [stretches, T or more], [2 N, K] -> [T, N]"""
-    return _run(scaled, gate_up, gated=True, squares=squares, eps=eps, following=following, config=config)[0]
+    return _run(scaled, gate_up, gated=True, activation=activation, squares=squares, eps=eps, following=following, config=config)[0]
 
 
 def _run(
-    x: Tensor, weight: Tensor, extra: Tensor | None = None, kind: int = NOTHING, *, gated: bool = False,
+    x: Tensor, weight: Tensor, extra: Tensor | None = None, kind: int = NOTHING,
+    *, gated: bool = False, activation: Activation = SILU,
     norm: Tensor | None = None, squares: Tensor | None = None, eps: float = 0.0, next_norm: Tensor | None = None,
     following: Tensor | None = None, config: Config | None = None,
 ) -> tuple[Tensor, Any, Any]:  # fmt: skip
@@ -122,6 +131,7 @@ def _run(
         "block_n": use.block_n,
         "block_k": use.block_k,
         "gated": gated,
+        "activation": CODES[activation.name],
         "kind": NOTHING if extra is None else kind,
         "even_n": outs % use.block_n == 0,
         "num_warps": use.warps,

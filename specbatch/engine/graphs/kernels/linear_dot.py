@@ -16,7 +16,7 @@ def dot(
     tokens, outs, ins, eps, stretches, lines,
     block_n: tl.constexpr, block_k: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
     room: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
-    even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, overlapped: tl.constexpr,
+    even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, activation: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """room: for the stretches whose sums of squares are in `squares`, where x is scaled by the norm's weights, else 0
 
@@ -86,6 +86,6 @@ def dot(
     if last:
         if room:
             total = tl.sum(pieces, axis=0)[None, :]
-        y = write(acc, acc_up, total, ins, extra, out, n, t, tokens, outs, eps, room > 0, gated, kind)
+        y = write(acc, acc_up, total, ins, extra, out, n, t, tokens, outs, eps, room > 0, gated, kind, activation)
         if hands_on:
             hand_on(y, out, norm, scaled, squares_out, tile, n, t, tokens, outs, block_t)

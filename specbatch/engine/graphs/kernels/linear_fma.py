@@ -20,7 +20,7 @@ def fma(
     x, norm, weight, extra, out, outs, ins, eps,
     block_n: tl.constexpr, block_k: tl.constexpr, tail: tl.constexpr, count: tl.constexpr,
     normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr,
-    even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, overlapped: tl.constexpr,
+    even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, activation: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """A program's block_n outputs of `count` tokens, over all of K = block_k + tail, both powers of two; see linear.py.
 
@@ -71,7 +71,7 @@ def fma(
             up += up_tail
             squares += squares_tail
         # With the residual in it, there is nothing but a bias left to add.
-        write((y + residual)[:, None], up[:, None], squares, ins, extra, out, n, token + i, count, outs, eps, normed, gated, kind % 2)  # fmt: skip
+        write((y + residual)[:, None], up[:, None], squares, ins, extra, out, n, token + i, count, outs, eps, normed, gated, kind % 2, activation)  # fmt: skip
     if overlapped and not early:
         tl.extra.cuda.gdc_launch_dependents()
 

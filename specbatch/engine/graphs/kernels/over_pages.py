@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from specbatch.engine.graphs.describe.description import AttentionKind
+from specbatch.engine.graphs.kernels.activations import tanh
 from specbatch.engine.graphs.paging import PAGE
 
 MASKED = tl.constexpr(-1e30)  # finite, so that what sees nothing yet needs no special case: it weighs 2^-1e30 = 0
@@ -38,6 +40,16 @@ def stages_for(block_d: int, q: Tensor) -> int:
     return 3 if page <= 32 << 10 else 2 if page <= 64 << 10 else 1
 
 
+def factor_of(scale: float, kind: AttentionKind) -> float:
+    """What scores are multiplied with: for the base 2, or for the tanh that caps them."""
+    return scale / kind.softcap if kind.softcap else scale * LOG2_E
+
+
+def of_scores(kind: AttentionKind) -> dict[str, float]:
+    """Constants of a kernel over pages: none that changes its code where the attention is Llama's."""
+    return {"WINDOW": kind.window, "CAP": kind.softcap * LOG2_E}
+
+
 def check(q: Tensor, keys: Tensor, values: Tensor) -> None:
     """What the kernels count on."""
     assert keys.stride() == values.stride()
@@ -50,9 +62,11 @@ def over_pages(
     total, peak, acc, page, queries, position, keys, values, line, low, high, held, extent, factor,
     page_stride, position_stride,
     MASK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
+    WINDOW: tl.constexpr, CAP: tl.constexpr,
 ):  # fmt: skip
     """Takes the pages [low, high) of a row into the online softmax, beginning with `page`; gives the next one's number, too.
 
+    WINDOW: positions that a query sees, or 0; CAP: of the scores in base 2, or 0
     MASK: some position may be hidden or not yet written. What lies beyond the row's last position is not read: it may be NaN, and 0 x NaN is NaN.
     """
     column = tl.arange(0, BLOCK_D)
@@ -73,8 +87,12 @@ def over_pages(
             k = tl.load(keys + base + offset)
             v = tl.load(values + base + offset)
         scores = tl.dot(queries, tl.trans(k), input_precision="ieee") * factor
+        if CAP > 0:
+            scores = tanh(scores) * CAP
         if MASK:
             scores = tl.where(at[None, :] <= position[:, None], scores, MASKED)
+        if WINDOW:
+            scores = tl.where(at[None, :] > position[:, None] - WINDOW, scores, MASKED)
         higher = tl.maximum(peak, tl.max(scores, 1))
         fade = tl.exp2(peak - higher)
         weights = tl.exp2(scores - higher[:, None])

@@ -13,15 +13,25 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
+from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
 from specbatch.engine.graphs.kernels.fitting import with_stages
-from specbatch.engine.graphs.kernels.over_pages import LOG2_E, MASKED, Launch, check, over_pages, stages_for
+from specbatch.engine.graphs.kernels.over_pages import (
+    MASKED,
+    Launch,
+    check,
+    factor_of,
+    of_scores,
+    over_pages,
+    stages_for,
+)
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.paging import PAGE, TILE, Pages, Tiles
 
 
 def attend_packed(
-    q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float, launch: Launch | None = None
-) -> Tensor:
+    q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float, kind: AttentionKind = PLAIN,
+    launch: Launch | None = None,
+) -> Tensor:  # fmt: skip
     """TorchOps.attend_packed.
 
     Args:
@@ -30,6 +40,7 @@ def attend_packed(
         layer: index in `pages`.
         tiles: which tokens are whose.
         scale: of the scores.
+        kind: of attention.
         launch: instead of what packed_launch gives.
 
     Returns:
@@ -48,9 +59,9 @@ def attend_packed(
         # Heads come first: those that read the same keys run at the same time.
         _packed_kernel[heads // launch.together, tiles.rows.shape[0], TILE // block_t](
             q, keys, values, pages.table, tiles.rows, out,
-            scale * LOG2_E, pages.table.stride(0), q.stride(0), q.stride(1), heads * head_dim, *keys.stride()[:3],
+            factor_of(scale, kind), pages.table.stride(0), q.stride(0), q.stride(1), heads * head_dim, *keys.stride()[:3],
             GROUPS=groups, HEAD_DIM=head_dim, BLOCK_T=block_t, TOGETHER=launch.together, BLOCK_D=block_d, PAGE=PAGE,
-            num_warps=launch.warps, num_stages=stages, **overlap(q.device),
+            **of_scores(kind), num_warps=launch.warps, num_stages=stages, **overlap(q.device),
         )  # fmt: skip
 
     try:
@@ -58,7 +69,7 @@ def attend_packed(
     except OutOfResources:
         if launch.together == 1:
             raise
-        return attend_packed(q, pages, layer, tiles, scale, replace(launch, warps=4, together=1))
+        return attend_packed(q, pages, layer, tiles, scale, kind, replace(launch, warps=4, together=1))
     return out
 
 
@@ -73,7 +84,7 @@ def _packed_kernel(
     q, keys, values, table, tiles, out,
     factor, table_stride, q_token, q_head, out_token, page_stride, head_stride, position_stride,
     GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_T: tl.constexpr, TOGETHER: tl.constexpr, BLOCK_D: tl.constexpr,
-    PAGE: tl.constexpr, overlapped: tl.constexpr,
+    PAGE: tl.constexpr, WINDOW: tl.constexpr, CAP: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_T tokens of a tile, for TOGETHER heads of one kv head: tile row r is token r % BLOCK_T of head r // BLOCK_T."""
     if overlapped:
@@ -89,8 +100,11 @@ def _packed_kernel(
     start = tl.load(tile + 2) + skipped
     extent = start + tl.minimum(count, BLOCK_T)
     line = table + slot * table_stride
-    page = tl.load(line)
-    seen, held = (start + 1) // PAGE, tl.cdiv(extent, PAGE)  # of the first of them, every query sees every position
+    low = 0
+    if WINDOW:
+        low = tl.maximum(start + 1 - WINDOW, 0) // PAGE
+    page = tl.load(line + low)
+    seen, held = (start + 1) // PAGE, tl.cdiv(extent, PAGE)  # of the first of them, every query sees every position, or its window
 
     member, column = tl.arange(0, BLOCK_T * TOGETHER), tl.arange(0, BLOCK_D)
     query = member % BLOCK_T
@@ -105,12 +119,12 @@ def _packed_kernel(
         tl.zeros([BLOCK_T * TOGETHER], tl.float32), tl.full([BLOCK_T * TOGETHER], MASKED, tl.float32),
         tl.zeros([BLOCK_T * TOGETHER, BLOCK_D], tl.float32),
         page, queries, position, keys + head * head_stride, values + head * head_stride,
-        line, 0, seen, held, extent, factor, page_stride, position_stride, False, HEAD_DIM, BLOCK_D, PAGE,
+        line, low, seen, held, extent, factor, page_stride, position_stride, False, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP,
     )  # fmt: skip
     total, peak, acc, page = over_pages(
         total, peak, acc,
         page, queries, position, keys + head * head_stride, values + head * head_stride,
-        line, seen, held, held, extent, factor, page_stride, position_stride, True, HEAD_DIM, BLOCK_D, PAGE,
+        line, seen, held, held, extent, factor, page_stride, position_stride, True, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP,
     )  # fmt: skip
     to = out + (token + query)[:, None] * out_token + head_of[:, None] * HEAD_DIM + column[None, :]
     tl.store(to, (acc / total[:, None]).to(out.dtype.element_ty), mask=real)

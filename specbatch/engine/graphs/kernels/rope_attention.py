@@ -14,9 +14,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
 from specbatch.engine.graphs.kernels.attention import LEAST, finish, parts_of, rows_launch, share_out
 from specbatch.engine.graphs.kernels.fitting import with_stages
-from specbatch.engine.graphs.kernels.over_pages import LOG2_E, MASKED, Launch, over_pages
+from specbatch.engine.graphs.kernels.over_pages import MASKED, Launch, factor_of, of_scores, over_pages
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.paging import PAGE, Pages
 
@@ -30,7 +31,7 @@ def tile_of(tokens: int, heads: int, kv_heads: int) -> int:
 
 def rope_attend(
     qkv: Tensor, q_norm: Tensor | None, k_norm: Tensor | None, eps: float, rope: Tensor, pages: Pages, layer: int,
-    slots: Tensor, first: Tensor, scale: float, launch: Launch | None = None,
+    slots: Tensor, first: Tensor, scale: float, kind: AttentionKind = PLAIN, launch: Launch | None = None,
 ) -> Tensor:  # fmt: skip
     """TorchOps.rope_attend for tiles of at most TILE queries; as to capture, see attend_rows.
 
@@ -45,6 +46,7 @@ def rope_attend(
         slots: int64 [B]
         first: position of each row's first token, may be -1  # int64 [B]
         scale: of the scores.
+        kind: of attention.
         launch: instead of what rows_launch gives.
 
     Returns:
@@ -66,9 +68,10 @@ def rope_attend(
     def run(stages: int) -> None:
         _rope_attend_kernel[kv_heads, launch.splits, rows](
             qkv, q_norm, k_norm, rope, keys, values, pages.table, slots, first, out, *parts,
-            n, eps, scale * LOG2_E, rope.shape[0], pages.table.stride(0), *keys.stride()[:3],
+            n, eps, factor_of(scale, kind), rope.shape[0], pages.table.stride(0), *keys.stride()[:3],
             KV_HEADS=kv_heads, GROUPS=groups, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d,
             NEW=triton.next_power_of_2(triton.cdiv(block_m, groups)), PAGE=PAGE, NORMED=q_norm is not None,
+            ROTATED=kind.rotated, INTERLEAVED=kind.interleaved, **of_scores(kind),
             SHARED=launch.splits > 1, PARTS=4 if stages == launch.stages else stages,
             num_warps=launch.warps, num_stages=stages, **overlap(qkv.device),
         )  # fmt: skip
@@ -97,8 +100,8 @@ def _rope_attend_kernel(
     qkv, q_norm, k_norm, rope, keys, values, table, slots, first, out, parts, sums, arrivals,
     n, eps, factor, extent_of_rope, table_stride, page_stride, head_stride, position_stride,
     KV_HEADS: tl.constexpr, GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
-    NEW: tl.constexpr, PAGE: tl.constexpr, NORMED: tl.constexpr, SHARED: tl.constexpr, PARTS: tl.constexpr,
-    overlapped: tl.constexpr,
+    NEW: tl.constexpr, PAGE: tl.constexpr, NORMED: tl.constexpr, ROTATED: tl.constexpr, INTERLEAVED: tl.constexpr,
+    WINDOW: tl.constexpr, CAP: tl.constexpr, SHARED: tl.constexpr, PARTS: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """A share of a row's pages, for the n x GROUPS queries of a kv head: tile row r is query r // GROUPS of head r % GROUPS.
 
@@ -111,8 +114,14 @@ def _rope_attend_kernel(
     extent = tl.maximum(start + n, 0)
     low, high = 0, tl.cdiv(extent, PAGE)
     active = 1
+    if WINDOW:
+        low = tl.maximum(start + 1 - WINDOW, 0) // PAGE
     if SHARED:
-        low, high, active = share_out(high, n * GROUPS, split, splits, LEAST, PAGE)
+        behind = low
+        low, high, active = share_out(high - behind, n * GROUPS, split, splits, LEAST, PAGE)
+        if WINDOW:
+            low += behind
+            high += behind
         if split >= active:
             return
 
@@ -123,10 +132,23 @@ def _rope_attend_kernel(
     inside = column < HEAD_DIM
     other = tl.where(column < half, column + half, column - half)
     sign = tl.where(column < half, -1.0, 1.0)[None, :]
+    part: tl.constexpr = ROTATED // 2
+    if INTERLEAVED:
+        other = column ^ 1
+        sign = tl.where(column % 2 == 0, -1.0, 1.0)[None, :]
+    elif ROTATED:
+        other = tl.where(column < part, column + part, tl.where(column < ROTATED, column - part, column))
+        sign = tl.where(column < part, -1.0, 1.0)[None, :]
     query = member // GROUPS
     head_of = head * GROUPS + member % GROUPS
     real = (member < n * GROUPS)[:, None] & inside[None, :]
-    angle = tl.minimum(tl.maximum(start + query, 0), extent_of_rope - 1)[:, None] * HEAD_DIM + (column % half)[None, :]
+    angle = tl.minimum(tl.maximum(start + query, 0), extent_of_rope - 1)[:, None] * HEAD_DIM
+    turn = column % half  # column of its angle
+    if INTERLEAVED:
+        turn = column // 2
+    elif ROTATED:
+        turn = tl.where(column < ROTATED, column % part, part)  # behind those that are rotated stands what is not
+    angle += turn[None, :]
     cos = tl.load(rope + angle, mask=real, other=0.0)
     sin = tl.load(rope + angle + half, mask=real, other=0.0) * sign
     new = tl.arange(0, NEW)
@@ -135,7 +157,7 @@ def _rope_attend_kernel(
         (new < n) & (at >= low * PAGE) & (at < high * PAGE)
     )  # never -1: nothing is written for a token that is not there
     written = mine[:, None] & inside[None, :]
-    angle = tl.minimum(tl.maximum(at, 0), extent_of_rope - 1)[:, None] * HEAD_DIM + (column % half)[None, :]
+    angle = tl.minimum(tl.maximum(at, 0), extent_of_rope - 1)[:, None] * HEAD_DIM + turn[None, :]
     k_cos = tl.load(rope + angle, mask=written, other=0.0)
     k_sin = tl.load(rope + angle + half, mask=written, other=0.0) * sign
     k_page = tl.load(line + tl.maximum(at, 0) // PAGE, mask=mine, other=0).to(tl.int64)
@@ -168,7 +190,7 @@ def _rope_attend_kernel(
         tl.zeros([BLOCK_M], tl.float32), tl.full([BLOCK_M], MASKED, tl.float32), tl.zeros([BLOCK_M, BLOCK_D], tl.float32),
         page, queries, tl.maximum(start + query, 0), keys + head * head_stride, values + head * head_stride,
         line, low, high, high, extent, factor, page_stride, position_stride,
-        True, HEAD_DIM, BLOCK_D, PAGE,
+        True, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP,
     )  # fmt: skip
     if overlapped:
         tl.extra.cuda.gdc_launch_dependents()

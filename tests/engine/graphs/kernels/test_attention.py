@@ -5,6 +5,7 @@ import torch
 
 pytest.importorskip("triton")
 
+from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
 from specbatch.engine.graphs.kernels.attention import arrivals_of, attend_rows
 from specbatch.engine.graphs.kernels.over_pages import Launch
 from specbatch.engine.graphs.kernels.prefill_attention import attend_packed
@@ -49,21 +50,21 @@ def wide(pages):
     return Pages(*layers, pages.table.cpu())
 
 
-def check_rows(lengths, n, heads, kv_heads, head_dim, device, dtype=torch.float32, splits=None, width=None):
+def check_rows(lengths, n, heads, kv_heads, head_dim, device, dtype=torch.float32, splits=None, width=None, kind=PLAIN):
     """lengths: of rows with their n new tokens, so that the first query's position is length - n"""
     pages, slots = paged(lengths, kv_heads, head_dim, dtype, device, width)
     q = torch.randn(len(lengths), n, heads, head_dim, device=device).to(dtype)
     first = torch.tensor(lengths, device=device) - n
     launch = None if splits is None else Launch(4, 2, splits)
-    out = attend_rows(q, pages, LAYER, slots, first, head_dim**-0.5, launch)
+    out = attend_rows(q, pages, LAYER, slots, first, head_dim**-0.5, kind, launch)
     assert out.dtype == dtype
     assert out.isfinite().all()
     held = first.cpu() + n > 0  # the others have no position to attend to: anything finite
-    expected = TorchOps().attend_rows(q.cpu().float(), wide(pages), LAYER, slots.cpu(), first.cpu(), head_dim**-0.5)
+    expected = TorchOps().attend_rows(q.cpu().float(), wide(pages), LAYER, slots.cpu(), first.cpu(), head_dim**-0.5, kind)
     torch.testing.assert_close(out.cpu().float()[held], expected[held], atol=CLOSE[dtype], rtol=CLOSE[dtype])
 
 
-def check_packed(stretches, heads, kv_heads, head_dim, device, dtype=torch.float32):
+def check_packed(stretches, heads, kv_heads, head_dim, device, dtype=torch.float32, kind=PLAIN):
     """stretches: first position and tokens of each row's"""
     pages, slots = paged([start + count for start, count in stretches], kv_heads, head_dim, dtype, device)
     tiles, token = [[0, 0, 0, 0]], 0
@@ -72,10 +73,10 @@ def check_packed(stretches, heads, kv_heads, head_dim, device, dtype=torch.float
         token += count
     tiles = Tiles(torch.tensor([*tiles, [0, 0, 0, 0]], dtype=torch.int32, device=device))
     q = torch.randn(token + 3, heads, head_dim, device=device).to(dtype)  # three tokens are padding
-    out = attend_packed(q, pages, LAYER, tiles, head_dim**-0.5)
+    out = attend_packed(q, pages, LAYER, tiles, head_dim**-0.5, kind)
     assert out.dtype == dtype
     assert out.isfinite().all()
-    expected = TorchOps().attend_packed(q.cpu().float(), wide(pages), LAYER, Tiles(tiles.rows.cpu()), head_dim**-0.5)
+    expected = TorchOps().attend_packed(q.cpu().float(), wide(pages), LAYER, Tiles(tiles.rows.cpu()), head_dim**-0.5, kind)
     torch.testing.assert_close(out.cpu().float(), expected, atol=CLOSE[dtype], rtol=CLOSE[dtype])
 
 
@@ -105,9 +106,9 @@ def test_shared_out_rows_are_the_same_to_the_bit_each_time(device):
     pages, slots = paged(lengths, 1, 64, torch.float16, device)
     q = torch.randn(rows, 5, 4, 64, device=device, dtype=torch.float16)
     first = torch.tensor(lengths, device=device) - 5
-    once = attend_rows(q, pages, LAYER, slots, first, 0.1, Launch(4, 2, 7))
+    once = attend_rows(q, pages, LAYER, slots, first, 0.1, PLAIN, Launch(4, 2, 7))
     for _ in range(times):
-        assert torch.equal(once, attend_rows(q, pages, LAYER, slots, first, 0.1, Launch(4, 2, 7)))
+        assert torch.equal(once, attend_rows(q, pages, LAYER, slots, first, 0.1, PLAIN, Launch(4, 2, 7)))
     assert not arrivals_of(q.device).any()  # what the next kernel counts from
 
 
@@ -115,6 +116,25 @@ def test_shared_out_rows_are_the_same_to_the_bit_each_time(device):
 @pytest.mark.parametrize("head_dim", [8, 80, *(pytest.param(width, marks=pytest.mark.slow) for width in (64, 128))])
 def test_rows_of_any_heads(device, heads, kv_heads, head_dim):
     check_rows([3, 150], 3, heads, kv_heads, head_dim, device, width=5)
+
+
+KINDS = [
+    AttentionKind(softcap=5.0),
+    AttentionKind(window=70),
+    AttentionKind(window=64),
+    AttentionKind(window=3, softcap=2.0),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_rows_of_other_kinds_of_attention(device, kind):
+    for splits in (1, 3):
+        check_rows([9, 64, 66, 130, 259, 448], 9, 4, 1, 8, device, splits=splits, kind=kind)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_prompts_of_other_kinds_of_attention(device, kind):
+    check_packed([(0, 200), (62, 3), (63, 70), (130, 5), (300, 64)], 4, 2, 8, device, kind=kind)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

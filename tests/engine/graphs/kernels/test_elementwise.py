@@ -5,7 +5,8 @@ import torch
 
 pytest.importorskip("triton")
 
-from specbatch.engine.graphs.kernels.elementwise import rms_norm, rope_write, silu_mul
+from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
+from specbatch.engine.graphs.kernels.elementwise import rms_norm, rope_write
 from specbatch.engine.graphs.paging import PAGE, Pages
 from specbatch.engine.graphs.reference import TorchOps
 
@@ -45,21 +46,7 @@ def test_rms_norm_of_columns_of_a_wider_tensor():
     assert_equal_but_for_a_rounding(rms_norm(x, weight, 1e-5), TorchOps().rms_norm(x, weight, 1e-5))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("count", "size"), [(1, 64), (1, 1500), (17, 96), (20, 2100), (0, 64)])
-def test_silu_mul_is_the_references(count, size, dtype):
-    gate_up = random(count, 2 * size, dtype=dtype) * 5
-    gate, up = gate_up.chunk(2, dim=-1)
-    assert_equal_but_for_a_rounding(silu_mul(gate_up), torch.nn.functional.silu(gate) * up)
-
-
-@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of NumPy in the interpreter
-def test_silu_of_what_exp_overflows_on_is_zero():
-    gate_up = torch.tensor([[-200.0, 200.0, 2.0, 2.0]], device=DEVICE)
-    assert silu_mul(gate_up).tolist() == [[0.0, 400.0]]
-
-
-def both_ways(count, heads, kv_heads, head_dim, dtype, *, normed, positions=None):
+def both_ways(count, heads, kv_heads, head_dim, dtype, *, normed, positions=None, kind=PLAIN):
     """Queries, keys' pages and values' pages: ours and the reference's, on rows whose pages lie scattered."""
     slots, columns = 5, 3
     table = torch.zeros(slots + 1, columns, dtype=torch.int32)
@@ -73,6 +60,8 @@ def both_ways(count, heads, kv_heads, head_dim, dtype, *, normed, positions=None
     rope = random(
         columns * PAGE - 20, head_dim, seed=5
     )  # shorter than the pages: the last positions take its last line
+    unturned = kind.rotated // 2 or head_dim // 2
+    rope[:, unturned : head_dim // 2], rope[:, head_dim // 2 + unturned :] = 1.0, 0.0
     qkv = random(count, (heads + 2 * kv_heads) * head_dim, dtype=dtype)
     norms = [1 + 0.2 * random(head_dim, dtype=dtype, seed=seed) if normed else None for seed in (6, 7)]
     outcomes = []
@@ -82,7 +71,7 @@ def both_ways(count, heads, kv_heads, head_dim, dtype, *, normed, positions=None
             for _ in range(2)
         )
         pages = Pages(keys, values, table.to(DEVICE))
-        q = way(qkv, *norms, 1e-6, rope, pages, 1, slot.to(DEVICE), positions.to(DEVICE))
+        q = way(qkv, *norms, 1e-6, rope, pages, 1, slot.to(DEVICE), positions.to(DEVICE), kind)
         outcomes.append((q, keys, values))
     return outcomes
 
@@ -103,6 +92,19 @@ def both_ways(count, heads, kv_heads, head_dim, dtype, *, normed, positions=None
 def test_rope_write_is_the_references(count, heads, kv_heads, head_dim, dtype, normed):
     ours, theirs = both_ways(count, heads, kv_heads, head_dim, dtype, normed=normed)
     assert_equal_but_for_a_rounding(ours[0], theirs[0]) if count else None
+    for layer in range(2):
+        assert_equal_but_for_a_rounding(ours[1][layer], theirs[1][layer])
+        assert torch.equal(ours[2][layer], theirs[2][layer])
+
+
+KINDS = [AttentionKind(interleaved=True), AttentionKind(rotated=8), AttentionKind(rotated=8, interleaved=True)]
+
+
+@pytest.mark.parametrize("normed", [True, False])
+@pytest.mark.parametrize("kind", KINDS, ids=["neighbours", "part", "neighbours of a part"])
+def test_other_pairs_of_a_head_are_rotated_as_the_reference_does(kind, normed):
+    ours, theirs = both_ways(17, 4, 2, 24, torch.float32, normed=normed, kind=kind)
+    assert_equal_but_for_a_rounding(ours[0], theirs[0])
     for layer in range(2):
         assert_equal_but_for_a_rounding(ours[1][layer], theirs[1][layer])
         assert torch.equal(ours[2][layer], theirs[2][layer])

@@ -5,6 +5,7 @@ import torch
 
 pytest.importorskip("triton")
 
+from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
 from specbatch.engine.graphs.kernels.attention import arrivals_of
 from specbatch.engine.graphs.kernels.over_pages import Launch
 from specbatch.engine.graphs.kernels.rope_attention import TILE, rope_attend, tile_of
@@ -28,8 +29,9 @@ def _fresh_numbers():
 class Rows:
     """Rows with random KV in scattered pages of shuffled slots, and their n new tokens; all that no row holds is NaN."""
 
-    def __init__(self, lengths, n, heads, kv_heads, head_dim, device, dtype=torch.float32, normed=True):
+    def __init__(self, lengths, n, heads, kv_heads, head_dim, device, dtype=torch.float32, normed=True, kind=PLAIN):
         """lengths: with the new tokens"""
+        self.kind = kind
         self.n, self.device, self.dtype = n, device, dtype
         counts = [-(-length // PAGE) for length in lengths]
         free = (torch.randperm(sum(counts)) + 1).tolist()
@@ -47,6 +49,8 @@ class Rows:
         norms = (0.5 + torch.rand(2, head_dim, device=device)).to(dtype)
         self.q_norm, self.k_norm = (norms[0], norms[1]) if normed else (None, None)
         self.rope = torch.randn(1000, head_dim, device=device)
+        turned = kind.rotated // 2 or head_dim // 2
+        self.rope[:, turned : head_dim // 2], self.rope[:, head_dim // 2 + turned :] = 1.0, 0.0
         self.scale = head_dim**-0.5
 
     def pages(self, device, dtype):
@@ -55,7 +59,7 @@ class Rows:
     def in_one(self, splits=None):
         pages = self.pages(self.device, self.dtype)
         launch = None if splits is None else Launch(4, 2, splits)
-        where = pages, LAYER, self.slots, self.first, self.scale
+        where = pages, LAYER, self.slots, self.first, self.scale, self.kind
         return rope_attend(self.qkv, self.q_norm, self.k_norm, EPS, self.rope, *where, launch), pages
 
     def one_by_one(self):
@@ -64,10 +68,10 @@ class Rows:
         positions = (self.first.cpu()[:, None] + torch.arange(self.n)).reshape(-1)
         norms = (None if norm is None else norm.cpu() for norm in (self.q_norm, self.k_norm))
         where = slots.repeat_interleave(self.n), positions
-        q = ops.rope_write(self.qkv.cpu(), *norms, EPS, self.rope.cpu(), pages, LAYER, *where)
+        q = ops.rope_write(self.qkv.cpu(), *norms, EPS, self.rope.cpu(), pages, LAYER, *where, self.kind)
         wide = Pages(*([part.float().nan_to_num(0.0) for part in kv] for kv in (pages.keys, pages.values)), self.table)
         rows = q.float().view(len(slots), self.n, *q.shape[1:])
-        return ops.attend_rows(rows, wide, LAYER, slots, self.first.cpu(), self.scale).view(q.shape), pages
+        return ops.attend_rows(rows, wide, LAYER, slots, self.first.cpu(), self.scale, self.kind).view(q.shape), pages
 
 
 def check(rows, splits=None):
@@ -107,6 +111,24 @@ def test_a_token_before_the_row_begins_is_written_nowhere(device):
 @pytest.mark.parametrize("normed", [True, False])
 def test_rows_of_any_heads(device, heads, kv_heads, head_dim, normed):
     check(Rows([3, 150], 3, heads, kv_heads, head_dim, device, normed=normed))
+
+
+KINDS = {
+    "neighbours": AttentionKind(interleaved=True),
+    "a part": AttentionKind(rotated=8),
+    "neighbours of a part": AttentionKind(rotated=8, interleaved=True),
+    "a cap": AttentionKind(softcap=5.0),
+    "a window": AttentionKind(window=70),
+    "a window of a page": AttentionKind(window=64),
+    "a window of few, and a cap": AttentionKind(window=3, softcap=2.0),
+}
+
+
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_other_kinds_of_attention(device, kind, splits):
+    lengths = [5, 64, 66, 130, 259, 448]
+    check(Rows(lengths, 5, 4, 2, 24, device, normed=splits == 1, kind=KINDS[kind]), splits)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

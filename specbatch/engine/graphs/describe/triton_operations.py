@@ -1,0 +1,54 @@
+"""The operations of operations.py as Triton kernels, for a layer's activations in dtypes that they know."""
+
+# mypy: disable-error-code="import-untyped"
+
+from __future__ import annotations
+
+import torch
+import triton
+from torch import Tensor
+
+from specbatch.engine.graphs.describe.description import SILU, Activation
+from specbatch.engine.graphs.kernels import activations, elementwise, norms
+from specbatch.engine.graphs.reference import TorchOps
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def known(x: Tensor, other: Tensor) -> bool:
+    """Whether there are kernels for these dtypes where they are."""
+    return x.dtype in DTYPES and x.dtype == other.dtype and (x.is_cuda or triton.knobs.runtime.interpret)
+
+
+def normed(x: Tensor, norm: Tensor) -> bool:
+    """Whether there are kernels for a norm of these; its weights may be wider."""
+    return known(x, x) and norm.dtype in (x.dtype, torch.float32)
+
+
+class TritonLayers(TorchOps):
+    """What stands between the linears, see TritonOps."""
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """As in TorchOps."""
+        return elementwise.rms_norm(x, weight, eps) if normed(x, weight) else super().rms_norm(x, weight, eps)
+
+    def norm_add(self, x: Tensor, weight: Tensor, eps: float, residual: Tensor) -> Tensor:
+        """As in TorchOps."""
+        known = normed(x, weight) and x.is_contiguous() and residual.is_contiguous() and residual.dtype == x.dtype
+        return (norms if known else super()).norm_add(x, weight, eps, residual)
+
+    def norm_heads(self, qkv: Tensor, q_norm: Tensor, k_norm: Tensor, eps: float) -> Tensor:
+        """In place where a kernel does it."""
+        return (norms if normed(qkv, q_norm) else super()).norm_heads(qkv, q_norm, k_norm, eps)
+
+    def activate(self, x: Tensor, activation: Activation) -> Tensor:
+        """As in TorchOps."""
+        return (activations if known(x, x) else super()).activate(x, activation)
+
+    def gate(self, gate_up: Tensor, activation: Activation = SILU) -> Tensor:
+        """As in TorchOps."""
+        return (activations if known(gate_up, gate_up) else super()).gate(gate_up, activation)
+
+    def softcap(self, x: Tensor, cap: float) -> Tensor:
+        """As in TorchOps."""
+        return (activations if known(x, x) else super()).softcap(x, cap)

@@ -1,0 +1,62 @@
+"""The packed decoder gives every family's own logits: prompts, rows' next tokens at once, beside batch mates; and the engine its tokens."""
+
+import copy
+
+import pytest
+import torch
+
+from specbatch.engine.general.drafter import ModelDrafter
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.reference import TorchOps
+from tests.engine import tiny
+from tests.engine.general.test_architectures import loop
+from tests.engine.graphs import fast
+from tests.engine.graphs.describe import families
+from tests.engine.graphs.test_decoder import LENGTHS, all_logits, prepared, sequences
+
+KINDS = [name for name in families.FAMILIES if name not in ("granite, logits", "gemma3, one rotary table")]
+
+
+# Of which each takes kernels that others do not, or gives them other constants.
+BY_KERNELS = ["apertus", "gemma3", "glm4", "olmo3"]
+
+
+def check_logits(name, ops, lengths=LENGTHS):
+    model = CausalLM(families.build(name))
+    model.limit_rows(families.LONGEST)
+    plain = copy.deepcopy(model.model)
+    plain.set_attn_implementation("sdpa")
+    rows = sequences(lengths)
+    for row, mine in zip(rows, all_logits(prepared(model, ops=ops), rows), strict=True):
+        with torch.inference_mode():
+            theirs = plain(row[None]).logits[0]
+        torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=2e-3 * min(1.0, float(theirs.abs().max())))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_logits_are_the_models_own(name):
+    check_logits(name, TorchOps())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_KERNELS)
+def test_logits_by_the_kernels_are_the_models_own(name):
+    pytest.importorskip("triton")
+    from specbatch.engine.graphs.triton_ops import TritonOps  # noqa: PLC0415  # Triton is not installed with a CPU's torch
+
+    check_logits(name, TritonOps(), (12, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_the_engine_gives_the_tokens_of_a_loop_without_cache(name):
+    model = families.build(name)
+    prompts = [[token % 50 for token in prompt] for prompt in tiny.prompts(6, longest=30)]
+    expected = loop(model, prompts, 12)
+    assert len({tuple(row) for row in expected}) > 3, "rows all alike prove nothing"
+    drafter = ModelDrafter(CausalLM(tiny.noisy(model, 0.02)))
+    rows, target = fast.requests(prompts, 12), CausalLM(copy.deepcopy(model))
+    for k in (0, 3):
+        out, engine = fast.decode(target, drafter, rows, max_sequences=4, num_speculative_tokens=k)
+        assert tiny.tokens(out, len(rows)) == expected
+    assert engine.stats.acceptance_rate > 0
