@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from specbatch.api.schema import json_schema
-from tools import helm_chart, modules
+from tools import helm_chart, modules, recorded_models
 from tools.deployment import DOCUMENTS, filled
 from tools.golden import GOLDEN, NETWORK_POLICY, golden, network_policy
 from tools.reference import exit_codes, row_options, spec_reference
@@ -26,6 +26,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/row-options.md": row_options,
     "docs/reference/specbatchjob.schema.json": lambda: json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
     **{name: partial(filled, name) for name in DOCUMENTS},  # the printed plans in them
+    **{name: partial(recorded_models.filled, name) for name in recorded_models.DOCUMENTS},
     modules.DOCUMENT: modules.module_list,
     helm_chart.SCHEMA: helm_chart.schema,
     helm_chart.KNOWLEDGE: helm_chart.knowledge,

@@ -178,7 +178,7 @@ class BatchingSpec(SpecModel):
     max_sequences: Annotated[int, Field(ge=1, le=2**20)] | Literal["auto"] = Field(
         default="auto",
         description="Rows decoded at once by each replica. auto: as many as the memory holds at maxLength; at half of it where rows "
-        "share pages of KV (Llama, Mistral, Qwen2, Qwen3 on GPUs).",
+        "share pages of KV (most models on GPUs; `specbatch plan` says where not).",
         examples=[64],
     )
     max_length: int = Field(

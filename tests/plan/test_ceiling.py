@@ -91,7 +91,7 @@ def test_the_spec_may_fix_the_groups():
 
 
 def test_models_without_a_fast_path_have_one_group():
-    slots = replace(TARGET, architecture="gemma3")
+    slots = replace(TARGET, architecture="cohere2")
     found = predict(replace(request(slots, gpus=GPUS), speculation=fixed(0)), replica(slots, "cuda:0", "cuda:1"), 64)
     assert found.groups == 1
 

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import torch
-from transformers import GemmaConfig, GemmaForCausalLM
+from transformers import CohereConfig, CohereForCausalLM
 
 from specbatch.engine import make_engine as module
 from specbatch.engine.config import EngineConfig
@@ -94,18 +94,23 @@ def test_other_architectures_and_drafters_have_no_fast_path(pair, monkeypatch):
         "num_key_value_heads": 1,
         "head_dim": 4,
     }
-    gemma = CausalLM(GemmaForCausalLM(GemmaConfig(vocab_size=20, num_hidden_layers=1, **sizes)))
+    cohere = CausalLM(CohereForCausalLM(CohereConfig(vocab_size=20, num_hidden_layers=1, **sizes)))
     target, drafter = load(pair)
 
     class OnGpu:
         device, dtype = torch.device("cuda"), torch.float32
         is_floating_point = staticmethod(lambda: True)
 
-    for model in (gemma, target, drafter.model):
+    for model in (cohere, target, drafter.model):
         monkeypatch.setattr(model.model, "parameters", lambda: iter([OnGpu]))
     monkeypatch.setattr(module, "why_no_kernels", lambda device: None)
-    assert why_general(gemma, None) == "the target has no fast path: its architecture is gemma"
-    assert why_general(target, ModelDrafter(gemma)) == "the drafter has no fast path: its architecture is gemma"
+    assert (
+        why_general(cohere, None) == "the target has no fast path: layer 0 has norms of other names (input_layernorm)"
+    )
+    assert (
+        why_general(target, ModelDrafter(cohere))
+        == "the drafter has no fast path: layer 0 has norms of other names (input_layernorm)"
+    )
     assert why_general(target, object()) == "the drafter is a object"
     assert why_general(target, drafter) is None
     assert why_general(target, NGramDrafter(3, 1)) is None

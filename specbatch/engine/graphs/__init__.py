@@ -1,1 +1,1 @@
-"""The model runner of the fast path: Qwen3- and Llama-shaped decoders over paged KV, whole rounds as replayed CUDA graphs."""
+"""The model runner of the fast path: decoders that a description says over paged KV, whole rounds as replayed CUDA graphs."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.cuda_graphs import Capture
+from specbatch.engine.graphs.describe.cut import CutModel
 from specbatch.engine.graphs.describe.describe import describe
 from specbatch.engine.graphs.describe.description import DecoderDescription
 from specbatch.engine.graphs.describe.modules import decoder_of
@@ -19,7 +20,7 @@ from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.packing import Layer, norm_weight, pack_layers
 from specbatch.engine.graphs.reference import Ahead, TorchOps
 from specbatch.engine.graphs.stage import PackedAt, RowsAt, Stage
-
+from specbatch.engine.graphs.taps import Taps
 
 _At = TypeVar("_At", RowsAt, PackedAt)
 
@@ -29,6 +30,7 @@ class Decoder:
 
     eps, head_eps: of the norms of the hidden states, and of all others
     embed_scale: embeddings are multiplied by it
+    residual_scale: hidden states, to be those of transformers' modules
 
     The hidden states are kept without the factor by which attention and MLP are added to them (Granite's): norms do not see it.
 
@@ -42,7 +44,7 @@ class Decoder:
 
     def __init__(
         self,
-        model: CausalLM,
+        model: CausalLM | CutModel,
         ops: TorchOps,
         max_positions: int,
         stages: int = 1,
@@ -56,6 +58,7 @@ class Decoder:
         self.kv_heads, self.head_dim = what.kv_heads, what.head_dim
         self.eps, self.head_eps = what.eps / what.residual_scale**2, what.eps
         self.embed_scale = what.embed_scale / what.residual_scale
+        self.residual_scale = what.residual_scale
         self.logit_softcap = what.logit_softcap
         self.dtype: torch.dtype = model.model.dtype
         self.embedding: Tensor = decoder.embed_tokens.weight.detach()
@@ -93,13 +96,14 @@ class Decoder:
         """Heads and width of a page."""
         return self.kv_heads, self.head_dim
 
-    def forward(self, capture: Capture, tokens: Tensor, at: _At) -> tuple[Tensor, _At]:
+    def forward(self, capture: Capture, tokens: Tensor, at: _At, taps: Taps | None = None) -> tuple[Tensor, _At]:
         """Runs tokens at their positions, writing their KV.
 
         Args:
             capture: of what the step does; moves between lanes go through it.
             tokens: int64 [T]
             at: where they stand.
+            taps: filled with the inputs of some layers; all are on one stage then.
 
         Returns:
             hidden states before the last norm, and where they stand, on the last stage's lane  # [T, hidden]
@@ -108,18 +112,19 @@ class Decoder:
         hidden = self._embed(tokens)
         for stage in self.stages:
             hidden, at = at.to_lane(capture, stage.lane, hidden)
-            hidden, _ = self._layers(stage, len(stage.layers), hidden, at)
+            hidden, _ = self._layers(stage, len(stage.layers), hidden, at, taps)
         return hidden, at
 
-    def fill(self, capture: Capture, tokens: Tensor, at: RowsAt | PackedAt) -> None:
+    def fill(self, capture: Capture, tokens: Tensor, at: RowsAt | PackedAt, taps: Taps | None = None) -> None:
         """As forward, for the KV alone: the last layer stops where it has written its own."""
         tokens, at = at.to_lane(capture, self.input_lane, tokens)
         hidden = self._embed(tokens)
         for stage in self.stages:
             hidden, at = at.to_lane(capture, stage.lane, hidden)
             last = len(stage.layers) - 1 if stage is self.stages[-1] else len(stage.layers)
-            hidden, ahead = self._layers(stage, last, hidden, at)
+            hidden, ahead = self._layers(stage, last, hidden, at, taps)
             if last < len(stage.layers):
+                self._tap(taps, last, hidden)
                 qkv = self._qkv(stage.layers[last], hidden, ahead)
                 stage.rotate(self.ops, qkv, last, self.head_eps, at.token_slots, at.token_positions)
 
@@ -149,10 +154,17 @@ class Decoder:
         hidden = self.ops.embed(tokens, self.embedding)
         return hidden if self.embed_scale == 1 else hidden * self.embed_scale
 
-    def _layers(self, stage: Stage, count: int, hidden: Tensor, at: RowsAt | PackedAt) -> tuple[Tensor, Ahead | None]:
+    def _tap(self, taps: Taps | None, number: int, hidden: Tensor) -> None:
+        if taps is not None:
+            taps.keep(number, hidden if self.residual_scale == 1 else hidden * self.residual_scale)
+
+    def _layers(
+        self, stage: Stage, count: int, hidden: Tensor, at: RowsAt | PackedAt, taps: Taps | None
+    ) -> tuple[Tensor, Ahead | None]:
         """The first `count` layers of a stage, and what is there already for the norm of the one after them."""
         ahead = None
         for number, layer in enumerate(stage.layers[:count]):
+            self._tap(taps, number, hidden)
             after = stage.layers[number + 1] if number + 1 < len(stage.layers) else None
             qkv = self._qkv(layer, hidden, ahead)
             attended = at.attend(self.ops, qkv, stage, number, self.head_eps).reshape(len(hidden), -1)

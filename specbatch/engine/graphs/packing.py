@@ -56,13 +56,14 @@ class Layer:
 def pack_layers(model: Any, description: DecoderDescription) -> Iterator[Layer]:
     """Packs all layers of a transformers decoder, one after the other, so that only one is in memory twice at a time."""
     for number, layer in enumerate(decoder_of(model).layers):
-        packed = _pack(modules_of(layer, number), description.layers[number], description.norm_offset)
+        packed = pack_layer(modules_of(layer, number), description.layers[number], description.norm_offset)
         free_cached(packed.device)  # the parts' memory does not fit the next whole, and would pile up
         yield packed
 
 
 @torch.no_grad()
-def _pack(layer: LayerModules, what: LayerDescription, norm_offset: float) -> Layer:
+def pack_layer(layer: LayerModules, what: LayerDescription, norm_offset: float = 0.0) -> Layer:
+    """Packs one layer."""
     norms = [None if norm is None else norm_weight(norm, norm_offset) for norm in layer.norms]
     q_norm, k_norm = (norm_weight(norm, norm_offset) for norm in layer.head_norms) if layer.head_norms else (None, None)
     return Layer(
@@ -95,7 +96,7 @@ def _bias(linears: Sequence[nn.Linear]) -> Tensor | None:
     return None if linears[0].bias is None else _join([linear.bias for linear in linears])
 
 
-def _join(parameters: Sequence[nn.Parameter]) -> Tensor:
+def _join(parameters: Sequence[Tensor]) -> Tensor:
     """The parameters as one tensor, of which they become views. Joined ones are found as they are."""
     first = parameters[0].data
     rows = sum(len(parameter) for parameter in parameters)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.general.drafter import fit_vocabulary
-from specbatch.engine.graphs.stage import RowsAt
 from specbatch.engine.graphs.reference import TorchOps
+from specbatch.engine.graphs.stage import RowsAt
 from specbatch.engine.graphs.state import MAX_CANDIDATES, Mode, RowState
 from specbatch.engine.logits_processors import process
 from specbatch.engine.request import AcceptanceRule

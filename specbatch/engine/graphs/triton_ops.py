@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -101,7 +100,12 @@ class TritonOps(TritonLayers):
         self, x: Tensor, weight: Tensor, residual: Tensor, norm: Tensor, following: Tensor
     ) -> tuple[Tensor, Ahead | None]:
         """By the skinny kernel, unless the linear after the norm folds it in."""
-        few = not _folds(residual, following) and _few(x, weight, _AHEAD) and normed(x, norm) and residual.dtype == x.dtype
+        few = (
+            not _folds(residual, following)
+            and _few(x, weight, _AHEAD)
+            and normed(x, norm)
+            and residual.dtype == x.dtype
+        )
         if few and residual.is_contiguous() and following.is_contiguous():
             out, *ahead = linear.linear_add_ahead(x, weight, residual, norm, following=following)
             return out, Ahead(*ahead)

@@ -9,6 +9,7 @@ from specbatch.plan.candidates import Candidate
 from specbatch.plan.device_map import place_replicas
 from specbatch.plan.layouts import lay_out
 from specbatch.plan.memory import largest, memory_fit, shortages
+from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.types import DeviceUse
 
@@ -68,24 +69,7 @@ def notes_of(chosen: Candidate, variables: Sequence[str]) -> Iterator[str]:
     if variables:
         yield f"overridden by the environment: {' '.join(variables)}"
     for role, shape in request.models.items():
-        yield f"{role} {shape.name}: {shape.source or 'shape as given'}"
-        if not shape.known_layout:
-            yield (
-                f"{role} {shape.name}: model type {shape.architecture!r} is estimated, as if built like Llama:"
-                " transformers is not installed here, or cannot build it"
-            )
-        if "cpu" not in request.gpus and shape.why_general is not None:
-            yield (
-                f"{role} {shape.name}: the pair runs by transformers' own modules, several times slower than recorded rounds,"
-                f" since {shape.why_general}"
-            )
-        if not shape.kv_traced:
-            yield f"{role} {shape.name}: its KV is estimated from its config, since no forward could be traced"
-        if shape.counted and shape.num_experts:
-            yield (
-                f"{role} {shape.name}: {shape.experts_per_token} of {shape.num_experts} experts a token; a step is taken to"
-                " read as many different ones as its tokens ask for"
-            )
+        yield from _notes_of_model(f"{role} {shape.name}", shape, on_gpus="cpu" not in request.gpus)
     tokens = chosen.memory.kv_tokens(rows)
     if chosen.fits and tokens < rows * request.max_length:
         yield (
@@ -102,3 +86,25 @@ def notes_of(chosen: Candidate, variables: Sequence[str]) -> Iterator[str]:
     yield from (f"GPU {gpu.name} {gpu.remark}" for gpu in sorted(used, key=lambda gpu: gpu.name) if gpu.remark)
     if "cpu" in request.gpus and not request.slowdown:
         yield "the ceiling of a CPU is a rough guess: bandwidth and arithmetic of a common server"
+
+
+def _notes_of_model(model: str, shape: ModelShape, *, on_gpus: bool) -> Iterator[str]:
+    """What was assumed of a model, and why it is slow."""
+    yield f"{model}: {shape.source or 'shape as given'}"
+    if not shape.known_layout:
+        yield (
+            f"{model}: model type {shape.architecture!r} is estimated, as if built like Llama:"
+            " transformers is not installed here, or cannot build it"
+        )
+    if on_gpus and shape.why_general is not None:
+        yield (
+            f"{model}: the pair runs by transformers' own modules, several times slower than recorded rounds,"
+            f" since {shape.why_general}"
+        )
+    if not shape.kv_traced:
+        yield f"{model}: its KV is estimated from its config, since no forward could be traced"
+    if shape.counted and shape.num_experts:
+        yield (
+            f"{model}: {shape.experts_per_token} of {shape.num_experts} experts a token; a step is taken to"
+            " read as many different ones as its tokens ask for"
+        )

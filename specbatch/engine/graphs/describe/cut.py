@@ -54,7 +54,12 @@ def cut(model: Any, description: DecoderDescription, longest: int) -> tuple[CutM
     for child in model.base_model.children() if decoder is not model.base_model else ():
         if child is not decoder:
             memo[id(child)] = nn.Identity()  # other senses
-    for part in [decoder.norm, decoder.rotary_emb, decoder.embed_tokens, *(decoder.layers[number] for number in chosen)]:
+    for part in [
+        decoder.norm,
+        decoder.rotary_emb,
+        decoder.embed_tokens,
+        *(decoder.layers[number] for number in chosen),
+    ]:
         for tensor in (*part.parameters(), *part.buffers()):
             memo.setdefault(id(tensor), _copy(tensor))
     memo[id(decoder.layers)] = nn.ModuleList([copy.deepcopy(decoder.layers[number], memo) for number in chosen])
@@ -68,7 +73,9 @@ def cut(model: Any, description: DecoderDescription, longest: int) -> tuple[CutM
     if window and window < longest:  # one that the few tokens of the check reach beyond
         text.sliding_window = WINDOW
         layers = tuple(
-            replace(layer, attention=replace(layer.attention, window=WINDOW)) if layer.attention.window == window else layer
+            replace(layer, attention=replace(layer.attention, window=WINDOW))
+            if layer.attention.window == window
+            else layer
             for layer in layers
         )
     small.set_attn_implementation("eager")

@@ -71,7 +71,9 @@ def _heads(layer: LayerModules) -> tuple[int, int]:
     queries = layer.o.in_features
     keys = (sum(linear.out_features for linear in layer.qkv) - queries) // 2
     if head_dim % 2 or queries % head_dim or keys % head_dim or not keys:
-        raise NotDescribedError(f"its heads of {head_dim} numbers do not make up {queries} of queries and {keys} of keys")
+        raise NotDescribedError(
+            f"its heads of {head_dim} numbers do not make up {queries} of queries and {keys} of keys"
+        )
     return head_dim, keys // head_dim
 
 

@@ -94,12 +94,16 @@ def modules_of(layer: Any, number: int) -> LayerModules:
         raise NotDescribedError(f"{has} norms of other names ({', '.join(sorted(norms)) or 'none'})")
     _refuse_others(has, layer, {"self_attn", "mlp", *norms})
     attention, mlp = children["self_attn"], children["mlp"]
-    qkv = _first(_QKV, attention, f"{has} an attention of {type(attention).__name__}, without q_proj, k_proj and v_proj")
+    qkv = _first(
+        _QKV, attention, f"{has} an attention of {type(attention).__name__}, without q_proj, k_proj and v_proj"
+    )
     gate_up = _first(_GATE_UP, mlp, f"{has} a {type(mlp).__name__} as its MLP")
     down, o = (getattr(part, name, None) for part, name in ((mlp, "down_proj"), (attention, "o_proj")))
     if down is None or o is None:
         raise NotDescribedError(f"{has} a {type(mlp if down is None else attention).__name__} without its last linear")
-    head_norms = tuple(getattr(attention, name) for name in ("q_norm", "k_norm") if name in dict(attention.named_children()))
+    head_norms = tuple(
+        getattr(attention, name) for name in ("q_norm", "k_norm") if name in dict(attention.named_children())
+    )
     _refuse_others(has, attention, {*qkv, "o_proj", "q_norm", "k_norm"})
     _refuse_others(has, mlp, {*gate_up, "down_proj", *_ACTIVATIONS})
     activation = next((getattr(mlp, name) for name in _ACTIVATIONS if hasattr(mlp, name)), None)

@@ -26,19 +26,24 @@ def rope_tables(rotary: Any, description: DecoderDescription, positions: range) 
     Returns:
         by LayerDescription.rope: cos, then sin  # float32 [positions, head_dim]
     """
-    half, tables = description.head_dim // 2, {}
+    tables: dict[str | None, Tensor] = {}
     for layer in description.layers:
-        if layer.rope in tables:
-            continue
-        if layer.rope is None:
-            tables[layer.rope] = torch.cat([torch.ones(1, half), torch.zeros(1, half)], dim=-1)
-            continue
-        rotated = (layer.attention.rotated or description.head_dim) // 2
-        cos, sin = _angles(rotary, layer.rope, positions)
-        turned = [part[:, :rotated] for part in (cos, sin)]
-        rest = cos.new_ones(len(positions), half - rotated), cos.new_zeros(len(positions), half - rotated)
-        tables[layer.rope] = torch.cat([turned[0], rest[0], turned[1], rest[1]], dim=-1).float()
+        if layer.rope not in tables:
+            tables[layer.rope] = rope_table(
+                rotary, description.head_dim, positions, layer.rope, layer.attention.rotated
+            )
     return tables
+
+
+@torch.no_grad()
+def rope_table(rotary: Any, head_dim: int, positions: range, kind: str | None = "", rotated: int = 0) -> Tensor:
+    """One of rope_tables.  # float32 [positions, head_dim]"""
+    half, turned = head_dim // 2, (rotated or head_dim) // 2
+    if kind is None:
+        return torch.cat([torch.ones(1, half), torch.zeros(1, half)], dim=-1)
+    cos, sin = _angles(rotary, kind, positions)
+    rest = cos.new_ones(len(positions), half - turned), cos.new_zeros(len(positions), half - turned)
+    return torch.cat([cos[:, :turned], rest[0], sin[:, :turned], rest[1]], dim=-1).float()
 
 
 def _angles(rotary: Any, kind: str, positions: range) -> tuple[Tensor, Tensor]:

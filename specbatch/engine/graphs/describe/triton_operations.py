@@ -35,20 +35,25 @@ class TritonLayers(TorchOps):
     def norm_add(self, x: Tensor, weight: Tensor, eps: float, residual: Tensor) -> Tensor:
         """As in TorchOps."""
         known = normed(x, weight) and x.is_contiguous() and residual.is_contiguous() and residual.dtype == x.dtype
-        return (norms if known else super()).norm_add(x, weight, eps, residual)
+        run = norms.norm_add if known else super().norm_add
+        return run(x, weight, eps, residual)
 
     def norm_heads(self, qkv: Tensor, q_norm: Tensor, k_norm: Tensor, eps: float) -> Tensor:
         """In place where a kernel does it."""
-        return (norms if normed(qkv, q_norm) else super()).norm_heads(qkv, q_norm, k_norm, eps)
+        run = norms.norm_heads if normed(qkv, q_norm) else super().norm_heads
+        return run(qkv, q_norm, k_norm, eps)
 
     def activate(self, x: Tensor, activation: Activation) -> Tensor:
         """As in TorchOps."""
-        return (activations if known(x, x) else super()).activate(x, activation)
+        run = activations.activate if known(x, x) else super().activate
+        return run(x, activation)
 
     def gate(self, gate_up: Tensor, activation: Activation = SILU) -> Tensor:
         """As in TorchOps."""
-        return (activations if known(gate_up, gate_up) else super()).gate(gate_up, activation)
+        run = activations.gate if known(gate_up, gate_up) else super().gate
+        return run(gate_up, activation)
 
     def softcap(self, x: Tensor, cap: float) -> Tensor:
         """As in TorchOps."""
-        return (activations if known(x, x) else super()).softcap(x, cap)
+        run = activations.softcap if known(x, x) else super().softcap
+        return run(x, cap)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
-from specbatch.engine.graphs.decoder import RowsAt
 from specbatch.engine.graphs.drafters.drafter import StepDrafter
 from specbatch.engine.graphs.drafters.head import PackedHead
+from specbatch.engine.graphs.stage import RowsAt
 from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.taps import Taps
 from specbatch.engine.graphs.token_choice import TokenChooser

@@ -5,13 +5,19 @@ The KV of a position is written when the target has run over it: in the forwards
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from specbatch.engine.general.eagle3 import Eagle3Drafter
-from specbatch.engine.graphs.decoder import Decoder, PackedAt, RowsAt, Stage, rope_table
+from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.describe.description import LayerDescription
+from specbatch.engine.graphs.describe.modules import LayerModules
+from specbatch.engine.graphs.describe.rotary import rope_table
 from specbatch.engine.graphs.packing import pack_layer
 from specbatch.engine.graphs.paging import PAGE, Pages
+from specbatch.engine.graphs.stage import PackedAt, RowsAt, Stage
 from specbatch.engine.graphs.state import RowState
 from specbatch.engine.graphs.taps import Taps
 
@@ -36,8 +42,9 @@ class PackedHead:
         self.target_stage = target.stages[0]
         self.target_width = target.embedding.shape[1]
         self.dtype = head.dtype
-        self.stage = Stage(head.device, [pack_layer(head.layer)])
-        self.stage.rope = rope_table(head.rotary_emb, state.history.shape[1], config.head_dim).to(head.device)
+        rope = rope_table(head.rotary_emb, config.head_dim, range(state.history.shape[1])).to(head.device)
+        layer = pack_layer(_modules(head.layer), LayerDescription(config.head_dim**-0.5))
+        self.stage = Stage(head.device, [layer], {"": rope})
         self.embedding = head.embed_tokens.weight.detach()
         self.input_norm = head.input_norm.weight.detach() if config.norm_before_fc else None
         self.fc = head.fc.weight.detach()
@@ -112,7 +119,7 @@ class PackedHead:
         """
         ops, layer = self.ops, self.stage.layers[0]
         qkv, normed = self._qkv(tokens, states)
-        attended = at.attend(ops, qkv, self.stage, 0, self.eps, self.config.head_dim**-0.5).reshape(len(tokens), -1)
+        attended = at.attend(ops, qkv, self.stage, 0, self.eps).reshape(len(tokens), -1)
         residual = normed if self.config.norm_before_residual else states
         hidden, ahead = ops.linear_add_ahead(attended, layer.o, residual, layer.post_norm, layer.gate_up)
         gated = ops.norm_gated(hidden, layer.post_norm, self.eps, layer.gate_up, ahead, layer.down)
@@ -125,3 +132,18 @@ class PackedHead:
         embedded = ops.rms_norm(ops.embed(tokens, self.embedding), layer.input_norm, self.eps)
         normed = ops.rms_norm(states, self.hidden_norm, self.eps)
         return ops.linear(torch.cat([embedded, normed], -1), layer.qkv, layer.qkv_bias), normed
+
+
+def _modules(layer: Any) -> LayerModules:
+    attention, mlp = layer.self_attn, layer.mlp
+    return LayerModules(
+        norms=(layer.input_layernorm, None, layer.post_attention_layernorm, None),
+        attention=attention,
+        qkv=(attention.q_proj, attention.k_proj, attention.v_proj),
+        head_norms=(attention.q_norm, attention.k_norm) if hasattr(attention, "q_norm") else (),
+        o=attention.o_proj,
+        gate_up=(mlp.gate_proj, mlp.up_proj),
+        activation=None,
+        down=mlp.down_proj,
+        gated=True,
+    )

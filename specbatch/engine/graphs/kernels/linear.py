@@ -113,7 +113,9 @@ def ahead_gated(
     *, following: Tensor | None = None, config: Config | None = None,
 ) -> Tensor:  # fmt: skip
     """norm_gated of what linear_add_ahead gave.  # [T, K], float32 [stretches, T or more], [2 N, K] -> [T, N]"""
-    return _run(scaled, gate_up, gated=True, activation=activation, squares=squares, eps=eps, following=following, config=config)[0]
+    return _run(
+        scaled, gate_up, gated=True, activation=activation, squares=squares, eps=eps, following=following, config=config
+    )[0]
 
 
 def _run(

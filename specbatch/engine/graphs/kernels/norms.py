@@ -30,7 +30,16 @@ def norm_heads(qkv: Tensor, q_norm: Tensor, k_norm: Tensor, eps: float) -> Tenso
     width = triton.next_power_of_2(max(queries, keys))
     if len(qkv):
         _norm_heads[(len(qkv), 2)](
-            qkv, q_norm, k_norm, qkv.stride(0), eps, queries, keys, width, num_warps=_warps(width), **overlap(qkv.device)
+            qkv,
+            q_norm,
+            k_norm,
+            qkv.stride(0),
+            eps,
+            queries,
+            keys,
+            width,
+            num_warps=_warps(width),
+            **overlap(qkv.device),
         )
     return qkv
 

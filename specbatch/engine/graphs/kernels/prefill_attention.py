@@ -104,7 +104,10 @@ def _packed_kernel(
     if WINDOW:
         low = tl.maximum(start + 1 - WINDOW, 0) // PAGE
     page = tl.load(line + low)
-    seen, held = (start + 1) // PAGE, tl.cdiv(extent, PAGE)  # of the first of them, every query sees every position, or its window
+    seen, held = (
+        (start + 1) // PAGE,
+        tl.cdiv(extent, PAGE),
+    )  # of the first of them, every query sees every position, or its window
 
     member, column = tl.arange(0, BLOCK_T * TOGETHER), tl.arange(0, BLOCK_D)
     query = member % BLOCK_T

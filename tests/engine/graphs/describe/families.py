@@ -13,7 +13,12 @@ _COMMON = {"num_hidden_layers": 3, "max_position_embeddings": 512, "vocab_size":
 _WINDOWS = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 _LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.2, 1.4, 1.6], "long_factor": [2.0, 1.5, 3.0, 4.0]}  # fmt: skip
 _HALF = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
-_GRANITE = {"embedding_multiplier": 12.0, "residual_multiplier": 0.22, "logits_scaling": 8.0, "attention_multiplier": 0.2}
+_GRANITE = {
+    "embedding_multiplier": 12.0,
+    "residual_multiplier": 0.22,
+    "logits_scaling": 8.0,
+    "attention_multiplier": 0.2,
+}
 _YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 256}
 _MINISTRAL3 = _YARN | {"llama_4_scaling_beta": 0.1, "mscale": 1.0, "mscale_all_dim": 1.0}
 

@@ -42,7 +42,7 @@ def test_logits_are_the_models_own(name):
 @pytest.mark.parametrize("name", BY_KERNELS)
 def test_logits_by_the_kernels_are_the_models_own(name):
     pytest.importorskip("triton")
-    from specbatch.engine.graphs.triton_ops import TritonOps  # noqa: PLC0415  # Triton is not installed with a CPU's torch
+    from specbatch.engine.graphs.triton_ops import TritonOps  # Triton is not installed with a CPU's torch
 
     check_logits(name, TritonOps(), (12, 3))
 

@@ -62,7 +62,11 @@ def test_a_gate_is_folded_into_its_linear(kind):
 
 
 def test_a_norm_that_is_wider_than_its_input_is_folded_in():
-    x, weight, norm = random(1, 32, dtype=torch.float16), random(48, 32, dtype=torch.float16, seed=1), random(32, seed=2)
+    x, weight, norm = (
+        random(1, 32, dtype=torch.float16),
+        random(48, 32, dtype=torch.float16, seed=1),
+        random(32, seed=2),
+    )
     ours, theirs = norm_gated(x, norm, 1e-6, weight, SILU), TorchOps().norm_gated(x, norm, 1e-6, weight)
     torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=2e-2)  # products of roundings in other places
 

@@ -60,7 +60,9 @@ def check_rows(lengths, n, heads, kv_heads, head_dim, device, dtype=torch.float3
     assert out.dtype == dtype
     assert out.isfinite().all()
     held = first.cpu() + n > 0  # the others have no position to attend to: anything finite
-    expected = TorchOps().attend_rows(q.cpu().float(), wide(pages), LAYER, slots.cpu(), first.cpu(), head_dim**-0.5, kind)
+    expected = TorchOps().attend_rows(
+        q.cpu().float(), wide(pages), LAYER, slots.cpu(), first.cpu(), head_dim**-0.5, kind
+    )
     torch.testing.assert_close(out.cpu().float()[held], expected[held], atol=CLOSE[dtype], rtol=CLOSE[dtype])
 
 
@@ -76,7 +78,9 @@ def check_packed(stretches, heads, kv_heads, head_dim, device, dtype=torch.float
     out = attend_packed(q, pages, LAYER, tiles, head_dim**-0.5, kind)
     assert out.dtype == dtype
     assert out.isfinite().all()
-    expected = TorchOps().attend_packed(q.cpu().float(), wide(pages), LAYER, Tiles(tiles.rows.cpu()), head_dim**-0.5, kind)
+    expected = TorchOps().attend_packed(
+        q.cpu().float(), wide(pages), LAYER, Tiles(tiles.rows.cpu()), head_dim**-0.5, kind
+    )
     torch.testing.assert_close(out.cpu().float(), expected, atol=CLOSE[dtype], rtol=CLOSE[dtype])
 
 
