@@ -48,6 +48,8 @@ class PackedHead:
         self.embedding = head.embed_tokens.weight.detach()
         self.input_norm = head.input_norm.weight.detach() if config.norm_before_fc else None
         self.fc = head.fc.weight.detach()
+        self.before_attention = head.layer.input_layernorm.weight.detach()
+        self.before_mlp = head.layer.post_attention_layernorm.weight.detach()
         self.hidden_norm = head.layer.hidden_norm.weight.detach()
         self.norm = head.norm.weight.detach()
         self.lm_head = head.lm_head.weight.detach()
@@ -121,15 +123,15 @@ class PackedHead:
         qkv, normed = self._qkv(tokens, states)
         attended = at.attend(ops, qkv, self.stage, 0, self.eps).reshape(len(tokens), -1)
         residual = normed if self.config.norm_before_residual else states
-        hidden, ahead = ops.linear_add_ahead(attended, layer.o, residual, layer.post_norm, layer.gate_up)
-        gated = ops.norm_gated(hidden, layer.post_norm, self.eps, layer.gate_up, ahead, layer.down)
+        hidden, ahead = ops.linear_add_ahead(attended, layer.o, residual, self.before_mlp, layer.gate_up)
+        gated = ops.norm_gated(hidden, self.before_mlp, self.eps, layer.gate_up, ahead, layer.down)
         hidden = ops.linear_add(gated, layer.down, hidden)
         return hidden, ops.norm_linear(hidden, self.norm, self.eps, self.lm_head)
 
     def _qkv(self, tokens: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
         """Queries, keys and values, and the normed states."""
         ops, layer = self.ops, self.stage.layers[0]
-        embedded = ops.rms_norm(ops.embed(tokens, self.embedding), layer.input_norm, self.eps)
+        embedded = ops.rms_norm(ops.embed(tokens, self.embedding), self.before_attention, self.eps)
         normed = ops.rms_norm(states, self.hidden_norm, self.eps)
         return ops.linear(torch.cat([embedded, normed], -1), layer.qkv, layer.qkv_bias), normed
 
