@@ -54,7 +54,7 @@ def nor_folder(source: str | None) -> Iterator[None]:
     except ClusterError as error:
         if source is not None and is_spec(source):
             raise
-        said = "no folder was named" if source is None else f"there is no folder {source} here"
+        said = "no folder was named" if source is None else f"there is no folder {Path(source).expanduser().absolute()}"
         ways = "name the run's folder, or a run on a cluster"
         raise ClusterError(
             f"{said}, and {error.message}",

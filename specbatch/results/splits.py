@@ -10,10 +10,12 @@ import json
 from collections.abc import Collection
 
 from specbatch.errors import ResultsError, SplitError
-from specbatch.formatting import pluralize
-from specbatch.results.layout import MAX_SHARDS, SPLITS, Kind, ShardFile, parse_names
+from specbatch.formatting import first_lines, pluralize
+from specbatch.results.layout import MAX_SHARDS, SPLITS, Kind, ShardFile, parse_names, shard_files
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.typed import load_json
+
+_RUNS_NAMED = 5
 
 
 def encode_split(shards: int) -> bytes:
@@ -107,3 +109,16 @@ def damaged_list(where: str, error: ValueError) -> ResultsError:
         where=where,
         remedy='check the disk; the file has a line such as {"shards": 4} for each number of shards that the run has had',
     )
+
+
+def no_run(folder: Folder) -> ResultsError:
+    """The error of a folder that holds no run: where it was looked for, and the runs one level below."""
+    remedy, message = "name the folder of a run: <results.dir>/<metadata.name>", "no run is there"
+    if folder.local is None:
+        return ResultsError(message, where=folder.uri, remedy=remedy)
+    if folder.local.is_dir():
+        below = [path for path in sorted(folder.local.iterdir()) if path.is_dir() and any(shard_files(path))]
+        remedy = f"name the run: {', '.join(first_lines(list(map(str, below)), _RUNS_NAMED))}" if below else remedy
+    else:
+        message = f"{message}: there is no such folder"
+    return ResultsError(message, where=str(folder.local.absolute()), remedy=remedy)

@@ -1,5 +1,5 @@
-"""The API server of tests/cluster, for the commands that talk to one."""
+"""The API server of tests/cluster, for the commands that talk to one, and the node of its reader pods."""
 
-from tests.cluster.conftest import api
+from tests.cluster.conftest import api, node
 
-__all__ = ["api"]
+__all__ = ["api", "node"]

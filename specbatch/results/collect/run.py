@@ -10,7 +10,7 @@ from specbatch.formatting import pluralize
 from specbatch.results.identity import Identity
 from specbatch.results.layout import ROW_KINDS, SUCCESS, ShardFile, parse_names, rows_of_share
 from specbatch.results.manifest import FileEntry, Manifest, answers_none, read_manifests
-from specbatch.results.splits import read_split
+from specbatch.results.splits import no_run, read_split
 from specbatch.results.storage.folder import Folder
 from specbatch.results.storage.typed import load_json
 
@@ -69,9 +69,7 @@ def find_run(folder: Folder, *, resharding: bool = False) -> FoundRun:
     shards = read_split(folder, sizes)
     files = [file for file in parse_names(sizes) if file.shards == shards]
     if shards is None or not files:
-        raise ResultsError(
-            "no run is there", where=folder.uri, remedy="name the folder of a run: <results.dir>/<metadata.name>"
-        )
+        raise no_run(folder)
     others = [file for file in parse_names(sizes) if file.shards != shards and file.kind in ROW_KINDS]
     if others and not resharding:
         raise ResultsError(

@@ -14,11 +14,11 @@ import msgspec
 from specbatch.errors import ResultsError
 from specbatch.results.attempts import Attempt, read_attempts
 from specbatch.results.ended import Ended, grown
-from specbatch.results.layout import SUCCESS, ShardFile, parse_names, shard_files
+from specbatch.results.layout import SUCCESS, ShardFile, parse_names
 from specbatch.results.manifest import Manifest
 from specbatch.results.protocol import Progress
 from specbatch.results.speedup import Speedup, speedup_of
-from specbatch.results.splits import read_split
+from specbatch.results.splits import no_run, read_split
 from specbatch.results.status.shard_status import ShardStatus
 from specbatch.results.status.verdict import AT_WORK
 from specbatch.results.storage.folder import Folder
@@ -27,8 +27,6 @@ from specbatch.results.storage.typed import load_json
 from specbatch.results.summary import RunSummary, combine
 from specbatch.results.totals import Totals
 from specbatch.results.verification import Verification, verification_of
-
-_RUNS_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,18 +103,6 @@ def read_status(folder: Folder, clock: float) -> RunStatus:
         success=SUCCESS in names,
         shards=shards,
     )
-
-
-def no_run(folder: Folder) -> ResultsError:
-    """The error of a folder that holds no run; it names those one level below."""
-    remedy = "name the directory that holds part-*.jsonl: results.dir and metadata.name of the spec, joined"
-    if folder.local is not None and folder.local.is_dir():
-        below = [path for path in sorted(folder.local.iterdir()) if path.is_dir() and any(shard_files(path))]
-        if below:
-            remedy = (
-                f"name the run: {', '.join(map(str, below[:_RUNS_NAMED]))}{', ...' if len(below) > _RUNS_NAMED else ''}"
-            )
-    return ResultsError("no run is there", where=folder.uri, remedy=remedy)
 
 
 def _shard(folder: Folder, names: Mapping[str, int], shard: int, shards: int, clock: float) -> ShardStatus:

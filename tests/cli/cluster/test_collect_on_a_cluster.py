@@ -1,14 +1,13 @@
 """`specbatch collect NAME`: which of folder, URI and cluster is meant, and what people see."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from specbatch.cli.main import main
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS
-from specbatch.cluster.fetch import reader_pod
 from tests.cluster.job_objects import submitted
-from tests.cluster.readers import Node
 from tests.results.collect_runs import indices, write_run
 
 
@@ -16,14 +15,6 @@ from tests.results.collect_runs import indices, write_run
 def run_dir(tmp_path):
     write_run(tmp_path / "volume" / "nightly", 12, shards=2, errors={3})
     return tmp_path / "volume" / "nightly"
-
-
-@pytest.fixture
-def node(api, run_dir, monkeypatch):
-    monkeypatch.setattr(reader_pod, "_POLL_SECONDS", 0.01)
-    monkeypatch.setenv("KUBECONFIG", api.kubeconfig)
-    with Node(api, {"/results/nightly": run_dir}) as node:
-        yield node
 
 
 def test_a_run_on_the_cluster_is_collected_by_its_name(api, node, tmp_path, capsys):
@@ -87,12 +78,12 @@ def test_neither_folder_nor_cluster_names_both(api, tmp_path, monkeypatch, capsy
     assert main(["collect", "weekly"]) == 71
     said = capsys.readouterr().err
     assert said.startswith(
-        "error: namespace default: there is no folder weekly here, and there is no run and no Job named weekly"
+        f"error: namespace default: there is no folder {Path.cwd() / 'weekly'}, and there is no run and no Job named weekly"
     )
     assert "remedy: name the run's folder, or a run on a cluster: " in said
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     assert main(["collect", "weekly"]) == 71
-    assert "there is no folder weekly here, and no cluster to talk to" in capsys.readouterr().err
+    assert f"there is no folder {Path.cwd() / 'weekly'}, and no cluster to talk to" in capsys.readouterr().err
     assert main(["collect"]) == 71
     assert "no folder was named, and no cluster to talk to" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,11 +55,11 @@ def test_a_folder_that_is_there_comes_first_unless_the_cluster_is_asked_for(job,
 def test_neither_folder_nor_cluster_names_both(api, job, monkeypatch, tmp_path, capsys):
     assert main(["status", "weekly"]) == 71
     said = capsys.readouterr().err
-    assert "there is no folder weekly here, and there is no run and no Job named weekly" in said
+    assert f"there is no folder {Path.cwd() / 'weekly'}, and there is no run and no Job named weekly" in said
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     assert main(["status", "weekly"]) == 71
     said = capsys.readouterr().err
-    assert "there is no folder weekly here, and no cluster to talk to" in said
+    assert f"there is no folder {Path.cwd() / 'weekly'}, and no cluster to talk to" in said
     assert "remedy: name the run's folder, or a run on a cluster: " in said
 
 

@@ -32,12 +32,6 @@ def run_dir(tmp_path):
 
 
 @pytest.fixture
-def node(api, run_dir):
-    with Node(api, {THERE: run_dir}) as node:
-        yield node
-
-
-@pytest.fixture
 def place(tmp_path):
     (tmp_path / "here").mkdir()
     return tmp_path / "here"

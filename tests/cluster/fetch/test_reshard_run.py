@@ -4,12 +4,10 @@ import pytest
 
 from specbatch.cli.main import main
 from specbatch.cluster.client.kinds import PODS
-from specbatch.cluster.fetch import reader_pod
 from specbatch.cluster.fetch.reshard_run import reshard_run
 from specbatch.results.collect.reshard import reshard
 from specbatch.results.splits import decode_splits
 from tests.cluster.job_objects import pod_of, spec, submitted
-from tests.cluster.readers import Node
 from tests.results.sharded_runs import run_all
 
 
@@ -17,14 +15,6 @@ from tests.results.sharded_runs import run_all
 def run_dir(tmp_path):
     run_all(tmp_path / "volume" / "nightly", 2, 0.5)
     return tmp_path / "volume" / "nightly"
-
-
-@pytest.fixture
-def node(api, run_dir, monkeypatch):
-    monkeypatch.setattr(reader_pod, "_POLL_SECONDS", 0.01)
-    monkeypatch.setenv("KUBECONFIG", api.kubeconfig)
-    with Node(api, {"/results/nightly": run_dir}) as node:
-        yield node
 
 
 def split_of(run_dir):
