@@ -207,6 +207,10 @@ class Cluster:
             raise
         return bool(answer["status"]["allowed"])
 
+    def kubectl(self, *words: str) -> str:
+        """A command for people to paste, on this cluster and namespace: `kubectl -n ml --context prod delete pod x`."""
+        return replace(self.flags, namespace=self.namespace).kubectl(*words)
+
     def version(self) -> str:
         """Version of the API server, such as v1.36.4."""
         return str(self._connection.json(self._call("get"), "GET", "/version").get("gitVersion") or "")
@@ -221,7 +225,7 @@ class Cluster:
         all_namespaces: bool = False,
     ) -> Call:
         namespace = self.namespace if kind and kind.namespaced and not all_namespaces else ""
-        return Call(verb, kind, name, namespace, subresource, self.server, self.context)
+        return Call(verb, kind, name, namespace, subresource, self.server, self.context, self.flags)
 
     def _path(self, kind: Kind, name: str = "") -> str:
         return kind.path(self.namespace, name)

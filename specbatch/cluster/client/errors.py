@@ -6,9 +6,10 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from specbatch.cluster.client.flags import Flags
 from specbatch.cluster.client.kinds import Kind
 from specbatch.errors import ClusterError
 from specbatch.formatting import first_lines
@@ -36,6 +37,7 @@ class Call:
     subresource: str = ""
     server: str = ""
     context: str = ""
+    flags: Flags = field(default_factory=Flags)
 
     @property
     def resource(self) -> str:
@@ -87,9 +89,8 @@ def unreachable(call: Call, error: BaseException) -> ClusterError:
         message, reason = f"the API server cannot be reached ({text})", UNREACHABLE
     else:
         message, reason = f"the connection to the API server was lost ({text})", DROPPED
-    remedy = (
-        f"is the cluster up, and the VPN? (context {call.context}: kubectl config view --minify shows where it points)"
-    )
+    shows = replace(call.flags, namespace=None).kubectl("config", "view", "--minify")
+    remedy = f"is the cluster up, and the VPN? (context {call.context}: {shows} shows where it points)"
     return ClusterError(message, where=call.server, remedy=remedy, reason=reason)
 
 
@@ -138,7 +139,8 @@ def _missing(call: Call, kind: str, text: str, answer: dict[str, Any]) -> tuple[
     details = answer.get("details") or {}
     if (details.get("kind") == "namespaces" or text.startswith("namespaces ")) and kind != "Namespace":
         name = details.get("name") or call.namespace
-        return f"no namespace {name}", f"create it (kubectl create namespace {name}), or name another with -n"
+        kubectl = replace(call.flags, namespace=None).kubectl
+        return f"no namespace {name}", f"create it ({kubectl('create', 'namespace', name)}), or name another with -n"
     if not details.get("name") or not call.name:
         version = call.kind.api_version if call.kind else ""
         return f"this cluster knows no {kind} ({version})", f"install what brings {version} to the cluster"
@@ -148,8 +150,8 @@ def _missing(call: Call, kind: str, text: str, answer: dict[str, Any]) -> tuple[
         else f"no {kind} {call.name}"
     )
     plural = call.kind.plural if call.kind else ""
-    flag = f" -n {call.namespace}" if call.namespace else ""
-    return f"{named}{call.scope}", f"see what there is: kubectl get {plural}{flag}"
+    kubectl = replace(call.flags, namespace=call.namespace or None).kubectl
+    return f"{named}{call.scope}", f"see what there is: {kubectl('get', plural)}"
 
 
 def _of_another(call: Call, details: dict[str, Any]) -> bool:

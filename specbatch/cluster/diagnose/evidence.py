@@ -57,7 +57,7 @@ class Evidence:
         verbs = ("collect", "events", "logs", "resume", "retry", "status")
         return {
             "namespace": namespace,
-            "kubectl": replace(flags, namespace=namespace).kubectl(),
+            "kubectl": self.cluster.kubectl(),
             "kubectl_all": replace(flags, namespace=None).kubectl(),
             **{verb: flags.command(verb, self.view.run) for verb in verbs},
         }

@@ -102,7 +102,7 @@ class ReaderPod:
         until = time.monotonic() + _DELETE_SECONDS
         while (found := self._cluster.find(PODS, self._name)) and found["metadata"]["uid"] == uid:
             if time.monotonic() > until:
-                remedy = f"kubectl delete pod {self._name} --force, if its node is gone"
+                remedy = f"{self._cluster.kubectl('delete', 'pod', self._name, '--force')}, if its node is gone"
                 raise self._error("of an earlier collect is not deleted", remedy)
             time.sleep(_POLL_SECONDS)
 

@@ -89,10 +89,10 @@ def _refuse_kueues(cluster: Cluster, view: JobView, verb: str, active: str) -> N
     if view.queue is not None:
         selector = f"kueue.x-k8s.io/job-uid={uid_of(view.job)}"
         patch = f'{{"spec": {{"active": {active}}}}}'
-        find = cluster.flags.kubectl("get", "workloads", "-l", selector, "-o", "name")
+        find = cluster.kubectl("get", "workloads", "-l", selector, "-o", "name")
         raise ClusterError(
             f"Job {view.name} is Kueue's (queue {view.queue}): Kueue alone may {verb} it",
-            remedy=f"{cluster.flags.kubectl('patch', '--type', 'merge', '-p', patch)} $({find})",
+            remedy=f"{cluster.kubectl('patch', '--type', 'merge', '-p', patch)} $({find})",
         )
 
 

@@ -114,9 +114,10 @@ def _grace_seconds(pods: Iterable[Object]) -> float:
 
 def _still_there(cluster: Cluster, names: Sequence[str], pods: Sequence[Object]) -> ClusterError:
     node = next((pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName")), None)
-    remedy = "look at it with kubectl describe, or wait longer with --timeout"
+    remedy = f"look at it with {cluster.kubectl('describe', 'pod')}, or wait longer with --timeout"
     if node is not None:
-        remedy = f"is node {node} up? When it is gone for good: kubectl delete pod {_name(pods[0])} --force"
+        gone = cluster.kubectl("delete", "pod", _name(pods[0]), "--force")
+        remedy = f"is node {node} up? When it is gone for good: {gone}"
     return ClusterError(
         f"still there: {', '.join(first_lines(names, _SHOWN))}; nothing new is started before, because it writes the same results",
         where=f"namespace {cluster.namespace}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client import kinds
@@ -120,7 +120,7 @@ def check_permissions(cluster: Cluster, needed: Sequence[Permission]) -> Iterato
     if lacking := missing(cluster, needed):
         commands = [name for name, ones in COMMANDS.items() if {*ones} & {*lacking}] or ["queues"]
         doubt = "is its name right? If so, " if len(lacking) == len(needed) else ""
-        role = f"{replace(cluster.flags, namespace=cluster.namespace).kubectl()} apply -f k8s/submitter.yaml"
+        role = cluster.kubectl("apply", "-f", "k8s/submitter.yaml")
         yield Finding(
             cause="not-permitted",
             subject=f"namespace {cluster.namespace}",

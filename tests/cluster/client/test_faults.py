@@ -209,7 +209,7 @@ def test_what_is_not_there_is_told_with_kind_name_and_namespace(api):
     error = told(lambda: api.cluster(namespace="default").get(JOBS, "one"))
     assert error.status == 404
     assert "no Job one in namespace default" in str(error)
-    assert "kubectl get jobs -n default" in error.remedy
+    assert "kubectl -n default get jobs" in error.remedy
     assert "no Node one\n" in str(told(lambda: api.cluster().get(NODES, "one")))
 
 

@@ -183,6 +183,9 @@ class Closed:
     namespace = "ml"
     flags = Flags(namespace="ml")
 
+    def kubectl(self):
+        return self.flags.kubectl()
+
     def list(self, kind, **_):
         raise ClusterError(f"not permitted to list {kind.plural}", status=403)
 

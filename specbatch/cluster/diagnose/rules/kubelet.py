@@ -139,7 +139,11 @@ def setup(evidence: Evidence, pod: Object) -> Iterator[Finding]:
 def _recognise(evidence: Evidence, causes: Sequence[Cause], said: Said) -> Finding | None:
     """A run's own ConfigMap is put back by submit, any other by whoever has made it."""
     own = f'configmap "{evidence.view.name}" not found' in said.text and RUN in evidence.view.labels
-    fields = {"has": "kubectl describe lists them", "volumes": "the volumes", "name": evidence.view.name}
+    fields = {
+        "has": f"{evidence.words['kubectl']} describe lists them",
+        "volumes": "the volumes",
+        "name": evidence.view.name,
+    }
     return evidence.recognise([OWN_CONFIG_MAP] if own else causes, said, **fields)
 
 
