@@ -34,7 +34,7 @@ def plan(
         str | None,
         typer.Option(
             metavar="COUNTxPRODUCT",
-            help="The GPUs of one pod, as you or nvidia-smi call them: 8xH100, 'NVIDIA A10G', 5090; any other as 4x96GB@3.3TB/s@900TF. The count may be left out; given, it overrides placement.gpus.",
+            help="The GPUs of one pod, as you or nvidia-smi call them: 8xH100, 'NVIDIA A10G', 5090; any other as 4x96GB@3.3TB/s@900TF; several products as 2xA100-80GB,2xA100-40GB. The count may be left out; given, it overrides placement.gpus.",
         ),
     ] = None,
     acceptance: Annotated[
@@ -157,7 +157,7 @@ def _count_override(gpus: str | None) -> list[str]:
         parse_gpus(gpus)
     except DeviceError as error:  # a word on the command line, not a GPU that failed
         raise typer.BadParameter(f"{error.where or gpus}: {error.message}; {error.remedy}") from None
-    count = counted(gpus)[0]
+    count = counted(gpus)
     return [] if count is None else [f"spec.placement.gpus={count}"]
 
 

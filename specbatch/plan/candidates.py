@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from specbatch.errors import ModelError
-from specbatch.plan.ceiling import predict
+from specbatch.plan.ceiling import predict_all
 from specbatch.plan.device_map import place_replicas
 from specbatch.plan.layouts import Layout
 from specbatch.plan.memory import MemoryFit, memory_fit
@@ -36,7 +36,7 @@ class Candidate:
     def rated(self, request: PlanRequest) -> Candidate:
         """The same placement and rows, with the ceiling of a request with other times, acceptance or lengths."""
         asked = request if self.all_draft else _plain(request)
-        ceiling = predict(asked, self.replicas[0], self.rows, replicas=len(self.replicas))
+        ceiling = predict_all(asked, self.replicas, self.rows)
         return replace(self, request=request, ceiling=ceiling)
 
     def as_alternative(self, *, chosen: bool = False) -> Alternative:
@@ -65,16 +65,16 @@ def evaluate(request: PlanRequest, layout: Layout) -> Candidate:
     Raises:
         ModelError: it spreads a model whose modules are not known by name.
     """
-    replicas = place_replicas(layout, request.target, request.drafter)
+    replicas = place_replicas(layout, request.target, request.drafter, gpus=request.gpus)
     memory = memory_fit(request, replicas)
     cap = request.most_rows(stages=layout.ratio[0])
     fitting = memory.most_rows(cap)
     rows = max(request.min_rows, fitting)
-    ceiling = predict(request, replicas[0], rows, replicas=len(replicas))
+    ceiling = predict_all(request, replicas, rows)
     # A drafter on GPUs of its own limits the rows no more than the target, unless fewer rows with drafts are faster.
     more = memory.most_rows(cap, all_draft=False)
     if more > fitting and more >= request.min_rows:
-        without = predict(_plain(request), replicas[0], more, replicas=len(replicas))
+        without = predict_all(_plain(request), replicas, more)
         if fitting < rows or without.tokens_per_second > ceiling.tokens_per_second:
             return Candidate(request, layout, replicas, memory, more, fits=True, ceiling=without, all_draft=False)
     return Candidate(request, layout, replicas, memory, rows, fits=fitting >= rows, ceiling=ceiling)

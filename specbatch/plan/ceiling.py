@@ -13,14 +13,14 @@ bound is the host's, which launches the rounds of all groups in turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.predicted import Ceiling
-from specbatch.plan.types import ModelPlacement, ReplicaPlan, Stage
+from specbatch.plan.types import GpuShape, ModelPlacement, ReplicaPlan, Stage
 
 MOVE_SECONDS = 25e-6  # of hidden states between two GPUs of one host, and to begin there: measured over NVLink
 HOST_SECONDS = 1e-3  # of the host for a round over several GPUs: 0.9 to 1.7 ms were measured
@@ -57,17 +57,38 @@ def predict(request: PlanRequest, replica: ReplicaPlan, rows: int, *, replicas: 
         most = max(most, best)
         if best < _AS_GOOD * most:
             break  # the busiest device is busy all the time: more groups only read the weights more often
-    groups = min(groups for groups, k in rates if k in choices and rates[groups, k] >= _AS_GOOD * most)
-    k = max(choices, key=lambda k: rates[groups, k])
+    groups, k = _fewest_groups(rates, choices)
     return Ceiling(
         tokens_per_second=rates[groups, k],
         num_speculative_tokens=k,
         groups=groups,
         one_group=max((rates[1, k] for k in choices if (1, k) in rates), default=None),
-        target_only=max(rate for (_, k), rate in rates.items() if k == 0),
+        target_only=rates[_fewest_groups(rates, [0])],
         acceptance_rate=request.acceptance_rate,
         mean_length=request.mean_length,
     )
+
+
+def predict_all(request: PlanRequest, replicas: Sequence[ReplicaPlan], rows: int) -> Ceiling:
+    """The ceiling of replicas together, each with so many rows at once; k and groups are those of the first."""
+    kinds: dict[tuple[GpuShape, ...], list[ReplicaPlan]] = {}
+    for replica in replicas:
+        kinds.setdefault(tuple(request.gpus[device] for device in replica.devices), []).append(replica)
+    first, *others = (predict(request, alike[0], rows, replicas=len(alike)) for alike in kinds.values())
+    together = [first, *others]
+    return replace(
+        first,
+        tokens_per_second=sum(one.tokens_per_second for one in together),
+        target_only=sum(one.target_only for one in together),
+        one_group=first.one_group and sum(one.one_group or 0.0 for one in together),
+    )
+
+
+def _fewest_groups(rates: Mapping[tuple[int, int], float], ks: Sequence[int]) -> tuple[int, int]:
+    """Groups and k that are as good as any."""
+    most = max(rate for (_, k), rate in rates.items() if k in ks)
+    groups = min(groups for (groups, k), rate in rates.items() if k in ks and rate >= _AS_GOOD * most)
+    return groups, max(ks, key=lambda k: rates[groups, k])
 
 
 def _choices_of_groups(request: PlanRequest, replica: ReplicaPlan, rows: int) -> Sequence[int]:

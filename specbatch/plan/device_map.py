@@ -7,11 +7,12 @@ embedding is only looked up. So the head counts on the device it is on: the last
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from specbatch.errors import ModelError
 from specbatch.plan.layouts import Layout
 from specbatch.plan.model_shape import ModelShape
-from specbatch.plan.types import ModelPlacement, ReplicaPlan, Stage
+from specbatch.plan.types import GpuShape, ModelPlacement, ReplicaPlan, Stage
 
 _MAY_BE_ABSENT = {"rotary_emb", "lm_head", "embed_out", "decoder"}
 
@@ -22,20 +23,25 @@ def place_replicas(
     drafter: ModelShape | None,
     kv_tokens: int = 1,
     drafter_kv_tokens: int | None = None,
+    *,
+    gpus: Mapping[str, GpuShape] | None = None,
 ) -> tuple[ReplicaPlan, ...]:
     """Every replica of a layout, each with KV of so many tokens (of all its rows together), the drafter's as many unless it says otherwise."""
     of_drafter_tokens = kv_tokens if drafter_kv_tokens is None else drafter_kv_tokens
+    shapes = gpus or {}
     return tuple(
         ReplicaPlan(
-            target=place_model(target, of_target, kv_tokens),
-            drafter=place_model(drafter, of_drafter, of_drafter_tokens) if drafter and of_drafter else None,
+            target=place_model(target, of_target, kv_tokens, shapes),
+            drafter=place_model(drafter, of_drafter, of_drafter_tokens, shapes) if drafter and of_drafter else None,
         )
         for of_target, of_drafter in layout.replicas
     )
 
 
-def place_model(shape: ModelShape, devices: Sequence[str], kv_tokens: int = 1) -> ModelPlacement:
-    """One model's placement with KV of so many tokens, its layers balanced over the devices.
+def place_model(
+    shape: ModelShape, devices: Sequence[str], kv_tokens: int = 1, gpus: Mapping[str, GpuShape] = MappingProxyType({})
+) -> ModelPlacement:
+    """One model's placement with KV of so many tokens, its layers balanced over the devices, which are alike where `gpus` does not tell them apart.
 
     The rotary embedding is made once, on the first layer's device. The last norm is on the head's device, or on the last layer's
     where the head is tied and stays with the embedding.
@@ -55,7 +61,7 @@ def place_model(shape: ModelShape, devices: Sequence[str], kv_tokens: int = 1) -
             where=shape.name,
             remedy="use strategy same or separate, where every model has one GPU",
         )
-    counts = split_layers(shape, len(devices))
+    counts = split_layers(shape, len(devices), [gpus[device] for device in devices if device in gpus])
     used = [device for device, count in zip(devices, counts, strict=True) if count]
     head = devices[0 if shape.tied else -1]
     norm = used[-1] if shape.tied else head
@@ -90,18 +96,32 @@ def place_model(shape: ModelShape, devices: Sequence[str], kv_tokens: int = 1) -
     )
 
 
-def split_layers(shape: ModelShape, devices: int) -> tuple[int, ...]:
+def split_layers(shape: ModelShape, devices: int, gpus: Sequence[GpuShape] = ()) -> tuple[int, ...]:
     """How many layers each device takes: the slowest device reads as little as can be, and the others evenly.
 
     Each layer goes to the device that reads least so far. Layers are alike, so that is optimal: no other split has a lower
     maximum or, with that maximum, a lower sum of squares. The head may outweigh a share of the layers: then its device holds it alone.
+
+    GPUs of several products take layers as their bandwidth allows, and no more than their share of the memory: a small one would limit
+    the rows of all.
     """
     layer = sum(layer.params for layer in shape.layers) // len(shape.layers)
-    loads, counts = [0] * devices, [0] * devices
-    loads[0 if shape.tied else -1] = shape.head + (0 if shape.tied else shape.after)
-    for _ in shape.layers:
-        least = loads.index(min(loads))
-        loads[least] += layer
+    read, counts = [0] * devices, [0] * devices
+    read[0 if shape.tied else -1] = shape.head + (0 if shape.tied else shape.after)
+    stored = list(read)
+    mixed = len({(gpu.bandwidth, gpu.memory_bytes) for gpu in gpus}) > 1
+    speeds = [gpu.bandwidth / max(gpu.bandwidth for gpu in gpus) for gpu in gpus] if mixed else [1.0] * devices
+    shares = [gpu.memory_bytes / max(gpu.memory_bytes for gpu in gpus) for gpu in gpus] if mixed else [1.0] * devices
+    if mixed:
+        stored[0] += shape.embedding
+
+    for _ in shape.layers:  # to where there is least with one more, in bytes of the fastest or largest GPU
+        least = min(
+            range(devices),
+            key=lambda at: max((read[at] + layer) / speeds[at], (stored[at] + layer) / shares[at]),
+        )
+        read[least] += layer
+        stored[least] += layer
         counts[least] += 1
     return tuple(counts)
 

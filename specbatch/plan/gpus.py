@@ -19,25 +19,31 @@ _CUSTOM = re.compile(r"(N)\s*GB@(N)\s*([GT])B/s(?:@(N)\s*TF)?".replace("N", r"\d
 
 
 def parse_gpus(text: str, count: int | None = None) -> tuple[GpuShape, ...]:
-    """GPUs from `8xH100-80GB`, `H100`, `2xA100-40GB`, or of any make: `4x96GB@3.3TB/s@900TF`.
+    """GPUs from `8xH100-80GB`, `H100`, of several products `2xA100-80GB,2xA100-40GB`, or of any make: `4x96GB@3.3TB/s@900TF`.
 
     Args:
-        text: how many (may be left out), and which.
+        text: how many (may be left out), and which; cuda:0 first.
         count: how many when the text does not say; 1 when None.
 
     Raises:
         DeviceError: the text is malformed or the product is not known.
     """
-    number, name = counted(text)
-    return (_product(name),) * (number or count or 1)
+    kinds = [_counted(part) for part in text.split(",")]
+    each = count or 1 if len(kinds) == 1 else 1
+    return tuple(gpu for number, name in kinds for gpu in (_product(name),) * (number or each))
 
 
-def counted(text: str) -> tuple[int | None, str]:
-    """`8xH100` as (8, "H100"); the count is None where it is left out.
+def counted(text: str) -> int | None:
+    """How many GPUs the text says there are: of `8xH100` 8; None where it names one product without a count.
 
     Raises:
         DeviceError: no product is named, or the count is 0.
     """
+    numbers = [_counted(part)[0] for part in text.split(",")]
+    return numbers[0] if len(numbers) == 1 else sum(number or 1 for number in numbers)
+
+
+def _counted(text: str) -> tuple[int | None, str]:
     found = _COUNTED.fullmatch(text.strip())
     if not found:
         raise DeviceError("no GPU is named", where=repr(text), remedy="write for example 8xH100-80GB")

@@ -79,7 +79,12 @@ def _plan(choices: Choices, recommendation: Recommendation, variables: Sequence[
     return Plan(
         strategy=chosen.layout.strategy,
         replicas=place_replicas(
-            chosen.layout, request.target, request.drafter, memory.kv_tokens(rows), memory.drafter_kv_tokens(rows)
+            chosen.layout,
+            request.target,
+            request.drafter,
+            memory.kv_tokens(rows),
+            memory.drafter_kv_tokens(rows),
+            gpus=request.gpus,
         ),
         max_sequences=rows,
         rows_limit=rows_limit(chosen, uses) if chosen.fits else "",

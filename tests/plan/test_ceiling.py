@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbatch.plan.ceiling import HOST_SECONDS, predict, tokens_per_round
+from specbatch.plan.ceiling import HOST_SECONDS, predict, predict_all, tokens_per_round
+from specbatch.plan.gpus import parse_gpus
 from specbatch.plan.types import Speculation
 from tests.plan.builders import H100, replica, request, shape
 
@@ -111,3 +112,12 @@ def test_drafts_of_an_ngram_drafter_cost_no_reading():
 def test_the_best_k_is_never_below_the_target_alone(rows, rate, length):
     found = ceiling(SAME, rows, acceptance_rate=rate, mean_length=length)
     assert found.tokens_per_second >= found.target_only
+
+
+def test_replicas_on_different_gpus_each_count_as_their_own():
+    fast, slow = parse_gpus("H100,L4")
+    asked = replace(request(TARGET, gpus={"cuda:0": fast, "cuda:1": slow, "cuda:2": fast}), speculation=fixed(0))
+    one, other, third = (replica(TARGET, f"cuda:{index}") for index in range(3))
+    alone = [predict(asked, each, 8).tokens_per_second for each in (one, other, third)]
+    together = predict_all(asked, [one, other, third], 8)
+    assert together.tokens_per_second == pytest.approx(sum(alone)) == together.target_only == together.one_group

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specbatch.plan.device_map import compare_with_actual, place_model, split_layers
+from specbatch.plan.gpus import parse_gpus
 from tests.plan.builders import plan_of, shape, tiny
 
 
@@ -120,3 +121,31 @@ def test_a_map_of_the_whole_model_covers_everything():
     whole = replace(TWO_GPUS, device_map={"": "cpu"})
     assert compare_with_actual(whole, {"any.weight": "cpu"}) == []
     assert compare_with_actual(whole, {"any.weight": "cuda:0"}) == ["any.weight is on cuda:0, planned for cpu"]
+
+
+def test_alike_gpus_change_nothing_of_a_split():
+    assert split_layers(shape("qwen3-8b"), 6, parse_gpus("6xH100")) == split_layers(shape("qwen3-8b"), 6)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "more", "less"), [("H100,L4", 0, 1), ("L4,H100", 1, 0), ("A100-80GB,A100-40GB", 0, 1), ("H200,H100", 0, 1)]
+)
+def test_of_different_gpus_the_faster_or_larger_takes_more_layers(gpus, more, less):
+    counts = split_layers(shape("qwen3-8b"), 2, parse_gpus(gpus))
+    assert sum(counts) == 36
+    assert counts[more] > counts[less]
+
+
+def test_a_slow_gpu_takes_as_long_as_a_fast_one():
+    """An L4 of a tenth of an H100's bandwidth: no split leaves the slower of them less to read."""
+    model, gpus = shape("qwen3-8b"), parse_gpus("H100,L4")
+
+    def slowest(counts):
+        layer = model.layers[0].params
+        return max(
+            (count * layer + head) / gpu.bandwidth
+            for count, head, gpu in zip(counts, (0, model.head), gpus, strict=True)
+        )
+
+    best = min(range(37), key=lambda first: slowest((first, 36 - first)))
+    assert split_layers(model, 2, gpus)[0] == pytest.approx(best, abs=1)

@@ -2,7 +2,7 @@ import pytest
 
 from specbatch.errors import DeviceError
 from specbatch.plan.gpu_products import GIB
-from specbatch.plan.gpus import _host_memory, cpu_shape, parse_gpus
+from specbatch.plan.gpus import _host_memory, counted, cpu_shape, parse_gpus
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,12 @@ def test_a_containers_memory_limit_counts_where_it_is_lower(tmp_path):
     assert _host_memory(limit) == 1 << 20
     limit.write_text("max\n")
     assert _host_memory(limit) == _host_memory(tmp_path / "none") > 1 << 20
+
+
+def test_gpus_of_several_products_are_named_one_after_the_other():
+    gpus = parse_gpus("2xH100, A100-40GB,2xL4")
+    assert [gpu.name for gpu in gpus] == ["H100-80GB", "H100-80GB", "A100-40GB", "L4-24GB", "L4-24GB"]
+    assert counted("2xH100, A100-40GB,2xL4") == 5
+    assert (counted("8xH100"), counted("H100")) == (8, None)
+    with pytest.raises(DeviceError, match="no GPU is named"):
+        parse_gpus("2xH100,")

@@ -57,7 +57,7 @@ def _enough_gpus(request: PlanRequest) -> int | None:
         devices = {f"cuda:{index}": gpu for index in range(count)}
         ratio = (count - 1, 1) if has_drafter else (count, 0)
         layout = lay_out("multi_gpu_ratio", tuple(devices), ratio=ratio, has_drafter=has_drafter)
-        replicas = place_replicas(layout, request.target, request.drafter)
+        replicas = place_replicas(layout, request.target, request.drafter, gpus=devices)
         if memory_fit(replace(request, gpus=devices), replicas).fits(1):
             return count
     return None

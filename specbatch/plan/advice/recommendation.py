@@ -9,7 +9,7 @@ from specbatch.api.job import Spec
 from specbatch.formatting import pluralize
 from specbatch.plan.advice.problems import ways_to_fit
 from specbatch.plan.candidates import Candidate, choose, evaluate
-from specbatch.plan.ceiling import predict
+from specbatch.plan.ceiling import predict_all
 from specbatch.plan.memory import largest
 from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.types import Recommendation
@@ -101,7 +101,9 @@ def _with_fewer_rows(choices: Choices, spec: Spec, variables: Sequence[str]) -> 
 
 
 def _pays(paired: Candidate, alone: Candidate) -> bool:
-    """Whether the drafter earns its memory; where that is unknown k = auto measures it."""
+    """Whether the placement with the drafter is the one to take; where that is unknown k = auto measures it."""
+    if paired.ceiling.num_speculative_tokens == 0 and not _unknown(paired):
+        return _rate(paired) > _rate(alone)  # by its GPUs, not by drafts
     return _unknown(paired) or _rate(paired) >= _WORTH_A_DRAFTER * _rate(alone)
 
 
@@ -217,7 +219,7 @@ def _rate_of(candidate: Candidate, rows: int) -> float:
     """Tokens a second at most, with so many rows in all."""
     replicas = min(rows, len(candidate.replicas))
     each = min(-(-rows // replicas), candidate.rows)
-    return predict(candidate.request, candidate.replicas[0], each, replicas=replicas).tokens_per_second
+    return predict_all(candidate.request, candidate.replicas[:replicas], each).tokens_per_second
 
 
 def _at_most(candidate: Candidate) -> str:

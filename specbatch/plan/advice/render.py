@@ -13,6 +13,7 @@ from specbatch.plan.predicted import Timeline
 from specbatch.plan.types import Alternative, DeviceUse, Plan, Recommendation, ReplicaPlan, Stage
 
 _COLUMNS = 100
+_NOTHING = 100 << 20  # bytes: less is what KV by whole pages does not take
 
 
 def render(plan: Plan) -> Iterator[str]:
@@ -146,7 +147,8 @@ def _fit(plan: Plan) -> Iterator[str]:
     fullest = min(plan.devices, key=lambda use: use.free_bytes)
     if plan.fits:
         parts = ", ".join(f"{name} {gib(size)}" for name, size in fullest.reserve.items() if size)
-        yield f"Memory: fits, {gib(fullest.free_bytes)} free on the fullest device, {fullest.device}"
+        left = f"{gib(fullest.free_bytes)} free" if fullest.free_bytes > _NOTHING else "KV takes all that is left"
+        yield f"Memory: fits, {left} on the fullest device, {fullest.device}"
         yield from _list([f"{gib(fullest.reserve_bytes)} there is set aside: {parts}", plan.rows_limit])
     else:
         yield "Memory: does NOT fit"

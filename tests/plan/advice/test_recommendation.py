@@ -32,6 +32,8 @@ ANY = [
     ("3xL40S", []),
     ("2x20GB@0.6TB/s", ["placement.strategy=same", "batching.maxLength=1024"]),
     ("4x12GB@0.6TB/s", ["placement.strategy=same", "batching.maxLength=1024"]),
+    ("A100-80GB,A100-40GB", []),
+    ("2xH100,2xL4", ["placement.replicas=2"]),
     ("L4", ["batching.maxSequences=200"]),
     ("H100", ["batching.maxSequences=900"]),
     ("H100", ["batching.maxSequences=4"]),
@@ -139,3 +141,11 @@ def test_on_a_cpu_the_drafter_stays_and_a_run_is_to_tell():
 )
 def test_a_placement_is_explained_to_who_does_not_know_its_name(gpus, overrides, drafter, meaning):
     assert recommended(gpus, *overrides, drafter=drafter, acceptance_rate=0.95).meaning == meaning
+
+
+def test_a_placement_that_is_better_by_its_gpus_stays_though_it_does_not_draft():
+    plan = plan_of("2xH100,1xL4", "batching.maxLength=2048")
+    assert plan.ceiling.num_speculative_tokens == 0
+    alone = plan.alternatives[-1]
+    assert plan.ceiling.tokens_per_second > alone.ceiling.tokens_per_second
+    assert plan.recommendation.changes == ()
