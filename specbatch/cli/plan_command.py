@@ -84,7 +84,7 @@ def plan(
     from specbatch.plan.planner import make_plan
     from specbatch.plan.read_shape import read_shape
     from specbatch.runner.models.counting import counter
-    from specbatch.runner.vllm.version import installed
+    from specbatch.runner.vllm.installation import installed
 
     job = load_spec_here(file, [*(overrides or ()), *_count_override(gpus)])
     target, drafter = job.spec.target, job.spec.drafter

@@ -13,6 +13,7 @@ from specbatch.runner.devices import reserved_mib
 from specbatch.runner.inputs import RunInputs
 from specbatch.runner.models.load import load_engines, placements_of
 from specbatch.runner.replicas import EngineProtocol
+from specbatch.runner.vllm.installation import load_vllm
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,6 @@ def ready_engines(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
     if inputs.engine.name != "native" or inputs.engine.remedy:
         say(str(inputs.engine))
     if inputs.engine.name == "vllm":
-        from specbatch.runner.vllm.load import load_vllm  # noqa: PLC0415 - vLLM is imported only where it is chosen
-
         return load_vllm(inputs, say)
     return native_set(load_engines(inputs.spec, inputs.pair, inputs.plan, say), inputs)
 

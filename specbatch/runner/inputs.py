@@ -26,7 +26,7 @@ from specbatch.runner.models.load import Pair, load_shared_tokenizer, read_shape
 from specbatch.runner.rows.forms import RowForm, RowRules
 from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.templates import ChatTemplate, choose_template
-from specbatch.runner.vllm.version import installed
+from specbatch.runner.vllm.installation import installed
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,13 @@ _WHOLE_BYTES = 1 << 28  # larger files than this are identified by their size an
 _GGUF_HEADER_BYTES = 1 << 25  # tokens, merges and the template stand before the tensors
 
 
-def weights_hash(path: Path) -> str:
+def weights_hash(path: Path, config: str = "config.json") -> str:
     """`content-...` of a folder's weights and config, or of a .gguf file: cheap, whatever they weigh.
 
     Of each file the name, the size, the first and the last bytes count.
     """
     digest = hashlib.blake2b(digest_size=8)
-    for file in [path] if path.is_file() else sorted([path / "config.json", *path.glob("*.safetensors")]):
+    for file in [path] if path.is_file() else sorted([path / config, *path.glob("*.safetensors")]):
         with file.open("rb") as stream:
             size = stream.seek(0, 2)
             digest.update(f"{file.name}\0{size}\0".encode())

@@ -28,6 +28,7 @@ from specbatch.plan.read_shape import shape_in
 from specbatch.plan.types import ModelPlacement, Plan, ReplicaPlan
 from specbatch.plan.weight_files import weight_files
 from specbatch.runner.display import seldom
+from specbatch.runner.models.adapter import AdapterFiles, find_adapter
 from specbatch.runner.models.counting import counter
 from specbatch.runner.models.files import ModelFiles, find_model
 from specbatch.runner.models.tokenizer import load_tokenizer
@@ -39,11 +40,12 @@ class Pair:
 
     target: ModelFiles
     drafter: ModelFiles | None
+    adapter: AdapterFiles | None = None
 
     @property
     def identity(self) -> dict[str, str]:
         """role -> name@revision."""
-        models = {"target": self.target, "drafter": self.drafter}
+        models = {"target": self.target, "drafter": self.drafter, "adapter": self.adapter}
         return {role: files.identity for role, files in models.items() if files is not None}
 
     @property
@@ -59,9 +61,11 @@ def find_pair(spec: Spec, env: Mapping[str, str], say: Callable[[str], None]) ->
     Raises:
         ModelError: see `find_model`.
     """
+    adapter = find_adapter(spec.target.adapter) if spec.target.adapter is not None else None
     target = find_model(spec.target, "target", env=env, say=say)
     drafter = spec.drafter
-    return Pair(target, find_model(drafter, "drafter", env=env, say=say) if drafter and drafter.model else None)
+    drafting = find_model(drafter, "drafter", env=env, say=say) if drafter and drafter.model else None
+    return Pair(target, drafting, adapter)
 
 
 def read_shapes(spec: Spec, pair: Pair) -> tuple[ModelShape, ModelShape | None]:

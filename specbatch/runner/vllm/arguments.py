@@ -10,9 +10,12 @@ from specbatch.api.job import Spec
 from specbatch.errors import Problem, SpecError
 from specbatch.plan.types import ReplicaPlan
 from specbatch.runner.inputs import RunInputs
+from specbatch.runner.vllm.sampling import not_of_vllm
 
 _AUTO_K = 4  # tokens drafted a round where the spec leaves it open, or maxSpeculativeTokens where that is less
 _SPARE = 1.1  # vLLM's KV comes in blocks, and a row's last one is seldom full
+
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has
 
 # Arguments that the spec has a field for, or that the seam decides.
 TAKEN: Mapping[str, str] = {
@@ -55,6 +58,7 @@ def engine_arguments(inputs: RunInputs, replica: ReplicaPlan, known: Collection[
         "skip_tokenizer_init": True,  # tokens are all that goes in and out
         "seed": 0,  # each row has a seed of its own
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
     }
     if spec.batching.max_sequences != "auto" or spec.placement.gpus == 0:
         arguments["max_num_seqs"] = plan.max_sequences
@@ -62,13 +66,18 @@ def engine_arguments(inputs: RunInputs, replica: ReplicaPlan, known: Collection[
         arguments["kv_cache_memory_bytes"] = int(_SPARE * replica.target.kv_bytes) + (64 << 20)
     if len(replica.devices) > 1:
         arguments["tensor_parallel_size"] = len(replica.devices)
-    if spec.target.adapter is not None:
-        arguments |= {"enable_lora": True, "max_loras": 1}
+    if inputs.pair.adapter is not None:
+        rank = next((size for size in _LORA_RANKS if size >= inputs.pair.adapter.rank), _LORA_RANKS[-1])
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
     speculative = _speculative_config(inputs)
     if speculative is not None:
         arguments |= {"speculative_config": speculative, "per_request_spec_decode_metrics": "detailed"}
     options = dict(spec.engine.options)
-    problems = [*_wrong_options(options, known), *_wrong_sizes(options, len(replica.devices))]
+    problems = [
+        *not_of_vllm(spec.decoding),
+        *_wrong_options(options, known),
+        *_wrong_sizes(options, len(replica.devices)),
+    ]
     if problems:
         raise SpecError(problems, source="engine")
     if "pipeline_parallel_size" in options and "tensor_parallel_size" not in options:

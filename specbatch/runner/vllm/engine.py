@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import torch
@@ -19,8 +19,6 @@ from specbatch.engine.stats import EngineStats
 from specbatch.errors import DeviceError, OutOfMemoryError, SpecbatchError
 
 _AHEAD = 4  # one row in so many waits inside vLLM, so that a slot that comes free is filled in the next step
-_OF_ROWS = {"id", "prompt_token_ids", "max_new_tokens", "sampling", "seed", "eos_token_ids", "stop"}
-_OF_SAMPLING = {"temperature", "top_k", "top_p"}
 _REASONS = {"stop": "stop", "length": "length"}
 _MEMORY = ("out of memory", "No available memory", "KV cache is needed", "less than desired")
 
@@ -104,7 +102,6 @@ class VllmEngine:
             name = str(self._added)  # a row's own id may be anything
             self._added += 1
             try:
-                refuse_unknown(request)
                 with engine_errors():
                     self._loop.add_request(
                         name,
@@ -180,18 +177,9 @@ class VllmEngine:
                 stats.accepted_by_position[position] += position < kept
 
 
-def refuse_unknown(request: Request) -> None:
-    """Raises ValueError for what a row asks and this engine was not taught: newer fields of a request, unless they ask for nothing."""
-    for holder, known in ((request, _OF_ROWS), (request.sampling, _OF_SAMPLING)):
-        for one in fields(holder):
-            default = one.default_factory() if one.default_factory is not MISSING else one.default
-            if one.name not in known and getattr(holder, one.name) != default:
-                raise ValueError(f"{one.name} is not supported with this engine")
-
-
 @contextmanager
 def engine_errors() -> Iterator[None]:
-    """Errors of vLLM's engine as the errors of a run; ValueError and TypeError, which are of a row or an argument, pass."""
+    """What stops vLLM's engine as the errors of a run; ValueError and TypeError, which are of a row or an argument, pass."""
     try:
         yield
     except SpecbatchError:
@@ -202,14 +190,14 @@ def engine_errors() -> Iterator[None]:
             raise OutOfMemoryError(
                 f"vLLM ran out of memory ({text})",
                 where="spec.engine",
-                remedy="lower batching.maxSequences or batching.maxLength, or engine.options.gpu_memory_utilization; or use more GPUs",
+                remedy="lower batching.maxSequences or batching.maxLength, or use more GPUs",
             ) from error
         if isinstance(error, ValueError | TypeError):
             raise
         raise DeviceError(
             f"vLLM's engine has died ({text})",
             where="spec.engine",
-            remedy="what it wrote to standard error before says why; rows that are finished are saved, and the same command goes on",
+            remedy="what it wrote to standard error says why; finished rows are saved, and the same command goes on with the rest",
         ) from error
 
 

