@@ -21,6 +21,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from specbatch.api import load_spec
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.stats import EngineStats
@@ -92,7 +94,7 @@ def attempt(folder: Path) -> None:
 
     ShardResults.open = timed_open  # type: ignore[method-assign]  # a clock around it
     engine_set.load_engines = lambda *_: [InstantEngine()]  # type: ignore[assignment,list-item]  # it loads nothing
-    engine_set.native_set = lambda engines, _: EngineSet(engines, "instant", frozenset(), {})
+    engine_set.native_set = lambda engines, _: EngineSet(engines, "instant", frozenset(), torch.float32, {})
     job = load_spec(str(folder / "spec.yaml"), ())
     began = time.monotonic()
     summary = run_job(job)

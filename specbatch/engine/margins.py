@@ -45,9 +45,9 @@ def tie_bound(dtype: torch.dtype, logits: Tensor) -> float:
 
     Args:
         dtype: that the run computed in.
-        logits: in float32, of the position  # [vocab]
+        logits: in float32, of the position; -inf where they are not known  # [vocab]
     """
-    return max(_LEAST_BOUND, _ROUNDINGS * torch.finfo(dtype).eps * float(logits.abs().max()))
+    return max(_LEAST_BOUND, _ROUNDINGS * torch.finfo(dtype).eps * float(logits[logits > -torch.inf].abs().max()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,8 @@ class Contest:
 
     def ranked(self, count: int) -> list[int]:
         """The tokens by score, the best first, kept by top-k and top-p or not."""
-        return [int(token) for token in self.scores.topk(min(count, len(self.scores))).indices]
+        best = self.scores.topk(min(count, len(self.scores)))
+        return [int(token) for token in best.indices[best.values > -torch.inf]]
 
     def _kept(self, slack: float) -> tuple[Tensor, Tensor]:
         """Tokens that top-k and top-p may keep, and those that they keep for sure.  # bool [vocab], bool [vocab]"""

@@ -58,11 +58,12 @@ class Verification:
         exact: rows whose text, finish reason and number of tokens are the target's own.
         ties: rows that differ only where the target's scores are too near to call.
         unexplained: rows that differ otherwise.
-        not_replayable: sampled rows under the rejection rule, whose text depends on where rounds fell.
+        not_replayable: sampled rows under the rejection rule, whose text depends on where rounds fell, or of an engine with random numbers of its own.
         changed: rows whose prompt or decoding in the dataset is not the one that was decoded.
         divergences: the ties and unexplained rows, unexplained ones first; at most `DIVERGENCES_KEPT`.
         changed_rows: the first of the changed rows, each with its reason.
         target: the target's identity, name@revision.
+        engine: that decoded the rows, and their replay.
         dtype: that the target computes in.
         scores: the dtype in which margins were computed: float32 with the same weights where they fit; "" where none were needed.
         tie_bound: the largest margin of a tie, in words; each divergence has its own in logits. "" where nothing was replayed.
@@ -86,6 +87,7 @@ class Verification:
     divergences: tuple[Divergence, ...] = ()
     changed_rows: tuple[str, ...] = ()
     target: str = ""
+    engine: str = "native"
     dtype: str = ""
     scores: str = ""
     tie_bound: str = ""
@@ -172,6 +174,8 @@ def render_verification(verification: Verification, *, name: str = "", speedup: 
         lines.append(("rows", f"{found.exact:,} exact, {ties}, {found.unexplained:,} unexplained"))
     if found.not_replayable:
         said = "drawn under acceptanceRule: rejection, where the text depends on the rounds"
+        if found.engine != "native":
+            said = f"drawn by {found.engine}, which does not promise the same draw twice"
         lines.append(("not replayable", f"{found.not_replayable:,}: {said}"))
     if found.changed:
         lines.append(("dataset changed", f"{found.changed:,} rows, not compared: {'; '.join(found.changed_rows[:3])}"))
@@ -179,6 +183,10 @@ def render_verification(verification: Verification, *, name: str = "", speedup: 
         lines.append(("target alone", _speed(found)))
     if speedup:
         lines.append(("speed-up", speedup))
+    if found.engine != "native" and found.replayed:
+        depend = found.ties + found.unexplained
+        said = f"no promise that a row's text is independent of the rows beside it: {depend:,} of {found.replayed:,} came out otherwise"
+        lines.append((found.engine, said))
     if found.scores:
         lines.append(("margins", f"scores in {found.scores}, of a run in {found.dtype}; a tie: {found.tie_bound}"))
     lines += [("warning", text) for text in found.warnings]

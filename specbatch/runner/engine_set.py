@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import torch
 
 from specbatch.engine.engine import Engine
 from specbatch.engine.make_engine import describe
@@ -22,17 +25,21 @@ class EngineSet:
 
     description: which engine, in words
     eos_token_ids: of the target
+    dtype: that it computes in
     placement: role (with its replica where there are several) -> part of the model -> device, as read back
     gpu_mib: what is held of each GPU now; empty where that is not known
     ceiling: the predicted tokens per second of the rows so far; None where none is predicted
+    scores: makes what gives the target's scores, for `verify`; None where the engine's own target does
     """
 
-    engines: Sequence[EngineProtocol]
+    engines: list[EngineProtocol]
     description: str
     eos_token_ids: frozenset[int]
+    dtype: torch.dtype
     placement: Mapping[str, Mapping[str, str]]
     gpu_mib: Callable[[], tuple[int, ...]] = tuple
     ceiling: Callable[[EngineStats], float | None] = lambda _stats: None
+    scores: Callable[[], Any] | None = None
 
 
 def ready_engines(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
@@ -52,9 +59,10 @@ def ready_engines(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
 def native_set(engines: list[Engine], inputs: RunInputs) -> EngineSet:
     """Of specbatch's own engines."""
     return EngineSet(
-        engines,
+        [*engines],
         describe(engines[0]),
         engines[0].target.eos_token_ids,
+        engines[0].target.model.dtype,
         placements_of(engines),
         reserved_mib,
         CeilingOfRun(inputs.plan, inputs.request),

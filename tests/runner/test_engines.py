@@ -22,7 +22,7 @@ from specbatch.results.manifest import read_manifests
 from specbatch.runner import engine_set
 from specbatch.runner.display import seldom
 from specbatch.runner.job import run_job
-from specbatch.runner.verify import follow, replay
+from specbatch.runner.verify import scores
 from specbatch.runner.verify.verify import verify_run
 from tests.runner.tiny import read_lines
 
@@ -55,8 +55,7 @@ def loaded(monkeypatch):
         engines.update(made)
         return made
 
-    for user in (engine_set, replay):
-        monkeypatch.setattr(user, "load_engines", remember)
+    monkeypatch.setattr(engine_set, "load_engines", remember)
     return engines
 
 
@@ -185,12 +184,12 @@ def test_what_the_engine_held_is_free_before_scores_are_looked_at(make_job, tmp_
     part.write_text(part.read_text().replace('"text": "', '"text": "~', 1))
     alive = []
 
-    class Scores(follow.TargetScores):
+    class Scores(scores.TargetScores):
         def __init__(self, target, longest):
             alive.extend(loaded)
             super().__init__(target, longest)
 
-    monkeypatch.setattr(replay, "TargetScores", Scores)
+    monkeypatch.setattr(scores, "TargetScores", Scores)
     found = verify_run(results, 50)
     assert (found.unexplained, found.exact, found.scores) == (1, len(ROWS) - 1, "float32")
     assert not alive

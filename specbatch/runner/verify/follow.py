@@ -12,11 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from specbatch.api.decoding import DecodingSpec
-from specbatch.engine.general.cache import SlotView
-from specbatch.engine.general.model import CausalLM
 from specbatch.engine.margins import Contest, tie_bound
 from specbatch.engine.request import Request
 from specbatch.engine.sequence import SequenceState
@@ -24,67 +21,12 @@ from specbatch.results.rows import Choice
 from specbatch.results.verification import Divergence
 from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
+from specbatch.runner.verify.scores import Scores
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-_AHEAD = 32  # tokens of the replay in one forward: most of them stand
-_CHUNK = 256  # tokens of a prompt in one forward
-_EXTENT_STEP = 64
 _LOOKED_AT = 1000  # of the likeliest tokens, for the one that goes on as recorded
 _EXTRA_STEPS = 256  # positions looked at beyond the row's own length, where tokens as good as the best lead nowhere
 _BEFORE, _AFTER = 32, 32  # characters of an excerpt
-
-
-class TargetScores:
-    """The target's logits after any tokens of one row, by as few forwards as the cache allows.
-
-    Args:
-        target: its slots are taken over.
-        max_positions: of the longest row, prompt and completion.
-    """
-
-    def __init__(self, target: CausalLM, max_positions: int) -> None:
-        self._target = target
-        self._max_positions = max_positions + _AHEAD
-        target.allocate(1, self._max_positions)
-        self._sequence: list[int] = []  # whose KV the slot holds
-        self._logits: dict[int, Tensor] = {}  # by position
-
-    def after(self, prompt: Sequence[int], tokens: Sequence[int], guess: Sequence[int]) -> Tensor:
-        """Logits of the next token, in float32.  # [vocab]
-
-        Args:
-            prompt: at least one token.
-            tokens: of the completion so far.
-            guess: how the completion may go on from its start; where `tokens` begins like it, its next tokens are looked at too.
-        """
-        sequence = [*prompt, *tokens]
-        last = len(sequence) - 1
-        shared = next(
-            (i for i, (a, b) in enumerate(zip(self._sequence, sequence, strict=False)) if a != b),
-            min(len(self._sequence), len(sequence)),
-        )
-        if shared <= last or last not in self._logits:
-            start = min(shared, last)
-            ahead = guess[len(tokens) : len(tokens) + _AHEAD - 1] if list(guess[: len(tokens)]) == list(tokens) else []
-            self._run([*sequence, *ahead], start, keep_from=last)
-        return self._logits[last]
-
-    def _run(self, sequence: list[int], start: int, keep_from: int) -> None:
-        self._logits = {position: logits for position, logits in self._logits.items() if position < start}
-        while start < len(sequence):
-            # Positions before `keep_from` fill the cache alone: no logits of a long prompt.
-            end = min(start + _CHUNK, keep_from if start < keep_from else len(sequence))
-            positions = torch.arange(start, end, device=self._target.input_device)[None]
-            extent = min(-(-end // _EXTENT_STEP) * _EXTENT_STEP, self._max_positions)
-            ids = torch.tensor([sequence[start:end]], device=self._target.input_device)
-            view = SlotView(slice(0, 1), positions, extent)
-            if end <= keep_from:
-                self._target.fill(ids, view)
-            else:
-                logits = self._target.forward(ids, view)[0].float()
-                self._logits.update({start + i: one for i, one in enumerate(logits)})
-            start = end
-        self._sequence = sequence
 
 
 @dataclass(slots=True)
@@ -113,7 +55,7 @@ class Follower:
         dtype: that the run computed in: the bound is its.
     """
 
-    scores: TargetScores
+    scores: Scores
     detokenizer: Detokenizer
     dtype: torch.dtype
     _guess: Sequence[int] = field(default=(), init=False)

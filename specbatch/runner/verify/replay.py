@@ -9,10 +9,7 @@ from dataclasses import replace
 import torch
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.engine.engine import Engine
-from specbatch.engine.general.model import CausalLM
 from specbatch.engine.margins import BOUND
-from specbatch.engine.memory import release
 from specbatch.engine.request import Completion, Request
 from specbatch.errors import DatasetError, ModelError, ResultsError
 from specbatch.results.identity import Identity
@@ -20,22 +17,23 @@ from specbatch.results.rows import Choice, ResultRow, choices_of
 from specbatch.results.verification import DIVERGENCES_KEPT, Verification
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.devices import visible_gpus
+from specbatch.runner.engine_set import ready_engines
 from specbatch.runner.identity import RECIPE, check_files
 from specbatch.runner.inputs import RunInputs
 from specbatch.runner.models.defaults import ModelDefaults
-from specbatch.runner.models.load import find_pair, load_engines
+from specbatch.runner.models.load import Pair, find_pair
 from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
-from specbatch.runner.replicas import decode_all
+from specbatch.runner.replicas import EngineProtocol, decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows.find_form import form_of
 from specbatch.runner.rows.prefetcher import PreparedRow
 from specbatch.runner.rows.row_reader import RowReader
-from specbatch.runner.verify.follow import Follower, TargetScores
+from specbatch.runner.verify.follow import Follower
 from specbatch.runner.verify.sample import FoundRows, Sample, SampleQueue, find_prompts
+from specbatch.runner.verify.scores import ScoreSource
 from specbatch.runner.versions import versions
 
-_FLOAT32_RESERVE = 2 << 30  # bytes of a GPU left for one row's cache, activations and logits
 _CHANGED_KEPT = 20
 
 Pairs = Sequence[tuple[ResultRow, PreparedRow]]
@@ -88,34 +86,34 @@ class Replay:
             changed=len(found.changed),
             changed_rows=tuple(found.changed[:_CHANGED_KEPT]),
             target=self._identity.models["target"],
+            engine=self._identity.engine,
             warnings=tuple(ModelDefaults(files.path, files.name).warnings(inputs.tokenizer, inputs.decoding)),
             versions=versions(),
         )
         return self._judged(verification, pairs, inputs) if pairs else verification
 
     def _judged(self, verification: Verification, pairs: Pairs, inputs: RunInputs) -> Verification:
-        engines = load_engines(inputs.spec, inputs.pair, inputs.plan, self._say)
-        target = engines[0].target
-        dtype: torch.dtype = target.model.dtype
+        ready = ready_engines(inputs, self._say)
         detokenizer = Detokenizer(inputs.tokenizer)
-        make_request = RequestMaker(detokenizer, target.eos_token_ids)
+        make_request = RequestMaker(detokenizer, ready.eos_token_ids)
         self._say(f"decoding {len(pairs):,} rows with the target alone")
-        completions, seconds = _decode(engines, pairs, make_request)
+        completions, seconds = _decode(ready.engines, pairs, make_request)
         choices = [(row, one, choice) for row, one in pairs for choice in choices_of(row)]
         tokens = sum(len(completion.token_ids) for completion in completions.values())
-        max_sequences = sum(engine.stats.max_sequences for engine in engines)
-        engines.clear()  # with them goes what they hold beside the target: pages, recordings, the other replicas' weights
+        max_sequences = sum(engine.stats.max_sequences for engine in ready.engines)
+        source = ScoreSource(ready)
         others = [
             (row, one, choice)
             for row, one, choice in choices
             if not _same(choice, one, completions[choice.id], detokenizer)
         ]
-        scores, divergences = "", []
+        computed, divergences = "", []
         if others:
             self._say(f"{len(others):,} completions differ: looking at the target's scores")
-            scores = "float32" if _to_float32(target) else _name(dtype)
             longest = max(len(one.prompt_token_ids) + choice.completion_tokens for _, one, choice in others)
-            follower = Follower(TargetScores(target, longest), detokenizer, dtype)
+            scores, dtype = source.scores(longest)
+            computed = _name(dtype)
+            follower = Follower(scores, detokenizer, source.dtype)
             made = {request.id: request for _, one, _ in others for request in make_request.all_of(one)}
             divergences = [
                 follower.judge(choice, row.index, made[choice.id], one.row.decoding, completions[choice.id].token_ids)
@@ -131,8 +129,8 @@ class Replay:
             ties=len(differing - wrong),
             unexplained=len(wrong),
             divergences=tuple([*unexplained, *ties][:DIVERGENCES_KEPT]),
-            dtype=_name(dtype),
-            scores=scores,
+            dtype=_name(source.dtype),
+            scores=computed,
             tie_bound=BOUND,
             target_only_tokens_per_second=tokens / seconds,
             target_only_rows=len(pairs),
@@ -150,15 +148,27 @@ class Replay:
             )
 
     def _inputs(self) -> RunInputs:
-        spec = self._job.spec
-        pair = find_pair(spec, self._env, self._say)
-        recorded, here = self._identity.models["target"], pair.target.identity
-        if here.rpartition("@")[2] != recorded.rpartition("@")[2]:
+        pair = find_pair(self._job.spec, self._env, self._say)
+        for role in ("target", "adapter"):
+            recorded, here = self._identity.models.get(role, ""), pair.identity.get(role, "")
+            if here.rpartition("@")[2] != recorded.rpartition("@")[2]:
+                path = "target.model" if role == "target" else "target.adapter"
+                raise ModelError(
+                    f"the run's {role} was {recorded or 'none'}, and here is {here or 'none'}",
+                    where=f"spec.{path}",
+                    remedy=f"verify with the {role} of the run: --set {path}=PATH where it has been moved",
+                )
+        inputs = self._inputs_of(pair)
+        if inputs.engine.identity != self._identity.engine:
             raise ModelError(
-                f"the run's target was {recorded}, and here is {here}",
-                where="spec.target.model",
-                remedy="verify with the target of the run: --set target.model=PATH where it has been moved",
+                f"the run's engine was {self._identity.engine}, and here is {inputs.engine.identity}",
+                where="spec.engine",
+                remedy="verify with the engine and the version of the run",
             )
+        return inputs
+
+    def _inputs_of(self, pair: Pair) -> RunInputs:
+        spec = self._job.spec
         return RunInputs.of(
             self._job,
             pair,
@@ -181,7 +191,9 @@ class Replay:
         return found
 
 
-def _decode(engines: Sequence[Engine], pairs: Pairs, make_request: RequestMaker) -> tuple[dict[str, Completion], float]:
+def _decode(
+    engines: Sequence[EngineProtocol], pairs: Pairs, make_request: RequestMaker
+) -> tuple[dict[str, Completion], float]:
     """Every completion by its id, and the seconds that took. A first short row takes what first rounds cost."""
     for engine in engines:
         list(engine.generate([Request("first", pairs[0][1].prompt_token_ids[:8], 2)]))
@@ -198,30 +210,6 @@ def _same(choice: Choice, prepared: PreparedRow, completion: Completion, detoken
         and len(completion.token_ids) == choice.completion_tokens
         and final_text(detokenizer, completion.token_ids, decoding.stop, decoding.min_tokens) == choice.text
     )
-
-
-def _to_float32(target: CausalLM) -> bool:
-    """Turns the target into float32 where that fits; whether it is. No engine decodes with it any more."""
-    target.cache = None
-    devices = {parameter.device for parameter in target.model.parameters()}
-    for device in devices:
-        release(device)
-    if target.model.dtype == torch.float32:
-        return True
-    if not all(_fits_in_float32(target, device) for device in devices):
-        return False
-    target.model.float()
-    return True
-
-
-def _fits_in_float32(target: CausalLM, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return True
-    weights = [one for one in target.model.parameters() if one.device == device and one.is_floating_point()]
-    growth: int = sum(one.numel() * (4 - one.element_size()) for one in weights)
-    largest: int = max((4 * one.numel() for one in weights), default=0)  # old and new stand side by side for a moment
-    free: int = torch.cuda.mem_get_info(device)[0]
-    return growth + largest + _FLOAT32_RESERVE <= free
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from specbatch.runner.verify.replay import Replay
 
 _DRAFTER_VARIABLES = ("DRAFTER_GPU", "DRAFTER_GPU_RATIO")
-_MAY_CHANGE = ("target.model", "target.revision", "dataset.uri")  # where things are now; what they hold is compared
+_MAY_CHANGE = (
+    "target.model",
+    "target.revision",
+    "target.adapter",
+    "dataset.uri",
+)  # where things are now; what they hold is compared
 
 
 def verify_run(
@@ -75,6 +80,7 @@ def alone(manifest: Manifest, overrides: Sequence[str] = ()) -> SpecBatchJob:
     """
     spec = _job(manifest, ()).spec
     changes = [f"target.revision={revision}"] if (revision := _revision(manifest)) else []
+    changes.append(f"engine.name={manifest.identity.engine.partition(' ')[0]}")  # that ran, whatever auto would be here
     if spec.drafter is not None:
         changes += ["drafter=null", "decoding.numSpeculativeTokens=0"]
     if spec.placement.strategy in {"separate", "multi_gpu_ratio"}:  # the GPUs of the drafter are free now
@@ -143,8 +149,10 @@ def _max_sequences(manifest: Manifest) -> int | None:
 
 
 def _rejecting(manifest: Manifest) -> bool:
-    """Whether sampled rows came from the rejection rule, which needs a drafter to reject."""
+    """Whether sampled rows came from the rejection rule, which needs a drafter to reject, or from another engine's random numbers."""
     spec = manifest.spec["spec"]
+    if manifest.identity.engine != "native":
+        return True
     return bool(spec["decoding"]["acceptanceRule"] == "rejection" and spec.get("drafter") is not None)
 
 

@@ -35,6 +35,7 @@ TAKEN: Mapping[str, str] = {
     "per_request_spec_decode_metrics": "",
     "disable_log_stats": "",
     "runner": "",
+    "logprobs_mode": "",
 }
 
 
@@ -49,7 +50,7 @@ def engine_arguments(inputs: RunInputs, replica: ReplicaPlan, known: Collection[
     Raises:
         SpecError: options that are not known, or are the spec's to say, or do not fit the GPUs: all at once.
     """
-    spec, plan, target = inputs.job.spec, inputs.plan, inputs.pair.target
+    spec, plan, target = inputs.spec, inputs.plan, inputs.pair.target
     arguments: dict[str, Any] = {
         "model": str(target.path),
         "dtype": spec.target.dtype,
@@ -59,6 +60,7 @@ def engine_arguments(inputs: RunInputs, replica: ReplicaPlan, known: Collection[
         "seed": 0,  # each row has a seed of its own
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
+        "logprobs_mode": "raw_logits",  # for `verify`
     }
     if spec.batching.max_sequences != "auto" or spec.placement.gpus == 0:
         arguments["max_num_seqs"] = plan.max_sequences
@@ -94,7 +96,7 @@ def num_speculative_tokens(spec: Spec) -> int:
 
 
 def _speculative_config(inputs: RunInputs) -> dict[str, Any] | None:
-    spec, drafter = inputs.job.spec, inputs.job.spec.drafter
+    spec, drafter = inputs.spec, inputs.spec.drafter
     k = num_speculative_tokens(spec)
     if drafter is None or not k:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -21,9 +22,14 @@ from specbatch.errors import DeviceError, ModelError
 from specbatch.plan.types import ReplicaPlan
 from specbatch.runner.engine_set import EngineSet
 from specbatch.runner.inputs import RunInputs
+from specbatch.runner.replicas import EngineProtocol
 from specbatch.runner.vllm.arguments import engine_arguments, num_speculative_tokens
 from specbatch.runner.vllm.engine import VllmEngine, engine_errors
 from specbatch.runner.vllm.sampling import sampling_arguments
+from specbatch.runner.vllm.scores import LIKELIEST, VllmScores
+
+# What gives the scores of the next token; logprobs_mode, an engine argument, makes them logits.
+_SCORING = SamplingParams(temperature=0.0, max_tokens=1, logprobs=LIKELIEST, detokenize=False, ignore_eos=True)
 
 
 def load_engines(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
@@ -38,22 +44,34 @@ def load_engines(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
     known = {one.name for one in dataclasses.fields(EngineArgs)}
     replicas = inputs.plan.replicas
     arguments = [engine_arguments(inputs, replica, known) for replica in replicas]  # all refusals before any load
-    engines, placement = [], {}
+    engines, loops, placement = list[EngineProtocol](), [], {}
     for number, (replica, chosen) in enumerate(zip(replicas, arguments, strict=True)):
         suffix = f"[{number}]" if len(replicas) > 1 else ""
         say(
             f"loading {inputs.pair.target.name} with vLLM {inputs.engine.version} onto {', '.join(replica.devices)}{suffix}"
         )
-        engines.append(_load(inputs, replica, chosen, apart=len(replicas) > 1))
+        loops.append(_load(inputs, replica, chosen, apart=len(replicas) > 1))
+        slots = loops[-1].vllm_config.scheduler_config.max_num_seqs
+        k = num_speculative_tokens(inputs.spec)
+        engines.append(VllmEngine(loops[-1], _sampling_params, slots=slots, k=k, adapter=_adapter(inputs)))
         parallel = {f"{one} of {len(replica.devices)}": device for one, device in enumerate(replica.devices, start=1)}
         placement[f"target{suffix}"] = parallel
     description = f"vLLM {inputs.engine.version}, {_described(arguments[0])}"
     say(f"engine: {description}")
-    return EngineSet(engines, description, _eos_token_ids(inputs), placement)
+    model = loops[0].vllm_config.model_config
+    return EngineSet(
+        engines,
+        description,
+        _eos_token_ids(inputs),
+        model.dtype,
+        placement,
+        scores=lambda: VllmScores(loops[0], _SCORING, model.get_vocab_size(), _adapter(inputs)),
+    )
 
 
-def _load(inputs: RunInputs, replica: ReplicaPlan, arguments: Mapping[str, Any], *, apart: bool) -> VllmEngine:
+def _load(inputs: RunInputs, replica: ReplicaPlan, arguments: Mapping[str, Any], *, apart: bool) -> LLMEngine:
     """One replica. In this process where it is the only one: it ends with it, and what kills it is known here."""
+    gc.collect()  # an engine of before takes its process groups with it when it goes: not after ours are made
     try:
         with _environment(replica, apart=apart), warnings.catch_warnings(action="ignore"), engine_errors():
             loop = LLMEngine.from_engine_args(EngineArgs(**arguments), enable_multiprocessing=apart)
@@ -66,14 +84,12 @@ def _load(inputs: RunInputs, replica: ReplicaPlan, arguments: Mapping[str, Any],
             where=inputs.pair.target.name,
             remedy="change what it names; spec.engine.options are vLLM's own arguments",
         ) from error
+    return loop
+
+
+def _adapter(inputs: RunInputs) -> LoRARequest | None:
     adapter = inputs.pair.adapter
-    return VllmEngine(
-        loop,
-        _sampling_params,
-        slots=loop.vllm_config.scheduler_config.max_num_seqs,
-        k=num_speculative_tokens(inputs.job.spec),
-        adapter=None if adapter is None else LoRARequest("adapter", 1, str(adapter.path)),
-    )
+    return None if adapter is None else LoRARequest("adapter", 1, str(adapter.path))
 
 
 def _sampling_params(request: Request) -> SamplingParams:
