@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from specbatch.plan.gpu_products import GIB
-from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.plan_request import PlanRequest
-from specbatch.plan.reserve import Reserving
+from specbatch.plan.reserve import Part, Reserving
 from specbatch.plan.types import DeviceUse, ReplicaPlan
 
 COUNTED_ROWS = 4096  # up to which it is counted how many a device has room for
@@ -24,13 +23,13 @@ class Load:
         empty: the device with weights, without KV and reserve.
         kv_target: bytes of one token of the target; 0 where nothing of it is there.
         kv_drafter: likewise of the drafter.
-        models: with layers there, and whether their head is there.
+        models: what is there of each.
     """
 
     empty: DeviceUse
     kv_target: int
     kv_drafter: int
-    models: tuple[tuple[ModelShape, bool], ...]
+    models: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,7 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
         if here:
             kv = {one: sum(stage.kv_bytes for role, _, stage in here if role == one) for one in ("target", "drafter")}
             weights = sum(stage.weight_bytes for _, _, stage in here)
-            models = tuple((shape, stage.has_head) for _, shape, stage in here)
+            models = tuple(Part(shape, stage.has_head, drafting=role == "drafter") for role, shape, stage in here)
             loads.append(
                 Load(
                     DeviceUse(device, gpu.name, gpu.memory_bytes, weights, kv_bytes=0),

@@ -2,7 +2,8 @@
 
 With pages (the graphs runner), Qwen3-8B with Qwen3-1.7B, 128 + 128 tokens a row, beyond weights and KV, without the CUDA context: 1.2 GB with one row,
 2.7 with 32, 3.4 with 128 and with 512 (H100 and H200, benchmarks/README.md). That is 1 GiB, and 3.25 times what the widest prefill and the logits of
-the widest verification take: each step runs once as it is and once more in the memory of the recorded ones, and the allocator loses some.
+the widest verification take: each step runs once as it is and once more in the memory of the recorded ones, and the allocator loses some. A GPU with
+nothing but the drafter had 1.7 with 128 rows, 1.9 with 256 and 2.3 with 512 (H200): it has logits of one token a row.
 """
 
 from __future__ import annotations
@@ -30,6 +31,21 @@ _PREFILL_TOKENS_OF_SLOTS = 8192  # of all rows in one prefill forward
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What is on a device of one model.
+
+    Attributes:
+        shape: of the whole model.
+        has_head: whether its head is there.
+        drafting: whether it is the drafter.
+    """
+
+    shape: ModelShape
+    has_head: bool
+    drafting: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Reserving:
     """What decides how much is kept free.
 
@@ -43,22 +59,20 @@ class Reserving:
     speculation: Speculation
     whole_distributions: bool
 
-    def parts(
-        self, load: DeviceUse, models: Sequence[tuple[ModelShape, bool]], rows: int, max_length: int
-    ) -> dict[str, int]:
+    def parts(self, load: DeviceUse, models: Sequence[Part], rows: int, max_length: int) -> dict[str, int]:
         """Bytes by name. Target and drafter work in turns: on one device they share the same memory.
 
         Args:
             load: the device.
-            models: with layers there, and whether their head is there.
+            models: what is there of each.
             rows: at once.
             max_length: of a row.
         """
         parts = self._of_pages if self.paged else self._of_slots
-        each = [parts(shape, rows, max_length, has_head=has_head) for shape, has_head in models]
+        each = [parts(model, rows, max_length) for model in models]
         widest = max(each, key=sum)
         kept = dict(zip(("activations", "logits"), widest, strict=True))
-        for shape, _ in models:
+        for shape in (model.shape for model in models):
             if shape.eagle3 is not None:  # kept through the target's forwards, beside all else
                 width = shape.eagle3.joined * shape.eagle3.target_hidden_size * shape.dtype_bytes
                 kept["hidden states"] = int((_COPIES if self.paged else 1) * self._tokens(rows, max_length) * width)
@@ -79,16 +93,17 @@ class Reserving:
         prefill = min(rows * max_length, _PREFILL_TOKENS) if self.paged else min(rows * 512, _PREFILL_TOKENS_OF_SLOTS)
         return max(self._verified(rows), prefill)
 
-    def _of_pages(self, shape: ModelShape, rows: int, max_length: int, *, has_head: bool) -> tuple[int, int]:
-        verified, tokens = self._verified(rows), self._tokens(rows, max_length)
+    def _of_pages(self, model: Part, rows: int, max_length: int) -> tuple[int, int]:
+        shape, verified, tokens = model.shape, self._verified(rows), self._tokens(rows, max_length)
         each = _WHOLE_DISTRIBUTION_BYTES if self.whole_distributions else _LOGIT_BYTES
-        logits = each * verified * shape.vocab_size if has_head else 0
-        return int(_COPIES * tokens * _width(shape)), int(_COPIES * logits)
+        logits = each * (rows if model.drafting else verified) * shape.vocab_size if model.has_head else 0
+        kept = 4 * verified * shape.vocab_size if model.drafting and self.whole_distributions else 0  # until verified
+        return int(_COPIES * tokens * _width(shape)), int(_COPIES * logits) + kept
 
-    def _of_slots(self, shape: ModelShape, rows: int, max_length: int, *, has_head: bool) -> tuple[int, int]:
-        verified, tokens = self._verified(rows), self._tokens(rows, max_length)
+    def _of_slots(self, model: Part, rows: int, max_length: int) -> tuple[int, int]:
+        shape, verified, tokens = model.shape, self._verified(rows), self._tokens(rows, max_length)
         # float32 logits and probabilities
-        return tokens * _width(shape), 2 * 4 * verified * shape.vocab_size if has_head else 0
+        return tokens * _width(shape), 2 * 4 * verified * shape.vocab_size if model.has_head else 0
 
 
 def _width(shape: ModelShape) -> int:

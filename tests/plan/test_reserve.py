@@ -50,3 +50,13 @@ def test_a_device_without_a_head_keeps_no_room_for_logits():
 def test_the_general_engine_keeps_float32_logits_and_probabilities():
     plan = make_plan(job(0), shape("qwen3-0.6b"), shape("qwen3-0.6b"), [])
     assert plan.devices[0].reserve["logits"] == 8 * 8 * 9 * 151936
+
+
+@pytest.mark.parametrize(("rows", "measured"), [(128, 1.7), (256, 1.9), (512, 2.3)])
+def test_a_gpu_with_nothing_but_the_drafter_keeps_what_was_measured_there(rows, measured):
+    plan = plan_of("2xH200", "placement.strategy=separate", f"batching.maxSequences={rows}", "batching.maxLength=385")
+    reserve = plan.devices[1].reserve
+    kept_there = sum(size for name, size in reserve.items() if name not in {DRIVER, "margin"}) / GB
+    assert kept_there == pytest.approx(measured, abs=0.25)
+    assert kept_there * GB + reserve["margin"] > measured * GB
+    assert reserve["logits"] < plan.devices[0].reserve["logits"]
