@@ -12,6 +12,7 @@ RECORDED = {
     "ministral": "Ministral",
     "ministral3": "Ministral 3",
     "gemma": "Gemma",
+    "gemma2": "Gemma 2",
     "gemma3": "Gemma 3",
     "gemma3_text": "Gemma 3",
     "phi3": "Phi-3 and Phi-4",
@@ -28,4 +29,5 @@ RECORDED = {
     "ernie4_5": "ERNIE 4.5",
     "exaone4": "EXAONE 4 (without windows)",
     "cwm": "CWM",
+    "vaultgemma": "VaultGemma",
 }

@@ -18,7 +18,6 @@ SLOT_ATTENTION = "specbatch"  # the name under which transformers finds slot_att
 
 # What some architectures add to the scores; silently dropping one would give another model's text.
 _ADDITIONS = {
-    "softcap": "soft-capped attention scores",
     "s_aux": "attention sinks",
     "position_bias": "a position bias on its attention scores",
     "alibi": "alibi",
@@ -59,6 +58,7 @@ def slot_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention in which every row has its own length.
@@ -70,6 +70,7 @@ def slot_attention(
         value: [n, kv_heads, extent, value_dim]
         attention_mask: from slot_mask; windows and chunks are in it, as they are for transformers' own sdpa.
         scaling: of the scores; None: 1 / sqrt(head_dim).
+        softcap: scores become softcap * tanh(score / softcap).
         **kwargs: whatever else the architecture passes.
 
     Returns:
@@ -94,7 +95,12 @@ def slot_attention(
     mask = attention_mask.to(query.device)
     if groups > 1:
         mask = mask.expand(batch, groups, tokens, mask.shape[-1]).reshape(batch, 1, groups * tokens, -1)
-    out = F.scaled_dot_product_attention(packed, key, value, attn_mask=mask, scale=scaling)
+    if softcap is None:
+        out = F.scaled_dot_product_attention(packed, key, value, attn_mask=mask, scale=scaling)
+    else:
+        scores = packed @ key.transpose(2, 3) * (head_dim**-0.5 if scaling is None else scaling)
+        capped = (softcap * torch.tanh(scores / softcap)).masked_fill(~mask, torch.finfo(scores.dtype).min)
+        out = capped.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
     return out.reshape(batch, heads, tokens, -1).transpose(1, 2).contiguous(), None
 
 

@@ -45,7 +45,9 @@ class CausalLM:
         self._last_token: int = len(embedding) - 1
         self.cache: SlotCache | None = None
         self._taps = Taps(model)
-        if model.config._attn_implementation == SLOT_ATTENTION:  # noqa: SLF001  # transformers has no public reader
+        if getattr(self.config, "attn_logit_softcapping", None):
+            model.set_attn_implementation("eager")  # transformers' others leave the cap out
+        elif model.config._attn_implementation == SLOT_ATTENTION:  # noqa: SLF001  # transformers has no public reader
             model.set_attn_implementation("sdpa")  # wrapped before: compare with its own attention all the same
         with self._short_windows():
             self._check_slots()

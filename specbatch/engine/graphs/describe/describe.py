@@ -47,9 +47,6 @@ def describe(model: Any, longest: int) -> DecoderDescription:
     for what, found in (("offsets", offsets), ("epsilons", epsilons), ("residual multipliers", scales)):
         if len(found) != 1:
             raise NotDescribedError(f"its norms and layers have several {what} ({', '.join(map(str, sorted(found)))})")
-    residual_scale = scales.pop()
-    if residual_scale != 1 and any(layer.norms[1] or layer.norms[3] for layer in layers):
-        raise NotDescribedError("it has norms after its layers' parts beside a residual multiplier")
     return DecoderDescription(
         layers=tuple(_layer(config, layer, n, head_dim, kv_heads, longest) for n, layer in enumerate(layers)),
         kv_heads=kv_heads,
@@ -57,7 +54,7 @@ def describe(model: Any, longest: int) -> DecoderDescription:
         eps=epsilons.pop(),
         norm_offset=offsets.pop(),
         embed_scale=_embed_scale(decoder),
-        residual_scale=residual_scale,
+        residual_scale=scales.pop(),
         logit_scale=1.0 / float(getattr(config, "logits_scaling", None) or 1.0),
         logit_softcap=float(getattr(config, "final_logit_softcapping", None) or 0.0),
     )

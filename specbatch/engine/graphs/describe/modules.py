@@ -14,9 +14,11 @@ from specbatch.engine.graphs.describe.description import NotDescribedError
 _NORMS = (
     ("input_layernorm", None, "post_attention_layernorm", None),
     ("attention_layernorm", None, "feedforward_layernorm", None),
+    ("input_layernorm", None, "pre_feedforward_layernorm", None),
     (None, "post_attention_layernorm", None, "post_feedforward_layernorm"),
     ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"),
     ("input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"),
+    ("input_layernorm", "post_norm1", "post_attention_layernorm", "post_norm2"),
 )
 _QKV = (("q_proj", "k_proj", "v_proj"), ("qkv_proj",))
 _GATE_UP = (("gate_proj", "up_proj"), ("gate_up_proj",), ("up_proj",))

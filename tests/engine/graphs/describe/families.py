@@ -1,5 +1,6 @@
 """A tiny model of each family that a description can say, of transformers' own classes; and descriptions of it that are wrong."""
 
+import copy
 from dataclasses import replace
 
 import torch
@@ -77,6 +78,9 @@ FAMILIES = {
     "glm": ("glm", {}, HALVES),
     "glm4": ("glm4", {}, attention(rotated=0)),
     "gemma": ("gemma", {}, around(norm_offset=0.0)),
+    "gemma2": ("gemma2", _WINDOWS | {"attn_logit_softcapping": 2.0}, attention(softcap=0.0)),
+    "gemma2, capped logits": ("gemma2", {"final_logit_softcapping": 5.0}, around(logit_softcap=0.0)),
+    "vaultgemma": ("vaultgemma", _WINDOWS | {"attn_logit_softcapping": 2.0}, NO_WINDOW),
     "gemma3": ("gemma3_text", {**_WINDOWS, "query_pre_attn_scalar": 5}, around(embed_scale=1.0)),
     "gemma3, one rotary table": ("gemma3_text", _WINDOWS, SAME_ROPE),
     "ernie4_5": ("ernie4_5", {}, HALVES),
@@ -95,6 +99,15 @@ def build(name, seed=11, **changes):
             if weight.dim() == 1:
                 weight.add_(0.3 * torch.randn(weight.shape, generator=generator))
     return model
+
+
+def noisy(model, seed=5):
+    """A copy that is right sometimes."""
+    twin, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in twin.parameters():
+            weight.mul_(1 + 0.02 * torch.randn(weight.shape, generator=generator))
+    return twin
 
 
 def mutant(name, description):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.describe.check import why_not, why_wrong
@@ -86,6 +87,21 @@ def test_the_check_leaves_a_model_as_it_was():
     with torch.inference_mode():
         assert torch.equal(model(ids).logits, before)
     assert model.config.to_dict() == config
+
+
+def test_the_text_part_of_a_model_that_reads_pictures_is_taken():
+    text = families.build("gemma3").config.to_dict()
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    pictures = small | {"image_size": 28, "patch_size": 14, "vision_use_head": False}
+    config = Gemma3Config(text_config=text, vision_config=pictures, mm_tokens_per_image=4, image_token_index=48)
+    torch.manual_seed(3)
+    assert why_not(limited(Gemma3ForConditionalGeneration(config).float().eval())) is None
+
+
+def test_a_factor_that_is_called_as_another_models_and_multiplies_where_that_divides_is_found():
+    """HyperCLOVA X multiplies by logits_scaling, by which Granite divides."""
+    assert why_not(limited(architectures.build("hyperclovax", logits_scaling=1.0))) is None
+    assert "logits differ" in why_not(limited(architectures.build("hyperclovax", logits_scaling=4.0)))
 
 
 def edited(change):
