@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.device_speed import wait
+from benchmarks.predicted_lines import predicted_seconds
 from benchmarks.synthetic import Order
 from benchmarks.workloads import Rows
 from specbatch.engine.config import EngineConfig
@@ -67,7 +68,8 @@ class Line:
     k_shares: dict[int, float] = field(default_factory=dict)  # of the rounds
     engine: str = ""  # its class
     groups: int = 1  # of rows in flight
-    predicted_ms: float | None = None  # of a round at the k that most had, from the times of warm-up
+    predicted_ms: float | None = None  # of a round at the k that most had, see predicted_lines
+    busy: dict[str, float] = field(default_factory=dict)  # see EngineStats.device_busy
     acceptance: float | None = None  # as the pair was made
     of_nominal: float | None = None
     of_measured: float | None = None
@@ -85,12 +87,15 @@ class Warmed:
 
     def choose(self, k: int | None) -> None:
         """Makes the engine begin anew, with a fixed k or an automatic one."""
-        self.engine.controller = copy.deepcopy(self.controller) if k is None else FixedK(k)
-        self.engine.regrouping = None
-        with torch.inference_mode(), self.engine.runner.entered():
-            self.engine.regroup(self.groups)
-        self.engine.regrouping = copy.deepcopy(self.regrouping) if k is None else None
-        self.engine.stats.restart()
+        engine = self.engine
+        engine.controller = copy.deepcopy(self.controller) if k is None else FixedK(k)
+        engine.regrouping = copy.deepcopy(self.regrouping) if k is None or engine.drafter is None else None
+        with torch.inference_mode(), engine.runner.entered():
+            engine.regroup(self.groups)
+        for learning in (engine.controller, engine.regrouping):
+            if learning is not None:
+                learning.regrouped(self.groups)
+        engine.stats.restart()
 
 
 def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]) -> Line:
@@ -137,15 +142,16 @@ def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]
         k_shares=shares,
         engine=type(engine.runner).__name__,
         groups=engine.runner.groups,
-        predicted_ms=_predicted_ms(engine, next(iter(shares))),
+        predicted_ms=_predicted_ms(engine, workloads[0], next(iter(shares))),
+        busy=dict(stats.device_busy),
     )
 
 
-def _predicted_ms(engine: Engine, k: int) -> float | None:
+def _predicted_ms(engine: Engine, work: Rows, k: int) -> float | None:
     runner = engine.runner
-    if not isinstance(runner, GraphModelRunner) or runner.costs is None:
+    if not isinstance(runner, GraphModelRunner):
         return None
-    return 1e3 * runner.costs.measured(-(-runner.slots // runner.groups), k)
+    return 1e3 * predicted_seconds(runner, work.at_once, k, runner.groups, work.mean_length)
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def _run(pair: Pair, engine: Engine, work: Rows, k: int) -> dict[str, Any]:
     assert isinstance(runner, GraphModelRunner), "see _engine"
     requests = work.requests()
     wait_all(pair)
-    with loaded_set_aside(), _host(engine) as host:
+    with loaded_set_aside(), host_of(engine) as host:
         start = time.perf_counter()
         completions = list(engine.generate(requests))
         wait_all(pair)
@@ -163,7 +163,7 @@ def _run(pair: Pair, engine: Engine, work: Rows, k: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _host(engine: Engine) -> Iterator[Host]:
+def host_of(engine: Engine) -> Iterator[Host]:
     """Within, what the host waits for rounds is counted, and what else its steps take."""
     host, reach, step = Host(), rounds._reach, engine._step  # noqa: SLF001  # the one place where it waits
 

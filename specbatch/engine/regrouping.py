@@ -46,6 +46,8 @@ class Regrouping:
 
     def regrouped(self, groups: int) -> None:
         """Rounds are from now on of so many groups."""
+        if groups == self.costs.groups:
+            return
         if groups in self._left:
             self._patience = min(2 * self._patience, _MOST_PATIENCE)
         self._left.add(self.costs.groups)
