@@ -24,7 +24,7 @@ def chosen(spec, *, target=DENSE, installed=None, cannot=None):
         ("engine: {name: vllm}", DENSE, "1.2", "vllm", "spec.engine.name says so"),
         ("engine: {name: vllm}", DENSE, None, "vllm", INSTALL),
         ("target: {model: a/b, adapter: c}", DENSE, "1.2", "vllm", "target.adapter needs it"),
-        ("placement: {gpus: 1, microBatches: 2}", SPARSE, "1.2", "native", "spec.placement.microBatches is not vLLM's"),
+        ("placement: {gpus: 2, microBatches: 2}", SPARSE, "1.2", "native", "spec.placement.microBatches is not vLLM's"),
     ],
 )
 def test_the_engine_follows_from_spec_shapes_and_what_is_installed(spec, target, installed, name, said):

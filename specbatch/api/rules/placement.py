@@ -161,6 +161,20 @@ def _share(placement: PlacementSpec) -> str:
     return f"gpus / placement.replicas is {placement.gpus} / {placement.replicas} = {share}"
 
 
+@rule("placement.microBatches", "placement.gpus", "placement.strategy")
+def _groups_of_rows_need_several_gpus(job: SpecBatchJob) -> Iterator[Problem]:
+    placement = job.spec.placement
+    if placement.micro_batches in {"auto", 1} or job.spec.engine.name == "vllm":  # a rule of its own
+        return
+    if placement.gpus <= 1 or placement.strategy == "same":
+        found = f"gpus is {placement.gpus}" if placement.gpus <= 1 else "strategy same has one a replica"
+        yield Problem(
+            "spec.placement.microBatches",
+            f"{placement.micro_batches} groups of rows are at work at once on several GPUs of a replica, but {found}: each would only read the weights again",
+            "leave microBatches out, or spread the pair: strategy separate or multi_gpu_ratio",
+        )
+
+
 @rule("placement.strategy", "drafter")
 def _two_sided_strategies_need_a_drafter_model(job: SpecBatchJob) -> Iterator[Problem]:
     strategy, drafter = job.spec.placement.strategy, job.spec.drafter

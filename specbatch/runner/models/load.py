@@ -14,6 +14,7 @@ from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.ops import KernelError
+from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.loading.eagle3 import load_eagle3
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.loading.vocabulary import check_vocabularies
@@ -27,7 +28,7 @@ from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.read_shape import shape_in
 from specbatch.plan.types import ModelPlacement, Plan, ReplicaPlan
 from specbatch.plan.weight_files import weight_files
-from specbatch.runner.display import seldom
+from specbatch.runner.display import WARNING, seldom
 from specbatch.runner.models.adapter import AdapterFiles, find_adapter
 from specbatch.runner.models.counting import counter
 from specbatch.runner.models.files import ModelFiles, find_model
@@ -108,17 +109,28 @@ def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None])
         say(f"loading {names} onto {', '.join(replica.devices)}{of_all}")
         target = _load(pair.target, replica.target, spec.target.dtype)
         drafter = _load_drafter(spec, pair, replica, target)
-        engine = _make_engine(spec, plan, target, drafter)
+        engine = _make_engine(spec, plan, replica, target, drafter)
         if number == 0:
             say(f"engine: {describe(engine)}")
+            if (groups := _idle_groups(spec, replica, engine)) is not None:
+                say(groups)
         if not _warmed_up(engine, say):
             del engine  # and with it the memory that the next one needs
             release(target.input_device)
-            engine = _make_engine(spec, plan, target, drafter)
+            engine = _make_engine(spec, plan, replica, target, drafter)
             say(f"engine: {describe(engine)}")
             engine.warmup(seldom(say))
         engines.append(engine)
     return engines
+
+
+def _idle_groups(spec: Spec, replica: ReplicaPlan, engine: Engine) -> str | None:
+    """A warning where groups of rows are asked for and nothing could be at work at once; the run has one group then."""
+    groups, general = spec.placement.micro_batches, not isinstance(engine.runner, GraphModelRunner)
+    if groups in {"auto", 1} or not (general or len(replica.devices) == 1):
+        return None
+    why = "the general engine runs" if general else f"the pair has one GPU, {replica.devices[0]}"
+    return f"{WARNING}spec.placement.microBatches: {groups} asks for groups of rows at work at once, but {why}: the run has one group"
 
 
 def placements_of(engines: list[Engine]) -> dict[str, dict[str, str]]:
@@ -141,7 +153,7 @@ def _warmed_up(engine: Engine, say: Callable[[str], None]) -> bool:
     return True
 
 
-def _make_engine(spec: Spec, plan: Plan, target: CausalLM, drafter: Drafter | None) -> Engine:
+def _make_engine(spec: Spec, plan: Plan, replica: ReplicaPlan, target: CausalLM, drafter: Drafter | None) -> Engine:
     limit_rows(target, drafter, plan.max_length)
     general = why_general(target, drafter) is not None  # the plan knows the shapes alone, and may have counted on pages
     decoding, groups = spec.decoding, spec.placement.micro_batches
@@ -152,7 +164,7 @@ def _make_engine(spec: Spec, plan: Plan, target: CausalLM, drafter: Drafter | No
         acceptance_rule=decoding.acceptance_rule,
         sampling=SamplingParams(decoding.temperature, decoding.top_k, decoding.top_p),
         kv_reserve=plan.kv_reserve,
-        micro_batches=None if groups == "auto" else groups,
+        micro_batches=None if groups == "auto" or len(replica.devices) == 1 else groups,
         price_plain_rounds=True,
     )
     return make_engine(target, drafter, config)

@@ -40,6 +40,9 @@ BROKEN = [
         "spec.placement.microBatches",
         "vLLM schedules by itself",
     ),
+    (placement("gpus: 1, microBatches: 2"), "spec.placement.microBatches", "but gpus is 1"),
+    (placement("gpus: 0, microBatches: 3"), "spec.placement.microBatches", "3 groups of rows"),
+    (placement("gpus: 4, strategy: same, microBatches: 2"), "spec.placement.microBatches", "has one a replica"),
     # the sums
     (
         placement("gpus: 8, strategy: multi_gpu_ratio, ratio: {target: 6, drafter: 1}"),
