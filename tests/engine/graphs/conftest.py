@@ -20,10 +20,19 @@ if not torch.cuda.is_available():
             if isinstance(_function, JITFunction):
                 setattr(_module, _name, interpreter.InterpretedFunction(_function.fn))
 
+    _patch, _patched = interpreter._patch_lang, set()
     _patch_tensor = interpreter._patch_lang_tensor
     _dot = interpreter.InterpreterBuilder.create_dot
     _cast = interpreter.InterpreterBuilder.cast_impl
     _compile = interpreter.FunctionRewriter._compile_and_exec
+
+    def _patch_once(fn):
+        # For good: doing so for every kernel and function anew, and undoing it, takes half of the interpreter's time.
+        languages = {value.__name__ for value in fn.__globals__.values() if value is tl or value is tl.core}
+        if not languages <= _patched:
+            _patch(fn)
+            _patched.update(languages)
+        return interpreter._LangPatchScope()  # with nothing to undo
 
     def _patched_tensor(tensor, scope):
         _patch_tensor(tensor, scope)
@@ -53,6 +62,7 @@ if not torch.cuda.is_available():
             counter.instrument(kernel)
         return kernel
 
+    interpreter._patch_lang = _patch_once
     interpreter.FunctionRewriter._compile_and_exec = _counted
     interpreter._patch_lang_tensor = _patched_tensor
     interpreter.InterpreterBuilder.cast_impl = _patched_cast
