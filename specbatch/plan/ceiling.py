@@ -4,11 +4,15 @@
     T   = max((weights + kv * b * length) / bandwidth, 2 * params * tokens / flops)       one stage, one forward
     T_v = the sum of T over the target's stages, for k + 1 tokens a row;  T_d = k * the same for the drafter, 1 token a row
     C   = T_v + T_d + 25 us for each move to another device                     the cycle of one group of rows: a micro-batch
-    X   = m * E / max(C, m * the busiest device's part of it, m * 1 ms)         m groups of b = rows / m in flight
+    X   = m * E / max(C, m * the longest that a round holds a device, m * 1 ms)         m groups of b = rows / m in flight
 
 So with one group in flight X = E / C wherever the models are; with two, a drafter on a GPU of its own gives E / max(T_v, T_d); and a
 target split over G GPUs gains nothing from them until m reaches G. Each group reads the weights for itself: m is no larger than pays. The last
 bound is the host's, which launches the rounds of all groups in turn.
+
+Devices do what they are given in the order in which the host gives it, round after round: from a round's first to its last work there a device is held,
+though it may wait in between. So a drafter in stages of which each waits for the others' token is held for all of its drafts, and a target whose head is
+tied to the embedding on its first device for the whole verification: there groups bring nothing.
 """
 
 from __future__ import annotations
@@ -56,7 +60,7 @@ def predict(request: PlanRequest, replica: ReplicaPlan, rows: int, *, replicas: 
         best = max(rates[groups, k] for k in choices)
         most = max(most, best)
         if best < _AS_GOOD * most:
-            break  # the busiest device is busy all the time: more groups only read the weights more often
+            break  # a device is held all the time: more groups only read the weights more often
     groups, k = _fewest_groups(rates, choices)
     return Ceiling(
         tokens_per_second=rates[groups, k],
@@ -109,9 +113,12 @@ def _rounds(request: PlanRequest, replica: ReplicaPlan, rows: float, ks: set[int
 
     def through(shape: ModelShape, placement: ModelPlacement, tokens: int, *, drafting: bool) -> list[Visit]:
         slowdown = request.slowdown.get("drafter" if drafting else "target", 1.0)
+        *_, last = placement.stages
+        parts = [(stage, stage.num_layers, stage.has_head and stage is last) for stage in placement.stages]
+        parts += [(stage, 0, True) for stage in placement.stages[:-1] if stage.has_head]  # after all layers
         return [
-            Visit(stage.device, drafting, slowdown * _seconds(shape, stage, request, rows, tokens))
-            for stage in placement.stages
+            Visit(stage.device, drafting, slowdown * _seconds(shape, stage, request, rows, tokens, layers, head=head))
+            for stage, layers, head in parts
         ]
 
     draft = []
@@ -123,12 +130,16 @@ def _rounds(request: PlanRequest, replica: ReplicaPlan, rows: float, ks: set[int
 
 def cycle_seconds(visits: Sequence[Visit], groups: int) -> float:
     """In which each of so many groups goes through a round of these visits."""
-    moves = sum(before.device != after.device for before, after in pairwise([visits[-1], *visits]))
-    alone = sum(visit.seconds for visit in visits) + MOVE_SECONDS * moves
-    busy = dict.fromkeys((visit.device for visit in visits), 0.0)
-    for visit in visits:
-        busy[visit.device] += visit.seconds
-    return max(alone, groups * max(busy.values()), groups * HOST_SECONDS if len(busy) > 1 else 0.0)
+    begin: dict[str, float] = {}
+    end: dict[str, float] = {}
+    now = 0.0
+    for before, visit in pairwise([visits[-1], *visits]):
+        now += MOVE_SECONDS if before.device != visit.device else 0.0
+        begin.setdefault(visit.device, now)
+        now += visit.seconds
+        end[visit.device] = now
+    held = max(end[device] - begin[device] for device in begin)
+    return max(now, groups * held, groups * HOST_SECONDS if len(begin) > 1 else 0.0)
 
 
 def tokens_per_round(acceptance_rate: float, k: int) -> float:
@@ -136,12 +147,14 @@ def tokens_per_round(acceptance_rate: float, k: int) -> float:
     return sum(acceptance_rate**j for j in range(k + 1))
 
 
-def _seconds(shape: ModelShape, stage: Stage, request: PlanRequest, rows: float, tokens_per_row: int) -> float:
-    """What a stage takes for a forward of so many tokens for each row."""
+def _seconds(
+    shape: ModelShape, stage: Stage, request: PlanRequest, rows: float, tokens_per_row: int, count: int, *, head: bool
+) -> float:
+    """What so many layers of a stage take for a forward of so many tokens for each row, and the head."""
     gpu, tokens = request.gpus[stage.device], rows * tokens_per_row
-    layers, head = shape.span(stage.first_layer, stage.num_layers), shape.head if stage.has_head else 0
+    layers, of_head = shape.span(stage.first_layer, count), shape.head if head else 0
     touched = round(tokens * shape.experts_per_token)  # as many different experts as the tokens ask for
-    weights = (shape.active_params(layers, touched) + head) * shape.dtype_bytes
+    weights = (shape.active_params(layers, touched) + of_head) * shape.dtype_bytes
     cache = layers.kv * shape.dtype_bytes * rows * request.mean_length
-    params = shape.active_params(layers, shape.experts_per_token) + head
+    params = shape.active_params(layers, shape.experts_per_token) + of_head
     return max((weights + cache) / gpu.bandwidth, 2 * params * tokens / gpu.flops)

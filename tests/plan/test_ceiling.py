@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specbatch.plan.ceiling import HOST_SECONDS, predict, predict_all, tokens_per_round
+from specbatch.plan.device_map import place_model
 from specbatch.plan.gpus import parse_gpus
-from specbatch.plan.types import Speculation
+from specbatch.plan.types import ReplicaPlan, Speculation
 from tests.plan.builders import H100, replica, request, shape
 
 GPUS = {f"cuda:{index}": H100 for index in range(8)}
@@ -74,6 +75,21 @@ def test_a_layer_split_gains_nothing_with_one_group():
     split, whole = (ceiling(placed, 512, speculation=fixed(0)) for placed in (replica(TARGET, *GPUS), WHOLE))
     assert split.one_group == pytest.approx(whole.tokens_per_second, rel=0.01)
     assert split.tokens_per_second > 3 * whole.tokens_per_second
+
+
+def test_a_drafter_in_stages_drafts_no_faster_than_on_one_gpu():
+    """Each draft passes through all of them before the next begins, and no other group's comes between."""
+    asked = replace(request(TARGET, DRAFTER, gpus=GPUS), mean_length=1024, speculation=fixed(4))
+    target = place_model(TARGET, ["cuda:0", "cuda:1", "cuda:2"])
+    one, two = (ReplicaPlan(target, place_model(DRAFTER, devices)) for devices in (["cuda:3"], ["cuda:3", "cuda:4"]))
+    assert predict(asked, two, 128).tokens_per_second < predict(asked, one, 128).tokens_per_second
+
+
+def test_groups_bring_nothing_where_the_head_is_on_the_first_of_several_gpus():
+    tied = shape("qwen3-1.7b")
+    asked = replace(request(tied, gpus=GPUS), mean_length=1024, speculation=fixed(0))
+    found = predict(asked, replica(tied, "cuda:0", "cuda:1"), 256)
+    assert found.groups == 1
 
 
 def test_over_several_gpus_the_host_bounds_the_rounds():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from specbatch.plan.ceiling import HOST_SECONDS, MOVE_SECONDS, Visit, tokens_per_round, visits_of_round
 from specbatch.plan.plan_request import PlanRequest
@@ -40,34 +41,26 @@ def timeline_of(request: PlanRequest, replica: ReplicaPlan, rows: int, ceiling: 
 
 
 def simulate(visits: Sequence[Visit], groups: int, rounds: int) -> tuple[list[tuple[str, Span]], list[float]]:
-    """Groups of rows that go through the same visits, round after round; a device takes what is ready first, the host launches one round after the other.
+    """Groups of rows whose rounds, all of the same visits, the host launches in turn: each device does them in that order.
 
     Returns:
         what each device does; when the first group begins each of its rounds.
     """
     free = {visit.device: 0.0 for visit in visits}
-    ready = [0.0] * groups
-    done = [0] * groups  # visits
+    ready = [0.0] * groups  # when each group's last round has ended
     spans: list[tuple[str, Span]] = []
     starts: list[float] = []
     launched = -HOST_SECONDS  # when the last round began
-
-    def start_of(group: int) -> tuple[float, float, int]:
-        at = done[group] % len(visits)
-        host = launched + HOST_SECONDS if at == 0 else 0.0
-        return max(ready[group], free[visits[at].device], host), ready[group], group
-
-    while done[0] < rounds * len(visits):
-        start, _, group = min(map(start_of, range(groups)))
-        at = done[group] % len(visits)
-        visit, following = visits[at], visits[(at + 1) % len(visits)]
-        if at == 0:
-            launched = start
-            starts += [start] if group == 0 else []
-        end = free[visit.device] = start + visit.seconds
-        spans.append((visit.device, Span(group, visit.drafting, start, end)))
-        ready[group] = end + (MOVE_SECONDS if following.device != visit.device else 0.0)
-        done[group] += 1
+    for group in list(range(groups)) * rounds:
+        now = max(ready[group], launched + HOST_SECONDS)
+        for number, (before, visit) in enumerate(pairwise([visits[-1], *visits])):
+            start = max(now + (MOVE_SECONDS if before.device != visit.device else 0.0), free[visit.device])
+            if number == 0:
+                launched = start
+                starts += [start] if group == 0 else []
+            now = free[visit.device] = start + visit.seconds
+            spans.append((visit.device, Span(group, visit.drafting, start, now)))
+        ready[group] = now
     return spans, starts
 
 

@@ -46,8 +46,19 @@ def test_groups_overlap_on_devices_of_their_own_and_moves_take_time():
         [Visit("draft", drafting=True, seconds=1.0), Visit("verify", drafting=False, seconds=1.0)], groups=2, rounds=4
     )
     assert starts[1] - starts[0] == pytest.approx(2 + 2 * MOVE_SECONDS)
-    first = [(device, span.group, span.start) for device, span in spans[:3]]
-    assert first == [("draft", 0, 0.0), ("draft", 1, 1.0), ("verify", 0, 1 + MOVE_SECONDS)]
+    (_, one), (_, verified), (_, other) = spans[:3]
+    assert (one.group, verified.group, other.group) == (0, 0, 1)
+    assert verified.start == pytest.approx(one.end + MOVE_SECONDS)
+    assert other.start == one.end  # while the first is verified
+
+
+def test_a_device_does_rounds_in_the_order_in_which_they_are_launched():
+    """It waits for the end of a round that comes back to it, though the next one's work is ready."""
+    there_and_back = [Visit("a", False, 1.0), Visit("b", False, 1.0), Visit("a", False, 1.0)]
+    spans, starts = simulate(there_and_back, groups=2, rounds=4)
+    assert starts[1] - starts[0] == pytest.approx(6, rel=0.01)
+    on_a = [span for device, span in spans if device == "a"]
+    assert [span.group for span in on_a[:4]] == [0, 0, 1, 1]
 
 
 def test_one_gpu_has_no_time_line():
