@@ -200,7 +200,7 @@ def test_quotas_are_told_and_held_against_the_spec(ready, used, settings, outcom
     ready.fail("POST", r"/pods\?.*dryRun=All", status=403, reason="Forbidden", message=message)
     result = one(results_of(ready, *settings), "the pods")
     assert result.severity == outcome
-    assert f"allows 4 {resource}; {used} are used" in result.sentence
+    assert f"used: {resource}={used}, limited: {resource}=4" in result.sentence
 
 
 @pytest.mark.slow

@@ -43,14 +43,20 @@ def render_verdict(verdict: Verdict, clock: float) -> str:
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
     """The same as plain data; keys may be added, none changes."""
-    return {
-        **_finding_json(verdict.finding),
-        "others": [_finding_json(one) for one in verdict.others],
-        "not_looked_at": list(verdict.not_looked_at),
-        "run": verdict.view.run,
-        "job": verdict.view.name,
-        "namespace": verdict.view.namespace,
-    }
+    first, *others = [
+        {
+            "cause": one.cause,
+            "sentence": one.sentence,
+            "remedy": one.remedy,
+            "mood": _MOODS[one.severity],
+            "shards": list(one.shards),
+            "since": one.since,
+            "evidence": list(one.evidence),
+        }
+        for one in (verdict.finding, *verdict.others)
+    ]
+    where = {"run": verdict.view.run, "job": verdict.view.name, "namespace": verdict.view.namespace}
+    return {**first, "others": others, "not_looked_at": list(verdict.not_looked_at), **where}
 
 
 def render_findings(findings: Sequence[Finding]) -> str:
@@ -78,18 +84,6 @@ def _wrapped(label: str, text: str) -> str:
     indent = " " * min(len(label), 8)
     lines = textwrap.wrap(text, _WIDTH, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False)
     return "\n".join(lines or [label])
-
-
-def _finding_json(finding: Finding) -> dict[str, Any]:
-    return {
-        "cause": finding.cause,
-        "sentence": finding.sentence,
-        "remedy": finding.remedy,
-        "mood": _MOODS[finding.severity],
-        "shards": list(finding.shards),
-        "since": finding.since,
-        "evidence": list(finding.evidence),
-    }
 
 
 def _shards(form: str, finding: Finding, verdict: Verdict) -> str:

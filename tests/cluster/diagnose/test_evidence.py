@@ -154,7 +154,7 @@ def test_kueue_is_asked_in_the_version_that_the_cluster_serves(api, version):
     api.put(workloads, {"metadata": mine, "spec": {"queueName": "team-a"}, "status": {}})
     api.put(workloads, {"metadata": {"name": "elsewhere"}, "spec": {"queueName": "team-b"}, "status": {}})
     sentence = verdict_of(evidence_of(api)).finding.sentence
-    assert sentence == "the Job waits in Kueue's queue team-a, first (of 7 that wait in its ClusterQueue)"
+    assert sentence == "the Job waits in Kueue's queue team-a (7 wait in its ClusterQueue)"
 
 
 def test_a_cluster_without_kueue_and_one_where_it_may_not_be_read(api):

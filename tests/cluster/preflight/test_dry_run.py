@@ -67,7 +67,7 @@ def test_a_quota_that_is_used_up_is_a_warning_and_one_that_never_suffices_an_err
     for used, limit, level in ((8, 8, "warning"), (0, 4, "error")):
         api.fail("POST", rf"/pods\?.*{DRY}", status=403, reason="Forbidden", message=message.format(used, limit))
         [problem] = problems(api, level)
-        assert f"the quota gpus of the namespace allows {limit} nvidia.com/gpu; {used} are used" in problem
+        assert f"used: nvidia.com/gpu={used}, limited: nvidia.com/gpu={limit}" in problem
 
 
 def test_pods_that_may_not_be_created_are_not_tried(api):

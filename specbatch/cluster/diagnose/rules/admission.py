@@ -11,17 +11,16 @@ from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Cause, Finding, Said
 from specbatch.cluster.manifests.pod_requests import amount
 
-_QUOTA = re.compile(r"exceeded quota: (?P<name>[^,\s]+), requested: (.*?), used: (.*?), limited: (.*)")
+_QUOTA = r"exceeded quota: (?P<quota>[^,\s]+), (?P<what>requested: (?P<asked>.*), used: .*, limited: (?P<limited>.*))"
+_AMOUNT = re.compile(r"([^\s,=]+)=([^\s,]+)")
 _DELETING = Cause("namespace-deleting", r"in namespace \S+ because it is being terminated",
     "the namespace {namespace} is being deleted: it takes no new pods",
     "submit to another namespace (-n); results on its claims go with it, those on object storage stay")  # fmt: skip
 _MISSING = Cause("namespace-missing", "", "the namespace {namespace} does not exist",
     "{kubectl_all} create namespace {namespace}, or name another with -n")  # fmt: skip
-_QUOTA_SAYS = (
-    "the quota {name} of the namespace allows {limit} {resource}; {used} are used, and a pod asks for {asked} more"
-)
-_QUOTA_NEVER = Cause("quota-exceeded", "", _QUOTA_SAYS, "{less}ask an admin to raise the quota")
-_QUOTA_NOW = Cause("quota-exceeded", "", _QUOTA_SAYS,
+_QUOTA_NEVER = Cause("quota-exceeded", _QUOTA, "the quota {quota} of the namespace is smaller than a pod: {what}",
+    "ask for no more than is limited, or ask an admin to raise the quota")  # fmt: skip
+_QUOTA_NOW = Cause("quota-exceeded", _QUOTA, "the quota {quota} of the namespace has no room for a pod now: {what}",
     "wait until other pods of the namespace end (the Job controller tries again by itself), lower job.parallelism, or ask an admin to raise it", "warning")  # fmt: skip
 _OTHER = Cause("creation-refused", "", "the control plane cannot make the pods",
     "the message below is the API server's; what it names is set in spec.job or by the cluster's admins")  # fmt: skip
@@ -56,7 +55,11 @@ _MESSAGES = (
 def refusal(evidence: Evidence, said: Said) -> Finding | None:
     """What the API server says when a pod is to be made; None where its message is not known."""
     said = replace(said, text=" ".join(said.text.split()).rstrip("."))
-    return _quota(evidence, said) or evidence.recognise(_MESSAGES, said)
+    if quota := re.search(_QUOTA, said.text):
+        asked, limits = (dict(_AMOUNT.findall(quota[part])) for part in ("asked", "limited"))
+        never = any(amount(value) > amount(limits.get(name, value)) for name, value in asked.items())
+        return evidence.recognise([_QUOTA_NEVER if never else _QUOTA_NOW], said)
+    return evidence.recognise(_MESSAGES, said)
 
 
 def refused(evidence: Evidence) -> Finding | None:
@@ -87,27 +90,3 @@ def namespace(evidence: Evidence, _: Object) -> Iterator[Finding]:
         asked = found["metadata"].get("deletionTimestamp")
         if asked or (found.get("status") or {}).get("phase") == "Terminating":
             yield evidence.found(_DELETING).seen(since=asked)
-
-
-def _quota(evidence: Evidence, said: Said) -> Finding | None:
-    """A quota that a pod does not fit into: never, or not now."""
-    match = _QUOTA.search(said.text)
-    if match is None:
-        return None
-    # Each as in `cpu=2,requests.nvidia.com/gpu=16`.
-    parts = [[one.strip().partition("=") for one in match[group].split(",")] for group in (2, 3, 4)]
-    asked, used, limits = ({name: value for name, _, value in pairs if value} for pairs in parts)
-    over = [one for one in asked if amount(asked[one]) + amount(used.get(one, "0")) > amount(limits.get(one, "0"))]
-    if not over:
-        return None
-    limit, never = limits.get(over[0], "0"), any(amount(asked[one]) > amount(limits.get(one, "0")) for one in over)
-    found = evidence.found(
-        _QUOTA_NEVER if never else _QUOTA_NOW,
-        name=match["name"],
-        limit=limit,
-        resource=over[0],
-        used=used.get(over[0], "0"),
-        asked=asked[over[0]],
-        less=f"ask for {limit} or less, or " if amount(limit) else "",
-    )
-    return found.seen([said.line], said.since)

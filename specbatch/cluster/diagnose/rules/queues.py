@@ -5,7 +5,7 @@ Source: https://github.com/kubernetes-sigs/kueue (pkg/controller/core, pkg/sched
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from specbatch.cluster.client.kinds import Object
@@ -33,14 +33,14 @@ _CAUSES = by_name(
         "ask an admin: {kubectl_all} describe clusterqueue says what is missing (a flavor, an admission check); the Job then goes on by itself", "warning"),
     Cause("queue-silent", "", "Kueue has not taken the Job into queue {name} yet",
         "wait a minute; if it stays so, Kueue's controller does not run, or does not manage batch/job: ask an admin", "warning"),
-    Cause("queue-evicted", "", "Kueue has stopped the Job ({reason}), and it waits in queue {name} again{position}",
+    Cause("queue-evicted", "", "Kueue has stopped the Job ({reason}), and it waits in queue {name} again{among}",
         "wait: it starts again by itself and keeps its finished rows; a higher PriorityClass comes first; one that is deactivated needs {kubectl} edit workload {workload} (spec.active: true)", "warning"),
 )  # fmt: skip
 # What Kueue says of a Workload. More that is needed now comes first: another flavor would do.
 _WORKLOAD = (
     *(_CAUSES[name] for name in ("cluster-queue-missing", "queue-missing", "queue-stopped", "queue-inactive")),
     Cause("queue-waiting", r"quota for (?P<resource>\S+) in flavor \S+?( in \w+)?, (?P<more>\S+) more needed",
-        "the Job waits in Kueue's queue {name}{position}; missing now: {more} {resource}",
+        "the Job waits in Kueue's queue {name}{among}; missing now: {more} {resource}",
         "wait: it starts by itself; ask for less at once (job.parallelism, placement.gpus) or take a higher PriorityClass to start sooner", "warning"),
     Cause("queue-too-small", r"insufficient quota for (?P<resource>\S+) in flavor \S+?,.*?\((?P<asked>[^()]+)\) > maximum capacity \((?P<most>[^()]+)\)",
         "the Job asks for {asked} {resource} at once, and its queue has {most} in all: it will never start",
@@ -48,7 +48,7 @@ _WORKLOAD = (
     Cause("queue-unsuitable", r"^\w*: (couldn't assign flavors to pod set \S+: )?(?P<why>.*(unavailable in ClusterQueue|flavor|doesn't match ClusterQueue).*)",
         "the queue {name} is not for these pods, or not for namespace {namespace}: {why}",
         "make spec.job.tolerations and spec.job.nodeSelector fit a flavor of the queue ({kubectl_all} get resourceflavors), take another queue, or ask an admin to add the resource or the namespace to the ClusterQueue"),
-    Cause("queue-waiting", "", "the Job waits in Kueue's queue {name}{position}",
+    Cause("queue-waiting", "", "the Job waits in Kueue's queue {name}{among}",
         "wait: it starts by itself once Kueue admits it; what it waits for is below", "warning"),
 )  # fmt: skip
 
@@ -105,7 +105,8 @@ def _held(evidence: Evidence, name: str, behind: Object) -> Finding:
     lines = [f"workload: {one.get('type')}: {one.get('reason')}: {one.get('message')}" for one in conditions]
     lines += [f"{one.get('name')}: {one.get('state')}: {one.get('message', '')}" for one in checks]
     reserved: Object = next((one for one in conditions if one.get("type") == "QuotaReserved"), {})
-    fields = {"name": name, "position": _position(workloads, mine, name, behind) if mine else ""}
+    among = (behind.get("status") or {}).get("pendingWorkloads")
+    fields = {"name": name, "among": f" ({among} wait in its ClusterQueue)" if among else ""}
     text = f"{reserved.get('reason')}: {' '.join(str(reserved.get('message') or '').split())}"
     since = reserved.get("lastTransitionTime") or job["metadata"].get("creationTimestamp")
     found = evidence.recognise(_WORKLOAD, Said(text), **fields)
@@ -117,18 +118,3 @@ def _held(evidence: Evidence, name: str, behind: Object) -> Finding:
         found = replace(evidence.found(_CAUSES["queue-evicted"], **fields), cause=cause)
         since = evicted.get("lastTransitionTime")
     return found.seen(lines, since)
-
-
-def _position(workloads: Sequence[Object], mine: Object, name: str, behind: Object) -> str:
-    """How many of the namespace's Workloads come first: by priority, then by age."""
-
-    def rank(one: Object) -> tuple[int, str, str]:
-        priority = (one.get("spec") or {}).get("priority")
-        return -int(priority or 0), str(one["metadata"].get("creationTimestamp", "")), str(one["metadata"]["name"])
-
-    waiting = [one for one in workloads if (one.get("spec") or {}).get("queueName") == name]
-    waiting = [one for one in waiting if not condition(one, "QuotaReserved") and not condition(one, "Finished")]
-    before = sum(1 for one in waiting if rank(one) < rank(mine))
-    among = (behind.get("status") or {}).get("pendingWorkloads")
-    of = f" (of {among} that wait in its ClusterQueue)" if among else ""
-    return f", {f'behind {before} more' if before else 'first'}{of}"

@@ -17,7 +17,7 @@ def refused_by(message, *pods, **more):
             (f"{FORBIDDEN}exceeded quota: team-a, requested: limits.memory=64Gi,requests.nvidia.com/gpu=16, used: limits.memory=0,requests.nvidia.com/gpu=0, "
             "limited: limits.memory=1Ti,requests.nvidia.com/gpu=8"),
             "quota-exceeded",
-            "allows 8 requests.nvidia.com/gpu; 0 are used, and a pod asks for 16 more",
+            "is smaller than a pod: requested: limits.memory=64Gi,requests.nvidia.com/gpu=16, used: ",
         ),
         (f"{FORBIDDEN}failed quota: team-a: must specify limits.cpu for: runner; limits.memory for: runner", "quota-wants-resources", "limits.cpu for: runner"),
         (f"{FORBIDDEN}[maximum cpu usage per Container is 4, but limit is 8, maximum memory usage per Container is 8Gi, but limit is 64Gi]", "limit-range", "maximum cpu usage per Container is 4"),

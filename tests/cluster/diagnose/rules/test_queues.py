@@ -90,16 +90,10 @@ def test_a_queue_that_is_too_small_says_how_much_is_asked_and_there():
     assert "asks for 16 nvidia.com/gpu at once, and its queue has 8 in all" in said
 
 
-def test_the_position_in_the_queue_goes_by_priority_then_by_age():
-    mine = workload("mine", reserved(WAITING), made=100)
-    older, younger, urgent = (
-        workload(name, made=made, priority=priority, uid="another")
-        for name, made, priority in (("a", 200, 0), ("b", 50, 0), ("c", 10, 1000))
-    )
-    finding = verdict_of(mine, older, younger, urgent)
+def test_a_job_that_waits_is_told_what_is_missing_and_how_many_wait():
+    finding = held(WAITING)
     assert (finding.cause, finding.severity) == ("queue-waiting", "warning")
-    assert "behind 2 more (of 5 that wait in its ClusterQueue)" in finding.sentence
-    assert "missing now: 8 nvidia.com/gpu" in finding.sentence
+    assert "queue team-a (5 wait in its ClusterQueue); missing now: 8 nvidia.com/gpu" in finding.sentence
 
 
 def test_a_queue_is_judged_by_its_own_object_too():
