@@ -88,13 +88,7 @@ class Node:
     def selected(self, spec: Object) -> bool:
         """Whether it has every label that a pod's spec requires."""
         labels = {**self.labels, "metadata.name": self.name}
-        return any(
-            all(
-                operator in _OPERATORS and _OPERATORS[operator](labels.get(label), values)
-                for label, operator, values in one
-            )
-            for one in requirements(spec)
-        )
+        return any(all(_holds(*one, labels) for one in term) for term in requirements(spec))
 
     def untolerated(self, spec: Object) -> list[Object]:
         """Its taints that keep a pod away; that of a cordoned node is not one of them."""
@@ -148,15 +142,16 @@ def requirements(spec: Object) -> list[list[Requirement]]:
     return [[*chosen, *one] for one in made] if terms else [chosen]
 
 
+def _holds(label: str, operator: str, wanted: Sequence[str], labels: Mapping[str, str]) -> bool:
+    return operator in _OPERATORS and _OPERATORS[operator](labels.get(label), wanted)
+
+
 def words_of(resource: str) -> tuple[str, str]:
     """A resource as causes name it, and the spec's field that asks for it."""
     if is_extended(resource):
         return "gpus", "spec.placement.gpus"
-    return (
-        (resource, f"spec.job.resources.requests.{resource}")
-        if resource in _KNOWN
-        else ("resource", "spec.job.resources")
-    )
+    known = resource in _KNOWN
+    return resource if known else "resource", f"spec.job.resources{f'.requests.{resource}' if known else ''}"
 
 
 def number(resource: str, value: Decimal) -> str:
