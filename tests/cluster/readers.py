@@ -64,4 +64,5 @@ class Node:
                     self._seen.add(uid)
                     self.made.append(pod)
                     status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
-                    self._api.put(PODS, {**pod, "status": status})
+                    placed = {"nodeName": "node-a"} if "containerStatuses" in status else {}
+                    self._api.put(PODS, {**pod, "spec": {**placed, **pod["spec"]}, "status": status})

@@ -7,29 +7,24 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from specbatch.cluster.client.kinds import EVENTS, PODS, Object
+from specbatch.cluster.client.kinds import PODS, Object
+from specbatch.cluster.diagnose.evidence import Evidence
+from specbatch.cluster.diagnose.table import OF_A_POD
 from specbatch.cluster.fetch.reader_manifest import MADE
-from specbatch.cluster.jobs.job_view import reason_text
-from specbatch.cluster.jobs.timestamps import event_time
+from specbatch.cluster.jobs.job_view import JobView, reason_text
 from specbatch.cluster.manifests.names import READER
-from specbatch.cluster.status.pod_state import container_state, has_ended, waiting_reason
+from specbatch.cluster.status.pod_state import container_state, has_ended
 from specbatch.errors import ClusterError
 
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
 _POLL_SECONDS = 1.0
+_LOOK_SECONDS = 30.0
 _START_SECONDS = 600.0  # images are large
-_SCHEDULE_SECONDS = 30.0
 _MOUNT_SECONDS = 120.0  # a volume may still be attached to another node
 _DELETE_SECONDS = 60.0
 _CREATIONS = 5
-# Reasons of a waiting container that do not pass by themselves.
-_FATAL = {"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}  # fmt: skip
-_WHY = "specbatch why explains it for the run's own pods"
-_ONE_NODE = (
-    "the volume can be used from one node at a time: wait until the run has ended, or stop it with specbatch suspend"
-)
 
 
 class ReaderPod:
@@ -108,35 +103,26 @@ class ReaderPod:
 
     def _wait(self) -> None:
         """Returns when it runs."""
-        began = time.monotonic()
+        began = looked = time.monotonic()
         while not _runs(pod := self._cluster.get(PODS, self._name)):
-            self._check(pod, time.monotonic() - began)
+            if has_ended(pod):
+                raise self._error(f"ended before it was used: {_ended_because(pod)}", "specbatch events says more")
+            if (now := time.monotonic()) - looked > _LOOK_SECONDS:
+                self._look(pod, now - began)
+                looked = now
             time.sleep(_POLL_SECONDS)
 
-    def _check(self, pod: Object, seconds: float) -> None:
-        """Raises when the pod will not run."""
-        reason, message = waiting_reason(pod, READER)
-        if has_ended(pod):
-            raise self._error(f"ended before it was used: {_ended_because(pod)}", "specbatch events says more")
-        if reason in _FATAL:
-            raise self._error(f"does not start: {reason}: {message}", _WHY)
-        if seconds > _SCHEDULE_SECONDS and reason == "Unschedulable":
-            remedy = "it needs the volume's node and 50m CPU; try again when there is room"
-            raise self._error(f"finds no node: {message}", remedy)
-        warning = self._warning() if seconds > _SCHEDULE_SECONDS or reason not in {"", "Unschedulable"} else ""
-        if "Multi-Attach" in warning or "ReadWriteOncePod" in warning:
-            raise self._error(f"cannot have the volume: {warning}", _ONE_NODE)
-        if "FailedMount" in warning and seconds > _MOUNT_SECONDS:
-            raise self._error(f"cannot have the volume: {warning}", _WHY)
-        if seconds > _START_SECONDS:
-            text = f"does not run after {seconds / 60:.0f} minutes: {warning or 'no event says why'}"
-            raise self._error(text, "try again")
-
-    def _warning(self) -> str:
-        """The last Warning event of the pod."""
-        events = self._cluster.list(EVENTS, fields={"involvedObject.name": self._name, "involvedObject.uid": self._uid})
-        last = max((event for event in events if event.get("type") == "Warning"), key=event_time, default={})
-        return " ".join(f"{last.get('reason')}: {last.get('message')}".split()) if last else ""
+    def _look(self, pod: Object, seconds: float) -> None:
+        """Raises what `why` says of a pod that does not run, unless it only takes time."""
+        evidence = Evidence(self._cluster, JobView({"metadata": pod["metadata"], "spec": {}}))
+        finding = next((found for rule in OF_A_POD for found in rule(evidence, pod)), None)
+        if finding is not None:
+            patience = _MOUNT_SECONDS if finding.cause.startswith("mount-") else 0.0
+            if seconds > (patience if finding.severity == "error" else _START_SECONDS):
+                said = f" ({finding.evidence[0]})" if finding.evidence else ""
+                raise self._error(f"does not run: {finding.sentence}{said}", finding.remedy)
+        elif seconds > _START_SECONDS:
+            raise self._error(f"does not run after {seconds / 60:.0f} minutes", "try again")
 
     def _error(self, text: str, remedy: str) -> ClusterError:
         where = f"pod {self._name}, namespace {self._cluster.namespace}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from specbatch.cluster.client.kinds import Object
-from specbatch.cluster.jobs.job_view import condition
+from specbatch.cluster.jobs.job_view import condition, reason_text
 from specbatch.cluster.manifests.names import CONTAINER
 from specbatch.cluster.status.pod_log import read_termination_message
 from specbatch.errors import ExitCode
@@ -64,23 +64,11 @@ def termination_message(pod: Object) -> TerminationMessage | None:
     return read_termination_message(message) if message else None
 
 
-def waiting_reason(pod: Object, container: str = CONTAINER) -> tuple[str, str]:
-    """Reason and message of a container that waits, or of a pod that is not scheduled; empty where nothing is reported."""
-    found = container_state(pod, container).get("waiting")
-    if found is None:
-        conditions: Sequence[Object] = (pod.get("status") or {}).get("conditions") or ()
-        found = next(
-            (one for one in conditions if one.get("type") == "PodScheduled" and one.get("status") == "False"), {}
-        )
-        default = "Unschedulable" if found else ""
-    else:
-        default = "waiting"
-    return str(found.get("reason") or default), " ".join(str(found.get("message") or "").split())
-
-
 def waits_for(pod: Object) -> str:
-    """Why it does not run yet: Kubernetes' reason and message."""
-    reason = ": ".join(filter(None, waiting_reason(pod)))
+    """Why it does not run yet: Kubernetes' reason and message, of its container or of a pod that is not scheduled."""
+    conditions: Sequence[Object] = (pod.get("status") or {}).get("conditions") or ()
+    unscheduled = (one for one in conditions if one.get("type") == "PodScheduled" and one.get("status") == "False")
+    reason = " ".join(reason_text(container_state(pod).get("waiting") or next(unscheduled, None)).split())
     return reason or ("starting" if node_of(pod) else "waiting for a node")
 
 

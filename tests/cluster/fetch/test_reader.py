@@ -222,18 +222,18 @@ UNSCHEDULABLE = {
 @pytest.mark.parametrize(
     ("status", "event", "says"),
     [
-        (waiting("ImagePullBackOff", "Back-off pulling image x"), None, "does not start: ImagePullBackOff: Back-off pulling image x"),
-        (waiting("CreateContainerConfigError", "no user"), None, "CreateContainerConfigError: no user"),
-        (UNSCHEDULABLE, None, "finds no node: 0/3 nodes are available"),
+        (waiting("ImagePullBackOff", "Back-off pulling image x"), None, "does not run: the image cannot be pulled"),
+        (waiting("CreateContainerConfigError", "no user"), None, "(pod NAME: CreateContainerConfigError: no user)"),
+        (UNSCHEDULABLE, None, "(pod NAME: 0/3 nodes are available)"),
         ({"phase": "Failed", "reason": "OutOfcpu", "message": "Node didn't have enough"}, None, "OutOfcpu: Node didn't have enough"),
-        (waiting("ContainerCreating"), ("FailedAttachVolume", "Multi-Attach error for volume pv"), "Multi-Attach error for volume pv"),
-        (waiting("ContainerCreating"), ("FailedMount", "no such secret"), "FailedMount: no such secret"),
+        (waiting("ContainerCreating"), ("FailedAttachVolume", "Multi-Attach error for volume pv"), "in use by a pod elsewhere"),
+        (waiting("ContainerCreating"), ("FailedMount", "no such server"), "(pod NAME: FailedMount: no such server)"),
     ],
 )  # fmt: skip
 def test_a_pod_that_will_not_run_is_one_error_with_what_kubernetes_says(
     api, run_dir, place, tmp_path, monkeypatch, status, event, says
 ):
-    monkeypatch.setattr(reader_pod, "_SCHEDULE_SECONDS", 0.05)
+    monkeypatch.setattr(reader_pod, "_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(reader_pod, "_MOUNT_SECONDS", 0.05)
     job = submitted(api)
     with Node(api, {THERE: run_dir}, [status]) as node:
@@ -241,7 +241,7 @@ def test_a_pod_that_will_not_run_is_one_error_with_what_kubernetes_says(
             monkeypatch.setattr(node, "made", Warned(api, *event))
         with pytest.raises(ClusterError, match="the reader pod") as caught:
             fetched(api, job, place, tmp_path / "out.jsonl")
-    assert says in caught.value.message
+    assert says.replace("NAME", f"{job['metadata']['name']}-reader") in caught.value.message
     assert caught.value.remedy
     assert readers(api) == []
 

@@ -71,7 +71,7 @@ _MOUNTS = (
     *REFERENCES,
     Cause("claim-in-use", r"Multi-Attach error",
         "a claim of the pod is in use by a pod elsewhere (ReadWriteOnce: one node at a time may use it)",
-        "end the other pod (of a node that is lost: {kubectl} delete pod POD --force, once the node is surely off); for several shards on several nodes take a ReadWriteMany claim, or job.parallelism: 1"),
+        "end the other pod (of a run: specbatch suspend; of a node that is lost: {kubectl} delete pod POD --force, once the node is surely off); for several shards on several nodes take a ReadWriteMany claim, or job.parallelism: 1"),
     Cause("host-path-missing", r'volume "(?P<volume>[^"]+)".*hostPath type check failed: (?P<what>.*)',
         "the folder that volume {volume} names is not on the node: {what}",
         "make the folder on every node that may be used, or take a claim instead of hostPath in spec.job.volumes"),
