@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from specbatch.api.base import Says, SpecModel
+from specbatch.api.structured import StructuredOutput
 
 KOrAuto = Annotated[int, Field(ge=0, le=32)] | Literal["auto"]
 StopString = Annotated[str, Field(min_length=1), Says("text of at least one character")]
@@ -144,6 +145,11 @@ class DecodingSpec(SpecModel):
         default=False,
         description="Whether to go on past the model's end of text, up to maxNewTokens. For benchmarks.",
         examples=[True],
+    )
+    structured_output: StructuredOutput | None = Field(
+        default=None,
+        description="The form that every row's text is held to, token by token: JSON of a schema, an expression, one of some texts, or a grammar's.",
+        examples=[{"regex": "yes|no"}],
     )
     from_model: bool = Field(
         default=False,

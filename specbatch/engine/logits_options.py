@@ -23,6 +23,7 @@ class Processor(IntFlag):
     FREQUENCY = 8
     NGRAMS = 16
     MIN_P = 32
+    GRAMMAR = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """From a row's options to its logits: bans, biases, penalties, min-p; both engines and both models go through `process`.
 
-The order is vLLM's: bad words, min_tokens and logit_bias, the repetition, frequency and presence penalties, then at the row's temperature
+The order is vLLM's: what a grammar allows, bad words, min_tokens and logit_bias, the repetition, frequency and presence penalties, then at the row's temperature
 min-p, and after that (`sampling`) top-k and top-p. transformers' has the same up to the penalties, and min-p last. All of it follows from the
 row's tokens before a position, drafts of the round among them, so that drafting and verifying a token see the same, whatever k.
 
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from specbatch.engine.logits_options import LARGEST_NGRAM, NO_OPTIONS, Processor
+from specbatch.engine.grammar import forbid
+from specbatch.engine.logits_options import LARGEST_NGRAM, Processor
 from specbatch.engine.request import Request
 
 
@@ -94,9 +95,7 @@ class RowOptions:
 
 def needed(requests: Sequence[Request]) -> Processor:
     """What any of the rows needs."""
-    return reduce(
-        or_, (request.logits.processors for request in requests if request.logits is not NO_OPTIONS), Processor(0)
-    )
+    return reduce(or_, (request.processors for request in requests), Processor.NONE)
 
 
 def process(
@@ -107,6 +106,7 @@ def process(
     positions: Tensor,
     prompt_lengths: Tensor,
     temperature: Tensor,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """The logits that tokens are chosen from.
 
@@ -118,12 +118,16 @@ def process(
         positions: of the tokens to be chosen, in their rows: at least 1  # int64 [batch, n]
         prompt_lengths: int64 [batch]
         temperature: of the rows, 0 for greedy  # float32 [batch]
+        mask: of what the rows' grammars allow, for Processor.GRAMMAR  # int32 [batch, n, words]
 
     Returns:
         float32 [batch, n, vocab]; -inf where a token is banned
     """
     scores = logits.to(torch.float32, copy=True)
     at = _Places(history, positions, prompt_lengths)
+    if processors & Processor.GRAMMAR:
+        assert mask is not None, "of the rows with a grammar"
+        forbid(scores, mask)
     if processors & Processor.BAD_WORDS:
         _ban_words(scores, options, at)
     if processors & Processor.NGRAMS:

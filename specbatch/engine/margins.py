@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
+from specbatch.engine.grammar import GrammarRound
 from specbatch.engine.logits_options import Processor
 from specbatch.engine.logits_processors import RowOptions, process
 from specbatch.engine.request import Request
@@ -146,16 +147,17 @@ class Contest:
 
 def _processed(logits: Tensor, request: Request, completion: Sequence[int]) -> Tensor:
     """By all of the request's options but min-p, at whose threshold a token may be kept or not.  # [vocab]"""
-    processors = request.logits.processors & ~Processor.MIN_P
+    processors = request.processors & ~Processor.MIN_P
     if not processors:
         return logits
     prompt, device = list(request.prompt_token_ids), logits.device
     history = torch.tensor([[*prompt, *completion]], device=device)
     positions, prompts = torch.tensor([[history.shape[1]]], device=device), torch.tensor([len(prompt)], device=device)
-    options = RowOptions.of([request], device)
-    return process(logits[None, None], options, processors, history, positions, prompts, torch.zeros(1, device=device))[
-        0, 0
-    ]
+    options, mask = RowOptions.of([request], device), None
+    if request.grammar is not None:
+        mask = GrammarRound([request.grammar], len(logits)).masks([[]], 0, 1).to(device)
+    greedy = torch.zeros(1, device=device)
+    return process(logits[None, None], options, processors, history, positions, prompts, greedy, mask)[0, 0]
 
 
 def _mass_from(weights: Tensor, at: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions
+from specbatch.engine.grammar import Grammar
+from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions, Processor
 
 FinishReason = Literal["stop", "length", "error"]
 AcceptanceRule = Literal["coupled", "rejection"]
@@ -70,6 +71,12 @@ class Request:
     eos_token_ids: frozenset[int] = frozenset()  # empty: never stops at an end-of-sequence token
     stop: StopCheck | None = None
     logits: LogitsOptions = NO_OPTIONS
+    grammar: Grammar | None = None
+
+    @property
+    def processors(self) -> Processor:
+        """The logits processors that it needs."""
+        return self.logits.processors | (Processor.NONE if self.grammar is None else Processor.GRAMMAR)
 
     @property
     def random_key(self) -> int:

@@ -159,7 +159,7 @@ class Scheduler:
             sequence.drafted += output.drafted[place]
             sequence.accepted += output.accepted[place]
             if not output.finite[place]:
-                ended.append((sequence, sequence.complete("error", "the target's logits are not finite")))
+                ended.append((sequence, sequence.complete("error", _why_no_token(sequence))))
                 continue
             before = len(sequence.token_ids)
             reason = sequence.extend(output.tokens[place])
@@ -203,3 +203,13 @@ class Scheduler:
         self.running.remove(sequence)
         self.runner.evict(sequence, poisoned=poisoned)
         self.stats.active = len(self.running)
+
+
+def _why_no_token(sequence: SequenceState) -> str:
+    """Of a row whose logits, as its options leave them, are not finite."""
+    request = sequence.request
+    if request.grammar is not None and request.grammar.error:
+        return f"its grammar allows no further token: {request.grammar.error}"
+    if request.processors:
+        return "no token is left that its bans and its grammar allow, or the target's logits are not finite"
+    return "the target's logits are not finite"

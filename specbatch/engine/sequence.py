@@ -57,6 +57,8 @@ class SequenceState:
             if keep is not None:
                 new_token_ids, reason = new_token_ids[:keep], "stop"
         self.token_ids.extend(new_token_ids)
+        if self.request.grammar is not None and reason is None:
+            self.request.grammar.commit(new_token_ids)
         return reason
 
     def complete(self, reason: FinishReason, error: str | None = None) -> Completion:

@@ -129,6 +129,7 @@ class RunInputs:
             system_prompt=dataset.system_prompt,
             enable_thinking=dataset.enable_thinking,
             max_length=self.max_length,
+            ends=ModelDefaults(self.pair.target.path, self.pair.target.name).eos_token_ids,
             embedded=self.pair.target.vocab_size,
             instant=instant and instant.replace(tzinfo=None),  # as datetime.now() gives it
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ class RequestMaker:
         """The request of a row."""
         decoding = prepared.row.decoding
         ends = self.eos_token_ids.union(decoding.stop_token_ids)
+        if prepared.grammar is not None:
+            ends |= prepared.grammar.ends
         return Request(
             id=prepared.row.id,
             prompt_token_ids=prepared.prompt_token_ids,
@@ -35,6 +38,7 @@ class RequestMaker:
             eos_token_ids=frozenset(decoding.stop_token_ids) if decoding.ignore_eos else ends,
             stop=StopStrings(self.detokenizer, decoding.stop, decoding.min_tokens) if decoding.stop else None,
             logits=until_min_tokens(prepared.logits, ends, decoding.min_tokens),
+            grammar=copy.copy(prepared.grammar),
         )
 
     def all_of(self, prepared: PreparedRow) -> list[Request]:

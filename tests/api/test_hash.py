@@ -11,7 +11,7 @@ PLAIN = job().spec_hash()
 
 
 def test_the_hash_is_a_sha256_that_does_not_change_between_versions():
-    assert PLAIN == "fca427a6d25a94c068dd9914a9d921e0f2a7164e7c810c68c4ca64e263e7b4ba"
+    assert PLAIN == "d509ff7dc32f9e309eb22ddc1682140f62af99d9b0741c6f11c9f71990f9cb55"
 
 
 def test_writing_a_default_out_changes_nothing():

@@ -13,7 +13,7 @@ _BEAMS = "there is no beam search: temperature 0 is greedy, above 0 samples"
 _MANY = "completions are not ranked: decoding.n gives several of a row"
 _NO_OFFLOAD = "nothing is offloaded: the pair must fit the GPUs, and specbatch plan FILE shows what fits"
 _HUB_LOGIN = "a secret is never in a spec: set HF_TOKEN in the environment; in pods, job.secretEnv: {HF_TOKEN: {name: hf, key: token}}"
-_SHAPE = "the answer's form cannot be forced: ask for it in the prompt, and check the answers"
+_SHAPE = "tools are of a row, beside its messages: see docs/reference/row-options.md"
 _DRAFTER = "the drafter is a section: drafter: {model: Qwen/Qwen3-1.7B}, or drafter: {method: ngram}; k is decoding.numSpeculativeTokens"
 _HEADS = (
     "drafters are a model of the same vocabulary (drafter: {model: ...}), an EAGLE-3 head (drafter: {method: eagle3, model: ...})"
@@ -73,7 +73,8 @@ _TABLE: dict[str, str] = {
     "min_length": "decoding.minTokens counts the new tokens alone",
     "typical_p top_a tfs_z mirostat logits_processors guidance_scale penalty_alpha": _PENALTY,
     "logprobs top_logprobs prompt_logprobs echo": "results hold text and counts, no log probabilities: leave it out",
-    "guided_json guided_regex guided_choice guided_decoding structured_outputs response_format json_schema grammar tools tool_choice": _SHAPE,
+    "guided_json guided_regex guided_choice guided_grammar guided_decoding structured_outputs response_format": "=decoding.structuredOutput",
+    "tools tool_choice": _SHAPE,
     "sampling_params sampling generation_config generation generate_kwargs": "the fields of sampling are those of the section decoding: maxNewTokens, temperature, topP, topK, seed, stop; fromModel: true takes the target's own",
     # data
     "prompts prompt prompts_file input input_file input_path inputs data data_path dataset_path dataset_name data_files": "=dataset.uri",

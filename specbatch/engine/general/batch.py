@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.acceptance import Acceptance
+from specbatch.engine.grammar import GrammarRound
 from specbatch.engine.logits_options import Processor
 from specbatch.engine.logits_processors import RowOptions, needed, process
 from specbatch.engine.sampling import RowSampling
@@ -38,6 +39,7 @@ class Batch:
         self._sampling: RowSampling | None = None
         self._options: RowOptions | None = None  # made with _sampling; None: no row asks for any
         self._processors = Processor.NONE
+        self._grammars: GrammarRound | None = None  # of the round, once it has asked for masks
 
     @property
     def size(self) -> int:
@@ -74,8 +76,14 @@ class Batch:
         rows = slice(0, self.size)
         positions = self.positions(logits.shape[1], start=start + 1)
         history = self.history[rows, : self.extent(start + logits.shape[1])]
-        asked = self._options, self._processors
-        return process(logits, *asked, history, positions, self.prompt_lengths[rows], sampling.temperature)
+        asked, prompts = (self._options, self._processors), self.prompt_lengths[rows]
+        mask = self._mask(logits, drafts, start) if self._processors & Processor.GRAMMAR else None
+        return process(logits, *asked, history, positions, prompts, sampling.temperature, mask)
+
+    def _mask(self, logits: Tensor, drafts: Tensor, start: int) -> Tensor:
+        if self._grammars is None:
+            self._grammars = GrammarRound([row.request.grammar for row in self.rows], logits.shape[-1])
+        return self._grammars.masks(drafts.tolist(), start, logits.shape[1]).to(self.device)
 
     def extent(self, k: int) -> int:
         """Positions that attention must cover when k tokens are drafted, rounded up so that shapes repeat."""
@@ -121,5 +129,6 @@ class Batch:
     def commit(self, acceptance: Acceptance) -> None:
         """Moves every row on by its accepted + 1 tokens. What stands behind them is filler, overwritten later."""
         width = acceptance.tokens.shape[1]
+        self._grammars = None
         self.history[: self.size].scatter_(1, self.positions(width, start=1), acceptance.tokens)
         self.lengths[: self.size] += acceptance.accepted + 1

@@ -55,11 +55,12 @@ def draft(drafter: Drafter, batch: Batch, k: int, rule: AcceptanceRule, vocab_si
 
 
 def verify(target: CausalLM, batch: Batch, proposal: Proposal) -> Tensor:
-    """One target forward over each row's last token and its drafts.  # [batch, k + 1, vocab]"""
+    """One target forward over each row's last token and its drafts: its logits as the rows' options leave them.  # [batch, k + 1, vocab]"""
     k = proposal.tokens.shape[1]
     positions = batch.positions(k + 1)
     tokens = torch.cat([batch.tokens_at(positions[:, :1]), proposal.tokens], dim=1)
-    return target.forward(tokens, SlotView(slice(0, batch.size), positions, batch.extent(k))).to(batch.device)
+    logits = target.forward(tokens, SlotView(slice(0, batch.size), positions, batch.extent(k))).to(batch.device)
+    return batch.process(logits, proposal.tokens, start=0)
 
 
 def accept(logits: Tensor, batch: Batch, proposal: Proposal, rule: AcceptanceRule) -> Acceptance:
@@ -72,7 +73,6 @@ def accept(logits: Tensor, batch: Batch, proposal: Proposal, rule: AcceptanceRul
         rule: coupled or rejection.
     """
     positions = batch.completion_positions(logits.shape[1])
-    logits = batch.process(logits, proposal.tokens, start=0)
     if rule == "coupled" or batch.sampling.all_greedy:
         target_tokens, _ = choose_tokens(logits, batch.sampling, positions)
         return accept_coupled(proposal.tokens, proposal.num_drafted, target_tokens)

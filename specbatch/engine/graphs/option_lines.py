@@ -29,10 +29,11 @@ class OptionLines:
         self._slots = slots
         self._lane = lane
         self._lines: RowOptions | None = None
+        self._mask: Tensor | None = None  # by place in the batch  # int32 [slots, positions of a round, words]
 
     def join(self, slots: Sequence[int], requests: Sequence[Request]) -> None:
         """Writes the lines of joining rows; those of rows without options too, once any row has had some."""
-        if self._lines is None and not any(request.logits.processors for request in requests):
+        if self._lines is None and not any(request.processors for request in requests):
             return
         self._lane.run(lambda: self._write(slots, requests))
 
@@ -40,6 +41,27 @@ class OptionLines:
         """Of the rows in these slots.  # int64 [B]"""
         assert self._lines is not None, "a row that needs processors has joined"
         return self._lines.lines(slots)
+
+    def set_masks(self, masks: Tensor, positions: int) -> None:
+        """Brings what grammars allow to the lane.
+
+        Args:
+            masks: by place in the batch  # int32 [rows, n, words]
+            positions: of the largest round.
+        """
+        rows, n, words = masks.shape
+
+        def bring() -> None:
+            if self._mask is None:
+                shape = self._slots, positions, words
+                self._mask = torch.full(shape, -1, dtype=torch.int32, device=self._lane.device)
+            self._mask[:rows, :n] = upload(masks, torch.int32, self._lane.device)
+
+        self._lane.run(bring)
+
+    def masks(self, rows: int, n: int) -> Tensor | None:
+        """Of the first rows of the batch.  # int32 [rows, n, words]"""
+        return None if self._mask is None else self._mask[:rows, :n]
 
     def _write(self, slots: Sequence[int], requests: Sequence[Request]) -> None:
         device = self._lane.device

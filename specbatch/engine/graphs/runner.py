@@ -12,6 +12,7 @@ from operator import or_
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.grammar import GrammarRound
 from specbatch.engine.graphs.lanes import kept_current
 from specbatch.engine.graphs.ops import refusing_kernels
 from specbatch.engine.graphs.pair import CapturedPair
@@ -43,7 +44,6 @@ class GraphModelRunner(ModelRunner):
         slots: sequences at once.
     """
 
-    depth = 1
     steady = True
 
     def __init__(self, target: CausalLM, drafter: Drafter | None, config: EngineConfig, slots: int) -> None:
@@ -61,7 +61,13 @@ class GraphModelRunner(ModelRunner):
         self._finished: Mark | None = None  # the last round launched, where there are several lanes
         self._modes: dict[int, tuple[list[int], Mode]] = {}  # by group: slots of its last round, and their mode
         self._free_slots = list(range(slots - 1, -1, -1))
+        self._grammars = 0  # rows that have one
         self._processors: dict[int, Processor] = {}  # by slot, of the rows that need any
+
+    @property
+    def depth(self) -> int:  # type: ignore[override]  # a constant of other runners
+        """1; 0 while any row has a grammar: what may follow hangs on what the round before gave."""
+        return 0 if self._grammars else 1
 
     def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts:
         """Compiles kernels and captures all steps; each is timed as it is.
@@ -127,15 +133,17 @@ class GraphModelRunner(ModelRunner):
         self.timer.add(start, pair.front.lane.mark(), of_drafter=False)
         for slot, sequence in zip(slots, sequences, strict=True):
             sequence.slot = slot
-            if processors := sequence.request.logits.processors:
+            if processors := sequence.request.processors:
                 self._processors[slot] = processors
+                self._grammars += sequence.request.grammar is not None
 
     def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
         """Takes a slot and its pages back. What lies in free pages is never read, NaN or not."""
         del poisoned
         self.pair.evict(sequence.slot)
         self._free_slots.append(sequence.slot)
-        self._processors.pop(sequence.slot, None)
+        if self._processors.pop(sequence.slot, Processor.NONE) & Processor.GRAMMAR:
+            self._grammars -= 1
 
     def entered(self) -> AbstractContextManager[object]:
         """See ModelRunner: streams of lanes are current for what is queued there, one after the other."""
@@ -178,6 +186,10 @@ class GraphModelRunner(ModelRunner):
         pair, rows, group = self.pair, bucket(self.pair.buckets, len(sequences)), sequences[0].group
         slots = [sequence.slot for sequence in sequences]
         mode = self._mode(slots, sequences, group)
+        pair.drafter.grammars = None
+        if self._grammars and mode.processors & Processor.GRAMMAR:
+            grammars = [sequence.request.grammar for sequence in sequences]
+            pair.drafter.grammars = GrammarRound(grammars, pair.target.vocab_size, slots)
         if not k:
             pair.drafter.skip(sequences)
         if len(pair.lanes) > 1:

@@ -176,6 +176,19 @@ class RowState:
             self.lane.run(lambda: self.rows.copy_(self._rows_of[group]))
         self._group = group
 
+    def drafts(self, slots: Sequence[int], count: int) -> list[list[int]]:
+        """The first drafts of rows in a round that has begun; the host waits for them."""
+        if count == 0:
+            return [[] for _ in slots]
+        at, found = torch.tensor(slots, device=self.device), list[list[int]]()
+
+        def read() -> None:
+            places = self.lengths[at][:, None] + torch.arange(1, count + 1, device=self.device)
+            found.extend(self.history[at[:, None], places].tolist())
+
+        self.lane.run(read)
+        return found
+
     def sampling(self, rows: Tensor, mode: Mode) -> RowSampling:
         """The rows' parameters.  # rows int64 [B]"""
         return RowSampling(mode.params, self.temperature[rows], self.top_k[rows], self.top_p[rows], self.keys[rows])

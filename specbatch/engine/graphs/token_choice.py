@@ -87,7 +87,8 @@ class TokenChooser:
         state = self.state
         options = state.options.lines(slots)
         prompts, temperature = state.prompt_lengths[slots], state.temperature[slots]
-        return process(logits, options, mode.processors, state.history[slots], positions, prompts, temperature)
+        asked, mask = (options, mode.processors), state.options.masks(*positions.shape)
+        return process(logits, *asked, state.history[slots], positions, prompts, temperature, mask)
 
     def _sample(self, logits: Tensor, keys: Tensor, sampling: RowSampling, mode: Mode) -> tuple[Tensor, Tensor]:
         """The tokens of rows that look at the whole vocabulary, and of others beside them.  # see choose"""

@@ -82,6 +82,11 @@ class ModelDefaults:
         return with_defaults_of_model(decoding, self._defaults, self._name)
 
     @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """As the engine has them; empty for a .gguf file, whose tokenizer knows."""
+        return tuple(self._eos)
+
+    @property
     def sampling(self) -> str:
         """Which sampling the model comes with, which spec.decoding replaces; empty where it is greedy."""
         if self._defaults.get("do_sample") is not True:

@@ -11,6 +11,7 @@ from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown, whole
 from specbatch.runner.rows.row_options import RowOption, find_option, nearest_option
+from specbatch.runner.rows.structured import structured_output
 
 _WHOLE = frozenset({"max_new_tokens", "top_k", "seed", "min_tokens", "no_repeat_ngram_size", "n"})
 _MOST_FIELDS = 10_000  # each is compared with names that it may misspell: a million would take a minute
@@ -69,6 +70,10 @@ def decoding_of_row(base: DecodingSpec, options: Options) -> DecodingSpec:
     if decoding.min_tokens > decoding.max_new_tokens:
         message = f"min_tokens {decoding.min_tokens} is more than max_tokens, which is {decoding.max_new_tokens}"
         raise RowError(ErrorCode.INVALID_FIELD, message)
+    if decoding.structured_output is not None and (decoding.ignore_eos or decoding.min_tokens):
+        other = "ignore_eos" if decoding.ignore_eos else "min_tokens"
+        message = f"{other} beside structured output: the form says where a text ends; give one of them"
+        raise RowError(ErrorCode.INVALID_FIELD, message)
     if decoding.n > 1 and decoding.temperature == 0:
         message = f"n {decoding.n} gives the same text {decoding.n} times at temperature 0, which is greedy; give a temperature above 0"
         raise RowError(ErrorCode.INVALID_FIELD, message)
@@ -125,7 +130,9 @@ class _Reader:
             self._option(option, name, value, place)
 
     def _option(self, option: RowOption, name: str, value: Any, place: str) -> None:
-        if option.sets:
+        if option.sets == "structured_output":
+            self._set(option.sets, structured_output(option.name, value, f"{place}{name}"), f"{place}{name}")
+        elif option.sets:
             self._set(option.sets, value, f"{place}{name}")
         elif not option.holds:
             if not option.asks_nothing(value):
@@ -151,7 +158,7 @@ class _Reader:
             self._set(option.holds, value[option.holds], f"{place}{name}.{option.holds}")
 
     def _set(self, sets: str, value: Any, written: str) -> None:
-        value = _normal(sets, value, written)
+        value = None if value is None else _normal(sets, value, written)
         if value is None:
             return
         before, as_written = self.found.setdefault(sets, (value, written))

@@ -14,6 +14,7 @@ from specbatch.results.layout import rows_of_share
 from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import Shard
+from specbatch.runner.rows.grammars import RowGrammar
 from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.row import BadRow, Row
 from specbatch.runner.rows.row_reader import RowReader
@@ -23,16 +24,17 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class PreparedRow:
-    """A row with its prompt's token ids, and what it asks of its logits."""
+    """A row with its prompt's token ids, and what it asks of its logits and of its text's form."""
 
     row: Row
     prompt_token_ids: list[int]
     logits: LogitsOptions = NO_OPTIONS
+    grammar: RowGrammar | None = None
 
     @classmethod
     def of(cls, row: Row, encoder: PromptEncoder) -> Self:
         """Raises RowError as the encoder does."""
-        return cls(row, encoder.encode(row), encoder.logits_options(row))
+        return cls(row, encoder.encode(row), encoder.logits_options(row), encoder.grammar(row))
 
 
 class RowPrefetcher:

@@ -12,6 +12,7 @@ from specbatch.engine.logits_options import LogitsOptions
 from specbatch.errors import Problem, SpecError
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown
+from specbatch.runner.rows.grammars import GrammarCompiler, RowGrammar
 from specbatch.runner.rows.messages import Message
 from specbatch.runner.rows.row import Row
 from specbatch.runner.rows.token_lengths import TokenLengths, token_lengths
@@ -36,6 +37,7 @@ class PromptEncoder:
         enable_thinking: handed to the template; None leaves it to the template.
         max_length: prompt and new tokens together.
         instant: the time that a template sees, whenever and wherever the row is rendered; None: the present.
+        ends: tokens that end the target's texts.
         embedded: tokens that the target has embeddings for: some tokenizers have more; None where that is not known.
 
     Raises:
@@ -49,6 +51,7 @@ class PromptEncoder:
     system_prompt: str | None = None
     enable_thinking: bool | None = None
     instant: datetime | None = None
+    ends: tuple[int, ...] = ()
     embedded: int | None = None
 
     def __post_init__(self) -> None:
@@ -88,6 +91,19 @@ class PromptEncoder:
             RowError: of tokens that there are not.
         """
         return logits_options(row.decoding, self.tokenizer, self.embedded or len(self.tokenizer))
+
+    def grammar(self, row: Row) -> RowGrammar | None:
+        """That the row's text is held to, at its beginning.
+
+        Raises:
+            RowError: there can be none such.
+        """
+        asked = row.decoding.structured_output
+        return None if asked is None else self._grammars.grammar(asked)
+
+    @cached_property
+    def _grammars(self) -> GrammarCompiler:
+        return GrammarCompiler(self.tokenizer, self.embedded or len(self.tokenizer), self.ends)
 
     def _refuse_unknown(self, token_id: int) -> None:
         token = self.tokenizer.decode([token_id])

@@ -97,15 +97,14 @@ OPTIONS: dict[str, Sequence[RowOption]] = {
         _O(name="exponential_decay_length_penalty"),
         _O(name="renormalize_logits", also=("remove_invalid_values", "token_healing"), neutral=(False,)),
         _O(name="watermark", also=("watermarking_config",), neutral=(False,)),
-        _O(name="response_format", neutral=({"type": "text"},)),
-        _O(
-            name="structured_outputs",
-            also=(
-                *("guided_json", "guided_regex", "guided_choice", "guided_grammar", "guided_decoding"),
-                *("structural_tag", "json_schema", "grammar", "ebnf"),
-            ),
-        ),
-        _O(name="format", only=(dict, "json")),
+        _O(name="response_format", sets="structured_output", neutral=({"type": "text"},)),
+        _O(name="structured_outputs", also=("guided_decoding",), sets="structured_output"),
+        _O(name="guided_json", also=("json_schema",), sets="structured_output"),
+        _O(name="guided_regex", sets="structured_output"),
+        _O(name="guided_choice", sets="structured_output"),
+        _O(name="guided_grammar", also=("grammar", "ebnf"), sets="structured_output"),
+        _O(name="format", sets="structured_output", only=(dict, "json")),
+        _O(name="structural_tag"),
         _O(name="use_beam_search", neutral=(False,)),
         _O(name="num_beams", also=("beam_width", "num_beam_groups"), neutral=(1,)),
         _O(name="diversity_penalty", neutral=(0,)),
@@ -225,7 +224,6 @@ _UNMISTAKABLE = [
         if option.sets not in {"", "system_prompt"} and not option.only
         for name in option.names
     ),
-    "response_format",
 ]
 
 

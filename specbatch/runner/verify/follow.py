@@ -160,8 +160,8 @@ class _Recorded:
     def extended(self, row: SequenceState, token: int) -> SequenceState | None:
         """The row with one token more, by the engine's rule; None where the recorded row cannot be reached from there."""
         request = row.request
-        if request.stop is not None:
-            request = replace(request, stop=copy.copy(request.stop))
+        if request.stop is not None or request.grammar is not None:
+            request = replace(request, stop=copy.copy(request.stop), grammar=copy.copy(request.grammar))
         after = SequenceState(request, [*row.token_ids])
         reason = after.extend([token])
         ended = len(after.token_ids) == self._recorded.completion_tokens

@@ -112,6 +112,16 @@ BROKEN = [
         "spec.decoding.maxNewTokens",
         "512 new tokens leave no room for a prompt in batching.maxLength, which is 512",
     ),
+    (
+        "{decoding: {minTokens: 9, maxNewTokens: 8}}",
+        "spec.decoding.minTokens",
+        "9 is more than maxNewTokens, which is 8",
+    ),
+    (
+        "{decoding: {n: 4}}",
+        "spec.decoding.n",
+        "n 4 gives the same text 4 times at temperature 0 (greedy)",
+    ),
     # dataset
     ("dataset: {uri: a.txt, format: text, answerField: a}", "spec.dataset.answerField", "have no fields"),
     ("dataset: {uri: a, answerField: prompt}", "spec.dataset.answerField", "the same key as promptField"),

@@ -37,6 +37,9 @@ class Encoder:
     def logits_options(self, row):
         return NO_OPTIONS
 
+    def grammar(self, row):
+        return None
+
 
 def start_prefetcher(tmp_path, rows, *, encoder=None, finished=lambda *row: False, capacity=8, shard=Shard()):  # noqa: B008 - frozen
     bad = []

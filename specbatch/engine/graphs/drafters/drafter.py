@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.counter_rng import Purpose
+from specbatch.engine.grammar import GrammarRound
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
 from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.pool import PagePool
@@ -29,6 +30,7 @@ class GraphDrafter:
 
     pools: tuple[PagePool, ...] = ()
     prefills: tuple[Prefill, ...] = ()
+    grammars: GrammarRound | None = None
 
     # -- the host's side -------------------------------------------------------------------------------------------------
 
@@ -115,11 +117,20 @@ class StepDrafter(GraphDrafter):
     def propose(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
         """Queues k forwards; and where the target verifies on another lane, the copy of what drawn rows' drafts come from."""
         graphs, lane = self.graphs, self.state.lane
+        self._mask(0)
         graphs.run(("first", rows, mode), lambda capture: self.draft_first(capture, rows, mode), lane, spans)
-        for _ in range(k - 1):
+        for drafted in range(1, k):
+            self._mask(drafted)
             graphs.run(("next", rows, mode), lambda capture: self.draft_next(capture, rows, mode), lane, spans)
         if (back := self.verifying) is not None and self.chooser.needs_probs(mode):
             graphs.run(("probs", rows, k), lambda capture: self._hand_over_probs(capture, back, rows * k), lane)
+
+    def _mask(self, drafted: int) -> None:
+        """Brings what grammars allow next to the lane, where any row has one: the host waits for the draft before."""
+        if self.grammars is not None:
+            state = self.state
+            drafts = state.drafts(self.grammars.slots, drafted)
+            state.options.set_masks(self.grammars.masks(drafts, drafted, 1), state.max_k + 1)
 
     def draft_first(self, capture: Capture, rows: int, mode: Mode) -> None:
         """The first draft token of each row."""

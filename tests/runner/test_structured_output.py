@@ -1,0 +1,98 @@
+"""Rows held to a form: valid whatever the model would say, the masked target's own text, and verified."""
+
+import json
+import re
+
+import jsonschema
+import pytest
+
+from specbatch.api import DecodingSpec
+from specbatch.results.rows import ErrorCode
+from specbatch.runner.job import run_job
+from specbatch.runner.rows.grammars import GrammarCompiler
+from specbatch.runner.rows.row import BadRow
+from specbatch.runner.verify.verify import verify_run
+from tests.runner.rows.test_prompts import row_of
+from tests.runner.tiny import read_lines
+
+pytest.importorskip("llguidance", reason="the extra grammar")
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"enum": ["Zoë", "Ida"]},
+        "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2},
+        "inner": {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"], "additionalProperties": False},
+    },
+    "required": ["name", "tags", "inner"],
+    "additionalProperties": False,
+}  # fmt: skip
+ASKED = [
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}}, {"json_schema": SCHEMA}),
+    ({"response_format": {"type": "json_object"}}, {"json_schema": {"type": "object"}}),
+    ({"format": "json"}, {"json_schema": {"type": "object"}}),
+    ({"format": SCHEMA}, {"json_schema": SCHEMA}),
+    ({"guided_json": json.dumps(SCHEMA)}, {"json_schema": SCHEMA}),
+    ({"guided_regex": "a+"}, {"regex": "a+"}),
+    ({"structured_outputs": {"choice": ["a", "b"]}}, {"choice": ["a", "b"]}),
+    ({"structured_outputs": {"json_object": True, "regex": None}}, {"json_schema": {"type": "object"}}),
+    ({"grammar": 'root ::= "a"'}, {"grammar": 'root ::= "a"'}),
+    ({"grammar": {"type": "regex", "value": "a+"}}, {"regex": "a+"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("option", "meant"), ASKED, ids=str)
+def test_every_engines_way_to_ask_means_the_same(option, meant):
+    found = row_of({"prompt": "x", **option}).decoding.structured_output
+    assert found.model_dump(exclude_none=True) == meant
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"response_format": {"type": "xml"}}, {"response_format": {"type": "json_schema"}}, {"guided_json": "{"}, {"guided_json": 3}, {"guided_choice": []},
+        {"guided_regex": 5}, {"structured_outputs": {"json": SCHEMA, "regex": "a"}}, {"structured_outputs": {"structural_tag": "x"}}, {"guided_choice": ["a"], "ignore_eos": True},
+        {"guided_choice": ["a"], "min_tokens": 2}, {"guided_json": SCHEMA, "guided_regex": "a"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_form_is_the_rows_error(option):
+    if option == {"guided_choice": []}:
+        assert row_of({"prompt": "x", **option}).decoding.structured_output is None
+        return
+    assert isinstance(row_of({"prompt": "x", **option}), BadRow)
+
+
+def test_a_schema_that_cannot_be_had_is_refused_and_equal_ones_are_compiled_once(tokenizer):
+    compiler = GrammarCompiler(tokenizer, len(tokenizer), [2])
+    for asked in ({"json_schema": {"type": "strin"}}, {"regex": "[a-z"}, {"grammar": "start: nothing"}):
+        with pytest.raises(Exception, match="cannot be had") as caught:
+            compiler.grammar(DecodingSpec(structured_output=asked).structured_output)
+        assert caught.value.code is ErrorCode.INVALID_FIELD
+    asked = DecodingSpec(structured_output={"json_schema": SCHEMA}).structured_output
+    compiler.grammar(asked), compiler.grammar(asked)
+    assert compiler._compiled.cache_info().hits == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [0, 3])
+def test_texts_have_their_form_beside_free_rows_and_are_the_masked_targets_own(make_job, tmp_path, k):
+    forms = [{"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}}, {"guided_regex": "[0-9]{3}-[a-f]{2}"},
+             {"guided_choice": ["yes indeed", "no"]}, {"guided_grammar": 'start: "<" /[a-c]/ ">"'}, {}]  # fmt: skip
+    rows = [
+        {"id": f"{i}-{temperature}", "prompt": "hello", "max_tokens": 230, "temperature": temperature, **form}
+        for i, form in enumerate(forms)
+        for temperature in (0, 1.0)
+    ]
+    rows.append({"id": "bad", "prompt": "hello", "guided_regex": "[a-z"})
+    job = make_job(rows, f"decoding.numSpeculativeTokens={k}", "batching.maxLength=256")
+    summary = run_job(job)
+    assert (summary.totals.results, summary.totals.errors) == (10, 1)
+    directory = tmp_path / "results" / "tiny"
+    texts = {line["id"]: line["text"] for line in read_lines(directory)}
+    for temperature in (0, 1.0):
+        jsonschema.validate(json.loads(texts[f"0-{temperature}"]), SCHEMA)
+        assert re.fullmatch("[0-9]{3}-[a-f]{2}", texts[f"1-{temperature}"])
+        assert texts[f"2-{temperature}"] in {"yes indeed", "no"}
+        assert re.fullmatch("<[a-c]>", texts[f"3-{temperature}"])
+    found = verify_run(directory)
+    assert (found.exact, found.unexplained) == (10, 0)
