@@ -7,6 +7,8 @@
     python -m benchmarks.gpu --placement separate              or 2:1: the target on two GPUs, the drafter on a third
     python -m benchmarks.gpu --acceptance 0.3,0.6,0.8,0.95     lines of each
     python -m benchmarks.gpu --sampling 0.6,0.95,0             temperature, top-p, top-k in place of greedy
+    python -m benchmarks.gpu --drafter eagle3 --k auto,0       an EAGLE-3 head of the target's size
+    python -m benchmarks.gpu --prompt 128,2048 --rows 1,8      lines of each
 
 `match` is the share of rows whose every token is right; the command ends with 1 where one is wrong. Speeds include prefill, and
 leave out warm-up (captures among it), which has a column.
@@ -32,9 +34,9 @@ from benchmarks.device_speed import Ceiling, Speed, ceiling, measured, nominal
 from benchmarks.gpu_lines import GB, Line, Pair, measure, warmed_engine, weight_bytes
 from benchmarks.gpu_peers import transformers_table
 from benchmarks.profile_rounds import profile_rounds
-from benchmarks.synthetic import SHAPES, Order, build, even_split, set_head
+from benchmarks.synthetic import SHAPES, Order, build, even_split
+from benchmarks.synthetic_pair import EAGLE3, drafter_shape, inner_tokens, paired, set_acceptance
 from benchmarks.workloads import Rows, equal_lengths, mixed_lengths
-from specbatch.engine.general.model import CausalLM
 from specbatch.engine.request import SamplingParams
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -51,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     about |= {"nominal": speeds[0] and asdict(speeds[0]), "measured": asdict(speeds[1])}
     print("\n".join(f"{key}: {value}" for key, value in about.items()), flush=True)
 
-    order = Order(SHAPES[asked.target].vocab, asked.seed)
+    order = Order(SHAPES[asked.target].vocab, asked.seed, inner_tokens(asked.target, asked.drafter))
     target, drafter = _build(asked, order)
-    works = _workloads(asked)
+    works = _workloads(asked, order.inner)
     if asked.transformers:  # before the engine puts its own attention into the models
         about["transformers"] = transformers_table(target, drafter, order, [work[0] for work in works])
-    pair = Pair(CausalLM(target), CausalLM(drafter) if drafter is not None else None, order)
+    pair = paired(asked, target, drafter, order)
     print(f"\nweights: {weight_bytes(pair) / GB:.2f} GB on {', '.join(map(str, pair.devices))}")
     if asked.profile:
         for rows, k in ((work[0], k) for work in works for k in asked.k):
@@ -94,27 +96,26 @@ def _build(asked: argparse.Namespace, order: Order) -> tuple[Any, Any]:
         every = [torch.device("cpu")] * (of_target + of_drafter)
     shape, devices = SHAPES[asked.target], every[:of_target]
     target = build(shape, order.next, even_split(shape, devices), dtype, asked.seed)
-    if asked.drafter == "none":
+    if asked.drafter in {"none", EAGLE3}:
         return target, None
     shape, devices = SHAPES[asked.drafter], every[of_target:] or every
     following = order.agreeing(asked.acceptance[0])
     return target, build(shape, following, even_split(shape, devices), dtype, asked.seed + 1)
 
 
-def _workloads(asked: argparse.Namespace) -> list[list[Rows]]:
+def _workloads(asked: argparse.Namespace, vocab: int) -> list[list[Rows]]:
     """Of each line: rows to decode, as often as it takes to measure them, other ones each time."""
-    vocab = SHAPES[asked.target].vocab
     if asked.mixed:
         works = [[mixed_lengths(vocab, min(512, asked.mixed_rows), asked.mixed_rows)] * (asked.repeats or 1)]
     else:
-        works = [repeated(asked, vocab, rows) for rows in asked.rows]
+        works = [repeated(asked, vocab, rows, prompt) for prompt in asked.prompt for rows in asked.rows]
     return [[replace(rows, sampling=asked.sampling) for rows in work] for work in works]
 
 
-def repeated(asked: argparse.Namespace, vocab: int, rows: int) -> list[Rows]:
-    """So many rows of one length, as often as it takes to measure them, other ones each time."""
+def repeated(asked: argparse.Namespace, vocab: int, rows: int, prompt: int) -> list[Rows]:
+    """So many rows of one length, after prompts of another, as often as it takes to measure them, other ones each time."""
     repeats = asked.repeats or max(1, -(-_ENOUGH // (rows * asked.new)))
-    return [equal_lengths(vocab, rows, asked.prompt, asked.new, seed) for seed in range(repeats)]
+    return [equal_lengths(vocab, rows, prompt, asked.new, seed) for seed in range(repeats)]
 
 
 def _table(
@@ -124,7 +125,10 @@ def _table(
     speeds: tuple[Speed | None, Speed],
 ) -> Iterator[Line]:
     """Prints and gives the lines of this project's engine."""
-    shapes, number_bytes = (SHAPES[asked.target], SHAPES.get(asked.drafter)), DTYPES[asked.dtype].itemsize
+    shapes, number_bytes = (
+        (SHAPES[asked.target], drafter_shape(asked.target, asked.drafter)),
+        DTYPES[asked.dtype].itemsize,
+    )
 
     def ceilings(rows: Rows, rate: float, k: int | None) -> list[Ceiling | None]:
         return [ceiling(speed, *shapes, rows, rate, k, number_bytes) if speed else None for speed in speeds]
@@ -135,11 +139,10 @@ def _table(
     for work in works:
         with warmed_engine(pair, ks, work) as warmed:
             for acceptance in asked.acceptance:
-                if pair.drafter is not None:  # in place: what is recorded goes on with it
-                    set_head(pair.drafter.model, pair.order.agreeing(acceptance))
+                set_acceptance(pair, acceptance)
                 for k in ks:
                     line = measure(pair, warmed, k, work)
-                    line.acceptance = acceptance
+                    line.acceptance, line.prompt = acceptance, max(map(len, work[0].prompts))
                     line.of_nominal, line.of_measured = (
                         line.tokens_per_second / top.tokens_per_second if top else None
                         for top in ceilings(work[0], acceptance, k)
@@ -149,13 +152,14 @@ def _table(
                 for top, by in zip(ceilings(work[0], acceptance, None), ("data sheet", "measured speed"), strict=True):
                     if top is not None:
                         print(
-                            f"| {work[0].at_once} | {acceptance} | {top.k} | {top.tokens_per_second:,.0f}: ceiling by {by}"
-                            + " |" * (len(_COLUMNS) - 3)
+                            f"| {work[0].at_once} | {max(map(len, work[0].prompts))} | {acceptance} | {top.k} | {top.tokens_per_second:,.0f}: ceiling by {by}"
+                            + " |" * (len(_COLUMNS) - 4)
                         )
 
 
 _COLUMNS = (
     "rows",
+    "prompt",
     "pair's",
     "k",
     "tokens/s",
@@ -184,6 +188,7 @@ def _cells(line: Line) -> str:
     rows = f"{line.rows}" if line.fitting == line.rows else f"{line.rows} ({line.fitting} fit)"
     cells = [
         rows,
+        str(line.prompt),
         "-" if line.acceptance is None else str(line.acceptance),
         "auto" if line.k is None else str(line.k),
         f"{line.tokens_per_second:,.1f}",
@@ -203,13 +208,13 @@ def _cells(line: Line) -> str:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="8b", choices=list(SHAPES))
-    parser.add_argument("--drafter", default="1.7b", choices=[*SHAPES, "none"])
+    parser.add_argument("--drafter", default="1.7b", choices=[*SHAPES, EAGLE3, "none"])
     parser.add_argument("--acceptance", type=floats, default=[0.8], help="of each draft; several: a line each")
     parser.add_argument("--rows", type=integers, default=[1, 32, 128, 512], help="at once, a line each")
     parser.add_argument(
         "--k", type=choices_of_k, default=[None], help="tokens drafted a round, a line each; 0: the target alone"
     )
-    parser.add_argument("--prompt", type=int, default=128, help="tokens a row")
+    parser.add_argument("--prompt", type=integers, default=[128], help="tokens a row, lines of each")
     parser.add_argument("--new", type=int, default=128, help="tokens a row")
     parser.add_argument("--mixed", action="store_true", help="the rows of mixed lengths instead")
     parser.add_argument("--mixed-rows", type=int, default=1000, help="only the first of them")

@@ -21,7 +21,8 @@ from benchmarks.workloads import Rows
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Controller, FixedK
 from specbatch.engine.engine import Engine
-from specbatch.engine.general.drafter import ModelDrafter
+from specbatch.engine.general.drafter import Drafter, ModelDrafter
+from specbatch.engine.general.eagle3 import Eagle3Drafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.make_engine import make_engine
@@ -39,7 +40,7 @@ class Pair:
     """The models on their devices, in one dtype, and what the target says."""
 
     target: CausalLM
-    drafter: CausalLM | None
+    drafter: CausalLM | Eagle3Drafter | None
     order: Order
 
     @cached_property  # to look at every weight takes milliseconds, and what is timed ends with a wait for all devices
@@ -71,6 +72,7 @@ class Line:
     predicted_ms: float | None = None  # of a round at the k that most had, see predicted_lines
     busy: dict[str, float] = field(default_factory=dict)  # see EngineStats.device_busy
     acceptance: float | None = None  # as the pair was made
+    prompt: int = 0  # tokens of the longest
     of_nominal: float | None = None
     of_measured: float | None = None
 
@@ -175,7 +177,7 @@ def warmed_engine(
     config = EngineConfig(
         workloads[0].at_once, length, speculation, sampling=workloads[0].sampling, micro_batches=groups
     )
-    drafter = ModelDrafter(pair.drafter) if pair.drafter is not None and list(ks) != [0] else None
+    drafter = _drafter(pair) if list(ks) != [0] else None
     engine = make_engine(pair.target, drafter, config)
     engine.warmup()
     wait_all(pair)
@@ -186,8 +188,12 @@ def warmed_engine(
     finally:
         del engine, drafter, warmed.engine
         for model in (pair.target, pair.drafter):
-            if model is not None:
+            if isinstance(model, CausalLM):
                 model.cache = None
+
+
+def _drafter(pair: Pair) -> Drafter | None:
+    return ModelDrafter(pair.drafter) if isinstance(pair.drafter, CausalLM) else pair.drafter
 
 
 def free() -> None:
@@ -219,8 +225,12 @@ def wait_all(pair: Pair) -> list[torch.device]:
 
 
 def _weights(pair: Pair) -> list[Tensor]:
-    models = [model.model for model in (pair.target, pair.drafter) if model is not None]
-    return [weight for model in models for weight in model.parameters()]
+    models = [pair.target.model]
+    if pair.drafter is not None:
+        models.append(pair.drafter.model if isinstance(pair.drafter, CausalLM) else pair.drafter.head)
+    return list(
+        {weight: None for model in models for weight in model.parameters()}
+    )  # a head's embedding is the target's
 
 
 def _kv_bytes() -> int:

@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n".join(f"{key}: {value}" for key, value in record.about.items()))
 
     order = Order(SHAPES[asked.target].vocab, asked.seed)
-    works = [repeated(asked, len(order.next), rows) for rows in sorted(asked.rows)]
+    works = [repeated(asked, len(order.next), rows, asked.prompt) for rows in sorted(asked.rows)]
     plans = {name: [_plan(asked, name, work[0], gpus) for work in works] for name in asked.placements}
     for name, of_rows in plans.items():
         print(f"\n## {name}\n\n" + "\n".join(render(of_rows[-1])))

@@ -63,13 +63,17 @@ class Order:
     Args:
         vocab: tokens.
         seed: of the cycle.
+        inner: the first tokens, that rows are made of: the cycle is theirs, the others have one of their own; 0: all of them.
     """
 
-    def __init__(self, vocab: int, seed: int = 0) -> None:
+    def __init__(self, vocab: int, seed: int = 0, inner: int = 0) -> None:
         self._seed = seed
-        cycle = torch.randperm(vocab, generator=torch.Generator().manual_seed(seed))
-        self.next = torch.empty_like(cycle)  # int64 [vocab]
-        self.next[cycle] = cycle.roll(-1)
+        self.inner = inner or vocab
+        self.next = torch.empty(vocab, dtype=torch.int64)
+        generator = torch.Generator().manual_seed(seed)
+        for first, end in ((0, self.inner), (self.inner, vocab)):
+            cycle = first + torch.randperm(end - first, generator=generator)
+            self.next[cycle] = cycle.roll(-1)
         self._following: list[int] = self.next.tolist()
 
     def expected(self, prompt: Sequence[int], count: int) -> list[int]:
@@ -81,11 +85,10 @@ class Order:
         return tokens
 
     def agreeing(self, acceptance: float) -> Tensor:
-        """Another permutation, the same on just so large a share of the tokens, drawn at random.  # int64 [vocab]"""
-        vocab = len(self.next)
-        differing = round((1 - acceptance) * vocab)
+        """Another permutation, the same on just so large a share of the rows' tokens, drawn at random.  # int64 [vocab]"""
+        differing = round((1 - acceptance) * self.inner)
         assert differing != 1, "one token alone cannot be permuted"
-        chosen = torch.randperm(vocab, generator=torch.Generator().manual_seed(self._seed + 1))[:differing]
+        chosen = torch.randperm(self.inner, generator=torch.Generator().manual_seed(self._seed + 1))[:differing]
         other = self.next.clone()
         other[chosen] = self.next[chosen.roll(1)]
         return other

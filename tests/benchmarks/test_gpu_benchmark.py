@@ -44,7 +44,7 @@ def test_mixed_lengths_and_a_split_target_run_alike(capsys):
     assert (
         gpu.main([*TINY, "--mixed", "--mixed-rows", "2", "--k", "2", "--placement", "2:1", "--dtype", "float32"]) == 0
     )
-    assert "| 2 | 0.8 | 2 |" in capsys.readouterr().out
+    assert "| 2 | 560 | 0.8 | 2 |" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -83,3 +83,15 @@ def test_ceilings_are_those_of_the_notes():
 def test_expected_is_a_plain_walk():
     order = Order(8)
     assert order.expected([3, 1], 2) == [order.next[1].item(), order.next[order.next[1]].item()]
+
+
+@pytest.mark.slow
+def test_a_head_of_the_targets_size_drafts_as_often_right_as_it_is_made_to(capsys, tmp_path):
+    file = tmp_path / "lines.json"
+    tiny = ["--target", "tiny", "--drafter", "eagle3", "--device", "cpu", "--dtype", "float32", "--repeats", "1"]
+    asked = ["--prompt", "8,24", "--new", "24", "--rows", "6", "--k", "1", "--acceptance", "1.0,0.4", "--json", str(file)]
+    assert gpu.main([*tiny, *asked]) == 0
+    lines = json.loads(file.read_text())["lines"]
+    assert [(line["prompt"], line["acceptance"]) for line in lines] == [(8, 1.0), (8, 0.4), (24, 1.0), (24, 0.4)]
+    assert all(line["acceptance_rate"] == pytest.approx(line["acceptance"], abs=0.12) for line in lines)
+    assert "| prompt |" in capsys.readouterr().out
