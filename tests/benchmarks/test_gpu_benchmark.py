@@ -89,7 +89,20 @@ def test_expected_is_a_plain_walk():
 def test_a_head_of_the_targets_size_drafts_as_often_right_as_it_is_made_to(capsys, tmp_path):
     file = tmp_path / "lines.json"
     tiny = ["--target", "tiny", "--drafter", "eagle3", "--device", "cpu", "--dtype", "float32", "--repeats", "1"]
-    asked = ["--prompt", "8,24", "--new", "24", "--rows", "6", "--k", "1", "--acceptance", "1.0,0.4", "--json", str(file)]
+    asked = [
+        "--prompt",
+        "8,24",
+        "--new",
+        "24",
+        "--rows",
+        "6",
+        "--k",
+        "1",
+        "--acceptance",
+        "1.0,0.4",
+        "--json",
+        str(file),
+    ]
     assert gpu.main([*tiny, *asked]) == 0
     lines = json.loads(file.read_text())["lines"]
     assert [(line["prompt"], line["acceptance"]) for line in lines] == [(8, 1.0), (8, 0.4), (24, 1.0), (24, 0.4)]
