@@ -32,7 +32,7 @@ class EngineStats:
     failed: int = 0
     active: int = 0  # rows in the batch now
     max_sequences: int = 0  # rows at once, as allowed now (halved when memory runs out)
-    micro_batches: Annotated[int, Merge(at_once=largest)] = 1  # groups of rows in flight, as chosen at warm-up
+    micro_batches: Annotated[int, Merge(at_once=largest)] = 1  # groups of rows in flight, as of now
     drafted_by_position: list[int] = field(default_factory=list)  # [j]: rows that drafted at position j
     accepted_by_position: list[int] = field(default_factory=list)  # [j]: rows that accepted position j
     # (round, num_speculative_tokens from then on); of several engines the first one's

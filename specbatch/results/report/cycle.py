@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from specbatch.results.report.facts import RunFacts
 from specbatch.results.report.figures import COLOURS, Chart, row_height
 
 _ROUND_PHASES = ("draft", "verify", "accept")
+_NOISE = 0.05  # of an interval, in sums of shares
 _LETTERED = 0.05  # of the cycle: a narrower bar has no room for a letter
 _AXIS_INCHES = 0.5
 
@@ -76,7 +78,9 @@ def cycle_of(facts: RunFacts) -> Cycle | str:
     for device, drafting in order:
         lanes.append(Lane(device, drafting, begin, busy.get(device, 0.0) * interval))
         begin += lanes[-1].seconds
-    return Cycle(interval, max(1, summary.micro_batches), tuple(lanes), len(replicas))
+    # A run may change the number, and ends with few rows in one group: more work than one interval holds was of more groups.
+    at_least = math.ceil(begin / interval - _NOISE) if interval else 1
+    return Cycle(interval, max(1, summary.micro_batches, at_least), tuple(lanes), len(replicas))
 
 
 def cycle_chart(facts: RunFacts) -> Chart | str:

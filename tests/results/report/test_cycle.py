@@ -59,8 +59,14 @@ def test_the_bars_of_a_gpu_do_not_overlap_and_are_its_share_of_the_cycle(begin):
 
 def test_a_target_without_drafter_and_one_group_is_drawn_too(run_dir):
     alone = {"drafted": 0, "accepted": 0, "drafted_by_position": (), "accepted_by_position": (), "micro_batches": 1}
+    alone["device_busy_seconds"] = {"cuda:0": 0.05, "cuda:1": 0.04}
     cycle = cycle_of(facts(run_dir, env={"TARGET_GPU": "cuda:0,cuda:1"}, **alone))
     assert (cycle.groups, [lane.device for lane in cycle.lanes]) == (1, ["cuda:0", "cuda:1"])
+
+
+def test_more_work_than_an_interval_holds_was_of_several_groups(run_dir):
+    """A run that ends with one group had more before: its GPUs were at work for 1.8 intervals in each."""
+    assert cycle_of(facts(run_dir, micro_batches=1)).groups == 2
 
 
 def test_of_replicas_the_first_is_drawn_and_it_is_said(run_dir):
