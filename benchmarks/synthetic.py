@@ -9,12 +9,12 @@ attention's correctness: real models test that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 _MARGIN = 80.0  # logit of the right token; the others stay within 5 / sqrt(hidden size) of it around 0
 _SMALL = 1e-3  # of o_proj and down_proj
@@ -22,7 +22,11 @@ _SMALL = 1e-3  # of o_proj and down_proj
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A Qwen3 model's sizes. The head is never tied: what is read a step is the same."""
+    """A model's sizes. The head is never tied: what is read a step is the same.
+
+    model_type: transformers' name of its build
+    settings: what its config has beside the sizes
+    """
 
     hidden: int
     intermediate: int
@@ -31,6 +35,8 @@ class Shape:
     kv_heads: int
     head_dim: int = 128
     vocab: int = 151936
+    model_type: str = "qwen3"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def body_params(self) -> int:
@@ -53,8 +59,19 @@ SHAPES = {
     "8b": Shape(4096, 12288, 36, 32, 8),
     "1.7b": Shape(2048, 6144, 28, 16, 8),
     "0.6b": Shape(1024, 3072, 28, 16, 8),
+    "llama-8b": Shape(4096, 14336, 32, 32, 8, 128, 128256, "llama"),
+    "mistral-7b": Shape(4096, 14336, 32, 32, 8, 128, 32000, "mistral", {"sliding_window": 4096}),
+    "phi-4": Shape(5120, 17920, 40, 40, 10, 128, 100352, "phi3", {"sliding_window": None}),
+    "olmo3-7b": Shape(4096, 11008, 32, 32, 32, 128, 100278, "olmo3", {"sliding_window": 4096}),
+    "gemma3-12b": Shape(3840, 15360, 48, 16, 8, 256, 262208, "gemma3_text", {"sliding_window": 1024}),
+    "glm4-9b": Shape(4096, 13696, 40, 32, 2, 128, 151552, "glm4", {"attention_bias": True}),
     "tiny": Shape(128, 192, 2, 4, 2, head_dim=16, vocab=512),
 }
+_NORMS_BEHIND = (
+    "post_self_attn_layernorm",
+    "post_mlp_layernorm",
+    "post_feedforward_layernorm",
+)  # of what is added; see _fill
 
 
 class Order:
@@ -94,22 +111,25 @@ class Order:
         return other
 
 
-def config_of(shape: Shape, dtype: torch.dtype) -> Qwen3Config:
+def config_of(shape: Shape, dtype: torch.dtype) -> PretrainedConfig:
     """The shape as transformers describes it."""
-    return Qwen3Config(
-        vocab_size=shape.vocab,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        max_position_embeddings=40960,
-        rms_norm_eps=1e-6,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        tie_word_embeddings=False,
-        dtype=dtype,
-    )
+    sizes: dict[str, Any] = {
+        "vocab_size": shape.vocab,
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.intermediate,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "max_position_embeddings": 40960,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        "pad_token_id": None,
+        "dtype": dtype,
+    }
+    if shape.model_type == "qwen3":
+        sizes["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6}
+    return CONFIG_MAPPING[shape.model_type](**sizes | dict(shape.settings))
 
 
 def even_split(shape: Shape, devices: Sequence[torch.device]) -> dict[str, torch.device]:
@@ -121,7 +141,7 @@ def even_split(shape: Shape, devices: Sequence[torch.device]) -> dict[str, torch
 
 def build(
     shape: Shape, following: Tensor, places: Mapping[str, torch.device], dtype: torch.dtype, seed: int
-) -> Qwen3ForCausalLM:
+) -> PreTrainedModel:
     """A model that goes on from x to following[x], its weights made where they stay.
 
     Args:
@@ -133,11 +153,13 @@ def build(
     """
     config = config_of(shape, dtype)
     with torch.device("meta"):
-        model = Qwen3ForCausalLM(config).to(dtype)
+        model: Any = AutoModelForCausalLM.from_config(config).to(dtype)
     for name, device in places.items():
         model.get_submodule(name).to_empty(device=device)
     rotary = model.model.rotary_emb  # its frequencies are computed, not stored: to_empty leaves junk
-    model.model.rotary_emb = type(rotary)(config=config).to(rotary.inv_freq.device)
+    model.model.rotary_emb = type(rotary)(config=config).to(next(rotary.buffers()).device)
+    if hasattr(model.model.embed_tokens, "embed_scale"):  # likewise
+        model.model.embed_tokens.embed_scale.fill_(model.model.embed_tokens.scalar_embed_scale)
     _fill(model, shape, seed)
     set_head(model, following)
     if len(set(places.values())) > 1:
@@ -148,12 +170,16 @@ def build(
 
 
 @torch.no_grad()
-def _fill(model: Qwen3ForCausalLM, shape: Shape, seed: int) -> None:
-    """Weights by which each product keeps its input's size, apart from the small ones; norms are 1."""
+def _fill(model: PreTrainedModel, shape: Shape, seed: int) -> None:
+    """Weights by which each product keeps its input's size, apart from the small ones; norms are 1, but for those that would make the small ones large."""
     generators: dict[torch.device, torch.Generator] = {}
+    offset = 1.0 if shape.model_type.startswith("gemma") else 0.0
+    behind = _NORMS_BEHIND
+    if any("feedforward" in name for name, _ in model.named_parameters()):
+        behind = (*_NORMS_BEHIND, "post_attention_layernorm")
     for name, weight in model.named_parameters():
         if weight.dim() == 1:
-            weight.fill_(1.0)
+            weight.fill_(0.0 if any(norm in name for norm in behind) or "bias" in name else 1.0).sub_(offset)
         elif name != "lm_head.weight":
             scale = _MARGIN / shape.hidden if "embed_tokens" in name else weight.shape[1] ** -0.5
             scale *= _SMALL if "o_proj" in name or "down_proj" in name else 1.0
@@ -163,7 +189,7 @@ def _fill(model: Qwen3ForCausalLM, shape: Shape, seed: int) -> None:
 
 
 @torch.no_grad()
-def set_head(model: Qwen3ForCausalLM, following: Tensor) -> None:
+def set_head(model: Any, following: Tensor) -> None:
     """Makes a model that was built go on from x to following[x]: row following[x] of the head is the embedding of x.
 
     Args:
@@ -172,7 +198,7 @@ def set_head(model: Qwen3ForCausalLM, following: Tensor) -> None:
     """
     before = torch.empty_like(following)
     before[following] = torch.arange(len(following))
-    embedding = model.model.embed_tokens.weight
+    embedding: Tensor = model.model.embed_tokens.weight
     model.lm_head.weight.copy_(embedding[before.to(embedding.device)])
 
 

@@ -1,5 +1,7 @@
 """Synthetic pairs: what the target says is known, and how often the drafter agrees is designed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,6 +9,8 @@ from benchmarks import synthetic
 from benchmarks.gpu_lines import k_shares
 from benchmarks.synthetic import SHAPES, Order, build, even_split, set_head
 from benchmarks.workloads import equal_lengths, mixed_lengths
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.describe.check import why_not
 from specbatch.engine.request import Completion
 from specbatch.engine.stats import EngineStats
 from specbatch.plan.read_shape import shape_from_config
@@ -32,6 +36,25 @@ def test_the_target_goes_on_as_expected_by_a_wide_margin(order, dtype):
     assert logits.argmax(-1).tolist() == order.next.tolist()
     assert (best - second).min() > 20  # of 80 on average; a tiny embedding is a noisy one
     assert best.mean() == pytest.approx(80, rel=0.05)
+
+
+BUILDS = {"llama-8b", "mistral-7b", "phi-4", "olmo3-7b", "gemma3-12b", "glm4-9b"}
+
+
+@pytest.mark.parametrize("name", sorted(BUILDS))
+def test_a_small_model_of_each_build_goes_on_as_expected(order, name):
+    real = SHAPES[name]
+    shape = replace(TINY, model_type=real.model_type, settings=real.settings)
+    model = build(shape, order.next, CPU, torch.bfloat16, seed=0)
+    assert why_not(CausalLM(model)) is None
+    model.set_attn_implementation("sdpa")
+    rows = equal_lengths(TINY.vocab, 4, 8, 12, seed=0)
+    out = model.generate(torch.tensor(rows.prompts), max_new_tokens=12, do_sample=False, pad_token_id=0)
+    assert out[:, 8:].tolist() == [order.expected(prompt, 12) for prompt in rows.prompts]
+
+
+def test_every_build_is_tried():
+    assert {name for name, shape in SHAPES.items() if shape.model_type != "qwen3"} == BUILDS
 
 
 def test_the_drafter_agrees_on_just_the_share_asked_for(order):
@@ -97,7 +120,18 @@ def test_the_planner_counts_every_number_of_a_model(order):
 
 
 @pytest.mark.parametrize(
-    ("name", "gigabytes", "kv_kib"), [("8b", 15.14, 144), ("1.7b", 3.44, 112), ("0.6b", 1.19, 112)]
+    ("name", "gigabytes", "kv_kib"),
+    [
+        ("8b", 15.14, 144),
+        ("1.7b", 3.44, 112),
+        ("0.6b", 1.19, 112),
+        ("llama-8b", 15.01, 128),
+        ("mistral-7b", 14.22, 128),
+        ("phi-4", 28.29, 200),
+        ("olmo3-7b", 13.77, 512),
+        ("gemma3-12b", 23.53, 384),
+        ("glm4-9b", 17.56, 40),
+    ],
 )
 def test_shapes_read_as_many_bytes_as_the_real_models(name, gigabytes, kv_kib):
     shape = SHAPES[name]

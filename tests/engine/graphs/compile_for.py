@@ -1,4 +1,4 @@
-"""Compiles every kernel of the fast path for a GPU that is not here: python -m tests.engine.graphs.compile_for 89 bfloat16
+"""Compiles every kernel of the fast path for a GPU that is not here: python -m tests.engine.graphs.compile_for 89 bfloat16 [others]
 
 Prints as JSON the shared memory that each kernel takes, and what does not fit. Without Triton's interpreter: a process of its own.
 """
@@ -15,6 +15,7 @@ from triton.runtime.jit import JITFunction
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs import triton_ops
 from specbatch.engine.graphs.describe import triton_operations
+from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind
 from specbatch.engine.graphs.kernels import (
     activations,
     attention,
@@ -162,15 +163,62 @@ def every_operation(dtype, hidden, heads, kv_heads, inner, width, biased):
     yield lambda: ops.commit_coupled(history, state, state, whole(8), whole(8, 4), finite, None, whole(8, 7))
 
 
+# Hidden size, heads, kv heads, intermediate size, width of a head, kind of attention, activation, norms of heads: one for each kernel's other constants.
+GELU = Activation("gelu_tanh")
+OTHERS = {
+    "Gemma 2 9B": (3584, 16, 8, 14336, 256, AttentionKind(window=4096, softcap=50.0), GELU, None),
+    "OLMo 3 7B": (4096, 32, 32, 11008, 128, AttentionKind(window=4096), SILU, "all"),
+    "GLM-4 9B": (4096, 32, 2, 13696, 128, AttentionKind(rotated=64, interleaved=True), SILU, None),
+    "Phi-4 mini": (3072, 24, 8, 8192, 128, AttentionKind(rotated=96), SILU, None),
+    "Apertus 8B": (4096, 32, 8, 21504, 128, PLAIN, Activation("xielu", (0.8, 0.8, 0.5, -1e-6)), "each"),
+}
+
+
+def other_layers(dtype, hidden, heads, kv_heads, inner, width, kind, activation, normed):
+    """The operations of layers that are not built like Llama's, with norms in float32."""
+    ops, eps, norm = triton_ops.TritonOps(), 1e-6, tensor(hidden, dtype=torch.float32)
+
+    def real(*shape):
+        return tensor(*shape, dtype=dtype)
+
+    def whole(*shape):
+        return tensor(*shape, dtype=torch.int64)
+
+    def norms():
+        shapes = {None: (), "each": (width, width), "all": (heads * width, kv_heads * width)}[normed]
+        return [tensor(size, dtype=torch.float32) for size in shapes] or [None, None]
+
+    pages = Pages([real(64, kv_heads, PAGE, width)], [real(64, kv_heads, PAGE, width)], tensor(SLOTS + 1, 64, dtype=torch.int32))  # fmt: skip
+    rope, qkv = tensor(POSITIONS, width, dtype=torch.float32), (heads + 2 * kv_heads) * width
+    for n in (1, 16):
+        yield lambda n=n: ops.norm_linear(real(n, hidden), norm, eps, real(qkv, hidden))
+        yield lambda n=n: ops.norm_add(real(n, hidden), norm, eps, real(n, hidden))
+        if activation.name == "xielu":
+            yield lambda n=n: ops.activate(ops.norm_linear(real(n, hidden), norm, eps, real(inner, hidden)), activation)
+        else:
+            yield lambda n=n: ops.norm_gated(real(n, hidden), norm, eps, real(2 * inner, hidden), activation=activation)
+            yield lambda n=n: ops.norm_gated(real(n, hidden), None, eps, real(2 * inner, hidden), activation=activation)
+    for rows, n in ((1, 1), (32, 4), (8, 9)):
+        at = whole(rows), whole(rows), whole(rows * n), whole(rows * n)
+        yield lambda rows=rows, n=n, at=at: ops.rope_attend(real(rows * n, qkv), *norms(), eps, rope, pages, 0, *at, 0.1, kind)  # fmt: skip
+    yield lambda: ops.rope_write(real(1024, qkv), *norms(), eps, rope, pages, 0, whole(1024), whole(1024), kind)
+    tiles = Tiles(tensor(20, 4, dtype=torch.int32))
+    yield lambda: ops.attend_packed(real(1024, heads, width), pages, 0, tiles, 0.1, kind)
+    yield lambda: ops.softcap(real(32, VOCABULARY), 30.0)
+
+
 def main():
     capability, dtype = int(sys.argv[1]), getattr(torch, sys.argv[2])
     compiled, refused = compile_only(capability), []
-    for model in MODELS:
-        for operation in every_operation(dtype, *model):
-            try:
-                operation()
-            except OutOfResources as error:
-                refused.append(str(error))
+    if sys.argv[3:] == ["others"]:
+        operations = [operation for model in OTHERS.values() for operation in other_layers(dtype, *model)]
+    else:
+        operations = [operation for model in MODELS for operation in every_operation(dtype, *model)]
+    for operation in operations:
+        try:
+            operation()
+        except OutOfResources as error:
+            refused.append(str(error))
     json.dump({"compiled": compiled, "refused": refused}, sys.stdout)
 
 

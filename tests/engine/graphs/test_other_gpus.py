@@ -46,6 +46,19 @@ def test_every_kernel_compiles_and_fits_the_shared_memory(capability, dtype):
     } <= set(found["compiled"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [89, 90])
+def test_the_kernels_of_layers_that_are_not_built_like_llamas_do_so_too(capability):
+    command = [sys.executable, "-m", "tests.engine.graphs.compile_for", str(capability), "bfloat16", "others"]
+    done = subprocess.run(
+        command, env=os.environ | {"TRITON_INTERPRET": "0"}, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["refused"] == []
+    assert {"_activate", "_norm_add", "_norm_heads", "_rope_attend_kernel", "_packed_kernel"} <= set(found["compiled"])
+
+
 def running(fits):
     """A kernel of which so many stages fit."""
     tried = []
