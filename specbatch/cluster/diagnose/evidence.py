@@ -85,7 +85,8 @@ class Evidence:
 
     def by_name(self, kind: Kind) -> Mapping[str, Object]:
         """The same by name; empty where they may not be read."""
-        return {str(one["metadata"]["name"]): one for one in self.every(kind) or ()}
+        every = self.every(kind) or ()
+        return self.once(f"{kind.plural} by name", lambda: {str(one["metadata"]["name"]): one for one in every})
 
     def find(self, kind: Kind, name: str) -> Object | None:
         """One object; None where there is none, or it may not be read."""
@@ -162,15 +163,23 @@ class Evidence:
             found.setdefault(str(about.get("name", "")), []).append((said, about))
         return found
 
+    def once(self, key: str, find: Callable[[], _T]) -> _T:
+        """What `find` gives, which is called once for each key."""
+        if key not in self._read:
+            self._read[key] = find()
+        found: _T = self._read[key]
+        return found
+
     def _ask(self, key: str, what: str, read: Callable[[Cluster], _T | None]) -> _T | None:
         """What `read` gives, once; None, and a note of it, where that is not permitted."""
-        if key not in self._read:
+
+        def ask() -> _T | None:
             try:
-                self._read[key] = read(self.cluster)
+                return read(self.cluster)
             except ClusterError as error:
                 if error.status != 403:
                     raise
-                self._read[key] = None
                 self.not_permitted.append(what)
-        found: _T | None = self._read[key]
-        return found
+                return None
+
+        return self.once(key, ask)

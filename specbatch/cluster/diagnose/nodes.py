@@ -16,6 +16,7 @@ GPU_PRODUCT = "nvidia.com/gpu.product"  # labels of NVIDIA's GPU feature discove
 _GPU_LABELS = ("nvidia.com/gpu.present", GPU_PRODUCT, "nvidia.com/gpu.count", "amd.com/gpu.product-name")
 _BYTES = {"memory": "of memory", "ephemeral-storage": "of ephemeral storage"}
 Requirement = tuple[str, str, Sequence[str]]
+_ZERO = Decimal(0)
 _KNOWN = {"cpu", "memory", "ephemeral-storage", "pods"}
 # The operators of node affinity: whether a label's value (None where there is no such label) is as wanted.
 _OPERATORS: Mapping[str, Callable[[str | None, Sequence[str]], bool]] = {
@@ -70,15 +71,20 @@ class Node:
         """Whether its labels say that it has GPUs."""
         return any(self.labels.get(label, "false") != "false" for label in _GPU_LABELS)
 
+    @cached_property
+    def allocatable(self) -> Mapping[str, Decimal]:
+        """What pods may have in all."""
+        return {name: amount(value) for name, value in (self.status.get("allocatable") or {}).items()}
+
     def capacity(self, resource: str) -> Decimal:
-        """What pods may have of a resource in all."""
-        return amount((self.status.get("allocatable") or {}).get(resource, 0))
+        """What pods may have of a resource."""
+        return self.allocatable.get(resource, _ZERO)
 
     def free(self, resource: str) -> Decimal | None:
         """What is not requested yet; None where that cannot be read."""
         if self._requested is None:
             return None
-        used = Decimal(len(self.pods or ())) if resource == "pods" else self._requested.get(resource, Decimal(0))
+        used = Decimal(len(self.pods or ())) if resource == "pods" else self._requested.get(resource, _ZERO)
         return self.capacity(resource) - used
 
     def has(self, asked: Mapping[str, Decimal]) -> bool:
@@ -117,7 +123,7 @@ def with_pods(nodes: Iterable[Object], pods: Iterable[Object] | None) -> list[No
 
 def device_resources(nodes: Iterable[Node]) -> list[str]:
     """The device resources that some node has."""
-    return sorted({name for node in nodes for name in node.status.get("allocatable") or {} if is_extended(name)})
+    return sorted({name for node in nodes for name in node.allocatable if is_extended(name)})
 
 
 def tolerates(toleration: Object, taint: Object) -> bool:

@@ -108,7 +108,13 @@ def unschedulable(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     gates = ", ".join(gate.get("name", "") for gate in pod["spec"].get("schedulingGates") or ())
     finding = evidence.found(_CAUSES["scheduling-gated"], gates=gates) if gates else None
     finding = finding or evidence.recognise([_CAUSES["node-starting"]], scaling)
-    finding = finding or next(nodes(evidence, pod), None) or _by_message(evidence, pod, said)
+    # The pods of a Job ask for the same, and are told the same: thousands of them are held against the nodes once.
+    asks = (
+        f"{said.text} {[pod['spec'].get(part) for part in ('containers', 'nodeSelector', 'affinity', 'tolerations')]}"
+    )
+    finding = finding or evidence.once(
+        asks, lambda: next(nodes(evidence, pod), None) or _by_message(evidence, pod, said)
+    )
     if finding is None:
         waited = age(pod["metadata"].get("creationTimestamp"), evidence.clock) or 0.0
         cause = _CAUSES["scheduling" if waited < _SILENT_SECONDS else "scheduler-silent"]

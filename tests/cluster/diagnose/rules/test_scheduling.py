@@ -2,6 +2,7 @@
 
 import pytest
 
+from specbatch.cluster.diagnose.nodes import Node
 from tests.cluster.diagnose.objects import (
     GPU,
     at,
@@ -212,3 +213,11 @@ def test_gates_and_a_scheduler_that_says_nothing():
     assert cause_of(gated) == "scheduling-gated"
     assert cause_of(pod(made=10)) == "scheduling"
     assert cause_of(pod(made=300)) == "scheduler-silent"
+
+
+def test_many_pods_that_ask_for_the_same_are_held_against_the_nodes_once(monkeypatch):
+    asked, selected = [], Node.selected
+    monkeypatch.setattr(Node, "selected", lambda node, spec: asked.append(node.name) or selected(node, spec))
+    pods = [unschedulable(SAYS_GPUS, index=index, spec=pod_spec(gpus=4)) for index in range(50)]
+    assert verdict_on(*pods, nodes=[node("a", gpus=8), node("b")]).finding.shards == tuple(range(50))
+    assert asked == ["a", "b"]
