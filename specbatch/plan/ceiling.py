@@ -4,15 +4,15 @@
     T   = max((weights + kv * b * length) / bandwidth, 2 * params * tokens / flops)       one stage, one forward
     T_v = the sum of T over the target's stages, for k + 1 tokens a row;  T_d = k * the same for the drafter, 1 token a row
     C   = T_v + T_d + 25 us for each move to another device                     the cycle of one group of rows: a micro-batch
-    X   = m * E / max(C, m * the longest that a round holds a device, m * 1 ms)         m groups of b = rows / m in flight
+    X   = m * E / max(C, m * the longest that a round holds a part, m * 1 ms)         m groups of b = rows / m in flight
 
 So with one group in flight X = E / C wherever the models are; with two, a drafter on a GPU of its own gives E / max(T_v, T_d); and a
 target split over G GPUs gains nothing from them until m reaches G. Each group reads the weights for itself: m is no larger than pays. The last
 bound is the host's, which launches the rounds of all groups in turn.
 
-Devices do what they are given in the order in which the host gives it, round after round: from a round's first to its last work there a device is held,
-though it may wait in between. So a drafter in stages of which each waits for the others' token is held for all of its drafts, and a target whose head is
-tied to the embedding on its first device for the whole verification: there groups bring nothing.
+Each stage, and a head that is not on the last one, is given its work round after round, in the order in which the host launches it: from its first to its
+last work of a round it is held, though it may wait in between. So a drafter in stages, each of which waits for the others' token, is held for nearly all of its
+drafts; and no device is at work for two parts at once.
 """
 
 from __future__ import annotations
@@ -33,11 +33,19 @@ _AS_GOOD = 0.98  # of the most tokens a second: of equals the fewest groups, as 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What one device does in a round of a group of rows."""
+    """What one device does in a round of a group of rows.
+
+    Attributes:
+        device: its name.
+        drafting: else it verifies.
+        seconds: at work.
+        part: of the model there, a stage or its head, by number: what queues behind each other.
+    """
 
     device: str
     drafting: bool
     seconds: float
+    part: int = 0
 
 
 def predict(request: PlanRequest, replica: ReplicaPlan, rows: int, *, replicas: int = 1) -> Ceiling:
@@ -60,7 +68,7 @@ def predict(request: PlanRequest, replica: ReplicaPlan, rows: int, *, replicas: 
         best = max(rates[groups, k] for k in choices)
         most = max(most, best)
         if best < _AS_GOOD * most:
-            break  # a device is held all the time: more groups only read the weights more often
+            break  # some part is held all the time: more groups only read the weights more often
     groups, k = _fewest_groups(rates, choices)
     return Ceiling(
         tokens_per_second=rates[groups, k],
@@ -117,8 +125,13 @@ def _rounds(request: PlanRequest, replica: ReplicaPlan, rows: float, ks: set[int
         parts = [(stage, stage.num_layers, stage.has_head and stage is last) for stage in placement.stages]
         parts += [(stage, 0, True) for stage in placement.stages[:-1] if stage.has_head]  # after all layers
         return [
-            Visit(stage.device, drafting, slowdown * _seconds(shape, stage, request, rows, tokens, layers, head=head))
-            for stage, layers, head in parts
+            Visit(
+                stage.device,
+                drafting,
+                slowdown * _seconds(shape, stage, request, rows, tokens, layers, head=head),
+                part,
+            )
+            for part, (stage, layers, head) in enumerate(parts)
         ]
 
     draft = []
@@ -130,16 +143,18 @@ def _rounds(request: PlanRequest, replica: ReplicaPlan, rows: float, ks: set[int
 
 def cycle_seconds(visits: Sequence[Visit], groups: int) -> float:
     """In which each of so many groups goes through a round of these visits."""
-    begin: dict[str, float] = {}
-    end: dict[str, float] = {}
+    begin: dict[tuple[bool, int], float] = {}
+    end: dict[tuple[bool, int], float] = {}
+    busy = dict.fromkeys((visit.device for visit in visits), 0.0)
     now = 0.0
     for before, visit in pairwise([visits[-1], *visits]):
         now += MOVE_SECONDS if before.device != visit.device else 0.0
-        begin.setdefault(visit.device, now)
+        begin.setdefault((visit.drafting, visit.part), now)
         now += visit.seconds
-        end[visit.device] = now
-    held = max(end[device] - begin[device] for device in begin)
-    return max(now, groups * held, groups * HOST_SECONDS if len(begin) > 1 else 0.0)
+        end[visit.drafting, visit.part] = now
+        busy[visit.device] += visit.seconds
+    held = max(end[part] - begin[part] for part in begin)
+    return max(now, groups * held, groups * max(busy.values()), groups * HOST_SECONDS if len(busy) > 1 else 0.0)
 
 
 def tokens_per_round(acceptance_rate: float, k: int) -> float:

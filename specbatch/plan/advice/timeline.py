@@ -10,7 +10,7 @@ from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.predicted import Ceiling, Lane, Span, Timeline
 from specbatch.plan.types import ReplicaPlan
 
-_ROUNDS = 8  # of each group, after which what the devices do repeats
+_ROUNDS = 24  # of each group: in the second half what the devices do repeats, more or less
 _CHARS = 60
 
 
@@ -21,8 +21,9 @@ def timeline_of(request: PlanRequest, replica: ReplicaPlan, rows: int, ceiling: 
         return None
     visits = visits_of_round(request, replica, rows / groups, k)
     spans, starts = simulate(visits, groups, _ROUNDS)
-    begin, end = starts[-2:]
-    seconds = end - begin
+    cycles = list(pairwise(starts[_ROUNDS // 2 :]))
+    seconds = (cycles[-1][1] - cycles[0][0]) / len(cycles)
+    begin, end = min(cycles, key=lambda cycle: abs(cycle[1] - cycle[0] - seconds))
     lanes = []
     for device in replica.devices:
         within = [
@@ -30,9 +31,9 @@ def timeline_of(request: PlanRequest, replica: ReplicaPlan, rows: int, ceiling: 
             for where, span in spans
             if where == device and span.start < end and span.end > begin
         ]
-        lanes.append(Lane(device, tuple(within), busy=sum(span.end - span.start for span in within) / seconds))
+        lanes.append(Lane(device, tuple(within), busy=sum(span.end - span.start for span in within) / (end - begin)))
     return Timeline(
-        seconds=seconds,
+        seconds=end - begin,
         groups=groups,
         k=k,
         tokens_per_second=rows * tokens_per_round(request.acceptance_rate, k) / seconds,
@@ -41,26 +42,38 @@ def timeline_of(request: PlanRequest, replica: ReplicaPlan, rows: int, ceiling: 
 
 
 def simulate(visits: Sequence[Visit], groups: int, rounds: int) -> tuple[list[tuple[str, Span]], list[float]]:
-    """Groups of rows whose rounds, all of the same visits, the host launches in turn: each device does them in that order.
+    """Groups of rows whose rounds, all of the same visits, the host launches in turn: each part does them in that order, a device one thing at a time.
 
     Returns:
         what each device does; when the first group begins each of its rounds.
     """
+    parts = [(visit.drafting, visit.part) for visit in visits]
+    places = [parts[:at].count(part) for at, part in enumerate(parts)]  # among those of its part in a round
+    done = dict.fromkeys(parts, 0)  # visits, of all rounds
     free = {visit.device: 0.0 for visit in visits}
-    ready = [0.0] * groups  # when each group's last round has ended
+    moves = [MOVE_SECONDS if a.device != b.device else 0.0 for a, b in pairwise([visits[-1], *visits])]
+    under_way = dict.fromkeys(range(groups), (0, 0.0))  # round -> its next visit, and when that is ready
     spans: list[tuple[str, Span]] = []
     starts: list[float] = []
-    launched = -HOST_SECONDS  # when the last round began
-    for group in list(range(groups)) * rounds:
-        now = max(ready[group], launched + HOST_SECONDS)
-        for number, (before, visit) in enumerate(pairwise([visits[-1], *visits])):
-            start = max(now + (MOVE_SECONDS if before.device != visit.device else 0.0), free[visit.device])
-            if number == 0:
-                launched = start
-                starts += [start] if group == 0 else []
-            now = free[visit.device] = start + visit.seconds
-            spans.append((visit.device, Span(group, visit.drafting, start, now)))
-        ready[group] = now
+    host = 0.0  # when it can launch the next round
+    while len(starts) < rounds:
+        round_, at, start = min(
+            (
+                (round_, at, max(ready + moves[at], free[visits[at].device], host if at == 0 else 0.0))
+                for round_, (at, ready) in under_way.items()
+                if done[parts[at]] == round_ * parts.count(parts[at]) + places[at]
+            ),
+            key=lambda one: (one[2], one[0]),
+        )
+        if at == 0:
+            host = start + HOST_SECONDS
+            starts += [start] if round_ % groups == 0 else []
+        visit = visits[at]
+        done[parts[at]] += 1
+        end = free[visit.device] = start + visit.seconds
+        spans.append((visit.device, Span(round_ % groups, visit.drafting, start, end)))
+        del under_way[round_]
+        under_way[round_ if at + 1 < len(visits) else round_ + groups] = ((at + 1) % len(visits), end)
     return spans, starts
 
 

@@ -20,11 +20,11 @@ SPLIT = [
 
 
 @pytest.mark.parametrize(("gpus", "overrides", "drafter"), SPLIT)
-def test_the_cycle_is_as_fast_as_the_formula_of_the_ceiling_says(gpus, overrides, drafter):
+def test_the_cycle_is_as_fast_as_the_formula_of_the_ceiling_says_or_a_little_slower(gpus, overrides, drafter):
     plan = plan_of(gpus, *overrides, drafter=drafter)
     line, ceiling = plan.timeline, plan.ceiling
     assert (line.groups, line.k) == (ceiling.groups, ceiling.num_speculative_tokens)
-    assert line.tokens_per_second * len(plan.replicas) == pytest.approx(ceiling.tokens_per_second, rel=0.06)
+    assert 0.88 <= line.tokens_per_second * len(plan.replicas) / ceiling.tokens_per_second <= 1.005
 
 
 @pytest.mark.parametrize(("gpus", "overrides", "drafter"), SPLIT)
@@ -45,20 +45,23 @@ def test_groups_overlap_on_devices_of_their_own_and_moves_take_time():
     spans, starts = simulate(
         [Visit("draft", drafting=True, seconds=1.0), Visit("verify", drafting=False, seconds=1.0)], groups=2, rounds=4
     )
+    spans.sort(key=lambda one: one[1].start)
     assert starts[1] - starts[0] == pytest.approx(2 + 2 * MOVE_SECONDS)
-    (_, one), (_, verified), (_, other) = spans[:3]
+    (_, one), (_, other), (_, verified) = spans[:3]
     assert (one.group, verified.group, other.group) == (0, 0, 1)
     assert verified.start == pytest.approx(one.end + MOVE_SECONDS)
     assert other.start == one.end  # while the first is verified
 
 
-def test_a_device_does_rounds_in_the_order_in_which_they_are_launched():
-    """It waits for the end of a round that comes back to it, though the next one's work is ready."""
+def test_a_part_does_rounds_in_the_order_in_which_they_are_launched():
+    """A stage waits for the end of a round that comes back to it, though the next one's work is ready; another part of its device does not."""
     there_and_back = [Visit("a", False, 1.0), Visit("b", False, 1.0), Visit("a", False, 1.0)]
     spans, starts = simulate(there_and_back, groups=2, rounds=4)
     assert starts[1] - starts[0] == pytest.approx(6, rel=0.01)
-    on_a = [span for device, span in spans if device == "a"]
-    assert [span.group for span in on_a[:4]] == [0, 0, 1, 1]
+    assert [span.group for device, span in spans if device == "a"][:4] == [0, 0, 1, 1]
+    of_its_own = [*there_and_back[:2], Visit("a", False, 1.0, part=1)]
+    _, starts = simulate(of_its_own, groups=2, rounds=4)
+    assert starts[-1] - starts[-2] == pytest.approx(4, rel=0.01)
 
 
 def test_one_gpu_has_no_time_line():
