@@ -2,14 +2,11 @@
 
 import pytest
 
-from specbatch.cluster.client.kinds import (
-    LOCAL_QUEUES,
-    NAMESPACES,
-    SECRETS,
-    STORAGE_CLASSES,
-)
-from specbatch.cluster.preflight.checks import RefusedError, preflight, stop_at_errors
+from specbatch.api import load_spec
+from specbatch.cluster.client.kinds import LOCAL_QUEUES, NAMESPACES, SECRETS, STORAGE_CLASSES
+from specbatch.cluster.preflight.checks import RefusedError, offline_problems, preflight, stop_at_errors
 from specbatch.cluster.preflight.permissions import Uses
+from tests.cluster.rendering import ROOT, RUNNABLE, job
 from tests.cluster.submitting import put_claim, put_node, rendered
 
 GPUS = ["placement.gpus=8", "placement.strategy=same"]
@@ -234,3 +231,20 @@ class TestNodes:
         put_node(api, "node-a", nvidia_com__gpu="8")
         put_node(api, "node-b", memory="256Gi")
         assert "has all that a pod asks for" in self.warned(api, *GPUS, "job.resources.requests.memory=128Gi")
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
+def test_the_files_in_job_can_become_jobs(path):
+    assert offline_problems(load_spec(str(path)), ROOT) == []
+
+
+def test_a_missing_file_and_lost_results_are_told_at_once(tmp_path):
+    spec = job("volumes: {results: null}", spec="{dataset: {uri: rows.jsonl}}")
+    assert [one.path for one in offline_problems(spec, tmp_path)] == ["spec.job.volumes.results", "spec.dataset.uri"]
+
+
+def test_a_spec_that_is_too_large_for_a_config_map_is_found(tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(b"x" * 890_000)
+    spec = job(f"env: {{LONG: {'y' * 200_000}}}", spec="{dataset: {uri: rows.jsonl}}")
+    [problem] = offline_problems(spec, tmp_path)
+    assert "its ConfigMap would hold" in problem.message
