@@ -55,12 +55,11 @@ class Evidence:
         """Fields of every cause: the namespace, and the commands that lead to this cluster, to be pasted."""
         flags, namespace = self.cluster.flags, self.cluster.namespace
         verbs = ("collect", "events", "logs", "resume", "retry", "status")
-        return {
-            "namespace": namespace,
-            "kubectl": self.cluster.kubectl(),
-            "kubectl_all": replace(flags, namespace=None).kubectl(),
-            **{verb: flags.command(verb, self.view.run) for verb in verbs},
-        }
+        words = {verb: flags.command(verb, self.view.run) for verb in verbs}
+        if self.view.fetches_models:
+            words["retry"] = "the same specbatch fetch again"
+        kubectl = {"kubectl": self.cluster.kubectl(), "kubectl_all": replace(flags, namespace=None).kubectl()}
+        return {**words, **kubectl, "namespace": namespace}
 
     def found(self, cause: Cause, /, **fields: object) -> Finding:
         """The finding of a cause."""

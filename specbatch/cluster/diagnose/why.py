@@ -11,7 +11,7 @@ from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.rules.admission import refused, without_pod
 from specbatch.cluster.diagnose.rules.exits import failure
-from specbatch.cluster.diagnose.rules.job import again, failed_says, given_up
+from specbatch.cluster.diagnose.rules.job import failed_says, given_up
 from specbatch.cluster.diagnose.table import OF_A_JOB, OF_A_POD
 from specbatch.cluster.jobs.job_view import JobView
 
@@ -92,7 +92,7 @@ def _next_step(evidence: Evidence, finding: Finding, *, over: bool) -> Finding:
     if finding.cause in _NEEDS_A_CHANGE:
         alone, then = "submit again", "then submit again"
     elif over:
-        alone, then = again(evidence), f"then: {again(evidence)}"
+        alone, then = evidence.words["retry"], f"then: {evidence.words['retry']}"
     else:
         then = "it is tried again by itself, and keeps its finished rows"
         alone = f"nothing: {then}"

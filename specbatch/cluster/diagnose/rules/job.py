@@ -28,7 +28,7 @@ _CAUSES = by_name(
     Cause("cancelled", "", "somebody has cancelled the Job; {done}", "{resume}"),
     Cause("suspended", "", "somebody has suspended the Job; {done}", "{resume}"),
 )  # fmt: skip
-_RETRY = "{again} tries the failed shards again (its pods then say why); submit again after a change of the spec"
+_RETRY = "{retry} tries the failed shards again (its pods then say why); submit again after a change of the spec"
 # Of a Job that has failed and of which no failed pod is left, by its condition.
 _FAILED = (
     Cause("retries-exhausted", r"^FailedIndexes:", "{shards} failed as often as backoffLimitPerIndex allows{code}, and its pods are gone", _RETRY),
@@ -73,12 +73,8 @@ def given_up(evidence: Evidence) -> Finding | None:
     if said is None:
         return None
     match = re.search(r"exit code \d+", said.text)
-    fields = {
-        "shards": pluralize(len(view.failed), "shard"),
-        "code": f" ({match[0]})" if match else "",
-        "again": again(evidence),
-    }
-    found = evidence.recognise(_FAILED, said, **fields)
+    code, shards = f" ({match[0]})" if match else "", pluralize(len(view.failed), "shard")
+    found = evidence.recognise(_FAILED, said, shards=shards, code=code)
     return found and replace(found, shards=tuple(view.shards[index] for index in view.failed))
 
 
@@ -90,8 +86,3 @@ def failed_says(evidence: Evidence) -> Said | None:
     failed = view.status.get("failedIndexes")
     text = f"{said.get('reason')}: {said.get('message') or ''}{f' (failed indexes {failed})' if failed else ''}"
     return Said(text, f"job {view.name}: {said.get('type')}: {text}", said.get("lastTransitionTime"))
-
-
-def again(evidence: Evidence) -> str:
-    """The command that tries again what has failed."""
-    return "the same specbatch fetch again" if evidence.view.fetches_models else evidence.words["retry"]
