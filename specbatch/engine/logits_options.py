@@ -24,6 +24,12 @@ class Processor(IntFlag):
     NGRAMS = 16
     MIN_P = 32
     GRAMMAR = 64
+    LOGPROBS = 128  # changes no logits
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether any of them does."""
+        return bool(self & ~Processor.LOGPROBS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from specbatch.engine.grammar import Grammar
 from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions, Processor
@@ -56,6 +56,14 @@ class SamplingParams:
         return self.temperature == 0.0
 
 
+class TokenLogprobs(NamedTuple):
+    """Of one token: its own log probability, and those of the likeliest tokens at its place, the likeliest first."""
+
+    token: int
+    logprob: float
+    top: Sequence[tuple[int, float]]
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One row to decode.
@@ -72,11 +80,13 @@ class Request:
     stop: StopCheck | None = None
     logits: LogitsOptions = NO_OPTIONS
     grammar: Grammar | None = None
+    top_logprobs: int | None = None  # of each token, beside its own log probability; None: neither
 
     @property
     def processors(self) -> Processor:
         """The logits processors that it needs."""
-        return self.logits.processors | (Processor.NONE if self.grammar is None else Processor.GRAMMAR)
+        grammar = Processor.NONE if self.grammar is None else Processor.GRAMMAR
+        return self.logits.processors | grammar | (Processor.NONE if self.top_logprobs is None else Processor.LOGPROBS)
 
     @property
     def random_key(self) -> int:
@@ -101,6 +111,7 @@ class Completion:
     accepted: int = 0
     error: str | None = None  # a sentence, with finish_reason "error"
     counts_speculation: bool = True
+    logprobs: Sequence[TokenLogprobs] | None = None  # of the tokens, where they were asked for
 
     @property
     def acceptance_rate(self) -> float:

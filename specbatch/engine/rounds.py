@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from specbatch.engine.request import TokenLogprobs
 from specbatch.engine.sequence import SequenceState
 
 
@@ -16,6 +17,7 @@ class RoundOutput:
     drafted, accepted: draft tokens
     finite: whether the target's logits were
     tokens: the accepted + 1 committed ones
+    logprobs: of these, where any sequence asks
     draft_seconds, verify_seconds, accept_seconds: of the round; accept is part of verify where a device does both at once
     prefill_seconds: of the prefills since the round before; catch_up_seconds: the drafter's part of them
     busy_seconds: by device, of `busy_of` seconds of the run; empty unless the round was timed device by device
@@ -30,6 +32,7 @@ class RoundOutput:
     accept_seconds: float = 0.0
     prefill_seconds: float = 0.0
     catch_up_seconds: float = 0.0
+    logprobs: Sequence[Sequence[TokenLogprobs]] | None = None
     busy_seconds: Mapping[str, float] = field(default_factory=dict)
     busy_of: float = 0.0
 
@@ -41,6 +44,7 @@ class RoundOutput:
             accepted=[self.accepted[place] for place in places],
             finite=[self.finite[place] for place in places],
             tokens=[self.tokens[place] for place in places],
+            logprobs=None if self.logprobs is None else [self.logprobs[place] for place in places],
         )
 
     @property

@@ -162,7 +162,8 @@ class Scheduler:
                 ended.append((sequence, sequence.complete("error", _why_no_token(sequence))))
                 continue
             before = len(sequence.token_ids)
-            reason = sequence.extend(output.tokens[place])
+            logprobs = output.logprobs[place] if output.logprobs is not None else ()
+            reason = sequence.extend(output.tokens[place], logprobs)
             self.stats.emitted += len(sequence.token_ids) - before
             if reason is not None:
                 ended.append((sequence, sequence.complete(reason)))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from specbatch.engine.request import Completion, FinishReason, Request
+from specbatch.engine.request import Completion, FinishReason, Request, TokenLogprobs
 
 
 @dataclass(slots=True, eq=False)
@@ -16,6 +17,7 @@ class SequenceState:
     slot: of the model runner; -1 while it waits
     group: of the rows that have their rounds together, where several groups are in flight
     in_flight: tokens that rounds in flight may still add, at the most
+    logprobs: of the tokens, where the request asks for them
     ended: finished, failed or evicted; what rounds in flight say of it counts for nothing
     """
 
@@ -28,6 +30,7 @@ class SequenceState:
     group: int = 0
     in_flight: int = 0
     ended: bool = False
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
 
     @property
     def length(self) -> int:
@@ -43,7 +46,7 @@ class SequenceState:
         """Positions that a next round of k drafts may write, counted from 0."""
         return self.length + min(self.in_flight, self.remaining) + k + 2
 
-    def extend(self, new_token_ids: list[int]) -> FinishReason | None:
+    def extend(self, new_token_ids: list[int], logprobs: Sequence[TokenLogprobs] = ()) -> FinishReason | None:
         """Keeps what a round committed, up to where the sequence ends; says why if it does."""
         reason: FinishReason | None = None
         if len(new_token_ids) >= self.remaining:
@@ -57,14 +60,20 @@ class SequenceState:
             if keep is not None:
                 new_token_ids, reason = new_token_ids[:keep], "stop"
         self.token_ids.extend(new_token_ids)
+        if (most := self.request.top_logprobs) is not None:
+            kept = logprobs[: len(new_token_ids)]
+            self.logprobs += [one._replace(top=one.top[:most]) for one in kept]
         if self.request.grammar is not None and reason is None:
             self.request.grammar.commit(new_token_ids)
         return reason
 
     def complete(self, reason: FinishReason, error: str | None = None) -> Completion:
         """The sequence as the caller gets it."""
-        return Completion(self.request, self.token_ids, reason, self.rounds, self.drafted, self.accepted, error)
+        logprobs = None if self.request.top_logprobs is None else self.logprobs
+        counts = self.rounds, self.drafted, self.accepted
+        return Completion(self.request, self.token_ids, reason, *counts, error, logprobs=logprobs)
 
     def waiting_again(self) -> SequenceState:
         """The same with no trace of where it ran: to be prefilled anew, its own tokens with its prompt."""
-        return SequenceState(self.request, self.token_ids, self.rounds, self.drafted, self.accepted)
+        counts = self.rounds, self.drafted, self.accepted
+        return SequenceState(self.request, self.token_ids, *counts, logprobs=self.logprobs)

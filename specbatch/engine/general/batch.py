@@ -70,7 +70,7 @@ class Batch:
             start: index among the round's tokens of the first that is to be chosen.
         """
         sampling = self.sampling
-        if self._options is None:
+        if self._options is None or not self._processors.changes_logits:
             return logits
         self.history[: self.size].scatter_(1, self.positions(drafts.shape[1], start=1), drafts)
         rows = slice(0, self.size)
@@ -79,6 +79,11 @@ class Batch:
         asked, prompts = (self._options, self._processors), self.prompt_lengths[rows]
         mask = self._mask(logits, drafts, start) if self._processors & Processor.GRAMMAR else None
         return process(logits, *asked, history, positions, prompts, sampling.temperature, mask)
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether any row asks for log probabilities."""
+        return bool(self.sampling and self._processors & Processor.LOGPROBS)
 
     def _mask(self, logits: Tensor, drafts: Tensor, start: int) -> Tensor:
         if self._grammars is None:

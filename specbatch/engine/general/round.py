@@ -12,6 +12,7 @@ from specbatch.engine.general.batch import Batch
 from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.drafter import Drafter, Proposal
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.logprobs import Logprobs
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.rounds import RoundOutput
 from specbatch.engine.sampling import choose_tokens, distribution
@@ -22,23 +23,27 @@ def run_round(target: CausalLM, drafter: Drafter, batch: Batch, k: int, rule: Ac
     began = time.perf_counter()
     proposal = draft(drafter, batch, k, rule, target.vocab_size)
     drafted = time.perf_counter()
-    logits = verify(target, batch, proposal)
+    raw = verify(target, batch, proposal)
+    logits = batch.process(raw, proposal.tokens, start=0)
     verified = time.perf_counter()
     acceptance = accept(logits, batch, proposal, rule)
     finite = logits.amax(-1).isfinite().all(-1)
+    logprobs = Logprobs.of(raw, acceptance.tokens) if batch.wants_logprobs else None
     batch.commit(acceptance)
     if drafter.target_layers:
         positions = batch.positions(proposal.tokens.shape[1] + 1) - acceptance.accepted[:, None] - 1
         drafter.take_in(batch, SlotView(slice(0, batch.size), positions, None), target.tapped())
     accepted = acceptance.accepted.tolist()  # the host waits for the device here, once a round
+    tokens = [row[: a + 1] for row, a in zip(acceptance.tokens.tolist(), accepted, strict=True)]
     return RoundOutput(
         drafted=proposal.num_drafted.clamp(max=proposal.tokens.shape[1]).tolist(),
         accepted=accepted,
         finite=finite.tolist(),
-        tokens=[row[: a + 1] for row, a in zip(acceptance.tokens.tolist(), accepted, strict=True)],
+        tokens=tokens,
         draft_seconds=drafted - began,
         verify_seconds=verified - drafted,
         accept_seconds=time.perf_counter() - verified,
+        logprobs=None if logprobs is None else logprobs.of_tokens(tokens),
     )
 
 
@@ -55,12 +60,11 @@ def draft(drafter: Drafter, batch: Batch, k: int, rule: AcceptanceRule, vocab_si
 
 
 def verify(target: CausalLM, batch: Batch, proposal: Proposal) -> Tensor:
-    """One target forward over each row's last token and its drafts: its logits as the rows' options leave them.  # [batch, k + 1, vocab]"""
+    """One target forward over each row's last token and its drafts.  # [batch, k + 1, vocab]"""
     k = proposal.tokens.shape[1]
     positions = batch.positions(k + 1)
     tokens = torch.cat([batch.tokens_at(positions[:, :1]), proposal.tokens], dim=1)
-    logits = target.forward(tokens, SlotView(slice(0, batch.size), positions, batch.extent(k))).to(batch.device)
-    return batch.process(logits, proposal.tokens, start=0)
+    return target.forward(tokens, SlotView(slice(0, batch.size), positions, batch.extent(k))).to(batch.device)
 
 
 def accept(logits: Tensor, batch: Batch, proposal: Proposal, rule: AcceptanceRule) -> Acceptance:

@@ -4,17 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import reduce
+from operator import or_
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from specbatch.engine.graphs.lanes import Lane, upload
-from specbatch.engine.logits_options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED
+from specbatch.engine.logits_options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
 from specbatch.engine.logits_processors import OptionSizes, RowOptions
+from specbatch.engine.logprobs import Logprobs
 from specbatch.engine.request import Request
 
 _SIZES = OptionSizes(MOST_BIASED, MOST_BAD_WORDS, LONGEST_BAD_WORD)
+
+
+class SlotProcessors:
+    """Which processors the row in a slot needs, as the host knows them; rows that need none are not in it."""
+
+    def __init__(self) -> None:
+        self._by_slot: dict[int, Processor] = {}
+        self.grammars = 0  # rows that have one
+
+    def __bool__(self) -> bool:
+        return bool(self._by_slot)
+
+    def join(self, slot: int, request: Request) -> None:
+        """A row has taken a slot."""
+        if needed := request.processors:
+            self._by_slot[slot] = needed
+            self.grammars += bool(needed & Processor.GRAMMAR)
+
+    def leave(self, slot: int) -> None:
+        """It has left."""
+        self.grammars -= bool(self._by_slot.pop(slot, Processor.NONE) & Processor.GRAMMAR)
+
+    def of(self, slots: Sequence[int]) -> Processor:
+        """What any of the rows in these slots needs."""
+        return reduce(or_, (self._by_slot.get(slot, Processor.NONE) for slot in slots))
 
 
 class OptionLines:
@@ -23,10 +51,16 @@ class OptionLines:
     Args:
         slots: of rows.
         lane: that reads it.
+        positions: of the largest round.
+
+    Attributes:
+        logprobs: of the tokens of the last round, by place in the batch; None before any row asks for them.
     """
 
-    def __init__(self, slots: int, lane: Lane) -> None:
+    def __init__(self, slots: int, lane: Lane, positions: int) -> None:
         self._slots = slots
+        self._positions = positions
+        self.logprobs: Logprobs | None = None
         self._lane = lane
         self._lines: RowOptions | None = None
         self._mask: Tensor | None = None  # by place in the batch  # int32 [slots, positions of a round, words]
@@ -42,18 +76,13 @@ class OptionLines:
         assert self._lines is not None, "a row that needs processors has joined"
         return self._lines.lines(slots)
 
-    def set_masks(self, masks: Tensor, positions: int) -> None:
-        """Brings what grammars allow to the lane.
-
-        Args:
-            masks: by place in the batch  # int32 [rows, n, words]
-            positions: of the largest round.
-        """
+    def set_masks(self, masks: Tensor) -> None:
+        """Brings what grammars allow to the lane, by place in the batch.  # int32 [rows, n, words]"""
         rows, n, words = masks.shape
 
         def bring() -> None:
             if self._mask is None:
-                shape = self._slots, positions, words
+                shape = self._slots, self._positions, words
                 self._mask = torch.full(shape, -1, dtype=torch.int32, device=self._lane.device)
             self._mask[:rows, :n] = upload(masks, torch.int32, self._lane.device)
 
@@ -63,11 +92,26 @@ class OptionLines:
         """Of the first rows of the batch.  # int32 [rows, n, words]"""
         return None if self._mask is None else self._mask[:rows, :n]
 
+    def read_logprobs(self, rows: int, k: int) -> Logprobs:
+        """Queues the copy to the host of the log probabilities of a round of k drafts, of the first rows."""
+        assert self.logprobs is not None, "a row that asks has joined"
+        here = [part[:rows, : k + 1] for part in self.logprobs]
+        host = [torch.empty(part.shape, dtype=part.dtype, pin_memory=part.is_cuda) for part in here]
+
+        def copy() -> None:
+            for there, part in zip(host, here, strict=True):
+                there.copy_(part, non_blocking=True)
+
+        self._lane.run(copy)
+        return Logprobs(*host)
+
     def _write(self, slots: Sequence[int], requests: Sequence[Request]) -> None:
         device = self._lane.device
         if self._lines is None:
             nothing = RowOptions.of([Request("", [0], 1)] * (self._slots + 1), device)
             self._lines = nothing.padded(_SIZES)
+        if self.logprobs is None and any(request.top_logprobs is not None for request in requests):
+            self.logprobs = Logprobs.empty(self._slots, self._positions, device)
         at = upload(slots, torch.int64, device)
         joining = RowOptions.of(requests, torch.device("cpu")).padded(_SIZES)
         for field in fields(RowOptions):

@@ -155,7 +155,7 @@ class CapturedPair:
         """Queues the target's part of a round, for a bucket of rows."""
         if (grammars := self.drafter.grammars) is not None:
             drafts = self.drafting_state.drafts(self._placed[0], k)
-            self.state.options.set_masks(grammars.masks(drafts, 0, k + 1), self.config.max_k + 1)
+            self.state.options.set_masks(grammars.masks(drafts, 0, k + 1))
         self.graphs.run(
             ("verify", rows, k, mode), partial(self._verify, rows=rows, k=k, mode=mode), self.front.lane, spans
         )

@@ -10,7 +10,8 @@ from torch import Tensor
 from specbatch.engine.graphs.cuda_graphs import Span
 from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.state import ACCEPTED, DRAFTED, FIELDS, FINITE
-from specbatch.engine.rounds import RoundOutput
+from specbatch.engine.logprobs import Logprobs
+from specbatch.engine.rounds import InFlightRound, RoundOutput
 from specbatch.engine.timing import Mark, seconds_between, seconds_of
 
 
@@ -35,6 +36,21 @@ class GraphRound:
         prefill, catch_up = seconds_of(self.prefills)
         drafted, verified = seconds_between(self.started, self.drafted), seconds_between(self.drafted, self.finished)
         return _read(self.outcome, drafted, verified, prefill, catch_up)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundWithLogprobs:
+    """A round, and the log probabilities of its tokens, copied to the host once `copied` is reached."""
+
+    in_flight: InFlightRound
+    logprobs: Logprobs
+    copied: Mark
+
+    def wait(self) -> RoundOutput:
+        """What it did."""
+        output = self.in_flight.wait()
+        _reach(self.copied)
+        return replace(output, logprobs=self.logprobs.of_tokens(output.tokens))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,6 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import reduce
-from operator import or_
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
@@ -15,9 +13,10 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.grammar import GrammarRound
 from specbatch.engine.graphs.lanes import kept_current
 from specbatch.engine.graphs.ops import refusing_kernels
+from specbatch.engine.graphs.option_lines import SlotProcessors
 from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.pool import PagePool, pages_for
-from specbatch.engine.graphs.rounds import BusyLanes, GraphRound, RoundOverLanes, Spans
+from specbatch.engine.graphs.rounds import BusyLanes, GraphRound, RoundOverLanes, RoundWithLogprobs, Spans
 from specbatch.engine.graphs.sizes import bucket
 from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.warmup import warm_up
@@ -61,13 +60,12 @@ class GraphModelRunner(ModelRunner):
         self._finished: Mark | None = None  # the last round launched, where there are several lanes
         self._modes: dict[int, tuple[list[int], Mode]] = {}  # by group: slots of its last round, and their mode
         self._free_slots = list(range(slots - 1, -1, -1))
-        self._grammars = 0  # rows that have one
-        self._processors: dict[int, Processor] = {}  # by slot, of the rows that need any
+        self._processors = SlotProcessors()
 
     @property
     def depth(self) -> int:  # type: ignore[override]  # a constant of other runners
         """1; 0 while any row has a grammar: what may follow hangs on what the round before gave."""
-        return 0 if self._grammars else 1
+        return 0 if self._processors.grammars else 1
 
     def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts:
         """Compiles kernels and captures all steps; each is timed as it is.
@@ -133,17 +131,14 @@ class GraphModelRunner(ModelRunner):
         self.timer.add(start, pair.front.lane.mark(), of_drafter=False)
         for slot, sequence in zip(slots, sequences, strict=True):
             sequence.slot = slot
-            if processors := sequence.request.processors:
-                self._processors[slot] = processors
-                self._grammars += sequence.request.grammar is not None
+            self._processors.join(slot, sequence.request)
 
     def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
         """Takes a slot and its pages back. What lies in free pages is never read, NaN or not."""
         del poisoned
         self.pair.evict(sequence.slot)
         self._free_slots.append(sequence.slot)
-        if self._processors.pop(sequence.slot, Processor.NONE) & Processor.GRAMMAR:
-            self._grammars -= 1
+        self._processors.leave(sequence.slot)
 
     def entered(self) -> AbstractContextManager[object]:
         """See ModelRunner: streams of lanes are current for what is queued there, one after the other."""
@@ -187,11 +182,19 @@ class GraphModelRunner(ModelRunner):
         slots = [sequence.slot for sequence in sequences]
         mode = self._mode(slots, sequences, group)
         pair.drafter.grammars = None
-        if self._grammars and mode.processors & Processor.GRAMMAR:
+        if mode.processors & Processor.GRAMMAR:
             grammars = [sequence.request.grammar for sequence in sequences]
             pair.drafter.grammars = GrammarRound(grammars, pair.target.vocab_size, slots)
         if not k:
             pair.drafter.skip(sequences)
+        launched = self._launch(slots, rows, k, mode, group)
+        if not mode.processors & Processor.LOGPROBS:
+            return launched
+        logprobs = pair.state.options.read_logprobs(len(slots), k)
+        return RoundWithLogprobs(launched, logprobs, pair.state.lane.mark())
+
+    def _launch(self, slots: list[int], rows: int, k: int, mode: Mode, group: int) -> InFlightRound:
+        pair = self.pair
         if len(pair.lanes) > 1:
             return self._launch_over_lanes(slots, rows, k, mode, group)
         started = mark(self.device)
@@ -208,8 +211,7 @@ class GraphModelRunner(ModelRunner):
         if known is None or known[0] != slots:
             mode = Mode.of({sequence.request.sampling for sequence in sequences})
             if self._processors:
-                needed = reduce(or_, (self._processors.get(slot, Processor.NONE) for slot in slots))
-                mode = replace(mode, processors=needed)
+                mode = replace(mode, processors=self._processors.of(slots))
             self._modes[group] = known = slots, mode
         return known[1]
 

@@ -116,7 +116,7 @@ class RowState:
         self.num_drafted = zeros(slots)
         self.drafted = zeros(1)
         self.outcome = zeros(slots, FIELDS + max_k + 1)
-        self.options = OptionLines(slots, lane)
+        self.options = OptionLines(slots, lane, max_k + 1)
 
     def join(self, slots: Sequence[int], rows: Sequence[SequenceState]) -> None:
         """Writes the lines of joining rows."""

@@ -66,7 +66,7 @@ class TokenChooser:
         """
         rows, n = positions.shape
         logits = fit_vocabulary(logits, self.vocab_size)
-        if mode.processors:
+        if mode.processors.changes_logits:
             logits = self._processed(logits, slots, positions, mode)
         flat = logits.reshape(rows * n, -1)
         if mode.greedy:

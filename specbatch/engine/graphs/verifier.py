@@ -19,6 +19,8 @@ from specbatch.engine.graphs.drafters.drafter import GraphDrafter
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.state import FIELDS, Mode
 from specbatch.engine.graphs.token_choice import TokenChooser
+from specbatch.engine.logits_options import Processor
+from specbatch.engine.logprobs import Logprobs
 from specbatch.engine.sampling import Distribution
 
 
@@ -66,14 +68,25 @@ class Verifier:
             drafted = torch.full_like(at.slots, k) if drafted is None else drafted.clamp(max=k)
             acceptance = self._reject(drafts, drafted, drawn_from, at.slots, positions, mode)
             self._commit(acceptance, drafted, finite, at.slots, positions)
+            self._keep_logprobs(logits, acceptance.tokens, mode)
             if taps is not None:
                 self.drafter.take_in(taps, at, acceptance.tokens)
             return
         self.ops.commit_coupled(
             state.history, state.lengths, state.ends, at.slots, target_tokens, finite, drafted, state.outcome[:rows]
         )
+        self._keep_logprobs(logits, target_tokens, mode)
         if taps is not None:
             self.drafter.take_in(taps, at, target_tokens)
+
+    def _keep_logprobs(self, logits: Tensor, tokens: Tensor, mode: Mode) -> None:
+        """Where any row asks for them.  # [B * (k + 1), vocab], int64 [B, k + 1]"""
+        kept = self.state.options.logprobs
+        if not mode.processors & Processor.LOGPROBS or kept is None:
+            return
+        rows, n = tokens.shape
+        for place, found in zip(kept, Logprobs.of(logits.view(rows, n, -1), tokens), strict=True):
+            place[:rows, :n] = found
 
     def _reject(
         self,

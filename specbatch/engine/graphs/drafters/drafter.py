@@ -130,7 +130,7 @@ class StepDrafter(GraphDrafter):
         if self.grammars is not None:
             state = self.state
             drafts = state.drafts(self.grammars.slots, drafted)
-            state.options.set_masks(self.grammars.masks(drafts, drafted, 1), state.max_k + 1)
+            state.options.set_masks(self.grammars.masks(drafts, drafted, 1))
 
     def draft_first(self, capture: Capture, rows: int, mode: Mode) -> None:
         """The first draft token of each row."""
