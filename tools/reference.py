@@ -95,6 +95,7 @@ def _retry(code: ExitCode) -> str:
 
 _SETS = {
     "top_k": "sets `topK`; -1 is 0",
+    "logprobs": "true: sets `topLogprobs` to `top_logprobs` or 0; a number: to that",
     "do_sample": "false: `temperature` 0; true: refused at temperature 0",
     "system_prompt": "a system message before the others, in place of `dataset.systemPrompt`; refused beside another one",
     "enable_thinking": "sets `dataset.enableThinking`",

@@ -146,6 +146,12 @@ class DecodingSpec(SpecModel):
         description="Whether to go on past the model's end of text, up to maxNewTokens. For benchmarks.",
         examples=[True],
     )
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        default=None,
+        description="Results hold the log probability of each token, and of so many of the likeliest ones at its place: of the target as it is, before any penalty, "
+        "temperature or filter. Left out: none.",
+        examples=[5],
+    )
     structured_output: StructuredOutput | None = Field(
         default=None,
         description="The form that every row's text is held to, token by token: JSON of a schema, an expression, one of some texts, or a grammar's.",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from specbatch.engine.request import Completion
 from specbatch.results.rows import Choice, ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
+from specbatch.runner.logprobs import chat_logprobs, completion_logprobs
 from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.requests import Decoded
@@ -45,6 +47,7 @@ class OutputProcessor:
             fingerprint=row.fingerprint,
             text=first.text,
             finish_reason=first.finish_reason,
+            logprobs=None if len(choices) > 1 else first.logprobs,
             choices=choices if len(choices) > 1 else None,
             usage=Usage(
                 prompt_tokens=len(decoded.prepared.prompt_token_ids),
@@ -65,7 +68,14 @@ class OutputProcessor:
             text=final_text(self.detokenizer, completion.token_ids, decoding.stop, decoding.min_tokens),
             finish_reason=completion.finish_reason,
             completion_tokens=len(completion.token_ids),
+            logprobs=self._logprobs(row, completion),
         )
+
+    def _logprobs(self, row: Row, completion: Completion) -> dict[str, Any] | None:
+        if completion.logprobs is None:
+            return None
+        form = completion_logprobs if row.endpoint == "/v1/completions" else chat_logprobs
+        return form(self.detokenizer, completion.logprobs)
 
     def bad(self, row: BadRow) -> ErrorRow:
         """The line of a row that cannot be decoded."""

@@ -39,6 +39,7 @@ class RequestMaker:
             stop=StopStrings(self.detokenizer, decoding.stop, decoding.min_tokens) if decoding.stop else None,
             logits=until_min_tokens(prepared.logits, ends, decoding.min_tokens),
             grammar=copy.copy(prepared.grammar),
+            top_logprobs=decoding.top_logprobs,
         )
 
     def all_of(self, prepared: PreparedRow) -> list[Request]:

@@ -11,7 +11,7 @@ PLAIN = job().spec_hash()
 
 
 def test_the_hash_is_a_sha256_that_does_not_change_between_versions():
-    assert PLAIN == "d509ff7dc32f9e309eb22ddc1682140f62af99d9b0741c6f11c9f71990f9cb55"
+    assert PLAIN == "eaa52d3ed2b4fb25bda8c545fa614a0b3dc805f58ee1d0b55f30eb7b24fec15f"
 
 
 def test_writing_a_default_out_changes_nothing():

@@ -13,7 +13,9 @@ from specbatch.runner.dataset.bad_rows import RowError, shown, whole
 from specbatch.runner.rows.row_options import RowOption, find_option, nearest_option
 from specbatch.runner.rows.structured import structured_output
 
-_WHOLE = frozenset({"max_new_tokens", "top_k", "seed", "min_tokens", "no_repeat_ngram_size", "n"})
+_WHOLE = frozenset(
+    {"max_new_tokens", "top_k", "seed", "min_tokens", "no_repeat_ngram_size", "n", "logprobs", "top_logprobs"}
+)
 _MOST_FIELDS = 10_000  # each is compared with names that it may misspell: a million would take a minute
 
 
@@ -51,6 +53,7 @@ def read_options(
     if not reader.found:
         return NO_OPTIONS
     found = {sets: value for sets, (value, _) in reader.found.items()}
+    _logprobs(found, reader)
     thinking, system = found.pop("enable_thinking", None), found.pop("system_prompt", None)
     return Options(found, thinking, system, must_sample=_must_sample(found, reader))
 
@@ -179,6 +182,22 @@ def _normal(sets: str, value: Any, written: str) -> Any:
         return [value]
     value = whole(value) if sets in _WHOLE else value
     return 0 if sets == "top_k" and value == -1 else value  # vLLM's and TGI's way to keep all
+
+
+def _logprobs(found: dict[str, Any], reader: _Reader) -> None:
+    """OpenAI's chat: logprobs true or false, beside top_logprobs; its completions and vLLM: logprobs is the number itself."""
+    asked, top = found.pop("logprobs", None), found.get("top_logprobs")
+    if asked is None or isinstance(asked, bool):
+        if asked is False and top:
+            names = " and ".join(reader.found[name][1] for name in ("logprobs", "top_logprobs"))
+            raise RowError(ErrorCode.INVALID_FIELD, f"{names} disagree: give one of them")
+        found.pop("top_logprobs", None)
+        if asked or top:  # 0 alone asks for none
+            found["top_logprobs"] = top or 0
+    elif top is not None and top != asked:
+        raise RowError(ErrorCode.INVALID_FIELD, f"logprobs {shown(asked)} and top_logprobs {shown(top)} disagree")
+    else:
+        found["top_logprobs"] = asked
 
 
 def _must_sample(found: dict[str, Any], reader: _Reader) -> str:

@@ -164,8 +164,8 @@ OPTIONS: dict[str, Sequence[RowOption]] = {
     "What comes back": (
         _O(name="n", also=("num_return_sequences",), sets="n", neutral=(1,)),
         _O(name="best_of", neutral=(1,)),
-        _O(name="logprobs", neutral=(False,)),
-        _O(name="top_logprobs", also=("top_n_tokens", "n_probs"), neutral=(0,)),
+        _O(name="logprobs", sets="logprobs", neutral=(False,)),
+        _O(name="top_logprobs", also=("top_n_tokens", "n_probs"), sets="top_logprobs", neutral=(0,)),
         _O(name="prompt_logprobs", neutral=(False,)),
         _O(name="echo", also=("return_full_text",), neutral=(False,)),
         _O(name="stream", neutral=(False,)),

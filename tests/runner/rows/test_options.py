@@ -36,7 +36,7 @@ def chat(line=(), **body):
 UNSUPPORTED = [
     {"repeat_penalty": 1.5}, {"encoder_repetition_penalty": 2.0}, {"typical_p": 0.2}, {"sequence_bias": [[[31], 100]]}, {"eos_token_id": 3},
     {"best_of": 4}, {"until": ["are"]}, {"max_length": 30}, {"do_sample": True},
-    {"tools": [{"type": "function"}]}, {"tools": [{}], "tool_choice": "none"}, {"logprobs": 5}, {"logprobs": 0}, {"min_length": 30},
+    {"tools": [{"type": "function"}]}, {"tools": [{}], "tool_choice": "none"}, {"prompt_logprobs": 1}, {"min_length": 30},
     {"echo": 1}, {"include_stop_str_in_output": True},
     {"continue_final_message": True}, {"add_generation_prompt": False}, {"skip_special_tokens": False}, {"reasoning_effort": "high"},
     {"chat_template_kwargs": {"thinking": True}}, {"modalities": ["text", "audio"]}, {"sampling_params": {"best_of": 2}},
@@ -84,6 +84,10 @@ HONOURED = [
     ({"bad_words_ids": [[3, 4], [5]]}, {"bad_words": [[3, 4], [5]]}),
     ({"stop_token_ids": [15], "min_new_tokens": 3.0}, {"stop_token_ids": [15], "min_tokens": 3}),
     ({"no_repeat_ngram_size": 3}, {"no_repeat_ngram_size": 3}),
+    ({"logprobs": True}, {"top_logprobs": 0}),
+    ({"logprobs": True, "top_logprobs": 5}, {"top_logprobs": 5}),
+    ({"logprobs": 3}, {"top_logprobs": 3}),
+    ({"logprobs": False, "top_logprobs": 0}, {"top_logprobs": None}),
     ({"num_return_sequences": 4, "temperature": 1.0}, {"n": 4}),
 ]
 
