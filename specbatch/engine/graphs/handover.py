@@ -41,9 +41,12 @@ class Inbox:
         source: on the lane that commits rounds; the same where that is this one.
         drafter: the lane that drafts, where drafts come from another one.
         graphs: of captured steps.
+        groups: of rows, at the most. Their memory is made here: what is made later would be filled beside what the lanes do.
     """
 
-    def __init__(self, state: RowState, source: RowState, drafter: Lane | None, graphs: CudaGraphRunner) -> None:
+    def __init__(
+        self, state: RowState, source: RowState, drafter: Lane | None, graphs: CudaGraphRunner, groups: int
+    ) -> None:
         self.state = state
         self.source = source
         self.drafter = drafter
@@ -55,41 +58,37 @@ class Inbox:
         self.rows, self._outcome, self.drafts = self.parts(self.memory)
         self.rows.fill_(state.slots)
         state.rows = self.rows
-        self._groups: dict[int, _Told] = {}
+        self._groups: list[_Told] = []
+        for _ in range(groups):
+            self._groups.append(_Told(self))
 
     def parts(self, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Memory as slots of the rows, outcome and drafts by place.  # int64 [slots], [slots, width], [up to slots * max_k]"""
         rows, width = self.state.slots, self._width
         return memory[:rows], memory[rows : rows * (1 + width)].view(rows, width), memory[rows * (1 + width) :]
 
-    def group(self, group: int) -> _Told:
-        """What is told to a group."""
-        if group not in self._groups:
-            self._groups[group] = _Told(self)
-        return self._groups[group]
-
     # -- told by other lanes -------------------------------------------------------------------------------------------
 
     def post_outcome(self, slots: Sequence[int], rows: int, group: int) -> None:
         """Queues the copy of an outcome, of a bucket of rows, where it is another lane's."""
         if self._width:
-            told = self.group(group)
+            told = self._groups[group]
             told.outcomes.post(self.source.outcome[:rows], told.outcome[:rows])
             told.outcome_of = rows, list(slots)
 
     def post_drafts(self, drafts: Tensor, group: int) -> None:
         """Queues the copy of drafts.  # int64 [B * k], on the drafter's lane"""
-        told = self.group(group)
+        told = self._groups[group]
         assert told.drafted is not None, "drafts of another lane"
         told.drafted.post(drafts, told.drafts[: len(drafts)])
 
     def drop(self, group: int) -> None:
         """The group's last outcome is not needed: the host will bring its rows anew."""
-        self.group(group).outcome_of = None
+        self._groups[group].outcome_of = None
 
     def evict(self, slot: int) -> None:
         """What outcomes under way say of a slot counts for nothing: another row may have it by then."""
-        for told in self._groups.values():
+        for told in self._groups:
             if told.outcome_of is not None and slot in told.outcome_of[1]:
                 rows, slots = told.outcome_of
                 told.outcome_of = rows, [self.state.slots if each == slot else each for each in slots]
@@ -104,7 +103,7 @@ class Inbox:
             group: theirs.
             drafted: whether drafts for them were posted.
         """
-        told, slots = self.group(group), list(slots)
+        told, slots = self._groups[group], list(slots)
         boxes = [told.drafted] if drafted and told.drafted is not None else []
         if told.outcome_of is not None:
             moved = self._take_in(told, boxes)
@@ -120,7 +119,7 @@ class Inbox:
 
     def settle(self) -> None:
         """Moves the rows of all groups on by their last rounds: they may be dealt out to other groups."""
-        for told in self._groups.values():
+        for told in self._groups:
             if told.outcome_of is not None:
                 self._take_in(told, [])
 

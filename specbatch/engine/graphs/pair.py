@@ -100,7 +100,8 @@ class CapturedPair:
 
     def _inbox(self, state: RowState) -> Inbox:
         drafter = self.drafting_state.lane if self._outbox is not None and state is self.front else None
-        return Inbox(state, self.state, drafter, self.graphs)
+        groups = self.config.micro_batches or self.most_groups
+        return Inbox(state, self.state, drafter, self.graphs, groups)
 
     def _chooser(self, state: RowState) -> TokenChooser:
         return TokenChooser(state, self.target.ops, self.target.vocab_size, self.config.acceptance_rule)

@@ -1,6 +1,7 @@
 """The fast path's engine as tests drive it: on a CPU it runs the same steps, eagerly and in plain PyTorch."""
 
 import itertools
+import random
 from collections.abc import Sequence
 
 import torch
@@ -58,6 +59,20 @@ class Scripted:
                 self.k = next(self.ks)
 
         engine._launch = launched
+
+
+def regrouped_at_random(made, seed, share=0.3):
+    """Before a share of its steps the engine deals its rows out to another number of groups; returns these numbers."""
+    chance, step, seen = random.Random(seed), made._step, []
+
+    def stepped(source):
+        if chance.random() < share:
+            made.regroup(chance.randint(1, made.runner.pair.most_groups))
+            seen.append(made.runner.groups)
+        step(source)
+
+    made._step = stepped
+    return seen
 
 
 def requests(prompts, new_tokens: int = tiny.NEW, params: Sequence[SamplingParams] = (SamplingParams(),), **kwargs):

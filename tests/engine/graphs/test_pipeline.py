@@ -1,7 +1,5 @@
 """Groups of rows in flight over several lanes give what one group on one lane gives, however long each lane takes over each thing."""
 
-import random
-
 import pytest
 
 from specbatch.engine.general.ngram import NGramDrafter
@@ -101,20 +99,6 @@ def test_rows_are_preempted_while_several_groups_are_in_flight(pair, lanes, monk
     assert engine.runner.pair.target_pool.free == pages[0]
 
 
-def regrouped_at_random(made, seed, share=0.3):
-    """Before a share of its steps the engine deals its rows out to another number of groups; returns these numbers."""
-    chance, step, seen = random.Random(seed), made._step, []
-
-    def stepped(source):
-        if chance.random() < share:
-            made.regroup(chance.randint(1, made.runner.pair.most_groups))
-            seen.append(made.runner.groups)
-        step(source)
-
-    made._step = stepped
-    return seen
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("k", "pages"), [(3, 1000), (None, 1000), (2, 6), ((0, 3, 1, 0), 1000)])
@@ -128,7 +112,7 @@ def test_rows_that_are_dealt_out_anew_at_any_moment_have_the_same_tokens(pair, l
     made = fast.engine(pair.target, pair.twin, controller, stages_per_device=stages, drafter_apart=apart, **sizes)
     if controller:
         controller.follow(made)
-    seen = regrouped_at_random(made, seed=len(shape))
+    seen = fast.regrouped_at_random(made, seed=len(shape))
     out = fast.finish(made, fast.stopped(pair.prompts, lengths))
     assert all(list(out[str(i)].token_ids) == pair.continued[i][: lengths[i % 5]] for i in range(len(pair.prompts)))
     assert made.stats.acceptance_rate in ((0.0, 1.0) if k is None else (1.0,))
@@ -206,7 +190,7 @@ def ready():
 def shared(inbox):
     """What a group is told, in the memory of the first one."""
     told = TOLD(inbox)
-    for first in list(inbox._groups.values())[:1]:
+    for first in inbox._groups[:1]:
         told.memory, told.rows, told.outcome, told.drafts = first.memory, first.rows, first.outcome, first.drafts
     return told
 
@@ -247,6 +231,6 @@ def test_rows_that_are_dealt_out_before_all_lanes_know_of_their_last_round_show(
     threads.use_threads(monkeypatch)
     monkeypatch.setattr(CapturedPair, "settle", lambda self: None)
     made = fast.engine(pair.target, pair.twin, max_sequences=6, num_speculative_tokens=3, drafter_apart=True)
-    regrouped_at_random(made, seed=1)
+    fast.regrouped_at_random(made, seed=1)
     fast.finish(made, fast.requests(pair.prompts))
     assert made.stats.acceptance_rate < 1.0

@@ -71,6 +71,21 @@ def test_lanes_that_are_held_up_at_random_change_no_token(small, shape, groups, 
     assert engine.stats.acceptance_rate in ((1.0,) if k else (0.0, 1.0))
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("k", [3, None])
+@pytest.mark.usefixtures("delays")
+def test_rows_that_are_dealt_out_anew_at_any_moment_have_the_same_tokens(small, shape, k):
+    stages, apart = SHAPES[shape]
+    sizes = {"max_sequences": 6, "num_speculative_tokens": k, "max_speculative_tokens": 3}
+    engine = fast.engine(small.target, small.twin, stages_per_device=stages, drafter_apart=apart, **sizes)
+    seen = fast.regrouped_at_random(engine, seed=stages)
+    out = fast.finish(engine, fast.requests(small.prompts, NEW))
+    assert tiny.tokens(out, len(small.prompts)) == small.expected
+    assert engine.stats.acceptance_rate in ((1.0,) if k else (0.0, 1.0))
+    assert len(set(seen)) > 1
+    assert torch.cuda.current_stream(GPU) == torch.cuda.default_stream(GPU)
+
+
 @pytest.mark.parametrize("drafter", ["ngram", "none"])
 @pytest.mark.usefixtures("delays")
 def test_stages_without_a_drafters_lane_change_no_token(small, drafter):
