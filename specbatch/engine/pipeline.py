@@ -25,10 +25,12 @@ class RoundTimes:
 
     drafter: of the drafter's stages; empty or 0 where nothing is drafted, or nothing apart from the target
     target: of the target's stages
+    k: tokens drafted
     """
 
     drafter: tuple[float, ...]
     target: tuple[float, ...]
+    k: int = 1
 
     @property
     def cycle(self) -> float:
@@ -37,9 +39,18 @@ class RoundTimes:
         return sum(self.drafter) + sum(self.target) + (parts * HOP if parts > 1 else 0.0)
 
     @property
+    def drafting(self) -> float:
+        """That a round holds a GPU of the drafter: until its last token has been there, since a lane does what is queued in its order.
+
+        Each token goes through all stages before the next one begins: of k tokens in D stages, the first stage waits for k D - (D - 1) of the k D visits.
+        """
+        visits = max(1, self.k) * max(1, len(self.drafter))
+        return sum(self.drafter) * (1 - (max(1, len(self.drafter)) - 1) / visits)
+
+    @property
     def busiest(self) -> float:
-        """Of the stage that takes the longest."""
-        return max(*self.drafter, *self.target, 0.0)
+        """Of the stage that a round holds the longest."""
+        return max(self.drafting, *self.target)
 
     def interval(self, groups: int) -> float:
         """Between the ends of two rounds, with so many groups in flight. A stage that never waits is slower than it was alone."""
@@ -79,7 +90,7 @@ class PipelineCosts(RoundCosts):
             self._ks.setdefault(rows, []).append(k)
         self._adaptive = adaptive
         self._cycles = RoundCosts({at: each.cycle for at, each in times.items()}, sizes=sizes)
-        self._drafts = RoundCosts({at: max(each.drafter, default=0.0) for at, each in times.items()}, sizes=sizes)
+        self._drafts = RoundCosts({at: each.drafting for at, each in times.items()}, sizes=sizes)
 
     @property
     def choices(self) -> Sequence[int]:

@@ -41,8 +41,19 @@ def test_with_several_groups_a_round_ends_as_often_as_the_busiest_part_allows(dr
     assert max(busy) <= 1.0
 
 
-def test_a_drafter_in_stages_is_as_fast_as_its_longest():
-    assert RoundTimes((3 * MS, 3 * MS), (4 * MS,)).interval(3) == pytest.approx(4 * MS * SUSTAINED)
+@pytest.mark.parametrize(("k", "held"), [(1, 3), (2, 4.5), (3, 5)])
+def test_a_round_holds_a_drafter_in_stages_until_its_last_token_has_been_there(k, held):
+    """Lanes do what is queued in its order: two stages, in which each token takes 6 / 2k ms."""
+    times = RoundTimes((3 * MS, 3 * MS), (1 * MS,), k)
+    assert times.drafting == pytest.approx(held * MS)
+    free, done, ends = [0.0, 0.0], 0.0, []
+    for _ in range(50):  # rounds of groups without end
+        done = 0.0
+        for _ in range(k):
+            for stage in range(2):
+                done = free[stage] = max(done, free[stage]) + 3 * MS / k
+        ends.append(done)
+    assert (ends[-1] - ends[0]) / 49 == pytest.approx(held * MS)
 
 
 def test_one_lane_takes_what_it_took():

@@ -61,7 +61,7 @@ def warm_up(
 def _times(pair: CapturedPair, rows: int, k: int, mode: Mode) -> RoundTimes:
     """The least time of a round; the first two runs compile and capture it."""
     if len(pair.lanes) == 1:
-        return RoundTimes((), (_seconds(pair.state.lane, partial(_round, pair, rows, k, mode)),))
+        return RoundTimes((), (_seconds(pair.state.lane, partial(_round, pair, rows, k, mode)),), k)
     least: dict[Lane, float] = {}
     for repeat in range(2 + _REPEATS):
         spans = Spans()
@@ -81,7 +81,7 @@ def _times(pair: CapturedPair, rows: int, k: int, mode: Mode) -> RoundTimes:
     target = pair.target
     lanes = dict.fromkeys([target.input_lane, *(stage.lane for stage in target.stages), target.head_lane])
     stages = tuple(least.pop(lane) for lane in lanes)
-    return RoundTimes(tuple(least.values()), stages)
+    return RoundTimes(tuple(least.values()), stages, k)
 
 
 def _round(pair: CapturedPair, rows: int, k: int, mode: Mode) -> None:

@@ -1,12 +1,16 @@
 """Groups of rows in flight over several lanes give what one group on one lane gives, however long each lane takes over each thing."""
 
+import time
+
 import pytest
 
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs import handover
 from specbatch.engine.graphs import pair as pairs
+from specbatch.engine.graphs.drafters.paged import PagedDrafter
 from specbatch.engine.graphs.handover import Inbox
 from specbatch.engine.graphs.pair import CapturedPair
+from specbatch.engine.graphs.prefill import Prefill
 from tests.engine import tiny
 from tests.engine.graphs import fast, threads
 
@@ -143,6 +147,38 @@ def test_groups_on_one_lane_change_no_token(pair, groups):
     assert all(list(out[str(i)].token_ids) == pair.continued[i][: (3, 17, 9, 21, 25)[i % 5]] for i in range(len(rows)))
     assert engine.stats.acceptance_rate == 1.0
     assert len(engine.runner.pair.lanes) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("lanes")
+def test_while_the_target_prefills_joining_rows_the_drafter_does_too_and_drafts_for_other_groups(pair, monkeypatch):
+    made = fast.engine(
+        pair.target, pair.twin, max_sequences=4, num_speculative_tokens=2, drafter_apart=True, micro_batches=2
+    )
+    made.warmup()
+    began = {"prefill": [], "catch-up": [], "draft": []}
+    ended = []
+    forward, draft = Prefill.forward, PagedDrafter.draft_first
+
+    def filled(self, capture, size):
+        of_target = self.decoder is made.runner.pair.target
+        began["prefill" if of_target else "catch-up"].append(time.perf_counter())
+        if of_target:
+            time.sleep(0.1)
+        forward(self, capture, size)
+        ended.extend([time.perf_counter()] * of_target)
+
+    def drafted(self, *arguments):
+        began["draft"].append(time.perf_counter())
+        draft(self, *arguments)
+
+    monkeypatch.setattr(Prefill, "forward", filled)
+    monkeypatch.setattr(PagedDrafter, "draft_first", drafted)
+    out = fast.finish(made, fast.stopped(pair.prompts[:10], [3, 20, 9, 15]))
+    assert len(out) == 10
+    prefills = list(zip(began["prefill"], ended, strict=True))
+    for work in ("catch-up", "draft"):
+        assert any(start < at < end for at in began[work] for start, end in prefills[1:]), work
 
 
 def test_one_lane_has_one_group_unless_more_are_asked_for(pair):
