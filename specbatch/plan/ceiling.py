@@ -62,10 +62,10 @@ def predict(request: PlanRequest, replica: ReplicaPlan, rows: int, *, replicas: 
     rates: dict[tuple[int, int], float] = {}
     most = 0.0
     for groups in _choices_of_groups(request, replica, rows):
-        for k, visits in _rounds(request, replica, rows / groups, {0, *choices}):
+        for k, visits in _rounds(request, replica, rows / groups, {0, *request.speculation.choices_for(rows / groups)}):
             tokens = rows * tokens_per_round(request.acceptance_rate, k)
             rates[groups, k] = replicas * tokens / cycle_seconds(visits, groups)
-        best = max(rates[groups, k] for k in choices)
+        best = max(rates[groups, k] for k in choices if (groups, k) in rates)
         most = max(most, best)
         if best < _AS_GOOD * most:
             break  # some part is held all the time: more groups only read the weights more often
@@ -100,7 +100,7 @@ def _fewest_groups(rates: Mapping[tuple[int, int], float], ks: Sequence[int]) ->
     """Groups and k that are as good as any."""
     most = max(rate for (_, k), rate in rates.items() if k in ks)
     groups = min(groups for (groups, k), rate in rates.items() if k in ks and rate >= _AS_GOOD * most)
-    return groups, max(ks, key=lambda k: rates[groups, k])
+    return groups, max((k for k in ks if (groups, k) in rates), key=lambda k: rates[groups, k])
 
 
 def _choices_of_groups(request: PlanRequest, replica: ReplicaPlan, rows: int) -> Sequence[int]:

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 
 from specbatch.plan.gpu_products import GIB
 from specbatch.plan.model_shape import ModelShape
-from specbatch.plan.types import DRIVER, DeviceUse, Speculation
+from specbatch.plan.types import DRIVER, VERIFIED_TOKENS, DeviceUse, Speculation
 
 _DRIVER_BYTES = 3 * GIB // 4  # CUDA context, cuBLAS, loaded kernels: taken before KV
 _RECORDED_BYTES = GIB  # recorded rounds, and what loading leaves in pieces
 _COPIES = 3.25  # see above
 _MARGIN = 0.01  # of the memory: for what differs from the machines that were measured
 _PREFILL_TOKENS = 4096  # EngineConfig.graphs_prefill_chunk
-_VERIFIED_TOKENS = 1024  # with an adaptive k, as in engine/graphs/sizes.py
 _LOGIT_BYTES = 2
 _WHOLE_DISTRIBUTION_BYTES = 32  # probabilities in float32, sorted, with their tokens
 
@@ -85,7 +84,7 @@ class Reserving:
         """Tokens of the widest verification."""
         verified = rows * (self.speculation.max_k + 1)
         if self.paged and self.speculation.is_adaptive:
-            verified = min(verified, max(rows, _VERIFIED_TOKENS))
+            verified = min(verified, max(rows, VERIFIED_TOKENS))
         return verified
 
     def _tokens(self, rows: int, max_length: int) -> int:

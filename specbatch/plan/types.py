@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from specbatch.plan.predicted import Ceiling, Timeline
 
+VERIFIED_TOKENS = 1024  # of a round with an adaptive k, as in engine/graphs/sizes.py
 DRIVER = "driver and kernels"  # of DeviceUse.reserve: what is taken before weights and KV
 Strategy = Literal["same", "separate", "multi_gpu_ratio"]  # resolved: never "auto"
 
@@ -132,6 +133,10 @@ class Speculation:
     def choices(self) -> range:
         """Every k that a round may have."""
         return range(0 if self.is_adaptive else self.max_k, self.max_k + 1)
+
+    def choices_for(self, rows: float) -> list[int]:
+        """Of so many rows: an adaptive k stays where the logits of a verification are few, or 0."""
+        return [k for k in self.choices if not self.is_adaptive or k == 0 or rows * (k + 1) <= VERIFIED_TOKENS]
 
 
 @dataclass(frozen=True, slots=True)

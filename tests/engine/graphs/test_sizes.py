@@ -10,7 +10,7 @@ from specbatch.engine.graphs import sizes
 from specbatch.engine.graphs.paging import PAGE
 from specbatch.engine.graphs.sizes import MAX_TOKENS
 from specbatch.engine.graphs.state import MAX_CANDIDATES
-from specbatch.plan import memory, plan_request, reserve
+from specbatch.plan import memory, plan_request, reserve, types
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 8, 24, 25, 200, 256, 257, 384, 385, 1000, 1024])
@@ -107,7 +107,8 @@ def test_the_plan_counts_as_the_engine_does():
     """The plan must not import torch, so it repeats these."""
     assert memory.PAGE == PAGE
     assert EngineConfig().graphs_prefill_chunk == reserve._PREFILL_TOKENS
-    assert reserve._VERIFIED_TOKENS == MAX_TOKENS
+    assert types.VERIFIED_TOKENS == MAX_TOKENS
+    assert types.Speculation(8, is_adaptive=True).choices_for(200) == list(range(sizes.most_drafts(200, 8) + 1))
     assert plan_request._MOST_CANDIDATES == MAX_CANDIDATES
 
 
