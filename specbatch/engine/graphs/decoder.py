@@ -140,10 +140,11 @@ class Decoder:
 
     @contextmanager
     def shortened(self) -> Iterator[None]:
-        """Two layers a stage in place of all: one that is not its last, and its last, do all that layers do."""
+        """A layer of each kind of attention and the last, in place of a stage's: one that is not its last, and its last, do all that layers do."""
         whole = [stage.layers for stage in self.stages]
-        for stage in self.stages:
-            stage.layers = stage.layers[:2]
+        for stage, layers in zip(self.stages, whole, strict=True):
+            kinds = {layer.what.attention: layer for layer in reversed(layers[:-1])}
+            stage.layers = [*kinds.values(), layers[-1]]
         try:
             yield
         finally:

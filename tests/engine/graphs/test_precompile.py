@@ -14,12 +14,13 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.describe.description import AttentionKind
 from specbatch.engine.graphs.drafters.paged import PagedDrafter
 from specbatch.engine.graphs.precompile import go_through
 from specbatch.engine.graphs.reference import Ahead, TorchOps
 from specbatch.engine.graphs.verifier import Verifier
 from specbatch.engine.request import SamplingParams
-from tests.engine import tiny
+from tests.engine import architectures, tiny
 from tests.engine.graphs import fast
 
 PROGRAM = """
@@ -70,7 +71,7 @@ from triton.runtime.jit import JITFunction
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.graphs import warmup
 from specbatch.engine.general.model import CausalLM
-from tests.engine import tiny
+from tests.engine import architectures, tiny
 from tests.engine.graphs import fast
 
 names, compile, precompile = [], JITFunction._do_compile, warmup.precompile
@@ -109,26 +110,39 @@ class Noted(TorchOps):
 
 
 def kind(value):
+    if isinstance(value, AttentionKind):
+        return value
     return (tuple(value.shape), value.dtype) if isinstance(value, torch.Tensor) else type(value)
 
 
-@pytest.mark.parametrize("drafts", [True, False], ids=["model", "none"])
+def windowed():
+    kinds = ["sliding_attention"] * 3 + ["full_attention", "sliding_attention"]
+    return architectures.build("gemma3_text", num_hidden_layers=5, layer_types=kinds)
+
+
+@pytest.mark.parametrize("drafts", ["model", "none", "windows"])
 def test_few_layers_ask_for_all_that_all_layers_ask_for(monkeypatch, drafts):
-    target, twin = (CausalLM(tiny.qwen3(layers=layers)) for layers in (5, 4))
+    target = CausalLM(windowed() if drafts == "windows" else tiny.qwen3(layers=5))
+    twin = CausalLM(tiny.qwen3(layers=4))
     calls = []
     for _ in ("few", "all"):
         noted = Noted()
         monkeypatch.setattr(pairs, "operations", lambda device, noted=noted: noted)
-        engine = fast.engine(target, ModelDrafter(twin) if drafts else None, max_sequences=3, max_speculative_tokens=2)
+        engine = fast.engine(
+            target, ModelDrafter(twin) if drafts == "model" else None, max_sequences=3, max_speculative_tokens=2
+        )
         with torch.inference_mode():
             go_through(engine.runner.pair)
         calls.append(noted.calls)
         assert [len(stage.layers) for stage in engine.runner.pair.target.stages] == [5]
         monkeypatch.setattr(Decoder, "shortened", nullcontext)
     assert calls[0] == calls[1]
-    assert {"norm_linear", "linear_add", "linear_add_ahead", "norm_gated", "rope_attend", "rope_write"} <= {
-        name for name, *_ in calls[0]
-    }
+    names = {name for name, *_ in calls[0]}
+    if drafts == "windows":
+        attended = [call[-1] for call in calls[0] if call[0] in ("rope_attend", "attend_packed")]
+        assert {kind.window for kind in attended} == {0, architectures.WINDOW}
+    else:
+        assert {"norm_linear", "linear_add", "linear_add_ahead", "norm_gated", "rope_attend", "rope_write"} <= names
 
 
 @pytest.mark.parametrize("k", [None, 0, 1, 2])

@@ -40,10 +40,12 @@ def why_not(model: CausalLM) -> str | None:
 
 def _why_not(model: CausalLM, longest: int) -> str | None:
     try:
-        description = describe(model.model, longest)
+        return why_wrong(model, describe(model.model, longest))
     except NotDescribedError as error:
         return str(error)
-    return why_wrong(model, description)
+    except Exception as error:  # noqa: BLE001 - whatever a model's own code raises that is read, copied and run: the general path stands
+        lines = str(error).strip().splitlines()
+        return f"it cannot be run beside its description ({': '.join([type(error).__name__, *lines[:1]])})"
 
 
 @torch.inference_mode()

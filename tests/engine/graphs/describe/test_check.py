@@ -1,5 +1,7 @@
 """A description that is wrong about a model is found out at load, whatever it is wrong about; one that cannot say it is refused with a reason."""
 
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -102,6 +104,12 @@ def test_a_factor_that_is_called_as_another_models_and_multiplies_where_that_div
     """HyperCLOVA X multiplies by logits_scaling, by which Granite divides."""
     assert why_not(limited(architectures.build("hyperclovax", logits_scaling=1.0))) is None
     assert "logits differ" in why_not(limited(architectures.build("hyperclovax", logits_scaling=4.0)))
+
+
+def test_code_that_fails_where_it_is_copied_leaves_the_model_to_the_general_runner():
+    model = limited(models.build("llama"))
+    model.model.model.lock = threading.Lock()
+    assert why_not(model) == "it cannot be run beside its description (TypeError: cannot pickle '_thread.lock' object)"
 
 
 def edited(change):
