@@ -11,6 +11,7 @@ from specbatch.errors import ClusterError
 if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
+JOB_UID = "kueue.x-k8s.io/job-uid"  # label of Workloads: the Job that one stands for
 _NEWER = "kueue.x-k8s.io/v1beta2"
 
 

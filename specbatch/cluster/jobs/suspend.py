@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import JOBS, Object
+from specbatch.cluster.client.kueue import JOB_UID
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.run import state_of, uid_of
 from specbatch.cluster.manifests.names import CANCELLED, SUBMITTED
@@ -87,7 +88,7 @@ def _patch(cluster: Cluster, view: JobView, annotations: Object, spec: Object) -
 def _refuse_kueues(cluster: Cluster, view: JobView, verb: str, active: str) -> None:
     """Refuses for a Job of Kueue, which would undo the change at once."""
     if view.queue is not None:
-        selector = f"kueue.x-k8s.io/job-uid={uid_of(view.job)}"
+        selector = f"{JOB_UID}={uid_of(view.job)}"
         patch = f'{{"spec": {{"active": {active}}}}}'
         find = cluster.kubectl("get", "workloads", "-l", selector, "-o", "name")
         raise ClusterError(

@@ -46,11 +46,6 @@ def is_extended(resource: str) -> bool:
     return "/" in resource and not resource.startswith("kubernetes.io/")
 
 
-def devices(spec: Object) -> dict[str, int]:
-    """The extended resources that a pod's spec requests."""
-    return {name: int(value) for name, value in requests(spec).items() if is_extended(name) and value}
-
-
 def _of(thing: Object) -> dict[str, Decimal]:
     resources = thing.get("resources") or {}
     asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from specbatch.cluster.client.kinds import PODS, WORKLOADS, Object
-from specbatch.cluster.client.kueue import kueue_kinds
+from specbatch.cluster.client.kueue import JOB_UID, kueue_kinds
 from specbatch.cluster.jobs.job_view import JOB_NAME, JobView
 from specbatch.cluster.jobs.lookup import find_job, find_run, job_with_pods
 from specbatch.cluster.jobs.run import Run, labels_of, uid_of
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _LOGS = 512  # read at most
 _READERS = 16
 _LINES, _BYTES = 20, 1 << 16
-_JOB_UID = "kueue.x-k8s.io/job-uid"
 
 
 def read_run(cluster: Cluster, name: str | None, clock: float) -> JobRunStatus:
@@ -133,20 +132,14 @@ def _queued(cluster: Cluster, run: Run) -> str:
     try:
         kinds = kueue_kinds(cluster)
         workloads = kinds.workloads if kinds else WORKLOADS
-        found = cluster.list(workloads, labels={_JOB_UID: str(run.newest.job["metadata"]["uid"])})
+        found = cluster.list(workloads, labels={JOB_UID: str(run.newest.job["metadata"]["uid"])})
     except ClusterError as error:
         if error.status not in {403, 404}:
             raise
         return ""
-    waiting = [
-        one
-        for item in found
-        for one in (item.get("status") or {}).get("conditions") or ()
-        if one.get("status") == "False"
-    ]
-    return next(
-        (" ".join(str(one.get("message") or "").split()) for one in waiting if one.get("type") == "QuotaReserved"), ""
-    )
+    conditions = (one for item in found for one in (item.get("status") or {}).get("conditions") or ())
+    waiting = [one for one in conditions if (one.get("type"), one.get("status")) == ("QuotaReserved", "False")]
+    return " ".join(str(waiting[0].get("message") or "").split()) if waiting else ""
 
 
 def _saved_counts(run: Run) -> Mapping[int, Mapping[str, int]]:

@@ -6,7 +6,7 @@ from specbatch.cluster.client.kinds import NODES, PODS
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.nodes import Node, device_resources, with_pods
 from specbatch.cluster.jobs.job_view import JobView
-from specbatch.cluster.manifests.pod_requests import devices, requests
+from specbatch.cluster.manifests.pod_requests import requests
 
 
 def node(name="a", gpus="8", **more):
@@ -58,7 +58,6 @@ def test_a_pod_asks_for_its_containers_together_or_its_largest_init_container_an
         "overhead": {"cpu": "250m"},
     }
     assert requests(spec) == {"cpu": Decimal("5.25"), "nvidia.com/gpu": 2, "memory": 2**30}
-    assert devices(spec) == {"nvidia.com/gpu": 2}
 
 
 def test_requests_of_the_whole_pod_go_over_those_of_its_containers():

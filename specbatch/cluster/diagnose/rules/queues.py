@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from specbatch.cluster.client.kinds import Object
+from specbatch.cluster.client.kueue import JOB_UID
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Cause, Finding, Said, by_name, listed
 from specbatch.cluster.jobs.job_view import condition
 
-_JOB_UID = "kueue.x-k8s.io/job-uid"  # label of Kueue's Workloads
 _GONE = r"(doesn't exist|does not exist|is terminating or missing|not found)"
 _CAUSES = by_name(
     Cause("kueue-missing", "",
@@ -94,7 +94,7 @@ def queue_problem(evidence: Evidence, name: str, *queues: Object) -> Finding | N
 def _held(evidence: Evidence, name: str, behind: Object) -> Finding:
     """What Kueue says of the Job's Workload, with all its conditions and checks."""
     job, workloads = evidence.view.job, (evidence.every(evidence.kueue.workloads) if evidence.kueue else None) or ()
-    labels = {_JOB_UID: job["metadata"]["uid"]}
+    labels = {JOB_UID: job["metadata"]["uid"]}
     mine: Object = next(
         (one for one in workloads if labels.items() <= (one["metadata"].get("labels") or {}).items()), {}
     )
