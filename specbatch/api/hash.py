@@ -48,6 +48,21 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "engine.name": ("auto", "native"),  # the engine that ran is in the run's identity
     "engine.options": ({},),
     "target.adapter": (None,),
+    "decoding.minP": (0.0,),
+    "decoding.repetitionPenalty": (1.0,),
+    "decoding.frequencyPenalty": (0.0,),
+    "decoding.presencePenalty": (0.0,),
+    "decoding.noRepeatNgramSize": (0,),
+    "decoding.logitBias": ({},),
+    "decoding.badWords": ([],),
+    "decoding.suppressTokens": ([],),
+    "decoding.beginSuppressTokens": ([],),
+    "decoding.n": (1,),
+    "decoding.stopTokenIds": ([],),
+    "decoding.minTokens": (0,),
+    "decoding.topLogprobs": (None,),  # 0 asks for the token's own
+    "decoding.structuredOutput": (None,),
+    "decoding.fromModel": (False,),
 }
 
 

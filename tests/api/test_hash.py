@@ -11,7 +11,7 @@ PLAIN = job().spec_hash()
 
 
 def test_the_hash_is_a_sha256_that_does_not_change_between_versions():
-    assert PLAIN == "eaa52d3ed2b4fb25bda8c545fa614a0b3dc805f58ee1d0b55f30eb7b24fec15f"
+    assert PLAIN == "f58d5673cd49442c7ad606bf0e2e5805b7d93659aa40d88c5f249ef3ccdf2a29"
 
 
 def test_writing_a_default_out_changes_nothing():

@@ -11,7 +11,10 @@ from specbatch.engine.logits_options import ALWAYS, LogitsOptions
 from specbatch.engine.request import Request
 from specbatch.errors import Problem
 
-_BANS = ("bad_words", "suppress_tokens", "begin_suppress_tokens", "no_repeat_ngram_size")
+_NOT_HERE = (
+    *("bad_words", "suppress_tokens", "begin_suppress_tokens", "no_repeat_ngram_size"),
+    *("structured_output", "top_logprobs"),
+)
 _LARGEST_BIAS = 100  # vLLM cuts off what is beyond
 _KNOWN = {
     "id", "prompt_token_ids", "max_new_tokens", "sampling", "seed", "eos_token_ids", "stop", "logits",
@@ -52,10 +55,10 @@ def sampling_arguments(request: Request) -> dict[str, Any]:
 
 def not_of_vllm(decoding: DecodingSpec) -> Iterator[Problem]:
     """What the spec asks of every row and no row can have."""
-    for name in _BANS:
+    for name in _NOT_HERE:
         if getattr(decoding, name) != DecodingSpec.model_fields[name].get_default(call_default_factory=True):
             alias = DecodingSpec.model_fields[name].alias
-            yield Problem(f"spec.decoding.{alias}", "vLLM bans no tokens", "leave it out, or set engine.name to native")
+            yield Problem(f"spec.decoding.{alias}", "is not passed on to vLLM", "leave it out, or set engine.name to native")
 
 
 def _bias(logits: LogitsOptions, ends: frozenset[int]) -> tuple[dict[int, float], int]:
