@@ -58,7 +58,9 @@ def not_of_vllm(decoding: DecodingSpec) -> Iterator[Problem]:
     for name in _NOT_HERE:
         if getattr(decoding, name) != DecodingSpec.model_fields[name].get_default(call_default_factory=True):
             alias = DecodingSpec.model_fields[name].alias
-            yield Problem(f"spec.decoding.{alias}", "is not passed on to vLLM", "leave it out, or set engine.name to native")
+            yield Problem(
+                f"spec.decoding.{alias}", "is not passed on to vLLM", "leave it out, or set engine.name to native"
+            )
 
 
 def _bias(logits: LogitsOptions, ends: frozenset[int]) -> tuple[dict[int, float], int]:
