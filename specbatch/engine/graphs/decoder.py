@@ -15,6 +15,7 @@ from specbatch.engine.graphs.describe.cut import CutModel
 from specbatch.engine.graphs.describe.describe import describe
 from specbatch.engine.graphs.describe.description import DecoderDescription
 from specbatch.engine.graphs.describe.modules import decoder_of
+from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.describe.rotary import rope_tables
 from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.packing import Layer, norm_weight, pack_layers
@@ -161,7 +162,7 @@ class Decoder:
 
     def _layers(
         self, stage: Stage, count: int, hidden: Tensor, at: RowsAt | PackedAt, taps: Taps | None
-    ) -> tuple[Tensor, Ahead | None]:
+    ) -> tuple[Tensor, Ahead | Normed | None]:
         """The first `count` layers of a stage, and what is there already for the norm of the one after them."""
         ahead = None
         for number, layer in enumerate(stage.layers[:count]):
@@ -176,7 +177,7 @@ class Decoder:
             hidden, ahead = self._add(fed, layer.down, layer.down_bias, layer.fed_norm, hidden, *following)
         return hidden, ahead
 
-    def _qkv(self, layer: Layer, hidden: Tensor, ahead: Ahead | None) -> Tensor:
+    def _qkv(self, layer: Layer, hidden: Tensor, ahead: Ahead | Normed | None) -> Tensor:
         ops, linear = self.ops, (layer.qkv, layer.qkv_bias)
         if layer.input_norm is None:
             qkv = ops.linear(hidden, *linear)
@@ -184,7 +185,7 @@ class Decoder:
             qkv = ops.norm_linear(hidden, layer.input_norm, self.eps, *linear, ahead, layer.o)
         return qkv
 
-    def _mlp(self, layer: Layer, hidden: Tensor, ahead: Ahead | None) -> Tensor:
+    def _mlp(self, layer: Layer, hidden: Tensor, ahead: Ahead | Normed | None) -> Tensor:
         """Without its last linear.  # [T, hidden] -> [T, intermediate]"""
         ops, norm, activation = self.ops, layer.post_norm, layer.what.activation
         if layer.what.gated and layer.gate_up_bias is None:
@@ -196,10 +197,13 @@ class Decoder:
     def _add(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, norm: Tensor | None, hidden: Tensor,
         following_norm: Tensor | None, following: Tensor,
-    ) -> tuple[Tensor, Ahead | None]:  # fmt: skip
+    ) -> tuple[Tensor, Ahead | Normed | None]:  # fmt: skip
         """The hidden states with a linear's output, normed first where it has a norm; and what is there for the norm that follows."""
         if norm is not None:
-            return self.ops.norm_add(self.ops.linear(x, weight, bias), norm, self.head_eps, hidden), None
+            behind = self.ops.linear(x, weight, bias), norm, self.head_eps, hidden
+            if following_norm is None:
+                return self.ops.norm_add(*behind), None
+            return self.ops.norm_add_ahead(*behind, following_norm, self.eps)
         if bias is not None:
             hidden = hidden + bias
         if following_norm is None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from specbatch.engine.acceptance import accept_coupled
 from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
 from specbatch.engine.graphs.describe.description import SILU, Activation
+from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.reference_attention import TorchAttention
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution, gumbel_max
@@ -123,7 +124,7 @@ class TorchOps(TorchAttention):
         eps: float,
         weight: Tensor,
         bias: Tensor | None = None,
-        ahead: Ahead | None = None,
+        ahead: Ahead | Normed | None = None,
         following: Tensor | None = None,
     ) -> Tensor:
         """linear(rms_norm(x)).
@@ -168,7 +169,7 @@ class TorchOps(TorchAttention):
         norm: Tensor | None,
         eps: float,
         gate_up: Tensor,
-        ahead: Ahead | None = None,
+        ahead: Ahead | Normed | None = None,
         following: Tensor | None = None,
         activation: Activation = SILU,
     ) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind
+from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.describe.triton_operations import DTYPES, TritonLayers, known, normed
 from specbatch.engine.graphs.kernels import (
     attention,
@@ -80,10 +81,12 @@ class TritonOps(TritonLayers):
         eps: float,
         weight: Tensor,
         bias: Tensor | None = None,
-        ahead: Ahead | None = None,
+        ahead: Ahead | Normed | None = None,
         following: Tensor | None = None,
     ) -> Tensor:
         """The norm folded in for few tokens, or where it is there already; in a kernel of its own for more."""
+        if isinstance(ahead, Normed):
+            return self.linear(ahead.x, weight, bias)
         if ahead is not None:
             return linear.ahead_linear(*ahead, eps, weight, bias, following=following)
         if _folds(x, weight) and normed(x, norm):
@@ -117,12 +120,14 @@ class TritonOps(TritonLayers):
         norm: Tensor | None,
         eps: float,
         gate_up: Tensor,
-        ahead: Ahead | None = None,
+        ahead: Ahead | Normed | None = None,
         following: Tensor | None = None,
         activation: Activation = SILU,
     ) -> Tensor:
         """All in one for few tokens; above that the norm, then the gate in a kernel of its own."""
-        if ahead is not None:
+        if isinstance(ahead, Normed):
+            x, norm = ahead.x, None
+        elif ahead is not None:
             return linear.ahead_gated(*ahead, eps, gate_up, activation, following=following)
         few = _few(x, gate_up, _FEW_GATED)
         if few and norm is not None and _folds(x, gate_up) and normed(x, norm):

@@ -193,6 +193,7 @@ def other_layers(dtype, hidden, heads, kv_heads, inner, width, kind, activation,
     for n in (1, 16):
         yield lambda n=n: ops.norm_linear(real(n, hidden), norm, eps, real(qkv, hidden))
         yield lambda n=n: ops.norm_add(real(n, hidden), norm, eps, real(n, hidden))
+        yield lambda n=n: ops.norm_add_ahead(real(n, hidden), norm, eps, real(n, hidden), norm, eps)
         if activation.name == "xielu":
             yield lambda n=n: ops.activate(ops.norm_linear(real(n, hidden), norm, eps, real(inner, hidden)), activation)
         else:

@@ -12,6 +12,7 @@ from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs import triton_ops
 from specbatch.engine.graphs.describe import triton_operations
+from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.kernels import linear_configs
 from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
 from specbatch.engine.graphs.reference import TorchOps
@@ -110,6 +111,16 @@ def test_few_tokens_hand_their_norm_on_to_the_next_linear(monkeypatch, tokens, a
         after = {"ahead": found, "following": weight}
         wanted = getattr(TorchOps(), op)(expected, norm, EPS, weight)
         torch.testing.assert_close(getattr(ops, op)(total, norm, EPS, weight, **after), wanted, **close)
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 40])
+def test_a_norm_behind_a_linear_brings_the_next_norm_with_it(called, tokens):
+    x, weight, norm, residual = tensors(tokens, 32, 32)
+    ops = TritonOps()
+    ops.norm_linear(x, norm, EPS, weight, ahead=Normed(residual))
+    ops.norm_gated(x, norm, EPS, weight, Normed(residual))
+    few = ["linear.linear", "linear.gated"]
+    assert called == (few if tokens <= 8 else ["activations.gate"])
 
 
 def test_two_tokens_of_a_small_model_hand_nothing_on_to_a_linear_that_folds_the_norm_in():

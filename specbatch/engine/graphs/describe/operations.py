@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,15 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return ((wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(weight.dtype) * weight).to(x.dtype)
 
 
+class Normed(NamedTuple):
+    """What a norm behind a linear has worked out for the norm that follows it: all of it.
+
+    x: what that one gives  # [T, H]
+    """
+
+    x: Tensor
+
+
 class TorchLayers:
     """Norms behind linears, norms over all heads, other activations, caps."""
 
@@ -25,6 +36,22 @@ class TorchLayers:
     def norm_add(self, x: Tensor, weight: Tensor, eps: float, residual: Tensor) -> Tensor:
         """residual + rms_norm(x); what was the residual is not used again.  # [T, H]"""
         return residual + rms_norm(x, weight, eps)
+
+    def norm_add_ahead(
+        self, x: Tensor, weight: Tensor, eps: float, residual: Tensor, norm: Tensor, norm_eps: float
+    ) -> tuple[Tensor, Normed | None]:
+        """norm_add, and what spares the norm that comes next; None where there is no such thing.
+
+        Args:
+            x: [T, H]
+            weight: of the norm  # [H]
+            eps: of it.
+            residual: not used again  # [T, H]
+            norm: weights of the norm that comes next  # [H]
+            norm_eps: of that.
+        """
+        del norm, norm_eps
+        return self.norm_add(x, weight, eps, residual), None
 
     def norm_heads(self, qkv: Tensor, q_norm: Tensor, k_norm: Tensor, eps: float) -> Tensor:
         """The norms of all queries and of all keys, over all heads at once.  # [T, queries, then keys, then values]"""

@@ -9,6 +9,7 @@ import triton
 from torch import Tensor
 
 from specbatch.engine.graphs.describe.description import SILU, Activation
+from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.kernels import activations, elementwise, norms
 from specbatch.engine.graphs.reference import TorchOps
 
@@ -25,6 +26,10 @@ def normed(x: Tensor, norm: Tensor) -> bool:
     return known(x, x) and norm.dtype in (x.dtype, torch.float32)
 
 
+def _adds(x: Tensor, weight: Tensor, residual: Tensor) -> bool:
+    return normed(x, weight) and x.is_contiguous() and residual.is_contiguous() and residual.dtype == x.dtype
+
+
 class TritonLayers(TorchOps):
     """What stands between the linears, see TritonOps."""
 
@@ -34,9 +39,18 @@ class TritonLayers(TorchOps):
 
     def norm_add(self, x: Tensor, weight: Tensor, eps: float, residual: Tensor) -> Tensor:
         """As in TorchOps."""
-        known = normed(x, weight) and x.is_contiguous() and residual.is_contiguous() and residual.dtype == x.dtype
+        known = _adds(x, weight, residual)
         run = norms.norm_add if known else super().norm_add
         return run(x, weight, eps, residual)
+
+    def norm_add_ahead(
+        self, x: Tensor, weight: Tensor, eps: float, residual: Tensor, norm: Tensor, norm_eps: float
+    ) -> tuple[Tensor, Normed | None]:
+        """Both norms in one kernel."""
+        if not (_adds(x, weight, residual) and normed(x, norm)):
+            return super().norm_add_ahead(x, weight, eps, residual, norm, norm_eps)
+        out, after = norms.norm_add_norm(x, weight, eps, residual, norm, norm_eps)
+        return out, Normed(after)
 
     def norm_heads(self, qkv: Tensor, q_norm: Tensor, k_norm: Tensor, eps: float) -> Tensor:
         """In place where a kernel does it."""

@@ -1,9 +1,10 @@
-"""Norms that no linear takes in: behind one, added to the residual at once; and of all queries or keys, over all heads together."""
+"""Norms that no linear takes in: behind one, added to the residual at once, and the next one's with it; and of all queries or keys, over all heads together."""
 
 # mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -13,14 +14,31 @@ from specbatch.engine.graphs.kernels.overlap import overlap
 
 def norm_add(x: Tensor, weight: Tensor, eps: float, residual: Tensor) -> Tensor:
     """residual + rms_norm(x), rounded once.  # [T, H], [H], [T, H] -> [T, H]"""
+    return _add(x, weight, eps, residual, None, 0.0)[0]
+
+
+def norm_add_norm(
+    x: Tensor, weight: Tensor, eps: float, residual: Tensor, following: Tensor, following_eps: float
+) -> tuple[Tensor, Tensor]:
+    """norm_add, and the norm of that by other weights.  # [T, H], [H], [T, H], [H] -> [T, H], [T, H]"""
+    return _add(x, weight, eps, residual, following, following_eps)
+
+
+def _add(
+    x: Tensor, weight: Tensor, eps: float, residual: Tensor, following: Tensor | None, following_eps: float
+) -> tuple[Tensor, Tensor]:
     count, size = x.shape
     assert x.is_contiguous()
     assert residual.is_contiguous()
     out = x.new_empty((count, size))
+    normed = out if following is None else torch.empty_like(out)
     width = triton.next_power_of_2(size)
     if count:
-        _norm_add[(count,)](x, weight, residual, out, eps, size, width, num_warps=_warps(width), **overlap(x.device))
-    return out
+        _norm_add[(count,)](
+            x, weight, residual, out, following, normed, eps, following_eps,
+            size, width, following is not None, num_warps=_warps(width), **overlap(x.device),
+        )  # fmt: skip
+    return out, normed
 
 
 def norm_heads(qkv: Tensor, q_norm: Tensor, k_norm: Tensor, eps: float) -> Tensor:
@@ -58,7 +76,10 @@ def _normed(raw, weight, size, eps):
 
 
 @triton.jit
-def _norm_add(x, weight, residual, out, eps, size: tl.constexpr, width: tl.constexpr, overlapped: tl.constexpr):
+def _norm_add(
+    x, weight, residual, out, following, normed, eps, following_eps,
+    size: tl.constexpr, width: tl.constexpr, again: tl.constexpr, overlapped: tl.constexpr,
+):  # fmt: skip
     if overlapped:
         tl.extra.cuda.gdc_wait()
     column = tl.arange(0, width)
@@ -66,10 +87,15 @@ def _norm_add(x, weight, residual, out, eps, size: tl.constexpr, width: tl.const
     at = tl.program_id(0).to(tl.int64) * size + column
     raw = tl.load(x + at, inside, 0.0)
     before = tl.load(residual + at, inside, 0.0).to(tl.float32)
-    y = before + _normed(raw, tl.load(weight + column, inside, 0.0), size, eps)
+    y = (before + _normed(raw, tl.load(weight + column, inside, 0.0), size, eps)).to(raw.dtype)
+    z = y
+    if again:
+        z = _normed(y, tl.load(following + column, inside, 0.0), size, following_eps).to(raw.dtype)
     if overlapped:
         tl.extra.cuda.gdc_launch_dependents()
-    tl.store(out + at, y.to(raw.dtype), inside)
+    tl.store(out + at, y, inside)
+    if again:
+        tl.store(normed + at, z, inside)
 
 
 @triton.jit

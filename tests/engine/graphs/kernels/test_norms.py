@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("triton")
 
 from specbatch.engine.graphs.kernels.elementwise import rms_norm
-from specbatch.engine.graphs.kernels.norms import norm_add, norm_heads
+from specbatch.engine.graphs.kernels.norms import norm_add, norm_add_norm, norm_heads
 from specbatch.engine.graphs.reference import TorchOps
 from tests.engine.graphs.kernels.test_elementwise import DTYPES, random
 
@@ -26,7 +26,12 @@ def close(ours, theirs):
 def test_a_norm_added_to_its_residual_is_the_references(shape, dtype, wide):
     x, residual = random(*shape, dtype=dtype) * 3, random(*shape, dtype=dtype, seed=2)
     weight = random(shape[-1], dtype=torch.float32 if wide else dtype, seed=1)
-    close(norm_add(x, weight, EPS, residual), TorchOps().norm_add(x, weight, EPS, residual))
+    expected = TorchOps().norm_add(x, weight, EPS, residual)
+    close(norm_add(x, weight, EPS, residual), expected)
+    following = random(shape[-1], dtype=weight.dtype, seed=3)
+    total, normed = norm_add_norm(x, weight, EPS, residual, following, 1e-5)
+    close(total, expected)
+    close(normed, TorchOps().rms_norm(total, following, 1e-5))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
