@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     times.append({"stages": stages, "apart": apart, "groups": engine.runner.groups, **line})
                     if asked.json:
                         asked.json.write_text(json.dumps(times, indent=1) + "\n")
-    if any(line["busy"] and line["apart"] and line["groups"] == 1 for line in times):
+    if any(any(line["busy"]) and line["apart"] and line["groups"] == 1 for line in times):
         print_placements(times, asked.acceptance)
     return 0 if right else 1
 
