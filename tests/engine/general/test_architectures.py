@@ -7,13 +7,15 @@ import torch
 
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request
 from specbatch.errors import ModelError
 from tests.engine import architectures, tiny
+from tests.engine.test_engine_greedy import Scripted
 
 PROMPTS = [1, 6, 11, 22]  # lengths on both sides of the window, and of the prefill chunk
 NEW = 8
-RUNS = [(1, 4, 2), (5, 1, 8), (16, 4, 16), (16, None, 8)]  # rows at once, k, rows
+RUNS = [(1, (4,), 2), (5, (1,), 8), (16, (4,), 16), (16, (2, 0, 1), 8)]  # rows at once, k of the rounds in turn, rows
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +40,11 @@ def loop(model, prompts, new_tokens=NEW):
     return [done[i] for i in range(len(prompts))]
 
 
-def decoded(target, drafter, prompts, new_tokens=NEW, **config):
-    requests = [Request(str(i), prompt, new_tokens) for i, prompt in enumerate(prompts)]
-    out, _ = tiny.decode(target, drafter, requests, **{"prefill_chunk": 8, "max_length": 40} | config)
-    return tiny.tokens(out, len(prompts))
+def decoded(target, drafter, prompts, max_sequences, ks=(4,)):
+    requests = [Request(str(i), prompt, NEW) for i, prompt in enumerate(prompts)]
+    config = tiny.config(max(ks), max_sequences=max_sequences, prefill_chunk=8, max_length=40)
+    engine = general_engine(target, drafter, config, Scripted(ks))
+    return tiny.tokens({done.request.id: done for done in engine.generate(requests)}, len(prompts))
 
 
 @pytest.mark.parametrize("kind", architectures.EXACT)
@@ -51,9 +54,8 @@ def test_a_type_decodes_as_a_loop_without_cache(kind):
     drafter = ModelDrafter(CausalLM(tiny.noisy(model), "drafter"), prefill_chunk=8)
     target = CausalLM(copy.deepcopy(model))
     assert len({tuple(row) for row in expected}) > 4, "rows all alike prove nothing"
-    for rows_at_once, k, count in RUNS:
-        sizes = {"max_sequences": rows_at_once, "num_speculative_tokens": k, "max_speculative_tokens": 2}
-        assert decoded(target, drafter, rows()[:count], **sizes) == expected[:count], (rows_at_once, k)
+    for rows_at_once, ks, count in RUNS:
+        assert decoded(target, drafter, rows()[:count], rows_at_once, ks) == expected[:count], (rows_at_once, ks)
 
 
 @pytest.mark.parametrize("kind", architectures.REFUSED)
@@ -92,7 +94,7 @@ def test_a_window_is_kept_where_it_stands_in_the_mask_alone(kind):
     prompts = rows()[:8]
     expected = loop(model, prompts)
     assert expected != loop(wide, prompts)
-    assert decoded(CausalLM(model), None, prompts, max_sequences=5) == expected
+    assert decoded(CausalLM(model), None, prompts, 5) == expected
 
 
 @pytest.mark.parametrize("name", ["sliding_window", "attention_chunk_size"])
