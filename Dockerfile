@@ -1,6 +1,7 @@
-# Two images of one file:
+# Three images of one file:
 #
 #   docker build --target runner -t specbatch .        torch and all: runs specs, in pods and by docker run --gpus all
+#   docker build --target vllm -t specbatch-vllm .     the same with vLLM, for specs whose engine it is
 #   docker build --target cli -t specbatch-cli .       the light side: submit, status, why, collect; for CI and pods of one's own
 #
 # A spec in the current folder, with its data and results, on this machine's GPUs; the volume keeps models and compiled kernels:
@@ -44,6 +45,14 @@ RUN pip install -c constraints.txt '.[runner,s3]' && pip uninstall --yes specbat
 COPY specbatch specbatch
 RUN pip install --no-deps .
 
+FROM build AS build-vllm
+# Without constraints.txt: each release of vLLM pins its torch, and much else.
+ARG VLLM=0.32.0
+# hadolint ignore=DL3013
+RUN pip install "vllm==${VLLM}" '.[runner,s3]' && pip uninstall --yes specbatch
+COPY specbatch specbatch
+RUN pip install --no-deps .
+
 FROM base AS cli
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -55,6 +64,28 @@ LABEL org.opencontainers.image.title="specbatch, command line" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build-cli /opt/specbatch /opt/specbatch
 # A number, not a name: Kubernetes' runAsNonRoot can check it.
+USER 10001:10001
+WORKDIR /work
+ENTRYPOINT ["specbatch"]
+CMD ["--help"]
+
+FROM base AS vllm
+ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64 \
+    VLLM_CACHE_ROOT=/cache/vllm
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="specbatch, runner with vLLM" \
+      org.opencontainers.image.description="Batch inference by vLLM behind the runner of specbatch" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="https://github.com/specbatch/specbatch" \
+      org.opencontainers.image.licenses="Apache-2.0"
+ARG DEBIAN_MIRROR=deb.debian.org
+RUN sed -i "s|deb.debian.org|${DEBIAN_MIRROR}|" /etc/apt/sources.list.d/debian.sources
+# As below.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+COPY --from=build-vllm /opt/specbatch /opt/specbatch
 USER 10001:10001
 WORKDIR /work
 ENTRYPOINT ["specbatch"]

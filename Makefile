@@ -86,7 +86,7 @@ dist: ## write dist/: the wheel, the sdist that it is built from, both checked, 
 	cd $(DIST) && { sha256sum * 2>/dev/null || shasum -a 256 *; } | tee SHA256SUMS.part && mv SHA256SUMS.part SHA256SUMS
 	rm -rf $(VENV)-dist
 
-images: ## both images by docker, the base pinned by its digest
+images: ## the three images by docker, the base pinned by its digest
 	tools/build_images.sh
 
 picture: $(VENV)/.dev ## make the pictures of the README anew, from a run of the quickstart

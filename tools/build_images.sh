@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds both images with docker, the base pinned by the digest that its tag has now. Needs a registry to ask.
+# Builds the images with docker, the base pinned by the digest that its tag has now. Needs a registry to ask.
 #
-#   tools/build_images.sh [REPOSITORY]        default: ghcr.io/specbatch; makes REPOSITORY/runner:VERSION and REPOSITORY/cli:VERSION
+#   tools/build_images.sh [REPOSITORY]        default: ghcr.io/specbatch; makes REPOSITORY/runner:VERSION, /vllm and /cli
 #
 # PYTHON_IMAGE chooses another base; one that has a digest is taken as it is, without asking anybody.
 set -euo pipefail
@@ -18,7 +18,7 @@ if [[ $base != *@sha256:* ]]; then
   base=$base@$digest
 fi
 echo "base: $base"
-for target in runner cli; do
+for target in runner vllm cli; do
   docker build --pull --target "$target" --tag "$repository/$target:$version" \
     --build-arg PYTHON_IMAGE="$base" --build-arg VERSION="$version" --build-arg REVISION="$revision" .
   echo "built $repository/$target:$version"

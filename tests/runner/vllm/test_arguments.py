@@ -1,0 +1,101 @@
+"""From spec and plan to vLLM's arguments, and what is refused on the way."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from specbatch.errors import SpecError
+from specbatch.runner.vllm.arguments import engine_arguments, num_speculative_tokens
+from tests.api.specs import job
+
+KNOWN = {
+    "model", "dtype", "trust_remote_code", "max_model_len", "max_num_seqs", "skip_tokenizer_init", "seed", "disable_log_stats", "use_tqdm_on_load",
+    "logprobs_mode", "tensor_parallel_size", "pipeline_parallel_size", "enable_lora", "max_loras", "max_lora_rank", "speculative_config",
+    "per_request_spec_decode_metrics", "kv_cache_memory_bytes", "enforce_eager", "gpu_memory_utilization",
+}  # fmt: skip
+
+
+def made(spec="", *, gpus=1, eagle3=False, rank=None):
+    spec = job(f"{{placement: {{gpus: {gpus}}}, {spec}}}").spec
+    replica = SimpleNamespace(
+        devices=tuple(f"cuda:{n}" for n in range(max(gpus, 1))), target=SimpleNamespace(kv_bytes=1000)
+    )
+    pair = SimpleNamespace(
+        target=SimpleNamespace(path=Path("/target"), code=False),
+        drafter=SimpleNamespace(path=Path("/drafter"), is_eagle3=eagle3),
+        adapter=None if rank is None else SimpleNamespace(rank=rank),
+    )
+    plan = SimpleNamespace(max_sequences=8)
+    return engine_arguments(SimpleNamespace(spec=spec, plan=plan, pair=pair, max_length=512), replica, KNOWN)
+
+
+def test_sizes_come_from_the_spec_and_the_plan():
+    found = made("target: {model: a/b, dtype: float32}, engine: {name: vllm}", gpus=0)
+    assert (found["model"], found["dtype"], found["max_model_len"], found["max_num_seqs"]) == (
+        "/target",
+        "float32",
+        512,
+        8,
+    )
+    assert found["kv_cache_memory_bytes"] > 1000, "on a CPU vLLM would take nine tenths of the memory"
+    assert "max_num_seqs" not in made(), "on a GPU it knows best, where the spec says nothing"
+
+
+def test_the_gpus_of_a_replica_share_the_model_by_tensor_parallelism_unless_the_options_say_otherwise():
+    assert made(gpus=4)["tensor_parallel_size"] == 4
+    found = made("engine: {name: vllm, options: {pipeline_parallel_size: 2}}", gpus=4)
+    assert (found["tensor_parallel_size"], found["pipeline_parallel_size"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("drafter", "eagle3", "config"),
+    [
+        ("{model: a/c}", False, {"method": "draft_model", "model": "/drafter", "num_speculative_tokens": 4}),
+        ("{model: a/c}", True, {"method": "eagle3", "model": "/drafter", "num_speculative_tokens": 4}),
+        (
+            "{method: ngram, promptLookupMax: 3}",
+            False,
+            {"method": "ngram", "prompt_lookup_max": 3, "prompt_lookup_min": 1, "num_speculative_tokens": 4},
+        ),
+    ],
+)
+def test_the_drafter_is_vllms_speculative_config(drafter, eagle3, config):
+    assert made(f"drafter: {drafter}", eagle3=eagle3)["speculative_config"] == config
+
+
+@pytest.mark.parametrize(
+    ("decoding", "k"),
+    [("{}", 4), ("{maxSpeculativeTokens: 2}", 2), ("{numSpeculativeTokens: 7}", 7), ("{numSpeculativeTokens: 0}", 0)],
+)
+def test_k_is_fixed(decoding, k):
+    spec = job(f"{{drafter: {{model: a/b}}, decoding: {decoding}}}").spec
+    assert num_speculative_tokens(spec) == k
+    assert ("speculative_config" in made(f"drafter: {{model: a/b}}, decoding: {decoding}")) == bool(k)
+
+
+def test_an_adapter_has_the_next_rank_that_vllm_has():
+    found = made(rank=12)
+    assert (found["enable_lora"], found["max_lora_rank"]) == (True, 16)
+    assert "enable_lora" not in made()
+
+
+def test_every_wrong_option_is_named_at_once_with_what_to_do():
+    options = "{enforce_eagr: true, max_model_len: 9, skip_tokenizer_init: false, tensor_parallel_size: 3}"
+    with pytest.raises(SpecError) as caught:
+        made(f"engine: {{name: vllm, options: {options}}}, decoding: {{suppressTokens: [3]}}", gpus=2)
+    said = str(caught.value)
+    for words in (
+        "did you mean enforce_eager?",
+        "set spec.batching.maxLength",
+        "skip_tokenizer_init: is not an option",
+        "3 x 1 (pipeline) is not the 2 GPUs of a replica",
+        "spec.decoding.suppressTokens",
+    ):
+        assert words in said
+
+
+def test_an_argument_that_an_older_vllm_has_not_is_left_out_and_an_option_wins():
+    found = made("engine: {name: vllm, options: {gpu_memory_utilization: 0.5}}")
+    assert found["gpu_memory_utilization"] == 0.5
+    assert set(found) <= KNOWN
