@@ -104,7 +104,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _placement(asked: argparse.Namespace, name: str, order: Order) -> Iterator[Measured]:
     replicas = PLACEMENTS[name]
-    works = {rows: repeated(asked, len(order.next), rows) for rows in sorted({*asked.rows, *_shares(asked, name)})}
+    works = {
+        rows: repeated(asked, len(order.next), rows, asked.prompt)
+        for rows in sorted({*asked.rows, *_shares(asked, name)})
+    }
     most = works[max(_shares(asked, name))]
     free()  # the placement before; no name refers to its models now
     pairs = [_build(asked, order, *gpus) for gpus in replicas]
