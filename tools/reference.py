@@ -97,6 +97,13 @@ _SETS = {
     "top_k": "sets `topK`; -1 is 0",
     "logprobs": "true: sets `topLogprobs` to `top_logprobs` or 0; a number: to that",
     "do_sample": "false: `temperature` 0; true: refused at temperature 0",
+    "template_kwargs": "variables of the chat template",
+    "structured_output": "sets `structuredOutput`",
+    "tools": "for the chat template; calls in the text are read into `tool_calls`",
+    "tool_choice": "none: no tools; required, or a function: the text is held to a call's form",
+    "parallel_tool_calls": "false: one call at the most",
+    "add_generation_prompt": "whether the template begins the assistant's turn",
+    "continue_final_message": "the last message, the assistant's, is continued",
     "system_prompt": "a system message before the others, in place of `dataset.systemPrompt`; refused beside another one",
     "enable_thinking": "sets `dataset.enableThinking`",
 }

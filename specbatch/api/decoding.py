@@ -157,6 +157,11 @@ class DecodingSpec(SpecModel):
         description="The form that every row's text is held to, token by token: JSON of a schema, an expression, one of some texts, or a grammar's.",
         examples=[{"regex": "yes|no"}],
     )
+    reasoning: Literal["inline", "split"] = Field(
+        default="inline",
+        description="split: what a text holds up to </think> stands apart from it, as reasoning (reasoning_content in OpenAI's form).",
+        examples=["split"],
+    )
     from_model: bool = Field(
         default=False,
         description="Whether what stands at its default here is taken from the target's generation_config.json: temperature, topP, topK, minP (where it asks for "

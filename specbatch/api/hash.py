@@ -62,6 +62,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "decoding.minTokens": (0,),
     "decoding.topLogprobs": (None,),  # 0 asks for the token's own
     "decoding.structuredOutput": (None,),
+    "decoding.reasoning": ("inline",),
     "decoding.fromModel": (False,),
 }
 

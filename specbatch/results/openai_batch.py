@@ -27,6 +27,8 @@ def result_to_json(row: ResultRow) -> dict[str, Any]:
     ours |= {name: part for name, part in optional.items() if part is not None}
     if row.choices:
         ours["completion_tokens"] = [choice.completion_tokens for choice in row.choices]
+    if any(choice.generated is not None for choice in choices_of(row)):
+        ours["generated"] = [choice.generated for choice in choices_of(row)]
     return {
         "id": f"batch_req_{row.fingerprint}",
         "custom_id": row.id,
@@ -61,7 +63,10 @@ def result_from_json(value: dict[str, Any]) -> ResultRow:
     """The row of such a line; KeyError, TypeError, ... where it is none."""
     ours, body = value[_OURS], value["response"]["body"]
     chat = body["object"] == "chat.completion"
-    choices = [_choice_from(one, chat=chat) for one in body["choices"]]
+    generated = ours.get("generated", [None] * len(body["choices"]))
+    choices = [
+        _choice_from(one, chat=chat) | {"generated": text} for one, text in zip(body["choices"], generated, strict=True)
+    ]
     several = [
         Choice(id=f"{value['custom_id']}#{number}", completion_tokens=int(count), **choices[number])
         for number, count in enumerate(ours.get("completion_tokens", []))

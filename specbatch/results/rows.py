@@ -92,6 +92,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     completion_tokens: int
     reasoning: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
+    generated: str | None = None
     logprobs: dict[str, Any] | None = None
 
 
@@ -101,7 +102,7 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     `index` is the row's position in the dataset from 0; `fingerprint` the rest of the resume key beside `id`.
     `prompt` (any JSON value) is kept where the spec says includePrompt; `answer` and `correct` where it has an answerField; `columns` are those
     of the input that are data (dataset.columns.carry), each the JSON value that it was there.
-    `choices` are all completions of a row that asked for several: `text`, `finish_reason` and so on are the first one's then, `usage` counts all.
+    `generated` is the whole text where reasoning or calls of tools were taken out of it. `choices` are all completions of a row that asked for several: `text`, `finish_reason` and so on are the first one's then, `usage` counts all.
     """
 
     id: str
@@ -110,6 +111,7 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str
     reasoning: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
+    generated: str | None = None
     logprobs: dict[str, Any] | None = None
     choices: list[Choice] | None = None
     usage: Usage
@@ -147,6 +149,7 @@ def choices_of(row: ResultRow) -> list[Choice]:
         completion_tokens=row.usage.completion_tokens,
         reasoning=row.reasoning,
         tool_calls=row.tool_calls,
+        generated=row.generated,
         logprobs=row.logprobs,
     )
     return row.choices or [one]

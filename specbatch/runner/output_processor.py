@@ -8,6 +8,7 @@ from typing import Any
 
 from specbatch.engine.request import Completion
 from specbatch.results.rows import Choice, ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
+from specbatch.runner.chat.answer import answer_in
 from specbatch.runner.logprobs import chat_logprobs, completion_logprobs
 from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
@@ -47,7 +48,10 @@ class OutputProcessor:
             fingerprint=row.fingerprint,
             text=first.text,
             finish_reason=first.finish_reason,
-            logprobs=None if len(choices) > 1 else first.logprobs,
+            reasoning=first.reasoning if len(choices) == 1 else None,
+            tool_calls=first.tool_calls if len(choices) == 1 else None,
+            generated=first.generated if len(choices) == 1 else None,
+            logprobs=first.logprobs if len(choices) == 1 else None,
             choices=choices if len(choices) > 1 else None,
             usage=Usage(
                 prompt_tokens=len(decoded.prepared.prompt_token_ids),
@@ -62,12 +66,19 @@ class OutputProcessor:
         )
 
     def _choice(self, row: Row, completion: Completion) -> Choice:
-        decoding = row.decoding
+        decoding, name = row.decoding, completion.request.id
+        text = final_text(self.detokenizer, completion.token_ids, decoding.stop, decoding.min_tokens)
+        answer = answer_in(text, row.chat, split=decoding.reasoning == "split", row_id=name)
         return Choice(
-            id=completion.request.id,
-            text=final_text(self.detokenizer, completion.token_ids, decoding.stop, decoding.min_tokens),
-            finish_reason=completion.finish_reason,
+            id=name,
+            text=answer.text,
+            finish_reason="tool_calls"
+            if answer.tool_calls and completion.finish_reason == "stop"
+            else completion.finish_reason,
             completion_tokens=len(completion.token_ids),
+            reasoning=answer.reasoning,
+            tool_calls=answer.tool_calls,
+            generated=answer.generated,
             logprobs=self._logprobs(row, completion),
         )
 

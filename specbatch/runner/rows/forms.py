@@ -173,18 +173,20 @@ def _one_column(fields: Mapping[str, Any], form: RowForm, name: str = "") -> For
     if value is None:
         raise _no_prompt(fields, name)
     if name == "messages" or isinstance(value, list):
-        return _conversation(value, name, form)
+        return _conversation(value, name, form, fields)
     return Form(prompt=_prompt(value, name))
 
 
 def _messages(fields: Mapping[str, Any], form: RowForm) -> Form:
-    return _conversation(fields.get(form.columns[0]), form.columns[0], form)
+    return _conversation(fields.get(form.columns[0]), form.columns[0], form, fields)
 
 
-def _conversation(value: Any, name: str, form: RowForm) -> Form:
-    messages = read_messages(
-        sharegpt_messages(value, name) if is_sharegpt(value) else value, name, ends_with_answer=form.drops_answer
-    )
+def _conversation(value: Any, name: str, form: RowForm, fields: Mapping[str, Any]) -> Form:
+    continues = fields.get("continue_final_message") is True
+    found = sharegpt_messages(value, name) if is_sharegpt(value) else value
+    messages = read_messages(found, name, ends_with_answer=form.drops_answer or continues)
+    if continues:
+        return Form(messages=messages)
     messages, answer = without_answer(messages, name)
     return Form(messages=messages, answer=answer)
 
@@ -224,7 +226,7 @@ def _with_options(form: Form, options: Options, name: str) -> Form:
 def _openai(fields: Mapping[str, Any], rules: RowRules) -> Form:
     endpoint, asked, options = read_request(fields, known=rules.known, ignored=rules.dataset.ignore_fields)
     if endpoint == CHAT:
-        form = Form(messages=read_messages(asked, "body.messages"))
+        form = Form(messages=read_messages(asked, "body.messages", ends_with_answer=options.chat.continues))
     else:
         prompt = asked[0] if isinstance(asked, list) and len(asked) == 1 else asked
         if isinstance(prompt, list):

@@ -40,7 +40,7 @@ def read_messages(value: Any, name: str, *, ends_with_answer: bool = False) -> l
     if messages[-1]["role"] == "assistant" and not ends_with_answer:
         raise RowError(
             ErrorCode.UNSUPPORTED_REQUEST,
-            f"{name} end with the assistant's own turn: nothing is asked, and an answer is not continued; end with the user's turn",
+            f"{name} end with the assistant's own turn: nothing is asked; end with the user's turn, or set continue_final_message: true to have it continued",
         )
     return messages
 
@@ -97,7 +97,9 @@ def _refuse_lost(value: Mapping[str, Any], name: str) -> None:
             raise RowError(ErrorCode.UNSUPPORTED_REQUEST, f"{name}.{key} is not supported: the template would lose it")
     for key in _PREFILL:
         if value.get(key):
-            raise RowError(ErrorCode.UNSUPPORTED_REQUEST, f"{name}.{key}: an answer is not continued")
+            raise RowError(
+                ErrorCode.UNSUPPORTED_REQUEST, f"{name}.{key}: set continue_final_message: true beside the messages"
+            )
 
 
 def _content(value: Any, name: str) -> str:

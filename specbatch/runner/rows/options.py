@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
+from specbatch.runner.chat.options import NO_CHAT, ChatOptions, chat_options
 from specbatch.runner.dataset.bad_rows import RowError, shown, whole
 from specbatch.runner.rows.row_options import RowOption, find_option, nearest_option
 from specbatch.runner.rows.structured import structured_output
@@ -29,6 +30,7 @@ class Options(NamedTuple):
     enable_thinking: bool | None = None
     system_prompt: str | None = None
     must_sample: str = ""
+    chat: ChatOptions = NO_CHAT
 
 
 NO_OPTIONS = Options({})
@@ -54,8 +56,9 @@ def read_options(
         return NO_OPTIONS
     found = {sets: value for sets, (value, _) in reader.found.items()}
     _logprobs(found, reader)
+    chat = _chat(found)
     thinking, system = found.pop("enable_thinking", None), found.pop("system_prompt", None)
-    return Options(found, thinking, system, must_sample=_must_sample(found, reader))
+    return Options(found, thinking, system, must_sample=_must_sample(found, reader), chat=chat)
 
 
 def decoding_of_row(base: DecodingSpec, options: Options) -> DecodingSpec:
@@ -145,20 +148,8 @@ class _Reader:
         elif not isinstance(value, dict):
             if not option.asks_nothing(value):
                 raise RowError(ErrorCode.INVALID_FIELD, f"{place}{name} must be an object, found {shown(value)}")
-        elif option.holds == "options":
-            self.read(value, f"{place}{name}.", closed=True)
         else:
-            self._hold_one(option, name, value, place)
-
-    def _hold_one(self, option: RowOption, name: str, value: Mapping[str, Any], place: str) -> None:
-        others = [key for key in value if key != option.holds and value[key] is not None]
-        if others:
-            raise RowError(
-                ErrorCode.UNSUPPORTED_OPTION,
-                f"{place}{name}: only {option.holds} is supported, found {shown(others)}; {_ignore(name)}",
-            )
-        if value.get(option.holds) is not None:
-            self._set(option.holds, value[option.holds], f"{place}{name}.{option.holds}")
+            self.read(value, f"{place}{name}.", closed=True)
 
     def _set(self, sets: str, value: Any, written: str) -> None:
         value = None if value is None else _normal(sets, value, written)
@@ -173,6 +164,8 @@ def _normal(sets: str, value: Any, written: str) -> Any:
     """The value as it is validated later; None where it asks nothing."""
     if sets in {"enable_thinking", "do_sample"} and not isinstance(value, bool):
         raise RowError(ErrorCode.INVALID_FIELD, f"{written} must be true or false, found {shown(value)}")
+    if sets == "template_kwargs" and not isinstance(value, dict):
+        raise RowError(ErrorCode.INVALID_FIELD, f"{written} must be an object, found {shown(value)}")
     if sets == "system_prompt":
         if not isinstance(value, str):
             remedy = "where it is data, set dataset.ignoreFields"
@@ -182,6 +175,29 @@ def _normal(sets: str, value: Any, written: str) -> Any:
         return [value]
     value = whole(value) if sets in _WHOLE else value
     return 0 if sets == "top_k" and value == -1 else value  # vLLM's and TGI's way to keep all
+
+
+def _chat(found: dict[str, Any]) -> ChatOptions:
+    """The chat's options; a call that has to be is a form that the text is held to."""
+    kwargs = found.get("template_kwargs")
+    if kwargs is not None and "enable_thinking" in kwargs:
+        inner = _normal("enable_thinking", kwargs["enable_thinking"], "chat_template_kwargs.enable_thinking")
+        if found.setdefault("enable_thinking", inner) is not inner:
+            raise RowError(
+                ErrorCode.INVALID_FIELD,
+                "enable_thinking and chat_template_kwargs.enable_thinking disagree: give one of them",
+            )
+        found["template_kwargs"] = {name: value for name, value in kwargs.items() if name != "enable_thinking"}
+    chat = chat_options(found)
+    schema = chat.schema()
+    if schema is not None:
+        if "structured_output" in found:
+            raise RowError(
+                ErrorCode.INVALID_FIELD,
+                "tool_choice and structured output disagree on the text's form: give one of them",
+            )
+        found["structured_output"] = {"json_schema": schema}
+    return chat
 
 
 def _logprobs(found: dict[str, Any], reader: _Reader) -> None:

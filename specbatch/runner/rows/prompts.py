@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from specbatch.engine.logits_options import LogitsOptions
 from specbatch.errors import Problem, SpecError
 from specbatch.results.rows import ErrorCode
+from specbatch.runner.chat.options import ChatOptions
 from specbatch.runner.dataset.bad_rows import RowError, shown
 from specbatch.runner.rows.grammars import GrammarCompiler, RowGrammar
 from specbatch.runner.rows.messages import Message
@@ -135,6 +136,9 @@ class PromptEncoder:
                 message = "dataset.systemPrompt has no place in a completion, which has no messages: ask for /v1/chat/completions"
                 raise RowError(ErrorCode.UNSUPPORTED_REQUEST, message)
             if row.raw or self.template is None:
+                if row.chat.values:
+                    message = f"{', '.join(row.chat.values)}: of a chat, and there is no chat template"
+                    raise RowError(ErrorCode.UNSUPPORTED_OPTION, message)
                 if row.enable_thinking is not None:
                     message = "enable_thinking needs a chat template, and there is none: take it out, or set spec.dataset.chatTemplate"
                     raise RowError(ErrorCode.UNSUPPORTED_OPTION, message)
@@ -144,7 +148,7 @@ class PromptEncoder:
         if self.system_prompt is not None and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.system_prompt}, *messages]
         thinking = self.enable_thinking if row.enable_thinking is None else row.enable_thinking
-        return self._render(messages, {} if thinking is None else {"enable_thinking": thinking})
+        return self._render(messages, row.chat, {} if thinking is None else {"enable_thinking": thinking})
 
     def _refuse_wrapped(self, prompt: str) -> None:
         """A prompt that a chat template has wrapped already would be wrapped again, and answered as something else."""
@@ -162,20 +166,28 @@ class PromptEncoder:
         added = getattr(self.tokenizer, "added_tokens_decoder", {})
         return [str(token) for token in added.values() if token.special]
 
-    def _render(self, messages: Sequence[Message], options: dict[str, Any]) -> str:
+    def _render(self, messages: Sequence[Message], chat: ChatOptions, options: dict[str, Any]) -> str:
         if self.template is None:
             raise RowError(ErrorCode.CHAT_TEMPLATE, "messages need a chat template, and the tokenizer has none")
         if self.instant is not None:
             options = {**options, "strftime_now": self.instant.strftime}  # before transformers' own of that name
-        continues = messages[-1]["role"] == "assistant"  # a beginning of the answer, of dataset.template
+        if chat.tools and "tools" not in self.template:
+            raise RowError(
+                ErrorCode.CHAT_TEMPLATE, "the chat template has no place for tools: the target would not see them"
+            )
+        continues = messages[-1]["role"] == "assistant"  # a beginning of the answer
+        if chat.continues and not continues:
+            raise RowError(ErrorCode.INVALID_FIELD, "continue_final_message: the last message is not the assistant's")
+        begins = not continues and chat.generation_prompt is not False
         try:
             text: str = self.tokenizer.apply_chat_template(
                 list(messages),
                 chat_template=self.template,
                 tokenize=False,
-                add_generation_prompt=not continues,
+                add_generation_prompt=begins,
                 continue_final_message=continues,
-                **options,
+                tools=list(chat.tools) or None,
+                **{**chat.kwargs, **options},
             )
         except Exception as error:  # noqa: BLE001 - a template is a program: it may raise anything
             raise RowError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import Endpoint, ErrorCode
+from specbatch.runner.chat.options import NO_CHAT, ChatOptions
 from specbatch.runner.rows.messages import Message
 
 
@@ -27,6 +28,7 @@ class Row:
     answer: str | None = None
     endpoint: Endpoint | None = None  # set on OpenAI batch lines
     columns: dict[str, Any] | None = None  # that its result carries
+    chat: ChatOptions = NO_CHAT
 
     def refused(self, code: ErrorCode, message: str) -> BadRow:
         """The same row, which turned out not to be decodable."""

@@ -25,9 +25,9 @@ class RowOption:
     Args:
         name: as OpenAI or vLLM call it, where they do.
         also: other names of the same. Case, `_`, `-` and spaces make no difference in any of them.
-        sets: what it sets: a field of DecodingSpec, `enable_thinking` or `system_prompt`. Empty: not honoured.
+        sets: what it sets: a field of DecodingSpec, or what `options` makes of it. Empty: not honoured.
         harmless: it says nothing about the text, and is passed over.
-        holds: what a mapping of further options may hold: `options` of this table, or `enable_thinking` alone.
+        holds: what a mapping of further options holds: `options` of this table.
         neutral: values that ask for nothing beyond what is done anyway. Null and empty values never do.
         only: types (or values) as which a column is this option; as another it is data. Empty: as any.
         remedy: what to do instead, where there is more to say than to take it out.
@@ -134,13 +134,13 @@ OPTIONS: dict[str, Sequence[RowOption]] = {
         _O(name="system", also=("system_prompt",), sets="system_prompt"),
         _O(name="enable_thinking", sets="enable_thinking"),
         _O(name="think", sets="enable_thinking", only=(bool,)),
-        _O(name="chat_template_kwargs", also=("chat_template_args",), holds="enable_thinking"),
+        _O(name="chat_template_kwargs", also=("chat_template_args",), sets="template_kwargs"),
         _O(name="reasoning_effort"),
-        _O(name="reasoning", only=(dict,)),
+        _O(name="reasoning", sets="reasoning", only=("split", "inline", dict)),
         _O(name="verbosity"),
-        _O(name="tools", also=("functions",)),
-        _O(name="tool_choice", also=("function_call",), neutral=("none", "auto")),
-        _O(name="parallel_tool_calls", neutral=(True, False)),
+        _O(name="tools", also=("functions",), sets="tools", only=(list,)),
+        _O(name="tool_choice", also=("function_call",), sets="tool_choice", neutral=("none", "auto")),
+        _O(name="parallel_tool_calls", sets="parallel_tool_calls", neutral=(True, False)),
         _O(name="documents", only=(list,)),
         _O(name="chat_template", remedy="one template a run: dataset.chatTemplate"),
         _O(name="instructions", remedy="call it system"),
@@ -155,8 +155,8 @@ OPTIONS: dict[str, Sequence[RowOption]] = {
         _O(name="truncate", only=(int,)),
         _O(name="truncation", neutral=("disabled", False)),
         _O(name="num_ctx", remedy="one length for all rows: batching.maxLength"),
-        _O(name="add_generation_prompt", neutral=(True,)),
-        _O(name="continue_final_message", neutral=(False,)),
+        _O(name="add_generation_prompt", sets="add_generation_prompt", neutral=(True,)),
+        _O(name="continue_final_message", sets="continue_final_message", neutral=(False,)),
         _O(name="add_special_tokens"),
         _O(name="previous_response_id"),
         _O(name="adapter_id", also=("lora_request",), remedy="merge the adapter into the target's weights"),

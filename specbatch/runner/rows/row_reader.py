@@ -11,6 +11,7 @@ from typing import Any
 from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import Endpoint, ErrorCode
 from specbatch.results.shard.keys import KeySet
+from specbatch.runner.chat.options import NO_CHAT
 from specbatch.runner.dataset.bad_rows import RowError, shown, whole
 from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.rows.carried import carried_columns
@@ -104,6 +105,7 @@ class RowReader:
             answer=self._answer(fields, form),
             endpoint=form.endpoint,
             columns=columns,
+            chat=form.options.chat,
         )
 
     def _answer(self, fields: Mapping[str, Any], form: Form) -> str | None:
@@ -162,6 +164,8 @@ class RowReader:
             digest.update(form.prompt.encode())
         else:
             digest.update(_encode([form.messages, form.options.enable_thinking]).encode())
+        if form.options.chat is not NO_CHAT:
+            digest.update(_encode(form.options.chat.values).encode())
         return digest.hexdigest()
 
     def _decoded_by(self, decoding: DecodingSpec) -> hashlib.blake2b:

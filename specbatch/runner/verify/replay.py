@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from msgspec import structs
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.engine.margins import BOUND
@@ -98,7 +99,7 @@ class Replay:
         make_request = RequestMaker(detokenizer, ready.eos_token_ids)
         self._say(f"decoding {len(pairs):,} rows with the target alone")
         completions, seconds = _decode(ready.engines, pairs, make_request)
-        choices = [(row, one, choice) for row, one in pairs for choice in choices_of(row)]
+        choices = [(row, one, _as_generated(choice)) for row, one in pairs for choice in choices_of(row)]
         tokens = sum(len(completion.token_ids) for completion in completions.values())
         max_sequences = sum(engine.stats.max_sequences for engine in ready.engines)
         source = ScoreSource(ready)
@@ -201,6 +202,13 @@ def _decode(
     start = time.perf_counter()
     completions = {one.request.id: one for decoded in decode_all(engines, source) for one in decoded.completions}
     return completions, time.perf_counter() - start
+
+
+def _as_generated(choice: Choice) -> Choice:
+    """As the target gave it: with its reasoning and its calls in the text."""
+    reason = "stop" if choice.finish_reason == "tool_calls" else choice.finish_reason
+    text = choice.text if choice.generated is None else choice.generated
+    return structs.replace(choice, text=text, finish_reason=reason)
 
 
 def _same(choice: Choice, prepared: PreparedRow, completion: Completion, detokenizer: Detokenizer) -> bool:

@@ -36,10 +36,10 @@ def chat(line=(), **body):
 UNSUPPORTED = [
     {"repeat_penalty": 1.5}, {"encoder_repetition_penalty": 2.0}, {"typical_p": 0.2}, {"sequence_bias": [[[31], 100]]}, {"eos_token_id": 3},
     {"best_of": 4}, {"until": ["are"]}, {"max_length": 30}, {"do_sample": True},
-    {"tools": [{"type": "function"}]}, {"tools": [{}], "tool_choice": "none"}, {"prompt_logprobs": 1}, {"min_length": 30},
+    {"prompt_logprobs": 1}, {"min_length": 30},
     {"echo": 1}, {"include_stop_str_in_output": True},
-    {"continue_final_message": True}, {"add_generation_prompt": False}, {"skip_special_tokens": False}, {"reasoning_effort": "high"},
-    {"chat_template_kwargs": {"thinking": True}}, {"modalities": ["text", "audio"]}, {"sampling_params": {"best_of": 2}},
+    {"skip_special_tokens": False}, {"reasoning_effort": "high"},
+    {"modalities": ["text", "audio"]}, {"sampling_params": {"best_of": 2}},
     {"generation_config": {"num_beams": 2}}, {"options": {"repeat_penalty": 1.1}}, {"parameters": {"typical_p": 0.5}}, {"numBeams": 2},
     {"input": "the red car"}, {"num_ctx": 64}, {"suffix": "x"}, {"prediction": {"type": "content"}},
 ]  # fmt: skip

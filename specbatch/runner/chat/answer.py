@@ -1,0 +1,106 @@
+"""What a generated text holds: the answer, the reasoning before it, and calls of tools, in OpenAI's form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+from specbatch.runner.chat.options import NO_CHAT, ChatOptions
+
+_HERMES = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)  # Qwen's too
+_MISTRAL = "[TOOL_CALLS]"
+_LLAMA = "<|python_tag|>"
+_THINK, _END = "<think>", "</think>"
+
+
+class Answer(NamedTuple):
+    """Of one completion; `generated` is the whole text where it was taken apart."""
+
+    text: str
+    reasoning: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    generated: str | None = None
+
+
+def answer_in(text: str, chat: ChatOptions = NO_CHAT, *, split: bool = False, row_id: str = "") -> Answer:
+    """Takes a text apart.
+
+    Args:
+        text: as it was generated.
+        chat: of the row: its tools.
+        split: whether reasoning is to stand apart.
+        row_id: from which the calls get their ids.
+    """
+    rest, reasoning = _split(text) if split else (text, None)
+    found = _calls(rest, chat) if chat.tools else None
+    if found is None and reasoning is None:
+        return Answer(text)
+    content, called = found or (rest, [])
+    kept = called if chat.parallel else called[:1]
+    calls: list[dict[str, Any]] = [
+        {"id": _id(row_id, number), "type": "function", "function": call} for number, call in enumerate(kept)
+    ]
+    return Answer(content, reasoning, calls or None, text)
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """The answer, and the reasoning: up to </think>, whose beginning may stand in the prompt; all of a text that is cut within it."""
+    before, end, after = text.partition(_END)
+    if end:
+        return after.lstrip("\n"), before.lstrip().removeprefix(_THINK).strip("\n")
+    beginning = text.lstrip()
+    return ("", beginning.removeprefix(_THINK).strip("\n")) if beginning.startswith(_THINK) else (text, None)
+
+
+def _calls(text: str, chat: ChatOptions) -> tuple[str, list[dict[str, str]]] | None:
+    """The text beside the calls, and the calls; None where there is none that can be read."""
+    if chat.named:
+        value = _json(text)
+        return ("", [_call(chat.choice, value)]) if isinstance(value, dict) else None
+    if "<tool_call>" in text:
+        values = [_json(part) for part in _HERMES.findall(text)]
+        content = text[: text.index("<tool_call>")].strip()
+    else:
+        content, mark, after = text.partition(_MISTRAL)
+        if not mark:
+            content, mark, after = text.partition(_LLAMA)
+        content, after = (content.strip(), after) if mark else ("", text)
+        value = _json(after)
+        values = value if isinstance(value, list) else list(_several(after)) if value is None else [value]
+    calls = [_read(value, chat.names) for value in values]
+    known = [call for call in calls if call is not None]
+    return (content, known) if known and len(known) == len(calls) else None
+
+
+def _several(text: str) -> Iterator[Any]:
+    """Llama's way to call several times: objects with a semicolon between them."""
+    parts = text.split(";")
+    if len(parts) > 1:
+        yield from map(_json, parts)
+
+
+def _read(value: Any, names: Collection[str]) -> dict[str, str] | None:
+    if not isinstance(value, dict) or value.get("name") not in names:
+        return None
+    arguments = value.get("arguments", value.get("parameters", {}))
+    return _call(value["name"], arguments) if isinstance(arguments, dict | str) else None
+
+
+def _call(name: str, arguments: Any) -> dict[str, str]:
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return {"name": name, "arguments": text}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _id(row_id: str, number: int) -> str:
+    """The same on every start: a restart's line is the same bytes."""
+    return f"call_{hashlib.blake2b(f'{row_id}/{number}'.encode('utf-8', 'surrogatepass'), digest_size=12).hexdigest()}"
