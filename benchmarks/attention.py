@@ -43,9 +43,9 @@ def ours(case: Case, launch: Launch | None = None) -> Callable[[int], Tensor]:
     """Attention of a layer.  # -> [T, heads, D]"""
     if case.tiles is not None:
         tiles = case.tiles
-        return lambda layer: attend_packed(case.q, case.pages, layer, tiles, SCALE, launch)
+        return lambda layer: attend_packed(case.q, case.pages, layer, tiles, SCALE, launch=launch)
     q, slots, first = case.q.unflatten(0, (-1, case.new)), case.slots, case.first
-    return lambda layer: attend_rows(q, case.pages, layer, slots, first, SCALE, launch).flatten(0, 1)
+    return lambda layer: attend_rows(q, case.pages, layer, slots, first, SCALE, launch=launch).flatten(0, 1)
 
 
 def seconds(call: Callable[[int], Tensor], layers: int) -> float:

@@ -10,6 +10,7 @@ from specbatch.engine.controller import Choice
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.describe.description import PLAIN
 from specbatch.engine.graphs.paging import PAGE
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.make_engine import graphs_engine
@@ -127,7 +128,8 @@ def counts(completions: dict[str, Completion]) -> dict[str, tuple[int, int, int]
 class BatchedOps(TorchOps):
     """The same attention for all rows at once, over the first page: thousands of short rows in seconds."""
 
-    def attend_rows(self, q, pages, layer, slots, first, scale):
+    def attend_rows(self, q, pages, layer, slots, first, scale, kind=PLAIN):
+        assert kind == PLAIN
         page = pages.table[slots, 0].long()
         groups = q.shape[2] // pages.keys[layer].shape[1]
         keys = pages.keys[layer][page].repeat_interleave(groups, 1)  # [B, heads, PAGE, D]

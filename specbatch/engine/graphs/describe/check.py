@@ -56,7 +56,7 @@ def why_wrong(model: CausalLM, description: DecoderDescription) -> str | None:
         expected, actual = _own(small, first), _described(small, described, first)
         difference = float((actual - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
         if not difference <= _BOUND:
-            return f"what its modules compute is not what they are called (logits differ by {difference:.2g} at position {first})"
+            return f"its logits would differ from those of its own modules by {difference:.2g} at position {first}"
     return None
 
 
