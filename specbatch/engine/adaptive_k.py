@@ -32,6 +32,9 @@ _PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether
 _STREAM_FADE = 0.998  # a round, of what is remembered of rows that join
 _FIRST_SHARE = 0.25  # of what speculation may gain for the rows that are there: what the very first probe may cost
 _SECOND_SHARE = 0.2  # likewise, what another one may cost that is to tell bad luck from bad drafts
+_MOST_UNSEEN = 0.025  # of the plain rounds that the rows still have: what catching up may cost on the prior alone
+_LOOKS = 3  # plain rounds that are seen before a price is paid
+_DEAR = 6.0  # that is higher than so many of them
 _ENOUGH = 32  # row-rounds of drafting, fading: after three probes that is settled
 
 
@@ -82,7 +85,8 @@ class AdaptiveK:
 
     A gain is held against the cost of a plain round now and then. At k = 0 nothing is learned about acceptance, so when a small
     share of the time has paid for it, a round speculates again; never where even _OPTIMISTIC_RATE would not pay. Where that
-    saves much of the catch-up, only _FEW rows are asked, at the very start too.
+    saves much of the catch-up, only _FEW rows are asked, at the very start too. Where the drafter lacks much, the first rounds are plain:
+    they tell what the rows' context costs, which the table has not.
 
     Args:
         costs: measured at warm-up.
@@ -95,11 +99,14 @@ class AdaptiveK:
 
     def __init__(self, costs: RoundCosts, max_k: int, *, steady: bool = False) -> None:
         self.costs = costs
+        costs.context_adds = steady
         self.max_k = max_k
         self.steady = steady
         self.acceptance = AcceptanceEstimate()
         self.rounds_since_plain = 0
         self.plain_seen = steady
+        self.plain_rounds = 0
+        self.middle = 0.0  # tokens before the middle one of what the drafter lacked last
         self.probe_seconds = 0.0  # set aside for probing, and not spent yet
         self.joined = 0.0  # tokens of rows that joined, the older ones fading
         self.emitted = 0.0  # tokens since the first of them joined, fading alike
@@ -109,27 +116,38 @@ class AdaptiveK:
         """The best k for all rows; 0 unless speculation gains more than the noise; or a probe."""
         base = self.plain_seconds = self.costs.seconds(rows, 0)
         evidence = sum(self.acceptance.proposed_at[:1])
-        price = self.costs.catch_up_seconds_per_token * (lag + self.joined) / (remaining + self.emitted)
-        hopeful, hope = self._best(rows, price, lambda k: _geometric(_OPTIMISTIC_RATE, k))
+        if lag > rows:
+            self.middle = lag / rows / 2
+        price = self._per_token * (lag + self.joined) / (remaining + self.emitted)
+        step = self.costs.step_longer(rows, lag)
+        hopeful, hope = self._best(rows, price, step, lambda k: _geometric(_OPTIMISTIC_RATE, k))
         probe = self._probe(rows, lag, min(hopeful, 2))  # enough to see whether drafts stand again
-        best, gain = self._best(rows, price, self.acceptance.expected_tokens)
+        if self.steady and self.plain_rounds < _LOOKS and self._price(probe, rows, lag) > _DEAR * base:
+            return Choice(0, rows)
+        best, gain = self._best(rows, price, step, self.acceptance.expected_tokens)
         luck = _LUCK * self.acceptance.standard_error() if probe.rows < rows else 0.0
-        if gain > _MARGIN + luck:
+        most = _MOST_UNSEEN * base * remaining / rows
+        known = evidence >= _FEW or lag * self._per_token <= most
+        if gain > _MARGIN + luck and known:
             return Choice(0 if self._plain_is_due(gain) else min(best, self._largest(rows, evidence)), rows)
         # Nothing is known yet, or what few rows showed may have been bad luck: worth a small price.
         share, might = (_FIRST_SHARE, hope) if evidence < _FEW else (_SECOND_SHARE, gain + luck)
         allowed = self.probe_seconds
         if evidence < _ENOUGH:
-            allowed = max(allowed, share * (1 - 1 / might) * base * remaining / rows)
+            allowed = max(allowed, min(most, share * (1 - 1 / might) * base * remaining / rows))
         return probe if hope > _MARGIN and self._price(probe, rows, lag) <= allowed else Choice(0, rows)
 
-    def _best(self, rows: int, price: float, expected: Callable[[int], float]) -> tuple[int, float]:
-        """The k of the largest gain over plain rounds, and that gain."""
+    @property
+    def _per_token(self) -> float:
+        return self.costs.catch_up_per_token(self.middle)
+
+    def _best(self, rows: int, price: float, step: float, expected: Callable[[int], float]) -> tuple[int, float]:
+        """The k of the largest gain over plain rounds, and that gain; `step` is what a draft takes longer than the table has it."""
         plain = self.costs.seconds(rows, 0)
         gains = {}
         for k in range(1, self.max_k + 1):
             tokens = expected(k)
-            gains[k] = plain * tokens / self.costs.seconds(rows, k, price * rows * tokens)
+            gains[k] = plain * tokens / (self.costs.seconds(rows, k, price * rows * tokens) + k * step)
         top = max(gains.values())
         # Of equals the smallest: rows that gain more evenly end more nearly together, and less is drafted for nothing.
         best = next(k for k, gain in gains.items() if gain >= top * _AS_GOOD)
@@ -160,7 +178,7 @@ class AdaptiveK:
     def _price(self, probe: Choice, rows: int, lag: int) -> float:
         """Seconds that a probe costs more than its rows' share of a plain round."""
         share = probe.rows / rows
-        catch_up = lag * share * self.costs.catch_up_seconds_per_token
+        catch_up = lag * share * self._per_token
         return catch_up + self.costs.seconds(probe.rows, probe.k) - share * self.costs.seconds(rows, 0)
 
     def observe(self, report: RoundReport) -> None:
@@ -170,6 +188,7 @@ class AdaptiveK:
         self.costs.observe(report.rows, report.k, report.seconds)
         self.rounds_since_plain = self.rounds_since_plain + 1 if report.k else 0
         self.plain_seen |= report.k == 0
+        self.plain_rounds += report.k == 0
         self.joined = _STREAM_FADE * self.joined + report.joined
         self.emitted = _STREAM_FADE * self.emitted + tokens if self.joined else 0.0
         self.probe_seconds += report.seconds * _PROBE_SHARE

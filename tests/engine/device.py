@@ -15,6 +15,8 @@ MAX_K = 8
 PROMPT = 128
 CHUNK = 4096  # tokens that join at once while most slots are taken
 INGEST = 4.7e-6  # seconds a token
+GROWTH = 1 / 12_000  # of it, a token more before that one
+TARGET_KV, DRAFTER_KV = 144 * 1024 / 3e12, 112 * 1024 / 3e12  # seconds that a token of context takes to be read
 LOOK = 1e-3  # the device waits so long where the host must see a round before it queues the next
 
 
@@ -27,10 +29,17 @@ def seconds(rows, k):
     return float(plain + verify * rows * k + draft * k) / 1000
 
 
+def in_context(rows, k, prompt):
+    """With the KV of longer prompts to be read: by the target once a round, by the drafter once a draft."""
+    return seconds(rows, k) + rows * (prompt - PROMPT) * (TARGET_KV + k * DRAFTER_KV)
+
+
 def costs(slots):
     sizes = buckets(slots)
     table = {(n, k): seconds(n, k) for n in sizes for k in range(most_drafts(n, MAX_K) + 1)}
-    return RoundCosts(table, INGEST, sizes)
+    found = RoundCosts(table, INGEST, sizes)
+    found.catch_up_growth, found.draft_seconds_per_token, found.timed_context = GROWTH, DRAFTER_KV, PROMPT
+    return found
 
 
 class Fixed:
@@ -62,10 +71,12 @@ class Device:
         rate: chance that a draft stands when those before it do.
         lengths: tokens that each row gets.
         seed: of the drafts' luck.
+        prompt: tokens of each row; beyond PROMPT their KV makes rounds longer, see in_context.
     """
 
-    def __init__(self, controller, slots, rate, lengths, seed=0):
+    def __init__(self, controller, slots, rate, lengths, seed=0, prompt=PROMPT):
         self.controller, self.rate, self.waiting = controller, rate, deque(enumerate(lengths))
+        self.prompt, self.ingest = prompt, INGEST * (1 + GROWTH * (prompt - PROMPT) / 2)
         self.sizes, self.random = buckets(slots), np.random.default_rng(seed)
         self.row = np.full(slots, -1)
         self.remaining, self.ahead, self.lag = np.zeros((3, slots), dtype=int)
@@ -90,14 +101,14 @@ class Device:
     def _refill(self):
         free = np.flatnonzero(self.row < 0)
         taken = len(self.row) - len(free)
-        few = len(free) <= len(self.row) // 16 and len(free) * PROMPT < CHUNK // 2
+        few = len(free) <= len(self.row) // 16 and len(free) * self.prompt < CHUNK // 2
         if taken and few and len(self.waiting) > len(free):
             return
-        count = min(len(free), len(self.waiting), CHUNK // PROMPT if taken > len(free) else len(free))
+        count = min(len(free), len(self.waiting), max(1, CHUNK // self.prompt) if taken > len(free) else len(free))
         for slot in free[:count]:
             self.row[slot], self.remaining[slot] = self.waiting.popleft()
-            self.lag[slot], self.ahead[slot], self.fresh[slot] = PROMPT, 0, False
-        self.joined += count * PROMPT if taken and self.started else 0
+            self.lag[slot], self.ahead[slot], self.fresh[slot] = self.prompt, 0, False
+        self.joined += count * self.prompt if taken and self.started else 0
 
     def _launch(self, there):
         lag = np.where(self.fresh, 0, self.lag)[there]
@@ -112,11 +123,11 @@ class Device:
             if (self.ahead[slots] * ~self.fresh[slots]).any():
                 self._drain()
                 return
-            catch_up = INGEST * int((self.lag[slots] * ~self.fresh[slots]).sum())
+            catch_up = self.ingest * int((self.lag[slots] * ~self.fresh[slots]).sum())
             self.fresh[slots] = True
         else:
             self.fresh[slots] = False
-        spent, standing = seconds(size, k), len(there) - len(slots)
+        spent, standing = in_context(size, k, self.prompt), len(there) - len(slots)
         self.seconds += catch_up + spent
         self.ahead[slots] += k + 1
         accepted = (self.random.random((len(slots), k)) < self.rate).cumprod(1).sum(1).astype(int)

@@ -56,3 +56,33 @@ def test_a_stream_recovers_from_a_first_look_that_misled():
     assert run.run() < device.Device(device.Fixed(0), 128, 0.95, lengths).run()
     assert run.rounds[0] == (0, 128, 0)
     assert [k for k, _, _ in run.rounds[-200:]].count(0) < 10
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize(
+    ("slots", "prompt", "new"),
+    [
+        (8, 2048, 128),
+        (8, 8192, 128),
+        (8, 16384, 128),
+        (32, 2048, 256),
+        (64, 4096, 256),
+        (128, 2048, 128),
+        (1, 8192, 128),
+    ],
+)
+def test_long_prompts_are_never_taken_in_for_less_than_they_cost(slots, prompt, new, rate):
+    """The drafter's prefill and its KV are in the price before it is asked: of all time, prefill of the target included, .97 at the least."""
+    prefill = slots * prompt / 38_000
+    alone = device.Device(device.Fixed(0), slots, rate, [new] * slots, prompt=prompt).run()
+    controller = AdaptiveK(device.costs(slots), MAX_K, steady=True)
+    auto = device.Device(controller, slots, rate, [new] * slots, prompt=prompt).run()
+    assert (alone + prefill) / (auto + prefill) > AS_GOOD
+
+
+def test_a_job_that_has_learned_that_drafts_stand_asks_for_long_prompts_too():
+    """One row after the other: at first its prompt is too dear to be taken in on the prior alone, and then it is not."""
+    lengths = [256] * 120
+    alone = device.Device(device.Fixed(0), 1, 0.9, lengths, prompt=4096).run()
+    auto = device.Device(AdaptiveK(device.costs(1), MAX_K, steady=True), 1, 0.9, lengths, prompt=4096).run()
+    assert auto < 0.8 * alone

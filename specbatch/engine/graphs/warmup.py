@@ -9,7 +9,9 @@ from functools import partial
 import torch
 
 from specbatch.engine.graphs.lanes import Lane
+from specbatch.engine.graphs.paging import PAGE
 from specbatch.engine.graphs.pair import CapturedPair
+from specbatch.engine.graphs.pool import page_bytes
 from specbatch.engine.graphs.precompile import precompile
 from specbatch.engine.graphs.rounds import Spans
 from specbatch.engine.graphs.state import Mode
@@ -19,6 +21,7 @@ from specbatch.engine.timing import seconds_between
 
 _CONTEXT = 128  # tokens that a timed row has
 _REPEATS = 3
+_COPIED = 256 << 20  # bytes, by which the memory's speed is told
 
 
 @torch.inference_mode()
@@ -48,7 +51,10 @@ def warm_up(
     catch_up = _catch_up_seconds_per_token(pair) if pair.drafter.prefills else 0.0
     if len(pair.lanes) == 1:
         table = {at: each.interval(1) for at, each in times.items()}
-        return RoundCosts(table, catch_up, pair.buckets), pair.config.micro_batches or 1, times
+        costs_of_one = RoundCosts(table, catch_up, pair.buckets)
+        if pair.drafter.prefills:
+            _price_context(pair, costs_of_one)
+        return costs_of_one, pair.config.micro_batches or 1, times
     fixed, adaptive = pair.config.micro_batches, pair.config.speculation.is_adaptive
     costs = PipelineCosts(
         times, pair.buckets, fixed or 1, pair.most_groups, adaptive=adaptive, catch_up_seconds_per_token=catch_up
@@ -145,3 +151,24 @@ def _catch_up_seconds_per_token(pair: CapturedPair) -> float:
     """Of the drafter, for one token of a full forward."""
     size = pair.prefill_sizes()[-1]
     return _seconds(pair.drafting_state.lane, lambda: pair.dummy_prefill(size, target=False)) / size
+
+
+def _price_context(pair: CapturedPair, costs: RoundCosts) -> None:
+    """What long rows make dearer: catching up with tokens deep in a row, and the KV that a draft step reads."""
+    size, longest = pair.prefill_sizes()[-1], pair.config.max_length
+    length = min(size, longest)
+    costs.timed_context = min(_CONTEXT, longest - 1)
+    costs.catch_up_middle, deep = length / 2, longest - length
+    if deep > length and costs.catch_up_seconds_per_token:
+        seconds = _seconds(pair.drafting_state.lane, lambda: pair.dummy_prefill(length, target=False, start=deep))
+        costs.catch_up_growth = max(0.0, seconds / length / costs.catch_up_seconds_per_token - 1) / deep
+    if pair.device.type == "cuda":
+        source = torch.empty(_COPIED, dtype=torch.uint8, device=pair.device)
+        copied = torch.empty_like(source)
+
+        def copy() -> None:
+            copied.copy_(source)
+
+        bandwidth = 2 * _COPIED / _seconds(pair.state.lane, copy)  # read and written
+        bytes_of_page = sum(sum(page_bytes(prefill.decoder).values()) for prefill in pair.drafter.prefills)
+        costs.draft_seconds_per_token = bytes_of_page / PAGE / bandwidth
