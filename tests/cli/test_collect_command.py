@@ -140,6 +140,7 @@ def test_without_any_manifest_no_one_says_how_many_rows_are_missing(run_dir, tmp
     assert "ids of missing rows are not known: nothing there says which dataset it was" in said
 
 
+@pytest.mark.slow
 def test_standard_output_gets_rows_and_nothing_else(run_dir):
     write_run(run_dir, 5, errors={1})
     done = specbatch("collect", run_dir)
@@ -149,6 +150,7 @@ def test_standard_output_gets_rows_and_nothing_else(run_dir):
     assert b"invalid_json 1" in done.stderr
 
 
+@pytest.mark.slow
 def test_standard_output_gets_nothing_of_a_damaged_run(run_dir):
     write_run(run_dir, 3000, shards=2)
     part = run_dir / ShardFile("part", 1, 2).name
@@ -177,6 +179,7 @@ def test_a_table_goes_through_a_pipe(run_dir, tmp_path):
     assert pyarrow.parquet.read_table(tmp_path / "out.parquet")["index"].to_pylist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_collecting_needs_no_torch_even_where_it_names_missing_rows(run_dir, tmp_path):
     uri = str(tmp_path / "rows.jsonl")
     (tmp_path / "rows.jsonl").write_text('{"id": "a", "prompt": "p"}\n')

@@ -23,6 +23,7 @@ def spec(tmp_path, pair):
     return str(file)
 
 
+@pytest.mark.slow
 def test_piped_run_writes_plain_lines_and_ends_with_a_summary(spec, tmp_path, capsys):
     assert main(["run", spec, "--limit", "1", "--set", "decoding.maxNewTokens=2"]) == 0
     out = capsys.readouterr().out
@@ -32,6 +33,7 @@ def test_piped_run_writes_plain_lines_and_ends_with_a_summary(spec, tmp_path, ca
     assert not {"{", "\x1b"} & set(out)
 
 
+@pytest.mark.slow
 def test_json_run_ends_with_a_summary_that_names_the_results(spec, tmp_path, capsys):
     assert main(["run", spec, "--limit", "3", "--set", "decoding.maxNewTokens=4", "--log-format", "json"]) == 0
     end = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -154,6 +154,7 @@ def test_a_run_of_nothing_but_errors_has_a_report(run_dir):
     assert "Sample rows" not in page.text
 
 
+@pytest.mark.slow
 def test_a_run_without_a_drafter_has_no_figures_of_speculation(run_dir):
     alone = RunSummary(completion_tokens=600, seconds=2.0, rounds=60, row_rounds=240, phase_seconds={"verify": 2.0})
     finish_run(run_dir, [make_row(0)], summary=alone)
@@ -364,6 +365,7 @@ def test_a_directory_that_cannot_be_written_names_the_way_out(normal, monkeypatc
         write_report(normal)
 
 
+@pytest.mark.slow
 def test_what_was_not_measured_is_said(run_dir):
     finish_run(run_dir, [make_row(0)], summary=RunSummary(seconds=1.0, completion_tokens=5), timeline=Timeline())
     text = Page(write_report(run_dir)).words
@@ -380,6 +382,7 @@ def test_what_was_not_measured_is_said(run_dir):
     assert "against the target alone — unknown: specbatch verify measures it" in Page(write_report(run_dir)).words
 
 
+@pytest.mark.slow
 def test_a_price_shows_what_a_million_tokens_cost(run_dir):
     spent = RunSummary(seconds=1800.0, completion_tokens=2_000_000, gpu_seconds=3600.0, gpu_seconds_before=360.0)
     finish_run(run_dir, [make_row(0)], summary=spent, timeline=Timeline())
