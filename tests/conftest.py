@@ -6,9 +6,14 @@ import os
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.s3 import serving
 from tests.zygote import Zygote
+
+# A busy machine is no bug.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 _TESTS = itertools.count(1)
 _freeze, _unfreeze = gc.freeze, gc.unfreeze

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specbatch.api import SpecBatchJob, parse_spec
@@ -14,7 +14,7 @@ from specbatch.api.paths import all_field_paths, path_text
 from specbatch.errors import SpecError
 from tests.api.specs import MINIMUM
 
-FEW = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=80)
 PATHS = [path for path in all_field_paths(SpecBatchJob) if len(path) > 1]
 
 scalars = (

@@ -75,7 +75,7 @@ ODD_VALUES = AnySpec(
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(any_spec(), st.sampled_from(HELMS))
 @example(ODD_VALUES, "helm3")
 @example(ODD_VALUES, "helm4")
@@ -87,7 +87,7 @@ def test_any_spec_is_the_same_job(tmp_path_factory, spec, helm):
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(any_spec(real=True), st.sampled_from(HELMS))
 def test_what_helm_makes_of_any_spec_is_what_every_kubernetes_takes(tmp_path_factory, spec, helm):
     folder: Path = tmp_path_factory.mktemp("spec")

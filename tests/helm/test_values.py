@@ -50,7 +50,7 @@ def test_files_in_job_are_valid_values(path):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(any_spec())
 def test_any_spec_is_valid_values(spec):
     assert valid(spec.data)

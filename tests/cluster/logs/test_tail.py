@@ -56,7 +56,7 @@ def test_a_followed_log_cut_at_any_byte_loses_and_doubles_nothing(clean):
         assert told + read(tail) == WRITTEN + LATER, cut
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     cuts=st.lists(st.integers(0, 200), max_size=12),
     gaps=st.lists(st.sampled_from([0, 0, 1, 300_000_000, 1_500_000_000, 4_000_000_000]), max_size=12),

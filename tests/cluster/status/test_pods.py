@@ -12,7 +12,7 @@ from tests.cluster.kubernetes_schemas import VERSIONS, problems
 from tests.cluster.pod_security import violations
 from tests.cluster.rendering import container, env, pod, rendered
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 
 
 def template(section: str = "{}", **more: str):

@@ -25,7 +25,7 @@ def split(data, size=7, *, end=None, most=1 << 20):
     return list(read_values(chunks, "rows.json", most, end=end))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.dictionaries(st.text(max_size=4), values, max_size=3), max_size=5),
     st.integers(1, 40),

@@ -207,7 +207,7 @@ def test_the_spec_may_say_what_a_file_is(tmp_path, form, kind):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.fixed_dictionaries(

@@ -55,7 +55,7 @@ ANY_TOKENS = st.sampled_from(sorted(TOKENIZERS)).flatmap(
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     case=ANY_TOKENS,
     stops=st.lists(st.text("aEND你好😀 o.\n", min_size=1, max_size=3), min_size=1, max_size=3),
@@ -68,7 +68,7 @@ def test_any_tokens_in_any_groups_stop_where_decoding_every_prefix_says(case, st
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     text=st.text("aENDSTOP你好世界😀 .\né", min_size=1, max_size=30),
     cut=st.tuples(st.integers(0, 29), st.integers(1, 4)),

@@ -280,7 +280,7 @@ row_like = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.binary(max_size=60) | row_like.map(lambda value: json.dumps(value).encode()), max_size=6))
 def test_whatever_a_file_holds_becomes_rows_or_bad_rows(lines):
     reader = RowReader(row_rules(BASE, answer_field="answer"))
