@@ -151,7 +151,8 @@ def candidates(row: Mapping[str, Any]) -> Iterator[Candidate]:
 
 def ends_with_answer(row: Mapping[str, Any], form: RowForm) -> bool:
     """Whether the conversation of a row ends with the assistant's turn."""
-    if form.name in {FormName.OPENAI, FormName.ALPACA} or is_openai_line(row):
+    asks_more = is_openai_line(row) or row.get("continue_final_message") is True
+    if form.name in {FormName.OPENAI, FormName.ALPACA} or asks_more:
         return False
     turns = [row[name][-1] for name in form.columns if isinstance(row.get(name), list) and row[name]]
     roles = [turn.get("role") or ROLES.get(str(turn.get("from"))) for turn in turns if isinstance(turn, dict)]
