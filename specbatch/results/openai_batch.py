@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from specbatch.results.openai_responses import answer_from_response, response_body, usage_from_response
 from specbatch.results.rows import Choice, ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage, choices_of
 
 _OURS = "specbatch"
@@ -62,11 +63,15 @@ def error_to_json(row: ErrorRow) -> dict[str, Any]:
 def result_from_json(value: dict[str, Any]) -> ResultRow:
     """The row of such a line; KeyError, TypeError, ... where it is none."""
     ours, body = value[_OURS], value["response"]["body"]
-    chat = body["object"] == "chat.completion"
-    generated = ours.get("generated", [None] * len(body["choices"]))
-    choices = [
-        _choice_from(one, chat=chat) | {"generated": text} for one, text in zip(body["choices"], generated, strict=True)
-    ]
+    kind = body["object"]
+    response, chat = kind == "response", kind == "chat.completion"
+    if response:
+        found, usage, created = [answer_from_response(body)], usage_from_response(body), body["created_at"]
+    else:
+        found = [_choice_from(one, chat=chat) for one in body["choices"]]
+        usage, created = msgspec.convert(body["usage"], Usage), body["created"]
+    generated = ours.get("generated", [None] * len(found))
+    choices = [one | {"generated": text} for one, text in zip(found, generated, strict=True)]
     several = [
         Choice(id=f"{value['custom_id']}#{number}", completion_tokens=int(count), **choices[number])
         for number, count in enumerate(ours.get("completion_tokens", []))
@@ -77,7 +82,7 @@ def result_from_json(value: dict[str, Any]) -> ResultRow:
         choices=several or None,
         index=int(ours["index"]),
         fingerprint=str(ours["fingerprint"]),
-        usage=msgspec.convert(body["usage"], Usage),
+        usage=usage,
         speculation=msgspec.convert(ours["speculation"], Speculation | None),
         prompt=ours.get("prompt"),
         answer=ours.get("answer"),
@@ -85,8 +90,8 @@ def result_from_json(value: dict[str, Any]) -> ResultRow:
         columns=ours.get("columns"),
         openai=OpenAIForm(
             model=str(body["model"]),
-            created=int(body["created"]),
-            endpoint="/v1/chat/completions" if chat else "/v1/completions",
+            created=int(created),
+            endpoint="/v1/responses" if response else "/v1/chat/completions" if chat else "/v1/completions",
         ),
     )
 
@@ -112,6 +117,8 @@ def _form(row: ResultRow | ErrorRow) -> OpenAIForm:
 
 
 def _body(row: ResultRow, form: OpenAIForm) -> dict[str, Any]:
+    if form.endpoint == "/v1/responses":
+        return response_body(row, form)
     usage = {
         "prompt_tokens": row.usage.prompt_tokens,
         "completion_tokens": row.usage.completion_tokens,

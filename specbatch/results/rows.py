@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Endpoint = Literal["/v1/chat/completions", "/v1/completions"]
+Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses"]
 
 
 class ErrorCode(StrEnum):

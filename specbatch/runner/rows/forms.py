@@ -14,7 +14,7 @@ from specbatch.api.models import TargetSpec
 from specbatch.results.rows import Endpoint, ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown
 from specbatch.runner.rows.messages import Message, read_messages, with_system, without_answer
-from specbatch.runner.rows.openai_lines import CHAT, LINE_FIELDS, is_openai_line, read_request
+from specbatch.runner.rows.openai_lines import COMPLETIONS, LINE_FIELDS, is_openai_line, read_request
 from specbatch.runner.rows.options import NO_OPTIONS, Options, read_options
 from specbatch.runner.rows.prompt_template import TEXT, PromptTemplate
 from specbatch.runner.rows.training_sets import alpaca_prompt, is_sharegpt, sharegpt_messages
@@ -225,7 +225,7 @@ def _with_options(form: Form, options: Options, name: str) -> Form:
 
 def _openai(fields: Mapping[str, Any], rules: RowRules) -> Form:
     endpoint, asked, options = read_request(fields, known=rules.known, ignored=rules.dataset.ignore_fields)
-    if endpoint == CHAT:
+    if endpoint != COMPLETIONS:
         form = Form(messages=read_messages(asked, "body.messages", ends_with_answer=options.chat.continues))
     else:
         prompt = asked[0] if isinstance(asked, list) and len(asked) == 1 else asked

@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 from specbatch.api.models import TargetSpec
 from specbatch.results.rows import Endpoint, ErrorCode
+from specbatch.runner.chat.responses import as_chat
 from specbatch.runner.dataset.bad_rows import RowError, shown
 from specbatch.runner.rows.options import Options, read_options, refuse_options
 
 CHAT: Endpoint = "/v1/chat/completions"
 COMPLETIONS: Endpoint = "/v1/completions"
+RESPONSES: Endpoint = "/v1/responses"
 
 _LOCAL = ("/", "./", "../", "~", "file:")
 LINE_FIELDS = ("custom_id", "id", "method", "url", "body")
@@ -31,13 +33,15 @@ def endpoint_of(fields: Mapping[str, Any]) -> Endpoint | None:
     """
     url, body = fields.get("url"), fields.get("body")
     if url is None:
-        prompt_alone = isinstance(body, dict) and body.get("messages") is None and body.get("prompt") is not None
-        return COMPLETIONS if prompt_alone else CHAT
+        fields = body if isinstance(body, dict) and body.get("messages") is None else {}
+        return (
+            COMPLETIONS if fields.get("prompt") is not None else RESPONSES if fields.get("input") is not None else CHAT
+        )
     try:
         path = urlsplit(url).path.rstrip("/") if isinstance(url, str) else ""
     except ValueError:  # "http://[": no URL
         return None
-    for endpoint in (CHAT, COMPLETIONS):  # in this order: the one ends with the other
+    for endpoint in (CHAT, COMPLETIONS, RESPONSES):  # in this order: the one ends with the other
         if path == endpoint or path.endswith(endpoint.removeprefix("/v1")):
             return endpoint
     return None
@@ -63,18 +67,24 @@ def read_request(
         raise RowError(ErrorCode.UNSUPPORTED_REQUEST, f"method must be POST, found {shown(method)}")
     if endpoint is None:
         raise RowError(
-            ErrorCode.UNSUPPORTED_REQUEST, f"url must be {CHAT} or {COMPLETIONS}, found {shown(fields['url'])}"
+            ErrorCode.UNSUPPORTED_REQUEST,
+            f"url must be {CHAT}, {COMPLETIONS} or {RESPONSES}, found {shown(fields['url'])}",
         )
     for name in ("messages", "prompt"):  # no part of the request, though its writer may think so
         if name not in known and fields.get(name) is not None:
             raise RowError(ErrorCode.INVALID_ROW, f"{name} stands beside body: a row asks one of them")
     beside = {name: value for name, value in fields.items() if name not in known.union(LINE_FIELDS)}
     refuse_options(beside, why="stands beside body, not in it: put it into the body", ignored=ignored)
-    asked = "messages" if endpoint == CHAT else "prompt"
+    asked = "prompt" if endpoint == COMPLETIONS else "messages"
+    if endpoint == RESPONSES:
+        body = as_chat(body)
     others = {name: value for name, value in body.items() if name != asked}
     options = read_options(others, place="body.", closed=True, ignored=ignored)
     if body.get(asked) is None:
-        raise RowError(ErrorCode.MISSING_PROMPT, f"body has no {asked}, which {endpoint} asks for")
+        raise RowError(
+            ErrorCode.MISSING_PROMPT,
+            f"body has no {'input' if endpoint == RESPONSES else asked}, which {endpoint} asks for",
+        )
     return endpoint, body[asked], options
 
 

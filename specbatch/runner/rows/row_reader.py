@@ -17,7 +17,7 @@ from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.rows.carried import carried_columns
 from specbatch.runner.rows.forms import Form, FormName, RowRules, read_form, read_text
 from specbatch.runner.rows.json_lines import parse_object
-from specbatch.runner.rows.openai_lines import CHAT, LINE_FIELDS, endpoint_of, is_openai_line, means_target
+from specbatch.runner.rows.openai_lines import CHAT, LINE_FIELDS, RESPONSES, endpoint_of, is_openai_line, means_target
 from specbatch.runner.rows.options import decoding_of_row
 from specbatch.runner.rows.row import BadRow, Row
 from specbatch.runner.rows.untyped import typed_fields
@@ -92,6 +92,9 @@ class RowReader:
         form = read_text(_text(raw), rules) if raw.is_text else read_form(fields, rules)
         self._check_model(form.model)
         decoding = decoding_of_row(rules.decoding, form.options)
+        if form.endpoint == RESPONSES and decoding.n > 1:
+            message = "a response is one, and decoding.n asks for several: ask /v1/chat/completions"
+            raise RowError(ErrorCode.UNSUPPORTED_REQUEST, message)
         return Row(
             id=row_id,
             index=raw.index,
