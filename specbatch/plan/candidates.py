@@ -14,6 +14,7 @@ from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.predicted import Ceiling
 from specbatch.plan.types import Alternative, ReplicaPlan, Speculation
 
+_MOST_STAGES = 16  # of a target whose layers are dealt out by memory, too
 # Ratios whose ceilings differ by less are alike.
 _ALIKE = 0.97
 # A layout that is less simple must promise this much more before `auto` takes it: transfers and idle stages cost in practice.
@@ -80,6 +81,25 @@ def evaluate(request: PlanRequest, layout: Layout) -> Candidate:
     return Candidate(request, layout, replicas, memory, rows, fits=fitting >= rows, ceiling=ceiling)
 
 
+def with_layers_moved(found: Candidate) -> Candidate:
+    """Where the memory of one of the target's GPUs limits the rows, it gives layers to the one with the most room, as long as that is faster."""
+    request, stages = found.request, found.replicas[0].target.stages
+    while (
+        1 < len(stages) <= _MOST_STAGES
+        and found.fits
+        and request.min_rows < found.rows < request.most_rows(len(stages))
+    ):
+        room = [found.memory.room(stage.device) for stage in stages]
+        layers = [stage.num_layers for stage in found.replicas[0].target.stages]
+        layers[room.index(min(room))] -= 1
+        layers[room.index(max(room))] += 1
+        other = evaluate(request, replace(found.layout, layers=tuple(layers))) if min(layers) > 0 else found
+        if not other.fits or other.ceiling.tokens_per_second <= found.ceiling.tokens_per_second:
+            break
+        found = other
+    return found
+
+
 def _plain(request: PlanRequest) -> PlanRequest:
     return replace(request, speculation=Speculation(0, is_adaptive=False))
 
@@ -96,7 +116,7 @@ def best_of_each(request: PlanRequest, families: Iterable[Sequence[Layout]]) -> 
         candidates = []
         for layout in family:
             try:
-                candidates.append(evaluate(request, layout))
+                candidates.append(with_layers_moved(evaluate(request, layout)))
             except ModelError as error:
                 refused = error
         best += [_best_ratio(candidates)] if candidates else []

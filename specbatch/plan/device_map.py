@@ -31,7 +31,7 @@ def place_replicas(
     shapes = gpus or {}
     return tuple(
         ReplicaPlan(
-            target=place_model(target, of_target, kv_tokens, shapes),
+            target=place_model(target, of_target, kv_tokens, shapes, layout.layers),
             drafter=place_model(drafter, of_drafter, of_drafter_tokens, shapes) if drafter and of_drafter else None,
         )
         for of_target, of_drafter in layout.replicas
@@ -39,7 +39,11 @@ def place_replicas(
 
 
 def place_model(
-    shape: ModelShape, devices: Sequence[str], kv_tokens: int = 1, gpus: Mapping[str, GpuShape] = MappingProxyType({})
+    shape: ModelShape,
+    devices: Sequence[str],
+    kv_tokens: int = 1,
+    gpus: Mapping[str, GpuShape] = MappingProxyType({}),
+    layer_counts: Sequence[int] | None = None,
 ) -> ModelPlacement:
     """One model's placement with KV of so many tokens, its layers balanced over the devices, which are alike where `gpus` does not tell them apart.
 
@@ -61,7 +65,7 @@ def place_model(
             where=shape.name,
             remedy="use strategy same or separate, where every model has one GPU",
         )
-    counts = split_layers(shape, len(devices), [gpus[device] for device in devices if device in gpus])
+    counts = layer_counts or split_layers(shape, len(devices), [gpus[device] for device in devices if device in gpus])
     used = [device for device, count in zip(devices, counts, strict=True) if count]
     head = devices[0 if shape.tied else -1]
     norm = used[-1] if shape.tied else head

@@ -13,10 +13,15 @@ Ratio = tuple[int, int]  # GPUs of one replica's target and of its drafter
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A strategy with devices: of each replica the target's and the drafter's (empty: it has no model)."""
+    """A strategy with devices: of each replica the target's and the drafter's (empty: it has no model).
+
+    Attributes:
+        layers: of the target on each of its devices; None: by what they read.
+    """
 
     strategy: Strategy
     replicas: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+    layers: tuple[int, ...] | None = None
 
     @property
     def ratio(self) -> Ratio:

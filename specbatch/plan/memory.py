@@ -70,11 +70,13 @@ class MemoryFit:
         """What every device holds with so many rows in each replica."""
         tokens, of_drafter = self.kv_tokens(rows), self.drafter_kv_tokens(rows)
         return tuple(
-            replace(
-                self._use(load, rows, tokens, of_drafter), rows=replace(self, loads=(load,)).most_rows(COUNTED_ROWS)
-            )
-            for load in self.loads
+            replace(self._use(load, rows, tokens, of_drafter), rows=self.room(load.empty.device)) for load in self.loads
         )
+
+    def room(self, device: str) -> int:
+        """Rows of its replica that a device alone would have room for."""
+        here = tuple(load for load in self.loads if load.empty.device == device)
+        return replace(self, loads=here).most_rows(COUNTED_ROWS)
 
     def fits(self, rows: int, *, slots: bool = False, all_draft: bool = True) -> bool:
         """Whether every device has room for so many rows in each replica.

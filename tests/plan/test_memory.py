@@ -5,6 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specbatch.engine.graphs import paging
+from specbatch.plan.device_map import place_replicas, split_layers
+from specbatch.plan.gpus import parse_gpus
+from specbatch.plan.layouts import Layout
 from specbatch.plan.memory import PAGE, gib, largest, memory_fit
 from tests.plan.builders import H100, plan_of, replica, request, shape
 
@@ -199,3 +202,23 @@ def test_each_device_says_how_many_rows_it_has_room_for():
     assert all(use.rows >= plan.max_sequences for use in plan.devices)
     more = min(use.rows for use in plan.devices) + 8
     assert not plan_of("3xH100", *TWO_TO_ONE, "batching.maxLength=8192", f"batching.maxSequences={more + 400}").fits
+
+
+@pytest.mark.parametrize("gpus", ["2xL4", "4xL4", "3xL4"])
+def test_where_memory_limits_the_rows_layers_move_to_the_gpu_with_room(gpus):
+    """The first GPU holds the embedding, which no step reads: by reading alone it would have the most layers, and the fewest rows."""
+    plan = plan_of(gpus, "placement.replicas=1", "batching.maxLength=2048", drafter=None)
+    counts = tuple(stage.num_layers for stage in plan.replicas[0].target.stages)
+    by_reading = split_layers(TARGET, len(counts))
+    assert sum(counts) == 36
+    assert counts[0] < by_reading[0]
+    held = replace(
+        request(TARGET, gpus={use.device: parse_gpus("L4")[0] for use in plan.devices}, max_length=2048), max_rows=512
+    )
+    even = memory_fit(held, place_replicas(Layout("multi_gpu_ratio", (((*held.gpus,), ()),), by_reading), TARGET, None))
+    assert plan.max_sequences > even.most_rows(1024)
+
+
+def test_rows_that_the_spec_names_leave_the_split_as_it_reads():
+    plan = plan_of("2xL4", "placement.replicas=1", "batching.maxLength=2048", "batching.maxSequences=64", drafter=None)
+    assert tuple(stage.num_layers for stage in plan.replicas[0].target.stages) == split_layers(TARGET, 2)

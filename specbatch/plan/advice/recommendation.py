@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from specbatch.api.job import Spec
 from specbatch.formatting import pluralize
 from specbatch.plan.advice.problems import ways_to_fit
-from specbatch.plan.candidates import Candidate, choose, evaluate
+from specbatch.plan.candidates import Candidate, choose, evaluate, with_layers_moved
 from specbatch.plan.ceiling import predict_all
 from specbatch.plan.memory import largest
 from specbatch.plan.plan_request import PlanRequest
@@ -89,7 +89,7 @@ def _with_fewer_rows(choices: Choices, spec: Spec, variables: Sequence[str]) -> 
     """What is best with as many rows as fit, where those that the spec asks for do not."""
 
     def relaxed(one: Candidate) -> Candidate:
-        return evaluate(replace(one.request, min_rows=1), one.layout)
+        return with_layers_moved(evaluate(replace(one.request, min_rows=1), one.layout))
 
     paired = [relaxed(one) for one in choices.paired]
     fewer = Choices(relaxed(choices.own), paired, choose(paired), choices.alone and relaxed(choices.alone))
