@@ -147,6 +147,15 @@ def every_operation(dtype, hidden, heads, kv_heads, inner, width, biased):
             yield lambda rows=rows, n=n, weight=weight: ops.rope_attend(
                 real(rows * n, qkv), weight, weight, eps, rope, pages, 0, whole(rows), whole(rows), whole(rows * n), whole(rows * n), 0.1,
             )  # fmt: skip
+    for n in (1, 2, 16):  # of an EAGLE-3 head
+        yield lambda n=n: ops.linear(real(n, 3 * hidden), real(hidden, 3 * hidden))
+        yield lambda n=n: ops.linear(real(n, 2 * hidden), real(qkv, 2 * hidden))
+        yield lambda n=n: ops.norm_linear(real(n, hidden), norm, eps, real(32_000, hidden))
+        yield lambda n=n: ops.embed(whole(n), whole(32_000, 1))
+    yield lambda: ops.next_tokens(whole(SLOTS + 1, POSITIONS)[:, 1:], whole(SLOTS + 1), whole(8), 1, 1, whole(1))
+    yield lambda: ops.keep_drafts(
+        whole(SLOTS + 1, POSITIONS)[:, 1:], whole(8), whole(8), whole(8), whole(1), anew=False
+    )
     yield lambda: ops.attend_packed(real(1024, heads, width), pages, 0, Tiles(tensor(20, 4, dtype=torch.int32)), 0.1)
     logits, temperature = real(32, VOCABULARY), tensor(32, dtype=torch.float32)
     yield lambda: ops.sample(logits, None, None)
