@@ -147,15 +147,7 @@ def every_operation(dtype, hidden, heads, kv_heads, inner, width, biased):
             yield lambda rows=rows, n=n, weight=weight: ops.rope_attend(
                 real(rows * n, qkv), weight, weight, eps, rope, pages, 0, whole(rows), whole(rows), whole(rows * n), whole(rows * n), 0.1,
             )  # fmt: skip
-    for n in (1, 2, 16):  # of an EAGLE-3 head
-        yield lambda n=n: ops.linear(real(n, 3 * hidden), real(hidden, 3 * hidden))
-        yield lambda n=n: ops.linear(real(n, 2 * hidden), real(qkv, 2 * hidden))
-        yield lambda n=n: ops.norm_linear(real(n, hidden), norm, eps, real(32_000, hidden))
-        yield lambda n=n: ops.embed(whole(n), whole(32_000, 1))
-    yield lambda: ops.next_tokens(whole(SLOTS + 1, POSITIONS)[:, 1:], whole(SLOTS + 1), whole(8), 1, 1, whole(1))
-    yield lambda: ops.keep_drafts(
-        whole(SLOTS + 1, POSITIONS)[:, 1:], whole(8), whole(8), whole(8), whole(1), anew=False
-    )
+    yield from of_a_head(ops, dtype, hidden, qkv)
     yield lambda: ops.attend_packed(real(1024, heads, width), pages, 0, Tiles(tensor(20, 4, dtype=torch.int32)), 0.1)
     logits, temperature = real(32, VOCABULARY), tensor(32, dtype=torch.float32)
     yield lambda: ops.sample(logits, None, None)
@@ -170,6 +162,25 @@ def every_operation(dtype, hidden, heads, kv_heads, inner, width, biased):
     yield lambda: ops.keep_drafts(history, whole(8), whole(16), whole(8), whole(1), anew=True)
     finite = tensor(8, 4, dtype=torch.bool)
     yield lambda: ops.commit_coupled(history, state, state, whole(8), whole(8, 4), finite, None, whole(8, 7))
+
+
+def of_a_head(ops, dtype, hidden, qkv):
+    """What an EAGLE-3 head of a target's size does otherwise."""
+
+    def real(*shape):
+        return tensor(*shape, dtype=dtype)
+
+    def whole(*shape):
+        return tensor(*shape, dtype=torch.int64)
+
+    for n in (1, 2, 16):
+        yield lambda n=n: ops.linear(real(n, 3 * hidden), real(hidden, 3 * hidden))
+        yield lambda n=n: ops.linear(real(n, 2 * hidden), real(qkv, 2 * hidden))
+        yield lambda n=n: ops.norm_linear(real(n, hidden), real(hidden), 1e-6, real(32_000, hidden))
+        yield lambda n=n: ops.embed(whole(n), whole(32_000, 1))
+    history, rows = whole(SLOTS + 1, POSITIONS)[:, 1:], whole(8)
+    yield lambda: ops.next_tokens(history, whole(SLOTS + 1), rows, 1, 1, whole(1))
+    yield lambda: ops.keep_drafts(history, rows, rows, rows, whole(1), anew=False)
 
 
 # Hidden size, heads, kv heads, intermediate size, width of a head, kind of attention, activation, norms of heads: one for each kernel's other constants.
