@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import multiprocessing
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -56,6 +59,7 @@ def load_engines(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
         engines.append(VllmEngine(loops[-1], _sampling_params, slots=slots, k=k, adapter=_adapter(inputs)))
         parallel = {f"{one} of {len(replica.devices)}": device for one, device in enumerate(replica.devices, start=1)}
         placement[f"target{suffix}"] = parallel
+    _end_children_with_us()
     description = f"vLLM {inputs.engine.version}, {_described(arguments[0])}"
     say(f"engine: {description}")
     model = loops[0].vllm_config.model_config
@@ -85,6 +89,19 @@ def _load(inputs: RunInputs, replica: ReplicaPlan, arguments: Mapping[str, Any],
             remedy="change what it names; spec.engine.options are vLLM's own arguments",
         ) from error
     return loop
+
+
+def _end_children_with_us() -> None:
+    """Processes of vLLM do not see a kill -9 of this one, and would hold their GPUs: another process waits for its end, and ends them."""
+    handles = [os.pidfd_open(child.pid) for child in multiprocessing.active_children() if child.pid is not None]
+    if handles:
+        ending = "import signal, sys; sys.stdin.read(); [signal.pidfd_send_signal(int(one), 9) for one in sys.argv[1:]]"
+        command = [sys.executable, "-c", ending, *map(str, handles)]
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=handles, start_new_session=True
+        )  # noqa: S603 - our own words
+        for handle in handles:
+            os.close(handle)
 
 
 def _adapter(inputs: RunInputs) -> LoRARequest | None:
