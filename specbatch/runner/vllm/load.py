@@ -97,8 +97,8 @@ def _end_children_with_us() -> None:
     if handles:
         ending = "import signal, sys; sys.stdin.read(); [signal.pidfd_send_signal(int(one), 9) for one in sys.argv[1:]]"
         command = [sys.executable, "-c", ending, *map(str, handles)]
-        streams = {"stdin": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        subprocess.Popen(command, **streams, pass_fds=handles, start_new_session=True)  # noqa: S603 - our own words
+        null, pipe = subprocess.DEVNULL, subprocess.PIPE
+        subprocess.Popen(command, stdin=pipe, stderr=null, pass_fds=handles, start_new_session=True)  # noqa: S603 - our own words
         for handle in handles:
             os.close(handle)
 
