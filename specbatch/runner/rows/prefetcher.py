@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions
 from specbatch.errors import OutOfReachError
@@ -14,10 +14,12 @@ from specbatch.results.layout import rows_of_share
 from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import Shard
-from specbatch.runner.rows.grammars import RowGrammar
 from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.row import BadRow, Row
 from specbatch.runner.rows.row_reader import RowReader
+
+if TYPE_CHECKING:
+    from specbatch.runner.rows.grammars import RowGrammar
 
 _POLL_SECONDS = 0.1
 

@@ -13,7 +13,6 @@ from specbatch.errors import Problem, SpecError
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.chat.options import ChatOptions
 from specbatch.runner.dataset.bad_rows import RowError, shown
-from specbatch.runner.rows.grammars import GrammarCompiler, RowGrammar
 from specbatch.runner.rows.messages import Message
 from specbatch.runner.rows.row import Row
 from specbatch.runner.rows.token_lengths import TokenLengths, token_lengths
@@ -21,6 +20,8 @@ from specbatch.runner.rows.token_options import logits_options
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from specbatch.runner.rows.grammars import GrammarCompiler, RowGrammar
 
 _LONG_TEXT = 1 << 16  # characters: a shorter one is tokenised in no time
 _LONGEST_REASON = 300
@@ -104,6 +105,8 @@ class PromptEncoder:
 
     @cached_property
     def _grammars(self) -> GrammarCompiler:
+        from specbatch.runner.rows.grammars import GrammarCompiler  # noqa: PLC0415 - it needs torch
+
         return GrammarCompiler(self.tokenizer, self.embedded or len(self.tokenizer), self.ends)
 
     def _refuse_unknown(self, token_id: int) -> None:
