@@ -324,7 +324,7 @@ def test_training_sets_are_read_and_their_answers_are_kept_and_not_scored(make_j
 def test_openai_batch_lines_are_answered_in_their_form(make_job, results):
     body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
     good = {"custom_id": "request-1", "method": "POST", "url": "/v1/chat/completions", "body": body}
-    bad = {**good, "custom_id": "request-2", "body": {**body, "n": 3}}
+    bad = {**good, "custom_id": "request-2", "body": {**body, "best_of": 3}}
     other = {**good, "custom_id": "request-3", "body": {**body, "model": "another/model"}}
     run_job(make_job([good, bad, other]))
     answer = read_lines(results)[0]
