@@ -125,7 +125,7 @@ $(VENV)/.runner: pyproject.toml constraints.txt
 # What vLLM names for pictures and sound has no build for this torch on PyPI, and is imported where it is found.
 $(VENV)-vllm/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-vllm
-	$(VENV)-vllm/bin/python -m pip install --quiet --only-binary :all: '$(VLLM)' '$(TORCH)+cpu' pytest
+	$(VENV)-vllm/bin/python -m pip install --quiet --only-binary :all: '$(VLLM)' '$(TORCH)+cpu' pytest hypothesis
 	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VENV)-vllm/bin/python -m pip install --quiet -e '.[runner]'
 	@touch $@
