@@ -30,6 +30,9 @@ class TabularLM:
     def limit_rows(self, max_length):
         pass
 
+    def tap(self, layers):
+        pass
+
     def allocate(self, slots, max_positions):
         pass
 
