@@ -137,6 +137,7 @@ def test_rows_of_other_kinds_of_attention(device, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.slow
 def test_prompts_of_other_kinds_of_attention(device, kind):
     check_packed([(0, 200), (62, 3), (63, 70), (130, 5), (300, 64)], 4, 2, 8, device, kind=kind)
 

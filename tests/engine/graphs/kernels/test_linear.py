@@ -145,6 +145,7 @@ def test_a_norm_between_two_linears_is_handed_on(tokens, split, dtype):
     close(linear.ahead_gated(*ahead, 1e-6, gate_up), TorchOps().norm_gated(*wide, gate_up.float()), dtype)
 
 
+@pytest.mark.slow
 def test_inputs_of_a_handed_on_norm_may_be_split_too():
     x, _, weight, _, residual, _ = tensors(5, 576, 72, torch.float32)
     _, norm, after, bias, _, _ = tensors(5, 40, 576, torch.float32)

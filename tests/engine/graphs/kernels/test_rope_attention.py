@@ -126,6 +126,7 @@ KINDS = {
 
 @pytest.mark.parametrize("splits", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_rows_of_other_kinds_of_attention(device, kind, splits):
     lengths = [5, 64, 66, 130, 259, 448]
     check(Rows(lengths, 5, 4, 2, 24, device, normed=splits == 1, kind=KINDS[kind]), splits)
