@@ -96,3 +96,39 @@ def test_texts_have_their_form_beside_free_rows_and_are_the_masked_targets_own(m
         assert re.fullmatch("<[a-c]>", texts[f"3-{temperature}"])
     found = verify_run(directory)
     assert (found.exact, found.unexplained) == (10, 0)
+
+
+@pytest.mark.slow
+def test_a_tool_that_must_be_called_is_called_in_openais_form_and_verified(make_job, tmp_path):
+    template = tmp_path / "tools.jinja"
+    template.write_text("{% for tool in tools or [] %}{{ tool.function.name }} {% endfor %}{{ messages[-1].content }}")
+    parameters = {
+        "type": "object",
+        "properties": {"unit": {"enum": ["c", "f"]}},
+        "required": ["unit"],
+        "additionalProperties": False,
+    }
+    tool = {"type": "function", "function": {"name": "heat", "parameters": parameters}}
+    body = {
+        "messages": [{"role": "user", "content": "hello"}],
+        "tools": [tool],
+        "parallel_tool_calls": False,
+        "max_tokens": 200,
+    }
+    choices = {"some": "required", "that": {"type": "function", "function": {"name": "heat"}}}
+    rows = [
+        {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": {**body, "tool_choice": choice}}
+        for name, choice in choices.items()
+    ]
+    run_job(make_job(rows, f"dataset.chatTemplate={template}", "batching.maxLength=256"))
+    directory = tmp_path / "results" / "tiny"
+    lines = read_lines(directory)
+    assert {line["custom_id"] for line in lines} == set(choices)
+    for line in lines:
+        (choice,) = line["response"]["body"]["choices"]
+        assert choice["finish_reason"] == "tool_calls"
+        (call,) = choice["message"]["tool_calls"]
+        assert call["function"]["name"] == "heat"
+        jsonschema.validate(json.loads(call["function"]["arguments"]), parameters)
+    found = verify_run(directory)
+    assert (found.exact, found.unexplained) == (2, 0)
