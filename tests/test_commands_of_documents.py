@@ -33,6 +33,7 @@ COMMENTED = [*YAML, "Dockerfile"]
 TOLD = [name for name in documents() if name != "CHANGELOG.md" and not name.startswith("docs/decisions/")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOLD + COMMENTED)
 def test_every_command_is_known_with_its_options_and_files(name):
     mine = [one for one in commands_of(name) if one.words[0] not in BY_PROGRAMS]

@@ -15,6 +15,7 @@ STAGES = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", TEXT, re.DOT
 LAST = [name for name in STAGES if name in {"cli", "vllm", "runner"}]
 
 
+@pytest.mark.slow
 def test_hadolint_has_nothing_to_say():
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)

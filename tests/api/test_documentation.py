@@ -90,6 +90,7 @@ def test_one_line_yaml_reads_back_as_the_same(value):
     assert yaml.safe_load(f"x: {yaml_value(value)}") == {"x": value}
 
 
+@pytest.mark.slow
 def test_the_schema_is_a_valid_2020_12_schema_that_accepts_what_the_types_accept():
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)

@@ -78,6 +78,7 @@ def test_any_values_in_the_place_of_fields(changes):
     answer(json.dumps(data))
 
 
+@pytest.mark.slow
 @FEW
 @given(st.sampled_from(PATHS), values, st.integers(0, len(MINIMUM)))
 def test_a_valid_file_with_something_struck_out(path, value, cut):

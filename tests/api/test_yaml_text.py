@@ -38,6 +38,7 @@ BAD = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "where", "words"), BAD)
 def test_what_is_not_one_document_of_plain_data_is_refused_with_its_place(source, where, words):
     with pytest.raises(SpecError) as caught:

@@ -102,6 +102,7 @@ def test_what_cannot_be_measured_is_refused(asked, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_plan_of_real_size_is_that_of_the_job_with_a_head_that_is_not_tied(capsys, monkeypatch):
     monkeypatch.setattr(placements, "_measure", lambda *_: True)
     assert placements.main([JOB, "--device", "cpu"]) == 0

@@ -110,6 +110,7 @@ def test_fish_completes_words_values_and_files(tmp_path):
     assert [line.partition("\t")[0] for line in said] == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
 def test_the_zsh_script_is_zsh():
     shell(

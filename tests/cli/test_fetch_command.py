@@ -24,6 +24,7 @@ def fetch(*arguments):
     return done.output
 
 
+@pytest.mark.slow
 def test_the_pair_of_a_spec_goes_to_the_cache_and_its_commits_are_told(hub, tmp_path):
     said = fetch(PAIR)
     assert f"target.revision: {COMMIT}" in said
@@ -31,12 +32,14 @@ def test_the_pair_of_a_spec_goes_to_the_cache_and_its_commits_are_told(hub, tmp_
     assert {path.name for path in (tmp_path / "cache").glob("models--*")} == {"models--Qwen--Qwen3-8B", "models--Qwen--Qwen3-1.7B"}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_folders_are_told_as_the_spec_says_them(hub, tmp_path):
     said = fetch(PAIR, "--to", "models")
     assert f"target.model: {tmp_path}/models/Qwen3-8B" in said
     assert (tmp_path / "models/Qwen3-1.7B/model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_one_model_fills_the_folder_itself_at_its_revision(hub, tmp_path):
     fetch(f"Qwen/Qwen3-8B@{COMMIT}", "--to", "here")
     assert (tmp_path / "here/model.safetensors").is_file()

@@ -42,6 +42,7 @@ def test_help_needs_neither_torch_nor_pydantic_nor_yaml():
     assert "validate" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["schema"], ["explain", "placement"], ["validate", str(QUICKSTART)]])
 def test_commands_about_the_spec_need_no_torch(arguments):
     done = fresh(arguments, HEAVY)

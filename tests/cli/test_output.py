@@ -38,6 +38,7 @@ def test_an_output_that_knows_ascii_only_ends_no_run():
     assert raw.getvalue().decode() == "reading pr\\xf6mpts.jsonl\nrows 3 of 7 \\xb7 0 tokens/s\n"
 
 
+@pytest.mark.slow
 def test_a_command_says_what_ascii_lacks(tmp_path):
     (tmp_path / "jöb.yaml").write_text("kind: [")
     words = [sys.executable, "-m", "specbatch", "validate", "jöb.yaml"]

@@ -137,6 +137,7 @@ def former_run(folder, **models):
     finish_run(folder, [make_row(0)], identity=identity, summary=summary, hardware=hardware)
 
 
+@pytest.mark.slow
 def test_a_run_of_the_spec_that_has_ended_gives_the_figures(spec, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["plan", spec, "-o", "json"]) == 0

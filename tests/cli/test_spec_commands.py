@@ -44,6 +44,7 @@ def test_schema_is_json(capsys):
     assert json.loads(capsys.readouterr().out)["title"] == "SpecBatchJob"
 
 
+@pytest.mark.slow
 def test_init_writes_a_spec_and_prompts_that_run_and_that_submit_takes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "some where").mkdir()

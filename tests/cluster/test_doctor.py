@@ -144,6 +144,7 @@ def test_another_gpu_resource_is_offered_by_name(api):
     assert "nvidia.com/mig-3g.40gb" in of_cause(results, "gpu-resource-unknown").remedy
 
 
+@pytest.mark.slow
 def test_nodes_out_of_service_and_none(api):
     assert one(results_of(api), "nodes").severity == "error"
     api.put(NODES, node("a", ready=False))

@@ -195,6 +195,7 @@ def test_target_answers_after_a_system_message_and_earlier_turns(target, tokeniz
     assert right >= 3
 
 
+@pytest.mark.slow
 def test_prompt_far_outside_the_training_data_still_decodes(target, tokenizer):
     prompt = "Erzähl mir 一个故事 👋 " * 20
     assert len(chat_ids(tokenizer, prompt)) > 500

@@ -62,6 +62,7 @@ def test_a_drafter_as_slow_as_the_target_is_never_asked():
     assert set(ks) == {0}
 
 
+@pytest.mark.slow
 def test_k_comes_back_when_acceptance_does():
     table = costs(1.0, 0.05, slope=0.02)
     controller = AdaptiveK(RoundCosts(table), MAX_K)

@@ -27,6 +27,7 @@ def shares(slots, rate, lengths, runs):
     return min(fixed) / auto, fixed[0] / auto
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("slots", [*(pytest.param(rows, marks=pytest.mark.slow) for rows in (1, 8, 32)), 128, 512])
 def test_a_batch_of_short_rows_is_nearly_as_fast_as_at_the_best_k_and_as_the_target_alone(slots, rate):
@@ -47,6 +48,7 @@ def test_a_stream_of_rows_is_nearly_as_fast_as_at_the_best_k_and_as_the_target_a
     assert of_plain > AS_GOOD
 
 
+@pytest.mark.slow
 def test_a_stream_recovers_from_a_first_look_that_misled():
     """Few rows were unlucky at the start; the drafts of all that follow stand."""
     controller = AdaptiveK(device.costs(128), MAX_K, steady=True)
@@ -80,6 +82,7 @@ def test_long_prompts_are_never_taken_in_for_less_than_they_cost(slots, prompt, 
     assert (alone + prefill) / (auto + prefill) > AS_GOOD
 
 
+@pytest.mark.slow
 def test_a_job_that_has_learned_that_drafts_stand_asks_for_long_prompts_too():
     """One row after the other: at first its prompt is too dear to be taken in on the prior alone, and then it is not."""
     lengths = [256] * 120

@@ -21,6 +21,7 @@ def requests(pair, new_tokens=tiny.NEW, **kwargs):
     return [Request(str(i), prompt, new_tokens, **kwargs) for i, prompt in enumerate(pair.prompts)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 8, 32])
 @pytest.mark.parametrize("k", [0, 4, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 3, 5, 6, 7, 8))])
 def test_a_model_drafter_of_any_k_changes_no_token(pair, batch, k):
@@ -45,6 +46,7 @@ def test_ngram_lookup_changes_no_token(pair, batch, rule):
     assert engine.stats.drafted > 0
 
 
+@pytest.mark.slow
 def test_the_target_alone_gives_what_transformers_gives(pair):
     out, engine = tiny.decode(pair.target, None, requests(pair), max_sequences=6)
     assert tiny.tokens(out, len(pair.prompts)) == pair.expected
@@ -52,6 +54,7 @@ def test_the_target_alone_gives_what_transformers_gives(pair):
     assert engine.stats.mean_acceptance_length == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["coupled", "rejection"])
 def test_a_target_may_emit_tokens_that_its_drafter_has_no_embedding_for(rule):
     narrow = tiny.qwen3(seed=9, layers=1)
@@ -68,6 +71,7 @@ def test_a_target_may_emit_tokens_that_its_drafter_has_no_embedding_for(rule):
     assert tiny.tokens(completions, 6) == expected
 
 
+@pytest.mark.slow
 def test_k_auto_changes_no_token(pair):
     out, _ = tiny.decode(pair.target, pair.noisy, requests(pair), max_sequences=8)
     assert tiny.tokens(out, len(pair.prompts)) == pair.expected
@@ -89,6 +93,7 @@ class Scripted:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ks", [(0, 5), (3, 0, 0, 0, 0, 0, 0, 0, 8, 1), (1, 2, 3, 4, 0)])
 def test_k_may_change_in_every_round(pair, ks):
     engine = general_engine(
@@ -107,6 +112,7 @@ def test_a_drafter_that_is_the_target_gains_k_plus_one_tokens_a_round(pair):
     assert engine.stats.rounds == tiny.NEW / (4 + 1)
 
 
+@pytest.mark.slow
 def test_refilled_slots_carry_nothing_over(pair):
     """Stale KV in a refilled slot lowers acceptance while the text stays right (vLLM #26498)."""
     lengths = itertools.cycle([3, 17, 9, 25])
@@ -151,6 +157,7 @@ def test_requests_are_drawn_only_as_slots_come_free(pair):
     assert len(drawn) <= 4
 
 
+@pytest.mark.slow
 def test_a_caller_that_stops_early_leaves_an_engine_that_works(pair):
     engine = general_engine(pair.target, pair.twin, EngineConfig(4, 128, Speculation.fixed(3), prefill_chunk=32))
     stopped = engine.generate(requests(pair))
@@ -160,6 +167,7 @@ def test_a_caller_that_stops_early_leaves_an_engine_that_works(pair):
     assert tiny.tokens(out, len(pair.prompts)) == pair.expected
 
 
+@pytest.mark.slow
 def test_a_source_that_ends_for_now_is_asked_again_before_the_next_round(pair):
     """The runner's feed never holds up rows in flight: it says "none yet" and delivers later."""
 

@@ -78,6 +78,7 @@ def expected():
     return [alone(model, row) if i % 2 == 0 else plain[i] for i, row in enumerate(rows)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("k", "batch"), [(0, 10), (1, 4), (2, 10), (3, 3), (4, 10)])
 def test_greedy_rows_are_the_masked_targets_own(pair, expected, engine, k, batch):
@@ -87,6 +88,7 @@ def test_greedy_rows_are_the_masked_targets_own(pair, expected, engine, k, batch
         assert {out[str(i)].finish_reason for i in range(0, 10, 2)} == {"stop"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("rule", ["coupled", "rejection"])
 def test_a_drafter_that_is_the_target_is_always_accepted_drafts_being_masked_too(pair, engine, rule):
@@ -112,6 +114,7 @@ def test_coupled_text_depends_on_neither_batch_nor_k_nor_drafter(pair, engine):
     assert len(texts) == 1
 
 
+@pytest.mark.slow
 def test_both_engines_draw_the_same_by_the_rejection_rule(pair):
     sizes = {"num_speculative_tokens": 3, "acceptance_rule": "rejection", "max_sequences": 10}
     texts = [
@@ -121,6 +124,7 @@ def test_both_engines_draw_the_same_by_the_rejection_rule(pair):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
 def test_a_row_that_is_preempted_goes_on_in_its_grammar(pair, expected, monkeypatch):
     made = fast.engine(pair.target, pair.noisy, num_speculative_tokens=2, max_sequences=10)
     reserve, asked = made.runner.reserve, []
@@ -134,6 +138,7 @@ def test_a_row_that_is_preempted_goes_on_in_its_grammar(pair, expected, monkeypa
     assert 5 in asked[:12], "five rows wait anew"
 
 
+@pytest.mark.slow
 def test_a_row_whose_grammar_comes_to_nothing_is_an_error_and_the_others_are_not(pair, expected):
     class DeadEnd(Residues):
         def allowed(self, count):
@@ -152,6 +157,7 @@ def test_a_row_whose_grammar_comes_to_nothing_is_an_error_and_the_others_are_not
         assert [list(out[str(i)].token_ids) for i in range(1, 10)] == expected[1:]
 
 
+@pytest.mark.slow
 def test_rounds_are_launched_ahead_while_no_row_has_a_grammar(pair):
     made = fast.engine(pair.target, pair.noisy, num_speculative_tokens=2, max_sequences=2)
     depths = []

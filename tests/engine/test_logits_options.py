@@ -46,6 +46,7 @@ def requests(params=GREEDY, **changes):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("k", "batch"), [(0, 10), (1, 4), (2, 10), (3, 3), (4, 10)])
 def test_greedy_rows_are_the_targets_own_by_the_definitions(pair, expected, engine, k, batch):
@@ -65,6 +66,7 @@ def test_a_processor_left_out_gives_another_text(model, expected, kind):
     assert (plain == expected[at]) == (kind == "min-p")
 
 
+@pytest.mark.slow
 def test_a_drafter_that_is_the_target_is_always_accepted(pair):
     """Penalties count the drafts of the round, and drafting a token and verifying it see the same."""
     for decode in ENGINES.values():
@@ -97,6 +99,7 @@ def test_both_engines_draw_the_same(pair, rule):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
 def test_a_preempted_row_goes_on_as_it_was(pair, expected, monkeypatch):
     """Its penalties count the tokens that it had before."""
     monkeypatch.setattr(pairs, "page_counts", lambda *_: (1000, 1000))
@@ -170,6 +173,7 @@ def test_rounds_whose_drafts_do_not_count_fail_the_same_test(monkeypatch):
     assert worst_p_value("graphs", ["presence"], rule="rejection", k=2) < joints.PASS
 
 
+@pytest.mark.slow
 def test_rows_without_options_are_not_processed(pair, monkeypatch):
     """Neither tensors nor work: the rounds of plain rows are those of a run that knows no options."""
 

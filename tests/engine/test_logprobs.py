@@ -23,6 +23,7 @@ def requests():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("k", "rule", "batch"), [(0, "coupled", 8), (3, "coupled", 3), (3, "rejection", 8)])
 def test_they_are_those_of_a_plain_forward(pair, engine, k, rule, batch):
@@ -47,6 +48,7 @@ def test_they_are_those_of_a_plain_forward(pair, engine, k, rule, batch):
         torch.testing.assert_close(values, best.values, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_they_end_with_the_row_and_survive_preemption(pair, monkeypatch):
     made = fast.engine(pair.target, pair.noisy, num_speculative_tokens=2, max_sequences=8)
     reserve, asked = made.runner.reserve, []

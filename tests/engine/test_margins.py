@@ -96,6 +96,7 @@ def test_a_greedy_margin_is_the_difference_of_logits():
     assert contest.ranked(2) == [1, 2]
 
 
+@pytest.mark.slow
 def test_few_tokens_may_win_within_the_bound_of_float32():
     for name, params in PARAMS.items():
         winners = [len(Contest.of(logits(i), request(params), [0] * i).winners(1e-4)) for i in range(100)]

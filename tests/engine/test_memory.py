@@ -132,6 +132,7 @@ def test_the_collector_looks_at_nothing_that_was_there_before_while_it_is_set_as
     assert gc.get_freeze_count() < MANY
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("setting_aside")
 def test_memory_that_is_needed_is_found_among_what_was_set_aside():
     gc.disable()
@@ -150,6 +151,7 @@ def test_memory_that_is_needed_is_found_among_what_was_set_aside():
         gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("setting_aside")
 def test_nothing_is_set_aside_by_what_gives_memory_back():
     gc.freeze()  # Python itself does so with what never dies

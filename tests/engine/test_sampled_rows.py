@@ -38,11 +38,13 @@ def test_coupled_text_is_what_the_target_alone_draws(pair, alone, batch, k):
     assert engine.stats.accepted > 0
 
 
+@pytest.mark.slow
 def test_coupled_text_does_not_depend_on_the_drafter(pair, alone):
     out, _ = tiny.decode(pair.target, NGramDrafter(), requests(pair), num_speculative_tokens=3)
     assert tiny.tokens(out, len(alone)) == alone
 
 
+@pytest.mark.slow
 def test_a_drafter_that_is_the_target_is_always_accepted_when_coupled(pair):
     _, engine = tiny.decode(pair.target, pair.twin, requests(pair), num_speculative_tokens=4)
     assert engine.stats.acceptance_rate == 1.0
@@ -66,6 +68,7 @@ def test_rejection_text_depends_on_neither_batch_nor_order_for_a_given_k(pair, d
     assert run(rows, 1) == run(list(reversed(rows)), 7)
 
 
+@pytest.mark.slow
 def test_rejection_accepts_all_of_a_drafter_that_is_the_target(pair):
     _, engine = tiny.decode(
         pair.target, pair.twin, requests(pair), num_speculative_tokens=4, acceptance_rule="rejection"

@@ -47,6 +47,7 @@ def test_each_round_stands_for_as_many_plain_ones_as_it_kept_tokens_a_row(pair):
     assert together.plain_rounds >= tokens / 4  # fewer rows are left at the end
 
 
+@pytest.mark.slow
 def test_plain_rounds_count_as_they_were_measured(pair):
     stats, tokens = decode(pair, None, Priced(0, 1000.0), batch=1)
     assert stats.plain_rounds == stats.rounds == tokens
@@ -64,6 +65,7 @@ def test_the_estimate_leaves_out_what_the_drafter_costs_and_nothing_else():
     assert stats.target_only_slowdown == pytest.approx(19.5 / 14.0)
 
 
+@pytest.mark.slow
 def test_without_a_price_nothing_is_estimated(pair):
     stats, _ = decode(pair, pair.twin, Priced(3, None))
     assert stats.target_only_seconds is None
@@ -71,6 +73,7 @@ def test_without_a_price_nothing_is_estimated(pair):
     assert EngineStats().target_only_seconds is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [None, 3])
 def test_with_any_k_plain_rounds_are_priced_where_the_config_asks(pair, k):
     config = {"max_sequences": 8, "num_speculative_tokens": k}
@@ -83,6 +86,7 @@ def test_with_any_k_plain_rounds_are_priced_where_the_config_asks(pair, k):
         assert engine.stats.target_only_seconds is None
 
 
+@pytest.mark.slow
 def test_the_drafters_catching_up_is_the_drafters(pair):
     stats, _ = decode(pair, pair.twin, Priced(3, 0.5))
     assert 0 < stats.catch_up_seconds < stats.seconds["prefill"]

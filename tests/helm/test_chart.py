@@ -92,6 +92,7 @@ def test_a_release_without_a_spec_prepares_a_namespace(name):
     ]
 
 
+@pytest.mark.slow
 @every_helm
 def test_everything_that_the_chart_can_make_is_what_every_kubernetes_takes(name):
     objects = [one for one in template(name, *WITH_SPEC, *EVERYTHING) if one["kind"] != "LocalQueue"]  # Kueue's
@@ -193,6 +194,7 @@ def test_a_further_rule_to_everywhere_is_refused():
         policies("--set", "networkPolicy.create=true,networkPolicy.egress[0].ports[0].port=80")
 
 
+@pytest.mark.slow
 def test_a_queue_is_that_of_the_spec_and_needs_a_cluster_queue():
     own = ("--set", "spec.job.queueName=team,localQueue.create=true,localQueue.clusterQueue=all")
     assert of_kind(template("helm4", *WITH_SPEC, *own), "LocalQueue")["metadata"]["name"] == "team"
@@ -200,6 +202,7 @@ def test_a_queue_is_that_of_the_spec_and_needs_a_cluster_queue():
         template("helm4", *WITH_SPEC, "--set", "localQueue.create=true")
 
 
+@pytest.mark.slow
 def test_notes_are_the_next_commands_with_the_real_names():
     said, _ = helm("helm4", "install", "rel", str(CHART), *WITH_SPEC, "-n", "ml", "--dry-run=client")
     job = of_kind(template("helm4", *WITH_SPEC), "Job")["metadata"]["name"]

@@ -101,6 +101,7 @@ def test_any_spec_knows_every_field_of_the_job_section():
     assert [name for name in field_names(JobSpec) if name not in source] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("helm", HELMS)
 def test_the_same_file_with_a_change_makes_another_job(helm):
     file = ("-f", str(ROOT / "job/quickstart.yaml"))

@@ -137,6 +137,7 @@ def test_a_missing_file_is_answered_with_the_argument_that_brings_it(name, tmp_p
     assert of_kind(objects, "ConfigMap")["data"]["dataset-rows.v1_a.jsonl"] == "row\n"
 
 
+@pytest.mark.slow
 @every_helm
 def test_a_compressed_file_comes_as_base64(name, tmp_path):
     content = gzip.compress(b"row\n" * 99)

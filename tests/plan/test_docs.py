@@ -7,6 +7,7 @@ import pytest
 from tools.deployment import DOCUMENTS, ROOT, filled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_printed_plan_is_what_the_command_prints_now(document):
     assert filled(document) == (ROOT / document).read_text(encoding="utf-8"), "stale: run make generate"

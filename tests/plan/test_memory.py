@@ -50,6 +50,7 @@ def test_devices_that_are_not_used_are_not_listed():
 A_PAGE = 64 * 2**18  # 64 positions of both models: 144 + 112 KiB each
 
 
+@pytest.mark.slow
 @given(
     rows=st.integers(1, 300), length=st.integers(2, 8000), k=st.integers(0, 16), placed=st.sampled_from([same, split])
 )
@@ -64,6 +65,7 @@ def test_memory_grows_with_rows_length_and_k(rows, length, k, placed):
         assert all(after > before - A_PAGE for before, after in zip(base, more, strict=True))
 
 
+@pytest.mark.slow
 @given(length=st.integers(16, 30000), k=st.integers(0, 8))
 def test_auto_takes_rows_that_fit_and_hardly_more_would(length, k):
     memory = same(length, k)
@@ -113,6 +115,7 @@ def test_a_page_is_the_engines():
     assert PAGE == paging.PAGE
 
 
+@pytest.mark.slow
 @given(length=st.integers(64, 30000), k=st.integers(0, 8))
 def test_pages_hold_more_rows_than_slots_and_each_has_room_for_half(length, k):
     memory = same(length, k)

@@ -151,6 +151,7 @@ def test_a_model_of_unknown_module_names_cannot_have_the_replicas_that_would_spl
     assert "no number of these GPUs is enough" in small.problems[-1]
 
 
+@pytest.mark.slow
 def test_a_ratio_of_six_to_two_becomes_a_device_map_within_a_dozen_calls():
     """Whoever follows a ratio from the spec through this package goes through at most twelve calls to its first device map; a property is no call."""
     spec = job(8, RATIO, "placement.ratio={target: 6, drafter: 2}")
@@ -196,6 +197,7 @@ def test_the_plan_is_plain_json():
     assert data["max_speculative_tokens"] == 8  # as before `speculation`: readers may have it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpus", range(1, 9))
 @pytest.mark.parametrize("drafter", ["qwen3-0.6b", None])
 def test_a_plan_comes_out_again_from_its_own_environment_strings(gpus, drafter):

@@ -65,6 +65,7 @@ def test_a_result_row_comes_back_from_one_line_of_utf8(row):
     assert decode_result(line) == row
 
 
+@pytest.mark.slow
 @given(errors)
 def test_an_error_row_comes_back_from_one_line_of_utf8(row):
     line = encode_error(row)

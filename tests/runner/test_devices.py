@@ -62,6 +62,7 @@ def test_no_gpu_at_all_points_to_the_cpu(gpus):
         visible_gpus(1, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 8])
 def test_with_the_cpu_any_count_of_gpus_will_do_and_its_own_figures_are_measured(gpus, count):
     gpus(count)

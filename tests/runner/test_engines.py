@@ -165,6 +165,7 @@ def test_the_two_engines_give_the_same_text(make_job, tmp_path, monkeypatch):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
 def test_the_engine_is_made_ready_for_what_the_spec_samples_by(make_job, fast, monkeypatch):
     seen = []
     monkeypatch.setattr(
@@ -195,6 +196,7 @@ def test_what_the_engine_held_is_free_before_scores_are_looked_at(make_job, tmp_
     assert not alive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_packed_target_computes_as_before_and_can_be_made_float32(pair, dtype):
     target, drafter = load(pair, dtype)

@@ -58,6 +58,7 @@ def test_quota_of_the_container_bounds_the_cores(tmp_path, monkeypatch, files, c
     assert available_cores(tmp_path) == cores
 
 
+@pytest.mark.slow
 def test_importing_the_job_imports_no_torch():
     code = "import sys, specbatch.runner.job, specbatch.runner.display; print('torch' in sys.modules or 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -46,6 +46,7 @@ def results(tmp_path):
     return tmp_path / "results" / "tiny"
 
 
+@pytest.mark.slow
 def test_every_row_ends_once_and_success_is_written(make_job, results):
     summary = run_job(make_job(ROWS))
     assert sorted(by_id(read_lines(results))) == sorted(row["id"] for row in ROWS)
@@ -101,6 +102,7 @@ def test_a_row_changed_behind_what_the_identity_looks_at_is_refused_before_anyth
     assert sorted(part.read_bytes().splitlines()) == sorted(before.splitlines())
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_is_told_by_the_row_that_did_not_fit(make_job, monkeypatch):
     def failing(doing):
         def fail(*arguments):
@@ -178,6 +180,7 @@ def write_table(path, rows):
         path.write_text(json.dumps(rows, indent=1))
 
 
+@pytest.mark.slow
 def test_bad_rows_in_the_middle_become_error_rows(make_job, results):
     rows = [
         ROWS[0],
@@ -321,6 +324,7 @@ def test_training_sets_are_read_and_their_answers_are_kept_and_not_scored(make_j
     assert read_lines(tmp_path / "plain" / "tiny")[0]["text"] == line["text"]
 
 
+@pytest.mark.slow
 def test_openai_batch_lines_are_answered_in_their_form(make_job, results):
     body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
     good = {"custom_id": "request-1", "method": "POST", "url": "/v1/chat/completions", "body": body}
@@ -336,6 +340,7 @@ def test_openai_batch_lines_are_answered_in_their_form(make_job, results):
     assert read_manifests(results)[0].other_models == 1
 
 
+@pytest.mark.slow
 def test_row_beyond_the_targets_positions_is_refused(make_job, results):
     job = make_job([{"id": "fits", "prompt": "hello"}, {"id": "long", "prompt": "q9" * 300}], "batching.maxLength=4096")
     run_job(job)
@@ -343,6 +348,7 @@ def test_row_beyond_the_targets_positions_is_refused(make_job, results):
     assert "a row may have 512" in read_lines(results, "errors")[0]["message"]
 
 
+@pytest.mark.slow
 def test_text_file_is_a_dataset(make_job, results, tmp_path):
     (tmp_path / "prompts.txt").write_text("hello\n\n你好\n", encoding="utf-8")
     run_job(make_job(tmp_path / "prompts.txt"))
@@ -370,6 +376,7 @@ def test_a_run_in_which_no_row_was_answered_has_not_succeeded(make_job, results)
     assert "no row was answered: the run has not succeeded" in summary
 
 
+@pytest.mark.slow
 def test_a_shard_of_bad_rows_alone_is_no_fault_where_another_has_answers(make_job, results):
     job = make_job([b"broken", ROWS[0], b"broken"], "job.completions=2")
     run_job(job, env={"JOB_COMPLETION_INDEX": "0"})
@@ -377,6 +384,7 @@ def test_a_shard_of_bad_rows_alone_is_no_fault_where_another_has_answers(make_jo
     assert json.loads((results / "_SUCCESS").read_text()) == {"shards": 2, "results": 1, "errors": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("publish", [False, True])
 def test_the_last_shard_to_end_finds_that_none_of_them_has_an_answer(make_job, results, tmp_path, publish):
     place = f"memory://answers-{uuid.uuid4()}"
@@ -394,6 +402,7 @@ def test_the_last_shard_to_end_finds_that_none_of_them_has_an_answer(make_job, r
     assert not publish or "_SUCCESS" not in Folder(f"{place}/tiny").sizes()
 
 
+@pytest.mark.slow
 def test_a_dataset_that_grows_or_is_not_as_expected_ends_without_success_and_keeps_its_rows(
     make_job, results, tmp_path
 ):
@@ -420,6 +429,7 @@ def test_empty_dataset_is_refused_before_anything_is_loaded(make_job, results):
     assert not results.exists()
 
 
+@pytest.mark.slow
 def test_dataset_that_breaks_off_saves_what_came_before(make_job, results, tmp_path):
     import gzip
 
@@ -532,6 +542,7 @@ def test_report_is_written_where_asked_for_and_its_failure_is_only_said(make_job
     assert '"report": null' in stream.getvalue()
 
 
+@pytest.mark.slow
 def test_disk_that_fails_ends_the_run_with_what_was_written(make_job, results, monkeypatch):
     from specbatch.results.shard.shard import ShardResults
 
@@ -550,6 +561,7 @@ def test_disk_that_fails_ends_the_run_with_what_was_written(make_job, results, m
     assert not (results / "_SUCCESS").exists()
 
 
+@pytest.mark.slow
 def test_spec_file_of_the_pod_runs_and_errors_leave_a_message(tmp_path, pair, capsys, monkeypatch):
     from specbatch.runner.__main__ import main
 
@@ -583,6 +595,7 @@ def test_what_is_published_is_what_is_here(make_job, results):
     assert last["publish"]["destination"] == there.uri
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "environment", "threads"),
     [("auto", None, 1), (2, None, 2), ("auto", "2", 2)],

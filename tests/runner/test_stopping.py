@@ -50,6 +50,7 @@ def test_a_library_that_takes_every_exception_for_its_own_failure_does_not_take_
     assert caught.value.exit_code == 75  # 66 would fail the Kubernetes Job for good
 
 
+@pytest.mark.slow
 def test_while_rows_are_decoded_the_supply_ends_first_and_the_deadline_comes_later():
     ended = []
     with StopSignals(drain_seconds=0.3) as signals:

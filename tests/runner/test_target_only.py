@@ -10,6 +10,7 @@ from specbatch.runner.job import run_job
 ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(10)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drafter", [(), ("drafter.method=ngram", "drafter.model=null")], ids=["model", "n-gram"])
 def test_a_run_that_drafts_says_what_the_target_alone_would_have_done(make_job, tmp_path, drafter):
     summary = run_job(make_job(ROWS, "decoding.numSpeculativeTokens=2", *drafter))
@@ -22,6 +23,7 @@ def test_a_run_that_drafts_says_what_the_target_alone_would_have_done(make_job, 
     )
 
 
+@pytest.mark.slow
 def test_a_run_of_the_target_alone_compares_itself_with_nothing(make_job):
     summary = run_job(make_job(ROWS, "drafter=null", "decoding.numSpeculativeTokens=auto"))
     assert summary.target_only_tokens_per_second is None

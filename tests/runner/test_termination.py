@@ -36,6 +36,7 @@ def said(log):
     return json.loads(data)
 
 
+@pytest.mark.slow
 def test_a_shard_that_has_ended_says_what_came_out(spec, log, monkeypatch):
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
     assert runner.main([str(spec)]) == 0
@@ -61,6 +62,7 @@ def test_an_error_says_what_where_and_what_to_do_beside_the_rows_that_have_ended
     assert "error: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_where_no_row_was_looked_at_rows_of_an_earlier_attempt_are_not_shown_as_ours(spec, log, tmp_path, monkeypatch):
     assert runner.main([str(spec)]) == 0
     assert said(log)["rows"] == 6

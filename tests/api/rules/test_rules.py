@@ -276,6 +276,7 @@ def test_what_keeps_the_rules_is_accepted(spec):
     assert job(spec).metadata.name == "nightly"
 
 
+@pytest.mark.slow
 def test_every_rule_is_broken_by_some_line_of_the_table():
     broken = set()
     for spec, _, _ in BROKEN:

@@ -51,6 +51,7 @@ def test_a_folder_that_is_there_is_meant_before_the_cluster(api, node, run_dir, 
     assert main(["collect", "results/nightly"]) == 74
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_1_until_partial(api, node, run_dir, tmp_path, capsys):
     submitted(api)
     (run_dir / "_SUCCESS").unlink()

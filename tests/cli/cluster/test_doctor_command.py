@@ -29,6 +29,7 @@ def test_a_check_that_fails_is_1_and_json_says_which(cluster, capsys):
     assert [one["check"] for one in value["checks"] if one["outcome"] == "failed"] == ["permissions"]
 
 
+@pytest.mark.slow
 def test_a_spec_file_is_held_against_the_cluster(cluster, capsys):
     assert main(["doctor", "job/quickstart.yaml", "--kubeconfig", cluster.kubeconfig]) == 0
     assert "quickstart: everything that its pods name is there" in capsys.readouterr().out

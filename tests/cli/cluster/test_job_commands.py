@@ -17,6 +17,7 @@ def command(api):
     return lambda *words: main([*words, "--kubeconfig", api.kubeconfig])
 
 
+@pytest.mark.slow
 def test_list_has_a_line_for_each_run_and_counts_its_retries_in(command, api, capsys):
     first = submitted(api).job["metadata"]["name"]
     end(api, first, "Failed", completed="0,2", failed="1")
@@ -63,6 +64,7 @@ def test_list_of_nothing_is_no_error(command, capsys):
     assert json.loads(capsys.readouterr().out) == []
 
 
+@pytest.mark.slow
 def test_suspend_resume_and_cancel_say_one_line(command, api, capsys):
     submitted(api)
     for verb in ("suspend", "suspend", "resume", "resume", "cancel", "cancel", "resume"):
@@ -98,6 +100,7 @@ def test_retry_names_the_shards_the_next_commands_and_what_will_happen_again(com
     assert "has not ended" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_wait_ends_as_the_job_does(command, api, capsys):
     name = submitted(api).job["metadata"]["name"]
     assert command("wait", "--timeout", "0.1") == 124
@@ -112,6 +115,7 @@ def test_wait_ends_as_the_job_does(command, api, capsys):
     assert (document["end"], document["shards_done"]) == ("complete", 3)
 
 
+@pytest.mark.slow
 def test_wait_says_that_a_job_is_suspended(command, api, capsys):
     submitted(api)
     command("suspend")

@@ -50,6 +50,7 @@ def test_it_says_what_it_made_and_what_to_type_next(submit, api, capsys):
     assert_started_once(api)
 
 
+@pytest.mark.slow
 def test_again_attaches_and_another_spec_is_71(submit, api, capsys):
     submit()
     assert submit() == 0
@@ -60,6 +61,7 @@ def test_again_attaches_and_another_spec_is_71(submit, api, capsys):
     assert len(api.objects(JOBS)) == 2
 
 
+@pytest.mark.slow
 def test_of_a_job_that_has_ended_the_code_says_how(submit, api, capsys):
     submit()
     name = only_job(api)["metadata"]["name"]
@@ -121,6 +123,7 @@ def test_a_dry_run_of_the_client_needs_no_cluster(submit, api, capsys):
     assert api.requests == []
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_the_server_writes_nothing(submit, api, capsys):
     assert submit("--dry-run=server") == 0
     assert "the cluster accepts Job nightly-" in capsys.readouterr().out
@@ -135,6 +138,7 @@ def test_a_dry_run_of_the_server_writes_nothing(submit, api, capsys):
     assert len(writes(api)) == before
 
 
+@pytest.mark.slow
 def test_the_diff_comes_before_the_refusal(submit, capsys):
     submit()
     capsys.readouterr()
@@ -146,6 +150,7 @@ def test_the_diff_comes_before_the_refusal(submit, capsys):
     assert "nothing would change" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_force_says_what_it_replaced(submit, api, capsys):
     submit()
     old = only_job(api)["metadata"]["name"]
@@ -155,12 +160,14 @@ def test_force_says_what_it_replaced(submit, api, capsys):
     assert_started_once(api)
 
 
+@pytest.mark.slow
 def test_the_time_may_run_out(submit, api, capsys):
     assert submit("--wait", "--timeout", "0.1") == 124
     assert "goes on" in capsys.readouterr().out
     assert_started_once(api)
 
 
+@pytest.mark.slow
 def test_follow_shows_progress_and_ends_with_the_job(submit, api, capsys):
     submit()
     end(api, only_job(api)["metadata"]["name"], "Complete", completed="0-2")
@@ -171,6 +178,7 @@ def test_follow_shows_progress_and_ends_with_the_job(submit, api, capsys):
     assert "specbatch collect nightly" in out
 
 
+@pytest.mark.slow
 def test_follow_shows_what_the_pods_say(submit, api, capsys):
     submit("--set", "job.completions=1")
     job = only_job(api)
@@ -183,6 +191,7 @@ def test_follow_shows_what_the_pods_say(submit, api, capsys):
     assert "loading the target" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_logs_that_may_not_be_read_end_no_wait(submit, api, capsys):
     submit("--set", "job.completions=1")
     job = only_job(api)
@@ -242,6 +251,7 @@ def test_no_cluster_and_a_bad_spec_have_their_codes(submit, capsys):
     assert "spec.decoding.maxNewTokens" in err
 
 
+@pytest.mark.slow
 def test_the_namespace_is_the_options_then_the_specs(submit, api, capsys):
     put_claim(api, namespace="ml")
     put_claim(api, namespace="mine")
@@ -279,6 +289,7 @@ def test_ctrl_c_half_way_says_that_the_same_command_goes_on(submit, api, capsys,
     assert_started_once(api)
 
 
+@pytest.mark.slow
 def test_fresh_starts_in_a_folder_of_its_own_and_the_same_file_goes_on_there(submit, api, capsys):
     submit()
     old = only_job(api)["metadata"]["name"]

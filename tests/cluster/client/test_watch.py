@@ -46,6 +46,7 @@ def soon(action, *arguments):
     timer.start()
 
 
+@pytest.mark.slow
 def test_what_there_is_comes_first_then_every_change(api, changes):
     soon(api.put, PODS, pod("a", "Running"))
     assert changes.next() == [("MODIFIED", "a", "Running")]
@@ -65,6 +66,7 @@ def test_only_what_the_selectors_pick_is_told(api):
     assert watch.next()[0][:2] == ("DELETED", "a")
 
 
+@pytest.mark.slow
 def test_a_watch_ends_when_its_time_is_over(api):
     api.put(PODS, pod("a"))
     assert [brief(event) for event in api.cluster().watch(PODS, seconds=0.2)] == [("ADDED", "a", "Pending")]
@@ -159,6 +161,7 @@ def test_a_server_that_restarts_is_waited_for(api, changes):
     assert sum(api.time.waits) > 60  # longer than any one call is tried
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_for_ten_minutes_is_told(api, changes):
     api.fail("GET", "/pods", drop="before", times=10_000)
     with pytest.raises(ClusterError, match="connection to the API server was lost"):

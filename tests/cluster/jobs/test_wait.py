@@ -23,6 +23,7 @@ def patient(api, job, **options):
     return wait_for_end(api.cluster(real_time=True), job, **{"seconds": 20, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "expected"), [("Complete", "complete"), ("Failed", "failed")])
 def test_it_ends_with_complete_and_with_failed(api, kind, expected):
     job = submitted(api).job
@@ -39,6 +40,7 @@ def test_a_job_that_has_ended_is_not_waited_for(api, kind, expected):
     assert patient(api, job).end == expected
 
 
+@pytest.mark.slow
 def test_a_job_that_is_deleted_meanwhile_ends_the_wait(api):
     job = submitted(api).job
     soon(lambda: api.remove(JOBS, job["metadata"]["name"]))
@@ -58,12 +60,14 @@ def test_another_job_of_the_name_is_not_the_one_that_is_waited_for(api):
     assert patient(api, job).end == "deleted"
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_ends_the_wait(api):
     job = submitted(api).job
     soon(lambda: cancel(api.cluster(), job))
     assert patient(api, job).end == "cancelled"
 
 
+@pytest.mark.slow
 def test_the_time_is_up(api):
     job = submitted(api).job
     began = time.monotonic()
@@ -72,6 +76,7 @@ def test_the_time_is_up(api):
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_a_job_that_is_sure_to_fail_is_waited_for_until_its_pods_have_ended(api):
     job = submitted(api).job
     end(api, job["metadata"]["name"], "FailureTarget", reason="PodFailurePolicy")
@@ -82,6 +87,7 @@ def test_a_job_that_is_sure_to_fail_is_waited_for_until_its_pods_have_ended(api)
     assert states[0] is None
 
 
+@pytest.mark.slow
 def test_but_not_for_ever(api, monkeypatch):
     monkeypatch.setattr("specbatch.cluster.jobs.wait._FAILING_SECONDS", 0.1)
     monkeypatch.setattr("specbatch.cluster.jobs.wait._POLL_SECONDS", 0.05)
@@ -90,6 +96,7 @@ def test_but_not_for_ever(api, monkeypatch):
     assert patient(api, job).end == "failed"
 
 
+@pytest.mark.slow
 def test_every_change_is_told(api):
     job = submitted(api).job
     name = job["metadata"]["name"]
@@ -106,6 +113,7 @@ def test_every_change_is_told(api):
     assert (1, None) in seen
 
 
+@pytest.mark.slow
 def test_a_watch_that_ends_is_taken_up_again(api, monkeypatch):
     monkeypatch.setattr("specbatch.cluster.jobs.wait._POLL_SECONDS", 0.05)
     job = submitted(api).job

@@ -174,6 +174,7 @@ def test_following_over_connections_that_break_loses_and_doubles_nothing(api, jo
     assert following.done() == [f"line {number}" for number in range(30)]
 
 
+@pytest.mark.slow
 def test_of_more_pods_than_connections_all_are_read(api, monkeypatch):
     monkeypatch.setattr("specbatch.cluster.logs.follow._CONNECTIONS", 3)
     job = submitted(api, completions=20)
@@ -251,6 +252,7 @@ def test_a_job_that_is_gone_before_it_is_followed_ends_it(api, job):
     assert following.ended is None
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_ends_it_once_its_pods_have(api, job):
     run_pod(api, job, 0, log="one\n")
     following = Following(api, job)

@@ -137,6 +137,7 @@ def test_what_kubernetes_says_in_place_of_a_log_is_told_once():
     ]
 
 
+@pytest.mark.slow
 def test_little_is_remembered_of_a_long_log():
     tail = LogTail(Kubelet([(stamp(number // 1000, number % 1000), f"{number}") for number in range(50_000)]), "pod")
     assert len(read(tail)) == 50_000

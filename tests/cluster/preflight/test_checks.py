@@ -243,6 +243,7 @@ def test_a_missing_file_and_lost_results_are_told_at_once(tmp_path):
     assert [one.path for one in offline_problems(spec, tmp_path)] == ["spec.job.volumes.results", "spec.dataset.uri"]
 
 
+@pytest.mark.slow
 def test_a_spec_that_is_too_large_for_a_config_map_is_found(tmp_path):
     (tmp_path / "rows.jsonl").write_bytes(b"x" * 890_000)
     spec = job(f"env: {{LONG: {'y' * 200_000}}}", spec="{dataset: {uri: rows.jsonl}}")

@@ -228,6 +228,7 @@ def test_what_helm_made_is_left_to_helm(api):
     assert "helm uninstall" in refused.value.remedy
 
 
+@pytest.mark.slow
 def test_a_config_map_that_an_earlier_job_of_the_name_left_is_replaced(api):
     manifests = rendered()
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": manifests.name, "uid": "of-the-dead", "controller": True}

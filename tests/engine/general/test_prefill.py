@@ -9,6 +9,7 @@ from tests.engine import tiny
 LENGTHS = st.dictionaries(st.integers(0, 500), st.integers(1, 400), max_size=60)
 
 
+@pytest.mark.slow
 @given(LENGTHS, st.integers(1, 2000))
 def test_every_slot_is_in_one_group(lengths, budget):
     slots = [slot for group in group_by_length(lengths, budget) for slot in group]

@@ -38,6 +38,7 @@ class ScriptedDrafter(Drafter):
         return Proposal(drafts, torch.full((batch.size,), k), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 3, 4])
 def test_every_acceptance_pattern_leaves_the_kv_of_a_fresh_prefill(pair, k):
     """Rows that accept different counts must not drift apart: KV after each round equals that of the row alone."""

@@ -32,6 +32,7 @@ def test_ngram_lookup_and_no_drafter_change_no_token(pair, batch, drafter, k):
     assert engine.stats.drafted > 0 or drafter is None or k is None
 
 
+@pytest.mark.slow
 def test_a_few_rows_with_a_drafter_give_what_transformers_gives(pair):
     rows = fast.requests(pair.prompts[:5], 12)
     out, engine = fast.decode(pair.target, pair.noisy, rows, max_sequences=3, num_speculative_tokens=3)
@@ -104,6 +105,7 @@ def test_order_and_grouping_of_rows_change_nothing(pair):
     assert len(seen) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [3, 8])
 def test_nothing_is_drafted_beyond_the_last_row_to_end(pair, k):
     """The host, a round behind, counts on one token of it: a twin in lockstep wastes only what that costs."""

@@ -36,6 +36,7 @@ def test_rows_are_preempted_when_pages_run_out_and_nothing_is_lost_or_changed(pa
     assert engine.runner.pair.target_pool.free == pages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ample", "uploads"), [(True, 1), (False, 3)])
 def test_where_pages_suffice_for_all_rows_a_row_has_all_of_its_as_it_joins(pair, monkeypatch, ample, uploads):
     if not ample:

@@ -76,6 +76,7 @@ def test_nothing_of_a_late_round_leaks_into_rows_that_ended_or_their_counts(pair
         assert engine.stats.accepted_by_position == reference.stats.accepted_by_position
 
 
+@pytest.mark.slow
 def test_rows_that_end_in_different_ways_share_a_batch(pair):
     rows = [
         Request("0", pair.prompts[0], tiny.NEW, eos_token_ids=frozenset({pair.expected[0][7]})),
@@ -116,6 +117,7 @@ def test_a_caller_that_stops_early_leaves_an_engine_that_works(pair):
     assert tiny.tokens(out, len(pair.prompts)) == pair.expected
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_done_holds_nothing(pair):
     _, engine = fast.decode(pair.target, pair.noisy, fast.requests(pair.prompts[:6], 5), **SIZES)
     on = engine.runner.pair
@@ -147,6 +149,7 @@ def test_a_source_that_ends_for_now_is_asked_again_before_the_next_round(pair):
     assert engine.stats.acceptance_rate == 1.0
 
 
+@pytest.mark.slow
 def test_a_few_short_rows_wait_for_company_while_many_decode(pair):
     """With 32 slots, one that comes free is filled together with the next one; nobody waits when the source runs dry."""
     joined = []

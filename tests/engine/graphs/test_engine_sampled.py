@@ -28,6 +28,7 @@ def test_mixed_rows_draw_what_the_general_engine_draws(pair, batch, k, rule):
         assert fast.counts(out) == fast.counts(general)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("params", [*fast.MIXED, SamplingParams(1.0, top_k=100)], ids=str)
 def test_rows_of_one_kind_draw_what_the_general_engine_draws(pair, params):
     rows = fast.requests(pair.prompts[2:6], 8, [params])
@@ -37,6 +38,7 @@ def test_rows_of_one_kind_draw_what_the_general_engine_draws(pair, params):
     assert tiny.tokens(out, 4) == tiny.tokens(general, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("largest", [{"top_k": 100}, {"top_k": 100, "top_p": 0.9}], ids=["raced", "sorted"])
 def test_rows_of_every_filter_in_one_batch_draw_what_the_general_engine_draws(pair, largest):
     kinds = [

@@ -34,6 +34,7 @@ def decoded(pair, shape, groups, k, drafter, rows, **config):
     return out, engine
 
 
+@pytest.mark.slow
 def test_two_groups_on_three_lanes_give_the_targets_own_tokens(pair, lanes):
     out, engine = decoded(pair, "split, drafter apart", 2, 2, pair.twin, fast.requests(pair.prompts[:5], 8))
     assert tiny.tokens(out, 5) == [tokens[:8] for tokens in pair.expected[:5]]
@@ -124,6 +125,7 @@ def test_rows_that_are_dealt_out_anew_at_any_moment_have_the_same_tokens(pair, l
     assert made.runner.pair.target_pool.free == pages
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("lanes")
 def test_rows_are_dealt_out_anew_when_rounds_say_so(pair, monkeypatch):
     made = fast.engine(

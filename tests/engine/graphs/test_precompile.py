@@ -145,6 +145,7 @@ def test_few_layers_ask_for_all_that_all_layers_ask_for(monkeypatch, drafts):
         assert {"norm_linear", "linear_add", "linear_add_ahead", "norm_gated", "rope_attend", "rope_write"} <= names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [None, 0, 1, 2])
 @pytest.mark.parametrize("drafts", [True, False], ids=["model", "none"])
 def test_the_steps_that_are_gone_through_are_those_that_warm_up_records(pair, monkeypatch, drafts, k):
@@ -167,6 +168,7 @@ def test_the_steps_that_are_gone_through_are_those_that_warm_up_records(pair, mo
     assert gone_through == ran
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("params", "rule"), [([SamplingParams()], "coupled"), (fast.MIXED, "rejection")], ids=["greedy", "mixed"]
 )

@@ -61,6 +61,7 @@ def test_a_forward_is_padded_by_a_tile_or_a_quarter_at_the_most(chunk):
         assert next(size for size in made if size >= tokens) - tokens <= max(TILE, tokens / 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [7, 64, 100, 4096])
 def test_a_forward_is_told_each_tokens_place_and_its_tiles(chunk):
     choices = random.Random(chunk)

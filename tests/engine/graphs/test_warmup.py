@@ -25,6 +25,7 @@ def ran(monkeypatch):
     return keys
 
 
+@pytest.mark.slow
 def test_k_is_chosen_from_the_costs_of_every_batch_size_and_k(pair):
     engine = fast.engine(pair.target, pair.noisy, max_sequences=4, max_speculative_tokens=3)
     engine.warmup()
@@ -96,6 +97,7 @@ def test_no_row_waits_for_a_recording_where_rows_sample_as_the_config_says(pair,
     assert asked <= known
 
 
+@pytest.mark.slow
 def test_no_row_waits_for_a_recording_at_its_end(pair, ran):
     rows = fast.requests(pair.prompts[:9], 12, [SAMPLING])
     known, asked = recorded_and_run(pair, ran, rows, SAMPLING, 3, pair.noisy)
@@ -112,6 +114,7 @@ def test_rows_are_told_how_far_it_is(pair):
     assert said[0] == "capturing prefill: 0 of 1 sizes"
 
 
+@pytest.mark.slow
 def test_dummy_runs_leave_no_trace(pair):
     engine = fast.engine(pair.target, pair.twin, max_sequences=3, num_speculative_tokens=2)
     engine.warmup()
@@ -135,6 +138,7 @@ def test_what_the_host_does_for_a_row_that_comes_is_done_once_before_the_first(p
     assert joined == [[3]]  # the padding slot
 
 
+@pytest.mark.slow
 def test_the_largest_steps_come_first_so_that_memory_shows_at_once(pair, ran):
     engine = fast.engine(pair.target, pair.noisy, max_sequences=4, max_speculative_tokens=2, graphs_prefill_chunk=128)
     engine.warmup()

@@ -189,6 +189,7 @@ def write_gguf(path, model, leave_out="none"):
     writer.close()
 
 
+@pytest.mark.slow
 def test_tensors_missing_from_a_gguf_file_or_of_another_shape_are_refused(tmp_path):
     file = tmp_path / "m.gguf"
     settings = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 64}

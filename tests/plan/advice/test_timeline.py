@@ -64,6 +64,7 @@ def test_a_part_does_rounds_in_the_order_in_which_they_are_launched():
     assert starts[-1] - starts[-2] == pytest.approx(4, rel=0.01)
 
 
+@pytest.mark.slow
 def test_one_gpu_has_no_time_line():
     assert plan_of("8xH100").timeline is None
     assert plan_of("2x4GB@0.6TB/s").timeline is None  # nothing fits

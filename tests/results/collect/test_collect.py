@@ -71,6 +71,7 @@ def test_a_stream_gets_the_rows(run_dir):
     assert done.written == (("4 rows as jsonl", "standard output"),)
 
 
+@pytest.mark.slow
 def test_a_thousand_parts(run_dir, tmp_path):
     write_run(run_dir, 3000, shards=4, parts=250)
     assert collect(run_dir, tmp_path / "out.jsonl", memory_bytes=20_000).files == 1004
@@ -324,6 +325,7 @@ def test_the_index_and_the_key_of_any_result_are_found_as_a_full_reading_finds_t
     assert is_openai(line) == (row.openai is not None)
 
 
+@pytest.mark.slow
 @given(any_errors)
 def test_the_index_and_the_code_of_any_error_are_found_as_a_full_reading_finds_them(row):
     line = encode_error(row)[:-1]

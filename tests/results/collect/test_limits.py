@@ -86,6 +86,7 @@ def test_a_line_of_50_mb_is_a_row_like_any_other(run_dir, tmp_path):
     assert (tmp_path / "out.jsonl").stat().st_size == (run_dir / "part-00000-of-00001.jsonl").stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["jsonl", "openai", "parquet"])
 def test_a_full_disk_under_the_output_is_one_error_and_leaves_it_empty(run_dir, tmpfs, form):
     random = Random(1)

@@ -138,6 +138,7 @@ def test_a_kill_at_any_step_leaves_all_rows_and_the_same_command_ends_what_it_be
     assert {"put", "write", "remove", "change"} == set(steps)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_still_written_is_refused_by_its_shard_and_no_writer_starts_meanwhile(run_dir, monkeypatch):
     with open_shard(run_dir, 1, 3) as old:
         old.write(make_row(1))

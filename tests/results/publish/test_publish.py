@@ -219,6 +219,7 @@ def test_what_was_removed_there_meanwhile_is_put_there_again(shard, uri):
     assert PART in listed(uri)
 
 
+@pytest.mark.slow
 def test_one_file_that_cannot_be_read_does_not_keep_the_others(shard, uri):
     (shard.run_dir / PART).unlink()
     shard.end()

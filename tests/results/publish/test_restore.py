@@ -155,6 +155,7 @@ def test_what_is_not_what_was_published_is_not_taken(lost, bring_back, uri, tmp_
     assert set(content(tmp_path / "nightly")) == {IDENTITY_FILE, PART, errors, "progress-00000-of-00001.json"}
 
 
+@pytest.mark.slow
 def test_a_store_that_goes_away_for_good_leaves_what_came_and_an_identity(
     lost, bring_back, tmp_path, said, monkeypatch
 ):

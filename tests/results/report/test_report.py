@@ -181,11 +181,13 @@ def test_a_run_under_way_has_a_report_from_its_progress_and_whole_lines(run_dir)
     assert "Files" not in page.text
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_says_not_complete(run_dir):
     finish_run(run_dir, [make_row(0)], complete=False, summary=RunSummary(), timeline=Timeline())
     assert "not complete" in Page(write_report(run_dir)).text
 
 
+@pytest.mark.slow
 def test_what_users_wrote_is_shown_as_text_and_never_as_html(run_dir):
     evil = "</pre></td><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\ud800 $x^2$ \x00"
     finish_run(
@@ -215,6 +217,7 @@ def test_what_users_wrote_is_never_a_template(run_dir):
         assert written in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hardware", "said"),
     [
@@ -232,6 +235,7 @@ def test_the_header_says_what_the_run_was_decoded_on(run_dir, hardware, said):
     assert said in Page(write_report(run_dir)).words
 
 
+@pytest.mark.slow
 def test_the_row_shown_in_full_is_the_first_with_its_stored_prompt(run_dir):
     prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
     finish_run(
@@ -243,6 +247,7 @@ def test_the_row_shown_in_full_is_the_first_with_its_stored_prompt(run_dir):
     assert asked == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("found", "shown"), [(("Why?", "it was read from x"), True), ((None, "x is gone"), False)])
 def test_a_prompt_that_was_not_stored_is_looked_up_and_the_page_says_where(run_dir, found, shown):
     finish_run(run_dir, [make_row(3)], summary=RunSummary(), timeline=Timeline())
@@ -253,12 +258,14 @@ def test_a_prompt_that_was_not_stored_is_looked_up_and_the_page_says_where(run_d
     assert ("id row-3 prompt Why? text" in words) == shown
 
 
+@pytest.mark.slow
 def test_a_run_never_puts_prompts_into_its_own_report(run_dir):
     finish_run(run_dir, [make_row(3)], summary=RunSummary(), timeline=Timeline())
     words = Page(write_report(run_dir)).words
     assert "is not set. specbatch report DIR looks it up in the dataset. id row-3 text" in words
 
 
+@pytest.mark.slow
 def test_long_text_is_cut_with_its_length(run_dir):
     finish_run(run_dir, [make_row(0, text="word " * 4000)], summary=RunSummary(), timeline=Timeline())
     path = write_report(run_dir)
@@ -475,6 +482,7 @@ def test_what_is_not_installed_is_named_with_the_remedy(normal, monkeypatch, mis
         write_report(normal)
 
 
+@pytest.mark.slow
 def test_importing_the_results_imports_neither_jinja_nor_matplotlib_nor_torch():
     code = """
 import sys

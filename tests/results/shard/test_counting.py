@@ -55,6 +55,7 @@ def killed_shard(run_dir, shard, shards, chosen):
         file.write(b'{"id": "torn'[: chosen.randint(0, 12)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_status_is_the_number_of_finished_rows_at_every_quiet_moment(run_dir, seed):
     chosen = random.Random(seed)

@@ -75,6 +75,7 @@ def test_shards_of_one_split_share_it_and_a_change_waits_until_all_are_gone(tmp_
     join(tmp_path, 3)
 
 
+@pytest.mark.slow
 def test_the_shard_that_still_writes_is_named(tmp_path):
     lock = share(tmp_path, 2)
     with (tmp_path / "part-00001-of-00002.jsonl").open("w") as part:
@@ -84,6 +85,7 @@ def test_the_shard_that_still_writes_is_named(tmp_path):
     lock.release()
 
 
+@pytest.mark.slow
 def test_a_writer_that_ends_soon_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(split_lock, "WAIT_SECONDS", 20)
     timer = threading.Timer(0.2, share(tmp_path, 2).release)
@@ -92,6 +94,7 @@ def test_a_writer_that_ends_soon_is_waited_for(tmp_path, monkeypatch):
     timer.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [None, 3])
 def test_many_shards_that_start_at_the_same_moment_agree_on_one_split(tmp_path, monkeypatch, old):
     monkeypatch.setattr(split_lock, "WAIT_SECONDS", 20)
@@ -115,6 +118,7 @@ def test_many_shards_that_start_at_the_same_moment_agree_on_one_split(tmp_path, 
     assert history(tmp_path) == ((3, 5) if old else (5,))
 
 
+@pytest.mark.slow
 def test_fresh_takes_another_split_only_once_nobody_writes(tmp_path):
     lock = share(tmp_path, 2)
     with pytest.raises(ResultsError, match="is writing a shard") as refused:
@@ -125,6 +129,7 @@ def test_fresh_takes_another_split_only_once_nobody_writes(tmp_path):
     assert history(tmp_path) == (2, 3)
 
 
+@pytest.mark.slow
 def test_a_writer_does_not_start_while_the_run_is_resharded(tmp_path):
     join(tmp_path, 2)
     with SplitLock(tmp_path) as lock:

@@ -93,6 +93,7 @@ def test_a_complete_run_is_complete_with_its_numbers(run_dir):
     assert "batch" not in text
 
 
+@pytest.mark.slow
 def test_a_run_at_work_is_read_without_disturbing_it(run_dir, start_writer):
     child = start_writer()
     before = {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()}
@@ -135,6 +136,7 @@ def test_no_lock_is_taken_that_could_refuse_a_writer(run_dir):
             thread.join()
 
 
+@pytest.mark.slow
 def test_a_kill_is_seen_at_once(run_dir, start_writer):
     child = start_writer()
     child.send_signal(signal.SIGKILL)
@@ -155,6 +157,7 @@ def test_a_restart_that_still_reads_back_is_starting(run_dir, start_writer):
     assert shard.sentence == "starting: reading back what is finished"
 
 
+@pytest.mark.slow
 def test_of_another_machine_only_the_age_tells(run_dir, start_writer):
     child = start_writer()
     child.kill()
@@ -168,6 +171,7 @@ def test_of_another_machine_only_the_age_tells(run_dir, start_writer):
     )
 
 
+@pytest.mark.slow
 def test_a_process_that_lives_and_says_nothing_may_hang(run_dir, start_writer):
     start_writer()
     assert look(run_dir, later=300).shards[0].sentence == "running, but no progress was saved for 5 min: it may hang"
@@ -263,6 +267,7 @@ def test_shards_are_a_table_with_a_sum_and_a_sentence_where_one_is_needed(run_di
     assert [one["verdict"] for one in value["shards"]] == ["complete", "stopped", "running", "waiting"]
 
 
+@pytest.mark.slow
 def test_many_waiting_shards_take_no_room(run_dir):
     make_shards(run_dir, shards=1000)
     assert len(render_status(look(run_dir)).splitlines()) < 20

@@ -24,6 +24,7 @@ def sort(directory, rows, **options):
         return list(sorter.sorted())
 
 
+@pytest.mark.slow
 @given(keys, st.integers(0, 3000), st.integers(2, 4), st.integers(0, 400))
 def test_any_rows_come_back_in_order_whatever_the_memory(tmp_path_factory, keys, memory_bytes, fan_in, size):
     rows = [(index, rank, f"{index}:{rank}".encode() * (rank % 3) + b"\n" * size) for index, rank in keys]

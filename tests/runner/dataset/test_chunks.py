@@ -88,6 +88,7 @@ def test_what_was_cut_or_has_something_behind_it_is_an_error_after_the_rows_befo
         next(read)
 
 
+@pytest.mark.slow
 def test_a_compressed_file_that_holds_little_but_expands_far_is_read_in_bounded_chunks(tmp_path):
     for pack in (gzip.compress, bz2.compress, lzma.compress):
         file = dataset_at(str(write(tmp_path, pack(b" " * (8 << 20) + b"\n" + LINES)))).sources[0]

@@ -22,6 +22,7 @@ def read(data, delimiter=",", size=5):
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(texts, texts, texts), max_size=5), st.sampled_from(",;|\t"), st.integers(1, 30), st.booleans()
 )

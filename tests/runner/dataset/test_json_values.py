@@ -25,6 +25,7 @@ def split(data, size=7, *, end=None, most=1 << 20):
     return list(read_values(chunks, "rows.json", most, end=end))
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.lists(st.dictionaries(st.text(max_size=4), values, max_size=3), max_size=5),

@@ -67,6 +67,7 @@ def test_rows_of_a_web_server_that_fails_come_once_each_and_in_order(ranges, bef
         assert not server.troubles or not ranges
 
 
+@pytest.mark.slow
 def test_compressed_rows_go_on_in_the_middle_too():
     noise = b"".join(
         b'{"id": %d, "prompt": "%x"}\n' % (number, pow(3, number + 1000, 1 << 400)) for number in range(9000)
@@ -108,6 +109,7 @@ def test_a_refused_connection_is_out_of_reach(scheme, s3_at):
         read(f"{url}/rows.jsonl" if scheme == "http" else "s3://bucket/rows.jsonl", 0.2)
 
 
+@pytest.mark.slow
 def test_a_name_that_no_server_knows_is_out_of_reach():
     with pytest.raises(OutOfReachError, match="remedy"):
         read("http://no-such-host.invalid/rows.jsonl", 0.2)
@@ -130,12 +132,14 @@ def test_a_server_that_never_answers_is_noticed(when, monkeypatch):
     assert len(told) == 1
 
 
+@pytest.mark.slow
 def test_a_socket_that_accepts_and_says_nothing_is_noticed(monkeypatch):
     monkeypatch.setattr("specbatch.runner.dataset.remote._CALL_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(OutOfReachError):
         read(f"http://127.0.0.1:{silent.getsockname()[1]}/rows.jsonl", 0.1)
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_while_it_is_read_does_not_become_one_of_two_halves():
     with web.serving(files={"/rows.jsonl": DATA}, headers={"ETag": '"one"'}) as server:
 

@@ -80,6 +80,7 @@ SAVED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("files", "named", "expected"), LAYOUTS)
 def test_config_and_split_name_the_same_files_in_a_clone_and_on_the_hub(tmp_path, monkeypatch, files, named, expected):
     assert prompts(dataset_at(put(tmp_path / "clone", files), **named)) == expected
@@ -142,6 +143,7 @@ def test_names_of_the_hub_where_they_mean_nothing_are_refused(tmp_path, monkeypa
     assert caught.value.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("revision", [None, "main", COMMIT])
 def test_a_path_folder_or_glob_in_a_repository_and_a_revision(tmp_path, monkeypatch, revision):
     with serving_hub(datasets={NAME: SHARDS}) as server:
@@ -157,6 +159,7 @@ def test_a_path_folder_or_glob_in_a_repository_and_a_revision(tmp_path, monkeypa
             dataset_at(f"{URI}/none.jsonl", **fields)
 
 
+@pytest.mark.slow
 def test_a_missing_gated_or_unreachable_dataset_is_named(tmp_path, monkeypatch):
     with serving_hub(datasets={NAME: SHARDS}) as server:
         point_at(server.url, monkeypatch, tmp_path / "cache")

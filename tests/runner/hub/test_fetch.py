@@ -46,6 +46,7 @@ def bytes_asked(hub):
     return [asked for method, path, asked in hub.requests if (method, path) == ("GET", WEIGHTS)]
 
 
+@pytest.mark.slow
 def test_only_what_a_run_needs_is_downloaded_and_found_by_a_run(hub, cache):
     extra = ("pytorch_model.bin", "onnx/model.onnx", "onnx/config.json", "m.gguf", "consolidated.safetensors", "README.md")  # fmt: skip
     templates = {"additional_chat_templates/rag.jinja": b"x", "modeling.py": b"x", "tokenizer.json": b"{}"}
@@ -59,6 +60,7 @@ def test_only_what_a_run_needs_is_downloaded_and_found_by_a_run(hub, cache):
     assert (fetch(HubModel(NAME, code=True))[0].path / "modeling.py").is_file()
 
 
+@pytest.mark.slow
 def test_shards_are_those_of_the_index(hub):
     index = b'{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}'
     shards = {"one.safetensors": weights(10, "a"), "two.safetensors": weights(20, "b"), "three.safetensors": weights(5)}
@@ -72,6 +74,7 @@ def test_shards_are_those_of_the_index(hub):
         fetch()
 
 
+@pytest.mark.slow
 def test_a_model_that_is_here_is_checked_and_not_downloaded_again(hub):
     fetch()
     hub.requests.clear()
@@ -79,6 +82,7 @@ def test_a_model_that_is_here_is_checked_and_not_downloaded_again(hub):
     assert not bytes_asked(hub)
 
 
+@pytest.mark.slow
 def test_a_file_that_was_damaged_here_is_downloaded_again(hub):
     file = fetch()[0].path / "model.safetensors"
     content = file.read_bytes()
@@ -87,6 +91,7 @@ def test_a_file_that_was_damaged_here_is_downloaded_again(hub):
     assert file.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_lost_connection_goes_on_at_the_byte_that_it_had_reached(hub):
     hub.troubles = [None, None, ("cut", 50_000), ("cut", 60_000)]
     done, _ = fetch()
@@ -95,12 +100,14 @@ def test_a_lost_connection_goes_on_at_the_byte_that_it_had_reached(hub):
     assert hub.bytes_sent < 2 * len(weights())
 
 
+@pytest.mark.slow
 def test_a_server_without_ranges_is_read_from_the_start(hub):
     hub.ranges = False
     hub.troubles = [None, None, ("cut", 50_000)]
     assert (fetch()[0].path / "model.safetensors").read_bytes() == weights()
 
 
+@pytest.mark.slow
 def test_what_is_here_of_an_interrupted_download_is_kept(hub, cache):
     hub.troubles, hub.always = [None, None, ("cut", 50_000)], 503
     with pytest.raises(OutOfReachError, match="503"):
@@ -122,6 +129,7 @@ def test_a_mirror_that_sends_other_bytes_is_found_out(hub, cache):
     assert not list(cache.rglob("snapshots/*/model.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_folder_of_ones_own_is_filled(hub, tmp_path, cache):
     done, _ = fetch(to=tmp_path / "here")
     assert done.path == tmp_path / "here"
@@ -132,6 +140,7 @@ def test_a_folder_of_ones_own_is_filled(hub, tmp_path, cache):
     assert not bytes_asked(hub)
 
 
+@pytest.mark.slow
 def test_a_gguf_file_is_fetched_where_it_is_named(hub, tmp_path):
     add_repository(hub, "models", NAME, {"m-Q4.gguf": b"GGUF", "m-Q8.gguf": b"GGUF"})
     with pytest.raises(ModelError, match="holds GGUF files") as caught:
@@ -169,6 +178,7 @@ def test_a_model_that_the_hub_does_not_give_is_66(hub, status, code, remedy):
     assert remedy in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_offline_a_complete_model_will_do_and_another_is_66(hub, monkeypatch):
     path = fetch()[0].path
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -206,12 +216,14 @@ def test_a_place_that_may_not_be_written_is_74(hub, monkeypatch):
     assert "fsGroup" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_down_is_68(monkeypatch, cache):
     point_at(f"http://127.0.0.1:{free_port()}", monkeypatch, cache)
     with pytest.raises(OutOfReachError, match="refused"):
         fetch()
 
 
+@pytest.mark.slow
 def test_progress_says_how_far_it_is(hub):
     _, lines = fetch()
     assert lines[-1].startswith("org/name: 200 kB of 200 kB, ")

@@ -48,6 +48,7 @@ def test_model_that_is_not_here_says_how_to_get_it(monkeypatch, tmp_path):
     assert caught.value.exit_code == 66
 
 
+@pytest.mark.slow
 def test_code_of_a_trusted_model_is_downloaded_too(hub, cache):
     add_repository(hub, "models", "org/name", model(**{"modeling.py": b"x"}))
     assert not (find("org/name", env=cache).path / "modeling.py").exists()
@@ -66,6 +67,7 @@ def test_pickled_weights_are_refused(pair, tmp_path):
         find(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_cached_snapshot_that_lacks_a_shard_is_completed_from_the_hub(hub, cache):
     weights = find("org/name", env=cache).path / "model.safetensors"
     weights.unlink()
@@ -143,6 +145,7 @@ def test_a_hub_that_is_down_is_out_of_reach_and_no_missing_model(hub, cache, tro
     assert caught.value.exit_code == 68
 
 
+@pytest.mark.slow
 def test_a_hub_that_refuses_connections_is_out_of_reach(monkeypatch, cache, hurried):
     point_at(f"http://127.0.0.1:{free_port()}", monkeypatch, cache["HF_HUB_CACHE"])
     with pytest.raises(OutOfReachError, match="refused"):

@@ -65,6 +65,7 @@ def test_where_the_form_cannot_be_decided_the_columns_are_shown_all_the_same(loo
     json.dumps(found.to_json())
 
 
+@pytest.mark.slow
 def test_the_number_of_rows_is_exact_or_said_to_be_an_estimate(look, tmp_path):
     rows = [{"prompt": f"{at:04}", "more": None} for at in range(3000)]
     found = look(rows, shown=0)

@@ -77,6 +77,7 @@ def test_rows_come_in_order_without_the_finished_and_the_bad(tmp_path):
     prefetcher.close()
 
 
+@pytest.mark.slow
 def test_feed_reads_ahead_by_no_more_than_its_capacity(tmp_path):
     encoder = Encoder()
     prefetcher, _ = start_prefetcher(tmp_path, ROWS, encoder=encoder, capacity=3)
@@ -180,6 +181,7 @@ def test_slow_reader_never_holds_up_rows_in_flight(tmp_path, maker):
     prefetcher.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("setting_aside")
 @pytest.mark.parametrize("replicas", [1, 2, 3])
 def test_replicas_share_one_feed_and_every_row_comes_once(tmp_path, maker, replicas):

@@ -34,6 +34,7 @@ def refused(row, template, **dataset):
     return bad.code, bad.message
 
 
+@pytest.mark.slow
 @given(values)
 def test_any_value_is_written_as_text_or_json_and_never_run_as_a_template(value):
     template = PromptTemplate("value: {{ row['my column'] }}")

@@ -130,6 +130,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_rows_of_other_kinds_of_attention(device, kind):
     for splits in (1, 3):
@@ -156,11 +157,13 @@ def test_queries_in_the_midst_of_a_wider_tensor(device):
     torch.testing.assert_close(out, attend_rows(qkv[:, :, 2:6].contiguous(), pages, LAYER, slots, first, 0.25))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(2, 1, 8), (2, 2, 64), (2, 1, 80), (1, 1, 128)])
 def test_prompts_after_what_their_rows_hold(device, heads, kv_heads, head_dim):
     check_packed([(0, 70), (62, 3), (63, 2), (130, 5)], heads, kv_heads, head_dim, device)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 1), (3, 3)])
 def test_prompts_of_16_bits(device, dtype, heads, kv_heads):

@@ -76,6 +76,7 @@ def both_ways(count, heads, kv_heads, head_dim, dtype, *, normed, positions=None
     return outcomes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normed", [True, False])
 @pytest.mark.parametrize(
     ("count", "heads", "kv_heads", "head_dim", "dtype"),

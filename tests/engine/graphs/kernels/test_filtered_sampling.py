@@ -88,6 +88,7 @@ def test_the_least_top_p_is_greedy():
         assert torch.equal(sample_filtered(logits, keys, ones, top_k, top_p)[0], logits.argmax(-1))
 
 
+@pytest.mark.slow
 def test_without_filters_it_is_the_race():
     logits, keys = random(9, 5001, dtype=torch.bfloat16), some_keys(9)
     heat = reals(0.0, 0.5, 1.0).repeat(3)

@@ -74,6 +74,7 @@ def test_tensor_cores_give_the_reference(op, dtype, tokens, size):
     check(op, tensors(tokens, *size, dtype), dtype, config=DOT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("tokens", [pytest.param(1, marks=pytest.mark.slow), 2])
@@ -106,6 +107,7 @@ def test_the_table_has_a_configuration_for_every_size(op, tokens):
     check(op, tensors(tokens, 20, 96, torch.bfloat16), torch.bfloat16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", [3, *(pytest.param(split, marks=pytest.mark.slow) for split in (2, 4))])
 def test_split_inputs_are_summed_and_counters_left_at_zero(split):
     values = tensors(6, 48, 576, torch.float32)
@@ -154,6 +156,7 @@ def test_inputs_of_a_handed_on_norm_may_be_split_too():
     close(got, TorchOps().norm_linear(total, norm, 1e-6, after, bias), torch.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", [1, 6, 20, 70])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 def test_ops_give_the_reference_however_many_tokens(tokens, dtype):

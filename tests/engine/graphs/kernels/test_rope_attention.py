@@ -87,16 +87,19 @@ def check(rows, splits=None):
             torch.testing.assert_close(kv[layer].cpu()[1:], wanted[layer][1:], equal_nan=True, **near)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 4, 5, 8, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 6, 7))])
 def test_rows_of_any_number_of_new_tokens(device, n):
     check(Rows([n, n + 1, 64, 70], n, 4, 2, 8, device))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("splits", [1, 2, 3, 7])
 def test_rows_shared_out_over_any_number_of_programs(device, splits):
     check(Rows([3, 64, 65, 128, 129, 448], 3, 2, 1, 8, device), splits)
 
 
+@pytest.mark.slow
 def test_new_tokens_that_begin_in_one_page_and_end_in_the_next_of_another_program(device):
     check(Rows([66, 258, 259], 5, 4, 2, 16, device), splits=3)
 
