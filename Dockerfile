@@ -69,9 +69,20 @@ WORKDIR /work
 ENTRYPOINT ["specbatch"]
 CMD ["--help"]
 
-FROM base AS vllm
-ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64 \
-    VLLM_CACHE_ROOT=/cache/vllm
+# What both images have that run models.
+FROM base AS gpu
+# Where GKE's nodes put the driver; elsewhere the container toolkit makes it known by itself.
+ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64
+# A mirror of Debian: --build-arg DEBIAN_MIRROR=mirrors.tuna.tsinghua.edu.cn
+ARG DEBIAN_MIRROR=deb.debian.org
+RUN sed -i "s|deb.debian.org|${DEBIAN_MIRROR}|" /etc/apt/sources.list.d/debian.sources
+# Triton builds what launches its kernels when they are first used, with a C compiler; without one a run takes the slower engine, and says so.
+# Not pinned: Debian keeps only the newest of each.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+
+FROM gpu AS vllm
+ENV VLLM_CACHE_ROOT=/cache/vllm
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="specbatch, runner with vLLM" \
@@ -80,11 +91,6 @@ LABEL org.opencontainers.image.title="specbatch, runner with vLLM" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="https://github.com/specbatch/specbatch" \
       org.opencontainers.image.licenses="Apache-2.0"
-ARG DEBIAN_MIRROR=deb.debian.org
-RUN sed -i "s|deb.debian.org|${DEBIAN_MIRROR}|" /etc/apt/sources.list.d/debian.sources
-# As below.
-# hadolint ignore=DL3008
-RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY --from=build-vllm /opt/specbatch /opt/specbatch
 USER 10001:10001
 WORKDIR /work
@@ -92,9 +98,7 @@ ENTRYPOINT ["specbatch"]
 CMD ["--help"]
 
 # The last stage is what docker build takes where no target is named.
-FROM base AS runner
-# Where GKE's nodes put the driver; elsewhere the container toolkit makes it known by itself.
-ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64
+FROM gpu AS runner
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="specbatch, runner" \
@@ -103,13 +107,6 @@ LABEL org.opencontainers.image.title="specbatch, runner" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="https://github.com/specbatch/specbatch" \
       org.opencontainers.image.licenses="Apache-2.0"
-# A mirror of Debian: --build-arg DEBIAN_MIRROR=mirrors.tuna.tsinghua.edu.cn
-ARG DEBIAN_MIRROR=deb.debian.org
-RUN sed -i "s|deb.debian.org|${DEBIAN_MIRROR}|" /etc/apt/sources.list.d/debian.sources
-# Triton builds what launches its kernels when they are first used, with a C compiler; without one a run takes the slower engine, and says so.
-# Not pinned: Debian keeps only the newest of each.
-# hadolint ignore=DL3008
-RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY --from=build-runner /opt/specbatch /opt/specbatch
 USER 10001:10001
 WORKDIR /work

@@ -62,10 +62,12 @@ def test_an_image_takes_nothing_from_the_building_but_the_installed_package(name
     ]
 
 
-def test_only_the_runner_has_a_compiler_which_triton_needs_and_pythons_headers_are_the_bases():
-    (installs,) = re.findall(r"^RUN apt-get .*", STAGES["runner"], re.MULTILINE)
+def test_only_images_that_run_models_have_a_compiler_which_triton_needs_and_pythons_headers_are_the_bases():
+    (installs,) = re.findall(r"^RUN apt-get .*", STAGES["gpu"], re.MULTILINE)
     assert "--no-install-recommends gcc libc6-dev " in installs
-    assert "RUN" not in STAGES["cli"]
+    bases = {name: base for base, name in re.findall(r"^FROM (\S+) AS (cli|vllm|runner)$", TEXT, re.MULTILINE)}
+    assert bases == {"cli": "base", "vllm": "gpu", "runner": "gpu"}
+    assert not any("RUN" in STAGES[name] for name in bases)
 
 
 def test_dependencies_are_the_pinned_ones_but_where_vllm_pins_its_own():

@@ -28,9 +28,8 @@ from specbatch.engine.rounds import InFlightRound
 from specbatch.engine.sequence import SequenceState
 from specbatch.engine.timing import Mark, mark
 
-_TIMED_EVERY = (
-    13  # rounds, of which one is timed lane by lane: no multiple of the groups, whose turns would then be missed
-)
+_TIMED_EVERY = 13
+"""Rounds, of which one is timed lane by lane: no multiple of usual numbers of groups, of which one would be timed every time."""
 
 
 class GraphModelRunner(ModelRunner):
