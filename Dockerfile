@@ -41,7 +41,7 @@ COPY specbatch specbatch
 RUN pip install --no-deps .
 
 FROM build AS build-runner
-RUN pip install -c constraints.txt '.[runner,s3]' && pip uninstall --yes specbatch
+RUN pip install -c constraints.txt '.[runner,grammar,s3]' && pip uninstall --yes specbatch
 COPY specbatch specbatch
 RUN pip install --no-deps .
 

@@ -98,12 +98,12 @@ bench: $(VENV)/.dev ## the CPU benchmarks, as one table
 lock: ## write constraints.txt and requirements/runner.txt anew, from the newest releases that pyproject.toml allows
 	rm -rf $(VENV)-lock
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet --upgrade '$(TORCH)' '$(TRITON)' '.[runner,dev,s3,parquet]'
+	$(VENV)-lock/bin/python -m pip install --quiet --upgrade '$(TORCH)' '$(TRITON)' '.[runner,grammar,dev,s3,parquet]'
 	sed -i.old '/^[^#]/d' constraints.txt && rm constraints.txt.old
 	$(VENV)-lock/bin/python -m pip freeze --exclude specbatch | sed 's/+cpu$$//' >> constraints.txt
 	$(VENV)-lock/bin/python -m pip install --quiet uv
 	sed -i.old '/^[^#]/d' requirements/runner.txt && rm requirements/runner.txt.old
-	$(VENV)-lock/bin/uv pip compile pyproject.toml --extra runner --extra s3 -c constraints.txt --universal --python-version 3.11 \
+	$(VENV)-lock/bin/uv pip compile pyproject.toml --extra runner --extra grammar --extra s3 -c constraints.txt --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header --quiet >> requirements/runner.txt
 	rm -rf $(VENV)-lock
 

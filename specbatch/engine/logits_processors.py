@@ -41,6 +41,7 @@ class RowOptions:
     ngram: no_repeat_ngram_size  # int64 [batch]
     bias_tokens, bias_until: int64 [batch, biased]; bias_values: float32 [batch, biased]
     bad_words: tokens, -1 before the first  # int64 [batch, bad_words, longest_word]
+    entries: how many of bias and of bad_words are the row's own  # int64 [batch, 2]
     """
 
     reals: Tensor
@@ -49,6 +50,7 @@ class RowOptions:
     bias_until: Tensor
     bias_values: Tensor
     bad_words: Tensor
+    entries: Tensor
 
     @classmethod
     def of(cls, requests: Sequence[Request], device: torch.device) -> Self:
@@ -74,6 +76,7 @@ class RowOptions:
             bias_until=tensor(pairs, biased, 2)[..., 1],
             bias_values=tensor(values, biased, dtype=torch.float32),
             bad_words=tensor(bad_words, words, longest),
+            entries=tensor([(len(one.bias), len(one.bad_words)) for one in options], 2),
         )
 
     def padded(self, sizes: OptionSizes) -> RowOptions:
@@ -139,6 +142,22 @@ def process(
     if processors & Processor.MIN_P:
         scores = _min_p(scores, options, temperature)
     return scores
+
+
+def process_slots(
+    logits: Tensor,
+    options: RowOptions,
+    processors: Processor,
+    history: Tensor,
+    slots: Tensor,
+    positions: Tensor,
+    prompt_lengths: Tensor,
+    temperature: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    """As `process`, of rows whose lines in options, history, prompt_lengths and temperature their slots say.  # int64 [batch]"""
+    asked = options.lines(slots), processors, history[slots], positions
+    return process(logits, *asked, prompt_lengths[slots], temperature[slots], mask)
 
 
 class _Places(NamedTuple):

@@ -40,12 +40,16 @@ class Logprobs(NamedTuple):
         values = torch.nn.functional.pad(best.values - total, missing, value=-torch.inf)
         return cls(torch.cat([chosen, values], -1), torch.nn.functional.pad(best.indices, missing))
 
-    def of_tokens(self, rows: Sequence[Sequence[int]]) -> list[list[TokenLogprobs]]:
-        """On the host, for the first tokens of each row."""
-        found = []
-        for tokens, values, ids in zip(rows, self.values.tolist(), self.tokens.tolist(), strict=True):
-            each = zip(tokens, values, ids, strict=False)
+    def of_tokens(self, rows: Sequence[Sequence[int]], asked: Sequence[int | None]) -> list[list[TokenLogprobs]]:
+        """On the host, for the first tokens of each row that asks: with as many of the likeliest as it asks for."""
+        found: list[list[TokenLogprobs]] = []
+        for row, (tokens, most) in enumerate(zip(rows, asked, strict=True)):
+            if most is None:
+                found.append([])
+                continue
+            values, ids = self.values[row, : len(tokens)].tolist(), self.tokens[row, : len(tokens), :most].tolist()
+            each = zip(tokens, values, ids, strict=True)
             found.append(
-                [TokenLogprobs(token, one[0], list(zip(top, one[1:], strict=True))) for token, one, top in each]
+                [TokenLogprobs(token, one[0], list(zip(top, one[1:], strict=False))) for token, one, top in each]
             )
         return found

@@ -60,9 +60,7 @@ class SequenceState:
             if keep is not None:
                 new_token_ids, reason = new_token_ids[:keep], "stop"
         self.token_ids.extend(new_token_ids)
-        if (most := self.request.top_logprobs) is not None:
-            kept = logprobs[: len(new_token_ids)]
-            self.logprobs += [one._replace(top=one.top[:most]) for one in kept]
+        self.logprobs += logprobs[: len(new_token_ids)]
         if self.request.grammar is not None and reason is None:
             self.request.grammar.commit(new_token_ids)
         return reason

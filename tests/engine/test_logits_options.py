@@ -180,7 +180,10 @@ def test_rows_without_options_are_not_processed(pair, monkeypatch):
     def never(*_, **__):
         raise AssertionError
 
-    for place in ("specbatch.engine.general.batch.process", "specbatch.engine.graphs.token_choice.process"):
+    for place in (
+        "specbatch.engine.general.batch.process",
+        "specbatch.engine.graphs.reference.TorchOps.process_logits",
+    ):
         monkeypatch.setattr(place, never)
     rows = [dataclasses.replace(row, logits=NO_OPTIONS) for row in requests(params=fast.MIXED)]
     for decode in ENGINES.values():

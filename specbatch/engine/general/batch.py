@@ -81,9 +81,9 @@ class Batch:
         return process(logits, *asked, history, positions, prompts, sampling.temperature, mask)
 
     @property
-    def wants_logprobs(self) -> bool:
-        """Whether any row asks for log probabilities."""
-        return bool(self.sampling and self._processors & Processor.LOGPROBS)
+    def top_logprobs(self) -> list[int | None]:
+        """How many log probabilities beside a token's own each row asks for; None: not even that."""
+        return [row.request.top_logprobs for row in self.rows]
 
     def _mask(self, logits: Tensor, drafts: Tensor, start: int) -> Tensor:
         if self._grammars is None:

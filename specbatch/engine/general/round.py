@@ -28,7 +28,7 @@ def run_round(target: CausalLM, drafter: Drafter, batch: Batch, k: int, rule: Ac
     verified = time.perf_counter()
     acceptance = accept(logits, batch, proposal, rule)
     finite = logits.amax(-1).isfinite().all(-1)
-    logprobs = Logprobs.of(raw, acceptance.tokens) if batch.wants_logprobs else None
+    logprobs = Logprobs.of(raw, acceptance.tokens) if any(most is not None for most in batch.top_logprobs) else None
     batch.commit(acceptance)
     if drafter.target_layers:
         positions = batch.positions(proposal.tokens.shape[1] + 1) - acceptance.accepted[:, None] - 1
@@ -43,7 +43,7 @@ def run_round(target: CausalLM, drafter: Drafter, batch: Batch, k: int, rule: Ac
         draft_seconds=drafted - began,
         verify_seconds=verified - drafted,
         accept_seconds=time.perf_counter() - verified,
-        logprobs=None if logprobs is None else logprobs.of_tokens(tokens),
+        logprobs=None if logprobs is None else logprobs.of_tokens(tokens, batch.top_logprobs),
     )
 
 

@@ -71,10 +71,11 @@ class OptionLines:
             return
         self._lane.run(lambda: self._write(slots, requests))
 
-    def lines(self, slots: Tensor) -> RowOptions:
-        """Of the rows in these slots.  # int64 [B]"""
+    @property
+    def lines(self) -> RowOptions:
+        """By slot."""
         assert self._lines is not None, "a row that needs processors has joined"
-        return self._lines.lines(slots)
+        return self._lines
 
     def set_masks(self, masks: Tensor) -> None:
         """Brings what grammars allow to the lane, by place in the batch.  # int32 [rows, n, words]"""

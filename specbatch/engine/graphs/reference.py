@@ -16,6 +16,8 @@ from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
 from specbatch.engine.graphs.describe.description import SILU, Activation
 from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.reference_attention import TorchAttention
+from specbatch.engine.logits_processors import process_slots
+from specbatch.engine.logprobs import Logprobs
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution, gumbel_max
 
@@ -33,6 +35,9 @@ class Ahead(NamedTuple):
 
 class TorchOps(TorchAttention):
     """The operations, on any device and in any float dtype."""
+
+    process_logits = staticmethod(process_slots)
+    logprobs = staticmethod(Logprobs.of)
 
     def next_tokens(
         self, history: Tensor, lengths: Tensor, rows: Tensor, n: int, back: int, drafted: Tensor | None

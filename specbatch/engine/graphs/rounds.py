@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -40,17 +40,21 @@ class GraphRound:
 
 @dataclass(frozen=True, slots=True)
 class RoundWithLogprobs:
-    """A round, and the log probabilities of its tokens, copied to the host once `copied` is reached."""
+    """A round, and the log probabilities of its tokens, copied to the host once `copied` is reached.
+
+    asked: see Request.top_logprobs
+    """
 
     in_flight: InFlightRound
     logprobs: Logprobs
+    asked: Sequence[int | None]
     copied: Mark
 
     def wait(self) -> RoundOutput:
         """What it did."""
         output = self.in_flight.wait()
         _reach(self.copied)
-        return replace(output, logprobs=self.logprobs.of_tokens(output.tokens))
+        return replace(output, logprobs=self.logprobs.of_tokens(output.tokens, self.asked))
 
 
 @dataclass(frozen=True, slots=True)

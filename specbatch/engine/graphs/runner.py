@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
@@ -190,7 +189,8 @@ class GraphModelRunner(ModelRunner):
         if not mode.processors & Processor.LOGPROBS:
             return launched
         logprobs = pair.state.options.read_logprobs(len(slots), k)
-        return RoundWithLogprobs(launched, logprobs, pair.state.lane.mark())
+        asked = [sequence.request.top_logprobs for sequence in sequences]
+        return RoundWithLogprobs(launched, logprobs, asked, pair.state.lane.mark())
 
     def _launch(self, slots: list[int], rows: int, k: int, mode: Mode, group: int) -> InFlightRound:
         pair = self.pair
@@ -210,7 +210,7 @@ class GraphModelRunner(ModelRunner):
         if known is None or known[0] != slots:
             mode = Mode.of({sequence.request.sampling for sequence in sequences})
             if self._processors:
-                mode = replace(mode, processors=self._processors.of(slots))
+                mode = mode.processing(self._processors.of(slots))
             self._modes[group] = known = slots, mode
         return known[1]
 

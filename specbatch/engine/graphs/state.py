@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
@@ -45,6 +45,10 @@ class Mode:
         if len(few) + len(many) < len(drawn):
             kinds.append(SamplingParams(1.0, top_p=0.5))
         return Mode((SamplingParams(), *kinds))
+
+    def processing(self, needed: Processor) -> Mode:
+        """The same with what its rows need of logits processors: min-p changes no greedy row."""
+        return replace(self, processors=needed & ~Processor.MIN_P if self.greedy else needed)
 
     @property
     def greedy(self) -> bool:

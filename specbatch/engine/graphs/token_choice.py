@@ -10,7 +10,6 @@ from specbatch.engine.general.drafter import fit_vocabulary
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.stage import RowsAt
 from specbatch.engine.graphs.state import MAX_CANDIDATES, Mode, RowState
-from specbatch.engine.logits_processors import process
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.sampling import (
     Distribution,
@@ -84,11 +83,10 @@ class TokenChooser:
 
     def _processed(self, logits: Tensor, slots: Tensor, positions: Tensor, mode: Mode) -> Tensor:
         """What tokens are chosen from, see logits_processors.process: the drafts of the round stand in the history already."""
-        state = self.state
-        options = state.options.lines(slots)
-        prompts, temperature = state.prompt_lengths[slots], state.temperature[slots]
-        asked, mask = (options, mode.processors), state.options.masks(*positions.shape)
-        return process(logits, *asked, state.history[slots], positions, prompts, temperature, mask)
+        state, options = self.state, self.state.options
+        of_rows = state.history, slots, positions, state.prompt_lengths, state.temperature
+        mask = options.masks(*positions.shape)
+        return self.ops.process_logits(logits, options.lines, mode.processors, *of_rows, mask)
 
     def _sample(self, logits: Tensor, keys: Tensor, sampling: RowSampling, mode: Mode) -> tuple[Tensor, Tensor]:
         """The tokens of rows that look at the whole vocabulary, and of others beside them.  # see choose"""

@@ -5,22 +5,19 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind
 from specbatch.engine.graphs.describe.operations import Normed
-from specbatch.engine.graphs.describe.triton_operations import DTYPES, TritonLayers, known, normed
+from specbatch.engine.graphs.describe.triton_operations import TritonLayers, known, normed
 from specbatch.engine.graphs.kernels import (
     attention,
     bookkeeping,
     elementwise,
-    filtered_sampling,
     linear,
     prefill_attention,
     rope_attention,
-    sampling,
-    top_candidates,
 )
 from specbatch.engine.graphs.kernels.linear_configs import in_registers
+from specbatch.engine.graphs.kernels.token_choice import TritonTokenChoice
 from specbatch.engine.graphs.paging import Pages, Tiles
 from specbatch.engine.graphs.reference import Ahead
 
@@ -35,7 +32,7 @@ _WIDE = 65536  # outputs: a vocabulary
 _AHEAD = {2: 16, 4: 8}  # tokens up to which a linear hands the norm on to the next, if both are skinny kernels
 
 
-class TritonOps(TritonLayers):
+class TritonOps(TritonLayers, TritonTokenChoice):
     """TorchOps on a GPU, or in Triton's interpreter."""
 
     def next_tokens(
@@ -208,30 +205,6 @@ class TritonOps(TritonLayers):
         """As in TorchOps."""
         attend = prefill_attention.attend_packed if known(q, pages.keys[layer]) else super().attend_packed
         return attend(q, pages, layer, tiles, scale, kind)
-
-    def sample(self, logits: Tensor, keys: Tensor | None, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As in TorchOps."""
-        return (
-            sampling.sample(logits, keys, temperature)
-            if logits.dtype in DTYPES
-            else super().sample(logits, keys, temperature)
-        )
-
-    def sample_filtered(
-        self, logits: Tensor, keys: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """As in TorchOps."""
-        draw = filtered_sampling.sample_filtered if logits.dtype in DTYPES else super().sample_filtered
-        return draw(logits, keys, temperature, top_k, top_p)
-
-    def position_keys(self, row_keys: Tensor, positions: Tensor, purpose: Purpose) -> Tensor:
-        """As in TorchOps."""
-        return sampling.position_keys(row_keys, positions, int(purpose))
-
-    def top_candidates(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """As in TorchOps."""
-        known = logits.dtype in DTYPES
-        return top_candidates.top_candidates(logits, count) if known else super().top_candidates(logits, count)
 
 
 def _folds(x: Tensor, weight: Tensor) -> bool:

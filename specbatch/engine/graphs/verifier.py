@@ -20,7 +20,6 @@ from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.state import FIELDS, Mode
 from specbatch.engine.graphs.token_choice import TokenChooser
 from specbatch.engine.logits_options import Processor
-from specbatch.engine.logprobs import Logprobs
 from specbatch.engine.sampling import Distribution
 
 
@@ -85,7 +84,7 @@ class Verifier:
         if not mode.processors & Processor.LOGPROBS or kept is None:
             return
         rows, n = tokens.shape
-        for place, found in zip(kept, Logprobs.of(logits.view(rows, n, -1), tokens), strict=True):
+        for place, found in zip(kept, self.ops.logprobs(logits.view(rows, n, -1), tokens), strict=True):
             place[:rows, :n] = found
 
     def _reject(

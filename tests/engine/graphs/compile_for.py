@@ -29,6 +29,8 @@ from specbatch.engine.graphs.kernels import (
     sampling,
 )
 from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
+from specbatch.engine.logits_options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
+from specbatch.engine.logits_processors import RowOptions
 
 SHARED = {
     75: 64,
@@ -157,11 +159,32 @@ def every_operation(dtype, hidden, heads, kv_heads, inner, width, biased):
     for count in (16, 64):
         yield lambda count=count: ops.top_candidates(logits, count)
     history, state = whole(SLOTS + 1, POSITIONS), whole(SLOTS + 1)
+    yield from of_row_options(ops, logits, history, state)
     yield lambda: ops.next_tokens(history, state, whole(8), 2, 1, None)
     yield lambda: ops.next_tokens(history, state, whole(8), 1, 0, whole(1))
     yield lambda: ops.keep_drafts(history, whole(8), whole(16), whole(8), whole(1), anew=True)
     finite = tensor(8, 4, dtype=torch.bool)
     yield lambda: ops.commit_coupled(history, state, state, whole(8), whole(8, 4), finite, None, whole(8, 7))
+
+
+def of_row_options(ops, logits, history, state):
+    """What rows do that ask for more than a temperature."""
+
+    def whole(*shape):
+        return tensor(*shape, dtype=torch.int64)
+
+    bias = SLOTS + 1, MOST_BIASED
+    options = RowOptions(
+        tensor(SLOTS + 1, 4, dtype=torch.float32), state, whole(*bias), whole(*bias), tensor(*bias, dtype=torch.float32),
+        whole(SLOTS + 1, MOST_BAD_WORDS, LONGEST_BAD_WORD), whole(SLOTS + 1, 2),
+    )  # fmt: skip
+    temperature, mask = tensor(SLOTS + 1, dtype=torch.float32), tensor(8, 9, 4748, dtype=torch.int32)
+    yield lambda: ops.logprobs(logits, whole(32))
+    every = Processor(2 * Processor.LOGPROBS - 1)
+    for n, asked in ((1, Processor.REPETITION), (1, Processor.MIN_P), (4, Processor.NGRAMS), (4, every)):
+        yield lambda n=n, asked=asked: ops.process_logits(
+            logits.view(8, 4, -1)[:, :n], options, asked, history, whole(8), whole(8, n), state, temperature, mask[:, :n]
+        )  # fmt: skip
 
 
 def of_a_head(ops, dtype, hidden, qkv):

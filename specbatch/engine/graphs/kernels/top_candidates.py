@@ -28,7 +28,7 @@ def top_candidates(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     rows, vocab = logits.shape
     assert 0 < count <= vocab
-    on_kernels = logits.is_cuda or triton.knobs.runtime.interpret
+    on_kernels = logits.device.type != "cpu" or triton.knobs.runtime.interpret
     if count > _MOST or not on_kernels:
         return _top_by_sort(logits, count)
     assert logits.stride(1) == 1
