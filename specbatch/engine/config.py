@@ -24,6 +24,7 @@ class EngineConfig:
     kv_reserve: "cuda:0" -> bytes there that pages leave free, for activations, logits and captures; measured: 1.2 to 3.4 GB. 4 GiB of what is not named
     micro_batches: groups of rows in flight; None: as many as pay, one where nothing can run beside anything else
     stages_per_device, drafter_apart: try a pipeline on one device: the target's layers in so many stages, the drafter beside them
+    prefix_caching: what rows begin with alike is computed once
     price_plain_rounds: measure at warm-up also where k is fixed, for EngineStats.target_only_seconds
     """
 
@@ -38,6 +39,7 @@ class EngineConfig:
     micro_batches: int | None = None
     stages_per_device: int = 1
     drafter_apart: bool = False
+    prefix_caching: bool = True
     price_plain_rounds: bool = False
 
     def kv_reserve_of(self, device: str) -> int:

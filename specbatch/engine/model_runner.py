@@ -80,6 +80,10 @@ class ModelRunner(ABC):
         del sequence
         return 0
 
+    def tokens_to_join(self, sequence: SequenceState) -> int:
+        """Tokens that a joining sequence must compute, as far as that is known before others join."""
+        return sequence.length
+
     def reserve(self, sequences: Sequence[SequenceState], k: int) -> bool:
         """Gives sequences the target's KV that a round of k drafts may write; False, and none gets any, where there is not enough."""
         del sequences, k
@@ -90,8 +94,12 @@ class ModelRunner(ABC):
         return self.reserve(sequences, k)
 
     @abstractmethod
-    def prefill(self, sequences: Sequence[SequenceState]) -> None:
-        """Gives sequences slots, and fills the target's KV for all but their last tokens."""
+    def prefill(self, sequences: Sequence[SequenceState]) -> int:
+        """Gives sequences slots, and fills the target's KV for all but their last tokens.
+
+        Returns:
+            tokens that had to be computed for that; those of a beginning that several have alike count once, or not at all
+        """
 
     @abstractmethod
     def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:

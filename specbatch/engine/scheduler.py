@@ -64,16 +64,16 @@ class Scheduler:
                     self.waiting.append(self._admit(request))
         if not (free and self.waiting):
             return
-        tokens = sum(sequence.length for sequence in self.waiting)
-        few = tokens < runner.prefill_chunk // 2 and free <= runner.slots // _FEW_SLOTS
-        if few and self.running and not exhausted:
-            return
+        if self.running and not exhausted and free <= runner.slots // _FEW_SLOTS:
+            tokens = sum(runner.tokens_to_join(sequence) for sequence in self.waiting)
+            if tokens < runner.prefill_chunk // 2:
+                return
         # While many sequences decode, one forward's worth at a time: they must not wait for a whole batch of long prompts.
-        budget = runner.prefill_chunk if len(self.running) > runner.slots // 2 else tokens + 1
+        limited, budget = len(self.running) > runner.slots // 2, runner.prefill_chunk
         room = runner.room(self.running, drafting=self.drafting)
         joining: list[SequenceState] = []
         for sequence in islice(self.waiting, free):
-            budget -= sequence.length
+            budget -= runner.tokens_to_join(sequence) if limited else 0
             room -= runner.pages_to_join(sequence)
             if (joining and budget < 0) or (room < 0 and (joining or self.running)):
                 break
@@ -90,14 +90,16 @@ class Scheduler:
         return SequenceState(request)
 
     def _join(self, joining: list[SequenceState]) -> None:
-        if self.running and self.stats.finished:
-            self.joined += sum(sequence.length for sequence in joining)
+        replacing = bool(self.running and self.stats.finished)
         rows_of = Counter(dict.fromkeys(range(self.runner.groups), 0))
         rows_of.update(sequence.group for sequence in self.running)
         for sequence in joining:
             sequence.group = min(rows_of, key=rows_of.__getitem__)
             rows_of[sequence.group] += 1
-        self.runner.prefill(joining)
+        computed = self.runner.prefill(joining)
+        self.stats.prefill_tokens_saved += sum(sequence.length for sequence in joining) - computed
+        if replacing:
+            self.joined += computed
         for sequence in joining:
             self.waiting.popleft()  # only now: running out of memory in the prefill loses none
             self.running.append(sequence)

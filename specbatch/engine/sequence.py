@@ -18,6 +18,7 @@ class SequenceState:
     group: of the rows that have their rounds together, where several groups are in flight
     in_flight: tokens that rounds in flight may still add, at the most
     logprobs: of the tokens, where the request asks for them
+    page_keys: of the tokens that it had when it last waited, see prefix_keys; None until someone asks
     ended: finished, failed or evicted; what rounds in flight say of it counts for nothing
     """
 
@@ -31,6 +32,7 @@ class SequenceState:
     in_flight: int = 0
     ended: bool = False
     logprobs: list[TokenLogprobs] = field(default_factory=list)
+    page_keys: Sequence[bytes] | None = None
 
     @property
     def length(self) -> int:

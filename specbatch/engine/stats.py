@@ -28,6 +28,7 @@ class EngineStats:
     accepted: int = 0
     emitted: int = 0
     prompt_tokens: int = 0
+    prefill_tokens_saved: int = 0  # of what rows began with: computed once for several
     finished: int = 0
     failed: int = 0
     active: int = 0  # rows in the batch now

@@ -25,6 +25,7 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     prompt_tokens: int = 0
+    prefill_tokens_saved: int = 0
     completion_tokens: int = 0
     rounds: int = 0
     row_rounds: int = 0  # rounds summed over the rows in each

@@ -71,7 +71,7 @@ class GeneralModelRunner(ModelRunner):
         del rows
         return self.config.max_k
 
-    def prefill(self, sequences: Sequence[SequenceState]) -> None:
+    def prefill(self, sequences: Sequence[SequenceState]) -> int:
         """Gives sequences slots, and fills the target's KV for all but their last tokens."""
         start = mark(self.device)
         slots = [self.batch.join(sequence) for sequence in sequences]
@@ -79,6 +79,7 @@ class GeneralModelRunner(ModelRunner):
             self.drafter.join(slot)
         prefill(self.target, self.batch, dict.fromkeys(slots, 0), self.prefill_chunk, self._show)
         self.timer.add(start, mark(self.device), of_drafter=False)
+        return sum(sequence.length for sequence in sequences)
 
     def _show(self, view: SlotView) -> None:
         if self.drafter.target_layers:

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.page_allocator import PageAllocator
 from specbatch.engine.graphs.paging import PAGE, Pages
 
 
@@ -27,9 +28,10 @@ def page_bytes(decoder: Decoder) -> dict[torch.device, int]:
 
 
 class PagePool:
-    """The KV memory of one model, and the free list over it.
+    """The KV memory of one model, and which slot has which pages of it.
 
-    Invariant: a page is free, or in exactly one slot's list; page 0 is neither.
+    Slots whose rows begin with the same tokens have the same pages there. Nobody writes to these but the row that fills them, once: a row's
+    rounds write behind its keys.
 
     ample: there are pages for all rows at their longest: a row may have all that it will need as it joins, and its table stays as it is
 
@@ -45,8 +47,9 @@ class PagePool:
         columns = pages_for(max_positions)
         self.pages = pages
         self.ample = pages >= slots * columns
+        self.allocator = PageAllocator(pages)
         self.held: list[list[int]] = [[] for _ in range(slots + 1)]
-        self._free = list(range(pages, 0, -1))
+        self._keys: list[Sequence[bytes]] = [()] * (slots + 1)
         self._table = torch.zeros(slots + 1, columns, dtype=torch.int32)  # the host's, which fills the devices'
         self._lines = self._table.numpy()  # the same memory: 20 times as fast to write a page to
         self._changed = False
@@ -62,17 +65,26 @@ class PagePool:
     @property
     def free(self) -> int:
         """Pages that no slot holds."""
-        return len(self._free)
+        return self.allocator.free
 
     def missing(self, slot: int, positions: int) -> int:
         """Pages that the slot lacks to hold so many positions."""
         return max(0, pages_for(positions) - len(self.held[slot]))
 
+    def join(self, slot: int, keys: Sequence[bytes]) -> None:
+        """A row takes the slot, which has no pages yet: its first ones will be those of the keys (see prefix_keys)."""
+        self._keys[slot] = keys
+
     def grow(self, slot: int, positions: int) -> None:
         """Gives the slot pages for so many positions. The caller has seen to it that there are enough."""
-        held = self.held[slot]
+        held, keys, allocator = self.held[slot], self._keys[slot], self.allocator
         for _ in range(self.missing(slot, positions)):
-            self._lines[slot, len(held)] = page = self._free.pop()
+            place = len(held)
+            key = keys[place] if place < len(keys) else None
+            page = allocator.share(key) if key is not None else None
+            if page is None:
+                page = allocator.take(key)
+            self._lines[slot, place] = page
             held.append(page)
             self._changed = True
 
@@ -83,16 +95,35 @@ class PagePool:
             wanted: slot, positions.
         """
         lacking = [(slot, positions) for slot, positions in wanted if positions > PAGE * len(self.held[slot])]
-        if sum(self.missing(slot, positions) for slot, positions in lacking) > self.free:
+        if sum(self.missing(slot, positions) for slot, positions in lacking) > self.free and not self._suffices(
+            lacking
+        ):
             return False
         for slot, positions in lacking:
             self.grow(slot, positions)
         return True
 
+    def _suffices(self, lacking: Sequence[tuple[int, int]]) -> bool:
+        """Whether there are enough pages since some are shared."""
+        taken: set[bytes] = set()
+        needed = 0
+        for slot, positions in lacking:
+            keys = self._keys[slot][len(self.held[slot]) : pages_for(positions)]
+            needed += self.missing(slot, positions) - len(keys) + self.allocator.cost(keys, taken)
+        return needed <= self.free
+
+    def filled(self, slot: int) -> int:
+        """Positions from the first on that need not be filled: others have done that, or will before anything of this slot runs."""
+        return PAGE * self.allocator.filled(self.held[slot][: len(self._keys[slot])])
+
+    def fill(self, slot: int) -> None:
+        """The rest of what the slot's keys stand for is queued to be filled, before anything of other slots that may read it."""
+        self.allocator.fill(self.held[slot][: len(self._keys[slot])])
+
     def evict(self, slot: int) -> None:
-        """Takes all pages of a slot back. Rounds in flight may still write to them: whoever gets them writes later on the same lanes."""
-        held, self.held[slot] = self.held[slot], []
-        self._free.extend(reversed(held))
+        """Takes all pages of a slot back. Rounds in flight may still write to those it had alone: whoever gets them writes later on the same lanes."""
+        held, self.held[slot], self._keys[slot] = self.held[slot], [], ()
+        self.allocator.release(held)
         self._lines[slot, : len(held)] = 0
         self._changed = self._changed or bool(held)
 

@@ -10,11 +10,11 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.grammar import GrammarRound
+from specbatch.engine.graphs.kv_manager import KVManager
 from specbatch.engine.graphs.lanes import kept_current
 from specbatch.engine.graphs.ops import refusing_kernels
 from specbatch.engine.graphs.option_lines import SlotProcessors
 from specbatch.engine.graphs.pair import CapturedPair
-from specbatch.engine.graphs.pool import PagePool, pages_for
 from specbatch.engine.graphs.rounds import BusyLanes, GraphRound, RoundOverLanes, RoundWithLogprobs, Spans
 from specbatch.engine.graphs.sizes import bucket
 from specbatch.engine.graphs.state import Mode
@@ -49,6 +49,7 @@ class GraphModelRunner(ModelRunner):
         for model in (target, *([drafter.model] if isinstance(drafter, ModelDrafter) else [])):
             model.limit_rows(config.max_length)
         self.pair = CapturedPair(target, drafter, config, slots)
+        self.kv = KVManager(self.pair, config)
         self.groups = config.micro_batches or 1
         self.costs: RoundCosts | None = None  # as measured at warm-up
         self.times: dict[tuple[int, int], RoundTimes] = {}  # likewise, what they follow from
@@ -84,57 +85,46 @@ class GraphModelRunner(ModelRunner):
     # -- KV --------------------------------------------------------------------------------------------------------------
 
     def room(self, sequences: Sequence[SequenceState], *, drafting: bool) -> int:
-        """Pages that sequences may take that join, one left for each that runs where it has not all that it will need.
-
-        Of the target; and while drafts pay of a drafter that has pages for all slots, too. One with fewer was not meant for all
-        of them: no row is to wait for it.
-        """
-        running, target = len(sequences), self.pair.target_pool
-        room = target.free - (0 if target.ample else running)
-        enough = min(target.pages, self.slots * -(-pages_for(self.config.max_positions) // 2))
-        limited = [pool for pool in self.pair.drafter.pools if not pool.ample and pool.pages >= enough]
-        for pool in limited if drafting else ():
-            needed = sum(pages_for(self._positions_to_join(sequence, pool)) for sequence in sequences)
-            room = min(room, pool.pages - needed - running)
-        return room
+        """See KVManager."""
+        return self.kv.room(sequences, drafting=drafting)
 
     def pages_to_join(self, sequence: SequenceState) -> int:
-        """Pages of the target that a joining sequence needs at once."""
-        return pages_for(self._positions_to_join(sequence, self.pair.target_pool))
+        """See KVManager."""
+        return self.kv.pages_to_join(sequence)
+
+    def tokens_to_join(self, sequence: SequenceState) -> int:
+        """See KVManager."""
+        return self.kv.tokens_to_join(sequence)
 
     def reserve(self, sequences: Sequence[SequenceState], k: int) -> bool:
         """Gives sequences the pages of the target that a round of k drafts may write; False where there are not enough."""
-        pool = self.pair.target_pool
-        return pool.ample or pool.reserve([(s.slot, s.reach(k)) for s in sequences])
+        return self.kv.reserve(sequences, k)
 
     def reserve_drafter(self, sequences: Sequence[SequenceState], k: int) -> bool:
         """As reserve, of the drafter's pages."""
-        pools = self.pair.drafter.pools
-        return all(pool.ample or pool.reserve([(s.slot, s.reach(k)) for s in sequences]) for pool in pools)
+        return self.kv.reserve_drafter(sequences, k)
 
-    def prefill(self, sequences: Sequence[SequenceState]) -> None:
-        """Gives sequences slots and pages, and queues the target's prefill of all but their last tokens."""
+    def prefill(self, sequences: Sequence[SequenceState]) -> int:
+        """Gives sequences slots and pages, and queues the target's prefill of all but their last tokens and of what they share."""
         pair = self.pair
         start = pair.front.lane.mark()
         slots = [self._free_slots[-1 - i] for i in range(len(sequences))]
-        for pool in pair.pools:
-            for slot, sequence in zip(slots, sequences, strict=True):
-                if pool.ample or pool is pair.target_pool:
-                    pool.grow(slot, self._positions_to_join(sequence, pool))
-        pair.target_pool.upload()
+        begins = self.kv.join(slots, sequences)
         pair.join(slots, sequences)
-        pair.prefill.fill([(slot, 0, sequence.length) for slot, sequence in zip(slots, sequences, strict=True)])
+        filled = pair.prefill.fill(
+            [(slot, begin, s.length) for slot, begin, s in zip(slots, begins, sequences, strict=True)]
+        )
         del self._free_slots[-len(sequences) :]
         self._modes.clear()  # slots may be those of rows with other parameters
         self.timer.add(start, pair.front.lane.mark(), of_drafter=False)
         for slot, sequence in zip(slots, sequences, strict=True):
             sequence.slot = slot
             self._processors.join(slot, sequence.request)
+        return filled
 
     def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
-        """Takes a slot and its pages back. What lies in free pages is never read, NaN or not."""
-        del poisoned
-        self.pair.evict(sequence.slot)
+        """Takes a slot and its pages back."""
+        self.kv.evict(sequence.slot, poisoned=poisoned)
         self._free_slots.append(sequence.slot)
         self._processors.leave(sequence.slot)
 
@@ -147,11 +137,6 @@ class GraphModelRunner(ModelRunner):
     def synchronize(self) -> None:
         """Waits for all that is queued on several lanes, whose memory is about to go."""
         self.pair.graphs.synchronize()
-
-    def _positions_to_join(self, sequence: SequenceState, pool: PagePool) -> int:
-        """What it has, and a round's; or all that it may come to have."""
-        new = sequence.remaining if pool.ample else 0
-        return sequence.length + new + self.config.max_k + 2
 
     # -- the drafter -----------------------------------------------------------------------------------------------------
 

@@ -229,7 +229,7 @@ def poison(on, state: RowState):
         missing = 0 if decoder is on.target else 1  # the drafter may lack the token before the last
         pages = decoder.stages[0].pages
         for layer in (*pages.keys, *pages.values):
-            layer[[0, *pool._free]] = torch.nan
+            layer[[0, *pool.allocator.unused]] = torch.nan
             for slot, held in enumerate(pool.held):
                 for number, page in enumerate(held):
                     beyond = int(state.lengths[slot]) - missing - number * PAGE

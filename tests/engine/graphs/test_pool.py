@@ -25,7 +25,7 @@ def pool_of(decoder, pages=8):
 def consistent(pool):
     """A page is free, or in exactly one slot's list; page 0 is neither."""
     held = [page for pages in pool.held for page in pages]
-    return sorted([*held, *pool._free]) == list(range(1, pool.pages + 1))
+    return sorted([*held, *pool.allocator.unused]) == list(range(1, pool.pages + 1))
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,18 @@ class GraphDrafter:
     """What every drafter is to pair and runner; this one proposes nothing and keeps nothing: the target alone.
 
     pools, prefills: of its KV, where it has any; it then lags behind what was committed without it
+    lookahead: tokens behind a position that what it keeps of that position hangs on
     """
 
     pools: tuple[PagePool, ...] = ()
     prefills: tuple[Prefill, ...] = ()
     grammars: GrammarRound | None = None
+    lookahead = 0
 
     # -- the host's side -------------------------------------------------------------------------------------------------
+
+    def join(self, slot: int, shared: int) -> None:
+        """A sequence takes a slot, whose first tokens, so many, the target shares with others."""
 
     def lags(self, sequences: Sequence[SequenceState]) -> list[int]:
         """Tokens of each sequence to be taken in before it drafts, as far as the host knows."""

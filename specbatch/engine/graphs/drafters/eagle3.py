@@ -23,6 +23,8 @@ class HeadDrafter(StepDrafter):
         graphs: of captured steps.
     """
 
+    lookahead = 1  # the KV of a position is made from the token after it, too
+
     def __init__(self, head: PackedHead, chooser: TokenChooser, graphs: CudaGraphRunner) -> None:
         super().__init__(chooser, graphs)
         self.head = head

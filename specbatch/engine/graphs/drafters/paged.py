@@ -45,13 +45,18 @@ class PagedDrafter(StepDrafter):
         self.pools, self.prefills = (pool,), (prefill,)
         self._seen = [0] * (self.state.slots + 1)
         self._caught_up = [False] * (self.state.slots + 1)
+        self._shared = [0] * (self.state.slots + 1)
 
     # -- the host's side -------------------------------------------------------------------------------------------------
 
+    def join(self, slot: int, shared: int) -> None:
+        """A sequence takes a slot. What the target shares of it is, as far as lags go, for another to take in."""
+        self._shared[slot] = shared
+
     def lags(self, sequences: Sequence[SequenceState]) -> list[int]:
         """Tokens of each sequence to be taken in before it drafts, as far as the host knows."""
-        caught_up, seen = self._caught_up, self._seen
-        return [0 if caught_up[s.slot] else s.length - seen[s.slot] for s in sequences]
+        caught_up, seen, shared = self._caught_up, self._seen, self._shared
+        return [0 if caught_up[s.slot] else s.length - max(seen[s.slot], shared[s.slot]) for s in sequences]
 
     def lagging(self, sequences: Sequence[SequenceState]) -> list[SequenceState]:
         """The sequences that it must catch up with."""
@@ -59,13 +64,17 @@ class PagedDrafter(StepDrafter):
         return [s for s in sequences if not caught_up[s.slot]]
 
     def catch_up(self, sequences: Sequence[SequenceState]) -> None:
-        """Queues prefill forwards over what it has not seen."""
-        self.pool.upload()
+        """Queues prefill forwards over what it has not seen, and no sequence before has taken in that shares its pages."""
+        pool, seen = self.pool, self._seen
+        pool.upload()
         if self.verifying is not None:
             self.state.join([s.slot for s in sequences], sequences)
-        self.prefill.fill([(s.slot, self._seen[s.slot], s.length) for s in sequences])
+        stretches = []
         for s in sequences:
-            self._seen[s.slot], self._caught_up[s.slot] = s.length, True
+            stretches.append((s.slot, max(seen[s.slot], pool.filled(s.slot)), s.length))
+            pool.fill(s.slot)
+            seen[s.slot], self._caught_up[s.slot] = s.length, True
+        self.prefill.fill(stretches)
 
     def skip(self, sequences: Sequence[SequenceState]) -> None:
         """A round without drafts is launched: what it commits must be caught up with."""
@@ -81,7 +90,7 @@ class PagedDrafter(StepDrafter):
     def evict(self, slot: int) -> None:
         """Takes a slot and its pages back."""
         self.pool.evict(slot)
-        self._seen[slot], self._caught_up[slot] = 0, False
+        self._seen[slot], self._shared[slot], self._caught_up[slot] = 0, 0, False
 
     # -- the device's side -----------------------------------------------------------------------------------------------
 
