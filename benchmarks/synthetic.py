@@ -8,11 +8,12 @@ attention's correctness: real models test that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
@@ -163,8 +164,7 @@ def build(
     _fill(model, shape, seed)
     set_head(model, following)
     if len(set(places.values())) > 1:
-        parts = [(model.get_submodule(name), device) for name, device in places.items() if "embed_tokens" not in name]
-        _carry_between_devices(parts, model.model.embed_tokens.weight.device, model.lm_head)
+        _carry_between_devices(model, places)
     model.generation_config.eos_token_id = None
     return model.eval()
 
@@ -209,15 +209,27 @@ def _stages(shape: Shape, count: int) -> list[int]:
     return [min(int((layer + 0.5) / share), count - 1) for layer in range(shape.layers)]
 
 
-def _carry_between_devices(parts: Iterable[tuple[Any, torch.device]], first: torch.device, head: Any) -> None:
+class _Carry(ModelHook):
+    """Takes a module's inputs to its device, and what it gives to another: one that goes with accelerate's own hooks."""
+
+    def __init__(self, device: torch.device, back: torch.device | None = None) -> None:
+        self.device, self.back = device, back
+
+    def pre_forward(self, module: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        del module
+        return _to(args, self.device), _to(kwargs, self.device)
+
+    def post_forward(self, module: Any, output: Any) -> Any:
+        del module
+        return output if self.back is None else _to(output, self.back)
+
+
+def _carry_between_devices(model: Any, places: Mapping[str, torch.device]) -> None:
     """Lets transformers' own forward run over a split: every part takes its inputs to its device, and logits come back."""
-    for part, device in parts:
-
-        def fetch(_: Any, args: Any, kwargs: Any, device: torch.device = device) -> tuple[Any, Any]:
-            return _to(args, device), _to(kwargs, device)
-
-        part.register_forward_pre_hook(fetch, with_kwargs=True)
-    head.register_forward_hook(lambda *call: _to(call[-1], first))
+    first = model.model.embed_tokens.weight.device
+    for name, device in places.items():
+        if "embed_tokens" not in name:
+            add_hook_to_module(model.get_submodule(name), _Carry(device, first if name == "lm_head" else None))
 
 
 def _to(value: Any, device: torch.device) -> Any:

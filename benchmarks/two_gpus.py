@@ -35,6 +35,7 @@ from benchmarks.synthetic import SHAPES, Order, build, even_split
 from benchmarks.workloads import Rows
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.runner import GraphModelRunner
+from specbatch.engine.make_engine import describe
 from specbatch.engine.pipeline import PipelineCosts, assumed_tokens, best_groups, speeds_by_groups
 from specbatch.engine.regrouping import Regrouping
 
@@ -114,7 +115,8 @@ def _placement(asked: argparse.Namespace, name: str, order: Order) -> Iterator[M
     ks: list[int | None] = [None, *asked.k] if pairs[0].drafter is not None else [0]
     with ExitStack() as stack:
         warmed = [stack.enter_context(warmed_engine(pair, ks, most)) for pair in pairs]
-        print(f"{name}: warmed up in {sum(each.seconds for each in warmed):.0f} s", flush=True)
+        runners = {describe(each.engine) for each in warmed}
+        print(f"{name}: warmed up in {sum(each.seconds for each in warmed):.0f} s; {', '.join(runners)}", flush=True)
         several = len(pairs) == 1 and len(_lanes(warmed[0])) > 1
         for rows in asked.rows:
             for k in asked.k if pairs[0].drafter is not None else [0]:

@@ -83,7 +83,8 @@ def cut(model: Any, description: DecoderDescription, longest: int) -> tuple[CutM
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:
-    wide = tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+    here = tensor.detach().to("cpu", copy=True)  # then made wide: the GPU keeps no memory for it
+    wide = here.to(torch.float32) if tensor.is_floating_point() else here
     return nn.Parameter(wide, requires_grad=False) if isinstance(tensor, nn.Parameter) or tensor.requires_grad else wide
 
 
