@@ -172,7 +172,7 @@ def _ceilings(plan: Plan) -> Iterator[str]:
     yield from format_table([[row[column] for column in shown] for row in rows], left=(0, 1))
     acceptance = f"acceptance {ceiling.acceptance_rate:.3g}, " if drafts else ""
     known = "for" if plan.slowdown else "assumed:"
-    yield f"   {known} {acceptance}{ceiling.mean_length} tokens in an average row's cache, no prefill. rows: at once, in one replica"
+    yield f"   {known} {acceptance}a cache of {ceiling.mean_length} tokens a row, no prefill. rows: at once, in one replica"
     if plan.slowdown:
         times = ", ".join(f"{times:.1f} of the {role}" for role, times in plan.slowdown.items() if role in plan.models)
         yield f"   steps took this many times what data sheets allow: {times}"
