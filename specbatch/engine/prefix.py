@@ -6,6 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Sequence
 
+PAGE = 64  # tokens: what rows share on the fast path comes in pages of so many
 _BYTES = 16  # of a name: two different prefixes have the same one with a chance of 2^-128
 
 

@@ -53,8 +53,8 @@ class RequestMaker:
 class RowQueue(Protocol):
     """Where prepared rows come from; several threads may take from it."""
 
-    def take(self, *, wait: bool) -> PreparedRow | None:
-        """The next row; None where none is left, or, unless `wait`, where none is ready."""
+    def take(self, *, wait: bool, beside: PreparedRow | None = None) -> PreparedRow | None:
+        """The next row, if any can be chosen one that begins like `beside`; None where none is left, or, unless `wait`, where none is ready."""
         ...
 
     def wait_for_row(self) -> bool:
@@ -92,6 +92,7 @@ class RequestSource:
         self._rows = rows
         self._make_request = make_request
         self._next: deque[Request] = deque()  # of a row that wants several completions
+        self._last: PreparedRow | None = None
         self._row_of: dict[int, _RowInFlight] = {}  # by the identity of its requests
 
     def __iter__(self) -> Iterator[Request]:
@@ -99,9 +100,10 @@ class RequestSource:
 
     def __next__(self) -> Request:
         if not self._next:
-            prepared = self._rows.take(wait=not self._row_of)
+            prepared = self._rows.take(wait=not self._row_of, beside=self._last)
             if prepared is None:
                 raise StopIteration
+            self._last = prepared
             requests = self._make_request.all_of(prepared)
             row = _RowInFlight(prepared, time.monotonic(), requests)
             self._row_of |= {id(request): row for request in requests}

@@ -46,6 +46,7 @@ from specbatch.runner.stopping import StopSignals
 from specbatch.runner.versions import hardware
 
 _READY_ROWS = 4  # batches of rows held ready
+_WINDOW = 4096  # rows, at least, among which those that begin alike are brought together
 
 
 class Session:
@@ -206,7 +207,7 @@ class Session:
                 shard=self._shard,
                 finished=store.finished,
                 on_bad=on_bad,
-                capacity=max(64, _READY_ROWS * plan.max_sequences * len(plan.replicas)),
+                capacity=max(_WINDOW, _READY_ROWS * plan.max_sequences * len(plan.replicas)),
             ),
             OutputProcessor(
                 Detokenizer(inputs.tokenizer),

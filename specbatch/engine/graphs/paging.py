@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-PAGE = 64  # positions
+from specbatch.engine import prefix
+
+PAGE = prefix.PAGE  # positions
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
-"""Prefetches rows: reads, checks and tokenises them in a thread of its own, ahead of the engine by a bounded queue."""
+"""Prefetches rows: reads, checks and tokenises them in a thread of its own, ahead of the engines by a bounded window."""
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions
@@ -17,6 +16,7 @@ from specbatch.runner.dataset.lines import Shard
 from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.row import BadRow, Row
 from specbatch.runner.rows.row_reader import RowReader
+from specbatch.runner.rows.window import RowWindow, as_bytes, as_tokens
 
 if TYPE_CHECKING:
     from specbatch.runner.rows.grammars import RowGrammar
@@ -49,7 +49,7 @@ class RowPrefetcher:
         shard: which rows are ours.
         finished: (id, fingerprint, index) -> whether the row had ended before this attempt.
         on_bad: takes rows that cannot be decoded, in the prefetching thread.
-        capacity: rows held ready.
+        capacity: rows held ready, at the most: see RowWindow for the order in which they are given.
 
     Attributes:
         skipped: rows that were finished before.
@@ -72,7 +72,7 @@ class RowPrefetcher:
         self._shard = shard
         self._finished = finished
         self._on_bad = on_bad
-        self._ready: queue.Queue[PreparedRow] = queue.Queue(capacity)
+        self._ready: RowWindow[PreparedRow] = RowWindow(capacity)
         self._ended = threading.Event()  # nothing more will be put
         self._stop = threading.Event()
         self._arrived = threading.Event()  # something was put since someone last looked
@@ -112,22 +112,30 @@ class RowPrefetcher:
     def wait_for_row(self) -> bool:
         """Waits until a row is ready or there is none left; whether one is ready."""
         while not self._stop.is_set():
-            if not self._ready.empty():
+            if self._ready:
                 return True
             if self._ended.is_set():
-                return not self._ready.empty()  # the last row may have come just before the end
+                return bool(self._ready)  # the last row may have come just before the end
             self._arrived.wait(_POLL_SECONDS)
             self._arrived.clear()
         return False
 
-    def take(self, *, wait: bool) -> PreparedRow | None:
-        """The next row; None where none is left, or, unless `wait`, where none is ready."""
+    def take(self, *, wait: bool, beside: PreparedRow | None = None) -> PreparedRow | None:
+        """The next row; None where none is left, or, unless `wait`, where none is ready.
+
+        Args:
+            wait: for one to be ready.
+            beside: what the caller took last: the next row is one that begins like it, where there is any.
+        """
+        last = None if beside is None else as_bytes(beside.prompt_token_ids)
         while not wait or self.wait_for_row():
-            try:
-                return None if self._stop.is_set() else self._ready.get_nowait()
-            except queue.Empty:  # another thread was faster, or there is none
-                if not wait:
-                    return None
+            if self._stop.is_set():
+                return None
+            if (taken := self._ready.take(last)) is not None:
+                row, prompt = taken
+                return replace(row, prompt_token_ids=as_tokens(prompt))
+            if not wait:  # else another thread was faster
+                return None
         return None
 
     def close(self) -> None:
@@ -147,7 +155,7 @@ class RowPrefetcher:
     @property
     def exhausted(self) -> bool:
         """Whether every row of the shard was prepared and given, or found finished or bad."""
-        return self._ended.is_set() and not self._stop.is_set() and self._error is None and self._ready.empty()
+        return self._ended.is_set() and not self._stop.is_set() and self._error is None and not self._ready
 
     def _run(self) -> None:
         try:
@@ -180,10 +188,8 @@ class RowPrefetcher:
             self._on_bad(row)
 
     def _put(self, prepared: PreparedRow) -> None:
+        row, tokens = replace(prepared, prompt_token_ids=[]), prepared.prompt_token_ids
         while not self._stop.is_set():
-            try:
-                self._ready.put(prepared, timeout=_POLL_SECONDS)
-            except queue.Full:
-                continue
-            self._arrived.set()
-            return
+            if self._ready.put(row, tokens, timeout=_POLL_SECONDS):
+                self._arrived.set()
+                return

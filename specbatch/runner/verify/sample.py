@@ -104,9 +104,9 @@ class SampleQueue:
     def __init__(self, rows: Iterable[PreparedRow]) -> None:
         self._rows = list(rows)[::-1]
 
-    def take(self, *, wait: bool) -> PreparedRow | None:
+    def take(self, *, wait: bool, beside: PreparedRow | None = None) -> PreparedRow | None:
         """The next row; None where none is left."""
-        del wait
+        del wait, beside
         try:
             return self._rows.pop()  # one step: replicas take from several threads
         except IndexError:
