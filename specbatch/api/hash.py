@@ -48,6 +48,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "engine.name": ("auto", "native"),  # the engine that ran is in the run's identity
     "engine.options": ({},),
     "target.adapter": (None,),
+    "drafter.quantization": (None,),
     "decoding.minP": (0.0,),
     "decoding.repetitionPenalty": (1.0,),
     "decoding.frequencyPenalty": (0.0,),
@@ -67,6 +68,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 
 
+# Of the drafter: by the coupled rule it changes no token, by the rejection rule it changes which are drawn.
+_HOW_DRAFTED = ("quantization",)
+
+
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted path, value) of everything in nested mappings. An empty one counts as a value, but the outermost."""
     if isinstance(value, Mapping) and (value or not path):
@@ -80,6 +85,8 @@ def hashed_part(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved spec (camelCase, defaults filled in) that affects the results."""
     part = {section: spec[section] for section in SECTIONS}
     part |= {section: {name: spec[section][name] for name in names} for section, names in FIELDS.items()}
+    if part["drafter"] is not None and spec["decoding"]["acceptanceRule"] == "coupled":
+        part["drafter"] = {name: value for name, value in part["drafter"].items() if name not in _HOW_DRAFTED}
     part["dataset"]["uri"] = without_secrets(part["dataset"]["uri"])
     kept = {section: _used(section, fields) for section, fields in part.items()}
     return {section: fields for section, fields in kept.items() if fields != {}}

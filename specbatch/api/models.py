@@ -59,6 +59,13 @@ class DrafterSpec(SpecModel):
     revision: str | None = Field(default=None, description=_REVISION, examples=["main"], min_length=1)
     dtype: Dtype = Field(default="auto", description=_DTYPE, examples=["bfloat16"])
     trust_remote_code: bool = Field(default=False, description=_TRUST, examples=[False])
+    quantization: Literal["fp8", "int8", "int4"] | None = Field(
+        default=None,
+        description="Weights of a drafter model in fewer bits, made from bfloat16 or float32 when it is loaded: a draft step reads a half (fp8, int8) or a quarter (int4) of them. "
+        "int8 keeps nearly all of the acceptance, int4 loses some. Pays on GPUs where draft steps wait for memory; on a CPU it saves memory alone. Not for mixtures of "
+        "experts and EAGLE-3 heads, nor with method ngram or engine.name vllm.",
+        examples=["int8"],
+    )
     prompt_lookup_max: int = Field(
         default=4,
         ge=1,

@@ -67,7 +67,8 @@ def _model(asked: TargetSpec | DrafterSpec, role: str, *, in_pods: bool) -> str:
         )
         return f"{name}, {missing}: {_NOT_CHECKED}, since its files are not on this machine (specbatch fetch gets them)"
     check_weight_files(path, name)
-    read_shape(name, asked.revision, asked.dtype, drafting=role == "drafter")  # config.json is whole
+    drafting, quantization = role == "drafter", getattr(asked, "quantization", None)  # a drafter's alone
+    read_shape(name, asked.revision, asked.dtype, drafting=drafting, quantization=quantization)  # config.json is whole
     if role == "target" and path.is_dir() and not any((path / file).is_file() for file in _TOKENIZERS):
         raise ModelError(
             f"the folder {path.absolute()} holds no tokenizer",

@@ -92,7 +92,14 @@ def plan(
     shape = read_shape(target.model, target.revision, target.dtype, count=count)
     drafter_shape = None
     if drafter and drafter.model:
-        drafter_shape = read_shape(drafter.model, drafter.revision, drafter.dtype, count=count, drafting=True)
+        drafter_shape = read_shape(
+            drafter.model,
+            drafter.revision,
+            drafter.dtype,
+            count=count,
+            drafting=True,
+            quantization=drafter.quantization,
+        )
     shapes, said = _gpu_shapes(job, gpus)
     rounds, said_of_run = _measured(job, measured)
     made = make_plan(

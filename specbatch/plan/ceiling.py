@@ -169,7 +169,7 @@ def _seconds(
     gpu, tokens = request.gpus[stage.device], rows * tokens_per_row
     layers, of_head = shape.span(stage.first_layer, count), shape.head if head else 0
     touched = round(tokens * shape.experts_per_token)  # as many different experts as the tokens ask for
-    weights = (shape.active_params(layers, touched) + of_head) * shape.dtype_bytes
+    weights = shape.read_bytes(shape.active_params(layers, touched) + of_head)
     cache = layers.kv * shape.dtype_bytes * rows * request.mean_length
     params = shape.active_params(layers, shape.experts_per_token) + of_head
     return max((weights + cache) / gpu.bandwidth, 2 * params * tokens / gpu.flops)

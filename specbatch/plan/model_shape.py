@@ -71,6 +71,8 @@ class ModelShape:
     kv_traced: bool = True  # False: keys and values by the config's numbers, because no forward could be traced
     source: str = ""  # where the shape was read, for people
     eagle3: Eagle3Config | None = field(default=None, compare=False)  # of an EAGLE-3 head, which is no model by itself
+    quantization: str = ""  # of the weights of layers and head, made at load
+    weight_bits: float | None = None  # of one of these, with its part of the scales; None: dtype_bytes
 
     @property
     def num_layers(self) -> int:
@@ -111,6 +113,15 @@ class ModelShape:
         return span.shared_params + (span.expert_params * share // self.num_experts if share else 0)
 
     @property
+    def has_own_head(self) -> bool:
+        """Whether the head takes memory of its own: a tied one does where it is quantized, beside an embedding that is not."""
+        return not self.tied or self.weight_bits is not None
+
+    def read_bytes(self, params: int) -> int:
+        """Bytes of so many parameters of layers and head."""
+        return params * self.dtype_bytes if self.weight_bits is None else int(params * self.weight_bits) // 8
+
+    @property
     def params(self) -> int:
         """All parameters, a tied head counted once."""
         head = 0 if self.tied else self.head
@@ -119,12 +130,13 @@ class ModelShape:
     @property
     def weight_bytes(self) -> int:
         """Bytes of all parameters in memory."""
-        return self.params * self.dtype_bytes
+        linears = self.span().params + (self.head if self.has_own_head else 0)
+        return self.read_bytes(linears) + (self.before + self.after + self.embedding) * self.dtype_bytes
 
     @property
     def step_bytes(self) -> int:
         """Bytes of weights read by one decode step of a large batch: everything but embeddings that are looked up."""
-        return (self.span().params + self.after + self.head) * self.dtype_bytes
+        return self.read_bytes(self.span().params + self.head) + self.after * self.dtype_bytes
 
     @property
     def kv_bytes_per_token(self) -> int:

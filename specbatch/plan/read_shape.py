@@ -18,6 +18,7 @@ from specbatch.plan.hf_config import HfConfig, max_positions
 from specbatch.plan.known_models import known_config, nearest_models
 from specbatch.plan.model_dir import hub_cache, resolve_model_dir
 from specbatch.plan.model_shape import Counter, ModelShape
+from specbatch.plan.quantized_shape import quantized
 from specbatch.plan.weight_files import check_weight_files
 
 
@@ -29,6 +30,7 @@ def read_shape(
     count: Counter | None = None,
     *,
     drafting: bool = False,
+    quantization: str | None = None,
 ) -> ModelShape:
     """The shape of a model as a spec names it; `ModelShape.source` says where it was read.
 
@@ -39,6 +41,7 @@ def read_shape(
         env: as for `resolve_model_dir`.
         count: as for `shape_from_config`.
         drafting: it may be an EAGLE-3 head.
+        quantization: of its weights at load, see `quantized`.
 
     Raises:
         ModelError: there is no description on this machine, or it is one that cannot be planned.
@@ -47,13 +50,13 @@ def read_shape(
     if found is not None:
         if found.parent.name != "snapshots" and any(found.glob("*.safetensors")):  # a hub's cache may be filled later
             check_weight_files(found, model)
-        return shape_in(found, model, dtype, count, drafting=drafting)
+        return shape_in(found, model, dtype, count, drafting=drafting, quantization=quantization)
     built_in = known_config(model)
     if built_in is not None:
         known, config = built_in
         like = "" if known.lower() == model.lower() else f", as {known}"
         source = f"built-in table{like}: no config.json on this machine"
-        return shape_from_config(config, model, dtype, source=source, count=count)
+        return shape_from_config(config, model, dtype, source=source, count=count, quantization=quantization)
     cache = hub_cache(env if env is not None else os.environ)
     raise ModelError(
         f"not on this machine: no folder {model!r}, no snapshot of {revision or 'main'} in {cache}, not a built-in shape",
@@ -64,16 +67,23 @@ def read_shape(
 
 
 def shape_in(
-    path: Path, name: str, dtype: str = "auto", count: Counter | None = None, *, drafting: bool = False
+    path: Path,
+    name: str,
+    dtype: str = "auto",
+    count: Counter | None = None,
+    *,
+    drafting: bool = False,
+    quantization: str | None = None,
 ) -> ModelShape:
-    """The shape of the model in a folder with a config.json, or in a .gguf file; `drafting`: it may be an EAGLE-3 head.
+    """The shape of the model in a folder with a config.json, or in a .gguf file; the arguments are as in `read_shape`.
 
     Raises:
         ModelError: the description cannot be read or planned.
     """
     if path.is_file():
         source = f"header of {path}"
-        return shape_from_config(config_from_gguf(path), name, dtype, source=source, count=count, path=path)
+        config = config_from_gguf(path)
+        return shape_from_config(config, name, dtype, source=source, count=count, path=path, quantization=quantization)
     file = path / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -84,8 +94,8 @@ def shape_in(
     if not isinstance(config, dict):
         raise ModelError(f"{file} is not a JSON object", where=name, remedy="download the model again")
     if drafting and is_eagle3(config):
-        return eagle3_shape(config, name, dtype, str(file), path)
-    return shape_from_config(config, name, dtype, source=str(file), count=count)
+        return quantized(eagle3_shape(config, name, dtype, str(file), path), quantization)
+    return shape_from_config(config, name, dtype, source=str(file), count=count, quantization=quantization)
 
 
 def shape_from_config(
@@ -96,6 +106,7 @@ def shape_from_config(
     source: str = "",
     count: Counter | None = None,
     path: Path | None = None,
+    quantization: str | None = None,
 ) -> ModelShape:
     """The shape that a config.json describes: by formula for known families, else counted, else estimated.
 
@@ -106,6 +117,7 @@ def shape_from_config(
         source: where the config was read, for people.
         count: counts models of other families; None where nothing on this machine can.
         path: the .gguf file that the config was read of, for `count`.
+        quantization: as in `read_shape`.
 
     Raises:
         ModelError: a field is missing or not a number, or the architecture is of a kind that cannot be planned.
@@ -118,7 +130,8 @@ def shape_from_config(
     counted = count(config, path) if count is not None and not hf.fits_formula else None
     if counted is not None:
         source = f"{source}, counted in the model itself" if source else "counted in the model itself"
-        return replace(counted, name=name, architecture=hf.architecture, dtype_bytes=dtype_bytes, source=source)
+        named = replace(counted, name=name, architecture=hf.architecture, dtype_bytes=dtype_bytes, source=source)
+        return quantized(named, quantization, hf.quantised_by)
     hidden, heads = hf.number("hidden_size"), hf.number("num_attention_heads")
     experts, experts_per_token, inner = hf.experts()
     layers = hf.number("num_hidden_layers")
@@ -146,4 +159,5 @@ def shape_from_config(
         known_layout=hf.fits_formula,
         source=source,
     )
-    return replace(shape, layers=(llama_layer(shape, hf.family, hf.biases),) * layers)
+    shape = replace(shape, layers=(llama_layer(shape, hf.family, hf.biases),) * layers)
+    return quantized(shape, quantization, hf.quantised_by)

@@ -69,6 +69,7 @@ class ModelPlacement:
     devices: tuple[str, ...]  # "cuda:0", ... in the order of the layers; ("cpu",) without GPUs
     device_map: Mapping[str, str]  # module -> device, for transformers; {"": "cpu"} without GPUs
     stages: tuple[Stage, ...]  # one for each device
+    quantization: str = ""  # made at load: fp8, int8 or int4
 
     @property
     def weight_bytes(self) -> int:

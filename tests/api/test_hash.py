@@ -62,6 +62,14 @@ def test_where_and_how_fast_it_runs_does_not(spec):
     assert job(spec).spec_hash() == PLAIN
 
 
+def test_how_a_drafter_is_run_counts_where_it_decides_on_what_is_drawn():
+    def digest(drafter, rule):
+        return job(f"{{drafter: {{model: a/b{drafter}}}, decoding: {{acceptanceRule: {rule}}}}}").spec_hash()
+
+    assert digest(", quantization: int8", "coupled") == digest("", "coupled")
+    assert digest(", quantization: int8", "rejection") != digest("", "rejection")
+
+
 def test_the_name_does_not_count():
     assert job(metadata="{name: other, labels: {a: b}}").spec_hash() == PLAIN
 

@@ -47,5 +47,7 @@ def not_of_vllm(spec: Spec) -> Iterator[Problem]:
             f"vLLM has target and drafter on the same GPUs, but strategy is {placement.strategy}",
             "set strategy to same or auto: it is split by tensor parallelism where one GPU is too small; or set engine.name to native",
         )
+    if spec.drafter is not None and spec.drafter.quantization is not None:
+        yield Problem("spec.drafter.quantization", "vLLM loads a drafter as it is stored", _NATIVE)
     if placement.micro_batches != "auto":
         yield Problem("spec.placement.microBatches", "vLLM schedules by itself, and has no such setting", _NATIVE)

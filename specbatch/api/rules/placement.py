@@ -36,6 +36,13 @@ def _drafter_has_what_its_method_needs(job: SpecBatchJob) -> Iterator[Problem]:
             f"method ngram takes no model, but model is {drafter.model}",
             "leave model out, or set method to model",
         )
+    if drafter.method != "model" and drafter.quantization is not None:
+        what = "has no weights" if drafter.method == "ngram" else "reads little more than its own head"
+        yield Problem(
+            "spec.drafter.quantization",
+            f"is for draft models, and method {drafter.method} {what}",
+            "leave quantization out",
+        )
     if drafter.prompt_lookup_min > drafter.prompt_lookup_max:
         yield Problem(
             "spec.drafter.promptLookupMin",

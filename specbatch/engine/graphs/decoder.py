@@ -18,10 +18,11 @@ from specbatch.engine.graphs.describe.modules import decoder_of
 from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.describe.rotary import rope_tables
 from specbatch.engine.graphs.lanes import Lane
-from specbatch.engine.graphs.packing import Layer, norm_weight, pack_layers
+from specbatch.engine.graphs.packing import Layer, norm_weight, pack_layers, weight_of
 from specbatch.engine.graphs.reference import Ahead, TorchOps
 from specbatch.engine.graphs.stage import PackedAt, RowsAt, Stage
 from specbatch.engine.graphs.taps import Taps
+from specbatch.engine.quantization import Weight
 
 _At = TypeVar("_At", RowsAt, PackedAt)
 
@@ -64,7 +65,7 @@ class Decoder:
         self.dtype: torch.dtype = model.model.dtype
         self.embedding: Tensor = decoder.embed_tokens.weight.detach()
         self.norm = norm_weight(decoder.norm, what.norm_offset, what.logit_scale)
-        self.head: Tensor = model.model.get_output_embeddings().weight.detach()
+        self.head: Weight = weight_of(model.model.get_output_embeddings())
         self.stages: list[Stage] = []
         self.rotary = decoder.rotary_emb
         ropes = rope_tables(self.rotary, what, range(positions))
@@ -195,8 +196,8 @@ class Decoder:
         return ops.gate(up, activation) if layer.what.gated else ops.activate(up, activation)
 
     def _add(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, norm: Tensor | None, hidden: Tensor,
-        following_norm: Tensor | None, following: Tensor,
+        self, x: Tensor, weight: Weight, bias: Tensor | None, norm: Tensor | None, hidden: Tensor,
+        following_norm: Tensor | None, following: Weight,
     ) -> tuple[Tensor, Ahead | Normed | None]:  # fmt: skip
         """The hidden states with a linear's output, normed first where it has a norm; and what is there for the norm that follows."""
         if norm is not None:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from specbatch.engine.graphs.describe.description import DecoderDescription, LayerDescription
-from specbatch.engine.graphs.describe.modules import LayerModules, decoder_of, modules_of
+from specbatch.engine.graphs.describe.modules import LayerModules, Linear, decoder_of, modules_of
 from specbatch.engine.memory import free_cached
+from specbatch.engine.quantization import QuantizedLinear, QuantizedWeight, Weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +33,17 @@ class Layer:
     """
 
     input_norm: Tensor | None
-    qkv: Tensor
+    qkv: Weight
     qkv_bias: Tensor | None
     q_norm: Tensor | None
     k_norm: Tensor | None
-    o: Tensor
+    o: Weight
     o_bias: Tensor | None
     attended_norm: Tensor | None
     post_norm: Tensor | None
-    gate_up: Tensor
+    gate_up: Weight
     gate_up_bias: Tensor | None
-    down: Tensor
+    down: Weight
     down_bias: Tensor | None
     fed_norm: Tensor | None
     what: LayerDescription
@@ -68,17 +69,17 @@ def pack_layer(layer: LayerModules, what: LayerDescription, norm_offset: float =
     q_norm, k_norm = (norm_weight(norm, norm_offset) for norm in layer.head_norms) if layer.head_norms else (None, None)
     return Layer(
         input_norm=norms[0],
-        qkv=_join([linear.weight for linear in layer.qkv]),
+        qkv=join_weights(layer.qkv),
         qkv_bias=_bias(layer.qkv),
         q_norm=q_norm,
         k_norm=k_norm,
-        o=layer.o.weight.detach(),
+        o=weight_of(layer.o),
         o_bias=_bias([layer.o]),
         attended_norm=norms[1],
         post_norm=norms[2],
-        gate_up=_join([linear.weight for linear in layer.gate_up]),
+        gate_up=join_weights(layer.gate_up),
         gate_up_bias=_bias(layer.gate_up),
-        down=layer.down.weight.detach(),
+        down=weight_of(layer.down),
         down_bias=_bias([layer.down]),
         fed_norm=norms[3],
         what=what,
@@ -92,8 +93,22 @@ def norm_weight(norm: Any, offset: float, scale: float = 1.0) -> Tensor:
     return weight if offset == 0 and scale == 1 else (weight.float() + offset) * scale
 
 
-def _bias(linears: Sequence[nn.Linear]) -> Tensor | None:
-    return None if linears[0].bias is None else _join([linear.bias for linear in linears])
+def weight_of(linear: Linear) -> Weight:
+    """A linear's matrix, quantized or not."""
+    return linear.weight if isinstance(linear, QuantizedLinear) else linear.weight.detach()
+
+
+def join_weights(linears: Sequence[Linear]) -> Weight:
+    """The matrices of linears of one input as one, of which their own become views; all are quantized alike, or none is."""
+    quantized = [linear.weight for linear in linears if isinstance(linear, QuantizedLinear)]
+    if quantized:
+        return QuantizedWeight(_join([one.values for one in quantized]), _join([one.scales for one in quantized]))
+    return _join([linear.weight for linear in linears if isinstance(linear, nn.Linear)])
+
+
+def _bias(linears: Sequence[Linear]) -> Tensor | None:
+    biases = [linear.bias for linear in linears if linear.bias is not None]
+    return _join(biases) if biases else None
 
 
 def _join(parameters: Sequence[Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.reference_attention import TorchAttention
 from specbatch.engine.logits_processors import process_slots
 from specbatch.engine.logprobs import Logprobs
+from specbatch.engine.quantization import Weight, dense
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution, gumbel_max
 
@@ -118,19 +119,19 @@ class TorchOps(TorchAttention):
         """
         return F.embedding(tokens.clamp(max=len(weight) - 1), weight)
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def linear(self, x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
         """x @ weight.T + bias.  # [T, in], [out, in] -> [T, out]"""
-        return F.linear(x, weight, bias)
+        return F.linear(x, dense(weight, x.dtype), bias)
 
     def norm_linear(
         self,
         x: Tensor,
         norm: Tensor,
         eps: float,
-        weight: Tensor,
+        weight: Weight,
         bias: Tensor | None = None,
         ahead: Ahead | Normed | None = None,
-        following: Tensor | None = None,
+        following: Weight | None = None,
     ) -> Tensor:
         """linear(rms_norm(x)).
 
@@ -147,14 +148,14 @@ class TorchOps(TorchAttention):
             [T, out]
         """
         del ahead, following
-        return F.linear(self.rms_norm(x, norm, eps), weight, bias)
+        return self.linear(self.rms_norm(x, norm, eps), weight, bias)
 
-    def linear_add(self, x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+    def linear_add(self, x: Tensor, weight: Weight, residual: Tensor) -> Tensor:
         """residual + x @ weight.T; what was the residual is not used again.  # [T, in], [out, in], [T, out] -> [T, out]"""
-        return residual + F.linear(x, weight)
+        return residual + self.linear(x, weight)
 
     def linear_add_ahead(
-        self, x: Tensor, weight: Tensor, residual: Tensor, norm: Tensor, following: Tensor
+        self, x: Tensor, weight: Weight, residual: Tensor, norm: Tensor, following: Weight
     ) -> tuple[Tensor, Ahead | None]:
         """linear_add, and what spares the norm that comes next a kernel of its own; None where there is no such thing.
 
@@ -173,9 +174,9 @@ class TorchOps(TorchAttention):
         x: Tensor,
         norm: Tensor | None,
         eps: float,
-        gate_up: Tensor,
+        gate_up: Weight,
         ahead: Ahead | Normed | None = None,
-        following: Tensor | None = None,
+        following: Weight | None = None,
         activation: Activation = SILU,
     ) -> Tensor:
         """gate(linear(rms_norm(x))), or without a norm; see norm_linear.  # [T, H], [2 I: gate's rows, then up's, H] -> [T, I]"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind
@@ -16,20 +15,11 @@ from specbatch.engine.graphs.kernels import (
     prefill_attention,
     rope_attention,
 )
-from specbatch.engine.graphs.kernels.linear_configs import in_registers
+from specbatch.engine.graphs.kernels.linear_limits import AHEAD, few, folds
 from specbatch.engine.graphs.kernels.token_choice import TritonTokenChoice
 from specbatch.engine.graphs.paging import Pages, Tiles
 from specbatch.engine.graphs.reference import Ahead
-
-# Where cuBLAS takes over, by bytes of a value (benchmarks/README.md): float32 has no tensor cores to feed. Very wide outputs and
-# gates, whose product is folded in, gain for longer.
-_FEW = {2: 16, 4: 8}
-_FEW_FUNNEL = {2: 64, 4: 8}  # outputs too few to occupy the GPU, whose many inputs several programs share
-_FEW_WIDE = {2: 64, 4: 8}
-_FEW_GATED = {2: 32, 4: 8}
-_FUNNEL = 2048  # outputs
-_WIDE = 65536  # outputs: a vocabulary
-_AHEAD = {2: 16, 4: 8}  # tokens up to which a linear hands the norm on to the next, if both are skinny kernels
+from specbatch.engine.quantization import Weight, dense
 
 
 class TritonOps(TritonLayers, TritonTokenChoice):
@@ -65,48 +55,49 @@ class TritonOps(TritonLayers, TritonTokenChoice):
         """As in TorchOps."""
         return bookkeeping.embed(tokens, weight)
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def linear(self, x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
         """The skinny kernel for few tokens, else cuBLAS."""
-        if _few(x, weight):
+        if few(x, weight):
             return linear.linear(x, weight, bias)
-        return F.linear(x, weight, bias)
+        return super().linear(x, weight, bias)
 
     def norm_linear(
         self,
         x: Tensor,
         norm: Tensor,
         eps: float,
-        weight: Tensor,
+        weight: Weight,
         bias: Tensor | None = None,
         ahead: Ahead | Normed | None = None,
-        following: Tensor | None = None,
+        following: Weight | None = None,
     ) -> Tensor:
         """The norm folded in for few tokens, or where it is there already; in a kernel of its own for more."""
         if isinstance(ahead, Normed):
             return self.linear(ahead.x, weight, bias)
         if ahead is not None:
             return linear.ahead_linear(*ahead, eps, weight, bias, following=following)
-        if _folds(x, weight) and normed(x, norm):
+        if folds(x, weight) and normed(x, norm):
             return linear.norm_linear(x, norm, eps, weight, bias)
         return self.linear(self.rms_norm(x, norm, eps), weight, bias)
 
-    def linear_add(self, x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+    def linear_add(self, x: Tensor, weight: Weight, residual: Tensor) -> Tensor:
         """The skinny kernel for few tokens, else cuBLAS, which adds in place: elsewhere PyTorch would copy the residual first."""
-        if _few(x, weight) and residual.is_contiguous() and residual.dtype == x.dtype:
+        if few(x, weight) and residual.is_contiguous() and residual.dtype == x.dtype:
             return linear.linear_add(x, weight, residual)
-        return residual.addmm_(x, weight.t())
+        return residual.addmm_(x, dense(weight, x.dtype).t())
 
     def linear_add_ahead(
-        self, x: Tensor, weight: Tensor, residual: Tensor, norm: Tensor, following: Tensor
+        self, x: Tensor, weight: Weight, residual: Tensor, norm: Tensor, following: Weight
     ) -> tuple[Tensor, Ahead | None]:
         """By the skinny kernel, unless the linear after the norm folds it in."""
-        few = (
-            not _folds(residual, following)
-            and _few(x, weight, _AHEAD)
+        skinny = (
+            not folds(residual, following)
+            and few(x, weight)
+            and len(x) <= AHEAD[x.element_size()]
             and normed(x, norm)
             and residual.dtype == x.dtype
         )
-        if few and residual.is_contiguous() and following.is_contiguous():
+        if skinny and residual.is_contiguous() and following.is_contiguous():
             out, *ahead = linear.linear_add_ahead(x, weight, residual, norm, following=following)
             return out, Ahead(*ahead)
         return self.linear_add(x, weight, residual), None
@@ -116,9 +107,9 @@ class TritonOps(TritonLayers, TritonTokenChoice):
         x: Tensor,
         norm: Tensor | None,
         eps: float,
-        gate_up: Tensor,
+        gate_up: Weight,
         ahead: Ahead | Normed | None = None,
-        following: Tensor | None = None,
+        following: Weight | None = None,
         activation: Activation = SILU,
     ) -> Tensor:
         """All in one for few tokens; above that the norm, then the gate in a kernel of its own."""
@@ -126,13 +117,13 @@ class TritonOps(TritonLayers, TritonTokenChoice):
             x, norm = ahead.x, None
         elif ahead is not None:
             return linear.ahead_gated(*ahead, eps, gate_up, activation, following=following)
-        few = _few(x, gate_up, _FEW_GATED)
-        if few and norm is not None and _folds(x, gate_up) and normed(x, norm):
+        skinny = few(x, gate_up, gated=True)
+        if skinny and norm is not None and folds(x, gate_up) and normed(x, norm):
             return linear.norm_gated(x, norm, eps, gate_up, activation)
         ready = x if norm is None else self.rms_norm(x, norm, eps)
-        if few:
+        if skinny:
             return linear.gated(ready, gate_up, activation, following=following)
-        return self.gate(F.linear(ready, gate_up), activation)
+        return self.gate(super().linear(ready, gate_up), activation)
 
     def rope_write(
         self,
@@ -205,19 +196,3 @@ class TritonOps(TritonLayers, TritonTokenChoice):
         """As in TorchOps."""
         attend = prefill_attention.attend_packed if known(q, pages.keys[layer]) else super().attend_packed
         return attend(q, pages, layer, tiles, scale, kind)
-
-
-def _folds(x: Tensor, weight: Tensor) -> bool:
-    """Whether every program works out the norm for itself."""
-    return in_registers(x.shape[0], weight.nbytes) and _few(x, weight)
-
-
-def _few(x: Tensor, weight: Tensor, few: dict[int, int] | None = None) -> bool:
-    """Whether the skinny kernels take these."""
-    if not (known(x, weight) and x.is_contiguous() and weight.is_contiguous()):
-        return False
-    outs, ins = weight.shape
-    if few is None:
-        few = _FEW_WIDE if outs >= _WIDE else _FEW_FUNNEL if outs <= _FUNNEL and ins >= 2 * outs else _FEW
-    most = few[x.element_size()]
-    return 0 < x.shape[0] <= most

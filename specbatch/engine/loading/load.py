@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.support import unsupported, why_not
 from specbatch.engine.loading.checkpoint import check_fit
 from specbatch.engine.loading.dry_load import dry_load, odd_shapes
+from specbatch.engine.memory import free_cached
+from specbatch.engine.quantization import Quantization, quantize_linears
 from specbatch.errors import ModelError, OutOfMemoryError
 
 _LARGE = 1 << 30  # bytes; what is smaller loads in a second
 _CONVERSION = (
     "conversion of the weights"  # in transformers' error where tensors cannot be joined as the model needs them
 )
+_FP8 = (8, 9)  # compute capability: Ada
 _SUMMED = (torch.float32, torch.bfloat16, torch.float16)
 
 # What transformers needs to run quantised weights, by their quant_method.
@@ -45,6 +48,7 @@ def load_causal_lm(
     revision: str | None = None,
     trust_remote_code: bool = False,
     name: str | None = None,
+    quantization: Quantization | None = None,
 ) -> CausalLM:
     """Loads the weights and checks that the model runs on the slot cache.
 
@@ -55,6 +59,7 @@ def load_causal_lm(
         revision: of a hub id.
         trust_remote_code: run Python code that comes with the model.
         name: as shown to people; the path by default.
+        quantization: of the weights of linears, once they are loaded.
 
     Raises:
         ModelError: missing, not permitted, without safetensors, or not a causal LM that can run here.
@@ -95,6 +100,11 @@ def load_causal_lm(
         info["mismatched_keys"] = info["mismatched_keys"] | odd_shapes(model)
     check_fit(info, shown, text_only=_is_text_of_more(Path(path)))
     _check_finite(model, shown)
+    if quantization is not None:
+        _check_capability(quantization, devices, shown)
+        quantize_linears(model, quantization, shown)
+        for device in devices:
+            free_cached(torch.device(device))
     return CausalLM(model, shown)
 
 
@@ -145,6 +155,16 @@ def _check_finite(model: PreTrainedModel, name: str) -> None:
                 where=name,
                 remedy="set dtype to bfloat16 or float32 if the weights were made for it; else train or download them again",
             )
+
+
+def _check_capability(quantization: Quantization, devices: Collection[str], name: str) -> None:
+    old = [one for one in devices if one.startswith("cuda") and torch.cuda.get_device_capability(one) < _FP8]
+    if quantization == "fp8" and old:
+        raise ModelError(
+            f"drafter.quantization fp8 needs a GPU of compute capability 8.9 or newer, and {old[0]} has {'.'.join(map(str, torch.cuda.get_device_capability(old[0])))}",
+            where=name,
+            remedy="set drafter.quantization to int8",
+        )
 
 
 def _is_text_of_more(path: Path) -> bool:

@@ -106,7 +106,7 @@ def _tree(replica: ReplicaPlan, uses: dict[str, DeviceUse]) -> Iterator[str]:
     sizes: list[tuple[str, ...]] = []
     for role, model in zip(("target", "drafter"), replica.models, strict=False):
         parts = []
-        names.append(f"{role} {model.model}")
+        names.append(f"{role} {model.model}{', weights in ' + model.quantization if model.quantization else ''}")
         sizes.append(("",) * 4 if names[1:] else ("weights", "KV", "free", "rows"))
         for stage in model.stages:
             use, branch = uses[stage.device], "└──" if stage is model.stages[-1] else "├──"

@@ -20,6 +20,7 @@ from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.loading.vocabulary import check_vocabularies
 from specbatch.engine.make_engine import describe, limit_rows, make_engine, why_general
 from specbatch.engine.memory import release
+from specbatch.engine.quantization import Quantization
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.speculation import Speculation
 from specbatch.errors import DeviceError, VocabularyMismatchError
@@ -74,7 +75,10 @@ def read_shapes(spec: Spec, pair: Pair) -> tuple[ModelShape, ModelShape | None]:
     target = shape_in(pair.target.path, pair.target.name, spec.target.dtype, counter())
     if pair.drafter is None or spec.drafter is None:
         return target, None
-    return target, shape_in(pair.drafter.path, pair.drafter.name, spec.drafter.dtype, counter(), drafting=True)
+    drafter, asked = pair.drafter, spec.drafter
+    return target, shape_in(
+        drafter.path, drafter.name, asked.dtype, counter(), drafting=True, quantization=asked.quantization
+    )
 
 
 def load_shared_tokenizer(pair: Pair) -> PreTrainedTokenizerBase:
@@ -181,7 +185,7 @@ def _load_drafter(spec: Spec, pair: Pair, replica: ReplicaPlan, target: CausalLM
     if files.is_eagle3:
         device, weights = replica.drafter.devices[0], weight_files(files.path, files.name)
         return load_eagle3(files.path, weights, target, device=device, dtype=spec.drafter.dtype, name=files.name)
-    model = _load(files, replica.drafter, spec.drafter.dtype)
+    model = _load(files, replica.drafter, spec.drafter.dtype, spec.drafter.quantization)
     if not pair.drafter.has_tokenizer and model.vocab_size != target.vocab_size:
         raise VocabularyMismatchError(
             f"the drafter has no tokenizer, and {model.vocab_size} tokens where the target has {target.vocab_size}",
@@ -191,13 +195,16 @@ def _load_drafter(spec: Spec, pair: Pair, replica: ReplicaPlan, target: CausalLM
     return ModelDrafter(model)
 
 
-def _load(files: ModelFiles, placement: ModelPlacement, dtype: str) -> CausalLM:
+def _load(
+    files: ModelFiles, placement: ModelPlacement, dtype: str, quantization: Quantization | None = None
+) -> CausalLM:
     model = load_causal_lm(
         str(files.path),
         device_map=placement.device_map,
         dtype=dtype,
         trust_remote_code=files.code,
         name=files.name,
+        quantization=quantization,
     )
     differences = compare_with_actual(placement, model.placement())
     if differences:

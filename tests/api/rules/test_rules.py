@@ -92,6 +92,17 @@ BROKEN = [
         "spec.drafter.promptLookupMin",
         "5 is more than promptLookupMax, which is 4",
     ),
+    ("drafter: {method: ngram, quantization: int8}", "spec.drafter.quantization", "method ngram has no weights"),
+    (
+        "drafter: {method: eagle3, model: a/b, quantization: int8}",
+        "spec.drafter.quantization",
+        "is for draft models, and method eagle3",
+    ),
+    (
+        "{drafter: {model: a/b, quantization: int8}, engine: {name: vllm}}",
+        "spec.drafter.quantization",
+        "vLLM loads a drafter as it is stored",
+    ),
     # model references
     (
         "target: {model: 'https://huggingface.co/Qwen/Qwen3-8B/tree/main'}",

@@ -1,4 +1,4 @@
-"""Compiles every kernel of the fast path for a GPU that is not here: python -m tests.engine.graphs.compile_for 89 bfloat16 [others]
+"""Compiles every kernel of the fast path for a GPU that is not here: python -m tests.engine.graphs.compile_for 89 bfloat16 [others | quantized]
 
 Prints as JSON the shared memory that each kernel takes, and what does not fit. Without Triton's interpreter: a process of its own.
 """
@@ -23,6 +23,7 @@ from specbatch.engine.graphs.kernels import (
     elementwise,
     filtered_sampling,
     linear,
+    linear_limits,
     norms,
     prefill_attention,
     rope_attention,
@@ -31,6 +32,7 @@ from specbatch.engine.graphs.kernels import (
 from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
 from specbatch.engine.logits_options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
 from specbatch.engine.logits_processors import RowOptions
+from specbatch.engine.quantization import QuantizedWeight
 
 SHARED = {
     75: 64,
@@ -94,7 +96,7 @@ def compile_only(capability):
         tensor(linear.SCRATCH, dtype=torch.float32),
         tensor(linear.TILES, dtype=torch.int32),
     )
-    for module in (triton_ops, triton_operations):
+    for module in (triton_ops, triton_operations, linear_limits):
         module.known = lambda x, other: x.dtype in triton_operations.DTYPES and x.dtype == other.dtype
     return compiled
 
@@ -251,11 +253,32 @@ def other_layers(dtype, hidden, heads, kv_heads, inner, width, kind, activation,
     yield lambda: ops.softcap(real(32, VOCABULARY), 30.0)
 
 
+def of_quantized_weights(dtype, hidden=2048, qkv=4096, inner=6144):
+    """The linears of a quantized drafter, Qwen3 1.7B, at every number of tokens where their kernels differ."""
+    ops, norm = triton_ops.TritonOps(), tensor(hidden, dtype=dtype)
+
+    def real(*shape):
+        return tensor(*shape, dtype=dtype)
+
+    for kind in (torch.int8, torch.float8_e4m3fn):
+
+        def few(outs, ins, kind=kind):
+            return QuantizedWeight(tensor(outs, ins, dtype=kind), tensor(outs, 1, dtype=torch.float32))
+
+        for n in (1, 16, 128) if kind is torch.int8 else (1, 16):
+            yield lambda n=n, few=few: ops.norm_linear(real(n, hidden), norm, 1e-6, few(qkv, hidden))
+            yield lambda n=n, few=few: ops.norm_gated(real(n, hidden), norm, 1e-6, few(2 * inner, hidden))
+            yield lambda n=n, few=few: ops.linear_add(real(n, inner), few(hidden, inner), real(n, hidden))
+        yield lambda few=few: ops.norm_linear(real(512, hidden), norm, 1e-6, few(VOCABULARY, hidden))
+
+
 def main():
     capability, dtype = int(sys.argv[1]), getattr(torch, sys.argv[2])
     compiled, refused = compile_only(capability), []
     if sys.argv[3:] == ["others"]:
         operations = [operation for model in OTHERS.values() for operation in other_layers(dtype, *model)]
+    elif sys.argv[3:] == ["quantized"]:
+        operations = list(of_quantized_weights(dtype))
     else:
         operations = [operation for model in MODELS for operation in every_operation(dtype, *model)]
     for operation in operations:

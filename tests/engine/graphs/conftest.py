@@ -49,7 +49,9 @@ if not torch.cuda.is_available():
         return interpreter.TensorHandle((a.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
 
     def _patched_cast(self, src, dst_type):
-        # The interpreter cuts off what a GPU rounds.
+        # The interpreter cuts off what a GPU rounds, and takes an integer's bits for a bfloat16's.
+        if src.dtype.scalar.is_int() and dst_type.scalar == tl.bfloat16:
+            src = _cast(self, src, tl.float32)
         if (src.dtype.scalar, dst_type.scalar) != (tl.float32, tl.bfloat16):
             return _cast(self, src, dst_type)
         rounded = torch.from_numpy(np.array(src.data, ndmin=1)).bfloat16().view(torch.int16).numpy()

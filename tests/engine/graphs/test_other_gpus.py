@@ -61,6 +61,18 @@ def test_the_kernels_of_layers_that_are_not_built_like_llamas_do_so_too(capabili
     assert {"_activate", "_norm_add", "_norm_heads", "_rope_attend_kernel", "_packed_kernel"} <= set(found["compiled"])
 
 
+@pytest.mark.slow
+def test_the_linears_of_a_quantized_drafter_do_so_too():
+    command = [sys.executable, "-m", "tests.engine.graphs.compile_for", "90", "bfloat16", "quantized"]
+    done = subprocess.run(
+        command, env=os.environ | {"TRITON_INTERPRET": "0"}, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["refused"] == []
+    assert {"dot", "fma"} <= set(found["compiled"])
+
+
 def running(fits):
     """A kernel of which so many stages fit."""
     tried = []

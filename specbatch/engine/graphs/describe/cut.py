@@ -47,10 +47,9 @@ def cut(model: Any, description: DecoderDescription, longest: int) -> tuple[CutM
     for number, layer in enumerate(decoder.layers):
         firsts.setdefault((description.layers[number], _lists(config, number), _signature(layer)), number)
     chosen = list(firsts.values())
-    embedding, head = decoder.embed_tokens.weight, model.get_output_embeddings().weight
-    memo: dict[int, Any] = {id(weight): _copy(weight[:VOCAB]) for weight in (embedding, head)}
-    if head is embedding:
-        memo[id(head)] = memo[id(embedding)]
+    embedding, head = decoder.embed_tokens.weight, model.get_output_embeddings()
+    by_token = {id(tensor): tensor for tensor in (embedding, *head.parameters(), *head.buffers())}
+    memo: dict[int, Any] = {key: _copy(tensor[:VOCAB]) for key, tensor in by_token.items()}
     for child in model.base_model.children() if decoder is not model.base_model else ():
         if child is not decoder:
             memo[id(child)] = nn.Identity()  # other senses

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from specbatch.engine.graphs.describe.description import NotDescribedError
+from specbatch.engine.quantization import QuantizedLinear
 
 # The norms of a layer: before attention, after it, before the MLP, after it. None: there is none.
 _NORMS = (
@@ -20,6 +21,8 @@ _NORMS = (
     ("input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"),
     ("input_layernorm", "post_norm1", "post_attention_layernorm", "post_norm2"),
 )
+Linear = nn.Linear | QuantizedLinear
+_LINEARS = (nn.Linear, QuantizedLinear)
 _QKV = (("q_proj", "k_proj", "v_proj"), ("qkv_proj",))
 _GATE_UP = (("gate_proj", "up_proj"), ("gate_up_proj",), ("up_proj",))
 _ACTIVATIONS = ("act_fn", "activation_fn")
@@ -37,16 +40,16 @@ class LayerModules:
 
     norms: tuple[Any, Any, Any, Any]
     attention: Any
-    qkv: tuple[nn.Linear, ...]
+    qkv: tuple[Linear, ...]
     head_norms: tuple[Any, ...]
-    o: nn.Linear
-    gate_up: tuple[nn.Linear, ...]
+    o: Linear
+    gate_up: tuple[Linear, ...]
     activation: Any
-    down: nn.Linear
+    down: Linear
     gated: bool
 
     @property
-    def linears(self) -> tuple[nn.Linear, ...]:
+    def linears(self) -> tuple[Linear, ...]:
         """All of them."""
         return (*self.qkv, self.o, *self.gate_up, self.down)
 
@@ -69,7 +72,7 @@ def check_around(model: Any) -> None:
         raise NotDescribedError(odd)
     if missing := sorted(name for name in known if not hasattr(decoder, name)):
         raise NotDescribedError(f"its decoder has no {missing[0]}")
-    if type(head) is not nn.Linear:
+    if type(head) not in _LINEARS:
         raise NotDescribedError(f"its head is a {type(head).__name__}")
     if head.bias is not None:
         raise NotDescribedError("its head has a bias")
@@ -123,7 +126,7 @@ def modules_of(layer: Any, number: int) -> LayerModules:
         gated=gate_up != ("up_proj",),
     )
     for name, module in layer.named_modules():
-        if any(module is linear for linear in found.linears) and type(module) is not nn.Linear:
+        if any(module is linear for linear in found.linears) and type(module) not in _LINEARS:
             raise NotDescribedError(f"{name} of layer {number} is a {type(module).__name__}")
     for linears in (found.qkv, found.gate_up):
         if len({linear.bias is None for linear in linears}) > 1:

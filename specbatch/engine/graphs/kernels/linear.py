@@ -1,5 +1,7 @@
 """Linears of few tokens (T <= 64): reading the weights once is all that takes time, so everything else is folded into it.
 
+Quantized weights are read as they are, and become numbers of the tokens' dtype in registers; these kernels take more tokens of them.
+
 Two kernels. `dot` (linear_dot.py) feeds tiles of weights to the tensor cores as the left operand, the tokens as the right one, padded to
 8, 16, 32 or 64; `fma` (linear_fma.py) is for one or two tokens. A program owns block_n outputs over all of K, or, where outputs are too
 few to occupy the GPU, one of `split` stretches of K: the last of a tile's programs to finish sums their partial results in the
@@ -26,14 +28,14 @@ from specbatch.engine.graphs.describe.description import SILU, Activation
 from specbatch.engine.graphs.kernels.activations import CODES
 from specbatch.engine.graphs.kernels.epilogue import LINE
 from specbatch.engine.graphs.kernels.fitting import with_stages
-from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, Config, configured
+from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, SCRATCH, Config, configured, padded
 from specbatch.engine.graphs.kernels.linear_dot import dot
 from specbatch.engine.graphs.kernels.linear_fma import fma
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.kernels.scratch import current_lane
+from specbatch.engine.quantization import QuantizedWeight, Weight
 
 NOTHING, BIAS, RESIDUAL = 0, 1, 2  # what is added to the products
-SCRATCH = 1 << 21  # floats of partial results
 TILES = 1 << 14  # counters
 _ROOM = 256  # stretches of a token's hidden states, at least: models share what is compiled
 _LONG = 32 << 20  # bytes of weights, at which attention that waits beside them costs more than it spares
@@ -42,10 +44,10 @@ _FETCHED = 4 << 20  # bytes of the next weights: what memory gives between two k
 
 def linear(
     x: Tensor,
-    weight: Tensor,
+    weight: Weight,
     bias: Tensor | None = None,
     *,
-    following: Tensor | None = None,
+    following: Weight | None = None,
     config: Config | None = None,
 ) -> Tensor:
     """x @ weight.T + bias.  # [T, K], [N, K] -> [T, N]"""
@@ -53,36 +55,36 @@ def linear(
 
 
 def gated(
-    x: Tensor, gate_up: Tensor, activation: Activation = SILU,
-    *, following: Tensor | None = None, config: Config | None = None,
+    x: Tensor, gate_up: Weight, activation: Activation = SILU,
+    *, following: Weight | None = None, config: Config | None = None,
 ) -> Tensor:  # fmt: skip
     """activation(gate) * up, rounded once.  # [T, K], [2 N: gate's rows, then up's, K] -> [T, N]"""
     return _run(x, gate_up, gated=True, activation=activation, following=following, config=config)[0]
 
 
 def norm_linear(
-    x: Tensor, norm: Tensor, eps: float, weight: Tensor, bias: Tensor | None = None, *, config: Config | None = None
+    x: Tensor, norm: Tensor, eps: float, weight: Weight, bias: Tensor | None = None, *, config: Config | None = None
 ) -> Tensor:
     """linear(rms_norm(x)) of one or two tokens: x * norm is rounded, its scale is applied to the sums.  # [T, K], [N, K] -> [T, N]"""
     return _run(x, weight, bias, BIAS, norm=norm, eps=eps, config=config)[0]
 
 
 def norm_gated(
-    x: Tensor, norm: Tensor, eps: float, gate_up: Tensor, activation: Activation = SILU,
+    x: Tensor, norm: Tensor, eps: float, gate_up: Weight, activation: Activation = SILU,
     *, config: Config | None = None,
 ) -> Tensor:  # fmt: skip
     """gated(rms_norm(x)) of one or two tokens, as in norm_linear.  # [T, K], [2 N, K] -> [T, N]"""
     return _run(x, gate_up, gated=True, activation=activation, norm=norm, eps=eps, config=config)[0]
 
 
-def linear_add(x: Tensor, weight: Tensor, residual: Tensor, *, config: Config | None = None) -> Tensor:
+def linear_add(x: Tensor, weight: Weight, residual: Tensor, *, config: Config | None = None) -> Tensor:
     """residual + x @ weight.T, rounded once.  # [T, K], [N, K], [T, N] -> [T, N]"""
     return _run(x, weight, residual, RESIDUAL, config=config)[0]
 
 
 def linear_add_ahead(
-    x: Tensor, weight: Tensor, residual: Tensor, norm: Tensor,
-    *, following: Tensor | None = None, config: Config | None = None,
+    x: Tensor, weight: Weight, residual: Tensor, norm: Tensor,
+    *, following: Weight | None = None, config: Config | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """linear_add, and what the linear after the norm of it needs.
 
@@ -101,16 +103,16 @@ def linear_add_ahead(
 
 
 def ahead_linear(
-    scaled: Tensor, squares: Tensor, eps: float, weight: Tensor, bias: Tensor | None = None,
-    *, following: Tensor | None = None, config: Config | None = None,
+    scaled: Tensor, squares: Tensor, eps: float, weight: Weight, bias: Tensor | None = None,
+    *, following: Weight | None = None, config: Config | None = None,
 ) -> Tensor:  # fmt: skip
     """norm_linear of what linear_add_ahead gave.  # [T, K], float32 [stretches, T or more], [N, K] -> [T, N]"""
     return _run(scaled, weight, bias, BIAS, squares=squares, eps=eps, following=following, config=config)[0]
 
 
 def ahead_gated(
-    scaled: Tensor, squares: Tensor, eps: float, gate_up: Tensor, activation: Activation = SILU,
-    *, following: Tensor | None = None, config: Config | None = None,
+    scaled: Tensor, squares: Tensor, eps: float, gate_up: Weight, activation: Activation = SILU,
+    *, following: Weight | None = None, config: Config | None = None,
 ) -> Tensor:  # fmt: skip
     """norm_gated of what linear_add_ahead gave.  # [T, K], float32 [stretches, T or more], [2 N, K] -> [T, N]"""
     return _run(
@@ -119,15 +121,16 @@ def ahead_gated(
 
 
 def _run(
-    x: Tensor, weight: Tensor, extra: Tensor | None = None, kind: int = NOTHING,
+    x: Tensor, weight: Weight, extra: Tensor | None = None, kind: int = NOTHING,
     *, gated: bool = False, activation: Activation = SILU,
     norm: Tensor | None = None, squares: Tensor | None = None, eps: float = 0.0, next_norm: Tensor | None = None,
-    following: Tensor | None = None, config: Config | None = None,
+    following: Weight | None = None, config: Config | None = None,
 ) -> tuple[Tensor, Any, Any]:  # fmt: skip
     tokens, ins = x.shape
     outs = weight.shape[0] // 2 if gated else weight.shape[0]
     ahead = squares is not None or next_norm is not None
-    use = config or configured(tokens, outs, ins, x.element_size(), gated=gated, ahead=ahead)
+    values, scales = (weight.values, weight.scales) if isinstance(weight, QuantizedWeight) else (weight, None)
+    use = config or configured(tokens, outs, ins, values.element_size(), gated=gated, ahead=ahead)
     out = x.new_empty(tokens, outs)
     flags: dict[str, Any] = {
         "block_n": use.block_n,
@@ -145,15 +148,16 @@ def _run(
         rest = ins - use.block_k
         tail = triton.next_power_of_2(rest) if rest else 0
         fma[(tiles,)](
-            x, norm, weight, extra, out, outs, ins, eps,
+            x, norm, values, scales, extra, out, outs, ins, eps,
             tail=tail, count=tokens, normed=norm is not None, even_k=rest == tail,
             early=kind != BIAS or weight.nbytes < _LONG, **flags,
         )  # fmt: skip
         return out, None, None
-    block_t = next(size for size in DOT_TOKENS if tokens <= size)
+    block_t = padded(tokens)
+    times = triton.cdiv(tokens, block_t)
     assert norm is None, "the norm is folded in for one or two tokens alone"
     assert use.split == 1 or not gated, "gates need all of K"
-    assert use.split == 1 or (tiles <= TILES and tiles * use.split * use.block_n * block_t <= SCRATCH)
+    assert use.split == 1 or (times * tiles <= TILES and times * tiles * use.split * use.block_n * block_t <= SCRATCH)
     partial, counters = _scratch(x.device) if use.split > 1 else (None, None)
     scaled = squares_out = None
     if next_norm is not None:
@@ -162,19 +166,20 @@ def _run(
     # Of these q, k, v alone gain, before attention.
     early = squares is not None and not gated and (block_t == DOT_TOKENS[0] or weight.nbytes < _LONG)
     stretches = 0 if squares is None else len(squares)
-    following, fetched = (weight, 0) if following is None else (following, min(_FETCHED, following.nbytes))
+    after = following.values if isinstance(following, QuantizedWeight) else following
+    after, fetched = (values, 0) if after is None else (after, min(_FETCHED, after.nbytes))
 
     def run(stages: int) -> None:
-        dot[(tiles, use.split)](
-            x, squares, weight, extra, out, next_norm, scaled, squares_out, following, partial, counters,
+        dot[(tiles, use.split, times)](
+            x, squares, values, scales, extra, out, next_norm, scaled, squares_out, after, partial, counters,
             tokens, outs, ins, eps, stretches, fetched // LINE // (tiles * use.split),
-            block_t=block_t, split=use.split, room=max(_ROOM, triton.next_power_of_2(stretches)) if stretches else 0,
+            block_t=block_t, many=times > 1, split=use.split, room=max(_ROOM, triton.next_power_of_2(stretches)) if stretches else 0,
             hands_on=next_norm is not None, even_k=ins % (use.block_k * use.split) == 0,
-            early=early, line=LINE // x.element_size() if flags["overlapped"] else 0,
+            early=early, line=LINE // after.element_size() if flags["overlapped"] else 0,
             num_stages=stages, **flags,
         )  # fmt: skip
 
-    with_stages(("linear", use, block_t, gated, ahead, x.dtype, x.device), use.stages, run)
+    with_stages(("linear", use, block_t, gated, ahead, x.dtype, values.dtype, x.device), use.stages, run)
     return out, scaled, squares_out
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 DOT_TOKENS = (8, 16, 32, 64)  # to which the tensor cores' right operand is padded
+MANY = 128  # that a program takes of more: of quantized weights alone, which are read again for the others
 FMA_TOKENS = 2
+SCRATCH = 1 << 21  # floats of partial results
 BRIEF = 16 << 20  # bytes: weights below this lie in all multiprocessors' registers (256 KB each) at once
 MULTIPROCESSORS = 132  # of an H100; on another GPU the tables only fit less well
 
@@ -29,20 +31,26 @@ class Config:
     fma: bool = False
 
 
-# By padded tokens, for weights of two bytes.
+# By padded tokens, for weights of two bytes. Those of one byte are rounded up to the tokens' dtype in registers.
 _DOT = {
     8: Config(16, 256, 2, 4),
     16: Config(16, 256, 2, 4),
     32: Config(32, 128, 4, 5),
     64: Config(64, 128, 4, 4),
+    MANY: Config(64, 128, 8, 3),
 }
+
+
+def padded(tokens: int) -> int:
+    """Tokens that a program of the tensor cores multiplies its weights with."""
+    return next((most for most in DOT_TOKENS if tokens <= most), MANY)
 
 
 def configured(tokens: int, outs: int, ins: int, size: int, *, gated: bool = False, ahead: bool = False) -> Config:
     """The configuration for [tokens, ins] x [outs, ins], `size` bytes a value.
 
     Args:
-        tokens: at most the last of DOT_TOKENS.
+        tokens: at most the last of DOT_TOKENS, where weights are not quantized.
         outs: of the gate alone where gated.
         ins: inputs.
         size: bytes of a value.
@@ -52,7 +60,7 @@ def configured(tokens: int, outs: int, ins: int, size: int, *, gated: bool = Fal
     if not ahead and in_registers(tokens, outs * (1 + gated) * ins * size):
         return registers(tokens, outs, ins, size, gated=gated)
     config = tensor_cores(tokens, outs, ins, size, whole=gated)
-    if gated and config.block_n > 16:
+    if gated and config.block_n > 16 and tokens <= DOT_TOKENS[-1]:
         config = replace(config, block_n=config.block_n // 2)
     return config
 
@@ -74,6 +82,8 @@ def registers(tokens: int, outs: int, ins: int, size: int, *, gated: bool) -> Co
         most = each * 2 * 32 * warps // (size * ins * (1 + gated))
         return 1 << max(most.bit_length() - 1, 0)
 
+    if size == 1:  # numbers of four bytes are made of them
+        return Config(outputs(128 // tokens if brief else 64), 1 << (ins.bit_length() - 1), warps, fma=True)
     # One program a multiprocessor where that suffices; else brief weights all at once, long ones as they come.
     if tokens == 1 and outs <= MULTIPROCESSORS * outputs(256):
         return Config(outputs(256), 1 << (ins.bit_length() - 1), warps, fma=True)
@@ -82,10 +92,11 @@ def registers(tokens: int, outs: int, ins: int, size: int, *, gated: bool) -> Co
 
 def tensor_cores(tokens: int, outs: int, ins: int, size: int, *, whole: bool) -> Config:
     """As configured, never in registers alone; `whole`: a program needs all inputs."""
-    config = next(_DOT[most] for most in DOT_TOKENS if tokens <= most)
+    config = _DOT[padded(tokens)]
     if size == 4:
         return replace(config, block_k=64, warps=4, stages=2)
     if not whole and outs < config.block_n * MULTIPROCESSORS:
-        split = next((s for s in (4, 2) if ins % (config.block_k * s) == 0), 1)
+        most = SCRATCH // (-(-tokens // padded(tokens)) * padded(tokens) * (outs + config.block_n))
+        split = next((s for s in (4, 2) if ins % (config.block_k * s) == 0 and s <= most), 1)
         config = replace(config, split=split)
     return config

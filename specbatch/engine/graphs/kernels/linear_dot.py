@@ -1,4 +1,4 @@
-"""Linears of two to 64 tokens on the tensor cores; see linear.py."""
+"""Linears of two tokens or more on the tensor cores; see linear.py."""
 
 # mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
 
@@ -12,15 +12,17 @@ from specbatch.engine.graphs.kernels.epilogue import fetch, hand_on, write
 
 @triton.jit(do_not_specialize=["tokens", "lines", "stretches"])
 def dot(
-    x, squares, weight, extra, out, norm, scaled, squares_out, following, scratch, counters,
+    x, squares, weight, scales, extra, out, norm, scaled, squares_out, following, scratch, counters,
     tokens, outs, ins, eps, stretches, lines,
     block_n: tl.constexpr, block_k: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
-    room: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
+    room: tl.constexpr, many: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
     even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, activation: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """room: for the stretches whose sums of squares are in `squares`, where x is scaled by the norm's weights, else 0
 
+    scales: of the weights of each output, or None
     line: see fetch, or 0
+    many: there are programs for each block_t of the tokens
     """
     if overlapped and early:
         tl.extra.cuda.gdc_launch_dependents()
@@ -28,7 +30,11 @@ def dot(
     first = tile * block_n
     row = tl.arange(0, block_n)
     n = first + row
-    t = tl.arange(0, block_t)
+    column = tl.arange(0, block_t)
+    t, counted = column, tile
+    if many:
+        t += tl.program_id(2) * block_t
+        counted += tl.program_id(2) * tl.num_programs(0)
     k = tl.arange(0, block_k)
     # Rows beyond the last read the last again: cheaper than a mask, and they are not written.
     if not even_n:
@@ -37,6 +43,11 @@ def dot(
     begin = part * steps * block_k
     rows = weight + first.to(tl.int64) * ins + begin
     ups = rows + tl.cast(outs, tl.int64) * ins
+    if scales is not None:
+        scale = tl.load(scales + first + row)[:, None]
+        scale_up = scale
+        if gated:
+            scale_up = tl.load(scales + outs + first + row)[:, None]
     if overlapped:
         tl.extra.cuda.gdc_wait()
 
@@ -59,13 +70,13 @@ def dot(
             left = ins - begin - offset
             a = tl.load(rows + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
             b = tl.load(x + inputs + offset, mask=wanted & (k[:, None] < left), other=0.0, eviction_policy="evict_last")
-        acc = tl.dot(a, b, acc, input_precision="ieee")
+        acc = tl.dot(a.to(b.dtype), b, acc, input_precision="ieee")
         if gated:
             if even_k:
                 c = tl.load(ups + weights + offset, eviction_policy="evict_first")
             else:
                 c = tl.load(ups + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
-            acc_up = tl.dot(c, b, acc_up, input_precision="ieee")
+            acc_up = tl.dot(c.to(b.dtype), b, acc_up, input_precision="ieee")
 
     if line:
         fetch(following, lines, tile * split + part, line)
@@ -73,17 +84,20 @@ def dot(
         tl.extra.cuda.gdc_launch_dependents()
     last = True
     if split > 1:
-        cell = tl.arange(0, block_n)[:, None] * block_t + t[None, :]
-        mine = scratch + tile * (split * block_n * block_t)
+        cell = tl.arange(0, block_n)[:, None] * block_t + column[None, :]
+        mine = scratch + counted * (split * block_n * block_t)
         tl.store(mine + part * (block_n * block_t) + cell, acc)
         tl.debug_barrier()  # all threads' stores come before the count, which releases them
-        last = tl.atomic_add(counters + tile, 1, sem="acq_rel") == split - 1
+        last = tl.atomic_add(counters + counted, 1, sem="acq_rel") == split - 1
         if last:
             acc = tl.full((block_n, block_t), 0.0, tl.float32)
             for i in tl.static_range(split):
                 acc += tl.load(mine + i * (block_n * block_t) + cell, cache_modifier=".cg")
-            tl.store(counters + tile, 0)  # for the next launch
+            tl.store(counters + counted, 0)  # for the next launch
     if last:
+        if scales is not None:
+            acc *= scale
+            acc_up *= scale_up
         if room:
             total = tl.sum(pieces, axis=0)[None, :]
         y = write(acc, acc_up, total, ins, extra, out, n, t, tokens, outs, eps, room > 0, gated, kind, activation)

@@ -17,13 +17,14 @@ from specbatch.engine.graphs.kernels.epilogue import write
 
 @triton.jit
 def fma(
-    x, norm, weight, extra, out, outs, ins, eps,
+    x, norm, weight, scales, extra, out, outs, ins, eps,
     block_n: tl.constexpr, block_k: tl.constexpr, tail: tl.constexpr, count: tl.constexpr,
     normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr,
     even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, activation: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """A program's block_n outputs of `count` tokens, over all of K = block_k + tail, both powers of two; see linear.py.
 
+    scales: of the weights of each output, or None
     even_k: there are as many inputs; if not, a mask is in the way of what is asked for
     """
     if overlapped and early:
@@ -52,6 +53,11 @@ def fma(
         factor_tail = 1.0
         if normed:
             factor_tail = _row(norm, k_tail, ins, even_k)
+    if scales is not None:
+        scale = tl.load(scales + first + row)
+        scale_up = scale
+        if gated:
+            scale_up = tl.load(scales + outs + first + row)
     if overlapped:
         tl.extra.cuda.gdc_wait()
 
@@ -70,6 +76,9 @@ def fma(
             y += y_tail
             up += up_tail
             squares += squares_tail
+        if scales is not None:
+            y *= scale
+            up *= scale_up
         # With the residual in it, there is nothing but a bias left to add.
         write((y + residual)[:, None], up[:, None], squares, ins, extra, out, n, token + i, count, outs, eps, normed, gated, kind % 2, activation)  # fmt: skip
     if overlapped and not early:

@@ -1,12 +1,14 @@
+from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
 
 from specbatch.engine.graphs.kernels import linear
-from specbatch.engine.graphs.kernels.linear_configs import BRIEF, DOT_TOKENS, Config, configured
+from specbatch.engine.graphs.kernels.linear_configs import BRIEF, DOT_TOKENS, Config, configured, padded
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.triton_ops import TritonOps
+from specbatch.engine.quantization import quantize
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FMA = Config(64, 32, 4, fma=True)
@@ -182,3 +184,65 @@ def test_split_fits_the_scratch_of_every_model():
                 tiles = -(-outs // use.block_n)
                 assert use.split == 1 or tiles <= linear.TILES
                 assert use.split == 1 or tiles * use.split * use.block_n * block_t <= linear.SCRATCH
+
+
+QUANTIZATIONS = ["int8", "fp8"]
+
+
+def quantized(tokens, outs, ins, dtype, quantization):
+    """Arguments of the operations by name, their weights quantized, and the same in float32."""
+    x, norm, weight, bias, residual, gate_up = tensors(tokens, outs, ins, dtype)
+    few, gates = quantize(weight, quantization), quantize(gate_up, quantization)
+
+    def arguments(x, norm, weight, bias, residual, gate_up):
+        return {
+            "linear": (x, weight, bias),
+            "norm_linear": (x, norm, 1e-6, weight, bias),
+            "linear_add": (x, weight, residual),
+            "norm_gated": (x, norm, 1e-6, gate_up),
+            "gated": (x, gate_up),
+        }
+
+    wide = [tensor.float() for tensor in (x, norm, bias, residual)]
+    return arguments(x, norm, few, bias, residual, gates), arguments(
+        *wide[:2], few.dense(torch.float32), *wide[2:], gates.dense(torch.float32)
+    )
+
+
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+@pytest.mark.parametrize("config", [FMA, DOT, replace(DOT, split=2)], ids=["registers", "tensor cores", "split"])
+def test_quantized_weights_are_multiplied_as_what_they_stand_for(config, quantization):
+    ours, reference = quantized(2, 40, 96, torch.bfloat16, quantization)
+    for op in OPS if config.fma else DOT_OPS[:2] if config.split > 1 else DOT_OPS:
+        expected = gated(*reference[op]) if op == "gated" else getattr(TorchOps(), op)(*reference[op])
+        close(getattr(linear, op)(*ours[op], config=config), expected, torch.bfloat16)
+
+
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+@pytest.mark.parametrize("tokens", [1, 2, 9, 70, pytest.param(150, marks=pytest.mark.slow), 300])
+def test_ops_take_any_number_of_tokens_of_quantized_weights(tokens, quantization):
+    ours, reference = quantized(tokens, 24, 40, torch.bfloat16, quantization)
+    for op in OPS:
+        expected = getattr(TorchOps(), op)(*reference[op])
+        close(getattr(TritonOps(), op)(*ours[op]), expected, torch.bfloat16)
+
+
+def test_a_norm_is_handed_on_between_quantized_linears():
+    x, _, weight, _, residual, _ = tensors(5, 72, 96, torch.bfloat16)
+    _, norm, after, bias, _, gate_up = tensors(5, 40, 72, torch.bfloat16)
+    few, following, gates = (quantize(one, "int8") for one in (weight, after, gate_up))
+    total, *ahead = linear.linear_add_ahead(x, few, residual, norm, following=following)
+    close(total, TorchOps().linear_add(x.float(), few.dense(torch.float32), residual.float()), torch.bfloat16)
+    wide = total.float(), norm.float(), 1e-6
+    expected = TorchOps().norm_linear(*wide, following.dense(torch.float32), bias.float())
+    close(linear.ahead_linear(*ahead, 1e-6, following, bias), expected, torch.bfloat16)
+    expected = TorchOps().norm_gated(*wide, gates.dense(torch.float32))
+    close(linear.ahead_gated(*ahead, 1e-6, gates), expected, torch.bfloat16)
+
+
+def test_split_fits_the_scratch_for_many_tokens_of_quantized_weights():
+    for outs, ins in product((1024, 2048, 4096, 6144, 151936), (1024, 2048, 6144)):
+        for tokens in (65, 128, 129, 256):
+            use, block_t = configured(tokens, outs, ins, 1), padded(tokens)
+            tiles = -(-outs // use.block_n) * -(-tokens // block_t)
+            assert use.split == 1 or tiles * use.split * use.block_n * block_t <= linear.SCRATCH

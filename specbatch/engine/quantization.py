@@ -1,0 +1,175 @@
+"""Linears with weights of fewer bits, made when a model is loaded: what a step reads of them is a half or a quarter.
+
+Round to nearest, symmetric: int8 and fp8 (e4m3) with a scale for each output, int4 with one for each group of inputs of an output.
+Activations stay as they are. Embeddings stay, too: a step reads one row of them; a head that is tied to one gets weights of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from specbatch.errors import ModelError
+
+Quantization = Literal["fp8", "int8", "int4"]
+
+GROUP = 32  # inputs that share a scale in int4
+_LARGEST = {"fp8": 448.0, "int8": 127.0, "int4": 7.0}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantizedWeight:
+    """A matrix of a linear: values times scales.
+
+    values: int8 or float8_e4m3fn [outs, ins]; or uint8 [outs, ins / 2]: 8 more than the value, that of input j in the low bits of byte
+        j, that of input ins / 2 + j in its high bits
+    scales: of equal groups of inputs  # [outs, groups]
+    """
+
+    values: Tensor
+    scales: Tensor
+
+    @property
+    def is_int4(self) -> bool:
+        """Two values a byte."""
+        return self.values.dtype == torch.uint8
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        outs, width = self.values.shape
+        return outs, width * (2 if self.is_int4 else 1)
+
+    @property
+    def nbytes(self) -> int:
+        """As a step reads them."""
+        return self.values.nbytes + self.scales.nbytes
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.values.device
+
+    def is_contiguous(self) -> bool:
+        """As it is made."""
+        return self.values.is_contiguous() and self.scales.is_contiguous()
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """The matrix itself.  # [outs, ins]"""
+        values = self.values
+        if self.is_int4:
+            values = torch.cat([values & 15, values >> 4], 1).to(torch.int8) - 8
+        outs, ins = self.shape
+        groups = self.scales.shape[1]
+        scaled = values.to(dtype).view(outs, groups, ins // groups) * self.scales.to(dtype)[..., None]
+        return scaled.view(outs, ins)
+
+
+Weight = Tensor | QuantizedWeight
+
+
+def dense(weight: Weight, dtype: torch.dtype) -> Tensor:
+    """The matrix, quantized or not.  # [outs, ins]"""
+    return weight.dense(dtype) if isinstance(weight, QuantizedWeight) else weight
+
+
+@torch.no_grad()
+def quantize(weight: Tensor, quantization: Quantization) -> QuantizedWeight:
+    """Rounds a matrix to fewer bits.
+
+    Args:
+        weight: floating point [outs, ins]
+        quantization: int4 needs inputs in two halves of whole groups.
+    """
+    outs, ins = weight.shape
+    groups = ins // GROUP if quantization == "int4" else 1
+    wide = weight.float().view(outs, groups, ins // groups)
+    largest = _LARGEST[quantization]
+    scales = (wide.abs().amax(-1) / largest).clamp(min=torch.finfo(torch.float32).tiny)
+    if quantization == "int4":
+        scales = scales.bfloat16()  # half a bit a value
+    scaled = (wide / scales.float()[..., None]).view(outs, ins)
+    if quantization == "fp8":
+        return QuantizedWeight(scaled.clamp(-largest, largest).to(torch.float8_e4m3fn), scales)
+    whole = scaled.round().clamp(-largest, largest).to(torch.int8)
+    if quantization == "int8":
+        return QuantizedWeight(whole, scales)
+    low, high = (whole + 8).to(torch.uint8).chunk(2, dim=1)
+    return QuantizedWeight(low | (high << 4), scales)
+
+
+class QuantizedLinear(nn.Module):
+    """In the place of a linear. Buffers, so that nothing takes them for weights of the model's dtype."""
+
+    values: Tensor
+    scales: Tensor
+
+    def __init__(self, weight: QuantizedWeight, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.register_buffer("values", weight.values)
+        self.register_buffer("scales", weight.scales)
+        self.bias = bias
+
+    @property
+    def weight(self) -> QuantizedWeight:
+        """The matrix."""
+        return QuantizedWeight(self.values, self.scales)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x @ weight.T + bias, on the weights' device.  # [..., ins] -> [..., outs]"""
+        x = x.to(self.values.device)
+        return F.linear(x, self.weight.dense(x.dtype), self.bias)
+
+
+def quantize_linears(model: Any, quantization: Quantization, name: str) -> None:
+    """Replaces all linears of a loaded model, one after the other.
+
+    Args:
+        model: of transformers, its weights in floating point.
+        quantization: of their weights.
+        name: of the model, as shown to people.
+
+    Raises:
+        ModelError: there is a matrix that is none of a linear, or one that cannot be packed.
+    """
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    for path in [path for path, module in model.named_modules() if type(module) is nn.Linear]:
+        module = model.get_submodule(path)  # no list of them, which would keep the weights
+        _check(path, module, quantization, name)
+        parent, _, own = path.rpartition(".")
+        weight = quantize(module.weight, quantization)
+        setattr(model.get_submodule(parent), own, QuantizedLinear(weight, module.bias))
+    left = next(_matrices(model, embeddings), None)
+    if left is not None:
+        raise ModelError(
+            f"drafter.quantization rounds the weights of linears, and {left} is none",
+            where=name,
+            remedy="leave drafter.quantization out for this model",
+        )
+
+
+def _check(path: str, module: nn.Linear, quantization: Quantization, name: str) -> None:
+    if not module.weight.is_floating_point() or module.weight.element_size() < 2:
+        raise ModelError(
+            f"the weights of {path} are {str(module.weight.dtype)[6:]}, and drafter.quantization starts from bfloat16 or float32",
+            where=name,
+            remedy="leave drafter.quantization out, or name the unquantized model",
+        )
+    if quantization == "int4" and module.in_features % (2 * GROUP):
+        raise ModelError(
+            f"{path} has {module.in_features} inputs, and int4 needs a multiple of {2 * GROUP}",
+            where=name,
+            remedy="set drafter.quantization to int8",
+        )
+
+
+def _matrices(model: Any, embeddings: set[int]) -> Iterator[str]:
+    for path, parameter in model.named_parameters():
+        if parameter.dim() > 1 and id(parameter) not in embeddings:
+            yield path
