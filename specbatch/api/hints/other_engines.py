@@ -6,7 +6,7 @@ from specbatch.api.hints.nearest import plain
 
 _NO_SETTING = "there is no such setting: the engine chooses, and the run says what it chose"
 _ADAPTER = "an adapter is target.adapter: FOLDER, with engine: {name: vllm}; or merge it first: AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload().save_pretrained(MERGED), and name MERGED as target.model"
-_QUANTISED = "weights are not quantised here: name a quantised model or a .gguf file as target.model, or the unquantised one with dtype bfloat16"
+_QUANTISED = "a target's weights are not quantised here: name a quantised model or a .gguf file as target.model, or the unquantised one with dtype bfloat16; a drafter's are: drafter.quantization"
 _NO_SERVER = "a run reads a dataset and serves nobody: leave it out"
 _PENALTY = "there is none of this kind: leave it out, or use decoding's repetitionPenalty, frequencyPenalty, presencePenalty, minP"
 _BEAMS = "there is no beam search: temperature 0 is greedy, above 0 samples"
@@ -48,7 +48,7 @@ _TABLE: dict[str, str] = {
     "model_name model_id model_path model_name_or_path pretrained_model_name_or_path base_model hf_model_id": "=target.model",
     "tokenizer tokenizer_path tokenizer_mode tokenizer_name tokenizer_revision": "the tokenizer is that of the target's own folder: leave it out",
     "torch_dtype precision fp16 bf16 half": "dtype is set for each model: target.dtype and drafter.dtype",
-    "quantization quantization_config quantize load_in_4bit load_in_8bit load_format bits gptq awq": _QUANTISED,
+    "quantization_config quantize load_in_4bit load_in_8bit load_format bits gptq awq": _QUANTISED,
     "lora loras enable_lora lora_path lora_paths lora_modules lora_adapters lora_request adapters adapter_id peft peft_model max_lora_rank": _ADAPTER,
     "hf_token token hf_hub_token use_auth_token api_key huggingface_token": _HUB_LOGIN,
     "cache_dir download_dir hf_home": "the hub's cache is the environment's HF_HOME; in pods, job.volumes.modelCache",

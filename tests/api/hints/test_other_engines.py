@@ -36,7 +36,7 @@ def test_no_field_of_ours_is_taken_for_another_engines():
         ("batching: {max_num_seqs: 8}", "here it is batching.maxSequences"),
         ("max_tokens: 8", "here it is decoding.maxNewTokens"),
         ("lora: x", "merge it first"),
-        ("quantization: awq", "not quantised here"),
+        ("quantize: awq", "not quantised here"),
         ("device_map: auto", "placement.gpus"),
         ("speculative_config: {model: x}", "drafter: {model: "),
         ("decoding: {num_beams: 4}", "no beam search"),
