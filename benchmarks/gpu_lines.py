@@ -175,7 +175,12 @@ def warmed_engine(
     k = ks[0] if len(ks) == 1 else None
     speculation = Speculation.adaptive(8) if k is None else Speculation.fixed(k)
     config = EngineConfig(
-        workloads[0].at_once, length, speculation, sampling=workloads[0].sampling, micro_batches=groups
+        workloads[0].at_once,
+        length,
+        speculation,
+        sampling=workloads[0].sampling,
+        micro_batches=groups,
+        prefix_caching=False,  # a line's prompts are those of the line before
     )
     drafter = _drafter(pair) if list(ks) != [0] else None
     engine = make_engine(pair.target, drafter, config)

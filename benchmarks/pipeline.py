@@ -107,6 +107,7 @@ def _engine(asked: argparse.Namespace, pair: Pair, stages: int, groups: int, *, 
         micro_batches=groups,
         stages_per_device=stages,
         drafter_apart=apart,
+        prefix_caching=False,  # a line's prompts are those of the line before
     )
     engine = graphs_engine(pair.target, ModelDrafter(pair.drafter), config)
     engine.warmup()

@@ -35,7 +35,8 @@ def predicted_seconds(runner: GraphModelRunner, rows: int, k: int, groups: int, 
     drafter = [k * _reading(layers, decoder, more) for decoder in drafting for layers in _layers(decoder)]
     if not several:
         return times.target[0] + sum(target) + sum(drafter)
-    return RoundTimes(_added(times.drafter, drafter), _added(times.target, target), k).interval(groups)
+    parts = _added(times.drafter, drafter), _added(times.target, target)
+    return RoundTimes(*parts, k, times.gpus).interval(groups)
 
 
 def _layers(decoder: Decoder) -> list[int]:

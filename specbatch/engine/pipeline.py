@@ -8,7 +8,7 @@ busy, more groups only read the weights more often.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from specbatch.engine.round_costs import RoundCosts
@@ -26,11 +26,13 @@ class RoundTimes:
     drafter: of the drafter's stages; empty or 0 where nothing is drafted, or nothing apart from the target
     target: of the target's stages
     k: tokens drafted
+    gpus: of each of these parts, the drafter's first; empty: each part has one of its own
     """
 
     drafter: tuple[float, ...]
     target: tuple[float, ...]
     k: int = 1
+    gpus: tuple[Hashable, ...] = ()
 
     @property
     def cycle(self) -> float:
@@ -49,8 +51,11 @@ class RoundTimes:
 
     @property
     def busiest(self) -> float:
-        """Of the stage that a round holds the longest."""
-        return max(self.drafting, *self.target)
+        """Of the stage, or the GPU of several parts, that a round holds the longest."""
+        of_gpus: dict[Hashable, float] = {}
+        for gpu, seconds in zip(self.gpus, (*self.drafter, *self.target), strict=bool(self.gpus)):
+            of_gpus[gpu] = of_gpus.get(gpu, 0.0) + seconds
+        return max(self.drafting, *self.target, *of_gpus.values())
 
     def interval(self, groups: int) -> float:
         """Between the ends of two rounds, with so many groups in flight. A stage that never waits is slower than it was alone."""

@@ -65,6 +65,13 @@ def test_a_host_that_is_slower_than_the_devices_sets_the_pace():
     assert seconds == pytest.approx(3 * MS, rel=0.02)
 
 
+def test_parts_on_one_gpu_keep_it_busy_for_the_sum_of_their_times():
+    """A target in two stages, whose second stage shares its GPU with the drafter."""
+    times = RoundTimes((2 * MS,), (3 * MS, 3 * MS), gpus=("cuda:1", "cuda:0", "cuda:1"))
+    assert times.interval(3) == pytest.approx(5 * MS * SUSTAINED)
+    assert RoundTimes((2 * MS,), (3 * MS, 3 * MS)).interval(3) == pytest.approx(3 * MS * SUSTAINED)
+
+
 def test_on_one_gpu_groups_gain_nothing():
     times = RoundTimes((2 * MS,), (3 * MS,))
     assert simulate(times, 2, together=True)[0] == pytest.approx(5 * MS, rel=0.01)

@@ -87,7 +87,9 @@ def _times(pair: CapturedPair, rows: int, k: int, mode: Mode) -> RoundTimes:
     target = pair.target
     lanes = dict.fromkeys([target.input_lane, *(stage.lane for stage in target.stages), target.head_lane])
     stages = tuple(least.pop(lane) for lane in lanes)
-    return RoundTimes(tuple(least.values()), stages, k)
+    tried = pair.config.stages_per_device > 1 or pair.config.drafter_apart  # on one device, as if each part had its own
+    gpus = () if tried else tuple(lane.device for lane in [*least, *lanes])
+    return RoundTimes(tuple(least.values()), stages, k, gpus)
 
 
 def _round(pair: CapturedPair, rows: int, k: int, mode: Mode) -> None:

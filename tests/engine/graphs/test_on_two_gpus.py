@@ -50,7 +50,7 @@ def test_placements_over_two_gpus_give_the_same_tokens_by_captured_graphs(
     assert tokens == on_one
     assert engine.stats.accepted > 0
     apart = len({*target_devices, drafter_device}) > 1
-    assert len(engine.runner.pair.lanes) == (len(target_devices) + 1 if apart else 1)
+    assert (len(engine.runner.pair.lanes) > 1) == apart
     assert graphs_of(engine) >= len(target_devices)  # of a step: one a stage
     stages = [stage.device for stage in engine.runner.pair.target.stages]
     assert stages == [torch.device(device) for device in target_devices]
