@@ -9,6 +9,7 @@
     python -m benchmarks.gpu --sampling 0.6,0.95,0             temperature, top-p, top-k in place of greedy
     python -m benchmarks.gpu --drafter eagle3 --k auto,0       an EAGLE-3 head of the target's size
     python -m benchmarks.gpu --prompt 128,2048 --rows 1,8      lines of each
+    python -m benchmarks.gpu --rows 256 --shared-prefix        rows that begin alike, what they share computed once and not
 
 `match` is the share of rows whose every token is right; the command ends with 1 where one is wrong. Speeds include prefill, and
 leave out warm-up (captures among it), which has a column.
@@ -29,6 +30,7 @@ from typing import Any
 import torch
 import transformers
 
+from benchmarks import shared_prefix
 from benchmarks.arguments import choices_of_k, floats, integers, sampling
 from benchmarks.device_speed import Ceiling, Speed, ceiling, measured, nominal
 from benchmarks.gpu_lines import GB, Line, Pair, measure, warmed_engine, weight_bytes
@@ -64,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for rows, k in ((work[0], k) for work in works for k in asked.k):
             profile_rounds(pair, k, rows)
         return 0
+    if asked.shared_prefix:
+        return 0 if shared_prefix.run(asked, pair) else 1
     lines: list[Line] = []
     for line in _table(asked, pair, works, speeds):
         lines.append(line)
@@ -226,6 +230,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="temperature, top-p, top-k; default: greedy",
     )
     parser.add_argument("--transformers", action="store_true", help="also generate and assisted decoding")
+    parser.add_argument("--shared-prefix", action="store_true", help="see benchmarks/shared_prefix.py")
+    parser.add_argument("--shared-rows", type=int, default=2000)
+    parser.add_argument("--shared-documents", type=int, default=100)
     parser.add_argument("--profile", action="store_true", help="the kernels of a round instead of speeds")
     parser.add_argument("--repeats", type=int, help=f"of a line; default: as many as make {_ENOUGH:,} tokens")
     parser.add_argument("--json", type=Path, metavar="FILE")

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from benchmarks import gpu, gpu_lines, profile_rounds
+from benchmarks import gpu, gpu_lines, profile_rounds, shared_prefix
 from benchmarks.device_speed import ceiling, nominal
+from benchmarks.shared_prefix import Case
 from benchmarks.synthetic import SHAPES, Order
 from benchmarks.workloads import equal_lengths
 
@@ -108,3 +109,21 @@ def test_a_head_of_the_targets_size_drafts_as_often_right_as_it_is_made_to(capsy
     assert [(line["prompt"], line["acceptance"]) for line in lines] == [(8, 1.0), (8, 0.4), (24, 1.0), (24, 0.4)]
     assert all(line["acceptance_rate"] == pytest.approx(line["acceptance"], abs=0.12) for line in lines)
     assert "| prompt |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_rows_that_begin_alike_have_a_line_in_each_order_shared_and_not(capsys, monkeypatch):
+    small = [Case("one beginning", 1, 100, 8, 9, 2), Case("nothing", 4, 0, 1, 20, 4), Case("documents", 2, 90, 3, 5, 2)]
+    monkeypatch.setattr(shared_prefix, "cases", lambda *_: small)
+    assert gpu.main([*TINY, "--rows", "3", "--k", "auto", "--shared-prefix"]) == 0
+    lines = re.findall(
+        r"^\| ([a-z ]+) \| ([a-z ]+) \| (yes|no) \| (\d+) \|.*\| 1\.000 \|$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert lines == [
+        ("one beginning", "random", "yes", "8"),
+        ("one beginning", "random", "no", "2"),
+        *([("nothing", "as it is", "yes", "4"), ("nothing", "as it is", "no", "4")] * 3),
+        ("documents", "sorted", "yes", "6"),
+        ("documents", "random", "yes", "6"),
+        ("documents", "random", "no", "2"),
+    ]
