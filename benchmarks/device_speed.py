@@ -3,6 +3,7 @@
     E    = B * (1 + a + ... + a^k)                                                tokens a round of B rows commits
     T_v  = max((weights + kv * B * length) / bandwidth, 2 * params * B * (k + 1) / flops)
     T_d  = k * the same for the drafter, one token a row
+    weights: of a mixture of experts, of those that the tokens of a forward go to, see Shape.read_params
     time = prefill of both models + new tokens / (E / (T_v + T_d)),   prefill = max(weights / bandwidth, 2 * params * tokens / flops)
 
 The formula of specbatch/plan/ceiling.py with one round in flight, and prefill; written out here because specbatch.plan needs pydantic.
@@ -93,14 +94,16 @@ def ceiling(
 
 def _forward(speed: Speed, shape: Shape, rows: Rows, tokens_a_row: int, number_bytes: int) -> float:
     params = shape.body_params + shape.head_params
-    read = number_bytes * (params + shape.kv_numbers * rows.at_once * rows.mean_length)
+    weights = shape.read_params(rows.at_once * tokens_a_row) + shape.head_params
+    read = number_bytes * (weights + shape.kv_numbers * rows.at_once * rows.mean_length)
     return max(read / speed.bandwidth, 2 * params * rows.at_once * tokens_a_row / speed.flops)
 
 
 def _prefill(speed: Speed, shape: Shape, rows: Rows, number_bytes: int) -> float:
     """The head runs on the last token of a prompt alone."""
     return max(
-        number_bytes * shape.body_params / speed.bandwidth, 2 * shape.body_params * rows.prompt_total / speed.flops
+        number_bytes * shape.read_params(rows.prompt_total) / speed.bandwidth,
+        2 * shape.body_params * rows.prompt_total / speed.flops,
     )
 
 

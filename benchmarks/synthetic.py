@@ -25,6 +25,7 @@ _SMALL = 1e-3  # of o_proj and down_proj
 class Shape:
     """A model's sizes. The head is never tied: what is read a step is the same.
 
+    intermediate: of one expert, where there are experts
     model_type: transformers' name of its build
     settings: what its config has beside the sizes
     """
@@ -42,8 +43,27 @@ class Shape:
     @property
     def body_params(self) -> int:
         """Numbers that every token is multiplied with but for the head's."""
+        return self._body(max(1, self.per_token))
+
+    def read_params(self, tokens: float) -> float:
+        """Those of them that a forward of so many tokens reads, if each of these chooses its experts evenly and for itself."""
+        if not self.experts:
+            return self.body_params
+        return self._body(self.experts * (1 - (1 - self.per_token / self.experts) ** tokens))
+
+    def _body(self, mlps: float) -> Any:
         attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
-        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+        return self.layers * (attention + self.hidden * (self.experts + 3 * mlps * self.intermediate))
+
+    @property
+    def experts(self) -> int:
+        """Of a layer; 0: it has one MLP."""
+        return int(self.settings.get("num_experts") or self.settings.get("num_local_experts") or 0)
+
+    @property
+    def per_token(self) -> int:
+        """Experts that a token goes to."""
+        return int(self.settings.get("num_experts_per_tok", 0))
 
     @property
     def head_params(self) -> int:
@@ -56,6 +76,17 @@ class Shape:
         return 2 * self.layers * self.kv_heads * self.head_dim
 
 
+def _experts(count: int, per_token: int, width: int) -> dict[str, Any]:
+    """Settings of a Qwen3 with experts in every layer."""
+    return {
+        "num_experts": count,
+        "num_experts_per_tok": per_token,
+        "moe_intermediate_size": width,
+        "norm_topk_prob": True,
+        "mlp_only_layers": [],
+    }
+
+
 SHAPES = {
     "8b": Shape(4096, 12288, 36, 32, 8),
     "1.7b": Shape(2048, 6144, 28, 16, 8),
@@ -66,6 +97,20 @@ SHAPES = {
     "olmo3-7b": Shape(4096, 11008, 32, 32, 32, 128, 100278, "olmo3", {"sliding_window": 4096}),
     "gemma3-12b": Shape(3840, 15360, 48, 16, 8, 256, 262208, "gemma3_text", {"sliding_window": 1024}),
     "glm4-9b": Shape(4096, 13696, 40, 32, 2, 128, 151552, "glm4", {"attention_bias": True}),
+    "qwen3-30b-a3b": Shape(2048, 768, 48, 32, 4, 128, 151936, "qwen3_moe", _experts(128, 8, 768)),
+    "olmoe-7b": Shape(2048, 1024, 16, 16, 16, 128, 50304, "olmoe", {"num_experts": 64, "num_experts_per_tok": 8}),
+    "mixtral-8x7b": Shape(
+        4096,
+        14336,
+        32,
+        32,
+        8,
+        128,
+        32000,
+        "mixtral",
+        {"num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": None},
+    ),
+    "tiny-moe": Shape(64, 32, 2, 4, 2, 16, 512, "qwen3_moe", _experts(16, 2, 32)),
     "tiny": Shape(128, 192, 2, 4, 2, head_dim=16, vocab=512),
 }
 _NORMS_BEHIND = (
@@ -181,7 +226,7 @@ def _fill(model: PreTrainedModel, shape: Shape, seed: int) -> None:
         if weight.dim() == 1:
             weight.fill_(0.0 if any(norm in name for norm in behind) or "bias" in name else 1.0).sub_(offset)
         elif name != "lm_head.weight":
-            scale = _MARGIN / shape.hidden if "embed_tokens" in name else weight.shape[1] ** -0.5
+            scale = _MARGIN / shape.hidden if "embed_tokens" in name else weight.shape[-1] ** -0.5
             scale *= _SMALL if "o_proj" in name or "down_proj" in name else 1.0
             if weight.device not in generators:
                 generators[weight.device] = torch.Generator(weight.device).manual_seed(seed)
@@ -204,7 +249,7 @@ def set_head(model: Any, following: Tensor) -> None:
 
 def _stages(shape: Shape, count: int) -> list[int]:
     """Which stage each layer belongs to, the head counting as the layers that it weighs."""
-    head = shape.head_params * shape.layers / shape.body_params
+    head = shape.head_params * shape.layers / shape.read_params(float("inf"))
     share = (shape.layers + head) / count
     return [min(int((layer + 0.5) / share), count - 1) for layer in range(shape.layers)]
 

@@ -6,6 +6,8 @@
     C   = T_v + T_d + 25 us for each move to another device                     the cycle of one group of rows: a micro-batch
     X   = m * E / max(C, m * the longest that a round holds a part, m * 1 ms)         m groups of b = rows / m in flight
 
+Of a mixture of experts, weights are those of the experts that the tokens of a forward go to: of E experts, k of them a token, E * (1 - (1 - k / E)^tokens).
+
 So with one group in flight X = E / C wherever the models are; with two, a drafter on a GPU of its own gives E / max(T_v, T_d); and a
 target split over G GPUs gains nothing from them until m reaches G. Each group reads the weights for itself: m is no larger than pays. The last
 bound is the host's, which launches the rounds of all groups in turn.
@@ -168,8 +170,7 @@ def _seconds(
     """What so many layers of a stage take for a forward of so many tokens for each row, and the head."""
     gpu, tokens = request.gpus[stage.device], rows * tokens_per_row
     layers, of_head = shape.span(stage.first_layer, count), shape.head if head else 0
-    touched = round(tokens * shape.experts_per_token)  # as many different experts as the tokens ask for
-    weights = shape.read_bytes(shape.active_params(layers, touched) + of_head)
+    weights = shape.read_bytes(shape.active_params(layers, shape.different_experts(tokens)) + of_head)
     cache = layers.kv * shape.dtype_bytes * rows * request.mean_length
     params = shape.active_params(layers, shape.experts_per_token) + of_head
     return max((weights + cache) / gpu.bandwidth, 2 * params * tokens / gpu.flops)

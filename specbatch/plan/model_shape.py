@@ -84,11 +84,9 @@ class ModelShape:
         """What keeps the model on the general runner on GPUs, as far as the shape shows; None: rounds are recorded, KV is in pages."""
         if self.eagle3 is not None:
             return None
-        if self.num_experts:
-            return "it is a mixture of experts"
         if self.architecture not in RECORDED:
             return f"its architecture is {self.architecture}"
-        if self.architecture == "exaone4" and self.sliding_window:
+        if self.architecture in {"exaone4", "exaone_moe"} and self.sliding_window:
             return "its layers without a window do not rotate positions"
         return None
 
@@ -107,10 +105,18 @@ class ModelShape:
             kv=until.kv - before.kv,
         )
 
-    def active_params(self, span: LayerShape, experts: int) -> int:
+    def active_params(self, span: LayerShape, experts: float) -> int:
         """Parameters of a span that are read where tokens go to so many of each layer's experts."""
         share = min(experts, self.num_experts)
-        return span.shared_params + (span.expert_params * share // self.num_experts if share else 0)
+        return span.shared_params + (int(span.expert_params * share / self.num_experts) if share else 0)
+
+    def different_experts(self, tokens: float) -> float:
+        """How many of a layer's experts so many tokens go to, if each chooses evenly and for itself."""
+        return (
+            self.num_experts * (1 - (1 - self.experts_per_token / self.num_experts) ** tokens)
+            if self.num_experts
+            else 0.0
+        )
 
     @property
     def has_own_head(self) -> bool:

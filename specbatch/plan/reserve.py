@@ -108,5 +108,6 @@ class Reserving:
 def _width(shape: ModelShape) -> int:
     """Bytes of activations for each token of a layer's forward."""
     numbers = 4 * shape.hidden_size + 2 * shape.intermediate_size * max(1, shape.experts_per_token)
+    numbers += shape.experts_per_token * shape.hidden_size  # what each expert gives a token, before it is summed
     numbers += (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim
     return numbers * shape.dtype_bytes

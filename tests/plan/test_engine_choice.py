@@ -6,7 +6,7 @@ from specbatch.plan.engine_choice import INSTALL, choose_engine
 from specbatch.plan.read_shape import read_shape
 from tests.api.specs import job
 
-DENSE, SPARSE = read_shape("Qwen/Qwen3-8B"), read_shape("Qwen/Qwen3-30B-A3B")
+DENSE, OTHER = read_shape("Qwen/Qwen3-8B"), read_shape("openai/gpt-oss-20b")
 
 
 def chosen(spec, *, target=DENSE, installed=None, cannot=None):
@@ -17,14 +17,14 @@ def chosen(spec, *, target=DENSE, installed=None, cannot=None):
     ("spec", "target", "installed", "name", "said"),
     [
         ("{}", DENSE, "1.2", "native", "the target has its fast path"),
-        ("{}", SPARSE, "1.2", "vllm", "no fast path for the target (qwen3_moe), and vLLM is installed"),
-        ("{}", SPARSE, None, "native", INSTALL),
-        ("placement: {gpus: 0}", SPARSE, "1.2", "native", "it runs on a CPU"),
-        ("engine: {name: native}", SPARSE, "1.2", "native", "spec.engine.name says so"),
+        ("{}", OTHER, "1.2", "vllm", "no fast path for the target (gpt_oss), and vLLM is installed"),
+        ("{}", OTHER, None, "native", INSTALL),
+        ("placement: {gpus: 0}", OTHER, "1.2", "native", "it runs on a CPU"),
+        ("engine: {name: native}", OTHER, "1.2", "native", "spec.engine.name says so"),
         ("engine: {name: vllm}", DENSE, "1.2", "vllm", "spec.engine.name says so"),
         ("engine: {name: vllm}", DENSE, None, "vllm", INSTALL),
         ("target: {model: a/b, adapter: c}", DENSE, "1.2", "vllm", "target.adapter needs it"),
-        ("placement: {gpus: 2, microBatches: 2}", SPARSE, "1.2", "native", "spec.placement.microBatches is not vLLM's"),
+        ("placement: {gpus: 2, microBatches: 2}", OTHER, "1.2", "native", "spec.placement.microBatches is not vLLM's"),
     ],
 )
 def test_the_engine_follows_from_spec_shapes_and_what_is_installed(spec, target, installed, name, said):

@@ -132,7 +132,8 @@ def test_rows_get_all_that_they_may_need_where_there_is_room():
 
 
 @pytest.mark.parametrize(
-    "change", [{"architecture": "cohere2"}, {"architecture": "exaone4", "sliding_window": True}, {"num_experts": 8}]
+    "change",
+    [{"architecture": "cohere2"}, {"architecture": "exaone4", "sliding_window": True}, {"architecture": "granitemoe"}],
 )
 def test_models_without_a_fast_path_have_slots(change):
     other = replace(TARGET, **change)

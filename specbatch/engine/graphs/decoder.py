@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from specbatch.engine.graphs.describe.modules import decoder_of
 from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.describe.rotary import rope_tables
 from specbatch.engine.graphs.lanes import Lane
-from specbatch.engine.graphs.packing import Layer, norm_weight, pack_layers, weight_of
+from specbatch.engine.graphs.packing import Experts, Layer, norm_weight, pack_layers, weight_of
 from specbatch.engine.graphs.reference import Ahead, TorchOps
 from specbatch.engine.graphs.stage import PackedAt, RowsAt, Stage
 from specbatch.engine.graphs.taps import Taps
@@ -94,6 +95,11 @@ class Decoder:
             stage.lane = lane
 
     @property
+    def has_experts(self) -> bool:
+        """Whether what a step reads depends on its tokens."""
+        return any(layer.experts is not None for stage in self.stages for layer in stage.layers)
+
+    @property
     def page_shape(self) -> tuple[int, int]:
         """Heads and width of a page."""
         return self.kv_heads, self.head_dim
@@ -142,10 +148,10 @@ class Decoder:
 
     @contextmanager
     def shortened(self) -> Iterator[None]:
-        """A layer of each kind of attention and the last, in place of a stage's: one that is not its last, and its last, do all that layers do."""
+        """A layer of each kind of attention and MLP and the last, in place of a stage's: one that is not its last, and its last, do all that layers do."""
         whole = [stage.layers for stage in self.stages]
         for stage, layers in zip(self.stages, whole, strict=True):
-            kinds = {layer.what.attention: layer for layer in reversed(layers[:-1])}
+            kinds = {(layer.what.attention, layer.what.routing): layer for layer in reversed(layers[:-1])}
             stage.layers = [*kinds.values(), layers[-1]]
         try:
             yield
@@ -172,9 +178,13 @@ class Decoder:
             qkv = self._qkv(layer, hidden, ahead)
             attended = at.attend(self.ops, qkv, stage, number, self.head_eps).reshape(len(hidden), -1)
             linear = layer.o, layer.o_bias, layer.attended_norm
+            following = (after.input_norm, after.qkv) if after is not None else (None, layer.qkv)
+            if layer.experts is not None:
+                hidden, _ = self._add(attended, *linear, hidden, None, layer.qkv)
+                hidden, ahead = self._mixture(layer, layer.experts, hidden, at.token_slots, stage.padding, following[0])
+                continue
             hidden, ahead = self._add(attended, *linear, hidden, layer.post_norm, layer.gate_up)
             fed = self._mlp(layer, hidden, ahead)
-            following = (after.input_norm, after.qkv) if after is not None else (None, layer.qkv)
             hidden, ahead = self._add(fed, layer.down, layer.down_bias, layer.fed_norm, hidden, *following)
         return hidden, ahead
 
@@ -194,6 +204,34 @@ class Decoder:
         linear = layer.gate_up, layer.gate_up_bias
         up = ops.linear(hidden, *linear) if norm is None else ops.norm_linear(hidden, norm, self.eps, *linear, ahead, layer.down)  # fmt: skip
         return ops.gate(up, activation) if layer.what.gated else ops.activate(up, activation)
+
+    def _mixture(
+        self, layer: Layer, experts: Experts, hidden: Tensor, slots: Tensor, padding: int, following_norm: Tensor | None
+    ) -> tuple[Tensor, Ahead | Normed | None]:
+        """The hidden states with what a mixture of experts adds to them; and what is there for the norm that follows."""
+        ops, what = self.ops, layer.what
+        assert what.routing is not None, "described so"
+        x, logits = ops.norm_scores(hidden, layer.post_norm, self.eps, experts.router)
+        base = hidden if layer.fed_norm is None else None
+        if layer.gate_up.shape[0]:
+            shared = self._shared(layer, x, logits[:, what.routing.experts :])
+            if base is None:
+                base = ops.linear(shared, layer.down, layer.down_bias)
+            else:
+                base, _ = self._add(shared, layer.down, layer.down_bias, None, base, None, layer.qkv)
+        routed = ops.route(logits, experts.bias, what.routing, slots, padding)
+        given = x, routed, experts.gate_up, experts.down, what.activation, base
+        if layer.fed_norm is None:
+            return ops.experts(*given, following_norm, self.eps)
+        behind = ops.experts(*given)[0], layer.fed_norm, self.head_eps, hidden
+        if following_norm is None:
+            return ops.norm_add(*behind), None
+        return ops.norm_add_ahead(*behind, following_norm, self.eps)
+
+    def _shared(self, layer: Layer, x: Tensor, gate: Tensor) -> Tensor:
+        """The MLP beside the experts, without its last linear.  # [T, hidden], [T, 1 or 0] -> [T, intermediate]"""
+        fed = self._mlp(replace(layer, post_norm=None), x, None)
+        return fed * gate.sigmoid().to(fed.dtype) if gate.shape[1] else fed
 
     def _add(
         self, x: Tensor, weight: Weight, bias: Tensor | None, norm: Tensor | None, hidden: Tensor,

@@ -15,8 +15,25 @@ from torch import Tensor, nn
 
 from specbatch.engine.graphs.describe.description import DecoderDescription, LayerDescription
 from specbatch.engine.graphs.describe.modules import LayerModules, Linear, decoder_of, modules_of
+from specbatch.engine.graphs.experts.modules import MoeModules
 from specbatch.engine.memory import free_cached
 from specbatch.engine.quantization import QuantizedLinear, QuantizedWeight, Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A layer's mixture of experts.
+
+    router: the experts' rows, then that of the shared MLP's gate, where it has one  # [experts or one more, hidden]
+    bias: of the scores that choose  # [experts]
+    gate_up: gate's rows, then up's  # [experts, 2 * intermediate, hidden]
+    down: [experts, hidden, intermediate]
+    """
+
+    router: Tensor
+    bias: Tensor | None
+    gate_up: Tensor
+    down: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +46,7 @@ class Layer:
     post_norm: after attention, before the MLP  # [hidden]
     gate_up: gate's rows, then up's; up's alone without a gate  # [2 * intermediate, hidden]
     fed_norm: of what the MLP gives, before it is added  # [hidden]
+    experts: then gate_up and down are of the MLP that every token goes through beside them; without one they have no rows, and no columns
     what: all that its weights do not tell
     """
 
@@ -47,6 +65,7 @@ class Layer:
     down_bias: Tensor | None
     fed_norm: Tensor | None
     what: LayerDescription
+    experts: Experts | None = None
 
     @property
     def device(self) -> torch.device:
@@ -67,6 +86,7 @@ def pack_layer(layer: LayerModules, what: LayerDescription, norm_offset: float =
     """Packs one layer."""
     norms = [None if norm is None else norm_weight(norm, norm_offset) for norm in layer.norms]
     q_norm, k_norm = (norm_weight(norm, norm_offset) for norm in layer.head_norms) if layer.head_norms else (None, None)
+    none = torch.empty(layer.o.out_features, 0, device=weight_of(layer.o).device)
     return Layer(
         input_norm=norms[0],
         qkv=join_weights(layer.qkv),
@@ -77,13 +97,20 @@ def pack_layer(layer: LayerModules, what: LayerDescription, norm_offset: float =
         o_bias=_bias([layer.o]),
         attended_norm=norms[1],
         post_norm=norms[2],
-        gate_up=join_weights(layer.gate_up),
+        gate_up=join_weights(layer.gate_up) if layer.gate_up else none.t(),
         gate_up_bias=_bias(layer.gate_up),
-        down=weight_of(layer.down),
-        down_bias=_bias([layer.down]),
+        down=none if layer.down is None else weight_of(layer.down),
+        down_bias=None if layer.down is None else _bias([layer.down]),
         fed_norm=norms[3],
         what=what,
+        experts=None if layer.moe is None else _experts(layer.moe),
     )
+
+
+def _experts(moe: MoeModules) -> Experts:
+    rows = [moe.scores] if moe.shared_gate is None else [moe.scores, moe.shared_gate.weight]
+    gate_up, down = moe.experts.gate_up_proj.detach(), moe.experts.down_proj.detach()
+    return Experts(_join(rows), moe.bias, gate_up.contiguous(), down.contiguous())
 
 
 @torch.no_grad()

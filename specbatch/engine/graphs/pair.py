@@ -228,11 +228,11 @@ class CapturedPair:
         for rows in {1, self.slots}:
             self.read_outcome(rows, 0)
 
-    def dummy_prefill(self, size: int, *, target: bool = True, start: int = 0) -> None:
-        """Queues a prefill forward of a size, over tokens of the padding slot from `start` on: of both models, or of the drafter alone."""
+    def dummy_prefill(self, size: int, *, target: bool = True, start: int = 0, slot: int | None = None) -> None:
+        """Queues a prefill forward of a size, over tokens of a slot, or the padding slot, from `start` on: of both models, or of the drafter alone."""
         length = min(size, self.config.max_length)
         counts = [length] * (size // length) + [size % length]
-        stretches = [(self.slots, start, start + count) for count in counts]
+        stretches = [(self.slots if slot is None else slot, start, start + count) for count in counts]
         for prefill in (*([self.prefill] if target else []), *self.drafter.prefills):
             prefill.fill(stretches)
 

@@ -15,6 +15,7 @@ from specbatch.engine.acceptance import accept_coupled
 from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
 from specbatch.engine.graphs.describe.description import SILU, Activation
 from specbatch.engine.graphs.describe.operations import Normed
+from specbatch.engine.graphs.experts.operations import TorchExperts
 from specbatch.engine.graphs.reference_attention import TorchAttention
 from specbatch.engine.logits_processors import process_slots
 from specbatch.engine.logprobs import Logprobs
@@ -34,7 +35,7 @@ class Ahead(NamedTuple):
     squares: Tensor
 
 
-class TorchOps(TorchAttention):
+class TorchOps(TorchAttention, TorchExperts):
     """The operations, on any device and in any float dtype."""
 
     process_logits = staticmethod(process_slots)

@@ -87,6 +87,11 @@ class Stage:
         assert self.pages is not None, "forward before pages are allocated"
         return self.pages
 
+    @property
+    def padding(self) -> int:
+        """The slot that belongs to no row."""
+        return len(self.kv.table) - 1
+
     def rotate(self, ops: TorchOps, qkv: Tensor, number: int, eps: float, slots: Tensor, positions: Tensor) -> Tensor:
         """Writes a layer's KV and returns its queries, see TorchOps.rope_write.  # [T, heads, head_dim]"""
         layer = self.layers[number]

@@ -159,6 +159,11 @@ class RowState:
         """The slots from the first on, the padding slot among them, have so many tokens, and have ended there."""
         self.lengths[first:] = self.ends[first:] = context
 
+    def spread(self, vocab: int) -> None:
+        """Gives all slots tokens of no meaning, each its own."""
+        tokens = torch.randint(vocab, self.history.shape, generator=torch.Generator().manual_seed(0))
+        self.lane.run(lambda: self.history.copy_(tokens))
+
     def place(self, slots: Sequence[int], group: int = 0) -> None:
         """Sets which rows the batch holds, and in which places.
 

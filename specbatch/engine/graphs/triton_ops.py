@@ -6,7 +6,8 @@ from torch import Tensor
 
 from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind
 from specbatch.engine.graphs.describe.operations import Normed
-from specbatch.engine.graphs.describe.triton_operations import TritonLayers, known, normed
+from specbatch.engine.graphs.describe.triton_operations import known, normed
+from specbatch.engine.graphs.experts.triton_operations import TritonExperts
 from specbatch.engine.graphs.kernels import (
     attention,
     bookkeeping,
@@ -22,7 +23,7 @@ from specbatch.engine.graphs.reference import Ahead
 from specbatch.engine.quantization import Weight, dense
 
 
-class TritonOps(TritonLayers, TritonTokenChoice):
+class TritonOps(TritonExperts, TritonTokenChoice):
     """TorchOps on a GPU, or in Triton's interpreter."""
 
     def next_tokens(

@@ -40,6 +40,9 @@ def warm_up(
     precompile(pair, say)
     _capture_prefills(pair, say)
     pair.dummy_join()
+    if _route(pair):
+        for state in {pair.front, pair.state, pair.drafting_state}:
+            state.spread(pair.target.vocab_size)
     with _timed_rows(pair) as mode:
         times: dict[tuple[int, int], RoundTimes] = {}
         sizes = sorted(pair.buckets, reverse=True)
@@ -116,11 +119,13 @@ def _timed_rows(pair: CapturedPair) -> Iterator[Mode]:
     """Gives rows that are timed a context. They stay where they are: they have ended.
 
     On one lane the padding slot stands in for all, and what its KV costs less is corrected by the first rounds. Over several lanes the number of
-    groups hangs on it for good: each slot has KV of its own there, as much as a row has on average.
+    groups hangs on it for good: each slot has KV of its own there, as much as a row has on average. Where tokens choose experts, each slot
+    has tokens and KV of its own: equal ones would read too few, and those of the padding slot read none.
     """
-    first, context = pair.slots, min(_CONTEXT, pair.config.max_length - 1)
+    first, context = 0 if _route(pair) else pair.slots, min(_CONTEXT, pair.config.max_length - 1)
     if len(pair.lanes) > 1:
         first, context = 0, pair.config.max_length // 2
+    if first == 0:
         for pool in pair.pools:
             for slot in range(pair.slots):
                 if not pool.reserve([(slot, context + pair.config.max_k + 2)]):
@@ -134,6 +139,11 @@ def _timed_rows(pair: CapturedPair) -> Iterator[Mode]:
         for pool in pair.pools:
             for slot in range(first, pair.slots):
                 pool.evict(slot)
+
+
+def _route(pair: CapturedPair) -> bool:
+    """Whether a model of the pair is a mixture of experts."""
+    return any(prefill.decoder.has_experts for prefill in (pair.prefill, *pair.drafter.prefills))
 
 
 def _stand(pair: CapturedPair, context: int, first: int) -> None:
@@ -152,7 +162,8 @@ def _capture_prefills(pair: CapturedPair, say: Callable[[str], None]) -> None:
 def _catch_up_seconds_per_token(pair: CapturedPair) -> float:
     """Of the drafter, for one token of a full forward."""
     size = pair.prefill_sizes()[-1]
-    return _seconds(pair.drafting_state.lane, lambda: pair.dummy_prefill(size, target=False)) / size
+    slot = 0 if _route(pair) else None
+    return _seconds(pair.drafting_state.lane, lambda: pair.dummy_prefill(size, target=False, slot=slot)) / size
 
 
 def _price_context(pair: CapturedPair, costs: RoundCosts) -> None:
@@ -161,8 +172,11 @@ def _price_context(pair: CapturedPair, costs: RoundCosts) -> None:
     length = min(size, longest)
     costs.timed_context = min(_CONTEXT, longest - 1)
     costs.catch_up_middle, deep = length / 2, longest - length
+    slot = 0 if _route(pair) else None
     if deep > length and costs.catch_up_seconds_per_token:
-        seconds = _seconds(pair.drafting_state.lane, lambda: pair.dummy_prefill(length, target=False, start=deep))
+        seconds = _seconds(
+            pair.drafting_state.lane, lambda: pair.dummy_prefill(length, target=False, start=deep, slot=slot)
+        )
         costs.catch_up_growth = max(0.0, seconds / length / costs.catch_up_seconds_per_token - 1) / deep
     if pair.device.type == "cuda":
         source = torch.empty(_COPIED, dtype=torch.uint8, device=pair.device)

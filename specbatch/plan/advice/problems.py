@@ -105,6 +105,6 @@ def _notes_of_model(model: str, shape: ModelShape, *, on_gpus: bool) -> Iterator
         yield f"{model}: its KV is estimated from its config, since no forward could be traced"
     if shape.counted and shape.num_experts:
         yield (
-            f"{model}: {shape.experts_per_token} of {shape.num_experts} experts a token; a step is taken to"
-            " read as many different ones as its tokens ask for"
+            f"{model}: {shape.experts_per_token} of {shape.num_experts} experts a token; the tokens of a step"
+            " are taken to choose theirs evenly, each for itself"
         )

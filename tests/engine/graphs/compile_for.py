@@ -1,4 +1,4 @@
-"""Compiles every kernel of the fast path for a GPU that is not here: python -m tests.engine.graphs.compile_for 89 bfloat16 [others | quantized]
+"""Compiles every kernel of the fast path for a GPU that is not here: python -m tests.engine.graphs.compile_for 89 bfloat16 [others | quantized | experts]
 
 Prints as JSON the shared memory that each kernel takes, and what does not fit. Without Triton's interpreter: a process of its own.
 """
@@ -16,18 +16,22 @@ from triton.runtime.jit import JITFunction
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs import triton_ops
 from specbatch.engine.graphs.describe import triton_operations
-from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind
+from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind, Routing
+from specbatch.engine.graphs.experts import triton_operations as experts_operations
 from specbatch.engine.graphs.kernels import (
     activations,
     attention,
     bookkeeping,
     elementwise,
+    experts_few,
+    experts_many,
     filtered_sampling,
     linear,
     linear_limits,
     norms,
     prefill_attention,
     rope_attention,
+    routing,
     sampling,
 )
 from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
@@ -84,8 +88,11 @@ def compile_only(capability):
         attention,
         bookkeeping,
         elementwise,
+        experts_few,
+        experts_many,
         filtered_sampling,
         rope_attention,
+        routing,
         linear,
         norms,
         prefill_attention,
@@ -98,7 +105,7 @@ def compile_only(capability):
         tensor(linear.SCRATCH, dtype=torch.float32),
         tensor(linear.TILES, dtype=torch.int32),
     )
-    for module in (triton_ops, triton_operations, linear_limits):
+    for module in (triton_ops, triton_operations, experts_operations, linear_limits):
         module.known = lambda x, other: x.dtype in triton_operations.DTYPES and x.dtype == other.dtype
     return compiled
 
@@ -274,6 +281,38 @@ def of_quantized_weights(dtype, hidden=2048, qkv=4096, inner=6144):
         yield lambda few=few: ops.norm_linear(real(512, hidden), norm, 1e-6, few(VOCABULARY, hidden))
 
 
+# Hidden size, intermediate size of an expert, routing, whether a bias chooses.
+MIXTURES = {
+    "Qwen3 30B-A3B": (2048, 768, Routing(128, 8, normed=True), False),
+    "Mixtral 8x7B": (4096, 14336, Routing(8, 2, normed=True), False),
+    "GLM-4.5 Air": (4096, 1408, Routing(128, 8, "sigmoid", normed=True), True),
+    "dots.llm1": (4096, 1408, Routing(128, 6, "sigmoid", 8, 4, normed=True, scale=2.5), True),
+    "OLMoE 1B-7B": (2048, 1024, Routing(64, 8), False),
+}
+
+
+def mixtures(dtype, hidden, inner, routing, biased):
+    """The operations of mixtures of experts, and what hands a norm on behind them."""
+    ops, eps, count = triton_ops.TritonOps(), 1e-6, routing.experts
+
+    def real(*shape, dtype=dtype):
+        return tensor(*shape, dtype=dtype)
+
+    norm, bias = real(hidden), real(count, dtype=torch.float32) if biased else None
+    for n in (1, 2, 16):
+        for router in (real(count, hidden), real(count + 1, hidden, dtype=torch.float32)):
+            yield lambda n=n, router=router: ops.norm_scores(real(n, hidden), norm, eps, router)
+    logits = real(8, count, dtype=torch.float32)
+    yield lambda: ops.route(logits, bias, routing, tensor(8, dtype=torch.int64), SLOTS)
+    weights = real(count, 2 * inner, hidden), real(count, hidden, inner)
+    for n in (1, 4, 5, 32, 128, 512, 2048):
+        routed = real(n, routing.per_token, dtype=torch.float32), tensor(n, routing.per_token, dtype=torch.int32)
+        for following in (None, norm):
+            yield lambda n=n, routed=routed, following=following: ops.experts(
+                real(n, hidden), routed, *weights, SILU, real(n, hidden), following, eps
+            )
+
+
 def main():
     capability, dtype = int(sys.argv[1]), getattr(torch, sys.argv[2])
     compiled, refused = compile_only(capability), []
@@ -282,6 +321,8 @@ def main():
         operations = [operation for model in OTHERS.values() for operation in other_layers(dtype, *model)]
     elif sys.argv[3:] == ["quantized"]:
         operations = list(of_quantized_weights(dtype))
+    elif sys.argv[3:] == ["experts"]:
+        operations = [operation for model in MIXTURES.values() for operation in mixtures(dtype, *model)]
     else:
         operations = [operation for model in models for operation in every_operation(dtype, *model)]
     for operation in operations:

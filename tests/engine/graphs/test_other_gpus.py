@@ -73,6 +73,19 @@ def test_the_linears_of_a_quantized_drafter_do_so_too():
     assert {"dot", "fma"} <= set(found["compiled"])
 
 
+@pytest.mark.slow
+def test_the_kernels_of_mixtures_of_experts_do_so_too():
+    command = [sys.executable, "-m", "tests.engine.graphs.compile_for", "90", "bfloat16", "experts"]
+    done = subprocess.run(
+        command, env=os.environ | {"TRITON_INTERPRET": "0"}, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["refused"] == []
+    kernels = {"_norm_scores", "_route", "_group", "_gate_up", "_down", "_grouped", "_combine"}
+    assert kernels <= set(found["compiled"])
+
+
 def running(fits):
     """A kernel of which so many stages fit."""
     tried = []

@@ -4,12 +4,15 @@ import pytest
 
 from specbatch.engine.adaptive_k import AdaptiveK
 from specbatch.engine.controller import FixedK
+from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.cuda_graphs import CudaGraphRunner
+from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.state import Mode, RowState
 from specbatch.engine.request import SamplingParams
 from tests.engine import tiny
 from tests.engine.graphs import fast
+from tests.engine.graphs.describe import families
 
 
 @pytest.fixture
@@ -147,3 +150,27 @@ def test_the_largest_steps_come_first_so_that_memory_shows_at_once(pair, ran):
     prefills = [key[2] for key in ran if key[0] == "prefill"]
     assert prefills[0] == max(prefills) == 128
     assert {key[3] for key in ran if key[0] == "verify"} == {Mode.of([])}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stages", [1, 2])
+def test_rounds_of_a_mixture_of_experts_are_timed_over_tokens_that_choose_for_themselves(monkeypatch, stages):
+    """Equal tokens would read the experts of one."""
+    chosen, route = [], TorchOps.route
+
+    def routed(self, *args):
+        found = route(self, *args)
+        chosen.append(found.experts)
+        return found
+
+    monkeypatch.setattr(TorchOps, "route", routed)
+    target = CausalLM(families.build("mixtral", num_local_experts=16, num_experts=16))
+    engine = fast.engine(target, None, max_sequences=8, num_speculative_tokens=0, stages_per_device=stages)
+    engine.warmup()
+    timed = [experts for experts in chosen if len(experts) == 8]
+    assert timed
+    assert all(experts.lt(16).all() for experts in timed)
+    assert all(len(experts.unique()) > 6 for experts in timed)
+    chosen.clear()
+    fast.finish(engine, fast.requests([[1, 2, 3]], 4))
+    assert any(experts.eq(16).all(-1).any() for experts in chosen), "fillers of the prefill go nowhere"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +12,11 @@ from accelerate.hooks import remove_hook_from_module
 from torch import nn
 
 from specbatch.engine.graphs.describe.description import DecoderDescription
-from specbatch.engine.graphs.describe.modules import decoder_of
+from specbatch.engine.graphs.describe.modules import decoder_of, modules_of
 
 VOCAB = 64  # tokens that are left
 WINDOW = 3  # tokens that a layer with a window sees
+INNER = 16  # numbers between the linears of an expert
 _PLACES = ("layer_idx", "layer_index", "layer_id")  # differ in every layer
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -53,6 +54,7 @@ def cut(model: Any, description: DecoderDescription, longest: int) -> tuple[CutM
     for child in model.base_model.children() if decoder is not model.base_model else ():
         if child is not decoder:
             memo[id(child)] = nn.Identity()  # other senses
+    memo |= _narrow_experts([decoder.layers[number] for number in chosen])
     for part in [
         decoder.norm,
         decoder.rotary_emb,
@@ -78,6 +80,8 @@ def cut(model: Any, description: DecoderDescription, longest: int) -> tuple[CutM
             for layer in layers
         )
     small.set_attn_implementation("eager")
+    if any(layer.routing is not None for layer in layers):
+        small.set_experts_implementation("eager")
     return CutModel(small, text, text.vocab_size, 2**31, 2**31), replace(description, layers=layers)
 
 
@@ -85,6 +89,22 @@ def _copy(tensor: torch.Tensor) -> torch.Tensor:
     here = tensor.detach().to("cpu", copy=True)  # then made wide: the GPU keeps no memory for it
     wide = here.to(torch.float32) if tensor.is_floating_point() else here
     return nn.Parameter(wide, requires_grad=False) if isinstance(tensor, nn.Parameter) or tensor.requires_grad else wide
+
+
+def _narrow_experts(layers: Sequence[Any]) -> dict[int, Any]:
+    """The weights of experts, cut to few numbers between their linears: all experts of a layer in float32 are too many bytes."""
+    found: dict[int, Any] = {}
+    for number, layer in enumerate(layers):
+        moe = modules_of(layer, number).moe
+        if moe is None:
+            continue
+        gate_up, down = moe.experts.gate_up_proj, moe.experts.down_proj
+        gate, up = gate_up.chunk(2, dim=1)
+        found[id(gate_up)] = nn.Parameter(
+            torch.cat([_copy(part[:, :INNER]).data for part in (gate, up)], 1), requires_grad=False
+        )
+        found[id(down)] = nn.Parameter(_copy(down[..., :INNER]).data.contiguous(), requires_grad=False)
+    return found
 
 
 def _lists_of(config: Any) -> list[str]:

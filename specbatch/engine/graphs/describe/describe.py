@@ -20,6 +20,7 @@ from specbatch.engine.graphs.describe.description import (
     NotDescribedError,
 )
 from specbatch.engine.graphs.describe.modules import LayerModules, check_around, decoder_of, modules_of
+from specbatch.engine.graphs.experts.routing import routing_of
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -99,6 +100,7 @@ def _layer(
         ),
         activation=activation_of(layer.activation),
         gated=layer.gated,
+        routing=None if layer.moe is None else routing_of(layer.moe),
     )
 
 

@@ -40,12 +40,33 @@ SILU = Activation()
 
 
 @dataclass(frozen=True, slots=True)
+class Routing:
+    """How a token finds its experts among a layer's, and what each of them counts.
+
+    experts, per_token: how many there are, and how many of them a token goes to
+    scores: "softmax" or "sigmoid" of the router's logits; with a bias added, where the layer has one, they choose
+    groups, kept_groups: the experts lie in so many groups, of which so many are chosen among: those whose two highest scores have the highest sums
+    normed: the scores of the chosen are divided by their sum
+    scale: then multiplied by it
+    """
+
+    experts: int
+    per_token: int
+    scores: str = "softmax"
+    groups: int = 1
+    kept_groups: int = 1
+    normed: bool = False
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class LayerDescription:
     """One layer.
 
     scale: of the attention scores
     rope: the kind of layer under which the model's rotary embedding knows it, "" where it knows one; None: positions are not rotated
     gated: the MLP multiplies what it activates with a second product
+    routing: of a mixture of experts; None: the MLP is one
     """
 
     scale: float
@@ -53,6 +74,7 @@ class LayerDescription:
     attention: AttentionKind = PLAIN
     activation: Activation = SILU
     gated: bool = True
+    routing: Routing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from specbatch.engine.graphs.describe.description import NotDescribedError
+from specbatch.engine.graphs.experts.modules import MoeModules, moe_of
 from specbatch.engine.quantization import QuantizedLinear
 
 # The norms of a layer: before attention, after it, before the MLP, after it. None: there is none.
@@ -36,6 +37,7 @@ class LayerModules:
     qkv: one linear, or three
     head_norms: of queries and of keys, or neither
     gate_up: a gate and what it multiplies, in one linear or two; or the MLP's only linear before its activation
+    moe: a mixture of experts; gate_up and down are those of the MLP that every token goes through beside it, or () and None
     """
 
     norms: tuple[Any, Any, Any, Any]
@@ -45,13 +47,14 @@ class LayerModules:
     o: Linear
     gate_up: tuple[Linear, ...]
     activation: Any
-    down: Linear
+    down: Linear | None
     gated: bool
+    moe: MoeModules | None = None
 
     @property
     def linears(self) -> tuple[Linear, ...]:
         """All of them."""
-        return (*self.qkv, self.o, *self.gate_up, self.down)
+        return (*self.qkv, self.o, *self.gate_up, *([] if self.down is None else [self.down]))
 
 
 def decoder_of(model: Any) -> Any:
@@ -102,16 +105,14 @@ def modules_of(layer: Any, number: int) -> LayerModules:
     qkv = _first(
         _QKV, attention, f"{has} an attention of {type(attention).__name__}, without q_proj, k_proj and v_proj"
     )
-    gate_up = _first(_GATE_UP, mlp, f"{has} a {type(mlp).__name__} as its MLP")
-    down, o = (getattr(part, name, None) for part, name in ((mlp, "down_proj"), (attention, "o_proj")))
-    if down is None or o is None:
-        raise NotDescribedError(f"{has} a {type(mlp if down is None else attention).__name__} without its last linear")
+    o = getattr(attention, "o_proj", None)
+    if o is None:
+        raise NotDescribedError(f"{has} a {type(attention).__name__} without its last linear")
     head_norms = tuple(
         getattr(attention, name) for name in ("q_norm", "k_norm") if name in dict(attention.named_children())
     )
     _refuse_others(has, attention, {*qkv, "o_proj", "q_norm", "k_norm"})
-    _refuse_others(has, mlp, {*gate_up, "down_proj", *_ACTIVATIONS})
-    activation = next((getattr(mlp, name) for name in _ACTIVATIONS if hasattr(mlp, name)), None)
+    moe, gate_up, activation, down = _parts_of(has, mlp)
     if activation is None or len(head_norms) == 1:
         raise NotDescribedError(f"{has} no activation of a known name, or one norm for queries and keys")
     found = LayerModules(
@@ -120,10 +121,11 @@ def modules_of(layer: Any, number: int) -> LayerModules:
         qkv=tuple(getattr(attention, name) for name in qkv),
         head_norms=head_norms,
         o=o,
-        gate_up=tuple(getattr(mlp, name) for name in gate_up),
+        gate_up=gate_up,
         activation=activation,
         down=down,
-        gated=gate_up != ("up_proj",),
+        gated=moe is not None or len(gate_up) > 1 or hasattr(mlp, "gate_up_proj"),
+        moe=moe,
     )
     for name, module in layer.named_modules():
         if any(module is linear for linear in found.linears) and type(module) not in _LINEARS:
@@ -132,6 +134,28 @@ def modules_of(layer: Any, number: int) -> LayerModules:
         if len({linear.bias is None for linear in linears}) > 1:
             raise NotDescribedError(f"{has} biases in some of {len(linears)} linears that are read as one")
     return found
+
+
+def _parts_of(has: str, mlp: Any) -> tuple[MoeModules | None, tuple[Any, ...], Any, Any]:
+    """A mixture of experts, if it is one; the first linears, the activation and the last linear of the MLP, or of the one beside the experts."""
+    mixture = moe_of(mlp, has)
+    if mixture is None:
+        return None, *_mlp_of(has, mlp)
+    moe, known = mixture
+    _refuse_others(has, mlp, known)
+    gate_up, _, down = ((), None, None) if moe.shared is None else _mlp_of(has, moe.shared)
+    return moe, gate_up, getattr(moe.experts, "act_fn", None), down
+
+
+def _mlp_of(has: str, mlp: Any) -> tuple[tuple[Any, ...], Any, Any]:
+    """An MLP's first linears, its activation and its last linear."""
+    gate_up = _first(_GATE_UP, mlp, f"{has} a {type(mlp).__name__} as its MLP")
+    down = getattr(mlp, "down_proj", None)
+    if down is None:
+        raise NotDescribedError(f"{has} a {type(mlp).__name__} without its last linear")
+    _refuse_others(has, mlp, {*gate_up, "down_proj", *_ACTIVATIONS})
+    activation = next((getattr(mlp, name) for name in _ACTIVATIONS if hasattr(mlp, name)), None)
+    return tuple(getattr(mlp, name) for name in gate_up), activation, down
 
 
 def _first(choices: Iterable[tuple[str, ...]], module: Any, otherwise: str) -> tuple[str, ...]:

@@ -48,6 +48,16 @@ SAME_ROPE = layers(lambda layer: replace(layer, rope="full_attention"))
 ROTATED = layers(lambda layer: replace(layer, rope=""))
 OTHER_SCALE = layers(lambda layer: replace(layer, scale=2 * layer.scale))
 
+
+def routed(**changes):
+    """Every mixture of experts routed otherwise."""
+    return layers(lambda layer: replace(layer, routing=layer.routing and replace(layer.routing, **changes)))
+
+
+_GROUPED = {"n_routed_experts": 12, "num_local_experts": 12, "num_experts": 12, "num_experts_per_tok": 3, "n_group": 4, "topk_group": 2, "norm_topk_prob": True, "routed_scaling_factor": 2.5}  # fmt: skip
+_FULL = {"use_sliding_window": False, "layer_types": None}
+_DENSE_SECOND = {"mlp_only_layers": [1], "num_experts": 6, "norm_topk_prob": True}
+
 # The type, what its config has beside the common sizes, and what is wrong about it.
 FAMILIES = {
     "llama": ("llama", {}, NO_ROPE),
@@ -85,6 +95,19 @@ FAMILIES = {
     "gemma3, one rotary table": ("gemma3_text", _WINDOWS, SAME_ROPE),
     "ernie4_5": ("ernie4_5", {}, HALVES),
     "cwm": ("cwm", _WINDOWS, NO_WINDOW),
+    "qwen3_moe": ("qwen3_moe", _FULL | _DENSE_SECOND | {"head_dim": 16}, routed(normed=False)),
+    "qwen2_moe": ("qwen2_moe", _FULL | {"decoder_sparse_step": 2}, routed(normed=True)),
+    "mixtral": ("mixtral", {"sliding_window": None}, routed(normed=False)),
+    "olmoe": ("olmoe", {}, routed(normed=True)),
+    "flex_olmo": ("flex_olmo", {}, NO_ROPE),
+    "glm4_moe": ("glm4_moe", _GROUPED | {"use_qk_norm": True}, routed(groups=1)),
+    "glm4_moe, scale": ("glm4_moe", _GROUPED, routed(scale=1.0)),
+    "dots1": ("dots1", _GROUPED | {"layer_types": None, "sliding_window": None}, routed(scores="softmax")),
+    "ernie4_5_moe": ("ernie4_5_moe", {}, routed(normed=False)),
+    "minimax_m2": ("minimax_m2", {}, routed(scores="softmax")),
+    "exaone_moe": ("exaone_moe", _GROUPED, NO_ROPE),
+    "mellum": ("mellum", {"layer_types": ["full_attention"] * 3, "norm_topk_prob": True}, routed(normed=False)),
+    "solar_open": ("solar_open", _GROUPED, routed(scale=1.0)),
     "exaone4": ("exaone4", {"sliding_window": None, "layer_types": ["full_attention"] * 3}, NO_ROPE),
 }
 
@@ -98,6 +121,9 @@ def build(name, seed=11, **changes):
         for weight in model.parameters():
             if weight.dim() == 1:
                 weight.add_(0.3 * torch.randn(weight.shape, generator=generator))
+        for place, buffer in model.named_buffers():
+            if "correction_bias" in place:
+                buffer.add_(0.3 * torch.randn(buffer.shape, generator=generator))
     return model
 
 

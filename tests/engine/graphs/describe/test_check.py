@@ -144,7 +144,7 @@ def test_what_a_description_cannot_say_is_refused(reason):
 
 OTHERS = {
     "cohere": "layer 0 has norms of other names (input_layernorm)",
-    "mixtral": "layer 0 has a MixtralSparseMoeBlock as its MLP",
+    "hunyuan_v1_moe": "layer 0 has a HunYuanMoEV1RMSNorm (query_layernorm)",
     "gpt2": "its decoder has a Embedding (wte)",
     "hunyuan_v1_dense": "layer 0 has a HunYuanDenseV1RMSNorm (query_layernorm)",
     "stablelm": "its norm is a LayerNorm",

@@ -18,12 +18,13 @@ ALIKE = (
     "granite, logits",
     "gemma2, capped logits",
     "gemma3, one rotary table",
+    "glm4_moe, scale",
 )  # to others of these, but for what is wrong about them
 KINDS = [name for name in families.FAMILIES if name not in ALIKE]
 
 
 # Of which each takes kernels that others do not, or gives them other constants.
-BY_KERNELS = ["apertus", "gemma2", "glm4", "olmo3"]
+BY_KERNELS = ["apertus", "gemma2", "glm4", "glm4_moe", "olmo3", "qwen2_moe"]
 
 
 def check_logits(name, ops, lengths=LENGTHS, device="cpu"):
@@ -61,11 +62,14 @@ BY_THE_ENGINE = [
     "gemma2",
     "gemma3",
     "glm4",
+    "glm4_moe",
     "granite",
     "ministral3",
     "mistral, a window",
     "olmo3",
     "phi3, longrope",
+    "qwen2_moe",
+    "qwen3_moe",
     "smollm3",
 ]
 
