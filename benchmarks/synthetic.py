@@ -98,7 +98,6 @@ SHAPES = {
     "gemma3-12b": Shape(3840, 15360, 48, 16, 8, 256, 262208, "gemma3_text", {"sliding_window": 1024}),
     "glm4-9b": Shape(4096, 13696, 40, 32, 2, 128, 151552, "glm4", {"attention_bias": True}),
     "qwen3-30b-a3b": Shape(2048, 768, 48, 32, 4, 128, 151936, "qwen3_moe", _experts(128, 8, 768)),
-    "olmoe-7b": Shape(2048, 1024, 16, 16, 16, 128, 50304, "olmoe", {"num_experts": 64, "num_experts_per_tok": 8}),
     "mixtral-8x7b": Shape(
         4096,
         14336,

@@ -38,13 +38,24 @@ def test_the_target_goes_on_as_expected_by_a_wide_margin(order, dtype):
     assert best.mean() == pytest.approx(80, rel=0.05)
 
 
-BUILDS = {"llama-8b", "mistral-7b", "phi-4", "olmo3-7b", "gemma3-12b", "glm4-9b"}
+BUILDS = {
+    "llama-8b",
+    "mistral-7b",
+    "phi-4",
+    "olmo3-7b",
+    "gemma3-12b",
+    "glm4-9b",
+    "qwen3-30b-a3b",
+    "mixtral-8x7b",
+    "tiny-moe",
+}
 
 
 @pytest.mark.parametrize("name", sorted(BUILDS))
 def test_a_small_model_of_each_build_goes_on_as_expected(order, name):
     real = SHAPES[name]
-    shape = replace(TINY, model_type=real.model_type, settings=real.settings)
+    narrow = {key: 16 for key in real.settings if key == "moe_intermediate_size"}
+    shape = replace(TINY, model_type=real.model_type, settings={**real.settings, **narrow})
     model = build(shape, order.next, CPU, torch.bfloat16, seed=0)
     assert why_not(CausalLM(model)) is None
     model.set_attn_implementation("sdpa")
@@ -55,6 +66,14 @@ def test_a_small_model_of_each_build_goes_on_as_expected(order, name):
 
 def test_every_build_is_tried():
     assert {name for name, shape in SHAPES.items() if shape.model_type != "qwen3"} == BUILDS
+
+
+def test_a_step_reads_the_experts_that_its_tokens_choose():
+    shape = SHAPES["qwen3-30b-a3b"]
+    expert = 3 * shape.layers * shape.hidden * shape.intermediate
+    assert shape.read_params(1) == pytest.approx(shape.body_params)
+    assert (shape.read_params(32) - shape.read_params(1)) / expert == pytest.approx(111.8 - 8, abs=0.1)
+    assert shape.read_params(1e6) == pytest.approx(29.9e9, rel=0.01)
 
 
 def test_the_drafter_agrees_on_just_the_share_asked_for(order):
