@@ -21,6 +21,7 @@ class Batch:
     history: every token of a row at its position; beyond the row's last one, filler  # int64 [slots, positions]
     lengths: position of each row's last token = its valid KV in the target's cache  # int64 [slots]
     prompt_lengths: int64 [slots]
+    shares_prefixes: what rows begin with alike is filled once
 
     Args:
         slots: rows at once.
@@ -32,6 +33,7 @@ class Batch:
         self.slots = slots
         self.max_positions = max_positions
         self.device = device
+        self.shares_prefixes = False
         self.rows: list[SequenceState] = []
         self.history = torch.zeros(slots, max_positions, dtype=torch.int64, device=device)
         self.lengths = torch.zeros(slots, dtype=torch.int64, device=device)

@@ -173,6 +173,13 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
                 layer.values[destination] = layer.values[source]
 
     @torch.inference_mode()
+    def copy_prefix(self, source: int, destination: int, positions: int) -> None:
+        """Copies the first positions of one slot to another."""
+        for layer in self.layers:
+            layer.keys[destination, :, :positions] = layer.keys[source, :, :positions]
+            layer.values[destination, :, :positions] = layer.values[source, :, :positions]
+
+    @torch.inference_mode()
     def clear(self, slot: int) -> None:
         """Zeroes one slot: whatever a row of NaN left there must not reach the next row."""
         for layer in self.layers:

@@ -11,7 +11,7 @@ from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.general.batch import Batch
 from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.general.prefill import prefill
+from specbatch.engine.general.shared_prefill import prefill_shared
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.sampling import choose_tokens
 
@@ -122,7 +122,7 @@ class ModelDrafter(Drafter):
     def catch_up(self, batch: Batch) -> None:
         """Takes in what the drafter has not seen, until no row lags by more than the one token that propose() takes in."""
         lagging = [i for i, row in enumerate(batch.rows) if row.length - self.seen[i] > 1]
-        prefill(self.model, batch, {i: self.seen[i] for i in lagging}, self.prefill_chunk)
+        prefill_shared(self.model, batch, {i: self.seen[i] for i in lagging}, self.seen, self.prefill_chunk)
         for i in lagging:
             self.seen[i] = batch.rows[i].length
 

@@ -78,14 +78,15 @@ def _fill_chunk(model: CausalLM, batch: Batch, slot: int, start: int, end: int, 
 def _fill_stretches(
     model: CausalLM, batch: Batch, spans: Mapping[int, tuple[int, int]], chunk: int, seen: Seen
 ) -> None:
-    """Catches up several rows at once, each from its own start; rows that need nothing ride along as padding."""
+    """Catches up several rows at once, each from its own start; rows between them that need nothing ride along as padding."""
     while spans:
-        width = min(max(end - start for start, end in spans.values()), max(1, chunk // batch.size))
-        positions = torch.full((batch.size, width), -1, device=batch.device)
+        first, last = min(spans), max(spans) + 1
+        width = min(max(end - start for start, end in spans.values()), max(1, chunk // (last - first)))
+        positions = torch.full((last - first, width), -1, device=batch.device)
         for slot, (start, end) in spans.items():
             count = min(width, end - start)
-            positions[slot, width - count :] = torch.arange(start, start + count, device=batch.device)
-        view = SlotView(slice(0, batch.size), positions, batch.extent(0))
-        model.fill(batch.tokens_at(positions), view)
+            positions[slot - first, width - count :] = torch.arange(start, start + count, device=batch.device)
+        view = SlotView(slice(first, last), positions, batch.extent(0))
+        model.fill(batch.history[first:last].gather(1, positions.clamp(min=0)), view)
         seen(view)
         spans = {slot: (start + width, end) for slot, (start, end) in spans.items() if start + width < end}

@@ -12,6 +12,7 @@ from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.prefill import prefill
 from specbatch.engine.general.round import run_round
+from specbatch.engine.general.shared_prefill import prefill_shared
 from specbatch.engine.general.warmup import measure_costs
 from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.round_costs import RoundCosts
@@ -55,6 +56,7 @@ class GeneralModelRunner(ModelRunner):
         target.allocate(slots, config.max_positions)
         self.drafter.allocate(slots, config.max_positions)
         self.batch = Batch(slots, config.max_positions, self.device)
+        self.batch.shares_prefixes = config.prefix_caching
 
     def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts | None:
         """Nothing has to be made ready: measures costs where they are needed."""
@@ -77,13 +79,18 @@ class GeneralModelRunner(ModelRunner):
         slots = [self.batch.join(sequence) for sequence in sequences]
         for slot in slots:
             self.drafter.join(slot)
-        prefill(self.target, self.batch, dict.fromkeys(slots, 0), self.prefill_chunk, self._show)
+        starts, chunk = dict.fromkeys(slots, 0), self.prefill_chunk
+        if self.drafter.target_layers:  # it must be shown every position
+            prefill(self.target, self.batch, starts, chunk, self._show)
+            computed = sum(sequence.length for sequence in sequences)
+        else:
+            filled = [0 if slot in starts else row.length for slot, row in enumerate(self.batch.rows)]
+            computed = prefill_shared(self.target, self.batch, starts, filled, chunk)
         self.timer.add(start, mark(self.device), of_drafter=False)
-        return sum(sequence.length for sequence in sequences)
+        return computed
 
     def _show(self, view: SlotView) -> None:
-        if self.drafter.target_layers:
-            self.drafter.take_in(self.batch, view, self.target.tapped())
+        self.drafter.take_in(self.batch, view, self.target.tapped())
 
     def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
         """Takes a slot back; the last sequence of the batch moves into it."""
