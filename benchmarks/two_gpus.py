@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Thread
 
@@ -106,7 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _placement(asked: argparse.Namespace, name: str, order: Order) -> Iterator[Measured]:
     replicas = PLACEMENTS[name]
     works = {
-        rows: repeated(asked, len(order.next), rows, asked.prompt)
+        rows: [
+            replace(work, at_once=rows) for work in repeated(asked, len(order.next), rows * asked.batches, asked.prompt)
+        ]
         for rows in sorted({*asked.rows, *_shares(asked, name)})
     }
     most = works[max(_shares(asked, name))]
@@ -215,7 +217,8 @@ def _against(measured: float, predicted: float) -> list[str]:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--placements", type=lambda text: text.split(","), default=list(PLACEMENTS))
-    parser.add_argument("--rows", type=integers, default=[1, 32, 64, 128, 256, 512], help="in all, a line each")
+    parser.add_argument("--rows", type=integers, default=[1, 32, 64, 128, 256, 512], help="at once in all, a line each")
+    parser.add_argument("--batches", type=int, default=1, help="so many times as many rows, which join as others end")
     parser.add_argument("--k", type=choices_of_k, default=[None], help="tokens drafted a round, a line each")
     parser.add_argument("--groups", type=choices_of_k, default=[1, None], help="of rows in flight, a line each")
     parser.add_argument("--acceptance", type=float, default=0.8, help="of each draft")
