@@ -22,20 +22,21 @@ _PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
 _LEAN = 8.0  # row-rounds that the position before counts for: a few unlucky drafts must not end their position for good
 _OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
 _MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
-_LUCK = 0.7  # standard errors: so much of a gain may be luck, where a mistake costs a catch-up of the whole batch
-_FEW = 16  # rows that are asked in place of all
+_DOUBT = 1.5  # standard errors of acceptance: a gain that dear catching up is spent on must be one with so many less
+_HOPE = 0.5  # likewise: with so many more a gain is worth asking for
+_FEW = (16, 8, 4, 2)  # rows that are asked in place of all: as many as that costs little for
 _FEW_SHARE = 0.6  # where that costs less than this of asking all
 _AS_GOOD = 0.985  # of the largest gain
 _SMALL_GAIN = 1.3  # a smaller gain than this is held against a plain round
 _PLAIN_ROUNDS = 50  # every so many rounds; a larger gain a quarter as often, and the first time after an eighth
 _PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether speculation pays
 _STREAM_FADE = 0.998  # a round, of what is remembered of rows that join
-_FIRST_SHARE = 0.25  # of what speculation may gain for the rows that are there: what the very first probe may cost
-_SECOND_SHARE = 0.2  # likewise, what another one may cost that is to tell bad luck from bad drafts
-_MOST_UNSEEN = 0.025  # of the plain rounds that the rows still have: what catching up may cost on the prior alone
+_ASKING_SHARE = 0.25  # of what speculation may gain for the rows that are there: what asking may cost
+_ASKING_MOST = 0.01  # likewise, of the time so far and to come
+_MOST_LOST = 0.028  # of that time: what drafts may have lost beside plain rounds where it is not sure that they pay
 _LOOKS = 3  # plain rounds that are seen before a price is paid
 _DEAR = 6.0  # that is higher than so many of them
-_ENOUGH = 32  # row-rounds of drafting, fading: after three probes that is settled
+_ENOUGH = 48  # row-rounds of drafting, fading: what these show is settled
 
 
 @dataclass(slots=True)
@@ -67,11 +68,11 @@ class AcceptanceEstimate:
         rate, count = self.rate(0), sum(self.proposed_at[:1]) + _PRIOR_WEIGHT
         return math.sqrt(rate * (1 - rate) / count)
 
-    def expected_tokens(self, k: int) -> float:
-        """E(k) = 1 + P_1 + ... + P_k."""
+    def expected_tokens(self, k: int, shift: float = 0.0) -> float:
+        """E(k) = 1 + P_1 + ... + P_k, with all rates by so much higher."""
         expected, chance = 1.0, 1.0
         for j in range(k):
-            chance *= self.rate(j)
+            chance *= min(max(self.rate(j) + shift, 0.0), _OPTIMISTIC_RATE if shift > 0 else 1.0)
             expected += chance
         return expected
 
@@ -85,8 +86,11 @@ class AdaptiveK:
 
     A gain is held against the cost of a plain round now and then. At k = 0 nothing is learned about acceptance, so when a small
     share of the time has paid for it, a round speculates again; never where even _OPTIMISTIC_RATE would not pay. Where that
-    saves much of the catch-up, only _FEW rows are asked, at the very start too. Where the drafter lacks much, the first rounds are plain:
+    saves much of the catch-up, only a few rows are asked, at the very start too. Where the drafter lacks much, the first rounds are plain:
     they tell what the rows' context costs, which the table has not.
+
+    Until a gain is sure, what drafts have lost beside plain rounds and what the next may lose stays within _MOST_LOST of the time so far and to
+    come: a conservative bandit (Wu et al., arXiv 1602.04282) whose baseline is the target alone.
 
     Args:
         costs: measured at warm-up.
@@ -108,6 +112,8 @@ class AdaptiveK:
         self.plain_rounds = 0
         self.middle = 0.0  # tokens before the middle one of what the drafter lacked last
         self.probe_seconds = 0.0  # set aside for probing, and not spent yet
+        self.elapsed = 0.0  # seconds of all rounds
+        self.won = 0.0  # seconds by drafts, over plain rounds; below 0 where they lost
         self.joined = 0.0  # tokens of rows that joined, the older ones fading
         self.emitted = 0.0  # tokens since the first of them joined, fading alike
         self.plain_seconds: float | None = None
@@ -121,20 +127,25 @@ class AdaptiveK:
         price = self._per_token * (lag + self.joined) / (remaining + self.emitted)
         step = self.costs.step_longer(rows, lag)
         hopeful, hope = self._best(rows, price, step, lambda k: _geometric(_OPTIMISTIC_RATE, k))
-        probe = self._probe(rows, lag, min(hopeful, 2))  # enough to see whether drafts stand again
+        best, gain = self._best(rows, price, step, self.acceptance.expected_tokens)
+        to_come = base * remaining / rows
+        total = self.elapsed + to_come
+        probe = self._probe(rows, lag, min(hopeful, 2), _ASKING_MOST * total)
         if self.steady and self.plain_rounds < _LOOKS and self._price(probe, rows, lag) > _DEAR * base:
             return Choice(0, rows)
-        best, gain = self._best(rows, price, step, self.acceptance.expected_tokens)
-        luck = _LUCK * self.acceptance.standard_error() if probe.rows < rows else 0.0
-        most = _MOST_UNSEEN * base * remaining / rows
-        known = evidence >= _FEW or lag * self._per_token <= most
-        if gain > _MARGIN + luck and known:
+        error = self.acceptance.standard_error()
+        _, low = self._best(rows, price, step, lambda k: self.acceptance.expected_tokens(k, -_DOUBT * error))
+        spare = self.won + _MOST_LOST * total
+        if low > _MARGIN or (gain > _MARGIN and self._price(Choice(best, rows), rows, lag) <= spare):
             return Choice(0 if self._plain_is_due(gain) else min(best, self._largest(rows, evidence)), rows)
-        # Nothing is known yet, or what few rows showed may have been bad luck: worth a small price.
-        share, might = (_FIRST_SHARE, hope) if evidence < _FEW else (_SECOND_SHARE, gain + luck)
         allowed = self.probe_seconds
         if evidence < _ENOUGH:
-            allowed = max(allowed, min(most, share * (1 - 1 / might) * base * remaining / rows))
+            might = hope
+            if evidence:
+                _, might = self._best(rows, price, step, lambda k: self.acceptance.expected_tokens(k, _HOPE * error))
+            share = _ASKING_SHARE * (1 - 1 / might) * to_come
+            most = _ASKING_MOST * total if probe.rows < rows else spare
+            allowed = max(allowed, min(spare, share, most))
         return probe if hope > _MARGIN and self._price(probe, rows, lag) <= allowed else Choice(0, rows)
 
     @property
@@ -157,7 +168,7 @@ class AdaptiveK:
         """k that is not too large for what is known. Where rounds teach little each, being slow costs more than a bad guess."""
         if not self.steady:
             return 1 << int(evidence / _EVIDENCE_STEP)
-        return 1 << (int(2 * evidence / _EVIDENCE_STEP) + (rows < _FEW))
+        return 1 << (int(2 * evidence / _EVIDENCE_STEP) + (rows < _FEW[0]))
 
     def _plain_is_due(self, gain: float) -> bool:
         """Whether the gain is to be held against a plain round again."""
@@ -168,12 +179,14 @@ class AdaptiveK:
             patience = _PLAIN_ROUNDS // 8
         return self.rounds_since_plain >= patience
 
-    def _probe(self, rows: int, lag: int, k: int) -> Choice:
-        """A round of all rows, or of few where that is much cheaper."""
-        every, few = Choice(k, rows), Choice(k, _FEW)
-        if not self.steady or rows < 2 * _FEW:
+    def _probe(self, rows: int, lag: int, k: int, most: float) -> Choice:
+        """A round of all rows, or of few where that is much cheaper: of as many as cost no more than `most` seconds."""
+        every = Choice(k, rows)
+        if not self.steady:
             return every
-        return few if self._price(few, rows, lag) < _FEW_SHARE * self._price(every, rows, lag) else every
+        few = [Choice(1, each) for each in _FEW if each <= rows // 2] or [every]
+        asked = next((each for each in few if self._price(each, rows, lag) <= most), few[-1])
+        return asked if self._price(asked, rows, lag) < _FEW_SHARE * self._price(every, rows, lag) else every
 
     def _price(self, probe: Choice, rows: int, lag: int) -> float:
         """Seconds that a probe costs more than its rows' share of a plain round."""
@@ -192,9 +205,11 @@ class AdaptiveK:
         self.joined = _STREAM_FADE * self.joined + report.joined
         self.emitted = _STREAM_FADE * self.emitted + tokens if self.joined else 0.0
         self.probe_seconds += report.seconds * _PROBE_SHARE
+        self.elapsed += report.seconds
         if report.k:
             self.acceptance.observe(report.proposed_at, report.accepted_at)
             lost = report.catch_up_seconds + report.seconds - worth
+            self.won -= lost
             self.probe_seconds = max(0.0, self.probe_seconds - max(0.0, lost))
 
     def regrouped(self, groups: int) -> None:

@@ -188,13 +188,14 @@ def test_a_batch_is_not_taken_in_for_a_first_look_that_costs_more_than_it_may_gi
 def test_few_rows_are_asked_first_where_all_would_be_dear_to_take_in():
     fresh = AdaptiveK(device.costs(128), MAX_K, steady=True)
     few = fresh.choose(128, 128 * 128, 128 * 128)
-    assert (few.k, few.rows) == (2, 16)
+    assert few == Choice(1, 4)  # within a hundredth of the second that the batch takes
+    assert fresh.choose(128, 128 * 512, 128 * 1024).rows == 16
     assert fresh.choose(128, 0, 128 * 128).rows == 128
     assert fresh.choose(8, 8 * 128, 8 * 128).rows == 8
     assert AdaptiveK(device.costs(128), MAX_K).choose(128, 128 * 128, 128 * 128).rows == 128  # the others cannot wait
 
 
-@pytest.mark.parametrize(("accepted_at", "rows", "drafts"), [(15, 128, True), (11, 16, True), (4, 128, False)])
+@pytest.mark.parametrize(("accepted_at", "rows", "drafts"), [(15, 128, True), (11, 4, True), (4, 128, False)])
 def test_what_few_show_decides_for_all_and_few_are_asked_again_where_that_may_have_been_luck(accepted_at, rows, drafts):
     controller = AdaptiveK(device.costs(128), MAX_K, steady=True)
     controller.choose(128, 128 * 128, 128 * 128)
@@ -205,7 +206,7 @@ def test_what_few_show_decides_for_all_and_few_are_asked_again_where_that_may_ha
     controller.observe(few)
     chosen = controller.choose(128, 112 * 128, 128 * 128 - 40)
     assert chosen.rows == rows
-    assert (chosen.k > 1) == drafts
+    assert (chosen.k > 0) == drafts
     assert drafts or chosen.k == 0
     controller.observe(few)
     controller.observe(few)
