@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import os
 from pathlib import Path
@@ -30,6 +29,16 @@ from specbatch.engine.graphs.kernels import activations, experts_few, experts_ma
 from specbatch.engine.graphs.triton_ops import TritonOps
 
 TOKENS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+TILES = [
+    (16, 256, 2, 4),
+    (16, 256, 4, 4),
+    (32, 128, 2, 4),
+    (32, 128, 4, 4),
+    (32, 256, 2, 3),
+    (32, 256, 4, 3),
+    (64, 128, 4, 4),
+    (64, 64, 4, 5),
+]
 _COPIES = 2  # of a layer, each larger than the L2
 
 
@@ -132,18 +141,18 @@ def sweep(layer: Layer) -> list[dict[str, Any]]:
         print(what, *(f"{seconds:.1f} {case}" for seconds, case in timed[:4]), sep="\n    ", flush=True)
 
     layer.tokens(1)
-    gates = [(n, k, warps) for n, k, warps in itertools.product((2, 4, 8), (1024, 2048), (2, 4, 8))]
+    gates = [(2, 2048, 4), (4, 2048, 4), (4, 2048, 8), (8, 2048, 8), (4, 1024, 4)]
     best("few, gate_up", lambda i, case: layer.few(i, (case, (4, 1024, 4))), gates)
-    downs = [(n, k, warps) for n, k, warps in itertools.product((2, 4, 8, 16), (256, 1024), (2, 4, 8))]
+    downs = [(2, 1024, 2), (2, 1024, 4), (4, 1024, 4), (4, 1024, 8), (8, 1024, 8), (8, 256, 4)]
     best("few, down", lambda i, case: layer.few(i, ((4, 2048, 4), case)), downs)
 
     def blocks_of(count: int, size: int) -> None:
         layer.tokens(count)
-        tiles = [experts_many.Tile(n, k, w, s) for n, k, w, s in itertools.product((16, 32, 64), (64, 128, 256), (4, 8), (3, 5)) if n * k <= 16384]  # fmt: skip
+        tiles = [experts_many.Tile(*sizes) for sizes in TILES]
         best(f"{count} tokens, blocks of {size}: gate_up", lambda i, case: layer.many(i, size, (case, None)), tiles)
         best(f"{count} tokens, blocks of {size}: down", lambda i, case: layer.many(i, size, (None, case)), tiles)
 
-    for count, size in ((8, 8), (32, 8), (32, 16), (128, 16), (512, 64)):
+    for count, size in ((8, 8), (32, 8), (128, 16), (128, 32)):
         blocks_of(count, size)
     return found
 

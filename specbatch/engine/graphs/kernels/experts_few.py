@@ -101,14 +101,14 @@ def _down(
     count: tl.constexpr, each: tl.constexpr, block_n: tl.constexpr, block_k: tl.constexpr, steps: tl.constexpr,
     adds: tl.constexpr, ahead: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
-    """A token's outputs over all of its experts, summed in their order. What was chosen is there before this starts, see _gate_up."""
+    """A token's outputs over all of its experts. What was chosen is there before this starts, see _gate_up."""
     if overlapped:
         tl.extra.cuda.gdc_launch_dependents()
     token = tl.program_id(1)
     n = tl.program_id(0) * block_n + tl.arange(0, block_n)
     first = token * each
     rows = weight + tl.minimum(n, outs - 1)[:, None] * ins
-    total = tl.full((block_n,), 0.0, tl.float32)
+    sums = tl.full((block_n, block_k), 0.0, tl.float32)
     if ahead:
         loaded = ()
         for j in tl.static_range(each * steps):
@@ -117,16 +117,15 @@ def _down(
         if overlapped:
             tl.extra.cuda.gdc_wait()
         for j in tl.static_range(each * steps):
-            share = tl.load(weights + first + j // steps)
-            total += share * _products(loaded[j], x, first + j // steps, j % steps, ins, block_k)
+            sums += _products(loaded[j], x, weights, first + j // steps, j % steps, ins, block_k)
     else:
         if overlapped:
             tl.extra.cuda.gdc_wait()
         for j in tl.range(0, each):
-            share = tl.load(weights + first + j)
             for step in tl.range(0, steps):
                 a = _weights(rows, chosen + first + j, step, outs, ins, count, block_k)
-                total += share * _products(a, x, first + j, step, ins, block_k)
+                sums += _products(a, x, weights, first + j, step, ins, block_k)
+    total = tl.sum(sums, axis=1)
     at = token.to(tl.int64) * outs + n
     if adds:
         total += tl.load(residual + at, mask=n < outs, other=0.0).to(tl.float32)
@@ -144,8 +143,8 @@ def _weights(rows, chosen, step, outs, ins, count: tl.constexpr, block_k: tl.con
 
 
 @triton.jit
-def _products(a, x, pair, step, ins, block_k: tl.constexpr):
-    """Summed.  # [block_n]"""
+def _products(a, x, weights, pair, step, ins, block_k: tl.constexpr):
+    """Weighted.  # [block_n, block_k]"""
     k = step * block_k + tl.arange(0, block_k)
-    b = tl.load(x + pair.to(tl.int64) * ins + k, mask=k < ins, other=0.0)
-    return tl.sum(a.to(tl.float32) * b.to(tl.float32)[None, :], axis=1)
+    b = tl.load(x + pair.to(tl.int64) * ins + k, mask=k < ins, other=0.0).to(tl.float32)
+    return a.to(tl.float32) * (b * tl.load(weights + pair))[None, :]
