@@ -40,6 +40,8 @@ def render_summary(summary: RunSummary, *, results: str = "", report: str = "", 
                 ),
             )
         )
+    if summary.prefill_tokens_saved:
+        lines.append(("prompts", _prompts(summary)))
     if shares := format_shares(summary.phase_seconds):
         lines.append(("time went to", shares))
     if busy := summary.device_busy:
@@ -64,6 +66,11 @@ def _speed(summary: RunSummary) -> str:
     if summary.fraction_of_ceiling is not None:
         parts.append(f"{summary.fraction_of_ceiling:.0%} of the predicted ceiling")
     return ", ".join(parts)
+
+
+def _prompts(summary: RunSummary) -> str:
+    share = format_percent(summary.prefill_tokens_saved / summary.prompt_tokens) if summary.prompt_tokens else "none"
+    return f"{summary.prompt_tokens:,} tokens, {share} of them read once for several rows"
 
 
 def _before(summary: RunSummary) -> str:

@@ -64,6 +64,12 @@ def test_the_engine_is_said_where_there_was_a_choice():
     assert combine(many, Totals()).engine == f"recorded rounds; {slow}"
 
 
+def test_what_was_read_once_for_several_rows_is_told_where_there_is_any():
+    shared = render_summary(replace(WHOLE, prefill_tokens_saved=3000))
+    assert "\n  prompts        4,000 tokens, 75% of them read once for several rows\n" in shared
+    assert combine([replace(WHOLE, prefill_tokens_saved=3000)] * 2, Totals()).prefill_tokens_saved == 6000
+
+
 def test_a_summary_of_nothing_says_only_what_is_known():
     assert render_summary(RunSummary()) == "  rows  0 done, 0 errors"
     quick = RunSummary(results=1, seconds=1.0, completion_tokens=3)

@@ -51,6 +51,11 @@ def _speed(run: RunFacts) -> list[Tile]:
         tiles.append(Tile("per million tokens", format_amount(run.cost.per_million), run.cost.how))
     elif summary.price is not None:
         tiles.append(Tile.absent("per million tokens", NO_GPU_HOURS))
+    if summary.prefill_tokens_saved and summary.prompt_tokens:
+        share = format_percent(summary.prefill_tokens_saved / summary.prompt_tokens)
+        tiles.append(
+            Tile("of prompts shared", share, f"of {summary.prompt_tokens:,} tokens: read once for several rows")
+        )
     before = format_duration(summary.load_seconds + summary.warmup_seconds)
     return [*tiles, Tile("time decoding", format_duration(summary.seconds), f"and {before} before it")]
 

@@ -35,8 +35,8 @@ class Encoding:
     text: str
     target: TargetSpec | None = None
 
-    def of(self, row: Row) -> tuple[str, int | None]:
-        """The prompt with its special tokens, and how many tokens it has; without a tokenizer the messages as they are.
+    def of(self, row: Row) -> tuple[str, list[int] | None]:
+        """The prompt with its special tokens, and these tokens; without a tokenizer the messages as they are.
 
         Raises:
             RowError: the row would be refused.
@@ -45,7 +45,7 @@ class Encoding:
             messages = row.messages or [{"role": "", "content": row.prompt}]
             return "\n".join(f"{one['role']}: {one['content']}".removeprefix(": ") for one in messages), None
         tokens = self.encoder.encode(row)
-        return self.encoder.tokenizer.decode(tokens, skip_special_tokens=False), len(tokens)
+        return self.encoder.tokenizer.decode(tokens, skip_special_tokens=False), tokens
 
 
 def make_encoding(spec: Spec, env: Mapping[str, str], say: Callable[[str], None]) -> Encoding:

@@ -16,6 +16,7 @@ from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.peek.columns import Column, columns_of
 from specbatch.runner.peek.encoding import Encoding
+from specbatch.runner.peek.sharing import SharedPrompts
 from specbatch.runner.rows.find_form import Head, find_form
 from specbatch.runner.rows.form_text import form_sentence
 from specbatch.runner.rows.forms import RowForm, RowRules
@@ -60,6 +61,8 @@ class Peek(msgspec.Struct, frozen=True, kw_only=True):
         unread: columns that are not, and why: pictures, say.
         template: what a prompt is wrapped in, in words.
         looked_at: rows that were read, the first ones.
+        prompt_tokens: of those of them that would not be refused; None where there is no tokenizer.
+        shared_prompt_tokens: of these, what stands at the beginning of an earlier row, too: it is computed once.
         refused: those of them that would be refused.
         shown: the first rows that would not.
         problem: why the form could not be decided, or where reading ended early.
@@ -75,6 +78,8 @@ class Peek(msgspec.Struct, frozen=True, kw_only=True):
     unread: str
     template: str
     looked_at: int
+    prompt_tokens: int | None
+    shared_prompt_tokens: int | None
     refused: Sequence[Refused]
     shown: Sequence[Shown]
     problem: DatasetError | None
@@ -111,9 +116,10 @@ def peek(spec: Spec, encoding: Encoding, rows: int) -> Peek:
     reader = RowReader(RowRules(spec.decoding, spec.dataset, encoding.target, found=form))
     shown: list[Shown] = []
     refused: list[Refused] = []
+    sharing = SharedPrompts()
     for raw in raws if prompts else ():
         row = reader.read(raw)
-        bad = _seen(row, encoding, shown, wanted=rows) if isinstance(row, Row) else row
+        bad = _seen(row, encoding, shown, sharing, wanted=rows) if isinstance(row, Row) else row
         if bad is not None:
             refused.append(Refused(index=bad.index, line=bad.line_number, code=bad.code, message=bad.message))
     whole = dataset.rows_in_all is not None
@@ -128,6 +134,8 @@ def peek(spec: Spec, encoding: Encoding, rows: int) -> Peek:
         unread=", ".join(dict.fromkeys(raw.unread for raw in raws if raw.unread)),
         template=encoding.text,
         looked_at=len(raws),
+        prompt_tokens=sharing.tokens if encoding.encoder is not None else None,
+        shared_prompt_tokens=sharing.shared if encoding.encoder is not None else None,
         refused=refused,
         shown=shown,
         problem=problem,
@@ -151,14 +159,15 @@ def _first(dataset: Dataset) -> tuple[list[RawRow], DatasetError | None]:
     return raws, None
 
 
-def _seen(row: Row, encoding: Encoding, shown: list[Shown], *, wanted: int) -> BadRow | None:
-    """Adds the row to those shown while they are fewer than wanted; returned is what refuses it."""
+def _seen(row: Row, encoding: Encoding, shown: list[Shown], sharing: SharedPrompts, *, wanted: int) -> BadRow | None:
+    """Counts the row, and adds it to those shown while they are fewer than wanted; returned is what refuses it."""
     try:
         text, tokens = encoding.of(row)
     except RowError as error:
         return row.refused(error.code, error.message)
+    if tokens is not None:
+        sharing.add(tokens, row.decoding.n)
     if len(shown) < wanted:
-        shown.append(
-            Shown(index=row.index, id=row.id, text=text, tokens=tokens, answer=row.answer, columns=row.columns)
-        )
+        count = None if tokens is None else len(tokens)
+        shown.append(Shown(index=row.index, id=row.id, text=text, tokens=count, answer=row.answer, columns=row.columns))
     return None

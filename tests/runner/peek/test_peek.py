@@ -106,3 +106,19 @@ def test_lines_of_text_have_no_columns(make_job, tmp_path):
     (tmp_path / "prompts.txt").write_text("Why?\nHow?\n")
     found = peek(make_job(tmp_path / "prompts.txt").spec, NOTHING, 1)
     assert (found.kind, found.prompts, found.columns) == ("text, a prompt a line", "every line is one", [])
+
+
+def test_what_prompts_begin_with_alike_is_counted_in_pages_of_64_tokens(look):
+    document = "word " * 40
+    rows = [{"prompt": f"{document}{end}"} for end in ("a", "b", "c")] + [{"prompt": "alone", "n": 2, "temperature": 1}]
+    found = look(rows, "dataset.chatTemplate=none", "batching.maxLength=400")
+    tokens = found.shown[0].tokens
+    assert found.shared_prompt_tokens == 2 * ((tokens - 2) // 64 * 64)
+    assert found.prompt_tokens > 3 * tokens
+    assert "shared      " in render_peek(found)
+    assert " of the prompts' tokens: another row begins with them; read once" in render_peek(found)
+    twice = look(
+        [{"prompt": document, "n": 2, "temperature": 1}], "dataset.chatTemplate=none", "batching.maxLength=400"
+    )
+    assert (twice.shared_prompt_tokens, twice.prompt_tokens) == (64, 2 * twice.shown[0].tokens)
+    assert "shared      " not in render_peek(look([{"prompt": "alone"}]))
