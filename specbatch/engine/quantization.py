@@ -7,6 +7,7 @@ Activations stay as they are. Embeddings stay, too: a step reads one row of them
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from specbatch.engine.fp8.w8a8 import product
 from specbatch.errors import ModelError
 
 Quantization = Literal["fp8", "int8", "int4"]
@@ -28,11 +30,17 @@ class QuantizedWeight:
 
     values: int8 or float8_e4m3fn [outs, ins]; or uint8 [outs, ins / 2]: 8 more than the value, that of input j in the low bits of byte
         j, that of input ins / 2 + j in its high bits
-    scales: of equal groups of inputs  # [outs, groups]
+    scales: of equal groups of inputs  # [ceil(outs / rows), groups]
+    rows: outputs that share scales.
+    columns: inputs that do, where groups are not equal; 0: they are
+    group: inputs of a token that are rounded to FP8 under a scale of their own, see fp8/w8a8.py; 0: they stay as they are
     """
 
     values: Tensor
     scales: Tensor
+    rows: int = 1
+    columns: int = 0
+    group: int = 0
 
     @property
     def is_int4(self) -> bool:
@@ -66,7 +74,11 @@ class QuantizedWeight:
             values = torch.cat([values & 15, values >> 4], 1).to(torch.int8) - 8
         outs, ins = self.shape
         groups = self.scales.shape[1]
-        scaled = values.to(dtype).view(outs, groups, ins // groups) * self.scales.to(dtype)[..., None]
+        scales = self.scales.to(dtype)
+        if self.columns:
+            scales = scales.repeat_interleave(self.rows, 0)[:outs]
+            return values.to(dtype) * scales.repeat_interleave(self.columns, 1)[:, :ins]
+        scaled = values.to(dtype).view(outs, groups, ins // groups) * scales[..., None]
         return scaled.view(outs, ins)
 
 
@@ -76,6 +88,13 @@ Weight = Tensor | QuantizedWeight
 def dense(weight: Weight, dtype: torch.dtype) -> Tensor:
     """The matrix, quantized or not.  # [outs, ins]"""
     return weight.dense(dtype) if isinstance(weight, QuantizedWeight) else weight
+
+
+def multiply(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
+    """x @ weight.T + bias.  # [..., ins], [outs, ins] -> [..., outs]"""
+    if isinstance(weight, QuantizedWeight) and weight.group:
+        return product(x, weight.dense(torch.float32), weight.group, bias)
+    return F.linear(x, dense(weight, x.dtype), bias)
 
 
 @torch.no_grad()
@@ -114,17 +133,31 @@ class QuantizedLinear(nn.Module):
         self.out_features, self.in_features = weight.shape
         self.register_buffer("values", weight.values)
         self.register_buffer("scales", weight.scales)
+        self.rows, self.columns, self.group = weight.rows, weight.columns, weight.group
         self.bias = bias
 
     @property
     def weight(self) -> QuantizedWeight:
         """The matrix."""
-        return QuantizedWeight(self.values, self.scales)
+        return QuantizedWeight(self.values, self.scales, self.rows, self.columns, self.group)
 
     def forward(self, x: Tensor) -> Tensor:
         """x @ weight.T + bias, on the weights' device.  # [..., ins] -> [..., outs]"""
-        x = x.to(self.values.device)
-        return F.linear(x, self.weight.dense(x.dtype), self.bias)
+        return multiply(x.to(self.values.device), self.weight, self.bias)
+
+
+@contextmanager
+def inputs_as_they_are(model: nn.Module) -> Iterator[None]:
+    """No input of a linear is rounded: for two ways of computing that are compared, and would round apart to neighbours in FP8."""
+    linears = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
+    groups = [module.group for module in linears]
+    for module in linears:
+        module.group = 0
+    try:
+        yield
+    finally:
+        for module, group in zip(linears, groups, strict=True):
+            module.group = group
 
 
 def quantize_linears(model: Any, quantization: Quantization, name: str) -> None:

@@ -14,6 +14,7 @@ from specbatch.engine.general.attention import SLOT_ATTENTION, UnsupportedAttent
 from specbatch.engine.general.cache import SlotCache, SlotView
 from specbatch.engine.general.support import unsupported, why_not
 from specbatch.engine.general.taps import Taps
+from specbatch.engine.quantization import inputs_as_they_are
 from specbatch.errors import ModelError
 
 # Where configs keep how far back a layer sees. The check at load makes them smaller than its few tokens.
@@ -49,7 +50,7 @@ class CausalLM:
             model.set_attn_implementation("eager")  # transformers' others leave the cap out
         elif model.config._attn_implementation == SLOT_ATTENTION:  # noqa: SLF001  # transformers has no public reader
             model.set_attn_implementation("sdpa")  # wrapped before: compare with its own attention all the same
-        with self._short_windows():
+        with self._short_windows(), inputs_as_they_are(model):
             self._check_slots()
 
     @property

@@ -60,7 +60,7 @@ def _first_line(error: Exception) -> str:
 def operations(device: torch.device) -> TorchOps:
     """Triton's kernels on a GPU, plain PyTorch elsewhere."""
     if device.type == "cuda" and why_no_kernels(device) is None:
-        from specbatch.engine.graphs.triton_ops import TritonOps  # noqa: PLC0415  # Triton is not installed with a CPU's torch
+        from specbatch.engine.graphs.linears.w8a8_ops import W8A8Ops  # noqa: PLC0415  # Triton is not installed with a CPU's torch
 
-        return TritonOps()
+        return W8A8Ops()
     return TorchOps()

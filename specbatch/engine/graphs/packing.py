@@ -6,8 +6,9 @@ each parameter stands can still be read back from the model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -129,8 +130,21 @@ def join_weights(linears: Sequence[Linear]) -> Weight:
     """The matrices of linears of one input as one, of which their own become views; all are quantized alike, or none is."""
     quantized = [linear.weight for linear in linears if isinstance(linear, QuantizedLinear)]
     if quantized:
-        return QuantizedWeight(_join([one.values for one in quantized]), _join([one.scales for one in quantized]))
+        values = _join([one.values for one in quantized])
+        rows = _rows(quantized)
+        scales = [one.scales if one.rows == rows else _by_rows(one, rows) for one in quantized]
+        return replace(quantized[0], values=values, scales=_join(scales), rows=rows)
     return _join([linear.weight for linear in linears if isinstance(linear, nn.Linear)])
+
+
+def _rows(weights: Sequence[QuantizedWeight]) -> int:
+    """Outputs that can share scales in the joined matrix: none lies in two matrices, nor in both halves of one (gate and up)."""
+    ends = [len(weight.values) for weight in weights]
+    return math.gcd(*(weight.rows for weight in weights), *ends[:-1], sum(ends) // 2)
+
+
+def _by_rows(weight: QuantizedWeight, rows: int) -> Tensor:
+    return weight.scales.repeat_interleave(weight.rows // rows, 0)[: -(-len(weight.values) // rows)].contiguous()
 
 
 def _bias(linears: Sequence[Linear]) -> Tensor | None:

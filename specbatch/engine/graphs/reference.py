@@ -19,7 +19,7 @@ from specbatch.engine.graphs.experts.operations import TorchExperts
 from specbatch.engine.graphs.reference_attention import TorchAttention
 from specbatch.engine.logits_processors import process_slots
 from specbatch.engine.logprobs import Logprobs
-from specbatch.engine.quantization import Weight, dense
+from specbatch.engine.quantization import Weight, multiply
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution, gumbel_max
 
@@ -122,7 +122,7 @@ class TorchOps(TorchAttention, TorchExperts):
 
     def linear(self, x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
         """x @ weight.T + bias.  # [T, in], [out, in] -> [T, out]"""
-        return F.linear(x, dense(weight, x.dtype), bias)
+        return multiply(x, weight, bias)
 
     def norm_linear(
         self,

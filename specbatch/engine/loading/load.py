@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from specbatch.engine.fp8 import quantizer as fp8
+from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.support import unsupported, why_not
 from specbatch.engine.loading.checkpoint import check_fit
@@ -79,6 +81,7 @@ def load_causal_lm(
         del arguments["use_safetensors"]
     if len(devices) > 1 or devices != {"cpu"}:
         arguments["device_map"] = dict(device_map)
+    arguments |= _as_stored(Path(path), trust_remote_code=trust_remote_code)
     try:
         with _quiet():
             if "gguf_file" not in arguments and not trust_remote_code:
@@ -98,6 +101,7 @@ def load_causal_lm(
         raise ModelError(f"cannot load: {_first_line(error)}", where=shown, remedy=_remedy(Path(path))) from error
     if "gguf_file" in arguments:
         info["mismatched_keys"] = info["mismatched_keys"] | odd_shapes(model)
+    info["mismatched_keys"] = info["mismatched_keys"] | fp8.odd_shapes(model)
     check_fit(info, shown, text_only=_is_text_of_more(Path(path)))
     _check_finite(model, shown)
     if quantization is not None:
@@ -145,16 +149,23 @@ def _check_before(path: Path, name: str, *, trust_remote_code: bool) -> None:
 
 def _check_finite(model: PreTrainedModel, name: str) -> None:
     """A weight that is NaN or infinite makes nonsense of every row. Costs what one step reads."""
-    for key, weight in model.named_parameters():
-        if weight.dtype in _SUMMED and not math.isfinite(weight.sum(dtype=torch.float32).item()):
-            count = int((~weight.isfinite()).sum())
-            if not count:
-                continue  # finite, but their sum is not
+    for key, weight in (*model.named_parameters(), *model.named_buffers()):
+        count = _not_finite(weight)
+        if count:
             raise ModelError(
                 f"{count} of the {weight.numel()} numbers of {key} are not finite in {str(weight.dtype)[6:]}",
                 where=name,
                 remedy="set dtype to bfloat16 or float32 if the weights were made for it; else train or download them again",
             )
+
+
+def _not_finite(weight: torch.Tensor) -> int:
+    """How many numbers of a weight are not; 0 where their dtype is not looked at."""
+    if weight.dtype == FP8:  # which has two NaNs and no infinity
+        return int((weight.view(torch.uint8) & 0x7F == 0x7F).sum())
+    if weight.dtype not in _SUMMED or math.isfinite(weight.sum(dtype=torch.float32).item()):
+        return 0
+    return int((~weight.isfinite()).sum())  # 0: finite, but their sum is not
 
 
 def _check_capability(quantization: Quantization, devices: Collection[str], name: str) -> None:
@@ -170,6 +181,14 @@ def _check_capability(quantization: Quantization, devices: Collection[str], name
 def _is_text_of_more(path: Path) -> bool:
     """Whether config.json is of a model of text and more, of which the text part is loaded."""
     return "text_config" in _plain_config(path)
+
+
+def _as_stored(path: Path, *, trust_remote_code: bool) -> dict[str, Any]:
+    """The argument by which transformers loads an FP8 checkpoint with our linears, where these can have it."""
+    if not _quantised_by(path):
+        return {}
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    return {"config": config} if fp8.as_stored(config) else {}
 
 
 def _quantised_by(path: Path) -> str | None:

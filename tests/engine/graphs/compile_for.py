@@ -101,7 +101,7 @@ def compile_only(capability):
         module.overlap = lambda device: options
     attention.multiprocessors = lambda device: 132
     attention.arrivals_of = lambda device: tensor(attention.ARRIVALS, dtype=torch.int32)
-    linear._scratch = lambda device: (
+    linear.scratch_of = lambda device: (
         tensor(linear.SCRATCH, dtype=torch.float32),
         tensor(linear.TILES, dtype=torch.int32),
     )

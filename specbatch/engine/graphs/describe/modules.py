@@ -131,6 +131,8 @@ def modules_of(layer: Any, number: int) -> LayerModules:
         if any(module is linear for linear in found.linears) and type(module) not in _LINEARS:
             raise NotDescribedError(f"{name} of layer {number} is a {type(module).__name__}")
     for linears in (found.qkv, found.gate_up):
+        if len({type(linear) for linear in linears}) > 1:
+            raise NotDescribedError(f"{has} quantized weights in some of {len(linears)} linears that are read as one")
         if len({linear.bias is None for linear in linears}) > 1:
             raise NotDescribedError(f"{has} biases in some of {len(linears)} linears that are read as one")
     return found

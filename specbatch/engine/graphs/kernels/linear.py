@@ -158,7 +158,7 @@ def _run(
     assert norm is None, "the norm is folded in for one or two tokens alone"
     assert use.split == 1 or not gated, "gates need all of K"
     assert use.split == 1 or (times * tiles <= TILES and times * tiles * use.split * use.block_n * block_t <= SCRATCH)
-    partial, counters = _scratch(x.device) if use.split > 1 else (None, None)
+    partial, counters = scratch_of(x.device) if use.split > 1 else (None, None)
     scaled = squares_out = None
     if next_norm is not None:
         scaled = torch.empty_like(out)
@@ -186,7 +186,7 @@ def _run(
 _scratches: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}
 
 
-def _scratch(device: torch.device) -> tuple[Tensor, Tensor]:
+def scratch_of(device: torch.device) -> tuple[Tensor, Tensor]:
     """Partial results, and zeroed counters that every launch leaves at zero: captured graphs keep their addresses, so they stay."""
     key = device, current_lane()
     if key not in _scratches:

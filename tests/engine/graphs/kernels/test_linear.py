@@ -118,7 +118,7 @@ def test_split_inputs_are_summed_and_counters_left_at_zero(split):
         first = check(op, values, torch.float32, config=config)
         for _ in range(2):
             assert torch.equal(check(op, values, torch.float32, config=config), first)
-    assert not linear._scratch(values[0].device)[1].any()
+    assert not linear.scratch_of(values[0].device)[1].any()
 
 
 def test_rows_do_not_depend_on_how_many_there_are():

@@ -1,0 +1,1 @@
+"""Linears of a packed decoder on a GPU whose weights and inputs are FP8."""

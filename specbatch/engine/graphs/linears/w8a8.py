@@ -1,0 +1,195 @@
+"""Linears whose weights and inputs are FP8: what fp8/w8a8.py says, as kernels.
+
+One rounds the inputs, after the norm where there is one. Of the others, for a token or two all weights of a program lie in its registers
+before the inputs are there, as in kernels/linear_fma.py; for up to 64 tokens, where memory is what is waited for, FP8 is widened to 16
+bits in front of the tensor cores, which is exact; more are multiplied as FP8, and summed in float32 every 128 products, since Hopper
+keeps few bits of sums of FP8.
+"""
+
+# mypy: disable-error-code="import-untyped"
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from specbatch.engine.fp8.w8a8 import FP8
+from specbatch.engine.graphs.describe.description import SILU, Activation
+from specbatch.engine.graphs.describe.triton_operations import DTYPES
+from specbatch.engine.graphs.kernels import linear as plain
+from specbatch.engine.graphs.kernels import linear_configs
+from specbatch.engine.graphs.kernels import w8a8 as kernels
+from specbatch.engine.graphs.kernels.activations import CODES
+from specbatch.engine.graphs.kernels.fitting import with_stages
+from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, MULTIPROCESSORS, SCRATCH
+from specbatch.engine.graphs.kernels.overlap import overlap
+from specbatch.engine.graphs.kernels.w8a8_inputs import round_inputs
+from specbatch.engine.quantization import QuantizedWeight
+
+FEW = 64  # tokens up to which FP8 is widened
+GROUP = 128
+_CAPABILITY = (8, 9)  # that converts FP8
+
+
+class Rounded(NamedTuple):
+    """Inputs of a linear.
+
+    values: float8_e4m3fn [T, K]
+    scales: float32 [T, groups]
+    dtype: of what the linear gives.
+    """
+
+    values: Tensor
+    scales: Tensor
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Tile of block_n outputs and block_t tokens; stages of loads in flight; programs that share a tile's inputs."""
+
+    block_n: int
+    block_t: int
+    warps: int
+    stages: int
+    split: int = 1
+
+
+# By padded tokens; not measured yet.
+_FEW = {8: Config(16, 8, 2, 8), 16: Config(16, 16, 2, 8), 32: Config(32, 32, 4, 6), 64: Config(64, 64, 4, 5)}
+_MANY = Config(128, 128, 8, 4)
+
+
+def takes(x: Tensor, weight: QuantizedWeight) -> bool:
+    """Whether there are kernels for these where they are."""
+    ins = weight.shape[1]
+    return (
+        len(x) > 0
+        and x.dtype in DTYPES
+        and weight.values.dtype == FP8
+        and x.is_contiguous()
+        and weight.is_contiguous()
+        and (weight.columns == GROUP or weight.columns >= ins)
+        and (weight.group == GROUP or weight.group >= ins)
+        and _converts(x.device)
+    )
+
+
+@cache
+def _converts(device: torch.device) -> bool:
+    if triton.knobs.runtime.interpret:
+        return True
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= _CAPABILITY
+
+
+def rounded(x: Tensor, group: int, norm: Tensor | None = None, eps: float = 0.0) -> Rounded:
+    """Inputs as a linear of that group takes them, after a norm where there is one.  # [T, K]"""
+    tokens, ins = x.shape
+    by_group = group < ins
+    groups = -(-ins // group)
+    width = max(triton.next_power_of_2(ins), GROUP)
+    if norm is None and by_group:
+        width = min(width, 8 * GROUP)
+    values = torch.empty(tokens, ins, dtype=FP8, device=x.device)
+    scales = torch.empty(tokens, groups, dtype=torch.float32, device=x.device)
+    round_inputs[(tokens, triton.cdiv(ins, width))](
+        x, norm, values, scales, ins, groups, eps,
+        width=width, by_group=by_group, normed=norm is not None, early=tokens <= linear_configs.FMA_TOKENS,
+        num_warps=max(1, min(16, width // 512)), **overlap(x.device),
+    )  # fmt: skip
+    return Rounded(values, scales, x.dtype)
+
+
+def linear(
+    x: Rounded, weight: QuantizedWeight, bias: Tensor | None = None, *, residual: Tensor | None = None, config: Config | None = None
+) -> Tensor:  # fmt: skip
+    """x @ weight.T + bias or residual, rounded once.  # [T, K], [N, K] -> [T, N]"""
+    assert bias is None or residual is None
+    if residual is not None:
+        return _run(x, weight, residual.contiguous(), plain.RESIDUAL, config=config)
+    return _run(x, weight, bias, plain.NOTHING if bias is None else plain.BIAS, config=config)
+
+
+def gates(x: Rounded) -> bool:
+    """Whether so few tokens are gated in the linear's kernel."""
+    return len(x.values) <= FEW
+
+
+def gated(
+    x: Rounded, gate_up: QuantizedWeight, activation: Activation = SILU, *, config: Config | None = None
+) -> Tensor:
+    """activation(gate) * up, rounded once.  # [T, K], [2 N: gate's rows, then up's, K] -> [T, N]"""
+    return _run(x, gate_up, None, plain.NOTHING, activation, config=config)
+
+
+def _run(
+    x: Rounded, weight: QuantizedWeight, extra: Tensor | None, kind: int, gate: Activation | None = None,
+    *, config: Config | None = None,
+) -> Tensor:  # fmt: skip
+    tokens, ins = x.values.shape
+    outs = weight.shape[0] // 2 if gate else weight.shape[0]
+    rows, columns = weight.rows, weight.scales.shape[1]
+    out = torch.empty(tokens, outs, dtype=x.dtype, device=x.values.device)
+    flags: dict[str, Any] = {
+        "by_group": columns > 1,
+        "x_by_group": x.scales.shape[1] > 1,
+        "gated": gate is not None,
+        "kind": kind,
+        "activation": CODES[gate.name] if gate else 0,
+        **overlap(x.values.device),
+    }
+    tensors = x.values, x.scales, weight.values, weight.scales, extra, out
+    if config is None and linear_configs.in_registers(tokens, weight.values.nbytes):
+        use = linear_configs.registers(tokens, outs, ins, 1, gated=gate is not None)
+        if columns == 1 or _shares(rows, use.block_n, outs, gated=gate is not None):
+            rest = ins - use.block_k
+            tail = triton.next_power_of_2(rest) if rest else 0
+            kernels.in_registers[(triton.cdiv(outs, use.block_n),)](
+                *tensors, outs, ins, columns, rows,
+                block_n=use.block_n, block_k=use.block_k, tail=tail, count=tokens, even_n=outs % use.block_n == 0,
+                even_k=rest == tail, early=True, num_warps=use.warps, **flags,
+            )  # fmt: skip
+            return out
+    tile = config or configured(tokens, outs, ins, gated=gate is not None)
+    many = tokens > FEW
+    tiles = triton.cdiv(outs, tile.block_n) * (triton.cdiv(tokens, tile.block_t) if many else 1)
+    assert tile.split == 1 or (tiles <= plain.TILES and tiles * tile.split * tile.block_n * tile.block_t <= SCRATCH)
+    partial, counters = plain.scratch_of(x.values.device) if tile.split > 1 else (None, None)
+
+    def run(stages: int) -> None:
+        kernels.on_tensor_cores[(tiles, tile.split)](
+            *tensors, partial, counters, tokens, outs, ins, columns, rows,
+            block_n=tile.block_n, block_t=tile.block_t, split=tile.split, many=many,
+            shared=_shares(rows, tile.block_n, outs, gated=gate is not None),
+            even_n=outs % tile.block_n == 0, even_k=ins % (GROUP * tile.split) == 0,
+            num_warps=tile.warps, num_stages=stages, **flags,
+        )  # fmt: skip
+
+    with_stages(("w8a8", tile, many, gate is not None, x.dtype, x.values.device), tile.stages, run)
+    return out
+
+
+def _shares(rows: int, block_n: int, outs: int, *, gated: bool) -> bool:
+    """Whether the outputs of each tile share scales, those of gates and ups each."""
+    return rows % block_n == 0 and not (gated and outs % rows)
+
+
+def configured(tokens: int, outs: int, ins: int, *, gated: bool = False) -> Config:
+    """The tile for [tokens, ins] x [outs, ins]."""
+    if tokens <= FEW:
+        config = _FEW[next(size for size in DOT_TOKENS if tokens <= size)]
+        if gated:
+            return replace(config, block_n=max(16, config.block_n // 2))
+    else:
+        config = _MANY if tokens > _MANY.block_t // 2 else replace(_MANY, block_t=_MANY.block_t // 2)
+        if outs * -(-tokens // config.block_t) < MULTIPROCESSORS * config.block_n:
+            config = replace(config, block_n=config.block_n // 2, warps=4)
+    tiles = -(-outs // config.block_n) * -(-tokens // config.block_t)
+    cells = tiles * config.block_n * config.block_t
+    fitting = (s for s in (4, 2) if ins % (GROUP * s) == 0 and tiles * s <= 4 * MULTIPROCESSORS and cells * s <= SCRATCH)  # fmt: skip
+    return replace(config, split=next(fitting, 1)) if tiles < MULTIPROCESSORS else config
