@@ -94,15 +94,20 @@ def ceiling(
 
 def _forward(speed: Speed, shape: Shape, rows: Rows, tokens_a_row: int, number_bytes: int) -> float:
     params = shape.body_params + shape.head_params
-    weights = shape.read_params(rows.at_once * tokens_a_row) + shape.head_params
-    read = number_bytes * (weights + shape.kv_numbers * rows.at_once * rows.mean_length)
+    read = _body_bytes(shape, rows.at_once * tokens_a_row, number_bytes)
+    read += number_bytes * (shape.head_params + shape.kv_numbers * rows.at_once * rows.mean_length)
     return max(read / speed.bandwidth, 2 * params * rows.at_once * tokens_a_row / speed.flops)
+
+
+def _body_bytes(shape: Shape, tokens: int, number_bytes: int) -> float:
+    """What a forward of so many tokens reads but for the head."""
+    return shape.read_params(tokens) * (1 if shape.fp8 else number_bytes)
 
 
 def _prefill(speed: Speed, shape: Shape, rows: Rows, number_bytes: int) -> float:
     """The head runs on the last token of a prompt alone."""
     return max(
-        number_bytes * shape.read_params(rows.prompt_total) / speed.bandwidth,
+        _body_bytes(shape, rows.prompt_total, number_bytes) / speed.bandwidth,
         2 * shape.body_params * rows.prompt_total / speed.flops,
     )
 

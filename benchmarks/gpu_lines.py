@@ -234,7 +234,7 @@ def _weights(pair: Pair) -> list[Tensor]:
     if pair.drafter is not None:
         models.append(pair.drafter.model if isinstance(pair.drafter, CausalLM) else pair.drafter.head)
     return list(
-        {weight: None for model in models for weight in model.parameters()}
+        {weight: None for model in models for weight in (*model.parameters(), *model.buffers())}
     )  # a head's embedding is the target's
 
 

@@ -17,6 +17,8 @@ from accelerate.hooks import ModelHook, add_hook_to_module
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from benchmarks.synthetic_fp8 import quantize_layers
+
 _MARGIN = 80.0  # logit of the right token; the others stay within 5 / sqrt(hidden size) of it around 0
 _SMALL = 1e-3  # of o_proj and down_proj
 
@@ -28,6 +30,7 @@ class Shape:
     intermediate: of one expert, where there are experts
     model_type: transformers' name of its build
     settings: what its config has beside the sizes
+    fp8: its linears are, see synthetic_fp8
     """
 
     hidden: int
@@ -39,6 +42,7 @@ class Shape:
     vocab: int = 151936
     model_type: str = "qwen3"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    fp8: bool = False
 
     @property
     def body_params(self) -> int:
@@ -110,6 +114,8 @@ SHAPES = {
         {"num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": None},
     ),
     "tiny-moe": Shape(64, 32, 2, 4, 2, 16, 512, "qwen3_moe", _experts(16, 2, 32)),
+    "8b-fp8": Shape(4096, 12288, 36, 32, 8, fp8=True),
+    "tiny-fp8": Shape(128, 192, 2, 4, 2, head_dim=16, vocab=512, fp8=True),
     "tiny": Shape(128, 192, 2, 4, 2, head_dim=16, vocab=512),
 }
 _NORMS_BEHIND = (
@@ -207,6 +213,8 @@ def build(
         model.model.embed_tokens.embed_scale.fill_(model.model.embed_tokens.scalar_embed_scale)
     _fill(model, shape, seed)
     set_head(model, following)
+    if shape.fp8:
+        quantize_layers(model)
     if len(set(places.values())) > 1:
         _carry_between_devices(model, places)
     model.generation_config.eos_token_id = None

@@ -14,6 +14,7 @@ from triton.runtime.errors import OutOfResources
 from triton.runtime.jit import JITFunction
 
 from specbatch.engine.counter_rng import Purpose
+from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.graphs import triton_ops
 from specbatch.engine.graphs.describe import triton_operations
 from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind, Routing
@@ -34,6 +35,7 @@ from specbatch.engine.graphs.kernels import (
     routing,
     sampling,
 )
+from specbatch.engine.graphs.linears import w8a8, w8a8_ops
 from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
 from specbatch.engine.logits_options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
 from specbatch.engine.logits_processors import RowOptions
@@ -97,6 +99,7 @@ def compile_only(capability):
         norms,
         prefill_attention,
         sampling,
+        w8a8,
     ):
         module.overlap = lambda device: options
     attention.multiprocessors = lambda device: 132
@@ -105,6 +108,7 @@ def compile_only(capability):
         tensor(linear.SCRATCH, dtype=torch.float32),
         tensor(linear.TILES, dtype=torch.int32),
     )
+    w8a8._converts = lambda device: True
     for module in (triton_ops, triton_operations, experts_operations, linear_limits):
         module.known = lambda x, other: x.dtype in triton_operations.DTYPES and x.dtype == other.dtype
     return compiled
@@ -313,12 +317,39 @@ def mixtures(dtype, hidden, inner, routing, biased):
             )
 
 
+def of_fp8(dtype):
+    """Linears of FP8 weights and inputs, in blocks or by output and token, at every number of tokens where the kernel differs."""
+    ops, hidden, inner, qkv = w8a8_ops.W8A8Ops(), 4096, 12288, 6144
+
+    def real(*shape):
+        return tensor(*shape, dtype=dtype)
+
+    def blocks(outs, ins):
+        return QuantizedWeight(tensor(outs, ins, dtype=FP8), tensor(outs // 128, ins // 128, dtype=torch.float32), 128, 128, 128)  # fmt: skip
+
+    def channels(outs, ins):
+        return QuantizedWeight(tensor(outs, ins, dtype=FP8), tensor(outs, 1, dtype=torch.float32), 1, ins, ins)
+
+    for weights in (blocks, channels):
+        for n in (1, 2, 16, 32, 64, 128, 1024):
+            yield lambda n=n, weights=weights: ops.norm_linear(
+                real(n, hidden), real(hidden), 1e-6, weights(qkv, hidden)
+            )
+            yield lambda n=n, weights=weights: ops.linear_add(real(n, hidden), weights(hidden, hidden), real(n, hidden))
+            yield lambda n=n, weights=weights: ops.norm_gated(
+                real(n, hidden), real(hidden), 1e-6, weights(2 * inner, hidden)
+            )
+            yield lambda n=n, weights=weights: ops.linear_add(real(n, inner), weights(hidden, inner), real(n, hidden))
+
+
 def main():
     capability, dtype = int(sys.argv[1]), getattr(torch, sys.argv[2])
     compiled, refused = compile_only(capability), []
     models = MODELS if capability <= 90 and dtype == torch.bfloat16 else MODELS[:2]  # of both widths of heads
     if sys.argv[3:] == ["others"]:
         operations = [operation for model in OTHERS.values() for operation in other_layers(dtype, *model)]
+    elif sys.argv[3:] == ["fp8"]:
+        operations = list(of_fp8(dtype))
     elif sys.argv[3:] == ["quantized"]:
         operations = list(of_quantized_weights(dtype))
     elif sys.argv[3:] == ["experts"]:

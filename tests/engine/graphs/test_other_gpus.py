@@ -86,6 +86,19 @@ def test_the_kernels_of_mixtures_of_experts_do_so_too():
     assert kernels <= set(found["compiled"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [89, 90])
+def test_so_do_the_kernels_of_fp8_weights_and_inputs(capability):
+    command = [sys.executable, "-m", "tests.engine.graphs.compile_for", str(capability), "bfloat16", "fp8"]
+    done = subprocess.run(
+        command, env=os.environ | {"TRITON_INTERPRET": "0"}, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["refused"] == []
+    assert {"round_inputs", "in_registers", "on_tensor_cores"} <= set(found["compiled"])
+
+
 def running(fits):
     """A kernel of which so many stages fit."""
     tried = []

@@ -1,0 +1,106 @@
+"""Kernels of FP8 linears against the reference; on a GPU, or in Triton's interpreter, whose FP8 is cut off, not rounded."""
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from specbatch.engine.fp8.w8a8 import round_inputs
+from specbatch.engine.graphs.linears import w8a8
+from specbatch.engine.graphs.linears.w8a8_ops import W8A8Ops
+from specbatch.engine.graphs.reference import TorchOps
+from specbatch.engine.quantization import multiply
+from tests.engine.fp8_checkpoints import quantized
+
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
+pytestmark = pytest.mark.skipif(CUDA and torch.cuda.get_device_capability() < (8, 9), reason="the GPU has no FP8")
+OUTS, INS = 96, 300
+BLOCKS = {"blocks": ((128, 128), 128), "narrow blocks": ((32, 128), 128), "channels": ((1, INS), INS)}
+BLOCKS |= {"channels, inputs in groups": ((1, INS), 128), "one scale": ((OUTS, INS), INS)}
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def weight(kind, outs=OUTS):
+    block, group = BLOCKS[kind]
+    found = quantized(normal(outs, INS).cpu() * INS**-0.5, block, group)
+    return type(found)(found.values.to(DEVICE), found.scales.to(DEVICE), found.rows, found.columns, found.group)
+
+
+def off(got, expected):
+    return float((got.float() - expected.float()).norm() / expected.float().norm())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("tokens", [1, 2, 5, 40, 70])
+def test_rounded_inputs_are_multiplied_as_the_reference_multiplies_them(kind, tokens):
+    for dtype, bound in ((torch.float32, 1e-6), (torch.bfloat16, 6e-3)):
+        x, few = normal(tokens, INS, seed=1).to(dtype), weight(kind)
+        inputs = w8a8.Rounded(*round_inputs(x, few.group), dtype)
+        bias, residual = normal(OUTS, seed=2).to(dtype), normal(tokens, OUTS, seed=3).to(dtype)
+        assert w8a8.takes(x, few)
+        assert off(w8a8.linear(inputs, few, bias), multiply(x, few, bias)) < bound
+        assert off(w8a8.linear(inputs, few, residual=residual), residual + multiply(x, few)) < bound
+
+
+@pytest.mark.parametrize("kind", ["blocks", pytest.param("channels", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tokens", [1, pytest.param(9, marks=pytest.mark.slow)])
+def test_gates_and_ups_have_scales_of_their_own(kind, tokens):
+    x, both = normal(tokens, INS, seed=1), weight(kind, 2 * 128)
+    gate, up = multiply(x, both).chunk(2, dim=-1)
+    got = w8a8.gated(w8a8.Rounded(*round_inputs(x, both.group), x.dtype), both)
+    assert off(got, torch.nn.functional.silu(gate) * up) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", [2, 3])
+def test_split_inputs_are_summed(split):
+    x, few = normal(5, INS, seed=1), weight("blocks")
+    inputs = w8a8.Rounded(*round_inputs(x, few.group), x.dtype)
+    for _ in range(2):
+        config = w8a8.Config(16, 8, 2, 2, split=split)
+        assert off(w8a8.linear(inputs, few, config=config), multiply(x, few)) < 1e-6
+
+
+@pytest.mark.parametrize("group", [128, INS])
+def test_inputs_are_rounded_under_the_references_scales(group):
+    x, norm = normal(3, INS), normal(INS, seed=1)
+    for ready, got in (
+        (x, w8a8.rounded(x, group)),
+        (TorchOps().rms_norm(x, norm, 1e-6), w8a8.rounded(x, group, norm, 1e-6)),
+    ):
+        values, scales = round_inputs(ready, group)
+        assert torch.allclose(got.scales, scales, rtol=1e-6)
+        if CUDA:
+            apart = (got.values.float() - values.float()).abs()
+            assert bool((apart <= (values.float().abs() / 8).clamp(min=2**-9)).all())
+            assert (apart > 0).float().mean() < 1e-2
+
+
+def test_tokens_have_a_kernel_at_every_number_of_outputs():
+    for tokens in (1, 2, 3, 17, 64, 65, 128, 1000, 8192):
+        for outs in (64, 1024, 4096, 6144, 24576):
+            config = w8a8.configured(tokens, outs, 4096)
+            tiles = -(-outs // config.block_n) * (-(-tokens // config.block_t) if tokens > w8a8.FEW else 1)
+            assert tokens <= config.block_t or tokens > w8a8.FEW
+            assert config.split == 1 or tiles * config.split * config.block_n * config.block_t <= 1 << 21
+
+
+@pytest.mark.slow
+def test_operations_take_any_weights():
+    ops, x, norm = W8A8Ops(), normal(2, INS, seed=1), normal(INS, seed=2)
+    few, wide, residual = weight("blocks"), normal(OUTS, INS), normal(2, OUTS, seed=3)
+    assert torch.allclose(ops.norm_linear(x, norm, 1e-6, wide), TorchOps().norm_linear(x, norm, 1e-6, wide), atol=1e-3)
+    bound = 2e-2 if CUDA else 0.1  # the interpreter rounds otherwise
+    assert off(ops.norm_linear(x, norm, 1e-6, few), TorchOps().norm_linear(x, norm, 1e-6, few)) < bound
+    assert off(ops.linear(x, few), TorchOps().linear(x, few)) < bound
+    added, ahead = ops.linear_add_ahead(x, few, residual, normal(OUTS), few)
+    assert ahead is None
+    assert off(added, TorchOps().linear_add(x, few, residual)) < bound
+    _, ahead = ops.linear_add_ahead(x, wide, residual.clone(), normal(OUTS), few)
+    assert ahead is None
+    assert off(ops.norm_gated(x, norm, 1e-6, few), TorchOps().norm_gated(x, norm, 1e-6, few)) < 2 * bound
