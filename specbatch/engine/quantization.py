@@ -148,16 +148,25 @@ class QuantizedLinear(nn.Module):
 
 @contextmanager
 def inputs_as_they_are(model: nn.Module) -> Iterator[None]:
-    """No input of a linear is rounded: for two ways of computing that are compared, and would round apart to neighbours in FP8."""
-    linears = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
-    groups = [module.group for module in linears]
-    for module in linears:
-        module.group = 0
+    """As leave_inputs, for a while."""
+    groups = leave_inputs(model)
     try:
         yield
     finally:
-        for module, group in zip(linears, groups, strict=True):
+        for module, group in groups.items():
             module.group = group
+
+
+def leave_inputs(model: nn.Module) -> dict[QuantizedLinear, int]:
+    """From now on no input of a linear is rounded: for two ways of computing that are compared, and would round apart to neighbours in FP8.
+
+    Returns:
+        the group of each
+    """
+    groups = {module: module.group for module in model.modules() if isinstance(module, QuantizedLinear)}
+    for module in groups:
+        module.group = 0
+    return groups
 
 
 def quantize_linears(model: Any, quantization: Quantization, name: str) -> None:

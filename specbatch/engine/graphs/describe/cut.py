@@ -13,7 +13,7 @@ from torch import nn
 
 from specbatch.engine.graphs.describe.description import DecoderDescription
 from specbatch.engine.graphs.describe.modules import decoder_of, modules_of
-from specbatch.engine.quantization import QuantizedLinear
+from specbatch.engine.quantization import leave_inputs
 
 VOCAB = 64  # tokens that are left
 WINDOW = 3  # tokens that a layer with a window sees
@@ -66,9 +66,7 @@ def cut(model: Any, description: DecoderDescription, longest: int) -> tuple[CutM
             memo.setdefault(id(tensor), _copy(tensor))
     memo[id(decoder.layers)] = nn.ModuleList([copy.deepcopy(decoder.layers[number], memo) for number in chosen])
     small = remove_hook_from_module(copy.deepcopy(model, memo), recurse=True)
-    for module in small.modules():
-        if isinstance(module, QuantizedLinear):
-            module.group = 0  # see inputs_as_they_are
+    leave_inputs(small)
     text = small.config.get_text_config()
     for name in _lists_of(config):
         setattr(text, name, [getattr(config, name)[number] for number in chosen])
