@@ -8,7 +8,7 @@ alone. The masks come from the host, which has to know the drafts before a posit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -16,29 +16,35 @@ from torch import Tensor
 BITS = 32  # tokens in one number of a mask
 
 
-class Grammar(Protocol):
+class Grammar:
     """Where one row stands in its grammar. It has taken in the row's tokens, and may look ahead along drafts.
 
     error: why no token can follow; "" as long as some can
     """
 
-    error: str
+    error: str = ""
 
     def fill(self, mask: Tensor) -> None:
         """Sets the bits of the tokens that may come next, behind what was looked ahead.  # int32 [words], on the CPU"""
-        ...
+        raise NotImplementedError
+
+    @classmethod
+    def fill_rows(cls, grammars: Sequence[tuple[Self, int]], masks: Tensor) -> None:
+        """Fills the masks of several grammars of the kind, each with its row.  # int32 [rows, words], on the CPU"""
+        for grammar, row in grammars:
+            grammar.fill(masks[row])
 
     def look_ahead(self, token: int) -> bool:
         """Takes in a draft, if it may come next; whether it may and further tokens can follow."""
-        ...
+        raise NotImplementedError
 
     def back(self) -> None:
         """Forgets the drafts."""
-        ...
+        raise NotImplementedError
 
     def commit(self, tokens: Sequence[int]) -> None:
         """Forgets the drafts, and takes in tokens of the row."""
-        ...
+        raise NotImplementedError
 
 
 def mask_words(vocab_size: int) -> int:
@@ -49,50 +55,49 @@ def mask_words(vocab_size: int) -> int:
 class GrammarRound:
     """The grammars of the rows of one round.
 
+    rows: in the round
+    masks: so far, by position  # int32 [rows, words], on the CPU
+
     Args:
         grammars: of the rows; None: any token.
         vocab_size: of the target.
-        slots: of the rows.
+        memory: that masks are made in, where it lies well for copies  # int32 [positions, rows or more, words]
     """
 
-    def __init__(self, grammars: Sequence[Grammar | None], vocab_size: int, slots: Sequence[int] = ()) -> None:
-        self.slots = slots
-        self._grammars = grammars
+    def __init__(self, grammars: Sequence[Grammar | None], vocab_size: int, memory: Tensor | None = None) -> None:
+        self.masks: list[Tensor] = []
+        self._memory = memory
         self._words = mask_words(vocab_size)
-        self._masks: list[Tensor] = []  # by position, [rows, words]
-        self._follows = [grammar is not None for grammar in grammars]
-        for grammar in grammars:
-            if grammar is not None:
-                grammar.back()
+        self.rows = len(grammars)
+        self._following = {row: grammar for row, grammar in enumerate(grammars) if grammar is not None}
+        for grammar in self._following.values():
+            grammar.back()
 
-    def masks(self, drafts: Sequence[Sequence[int]], first: int, count: int) -> Tensor:
-        """What may stand at positions of the round.
+    def fill(self, count: int, drafts: Sequence[Sequence[int]]) -> None:
+        """Makes what is missing of the masks of the round's first positions.
 
         Args:
-            drafts: of each row, at least those before the last position.
-            first: position, from 0.
             count: positions.
-
-        Returns:
-            int32 [rows, count, words], on the CPU
+            drafts: of each row, at least those before the last of the positions.
         """
-        while len(self._masks) < first + count:
-            if self._masks:
-                self._take([row[len(self._masks) - 1] for row in drafts])
-            self._masks.append(self._fill())
-        return torch.stack(self._masks[first : first + count], 1)
+        while len(self.masks) < count:
+            if self.masks:
+                taken = {row: drafts[row][len(self.masks) - 1] for row in self._following}
+                self._following = {row: one for row, one in self._following.items() if one.look_ahead(taken[row])}
+            self.masks.append(self._mask())
 
-    def _take(self, tokens: Sequence[int]) -> None:
-        for row, (grammar, token) in enumerate(zip(self._grammars, tokens, strict=True)):
-            if grammar is not None and self._follows[row]:
-                self._follows[row] = grammar.look_ahead(token)
-
-    def _fill(self) -> Tensor:
+    def _mask(self) -> Tensor:
         """Behind a draft that the target cannot take, or behind a row's end, anything may stand: it will not be kept."""
-        mask = torch.full((len(self._grammars), self._words), -1, dtype=torch.int32)
-        for row, grammar in enumerate(self._grammars):
-            if grammar is not None and self._follows[row]:
-                grammar.fill(mask[row])
+        if self._memory is None:
+            mask = torch.empty(self.rows, self._words, dtype=torch.int32)
+        else:
+            mask = self._memory[len(self.masks), : self.rows]
+        mask.fill_(-1)
+        kinds: dict[type[Grammar], list[tuple[Grammar, int]]] = {}
+        for row, grammar in self._following.items():
+            kinds.setdefault(type(grammar), []).append((grammar, row))
+        for kind, grammars in kinds.items():
+            kind.fill_rows(grammars, mask)
         return mask
 
 

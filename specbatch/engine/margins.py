@@ -155,7 +155,9 @@ def _processed(logits: Tensor, request: Request, completion: Sequence[int]) -> T
     positions, prompts = torch.tensor([[history.shape[1]]], device=device), torch.tensor([len(prompt)], device=device)
     options, mask = RowOptions.of([request], device), None
     if request.grammar is not None:
-        mask = GrammarRound([request.grammar], len(logits)).masks([[]], 0, 1).to(device)
+        grammars = GrammarRound([request.grammar], len(logits))
+        grammars.fill(1, [[]])
+        mask = grammars.masks[0][:, None].to(device)
     greedy = torch.zeros(1, device=device)
     return process(logits[None, None], options, processors, history, positions, prompts, greedy, mask)[0, 0]
 

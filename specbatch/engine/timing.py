@@ -18,6 +18,12 @@ def mark(device: torch.device) -> Mark:
     return event
 
 
+def reach(mark: Mark) -> None:
+    """Waits until the device has come past a mark."""
+    if not isinstance(mark, float):
+        mark.synchronize()
+
+
 def seconds_between(start: Mark, end: Mark) -> float:
     """Device time between two marks that are both reached."""
     if isinstance(start, float) or isinstance(end, float):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from specbatch.engine.general.ngram import NGramDrafter
-from specbatch.engine.grammar import BITS, forbid, mask_words
+from specbatch.engine.grammar import BITS, Grammar, forbid, mask_words
 from specbatch.engine.logits_options import LogitsOptions
 from specbatch.engine.request import Request, SamplingParams
 from tests.engine import tiny
@@ -16,7 +16,7 @@ ENGINES = {"general": tiny.decode, "graphs": fast.decode}
 NEW, END = 18, 7
 
 
-class Residues:
+class Residues(Grammar):
     """Token t may follow position i where t % 3 == i % 3; END from the 12th token on, and then alone."""
 
     def __init__(self):

@@ -90,7 +90,9 @@ class Batch:
     def _mask(self, logits: Tensor, drafts: Tensor, start: int) -> Tensor:
         if self._grammars is None:
             self._grammars = GrammarRound([row.request.grammar for row in self.rows], logits.shape[-1])
-        return self._grammars.masks(drafts.tolist(), start, logits.shape[1]).to(self.device)
+        end = start + logits.shape[1]
+        self._grammars.fill(end, drafts.tolist())
+        return torch.stack(self._grammars.masks[start:end], 1).to(self.device)
 
     def extent(self, k: int) -> int:
         """Positions that attention must cover when k tokens are drafted, rounded up so that shapes repeat."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from specbatch.engine.grammar import GrammarRound
 from specbatch.engine.graphs.lanes import Lane, upload
 from specbatch.engine.logits_options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
 from specbatch.engine.logits_processors import OptionSizes, RowOptions
@@ -45,6 +46,29 @@ class SlotProcessors:
         return reduce(or_, (self._by_slot.get(slot, Processor.NONE) for slot in slots))
 
 
+class _Masks:
+    """Of the rows of a round, by place in the batch.
+
+    on_host: int32 [positions, slots, words]
+    last: of the position that was brought last  # int32 [slots, words]
+    by_row: int32 [slots, positions, words]
+    of, there: the round, and how many of its positions were brought
+    """
+
+    def __init__(self, positions: int, slots: int, words: int, device: torch.device) -> None:
+        pinned = device.type == "cuda"
+        self.on_host = torch.full((positions, slots, words), -1, dtype=torch.int32, pin_memory=pinned)
+        self.last = torch.full((slots, words), -1, dtype=torch.int32, device=device)
+        self.by_row = torch.full((slots, positions, words), -1, dtype=torch.int32, device=device)
+        self.of: GrammarRound | None = None
+        self.there = 0
+
+    def bring(self, position: int, mask: Tensor) -> None:
+        rows = len(mask)
+        self.last[:rows].copy_(mask, non_blocking=True)
+        self.by_row[:rows, position].copy_(self.last[:rows])
+
+
 class OptionLines:
     """A line a slot, of one lane; the padding slot's does nothing. Captures read it: it never moves.
 
@@ -63,7 +87,7 @@ class OptionLines:
         self.logprobs: Logprobs | None = None
         self._lane = lane
         self._lines: RowOptions | None = None
-        self._mask: Tensor | None = None  # by place in the batch  # int32 [slots, positions of a round, words]
+        self._masks: _Masks | None = None
 
     def join(self, slots: Sequence[int], requests: Sequence[Request]) -> None:
         """Writes the lines of joining rows; those of rows without options too, once any row has had some."""
@@ -77,21 +101,27 @@ class OptionLines:
         assert self._lines is not None, "a row that needs processors has joined"
         return self._lines
 
-    def set_masks(self, masks: Tensor) -> None:
-        """Brings what grammars allow to the lane, by place in the batch.  # int32 [rows, n, words]"""
-        rows, n, words = masks.shape
+    def memory_for_masks(self, words: int) -> Tensor:
+        """On the host: a round's masks are in use until its outcome is there.  # int32 [positions of a round, slots, words]"""
+        if self._masks is None:
+            self._masks = _Masks(self._positions, self._slots, words, self._lane.device)
+        return self._masks.on_host
 
-        def bring() -> None:
-            if self._mask is None:
-                shape = self._slots, self._positions, words
-                self._mask = torch.full(shape, -1, dtype=torch.int32, device=self._lane.device)
-            self._mask[:rows, :n] = upload(masks, torch.int32, self._lane.device)
-
-        self._lane.run(bring)
+    def bring_masks(self, grammars: GrammarRound) -> None:
+        """Brings the masks of a round to the lane, as far as they are made and not there yet."""
+        self.memory_for_masks(grammars.masks[0].shape[1])
+        masks = self._masks
+        assert masks is not None, "made above"
+        first = masks.there if masks.of is grammars else 0
+        masks.of, masks.there = grammars, len(grammars.masks)
+        for position, mask in enumerate(grammars.masks[first:], start=first):
+            self._lane.run(partial(masks.bring, position, mask))
 
     def masks(self, rows: int, n: int) -> Tensor | None:
-        """Of the first rows of the batch.  # int32 [rows, n, words]"""
-        return None if self._mask is None else self._mask[:rows, :n]
+        """Of the first rows of the batch: of the position that was brought last, or of all n of a round.  # int32 [rows, n, words]"""
+        if self._masks is None:
+            return None
+        return self._masks.last[:rows, None] if n == 1 else self._masks.by_row[:rows, :n]
 
     def read_logprobs(self, rows: int, k: int) -> Logprobs:
         """Queues the copy to the host of the log probabilities of a round of k drafts, of the first rows."""

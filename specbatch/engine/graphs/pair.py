@@ -154,12 +154,12 @@ class CapturedPair:
 
     def verify(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
         """Queues the target's part of a round, for a bucket of rows."""
-        if (grammars := self.drafter.grammars) is not None:
-            drafts = self.drafting_state.drafts(self._placed[0], k)
-            self.state.options.set_masks(grammars.masks(drafts, 0, k + 1))
-        self.graphs.run(
-            ("verify", rows, k, mode), partial(self._verify, rows=rows, k=k, mode=mode), self.front.lane, spans
-        )
+        if self.drafter.grammars is not None and len(self.lanes) == 1:
+            self.verifier.verify_masked(self.graphs, rows, k, mode)
+            return
+        self.verifier.bring_masks(self.drafting_state.read_drafts, k)
+        step = partial(self._verify, rows=rows, k=k, mode=mode)
+        self.graphs.run(("verify", rows, k, mode), step, self.front.lane, spans)
 
     def _verify(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
         if k and self._outbox is not None:

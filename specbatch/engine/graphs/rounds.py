@@ -12,7 +12,7 @@ from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.state import ACCEPTED, DRAFTED, FIELDS, FINITE
 from specbatch.engine.logprobs import Logprobs
 from specbatch.engine.rounds import InFlightRound, RoundOutput
-from specbatch.engine.timing import Mark, seconds_between, seconds_of
+from specbatch.engine.timing import Mark, reach, seconds_between, seconds_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class GraphRound:
 
     def wait(self) -> RoundOutput:
         """Waits until the device has done the round."""
-        _reach(self.finished)
+        reach(self.finished)
         prefill, catch_up = seconds_of(self.prefills)
         drafted, verified = seconds_between(self.started, self.drafted), seconds_between(self.drafted, self.finished)
         return _read(self.outcome, drafted, verified, prefill, catch_up)
@@ -53,7 +53,7 @@ class RoundWithLogprobs:
     def wait(self) -> RoundOutput:
         """What it did."""
         output = self.in_flight.wait()
-        _reach(self.copied)
+        reach(self.copied)
         return replace(output, logprobs=self.logprobs.of_tokens(output.tokens, self.asked))
 
 
@@ -116,9 +116,9 @@ class RoundOverLanes:
 
     def wait(self) -> RoundOutput:
         """Waits until the devices have done the round."""
-        _reach(self.finished)
+        reach(self.finished)
         for _, end, _ in self.prefills:
-            _reach(end)  # a catch-up for a group whose round is launched later
+            reach(end)  # a catch-up for a group whose round is launched later
         prefill, catch_up = seconds_of(self.prefills)
         between = 0.0
         if self.before is not None:
@@ -140,11 +140,6 @@ def _by_device(seconds: Mapping[Lane, float]) -> dict[str, float]:
     for lane, each in seconds.items():
         found[str(lane.device)] = found.get(str(lane.device), 0.0) + each
     return found
-
-
-def _reach(mark: Mark) -> None:
-    if not isinstance(mark, float):
-        mark.synchronize()
 
 
 def _output(outcome: Tensor, share: float, seconds: float, prefill: float, catch_up: float) -> RoundOutput:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.grammar import GrammarRound
+from specbatch.engine.grammar import GrammarRound, mask_words
 from specbatch.engine.graphs.kv_manager import KVManager
 from specbatch.engine.graphs.lanes import kept_current
 from specbatch.engine.graphs.ops import refusing_kernels
@@ -167,7 +167,9 @@ class GraphModelRunner(ModelRunner):
         pair.drafter.grammars = None
         if mode.processors & Processor.GRAMMAR:
             grammars = [sequence.request.grammar for sequence in sequences]
-            pair.drafter.grammars = GrammarRound(grammars, pair.target.vocab_size, slots)
+            vocab_size = pair.target.vocab_size
+            memory = pair.state.options.memory_for_masks(mask_words(vocab_size))
+            pair.drafter.grammars = GrammarRound(grammars, vocab_size, memory)
         if not k:
             pair.drafter.skip(sequences)
         launched = self._launch(slots, rows, k, mode, group)

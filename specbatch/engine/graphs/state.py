@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -16,6 +16,7 @@ from specbatch.engine.logits_options import Processor
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling
 from specbatch.engine.sequence import SequenceState
+from specbatch.engine.timing import reach
 
 MAX_CANDIDATES = 64  # a top-k up to it is looked up, a larger one is not worth it
 
@@ -185,18 +186,25 @@ class RowState:
             self.lane.run(lambda: self.rows.copy_(self._rows_of[group]))
         self._group = group
 
-    def drafts(self, slots: Sequence[int], count: int) -> list[list[int]]:
-        """The first drafts of rows in a round that has begun; the host waits for them."""
+    def read_drafts(self, rows: int, count: int) -> Callable[[], list[list[int]]]:
+        """Queues the copy to the host of the round's first drafts, of the first rows of the batch; what is returned waits for it."""
         if count == 0:
-            return [[] for _ in slots]
-        at, found = torch.tensor(slots, device=self.device), list[list[int]]()
+            return lambda: [[] for _ in range(rows)]
+        found = torch.empty(rows, count, dtype=torch.int64, pin_memory=self.device.type == "cuda")
 
         def read() -> None:
-            places = self.lengths[at][:, None] + torch.arange(1, count + 1, device=self.device)
-            found.extend(self.history[at[:, None], places].tolist())
+            slots = self.rows[:rows, None]
+            places = self.lengths[slots] + torch.arange(1, count + 1, device=self.device)
+            found.copy_(self.history[slots, places], non_blocking=True)
 
         self.lane.run(read)
-        return found
+        copied = self.lane.mark()
+
+        def wait() -> list[list[int]]:
+            reach(copied)
+            return found.tolist()
+
+        return wait
 
     def sampling(self, rows: Tensor, mode: Mode) -> RowSampling:
         """The rows' parameters.  # rows int64 [B]"""

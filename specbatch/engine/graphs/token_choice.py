@@ -35,6 +35,7 @@ class TokenChooser:
         self.ops = ops
         self.vocab_size = vocab_size
         self.rule = rule
+        self._kept: Tensor | None = None
 
     def needs_probs(self, mode: Mode) -> bool:
         """Whether acceptance asks what tokens were drawn from."""
@@ -47,6 +48,14 @@ class TokenChooser:
         found = self.ops.next_tokens(state.history, state.lengths, slots, n, back, drafted)
         tokens, first, token_slots, positions = found
         return tokens, RowsAt(slots, first, token_slots, positions)
+
+    def keep(self, logits: Tensor) -> Tensor:
+        """A copy that lasts until the next: a step that is captured for itself may choose from it.  # [R, vocab]"""
+        count = logits.numel()
+        if self._kept is None or len(self._kept) < count:
+            self._kept = torch.empty(count, dtype=logits.dtype, device=logits.device)
+        kept = self._kept[:count].view(logits.shape)
+        return kept.copy_(logits)
 
     def choose(
         self, logits: Tensor, slots: Tensor, positions: Tensor, mode: Mode, purpose: Purpose

@@ -6,21 +6,42 @@ RowState. Nothing here reads a device value on the host.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from specbatch.engine.acceptance import Acceptance, accept_by_rejection
 from specbatch.engine.counter_rng import Purpose
-from specbatch.engine.graphs.cuda_graphs import Capture
+from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters.drafter import GraphDrafter
 from specbatch.engine.graphs.reference import TorchOps
+from specbatch.engine.graphs.stage import RowsAt
 from specbatch.engine.graphs.state import FIELDS, Mode
+from specbatch.engine.graphs.taps import Taps
 from specbatch.engine.graphs.token_choice import TokenChooser
 from specbatch.engine.logits_options import Processor
 from specbatch.engine.sampling import Distribution
+
+
+@dataclass(frozen=True, slots=True)
+class _Forward:
+    """What the target says of a round.
+
+    logits: [B * (k + 1), vocab]
+    at: where the verified tokens stand
+    tokens: each row's last one and its drafts  # int64 [B, k + 1]
+    drafted: how many of them are drafts, None for k  # int64 [B]
+    taps: for the drafter
+    """
+
+    logits: Tensor
+    at: RowsAt
+    tokens: Tensor
+    drafted: Tensor | None
+    taps: Taps | None
 
 
 class Verifier:
@@ -42,9 +63,40 @@ class Verifier:
         self.front = front or chooser
         self.state = chooser.state
         self.ops: TorchOps = target.ops
+        self._forwarded: dict[
+            tuple[int, int], _Forward
+        ] = {}  # by rows and k, what steps captured apart have between them
 
     def verify(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
         """One target forward over each row's last token and its k drafts, what stands of them, and the rows moved on by it."""
+        self._settle(self._forward(capture, rows, k), mode)
+
+    def verify_masked(self, graphs: CudaGraphRunner, rows: int, k: int, mode: Mode) -> None:
+        """Queues the same on one lane as two steps, where any row has a grammar: the host makes the last mask while the forward runs."""
+        grammars, lane = self.drafter.grammars, self.state.lane
+        assert grammars is not None, "of the round"
+        read = self.state.read_drafts(grammars.rows, k)
+
+        def forward(capture: Capture) -> None:
+            found = self._forward(capture, rows, k)
+            self._forwarded[rows, k] = replace(found, logits=self.chooser.keep(found.logits))
+
+        graphs.run(("verify, forward", rows, k), forward, lane)
+        self.bring_masks(lambda *_: read, k)
+        graphs.run(("verify, choice", rows, k, mode), lambda _: self._settle(self._forwarded[rows, k], mode), lane)
+
+    def bring_masks(self, read_drafts: Callable[[int, int], Callable[[], list[list[int]]]], k: int) -> None:
+        """Brings what grammars allow at all positions of the round to where tokens are chosen; the host waits for the drafts.
+
+        Args:
+            read_drafts: see RowState.
+            k: drafts.
+        """
+        if (grammars := self.drafter.grammars) is not None:
+            grammars.fill(k + 1, read_drafts(grammars.rows, k)())
+            self.state.options.bring_masks(grammars)
+
+    def _forward(self, capture: Capture, rows: int, k: int) -> _Forward:
         state, target = self.state, self.target
         tokens, at = self.front.next_tokens(rows, k + 1, back=0, drafted=None)
         drafted = self.drafter.drafted(rows)
@@ -53,30 +105,33 @@ class Verifier:
         taps = self.drafter.taps(len(tokens))
         hidden, at = target.forward(capture, tokens, at, taps)
         logits, at = target.logits(capture, hidden, at)
-        positions = at.token_positions.view(rows, k + 1)
         if at.along:  # the lane of the head has the rows' tokens, but not the drafts
             tokens, *rest = at.along
             drafted = rest[0] if rest else None
             behind = state.lengths[at.slots][:, None] + torch.arange(k + 1, device=state.device)
             state.history.index_put_((at.slots[:, None], behind), tokens.view(rows, k + 1))
-        chosen = self.chooser.choose(logits.view(rows, k + 1, -1), at.slots, positions + 1, mode, Purpose.TOKEN)
-        target_tokens, finite, drawn_from = chosen
+        return _Forward(logits, at, tokens.view(rows, k + 1), drafted, taps)
+
+    def _settle(self, found: _Forward, mode: Mode) -> None:
+        """Chooses the target's tokens, and moves the rows on."""
+        state, at, logits = self.state, found.at, found.logits
+        rows, n = found.tokens.shape
+        positions = at.token_positions.view(rows, n)
+        chosen = self.chooser.choose(logits.view(rows, n, -1), at.slots, positions + 1, mode, Purpose.TOKEN)
+        tokens, finite, drawn_from = chosen
         if self.chooser.needs_probs(mode):
             assert drawn_from is not None, "asked for"
-            drafts = tokens.view(rows, k + 1)[:, 1:]
-            drafted = torch.full_like(at.slots, k) if drafted is None else drafted.clamp(max=k)
+            drafts, drafted = found.tokens[:, 1:], found.drafted
+            drafted = torch.full_like(at.slots, n - 1) if drafted is None else drafted.clamp(max=n - 1)
             acceptance = self._reject(drafts, drafted, drawn_from, at.slots, positions, mode)
             self._commit(acceptance, drafted, finite, at.slots, positions)
-            self._keep_logprobs(logits, acceptance.tokens, mode)
-            if taps is not None:
-                self.drafter.take_in(taps, at, acceptance.tokens)
-            return
-        self.ops.commit_coupled(
-            state.history, state.lengths, state.ends, at.slots, target_tokens, finite, drafted, state.outcome[:rows]
-        )
-        self._keep_logprobs(logits, target_tokens, mode)
-        if taps is not None:
-            self.drafter.take_in(taps, at, target_tokens)
+            tokens = acceptance.tokens
+        else:
+            lines = state.history, state.lengths, state.ends, at.slots
+            self.ops.commit_coupled(*lines, tokens, finite, found.drafted, state.outcome[:rows])
+        self._keep_logprobs(logits, tokens, mode)
+        if found.taps is not None:
+            self.drafter.take_in(found.taps, at, tokens)
 
     def _keep_logprobs(self, logits: Tensor, tokens: Tensor, mode: Mode) -> None:
         """Where any row asks for them.  # [B * (k + 1), vocab], int64 [B, k + 1]"""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Collection, Sequence
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from specbatch.api.structured import StructuredOutput
-from specbatch.engine.grammar import mask_words
+from specbatch.engine.grammar import Grammar, mask_words
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError
 
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'specbatch[grammar]'"
 _KEPT = 1000  # compiled grammars
 _LONGEST_REASON = 300
+_PROBE = 'a {"b": "c\n\t d"} \u00e9 \u6f22 \U0001f642'  # a text of spaces, breaks and characters of two to four bytes
 _WHITESPACE = r"( |\n {0,8})?"  # between the parts of JSON: as people write it, but never without end
 
 
-class RowGrammar:
-    """See engine.grammar.Grammar.
+class RowGrammar(Grammar):
+    """See engine.grammar.Grammar. Tokens of the row are taken in when the next mask is asked for: while the device is at work.
 
     Args:
         matcher: llguidance's, at the row's beginning.
@@ -35,46 +37,76 @@ class RowGrammar:
     """
 
     def __init__(self, matcher: Any, words: int, ends: frozenset[int]) -> None:
-        self._matcher = matcher
-        self._buffer = torch.zeros(words, dtype=torch.int32)
-        self._ahead = 0
         self.ends = ends
-        self.error = ""
+        self.matcher = matcher
+        self.words = words
+        self._ahead: list[int] = []  # drafts that the matcher has taken in
+        self._tokens: list[int] = []  # of the row, which it has not
+        self._behind = False  # it must forget drafts, or take in tokens
 
     def __copy__(self) -> RowGrammar:
-        return RowGrammar(self._matcher.deep_copy(), len(self._buffer), self.ends)
+        self.catch_up()
+        return RowGrammar(self.matcher.deep_copy(), self.words, self.ends)
 
     def fill(self, mask: Tensor) -> None:
         """Sets the bits of the tokens that may come next; none where the matcher has failed."""
-        mask.zero_()
-        self._buffer.zero_()
-        if not self._matcher.is_error():
-            self._matcher.unsafe_compute_mask_ptr(self._buffer.data_ptr(), self._buffer.nbytes)
-        if self._matcher.is_error():
-            self.error = _short(self._matcher.get_error())
-            return
-        words = min(len(mask), len(self._buffer))
-        mask[:words] = self._buffer[:words]
+        self.fill_rows([(self, 0)], mask[None])
+
+    @classmethod
+    def fill_rows(cls, grammars: Sequence[tuple[RowGrammar, int]], masks: Tensor) -> None:
+        """As fill, with all cores at work."""
+        words = grammars[0][0].words
+        made = masks if masks.shape[1] == words else torch.zeros(len(masks), words, dtype=torch.int32)
+        for grammar, _ in grammars:
+            grammar.catch_up()
+        asked = [(grammar.matcher, row) for grammar, row in grammars if not grammar.matcher.is_error()]
+        _executor().unsafe_compute_mask_ptr(asked, made.data_ptr(), 4 * words, len(made))
+        for grammar, row in grammars:
+            failed = grammar.matcher.is_error()
+            if made is not masks or failed:
+                both = 0 if failed else min(words, masks.shape[1])
+                masks[row, :both], masks[row, both:] = made[row, :both], 0
+            if failed and not grammar.error:
+                grammar.error = _short(grammar.matcher.get_error())
 
     def look_ahead(self, token: int) -> bool:
         """Takes in a draft; not an end of the text: what stands behind it is not kept."""
-        if token in self.ends or self._matcher.is_stopped() or self._matcher.try_consume_tokens([token]) != 1:
+        if token in self.ends or self.matcher.is_stopped() or self.matcher.try_consume_tokens([token]) != 1:
             return False
-        self._ahead += 1
+        self._ahead.append(token)
         return True
 
     def back(self) -> None:
         """Forgets the drafts."""
-        if self._ahead:
-            self._matcher.rollback(self._ahead)
-            self._ahead = 0
+        self._behind = True
 
     def commit(self, tokens: Sequence[int]) -> None:
         """Takes in tokens of the row."""
-        self.back()
-        taken = self._matcher.try_consume_tokens(list(tokens))
-        if taken < len(tokens) and not self.error:
-            self.error = f"token {tokens[taken]} may not stand where it does"
+        self._behind = True
+        self._tokens += tokens
+
+    def catch_up(self) -> None:
+        """Drafts that have become the row's tokens stay where they are, the others are taken back."""
+        if not self._behind:
+            return
+        ahead, tokens = self._ahead, self._tokens
+        self._ahead, self._tokens, self._behind = [], [], False
+        pairs = enumerate(zip(ahead, tokens, strict=False))
+        same = next((i for i, (draft, token) in pairs if draft != token), min(len(ahead), len(tokens)))
+        if same < len(ahead):
+            self.matcher.rollback(len(ahead) - same)
+        new = tokens[same:]
+        taken = self.matcher.try_consume_tokens(new) if new else 0
+        if taken < len(new) and not self.error:
+            self.error = f"token {new[taken]} may not stand where it does"
+
+
+@cache
+def _executor() -> Any:
+    """Threads that make masks, as many as there are cores for this process."""
+    from llguidance import LLExecutor  # noqa: PLC0415 - an extra
+
+    return LLExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 class GrammarCompiler:
@@ -124,13 +156,40 @@ class GrammarCompiler:
 
     @cached_property
     def _vocabulary(self) -> Any:
-        from llguidance.hf import from_tokenizer  # noqa: PLC0415 - an extra
+        """The target's tokens as llguidance knows them, which must be the same bytes as the tokenizer's."""
+        from llguidance import LLTokenizer  # noqa: PLC0415 - an extra
 
+        reason = ""
         try:
-            return from_tokenizer(self._tokenizer, n_vocab=self._vocab_size, eos_token=sorted(self._ends))
+            vocabulary = LLTokenizer(
+                _description(self._tokenizer), n_vocab=self._vocab_size, eos_token=sorted(self._ends)
+            )
+            ids = self._tokenizer.encode(_PROBE, add_special_tokens=False)
+            meant = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+            if (found := vocabulary.decode_str(ids)).strip() != meant.strip():
+                reason = f"it reads {meant!r} as {found!r}"
         except Exception as error:  # noqa: BLE001 - tokenizers without a fast form, in several ways
-            message = f"structured output: the target's tokenizer is of a kind that llguidance does not read ({_short(str(error))})"
-            raise RowError(ErrorCode.UNSUPPORTED_OPTION, message) from None
+            reason = str(error)
+        if reason:
+            message = f"structured output: the target's tokenizer is of a kind that llguidance does not read ({_short(reason)})"
+            raise RowError(ErrorCode.UNSUPPORTED_OPTION, message)
+        return vocabulary
+
+
+def _description(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer as JSON, with the byte-level decoder that goes with its pre-tokenizer: one made from a GGUF has it behind others, and llguidance would take Ġ for a letter."""
+    described: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    described["truncation"] = described["padding"] = None
+    if "ByteLevel" in _kinds(described["pre_tokenizer"]) & _kinds(described["decoder"]):
+        described["decoder"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    return json.dumps(described)
+
+
+def _kinds(part: dict[str, Any] | None) -> set[str]:
+    """Of a tokenizer's pre-tokenizer or decoder, and of those that it is a sequence of."""
+    if part is None:
+        return set()
+    return {part["type"]}.union(*map(_kinds, part.get("pretokenizers", part.get("decoders", ()))))
 
 
 _NAMES = {"json_schema": "JSON schema", "regex": "regular expression", "choice": "choice", "grammar": "grammar"}

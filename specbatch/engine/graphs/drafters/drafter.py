@@ -118,24 +118,45 @@ class StepDrafter(GraphDrafter):
         self.state: RowState = chooser.state
         # By lane: what drawn rows' drafts come from, for the rejection rule.  # float32 [up to MAX_TOKENS, vocab]
         self._draft_probs: dict[Lane, Tensor] = {}
+        # By kind of step and rows, what steps captured apart have between them.
+        self._forwarded: dict[tuple[str, int], tuple[Tensor, RowsAt]] = {}
 
     def propose(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
         """Queues k forwards; and where the target verifies on another lane, the copy of what drawn rows' drafts come from."""
         graphs, lane = self.graphs, self.state.lane
-        self._mask(0)
-        graphs.run(("first", rows, mode), lambda capture: self.draft_first(capture, rows, mode), lane, spans)
-        for drafted in range(1, k):
-            self._mask(drafted)
-            graphs.run(("next", rows, mode), lambda capture: self.draft_next(capture, rows, mode), lane, spans)
+        if self.grammars is not None:
+            for drafted in range(k):
+                self._draft_masked(self.grammars, rows, drafted, mode)
+        else:
+            graphs.run(("first", rows, mode), lambda capture: self.draft_first(capture, rows, mode), lane, spans)
+            for _ in range(1, k):
+                graphs.run(("next", rows, mode), lambda capture: self.draft_next(capture, rows, mode), lane, spans)
         if (back := self.verifying) is not None and self.chooser.needs_probs(mode):
             graphs.run(("probs", rows, k), lambda capture: self._hand_over_probs(capture, back, rows * k), lane)
 
-    def _mask(self, drafted: int) -> None:
-        """Brings what grammars allow next to the lane, where any row has one: the host waits for the draft before."""
-        if self.grammars is not None:
-            state = self.state
-            drafts = state.drafts(self.grammars.slots, drafted)
-            state.options.set_masks(self.grammars.masks(drafts, drafted, 1))
+    def _draft_masked(self, grammars: GrammarRound, rows: int, drafted: int, mode: Mode) -> None:
+        """A draft where any row has a grammar: the forward and the choice are steps of their own, between which the host makes the mask.
+
+        It waits for the draft before, not for the forward, which is queued already; over several lanes for both.
+        """
+        state, anew = self.state, drafted == 0
+        lane, kind = state.lane, "first" if anew else "next"
+        read = state.read_drafts(grammars.rows, drafted)
+
+        def forward(capture: Capture) -> None:
+            logits, at = self._forward(capture, rows, anew=anew)
+            self._forwarded[kind, rows] = self.chooser.keep(logits), at
+
+        apart = len(self.graphs.lanes) == 1
+        if apart:
+            self.graphs.run((kind, "forward", rows), forward, lane)
+        grammars.fill(drafted + 1, read())
+        state.options.bring_masks(grammars)
+        if apart:
+            found = lambda _: self._settle(*self._forwarded[kind, rows], mode, anew=anew)  # noqa: E731
+            self.graphs.run((kind, "choice", rows, mode), found, lane)
+        else:
+            self.graphs.run((kind, rows, mode), lambda capture: self._draft(capture, rows, mode, anew=anew), lane)
 
     def draft_first(self, capture: Capture, rows: int, mode: Mode) -> None:
         """The first draft token of each row."""
@@ -146,6 +167,14 @@ class StepDrafter(GraphDrafter):
         self._draft(capture, rows, mode, anew=False)
 
     def _draft(self, capture: Capture, rows: int, mode: Mode, *, anew: bool) -> None:
+        self._settle(*self._forward(capture, rows, anew=anew), mode, anew=anew)
+
+    def _forward(self, capture: Capture, rows: int, *, anew: bool) -> tuple[Tensor, RowsAt]:
+        """Logits of each row's next draft, and where the tokens stand that it follows from.  # [B, vocab]"""
+        raise NotImplementedError
+
+    def _settle(self, logits: Tensor, at: RowsAt, mode: Mode, *, anew: bool) -> None:
+        """Chooses the drafts. They stand in the history, beyond the rows' lengths, where the next step of the round and verify find them."""
         raise NotImplementedError
 
     def _choose(self, logits: Tensor, slots: Tensor, positions: Tensor, mode: Mode, *, anew: bool) -> Tensor:

@@ -39,7 +39,7 @@ class HeadDrafter(StepDrafter):
         """Writes the KV of the verified positions."""
         self.head.take_in_rows(taps, at, following.reshape(-1))
 
-    def _draft(self, capture: Capture, rows: int, mode: Mode, *, anew: bool) -> None:
+    def _forward(self, capture: Capture, rows: int, *, anew: bool) -> tuple[Tensor, RowsAt]:
         """The position before a token's own has the states that go with it: history and positions stand apart by one."""
         del capture
         state, head = self.state, self.head
@@ -47,10 +47,15 @@ class HeadDrafter(StepDrafter):
         drafted = None if anew else state.drafted
         tokens, first, token_slots, positions = self.ops.next_tokens(history, state.lengths, slots, 1, 1, drafted)
         states = head.states[slots] if anew else self._hidden[:rows]
-        hidden, logits = head.forward(tokens, states, RowsAt(slots, first, token_slots, positions))
+        at = RowsAt(slots, first, token_slots, positions)
+        hidden, logits = head.forward(tokens, states, at)
         self._hidden[:rows].copy_(hidden)
-        drafts = self._choose_of_head(logits, slots, positions[:, None] + 2, mode, anew=anew)
-        self.ops.keep_drafts(history, slots, positions, drafts, state.drafted, anew=anew)
+        return logits, at
+
+    def _settle(self, logits: Tensor, at: RowsAt, mode: Mode, *, anew: bool) -> None:
+        state, positions = self.state, at.token_positions
+        drafts = self._choose_of_head(logits, at.slots, positions[:, None] + 2, mode, anew=anew)
+        self.ops.keep_drafts(state.history[:, 1:], at.slots, positions, drafts, state.drafted, anew=anew)
 
     def _choose_of_head(self, logits: Tensor, slots: Tensor, positions: Tensor, mode: Mode, *, anew: bool) -> Tensor:
         """Greedy rows choose among the head's own tokens; drawn ones, whose noise goes by ids, and processed ones among the target's."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters.drafter import StepDrafter
 from specbatch.engine.graphs.pool import PagePool
 from specbatch.engine.graphs.prefill import Prefill
+from specbatch.engine.graphs.stage import RowsAt
 from specbatch.engine.graphs.state import Mode, RowState
 from specbatch.engine.graphs.token_choice import TokenChooser
 from specbatch.engine.sequence import SequenceState
@@ -94,15 +97,17 @@ class PagedDrafter(StepDrafter):
 
     # -- the device's side -----------------------------------------------------------------------------------------------
 
-    def _draft(self, capture: Capture, rows: int, mode: Mode, *, anew: bool) -> None:
+    def _forward(self, capture: Capture, rows: int, *, anew: bool) -> tuple[Tensor, RowsAt]:
         state, decoder, chooser = self.state, self.decoder, self.chooser
         # The first draft comes from the last two tokens: of the one before the last the drafter may lack the KV, after a full
         # acceptance, and to write what is there already costs less than to ask.
         n = 2 if anew else 1
         tokens, at = chooser.next_tokens(rows, n, back=n - 1, drafted=None if anew else state.drafted)
         hidden, at = decoder.forward(capture, tokens, at)
-        logits, at = decoder.logits(capture, hidden.view(rows, n, -1)[:, -1].contiguous(), at)
-        last = at.token_positions.view(rows, n)[:, -1:]
+        return decoder.logits(capture, hidden.view(rows, n, -1)[:, -1].contiguous(), at)
+
+    def _settle(self, logits: Tensor, at: RowsAt, mode: Mode, *, anew: bool) -> None:
+        state = self.state
+        last = at.token_positions.view(len(at.slots), -1)[:, -1:]
         drafts = self._choose(logits, at.slots, last + 1, mode, anew=anew)
-        # The draft stands in the history, beyond the row's length, where the next step of the round and verify find it.
         self.ops.keep_drafts(state.history, at.slots, at.token_positions, drafts, state.drafted, anew=anew)
