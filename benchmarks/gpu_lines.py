@@ -112,7 +112,7 @@ def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]
     gpus = wait_all(pair)
     for device in gpus:
         torch.cuda.reset_peak_memory_stats(device)
-    right, seconds = 0, 0.0
+    right, made, seconds = 0, 0, 0.0
     warmed.choose(k)
     engine = warmed.engine
     with loaded_set_aside():  # as a run has it
@@ -124,6 +124,7 @@ def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]
             wait_all(pair)
             seconds += time.perf_counter() - start
             right += rows.right(pair.order, completions)
+            made += sum(len(completion.token_ids) for completion in completions)
     stats, kv, shares = engine.stats, _kv_bytes(), k_shares(engine.stats)
     in_rounds = sum(stats.seconds[phase] for phase in ("draft", "verify", "accept"))
     peak = sum(torch.cuda.max_memory_reserved(device) for device in gpus)
@@ -131,7 +132,7 @@ def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]
         rows=workloads[0].at_once,
         fitting=stats.max_sequences,
         k=k,
-        tokens_per_second=sum(rows.new_total for rows in workloads) / seconds,
+        tokens_per_second=made / seconds,
         round_ms=1e3 * in_rounds / max(stats.rounds, 1),
         waited=1 - (in_rounds + stats.seconds["prefill"]) / seconds,
         accepted_length=stats.mean_acceptance_length,

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from benchmarks.synthetic import Order
+from specbatch.engine.grammar import Grammar
+from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions
 from specbatch.engine.request import Completion, Request, SamplingParams
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to decode: prompts, how many tokens each takes, how many rows at once, and how their tokens are chosen."""
+    """Rows to decode: prompts, how many tokens each takes, how many rows at once, and how their tokens are chosen; a grammar by a row's number."""
 
     prompts: Sequence[Sequence[int]]
     new_tokens: Sequence[int]
     at_once: int
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    logits: LogitsOptions = NO_OPTIONS
+    top_logprobs: int | None = None
+    grammar: Callable[[int], Grammar | None] | None = None
 
     @property
     def prompt_total(self) -> int:
@@ -44,7 +50,9 @@ class Rows:
     def requests(self) -> list[Request]:
         """As the engine takes them."""
         pairs = enumerate(zip(self.prompts, self.new_tokens, strict=True))
-        return [Request(str(index), prompt, new, sampling=self.sampling) for index, (prompt, new) in pairs]
+        asked: dict[str, Any] = {"sampling": self.sampling, "logits": self.logits, "top_logprobs": self.top_logprobs}
+        grammar = self.grammar or (lambda _: None)
+        return [Request(str(index), prompt, new, grammar=grammar(index), **asked) for index, (prompt, new) in pairs]
 
     def right(self, order: Order, completions: Sequence[Completion]) -> int:
         """How many rows have every token right; a row that is missing has none."""
