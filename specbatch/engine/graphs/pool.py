@@ -104,13 +104,18 @@ class PagePool:
         return True
 
     def _suffices(self, lacking: Sequence[tuple[int, int]]) -> bool:
-        """Whether there are enough pages since some are shared."""
+        """Whether there are enough pages since some are shared. Asked in every round where memory is short: quick where nothing is."""
+        beginning = [self._keys[slot][0] for slot, _ in lacking if self._keys[slot] and not self.held[slot]]
+        if len({*beginning}) == len(beginning) and not any(self.allocator.found([key]) for key in beginning):
+            return False
         taken: set[bytes] = set()
-        needed = 0
+        free = self.free
         for slot, positions in lacking:
             keys = self._keys[slot][len(self.held[slot]) : pages_for(positions)]
-            needed += self.missing(slot, positions) - len(keys) + self.allocator.cost(keys, taken)
-        return needed <= self.free
+            free -= self.missing(slot, positions) - len(keys) + self.allocator.cost(keys, taken)
+            if free < 0:
+                return False
+        return True
 
     def filled(self, slot: int) -> int:
         """Positions from the first on that need not be filled: others have done that, or will before anything of this slot runs."""

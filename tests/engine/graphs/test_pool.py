@@ -114,3 +114,21 @@ def test_a_page_is_never_in_two_hands(decoder):
     pool.upload()
     for slot, held in enumerate(pool.held):
         assert decoder.stages[0].pages.table[slot].tolist() == [*held, *[0] * (4 - len(held))]
+
+
+def test_pages_that_slots_share_are_counted_once_where_memory_is_short(decoder):
+    pool, keys = pool_of(decoder, pages=6), [b"a", b"b", b"c"]
+    for slot in range(3):
+        pool.join(slot, keys)
+    wanted = [(slot, 4 * PAGE) for slot in range(3)]
+    assert pool.reserve(wanted)  # 12 pages of 6: three are the same
+    assert [pages[:3] for pages in pool.held[:3]] == [pool.held[0][:3]] * 3
+    assert (pool.free, pool.filled(1)) == (0, 0)
+    pool.fill(1)
+    assert (pool.filled(0), pool.filled(2)) == (3 * PAGE, 3 * PAGE)
+    for slot in range(3):
+        pool.evict(slot)
+        pool.join(slot, [bytes([slot]), *keys[1:]])
+    assert pool.reserve(wanted[:1])
+    assert not pool.reserve(wanted[1:])
+    assert not pool.reserve([(1, 4 * PAGE)])
