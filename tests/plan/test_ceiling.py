@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from specbatch.plan.ceiling import HOST_SECONDS, Visit, cycle_seconds, predict, predict_all, tokens_per_round
 from specbatch.plan.gpus import parse_gpus
+from specbatch.plan.read_shape import read_shape
 from specbatch.plan.types import Speculation
 from tests.plan.builders import H100, replica, request, shape
 
@@ -43,6 +44,22 @@ def test_k_falls_to_zero_where_arithmetic_is_the_limit():
     found = ceiling(SAME, 512, mean_length=16)
     assert found.num_speculative_tokens == 0
     assert found.tokens_per_second == found.target_only
+
+
+@pytest.mark.parametrize(("tokens", "read"), [(1, 8), (6, 41.1), (32, 111.8), (1e6, 128)])
+def test_a_mixture_is_taken_to_read_the_experts_that_tokens_choose_evenly(tokens, read):
+    sparse = read_shape("Qwen/Qwen3-30B-A3B")
+    assert sparse.different_experts(tokens) == pytest.approx(read, abs=0.1)
+    assert TARGET.different_experts(tokens) == 0
+
+
+def test_drafts_for_a_mixture_pay_less_since_a_verification_reads_more_experts():
+    sparse = read_shape("Qwen/Qwen3-30B-A3B")
+    pair = replica(sparse, "cuda:0", drafter=DRAFTER, on="cuda:0")
+    found = ceiling(pair, 1, target=sparse, drafter=None, speculation=fixed(4))
+    dense = ceiling(SAME, 1, drafter=None, speculation=fixed(4))
+    assert found.tokens_per_second < 1.5 * found.target_only
+    assert dense.tokens_per_second > 3 * dense.target_only
 
 
 def test_a_round_commits_the_geometric_sum():

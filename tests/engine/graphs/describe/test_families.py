@@ -57,6 +57,20 @@ def test_logits_by_the_kernels_are_the_models_own(name):
     check_logits(name, TritonOps(), LENGTHS if on_gpu else (12, 3), "cuda" if on_gpu else "cpu")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["glm4_moe"])
+def test_mixtures_of_experts_in_stages_with_groups_in_flight_give_the_tokens_of_a_loop(name):
+    model = families.build(name)
+    prompts = [[token % 50 for token in prompt] for prompt in tiny.prompts(5, longest=20)]
+    drafter = ModelDrafter(CausalLM(families.noisy(model)))
+    sizes = {"max_sequences": 4, "num_speculative_tokens": 2, "max_length": 60}
+    spread = {"stages_per_device": 2, "drafter_apart": True, "micro_batches": 2}
+    rows = fast.requests(prompts, 10)
+    out, engine = fast.decode(CausalLM(copy.deepcopy(model)), drafter, rows, **sizes, **spread)
+    assert len(engine.runner.pair.target.stages) == 2
+    assert [out[str(n)].token_ids for n in range(len(rows))] == loop(model, prompts, 10)
+
+
 BY_THE_ENGINE = [
     "apertus",
     "gemma2",
