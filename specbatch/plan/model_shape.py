@@ -71,8 +71,11 @@ class ModelShape:
     kv_traced: bool = True  # False: keys and values by the config's numbers, because no forward could be traced
     source: str = ""  # where the shape was read, for people
     eagle3: Eagle3Config | None = field(default=None, compare=False)  # of an EAGLE-3 head, which is no model by itself
-    quantization: str = ""  # of the weights of layers and head, made at load
-    weight_bits: float | None = None  # of one of these, with its part of the scales; None: dtype_bytes
+    quantization: str = (
+        ""  # of the weights of layers, and of the head where it has head_bits; stored so, or made at load
+    )
+    weight_bits: float | None = None  # of a number of layers, with its part of the scales; None: dtype_bytes
+    head_bits: float | None = None  # of the head
 
     @property
     def num_layers(self) -> int:
@@ -121,11 +124,12 @@ class ModelShape:
     @property
     def has_own_head(self) -> bool:
         """Whether the head takes memory of its own: a tied one does where it is quantized, beside an embedding that is not."""
-        return not self.tied or self.weight_bits is not None
+        return not self.tied or self.head_bits is not None
 
-    def read_bytes(self, params: int) -> int:
-        """Bytes of so many parameters of layers and head."""
-        return params * self.dtype_bytes if self.weight_bits is None else int(params * self.weight_bits) // 8
+    def read_bytes(self, params: int, head: int = 0) -> int:
+        """Bytes of so many parameters of layers, and of the head."""
+        parts = (params, self.weight_bits), (head, self.head_bits)
+        return sum(count * self.dtype_bytes if bits is None else int(count * bits) // 8 for count, bits in parts)
 
     @property
     def params(self) -> int:
@@ -136,13 +140,15 @@ class ModelShape:
     @property
     def weight_bytes(self) -> int:
         """Bytes of all parameters in memory."""
-        linears = self.span().params + (self.head if self.has_own_head else 0)
-        return self.read_bytes(linears) + (self.before + self.after + self.embedding) * self.dtype_bytes
+        head = self.head if self.has_own_head else 0
+        return (
+            self.read_bytes(self.span().params, head) + (self.before + self.after + self.embedding) * self.dtype_bytes
+        )
 
     @property
     def step_bytes(self) -> int:
         """Bytes of weights read by one decode step of a large batch: everything but embeddings that are looked up."""
-        return self.read_bytes(self.span().params + self.head) + self.after * self.dtype_bytes
+        return self.read_bytes(self.span().params, self.head) + self.after * self.dtype_bytes
 
     @property
     def kv_bytes_per_token(self) -> int:

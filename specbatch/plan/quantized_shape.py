@@ -1,8 +1,10 @@
-"""The shape of a drafter whose weights are made of fewer bits at load, see engine/quantization.py."""
+"""The shape of a model whose weights have fewer bits: stored so, see engine/fp8, or made at load, see engine/quantization.py."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from specbatch.errors import ModelError
 from specbatch.plan.model_shape import ModelShape
@@ -31,4 +33,22 @@ def quantized(shape: ModelShape, quantization: str | None, by_itself: str = "") 
             where=shape.name,
             remedy="leave drafter.quantization out",
         )
-    return replace(shape, quantization=quantization, weight_bits=_BITS[quantization])
+    return replace(shape, quantization=quantization, weight_bits=_BITS[quantization], head_bits=_BITS[quantization])
+
+
+def stored_in_fp8(shape: ModelShape, config: Mapping[str, Any]) -> ModelShape | None:
+    """The shape of a checkpoint whose layers are kept in FP8; None where they are not, or the engine does not keep them so.
+
+    Args:
+        shape: as if it were not quantized.
+        config: its quantization_config.
+    """
+    blocks = config.get("quant_method") == "fp8" and config.get("activation_scheme", "dynamic") == "dynamic"
+    groups = list((config.get("config_groups") or {}).values())
+    weights = groups[0].get("weights") or {} if len(groups) == 1 else {}
+    compressed = config.get("quant_method") == "compressed-tensors" and (weights.get("type"), weights.get("num_bits")) == ("float", 8)  # fmt: skip
+    left = config.get("modules_to_not_convert") or config.get("ignored_layers") or config.get("ignore") or []
+    whole = all("norm" in name or name.removesuffix(".weight") == "lm_head" for name in map(str, left))
+    if shape.num_experts or not whole or not (compressed or (blocks and config.get("weight_block_size") == [128, 128])):
+        return None
+    return replace(shape, quantization="fp8", weight_bits=_BITS["fp8"])

@@ -18,7 +18,7 @@ from specbatch.plan.hf_config import HfConfig, max_positions
 from specbatch.plan.known_models import known_config, nearest_models
 from specbatch.plan.model_dir import hub_cache, resolve_model_dir
 from specbatch.plan.model_shape import Counter, ModelShape
-from specbatch.plan.quantized_shape import quantized
+from specbatch.plan.quantized_shape import quantized, stored_in_fp8
 from specbatch.plan.weight_files import check_weight_files
 
 
@@ -125,13 +125,11 @@ def shape_from_config(
     hf = HfConfig(config, name)
     hf.refuse_unusable()
     dtype_bytes = hf.dtype_bytes(dtype)
-    if hf.quantised_by:
-        source = f"{source}; quantised ({hf.quantised_by}), counted at {dtype_bytes} bytes a number, which is the most it takes"
     counted = count(config, path) if count is not None and not hf.fits_formula else None
     if counted is not None:
         source = f"{source}, counted in the model itself" if source else "counted in the model itself"
         named = replace(counted, name=name, architecture=hf.architecture, dtype_bytes=dtype_bytes, source=source)
-        return quantized(named, quantization, hf.quantised_by)
+        return _in_fewer_bits(named, hf, quantization)
     hidden, heads = hf.number("hidden_size"), hf.number("num_attention_heads")
     experts, experts_per_token, inner = hf.experts()
     layers = hf.number("num_hidden_layers")
@@ -160,4 +158,13 @@ def shape_from_config(
         source=source,
     )
     shape = replace(shape, layers=(llama_layer(shape, hf.family, hf.biases),) * layers)
-    return quantized(shape, quantization, hf.quantised_by)
+    return _in_fewer_bits(shape, hf, quantization)
+
+
+def _in_fewer_bits(shape: ModelShape, hf: HfConfig, quantization: str | None) -> ModelShape:
+    """As it is stored, or as drafter.quantization makes it."""
+    if not hf.quantised_by or quantization is not None:
+        return quantized(shape, quantization, hf.quantised_by)
+    stored = stored_in_fp8(shape, hf.raw["quantization_config"])
+    how = "linears in FP8" if stored else f"counted at {shape.dtype_bytes} bytes a number, which is the most it takes"
+    return replace(stored or shape, source=f"{shape.source}; quantised ({hf.quantised_by}), {how}")

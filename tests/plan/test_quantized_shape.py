@@ -58,3 +58,38 @@ def test_what_cannot_be_quantized_is_refused_by_its_config(changes, why):
 def test_a_head_cannot_be_quantized():
     with pytest.raises(ModelError, match="an EAGLE-3 head"):
         quantized(replace(tiny(1), eagle3=object()), "int8")
+
+
+BLOCKS = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+CHANNELS = {
+    "quant_method": "compressed-tensors",
+    "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"type": "float", "num_bits": 8}}},
+    "ignore": ["lm_head"],
+}
+
+
+@pytest.mark.parametrize("stored", [BLOCKS, CHANNELS | {"modules_to_not_convert": ["lm_head", "model.norm"]}])
+def test_a_checkpoint_in_fp8_is_counted_as_it_is_stored(stored):
+    whole = shape_from_config(config("qwen3-8b"), "m")
+    found = shape_from_config(config("qwen3-8b") | {"quantization_config": stored}, "m")
+    assert whole.weight_bytes - found.weight_bytes == whole.span().params
+    assert whole.step_bytes - found.step_bytes == whole.span().params
+    assert place_model(found, ("cuda:0", "cuda:1"), 1).weight_bytes == found.weight_bytes
+    assert "linears in FP8" in found.source
+    plan = make_plan(job_of(1), found, None, [H100])
+    assert "target m, weights in fp8" in "\n".join(render(plan))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        BLOCKS | {"weight_block_size": None},
+        BLOCKS | {"activation_scheme": "static"},
+        BLOCKS | {"modules_to_not_convert": ["model.layers.0.mlp.down_proj"]},
+        {"quant_method": "awq"},
+    ],
+)
+def test_other_quantised_checkpoints_are_counted_at_the_most_they_take(stored):
+    found = shape_from_config(config("qwen3-8b") | {"quantization_config": stored}, "m")
+    assert found.weight_bytes == shape_from_config(config("qwen3-8b"), "m").weight_bytes
+    assert "which is the most it takes" in found.source

@@ -13,7 +13,7 @@ from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs import triton_ops
 from specbatch.engine.graphs.describe import triton_operations
 from specbatch.engine.graphs.describe.operations import Normed
-from specbatch.engine.graphs.kernels import linear_configs
+from specbatch.engine.graphs.kernels import linear_configs, token_choice
 from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.triton_ops import TritonOps
@@ -29,7 +29,7 @@ def called(monkeypatch):
     """The kernels that are called, by name; none of them runs."""
     names = []
     for module in ("activations", "attention", "elementwise", "rope_attention", "linear", "sampling"):
-        users = [user for user in (triton_ops, triton_operations) if hasattr(user, module)]
+        users = [user for user in (triton_ops, triton_operations, token_choice) if hasattr(user, module)]
         kernels = vars(getattr(users[0], module))
         stand_in = {
             name: lambda *args, _name=f"{module}.{name}", **_: names.append(_name) or args[0]
