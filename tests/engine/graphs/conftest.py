@@ -23,6 +23,7 @@ if not torch.cuda.is_available():
     _patch, _patched = interpreter._patch_lang, set()
     _patch_tensor = interpreter._patch_lang_tensor
     _dot = interpreter.InterpreterBuilder.create_dot
+    _mul = interpreter.InterpreterBuilder.create_fmul
     _cast = interpreter.InterpreterBuilder.cast_impl
     _compile = interpreter.FunctionRewriter._compile_and_exec
 
@@ -57,6 +58,12 @@ if not torch.cuda.is_available():
         rounded = torch.from_numpy(np.array(src.data, ndmin=1)).bfloat16().view(torch.int16).numpy()
         return interpreter.TensorHandle(rounded.view(np.uint16).reshape(np.shape(src.data)), tl.bfloat16)
 
+    def _patched_mul(self, a, b):
+        # As of _patched_dot.
+        if a.dtype.scalar != tl.bfloat16:
+            return _mul(self, a, b)
+        return _patched_cast(self, _mul(self, _wide(a), _wide(b)), tl.bfloat16)
+
     def _counted(self, tree):
         # The interpreter compiles a kernel anew, without the probes that make test counts lines by (pyproject.toml).
         kernel = _compile(self, tree)
@@ -68,6 +75,7 @@ if not torch.cuda.is_available():
     interpreter.FunctionRewriter._compile_and_exec = _counted
     interpreter._patch_lang_tensor = _patched_tensor
     interpreter.InterpreterBuilder.cast_impl = _patched_cast
+    interpreter.InterpreterBuilder.create_fmul = _patched_mul
     interpreter.InterpreterBuilder.create_dot = _patched_dot
 
 

@@ -31,6 +31,7 @@ from specbatch.engine.graphs.kernels.fitting import with_stages
 from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, SCRATCH, Config, configured, padded
 from specbatch.engine.graphs.kernels.linear_dot import dot
 from specbatch.engine.graphs.kernels.linear_fma import fma
+from specbatch.engine.graphs.kernels.linear_int4 import fma_int4
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.kernels.scratch import current_lane
 from specbatch.engine.quantization import QuantizedWeight, Weight
@@ -129,7 +130,7 @@ def _run(
     tokens, ins = x.shape
     outs = weight.shape[0] // 2 if gated else weight.shape[0]
     ahead = squares is not None or next_norm is not None
-    values, scales = (weight.values, weight.scales) if isinstance(weight, QuantizedWeight) else (weight, None)
+    values, scales, int4 = _parts(weight)
     use = config or configured(tokens, outs, ins, values.element_size(), gated=gated, ahead=ahead)
     out = x.new_empty(tokens, outs)
     flags: dict[str, Any] = {
@@ -145,15 +146,24 @@ def _run(
     tiles = triton.cdiv(outs, use.block_n)
     if use.fma:
         assert not ahead
+        early = kind != BIAS or weight.nbytes < _LONG
+        if int4:
+            flags["block_k"] = triton.next_power_of_2(ins // 2)
+            fma_int4[(tiles,)](
+                x, norm, values, scales, extra, out, outs, ins, eps,
+                count=tokens, normed=norm is not None, even_k=flags["block_k"] == ins // 2, early=early, **flags,
+            )  # fmt: skip
+            return out, None, None
         rest = ins - use.block_k
         tail = triton.next_power_of_2(rest) if rest else 0
         fma[(tiles,)](
             x, norm, values, scales, extra, out, outs, ins, eps,
             tail=tail, count=tokens, normed=norm is not None, even_k=rest == tail,
-            early=kind != BIAS or weight.nbytes < _LONG, **flags,
+            early=early, **flags,
         )  # fmt: skip
         return out, None, None
     block_t = padded(tokens)
+    flags["block_k"] //= 2 if int4 else 1
     times = triton.cdiv(tokens, block_t)
     assert norm is None, "the norm is folded in for one or two tokens alone"
     assert use.split == 1 or not gated, "gates need all of K"
@@ -166,14 +176,16 @@ def _run(
     # Of these q, k, v alone gain, before attention.
     early = squares is not None and not gated and (block_t == DOT_TOKENS[0] or weight.nbytes < _LONG)
     stretches = 0 if squares is None else len(squares)
-    after = following.values if isinstance(following, QuantizedWeight) else following
-    after, fetched = (values, 0) if after is None else (after, min(_FETCHED, after.nbytes))
+    after, fetched = values, 0
+    if following is not None:
+        after, _, _ = _parts(following)
+        fetched = min(_FETCHED, after.nbytes)
 
     def run(stages: int) -> None:
         dot[(tiles, use.split, times)](
             x, squares, values, scales, extra, out, next_norm, scaled, squares_out, after, partial, counters,
             tokens, outs, ins, eps, stretches, fetched // LINE // (tiles * use.split),
-            block_t=block_t, many=times > 1, split=use.split, room=max(_ROOM, triton.next_power_of_2(stretches)) if stretches else 0,
+            block_t=block_t, many=times > 1, int4=int4, split=use.split, room=max(_ROOM, triton.next_power_of_2(stretches)) if stretches else 0,
             hands_on=next_norm is not None, even_k=ins % (use.block_k * use.split) == 0,
             early=early, line=LINE // after.element_size() if flags["overlapped"] else 0,
             num_stages=stages, **flags,
@@ -181,6 +193,13 @@ def _run(
 
     with_stages(("linear", use, block_t, gated, ahead, x.dtype, values.dtype, x.device), use.stages, run)
     return out, scaled, squares_out
+
+
+def _parts(weight: Weight) -> tuple[Tensor, Tensor | None, bool]:
+    """What kernels read of a weight; whether that is int4."""
+    if isinstance(weight, QuantizedWeight):
+        return weight.values, weight.scales, weight.is_int4
+    return weight, None, False
 
 
 _scratches: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}

@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 
 from specbatch.engine.graphs.kernels.epilogue import fetch, hand_on, write
+from specbatch.engine.graphs.kernels.linear_int4 import GROUP, group_scales, wide
 
 
 @triton.jit(do_not_specialize=["tokens", "lines", "stretches"])
@@ -15,12 +16,12 @@ def dot(
     x, squares, weight, scales, extra, out, norm, scaled, squares_out, following, scratch, counters,
     tokens, outs, ins, eps, stretches, lines,
     block_n: tl.constexpr, block_k: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
-    room: tl.constexpr, many: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
+    room: tl.constexpr, many: tl.constexpr, int4: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
     even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, activation: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """room: for the stretches whose sums of squares are in `squares`, where x is scaled by the norm's weights, else 0
 
-    scales: of the weights of each output, or None
+    scales: of the weights of each output, or None; of its groups, if they are int4: block_k then counts bytes
     line: see fetch, or 0
     many: there are programs for each block_t of the tokens
     """
@@ -39,11 +40,17 @@ def dot(
     # Rows beyond the last read the last again: cheaper than a mask, and they are not written.
     if not even_n:
         row = tl.minimum(n, outs - 1) - first
-    steps = (ins + block_k * split - 1) // (block_k * split)
+    depth = ins
+    if int4:
+        depth = ins // 2
+    steps = (depth + block_k * split - 1) // (block_k * split)
     begin = part * steps * block_k
-    rows = weight + first.to(tl.int64) * ins + begin
-    ups = rows + tl.cast(outs, tl.int64) * ins
-    if scales is not None:
+    rows = weight + first.to(tl.int64) * depth + begin
+    ups = rows + tl.cast(outs, tl.int64) * depth
+    if int4:
+        groups = ins // GROUP
+        lines = scales + (first + row)[:, None] * groups
+    elif scales is not None:
         scale = tl.load(scales + first + row)[:, None]
         scale_up = scale
         if gated:
@@ -56,7 +63,7 @@ def dot(
         stretch = tl.arange(0, room)
         at = squares + stretch[:, None] * block_t + t[None, :]
         pieces = tl.load(at, mask=(stretch < stretches)[:, None], other=0.0)
-    weights = row[:, None] * ins + k[None, :]
+    weights = row[:, None] * depth + k[None, :]
     inputs = t[None, :] * ins + k[:, None] + begin
     wanted = (t < tokens)[None, :]
     acc = tl.full((block_n, block_t), 0.0, tl.float32)
@@ -67,16 +74,37 @@ def dot(
             a = tl.load(rows + weights + offset, eviction_policy="evict_first")
             b = tl.load(x + inputs + offset, mask=wanted, other=0.0, eviction_policy="evict_last")
         else:
-            left = ins - begin - offset
+            left = depth - begin - offset
             a = tl.load(rows + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
             b = tl.load(x + inputs + offset, mask=wanted & (k[:, None] < left), other=0.0, eviction_policy="evict_last")
-        acc = tl.dot(a.to(b.dtype), b, acc, input_precision="ieee")
+        if int4:
+            if even_k:
+                b_high = tl.load(x + inputs + (depth + offset), mask=wanted, other=0.0, eviction_policy="evict_last")
+            else:
+                b_high = tl.load(
+                    x + inputs + (depth + offset),
+                    mask=wanted & (k[:, None] < left),
+                    other=0.0,
+                    eviction_policy="evict_last",
+                )
+            low, high = group_scales(lines, (begin + offset) // GROUP, groups, even_k, block_k // GROUP)
+            acc = tl.dot(wide(a, low, 0, b.dtype), b, acc, input_precision="ieee")
+            acc = tl.dot(wide(a, high, 4, b.dtype), b_high, acc, input_precision="ieee")
+        else:
+            acc = tl.dot(a.to(b.dtype), b, acc, input_precision="ieee")
         if gated:
             if even_k:
                 c = tl.load(ups + weights + offset, eviction_policy="evict_first")
             else:
                 c = tl.load(ups + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
-            acc_up = tl.dot(c.to(b.dtype), b, acc_up, input_precision="ieee")
+            if int4:
+                low, high = group_scales(
+                    lines + outs * groups, (begin + offset) // GROUP, groups, even_k, block_k // GROUP
+                )
+                acc_up = tl.dot(wide(c, low, 0, b.dtype), b, acc_up, input_precision="ieee")
+                acc_up = tl.dot(wide(c, high, 4, b.dtype), b_high, acc_up, input_precision="ieee")
+            else:
+                acc_up = tl.dot(c.to(b.dtype), b, acc_up, input_precision="ieee")
 
     if line:
         fetch(following, lines, tile * split + part, line)
@@ -95,7 +123,7 @@ def dot(
                 acc += tl.load(mine + i * (block_n * block_t) + cell, cache_modifier=".cg")
             tl.store(counters + counted, 0)  # for the next launch
     if last:
-        if scales is not None:
+        if scales is not None and not int4:
             acc *= scale
             acc_up *= scale_up
         if room:

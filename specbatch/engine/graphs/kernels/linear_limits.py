@@ -23,7 +23,9 @@ AHEAD = {2: 16, 4: 8}  # tokens up to which a linear hands the norm on to the ne
 
 def folds(x: Tensor, weight: Weight) -> bool:
     """Whether every program works out the norm for itself."""
-    return in_registers(x.shape[0], weight.nbytes) and few(x, weight)
+    outs, ins = weight.shape
+    size = weight.values.element_size() if isinstance(weight, QuantizedWeight) else weight.element_size()
+    return in_registers(x.shape[0], outs * ins * size) and few(x, weight)
 
 
 def few(x: Tensor, weight: Weight, *, gated: bool = False) -> bool:

@@ -186,7 +186,7 @@ def test_split_fits_the_scratch_of_every_model():
                 assert use.split == 1 or tiles * use.split * use.block_n * block_t <= linear.SCRATCH
 
 
-QUANTIZATIONS = ["int8", "fp8"]
+QUANTIZATIONS = ["int8", "fp8", "int4"]
 
 
 def quantized(tokens, outs, ins, dtype, quantization):
@@ -212,7 +212,7 @@ def quantized(tokens, outs, ins, dtype, quantization):
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
 @pytest.mark.parametrize("config", [FMA, DOT, replace(DOT, split=2)], ids=["registers", "tensor cores", "split"])
 def test_quantized_weights_are_multiplied_as_what_they_stand_for(config, quantization):
-    ours, reference = quantized(2, 40, 96, torch.bfloat16, quantization)
+    ours, reference = quantized(2, 40, 192, torch.bfloat16, quantization)
     for op in OPS if config.fma else DOT_OPS[:2] if config.split > 1 else DOT_OPS:
         expected = gated(*reference[op]) if op == "gated" else getattr(TorchOps(), op)(*reference[op])
         close(getattr(linear, op)(*ours[op], config=config), expected, torch.bfloat16)
@@ -221,7 +221,7 @@ def test_quantized_weights_are_multiplied_as_what_they_stand_for(config, quantiz
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
 @pytest.mark.parametrize("tokens", [1, 2, 9, 70, pytest.param(150, marks=pytest.mark.slow), 300])
 def test_ops_take_any_number_of_tokens_of_quantized_weights(tokens, quantization):
-    ours, reference = quantized(tokens, 24, 40, torch.bfloat16, quantization)
+    ours, reference = quantized(tokens, 24, 64, torch.bfloat16, quantization)
     for op in OPS:
         expected = getattr(TorchOps(), op)(*reference[op])
         close(getattr(TritonOps(), op)(*ours[op]), expected, torch.bfloat16)
