@@ -8,6 +8,7 @@
     python -m benchmarks.gpu --acceptance 0.3,0.6,0.8,0.95     lines of each
     python -m benchmarks.gpu --sampling 0.6,0.95,0             temperature, top-p, top-k in place of greedy
     python -m benchmarks.gpu --drafter eagle3 --k auto,0       an EAGLE-3 head of the target's size
+    python -m benchmarks.gpu --quantization int8 --k auto,0    the draft model's weights in fewer bits
     python -m benchmarks.gpu --prompt 128,2048 --rows 1,8      lines of each
     python -m benchmarks.gpu --rows 256 --shared-prefix        rows that begin alike, what they share computed once and not
 
@@ -39,6 +40,7 @@ from benchmarks.profile_rounds import profile_rounds
 from benchmarks.synthetic import SHAPES, Order, build, even_split
 from benchmarks.synthetic_pair import EAGLE3, drafter_shape, inner_tokens, paired, set_acceptance
 from benchmarks.workloads import Rows, equal_lengths, mixed_lengths
+from specbatch.engine.quantization import quantize_linears
 from specbatch.engine.request import SamplingParams
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -104,7 +106,10 @@ def _build(asked: argparse.Namespace, order: Order) -> tuple[Any, Any]:
         return target, None
     shape, devices = SHAPES[asked.drafter], every[of_target:] or every
     following = order.agreeing(asked.acceptance[0])
-    return target, build(shape, following, even_split(shape, devices), dtype, asked.seed + 1)
+    drafter = build(shape, following, even_split(shape, devices), dtype, asked.seed + 1)
+    if asked.quantization:
+        quantize_linears(drafter, asked.quantization, asked.drafter)
+    return target, drafter
 
 
 def _workloads(asked: argparse.Namespace, vocab: int) -> list[list[Rows]]:
@@ -213,6 +218,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="8b", choices=list(SHAPES))
     parser.add_argument("--drafter", default="1.7b", choices=[*SHAPES, EAGLE3, "none"])
+    parser.add_argument("--quantization", choices=["fp8", "int8", "int4"], help="of the draft model's weights")
     parser.add_argument("--acceptance", type=floats, default=[0.8], help="of each draft; several: a line each")
     parser.add_argument("--rows", type=integers, default=[1, 32, 128, 512], help="at once, a line each")
     parser.add_argument(

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from benchmarks.synthetic_fp8 import quantize_layers
+from specbatch.engine.quantization import QuantizedLinear, quantize
 
 _MARGIN = 80.0  # logit of the right token; the others stay within 5 / sqrt(hidden size) of it around 0
 _SMALL = 1e-3  # of o_proj and down_proj
@@ -251,7 +252,13 @@ def set_head(model: Any, following: Tensor) -> None:
     before = torch.empty_like(following)
     before[following] = torch.arange(len(following))
     embedding: Tensor = model.model.embed_tokens.weight
-    model.lm_head.weight.copy_(embedding[before.to(embedding.device)])
+    head, rows = model.lm_head, embedding[before.to(embedding.device)]
+    if isinstance(head, QuantizedLinear):
+        few = quantize(rows, head.weight.quantization)
+        head.values.copy_(few.values)
+        head.scales.copy_(few.scales)
+    else:
+        head.weight.copy_(rows)
 
 
 def _stages(shape: Shape, count: int) -> list[int]:

@@ -48,6 +48,11 @@ class QuantizedWeight:
         return self.values.dtype == torch.uint8
 
     @property
+    def quantization(self) -> Quantization:
+        """What it was made by."""
+        return "int4" if self.is_int4 else "int8" if self.values.dtype == torch.int8 else "fp8"
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Outputs and inputs."""
         outs, width = self.values.shape

@@ -20,11 +20,11 @@ def embedded_prompts(count=32, shortest=8, longest=90):
     return [torch.randint(3, 512, (n,), generator=generator).tolist() for n in lengths]
 
 
-def load_pair(dtype, target=None, drafter=None):
+def load_pair(dtype, target=None, drafter=None, quantization=None):
     """The embedded pair, on the first GPU unless maps say otherwise."""
     loaded = [
-        load_causal_lm(str(embedded(role)), device_map=device_map or {"": str(GPU)}, dtype=dtype)
-        for role, device_map in (("target", target), ("drafter", drafter))
+        load_causal_lm(str(embedded(role)), device_map=device_map or {"": str(GPU)}, dtype=dtype, quantization=fewer)
+        for role, device_map, fewer in (("target", target, None), ("drafter", drafter, quantization))
     ]
     return SimpleNamespace(target=loaded[0], drafter=ModelDrafter(loaded[1]))
 

@@ -49,7 +49,7 @@ def dot(
     ups = rows + tl.cast(outs, tl.int64) * depth
     if int4:
         groups = ins // GROUP
-        lines = scales + (first + row)[:, None] * groups
+        of_row = scales + (first + row)[:, None] * groups
     elif scales is not None:
         scale = tl.load(scales + first + row)[:, None]
         scale_up = scale
@@ -87,7 +87,7 @@ def dot(
                     other=0.0,
                     eviction_policy="evict_last",
                 )
-            low, high = group_scales(lines, (begin + offset) // GROUP, groups, even_k, block_k // GROUP)
+            low, high = group_scales(of_row, (begin + offset) // GROUP, groups, even_k, block_k // GROUP)
             acc = tl.dot(wide(a, low, 0, b.dtype), b, acc, input_precision="ieee")
             acc = tl.dot(wide(a, high, 4, b.dtype), b_high, acc, input_precision="ieee")
         else:
@@ -99,7 +99,7 @@ def dot(
                 c = tl.load(ups + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
             if int4:
                 low, high = group_scales(
-                    lines + outs * groups, (begin + offset) // GROUP, groups, even_k, block_k // GROUP
+                    of_row + outs * groups, (begin + offset) // GROUP, groups, even_k, block_k // GROUP
                 )
                 acc_up = tl.dot(wide(c, low, 0, b.dtype), b, acc_up, input_precision="ieee")
                 acc_up = tl.dot(wide(c, high, 4, b.dtype), b_high, acc_up, input_precision="ieee")
