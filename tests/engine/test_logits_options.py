@@ -156,14 +156,12 @@ def worst_p_value(engine: str, kinds, *, rule: str, k: int, rows: int = 9_000) -
 @pytest.mark.parametrize(
     ("engine", "rule", "k"), [("general", "rejection", 3), ("graphs", "rejection", 2), ("graphs", "coupled", 3)]
 )
-def test_the_joint_of_three_tokens_is_the_targets(monkeypatch, engine, rule, k):
-    monkeypatch.setattr(pairs, "operations", lambda device: fast.BatchedOps())
+def test_the_joint_of_three_tokens_is_the_targets(engine, rule, k):
     assert worst_p_value(engine, KINDS, rule=rule, k=k) > joints.PASS
 
 
 @pytest.mark.slow
 def test_rounds_whose_drafts_do_not_count_fail_the_same_test(monkeypatch):
-    monkeypatch.setattr(pairs, "operations", lambda device: fast.BatchedOps())
     real = logits_processors._penalise
 
     def blind(scores, options, at, **kwargs):

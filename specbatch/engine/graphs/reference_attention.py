@@ -83,11 +83,7 @@ class TorchAttention(TorchLayers):
         Returns:
             [B, n, heads, D]
         """
-        out = torch.zeros_like(q)
-        for b, (slot, start) in enumerate(zip(slots.tolist(), first.tolist(), strict=True)):
-            at = torch.arange(start, start + q.shape[1], device=q.device)
-            out[b] = self._attend(q[b], pages, layer, slot, at, scale, kind)
-        return out
+        return self._attend(q, pages, layer, slots, first, scale, kind)
 
     def rope_attend(
         self,
@@ -146,32 +142,36 @@ class TorchAttention(TorchLayers):
             [T, heads, D]
         """
         out = torch.zeros_like(q)
-        for slot, token, start, count in tiles.rows.tolist():
+        for slot, token, start, count in tiles.rows[:, :, None].unbind():
             if count:
-                at = torch.arange(start, start + count, device=q.device)
-                of = q[token : token + count]
-                out[token : token + count] = self._attend(of, pages, layer, slot, at, scale, kind)
+                of = slice(int(token), int(token + count))
+                out[of] = self._attend(q[None, of], pages, layer, slot, start, scale, kind)[0]
         return out
 
     def _attend(
-        self, q: Tensor, pages: Pages, layer: int, slot: int, positions: Tensor, scale: float, kind: AttentionKind
+        self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float, kind: AttentionKind
     ) -> Tensor:
-        extent = max(int(positions[-1]) + 1, 1)
-        table = pages.table[slot, : -(-extent // PAGE)].long()
-        keys = pages.keys[layer][table].transpose(0, 1).flatten(1, 2)[:, :extent]  # [kv_heads, extent, D]
-        values = pages.values[layer][table].transpose(0, 1).flatten(1, 2)[:, :extent]
-        groups = q.shape[1] // keys.shape[0]
-        at, last = torch.arange(extent, device=q.device), positions.clamp(min=0)[:, None]
-        mask = at <= last
+        """See attend_rows. All rows at once, over as many positions as the longest has; what is behind a row may be anything."""
+        last = (first[:, None] + torch.arange(q.shape[1], device=q.device)).clamp(min=0)[:, None, :, None]
+        extent = int(last.max()) + 1
+        at = torch.arange(extent, device=q.device)
+        mask = at <= last  # [B, 1, n, extent]
+        behind = ~mask[:, :, -1, :, None]
         if kind.window:
             mask &= at > last - kind.window
-        q, keys, values = q.transpose(0, 1), keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
+        table = pages.table[slots, : -(-extent // PAGE)].long()
+
+        def of(stored: Tensor) -> Tensor:  # [P, kv_heads, PAGE, D] -> [B, heads, extent, D]
+            rows = stored[table].transpose(1, 2).flatten(2, 3)[:, :, :extent].masked_fill(behind, 0)
+            return rows.repeat_interleave(q.shape[2] // stored.shape[1], 1)
+
+        queries, keys, values = q.transpose(1, 2), of(pages.keys[layer]), of(pages.values[layer])
         if not kind.softcap:
-            out = F.scaled_dot_product_attention(q[None], keys[None], values[None], attn_mask=mask, scale=scale)[0]
+            out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
         else:
-            scores = kind.softcap * torch.tanh(q @ keys.transpose(1, 2) * (scale / kind.softcap))
+            scores = kind.softcap * torch.tanh(queries @ keys.transpose(2, 3) * (scale / kind.softcap))
             out = scores.masked_fill(~mask, -torch.inf).float().softmax(-1).to(values.dtype) @ values
-        return out.transpose(0, 1)
+        return out.transpose(1, 2).contiguous()
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor, kind: AttentionKind) -> Tensor:

@@ -4,15 +4,10 @@ import itertools
 import random
 from collections.abc import Sequence
 
-import torch
-
 from specbatch.engine.controller import Choice
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.graphs.describe.description import PLAIN
-from specbatch.engine.graphs.paging import PAGE
-from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.make_engine import graphs_engine
 from specbatch.engine.request import Completion, Request, SamplingParams
 from tests.engine import tiny
@@ -123,21 +118,3 @@ def decode(target, drafter, rows, controller=None, **config) -> tuple[dict[str, 
 def counts(completions: dict[str, Completion]) -> dict[str, tuple[int, int, int]]:
     """Rounds, drafted and accepted tokens of each row."""
     return {name: (c.rounds, c.drafted, c.accepted) for name, c in completions.items()}
-
-
-class BatchedOps(TorchOps):
-    """The same attention for all rows at once, over the first page: thousands of short rows in seconds."""
-
-    def attend_rows(self, q, pages, layer, slots, first, scale, kind=PLAIN):
-        assert kind == PLAIN
-        page = pages.table[slots, 0].long()
-        groups = q.shape[2] // pages.keys[layer].shape[1]
-        keys = pages.keys[layer][page].repeat_interleave(groups, 1)  # [B, heads, PAGE, D]
-        values = pages.values[layer][page].repeat_interleave(groups, 1)
-        at = first[:, None] + torch.arange(q.shape[1])
-        assert int(at.max()) < PAGE, "short rows"
-        seen = torch.arange(PAGE) <= at.clamp(min=0)[..., None]  # [B, n, PAGE]
-        out = torch.nn.functional.scaled_dot_product_attention(
-            q.transpose(1, 2), keys, values, attn_mask=seen[:, None], scale=scale
-        )
-        return out.transpose(1, 2)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from specbatch.engine.general.ngram import NGramDrafter
-from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs.state import RowState
 from specbatch.engine.request import SamplingParams
 from tests.engine import tiny
@@ -80,8 +79,7 @@ def test_greedy_rows_beside_sampled_ones_stay_greedy(pair):
 @pytest.mark.parametrize("rule", ["coupled", "rejection"])
 @pytest.mark.parametrize("kind", joints.KINDS)
 @pytest.mark.parametrize("k", [1, 2])
-def test_the_joint_of_three_tokens_is_the_targets(monkeypatch, rule, kind, k):
-    monkeypatch.setattr(pairs, "operations", lambda device: fast.BatchedOps())
+def test_the_joint_of_three_tokens_is_the_targets(rule, kind, k):
     p_value = joints.worst_p_value(torch.device("cpu"), kind, rule=rule, k=k, rows=10_000, slots=512)
     assert p_value > joints.PASS
 
@@ -90,7 +88,6 @@ def test_the_joint_of_three_tokens_is_the_targets(monkeypatch, rule, kind, k):
 @pytest.mark.parametrize("rule", ["coupled", "rejection"])
 def test_draws_from_another_distribution_fail_the_same_test(monkeypatch, rule):
     """Temperatures 15 % too high: what the test above can tell apart."""
-    monkeypatch.setattr(pairs, "operations", lambda device: fast.BatchedOps())
     sampling = RowState.sampling
 
     def warmer(self, rows, mode):

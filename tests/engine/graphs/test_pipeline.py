@@ -196,7 +196,7 @@ def test_a_row_joins_the_group_with_the_fewest_rows(pair, monkeypatch):
         running = engine.scheduler.running
         before = [sum(s.group == group for s in running) for group in range(2)]
         seen.append((before, [s.group for s in sequences]))
-        prefill(sequences)
+        return prefill(sequences)
 
     monkeypatch.setattr(engine.runner, "prefill", spied)
     fast.finish(engine, fast.stopped(pair.prompts[:7], [3, 9, 4]))
