@@ -82,7 +82,7 @@ def _show_errors(file: str, wrong: Sequence[SpecbatchError]) -> int:
 
 
 def _offline(job: SpecBatchJob) -> list[SpecbatchError]:
-    from specbatch.cluster.preflight.checks import offline_problems
+    from specbatch.cluster.manifests.offline_checks import offline_problems
 
     problems = offline_problems(job, Path.cwd())
     return [SpecError(problems, source=job.metadata.name)] if problems else []

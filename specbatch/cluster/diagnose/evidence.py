@@ -73,11 +73,6 @@ class Evidence:
                 return self.found(cause, **fields | named).seen([said.line], said.since)
         return None
 
-    @property
-    def not_looked_at(self) -> list[str]:
-        """What was not permitted, or too much."""
-        return list(dict.fromkeys(self.not_permitted))
-
     def every(self, kind: Kind) -> Sequence[Object] | None:
         """All objects of a kind, of the namespace where the kind has namespaces."""
         return self._ask(kind.plural, kind.plural, lambda cluster: cluster.list(kind))
@@ -133,8 +128,7 @@ class Evidence:
         name = pod["metadata"]["name"]
         known = sum(key.startswith(_LOG) for key in self._read)
         if known >= _LOGS_READ and f"{_LOG}/{name}" not in self._read:
-            self.not_permitted.append(f"{_LOG} of more than {_LOGS_READ} pods")
-            return None
+            return self.once(_LOG, lambda: self.not_permitted.append(f"{_LOG} of more than {_LOGS_READ} pods"))
 
         def read(cluster: Cluster) -> Said:
             stamp, _, line = "".join(cluster.log(name, tail=1, timestamps=True)).partition(" ")
@@ -178,7 +172,7 @@ class Evidence:
             except ClusterError as error:
                 if error.status != 403:
                     raise
-                self.not_permitted.append(what)
+                self.not_permitted += {what}.difference(self.not_permitted)
                 return None
 
         return self.once(key, ask)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cached_property
 
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.jobs.job_view import condition
@@ -29,52 +27,27 @@ _OPERATORS: Mapping[str, Callable[[str | None, Sequence[str]], bool]] = {
 }
 
 
-@dataclass(frozen=True)
 class Node:
-    """A node and the pods that are bound to it.
+    """A node, what pods may have of it in all, and what those that are bound to it have requested.
 
     Args:
-        node: the node.
-        pods: those that have not ended; None where pods of other namespaces cannot be read.
+        node: the object.
+        pods: those on it that have not ended; None where pods of other namespaces cannot be read.
     """
 
-    node: Object
-    pods: Sequence[Object] | None = field(default=None)
-
-    @property
-    def name(self) -> str:
-        """Of the node."""
-        return str(self.node["metadata"]["name"])
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Of the node."""
-        return self.node["metadata"].get("labels") or {}
-
-    @property
-    def status(self) -> Object:
-        """Of the node."""
-        return self.node.get("status") or {}
-
-    @property
-    def cordoned(self) -> bool:
-        """Whether no new pods may come."""
-        return bool((self.node.get("spec") or {}).get("unschedulable"))
-
-    @property
-    def usable(self) -> bool:
-        """Whether its kubelet is ready, and new pods may start on it."""
-        return condition(self.node, "Ready") is not None and not self.cordoned
-
-    @property
-    def labelled_gpu(self) -> bool:
-        """Whether its labels say that it has GPUs."""
-        return any(self.labels.get(label, "false") != "false" for label in _GPU_LABELS)
-
-    @cached_property
-    def allocatable(self) -> Mapping[str, Decimal]:
-        """What pods may have in all."""
-        return {name: amount(value) for name, value in (self.status.get("allocatable") or {}).items()}
+    def __init__(self, node: Object, pods: Sequence[Object] | None = None) -> None:
+        spec, status = node.get("spec") or {}, node.get("status") or {}
+        self.name = str(node["metadata"]["name"])
+        self.labels: Mapping[str, str] = node["metadata"].get("labels") or {}
+        self.taints: Sequence[Object] = spec.get("taints") or ()
+        self.cordoned = bool(spec.get("unschedulable"))
+        self.usable = condition(node, "Ready") is not None and not self.cordoned
+        self.labelled_gpu = any(self.labels.get(label, "false") != "false" for label in _GPU_LABELS)
+        self.allocatable, self.whole = (
+            {name: amount(value) for name, value in (status.get(part) or {}).items()}
+            for part in ("allocatable", "capacity")
+        )
+        self._requested = None if pods is None else summed([*(requests(pod["spec"]) for pod in pods), {"pods": Decimal(len(pods))}])  # fmt: skip
 
     def capacity(self, resource: str) -> Decimal:
         """What pods may have of a resource."""
@@ -82,10 +55,7 @@ class Node:
 
     def free(self, resource: str) -> Decimal | None:
         """What is not requested yet; None where that cannot be read."""
-        if self._requested is None:
-            return None
-        used = Decimal(len(self.pods or ())) if resource == "pods" else self._requested.get(resource, _ZERO)
-        return self.capacity(resource) - used
+        return None if self._requested is None else self.capacity(resource) - self._requested.get(resource, _ZERO)
 
     def has(self, asked: Mapping[str, Decimal]) -> bool:
         """Whether it is large enough, were it empty."""
@@ -94,21 +64,23 @@ class Node:
     def selected(self, spec: Object) -> bool:
         """Whether it has every label that a pod's spec requires."""
         labels = {**self.labels, "metadata.name": self.name}
-        return any(all(_holds(*one, labels) for one in term) for term in requirements(spec))
+        return any(
+            all(
+                operator in _OPERATORS and _OPERATORS[operator](labels.get(label), wanted)
+                for label, operator, wanted in term
+            )
+            for term in requirements(spec)
+        )
 
     def untolerated(self, spec: Object) -> list[Object]:
         """Its taints that keep a pod away; that of a cordoned node is not one of them."""
         return [
             taint
-            for taint in (self.node.get("spec") or {}).get("taints") or ()
+            for taint in self.taints
             if taint.get("effect") in {"NoSchedule", "NoExecute"}
             and taint.get("key") != "node.kubernetes.io/unschedulable"
             and not any(tolerates(one, taint) for one in spec.get("tolerations") or ())
         ]
-
-    @cached_property
-    def _requested(self) -> Mapping[str, Decimal] | None:
-        return None if self.pods is None else summed(requests(pod["spec"]) for pod in self.pods)
 
 
 def with_pods(nodes: Iterable[Object], pods: Iterable[Object] | None) -> list[Node]:
@@ -146,10 +118,6 @@ def requirements(spec: Object) -> list[list[Requirement]]:
     parts = [[*(term.get("matchExpressions") or ()), *(term.get("matchFields") or ())] for term in terms]
     made = [[(one["key"], one.get("operator", ""), one.get("values") or ()) for one in part] for part in parts if part]
     return [[*chosen, *one] for one in made] if terms else [chosen]
-
-
-def _holds(label: str, operator: str, wanted: Sequence[str], labels: Mapping[str, str]) -> bool:
-    return operator in _OPERATORS and _OPERATORS[operator](labels.get(label), wanted)
 
 
 def words_of(resource: str) -> tuple[str, str]:

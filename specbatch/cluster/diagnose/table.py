@@ -86,5 +86,5 @@ def unchecked(evidence: Evidence) -> list[Finding]:
     """What was not permitted so far."""
     return [
         Finding(cause="not-permitted", subject=what, sentence="not permitted to look", severity="unchecked")
-        for what in evidence.not_looked_at
+        for what in evidence.not_permitted
     ]

@@ -18,6 +18,7 @@ _EVIDENCE_LINES = 8
 _EVIDENCE_CHARS = 600
 _OTHERS_SHOWN = 5
 _MOODS = {"error": "problem", "warning": "waiting", "ok": "fine"}  # as scripts know them
+_OF_A_VERDICT = ("cause", "sentence", "remedy", "mood", "shards", "since", "evidence")
 _OUTCOMES = {"ok": "ok", "warning": "warning", "error": "failed", "unchecked": "not checked"}  # likewise
 
 
@@ -44,15 +45,7 @@ def render_verdict(verdict: Verdict, clock: float) -> str:
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
     """The same as plain data; keys may be added, none changes."""
     first, *others = [
-        {
-            "cause": one.cause,
-            "sentence": one.sentence,
-            "remedy": one.remedy,
-            "mood": _MOODS[one.severity],
-            "shards": list(one.shards),
-            "since": one.since,
-            "evidence": list(one.evidence),
-        }
+        {name: _MOODS[one.severity] if name == "mood" else getattr(one, name) for name in _OF_A_VERDICT}
         for one in (verdict.finding, *verdict.others)
     ]
     where = {"run": verdict.view.run, "job": verdict.view.name, "namespace": verdict.view.namespace}

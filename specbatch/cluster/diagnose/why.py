@@ -28,14 +28,7 @@ _EVENTS_SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The one cause to look at first.
-
-    Args:
-        finding: it.
-        others: further causes, the most common first.
-        view: the Job that was looked at.
-        not_looked_at: what was not permitted, in a few words each.
-    """
+    """The one cause to look at first, further ones, the most common first, and what was not permitted to look at."""
 
     finding: Finding
     view: JobView
@@ -53,7 +46,7 @@ def verdict_of(evidence: Evidence) -> Verdict:
         lines, sentence = (failed.line, *first.evidence), f"the Job has failed: {first.sentence}"
         first = replace(first, sentence=sentence, evidence=lines, severity="error")
     first = replace(first, evidence=tuple(dict.fromkeys(first.evidence))[:_EVIDENCE_SHOWN])
-    return Verdict(finding=first, view=view, others=others, not_looked_at=evidence.not_looked_at)
+    return Verdict(finding=first, view=view, others=others, not_looked_at=evidence.not_permitted)
 
 
 def _of_shards(evidence: Evidence) -> Iterator[Finding]:

@@ -21,7 +21,6 @@ from specbatch.cluster.diagnose.rules.queues import local_queues, queue_problem
 from specbatch.cluster.diagnose.table import Rule
 from specbatch.cluster.jobs.timestamps import seconds_of
 from specbatch.cluster.manifests.names import CONTAINER
-from specbatch.cluster.manifests.pod_requests import amount
 from specbatch.cluster.preflight.permissions import (
     HELPFUL,
     OF_KUEUE,
@@ -117,7 +116,7 @@ def nodes(evidence: Evidence, _: Object) -> Iterator[Finding]:
         having = [node for node in evidence.nodes_with_pods if node.capacity(resource)]
         yield found("gpus", _gpus_text(resource, having))
         for node in having:
-            held = amount((node.status.get("capacity") or {}).get(resource, 0)) - node.capacity(resource)
+            held = node.whole.get(resource, _ZERO) - node.capacity(resource)
             if held > 0:
                 said = f"node {node.name} holds back {number(resource, held)} {resource}: ill, most likely"
                 yield found("device plugin", said, remedy, "warning")

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbatch.api.job import SpecBatchJob
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.table import OF_A_MANIFEST, check_manifest, unchecked
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.stored_spec import resolved_spec
-from specbatch.cluster.manifests.bundled_files import read_files
-from specbatch.cluster.manifests.job import Manifests, render
-from specbatch.cluster.manifests.pod_checks import pod_problems
+from specbatch.cluster.manifests.job import Manifests
 from specbatch.cluster.preflight.permissions import Uses, check_permissions
-from specbatch.errors import ClusterError, Problem, SpecError
+from specbatch.errors import ClusterError
 from specbatch.formatting import pluralize
 
 if TYPE_CHECKING:
@@ -49,23 +45,6 @@ def preflight(cluster: Cluster, manifests: Manifests, uses: Uses) -> list[Findin
     evidence.not_permitted.clear()  # who has rights in a namespace only hears of it when something is created there
     found = check_manifest(evidence, OF_A_MANIFEST[1:])
     return [*check_permissions(cluster, uses.needed), *found, *unchecked(evidence)]
-
-
-def offline_problems(job: SpecBatchJob, folder: Path) -> list[Problem]:
-    """What `submit` would say of a valid spec before it asks a cluster: for `validate --for cluster`.
-
-    Args:
-        job: the spec.
-        folder: its relative paths are relative to it: the current directory of `submit`.
-    """
-    found = pod_problems(job)
-    try:
-        files = read_files(job, folder)
-        if not found:
-            render(job, files)  # what is left: the size of the ConfigMap
-    except SpecError as error:
-        found += error.problems
-    return found
 
 
 def stop_at_errors(found: Iterable[Finding], *, where: str) -> None:

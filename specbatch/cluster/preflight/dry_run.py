@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from specbatch.cluster.client.kinds import CONFIG_MAPS, JOBS, PODS, Kind, Object
 from specbatch.cluster.diagnose.evidence import Evidence
@@ -24,15 +24,8 @@ _UNSURE = {"admission-denied", "admission-unreachable", "creation-refused"}
 _NO_DRY_RUN = "does not support dry run"
 
 
-@dataclass(frozen=True, slots=True)
-class DryRun:
-    """What the cluster would make of it.
-
-    Args:
-        job: the Job with everything that the cluster adds.
-        config_map: its ConfigMap, likewise.
-        findings: what the cluster has against it.
-    """
+class DryRun(NamedTuple):
+    """A Job and its ConfigMap with everything that the cluster adds, and what it has against them."""
 
     job: Object
     config_map: Object

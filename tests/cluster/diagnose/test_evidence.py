@@ -69,7 +69,7 @@ def test_what_a_verdict_asks_for_is_read_once(pending):
     assert verdict_of(found).finding.cause == "not-enough-gpus"
     assert found.spec == {"placement": {"gpus": 16}}
     assert [one.name for one in found.nodes] == ["a"]
-    assert found.not_looked_at == []
+    assert found.not_permitted == []
     asked = [path for _, path, _ in pending.requests]
     assert len(asked) == len(set(asked))
 
@@ -80,7 +80,7 @@ def test_what_may_not_be_read_is_said_and_the_verdict_made_of_the_rest(pending):
             pending.deny(verb, plural)
     found = evidence_of(pending)
     assert verdict_of(found).finding.cause == "gpus-taken"
-    assert found.not_looked_at == ["persistentvolumeclaims", "events", "nodes"]
+    assert found.not_permitted == ["persistentvolumeclaims", "events", "nodes"]
 
 
 def test_an_api_that_fails_is_an_error_and_no_verdict(pending):
@@ -105,11 +105,11 @@ def test_logs_of_a_few_pods_are_read_and_the_rest_is_told(api):
     found = evidence_of(api)
     lines = [found.newest_line(one) for one in found.view.pods]
     assert [line and line.text for line in lines] == ["", *["a line"] * 7, None, None]
-    assert found.not_looked_at == ["pods/log of more than 8 pods"]
+    assert found.not_permitted == ["pods/log of more than 8 pods"]
     api.deny("get", "pods/log")
     found = evidence_of(api)
     assert {found.newest_line(one) for one in found.view.pods} == {None}
-    assert found.not_looked_at == ["pods/log", "pods/log of more than 8 pods"]
+    assert found.not_permitted == ["pods/log", "pods/log of more than 8 pods"]
 
 
 def test_an_unbound_claim_brings_the_storage_classes(api):
@@ -164,7 +164,7 @@ def test_a_cluster_without_kueue_and_one_where_it_may_not_be_read(api):
     api.put(LOCAL_QUEUES, {"metadata": {"name": "team-a"}, "spec": {}})
     api.deny("list", "localqueues")
     found = evidence_of(api)
-    assert (found.kueue, found.kueue_readable, found.not_looked_at) == (None, False, ["localqueues"])
+    assert (found.kueue, found.kueue_readable, found.not_permitted) == (None, False, ["localqueues"])
 
 
 def test_where_nothing_is_known_the_events_of_the_job_and_its_pods_are_shown_and_no_others(api):

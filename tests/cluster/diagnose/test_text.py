@@ -48,6 +48,6 @@ def test_json_has_the_whole_verdict():
         "job",
         "namespace",
     ]
-    assert (value["shards"], value["others"][0]["cause"]) == ([0, 2, 3], "running")
+    assert (value["shards"], value["others"][0]["cause"]) == ((0, 2, 3), "running")
     assert (value["run"], value["job"], value["namespace"]) == ("nightly", JOB, "ml")
     assert (value["mood"], value["others"][0]["mood"]) == ("problem", "fine")

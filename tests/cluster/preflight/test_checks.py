@@ -4,7 +4,8 @@ import pytest
 
 from specbatch.api import load_spec
 from specbatch.cluster.client.kinds import LOCAL_QUEUES, NAMESPACES, SECRETS, STORAGE_CLASSES
-from specbatch.cluster.preflight.checks import RefusedError, offline_problems, preflight, stop_at_errors
+from specbatch.cluster.manifests.offline_checks import offline_problems
+from specbatch.cluster.preflight.checks import RefusedError, preflight, stop_at_errors
 from specbatch.cluster.preflight.permissions import Uses
 from tests.cluster.rendering import ROOT, RUNNABLE, job
 from tests.cluster.submitting import put_claim, put_node, rendered

@@ -72,24 +72,15 @@ _MOUNTS = (
     Cause("claim-in-use", r"Multi-Attach error",
         "a claim of the pod is in use by a pod elsewhere (ReadWriteOnce: one node at a time may use it)",
         "end the other pod (of a run: specbatch suspend; of a node that is lost: {kubectl} delete pod POD --force, once the node is surely off); for several shards on several nodes take a ReadWriteMany claim, or job.parallelism: 1"),
-    Cause("host-path-missing", r'volume "(?P<volume>[^"]+)".*hostPath type check failed: (?P<what>.*)',
-        "the folder that volume {volume} names is not on the node: {what}",
-        "make the folder on every node that may be used, or take a claim instead of hostPath in spec.job.volumes"),
-    Cause("csi-driver-missing", r'volume "(?P<volume>[^"]+)".*driver name (?P<driver>\S+) not found in the list of registered CSI drivers',
-        "the node does not run the CSI driver {driver} that volume {volume} needs",
-        "ask an admin to install it on that node, or take other nodes by spec.job.nodeSelector"),
     Cause("mount-timeout", r"(unmounted volumes=\[(?P<volumes>[^\]]*)\].*)?(timed out|deadline ?exceeded)",
         "mounting {volumes} takes longer than the kubelet waits",
         "can the node reach the storage (NFS server, network, firewall)? it tries again by itself; ask an admin if it stays so"),
-    Cause("mount-failed", r'(.*volume "(?P<volume>[^"]+)")?', "the volume {volume} cannot be attached or mounted",
-        "the message below names what the storage refuses: check the claim and its server, or ask an admin"),
+    Cause("mount-failed", r'(.*volume "(?P<volume>[^"]+)"( ?(?P<why>: .+))?)?', "the volume {volume} cannot be attached or mounted{why}",
+        "the message below names what is missing or refused: check the claim and its server, or the hostPath's folder on that node, or ask an admin"),
 )  # fmt: skip
 _SANDBOX = (
-    Cause("runtime-handler-missing", r'no runtime for "(?P<name>[^"]+)" is configured',
-        "the node's container runtime knows no handler {name}, which the RuntimeClass names",
-        "leave out spec.job.runtimeClassName, or ask an admin to configure {name} on the node (NVIDIA container toolkit)"),
     Cause("sandbox-failed", "", "the node cannot set up the pod's network or sandbox",
-        "it is tried again by itself; if it stays so, ask an admin about the node's network plugin"),
+        "it is tried again by itself; if it stays so, ask an admin about what the message below names (network plugin, or the runtime of spec.job.runtimeClassName)"),
 )  # fmt: skip
 
 # By the reason of a container that waits or has ended, and of events.

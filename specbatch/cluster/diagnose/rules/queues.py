@@ -95,9 +95,8 @@ def _held(evidence: Evidence, name: str, behind: Object) -> Finding:
     """What Kueue says of the Job's Workload, with all its conditions and checks."""
     job, workloads = evidence.view.job, (evidence.every(evidence.kueue.workloads) if evidence.kueue else None) or ()
     labels = {JOB_UID: job["metadata"]["uid"]}
-    mine: Object = next(
-        (one for one in workloads if labels.items() <= (one["metadata"].get("labels") or {}).items()), {}
-    )
+    owned = (one for one in workloads if labels.items() <= (one["metadata"].get("labels") or {}).items())
+    mine: Object = next(owned, {})
     if not mine and evidence.kueue_readable:
         return evidence.found(_CAUSES["queue-silent"], name=name)
     status = mine.get("status") or {}

@@ -56,17 +56,8 @@ _FILTERS = (
     Cause("nodes-cordoned", r"were unschedulable",
         "{nodes} would do, but for being cordoned: no new pods may start there",
         "ask an admin: {kubectl_all} uncordon {node}, when its work is done"),
-    Cause("spread-constraint", r"topology spread constraints",
-        "the topology spread constraints leave no node for the pod",
-        "set whenUnsatisfiable: ScheduleAnyway in spec.job.topologySpreadConstraints, or raise maxSkew"),
-    Cause("pod-affinity", r"anti-affinity|pod affinity",
-        "the pods' affinity or anti-affinity leaves no node for the pod",
-        "wait until a node is free, make spec.job.affinity preferred instead of required, or lower job.parallelism", "warning"),
-    Cause("device-claim", r"resourceclaim|cannot allocate all claims",
-        "a resource claim of the pod cannot be allocated now",
-        "see {kubectl} get resourceclaims: the devices are in use, or no driver offers them"),
     Cause("unschedulable", r": .", "the scheduler finds no node for the pod",
-        "its message below says why; an admin sees more: {kubectl} describe pod and {kubectl_all} describe nodes"),
+        "its message below says why: change what it names in spec.job, or wait until a node is free; an admin sees more: {kubectl_all} describe nodes"),
 )  # fmt: skip
 _CAUSES = by_name(
     *reversed(_FILTERS),  # of those with one name, the first

@@ -81,9 +81,9 @@ LOW_MEMORY = "The node was low on resource: memory. Threshold quantity: 100Mi, a
 @pytest.mark.parametrize(
     ("status", "cause"),
     [
-        ({"reason": "Evicted", "message": LOW_MEMORY, "conditions": [condition("DisruptionTarget", "TerminationByKubelet", LOW_MEMORY)]}, "evicted-memory"),
-        ({"reason": "Evicted", "message": "The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi, available: 9Gi. "}, "evicted-disk"),
-        ({"reason": "Evicted", "message": "The node had condition: [DiskPressure]. "}, "evicted-disk"),
+        ({"reason": "Evicted", "message": LOW_MEMORY, "conditions": [condition("DisruptionTarget", "TerminationByKubelet", LOW_MEMORY)]}, "evicted"),
+        ({"reason": "Evicted", "message": "The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi, available: 9Gi. "}, "evicted"),
+        ({"reason": "Evicted", "message": "The node had condition: [DiskPressure]. "}, "evicted"),
         ({"reason": "Evicted", "message": "The node was low on resource: pids. "}, "evicted"),
         ({"reason": "Evicted", "message": 'Usage of EmptyDir volume "shm" exceeds the limit "1Gi". '}, "shared-memory-full"),
         ({"reason": "Evicted", "message": 'Usage of EmptyDir volume "scratch" exceeds the limit "50Gi". '}, "disk-limit"),

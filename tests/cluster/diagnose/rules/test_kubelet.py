@@ -110,7 +110,7 @@ def test_a_container_that_does_not_start(message, cause):
 @pytest.mark.parametrize(
     ("message", "cause"),
     [
-        ('Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for "nvidia" is configured', "runtime-handler-missing"),
+        ('Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for "nvidia" is configured', "sandbox-failed"),
         ("Failed to create pod sandbox: rpc error: code = Unknown desc = failed to setup network for sandbox: plugin type=calico failed (add)", "sandbox-failed"),
     ],
 )  # fmt: skip

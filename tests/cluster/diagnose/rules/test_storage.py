@@ -161,12 +161,12 @@ CREATING = waiting("ContainerCreating")
         ("FailedMount", 'MountVolume.SetUp failed for volume "spec" : configmap "nightly-0123456789" not found', "config-map-missing", "is gone"),
         ("FailedMount", 'MountVolume.SetUp failed for volume "extra" : configmap "other" not found', "config-map-missing", "other"),
         ("FailedMount", 'MountVolume.SetUp failed for volume "creds" : references non-existent secret key: token', "secret-key-missing", "token"),
-        ("FailedMount", 'MountVolume.SetUp failed for volume "data" : hostPath type check failed: /mnt/models is not a directory', "host-path-missing", "/mnt/models"),
+        ("FailedMount", 'MountVolume.SetUp failed for volume "data" : hostPath type check failed: /mnt/models is not a directory', "mount-failed", "/mnt/models"),
         (
             "FailedMount",
             ('MountVolume.MountDevice failed for volume "pvc-1" : kubernetes.io/csi: attacher.MountDevice failed to create newCsiDriverClient: '
             "driver name ebs.csi.aws.com not found in the list of registered CSI drivers"),
-            "csi-driver-missing",
+            "mount-failed",
             "ebs.csi.aws.com",
         ),
         (
