@@ -48,13 +48,15 @@ def why_general(target: CausalLM, drafter: Drafter | None) -> str | None:
 def describe(engine: Engine) -> str:
     """Which runner an engine has, on GPUs why the general one, and the rule of a rotary embedding that needs one for the run.
 
-    "general, since the target has no fast path: ...; target: longrope's long factors for every row: ..."
+    "general, since the target has no fast path: ...; whole forwards as CUDA graphs; target: longrope's long factors for every row: ..."
     """
     chosen = "recorded rounds"
     if not isinstance(engine.runner, GraphModelRunner):
         reason = why_general(engine.target, engine.drafter)
         on_gpus = engine.target.input_device.type == "cuda"
         chosen = f"general, since {reason}" if on_gpus and reason is not None else "general"
+        captures = engine.runner.captures if isinstance(engine.runner, GeneralModelRunner) else None
+        chosen = f"{chosen}; {captures}" if captures else chosen
     models = {"target": engine.target}
     if isinstance(engine.drafter, ModelDrafter):
         models["drafter"] = engine.drafter.model

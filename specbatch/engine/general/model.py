@@ -12,6 +12,7 @@ from torch import Tensor
 from specbatch.engine.general import rope
 from specbatch.engine.general.attention import SLOT_ATTENTION, UnsupportedAttentionError, over, register
 from specbatch.engine.general.cache import SlotCache, SlotView
+from specbatch.engine.general.captured import CapturedForwards, Recorder, recorder
 from specbatch.engine.general.support import unsupported, why_not
 from specbatch.engine.general.taps import Taps
 from specbatch.engine.quantization import inputs_as_they_are
@@ -45,6 +46,7 @@ class CausalLM:
         self.input_device: torch.device = embedding.device
         self._last_token: int = len(embedding) - 1
         self.cache: SlotCache | None = None
+        self.captured: CapturedForwards | None = None
         self._taps = Taps(model)
         if getattr(self.config, "attn_logit_softcapping", None):
             model.set_attn_implementation("eager")  # transformers' others leave the cap out
@@ -110,8 +112,20 @@ class CausalLM:
 
     def allocate(self, slots: int, max_positions: int) -> None:
         """Makes room for rows; memory is taken at the first forward, layer by layer."""
+        self.captured = None  # its graphs write to the old slots
         self.cache = None  # frees the old slots before the new ones are taken
         self.cache = SlotCache(self.num_layers, slots, max_positions)
+
+    def capture_forwards(self, record: Recorder | None = None) -> None:
+        """From now on forwards over the slots that are allocated are CUDA graphs, where they can be.
+
+        Args:
+            record: in place of CUDA's.
+        """
+        devices = {parameter.device for parameter in self.model.parameters()}
+        if self.cache is not None and (record is not None or (len(devices) == 1 and self.input_device.type == "cuda")):
+            sizes = self.cache.slots, self.cache.max_positions, self.input_device
+            self.captured = CapturedForwards(self._logits, *sizes, record or recorder(self.input_device))
 
     @torch.inference_mode()
     def forward(self, token_ids: Tensor, view: SlotView, *, last_only: bool = False) -> Tensor:
@@ -125,6 +139,11 @@ class CausalLM:
         Returns:
             logits [n, tokens or 1, vocab], in the model's dtype
         """
+        if self.captured is not None:
+            return self.captured.run(token_ids, view, last_only=last_only)
+        return self._logits(token_ids, view, last_only)
+
+    def _logits(self, token_ids: Tensor, view: SlotView, last_only: bool) -> Tensor:  # a CapturedForwards' forward
         logits: Tensor = self._run(self.model, token_ids, view, logits_to_keep=1 if last_only else 0).logits
         return logits
 

@@ -50,23 +50,42 @@ class GeneralModelRunner(ModelRunner):
         self.drafter = drafter or Drafter()
         super().__init__(config, slots, target.input_device)
         self.prefill_chunk = config.prefill_chunk
-        for model in (target, *([drafter.model] if isinstance(drafter, ModelDrafter) else [])):
+        self._models = [target, *([drafter.model] if isinstance(drafter, ModelDrafter) else [])]
+        for model in self._models:
             model.limit_rows(config.max_length)
         target.tap(self.drafter.target_layers)
         target.allocate(slots, config.max_positions)
         self.drafter.allocate(slots, config.max_positions)
+        if not self.drafter.target_layers:  # which are read by Python
+            for model in self._models:
+                model.capture_forwards()
         self.batch = Batch(slots, config.max_positions, self.device)
         self.batch.shares_prefixes = config.prefix_caching
 
     def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts | None:
-        """Nothing has to be made ready: measures costs where they are needed."""
+        """Measures costs where they are needed. Forwards are captured as their shapes come."""
         costs = None
         if measure:
             say("measuring what rounds cost")
             batch = Batch(self.slots, self.config.max_positions, self.device)
             costs = measure_costs(self.target, self.drafter, batch, self.config)
+        for model in self._models:
+            if model.captured is not None:
+                model.captured.probe()
+        if self.target.captured is not None and self.target.captured.why_not is not None:
+            say(str(self.captures))
         self.warm = True
         return costs
+
+    @property
+    def captures(self) -> str | None:
+        """Whether forwards are CUDA graphs, or why not, in words; None where there is no GPU that has any."""
+        found = self.target.captured
+        if found is None:
+            return None
+        if found.why_not is not None:
+            return f"its forward cannot be captured as a CUDA graph ({found.why_not})"
+        return "whole forwards as CUDA graphs"
 
     def max_drafts(self, rows: int) -> int:
         """Any k."""
