@@ -21,8 +21,8 @@ _STEP = 64  # rows between the larger sizes
 _LEAST_EXTENT = 64
 
 Forward = Callable[[Tensor, SlotView, bool], Tensor]
-Recorder = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
-"""Of a step without arguments: what runs it again, and what it gives then."""
+Recorder = Callable[[Callable[[], None]], Callable[[], None]]
+"""Of a step, what runs it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class CapturedForwards:
         self.why_not: str | None = None
         self._met: set[Shape] = set()
         self._recorded: dict[Shape, _Recorded] = {}
+        self._given: Tensor | None = None  # where graphs leave logits: each by itself would keep as much memory
 
     def __len__(self) -> int:
         return len(self._recorded)
@@ -90,7 +91,7 @@ class CapturedForwards:
         recorded.positions[:count].copy_(view.positions)
         recorded.positions[count:] = -1
         recorded.replay()
-        return recorded.logits[:count].clone()  # the graphs share memory
+        return recorded.logits[:count].clone()  # the next graph leaves its own there
 
     def _capture(self, shape: Shape) -> _Recorded | None:
         token_ids = torch.zeros(shape.rows, shape.tokens, dtype=torch.int64, device=self._device)
@@ -100,15 +101,24 @@ class CapturedForwards:
             view = SlotView(slice(0, shape.rows), positions, shape.extent)
             return self._forward(token_ids, view, shape.last_only)
 
-        step()  # what is made when such a shape first comes is made before the capture
+        def leave() -> None:
+            logits.copy_(step())
+
+        logits = self._place_for(step())  # what is made when such a shape first comes is made before the capture, too
         try:
-            replay, logits = self._record(step)
+            replay = self._record(leave)
         except Exception as error:  # noqa: BLE001 - whatever a model's code raises that asks the device in a capture
             first = next(iter(str(error).strip().splitlines()), "")
             self.why_not = f"{type(error).__name__}: {first}"
             return None
         self._recorded[shape] = _Recorded(token_ids, positions, replay, logits)
         return self._recorded[shape]
+
+    def _place_for(self, logits: Tensor) -> Tensor:
+        """Memory of their shape, which other graphs use, too; those recorded before keep theirs where more is needed."""
+        if self._given is None or self._given.numel() < logits.numel():
+            self._given = torch.empty_like(logits).flatten()
+        return self._given[: logits.numel()].view(logits.shape)
 
     def _rows(self, count: int) -> int:
         larger = -(-count // _STEP) * _STEP
@@ -121,15 +131,15 @@ class CapturedForwards:
 
 
 def recorder(device: torch.device) -> Recorder:
-    """Captures on a GPU; all graphs share memory, so that what one gives lasts until the next is replayed."""
+    """Captures on a GPU; all graphs share the memory that they work in, since one runs after the other."""
     stream, graphs = torch.cuda.Stream(device), list[torch.cuda.CUDAGraph]()
 
-    def record(step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    def record(step: Callable[[], None]) -> Callable[[], None]:
         graph, pool = torch.cuda.CUDAGraph(), graphs[0].pool() if graphs else None
         torch.cuda.synchronize(device)
         with torch.cuda.device(device), torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
-            logits = step()
+            step()
         graphs.append(graph)
-        return graph.replay, logits
+        return graph.replay
 
     return record

@@ -14,9 +14,8 @@ from tests.engine import architectures, tiny
 
 
 def again(step):
-    """Records nothing: a replay runs the step over what its buffers hold by then, into the memory of what it gave first."""
-    given = step()
-    return lambda: given.copy_(step()), given
+    """Records nothing: a replay runs the step over what its buffers hold by then."""
+    return step
 
 
 def failing(step):
