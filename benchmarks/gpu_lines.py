@@ -159,7 +159,7 @@ def _predicted_ms(engine: Engine, work: Rows, k: int) -> float | None:
 
 @contextmanager
 def warmed_engine(
-    pair: Pair, ks: Sequence[int | None], workloads: Sequence[Rows], groups: int | None = None
+    pair: Pair, ks: Sequence[int | None], workloads: Sequence[Rows], groups: int | None = None, *, cascade: bool = False
 ) -> Iterator[Warmed]:
     """An engine of the sizes that the workloads need, warmed up, which leaves no cache behind.
 
@@ -168,6 +168,7 @@ def warmed_engine(
         ks: that it will be asked for; 0 alone leaves the drafter away.
         workloads: that it will be given.
         groups: of rows in flight; None: as many as pay.
+        cascade: rows may be told to read shared pages together.
     """
     free()  # what the engine before has held: no name refers to it now
     wait_all(pair)
@@ -176,12 +177,11 @@ def warmed_engine(
     k = ks[0] if len(ks) == 1 else None
     speculation = Speculation.adaptive(8) if k is None else Speculation.fixed(k)
     config = EngineConfig(
-        workloads[0].at_once,
-        length,
-        speculation,
+        *(workloads[0].at_once, length, speculation),
         sampling=workloads[0].sampling,
         micro_batches=groups,
         prefix_caching=False,  # a line's prompts are those of the line before
+        cascade_attention=cascade,
     )
     drafter = _drafter(pair) if list(ks) != [0] else None
     engine = make_engine(pair.target, drafter, config)

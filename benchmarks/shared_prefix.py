@@ -66,7 +66,7 @@ def cases(rows: int, documents: int) -> list[Case]:
     return [
         Case("1,000 shared + 100", 1, 1000, rows, 100, max(1, rows // 8)),
         Case("nothing shared", rows // 4, 0, 1, 300, rows // 4),
-        Case("documents of 4,000", documents, 4000, 20, 50, max(1, documents)),
+        Case("documents of 4,000", max(1, documents), 4000, 20 if documents else 0, 50, documents),
     ]
 
 
@@ -77,9 +77,12 @@ def run(asked: argparse.Namespace, pair: Pair) -> bool:
     short, plain, long = cases(asked.shared_rows, asked.shared_documents)
     for together in ([short, plain], [long]):
         works = [case.rows(pair.order.inner, asked.new, asked.rows[0]) for case in together]
-        with warmed_engine(pair, asked.k, works) as warmed:
+        if not works[0].prompts:
+            continue
+        with warmed_engine(pair, asked.k, works, cascade=asked.cascade) as warmed:
             for case, work in zip(together, works, strict=True):
-                for line in _lines(pair, warmed, case, work, asked.k[0]):
+                lines = _turns if asked.cascade and case.document else _lines
+                for line in lines(pair, warmed, case, work, asked.k[0]):
                     print("| " + " | ".join(line.cells) + " |", flush=True)
                     right &= line.right
     return right
@@ -105,16 +108,32 @@ def _lines(pair: Pair, warmed: Warmed, case: Case, work: Rows, k: int | None) ->
     yield _timed(pair, warmed, case.name, "random", few, k, sharing=False)
 
 
+def _turns(pair: Pair, warmed: Warmed, case: Case, work: Rows, k: int | None) -> Iterator[_Line]:
+    """With cascade attention and without, in turn; the first line with it compiles its kernels and captures its rounds."""
+    for turn in range(6):
+        yield _timed(pair, warmed, case.name, "as it is", work, k, sharing=True, cascade=turn % 2 == 1)
+
+
 def _of(work: Rows, places: Sequence[int]) -> Rows:
     return replace(
         work, prompts=[work.prompts[place] for place in places], new_tokens=[work.new_tokens[place] for place in places]
     )
 
 
-def _timed(pair: Pair, warmed: Warmed, name: str, order: str, work: Rows, k: int | None, *, sharing: bool) -> _Line:
+def _timed(
+    pair: Pair,
+    warmed: Warmed,
+    name: str,
+    order: str,
+    work: Rows,
+    k: int | None,
+    *,
+    sharing: bool,
+    cascade: bool = False,
+) -> _Line:
     warmed.choose(k)
     engine = warmed.engine
-    _share(warmed, sharing=sharing)
+    _share(warmed, sharing=sharing, cascade=cascade)
     source = _seated(work.requests()) if sharing else iter(work.requests())
     with loaded_set_aside():  # as a run has it
         wait_all(pair)
@@ -128,7 +147,7 @@ def _timed(pair: Pair, warmed: Warmed, name: str, order: str, work: Rows, k: int
     cells = [
         name,
         order,
-        "yes" if sharing else "no",
+        "cascade" if cascade else "yes" if sharing else "no",
         f"{len(work.prompts):,}",
         f"{seconds:.2f}",
         f"{work.new_total / seconds:,.0f}",
@@ -143,11 +162,11 @@ def _timed(pair: Pair, warmed: Warmed, name: str, order: str, work: Rows, k: int
     return _Line(cells, match == 1.0)
 
 
-def _share(warmed: Warmed, *, sharing: bool) -> None:
+def _share(warmed: Warmed, *, sharing: bool, cascade: bool) -> None:
     """Whether rows share pages from now on; what earlier ones left is not found."""
     runner = warmed.engine.runner
     if isinstance(runner, GraphModelRunner):
-        runner.kv.sharing = sharing
+        runner.kv.sharing, runner.kv.cascade = sharing, cascade
         for pool in runner.pair.pools:
             pool.allocator.forget_all()
 

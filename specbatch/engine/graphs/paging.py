@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from specbatch.engine import prefix
+from specbatch.engine.graphs.cascade.tiles import PrefixTiles
 
 PAGE = prefix.PAGE  # positions
 
@@ -22,11 +23,13 @@ class Pages:
 
     keys, values: per layer [pages, kv_heads, PAGE, head_dim]
     table: page of each stretch of PAGE positions of each slot  # int32 [slots + 1, pages of the longest row]
+    prefixes: rows of the batch that read shared pages together; None: each row reads its own
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     table: Tensor
+    prefixes: PrefixTiles | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,21 +63,22 @@ class CapturedPair:
         head = PackedHead(drafter, self.target, self.state) if isinstance(drafter, Eagle3Drafter) else None
         beside = head.page_bytes if head is not None else 0
         of_target, of_drafter = page_counts(self.target, drafting, slots, positions, config.kv_reserve_of, beside)
-        self.target_pool = PagePool(self.target, of_target, slots, positions)
-        drafter_pool = PagePool(drafting, of_drafter, slots, positions) if drafting is not None else None
+        alone = len(self.lanes) == 1
+        pool_of = partial(PagePool, slots=slots, max_positions=positions, cascade=config.cascade_attention and alone)
+        self.target_pool = pool_of(self.target, of_target)
+        drafter_pool = pool_of(drafting, of_drafter) if drafting is not None else None
         self.front = self.state if front is back else RowState(slots, positions, config.max_k, front)
         self.graphs = CudaGraphRunner(self.lanes)
-        self.most_groups = len(self.lanes) + 1 if len(self.lanes) > 1 else 1
+        self.most_groups = 1 if alone else len(self.lanes) + 1
         self.buckets = buckets(slots, config.micro_batches or self.most_groups)
         self.prefill = Prefill(self.target, self.front, self.graphs, config.graphs_prefill_chunk, head)
         self.drafter = GraphDrafter()
         drafting_state = self.front
         if drafting is not None and drafter_pool is not None:
-            apart = len(self.lanes) > 1
-            drafting_state = RowState(slots, positions, config.max_k, drafting.head_lane) if apart else self.state
+            drafting_state = self.state if alone else RowState(slots, positions, config.max_k, drafting.head_lane)
             catch_up = Prefill(drafting, drafting_state, self.graphs, config.graphs_prefill_chunk)
             chooser = self._chooser(drafting_state)
-            verifying = self.state if apart else None
+            verifying = None if alone else self.state
             self.drafter = PagedDrafter(drafting, drafter_pool, catch_up, chooser, self.graphs, verifying)
         elif head is not None:
             head.allocate(self.target_pool.pages)

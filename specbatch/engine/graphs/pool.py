@@ -7,7 +7,9 @@ from functools import partial
 
 import torch
 
+from specbatch.engine.graphs.cascade.tiles import PrefixTiles, lines, most_tiles, pays, plan_tiles
 from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.lanes import upload
 from specbatch.engine.graphs.page_allocator import PageAllocator
 from specbatch.engine.graphs.paging import PAGE, Pages
 
@@ -40,9 +42,10 @@ class PagePool:
         pages: how many a row may use, in all.
         slots: rows at once.
         max_positions: the longest row, speculative tokens included.
+        cascade: rows may read what they share together; of a decoder on one lane.
     """
 
-    def __init__(self, decoder: Decoder, pages: int, slots: int, max_positions: int) -> None:
+    def __init__(self, decoder: Decoder, pages: int, slots: int, max_positions: int, *, cascade: bool = False) -> None:
         heads, width = decoder.page_shape
         columns = pages_for(max_positions)
         self.pages = pages
@@ -60,7 +63,8 @@ class PagePool:
             keys = [torch.zeros(shape, dtype=decoder.dtype, device=stage.device) for _ in stage.layers]
             values = [torch.zeros(shape, dtype=decoder.dtype, device=stage.device) for _ in stage.layers]
             table = torch.zeros(slots + 1, columns, dtype=torch.int32, device=stage.device)
-            stage.pages = Pages(keys, values, table)
+            prefixes = PrefixTiles.unused(slots, stage.device) if cascade else None
+            stage.pages = Pages(keys, values, table, prefixes)
 
     @property
     def free(self) -> int:
@@ -124,6 +128,20 @@ class PagePool:
     def fill(self, slot: int) -> None:
         """The rest of what the slot's keys stand for is queued to be filled, before anything of other slots that may read it."""
         self.allocator.fill(self.held[slot][: len(self._keys[slot])])
+
+    def seat(self, slots: Sequence[int]) -> bool:
+        """Brings to the devices which rows of the next batch read shared pages together; whether that pays.
+
+        Args:
+            slots: of the rows, in their places.
+        """
+        tiles = plan_tiles([self.held[slot][: len(self._keys[slot])] for slot in slots], most_tiles(len(slots)))
+        found = lines(tiles, slots, len(self.held) - 1)
+        for stage in self._stages:
+            if (prefixes := stage.kv.prefixes) is not None:
+                for place, source in zip((prefixes.tiles, prefixes.shared), found, strict=True):
+                    stage.lane.run(partial(place.copy_, upload(source, torch.int32, stage.device), non_blocking=True))
+        return pays(tiles, sum(len(self.held[slot]) for slot in slots))
 
     def evict(self, slot: int) -> None:
         """Takes all pages of a slot back. Rounds in flight may still write to those it had alone: whoever gets them writes later on the same lanes."""

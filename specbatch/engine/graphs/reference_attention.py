@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from specbatch.engine.graphs.cascade.reference import attend_cascade
+from specbatch.engine.graphs.cascade.tiles import PrefixTiles
 from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
 from specbatch.engine.graphs.describe.operations import TorchLayers, rms_norm
 from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
@@ -124,6 +126,13 @@ class TorchAttention(TorchLayers):
         q = self.rope_write(qkv, q_norm, k_norm, eps, rope, pages, layer, token_slots, token_positions, kind)
         rows = q.view(len(slots), -1, *q.shape[1:])
         return self.attend_rows(rows, pages, layer, slots, first, scale, kind).view(q.shape)
+
+    def attend_cascade(
+        self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, prefixes: PrefixTiles, scale: float,
+        kind: AttentionKind = PLAIN,
+    ) -> Tensor:  # fmt: skip
+        """As attend_rows, where rows that share pages read these together, see cascade.reference."""
+        return attend_cascade(q, pages, layer, slots, first, prefixes, scale, kind)
 
     def attend_packed(
         self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float, kind: AttentionKind = PLAIN

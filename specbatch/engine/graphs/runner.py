@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
@@ -198,6 +199,8 @@ class GraphModelRunner(ModelRunner):
             mode = Mode.of({sequence.request.sampling for sequence in sequences})
             if self._processors:
                 mode = mode.processing(self._processors.of(slots))
+            if self.kv.seat(slots):
+                mode = replace(mode, cascade=True)
             self._modes[group] = known = slots, mode
         return known[1]
 

@@ -21,6 +21,7 @@ class RowsAt:
     slots, first: of each row, and the position of its first token  # int64 [B]
     token_slots, token_positions: of each token  # int64 [B * n]
     along: what else goes from lane to lane with them
+    cascade: rows that share pages read these together, see Pages.prefixes
     """
 
     slots: Tensor
@@ -28,10 +29,16 @@ class RowsAt:
     token_slots: Tensor
     token_positions: Tensor
     along: tuple[Tensor, ...] = ()
+    cascade: bool = False
 
     def attend(self, ops: TorchOps, qkv: Tensor, stage: Stage, number: int, eps: float) -> Tensor:
         """Rotation, write and attention.  # [B * n, heads, head_dim]"""
         layer, tokens = stage.layers[number], (self.token_slots, self.token_positions)
+        if self.cascade and stage.kv.prefixes is not None and not layer.what.attention.window:
+            q = stage.rotate(ops, qkv, number, eps, *tokens)
+            rows, prefixes = q.view(len(self.slots), -1, *q.shape[1:]), stage.kv.prefixes.of(len(self.slots))
+            what = prefixes, layer.what.scale, layer.what.attention
+            return ops.attend_cascade(rows, stage.kv, number, self.slots, self.first, *what).view(q.shape)
         before = qkv, layer.q_norm, layer.k_norm, eps, stage.ropes[layer.what.rope], stage.kv, number
         return ops.rope_attend(*before, self.slots, self.first, *tokens, layer.what.scale, layer.what.attention)
 
@@ -39,7 +46,7 @@ class RowsAt:
         """The same on another lane, and a tensor with it."""
         where = self.slots, self.first, self.token_slots, self.token_positions
         carried, slots, first, token_slots, positions, *along = capture.to_lane(lane, carried, *where, *self.along)
-        return carried, RowsAt(slots, first, token_slots, positions, tuple(along))
+        return carried, RowsAt(slots, first, token_slots, positions, tuple(along), self.cascade)
 
 
 @dataclass(frozen=True, slots=True)

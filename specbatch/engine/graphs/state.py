@@ -27,10 +27,12 @@ class Mode:
 
     params: one of each kind, as RowSampling reads them
     processors: of logits, that any row needs
+    cascade: rows read the pages that they share together
     """
 
     params: tuple[SamplingParams, ...]
     processors: Processor = Processor.NONE
+    cascade: bool = False
 
     @staticmethod
     def of(params: Collection[SamplingParams]) -> Mode:

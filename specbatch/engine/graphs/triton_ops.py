@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from specbatch.engine.graphs.cascade.kernel import attend_cascade
+from specbatch.engine.graphs.cascade.tiles import PrefixTiles
 from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind
 from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.describe.triton_operations import known, normed
@@ -157,6 +159,14 @@ class TritonOps(TritonExperts, TritonTokenChoice):
         """As in TorchOps."""
         attend = attention.attend_rows if known(q, pages.keys[layer]) else super().attend_rows
         return attend(q, pages, layer, slots, first, scale, kind)
+
+    def attend_cascade(
+        self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, prefixes: PrefixTiles, scale: float,
+        kind: AttentionKind = PLAIN,
+    ) -> Tensor:  # fmt: skip
+        """As in TorchOps."""
+        attend = attend_cascade if known(q, pages.keys[layer]) else super().attend_cascade
+        return attend(q, pages, layer, slots, first, prefixes, scale, kind)
 
     def rope_attend(
         self,

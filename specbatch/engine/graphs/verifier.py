@@ -69,7 +69,7 @@ class Verifier:
 
     def verify(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
         """One target forward over each row's last token and its k drafts, what stands of them, and the rows moved on by it."""
-        self._settle(self._forward(capture, rows, k), mode)
+        self._settle(self._forward(capture, rows, k, cascade=mode.cascade), mode)
 
     def verify_masked(self, graphs: CudaGraphRunner, rows: int, k: int, mode: Mode) -> None:
         """Queues the same on one lane as two steps, where any row has a grammar: the host makes the last mask while the forward runs."""
@@ -96,9 +96,10 @@ class Verifier:
             grammars.fill(k + 1, read_drafts(grammars.rows, k)())
             self.state.options.bring_masks(grammars)
 
-    def _forward(self, capture: Capture, rows: int, k: int) -> _Forward:
+    def _forward(self, capture: Capture, rows: int, k: int, *, cascade: bool = False) -> _Forward:
         state, target = self.state, self.target
         tokens, at = self.front.next_tokens(rows, k + 1, back=0, drafted=None)
+        at = replace(at, cascade=cascade)
         drafted = self.drafter.drafted(rows)
         if self.front.state is not state:
             at = replace(at, along=(tokens,) if drafted is None else (tokens, drafted))

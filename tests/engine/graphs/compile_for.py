@@ -16,6 +16,7 @@ from triton.runtime.jit import JITFunction
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.graphs import triton_ops
+from specbatch.engine.graphs.cascade.tiles import ROWS, PrefixTiles, most_tiles
 from specbatch.engine.graphs.describe import triton_operations
 from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind, Routing
 from specbatch.engine.graphs.experts import triton_operations as experts_operations
@@ -159,6 +160,10 @@ def every_operation(dtype, hidden, heads, kv_heads, inner, width, biased):
     for rows, n in ((1, 1), (1, 4), (32, 4), (512, 1), (8, 9), (2, 17)):
         yield lambda rows=rows, n=n: ops.attend_rows(
             real(rows, n, heads, width), pages, 0, whole(rows), whole(rows), 0.1
+        )
+        tiles = PrefixTiles(tensor(most_tiles(rows), 2 + ROWS, dtype=torch.int32), tensor(rows, dtype=torch.int32))
+        yield lambda rows=rows, n=n, tiles=tiles: ops.attend_cascade(
+            real(rows, n, heads, width), pages, 0, whole(rows), whole(rows), tiles, 0.1
         )
         for weight in (None, real(width)):
             yield lambda rows=rows, n=n, weight=weight: ops.rope_attend(

@@ -74,17 +74,20 @@ def test_a_drafter_that_is_the_target_is_always_accepted(small, rule):
     assert engine.stats.acceptance_rate > 0.999
 
 
-@pytest.mark.parametrize("pages", [None, 12])
+@pytest.mark.parametrize(("pages", "cascade"), [(None, False), (12, False), (None, True)])
 @pytest.mark.parametrize("k", [0, 4])
-def test_rows_that_share_pages_have_the_tokens_of_rows_that_do_not(small, monkeypatch, k, pages):
+def test_rows_that_share_pages_have_the_tokens_of_rows_that_do_not(small, monkeypatch, k, pages, cascade):
+    monkeypatch.setattr("specbatch.engine.graphs.cascade.tiles.LEAST_PAGES", 1)
     if pages:
         monkeypatch.setattr("specbatch.engine.graphs.pair.page_counts", lambda *_: (pages, pages))
     document = [token for prompt in small.prompts for token in prompt][:150]
     prompts = [*([*document, each, 1] for each in range(30)), document[:128], document, *small.prompts]
     rows = fast.requests(prompts, NEW)
-    sizes = {"max_length": 256, "max_sequences": 16, "num_speculative_tokens": k}
+    sizes = {"max_length": 256, "max_sequences": 16, "num_speculative_tokens": k, "cascade_attention": cascade}
     out, engine = fast.decode(small.target, small.twin, rows, **sizes)
     alone, _ = fast.decode(small.target, small.twin, rows, **sizes, prefix_caching=False)
+    captured = engine.runner.pair.graphs._captured
+    assert any(key[-1].cascade for key in captured if key[0] == "verify") == cascade
     assert tiny.tokens(out, len(rows)) == tiny.tokens(alone, len(rows))
     assert engine.stats.acceptance_rate in (0.0, 1.0)
     assert engine.stats.prefill_tokens_saved >= 25 * 128

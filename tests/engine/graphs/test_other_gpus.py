@@ -41,6 +41,8 @@ def test_every_kernel_compiles_and_fits_the_shared_memory(capability, dtype):
         "_rows_kernel",
         "_rope_attend_kernel",
         "_packed_kernel",
+        "_prefix_kernel",
+        "_own_kernel",
         "_rope_write",
         "_sample_rows",
         "_change_rows",

@@ -167,9 +167,9 @@ class StepDrafter(GraphDrafter):
         self._draft(capture, rows, mode, anew=False)
 
     def _draft(self, capture: Capture, rows: int, mode: Mode, *, anew: bool) -> None:
-        self._settle(*self._forward(capture, rows, anew=anew), mode, anew=anew)
+        self._settle(*self._forward(capture, rows, anew=anew, cascade=mode.cascade), mode, anew=anew)
 
-    def _forward(self, capture: Capture, rows: int, *, anew: bool) -> tuple[Tensor, RowsAt]:
+    def _forward(self, capture: Capture, rows: int, *, anew: bool, cascade: bool = False) -> tuple[Tensor, RowsAt]:
         """Logits of each row's next draft, and where the tokens stand that it follows from.  # [B, vocab]"""
         raise NotImplementedError
 

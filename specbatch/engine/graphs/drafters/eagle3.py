@@ -39,9 +39,9 @@ class HeadDrafter(StepDrafter):
         """Writes the KV of the verified positions."""
         self.head.take_in_rows(taps, at, following.reshape(-1))
 
-    def _forward(self, capture: Capture, rows: int, *, anew: bool) -> tuple[Tensor, RowsAt]:
+    def _forward(self, capture: Capture, rows: int, *, anew: bool, cascade: bool = False) -> tuple[Tensor, RowsAt]:
         """The position before a token's own has the states that go with it: history and positions stand apart by one."""
-        del capture
+        del capture, cascade
         state, head = self.state, self.head
         slots, history = state.rows[:rows], state.history[:, 1:]
         drafted = None if anew else state.drafted

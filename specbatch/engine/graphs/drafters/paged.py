@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -97,13 +98,13 @@ class PagedDrafter(StepDrafter):
 
     # -- the device's side -----------------------------------------------------------------------------------------------
 
-    def _forward(self, capture: Capture, rows: int, *, anew: bool) -> tuple[Tensor, RowsAt]:
+    def _forward(self, capture: Capture, rows: int, *, anew: bool, cascade: bool = False) -> tuple[Tensor, RowsAt]:
         state, decoder, chooser = self.state, self.decoder, self.chooser
         # The first draft comes from the last two tokens: of the one before the last the drafter may lack the KV, after a full
         # acceptance, and to write what is there already costs less than to ask.
         n = 2 if anew else 1
         tokens, at = chooser.next_tokens(rows, n, back=n - 1, drafted=None if anew else state.drafted)
-        hidden, at = decoder.forward(capture, tokens, at)
+        hidden, at = decoder.forward(capture, tokens, replace(at, cascade=cascade))
         return decoder.logits(capture, hidden.view(rows, n, -1)[:, -1].contiguous(), at)
 
     def _settle(self, logits: Tensor, at: RowsAt, mode: Mode, *, anew: bool) -> None:

@@ -1,0 +1,1 @@
+"""Attention that reads a beginning that rows share once for all of them."""
