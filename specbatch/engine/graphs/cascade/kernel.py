@@ -80,9 +80,10 @@ def attend_cascade(
             BLOCK_M=block_m, **constants, num_warps=8 if block_m > 64 else 4, num_stages=stages,
         )  # fmt: skip
 
+    # Of its own a row has few pages: what counts is how many programs fit beside each other.
     stages, what = stages_for(block_d, q), (block_d, q.dtype, q.device)
     with_stages(("cascade prefix", *what), stages, prefix)
-    with_stages(("cascade own", block_m, *what), stages, own)
+    with_stages(("cascade own", block_m, *what), min(stages, 2), own)
     return out
 
 
