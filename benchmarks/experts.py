@@ -1,7 +1,7 @@
 """Mixtures of experts on one GPU: our kernels beside torch's grouped product, from one token to a prefill, in bfloat16.
 
     python -m benchmarks.experts [--model qwen3-30b-a3b]     a layer's experts by ways and tokens: about a minute
-    python -m benchmarks.experts --sweep                     the best tiles for kernels/experts_few.py and experts_many.py: about two
+    python -m benchmarks.experts --sweep                     the best tiles for kernels/experts: about two
 
 A figure is microseconds for the experts of one layer, in a CUDA graph of calls that go round over copies of the weights; beside it the share of the GPU's
 bandwidth by its data sheet, counting the weights of the experts that were chosen. `router` is the norm, the router's logits and the choice.
@@ -25,7 +25,8 @@ from benchmarks.device_speed import nominal
 from benchmarks.linear import measure
 from benchmarks.synthetic import SHAPES
 from specbatch.engine.graphs.describe.description import SILU, Routing
-from specbatch.engine.graphs.kernels import activations, experts_few, experts_many, routing
+from specbatch.engine.graphs.kernels import activations
+from specbatch.engine.graphs.kernels.experts import few, grouping, many
 from specbatch.engine.graphs.triton_ops import TritonOps
 
 TOKENS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -72,21 +73,20 @@ class Layer:
     def route(self) -> Any:
         """As TritonOps does."""
         ops = TritonOps()
-        _, logits = ops.norm_scores(self.x, self.norm, 1e-6, self.router)
-        return ops.route(logits, None, self.routing, self.slots, 1)
+        return ops.route(self.x, self.norm, 1e-6, self.router, None, self.routing, self.slots, 1)[2]
 
     def few(self, i: int, tiles: Any = None) -> Tensor:
         """Every pair reads its expert."""
         kwargs = {} if tiles is None else {"tiles": tiles}
-        return experts_few.experts(self.x, *self.routed, self.gate_up[i], self.down[i], SILU, self.residual, **kwargs)
+        return few.experts(self.x, *self.routed, self.gate_up[i], self.down[i], SILU, self.residual, **kwargs)
 
     def many(self, i: int, size: int | None = None, tiles: tuple[Any, Any] = (None, None)) -> Tensor:
         """Sorted by expert."""
         count = self.routing.experts
-        pairs = routing.group(self.chosen, count, size or experts_many.block_size(self.chosen.numel(), count))
-        fed = experts_many.gate_up(self.x, pairs, self.chosen.shape[1], self.gate_up[i], SILU, tiles[0])
-        given = experts_many.down(fed, pairs, self.down[i], tiles[1])
-        return experts_many.combine(given, *self.routed, count, self.residual, self.norm, 1e-6)[0]
+        pairs = grouping.group(self.chosen, count, size or many.block_size(self.chosen.numel(), count))
+        fed = many.gate_up(self.x, pairs, self.chosen.shape[1], self.gate_up[i], SILU, tiles[0])
+        given = many.down(fed, pairs, self.down[i], tiles[1])
+        return many.combine(given, *self.routed, count, self.residual, self.norm, 1e-6)[0]
 
     def torch_grouped(self, i: int) -> Tensor:
         """Sorted by PyTorch, multiplied by its grouped product: how transformers' `grouped_mm` experts do it."""
@@ -148,7 +148,7 @@ def sweep(layer: Layer) -> list[dict[str, Any]]:
 
     def blocks_of(count: int, size: int) -> None:
         layer.tokens(count)
-        tiles = [experts_many.Tile(*sizes) for sizes in TILES]
+        tiles = [many.Tile(*sizes) for sizes in TILES]
         best(f"{count} tokens, blocks of {size}: gate_up", lambda i, case: layer.many(i, size, (case, None)), tiles)
         best(f"{count} tokens, blocks of {size}: down", lambda i, case: layer.many(i, size, (None, case)), tiles)
 

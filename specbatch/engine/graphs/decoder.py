@@ -181,7 +181,7 @@ class Decoder:
             following = (after.input_norm, after.qkv) if after is not None else (None, layer.qkv)
             if layer.experts is not None:
                 hidden, _ = self._add(attended, *linear, hidden, None, layer.qkv)
-                hidden, ahead = self._mixture(layer, layer.experts, hidden, at.token_slots, stage.padding, following[0])
+                hidden, ahead = self._mixture(layer, layer.experts, hidden, at.token_slots, stage.padding, *following)
                 continue
             hidden, ahead = self._add(attended, *linear, hidden, layer.post_norm, layer.gate_up)
             fed = self._mlp(layer, hidden, ahead)
@@ -206,12 +206,13 @@ class Decoder:
         return ops.gate(up, activation) if layer.what.gated else ops.activate(up, activation)
 
     def _mixture(
-        self, layer: Layer, experts: Experts, hidden: Tensor, slots: Tensor, padding: int, following_norm: Tensor | None
-    ) -> tuple[Tensor, Ahead | Normed | None]:
+        self, layer: Layer, experts: Experts, hidden: Tensor, slots: Tensor, padding: int, following_norm: Tensor | None, following: Weight,
+    ) -> tuple[Tensor, Ahead | Normed | None]:  # fmt: skip
         """The hidden states with what a mixture of experts adds to them; and what is there for the norm that follows."""
         ops, what = self.ops, layer.what
         assert what.routing is not None, "described so"
-        x, logits = ops.norm_scores(hidden, layer.post_norm, self.eps, experts.router)
+        chooses = experts.router, experts.bias, what.routing, slots, padding
+        x, logits, routed = ops.route(hidden, layer.post_norm, self.eps, *chooses, following)
         base = hidden if layer.fed_norm is None else None
         if layer.gate_up.shape[0]:
             shared = self._shared(layer, x, logits[:, what.routing.experts :])
@@ -219,7 +220,6 @@ class Decoder:
                 base = ops.linear(shared, layer.down, layer.down_bias)
             else:
                 base, _ = self._add(shared, layer.down, layer.down_bias, None, base, None, layer.qkv)
-        routed = ops.route(logits, experts.bias, what.routing, slots, padding)
         given = x, routed, experts.gate_up, experts.down, what.activation, base
         if layer.fed_norm is None:
             return ops.experts(*given, following_norm, self.eps)

@@ -25,17 +25,15 @@ from specbatch.engine.graphs.kernels import (
     attention,
     bookkeeping,
     elementwise,
-    experts_few,
-    experts_many,
     filtered_sampling,
     linear,
     linear_limits,
     norms,
     prefill_attention,
     rope_attention,
-    routing,
     sampling,
 )
+from specbatch.engine.graphs.kernels.experts import few, grouping, many, routing
 from specbatch.engine.graphs.linears import w8a8, w8a8_ops
 from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
 from specbatch.engine.logits_options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
@@ -91,9 +89,10 @@ def compile_only(capability):
         attention,
         bookkeeping,
         elementwise,
-        experts_few,
-        experts_many,
+        few,
+        many,
         filtered_sampling,
+        grouping,
         rope_attention,
         routing,
         linear,
@@ -104,6 +103,7 @@ def compile_only(capability):
     ):
         module.overlap = lambda device: options
     attention.multiprocessors = lambda device: 132
+    routing._arrivals = lambda device: tensor(routing.SCORED, dtype=torch.int32)
     attention.arrivals_of = lambda device: tensor(attention.ARRIVALS, dtype=torch.int32)
     linear.scratch_of = lambda device: (
         tensor(linear.SCRATCH, dtype=torch.float32),
@@ -308,11 +308,11 @@ def mixtures(dtype, hidden, inner, routing, biased):
         return tensor(*shape, dtype=dtype)
 
     norm, bias = real(hidden), real(count, dtype=torch.float32) if biased else None
-    for n in (1, 2, 16):
+    for n in (1, 16, 17):
         for router in (real(count, hidden), real(count + 1, hidden, dtype=torch.float32)):
-            yield lambda n=n, router=router: ops.norm_scores(real(n, hidden), norm, eps, router)
-    logits = real(8, count, dtype=torch.float32)
-    yield lambda: ops.route(logits, bias, routing, tensor(8, dtype=torch.int64), SLOTS)
+            yield lambda n=n, router=router: ops.route(
+                real(n, hidden), norm, eps, router, bias, routing, tensor(n, dtype=torch.int64), SLOTS
+            )
     weights = real(count, 2 * inner, hidden), real(count, hidden, inner)
     for n in (1, 4, 5, 32, 128, 512, 2048):
         routed = real(n, routing.per_token, dtype=torch.float32), tensor(n, routing.per_token, dtype=torch.int32)

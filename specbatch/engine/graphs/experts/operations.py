@@ -15,6 +15,7 @@ from specbatch.engine.graphs.describe.activations import activate
 from specbatch.engine.graphs.describe.description import Activation, Routing
 from specbatch.engine.graphs.describe.operations import Normed, rms_norm
 from specbatch.engine.graphs.experts.routing import choose
+from specbatch.engine.quantization import Weight
 
 
 class Routed(NamedTuple):
@@ -31,34 +32,41 @@ class Routed(NamedTuple):
 class TorchExperts:
     """Router and experts."""
 
-    def norm_scores(self, x: Tensor, norm: Tensor | None, eps: float, router: Tensor) -> tuple[Tensor, Tensor]:
-        """The norm of the hidden states, or these as they are, and the router's logits.
+    def route(
+        self,
+        x: Tensor,
+        norm: Tensor | None,
+        eps: float,
+        router: Tensor,
+        bias: Tensor | None,
+        routing: Routing,
+        slots: Tensor,
+        padding: int,
+        following: Weight | None = None,
+    ) -> tuple[Tensor, Tensor, Routed]:
+        """The norm of the hidden states, or these as they are, and the experts of each token.
 
         Args:
             x: [T, H]
             norm: its weights  # [H]
             eps: of the norm.
-            router: [E or more, H]
-
-        Returns:
-            [T, H], float32 [T, E or more]
-        """
-        normed = x if norm is None else rms_norm(x, norm, eps)
-        return normed, F.linear(normed.float(), router.float())
-
-    def route(self, logits: Tensor, bias: Tensor | None, routing: Routing, slots: Tensor, padding: int) -> Routed:
-        """The experts of each token.
-
-        Args:
-            logits: of more than the experts, maybe  # float32 [T, E or more]
+            router: the experts' rows come first  # [E or more, H]
             bias: added to the scores that choose  # [E]
             routing: how.
             slots: of each token  # int64 [T]
             padding: the slot whose tokens go nowhere.
+            following: weights that are read behind the experts': a kernel may ask for them.
+
+        Returns:
+            normed [T, H], the products with the router float32 [T, E or more], where tokens go
         """
+        del following
+        normed = x if norm is None else rms_norm(x, norm, eps)
+        logits = F.linear(normed.float(), router.float())
         weights, experts = choose(logits[:, : routing.experts], None if bias is None else bias.float(), routing)
         filler = (slots == padding)[:, None]
-        return Routed(weights.masked_fill(filler, 0.0), experts.masked_fill(filler, routing.experts).int())
+        routed = Routed(weights.masked_fill(filler, 0.0), experts.masked_fill(filler, routing.experts).int())
+        return normed, logits, routed
 
     def experts(
         self,

@@ -9,31 +9,44 @@ from specbatch.engine.graphs.describe.description import Activation, Routing
 from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.describe.triton_operations import TritonLayers, known, normed
 from specbatch.engine.graphs.experts.operations import Routed
-from specbatch.engine.graphs.kernels import experts_few, experts_many, routing
 from specbatch.engine.graphs.kernels.activations import CODES
+from specbatch.engine.graphs.kernels.experts import few, grouping, many, routing
+from specbatch.engine.quantization import Weight
 
-_SCORED = 16  # tokens, up to which every one of them reads the router for itself
-_FEW = 4  # tokens, up to which every pair reads its expert for itself
+_FEW = 2  # tokens, up to which every pair reads its expert for itself
 
 
 class TritonExperts(TritonLayers):
     """What stands in place of an MLP, see TritonOps."""
 
-    def norm_scores(self, x: Tensor, norm: Tensor | None, eps: float, router: Tensor) -> tuple[Tensor, Tensor]:
-        """In one kernel for few tokens."""
-        here = known(x, x) and x.is_contiguous() and router.is_contiguous()
-        if here and 0 < len(x) <= _SCORED and (norm is None or normed(x, norm)):
-            return routing.norm_scores(x, norm, eps, router)
+    def route(
+        self,
+        x: Tensor,
+        norm: Tensor | None,
+        eps: float,
+        router: Tensor,
+        bias: Tensor | None,
+        routing_: Routing,
+        slots: Tensor,
+        padding: int,
+        following: Weight | None = None,
+    ) -> tuple[Tensor, Tensor, Routed]:
+        """All in one kernel for few tokens; else the norm, cuBLAS, and the choice."""
+        if not known(x, x) or not len(x):
+            return super().route(x, norm, eps, router, bias, routing_, slots, padding)
+        chooses = bias, routing_, slots, padding
+        contiguous = x.is_contiguous() and router.is_contiguous()
+        if contiguous and len(x) <= routing.SCORED and (norm is None or normed(x, norm)):
+            ready, logits, *routed = routing.norm_route(
+                x, norm, eps, router, *chooses, following if isinstance(following, Tensor) else None
+            )
+            return ready, logits, Routed(*routed)
         ready = x if norm is None else self.rms_norm(x, norm, eps)
         if x.is_cuda and x.dtype == router.dtype and x.dtype != torch.float32:
-            return ready, torch.mm(ready, router.t(), out_dtype=torch.float32)
-        return ready, torch.nn.functional.linear(ready.float(), router.float())
-
-    def route(self, logits: Tensor, bias: Tensor | None, routing_: Routing, slots: Tensor, padding: int) -> Routed:
-        """As in TorchExperts."""
-        if not known(logits, logits):
-            return super().route(logits, bias, routing_, slots, padding)
-        return Routed(*routing.route(logits, bias, routing_, slots, padding))
+            logits = torch.mm(ready, router.t(), out_dtype=torch.float32)
+        else:
+            logits = torch.nn.functional.linear(ready.float(), router.float())
+        return ready, logits, Routed(*routing.route(logits, *chooses))
 
     def experts(
         self,
@@ -52,11 +65,11 @@ class TritonExperts(TritonLayers):
             return super().experts(x, routed, gate_up, down, activation, residual)
         weights, chosen = routed
         if len(x) <= _FEW:
-            return experts_few.experts(x, weights, chosen, gate_up, down, activation, residual), None
+            return few.experts(x, weights, chosen, gate_up, down, activation, residual), None
         count, each = len(gate_up), chosen.shape[1]
-        pairs = routing.group(chosen, count, experts_many.block_size(chosen.numel(), count))
-        fed = experts_many.gate_up(x, pairs, each, gate_up, activation)
-        given = experts_many.down(fed, pairs, down)
+        pairs = grouping.group(chosen, count, many.block_size(chosen.numel(), count))
+        fed = many.gate_up(x, pairs, each, gate_up, activation)
+        given = many.down(fed, pairs, down)
         ahead = norm if norm is not None and normed(x, norm) else None
-        out, after = experts_many.combine(given, weights, chosen, count, residual, ahead, eps)
+        out, after = many.combine(given, weights, chosen, count, residual, ahead, eps)
         return out, None if ahead is None else Normed(after)

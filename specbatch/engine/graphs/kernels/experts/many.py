@@ -3,7 +3,7 @@
 As linear_dot, tiles of weights are the left operand of the tensor cores and tokens the right one: at a batch's sizes an expert has few. Programs of the same
 expert stand side by side, so that what two blocks read comes out of the L2 cache once.
 
-Names of sizes as in experts_few; S = T * K pairs of a token and one of its experts, M blocks of them.
+Names of sizes as in few; S = T * K pairs of a token and one of its experts, M blocks of them.
 """
 
 # mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from specbatch.engine.graphs.describe.description import Activation
 from specbatch.engine.graphs.kernels.activations import CODES, activated
+from specbatch.engine.graphs.kernels.experts.grouping import Grouped
 from specbatch.engine.graphs.kernels.fitting import with_stages
 from specbatch.engine.graphs.kernels.overlap import overlap
-from specbatch.engine.graphs.kernels.routing import Grouped
 
 
 class Tile(NamedTuple):

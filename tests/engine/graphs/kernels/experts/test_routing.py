@@ -1,4 +1,4 @@
-"""Router, choice of experts and their tokens against their reference in PyTorch."""
+"""Router and choice of experts against their reference in PyTorch."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("triton")
 
 from specbatch.engine.graphs.describe.description import Routing
-from specbatch.engine.graphs.kernels.routing import group, norm_scores, route
+from specbatch.engine.graphs.kernels.experts.routing import norm_route, route
 from specbatch.engine.graphs.reference import TorchOps
 from tests.engine.graphs.kernels.test_elementwise import DEVICE, DTYPES, random
 
@@ -32,16 +32,19 @@ def dense(routed, count):
 
 @pytest.mark.parametrize("wide", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("tokens", "hidden", "experts"), [(1, 32, 4), (3, 96, 7)])
-def test_logits_behind_a_norm_are_the_references(tokens, hidden, experts, dtype, wide):
-    x, norm = random(tokens, hidden, dtype=dtype), random(hidden, dtype=dtype, seed=1)
-    router = random(experts, hidden, dtype=torch.float32 if wide else dtype, seed=2)
-    normed, logits = norm_scores(x, norm, 1e-6, router)
-    expected, theirs = TorchOps().norm_scores(x, norm, 1e-6, router)
+@pytest.mark.parametrize("hidden", [32, 96])
+def test_logits_behind_a_norm_are_the_references(hidden, dtype, wide):
+    x, norm = random(len(SLOTS), hidden, dtype=dtype), random(hidden, dtype=dtype, seed=1)
+    router = random(4, hidden, dtype=torch.float32 if wide else dtype, seed=2)
+    chooses = router, None, Routing(3, 2), slots(), PADDING
+    normed, logits, *routed = norm_route(x, norm, 1e-6, *chooses)
+    expected, theirs, _ = TorchOps().route(x, norm, 1e-6, *chooses)
     near = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
     torch.testing.assert_close(normed, expected, rtol=near, atol=near)
     torch.testing.assert_close(logits, theirs, rtol=near, atol=near * hidden**0.5)
-    same, alone = norm_scores(x, None, 0.0, router)
+    again = route(logits, *chooses[1:])
+    torch.testing.assert_close(dense(routed, 3), dense(again, 3))
+    same, alone, *_ = norm_route(x, None, 0.0, *chooses)
     assert same is x
     torch.testing.assert_close(alone, x.float() @ router.float().t(), rtol=1e-4, atol=1e-4)
 
@@ -51,9 +54,9 @@ def test_logits_behind_a_norm_are_the_references(tokens, hidden, experts, dtype,
 def test_tokens_go_to_the_references_experts_and_fillers_nowhere(routing, biased):
     count = routing.experts
     logits = random(len(SLOTS), count + 1)
-    bias = random(count, seed=4) if biased else None
-    ours = route(logits, bias, routing, slots(), PADDING)
-    theirs = TorchOps().route(logits, bias, routing, slots(), PADDING)
+    chooses = random(count, seed=4) if biased else None, routing, slots(), PADDING
+    theirs = TorchOps().route(logits, None, 0.0, torch.eye(count + 1, device=DEVICE), *chooses)[2]
+    ours = route(logits, *chooses)
     torch.testing.assert_close(dense(ours, count), dense(theirs, count), rtol=1e-5, atol=1e-6)
     filler = slots() == PADDING
     assert ours[1][filler].eq(count).all()
@@ -68,16 +71,3 @@ def test_logits_that_are_no_numbers_choose_experts_that_there_are():
     assert weights.isnan().all()
     assert experts.ge(0).all()
     assert experts.lt(6).all()
-
-
-@pytest.mark.parametrize("size", [8, 16])
-@pytest.mark.parametrize(("tokens", "each", "count"), [(1, 2, 4), (70, 3, 5), (20, 2, 33), (3, 1, 2)])
-def test_blocks_hold_every_pair_of_an_expert_once_and_no_filler(tokens, each, count, size):
-    generator = torch.Generator().manual_seed(tokens)
-    experts = torch.randint(0, count + 1, (tokens, each), generator=generator, dtype=torch.int32)
-    found = group(experts.to(DEVICE), count, size)
-    order, blocks = found.order.tolist(), [block for block in found.blocks.tolist() if block[1] < block[2]]
-    pairs = experts.view(-1).tolist()
-    placed = [(expert, order[at]) for expert, first, end in blocks for at in range(first, end)]
-    assert placed == sorted((expert, pair) for pair, expert in enumerate(pairs) if expert < count)
-    assert all(end - first <= size for _, first, end in blocks)
