@@ -12,7 +12,7 @@ from specbatch.engine.graphs.kernels.w8a8 import GROUP
 
 @triton.jit
 def round_inputs(
-    x, norm, values, scales, ins, groups, eps,
+    x, norm, values, scales, tokens, ins, groups, eps,
     width: tl.constexpr, by_group: tl.constexpr, normed: tl.constexpr, early: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """Rounds a stretch of a token's inputs to FP8, after the norm where `normed`; a stretch is all of them then, or without groups.
@@ -41,11 +41,11 @@ def round_inputs(
         scale = tl.div_rn(tl.where(most > 0, most, 1.0), 448.0)
         rounded = tl.reshape(tl.div_rn(tiles, tl.broadcast_to(scale[:, None], (count, GROUP))), (width,))
         group = part * count + tl.arange(0, count)
-        tl.store(scales + row * groups + group, scale, mask=group < groups)
+        tl.store(scales + group * tokens + row, scale, mask=group < groups)
     else:
         most = tl.max(tl.abs(wide), axis=0)
         scale = tl.div_rn(tl.where(most > 0, most, 1.0), 448.0)
         rounded = tl.div_rn(wide, tl.zeros_like(wide) + scale)
         tl.store(scales + row, scale)
     rounded = tl.minimum(tl.maximum(rounded, -448.0), 448.0)
-    tl.store(values + row * ins + k, rounded.to(tl.float8e4nv), mask=k < ins)
+    tl.store(values + row * ins + k, rounded.to(tl.float8e4nv).to(values.dtype.element_ty), mask=k < ins)

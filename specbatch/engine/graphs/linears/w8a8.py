@@ -39,8 +39,8 @@ _CAPABILITY = (8, 9)  # that converts FP8
 class Rounded(NamedTuple):
     """Inputs of a linear.
 
-    values: float8_e4m3fn [T, K]
-    scales: float32 [T, groups]
+    values: of FP8, in float16 where they go to the tensor cores so, else float8_e4m3fn  # [T, K]
+    scales: float32 [groups, T]
     dtype: of what the linear gives.
     """
 
@@ -95,10 +95,10 @@ def rounded(x: Tensor, group: int, norm: Tensor | None = None, eps: float = 0.0)
     width = max(triton.next_power_of_2(ins), GROUP)
     if norm is None and by_group:
         width = min(width, 8 * GROUP)
-    values = torch.empty(tokens, ins, dtype=FP8, device=x.device)
-    scales = torch.empty(tokens, groups, dtype=torch.float32, device=x.device)
+    values = torch.empty(tokens, ins, dtype=torch.float16 if tokens <= FEW else FP8, device=x.device)
+    scales = torch.empty(groups, tokens, dtype=torch.float32, device=x.device)
     round_inputs[(tokens, triton.cdiv(ins, width))](
-        x, norm, values, scales, ins, groups, eps,
+        x, norm, values, scales, tokens, ins, groups, eps,
         width=width, by_group=by_group, normed=norm is not None, early=tokens <= linear_configs.FMA_TOKENS,
         num_warps=max(1, min(16, width // 512)), **overlap(x.device),
     )  # fmt: skip
@@ -137,7 +137,7 @@ def _run(
     out = torch.empty(tokens, outs, dtype=x.dtype, device=x.values.device)
     flags: dict[str, Any] = {
         "by_group": columns > 1,
-        "x_by_group": x.scales.shape[1] > 1,
+        "x_by_group": x.scales.shape[0] > 1,
         "gated": gate is not None,
         "kind": kind,
         "activation": CODES[gate.name] if gate else 0,
@@ -156,7 +156,7 @@ def _run(
             )  # fmt: skip
             return out
     tile = config or configured(tokens, outs, ins, gated=gate is not None)
-    many = tokens > FEW
+    many = tokens > tile.block_t
     tiles = triton.cdiv(outs, tile.block_n) * (triton.cdiv(tokens, tile.block_t) if many else 1)
     assert tile.split == 1 or (tiles <= plain.TILES and tiles * tile.split * tile.block_n * tile.block_t <= SCRATCH)
     partial, counters = plain.scratch_of(x.values.device) if tile.split > 1 else (None, None)

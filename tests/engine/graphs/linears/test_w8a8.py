@@ -30,6 +30,12 @@ def weight(kind, outs=OUTS):
     return type(found)(found.values.to(DEVICE), found.scales.to(DEVICE), found.rows, found.columns, found.group)
 
 
+def ready(x, group):
+    """Inputs, rounded by the reference, as the kernels take them."""
+    values, scales = round_inputs(x, group)
+    return w8a8.Rounded(values.half() if len(x) <= w8a8.FEW else values, scales.t().contiguous(), x.dtype)
+
+
 def off(got, expected):
     return float((got.float() - expected.float()).norm() / expected.float().norm())
 
@@ -38,9 +44,10 @@ def off(got, expected):
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("tokens", [1, 2, 5, 40, 70])
 def test_rounded_inputs_are_multiplied_as_the_reference_multiplies_them(kind, tokens):
-    for dtype, bound in ((torch.float32, 1e-6), (torch.bfloat16, 6e-3)):
+    few_bits = CUDA and tokens > w8a8.FEW  # of sums of FP8 on Hopper
+    for dtype, bound in ((torch.float32, 2e-3 if few_bits else 1e-6), (torch.bfloat16, 6e-3)):
         x, few = normal(tokens, INS, seed=1).to(dtype), weight(kind)
-        inputs = w8a8.Rounded(*round_inputs(x, few.group), dtype)
+        inputs = ready(x, few.group)
         bias, residual = normal(OUTS, seed=2).to(dtype), normal(tokens, OUTS, seed=3).to(dtype)
         assert w8a8.takes(x, few)
         assert off(w8a8.linear(inputs, few, bias), multiply(x, few, bias)) < bound
@@ -52,7 +59,7 @@ def test_rounded_inputs_are_multiplied_as_the_reference_multiplies_them(kind, to
 def test_gates_and_ups_have_scales_of_their_own(kind, tokens):
     x, both = normal(tokens, INS, seed=1), weight(kind, 2 * 128)
     gate, up = multiply(x, both).chunk(2, dim=-1)
-    got = w8a8.gated(w8a8.Rounded(*round_inputs(x, both.group), x.dtype), both)
+    got = w8a8.gated(ready(x, both.group), both)
     assert off(got, torch.nn.functional.silu(gate) * up) < 1e-5
 
 
@@ -60,7 +67,7 @@ def test_gates_and_ups_have_scales_of_their_own(kind, tokens):
 @pytest.mark.parametrize("split", [2, 3])
 def test_split_inputs_are_summed(split):
     x, few = normal(5, INS, seed=1), weight("blocks")
-    inputs = w8a8.Rounded(*round_inputs(x, few.group), x.dtype)
+    inputs = ready(x, few.group)
     for _ in range(2):
         config = w8a8.Config(16, 8, 2, 2, split=split)
         assert off(w8a8.linear(inputs, few, config=config), multiply(x, few)) < 1e-6
@@ -69,12 +76,12 @@ def test_split_inputs_are_summed(split):
 @pytest.mark.parametrize("group", [128, INS])
 def test_inputs_are_rounded_under_the_references_scales(group):
     x, norm = normal(3, INS), normal(INS, seed=1)
-    for ready, got in (
+    for wide, got in (
         (x, w8a8.rounded(x, group)),
         (TorchOps().rms_norm(x, norm, 1e-6), w8a8.rounded(x, group, norm, 1e-6)),
     ):
-        values, scales = round_inputs(ready, group)
-        assert torch.allclose(got.scales, scales, rtol=1e-6)
+        values, scales = round_inputs(wide, group)
+        assert torch.allclose(got.scales.t(), scales, rtol=1e-6)
         if CUDA:
             apart = (got.values.float() - values.float()).abs()
             assert bool((apart <= (values.float().abs() / 8).clamp(min=2**-9)).all())
