@@ -12,6 +12,7 @@ from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.table import OF_A_POD
 from specbatch.cluster.fetch.reader_manifest import MADE
 from specbatch.cluster.jobs.job_view import JobView, reason_text
+from specbatch.cluster.jobs.termination_wait import delete_and_wait
 from specbatch.cluster.manifests.names import READER
 from specbatch.cluster.status.pod_state import container_state, has_ended
 from specbatch.errors import ClusterError
@@ -23,7 +24,6 @@ _POLL_SECONDS = 1.0
 _LOOK_SECONDS = 30.0
 _START_SECONDS = 600.0  # images are large
 _MOUNT_SECONDS = 120.0  # a volume may still be attached to another node
-_DELETE_SECONDS = 60.0
 _CREATIONS = 5
 
 
@@ -70,7 +70,8 @@ class ReaderPod:
         self._name = body["metadata"]["name"]
         pod = self._cluster.find(PODS, self._name)
         if pod is not None and (has_ended(pod) or "deletionTimestamp" in pod["metadata"] or not _same(pod, body)):
-            self._delete(pod)
+            remedy = f"{self._cluster.kubectl('delete', 'pod', self._name, '--force')}, if its node is gone"
+            delete_and_wait(self._cluster, PODS, pod, "the reader pod of an earlier collect", remedy)
             pod = None
         if pod is None:
             self._created += 1
@@ -89,17 +90,6 @@ class ReaderPod:
             return self._cluster.get(
                 PODS, self._name
             )  # our own, the answer lost; or that of another collect of the run
-
-    def _delete(self, pod: Object) -> None:
-        """Deletes a pod of an earlier collect and waits until it is gone."""
-        uid = pod["metadata"]["uid"]
-        self._cluster.delete(PODS, self._name, uid=uid)
-        until = time.monotonic() + _DELETE_SECONDS
-        while (found := self._cluster.find(PODS, self._name)) and found["metadata"]["uid"] == uid:
-            if time.monotonic() > until:
-                remedy = f"{self._cluster.kubectl('delete', 'pod', self._name, '--force')}, if its node is gone"
-                raise self._error("of an earlier collect is not deleted", remedy)
-            time.sleep(_POLL_SECONDS)
 
     def _wait(self) -> None:
         """Returns when it runs."""

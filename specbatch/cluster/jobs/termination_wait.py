@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from specbatch.cluster.client.kinds import JOBS, PODS, Object
+from specbatch.cluster.client.kinds import JOBS, PODS, Kind, Object
 from specbatch.cluster.jobs.job_view import JobView
 from specbatch.cluster.jobs.lookup import find_jobs
 from specbatch.cluster.jobs.run import config_of, uid_of
@@ -22,6 +22,7 @@ Say = Callable[[str], None]
 
 _POLL_SECONDS = 1.0
 _LONGER_THAN_GRACE = 60.0
+_GONE_SECONDS, _GONE_POLL_SECONDS = 60.0, 0.25
 _SHOWN = 5
 
 
@@ -29,6 +30,28 @@ def delete_jobs(cluster: Cluster, jobs: Iterable[JobView]) -> None:
     """Deletes Jobs; the garbage collector deletes their ConfigMaps and pods."""
     for view in jobs:
         cluster.delete(JOBS, view.name, uid=uid_of(view.job))
+
+
+def delete_and_wait(cluster: Cluster, kind: Kind, thing: Object, what: str, remedy: str) -> None:
+    """Deletes an object, and returns when it is gone.
+
+    Args:
+        cluster: where it is.
+        kind: its kind.
+        thing: the object; another one of its name may take its place.
+        what: it is, for the error: `Job a of an earlier fetch`.
+        remedy: of the error.
+
+    Raises:
+        ClusterError: it is still there after a minute.
+    """
+    name, uid = _name(thing), uid_of(thing)
+    cluster.delete(kind, name, uid=uid)
+    until = time.monotonic() + _GONE_SECONDS
+    while (left := cluster.find(kind, name)) is not None and uid_of(left) == uid:
+        if time.monotonic() > until:
+            raise ClusterError(f"{what} is not deleted", where=f"{kind.name} {name}, namespace {cluster.namespace}", remedy=remedy, status=400)  # fmt: skip
+        time.sleep(_GONE_POLL_SECONDS)
 
 
 def managed_by_helm(view: JobView) -> bool:

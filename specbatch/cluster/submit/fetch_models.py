@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +10,7 @@ from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.diagnose.table import BEFORE_A_FETCH, check_manifest
 from specbatch.cluster.jobs.job_view import JobView
-from specbatch.cluster.jobs.run import uid_of
+from specbatch.cluster.jobs.termination_wait import delete_and_wait
 from specbatch.cluster.preflight.checks import stop_at_errors
 from specbatch.cluster.preflight.dry_run import POD
 from specbatch.cluster.preflight.permissions import Uses, check_permissions
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
 
 _OF_MANY_NODES = {"ReadWriteMany", "ReadOnlyMany"}
-_GONE_SECONDS = 60.0
-_POLL_SECONDS = 0.5
 
 
 def check_fetch(cluster: Cluster, body: Object) -> list[Finding]:
@@ -71,21 +68,11 @@ def start_fetch(cluster: Cluster, body: Object) -> tuple[Object, Literal["create
     if found is not None and JobView(found).outcome is None and not JobView(found).deleting:
         return found, "attached"
     if found is not None:
-        _delete(cluster, found)
+        again = "wait until it is gone, and repeat the command"
+        delete_and_wait(cluster, JOBS, found, f"Job {name} of an earlier fetch", again)
     try:
         return cluster.create(JOBS, body), "created"
     except ClusterError as error:
         if error.reason != "AlreadyExists":
             raise
         return cluster.get(JOBS, name), "attached"  # somebody else's, of this moment
-
-
-def _delete(cluster: Cluster, job: Object) -> None:
-    name, uid = job["metadata"]["name"], uid_of(job)
-    cluster.delete(JOBS, name, uid=uid)
-    until = time.monotonic() + _GONE_SECONDS
-    while (left := cluster.find(JOBS, name)) is not None and uid_of(left) == uid:
-        if time.monotonic() > until:
-            remedy = "wait until it is gone, and repeat the command"
-            raise ClusterError(f"Job {name} of an earlier fetch is not deleted", where=f"namespace {cluster.namespace}", remedy=remedy)  # fmt: skip
-        time.sleep(_POLL_SECONDS)
