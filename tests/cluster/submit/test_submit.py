@@ -1,6 +1,8 @@
 """What a submit does: once, and again, and of another spec."""
 
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -111,6 +113,12 @@ def test_force_starts_a_job_of_the_same_spec_anew_when_it_has_ended(api, kind):
     assert assert_started_once(api)["metadata"]["uid"] != first["metadata"]["uid"]
 
 
+def sleeping(monkeypatch, sleep):
+    """Of those who wait for the end of pods alone: time.sleep itself is what the server's threads call, too."""
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+    monkeypatch.setattr("specbatch.cluster.jobs.termination_wait.time", clock)
+
+
 def test_force_waits_until_the_old_pods_are_gone(api, monkeypatch):
     old = submitted(api).job
     labels = old["spec"]["template"]["metadata"]["labels"]
@@ -132,7 +140,7 @@ def test_force_waits_until_the_old_pods_are_gone(api, monkeypatch):
             api.put(PODS, {**pod, "metadata": {**pod["metadata"], "finalizers": []}})
             api.remove(PODS, "p0")
 
-    monkeypatch.setattr("specbatch.cluster.jobs.termination_wait.time.sleep", sleep)
+    sleeping(monkeypatch, sleep)
     told = []
     cluster, manifests = api.cluster(), rendered("job.completions=6")
     submit(cluster, manifests, existing(cluster, manifests), force=True, say=told.append)
@@ -172,7 +180,7 @@ def test_a_job_that_is_being_deleted_is_waited_for(api, monkeypatch):
         api.put(JOBS, {**leaving, "metadata": {**leaving["metadata"], "finalizers": []}})
         api.remove(JOBS, leaving["metadata"]["name"])
 
-    monkeypatch.setattr("specbatch.cluster.jobs.termination_wait.time.sleep", sleep)
+    sleeping(monkeypatch, sleep)
     assert submitted(api).action == "created"
     assert waited
     assert assert_started_once(api)["metadata"]["uid"] != job["metadata"]["uid"]

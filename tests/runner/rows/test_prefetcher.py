@@ -217,7 +217,10 @@ def test_a_row_that_wants_several_completions_ends_once_with_all_of_them_in_orde
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_failure_of_an_engine_is_raised(tmp_path, maker, replicas):
     prefetcher, _ = start_prefetcher(tmp_path, ROWS)
-    engines = [FakeEngine(fail_at=2), *(FakeEngine() for _ in range(replicas - 1))]
+    failing, fails = FakeEngine(fail_at=2), threading.Event()
+    failing.on_round = lambda _: failing.stats.finished == 2 and fails.set()
+    # The others leave it the rows that it fails at.
+    engines = [failing, *(FakeEngine(on_round=lambda _: fails.wait(60)) for _ in range(replicas - 1))]
     with pytest.raises(RuntimeError, match="device failed"):
         list(decode_all(engines, RequestSource(prefetcher, maker)))
     prefetcher.close()
