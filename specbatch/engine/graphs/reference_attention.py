@@ -188,6 +188,9 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor, kind: AttentionKind) -> Tensor:
 
     Pair i is made of numbers i and i + rotated / 2, or 2 i and 2 i + 1 where interleaved; what is beyond is paired up anyhow: its cos is 1.
     """
+    if not kind.interleaved and kind.rotated in {0, x.shape[-1]}:
+        a, b = x.float().chunk(2, dim=-1)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
     first, second = pairs(x.shape[-1], kind, x.device)
     a, b = x[..., first].float(), x[..., second].float()
     out = torch.empty_like(x)

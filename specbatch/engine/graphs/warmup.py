@@ -20,7 +20,7 @@ from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.timing import seconds_between
 
 _CONTEXT = 128  # tokens that a timed row has
-_REPEATS = 3
+_FIRST, _REPEATS = 2, 3  # runs of a step: those that compile and capture it, and those that are timed
 _COPIED = 256 << 20  # bytes, by which the memory's speed is told
 
 
@@ -68,11 +68,11 @@ def warm_up(
 
 
 def _times(pair: CapturedPair, rows: int, k: int, mode: Mode) -> RoundTimes:
-    """The least time of a round; the first two runs compile and capture it."""
+    """The least time of a round."""
     if len(pair.lanes) == 1:
         return RoundTimes((), (_seconds(pair.state.lane, partial(_round, pair, rows, k, mode)),), k)
     least: dict[Lane, float] = {}
-    for repeat in range(2 + _REPEATS):
+    for repeat in range(_FIRST + _REPEATS):
         spans = Spans()
         pair.place(range(pair.slots), drafting=k > 0)
         started = pair.state.lane.mark()
@@ -84,7 +84,7 @@ def _times(pair: CapturedPair, rows: int, k: int, mode: Mode) -> RoundTimes:
         of_drafter, of_target = spans.seconds()
         if not spans.of_target:  # not timed lane by lane: on a CPU, or as it is
             of_target = {pair.state.lane: seconds_between(started, ended)}
-        if repeat >= 2:
+        if repeat >= _FIRST:
             found = dict.fromkeys(pair.lanes, 0.0) | of_drafter | of_target
             least = {lane: min(least.get(lane, seconds), seconds) for lane, seconds in found.items()}
     target = pair.target
@@ -101,9 +101,9 @@ def _round(pair: CapturedPair, rows: int, k: int, mode: Mode) -> None:
 
 
 def _seconds(lane: Lane, step: Callable[[], None]) -> float:
-    """The least time of a step that begins and ends on a lane; the first two runs compile and capture it."""
-    step()
-    step()
+    """The least time of a step that begins and ends on a lane."""
+    for _ in range(_FIRST):
+        step()
     least = float("inf")
     for _ in range(_REPEATS):
         start = lane.mark()

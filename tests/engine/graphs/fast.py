@@ -4,14 +4,20 @@ import itertools
 import random
 from collections.abc import Sequence
 
+import torch
+
 from specbatch.engine.controller import Choice
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs import warmup
 from specbatch.engine.make_engine import graphs_engine
 from specbatch.engine.request import Completion, Request, SamplingParams
 from tests.engine import tiny
 from tests.engine.test_engine_ending import StopAt
+
+if not torch.cuda.is_available():  # nothing is captured here, and no test asks how fast it is
+    warmup._FIRST, warmup._REPEATS = 1, 1
 
 # Of each kind that a capture is made for: draws from all tokens, greedy, top-k, top-p, both.
 MIXED = [
