@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from specbatch.plan.gpu_products import GIB
 from specbatch.plan.plan_request import PlanRequest
@@ -31,8 +32,14 @@ class Load:
     kv_drafter: int
     models: tuple[Part, ...]
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What loads of different devices have in common that have the same room."""
+        parts = tuple((id(part.shape), part.has_head, part.drafting) for part in self.models)
+        return (self.empty.memory_bytes, self.empty.weight_bytes, self.kv_target, self.kv_drafter, parts)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class MemoryFit:
     """The devices of a placement, and rows of which length are to fit on them.
 
@@ -48,6 +55,11 @@ class MemoryFit:
     max_length: int
     max_k: int
 
+    @cached_property
+    def kinds(self) -> Sequence[Load]:
+        """The loads, of those that are alike one: those of replicas are."""
+        return list({load.kind: load for load in self.loads}.values())
+
     @property
     def paged(self) -> bool:
         """Whether the rows of a replica share pages of KV, instead of each having a slot for the longest row."""
@@ -57,13 +69,13 @@ class MemoryFit:
         """Tokens that each replica's KV of the target is for: what all rows need at their longest, or with pages what there is room for."""
         if not self.paged:
             return self._slot_tokens(rows)
-        room = min(self._free_pages(load, rows) for load in self.loads if load.kv_target)
+        room = min(self._free_pages(load, rows) for load in self.kinds if load.kv_target)
         return max(PAGE * min(room, rows * self._pages_per_row), self._least_tokens(rows))
 
     def drafter_kv_tokens(self, rows: int) -> int:
         """Likewise of the drafter: as many, unless it has devices of its own that hold fewer."""
         tokens = self.kv_tokens(rows)
-        apart = [self._free_pages(load, rows) for load in self.loads if not load.kv_target]
+        apart = [self._free_pages(load, rows) for load in self.kinds if not load.kv_target]
         return max(min([tokens, *(PAGE * pages for pages in apart)]), self._least_tokens(1)) if apart else tokens
 
     def device_uses(self, rows: int) -> tuple[DeviceUse, ...]:
@@ -92,7 +104,7 @@ class MemoryFit:
         of_drafter = tokens if all_draft else self._least_tokens(1)
         return all(
             self._use(load, rows, tokens, tokens if load.kv_target else of_drafter).free_bytes >= 0
-            for load in self.loads
+            for load in self.kinds
         )
 
     def most_rows(self, cap: int, *, slots: bool = False, all_draft: bool = True) -> int:
