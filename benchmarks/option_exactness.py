@@ -1,0 +1,194 @@
+"""Rows' options on real models: penalties against transformers' generate, and texts with a schema against the masked target alone.
+
+    python -m benchmarks.option_exactness --penalties [--rows 50] [--new 24] [--model models/smollm2]     after `make smollm2`
+    python -m benchmarks.option_exactness --schemas [--rows 1000]                                         on the embedded pair
+
+Both in float32 on the CPU, in both engines. Of the rows with a schema every third is sampled; each block of rows has another k, 0 to 4, and
+another rule. Greedy ones are compared with plain forwards, a mask and argmax; sampled ones under the coupled rule with the target alone.
+The command ends with 1 where a row differs or a text is not what its schema says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as benchmarks.cpu
+
+import jsonschema
+import torch
+import transformers
+from transformers import AutoTokenizer
+
+from benchmarks.contestants import Workload, transformers_generate
+from benchmarks.cpu import SMOLLM2, chat_prompts, load
+from benchmarks.schemas import SCHEMAS
+from specbatch.api.structured import StructuredOutput
+from specbatch.embedded import path as embedded
+from specbatch.engine.config import EngineConfig
+from specbatch.engine.general.drafter import Drafter, ModelDrafter
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.grammar import GrammarRound
+from specbatch.engine.logits_options import LogitsOptions, TokenBias
+from specbatch.engine.make_engine import general_engine, graphs_engine
+from specbatch.engine.request import AcceptanceRule, Completion, Request, SamplingParams
+from specbatch.engine.speculation import Speculation
+from specbatch.runner.rows.grammars import GrammarCompiler
+
+LONGEST = 400  # prompt tokens
+_SUPPRESSED = list(range(300, 3000, 7))
+PENALTIES: dict[str, tuple[LogitsOptions, dict[str, Any]]] = {
+    "repetition_penalty 1.3": (LogitsOptions(repetition_penalty=1.3), {"repetition_penalty": 1.3}),
+    "no_repeat_ngram_size 2": (LogitsOptions(no_repeat_ngram_size=2), {"no_repeat_ngram_size": 2}),
+    "suppress_tokens": (
+        LogitsOptions(bias=tuple(TokenBias(token, float("-inf")) for token in _SUPPRESSED)),
+        {"suppress_tokens": _SUPPRESSED},
+    ),
+    "sequence_bias": (
+        LogitsOptions(bias=(TokenBias(28, 4.0), TokenBias(284, -6.0))),
+        {"sequence_bias": [[[28], 4.0], [[284], -6.0]]},
+    ),
+}
+_ENGINES = {"general": general_engine, "graphs": graphs_engine}
+_RULES: tuple[AcceptanceRule, ...] = ("coupled", "rejection")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a line a comparison."""
+    asked = _arguments(argv)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    wrong = penalties(asked.model, asked.rows or 50, asked.new) if asked.penalties else 0
+    wrong += schemas(asked.rows or 1000) if asked.schemas else 0
+    return int(wrong > 0)
+
+
+def penalties(folder: Path, rows: int, new: int) -> int:
+    """How many rows differ from transformers' generate."""
+    files = ("job/prompts/spec_bench.jsonl", "job/prompts/quickstart.jsonl")
+    every = [prompt for file in files for prompt in chat_prompts(folder / "target", file, rows)]
+    prompts = [prompt for prompt in every if len(prompt) <= LONGEST][:rows]
+    wrong = 0
+    for name, (options, settings) in PENALTIES.items():
+        model = load(folder / "target")
+        work = Workload(prompts, new, frozenset(), 1, LONGEST + new)
+        expected = transformers_generate(model, **settings)(work).tokens
+        plain = transformers_generate(model)(work).tokens
+        target, drafter = CausalLM(model), ModelDrafter(CausalLM(load(folder / "noisy-twin")))
+        cells = [f"changes {sum(a != b for a, b in zip(plain, expected, strict=True))} of {len(prompts)} texts"]
+        for engine, k in (("general", 3), ("graphs", 2)):
+            requests = [Request(str(i), prompt, new, logits=options) for i, prompt in enumerate(prompts)]
+            done = _decode(engine, target, drafter, requests, k, "coupled", LONGEST + new, 8)
+            equal = sum(list(done[str(i)].token_ids) == row for i, row in enumerate(expected))
+            wrong += len(prompts) - equal
+            cells.append(f"{engine}, k {k}: {equal} equal")
+        print(f"{name}: {'; '.join(cells)}", flush=True)
+    return wrong
+
+
+def schemas(rows: int) -> int:
+    """How many rows are not valid, or not the masked target's own."""
+    folder = embedded("target")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model, end = load(folder), int(tokenizer.eos_token_id)
+    compiler = GrammarCompiler(tokenizer, len(tokenizer), [end])
+    prompts = chat_prompts(folder, "job/prompts/quickstart.jsonl", 200)
+    requests = [_request(i, prompts, compiler, end) for i in range(rows)]
+    greedy = [request for request in requests if request.sampling.greedy]
+    alone = {request.id: _alone(model, request) for request in greedy}
+    target, drafter = CausalLM(model), ModelDrafter(CausalLM(load(embedded("drafter"))))
+    coupled = [request for request in requests if not request.sampling.greedy]
+    alone |= {name: list(one.token_ids) for name, one in _decode("general", target, None, _anew(coupled), 0).items()}
+    wrong, blocks = 0, [(engine, k, rule) for k in range(5) for rule in _RULES for engine in _ENGINES]
+    for number, (engine, k, rule) in enumerate(blocks):
+        block = [request for i, request in enumerate(requests) if i // len(SCHEMAS) % len(blocks) == number]
+        done = _decode(engine, target, drafter, _anew(block), k, rule)
+        valid = equal = 0
+        for request in block:
+            tokens = list(done[request.id].token_ids)
+            valid += done[request.id].finish_reason == "stop" and _is_valid(
+                int(request.id), tokenizer.decode(tokens[:-1])
+            )
+            equal += tokens == alone[request.id] or (rule == "rejection" and not request.sampling.greedy)
+        wrong += 2 * len(block) - valid - equal
+        drafted = sum(one.drafted for one in done.values())
+        share = sum(one.accepted for one in done.values()) / drafted if drafted else 0.0
+        print(
+            f"{engine}, k {k}, {rule}: {len(block)} rows, {valid} valid, {equal} as the target alone; acceptance {share:.2f}",
+            flush=True,
+        )
+    return wrong
+
+
+def _request(number: int, prompts: Sequence[Sequence[int]], compiler: GrammarCompiler, end: int) -> Request:
+    """Every third of a schema's is sampled."""
+    schema = SCHEMAS[number % len(SCHEMAS)]
+    sampling = SamplingParams(0.9) if number // len(SCHEMAS) % 3 == 2 else SamplingParams()
+    grammar = compiler.grammar(StructuredOutput(json_schema=schema))
+    return Request(
+        str(number), prompts[number % len(prompts)], 400, sampling, eos_token_ids=frozenset({end}), grammar=grammar
+    )
+
+
+def _anew(requests: Sequence[Request]) -> list[Request]:
+    """With grammars at their beginning."""
+    return [Request(r.id, r.prompt_token_ids, r.max_new_tokens, r.sampling, eos_token_ids=r.eos_token_ids, grammar=copy.copy(r.grammar)) for r in requests]  # fmt: skip
+
+
+def _alone(model: Any, request: Request) -> list[int]:
+    """Greedy, forward by forward, with transformers' cache."""
+    grammar, tokens, cache = copy.copy(request.grammar), list[int](), None
+    assert grammar is not None, "each has one"
+    ids = torch.tensor([request.prompt_token_ids])
+    while len(tokens) < request.max_new_tokens:
+        with torch.inference_mode():
+            out = model(ids, past_key_values=cache, use_cache=True)
+        logits, cache = out.logits[0, -1], out.past_key_values
+        asked = GrammarRound([grammar], len(logits))
+        asked.fill(1, [[]])
+        bits = asked.masks[0][0]
+        allowed = [token for token in range(len(logits)) if int(bits[token // 32]) >> (token % 32) & 1]
+        tokens.append(allowed[int(logits[allowed].argmax())])
+        if tokens[-1] in request.eos_token_ids:
+            break
+        grammar.commit(tokens[-1:])
+        ids = torch.tensor([tokens[-1:]])
+    return tokens
+
+
+def _is_valid(number: int, text: str) -> bool:
+    try:
+        jsonschema.validate(json.loads(text), SCHEMAS[number % len(SCHEMAS)])
+    except (ValueError, jsonschema.ValidationError) as error:
+        print(f"row {number}: {text!r}: {error}")
+        return False
+    return True
+
+
+def _decode(
+    engine: str, target: CausalLM, drafter: Drafter | None, requests: Sequence[Request], k: int, rule: AcceptanceRule = "coupled",
+    max_length: int = 1024, rows: int = 64,
+) -> dict[str, Completion]:  # fmt: skip
+    config = EngineConfig(rows, max_length, Speculation.fixed(k), acceptance_rule=rule)
+    return {one.request.id: one for one in _ENGINES[engine](target, drafter, config).generate(requests)}
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--penalties", action="store_true")
+    parser.add_argument("--schemas", action="store_true")
+    parser.add_argument("--rows", type=int, help="default: 50 with penalties, 1,000 with schemas")
+    parser.add_argument("--new", type=int, default=24, help="tokens of rows with penalties")
+    parser.add_argument("--model", type=Path, default=SMOLLM2)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    sys.exit(main())
