@@ -57,6 +57,8 @@ PENALTIES: dict[str, tuple[LogitsOptions, dict[str, Any]]] = {
 }
 _ENGINES = {"general": general_engine, "graphs": graphs_engine}
 _RULES: tuple[AcceptanceRule, ...] = ("coupled", "rejection")
+Block = tuple[str, int, AcceptanceRule]
+BLOCKS: list[Block] = [(engine, k, rule) for k in range(5) for rule in _RULES for engine in _ENGINES]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,13 +76,13 @@ def penalties(folder: Path, rows: int, new: int) -> int:
     files = ("job/prompts/spec_bench.jsonl", "job/prompts/quickstart.jsonl")
     every = [prompt for file in files for prompt in chat_prompts(folder / "target", file, rows)]
     prompts = [prompt for prompt in every if len(prompt) <= LONGEST][:rows]
-    wrong = 0
-    for name, (options, settings) in PENALTIES.items():
-        model = load(folder / "target")
-        work = Workload(prompts, new, frozenset(), 1, LONGEST + new)
-        expected = transformers_generate(model, **settings)(work).tokens
-        plain = transformers_generate(model)(work).tokens
-        target, drafter = CausalLM(model), ModelDrafter(CausalLM(load(folder / "noisy-twin")))
+    wrong, work, model = 0, Workload(prompts, new, frozenset(), 1, LONGEST + new), load(folder / "target")
+    plain = transformers_generate(model)(work).tokens
+    texts = {name: transformers_generate(model, **settings)(work).tokens for name, (_, settings) in PENALTIES.items()}
+    target = CausalLM(model)  # generate is over: this gives it an attention of its own
+    drafter = ModelDrafter(CausalLM(load(folder / "noisy-twin")))
+    for name, (options, _) in PENALTIES.items():
+        expected = texts[name]
         cells = [f"changes {sum(a != b for a, b in zip(plain, expected, strict=True))} of {len(prompts)} texts"]
         for engine, k in (("general", 3), ("graphs", 2)):
             requests = [Request(str(i), prompt, new, logits=options) for i, prompt in enumerate(prompts)]
@@ -92,8 +94,8 @@ def penalties(folder: Path, rows: int, new: int) -> int:
     return wrong
 
 
-def schemas(rows: int) -> int:
-    """How many rows are not valid, or not the masked target's own."""
+def schemas(rows: int, blocks: Sequence[Block] = BLOCKS) -> int:
+    """How many rows are not valid, or not the masked target's own; each twenty are of another block (engine, k, rule)."""
     folder = embedded("target")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model, end = load(folder), int(tokenizer.eos_token_id)
@@ -104,8 +106,9 @@ def schemas(rows: int) -> int:
     alone = {request.id: _alone(model, request) for request in greedy}
     target, drafter = CausalLM(model), ModelDrafter(CausalLM(load(embedded("drafter"))))
     coupled = [request for request in requests if not request.sampling.greedy]
-    alone |= {name: list(one.token_ids) for name, one in _decode("general", target, None, _anew(coupled), 0).items()}
-    wrong, blocks = 0, [(engine, k, rule) for k in range(5) for rule in _RULES for engine in _ENGINES]
+    drawn = _decode("general", target, None, _anew(coupled), 0) if coupled else {}
+    alone |= {name: list(one.token_ids) for name, one in drawn.items()}
+    wrong = 0
     for number, (engine, k, rule) in enumerate(blocks):
         block = [request for i, request in enumerate(requests) if i // len(SCHEMAS) % len(blocks) == number]
         done = _decode(engine, target, drafter, _anew(block), k, rule)

@@ -5,8 +5,12 @@ import re
 
 import jsonschema
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from specbatch.api import DecodingSpec
+from specbatch.api.structured import StructuredOutput
+from specbatch.engine.grammar import GrammarRound
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.job import run_job
 from specbatch.runner.rows.grammars import GrammarCompiler
@@ -71,6 +75,36 @@ def test_a_schema_that_cannot_be_had_is_refused_and_equal_ones_are_compiled_once
     asked = DecodingSpec(structured_output={"json_schema": SCHEMA}).structured_output
     compiler.grammar(asked), compiler.grammar(asked)
     assert compiler._compiled.cache_info().hits == 1
+
+
+def byte_level(decoder):
+    """A vocabulary of bytes."""
+    names = {name: token for token, name in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Tokenizer(models.BPE(vocab=names, merges=[]))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoder
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
+
+
+def test_a_byte_level_decoder_behind_others_as_one_from_a_gguf_is_read_by_bytes():
+    """Else Ċ, a line break, were a letter that a JSON string may hold."""
+    behind = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), decoders.ByteLevel()])
+    for decoder in (behind, decoders.ByteLevel()):
+        tokenizer = byte_level(decoder)
+        compiler = GrammarCompiler(tokenizer, 256, [0])
+        grammar = compiler.grammar(StructuredOutput(json_schema={"type": "string"}))
+        grammar.commit(tokenizer.encode('"a'))
+        asked = GrammarRound([grammar], 256)
+        asked.fill(1, [[]])
+        bits = asked.masks[0][0]
+        allowed = {text: bool(bits[t // 32] >> (t % 32) & 1) for text in 'a "\n' for t in tokenizer.encode(text)}
+        assert allowed == {"a": True, " ": True, '"': True, "\n": False}
+
+
+def test_a_tokenizer_that_llguidance_reads_otherwise_is_refused():
+    compiler = GrammarCompiler(byte_level(decoders.Fuse()), 256, [0])
+    with pytest.raises(Exception, match="of a kind that llguidance does not read") as caught:
+        compiler.grammar(StructuredOutput(regex="a"))
+    assert caught.value.code is ErrorCode.UNSUPPORTED_OPTION
 
 
 @pytest.mark.slow
