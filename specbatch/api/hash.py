@@ -49,6 +49,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "engine.options": ({},),
     "target.adapter": (None,),
     "drafter.quantization": (None,),
+    "drafter.window": (None,),
     "decoding.minP": (0.0,),
     "decoding.repetitionPenalty": (1.0,),
     "decoding.frequencyPenalty": (0.0,),
@@ -69,7 +70,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 # Of the drafter: by the coupled rule it changes no token, by the rejection rule it changes which are drawn.
-_HOW_DRAFTED = ("quantization",)
+_HOW_DRAFTED = ("quantization", "window")
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

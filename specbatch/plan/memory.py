@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from specbatch.plan.gpu_products import GIB
+from specbatch.plan.model_shape import SINKS
 from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.reserve import Part, Reserving
 from specbatch.plan.types import DeviceUse, ReplicaPlan
@@ -48,12 +49,14 @@ class MemoryFit:
         reserving: what is kept free of KV.
         max_length: prompt and new tokens of a row, at the most.
         max_k: drafts a round, at the most.
+        window: of the drafter, see ModelShape.
     """
 
     loads: tuple[Load, ...]
     reserving: Reserving
     max_length: int
     max_k: int
+    window: int | None = None
 
     @cached_property
     def kinds(self) -> Sequence[Load]:
@@ -74,6 +77,8 @@ class MemoryFit:
 
     def drafter_kv_tokens(self, rows: int) -> int:
         """Likewise of the drafter: as many, unless it has devices of its own that hold fewer."""
+        if fixed := self._drafter_tokens(rows):
+            return fixed
         tokens = self.kv_tokens(rows)
         apart = [self._free_pages(load, rows) for load in self.kinds if not load.kv_target]
         return max(min([tokens, *(PAGE * pages for pages in apart)]), self._least_tokens(1)) if apart else tokens
@@ -101,9 +106,9 @@ class MemoryFit:
         if slots and self.paged:
             return replace(self, reserving=replace(self.reserving, paged=False)).fits(rows)
         tokens = self._least_tokens(rows)
-        of_drafter = tokens if all_draft else self._least_tokens(1)
+        of_drafter, fixed = tokens if all_draft else self._least_tokens(1), self._drafter_tokens(rows)
         return all(
-            self._use(load, rows, tokens, tokens if load.kv_target else of_drafter).free_bytes >= 0
+            self._use(load, rows, tokens, fixed or (tokens if load.kv_target else of_drafter)).free_bytes >= 0
             for load in self.kinds
         )
 
@@ -134,9 +139,17 @@ class MemoryFit:
             return self._slot_tokens(rows)
         return PAGE * max(self._pages_per_row, rows * -(-self._pages_per_row // 2))
 
+    def _drafter_tokens(self, rows: int) -> int:
+        """Tokens that a drafter with a window has KV for, whatever the target has; 0: as many as the target. See windowed.shown_positions."""
+        if self.window is None or not self.paged:
+            return 0
+        positions = SINKS + 2 * self.window + 3 * (self.max_k + 2)
+        return rows * PAGE * -(-positions // PAGE) if positions < self.max_length + self.max_k + 1 else 0
+
     def _free_pages(self, load: Load, rows: int) -> int:
-        free = self._use(load, rows, 0, 0).free_bytes
-        each = load.kv_target + load.kv_drafter
+        fixed = self._drafter_tokens(rows)
+        free = self._use(load, rows, 0, fixed).free_bytes
+        each = load.kv_target + (0 if fixed else load.kv_drafter)
         if free < 0 or not each:
             return 0 if free < 0 else rows * self._pages_per_row
         return free // (PAGE * each)
@@ -183,6 +196,7 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
         ),
         max_length=request.max_length,
         max_k=request.speculation.max_k,
+        window=request.drafter.window if request.drafter is not None else None,
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from specbatch.eagle3 import Eagle3Config
 from specbatch.plan.recorded import RECORDED
 
+SINKS = 16  # first tokens that a drafter with a window sees, as in engine/graphs/drafters/windowed.py
+
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
@@ -71,11 +73,16 @@ class ModelShape:
     kv_traced: bool = True  # False: keys and values by the config's numbers, because no forward could be traced
     source: str = ""  # where the shape was read, for people
     eagle3: Eagle3Config | None = field(default=None, compare=False)  # of an EAGLE-3 head, which is no model by itself
+    window: int | None = None  # drafter.window: of a row, the last tokens that have KV at least
     quantization: str = (
         ""  # of the weights of layers, and of the head where it has head_bits; stored so, or made at load
     )
     weight_bits: float | None = None  # of a number of layers, with its part of the scales; None: dtype_bytes
     head_bits: float | None = None  # of the head
+
+    def seen(self, length: int) -> int:
+        """Tokens of a row of so many that have KV, on average."""
+        return length if self.window is None else min(length, SINKS + self.window * 3 // 2)
 
     @property
     def num_layers(self) -> int:

@@ -68,6 +68,8 @@ class PlanRequest:
             ngram = spec.drafter is not None and spec.drafter.method == "ngram"
             of_model = _ACCEPTANCE_OF_EAGLE3 if drafter is not None and drafter.eagle3 is not None else _ACCEPTANCE
             acceptance_rate = _ACCEPTANCE_OF_NGRAM if ngram else of_model
+        if drafter is not None and spec.drafter is not None and spec.drafter.window is not None:
+            drafter = replace(drafter, window=spec.drafter.window)
         return cls(
             target=target,
             drafter=drafter,

@@ -49,5 +49,7 @@ def not_of_vllm(spec: Spec) -> Iterator[Problem]:
         )
     if spec.drafter is not None and spec.drafter.quantization is not None:
         yield Problem("spec.drafter.quantization", "vLLM loads a drafter as it is stored", _NATIVE)
+    if spec.drafter is not None and spec.drafter.window is not None:
+        yield Problem("spec.drafter.window", "vLLM's drafters see whole rows", _NATIVE)
     if placement.micro_batches != "auto":
         yield Problem("spec.placement.microBatches", "vLLM schedules by itself, and has no such setting", _NATIVE)

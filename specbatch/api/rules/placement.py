@@ -43,6 +43,18 @@ def _drafter_has_what_its_method_needs(job: SpecBatchJob) -> Iterator[Problem]:
             f"is for draft models, and method {drafter.method} {what}",
             "leave quantization out",
         )
+    if drafter.method != "model" and drafter.window is not None:
+        yield Problem(
+            "spec.drafter.window",
+            f"is for draft models, and method {drafter.method} has {'no KV' if drafter.method == 'ngram' else 'one layer of it'}",
+            "leave window out",
+        )
+    if drafter.window is not None and job.spec.decoding.acceptance_rule == "rejection":
+        yield Problem(
+            "spec.drafter.window",
+            "when a row's window moves hangs on the rows beside it, and by acceptanceRule rejection so would what is drawn",
+            "leave window out, or set decoding.acceptanceRule to coupled",
+        )
     if drafter.prompt_lookup_min > drafter.prompt_lookup_max:
         yield Problem(
             "spec.drafter.promptLookupMin",

@@ -20,8 +20,9 @@ from specbatch.engine.graphs.drafters.eagle3 import HeadDrafter
 from specbatch.engine.graphs.drafters.head import PackedHead
 from specbatch.engine.graphs.drafters.lookup import LookupDrafter
 from specbatch.engine.graphs.drafters.paged import PagedDrafter
+from specbatch.engine.graphs.drafters.windowed import WindowedDrafter, WindowPool, shown_positions
 from specbatch.engine.graphs.handover import Inbox, Outbox
-from specbatch.engine.graphs.lanes import Lane, make_lanes
+from specbatch.engine.graphs.lane_assignment import lanes_of
 from specbatch.engine.graphs.ops import operations
 from specbatch.engine.graphs.pool import PagePool
 from specbatch.engine.graphs.prefill import Prefill
@@ -53,8 +54,9 @@ class CapturedPair:
         self.slots = slots
         ops, positions = operations(target.input_device), config.max_positions
         self.target = Decoder(target, ops, positions, config.stages_per_device)
-        drafting = Decoder(drafter.model, ops, positions) if isinstance(drafter, ModelDrafter) else None
-        self.lanes = _lanes_of(self.target, drafting, apart=config.drafter_apart)
+        shown = shown_positions(config)
+        drafting = Decoder(drafter.model, ops, shown or positions) if isinstance(drafter, ModelDrafter) else None
+        self.lanes = lanes_of(self.target, drafting, apart=config.drafter_apart)
         front, back = self.target.input_lane, self.target.head_lane
         self.device = back.device
         for device in {lane.device for lane in self.lanes}:
@@ -62,10 +64,14 @@ class CapturedPair:
         self.state = RowState(slots, positions, config.max_k, back)
         head = PackedHead(drafter, self.target, self.state) if isinstance(drafter, Eagle3Drafter) else None
         beside = head.page_bytes if head is not None else 0
-        of_target, of_drafter = page_counts(self.target, drafting, slots, positions, config.kv_reserve_of, beside)
+        of_target, of_drafter = page_counts(
+            self.target, drafting, slots, positions, config.kv_reserve_of, beside, shown
+        )
         alone = len(self.lanes) == 1
         pool_of = partial(PagePool, slots=slots, max_positions=positions, cascade=config.cascade_attention and alone)
         self.target_pool = pool_of(self.target, of_target)
+        if shown:
+            pool_of = partial(WindowPool, slots=slots, max_positions=shown)
         drafter_pool = pool_of(drafting, of_drafter) if drafting is not None else None
         self.front = self.state if front is back else RowState(slots, positions, config.max_k, front)
         self.graphs = CudaGraphRunner(self.lanes)
@@ -78,8 +84,8 @@ class CapturedPair:
             drafting_state = self.state if alone else RowState(slots, positions, config.max_k, drafting.head_lane)
             catch_up = Prefill(drafting, drafting_state, self.graphs, config.graphs_prefill_chunk)
             chooser = self._chooser(drafting_state)
-            verifying = None if alone else self.state
-            self.drafter = PagedDrafter(drafting, drafter_pool, catch_up, chooser, self.graphs, verifying)
+            parts = drafting, drafter_pool, catch_up, chooser, self.graphs, None if alone else self.state
+            self.drafter = WindowedDrafter(config.drafter_window or 0, *parts) if shown else PagedDrafter(*parts)
         elif head is not None:
             head.allocate(self.target_pool.pages)
             self.drafter = HeadDrafter(head, self._chooser(self.state), self.graphs)
@@ -231,20 +237,8 @@ class CapturedPair:
 
     def dummy_prefill(self, size: int, *, target: bool = True, start: int = 0, slot: int | None = None) -> None:
         """Queues a prefill forward of a size, over tokens of a slot, or the padding slot, from `start` on: of both models, or of the drafter alone."""
-        length = min(size, self.config.max_length)
-        counts = [length] * (size // length) + [size % length]
-        stretches = [(self.slots if slot is None else slot, start, start + count) for count in counts]
         for prefill in (*([self.prefill] if target else []), *self.drafter.prefills):
-            prefill.fill(stretches)
-
-
-def _lanes_of(target: Decoder, drafter: Decoder | None, *, apart: bool) -> list[Lane]:
-    """One lane where all is on one device, else one for each stage; the decoders are given theirs."""
-    of_target, of_drafter = target.devices, drafter.devices if drafter is not None else []
-    devices = [*of_target, *of_drafter]
-    alone = len(set(devices)) == 1 and not (apart and drafter is not None) and len(target.stages) == 1
-    lanes = make_lanes(devices[:1] if alone else devices)
-    target.run_on(lanes if alone else lanes[: len(of_target)])
-    if drafter is not None:
-        drafter.run_on(lanes if alone else lanes[len(of_target) :])
-    return lanes
+            length = min(size, self.config.max_length, prefill.longest)
+            first = min(start, prefill.longest - length)
+            counts = [length] * (size // length) + [size % length]
+            prefill.fill([(self.slots if slot is None else slot, first, first + count) for count in counts])

@@ -47,7 +47,7 @@ class PagePool:
 
     def __init__(self, decoder: Decoder, pages: int, slots: int, max_positions: int, *, cascade: bool = False) -> None:
         heads, width = decoder.page_shape
-        columns = pages_for(max_positions)
+        self.columns = columns = pages_for(max_positions)
         self.pages = pages
         self.ample = pages >= slots * columns
         self.allocator = PageAllocator(pages)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
@@ -78,9 +79,20 @@ class Prefill:
         self.graphs = graphs
         self.chunk = chunk = min(chunk, max(TILE, state.slots * state.history.shape[1]))
         self.sizes = sizes(chunk)
+        self.longest = state.history.shape[1]
+        self._places: Callable[[Tensor, Tensor], Tensor] | None = None
         device = state.device
         self._tokens = torch.zeros(2, chunk, dtype=torch.int64, device=device)  # slots, positions
         self._tiles = torch.zeros(chunk // TILE + _ROWS, 4, dtype=torch.int32, device=device)
+
+    def show(self, places: Callable[[Tensor, Tensor], Tensor], longest: int) -> None:
+        """Rows are not as they are in the history.
+
+        Args:
+            places: slots and positions -> where these are in the history.
+            longest: tokens of a row.
+        """
+        self._places, self.longest = places, longest
 
     def fill(self, stretches: Sequence[tuple[int, int, int]]) -> int:
         """Fills KV for the positions of the stretches; returns how many tokens that were."""
@@ -123,7 +135,8 @@ class Prefill:
     def forward(self, capture: Capture, size: int) -> None:
         """The step of a size, over the tokens that are loaded."""
         slots, positions = self._tokens[0, :size], self._tokens[1, :size]
-        tokens = self.state.history[slots, positions.clamp(min=0)]
+        places = positions if self._places is None else self._places(slots, positions)
+        tokens = self.state.history[slots, places.clamp(min=0)]
         at = PackedAt(slots, positions, Tiles(self._tiles[: size // TILE + min(_ROWS, size)]))
         taps = self.head.taps(size) if self.head is not None else None
         self.decoder.fill(capture, tokens, at, taps)

@@ -39,6 +39,7 @@ def page_counts(
     max_positions: int,
     reserve: Callable[[str], int],
     beside: int = 0,
+    shown: int | None = None,
 ) -> tuple[int, int]:
     """Pages for target and drafter: as many as all rows need at their longest, or what the free memory of each device holds.
 
@@ -53,6 +54,7 @@ def page_counts(
         max_positions: the longest row, speculative tokens included.
         reserve: bytes of a GPU that are to stay free, by its name.
         beside: bytes that go with each page of the target.
+        shown: positions of a row that the drafter has, where it has them for all rows, whatever the target gets; None: all, where there is room.
 
     Raises:
         torch.OutOfMemoryError: not even one row fits.
@@ -71,6 +73,13 @@ def page_counts(
         }
         return min([slots * least, *(int(usable[device] / size) for device, size in each.items())])
 
+    if shown is not None and drafter is not None:
+        fixed = slots * pages_for(shown)
+        usable = {device: free - fixed * of_drafter.get(device, 0) for device, free in usable.items()}
+        pages = fitting(0.0)
+        if min([pages, *usable.values()]) < 0 or pages < least:
+            raise torch.OutOfMemoryError(f"{max(0, pages)} of the {least} KV pages of one row fit")
+        return pages, fixed
     share, pages = 1.0, fitting(1.0)
     if pages < max(least, slots * -(-least // 2)) and of_target.keys() & of_drafter.keys():
         share, pages = _DRAFTING_SHARE, fitting(_DRAFTING_SHARE)

@@ -116,8 +116,9 @@ def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None])
         engine = _make_engine(spec, plan, replica, target, drafter)
         if number == 0:
             say(f"engine: {describe(engine)}")
-            if (groups := _idle_groups(spec, replica, engine)) is not None:
-                say(groups)
+            for idle in (_idle_groups(spec, replica, engine), _idle_window(spec, engine)):
+                if idle is not None:
+                    say(idle)
         if not _warmed_up(engine, say):
             del engine  # and with it the memory that the next one needs
             release(target.input_device)
@@ -135,6 +136,14 @@ def _idle_groups(spec: Spec, replica: ReplicaPlan, engine: Engine) -> str | None
         return None
     why = "the general engine runs" if general else f"the pair has one GPU, {replica.devices[0]}"
     return f"{WARNING}spec.placement.microBatches: {groups} asks for groups of rows at work at once, but {why}: the run has one group"
+
+
+def _idle_window(spec: Spec, engine: Engine) -> str | None:
+    """A warning where a window is asked for and the drafter sees whole rows all the same."""
+    window = spec.drafter.window if spec.drafter is not None else None
+    if window is None or isinstance(engine.runner, GraphModelRunner):
+        return None
+    return f"{WARNING}spec.drafter.window: the general engine runs, where a drafter sees whole rows: {window} changes nothing"
 
 
 def placements_of(engines: list[Engine]) -> dict[str, dict[str, str]]:
@@ -170,6 +179,7 @@ def _make_engine(spec: Spec, plan: Plan, replica: ReplicaPlan, target: CausalLM,
         kv_reserve=plan.kv_reserve,
         micro_batches=None if groups == "auto" or len(replica.devices) == 1 else groups,
         price_plain_rounds=True,
+        drafter_window=spec.drafter.window if spec.drafter is not None else None,
     )
     return make_engine(target, drafter, config)
 

@@ -103,6 +103,13 @@ BROKEN = [
         "spec.drafter.quantization",
         "vLLM loads a drafter as it is stored",
     ),
+    ("drafter: {method: ngram, window: 64}", "spec.drafter.window", "method ngram has no KV"),
+    (
+        "{drafter: {model: a/b, window: 64}, decoding: {acceptanceRule: rejection}}",
+        "spec.drafter.window",
+        "so would what is drawn",
+    ),
+    ("{drafter: {model: a/b, window: 64}, engine: {name: vllm}}", "spec.drafter.window", "see whole rows"),
     # model references
     (
         "target: {model: 'https://huggingface.co/Qwen/Qwen3-8B/tree/main'}",
