@@ -69,11 +69,12 @@ def place_model(
     used = [device for device, count in zip(devices, counts, strict=True) if count]
     head = devices[0 if shape.tied else -1]
     norm = used[-1] if shape.tied else head
-    names = shape.modules
+    names, (bits, head_bits) = shape.modules, shape.bits
     modules, stages, layer = dict.fromkeys(names.before, devices[0]), [], 0
     for device, count in zip(devices, counts, strict=True):
         layers = shape.layers[layer : layer + count]
-        linears = sum(one.params for one in layers), shape.head if device == head and shape.has_own_head else 0
+        linears = bits * sum(one.params for one in layers)
+        linears += head_bits * shape.head if device == head and shape.has_own_head else 0
         params = shape.embedding + shape.before if device == devices[0] else 0
         params += shape.after if device == norm else 0
         stages.append(
@@ -81,7 +82,7 @@ def place_model(
                 device=device,
                 first_layer=layer,
                 last_layer=layer + count - 1,
-                weight_bytes=shape.read_bytes(*linears) + params * shape.dtype_bytes,
+                weight_bytes=int(linears) // 8 + params * shape.dtype_bytes,
                 kv_bytes=sum(one.kv for one in layers) * shape.dtype_bytes * kv_tokens,
                 has_embedding=device == devices[0],
                 has_head=device == head,

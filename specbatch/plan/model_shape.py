@@ -133,10 +133,16 @@ class ModelShape:
         """Whether the head takes memory of its own: a tied one does where it is quantized, beside an embedding that is not."""
         return not self.tied or self.head_bits is not None
 
+    @property
+    def bits(self) -> tuple[float, float]:
+        """Of a number of layers, and of one of the head."""
+        whole = 8.0 * self.dtype_bytes
+        return self.weight_bits or whole, self.head_bits or whole
+
     def read_bytes(self, params: int, head: int = 0) -> int:
         """Bytes of so many parameters of layers, and of the head."""
-        parts = (params, self.weight_bits), (head, self.head_bits)
-        return sum(count * self.dtype_bytes if bits is None else int(count * bits) // 8 for count, bits in parts)
+        of_layers, of_head = self.bits
+        return int(params * of_layers + head * of_head) // 8
 
     @property
     def params(self) -> int:

@@ -226,3 +226,14 @@ def test_where_memory_limits_the_rows_layers_move_to_the_gpu_with_room(gpus):
 def test_rows_that_the_spec_names_leave_the_split_as_it_reads():
     plan = plan_of("2xL4", "placement.replicas=1", "batching.maxLength=2048", "batching.maxSequences=64", drafter=None)
     assert tuple(stage.num_layers for stage in plan.replicas[0].target.stages) == split_layers(TARGET, 2)
+
+
+def test_a_drafter_with_a_window_has_kv_for_its_room_and_the_target_gets_the_rest():
+    fits = []
+    for window in (None, 64):
+        small = replace(shape("qwen3-0.6b"), window=window)
+        placed = [replica(TARGET, "cuda:0", drafter=small, on="cuda:0")]
+        fits.append(memory_fit(request(TARGET, small, max_length=4096), placed))
+    whole, windowed = (fit.drafter_kv_tokens(8) for fit in fits)
+    assert windowed == 8 * 192 < whole
+    assert fits[1].most_rows(10**6) > fits[0].most_rows(10**6)
