@@ -49,7 +49,7 @@ def test_no_token_changes_where_k_goes_up_and_down(pair, whole):
 
 def test_rows_that_fit_the_room_are_drafted_as_without_a_window(pair):
     rows = [prompt[:12] for prompt in pair.prompts[:4]]
-    windows = decoded(pair, pair.twin, fast.requests(rows, 12), max_length=96)
+    windows = decoded(pair, pair.twin, fast.requests(rows, 12), max_length=96, max_sequences=4)
     assert type(windows[1].runner.pair.drafter) is WindowedDrafter
     assert windows[1].stats.acceptance_rate == 1.0
     assert windows[1].stats.rounds == 12 / 4
