@@ -9,6 +9,7 @@
     python -m benchmarks.gpu --sampling 0.6,0.95,0             temperature, top-p, top-k in place of greedy
     python -m benchmarks.gpu --drafter eagle3 --k auto,0       an EAGLE-3 head of the target's size
     python -m benchmarks.gpu --quantization int8 --k auto,0    the draft model's weights in fewer bits
+    python -m benchmarks.gpu --prompt 4096 --window 256        a draft model that sees the last 256 to 512 tokens of a row
     python -m benchmarks.gpu --prompt 128,2048 --rows 1,8      lines of each
     python -m benchmarks.gpu --rows 256 --shared-prefix        rows that begin alike, what they share computed once and not
 
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if asked.transformers:  # before the engine puts its own attention into the models
         about["transformers"] = transformers_table(target, drafter, order, [work[0] for work in works])
     pair = paired(asked, target, drafter, order)
+    pair.window = asked.window
     print(f"\nweights: {weight_bytes(pair) / GB:.2f} GB on {', '.join(map(str, pair.devices))}")
     if asked.profile:
         for rows, k in ((work[0], k) for work in works for k in asked.k):
@@ -219,6 +221,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--target", default="8b", choices=list(SHAPES))
     parser.add_argument("--drafter", default="1.7b", choices=[*SHAPES, EAGLE3, "none"])
     parser.add_argument("--quantization", choices=["fp8", "int8", "int4"], help="of the draft model's weights")
+    parser.add_argument("--window", type=int, help="of the draft model: last tokens of a row that it sees at least")
     parser.add_argument("--acceptance", type=floats, default=[0.8], help="of each draft; several: a line each")
     parser.add_argument("--rows", type=integers, default=[1, 32, 128, 512], help="at once, a line each")
     parser.add_argument(

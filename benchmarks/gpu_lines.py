@@ -42,6 +42,7 @@ class Pair:
     target: CausalLM
     drafter: CausalLM | Eagle3Drafter | None
     order: Order
+    window: int | None = None  # of a draft model, see drafter.window
 
     @cached_property  # to look at every weight takes milliseconds, and what is timed ends with a wait for all devices
     def devices(self) -> list[torch.device]:
@@ -180,6 +181,7 @@ def warmed_engine(
         *(workloads[0].at_once, length, speculation),
         sampling=workloads[0].sampling,
         micro_batches=groups,
+        drafter_window=pair.window,
         prefix_caching=False,  # a line's prompts are those of the line before
         cascade_attention=cascade,
     )

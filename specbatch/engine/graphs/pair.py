@@ -70,9 +70,9 @@ class CapturedPair:
         alone = len(self.lanes) == 1
         pool_of = partial(PagePool, slots=slots, max_positions=positions, cascade=config.cascade_attention and alone)
         self.target_pool = pool_of(self.target, of_target)
-        if shown:
-            pool_of = partial(WindowPool, slots=slots, max_positions=shown)
-        drafter_pool = pool_of(drafting, of_drafter) if drafting is not None else None
+        drafter_pool = pool_of(drafting, of_drafter) if drafting is not None and shown is None else None
+        if drafting is not None and shown is not None:
+            drafter_pool = WindowPool(drafting, of_drafter, slots, shown)
         self.front = self.state if front is back else RowState(slots, positions, config.max_k, front)
         self.graphs = CudaGraphRunner(self.lanes)
         self.most_groups = 1 if alone else len(self.lanes) + 1

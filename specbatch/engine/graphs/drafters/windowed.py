@@ -122,7 +122,8 @@ class WindowedDrafter(PagedDrafter):
 
     # -- the device's side -----------------------------------------------------------------------------------------------
 
-    def _forward(self, capture: Capture, rows: int, *, anew: bool) -> tuple[Tensor, RowsAt]:
+    def _forward(self, capture: Capture, rows: int, *, anew: bool, cascade: bool = False) -> tuple[Tensor, RowsAt]:
+        del cascade  # no pages are shared
         n, decoder = 2 if anew else 1, self.decoder
         tokens, at = self.chooser.next_tokens(rows, n, back=n - 1, drafted=None if anew else self.state.drafted)
         hidden, last = self.hidden[at.slots], PAGE * self.pool.columns - 1
