@@ -22,6 +22,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as benchmarks.cpu
 
 import jsonschema
+import numpy as np
 import torch
 import transformers
 from transformers import AutoTokenizer
@@ -155,9 +156,9 @@ def _alone(model: Any, request: Request) -> list[int]:
         logits, cache = out.logits[0, -1], out.past_key_values
         asked = GrammarRound([grammar], len(logits))
         asked.fill(1, [[]])
-        bits = asked.masks[0][0]
-        allowed = [token for token in range(len(logits)) if int(bits[token // 32]) >> (token % 32) & 1]
-        tokens.append(allowed[int(logits[allowed].argmax())])
+        bits = np.unpackbits(asked.masks[0][0].numpy().view(np.uint8), bitorder="little")
+        allowed = np.flatnonzero(bits[: len(logits)])
+        tokens.append(int(allowed[logits.numpy()[allowed].argmax()]))
         if tokens[-1] in request.eos_token_ids:
             break
         grammar.commit(tokens[-1:])
@@ -178,7 +179,9 @@ def _decode(
     engine: str, target: CausalLM, drafter: Drafter | None, requests: Sequence[Request], k: int, rule: AcceptanceRule = "coupled",
     max_length: int = 1024, rows: int = 64,
 ) -> dict[str, Completion]:  # fmt: skip
-    config = EngineConfig(rows, max_length, Speculation.fixed(k), acceptance_rule=rule)
+    # What is captured at warm-up takes a CPU as long as it takes: few rows, short forwards of prefill.
+    sizes: Any = {"acceptance_rule": rule, "graphs_prefill_chunk": 128}
+    config = EngineConfig(min(rows, len(requests)), max_length, Speculation.fixed(k), **sizes)
     return {one.request.id: one for one in _ENGINES[engine](target, drafter, config).generate(requests)}
 
 
