@@ -13,6 +13,7 @@ from specbatch.api.structured import StructuredOutput
 from specbatch.engine.grammar import GrammarRound
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.job import run_job
+from specbatch.runner.rows import grammars
 from specbatch.runner.rows.grammars import GrammarCompiler
 from specbatch.runner.rows.row import BadRow
 from specbatch.runner.verify.verify import verify_run
@@ -75,6 +76,13 @@ def test_a_schema_that_cannot_be_had_is_refused_and_equal_ones_are_compiled_once
     asked = DecodingSpec(structured_output={"json_schema": SCHEMA}).structured_output
     compiler.grammar(asked), compiler.grammar(asked)
     assert compiler._compiled.cache_info().hits == 1
+
+
+def test_without_llguidance_a_row_is_told_which_extra_it_needs(tokenizer, monkeypatch):
+    monkeypatch.setattr(grammars, "is_installed", lambda: False)
+    with pytest.raises(Exception, match=r"pip install 'specbatch\[grammar\]'") as caught:
+        GrammarCompiler(tokenizer, len(tokenizer), [2]).grammar(StructuredOutput(regex="a"))
+    assert caught.value.code is ErrorCode.UNSUPPORTED_OPTION
 
 
 def byte_level(decoder):
