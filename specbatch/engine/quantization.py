@@ -21,7 +21,9 @@ from specbatch.errors import ModelError
 Quantization = Literal["fp8", "int8", "int4"]
 
 GROUP = 32  # inputs that share a scale in int4
-_LARGEST = {"fp8": 448.0, "int8": 127.0, "int4": 7.0}
+_LARGEST = {"fp8": 448.0, "int8": 127.0}
+_SHARES = (1.0, 0.93, 0.86, 0.8)  # of the scale by which nothing is cut off
+_ROWS = 8192  # outputs that are made int4 at once: what that takes of memory is several times their own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,21 +112,34 @@ def quantize(weight: Tensor, quantization: Quantization) -> QuantizedWeight:
         weight: floating point [outs, ins]
         quantization: int4 needs inputs in two halves of whole groups.
     """
-    outs, ins = weight.shape
-    groups = ins // GROUP if quantization == "int4" else 1
-    wide = weight.float().view(outs, groups, ins // groups)
-    largest = _LARGEST[quantization]
-    scales = (wide.abs().amax(-1) / largest).clamp(min=torch.finfo(torch.float32).tiny)
     if quantization == "int4":
-        scales = scales.bfloat16()  # half a bit a value
-    scaled = (wide / scales.float()[..., None]).view(outs, ins)
-    if quantization == "fp8":
-        return QuantizedWeight(scaled.clamp(-largest, largest).to(torch.float8_e4m3fn), scales)
-    whole = scaled.round().clamp(-largest, largest).to(torch.int8)
-    if quantization == "int8":
-        return QuantizedWeight(whole, scales)
-    low, high = (whole + 8).to(torch.uint8).chunk(2, dim=1)
-    return QuantizedWeight(low | (high << 4), scales)
+        parts = [_int4(part) for part in weight.split(_ROWS)]
+        return QuantizedWeight(torch.cat([codes for codes, _ in parts]), torch.cat([scales for _, scales in parts]))
+    wide, largest = weight.float(), _LARGEST[quantization]
+    scales = (wide.abs().amax(-1, keepdim=True) / largest).clamp(min=torch.finfo(torch.float32).tiny)
+    scaled = (wide / scales).clamp(-largest, largest)
+    return QuantizedWeight(
+        scaled.to(torch.float8_e4m3fn) if quantization == "fp8" else scaled.round().to(torch.int8), scales
+    )
+
+
+def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes and scales of some outputs: of a few scales, the one by which a group is off least."""
+    outs, ins = weight.shape
+    wide = weight.float().view(outs, ins // GROUP, GROUP)
+    at = wide.abs().argmax(-1, keepdim=True)
+    whole = wide.gather(-1, at) / -8  # by which the number farthest from 0 is -8
+    whole = torch.where(whole == 0, torch.finfo(torch.float32).tiny, whole)
+    least = torch.full_like(whole, torch.inf)
+    values, scales = torch.zeros_like(wide), whole
+    for share in _SHARES:
+        tried = (share * whole).bfloat16().float()  # half a bit a value
+        rounded = (wide / tried).round().clamp(-8, 7)
+        off = (wide - rounded * tried).square().sum(-1, keepdim=True)
+        values, scales = torch.where(off < least, rounded, values), torch.where(off < least, tried, scales)
+        least = torch.minimum(off, least)
+    low, high = (values + 8).to(torch.uint8).view(outs, ins).chunk(2, dim=1)
+    return low | (high << 4), scales[..., 0].bfloat16()
 
 
 class QuantizedLinear(nn.Module):

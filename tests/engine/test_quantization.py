@@ -35,10 +35,12 @@ def test_a_matrix_is_rounded_to_the_nearest_of_the_numbers_that_there_are(quanti
     few = quantize(weight, quantization)
     assert few.shape == weight.shape
     off = (few.dense(torch.float32) - weight).abs()
-    groups = 128 // GROUP if quantization == "int4" else 1
-    largest = weight.abs().view(12, groups, -1).amax(-1, keepdim=True)
-    step = {"int8": largest / 127 / 2, "int4": largest / 7 / 2, "fp8": weight.abs().view(12, groups, -1) / 16}
-    assert bool((off.view(12, groups, -1) <= step[quantization] * 1.05 + largest / 1000).all())
+    if quantization == "int4":  # numbers may be cut off where the others gain by it
+        assert bool((off.norm(dim=-1) < 0.11 * weight.norm(dim=-1)).all())
+    else:
+        largest = weight.abs().amax(-1, keepdim=True)
+        step = {"int8": largest / 127 / 2, "fp8": weight.abs() / 16}
+        assert bool((off <= step[quantization] * 1.05 + largest / 1000).all())
     assert few.nbytes <= weight.numel() * BITS[quantization] / 8 + 4 * 12
 
 
