@@ -42,7 +42,7 @@ class EngineConfig:
     stages_per_device: int = 1
     drafter_apart: bool = False
     prefix_caching: bool = True
-    cascade_attention: bool = False  # not measured yet
+    cascade_attention: bool = False  # from which batch on it pays is not measured
     drafter_window: int | None = None
     price_plain_rounds: bool = False
 
