@@ -46,9 +46,10 @@ class DrafterSpec(SpecModel):
 
     method: Literal["model", "eagle3", "ngram"] = Field(
         default="model",
-        description="Where the drafts come from: a model, or the row's own text. model: a small model with the target's vocabulary, or an EAGLE-3 head, by what its config.json "
+        description="Where the drafts come from: a model, or text that is there. model: a small model with the target's vocabulary, or an EAGLE-3 head, by what its config.json "
         "says. eagle3: an EAGLE-3 head made for this target, and nothing else: one layer that drafts from the target's own hidden states. ngram: the "
-        "last tokens are looked up in the row's prompt and text; needs no model, and pays where outputs repeat inputs (code, extraction, summaries).",
+        "last tokens are looked up in the row's prompt and text, and in rows that have finished; needs no model, and pays where outputs repeat inputs (code, extraction, "
+        "summaries) or each other (one JSON form for all).",
         examples=["ngram"],
     )
     model: ModelRef | None = Field(

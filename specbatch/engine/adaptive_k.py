@@ -22,9 +22,9 @@ _PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
 _LEAN = 8.0  # row-rounds that the position before counts for: a few unlucky drafts must not end their position for good
 _OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
 _MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
-_DOUBT = 1.5  # standard errors of acceptance: a gain that dear catching up is spent on must be one with so many less
+_DOUBT = 1.25  # standard errors of acceptance: a gain that dear catching up is spent on must be one with so many less
 _HOPE = 0.5  # likewise: with so many more a gain is worth asking for
-_FEW = (16, 8, 4, 2)  # rows that are asked in place of all: as many as that costs little for
+_FEW = (16, 8, 4)  # rows that are asked in place of all: as many as that costs little for
 _FEW_SHARE = 0.6  # where that costs less than this of asking all
 _AS_GOOD = 0.985  # of the largest gain
 _SMALL_GAIN = 1.3  # a smaller gain than this is held against a plain round
@@ -32,7 +32,8 @@ _PLAIN_ROUNDS = 50  # every so many rounds; a larger gain a quarter as often, an
 _PROBE_SHARE = 0.005  # of the time, at the most, goes into asking again whether speculation pays
 _STREAM_FADE = 0.998  # a round, of what is remembered of rows that join
 _ASKING_SHARE = 0.25  # of what speculation may gain for the rows that are there: what asking may cost
-_ASKING_MOST = 0.01  # likewise, of the time so far and to come
+_ASKING = 0.01  # of the time so far and to come: what asking few rows is to cost
+_ASKING_MOST = 0.015  # likewise, what it may cost where the fewest cost more than that
 _MOST_LOST = 0.028  # of that time: what drafts may have lost beside plain rounds where it is not sure that they pay
 _LOOKS = 3  # plain rounds that are seen before a price is paid
 _DEAR = 6.0  # that is higher than so many of them
@@ -130,7 +131,7 @@ class AdaptiveK:
         best, gain = self._best(rows, price, step, self.acceptance.expected_tokens)
         to_come = base * remaining / rows
         total = self.elapsed + to_come
-        probe = self._probe(rows, lag, min(hopeful, 2), _ASKING_MOST * total)
+        probe = self._probe(rows, lag, min(hopeful, 2), _ASKING * total)
         if self.steady and self.plain_rounds < _LOOKS and self._price(probe, rows, lag) > _DEAR * base:
             return Choice(0, rows)
         error = self.acceptance.standard_error()

@@ -124,6 +124,10 @@ class ModelRunner(ABC):
     def catch_up(self, sequences: Sequence[SequenceState]) -> bool:
         """The drafter takes in what it has not seen of the sequences; False, and nothing is done, where a round in flight must land first."""
 
+    def learn(self, finished: Sequence[SequenceState]) -> None:
+        """Sequences have finished, and not failed: what a drafter may draw on for others."""
+        del finished
+
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
     @abstractmethod

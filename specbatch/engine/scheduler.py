@@ -170,6 +170,8 @@ class Scheduler:
             if reason is not None:
                 ended.append((sequence, sequence.complete(reason)))
         self.runner.commit(sequences, k)
+        if ended:
+            self.runner.learn([sequence for sequence, completion in ended if completion.finish_reason != "error"])
         for sequence, completion in ended:
             failed = completion.finish_reason == "error"
             self.stats.failed += failed

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from specbatch.engine.request import Completion, FinishReason, Request, TokenLogprobs
 
+_OF_PROMPT = 8
+
 
 @dataclass(slots=True, eq=False)
 class SequenceState:
@@ -43,6 +45,10 @@ class SequenceState:
     def remaining(self) -> int:
         """New tokens it may still take."""
         return self.request.max_new_tokens - len(self.token_ids)
+
+    def text(self, of_prompt: int = _OF_PROMPT) -> list[int]:
+        """Its own tokens behind the last of the prompt's, by which their begin is found."""
+        return [*self.request.prompt_token_ids[-of_prompt:], *self.token_ids]
 
     def reach(self, k: int) -> int:
         """Positions that a next round of k drafts may write, counted from 0."""

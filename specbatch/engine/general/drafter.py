@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,10 +43,12 @@ class Drafter:
     State per slot follows the batch's: allocate, join, move. A round calls catch_up and propose where k > 0, and rollback.
 
     ragged: proposals may be shorter than k: the round then verifies only as many positions as were drafted
+    learns: finished rows make its drafts better: learn() is given them
     target_layers: the target's layers whose inputs it drafts from: take_in() is given them after each of the target's forwards
     """
 
     ragged = True
+    learns = False
     target_layers: tuple[int, ...] = ()
 
     def allocate(self, slots: int, max_positions: int) -> None:
@@ -80,6 +83,9 @@ class Drafter:
 
     def rollback(self, batch: Batch) -> None:
         """A round is committed: forgets what lies at or beyond the sequences' new lengths. Called at k = 0, too."""
+
+    def learn(self, batch: Batch, finished: Sequence[Sequence[int]]) -> None:
+        """Rows have finished: the last tokens of their prompts, and their own."""
 
     def placement(self) -> dict[str, str]:
         """Where each parameter and buffer really is: its name -> device; empty without weights."""

@@ -135,6 +135,11 @@ class GeneralModelRunner(ModelRunner):
             self.timer.add(start, mark(self.device), of_drafter=True)
         return True
 
+    def learn(self, finished: Sequence[SequenceState]) -> None:
+        """See ModelRunner."""
+        if self.drafter.learns:
+            self.drafter.learn(self.batch, [sequence.text() for sequence in finished])
+
     def launch(self, sequences: Sequence[SequenceState], k: int) -> _CompletedRound:
         """Runs a round to its end."""
         assert len(sequences) == self.batch.size, "every sequence of the batch takes part"

@@ -158,6 +158,10 @@ class GraphModelRunner(ModelRunner):
         self.timer.add(start, lane.mark(), of_drafter=True)
         return True
 
+    def learn(self, finished: Sequence[SequenceState]) -> None:
+        """See ModelRunner."""
+        self.pair.drafter.learn(finished)
+
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
     def launch(self, sequences: Sequence[SequenceState], k: int) -> InFlightRound:

@@ -28,7 +28,7 @@ def test_lookup_finds_the_longest_then_latest_match(rows, k, min_ngram, more):
     width = max(map(len, rows)) + 3
     filler = [[*row, *[row[0]] * (width - len(row))] for row in rows]  # filler that would match must not be looked at
     last = torch.tensor([len(row) - 1 for row in rows])
-    drafts, drafted = lookup(torch.tensor(filler), last, k, max_ngram=min_ngram + more, min_ngram=min_ngram)
+    drafts, drafted, _ = lookup(torch.tensor(filler), last, k, max_ngram=min_ngram + more, min_ngram=min_ngram)
     for row, draft, count in zip(rows, drafts.tolist(), drafted.tolist(), strict=True):
         expected = brute_force(row, k, min_ngram + more, min_ngram)
         assert count == (0 if expected is None else k)
@@ -37,6 +37,6 @@ def test_lookup_finds_the_longest_then_latest_match(rows, k, min_ngram, more):
 
 
 def test_a_period_is_continued_past_the_last_token():
-    drafts, drafted = lookup(torch.tensor([[7, 8, 7, 8, 0]]), torch.tensor([3]), 5, max_ngram=3, min_ngram=1)
+    drafts, drafted, _ = lookup(torch.tensor([[7, 8, 7, 8, 0]]), torch.tensor([3]), 5, max_ngram=3, min_ngram=1)
     assert drafted.tolist() == [5]
     assert drafts.tolist() == [[7, 8, 7, 8, 7]]

@@ -160,7 +160,7 @@ class Foreseen:
         self.engine, self.truth, self.pattern = engine, truth, pattern
         self.round = 0
 
-    def __call__(self, capture, rows, k):
+    def __call__(self, capture, rows, k, *, alone):
         state = self.engine.runner.pair.state
         good = self.pattern[self.round % len(self.pattern)]
         self.round += 1

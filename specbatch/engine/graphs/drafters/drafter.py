@@ -57,6 +57,9 @@ class GraphDrafter:
     def commit(self, sequences: Sequence[SequenceState]) -> None:
         """The host has the tokens of a round with drafts: those that were accepted need no catching up."""
 
+    def learn(self, finished: Sequence[SequenceState]) -> None:
+        """Sequences have finished: what they said may be drafted for others."""
+
     def evict(self, slot: int) -> None:
         """Takes a slot and its KV back."""
 

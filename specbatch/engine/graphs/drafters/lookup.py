@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from specbatch.engine.general.ngram import NGramDrafter, lookup
+from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
 from specbatch.engine.graphs.drafters.drafter import GraphDrafter
 from specbatch.engine.graphs.state import Mode, RowState
+from specbatch.engine.sequence import SequenceState
 
 
 class LookupDrafter(GraphDrafter):
-    """N-gram lookup in the rows' own tokens.
+    """N-gram lookup in the rows' own tokens, and in those of finished rows. See NGramDrafter.
 
     Args:
         ngrams: how it looks up.
+        by_rejection: the rule by which drawn rows accept drafts.
         state: of the rows, where rounds begin.
         graphs: of captured steps.
     """
 
-    def __init__(self, ngrams: NGramDrafter, state: RowState, graphs: CudaGraphRunner) -> None:
+    def __init__(self, ngrams: NGramDrafter, state: RowState, graphs: CudaGraphRunner, *, by_rejection: bool) -> None:
         self.ngrams = ngrams
+        self.by_rejection = by_rejection
+        self.finished = ngrams.store(state.device)
         self.state = state
         self.graphs = graphs
 
     def propose(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
         """Queues the lookup."""
-        del mode
-        self.graphs.run(("look up", rows, k), lambda capture: self.look_up(capture, rows, k), self.state.lane, spans)
+        alone = self.by_rejection and not mode.greedy
+        step = partial(self.look_up, rows=rows, k=k, alone=alone)
+        self.graphs.run(("look up", rows, k, alone), step, self.state.lane, spans)
 
-    def look_up(self, capture: Capture, rows: int, k: int) -> None:
-        """All k drafts of an n-gram lookup in the rows' own tokens."""
+    def look_up(self, capture: Capture, rows: int, k: int, *, alone: bool) -> None:
+        """All k drafts of an n-gram lookup; in the rows' own tokens alone, where text would hang on others'."""
         del capture
-        state, ngrams = self.state, self.ngrams
+        state = self.state
         slots = state.rows[:rows]
         last = state.lengths[slots]
-        tokens, found = lookup(state.history[slots], last, k, max_ngram=ngrams.max_ngram, min_ngram=ngrams.min_ngram)
+        tokens, found = self.ngrams.look_up(state.history[slots], last, k, None if alone else self.finished)
         state.num_drafted[:rows] = found
         at = last[:, None] + torch.arange(1, k + 1, device=state.device)
         state.history.index_put_((slots[:, None], at), tokens)
 
+    def learn(self, finished: Sequence[SequenceState]) -> None:
+        """Sequences have finished: what they said may be drafted for others."""
+        self.state.lane.run(lambda: self.finished.add([sequence.text() for sequence in finished]))
+
     def drafted(self, rows: int) -> Tensor | None:
-        """0 or k tokens.  # int64 [rows]"""
+        """0 to k tokens.  # int64 [rows]"""
         return self.state.num_drafted[:rows]
 
     def probs(self, drafts: Tensor, target_probs: Tensor) -> Tensor:
