@@ -22,8 +22,8 @@ _PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
 _LEAN = 8.0  # row-rounds that the position before counts for: a few unlucky drafts must not end their position for good
 _OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
 _MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
-_DOUBT = 1.25  # standard errors of acceptance: a gain that dear catching up is spent on must be one with so many less
-_HOPE = 0.5  # likewise: with so many more a gain is worth asking for
+_DOUBT = 20.0  # standard errors of acceptance, times the share of the time to come that catching up takes: it must pay with so many less
+_HOPE = 0.5  # standard errors: with so many more a gain is worth asking for
 _FEW = (16, 8, 4)  # rows that are asked in place of all: as many as that costs little for
 _FEW_SHARE = 0.6  # where that costs less than this of asking all
 _AS_GOOD = 0.985  # of the largest gain
@@ -135,7 +135,8 @@ class AdaptiveK:
         if self.steady and self.plain_rounds < _LOOKS and self._price(probe, rows, lag) > _DEAR * base:
             return Choice(0, rows)
         error = self.acceptance.standard_error()
-        _, low = self._best(rows, price, step, lambda k: self.acceptance.expected_tokens(k, -_DOUBT * error))
+        doubt = _DOUBT * error * lag * self._per_token / to_come
+        _, low = self._best(rows, price, step, lambda k: self.acceptance.expected_tokens(k, -doubt))
         spare = self.won + _MOST_LOST * total
         if low > _MARGIN or (gain > _MARGIN and self._price(Choice(best, rows), rows, lag) <= spare):
             return Choice(0 if self._plain_is_due(gain) else min(best, self._largest(rows, evidence)), rows)
