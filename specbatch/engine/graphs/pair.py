@@ -91,8 +91,7 @@ class CapturedPair:
             self.drafter = HeadDrafter(head, self._chooser(self.state), self.graphs)
         elif drafter is not None:
             assert isinstance(drafter, NGramDrafter), "see make_engine"
-            by_rejection = config.acceptance_rule == "rejection"
-            self.drafter = LookupDrafter(drafter, self.front, self.graphs, by_rejection=by_rejection)
+            self.drafter = LookupDrafter(drafter, self.front, self.graphs, config.acceptance_rule)
         self.drafting_state = drafting_state
         self.pools = (self.target_pool, *self.drafter.pools)
         self._most = config.max_k if drafter is not None else 0

@@ -12,6 +12,7 @@ from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
 from specbatch.engine.graphs.drafters.drafter import GraphDrafter
 from specbatch.engine.graphs.state import Mode, RowState
+from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.sequence import SequenceState
 
 
@@ -20,21 +21,21 @@ class LookupDrafter(GraphDrafter):
 
     Args:
         ngrams: how it looks up.
-        by_rejection: the rule by which drawn rows accept drafts.
         state: of the rows, where rounds begin.
         graphs: of captured steps.
+        rule: by which drawn rows accept drafts.
     """
 
-    def __init__(self, ngrams: NGramDrafter, state: RowState, graphs: CudaGraphRunner, *, by_rejection: bool) -> None:
+    def __init__(self, ngrams: NGramDrafter, state: RowState, graphs: CudaGraphRunner, rule: AcceptanceRule) -> None:
         self.ngrams = ngrams
-        self.by_rejection = by_rejection
+        self.rule = rule
         self.finished = ngrams.store(state.device)
         self.state = state
         self.graphs = graphs
 
     def propose(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
         """Queues the lookup."""
-        alone = self.by_rejection and not mode.greedy
+        alone = self.rule == "rejection" and not mode.greedy
         step = partial(self.look_up, rows=rows, k=k, alone=alone)
         self.graphs.run(("look up", rows, k, alone), step, self.state.lane, spans)
 
