@@ -1,21 +1,16 @@
 """Rows with a grammar: the text of the masked target alone in both engines, whatever is drafted, beside rows without one."""
 
 import dataclasses
-import itertools
 
-import numpy as np
 import pytest
 import torch
 
-from specbatch.engine import logits_processors
-from specbatch.engine.general.drafter import ModelDrafter
-from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.grammar import BITS, Grammar, forbid, mask_words
 from specbatch.engine.logits_options import LogitsOptions
 from specbatch.engine.request import Request, SamplingParams
 from tests.engine import tiny
-from tests.engine.graphs import fast, joints
+from tests.engine.graphs import fast
 
 ENGINES = {"general": tiny.decode, "graphs": fast.decode}
 NEW, END = 18, 7
@@ -91,6 +86,28 @@ def test_greedy_rows_are_the_masked_targets_own(pair, expected, engine, k, batch
         out, _ = ENGINES[engine](pair.target, drafter, requests(), num_speculative_tokens=k, max_sequences=batch)
         assert tiny.tokens(out, 10) == expected
         assert {out[str(i)].finish_reason for i in range(0, 10, 2)} == {"stop"}
+
+
+@pytest.mark.slow
+def test_groups_over_several_lanes_have_masks_of_their_own(pair):
+    """None is made in memory that another's copy to the device may still read."""
+    made = fast.engine(
+        pair.target, pair.noisy, num_speculative_tokens=2, max_sequences=10, drafter_apart=True, micro_batches=2
+    )
+    launch, memories = made.runner.launch, []
+
+    def launched(sequences, k):
+        found = launch(sequences, k)
+        memories.extend(mask.untyped_storage().data_ptr() for mask in made.runner.pair.drafter.grammars.masks)
+        return found
+
+    made.runner.launch = launched
+    assert tiny.tokens(fast.finish(made, requests(every=1)), 10) == [
+        alone(tiny.qwen3(), row) for row in tiny.prompts(10)
+    ]
+    shared = made.runner.pair.state.options.memory_for_masks(mask_words(tiny.VOCAB))
+    assert memories
+    assert shared.untyped_storage().data_ptr() not in memories
 
 
 @pytest.mark.slow
@@ -179,56 +196,3 @@ def test_the_words_of_a_mask_cover_the_vocabulary():
     assert [mask_words(size) for size in (1, 32, 33, 64)] == [1, 1, 2, 2]
     mask = torch.tensor([[[5, -(2**31)]]], dtype=torch.int32)
     assert forbid(torch.zeros(1, 1, 64), mask).isfinite().nonzero()[:, 2].tolist() == [0, 2, 63]
-
-
-class Alternating(Residues):
-    """Token t may follow position i where t % 3 != i % 3: what may come next hangs on the drafts before."""
-
-    def allowed(self, count):
-        return {token for token in range(joints.VOCAB) if token % 3 != count % 3}
-
-
-def exact(model, prompt) -> np.ndarray:
-    """Probability of the first tokens, by plain forwards and masks.  # [VOCAB] * LENGTH"""
-    joint = np.ones(())
-    for known in range(joints.LENGTH):
-        before = [[*prompt, *tokens] for tokens in itertools.product(range(joints.VOCAB), repeat=known)]
-        with torch.inference_mode():
-            logits = model(torch.tensor(before)).logits[:, -1]
-        banned = torch.tensor([token not in Alternating().allowed(known) for token in range(joints.VOCAB)])
-        masked = logits.masked_fill(banned, -torch.inf).double()
-        joint = joint[..., None] * masked.softmax(-1).numpy().reshape(*[joints.VOCAB] * known, joints.VOCAB)
-    return joint
-
-
-def joint_p_value(engine, rule) -> float:
-    model = joints.small_llama()
-    expected, drafter = exact(model, [1, 2, 3]), ModelDrafter(CausalLM(tiny.noisy(model, 0.5)))
-    rows = (
-        Request(str(i), [1, 2, 3], joints.LENGTH + 2, sampling=SamplingParams(1.0), seed=3, grammar=Alternating())
-        for i in range(1_200)
-    )
-    sizes = {"max_sequences": 256, "num_speculative_tokens": 2, "acceptance_rule": rule, "max_length": 16}
-    out, made = ENGINES[engine](CausalLM(model), drafter, rows, **sizes)
-    assert 0.05 < made.stats.acceptance_rate < 0.95
-    return joints.p_value(np.array([list(c.token_ids)[: joints.LENGTH] for c in out.values()]), expected)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("engine", "rule"), [("general", "coupled"), ("general", "rejection"), ("graphs", "rejection")]
-)
-def test_the_joint_of_three_tokens_is_the_masked_targets(engine, rule):
-    assert joint_p_value(engine, rule) > joints.PASS
-
-
-@pytest.mark.slow
-def test_masks_that_leave_a_little_out_fail_the_same_test(monkeypatch):
-    """A token that is half as likely as it should be."""
-    real = logits_processors.forbid
-
-    def askew(scores, mask):
-        real(scores, mask)[..., 4] -= 0.7
-
-    monkeypatch.setattr(logits_processors, "forbid", askew)
-    assert joint_p_value("general", "rejection") < joints.PASS

@@ -173,7 +173,8 @@ class GraphModelRunner(ModelRunner):
         if mode.processors & Processor.GRAMMAR:
             grammars = [sequence.request.grammar for sequence in sequences]
             vocab_size = pair.target.vocab_size
-            memory = pair.state.options.memory_for_masks(mask_words(vocab_size))
+            # Of several groups one's masks may still be on their way to the device when another's are made.
+            memory = pair.state.options.memory_for_masks(mask_words(vocab_size)) if self.groups == 1 else None
             pair.drafter.grammars = GrammarRound(grammars, vocab_size, memory)
         if not k:
             pair.drafter.skip(sequences)
