@@ -208,7 +208,7 @@ def _remedy(path: Path) -> str:
     method = _quantised_by(path)
     if method is not None:
         needed = _QUANTISERS.get(method, f"what transformers needs for {method}")
-        return f"the model is quantised ({method}): {needed}; or use the unquantised model"
+        return f"the model is quantised ({method}): {needed}; or set spec.engine.name to vllm, or use the unquantised model"
     return "check the name, the revision, network access and HF_TOKEN; weights must be safetensors or GGUF"
 
 

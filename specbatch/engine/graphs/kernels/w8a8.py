@@ -1,7 +1,7 @@
 """Kernels of linears whose weights and inputs are FP8: read as stored, and scaled block by block; see linears/w8a8.py.
 
 Names of sizes: T tokens, N outputs, K inputs. Scales are those of groups of GROUP inputs, or of all of them where `by_group` (of weights)
-or `x_by_group` (of inputs) is off: weights have [ceil(N / rows), columns] of them, inputs [groups, T].
+or `x_by_group` (of inputs) is off: weights have [ceil(N / rows), columns] of them, inputs [T, groups].
 """
 
 # mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
@@ -52,29 +52,20 @@ def in_registers(
             c_tail = _bytes(ups, k_tail, ins, even_k)
     at = ((first + row) // rows) * columns
     at_ups = ((first + row + outs) // rows) * columns
-    d, e = _row_scales(scales, k, first, outs, ins, columns, rows, by_group, gated)
-    d_tail, e_tail = d, e
-    if tail:
-        d_tail, e_tail = _row_scales(scales, k_tail, first, outs, ins, columns, rows, by_group, gated)
-    own, own_up = 1.0, 1.0
-    if not by_group:
-        own = tl.load(scales + at)
-        if gated:
-            own_up = tl.load(scales + at_ups)
     if overlapped:
         tl.extra.cuda.gdc_wait()
 
     token = tl.arange(0, 1)
     for i in tl.static_range(count):
-        y, up = _sums(x, x_scales, a, c, d, e, k, i, count, ins, x_by_group, gated, True)
+        y, up = _sums(x, x_scales, scales, a, c, k, i, first, outs, ins, columns, rows, by_group, x_by_group, gated, True)  # fmt: skip
         if tail:
-            y_tail, up_tail = _sums(
-                x, x_scales, a_tail, c_tail, d_tail, e_tail, k_tail, i, count, ins, x_by_group, gated, even_k
-            )
+            y_tail, up_tail = _sums(x, x_scales, scales, a_tail, c_tail, k_tail, i, first, outs, ins, columns, rows, by_group, x_by_group, gated, even_k)  # fmt: skip
             y += y_tail
             up += up_tail
-        y = y * own
-        up = up * own_up
+        if not by_group:
+            y = y * tl.load(scales + at)
+            if gated:
+                up = up * tl.load(scales + at_ups)
         if not x_by_group:
             y = y * tl.load(x_scales + i)
             if gated:
@@ -85,35 +76,27 @@ def in_registers(
 
 
 @triton.jit
-def _row_scales(scales, k, first, outs, ins, columns, rows, by_group: tl.constexpr, gated: tl.constexpr):
-    """The scales of a program's outputs, those of gates and those of ups, one for each input."""
-    group = tl.minimum(k // GROUP, (ins - 1) // GROUP)
-    d, e = 1.0, 1.0
-    if by_group:
-        d = tl.load(scales + (first // rows) * columns + group)
-        e = d
-        if gated:
-            e = tl.load(scales + ((first + outs) // rows) * columns + group)
-    return d, e
-
-
-@triton.jit
 def _sums(
-    x, x_scales, a, c, d, e, k, i, count, ins,
-    x_by_group: tl.constexpr, gated: tl.constexpr, even: tl.constexpr,
+    x, x_scales, scales, a, c, k, i, first, outs, ins, columns, rows,
+    by_group: tl.constexpr, x_by_group: tl.constexpr, gated: tl.constexpr, even: tl.constexpr,
 ):  # fmt: skip
-    """Products of token i with weights and ups; scales are brought into its inputs, once for all outputs."""
+    """Products of token i with weights and ups; scales of groups are brought into its inputs, once for all outputs."""
     if even:
         b = tl.load(x + i * ins + k, eviction_policy="evict_last").to(tl.float32)
     else:
         b = tl.load(x + i * ins + k, mask=k < ins, other=0.0, eviction_policy="evict_last").to(tl.float32)
+    group = tl.minimum(k // GROUP, (ins - 1) // GROUP)
     if x_by_group:
-        group = tl.minimum(k // GROUP, (ins - 1) // GROUP)
-        b = b * tl.load(x_scales + group * count + i)
-    y = tl.sum(a.to(tl.float32) * (b * d)[None, :], axis=1)
+        b = b * tl.load(x_scales + i * ((ins + GROUP - 1) // GROUP) + group)
+    d = b
+    if by_group:
+        if gated:
+            d = b * tl.load(scales + ((first + outs) // rows) * columns + group)
+        b = b * tl.load(scales + (first // rows) * columns + group)
+    y = tl.sum(a.to(tl.float32) * b[None, :], axis=1)
     up = y
     if gated:
-        up = tl.sum(c.to(tl.float32) * (b * e)[None, :], axis=1)
+        up = tl.sum(c.to(tl.float32) * d[None, :], axis=1)
     return y, up
 
 
@@ -136,7 +119,8 @@ def on_tensor_cores(
 ):  # fmt: skip
     """A tile of block_n outputs of block_t tokens, or one of `split` stretches of its inputs, GROUP of them a step.
 
-    many: there are several tiles of tokens
+    many: both operands go to the tensor cores as FP8, and there are several tiles of tokens; else both widened, exactly, which
+        takes no more time where memory is what is waited for
     shared: a tile's outputs share scales
     """
     program, part = tl.program_id(0), tl.program_id(1)
@@ -172,14 +156,9 @@ def on_tensor_cores(
 
     acc = tl.full((block_n, block_t), 0.0, tl.float32)
     acc_up = tl.full((block_n, block_t), 0.0, tl.float32)
-    # Scales are asked for a step ahead: nothing else hides how long they take.
-    factor = _input_scales(x_scales, begin, groups, t, wanted, tokens, x_by_group)
-    own = _weight_scales(scales + at, begin, groups, by_group, shared)
-    own_up = own
-    if gated:
-        own_up = _weight_scales(scales + at_ups, begin, groups, by_group, shared)
     for step in tl.range(steps):
-        group, offset = begin + step, (begin + step) * GROUP
+        group = begin + step
+        offset = group * GROUP
         if even_k:
             b = tl.load(x + inputs + offset, mask=wanted[None, :], other=0.0)
             a = tl.load(starts + weights + offset, eviction_policy="evict_last" if many else "evict_first")
@@ -187,19 +166,17 @@ def on_tensor_cores(
             left = ins - offset
             b = tl.load(x + inputs + offset, mask=wanted[None, :] & (k[:, None] < left), other=0.0)
             a = tl.load(starts + weights + offset, mask=k[None, :] < left, other=0.0)
-        next_factor = _input_scales(x_scales, group + 1, groups, t, wanted, tokens, x_by_group)
-        next_own = _weight_scales(scales + at, group + 1, groups, by_group, shared)
-        acc += tl.dot(a.to(b.dtype), b) * (factor * own)
+        group = tl.minimum(group, groups - 1)
+        factor = tl.full((1, block_t), 1.0, tl.float32)
+        if x_by_group:
+            factor = tl.load(x_scales + t * groups + group, mask=wanted, other=0.0)[None, :]
+        acc += _products(a, b, many) * _scaled(factor, scales + at, group, by_group, shared)
         if gated:
             if even_k:
                 c = tl.load(ups + weights + offset, eviction_policy="evict_first")
             else:
                 c = tl.load(ups + weights + offset, mask=k[None, :] < left, other=0.0)
-            next_own_up = _weight_scales(scales + at_ups, group + 1, groups, by_group, shared)
-            acc_up += tl.dot(c.to(b.dtype), b) * (factor * own_up)
-            own_up = next_own_up
-        factor = next_factor
-        own = next_own
+            acc_up += _products(c, b, many) * _scaled(factor, scales + at_ups, group, by_group, shared)
     if not x_by_group:
         factor = tl.load(x_scales + t, mask=wanted, other=0.0)[None, :]
         acc *= factor
@@ -228,22 +205,20 @@ def on_tensor_cores(
 
 
 @triton.jit
-def _input_scales(scales, group, groups, t, wanted, tokens, by_group: tl.constexpr):
-    """Of a group of the inputs of each token, or one where all inputs share one.  # [1, block_t]"""
-    if by_group:
-        found = tl.load(scales + tl.minimum(group, groups - 1) * tokens + t, mask=wanted, other=0.0)[None, :]
-    else:
-        found = tl.full(t.shape, 1.0, tl.float32)[None, :]
-    return found
+def _products(a, b, many: tl.constexpr):
+    """Of the weights and inputs of a group, summed in float32."""
+    if not many:
+        a = a.to(tl.float16)
+        b = b.to(tl.float16)
+    return tl.dot(a, b)
 
 
 @triton.jit
-def _weight_scales(scales, group, groups, by_group: tl.constexpr, shared: tl.constexpr):
-    """Of a group of a tile's weights, for all its outputs or each.  # [1, 1] or [block_n, 1]"""
+def _scaled(factor, scales, group, by_group: tl.constexpr, shared: tl.constexpr):
+    """The inputs' scales times those of the weights.  # [1 or block_n, block_t]"""
     if by_group:
-        found = tl.load(scales + tl.minimum(group, groups - 1))
+        own = tl.load(scales + group)
         if not shared:
-            found = found[:, None]
-    else:
-        found = 1.0
-    return found
+            own = own[:, None]
+        factor = factor * own
+    return factor

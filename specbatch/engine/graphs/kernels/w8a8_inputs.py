@@ -1,4 +1,4 @@
-"""Inputs of linears rounded to FP8, after the norm where there is one; see linears/w8a8.py."""
+"""Inputs of linears rounded to FP8, after the norm where there is one; and weights made wide. See linears/w8a8.py."""
 
 # mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
 
@@ -12,11 +12,13 @@ from specbatch.engine.graphs.kernels.w8a8 import GROUP
 
 @triton.jit
 def round_inputs(
-    x, norm, values, scales, tokens, ins, groups, eps,
-    width: tl.constexpr, by_group: tl.constexpr, normed: tl.constexpr, early: tl.constexpr, overlapped: tl.constexpr,
+    x, norm, values, scales, ins, groups, eps,
+    width: tl.constexpr, by_group: tl.constexpr, normed: tl.constexpr, back: tl.constexpr,
+    early: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """Rounds a stretch of a token's inputs to FP8, after the norm where `normed`; a stretch is all of them then, or without groups.
 
+    back: what is stored is times the scales again, in the dtype of `values`
     early: lets the linear start at once, which asks for its weights
     """
     if overlapped and early:
@@ -39,13 +41,35 @@ def round_inputs(
         tiles = tl.reshape(wide, (count, GROUP))
         most = tl.max(tl.abs(tiles), axis=1)
         scale = tl.div_rn(tl.where(most > 0, most, 1.0), 448.0)
-        rounded = tl.reshape(tl.div_rn(tiles, tl.broadcast_to(scale[:, None], (count, GROUP))), (width,))
+        each = tl.reshape(tl.broadcast_to(scale[:, None], (count, GROUP)), (width,))
         group = part * count + tl.arange(0, count)
-        tl.store(scales + group * tokens + row, scale, mask=group < groups)
+        if not back:
+            tl.store(scales + row * groups + group, scale, mask=group < groups)
     else:
         most = tl.max(tl.abs(wide), axis=0)
         scale = tl.div_rn(tl.where(most > 0, most, 1.0), 448.0)
-        rounded = tl.div_rn(wide, tl.zeros_like(wide) + scale)
-        tl.store(scales + row, scale)
-    rounded = tl.minimum(tl.maximum(rounded, -448.0), 448.0)
-    tl.store(values + row * ins + k, rounded.to(tl.float8e4nv).to(values.dtype.element_ty), mask=k < ins)
+        each = tl.zeros_like(wide) + scale
+        if not back:
+            tl.store(scales + row, scale)
+    rounded = tl.minimum(tl.maximum(tl.div_rn(wide, each), -448.0), 448.0).to(tl.float8e4nv)
+    if back:
+        tl.store(values + row * ins + k, (rounded.to(tl.float32) * each).to(raw.dtype), mask=k < ins)
+    else:
+        tl.store(values + row * ins + k, rounded, mask=k < ins)
+
+
+@triton.jit
+def widen(
+    values, scales, out, ins, columns, rows, width: tl.constexpr, by_group: tl.constexpr, overlapped: tl.constexpr
+):
+    """A stretch of an output's weights times their scales, rounded to the dtype of `out`."""
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
+    row = tl.program_id(0).to(tl.int64)
+    k = tl.program_id(1) * width + tl.arange(0, width)
+    wide = tl.load(values + row * ins + k, mask=k < ins, other=0.0).to(tl.float32)
+    at = scales + (row // rows) * columns
+    scale = tl.load(at)
+    if by_group:
+        scale = tl.load(at + k // GROUP, mask=k < ins, other=0.0)
+    tl.store(out + row * ins + k, (wide * scale).to(out.dtype.element_ty), mask=k < ins)

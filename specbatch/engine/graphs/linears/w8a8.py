@@ -2,8 +2,8 @@
 
 One rounds the inputs, after the norm where there is one. Of the others, for a token or two all weights of a program lie in its registers
 before the inputs are there, as in kernels/linear_fma.py; for up to 64 tokens, where memory is what is waited for, FP8 is widened to 16
-bits in front of the tensor cores, which is exact; more are multiplied as FP8, and summed in float32 every 128 products, since Hopper
-keeps few bits of sums of FP8.
+bits in front of the tensor cores, which is exact; up to 512 are multiplied as FP8, and summed in float32 every 128 products, since
+Hopper keeps few bits of sums of FP8; for more, weights are made wide for cuBLAS, and rounded inputs, too.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 import triton
 from torch import Tensor
 
@@ -28,10 +29,11 @@ from specbatch.engine.graphs.kernels.activations import CODES
 from specbatch.engine.graphs.kernels.fitting import with_stages
 from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, MULTIPROCESSORS, SCRATCH
 from specbatch.engine.graphs.kernels.overlap import overlap
-from specbatch.engine.graphs.kernels.w8a8_inputs import round_inputs
+from specbatch.engine.graphs.kernels.w8a8_inputs import round_inputs, widen
 from specbatch.engine.quantization import QuantizedWeight
 
-FEW = 64  # tokens up to which FP8 is widened
+FEW = 64  # tokens up to which FP8 is widened on its way to the tensor cores
+DENSE = 512  # from here on weights and inputs are made wide first, for cuBLAS: by the bytes of it; the kernel took twice as long as cuBLAS alone
 GROUP = 128
 _CAPABILITY = (8, 9)  # that converts FP8
 
@@ -39,8 +41,8 @@ _CAPABILITY = (8, 9)  # that converts FP8
 class Rounded(NamedTuple):
     """Inputs of a linear.
 
-    values: of FP8, in float16 where they go to the tensor cores so, else float8_e4m3fn  # [T, K]
-    scales: float32 [groups, T]
+    values: float8_e4m3fn; or times their scales again, in the dtype of what the linear gives  # [T, K]
+    scales: float32 [T, groups]
     dtype: of what the linear gives.
     """
 
@@ -95,11 +97,12 @@ def rounded(x: Tensor, group: int, norm: Tensor | None = None, eps: float = 0.0)
     width = max(triton.next_power_of_2(ins), GROUP)
     if norm is None and by_group:
         width = min(width, 8 * GROUP)
-    values = torch.empty(tokens, ins, dtype=torch.float16 if tokens <= FEW else FP8, device=x.device)
-    scales = torch.empty(groups, tokens, dtype=torch.float32, device=x.device)
+    back = tokens > DENSE
+    values = torch.empty(tokens, ins, dtype=x.dtype if back else FP8, device=x.device)
+    scales = torch.empty(tokens, groups, dtype=torch.float32, device=x.device)
     round_inputs[(tokens, triton.cdiv(ins, width))](
-        x, norm, values, scales, tokens, ins, groups, eps,
-        width=width, by_group=by_group, normed=norm is not None, early=tokens <= linear_configs.FMA_TOKENS,
+        x, norm, values, scales, ins, groups, eps,
+        width=width, by_group=by_group, normed=norm is not None, back=back, early=tokens <= linear_configs.FMA_TOKENS,
         num_warps=max(1, min(16, width // 512)), **overlap(x.device),
     )  # fmt: skip
     return Rounded(values, scales, x.dtype)
@@ -110,9 +113,24 @@ def linear(
 ) -> Tensor:  # fmt: skip
     """x @ weight.T + bias or residual, rounded once.  # [T, K], [N, K] -> [T, N]"""
     assert bias is None or residual is None
+    if len(x.values) > DENSE:
+        wide = widened(weight, x.dtype)
+        return F.linear(x.values, wide, bias) if residual is None else residual.addmm_(x.values, wide.t())
     if residual is not None:
         return _run(x, weight, residual.contiguous(), plain.RESIDUAL, config=config)
     return _run(x, weight, bias, plain.NOTHING if bias is None else plain.BIAS, config=config)
+
+
+def widened(weight: QuantizedWeight, dtype: torch.dtype) -> Tensor:
+    """The weights in a dtype that cuBLAS multiplies; for the time of one product.  # [N, K]"""
+    outs, ins = weight.shape
+    columns, width = weight.scales.shape[1], min(1024, max(GROUP, triton.next_power_of_2(ins)))
+    out = torch.empty(outs, ins, dtype=dtype, device=weight.device)
+    widen[(outs, triton.cdiv(ins, width))](
+        weight.values, weight.scales, out, ins, columns, weight.rows,
+        width=width, by_group=columns > 1, num_warps=2, **overlap(weight.device),
+    )  # fmt: skip
+    return out
 
 
 def gates(x: Rounded) -> bool:
@@ -137,7 +155,7 @@ def _run(
     out = torch.empty(tokens, outs, dtype=x.dtype, device=x.values.device)
     flags: dict[str, Any] = {
         "by_group": columns > 1,
-        "x_by_group": x.scales.shape[0] > 1,
+        "x_by_group": x.scales.shape[1] > 1,
         "gated": gate is not None,
         "kind": kind,
         "activation": CODES[gate.name] if gate else 0,
@@ -156,7 +174,7 @@ def _run(
             )  # fmt: skip
             return out
     tile = config or configured(tokens, outs, ins, gated=gate is not None)
-    many = tokens > tile.block_t
+    many = tokens > FEW
     tiles = triton.cdiv(outs, tile.block_n) * (triton.cdiv(tokens, tile.block_t) if many else 1)
     assert tile.split == 1 or (tiles <= plain.TILES and tiles * tile.split * tile.block_n * tile.block_t <= SCRATCH)
     partial, counters = plain.scratch_of(x.values.device) if tile.split > 1 else (None, None)
