@@ -181,7 +181,7 @@ class Decoder:
             following = (after.input_norm, after.qkv) if after is not None else (None, layer.qkv)
             if layer.experts is not None:
                 hidden, _ = self._add(attended, *linear, hidden, None, layer.qkv)
-                hidden, ahead = self._mixture(layer, layer.experts, hidden, at.token_slots, stage.padding, *following)
+                hidden, ahead = self._mixture(layer, layer.experts, hidden, at.token_slots, stage.padding, following[0])
                 continue
             hidden, ahead = self._add(attended, *linear, hidden, layer.post_norm, layer.gate_up)
             fed = self._mlp(layer, hidden, ahead)
@@ -206,13 +206,13 @@ class Decoder:
         return ops.gate(up, activation) if layer.what.gated else ops.activate(up, activation)
 
     def _mixture(
-        self, layer: Layer, experts: Experts, hidden: Tensor, slots: Tensor, padding: int, following_norm: Tensor | None, following: Weight,
+        self, layer: Layer, experts: Experts, hidden: Tensor, slots: Tensor, padding: int, following_norm: Tensor | None,
     ) -> tuple[Tensor, Ahead | Normed | None]:  # fmt: skip
         """The hidden states with what a mixture of experts adds to them; and what is there for the norm that follows."""
         ops, what = self.ops, layer.what
         assert what.routing is not None, "described so"
         chooses = experts.router, experts.bias, what.routing, slots, padding
-        x, logits, routed = ops.route(hidden, layer.post_norm, self.eps, *chooses, following)
+        x, logits, routed = ops.route(hidden, layer.post_norm, self.eps, *chooses)
         base = hidden if layer.fed_norm is None else None
         if layer.gate_up.shape[0]:
             shared = self._shared(layer, x, logits[:, what.routing.experts :])

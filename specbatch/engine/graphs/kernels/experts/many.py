@@ -34,20 +34,18 @@ class Tile(NamedTuple):
 
 
 # By pairs of a block, for weights of two bytes: of both kernels.
-SIZES = (8, 16, 32, 64, 128)
+SIZES = (8, 16, 32, 64)
 _GATED = {
     8: Tile(16, 256, 2, 4),
     16: Tile(16, 256, 2, 4),
     32: Tile(32, 128, 4, 4),
     64: Tile(64, 64, 4, 4),
-    128: Tile(64, 64, 4, 3),
 }
 _DOWN = {
     8: Tile(32, 256, 2, 3),
     16: Tile(32, 256, 2, 3),
     32: Tile(64, 128, 4, 4),
     64: Tile(128, 64, 8, 4),
-    128: Tile(128, 64, 8, 3),
 }
 
 
