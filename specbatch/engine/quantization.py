@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specbatch.engine.fp8.w8a8 import product
+from specbatch.engine.memory import free_cached
 from specbatch.errors import ModelError
 
 Quantization = Literal["fp8", "int8", "int4"]
@@ -23,7 +24,7 @@ Quantization = Literal["fp8", "int8", "int4"]
 GROUP = 32  # inputs that share a scale in int4
 _LARGEST = {"fp8": 448.0, "int8": 127.0}
 _SHARES = (1.0, 0.93, 0.86, 0.8)  # of the scale by which nothing is cut off
-_ROWS = 8192  # outputs that are made int4 at once: what that takes of memory is several times their own
+_ROWS = 8192  # outputs that are rounded at once: what that takes of memory is several times their own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,15 +113,25 @@ def quantize(weight: Tensor, quantization: Quantization) -> QuantizedWeight:
         weight: floating point [outs, ins]
         quantization: int4 needs inputs in two halves of whole groups.
     """
-    if quantization == "int4":
-        parts = [_int4(part) for part in weight.split(_ROWS)]
-        return QuantizedWeight(torch.cat([codes for codes, _ in parts]), torch.cat([scales for _, scales in parts]))
+    outs, ins = weight.shape
+    dtype = {"fp8": torch.float8_e4m3fn, "int8": torch.int8, "int4": torch.uint8}[quantization]
+    is_int4 = quantization == "int4"
+    # Made before what is worked with, and a part at a time: what stays would else lie in the middle of what is given back.
+    values = torch.empty(outs, ins // 2 if is_int4 else ins, dtype=dtype, device=weight.device)
+    groups, kept = (ins // GROUP, torch.bfloat16) if is_int4 else (1, torch.float32)
+    scales = torch.empty(outs, groups, dtype=kept, device=weight.device)
+    for first in range(0, outs, _ROWS):
+        rows = slice(first, first + _ROWS)
+        values[rows], scales[rows] = _int4(weight[rows]) if is_int4 else _eight_bits(weight[rows], quantization)
+    return QuantizedWeight(values, scales)
+
+
+def _eight_bits(weight: Tensor, quantization: Quantization) -> tuple[Tensor, Tensor]:
+    """Values and scales of some outputs."""
     wide, largest = weight.float(), _LARGEST[quantization]
     scales = (wide.abs().amax(-1, keepdim=True) / largest).clamp(min=torch.finfo(torch.float32).tiny)
     scaled = (wide / scales).clamp(-largest, largest)
-    return QuantizedWeight(
-        scaled.to(torch.float8_e4m3fn) if quantization == "fp8" else scaled.round().to(torch.int8), scales
-    )
+    return scaled.to(torch.float8_e4m3fn) if quantization == "fp8" else scaled.round().to(torch.int8), scales
 
 
 def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,6 +218,8 @@ def quantize_linears(model: Any, quantization: Quantization, name: str) -> None:
         parent, _, own = path.rpartition(".")
         weight = quantize(module.weight, quantization)
         setattr(model.get_submodule(parent), own, QuantizedLinear(weight, module.bias))
+        del module
+        free_cached(weight.device)  # or the next one's weights are put into it
     left = next(_matrices(model, embeddings), None)
     if left is not None:
         raise ModelError(

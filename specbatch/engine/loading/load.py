@@ -20,7 +20,6 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.support import unsupported, why_not
 from specbatch.engine.loading.checkpoint import check_fit
 from specbatch.engine.loading.dry_load import dry_load, odd_shapes
-from specbatch.engine.memory import free_cached
 from specbatch.engine.quantization import Quantization, quantize_linears
 from specbatch.errors import ModelError, OutOfMemoryError
 
@@ -107,8 +106,6 @@ def load_causal_lm(
     if quantization is not None:
         _check_capability(quantization, devices, shown)
         quantize_linears(model, quantization, shown)
-        for device in devices:
-            free_cached(torch.device(device))
     return CausalLM(model, shown)
 
 
