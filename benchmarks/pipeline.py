@@ -33,7 +33,7 @@ from specbatch.engine.controller import FixedK
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.graphs import rounds
+from specbatch.engine.graphs import rounds, state
 from specbatch.engine.graphs.rounds import BusyLanes
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.make_engine import graphs_engine
@@ -166,7 +166,8 @@ def _run(pair: Pair, engine: Engine, work: Rows, k: int) -> dict[str, Any]:
 @contextmanager
 def host_of(engine: Engine) -> Iterator[Host]:
     """Within, what the host waits for rounds is counted, and what else its steps take."""
-    host, reach, step = Host(), rounds._reach, engine._step  # noqa: SLF001  # the one place where it waits
+    host, reach, step = Host(), rounds.reach, engine._step  # noqa: SLF001
+    waiting = (rounds, state)  # where it waits
 
     def reached(mark: Any) -> None:
         start = time.perf_counter()
@@ -178,11 +179,15 @@ def host_of(engine: Engine) -> Iterator[Host]:
         step(source)
         host.steps.append(time.perf_counter() - start - (host.waited - before))
 
-    rounds._reach, engine._step = reached, stepped  # type: ignore[method-assign]  # noqa: SLF001
+    for module in waiting:
+        module.reach = reached
+    engine._step = stepped  # type: ignore[method-assign]  # noqa: SLF001
     try:
         yield host
     finally:
-        rounds._reach, engine._step = reach, step  # type: ignore[method-assign]  # noqa: SLF001
+        for module in waiting:
+            module.reach = reach
+        engine._step = step  # type: ignore[method-assign]  # noqa: SLF001
 
 
 def _show(line: dict[str, Any]) -> str:
