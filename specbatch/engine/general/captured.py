@@ -107,6 +107,10 @@ class CapturedForwards:
         logits = self._place_for(step())  # what is made when such a shape first comes is made before the capture, too
         try:
             replay = self._record(leave)
+            token_ids += 1 + torch.arange(shape.rows, device=self._device)[:, None] % 8  # others than were recorded
+            replay()
+            if not torch.allclose(logits, step(), rtol=0.02, atol=0.02 * float(logits.abs().amax())):
+                raise RuntimeError("a replay gives other logits")  # noqa: TRY301  # said as whatever else stands in the way
         except Exception as error:  # noqa: BLE001 - whatever a model's code raises that asks the device in a capture
             first = next(iter(str(error).strip().splitlines()), "")
             self.why_not = f"{type(error).__name__}: {first}"

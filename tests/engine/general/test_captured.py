@@ -66,6 +66,17 @@ def test_a_forward_that_cannot_be_recorded_runs_as_it_is_and_says_so(recording):
     assert said in describe(engine)
 
 
+def test_a_replay_that_does_not_read_its_inputs_is_not_used(recording):
+    def stale(step):
+        step()
+        return lambda: None
+
+    recording["record"] = stale
+    done, engine = tiny.decode(CausalLM(tiny.qwen3()), None, requests(3), max_sequences=2, num_speculative_tokens=0)
+    assert len(done) == 3
+    assert engine.runner.captures.endswith("(RuntimeError: a replay gives other logits)")
+
+
 def test_a_recording_that_works_is_told(recording):
     _, engine = tiny.decode(CausalLM(tiny.qwen3()), None, requests(2), max_sequences=2, num_speculative_tokens=0)
     assert describe(engine) == "general; whole forwards as CUDA graphs"
