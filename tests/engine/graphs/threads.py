@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from specbatch.engine.graphs import lane_assignment
 from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, _size, _views
 from specbatch.engine.graphs.lanes import Lane, Mailbox, make_lanes
@@ -208,6 +209,6 @@ def use_threads(monkeypatch, longest=0.001, last=None):
     def graphs(lanes):
         return ThreadGraphs(lanes) if len(lanes) > 1 else CudaGraphRunner(lanes)
 
-    monkeypatch.setattr(pairs, "make_lanes", thread_lanes)
+    monkeypatch.setattr(lane_assignment, "make_lanes", thread_lanes)
     monkeypatch.setattr(pairs, "CudaGraphRunner", graphs)
     return failures
