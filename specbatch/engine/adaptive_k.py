@@ -34,6 +34,7 @@ _STREAM_FADE = 0.998  # a round, of what is remembered of rows that join
 _ASKING_SHARE = 0.25  # of what speculation may gain for the rows that are there: what asking may cost
 _ASKING = 0.01  # of the time so far and to come: what asking few rows is to cost
 _ASKING_MOST = 0.015  # likewise, what it may cost where the fewest cost more than that
+_WORTH = 0.1  # of what may be gained, by few rows: what asking them may cost at any rate
 _MOST_LOST = 0.028  # of that time: what drafts may have lost beside plain rounds where it is not sure that they pay
 _LOOKS = 3  # plain rounds that are seen before a price is paid
 _DEAR = 6.0  # that is higher than so many of them
@@ -146,7 +147,7 @@ class AdaptiveK:
             if evidence:
                 _, might = self._best(rows, price, step, lambda k: self.acceptance.expected_tokens(k, _HOPE * error))
             share = _ASKING_SHARE * (1 - 1 / might) * to_come
-            most = _ASKING_MOST * total if probe.rows < rows else spare
+            most = max(_ASKING_MOST * total, _WORTH * (1 - 1 / might) * to_come) if probe.rows < rows else spare
             allowed = max(allowed, min(spare, share, most))
         return probe if hope > _MARGIN and self._price(probe, rows, lag) <= allowed else Choice(0, rows)
 

@@ -60,6 +60,7 @@ def test_every_draft_is_what_followed_in_a_finished_row_also_once_the_oldest_are
     assert found > (40 if capacity > 1 << 13 else 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decode", [tiny.decode, fast.decode], ids=["general", "graphs"])
 @pytest.mark.parametrize("sampling", [SamplingParams(), SamplingParams(0.8)], ids=["greedy", "drawn"])
 def test_rows_like_finished_ones_take_fewer_rounds_and_their_text_stays(pair, decode, sampling):
@@ -75,6 +76,7 @@ def test_rows_like_finished_ones_take_fewer_rounds_and_their_text_stays(pair, de
         assert again[row.id].rounds < 0.6 * out[row.id].rounds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decode", [tiny.decode, fast.decode], ids=["general", "graphs"])
 def test_by_rejection_no_drawn_text_depends_on_what_has_finished(pair, decode):
     rows = [Request(str(i), pair.prompts[i], 12, sampling=SamplingParams(1.0)) for i in range(2, 6)]
