@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from specbatch.engine.graphs.paging import PAGE, TILE, Pages, Tiles
+from specbatch.engine.graphs.kv.paging import PAGE, TILE, Pages, Tiles
 from specbatch.engine.graphs.reference import TorchOps
 
 WIDTH = 64  # pages of a table's line: rows of up to 4096 positions

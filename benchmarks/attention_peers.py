@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from benchmarks.attention_cases import SCALE, Case
-from specbatch.engine.graphs.paging import PAGE
+from specbatch.engine.graphs.kv.paging import PAGE
 
 BLOCK = (128, PAGE)  # queries and positions: with flex's usual 128 positions, short rows would read more
 NOWHERE = 1 << 20  # the place of a page in a row that does not hold it

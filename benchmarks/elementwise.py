@@ -24,7 +24,7 @@ from specbatch.engine.graphs.kernels.elementwise import rms_norm, rope_write
 from specbatch.engine.graphs.kernels.filtered_sampling import sample_filtered
 from specbatch.engine.graphs.kernels.sampling import sample
 from specbatch.engine.graphs.kernels.top_candidates import top_candidates
-from specbatch.engine.graphs.paging import PAGE, Pages
+from specbatch.engine.graphs.kv.paging import PAGE, Pages
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sampling import RowSampling, choose_tokens
 

@@ -28,8 +28,14 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.linear_cases import Call, Shape, Work, shapes
-from specbatch.engine.graphs.kernels import linear
-from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, FMA_TOKENS, Config, configured, tensor_cores
+from specbatch.engine.graphs.kernels.linears import linear
+from specbatch.engine.graphs.kernels.linears.linear_configs import (
+    DOT_TOKENS,
+    FMA_TOKENS,
+    Config,
+    configured,
+    tensor_cores,
+)
 
 BANDWIDTH = 3.0e12  # bytes a second, the goal
 SHARED = 227 << 10  # bytes of shared memory that a program may have

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specbatch.engine.graphs.kernels import activations, elementwise, linear
-from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, Config
+from specbatch.engine.graphs.kernels import activations, elementwise
+from specbatch.engine.graphs.kernels.linears import linear
+from specbatch.engine.graphs.kernels.linears.linear_configs import DOT_TOKENS, Config
 
 COLD = 256 << 20  # bytes of weights to go round, several times the L2
 EPS = 1e-6

@@ -35,8 +35,8 @@ from specbatch.embedded import path as embedded
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.grammar import GrammarRound
-from specbatch.engine.logits_options import LogitsOptions, TokenBias
+from specbatch.engine.logits.grammar import GrammarRound
+from specbatch.engine.logits.options import LogitsOptions, TokenBias
 from specbatch.engine.make_engine import general_engine, graphs_engine
 from specbatch.engine.request import AcceptanceRule, Completion, Request, SamplingParams
 from specbatch.engine.speculation import Speculation

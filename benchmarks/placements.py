@@ -43,9 +43,9 @@ from specbatch.engine.make_engine import describe
 from specbatch.plan.advice.render import render
 from specbatch.plan.gpu_products import visible_gpu_shape
 from specbatch.plan.gpus import parse_gpus
-from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.planner import make_plan
-from specbatch.plan.read_shape import shape_from_config
+from specbatch.plan.shapes.model_shape import ModelShape
+from specbatch.plan.shapes.read_shape import shape_from_config
 from specbatch.plan.types import GpuShape, ModelPlacement, Plan
 
 _DRY_GPUS = "8xH100-80GB"

@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.linear import compile_all, measured
 from benchmarks.linear_cases import COLD, EPS, Call, Shape, shapes
-from specbatch.engine.graphs.kernels import linear
-from specbatch.engine.graphs.kernels.linear_configs import Config, padded
+from specbatch.engine.graphs.kernels.linears import linear
+from specbatch.engine.graphs.kernels.linears.linear_configs import Config, padded
 from specbatch.engine.graphs.triton_ops import TritonOps
 from specbatch.engine.quantization import QuantizedWeight, Weight, quantize
 

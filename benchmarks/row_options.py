@@ -29,8 +29,8 @@ from benchmarks.synthetic import SHAPES, Order, build
 from benchmarks.workloads import Rows, equal_lengths
 from specbatch.api.structured import StructuredOutput
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.grammar import Grammar
-from specbatch.engine.logits_options import LogitsOptions, TokenBias
+from specbatch.engine.logits.grammar import Grammar
+from specbatch.engine.logits.options import LogitsOptions, TokenBias
 from specbatch.engine.request import SamplingParams
 from specbatch.runner.rows.grammars import GrammarCompiler, is_installed
 

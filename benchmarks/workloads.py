@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from benchmarks.synthetic import Order
-from specbatch.engine.grammar import Grammar
-from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions
+from specbatch.engine.logits.grammar import Grammar
+from specbatch.engine.logits.options import NO_OPTIONS, LogitsOptions
 from specbatch.engine.request import Completion, Request, SamplingParams
 
 

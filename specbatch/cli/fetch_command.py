@@ -21,11 +21,11 @@ from specbatch.cli.output import say, show
 from specbatch.cli.sources import is_spec
 from specbatch.errors import ModelError
 from specbatch.formatting import format_bytes, pluralize
-from specbatch.plan.model_dir import is_hub_id
+from specbatch.plan.shapes.model_dir import is_hub_id
 
 if TYPE_CHECKING:
     from specbatch.api.job import SpecBatchJob
-    from specbatch.plan.hub_model import HubModel
+    from specbatch.plan.shapes.hub_model import HubModel
     from specbatch.runner.hub.fetch import Fetched
 
 _STOPPED, _INTERRUPTED = 75, 130
@@ -72,7 +72,7 @@ def fetch(
     Exit codes: 0; 64 bad spec; 66 a model is missing, gated, or cannot be loaded; 68 the hub is out of reach for now; 74 no room or not
     writable; 75 stopped. On a cluster: 0 complete, 1 failed, 71 the cluster cannot be reached, or refuses.
     """
-    from specbatch.plan.hub_model import hub_models
+    from specbatch.plan.shapes.hub_model import hub_models
 
     job = _spec_of(models, overrides or (), options)
     wanted = _named(models, code=code, include=include or ()) if job is None else hub_models(job)
@@ -108,7 +108,7 @@ def _spec_of(models: list[str], overrides: Sequence[str], options: ClusterOption
 
 
 def _named(models: list[str], *, code: bool, include: Sequence[str]) -> dict[str, HubModel]:
-    from specbatch.plan.hub_model import HubModel
+    from specbatch.plan.shapes.hub_model import HubModel
 
     found: dict[str, HubModel] = {}
     for text in models:

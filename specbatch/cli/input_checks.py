@@ -48,9 +48,9 @@ def _checks(job: SpecBatchJob, *, in_pods: bool) -> Iterator[tuple[str, Callable
 
 
 def _model(asked: TargetSpec | DrafterSpec, role: str, *, in_pods: bool) -> str:
-    from specbatch.plan.model_dir import EMBEDDED, is_hub_id, resolve_model_dir
-    from specbatch.plan.read_shape import read_shape
-    from specbatch.plan.weight_files import check_weight_files, is_complete
+    from specbatch.plan.shapes.model_dir import EMBEDDED, is_hub_id, resolve_model_dir
+    from specbatch.plan.shapes.read_shape import read_shape
+    from specbatch.plan.shapes.weight_files import check_weight_files, is_complete
 
     name = asked.model
     assert name is not None

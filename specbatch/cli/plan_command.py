@@ -82,7 +82,7 @@ def plan(
     from specbatch.plan.advice.render import render
     from specbatch.plan.engine_choice import choose_engine
     from specbatch.plan.planner import make_plan
-    from specbatch.plan.read_shape import read_shape
+    from specbatch.plan.shapes.read_shape import read_shape
     from specbatch.runner.models.counting import counter
     from specbatch.runner.vllm.installation import installed
 

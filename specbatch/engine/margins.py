@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
-from specbatch.engine.grammar import GrammarRound
-from specbatch.engine.logits_options import Processor
-from specbatch.engine.logits_processors import RowOptions, process
+from specbatch.engine.logits.grammar import GrammarRound
+from specbatch.engine.logits.options import Processor
+from specbatch.engine.logits.processors import RowOptions, process
 from specbatch.engine.request import Request
 
 _LEAST_BOUND = 1e-4  # in logits: above every rounding of float32, far below what separates tokens

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-from specbatch.engine.grammar import Grammar
-from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions, Processor
+from specbatch.engine.logits.grammar import Grammar
+from specbatch.engine.logits.options import NO_OPTIONS, LogitsOptions, Processor
 
 FinishReason = Literal["stop", "length", "error"]
 AcceptanceRule = Literal["coupled", "rejection"]

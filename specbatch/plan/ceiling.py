@@ -23,9 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.predicted import Ceiling
+from specbatch.plan.shapes.model_shape import ModelShape
 from specbatch.plan.types import GpuShape, ModelPlacement, ReplicaPlan, Stage
 
 MOVE_SECONDS = 25e-6  # of hidden states between two GPUs of one host, and to begin there: measured over NVLink

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from specbatch.errors import ModelError
 from specbatch.plan.layouts import Layout
-from specbatch.plan.model_shape import ModelShape
+from specbatch.plan.shapes.model_shape import ModelShape
 from specbatch.plan.types import GpuShape, ModelPlacement, ReplicaPlan, Stage
 
 _MAY_BE_ABSENT = {"rotary_emb", "lm_head", "embed_out", "decoder"}

@@ -8,7 +8,7 @@ from typing import Literal
 
 from specbatch.api import Spec
 from specbatch.api.rules.engine import not_of_vllm
-from specbatch.plan.model_shape import ModelShape
+from specbatch.plan.shapes.model_shape import ModelShape
 
 INSTALL = "pip install 'specbatch[vllm]' where it runs, or use the image with vLLM"
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from specbatch.plan.gpu_products import GIB
-from specbatch.plan.model_shape import SINKS
 from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.reserve import Part, Reserving
+from specbatch.plan.shapes.model_shape import SINKS
 from specbatch.plan.types import DeviceUse, ReplicaPlan
 
 COUNTED_ROWS = 4096  # up to which it is counted how many a device has room for
-PAGE = 64  # tokens, as in engine/graphs/paging.py
+PAGE = 64  # tokens, as in engine/graphs/kv/paging.py
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Self
 from specbatch.api import SpecBatchJob
 from specbatch.errors import DeviceError
 from specbatch.plan.gpus import cpu_shape
-from specbatch.plan.model_shape import ModelShape
+from specbatch.plan.shapes.model_shape import ModelShape
 from specbatch.plan.types import GpuShape, Speculation
 
 # Most rows that `auto` takes.

@@ -11,12 +11,12 @@ from specbatch.plan.advice.recommendation import Choices, recommend
 from specbatch.plan.advice.timeline import timeline_of
 from specbatch.plan.candidates import best_of_each, choose
 from specbatch.plan.device_map import place_replicas
-from specbatch.plan.eagle3_shape import check_fits
 from specbatch.plan.layouts import Layout, possible_layouts
 from specbatch.plan.measured import MeasuredRounds
-from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.placement_request import placement_request
 from specbatch.plan.plan_request import PlanRequest
+from specbatch.plan.shapes.eagle3_shape import check_fits
+from specbatch.plan.shapes.model_shape import ModelShape
 from specbatch.plan.types import GpuShape, Plan, Recommendation
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specbatch.plan.gpu_products import GIB
-from specbatch.plan.model_shape import ModelShape
+from specbatch.plan.shapes.model_shape import ModelShape
 from specbatch.plan.types import DRIVER, VERIFIED_TOKENS, DeviceUse, Speculation
 
 _DRIVER_BYTES = 3 * GIB // 4  # CUDA context, cuBLAS, loaded kernels: taken before KV

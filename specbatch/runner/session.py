@@ -9,7 +9,7 @@ from pathlib import Path
 
 from specbatch.api.job import SpecBatchJob
 from specbatch.errors import ResultsError
-from specbatch.plan.model_dir import EMBEDDED
+from specbatch.plan.shapes.model_dir import EMBEDDED
 from specbatch.results.identity import Identity
 from specbatch.results.layout import run_directory
 from specbatch.results.manifest import read_manifests, success_of, write_success

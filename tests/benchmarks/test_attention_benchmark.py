@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import attention_cases, attention_peers
-from specbatch.engine.graphs.paging import PAGE
+from specbatch.engine.graphs.kv.paging import PAGE
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without:UserWarning")
 FLEXES = [attention_peers.flex, attention_peers.flex_paged]

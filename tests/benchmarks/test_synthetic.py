@@ -13,7 +13,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.describe.check import why_not
 from specbatch.engine.request import Completion
 from specbatch.engine.stats import EngineStats
-from specbatch.plan.read_shape import shape_from_config
+from specbatch.plan.shapes.read_shape import shape_from_config
 
 TINY = SHAPES["tiny"]
 CPU = {"": torch.device("cpu")}

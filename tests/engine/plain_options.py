@@ -5,7 +5,7 @@ from collections import Counter
 
 import torch
 
-from specbatch.engine.logits_options import LogitsOptions, TokenBias
+from specbatch.engine.logits.options import LogitsOptions, TokenBias
 
 BAN = -math.inf
 KINDS = {

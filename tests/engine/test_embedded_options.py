@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from specbatch.embedded import path as embedded
-from specbatch.engine.logits_options import LogitsOptions, TokenBias
+from specbatch.engine.logits.options import LogitsOptions, TokenBias
 from specbatch.engine.request import Request
 from tests.engine import tiny
 from tests.engine.graphs import fast

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions, TokenBias
-from specbatch.engine.logits_processors import RowOptions, process
+from specbatch.engine.logits.options import NO_OPTIONS, LogitsOptions, TokenBias
+from specbatch.engine.logits.processors import RowOptions, process
 from specbatch.engine.margins import Contest, tie_bound
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sampling import RowSampling, choose_tokens

@@ -14,7 +14,7 @@ from specbatch.api import parse_spec
 from specbatch.api.job import SpecBatchJob
 from specbatch.errors import SpecbatchError
 from specbatch.plan.planner import make_plan
-from specbatch.plan.weight_files import check_weight_files
+from specbatch.plan.shapes.weight_files import check_weight_files
 from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.models.defaults import ModelDefaults

@@ -9,10 +9,10 @@ from pathlib import Path
 from specbatch.api import SpecBatchJob, parse_spec
 from specbatch.plan.device_map import place_model
 from specbatch.plan.gpus import parse_gpus
-from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.plan_request import PlanRequest
 from specbatch.plan.planner import make_plan
-from specbatch.plan.read_shape import shape_from_config
+from specbatch.plan.shapes.model_shape import ModelShape
+from specbatch.plan.shapes.read_shape import shape_from_config
 from specbatch.plan.types import GpuShape, Plan, ReplicaPlan, Speculation
 
 CONFIGS = Path(__file__).parent / "configs"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from specbatch.plan.ceiling import HOST_SECONDS, Visit, cycle_seconds, predict, predict_all, tokens_per_round
 from specbatch.plan.gpus import parse_gpus
-from specbatch.plan.read_shape import read_shape
+from specbatch.plan.shapes.read_shape import read_shape
 from specbatch.plan.types import Speculation
 from tests.plan.builders import H100, replica, request, shape
 

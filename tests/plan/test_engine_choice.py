@@ -3,7 +3,7 @@
 import pytest
 
 from specbatch.plan.engine_choice import INSTALL, choose_engine
-from specbatch.plan.read_shape import read_shape
+from specbatch.plan.shapes.read_shape import read_shape
 from tests.api.specs import job
 
 DENSE, OTHER = read_shape("Qwen/Qwen3-8B"), read_shape("openai/gpt-oss-20b")

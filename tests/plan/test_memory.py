@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbatch.engine.graphs import paging
+from specbatch.engine.graphs.kv import paging
 from specbatch.plan.device_map import place_replicas, split_layers
 from specbatch.plan.gpus import parse_gpus
 from specbatch.plan.layouts import Layout

@@ -7,9 +7,9 @@ import pytest
 from specbatch.errors import DeviceError, ModelError, SpecError
 from specbatch.plan import planner
 from specbatch.plan.gpus import cpu_shape, parse_gpus
-from specbatch.plan.model_shape import LayerShape, ModelShape
 from specbatch.plan.planner import make_plan
-from specbatch.plan.read_shape import shape_from_config
+from specbatch.plan.shapes.model_shape import LayerShape, ModelShape
+from specbatch.plan.shapes.read_shape import shape_from_config
 from specbatch.plan.types import GpuShape, ModelPlacement, Speculation
 from tests.plan.builders import config, job, plan_of, shape
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from specbatch.api import DecodingSpec
 from specbatch.api.structured import StructuredOutput
-from specbatch.engine.grammar import GrammarRound
+from specbatch.engine.logits.grammar import GrammarRound
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.job import run_job
 from specbatch.runner.rows import grammars

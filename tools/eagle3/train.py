@@ -28,7 +28,7 @@ from specbatch.engine.general.eagle3_head import Eagle3Head
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.loading.eagle3 import load_eagle3
 from specbatch.engine.loading.load import load_causal_lm
-from specbatch.plan.model_dir import resolve_model_dir
+from specbatch.plan.shapes.model_dir import resolve_model_dir
 from tools.eagle3.loss import training_time_test
 from tools.eagle3.rows import Row, acceptance_length, answer, read_prompts, task_rows
 

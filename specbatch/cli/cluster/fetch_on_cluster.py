@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from specbatch.cluster.client.client import Cluster
     from specbatch.cluster.diagnose.why import Verdict
     from specbatch.cluster.jobs.job_view import JobView
-    from specbatch.plan.hub_model import HubModel
+    from specbatch.plan.shapes.hub_model import HubModel
 
 NOTHING_TO_FETCH = "nothing to fetch: the models of this spec are in the package, or in folders"
 _STUCK_SECONDS = 20.0

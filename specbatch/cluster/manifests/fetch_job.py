@@ -13,7 +13,7 @@ from specbatch.cluster.manifests.failure_policy import pod_failure_policy
 from specbatch.cluster.manifests.names import COMPONENT, CONFIG, CONTAINER, FETCH, RUN, object_name, pod_labels
 from specbatch.cluster.manifests.pod import pod_template
 from specbatch.errors import Problem, SpecError
-from specbatch.plan.hub_model import hub_models
+from specbatch.plan.shapes.hub_model import hub_models
 
 _NOT_MOUNTED = {"spec", "shm", "results", "data"}
 _OF_THE_RUN = ("initContainers", "runtimeClassName", "topologySpreadConstraints", "resourceClaims", "resources", "schedulingGates")  # fmt: skip

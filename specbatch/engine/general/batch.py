@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.acceptance import Acceptance
-from specbatch.engine.grammar import GrammarRound
-from specbatch.engine.logits_options import Processor
-from specbatch.engine.logits_processors import RowOptions, needed, process
+from specbatch.engine.logits.grammar import GrammarRound
+from specbatch.engine.logits.options import Processor
+from specbatch.engine.logits.processors import RowOptions, needed, process
 from specbatch.engine.sampling import RowSampling
 from specbatch.engine.sequence import SequenceState
 

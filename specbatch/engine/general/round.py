@@ -12,7 +12,7 @@ from specbatch.engine.general.batch import Batch
 from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.drafter import Drafter, Proposal
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.logprobs import Logprobs
+from specbatch.engine.logits.logprobs import Logprobs
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.rounds import RoundOutput
 from specbatch.engine.sampling import choose_tokens, distribution

@@ -11,11 +11,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from specbatch.engine.grammar import GrammarRound
 from specbatch.engine.graphs.lanes import Lane, upload
-from specbatch.engine.logits_options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
-from specbatch.engine.logits_processors import OptionSizes, RowOptions
-from specbatch.engine.logprobs import Logprobs
+from specbatch.engine.logits.grammar import GrammarRound
+from specbatch.engine.logits.logprobs import Logprobs
+from specbatch.engine.logits.options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
+from specbatch.engine.logits.processors import OptionSizes, RowOptions
 from specbatch.engine.request import Request
 
 _SIZES = OptionSizes(MOST_BIASED, MOST_BAD_WORDS, LONGEST_BAD_WORD)

@@ -22,9 +22,9 @@ from specbatch.engine.graphs.drafters.lookup import LookupDrafter
 from specbatch.engine.graphs.drafters.paged import PagedDrafter
 from specbatch.engine.graphs.drafters.windowed import WindowedDrafter, WindowPool, shown_positions
 from specbatch.engine.graphs.handover import Inbox, Outbox
+from specbatch.engine.graphs.kv.pool import PagePool
 from specbatch.engine.graphs.lane_assignment import lanes_of
 from specbatch.engine.graphs.ops import operations
-from specbatch.engine.graphs.pool import PagePool
 from specbatch.engine.graphs.prefill import Prefill
 from specbatch.engine.graphs.sizes import bucket, buckets, most_drafts, page_counts
 from specbatch.engine.graphs.state import FIELDS, Mode, RowState

@@ -12,8 +12,8 @@ from torch import Tensor
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters.head import PackedHead
+from specbatch.engine.graphs.kv.paging import TILE, Tiles
 from specbatch.engine.graphs.lanes import upload
-from specbatch.engine.graphs.paging import TILE, Tiles
 from specbatch.engine.graphs.stage import PackedAt
 from specbatch.engine.graphs.state import RowState
 

@@ -17,8 +17,8 @@ from specbatch.engine.graphs.describe.description import SILU, Activation
 from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.experts.operations import TorchExperts
 from specbatch.engine.graphs.reference_attention import TorchAttention
-from specbatch.engine.logits_processors import process_slots
-from specbatch.engine.logprobs import Logprobs
+from specbatch.engine.logits.logprobs import Logprobs
+from specbatch.engine.logits.processors import process_slots
 from specbatch.engine.quantization import Weight, multiply
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution, gumbel_max

@@ -10,7 +10,7 @@ from specbatch.engine.graphs.cascade.reference import attend_cascade
 from specbatch.engine.graphs.cascade.tiles import PrefixTiles
 from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
 from specbatch.engine.graphs.describe.operations import TorchLayers, rms_norm
-from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
+from specbatch.engine.graphs.kv.paging import PAGE, Pages, Tiles
 
 
 class TorchAttention(TorchLayers):

@@ -10,7 +10,7 @@ from torch import Tensor
 from specbatch.engine.graphs.cuda_graphs import Span
 from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.state import ACCEPTED, DRAFTED, FIELDS, FINITE
-from specbatch.engine.logprobs import Logprobs
+from specbatch.engine.logits.logprobs import Logprobs
 from specbatch.engine.rounds import InFlightRound, RoundOutput
 from specbatch.engine.timing import Mark, reach, seconds_between, seconds_of
 

@@ -10,8 +10,7 @@ from dataclasses import replace
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.grammar import GrammarRound, mask_words
-from specbatch.engine.graphs.kv_manager import KVManager
+from specbatch.engine.graphs.kv.kv_manager import KVManager
 from specbatch.engine.graphs.lanes import kept_current
 from specbatch.engine.graphs.ops import refusing_kernels
 from specbatch.engine.graphs.option_lines import SlotProcessors
@@ -20,7 +19,8 @@ from specbatch.engine.graphs.rounds import BusyLanes, GraphRound, RoundOverLanes
 from specbatch.engine.graphs.sizes import bucket
 from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.warmup import warm_up
-from specbatch.engine.logits_options import Processor
+from specbatch.engine.logits.grammar import GrammarRound, mask_words
+from specbatch.engine.logits.options import Processor
 from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.pipeline import RoundTimes
 from specbatch.engine.round_costs import RoundCosts

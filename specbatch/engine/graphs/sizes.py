@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.pool import page_bytes, pages_for
+from specbatch.engine.graphs.kv.pool import page_bytes, pages_for
 
 MAX_TOKENS = 1024  # of one verify forward: what bounds the memory of logits
 _SMALL = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)

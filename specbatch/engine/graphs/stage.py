@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.graphs.cuda_graphs import Capture
+from specbatch.engine.graphs.kv.paging import Pages, Tiles
 from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.packing import Layer
-from specbatch.engine.graphs.paging import Pages, Tiles
 from specbatch.engine.graphs.reference import TorchOps
 
 

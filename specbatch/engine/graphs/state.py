@@ -12,7 +12,7 @@ from torch import Tensor
 
 from specbatch.engine.graphs.lanes import Lane, upload
 from specbatch.engine.graphs.option_lines import OptionLines
-from specbatch.engine.logits_options import Processor
+from specbatch.engine.logits.options import Processor
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling
 from specbatch.engine.sequence import SequenceState

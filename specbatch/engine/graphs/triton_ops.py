@@ -18,9 +18,9 @@ from specbatch.engine.graphs.kernels import (
     prefill_attention,
     rope_attention,
 )
-from specbatch.engine.graphs.kernels.linear_limits import AHEAD, few, folds
+from specbatch.engine.graphs.kernels.linears.linear_limits import AHEAD, few, folds
 from specbatch.engine.graphs.kernels.token_choice import TritonTokenChoice
-from specbatch.engine.graphs.paging import Pages, Tiles
+from specbatch.engine.graphs.kv.paging import Pages, Tiles
 from specbatch.engine.graphs.reference import Ahead
 from specbatch.engine.quantization import Weight, dense
 

@@ -22,7 +22,7 @@ from specbatch.engine.graphs.stage import RowsAt
 from specbatch.engine.graphs.state import FIELDS, Mode
 from specbatch.engine.graphs.taps import Taps
 from specbatch.engine.graphs.token_choice import TokenChooser
-from specbatch.engine.logits_options import Processor
+from specbatch.engine.logits.options import Processor
 from specbatch.engine.sampling import Distribution
 
 

@@ -8,10 +8,10 @@ from functools import partial
 
 import torch
 
+from specbatch.engine.graphs.kv.paging import PAGE
+from specbatch.engine.graphs.kv.pool import page_bytes
 from specbatch.engine.graphs.lanes import Lane
-from specbatch.engine.graphs.paging import PAGE
 from specbatch.engine.graphs.pair import CapturedPair
-from specbatch.engine.graphs.pool import page_bytes
 from specbatch.engine.graphs.precompile import precompile
 from specbatch.engine.graphs.rounds import Spans
 from specbatch.engine.graphs.state import Mode

@@ -9,8 +9,8 @@ from specbatch.plan.candidates import Candidate
 from specbatch.plan.device_map import place_replicas
 from specbatch.plan.layouts import lay_out
 from specbatch.plan.memory import largest, memory_fit, shortages
-from specbatch.plan.model_shape import ModelShape
 from specbatch.plan.plan_request import PlanRequest
+from specbatch.plan.shapes.model_shape import ModelShape
 from specbatch.plan.types import DeviceUse
 
 

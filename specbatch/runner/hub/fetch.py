@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from specbatch.errors import ModelError, ResultsError
 from specbatch.formatting import format_bytes
-from specbatch.plan.hub_model import HubModel
-from specbatch.plan.model_dir import resolve_model_dir
-from specbatch.plan.weight_files import check_weight_files, is_complete
+from specbatch.plan.shapes.hub_model import HubModel
+from specbatch.plan.shapes.model_dir import resolve_model_dir
+from specbatch.plan.shapes.weight_files import check_weight_files, is_complete
 from specbatch.runner.hub.blob import Blob, provide
 from specbatch.runner.hub.errors import bound_silence, hub_errors
 from specbatch.runner.hub.progress import Progress

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specbatch.errors import ModelError
-from specbatch.plan.weight_files import json_object
+from specbatch.plan.shapes.weight_files import json_object
 from specbatch.runner.models.content import weights_hash
 
 CONFIG = "adapter_config.json"

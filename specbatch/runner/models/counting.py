@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specbatch.plan.hf_config import HfConfig
-from specbatch.plan.model_shape import Counter, LayerShape, ModelShape, ModuleNames
+from specbatch.plan.shapes.hf_config import HfConfig
+from specbatch.plan.shapes.model_shape import Counter, LayerShape, ModelShape, ModuleNames
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,11 +10,11 @@ from typing import Any
 from specbatch.api.models import DrafterSpec, TargetSpec
 from specbatch.eagle3 import is_eagle3
 from specbatch.errors import ModelError
-from specbatch.plan.gguf_header import config_from_gguf
-from specbatch.plan.hf_config import max_positions
-from specbatch.plan.hub_model import HubModel
-from specbatch.plan.model_dir import resolve_model_dir
-from specbatch.plan.weight_files import check_weight_files, is_complete, json_object
+from specbatch.plan.shapes.gguf_header import config_from_gguf
+from specbatch.plan.shapes.hf_config import max_positions
+from specbatch.plan.shapes.hub_model import HubModel
+from specbatch.plan.shapes.model_dir import resolve_model_dir
+from specbatch.plan.shapes.weight_files import check_weight_files, is_complete, json_object
 from specbatch.runner.hub.fetch import fetch_model
 from specbatch.runner.hub.progress import Progress
 from specbatch.runner.models.content import text_files, weights_hash

@@ -25,10 +25,10 @@ from specbatch.engine.request import SamplingParams
 from specbatch.engine.speculation import Speculation
 from specbatch.errors import DeviceError, VocabularyMismatchError
 from specbatch.plan.device_map import compare_with_actual
-from specbatch.plan.model_shape import ModelShape
-from specbatch.plan.read_shape import shape_in
+from specbatch.plan.shapes.model_shape import ModelShape
+from specbatch.plan.shapes.read_shape import shape_in
+from specbatch.plan.shapes.weight_files import weight_files
 from specbatch.plan.types import ModelPlacement, Plan, ReplicaPlan
-from specbatch.plan.weight_files import weight_files
 from specbatch.runner.display import WARNING, seldom
 from specbatch.runner.models.adapter import AdapterFiles, find_adapter
 from specbatch.runner.models.counting import counter

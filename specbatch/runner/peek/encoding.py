@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from specbatch.api.job import Spec
 from specbatch.api.models import TargetSpec
 from specbatch.errors import ModelError, SpecbatchError
-from specbatch.plan.model_dir import resolve_model_dir
+from specbatch.plan.shapes.model_dir import resolve_model_dir
 from specbatch.runner.models.files import ModelFiles
 from specbatch.runner.rows.row import Row
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from specbatch.api.structured import StructuredOutput
-from specbatch.engine.grammar import Grammar, mask_words
+from specbatch.engine.logits.grammar import Grammar, mask_words
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions
+from specbatch.engine.logits.options import NO_OPTIONS, LogitsOptions
 from specbatch.errors import OutOfReachError
 from specbatch.results.layout import rows_of_share
 from specbatch.runner.dataset.bad_rows import RowError

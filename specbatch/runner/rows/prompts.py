@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from specbatch.engine.logits_options import LogitsOptions
+from specbatch.engine.logits.options import LogitsOptions
 from specbatch.errors import Problem, SpecError
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.chat.options import ChatOptions

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from specbatch.api.decoding import DecodingSpec
-from specbatch.engine.logits_options import (
+from specbatch.engine.logits.options import (
     ALWAYS,
     LONGEST_BAD_WORD,
     MOST_BAD_WORDS,

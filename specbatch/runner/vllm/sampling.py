@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from specbatch.api.decoding import DecodingSpec
-from specbatch.engine.logits_options import ALWAYS, LogitsOptions
+from specbatch.engine.logits.options import ALWAYS, LogitsOptions
 from specbatch.engine.request import Request
 from specbatch.errors import Problem
 

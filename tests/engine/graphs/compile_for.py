@@ -34,10 +34,10 @@ from specbatch.engine.graphs.kernels import (
     sampling,
 )
 from specbatch.engine.graphs.kernels.experts import few, grouping, many, routing
+from specbatch.engine.graphs.kv.paging import PAGE, Pages, Tiles
 from specbatch.engine.graphs.linears import w8a8, w8a8_ops
-from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
-from specbatch.engine.logits_options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
-from specbatch.engine.logits_processors import RowOptions
+from specbatch.engine.logits.options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
+from specbatch.engine.logits.processors import RowOptions
 from specbatch.engine.quantization import QuantizedWeight
 from tests.engine.graphs.compile_stages import Stages
 

@@ -10,9 +10,9 @@ from specbatch.engine.graphs import cuda_graphs as graphs
 from specbatch.engine.graphs import decoder as decoders
 from specbatch.engine.graphs.cuda_graphs import Capture
 from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.kv.paging import TILE, Tiles
+from specbatch.engine.graphs.kv.pool import PagePool, page_bytes
 from specbatch.engine.graphs.lanes import make_lanes
-from specbatch.engine.graphs.paging import TILE, Tiles
-from specbatch.engine.graphs.pool import PagePool, page_bytes
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.stage import PackedAt, RowsAt, Stage
 from tests.engine import tiny

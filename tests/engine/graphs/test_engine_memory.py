@@ -5,7 +5,7 @@ import torch
 
 from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.paging import PAGE
+from specbatch.engine.graphs.kv.paging import PAGE
 from specbatch.engine.graphs.state import RowState
 from specbatch.engine.request import Request
 from specbatch.engine.sequence import SequenceState

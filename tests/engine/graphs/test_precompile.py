@@ -32,7 +32,7 @@ from tests.engine.graphs import compile_for
 compile_for.compile_only(90)
 JITFunction.run = real
 from specbatch.engine.graphs.precompile import compiling_only
-from specbatch.engine.graphs.kernels.linear import linear_add, norm_linear
+from specbatch.engine.graphs.kernels.linears.linear import linear_add, norm_linear
 
 def work():
     for tokens in (1, 2, 3):

@@ -9,9 +9,9 @@ import torch
 from specbatch.engine.graphs import prefill
 from specbatch.engine.graphs.cuda_graphs import CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.kv.paging import PAGE, TILE
+from specbatch.engine.graphs.kv.pool import PagePool
 from specbatch.engine.graphs.lanes import Lane
-from specbatch.engine.graphs.paging import PAGE, TILE
-from specbatch.engine.graphs.pool import PagePool
 from specbatch.engine.graphs.prefill import Prefill, pack, sizes
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.state import RowState

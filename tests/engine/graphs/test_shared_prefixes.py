@@ -5,7 +5,7 @@ import torch
 
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs import pair as pairs
-from specbatch.engine.graphs.paging import PAGE
+from specbatch.engine.graphs.kv.paging import PAGE
 from specbatch.engine.sequence import SequenceState
 from tests.engine import heads, tiny
 from tests.engine.graphs import fast, threads

@@ -7,7 +7,7 @@ import torch
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.graphs import sizes
-from specbatch.engine.graphs.paging import PAGE
+from specbatch.engine.graphs.kv.paging import PAGE
 from specbatch.engine.graphs.sizes import MAX_TOKENS
 from specbatch.engine.graphs.state import MAX_CANDIDATES
 from specbatch.plan import memory, plan_request, reserve, types

@@ -13,8 +13,9 @@ from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs import triton_ops
 from specbatch.engine.graphs.describe import triton_operations
 from specbatch.engine.graphs.describe.operations import Normed
-from specbatch.engine.graphs.kernels import linear_configs, token_choice
-from specbatch.engine.graphs.paging import PAGE, Pages, Tiles
+from specbatch.engine.graphs.kernels import token_choice
+from specbatch.engine.graphs.kernels.linears import linear_configs
+from specbatch.engine.graphs.kv.paging import PAGE, Pages, Tiles
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.triton_ops import TritonOps
 from tests.engine import tiny

@@ -6,7 +6,7 @@ import torch
 from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs.drafters import windowed
 from specbatch.engine.graphs.drafters.windowed import SINKS, WindowedDrafter, room
-from specbatch.engine.graphs.pool import pages_for
+from specbatch.engine.graphs.kv.pool import pages_for
 from tests.engine import tiny
 from tests.engine.graphs import fast
 

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from specbatch.errors import ModelError, OutOfReachError, ResultsError
-from specbatch.plan.hub_model import HubModel
-from specbatch.plan.model_dir import resolve_model_dir
+from specbatch.plan.shapes.hub_model import HubModel
+from specbatch.plan.shapes.model_dir import resolve_model_dir
 from specbatch.runner.hub.blob import PARTIAL
 from specbatch.runner.hub.fetch import fetch_model
 from specbatch.runner.hub.progress import Progress

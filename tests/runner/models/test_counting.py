@@ -5,7 +5,7 @@ import json
 import pytest
 
 from specbatch.plan.device_map import place_model
-from specbatch.plan.read_shape import shape_from_config
+from specbatch.plan.shapes.read_shape import shape_from_config
 from specbatch.runner.models import counting
 from specbatch.runner.models.counting import count_shape
 from tests.runner.causal_configs import TYPES, tiny_config

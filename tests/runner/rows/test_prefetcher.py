@@ -5,7 +5,7 @@ import time
 import pytest
 
 from specbatch.api import DecodingSpec
-from specbatch.engine.logits_options import NO_OPTIONS
+from specbatch.engine.logits.options import NO_OPTIONS
 from specbatch.engine.request import Completion
 from specbatch.engine.stats import EngineStats
 from specbatch.errors import DatasetError

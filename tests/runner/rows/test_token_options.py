@@ -5,7 +5,7 @@ import math
 import pytest
 
 from specbatch.api import DecodingSpec
-from specbatch.engine.logits_options import ALWAYS, NO_OPTIONS, TokenBias
+from specbatch.engine.logits.options import ALWAYS, NO_OPTIONS, TokenBias
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.models.tokenizer import Detokenizer

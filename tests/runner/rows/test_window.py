@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from specbatch.engine.graphs.page_allocator import PageAllocator
+from specbatch.engine.graphs.kv.page_allocator import PageAllocator
 from specbatch.engine.prefix import PAGE, prefix_keys
 from specbatch.runner.rows import window
 from specbatch.runner.rows.window import RowWindow, as_bytes, as_tokens, common

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from specbatch.engine.logits_options import LogitsOptions, TokenBias
+from specbatch.engine.logits.options import LogitsOptions, TokenBias
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.runner.vllm.sampling import not_of_vllm, sampling_arguments
 from tests.api.specs import job

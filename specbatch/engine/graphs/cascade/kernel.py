@@ -19,7 +19,7 @@ from specbatch.engine.graphs.describe.description import AttentionKind
 from specbatch.engine.graphs.kernels.attention import multiprocessors
 from specbatch.engine.graphs.kernels.fitting import with_stages
 from specbatch.engine.graphs.kernels.over_pages import MASKED, check, factor_of, of_scores, over_pages, stages_for
-from specbatch.engine.graphs.paging import PAGE, Pages
+from specbatch.engine.graphs.kv.paging import PAGE, Pages
 
 _QUERIES = 64  # of a program of the first kernel
 _MOST_SPLITS = 8

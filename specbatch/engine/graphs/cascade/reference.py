@@ -7,7 +7,7 @@ from torch import Tensor
 
 from specbatch.engine.graphs.cascade.tiles import PrefixTiles
 from specbatch.engine.graphs.describe.description import AttentionKind
-from specbatch.engine.graphs.paging import PAGE, Pages
+from specbatch.engine.graphs.kv.paging import PAGE, Pages
 
 
 def attend_cascade(

@@ -18,8 +18,8 @@ from specbatch.engine.graphs.describe.cut import CutModel, cut
 from specbatch.engine.graphs.describe.describe import describe
 from specbatch.engine.graphs.describe.description import DecoderDescription, NotDescribedError
 from specbatch.engine.graphs.describe.rotary import rope_tables
-from specbatch.engine.graphs.paging import Tiles
-from specbatch.engine.graphs.pool import PagePool
+from specbatch.engine.graphs.kv.paging import Tiles
+from specbatch.engine.graphs.kv.pool import PagePool
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.stage import PackedAt, RowsAt
 

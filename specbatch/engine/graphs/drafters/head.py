@@ -15,8 +15,8 @@ from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.describe.description import LayerDescription
 from specbatch.engine.graphs.describe.modules import LayerModules
 from specbatch.engine.graphs.describe.rotary import rope_table
+from specbatch.engine.graphs.kv.paging import PAGE, Pages
 from specbatch.engine.graphs.packing import pack_layer
-from specbatch.engine.graphs.paging import PAGE, Pages
 from specbatch.engine.graphs.stage import PackedAt, RowsAt, Stage
 from specbatch.engine.graphs.state import RowState
 from specbatch.engine.graphs.taps import Taps

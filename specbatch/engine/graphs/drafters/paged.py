@@ -10,7 +10,7 @@ from torch import Tensor
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters.drafter import StepDrafter
-from specbatch.engine.graphs.pool import PagePool
+from specbatch.engine.graphs.kv.pool import PagePool
 from specbatch.engine.graphs.prefill import Prefill
 from specbatch.engine.graphs.stage import RowsAt
 from specbatch.engine.graphs.state import Mode, RowState

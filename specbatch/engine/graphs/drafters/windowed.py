@@ -17,9 +17,9 @@ from torch import Tensor
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.graphs.cuda_graphs import Capture
 from specbatch.engine.graphs.drafters.paged import PagedDrafter
+from specbatch.engine.graphs.kv.paging import PAGE
+from specbatch.engine.graphs.kv.pool import PagePool, pages_for
 from specbatch.engine.graphs.lanes import upload
-from specbatch.engine.graphs.paging import PAGE
-from specbatch.engine.graphs.pool import PagePool, pages_for
 from specbatch.engine.graphs.stage import RowsAt
 from specbatch.engine.sequence import SequenceState
 

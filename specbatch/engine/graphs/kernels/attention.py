@@ -30,7 +30,7 @@ from specbatch.engine.graphs.kernels.over_pages import (
 )
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.kernels.scratch import current_lane
-from specbatch.engine.graphs.paging import PAGE, Pages
+from specbatch.engine.graphs.kv.paging import PAGE, Pages
 
 LEAST = tl.constexpr(4)  # pages of a share: they arrive one behind the other, sooner than parts can be put together
 ARRIVALS = 4096  # rows x kv heads that may be shared out at a time: many more than are worth sharing out

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
 from specbatch.engine.graphs.kernels.overlap import overlap
-from specbatch.engine.graphs.paging import PAGE, Pages
+from specbatch.engine.graphs.kv.paging import PAGE, Pages
 
 _FEW = 16  # tokens, up to which a program takes little, so that there are enough of them
 _BLOCK = 2048  # elements that a program of 4 warps holds well: 16 bytes a load, two of them in flight

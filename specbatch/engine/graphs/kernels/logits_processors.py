@@ -15,8 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from specbatch.engine.logits_options import Processor
-from specbatch.engine.logits_processors import RowOptions
+from specbatch.engine.logits.options import Processor
+from specbatch.engine.logits.processors import RowOptions
 
 _TILE = 4096  # tokens of the vocabulary
 _WIDTH = 1024  # tokens of a row that are looked at together

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from specbatch.engine.graphs.describe.description import AttentionKind
 from specbatch.engine.graphs.kernels.activations import tanh
-from specbatch.engine.graphs.paging import PAGE
+from specbatch.engine.graphs.kv.paging import PAGE
 
 MASKED = tl.constexpr(-1e30)  # finite, so that what sees nothing yet needs no special case: it weighs 2^-1e30 = 0
 LOG2_E = math.log2(math.e)

@@ -25,7 +25,7 @@ from specbatch.engine.graphs.kernels.over_pages import (
     stages_for,
 )
 from specbatch.engine.graphs.kernels.overlap import overlap
-from specbatch.engine.graphs.paging import PAGE, TILE, Pages, Tiles
+from specbatch.engine.graphs.kv.paging import PAGE, TILE, Pages, Tiles
 
 
 def attend_packed(

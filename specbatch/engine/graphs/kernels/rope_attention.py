@@ -19,7 +19,7 @@ from specbatch.engine.graphs.kernels.attention import LEAST, finish, parts_of, r
 from specbatch.engine.graphs.kernels.fitting import with_stages
 from specbatch.engine.graphs.kernels.over_pages import MASKED, Launch, factor_of, of_scores, over_pages
 from specbatch.engine.graphs.kernels.overlap import overlap
-from specbatch.engine.graphs.paging import PAGE, Pages
+from specbatch.engine.graphs.kv.paging import PAGE, Pages
 
 TILE = 32  # queries of a kv head that a program rotates: more do not fit its registers
 

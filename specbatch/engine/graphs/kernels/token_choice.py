@@ -8,9 +8,9 @@ from torch import Tensor
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs.kernels import filtered_sampling, logits_processors, logprobs, sampling, top_candidates
 from specbatch.engine.graphs.reference import TorchOps
-from specbatch.engine.logits_options import Processor
-from specbatch.engine.logits_processors import RowOptions
-from specbatch.engine.logprobs import MOST, Logprobs
+from specbatch.engine.logits.logprobs import MOST, Logprobs
+from specbatch.engine.logits.options import Processor
+from specbatch.engine.logits.processors import RowOptions
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 

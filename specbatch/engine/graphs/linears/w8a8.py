@@ -22,14 +22,14 @@ from torch import Tensor
 from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.graphs.describe.description import SILU, Activation
 from specbatch.engine.graphs.describe.triton_operations import DTYPES
-from specbatch.engine.graphs.kernels import linear as plain
-from specbatch.engine.graphs.kernels import linear_configs
-from specbatch.engine.graphs.kernels import w8a8 as kernels
 from specbatch.engine.graphs.kernels.activations import CODES
 from specbatch.engine.graphs.kernels.fitting import with_stages
-from specbatch.engine.graphs.kernels.linear_configs import DOT_TOKENS, MULTIPROCESSORS, SCRATCH
+from specbatch.engine.graphs.kernels.linears import linear as plain
+from specbatch.engine.graphs.kernels.linears import linear_configs
+from specbatch.engine.graphs.kernels.linears import w8a8 as kernels
+from specbatch.engine.graphs.kernels.linears.linear_configs import DOT_TOKENS, MULTIPROCESSORS, SCRATCH
+from specbatch.engine.graphs.kernels.linears.w8a8_inputs import round_inputs, widen
 from specbatch.engine.graphs.kernels.overlap import overlap
-from specbatch.engine.graphs.kernels.w8a8_inputs import round_inputs, widen
 from specbatch.engine.quantization import QuantizedWeight
 
 FEW = 64  # tokens up to which FP8 is widened on its way to the tensor cores

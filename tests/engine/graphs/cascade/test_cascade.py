@@ -19,7 +19,7 @@ from specbatch.engine.graphs.cascade.tiles import (
     plan_tiles,
 )
 from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
-from specbatch.engine.graphs.paging import PAGE, Pages
+from specbatch.engine.graphs.kv.paging import PAGE, Pages
 from specbatch.engine.graphs.reference import TorchOps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

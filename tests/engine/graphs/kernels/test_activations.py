@@ -7,7 +7,7 @@ pytest.importorskip("triton")
 
 from specbatch.engine.graphs.describe.description import SILU, Activation
 from specbatch.engine.graphs.kernels.activations import CODES, activate, gate, softcap
-from specbatch.engine.graphs.kernels.linear import ahead_gated, gated, linear_add_ahead, norm_gated
+from specbatch.engine.graphs.kernels.linears.linear import ahead_gated, gated, linear_add_ahead, norm_gated
 from specbatch.engine.graphs.reference import TorchOps
 from tests.engine.graphs.kernels.test_elementwise import DEVICE, DTYPES, assert_equal_but_for_a_rounding, random
 

@@ -7,7 +7,7 @@ pytest.importorskip("triton")
 
 from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
 from specbatch.engine.graphs.kernels.elementwise import rms_norm, rope_write
-from specbatch.engine.graphs.paging import PAGE, Pages
+from specbatch.engine.graphs.kv.paging import PAGE, Pages
 from specbatch.engine.graphs.reference import TorchOps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -7,10 +7,10 @@ import torch
 
 pytest.importorskip("triton")
 
-from specbatch.engine.grammar import mask_words
 from specbatch.engine.graphs.kernels import logits_processors as kernels
-from specbatch.engine.logits_options import NO_OPTIONS, LogitsOptions, Processor
-from specbatch.engine.logits_processors import OptionSizes, RowOptions, process_slots
+from specbatch.engine.logits.grammar import mask_words
+from specbatch.engine.logits.options import NO_OPTIONS, LogitsOptions, Processor
+from specbatch.engine.logits.processors import OptionSizes, RowOptions, process_slots
 from specbatch.engine.request import Request, SamplingParams
 from tests.engine import plain_options
 

@@ -7,7 +7,7 @@ pytest.importorskip("triton")
 
 from specbatch.engine.graphs.kernels import logprobs as kernels
 from specbatch.engine.graphs.triton_ops import TritonOps
-from specbatch.engine.logprobs import MOST, Logprobs
+from specbatch.engine.logits.logprobs import MOST, Logprobs
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # NumPy's, of the interpreter: it wraps and divides as a GPU does, and says so.

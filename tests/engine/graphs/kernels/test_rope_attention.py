@@ -9,7 +9,7 @@ from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
 from specbatch.engine.graphs.kernels.attention import arrivals_of
 from specbatch.engine.graphs.kernels.over_pages import Launch
 from specbatch.engine.graphs.kernels.rope_attention import TILE, rope_attend, tile_of
-from specbatch.engine.graphs.paging import PAGE, Pages
+from specbatch.engine.graphs.kv.paging import PAGE, Pages
 from specbatch.engine.graphs.reference import TorchOps
 
 CLOSE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}

@@ -1,0 +1,1 @@
+"""Pages of KV: what they are, who holds which, what rows share."""

@@ -1,0 +1,1 @@
+"""What a row asks of its logits: options, penalties and bans, grammars, log probabilities."""

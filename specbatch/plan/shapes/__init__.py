@@ -1,0 +1,1 @@
+"""Sizes of models, read from configs, weights and names, without torch."""

@@ -1,0 +1,54 @@
+"""The shape of a model whose weights have fewer bits: stored so, see engine/fp8, or made at load, see engine/quantization.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from specbatch.errors import ModelError
+from specbatch.plan.shapes.model_shape import ModelShape
+
+_BITS = {"fp8": 8.0, "int8": 8.0, "int4": 4.5}  # of a number, with scales: in int4 16 bits for each group of 32
+
+
+def quantized(shape: ModelShape, quantization: str | None, by_itself: str = "") -> ModelShape:
+    """The shape with layers and head in fewer bits. A head that is tied to the embedding gets weights of its own.
+
+    Args:
+        shape: of the drafter as it is stored.
+        quantization: drafter.quantization.
+        by_itself: the method by which the checkpoint is quantized already, if it is.
+
+    Raises:
+        ModelError: it is no model of linears in floating point.
+    """
+    if quantization is None:
+        return shape
+    why = f"its weights are quantized already ({by_itself})" if by_itself else "it is an EAGLE-3 head"
+    why = "it is a mixture of experts" if shape.num_experts else why if by_itself or shape.eagle3 is not None else ""
+    if why:
+        raise ModelError(
+            f"drafter.quantization is for dense models in bfloat16 or float32, and {why}",
+            where=shape.name,
+            remedy="leave drafter.quantization out",
+        )
+    return replace(shape, quantization=quantization, weight_bits=_BITS[quantization], head_bits=_BITS[quantization])
+
+
+def stored_in_fp8(shape: ModelShape, config: Mapping[str, Any]) -> ModelShape | None:
+    """The shape of a checkpoint whose layers are kept in FP8; None where they are not, or the engine does not keep them so.
+
+    Args:
+        shape: as if it were not quantized.
+        config: its quantization_config.
+    """
+    blocks = config.get("quant_method") == "fp8" and config.get("activation_scheme", "dynamic") == "dynamic"
+    groups = list((config.get("config_groups") or {}).values())
+    weights = groups[0].get("weights") or {} if len(groups) == 1 else {}
+    compressed = config.get("quant_method") == "compressed-tensors" and (weights.get("type"), weights.get("num_bits")) == ("float", 8)  # fmt: skip
+    left = config.get("modules_to_not_convert") or config.get("ignored_layers") or config.get("ignore") or []
+    whole = all("norm" in name or name.removesuffix(".weight") == "lm_head" for name in map(str, left))
+    if shape.num_experts or not whole or not (compressed or (blocks and config.get("weight_block_size") == [128, 128])):
+        return None
+    return replace(shape, quantization="fp8", weight_bits=_BITS["fp8"])
