@@ -14,10 +14,10 @@ from specbatch.engine.graphs.kernels import (
     attention,
     bookkeeping,
     elementwise,
-    linear,
     prefill_attention,
     rope_attention,
 )
+from specbatch.engine.graphs.kernels.linears import linear
 from specbatch.engine.graphs.kernels.linears.linear_limits import AHEAD, few, folds
 from specbatch.engine.graphs.kernels.token_choice import TritonTokenChoice
 from specbatch.engine.graphs.kv.paging import Pages, Tiles

@@ -26,14 +26,13 @@ from specbatch.engine.graphs.kernels import (
     bookkeeping,
     elementwise,
     filtered_sampling,
-    linear,
-    linear_limits,
     norms,
     prefill_attention,
     rope_attention,
     sampling,
 )
 from specbatch.engine.graphs.kernels.experts import few, grouping, many, routing
+from specbatch.engine.graphs.kernels.linears import linear, linear_limits
 from specbatch.engine.graphs.kv.paging import PAGE, Pages, Tiles
 from specbatch.engine.graphs.linears import w8a8, w8a8_ops
 from specbatch.engine.logits.options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
