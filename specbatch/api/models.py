@@ -70,6 +70,7 @@ class DrafterSpec(SpecModel):
     window: int | None = Field(
         default=None,
         ge=16,
+        le=2**20,
         description="A draft model sees a row's first 16 tokens and at least so many of its last ones, at most twice as many, in place of all: its KV and its part of a long prompt "
         "become those of a short row. Some drafts are lost where the middle mattered. For recorded rounds on GPUs: the general engine, which cannot, drafts from whole rows. "
         "Not with methods eagle3 and ngram, acceptanceRule rejection or engine.name vllm.",

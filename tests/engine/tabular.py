@@ -25,6 +25,7 @@ class TabularLM:
         self.table = table
         self.vocab_size = table.shape[1]
         self.input_device = torch.device("cpu")
+        self.captured = None
         self.cache = SimpleNamespace(move=lambda *_: None, clear=lambda *_: None)
 
     def limit_rows(self, max_length):
@@ -34,6 +35,9 @@ class TabularLM:
         pass
 
     def allocate(self, slots, max_positions):
+        pass
+
+    def capture_forwards(self):
         pass
 
     def fill(self, token_ids, view):

@@ -10,6 +10,7 @@ from specbatch.engine.controller import Choice
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs import warmup
 from specbatch.engine.make_engine import graphs_engine
 from specbatch.engine.request import Completion, Request, SamplingParams
@@ -27,6 +28,13 @@ MIXED = [
     SamplingParams(0.7, top_p=0.9),
     SamplingParams(0.9, top_k=20, top_p=0.8),
 ]
+
+
+class OwnText(NGramDrafter):
+    """Prompt lookup in each row alone: when others have finished is not the same in both runners."""
+
+    def look_up(self, history, last, k, finished):
+        return super().look_up(history, last, k, None)
 
 
 class Scripted:

@@ -46,7 +46,7 @@ def test_a_few_rows_with_a_drafter_give_what_transformers_gives(pair):
 def test_every_rows_rounds_drafts_and_acceptances_are_those_of_the_general_engine(pair, batch, k):
     """Stale KV of a refilled slot, or a round too late, would show here while the text stays right."""
     lengths = [3, 17, 9, 21, 25]
-    for drafter in (pair.noisy, NGramDrafter()):
+    for drafter in (pair.noisy, fast.OwnText()):
         sizes = {"max_sequences": batch, "num_speculative_tokens": k}
         rows = fast.stopped(pair.prompts, lengths)
         out, _ = fast.decode(pair.target, drafter, rows, **sizes)

@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.request import Request
 from tests.engine import tiny
 from tests.engine.graphs import fast
@@ -63,7 +62,7 @@ def ending_early(pair):
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 4, 32])
 def test_nothing_of_a_late_round_leaks_into_rows_that_ended_or_their_counts(pair, batch):
-    for drafter in (pair.noisy, NGramDrafter()):
+    for drafter in (pair.noisy, fast.OwnText()):
         sizes = {"max_sequences": batch, "num_speculative_tokens": 3}
         out, engine = fast.decode(pair.target, drafter, ending_early(pair), **sizes)
         general, reference = tiny.decode(pair.target, drafter, ending_early(pair), **sizes)

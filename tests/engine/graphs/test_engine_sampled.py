@@ -19,7 +19,7 @@ def test_mixed_rows_draw_what_the_general_engine_draws(pair, batch, k, rule):
     """Exactly, in float32: no two candidates of these races are nearer than its roundings."""
     prompts = pair.prompts[:6] if batch == 1 else pair.prompts
     sizes = {"max_sequences": batch, "num_speculative_tokens": k, "acceptance_rule": rule}
-    for drafter in (pair.noisy, NGramDrafter()):
+    for drafter in (pair.noisy, fast.OwnText()):
         rows = fast.stopped(prompts, [15, 11], fast.MIXED, seed=3)
         out, _ = fast.decode(pair.target, drafter, rows, **sizes)
         general, _ = tiny.decode(pair.target, drafter, fast.stopped(prompts, [15, 11], fast.MIXED, seed=3), **sizes)
