@@ -5,9 +5,9 @@ from specbatch.api.decoding import BatchingSpec, DecodingSpec
 from specbatch.api.engine import EngineSpec
 from specbatch.api.job import API_VERSION, KIND, Metadata, Spec, SpecBatchJob
 from specbatch.api.job_section import JobSpec
-from specbatch.api.loading import load_spec
+from specbatch.api.loading.load import load_spec
+from specbatch.api.loading.parsing import parse_spec
 from specbatch.api.models import DrafterSpec, TargetSpec
-from specbatch.api.parsing import parse_spec
 from specbatch.api.placement import PlacementSpec, RatioSpec
 from specbatch.api.results import ResultsSpec
 from specbatch.api.volumes import VolumesSpec

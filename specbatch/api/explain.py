@@ -16,8 +16,8 @@ from specbatch.api.base import SpecModel
 from specbatch.api.hints.nearest import is_same, nearest
 from specbatch.api.hints.other_engines import instead_of
 from specbatch.api.job import SpecBatchJob
+from specbatch.api.loading.problems import example_of
 from specbatch.api.paths import parse_path
-from specbatch.api.problems import example_of
 from specbatch.api.words import Branch, field_branches, fields_by_name, words_of
 from specbatch.errors import Problem, SpecError
 

@@ -75,7 +75,7 @@ def _is_spec(source: str) -> bool:
 
 
 def _of_spec(source: str, overrides: Sequence[str]) -> tuple[SpecBatchJob, Encoding]:
-    from specbatch.api.local_paths import load_spec_here
+    from specbatch.api.loading.local_paths import load_spec_here
 
     job = load_spec_here(source, overrides)
     return job, _encoding(job)
@@ -83,7 +83,7 @@ def _of_spec(source: str, overrides: Sequence[str]) -> tuple[SpecBatchJob, Encod
 
 def _of_dataset(uri: str, overrides: Sequence[str]) -> tuple[SpecBatchJob, Encoding]:
     """A job of no model, unless one is given: then its tokenizer counts."""
-    from specbatch.api.parsing import job_from
+    from specbatch.api.loading.parsing import job_from
     from specbatch.runner.peek.encoding import no_encoding
 
     unset = "not/given"

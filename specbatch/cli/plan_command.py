@@ -78,7 +78,7 @@ def plan(
 
     Exit code 0 where it fits, 70 where it does not.
     """
-    from specbatch.api.local_paths import load_spec_here
+    from specbatch.api.loading.local_paths import load_spec_here
     from specbatch.plan.advice.render import render
     from specbatch.plan.engine_choice import choose_engine
     from specbatch.plan.planner import make_plan

@@ -45,7 +45,7 @@ def run(
     Exit codes: 64 bad spec, 65 bad dataset, 66 model missing, 68 input, hub or store out of reach for now, 69 GPU fault,
     70 out of memory, 74 results not written, 75 stopped.
     """
-    from specbatch.api.local_paths import load_spec_here
+    from specbatch.api.loading.local_paths import load_spec_here
     from specbatch.runner.display import choose_display
     from specbatch.runner.job import run_job
 

@@ -67,7 +67,7 @@ def nor_folder(source: str | None) -> Iterator[None]:
 
 def run_on_cluster(source: str | None, options: ClusterOptions) -> tuple[Cluster, Object | None, SpecBatchJob]:
     """The Job and what it runs; without the Job where it is gone, and the spec's file is named."""
-    from specbatch.api.loading import load_spec
+    from specbatch.api.loading.load import load_spec
     from specbatch.cluster.fetch.results_of_run import spec_of
     from specbatch.errors import ClusterError
 

@@ -54,7 +54,7 @@ def validate(
 
 def _validate(file: str, overrides: Sequence[str], target: str, options: ClusterOptions) -> int:
     """Looks at one file; returns the exit code."""
-    from specbatch.api.local_paths import load_spec_here
+    from specbatch.api.loading.local_paths import load_spec_here
     from specbatch.cli.input_checks import check_inputs
 
     in_pods = target == "cluster"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from specbatch.api.loading import load_spec
+from specbatch.api.loading.load import load_spec
 from specbatch.errors import ExitCode, OtherRunError, SpecbatchError, SplitError
 from specbatch.redact import redact
 from specbatch.results.protocol import TerminationMessage

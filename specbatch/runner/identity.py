@@ -17,7 +17,7 @@ from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import Shard
 from specbatch.runner.models.files import ModelFiles
 from specbatch.runner.models.load import Pair
-from specbatch.runner.publishing import published_folder
+from specbatch.runner.output.publishing import published_folder
 from specbatch.runner.rows.row_reader import FINGERPRINT_VERSION
 from specbatch.runner.rows.templates import ChatTemplate, proposed_instant, template_file
 

@@ -27,13 +27,13 @@ from specbatch.runner.display import WARNING, Display
 from specbatch.runner.engine_set import ready_engines
 from specbatch.runner.identity import run_identity, run_instant
 from specbatch.runner.inputs import RunInputs
-from specbatch.runner.manifest_writer import ManifestWriter
 from specbatch.runner.models.defaults import DEMONSTRATION, ModelDefaults
 from specbatch.runner.models.load import find_pair
 from specbatch.runner.models.tokenizer import Detokenizer
-from specbatch.runner.output_processor import OutputProcessor
+from specbatch.runner.output.manifest_writer import ManifestWriter
+from specbatch.runner.output.output_processor import OutputProcessor
+from specbatch.runner.output.publishing import Publishing
 from specbatch.runner.progress_meter import LoadedInfo
-from specbatch.runner.publishing import Publishing
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.retry import Retrier
 from specbatch.runner.rows.find_form import Head, find_form

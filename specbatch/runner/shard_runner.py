@@ -20,14 +20,14 @@ from specbatch.results.shard.shard import ShardResults
 from specbatch.results.summary import RunSummary
 from specbatch.runner.budget import ErrorBudget
 from specbatch.runner.display import Display
-from specbatch.runner.output_processor import OutputProcessor
+from specbatch.runner.output.output_processor import OutputProcessor
+from specbatch.runner.output.writer import ResultWriter
 from specbatch.runner.progress_meter import LoadedInfo, ProgressMeter, progress_of, summarize
 from specbatch.runner.replicas import EngineProtocol, decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows.prefetcher import RowPrefetcher
 from specbatch.runner.rows.row import BadRow
 from specbatch.runner.stopping import StopNow, StopSignals, stopped
-from specbatch.runner.writer import ResultWriter
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from specbatch.api.parsing import job_from
+from specbatch.api.loading.parsing import job_from
 from specbatch.api.schema import json_schema
 from specbatch.errors import SpecError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from specbatch.api.parsing import parse_spec
+from specbatch.api.loading.parsing import parse_spec
 from specbatch.cluster.client.kinds import CLAIMS, CONFIG_MAPS, JOBS, NODES
 from specbatch.cluster.jobs.job_view import condition
 from specbatch.cluster.manifests.job import render

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from specbatch import __version__
-from specbatch.api.loading import load_spec
+from specbatch.api.loading.load import load_spec
 from specbatch.cluster.client.kinds import CLAIMS, LOCAL_QUEUES, NAMESPACES, NODES, QUOTAS, STORAGE_CLASSES
 from specbatch.cluster.diagnose.evidence import Evidence
 from specbatch.cluster.diagnose.finding import Finding

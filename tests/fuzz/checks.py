@@ -16,7 +16,7 @@ from specbatch.results.rows import ErrorCode
 from specbatch.results.wire import decode_error, encode_error
 from specbatch.runner.dataset.bad_rows import RowError
 from specbatch.runner.dataset.dataset import Dataset
-from specbatch.runner.output_processor import OutputProcessor
+from specbatch.runner.output.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows.find_form import Head, find_form
 from specbatch.runner.rows.form_text import form_sentence

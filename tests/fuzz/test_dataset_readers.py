@@ -17,7 +17,7 @@ from specbatch.runner.dataset.encodings import encoding_of, ends_lines_with_cr
 from specbatch.runner.dataset.shapes import LINES as LINES_EACH
 from specbatch.runner.dataset.shapes import layout_of
 from specbatch.runner.models.tokenizer import Detokenizer
-from specbatch.runner.output_processor import OutputProcessor
+from specbatch.runner.output.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows.forms import RowRules
 from specbatch.runner.rows.prompts import PromptEncoder

@@ -15,7 +15,7 @@ from specbatch.api.decoding import DecodingSpec
 from specbatch.api.models import TargetSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.models.tokenizer import Detokenizer
-from specbatch.runner.output_processor import OutputProcessor
+from specbatch.runner.output.output_processor import OutputProcessor
 from specbatch.runner.requests import RequestMaker
 from specbatch.runner.rows.prompts import PromptEncoder
 from specbatch.runner.rows.row_options import OPTIONS

@@ -111,7 +111,7 @@ def test_a_disk_that_stays_full_is_told_by_the_row_that_did_not_fit(make_job, mo
         return fail
 
     monkeypatch.setattr("specbatch.results.shard.shard.Parts.append", failing("append a row"))
-    monkeypatch.setattr("specbatch.runner.manifest_writer.write_manifest", failing("write the manifest"))
+    monkeypatch.setattr("specbatch.runner.output.manifest_writer.write_manifest", failing("write the manifest"))
     with pytest.raises(ResultsError, match="cannot append a row"):
         run_job(make_job(ROWS))
 

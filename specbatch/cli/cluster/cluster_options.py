@@ -56,7 +56,7 @@ class ClusterOptions:
         from specbatch.cluster.client.client import Cluster
 
         if name is not None and (name.endswith((".yaml", ".yml")) or Path(name).is_file()):
-            from specbatch.api.loading import load_spec
+            from specbatch.api.loading.load import load_spec
 
             metadata = load_spec(name).metadata
             name, namespace = metadata.name, metadata.namespace

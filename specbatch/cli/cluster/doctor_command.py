@@ -29,7 +29,7 @@ def doctor(
 
     Exit codes: 0, or 1 where a check has failed.
     """
-    from specbatch.api.loading import load_spec
+    from specbatch.api.loading.load import load_spec
     from specbatch.cluster.diagnose.text import findings_json, render_findings
     from specbatch.cluster.doctor.examine import examine, failed
 

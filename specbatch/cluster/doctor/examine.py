@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.api.parsing import parse_spec
+from specbatch.api.loading.parsing import parse_spec
 from specbatch.api.starter import starter
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.diagnose.evidence import Evidence

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.api.parsing import parse_spec
+from specbatch.api.loading.parsing import parse_spec
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.manifests.bundled_files import bundled_files
 from specbatch.cluster.manifests.mounts import SPEC_KEY

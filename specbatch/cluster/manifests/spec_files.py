@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.api.local_paths import load_spec_here
+from specbatch.api.loading.local_paths import load_spec_here
 from specbatch.cluster.manifests.bundled_files import read_files
 
 

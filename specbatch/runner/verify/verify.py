@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from specbatch.api.hash import hashed_part, leaves
 from specbatch.api.job import SpecBatchJob
-from specbatch.api.parsing import job_from
+from specbatch.api.loading.parsing import job_from
 from specbatch.errors import Problem, ResultsError, SpecError, StoppedError
 from specbatch.results.manifest import Manifest, read_manifests
 from specbatch.results.verification import Verification, write_verification

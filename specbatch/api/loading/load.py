@@ -8,8 +8,8 @@ from pathlib import Path
 
 from specbatch.api.hints.nearest import nearest
 from specbatch.api.job import SpecBatchJob
-from specbatch.api.parsing import parse_spec
-from specbatch.api.yaml_text import MAX_BYTES
+from specbatch.api.loading.parsing import parse_spec
+from specbatch.api.loading.yaml_text import MAX_BYTES
 from specbatch.errors import Problem, SpecError
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from specbatch.api.yaml_text import read_yaml
+from specbatch.api.loading.yaml_text import read_yaml
 from specbatch.errors import SpecError
 from tests.api.specs import MINIMUM, job, problems
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from specbatch.api.base import SpecModel
+from specbatch.api.loading.yaml_text import read_yaml
 from specbatch.api.paths import Path, parse_path, path_text, type_at
 from specbatch.api.words import fields_by_name
-from specbatch.api.yaml_text import read_yaml
 from specbatch.errors import Problem, SpecError
 
 _DRAFTER = ("spec", "drafter")

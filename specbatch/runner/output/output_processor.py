@@ -9,9 +9,9 @@ from typing import Any
 from specbatch.engine.request import Completion
 from specbatch.results.rows import Choice, ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
 from specbatch.runner.chat.answer import answer_in
-from specbatch.runner.logprobs import chat_logprobs, completion_logprobs
 from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
+from specbatch.runner.output.logprobs import chat_logprobs, completion_logprobs
 from specbatch.runner.requests import Decoded
 from specbatch.runner.rows.row import BadRow, Row
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.api.loading import load_spec
+from specbatch.api.loading.load import load_spec
 from specbatch.errors import Problem, SpecError
 
 

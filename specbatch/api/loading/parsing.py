@@ -10,12 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from specbatch.api.job import API_VERSION, KIND, SpecBatchJob
-from specbatch.api.overrides import apply_overrides
+from specbatch.api.loading.overrides import apply_overrides
+from specbatch.api.loading.problems import FieldProblem, example_of, field_problems
+from specbatch.api.loading.yaml_text import MAX_BYTES, read_yaml
 from specbatch.api.paths import Path, overlaps, parse_path, type_at
-from specbatch.api.problems import FieldProblem, example_of, field_problems
 from specbatch.api.rules import RULES
 from specbatch.api.words import Branch, fields_by_name, value_in_words
-from specbatch.api.yaml_text import MAX_BYTES, read_yaml
 from specbatch.errors import Problem, SpecError
 
 
@@ -25,7 +25,7 @@ def parse_spec(text: str, source: str = "spec", overrides: Sequence[str] = ()) -
     Args:
         text: one YAML document.
         source: what the text came from, for messages.
-        overrides: see `specbatch.api.overrides.apply_overrides`.
+        overrides: see `specbatch.api.loading.overrides.apply_overrides`.
 
     Raises:
         SpecError: with every problem of the text, in one.
@@ -51,7 +51,7 @@ def job_from(
     Args:
         data: as in a file, camelCase.
         source: what the data came from, for messages.
-        overrides: see `specbatch.api.overrides.apply_overrides`.
+        overrides: see `specbatch.api.loading.overrides.apply_overrides`.
         lines: the line in the file of every path.
 
     Raises:
