@@ -19,8 +19,8 @@ import torch
 import triton
 from torch import Tensor
 
-from benchmarks.attention_cases import HEAD_DIM, SCALE, SHAPES, Case, build, error, kv_bytes
-from benchmarks.attention_peers import flash, flex, flex_paged
+from benchmarks.inputs.attention_cases import HEAD_DIM, SCALE, SHAPES, Case, build, error, kv_bytes
+from benchmarks.peers.attention_peers import flash, flex, flex_paged
 from specbatch.engine.graphs.kernels.attention import attend_rows, rows_launch
 from specbatch.engine.graphs.kernels.over_pages import Launch
 from specbatch.engine.graphs.kernels.prefill_attention import attend_packed, packed_launch

@@ -25,7 +25,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.contestants import Outcome, Workload, engine, transformers_generate
+from benchmarks.peers.contestants import Outcome, Workload, engine, transformers_generate
 from benchmarks.predicted_rounds import predicted_rounds
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.synthetic import Shape
-from benchmarks.workloads import Rows
+from benchmarks.inputs.synthetic import Shape
+from benchmarks.inputs.workloads import Rows
 
 _NOMINAL = {"H200": (4.8e12, 989e12), "H100": (3.35e12, 989e12), "A100": (2.04e12, 312e12)}
 _MAX_K = 8

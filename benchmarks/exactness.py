@@ -16,8 +16,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as benchmarks.cpu
 import torch
 import transformers
 
-from benchmarks.contestants import Workload, engine, transformers_generate
 from benchmarks.cpu import SMOLLM2, chat_prompts, load
+from benchmarks.peers.contestants import Workload, engine, transformers_generate
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter

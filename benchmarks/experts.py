@@ -22,8 +22,8 @@ from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
 from benchmarks.device_speed import nominal
+from benchmarks.inputs.synthetic import SHAPES
 from benchmarks.linear import measure
-from benchmarks.synthetic import SHAPES
 from specbatch.engine.graphs.describe.description import SILU, Routing
 from specbatch.engine.graphs.kernels import activations
 from specbatch.engine.graphs.kernels.experts import few, grouping, many

@@ -36,11 +36,11 @@ from benchmarks import shared_prefix
 from benchmarks.arguments import choices_of_k, floats, integers, sampling
 from benchmarks.device_speed import Ceiling, Speed, ceiling, measured, nominal
 from benchmarks.gpu_lines import GB, Line, Pair, measure, warmed_engine, weight_bytes
-from benchmarks.gpu_peers import transformers_table
+from benchmarks.inputs.synthetic import SHAPES, Order, build, even_split
+from benchmarks.inputs.synthetic_pair import EAGLE3, drafter_shape, inner_tokens, paired, set_acceptance
+from benchmarks.inputs.workloads import Rows, equal_lengths, mixed_lengths
+from benchmarks.peers.gpu_peers import transformers_table
 from benchmarks.profile_rounds import profile_rounds
-from benchmarks.synthetic import SHAPES, Order, build, even_split
-from benchmarks.synthetic_pair import EAGLE3, drafter_shape, inner_tokens, paired, set_acceptance
-from benchmarks.workloads import Rows, equal_lengths, mixed_lengths
 from specbatch.engine.quantization import quantize_linears
 from specbatch.engine.request import SamplingParams
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.device_speed import wait
+from benchmarks.inputs.synthetic import Order
+from benchmarks.inputs.workloads import Rows
 from benchmarks.predicted_lines import predicted_seconds
-from benchmarks.synthetic import Order
-from benchmarks.workloads import Rows
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Controller, FixedK
 from specbatch.engine.engine import Engine

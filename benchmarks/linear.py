@@ -27,7 +27,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from benchmarks.linear_cases import Call, Shape, Work, shapes
+from benchmarks.inputs.linear_cases import Call, Shape, Work, shapes
 from specbatch.engine.graphs.kernels.linears import linear
 from specbatch.engine.graphs.kernels.linears.linear_configs import (
     DOT_TOKENS,

@@ -27,9 +27,9 @@ import torch
 import transformers
 from transformers import AutoTokenizer
 
-from benchmarks.contestants import Workload, transformers_generate
 from benchmarks.cpu import SMOLLM2, chat_prompts, load
-from benchmarks.schemas import SCHEMAS
+from benchmarks.inputs.schemas import SCHEMAS
+from benchmarks.peers.contestants import Workload, transformers_generate
 from specbatch.api.structured import StructuredOutput
 from specbatch.embedded import path as embedded
 from specbatch.engine.config import EngineConfig

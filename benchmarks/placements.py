@@ -6,7 +6,7 @@
     python -m benchmarks.placements JOB.yaml --placements same,separate --groups 1,auto        one group of rows in flight beside as many as pay
     python -m benchmarks.placements JOB.yaml --device cpu --target tiny --drafter tiny --rows 4      a dry run
 
-The job gives placement and dtypes. Its models are replaced by synthetic ones (benchmarks/synthetic.py), whose head is never tied: the
+The job gives placement and dtypes. Its models are replaced by synthetic ones (benchmarks/inputs/synthetic.py), whose head is never tied: the
 plan has one more matrix than that of a hub model with a tied head, such as Qwen3-1.7B. One replica is planned and run, on as few of
 the GPUs as it takes, for as many rows and tokens as the line has. The placement variables of the environment (TARGET_GPU, ...) count for nothing here.
 
@@ -30,9 +30,9 @@ import transformers
 from benchmarks.arguments import choices_of_k, integers
 from benchmarks.gpu import DTYPES, about_run, repeated
 from benchmarks.gpu_lines import Line, Pair, free, measure, warmed_engine
+from benchmarks.inputs.synthetic import SHAPES, Order, build, config_of
+from benchmarks.inputs.workloads import Rows
 from benchmarks.placement_checks import COLUMNS, DeviceMemory, memory_of, read_back
-from benchmarks.synthetic import SHAPES, Order, build, config_of
-from benchmarks.workloads import Rows
 from specbatch.api import load_spec
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.engine import Engine
@@ -172,7 +172,9 @@ def _build(asked: argparse.Namespace, plan: Plan, order: Order, real: Callable[[
 
 def _shape(size: str, dtype: str) -> ModelShape:
     config = config_of(SHAPES[size], DTYPES[dtype]).to_dict()
-    return shape_from_config(config, f"synthetic-qwen3-{size}", dtype, source="benchmarks.synthetic, its head not tied")
+    return shape_from_config(
+        config, f"synthetic-qwen3-{size}", dtype, source="benchmarks.inputs.synthetic, its head not tied"
+    )
 
 
 def _gpus(asked: argparse.Namespace) -> Sequence[GpuShape]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu_lines import Pair, wait_all, warmed_engine
-from benchmarks.workloads import Rows
+from benchmarks.inputs.workloads import Rows
 from specbatch.engine.engine import Engine
 
 _NAME = 60  # letters

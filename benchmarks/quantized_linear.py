@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.inputs.linear_cases import COLD, EPS, Call, Shape, shapes
 from benchmarks.linear import compile_all, measured
-from benchmarks.linear_cases import COLD, EPS, Call, Shape, shapes
 from specbatch.engine.graphs.kernels.linears import linear
 from specbatch.engine.graphs.kernels.linears.linear_configs import Config, padded
 from specbatch.engine.graphs.triton_ops import TritonOps

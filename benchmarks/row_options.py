@@ -25,8 +25,8 @@ from transformers import PreTrainedTokenizerFast
 from benchmarks.arguments import choices_of_k
 from benchmarks.gpu import DTYPES, about_run
 from benchmarks.gpu_lines import Line, Pair, Warmed, measure, warmed_engine
-from benchmarks.synthetic import SHAPES, Order, build
-from benchmarks.workloads import Rows, equal_lengths
+from benchmarks.inputs.synthetic import SHAPES, Order, build
+from benchmarks.inputs.workloads import Rows, equal_lengths
 from specbatch.api.structured import StructuredOutput
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.logits.grammar import Grammar

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from benchmarks.gpu_lines import Pair, Warmed, k_shares, wait_all, warmed_engine
-from benchmarks.workloads import Rows
+from benchmarks.inputs.workloads import Rows
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.memory import loaded_set_aside
 from specbatch.engine.request import Request

@@ -4,7 +4,7 @@
     python -m benchmarks.two_gpus --rows 128,256 --placements separate --new 256 --k auto,2
     python -m benchmarks.two_gpus --device cpu --target tiny --drafter tiny --rows 4,8 --prompt 8 --new 8         a dry run
 
-The pair is synthetic, of real size, every token is checked (benchmarks/synthetic.py). Each placement is built and warmed up once, for the most rows. Of the columns: `steady` are the tokens a second
+The pair is synthetic, of real size, every token is checked (benchmarks/inputs/synthetic.py). Each placement is built and warmed up once, for the most rows. Of the columns: `steady` are the tokens a second
 of rounds alone, without prefill; `over one` compares with one group of the same placement, replicas with one of them alone; `over same` and `over replicas` those with as many rows in all, all by tokens/s; `off` is what a round took beyond
 the predicted time (benchmarks/predicted_lines.py); `busy` each GPU's share of the time between the ends of rounds; `host` what the host works a round and group, in ms.
 
@@ -30,9 +30,9 @@ import transformers
 from benchmarks.arguments import choices_of_k, integers
 from benchmarks.gpu import DTYPES, about_run, repeated
 from benchmarks.gpu_lines import Line, Pair, Warmed, free, measure, warmed_engine
+from benchmarks.inputs.synthetic import SHAPES, Order, build, even_split
+from benchmarks.inputs.workloads import Rows
 from benchmarks.pipeline import host_of
-from benchmarks.synthetic import SHAPES, Order, build, even_split
-from benchmarks.workloads import Rows
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.make_engine import describe

@@ -5,7 +5,8 @@ import re
 import pytest
 import torch
 
-from benchmarks import attention_cases, attention_peers
+from benchmarks.inputs import attention_cases
+from benchmarks.peers import attention_peers
 from specbatch.engine.graphs.kv.paging import PAGE
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without:UserWarning")

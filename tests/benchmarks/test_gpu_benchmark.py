@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import gpu, gpu_lines, profile_rounds, shared_prefix
 from benchmarks.device_speed import ceiling, nominal
+from benchmarks.inputs.synthetic import SHAPES, Order
+from benchmarks.inputs.workloads import equal_lengths
 from benchmarks.shared_prefix import Case
-from benchmarks.synthetic import SHAPES, Order
-from benchmarks.workloads import equal_lengths
 
 TINY = ["--target", "tiny", "--drafter", "tiny", "--device", "cpu", "--prompt", "8", "--new", "8", "--repeats", "1"]
 

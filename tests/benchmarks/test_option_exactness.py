@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("llguidance", reason="the extra grammar")
 
 from benchmarks import option_exactness
-from benchmarks.schemas import SCHEMAS
+from benchmarks.inputs.schemas import SCHEMAS
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import gpu_lines, placements
 from benchmarks.gpu_lines import CausalLM
+from benchmarks.inputs.synthetic import SHAPES
 from benchmarks.placement_checks import DeviceMemory
-from benchmarks.synthetic import SHAPES
 from specbatch.engine.make_engine import graphs_engine
 
 JOB = "job/qwen3-8b-ratio-6-2.yaml"

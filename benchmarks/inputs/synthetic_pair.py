@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from benchmarks.gpu_lines import Pair
-from benchmarks.synthetic import SHAPES, Order, Shape, set_head
-from benchmarks.synthetic_head import build_head, drafted_tokens, head_shape, set_head_drafts
+from benchmarks.inputs.synthetic import SHAPES, Order, Shape, set_head
+from benchmarks.inputs.synthetic_head import build_head, drafted_tokens, head_shape, set_head_drafts
 from specbatch.engine.general.model import CausalLM
 
 EAGLE3 = "eagle3"

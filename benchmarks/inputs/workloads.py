@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.synthetic import Order
+from benchmarks.inputs.synthetic import Order
 from specbatch.engine.logits.grammar import Grammar
 from specbatch.engine.logits.options import NO_OPTIONS, LogitsOptions
 from specbatch.engine.request import Completion, Request, SamplingParams

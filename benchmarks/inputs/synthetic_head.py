@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.synthetic import Shape
+from benchmarks.inputs.synthetic import Shape
 from specbatch.eagle3 import Eagle3Config
 from specbatch.engine.general.eagle3 import Eagle3Drafter
 from specbatch.engine.general.eagle3_head import Eagle3Head

@@ -17,7 +17,7 @@ from accelerate.hooks import ModelHook, add_hook_to_module
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from benchmarks.synthetic_fp8 import quantize_layers
+from benchmarks.inputs.synthetic_fp8 import quantize_layers
 from specbatch.engine.quantization import QuantizedLinear, quantize
 
 _MARGIN = 80.0  # logit of the right token; the others stay within 5 / sqrt(hidden size) of it around 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.contestants import Outcome, Workload, transformers_generate
-from benchmarks.synthetic import Order
-from benchmarks.workloads import Rows
+from benchmarks.inputs.synthetic import Order
+from benchmarks.inputs.workloads import Rows
+from benchmarks.peers.contestants import Outcome, Workload, transformers_generate
 
 _NEW = 32  # tokens a row: it is slow
 _ASSISTED_K = (4, 8)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from benchmarks.attention_cases import SCALE, Case
+from benchmarks.inputs.attention_cases import SCALE, Case
 from specbatch.engine.graphs.kv.paging import PAGE
 
 BLOCK = (128, PAGE)  # queries and positions: with flex's usual 128 positions, short rows would read more

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import synthetic
 from benchmarks.gpu_lines import k_shares
-from benchmarks.synthetic import SHAPES, Order, build, even_split, set_head
-from benchmarks.workloads import equal_lengths, mixed_lengths
+from benchmarks.inputs import synthetic
+from benchmarks.inputs.synthetic import SHAPES, Order, build, even_split, set_head
+from benchmarks.inputs.workloads import equal_lengths, mixed_lengths
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.describe.check import why_not
 from specbatch.engine.request import Completion

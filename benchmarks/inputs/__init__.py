@@ -1,0 +1,1 @@
+"""What benchmarks run on: models with random weights whose right answers are known, prompts, schemas, tensors."""

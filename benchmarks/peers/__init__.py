@@ -1,0 +1,1 @@
+"""What specbatch is compared with: transformers, and kernels of others."""
