@@ -28,6 +28,8 @@ from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.make_engine import make_engine
 from specbatch.engine.memory import loaded_set_aside
 from specbatch.engine.regrouping import Regrouping
+from specbatch.engine.request import Completion, Request
+from specbatch.engine.scheduler import FEW_SLOTS
 from specbatch.engine.speculation import Speculation
 from specbatch.engine.stats import EngineStats
 
@@ -69,7 +71,7 @@ class Line:
     kv_gb: float
     k_shares: dict[int, float] = field(default_factory=dict)  # of the rounds
     engine: str = ""  # its class
-    groups: int = 1  # of rows in flight
+    groups: int = 1  # of rows in flight, as most rounds had it
     predicted_ms: float | None = None  # of a round at the k that most had, see predicted_lines
     busy: dict[str, float] = field(default_factory=dict)  # see EngineStats.device_busy
     acceptance: float | None = None  # as the pair was made
@@ -118,10 +120,10 @@ def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]
     engine = warmed.engine
     with loaded_set_aside():  # as a run has it
         for rows in workloads:
-            requests = rows.requests()
+            requests = _Requests(engine, rows)
             wait_all(pair)
             start = time.perf_counter()
-            completions = list(engine.generate(requests))
+            completions = [requests.ended(completion) for completion in engine.generate(requests)]
             wait_all(pair)
             seconds += time.perf_counter() - start
             right += rows.right(pair.order, completions)
@@ -145,17 +147,44 @@ def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]
         kv_gb=kv / GB,
         k_shares=shares,
         engine=type(engine.runner).__name__,
-        groups=engine.runner.groups,
-        predicted_ms=_predicted_ms(engine, workloads[0], next(iter(shares))),
+        groups=stats.micro_batches,
+        predicted_ms=_predicted_ms(engine, workloads[0], next(iter(shares)), stats.micro_batches),
         busy=dict(stats.device_busy),
     )
 
 
-def _predicted_ms(engine: Engine, work: Rows, k: int) -> float | None:
+class _Requests(Iterator[Request]):
+    """A workload's requests, no more than `at_once` of them in an engine that may have room for more; those that are free are given together, as the scheduler has rows join.
+
+    Args:
+        engine: that asks.
+        rows: the workload.
+    """
+
+    def __init__(self, engine: Engine, rows: Rows) -> None:
+        self._engine, self._rest = engine, iter(rows.requests())
+        self._free, self._together = rows.at_once, rows.at_once // FEW_SLOTS
+        self._giving = True
+
+    def __next__(self) -> Request:
+        self._giving = self._free > (0 if self._giving or not self._engine.scheduler else self._together)
+        if not self._giving:
+            raise StopIteration
+        request = next(self._rest)
+        self._free -= 1
+        return request
+
+    def ended(self, completion: Completion) -> Completion:
+        """Another may come for it."""
+        self._free += 1
+        return completion
+
+
+def _predicted_ms(engine: Engine, work: Rows, k: int, groups: int) -> float | None:
     runner = engine.runner
     if not isinstance(runner, GraphModelRunner):
         return None
-    return 1e3 * predicted_seconds(runner, work.at_once, k, runner.groups, work.mean_length)
+    return 1e3 * predicted_seconds(runner, work.at_once, k, groups, work.mean_length)
 
 
 @contextmanager

@@ -129,7 +129,6 @@ class Engine:
             return
         self._drain()
         self.scheduler.regroup(groups)
-        self.stats.micro_batches = groups
         for learning in (self.controller, self.regrouping):
             if learning is not None:
                 learning.regrouped(groups)
@@ -194,7 +193,7 @@ class Engine:
         self.controller.observe(report)
         if self.regrouping is not None:
             self.regrouping.observe(report)
-        stats.count_round(k, output.drafted, output.accepted, accepted_at)
+        stats.count_round(k, self.runner.groups, output.drafted, output.accepted, accepted_at)
         self._ended += self.scheduler.give_tokens(sequences, output, k)
         plain = launched.plain_seconds if k else output.seconds
         stats.count_plain(stats.emitted - emitted, rows + standing, plain)

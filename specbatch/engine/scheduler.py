@@ -14,7 +14,7 @@ from specbatch.engine.rounds import RoundOutput
 from specbatch.engine.sequence import SequenceState
 from specbatch.engine.stats import EngineStats
 
-_FEW_SLOTS = 16  # a sixteenth of the slots free: worth a prefill
+FEW_SLOTS = 16  # a sixteenth of the slots free: worth a prefill
 
 
 class Scheduler:
@@ -64,7 +64,7 @@ class Scheduler:
                     self.waiting.append(self._admit(request))
         if not (free and self.waiting):
             return
-        if self.running and not exhausted and free <= runner.slots // _FEW_SLOTS:
+        if self.running and not exhausted and free <= runner.slots // FEW_SLOTS:
             tokens = sum(runner.tokens_to_join(sequence) for sequence in self.waiting)
             if tokens < runner.prefill_chunk // 2:
                 return

@@ -33,7 +33,8 @@ class EngineStats:
     failed: int = 0
     active: int = 0  # rows in the batch now
     max_sequences: int = 0  # rows at once, as allowed now (halved when memory runs out)
-    micro_batches: Annotated[int, Merge(at_once=largest)] = 1  # groups of rows in flight, as of now
+    micro_batches: Annotated[int, Merge(at_once=largest)] = 1  # groups of rows in flight, as most rounds had it
+    rounds_by_micro_batches: dict[int, int] = field(default_factory=dict)  # groups in flight -> rounds
     drafted_by_position: list[int] = field(default_factory=list)  # [j]: rows that drafted at position j
     accepted_by_position: list[int] = field(default_factory=list)  # [j]: rows that accepted position j
     # (round, num_speculative_tokens from then on); of several engines the first one's
@@ -105,17 +106,23 @@ class EngineStats:
         self.warmup_seconds += seconds
         self.micro_batches = groups
 
-    def count_round(self, k: int, drafted: Sequence[int], accepted: Sequence[int], accepted_at: Sequence[int]) -> None:
+    def count_round(
+        self, k: int, groups: int, drafted: Sequence[int], accepted: Sequence[int], accepted_at: Sequence[int]
+    ) -> None:
         """Adds one round.
 
         Args:
             k: as chosen.
+            groups: of rows in flight.
             drafted: per row.
             accepted: per row.
             accepted_at: [j] rows that accepted position j.
         """
         if self.num_speculative_tokens != k or not self.k_changes:
             self.k_changes.append((self.rounds, k))
+        counts = self.rounds_by_micro_batches
+        counts[groups] = counts.get(groups, 0) + 1
+        self.micro_batches = max(counts, key=lambda groups: counts[groups])
         self.rounds += 1
         self.row_rounds += len(accepted)
         self.drafted += sum(drafted)

@@ -137,6 +137,7 @@ def test_rows_are_dealt_out_anew_when_rounds_say_so(pair, monkeypatch):
     out = fast.finish(made, fast.requests(pair.prompts[:4], 12))
     assert tiny.tokens(out, 4) == [tokens[:12] for tokens in pair.expected[:4]]
     assert made.runner.groups == made.stats.micro_batches != before
+    assert made.stats.rounds_by_micro_batches[before] < made.stats.rounds_by_micro_batches[made.runner.groups]
 
 
 @pytest.mark.slow
