@@ -240,7 +240,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--transformers", action="store_true", help="also generate and assisted decoding")
     parser.add_argument("--shared-prefix", action="store_true", help="see benchmarks/shared_prefix.py")
-    parser.add_argument("--cascade", action="store_true", help="there, with cascade attention and without, in turn")
+    parser.add_argument(
+        "--cascade",
+        action="store_true",
+        help="there, rows of one beginning without cascade attention, with it, and where it pays, in turn",
+    )
     parser.add_argument("--shared-rows", type=int, default=2000)
     parser.add_argument("--shared-documents", type=int, default=100)
     parser.add_argument("--profile", action="store_true", help="the kernels of a round instead of speeds")

@@ -189,7 +189,7 @@ def _predicted_ms(engine: Engine, work: Rows, k: int, groups: int) -> float | No
 
 @contextmanager
 def warmed_engine(
-    pair: Pair, ks: Sequence[int | None], workloads: Sequence[Rows], groups: int | None = None, *, cascade: bool = False
+    pair: Pair, ks: Sequence[int | None], workloads: Sequence[Rows], groups: int | None = None
 ) -> Iterator[Warmed]:
     """An engine of the sizes that the workloads need, warmed up, which leaves no cache behind.
 
@@ -198,7 +198,6 @@ def warmed_engine(
         ks: that it will be asked for; 0 alone leaves the drafter away.
         workloads: that it will be given.
         groups: of rows in flight; None: as many as pay.
-        cascade: rows may be told to read shared pages together.
     """
     free()  # what the engine before has held: no name refers to it now
     wait_all(pair)
@@ -212,7 +211,6 @@ def warmed_engine(
         micro_batches=groups,
         drafter_window=pair.window,
         prefix_caching=False,  # a line's prompts are those of the line before
-        cascade_attention=cascade,
     )
     drafter = _drafter(pair) if list(ks) != [0] else None
     engine = make_engine(pair.target, drafter, config)

@@ -79,7 +79,7 @@ def run(asked: argparse.Namespace, pair: Pair) -> bool:
         works = [case.rows(pair.order.inner, asked.new, asked.rows[0]) for case in together]
         if not works[0].prompts:
             continue
-        with warmed_engine(pair, asked.k, works, cascade=asked.cascade) as warmed:
+        with warmed_engine(pair, asked.k, works) as warmed:
             for case, work in zip(together, works, strict=True):
                 lines = _turns if asked.cascade and case.document else _lines
                 for line in lines(pair, warmed, case, work, asked.k[0]):
@@ -109,9 +109,10 @@ def _lines(pair: Pair, warmed: Warmed, case: Case, work: Rows, k: int | None) ->
 
 
 def _turns(pair: Pair, warmed: Warmed, case: Case, work: Rows, k: int | None) -> Iterator[_Line]:
-    """With cascade attention and without, in turn; the first line with it compiles its kernels and captures its rounds."""
-    for turn in range(6):
-        yield _timed(pair, warmed, case.name, "as it is", work, k, sharing=True, cascade=turn % 2 == 1)
+    """Without cascade attention, with it, and as a run has it: where it pays. The first line of each captures its rounds."""
+    for _ in range(2):
+        for cascade in (False, True, None):
+            yield _timed(pair, warmed, case.name, "as it is", work, k, sharing=True, cascade=cascade)
 
 
 def _of(work: Rows, places: Sequence[int]) -> Rows:
@@ -129,7 +130,7 @@ def _timed(
     k: int | None,
     *,
     sharing: bool,
-    cascade: bool = False,
+    cascade: bool | None = None,
 ) -> _Line:
     warmed.choose(k)
     engine = warmed.engine
@@ -147,7 +148,7 @@ def _timed(
     cells = [
         name,
         order,
-        "cascade" if cascade else "yes" if sharing else "no",
+        {True: "cascade", False: "apart", None: "yes"}[cascade] if sharing else "no",
         f"{len(work.prompts):,}",
         f"{seconds:.2f}",
         f"{work.new_total / seconds:,.0f}",
@@ -162,11 +163,11 @@ def _timed(
     return _Line(cells, match == 1.0)
 
 
-def _share(warmed: Warmed, *, sharing: bool, cascade: bool) -> None:
+def _share(warmed: Warmed, *, sharing: bool, cascade: bool | None) -> None:
     """Whether rows share pages from now on; what earlier ones left is not found."""
     runner = warmed.engine.runner
     if isinstance(runner, GraphModelRunner):
-        runner.kv.sharing, runner.kv.cascade = sharing, cascade
+        runner.kv.sharing, runner.cascade.wanted = sharing, cascade
         for pool in runner.pair.pools:
             pool.allocator.forget_all()
 

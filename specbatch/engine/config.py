@@ -25,7 +25,7 @@ class EngineConfig:
     micro_batches: groups of rows in flight; None: as many as pay, one where nothing can run beside anything else
     stages_per_device, drafter_apart: try a pipeline on one device: the target's layers in so many stages, the drafter beside them
     prefix_caching: what rows begin with alike is computed once
-    cascade_attention: rows of a round that share pages read these together, where that saves a quarter of all; of recorded rounds on one lane
+    cascade_attention: rows of a round of the graphs runner that share pages read these together; None: on a GPU, where that pays
     drafter_window: tokens of a row that a draft model of the graphs runner sees at least, beside the first few; None: all
     price_plain_rounds: measure at warm-up also where k is fixed, for EngineStats.target_only_seconds
     """
@@ -42,7 +42,7 @@ class EngineConfig:
     stages_per_device: int = 1
     drafter_apart: bool = False
     prefix_caching: bool = True
-    cascade_attention: bool = False  # from which batch on it pays is not measured
+    cascade_attention: bool | None = None
     drafter_window: int | None = None
     price_plain_rounds: bool = False
 

@@ -68,7 +68,7 @@ class CapturedPair:
             self.target, drafting, slots, positions, config.kv_reserve_of, beside, shown
         )
         alone = len(self.lanes) == 1
-        pool_of = partial(PagePool, slots=slots, max_positions=positions, cascade=config.cascade_attention and alone)
+        pool_of = partial(PagePool, slots=slots, max_positions=positions, cascade=config.cascade_attention is not False)
         self.target_pool = pool_of(self.target, of_target)
         drafter_pool = pool_of(drafting, of_drafter) if drafting is not None and shown is None else None
         if drafting is not None and shown is not None:

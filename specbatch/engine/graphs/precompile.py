@@ -14,10 +14,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
+from specbatch.engine.graphs.cascade.tiles import ROWS
 from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.state import Mode
@@ -69,6 +71,12 @@ def _steps(pair: CapturedPair, mode: Mode) -> None:
         go(pair.drafting_state.lane, pair.drafter.trace, rows, ks[0], mode)
         for k in ks:
             go(pair.front.lane, pair.verifier.verify, rows, k, mode)
+    if pair.target.stages[0].kv.prefixes is None or pair.slots < ROWS:
+        return
+    mode, rows = replace(mode, cascade=True), pair.buckets[-1]
+    go(pair.drafting_state.lane, pair.drafter.trace, rows, pair.ks(rows)[0], mode)
+    for k in pair.ks(rows):
+        go(pair.front.lane, pair.verifier.verify, rows, k, mode)
 
 
 class _Workers(ThreadPoolExecutor):

@@ -6,10 +6,12 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.cascade.choice import CascadeChooser
 from specbatch.engine.graphs.kv.kv_manager import KVManager
 from specbatch.engine.graphs.lanes import kept_current
 from specbatch.engine.graphs.ops import refusing_kernels
@@ -18,7 +20,7 @@ from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.rounds import BusyLanes, GraphRound, RoundOverLanes, RoundWithLogprobs, Spans
 from specbatch.engine.graphs.sizes import bucket
 from specbatch.engine.graphs.state import Mode
-from specbatch.engine.graphs.warmup import warm_up
+from specbatch.engine.graphs.warmup import memory_bandwidth, warm_up
 from specbatch.engine.logits.grammar import GrammarRound, mask_words
 from specbatch.engine.logits.options import Processor
 from specbatch.engine.model_runner import ModelRunner
@@ -51,6 +53,7 @@ class GraphModelRunner(ModelRunner):
             model.limit_rows(config.max_length)
         self.pair = CapturedPair(target, drafter, config, slots)
         self.kv = KVManager(self.pair, config)
+        self.cascade = CascadeChooser(self.pair, config.cascade_attention)
         self.groups = config.micro_batches or 1
         self.costs: RoundCosts | None = None  # as measured at warm-up
         self.times: dict[tuple[int, int], RoundTimes] = {}  # likewise, what they follow from
@@ -76,6 +79,7 @@ class GraphModelRunner(ModelRunner):
         del measure
         with refusing_kernels(self.device):
             self.costs, self.groups, self.times = warm_up(self.pair, say)
+            self.cascade.price(partial(memory_bandwidth, self.pair.state.lane))
         self.warm = True
         return copy.deepcopy(self.costs)
 
@@ -117,6 +121,7 @@ class GraphModelRunner(ModelRunner):
         )
         del self._free_slots[-len(sequences) :]
         self._modes.clear()  # slots may be those of rows with other parameters
+        self.cascade.forget()
         self.timer.add(start, pair.front.lane.mark(), of_drafter=False)
         for slot, sequence in zip(slots, sequences, strict=True):
             sequence.slot = slot
@@ -169,6 +174,8 @@ class GraphModelRunner(ModelRunner):
         pair, rows, group = self.pair, bucket(self.pair.buckets, len(sequences)), sequences[0].group
         slots = [sequence.slot for sequence in sequences]
         mode = self._mode(slots, sequences, group)
+        if self.cascade.choose(slots, group, k, (rows, k, mode)):
+            mode = replace(mode, cascade=True)
         pair.drafter.grammars = None
         if mode.processors & Processor.GRAMMAR:
             grammars = [sequence.request.grammar for sequence in sequences]
@@ -204,8 +211,6 @@ class GraphModelRunner(ModelRunner):
             mode = Mode.of({sequence.request.sampling for sequence in sequences})
             if self._processors:
                 mode = mode.processing(self._processors.of(slots))
-            if self.kv.seat(slots):
-                mode = replace(mode, cascade=True)
             self._modes[group] = known = slots, mode
         return known[1]
 
@@ -232,6 +237,7 @@ class GraphModelRunner(ModelRunner):
         """See ModelRunner. Slots and pages are those of all groups: nothing moves."""
         self.pair.settle()
         self._modes.clear()
+        self.cascade.forget()
         self.groups = groups
 
     def commit(self, sequences: Sequence[SequenceState], k: int) -> None:

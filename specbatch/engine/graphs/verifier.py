@@ -63,9 +63,7 @@ class Verifier:
         self.front = front or chooser
         self.state = chooser.state
         self.ops: TorchOps = target.ops
-        self._forwarded: dict[
-            tuple[int, int], _Forward
-        ] = {}  # by rows and k, what steps captured apart have between them
+        self._forwarded: dict[tuple[int, int, bool], _Forward] = {}  # what steps captured apart have between them
 
     def verify(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
         """One target forward over each row's last token and its k drafts, what stands of them, and the rows moved on by it."""
@@ -78,12 +76,13 @@ class Verifier:
         read = self.state.read_drafts(grammars.rows, k)
 
         def forward(capture: Capture) -> None:
-            found = self._forward(capture, rows, k)
-            self._forwarded[rows, k] = replace(found, logits=self.chooser.keep(found.logits))
+            found = self._forward(capture, rows, k, cascade=mode.cascade)
+            self._forwarded[rows, k, mode.cascade] = replace(found, logits=self.chooser.keep(found.logits))
 
-        graphs.run(("verify, forward", rows, k), forward, lane)
+        graphs.run(("verify, forward", rows, k, mode.cascade), forward, lane)
         self.bring_masks(lambda *_: read, k)
-        graphs.run(("verify, choice", rows, k, mode), lambda _: self._settle(self._forwarded[rows, k], mode), lane)
+        found = lambda _: self._settle(self._forwarded[rows, k, mode.cascade], mode)  # noqa: E731
+        graphs.run(("verify, choice", rows, k, mode), found, lane)
 
     def bring_masks(self, read_drafts: Callable[[int, int], Callable[[], list[list[int]]]], k: int) -> None:
         """Brings what grammars allow at all positions of the round to where tokens are chosen; the host waits for the drafts.

@@ -179,12 +179,16 @@ def _price_context(pair: CapturedPair, costs: RoundCosts) -> None:
         )
         costs.catch_up_growth = max(0.0, seconds / length / costs.catch_up_seconds_per_token - 1) / deep
     if pair.device.type == "cuda":
-        source = torch.empty(_COPIED, dtype=torch.uint8, device=pair.device)
-        copied = torch.empty_like(source)
-
-        def copy() -> None:
-            copied.copy_(source)
-
-        bandwidth = 2 * _COPIED / _seconds(pair.state.lane, copy)  # read and written
         bytes_of_page = sum(sum(page_bytes(prefill.decoder).values()) for prefill in pair.drafter.prefills)
-        costs.draft_seconds_per_token = bytes_of_page / PAGE / bandwidth
+        costs.draft_seconds_per_token = bytes_of_page / PAGE / memory_bandwidth(pair.state.lane)
+
+
+def memory_bandwidth(lane: Lane) -> float:
+    """Bytes a second of a GPU's memory."""
+    source = torch.empty(_COPIED, dtype=torch.uint8, device=lane.device)
+    copied = torch.empty_like(source)
+
+    def copy() -> None:
+        copied.copy_(source)
+
+    return 2 * _COPIED / _seconds(lane, partial(lane.run, copy))  # read and written

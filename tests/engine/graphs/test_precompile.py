@@ -168,6 +168,18 @@ def test_the_steps_that_are_gone_through_are_those_that_warm_up_records(pair, mo
     assert gone_through == ran
 
 
+@pytest.mark.parametrize("wanted", [None, False])
+def test_rounds_that_read_shared_pages_together_are_gone_through_where_they_may_come(pair, monkeypatch, wanted):
+    seen = []
+    monkeypatch.setattr(Verifier, "verify", lambda self, capture, rows, k, mode: seen.append((rows, k, mode.cascade)))
+    monkeypatch.setattr(PagedDrafter, "trace", lambda *_: None)
+    sizes = {"max_sequences": 16, "num_speculative_tokens": 2, "cascade_attention": wanted}
+    with torch.inference_mode():
+        go_through(fast.engine(pair.target, pair.noisy, **sizes).runner.pair)
+    together = [(rows, k) for rows, k, cascade in seen if cascade]
+    assert together == ([] if wanted is False else [(16, 2), (16, 0)])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("params", "rule"), [([SamplingParams()], "coupled"), (fast.MIXED, "rejection")], ids=["greedy", "mixed"]

@@ -207,24 +207,3 @@ def test_rows_of_a_later_call_find_what_earlier_ones_left(pair, expected):
     out = fast.finish(engine, fast.requests(PROMPTS[:2], NEW))
     assert tiny.tokens(out, 2) == expected[:2]
     assert (before, engine.stats.prefill_tokens_saved) == (0, 2 * 2 * PAGE)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("k", [0, 3])
-def test_rows_that_read_shared_pages_together_have_their_own_tokens(pair, expected, monkeypatch, k):
-    monkeypatch.setattr("specbatch.engine.graphs.cascade.tiles.LEAST_PAGES", 1)
-    engine = fast.engine(pair.target, pair.twin, num_speculative_tokens=k, cascade_attention=True, **SIZES)
-    engine.warmup()
-    launch, modes, tiles = engine.runner._launch, [], []
-
-    def watched(slots, rows, k, mode, group):
-        modes.append(mode.cascade)
-        tiles.append(int((engine.runner.pair.target.stages[0].kv.prefixes.tiles[:, 1] > 0).sum()))
-        return launch(slots, rows, k, mode, group)
-
-    engine.runner._launch = watched
-    out = fast.finish(engine, fast.requests(PROMPTS, NEW))
-    assert tiny.tokens(out, len(PROMPTS)) == expected
-    assert engine.stats.acceptance_rate == (1.0 if k else 0.0)
-    assert {*modes} == {True, False}
-    assert max(tiles) > 0

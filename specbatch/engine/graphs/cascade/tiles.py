@@ -10,7 +10,6 @@ from torch import Tensor
 
 ROWS = 16  # of a tile
 LEAST_PAGES = 4  # that a tile's rows share: below that a pass of its own costs more
-_LEAST_SHARE = 0.25  # of all pages that a round reads, saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,11 @@ class Tile:
     places: Sequence[int]
     pages: int
 
+    @property
+    def saved(self) -> int:
+        """Pages that are read once in place of once for each of its rows."""
+        return (len(self.places) - 1) * self.pages
+
 
 def most_tiles(rows: int) -> int:
     """Tiles that so many rows may have: full ones, and as many that are not."""
@@ -68,12 +72,7 @@ def plan_tiles(held: Sequence[list[int]], most: int) -> list[Tile]:
             tiles.append(Tile(places, pages))
             places, pages = [place], 0
     tiles.append(Tile(places, pages))
-    return sorted((tile for tile in tiles if tile.pages), key=_saved, reverse=True)[:most]
-
-
-def pays(tiles: Sequence[Tile], pages: int) -> bool:
-    """Whether the tiles save enough of all pages that the rows of a round have."""
-    return sum(map(_saved, tiles)) >= _LEAST_SHARE * pages
+    return sorted((tile for tile in tiles if tile.pages), key=lambda tile: tile.saved, reverse=True)[:most]
 
 
 def lines(tiles: Sequence[Tile], slots: Sequence[int], size: int) -> tuple[Tensor, Tensor]:
@@ -84,18 +83,19 @@ def lines(tiles: Sequence[Tile], slots: Sequence[int], size: int) -> tuple[Tenso
         slots: of its rows.
         size: rows at once, at the most.
     """
-    table = torch.full((most_tiles(size), 2 + ROWS), -1, dtype=torch.int32)
-    table[:, :2] = 0
-    shared = torch.zeros(size, dtype=torch.int32)
+    table = [[0, 0, *([-1] * ROWS)] for _ in range(most_tiles(size))]
+    shared = [0] * size
     for line, tile in zip(table, tiles, strict=False):
-        line[: 2 + len(tile.places)] = torch.tensor([slots[tile.places[0]], tile.pages, *tile.places])
-        shared[list(tile.places)] = tile.pages
-    return table, shared
-
-
-def _saved(tile: Tile) -> int:
-    return (len(tile.places) - 1) * tile.pages
+        line[: 2 + len(tile.places)] = [slots[tile.places[0]], tile.pages, *tile.places]
+        for place in tile.places:
+            shared[place] = tile.pages
+    return torch.tensor(table, dtype=torch.int32), torch.tensor(shared, dtype=torch.int32)
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    """How many both begin with: by halves, since comparing slices costs next to nothing."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low

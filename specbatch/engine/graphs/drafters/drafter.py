@@ -122,7 +122,7 @@ class StepDrafter(GraphDrafter):
         # By lane: what drawn rows' drafts come from, for the rejection rule.  # float32 [up to MAX_TOKENS, vocab]
         self._draft_probs: dict[Lane, Tensor] = {}
         # By kind of step and rows, what steps captured apart have between them.
-        self._forwarded: dict[tuple[str, int], tuple[Tensor, RowsAt]] = {}
+        self._forwarded: dict[tuple[str, int, bool], tuple[Tensor, RowsAt]] = {}
 
     def propose(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
         """Queues k forwards; and where the target verifies on another lane, the copy of what drawn rows' drafts come from."""
@@ -147,16 +147,16 @@ class StepDrafter(GraphDrafter):
         read = state.read_drafts(grammars.rows, drafted)
 
         def forward(capture: Capture) -> None:
-            logits, at = self._forward(capture, rows, anew=anew)
-            self._forwarded[kind, rows] = self.chooser.keep(logits), at
+            logits, at = self._forward(capture, rows, anew=anew, cascade=mode.cascade)
+            self._forwarded[kind, rows, mode.cascade] = self.chooser.keep(logits), at
 
         apart = len(self.graphs.lanes) == 1
         if apart:
-            self.graphs.run((kind, "forward", rows), forward, lane)
+            self.graphs.run((kind, "forward", rows, mode.cascade), forward, lane)
         grammars.fill(drafted + 1, read())
         state.options.bring_masks(grammars)
         if apart:
-            found = lambda _: self._settle(*self._forwarded[kind, rows], mode, anew=anew)  # noqa: E731
+            found = lambda _: self._settle(*self._forwarded[kind, rows, mode.cascade], mode, anew=anew)  # noqa: E731
             self.graphs.run((kind, "choice", rows, mode), found, lane)
         else:
             self.graphs.run((kind, rows, mode), lambda capture: self._draft(capture, rows, mode, anew=anew), lane)

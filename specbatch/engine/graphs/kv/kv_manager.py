@@ -16,7 +16,6 @@ class KVManager:
     """The pages of target and drafter as rows need them.
 
     sharing: rows that begin with the same tokens share pages
-    cascade: and may read them together
 
     Args:
         pair: whose pages they are.
@@ -27,7 +26,6 @@ class KVManager:
         self.pair = pair
         self.config = config
         self.sharing = config.prefix_caching
-        self.cascade = config.cascade_attention and len(pair.lanes) == 1
 
     def room(self, sequences: Sequence[SequenceState], *, drafting: bool) -> int:
         """Pages that sequences may take that join, one left for each that runs where it has not all that it will need.
@@ -77,13 +75,6 @@ class KVManager:
     def reserve_drafter(self, sequences: Sequence[SequenceState], k: int) -> bool:
         """As reserve, of the drafter's pages."""
         return all(_reserve(pool, sequences, k) for pool in self.pair.drafter.pools)
-
-    def seat(self, slots: Sequence[int]) -> bool:
-        """Whether rows of the next batch are to read what they share together; the devices are told which."""
-        if not self.cascade:
-            return False
-        of_target, *_ = (pool.seat(slots) for pool in self.pair.pools)
-        return of_target
 
     def evict(self, slot: int, *, poisoned: bool) -> None:
         """Takes a slot's pages back. What lies in free pages is never read, NaN or not; those of a poisoned row are not to be found, either."""

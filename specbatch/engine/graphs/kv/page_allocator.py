@@ -15,6 +15,8 @@ class PageAllocator:
 
     Invariant: a page is held, cached (it has a key and no holder) or free; page 0 is none of them. Where a key can be found, so can those before it in its row.
 
+    repeated: how often a row holds a page that another one holds already
+
     Args:
         pages: numbered from 1.
     """
@@ -26,6 +28,7 @@ class PageAllocator:
         self._page_of: dict[bytes, int] = {}
         self._key_of: dict[int, bytes] = {}
         self._pending: set[int] = set()
+        self.repeated = 0
 
     @property
     def free(self) -> int:
@@ -54,7 +57,9 @@ class PageAllocator:
         """The page of a key, for one holder more; None where there is none."""
         page = self._page_of.get(key)
         if page is not None:
-            if not self._holders[page]:
+            if self._holders[page]:
+                self.repeated += 1
+            else:
                 del self._cached[page]
             self._holders[page] += 1
         return page
@@ -65,6 +70,7 @@ class PageAllocator:
         for page in reversed(pages):
             holders[page] -= 1
             if holders[page]:
+                self.repeated -= 1
                 continue
             if page in self._key_of and page not in self._pending:
                 self._cached[page] = None

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
-from specbatch.engine.graphs.cascade.tiles import PrefixTiles, lines, most_tiles, pays, plan_tiles
+from specbatch.engine.graphs.cascade.tiles import PrefixTiles
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.kv.page_allocator import PageAllocator
 from specbatch.engine.graphs.kv.paging import PAGE, Pages
-from specbatch.engine.graphs.lanes import upload
 
 
 def pages_for(positions: int) -> int:
@@ -42,7 +42,7 @@ class PagePool:
         pages: how many a row may use, in all.
         slots: rows at once.
         max_positions: the longest row, speculative tokens included.
-        cascade: rows may read what they share together; of a decoder on one lane.
+        cascade: rows may read what they share together.
     """
 
     def __init__(self, decoder: Decoder, pages: int, slots: int, max_positions: int, *, cascade: bool = False) -> None:
@@ -129,19 +129,22 @@ class PagePool:
         """The rest of what the slot's keys stand for is queued to be filled, before anything of other slots that may read it."""
         self.allocator.fill(self.held[slot][: len(self._keys[slot])])
 
-    def seat(self, slots: Sequence[int]) -> bool:
-        """Brings to the devices which rows of the next batch read shared pages together; whether that pays.
+    def findable(self, slots: Sequence[int]) -> list[list[int]]:
+        """Of each slot's pages those that others may have, too."""
+        return [self.held[slot][: len(self._keys[slot])] for slot in slots]
+
+    def show(self, tiles: Tensor, shared: Tensor) -> None:
+        """Brings to the devices which rows of the next batch read shared pages together, in the order of their lanes: see PrefixTiles.
 
         Args:
-            slots: of the rows, in their places.
+            tiles: on the host.
+            shared: likewise.
         """
-        tiles = plan_tiles([self.held[slot][: len(self._keys[slot])] for slot in slots], most_tiles(len(slots)))
-        found = lines(tiles, slots, len(self.held) - 1)
         for stage in self._stages:
             if (prefixes := stage.kv.prefixes) is not None:
-                for place, source in zip((prefixes.tiles, prefixes.shared), found, strict=True):
-                    stage.lane.run(partial(place.copy_, upload(source, torch.int32, stage.device), non_blocking=True))
-        return pays(tiles, sum(len(self.held[slot]) for slot in slots))
+                for place, source in ((prefixes.tiles, tiles), (prefixes.shared, shared)):
+                    here = source.pin_memory() if stage.device.type == "cuda" else source
+                    stage.lane.run(partial(place.copy_, here, non_blocking=True))
 
     def evict(self, slot: int) -> None:
         """Takes all pages of a slot back. Rounds in flight may still write to those it had alone: whoever gets them writes later on the same lanes."""

@@ -102,3 +102,4 @@ def test_through_any_joining_and_leaving_no_page_is_lost_or_held_twice_by_chance
         own = [page for keys, pages in rows for page in pages[len(keys) :]]
         held = {*page_of.values(), *own}
         assert len(held) == len(page_of) + len(own) == 20 - allocator.free
+        assert allocator.repeated == sum(len(pages) for _, pages in rows) - len(held)
