@@ -119,6 +119,7 @@ class CascadeChooser:
     def _saved(self, seated: _Seated, k: int) -> float:
         """Seconds of a round: of the target's forward, and of a draft model's k."""
         seconds = 0.0
-        for at, (price, *of) in enumerate(zip(self._prices, seated.tiles, seated.pages, strict=True)):
-            seconds += k * price.saved(*of, 1) if at else price.saved(*of, k + 1)
+        for at, (price, tiles, pages) in enumerate(zip(self._prices, seated.tiles, seated.pages, strict=True)):
+            times, queries = (k, 1) if at else (1, k + 1)
+            seconds += times * price.saved(tiles, pages, queries)
         return seconds
