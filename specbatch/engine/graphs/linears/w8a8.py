@@ -1,9 +1,9 @@
 """Linears whose weights and inputs are FP8: what fp8/w8a8.py says, as kernels.
 
 One rounds the inputs, after the norm where there is one. Of the others, for a token or two all weights of a program lie in its registers
-before the inputs are there, as in kernels/linear_fma.py; for up to 64 tokens, where memory is what is waited for, FP8 is widened to 16
-bits in front of the tensor cores, which is exact; up to 512 are multiplied as FP8, and summed in float32 every 128 products, since
-Hopper keeps few bits of sums of FP8; for more, weights are made wide for cuBLAS, and rounded inputs, too.
+before the inputs are there, as in kernels/linear_fma.py; up to 512 go to the tensor cores as FP8, and are summed in float32 every 128
+products, since Hopper keeps few bits of sums of FP8 (tiles of few outputs are widened to 16 bits in front of them, which is exact); for
+more, weights are made wide for cuBLAS, and rounded inputs, too.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -26,13 +26,14 @@ from specbatch.engine.graphs.kernels.activations import CODES
 from specbatch.engine.graphs.kernels.fitting import with_stages
 from specbatch.engine.graphs.kernels.linears import linear as plain
 from specbatch.engine.graphs.kernels.linears import linear_configs
-from specbatch.engine.graphs.kernels.linears import w8a8 as kernels
-from specbatch.engine.graphs.kernels.linears.linear_configs import DOT_TOKENS, MULTIPROCESSORS, SCRATCH
+from specbatch.engine.graphs.kernels.linears.linear_configs import MULTIPROCESSORS, SCRATCH
+from specbatch.engine.graphs.kernels.linears.w8a8 import on_tensor_cores
 from specbatch.engine.graphs.kernels.linears.w8a8_inputs import round_inputs, widen
+from specbatch.engine.graphs.kernels.linears.w8a8_registers import in_registers
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.quantization import QuantizedWeight
 
-FEW = 64  # tokens up to which FP8 is widened on its way to the tensor cores
+GATED = 128  # tokens up to which gates are the linear's own: a tile takes no more
 DENSE = 512  # from here on weights and inputs are made wide first, for cuBLAS: by the bytes of it; the kernel took twice as long as cuBLAS alone
 GROUP = 128
 _CAPABILITY = (8, 9)  # that converts FP8
@@ -53,18 +54,35 @@ class Rounded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Tile of block_n outputs and block_t tokens; stages of loads in flight; programs that share a tile's inputs."""
+    """Tile of block_n outputs and block_t tokens; stages of loads in flight; programs that share a tile's inputs.
+
+    ahead: steps of 128 inputs whose weights are asked for before the kernel ahead has ended
+    early: whether the next kernel may start at once
+    """
 
     block_n: int
     block_t: int
     warps: int
     stages: int
     split: int = 1
+    ahead: int = 8
+    early: bool = False
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the tensor cores get FP8: Hopper's take 64 outputs and more."""
+        return self.block_n >= 64
 
 
 # By padded tokens; not measured yet.
-_FEW = {8: Config(16, 8, 2, 8), 16: Config(16, 16, 2, 8), 32: Config(32, 32, 4, 6), 64: Config(64, 64, 4, 5)}
-_MANY = Config(128, 128, 8, 4)
+_TILES = {
+    8: Config(16, 8, 2, 8),
+    16: Config(64, 16, 4, 6),
+    32: Config(64, 32, 4, 5),
+    64: Config(64, 64, 4, 5),
+    128: Config(64, 128, 4, 4),
+}
+_MOST = max(_TILES)  # tokens of a tile
 
 
 def takes(x: Tensor, weight: QuantizedWeight) -> bool:
@@ -102,7 +120,7 @@ def rounded(x: Tensor, group: int, norm: Tensor | None = None, eps: float = 0.0)
     scales = torch.empty(tokens, groups, dtype=torch.float32, device=x.device)
     round_inputs[(tokens, triton.cdiv(ins, width))](
         x, norm, values, scales, ins, groups, eps,
-        width=width, by_group=by_group, normed=norm is not None, back=back, early=tokens <= linear_configs.FMA_TOKENS,
+        width=width, by_group=by_group, normed=norm is not None, back=back, early=not back,
         num_warps=max(1, min(16, width // 512)), **overlap(x.device),
     )  # fmt: skip
     return Rounded(values, scales, x.dtype)
@@ -117,8 +135,8 @@ def linear(
         wide = widened(weight, x.dtype)
         return F.linear(x.values, wide, bias) if residual is None else residual.addmm_(x.values, wide.t())
     if residual is not None:
-        return _run(x, weight, residual.contiguous(), plain.RESIDUAL, config=config)
-    return _run(x, weight, bias, plain.NOTHING if bias is None else plain.BIAS, config=config)
+        return _run(x, weight, residual.contiguous(), plain.RESIDUAL, config=config)[0]
+    return _run(x, weight, bias, plain.NOTHING if bias is None else plain.BIAS, config=config)[0]
 
 
 def widened(weight: QuantizedWeight, dtype: torch.dtype) -> Tensor:
@@ -135,61 +153,80 @@ def widened(weight: QuantizedWeight, dtype: torch.dtype) -> Tensor:
 
 def gates(x: Rounded) -> bool:
     """Whether so few tokens are gated in the linear's kernel."""
-    return len(x.values) <= FEW
+    return len(x.values) <= GATED
 
 
 def gated(
-    x: Rounded, gate_up: QuantizedWeight, activation: Activation = SILU, *, config: Config | None = None
-) -> Tensor:
-    """activation(gate) * up, rounded once.  # [T, K], [2 N: gate's rows, then up's, K] -> [T, N]"""
-    return _run(x, gate_up, None, plain.NOTHING, activation, config=config)
+    x: Rounded, gate_up: QuantizedWeight, activation: Activation = SILU, *, group: int = 0, config: Config | None = None
+) -> tuple[Tensor, Rounded | None]:  # fmt: skip
+    """activation(gate) * up, rounded once.
+
+    Args:
+        x: [T, K]
+        gate_up: gate's rows, then up's  # [2 N, K]
+        activation: of the gate.
+        group: of the linear that follows.
+        config: instead of the table's.
+
+    Returns:
+        [T, N]; and that as the linear that follows takes it, where tiles are as large as its groups
+    """
+    return _run(x, gate_up, None, plain.NOTHING, activation, group, config=config)
 
 
 def _run(
-    x: Rounded, weight: QuantizedWeight, extra: Tensor | None, kind: int, gate: Activation | None = None,
+    x: Rounded, weight: QuantizedWeight, extra: Tensor | None, kind: int, gate: Activation | None = None, group: int = 0,
     *, config: Config | None = None,
-) -> Tensor:  # fmt: skip
+) -> tuple[Tensor, Rounded | None]:  # fmt: skip
     tokens, ins = x.values.shape
-    outs = weight.shape[0] // 2 if gate else weight.shape[0]
+    device, gated = x.values.device, gate is not None
+    outs = weight.shape[0] // 2 if gated else weight.shape[0]
     rows, columns = weight.rows, weight.scales.shape[1]
-    out = torch.empty(tokens, outs, dtype=x.dtype, device=x.values.device)
+    out = torch.empty(tokens, outs, dtype=x.dtype, device=device)
     flags: dict[str, Any] = {
         "by_group": columns > 1,
         "x_by_group": x.scales.shape[1] > 1,
-        "gated": gate is not None,
+        "gated": gated,
         "kind": kind,
         "activation": CODES[gate.name] if gate else 0,
-        **overlap(x.values.device),
+        **overlap(device),
     }
     tensors = x.values, x.scales, weight.values, weight.scales, extra, out
     if config is None and linear_configs.in_registers(tokens, weight.values.nbytes):
-        use = linear_configs.registers(tokens, outs, ins, 1, gated=gate is not None)
-        if columns == 1 or _shares(rows, use.block_n, outs, gated=gate is not None):
+        use = linear_configs.registers(tokens, outs, ins, 1, gated=gated)
+        if columns == 1 or _shares(rows, use.block_n, outs, gated=gated):
             rest = ins - use.block_k
             tail = triton.next_power_of_2(rest) if rest else 0
-            kernels.in_registers[(triton.cdiv(outs, use.block_n),)](
+            in_registers[(triton.cdiv(outs, use.block_n),)](
                 *tensors, outs, ins, columns, rows,
-                block_n=use.block_n, block_k=use.block_k, tail=tail, count=tokens, even_n=outs % use.block_n == 0,
+                block_n=use.block_n, block_k=use.block_k, tail=tail, count=tokens,
+                pieces=triton.cdiv(use.block_k, GROUP), tail_pieces=triton.cdiv(tail, GROUP), even_n=outs % use.block_n == 0,
                 even_k=rest == tail, early=True, num_warps=use.warps, **flags,
             )  # fmt: skip
-            return out
-    tile = config or configured(tokens, outs, ins, gated=gate is not None)
-    many = tokens > FEW
-    tiles = triton.cdiv(outs, tile.block_n) * (triton.cdiv(tokens, tile.block_t) if many else 1)
-    assert tile.split == 1 or (tiles <= plain.TILES and tiles * tile.split * tile.block_n * tile.block_t <= SCRATCH)
-    partial, counters = plain.scratch_of(x.values.device) if tile.split > 1 else (None, None)
+            return out, None
+    tile = config or configured(tokens, outs, ins, gated=gated, rounds=group == GROUP)
+    times = triton.cdiv(tokens, tile.block_t)
+    tiles = triton.cdiv(outs, tile.block_n) * times
+    cells = tiles * tile.split * tile.block_n * tile.block_t * (1 + gated)
+    assert tile.split == 1 or (tiles <= plain.TILES and cells <= SCRATCH)
+    partial, counters = plain.scratch_of(device) if tile.split > 1 else (None, None)
+    following = None
+    if gated and group == GROUP == tile.block_n and outs % GROUP == 0:
+        scales = torch.empty(tokens, outs // GROUP, dtype=torch.float32, device=device)
+        following = Rounded(torch.empty(tokens, outs, dtype=FP8, device=device), scales, x.dtype)
 
     def run(stages: int) -> None:
-        kernels.on_tensor_cores[(tiles, tile.split)](
-            *tensors, partial, counters, tokens, outs, ins, columns, rows,
-            block_n=tile.block_n, block_t=tile.block_t, split=tile.split, many=many,
-            shared=_shares(rows, tile.block_n, outs, gated=gate is not None),
-            even_n=outs % tile.block_n == 0, even_k=ins % (GROUP * tile.split) == 0,
+        on_tensor_cores[(tiles, tile.split)](
+            *tensors, following and following.values, following and following.scales, partial, counters,
+            tokens, outs, ins, columns, rows,
+            block_n=tile.block_n, block_t=tile.block_t, split=tile.split, ahead=tile.ahead, early=tile.early,
+            narrow=tile.narrow, many=times > 1, shared=_shares(rows, tile.block_n, outs, gated=gated),
+            rounds=following is not None, even_n=outs % tile.block_n == 0, even_k=ins % (GROUP * tile.split) == 0,
             num_warps=tile.warps, num_stages=stages, **flags,
         )  # fmt: skip
 
-    with_stages(("w8a8", tile, many, gate is not None, x.dtype, x.values.device), tile.stages, run)
-    return out
+    with_stages(("w8a8", tile, gated, following is not None, x.dtype, device), tile.stages, run)
+    return out, following
 
 
 def _shares(rows: int, block_n: int, outs: int, *, gated: bool) -> bool:
@@ -197,17 +234,14 @@ def _shares(rows: int, block_n: int, outs: int, *, gated: bool) -> bool:
     return rows % block_n == 0 and not (gated and outs % rows)
 
 
-def configured(tokens: int, outs: int, ins: int, *, gated: bool = False) -> Config:
-    """The tile for [tokens, ins] x [outs, ins]."""
-    if tokens <= FEW:
-        config = _FEW[next(size for size in DOT_TOKENS if tokens <= size)]
-        if gated:
-            return replace(config, block_n=max(16, config.block_n // 2))
-    else:
-        config = _MANY if tokens > _MANY.block_t // 2 else replace(_MANY, block_t=_MANY.block_t // 2)
-        if outs * -(-tokens // config.block_t) < MULTIPROCESSORS * config.block_n:
-            config = replace(config, block_n=config.block_n // 2, warps=4)
+def configured(tokens: int, outs: int, ins: int, *, gated: bool = False, rounds: bool = False) -> Config:
+    """The tile for [tokens, ins] x [outs, ins]; `rounds`: of as many outputs as the next linear's groups have."""
+    config = _TILES[next((size for size in _TILES if tokens <= size), _MOST)]
+    if gated and rounds and config.narrow and outs % GROUP == 0:
+        config = replace(config, block_n=GROUP, warps=8)
+    elif gated and not config.narrow:
+        config = replace(config, block_n=config.block_n // 2)
     tiles = -(-outs // config.block_n) * -(-tokens // config.block_t)
-    cells = tiles * config.block_n * config.block_t
+    cells = tiles * config.block_n * config.block_t * (1 + gated)
     fitting = (s for s in (4, 2) if ins % (GROUP * s) == 0 and tiles * s <= 4 * MULTIPROCESSORS and cells * s <= SCRATCH)  # fmt: skip
     return replace(config, split=next(fitting, 1)) if tiles < MULTIPROCESSORS else config

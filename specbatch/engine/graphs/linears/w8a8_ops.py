@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeGuard
 
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from specbatch.engine.graphs.describe.description import SILU, Activation
 from specbatch.engine.graphs.describe.operations import Normed
@@ -17,6 +18,10 @@ from specbatch.engine.quantization import QuantizedWeight, Weight, multiply
 
 class W8A8Ops(TritonOps):
     """TritonOps for linears of any weights. No norm is handed from a linear to one that rounds its inputs, which needs all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rounded = WeakTensorKeyDictionary()  # what a gate's kernel wrote -> the same, as the next linear takes it
 
     def linear(self, x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
         """As in TorchOps."""
@@ -51,7 +56,8 @@ class W8A8Ops(TritonOps):
             return super().linear_add(x, weight, residual)
         if not w8a8.takes(x, weight):
             return residual + multiply(x, weight)
-        return w8a8.linear(w8a8.rounded(x, weight.group), weight, residual=residual)
+        ready = self._rounded.get(x)
+        return w8a8.linear(w8a8.rounded(x, weight.group) if ready is None else ready, weight, residual=residual)
 
     def linear_add_ahead(
         self, x: Tensor, weight: Weight, residual: Tensor, norm: Tensor, following: Weight
@@ -71,7 +77,7 @@ class W8A8Ops(TritonOps):
         following: Weight | None = None,
         activation: Activation = SILU,
     ) -> Tensor:
-        """Few tokens are gated in the linear's kernel."""
+        """Few tokens are gated in the linear's kernel, and rounded for the next one there."""
         if not _rounds(gate_up):
             return super().norm_gated(x, norm, eps, gate_up, ahead, following, activation)
         if isinstance(ahead, Normed):
@@ -83,7 +89,11 @@ class W8A8Ops(TritonOps):
             return self.gate(multiply(ready, gate_up), activation)
         inputs = w8a8.rounded(x, gate_up.group, norm, eps)
         if w8a8.gates(inputs):
-            return w8a8.gated(inputs, gate_up, activation)
+            group = following.group if isinstance(following, QuantizedWeight) else 0
+            out, ready = w8a8.gated(inputs, gate_up, activation, group=group)
+            if ready is not None:
+                self._rounded[out] = ready
+            return out
         return self.gate(w8a8.linear(inputs, gate_up), activation)
 
 
