@@ -237,10 +237,10 @@ def _shares(rows: int, block_n: int, outs: int, *, gated: bool) -> bool:
 def configured(tokens: int, outs: int, ins: int, *, gated: bool = False, rounds: bool = False) -> Config:
     """The tile for [tokens, ins] x [outs, ins]; `rounds`: of as many outputs as the next linear's groups have."""
     config = _TILES[next((size for size in _TILES if tokens <= size), _MOST)]
-    if gated and rounds and config.narrow and outs % GROUP == 0:
+    if gated and config.block_t == _MOST:
+        config = replace(config, warps=8)
+    elif gated and rounds and config.narrow and outs % GROUP == 0:
         config = replace(config, block_n=GROUP, warps=8)
-    elif gated and not config.narrow:
-        config = replace(config, block_n=config.block_n // 2)
     tiles = -(-outs // config.block_n) * -(-tokens // config.block_t)
     cells = tiles * config.block_n * config.block_t * (1 + gated)
     fitting = (s for s in (4, 2) if ins % (GROUP * s) == 0 and tiles * s <= 4 * MULTIPROCESSORS and cells * s <= SCRATCH)  # fmt: skip
