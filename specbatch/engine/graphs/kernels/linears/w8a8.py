@@ -167,10 +167,7 @@ def _scaled(products, x_scale, own, by_group: tl.constexpr, x_by_group: tl.const
     if x_by_group:
         factor = x_scale[None, :]
     if by_group:
-        if shared:
-            factor = factor * own
-        else:
-            factor = factor * own[:, None]
+        factor = factor * (own if shared else own[:, None])
     if by_group or x_by_group:
         products = products * factor
     return products
