@@ -64,7 +64,21 @@ def in_registers(
         if gated:
             up = _sums(c, start, k, of_x, of_groups_up, 0, ins, block_n, block_k, pieces, by_group, x_by_group, True)
         if tail:
-            y += _sums(a_tail, start, k_tail, of_x, of_groups, pieces, ins, block_n, tail, tail_pieces, by_group, x_by_group, even_k)
+            y += _sums(
+                a_tail,
+                start,
+                k_tail,
+                of_x,
+                of_groups,
+                pieces,
+                ins,
+                block_n,
+                tail,
+                tail_pieces,
+                by_group,
+                x_by_group,
+                even_k,
+            )
             if gated:
                 up += _sums(c_tail, start, k_tail, of_x, of_groups_up, pieces, ins, block_n, tail, tail_pieces, by_group, x_by_group, even_k)  # fmt: skip
         if not by_group:
