@@ -90,9 +90,9 @@ class W8A8Ops(TritonOps):
         inputs = w8a8.rounded(x, gate_up.group, norm, eps)
         if w8a8.gates(inputs):
             group = following.group if isinstance(following, QuantizedWeight) else 0
-            out, ready = w8a8.gated(inputs, gate_up, activation, group=group)
-            if ready is not None:
-                self._rounded[out] = ready
+            out, rounded = w8a8.gated(inputs, gate_up, activation, group=group)
+            if rounded is not None:
+                self._rounded[out] = rounded
             return out
         return self.gate(w8a8.linear(inputs, gate_up), activation)
 
