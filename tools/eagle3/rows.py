@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +15,16 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.make_engine import make_engine
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.speculation import Speculation
+from tools.eagle3.prompts import templated
 
 if TYPE_CHECKING:
+    from specbatch.engine.engine import Engine
     from specbatch.engine.general.drafter import Drafter
     from specbatch.engine.general.model import CausalLM
 
 _SEED = 1
-_OWN_PROMPT = 96  # tokens, at the most, of a prompt that the target writes
+_OWN_TURN = 128  # tokens, at the most, of a prompt that the target writes
+_REPORT_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +35,49 @@ class Row:
     answer_at: int
 
 
-def read_prompts(source: str, target: CausalLM, tokenizer: Any) -> list[list[int]]:
-    """Prompts as token ids, in the chat template where there is one.
+class Answers:
+    """The target, answering.
 
     Args:
-        source: a JSON lines file with a `prompt` in each line; `own:N`: the target writes N user turns itself, as it would go on after the
-            template's beginning of one (Magpie, arXiv 2406.08464).
-        target: for its own prompts.
-        tokenizer: the target's.
+        target: alone, without a drafter.
+        max_length: prompt and answer, in tokens, at the most.
+        rows: at once.
+        minutes: for everything, half of them for its own turns; what has not ended by then is left out.
     """
-    kind, _, count = source.partition(":")
-    if kind == "own" and count:
-        return _own_prompts(int(count), target, tokenizer)
-    texts = [json.loads(line)["prompt"] for line in Path(source).read_text(encoding="utf-8").splitlines() if line]
-    return [_templated(text, tokenizer) for text in texts]
+
+    def __init__(self, target: CausalLM, max_length: int, rows: int, minutes: float = math.inf) -> None:
+        self._target = target
+        self._max_length = min(max_length, target.max_positions)
+        self._engine = make_engine(target, None, EngineConfig(rows, self._max_length, Speculation.fixed(0)))
+        self._began, self._seconds = time.perf_counter(), 60 * minutes
+
+    def own(self, beginnings: Sequence[Sequence[int]]) -> dict[int, list[int]]:
+        """How the target goes on from each, drawn; by their places."""
+        return self._continued(beginnings, _OWN_TURN, [1.0], self._began + self._seconds / 2)
+
+    def to(self, prompts: Iterable[Sequence[int]], new_tokens: int, temperatures: Sequence[float]) -> list[Row]:
+        """Answers up to the target's end of sequence or so many tokens, at one temperature after the other.
+
+        A prompt that leaves no room for its answer is left out.
+        """
+        fitting = [prompt for prompt in prompts if len(prompt) + new_tokens <= self._max_length]
+        found = self._continued(fitting, new_tokens, temperatures, self._began + self._seconds)
+        return [Row([*fitting[place], *tokens], len(fitting[place])) for place, tokens in sorted(found.items())]
+
+    def _continued(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, temperatures: Sequence[float], until: float
+    ) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        began = said = time.perf_counter()
+        for done in self._engine.generate(_requests(self._target, prompts, new_tokens, temperatures)):
+            found[int(done.request.id)] = list(done.token_ids)
+            now = time.perf_counter()
+            if now - said > _REPORT_SECONDS or len(found) == len(prompts) or now > until:
+                said, tokens = now, sum(map(len, found.values()))
+                print(f"{len(found)} of {len(prompts)} continued, {tokens / (now - began):.0f} tokens/s", flush=True)
+            if now > until:
+                break
+        return found
 
 
 def task_rows(count: int, tokenizer: Any) -> list[Row]:
@@ -50,65 +85,45 @@ def task_rows(count: int, tokenizer: Any) -> list[Row]:
     from tools.embedded_pair.tasks import generate  # noqa: PLC0415 - of the embedded pair alone
 
     answers = {task.prompt: task.answer for task in generate(_SEED, count)}
-    prompts = [_templated(prompt, tokenizer) for prompt in answers]
+    prompts = [templated(prompt, tokenizer) for prompt in answers]
     ends = [tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers.values()]
     return [Row([*a, *b, tokenizer.eos_token_id], len(a)) for a, b in zip(prompts, ends, strict=True)]
 
 
-def answer(
-    target: CausalLM, prompts: Sequence[Sequence[int]], *, new_tokens: int, temperature: float = 0.0, rows: int = 64
-) -> list[Row]:
-    """The target's continuations, up to its end of sequence or so many tokens."""
-    engine = make_engine(target, None, _config(target, prompts, new_tokens, rows))
-    requests = _requests(target, prompts, new_tokens, temperature)
-    found = {done.request.id: done for done in engine.generate(requests)}
-    return [Row([*prompt, *found[str(i)].token_ids], len(prompt)) for i, prompt in enumerate(prompts)]
+def write_rows(rows: Iterable[Row], path: Path) -> None:
+    """One row a line: JSON."""
+    lines = [json.dumps([row.answer_at, row.tokens], separators=(",", ":")) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """What write_rows wrote."""
+    found = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [Row(tokens, answer_at) for answer_at, tokens in found]
 
 
 def acceptance_length(
     target: CausalLM, drafter: Drafter, prompts: Sequence[Sequence[int]], k: int, new_tokens: int
 ) -> float:
     """Tokens a row gains in one forward of the target, greedy, at a fixed k."""
-    config = _config(target, prompts, new_tokens, rows=8, speculation=Speculation.fixed(k))
-    engine = make_engine(target, drafter, config)
-    for _ in engine.generate(_requests(target, prompts, new_tokens, 0.0)):
+    length = min(target.max_positions, max(map(len, prompts)) + new_tokens)
+    engine: Engine = make_engine(target, drafter, EngineConfig(8, length, Speculation.fixed(k)))
+    for _ in engine.generate(_requests(target, prompts, new_tokens, [0.0])):
         pass
     return engine.stats.mean_acceptance_length
 
 
-def _config(
-    target: CausalLM,
-    prompts: Sequence[Sequence[int]],
-    new_tokens: int,
-    rows: int,
-    speculation: Speculation | None = None,
-) -> EngineConfig:
-    length = min(target.max_positions, max(map(len, prompts)) + new_tokens)
-    return EngineConfig(rows, length, speculation or Speculation.fixed(0))
-
-
-def _requests(target: CausalLM, prompts: Sequence[Sequence[int]], new_tokens: int, temperature: float) -> list[Request]:
-    sampling = SamplingParams(temperature)
+def _requests(
+    target: CausalLM, prompts: Sequence[Sequence[int]], new_tokens: int, temperatures: Sequence[float]
+) -> list[Request]:
     return [
         Request(
-            str(i), prompt, min(new_tokens, target.max_positions - len(prompt)), sampling, _SEED, target.eos_token_ids
+            str(place),
+            prompt,
+            min(new_tokens, target.max_positions - len(prompt)),
+            SamplingParams(temperature),
+            _SEED,
+            target.eos_token_ids,
         )
-        for i, prompt in enumerate(prompts)
+        for place, (prompt, temperature) in enumerate(zip(prompts, cycle(temperatures), strict=False))
     ]
-
-
-def _templated(text: str, tokenizer: Any) -> list[int]:
-    if tokenizer.chat_template is None:
-        return list(tokenizer(text)["input_ids"])
-    turns = [{"role": "user", "content": text}]
-    whole = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    return list(tokenizer(whole, add_special_tokens=False)["input_ids"])
-
-
-def _own_prompts(count: int, target: CausalLM, tokenizer: Any) -> list[list[int]]:
-    mark = "\N{SECTION SIGN}"
-    whole = tokenizer.apply_chat_template([{"role": "user", "content": mark}], tokenize=False)
-    begin = tokenizer(whole.partition(mark)[0], add_special_tokens=False)["input_ids"]
-    found = answer(target, [begin] * count, new_tokens=_OWN_PROMPT, temperature=1.0)
-    texts = [tokenizer.decode(row.tokens[row.answer_at :], skip_special_tokens=True).strip() for row in found]
-    return [_templated(text, tokenizer) for text in dict.fromkeys(texts) if text]

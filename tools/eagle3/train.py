@@ -1,7 +1,7 @@
 """Train an EAGLE-3 head for a target, in minutes, and write it in the public layout (LlamaForCausalLMEagle3).
 
     python -m tools.eagle3.train --target embedded:target --prompts tasks:20000 --output /tmp/head --minutes 10
-    python -m tools.eagle3.train --target models/smollm2/target --prompts own:20000 --output models/smollm2/eagle3 --draft-vocab 16384
+    python -m tools.eagle3.train --target models/smollm2/target --prompts own:20000 docs:4000 --output models/smollm2/eagle3 --draft-vocab 8192
 
 The target answers the prompts itself; one prompt in twenty is kept back, and the acceptance length on these is printed.
 """
@@ -28,13 +28,33 @@ from specbatch.engine.general.eagle3_head import Eagle3Head
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.loading.eagle3 import load_eagle3
 from specbatch.engine.loading.load import load_causal_lm
+from specbatch.engine.memory import release
 from specbatch.plan.shapes.model_dir import resolve_model_dir
 from tools.eagle3.loss import training_time_test
-from tools.eagle3.rows import Row, acceptance_length, answer, read_prompts, task_rows
+from tools.eagle3.prompts import read_prompts
+from tools.eagle3.rows import Answers, Row, acceptance_length, read_rows, task_rows, write_rows
 
 _KEPT_BACK = 20  # one prompt in so many
+_MEASURED_K = 4
 _WARM_UP = 0.05  # of the steps
 _REPORT_SECONDS = 20
+
+
+def answered(target: CausalLM, tokenizer: Any, arguments: argparse.Namespace) -> list[Row]:
+    """The rows to train on: from a file that is there, of the embedded pair's tasks, or the target's answers."""
+    kept: Path | None = arguments.answers
+    if kept is not None and kept.exists():
+        return read_rows(kept)
+    kind, _, count = arguments.prompts[0].partition(":")
+    if kind == "tasks":
+        rows = task_rows(int(count), tokenizer)
+    else:
+        answers = Answers(target, arguments.max_length, arguments.rows, arguments.answer_minutes)
+        prompts = read_prompts(arguments.prompts, tokenizer, answers.own)
+        rows = answers.to(prompts, arguments.new_tokens, arguments.temperatures)
+    if kept is not None:
+        write_rows(rows, kept)
+    return rows
 
 
 def head_config(target: CausalLM, draft_vocab: int, intermediate: int | None) -> dict[str, Any]:
@@ -109,7 +129,8 @@ def train(
             out = target.model(input_ids=tokens, output_hidden_states=True, use_cache=False)
             hidden = torch.cat([out.hidden_states[layer] for layer in layers], -1).to(head.dtype)
             logits = out.logits[..., drafted].to(head.dtype)
-        loss, right = training_time_test(head, hidden, tokens, logits, own & known[tokens], arguments.depth)
+        with torch.autocast(device.type, torch.bfloat16, enabled=target.model.dtype == torch.bfloat16):
+            loss, right = training_time_test(head, hidden, tokens, logits, own & known[tokens], arguments.depth)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -160,13 +181,18 @@ def main() -> None:
     parser.add_argument(
         "--prompts",
         required=True,
-        help="a JSON lines file, own:N (see rows.read_prompts), or tasks:N of the embedded pair",
+        nargs="+",
+        help="JSON lines files, own:N, docs:N (see prompts.read_prompts), or tasks:N of the embedded pair",
     )
     parser.add_argument("--output", required=True, type=Path)
     parser.add_argument("--draft-vocab", type=int, default=32_000, help="the tokens most often seen in the answers")
     parser.add_argument("--intermediate", type=int, help="width of the head's MLP; the target's by default")
     parser.add_argument("--new-tokens", type=int, default=256, help="of an answer, at the most")
-    parser.add_argument("--temperature", type=float, default=0.0, help="of the answers")
+    parser.add_argument("--temperatures", type=float, nargs="+", default=[0.0, 0.7], help="of the answers, in turn")
+    parser.add_argument("--max-length", type=int, default=2048, help="of prompt and answer")
+    parser.add_argument("--rows", type=int, default=512, help="that are answered at once")
+    parser.add_argument("--answer-minutes", type=float, default=math.inf, help="answers that end later are left out")
+    parser.add_argument("--answers", type=Path, help="keeps the answers in this file, or takes them from there")
     parser.add_argument("--depth", type=int, default=5, help="drafts of the training-time test")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--minutes", type=float, default=10.0)
@@ -174,20 +200,18 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the target")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     folder = resolve_model_dir(arguments.target)
     assert folder is not None, "download the target first: specbatch fetch"
-    dtype = "float32" if arguments.device == "cpu" else "bfloat16"
-    target = load_causal_lm(str(folder), device_map={"": arguments.device}, dtype=dtype, name=arguments.target)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    target = load_causal_lm(
+        str(folder), device_map={"": arguments.device}, dtype=arguments.dtype, name=arguments.target
+    )
     began = time.perf_counter()
-    if arguments.prompts.startswith("tasks:"):
-        rows = task_rows(int(arguments.prompts.removeprefix("tasks:")), tokenizer)
-    else:
-        prompts = read_prompts(arguments.prompts, target, tokenizer)
-        prompts = [prompt for prompt in prompts if len(prompt) + arguments.new_tokens <= target.max_positions]
-        rows = answer(target, prompts, new_tokens=arguments.new_tokens, temperature=arguments.temperature)
+    rows = answered(target, AutoTokenizer.from_pretrained(folder), arguments)
+    release(target.input_device)  # the KV of the answers
+    assert len(rows) > 1, "too few answers ended in time"
     seconds = time.perf_counter() - began
     kept_back, rows = rows[::_KEPT_BACK], [row for place, row in enumerate(rows) if place % _KEPT_BACK]
     seen = Counter(token for row in rows for token in row.tokens[row.answer_at :])
@@ -206,9 +230,8 @@ def main() -> None:
     files = [arguments.output / "model.safetensors"]
     drafter = load_eagle3(arguments.output, files, target, device=arguments.device, name=str(arguments.output))
     held_out = [row.tokens[: row.answer_at] for row in kept_back[:64]]
-    for k in (1, 4):
-        length = acceptance_length(target, drafter, held_out, k, arguments.new_tokens)
-        print(f"acceptance length at k = {k} on {len(held_out)} prompts kept back: {length:.2f}", flush=True)
+    length = acceptance_length(target, drafter, held_out, _MEASURED_K, arguments.new_tokens)
+    print(f"acceptance length at k = {_MEASURED_K} on {len(held_out)} prompts kept back: {length:.2f}", flush=True)
 
 
 if __name__ == "__main__":

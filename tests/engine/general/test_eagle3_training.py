@@ -9,7 +9,8 @@ import torch
 from specbatch.engine.general.model import CausalLM
 from tests.engine import heads, tiny
 from tools.eagle3.loss import unrolled
-from tools.eagle3.rows import Row, acceptance_length
+from tools.eagle3.prompts import read_prompts
+from tools.eagle3.rows import Answers, Row, acceptance_length, read_rows, write_rows
 from tools.eagle3.train import head_config, new_head, save, train
 
 
@@ -35,6 +36,58 @@ def test_the_drafts_in_training_are_the_papers_from_every_position(model, tmp_pa
                 a, logits = paper._forward(tokens[0, 1 : j + s + 2], g)
                 torch.testing.assert_close(out[0, j], logits[-1], rtol=1e-4, atol=1e-4)
                 g = torch.cat([g, a[-1:]])
+
+
+class Words:
+    """A tokenizer of words; a turn begins with "user"."""
+
+    chat_template = "user {} assistant"
+
+    def __init__(self):
+        self.words = []
+
+    def __call__(self, text, add_special_tokens=True):
+        self.words += [word for word in text.split(" ") if word and word not in self.words]
+        return {"input_ids": [self.words.index(word) for word in text.split(" ") if word]}
+
+    def decode(self, tokens, skip_special_tokens):
+        return " " + " ".join(self.words[token] for token in tokens)
+
+    def apply_chat_template(self, turns, tokenize, add_generation_prompt=False):
+        return f"user {turns[0]['content']}" + (" assistant" if add_generation_prompt else "")
+
+
+def test_prompts_of_all_sources_are_turns_of_the_template_each_once(tmp_path):
+    words = Words()
+    ends = {place: words(f"end{place % 4} of it")["input_ids"] for place in range(20) if place != 3}
+    (tmp_path / "own.jsonl").write_text('{"prompt": "Hello there"}\n\n{"prompt": "Hello there"}\n', encoding="utf-8")
+    begun = []
+    prompts = read_prompts(["own:20", "docs:5", str(tmp_path / "own.jsonl")], words, lambda b: begun.extend(b) or ends)
+    texts = [" ".join(words.words[token] for token in prompt) for prompt in prompts]
+    assert len(begun) == 20
+    assert {begin[0] for begin in begun} == {words.words.index("user")}
+    assert all(text.startswith("user ") and text.endswith(" assistant") for text in texts)
+    assert len(set(texts)) == len(texts)
+    assert "user Hello there assistant" in texts
+    assert "user What is end0 of it assistant" in texts  # an opening of its own, and how the target went on
+    own = [text for text in texts if "of it assistant" in text]
+    assert len(own) == 16  # of 20: one did not end, three are there already
+    assert len(texts) == len(own) + 5 + 1
+
+
+def test_answers_are_the_targets_where_they_fit_and_are_read_as_they_were_written(model, tmp_path):
+    prompts = [*tiny.prompts(3, longest=12), [1] * 60]
+    rows = Answers(CausalLM(tiny.qwen3(layers=7)), 64, 2).to(prompts, 6, [0.0, 0.7])
+    greedy = tiny.greedy_reference(model, prompts[:3], 6)
+    assert [row.tokens[: row.answer_at] for row in rows] == prompts[:3]
+    assert [row.tokens[row.answer_at :] for row in (rows[0], rows[2])] == [greedy[0], greedy[2]]
+    write_rows(rows, tmp_path / "rows.jsonl")
+    assert read_rows(tmp_path / "rows.jsonl") == rows
+
+
+def test_answers_that_do_not_end_in_time_are_left_out():
+    answers = Answers(CausalLM(tiny.qwen3(layers=7)), 64, 1, minutes=0)
+    assert len(answers.to(tiny.prompts(3, longest=12), 6, [0.0])) == 1
 
 
 @pytest.mark.slow
