@@ -19,7 +19,7 @@ def why(
     """Say why a run does not start, does not go on, or has failed.
 
     One cause, its remedy, and the evidence. Joins the Job, its pods, their events, claims, queues and nodes, as far as they may be read, into one verdict. JSON has cause (a
-    word that never changes), sentence, remedy, mood (problem, waiting, fine), shards, since, evidence, others (further causes in the
+    word that never changes), sentence, remedy, severity (error, warning, ok), shards, since, evidence, others (further causes in the
     same form), not_looked_at, run, job, namespace.
 
     Example: specbatch why nightly

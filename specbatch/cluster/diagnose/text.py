@@ -17,9 +17,8 @@ _WIDTH = 100
 _EVIDENCE_LINES = 8
 _EVIDENCE_CHARS = 600
 _OTHERS_SHOWN = 5
-_MOODS = {"error": "problem", "warning": "waiting", "ok": "fine"}  # as scripts know them
-_OF_A_VERDICT = ("cause", "sentence", "remedy", "mood", "shards", "since", "evidence")
-_OUTCOMES = {"ok": "ok", "warning": "warning", "error": "failed", "unchecked": "not checked"}  # likewise
+_OF_A_VERDICT = ("cause", "sentence", "remedy", "severity", "shards", "since", "evidence")
+_OUTCOMES = {"ok": "ok", "warning": "warning", "error": "failed", "unchecked": "not checked"}  # as scripts know them
 
 
 def render_verdict(verdict: Verdict, clock: float) -> str:
@@ -45,8 +44,7 @@ def render_verdict(verdict: Verdict, clock: float) -> str:
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
     """The same as plain data; keys may be added, none changes."""
     first, *others = [
-        {name: _MOODS[one.severity] if name == "mood" else getattr(one, name) for name in _OF_A_VERDICT}
-        for one in (verdict.finding, *verdict.others)
+        {name: getattr(one, name) for name in _OF_A_VERDICT} for one in (verdict.finding, *verdict.others)
     ]
     where = {"run": verdict.view.run, "job": verdict.view.name, "namespace": verdict.view.namespace}
     return {**first, "others": others, "not_looked_at": list(verdict.not_looked_at), **where}

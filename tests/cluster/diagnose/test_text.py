@@ -38,7 +38,7 @@ def test_json_has_the_whole_verdict():
         "cause",
         "sentence",
         "remedy",
-        "mood",
+        "severity",
         "shards",
         "since",
         "evidence",
@@ -50,4 +50,4 @@ def test_json_has_the_whole_verdict():
     ]
     assert (value["shards"], value["others"][0]["cause"]) == ((0, 2, 3), "running")
     assert (value["run"], value["job"], value["namespace"]) == ("nightly", JOB, "ml")
-    assert (value["mood"], value["others"][0]["mood"]) == ("problem", "fine")
+    assert (value["severity"], value["others"][0]["severity"]) == ("error", "ok")
