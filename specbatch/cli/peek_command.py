@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,20 +99,4 @@ def _of_dataset(uri: str, overrides: Sequence[str]) -> tuple[SpecBatchJob, Encod
 def _encoding(job: SpecBatchJob) -> Encoding:
     from specbatch.runner.peek.encoding import make_encoding
 
-    logging.getLogger("transformers").setLevel(logging.ERROR)  # which warns of every row that is too long
-    with _without_torch():
-        return make_encoding(job.spec, os.environ, say)
-
-
-@contextmanager
-def _without_torch() -> Iterator[None]:
-    """transformers looks for torch when it is imported, which takes seconds and is of no use for a tokenizer."""
-    hides = "torch" not in sys.modules and "transformers" not in sys.modules
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch was not found
-    if hides:
-        sys.modules["torch"] = None  # type: ignore[assignment]  # as Python marks a module that cannot be imported
-    try:
-        yield
-    finally:
-        if hides:
-            del sys.modules["torch"]
+    return make_encoding(job.spec, os.environ, say)

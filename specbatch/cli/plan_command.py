@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from specbatch.api import SpecBatchJob
     from specbatch.plan.measured import MeasuredRounds
     from specbatch.plan.types import GpuShape
+    from specbatch.runner.peek.sharing import Sharing
 
 _ASSUMED = "H100-80GB"
 # Labels of nodes that name their GPU: NVIDIA's and AMD's operators, GKE, Karpenter on AWS.
@@ -72,7 +73,8 @@ def plan(
 
     Reads the models' config.json from a folder or the hub cache; well-known models need no files at all.
     Models of other families are counted by transformers, where it is installed, and estimated where not. TARGET_GPU, DRAFTER_GPU
-    and the other placement variables count, as they do in the run.
+    and the other placement variables count, as they do in the run. Of a dataset on this machine the first rows tell how much of
+    the prompts is computed once, since rows begin alike.
 
     Example: specbatch plan job/qwen3-8b.yaml --gpus 8xH100-80GB
 
@@ -84,6 +86,7 @@ def plan(
     from specbatch.plan.planner import make_plan
     from specbatch.plan.shapes.read_shape import read_shape
     from specbatch.runner.models.counting import counter
+    from specbatch.runner.peek.sample import sharing_here
     from specbatch.runner.vllm.installation import installed
 
     job = load_spec_here(file, [*(overrides or ()), *_count_override(gpus)])
@@ -113,13 +116,22 @@ def plan(
         measured=rounds,
     )
     models = {"target": shape} | ({"drafter": drafter_shape} if drafter_shape else {})
-    made = replace(made, notes=(*said, *said_of_run, *made.notes, str(choose_engine(job.spec, models, installed()))))
+    sharing = sharing_here(job.spec, os.environ)
+    engine = str(choose_engine(job.spec, models, installed()))
+    made = replace(made, notes=(*said, *said_of_run, *made.notes, engine, *_shared(sharing)))
     if output == "json":
-        show_json(made.to_dict())
+        show_json(made.to_dict() | {"shared_prompts": sharing and sharing.to_json()})
     else:
         show("\n".join(render(made)))
     if not made.fits:
         raise typer.Exit(ExitCode.OUT_OF_MEMORY)
+
+
+def _shared(sharing: Sharing | None) -> list[str]:
+    """A note about what prompts begin with alike, where they do."""
+    if sharing is None or not sharing.shared:
+        return []
+    return ["; ".join([f"prompts: {sharing.text}", *sharing.examples()])]
 
 
 def _measured(job: SpecBatchJob, run: str | None) -> tuple[MeasuredRounds | None, list[str]]:

@@ -170,3 +170,19 @@ def test_a_run_of_other_models_is_left_out_and_named_only_where_it_was_asked_for
     assert any("gives no step times: it is of other models" in note for note in data["notes"])
     assert main(["plan", spec, "--measured", "results/test"]) == 74
     assert "name another, or leave --measured out" in capsys.readouterr().err
+
+
+def test_what_prompts_share_is_a_note_where_they_do(spec, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", spec, "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shared_prompts"] is None
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps({"prompt": "word " * 100 + str(at)}) + "\n" for at in range(5))
+    )
+    assert main(["plan", spec]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "prompts: about 41% of the prompts of the first 5 rows is computed once, by their bytes" in said
+    assert "5 prompts (row 0 is the first) begin with the same 256 bytes" in said
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n')
+    assert main(["plan", spec]) == 0
+    assert "prompts:" not in capsys.readouterr().out

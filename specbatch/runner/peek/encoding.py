@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +33,13 @@ class Encoding:
         encoder: None where no tokenizer can be had.
         text: what is known of it, for people.
         target: the model that requests may name; None: any.
+        system_prompt: of rows that have none of their own; an encoder has it already.
     """
 
     encoder: PromptEncoder | None
     text: str
     target: TargetSpec | None = None
+    system_prompt: str | None = None
 
     def of(self, row: Row) -> tuple[str, list[int] | None]:
         """The prompt with its special tokens, and these tokens; without a tokenizer the messages as they are.
@@ -43,13 +49,20 @@ class Encoding:
         """
         if self.encoder is None:
             messages = row.messages or [{"role": "", "content": row.prompt}]
+            if self.system_prompt is not None and messages[0]["role"] != "system":
+                messages = [{"role": "system", "content": self.system_prompt}, *messages]
             return "\n".join(f"{one['role']}: {one['content']}".removeprefix(": ") for one in messages), None
         tokens = self.encoder.encode(row)
         return self.encoder.tokenizer.decode(tokens, skip_special_tokens=False), tokens
 
 
-def make_encoding(spec: Spec, env: Mapping[str, str], say: Callable[[str], None]) -> Encoding:
+def make_encoding(spec: Spec, env: Mapping[str, str], say: Callable[[str], None] | None) -> Encoding:
     """The target's tokenizer and chat template, from its folder, the hub's cache, or the hub: the weights are not needed.
+
+    Args:
+        spec: of the job.
+        env: for where the cache is.
+        say: told of a download; None: nothing is downloaded, and no code of the model's own is run.
 
     Raises:
         SpecError: the chat template that the spec names is none.
@@ -57,13 +70,16 @@ def make_encoding(spec: Spec, env: Mapping[str, str], say: Callable[[str], None]
     target = spec.target
     try:
         files = _files(target, env, say)
-        from specbatch.runner.models.tokenizer import load_tokenizer  # noqa: PLC0415 - imports transformers
+        with _without_torch():
+            from specbatch.runner.models.tokenizer import load_tokenizer  # noqa: PLC0415 - imports transformers
 
-        tokenizer = load_tokenizer(files.path, name=files.name, trust_remote_code=target.trust_remote_code)
+            logging.getLogger("transformers").setLevel(logging.ERROR)  # which warns of every row that is too long
+            own_code = target.trust_remote_code and say is not None
+            tokenizer = load_tokenizer(files.path, name=files.name, trust_remote_code=own_code)
     except ImportError:
-        return Encoding(None, "without transformers no tokens are counted: pip install 'specbatch[runner]'", target)
+        return _without("without transformers no tokens are counted: pip install 'specbatch[runner]'", spec)
     except SpecbatchError as error:
-        return Encoding(None, f"no tokenizer, so no tokens are counted: {error.message}", target)
+        return _without(f"no tokenizer, so no tokens are counted: {error.message}", spec)
     from specbatch.runner.rows.prompts import PromptEncoder  # noqa: PLC0415 - imports transformers
     from specbatch.runner.rows.templates import choose_template  # noqa: PLC0415 - as above
 
@@ -81,6 +97,10 @@ def make_encoding(spec: Spec, env: Mapping[str, str], say: Callable[[str], None]
     return Encoding(encoder, _text(spec, None if template is None else template.file), target)
 
 
+def _without(why: str, spec: Spec) -> Encoding:
+    return Encoding(None, why, spec.target, spec.dataset.system_prompt)
+
+
 def _text(spec: Spec, file: Path | None) -> str:
     setting = spec.dataset.chat_template
     if setting == "none":
@@ -90,9 +110,11 @@ def _text(spec: Spec, file: Path | None) -> str:
     return f"{spec.target.model}'s own" + ("" if setting == "auto" else f", named {setting}")
 
 
-def _files(target: TargetSpec, env: Mapping[str, str], say: Callable[[str], None]) -> ModelFiles:
+def _files(target: TargetSpec, env: Mapping[str, str], say: Callable[[str], None] | None) -> ModelFiles:
     path = resolve_model_dir(target.model, target.revision, env)
     if path is None:
+        if say is None:
+            raise ModelError("it is not here", where=target.model)
         say(f"downloading the tokenizer of {target.model} from the hub")
         path = _download(target)
     return ModelFiles(target.model, path, None, target.trust_remote_code)
@@ -115,3 +137,17 @@ def _download(target: TargetSpec) -> Path:
 def no_encoding(text: str) -> Encoding:
     """Rows as they are, without a model."""
     return Encoding(None, text)
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """transformers looks for torch when it is imported, which takes seconds and is of no use for a tokenizer."""
+    hides = "torch" not in sys.modules and "transformers" not in sys.modules
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch was not found
+    if hides:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # as Python marks a module that cannot be imported
+    try:
+        yield
+    finally:
+        if hides:
+            del sys.modules["torch"]

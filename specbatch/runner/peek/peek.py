@@ -16,7 +16,7 @@ from specbatch.runner.dataset.dataset import Dataset
 from specbatch.runner.dataset.lines import RawRow
 from specbatch.runner.peek.columns import Column, columns_of
 from specbatch.runner.peek.encoding import Encoding
-from specbatch.runner.peek.sharing import SharedPrompts
+from specbatch.runner.peek.sharing import SharedPrompts, Sharing
 from specbatch.runner.rows.find_form import Head, find_form
 from specbatch.runner.rows.form_text import form_sentence
 from specbatch.runner.rows.forms import RowForm, RowRules
@@ -61,8 +61,7 @@ class Peek(msgspec.Struct, frozen=True, kw_only=True):
         unread: columns that are not, and why: pictures, say.
         template: what a prompt is wrapped in, in words.
         looked_at: rows that were read, the first ones.
-        prompt_tokens: of those of them that would not be refused; None where there is no tokenizer.
-        shared_prompt_tokens: of these, what stands at the beginning of an earlier row, too: it is computed once.
+        sharing: what the prompts of those of them that would not be refused begin with alike.
         refused: those of them that would be refused.
         shown: the first rows that would not.
         problem: why the form could not be decided, or where reading ended early.
@@ -78,8 +77,7 @@ class Peek(msgspec.Struct, frozen=True, kw_only=True):
     unread: str
     template: str
     looked_at: int
-    prompt_tokens: int | None
-    shared_prompt_tokens: int | None
+    sharing: Sharing
     refused: Sequence[Refused]
     shown: Sequence[Shown]
     problem: DatasetError | None
@@ -105,7 +103,7 @@ def peek(spec: Spec, encoding: Encoding, rows: int) -> Peek:
     """
     dataset = Dataset(spec.dataset)
     dataset.check_readable()
-    raws, problem = _first(dataset)
+    raws, problem = first_rows(dataset, LOOKED_AT, _BYTES)
     head = Head.of(raws, spec.dataset.ignore_fields)
     form, prompts = RowForm.of(spec.dataset), ""
     try:
@@ -116,10 +114,10 @@ def peek(spec: Spec, encoding: Encoding, rows: int) -> Peek:
     reader = RowReader(RowRules(spec.decoding, spec.dataset, encoding.target, found=form))
     shown: list[Shown] = []
     refused: list[Refused] = []
-    sharing = SharedPrompts()
+    shared = SharedPrompts("tokens" if encoding.encoder is not None else "bytes")
     for raw in raws if prompts else ():
         row = reader.read(raw)
-        bad = _seen(row, encoding, shown, sharing, wanted=rows) if isinstance(row, Row) else row
+        bad = _seen(row, encoding, shown, shared, wanted=rows) if isinstance(row, Row) else row
         if bad is not None:
             refused.append(Refused(index=bad.index, line=bad.line_number, code=bad.code, message=bad.message))
     whole = dataset.rows_in_all is not None
@@ -134,23 +132,22 @@ def peek(spec: Spec, encoding: Encoding, rows: int) -> Peek:
         unread=", ".join(dict.fromkeys(raw.unread for raw in raws if raw.unread)),
         template=encoding.text,
         looked_at=len(raws),
-        prompt_tokens=sharing.tokens if encoding.encoder is not None else None,
-        shared_prompt_tokens=sharing.shared if encoding.encoder is not None else None,
+        sharing=shared.found(),
         refused=refused,
         shown=shown,
         problem=problem,
     )
 
 
-def _first(dataset: Dataset) -> tuple[list[RawRow], DatasetError | None]:
-    """The first rows; and what is wrong behind the last of them."""
+def first_rows(dataset: Dataset, count: int, most_bytes: int) -> tuple[list[RawRow], DatasetError | None]:
+    """The first rows, so many or of so many bytes; and what is wrong behind the last of them."""
     raws: list[RawRow] = []
     size = 0
     try:
         for raw in dataset.rows():
             raws.append(raw)
             size += len(raw.data)
-            if len(raws) == LOOKED_AT or size > _BYTES:
+            if len(raws) == count or size > most_bytes:
                 break
         else:
             return raws, None
@@ -159,14 +156,13 @@ def _first(dataset: Dataset) -> tuple[list[RawRow], DatasetError | None]:
     return raws, None
 
 
-def _seen(row: Row, encoding: Encoding, shown: list[Shown], sharing: SharedPrompts, *, wanted: int) -> BadRow | None:
+def _seen(row: Row, encoding: Encoding, shown: list[Shown], shared: SharedPrompts, *, wanted: int) -> BadRow | None:
     """Counts the row, and adds it to those shown while they are fewer than wanted; returned is what refuses it."""
     try:
         text, tokens = encoding.of(row)
     except RowError as error:
         return row.refused(error.code, error.message)
-    if tokens is not None:
-        sharing.add(tokens, row.decoding.n)
+    shared.add(row.index, text if tokens is None else tokens, row.decoding.n)
     if len(shown) < wanted:
         count = None if tokens is None else len(tokens)
         shown.append(Shown(index=row.index, id=row.id, text=text, tokens=count, answer=row.answer, columns=row.columns))

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 
-from specbatch.formatting import first_lines, format_percent, format_table, one_line, pluralize
+from specbatch.formatting import first_lines, format_table, one_line, pluralize
 from specbatch.runner.peek.columns import Column
 from specbatch.runner.peek.peek import Peek, Refused, Shown
 
@@ -33,9 +33,9 @@ def _lines(found: Peek) -> Iterator[str]:
     if found.unread:
         yield f"{'not read':<{_LABEL}}  {found.unread}"
     if found.prompts:
-        if found.prompt_tokens and found.shared_prompt_tokens:
-            share = format_percent(found.shared_prompt_tokens / found.prompt_tokens)
-            yield f"{'shared':<{_LABEL}}  {share} of the prompts' tokens: another row begins with them; read once"
+        if found.sharing.shared:
+            yield f"{'shared':<{_LABEL}}  {found.sharing.text}"
+            yield from (f"{'':<{_LABEL}}    {line}" for line in found.sharing.examples())
         yield from _refused(found)
         for row in found.shown:
             yield ""

@@ -108,17 +108,43 @@ def test_lines_of_text_have_no_columns(make_job, tmp_path):
     assert (found.kind, found.prompts, found.columns) == ("text, a prompt a line", "every line is one", [])
 
 
+WHOLE = ("dataset.chatTemplate=none", "batching.maxLength=400")
+DOCUMENT = "word " * 40
+
+
 def test_what_prompts_begin_with_alike_is_counted_in_pages_of_64_tokens(look):
-    document = "word " * 40
-    rows = [{"prompt": f"{document}{end}"} for end in ("a", "b", "c")] + [{"prompt": "alone", "n": 2, "temperature": 1}]
-    found = look(rows, "dataset.chatTemplate=none", "batching.maxLength=400")
+    rows = [{"prompt": f"{DOCUMENT}{end}"} for end in ("a", "b", "c")] + [{"prompt": "alone", "n": 2, "temperature": 1}]
+    found = look(rows, *WHOLE)
     tokens = found.shown[0].tokens
-    assert found.shared_prompt_tokens == 2 * ((tokens - 2) // 64 * 64)
-    assert found.prompt_tokens > 3 * tokens
-    assert "shared      " in render_peek(found)
-    assert " of the prompts' tokens: another row begins with them; read once" in render_peek(found)
-    twice = look(
-        [{"prompt": document, "n": 2, "temperature": 1}], "dataset.chatTemplate=none", "batching.maxLength=400"
-    )
-    assert (twice.shared_prompt_tokens, twice.prompt_tokens) == (64, 2 * twice.shown[0].tokens)
+    length = (tokens - 2) // 64 * 64
+    assert (found.sharing.unit, found.sharing.shared) == ("tokens", 2 * length)
+    assert found.sharing.total > 3 * tokens
+    assert [(one.prompts, one.row, one.length) for one in found.sharing.beginnings] == [(3, 0, length)]
+    text = render_peek(found)
+    share = f"({2 * length} of {found.sharing.total})"
+    assert f"of the prompt tokens of the first 4 rows {share} are computed once" in text
+    assert f"3 prompts (row 0 is the first) begin with the same {length} tokens" in text
     assert "shared      " not in render_peek(look([{"prompt": "alone"}]))
+
+
+def test_completions_of_a_row_share_its_prompt(look):
+    sharing = look([{"prompt": DOCUMENT, "n": 2, "temperature": 1}], *WHOLE).sharing
+    assert (sharing.shared, [one.prompts for one in sharing.beginnings]) == (64, [2])
+
+
+def test_rows_of_a_document_are_told_by_what_all_of_them_begin_with(look):
+    rows = [{"prompt": begin + DOCUMENT * 2 + str(at)} for begin in ("", "x") for at in range(3)]
+    rows += [{"prompt": DOCUMENT * 2}, {"prompt": DOCUMENT + "and so on, otherwise than the others " * 2}]
+    sharing = look(rows, *WHOLE).sharing
+    assert [(one.prompts, one.row) for one in sharing.beginnings] == [(5, 0), (3, 3)]
+    assert [one.length for one in sharing.beginnings] == [64, sharing.beginnings[1].saved // 2]
+    assert sharing.shared == sum(one.saved for one in sharing.beginnings)
+
+
+def test_without_a_tokenizer_the_share_is_estimated_by_bytes(make_job, tmp_path):
+    rows = [{"prompt": "a"}, {"prompt": "b"}]
+    spec = make_job(rows, f"target.model={tmp_path / 'none'}", f"dataset.systemPrompt={'mind ' * 200}").spec
+    found = peek(spec, make_encoding(spec, os.environ, print), 1)
+    assert found.sharing.unit == "bytes"
+    assert found.sharing.shared == len(found.shown[0].text) // 256 * 256
+    assert "about 38% of the prompts of the first 2 rows" in render_peek(found)
