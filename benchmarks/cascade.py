@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.arguments import integers
-from benchmarks.attention_cases import HEAD_DIM, SCALE, SHAPES
 from benchmarks.device_speed import measured
+from benchmarks.inputs.attention_cases import HEAD_DIM, SCALE, SHAPES
 from specbatch.engine.graphs.cascade.price import CascadePrice
 from specbatch.engine.graphs.cascade.tiles import PrefixTiles, lines, most_tiles, plan_tiles
 from specbatch.engine.graphs.describe.description import PLAIN

@@ -243,7 +243,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cascade",
         action="store_true",
-        help="there, rows of one beginning without cascade attention, with it, and where it pays, in turn",
+        help="there, also rows of one beginning without cascade attention, with it, and where it pays, in turn",
     )
     parser.add_argument("--shared-rows", type=int, default=2000)
     parser.add_argument("--shared-documents", type=int, default=100)

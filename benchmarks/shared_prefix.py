@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 
@@ -62,10 +63,12 @@ class Case:
 
 
 def cases(rows: int, documents: int) -> list[Case]:
-    """One beginning for all rows; documents with twenty questions; nothing in common."""
+    """One beginning for all rows; several completions of a prompt; nothing in common; documents with twenty questions."""
+    few = min(rows // 4, 200)
     return [
         Case("1,000 shared + 100", 1, 1000, rows, 100, max(1, rows // 8)),
-        Case("nothing shared", rows // 4, 0, 1, 300, rows // 4),
+        Case("8 of a prompt of 300", max(1, few // 8), 300, 8, 0, few),
+        Case("nothing shared", few, 0, 1, 300, few),
         Case("documents of 4,000", max(1, documents), 4000, 20 if documents else 0, 50, documents),
     ]
 
@@ -74,15 +77,15 @@ def run(asked: argparse.Namespace, pair: Pair) -> bool:
     """Prints a line for each order of each case, shared and not; whether every token was right."""
     print("\n| " + " | ".join(_COLUMNS) + " |\n" + "|---" * len(_COLUMNS) + "|")
     right = True
-    short, plain, long = cases(asked.shared_rows, asked.shared_documents)
-    for together in ([short, plain], [long]):
+    *short, long = cases(asked.shared_rows, asked.shared_documents)
+    for together in (short, [long]):
         works = [case.rows(pair.order.inner, asked.new, asked.rows[0]) for case in together]
         if not works[0].prompts:
             continue
         with warmed_engine(pair, asked.k, works) as warmed:
             for case, work in zip(together, works, strict=True):
-                lines = _turns if asked.cascade and case.document else _lines
-                for line in lines(pair, warmed, case, work, asked.k[0]):
+                turns = _turns(pair, warmed, case, work, asked.k[0]) if asked.cascade and case is short[0] else ()
+                for line in chain(_lines(pair, warmed, case, work, asked.k[0]), turns):
                     print("| " + " | ".join(line.cells) + " |", flush=True)
                     right &= line.right
     return right
@@ -109,10 +112,10 @@ def _lines(pair: Pair, warmed: Warmed, case: Case, work: Rows, k: int | None) ->
 
 
 def _turns(pair: Pair, warmed: Warmed, case: Case, work: Rows, k: int | None) -> Iterator[_Line]:
-    """Without cascade attention, with it, and as a run has it: where it pays. The first line of each captures its rounds."""
-    for _ in range(2):
-        for cascade in (False, True, None):
-            yield _timed(pair, warmed, case.name, "as it is", work, k, sharing=True, cascade=cascade)
+    """Of as many rows as are decoded at once: without cascade attention, with it, and as a run has it: where it pays. The first line of each captures its rounds."""
+    work = _of(work, range(min(work.at_once, len(work.prompts))))
+    for cascade in (False, True, None) * 2:
+        yield _timed(pair, warmed, case.name, "as it is", work, k, sharing=True, cascade=cascade)
 
 
 def _of(work: Rows, places: Sequence[int]) -> Rows:

@@ -113,15 +113,18 @@ def test_a_head_of_the_targets_size_drafts_as_often_right_as_it_is_made_to(capsy
 
 @pytest.mark.slow
 def test_rows_that_begin_alike_have_a_line_in_each_order_shared_and_not(capsys, monkeypatch):
-    small = [Case("one beginning", 1, 100, 8, 9, 2), Case("nothing", 4, 0, 1, 20, 4), Case("documents", 2, 90, 3, 5, 2)]
+    small = [Case("one beginning", 1, 100, 8, 9, 2), Case("nothing", 4, 0, 1, 20, 4), Case("documents", 2, 90, 3, 0, 2)]
     monkeypatch.setattr(shared_prefix, "cases", lambda *_: small)
-    assert gpu.main([*TINY, "--rows", "3", "--k", "auto", "--shared-prefix"]) == 0
+    assert gpu.main([*TINY, "--rows", "3", "--k", "auto", "--shared-prefix", "--cascade"]) == 0
     lines = re.findall(
-        r"^\| ([a-z ]+) \| ([a-z ]+) \| (yes|no) \| (\d+) \|.*\| 1\.000 \|$", capsys.readouterr().out, re.MULTILINE
+        r"^\| ([a-z ]+) \| ([a-z ]+) \| (yes|no|apart|cascade) \| (\d+) \|.*\| 1\.000 \|$",
+        capsys.readouterr().out,
+        re.MULTILINE,
     )
     assert lines == [
         ("one beginning", "random", "yes", "8"),
         ("one beginning", "random", "no", "2"),
+        *(("one beginning", "as it is", shared, "3") for shared in ("apart", "cascade", "yes") * 2),
         *([("nothing", "as it is", "yes", "4"), ("nothing", "as it is", "no", "4")] * 3),
         ("documents", "sorted", "yes", "6"),
         ("documents", "random", "yes", "6"),
