@@ -199,7 +199,7 @@ class AdaptiveK:
 
     def observe(self, report: RoundReport) -> None:
         """Learns costs, acceptance and how rows come, and keeps account of what probing costs."""
-        rows, tokens = report.rows + report.standing, report.rows + sum(report.accepted_at)
+        rows, tokens = report.rows + report.standing, report.rows + sum(report.accepted_at) + report.forced
         worth = tokens / rows * self.costs.seconds(rows, 0)
         self.costs.observe(report.rows, report.k, report.seconds)
         self.rounds_since_plain = self.rounds_since_plain + 1 if report.k else 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from specbatch.engine.request import AcceptanceRule, SamplingParams
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation import MOST_FORCED, Speculation
 
 _KV_RESERVE = 4 << 30  # bytes of a GPU
 
@@ -54,6 +54,11 @@ class EngineConfig:
     def max_k(self) -> int:
         """The largest k that a round may draft."""
         return self.speculation.max_k
+
+    @property
+    def most_k(self) -> int:
+        """Drafts a row that a round may bring: the drafter's, or where there is none those that grammars force."""
+        return self.max_k or MOST_FORCED
 
     @property
     def max_positions(self) -> int:

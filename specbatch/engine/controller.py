@@ -20,6 +20,7 @@ class RoundReport:
     proposed_at, accepted_at: [j] rows whose drafts before position j were accepted, and of these the rows whose draft at j was accepted too
     standing: rows that stood still meanwhile
     joined: tokens of rows that took slots of others since the round before: not of those that a batch begins with
+    forced: accepted drafts that grammars had forced, which are in neither proposed_at nor accepted_at
     """
 
     rows: int
@@ -31,6 +32,7 @@ class RoundReport:
     verified: int = 0
     standing: int = 0
     joined: int = 0
+    forced: int = 0
 
 
 class Choice(NamedTuple):

@@ -23,7 +23,8 @@ import torch
 
 from specbatch.engine.adaptive_k import costs_needed, make_controller
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.controller import Controller, RoundReport
+from specbatch.engine.controller import Controller
+from specbatch.engine.forced_drafts import forced_drafts
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.memory import out_of_memory, release, too_little_memory
@@ -154,18 +155,22 @@ class Engine:
         runner, scheduler, controller = self.runner, self.scheduler, self.controller
         assert controller is not None, "warmup() before a round"
         k, sequences = scheduler.choose(controller, batch)
-        if k and not runner.catch_up(sequences):
+        forced = forced_drafts(runner, sequences, k) if scheduler.grammars else None
+        if forced is not None:
+            k = max(map(len, forced))
+        elif k and not runner.catch_up(sequences):
             self._drain(batch[0].group)  # the drafter can only take in what the host knows
             return
         if not runner.reserve(sequences, k):
             self._drain()
             scheduler.preempt(k)
             return
-        launched = runner.launch(sequences, k)
+        launched = runner.launch(sequences, k, forced)
         for sequence in sequences:
             sequence.in_flight += k + 1
         (joined, scheduler.joined), standing = (scheduler.joined, 0), len(batch) - len(sequences)
-        self._in_flight.append(LaunchedRound(launched, k, sequences, controller.plain_seconds, standing, joined))
+        plain = controller.plain_seconds
+        self._in_flight.append(LaunchedRound(launched, k, sequences, plain, standing, joined, forced is not None))
         if standing:
             self._drain(batch[0].group)  # what is next hangs on what these few show
 
@@ -184,19 +189,14 @@ class Engine:
         self._host.count(output.seconds + output.prefill_seconds)
 
     def _count(self, launched: LaunchedRound, sequences: list[SequenceState], output: RoundOutput) -> None:
-        assert self.controller is not None, "warmup() before a round"
-        k, stats, rows = launched.k, self.stats, len(sequences)
-        accepted_at, emitted = output.accepted_at(k), stats.emitted
-        proposed_at, verified = output.proposed_at(k), max(output.drafted)
-        spent, standing = (output.seconds, proposed_at, accepted_at, output.catch_up_seconds), launched.standing
-        report = RoundReport(rows, k, *spent, verified, standing, launched.joined)
-        self.controller.observe(report)
-        if self.regrouping is not None:
-            self.regrouping.observe(report)
-        stats.count_round(k, self.runner.groups, output.drafted, output.accepted, accepted_at)
-        self._ended += self.scheduler.give_tokens(sequences, output, k)
-        plain = launched.plain_seconds if k else output.seconds
-        stats.count_plain(stats.emitted - emitted, rows + standing, plain)
+        stats, emitted, rows = self.stats, self.stats.emitted, len(sequences) + launched.standing
+        if not launched.by_grammar:  # such a round costs neither what the drafter's do, nor what plain ones do
+            report = launched.report(output)
+            for learning in filter(None, (self.controller, self.regrouping)):
+                learning.observe(report)
+        stats.count_round(launched.k, self.runner.groups, output)
+        self._ended += self.scheduler.give_tokens(sequences, output, 0 if launched.by_grammar else launched.k)
+        stats.count_plain(stats.emitted - emitted, rows, launched.seconds_alone(output))
 
     def _drain(self, group: int | None = None) -> None:
         """Takes in the rounds in flight, of a group or all: afterwards the host knows every sequence's length."""

@@ -130,13 +130,21 @@ class ModelRunner(ABC):
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
+    def max_forced(self, rows: int) -> int:
+        """The largest k of a round of so many sequences whose drafts are given to launch."""
+        del rows
+        return 0
+
     @abstractmethod
-    def launch(self, sequences: Sequence[SequenceState], k: int) -> InFlightRound:
+    def launch(
+        self, sequences: Sequence[SequenceState], k: int, drafts: Sequence[Sequence[int]] | None = None
+    ) -> InFlightRound:
         """Starts a round: drafts k tokens a sequence, verifies them, moves each on by what is accepted and one token more.
 
         Args:
             sequences: of one group, with slots and KV reserved, the drafter caught up if k > 0.
-            k: up to max_drafts.
+            k: up to max_drafts; up to max_forced where drafts are given.
+            drafts: what is to be verified in place of the drafter's tokens, which has no part in the round: up to k of each sequence.
         """
 
     def regroup(self, groups: int) -> None:

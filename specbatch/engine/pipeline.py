@@ -50,6 +50,11 @@ class RoundTimes:
         return sum(self.drafter) * (1 - (max(1, len(self.drafter)) - 1) / visits)
 
     @property
+    def drafting_share(self) -> float:
+        """The drafter's, of a round's work; 0 where nothing is drafted."""
+        return sum(self.drafter) / (sum(self.drafter) + sum(self.target)) if self.k else 0.0
+
+    @property
     def busiest(self) -> float:
         """Of the stage, or the GPU of several parts, that a round holds the longest."""
         of_gpus: dict[Hashable, float] = {}

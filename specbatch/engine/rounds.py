@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from specbatch.engine.controller import RoundReport
 from specbatch.engine.request import TokenLogprobs
 from specbatch.engine.sequence import SequenceState
 
@@ -18,6 +19,7 @@ class RoundOutput:
     finite: whether the target's logits were
     tokens: the accepted + 1 committed ones
     logprobs: of these, where any sequence asks
+    forced: [j] whether draft j was the only token that the sequence's grammar allowed; None where none has a grammar
     draft_seconds, verify_seconds, accept_seconds: of the round; accept is part of verify where a device does both at once
     prefill_seconds: of the prefills since the round before; catch_up_seconds: the drafter's part of them
     busy_seconds: by device, of `busy_of` seconds of the run; empty unless the round was timed device by device
@@ -33,6 +35,7 @@ class RoundOutput:
     prefill_seconds: float = 0.0
     catch_up_seconds: float = 0.0
     logprobs: Sequence[Sequence[TokenLogprobs]] | None = None
+    forced: Sequence[Sequence[bool]] | None = None
     busy_seconds: Mapping[str, float] = field(default_factory=dict)
     busy_of: float = 0.0
 
@@ -45,6 +48,7 @@ class RoundOutput:
             finite=[self.finite[place] for place in places],
             tokens=[self.tokens[place] for place in places],
             logprobs=None if self.logprobs is None else [self.logprobs[place] for place in places],
+            forced=None if self.forced is None else [self.forced[place] for place in places],
         )
 
     @property
@@ -59,6 +63,17 @@ class RoundOutput:
     def accepted_at(self, k: int) -> list[int]:
         """[j]: sequences whose drafts up to and including position j were accepted."""
         return [sum(accepted > j for accepted in self.accepted) for j in range(k)]
+
+    def forced_at(self, k: int) -> tuple[list[int], list[int]]:
+        """[j]: of proposed_at and accepted_at, the sequences whose draft j their grammar had forced."""
+        rows = list(zip(self.accepted, self.forced or (), strict=self.forced is not None))
+        proposed = [sum(accepted >= j and forced[j] for accepted, forced in rows) for j in range(k)]
+        return proposed, [sum(accepted > j and forced[j] for accepted, forced in rows) for j in range(k)]
+
+    @property
+    def grammar_drafted(self) -> int:
+        """Drafts that grammars had forced."""
+        return sum(sum(row[:drafted]) for row, drafted in zip(self.forced or (), self.drafted, strict=False))
 
 
 class InFlightRound(Protocol):
@@ -76,6 +91,7 @@ class LaunchedRound:
     plain_seconds: what the controller expected of a round at k = 0 in its place
     standing: sequences that stand still meanwhile
     joined: tokens of sequences that took others' slots since the round before
+    by_grammar: whether grammars made its drafts, and the drafter had no part in it
     """
 
     in_flight: InFlightRound
@@ -84,6 +100,26 @@ class LaunchedRound:
     plain_seconds: float | None
     standing: int
     joined: int
+    by_grammar: bool = False
+
+    def seconds_alone(self, output: RoundOutput) -> float | None:
+        """Of a plain round in its place; where grammars made its drafts and nothing is known of plain ones, as long as it took."""
+        return output.seconds if self.k == 0 or (self.by_grammar and not self.plain_seconds) else self.plain_seconds
+
+    def report(self, output: RoundOutput) -> RoundReport:
+        """What its controller is told: of drafts the drafter's own."""
+        k, proposed_at, accepted_at, forced = self.k, output.proposed_at(self.k), output.accepted_at(self.k), 0
+        if output.forced is not None:
+            at = output.forced_at(k)
+            proposed_at, accepted_at = (
+                [every - of_grammar for every, of_grammar in zip(*each, strict=True)]
+                for each in zip((proposed_at, accepted_at), at, strict=True)
+            )
+            forced = sum(at[1])
+        spent = output.seconds, proposed_at, accepted_at, output.catch_up_seconds
+        return RoundReport(
+            len(output.accepted), k, *spent, max(output.drafted), self.standing, self.joined, forced=forced
+        )
 
     @property
     def group(self) -> int:

@@ -24,6 +24,7 @@ class Scheduler:
     running: sequences with one, the longest there first
     joined: tokens of sequences that took others' slots, since the engine last took that number
     drafting: whether the last round was to have drafts
+    grammars: running sequences that have one
 
     Args:
         runner: that runs them.
@@ -39,6 +40,7 @@ class Scheduler:
         self.running: list[SequenceState] = []
         self.joined = 0
         self.drafting = False
+        self.grammars = 0
         self._turn = 0  # the group that is asked first for a round
 
     def __bool__(self) -> bool:
@@ -103,6 +105,7 @@ class Scheduler:
         for sequence in joining:
             self.waiting.popleft()  # only now: running out of memory in the prefill loses none
             self.running.append(sequence)
+            self.grammars += sequence.request.grammar is not None
         self.stats.active = len(self.running)
 
     # -- batch -----------------------------------------------------------------------------------------------------------
@@ -200,12 +203,13 @@ class Scheduler:
             sequence.ended = True
             self.waiting.appendleft(sequence.waiting_again())
         self.running.clear()
-        self.joined = 0
+        self.joined = self.grammars = 0
         del self.runner
 
     def _evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
         sequence.ended = True
         self.running.remove(sequence)
+        self.grammars -= sequence.request.grammar is not None
         self.runner.evict(sequence, poisoned=poisoned)
         self.stats.active = len(self.running)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MOST_FORCED = 8  # tokens a row that grammars draft for a round
+
 
 @dataclass(frozen=True, slots=True)
 class Speculation:

@@ -26,6 +26,8 @@ class EngineStats:
     row_rounds: int = 0  # rounds summed over the rows in each
     drafted: int = 0
     accepted: int = 0
+    grammar_drafted: int = 0  # of the drafted: the only token that a row's grammar allowed there
+    grammar_accepted: int = 0
     emitted: int = 0
     prompt_tokens: int = 0
     prefill_tokens_saved: int = 0  # of what rows began with: computed once for several
@@ -76,7 +78,8 @@ class EngineStats:
     def target_only_slowdown(self) -> float | None:
         """target_only_seconds over the seconds of all phases; None where nothing was drafted, or nothing is known."""
         alone, spent = self.target_only_seconds, sum(self.seconds.values())
-        return alone / spent if self.drafted and alone and spent else None
+        drafted = self.drafted > self.grammar_drafted  # by a drafter: what grammars force, any engine could
+        return alone / spent if drafted and alone and spent else None
 
     @property
     def device_busy(self) -> dict[str, float]:
@@ -106,18 +109,18 @@ class EngineStats:
         self.warmup_seconds += seconds
         self.micro_batches = groups
 
-    def count_round(
-        self, k: int, groups: int, drafted: Sequence[int], accepted: Sequence[int], accepted_at: Sequence[int]
-    ) -> None:
-        """Adds one round.
+    def count_round(self, k: int, groups: int, output: RoundOutput) -> None:
+        """Adds what one round did.
 
         Args:
             k: as chosen.
             groups: of rows in flight.
-            drafted: per row.
-            accepted: per row.
-            accepted_at: [j] rows that accepted position j.
+            output: of the rows that were still there.
         """
+        drafted, accepted, accepted_at = output.drafted, output.accepted, output.accepted_at(k)
+        if output.forced is not None:
+            self.grammar_drafted += output.grammar_drafted
+            self.grammar_accepted += sum(output.forced_at(k)[1])
         if self.num_speculative_tokens != k or not self.k_changes:
             self.k_changes.append((self.rounds, k))
         counts = self.rounds_by_micro_batches

@@ -24,6 +24,11 @@ def reach(mark: Mark) -> None:
         mark.synchronize()
 
 
+def is_reached(mark: Mark) -> bool:
+    """Whether the device has come past a mark."""
+    return isinstance(mark, float) or mark.query()
+
+
 def seconds_between(start: Mark, end: Mark) -> float:
     """Device time between two marks that are both reached."""
     if isinstance(start, float) or isinstance(end, float):

@@ -31,6 +31,8 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     row_rounds: int = 0  # rounds summed over the rows in each
     drafted: int = 0
     accepted: int = 0
+    grammar_drafted: int = 0  # of the drafted: the only token that a row's grammar allowed there
+    grammar_accepted: int = 0
     drafted_by_position: tuple[int, ...] = ()  # [j]: rows that drafted at position j
     accepted_by_position: tuple[int, ...] = ()  # [j]: rows that accepted position j
     phase_seconds: dict[str, float] = {}

@@ -31,15 +31,7 @@ def render_summary(summary: RunSummary, *, results: str = "", report: str = "", 
     if summary.engine not in {"", _ONLY_ENGINE}:
         lines.append(("engine", summary.engine))
     if summary.drafted:
-        lines.append(
-            (
-                "speculation",
-                (
-                    f"acceptance_rate {summary.acceptance_rate:.3f}, "
-                    f"mean_acceptance_length {summary.mean_acceptance_length:.2f} tokens per target forward"
-                ),
-            )
-        )
+        lines.append(("speculation", _speculation(summary)))
     if summary.prefill_tokens_saved:
         lines.append(("prompts", _prompts(summary)))
     if shares := format_shares(summary.phase_seconds):
@@ -66,6 +58,15 @@ def _speed(summary: RunSummary) -> str:
     if summary.fraction_of_ceiling is not None:
         parts.append(f"{summary.fraction_of_ceiling:.0%} of the predicted ceiling")
     return ", ".join(parts)
+
+
+def _speculation(summary: RunSummary) -> str:
+    text = (
+        f"acceptance_rate {summary.acceptance_rate:.3f}, "
+        f"mean_acceptance_length {summary.mean_acceptance_length:.2f} tokens per target forward"
+    )
+    forced = summary.grammar_drafted
+    return f"{text}; {forced:,} of {summary.drafted:,} drafts were forced by grammars" if forced else text
 
 
 def _prompts(summary: RunSummary) -> str:

@@ -65,6 +65,8 @@ def test_the_engine_is_said_where_there_was_a_choice():
 
 
 def test_what_was_read_once_for_several_rows_is_told_where_there_is_any():
+    forced = render_summary(replace(WHOLE, grammar_drafted=120))
+    assert f"120 of {WHOLE.drafted:,} drafts were forced by grammars" in forced
     shared = render_summary(replace(WHOLE, prefill_tokens_saved=3000))
     assert "\n  prompts        4,000 tokens, 75% of them read once for several rows\n" in shared
     assert combine([replace(WHOLE, prefill_tokens_saved=3000)] * 2, Totals()).prefill_tokens_saved == 6000

@@ -108,6 +108,41 @@ def test_a_byte_level_decoder_behind_others_as_one_from_a_gguf_is_read_by_bytes(
         assert allowed == {"a": True, " ": True, '"': True, "\n": False}
 
 
+def only(grammar):
+    """The token that its mask allows alone; None where there are several."""
+    asked = GrammarRound([grammar], 256)
+    asked.fill(1, [[]])
+    bits = [
+        word * 32 + bit
+        for word, value in enumerate(asked.masks[0][0].tolist())
+        for bit in range(32)
+        if value >> bit & 1
+    ]
+    return bits[0] if len(bits) == 1 else None
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [(StructuredOutput(json_schema=SCHEMA), '{"name": "Ida", "tags": ["a"], "inner": {"ok": true}}'), (StructuredOutput(choice=["yes indeed", "no"]), "yes indeed")],
+    ids=["schema", "choice"],
+)  # fmt: skip
+@pytest.mark.parametrize("ends", [[0], [0, 255]])
+def test_forced_tokens_are_those_that_masks_allow_alone_and_the_end_where_there_is_one(asked, text, ends):
+    tokenizer = byte_level(decoders.ByteLevel())
+    grammar = GrammarCompiler(tokenizer, 256, ends).grammar(asked)
+    tokens = [*tokenizer.encode(text), 0]
+    forced = []
+    for at, token in enumerate(tokens):
+        run = grammar.forced(99)
+        assert run == tokens[at : at + len(run)]
+        assert run[:1] == ([token] if only(grammar) == token else [])
+        assert grammar.forced(2) == run[:2]
+        forced.append(len(run))
+        assert token == 0 or grammar.commit([token]) is None
+    assert max(forced) > 4
+    assert (forced[-1] == 1) == (len(ends) == 1), "which of two ends it is, the target says"
+
+
 def test_a_tokenizer_that_llguidance_reads_otherwise_is_refused():
     compiler = GrammarCompiler(byte_level(decoders.Fuse()), 256, [0])
     with pytest.raises(Exception, match="of a kind that llguidance does not read") as caught:

@@ -87,6 +87,11 @@ class Batch:
         """How many log probabilities beside a token's own each row asks for; None: not even that."""
         return [row.request.top_logprobs for row in self.rows]
 
+    @property
+    def forced(self) -> list[list[bool]] | None:
+        """See GrammarRound, of the round so far; None where no row has a grammar."""
+        return None if self._grammars is None else self._grammars.forced
+
     def _mask(self, logits: Tensor, drafts: Tensor, start: int) -> Tensor:
         if self._grammars is None:
             self._grammars = GrammarRound([row.request.grammar for row in self.rows], logits.shape[-1])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from specbatch.engine.counter_rng import Purpose
@@ -35,6 +36,16 @@ class Proposal:
         """A round without drafts (k = 0)."""
         tokens = torch.zeros(batch.size, 0, dtype=torch.int64, device=batch.device)
         return Proposal(tokens, torch.zeros(batch.size, dtype=torch.int64, device=batch.device), None)
+
+    @staticmethod
+    def given(drafts: Sequence[Sequence[int]], batch: Batch, rule: AcceptanceRule, vocab_size: int) -> Proposal:
+        """Drafts that are there already, each for certain, some of each row."""
+        counts = [len(row) for row in drafts]
+        padded = [[*row, *[0] * (max(counts) - len(row))] for row in drafts]
+        tokens = torch.tensor(padded, device=batch.device)
+        by_rejection = rule == "rejection" and not batch.sampling.all_greedy
+        probs = F.one_hot(tokens, vocab_size).to(torch.float32) if by_rejection else None
+        return Proposal(tokens, torch.tensor(counts, device=batch.device), probs)
 
 
 class Drafter:

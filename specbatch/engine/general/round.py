@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,10 +19,29 @@ from specbatch.engine.rounds import RoundOutput
 from specbatch.engine.sampling import choose_tokens, distribution
 
 
-def run_round(target: CausalLM, drafter: Drafter, batch: Batch, k: int, rule: AcceptanceRule) -> RoundOutput:
-    """Moves every row on by its accepted + 1 tokens; batch.commit is the last step that can fail. Row i of the output in slot i."""
+def run_round(
+    target: CausalLM,
+    drafter: Drafter,
+    batch: Batch,
+    k: int,
+    rule: AcceptanceRule,
+    drafts: Sequence[Sequence[int]] | None = None,
+) -> RoundOutput:
+    """Moves every row on by its accepted + 1 tokens; batch.commit is the last step that can fail. Row i of the output in slot i.
+
+    Args:
+        target: the model whose output counts.
+        drafter: drafts k tokens a row, unless there are drafts.
+        batch: of the rows.
+        k: of the round.
+        rule: of acceptance.
+        drafts: of each row, in place of the drafter's.
+    """
     began = time.perf_counter()
-    proposal = draft(drafter, batch, k, rule, target.vocab_size)
+    if drafts is None:
+        proposal = draft(drafter, batch, k, rule, target.vocab_size)
+    else:
+        proposal = Proposal.given(drafts, batch, rule, target.vocab_size)
     drafted = time.perf_counter()
     raw = verify(target, batch, proposal)
     logits = batch.process(raw, proposal.tokens, start=0)
@@ -29,6 +49,7 @@ def run_round(target: CausalLM, drafter: Drafter, batch: Batch, k: int, rule: Ac
     acceptance = accept(logits, batch, proposal, rule)
     finite = logits.amax(-1).isfinite().all(-1)
     logprobs = Logprobs.of(raw, acceptance.tokens) if any(most is not None for most in batch.top_logprobs) else None
+    forced = batch.forced
     batch.commit(acceptance)
     if drafter.target_layers:
         positions = batch.positions(proposal.tokens.shape[1] + 1) - acceptance.accepted[:, None] - 1
@@ -44,6 +65,7 @@ def run_round(target: CausalLM, drafter: Drafter, batch: Batch, k: int, rule: Ac
         verify_seconds=verified - drafted,
         accept_seconds=time.perf_counter() - verified,
         logprobs=None if logprobs is None else logprobs.of_tokens(tokens, batch.top_logprobs),
+        forced=forced,
     )
 
 

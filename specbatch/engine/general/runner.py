@@ -18,6 +18,7 @@ from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.rounds import RoundOutput
 from specbatch.engine.sequence import SequenceState
+from specbatch.engine.speculation import MOST_FORCED
 from specbatch.engine.timing import mark, seconds_of
 
 
@@ -140,10 +141,22 @@ class GeneralModelRunner(ModelRunner):
         if self.drafter.learns:
             self.drafter.learn(self.batch, [sequence.text() for sequence in finished])
 
-    def launch(self, sequences: Sequence[SequenceState], k: int) -> _CompletedRound:
+    def max_forced(self, rows: int) -> int:
+        """Any k: no row is verified beyond its last token."""
+        del rows
+        return MOST_FORCED
+
+    def launch(
+        self, sequences: Sequence[SequenceState], k: int, drafts: Sequence[Sequence[int]] | None = None
+    ) -> _CompletedRound:
         """Runs a round to its end."""
         assert len(sequences) == self.batch.size, "every sequence of the batch takes part"
-        output = run_round(self.target, self.drafter, self.batch, k, self.config.acceptance_rule)
+        by_slot = None
+        if drafts is not None:
+            by_slot = [list[int]()] * len(sequences)
+            for sequence, tokens in zip(sequences, drafts, strict=True):
+                by_slot[sequence.slot] = list(tokens)
+        output = run_round(self.target, self.drafter, self.batch, k, self.config.acceptance_rule, by_slot)
         prefill_seconds, catch_up_seconds = seconds_of(self.timer.take())
         output = output.of([sequence.slot for sequence in sequences])
         return _CompletedRound(replace(output, prefill_seconds=prefill_seconds, catch_up_seconds=catch_up_seconds))

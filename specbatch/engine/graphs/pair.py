@@ -61,7 +61,7 @@ class CapturedPair:
         self.device = back.device
         for device in {lane.device for lane in self.lanes}:
             free_cached(device)  # pages take what is free
-        self.state = RowState(slots, positions, config.max_k, back)
+        self.state = RowState(slots, positions, config.most_k, back)
         head = PackedHead(drafter, self.target, self.state) if isinstance(drafter, Eagle3Drafter) else None
         beside = head.page_bytes if head is not None else 0
         of_target, of_drafter = page_counts(
@@ -73,7 +73,7 @@ class CapturedPair:
         drafter_pool = pool_of(drafting, of_drafter) if drafting is not None and shown is None else None
         if drafting is not None and shown is not None:
             drafter_pool = WindowPool(drafting, of_drafter, slots, shown)
-        self.front = self.state if front is back else RowState(slots, positions, config.max_k, front)
+        self.front = self.state if front is back else RowState(slots, positions, config.most_k, front)
         self.graphs = CudaGraphRunner(self.lanes)
         self.most_groups = 1 if alone else len(self.lanes) + 1
         self.buckets = buckets(slots, config.micro_batches or self.most_groups)
@@ -81,7 +81,7 @@ class CapturedPair:
         self.drafter = GraphDrafter()
         drafting_state = self.front
         if drafting is not None and drafter_pool is not None:
-            drafting_state = self.state if alone else RowState(slots, positions, config.max_k, drafting.head_lane)
+            drafting_state = self.state if alone else RowState(slots, positions, config.most_k, drafting.head_lane)
             catch_up = Prefill(drafting, drafting_state, self.graphs, config.graphs_prefill_chunk)
             chooser = self._chooser(drafting_state)
             parts = drafting, drafter_pool, catch_up, chooser, self.graphs, None if alone else self.state
@@ -152,6 +152,9 @@ class CapturedPair:
     def draft(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
         """Queues the drafting of k tokens a row, for a bucket of the rows that are placed."""
         if not k:
+            return
+        if (grammars := self.drafter.grammars) is not None and grammars.drafts is not None:
+            self.state.bring_drafts(grammars.drafts, k)
             return
         self.drafter.propose(rows, k, mode, spans)
         if self._outbox is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from specbatch.engine.graphs.cuda_graphs import Span
 from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.state import ACCEPTED, DRAFTED, FIELDS, FINITE
+from specbatch.engine.logits.grammar import GrammarRound
 from specbatch.engine.logits.logprobs import Logprobs
 from specbatch.engine.rounds import InFlightRound, RoundOutput
 from specbatch.engine.timing import Mark, reach, seconds_between, seconds_of
@@ -55,6 +56,18 @@ class RoundWithLogprobs:
         output = self.in_flight.wait()
         reach(self.copied)
         return replace(output, logprobs=self.logprobs.of_tokens(output.tokens, self.asked))
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedRound:
+    """A round with rows that have grammars."""
+
+    in_flight: InFlightRound
+    grammars: GrammarRound
+
+    def wait(self) -> RoundOutput:
+        """What it did."""
+        return replace(self.in_flight.wait(), forced=self.grammars.forced)
 
 
 @dataclass(frozen=True, slots=True)

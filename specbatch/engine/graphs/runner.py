@@ -17,8 +17,8 @@ from specbatch.engine.graphs.lanes import kept_current
 from specbatch.engine.graphs.ops import refusing_kernels
 from specbatch.engine.graphs.option_lines import SlotProcessors
 from specbatch.engine.graphs.pair import CapturedPair
-from specbatch.engine.graphs.rounds import BusyLanes, GraphRound, RoundOverLanes, RoundWithLogprobs, Spans
-from specbatch.engine.graphs.sizes import bucket
+from specbatch.engine.graphs.rounds import BusyLanes, GraphRound, MaskedRound, RoundOverLanes, RoundWithLogprobs, Spans
+from specbatch.engine.graphs.sizes import bucket, most_drafts
 from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.warmup import memory_bandwidth, warm_up
 from specbatch.engine.logits.grammar import GrammarRound, mask_words
@@ -28,7 +28,7 @@ from specbatch.engine.pipeline import RoundTimes
 from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.rounds import InFlightRound
 from specbatch.engine.sequence import SequenceState
-from specbatch.engine.timing import Mark, mark
+from specbatch.engine.timing import Mark, is_reached, mark
 
 _TIMED_EVERY = 13
 """Rounds, of which one is timed lane by lane: no multiple of usual numbers of groups, of which one would be timed every time."""
@@ -169,7 +169,14 @@ class GraphModelRunner(ModelRunner):
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
-    def launch(self, sequences: Sequence[SequenceState], k: int) -> InFlightRound:
+    def max_forced(self, rows: int) -> int:
+        """The largest k of a round whose drafts are given: none over several lanes."""
+        most = self.pair.state.max_k if len(self.pair.lanes) == 1 else 0
+        return most_drafts(bucket(self.pair.buckets, rows), most)
+
+    def launch(
+        self, sequences: Sequence[SequenceState], k: int, drafts: Sequence[Sequence[int]] | None = None
+    ) -> InFlightRound:
         """Queues a round, and the copy of its outcome to the host."""
         pair, rows, group = self.pair, bucket(self.pair.buckets, len(sequences)), sequences[0].group
         slots = [sequence.slot for sequence in sequences]
@@ -182,10 +189,12 @@ class GraphModelRunner(ModelRunner):
             vocab_size = pair.target.vocab_size
             # Of several groups one's masks may still be on their way to the device when another's are made.
             memory = pair.state.options.memory_for_masks(mask_words(vocab_size)) if self.groups == 1 else None
-            pair.drafter.grammars = GrammarRound(grammars, vocab_size, memory)
-        if not k:
+            pair.drafter.grammars = GrammarRound(grammars, vocab_size, memory, drafts)
+        if not k or drafts is not None:
             pair.drafter.skip(sequences)
         launched = self._launch(slots, rows, k, mode, group)
+        if pair.drafter.grammars is not None:
+            launched = MaskedRound(launched, pair.drafter.grammars)
         if not mode.processors & Processor.LOGPROBS:
             return launched
         logprobs = pair.state.options.read_logprobs(len(slots), k)
@@ -217,7 +226,7 @@ class GraphModelRunner(ModelRunner):
     def _launch_over_lanes(self, slots: list[int], rows: int, k: int, mode: Mode, group: int) -> InFlightRound:
         pair, before, prefills = self.pair, self._finished, self.timer.take()
         self._launched += 1
-        steady = not (before is None or prefills or _is_reached(before))
+        steady = not (before is None or prefills or is_reached(before))
         spans = Spans() if not steady or self._launched % self.timed_every == 0 else None
         pair.place(slots, group, drafting=k > 0)
         pair.draft(rows, k, mode, spans.of_drafter if spans is not None else None)
@@ -225,13 +234,8 @@ class GraphModelRunner(ModelRunner):
         pair.post_outcome(slots, rows, k, group)
         outcome = pair.read_outcome_of(group, len(slots), k)
         self._finished = pair.state.lane.mark()
-        share = self._drafting_share(rows, k)
+        share = self.times[rows, k].drafting_share if (rows, k) in self.times else 0.0
         return RoundOverLanes(outcome, before, self._finished, prefills, share, spans, self.busy, steady)
-
-    def _drafting_share(self, rows: int, k: int) -> float:
-        """The drafter's, of a round's work."""
-        times = self.times.get((rows, k))
-        return sum(times.drafter) / (sum(times.drafter) + sum(times.target)) if times is not None and k else 0.0
 
     def regroup(self, groups: int) -> None:
         """See ModelRunner. Slots and pages are those of all groups: nothing moves."""
@@ -244,7 +248,3 @@ class GraphModelRunner(ModelRunner):
         """Accepted drafts are the sequences' own tokens: the drafter has their KV."""
         if k:
             self.pair.drafter.commit(sequences)
-
-
-def _is_reached(mark: Mark) -> bool:
-    return isinstance(mark, float) or mark.query()

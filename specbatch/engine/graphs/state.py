@@ -188,6 +188,19 @@ class RowState:
             self.lane.run(lambda: self.rows.copy_(self._rows_of[group]))
         self._group = group
 
+    def bring_drafts(self, drafts: Sequence[Sequence[int]], k: int) -> None:
+        """Drafts of the host's, up to k of each row of the batch, as a drafter would leave them, with how many there are in num_drafted."""
+        lines = [[len(row), *row, *[0] * (k - len(row))] for row in drafts]
+
+        def bring() -> None:
+            here = upload(torch.tensor(lines), torch.int64, self.device)
+            slots = self.rows[: len(lines)]
+            places = self.lengths[slots][:, None] + torch.arange(1, k + 1, device=self.device)
+            self.num_drafted[: len(lines)] = here[:, 0]
+            self.history[slots[:, None], places] = here[:, 1:]
+
+        self.lane.run(bring)
+
     def read_drafts(self, rows: int, count: int) -> Callable[[], list[list[int]]]:
         """Queues the copy to the host of the round's first drafts, of the first rows of the batch; what is returned waits for it."""
         if count == 0:

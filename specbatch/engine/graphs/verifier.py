@@ -6,7 +6,7 @@ RowState. Nothing here reads a device value on the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,14 +16,13 @@ from specbatch.engine.acceptance import Acceptance, accept_by_rejection
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.drafters.drafter import GraphDrafter
+from specbatch.engine.graphs.drafters.drafter import GraphDrafter, certainly
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.stage import RowsAt
 from specbatch.engine.graphs.state import FIELDS, Mode
 from specbatch.engine.graphs.taps import Taps
 from specbatch.engine.graphs.token_choice import TokenChooser
 from specbatch.engine.logits.options import Processor
-from specbatch.engine.sampling import Distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,7 @@ class _Forward:
     tokens: each row's last one and its drafts  # int64 [B, k + 1]
     drafted: how many of them are drafts, None for k  # int64 [B]
     taps: for the drafter
+    given: whether the host has brought the drafts, each for certain
     """
 
     logits: Tensor
@@ -42,6 +42,7 @@ class _Forward:
     tokens: Tensor
     drafted: Tensor | None
     taps: Taps | None
+    given: bool
 
 
 class Verifier:
@@ -63,7 +64,7 @@ class Verifier:
         self.front = front or chooser
         self.state = chooser.state
         self.ops: TorchOps = target.ops
-        self._forwarded: dict[tuple[int, int, bool], _Forward] = {}  # what steps captured apart have between them
+        self._forwarded: dict[tuple[int, int, bool, bool], _Forward] = {}  # what steps captured apart have between them
 
     def verify(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
         """One target forward over each row's last token and its k drafts, what stands of them, and the rows moved on by it."""
@@ -73,18 +74,20 @@ class Verifier:
         """Queues the same on one lane as two steps, where any row has a grammar: the host makes the last mask while the forward runs."""
         grammars, lane = self.drafter.grammars, self.state.lane
         assert grammars is not None, "of the round"
-        read = self.state.read_drafts(grammars.rows, k)
+        drafts = grammars.drafts
+        given = drafts is not None
+        read = self.state.read_drafts(grammars.rows, k) if drafts is None else lambda: drafts
+        at = rows, k, mode.cascade, given
 
         def forward(capture: Capture) -> None:
-            found = self._forward(capture, rows, k, cascade=mode.cascade)
-            self._forwarded[rows, k, mode.cascade] = replace(found, logits=self.chooser.keep(found.logits))
+            found = self._forward(capture, rows, k, cascade=mode.cascade, given=given)
+            self._forwarded[at] = replace(found, logits=self.chooser.keep(found.logits))
 
-        graphs.run(("verify, forward", rows, k, mode.cascade), forward, lane)
+        graphs.run(("verify, forward", *at), forward, lane)
         self.bring_masks(lambda *_: read, k)
-        found = lambda _: self._settle(self._forwarded[rows, k, mode.cascade], mode)  # noqa: E731
-        graphs.run(("verify, choice", rows, k, mode), found, lane)
+        graphs.run(("verify, choice", *at, mode), lambda _: self._settle(self._forwarded[at], mode), lane)
 
-    def bring_masks(self, read_drafts: Callable[[int, int], Callable[[], list[list[int]]]], k: int) -> None:
+    def bring_masks(self, read_drafts: Callable[[int, int], Callable[[], Sequence[Sequence[int]]]], k: int) -> None:
         """Brings what grammars allow at all positions of the round to where tokens are chosen; the host waits for the drafts.
 
         Args:
@@ -95,11 +98,11 @@ class Verifier:
             grammars.fill(k + 1, read_drafts(grammars.rows, k)())
             self.state.options.bring_masks(grammars)
 
-    def _forward(self, capture: Capture, rows: int, k: int, *, cascade: bool = False) -> _Forward:
+    def _forward(self, capture: Capture, rows: int, k: int, *, cascade: bool = False, given: bool = False) -> _Forward:
         state, target = self.state, self.target
         tokens, at = self.front.next_tokens(rows, k + 1, back=0, drafted=None)
         at = replace(at, cascade=cascade)
-        drafted = self.drafter.drafted(rows)
+        drafted = state.num_drafted[:rows] if given else self.drafter.drafted(rows)
         if self.front.state is not state:
             at = replace(at, along=(tokens,) if drafted is None else (tokens, drafted))
         taps = self.drafter.taps(len(tokens))
@@ -110,7 +113,7 @@ class Verifier:
             drafted = rest[0] if rest else None
             behind = state.lengths[at.slots][:, None] + torch.arange(k + 1, device=state.device)
             state.history.index_put_((at.slots[:, None], behind), tokens.view(rows, k + 1))
-        return _Forward(logits, at, tokens.view(rows, k + 1), drafted, taps)
+        return _Forward(logits, at, tokens.view(rows, k + 1), drafted, taps, given)
 
     def _settle(self, found: _Forward, mode: Mode) -> None:
         """Chooses the target's tokens, and moves the rows on."""
@@ -123,7 +126,9 @@ class Verifier:
             assert drawn_from is not None, "asked for"
             drafts, drafted = found.tokens[:, 1:], found.drafted
             drafted = torch.full_like(at.slots, n - 1) if drafted is None else drafted.clamp(max=n - 1)
-            acceptance = self._reject(drafts, drafted, drawn_from, at.slots, positions, mode)
+            target_probs = drawn_from.dense(self.chooser.vocab_size)
+            draft_probs = certainly(drafts, target_probs) if found.given else self.drafter.probs(drafts, target_probs)
+            acceptance = self._reject(drafts, drafted, draft_probs, target_probs, at.slots, positions, mode)
             self._commit(acceptance, drafted, finite, at.slots, positions)
             tokens = acceptance.tokens
         else:
@@ -146,14 +151,13 @@ class Verifier:
         self,
         drafts: Tensor,
         drafted: Tensor,
-        drawn_from: Distribution,
+        draft_probs: Tensor,
+        target_probs: Tensor,
         slots: Tensor,
         positions: Tensor,
         mode: Mode,
     ) -> Acceptance:
         """What stands by the rejection rule.  # drafts int64 [B, k], positions int64 [B, k + 1]"""
-        target_probs = drawn_from.dense(self.chooser.vocab_size)
-        draft_probs = self.drafter.probs(drafts, target_probs)
         sampling = self.state.sampling(slots, mode)
         of_completion = positions + 1 - self.state.prompt_lengths[slots][:, None]
         return accept_by_rejection(drafts, drafted, draft_probs, target_probs, sampling, of_completion)

@@ -46,6 +46,11 @@ class Grammar:
         """Forgets the drafts, and takes in tokens of the row."""
         raise NotImplementedError
 
+    def forced(self, most: int) -> Sequence[int]:
+        """The next tokens, behind what was looked ahead, as far as each is the only one that may come: up to so many."""
+        del most
+        return ()
+
 
 def mask_words(vocab_size: int) -> int:
     """Numbers of a mask."""
@@ -57,15 +62,26 @@ class GrammarRound:
 
     rows: in the round
     masks: so far, by position  # int32 [rows, words], on the CPU
+    forced: of each row, position by position, whether its grammar allowed one token alone
+    drafts: of the round, by row, where the grammars have made them: forced tokens, and none of other rows; None: the drafter has
 
     Args:
         grammars: of the rows; None: any token.
         vocab_size: of the target.
         memory: that masks are made in, where it lies well for copies  # int32 [positions, rows or more, words]
+        drafts: see above.
     """
 
-    def __init__(self, grammars: Sequence[Grammar | None], vocab_size: int, memory: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        grammars: Sequence[Grammar | None],
+        vocab_size: int,
+        memory: Tensor | None = None,
+        drafts: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self.masks: list[Tensor] = []
+        self.forced: list[list[bool]] = [[] for _ in grammars]
+        self.drafts = drafts
         self._memory = memory
         self._words = mask_words(vocab_size)
         self.rows = len(grammars)
@@ -78,12 +94,18 @@ class GrammarRound:
 
         Args:
             count: positions.
-            drafts: of each row, at least those before the last of the positions.
+            drafts: of each row, those before the last of the positions; fewer where it has no more.
         """
         while len(self.masks) < count:
             if self.masks:
-                taken = {row: drafts[row][len(self.masks) - 1] for row in self._following}
-                self._following = {row: one for row, one in self._following.items() if one.look_ahead(taken[row])}
+                last = len(self.masks) - 1
+                self._following = {
+                    row: grammar
+                    for row, grammar in self._following.items()
+                    if last < len(drafts[row]) and grammar.look_ahead(drafts[row][last])
+                }
+            for row, forced in enumerate(self.forced):
+                forced.append(row in self._following and len(self._following[row].forced(1)) > 0)
             self.masks.append(self._mask())
 
     def _mask(self) -> Tensor:
@@ -92,7 +114,12 @@ class GrammarRound:
             mask = torch.empty(self.rows, self._words, dtype=torch.int32)
         else:
             mask = self._memory[len(self.masks), : self.rows]
-        mask.fill_(-1)
+        every = (
+            mask.numpy()
+        )  # PyTorch would fill it with all cores, and its threads then wait beside those that make masks
+        for row in range(self.rows):
+            if row not in self._following:
+                every[row] = -1
         kinds: dict[type[Grammar], list[tuple[Grammar, int]]] = {}
         for row, grammar in self._following.items():
             kinds.setdefault(type(grammar), []).append((grammar, row))

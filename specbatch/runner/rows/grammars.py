@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Collection, Sequence
 from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from specbatch.api.structured import StructuredOutput
 from specbatch.engine.logits.grammar import Grammar, mask_words
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError
+from specbatch.runner.environment import available_cores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'specbatch[grammar]'"
 _KEPT = 1000  # compiled grammars
 _LONGEST_REASON = 300
+_MOST_THREADS = 8
 _PROBE = 'a {"b": "c\n\t d"} \u00e9 \u6f22 \U0001f642'  # a text of spaces, breaks and characters of two to four bytes
 _WHITESPACE = r"( |\n {0,8})?"  # between the parts of JSON: as people write it, but never without end
 
@@ -85,6 +86,24 @@ class RowGrammar(Grammar):
         self._behind = True
         self._tokens += tokens
 
+    def forced(self, most: int) -> list[int]:
+        """What the matcher's mask allows alone, token by token, and the end where nothing else is left; the matcher stays where it is."""
+        self.catch_up()
+        matcher, found, taken = self.matcher, list[int](), 0
+        while not matcher.is_error() and len(found) < most:
+            if matcher.is_stopped():
+                if len(self.ends) == 1 and matcher.is_accepting():
+                    found += self.ends
+                break
+            more = matcher.compute_ff_tokens()
+            found += more
+            if not more or len(found) >= most:
+                break
+            taken += matcher.try_consume_tokens(more)
+        if taken:
+            matcher.rollback(taken)
+        return found[:most]
+
     def catch_up(self) -> None:
         """Drafts that have become the row's tokens stay where they are, the others are taken back."""
         if not self._behind:
@@ -103,10 +122,10 @@ class RowGrammar(Grammar):
 
 @cache
 def _executor() -> Any:
-    """Threads that make masks, as many as there are cores for this process."""
+    """Threads that make masks: to wake many takes longer than a mask, and a container may have fewer cores than it sees."""
     from llguidance import LLExecutor  # noqa: PLC0415 - an extra
 
-    return LLExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return LLExecutor(min(_MOST_THREADS, available_cores()))
 
 
 class GrammarCompiler:

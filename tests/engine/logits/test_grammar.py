@@ -96,8 +96,8 @@ def test_groups_over_several_lanes_have_masks_of_their_own(pair):
     )
     launch, memories = made.runner.launch, []
 
-    def launched(sequences, k):
-        found = launch(sequences, k)
+    def launched(*asked):
+        found = launch(*asked)
         memories.extend(mask.untyped_storage().data_ptr() for mask in made.runner.pair.drafter.grammars.masks)
         return found
 

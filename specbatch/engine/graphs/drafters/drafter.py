@@ -104,6 +104,11 @@ class GraphDrafter:
         """Goes once through each kind of step that propose queues, where that may be done over whatever memory holds."""
 
 
+def certainly(drafts: Tensor, target_probs: Tensor) -> Tensor:
+    """What drafts were drawn from that come without a draw, see GraphDrafter.probs."""
+    return torch.zeros_like(target_probs[:, : drafts.shape[1]]).scatter_(-1, drafts[..., None], 1.0)
+
+
 class StepDrafter(GraphDrafter):
     """Drafts token by token: the device's side of drafters whose steps are forwards of one token a row.
 

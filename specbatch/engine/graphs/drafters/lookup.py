@@ -10,7 +10,7 @@ from torch import Tensor
 
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
-from specbatch.engine.graphs.drafters.drafter import GraphDrafter
+from specbatch.engine.graphs.drafters.drafter import GraphDrafter, certainly
 from specbatch.engine.graphs.state import Mode, RowState
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.sequence import SequenceState
@@ -60,4 +60,4 @@ class LookupDrafter(GraphDrafter):
 
     def probs(self, drafts: Tensor, target_probs: Tensor) -> Tensor:
         """The drafts themselves, for certain."""
-        return torch.zeros_like(target_probs[:, : drafts.shape[1]]).scatter_(-1, drafts[..., None], 1.0)
+        return certainly(drafts, target_probs)
