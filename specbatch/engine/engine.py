@@ -192,8 +192,9 @@ class Engine:
         stats, emitted, rows = self.stats, self.stats.emitted, len(sequences) + launched.standing
         if not launched.by_grammar:  # such a round costs neither what the drafter's do, nor what plain ones do
             report = launched.report(output)
-            for learning in filter(None, (self.controller, self.regrouping)):
-                learning.observe(report)
+            for learning in (self.controller, self.regrouping):
+                if learning is not None:
+                    learning.observe(report)
         stats.count_round(launched.k, self.runner.groups, output)
         self._ended += self.scheduler.give_tokens(sequences, output, 0 if launched.by_grammar else launched.k)
         stats.count_plain(stats.emitted - emitted, rows, launched.seconds_alone(output))
