@@ -12,8 +12,8 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.general.runner import GeneralModelRunner
 from specbatch.engine.graphs.describe.check import why_not
-from specbatch.engine.graphs.ops import why_no_kernels
 from specbatch.engine.graphs.runner import GraphModelRunner
+from specbatch.engine.triton_support import why_no_kernels
 
 general_engine = partial(Engine, GeneralModelRunner)
 graphs_engine = partial(Engine, GraphModelRunner)

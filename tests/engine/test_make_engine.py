@@ -10,6 +10,7 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.general.runner import GeneralModelRunner
+from specbatch.engine import triton_support
 from specbatch.engine.graphs import ops
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.runner import GraphModelRunner
@@ -85,11 +86,11 @@ def test_kernels_are_for_gpus_and_can_be_left_out(monkeypatch):
     assert type(ops.operations(torch.device("cpu"))) is TorchOps
     gpu = torch.device("cuda", 0)
     monkeypatch.setenv("SPECBATCH_NO_TRITON", "1")
-    assert ops.why_no_kernels(gpu) == "SPECBATCH_NO_TRITON is set"
+    assert triton_support.why_no_kernels(gpu) == "SPECBATCH_NO_TRITON is set"
     assert type(ops.operations(gpu)) is TorchOps
     monkeypatch.delenv("SPECBATCH_NO_TRITON")
-    monkeypatch.setattr(ops.importlib.util, "find_spec", lambda name: None)
-    assert ops.why_no_kernels(gpu) == "Triton is not installed"
+    monkeypatch.setattr(triton_support.importlib.util, "find_spec", lambda name: None)
+    assert triton_support.why_no_kernels(gpu) == "Triton is not installed"
     assert type(ops.operations(gpu)) is TorchOps
 
 
@@ -97,7 +98,7 @@ def test_kernels_are_for_gpus_and_can_be_left_out(monkeypatch):
 def triton_driver(monkeypatch):
     """Triton's driver, which a GPU and a C compiler make; nothing is known of any GPU yet."""
     runtime = pytest.importorskip("triton.runtime")
-    monkeypatch.setattr(ops, "_refused", {})
+    monkeypatch.setattr(triton_support, "_refused", {})
     monkeypatch.delenv("SPECBATCH_NO_TRITON", raising=False)
 
     def becomes(get_current_target):
@@ -114,7 +115,7 @@ def test_without_a_c_compiler_there_are_no_kernels_and_it_is_said(triton_driver)
 
     triton_driver(no_compiler)
     gpu = torch.device("cuda", 0)
-    said = ops.why_no_kernels(gpu)
+    said = triton_support.why_no_kernels(gpu)
     assert said == (
         "Triton cannot compile here (Failed to find C compiler. Please specify via CC environment variable.); "
         "it needs a C compiler, such as gcc, and Python's headers"
@@ -131,24 +132,27 @@ def test_a_kernel_that_failed_is_not_tried_again_on_that_gpu(triton_driver):
 
     triton_driver(lambda: None)
     gpu, other = torch.device("cuda", 0), torch.device("cuda", 1)
-    assert ops.why_no_kernels(gpu) is None
-    with pytest.raises(ops.KernelError, match="does not run on this GPU"), ops.refusing_kernels(gpu):
+    assert triton_support.why_no_kernels(gpu) is None
+    with (
+        pytest.raises(triton_support.KernelError, match="does not run on this GPU"),
+        triton_support.refusing_kernels(gpu),
+    ):
         raise OutOfResourcesError("out of resource: shared memory")
-    assert ops.why_no_kernels(gpu) == "a kernel does not run on this GPU (out of resource: shared memory)"
-    assert ops.why_no_kernels(other) is None
+    assert triton_support.why_no_kernels(gpu) == "a kernel does not run on this GPU (out of resource: shared memory)"
+    assert triton_support.why_no_kernels(other) is None
 
 
 def test_a_compiler_that_gives_up_is_a_kernel_that_does_not_run(triton_driver):
     triton_driver(lambda: None)
     gpu = torch.device("cuda", 0)
-    with pytest.raises(ops.KernelError), ops.refusing_kernels(gpu):
+    with pytest.raises(triton_support.KernelError), triton_support.refusing_kernels(gpu):
         raise RuntimeError("PassManager::run failed")
-    assert ops.why_no_kernels(gpu) == "a kernel does not run on this GPU (PassManager::run failed)"
+    assert triton_support.why_no_kernels(gpu) == "a kernel does not run on this GPU (PassManager::run failed)"
 
 
 def test_other_errors_of_a_warm_up_are_not_the_kernels(triton_driver):
     triton_driver(lambda: None)
     gpu = torch.device("cuda", 0)
-    with pytest.raises(ZeroDivisionError), ops.refusing_kernels(gpu):
+    with pytest.raises(ZeroDivisionError), triton_support.refusing_kernels(gpu):
         raise ZeroDivisionError
-    assert ops.why_no_kernels(gpu) is None
+    assert triton_support.why_no_kernels(gpu) is None

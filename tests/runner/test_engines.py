@@ -13,7 +13,7 @@ from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.general.runner import GeneralModelRunner
-from specbatch.engine.graphs import ops
+from specbatch.engine import triton_support
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.make_engine import describe, general_engine, graphs_engine, make_engine, why_general
 from specbatch.engine.request import Request, SamplingParams
@@ -127,12 +127,12 @@ def test_kernels_that_do_not_run_on_the_gpu_give_way_to_the_general_engine(make_
     def fail(pair, say):
         raise TritonError("out of resource: shared memory\nRequired: 98304")
 
-    monkeypatch.setattr(ops, "_refused", {})
-    monkeypatch.setattr(module, "why_general", lambda target, drafter: ops._refused.get(target.input_device))
+    monkeypatch.setattr(triton_support, "_refused", {})
+    monkeypatch.setattr(module, "why_general", lambda target, drafter: triton_support._refused.get(target.input_device))
     monkeypatch.setattr("specbatch.engine.graphs.runner.warm_up", fail)
     run_job(make_job(ROWS))
     reason = "a kernel does not run on this GPU (out of resource: shared memory)"
-    assert ops._refused == {torch.device("cpu"): reason}
+    assert triton_support._refused == {torch.device("cpu"): reason}
     assert [step for step in said if step.startswith("engine: ")] == ["engine: recorded rounds", "engine: general"]
     assert len(read_lines(tmp_path / "results" / "tiny")) == len(ROWS)
 

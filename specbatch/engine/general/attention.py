@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from specbatch.engine.general.cache import SlotView
+from specbatch.engine.general.cache import SlotView, kernels
 
 SLOT_ATTENTION = "specbatch"  # the name under which transformers finds slot_attention and slot_mask
 
@@ -87,6 +87,10 @@ def slot_attention(
         raise UnsupportedAttentionError("an attention mask of its own making")
     if view.calls is not None:
         view.calls.append(attention_mask)
+    few = kernels(query.device)
+    if few is not None and view.extent is not None and softcap is None and few.takes(query, key, value):
+        scale = query.shape[3] ** -0.5 if scaling is None else scaling
+        return few.attend(query, key, value, attention_mask.to(query.device), scale), None
     batch, heads, tokens, head_dim = query.shape
     kv_heads = key.shape[1]
     groups = heads // kv_heads

@@ -8,14 +8,34 @@ entries are unreachable until they are overwritten. The last position of every s
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from specbatch.engine.triton_support import why_no_kernels
+
 _NO_LENGTH = 1 << 20  # tokens; beyond the reach of any scale that sets in by position
+_CAPABILITY = (8, 0)  # of GPUs whose tensor cores the kernels use
+
+
+@cache
+def kernels(device: torch.device) -> Any:
+    """slot_kernels, where they run: Triton is not installed with a CPU's torch."""
+    able = device.type == "cuda" and why_no_kernels(device) is None
+    if not able or torch.cuda.get_device_capability(device) < _CAPABILITY:
+        return None
+    module = importlib.import_module("specbatch.engine.general.slot_kernels")
+    try:
+        module.try_out(device)
+    except Exception:  # noqa: BLE001 - whatever Triton raises that cannot compile here; PyTorch's attention takes longer
+        return None
+    return module
 
 
 @dataclass(slots=True)
@@ -107,9 +127,12 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
         positions = view.write_positions(key_states.device, self.length)
         if isinstance(view.rows, slice):
             keys, values = self.keys[view.rows], self.values[view.rows]
-            index = positions[:, None, :, None]
-            keys.scatter_(2, index.expand_as(key_states), key_states)
-            values.scatter_(2, index.expand_as(value_states), value_states)
+            if (fast := kernels(keys.device)) is not None:
+                fast.write(keys, values, key_states, value_states, positions)
+            else:
+                index = positions[:, None, :, None]
+                keys.scatter_(2, index.expand_as(key_states), key_states)
+                values.scatter_(2, index.expand_as(value_states), value_states)
         else:
             assert view.extent is None, "only a prefill from position 0 may name arbitrary slots"
             rows = view.rows.to(key_states.device)[:, None]

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActivation
 
 from specbatch.engine.general.cache import SlotView
 
@@ -132,6 +133,14 @@ class CapturedForwards:
         """The next power of two, or one and a half times one."""
         power = max(_LEAST_EXTENT, 1 << (extent - 1).bit_length())
         return min(power * 3 // 4 if power > _LEAST_EXTENT and extent <= power * 3 // 4 else power, self.max_positions)
+
+
+def in_one_kernel(model: nn.Module) -> None:
+    """Activations that are eight kernels become the one that transformers calls equivalent, and that rounds once."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if type(child) in (NewGELUActivation, FastGELUActivation):
+                setattr(module, name, GELUTanh())
 
 
 def recorder(device: torch.device) -> Recorder:

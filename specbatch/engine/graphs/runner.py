@@ -14,7 +14,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.cascade.choice import CascadeChooser
 from specbatch.engine.graphs.kv.kv_manager import KVManager
 from specbatch.engine.graphs.lanes import kept_current
-from specbatch.engine.graphs.ops import refusing_kernels
+from specbatch.engine.triton_support import refusing_kernels
 from specbatch.engine.graphs.option_lines import SlotProcessors
 from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.rounds import BusyLanes, GraphRound, MaskedRound, RoundOverLanes, RoundWithLogprobs, Spans

@@ -13,7 +13,7 @@ from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
-from specbatch.engine.graphs.ops import KernelError
+from specbatch.engine.triton_support import KernelError
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.loading.eagle3 import load_eagle3
 from specbatch.engine.loading.load import load_causal_lm

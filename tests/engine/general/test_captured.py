@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from transformers.activations import GELUTanh
 
 from specbatch.engine.general import runner as runners
 from specbatch.engine.general.cache import SlotView
-from specbatch.engine.general.captured import CapturedForwards, Shape
+from specbatch.engine.general.captured import CapturedForwards, Shape, in_one_kernel
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import describe
@@ -130,3 +131,12 @@ def test_on_a_gpu_graphs_give_the_tokens_of_forwards_as_they_are(kind, monkeypat
     assert len(engine.target.captured) > 1
     monkeypatch.setattr(CausalLM, "capture_forwards", lambda model: None)
     assert run()[0] == got
+
+
+def test_gelu_of_many_kernels_becomes_one_and_gives_the_same():
+    model = architectures.build("gpt2")
+    ids = torch.tensor([[3, 1, 4]])
+    before = model(ids).logits
+    in_one_kernel(model)
+    assert isinstance(model.transformer.h[0].mlp.act, GELUTanh)
+    assert torch.allclose(model(ids).logits, before, atol=1e-5)

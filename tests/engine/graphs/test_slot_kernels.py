@@ -1,0 +1,55 @@
+"""The general runner's kernels against PyTorch's attention; on a GPU, or in Triton's interpreter."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+pytest.importorskip("triton")
+
+from specbatch.engine.general import slot_kernels
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "tokens", "dim", "extent"), [(4, 4, 1, 16, 70), (6, 2, 3, 24, 130)])
+def test_rows_of_their_own_lengths_attend_as_pytorch_does(heads, kv_heads, tokens, dim, extent):
+    rows = 2
+    query = normal(rows, tokens, heads, dim).transpose(1, 2)  # as models have it
+    slots = normal(rows + 1, kv_heads, extent + 9, dim, seed=1), normal(rows + 1, kv_heads, extent + 9, 32, seed=2)
+    key, value = (tensor[:rows, :, :extent] for tensor in slots)
+    last = torch.tensor([[extent - tokens], [tokens]], device=DEVICE) + torch.arange(tokens, device=DEVICE)
+    mask = torch.arange(extent, device=DEVICE)[None, None, None] <= last[:, None, :, None]
+    assert slot_kernels.takes(*(tensor.bfloat16() for tensor in (query, key, value)))
+    got = slot_kernels.attend(query, key, value, mask, 0.3)
+    repeated = (tensor.repeat_interleave(heads // kv_heads, 1) for tensor in (key, value))
+    expected = F.scaled_dot_product_attention(query, *repeated, attn_mask=mask, scale=0.3).transpose(1, 2)
+    assert got.is_contiguous()
+    assert torch.allclose(got, expected, atol=1e-5)
+
+
+def test_stretches_that_a_row_does_not_reach_add_nothing():
+    query, key, value = normal(1, 1, 1, 16), normal(1, 1, 600, 16, seed=1), normal(1, 1, 600, 16, seed=2)
+    mask = torch.arange(600, device=DEVICE)[None, None, None] < 5  # of several stretches, the first alone
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
+    assert torch.allclose(slot_kernels.attend(query, key, value, mask, 1.0)[:, 0], expected[:, :, 0], atol=1e-5)
+
+
+def test_keys_and_values_are_written_to_their_positions():
+    slots = torch.zeros(3, 2, 9, 16, device=DEVICE), torch.zeros(3, 2, 9, 8, device=DEVICE)
+    key, value = normal(2, 3, 2, 16).transpose(1, 2), normal(2, 3, 2, 8, seed=1).transpose(1, 2)
+    positions = torch.tensor([[1, 4, 8], [0, 7, 2]], device=DEVICE)
+    slot_kernels.write(slots[0][:2], slots[1][:2], key, value, positions)
+    for tensor, new in zip(slots, (key, value), strict=True):
+        for row in range(2):
+            assert torch.equal(tensor[row][:, positions[row]], new[row])
+        assert int((tensor != 0).sum()) == new.numel()
+
+
+def test_heads_too_wide_for_a_multiprocessor_are_left_to_pytorch():
+    wide = torch.empty(1, 1, 1, 512, device=DEVICE, dtype=torch.bfloat16)
+    assert not slot_kernels.takes(wide, wide, wide)
+    slot_kernels.try_out(torch.device(DEVICE))
