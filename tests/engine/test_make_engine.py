@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from specbatch.engine import make_engine as module
+from specbatch.engine import triton_support
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.general.runner import GeneralModelRunner
-from specbatch.engine import triton_support
 from specbatch.engine.graphs import ops
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.runner import GraphModelRunner

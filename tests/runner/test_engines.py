@@ -7,13 +7,13 @@ import torch
 from transformers import CohereConfig, CohereForCausalLM
 
 from specbatch.engine import make_engine as module
+from specbatch.engine import triton_support
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.general.runner import GeneralModelRunner
-from specbatch.engine import triton_support
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.make_engine import describe, general_engine, graphs_engine, make_engine, why_general
 from specbatch.engine.request import Request, SamplingParams

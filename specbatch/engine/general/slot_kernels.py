@@ -33,7 +33,7 @@ def takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
 def _stages(key: Tensor, value: Tensor) -> int:
     """Steps whose loads are on their way at a time."""
     widths = sum(triton.next_power_of_2(tensor.shape[3]) for tensor in (key, value))
-    return min(3, _SHARED // (_BLOCK * widths * key.element_size()))
+    return min(3, int(_SHARED // (_BLOCK * widths * key.element_size())))
 
 
 def try_out(device: torch.device) -> None:
@@ -65,18 +65,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
     while count * kv_heads * split * 2 <= _PROGRAMS and split * 4 <= blocks:
         split *= 2
     out = query.new_empty(count, tokens, heads, value_dim)
-    widths = {"dim": dim, "value_dim": value_dim, "block_v": max(16, triton.next_power_of_2(value_dim))}
-    sizes = {"groups": groups, "block_m": block_m, **widths}
+    block_v = max(16, triton.next_power_of_2(value_dim))
+    sizes = {"groups": groups, "value_dim": value_dim, "block_m": block_m, "block_v": block_v}
     parts = sums = out
     if split > 1:
-        parts = query.new_empty(count, kv_heads, split, block_m, widths["block_v"], dtype=torch.float32)
+        parts = query.new_empty(count, kv_heads, split, block_m, block_v, dtype=torch.float32)
         sums = query.new_empty(count, kv_heads, split, 2, block_m, dtype=torch.float32)
     assert mask.stride(3) == 1
     with _current(query.device):
         _attend[(count, kv_heads, split)](
             query, key, value, mask, out, parts, sums, scale, tokens, extent,
             *query.stride()[:3], *key.stride()[:3], *value.stride()[:3], mask.stride(0), mask.stride(2),
-            block_d=max(16, triton.next_power_of_2(dim)), block=_BLOCK, split=split, **sizes,
+            dim=dim, block_d=max(16, triton.next_power_of_2(dim)), block=_BLOCK, split=split, **sizes,
             num_warps=4, num_stages=_stages(key, value),
         )  # fmt: skip
         if split > 1:
@@ -163,7 +163,7 @@ def _attend(
 @triton.jit(do_not_specialize=["tokens"])
 def _combine(
     out, parts, sums, tokens,
-    groups: tl.constexpr, dim: tl.constexpr, value_dim: tl.constexpr,
+    groups: tl.constexpr, value_dim: tl.constexpr,
     block_m: tl.constexpr, block_v: tl.constexpr, split: tl.constexpr,
 ):  # fmt: skip
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)

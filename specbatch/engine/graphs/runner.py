@@ -14,7 +14,6 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.cascade.choice import CascadeChooser
 from specbatch.engine.graphs.kv.kv_manager import KVManager
 from specbatch.engine.graphs.lanes import kept_current
-from specbatch.engine.triton_support import refusing_kernels
 from specbatch.engine.graphs.option_lines import SlotProcessors
 from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.rounds import BusyLanes, GraphRound, MaskedRound, RoundOverLanes, RoundWithLogprobs, Spans
@@ -29,6 +28,7 @@ from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.rounds import InFlightRound
 from specbatch.engine.sequence import SequenceState
 from specbatch.engine.timing import Mark, is_reached, mark
+from specbatch.engine.triton_support import refusing_kernels
 
 _TIMED_EVERY = 13
 """Rounds, of which one is timed lane by lane: no multiple of usual numbers of groups, of which one would be timed every time."""

@@ -13,7 +13,6 @@ from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
-from specbatch.engine.triton_support import KernelError
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.loading.eagle3 import load_eagle3
 from specbatch.engine.loading.load import load_causal_lm
@@ -23,6 +22,7 @@ from specbatch.engine.memory import release
 from specbatch.engine.quantization import Quantization
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.speculation import Speculation
+from specbatch.engine.triton_support import KernelError
 from specbatch.errors import DeviceError, VocabularyMismatchError
 from specbatch.plan.device_map import compare_with_actual
 from specbatch.plan.shapes.model_shape import ModelShape
