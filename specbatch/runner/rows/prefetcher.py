@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from specbatch.runner.rows.grammars import RowGrammar
 
 _POLL_SECONDS = 0.1
+_OBJECT = 50  # bytes, of Python's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,23 @@ class RowPrefetcher:
 
     def _put(self, prepared: PreparedRow) -> None:
         row, tokens = replace(prepared, prompt_token_ids=[]), prepared.prompt_token_ids
+        beside = _size(prepared.row)
         while not self._stop.is_set():
-            if self._ready.put(row, tokens, timeout=_POLL_SECONDS):
+            if self._ready.put(row, tokens, _POLL_SECONDS, beside):
                 self._arrived.set()
                 return
+
+
+def _size(row: Row) -> int:
+    """Bytes of what a row holds beside its tokens, about: of its texts a character each."""
+    size, values = 0, [row.prompt, row.messages, row.columns]
+    while values:  # however deep it is nested
+        value = values.pop()
+        size += _OBJECT
+        if isinstance(value, str):
+            size += len(value)
+        elif isinstance(value, Mapping):
+            values += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            values += value
+    return size

@@ -14,17 +14,18 @@ from specbatch.engine.prefix import PAGE
 
 _T = TypeVar("_T")
 
-_MOST_TOKENS = 16 << 20  # held, at the most: 64 MiB
+_MOST_BYTES = 128 << 20  # of rows held: their tokens, and what else they hold
 _PATIENCE = 4  # windows of rows that may be given before a row that came earlier
 _BYTES = array("i").itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class _Held(Generic[_T]):
-    """A row, its tokens as bytes, and how many rows had been given when it came."""
+    """A row, its tokens as bytes, how many bytes it holds in all, and how many rows had been given when it came."""
 
     row: _T
     prompt: bytes
+    size: int
     came: int
 
 
@@ -35,12 +36,12 @@ class RowWindow(Generic[_T]):
     than _PATIENCE windows of rows have overtaken goes first.
 
     Args:
-        capacity: rows held, at the most; fewer where they are long.
+        capacity: rows held, at the most; fewer where they are large.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._tokens = 0
+        self._bytes = 0
         self._given = 0
         self._by_arrival: OrderedDict[int, _Held[_T]] = OrderedDict()
         self._sorted: list[tuple[bytes, int]] = []  # tokens, number of arrival
@@ -51,16 +52,24 @@ class RowWindow(Generic[_T]):
     def __len__(self) -> int:
         return len(self._sorted)
 
-    def put(self, row: _T, tokens: Sequence[int], timeout: float) -> bool:
-        """Adds a row; False where there was no room for so many seconds."""
+    def put(self, row: _T, tokens: Sequence[int], timeout: float, beside: int = 0) -> bool:
+        """Adds a row; False where there was no room for so many seconds.
+
+        Args:
+            row: without its tokens.
+            tokens: of its prompt.
+            timeout: seconds.
+            beside: bytes that it holds beside its tokens.
+        """
         prompt = as_bytes(tokens)
+        size = len(prompt) + beside
         with self._fewer:
             if not self._fewer.wait_for(self._has_room, timeout):
                 return False
-            self._by_arrival[self._arrived] = _Held(row, prompt, self._given)
+            self._by_arrival[self._arrived] = _Held(row, prompt, size, self._given)
             insort(self._sorted, (prompt, self._arrived))
             self._arrived += 1
-            self._tokens += len(tokens)
+            self._bytes += size
         return True
 
     def take(self, beside: bytes | None) -> tuple[_T, bytes] | None:
@@ -76,12 +85,12 @@ class RowWindow(Generic[_T]):
             _, number = self._sorted.pop(place)
             held = self._by_arrival.pop(number)
             self._given += 1
-            self._tokens -= len(held.prompt) // _BYTES
+            self._bytes -= held.size
             self._fewer.notify()
         return held.row, held.prompt
 
     def _has_room(self) -> bool:
-        return len(self._sorted) < self._capacity and (self._tokens < _MOST_TOKENS or not self._sorted)
+        return len(self._sorted) < self._capacity and (self._bytes < _MOST_BYTES or not self._sorted)
 
     def _next(self, beside: bytes | None) -> int:
         """Place among the sorted."""

@@ -14,6 +14,7 @@ from specbatch.runner.dataset.lines import Shard
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.replicas import decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
+from specbatch.runner.rows import window
 from specbatch.runner.rows.prefetcher import RowPrefetcher
 from specbatch.runner.rows.row_reader import RowReader
 from tests.runner.tiny import dataset_at, row_rules, write_rows
@@ -86,6 +87,21 @@ def test_feed_reads_ahead_by_no_more_than_its_capacity(tmp_path):
     assert encoder.encoded <= 5
     prefetcher.close()
     assert not prefetcher.exhausted
+
+
+@pytest.mark.parametrize("large", [{"prompt": "x" * 1000}, {"prompt": "x", "notes": {"seen": ["y" * 500, "z" * 500]}}])
+def test_large_rows_are_read_ahead_by_no_more_than_a_few(tmp_path, monkeypatch, large):
+    monkeypatch.setattr(window, "_MOST_BYTES", 5000)
+    encoder = Encoder()
+    prefetcher, _ = start_prefetcher(tmp_path, [large] * 20, encoder=encoder, capacity=20)
+    while encoder.encoded < 4:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert 4 <= encoder.encoded <= 6
+    rows = []
+    while (row := prefetcher.take(wait=True)) is not None:
+        rows.append(row.row.index)
+    assert rows == [*range(20)]
 
 
 def test_stop_ends_the_supply_for_whoever_waits(tmp_path):

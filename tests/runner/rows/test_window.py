@@ -74,9 +74,9 @@ def test_a_row_that_too_many_have_overtaken_goes_first():
     assert names.index("alone") == window._PATIENCE * 4
 
 
-@pytest.mark.parametrize("limit", ["rows", "tokens"])
+@pytest.mark.parametrize("limit", ["rows", "bytes"])
 def test_a_full_window_takes_no_more_until_one_is_taken(monkeypatch, limit):
-    monkeypatch.setattr(window, "_MOST_TOKENS", 30 if limit == "tokens" else 1000)
+    monkeypatch.setattr(window, "_MOST_BYTES", 120 if limit == "bytes" else 1000)
     made = filled([(number, [number] * 10) for number in range(3)], capacity=3 if limit == "rows" else 50)
     assert not made.put("late", [1], 0.01)
     threading.Timer(0.02, made.take, [None]).start()
@@ -85,7 +85,7 @@ def test_a_full_window_takes_no_more_until_one_is_taken(monkeypatch, limit):
 
 
 def test_a_row_longer_than_all_that_may_be_held_is_held_alone(monkeypatch):
-    monkeypatch.setattr(window, "_MOST_TOKENS", 5)
+    monkeypatch.setattr(window, "_MOST_BYTES", 20)
     made = filled([("long", [1] * 100)])
     assert not made.put("next", [1], 0)
     assert given(made) == ["long"]
