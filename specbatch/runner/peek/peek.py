@@ -132,7 +132,7 @@ def peek(spec: Spec, encoding: Encoding, rows: int) -> Peek:
         unread=", ".join(dict.fromkeys(raw.unread for raw in raws if raw.unread)),
         template=encoding.text,
         looked_at=len(raws),
-        sharing=shared.found(),
+        sharing=shared.found(len(raws)),
         refused=refused,
         shown=shown,
         problem=problem,

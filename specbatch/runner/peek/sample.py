@@ -33,7 +33,9 @@ def sharing_here(spec: Spec, env: Mapping[str, str]) -> Sharing | None:
         return None
     reader = RowReader(RowRules(spec.decoding, spec.dataset, encoding.target, found=form))
     shared = SharedPrompts("tokens" if encoding.encoder is not None else "bytes")
+    rows = 0
     for raw in raws:
+        rows += 1
         row = reader.read(raw)
         if isinstance(row, Row):
             try:
@@ -43,4 +45,4 @@ def sharing_here(spec: Spec, env: Mapping[str, str]) -> Sharing | None:
             shared.add(row.index, text if tokens is None else tokens, row.decoding.n)
         if shared.unit == "tokens" and shared.total > _TOKENS:
             break
-    return shared.found()
+    return shared.found(rows)

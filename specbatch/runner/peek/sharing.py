@@ -39,7 +39,7 @@ class Sharing(msgspec.Struct, frozen=True):
 
     Args:
         unit: tokens; bytes of UTF-8 where there is no tokenizer, and all of it an estimate.
-        rows: that were looked at.
+        rows: that were looked at, those that would be refused among them.
         total: of all prompts.
         shared: in whole pages, that an earlier prompt begins with.
         beginnings: those by which most is saved, most first.
@@ -81,7 +81,6 @@ class SharedPrompts:
     """
 
     unit: Literal["tokens", "bytes"] = "tokens"
-    rows: int = 0
     total: int = 0
     shared: int = 0
     _seen: set[bytes] = field(default_factory=set)
@@ -97,7 +96,6 @@ class SharedPrompts:
         known = next((place for place, key in enumerate(keys) if key not in self._seen), len(keys))
         self._seen.update(keys[known:])
         shared = page * (known + (completions - 1) * len(keys))
-        self.rows += 1
         self.total += completions * length
         self.shared += shared
         if keys:
@@ -108,11 +106,10 @@ class SharedPrompts:
             group.saved += shared
             group.length = min(group.length, page * alike)
 
-    def found(self) -> Sharing:
-        """What was counted."""
+    def found(self, rows: int) -> Sharing:
+        """What was counted, of so many rows."""
         groups = sorted((group for group, _ in self._groups.values() if group.saved), key=lambda group: -group.saved)
-        counts = self.rows, self.total, self.shared
-        return Sharing(self.unit, *counts, groups[:_GROUPS])
+        return Sharing(self.unit, rows, self.total, self.shared, groups[:_GROUPS])
 
 
 def _keys_of(text: bytes) -> list[bytes]:

@@ -15,7 +15,7 @@ def rows(count):
 
 def test_the_first_rows_tell_it_by_the_targets_tokenizer(make_job):
     found = sharing_here(make_job([{"prompt": ""}, *rows(3), b"{"], *WHOLE).spec, {})
-    assert (found.unit, found.rows, found.shared) == ("tokens", 3, 2 * 64)
+    assert (found.unit, found.rows, found.shared) == ("tokens", 5, 2 * 64)
 
 
 @pytest.mark.parametrize(("name", "value", "least", "most"), [("_TOKENS", 300, 2, 10), ("_BYTES", 900, 2, 10)])

@@ -34,6 +34,7 @@ class CascadeChooser:
     short time, pays nothing.
 
     wanted: True: wherever rows share pages; False: nowhere; None: where it pays
+    rounds: that were chosen so far
 
     Args:
         pair: whose attention it is; a draft model that sees a window of its rows has pages of its own.
@@ -42,6 +43,7 @@ class CascadeChooser:
 
     def __init__(self, pair: CapturedPair, wanted: bool | None) -> None:
         self.wanted = wanted
+        self.rounds = 0
         self._device = pair.device
         of_drafter = zip(pair.drafter.prefills, pair.drafter.pools, strict=True)
         sharing = [(prefill.decoder, pool) for prefill, pool in of_drafter if not isinstance(pool, WindowPool)]
@@ -88,6 +90,7 @@ class CascadeChooser:
             self._shown = group
             for pool, shown in zip(self._pools, seated.lines, strict=True):
                 pool.show(*shown)
+        self.rounds += 1
         return True
 
     def _seat(self, slots: Sequence[int], group: int) -> _Seated:
