@@ -30,16 +30,17 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """stages: GPUs of the target; drafters: of the drafter, 0 where it shares the target's only one."""
+    """stages: GPUs of the target; drafter: those that one drafter's layers are spread over, 0 where it shares the target's only one; drafters: so many, for the groups in turn."""
 
     name: str
     stages: int
-    drafters: int
+    drafter: int
+    drafters: int = 1
 
     @property
     def gpus(self) -> int:
         """In all."""
-        return self.stages + self.drafters
+        return self.stages + self.drafter * self.drafters
 
 
 PLACEMENTS = (
@@ -48,7 +49,10 @@ PLACEMENTS = (
     Placement("target in 2, alone", 2, 0),
     Placement("2:1", 2, 1),
     Placement("3:1", 3, 1),
+    Placement("2:2, two drafters", 2, 1, 2),
     Placement("6:1", 6, 1),
+    Placement("6:2 in stages", 6, 2),
+    Placement("6:2, two drafters", 6, 1, 2),
 )
 
 
@@ -63,8 +67,8 @@ def simulate(
         together: everything on one GPU.
         host: seconds of the host for a round.
     """
-    path = [*times.drafter, *times.target]
-    lanes = [0.0] * len(path)  # when each is free
+    drafts = len(times.drafter)
+    lanes = [0.0] * (drafts * times.drafters + len(times.target))  # when each is free
     busy = [0.0] * len(lanes)
     host_free = 0.0
     ended: list[list[float]] = [[] for _ in range(groups)]
@@ -76,7 +80,11 @@ def simulate(
         taken_in = before[-2] if len(before) > 1 else 0.0  # the host has seen the round before the last
         host_free = at = max(host_free, taken_in) + host
         at = max(at, before[-1] + HOP if before else 0.0)
-        for lane, seconds in enumerate(path):
+        first = group % times.drafters * drafts  # of its drafter's lanes
+        tokens = times.k if drafts > 1 else 1  # in stages each token comes back to the first one
+        path = [(first + lane, seconds / tokens) for _ in range(tokens) for lane, seconds in enumerate(times.drafter)]
+        path += enumerate(times.target, drafts * times.drafters)
+        for lane, seconds in path:
             if not seconds:
                 continue
             begin = max(at, one) if together else max(at, lanes[lane])
@@ -106,7 +114,7 @@ def measured_times(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[int, int], 
     for line in lines:
         if line["busy"] and line["groups"] == 1 and line["stages"] == most and line["apart"]:
             *stages, draft = (each / 1e3 for each in line["busy"])
-            found[line["rows"], line["k"]] = RoundTimes((draft,), tuple(stages))
+            found[line["rows"], line["k"]] = RoundTimes((draft,), tuple(stages), line["k"])
     return found
 
 
@@ -139,10 +147,12 @@ def best(
     """Tokens/s with so many groups of so many rows at the best k, that k, groups, the same by the formula, and busy shares."""
     found = []
     for (measured_rows, k), each in times.items():
-        if measured_rows != rows or (k and placement.stages > 1 and not placement.drafters):
+        if measured_rows != rows or (k and placement.stages > 1 and not placement.drafter):
             continue
         tokens = rows * sum(acceptance**j for j in range(k + 1))
-        spread = RoundTimes(each.drafter if k else (), merged(each.target, placement.stages))
+        parts = max(1, placement.drafter)  # a drafter's layers are alike: each part takes as long
+        draft = tuple(seconds / parts for seconds in each.drafter * parts) if k else ()
+        spread = RoundTimes(draft, merged(each.target, placement.stages), k, drafters=placement.drafters)
         together = placement.gpus == 1
         seconds, busy = simulate(spread, groups, together=together)
         formula = sum(spread.drafter) + sum(spread.target) if together else spread.interval(groups)

@@ -21,22 +21,21 @@ graphs_engine = partial(Engine, GraphModelRunner)
 
 def limit_rows(target: CausalLM, drafter: Drafter | None, max_length: int) -> None:
     """Tells the models how long rows may be, on which hangs whether they fit the fast path: see CausalLM.limit_rows."""
-    for model in (target, drafter.model if isinstance(drafter, ModelDrafter) else None):
-        if model is not None:
-            model.limit_rows(max_length)
+    for model in (target, *(drafter.models if isinstance(drafter, ModelDrafter) else ())):
+        model.limit_rows(max_length)
 
 
 def why_general(target: CausalLM, drafter: Drafter | None) -> str | None:
     """What keeps a pair, whose rows are limited, on the general runner, in words; None if nothing does."""
-    models = {"target": target}
+    models: dict[str, tuple[CausalLM, ...]] = {"target": (target,)}
     if isinstance(drafter, ModelDrafter):
-        models["drafter"] = drafter.model
+        models["drafter"] = drafter.models
     elif isinstance(drafter, Eagle3Drafter):
         if len({*target.placement().values(), str(drafter.head.device)}) > 1:
             return "an EAGLE-3 head has a fast path only on the GPU that holds the whole target"
     elif drafter is not None and not isinstance(drafter, NGramDrafter):
         return f"the drafter is a {type(drafter).__name__}"
-    for role, model in models.items():
+    for role, model in [(role, model) for role, alike in models.items() for model in alike]:
         devices = {parameter.device.type for parameter in model.model.parameters()}
         if devices != {"cuda"}:
             return f"the {role} is not on GPUs"

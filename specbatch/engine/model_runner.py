@@ -24,6 +24,7 @@ class ModelRunner(ABC):
 
     depth: rounds of a group that may be in flight while the host launches its next one; 0: a round is complete when launch returns
     groups: of rows, that have rounds in flight at once
+    drafters: that draft for groups in turn: group g has number g modulo so many
     steady: the same round takes the same time, and a round may be of some sequences while the others stand still
     prefill_chunk: tokens in one prefill forward
     warm: warm_up is done
@@ -36,6 +37,7 @@ class ModelRunner(ABC):
 
     depth: int
     groups = 1
+    drafters = 1
     steady: bool
     prefill_chunk: int
     warm = False
@@ -147,8 +149,9 @@ class ModelRunner(ABC):
             drafts: what is to be verified in place of the drafter's tokens, which has no part in the round: up to k of each sequence.
         """
 
-    def regroup(self, groups: int) -> None:
-        """From now on there are so many groups of rows, which are dealt out anew; no round is in flight."""
+    def regroup(self, groups: int, sequences: Sequence[SequenceState]) -> None:
+        """From now on there are so many groups of rows, to which the sequences have been dealt out anew; no round is in flight."""
+        del sequences
         self.groups = groups
 
     @abstractmethod

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from specbatch.engine.round_costs import RoundCosts
 
 HOP = 25e-6  # seconds for the hidden states of a group from one GPU to the next
+CROWDED = 1.3  # H200: parts that share a GPU, against one after the other; 128 rows, the drafter beside half of the target: two groups gave .81 of one
 SUSTAINED = 1.1  # H200, 64 to 256 rows: rounds of warm-up, which follow pauses, against those of a run
 _AS_GOOD = 0.98  # of the most tokens a second: of equals the fewest groups
+_WORTH_GROUPS = 1.05  # times one group's tokens a second, before there is more than one: predictions are a tenth off, and tails want one
 _ACCEPTANCE = 0.8  # of each draft, before anything is known: as plan assumes
 
 
@@ -26,13 +28,15 @@ class RoundTimes:
     drafter: of the drafter's stages; empty or 0 where nothing is drafted, or nothing apart from the target
     target: of the target's stages
     k: tokens drafted
-    gpus: of each of these parts, the drafter's first; empty: each part has one of its own
+    gpus: of each of these parts, the drafters' first; empty: each part has one of its own
+    drafters: each in so many stages; they draft for the groups in turn
     """
 
     drafter: tuple[float, ...]
     target: tuple[float, ...]
     k: int = 1
     gpus: tuple[Hashable, ...] = ()
+    drafters: int = 1
 
     @property
     def cycle(self) -> float:
@@ -42,7 +46,7 @@ class RoundTimes:
 
     @property
     def drafting(self) -> float:
-        """That a round holds a GPU of the drafter: until its last token has been there, since a lane does what is queued in its order.
+        """That a round holds a GPU of its drafter: until its last token has been there, since a lane does what is queued in its order.
 
         Each token goes through all stages before the next one begins: of k tokens in D stages, the first stage waits for k D - (D - 1) of the k D visits.
         """
@@ -54,18 +58,28 @@ class RoundTimes:
         """The drafter's, of a round's work; 0 where nothing is drafted."""
         return sum(self.drafter) / (sum(self.drafter) + sum(self.target)) if self.k else 0.0
 
-    @property
-    def busiest(self) -> float:
-        """Of the stage, or the GPU of several parts, that a round holds the longest."""
-        of_gpus: dict[Hashable, float] = {}
-        for gpu, seconds in zip(self.gpus, (*self.drafter, *self.target), strict=bool(self.gpus)):
-            of_gpus[gpu] = of_gpus.get(gpu, 0.0) + seconds
-        return max(self.drafting, *self.target, *of_gpus.values())
+    def share(self, groups: int) -> float:
+        """Of the rounds of so many groups, those that the drafter with the most of them drafts for."""
+        return -(-groups // self.drafters) / groups
+
+    def busiest(self, groups: int) -> float:
+        """Seconds for each round that the stage, or the GPU of several parts, is held the longest. What never waits is slower than it was alone."""
+        alone = max(self.share(groups) * self.drafting, *self.target)
+        several = bool(self.drafter) or len(self.target) > 1
+        return max((SUSTAINED if several else 1.0) * alone, CROWDED * self._crowded(groups))
+
+    def _crowded(self, groups: int) -> float:
+        """Of the GPU that several parts keep busy the longest, for each round of several groups."""
+        shares = [len(range(number, groups, self.drafters)) / groups for number in range(self.drafters)]
+        parts = [*(share * seconds for share in shares for seconds in self.drafter), *self.target]
+        of_gpus: dict[Hashable, list[float]] = {}
+        for gpu, seconds in zip(self.gpus if groups > 1 else (), parts, strict=False):
+            of_gpus.setdefault(gpu, []).extend([seconds] if seconds else [])
+        return max((sum(each) for each in of_gpus.values() if len(each) > 1), default=0.0)
 
     def interval(self, groups: int) -> float:
-        """Between the ends of two rounds, with so many groups in flight. A stage that never waits is slower than it was alone."""
-        several = bool(self.drafter) or len(self.target) > 1
-        return max(self.cycle / groups, (SUSTAINED if several else 1.0) * self.busiest)
+        """Between the ends of two rounds, with so many groups in flight."""
+        return max(self.cycle / groups, self.busiest(groups))
 
 
 class PipelineCosts(RoundCosts):
@@ -101,6 +115,7 @@ class PipelineCosts(RoundCosts):
         self._adaptive = adaptive
         self._cycles = RoundCosts({at: each.cycle for at, each in times.items()}, sizes=sizes)
         self._drafts = RoundCosts({at: each.drafting for at, each in times.items()}, sizes=sizes)
+        self._share = next(iter(times.values())).share
 
     @property
     def choices(self) -> Sequence[int]:
@@ -132,7 +147,8 @@ class PipelineCosts(RoundCosts):
             return seconds
         slowdown = seconds / costs.measured(rows, k)
         cycle = slowdown * self._cycles.measured(rows, k) + catch_up
-        return max(seconds, cycle / groups, slowdown * self._drafts.measured(rows, k) + catch_up)
+        drafting = slowdown * self._drafts.measured(rows, k) + catch_up
+        return max(seconds, cycle / groups, self._share(groups) * drafting)
 
     def observe(self, rows: int, k: int, seconds: float) -> None:
         """Corrects the prediction for the groups in flight, and the drift for all."""
@@ -163,8 +179,11 @@ def speeds_by_groups(costs: PipelineCosts, rows: int, expected_tokens: Callable[
 
 
 def best_groups(speeds: Mapping[int, float]) -> int:
-    """The fewest that give nearly the most tokens a second."""
-    return next(groups for groups, speed in speeds.items() if speed >= _AS_GOOD * max(speeds.values()))
+    """The fewest that give nearly the most tokens a second; one unless others are clearly faster."""
+    most = max(speeds.values())
+    if most < _WORTH_GROUPS * speeds.get(1, 0.0):
+        return 1
+    return next(groups for groups, speed in speeds.items() if speed >= _AS_GOOD * most)
 
 
 def assumed_tokens(k: int) -> float:

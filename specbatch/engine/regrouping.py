@@ -7,6 +7,7 @@ from specbatch.engine.controller import RoundReport
 from specbatch.engine.pipeline import PipelineCosts, best_groups, speeds_by_groups
 
 _GAIN = 1.05  # that a change must promise: warm-up's figures for what was not tried are a tenth off
+_KNOWN_GAIN = 1.01  # back to fewer, which were measured: more than noise
 _PATIENCE = 64  # rounds between two looks: a change costs about a cycle, in which the rounds in flight land
 _MOST_PATIENCE = 1024  # where changes are taken back again and again
 
@@ -42,7 +43,8 @@ class Regrouping:
         self._rounds = 0
         speeds = speeds_by_groups(self.costs, rows, self.acceptance.expected_tokens)
         best = best_groups(speeds)
-        return best if now not in speeds or speeds[best] > _GAIN * speeds[now] else now
+        gain = _KNOWN_GAIN if best < now and best in self._left else _GAIN
+        return best if now not in speeds or speeds[best] > gain * speeds[now] else now
 
     def regrouped(self, groups: int) -> None:
         """Rounds are from now on of so many groups."""

@@ -134,10 +134,14 @@ class Scheduler:
         return []
 
     def regroup(self, groups: int) -> None:
-        """Deals the sequences out to so many groups. No round is in flight."""
-        self.runner.regroup(groups)
-        for number, sequence in enumerate(self.running):
-            sequence.group = number % groups
+        """Deals the sequences out to so many groups, as far as that goes to those of the drafter that each has. No round is in flight."""
+        drafters, rows_of = self.runner.drafters, [0] * groups
+        most = -(-len(self.running) // groups)
+        for sequence in self.running:
+            own = [g for g in range(sequence.group % drafters, groups, drafters) if rows_of[g] < most]
+            sequence.group = min(own or range(groups), key=rows_of.__getitem__)
+            rows_of[sequence.group] += 1
+        self.runner.regroup(groups, self.running)
 
     def choose(self, controller: Controller, sequences: list[SequenceState]) -> tuple[int, list[SequenceState]]:
         """K, and the sequences to ask: of few those that the drafter knows best. The drafter has KV for what it is to draft."""

@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.simulate_pipeline import merged, simulate
 from specbatch.engine.pipeline import (
+    CROWDED,
     HOP,
     SUSTAINED,
     PipelineCosts,
@@ -60,15 +61,38 @@ def test_one_lane_takes_what_it_took():
     assert RoundTimes((), (3 * MS,)).interval(1) == 3 * MS
 
 
+@pytest.mark.parametrize(("drafters", "groups", "held"), [(1, 4, 6), (2, 1, 6), (2, 4, 3), (2, 3, 4), (3, 4, 3), (3, 6, 2)])
+def test_of_several_drafters_the_one_with_the_most_groups_sets_the_pace(drafters, groups, held):
+    times = RoundTimes((6 * MS,), (1 * MS,), drafters=drafters)
+    assert times.busiest(groups) == pytest.approx(held * MS * SUSTAINED)
+    simulated, busy = simulate(times, groups)
+    assert simulated == pytest.approx(times.interval(groups), rel=0.02)
+    assert len(busy) == drafters + 1
+
+
+def test_a_drafter_that_shares_a_gpu_with_the_target_keeps_it_busy_for_its_share_of_the_groups():
+    times = RoundTimes((4 * MS,), (3 * MS,), gpus=("cuda:0", "cuda:1", "cuda:0"), drafters=2)
+    assert times.interval(2) == pytest.approx(CROWDED * (2 + 3) * MS)
+    assert times.interval(3) == pytest.approx(CROWDED * (8 / 3 + 3) * MS)
+
+
+def test_two_drafters_make_twice_as_many_drafts_pay():
+    """Of two GPUs, the drafter in two stages waits for its own tokens."""
+    stages, whole = RoundTimes((3 * MS, 3 * MS), (2 * MS,), 2), RoundTimes((6 * MS,), (2 * MS,), 2, drafters=2)
+    assert stages.busiest(4) == pytest.approx(1.5 * whole.busiest(4))
+    assert stages.cycle == pytest.approx(whole.cycle + HOP)
+
+
 def test_a_host_that_is_slower_than_the_devices_sets_the_pace():
     seconds, _ = simulate(RoundTimes((1 * MS,), (1 * MS,)), 4, host=3 * MS)
     assert seconds == pytest.approx(3 * MS, rel=0.02)
 
 
-def test_parts_on_one_gpu_keep_it_busy_for_the_sum_of_their_times():
+def test_parts_on_one_gpu_keep_it_busy_for_the_sum_of_their_times_and_get_in_each_others_way():
     """A target in two stages, whose second stage shares its GPU with the drafter."""
     times = RoundTimes((2 * MS,), (3 * MS, 3 * MS), gpus=("cuda:1", "cuda:0", "cuda:1"))
-    assert times.interval(3) == pytest.approx(5 * MS * SUSTAINED)
+    assert times.interval(1) == pytest.approx(8 * MS + 3 * HOP)  # one after the other
+    assert times.interval(3) == pytest.approx(5 * MS * CROWDED)
     assert RoundTimes((2 * MS,), (3 * MS, 3 * MS)).interval(3) == pytest.approx(3 * MS * SUSTAINED)
 
 

@@ -107,12 +107,18 @@ class ModelDrafter(Drafter):
     """Drafts autoregressively with a small causal LM.
 
     Invariant: slot i holds valid KV for the positions below `seen[i]`, and between rounds seen[i] <= the row's length.
+
+    Args:
+        model: that drafts.
+        prefill_chunk: tokens in one prefill forward.
+        replicas: the same model on other devices, which draft for groups of rows of their own where captured rounds run.
     """
 
     ragged = False
 
-    def __init__(self, model: CausalLM, prefill_chunk: int = 512) -> None:
+    def __init__(self, model: CausalLM, prefill_chunk: int = 512, replicas: Sequence[CausalLM] = ()) -> None:
         self.model = model
+        self.replicas = tuple(replicas)
         self.prefill_chunk = prefill_chunk
         self.seen: list[int] = []
 
@@ -174,6 +180,11 @@ class ModelDrafter(Drafter):
             self.seen[i] = row.length + k  # KV now reaches draft k - 1; rollback() cuts it to what was accepted
         num_drafted = torch.full((batch.size,), k, device=batch.device)
         return Proposal(torch.cat(drafts, 1), num_drafted, torch.cat(probs, 1) if probs else None)
+
+    @property
+    def models(self) -> tuple[CausalLM, ...]:
+        """The model, and its replicas."""
+        return (self.model, *self.replicas)
 
     def placement(self) -> dict[str, str]:
         """As the model's."""

@@ -89,7 +89,7 @@ class Decoder:
     def run_on(self, lanes: Sequence[Lane]) -> None:
         """Gives each part its lane, or all of them the only one."""
         lanes = lanes if len(lanes) > 1 else [lanes[0]] * len(self.devices)
-        self.input_lane, self.head_lane = lanes[0], lanes[-1]
+        self.lanes, self.input_lane, self.head_lane = tuple(dict.fromkeys(lanes)), lanes[0], lanes[-1]
         first = len(self.devices) - len(self.stages) - (self.head.device != self.stages[-1].device)
         for stage, lane in zip(self.stages, lanes[first:], strict=False):
             stage.lane = lane

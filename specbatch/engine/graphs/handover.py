@@ -24,11 +24,12 @@ class _Told:
     outcome_of: bucket and slots of the last round, whose outcome was posted and is not taken in
     """
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Inbox, group: int) -> None:
         self.memory = torch.zeros_like(inbox.memory)
         self.rows, self.outcome, self.drafts = inbox.parts(self.memory)
         self.outcomes = inbox.source.lane.mailbox(inbox.lane)
-        self.drafted = inbox.drafter.mailbox(inbox.lane) if inbox.drafter is not None else None
+        drafters = inbox.drafters
+        self.drafted = drafters[group % len(drafters)].mailbox(inbox.lane) if drafters else None
         self.slots: list[int] | None = None
         self.outcome_of: tuple[int, list[int]] | None = None
 
@@ -39,28 +40,28 @@ class Inbox:
     Args:
         state: the rows' lines on the lane; its `rows` become those that are told.
         source: on the lane that commits rounds; the same where that is this one.
-        drafter: the lane that drafts, where drafts come from another one.
+        drafters: the lanes that draft, for the groups in turn, where drafts come from others.
         graphs: of captured steps.
         groups: of rows, at the most. Their memory is made here: what is made later would be filled beside what the lanes do.
     """
 
     def __init__(
-        self, state: RowState, source: RowState, drafter: Lane | None, graphs: CudaGraphRunner, groups: int
+        self, state: RowState, source: RowState, drafters: Sequence[Lane], graphs: CudaGraphRunner, groups: int
     ) -> None:
         self.state = state
         self.source = source
-        self.drafter = drafter
+        self.drafters = drafters
         self.graphs = graphs
         self.lane = state.lane
         self._width = FIELDS + state.max_k + 1 if source is not state else 0
-        size = state.slots * (1 + self._width + (state.max_k if drafter is not None else 0))
+        size = state.slots * (1 + self._width + (state.max_k if drafters else 0))
         self.memory = torch.zeros(size, dtype=torch.int64, device=state.device)
         self.rows, self._outcome, self.drafts = self.parts(self.memory)
         self.rows.fill_(state.slots)
         state.rows = self.rows
         self._groups: list[_Told] = []
-        for _ in range(groups):
-            self._groups.append(_Told(self))
+        for group in range(groups):
+            self._groups.append(_Told(self, group))
 
     def parts(self, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Memory as slots of the rows, outcome and drafts by place.  # int64 [slots], [slots, width], [up to slots * max_k]"""
@@ -177,7 +178,7 @@ class Outbox:
 
     def post(self, inbox: Inbox, rows: int, k: int, group: int) -> None:
         """Queues the copy of a round's drafts, of a bucket of rows."""
-        self.graphs.run(("drafts", rows, k), lambda _: self._gather(rows, k), self.state.lane)
+        self.graphs.run(("drafts", self.state.lane.number, rows, k), lambda _: self._gather(rows, k), self.state.lane)
         inbox.post_drafts(self._drafts[: rows * k], group)
 
     def _gather(self, rows: int, k: int) -> None:

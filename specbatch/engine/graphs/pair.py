@@ -20,6 +20,7 @@ from specbatch.engine.graphs.drafters.eagle3 import HeadDrafter
 from specbatch.engine.graphs.drafters.head import PackedHead
 from specbatch.engine.graphs.drafters.lookup import LookupDrafter
 from specbatch.engine.graphs.drafters.paged import PagedDrafter
+from specbatch.engine.graphs.drafters.replicated import ReplicatedDrafter
 from specbatch.engine.graphs.drafters.windowed import WindowedDrafter, WindowPool, shown_positions
 from specbatch.engine.graphs.handover import Inbox, Outbox
 from specbatch.engine.graphs.kv.pool import PagePool
@@ -31,16 +32,16 @@ from specbatch.engine.graphs.state import FIELDS, Mode, RowState
 from specbatch.engine.graphs.token_choice import TokenChooser
 from specbatch.engine.graphs.verifier import Verifier
 from specbatch.engine.memory import free_cached
-from specbatch.engine.request import Request
 from specbatch.engine.sequence import SequenceState
 
 
 class CapturedPair:
     """Target and drafter on their devices, for so many rows at once.
 
-    lanes: one, or one for each stage of the target and the drafter
+    lanes: one, or one for each stage of the target and of each drafter
     most_groups: of rows in flight, at the most that may pay
     front, state: the rows' lines where the target begins and where its head is: one where that is one lane
+    drafting_states: those where drafts are made: of each drafter, where there are several
 
     Args:
         target: its weights are packed.
@@ -55,8 +56,12 @@ class CapturedPair:
         ops, positions = operations(target.input_device), config.max_positions
         self.target = Decoder(target, ops, positions, config.stages_per_device)
         shown = shown_positions(config)
-        drafting = Decoder(drafter.model, ops, shown or positions) if isinstance(drafter, ModelDrafter) else None
+        models = drafter.models[: config.micro_batches] if isinstance(drafter, ModelDrafter) else ()
+        drafting = [Decoder(model, ops, shown or positions) for model in models]
         self.lanes = lanes_of(self.target, drafting, apart=config.drafter_apart)
+        alone = len(self.lanes) == 1
+        if alone:
+            del drafting[1:]  # there is one group of rows
         front, back = self.target.input_lane, self.target.head_lane
         self.device = back.device
         for device in {lane.device for lane in self.lanes}:
@@ -64,40 +69,36 @@ class CapturedPair:
         self.state = RowState(slots, positions, config.most_k, back)
         head = PackedHead(drafter, self.target, self.state) if isinstance(drafter, Eagle3Drafter) else None
         beside = head.page_bytes if head is not None else 0
-        of_target, of_drafter = page_counts(
-            self.target, drafting, slots, positions, config.kv_reserve_of, beside, shown
-        )
-        alone = len(self.lanes) == 1
+        decoders: list[Decoder | None] = [*drafting] or [None]
+        of_each = [page_counts(self.target, each, slots, positions, config.kv_reserve_of, beside, shown) for each in decoders]
         pool_of = partial(PagePool, slots=slots, max_positions=positions, cascade=config.cascade_attention is not False)
-        self.target_pool = pool_of(self.target, of_target)
-        drafter_pool = pool_of(drafting, of_drafter) if drafting is not None and shown is None else None
-        if drafting is not None and shown is not None:
-            drafter_pool = WindowPool(drafting, of_drafter, slots, shown)
+        self.target_pool = pool_of(self.target, min(of_target for of_target, _ in of_each))
+        pools = [
+            pool_of(decoder, pages) if shown is None else WindowPool(decoder, pages, slots, shown)
+            for decoder, (_, pages) in zip(drafting, of_each, strict=False)
+        ]
         self.front = self.state if front is back else RowState(slots, positions, config.most_k, front)
         self.graphs = CudaGraphRunner(self.lanes)
         self.most_groups = 1 if alone else len(self.lanes) + 1
         self.buckets = buckets(slots, config.micro_batches or self.most_groups)
         self.prefill = Prefill(self.target, self.front, self.graphs, config.graphs_prefill_chunk, head)
         self.drafter = GraphDrafter()
-        drafting_state = self.front
-        if drafting is not None and drafter_pool is not None:
-            drafting_state = self.state if alone else RowState(slots, positions, config.most_k, drafting.head_lane)
-            catch_up = Prefill(drafting, drafting_state, self.graphs, config.graphs_prefill_chunk)
-            chooser = self._chooser(drafting_state)
-            parts = drafting, drafter_pool, catch_up, chooser, self.graphs, None if alone else self.state
-            self.drafter = WindowedDrafter(config.drafter_window or 0, *parts) if shown else PagedDrafter(*parts)
+        self.drafting_states: tuple[RowState, ...] = (self.front,)
+        if drafting:
+            drafters = [self._paged(decoder, pool, alone) for decoder, pool in zip(drafting, pools, strict=True)]
+            self.drafter = drafters[0] if len(drafters) == 1 else ReplicatedDrafter(drafters)
+            self.drafting_states = tuple(each.state for each in drafters)
         elif head is not None:
             head.allocate(self.target_pool.pages)
             self.drafter = HeadDrafter(head, self._chooser(self.state), self.graphs)
         elif drafter is not None:
             assert isinstance(drafter, NGramDrafter), "see make_engine"
             self.drafter = LookupDrafter(drafter, self.front, self.graphs, config.acceptance_rule)
-        self.drafting_state = drafting_state
         self.pools = (self.target_pool, *self.drafter.pools)
         self._most = config.max_k if drafter is not None else 0
         self.verifier = Verifier(self.target, self.drafter, self._chooser(self.state), self._chooser(self.front))
-        self._outbox = Outbox(drafting_state, self.graphs) if drafting_state is not self.front else None
-        beginning = dict.fromkeys([drafting_state, self.front]) if len(self.lanes) > 1 else ()
+        self._outboxes = [Outbox(state, self.graphs) for state in self.drafting_states if state is not self.front]
+        beginning = () if alone else dict.fromkeys([*self.drafting_states, self.front])
         self._inboxes = {state: self._inbox(state) for state in beginning}
         self._placed: tuple[Sequence[int], int] = (), 0  # slots and group of the next round
         self._on_host: dict[int, list[Tensor]] = {}  # by group: outcomes that the host has read, or will read first
@@ -106,12 +107,24 @@ class CapturedPair:
                 torch.cuda.synchronize(lane.device)  # what was filled here is used on the lanes
 
     def _inbox(self, state: RowState) -> Inbox:
-        drafter = self.drafting_state.lane if self._outbox is not None and state is self.front else None
+        drafters = [outbox.state.lane for outbox in self._outboxes] if state is self.front else []
         groups = self.config.micro_batches or self.most_groups
-        return Inbox(state, self.state, drafter, self.graphs, groups)
+        return Inbox(state, self.state, drafters, self.graphs, groups)
+
+    def _paged(self, decoder: Decoder, pool: PagePool, alone: bool) -> PagedDrafter:
+        config, graphs = self.config, self.graphs
+        state = self.state if alone else RowState(self.slots, config.max_positions, config.most_k, decoder.head_lane)
+        catch_up = Prefill(decoder, state, graphs, config.graphs_prefill_chunk)
+        parts = decoder, pool, catch_up, self._chooser(state), graphs, None if alone else self.state
+        windowed = isinstance(pool, WindowPool)
+        return WindowedDrafter(config.drafter_window or 0, *parts) if windowed else PagedDrafter(*parts)
 
     def _chooser(self, state: RowState) -> TokenChooser:
         return TokenChooser(state, self.target.ops, self.target.vocab_size, self.config.acceptance_rule)
+
+    def drafting_state(self, group: int) -> RowState:
+        """Where drafts for a group are made."""
+        return self.drafting_states[group % len(self.drafting_states)]
 
     def max_drafts(self, rows: int) -> int:
         """The largest k for so many rows: a fixed k as it is, an adaptive one while the logits of their bucket stay small."""
@@ -139,15 +152,15 @@ class CapturedPair:
         """
         for pool in self.pools:
             pool.upload()
-        self._placed = slots, group
+        self._placed, self.drafter.group = (slots, group), group
         if not self._inboxes:
             self.state.place(slots, group)
         elif drafting:
-            self._inboxes[self.drafting_state].begin(slots, group)
+            self._inboxes[self.drafting_state(group)].begin(slots, group)
         else:
             self._inboxes[self.front].begin(slots, group)
-            if self._outbox is not None:
-                self._inboxes[self.drafting_state].drop(group)
+            if self._outboxes:
+                self._inboxes[self.drafting_state(group)].drop(group)
 
     def draft(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
         """Queues the drafting of k tokens a row, for a bucket of the rows that are placed."""
@@ -157,9 +170,9 @@ class CapturedPair:
             self.state.bring_drafts(grammars.drafts, k)
             return
         self.drafter.propose(rows, k, mode, spans)
-        if self._outbox is not None:
+        if self._outboxes:
             front, (slots, group) = self._inboxes[self.front], self._placed
-            self._outbox.post(front, rows, k, group)
+            self._outboxes[group % len(self._outboxes)].post(front, rows, k, group)
             front.begin(slots, group, drafted=True)
 
     def verify(self, rows: int, k: int, mode: Mode, spans: list[Span] | None = None) -> None:
@@ -167,20 +180,20 @@ class CapturedPair:
         if self.drafter.grammars is not None and len(self.lanes) == 1:
             self.verifier.verify_masked(self.graphs, rows, k, mode)
             return
-        self.verifier.bring_masks(self.drafting_state.read_drafts, k)
+        self.verifier.bring_masks(self.drafting_state(self.drafter.group).read_drafts, k)
         step = partial(self._verify, rows=rows, k=k, mode=mode)
         self.graphs.run(("verify", rows, k, mode), step, self.front.lane, spans)
 
     def _verify(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
-        if k and self._outbox is not None:
+        if k and self._outboxes:
             self._inboxes[self.front].place_drafts(rows, k)
         self.verifier.verify(capture, rows, k, mode)
 
     def post_outcome(self, slots: Sequence[int], rows: int, k: int, group: int) -> None:
         """Queues the copies of a round's outcome to the lanes that will begin the group's next one."""
-        for state, inbox in self._inboxes.items():
-            if k or state is self.front:
-                inbox.post_outcome(slots, rows, group)
+        beginning = dict.fromkeys([self.drafting_state(group), self.front]) if k else [self.front]
+        for state in beginning if self._inboxes else ():
+            self._inboxes[state].post_outcome(slots, rows, group)
 
     def read_outcome(self, rows: int, k: int) -> Tensor:
         """Queues the copy of a round's outcome to the host.  # int64 [rows, FIELDS + k + 1]"""
@@ -217,31 +230,3 @@ class CapturedPair:
         """What the group's last round did counts for nothing: it was a dummy run."""
         for inbox in self._inboxes.values():
             inbox.drop(group)
-
-    # -- warm-up ---------------------------------------------------------------------------------------------------------
-
-    def prefill_sizes(self) -> list[int]:
-        """Tokens of the prefill forwards that are captured."""
-        return self.prefill.sizes
-
-    def dummy_join(self) -> None:
-        """Does once what the host does for a joining row: PyTorch loads a kernel when it is first used, and pins new memory then.
-
-        the padding slot is left with the position of a row that begins.
-        """
-        for pool in self.pools:
-            pool.reserve([(self.slots, 1)])
-            pool.evict(self.slots)
-            pool.upload()  # of a table that is as it was: what counts is the copy
-        for state in {self.front, self.state, self.drafting_state}:
-            state.join([self.slots], [SequenceState(Request("", [0], 1))])
-        for rows in {1, self.slots}:
-            self.read_outcome(rows, 0)
-
-    def dummy_prefill(self, size: int, *, target: bool = True, start: int = 0, slot: int | None = None) -> None:
-        """Queues a prefill forward of a size, over tokens of a slot, or the padding slot, from `start` on: of both models, or of the drafter alone."""
-        for prefill in (*([self.prefill] if target else []), *self.drafter.prefills):
-            length = min(size, self.config.max_length, prefill.longest)
-            first = min(start, prefill.longest - length)
-            counts = [length] * (size // length) + [size % length]
-            prefill.fill([(self.slots if slot is None else slot, first, first + count) for count in counts])

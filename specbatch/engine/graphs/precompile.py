@@ -68,13 +68,15 @@ def _steps(pair: CapturedPair, mode: Mode) -> None:
         go(prefill.state.lane, prefill.forward, prefill.sizes[0])
     for rows in sorted(pair.buckets, reverse=True):
         ks = pair.ks(rows)
-        go(pair.drafting_state.lane, pair.drafter.trace, rows, ks[0], mode)
+        for pair.drafter.group, state in enumerate(pair.drafting_states):
+            go(state.lane, pair.drafter.trace, rows, ks[0], mode)
         for k in ks:
             go(pair.front.lane, pair.verifier.verify, rows, k, mode)
     if pair.target.stages[0].kv.prefixes is None or pair.slots < ROWS:
         return
     mode, rows = replace(mode, cascade=True), pair.buckets[-1]
-    go(pair.drafting_state.lane, pair.drafter.trace, rows, pair.ks(rows)[0], mode)
+    for pair.drafter.group, state in enumerate(pair.drafting_states):
+        go(state.lane, pair.drafter.trace, rows, pair.ks(rows)[0], mode)
     for k in pair.ks(rows):
         go(pair.front.lane, pair.verifier.verify, rows, k, mode)
 

@@ -145,7 +145,8 @@ class RoundOverLanes:
         seconds = min(between, alone) if between and alone else between or alone
         share = sum(of_drafter.values()) / alone if alone else self.drafting
         output = _output(self.outcome, share, seconds, prefill, catch_up)
-        return replace(output, busy_seconds=_by_device(by_lane), busy_of=between) if self.steady else output
+        idle = dict.fromkeys(self.busy.seconds, 0.0) if of_drafter else {}  # of several drafters all but one
+        return replace(output, busy_seconds=_by_device(idle | by_lane), busy_of=between) if self.steady else output
 
 
 def _by_device(seconds: Mapping[Lane, float]) -> dict[str, float]:

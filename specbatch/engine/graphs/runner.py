@@ -49,12 +49,12 @@ class GraphModelRunner(ModelRunner):
     def __init__(self, target: CausalLM, drafter: Drafter | None, config: EngineConfig, slots: int) -> None:
         super().__init__(config, slots, target.input_device)
         self.prefill_chunk = config.graphs_prefill_chunk
-        for model in (target, *([drafter.model] if isinstance(drafter, ModelDrafter) else [])):
+        for model in (target, *(drafter.models if isinstance(drafter, ModelDrafter) else ())):
             model.limit_rows(config.max_length)
         self.pair = CapturedPair(target, drafter, config, slots)
         self.kv = KVManager(self.pair, config)
         self.cascade = CascadeChooser(self.pair, config.cascade_attention)
-        self.groups = config.micro_batches or 1
+        self.groups, self.drafters = config.micro_batches or 1, len(self.pair.drafting_states)
         self.costs: RoundCosts | None = None  # as measured at warm-up
         self.times: dict[tuple[int, int], RoundTimes] = {}  # likewise, what they follow from
         self.busy = BusyLanes(dict.fromkeys(self.pair.lanes, 0.0))  # where there are several
@@ -157,7 +157,7 @@ class GraphModelRunner(ModelRunner):
             return True
         if any(sequence.in_flight for sequence in lagging):
             return False
-        lane = self.pair.drafting_state.lane
+        lane = self.pair.drafting_state(sequences[0].group).lane
         start = lane.mark()
         self.pair.drafter.catch_up(lagging)
         self.timer.add(start, lane.mark(), of_drafter=True)
@@ -211,8 +211,7 @@ class GraphModelRunner(ModelRunner):
         drafted = mark(self.device)
         pair.verify(rows, k, mode)
         outcome = pair.read_outcome(len(slots), k)
-        finished = mark(self.device)
-        return GraphRound(outcome, started, drafted, finished, self.timer.take())
+        return GraphRound(outcome, started, drafted, mark(self.device), self.timer.take())
 
     def _mode(self, slots: list[int], sequences: Sequence[SequenceState], group: int) -> Mode:
         known = self._modes.get(group)
@@ -237,9 +236,10 @@ class GraphModelRunner(ModelRunner):
         share = self.times[rows, k].drafting_share if (rows, k) in self.times else 0.0
         return RoundOverLanes(outcome, before, self._finished, prefills, share, spans, self.busy, steady)
 
-    def regroup(self, groups: int) -> None:
-        """See ModelRunner. Slots and pages are those of all groups: nothing moves."""
+    def regroup(self, groups: int, sequences: Sequence[SequenceState]) -> None:
+        """See ModelRunner. Slots and pages are those of all groups: nothing moves but to other drafters."""
         self.pair.settle()
+        self.pair.drafter.regrouped(sequences)
         self._modes.clear()
         self.cascade.forget()
         self.groups = groups

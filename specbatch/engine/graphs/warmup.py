@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from specbatch.engine.graphs.dummy_runs import dummy_join, dummy_prefill
 from specbatch.engine.graphs.kv.paging import PAGE
 from specbatch.engine.graphs.kv.pool import page_bytes
 from specbatch.engine.graphs.lanes import Lane
@@ -39,9 +40,9 @@ def warm_up(
     """
     precompile(pair, say)
     _capture_prefills(pair, say)
-    pair.dummy_join()
+    dummy_join(pair)
     if _route(pair):
-        for state in {pair.front, pair.state, pair.drafting_state}:
+        for state in {pair.front, pair.state, *pair.drafting_states}:
             state.spread(pair.target.vocab_size)
     with _timed_rows(pair) as mode:
         times: dict[tuple[int, int], RoundTimes] = {}
@@ -50,7 +51,8 @@ def warm_up(
             say(f"capturing rounds: {done} of {len(sizes)} batch sizes")
             for k in pair.ks(rows):
                 times[rows, k] = _times(pair, rows, k, mode)
-        pair.drop_outcomes(group=0)
+        for group in range(len(pair.drafting_states)):
+            pair.drop_outcomes(group)
     catch_up = _catch_up_seconds_per_token(pair) if pair.drafter.prefills else 0.0
     if len(pair.lanes) == 1:
         table = {at: each.interval(1) for at, each in times.items()}
@@ -71,28 +73,38 @@ def _times(pair: CapturedPair, rows: int, k: int, mode: Mode) -> RoundTimes:
     """The least time of a round."""
     if len(pair.lanes) == 1:
         return RoundTimes((), (_seconds(pair.state.lane, partial(_round, pair, rows, k, mode)),), k)
+    drafters = [prefill.decoder.lanes for prefill in pair.drafter.prefills]
     least: dict[Lane, float] = {}
-    for repeat in range(_FIRST + _REPEATS):
-        spans = Spans()
-        pair.place(range(pair.slots), drafting=k > 0)
-        started = pair.state.lane.mark()
-        pair.draft(rows, k, mode, spans.of_drafter)
-        pair.verify(rows, k, mode, spans.of_target)
-        ended = pair.state.lane.mark()
-        pair.post_outcome(range(rows), rows, k, group=0)
-        pair.graphs.synchronize()
-        of_drafter, of_target = spans.seconds()
-        if not spans.of_target:  # not timed lane by lane: on a CPU, or as it is
-            of_target = {pair.state.lane: seconds_between(started, ended)}
-        if repeat >= _FIRST:
-            found = dict.fromkeys(pair.lanes, 0.0) | of_drafter | of_target
-            least = {lane: min(least.get(lane, seconds), seconds) for lane, seconds in found.items()}
-    target = pair.target
-    lanes = dict.fromkeys([target.input_lane, *(stage.lane for stage in target.stages), target.head_lane])
-    stages = tuple(least.pop(lane) for lane in lanes)
+    for group in range(len(drafters) if k and drafters else 1):  # a group for each drafter
+        for repeat in range(_FIRST + _REPEATS):
+            found = _time_once(pair, rows, k, mode, group)
+            if repeat >= _FIRST:
+                least |= {lane: min(least.get(lane, seconds), seconds) for lane, seconds in found.items()}
+    of_each = [[least.get(lane, 0.0) for lane in lanes] for lanes in drafters]
     tried = pair.config.stages_per_device > 1 or pair.config.drafter_apart  # on one device, as if each part had its own
-    gpus = () if tried else tuple(lane.device for lane in [*least, *lanes])
-    return RoundTimes(tuple(least.values()), stages, k, gpus)
+    return RoundTimes(
+        tuple(max(stage) for stage in zip(*of_each, strict=True)),
+        tuple(least.get(lane, 0.0) for lane in pair.target.lanes),
+        k,
+        () if tried else tuple(lane.device for lanes in [*drafters, pair.target.lanes] for lane in lanes),
+        max(1, len(drafters)),
+    )
+
+
+def _time_once(pair: CapturedPair, rows: int, k: int, mode: Mode, group: int) -> dict[Lane, float]:
+    """By lane, what a round alone keeps it busy for."""
+    spans = Spans()
+    pair.place(range(pair.slots), group, drafting=k > 0)
+    started = pair.state.lane.mark()
+    pair.draft(rows, k, mode, spans.of_drafter)
+    pair.verify(rows, k, mode, spans.of_target)
+    ended = pair.state.lane.mark()
+    pair.post_outcome(range(rows), rows, k, group)
+    pair.graphs.synchronize()
+    of_drafter, of_target = spans.seconds()
+    if not spans.of_target:  # not timed lane by lane: on a CPU, or as it is
+        of_target = {pair.state.lane: seconds_between(started, ended)}
+    return of_drafter | of_target
 
 
 def _round(pair: CapturedPair, rows: int, k: int, mode: Mode) -> None:
@@ -147,35 +159,35 @@ def _route(pair: CapturedPair) -> bool:
 
 
 def _stand(pair: CapturedPair, context: int, first: int) -> None:
-    for state in {pair.front, pair.state, pair.drafting_state}:
+    for state in {pair.front, pair.state, *pair.drafting_states}:
         state.lane.run(partial(state.stand, context, first))
 
 
 def _capture_prefills(pair: CapturedPair, say: Callable[[str], None]) -> None:
-    sizes = pair.prefill_sizes()
+    sizes = pair.prefill.sizes
     for done, size in enumerate(reversed(sizes)):
         say(f"capturing prefill: {done} of {len(sizes)} sizes")
         for _ in range(2):
-            pair.dummy_prefill(size)
+            dummy_prefill(pair, size)
 
 
 def _catch_up_seconds_per_token(pair: CapturedPair) -> float:
     """Of the drafter, for one token of a full forward."""
-    size = pair.prefill_sizes()[-1]
+    size = pair.prefill.sizes[-1]
     slot = 0 if _route(pair) else None
-    return _seconds(pair.drafting_state.lane, lambda: pair.dummy_prefill(size, target=False, slot=slot)) / size
+    return _seconds(pair.drafting_states[0].lane, lambda: dummy_prefill(pair, size, target=False, slot=slot)) / size
 
 
 def _price_context(pair: CapturedPair, costs: RoundCosts) -> None:
     """What long rows make dearer: catching up with tokens deep in a row, and the KV that a draft step reads."""
-    size, longest = pair.prefill_sizes()[-1], pair.config.max_length
+    size, longest = pair.prefill.sizes[-1], pair.config.max_length
     length = min(size, longest)
     costs.timed_context = min(_CONTEXT, longest - 1)
     costs.catch_up_middle, deep = length / 2, longest - length
     slot = 0 if _route(pair) else None
     if deep > length and costs.catch_up_seconds_per_token:
         seconds = _seconds(
-            pair.drafting_state.lane, lambda: pair.dummy_prefill(length, target=False, start=deep, slot=slot)
+            pair.drafting_states[0].lane, lambda: dummy_prefill(pair, length, target=False, start=deep, slot=slot)
         )
         costs.catch_up_growth = max(0.0, seconds / length / costs.catch_up_seconds_per_token - 1) / deep
     if pair.device.type == "cuda":

@@ -226,9 +226,9 @@ def ready():
     return moment
 
 
-def shared(inbox):
+def shared(inbox, group):
     """What a group is told, in the memory of the first one."""
-    told = TOLD(inbox)
+    told = TOLD(inbox, group)
     for first in inbox._groups[:1]:
         told.memory, told.rows, told.outcome, told.drafts = first.memory, first.rows, first.outcome, first.drafts
     return told

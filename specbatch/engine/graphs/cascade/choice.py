@@ -45,6 +45,7 @@ class CascadeChooser:
         self.wanted = wanted
         self.rounds = 0
         self._device = pair.device
+        self._drafter = pair.drafter
         of_drafter = zip(pair.drafter.prefills, pair.drafter.pools, strict=True)
         sharing = [(prefill.decoder, pool) for prefill, pool in of_drafter if not isinstance(pool, WindowPool)]
         self._decoders = [pair.target, *(decoder for decoder, _ in sharing)]
@@ -84,7 +85,7 @@ class CascadeChooser:
         if self.wanted is None and not (self._prices and self._prices[0].at_most(shared) > 0):
             return False
         seated = self._seat(slots, group)
-        if not seated.tiles[0] or (self.wanted is None and not self._pays(seated, k, kind)):
+        if not seated.tiles[0] or (self.wanted is None and not self._pays(seated, k, group, kind)):
             return False
         if self._shown != group:
             self._shown = group
@@ -104,8 +105,8 @@ class CascadeChooser:
                 self._shown = -1
         return seated
 
-    def _pays(self, seated: _Seated, k: int, kind: Hashable) -> bool:
-        saved = self._saved(seated, k)
+    def _pays(self, seated: _Seated, k: int, group: int, kind: Hashable) -> bool:
+        saved = self._saved(seated, k, group)
         if saved <= 0:
             return False
         owed = self._owed[kind] = self._owed.get(kind, 0.0) + saved
@@ -119,10 +120,10 @@ class CascadeChooser:
         self._owed[kind] = _CAPTURED
         return True
 
-    def _saved(self, seated: _Seated, k: int) -> float:
-        """Seconds of a round: of the target's forward, and of a draft model's k."""
-        seconds = 0.0
-        for at, (price, tiles, pages) in enumerate(zip(self._prices, seated.tiles, seated.pages, strict=True)):
-            times, queries = (k, 1) if at else (1, k + 1)
-            seconds += times * price.saved(tiles, pages, queries)
+    def _saved(self, seated: _Seated, k: int, group: int) -> float:
+        """Seconds of a round: of the target's forward, and of the k of the group's draft model."""
+        seconds, drafting = 0.0, self._drafter.pools_of(group)
+        for pool, price, tiles, pages in zip(self._pools, self._prices, seated.tiles, seated.pages, strict=True):
+            times, queries = (1, k + 1) if pool is self._pools[0] else (k if pool in drafting else 0, 1)
+            seconds += times * price.saved(tiles, pages, queries) if times else 0.0
         return seconds

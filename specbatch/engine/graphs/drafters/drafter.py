@@ -27,12 +27,14 @@ class GraphDrafter:
 
     pools, prefills: of its KV, where it has any; it then lags behind what was committed without it
     lookahead: tokens behind a position that what it keeps of that position hangs on
+    group: of rows, whose round is next
     """
 
     pools: tuple[PagePool, ...] = ()
     prefills: tuple[Prefill, ...] = ()
     grammars: GrammarRound | None = None
     lookahead = 0
+    group = 0
 
     # -- the host's side -------------------------------------------------------------------------------------------------
 
@@ -62,6 +64,14 @@ class GraphDrafter:
 
     def evict(self, slot: int) -> None:
         """Takes a slot and its KV back."""
+
+    def regrouped(self, sequences: Sequence[SequenceState]) -> None:
+        """Sequences were dealt out to other groups. No round is in flight."""
+
+    def pools_of(self, group: int) -> tuple[PagePool, ...]:
+        """Those of `pools` that a group's rounds write to."""
+        del group
+        return self.pools
 
     # -- the device's side -----------------------------------------------------------------------------------------------
 
@@ -125,7 +135,7 @@ class StepDrafter(GraphDrafter):
         self.ops: TorchOps = chooser.ops
         self.state: RowState = chooser.state
         # By lane: what drawn rows' drafts come from, for the rejection rule.  # float32 [up to MAX_TOKENS, vocab]
-        self._draft_probs: dict[Lane, Tensor] = {}
+        self.draft_probs: dict[Lane, Tensor] = {}
         # By kind of step and rows, what steps captured apart have between them.
         self._forwarded: dict[tuple[str, int, bool], tuple[Tensor, RowsAt]] = {}
 
@@ -136,11 +146,11 @@ class StepDrafter(GraphDrafter):
             for drafted in range(k):
                 self._draft_masked(self.grammars, rows, drafted, mode)
         else:
-            graphs.run(("first", rows, mode), lambda capture: self.draft_first(capture, rows, mode), lane, spans)
+            graphs.run(("first", lane.number, rows, mode), lambda capture: self.draft_first(capture, rows, mode), lane, spans)
             for _ in range(1, k):
-                graphs.run(("next", rows, mode), lambda capture: self.draft_next(capture, rows, mode), lane, spans)
+                graphs.run(("next", lane.number, rows, mode), lambda capture: self.draft_next(capture, rows, mode), lane, spans)
         if (back := self.verifying) is not None and self.chooser.needs_probs(mode):
-            graphs.run(("probs", rows, k), lambda capture: self._hand_over_probs(capture, back, rows * k), lane)
+            graphs.run(("probs", lane.number, rows, k), lambda capture: self._hand_over_probs(capture, back, rows * k), lane)
 
     def _draft_masked(self, grammars: GrammarRound, rows: int, drafted: int, mode: Mode) -> None:
         """A draft where any row has a grammar: the forward and the choice are steps of their own, between which the host makes the mask.
@@ -164,7 +174,7 @@ class StepDrafter(GraphDrafter):
             found = lambda _: self._settle(*self._forwarded[kind, rows, mode.cascade], mode, anew=anew)  # noqa: E731
             self.graphs.run((kind, "choice", rows, mode), found, lane)
         else:
-            self.graphs.run((kind, rows, mode), lambda capture: self._draft(capture, rows, mode, anew=anew), lane)
+            self.graphs.run((kind, lane.number, rows, mode), lambda capture: self._draft(capture, rows, mode, anew=anew), lane)
 
     def draft_first(self, capture: Capture, rows: int, mode: Mode) -> None:
         """The first draft token of each row."""
@@ -210,11 +220,11 @@ class StepDrafter(GraphDrafter):
         self._probs(back)[:count].copy_(probs)
 
     def _probs(self, state: RowState) -> Tensor:
-        if state.lane not in self._draft_probs:
+        if state.lane not in self.draft_probs:
             tokens = min(MAX_TOKENS, state.slots * max(1, state.max_k))
             shape = (tokens, self.chooser.vocab_size)
-            self._draft_probs[state.lane] = torch.zeros(shape, dtype=torch.float32, device=state.device)
-        return self._draft_probs[state.lane]
+            self.draft_probs[state.lane] = torch.zeros(shape, dtype=torch.float32, device=state.device)
+        return self.draft_probs[state.lane]
 
     def trace(self, capture: Capture, rows: int, k: int, mode: Mode) -> None:
         """The first draft token, and the next."""

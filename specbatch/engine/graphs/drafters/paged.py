@@ -91,6 +91,13 @@ class PagedDrafter(StepDrafter):
         for s in sequences:
             seen[s.slot] = max(seen[s.slot], s.length - 1)
 
+    def leave(self, slot: int) -> None:
+        """Another replica drafts for the slot from now on. What is known of it stays where there are pages for all rows."""
+        if self.pool.ample:
+            self._caught_up[slot] = False
+        else:
+            self.evict(slot)
+
     def evict(self, slot: int) -> None:
         """Takes a slot and its pages back."""
         self.pool.evict(slot)

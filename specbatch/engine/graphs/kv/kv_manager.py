@@ -35,11 +35,13 @@ class KVManager:
         """
         running, target = len(sequences), self.pair.target_pool
         room = target.free - (0 if target.ample else running)
-        enough = min(target.pages, self.pair.slots * -(-pages_for(self.config.max_positions) // 2))
-        limited = [pool for pool in self.pair.drafter.pools if not pool.ample and pool.pages >= enough]
+        drafter, replicas = self.pair.drafter, len(self.pair.drafting_states)
+        enough = min(target.pages, self.pair.slots * -(-pages_for(self.config.max_positions) // 2)) // replicas
+        limited = [pool for pool in drafter.pools if not pool.ample and pool.pages >= enough]
         for pool in limited if drafting else ():
-            missing = sum(pool.missing(s.slot, self._positions_to_join(s, pool)) for s in sequences)
-            room = min(room, pool.free - missing - running)
+            its = [s for s in sequences if pool in drafter.pools_of(s.group)]
+            missing = sum(pool.missing(s.slot, self._positions_to_join(s, pool)) for s in its)
+            room = min(room, replicas * (pool.free - missing - len(its)))
         return room
 
     def pages_to_join(self, sequence: SequenceState) -> int:
@@ -74,7 +76,7 @@ class KVManager:
 
     def reserve_drafter(self, sequences: Sequence[SequenceState], k: int) -> bool:
         """As reserve, of the drafter's pages."""
-        return all(_reserve(pool, sequences, k) for pool in self.pair.drafter.pools)
+        return all(_reserve(pool, sequences, k) for pool in self.pair.drafter.pools_of(sequences[0].group))
 
     def evict(self, slot: int, *, poisoned: bool) -> None:
         """Takes a slot's pages back. What lies in free pages is never read, NaN or not; those of a poisoned row are not to be found, either."""
