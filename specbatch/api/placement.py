@@ -21,7 +21,7 @@ class RatioSpec(SpecModel):
     drafter: int = Field(
         ge=1,
         le=64,
-        description="The number of GPUs, next after the target's, that the drafter's layers are spread over.",
+        description="The number of GPUs, next after the target's, that the drafter's layers are spread over, or that drafters are on: see drafterReplicas.",
         examples=[2],
     )
 
@@ -53,6 +53,12 @@ class PlacementSpec(SpecModel):
         description="Independent copies of the pair over disjoint GPUs, fed from one queue of rows. auto: as many as the GPUs and the strategy "
         "give (same: one a GPU, separate: one for two GPUs, multi_gpu_ratio: gpus / (ratio.target + ratio.drafter)).",
         examples=[8],
+    )
+    drafter_replicas: PositiveOrAuto = Field(
+        default="auto",
+        description="The number of drafters in each replica of multi_gpu_ratio, on equal shares of the ratio.drafter GPUs: each drafts for groups of rows of its own (microBatches). "
+        "1: one drafter, its layers spread over these GPUs. auto: what is predicted to be faster, a whole drafter on each GPU or one over several. No row's text depends on it.",
+        examples=[2],
     )
     micro_batches: PositiveOrAuto = Field(
         default="auto",

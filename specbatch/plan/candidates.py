@@ -53,6 +53,7 @@ class Candidate:
             ceiling=self.ceiling if self.fits else None,
             chosen=chosen,
             with_drafter=not self.request.target_alone,
+            drafters=self.layout.drafters,
         )
 
     def describe(self) -> str:
@@ -64,8 +65,10 @@ def evaluate(request: PlanRequest, layout: Layout) -> Candidate:
     """A layout's device maps, rows and ceiling; one that does not fit is judged for one row, or for the rows asked for.
 
     Raises:
-        ModelError: it spreads a model whose modules are not known by name.
+        ModelError: it spreads a model whose modules are not known by name, or has several drafters that cannot be.
     """
+    if layout.drafters > 1:
+        _check_drafters(request, layout)
     replicas = place_replicas(layout, request.target, request.drafter, gpus=request.gpus)
     memory = memory_fit(request, replicas)
     cap = request.most_rows(stages=layout.ratio[0])
@@ -100,6 +103,24 @@ def with_layers_moved(found: Candidate) -> Candidate:
     return found
 
 
+def _check_drafters(request: PlanRequest, layout: Layout) -> None:
+    """Raises where nothing would use more than one drafter."""
+    reason = ""
+    if request.drafter is None or request.drafter.eagle3 is not None:
+        reason = "a head drafts from hidden states on the target's own GPU" if request.drafter else "there is no model"
+    elif not request.is_paged:
+        general = next((shape.why_general for shape in request.models.values() if shape.why_general), "")
+        reason = f"the general engine has one group of rows for all GPUs{f' ({general})' if general else ''}"
+    elif request.groups is not None and request.groups < layout.drafters:
+        reason = f"each has groups of rows of its own, and placement.microBatches is {request.groups}"
+    if reason:
+        raise ModelError(
+            f"{layout.drafters} drafters: {reason}",
+            where="spec.placement.drafterReplicas",
+            remedy="set it to 1 or auto, or name the drafter's GPUs with commas",
+        )
+
+
 def _plain(request: PlanRequest) -> PlanRequest:
     return replace(request, speculation=Speculation(0, is_adaptive=False))
 
@@ -118,7 +139,7 @@ def best_of_each(request: PlanRequest, families: Iterable[Sequence[Layout]]) -> 
             try:
                 candidates.append(with_layers_moved(evaluate(request, layout)))
             except ModelError as error:
-                refused = error
+                refused = refused or error
         best += [_best_ratio(candidates)] if candidates else []
     if refused is not None and not best:
         raise refused

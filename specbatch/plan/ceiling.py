@@ -42,12 +42,18 @@ class Visit:
         drafting: else it verifies.
         seconds: at work.
         part: of the model there, a stage or its head, by number: what queues behind each other.
+        drafters: the devices where each of several drafters has this part, in the place of `device`: they have the groups in turn.
     """
 
     device: str
     drafting: bool
     seconds: float
     part: int = 0
+    drafters: tuple[str, ...] = ()
+
+    def device_of(self, group: int) -> str:
+        """Where it is in the rounds of a group."""
+        return self.drafters[group % len(self.drafters)] if self.drafters else self.device
 
 
 def predict(request: PlanRequest, replica: ReplicaPlan, rows: int, *, replicas: int = 1) -> Ceiling:
@@ -136,9 +142,14 @@ def _rounds(request: PlanRequest, replica: ReplicaPlan, rows: float, ks: set[int
             for part, (stage, layers, head) in enumerate(parts)
         ]
 
-    draft = []
+    draft: list[Visit] = []
     if request.drafter and replica.drafter:
-        draft = through(request.drafter, replica.drafter, 1, drafting=True)
+        each = [through(request.drafter, placed, 1, drafting=True) for placed in replica.drafters]
+        slowest = max(each, key=lambda visits: sum(visit.seconds for visit in visits))
+        devices = zip(*([visit.device for visit in visits] for visits in each), strict=True)
+        draft = each[0]
+        if len(each) > 1:
+            draft = [replace(visit, drafters=where) for visit, where in zip(slowest, devices, strict=True)]
     for k in sorted(ks):
         yield k, k * draft + through(request.target, replica.target, k + 1, drafting=False)
 
@@ -147,16 +158,21 @@ def cycle_seconds(visits: Sequence[Visit], groups: int) -> float:
     """In which each of so many groups goes through a round of these visits."""
     begin: dict[tuple[bool, int], float] = {}
     end: dict[tuple[bool, int], float] = {}
-    busy = dict.fromkeys((visit.device for visit in visits), 0.0)
+    drafters = max(1, *(len(visit.drafters) for visit in visits))
+    busy: dict[str, float] = {}  # of the cycle
     now = 0.0
     for before, visit in pairwise([visits[-1], *visits]):
         now += MOVE_SECONDS if before.device != visit.device else 0.0
         begin.setdefault((visit.drafting, visit.part), now)
         now += visit.seconds
         end[visit.drafting, visit.part] = now
-        busy[visit.device] += visit.seconds
-    held = max(end[part] - begin[part] for part in begin)
-    return max(now, groups * held, groups * max(busy.values()), groups * HOST_SECONDS if len(busy) > 1 else 0.0)
+        for group in range(groups) if visit.drafters else ():
+            busy[visit.device_of(group)] = busy.get(visit.device_of(group), 0.0) + visit.seconds
+        if not visit.drafters:
+            busy[visit.device] = busy.get(visit.device, 0.0) + groups * visit.seconds
+    # A drafter has no more groups than its share of them.
+    held = max((-(-groups // drafters) if part[0] else groups) * (end[part] - begin[part]) for part in begin)
+    return max(now, held, *busy.values(), groups * HOST_SECONDS if len(busy) > 1 else 0.0)
 
 
 def tokens_per_round(acceptance_rate: float, k: int) -> float:

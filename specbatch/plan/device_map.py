@@ -28,14 +28,14 @@ def place_replicas(
 ) -> tuple[ReplicaPlan, ...]:
     """Every replica of a layout, each with KV of so many tokens (of all its rows together), the drafter's as many unless it says otherwise."""
     of_drafter_tokens = kv_tokens if drafter_kv_tokens is None else drafter_kv_tokens
-    shapes = gpus or {}
-    return tuple(
-        ReplicaPlan(
-            target=place_model(target, of_target, kv_tokens, shapes, layout.layers),
-            drafter=place_model(drafter, of_drafter, of_drafter_tokens, shapes) if drafter and of_drafter else None,
-        )
-        for of_target, of_drafter in layout.replicas
-    )
+    shapes, replicas = gpus or {}, []
+    for of_target, of_drafter in layout.replicas:
+        placed = place_model(target, of_target, kv_tokens, shapes, layout.layers)
+        each = len(of_drafter) // layout.drafters
+        parts = [of_drafter[at : at + each] for at in range(0, len(of_drafter), each)] if each else []
+        drafters = [place_model(drafter, part, of_drafter_tokens, shapes) for part in parts] if drafter else []
+        replicas.append(ReplicaPlan(placed, drafters[0] if drafters else None, tuple(drafters[1:])))
+    return tuple(replicas)
 
 
 def place_model(

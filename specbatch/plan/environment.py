@@ -1,6 +1,7 @@
 """The environment variables that override the spec's placement in the pod.
 
-    TARGET_GPU, DRAFTER_GPU                 devices in the order of the layers: "cuda:0,cuda:1"; replicas apart by ";"
+    TARGET_GPU, DRAFTER_GPU                 devices in the order of the layers: "cuda:0,cuda:1"; replicas apart by ";"; several drafters
+                                            of a replica, each for groups of rows of its own, apart by "+": "cuda:6+cuda:7"
     GPU_STRATEGY                            auto, same, separate or multi_gpu_ratio
     TARGET_GPU_RATIO, DRAFTER_GPU_RATIO     GPUs of one replica for each model
 
@@ -31,7 +32,8 @@ class PlacementVariables:
     target_ratio: int | None = None
     drafter_ratio: int | None = None
     target: DeviceGroups | None = None
-    drafter: DeviceGroups | None = None
+    drafter: DeviceGroups | None = None  # of all drafters of a replica, one after the other
+    drafters: int = 1  # of a replica
     settings: tuple[str, ...] = ()  # "GPU_STRATEGY=same", for people
 
 
@@ -60,6 +62,7 @@ def read_environment(env: Mapping[str, str], gpus: int, *, has_drafter: bool) ->
         drafter_ratio=drafter_ratio,
         target=target,
         drafter=drafter,
+        drafters=1 + values.get("DRAFTER_GPU", "").partition(";")[0].count("+"),
         settings=tuple(f"{name}={value}" for name, value in values.items()),
     )
     refuse(_contradictions(read))
@@ -87,17 +90,25 @@ def _malformed(values: Mapping[str, str]) -> Iterator[Problem]:
     for name in ("TARGET_GPU", "DRAFTER_GPU"):
         groups = _split(values[name]) if name in values else ()
         wrong = next((one for group in groups for one in group if not re.fullmatch(r"cuda:[0-9]{1,4}|cpu", one)), None)
-        if wrong is not None:
+        if name == "TARGET_GPU" and "+" in values.get(name, ""):
+            yield Problem(name, "has one target in each replica", "write + in DRAFTER_GPU alone; layers apart by ','")
+        elif wrong is not None:
             remedy = "write cuda:0,cuda:1 (indices among the visible GPUs, not UUIDs); replicas apart by ';'"
             yield Problem(name, f"{wrong!r} is not a device", remedy)
         elif any(len(set(group)) < len(group) for group in groups):
             yield Problem(name, f"{values[name]!r} names a device twice for one model", "name each device once")
+        elif (
+            name in values
+            and len({len(part.split(",")) for part in re.split("[;+]", values[name])}) > 1
+            and "+" in values[name]
+        ):
+            yield Problem(name, f"{values[name]!r} has drafters of different sizes", "give each the same count")
         elif len({len(group) for group in groups}) > 1:
             yield Problem(name, f"{values[name]!r} has replicas of different sizes", "give each the same count")
 
 
 def _split(text: str) -> DeviceGroups:
-    return tuple(tuple(part.strip() for part in group.split(",")) for group in text.split(";"))
+    return tuple(tuple(part.strip() for part in re.split("[,+]", group)) for group in text.split(";"))
 
 
 def _groups(name: str, text: str, gpus: int) -> DeviceGroups:

@@ -9,6 +9,9 @@ from specbatch.errors import DeviceError
 from specbatch.plan.types import Strategy
 
 Ratio = tuple[int, int]  # GPUs of one replica's target and of its drafter
+_MOST_GPUS = 64
+# How many drafters may have equal shares of so many GPUs; one first.
+SHARES = {gpus: [count for count in range(1, gpus + 1) if gpus % count == 0] or [1] for gpus in range(_MOST_GPUS + 1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +20,13 @@ class Layout:
 
     Attributes:
         layers: of the target on each of its devices; None: by what they read.
+        drafters: of each replica, on equal shares of the drafter's devices; each has groups of rows of its own.
     """
 
     strategy: Strategy
     replicas: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     layers: tuple[int, ...] | None = None
+    drafters: int = 1
 
     @property
     def ratio(self) -> Ratio:
@@ -42,6 +47,7 @@ def lay_out(
     replicas: int | None = None,
     ratio: Ratio = (1, 1),
     has_drafter: bool = True,
+    drafters: int = 1,
 ) -> Layout:
     """Devices dealt out in order: replica by replica, the target's first.
 
@@ -51,6 +57,7 @@ def lay_out(
         replicas: how many; None is as many as the devices give.
         ratio: of multi_gpu_ratio, the target's and the drafter's devices in one replica.
         has_drafter: whether there is a drafter model; without one its devices stay idle.
+        drafters: see Layout; they divide the drafter's devices.
 
     Raises:
         DeviceError: there are too few devices.
@@ -69,7 +76,7 @@ def lay_out(
         mine = tuple(devices[start : start + each])
         of_drafter = mine if strategy == "same" else mine[for_target:]
         dealt.append((mine[:for_target], of_drafter if has_drafter else ()))
-    return Layout(strategy, tuple(dealt))
+    return Layout(strategy, tuple(dealt), drafters=drafters if has_drafter else 1)
 
 
 def possible_layouts(devices: Sequence[str], *, replicas: int | None, has_drafter: bool) -> Iterator[list[Layout]]:
@@ -93,4 +100,8 @@ def possible_layouts(devices: Sequence[str], *, replicas: int | None, has_drafte
         elif size == 2:
             strategy = "separate"
         count = total // size if replicas is None else replicas
-        yield [lay_out(strategy, devices, replicas=count, ratio=ratio, has_drafter=has_drafter) for ratio in ratios]
+        yield [
+            lay_out(strategy, devices, replicas=count, ratio=ratio, has_drafter=has_drafter, drafters=drafters)
+            for ratio in ratios
+            for drafters in (SHARES[ratio[1]] if strategy == "multi_gpu_ratio" else [1])
+        ]

@@ -50,6 +50,7 @@ class MemoryFit:
         max_length: prompt and new tokens of a row, at the most.
         max_k: drafts a round, at the most.
         window: of the drafter, see ModelShape.
+        drafters: of a replica, each of which drafts for a share of the rows.
     """
 
     loads: tuple[Load, ...]
@@ -57,6 +58,7 @@ class MemoryFit:
     max_length: int
     max_k: int
     window: int | None = None
+    drafters: int = 1
 
     @cached_property
     def kinds(self) -> Sequence[Load]:
@@ -106,7 +108,10 @@ class MemoryFit:
         if slots and self.paged:
             return replace(self, reserving=replace(self.reserving, paged=False)).fits(rows)
         tokens = self._least_tokens(rows)
-        of_drafter, fixed = tokens if all_draft else self._least_tokens(1), self._drafter_tokens(rows)
+        of_drafter, fixed = (
+            self._least_tokens(-(-rows // self.drafters) if all_draft else 1),
+            self._drafter_tokens(rows),
+        )
         return all(
             self._use(load, rows, tokens, fixed or (tokens if load.kv_target else of_drafter)).free_bytes >= 0
             for load in self.kinds
@@ -169,7 +174,7 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
     placed = [
         (role, shapes[role], stage)
         for replica in replicas
-        for role, model in zip(shapes, replica.models, strict=True)
+        for role, model in zip(["target", *["drafter"] * len(replica.drafters)], replica.models, strict=True)
         for stage in model.stages
     ]
     loads = []
@@ -197,6 +202,7 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
         max_length=request.max_length,
         max_k=request.speculation.max_k,
         window=request.drafter.window if request.drafter is not None else None,
+        drafters=max(1, len(replicas[0].drafters)),
     )
 
 

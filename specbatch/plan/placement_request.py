@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from specbatch.api import SpecBatchJob
 from specbatch.errors import Problem
 from specbatch.plan.environment import DeviceGroups, PlacementVariables, read_environment, refuse
-from specbatch.plan.layouts import Layout, Ratio, lay_out, possible_layouts
+from specbatch.plan.layouts import SHARES, Layout, Ratio, lay_out, possible_layouts
 from specbatch.plan.types import Strategy
 
 
@@ -43,7 +43,12 @@ def placement_request(
         if strategy == "auto":
             families = list(possible_layouts(devices, replicas=replicas, has_drafter=has_drafter))
         else:
-            families = [[lay_out(strategy, devices, replicas=replicas, ratio=ratio, has_drafter=has_drafter)]]
+            one = lay_out(strategy, devices, replicas=replicas, ratio=ratio, has_drafter=has_drafter)
+            counts = SHARES[ratio[1]] if asked.drafter_replicas == "auto" else [asked.drafter_replicas]
+            if strategy == "multi_gpu_ratio" and ratio[1] % counts[-1]:
+                said = f"gives the drafter {ratio[1]} GPU(s), which {counts[-1]} drafters (spec.placement.drafterReplicas) cannot share evenly"
+                refuse([Problem("DRAFTER_GPU_RATIO", said, f"make it a multiple of {counts[-1]}")])
+            families = [[replace(one, drafters=count) for count in counts] if strategy == "multi_gpu_ratio" else [one]]
     return PlacementRequest(families, read.settings)
 
 
@@ -68,7 +73,7 @@ def _named_devices(
         said = f"is {read.strategy}, but TARGET_GPU and DRAFTER_GPU describe {strategy}"
         problems.append(Problem("GPU_STRATEGY", said, "unset it, or change the devices"))
     refuse(problems)
-    return Layout(strategy, tuple(zip(target, drafter, strict=True)))
+    return Layout(strategy, tuple(zip(target, drafter, strict=True)), drafters=read.drafters)
 
 
 def _ratio(job: SpecBatchJob, read: PlacementVariables, each: int, *, has_drafter: bool) -> Ratio:

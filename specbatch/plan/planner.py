@@ -110,7 +110,10 @@ def _env_strings(layout: Layout) -> dict[str, str]:
     targets, drafters = zip(*layout.replicas, strict=True)
     strings = {"GPU_STRATEGY": layout.strategy, "TARGET_GPU": ";".join(",".join(group) for group in targets)}
     if drafters[0]:
-        strings["DRAFTER_GPU"] = ";".join(",".join(group) for group in drafters)
+        each = len(drafters[0]) // layout.drafters
+        strings["DRAFTER_GPU"] = ";".join(
+            "+".join(",".join(group[at : at + each]) for at in range(0, len(group), each)) for group in drafters
+        )
     if layout.strategy == "multi_gpu_ratio":
         strings["TARGET_GPU_RATIO"] = str(len(targets[0]))
         if drafters[0]:

@@ -88,11 +88,19 @@ class ReplicaPlan:
 
     target: ModelPlacement
     drafter: ModelPlacement | None  # None: target alone, or an n-gram drafter, which has no weights
+    more_drafters: tuple[
+        ModelPlacement, ...
+    ] = ()  # the same model on other devices: all draft for groups of rows in turn
+
+    @property
+    def drafters(self) -> tuple[ModelPlacement, ...]:
+        """Of all drafters; none without a drafter model."""
+        return (self.drafter, *self.more_drafters) if self.drafter else ()
 
     @property
     def models(self) -> tuple[ModelPlacement, ...]:
-        """The target's placement, and the drafter's where it has one."""
-        return (self.target, self.drafter) if self.drafter else (self.target,)
+        """The target's placement, and those of the drafters."""
+        return (self.target, *self.drafters)
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -153,6 +161,7 @@ class Alternative:
     ceiling: Ceiling | None  # None where it does not fit
     chosen: bool = False
     with_drafter: bool = True  # False: the target alone, which leaves room for more rows
+    drafters: int = 1  # a replica
 
     def describe(self) -> str:
         """In words: `8 replicas of same`, `multi_gpu_ratio 6:2`, `the target alone, 4 replicas`."""
@@ -163,6 +172,7 @@ class Alternative:
             name = f"multi_gpu_ratio over {self.target_gpus} GPUs"
         elif self.strategy == "multi_gpu_ratio":
             name = f"multi_gpu_ratio {self.target_gpus}:{self.drafter_gpus}"
+            name += f" with {self.drafters} drafters" if self.drafters > 1 else ""
         else:
             name = self.strategy
         return name if self.replicas == 1 else f"{self.replicas} replicas of {name}"

@@ -61,7 +61,9 @@ def test_one_lane_takes_what_it_took():
     assert RoundTimes((), (3 * MS,)).interval(1) == 3 * MS
 
 
-@pytest.mark.parametrize(("drafters", "groups", "held"), [(1, 4, 6), (2, 1, 6), (2, 4, 3), (2, 3, 4), (3, 4, 3), (3, 6, 2)])
+@pytest.mark.parametrize(
+    ("drafters", "groups", "held"), [(1, 4, 6), (2, 1, 6), (2, 4, 3), (2, 3, 4), (3, 4, 3), (3, 6, 2)]
+)
 def test_of_several_drafters_the_one_with_the_most_groups_sets_the_pace(drafters, groups, held):
     times = RoundTimes((6 * MS,), (1 * MS,), drafters=drafters)
     assert times.busiest(groups) == pytest.approx(held * MS * SUSTAINED)

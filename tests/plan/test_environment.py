@@ -9,7 +9,8 @@ RATIO = ("placement.strategy=multi_gpu_ratio", "placement.ratio={target: 3, draf
 def devices(env, gpus="4xH100", overrides=(), drafter="qwen3-1.7b"):
     plan = plan_of(gpus, *overrides, env=env, drafter=drafter)
     return plan.strategy, [
-        (replica.target.devices, replica.drafter.devices if replica.drafter else ()) for replica in plan.replicas
+        (replica.target.devices, tuple(device for drafter in replica.drafters for device in drafter.devices))
+        for replica in plan.replicas
     ]
 
 
@@ -85,6 +86,15 @@ def test_what_was_overridden_is_noted():
             "describe separate",
         ),
         ({"GPU_STRATEGY": "multi_gpu_ratio"}, "GPU_STRATEGY", "no ratio is given"),
+        ({"TARGET_GPU": "cuda:0+cuda:1", "DRAFTER_GPU": "cuda:2"}, "TARGET_GPU", "one target"),
+        ({"TARGET_GPU": "cuda:0", "DRAFTER_GPU": "cuda:1+cuda:1"}, "DRAFTER_GPU", "twice"),
+        ({"TARGET_GPU": "cuda:0", "DRAFTER_GPU": "cuda:1+"}, "DRAFTER_GPU", "not a device"),
+        ({"TARGET_GPU": "cuda:0", "DRAFTER_GPU": "cuda:1,cuda:2+cuda:3"}, "DRAFTER_GPU", "different sizes"),
+        (
+            {"TARGET_GPU": "cuda:0;cuda:1", "DRAFTER_GPU": "cuda:2;cuda:2+cuda:3"},
+            "DRAFTER_GPU",
+            "different sizes",
+        ),
     ],
 )
 def test_a_wrong_variable_names_its_variable(env, variable, words):

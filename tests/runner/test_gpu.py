@@ -68,6 +68,12 @@ CASES = {
         {},
         {"target": {"cuda:0"}, "drafter": {"cuda:1"}},
     ),
+    "a drafter on each GPU": (
+        2,
+        [],
+        {"TARGET_GPU": "cuda:0", "DRAFTER_GPU": "cuda:0+cuda:1"},
+        {"target": {"cuda:0"}, "drafter": {"cuda:0"}, "drafter 2": {"cuda:1"}},
+    ),
     "placement variables split the target's layers": (
         2,
         [],

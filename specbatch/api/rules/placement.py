@@ -194,6 +194,29 @@ def _groups_of_rows_need_several_gpus(job: SpecBatchJob) -> Iterator[Problem]:
         )
 
 
+@rule("placement.drafterReplicas", "placement.strategy", "placement.ratio", "placement.microBatches", "drafter")
+def _drafters_divide_their_gpus(job: SpecBatchJob) -> Iterator[Problem]:
+    placement, drafter, path = job.spec.placement, job.spec.drafter, "spec.placement.drafterReplicas"
+    count, ratio, groups = placement.drafter_replicas, placement.ratio, placement.micro_batches
+    if not isinstance(count, int) or count == 1:
+        return
+    if placement.strategy != "multi_gpu_ratio":
+        said = f"{count} drafters share the GPUs of ratio.drafter, but placement.strategy is {placement.strategy}"
+        yield Problem(path, said, "leave drafterReplicas out, or set strategy to multi_gpu_ratio and a ratio")
+    elif ratio is not None and ratio.drafter % count:
+        fitting = ", ".join(str(n) for n in range(1, ratio.drafter + 1) if ratio.drafter % n == 0)
+        yield Problem(
+            path,
+            f"ratio.drafter {ratio.drafter} cannot be divided evenly among {count} drafters",
+            f"choose one of {fitting}, or auto",
+        )
+    if drafter is not None and drafter.method == "eagle3":
+        yield Problem(path, "a head drafts from hidden states on the target's own GPU, so there is one", "leave it out")
+    if isinstance(groups, int) and groups < count:
+        said = f"each of {count} drafters has groups of rows of its own, but placement.microBatches is {groups}"
+        yield Problem(path, said, f"raise microBatches to {count} or more, or set it to auto")
+
+
 @rule("placement.strategy", "drafter")
 def _two_sided_strategies_need_a_drafter_model(job: SpecBatchJob) -> Iterator[Problem]:
     strategy, drafter = job.spec.placement.strategy, job.spec.drafter

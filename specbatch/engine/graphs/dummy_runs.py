@@ -22,7 +22,9 @@ def dummy_join(pair: CapturedPair) -> None:
         pair.read_outcome(rows, 0)
 
 
-def dummy_prefill(pair: CapturedPair, size: int, *, target: bool = True, start: int = 0, slot: int | None = None) -> None:
+def dummy_prefill(
+    pair: CapturedPair, size: int, *, target: bool = True, start: int = 0, slot: int | None = None
+) -> None:
     """Queues a prefill forward of a size, over tokens of a slot, or the padding slot, from `start` on: of all models, or of the drafters alone."""
     for prefill in (*([pair.prefill] if target else []), *pair.drafter.prefills):
         length = min(size, pair.config.max_length, prefill.longest)

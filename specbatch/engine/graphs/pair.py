@@ -70,7 +70,9 @@ class CapturedPair:
         head = PackedHead(drafter, self.target, self.state) if isinstance(drafter, Eagle3Drafter) else None
         beside = head.page_bytes if head is not None else 0
         decoders: list[Decoder | None] = [*drafting] or [None]
-        of_each = [page_counts(self.target, each, slots, positions, config.kv_reserve_of, beside, shown) for each in decoders]
+        of_each = [
+            page_counts(self.target, each, slots, positions, config.kv_reserve_of, beside, shown) for each in decoders
+        ]
         pool_of = partial(PagePool, slots=slots, max_positions=positions, cascade=config.cascade_attention is not False)
         self.target_pool = pool_of(self.target, min(of_target for of_target, _ in of_each))
         pools = [

@@ -68,7 +68,8 @@ def _steps(pair: CapturedPair, mode: Mode) -> None:
         go(prefill.state.lane, prefill.forward, prefill.sizes[0])
     for rows in sorted(pair.buckets, reverse=True):
         ks = pair.ks(rows)
-        for pair.drafter.group, state in enumerate(pair.drafting_states):
+        for group, state in enumerate(pair.drafting_states):
+            pair.drafter.group = group
             go(state.lane, pair.drafter.trace, rows, ks[0], mode)
         for k in ks:
             go(pair.front.lane, pair.verifier.verify, rows, k, mode)

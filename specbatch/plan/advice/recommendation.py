@@ -123,6 +123,8 @@ def changes_to(best: Candidate, spec: Spec) -> tuple[str, ...]:
         changes.append("placement.strategy=auto")
     if placement.ratio:
         changes.append("placement.ratio=null")
+    if placement.drafter_replicas != "auto":
+        changes.append("placement.drafterReplicas=auto")
     if placement.replicas not in {"auto", len(best.replicas)}:
         changes.append("placement.replicas=auto")
     return tuple(changes)
@@ -143,7 +145,10 @@ def _meaning(best: Candidate) -> str:
         return f"the whole target on {device}" if target == 1 else spread
     if not drafter:
         return f"target and drafter together on {device}"
-    return f"{spread}, the drafter {'on the next' if drafter == 1 else f'over the next {drafter}'}"
+    where = "on the next" if drafter == 1 else f"over the next {drafter}"
+    if best.layout.drafters > 1:
+        where = f"{'whole ' if best.layout.drafters == drafter else ''}{best.layout.drafters} times on the next {drafter}, for groups of rows in turn"
+    return f"{spread}, the drafter {where}"
 
 
 def _reason(choices: Choices) -> str:

@@ -104,7 +104,10 @@ def _tree(replica: ReplicaPlan, uses: dict[str, DeviceUse]) -> Iterator[str]:
     """A line a device: the weights and the KV of a model there, and what stays free of the device and how many rows it has room for, all models counted."""
     names: list[str] = []
     sizes: list[tuple[str, ...]] = []
-    for role, model in zip(("target", "drafter"), replica.models, strict=False):
+    roles = ["target", "drafter"]
+    if replica.more_drafters:
+        roles = ["target", *(f"drafter {number + 1}," for number in range(len(replica.drafters)))]
+    for role, model in zip(roles, replica.models, strict=False):
         parts = []
         names.append(f"{role} {model.model}{', weights in ' + model.quantization if model.quantization else ''}")
         sizes.append(("",) * 4 if names[1:] else ("weights", "KV", "free", "rows"))

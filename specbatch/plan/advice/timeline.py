@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -49,8 +50,15 @@ def simulate(visits: Sequence[Visit], groups: int, rounds: int) -> tuple[list[tu
     """
     parts = [(visit.drafting, visit.part) for visit in visits]
     places = [parts[:at].count(part) for at, part in enumerate(parts)]  # among those of its part in a round
-    done = dict.fromkeys(parts, 0)  # visits, of all rounds
-    free = {visit.device: 0.0 for visit in visits}
+    done: Counter[tuple[bool, int, int]] = Counter()  # visits, of all rounds, by part and drafter
+    free: dict[str, float] = {}
+
+    def in_turn(round_: int, visit: Visit) -> tuple[int, int]:
+        """Which of the drafters has a round, and how many rounds it had before."""
+        cycles, group, drafters = round_ // groups, round_ % groups, max(1, len(visit.drafters))
+        number = group % drafters
+        return number, cycles * len(range(number, groups, drafters)) + group // drafters
+
     moves = [MOVE_SECONDS if a.device != b.device else 0.0 for a, b in pairwise([visits[-1], *visits])]
     under_way = dict.fromkeys(range(groups), (0, 0.0))  # round -> its next visit, and when that is ready
     spans: list[tuple[str, Span]] = []
@@ -59,9 +67,11 @@ def simulate(visits: Sequence[Visit], groups: int, rounds: int) -> tuple[list[tu
     while len(starts) < rounds:
         round_, at, start = min(
             (
-                (round_, at, max(ready + moves[at], free[visits[at].device], host if at == 0 else 0.0))
+                (round_, at, max(ready + moves[at], free.get(device, 0.0), host if at == 0 else 0.0))
                 for round_, (at, ready) in under_way.items()
-                if done[parts[at]] == round_ * parts.count(parts[at]) + places[at]
+                for device in [visits[at].device_of(round_ % groups)]
+                for number, before in [in_turn(round_, visits[at])]
+                if done[*parts[at], number] == before * parts.count(parts[at]) + places[at]
             ),
             key=lambda one: (one[2], one[0]),
         )
@@ -69,9 +79,10 @@ def simulate(visits: Sequence[Visit], groups: int, rounds: int) -> tuple[list[tu
             host = start + HOST_SECONDS
             starts += [start] if round_ % groups == 0 else []
         visit = visits[at]
-        done[parts[at]] += 1
-        end = free[visit.device] = start + visit.seconds
-        spans.append((visit.device, Span(round_ % groups, visit.drafting, start, end)))
+        device = visit.device_of(round_ % groups)
+        done[*parts[at], in_turn(round_, visit)[0]] += 1
+        end = free[device] = start + visit.seconds
+        spans.append((device, Span(round_ % groups, visit.drafting, start, end)))
         del under_way[round_]
         under_way[round_ if at + 1 < len(visits) else round_ + groups] = ((at + 1) % len(visits), end)
     return spans, starts

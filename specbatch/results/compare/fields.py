@@ -48,6 +48,7 @@ def values_of(run: RunFacts) -> dict[str, Value]:
         "strategy": env.get("GPU_STRATEGY", placement.get("strategy")),
         "GPUs": placement.get("gpus"),
         "ratio": ":".join(env[name] for name in ("TARGET_GPU_RATIO", "DRAFTER_GPU_RATIO") if name in env) or None,
+        "drafters": 1 + env["DRAFTER_GPU"].partition(";")[0].count("+") if "+" in env.get("DRAFTER_GPU", "") else None,
         "replicas": len(env.get("TARGET_GPU", "").split(";")) if manifest else None,
         "shards": len(run.status.shards),
         "dataset": run.identity.dataset if run.identity else None,

@@ -25,13 +25,21 @@ class Lane:
         device: its name.
         drafting: else it verifies.
         begin: in the round of a group, in seconds; below 0 and beyond the cycle it is the group before or after.
-        seconds: at work for it, on average.
+        seconds: at work for a round, on average of all groups'.
+        number, of: of so many drafters, which have the groups in turn, it is on this one's.
     """
 
     device: str
     drafting: bool
     begin: float
     seconds: float
+    number: int = 0
+    of: int = 1
+
+    @property
+    def of_own(self) -> float:
+        """Seconds at work for a round of its own groups."""
+        return self.seconds * self.of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +61,11 @@ class Cycle:
     def bars(self, lane: Lane) -> Iterator[tuple[int, float, float]]:
         """Group, begin and seconds of what a lane does in a cycle; what reaches beyond its end is at its beginning."""
         end = self.groups * self.interval
-        for group in range(self.groups):
+        for group in range(lane.number, self.groups, lane.of):
             begin = (lane.begin + group * self.interval) % end
-            yield group, begin, min(lane.seconds, end - begin)
-            if begin + lane.seconds > end:
-                yield group, 0.0, begin + lane.seconds - end
+            yield group, begin, min(lane.of_own, end - begin)
+            if begin + lane.of_own > end:
+                yield group, 0.0, begin + lane.of_own - end
 
 
 def cycle_of(facts: RunFacts) -> Cycle | str:
@@ -68,15 +76,20 @@ def cycle_of(facts: RunFacts) -> Cycle | str:
         return "each replica had one device, which Where the time went is about, or no round was timed device by device"
     env = facts.manifests[0].env if facts.manifests else {}
     replicas = [group.split(",") for group in env.get("TARGET_GPU", "").split(";") if group]
-    of_drafter = env.get("DRAFTER_GPU", "").partition(";")[0].split(",") if summary.drafted else []
+    of_drafter = env.get("DRAFTER_GPU", "").partition(";")[0] if summary.drafted else ""
+    drafters = [each.split(",") for each in of_drafter.split("+") if each]
     if not replicas:
         return "the placement is recorded when a run ends"
     interval = sum(summary.phase_seconds.get(phase, 0.0) for phase in _ROUND_PHASES) / summary.rounds
-    order = [(device, True) for device in of_drafter if device not in replicas[0]]
-    order += [(device, False) for device in replicas[0]]
     lanes, begin = [], 0.0
-    for device, drafting in order:
-        lanes.append(Lane(device, drafting, begin, busy.get(device, 0.0) * interval))
+    for number, devices in enumerate(drafters):
+        at = 0.0
+        for device in (one for one in devices if one not in replicas[0]):
+            lanes.append(Lane(device, True, at, busy.get(device, 0.0) * interval, number, len(drafters)))
+            at += lanes[-1].of_own
+        begin = max(begin, at)
+    for device in replicas[0]:
+        lanes.append(Lane(device, False, begin, busy.get(device, 0.0) * interval))
         begin += lanes[-1].seconds
     # A run may change the number, and ends with few rows in one group: more work than one interval holds was of more groups.
     at_least = math.ceil(begin / interval - _NOISE) if interval else 1

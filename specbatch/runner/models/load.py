@@ -116,7 +116,7 @@ def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None])
         engine = _make_engine(spec, plan, replica, target, drafter)
         if number == 0:
             say(f"engine: {describe(engine)}")
-            for idle in (_idle_groups(spec, replica, engine), _idle_window(spec, engine)):
+            for idle in (_idle_groups(spec, replica, engine), _idle_window(spec, engine), _idle_drafters(engine)):
                 if idle is not None:
                     say(idle)
         if not _warmed_up(engine, say):
@@ -146,6 +146,18 @@ def _idle_window(spec: Spec, engine: Engine) -> str | None:
     return f"{WARNING}spec.drafter.window: the general engine runs, where a drafter sees whole rows: {window} changes nothing"
 
 
+def _idle_drafters(engine: Engine) -> str | None:
+    """A warning where more drafters are loaded than groups of rows can use."""
+    drafter = engine.drafter
+    if not isinstance(drafter, ModelDrafter) or len(drafter.models) == engine.runner.drafters:
+        return None
+    used = engine.runner.drafters
+    why = (
+        "there are no more groups of rows" if isinstance(engine.runner, GraphModelRunner) else "the general engine runs"
+    )
+    return f"{WARNING}{len(drafter.models)} drafters are loaded and {used} will draft, since {why}"
+
+
 def placements_of(engines: list[Engine]) -> dict[str, dict[str, str]]:
     """role (with its replica where there are several) -> parameter or buffer -> device, as read back."""
     placements = {}
@@ -154,6 +166,8 @@ def placements_of(engines: list[Engine]) -> dict[str, dict[str, str]]:
         placements[f"target{suffix}"] = engine.target.placement()
         if engine.drafter is not None and (of_drafter := engine.drafter.placement()):
             placements[f"drafter{suffix}"] = of_drafter
+        more = engine.drafter.replicas if isinstance(engine.drafter, ModelDrafter) else ()
+        placements |= {f"drafter {count}{suffix}": model.placement() for count, model in enumerate(more, 2)}
     return placements
 
 
@@ -195,14 +209,15 @@ def _load_drafter(spec: Spec, pair: Pair, replica: ReplicaPlan, target: CausalLM
     if files.is_eagle3:
         device, weights = replica.drafter.devices[0], weight_files(files.path, files.name)
         return load_eagle3(files.path, weights, target, device=device, dtype=spec.drafter.dtype, name=files.name)
-    model = _load(files, replica.drafter, spec.drafter.dtype, spec.drafter.quantization)
+    asked = spec.drafter.dtype, spec.drafter.quantization
+    model, *replicas = (_load(files, placement, *asked) for placement in replica.drafters)
     if not pair.drafter.has_tokenizer and model.vocab_size != target.vocab_size:
         raise VocabularyMismatchError(
             f"the drafter has no tokenizer, and {model.vocab_size} tokens where the target has {target.vocab_size}",
             where="spec.drafter.model",
             remedy="use a drafter made for this target, or put its tokenizer beside its weights",
         )
-    return ModelDrafter(model)
+    return ModelDrafter(model, replicas=replicas)
 
 
 def _load(

@@ -8,6 +8,7 @@ from specbatch.api.rules import RULES
 from tests.api.specs import job, problems, text
 
 PAIR = "drafter: {model: Qwen/Qwen3-1.7B}"
+RATIO = "gpus: 8, strategy: multi_gpu_ratio, ratio: {target: 6, drafter: 2}"
 NGRAM = "drafter: {method: ngram}"
 
 
@@ -43,6 +44,14 @@ BROKEN = [
     (placement("gpus: 1, microBatches: 2"), "spec.placement.microBatches", "but gpus is 1"),
     (placement("gpus: 0, microBatches: 3"), "spec.placement.microBatches", "3 groups of rows"),
     (placement("gpus: 4, strategy: same, microBatches: 2"), "spec.placement.microBatches", "has one a replica"),
+    (placement("gpus: 8, drafterReplicas: 2"), "spec.placement.drafterReplicas", "but placement.strategy is auto"),
+    (placement(f"{RATIO}, drafterReplicas: 3"), "spec.placement.drafterReplicas", "choose one of 1, 2, or auto"),
+    (placement(f"{RATIO}, drafterReplicas: 2, microBatches: 1"), "spec.placement.drafterReplicas", "microBatches is 1"),
+    (
+        f"{{drafter: {{method: eagle3, model: a/b}}, placement: {{{RATIO}, drafterReplicas: 2}}}}",
+        "spec.placement.drafterReplicas",
+        "so there is one",
+    ),
     # the sums
     (
         placement("gpus: 8, strategy: multi_gpu_ratio, ratio: {target: 6, drafter: 1}"),

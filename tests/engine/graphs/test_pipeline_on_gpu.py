@@ -86,6 +86,20 @@ def test_rows_that_are_dealt_out_anew_at_any_moment_have_the_same_tokens(small, 
     assert torch.cuda.current_stream(GPU) == torch.cuda.default_stream(GPU)
 
 
+@pytest.mark.parametrize(("rule", "params"), [("coupled", None), ("rejection", fast.MIXED)])
+@pytest.mark.usefixtures("delays")
+def test_two_drafters_change_no_token(small, rule, params):
+    drafter = ModelDrafter(small.twin.model, replicas=[small.twin.model])
+    rows = fast.requests(small.prompts, NEW, params or [SamplingParams()])
+    sizes = {"max_sequences": 6, "num_speculative_tokens": 3, "acceptance_rule": rule}
+    alone, _ = fast.decode(small.target, small.twin, rows, **sizes)
+    spread = {"stages_per_device": 2, "drafter_apart": True, "micro_batches": 3}
+    out, engine = fast.decode(small.target, drafter, rows, **sizes | spread)
+    assert len(engine.runner.pair.lanes) == 4
+    assert tiny.tokens(out, len(rows)) == tiny.tokens(alone, len(rows))
+    assert all(seconds > 0 for seconds in engine.runner.busy.seconds.values())
+
+
 @pytest.mark.parametrize("drafter", ["ngram", "none"])
 @pytest.mark.usefixtures("delays")
 def test_stages_without_a_drafters_lane_change_no_token(small, drafter):

@@ -11,9 +11,12 @@ from specbatch.plan.ceiling import MOVE_SECONDS, Visit
 from specbatch.plan.predicted import Lane, Span, Timeline
 from tests.plan.builders import plan_of
 
+RATIO = ["placement.strategy=multi_gpu_ratio", "placement.ratio={target: 6, drafter: 2}"]
 SPLIT = [
     ("2xH100", ["placement.strategy=separate"], "qwen3-1.7b"),
-    ("8xH100", ["placement.strategy=multi_gpu_ratio", "placement.ratio={target: 6, drafter: 2}"], "qwen3-1.7b"),
+    ("8xH100", RATIO, "qwen3-1.7b"),
+    ("8xH100", [*RATIO, "placement.drafterReplicas=1"], "qwen3-1.7b"),
+    ("8xH100", [*RATIO, "placement.microBatches=5", "placement.drafterReplicas=2"], "qwen3-1.7b"),
     ("4xH100", ["placement.strategy=multi_gpu_ratio", "placement.ratio={target: 3, drafter: 1}"], "qwen3-0.6b"),
     ("2x12GB@0.6TB/s", ["batching.maxLength=1024"], None),
 ]

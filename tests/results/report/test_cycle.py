@@ -57,6 +57,17 @@ def test_the_bars_of_a_gpu_do_not_overlap_and_are_its_share_of_the_cycle(begin):
     assert bars[-1][1] <= 0.03 + 1e-9
 
 
+def test_each_of_several_drafters_has_every_other_group(run_dir):
+    busy = {"cuda:0": 0.09, "cuda:1": 0.04, "cuda:2": 0.05}
+    env = {"TARGET_GPU": "cuda:0", "DRAFTER_GPU": "cuda:1+cuda:2"}
+    cycle = cycle_of(facts(run_dir, env=env, micro_batches=4, device_busy_seconds=busy))
+    first, second, target = cycle.lanes
+    assert [group for group, *_ in cycle.bars(first)] == [0, 2]
+    assert [group for group, *_ in cycle.bars(second)] == [1, 3]
+    assert sum(seconds for *_, seconds in cycle.bars(first)) == pytest.approx(first.seconds * 4)
+    assert target.begin == pytest.approx(max(first.of_own, second.of_own)) == pytest.approx(0.01)
+
+
 def test_a_target_without_drafter_and_one_group_is_drawn_too(run_dir):
     alone = {"drafted": 0, "accepted": 0, "drafted_by_position": (), "accepted_by_position": (), "micro_batches": 1}
     alone["device_busy_seconds"] = {"cuda:0": 0.05, "cuda:1": 0.04}

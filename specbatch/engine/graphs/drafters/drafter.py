@@ -146,11 +146,17 @@ class StepDrafter(GraphDrafter):
             for drafted in range(k):
                 self._draft_masked(self.grammars, rows, drafted, mode)
         else:
-            graphs.run(("first", lane.number, rows, mode), lambda capture: self.draft_first(capture, rows, mode), lane, spans)
+            graphs.run(
+                ("first", lane.number, rows, mode), lambda capture: self.draft_first(capture, rows, mode), lane, spans
+            )
             for _ in range(1, k):
-                graphs.run(("next", lane.number, rows, mode), lambda capture: self.draft_next(capture, rows, mode), lane, spans)
+                graphs.run(
+                    ("next", lane.number, rows, mode), lambda capture: self.draft_next(capture, rows, mode), lane, spans
+                )
         if (back := self.verifying) is not None and self.chooser.needs_probs(mode):
-            graphs.run(("probs", lane.number, rows, k), lambda capture: self._hand_over_probs(capture, back, rows * k), lane)
+            graphs.run(
+                ("probs", lane.number, rows, k), lambda capture: self._hand_over_probs(capture, back, rows * k), lane
+            )
 
     def _draft_masked(self, grammars: GrammarRound, rows: int, drafted: int, mode: Mode) -> None:
         """A draft where any row has a grammar: the forward and the choice are steps of their own, between which the host makes the mask.
@@ -174,7 +180,9 @@ class StepDrafter(GraphDrafter):
             found = lambda _: self._settle(*self._forwarded[kind, rows, mode.cascade], mode, anew=anew)  # noqa: E731
             self.graphs.run((kind, "choice", rows, mode), found, lane)
         else:
-            self.graphs.run((kind, lane.number, rows, mode), lambda capture: self._draft(capture, rows, mode, anew=anew), lane)
+            self.graphs.run(
+                (kind, lane.number, rows, mode), lambda capture: self._draft(capture, rows, mode, anew=anew), lane
+            )
 
     def draft_first(self, capture: Capture, rows: int, mode: Mode) -> None:
         """The first draft token of each row."""
