@@ -9,9 +9,9 @@ from specbatch.engine.loading.load import load_causal_lm
 from specbatch.plan.device_map import place_model
 from specbatch.plan.types import ReplicaPlan
 from specbatch.runner.models.load import _idle_drafters, _load_drafter, find_pair, placements_of, read_shapes
-from tests.api.specs import job, text
+from tests.api.specs import job
 
-SPEC = job(text("{target: {model: embedded:target}, drafter: {model: embedded:drafter}}")).spec
+SPEC = job("{target: {model: embedded:target}, drafter: {model: embedded:drafter}}").spec
 
 
 @pytest.mark.slow
