@@ -76,7 +76,8 @@ def _steps(pair: CapturedPair, mode: Mode) -> None:
     if pair.target.stages[0].kv.prefixes is None or pair.slots < ROWS:
         return
     mode, rows = replace(mode, cascade=True), pair.buckets[-1]
-    for pair.drafter.group, state in enumerate(pair.drafting_states):
+    for group, state in enumerate(pair.drafting_states):
+        pair.drafter.group = group
         go(state.lane, pair.drafter.trace, rows, pair.ks(rows)[0], mode)
     for k in pair.ks(rows):
         go(pair.front.lane, pair.verifier.verify, rows, k, mode)
