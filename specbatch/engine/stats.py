@@ -128,6 +128,10 @@ class EngineStats:
         self.micro_batches = max(counts, key=lambda groups: counts[groups])
         self.rounds += 1
         self.row_rounds += len(accepted)
+        self.count_drafts(k, drafted, accepted, accepted_at)
+
+    def count_drafts(self, k: int, drafted: Sequence[int], accepted: Sequence[int], accepted_at: Sequence[int]) -> None:
+        """Adds drafts alone, of one round by row or of one row by round; for the arguments see count_round."""
         self.drafted += sum(drafted)
         self.accepted += sum(accepted)
         missing = k - len(self.drafted_by_position)

@@ -42,8 +42,13 @@ class EngineSet:
     scores: Callable[[], Any] | None = None
 
 
-def ready_engines(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
+def ready_engines(inputs: RunInputs, say: Callable[[str], None], *, scoring: bool = False) -> EngineSet:
     """Loads the engines that a run has chosen, one a replica.
+
+    Args:
+        inputs: of the run.
+        say: shows a line of what is going on.
+        scoring: whether its `scores` will be asked for.
 
     Raises:
         SpecError: the engine does not know an option.
@@ -52,7 +57,7 @@ def ready_engines(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
     if inputs.engine.name != "native" or inputs.engine.remedy:
         say(str(inputs.engine))
     if inputs.engine.name == "vllm":
-        return load_vllm(inputs, say)
+        return load_vllm(inputs, say, scoring=scoring)
     return native_set(load_engines(inputs.spec, inputs.pair, inputs.plan, say), inputs)
 
 

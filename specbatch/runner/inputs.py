@@ -102,6 +102,11 @@ class RunInputs:
         """Tokens of a row: past the target's last position its text would be worthless, so longer rows are refused."""
         return min(self.plan.max_length, self.pair.target.max_positions or self.plan.max_length)
 
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Tokens that end the target's texts, by its configs."""
+        return ModelDefaults(self.pair.target.path, self.pair.target.name).eos_token_ids
+
     def rules(self, identity: Identity, form: RowForm) -> RowRules:
         """How rows of the run of that identity are read, which have that form."""
         dataset, target = self.job.spec.dataset, self.job.spec.target
@@ -129,7 +134,7 @@ class RunInputs:
             system_prompt=dataset.system_prompt,
             enable_thinking=dataset.enable_thinking,
             max_length=self.max_length,
-            ends=ModelDefaults(self.pair.target.path, self.pair.target.name).eos_token_ids,
+            ends=self.eos_token_ids,
             embedded=self.pair.target.vocab_size,
             instant=instant and instant.replace(tzinfo=None),  # as datetime.now() gives it
         )

@@ -32,7 +32,7 @@ def _adapters_need_an_engine_that_has_them(job: SpecBatchJob) -> Iterator[Proble
         )
 
 
-@rule("engine.name", "placement.strategy", "placement.microBatches")
+@rule("engine.name", "placement.strategy", "placement.microBatches", "placement.gpus", "drafter", "decoding")
 def _vllm_places_by_itself(job: SpecBatchJob) -> Iterator[Problem]:
     if job.spec.engine.name == "vllm":
         yield from not_of_vllm(job.spec)
@@ -53,3 +53,24 @@ def not_of_vllm(spec: Spec) -> Iterator[Problem]:
         yield Problem("spec.drafter.window", "vLLM's drafters see whole rows", _NATIVE)
     if placement.micro_batches != "auto":
         yield Problem("spec.placement.microBatches", "vLLM schedules by itself, and has no such setting", _NATIVE)
+    yield from _decoding_not_of_vllm(spec)
+
+
+def _decoding_not_of_vllm(spec: Spec) -> Iterator[Problem]:
+    decoding = spec.decoding
+    if decoding.no_repeat_ngram_size:
+        yield Problem("spec.decoding.noRepeatNgramSize", "vLLM bans no n-grams", _NATIVE)
+    if decoding.begin_suppress_tokens:
+        yield Problem("spec.decoding.beginSuppressTokens", "vLLM bans tokens for the whole of a text", _NATIVE)
+    if spec.drafter is not None:
+        for field, asked in (("minP", decoding.min_p), ("logitBias", decoding.logit_bias)):
+            if asked:
+                yield Problem(
+                    f"spec.decoding.{field}", "vLLM has none for rows with drafts", f"set drafter to null; {_NATIVE}"
+                )
+        if decoding.temperature > 0 and spec.placement.gpus == 0:
+            yield Problem(
+                "spec.decoding.temperature",
+                "vLLM's build for CPUs does not sample with drafts",
+                f"set drafter to null; {_NATIVE}",
+            )

@@ -25,7 +25,7 @@ _KEPT = 1000  # compiled grammars
 _LONGEST_REASON = 300
 _MOST_THREADS = 8
 _PROBE = 'a {"b": "c\n\t d"} \u00e9 \u6f22 \U0001f642'  # a text of spaces, breaks and characters of two to four bytes
-_WHITESPACE = r"( |\n {0,8})?"  # between the parts of JSON: as people write it, but never without end
+WHITESPACE = r"( |\n {0,8})?"  # between the parts of JSON: as people write it, but never without end
 
 
 class RowGrammar(Grammar):
@@ -35,10 +35,12 @@ class RowGrammar(Grammar):
         matcher: llguidance's, at the row's beginning.
         words: of its masks.
         ends: tokens that end a text.
+        asked: that it was compiled from, for an engine that compiles it itself.
     """
 
-    def __init__(self, matcher: Any, words: int, ends: frozenset[int]) -> None:
+    def __init__(self, matcher: Any, words: int, ends: frozenset[int], asked: StructuredOutput) -> None:
         self.ends = ends
+        self.asked = asked
         self.matcher = matcher
         self.words = words
         self._ahead: list[int] = []  # drafts that the matcher has taken in
@@ -47,7 +49,7 @@ class RowGrammar(Grammar):
 
     def __copy__(self) -> RowGrammar:
         self.catch_up()
-        return RowGrammar(self.matcher.deep_copy(), self.words, self.ends)
+        return RowGrammar(self.matcher.deep_copy(), self.words, self.ends, self.asked)
 
     def fill(self, mask: Tensor) -> None:
         """Sets the bits of the tokens that may come next; none where the matcher has failed."""
@@ -151,7 +153,7 @@ class GrammarCompiler:
             RowError: llguidance is not installed, or cannot have the schema, expression or grammar.
         """
         matcher = self._compiled(asked.model_dump_json(exclude_none=True))
-        return RowGrammar(matcher.deep_copy(), mask_words(self._vocab_size), self._ends)
+        return RowGrammar(matcher.deep_copy(), mask_words(self._vocab_size), self._ends, asked)
 
     def _compile(self, asked: str) -> Any:
         if not is_installed():
@@ -224,7 +226,7 @@ def _source(kind: str, value: Any) -> str:
     from llguidance import LLMatcher, grammar_from  # noqa: PLC0415 - an extra
 
     if kind == "json_schema":
-        return str(LLMatcher.grammar_from_json_schema(value, {"whitespace_pattern": _WHITESPACE}))
+        return str(LLMatcher.grammar_from_json_schema(value, {"whitespace_pattern": WHITESPACE}))
     if kind == "regex":
         return str(LLMatcher.grammar_from_regex(value))
     if kind == "choice":

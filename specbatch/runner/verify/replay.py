@@ -94,7 +94,7 @@ class Replay:
         return self._judged(verification, pairs, inputs) if pairs else verification
 
     def _judged(self, verification: Verification, pairs: Pairs, inputs: RunInputs) -> Verification:
-        ready = ready_engines(inputs, self._say)
+        ready = ready_engines(inputs, self._say, scoring=True)
         detokenizer = Detokenizer(inputs.tokenizer)
         make_request = RequestMaker(detokenizer, ready.eos_token_ids)
         self._say(f"decoding {len(pairs):,} rows with the target alone")

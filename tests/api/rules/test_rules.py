@@ -41,6 +41,26 @@ BROKEN = [
         "spec.placement.microBatches",
         "vLLM schedules by itself",
     ),
+    (
+        "{engine: {name: vllm}, decoding: {noRepeatNgramSize: 3}}",
+        "spec.decoding.noRepeatNgramSize",
+        "vLLM bans no n-grams",
+    ),
+    (
+        "{engine: {name: vllm}, decoding: {beginSuppressTokens: [3]}}",
+        "spec.decoding.beginSuppressTokens",
+        "for the whole of a text",
+    ),
+    (
+        "{engine: {name: vllm}, drafter: {method: ngram}, decoding: {logitBias: {'3': 2}}}",
+        "spec.decoding.logitBias",
+        "none for rows with drafts",
+    ),
+    (
+        "{engine: {name: vllm}, drafter: {method: ngram}, decoding: {temperature: 1}, placement: {gpus: 0}}",
+        "spec.decoding.temperature",
+        "does not sample with drafts",
+    ),
     (placement("gpus: 1, microBatches: 2"), "spec.placement.microBatches", "but gpus is 1"),
     (placement("gpus: 0, microBatches: 3"), "spec.placement.microBatches", "3 groups of rows"),
     (placement("gpus: 4, strategy: same, microBatches: 2"), "spec.placement.microBatches", "has one a replica"),

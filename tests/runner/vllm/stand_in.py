@@ -34,14 +34,15 @@ class StandIn:
     most_tokens: a longer prompt is refused
     a_step: tokens of each row a step
     dies_at: the step that raises `error`
+    gives_up: the row that it aborts by itself, by its place
     """
 
-    def __init__(self, *, most_tokens=100, a_step=1, slots=2, dies_at=None, error=None, metrics=None):
+    def __init__(self, *, most_tokens=100, a_step=1, slots=2, dies_at=None, error=None, metrics=None, gives_up=None):
         self.most_tokens, self.a_step, self.slots, self.metrics = most_tokens, a_step, slots, metrics
         self.dies_at, self.error = dies_at, error
         self.rows: dict[str, _Row] = {}
         self.steps, self.largest, self.late = 0, 0, []
-        self.adapters = []
+        self.adapters, self.gives_up = [], gives_up
 
     def add_request(self, request_id, prompt, params, *, lora_request=None):
         if len(prompt["prompt_token_ids"]) > self.most_tokens:
@@ -66,7 +67,15 @@ class StandIn:
             stop = next((at for at, token in enumerate(new, start=1) if token in params.stop_token_ids), None)
             new = new[:stop]
             row.last, row.tokens = new[-1], row.tokens + new
-            reason = "stop" if stop else "length" if len(row.tokens) == params.max_tokens else None
+            reason = (
+                "abort"
+                if name == self.gives_up
+                else "stop"
+                if stop
+                else "length"
+                if len(row.tokens) == params.max_tokens
+                else None
+            )
             if reason:
                 del self.rows[name]
             if params.delta or reason:
@@ -74,7 +83,14 @@ class StandIn:
         return outputs
 
     def _output(self, name, row, tokens, reason=None):
-        one = SimpleNamespace(
-            token_ids=tokens, finish_reason=reason, spec_decode_metrics=self.metrics if reason else None
+        """Of each token the log probability is its negative, less 2; 11 and 12 are the likeliest."""
+        starts = [3 * at for at in range(len(tokens))]
+        scores = SimpleNamespace(
+            token_ids=[one for token in tokens for one in (token, 11, 12)],
+            logprobs=[one for token in tokens for one in (-2.0 - token, -0.1, -0.2)],
+            start_indices=starts,
+            end_indices=[start + 3 for start in starts],
         )
+        metrics = self.metrics if reason else None
+        one = SimpleNamespace(token_ids=tokens, finish_reason=reason, spec_decode_metrics=metrics, logprobs=scores)
         return SimpleNamespace(request_id=name, finished=reason is not None, outputs=[one])

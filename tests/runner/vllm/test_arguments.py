@@ -11,13 +11,14 @@ from tests.api.specs import job
 
 KNOWN = {
     "model", "dtype", "trust_remote_code", "max_model_len", "max_num_seqs", "skip_tokenizer_init", "seed", "disable_log_stats", "use_tqdm_on_load",
-    "logprobs_mode", "tensor_parallel_size", "pipeline_parallel_size", "enable_lora", "max_loras", "max_lora_rank", "speculative_config",
+    "logprobs_mode", "max_logprobs", "generation_config", "structured_outputs_config", "tensor_parallel_size", "pipeline_parallel_size", "enable_lora", "max_loras", "max_lora_rank", "speculative_config",
     "per_request_spec_decode_metrics", "kv_cache_memory_bytes", "enforce_eager", "gpu_memory_utilization",
 }  # fmt: skip
 
 
-def made(spec="", *, gpus=1, eagle3=False, rank=None):
+def made(spec="", *, gpus=1, eagle3=False, rank=None, eos=2, scoring=False, taken=None):
     spec = job(f"{{placement: {{gpus: {gpus}}}, {spec}}}").spec
+    spec = spec.model_copy(update={"decoding": spec.decoding.model_copy(update=taken or {})})
     replica = SimpleNamespace(
         devices=tuple(f"cuda:{n}" for n in range(max(gpus, 1))), target=SimpleNamespace(kv_bytes=1000)
     )
@@ -27,7 +28,15 @@ def made(spec="", *, gpus=1, eagle3=False, rank=None):
         adapter=None if rank is None else SimpleNamespace(rank=rank),
     )
     plan = SimpleNamespace(max_sequences=8)
-    return engine_arguments(SimpleNamespace(spec=spec, plan=plan, pair=pair, max_length=512), replica, KNOWN)
+    inputs = SimpleNamespace(
+        spec=spec,
+        plan=plan,
+        pair=pair,
+        max_length=512,
+        tokenizer=SimpleNamespace(eos_token_id=eos),
+        eos_token_ids=(2, 7),
+    )
+    return engine_arguments(inputs, replica, KNOWN, scoring=scoring)
 
 
 def test_sizes_come_from_the_spec_and_the_plan():
@@ -83,14 +92,14 @@ def test_an_adapter_has_the_next_rank_that_vllm_has():
 def test_every_wrong_option_is_named_at_once_with_what_to_do():
     options = "{enforce_eagr: true, max_model_len: 9, skip_tokenizer_init: false, tensor_parallel_size: 3}"
     with pytest.raises(SpecError) as caught:
-        made(f"engine: {{name: vllm, options: {options}}}, decoding: {{suppressTokens: [3]}}", gpus=2)
+        made(f"engine: {{name: vllm, options: {options}}}", gpus=2, taken={"begin_suppress_tokens": [3]})
     said = str(caught.value)
     for words in (
         "did you mean enforce_eager?",
         "set spec.batching.maxLength",
         "skip_tokenizer_init: is not an option",
         "3 x 1 (pipeline) is not the 2 GPUs of a replica",
-        "spec.decoding.suppressTokens",
+        "spec.decoding.beginSuppressTokens",
     ):
         assert words in said
 
@@ -99,3 +108,29 @@ def test_an_argument_that_an_older_vllm_has_not_is_left_out_and_an_option_wins()
     found = made("engine: {name: vllm, options: {gpu_memory_utilization: 0.5}}")
     assert found["gpu_memory_utilization"] == 0.5
     assert set(found) <= KNOWN
+
+
+def test_grammars_have_the_native_engines_compiler_and_only_where_both_end_texts_with_the_same_tokens():
+    assert made()["structured_outputs_config"] == {"backend": "guidance"}
+    assert not made(eos=7)["skip_tokenizer_init"]
+    assert made(eos=3)["skip_tokenizer_init"]
+
+
+def test_scores_for_verify_are_all_logits():
+    found = made(scoring=True)
+    assert (found["logprobs_mode"], found["max_logprobs"]) == ("raw_logits", -1)
+    assert "logprobs_mode" not in made()
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        "{pipeline_parallel_size: 3}",
+        "{pipeline_parallel_size: 0}",
+        "{tensor_parallel_size: 'two'}",
+        "{tensor_parallel_size: true}",
+    ],
+)
+def test_sizes_that_are_not_the_gpus_of_a_replica_are_refused(sizes):
+    with pytest.raises(SpecError, match="is not the 2 GPUs of a replica"):
+        made(f"engine: {{name: vllm, options: {sizes}}}", gpus=2)

@@ -136,6 +136,28 @@ def test_a_row_that_ends_at_a_stop_check_has_no_counts_rather_than_wrong_ones():
     assert not row.counts_speculation
 
 
+def test_log_probabilities_are_the_tokens_own_and_the_likeliest_up_to_where_the_row_ends():
+    asked = Request("r", [0], 9, stop=lambda new: new.index(2) + 1 if 2 in new else None, top_logprobs=2)
+    found = decoded(engine(StandIn(a_step=3)), [asked, *rows(2)[1:]])
+    assert [one.token for one in found["r"].logprobs] == [1, 2]
+    assert found["r"].logprobs[0].logprob == -3.0
+    assert found["r"].logprobs[0].top == [(11, -0.1), (12, -0.2)]
+    assert found["r1"].logprobs is None
+
+
+def test_what_is_wrong_within_a_step_is_no_rows_error():
+    made = engine(StandIn(dies_at=2, error=ValueError("too many bad words")))
+    with pytest.raises(DeviceError, match="has died"):
+        decoded(made, rows(5))
+
+
+def test_a_row_that_vllm_gives_up_is_an_error_row():
+    made = engine(StandIn(gives_up="1"))
+    found = decoded(made, rows(3))
+    assert {name: one.finish_reason for name, one in found.items()} == {"r0": "length", "r1": "error", "r2": "length"}
+    assert found["r1"].error == "vLLM gave the row up (abort)"
+
+
 def test_rows_have_the_adapter_of_the_run():
     loop = StandIn()
     decoded(engine(loop, adapter="adapter"), rows(3))

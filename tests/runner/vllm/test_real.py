@@ -1,6 +1,8 @@
 """The real vLLM behind the runner, on the CPU: `make test-vllm`. Where it is not installed, as in `make test`, these are skipped."""
 
+import functools
 import json
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -11,9 +13,11 @@ from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 import specbatch.embedded
 from specbatch.api import load_spec
-from specbatch.errors import ModelError, OtherRunError, OutOfMemoryError, SpecError
+from specbatch.errors import DeviceError, ExitCode, ModelError, OtherRunError, OutOfMemoryError, SpecError
 from specbatch.results.manifest import read_manifests
 from specbatch.runner.job import run_job
+from specbatch.runner.verify.verify import verify_run
+from specbatch.runner.vllm.engine import VllmEngine
 from specbatch.runner.vllm.installation import installed
 
 pytestmark = [
@@ -88,6 +92,9 @@ def test_rows_have_their_own_options_and_one_that_vllm_refuses_is_an_error_row(j
         {"id": "penalty", "prompt": "Count from 3 to 9.", "presence_penalty": 1.5, "frequency_penalty": 0.5},
         {"id": "min", "prompt": "Count from 3 to 9.", "min_tokens": 40},
         {"id": "banned", "prompt": "Count from 3 to 9.", "suppress_tokens": [20]},
+        {"id": "words", "prompt": "Count from 3 to 9.", "bad_words": ["product", "7"]},
+        {"id": "two", "prompt": "Count from 3 to 9.", "n": 2, "temperature": 0.8},
+        {"id": "ngrams", "prompt": "Count from 3 to 9.", "no_repeat_ngram_size": 2},
         {"id": "long", "prompt": "Count from 3 to 9. " * 200},
     ]
     file = tmp_path / "rows.jsonl"
@@ -95,10 +102,59 @@ def test_rows_have_their_own_options_and_one_that_vllm_refuses_is_an_error_row(j
     changes = (f"dataset.uri={file}", "dataset.answerField=null")
     _, rows, errors = run(job(*VLLM, *changes))
     expected = native(*changes)
-    assert texts(rows) == {name: text for name, text in expected.items() if name != "banned"}
+    assert [choice["id"] for choice in rows.pop("two")["choices"]] == ["two#0", "two#1"]
+    assert texts(rows) == {name: text for name, text in expected.items() if name not in {"ngrams", "two"}}
+    assert len({rows[name]["text"] for name in ("plain", "banned", "words")}) == 3
     assert rows["short"]["usage"]["completion_tokens"] == 2
-    assert "banned" in errors["banned"]["message"]
+    assert "no_repeat_ngram_size is not supported" in errors["ngrams"]["message"]
     assert errors["long"]["code"] == "prompt_too_long"
+
+
+STRUCTURED = [
+    {"id": "schema", "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {
+        "type": "object", "properties": {"n": {"type": "integer"}, "s": {"enum": ["a", "b"]}}, "required": ["n", "s"]}}}},
+    {"id": "object", "response_format": {"type": "json_object"}},
+    {"id": "regex", "guided_regex": "[0-9]{2}-[a-f]{3}"},
+    {"id": "choice", "guided_choice": ["yes", "no"]},
+    {"id": "grammar", "guided_grammar": 'start: "up" | "down"'},
+    {"id": "plain"},
+    {"id": "bad", "guided_regex": "("},
+]  # fmt: skip
+LOGPROBS = [{"id": "top", "logprobs": True, "top_logprobs": 3}, {"id": "own", "logprobs": True, "stop": ["6"]}]
+
+
+@pytest.fixture
+def asking(tmp_path):
+    """asking(rows) -> the changes that make them the dataset, each with a prompt."""
+
+    def make(rows):
+        file = tmp_path / "asking.jsonl"
+        file.write_text("".join(json.dumps({"prompt": "Count from 3 to 9.", **row}) + "\n" for row in rows))
+        return f"dataset.uri={file}", "dataset.answerField=null", "decoding.maxNewTokens=40"
+
+    return make
+
+
+def test_structured_outputs_are_those_of_the_native_engine(job, native, asking):
+    _, rows, errors = run(job(*VLLM, *asking(STRUCTURED)))
+    assert texts(rows) == native(*asking(STRUCTURED))
+    assert rows["choice"]["text"] in {"yes", "no"}
+    assert errors["bad"]["message"].startswith("structured output: the regular expression cannot be had")
+
+
+def test_log_probabilities_are_those_of_the_native_engine_in_its_form(job, asking):
+    (_, rows, _), (_, native, _) = (
+        run(job(*engine, *asking(LOGPROBS))) for engine in (VLLM, ("engine.name=native", "results.name=native"))
+    )
+    for name, top in (("top", 3), ("own", 0)):
+        found, expected = (of[name]["logprobs"]["content"] for of in (rows, native))
+        assert [(one["token"], one["bytes"]) for one in found] == [(one["token"], one["bytes"]) for one in expected]
+        for one, other in zip(found, expected, strict=True):
+            assert one["logprob"] == pytest.approx(other["logprob"], abs=1e-3)
+            assert [likely["token"] for likely in one["top_logprobs"]] == [
+                likely["token"] for likely in other["top_logprobs"]
+            ]
+            assert len(one["top_logprobs"]) == top
 
 
 def test_sampled_rows_are_the_same_in_a_second_run_and_differ_from_row_to_row(job, tmp_path):
@@ -170,13 +226,59 @@ def test_an_adapter_has_the_texts_of_the_target_that_it_is_merged_into(job, nati
         ("engine.options={tensor_parallel_size: 2}", SpecError, "is not the 1 GPU of a replica"),
         ("engine.options={load_format: nonsense}", ModelError, "nonsense"),
         ("engine.options={kv_cache_memory_bytes: 1000}", OutOfMemoryError, "ran out of memory"),
-        ("decoding.badWords=[x]", SpecError, "is not passed on to vLLM"),
+        ("decoding.noRepeatNgramSize=2", SpecError, "vLLM bans no n-grams"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name_with_its_exit_code(job, change, error, said):
     with pytest.raises(error) as caught:
         run_job(job("engine.name=vllm", change))
     assert said in str(caught.value)
+
+
+def test_verify_replays_with_vllm_and_judges_what_differs_by_its_scores(job, asking):
+    asked = [*STRUCTURED[:-1], {"id": "penalty", "repetition_penalty": 1.3}, {"id": "sampled", "temperature": 1.0}]
+    asked += [{"id": f"r{number}", "prompt": f"Count from 3 to {number}."} for number in range(10, 14)]
+    finished = job(*VLLM, *asking(asked))
+    _, rows, _ = run(finished)
+    folder = Path(finished.spec.results.dir) / finished.results_name
+    found = verify_run(folder)
+    assert (found.exact, found.ties, found.unexplained, found.not_replayable) == (len(asked) - 1, 0, 0, 1)
+    assert (found.engine, found.scores) == (f"vllm {installed()}", "")
+    part = folder / "part-00000-of-00001.jsonl"
+    changed = {"r10": rows["r11"]["text"], "penalty": rows["penalty"]["text"][:-2] + "x."}
+    assert changed["r10"] != rows["r10"]["text"]
+    lines = [{**row, "text": changed.get(name, row["text"])} for name, row in rows.items()]
+    part.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = verify_run(folder)
+    assert (found.exact, found.unexplained) == (len(asked) - 3, 2)
+    assert {one.id for one in found.divergences} == {"r10", "penalty"}
+    assert found.scores == "float32"
+    assert all(one.margin is None or one.margin > one.bound for one in found.divergences)
+
+
+def test_the_engine_process_of_a_replica_that_is_killed_ends_the_run_with_69(job, monkeypatch):
+    """Several replicas are a process each; a CPU has one, so that it is put apart here."""
+    from specbatch.runner.vllm import load  # imports vLLM
+
+    step = VllmEngine._step
+
+    def step_then_kill(engine):
+        ended = step(engine)
+        if engine.stats.finished >= 3:
+            for child in multiprocessing.active_children():
+                child.kill()
+        return ended
+
+    apart = functools.partial(load._load, apart=True)
+    monkeypatch.setattr(load, "_load", lambda name, arguments, **_: apart(name, arguments))
+    monkeypatch.setattr(VllmEngine, "_step", step_then_kill)
+    with pytest.raises(DeviceError, match="engine has died") as caught:
+        run_job(job(*VLLM))
+    assert caught.value.exit_code == ExitCode.GPU_FAULT == 69
+    monkeypatch.undo()
+    summary, rows, _ = run(job(*VLLM))
+    assert len(rows) == ROWS
+    assert 0 < summary.skipped < ROWS, "rows that had ended are kept"
 
 
 # Last: with numba, which its n-gram drafter imports, vLLM 0.32 does not start a second time in a process.

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 import pytest
 
+from specbatch.api.structured import StructuredOutput
 from specbatch.engine.logits.options import LogitsOptions, TokenBias
 from specbatch.engine.request import Request, SamplingParams
-from specbatch.runner.vllm.sampling import not_of_vllm, sampling_arguments
-from tests.api.specs import job
+from specbatch.runner.rows.grammars import RowGrammar
+from specbatch.runner.vllm.sampling import sampling_arguments
+
+BAN = float("-inf")
 
 
 def arguments(**fields):
@@ -40,23 +43,69 @@ def test_penalties_and_biases_are_passed_on():
 
 
 def test_a_ban_of_the_ending_tokens_for_a_while_is_min_tokens():
-    banned = LogitsOptions(tuple(TokenBias(token, float("-inf"), 5) for token in (2, 7)))
+    banned = LogitsOptions(tuple(TokenBias(token, BAN, 5) for token in (2, 7)))
     found = arguments(eos_token_ids=frozenset({2, 7}), logits=banned)
     assert (found["min_tokens"], found["logit_bias"]) == (5, None)
 
 
+def test_bans_are_biases_and_bad_words_of_several_tokens_are_tokens_too():
+    found = arguments(logits=LogitsOptions((TokenBias(4, BAN), TokenBias(5, 2.0)), ((1, 2),)))
+    assert found["logit_bias"] == {4: BAN, 5: 2.0}
+    assert found["_bad_words_token_ids"] == [[1, 2]]
+
+
+def test_with_drafts_where_vllm_takes_no_bias_bans_are_bad_words():
+    logits = LogitsOptions((TokenBias(4, BAN),), ((1, 2),))
+    found = sampling_arguments(Request("r", [1, 2], 9, logits=logits), drafts=True)
+    assert (found["logit_bias"], found["_bad_words_token_ids"]) == (None, [[4], [1, 2]])
+
+
 @pytest.mark.parametrize(
-    ("logits", "said"),
+    ("asked", "passed"),
     [
-        (LogitsOptions((TokenBias(4, float("-inf")),)), "tokens are banned"),
-        (LogitsOptions((TokenBias(4, float("-inf"), 3),)), "banned for a while"),
-        (LogitsOptions(bad_words=((1, 2),)), "bad_words is not supported"),
-        (LogitsOptions(no_repeat_ngram_size=3), "no_repeat_ngram_size is not supported"),
+        ({"regex": "a+"}, {"regex": "a+"}),
+        ({"choice": ["a", "b"]}, {"choice": ["a", "b"]}),
+        ({"grammar": 'start: "a"'}, {"grammar": 'start: "a"'}),
     ],
 )
-def test_what_vllm_cannot_do_with_a_row_is_refused_by_name(logits, said):
+def test_a_structured_output_is_passed_on_as_it_was_asked_for(asked, passed):
+    grammar = RowGrammar(None, 1, frozenset({2}), StructuredOutput(**asked))
+    assert arguments(grammar=grammar)["structured_outputs"] == passed
+
+
+def test_a_schema_has_the_native_engines_whitespace():
+    grammar = RowGrammar(None, 1, frozenset({2}), StructuredOutput(json_schema={"type": "object"}))
+    passed = arguments(grammar=grammar)["structured_outputs"]["json"]
+    assert passed["type"] == "object"
+    assert "whitespace_pattern" in passed["x-guidance"]
+
+
+@pytest.mark.parametrize("most", [None, 0, 5])
+def test_log_probabilities_are_as_many_as_asked_for(most):
+    assert arguments(top_logprobs=most)["logprobs"] == most
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"logits": LogitsOptions((TokenBias(4, BAN, 3),))}, "banned for a while: begin_suppress_tokens"),
+        ({"logits": LogitsOptions(no_repeat_ngram_size=3)}, "no_repeat_ngram_size is not supported"),
+        ({"logits": LogitsOptions(tuple(TokenBias(token, 1.0) for token in range(1025)))}, "more than 1024 tokens"),
+        ({"eos_token_ids": frozenset(range(129))}, "128 tokens that end it"),
+    ],
+)
+def test_what_vllm_cannot_do_with_a_row_is_refused_by_name(fields, said):
     with pytest.raises(ValueError, match=said):
-        arguments(logits=logits)
+        arguments(**fields)
+
+
+def test_sampled_rows_with_drafts_on_a_cpu_which_come_out_wrong_there_are_refused():
+    row = Request("r", [1], 9, SamplingParams(0.7))
+    with pytest.raises(ValueError, match="set drafter to null"):
+        sampling_arguments(row, drafts=True, on_cpu=True)
+    assert sampling_arguments(row, drafts=True)["temperature"] == 0.7
+    assert sampling_arguments(row, on_cpu=True)["temperature"] == 0.7
+    assert sampling_arguments(Request("r", [1], 9), drafts=True, on_cpu=True)["temperature"] == 0
 
 
 def test_what_a_later_release_lets_a_row_ask_is_refused_until_it_is_taught():
@@ -67,11 +116,3 @@ def test_what_a_later_release_lets_a_row_ask_is_refused_until_it_is_taught():
     sampling_arguments(Later("r", [1], 2))
     with pytest.raises(ValueError, match="mood is not supported with this engine"):
         sampling_arguments(Later("r", [1], 2, mood="good"))
-
-
-def test_what_the_spec_asks_of_every_row_is_refused_before_any_row():
-    decoding = job("decoding: {badWords: [x], topLogprobs: 0, minTokens: 3}").spec.decoding
-    assert [problem.path for problem in not_of_vllm(decoding)] == [
-        "spec.decoding.badWords",
-        "spec.decoding.topLogprobs",
-    ]
