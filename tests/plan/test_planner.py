@@ -128,6 +128,14 @@ def test_idle_gpus_are_pointed_out():
     assert any("idle: cuda:2" in note for note in plan_of("3xH100", env={"GPU_STRATEGY": "separate"}).notes)
 
 
+@pytest.mark.parametrize("key", ["num_nextn_predict_layers", "mtp_num_hidden_layers"])
+def test_layers_for_drafting_that_are_not_used_are_told(key):
+    target = shape_from_config(config("qwen3-8b") | {key: 2}, "own")
+    notes = make_plan(job(2), target, None, parse_gpus("2xH100")).notes
+    assert any("target own: it brings 2 layers for drafting (MTP), not loaded here" in note for note in notes)
+    assert not any("MTP" in note for note in plan_of("2xH100").notes)
+
+
 @pytest.mark.parametrize("given", [1, 3])
 def test_a_count_of_gpus_that_is_not_the_specs_is_refused(given):
     with pytest.raises(DeviceError, match=rf"placement\.gpus: is 2, but there are {given} GPUs"):

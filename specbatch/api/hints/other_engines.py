@@ -20,6 +20,8 @@ _HEADS = (
     " or the row's own text (drafter: {method: ngram})"
 )
 
+_MTP = f"a model's own layers for drafting (MTP) are not loaded; {_HEADS}"
+
 # What to do, by the names that mean it; a text that begins with = names the field that it is here.
 _TABLE: dict[str, str] = {
     # GPUs
@@ -58,7 +60,8 @@ _TABLE: dict[str, str] = {
     "draft_model drafter_model speculative_model assistant_model speculative_draft_model_path draft_model_path spec_decode_model": "=drafter.model",
     "num_assistant_tokens num_draft_tokens speculative_num_draft_tokens speculative_num_steps draft_len gamma k draft_max": "=decoding.numSpeculativeTokens",
     "prompt_lookup prompt_lookup_num_tokens ngram ngram_size": "look drafts up in the row's own text by drafter: {method: ngram, promptLookupMax: 4}",
-    "speculative_algorithm speculative_method eagle eagle3 medusa mtp draft_tensor_parallel_size speculative_eagle_topk": _HEADS,
+    "speculative_algorithm speculative_method eagle eagle3 medusa draft_tensor_parallel_size speculative_eagle_topk": _HEADS,
+    "mtp deepseek_mtp glm4_moe_mtp mimo_mtp qwen3_next_mtp ernie_mtp nextn num_nextn_predict_layers": _MTP,
     # tokens
     "max_tokens max_completion_tokens max_output_tokens num_predict n_predict max_gen_len generation_length": "=decoding.maxNewTokens",
     "stop_sequences stop_strings stop_words": "=decoding.stop",

@@ -19,6 +19,7 @@ _SHOWN = 3
 _COMPUTED = re.compile(
     r"(\.attn\.(attention\.)?(bias|masked_bias)|\.causal_mask|\.attention\.(bias|masked_bias)|rotary_emb\.inv_freq|rope\.freqs)$"
 )
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 # The parts of a model of text and something else that text alone does not run through.
 _OTHER_SENSES = re.compile(
     r"(^|\.)(vision|visual|audio|image|speech|multi_modal|mm_|vq|conformer|embed_(vision|audio))"
@@ -34,19 +35,20 @@ class Kind:
     fits: Callable[[Collection[str], Collection[str]], bool]  # (missing, unused) -> whether the names are of this kind
 
 
-def check_fit(info: Mapping[str, Any], name: str, *, text_only: bool = False) -> None:
+def check_fit(info: Mapping[str, Any], name: str, *, text_only: bool = False, mtp_layers: Collection[int] = ()) -> None:
     """Judges what transformers says of a load (`output_loading_info`), from which it has taken what it ignores on purpose.
 
     Args:
         info: missing_keys, unexpected_keys, and mismatched_keys as (name, stored shape, the model's shape).
         name: of the model, as shown to people.
         text_only: only the text part of a model of several senses was loaded: the others' tensors are unused by design.
+        mtp_layers: numbers of layers for drafting that are unused by design; transformers takes out those of the largest models only.
 
     Raises:
         ModelError: tensors are missing, unused or of another shape; with what the folder seems to hold, and the remedy.
     """
     missing = _in_order(info["missing_keys"])
-    unused = _in_order(key for key in info["unexpected_keys"] if not _is_needless(key, text_only=text_only))
+    unused = _in_order(key for key in info["unexpected_keys"] if not _is_needless(key, text_only, mtp_layers))
     mismatched = sorted(info["mismatched_keys"])
     if not (missing or unused or mismatched):
         return
@@ -72,8 +74,11 @@ def kind_of(missing: Collection[str], unused: Collection[str]) -> Kind | None:
     return next((kind for kind in _KINDS if kind.fits(missing, unused)), None)
 
 
-def _is_needless(key: str, *, text_only: bool) -> bool:
-    return _COMPUTED.search(key) is not None or (text_only and _OTHER_SENSES.search(key) is not None)
+def _is_needless(key: str, text_only: bool, mtp_layers: Collection[int]) -> bool:
+    if _COMPUTED.search(key) or (text_only and _OTHER_SENSES.search(key)):
+        return True
+    layer = _LAYER.search(key)
+    return layer is not None and int(layer[1]) in mtp_layers
 
 
 def _remedy(missing: Sequence[str], unused: Sequence[str]) -> str:

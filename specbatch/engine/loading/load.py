@@ -22,6 +22,7 @@ from specbatch.engine.loading.checkpoint import check_fit
 from specbatch.engine.loading.dry_load import dry_load, odd_shapes
 from specbatch.engine.quantization import Quantization, quantize_linears
 from specbatch.errors import ModelError, OutOfMemoryError
+from specbatch.mtp import mtp_layers
 
 _LARGE = 1 << 30  # bytes; what is smaller loads in a second
 _CONVERSION = (
@@ -101,7 +102,7 @@ def load_causal_lm(
     if "gguf_file" in arguments:
         info["mismatched_keys"] = info["mismatched_keys"] | odd_shapes(model)
     info["mismatched_keys"] = info["mismatched_keys"] | fp8.odd_shapes(model)
-    check_fit(info, shown, text_only=_is_text_of_more(Path(path)))
+    _check_fit(info, Path(path), shown)
     _check_finite(model, shown)
     if quantization is not None:
         _check_capability(quantization, devices, shown)
@@ -141,7 +142,13 @@ def _check_before(path: Path, name: str, *, trust_remote_code: bool) -> None:
         return
     info = dry_load(path, AutoConfig.from_pretrained(path))
     if info is not None:
-        check_fit(info, name, text_only=_is_text_of_more(path))
+        _check_fit(info, path, name)
+
+
+def _check_fit(info: Mapping[str, Any], path: Path, name: str) -> None:
+    """Of a model of text and more the text part is loaded; layers for drafting are left out."""
+    config = _plain_config(path)
+    check_fit(info, name, text_only="text_config" in config, mtp_layers=mtp_layers(config))
 
 
 def _check_finite(model: PreTrainedModel, name: str) -> None:
@@ -173,11 +180,6 @@ def _check_capability(quantization: Quantization, devices: Collection[str], name
             where=name,
             remedy="set drafter.quantization to int8",
         )
-
-
-def _is_text_of_more(path: Path) -> bool:
-    """Whether config.json is of a model of text and more, of which the text part is loaded."""
-    return "text_config" in _plain_config(path)
 
 
 def _as_stored(path: Path, *, trust_remote_code: bool) -> dict[str, Any]:

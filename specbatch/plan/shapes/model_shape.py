@@ -67,6 +67,7 @@ class ModelShape:
     experts_per_token: int = 0
     max_positions: int | None = None  # None: not said
     sliding_window: bool = False  # in any layer
+    mtp_layers: int = 0  # beside its own; they draft further tokens, and are not loaded
     modules: ModuleNames = ModuleNames()
     known_layout: bool = True  # the names of its modules are known, and counts are exact
     counted: bool = False  # in the model itself, not by the formula of a family

@@ -53,6 +53,12 @@ def test_constants_that_models_compute_are_not_missed(key):
     check_fit(info(unused=[key]), "m")
 
 
+def test_layers_for_drafting_are_left_out_where_the_config_counts_them_and_refused_where_not():
+    check_fit(info(unused=["model.layers.3.eh_proj.weight"]), "m", mtp_layers=range(3, 4))
+    with pytest.raises(ModelError, match=r"no place for \(model\.layers\.4\.eh_proj"):
+        check_fit(info(unused=["model.layers.3.enorm.weight", "model.layers.4.eh_proj.weight"]), "m", mtp_layers=[3])
+
+
 @pytest.mark.parametrize("key", ["transformer.h.0.attn.c_attn.bias", "model.layers.0.self_attn.q_proj.bias"])
 def test_a_bias_that_the_model_has_no_place_for_is_refused(key):
     assert "no place for" in refusal(unused=[key]).message
