@@ -1,9 +1,10 @@
 """Linears of quantized weights beside those of bfloat16 on one GPU, for the shapes of Qwen3 1.7B.
 
     python -m benchmarks.quantized_linear                 every shape at 1 to 512 tokens: about a minute
-    python -m benchmarks.quantized_linear --sweep int8    the best configurations: about two
+    python -m benchmarks.quantized_linear --sweep int8 [--tokens 1,32,64] [--seconds 50]     the best configurations
 
 A figure is microseconds a call, measured as in benchmarks.linear, with its norm, gate or residual; `bfloat16` is whatever TritonOps takes.
+Configurations are of the bare linear, and printed as linear_configs.py has them.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.arguments import integers
 from benchmarks.inputs.linear_cases import COLD, EPS, Call, Shape, shapes
 from benchmarks.linear import compile_all, measured
 from specbatch.engine.graphs.kernels.linears import linear
-from specbatch.engine.graphs.kernels.linears.linear_configs import Config, padded
+from specbatch.engine.graphs.kernels.linears.linear_configs import FMA_TOKENS, Config
 from specbatch.engine.graphs.triton_ops import TritonOps
 from specbatch.engine.quantization import QuantizedWeight, Weight, quantize
 
@@ -64,50 +66,51 @@ def table() -> Iterator[str]:
             yield f"| {shape.name} | {tokens} | " + " | ".join("" if us is None else f"{us:.1f}" for us in times) + " |"
 
 
-def candidates(shape: Shape, tokens: int) -> Iterator[Config]:
+def candidates(shape: Shape, tokens: int, kind: str) -> Iterator[Config]:
     """Configurations that may suit."""
-    gated = shape.op == "norm_gated"
-    if tokens <= 2:
-        for n, warps in itertools.product((1, 2, 4, 8, 16), (1, 2, 4, 8)):
-            if 32 <= (1 + gated) * n * shape.ins // (32 * warps) <= 512:
+    gates = 1 + (shape.op == "norm_gated")
+    outs = shape.outs // gates
+    if tokens <= FMA_TOKENS:
+        words = shape.ins * (4 if kind == "int4" else 8) // 32
+        for n, warps in itertools.product((2, 4, 8, 16, 32), (1, 2, 4, 8)):
+            if 16 <= gates * n * words // (32 * warps) <= 128 and outs >= 128 * n:
                 yield Config(n, 1 << (shape.ins.bit_length() - 1), warps, fma=True)
-    if tokens == 1:
         return
-    block_t = padded(tokens)
-    for n, k, warps, stages in itertools.product((16, 32, 64, 128), (128, 256, 512), (2, 4, 8), (3, 5)):
-        shared = stages * k * (n * (1 + gated) + 2 * block_t)
-        for split in (1,) if gated or shape.outs > 8192 else (1, 2, 4):
-            tiles = shape.outs // (1 + gated) // n * split
-            fits = shared <= 220 << 10 and n * k >= 32 * 32 * warps and n * block_t <= 128 * 32 * warps
-            if fits and tiles >= 96 and shape.ins % (k * split) == 0:
-                yield Config(n, k, warps, stages, split)
+    for n, k, warps in itertools.product((16, 32, 64, 128), (128, 256), (1, 2, 4, 8)):
+        if not 16 * warps <= gates * n <= 64 * warps or gates * n * k > 1 << 14:
+            continue
+        splits = [split for split in (1, 2, 4) if outs // n * split >= 96 and shape.ins % (k * split) == 0]
+        for split in splits[: 1 if gates > 1 or outs > 8192 else 2]:
+            if split == 1 or gates == 1:
+                yield Config(n, k, warps, 4, split)
 
 
-def sweep(kind: str, seconds: float) -> Iterator[str]:
+def sweep(kind: str, counts: list[int], seconds: float) -> Iterator[str]:
     """The best three of each shape and number of tokens, beside the table's own."""
     deadline = time.monotonic() + seconds
-    for tokens, shape in itertools.product((1, 16, 32, 128), shapes(["1.7B"])):
+    for tokens, shape in itertools.product(counts, shapes(["1.7B"])):
         if time.monotonic() > deadline:
             yield f"{shape.name}, T {tokens}: no time left"
             continue
         copies = weights(shape, kind)
-        tried = {config: call(shape, tokens, copies, config) for config in candidates(shape, tokens)}
+        tried = {config: call(shape, tokens, copies, config) for config in candidates(shape, tokens, kind)}
         compile_all(list(tried.values()))
         found = [(us, config) for config, one in tried.items() if (us := measured(one, len(copies))) is not None]
         found.sort(key=lambda pair: pair[0])
         own = measured(call(shape, tokens, copies), len(copies))
-        best = "; ".join(f"{us:.1f} {config}" for us, config in found[:3])
-        yield f"{shape.name}, T {tokens}, ours {own and round(own, 1)}, of {len(tried)}: {best}"
+        yield f"# {shape.name}, T {tokens}: ours {own and round(own, 1)}, of {len(tried)}"
+        yield from (f"    {config},  # {us:.1f}" for us, config in found[:3])
 
 
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweep", choices=KINDS[1:])
-    parser.add_argument("--seconds", type=float, default=100, help="after which a sweep starts nothing new")
+    parser.add_argument("--tokens", type=integers, default=[1, 32, 64], help="of a sweep")
+    parser.add_argument("--seconds", type=float, default=50, help="after which a sweep starts nothing new")
     args = parser.parse_args()
     lines = []
-    for line in sweep(args.sweep, args.seconds) if args.sweep else table():
+    for line in sweep(args.sweep, args.tokens, args.seconds) if args.sweep else table():
         print(line, flush=True)
         lines.append(line)
     if os.environ.get("OUT"):

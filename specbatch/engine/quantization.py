@@ -31,7 +31,7 @@ _ROWS = 8192  # outputs that are rounded at once: what that takes of memory is s
 class QuantizedWeight:
     """A matrix of a linear: values times scales.
 
-    values: int8 or float8_e4m3fn [outs, ins]; or uint8 [outs, ins / 2]: 8 more than the value, that of input j in the low bits of byte
+    values: int8 or float8_e4m3fn [outs, ins]; or uint8 [outs, ins / 2]: four bits with a sign, that of input j in the low bits of byte
         j, that of input ins / 2 + j in its high bits
     scales: of equal groups of inputs  # [ceil(outs / rows), groups]
     rows: outputs that share scales.
@@ -62,6 +62,12 @@ class QuantizedWeight:
         return outs, width * (2 if self.is_int4 else 1)
 
     @property
+    def words(self) -> int:
+        """Words of four bytes of integers in a row of outputs; 0: they are none, or fill none."""
+        width = self.values.shape[1]
+        return 0 if self.values.dtype == torch.float8_e4m3fn or width % 4 else width // 4
+
+    @property
     def nbytes(self) -> int:
         """As a step reads them."""
         return self.values.nbytes + self.scales.nbytes
@@ -79,7 +85,7 @@ class QuantizedWeight:
         """The matrix itself.  # [outs, ins]"""
         values = self.values
         if self.is_int4:
-            values = torch.cat([values & 15, values >> 4], 1).to(torch.int8) - 8
+            values = torch.cat([values << 4, values & 0xF0], 1).view(torch.int8) >> 4
         outs, ins = self.shape
         groups = self.scales.shape[1]
         scales = self.scales.to(dtype)
@@ -149,8 +155,8 @@ def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
         off = (wide - rounded * tried).square().sum(-1, keepdim=True)
         values, scales = torch.where(off < least, rounded, values), torch.where(off < least, tried, scales)
         least = torch.minimum(off, least)
-    low, high = (values + 8).to(torch.uint8).view(outs, ins).chunk(2, dim=1)
-    return low | (high << 4), scales[..., 0].bfloat16()
+    low, high = values.to(torch.int8).view(torch.uint8).view(outs, ins).chunk(2, dim=1)
+    return (low & 15) | (high << 4), scales[..., 0].bfloat16()
 
 
 class QuantizedLinear(nn.Module):

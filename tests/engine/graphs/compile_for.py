@@ -108,6 +108,7 @@ def compile_only(capability):
         tensor(linear.TILES, dtype=torch.int32),
     )
     w8a8._converts = lambda device: True
+    linear.native = lambda device: capability // 10
     for module in (triton_ops, triton_operations, experts_operations, linear_limits):
         module.known = lambda x, other: x.dtype in triton_operations.DTYPES and x.dtype == other.dtype
     return compiled
@@ -276,16 +277,22 @@ def of_quantized_weights(dtype, hidden=2048, qkv=4096, inner=6144):
     def real(*shape):
         return tensor(*shape, dtype=dtype)
 
-    for kind in (torch.int8, torch.float8_e4m3fn):
+    def eight_bits(kind):
+        return lambda outs, ins: QuantizedWeight(tensor(outs, ins, dtype=kind), tensor(outs, 1, dtype=torch.float32))
 
-        def few(outs, ins, kind=kind):
-            return QuantizedWeight(tensor(outs, ins, dtype=kind), tensor(outs, 1, dtype=torch.float32))
+    def four_bits(outs, ins):
+        return QuantizedWeight(tensor(outs, ins // 2, dtype=torch.uint8), tensor(outs, ins // 32, dtype=torch.bfloat16))
 
-        for n in (1, 16, 128) if kind is torch.int8 else (1, 16):
-            yield lambda n=n, few=few: ops.norm_linear(real(n, hidden), norm, 1e-6, few(qkv, hidden))
-            yield lambda n=n, few=few: ops.norm_gated(real(n, hidden), norm, 1e-6, few(2 * inner, hidden))
-            yield lambda n=n, few=few: ops.linear_add(real(n, inner), few(hidden, inner), real(n, hidden))
-        yield lambda few=few: ops.norm_linear(real(512, hidden), norm, 1e-6, few(VOCABULARY, hidden))
+    for made, counts in (
+        (eight_bits(torch.int8), (1, 16, 128)),
+        (four_bits, (1, 32)),
+        (eight_bits(FP8), (1, 16)),
+    ):
+        for n in counts:
+            yield lambda n=n, made=made: ops.norm_linear(real(n, hidden), norm, 1e-6, made(qkv, hidden))
+            yield lambda n=n, made=made: ops.norm_gated(real(n, hidden), norm, 1e-6, made(2 * inner, hidden))
+            yield lambda n=n, made=made: ops.linear_add(real(n, inner), made(hidden, inner), real(n, hidden))
+    yield lambda: ops.norm_linear(real(512, hidden), norm, 1e-6, eight_bits(torch.int8)(VOCABULARY, hidden))
 
 
 # Hidden size, intermediate size of an expert, routing, whether a bias chooses.

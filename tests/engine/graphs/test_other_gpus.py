@@ -72,7 +72,7 @@ def test_the_linears_of_a_quantized_drafter_do_so_too():
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert found["refused"] == []
-    assert {"dot", "fma"} <= set(found["compiled"])
+    assert {"dot", "fma", "fma_words"} <= set(found["compiled"])
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A quantized drafter on a GPU, by compiled kernels and recorded rounds: python -m pytest -m gpu tests/engine/graphs/test_quantized_on_gpu.py"""
 
 import pytest
+import torch
 
 from tests.engine.graphs import fast
 from tests.engine.graphs.on_gpu import embedded_prompts, judged, load_pair
@@ -19,6 +20,6 @@ def test_every_token_is_the_targets_own_and_drafts_stand_as_often(quantization, 
         out, engine = fast.decode(
             pair.target, pair.drafter, rows[:batch], max_sequences=batch, num_speculative_tokens=3, max_length=256
         )
-        assert judged(out, "bfloat16")["unexplained"] == 0
+        assert judged(out, torch.bfloat16)["unexplained"] == 0
         rates.append(engine.stats.acceptance_rate)
     assert rates[1] > rates[0] - 0.06

@@ -30,8 +30,8 @@ from specbatch.engine.graphs.kernels.fitting import with_stages
 from specbatch.engine.graphs.kernels.linears.epilogue import LINE
 from specbatch.engine.graphs.kernels.linears.linear_configs import DOT_TOKENS, SCRATCH, Config, configured, padded
 from specbatch.engine.graphs.kernels.linears.linear_dot import dot
+from specbatch.engine.graphs.kernels.linears.linear_dp4a import fma_words, native
 from specbatch.engine.graphs.kernels.linears.linear_fma import fma
-from specbatch.engine.graphs.kernels.linears.linear_int4 import fma_int4
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.kernels.scratch import current_lane
 from specbatch.engine.quantization import QuantizedWeight, Weight
@@ -130,8 +130,9 @@ def _run(
     tokens, ins = x.shape
     outs = weight.shape[0] // 2 if gated else weight.shape[0]
     ahead = squares is not None or next_norm is not None
-    values, scales, int4 = _parts(weight)
-    use = config or configured(tokens, outs, ins, values.element_size(), gated=gated, ahead=ahead)
+    values, scales, int4, words = _parts(weight)
+    size = values.element_size() / (1 + int4)
+    use = config or configured(tokens, outs, ins, size, gated=gated, ahead=ahead, integers=words > 0)
     out = x.new_empty(tokens, outs)
     flags: dict[str, Any] = {
         "block_n": use.block_n,
@@ -147,11 +148,14 @@ def _run(
     if use.fma:
         assert not ahead
         early = kind != BIAS or weight.nbytes < _LONG
-        if int4:
-            flags["block_k"] = triton.next_power_of_2(ins // 2)
-            fma_int4[(tiles,)](
-                x, norm, values, scales, extra, out, outs, ins, eps,
-                count=tokens, normed=norm is not None, even_k=flags["block_k"] == ins // 2, early=early, **flags,
+        if words:
+            flags["block_k"] = 1 << (words.bit_length() - 1)
+            rest = words - flags["block_k"]
+            tail = triton.next_power_of_2(rest) if rest else 0
+            fma_words[(tiles,)](
+                x, norm, values.view(torch.int32), scales, extra, out, outs, ins, eps,
+                tail=tail, count=tokens, int4=int4, native=native(x.device), normed=norm is not None, even_k=rest == tail,
+                early=early, **flags,
             )  # fmt: skip
             return out, None, None
         rest = ins - use.block_k
@@ -178,14 +182,14 @@ def _run(
     stretches = 0 if squares is None else len(squares)
     after, fetched = values, 0
     if following is not None:
-        after, _, _ = _parts(following)
+        after, *_ = _parts(following)
         fetched = min(_FETCHED, after.nbytes)
 
     def run(stages: int) -> None:
         dot[(tiles, use.split, times)](
             x, squares, values, scales, extra, out, next_norm, scaled, squares_out, after, partial, counters,
             tokens, outs, ins, eps, stretches, fetched // LINE // (tiles * use.split),
-            block_t=block_t, many=times > 1, int4=int4, split=use.split, room=max(_ROOM, triton.next_power_of_2(stretches)) if stretches else 0,
+            block_t=block_t, many=times > 1, int4=int4, native=native(x.device), split=use.split, room=max(_ROOM, triton.next_power_of_2(stretches)) if stretches else 0,
             hands_on=next_norm is not None, even_k=ins % (use.block_k * use.split) == 0,
             early=early, line=LINE // after.element_size() if flags["overlapped"] else 0,
             num_stages=stages, **flags,
@@ -195,11 +199,11 @@ def _run(
     return out, scaled, squares_out
 
 
-def _parts(weight: Weight) -> tuple[Tensor, Tensor | None, bool]:
-    """What kernels read of a weight; whether that is int4."""
+def _parts(weight: Weight) -> tuple[Tensor, Tensor | None, bool, int]:
+    """What kernels read of a weight; whether that is int4; words of integers in a row."""
     if isinstance(weight, QuantizedWeight):
-        return weight.values, weight.scales, weight.is_int4
-    return weight, None, False
+        return weight.values, weight.scales, weight.is_int4, weight.words
+    return weight, None, False, 0
 
 
 _scratches: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}

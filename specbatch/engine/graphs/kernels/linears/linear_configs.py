@@ -31,11 +31,20 @@ class Config:
     fma: bool = False
 
 
-# By padded tokens, for weights of two bytes. Those of one byte are rounded up to the tokens' dtype in registers.
+# By padded tokens, for weights of two bytes.
 _DOT = {
     8: Config(16, 256, 2, 4),
     16: Config(16, 256, 2, 4),
     32: Config(32, 128, 4, 5),
+    64: Config(64, 128, 4, 4),
+    MANY: Config(64, 128, 8, 3),
+}
+# Of one byte or less. A program reads all tokens' inputs, which soon are more bytes than its weights: so it has more outputs, and inputs are
+# split among programs. No two warps have the same weights, which each would convert: 16 outputs a warp.
+_DOT_SMALL = {
+    8: Config(32, 256, 2, 4),
+    16: Config(32, 256, 2, 4),
+    32: Config(64, 128, 2, 4),
     64: Config(64, 128, 4, 4),
     MANY: Config(64, 128, 8, 3),
 }
@@ -46,7 +55,9 @@ def padded(tokens: int) -> int:
     return next((most for most in DOT_TOKENS if tokens <= most), MANY)
 
 
-def configured(tokens: int, outs: int, ins: int, size: int, *, gated: bool = False, ahead: bool = False) -> Config:
+def configured(
+    tokens: int, outs: int, ins: int, size: float, *, gated: bool = False, ahead: bool = False, integers: bool = False
+) -> Config:
     """The configuration for [tokens, ins] x [outs, ins], `size` bytes a value.
 
     Args:
@@ -56,18 +67,39 @@ def configured(tokens: int, outs: int, ins: int, size: int, *, gated: bool = Fal
         size: bytes of a value.
         gated: two linears, of gate and up.
         ahead: a norm is handed on or has been; of the tensor cores alone.
+        integers: the weights are, see linear_dp4a.
     """
-    if not ahead and in_registers(tokens, outs * (1 + gated) * ins * size):
-        return registers(tokens, outs, ins, size, gated=gated)
+    if not ahead and in_registers(tokens, int(outs * (1 + gated) * ins * size), integers=integers):
+        if integers:
+            return words(outs, int(ins * size) // 4, gated=gated)
+        return registers(tokens, outs, ins, int(size), gated=gated)
     config = tensor_cores(tokens, outs, ins, size, whole=gated)
-    if gated and config.block_n > 16 and tokens <= DOT_TOKENS[-1]:
+    if gated and config.block_n > (16 if size > 1 else 32) and tokens <= DOT_TOKENS[-1]:
         config = replace(config, block_n=config.block_n // 2)
     return config
 
 
-def in_registers(tokens: int, weights: int) -> bool:
+def in_registers(tokens: int, weights: int, *, integers: bool = False) -> bool:
     """Whether so many tokens are better multiplied in registers than by the tensor cores, by the weights' bytes."""
-    return tokens == 1 or (tokens <= FMA_TOKENS and weights < BRIEF)
+    return tokens == 1 or (tokens <= FMA_TOKENS and (integers or weights < BRIEF))
+
+
+def words(outs: int, count: int, *, gated: bool) -> Config:
+    """As configured, of linear_dp4a. Outputs share what making integers of the inputs takes, so a program has many.
+
+    Args:
+        outs: of the gate alone where gated.
+        count: words of an output.
+        gated: as configured.
+    """
+    warps = 1
+    while warps < 8 and warps * 128 < count:
+        warps *= 2
+    each = -(-count // (32 * warps))  # of an output, that a thread holds
+    block_n = 1 << max((64 // (each * (1 + gated))).bit_length() - 1, 0)
+    while block_n > 1 and outs <= block_n * MULTIPROCESSORS:
+        block_n //= 2
+    return Config(block_n, 1 << (count.bit_length() - 1), warps, fma=True)
 
 
 def registers(tokens: int, outs: int, ins: int, size: int, *, gated: bool) -> Config:
@@ -90,9 +122,9 @@ def registers(tokens: int, outs: int, ins: int, size: int, *, gated: bool) -> Co
     return Config(outputs(128 if brief else 64), 1 << (ins.bit_length() - 1), warps, fma=True)
 
 
-def tensor_cores(tokens: int, outs: int, ins: int, size: int, *, whole: bool) -> Config:
+def tensor_cores(tokens: int, outs: int, ins: int, size: float, *, whole: bool) -> Config:
     """As configured, never in registers alone; `whole`: a program needs all inputs."""
-    config = _DOT[padded(tokens)]
+    config = (_DOT if size > 1 else _DOT_SMALL)[padded(tokens)]
     if size == 4:
         return replace(config, block_k=64, warps=4, stages=2)
     if not whole and outs < config.block_n * MULTIPROCESSORS:

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from specbatch.engine.graphs.kernels.linears.epilogue import fetch, hand_on, write
-from specbatch.engine.graphs.kernels.linears.linear_int4 import GROUP, group_scales, wide
+from specbatch.engine.graphs.kernels.linears.linear_widen import GROUP, group_scales, widen, widen_int4
 
 
 @triton.jit(do_not_specialize=["tokens", "lines", "stretches"])
@@ -16,7 +16,7 @@ def dot(
     x, squares, weight, scales, extra, out, norm, scaled, squares_out, following, scratch, counters,
     tokens, outs, ins, eps, stretches, lines,
     block_n: tl.constexpr, block_k: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
-    room: tl.constexpr, many: tl.constexpr, int4: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
+    room: tl.constexpr, many: tl.constexpr, int4: tl.constexpr, native: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
     even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, activation: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """room: for the stretches whose sums of squares are in `squares`, where x is scaled by the norm's weights, else 0
@@ -24,6 +24,7 @@ def dot(
     scales: of the weights of each output, or None; of its groups, if they are int4: block_k then counts bytes
     line: see fetch, or 0
     many: there are programs for each block_t of the tokens
+    native: see linear_dp4a
     """
     if overlapped and early:
         tl.extra.cuda.gdc_launch_dependents()
@@ -88,10 +89,10 @@ def dot(
                     eviction_policy="evict_last",
                 )
             low, high = group_scales(of_row, (begin + offset) // GROUP, groups, even_k, block_k // GROUP)
-            acc = tl.dot(wide(a, low, 0, b.dtype), b, acc, input_precision="ieee")
-            acc = tl.dot(wide(a, high, 4, b.dtype), b_high, acc, input_precision="ieee")
+            acc = tl.dot(widen_int4(a, low, 0, b.dtype, native), b, acc, input_precision="ieee")
+            acc = tl.dot(widen_int4(a, high, 4, b.dtype, native), b_high, acc, input_precision="ieee")
         else:
-            acc = tl.dot(a.to(b.dtype), b, acc, input_precision="ieee")
+            acc = tl.dot(widen(a, b.dtype, native), b, acc, input_precision="ieee")
         if gated:
             if even_k:
                 c = tl.load(ups + weights + offset, eviction_policy="evict_first")
@@ -101,10 +102,10 @@ def dot(
                 low, high = group_scales(
                     of_row + outs * groups, (begin + offset) // GROUP, groups, even_k, block_k // GROUP
                 )
-                acc_up = tl.dot(wide(c, low, 0, b.dtype), b, acc_up, input_precision="ieee")
-                acc_up = tl.dot(wide(c, high, 4, b.dtype), b_high, acc_up, input_precision="ieee")
+                acc_up = tl.dot(widen_int4(c, low, 0, b.dtype, native), b, acc_up, input_precision="ieee")
+                acc_up = tl.dot(widen_int4(c, high, 4, b.dtype, native), b_high, acc_up, input_precision="ieee")
             else:
-                acc_up = tl.dot(c.to(b.dtype), b, acc_up, input_precision="ieee")
+                acc_up = tl.dot(widen(c, b.dtype, native), b, acc_up, input_precision="ieee")
 
     if line:
         fetch(following, lines, tile * split + part, line)

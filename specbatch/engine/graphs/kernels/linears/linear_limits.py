@@ -23,9 +23,10 @@ AHEAD = {2: 16, 4: 8}  # tokens up to which a linear hands the norm on to the ne
 
 def folds(x: Tensor, weight: Weight) -> bool:
     """Whether every program works out the norm for itself."""
-    outs, ins = weight.shape
-    size = weight.values.element_size() if isinstance(weight, QuantizedWeight) else weight.element_size()
-    return in_registers(x.shape[0], outs * ins * size) and few(x, weight)
+    size, integers = weight.nbytes, False
+    if isinstance(weight, QuantizedWeight):
+        size, integers = weight.values.nbytes, weight.words > 0
+    return in_registers(x.shape[0], size, integers=integers) and few(x, weight)
 
 
 def few(x: Tensor, weight: Weight, *, gated: bool = False) -> bool:

@@ -240,6 +240,29 @@ def test_a_norm_is_handed_on_between_quantized_linears():
     close(linear.ahead_gated(*ahead, 1e-6, gates), expected, torch.bfloat16)
 
 
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_making_integers_of_inputs_loses_far_less_than_making_them_of_weights(quantization):
+    ours, reference = quantized(1, 24, 192, torch.float32, quantization)
+    got, expected = linear.linear(*ours["linear"]), TorchOps().linear(*reference["linear"])
+    assert float((got - expected).norm() / expected.norm()) < {"int8": 2e-5, "int4": 6e-3}[quantization]
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_an_input_that_is_no_number_stays_visible_behind_integer_weights(quantization):
+    x, weight, bias = quantized(1, 24, 192, torch.bfloat16, quantization)[0]["linear"]
+    x[0, 7] = torch.nan
+    assert linear.linear(x, weight, bias).isnan().all()
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("size", [1, 0.5])
+def test_a_program_of_integer_weights_has_no_more_than_registers_hold(size, gated):
+    for outs, ins in product((64, 1024, 3072, 4096, 28672, 151936), (576, 1024, 3072, 4096, 12288, 28672)):
+        use = configured(2, outs, ins, size, gated=gated, integers=True)
+        assert use.fma
+        assert use.block_n * (1 + gated) * ins * size <= 4 * 128 * 32 * use.warps
+
+
 def test_split_fits_the_scratch_for_many_tokens_of_quantized_weights():
     for outs, ins in product((1024, 2048, 4096, 6144, 151936), (1024, 2048, 6144)):
         for tokens in (65, 128, 129, 256):
