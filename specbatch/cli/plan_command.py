@@ -14,7 +14,7 @@ from specbatch.cli.output import show, show_json
 from specbatch.errors import DeviceError, ExitCode, ResultsError
 
 if TYPE_CHECKING:
-    from specbatch.api import SpecBatchJob
+    from specbatch.api import Spec, SpecBatchJob
     from specbatch.plan.measured import MeasuredRounds
     from specbatch.plan.types import GpuShape
     from specbatch.runner.peek.sharing import Sharing
@@ -118,7 +118,7 @@ def plan(
     models = {"target": shape} | ({"drafter": drafter_shape} if drafter_shape else {})
     sharing = sharing_here(job.spec, os.environ)
     engine = str(choose_engine(job.spec, models, installed()))
-    made = replace(made, notes=(*said, *said_of_run, *made.notes, engine, *_shared(sharing)))
+    made = replace(made, notes=(*said, *said_of_run, *made.notes, engine, *_shared(sharing, job.spec)))
     if output == "json":
         show_json(made.to_dict() | {"shared_prompts": sharing and sharing.to_json()})
     else:
@@ -127,10 +127,14 @@ def plan(
         raise typer.Exit(ExitCode.OUT_OF_MEMORY)
 
 
-def _shared(sharing: Sharing | None) -> list[str]:
+def _shared(sharing: Sharing | None, spec: Spec) -> list[str]:
     """A note about what prompts begin with alike, where they do."""
     if sharing is None or not sharing.shared:
         return []
+    if spec.placement.gpus == 0 and spec.drafter is not None and spec.drafter.method == "eagle3":
+        return [
+            "prompts: rows begin alike, but on a CPU an EAGLE-3 head must be shown every token: each row computes its own"
+        ]
     return ["; ".join([f"prompts: {sharing.text}", *sharing.examples()])]
 
 

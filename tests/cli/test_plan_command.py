@@ -21,6 +21,12 @@ spec:
   results: {dir: results}
 """
 
+HEAD = {
+    "architectures": ["LlamaForCausalLMEagle3"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 12288,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "num_hidden_layers": 1, "vocab_size": 151936,
+    "draft_vocab_size": 32000,
+}  # fmt: skip
+
 
 @pytest.fixture
 def spec(tmp_path, monkeypatch):
@@ -183,6 +189,12 @@ def test_what_prompts_share_is_a_note_where_they_do(spec, tmp_path, monkeypatch,
     said = " ".join(capsys.readouterr().out.split())
     assert "prompts: about 41% of the prompts of the first 5 rows is computed once, by their bytes" in said
     assert "5 prompts (row 0 is the first) begin with the same 256 bytes" in said
+    head = tmp_path / "head"
+    head.mkdir()
+    (head / "config.json").write_text(json.dumps(HEAD))
+    eagle = ["--set", f"drafter={{method: eagle3, model: {head}}}", "--set", "placement.gpus=0"]
+    assert main(["plan", spec, *eagle]) in {0, 70}
+    assert "each row computes its own" in " ".join(capsys.readouterr().out.split())
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n')
     assert main(["plan", spec]) == 0
     assert "prompts:" not in capsys.readouterr().out

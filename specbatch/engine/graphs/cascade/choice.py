@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +12,10 @@ from specbatch.engine.graphs.cascade.price import CascadePrice
 from specbatch.engine.graphs.cascade.tiles import Tile, lines, most_tiles, plan_tiles
 from specbatch.engine.graphs.drafters.windowed import WindowPool
 from specbatch.engine.graphs.pair import CapturedPair
+from specbatch.engine.memory import free_cached
 
 CAPTURE_SECONDS = 0.1  # that the first two rounds of a kind take longer
-_CAPTURE_BYTES = 512 << 20  # free, where more is captured
+_CAPTURE_BYTES = 256 << 20  # free, where more is captured
 _CAPTURED = float("inf")
 
 
@@ -62,8 +64,10 @@ class CascadeChooser:
             bandwidth: measures that of the GPUs' memory, bytes a second.
         """
         if self.wanted is None and self._device.type == "cuda":
-            speed = bandwidth()
-            self._prices = [CascadePrice.of(decoder, speed) for decoder in self._decoders]
+            with suppress(torch.OutOfMemoryError):  # then there is no room for captures, either
+                speed = bandwidth()
+                self._prices = [CascadePrice.of(decoder, speed) for decoder in self._decoders]
+            free_cached(self._device)
 
     def forget(self) -> None:
         """Slots have other rows from now on, or groups."""
