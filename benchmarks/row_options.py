@@ -1,17 +1,20 @@
 """What rows' options cost in recorded rounds: each beside greedy rows without any, and rows with a schema beside free ones.
 
     python -m benchmarks.row_options [--target 8b] [--drafter 1.7b] [--k 0,2] [--rows 128] [--schema-rows 32] [--new 128]
+    python -m benchmarks.row_options --k 2 --only schema --profile                      where the host's time goes, line by line
     python -m benchmarks.row_options --device cpu --target tiny --drafter tiny --dtype float32 --rows 4 --schema-rows 4 --new 24
 
 The pair and its known continuation are benchmarks.gpu's; `match` is the share of rows whose every token is right. Rows with a schema write
 a few fields that the model did not choose, then a string in which it goes on as it likes (llguidance: the extra grammar). Each line is run
-once before it is timed, which captures its steps.
+twice before it is timed: the first run compiles its steps, the second captures them.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import cProfile
+import pstats
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -69,8 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             + "|"
         )
         for k in asked.k:
-            wrong += _compare(pair, warmed, k, _kinds(plain))
-            wrong += _compare(pair, warmed, k, _with_schemas(asked, plain), compares_text=False)
+            wrong += _compare(pair, warmed, k, _chosen(_kinds(plain), asked.only), profiles=asked.profile)
+            schemas = _chosen(_with_schemas(asked, plain), asked.only)
+            wrong += _compare(pair, warmed, k, schemas, compares_text=False, profiles=asked.profile)
     return int(wrong > 0)
 
 
@@ -99,7 +103,15 @@ def _with_schemas(asked: argparse.Namespace, plain: Rows) -> dict[str, Rows]:
     return {f"{count} free": few, f"{count} with schemas": replace(few, grammar=make), f"{count}, every other with a schema": replace(few, grammar=lambda i: make(i) if i % 2 else None)}  # fmt: skip
 
 
-def _compare(pair: Pair, warmed: Warmed, k: int, kinds: dict[str, Rows], *, compares_text: bool = True) -> int:
+def _chosen(kinds: dict[str, Rows], only: str) -> dict[str, Rows]:
+    """Those whose name has the words, and what they are compared with."""
+    named = {name: rows for name, rows in kinds.items() if only in name}
+    return dict([next(iter(kinds.items()))]) | named if named else {}
+
+
+def _compare(
+    pair: Pair, warmed: Warmed, k: int, kinds: dict[str, Rows], *, compares_text: bool = True, profiles: bool = False
+) -> int:
     """Prints the lines; how many have a wrong token."""
     base: Line | None = None
     wrong = 0
@@ -116,6 +128,10 @@ def _compare(pair: Pair, warmed: Warmed, k: int, kinds: dict[str, Rows], *, comp
             f"{base.round_ms / line.round_ms:.3f}", f"{line.waited:.2f}", f"{line.acceptance_rate:.3f}", memory, f"{line.match:.3f}" if told else "-",
         )  # fmt: skip
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+        if profiles:
+            profile = cProfile.Profile()
+            profile.runcall(measure, pair, warmed, k, [rows])
+            pstats.Stats(profile).sort_stats("tottime").print_stats(20)
     return wrong
 
 
@@ -160,6 +176,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--schema-rows", type=int, default=32, help="at once")
     parser.add_argument("--k", type=choices_of_k, default=[0, 2], help="tokens drafted a round")
     parser.add_argument("--new", type=int, default=128, help="tokens a row")
+    parser.add_argument("--only", default="", help="lines whose name has these words")
+    parser.add_argument("--profile", action="store_true", help="of the host, by cProfile, of one run more of each line")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--dtype", default="bfloat16", choices=list(DTYPES))
     parser.add_argument("--seed", type=int, default=0, help="of weights and permutations")

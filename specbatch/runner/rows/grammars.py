@@ -24,6 +24,7 @@ INSTALL = "pip install 'specbatch[grammar]'"
 _KEPT = 1000  # compiled grammars
 _LONGEST_REASON = 300
 _MOST_THREADS = 8
+_ALONE = 4  # masks that are made before other threads are awake
 _PROBE = 'a {"b": "c\n\t d"} \u00e9 \u6f22 \U0001f642'  # a text of spaces, breaks and characters of two to four bytes
 WHITESPACE = r"( |\n {0,8})?"  # between the parts of JSON: as people write it, but never without end
 
@@ -63,7 +64,11 @@ class RowGrammar(Grammar):
         for grammar, _ in grammars:
             grammar.catch_up()
         asked = [(grammar.matcher, row) for grammar, row in grammars if not grammar.matcher.is_error()]
-        _executor().unsafe_compute_mask_ptr(asked, made.data_ptr(), 4 * words, len(made))
+        if len(asked) > _ALONE:
+            _executor().unsafe_compute_mask_ptr(asked, made.data_ptr(), 4 * words, len(made))
+        else:
+            for matcher, row in asked:
+                matcher.unsafe_compute_mask_ptr(made[row].data_ptr(), 4 * words)
         for grammar, row in grammars:
             failed = grammar.matcher.is_error()
             if made is not masks or failed:
