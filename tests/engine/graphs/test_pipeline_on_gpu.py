@@ -72,6 +72,19 @@ def test_lanes_that_are_held_up_at_random_change_no_token(small, shape, groups, 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("groups", "k"), [(1, 3), (3, None)])
+@pytest.mark.usefixtures("delays")
+def test_groups_of_lanes_that_are_held_up_read_their_own_shared_pages_together(small, monkeypatch, shape, groups, k):
+    monkeypatch.setattr("specbatch.engine.graphs.cascade.tiles.LEAST_PAGES", 1)
+    documents = [[token for prompt in small.prompts[at:] for token in prompt][:140] for at in range(2)]
+    rows = fast.requests([[*documents[each % 2], each, 1] for each in range(16)], NEW)
+    tokens, engine = decoded(small, shape, groups, k, small.twin, rows, cascade_attention=True, max_length=256)
+    alone, _ = decoded(small, shape, groups, k, small.twin, rows, prefix_caching=False, max_length=256)
+    assert tokens == alone
+    assert engine.runner.cascade.rounds > 0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("k", [3, None])
 @pytest.mark.usefixtures("delays")
 def test_rows_that_are_dealt_out_anew_at_any_moment_have_the_same_tokens(small, shape, k):
