@@ -102,6 +102,7 @@ def compile_only(capability):
     ):
         module.overlap = lambda device: options
     attention.multiprocessors = lambda device: 132
+    routing._arrivals = lambda device: tensor(routing.SCORED, dtype=torch.int32)
     attention.arrivals_of = lambda device: tensor(attention.ARRIVALS, dtype=torch.int32)
     linear.scratch_of = lambda device: (
         tensor(linear.SCRATCH, dtype=torch.float32),
@@ -316,8 +317,17 @@ def mixtures(dtype, hidden, inner, routing, biased):
     for n in (1, 16, 17):
         for router in (real(count, hidden), real(count + 1, hidden, dtype=torch.float32)):
             yield lambda n=n, router=router: ops.route(
-                real(n, hidden), norm, eps, router, bias, routing, tensor(n, dtype=torch.int64), SLOTS
+                real(n, hidden),
+                norm,
+                eps,
+                router,
+                bias,
+                routing,
+                tensor(n, dtype=torch.int64),
+                SLOTS,
+                real(hidden, hidden),
             )
+    yield lambda: ops.norm_linear(real(1, hidden), norm, eps, real(hidden, hidden), following=real(hidden, hidden))
     weights = real(count, 2 * inner, hidden), real(count, hidden, inner)
     for n in (1, 4, 5, 32, 128, 512, 2048):
         routed = real(n, routing.per_token, dtype=torch.float32), tensor(n, routing.per_token, dtype=torch.int32)

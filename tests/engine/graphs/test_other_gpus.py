@@ -84,7 +84,7 @@ def test_the_kernels_of_mixtures_of_experts_do_so_too():
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert found["refused"] == []
-    kernels = {"_norm_scores", "_route", "_group", "_gate_up", "_down", "_grouped", "_combine"}
+    kernels = {"_norm_route", "_route", "_group", "_gate_up", "_down", "_grouped", "_combine"}
     assert kernels <= set(found["compiled"])
 
 
