@@ -64,18 +64,28 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for name in args.models:
-        model = built(name, device)
-        prompts = torch.randint(10, 5000, (max(args.rows), PROMPT))
-        generated = {}
-        for rows in args.rows:
-            ids = prompts[:rows].to(device)
-            options = {"do_sample": False, "max_new_tokens": NEW, "min_new_tokens": NEW, "pad_token_id": 0, "eos_token_id": None}  # fmt: skip
-            seconds, out = best(lambda ids=ids, options=options: model.generate(ids, attention_mask=torch.ones_like(ids), **options))  # fmt: skip
-            generated[rows] = rows * NEW / seconds, out[:, PROMPT:].tolist()
-        lm = CausalLM(model)
-        for rows in args.rows:
-            measure(name, lm, prompts[:rows].tolist(), generated[rows], profile=args.profile)
-        del lm, model
+        compare(name, args.rows, device, profile=args.profile)
+
+
+def compare(name: str, counts: list[int], device: torch.device, *, profile: bool) -> None:
+    """A model's lines."""
+    model = built(name, device)
+    prompts = torch.randint(10, 5000, (max(counts), PROMPT))
+    generated = {}
+    for rows in counts:
+        ids = prompts[:rows].to(device)
+
+        def generate(ids: torch.Tensor = ids) -> Any:
+            return model.generate(
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=NEW, min_new_tokens=NEW,
+                pad_token_id=0, eos_token_id=None,
+            )  # fmt: skip
+
+        seconds, out = best(generate)
+        generated[rows] = rows * NEW / seconds, out[:, PROMPT:].tolist()
+    lm = CausalLM(model)
+    for rows in counts:
+        measure(name, lm, prompts[:rows].tolist(), generated[rows], profile=profile)
 
 
 def measure(name: str, lm: CausalLM, prompts: list[list[int]], generated: tuple[float, Any], *, profile: bool) -> None:
