@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from benchmarks.device_speed import wait
 from benchmarks.inputs.synthetic import Order
 from benchmarks.inputs.workloads import Rows
-from benchmarks.predicted_lines import predicted_seconds
+from benchmarks.predicted_lines import predicted_busy, predicted_round
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Controller, FixedK
 from specbatch.engine.engine import Engine
@@ -45,6 +46,7 @@ class Pair:
     drafter: CausalLM | Eagle3Drafter | None
     order: Order
     window: int | None = None  # of a draft model, see drafter.window
+    more_drafters: Sequence[CausalLM] = ()  # the same draft model on other devices
 
     @cached_property  # to look at every weight takes milliseconds, and what is timed ends with a wait for all devices
     def devices(self) -> list[torch.device]:
@@ -74,6 +76,7 @@ class Line:
     groups: int = 1  # of rows in flight, as most rounds had it
     predicted_ms: float | None = None  # of a round at the k that most had, see predicted_lines
     busy: dict[str, float] = field(default_factory=dict)  # see EngineStats.device_busy
+    predicted_busy: dict[str, float] = field(default_factory=dict)  # likewise
     acceptance: float | None = None  # as the pair was made
     prompt: int = 0  # tokens of the longest
     of_nominal: float | None = None
@@ -148,7 +151,7 @@ def measure(pair: Pair, warmed: Warmed, k: int | None, workloads: Sequence[Rows]
         k_shares=shares,
         engine=type(engine.runner).__name__,
         groups=stats.micro_batches,
-        predicted_ms=_predicted_ms(engine, workloads[0], next(iter(shares)), stats.micro_batches),
+        **_predicted(engine, workloads[0], next(iter(shares)), stats.micro_batches),
         busy=dict(stats.device_busy),
     )
 
@@ -180,11 +183,13 @@ class _Requests(Iterator[Request]):
         return completion
 
 
-def _predicted_ms(engine: Engine, work: Rows, k: int, groups: int) -> float | None:
+def _predicted(engine: Engine, work: Rows, k: int, groups: int) -> dict[str, Any]:
+    """Of a line, what is predicted."""
     runner = engine.runner
     if not isinstance(runner, GraphModelRunner):
-        return None
-    return 1e3 * predicted_seconds(runner, work.at_once, k, groups, work.mean_length)
+        return {}
+    times = predicted_round(runner, work.at_once, k, groups, work.mean_length)
+    return {"predicted_ms": 1e3 * times.interval(groups), "predicted_busy": predicted_busy(runner, times, groups)}
 
 
 @contextmanager
@@ -222,13 +227,14 @@ def warmed_engine(
         yield warmed
     finally:
         del engine, drafter, warmed.engine
-        for model in (pair.target, pair.drafter):
+        for model in (pair.target, pair.drafter, *pair.more_drafters):
             if isinstance(model, CausalLM):
                 model.cache = None
 
 
 def _drafter(pair: Pair) -> Drafter | None:
-    return ModelDrafter(pair.drafter) if isinstance(pair.drafter, CausalLM) else pair.drafter
+    drafter = pair.drafter
+    return ModelDrafter(drafter, replicas=pair.more_drafters) if isinstance(drafter, CausalLM) else drafter
 
 
 def free() -> None:
@@ -263,6 +269,7 @@ def _weights(pair: Pair) -> list[Tensor]:
     models = [pair.target.model]
     if pair.drafter is not None:
         models.append(pair.drafter.model if isinstance(pair.drafter, CausalLM) else pair.drafter.head)
+        models += [drafter.model for drafter in pair.more_drafters]
     return list(
         {weight: None for model in models for weight in (*model.parameters(), *model.buffers())}
     )  # a head's embedding is the target's

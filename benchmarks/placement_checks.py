@@ -90,6 +90,7 @@ def read_back(pair: Pair, replica: ReplicaPlan, real: Callable[[str], torch.devi
     for role, placement, model in (
         ("target", replica.target, pair.target),
         ("drafter", replica.drafter, pair.drafter),
+        *(("drafter", *alike) for alike in zip(replica.more_drafters, pair.more_drafters, strict=True)),
     ):
         if placement is not None and model is not None:
             where = {module: str(real(device)) for module, device in placement.device_map.items()}
@@ -111,7 +112,7 @@ def memory_of(
         uses: the plan's figures; those of planned devices that are one in reality are added up.
         real: a planned device's place in reality.
     """
-    models = [model.model for model in (pair.target, pair.drafter) if model is not None]
+    models = [model.model for model in (pair.target, pair.drafter, *pair.more_drafters) if model is not None]
     weights = _bytes_by_device(weight for model in models for weight in model.parameters())
     kv = _bytes_by_device(_kv(pair, engine))
     for device in dict.fromkeys(real(use.device) for use in uses):

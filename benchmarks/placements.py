@@ -2,6 +2,7 @@
 
     python -m benchmarks.placements job/qwen3-8b-ratio-6-2.yaml                       the job's own: 6:2
     python -m benchmarks.placements JOB.yaml --placements 6:2,4:4,separate,same       on eight GPUs; on four 3:1,2:2,separate,same
+    python -m benchmarks.placements JOB.yaml --placements 6:2,6:1+1                   drafters as the job has them; two of one GPU each
     python -m benchmarks.placements JOB.yaml --rows 32,512 --k auto,0 --json FILE
     python -m benchmarks.placements JOB.yaml --placements same,separate --groups 1,auto        one group of rows in flight beside as many as pay
     python -m benchmarks.placements JOB.yaml --device cpu --target tiny --drafter tiny --rows 4      a dry run
@@ -27,6 +28,7 @@ from typing import Any
 import torch
 import transformers
 
+from benchmarks import beside_predictions
 from benchmarks.arguments import choices_of_k, integers
 from benchmarks.gpu import DTYPES, about_run, repeated
 from benchmarks.gpu_lines import Line, Pair, free, measure, warmed_engine
@@ -55,8 +57,7 @@ _LINE_COLUMNS = (
     "k",
     "groups",
     "tokens/s",
-    "ms a round",
-    "predicted",
+    *beside_predictions.COLUMNS,
     "accepted length",
     "k used",
     "match",
@@ -104,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _plan(asked: argparse.Namespace, name: str, rows: Rows, gpus: Sequence[GpuShape]) -> Plan:
     """The plan of a job that has this placement, and is no longer than its rows."""
-    ratio = [int(part) for part in name.split(":")] if ":" in name else []
+    first, *drafters = [int(part) for part in re.split("[:+]", name)] if ":" in name else [0]
+    ratio = [first, sum(drafters)] if drafters else []
     count = sum(ratio) or {"same": 1, "separate": 2}[name]
     k = asked.k[0] if len(asked.k) == 1 else None  # as warmed_engine has it
     changes = {
@@ -112,6 +114,7 @@ def _plan(asked: argparse.Namespace, name: str, rows: Rows, gpus: Sequence[GpuSh
         "placement.strategy": "multi_gpu_ratio" if ratio else name,
         "placement.ratio": dict(zip(("target", "drafter"), ratio, strict=True)) if ratio else None,
         "placement.replicas": 1,
+        **({"placement.drafterReplicas": len(drafters) or "auto"} if len(drafters) != 1 else {}),
         "batching.maxSequences": rows.at_once,
         "batching.maxLength": rows.max_length,
         "decoding.maxNewTokens": max(rows.new_tokens),
@@ -165,9 +168,9 @@ def _build(asked: argparse.Namespace, plan: Plan, order: Order, real: Callable[[
         return CausalLM(build(SHAPES[size], following, places, DTYPES[dtype], seed), placement.model)
 
     replica, drafts = plan.replicas[0], order.agreeing(asked.acceptance)
-    assert replica.drafter is not None, "a job without a drafter model is refused"
     target = model(replica.target, asked.target, asked.dtypes[0], order.next, asked.seed)
-    return Pair(target, model(replica.drafter, asked.drafter, asked.dtypes[1], drafts, asked.seed + 1), order)
+    drafter, *more = (model(one, asked.drafter, asked.dtypes[1], drafts, asked.seed + 1) for one in replica.drafters)
+    return Pair(target, drafter, order, more_drafters=more)
 
 
 def _shape(size: str, dtype: str) -> ModelShape:
@@ -189,9 +192,7 @@ def _cells(name: str, line: Line) -> list[str]:
     """A line under _LINE_COLUMNS."""
     rows = f"{line.rows}" if line.fitting == line.rows else f"{line.rows} ({line.fitting} fit)"
     used = " ".join(f"{k}:{share:.0%}" for k, share in line.k_shares.items())
-    predicted = "-" if line.predicted_ms is None else f"{line.predicted_ms:.2f}"
-    speed = f"{line.tokens_per_second:,.1f}", f"{line.round_ms:.2f}", predicted
-    cells = [name, rows, _k(line), str(line.groups), *speed]
+    cells = [name, rows, _k(line), str(line.groups), f"{line.tokens_per_second:,.1f}", *beside_predictions.cells(line)]
     return [*cells, f"{line.accepted_length:.2f}", used, f"{line.match:.3f}"]
 
 
@@ -223,7 +224,9 @@ def _print_tables(record: Record) -> None:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("job", metavar="JOB.yaml")
-    parser.add_argument("--placements", type=_placements, help="same, separate, N:M, ...; default: the job's own")
+    parser.add_argument(
+        "--placements", type=_placements, help="same, separate, N:M, N:M+M, ...; default: the job's own"
+    )
     parser.add_argument("--rows", type=integers, default=[1, 32, 128, 512], help="at once, a line each")
     parser.add_argument("--k", type=choices_of_k, default=[None], help="tokens drafted a round, a line each")
     parser.add_argument("--groups", type=choices_of_k, default=[None], help="of rows in flight, an engine each; auto,1")
@@ -254,8 +257,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _placements(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
-        if not re.fullmatch(r"same|separate|[1-9]\d*:[1-9]\d*", name):
-            raise argparse.ArgumentTypeError(f"{name!r} is not same, separate or N:M")
+        if not re.fullmatch(r"same|separate|[1-9]\d*:([1-9]\d*)(\+\1)*", name):
+            raise argparse.ArgumentTypeError(f"{name!r} is not same, separate, N:M or N:M+M")
     return names
 
 

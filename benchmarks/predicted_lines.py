@@ -13,8 +13,8 @@ from specbatch.engine.pipeline import RoundTimes
 _OF_NOMINAL = 0.85  # of the data sheet's bandwidth is what KV is read at
 
 
-def predicted_seconds(runner: GraphModelRunner, rows: int, k: int, groups: int, context: float) -> float:
-    """Between the ends of two rounds.
+def predicted_round(runner: GraphModelRunner, rows: int, k: int, groups: int, context: float) -> RoundTimes:
+    """What a round of one of the groups takes.
 
     Args:
         runner: warmed up.
@@ -31,12 +31,27 @@ def predicted_seconds(runner: GraphModelRunner, rows: int, k: int, groups: int, 
         context - (pair.config.max_length // 2 if several else 0)
     )  # on one lane all rows are timed on one page
     target = [_reading(stage_layers, pair.target, more) for stage_layers in _layers(pair.target)]
-    drafting = [prefill.decoder for prefill in pair.drafter.prefills] if k else []
+    drafting = [prefill.decoder for prefill in pair.drafter.prefills[:1]] if k else []  # all drafters are alike
     drafter = [k * _reading(layers, decoder, more) for decoder in drafting for layers in _layers(decoder)]
     if not several:
-        return times.target[0] + sum(target) + sum(drafter)
+        return RoundTimes((), (times.target[0] + sum(target) + sum(drafter),), k)
     parts = _added(times.drafter, drafter), _added(times.target, target)
-    return RoundTimes(*parts, k, times.gpus).interval(groups)
+    return RoundTimes(*parts, k, times.gpus, times.drafters)
+
+
+def predicted_busy(runner: GraphModelRunner, times: RoundTimes, groups: int) -> dict[str, float]:
+    """Device -> its share of the time between the ends of rounds, where there are several lanes."""
+    pair = runner.pair
+    if len(pair.lanes) == 1:
+        return {}
+    busy = dict.fromkeys((str(lane.device) for lane in pair.lanes), 0.0)
+    parts = list(zip(pair.target.lanes, times.target, strict=True))
+    for number, prefill in enumerate(pair.drafter.prefills):
+        share = len(range(number, groups, times.drafters)) / groups
+        parts += [(lane, share * seconds) for lane, seconds in zip(prefill.decoder.lanes, times.drafter, strict=False)]
+    for lane, seconds in parts:
+        busy[str(lane.device)] += seconds / times.interval(groups)
+    return busy
 
 
 def _layers(decoder: Decoder) -> list[int]:

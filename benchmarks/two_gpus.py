@@ -28,6 +28,7 @@ import torch
 import transformers
 
 from benchmarks.arguments import choices_of_k, integers
+from benchmarks.beside_predictions import COLUMNS, cells, steady
 from benchmarks.gpu import DTYPES, about_run, repeated
 from benchmarks.gpu_lines import Line, Pair, Warmed, free, measure, warmed_engine
 from benchmarks.inputs.synthetic import SHAPES, Order, build, even_split
@@ -39,12 +40,14 @@ from specbatch.engine.make_engine import describe
 from specbatch.engine.pipeline import PipelineCosts, assumed_tokens, best_groups, speeds_by_groups
 from specbatch.engine.regrouping import Regrouping
 
-# GPUs of the target and of the drafter, of each replica.
-PLACEMENTS: dict[str, list[tuple[list[int], list[int]]]] = {
-    "same": [([0], [0])],
-    "replicas": [([0], [0]), ([1], [1])],
-    "separate": [([0], [1])],
-    "2:1 on two": [([0, 1], [1])],
+# GPUs of the target and of each drafter, of each replica.
+PLACEMENTS: dict[str, list[tuple[list[int], list[list[int]]]]] = {
+    "same": [([0], [[0]])],
+    "replicas": [([0], [[0]]), ([1], [[1]])],
+    "separate": [([0], [[1]])],
+    "2:1 on two": [([0, 1], [[1]])],
+    "two drafters": [([0], [[0], [1]])],
+    "2:2 on two": [([0, 1], [[0], [1]])],
     "target in two": [([0, 1], [])],
 }
 _COLUMNS = (
@@ -53,15 +56,11 @@ _COLUMNS = (
     "k",
     "groups",
     "tokens/s",
-    "steady",
     "over one",
     "over same",
     "over replicas",
-    "ms a round",
-    "predicted",
-    "off",
+    *COLUMNS,
     "k used",
-    "busy",
     "host",
     "match",
 )
@@ -76,12 +75,6 @@ class Measured:
     line: Line
     host_ms: float | None
 
-    @property
-    def steady(self) -> float:
-        """Tokens a second of rounds alone; of replicas all of them."""
-        line, replicas = self.line, len(PLACEMENTS[self.placement])
-        return replicas * 1e3 * (line.rows / replicas / line.groups) * line.accepted_length / max(line.round_ms, 1e-9)
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures one placement after the other; returns the exit code."""
@@ -95,7 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             found.append(one)
             print("| " + " | ".join(_cells(one, found)) + " |", flush=True)
             if asked.json:
-                lines = [{**asdict(each), "steady": each.steady} for each in found]
+                lines = [
+                    {**asdict(each), "steady": steady(each.line, len(PLACEMENTS[each.placement]))} for each in found
+                ]
                 asked.json.write_text(json.dumps({**about, "lines": lines}, indent=1) + "\n")
     print("\n| " + " | ".join(_COLUMNS) + " |\n" + "|---" * len(_COLUMNS) + "|")
     print("\n".join("| " + " | ".join(_cells(one, found)) + " |" for one in found))
@@ -138,14 +133,15 @@ def _shares(asked: argparse.Namespace, name: str) -> list[int]:
     return [max(1, rows // len(PLACEMENTS[name])) for rows in asked.rows]
 
 
-def _build(asked: argparse.Namespace, order: Order, target: Sequence[int], drafter: Sequence[int]) -> Pair:
+def _build(asked: argparse.Namespace, order: Order, target: Sequence[int], drafters: Sequence[Sequence[int]]) -> Pair:
     def model(size: str, following: torch.Tensor, gpus: Sequence[int], seed: int) -> CausalLM:
         devices = [torch.device("cuda", gpu) if asked.device == "cuda" else torch.device("cpu") for gpu in gpus]
         places = even_split(SHAPES[size], devices)
         return CausalLM(build(SHAPES[size], following, places, DTYPES[asked.dtype], seed), size)
 
-    drafting = model(asked.drafter, order.agreeing(asked.acceptance), drafter, asked.seed + 1) if drafter else None
-    return Pair(model(asked.target, order.next, target, asked.seed), drafting, order)
+    drafting = [model(asked.drafter, order.agreeing(asked.acceptance), gpus, asked.seed + 1) for gpus in drafters]
+    of_target = model(asked.target, order.next, target, asked.seed)
+    return Pair(of_target, drafting[0] if drafting else None, order, more_drafters=tuple(drafting[1:]))
 
 
 def _lanes(warmed: Warmed) -> Sequence[object]:
@@ -195,23 +191,15 @@ def _cells(one: Measured, found: Sequence[Measured]) -> list[str]:
         ]
         return f"{line.tokens_per_second / ones[0]:.2f}" if ones else "-"
 
-    predicted = line.predicted_ms
     replicas = len(PLACEMENTS[one.placement])
     alone = over("same", line.rows // replicas) if replicas > 1 else over(one.placement)
-    shares = [f"{line.tokens_per_second:,.0f}", f"{one.steady:,.0f}", alone, over("same"), over("replicas")]
-    times = [f"{line.round_ms:.2f}", *(["-", "-"] if predicted is None else _against(line.round_ms, predicted))]
     used = " ".join(f"{k}:{share:.0%}" for k, share in list(line.k_shares.items())[:3])
-    busy = " ".join(f"{share:.0%}" for share in line.busy.values()) or "-"
     k, groups = ("auto" if line.k is None else str(line.k)), f"{line.groups}{'' if one.asked else ' (auto)'}"
     host = "-" if one.host_ms is None else f"{one.host_ms:.2f}"
     return [
-        *(one.placement, str(line.rows), k, groups, *shares),
-        *(*times, used, busy, host, f"{line.match:.3f}"),
+        *(one.placement, str(line.rows), k, groups, f"{line.tokens_per_second:,.0f}", alone),
+        *(over("same"), over("replicas"), *cells(line, replicas), used, host, f"{line.match:.3f}"),
     ]
-
-
-def _against(measured: float, predicted: float) -> list[str]:
-    return [f"{predicted:.2f}", f"{measured / predicted - 1:+.0%}"]
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

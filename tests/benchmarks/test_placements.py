@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import pytest
 
@@ -9,6 +10,7 @@ from benchmarks import gpu_lines, placements
 from benchmarks.gpu_lines import CausalLM
 from benchmarks.inputs.synthetic import SHAPES
 from benchmarks.placement_checks import DeviceMemory
+from specbatch.engine.config import EngineConfig
 from specbatch.engine.make_engine import graphs_engine
 
 JOB = "job/qwen3-8b-ratio-6-2.yaml"
@@ -35,6 +37,24 @@ def test_every_placement_is_planned_built_read_back_and_measured(capsys, tmp_pat
     assert re.findall(r"^(\S+): read back: 54 tensors stand where the plan puts them$", printed, re.MULTILINE) == names
     assert "├── cuda:0 H100-80GB  embedding, layer 0 " in printed
     assert len(re.findall(r"^\| (?:6:2|4:4|separate|same) .*\| 1\.000 \|$", printed, re.MULTILINE)) == 2 * 16
+
+
+@pytest.mark.slow
+def test_each_measured_figure_has_its_prediction_beside_it(monkeypatch, capsys):
+    """By plain PyTorch, with lanes though all is one CPU."""
+    monkeypatch.setattr(gpu_lines, "make_engine", graphs_engine)
+    monkeypatch.setattr(gpu_lines, "EngineConfig", partial(EngineConfig, drafter_apart=True))
+    asked = ["--placements", "2:1+1,separate", "--rows", "4", "--k", "2", "--groups", "2"]
+    assert placements.main([JOB, *TINY, *asked]) == 0
+    printed = capsys.readouterr().out
+    assert "2:1+1: read back: 81 tensors stand where the plan puts them" in printed
+    for line in re.findall(r"^\| (?:2:1\+1|separate) \| 4 \| 2 \|.*\| 1\.000 \|$", printed, re.MULTILINE):
+        _, _, _, groups, _, steady, predicted, took, thought, off, busy, expected, *_ = line.split(" | ")
+        assert groups == "2"
+        assert float(predicted.replace(",", "")) > 0 < float(steady.replace(",", ""))
+        assert int(off[:-1]) == pytest.approx(100 * (float(took) / float(thought) - 1), abs=2)
+        assert "%" in expected
+        assert "%" in busy or busy == "-"
 
 
 @pytest.mark.slow
@@ -90,7 +110,7 @@ def test_memory_beyond_the_plan_is_marked():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ([JOB, "--placements", "6-2"], "'6-2' is not same, separate or N:M"),
+        ([JOB, "--placements", "6-2"], "'6-2' is not same, separate, N:M or N:M+M"),
         ([JOB, "--k", "0"], "leaves the drafter out"),
         (["job/quickstart.yaml"], "leaves the strategy open"),
         (["job/smollm2.yaml"], "has no drafter model"),
@@ -108,6 +128,7 @@ def test_the_plan_of_real_size_is_that_of_the_job_with_a_head_that_is_not_tied(c
     assert placements.main([JOB, "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     assert "Placement: multi_gpu_ratio, 512 rows at once of up to 256 tokens" in printed
-    totals = [line.split()[2] for line in printed.splitlines() if line.startswith("    in all")]
-    assert totals == ["15.3", "3.8"]  # GiB of target and drafter: 3.2 with a tied head
+    assert re.findall(r"^    in all +(\S+)", printed, re.MULTILINE) == ["15.3"]
+    drafters = re.findall(r"^└── cuda:[67] .*, head +(\S+) GiB", printed, re.MULTILINE)
+    assert drafters == ["3.8", "3.8"]  # GiB: 3.2 with a tied head
     assert "Memory: fits" in printed

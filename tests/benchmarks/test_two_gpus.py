@@ -20,13 +20,14 @@ def test_every_placement_has_a_line_for_one_group_and_one_for_as_many_as_pay(mon
     monkeypatch.setattr(gpu_lines, "make_engine", graphs_engine)
     monkeypatch.setattr(gpu_lines, "EngineConfig", partial(EngineConfig, drafter_apart=True))
     file = tmp_path / "lines.json"
-    asked = ["--placements", "same,replicas,separate", "--rows", "2,4", "--json", str(file)]
+    asked = ["--placements", "same,replicas,separate,two drafters", "--rows", "2,4", "--json", str(file)]
     assert two_gpus.main([*TINY, *asked]) == 0
     found = [(one["placement"], one["line"]["rows"], one["asked"]) for one in json.loads(file.read_text())["lines"]]
     assert found == [
         *[("same", rows, groups) for rows in (2, 4) for groups in (1, None)],
         *[("replicas", rows, 1) for rows in (2, 4)],
         *[("separate", rows, groups) for rows in (2, 4) for groups in (1, None)],
+        *[("two drafters", rows, groups) for rows in (2, 4) for groups in (1, None)],
     ]
     table = capsys.readouterr().out.split("over replicas")[1]
     assert table.count("| 1.000 |") == len(found)
