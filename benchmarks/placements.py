@@ -2,7 +2,7 @@
 
     python -m benchmarks.placements job/qwen3-8b-ratio-6-2.yaml                       the job's own: 6:2
     python -m benchmarks.placements JOB.yaml --placements 6:2,4:4,separate,same       on eight GPUs; on four 3:1,2:2,separate,same
-    python -m benchmarks.placements JOB.yaml --placements 6:2,6:1+1                   drafters as the job has them; two of one GPU each
+    python -m benchmarks.placements JOB.yaml --placements 6:2,6:1+1                   one drafter over two GPUs; two drafters
     python -m benchmarks.placements JOB.yaml --rows 32,512 --k auto,0 --json FILE
     python -m benchmarks.placements JOB.yaml --placements same,separate --groups 1,auto        one group of rows in flight beside as many as pay
     python -m benchmarks.placements JOB.yaml --device cpu --target tiny --drafter tiny --rows 4      a dry run
@@ -114,7 +114,7 @@ def _plan(asked: argparse.Namespace, name: str, rows: Rows, gpus: Sequence[GpuSh
         "placement.strategy": "multi_gpu_ratio" if ratio else name,
         "placement.ratio": dict(zip(("target", "drafter"), ratio, strict=True)) if ratio else None,
         "placement.replicas": 1,
-        **({"placement.drafterReplicas": len(drafters) or "auto"} if len(drafters) != 1 else {}),
+        **({} if asked.own else {"placement.drafterReplicas": len(drafters) or "auto"}),
         "batching.maxSequences": rows.at_once,
         "batching.maxLength": rows.max_length,
         "decoding.maxNewTokens": max(rows.new_tokens),
@@ -246,7 +246,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if spec.drafter is None or spec.drafter.model is None:
         parser.error(f"{asked.job} has no drafter model to place")
     asked.dtypes = ["bfloat16" if one.dtype == "auto" else one.dtype for one in (spec.target, spec.drafter)]
-    if asked.placements is None:
+    asked.own = asked.placements is None
+    if asked.own:
         strategy, ratio = spec.placement.strategy, spec.placement.ratio
         if strategy == "auto":
             parser.error(f"{asked.job} leaves the strategy open: name --placements")
