@@ -1,6 +1,6 @@
 """Linears of quantized weights beside those of bfloat16 on one GPU, for the shapes of Qwen3 1.7B.
 
-    python -m benchmarks.quantized_linear                 every shape at 1 to 512 tokens: about a minute
+    python -m benchmarks.quantized_linear [--tokens 1,2,32,64]      every shape, else at 1 to 512 tokens: about a minute
     python -m benchmarks.quantized_linear --sweep int8 [--tokens 1,32,64] [--seconds 50]     the best configurations
 
 A figure is microseconds a call, measured as in benchmarks.linear, with its norm, gate or residual; `bfloat16` is whatever TritonOps takes.
@@ -26,7 +26,7 @@ from specbatch.engine.graphs.kernels.linears.linear_configs import FMA_TOKENS, C
 from specbatch.engine.graphs.triton_ops import TritonOps
 from specbatch.engine.quantization import QuantizedWeight, Weight, quantize
 
-TOKENS = (1, 2, 8, 16, 32, 64, 128, 256, 512)
+TOKENS = [1, 2, 8, 16, 32, 64, 128, 256, 512]
 KINDS = ("bfloat16", "int8", "fp8", "int4")
 
 
@@ -55,13 +55,13 @@ def call(shape: Shape, tokens: int, copies: list[Weight], config: Config | None 
     return lambda i: ops.linear_add(x, copies[i], residual)
 
 
-def table() -> Iterator[str]:
+def table(counts: list[int]) -> Iterator[str]:
     """All shapes."""
     yield "| | T | " + " | ".join(KINDS) + " |\n" + "|---" * (len(KINDS) + 2) + "|"
     for shape in shapes(["1.7B"]):
         of_kind = {kind: weights(shape, kind) for kind in KINDS}
-        compile_all([call(shape, tokens, copies) for copies in of_kind.values() for tokens in TOKENS])
-        for tokens in TOKENS:
+        compile_all([call(shape, tokens, copies) for copies in of_kind.values() for tokens in counts])
+        for tokens in counts:
             times = [measured(call(shape, tokens, copies), len(copies)) for copies in of_kind.values()]
             yield f"| {shape.name} | {tokens} | " + " | ".join("" if us is None else f"{us:.1f}" for us in times) + " |"
 
@@ -106,11 +106,13 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweep", choices=KINDS[1:])
-    parser.add_argument("--tokens", type=integers, default=[1, 32, 64], help="of a sweep")
+    parser.add_argument("--tokens", type=integers, help="at once; of a sweep: 1, 32 and 64, unless said")
     parser.add_argument("--seconds", type=float, default=50, help="after which a sweep starts nothing new")
     args = parser.parse_args()
     lines = []
-    for line in sweep(args.sweep, args.tokens, args.seconds) if args.sweep else table():
+    for line in (
+        sweep(args.sweep, args.tokens or [1, 32, 64], args.seconds) if args.sweep else table(args.tokens or TOKENS)
+    ):
         print(line, flush=True)
         lines.append(line)
     if os.environ.get("OUT"):
