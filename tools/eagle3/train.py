@@ -113,22 +113,29 @@ def batches(rows: Sequence[Row], tokens: int, seed: int) -> Iterator[list[Row]]:
 def train(
     target: CausalLM, head: Eagle3Head, rows: Sequence[Row], drafted: Tensor, arguments: argparse.Namespace
 ) -> None:
-    """Trains until the steps or the minutes are over."""
+    """Trains until the steps or the minutes are over.
+
+    Some channels of a target's states are hundreds of times as large as others, and no step width suits both: `fc` learns on states of which
+    each channel is divided by its size in the first step, and takes these divisors in at the end.
+    """
     device, layers = head.device, head.config.layers_of(target.num_layers)
     trained = [weight for weight in head.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=arguments.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     known = torch.zeros(target.vocab_size, dtype=torch.bool, device=device).index_fill_(0, drafted, True)
+    sizes: Tensor | None = None
     began = said = time.perf_counter()
     for step, group in enumerate(batches(rows, arguments.tokens_per_step, arguments.seed)):
         done = max(step / arguments.steps, (time.perf_counter() - began) / (60 * arguments.minutes))
         if done >= 1:
-            return
+            break
         optimizer.param_groups[0]["lr"] = arguments.learning_rate * min(1.0, done / _WARM_UP, _cosine(done))
         tokens, own = _padded(group, device)
         with torch.no_grad():
             out = target.model(input_ids=tokens, output_hidden_states=True, use_cache=False)
             hidden = torch.cat([out.hidden_states[layer] for layer in layers], -1).to(head.dtype)
             logits = out.logits[..., drafted].to(head.dtype)
+            sizes = hidden.abs().mean((0, 1)).clamp(min=1e-6) if sizes is None else sizes
+            hidden = hidden / sizes
         with torch.autocast(device.type, torch.bfloat16, enabled=target.model.dtype == torch.bfloat16):
             loss, right = training_time_test(head, hidden, tokens, logits, own & known[tokens], arguments.depth)
         optimizer.zero_grad()
@@ -139,6 +146,9 @@ def train(
             said = time.perf_counter()
             shares = " ".join(f"{share.item():.3f}" for share in right)
             print(f"{done:.0%} step {step} loss {loss.item():.3f} right by draft {shares}", flush=True)
+    if sizes is not None:
+        with torch.no_grad():
+            head.fc.weight.div_(sizes)
 
 
 def save(head: Eagle3Head, config: dict[str, Any], drafted: Tensor, folder: Path) -> None:
