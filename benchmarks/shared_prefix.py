@@ -13,7 +13,6 @@ import torch
 
 from benchmarks.gpu_lines import Pair, Warmed, k_shares, wait_all, warmed_engine
 from benchmarks.inputs.workloads import Rows
-from specbatch.engine.engine import Engine
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.memory import loaded_set_aside
 from specbatch.engine.request import Request
@@ -141,7 +140,6 @@ def _timed(
     engine = warmed.engine
     _share(warmed, sharing=sharing, cascade=cascade)
     source = _seated(work.requests()) if sharing else iter(work.requests())
-    before = _rounds_together(engine)
     with loaded_set_aside():  # as a run has it
         wait_all(pair)
         start = time.perf_counter()
@@ -163,16 +161,11 @@ def _timed(
         f"{stats.seconds['prefill']:.2f}",
         f"{stats.prefill_tokens_saved / work.prompt_total:.1%}",
         f"{stats.row_rounds / stats.rounds:.0f}",
-        f"{(_rounds_together(engine) - before) / stats.rounds:.0%}",
+        f"{stats.cascade_rounds / stats.rounds:.0%}",
         used,
         f"{match:.3f}",
     ]
     return _Line(cells, match == 1.0)
-
-
-def _rounds_together(engine: Engine) -> int:
-    """In which rows read shared pages together, so far."""
-    return engine.runner.cascade.rounds if isinstance(engine.runner, GraphModelRunner) else 0
 
 
 def _share(warmed: Warmed, *, sharing: bool, cascade: bool | None) -> None:

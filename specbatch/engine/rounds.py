@@ -22,6 +22,7 @@ class RoundOutput:
     forced: [j] whether draft j was the only token that the sequence's grammar allowed; None where none has a grammar
     draft_seconds, verify_seconds, accept_seconds: of the round; accept is part of verify where a device does both at once
     prefill_seconds: of the prefills since the round before; catch_up_seconds: the drafter's part of them
+    cascade: whether sequences read what they begin with alike together
     busy_seconds: by device, of `busy_of` seconds of the run; empty unless the round was timed device by device
     """
 
@@ -38,6 +39,7 @@ class RoundOutput:
     forced: Sequence[Sequence[bool]] | None = None
     busy_seconds: Mapping[str, float] = field(default_factory=dict)
     busy_of: float = 0.0
+    cascade: bool = False
 
     def of(self, places: Sequence[int]) -> RoundOutput:
         """Of the sequences at these places, in this order."""

@@ -31,6 +31,7 @@ class EngineStats:
     emitted: int = 0
     prompt_tokens: int = 0
     prefill_tokens_saved: int = 0  # of what rows began with: computed once for several
+    cascade_rounds: int = 0  # in which rows read what they begin with alike together
     finished: int = 0
     failed: int = 0
     active: int = 0  # rows in the batch now
@@ -128,6 +129,7 @@ class EngineStats:
         self.micro_batches = max(counts, key=lambda groups: counts[groups])
         self.rounds += 1
         self.row_rounds += len(accepted)
+        self.cascade_rounds += output.cascade
         self.count_drafts(k, drafted, accepted, accepted_at)
 
     def count_drafts(self, k: int, drafted: Sequence[int], accepted: Sequence[int], accepted_at: Sequence[int]) -> None:

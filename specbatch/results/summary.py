@@ -28,6 +28,7 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     prefill_tokens_saved: int = 0
     completion_tokens: int = 0
     rounds: int = 0
+    cascade_rounds: int = 0  # in which rows read what they begin with alike together
     row_rounds: int = 0  # rounds summed over the rows in each
     drafted: int = 0
     accepted: int = 0

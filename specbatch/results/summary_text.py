@@ -71,7 +71,9 @@ def _speculation(summary: RunSummary) -> str:
 
 def _prompts(summary: RunSummary) -> str:
     share = format_percent(summary.prefill_tokens_saved / summary.prompt_tokens) if summary.prompt_tokens else "none"
-    return f"{summary.prompt_tokens:,} tokens, {share} of them read once for several rows"
+    text = f"{summary.prompt_tokens:,} tokens, {share} of them read once for several rows"
+    together = summary.cascade_rounds / summary.rounds if summary.rounds else 0.0
+    return f"{text}; cascade attention in {format_percent(together)} of the rounds" if together else text
 
 
 def _before(summary: RunSummary) -> str:

@@ -69,6 +69,8 @@ def test_what_was_read_once_for_several_rows_is_told_where_there_is_any():
     assert f"120 of {WHOLE.drafted:,} drafts were forced by grammars" in forced
     shared = render_summary(replace(WHOLE, prefill_tokens_saved=3000))
     assert "\n  prompts        4,000 tokens, 75% of them read once for several rows\n" in shared
+    together = replace(WHOLE, prefill_tokens_saved=3000, cascade_rounds=WHOLE.rounds // 2)
+    assert "for several rows; cascade attention in 50% of the rounds\n" in render_summary(together)
     assert combine([replace(WHOLE, prefill_tokens_saved=3000)] * 2, Totals()).prefill_tokens_saved == 6000
 
 

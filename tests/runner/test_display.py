@@ -61,7 +61,7 @@ def test_json_lines_have_stable_keys_and_come_every_few_seconds():
         "event", "seconds", "rows", "total_rows", "errors", "skipped", "active", "completion_tokens",
         "tokens_per_second", "acceptance_rate", "mean_acceptance_length", "num_speculative_tokens", "eta_seconds",
         "fraction_of_ceiling", "phase_seconds", "publish", "total_rows_estimated", "dataset_rows", "waiting",
-        "prompt_tokens", "rounds", "row_rounds", "prefill_tokens_saved", "drafted", "accepted", "grammar_drafted", "grammar_accepted", "drafted_by_position", "accepted_by_position",
+        "prompt_tokens", "rounds", "row_rounds", "prefill_tokens_saved", "cascade_rounds", "drafted", "accepted", "grammar_drafted", "grammar_accepted", "drafted_by_position", "accepted_by_position",
         "warmup_seconds", "max_sequences", "target_only_tokens_per_second", "device_busy_seconds", "device_sampled_seconds",
         "micro_batches",
     }  # fmt: skip

@@ -71,6 +71,17 @@ class MaskedRound:
 
 
 @dataclass(frozen=True, slots=True)
+class CascadeRound:
+    """A round whose rows read shared pages together."""
+
+    in_flight: InFlightRound
+
+    def wait(self) -> RoundOutput:
+        """What it did."""
+        return replace(self.in_flight.wait(), cascade=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Spans:
     """When which lane was at work for a round."""
 

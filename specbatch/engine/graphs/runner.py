@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import partial
 
 from specbatch.engine.config import EngineConfig
@@ -16,7 +15,15 @@ from specbatch.engine.graphs.kv.kv_manager import KVManager
 from specbatch.engine.graphs.lanes import kept_current
 from specbatch.engine.graphs.option_lines import SlotProcessors
 from specbatch.engine.graphs.pair import CapturedPair
-from specbatch.engine.graphs.rounds import BusyLanes, GraphRound, MaskedRound, RoundOverLanes, RoundWithLogprobs, Spans
+from specbatch.engine.graphs.rounds import (
+    BusyLanes,
+    CascadeRound,
+    GraphRound,
+    MaskedRound,
+    RoundOverLanes,
+    RoundWithLogprobs,
+    Spans,
+)
 from specbatch.engine.graphs.sizes import bucket, most_drafts
 from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.warmup import memory_bandwidth, warm_up
@@ -180,9 +187,7 @@ class GraphModelRunner(ModelRunner):
         """Queues a round, and the copy of its outcome to the host."""
         pair, rows, group = self.pair, bucket(self.pair.buckets, len(sequences)), sequences[0].group
         slots = [sequence.slot for sequence in sequences]
-        mode = self._mode(slots, sequences, group)
-        if self.cascade.choose(slots, group, k, (rows, k, mode)):
-            mode = replace(mode, cascade=True)
+        mode = self.cascade.choose(self._mode(slots, sequences, group), slots, group, rows, k)
         pair.drafter.grammars = None
         if mode.processors & Processor.GRAMMAR:
             grammars = [sequence.request.grammar for sequence in sequences]
@@ -195,6 +200,8 @@ class GraphModelRunner(ModelRunner):
         launched = self._launch(slots, rows, k, mode, group)
         if pair.drafter.grammars is not None:
             launched = MaskedRound(launched, pair.drafter.grammars)
+        if mode.cascade:
+            launched = CascadeRound(launched)
         if not mode.processors & Processor.LOGPROBS:
             return launched
         logprobs = pair.state.options.read_logprobs(len(slots), k)

@@ -81,7 +81,7 @@ def test_groups_of_lanes_that_are_held_up_read_their_own_shared_pages_together(s
     tokens, engine = decoded(small, shape, groups, k, small.twin, rows, cascade_attention=True, max_length=256)
     alone, _ = decoded(small, shape, groups, k, small.twin, rows, prefix_caching=False, max_length=256)
     assert tokens == alone
-    assert engine.runner.cascade.rounds > 0
+    assert engine.stats.cascade_rounds > 0
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,6 +12,7 @@ from specbatch.engine.graphs.cascade.price import CascadePrice
 from specbatch.engine.graphs.cascade.tiles import Tile, lines, most_tiles, plan_tiles
 from specbatch.engine.graphs.drafters.windowed import WindowPool
 from specbatch.engine.graphs.pair import CapturedPair
+from specbatch.engine.graphs.state import Mode
 from specbatch.engine.memory import free_cached
 
 CAPTURE_SECONDS = 0.1  # that the first two rounds of a kind take longer
@@ -36,7 +37,6 @@ class CascadeChooser:
     short time, pays nothing.
 
     wanted: True: wherever rows share pages; False: nowhere; None: where it pays
-    rounds: that were chosen so far
 
     Args:
         pair: whose attention it is; a draft model that sees a window of its rows has pages of its own.
@@ -45,7 +45,6 @@ class CascadeChooser:
 
     def __init__(self, pair: CapturedPair, wanted: bool | None) -> None:
         self.wanted = wanted
-        self.rounds = 0
         self._device = pair.device
         self._drafter = pair.drafter
         of_drafter = zip(pair.drafter.prefills, pair.drafter.pools, strict=True)
@@ -74,15 +73,19 @@ class CascadeChooser:
         self._seated.clear()
         self._shown = -1
 
-    def choose(self, slots: Sequence[int], group: int, k: int, kind: Hashable) -> bool:
-        """Whether a round is to; then the devices know which rows.
+    def choose(self, mode: Mode, slots: Sequence[int], group: int, rows: int, k: int) -> Mode:
+        """The mode of a round: with cascade, then the devices know which rows are in which tile, or as it is.
 
         Args:
+            mode: of its rows.
             slots: of the rows, in their places.
             group: theirs.
+            rows: of its bucket.
             k: drafts of a row.
-            kind: of round: what is captured once for.
         """
+        return replace(mode, cascade=True) if self._chosen(slots, group, k, (rows, k, mode)) else mode
+
+    def _chosen(self, slots: Sequence[int], group: int, k: int, kind: Hashable) -> bool:
         shared = self._pools[0].allocator.repeated
         if not shared or self.wanted is False:
             return False
@@ -95,7 +98,6 @@ class CascadeChooser:
             self._shown = group
             for pool, shown in zip(self._pools, seated.lines, strict=True):
                 pool.show(*shown)
-        self.rounds += 1
         return True
 
     def _seat(self, slots: Sequence[int], group: int) -> _Seated:

@@ -64,6 +64,7 @@ def test_rows_have_their_own_tokens_whatever_they_read_together(pair, expected, 
     assert tiny.tokens(out, len(PROMPTS)) == expected
     assert engine.stats.acceptance_rate == (1.0 if k else 0.0)
     assert max(seated for cascade, seated in seen if cascade) > 1
+    assert 0 < engine.stats.cascade_rounds <= sum(cascade for cascade, _ in seen)
 
 
 @pytest.mark.slow
