@@ -8,7 +8,7 @@ in seconds, of each token to come. A token costs C(n, 0) / n from a plain round 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from specbatch.engine.config import EngineConfig
@@ -58,25 +58,36 @@ class AcceptanceEstimate:
             self.proposed_at[j] = self.proposed_at[j] * fade + r
             self.accepted_at[j] = self.accepted_at[j] * fade + s
 
+    def rates(self, count: int) -> list[float]:
+        """Chances that the drafts at the first positions are accepted when all before them were; each leans on the position before it."""
+        found: list[float] = []
+        for position in range(count):
+            rate, weight = (found[-1], _LEAN) if found else (_PRIOR_RATE, _PRIOR_WEIGHT)
+            if position < len(self.proposed_at):
+                rate = (self.accepted_at[position] + weight * rate) / (self.proposed_at[position] + weight)
+            found.append(rate)
+        return found
+
     def rate(self, position: int) -> float:
-        """Chance that the draft at a position is accepted when all before it were; leans on the position before it."""
-        prior, weight = (self.rate(position - 1), _LEAN) if position > 0 else (_PRIOR_RATE, _PRIOR_WEIGHT)
-        if position >= len(self.proposed_at):
-            return prior
-        return (self.accepted_at[position] + weight * prior) / (self.proposed_at[position] + weight)
+        """See rates."""
+        return self.rates(position + 1)[position]
 
     def standard_error(self) -> float:
         """Of the rate at which first drafts stand."""
         rate, count = self.rate(0), sum(self.proposed_at[:1]) + _PRIOR_WEIGHT
         return math.sqrt(rate * (1 - rate) / count)
 
-    def expected_tokens(self, k: int, shift: float = 0.0) -> float:
-        """E(k) = 1 + P_1 + ... + P_k, with all rates by so much higher."""
-        expected, chance = 1.0, 1.0
-        for j in range(k):
-            chance *= min(max(self.rate(j) + shift, 0.0), _OPTIMISTIC_RATE if shift > 0 else 1.0)
-            expected += chance
+    def expected(self, most: int, shift: float = 0.0) -> list[float]:
+        """E(k) = 1 + P_1 + ... + P_k for every k from 0 to the largest, with all rates by so much higher."""
+        expected, chance = [1.0], 1.0
+        for rate in self.rates(most):
+            chance *= min(max(rate + shift, 0.0), _OPTIMISTIC_RATE if shift > 0 else 1.0)
+            expected.append(expected[-1] + chance)
         return expected
+
+    def expected_tokens(self, k: int) -> float:
+        """E(k)."""
+        return self.expected(k)[k]
 
 
 class AdaptiveK:
@@ -107,6 +118,7 @@ class AdaptiveK:
         self.costs = costs
         costs.context_adds = steady
         self.max_k = max_k
+        self._hopes = [_geometric(_OPTIMISTIC_RATE, k) for k in range(max_k + 1)]
         self.steady = steady
         self.acceptance = AcceptanceEstimate()
         self.rounds_since_plain = 0
@@ -128,8 +140,8 @@ class AdaptiveK:
             self.middle = lag / rows / 2
         price = self._per_token * (lag + self.joined) / (remaining + self.emitted)
         step = self.costs.step_longer(rows, lag)
-        hopeful, hope = self._best(rows, price, step, lambda k: _geometric(_OPTIMISTIC_RATE, k))
-        best, gain = self._best(rows, price, step, self.acceptance.expected_tokens)
+        hopeful, hope = self._best(rows, price, step, self._hopes)
+        best, gain = self._best(rows, price, step, self.acceptance.expected(self.max_k))
         to_come = base * remaining / rows
         total = self.elapsed + to_come
         probe = self._probe(rows, lag, min(hopeful, 2), _ASKING * total)
@@ -137,7 +149,7 @@ class AdaptiveK:
             return Choice(0, rows)
         error = self.acceptance.standard_error()
         doubt = _DOUBT * error * lag * self._per_token / to_come
-        _, low = self._best(rows, price, step, lambda k: self.acceptance.expected_tokens(k, -doubt))
+        _, low = self._best(rows, price, step, self.acceptance.expected(self.max_k, -doubt))
         spare = self.won + _MOST_LOST * total
         if low > _MARGIN or (gain > _MARGIN and self._price(Choice(best, rows), rows, lag) <= spare):
             return Choice(0 if self._plain_is_due(gain) else min(best, self._largest(rows, evidence)), rows)
@@ -145,7 +157,7 @@ class AdaptiveK:
         if evidence < _ENOUGH:
             might = hope
             if evidence:
-                _, might = self._best(rows, price, step, lambda k: self.acceptance.expected_tokens(k, _HOPE * error))
+                _, might = self._best(rows, price, step, self.acceptance.expected(self.max_k, _HOPE * error))
             share = _ASKING_SHARE * (1 - 1 / might) * to_come
             most = max(_ASKING_MOST * total, _WORTH * (1 - 1 / might) * to_come) if probe.rows < rows else spare
             allowed = max(allowed, min(spare, share, most))
@@ -155,12 +167,12 @@ class AdaptiveK:
     def _per_token(self) -> float:
         return self.costs.catch_up_per_token(self.middle)
 
-    def _best(self, rows: int, price: float, step: float, expected: Callable[[int], float]) -> tuple[int, float]:
-        """The k of the largest gain over plain rounds, and that gain; `step` is what a draft takes longer than the table has it."""
+    def _best(self, rows: int, price: float, step: float, expected: Sequence[float]) -> tuple[int, float]:
+        """The k of the largest gain over plain rounds, and that gain; `expected` is E(k) by k, `step` is what a draft takes longer than the table has it."""
         plain = self.costs.seconds(rows, 0)
         gains = {}
         for k in range(1, self.max_k + 1):
-            tokens = expected(k)
+            tokens = expected[k]
             gains[k] = plain * tokens / (self.costs.seconds(rows, k, price * rows * tokens) + k * step)
         top = max(gains.values())
         # Of equals the smallest: rows that gain more evenly end more nearly together, and less is drafted for nothing.

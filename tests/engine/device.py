@@ -153,22 +153,26 @@ class Device:
         kept = np.minimum(accepted + 1, self.remaining[slots])
         self.remaining[slots] -= kept
         self.lag[slots] = 1 if k else self.lag[slots] + kept
-        proposed_at = [int((accepted >= j).sum()) for j in range(k)]
-        accepted_at = [int((accepted > j).sum()) for j in range(k)]
-        told = flight.report
+        if not isinstance(self.controller, Fixed):
+            self._tell(flight, slots, accepted)
+        ended = slots[self.remaining[slots] == 0]
+        self.started |= len(ended) > 0
+        self.row[ended] = -1
+
+    def _tell(self, flight, slots, accepted):
+        told, k = flight.report, flight.k
+        # How many rows had so many drafts accepted, or more.
+        at_least = np.bincount(accepted, minlength=k + 1)[::-1].cumsum()[::-1].tolist()
         self.controller.observe(
             RoundReport(
                 len(slots),
                 k,
                 told.seconds,
-                proposed_at,
-                accepted_at,
+                at_least[:k],
+                at_least[1:],
                 told.catch_up_seconds,
                 k,
                 told.standing,
                 told.joined,
             )
         )
-        ended = slots[self.remaining[slots] == 0]
-        self.started |= len(ended) > 0
-        self.row[ended] = -1

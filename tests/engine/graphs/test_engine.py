@@ -1,6 +1,7 @@
 """Greedy output of the fast path is the target's own, and its rounds are those of the general engine."""
 
 import dataclasses
+import functools
 import itertools
 import time
 
@@ -11,22 +12,24 @@ from specbatch.engine.general.ngram import NGramDrafter
 from tests.engine import tiny
 from tests.engine.graphs import fast
 
+ROWS = {1: 4, 8: 12, 32: 20}  # by how many there may be at once: one after the other, with slots filled anew, all
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch", [1, 8, 32])
+@pytest.mark.parametrize("batch", ROWS)
 @pytest.mark.parametrize("k", [0, 1, 2, 3, 4, 5, 6, 7, 8, None])
 def test_a_model_drafter_of_any_k_changes_no_token(pair, batch, k):
-    rows = fast.requests(pair.prompts[:6] if batch == 1 else pair.prompts)
+    rows = fast.requests(pair.prompts[: ROWS[batch]])
     out, _ = fast.decode(pair.target, pair.noisy, rows, max_sequences=batch, num_speculative_tokens=k)
     assert tiny.tokens(out, len(rows)) == pair.expected[: len(rows)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch", [1, 8, 32])
+@pytest.mark.parametrize("batch", ROWS)
 @pytest.mark.parametrize("drafter", [NGramDrafter(), None], ids=["ngram", "none"])
 @pytest.mark.parametrize("k", [1, 4, None])
 def test_ngram_lookup_and_no_drafter_change_no_token(pair, batch, drafter, k):
-    rows = fast.requests(pair.prompts[:6] if batch == 1 else pair.prompts)
+    rows = fast.requests(pair.prompts[: ROWS[batch]])
     out, engine = fast.decode(pair.target, drafter, rows, max_sequences=batch, num_speculative_tokens=k)
     assert tiny.tokens(out, len(rows)) == pair.expected[: len(rows)]
     assert engine.stats.drafted > 0 or drafter is None or k is None
@@ -40,19 +43,33 @@ def test_a_few_rows_with_a_drafter_give_what_transformers_gives(pair):
     assert 0 < engine.stats.accepted < engine.stats.drafted
 
 
+LENGTHS = [3, 17, 9, 21, 25]
+
+
+@pytest.fixture(scope="module")
+def general(pair):
+    """k, whether a model drafts -> rows as the general engine decodes them; how many it has at once is nothing to them."""
+
+    @functools.cache
+    def decoded(k, by_model):
+        drafter = pair.noisy if by_model else fast.OwnText()
+        sizes = {"max_sequences": 8, "num_speculative_tokens": k}
+        return tiny.decode(pair.target, drafter, fast.stopped(pair.prompts, LENGTHS), **sizes)[0]
+
+    return decoded
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3, 8])
 @pytest.mark.parametrize("k", [0, 1, 4, 7])
-def test_every_rows_rounds_drafts_and_acceptances_are_those_of_the_general_engine(pair, batch, k):
+def test_every_rows_rounds_drafts_and_acceptances_are_those_of_the_general_engine(pair, general, batch, k):
     """Stale KV of a refilled slot, or a round too late, would show here while the text stays right."""
-    lengths = [3, 17, 9, 21, 25]
-    for drafter in (pair.noisy, fast.OwnText()):
-        sizes = {"max_sequences": batch, "num_speculative_tokens": k}
-        rows = fast.stopped(pair.prompts, lengths)
-        out, _ = fast.decode(pair.target, drafter, rows, **sizes)
-        general, _ = tiny.decode(pair.target, drafter, fast.stopped(pair.prompts, lengths), **sizes)
-        assert tiny.tokens(out, len(rows)) == tiny.tokens(general, len(rows))
-        assert fast.counts(out) == fast.counts(general)
+    for by_model, drafter in ((True, pair.noisy), (False, fast.OwnText())):
+        rows = fast.stopped(pair.prompts[:6] if batch == 1 else pair.prompts, LENGTHS)
+        out, _ = fast.decode(pair.target, drafter, rows, max_sequences=batch, num_speculative_tokens=k)
+        expected = {row.id: general(k, by_model)[row.id] for row in rows}
+        assert tiny.tokens(out, len(rows)) == tiny.tokens(expected, len(rows))
+        assert fast.counts(out) == fast.counts(expected)
 
 
 @pytest.mark.slow
