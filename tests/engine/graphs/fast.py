@@ -21,13 +21,14 @@ if not torch.cuda.is_available():  # nothing is captured here, and no test asks 
     warmup._FIRST, warmup._REPEATS = 1, 1
 
 # Of each kind that a capture is made for: draws from all tokens, greedy, top-k, top-p, both.
-MIXED = [
+MIXED = (
     SamplingParams(0.8),
     SamplingParams(),
     SamplingParams(1.2, top_k=8),
     SamplingParams(0.7, top_p=0.9),
     SamplingParams(0.9, top_k=20, top_p=0.8),
-]
+)
+GREEDY = (SamplingParams(),)
 
 
 class OwnText(NGramDrafter):

@@ -1,5 +1,6 @@
 """Groups of rows in flight over several lanes give what one group on one lane gives, however long each lane takes over each thing."""
 
+import functools
 import time
 
 import pytest
@@ -42,20 +43,29 @@ def test_two_groups_on_three_lanes_give_the_targets_own_tokens(pair, lanes):
     assert engine.stats.acceptance_rate == 1.0
 
 
+@pytest.fixture(scope="module")
+def alone(pair):
+    """(drafter, lengths, parameters, k, rule) -> rows as one group on one lane has them."""
+
+    @functools.cache
+    def decoded(drafter, lengths, params, k, rule="coupled"):
+        sizes = {"max_sequences": 8, "num_speculative_tokens": k, "acceptance_rule": rule}
+        return fast.decode(pair.target, drafter, fast.stopped(pair.prompts, lengths, params), **sizes)[0]
+
+    return decoded
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("groups", "k"), [(1, 3), (2, 3), (3, 3), (4, 1), (2, None), (3, None)])
-def test_every_row_has_the_tokens_and_rounds_of_one_group_on_one_lane(pair, lanes, shape, groups, k):
+def test_every_row_has_the_tokens_and_rounds_of_one_group_on_one_lane(pair, alone, lanes, shape, groups, k):
     """With refills, rows that end at their own time, and a twin of the target: KV that is stale or missing would show as a rejection."""
     lengths = [3, 17, 9, 21, 25]
     out, engine = decoded(pair, shape, groups, k, pair.twin, fast.stopped(pair.prompts, lengths))
     assert all(list(out[str(i)].token_ids) == pair.continued[i][: lengths[i % 5]] for i in range(len(pair.prompts)))
     assert engine.stats.acceptance_rate in ((1.0,) if k else (0.0, 1.0))
     if k:
-        alone, _ = fast.decode(
-            pair.target, pair.twin, fast.stopped(pair.prompts, lengths), max_sequences=5, num_speculative_tokens=k
-        )
-        assert fast.counts(out) == fast.counts(alone)
+        assert fast.counts(out) == fast.counts(alone(pair.twin, tuple(lengths), fast.GREEDY, k))
 
 
 @pytest.mark.slow
@@ -71,13 +81,12 @@ def test_a_split_target_without_a_drafter_model_changes_no_token(pair, lanes, gr
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["coupled", "rejection"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_drawn_rows_are_those_of_one_group(pair, lanes, shape, rule):
-    rows = fast.stopped(pair.prompts, [24, 7, 15], fast.MIXED)
-    sizes = {"max_sequences": 5, "num_speculative_tokens": 3, "acceptance_rule": rule}
-    alone, _ = fast.decode(pair.target, pair.noisy, rows, **sizes)
-    again = fast.stopped(pair.prompts, [24, 7, 15], fast.MIXED)
-    out, _ = decoded(pair, shape, 3, 3, pair.noisy, again, acceptance_rule=rule)
-    assert tiny.tokens(out, len(rows)) == tiny.tokens(alone, len(rows))
+def test_drawn_rows_are_those_of_one_group(pair, alone, lanes, shape, rule):
+    lengths = (24, 7, 15)
+    rows = fast.stopped(pair.prompts, lengths, fast.MIXED)
+    out, _ = decoded(pair, shape, 3, 3, pair.noisy, rows, acceptance_rule=rule)
+    expected = alone(pair.noisy, lengths, fast.MIXED, 3, rule)
+    assert tiny.tokens(out, len(rows)) == tiny.tokens(expected, len(rows))
 
 
 @pytest.mark.slow
