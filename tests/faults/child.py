@@ -11,11 +11,12 @@ from typing import Any
 
 from specbatch.cli import main as cli
 from specbatch.runner import __main__ as runner
+from specbatch.runner.dataset import dataset, remote
 from tests.faults.layer import Layer, Plan
 
 
 def prepare(setup: dict[str, Any]) -> Callable[[], None]:
-    """Takes the keys env (variables), faults (layer.Plan), clock (jumps: [after seconds, by seconds]), file_bytes (none may grow larger), fresh,
+    """Takes the keys env (variables), faults (layer.Plan), clock (jumps: [after seconds, by seconds]), file_bytes (none may grow larger), fresh, dataset_seconds (a call of its store, and all calls before the first row),
     reshard (arguments of that command, which then runs in place of the spec).
 
     Returns:
@@ -26,6 +27,8 @@ def prepare(setup: dict[str, Any]) -> Callable[[], None]:
         runner.run_job = partial(runner.run_job, fresh=True)
     if "reshard" in setup:
         runner.main = lambda _spec: cli.main(["reshard", *setup["reshard"]])
+    if "dataset_seconds" in setup:
+        remote._CALL_SECONDS, dataset.START_SECONDS = setup["dataset_seconds"]
     if "file_bytes" in setup:
         resource.setrlimit(resource.RLIMIT_FSIZE, (setup["file_bytes"], setup["file_bytes"]))
     if "clock" in setup:

@@ -14,6 +14,7 @@ import pytest
 from specbatch.errors import ResultsError
 from specbatch.results.status.status import read_status
 from specbatch.results.storage.folder import Folder
+from specbatch.runner.dataset import dataset, remote
 from tests import web
 from tests.faults.cases import bulky_rows
 from tests.faults.proof import check_whole
@@ -100,8 +101,9 @@ def test_a_dataset_that_stays_away_ends_the_run_with_68_and_the_next_start_goes_
 
 @pytest.mark.slow
 def test_a_dataset_that_never_answers_is_one_sentence_within_30_seconds(case, server):
+    assert remote._CALL_SECONDS + dataset.START_SECONDS < 30
     server.always = "hang"
-    attempt = case.start()
+    attempt = case.start({"dataset_seconds": [0.5, 1.0]})
     assert attempt.wait(30) == 68, attempt.output
     assert not case.run_dir.exists()
 

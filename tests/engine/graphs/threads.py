@@ -7,6 +7,7 @@ them comes out wrong here.
 import itertools
 import queue
 import random
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, _size,
 from specbatch.engine.graphs.lanes import Lane, Mailbox, make_lanes
 
 PATIENCE = 60  # seconds after which what waits is stuck
+sys.setswitchinterval(0.0005)  # as a run has it: a lane whose turn has come does not wait for another's Python
 
 
 class Moment:

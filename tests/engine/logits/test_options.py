@@ -132,7 +132,7 @@ def exact(model, prompt, params, options) -> np.ndarray:
     return joint
 
 
-def worst_p_value(engine: str, kinds, *, rule: str, k: int, rows: int = 9_000) -> float:
+def worst_p_value(engine: str, kinds, *, rule: str, k: int, rows: int = 6_000) -> float:
     model, params = joints.small_llama(), SamplingParams(0.9)
     plain = copy.deepcopy(model)
     drafter = ModelDrafter(CausalLM(tiny.noisy(model, 0.5)))

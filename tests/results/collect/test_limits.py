@@ -46,7 +46,7 @@ def peak_kib(run_python, run_dir, out, memory_bytes, form="jsonl"):
 def small_and_large(tmp_path_factory):
     """Two runs, the second with twenty times the rows."""
     runs = [tmp_path_factory.mktemp(name) for name in ("small", "large")]
-    for run_dir, rows in zip(runs, (15_000, 300_000), strict=True):
+    for run_dir, rows in zip(runs, (7_500, 150_000), strict=True):
         write_run(run_dir, rows, shards=4, parts=3)
     return runs
 

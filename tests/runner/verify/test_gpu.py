@@ -79,4 +79,4 @@ def test_the_same_on_the_cpu(tmp_path, zygote, monkeypatch):
         return ended.output
 
     monkeypatch.setattr("tests.runner.verify.test_gpu.MODEL", Path("/none"))  # the embedded pair: seconds, not minutes
-    check(tmp_path, 0, (*SAMPLING["sampled"], "decoding.maxNewTokens=24"), 8, start)
+    check(tmp_path, 0, (*SAMPLING["sampled"], "decoding.maxNewTokens=16"), 4, start)
