@@ -47,10 +47,8 @@ class Layers:
         self.rope = torch.randn(shared + 2 * PAGE + _OWN, HEAD_DIM, device=device)
         self.norm = torch.ones(HEAD_DIM, device=device, dtype=self.dtype)
 
-    def ways(
-        self, rows: int, shared: int, queries: int
-    ) -> tuple[Callable[[int], Tensor], Callable[[int], Tensor], int]:
-        """Apart, together; and the shared pages."""
+    def ways(self, rows: int, shared: int, queries: int) -> tuple[list[Callable[[int], Tensor]], int]:
+        """Apart, together, and the rotation alone; and the shared pages."""
         begin = shared // PAGE
         held = [
             [*range(1, begin + 1), *range(1 + begin + row * self.own, 1 + begin + (row + 1) * self.own)]
@@ -73,12 +71,15 @@ class Layers:
         def apart(layer: int) -> Tensor:
             return ops.rope_attend(*before, layer, slots, first, token_slots, positions, SCALE, PLAIN)
 
+        def rotated(layer: int) -> Tensor:
+            return ops.rope_write(*before, layer, token_slots, positions, PLAIN)
+
         def together(layer: int) -> Tensor:
-            q = ops.rope_write(*before, layer, token_slots, positions, PLAIN)
+            q = rotated(layer)
             of_rows = q.view(rows, queries, self.heads, HEAD_DIM)
             return ops.attend_cascade(of_rows, self.kv, layer, slots, first, prefixes, SCALE, PLAIN).view(q.shape)
 
-        return apart, together, begin
+        return [apart, together, rotated], begin
 
 
 def table(shape: str, rows: Sequence[int], shared: Sequence[int], queries: Sequence[int], device: torch.device) -> None:
@@ -89,19 +90,19 @@ def table(shape: str, rows: Sequence[int], shared: Sequence[int], queries: Seque
     price = CascadePrice(1, of_page / bandwidth, 8 * layers.heads * HEAD_DIM / bandwidth)
     print(f"\nattention of a layer of {shape}, {bandwidth / 1e12:.2f} TB/s\n")
     print(
-        "| rows | shared | queries | apart us | together us | saved us | predicted us | chosen | worst |\n"
-        + "|---" * 9
+        "| rows | shared | queries | apart us | together us | of it rotation us | saved us | predicted us | chosen | worst |\n"
+        + "|---" * 10
         + "|"
     )
     for new in queries:
         for count in rows:
             for length in shared:
-                apart, together, begin = layers.ways(count, length, new)
-                worst = (apart(0).float() - together(0).float()).abs().max().item()
-                one, other = (_seconds(way, device) for way in (apart, together))
+                ways, begin = layers.ways(count, length, new)
+                worst = (ways[0](0).float() - ways[1](0).float()).abs().max().item()
+                one, other, rotation = (_seconds(way, device) for way in ways)
                 tiles = plan_tiles([list(range(begin))] * count, most_tiles(count))
                 predicted = price.saved(tiles, [begin + layers.own] * count, new)
-                cells = f"{1e6 * one:.1f} | {1e6 * other:.1f} | {1e6 * (one - other):.1f} | {1e6 * predicted:.1f}"
+                cells = f"{1e6 * one:.1f} | {1e6 * other:.1f} | {1e6 * rotation:.1f} | {1e6 * (one - other):.1f} | {1e6 * predicted:.1f}"
                 print(
                     f"| {count} | {length} | {new} | {cells} | {'yes' if predicted > 0 else 'no'} | {worst:.4f} |",
                     flush=True,
