@@ -187,7 +187,7 @@ def test_what_prompts_share_is_a_note_where_they_do(spec, tmp_path, monkeypatch,
     )
     assert main(["plan", spec]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "prompts: about 41% of the prompts of the first 5 rows is computed once, by their bytes" in said
+    assert "prompts: about 41% of the prompts of the first 5 rows, by bytes since there is no tokenizer here" in said
     assert "5 prompts (row 0 is the first) begin with the same 256 bytes" in said
     head = tmp_path / "head"
     head.mkdir()

@@ -57,10 +57,8 @@ class Sharing(msgspec.Struct, frozen=True):
         share = format_percent(self.shared / self.total)
         rows = f"the first {self.rows:,} rows" if self.rows > 1 else "the first row"
         if self.unit == "bytes":
-            return (
-                f"about {share} of the prompts of {rows} is computed once, by their bytes: there is no tokenizer here"
-            )
-        return f"{share} of the prompt tokens of {rows} ({self.shared:,} of {self.total:,}) are computed once"
+            return f"about {share} of the prompts of {rows}, by bytes since there is no tokenizer here: earlier rows begin with it, so it is not computed again"
+        return f"{share} of the prompt tokens of {rows} ({self.shared:,} of {self.total:,}): earlier rows begin with them, so they are not computed again"
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""

@@ -122,7 +122,10 @@ def test_what_prompts_begin_with_alike_is_counted_in_pages_of_64_tokens(look):
     assert [(one.prompts, one.row, one.length) for one in found.sharing.beginnings] == [(3, 0, length)]
     text = render_peek(found)
     share = f"({2 * length} of {found.sharing.total})"
-    assert f"of the prompt tokens of the first 4 rows {share} are computed once" in text
+    assert (
+        f"of the prompt tokens of the first 4 rows {share}: earlier rows begin with them, so they are not computed again"
+        in text
+    )
     assert f"3 prompts (row 0 is the first) begin with the same {length} tokens" in text
     assert "shared      " not in render_peek(look([{"prompt": "alone"}]))
 
