@@ -16,6 +16,7 @@ from specbatch import __version__
 from specbatch.api.base import SpecModel
 from specbatch.api.hash import FIELDS, SECTIONS
 from specbatch.api.job import SpecBatchJob
+from specbatch.api.job_section import RUNNER_IMAGE, VLLM_IMAGE
 from specbatch.api.quantity import Quantity
 from specbatch.api.rules.pod_template import FREE_MAPS, PRIVILEGED_FIELDS, PRIVILEGED_VALUES, PRIVILEGES
 from specbatch.api.secret_env import HARMLESS_NAME, HARMLESS_VALUE, REFERENCE, SECRET_NAME, SECRET_VALUE
@@ -45,6 +46,7 @@ def knowledge() -> str:
             "version": __version__,
             "types": _types(),
             "containerSecurityContext": container_security_context(),
+            "images": {"runner": RUNNER_IMAGE, "vllm": VLLM_IMAGE},
             "mergeKeys": dict(MERGE_KEYS),
             "binaryEndings": list(COMPRESSED),
             "notInYaml": NOT_IN_YAML.pattern,

@@ -62,12 +62,17 @@ class Toleration(SpecModel):
     )
 
 
+RUNNER_IMAGE = f"ghcr.io/specbatch/runner:{__version__}"
+VLLM_IMAGE = f"ghcr.io/specbatch/vllm:{__version__}"
+
+
 class JobSpec(SpecModel):
     """How the run becomes a Kubernetes Job. `specbatch run` on this machine reads nothing of it."""
 
     image: Text = Field(
-        default=f"ghcr.io/specbatch/runner:{__version__}",
-        description="The container image, with specbatch[runner] inside.",
+        default=RUNNER_IMAGE,
+        description="The container image, with specbatch[runner] inside. Left as it is, a run with engine.name vllm or a target.adapter has "
+        f"{VLLM_IMAGE} instead (the Dockerfile's target vllm); auto takes vLLM only where the image named here has it.",
         examples=["registry.example.com/specbatch/runner:0.1.0"],
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(

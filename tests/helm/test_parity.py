@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from specbatch.api import JobSpec, parse_spec
+from specbatch.api.job_section import RUNNER_IMAGE, VLLM_IMAGE
 from specbatch.api.words import field_names
 from specbatch.cluster.manifests.job import Manifests, render
 from specbatch.cluster.manifests.spec_files import load_for_cluster
@@ -18,7 +20,7 @@ from specbatch.errors import SpecError
 from tests.cluster import any_job
 from tests.cluster.any_spec import AnySpec, any_spec
 from tests.cluster.kubernetes_schemas import VERSIONS, problems
-from tests.cluster.rendering import JOBS, ROOT, RUNNABLE
+from tests.cluster.rendering import JOBS, ROOT, RUNNABLE, container
 from tests.helm.charts import HELMS, Refused, file_arguments, of_kind, template
 
 
@@ -42,6 +44,27 @@ def assert_same(objects: list[dict[str, Any]], made: Manifests) -> None:
 def test_files_in_job_are_the_same_job(helm, path):
     job, files = load_for_cluster(str(path), (), name=None, namespace=None, folder=ROOT)
     assert_same(template(helm, "-f", str(path)), render(job, files))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "image"),
+    [
+        ("engine.name=vllm", VLLM_IMAGE),
+        ("target.adapter=/models/adapter", VLLM_IMAGE),
+        ("engine.name=native", RUNNER_IMAGE),
+    ],
+)
+def test_a_run_that_vllm_decodes_has_the_image_with_vllm_through_both(tmp_path, change, image):
+    spec = yaml.safe_load((ROOT / "job/quickstart.yaml").read_text())
+    del spec["spec"]["drafter"], spec["spec"]["decoding"]["numSpeculativeTokens"]
+    section, _, value = change.partition("=")
+    spec["spec"].setdefault(section.split(".")[0], {})[section.split(".")[1]] = value
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    made = render(*load_for_cluster(str(tmp_path / "spec.yaml"), (), name=None, namespace=None, folder=ROOT))
+    objects = template("helm4", "-f", str(tmp_path / "spec.yaml"))
+    assert container(made)["image"] == image
+    assert_same(objects, made)
 
 
 def test_a_file_that_no_pod_could_run_is_refused_by_both_for_the_same_reason():

@@ -53,7 +53,12 @@ spec:
   {{- end }}
   containers:
     - name: runner
-      {{- toYaml (pick $section "image" "imagePullPolicy") | nindent 6 }}
+      {{- $image := $section.image }}
+      {{- if and (eq $image .tables.images.runner) (or (eq .job.spec.engine.name "vllm") .job.spec.target.adapter) }}
+      {{- $image = .tables.images.vllm }}{{/* the default one has no vLLM */}}
+      {{- end }}
+      image: {{ toJson $image }}
+      imagePullPolicy: {{ $section.imagePullPolicy }}
       command: [python, -m, specbatch.runner, /etc/specbatch/spec.json]
       workingDir: /
       env: {{- toYaml (include "specbatch.env" . | fromJson).env | nindent 8 }}

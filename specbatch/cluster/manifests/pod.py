@@ -7,6 +7,7 @@ leaves out are not rendered.
 from __future__ import annotations
 
 from specbatch.api.job import SpecBatchJob
+from specbatch.api.job_section import RUNNER_IMAGE, VLLM_IMAGE
 from specbatch.cluster.client.kinds import Object
 from specbatch.cluster.manifests.merge import merge
 from specbatch.cluster.manifests.mounts import CACHE, SPEC_FOLDER, SPEC_KEY, mounts, volumes
@@ -73,7 +74,7 @@ def _container(job: SpecBatchJob) -> Object:
     return _given(
         {
             "name": CONTAINER,
-            "image": section.image,
+            "image": _image(job),
             "imagePullPolicy": section.image_pull_policy,
             "command": COMMAND,
             "workingDir": "/",
@@ -88,6 +89,13 @@ def _container(job: SpecBatchJob) -> Object:
             "volumeMounts": mounts(job),
         }
     )
+
+
+def _image(job: SpecBatchJob) -> str:
+    """The spec's; where that is the default and vLLM has to decode, the one with vLLM."""
+    spec, image = job.spec, job.spec.job.image
+    needs_vllm = spec.engine.name == "vllm" or spec.target.adapter is not None
+    return VLLM_IMAGE if needs_vllm and image == RUNNER_IMAGE else image
 
 
 def _env(job: SpecBatchJob) -> list[Object]:

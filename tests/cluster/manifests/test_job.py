@@ -9,6 +9,7 @@ import yaml
 
 from specbatch import __version__
 from specbatch.api import parse_spec
+from specbatch.api.job_section import RUNNER_IMAGE, VLLM_IMAGE
 from specbatch.cluster.manifests.canonical import go_json, sha256_of
 from specbatch.cluster.manifests.job import Retry, render
 from specbatch.cluster.manifests.spec_files import load_for_cluster
@@ -35,6 +36,24 @@ def test_fields_that_the_spec_leaves_out_stand_in_no_manifest():
     assert not {"affinity", "nodeSelector", "serviceAccountName", "runtimeClassName"} & pod(made).keys()
     assert "namespace" not in made.job["metadata"]
     assert None not in made.job["spec"].values()
+
+
+@pytest.mark.parametrize(
+    ("change", "image"),
+    [
+        ("engine.name=vllm", VLLM_IMAGE),
+        ("target.adapter=/models/adapter", VLLM_IMAGE),
+        ("engine.name=native", RUNNER_IMAGE),
+        ("engine.name=auto", RUNNER_IMAGE),
+    ],
+)
+def test_the_default_image_is_the_one_with_vllm_where_vllm_has_to_decode(change, image):
+    file = str(ROOT / "job/quickstart.yaml")
+    changes = ["drafter=null", "decoding.numSpeculativeTokens=auto", change]
+    own = [*changes, "job.image=registry.example/own:1"]
+    for asked, expected in ((changes, image), (own, "registry.example/own:1")):
+        made = render(*load_for_cluster(file, asked, name=None, namespace=None, folder=ROOT))
+        assert container(made)["image"] == expected
 
 
 def test_limits_of_the_job_reach_it():
