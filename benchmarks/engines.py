@@ -91,7 +91,8 @@ def measure(asked: argparse.Namespace, contestant: str) -> Iterator[Line]:
     longest = asked.shared_tokens + _LONGEST + asked.new + 64
     changes = [f"engine.name={name}", f"batching.maxSequences={max(asked.rows)}", f"batching.maxLength={longest}"]
     changes += ["decoding.temperature=0", "decoding.topP=1", "decoding.topK=0", f"decoding.maxNewTokens={asked.new}"]
-    changes += [f"engine.options={json.dumps(asked.option)}"] if name == "vllm" else []
+    options = {option: yaml.safe_load(value) for option, _, value in (one.partition("=") for one in asked.option)}
+    changes += [f"engine.options={json.dumps(options)}"] if name == "vllm" else []
     changes += [] if drafter else ["drafter=null", "decoding.numSpeculativeTokens=auto"]
     job = load_spec(asked.job, [*changes, *asked.set])
     say = lambda text: print(f"{contestant}: {text}", file=sys.stderr, flush=True)  # noqa: E731 - used twice
@@ -141,8 +142,8 @@ def table(lines: Sequence[Line]) -> Iterator[str]:
             yield "| " + " | ".join([*cells, f"{same:.3f}", f"{line.load_seconds:.0f}"]) + " |"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table; 1 where a contestant failed."""
+def arguments_of(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("job", nargs="?", default="job/qwen3-8b.yaml")
     parser.add_argument(
@@ -157,9 +158,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], help="of the job: path=value")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--lines-of", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table; 1 where a contestant failed."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    asked = parser.parse_args(arguments)
-    asked.option = {name: yaml.safe_load(value) for name, _, value in (one.partition("=") for one in asked.option)}
+    asked = arguments_of(arguments)
     if asked.lines_of:
         asked.json.write_text(json.dumps([asdict(line) for line in measure(asked, asked.lines_of)]))
         return 0
@@ -182,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             lines += [Line(**line) for line in json.loads(file.read_text())] if file.exists() else []
     print("\n".join(table(lines)) if lines else "no contestant has a line")
     if asked.json:
-        asked.json.write_text(json.dumps([asdict(line) for line in lines]))
+        asked.json.write_text(json.dumps([{**asdict(line), "texts": None} for line in lines], indent=1))
     return int(failed)
 
 
