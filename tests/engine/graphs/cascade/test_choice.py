@@ -10,7 +10,8 @@ from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.cascade import choice
 from specbatch.engine.graphs.cascade.price import CascadePrice
 from specbatch.engine.graphs.kv.paging import PAGE
-from tests.engine import architectures, heads, tiny
+from specbatch.engine.loading.load import load_causal_lm
+from tests.engine import architectures, fp8_checkpoints, heads, tiny
 from tests.engine.graphs import fast, threads
 from tests.engine.logits.test_grammar import Residues
 
@@ -82,19 +83,29 @@ def test_groups_in_flight_over_several_lanes_have_tiles_of_their_own(pair, expec
     assert any(cascade for cascade, _ in seen)
 
 
-def windows():
+def windows(tmp_path):
+    del tmp_path
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
-    return architectures.build("gemma3_text", num_hidden_layers=3, layer_types=kinds, max_position_embeddings=256)
+    made = architectures.build("gemma3_text", num_hidden_layers=3, layer_types=kinds, max_position_embeddings=256)
+    return CausalLM(made)
 
 
-def mixture():
-    return architectures.build("qwen3_moe", max_position_embeddings=256)
+def mixture(tmp_path):
+    del tmp_path
+    return CausalLM(architectures.build("qwen3_moe", max_position_embeddings=256))
+
+
+def fp8(tmp_path):
+    sizes = {"hidden_size": 128, "intermediate_size": 128, "num_attention_heads": 4, "head_dim": 32}
+    plain = architectures.build("qwen3", max_position_embeddings=256, **sizes)
+    folder = fp8_checkpoints.save(plain, tmp_path, fp8_checkpoints.BLOCK_SCALED)
+    return load_causal_lm(str(folder), device_map={"": "cpu"}, dtype="float32")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [windows, mixture])
-def test_layers_with_windows_and_experts_give_what_they_give_to_rows_that_share_nothing(build):
-    target, rows = CausalLM(build()), fast.requests(PROMPTS, NEW)
+@pytest.mark.parametrize("build", [windows, mixture, fp8])
+def test_layers_of_other_kinds_give_what_they_give_to_rows_that_share_nothing(tmp_path, build):
+    target, rows = build(tmp_path), fast.requests(PROMPTS, NEW)
     sizes = {"num_speculative_tokens": 2, **SIZES}
     alone, _ = fast.decode(target, NGramDrafter(), rows, prefix_caching=False, **sizes)
     together, engine = fast.decode(target, NGramDrafter(), rows, cascade_attention=True, **sizes)
