@@ -31,6 +31,7 @@ from specbatch.plan.types import GpuShape, ModelPlacement, ReplicaPlan, Stage
 MOVE_SECONDS = 25e-6  # of hidden states between two GPUs of one host, and to begin there: measured over NVLink
 HOST_SECONDS = 1e-3  # of the host for a round over several GPUs: two took 0.4 to 0.7 ms for up to 256 rows, 1.2 for 512
 _AS_GOOD = 0.98  # of the most tokens a second: of equals the fewest groups, as engine/pipeline.py takes them
+_WORTH_GROUPS = 1.05  # times one group's, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def predict(request: PlanRequest, replica: ReplicaPlan, rows: int, *, replicas: 
             rates[groups, k] = replicas * tokens / cycle_seconds(visits, groups)
         best = max(rates[groups, k] for k in choices if (groups, k) in rates)
         most = max(most, best)
-        if best < _AS_GOOD * most:
+        if best < _AS_GOOD * most and groups % max(1, len(replica.drafters)) == 0:
             break  # some part is held all the time: more groups only read the weights more often
     groups, k = _fewest_groups(rates, choices)
     return Ceiling(
@@ -107,7 +108,9 @@ def predict_all(request: PlanRequest, replicas: Sequence[ReplicaPlan], rows: int
 def _fewest_groups(rates: Mapping[tuple[int, int], float], ks: Sequence[int]) -> tuple[int, int]:
     """Groups and k that are as good as any."""
     most = max(rate for (_, k), rate in rates.items() if k in ks)
-    groups = min(groups for (groups, k), rate in rates.items() if k in ks and rate >= _AS_GOOD * most)
+    one = max((rate for (groups, k), rate in rates.items() if k in ks and groups == 1), default=0.0)
+    enough = one if most < _WORTH_GROUPS * one else _AS_GOOD * most
+    groups = min(groups for (groups, k), rate in rates.items() if k in ks and rate >= enough)
     return groups, max((k for k in ks if (groups, k) in rates), key=lambda k: rates[groups, k])
 
 
