@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from specbatch.engine.round_costs import RoundCosts
 
 HOP = 25e-6  # seconds for the hidden states of a group from one GPU to the next
-CROWDED = 1.3  # H200: parts that share a GPU, against one after the other; 128 rows, the drafter beside half of the target: two groups gave .81 of one
+CROWDED = 1.3  # H200: parts at work that share a GPU, against one after the other; 128 rows, the drafter beside half of the target: two groups gave .81 of one
 SUSTAINED = 1.1  # H200, 64 to 256 rows: rounds of warm-up, which follow pauses, against those of a run
 _AS_GOOD = 0.98  # of the most tokens a second: of equals the fewest groups
 _WORTH_GROUPS = 1.05  # times one group's tokens a second, before there is more than one: predictions are a tenth off, and tails want one
