@@ -189,7 +189,7 @@ class Engine:
         self._host.count(output.seconds + output.prefill_seconds)
 
     def _count(self, launched: LaunchedRound, sequences: list[SequenceState], output: RoundOutput) -> None:
-        stats, emitted, rows = self.stats, self.stats.emitted, len(sequences) + launched.standing
+        stats, before, rows = self.stats, self.stats.chosen, len(sequences) + launched.standing
         if not launched.by_grammar:  # such a round costs neither what the drafter's do, nor what plain ones do
             report = launched.report(output)
             for learning in (self.controller, self.regrouping):
@@ -197,7 +197,7 @@ class Engine:
                     learning.observe(report)
         stats.count_round(launched.k, self.runner.groups, output)
         self._ended += self.scheduler.give_tokens(sequences, output, 0 if launched.by_grammar else launched.k)
-        stats.count_plain(stats.emitted - emitted, rows, launched.seconds_alone(output))
+        stats.count_plain(stats.chosen - before, rows, launched.seconds_alone(output))
 
     def _drain(self, group: int | None = None) -> None:
         """Takes in the rounds in flight, of a group or all: afterwards the host knows every sequence's length."""

@@ -16,7 +16,7 @@ class RoundOutput:
     """What a round did, on the host: a value a sequence, in the order in which it was launched for them.
 
     drafted, accepted: draft tokens
-    finite: whether the target's logits were
+    finite: positions before the first at which the target's logits were not
     tokens: the accepted + 1 committed ones
     logprobs: of these, where any sequence asks
     forced: [j] whether draft j was the only token that the sequence's grammar allowed; None where none has a grammar
@@ -28,7 +28,7 @@ class RoundOutput:
 
     drafted: list[int]
     accepted: list[int]
-    finite: list[bool]
+    finite: list[int]
     tokens: list[list[int]]
     draft_seconds: float
     verify_seconds: float

@@ -162,29 +162,29 @@ class Scheduler:
 
     def give_tokens(self, sequences: Sequence[SequenceState], output: RoundOutput, k: int) -> list[Completion]:
         """Hands sequences the tokens of a round; those that end leave, as completions."""
-        ended: list[tuple[SequenceState, Completion]] = []
+        ended: list[tuple[SequenceState, Completion, bool]] = []
         for place, sequence in enumerate(sequences):
             sequence.rounds += 1
             sequence.drafted += output.drafted[place]
             sequence.accepted += output.accepted[place]
-            if not output.finite[place]:
-                ended.append((sequence, sequence.complete("error", _why_no_token(sequence))))
-                continue
-            before = len(sequence.token_ids)
+            before, sound = len(sequence.token_ids), output.finite[place]
+            tokens = output.tokens[place][:sound]  # a row that ends there never comes to what is behind
             logprobs = output.logprobs[place] if output.logprobs is not None else ()
-            reason = sequence.extend(output.tokens[place], logprobs)
+            reason = sequence.extend(tokens, logprobs) if tokens else None
             self.stats.emitted += len(sequence.token_ids) - before
-            if reason is not None:
-                ended.append((sequence, sequence.complete(reason)))
+            if reason is None and len(tokens) <= output.accepted[place]:
+                ended.append((sequence, sequence.complete("error", _why_no_token(sequence)), True))
+            elif reason is not None:
+                ended.append((sequence, sequence.complete(reason), sound <= output.drafted[place]))
         self.runner.commit(sequences, k)
         if ended:
-            self.runner.learn([sequence for sequence, completion in ended if completion.finish_reason != "error"])
-        for sequence, completion in ended:
+            self.runner.learn([sequence for sequence, completion, _ in ended if completion.finish_reason != "error"])
+        for sequence, completion, poisoned in ended:
             failed = completion.finish_reason == "error"
             self.stats.failed += failed
             self.stats.finished += not failed
-            self._evict(sequence, poisoned=failed)
-        return [completion for _, completion in ended]
+            self._evict(sequence, poisoned=poisoned)
+        return [completion for _, completion, _ in ended]
 
     def preempt(self, k: int) -> None:
         """The sequences that joined last go back to waiting, until the others have KV for a round of k drafts. None is in flight."""

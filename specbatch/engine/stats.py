@@ -61,6 +61,11 @@ class EngineStats:
         self.__init__(max_sequences=self.max_sequences, micro_batches=self.micro_batches)  # type: ignore[misc]  # the fields' defaults, said once
 
     @property
+    def chosen(self) -> int:
+        """Tokens kept that no grammar had forced: what plain rounds are counted by, since any engine may draft the others for nothing."""
+        return self.emitted - self.grammar_accepted
+
+    @property
     def target_only_seconds(self) -> float | None:
         """What the target alone would have taken for the tokens kept so far: an estimate from this run's plain rounds.
 
@@ -158,13 +163,13 @@ class EngineStats:
         """Adds the plain rounds that a round's tokens stand for.
 
         Args:
-            kept: tokens that the rows of the round kept.
+            kept: tokens that the rows of the round kept, without forced ones; below 0 where an end cut these off.
             rows: in the batch.
             seconds: of a plain round at that batch; None where that is not known.
         """
         if seconds is not None:
-            self.plain_rounds += kept / rows
-            self.plain_seconds += seconds * kept / rows
+            self.plain_rounds += max(kept, 0) / rows
+            self.plain_seconds += seconds * max(kept, 0) / rows
 
     @contextmanager
     def timed(self, phase: Phase) -> Iterator[None]:

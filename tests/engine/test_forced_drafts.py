@@ -12,6 +12,7 @@ from specbatch.engine.general.drafter import ModelDrafter, Proposal
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs import verifier
+from specbatch.engine.logits.options import LogitsOptions, TokenBias
 from specbatch.engine.request import Request, SamplingParams
 from tests.engine import tiny
 from tests.engine.graphs import fast, joints
@@ -88,6 +89,31 @@ def test_a_drafter_does_not_run_where_all_its_drafts_would_be_forced(pair, engin
     assert tiny.tokens(out, 3) == tiny.tokens(plain, 3)
     assert made.stats.grammar_accepted > 0
     assert sum(row.accepted for row in out.values()) == made.stats.accepted
+
+
+class StopAt:
+    """A stop string that is complete with the row's so manieth token."""
+
+    def __init__(self, count):
+        self.left = count
+
+    def __call__(self, new):
+        self.left -= len(new)
+        return len(new) + self.left if self.left <= 0 else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("stop", [6, 7, 8])
+def test_a_row_that_stops_before_a_ban_of_what_its_grammar_forces_is_no_error(pair, engine, stop):
+    """The eighth token is 27 alone, and may not be: behind a draft that is accepted no token is left."""
+    banned, texts = LogitsOptions(bias=(TokenBias(27, float("-inf")),)), set()
+    for drafter, k in ((None, 0), (pair.twin, 4)):
+        row = Request("0", tiny.prompts(3)[2], NEW, logits=banned, grammar=Keyed(), stop=StopAt(stop))
+        out, _ = ENGINES[engine](pair.target, drafter, [row], num_speculative_tokens=k, max_sequences=1)
+        texts.add((tuple(out["0"].token_ids), out["0"].finish_reason))
+    assert len(texts) == 1
+    assert texts.pop()[1] == ("error" if stop == 8 else "stop")
 
 
 class Told(FixedK):

@@ -47,7 +47,7 @@ def run_round(
     logits = batch.process(raw, proposal.tokens, start=0)
     verified = time.perf_counter()
     acceptance = accept(logits, batch, proposal, rule)
-    finite = logits.amax(-1).isfinite().all(-1)
+    finite = logits.amax(-1).isfinite().long().cumprod(-1).sum(-1)
     logprobs = Logprobs.of(raw, acceptance.tokens) if any(most is not None for most in batch.top_logprobs) else None
     forced = batch.forced
     batch.commit(acceptance)

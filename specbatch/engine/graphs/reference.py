@@ -102,7 +102,7 @@ class TorchOps(TorchAttention, TorchExperts):
             tokens: the target's  # int64 [B, k + 1]
             finite: bool [B, k + 1]
             num_drafted: None for k of every row  # int64 [B]
-            outcome: accepted, drafted, finite, then the tokens  # int64 [B, 3 + k + 1 or more]
+            outcome: accepted, drafted, positions before the first that is not finite, then the tokens  # int64 [B, 3 + k + 1 or more]
         """
         last, k = lengths[slots], tokens.shape[1] - 1
         at = last[:, None] + 1 + torch.arange(k + 1, device=slots.device)
@@ -110,7 +110,8 @@ class TorchOps(TorchAttention, TorchExperts):
         accepted = accept_coupled(history[slots[:, None], at[:, :k]], drafted, tokens).accepted
         history.index_put_((slots[:, None], at), tokens)
         lengths.index_put_((slots,), last + torch.minimum(accepted + 1, ends[slots] - last))
-        outcome[:, : k + 4] = torch.cat([torch.stack([accepted, drafted, finite.all(-1).long()], 1), tokens], 1)
+        sound = finite.long().cumprod(-1).sum(-1)
+        outcome[:, : k + 4] = torch.cat([torch.stack([accepted, drafted, sound], 1), tokens], 1)
 
     def embed(self, tokens: Tensor, weight: Tensor) -> Tensor:
         """Rows of the embedding.  # int64 [T], [vocab, H] -> [T, H]

@@ -177,7 +177,7 @@ def _read(outcome: Tensor, drafted: float, verified: float, prefill: float, catc
     return RoundOutput(
         drafted=[line[DRAFTED] for line in lines],
         accepted=[line[ACCEPTED] for line in lines],
-        finite=[bool(line[FINITE]) for line in lines],
+        finite=[line[FINITE] for line in lines],
         tokens=[line[FIELDS : FIELDS + line[ACCEPTED] + 1] for line in lines],
         draft_seconds=drafted,
         verify_seconds=verified,

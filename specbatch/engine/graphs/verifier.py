@@ -171,5 +171,5 @@ class Verifier:
         moved = torch.minimum(acceptance.accepted + 1, state.ends[slots] - last)
         state.history.index_put_((slots[:, None], positions + 1), acceptance.tokens)
         state.lengths.index_put_((slots,), last + moved)
-        told = torch.stack([acceptance.accepted, drafted, finite.all(-1).long()], 1)
+        told = torch.stack([acceptance.accepted, drafted, finite.long().cumprod(-1).sum(-1)], 1)
         state.outcome[: len(slots), : FIELDS + k + 1] = torch.cat([told, acceptance.tokens], 1)

@@ -7,7 +7,7 @@ from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.rounds import BusyLanes, RoundOverLanes, Spans
 from specbatch.engine.stats import EngineStats
 
-OUTCOME = torch.tensor([[1, 2, 1, 7, 8, 9]])  # one of two drafts accepted, finite
+OUTCOME = torch.tensor([[1, 2, 3, 7, 8, 9]])  # one of two drafts accepted, all three positions finite
 GPUS = [torch.device("cuda", 0), torch.device("cuda", 0), torch.device("cuda", 1)]
 FIRST, SECOND, DRAFTER = (Lane(device, number) for number, device in enumerate(GPUS))
 

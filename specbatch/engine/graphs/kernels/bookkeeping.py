@@ -122,7 +122,8 @@ def _commit_coupled(
     draft = tl.load(line + i, mask=i < n - 1, other=0)
     fell = tl.where((i < drafted) & (draft == token), WIDTH, i)
     accepted = tl.min(fell, 0)  # the first position whose draft did not stand
-    sound = tl.min(tl.load(finite + row * n + i, mask=i < n, other=1).to(tl.int32), 0)
+    is_finite = tl.load(finite + row * n + i, mask=i < n, other=1).to(tl.int32)
+    sound = tl.min(tl.where(is_finite > 0, n, i), 0)
     moved = tl.minimum(accepted + 1, tl.load(ends + slot) - last)
     tl.debug_barrier()  # all drafts are read before tokens take their places
     tl.store(line + i, token, mask=i < n)
@@ -130,7 +131,7 @@ def _commit_coupled(
     out = outcome + row * outcome_stride
     tl.store(out, accepted.to(tl.int64))
     tl.store(out + 1, (drafted + accepted * 0).to(tl.int64))
-    tl.store(out + 2, (sound > 0).to(tl.int64))
+    tl.store(out + 2, sound.to(tl.int64))
     tl.store(out + 3 + i, token, mask=i < n)
 
 
