@@ -151,8 +151,7 @@ class Evidence:
         found: dict[str, list[tuple[Said, Object]]] = {}
         for event in sorted(self.every(kinds.EVENTS) or (), key=event_time, reverse=True):
             about = event.get("involvedObject") or {}
-            text = f"{event.get('reason', '')}: {' '.join(str(event.get('message') or '').split())}"
-            said = Said(text, event_line(event), event_start(event), event_time(event))
+            said = Said(Said.of(event).text, event_line(event), event_start(event), event_time(event))
             found.setdefault(str(about.get("name", "")), []).append((said, about))
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from specbatch.formatting import first_lines
 
@@ -28,6 +28,12 @@ class Said:
     line: str = ""
     since: str | None = None
     time: str = ""
+
+    @classmethod
+    def of(cls, thing: Mapping[str, Any], about: str = "") -> Said:
+        """What has a reason and a message: a condition, the state of a container, the status of a pod."""
+        text = f"{thing.get('reason') or ''}: {' '.join(str(thing.get('message') or '').split())}"
+        return cls(text, f"{about}: {text}" if about else text, thing.get("lastTransitionTime"))
 
     @property
     def reason(self) -> str:

@@ -10,9 +10,9 @@ from specbatch.cluster.client.kinds import CONFIG_MAPS
 from specbatch.cluster.diagnose.finding import Finding
 from specbatch.cluster.manifests.job import Manifests
 from specbatch.cluster.preflight.checks import preflight, stop_at_errors
-from specbatch.cluster.preflight.diff import diff_text
 from specbatch.cluster.preflight.dry_run import DryRun, dry_run
 from specbatch.cluster.preflight.permissions import Uses, check_permissions
+from specbatch.cluster.submit.diff import diff_text
 from specbatch.cluster.submit.submit import Existing, existing
 from specbatch.errors import ClusterError
 

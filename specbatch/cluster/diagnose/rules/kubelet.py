@@ -106,8 +106,7 @@ def containers(evidence: Evidence, pod: Object) -> Iterator[Finding]:
     """A container whose image does not come, or that cannot be made or started: what the kubelet says in its status."""
     for status in container_statuses(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
-        text = f"{waiting.get('reason')}: {' '.join(str(waiting.get('message') or '').split())}"
-        said = Said(text, f"pod {pod['metadata']['name']}: {text}", pod["status"].get("startTime"))
+        said = replace(Said.of(waiting, f"pod {pod['metadata']['name']}"), since=pod["status"].get("startTime"))
         causes = _WAITING.get(said.reason)
         if causes is _PULLS:
             yield _pull(evidence, pod, str(status.get("image") or "?"), said)
@@ -130,12 +129,8 @@ def setup(evidence: Evidence, pod: Object) -> Iterator[Finding]:
 def _recognise(evidence: Evidence, causes: Sequence[Cause], said: Said) -> Finding | None:
     """A run's own ConfigMap is put back by submit, any other by whoever has made it."""
     own = f'configmap "{evidence.view.name}" not found' in said.text and RUN in evidence.view.labels
-    fields = {
-        "has": f"{evidence.words['kubectl']} describe lists them",
-        "volumes": "the volumes",
-        "name": evidence.view.name,
-    }
-    return evidence.recognise([OWN_CONFIG_MAP] if own else causes, said, **fields)
+    fields = {"has": f"{evidence.words['kubectl']} describe lists them", "name": evidence.view.name}
+    return evidence.recognise([OWN_CONFIG_MAP] if own else causes, said, volumes="the volumes", **fields)
 
 
 def _pull(evidence: Evidence, pod: Object, image: str, said: Said) -> Finding:

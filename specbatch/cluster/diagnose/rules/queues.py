@@ -106,9 +106,8 @@ def _held(evidence: Evidence, name: str, behind: Object) -> Finding:
     reserved: Object = next((one for one in conditions if one.get("type") == "QuotaReserved"), {})
     among = (behind.get("status") or {}).get("pendingWorkloads")
     fields = {"name": name, "among": f" ({among} wait in its ClusterQueue)" if among else ""}
-    text = f"{reserved.get('reason')}: {' '.join(str(reserved.get('message') or '').split())}"
     since = reserved.get("lastTransitionTime") or job["metadata"].get("creationTimestamp")
-    found = evidence.recognise(_WORKLOAD, Said(text), **fields)
+    found = evidence.recognise(_WORKLOAD, Said(Said.of(reserved).text), **fields)
     assert found is not None  # the last of them is of any text
     evicted = condition(mine, "Evicted") if mine else None
     if evicted is not None and found.cause == "queue-waiting":

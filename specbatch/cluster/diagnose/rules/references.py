@@ -61,12 +61,9 @@ def models(evidence: Evidence, _: Object) -> Iterator[Finding]:
     outcome = "complete" if newest is None else JobView(newest).outcome
     if newest is not None and outcome != "complete":
         flags = evidence.cluster.flags
-        fields = {
-            "name": newest["metadata"]["name"],
-            "wait": flags.command("wait", run),
-            "why": flags.command("why", run),
-        }
-        yield evidence.found(_NOT_FETCHED if outcome == "failed" else _FETCHING, **fields)
+        words = {verb: flags.command(verb, run) for verb in ("wait", "why")}
+        cause = _NOT_FETCHED if outcome == "failed" else _FETCHING
+        yield evidence.found(cause, name=newest["metadata"]["name"], **words)
 
 
 def _secrets(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
