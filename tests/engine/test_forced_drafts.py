@@ -1,6 +1,7 @@
 """Tokens that a grammar forces are drafted by it: in both engines, by both rules, and no text is another for it."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,6 +136,21 @@ def test_a_controller_learns_of_the_drafters_own_drafts_alone(pair):
     assert 0 < of_grammars < made.stats.grammar_accepted, "there were rounds of grammars alone, too"
     assert own <= made.stats.drafted - made.stats.grammar_drafted
     assert sum(sum(each.accepted_at) for each in told.reports) == made.stats.accepted - made.stats.grammar_accepted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_forced_comes_before_what_is_looked_up(pair, engine):
+    accepted, texts = [], []
+    for kind in (Unaware, Keyed):
+        rows = [replace(row, grammar=kind() if i else None) for i, row in enumerate(requests(kind, DRAWN))]
+        sizes = {"num_speculative_tokens": 4, "max_sequences": 3}
+        out, made = ENGINES[engine](pair.target, fast.OwnText(), rows, **sizes)
+        texts.append(tiny.tokens(out, 3))
+        accepted.append((made.stats.grammar_accepted, made.stats.row_rounds))
+    assert texts[0] == texts[1]
+    assert accepted[1][0] > accepted[0][0]
+    assert accepted[1][1] < accepted[0][1]
 
 
 @pytest.mark.slow

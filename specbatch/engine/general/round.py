@@ -76,6 +76,11 @@ def draft(drafter: Drafter, batch: Batch, k: int, rule: AcceptanceRule, vocab_si
     proposal = drafter.propose(batch, k, rule, vocab_size)
     if not drafter.ragged:
         return proposal
+    if any(forced := [list(row.request.grammar.forced(k)) if row.request.grammar else [] for row in batch.rows]):
+        found = zip(proposal.tokens.tolist(), proposal.num_drafted.tolist(), strict=True)
+        drafts = [tokens[:count] for tokens, count in found]  # masks are not asked for them: what is forced comes first
+        merged = [own if own[: len(only)] == only else only for own, only in zip(drafts, forced, strict=True)]
+        return Proposal.given(merged, batch, rule, vocab_size)
     width = int(proposal.num_drafted.max())
     probs = proposal.probs[:, :width] if proposal.probs is not None else None
     return Proposal(proposal.tokens[:, :width], proposal.num_drafted, probs)

@@ -89,6 +89,11 @@ class GrammarRound:
         for grammar in self._following.values():
             grammar.back()
 
+    def forced_runs(self, most: int) -> list[list[int]]:
+        """Of each row the tokens that its grammar forces next, up to so many, before any mask is made."""
+        rows = [self._following.get(row) for row in range(self.rows)]
+        return [[] if grammar is None else list(grammar.forced(most)) for grammar in rows]
+
     def fill(self, count: int, drafts: Sequence[Sequence[int]]) -> None:
         """Makes what is missing of the masks of the round's first positions.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
 from specbatch.engine.graphs.drafters.drafter import GraphDrafter, certainly
+from specbatch.engine.graphs.lanes import upload
 from specbatch.engine.graphs.state import Mode, RowState
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.sequence import SequenceState
@@ -38,6 +39,21 @@ class LookupDrafter(GraphDrafter):
         alone = self.rule == "rejection" and not mode.greedy
         step = partial(self.look_up, rows=rows, k=k, alone=alone)
         self.graphs.run(("look up", rows, k, alone), step, self.state.lane, spans)
+        if self.grammars is not None and any(forced := self.grammars.forced_runs(k)):
+            self.state.lane.run(partial(self._put_first, forced, k))
+
+    def _put_first(self, forced: list[list[int]], k: int) -> None:
+        """What grammars force takes the place of what was looked up and begins otherwise: lookups know no masks."""
+        state, rows, device = self.state, len(forced), self.state.device
+        lines = [[len(only), *only, *[0] * (k - len(only))] for only in forced]
+        here = upload(torch.tensor(lines), torch.int64, device)
+        count, only = here[:, :1], here[:, 1:]
+        slots, inside = state.rows[:rows, None], torch.arange(k, device=device) < count
+        at = state.lengths[slots] + torch.arange(1, k + 1, device=device)
+        found, drafted = state.history[slots, at], state.num_drafted[:rows, None]
+        begins = ((found == only) | ~inside).all(1, keepdim=True) & (drafted >= count)
+        state.history[slots, at] = torch.where(inside, only, found)
+        state.num_drafted[:rows] = torch.where(begins, drafted, count)[:, 0]
 
     def look_up(self, capture: Capture, rows: int, k: int, *, alone: bool) -> None:
         """All k drafts of an n-gram lookup; in the rows' own tokens alone, where text would hang on others'."""
