@@ -26,7 +26,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.peers.contestants import Outcome, Workload, engine, transformers_generate
-from benchmarks.predicted_rounds import predicted_rounds
+from benchmarks.predictions.predicted_rounds import predicted_rounds
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter

@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.device_speed import wait
 from benchmarks.inputs.synthetic import Order
 from benchmarks.inputs.workloads import Rows
-from benchmarks.predicted_lines import predicted_busy, predicted_round
+from benchmarks.predictions.predicted_lines import predicted_busy, predicted_round
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Controller, FixedK
 from specbatch.engine.engine import Engine

@@ -27,7 +27,7 @@ from benchmarks.arguments import integers
 from benchmarks.gpu_lines import Pair, free, wait_all
 from benchmarks.inputs.synthetic import SHAPES, Order, build
 from benchmarks.inputs.workloads import Rows, equal_lengths
-from benchmarks.simulate_pipeline import print_placements
+from benchmarks.predictions.simulate_pipeline import print_placements
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import FixedK
 from specbatch.engine.engine import Engine

@@ -28,13 +28,13 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks import beside_predictions
 from benchmarks.arguments import choices_of_k, integers
 from benchmarks.gpu import DTYPES, about_run, repeated
 from benchmarks.gpu_lines import Line, Pair, free, measure, warmed_engine
 from benchmarks.inputs.synthetic import SHAPES, Order, build, config_of
 from benchmarks.inputs.workloads import Rows
-from benchmarks.placement_checks import COLUMNS, DeviceMemory, memory_of, read_back
+from benchmarks.predictions import beside_predictions
+from benchmarks.predictions.placement_checks import COLUMNS, DeviceMemory, memory_of, read_back
 from specbatch.api import load_spec
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.engine import Engine

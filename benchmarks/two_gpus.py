@@ -6,7 +6,7 @@
 
 The pair is synthetic, of real size, every token is checked (benchmarks/inputs/synthetic.py). Each placement is built and warmed up once, for the most rows. Of the columns: `steady` are the tokens a second
 of rounds alone, without prefill; `over one` compares with one group of the same placement, replicas with one of them alone; `over same` and `over replicas` those with as many rows in all, all by tokens/s; `off` is what a round took beyond
-the predicted time (benchmarks/predicted_lines.py); `busy` each GPU's share of the time between the ends of rounds; `host` what the host works a round and group, in ms.
+the predicted time (benchmarks/predictions/predicted_lines.py); `busy` each GPU's share of the time between the ends of rounds; `host` what the host works a round and group, in ms.
 
 Ends with 1 where a token is wrong.
 """
@@ -28,12 +28,12 @@ import torch
 import transformers
 
 from benchmarks.arguments import choices_of_k, integers
-from benchmarks.beside_predictions import COLUMNS, cells, steady
 from benchmarks.gpu import DTYPES, about_run, repeated
 from benchmarks.gpu_lines import Line, Pair, Warmed, free, measure, warmed_engine
 from benchmarks.inputs.synthetic import SHAPES, Order, build, even_split
 from benchmarks.inputs.workloads import Rows
 from benchmarks.pipeline import host_of
+from benchmarks.predictions.beside_predictions import COLUMNS, cells, steady
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.make_engine import describe

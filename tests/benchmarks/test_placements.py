@@ -9,7 +9,7 @@ import pytest
 from benchmarks import gpu_lines, placements
 from benchmarks.gpu_lines import CausalLM
 from benchmarks.inputs.synthetic import SHAPES
-from benchmarks.placement_checks import DeviceMemory
+from benchmarks.predictions.placement_checks import DeviceMemory
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.make_engine import graphs_engine
 

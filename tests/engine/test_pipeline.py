@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.simulate_pipeline import merged, simulate
+from benchmarks.predictions.simulate_pipeline import merged, simulate
 from specbatch.engine.pipeline import (
     CROWDED,
     HOP,

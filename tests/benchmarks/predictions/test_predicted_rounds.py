@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.predicted_rounds import predicted_rounds, rounds_needed
+from benchmarks.predictions.predicted_rounds import predicted_rounds, rounds_needed
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.request import Request
