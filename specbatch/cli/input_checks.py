@@ -35,10 +35,10 @@ def check_inputs(job: SpecBatchJob, *, in_pods: bool) -> tuple[list[tuple[str, s
 
 def _checks(job: SpecBatchJob, *, in_pods: bool) -> Iterator[tuple[str, Callable[[], str]]]:
     spec = job.spec
-    yield "target", lambda: _model(spec.target, "target", in_pods=in_pods)
+    yield "target", lambda: _model(spec.target, "target", spec.engine.name, in_pods=in_pods)
     drafter = spec.drafter
     if drafter is not None and drafter.model is not None:
-        yield "drafter", lambda: _model(drafter, "drafter", in_pods=in_pods)
+        yield "drafter", lambda: _model(drafter, "drafter", spec.engine.name, in_pods=in_pods)
     yield "dataset", lambda: _dataset(job, in_pods=in_pods)
     template = spec.dataset.chat_template_file
     if template is not None and not (in_pods and template.startswith("/")):
@@ -47,7 +47,8 @@ def _checks(job: SpecBatchJob, *, in_pods: bool) -> Iterator[tuple[str, Callable
         yield "results", lambda: _results(job)
 
 
-def _model(asked: TargetSpec | DrafterSpec, role: str, *, in_pods: bool) -> str:
+def _model(asked: TargetSpec | DrafterSpec, role: str, engine: str, *, in_pods: bool) -> str:
+    from specbatch.plan.engine_choice import check_layers
     from specbatch.plan.shapes.model_dir import EMBEDDED, is_hub_id, resolve_model_dir
     from specbatch.plan.shapes.read_shape import read_shape
     from specbatch.plan.shapes.weight_files import check_weight_files, is_complete
@@ -68,14 +69,17 @@ def _model(asked: TargetSpec | DrafterSpec, role: str, *, in_pods: bool) -> str:
         return f"{name}, {missing}: {_NOT_CHECKED}, since its files are not on this machine (specbatch fetch gets them)"
     check_weight_files(path, name)
     drafting, quantization = role == "drafter", getattr(asked, "quantization", None)  # a drafter's alone
-    read_shape(name, asked.revision, asked.dtype, drafting=drafting, quantization=quantization)  # config.json is whole
+    shape = read_shape(name, asked.revision, asked.dtype, drafting=drafting, quantization=quantization)
+    if engine == "native":
+        check_layers(role, shape)
     if role == "target" and path.is_dir() and not any((path / file).is_file() for file in _TOKENIZERS):
         raise ModelError(
             f"the folder {path.absolute()} holds no tokenizer",
             where=f"spec.{role}.model {name}",
             remedy="put tokenizer.json and tokenizer_config.json beside the weights",
         )
-    return f"{name}, complete on this machine"
+    found = f"{name}, complete on this machine"
+    return f"{found}; it has {shape.foreign} in some layers, so that vLLM alone runs it" if shape.foreign else found
 
 
 def _dataset(job: SpecBatchJob, *, in_pods: bool) -> str:

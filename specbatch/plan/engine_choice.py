@@ -8,6 +8,7 @@ from typing import Literal
 
 from specbatch.api import Spec
 from specbatch.api.rules.engine import not_of_vllm
+from specbatch.errors import ModelError
 from specbatch.plan.shapes.model_shape import ModelShape
 
 INSTALL = "pip install 'specbatch[vllm]' where it runs, or use the image with vLLM"
@@ -47,16 +48,24 @@ def choose_engine(
         spec: what to run.
         shapes: role -> shape, of the models that have weights.
         installed: vLLM's version; None where it is not installed.
-        cannot: what keeps the native engine from running the target at all, where that is known.
+        cannot: what keeps the native engine from running the target at all, where more is known than the shape shows.
+
+    Raises:
+        ModelError: the spec asks for the native engine, which cannot run a model.
     """
     version, remedy = installed or "", "" if installed else INSTALL
+    role = next((role for role, shape in shapes.items() if shape.foreign), "target")
+    if role in shapes and shapes[role].foreign and not cannot:
+        cannot = f"{shapes[role].foreign} in place of attention in some layers"
     if spec.engine.name == "native":
+        for each, shape in shapes.items():
+            check_layers(each, shape)
         return EngineChoice("native", "", "spec.engine.name says so")
     if spec.engine.name == "vllm" or spec.target.adapter is not None:
         named = "spec.engine.name says so" if spec.engine.name == "vllm" else "target.adapter needs it"
         return EngineChoice("vllm", version, named, remedy)
     if cannot:
-        return _vllm_if_there_is(spec, installed, f"the native engine cannot run the target, which has {cannot}")
+        return _vllm_if_there_is(spec, installed, f"the native engine cannot run the {role}, which has {cannot}")
     if spec.placement.gpus == 0:
         return EngineChoice("native", "", "it runs on a CPU")
     slow = [f"the {role} ({shape.architecture})" for role, shape in shapes.items() if shape.why_general is not None]
@@ -65,6 +74,20 @@ def choose_engine(
     return EngineChoice(
         "native", "", "both models have its fast path" if len(shapes) > 1 else "the target has its fast path"
     )
+
+
+def check_layers(role: str, shape: ModelShape) -> None:
+    """Refuses a model that the native engine cannot run.
+
+    Raises:
+        ModelError: some of its layers are no attention.
+    """
+    if shape.foreign:
+        raise ModelError(
+            f"the native engine cannot run the {role}, which has {shape.foreign} in place of attention in some layers",
+            where=f"spec.{role}.model {shape.name}",
+            remedy="leave engine.name out, or say vllm, which runs such models; or use a model with attention in every layer",
+        )
 
 
 def _vllm_if_there_is(spec: Spec, installed: str | None, reason: str) -> EngineChoice:

@@ -101,7 +101,7 @@ def _notes_of_model(model: str, shape: ModelShape, *, on_gpus: bool) -> Iterator
             f"{model}: it brings {shape.mtp_layers} layer{'s' if shape.mtp_layers > 1 else ''} for drafting (MTP), not loaded here:"
             " drafts are those of spec.drafter (a model, an EAGLE-3 head, ngram)"
         )
-    if on_gpus and shape.why_general is not None:
+    if on_gpus and shape.why_general is not None and not shape.foreign:
         yield (
             f"{model}: the pair runs by transformers' own modules, several times slower than recorded rounds,"
             f" since {shape.why_general}"

@@ -52,6 +52,8 @@ class HfConfig:
                 found = next((plain[other] for other in others if plain.get(other) is not None), None)
                 if found is not None:
                     plain[name] = found
+        if plain.get("num_hidden_layers") is None and isinstance(kinds := plain.get("layers_block_type"), list):
+            plain["num_hidden_layers"] = len(kinds)  # Nemotron-H
         if plain.get("intermediate_size") is None and isinstance(plain.get("hidden_size"), int):
             plain["intermediate_size"] = 4 * plain["hidden_size"]  # GPT-2's n_inner is null
         return plain

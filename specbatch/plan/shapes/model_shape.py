@@ -67,6 +67,7 @@ class ModelShape:
     experts_per_token: int = 0
     max_positions: int | None = None  # None: not said
     sliding_window: bool = False  # in any layer
+    foreign: str = ""  # what some layers have in place of attention, which the native engine refuses
     mtp_layers: int = 0  # beside its own; they draft further tokens, and are not loaded
     modules: ModuleNames = ModuleNames()
     known_layout: bool = True  # the names of its modules are known, and counts are exact
@@ -95,6 +96,8 @@ class ModelShape:
         """What keeps the model on the general runner on GPUs, as far as the shape shows; None: rounds are recorded, KV is in pages."""
         if self.eagle3 is not None:
             return None
+        if self.foreign:
+            return f"it has {self.foreign} in place of attention in some layers"
         if self.architecture not in RECORDED:
             return f"its architecture is {self.architecture}"
         if self.architecture in {"exaone4", "exaone_moe"} and self.sliding_window:

@@ -14,6 +14,7 @@ from specbatch.errors import ModelError
 from specbatch.mtp import mtp_layers
 from specbatch.plan.shapes.eagle3_shape import eagle3_shape
 from specbatch.plan.shapes.families import llama_layer
+from specbatch.plan.shapes.foreign_layers import foreign_layers
 from specbatch.plan.shapes.gguf_header import config_from_gguf
 from specbatch.plan.shapes.hf_config import HfConfig, max_positions
 from specbatch.plan.shapes.known_models import known_config, nearest_models
@@ -164,7 +165,7 @@ def shape_from_config(
 
 def _in_fewer_bits(shape: ModelShape, hf: HfConfig, quantization: str | None) -> ModelShape:
     """As it is stored, or as drafter.quantization makes it."""
-    shape = replace(shape, mtp_layers=len(mtp_layers(hf.raw)))
+    shape = replace(shape, mtp_layers=len(mtp_layers(hf.raw)), foreign=foreign_layers(hf.fields))
     if not hf.quantised_by or quantization is not None:
         return quantized(shape, quantization, hf.quantised_by)
     stored = stored_in_fp8(shape, hf.raw["quantization_config"])
