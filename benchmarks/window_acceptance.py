@@ -2,8 +2,9 @@
 
     python -m benchmarks.window_acceptance [--models models/smollm2] [--spec-bench ../shared/data/spec_bench] [--rows 8] [--joined 3]
 
-The target goes on greedily from prompts of Spec-Bench; as text does not change, what a drafter says of each of its tokens takes one
-forward over what the window shows. So each line is what rounds of one row would give, without the time that they take.
+Models are a folder `target`, asked as a drafter too, and others of drafters. The target goes on greedily from prompts of Spec-Bench; as
+text does not change, what a drafter says of each of its tokens takes one forward over what the window shows. So each line is what rounds
+of one row would give, without the time that they take.
 """
 
 from __future__ import annotations
@@ -76,9 +77,10 @@ def rounds(agreed: Sequence[bool]) -> tuple[int, int]:
 
 def table(models: Path, rows: Sequence[list[int]], new: int) -> Iterator[str]:
     """A line for each drafter and window."""
+    drafters = sorted(folder.parent.name for folder in models.glob("*/config.json"))
     loaded = {
         name: AutoModelForCausalLM.from_pretrained(models / name, dtype=torch.float32).eval()
-        for name in ("target", "noisy-twin", "first-layers")
+        for name in sorted(drafters, key="target".__ne__)
     }
     texts = [row + continuation(loaded["target"], row, new) for row in rows]
     lengths = sorted(map(len, rows))
