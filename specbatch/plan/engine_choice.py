@@ -64,6 +64,9 @@ def choose_engine(
     if spec.engine.name == "vllm" or spec.target.adapter is not None:
         named = "spec.engine.name says so" if spec.engine.name == "vllm" else "target.adapter needs it"
         return EngineChoice("vllm", version, named, remedy)
+    if cannot and not installed:
+        reason = f"vLLM is not installed; but it cannot run the {role}, which has {cannot}, and will refuse it"
+        return EngineChoice("native", "", reason, INSTALL)
     if cannot:
         return _vllm_if_there_is(spec, installed, f"the native engine cannot run the {role}, which has {cannot}")
     if spec.placement.gpus == 0:
