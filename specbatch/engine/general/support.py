@@ -32,7 +32,7 @@ def unsupported(name: str, architecture: str, what: str) -> ModelError:
     return ModelError(
         f"{architecture} is not supported: it has {what}",
         where=name,
-        remedy="use a model with plain attention in every layer (as Llama, Qwen3, Mistral, Gemma 3, Phi-3, OLMo or Mixtral have)",
+        remedy="use a model with plain attention in every layer (as Llama, Qwen3, Mistral, Gemma 3, Phi-3, OLMo or Mixtral have), or set engine.name to vllm, which runs many others",
     )
 
 
