@@ -64,9 +64,6 @@ def choose_engine(
     if spec.engine.name == "vllm" or spec.target.adapter is not None:
         named = "spec.engine.name says so" if spec.engine.name == "vllm" else "target.adapter needs it"
         return EngineChoice("vllm", version, named, remedy)
-    if cannot and not installed:
-        reason = f"vLLM is not installed; but it cannot run the {role}, which has {cannot}, and will refuse it"
-        return EngineChoice("native", "", reason, INSTALL)
     if cannot:
         return _vllm_if_there_is(spec, installed, f"the native engine cannot run the {role}, which has {cannot}")
     if spec.placement.gpus == 0:
@@ -95,7 +92,7 @@ def check_layers(role: str, shape: ModelShape) -> None:
 
 def _vllm_if_there_is(spec: Spec, installed: str | None, reason: str) -> EngineChoice:
     if not installed:
-        return EngineChoice("native", "", f"{reason}, and vLLM is not installed", INSTALL)
+        return EngineChoice("native", "", f"vLLM is not installed, though {reason}", INSTALL)
     refused = next(not_of_vllm(spec), None)
     if refused is not None:
         return EngineChoice("native", "", f"{reason}, but {refused.path} is not vLLM's", refused.remedy)
