@@ -6,7 +6,7 @@ embedding is only looked up. So the head counts on the device it is on: the last
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from specbatch.errors import ModelError
@@ -22,18 +22,21 @@ def place_replicas(
     target: ModelShape,
     drafter: ModelShape | None,
     kv_tokens: int = 1,
-    drafter_kv_tokens: int | None = None,
+    drafter_kv_tokens: Callable[[Sequence[str]], int] | None = None,
     *,
     gpus: Mapping[str, GpuShape] | None = None,
 ) -> tuple[ReplicaPlan, ...]:
-    """Every replica of a layout, each with KV of so many tokens (of all its rows together), the drafter's as many unless it says otherwise."""
-    of_drafter_tokens = kv_tokens if drafter_kv_tokens is None else drafter_kv_tokens
+    """Every replica of a layout, each with KV of so many tokens (of all its rows together), a drafter as many unless it is said otherwise for its devices."""
     shapes, replicas = gpus or {}, []
     for of_target, of_drafter in layout.replicas:
         placed = place_model(target, of_target, kv_tokens, shapes, layout.layers)
         each = len(of_drafter) // layout.drafters
         parts = [of_drafter[at : at + each] for at in range(0, len(of_drafter), each)] if each else []
-        drafters = [place_model(drafter, part, of_drafter_tokens, shapes) for part in parts] if drafter else []
+        drafters = []
+        for part in parts:
+            assert drafter is not None, "without a drafter model it has no devices"
+            tokens = kv_tokens if drafter_kv_tokens is None else drafter_kv_tokens(part)
+            drafters.append(place_model(drafter, part, tokens, shapes))
         replicas.append(ReplicaPlan(placed, drafters[0] if drafters else None, tuple(drafters[1:])))
     return tuple(replicas)
 

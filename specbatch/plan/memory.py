@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from specbatch.plan.gpu_products import GIB
@@ -51,6 +51,7 @@ class MemoryFit:
         max_k: drafts a round, at the most.
         window: of the drafter, see ModelShape.
         drafters: of a replica, each of which drafts for a share of the rows.
+        drafter_of: device -> all devices of the drafter that is there.
     """
 
     loads: tuple[Load, ...]
@@ -59,6 +60,7 @@ class MemoryFit:
     max_k: int
     window: int | None = None
     drafters: int = 1
+    drafter_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def kinds(self) -> Sequence[Load]:
@@ -77,20 +79,22 @@ class MemoryFit:
         room = min(self._free_pages(load, rows) for load in self.kinds if load.kv_target)
         return max(PAGE * min(room, rows * self._pages_per_row), self._least_tokens(rows))
 
-    def drafter_kv_tokens(self, rows: int) -> int:
-        """Likewise of the drafter: as many, unless it has devices of its own that hold fewer."""
+    def drafter_kv_tokens(self, rows: int, devices: Sequence[str] = ()) -> int:
+        """Likewise of the drafter: as many, unless it has devices of its own that hold fewer; of several drafters, that of these devices."""
         if fixed := self._drafter_tokens(rows):
             return fixed
         tokens = self.kv_tokens(rows)
-        apart = [self._free_pages(load, rows) for load in self.kinds if not load.kv_target]
+        loads = [load for load in self.loads if load.empty.device in devices] if devices else self.kinds
+        apart = [self._free_pages(load, rows) for load in loads if not load.kv_target]
         return max(min([tokens, *(PAGE * pages for pages in apart)]), self._least_tokens(1)) if apart else tokens
 
     def device_uses(self, rows: int) -> tuple[DeviceUse, ...]:
         """What every device holds with so many rows in each replica."""
-        tokens, of_drafter = self.kv_tokens(rows), self.drafter_kv_tokens(rows)
-        return tuple(
-            replace(self._use(load, rows, tokens, of_drafter), rows=self.room(load.empty.device)) for load in self.loads
-        )
+        tokens, uses = self.kv_tokens(rows), []
+        for load in self.loads:
+            of_drafter = self.drafter_kv_tokens(rows, self.drafter_of.get(load.empty.device, ()))
+            uses.append(replace(self._use(load, rows, tokens, of_drafter), rows=self.room(load.empty.device)))
+        return tuple(uses)
 
     def room(self, device: str) -> int:
         """Rows of its replica that a device alone would have room for."""
@@ -203,6 +207,13 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
         max_k=request.speculation.max_k,
         window=request.drafter.window if request.drafter is not None else None,
         drafters=max(1, len(replicas[0].drafters)),
+        drafter_of={
+            device: drafter.devices
+            for replica in replicas
+            if replica.more_drafters
+            for drafter in replica.drafters
+            for device in drafter.devices
+        },
     )
 
 

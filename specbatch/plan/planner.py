@@ -83,7 +83,7 @@ def _plan(choices: Choices, recommendation: Recommendation, variables: Sequence[
             request.target,
             request.drafter,
             memory.kv_tokens(rows),
-            memory.drafter_kv_tokens(rows),
+            lambda devices: memory.drafter_kv_tokens(rows, devices if chosen.layout.drafters > 1 else ()),
             gpus=request.gpus,
         ),
         max_sequences=rows,

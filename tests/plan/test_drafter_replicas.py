@@ -111,6 +111,18 @@ def test_drafters_keep_kv_for_a_share_of_the_rows_each():
     assert min(rows[1]) >= min(rows[0])
 
 
+def test_the_kv_of_each_drafter_follows_from_the_free_memory_of_its_own_gpu():
+    gpus, two = "7xH100-80GB,1xA100-40GB", "placement.drafterReplicas=2"
+    plan = plan_of(gpus, *RATIO, two, "batching.maxSequences=1000")
+    large, small = plan.replicas[0].drafters
+    assert large.kv_bytes > 1.5 * small.kv_bytes
+    uses = {use.device: use for use in plan.devices}
+    for drafter in (large, small):
+        (device,) = drafter.devices
+        assert uses[device].kv_bytes == drafter.kv_bytes
+        assert 0 <= uses[device].free_bytes < 1 << 24
+
+
 @pytest.mark.parametrize(
     ("overrides", "env", "error", "words"),
     [

@@ -76,8 +76,10 @@ def notes_of(chosen: Candidate, variables: Sequence[str]) -> Iterator[str]:
             f"{rows} rows share pages of KV for {tokens:,} tokens, {tokens // rows:,} a row where the longest has"
             f" {request.max_length:,}: when they run out, rows go back to wait, and lose nothing but their prefill"
         )
-    of_drafter = chosen.layout.drafters * chosen.memory.drafter_kv_tokens(rows)
-    if chosen.fits and of_drafter < tokens:
+    drafters = chosen.replicas[0].drafters
+    each = [one.devices if len(drafters) > 1 else () for one in drafters]
+    of_drafter = sum(chosen.memory.drafter_kv_tokens(rows, devices) for devices in each)
+    if chosen.fits and drafters and of_drafter < tokens:
         yield f"the drafter's GPUs hold KV for {of_drafter:,} tokens of {tokens:,}: while it is full, rows go on without drafts"
     idle = [device for device in request.gpus if device not in chosen.layout.devices]
     if idle:
