@@ -3,8 +3,10 @@
 import functools
 import json
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +16,11 @@ from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 import specbatch.embedded
 from specbatch.api import load_spec
 from specbatch.errors import DeviceError, ExitCode, ModelError, OtherRunError, OutOfMemoryError, SpecError
+from specbatch.plan.gpu_products import product_named
 from specbatch.results.manifest import read_manifests
+from specbatch.runner.inputs import RunInputs
 from specbatch.runner.job import run_job
+from specbatch.runner.models.load import find_pair
 from specbatch.runner.verify.verify import verify_run
 from specbatch.runner.vllm.engine import VllmEngine
 from specbatch.runner.vllm.installation import installed
@@ -254,6 +259,43 @@ def test_verify_replays_with_vllm_and_judges_what_differs_by_its_scores(job, ask
     assert {one.id for one in found.divergences} == {"r10", "penalty"}
     assert found.scores == "float32"
     assert all(one.margin is None or one.margin > one.bound for one in found.divergences)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "options", "sizes", "seen"),
+    [
+        (1, {}, (4, 1), [None]),
+        (1, {"pipeline_parallel_size": 2}, (2, 2), [None]),
+        (2, {}, (2, 1), ["GPU-a,GPU-b", "GPU-c,GPU-d"]),
+        (2, {"pipeline_parallel_size": 2}, (1, 2), ["GPU-a,GPU-b", "GPU-c,GPU-d"]),
+        (4, {}, (1, 1), ["GPU-a", "GPU-b", "GPU-c", "GPU-d"]),
+    ],
+)
+def test_each_replica_of_a_placement_has_its_gpus_and_they_share_the_model(
+    job, monkeypatch, replicas, options, sizes, seen
+):
+    """As far as vLLM's own configuration: there are no GPUs here."""
+    from specbatch.runner.vllm import load  # imports vLLM
+
+    asked = job(*VLLM, "placement.gpus=4", f"placement.replicas={replicas}", f"engine.options={json.dumps(options)}")
+    env, gpus, visible = {}, [product_named("H100-80GB")] * 4, "GPU-a,GPU-b,GPU-c,GPU-d"
+    inputs = RunInputs.of(asked, find_pair(asked.spec, env, print), gpus, env, few_threads=False, remedy="")
+    loaded = []
+
+    def made(_name, arguments, *, apart):
+        loaded.append((arguments, os.environ["CUDA_VISIBLE_DEVICES"] if apart else None))
+        config = SimpleNamespace(max_num_seqs=8)
+        model = SimpleNamespace(dtype=torch.float32, get_vocab_size=lambda: 512)
+        return SimpleNamespace(vllm_config=SimpleNamespace(scheduler_config=config, model_config=model))
+
+    monkeypatch.setattr(load, "_load", made)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    ready = load.load_engines(inputs, print)
+    found = [(one["tensor_parallel_size"], one.get("pipeline_parallel_size", 1)) for one, _ in loaded]
+    assert found == [sizes] * replicas
+    assert [one for _, one in loaded] == seen
+    assert len(ready.engines) == len(ready.placement) == replicas
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
 
 
 def test_the_engine_process_of_a_replica_that_is_killed_ends_the_run_with_69(job, monkeypatch):
