@@ -27,6 +27,8 @@ ON_CPUS = {
     "dataset": {"limit": 3},
 }
 
+ROWS = 50  # of the quickstart's 200
+
 # No real cluster takes them here: kubectl and helm show what they would send.
 STAND_INS = {
     "kubectl": """#!/bin/sh
@@ -52,6 +54,8 @@ def shell(api, zygote, tmp_path):
         (bin_folder / name).chmod(0o755)
     for name in ("job", "k8s", "helm"):
         shutil.copytree(ROOT / name, clone / name)
+    prompts = clone / "job/prompts/quickstart.jsonl"
+    prompts.write_text("".join(prompts.read_text().splitlines(keepends=True)[:ROWS]))
     api.put(NAMESPACES, {"metadata": {"name": "specbatch"}})
     for claim in ("specbatch-results", "specbatch-models"):
         api.put(CLAIMS, {"metadata": {"name": claim, "namespace": "specbatch"}, "spec": {"accessModes": ["ReadWriteMany"]}, "status": {"phase": "Bound"}})  # fmt: skip
@@ -88,7 +92,7 @@ def local_rows(zygote, tmp_path_factory):
     """The quickstart's rows as this machine alone makes them."""
     folder = tmp_path_factory.mktemp("local")
     for words in (
-        ("run", "job/quickstart.yaml", "--quiet", "--set", f"results.dir={folder}"),
+        ("run", "job/quickstart.yaml", "--quiet", "--set", f"results.dir={folder}", "--set", f"dataset.limit={ROWS}"),
         ("collect", folder / "quickstart", "-o", folder / "local.jsonl"),
     ):
         ended = zygote.process("specbatch", *words, cwd=ROOT)
