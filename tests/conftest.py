@@ -4,6 +4,7 @@ import gc
 import itertools
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +16,7 @@ from tests.zygote import Zygote
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
+TESTS = Path(__file__).parent
 _TESTS = itertools.count(1)
 _freeze, _unfreeze = gc.freeze, gc.unfreeze
 
@@ -28,6 +30,8 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
+    # Those of documents and packages share what takes long to make: at the end of a run two processes would each make it.
+    items.sort(key=lambda item: item.path.parent != TESTS)
     for item in items:
         if item.get_closest_marker("gpu") and not _cuda():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))

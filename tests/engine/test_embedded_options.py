@@ -31,10 +31,14 @@ KINDS = {
 }
 
 
+@pytest.fixture(scope="module")
+def model():
+    return AutoModelForCausalLM.from_pretrained(embedded("target"), dtype=torch.float32)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_greedy_text_is_that_of_generate(models, requests, kind):  # noqa: F811 - fixtures
+def test_greedy_text_is_that_of_generate(model, models, requests, kind):  # noqa: F811 - fixtures
     options, settings = KINDS[kind]
-    model = AutoModelForCausalLM.from_pretrained(embedded("target"), dtype=torch.float32)
     rows = [
         Request(r.id, r.prompt_token_ids, NEW, eos_token_ids=r.eos_token_ids, logits=options) for r in requests[:ROWS]
     ]

@@ -64,7 +64,7 @@ def test_rejection_text_depends_on_neither_batch_nor_order_for_a_given_k(pair, d
         )
         return tiny.tokens(out, len(rows))
 
-    rows = requests(pair)
+    rows = requests(pair)[:10]
     assert run(rows, 1) == run(list(reversed(rows)), 7)
 
 

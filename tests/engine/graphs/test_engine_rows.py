@@ -64,9 +64,10 @@ def ending_early(pair):
 def test_nothing_of_a_late_round_leaks_into_rows_that_ended_or_their_counts(pair, batch):
     for drafter in (pair.noisy, fast.OwnText()):
         sizes = {"max_sequences": batch, "num_speculative_tokens": 3}
-        out, engine = fast.decode(pair.target, drafter, ending_early(pair), **sizes)
-        general, reference = tiny.decode(pair.target, drafter, ending_early(pair), **sizes)
-        assert tiny.tokens(out, 20) == tiny.tokens(general, 20)
+        count = 7 if batch == 1 else 20
+        out, engine = fast.decode(pair.target, drafter, ending_early(pair)[:count], **sizes)
+        general, reference = tiny.decode(pair.target, drafter, ending_early(pair)[:count], **sizes)
+        assert tiny.tokens(out, count) == tiny.tokens(general, count)
         assert fast.counts(out) == fast.counts(general)
         assert {name: c.finish_reason for name, c in out.items()} == {n: c.finish_reason for n, c in general.items()}
         for count in ("row_rounds", "drafted", "accepted", "emitted", "finished"):
