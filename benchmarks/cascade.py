@@ -86,8 +86,8 @@ def table(shape: str, rows: Sequence[int], shared: Sequence[int], queries: Seque
     """Prints a line for each case."""
     bandwidth = measured(device).bandwidth
     layers = Layers(shape, max(rows), max(shared), device)
-    of_page = 2 * layers.kv_heads * PAGE * HEAD_DIM * layers.norm.element_size()
-    price = CascadePrice(1, of_page / bandwidth, 8 * layers.heads * HEAD_DIM / bandwidth)
+    heads = layers.heads, layers.kv_heads
+    price = CascadePrice.of_shape(1, *heads, HEAD_DIM, layers.norm.element_size(), bandwidth)
     print(f"\nattention of a layer of {shape}, {bandwidth / 1e12:.2f} TB/s\n")
     print(
         "| rows | shared | queries | apart us | together us | of it rotation us | saved us | predicted us | chosen | worst |\n"

@@ -77,9 +77,10 @@ def test_lanes_that_are_held_up_at_random_change_no_token(small, shape, groups, 
 def test_groups_of_lanes_that_are_held_up_read_their_own_shared_pages_together(small, monkeypatch, shape, groups, k):
     monkeypatch.setattr("specbatch.engine.graphs.cascade.tiles.LEAST_PAGES", 1)
     documents = [[token for prompt in small.prompts[at:] for token in prompt][:140] for at in range(2)]
-    rows = fast.requests([[*documents[each % 2], each, 1] for each in range(16)], NEW)
-    tokens, engine = decoded(small, shape, groups, k, small.twin, rows, cascade_attention=True, max_length=256)
-    alone, _ = decoded(small, shape, groups, k, small.twin, rows, prefix_caching=False, max_length=256)
+    rows = fast.requests([[*documents[each % 2], each, 1] for each in range(24)], NEW)
+    sizes = {"max_length": 256, "max_sequences": 12}  # of a group's rows two have the same document
+    tokens, engine = decoded(small, shape, groups, k, small.twin, rows, cascade_attention=True, **sizes)
+    alone, _ = decoded(small, shape, groups, k, small.twin, rows, prefix_caching=False, **sizes)
     assert tokens == alone
     assert engine.stats.cascade_rounds > 0
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specbatch.engine.graphs.cascade.tiles import Tile
+from specbatch.engine.graphs.cascade.tiles import ROWS, Tile
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.kv.paging import PAGE
 
-# Of a layer, fitted to `benchmarks.gpu --shared-prefix --cascade` on an H200: see docs/decisions/0039.
-_KERNELS = 10e-6  # seconds that three kernels take longer than one, however little they read
+# Of a layer, fitted to `benchmarks.cascade` on an H200: docs/decisions/0039.
+_KERNELS = 5e-6  # seconds that three kernels take longer than one, however little they read
 _PAGE = 1e-6  # seconds that a program takes for a page: it reads one after the other
 _CACHED = 0.5  # of the time of a read from memory: of a page that another row has just read
 _SPLITS = 8  # programs that share a tile's pages
+_QUERIES = 64  # of a kv head, that a program takes over them: as in kernel.py
+_QUERY_BYTES = (
+    24  # for each number of a query: its rotation apart, what is found over shared pages written and read in float32
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +26,31 @@ class CascadePrice:
 
     layers: that may read pages together: those without a window
     page: seconds to read a page of one layer from memory
-    query: seconds to write what is found of a query over shared pages, and to read it back
+    query: seconds that the heads of a token take more in one layer
+    groups: heads of a kv head
     """
 
     layers: int
     page: float
     query: float
+    groups: int
+
+    @classmethod
+    def of_shape(
+        cls, layers: int, heads: int, kv_heads: int, head_dim: int, number: int, bandwidth: float
+    ) -> CascadePrice:
+        """Of so many layers, heads and bytes a number, on GPUs of so many bytes a second."""
+        page, query = 2 * kv_heads * PAGE * head_dim * number, _QUERY_BYTES * heads * head_dim
+        return cls(layers, page / bandwidth, query / bandwidth, heads // kv_heads)
 
     @classmethod
     def of(cls, decoder: Decoder, bandwidth: float) -> CascadePrice:
         """Of a decoder on GPUs of so many bytes a second."""
-        heads, width = decoder.page_shape
+        kv_heads, head_dim = decoder.page_shape
         layers = [layer for stage in decoder.stages for layer in stage.layers]
-        plain = [layer for layer in layers if not layer.what.attention.window]
-        of_page = 2 * heads * PAGE * width * decoder.dtype.itemsize
-        of_query = 2 * 4 * max((layer.o.shape[1] for layer in plain), default=0)  # float32
-        return cls(len(plain), of_page / bandwidth, of_query / bandwidth)
+        plain = sum(not layer.what.attention.window for layer in layers)
+        heads = layers[0].o.shape[1] // head_dim
+        return cls.of_shape(plain, heads, kv_heads, head_dim, decoder.dtype.itemsize, bandwidth)
 
     def at_most(self, saved: int) -> float:
         """However rows are seated.
@@ -64,5 +77,8 @@ class CascadePrice:
         shared = sum(tile.pages for tile in tiles)
         apart = (read - saved) * self.page + saved * self.page * _CACHED
         together = max(sum(own.values()) * self.page, max(own.values()) * _PAGE)
-        together += max(shared * self.page, -(-longest // _SPLITS) * _PAGE)
+        programs = -(
+            -ROWS * queries * self.groups // _QUERIES
+        )  # that read a tile's pages, the first of them from memory
+        together += max(shared * self.page * max(1.0, programs * _CACHED), -(-longest // _SPLITS) * _PAGE)
         return self.layers * (apart - together - _KERNELS - seated * queries * self.query)
