@@ -63,7 +63,7 @@ class DrafterSpec(SpecModel):
     quantization: Literal["fp8", "int8", "int4"] | None = Field(
         default=None,
         description="Weights of a drafter model in fewer bits, made from bfloat16 or float32 when it is loaded: a draft step reads a half (fp8, int8) or a quarter (int4) of them. "
-        "int8 keeps most of the acceptance, int4 loses some. It saves memory; faster it is, if at all, on GPUs and for few rows: measure it. Not for mixtures of "
+        "int8 keeps most of the acceptance, int4 loses some. It saves memory; faster it is on GPUs and for a few rows: measure it. Not for mixtures of "
         "experts and EAGLE-3 heads, nor with method ngram or engine.name vllm.",
         examples=["int8"],
     )

@@ -1,4 +1,4 @@
-"""Which tiles the linears of few tokens use: measured on an H100, not searched at run time.
+"""Which tiles the linears of few tokens use: measured on an H100, those of quantized weights on an H200, not searched at run time.
 
 Those of the tensor cores by `python -m benchmarks.linear --sweep`; those in registers in whole steps, since kernels that start
 before the ones ahead of them have ended share the multiprocessors with them: timed alone, a linear says little.
@@ -69,23 +69,23 @@ def configured(
         ahead: a norm is handed on or has been; of the tensor cores alone.
         integers: the weights are, see linear_dp4a.
     """
-    if not ahead and in_registers(tokens, int(outs * (1 + gated) * ins * size), integers=integers):
+    if not ahead and in_registers(tokens, int(outs * (1 + gated) * ins * size)):
         if integers:
             return words(outs, int(ins * size) // 4, gated=gated)
         return registers(tokens, outs, ins, int(size), gated=gated)
     config = tensor_cores(tokens, outs, ins, size, whole=gated)
-    if gated and config.block_n > (16 if size > 1 else 32) and tokens <= DOT_TOKENS[-1]:
+    if gated and tokens <= DOT_TOKENS[-1] and (config.block_n > 16 if size > 1 else config == _DOT_SMALL[32]):
         config = replace(config, block_n=config.block_n // 2)
     return config
 
 
-def in_registers(tokens: int, weights: int, *, integers: bool = False) -> bool:
+def in_registers(tokens: int, weights: int) -> bool:
     """Whether so many tokens are better multiplied in registers than by the tensor cores, by the weights' bytes."""
-    return tokens == 1 or (tokens <= FMA_TOKENS and (integers or weights < BRIEF))
+    return tokens == 1 or (tokens <= FMA_TOKENS and weights < BRIEF)
 
 
 def words(outs: int, count: int, *, gated: bool) -> Config:
-    """As configured, of linear_dp4a. Outputs share what making integers of the inputs takes, so a program has many.
+    """As configured, of linear_dp4a: outputs share what making integers of the inputs takes, and few warps share an output.
 
     Args:
         outs: of the gate alone where gated.
@@ -93,12 +93,10 @@ def words(outs: int, count: int, *, gated: bool) -> Config:
         gated: as configured.
     """
     warps = 1
-    while warps < 8 and warps * 128 < count:
+    while warps < 8 and warps * 512 <= count:
         warps *= 2
     each = -(-count // (32 * warps))  # of an output, that a thread holds
-    block_n = 1 << max((64 // (each * (1 + gated))).bit_length() - 1, 0)
-    while block_n > 1 and outs <= block_n * MULTIPROCESSORS:
-        block_n //= 2
+    block_n = 1 << max((96 // (each * (1 + gated))).bit_length() - 1, 0)
     return Config(block_n, 1 << (count.bit_length() - 1), warps, fma=True)
 
 
@@ -128,6 +126,9 @@ def tensor_cores(tokens: int, outs: int, ins: int, size: float, *, whole: bool) 
     if size == 4:
         return replace(config, block_k=64, warps=4, stages=2)
     if not whole and outs < config.block_n * MULTIPROCESSORS:
+        if size <= 1 and 16 < tokens <= DOT_TOKENS[-1]:
+            funnel = tokens <= 32 and outs <= 16 * MULTIPROCESSORS
+            config = replace(config, block_n=32 if funnel else 64, block_k=256)
         most = SCRATCH // (-(-tokens // padded(tokens)) * padded(tokens) * (outs + config.block_n))
         split = next((s for s in (4, 2) if ins % (config.block_k * s) == 0 and s <= most), 1)
         config = replace(config, split=split)

@@ -18,6 +18,7 @@ import triton
 import triton.language as tl
 
 from specbatch.engine.graphs.kernels.linears.epilogue import write
+from specbatch.engine.graphs.kernels.linears.linear_fma import weights_of
 from specbatch.engine.graphs.kernels.linears.linear_widen import GROUP, group_scales
 
 WORDS = tl.constexpr(8)  # of int4 that share a scale: GROUP bytes
@@ -58,16 +59,24 @@ def fma_words(
     rows = weight + first.to(tl.int64) * words + row[:, None] * words
     ups = rows + tl.cast(outs, tl.int64) * words
     k = tl.arange(0, block_k)
-    a = _weights(rows, k, words, True)
+    a = weights_of(rows, k, words, True)
     c = a
     if gated:
-        c = _weights(ups, k, words, True)
+        c = weights_of(ups, k, words, True)
     if tail:
         k_tail = block_k + tl.arange(0, tail)
-        a_tail = _weights(rows, k_tail, words, even_k)
+        a_tail = weights_of(rows, k_tail, words, even_k)
         c_tail = a_tail
         if gated:
-            c_tail = _weights(ups, k_tail, words, even_k)
+            c_tail = weights_of(ups, k_tail, words, even_k)
+    factor = _factor(norm, k, words, normed, True)
+    factor_high, factor_tail, factor_high_tail = factor, factor, factor
+    if tail:
+        factor_tail = _factor(norm, k_tail, words, normed, even_k)
+    if int4:
+        factor_high = _factor(norm, words + k, 2 * words, normed, True)
+        if tail:
+            factor_high_tail = _factor(norm, words + k_tail, 2 * words, normed, even_k)
     low, high, low_up, high_up = 1.0, 1.0, 1.0, 1.0
     low_tail, high_tail, low_up_tail, high_up_tail = 1.0, 1.0, 1.0, 1.0
     scale, scale_up = 1.0, 1.0
@@ -94,9 +103,9 @@ def fma_words(
         residual = 0.0
         if kind == 2:
             residual = tl.load(extra + i * outs + n, mask=n < outs, other=0.0).to(tl.float32)
-        y, up, squares = _stretch(x + i * ins, norm, k, words, a, c, low, high, low_up, high_up, normed, gated, True, int4, native)  # fmt: skip
+        y, up, squares = _stretch(x + i * ins, factor, factor_high, k, words, a, c, low, high, low_up, high_up, normed, gated, True, int4, native)  # fmt: skip
         if tail:
-            y_tail, up_tail, more = _stretch(x + i * ins, norm, k_tail, words, a_tail, c_tail, low_tail, high_tail, low_up_tail, high_up_tail, normed, gated, even_k, int4, native)  # fmt: skip
+            y_tail, up_tail, more = _stretch(x + i * ins, factor_tail, factor_high_tail, k_tail, words, a_tail, c_tail, low_tail, high_tail, low_up_tail, high_up_tail, normed, gated, even_k, int4, native)  # fmt: skip
             y += y_tail
             up += up_tail
             squares += more
@@ -108,15 +117,15 @@ def fma_words(
 
 
 @triton.jit
-def _stretch(start, norm, k, words, a, c, low, high, low_up, high_up, normed: tl.constexpr, gated: tl.constexpr, even: tl.constexpr, int4: tl.constexpr, native: tl.constexpr):  # fmt: skip
+def _stretch(start, factor, factor_high, k, words, a, c, low, high, low_up, high_up, normed: tl.constexpr, gated: tl.constexpr, even: tl.constexpr, int4: tl.constexpr, native: tl.constexpr):  # fmt: skip
     """A token's products with some words of weights, those with the ups, and its squares, summed. In int4, 8 bits are closer than weights are."""
-    upper, lower, step, squares = _integers(start, norm, k, words, normed, even, not int4, native)
+    upper, lower, step, squares = _integers(start, factor, k, words, normed, even, not int4, native)
     if int4:
         y = _of_groups(a << 4, low, lower, step, native)
         up = y
         if gated:
             up = _of_groups(c << 4, low_up, lower, step, native)
-        upper, lower, step, more = _integers(start, norm, words + k, 2 * words, normed, even, False, native)
+        upper, lower, step, more = _integers(start, factor_high, words + k, 2 * words, normed, even, False, native)
         squares += more
         y += _of_groups(a, high, lower, step, native)
         if gated:
@@ -131,19 +140,18 @@ def _stretch(start, norm, k, words, a, c, low, high, low_up, high_up, normed: tl
 
 @triton.jit
 def _integers(
-    start, norm, k, words, normed: tl.constexpr, even: tl.constexpr, wide: tl.constexpr, native: tl.constexpr
+    start, factor, k, words, normed: tl.constexpr, even: tl.constexpr, wide: tl.constexpr, native: tl.constexpr
 ):
     """A token's inputs as integers, four a word: their high bytes, their low ones, the scale of each four, and the sum of squares.
 
     words: that there are, beyond which inputs are 0
     wide: of 16 bits; else of 8, and there are no low bytes
     """
-    at = k[:, None] * 4 + tl.arange(0, 4)[None, :]
-    b = _row(start + at, at, 4 * words, even).to(tl.float32)
+    b = _row(start, k, words, even).to(tl.float32)
     squares = 0.0
     if normed:
         squares = tl.sum(tl.sum(b * b, axis=1), axis=0)
-        b *= _row(norm + at, at, 4 * words, even).to(tl.float32)
+        b *= factor.to(tl.float32)
     even_two, odd_two = tl.split(tl.reshape(b, (b.shape[0], 2, 2)))
     b0, b2 = tl.split(even_two)
     b1, b3 = tl.split(odd_two)
@@ -222,18 +230,20 @@ def _of_groups(words, scale, lower, step, native: tl.constexpr):
 
 
 @triton.jit
-def _weights(rows, k, words, even: tl.constexpr):
-    if even:
-        values = tl.load(rows + k[None, :], eviction_policy="evict_first")
-    else:
-        values = tl.load(rows + k[None, :], mask=k[None, :] < words, other=0, eviction_policy="evict_first")
-    return values
+def _factor(norm, k, words, normed: tl.constexpr, even: tl.constexpr):
+    """Weights of the norm, where there is one."""
+    factor = 1.0
+    if normed:
+        factor = _row(norm, k, words, even)
+    return factor
 
 
 @triton.jit
-def _row(pointers, at, ins, even: tl.constexpr):
+def _row(start, k, words, even: tl.constexpr):
+    """Four numbers a word.  # [K, 4]"""
+    at = k[:, None] * 4 + tl.arange(0, 4)[None, :]
     if even:
-        values = tl.load(pointers, eviction_policy="evict_last")
+        values = tl.load(start + at, eviction_policy="evict_last")
     else:
-        values = tl.load(pointers, mask=at < ins, other=0.0, eviction_policy="evict_last")
+        values = tl.load(start + at, mask=at < 4 * words, other=0.0, eviction_policy="evict_last")
     return values

@@ -38,19 +38,19 @@ def fma(
     rows = weight + first.to(tl.int64) * ins + row[:, None] * ins
     ups = rows + tl.cast(outs, tl.int64) * ins
     k = tl.arange(0, block_k)
-    a = _weights(rows, k, ins, True)
+    a = weights_of(rows, k, ins, True)
     c = a
     if gated:
-        c = _weights(ups, k, ins, True)
+        c = weights_of(ups, k, ins, True)
     factor = 1.0
     if normed:
         factor = _row(norm, k, ins, True)
     if tail:
         k_tail = block_k + tl.arange(0, tail)
-        a_tail = _weights(rows, k_tail, ins, even_k)
+        a_tail = weights_of(rows, k_tail, ins, even_k)
         c_tail = a_tail
         if gated:
-            c_tail = _weights(ups, k_tail, ins, even_k)
+            c_tail = weights_of(ups, k_tail, ins, even_k)
         factor_tail = 1.0
         if normed:
             factor_tail = _row(norm, k_tail, ins, even_k)
@@ -104,7 +104,8 @@ def _sums(a, c, b, factor, normed: tl.constexpr, gated: tl.constexpr):
 
 
 @triton.jit
-def _weights(rows, k, ins, even: tl.constexpr):
+def weights_of(rows, k, ins, even: tl.constexpr):
+    """Of some outputs, each read once."""
     if even:
         values = tl.load(rows + k[None, :], eviction_policy="evict_first")
     else:

@@ -23,10 +23,8 @@ AHEAD = {2: 16, 4: 8}  # tokens up to which a linear hands the norm on to the ne
 
 def folds(x: Tensor, weight: Weight) -> bool:
     """Whether every program works out the norm for itself."""
-    size, integers = weight.nbytes, False
-    if isinstance(weight, QuantizedWeight):
-        size, integers = weight.values.nbytes, weight.words > 0
-    return in_registers(x.shape[0], size, integers=integers) and few(x, weight)
+    values = weight.values if isinstance(weight, QuantizedWeight) else weight
+    return in_registers(x.shape[0], values.nbytes) and few(x, weight)
 
 
 def few(x: Tensor, weight: Weight, *, gated: bool = False) -> bool:

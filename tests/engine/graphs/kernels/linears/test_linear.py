@@ -258,7 +258,7 @@ def test_an_input_that_is_no_number_stays_visible_behind_integer_weights(quantiz
 @pytest.mark.parametrize("size", [1, 0.5])
 def test_a_program_of_integer_weights_has_no_more_than_registers_hold(size, gated):
     for outs, ins in product((64, 1024, 3072, 4096, 28672, 151936), (576, 1024, 3072, 4096, 12288, 28672)):
-        use = configured(2, outs, ins, size, gated=gated, integers=True)
+        use = configured(1, outs, ins, size, gated=gated, integers=True)
         assert use.fma
         assert use.block_n * (1 + gated) * ins * size <= 4 * 128 * 32 * use.warps
 
