@@ -323,6 +323,24 @@ def test_the_engine_process_of_a_replica_that_is_killed_ends_the_run_with_69(job
     assert 0 < summary.skipped < ROWS, "rows that had ended are kept"
 
 
+def test_with_drafts_bans_and_grammars_give_the_native_texts_and_sampled_rows_are_refused_on_a_cpu(job, native, asking):
+    asked = [
+        *STRUCTURED[:-1],
+        {"id": "banned", "suppress_tokens": [20]},
+        {"id": "words", "bad_words": ["product", "7"]},
+        {"id": "min", "min_tokens": 30},
+        *LOGPROBS,
+        {"id": "sampled", "temperature": 0.8},
+    ]
+    drafter = "{model: 'embedded:drafter', dtype: float32}"
+    _, rows, errors = run(job(*VLLM, *asking(asked), "decoding.numSpeculativeTokens=3", drafter=drafter))
+    expected = native(*asking(asked))
+    del expected["sampled"]
+    assert texts(rows) == expected
+    assert "set drafter to null" in errors["sampled"]["message"]
+    assert sum(row["speculation"]["accepted"] or 0 for row in rows.values()) > 0
+
+
 # Last: with numba, which its n-gram drafter imports, vLLM 0.32 does not start a second time in a process.
 @pytest.mark.parametrize(
     ("drafter", "said"),
