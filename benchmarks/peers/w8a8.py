@@ -44,7 +44,7 @@ def candidates(name: str, tokens: int) -> Iterator[Config | None]:
     if tokens <= 2:
         return
     block_t = next(size for size in (8, 16, 32, 64, 128) if tokens <= size)
-    gated, early = name == "gate_up", (False, True)
+    gated = name == "gate_up"
     if gated:
         tiles = [(128, 8, 4, 1), (128, 8, 3, 1), (128, 8, 4, 2), (128, 4, 4, 1), (64, 4, 5, 1), (64, 4, 4, 2)]
         tiles = tiles if block_t < 128 else [(64, 8, 4, 1), (64, 8, 3, 1), (64, 4, 3, 1), (128, 8, 3, 1)]
@@ -54,15 +54,11 @@ def candidates(name: str, tokens: int) -> Iterator[Config | None]:
             tiles += [(64, 8, 4, 2), (64, 8, 4, 1), (128, 8, 3, 1)]
         if block_t <= 16:
             tiles += [(16, 2, 8, 1), (16, 2, 8, 4), (32, 4, 6, 4)]
-    outs, ins = SHAPES[name]
+    outs, _ = SHAPES[name]
     for block_n, warps, stages, split in tiles:
         cells = (outs // (1 + gated)) * block_t * split * (1 + gated)
         if split == 1 or cells <= 1 << 21:
             yield Config(block_n, block_t, warps, stages, split)
-    for ahead in (0, 4, 16, 32):
-        for start in early:
-            use = w8a8.configured(tokens, outs // (1 + gated), ins, gated=gated, rounds=gated)
-            yield Config(use.block_n, use.block_t, use.warps, use.stages, use.split, ahead, start)
 
 
 class Layers:
@@ -119,8 +115,7 @@ def shown(tile: Config | None) -> str:
     """In brief."""
     if tile is None:
         return "table"
-    early = " early" if tile.early else ""
-    return f"{tile.block_n}x{tile.block_t} w{tile.warps} s{tile.stages} k{tile.split} a{tile.ahead}{early}"
+    return f"{tile.block_n}x{tile.block_t} w{tile.warps} s{tile.stages} k{tile.split}"
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ class EngineConfig:
     max_sequences: sequences at once, halved when memory runs out
     max_length: prompt and new tokens of a sequence, at the most
     speculation: fixed or adaptive k
-    prefill_chunk: tokens in one prefill forward of the general runner
-    graphs_prefill_chunk: the same of the graphs runner, which takes larger ones
+    prefill_chunk: tokens in one prefill forward on a CPU
+    graphs_prefill_chunk: the same on GPUs
     sampling: of most sequences: what a GPU is made ready for before the first
     kv_reserve: "cuda:0" -> bytes there that pages leave free, for activations, logits and captures; measured: 1.2 to 3.4 GB. 4 GiB of what is not named
     micro_batches: groups of rows in flight; None: as many as pay, one where nothing can run beside anything else

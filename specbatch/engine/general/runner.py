@@ -50,7 +50,8 @@ class GeneralModelRunner(ModelRunner):
         self.target = target
         self.drafter = drafter or Drafter()
         super().__init__(config, slots, target.input_device)
-        self.prefill_chunk = config.prefill_chunk
+        # On a GPU a forward of few tokens waits for Python as long as one of many.
+        self.prefill_chunk = config.graphs_prefill_chunk if self.device.type == "cuda" else config.prefill_chunk
         self._models = [target, *([drafter.model] if isinstance(drafter, ModelDrafter) else [])]
         for model in self._models:
             model.limit_rows(config.max_length)

@@ -181,7 +181,7 @@ class Decoder:
             following = (after.input_norm, after.qkv) if after is not None else (None, layer.qkv)
             if layer.experts is not None:
                 hidden, _ = self._add(attended, *linear, hidden, None, layer.qkv)
-                hidden, ahead = self._mixture(layer, layer.experts, hidden, at.token_slots, stage.padding, *following)
+                hidden, ahead = self._mixture(layer, layer.experts, hidden, at.token_slots, stage.padding, following[0])
                 continue
             hidden, ahead = self._add(attended, *linear, hidden, layer.post_norm, layer.gate_up)
             fed = self._mlp(layer, hidden, ahead)
@@ -190,12 +190,10 @@ class Decoder:
 
     def _qkv(self, layer: Layer, hidden: Tensor, ahead: Ahead | Normed | None) -> Tensor:
         ops, linear = self.ops, (layer.qkv, layer.qkv_bias)
-        # Of a token or two, attention is where a mixture's short layers leave memory idle: its next weights are asked for before.
-        following = layer.o if ahead is not None or layer.experts is not None else None
         if layer.input_norm is None:
             qkv = ops.linear(hidden, *linear)
         else:
-            qkv = ops.norm_linear(hidden, layer.input_norm, self.eps, *linear, ahead, following)
+            qkv = ops.norm_linear(hidden, layer.input_norm, self.eps, *linear, ahead, layer.o)
         return qkv
 
     def _mlp(self, layer: Layer, hidden: Tensor, ahead: Ahead | Normed | None) -> Tensor:
@@ -209,13 +207,12 @@ class Decoder:
 
     def _mixture(
         self, layer: Layer, experts: Experts, hidden: Tensor, slots: Tensor, padding: int, following_norm: Tensor | None,
-        following: Weight,
     ) -> tuple[Tensor, Ahead | Normed | None]:  # fmt: skip
         """The hidden states with what a mixture of experts adds to them; and what is there for the norm that follows."""
         ops, what = self.ops, layer.what
         assert what.routing is not None, "described so"
         chooses = experts.router, experts.bias, what.routing, slots, padding
-        x, logits, routed = ops.route(hidden, layer.post_norm, self.eps, *chooses, following)
+        x, logits, routed = ops.route(hidden, layer.post_norm, self.eps, *chooses)
         base = hidden if layer.fed_norm is None else None
         if layer.gate_up.shape[0]:
             shared = self._shared(layer, x, logits[:, what.routing.experts :])

@@ -80,7 +80,7 @@ class TritonOps(TritonExperts, TritonTokenChoice):
         if ahead is not None:
             return linear.ahead_linear(*ahead, eps, weight, bias, following=following)
         if folds(x, weight) and normed(x, norm):
-            return linear.norm_linear(x, norm, eps, weight, bias, following=following)
+            return linear.norm_linear(x, norm, eps, weight, bias)
         return self.linear(self.rms_norm(x, norm, eps), weight, bias)
 
     def linear_add(self, x: Tensor, weight: Weight, residual: Tensor) -> Tensor:

@@ -96,7 +96,6 @@ def compile_only(capability):
     ):
         module.overlap = lambda device: options
     attention.multiprocessors = lambda device: 132
-    routing._arrivals = lambda device: tensor(routing.SCORED, dtype=torch.int32)
     attention.arrivals_of = lambda device: tensor(attention.ARRIVALS, dtype=torch.int32)
     linear.scratch_of = lambda device: (
         tensor(linear.SCRATCH, dtype=torch.float32),

@@ -76,9 +76,8 @@ def mixtures(dtype, hidden, inner, routing, biased):
     for n in (1, 16, 17):
         for router in (real(count, hidden), real(count + 1, hidden, dtype=torch.float32)):
             yield lambda n=n, router=router: ops.route(
-                real(n, hidden), norm, eps, router, bias, routing, tensor(n, dtype=torch.int64), SLOTS, real(hidden, hidden),
+                real(n, hidden), norm, eps, router, bias, routing, tensor(n, dtype=torch.int64), SLOTS
             )  # fmt: skip
-    yield lambda: ops.norm_linear(real(1, hidden), norm, eps, real(hidden, hidden), following=real(hidden, hidden))
     weights = real(count, 2 * inner, hidden), real(count, hidden, inner)
     for n in (1, 4, 5, 32, 128, 512, 2048):
         routed = real(n, routing.per_token, dtype=torch.float32), tensor(n, routing.per_token, dtype=torch.int32)

@@ -15,7 +15,6 @@ from specbatch.engine.graphs.describe.activations import activate
 from specbatch.engine.graphs.describe.description import Activation, Routing
 from specbatch.engine.graphs.describe.operations import Normed, rms_norm
 from specbatch.engine.graphs.experts.routing import choose
-from specbatch.engine.quantization import Weight
 
 
 class Routed(NamedTuple):
@@ -42,7 +41,6 @@ class TorchExperts:
         routing: Routing,
         slots: Tensor,
         padding: int,
-        following: Weight | None = None,
     ) -> tuple[Tensor, Tensor, Routed]:
         """The norm of the hidden states, or these as they are, and the experts of each token.
 
@@ -55,12 +53,10 @@ class TorchExperts:
             routing: how.
             slots: of each token  # int64 [T]
             padding: the slot whose tokens go nowhere.
-            following: weights that are read behind the experts': a kernel may ask for them.
 
         Returns:
             normed [T, H], the products with the router float32 [T, E or more], where tokens go
         """
-        del following
         normed = x if norm is None else rms_norm(x, norm, eps)
         logits = F.linear(normed.float(), router.float())
         weights, experts = choose(logits[:, : routing.experts], None if bias is None else bias.float(), routing)

@@ -11,8 +11,8 @@ from specbatch.engine.graphs.describe.triton_operations import TritonLayers, kno
 from specbatch.engine.graphs.experts.operations import Routed
 from specbatch.engine.graphs.kernels.activations import CODES
 from specbatch.engine.graphs.kernels.experts import few, grouping, many, routing
-from specbatch.engine.quantization import Weight
 
+_SCORED = 16  # tokens, up to which every one of them reads the router for itself
 _FEW = 2  # tokens, up to which every pair reads its expert for itself
 
 
@@ -29,23 +29,20 @@ class TritonExperts(TritonLayers):
         routing_: Routing,
         slots: Tensor,
         padding: int,
-        following: Weight | None = None,
     ) -> tuple[Tensor, Tensor, Routed]:
-        """All in one kernel for few tokens; else the norm, cuBLAS, and the choice."""
+        """Norm and logits in one kernel for few tokens, the choice in another."""
         if not known(x, x) or not len(x):
             return super().route(x, norm, eps, router, bias, routing_, slots, padding)
-        chooses = bias, routing_, slots, padding
         contiguous = x.is_contiguous() and router.is_contiguous()
-        if contiguous and len(x) <= routing.SCORED and (norm is None or normed(x, norm)):
-            asked = following if isinstance(following, Tensor) else None
-            ready, logits, *routed = routing.norm_route(x, norm, eps, router, *chooses, asked)
-            return ready, logits, Routed(*routed)
-        ready = x if norm is None else self.rms_norm(x, norm, eps)
-        if x.is_cuda and x.dtype == router.dtype and x.dtype != torch.float32:
-            logits = torch.mm(ready, router.t(), out_dtype=torch.float32)
+        if contiguous and len(x) <= _SCORED and (norm is None or normed(x, norm)):
+            ready, logits = routing.norm_scores(x, norm, eps, router)
         else:
-            logits = torch.nn.functional.linear(ready.float(), router.float())
-        return ready, logits, Routed(*routing.route(logits, *chooses))
+            ready = x if norm is None else self.rms_norm(x, norm, eps)
+            if x.is_cuda and x.dtype == router.dtype and x.dtype != torch.float32:
+                logits = torch.mm(ready, router.t(), out_dtype=torch.float32)
+            else:
+                logits = torch.nn.functional.linear(ready.float(), router.float())
+        return ready, logits, Routed(*routing.route(logits, bias, routing_, slots, padding))
 
     def experts(
         self,

@@ -36,6 +36,7 @@ from specbatch.engine.quantization import QuantizedWeight
 GATED = 128  # tokens up to which gates are the linear's own: a tile takes no more
 DENSE = 512  # from here on weights and inputs are made wide first, for cuBLAS: by the bytes of it; the kernel took twice as long as cuBLAS alone
 GROUP = 128
+EARLY = linear_configs.FMA_TOKENS  # tokens up to which the linear may start before its inputs are rounded
 _CAPABILITY = (8, 9)  # that converts FP8
 
 
@@ -54,19 +55,13 @@ class Rounded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Tile of block_n outputs and block_t tokens; stages of loads in flight; programs that share a tile's inputs.
-
-    ahead: steps of 128 inputs whose weights are asked for before the kernel ahead has ended
-    early: whether the next kernel may start at once
-    """
+    """Tile of block_n outputs and block_t tokens; stages of loads in flight; programs that share a tile's inputs."""
 
     block_n: int
     block_t: int
     warps: int
     stages: int
     split: int = 1
-    ahead: int = 8
-    early: bool = False
 
     @property
     def narrow(self) -> bool:
@@ -74,13 +69,13 @@ class Config:
         return self.block_n >= 64
 
 
-# By padded tokens; not measured yet.
+# By padded tokens, and how many programs may share outputs that are too few: of Qwen3-8B on an H200, by benchmarks.peers.w8a8. Those below 32 were not measured.
 _TILES = {
-    8: Config(16, 8, 2, 8),
-    16: Config(64, 16, 4, 6),
-    32: Config(64, 32, 4, 5),
-    64: Config(64, 64, 4, 5),
-    128: Config(64, 128, 4, 4),
+    8: (Config(16, 8, 2, 8), 4 * MULTIPROCESSORS),
+    16: (Config(64, 16, 4, 6), 3 * MULTIPROCESSORS),
+    32: (Config(64, 32, 4, 5), 3 * MULTIPROCESSORS),
+    64: (Config(64, 64, 4, 5), 2 * MULTIPROCESSORS),
+    128: (Config(64, 128, 4, 5), MULTIPROCESSORS),
 }
 _MOST = max(_TILES)  # tokens of a tile
 
@@ -120,7 +115,7 @@ def rounded(x: Tensor, group: int, norm: Tensor | None = None, eps: float = 0.0)
     scales = torch.empty(tokens, groups, dtype=torch.float32, device=x.device)
     round_inputs[(tokens, triton.cdiv(ins, width))](
         x, norm, values, scales, ins, groups, eps,
-        width=width, by_group=by_group, normed=norm is not None, back=back, early=not back,
+        width=width, by_group=by_group, normed=norm is not None, back=back, early=tokens <= EARLY,
         num_warps=max(1, min(16, width // 512)), **overlap(x.device),
     )  # fmt: skip
     return Rounded(values, scales, x.dtype)
@@ -219,7 +214,7 @@ def _run(
         on_tensor_cores[(tiles, tile.split)](
             *tensors, following and following.values, following and following.scales, partial, counters,
             tokens, outs, ins, columns, rows,
-            block_n=tile.block_n, block_t=tile.block_t, split=tile.split, ahead=tile.ahead, early=tile.early,
+            block_n=tile.block_n, block_t=tile.block_t, split=tile.split,
             narrow=tile.narrow, many=times > 1, shared=_shares(rows, tile.block_n, outs, gated=gated),
             rounds=following is not None, even_n=outs % tile.block_n == 0, even_k=ins % (GROUP * tile.split) == 0,
             num_warps=tile.warps, num_stages=stages, **flags,
@@ -236,12 +231,12 @@ def _shares(rows: int, block_n: int, outs: int, *, gated: bool) -> bool:
 
 def configured(tokens: int, outs: int, ins: int, *, gated: bool = False, rounds: bool = False) -> Config:
     """The tile for [tokens, ins] x [outs, ins]; `rounds`: of as many outputs as the next linear's groups have."""
-    config = _TILES[next((size for size in _TILES if tokens <= size), _MOST)]
+    config, programs = _TILES[next((size for size in _TILES if tokens <= size), _MOST)]
     if gated and config.block_t == _MOST:
-        config = replace(config, warps=8)
+        config = replace(config, warps=8, stages=4)
     elif gated and rounds and config.narrow and outs % GROUP == 0:
-        config = replace(config, block_n=GROUP, warps=8)
+        config = replace(config, block_n=GROUP, warps=8, stages=4 if config.block_t <= 32 else 5)
     tiles = -(-outs // config.block_n) * -(-tokens // config.block_t)
     cells = tiles * config.block_n * config.block_t * (1 + gated)
-    fitting = (s for s in (4, 2) if ins % (GROUP * s) == 0 and tiles * s <= 4 * MULTIPROCESSORS and cells * s <= SCRATCH)  # fmt: skip
-    return replace(config, split=next(fitting, 1)) if tiles < MULTIPROCESSORS else config
+    fitting = (s for s in (4, 2) if ins % (GROUP * s) == 0 and tiles * s <= programs and cells * s <= SCRATCH)
+    return replace(config, split=next(fitting, 1)) if tiles < MULTIPROCESSORS // (1 + gated) else config

@@ -60,7 +60,8 @@ def test_gates_and_ups_have_scales_of_their_own(kind, tokens):
     x, both = normal(tokens, INS, seed=1), weight(kind, 2 * 128)
     gate, up = multiply(x, both).chunk(2, dim=-1)
     got, _ = w8a8.gated(ready(x, both.group), both)
-    assert off(got, torch.nn.functional.silu(gate) * up) < 1e-5
+    few_bits = CUDA and tokens > 8  # of sums of FP8 on Hopper
+    assert off(got, torch.nn.functional.silu(gate) * up) < (2e-3 if few_bits else 1e-5)
 
 
 @pytest.mark.slow

@@ -57,12 +57,6 @@ def fetch(weight, lines, program, step: tl.constexpr):
     start = weight + program.to(tl.int64) * lines * step
     for j in tl.range(0, lines, 64):
         at = start + tl.minimum(j + i, lines - 1) * step
-        prefetch(at)
-
-
-@triton.jit
-def prefetch(lines):
-    """Asks for lines of LINE bytes, into L2."""
-    tl.inline_asm_elementwise(
-        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [lines], dtype=tl.int32, is_pure=False, pack=1
-    )
+        tl.inline_asm_elementwise(
+            "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [at], dtype=tl.int32, is_pure=False, pack=1
+        )

@@ -40,7 +40,6 @@ NOTHING, BIAS, RESIDUAL = 0, 1, 2  # what is added to the products
 TILES = 1 << 14  # counters
 _ROOM = 256  # stretches of a token's hidden states, at least: models share what is compiled
 _LONG = 32 << 20  # bytes of weights, at which attention that waits beside them costs more than it spares
-FETCHED_IN_REGISTERS = 24 << 20  # the same by fma, where it is told what follows
 _FETCHED = 4 << 20  # bytes of the next weights: what memory gives between two kernels; more pushes out what is needed
 
 
@@ -65,11 +64,10 @@ def gated(
 
 
 def norm_linear(
-    x: Tensor, norm: Tensor, eps: float, weight: Weight, bias: Tensor | None = None,
-    *, following: Weight | None = None, config: Config | None = None,
-) -> Tensor:  # fmt: skip
+    x: Tensor, norm: Tensor, eps: float, weight: Weight, bias: Tensor | None = None, *, config: Config | None = None
+) -> Tensor:
     """linear(rms_norm(x)) of one or two tokens: x * norm is rounded, its scale is applied to the sums.  # [T, K], [N, K] -> [T, N]"""
-    return _run(x, weight, bias, BIAS, norm=norm, eps=eps, following=following, config=config)[0]
+    return _run(x, weight, bias, BIAS, norm=norm, eps=eps, config=config)[0]
 
 
 def norm_gated(
@@ -162,13 +160,9 @@ def _run(
             return out, None, None
         rest = ins - use.block_k
         tail = triton.next_power_of_2(rest) if rest else 0
-        after, lines = values, 0
-        if following is not None and flags["overlapped"]:
-            after = _parts(following)[0]
-            lines = min(FETCHED_IN_REGISTERS, after.nbytes) // LINE // tiles
         fma[(tiles,)](
-            x, norm, values, scales, extra, out, after, outs, ins, eps, lines,
-            line=LINE // after.element_size() if lines else 0, tail=tail, count=tokens, normed=norm is not None, even_k=rest == tail,
+            x, norm, values, scales, extra, out, outs, ins, eps,
+            tail=tail, count=tokens, normed=norm is not None, even_k=rest == tail,
             early=early, **flags,
         )  # fmt: skip
         return out, None, None

@@ -12,20 +12,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from specbatch.engine.graphs.kernels.linears.epilogue import fetch, write
+from specbatch.engine.graphs.kernels.linears.epilogue import write
 
 
-@triton.jit(do_not_specialize=["lines"])
+@triton.jit
 def fma(
-    x, norm, weight, scales, extra, out, following, outs, ins, eps, lines,
-    line: tl.constexpr, block_n: tl.constexpr, block_k: tl.constexpr, tail: tl.constexpr, count: tl.constexpr,
+    x, norm, weight, scales, extra, out, outs, ins, eps,
+    block_n: tl.constexpr, block_k: tl.constexpr, tail: tl.constexpr, count: tl.constexpr,
     normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr,
     even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, activation: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """A program's block_n outputs of `count` tokens, over all of K = block_k + tail, both powers of two; see linear.py.
 
     scales: of the weights of each output, or None
-    line: see fetch, or 0
     even_k: there are as many inputs; if not, a mask is in the way of what is asked for
     """
     if overlapped and early:
@@ -59,8 +58,6 @@ def fma(
         scale_up = scale
         if gated:
             scale_up = tl.load(scales + outs + first + row)
-    if line:
-        fetch(following, lines, tl.program_id(0), line)
     if overlapped:
         tl.extra.cuda.gdc_wait()
 

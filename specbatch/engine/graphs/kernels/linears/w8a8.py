@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from specbatch.engine.graphs.kernels.linears.epilogue import prefetch, write
+from specbatch.engine.graphs.kernels.linears.epilogue import write
 
 GROUP = tl.constexpr(128)
 _LARGEST = tl.constexpr(448.0)  # of FP8
@@ -20,22 +20,18 @@ _LARGEST = tl.constexpr(448.0)  # of FP8
 @triton.jit(do_not_specialize=["tokens"])
 def on_tensor_cores(
     x, x_scales, weight, scales, extra, out, rounded, rounded_scales, scratch, counters, tokens, outs, ins, columns, rows,
-    block_n: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr, ahead: tl.constexpr, early: tl.constexpr,
+    block_n: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
     narrow: tl.constexpr, many: tl.constexpr, by_group: tl.constexpr, x_by_group: tl.constexpr, shared: tl.constexpr,
     gated: tl.constexpr, rounds: tl.constexpr, kind: tl.constexpr, even_n: tl.constexpr, even_k: tl.constexpr,
     activation: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """A tile of block_n outputs of block_t tokens, or one of `split` stretches of its inputs, GROUP of them a step.
 
-    ahead: steps whose weights are asked for, into L2, before the kernel ahead has ended; a line of 128 bytes is a row's of one step
-    early: lets the next kernel start at once
     narrow: both operands go to the tensor cores as FP8; else widened, exactly
     many: several tiles of tokens
     shared: a tile's outputs share scales
     rounds: what is written is rounded for the next linear as well, under a scale for all of a tile's outputs
     """
-    if overlapped and early:
-        tl.extra.cuda.gdc_launch_dependents()
     program, part = tl.program_id(0), tl.program_id(1)
     tile, first_t = program, 0
     if many:
@@ -65,12 +61,6 @@ def on_tensor_cores(
         at = scales + (first // rows) * columns
         at_ups = scales + ((first + outs) // rows) * columns
     if overlapped:
-        if ahead:
-            step_ahead = tl.minimum(begin + tl.arange(0, ahead), groups - 1)
-            lines = row[:, None] * ins + step_ahead[None, :] * GROUP
-            prefetch(starts + lines)
-            if gated:
-                prefetch(ups + lines)
         tl.extra.cuda.gdc_wait()
 
     acc = tl.full((block_n, block_t), 0.0, tl.float32)
@@ -97,7 +87,7 @@ def on_tensor_cores(
                 c = tl.load(ups + weights + offset, mask=k[None, :] < left, other=0.0)
             acc_up += _scaled(_products(c, b, narrow), x_scale, own_up, by_group, x_by_group, shared)
 
-    if overlapped and not early:
+    if overlapped:
         tl.extra.cuda.gdc_launch_dependents()
     last = True
     if split > 1:
