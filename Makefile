@@ -87,7 +87,7 @@ dist: ## write dist/: the wheel, the sdist that it is built from, both checked, 
 	$(VENV)-dist/bin/python -m pip install --quiet $(DIST_TOOLS)
 	$(VENV)-dist/bin/python -m build --no-isolation --outdir $(DIST)
 	$(VENV)-dist/bin/twine check --strict $(DIST)/*
-	cd $(DIST) && { sha256sum * 2>/dev/null || shasum -a 256 *; } | tee SHA256SUMS.part && mv SHA256SUMS.part SHA256SUMS
+	cd $(DIST) && { sha256sum *.whl *.tar.gz 2>/dev/null || shasum -a 256 *.whl *.tar.gz; } | tee SHA256SUMS
 	rm -rf $(VENV)-dist
 
 images: ## the three images by docker, the base pinned by its digest
