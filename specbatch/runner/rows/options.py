@@ -235,5 +235,8 @@ def _ignore(name: str) -> str:
 
 def _reason_of(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
+    place = first["loc"]
+    if place[-1:] == ("[key]",):  # of a mapping by token
+        return f'{place[0]}: the key {shown(place[-2])} is no token id: a whole number in quotes, such as "31"'
+    path = ".".join(str(part) for part in place)
     return f"{path or 'decoding'}: {first['msg']}, found {shown(first['input'])}"

@@ -197,6 +197,12 @@ def test_a_row_with_a_prompt_and_messages_asks_neither_unless_the_spec_says_whic
     assert read(both, row_rules(BASE, ignore_fields=["prompt"])).messages == both["messages"]
 
 
+@pytest.mark.parametrize("key", ["-1", "hello", "03"])
+def test_a_bias_for_what_is_no_token_id_is_refused_with_what_one_looks_like(key):
+    bad = read({"prompt": PROMPT, "logit_bias": {key: 1}})
+    assert bad.message == f'logit_bias: the key {key!r} is no token id: a whole number in quotes, such as "31"'
+
+
 def test_what_stands_beside_the_body_is_refused():
     for line in ({"temperature": 1.9}, {"max_tokens": 3}, {"sampling_params": {"seed": 1}}):
         assert read(chat(line)).code is ErrorCode.UNSUPPORTED_OPTION
