@@ -1,7 +1,7 @@
 """What rows' options cost in recorded rounds: each beside greedy rows without any, and rows with a schema beside free ones.
 
     python -m benchmarks.row_options [--target 8b] [--drafter 1.7b] [--k 0,2] [--rows 128] [--schema-rows 32] [--new 128]
-    python -m benchmarks.row_options --k 2 --only schema --profile                      where the host's time goes, line by line
+    python -m benchmarks.row_options --k 2 --only schema --profile "with schemas"         where the host's time goes, line by line
     python -m benchmarks.row_options --device cpu --target tiny --drafter tiny --dtype float32 --rows 4 --schema-rows 4 --new 24
 
 The pair and its known continuation are benchmarks.gpu's; `match` is the share of rows whose every token is right. Rows with a schema write
@@ -16,6 +16,7 @@ import copy
 import cProfile
 import pstats
 import random
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -72,9 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             + "|"
         )
         for k in asked.k:
-            wrong += _compare(pair, warmed, k, _chosen(_kinds(plain), asked.only), profiles=asked.profile)
+            wrong += _compare(pair, warmed, k, _chosen(_kinds(plain), asked.only), profiled=asked.profile)
             schemas = _chosen(_with_schemas(asked, plain), asked.only)
-            wrong += _compare(pair, warmed, k, schemas, compares_text=False, profiles=asked.profile)
+            wrong += _compare(pair, warmed, k, schemas, compares_text=False, profiled=asked.profile)
     return int(wrong > 0)
 
 
@@ -104,13 +105,13 @@ def _with_schemas(asked: argparse.Namespace, plain: Rows) -> dict[str, Rows]:
 
 
 def _chosen(kinds: dict[str, Rows], only: str) -> dict[str, Rows]:
-    """Those whose name has the words, and what they are compared with."""
-    named = {name: rows for name, rows in kinds.items() if only in name}
+    """Those whose name the expression is found in, and what they are compared with."""
+    named = {name: rows for name, rows in kinds.items() if re.search(only, name)}
     return dict([next(iter(kinds.items()))]) | named if named else {}
 
 
 def _compare(
-    pair: Pair, warmed: Warmed, k: int, kinds: dict[str, Rows], *, compares_text: bool = True, profiles: bool = False
+    pair: Pair, warmed: Warmed, k: int, kinds: dict[str, Rows], *, compares_text: bool = True, profiled: str = ""
 ) -> int:
     """Prints the lines; how many have a wrong token."""
     base: Line | None = None
@@ -128,7 +129,7 @@ def _compare(
             f"{base.round_ms / line.round_ms:.3f}", f"{line.waited:.2f}", f"{line.acceptance_rate:.3f}", memory, f"{line.match:.3f}" if told else "-",
         )  # fmt: skip
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)
-        if profiles:
+        if profiled and profiled in name:
             profile = cProfile.Profile()
             profile.runcall(measure, pair, warmed, k, [rows])
             pstats.Stats(profile).sort_stats("tottime").print_stats(20)
@@ -176,8 +177,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--schema-rows", type=int, default=32, help="at once")
     parser.add_argument("--k", type=choices_of_k, default=[0, 2], help="tokens drafted a round")
     parser.add_argument("--new", type=int, default=128, help="tokens a row")
-    parser.add_argument("--only", default="", help="lines whose name has these words")
-    parser.add_argument("--profile", action="store_true", help="of the host, by cProfile, of one run more of each line")
+    parser.add_argument("--only", default="", help="lines in whose name this expression is found")
+    parser.add_argument("--profile", default="", help="of lines whose name has these words one run more, by cProfile")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--dtype", default="bfloat16", choices=list(DTYPES))
     parser.add_argument("--seed", type=int, default=0, help="of weights and permutations")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import partial, reduce
 from operator import or_
 from typing import cast
@@ -143,8 +142,18 @@ class OptionLines:
             self._lines = nothing.padded(_SIZES)
         if self.logprobs is None and any(request.top_logprobs is not None for request in requests):
             self.logprobs = Logprobs.empty(self._slots, self._positions, device)
-        at = upload(slots, torch.int64, device)
-        joining = RowOptions.of(requests, torch.device("cpu")).padded(_SIZES)
-        for field in fields(RowOptions):
-            here = cast("Tensor", getattr(joining, field.name))
-            getattr(self._lines, field.name)[at] = upload(here, here.dtype, device)
+        joining = RowOptions.of(requests, torch.device("cpu"))
+        self._put(slots, range(len(slots)), joining, "reals", "ngram", "entries")
+        # What is wide only where a row has it: kernels read no more entries than are the row's own.
+        if biased := [row for row, request in enumerate(requests) if request.logits.bias]:
+            self._put(slots, biased, joining, "bias_tokens", "bias_until", "bias_values")
+        if banned := [row for row, request in enumerate(requests) if request.logits.bad_words]:
+            self._put(slots, banned, joining.padded(_SIZES), "bad_words")
+
+    def _put(self, slots: Sequence[int], rows: Sequence[int], joining: RowOptions, *names: str) -> None:
+        """Writes of some joining rows what has these names, as far as it goes."""
+        at = upload([slots[row] for row in rows], torch.int64, self._lane.device)
+        for name in names:
+            here = cast("Tensor", getattr(joining, name))[list(rows)]
+            there = cast("Tensor", getattr(self.lines, name))
+            (there if here.dim() == 1 else there[:, : here.shape[1]])[at] = upload(here, here.dtype, self._lane.device)

@@ -55,7 +55,9 @@ class RowOptions:
     @classmethod
     def of(cls, requests: Sequence[Request], device: torch.device) -> Self:
         """Stacks the requests' options, with as many entries as these rows need."""
-        options = [request.logits for request in requests]
+        by_identity = {id(request.logits): request.logits for request in requests}  # mostly the same few
+        place = {key: number for number, key in enumerate(by_identity)}
+        rows, options = torch.tensor([place[id(request.logits)] for request in requests]), list(by_identity.values())
         biased = max(len(one.bias) for one in options)
         words = max(len(one.bad_words) for one in options)
         longest = max((len(word) for one in options for word in one.bad_words), default=1)
@@ -67,13 +69,14 @@ class RowOptions:
         reals = [(one.repetition_penalty, one.frequency_penalty, one.presence_penalty, one.min_p) for one in options]
 
         def tensor(of: Sequence[object], *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-            return torch.tensor(of, dtype=dtype, device=device).view(len(options), *shape)
+            return torch.tensor(of, dtype=dtype).view(len(options), *shape)[rows].to(device)
 
+        bias = tensor(pairs, biased, 2)
         return cls(
             reals=tensor(reals, 4, dtype=torch.float32),
             ngram=tensor([one.no_repeat_ngram_size for one in options]),
-            bias_tokens=tensor(pairs, biased, 2)[..., 0],
-            bias_until=tensor(pairs, biased, 2)[..., 1],
+            bias_tokens=bias[..., 0],
+            bias_until=bias[..., 1],
             bias_values=tensor(values, biased, dtype=torch.float32),
             bad_words=tensor(bad_words, words, longest),
             entries=tensor([(len(one.bias), len(one.bad_words)) for one in options], 2),
@@ -92,8 +95,12 @@ class RowOptions:
         )
 
     def lines(self, rows: Tensor) -> RowOptions:
-        """Of these rows.  # int64 [batch]"""
-        return RowOptions(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        """Of these rows, without entries that are not their own.  # int64 [batch]"""
+        found = RowOptions(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        biases, words = found.entries.split(1, dim=1)
+        counts = torch.arange(found.bias_until.shape[1], device=biases.device) < biases
+        bad_words = found.bad_words.masked_fill((words == 0)[..., None], -1)
+        return replace(found, bias_until=found.bias_until * counts, bad_words=bad_words)
 
 
 def needed(requests: Sequence[Request]) -> Processor:

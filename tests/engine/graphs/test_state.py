@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from specbatch.engine.graphs.lanes import Lane
+from specbatch.engine.graphs.option_lines import OptionLines
 from specbatch.engine.graphs.state import Mode, RowState, upload
+from specbatch.engine.logits.options import NO_OPTIONS, LogitsOptions, TokenBias
+from specbatch.engine.logits.processors import RowOptions
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sequence import SequenceState
 
@@ -98,3 +101,33 @@ def test_places_without_a_row_are_filled_with_the_padding_slot():
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.float32])
 def test_values_arrive_as_they_are(dtype):
     assert upload([3, 1, 2], dtype, LANE.device).tolist() == [3, 1, 2]
+
+
+def test_a_slot_has_the_options_of_its_last_row_alone():
+    """What is wide is written only for rows that have it."""
+    many = LogitsOptions(
+        tuple(TokenBias(token, -1.0 - token) for token in range(5)), ((1, 2), (3, 4, 5)), repetition_penalty=1.5
+    )
+    few = LogitsOptions((TokenBias(7, 2.0, until=3),), no_repeat_ngram_size=2)
+    lines, cpu = OptionLines(4, LANE, 3), torch.device("cpu")
+    held = dict.fromkeys(range(5), NO_OPTIONS)
+    for slots, options in (
+        ([2, 0], [many, many]),
+        ([1, 2], [NO_OPTIONS, few]),
+        ([0, 3], [few, many]),
+        ([3, 0], [few, NO_OPTIONS]),
+    ):
+        lines.join(slots, [Request("", [0], 1, logits=one) for one in options])
+        held |= dict(zip(slots, options, strict=True))
+        expected = RowOptions.of([Request("", [0], 1, logits=one) for one in held.values()], cpu)
+        found = lines.lines.lines(torch.arange(5))
+        width, words, longest = expected.bias_tokens.shape[1], *expected.bad_words.shape[1:]
+        for name in ("reals", "ngram", "entries"):
+            assert torch.equal(getattr(found, name), getattr(expected, name))
+        active = expected.bias_until > 0
+        assert torch.equal(found.bias_until[:, :width], expected.bias_until)
+        assert not found.bias_until[:, width:].any()
+        for name in ("bias_tokens", "bias_values"):
+            assert torch.equal(getattr(found, name)[:, :width][active], getattr(expected, name)[active])
+        assert torch.equal(found.bad_words[:, :words, -longest:], expected.bad_words)
+        assert (found.bad_words[:, words:] == -1).all()
