@@ -1,7 +1,7 @@
 """Linears of one or two tokens and of weights in int8 or int4, which no instruction makes numbers of before they are multiplied.
 
-GPUs turn integers into floating point at an eighth of the rate at which they multiply: done to each weight, that takes as long as bfloat16
-takes to be read. So a token's inputs become integers instead, once a program: 16 bits with a scale for every four, closer than bfloat16 is,
+GPUs turn integers into floating point at a small part of the rate at which they multiply: done to each weight, that takes about as long as
+bfloat16 takes to be read. So a token's inputs become integers instead, once a program: 16 bits with a scale for every four, closer than bfloat16 is,
 or, of int4, 8 bits. `dp4a` multiplies their high and low bytes with four weights at once, and one sum of four is turned into floating point.
 
 A word of weights is four bytes: four inputs of int8; or of int4 the values of four inputs and of the four half a row behind them.

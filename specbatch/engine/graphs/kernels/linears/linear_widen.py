@@ -2,8 +2,8 @@
 
 So a row of bytes of int4 stands for two rows of half the inputs, each with its half of the scales, and nothing has to be interleaved.
 
-Conversions of integers run at an eighth of the rate of other instructions. As bfloat16, bits are put behind those of 128 in place of that,
-and what was added is taken off again, two numbers at a time.
+Conversions of integers run at a small part of the rate of other instructions. So bits are put behind those of 128 in bfloat16, and what
+was added is taken off again, two numbers at a time.
 """
 
 # mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
