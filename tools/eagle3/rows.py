@@ -42,7 +42,7 @@ class Answers:
         target: alone, without a drafter.
         max_length: prompt and answer, in tokens, at the most.
         rows: at once.
-        minutes: for everything, half of them for its own turns; what has not ended by then is left out.
+        minutes: for everything, a third of them for its own turns; what has not ended by then is left out.
     """
 
     def __init__(self, target: CausalLM, max_length: int, rows: int, minutes: float = math.inf) -> None:
@@ -53,7 +53,7 @@ class Answers:
 
     def own(self, beginnings: Sequence[Sequence[int]]) -> dict[int, list[int]]:
         """How the target goes on from each, drawn; by their places."""
-        return self._continued(beginnings, _OWN_TURN, [1.0], self._began + self._seconds / 2)
+        return self._continued(beginnings, _OWN_TURN, [1.0], self._began + self._seconds / 3)
 
     def to(self, prompts: Iterable[Sequence[int]], new_tokens: int, temperatures: Sequence[float]) -> list[Row]:
         """Answers up to the target's end of sequence or so many tokens, at one temperature after the other.

@@ -1,7 +1,7 @@
 """Train an EAGLE-3 head for a target, in minutes, and write it in the public layout (LlamaForCausalLMEagle3).
 
     python -m tools.eagle3.train --target embedded:target --prompts tasks:20000 --output /tmp/head --minutes 10
-    python -m tools.eagle3.train --target models/smollm2/target --prompts own:20000 docs:4000 --output models/smollm2/eagle3 --draft-vocab 8192
+    python -m tools.eagle3.train --target models/smollm2/target --prompts own:60000 docs:6000 --output models/smollm2/eagle3 --draft-vocab 24576
 
 The target answers the prompts itself; one prompt in twenty is kept back, and the acceptance length on these is printed.
 """
