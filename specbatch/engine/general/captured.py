@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActivation
 
@@ -20,6 +22,7 @@ MOST = 96  # graphs of a model: what is beyond is run as it is
 _SMALL = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
 _STEP = 64  # rows between the larger sizes
 _LEAST_EXTENT = 64
+_ALIGNED = 8  # numbers of two bytes that cuBLAS's fast products are made of
 
 Forward = Callable[[Tensor, SlotView, bool], Tensor]
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
@@ -141,6 +144,23 @@ def in_one_kernel(model: nn.Module) -> None:
         for name, child in module.named_children():
             if type(child) in (NewGELUActivation, FastGELUActivation):
                 setattr(module, name, GELUTanh())
+
+
+class AlignedLinear(nn.Linear):
+    """A linear of an odd number of outputs, as GPT-2's vocabulary: all but the last few by a fast product."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As nn.Linear, of the same weights."""
+        most = self.out_features // _ALIGNED * _ALIGNED
+        products = torch.cat([F.linear(x, weight) for weight in self.weight.tensor_split([most])], -1)
+        return products if self.bias is None else products + self.bias
+
+
+def align_head(model: Any) -> None:
+    """Makes a head an AlignedLinear where that is faster."""
+    head = model.get_output_embeddings()
+    if type(head) is nn.Linear and head.out_features % _ALIGNED and head.weight.element_size() == 2:  # bytes
+        head.__class__ = AlignedLinear
 
 
 def recorder(device: torch.device) -> Recorder:
