@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.logits.grammar import BITS, Grammar, forbid, mask_words
 from specbatch.engine.logits.options import LogitsOptions
@@ -89,10 +90,12 @@ def test_greedy_rows_are_the_masked_targets_own(pair, expected, engine, k, batch
 
 
 @pytest.mark.slow
-def test_groups_over_several_lanes_have_masks_of_their_own(pair):
+@pytest.mark.parametrize("drafters", [1, 2])
+def test_groups_over_several_lanes_have_masks_of_their_own(pair, drafters):
     """None is made in memory that another's copy to the device may still read."""
+    noisy = ModelDrafter(pair.noisy.model, replicas=[pair.noisy.model] * (drafters - 1))
     made = fast.engine(
-        pair.target, pair.noisy, num_speculative_tokens=2, max_sequences=10, drafter_apart=True, micro_batches=2
+        pair.target, noisy, num_speculative_tokens=2, max_sequences=10, drafter_apart=True, micro_batches=2
     )
     launch, memories = made.runner.launch, []
 
