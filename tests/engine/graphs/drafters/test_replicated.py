@@ -36,9 +36,7 @@ def assert_rows_are_right(pair, out):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("count", "groups", "stages", "k"), [(2, 2, 1, 3), (2, 3, 2, 3), (2, 5, 1, 1), (3, 4, 1, 3), (2, 4, 1, None)]
-)
+@pytest.mark.parametrize(("count", "groups", "stages", "k"), [(2, 3, 2, 3), (3, 4, 1, 1), (2, 2, 1, None)])
 def test_every_row_has_the_tokens_and_rounds_of_one_group_on_one_lane(pair, lanes, count, groups, stages, k):
     """With refills, rows that end at their own time, and a twin of the target: KV that is stale or missing would show as a rejection."""
     engine = made(pair, pair.twin, count, k, stages=stages, micro_batches=groups)
@@ -56,19 +54,19 @@ def test_every_row_has_the_tokens_and_rounds_of_one_group_on_one_lane(pair, lane
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["coupled", "rejection"])
 def test_drawn_rows_are_those_of_one_group(pair, lanes, rule):
-    rows = fast.stopped(pair.prompts, [24, 7, 15], fast.MIXED)
+    rows = fast.stopped(pair.prompts[:9], [14, 7, 10], fast.MIXED)
     sizes = {"max_sequences": 6, "num_speculative_tokens": 3, "acceptance_rule": rule}
     alone, _ = fast.decode(pair.target, pair.noisy, rows, **sizes)
     engine = made(pair, pair.noisy, 2, 3, acceptance_rule=rule, micro_batches=3)
-    out = fast.finish(engine, fast.stopped(pair.prompts, [24, 7, 15], fast.MIXED))
+    out = fast.finish(engine, fast.stopped(pair.prompts[:9], [14, 7, 10], fast.MIXED))
     assert tiny.tokens(out, len(rows)) == tiny.tokens(alone, len(rows))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("k", "pages"),
-    [(3, (1000, 1000)), (None, (1000, 1000)), (2, (6, 1000)), ((0, 3, 1, 0), (1000, 1000)), ((3, 0, 2), (1000, 8))],
-    ids=["fixed", "auto", "few pages", "changing k", "few pages of each drafter"],
+    [(None, (1000, 1000)), (2, (6, 1000)), ((0, 3, 1, 0), (1000, 1000)), ((3, 0, 2), (1000, 8))],
+    ids=["auto", "few pages", "changing k", "few pages of each drafter"],
 )
 def test_rows_that_change_drafters_at_any_moment_have_the_same_tokens(pair, lanes, monkeypatch, k, pages):
     monkeypatch.setattr(pairs, "page_counts", lambda *_: pages)
