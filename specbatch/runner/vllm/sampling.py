@@ -43,7 +43,7 @@ def sampling_arguments(request: Request, *, drafts: bool = False, on_cpu: bool =
     banned = [token for token, value in bias.items() if value == -math.inf] if drafts else []
     bad_words = [*([token] for token in banned), *map(list, logits.bad_words)]
     passing = [one for one in logits.bias if one.until != ALWAYS]  # a ban of the tokens that end a row is min_tokens
-    if len({one.until for one in passing}) > 1 or {one.token for one in passing} - ends:
+    if passing and (len({one.until for one in passing}) > 1 or {one.token for one in passing} != ends):
         raise ValueError("tokens are banned for a while: begin_suppress_tokens, or min_tokens with ignore_eos")
     if len(bias) > _MOST_BIASED or len(bad_words) > _MOST_BAD_WORDS or len(ends) > _MOST_ENDS:
         raise ValueError(

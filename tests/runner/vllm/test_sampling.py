@@ -89,6 +89,7 @@ def test_log_probabilities_are_as_many_as_asked_for(most):
     ("fields", "said"),
     [
         ({"logits": LogitsOptions((TokenBias(4, BAN, 3),))}, "banned for a while: begin_suppress_tokens"),
+        ({"logits": LogitsOptions((TokenBias(4, BAN, 1),)), "eos_token_ids": frozenset({4, 5})}, "banned for a while"),
         ({"logits": LogitsOptions(no_repeat_ngram_size=3)}, "no_repeat_ngram_size is not supported"),
         ({"logits": LogitsOptions(tuple(TokenBias(token, 1.0) for token in range(1025)))}, "more than 1024 tokens"),
         ({"eos_token_ids": frozenset(range(129))}, "128 tokens that end it"),
