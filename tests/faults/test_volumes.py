@@ -65,12 +65,12 @@ def test_a_full_disk_stays_full_and_is_said_to_be(make_case, make_volume):
 
 def test_a_limit_on_the_length_of_files_is_met_by_smaller_parts(make_case, reference_of):
     case = make_case(bulky_rows(60), **BULKY)
-    attempt = case.run({"file_bytes": 20_000}, results__partSize="256Mi")
+    attempt = case.run({"file_bytes": 28_000}, results__partSize="256Mi")
     assert attempt.wait() == 74, attempt.output
     assert "File too large" in attempt.output
     kept = Kept()
     kept.remember_folder(case.run_dir)
-    attempt = case.run({"file_bytes": 20_000}, results__partSize="8Ki")
+    attempt = case.run({"file_bytes": 28_000}, results__partSize="8Ki")
     assert attempt.wait() == 0, attempt.output
     kept.check(case.run_dir)
     check_whole(case.run_dir, reference_of(case))

@@ -36,7 +36,7 @@ from tests.results.builders import IDENTITY
 
 COUNTERS = Counters.__struct_fields__
 # Of the engine's counters those that are its own: figures follow from them, and they are shown by other names.
-ENGINES_OWN = {"finished", "failed", "active", "k_changes", "catch_up_seconds", "plain_rounds", "plain_seconds"}  # fmt: skip
+ENGINES_OWN = {"finished", "failed", "active", "k_changes", "catch_up_seconds", "plain_rounds", "plain_seconds", "rounds_by_micro_batches"}  # fmt: skip
 
 
 def counted(start):

@@ -1,5 +1,7 @@
 """A drafter that sees the first tokens and the last ones of a row: no token changes, and its KV is that of the row without its middle."""
 
+import copy
+
 import pytest
 import torch
 
@@ -76,11 +78,12 @@ def test_what_is_drafted_is_what_the_model_says_of_the_row_without_its_middle(pa
     def settle(self, logits, at, mode, *, anew):
         history, length, hidden = self.state.history[0], int(self.state.lengths[0]), int(self.hidden[0])
         shown = torch.cat([history[:SINKS], history[SINKS + hidden : length + 1]])
-        expected = pair.twin.model.model(input_ids=shown[None], use_cache=False).logits[0, -1]
+        expected = alone(input_ids=shown[None], use_cache=False).logits[0, -1]
         drafted.append((hidden, float((logits[0] - expected).abs().max())))
         keep(self, logits, at, mode, anew=anew)
 
-    pair.twin.model.model.set_attn_implementation("sdpa")
+    alone = copy.deepcopy(pair.twin.model.model)  # the pair is the session's
+    alone.set_attn_implementation("sdpa")
     monkeypatch.setattr(windowed.WindowedDrafter, "_settle", settle)
     row = long_prompts()[2]
     made = fast.engine(pair.target, pair.twin, max_length=256, drafter_window=WINDOW, max_sequences=1, num_speculative_tokens=1)  # fmt: skip
