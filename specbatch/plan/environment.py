@@ -62,7 +62,7 @@ def read_environment(env: Mapping[str, str], gpus: int, *, has_drafter: bool) ->
         drafter_ratio=drafter_ratio,
         target=target,
         drafter=drafter,
-        drafters=1 + values.get("DRAFTER_GPU", "").partition(";")[0].count("+"),
+        drafters=max(1, len(drafters_of(values))),
         settings=tuple(f"{name}={value}" for name, value in values.items()),
     )
     refuse(_contradictions(read))
@@ -160,6 +160,12 @@ def _without_drafter(read: PlacementVariables) -> Iterator[Problem]:
     }
     for name in (name for name, vain in set_in_vain.items() if vain):
         yield Problem(name, "is set, but the spec has no drafter model to place", "unset it, or set spec.drafter.model")
+
+
+def drafters_of(env: Mapping[str, str]) -> list[list[str]]:
+    """The devices of each drafter of the first replica, by DRAFTER_GPU; none where it is not set."""
+    first = env.get("DRAFTER_GPU", "").partition(";")[0]
+    return [part.split(",") for part in first.split("+")] if first else []
 
 
 def _on_cpu(read: PlacementVariables) -> Iterator[Problem]:

@@ -88,9 +88,7 @@ class ReplicaPlan:
 
     target: ModelPlacement
     drafter: ModelPlacement | None  # None: target alone, or an n-gram drafter, which has no weights
-    more_drafters: tuple[
-        ModelPlacement, ...
-    ] = ()  # the same model on other devices: all draft for groups of rows in turn
+    more_drafters: tuple[ModelPlacement, ...] = ()  # the same model elsewhere: all draft for groups of rows in turn
 
     @property
     def drafters(self) -> tuple[ModelPlacement, ...]:

@@ -119,9 +119,8 @@ class GrammarRound:
             mask = torch.empty(self.rows, self._words, dtype=torch.int32)
         else:
             mask = self._memory[len(self.masks), : self.rows]
-        every = (
-            mask.numpy()
-        )  # PyTorch would fill it with all cores, and its threads then wait beside those that make masks
+        # PyTorch would fill it with all cores, and its threads then wait beside those that make masks.
+        every = mask.numpy()
         for row in range(self.rows):
             if row not in self._following:
                 every[row] = -1

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from specbatch.formatting import format_amount, format_duration
+from specbatch.plan.environment import drafters_of
 from specbatch.results.hardware import products
 from specbatch.results.latency import percentile
 from specbatch.results.report.facts import RunFacts
@@ -29,7 +30,7 @@ def values_of(run: RunFacts) -> dict[str, Value]:
     decoding, placement = _section(spec, "decoding"), _section(spec, "placement")
     summary = run.summary if run.summary.seconds else None
     drafted = summary if summary and summary.drafted else None
-    speedup = run.speedup
+    speedup, drafters = run.speedup, len(drafters_of(env))
     values = {
         "state": "complete" if run.status.success else ", ".join(sorted({one.verdict for one in run.status.shards})),
         "target": models.get("target"),
@@ -48,7 +49,7 @@ def values_of(run: RunFacts) -> dict[str, Value]:
         "strategy": env.get("GPU_STRATEGY", placement.get("strategy")),
         "GPUs": placement.get("gpus"),
         "ratio": ":".join(env[name] for name in ("TARGET_GPU_RATIO", "DRAFTER_GPU_RATIO") if name in env) or None,
-        "drafters": 1 + env["DRAFTER_GPU"].partition(";")[0].count("+") if "+" in env.get("DRAFTER_GPU", "") else None,
+        "drafters": drafters if drafters > 1 else None,
         "replicas": len(env.get("TARGET_GPU", "").split(";")) if manifest else None,
         "shards": len(run.status.shards),
         "dataset": run.identity.dataset if run.identity else None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specbatch.formatting import format_percent
+from specbatch.plan.environment import drafters_of
 from specbatch.results.report.facts import RunFacts
 from specbatch.results.report.figures import COLOURS, Chart, row_height
 
@@ -76,8 +77,7 @@ def cycle_of(facts: RunFacts) -> Cycle | str:
         return "each replica had one device, which Where the time went is about, or no round was timed device by device"
     env = facts.manifests[0].env if facts.manifests else {}
     replicas = [group.split(",") for group in env.get("TARGET_GPU", "").split(";") if group]
-    of_drafter = env.get("DRAFTER_GPU", "").partition(";")[0] if summary.drafted else ""
-    drafters = [each.split(",") for each in of_drafter.split("+") if each]
+    drafters = drafters_of(env) if summary.drafted else []
     if not replicas:
         return "the placement is recorded when a run ends"
     interval = sum(summary.phase_seconds.get(phase, 0.0) for phase in _ROUND_PHASES) / summary.rounds
@@ -91,7 +91,7 @@ def cycle_of(facts: RunFacts) -> Cycle | str:
     for device in replicas[0]:
         lanes.append(Lane(device, False, begin, busy.get(device, 0.0) * interval))
         begin += lanes[-1].seconds
-    # A run may change the number, and ends with few rows in one group: more work than one interval holds was of more groups.
+    # The number that most rounds had; more work than one interval holds was of more groups.
     at_least = math.ceil(begin / interval - _NOISE) if interval else 1
     return Cycle(interval, max(1, summary.micro_batches, at_least), tuple(lanes), len(replicas))
 

@@ -60,9 +60,8 @@ def rates(lines: Sequence[Sequence[Sample]]) -> list[tuple[float, float]]:
     if end <= 0:
         return []
     times = np.linspace(0.0, end, steps + 1)
-    counted = [
-        [float(one.completion_tokens) for one in line] for line in lines
-    ]  # a foreign file's may be beyond 64 bits
+    # As floats: a foreign file's counts may be beyond 64 bits.
+    counted = [[float(one.completion_tokens) for one in line] for line in lines]
     tokens = sum(np.interp(times, [one.t for one in line], each) for line, each in zip(lines, counted, strict=True))
     return list(zip(times[1:].tolist(), (np.diff(tokens) * steps / end).tolist(), strict=True))
 

@@ -12,9 +12,8 @@ import msgspec
 from specbatch.engine.prefix import PAGE, prefix_keys
 from specbatch.formatting import format_percent
 
-_BYTES = (
-    4 * PAGE
-)  # of UTF-8 that stand in for a page of tokens: of English, Chinese and code a token takes 3 to 5 of them
+# Of UTF-8, that stand in for a page of tokens: of English, Chinese and code a token takes 3 to 5 of them.
+_BYTES = 4 * PAGE
 _GROUPS = 5  # that are named
 
 

@@ -15,9 +15,8 @@ _PAGE = 1e-6  # seconds that a program takes for a page: it reads one after the 
 _CACHED = 0.5  # of the time of a read from memory: of a page that another row has just read
 _SPLITS = 8  # programs that share a tile's pages
 _QUERIES = 64  # of a kv head, that a program takes over them: as in kernel.py
-_QUERY_BYTES = (
-    24  # for each number of a query: its rotation apart, what is found over shared pages written and read in float32
-)
+# For each number of a query: its rotation apart, what is found over shared pages written and read in float32.
+_QUERY_BYTES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +68,15 @@ class CascadePrice:
             queries: of a row.
         """
         saved, read, seated = sum(tile.saved for tile in tiles), sum(pages), sum(len(tile.places) for tile in tiles)
-        own = dict(enumerate(pages))
+        own = list(pages)
         for tile in tiles:
             for place in tile.places:
                 own[place] -= tile.pages
         longest = max((tile.pages for tile in tiles), default=0)
         shared = sum(tile.pages for tile in tiles)
         apart = (read - saved) * self.page + saved * self.page * _CACHED
-        together = max(sum(own.values()) * self.page, max(own.values()) * _PAGE)
-        programs = -(
-            -ROWS * queries * self.groups // _QUERIES
-        )  # that read a tile's pages, the first of them from memory
+        together = max(sum(own) * self.page, max(own) * _PAGE)
+        # That read a tile's pages, the first of them from memory.
+        programs = -(-ROWS * queries * self.groups // _QUERIES)
         together += max(shared * self.page * max(1.0, programs * _CACHED), -(-longest // _SPLITS) * _PAGE)
         return self.layers * (apart - together - _KERNELS - seated * queries * self.query)

@@ -25,9 +25,8 @@ class ReplicatedDrafter(GraphDrafter):
         self.replicas = tuple(replicas)
         self.pools = tuple(replica.pool for replica in replicas)
         self.prefills = tuple(replica.prefill for replica in replicas)
-        for replica in replicas[
-            1:
-        ]:  # where the target verifies, one memory is for all: rounds are verified one after the other
+        # Where the target verifies, one memory is for all: rounds are verified one after the other.
+        for replica in replicas[1:]:
             replica.draft_probs = replicas[0].draft_probs
 
     def replica_of(self, group: int) -> PagedDrafter:
