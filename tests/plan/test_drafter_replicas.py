@@ -29,6 +29,7 @@ def test_auto_puts_a_whole_drafter_on_each_gpu_where_that_is_predicted_to_be_fas
     assert all(drafter.weight_bytes == plan.replicas[0].drafter.weight_bytes for drafter in plan.replicas[0].drafters)
 
 
+@pytest.mark.slow
 def test_a_drafter_that_no_gpu_holds_whole_stays_in_stages():
     plan = plan_of("8x10GB@2TB/s", *RATIO, drafter="llama-3-8b", target="llama-3-8b")
     assert drafters(plan) == [("cuda:6", "cuda:7")]
@@ -51,6 +52,7 @@ def test_drafters_may_have_several_gpus_each():
     assert SHARES[4] == [1, 2, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_the_placement_variables_give_the_same_plan(count, replicas):

@@ -355,6 +355,7 @@ def test_text_file_is_a_dataset(make_job, results, tmp_path):
     assert [line["index"] for line in sorted(read_lines(results), key=lambda line: line["index"])] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_run_in_which_no_row_was_answered_has_not_succeeded(make_job, results):
     rows = [*({"prompt": None, "question": f"hello {number}"} for number in range(5)), b"broken"]
     job = make_job(rows, "dataset.promptField=prompt")

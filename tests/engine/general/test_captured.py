@@ -38,6 +38,7 @@ def requests(count=9):
     return [Request(str(n), prompt, 20) for n, prompt in enumerate(tiny.prompts(count))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drafts", [False, True])
 def test_rows_get_the_tokens_that_they_get_without(recording, drafts):
     model = tiny.qwen3()

@@ -75,6 +75,7 @@ def test_a_spec_that_is_the_best_is_left_as_it_is():
     assert "The target alone (--set drafter=null): at most " in advised.advice[0]
 
 
+@pytest.mark.slow
 def test_a_split_gives_way_to_what_auto_takes_and_it_is_said_how_much_faster_that_is():
     plan = plan_of("8xH100", *RATIO, drafter="qwen3-0.6b", acceptance_rate=0.9)
     auto = plan_of("8xH100", drafter="qwen3-0.6b", acceptance_rate=0.9)

@@ -104,6 +104,7 @@ def test_large_rows_are_read_ahead_by_no_more_than_a_few(tmp_path, monkeypatch, 
     assert rows == [*range(20)]
 
 
+@pytest.mark.slow
 def test_stop_ends_the_supply_for_whoever_waits(tmp_path):
     gate = threading.Event()
     prefetcher, _ = start_prefetcher(tmp_path, ROWS, encoder=Encoder(gate))

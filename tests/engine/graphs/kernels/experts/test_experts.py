@@ -38,6 +38,7 @@ def many(x, routed, gate_up, down, activation, residual, size=8):
     return by_expert.combine(by_expert.down(fed, pairs, down), *routed, len(gate_up), residual)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [few, many])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("tokens", "hidden", "inner", "count", "each"), [(1, 32, 8, 4, 2), (3, 24, 12, 3, 2)])
@@ -63,6 +64,7 @@ def test_experts_wider_than_a_tile_are_the_references(held, monkeypatch):
     torch.testing.assert_close(ours, TorchOps().experts(*inputs, Activation(), residual)[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_expert_of_more_tokens_than_a_block_holds():
     x, _, gate_up, down = case(30, 32, 16, 2, 1, torch.float32)
     experts = torch.zeros(30, 1, dtype=torch.int32, device=DEVICE)

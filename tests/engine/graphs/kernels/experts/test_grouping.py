@@ -9,6 +9,7 @@ from specbatch.engine.graphs.kernels.experts.grouping import group
 from tests.engine.graphs.kernels.test_elementwise import DEVICE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [8, 16])
 @pytest.mark.parametrize(("tokens", "each", "count"), [(1, 2, 4), (70, 3, 5), (20, 2, 33), (3, 1, 2)])
 def test_blocks_hold_every_pair_of_an_expert_once_and_no_filler(tokens, each, count, size):

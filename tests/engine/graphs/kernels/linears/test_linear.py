@@ -209,6 +209,7 @@ def quantized(tokens, outs, ins, dtype, quantization):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
 @pytest.mark.parametrize("config", [FMA, DOT, replace(DOT, split=2)], ids=["registers", "tensor cores", "split"])
 def test_quantized_weights_are_multiplied_as_what_they_stand_for(config, quantization):
@@ -219,7 +220,9 @@ def test_quantized_weights_are_multiplied_as_what_they_stand_for(config, quantiz
 
 
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
-@pytest.mark.parametrize("tokens", [1, 2, 9, 70, pytest.param(150, marks=pytest.mark.slow), 300])
+@pytest.mark.parametrize(
+    "tokens", [1, 2, 9, 70, pytest.param(150, marks=pytest.mark.slow), pytest.param(300, marks=pytest.mark.slow)]
+)
 def test_ops_take_any_number_of_tokens_of_quantized_weights(tokens, quantization):
     ours, reference = quantized(tokens, 24, 64, torch.bfloat16, quantization)
     for op in OPS:
