@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -12,7 +12,13 @@ import torch
 from specbatch.errors import DeviceError, OutOfMemoryError
 
 # Of allocations that torch's own allocator does not make: the CPU's, a driver's or Triton's, cuBLAS's.
-_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "[CUDA]: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "[CUDA]: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 _set_aside = threading.Event()  # not told by gc.get_freeze_count(): from Python 3.12 on it counts what never dies, too
 
@@ -75,6 +81,24 @@ def out_of_memory(error: RuntimeError) -> str:
             remedy="see dmesg and nvidia-smi on the node for Xid errors; finished rows are saved, start again",
         ) from error
     raise error
+
+
+@contextmanager
+def loading_onto(devices: Collection[str], what: str) -> Iterator[None]:
+    """Within, memory is taken that there is no smaller choice for; another process may hold it on a GPU that is shared.
+
+    Raises:
+        OutOfMemoryError: it is not there.
+        DeviceError: a GPU has failed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        shared = "; nvidia-smi shows what other processes hold" if set(devices) != {"cpu"} else ""
+        raise OutOfMemoryError(
+            f"{what} does not fit on {', '.join(devices)}: {out_of_memory(error).splitlines()[0]}",
+            remedy=f"use more GPUs or a smaller model; `specbatch plan` shows what fits{shared}",
+        ) from error
 
 
 def too_little_memory(max_length: int, reason: str) -> OutOfMemoryError:

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from specbatch.engine.config import EngineConfig
+from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import general_engine
-from specbatch.engine.memory import is_out_of_memory, loaded_set_aside, release
+from specbatch.engine.memory import is_out_of_memory, loaded_set_aside, loading_onto, release
 from specbatch.engine.request import Request
 from specbatch.engine.speculation import Speculation
 from specbatch.errors import DeviceError, OutOfMemoryError
@@ -182,3 +183,28 @@ def test_a_row_of_nan_ends_as_an_error_and_poisons_no_other(pair, monkeypatch, b
     assert "not finite" in out[bad].error
     assert engine.stats.failed == 1
     assert all(list(out[str(i)].token_ids) == pair.expected[i] for i in range(len(pair.prompts)) if str(i) != bad)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), OutOfMemoryError, "m does not fit on cuda:1.*nvidia-smi"),
+        (torch.AcceleratorError("CUDA error: out of memory\nSearch"), OutOfMemoryError, "does not fit on cuda:1"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), OutOfMemoryError, "does not fit on"),
+        (torch.AcceleratorError("CUDA error: Xid"), DeviceError, "the device failed"),
+        (RuntimeError("size mismatch"), RuntimeError, "size mismatch"),
+    ],
+)
+def test_a_gpu_that_others_fill_is_told_from_a_broken_one_while_a_model_loads(error, kind, told):
+    with pytest.raises(kind, match=f"(?s){told}"), loading_onto(["cuda:1"], "m"):
+        raise error
+
+
+@pytest.mark.parametrize("sign", ["CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory"])
+def test_no_memory_for_the_check_of_a_model_is_not_a_model_that_is_unsupported(pair, monkeypatch, sign):
+    def full(*_):
+        raise RuntimeError(sign)
+
+    monkeypatch.setattr(CausalLM, "_slot_logits", full)
+    with pytest.raises(RuntimeError, match=sign):
+        CausalLM(pair.target.model, "m")

@@ -15,6 +15,7 @@ from specbatch.engine.general.cache import SlotCache, SlotView
 from specbatch.engine.general.captured import CapturedForwards, Recorder, align_head, in_one_kernel, recorder
 from specbatch.engine.general.support import unsupported, why_not
 from specbatch.engine.general.taps import Taps
+from specbatch.engine.memory import is_device_fault, is_out_of_memory
 from specbatch.engine.quantization import inputs_as_they_are
 from specbatch.errors import ModelError
 
@@ -193,11 +194,11 @@ class CausalLM:
             expected = self._plain_logits()
             self.model.set_attn_implementation(SLOT_ATTENTION)
             actual = self._slot_logits(calls).float()
-        except (torch.OutOfMemoryError, torch.AcceleratorError):
-            raise  # of the device, not of the model
         except UnsupportedAttentionError as error:
             raise self._unsupported(str(error)) from error
         except Exception as error:  # whatever its code raises when it meets our cache
+            if isinstance(error, RuntimeError) and (is_out_of_memory(error) or is_device_fault(error)):
+                raise  # of the device, not of the model
             raise self._unsupported(f"code that fails where rows have different lengths ({_show(error)})") from error
         finally:
             self.cache = None

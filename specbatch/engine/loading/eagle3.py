@@ -15,7 +15,7 @@ from specbatch.eagle3 import Eagle3Config
 from specbatch.engine.general.eagle3 import Eagle3Drafter
 from specbatch.engine.general.eagle3_head import Eagle3Head, rotary_config
 from specbatch.engine.general.model import CausalLM
-from specbatch.errors import ModelError, OutOfMemoryError
+from specbatch.errors import ModelError
 
 _LAYER = ("midlayer.", "layers.0.")  # SafeAILab's name of the one layer, and speculators'
 _UNUSED = (
@@ -42,7 +42,7 @@ def load_eagle3(
 
     Raises:
         ModelError: tensors are missing, unused, of another shape or not finite, or d2t names no tokens.
-        OutOfMemoryError: the head does not fit.
+        RuntimeError: of torch, where memory runs out or a GPU fails (specbatch/engine/memory.py).
     """
     config = Eagle3Config.of(json.loads((folder / "config.json").read_text(encoding="utf-8")), name)
     stored = {_renamed(key): tensor for file in files for key, tensor in load_file(file).items()}
@@ -57,13 +57,7 @@ def load_eagle3(
     _check_fit(head, stored, name)
     _check_finite(stored, name)
     kind = model.dtype if dtype == "auto" else getattr(torch, dtype)
-    try:
-        placed = {key: tensor.detach().to(device, kind) for key, tensor in stored.items()}
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(
-            f"the weights of {name} do not fit on {device}",
-            remedy="use a smaller drafter or none; `specbatch plan` shows what fits",
-        ) from error
+    placed = {key: tensor.detach().to(device, kind) for key, tensor in stored.items()}
     head.load_state_dict(placed, assign=True, strict=False)
     head.rotary_emb = LlamaRotaryEmbedding(rotary_config(config)).to(device)  # it computes its buffers
     head.draft_to_target = _target_tokens(offsets, config, name, torch.device(device))

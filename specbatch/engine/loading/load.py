@@ -21,7 +21,7 @@ from specbatch.engine.general.support import unsupported, why_not
 from specbatch.engine.loading.checkpoint import check_fit
 from specbatch.engine.loading.dry_load import dry_load, odd_shapes
 from specbatch.engine.quantization import Quantization, quantize_linears
-from specbatch.errors import ModelError, OutOfMemoryError
+from specbatch.errors import ModelError
 from specbatch.mtp import mtp_layers
 
 _LARGE = 1 << 30  # bytes; what is smaller loads in a second
@@ -65,7 +65,7 @@ def load_causal_lm(
 
     Raises:
         ModelError: missing, not permitted, without safetensors, or not a causal LM that can run here.
-        OutOfMemoryError: the weights alone do not fit.
+        RuntimeError: of torch, where memory runs out or a GPU fails (specbatch/engine/memory.py).
     """
     devices = set(device_map.values())
     arguments: dict[str, Any] = {
@@ -90,11 +90,6 @@ def load_causal_lm(
             model, info = AutoModelForCausalLM.from_pretrained(
                 source, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
             )
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(
-            f"the weights of {shown} do not fit on {', '.join(sorted(devices))}",
-            remedy="spread the model over more GPUs, or choose a smaller one; `specbatch plan` shows what fits",
-        ) from error
     except (OSError, ValueError, KeyError, ImportError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and _CONVERSION not in str(error):
             raise  # of the device

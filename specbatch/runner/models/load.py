@@ -18,7 +18,7 @@ from specbatch.engine.loading.eagle3 import load_eagle3
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.loading.vocabulary import check_vocabularies
 from specbatch.engine.make_engine import describe, limit_rows, make_engine, why_general
-from specbatch.engine.memory import release
+from specbatch.engine.memory import loading_onto, release
 from specbatch.engine.quantization import Quantization
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.speculation import Speculation
@@ -111,22 +111,30 @@ def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None])
     for number, replica in enumerate(plan.replicas):
         of_all = f" (replica {number + 1} of {len(plan.replicas)})" if len(plan.replicas) > 1 else ""
         say(f"loading {names} onto {', '.join(replica.devices)}{of_all}")
-        target = _load(pair.target, replica.target, spec.target.dtype)
-        drafter = _load_drafter(spec, pair, replica, target)
-        engine = _make_engine(spec, plan, replica, target, drafter)
-        if number == 0:
-            say(f"engine: {describe(engine)}")
-            for idle in (_idle_groups(spec, replica, engine), _idle_window(spec, engine), _idle_drafters(engine)):
-                if idle is not None:
-                    say(idle)
-        if not _warmed_up(engine, say):
-            del engine  # and with it the memory that the next one needs
-            release(target.input_device)
-            engine = _make_engine(spec, plan, replica, target, drafter)
-            say(f"engine: {describe(engine)}")
-            engine.warmup(seldom(say))
+        with loading_onto(replica.devices, names):
+            engine = _load_engine(spec, pair, plan, replica, say, first=number == 0)
         engines.append(engine)
     return engines
+
+
+def _load_engine(
+    spec: Spec, pair: Pair, plan: Plan, replica: ReplicaPlan, say: Callable[[str], None], *, first: bool
+) -> Engine:
+    target = _load(pair.target, replica.target, spec.target.dtype)
+    drafter = _load_drafter(spec, pair, replica, target)
+    engine = _make_engine(spec, plan, replica, target, drafter)
+    if first:
+        say(f"engine: {describe(engine)}")
+        for idle in (_idle_groups(spec, replica, engine), _idle_window(spec, engine), _idle_drafters(engine)):
+            if idle is not None:
+                say(idle)
+    if not _warmed_up(engine, say):
+        del engine  # and with it the memory that the next one needs
+        release(target.input_device)
+        engine = _make_engine(spec, plan, replica, target, drafter)
+        say(f"engine: {describe(engine)}")
+        engine.warmup(seldom(say))
+    return engine
 
 
 def _idle_groups(spec: Spec, replica: ReplicaPlan, engine: Engine) -> str | None:
