@@ -96,6 +96,7 @@ def _retry(code: ExitCode) -> str:
 _SETS = {
     "top_k": "sets `topK`; -1 is 0",
     "logprobs": "true: sets `topLogprobs` to `top_logprobs` or 0; a number: to that",
+    "echo": "sets `echo`; of a prompt without a chat template",
     "do_sample": "false: `temperature` 0; true: refused at temperature 0",
     "template_kwargs": "variables of the chat template",
     "structured_output": "sets `structuredOutput`",

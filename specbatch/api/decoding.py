@@ -152,6 +152,16 @@ class DecodingSpec(SpecModel):
         "temperature or filter. Left out: none.",
         examples=[5],
     )
+    prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        default=None,
+        description="Likewise of the prompt's tokens, the first of which has none. The whole prompt of such a row is computed, whatever it shares with others.",
+        examples=[5],
+    )
+    echo: bool = Field(
+        default=False,
+        description="Whether a text begins with its prompt, and its log probabilities, where topLogprobs asks for them, with the prompt's. Of prompts without a chat template.",
+        examples=[True],
+    )
     structured_output: StructuredOutput | None = Field(
         default=None,
         description="The form that every row's text is held to, token by token: JSON of a schema, an expression, one of some texts, or a grammar's.",

@@ -63,6 +63,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "decoding.stopTokenIds": ([],),
     "decoding.minTokens": (0,),
     "decoding.topLogprobs": (None,),  # 0 asks for the token's own
+    "decoding.promptLogprobs": (None,),
+    "decoding.echo": (False,),
     "decoding.structuredOutput": (None,),
     "decoding.reasoning": ("inline",),
     "decoding.fromModel": (False,),

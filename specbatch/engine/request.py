@@ -81,6 +81,7 @@ class Request:
     logits: LogitsOptions = NO_OPTIONS
     grammar: Grammar | None = None
     top_logprobs: int | None = None  # of each token, beside its own log probability; None: neither
+    prompt_logprobs: int | None = None  # likewise, of the prompt's tokens
 
     @property
     def processors(self) -> Processor:
@@ -112,6 +113,7 @@ class Completion:
     error: str | None = None  # a sentence, with finish_reason "error"
     counts_speculation: bool = True
     logprobs: Sequence[TokenLogprobs] | None = None  # of the tokens, where they were asked for
+    prompt_logprobs: Sequence[TokenLogprobs] | None = None  # likewise, of the prompt's tokens but the first, which follows nothing
 
     @property
     def acceptance_rate(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from specbatch.engine.request import Completion, FinishReason, Request, TokenLogprobs
@@ -20,6 +20,7 @@ class SequenceState:
     group: of the rows that have their rounds together, where several groups are in flight
     in_flight: tokens that rounds in flight may still add, at the most
     logprobs: of the tokens, where the request asks for them
+    prompt_logprobs: waits for the prompt's; there from the first prefill on
     page_keys: of the tokens that it had when it last waited, see prefix_keys; None until someone asks
     ended: finished, failed or evicted; what rounds in flight say of it counts for nothing
     """
@@ -34,6 +35,7 @@ class SequenceState:
     in_flight: int = 0
     ended: bool = False
     logprobs: list[TokenLogprobs] = field(default_factory=list)
+    prompt_logprobs: Callable[[], Sequence[TokenLogprobs]] | None = None
     page_keys: Sequence[bytes] | None = None
 
     @property
@@ -45,6 +47,11 @@ class SequenceState:
     def remaining(self) -> int:
         """New tokens it may still take."""
         return self.request.max_new_tokens - len(self.token_ids)
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether its next prefill makes the log probabilities of its prompt: of every position, none taken from another row."""
+        return self.request.prompt_logprobs is not None and self.prompt_logprobs is None
 
     def text(self, of_prompt: int = _OF_PROMPT) -> list[int]:
         """Its own tokens behind the last of the prompt's, by which their begin is found."""
@@ -75,11 +82,13 @@ class SequenceState:
 
     def complete(self, reason: FinishReason, error: str | None = None) -> Completion:
         """The sequence as the caller gets it."""
-        logprobs = None if self.request.top_logprobs is None else self.logprobs
-        counts = self.rounds, self.drafted, self.accepted
-        return Completion(self.request, self.token_ids, reason, *counts, error, logprobs=logprobs)
+        request, counts = self.request, (self.rounds, self.drafted, self.accepted)
+        logprobs = None if request.top_logprobs is None else self.logprobs
+        of_prompt = None if self.prompt_logprobs is None or reason == "error" else self.prompt_logprobs()
+        return Completion(request, self.token_ids, reason, *counts, error, logprobs=logprobs, prompt_logprobs=of_prompt)
 
     def waiting_again(self) -> SequenceState:
         """The same with no trace of where it ran: to be prefilled anew, its own tokens with its prompt."""
         counts = self.rounds, self.drafted, self.accepted
-        return SequenceState(self.request, self.token_ids, *counts, logprobs=self.logprobs)
+        tokens = self.request, self.token_ids
+        return SequenceState(*tokens, *counts, logprobs=self.logprobs, prompt_logprobs=self.prompt_logprobs)

@@ -83,6 +83,7 @@ def result_from_json(value: dict[str, Any]) -> ResultRow:
         index=int(ours["index"]),
         fingerprint=str(ours["fingerprint"]),
         usage=usage,
+        prompt_logprobs=body.get("prompt_logprobs"),
         speculation=msgspec.convert(ours["speculation"], Speculation | None),
         prompt=ours.get("prompt"),
         answer=ours.get("answer"),
@@ -117,8 +118,9 @@ def _form(row: ResultRow | ErrorRow) -> OpenAIForm:
 
 
 def _body(row: ResultRow, form: OpenAIForm) -> dict[str, Any]:
+    of_prompt = {} if row.prompt_logprobs is None else {"prompt_logprobs": row.prompt_logprobs}  # where vLLM has them
     if form.endpoint == "/v1/responses":
-        return response_body(row, form)
+        return response_body(row, form) | of_prompt
     usage = {
         "prompt_tokens": row.usage.prompt_tokens,
         "completion_tokens": row.usage.completion_tokens,
@@ -134,6 +136,7 @@ def _body(row: ResultRow, form: OpenAIForm) -> dict[str, Any]:
         "choices": [_choice(one, number, chat=chat) for number, one in enumerate(choices_of(row))],
         "usage": usage,
         "system_fingerprint": None,
+        **of_prompt,
     }
 
 

@@ -102,7 +102,7 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     `index` is the row's position in the dataset from 0; `fingerprint` the rest of the resume key beside `id`.
     `prompt` (any JSON value) is kept where the spec says includePrompt; `answer` and `correct` where it has an answerField; `columns` are those
     of the input that are data (dataset.columns.carry), each the JSON value that it was there.
-    `generated` is the whole text where reasoning or calls of tools were taken out of it. `choices` are all completions of a row that asked for several: `text`, `finish_reason` and so on are the first one's then, `usage` counts all.
+    `generated` is the whole text where reasoning or calls of tools were taken out of it, or its prompt was put before it. `choices` are all completions of a row that asked for several: `text`, `finish_reason` and so on are the first one's then, `usage` counts all.
     """
 
     id: str
@@ -113,6 +113,7 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: list[dict[str, Any]] | None = None
     generated: str | None = None
     logprobs: dict[str, Any] | None = None
+    prompt_logprobs: dict[str, Any] | None = None
     choices: list[Choice] | None = None
     usage: Usage
     speculation: Speculation | None = None  # the engine does not tell it

@@ -29,6 +29,9 @@ class RequestMaker:
         ends = self.eos_token_ids.union(decoding.stop_token_ids)
         if prepared.grammar is not None:
             ends |= prepared.grammar.ends
+        # With an echo the prompt's tokens have what the new ones have.
+        asked = decoding.prompt_logprobs, decoding.top_logprobs if decoding.echo else None
+        of_prompt = [most for most in asked if most is not None]
         return Request(
             id=prepared.row.id,
             prompt_token_ids=prepared.prompt_token_ids,
@@ -40,14 +43,16 @@ class RequestMaker:
             logits=until_min_tokens(prepared.logits, ends, decoding.min_tokens),
             grammar=copy.copy(prepared.grammar),
             top_logprobs=decoding.top_logprobs,
+            prompt_logprobs=max(of_prompt, default=None),
         )
 
     def all_of(self, prepared: PreparedRow) -> list[Request]:
-        """The requests of a row, as many as it wants completions; each has a random stream of its own, by its id."""
+        """The requests of a row, as many as it wants completions; each has a random stream of its own, by its id. The first one looks at the prompt."""
         count = prepared.row.decoding.n
         if count == 1:
             return [self(prepared)]
-        return [replace(self(prepared), id=f"{prepared.row.id}#{number}") for number in range(count)]
+        first, *others = [replace(self(prepared), id=f"{prepared.row.id}#{number}") for number in range(count)]
+        return [first, *(replace(other, prompt_logprobs=None) for other in others)]
 
 
 class RowQueue(Protocol):

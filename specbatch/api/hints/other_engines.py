@@ -76,7 +76,7 @@ _TABLE: dict[str, str] = {
     "min_length": "decoding.minTokens counts the new tokens alone",
     "typical_p top_a tfs_z mirostat logits_processors guidance_scale penalty_alpha": _PENALTY,
     "logprobs": "=decoding.topLogprobs",
-    "prompt_logprobs echo": "of the prompt's tokens there are no log probabilities: leave it out",
+    "return_full_text": "=decoding.echo",
     "guided_json guided_regex guided_choice guided_grammar guided_decoding structured_outputs response_format": "=decoding.structuredOutput",
     "tools tool_choice": _SHAPE,
     "sampling_params sampling generation_config generation generate_kwargs": "the fields of sampling are those of the section decoding: maxNewTokens, temperature, topP, topK, seed, stop; fromModel: true takes the target's own",

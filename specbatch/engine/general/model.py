@@ -151,6 +151,11 @@ class CausalLM:
         return logits
 
     @torch.inference_mode()
+    def logits(self, token_ids: Tensor, view: SlotView) -> Tensor:
+        """As forward, never captured: for shapes that seldom come again."""
+        return self._logits(token_ids, view, last_only=False)
+
+    @torch.inference_mode()
     def fill(self, token_ids: Tensor, view: SlotView) -> None:
         """As forward, for the KV alone: the language-model head is not run."""
         self._run(self.model.base_model, token_ids, view)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from specbatch.engine.general.batch import Batch
 from specbatch.engine.general.cache import SlotView
@@ -29,13 +30,9 @@ def prefill(model: CausalLM, batch: Batch, starts: Mapping[int, int], chunk: int
     spans = {
         slot: (start, batch.rows[slot].length) for slot, start in starts.items() if batch.rows[slot].length > start
     }
-    whole = {slot: end for slot, (start, end) in spans.items() if start == 0 and end <= chunk}
-    for slots in group_by_length(whole, chunk):
-        _fill_group(model, batch, slots, seen)
-    for slot, (start, end) in spans.items():
-        if start == 0 and slot not in whole:
-            for first in range(0, end, chunk):
-                _fill_chunk(model, batch, slot, first, min(first + chunk, end), seen)
+    for tokens, view in from_the_start(batch, {slot: end for slot, (start, end) in spans.items() if start == 0}, chunk):
+        model.fill(tokens, view)
+        seen(view)
     _fill_stretches(model, batch, {slot: span for slot, span in spans.items() if span[0] > 0}, chunk, seen)
 
 
@@ -53,26 +50,30 @@ def group_by_length(lengths: Mapping[int, int], max_tokens: int) -> list[list[in
     return groups
 
 
-def _fill_group(model: CausalLM, batch: Batch, slots: Sequence[int], seen: Seen) -> None:
-    """One forward over whole prompts from position 0; shorter ones are padded on the left."""
+def from_the_start(batch: Batch, ends: Mapping[int, int], chunk: int) -> Iterator[tuple[Tensor, SlotView]]:
+    """The forwards that fill slots from position 0 up to these ends.  # tokens int64 [n, width], and where they stand"""
+    whole = {slot: end for slot, end in ends.items() if end <= chunk}
+    for slots in group_by_length(whole, chunk):
+        yield _group(batch, slots)
+    for slot, end in ends.items():
+        for first in range(0, end, chunk) if slot not in whole else ():
+            yield _stretch(batch, slot, first, min(first + chunk, end))
+
+
+def _group(batch: Batch, slots: Sequence[int]) -> tuple[Tensor, SlotView]:
+    """Whole prompts from position 0; shorter ones are padded on the left."""
     lengths = torch.tensor([batch.rows[slot].length for slot in slots], device=batch.device)
     width = max(batch.rows[slot].length for slot in slots)
     positions = torch.arange(width, device=batch.device) - (width - lengths)[:, None]
     positions = positions.clamp(min=-1)
     rows = torch.tensor(slots, device=batch.device)
-    tokens = batch.history[rows].gather(1, positions.clamp(min=0))
-    view = SlotView(rows, positions, None)
-    model.fill(tokens, view)
-    seen(view)
+    return batch.history[rows].gather(1, positions.clamp(min=0)), SlotView(rows, positions, None)
 
 
-def _fill_chunk(model: CausalLM, batch: Batch, slot: int, start: int, end: int, seen: Seen) -> None:
-    """One forward over a stretch of one row, which sees all that went before."""
+def _stretch(batch: Batch, slot: int, start: int, end: int) -> tuple[Tensor, SlotView]:
+    """A stretch of one row, which sees all that went before."""
     positions = torch.arange(start, end, device=batch.device)[None]
-    tokens = batch.history[slot : slot + 1, start:end]
-    view = SlotView(slice(slot, slot + 1), positions, end)
-    model.fill(tokens, view)
-    seen(view)
+    return batch.history[slot : slot + 1, start:end], SlotView(slice(slot, slot + 1), positions, end)
 
 
 def _fill_stretches(

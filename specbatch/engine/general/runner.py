@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.batch import Batch
@@ -11,6 +12,7 @@ from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.prefill import prefill
+from specbatch.engine.general.prompt_logprobs import prefill_with_logprobs
 from specbatch.engine.general.round import run_round
 from specbatch.engine.general.shared_prefill import prefill_shared
 from specbatch.engine.general.warmup import measure_costs
@@ -100,15 +102,25 @@ class GeneralModelRunner(ModelRunner):
         slots = [self.batch.join(sequence) for sequence in sequences]
         for slot in slots:
             self.drafter.join(slot)
-        starts, chunk = dict.fromkeys(slots, 0), self.prefill_chunk
+        starts = {sequence.slot: 0 for sequence in sequences if not sequence.scores_prompt}
+        chunk, computed = self.prefill_chunk, self._prefill_with_logprobs([slot for slot in slots if slot not in starts])
         if self.drafter.target_layers:  # it must be shown every position
             prefill(self.target, self.batch, starts, chunk, self._show)
-            computed = sum(sequence.length for sequence in sequences)
+            computed += sum(self.batch.rows[slot].length for slot in starts)
         else:
             filled = [0 if slot in starts else row.length for slot, row in enumerate(self.batch.rows)]
-            computed = prefill_shared(self.target, self.batch, starts, filled, chunk)
+            computed += prefill_shared(self.target, self.batch, starts, filled, chunk)
         self.timer.add(start, mark(self.device), of_drafter=False)
         return computed
+
+    def _prefill_with_logprobs(self, slots: Sequence[int]) -> int:
+        """Of the rows that ask for those of their prompts; returns how many tokens that were."""
+        seen = self._show if self.drafter.target_layers else lambda _: None
+        found = prefill_with_logprobs(self.target, self.batch, slots, self.prefill_chunk, seen) if slots else {}
+        for slot, logprobs in found.items():
+            row = self.batch.rows[slot]
+            row.prompt_logprobs = partial(logprobs.read, row.request)
+        return sum(self.batch.rows[slot].length for slot in slots)
 
     def _show(self, view: SlotView) -> None:
         self.drafter.take_in(self.batch, view, self.target.tapped())

@@ -125,15 +125,7 @@ class OptionLines:
     def read_logprobs(self, rows: int, k: int) -> Logprobs:
         """Queues the copy to the host of the log probabilities of a round of k drafts, of the first rows."""
         assert self.logprobs is not None, "a row that asks has joined"
-        here = [part[:rows, : k + 1] for part in self.logprobs]
-        host = [torch.empty(part.shape, dtype=part.dtype, pin_memory=part.is_cuda) for part in here]
-
-        def copy() -> None:
-            for there, part in zip(host, here, strict=True):
-                there.copy_(part, non_blocking=True)
-
-        self._lane.run(copy)
-        return Logprobs(*host)
+        return read_logprobs(self.logprobs, rows, k + 1, self._lane)
 
     def _write(self, slots: Sequence[int], requests: Sequence[Request]) -> None:
         device = self._lane.device
@@ -157,3 +149,16 @@ class OptionLines:
             here = cast("Tensor", getattr(joining, name))[list(rows)]
             there = cast("Tensor", getattr(self.lines, name))
             (there if here.dim() == 1 else there[:, : here.shape[1]])[at] = upload(here, here.dtype, self._lane.device)
+
+
+def read_logprobs(logprobs: Logprobs, rows: int, n: int, lane: Lane) -> Logprobs:
+    """Queues the copy to the host of those of the first rows' first n tokens."""
+    here = [part[:rows, :n] for part in logprobs]
+    host = [torch.empty(part.shape, dtype=part.dtype, pin_memory=part.is_cuda) for part in here]
+
+    def copy() -> None:
+        for there, part in zip(host, here, strict=True):
+            there.copy_(part, non_blocking=True)
+
+    lane.run(copy)
+    return Logprobs(*host)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from specbatch.engine.graphs.kv.pool import PagePool
 from specbatch.engine.graphs.lane_assignment import lanes_of
 from specbatch.engine.graphs.ops import operations
 from specbatch.engine.graphs.prefill import Prefill
+from specbatch.engine.graphs.prompt_logprobs import PrefillWithLogprobs
 from specbatch.engine.graphs.sizes import bucket, buckets, most_drafts, page_counts
 from specbatch.engine.graphs.state import FIELDS, Mode, RowState
 from specbatch.engine.graphs.token_choice import TokenChooser
@@ -123,6 +124,11 @@ class CapturedPair:
 
     def _chooser(self, state: RowState) -> TokenChooser:
         return TokenChooser(state, self.target.ops, self.target.vocab_size, self.config.acceptance_rule)
+
+    @cached_property
+    def prefill_with_logprobs(self) -> PrefillWithLogprobs:
+        """Of the target, once any row asks for it."""
+        return PrefillWithLogprobs(self.target, self.front, self.state, self.graphs, self.prefill.head)
 
     def drafting_state(self, group: int) -> RowState:
         """Where drafts for a group are made."""

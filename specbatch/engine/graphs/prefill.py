@@ -16,6 +16,7 @@ from specbatch.engine.graphs.kv.paging import TILE, Tiles
 from specbatch.engine.graphs.lanes import upload
 from specbatch.engine.graphs.stage import PackedAt
 from specbatch.engine.graphs.state import RowState
+from specbatch.engine.graphs.taps import Taps
 
 _ROWS = 128  # stretches in one forward, at the most
 
@@ -132,13 +133,17 @@ class Prefill:
     def _size(self, forward: Pack) -> int:
         return next(size for size in self.sizes if size >= forward.tokens)
 
-    def forward(self, capture: Capture, size: int) -> None:
-        """The step of a size, over the tokens that are loaded."""
+    def _loaded(self, size: int) -> tuple[Tensor, PackedAt, Taps | None]:
+        """The tokens that are loaded, where they stand, and what the head is to see.  # int64 [size]"""
         slots, positions = self._tokens[0, :size], self._tokens[1, :size]
         places = positions if self._places is None else self._places(slots, positions)
         tokens = self.state.history[slots, places.clamp(min=0)]
         at = PackedAt(slots, positions, Tiles(self._tiles[: size // TILE + min(_ROWS, size)]))
-        taps = self.head.taps(size) if self.head is not None else None
+        return tokens, at, self.head.taps(size) if self.head is not None else None
+
+    def forward(self, capture: Capture, size: int) -> None:
+        """The step of a size, over the tokens that are loaded."""
+        tokens, at, taps = self._loaded(size)
         self.decoder.fill(capture, tokens, at, taps)
         if self.head is not None and taps is not None:
             self.head.take_in_packed(taps, at)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from specbatch.engine.request import TokenLogprobs
+from specbatch.engine.request import Request, TokenLogprobs
+from specbatch.engine.timing import Mark, reach
 
 MOST = 20  # likeliest tokens of a position
+PROMPT_TOKENS = 256  # of prompts, whose logits are held at once
 
 
 class Logprobs(NamedTuple):
@@ -52,4 +55,25 @@ class Logprobs(NamedTuple):
             found.append(
                 [TokenLogprobs(token, one[0], list(zip(top, one[1:], strict=False))) for token, one, top in each]
             )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """Of a prompt's tokens from the second on, as its prefill makes them: the target's at the position before each.
+
+    stretches: one after the other, each on the host once its mark is reached; of one row
+    """
+
+    stretches: list[tuple[Logprobs, Mark]] = field(default_factory=list)
+
+    def read(self, request: Request) -> list[TokenLogprobs]:
+        """All of them, each with as many of the likeliest tokens as are asked for."""
+        prompt, most = request.prompt_token_ids, request.prompt_logprobs
+        found: list[TokenLogprobs] = []
+        for stretch, copied in self.stretches:
+            reach(copied)
+            first = len(found) + 1
+            found += stretch.of_tokens([prompt[first : first + stretch.tokens.shape[1]]], [most])[0]
+        assert len(found) == len(prompt) - 1, "every position was filled with them"
         return found

@@ -13,7 +13,7 @@ from specbatch.results.rows import ResultRow
 from specbatch.results.wire import decode_result
 
 _PREFIX = "input_"
-_OF_OPTIONS = ("reasoning", "tool_calls", "logprobs")
+_OF_OPTIONS = ("reasoning", "tool_calls", "logprobs", "prompt_logprobs")
 _OPTIONAL = {"rounds", "drafted", "accepted", "prompt", "answer", "correct"}
 _OWN: Mapping[str, tuple[Kind, Callable[[ResultRow], Any]]] = {
     "id": ("string", attrgetter("id")),
@@ -63,7 +63,7 @@ class ResultTable:
     | answer | string or null | the reference answer |
     | correct | bool or null | whether the text is the answer |
     | fingerprint | string | |
-    | generated_reasoning, generated_tool_calls, generated_logprobs, generated_choices | text, JSON | where any row asked for them |
+    | generated_reasoning, generated_tool_calls, generated_logprobs, generated_prompt_logprobs, generated_choices | text, JSON | where any row asked for them |
     | the columns of the dataset that the rows carry | by all their values | one with a name of the above is input_NAME |
     """
 

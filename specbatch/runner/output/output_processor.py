@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from specbatch.engine.request import Completion
+from specbatch.engine.request import Completion, TokenLogprobs
 from specbatch.results.rows import Choice, ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
 from specbatch.runner.chat.answer import answer_in
 from specbatch.runner.models.stop_strings import final_text
@@ -14,6 +14,18 @@ from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.output.logprobs import chat_logprobs, completion_logprobs
 from specbatch.runner.requests import Decoded
 from specbatch.runner.rows.row import BadRow, Row
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """Of a row: its tokens, and the log probabilities of those behind the first, where they were asked for."""
+
+    token_ids: Sequence[int]
+    logprobs: Sequence[TokenLogprobs] | None
+
+    def of_each(self, most: int | None) -> list[TokenLogprobs]:
+        """With so many of the likeliest tokens."""
+        return [one._replace(top=one.top[:most]) for one in self.logprobs or ()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +52,8 @@ class OutputProcessor:
         failed = next((one for one in completions if one.finish_reason == "error"), None)
         if failed is not None:
             return self.bad(row.refused(ErrorCode.DECODING, failed.error or ErrorCode.DECODING.meaning))
-        choices = [self._choice(row, completion) for completion in completions]
+        prompt = _Prompt(decoded.prepared.prompt_token_ids, completions[0].prompt_logprobs)
+        choices = [self._choice(row, completion, prompt) for completion in completions]
         first = choices[0]
         return ResultRow(
             id=row.id,
@@ -52,6 +65,7 @@ class OutputProcessor:
             tool_calls=first.tool_calls if len(choices) == 1 else None,
             generated=first.generated if len(choices) == 1 else None,
             logprobs=first.logprobs if len(choices) == 1 else None,
+            prompt_logprobs=self._prompt_logprobs(row, prompt),
             choices=choices if len(choices) > 1 else None,
             usage=Usage(
                 prompt_tokens=len(decoded.prepared.prompt_token_ids),
@@ -60,33 +74,45 @@ class OutputProcessor:
             speculation=_speculation(completions),
             prompt=(row.messages or row.prompt) if self.include_prompt else None,
             answer=row.answer,
-            correct=None if row.answer is None or not self.scored else first.text.strip() == row.answer.strip(),
+            correct=self._is_correct(row, first),
             columns=row.columns,
             openai=self._openai(row),
         )
 
-    def _choice(self, row: Row, completion: Completion) -> Choice:
+    def _is_correct(self, row: Row, choice: Choice) -> bool | None:
+        if row.answer is None or not self.scored:
+            return None
+        text = choice.text[len(row.prompt or "") :] if row.decoding.echo else choice.text
+        return text.strip() == row.answer.strip()
+
+    def _choice(self, row: Row, completion: Completion, prompt: _Prompt) -> Choice:
         decoding, name = row.decoding, completion.request.id
         text = final_text(self.detokenizer, completion.token_ids, decoding.stop, decoding.min_tokens)
         answer = answer_in(text, row.chat, split=decoding.reasoning == "split", row_id=name)
         return Choice(
             id=name,
-            text=answer.text,
+            text=f"{row.prompt}{answer.text}" if decoding.echo else answer.text,
             finish_reason="tool_calls"
             if answer.tool_calls and completion.finish_reason == "stop"
             else completion.finish_reason,
             completion_tokens=len(completion.token_ids),
             reasoning=answer.reasoning,
             tool_calls=answer.tool_calls,
-            generated=answer.generated,
-            logprobs=self._logprobs(row, completion),
+            generated=text if decoding.echo else answer.generated,
+            logprobs=self._logprobs(row, completion, prompt),
         )
 
-    def _logprobs(self, row: Row, completion: Completion) -> dict[str, Any] | None:
+    def _logprobs(self, row: Row, completion: Completion, prompt: _Prompt) -> dict[str, Any] | None:
         if completion.logprobs is None:
             return None
-        form = completion_logprobs if row.endpoint == "/v1/completions" else chat_logprobs
-        return form(self.detokenizer, completion.logprobs)
+        if not row.decoding.echo:
+            return _form(row)(self.detokenizer, completion.logprobs, None)
+        before = prompt.of_each(row.decoding.top_logprobs)
+        return _form(row)(self.detokenizer, [*before, *completion.logprobs], prompt.token_ids[0])
+
+    def _prompt_logprobs(self, row: Row, prompt: _Prompt) -> dict[str, Any] | None:
+        most = row.decoding.prompt_logprobs
+        return None if most is None else _form(row)(self.detokenizer, prompt.of_each(most), prompt.token_ids[0])
 
     def bad(self, row: BadRow) -> ErrorRow:
         """The line of a row that cannot be decoded."""
@@ -105,6 +131,10 @@ class OutputProcessor:
         if row.endpoint is None:
             return None
         return OpenAIForm(model=self.model, created=self.created, endpoint=row.endpoint)
+
+
+def _form(row: Row) -> Callable[[Detokenizer, Sequence[TokenLogprobs], int | None], dict[str, Any]]:
+    return completion_logprobs if row.endpoint == "/v1/completions" else chat_logprobs
 
 
 def _speculation(completions: Sequence[Completion]) -> Speculation | None:

@@ -15,7 +15,10 @@ from specbatch.runner.rows.row_options import RowOption, find_option, nearest_op
 from specbatch.runner.rows.structured import structured_output
 
 _WHOLE = frozenset(
-    {"max_new_tokens", "top_k", "seed", "min_tokens", "no_repeat_ngram_size", "n", "logprobs", "top_logprobs"}
+    {
+        *("max_new_tokens", "top_k", "seed", "min_tokens", "no_repeat_ngram_size", "n"),
+        *("logprobs", "top_logprobs", "prompt_logprobs"),
+    }
 )
 _MOST_FIELDS = 10_000  # each is compared with names that it may misspell: a million would take a minute
 
@@ -202,6 +205,8 @@ def _chat(found: dict[str, Any]) -> ChatOptions:
 
 def _logprobs(found: dict[str, Any], reader: _Reader) -> None:
     """OpenAI's chat: logprobs true or false, beside top_logprobs; its completions and vLLM: logprobs is the number itself."""
+    if found.get("prompt_logprobs") is False:
+        del found["prompt_logprobs"]
     asked, top = found.pop("logprobs", None), found.get("top_logprobs")
     if asked is None or isinstance(asked, bool):
         if asked is False and top:

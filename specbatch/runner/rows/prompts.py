@@ -72,7 +72,11 @@ class PromptEncoder:
         text = self._text(row)
         if len(text) > _LONG_TEXT:
             self._refuse_long(text, row.decoding.max_new_tokens)
-        token_ids = self._tokenize(text, raw=row.messages is None and (row.raw or self.template is None))
+        raw = row.messages is None and (row.raw or self.template is None)
+        if row.decoding.echo and not raw:
+            message = "echo: the prompt is not as the row has it, a chat template is around it: leave it out, and ask for prompt_logprobs"
+            raise RowError(ErrorCode.UNSUPPORTED_OPTION, message)
+        token_ids = self._tokenize(text, raw=raw)
         if not token_ids:
             raise RowError(ErrorCode.EMPTY_PROMPT, "the prompt has no tokens")
         if self.embedded is not None and max(token_ids) >= self.embedded:

@@ -166,12 +166,8 @@ OPTIONS: dict[str, Sequence[RowOption]] = {
         _O(name="best_of", neutral=(1,)),
         _O(name="logprobs", sets="logprobs", neutral=(False,)),
         _O(name="top_logprobs", also=("top_n_tokens", "n_probs"), sets="top_logprobs", neutral=(0,)),
-        _O(
-            name="prompt_logprobs",
-            neutral=(False,),
-            remedy="there are none of the prompt's tokens; those of the new ones are `logprobs`",
-        ),
-        _O(name="echo", also=("return_full_text",), neutral=(False,)),
+        _O(name="prompt_logprobs", sets="prompt_logprobs", neutral=(False,)),
+        _O(name="echo", also=("return_full_text",), sets="echo", neutral=(False,)),
         _O(name="stream", neutral=(False,)),
         _O(name="details", only=(bool,), neutral=(False,)),
         _O(

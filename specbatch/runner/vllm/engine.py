@@ -103,6 +103,9 @@ class VllmEngine:
             return None
         found = output.outputs[0]
         tokens, asked = list(found.token_ids), row.request.top_logprobs is not None
+        if row.scores_prompt and (of_prompt := output.prompt_logprobs):  # once, when the whole prompt is computed
+            scores = [_logprobs(of_prompt, at) for at in range(1, len(row.request.prompt_token_ids))]
+            row.prompt_logprobs = lambda: scores
         reason = row.extend(tokens, [_logprobs(found.logprobs, at) for at in range(len(tokens))] if asked else ())
         if reason is None and not output.finished:
             return None

@@ -15,7 +15,7 @@ _OF_SAMPLING = ("temperature", "top_k", "top_p")  # that have vLLM's names
 _OF_LOGITS = ("min_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
 _KNOWN = {
     *("id", "prompt_token_ids", "max_new_tokens", "sampling", "seed", "eos_token_ids", "stop", "logits", "grammar"),
-    *("top_logprobs", "bias", "bad_words", *_OF_SAMPLING, *_OF_LOGITS),
+    *("top_logprobs", "prompt_logprobs", "bias", "bad_words", *_OF_SAMPLING, *_OF_LOGITS),
 }
 
 
@@ -60,6 +60,7 @@ def sampling_arguments(request: Request, *, drafts: bool = False, on_cpu: bool =
         "ignore_eos": True,  # the run's own end-of-sequence tokens are stop tokens
         "stop_token_ids": sorted(ends),
         "logprobs": request.top_logprobs,
+        "prompt_logprobs": request.prompt_logprobs,
         "flat_logprobs": True,
         "structured_outputs": _structured(request.grammar) if isinstance(request.grammar, RowGrammar) else None,
         "detokenize": False,

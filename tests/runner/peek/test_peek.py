@@ -44,7 +44,7 @@ def test_a_row_is_shown_as_the_model_will_see_it(look, tokenizer):
 
 
 def test_what_would_be_refused_is_named_with_its_reason(look):
-    rows = [{"prompt": "a"}, {"prompt": " "}, b"{", {"prompt": "x" * 200}, {"prompt": "a", "prompt_logprobs": True}]
+    rows = [{"prompt": "a"}, {"prompt": " "}, b"{", {"prompt": "x" * 200}, {"prompt": "a", "best_of": 2}]
     found = look(rows, "batching.maxLength=64")
     assert [(row.index, row.line, row.code) for row in found.refused] == [
         (1, 2, "empty_prompt"),

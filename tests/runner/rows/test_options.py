@@ -36,8 +36,7 @@ def chat(line=(), **body):
 UNSUPPORTED = [
     {"repeat_penalty": 1.5}, {"encoder_repetition_penalty": 2.0}, {"typical_p": 0.2}, {"sequence_bias": [[[31], 100]]}, {"eos_token_id": 3},
     {"best_of": 4}, {"until": ["are"]}, {"max_length": 30}, {"do_sample": True},
-    {"prompt_logprobs": 1}, {"min_length": 30},
-    {"echo": 1}, {"include_stop_str_in_output": True},
+    {"min_length": 30}, {"include_stop_str_in_output": True},
     {"skip_special_tokens": False}, {"reasoning_effort": "high"},
     {"modalities": ["text", "audio"]}, {"sampling_params": {"best_of": 2}},
     {"generation_config": {"num_beams": 2}}, {"options": {"repeat_penalty": 1.1}}, {"parameters": {"typical_p": 0.5}}, {"numBeams": 2},
@@ -87,6 +86,8 @@ HONOURED = [
     ({"logprobs": True}, {"top_logprobs": 0}),
     ({"logprobs": True, "top_logprobs": 5}, {"top_logprobs": 5}),
     ({"logprobs": 3}, {"top_logprobs": 3}),
+    ({"prompt_logprobs": 0}, {"prompt_logprobs": 0}),
+    ({"echo": True, "logprobs": 1}, {"echo": True, "top_logprobs": 1}),
     ({"logprobs": False, "top_logprobs": 0}, {"top_logprobs": None}),
     ({"num_return_sequences": 4, "temperature": 1.0}, {"n": 4}),
 ]

@@ -125,7 +125,10 @@ STRUCTURED = [
     {"id": "plain"},
     {"id": "bad", "guided_regex": "("},
 ]  # fmt: skip
-LOGPROBS = [{"id": "top", "logprobs": True, "top_logprobs": 3}, {"id": "own", "logprobs": True, "stop": ["6"]}]
+LOGPROBS = [
+    {"id": "top", "logprobs": True, "top_logprobs": 3, "prompt_logprobs": 2},
+    {"id": "own", "logprobs": True, "stop": ["6"], "prompt_logprobs": 0},
+]
 
 
 @pytest.fixture
@@ -151,10 +154,15 @@ def test_log_probabilities_are_those_of_the_native_engine_in_its_form(job, askin
     (_, rows, _), (_, native, _) = (
         run(job(*engine, *asking(LOGPROBS))) for engine in (VLLM, ("engine.name=native", "results.name=native"))
     )
-    for name, top in (("top", 3), ("own", 0)):
-        found, expected = (of[name]["logprobs"]["content"] for of in (rows, native))
+    for name, field, top in (
+        *(("top", "logprobs", 3), ("own", "logprobs", 0)),
+        *(("top", "prompt_logprobs", 2), ("own", "prompt_logprobs", 0)),
+    ):
+        found, expected = (of[name][field]["content"] for of in (rows, native))
         assert [(one["token"], one["bytes"]) for one in found] == [(one["token"], one["bytes"]) for one in expected]
-        for one, other in zip(found, expected, strict=True):
+        of_prompt = field == "prompt_logprobs"
+        assert [one["logprob"] is None for one in found] == [of_prompt] + [False] * (len(found) - 1)
+        for one, other in list(zip(found, expected, strict=True))[of_prompt:]:
             assert one["logprob"] == pytest.approx(other["logprob"], abs=1e-3)
             assert [likely["token"] for likely in one["top_logprobs"]] == [
                 likely["token"] for likely in other["top_logprobs"]

@@ -83,6 +83,7 @@ def test_a_schema_has_the_native_engines_whitespace():
 @pytest.mark.parametrize("most", [None, 0, 5])
 def test_log_probabilities_are_as_many_as_asked_for(most):
     assert arguments(top_logprobs=most)["logprobs"] == most
+    assert arguments(prompt_logprobs=most)["prompt_logprobs"] == most
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class KVManager:
         self.pair.evict(slot)
 
     def _keys(self, sequence: SequenceState) -> Sequence[bytes]:
-        if not self.sharing:
+        if not self.sharing or sequence.scores_prompt:
             return ()
         if sequence.page_keys is None:
             tokens = [*sequence.request.prompt_token_ids, *sequence.token_ids]
