@@ -52,7 +52,8 @@ def test_every_form_has_them_where_its_readers_look_and_verify_replays_the_rows(
 
     bodies = {name: lines[name]["response"]["body"] for name in ("as it is", "text", "echo", "chat")}
     usual, text = (Completion.model_validate(bodies[name]) for name in ("as it is", "text"))
-    echo = Completion.construct(**bodies["echo"])  # as OpenAI's client reads it: its types know no null, its server does
+    # As OpenAI's client reads it: its types know no null, its server does.
+    echo = Completion.construct(**bodies["echo"])
     assert text.choices[0].text == echo.choices[0].text == "hello there" + usual.choices[0].text
     assert text.choices[0].logprobs is None
     assert lines["text"]["specbatch"]["generated"] == [usual.choices[0].text]

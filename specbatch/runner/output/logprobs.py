@@ -9,7 +9,8 @@ from typing import Any
 from specbatch.engine.request import TokenLogprobs
 from specbatch.runner.models.tokenizer import Detokenizer
 
-_LEAST = -9999.0  # what stands for "none at all", as in OpenAI's answers: JSON knows no infinity, nor NaN, which is not above it
+# What stands for "none at all", as in OpenAI's answers: JSON knows no infinity, nor NaN, which is not above it.
+_LEAST = -9999.0
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 

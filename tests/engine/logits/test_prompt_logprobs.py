@@ -65,7 +65,6 @@ def test_they_are_those_of_a_plain_forward(pair, engine, k, batch, at_once, monk
     assert made.stats.prefill_tokens_saved > 0, "rows that do not ask still share what they begin with"
 
 
-
 def of_the_tokens_before(logits, tokens):
     return REAL(logits, tokens.roll(1, -1))
 
@@ -114,7 +113,6 @@ def test_they_come_from_the_lane_of_the_head(pair, drafters):
     out = fast.finish(made, requests())
     for i in range(1, 12, 2):
         check(out[str(i)], tiny.qwen3())
-
 
 
 @pytest.mark.slow
