@@ -7,7 +7,6 @@ Activations stay as they are. Embeddings stay, too: a step reads one row of them
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,11 +28,13 @@ _ROWS = 8192  # outputs that are rounded at once: what that takes of memory is s
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantizedWeight:
-    """A matrix of a linear: values times scales.
+    """A matrix of a linear: values, less zero points, times scales.
 
     values: int8 or float8_e4m3fn [outs, ins]; or uint8 [outs, ins / 2]: four bits with a sign, that of input j in the low bits of byte
         j, that of input ins / 2 + j in its high bits
     scales: of equal groups of inputs  # [ceil(outs / rows), groups]
+    zeros: in int4, zero points of each group, int8; None: 0  # [outs, groups]
+    wide_inputs: in int4, inputs of one or two tokens keep 16 bits where weights are multiplied as integers, see linear_dp4a; else 8
     rows: outputs that share scales.
     columns: inputs that do, where groups are not equal; 0: they are
     group: inputs of a token that are rounded to FP8 under a scale of their own, see fp8/w8a8.py; 0: they stay as they are
@@ -44,6 +45,8 @@ class QuantizedWeight:
     rows: int = 1
     columns: int = 0
     group: int = 0
+    zeros: Tensor | None = None
+    wide_inputs: bool = False
 
     @property
     def is_int4(self) -> bool:
@@ -62,6 +65,11 @@ class QuantizedWeight:
         return outs, width * (2 if self.is_int4 else 1)
 
     @property
+    def int4_group(self) -> int:
+        """Inputs that share a scale in int4; 0 where it is another."""
+        return self.shape[1] // self.scales.shape[1] if self.is_int4 else 0
+
+    @property
     def words(self) -> int:
         """Words of four bytes of integers in a row of outputs; 0: they are none, or fill none."""
         width = self.values.shape[1]
@@ -70,7 +78,7 @@ class QuantizedWeight:
     @property
     def nbytes(self) -> int:
         """As a step reads them."""
-        return self.values.nbytes + self.scales.nbytes
+        return self.values.nbytes + self.scales.nbytes + (0 if self.zeros is None else self.zeros.nbytes)
 
     @property
     def device(self) -> torch.device:
@@ -92,8 +100,10 @@ class QuantizedWeight:
         if self.columns:
             scales = scales.repeat_interleave(self.rows, 0)[:outs]
             return values.to(dtype) * scales.repeat_interleave(self.columns, 1)[:, :ins]
-        scaled = values.to(dtype).view(outs, groups, ins // groups) * scales[..., None]
-        return scaled.view(outs, ins)
+        grouped = values.to(dtype).view(outs, groups, ins // groups)
+        if self.zeros is not None:
+            grouped = grouped - self.zeros.to(dtype)[..., None]
+        return (grouped * scales[..., None]).view(outs, ins)
 
 
 Weight = Tensor | QuantizedWeight
@@ -155,8 +165,13 @@ def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
         off = (wide - rounded * tried).square().sum(-1, keepdim=True)
         values, scales = torch.where(off < least, rounded, values), torch.where(off < least, tried, scales)
         least = torch.minimum(off, least)
-    low, high = values.to(torch.int8).view(torch.uint8).view(outs, ins).chunk(2, dim=1)
-    return (low & 15) | (high << 4), scales[..., 0].bfloat16()
+    return packed_int4(values.to(torch.int8).view(outs, ins)), scales[..., 0].bfloat16()
+
+
+def packed_int4(numbers: Tensor) -> Tensor:
+    """Numbers from -8 to 7 as a QuantizedWeight has them.  # int8 [outs, ins] -> uint8 [outs, ins / 2]"""
+    low, high = numbers.view(torch.uint8).chunk(2, dim=1)
+    return (low & 15) | (high << 4)
 
 
 class QuantizedLinear(nn.Module):
@@ -164,46 +179,30 @@ class QuantizedLinear(nn.Module):
 
     values: Tensor
     scales: Tensor
+    zeros: Tensor | None
 
     def __init__(self, weight: QuantizedWeight, bias: nn.Parameter | None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self.register_buffer("values", weight.values)
-        self.register_buffer("scales", weight.scales)
-        self.rows, self.columns, self.group = weight.rows, weight.columns, weight.group
+        for name in ("values", "scales", "zeros"):
+            self.register_buffer(name, getattr(weight, name))
+        self.rows, self.columns, self.group, self.wide_inputs = (
+            weight.rows,
+            weight.columns,
+            weight.group,
+            weight.wide_inputs,
+        )
         self.bias = bias
 
     @property
     def weight(self) -> QuantizedWeight:
         """The matrix."""
-        return QuantizedWeight(self.values, self.scales, self.rows, self.columns, self.group)
+        parts = self.rows, self.columns, self.group, self.zeros, self.wide_inputs
+        return QuantizedWeight(self.values, self.scales, *parts)
 
     def forward(self, x: Tensor) -> Tensor:
         """x @ weight.T + bias, on the weights' device.  # [..., ins] -> [..., outs]"""
         return multiply(x.to(self.values.device), self.weight, self.bias)
-
-
-@contextmanager
-def inputs_as_they_are(model: nn.Module) -> Iterator[None]:
-    """As leave_inputs, for a while."""
-    groups = leave_inputs(model)
-    try:
-        yield
-    finally:
-        for module, group in groups.items():
-            module.group = group
-
-
-def leave_inputs(model: nn.Module) -> dict[QuantizedLinear, int]:
-    """From now on no input of a linear is rounded: for two ways of computing that are compared, and would round apart to neighbours in FP8.
-
-    Returns:
-        the group of each
-    """
-    groups = {module: module.group for module in model.modules() if isinstance(module, QuantizedLinear)}
-    for module in groups:
-        module.group = 0
-    return groups
 
 
 def quantize_linears(model: Any, quantization: Quantization, name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from specbatch.engine.fp8.inputs import inputs_as_they_are
 from specbatch.engine.general import rope
 from specbatch.engine.general.attention import SLOT_ATTENTION, UnsupportedAttentionError, over, register
 from specbatch.engine.general.cache import SlotCache, SlotView
@@ -16,7 +17,6 @@ from specbatch.engine.general.captured import CapturedForwards, Recorder, align_
 from specbatch.engine.general.support import unsupported, why_not
 from specbatch.engine.general.taps import Taps
 from specbatch.engine.memory import is_device_fault, is_out_of_memory
-from specbatch.engine.quantization import inputs_as_they_are
 from specbatch.errors import ModelError
 
 # Where configs keep how far back a layer sees. The check at load makes them smaller than its few tokens.

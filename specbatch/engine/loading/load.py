@@ -12,17 +12,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
-from specbatch.engine.fp8 import quantizer as fp8
 from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.support import unsupported, why_not
+from specbatch.engine.loading import quantizer
 from specbatch.engine.loading.checkpoint import check_fit
 from specbatch.engine.loading.dry_load import dry_load, odd_shapes
 from specbatch.engine.quantization import Quantization, quantize_linears
 from specbatch.errors import ModelError
 from specbatch.mtp import mtp_layers
+from specbatch.packed_weights import why_left
 
 _LARGE = 1 << 30  # bytes; what is smaller loads in a second
 _CONVERSION = (
@@ -31,6 +33,7 @@ _CONVERSION = (
 _FP8 = (8, 9)  # compute capability: Ada
 _SUMMED = (torch.float32, torch.bfloat16, torch.float16)
 
+_OTHERWISE = "set spec.engine.name to vllm, or use the unquantised model"
 # What transformers needs to run quantised weights, by their quant_method.
 _QUANTISERS = {
     "awq": "pip install gptqmodel, on a GPU",
@@ -39,6 +42,13 @@ _QUANTISERS = {
     "compressed-tensors": "pip install compressed-tensors",
     "fp8": "a GPU of compute capability 8.9 or newer, and pip install kernels",
     "mxfp4": "pip install kernels, and a GPU with Triton",
+    "hqq": "pip install hqq",
+    "torchao": "pip install torchao",
+    "quanto": "pip install optimum-quanto",
+    "aqlm": "pip install aqlm[gpu,cpu]",
+    "eetq": "pip install kernels, on a GPU",
+    "auto-round": "pip install auto-round",
+    "quark": "pip install amd-quark",
 }
 
 
@@ -81,9 +91,9 @@ def load_causal_lm(
         del arguments["use_safetensors"]
     if len(devices) > 1 or devices != {"cpu"}:
         arguments["device_map"] = dict(device_map)
-    arguments |= _as_stored(Path(path), trust_remote_code=trust_remote_code)
     try:
         with _quiet():
+            arguments |= _as_stored(Path(path), shown, trust_remote_code=trust_remote_code)
             if "gguf_file" not in arguments and not trust_remote_code:
                 _refuse_unsupported(path, revision, shown)
             _check_before(Path(path), shown, trust_remote_code=trust_remote_code)
@@ -96,7 +106,7 @@ def load_causal_lm(
         raise ModelError(f"cannot load: {_first_line(error)}", where=shown, remedy=_remedy(Path(path))) from error
     if "gguf_file" in arguments:
         info["mismatched_keys"] = info["mismatched_keys"] | odd_shapes(model)
-    info["mismatched_keys"] = info["mismatched_keys"] | fp8.odd_shapes(model)
+    info["mismatched_keys"] = info["mismatched_keys"] | quantizer.odd_shapes(model)
     _check_fit(info, Path(path), shown)
     _check_finite(model, shown)
     if quantization is not None:
@@ -177,16 +187,32 @@ def _check_capability(quantization: Quantization, devices: Collection[str], name
         )
 
 
-def _as_stored(path: Path, *, trust_remote_code: bool) -> dict[str, Any]:
-    """The argument by which transformers loads an FP8 checkpoint with our linears, where these can have it."""
-    if not _quantised_by(path):
+def _as_stored(path: Path, name: str, *, trust_remote_code: bool) -> dict[str, Any]:
+    """The argument by which transformers loads a quantised checkpoint with our linears, where these can have it."""
+    method, stored = _quantised_by(path), _plain_config(path).get("quantization_config")
+    if stored and not isinstance(stored, dict):
+        raise ModelError(
+            "quantization_config in config.json is no object",
+            where=name,
+            remedy="restore it, or download the model again",
+        )
+    if not method:
         return {}
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-    return {"config": config} if fp8.as_stored(config) else {}
+    if quantizer.as_stored(config, path, name):
+        return {"config": config}
+    if method not in AUTO_QUANTIZATION_CONFIG_MAPPING and method != "bitsandbytes":
+        raise ModelError(
+            f"the model is quantised by {method}, which neither the native engine nor transformers reads",
+            where=name,
+            remedy=_OTHERWISE,
+        )
+    return {}
 
 
 def _quantised_by(path: Path) -> str | None:
-    method = (_plain_config(path).get("quantization_config") or {}).get("quant_method")
+    stored = _plain_config(path).get("quantization_config")
+    method = stored.get("quant_method") if isinstance(stored, dict) else None
     return str(method) if method else None
 
 
@@ -201,8 +227,10 @@ def _plain_config(path: Path) -> dict[str, Any]:
 def _remedy(path: Path) -> str:
     method = _quantised_by(path)
     if method is not None:
+        why = why_left(_plain_config(path)["quantization_config"])
+        left = f" and not read by the native engine itself, since {why}" if why else ""
         needed = _QUANTISERS.get(method, f"what transformers needs for {method}")
-        return f"the model is quantised ({method}): {needed}; or set spec.engine.name to vllm, or use the unquantised model"
+        return f"the model is quantised ({method}){left}: {needed}; or {_OTHERWISE}"
     return "check the name, the revision, network access and HF_TOKEN; weights must be safetensors or GGUF"
 
 

@@ -1,4 +1,4 @@
-"""The shape of a model whose weights have fewer bits: stored so, see engine/fp8, or made at load, see engine/quantization.py."""
+"""The shape of a model whose weights have fewer bits: stored so, see engine/fp8 and engine/packed, or made at load, see engine/quantization.py."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from specbatch.errors import ModelError
+from specbatch.packed_weights import packed_weights
 from specbatch.plan.shapes.model_shape import ModelShape
 
 _BITS = {"fp8": 8.0, "int8": 8.0, "int4": 4.5}  # of a number, with scales: in int4 16 bits for each group of 32
@@ -36,19 +37,32 @@ def quantized(shape: ModelShape, quantization: str | None, by_itself: str = "") 
     return replace(shape, quantization=quantization, weight_bits=_BITS[quantization], head_bits=_BITS[quantization])
 
 
-def stored_in_fp8(shape: ModelShape, config: Mapping[str, Any]) -> ModelShape | None:
-    """The shape of a checkpoint whose layers are kept in FP8; None where they are not, or the engine does not keep them so.
+def stored(shape: ModelShape, config: Mapping[str, Any]) -> ModelShape | None:
+    """The shape of a checkpoint whose layers are kept quantized; None where they are not, or the engine does not keep them so.
 
     Args:
         shape: as if it were not quantized.
         config: its quantization_config.
     """
-    blocks = config.get("quant_method") == "fp8" and config.get("activation_scheme", "dynamic") == "dynamic"
+    left = {str(name).removesuffix(".weight") for name in _left(config) or []}
+    if shape.num_experts or any("norm" not in name and name != "lm_head" for name in left):
+        return None
+    packing = packed_weights(config)
+    if packing is None:
+        return replace(shape, quantization="fp8", weight_bits=_BITS["fp8"]) if _is_fp8(config) else None
+    has_head = "lm_head" not in left if packing.layout == "compressed-tensors" else config.get("lm_head") is True
+    bits = packing.kept_bits
+    return replace(shape, quantization=f"int{packing.bits}", weight_bits=bits, head_bits=bits if has_head else None)
+
+
+def _left(config: Mapping[str, Any]) -> Any:
+    return config.get("modules_to_not_convert") or config.get("ignored_layers") or config.get("ignore")
+
+
+def _is_fp8(config: Mapping[str, Any]) -> bool:
+    if config.get("quant_method") == "fp8":
+        return config.get("activation_scheme", "dynamic") == "dynamic" and config.get("weight_block_size") == [128, 128]
     groups = list((config.get("config_groups") or {}).values())
     weights = groups[0].get("weights") or {} if len(groups) == 1 else {}
-    compressed = config.get("quant_method") == "compressed-tensors" and (weights.get("type"), weights.get("num_bits")) == ("float", 8)  # fmt: skip
-    left = config.get("modules_to_not_convert") or config.get("ignored_layers") or config.get("ignore") or []
-    whole = all("norm" in name or name.removesuffix(".weight") == "lm_head" for name in map(str, left))
-    if shape.num_experts or not whole or not (compressed or (blocks and config.get("weight_block_size") == [128, 128])):
-        return None
-    return replace(shape, quantization="fp8", weight_bits=_BITS["fp8"])
+    compressed = config.get("quant_method") == "compressed-tensors"
+    return compressed and (weights.get("type"), weights.get("num_bits")) == ("float", 8)

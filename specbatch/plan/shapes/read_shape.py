@@ -20,7 +20,7 @@ from specbatch.plan.shapes.hf_config import HfConfig, max_positions
 from specbatch.plan.shapes.known_models import known_config, nearest_models
 from specbatch.plan.shapes.model_dir import hub_cache, resolve_model_dir
 from specbatch.plan.shapes.model_shape import Counter, ModelShape
-from specbatch.plan.shapes.quantized_shape import quantized, stored_in_fp8
+from specbatch.plan.shapes.quantized_shape import quantized, stored
 from specbatch.plan.shapes.weight_files import check_weight_files
 
 
@@ -168,6 +168,8 @@ def _in_fewer_bits(shape: ModelShape, hf: HfConfig, quantization: str | None) ->
     shape = replace(shape, mtp_layers=len(mtp_layers(hf.raw)), foreign=foreign_layers(hf.fields))
     if not hf.quantised_by or quantization is not None:
         return quantized(shape, quantization, hf.quantised_by)
-    stored = stored_in_fp8(shape, hf.raw["quantization_config"])
-    how = "linears in FP8" if stored else f"counted at {shape.dtype_bytes} bytes a number, which is the most it takes"
-    return replace(stored or shape, source=f"{shape.source}; quantised ({hf.quantised_by}), {how}")
+    kept = stored(shape, hf.raw["quantization_config"])
+    names = {"fp8": "FP8", "int8": "8 bits", "int4": "4 bits"}
+    most = f"counted at {shape.dtype_bytes} bytes a number, which is the most it takes"
+    how = most if kept is None else f"linears in {names[kept.quantization]}"
+    return replace(kept or shape, source=f"{shape.source}; quantised ({hf.quantised_by}), {how}")

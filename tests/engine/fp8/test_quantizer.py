@@ -7,13 +7,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from specbatch.engine.fp8.inputs import inputs_as_they_are
 from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.graphs.describe import check
 from specbatch.engine.graphs.describe.describe import describe
 from specbatch.engine.graphs.describe.modules import modules_of
 from specbatch.engine.graphs.packing import pack_layer
 from specbatch.engine.loading.load import load_causal_lm
-from specbatch.engine.quantization import QuantizedLinear, inputs_as_they_are, multiply
+from specbatch.engine.quantization import QuantizedLinear, multiply
 from specbatch.errors import ModelError
 from tests.engine import fp8_checkpoints
 

@@ -121,9 +121,14 @@ def of_quantized_weights(dtype, hidden=2048, qkv=4096, inner=6144):
     def four_bits(outs, ins):
         return QuantizedWeight(tensor(outs, ins // 2, dtype=torch.uint8), tensor(outs, ins // 32, dtype=torch.bfloat16))
 
+    def of_checkpoint(outs, ins):
+        zeros = tensor(outs, ins // 128, dtype=torch.int8)
+        return QuantizedWeight(tensor(outs, ins // 2, dtype=torch.uint8), real(outs, ins // 128), zeros=zeros, wide_inputs=True)  # fmt: skip
+
     for made, counts in (
         (eight_bits(torch.int8), (1, 16, 128)),
         (four_bits, (1, 32)),
+        (of_checkpoint, (1, 32)),
         (eight_bits(FP8), (1, 16)),
     ):
         for n in counts:

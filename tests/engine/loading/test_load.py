@@ -144,10 +144,21 @@ def test_weights_too_large_for_float16_are_refused_by_name(folder):
 
 
 def test_a_quantised_model_says_what_it_needs(folder):
-    change(folder, quantization_config={"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True})
+    change(folder, quantization_config={"quant_method": "hqq"})
     with pytest.raises(ModelError, match="cannot load") as caught:
         load_causal_lm(str(folder), device_map={"": "cpu"})
-    assert "quantised (awq): pip install gptqmodel" in caught.value.remedy
+    assert "quantised (hqq): pip install hqq; or set spec.engine.name to vllm" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [({"quant_method": "modelopt"}, "quantised by modelopt, which neither"), ("awq", "is no object")],
+)
+def test_a_quantised_model_that_nothing_here_reads_is_refused_by_its_method(folder, stored, said):
+    change(folder, quantization_config=stored)
+    with pytest.raises(ModelError, match=said) as caught:
+        load_causal_lm(str(folder), device_map={"": "cpu"})
+    assert caught.value.remedy
 
 
 def test_a_mixture_that_lacks_an_expert_is_refused(tmp_path):

@@ -86,10 +86,39 @@ def test_a_checkpoint_in_fp8_is_counted_as_it_is_stored(stored):
         BLOCKS | {"weight_block_size": None},
         BLOCKS | {"activation_scheme": "static"},
         BLOCKS | {"modules_to_not_convert": ["model.layers.0.mlp.down_proj"]},
-        {"quant_method": "awq"},
+        {"quant_method": "awq", "version": "gemv"},
+        {"quant_method": "gptq", "bits": 3},
     ],
 )
 def test_other_quantised_checkpoints_are_counted_at_the_most_they_take(stored):
     found = shape_from_config(config("qwen3-8b") | {"quantization_config": stored}, "m")
     assert found.weight_bytes == shape_from_config(config("qwen3-8b"), "m").weight_bytes
     assert "which is the most it takes" in found.source
+
+
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
+INTEGERS = {"type": "int", "num_bits": 4, "strategy": "group", "group_size": 32}
+PACKED = {
+    "quant_method": "compressed-tensors",
+    "format": "pack-quantized",
+    "config_groups": {"group_0": {"targets": ["Linear"], "weights": INTEGERS}},
+}
+
+
+@pytest.mark.parametrize(
+    ("stored", "bits", "head_bits"),
+    [
+        (AWQ, 4 + 24 / 128, 16),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}, 4 + 16 / 128, 16),
+        (PACKED | {"ignore": ["lm_head"]}, 4.5, 16),
+        (PACKED, 4.5, 4.5),
+    ],
+)
+def test_a_checkpoint_of_4_bits_is_counted_as_it_is_kept(stored, bits, head_bits):
+    whole = shape_from_config(config("qwen3-8b"), "m")
+    found = shape_from_config(config("qwen3-8b") | {"quantization_config": stored}, "m")
+    expected = (whole.span().params * bits + whole.head * head_bits) / 8 + 2 * (whole.embedding + whole.after)
+    assert found.weight_bytes == pytest.approx(expected, abs=2)
+    assert "linears in 4 bits" in found.source
+    plan = make_plan(job_of(1), found, None, [H100])
+    assert "target m, weights in int4" in "\n".join(render(plan))

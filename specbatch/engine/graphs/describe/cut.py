@@ -11,9 +11,9 @@ import torch
 from accelerate.hooks import remove_hook_from_module
 from torch import nn
 
+from specbatch.engine.fp8.inputs import leave_inputs
 from specbatch.engine.graphs.describe.description import DecoderDescription
 from specbatch.engine.graphs.describe.modules import decoder_of, modules_of
-from specbatch.engine.quantization import leave_inputs
 
 VOCAB = 64  # tokens that are left
 WINDOW = 3  # tokens that a layer with a window sees

@@ -30,8 +30,9 @@ from specbatch.engine.graphs.kernels.fitting import with_stages
 from specbatch.engine.graphs.kernels.linears.epilogue import LINE
 from specbatch.engine.graphs.kernels.linears.linear_configs import DOT_TOKENS, SCRATCH, Config, configured, padded
 from specbatch.engine.graphs.kernels.linears.linear_dot import dot
-from specbatch.engine.graphs.kernels.linears.linear_dp4a import fma_words, native
+from specbatch.engine.graphs.kernels.linears.linear_dp4a import fma_words
 from specbatch.engine.graphs.kernels.linears.linear_fma import fma
+from specbatch.engine.graphs.kernels.linears.linear_integers import native
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.kernels.scratch import current_lane
 from specbatch.engine.quantization import QuantizedWeight, Weight
@@ -130,8 +131,8 @@ def _run(
     tokens, ins = x.shape
     outs = weight.shape[0] // 2 if gated else weight.shape[0]
     ahead = squares is not None or next_norm is not None
-    values, scales, int4, words = _parts(weight)
-    size = values.element_size() / (1 + int4)
+    values, scales, zeros, int4_group, words = _parts(weight)
+    size = values.element_size() / (2 if int4_group else 1)
     use = config or configured(tokens, outs, ins, size, gated=gated, ahead=ahead, integers=words > 0)
     out = x.new_empty(tokens, outs)
     flags: dict[str, Any] = {
@@ -153,8 +154,8 @@ def _run(
             rest = words - flags["block_k"]
             tail = triton.next_power_of_2(rest) if rest else 0
             fma_words[(tiles,)](
-                x, norm, values.view(torch.int32), scales, extra, out, outs, ins, eps,
-                tail=tail, count=tokens, int4=int4, native=native(x.device), normed=norm is not None, even_k=rest == tail,
+                x, norm, values.view(torch.int32), scales, zeros, extra, out, outs, ins, eps,
+                tail=tail, count=tokens, int4_group=int4_group, wide=_keeps_16_bits(weight), native=native(x.device), normed=norm is not None, even_k=rest == tail,
                 early=early, **flags,
             )  # fmt: skip
             return out, None, None
@@ -167,7 +168,7 @@ def _run(
         )  # fmt: skip
         return out, None, None
     block_t = padded(tokens)
-    flags["block_k"] //= 2 if int4 else 1
+    flags["block_k"] //= 2 if int4_group else 1
     times = triton.cdiv(tokens, block_t)
     assert norm is None, "the norm is folded in for one or two tokens alone"
     assert use.split == 1 or not gated, "gates need all of K"
@@ -187,9 +188,9 @@ def _run(
 
     def run(stages: int) -> None:
         dot[(tiles, use.split, times)](
-            x, squares, values, scales, extra, out, next_norm, scaled, squares_out, after, partial, counters,
+            x, squares, values, scales, zeros, extra, out, next_norm, scaled, squares_out, after, partial, counters,
             tokens, outs, ins, eps, stretches, fetched // LINE // (tiles * use.split),
-            block_t=block_t, many=times > 1, int4=int4, native=native(x.device), split=use.split, room=max(_ROOM, triton.next_power_of_2(stretches)) if stretches else 0,
+            block_t=block_t, many=times > 1, int4_group=int4_group, native=native(x.device), split=use.split, room=max(_ROOM, triton.next_power_of_2(stretches)) if stretches else 0,
             hands_on=next_norm is not None, even_k=ins % (use.block_k * use.split) == 0,
             early=early, line=LINE // after.element_size() if flags["overlapped"] else 0,
             num_stages=stages, **flags,
@@ -199,11 +200,16 @@ def _run(
     return out, scaled, squares_out
 
 
-def _parts(weight: Weight) -> tuple[Tensor, Tensor | None, bool, int]:
-    """What kernels read of a weight; whether that is int4; words of integers in a row."""
+def _parts(weight: Weight) -> tuple[Tensor, Tensor | None, Tensor | None, int, int]:
+    """What kernels read of a weight: values, scales and zero points; inputs of an int4 group; words of integers in a row."""
     if isinstance(weight, QuantizedWeight):
-        return weight.values, weight.scales, weight.is_int4, weight.words
-    return weight, None, False, 0
+        return weight.values, weight.scales, weight.zeros, weight.int4_group, weight.words
+    return weight, None, None, 0, 0
+
+
+def _keeps_16_bits(weight: Weight) -> bool:
+    """Of inputs that become integers."""
+    return isinstance(weight, QuantizedWeight) and (weight.wide_inputs or not weight.is_int4)
 
 
 _scratches: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}

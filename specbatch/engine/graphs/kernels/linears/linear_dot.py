@@ -8,23 +8,25 @@ import triton
 import triton.language as tl
 
 from specbatch.engine.graphs.kernels.linears.epilogue import fetch, hand_on, write
-from specbatch.engine.graphs.kernels.linears.linear_widen import GROUP, group_scales, widen, widen_int4
+from specbatch.engine.graphs.kernels.linears.linear_widen import of_groups, widen, widen_int4
 
 
 @triton.jit(do_not_specialize=["tokens", "lines", "stretches"])
 def dot(
-    x, squares, weight, scales, extra, out, norm, scaled, squares_out, following, scratch, counters,
+    x, squares, weight, scales, zeros, extra, out, norm, scaled, squares_out, following, scratch, counters,
     tokens, outs, ins, eps, stretches, lines,
     block_n: tl.constexpr, block_k: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
-    room: tl.constexpr, many: tl.constexpr, int4: tl.constexpr, native: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
+    room: tl.constexpr, many: tl.constexpr, int4_group: tl.constexpr, native: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
     even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, activation: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """room: for the stretches whose sums of squares are in `squares`, where x is scaled by the norm's weights, else 0
 
     scales: of the weights of each output, or None; of its groups, if they are int4: block_k then counts bytes
+    zeros: of int4's groups, or None
+    int4_group: inputs of one, a power of two; 0: weights are not int4
     line: see fetch, or 0
     many: there are programs for each block_t of the tokens
-    native: see linear_dp4a
+    native: see linear_integers
     """
     if overlapped and early:
         tl.extra.cuda.gdc_launch_dependents()
@@ -42,15 +44,16 @@ def dot(
     if not even_n:
         row = tl.minimum(n, outs - 1) - first
     depth = ins
-    if int4:
+    if int4_group:
         depth = ins // 2
     steps = (depth + block_k * split - 1) // (block_k * split)
     begin = part * steps * block_k
     rows = weight + first.to(tl.int64) * depth + begin
     ups = rows + tl.cast(outs, tl.int64) * depth
-    if int4:
-        groups = ins // GROUP
-        of_row = scales + (first + row)[:, None] * groups
+    if int4_group:
+        groups = ins // int4_group
+        of_row = (first + row)[:, None] * groups
+        count: tl.constexpr = max(block_k // int4_group, 1)
     elif scales is not None:
         scale = tl.load(scales + first + row)[:, None]
         scale_up = scale
@@ -78,7 +81,7 @@ def dot(
             left = depth - begin - offset
             a = tl.load(rows + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
             b = tl.load(x + inputs + offset, mask=wanted & (k[:, None] < left), other=0.0, eviction_policy="evict_last")
-        if int4:
+        if int4_group:
             if even_k:
                 b_high = tl.load(x + inputs + (depth + offset), mask=wanted, other=0.0, eviction_policy="evict_last")
             else:
@@ -88,9 +91,11 @@ def dot(
                     other=0.0,
                     eviction_policy="evict_last",
                 )
-            low, high = group_scales(of_row, (begin + offset) // GROUP, groups, even_k, block_k // GROUP)
-            acc = tl.dot(widen_int4(a, low, 0, b.dtype, native), b, acc, input_precision="ieee")
-            acc = tl.dot(widen_int4(a, high, 4, b.dtype, native), b_high, acc, input_precision="ieee")
+            group = (begin + offset) // int4_group
+            low, high = of_groups(scales, of_row, group, groups, even_k, count)
+            zero, zero_high = of_groups(zeros, of_row, group, groups, even_k, count)
+            acc = tl.dot(widen_int4(a, low, zero, 0, b.dtype, native), b, acc, input_precision="ieee")
+            acc = tl.dot(widen_int4(a, high, zero_high, 4, b.dtype, native), b_high, acc, input_precision="ieee")
         else:
             acc = tl.dot(widen(a, b.dtype, native), b, acc, input_precision="ieee")
         if gated:
@@ -98,12 +103,13 @@ def dot(
                 c = tl.load(ups + weights + offset, eviction_policy="evict_first")
             else:
                 c = tl.load(ups + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
-            if int4:
-                low, high = group_scales(
-                    of_row + outs * groups, (begin + offset) // GROUP, groups, even_k, block_k // GROUP
+            if int4_group:
+                low, high = of_groups(scales, of_row + outs * groups, group, groups, even_k, count)
+                zero, zero_high = of_groups(zeros, of_row + outs * groups, group, groups, even_k, count)
+                acc_up = tl.dot(widen_int4(c, low, zero, 0, b.dtype, native), b, acc_up, input_precision="ieee")
+                acc_up = tl.dot(
+                    widen_int4(c, high, zero_high, 4, b.dtype, native), b_high, acc_up, input_precision="ieee"
                 )
-                acc_up = tl.dot(widen_int4(c, low, 0, b.dtype, native), b, acc_up, input_precision="ieee")
-                acc_up = tl.dot(widen_int4(c, high, 4, b.dtype, native), b_high, acc_up, input_precision="ieee")
             else:
                 acc_up = tl.dot(widen(c, b.dtype, native), b, acc_up, input_precision="ieee")
 
@@ -124,7 +130,7 @@ def dot(
                 acc += tl.load(mine + i * (block_n * block_t) + cell, cache_modifier=".cg")
             tl.store(counters + counted, 0)  # for the next launch
     if last:
-        if scales is not None and not int4:
+        if scales is not None and not int4_group:
             acc *= scale
             acc_up *= scale_up
         if room:

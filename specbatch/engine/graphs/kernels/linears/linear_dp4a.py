@@ -2,7 +2,9 @@
 
 GPUs turn integers into floating point at a small part of the rate at which they multiply: done to each weight, that takes about as long as
 bfloat16 takes to be read. So a token's inputs become integers instead, once a program: 16 bits with a scale for every four, closer than bfloat16 is,
-or, of int4, 8 bits. `dp4a` multiplies their high and low bytes with four weights at once, and one sum of four is turned into floating point.
+or, of a drafter's int4, 8 bits. `dp4a` multiplies their high and low bytes with four weights at once, and one sum of four is turned into floating point.
+
+Zero points times the sums of their groups' inputs are taken off in the end.
 
 A word of weights is four bytes: four inputs of int8; or of int4 the values of four inputs and of the four half a row behind them.
 """
@@ -11,32 +13,20 @@ A word of weights is four bytes: four inputs of int8; or of int4 the values of f
 
 from __future__ import annotations
 
-from functools import cache
-
-import torch
 import triton
 import triton.language as tl
 
 from specbatch.engine.graphs.kernels.linears.epilogue import write
 from specbatch.engine.graphs.kernels.linears.linear_fma import weights_of
-from specbatch.engine.graphs.kernels.linears.linear_widen import GROUP, group_scales
-
-WORDS = tl.constexpr(8)  # of int4 that share a scale: GROUP bytes
-ROUND = tl.constexpr(12582912.0)  # 1.5 * 2^23: what is added to it is rounded, and its integer stands in the low bits
-
-
-@cache
-def native(device: torch.device) -> int:
-    """Major compute capability of an NVIDIA GPU, whose instructions are asked for by name; elsewhere 0: what they do is worked out."""
-    if device.type != "cuda" or torch.version.hip is not None or triton.knobs.runtime.interpret:
-        return 0
-    return torch.cuda.get_device_capability(device)[0]
+from specbatch.engine.graphs.kernels.linears.linear_integers import integers_of, products_of, row_of
+from specbatch.engine.graphs.kernels.linears.linear_widen import of_groups
 
 
 @triton.jit
 def fma_words(
-    x, norm, weight, scales, extra, out, outs, ins, eps,
-    block_n: tl.constexpr, block_k: tl.constexpr, tail: tl.constexpr, count: tl.constexpr, int4: tl.constexpr, native: tl.constexpr,
+    x, norm, weight, scales, zeros, extra, out, outs, ins, eps,
+    block_n: tl.constexpr, block_k: tl.constexpr, tail: tl.constexpr, count: tl.constexpr,
+    int4_group: tl.constexpr, wide: tl.constexpr, native: tl.constexpr,
     normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr,
     even_n: tl.constexpr, even_k: tl.constexpr, early: tl.constexpr, activation: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
@@ -44,7 +34,10 @@ def fma_words(
 
     weight: int32 [outs, words]
     scales: of each output, or in int4 of its groups
-    native: see above
+    zeros: of groups, int8, or None
+    int4_group: inputs of a group of int4, a power of two; 0: weights are int8
+    wide: inputs become integers of 16 bits
+    native: see linear_integers
     """
     if overlapped and early:
         tl.extra.cuda.gdc_launch_dependents()
@@ -54,7 +47,7 @@ def fma_words(
     if not even_n:
         row = tl.minimum(n, outs - 1) - first
     words = ins // 4
-    if int4:
+    if int4_group:
         words = ins // 8
     rows = weight + first.to(tl.int64) * words + row[:, None] * words
     ups = rows + tl.cast(outs, tl.int64) * words
@@ -73,24 +66,33 @@ def fma_words(
     factor_high, factor_tail, factor_high_tail = factor, factor, factor
     if tail:
         factor_tail = _factor(norm, k_tail, words, normed, even_k)
-    if int4:
+    if int4_group:
         factor_high = _factor(norm, words + k, 2 * words, normed, True)
         if tail:
             factor_high_tail = _factor(norm, words + k_tail, 2 * words, normed, even_k)
     low, high, low_up, high_up = 1.0, 1.0, 1.0, 1.0
     low_tail, high_tail, low_up_tail, high_up_tail = 1.0, 1.0, 1.0, 1.0
+    off, off_high, off_up, off_high_up = None, None, None, None  # zero points times scales
+    off_tail, off_high_tail, off_up_tail, off_high_up_tail = None, None, None, None
     scale, scale_up = 1.0, 1.0
-    if int4:
-        groups = ins // GROUP
-        lines = scales + (first + row)[:, None] * groups
-        low, high = group_scales(lines, 0, groups, True, block_k // WORDS)
+    if int4_group:
+        groups = ins // int4_group
+        each: tl.constexpr = int4_group // 4
+        lines = (first + row)[:, None] * groups
+        low, high, off, off_high = _scaled(scales, zeros, lines, 0, groups, True, block_k // each)
         if gated:
-            low_up, high_up = group_scales(lines + outs * groups, 0, groups, True, block_k // WORDS)
+            low_up, high_up, off_up, off_high_up = _scaled(
+                scales, zeros, lines + outs * groups, 0, groups, True, block_k // each
+            )
         if tail:
-            start: tl.constexpr = block_k // WORDS
-            low_tail, high_tail = group_scales(lines, start, groups, even_k, tail // WORDS)
+            start: tl.constexpr = block_k // each
+            low_tail, high_tail, off_tail, off_high_tail = _scaled(
+                scales, zeros, lines, start, groups, even_k, tail // each
+            )
             if gated:
-                low_up_tail, high_up_tail = group_scales(lines + outs * groups, start, groups, even_k, tail // WORDS)
+                low_up_tail, high_up_tail, off_up_tail, off_high_up_tail = _scaled(
+                    scales, zeros, lines + outs * groups, start, groups, even_k, tail // each
+                )
     else:
         scale = tl.load(scales + first + row)
         if gated:
@@ -103,9 +105,9 @@ def fma_words(
         residual = 0.0
         if kind == 2:
             residual = tl.load(extra + i * outs + n, mask=n < outs, other=0.0).to(tl.float32)
-        y, up, squares = _stretch(x + i * ins, factor, factor_high, k, words, a, c, low, high, low_up, high_up, normed, gated, True, int4, native)  # fmt: skip
+        y, up, squares = _stretch(x + i * ins, factor, factor_high, k, words, a, c, low, high, low_up, high_up, off, off_high, off_up, off_high_up, normed, gated, True, int4_group, wide, native)  # fmt: skip
         if tail:
-            y_tail, up_tail, more = _stretch(x + i * ins, factor_tail, factor_high_tail, k_tail, words, a_tail, c_tail, low_tail, high_tail, low_up_tail, high_up_tail, normed, gated, even_k, int4, native)  # fmt: skip
+            y_tail, up_tail, more = _stretch(x + i * ins, factor_tail, factor_high_tail, k_tail, words, a_tail, c_tail, low_tail, high_tail, low_up_tail, high_up_tail, off_tail, off_high_tail, off_up_tail, off_high_up_tail, normed, gated, even_k, int4_group, wide, native)  # fmt: skip
             y += y_tail
             up += up_tail
             squares += more
@@ -117,116 +119,55 @@ def fma_words(
 
 
 @triton.jit
-def _stretch(start, factor, factor_high, k, words, a, c, low, high, low_up, high_up, normed: tl.constexpr, gated: tl.constexpr, even: tl.constexpr, int4: tl.constexpr, native: tl.constexpr):  # fmt: skip
-    """A token's products with some words of weights, those with the ups, and its squares, summed. In int4, 8 bits are closer than weights are."""
-    upper, lower, step, squares = _integers(start, factor, k, words, normed, even, not int4, native)
-    if int4:
-        y = _of_groups(a << 4, low, lower, step, native)
+def _scaled(scales, zeros, lines, first, groups, even: tl.constexpr, count: tl.constexpr):
+    """Scales of low values and high ones, and zero points times these, or None."""
+    low, high = of_groups(scales, lines, first, groups, even, count)
+    zero, zero_high = of_groups(zeros, lines, first, groups, even, count)
+    off, off_high = None, None
+    if zeros is not None:
+        off, off_high = zero.to(tl.float32) * low.to(tl.float32), zero_high.to(tl.float32) * high.to(tl.float32)
+    return low, high, off, off_high
+
+
+@triton.jit
+def _stretch(start, factor, factor_high, k, words, a, c, low, high, low_up, high_up, off, off_high, off_up, off_high_up, normed: tl.constexpr, gated: tl.constexpr, even: tl.constexpr, int4_group: tl.constexpr, wide: tl.constexpr, native: tl.constexpr):  # fmt: skip
+    """A token's products with some words of weights, those with the ups, and its squares, summed."""
+    upper, lower, step, fours, squares = integers_of(start, factor, k, words, normed, even, wide, native)
+    if int4_group:
+        y = _of_groups(a << 4, low, off, upper, lower, step, fours, wide, native)
         up = y
         if gated:
-            up = _of_groups(c << 4, low_up, lower, step, native)
-        upper, lower, step, more = _integers(start, factor_high, words + k, 2 * words, normed, even, False, native)
+            up = _of_groups(c << 4, low_up, off_up, upper, lower, step, fours, wide, native)
+        upper, lower, step, fours, more = integers_of(
+            start, factor_high, words + k, 2 * words, normed, even, wide, native
+        )
         squares += more
-        y += _of_groups(a, high, lower, step, native)
+        y += _of_groups(a, high, off_high, upper, lower, step, fours, wide, native)
         if gated:
-            up += _of_groups(c, high_up, lower, step, native)
+            up += _of_groups(c, high_up, off_high_up, upper, lower, step, fours, wide, native)
     else:
-        y = tl.sum(_products(a, upper, lower, step, True, native), axis=1)
+        y = tl.sum(products_of(a, upper, lower, step, wide, native), axis=1)
         up = y
         if gated:
-            up = tl.sum(_products(c, upper, lower, step, True, native), axis=1)
+            up = tl.sum(products_of(c, upper, lower, step, wide, native), axis=1)
     return y, up, squares
 
 
 @triton.jit
-def _integers(
-    start, factor, k, words, normed: tl.constexpr, even: tl.constexpr, wide: tl.constexpr, native: tl.constexpr
-):
-    """A token's inputs as integers, four a word: their high bytes, their low ones, the scale of each four, and the sum of squares.
+def _of_groups(words, scale, off, upper, lower, step, fours, wide: tl.constexpr, native: tl.constexpr):
+    """As products_of the high four bits of each byte, summed; each group's by its scale, and its inputs' sum times `off` taken off.
 
-    words: that there are, beyond which inputs are 0
-    wide: of 16 bits; else of 8, and there are no low bytes
+    scale, off: [N, groups]; off may be None
+    fours: sums of each word's inputs  # [K]
     """
-    b = _row(start, k, words, even).to(tl.float32)
-    squares = 0.0
-    if normed:
-        squares = tl.sum(tl.sum(b * b, axis=1), axis=0)
-        b *= factor.to(tl.float32)
-    even_two, odd_two = tl.split(tl.reshape(b, (b.shape[0], 2, 2)))
-    b0, b2 = tl.split(even_two)
-    b1, b3 = tl.split(odd_two)
-    most = _most(_most(_most(tl.abs(b0), tl.abs(b1)), _most(tl.abs(b2), tl.abs(b3))), 1e-30)
-    largest: tl.constexpr = 32767.0 if wide else 127.0
-    if native:
-        each = largest * tl.inline_asm_elementwise(
-            "rcp.approx.ftz.f32 $0, $1;", "=r,r", [most], dtype=tl.float32, is_pure=True, pack=1
-        )
-    else:
-        each = largest / most
-    i0, i1, i2, i3 = _rounded(b0 * each), _rounded(b1 * each), _rounded(b2 * each), _rounded(b3 * each)
-    lower = _bytes(i0, i1, i2, i3, 0, native)
-    upper = lower
-    if wide:
-        upper = _bytes(i0, i1, i2, i3, 1, native)
-    return upper, lower, most * (1.0 / largest), squares
-
-
-@triton.jit
-def _most(a, b):
-    """What is no number stays visible."""
-    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
-
-
-@triton.jit
-def _rounded(value):
-    """To the nearest integer, in the low 16 bits."""
-    return (value + ROUND).to(tl.int32, bitcast=True)
-
-
-@triton.jit
-def _bytes(a, b, c, d, place: tl.constexpr, native: tl.constexpr):
-    """The byte in that place of four integers, as one."""
-    if native:
-        word = tl.inline_asm_elementwise(
-            f"{{ .reg .b32 t, u; prmt.b32 t, $1, $2, {0x51 if place else 0x40}; prmt.b32 u, $3, $4, {0x51 if place else 0x40}; prmt.b32 $0, t, u, 0x5410; }}",
-            "=r,r,r,r,r", [a, b, c, d], dtype=tl.int32, is_pure=True, pack=1,
-        )  # fmt: skip
-    else:
-        first = ((a >> (8 * place)) & 255) | (((b >> (8 * place)) & 255) << 8)
-        word = first | (((c >> (8 * place)) & 255) << 16) | ((d >> (8 * place)) << 24)
-    return word
-
-
-@triton.jit
-def _products(words, upper, lower, step, wide: tl.constexpr, native: tl.constexpr):
-    """Of each word's four weights and inputs, summed.  # int32 [N, K], int32 [K] twice, [K] -> [N, K]"""
-    low = tl.broadcast_to(lower[None, :], words.shape)
-    if native and wide:
-        high = tl.broadcast_to(upper[None, :], words.shape)
-        sums = tl.inline_asm_elementwise(
-            "{ .reg .s32 t; dp4a.s32.s32 t, $1, $2, 0; shl.b32 t, t, 8; dp4a.s32.u32 $0, $1, $3, t; }",
-            "=r,r,r,r", [words, high, low], dtype=tl.int32, is_pure=True, pack=1,
-        )  # fmt: skip
-    elif native:
-        sums = tl.inline_asm_elementwise(
-            "dp4a.s32.s32 $0, $1, $2, 0;", "=r,r,r", [words, low], dtype=tl.int32, is_pure=True, pack=1
-        )
-    else:
-        sums = tl.zeros_like(words)
-        for j in tl.static_range(4):
-            value = (low << (24 - 8 * j)) >> 24
-            if wide:
-                value = (((upper[None, :] << (24 - 8 * j)) >> 24) << 8) + (value & 255)
-            sums += ((words << (24 - 8 * j)) >> 24) * value
-    return sums.to(tl.float32) * step[None, :]
-
-
-@triton.jit
-def _of_groups(words, scale, lower, step, native: tl.constexpr):
-    """As _products of the high four bits of each byte, summed; each group's by its scale.  # scale [N, K / WORDS] -> [N]"""
-    products = _products(words & -0x0F0F0F10, lower, lower, step * 0.0625, False, native)
-    grouped = tl.reshape(products, (words.shape[0], words.shape[1] // WORDS, WORDS)) * scale.to(tl.float32)[:, :, None]
-    return tl.sum(tl.reshape(grouped, words.shape), axis=1)
+    groups: tl.constexpr = scale.shape[1]
+    each: tl.constexpr = words.shape[1] // groups
+    products = products_of(words & -0x0F0F0F10, upper, lower, step * 0.0625, wide, native)
+    grouped = tl.reshape(products, (words.shape[0], groups, each)) * scale.to(tl.float32)[:, :, None]
+    sums = tl.sum(tl.reshape(grouped, words.shape), axis=1)
+    if off is not None:
+        sums -= tl.sum(off * tl.sum(tl.reshape(fours, (groups, each)), axis=1)[None, :], axis=1)
+    return sums
 
 
 @triton.jit
@@ -234,16 +175,5 @@ def _factor(norm, k, words, normed: tl.constexpr, even: tl.constexpr):
     """Weights of the norm, where there is one."""
     factor = 1.0
     if normed:
-        factor = _row(norm, k, words, even)
+        factor = row_of(norm, k, words, even)
     return factor
-
-
-@triton.jit
-def _row(start, k, words, even: tl.constexpr):
-    """Four numbers a word.  # [K, 4]"""
-    at = k[:, None] * 4 + tl.arange(0, 4)[None, :]
-    if even:
-        values = tl.load(start + at, eviction_policy="evict_last")
-    else:
-        values = tl.load(start + at, mask=at < 4 * words, other=0.0, eviction_policy="evict_last")
-    return values

@@ -1,0 +1,103 @@
+"""A linear of a checkpoint of packed integers while it is loaded: parameters under the checkpoint's names; then a QuantizedLinear."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+from specbatch.engine.packed import layouts
+from specbatch.engine.quantization import QuantizedLinear, QuantizedWeight, packed_int4
+from specbatch.errors import ModelError
+from specbatch.packed_weights import PackedWeights
+
+_ROWS = 4096  # outputs that are repacked at once: what that takes of memory is several times their own
+
+
+class PackedLinear(nn.Module):
+    """Takes what a checkpoint has; `loaded` is what runs.
+
+    Args:
+        linear: in whose place it is; its dtype is that of scales, in which the model runs.
+        packing: of the checkpoint.
+        stored: names of what it has of this linear.
+    """
+
+    def __init__(self, linear: nn.Linear, packing: PackedWeights, stored: Collection[str]) -> None:
+        super().__init__()
+        self.packing = packing
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.wanted = layouts.shapes(packing, self.out_features, self.in_features)
+        index = layouts.index_name(packing)
+        if index in stored:
+            self.wanted[index] = (self.in_features,)
+        for name, shape in self.wanted.items():
+            dtype = linear.weight.dtype if name == layouts.scales_name(packing) else torch.int64 if name == "weight_shape" else torch.int32  # fmt: skip
+            self.register_parameter(name, _parameter(torch.empty(shape, dtype=dtype)))
+        biased: nn.Parameter | None = linear.bias  # typed as never None
+        has_bias = biased is not None or "bias" in stored  # AutoGPTQ gives zeros to linears that have none
+        self.bias = _parameter(torch.empty(self.out_features, dtype=linear.weight.dtype)) if has_bias else None
+        self.own_bias = biased is not None
+
+    def odd_shapes(self) -> dict[str, tuple[torch.Size, torch.Size]]:
+        """Parameters of another size, as loaded and as they are needed."""
+        loaded = {name: getattr(self, name).shape for name in self.wanted}
+        return {name: (loaded[name], torch.Size(shape)) for name, shape in self.wanted.items() if loaded[name] != shape}
+
+    def loaded(self, name: str, model: str) -> QuantizedLinear:
+        """The linear that runs.
+
+        Args:
+            name: of the linear.
+            model: as shown to people.
+
+        Raises:
+            ModelError: it cannot be repacked for the kernels.
+        """
+        tensors = {key: getattr(self, key).detach() for key in self.wanted}
+        if (why := self._why_not(tensors)) is not None:
+            raise ModelError(
+                f"{name} {why}", where=model, remedy="set spec.engine.name to vllm, or use the unquantised model"
+            )
+        weight = self._repacked(tensors)
+        bias = self.bias
+        if bias is not None and not self.own_bias and not bool(bias.any()):
+            bias = None
+        return QuantizedLinear(weight, bias)
+
+    def _why_not(self, tensors: layouts.Tensors) -> str | None:
+        ins, group = self.in_features, self.packing.group or self.in_features
+        index = tensors.get(layouts.index_name(self.packing))
+        if index is not None and not torch.equal(index.long(), torch.arange(ins, device=index.device) // group):
+            return "has groups of inputs that are not neighbours (GPTQ with desc_act, or actorder group), which the kernels do not read"
+        if ins % group or (self.packing.bits == 4 and not self.packing.kept_group(ins)):
+            return (
+                f"has {ins} inputs in groups of {group}, and the kernels need whole groups of 32 in each half of them"
+            )
+        if self.packing.bits == 8 and layouts.zero_points(self.packing, tensors) is not None:
+            return "has zero points beside weights of 8 bits, which the kernels do not read"
+        return None
+
+    def _repacked(self, tensors: layouts.Tensors) -> QuantizedWeight:
+        outs, ins = self.out_features, self.in_features
+        is_int4 = self.packing.bits == 4
+        dtype, width = (torch.uint8, ins // 2) if is_int4 else (torch.int8, ins)
+        scales = layouts.scales(self.packing, tensors)
+        values = torch.empty(outs, width, dtype=dtype, device=scales.device)  # before what is worked with
+        for first in range(0, outs, _ROWS):
+            end = min(first + _ROWS, outs)
+            found = layouts.numbers(self.packing, tensors, first, end)[:, :ins]
+            values[first:end] = packed_int4(found) if is_int4 else found
+        if not is_int4:
+            return QuantizedWeight(values, scales.float().contiguous())
+        times = (self.packing.group or ins) // self.packing.kept_group(ins)
+        zeros = layouts.zero_points(self.packing, tensors)
+        return QuantizedWeight(
+            values, scales.repeat_interleave(times, 1).contiguous(), wide_inputs=True,
+            zeros=None if zeros is None else zeros.repeat_interleave(times, 1).contiguous(),
+        )  # fmt: skip
+
+
+def _parameter(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)
