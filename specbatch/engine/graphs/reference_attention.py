@@ -57,8 +57,7 @@ class TorchAttention(TorchLayers):
         q, k = _rotate(q, cos, sin, kind), _rotate(k, cos, sin, kind)
         page = pages.table[slots, positions.clamp(min=0) // PAGE].long()
         page = torch.where(positions < 0, 0, page)
-        pages.keys[layer][page, :, positions % PAGE] = k
-        pages.values[layer][page, :, positions % PAGE] = v
+        pages.write(layer, page, positions % PAGE, k, v)
         return q
 
     def attend_rows(
@@ -170,11 +169,11 @@ class TorchAttention(TorchLayers):
             mask &= at > last - kind.window
         table = pages.table[slots, : -(-extent // PAGE)].long()
 
-        def of(stored: Tensor) -> Tensor:  # [P, kv_heads, PAGE, D] -> [B, heads, extent, D]
-            rows = stored[table].transpose(1, 2).flatten(2, 3)[:, :, :extent].masked_fill(behind, 0)
-            return rows.repeat_interleave(q.shape[2] // stored.shape[1], 1)
+        def of(stored: Tensor) -> Tensor:  # [B, pages, kv_heads, PAGE, D] -> [B, heads, extent, D]
+            rows = stored.transpose(1, 2).flatten(2, 3)[:, :, :extent].masked_fill(behind, 0)
+            return rows.repeat_interleave(q.shape[2] // rows.shape[1], 1)
 
-        queries, keys, values = q.transpose(1, 2), of(pages.keys[layer]), of(pages.values[layer])
+        queries, (keys, values) = q.transpose(1, 2), map(of, pages.read(layer, table, q.dtype))
         if not kind.softcap:
             out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
         else:

@@ -8,7 +8,7 @@ from specbatch.engine.graphs.cascade.kernel import attend_cascade
 from specbatch.engine.graphs.cascade.tiles import PrefixTiles
 from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind
 from specbatch.engine.graphs.describe.operations import Normed
-from specbatch.engine.graphs.describe.triton_operations import known, normed
+from specbatch.engine.graphs.describe.triton_operations import knows, normed
 from specbatch.engine.graphs.experts.triton_operations import TritonExperts
 from specbatch.engine.graphs.kernels import (
     attention,
@@ -142,7 +142,7 @@ class TritonOps(TritonExperts, TritonTokenChoice):
         kind: AttentionKind = PLAIN,
     ) -> Tensor:
         """As in TorchOps."""
-        write = elementwise.rope_write if known(qkv, pages.keys[layer]) else super().rope_write
+        write = elementwise.rope_write if knows(qkv, pages, layer) else super().rope_write
         heads = self._heads_normed(qkv, q_norm, k_norm, eps, pages.keys[layer])
         return write(*heads, eps, rope, pages, layer, slots, positions, kind)
 
@@ -157,7 +157,7 @@ class TritonOps(TritonExperts, TritonTokenChoice):
         kind: AttentionKind = PLAIN,
     ) -> Tensor:
         """As in TorchOps."""
-        attend = attention.attend_rows if known(q, pages.keys[layer]) else super().attend_rows
+        attend = attention.attend_rows if knows(q, pages, layer) else super().attend_rows
         return attend(q, pages, layer, slots, first, scale, kind)
 
     def attend_cascade(
@@ -165,7 +165,7 @@ class TritonOps(TritonExperts, TritonTokenChoice):
         kind: AttentionKind = PLAIN,
     ) -> Tensor:  # fmt: skip
         """As in TorchOps."""
-        attend = attend_cascade if known(q, pages.keys[layer]) else super().attend_cascade
+        attend = attend_cascade if knows(q, pages, layer) else super().attend_cascade
         return attend(q, pages, layer, slots, first, prefixes, scale, kind)
 
     def rope_attend(
@@ -189,7 +189,7 @@ class TritonOps(TritonExperts, TritonTokenChoice):
         heads = qkv.shape[1] // keys.shape[3] - 2 * keys.shape[1]
         few = rope_attention.tile_of(len(qkv) // len(slots), heads, keys.shape[1]) <= rope_attention.TILE
         before = *self._heads_normed(qkv, q_norm, k_norm, eps, keys), eps, rope, pages, layer
-        if few and known(qkv, keys):
+        if few and knows(qkv, pages, layer):
             return rope_attention.rope_attend(*before, slots, first, scale, kind)
         return super().rope_attend(*before, slots, first, token_slots, token_positions, scale, kind)
 
@@ -205,5 +205,5 @@ class TritonOps(TritonExperts, TritonTokenChoice):
         self, q: Tensor, pages: Pages, layer: int, tiles: Tiles, scale: float, kind: AttentionKind = PLAIN
     ) -> Tensor:
         """As in TorchOps."""
-        attend = prefill_attention.attend_packed if known(q, pages.keys[layer]) else super().attend_packed
+        attend = prefill_attention.attend_packed if knows(q, pages, layer) else super().attend_packed
         return attend(q, pages, layer, tiles, scale, kind)

@@ -25,6 +25,7 @@ from specbatch.engine.graphs.kernels import (
     elementwise,
     filtered_sampling,
     norms,
+    over_pages,
     prefill_attention,
     rope_attention,
     sampling,
@@ -34,7 +35,7 @@ from specbatch.engine.graphs.kernels.linears import linear, linear_limits
 from specbatch.engine.graphs.linears import w8a8
 from specbatch.engine.quantization import QuantizedWeight
 from tests.engine.graphs.compile_operations import MODELS, VOCABULARY, every_operation, tensor
-from tests.engine.graphs.compile_other_operations import MIXTURES, OTHERS, mixtures, of_fp8, other_layers
+from tests.engine.graphs.compile_other_operations import MIXTURES, OTHERS, mixtures, of_fp8, of_fp8_pages, other_layers
 from tests.engine.graphs.compile_stages import Stages
 
 SHARED = {
@@ -102,8 +103,8 @@ def compile_only(capability):
         tensor(linear.TILES, dtype=torch.int32),
     )
     w8a8._converts = lambda device: True
-    linear.native = lambda device: capability // 10
-    for module in (triton_ops, triton_operations, experts_operations, linear_limits):
+    linear.native = over_pages.native = lambda device: capability // 10
+    for module in (triton_operations, experts_operations, linear_limits):
         module.known = lambda x, other: x.dtype in triton_operations.DTYPES and x.dtype == other.dtype
     return compiled
 
@@ -145,6 +146,7 @@ GROUPS = {
     "quantized": of_quantized_weights,
     "experts": lambda dtype: [each for model in MIXTURES.values() for each in mixtures(dtype, *model)],
     "fp8": of_fp8,
+    "pages fp8kv": of_fp8_pages,
 }
 
 

@@ -4,7 +4,9 @@ import torch
 
 from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.graphs import triton_ops
+from specbatch.engine.graphs.cascade.tiles import ROWS, PrefixTiles, most_tiles
 from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind, Routing
+from specbatch.engine.graphs.kv.fp8 import SCALE
 from specbatch.engine.graphs.kv.paging import PAGE, Pages, Tiles
 from specbatch.engine.graphs.linears import w8a8_ops
 from specbatch.engine.quantization import QuantizedWeight
@@ -53,6 +55,35 @@ def other_layers(dtype, hidden, heads, kv_heads, inner, width, kind, activation,
     tiles = Tiles(tensor(20, 4, dtype=torch.int32))
     yield lambda: ops.attend_packed(real(1024, heads, width), pages, 0, tiles, 0.1, kind)
     yield lambda: ops.softcap(real(32, VOCABULARY), 30.0)
+
+
+def of_fp8_pages(dtype):
+    """What touches pages, these in FP8: of Qwen3 8B, and of heads half as wide with a window."""
+    ops, eps = triton_ops.TritonOps(), 1e-6
+
+    def real(*shape):
+        return tensor(*shape, dtype=dtype)
+
+    def whole(*shape):
+        return tensor(*shape, dtype=torch.int64)
+
+    for heads, kv_heads, width, kind in ((32, 8, 128, PLAIN), (14, 2, 64, AttentionKind(window=4096))):
+        kv = [tensor(64, kv_heads, PAGE, width, dtype=FP8)]
+        scales = [tensor(64, kv_heads, PAGE, dtype=SCALE)]
+        pages = Pages(kv, kv, tensor(SLOTS + 1, 64, dtype=torch.int32), None, scales, scales)
+        rope, qkv, norm = tensor(POSITIONS, width, dtype=torch.float32), (heads + 2 * kv_heads) * width, real(width)
+        for rows, n in ((1, 1), (32, 4), (512, 1), (8, 17)):
+            at = (pages, 0, whole(rows), whole(rows))
+            yield lambda at=at, rows=rows, n=n, heads=heads, width=width, kind=kind: ops.attend_rows(real(rows, n, heads, width), *at, 0.1, kind)  # fmt: skip
+            yield lambda at=at, rows=rows, n=n, rope=rope, qkv=qkv, norm=norm, kind=kind: ops.rope_attend(
+                real(rows * n, qkv), norm, norm, eps, rope, *at, whole(rows * n), whole(rows * n), 0.1, kind
+            )  # fmt: skip
+            tiles = PrefixTiles(tensor(most_tiles(rows), 2 + ROWS, dtype=torch.int32), tensor(rows, dtype=torch.int32))
+            yield lambda at=at, rows=rows, n=n, heads=heads, width=width, tiles=tiles: ops.attend_cascade(real(rows, n, heads, width), *at, tiles, 0.1)  # fmt: skip
+        for n in (1, 1024):
+            yield lambda n=n, pages=pages, rope=rope, qkv=qkv, norm=norm: ops.rope_write(real(n, qkv), norm, norm, eps, rope, pages, 0, whole(n), whole(n))  # fmt: skip
+        packed = pages, 0, Tiles(tensor(20, 4, dtype=torch.int32)), 0.1, kind
+        yield lambda packed=packed, heads=heads, width=width: ops.attend_packed(real(1024, heads, width), *packed)
 
 
 # Hidden size, intermediate size of an expert, routing, whether a bias chooses.

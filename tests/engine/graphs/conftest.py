@@ -25,6 +25,7 @@ if not torch.cuda.is_available():
     _dot = interpreter.InterpreterBuilder.create_dot
     _mul = interpreter.InterpreterBuilder.create_fmul
     _cast = interpreter.InterpreterBuilder.cast_impl
+    _to_fp8 = interpreter.InterpreterBuilder.create_fp_to_fp
     _compile = interpreter.FunctionRewriter._compile_and_exec
 
     def _patch_once(fn):
@@ -48,6 +49,13 @@ if not torch.cuda.is_available():
         if a.dtype.scalar != tl.bfloat16:
             return a
         return interpreter.TensorHandle((a.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+    def _patched_to_fp8(self, src, dst_type, *rounding):
+        # The interpreter cuts off what is subnormal in FP8, which a GPU rounds.
+        if (src.dtype.scalar, dst_type.scalar) != (tl.float32, tl.float8e4nv):
+            return _to_fp8(self, src, dst_type, *rounding)
+        few = torch.from_numpy(np.array(src.data, ndmin=1)).to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+        return interpreter.TensorHandle(few.reshape(np.shape(src.data)), tl.float8e4nv)
 
     def _patched_cast(self, src, dst_type):
         # The interpreter cuts off what a GPU rounds, and takes an integer's bits for a bfloat16's.
@@ -75,6 +83,7 @@ if not torch.cuda.is_available():
     interpreter.FunctionRewriter._compile_and_exec = _counted
     interpreter._patch_lang_tensor = _patched_tensor
     interpreter.InterpreterBuilder.cast_impl = _patched_cast
+    interpreter.InterpreterBuilder.create_fp_to_fp = _patched_to_fp8
     interpreter.InterpreterBuilder.create_fmul = _patched_mul
     interpreter.InterpreterBuilder.create_dot = _patched_dot
 

@@ -18,7 +18,7 @@ from specbatch.engine.graphs.cascade.tiles import ROWS, PrefixTiles
 from specbatch.engine.graphs.describe.description import AttentionKind
 from specbatch.engine.graphs.kernels.attention import multiprocessors
 from specbatch.engine.graphs.kernels.fitting import with_stages
-from specbatch.engine.graphs.kernels.over_pages import MASKED, check, factor_of, of_scores, over_pages, stages_for
+from specbatch.engine.graphs.kernels.over_pages import MASKED, check, constants_of, factor_of, over_pages, stages_for
 from specbatch.engine.graphs.kv.paging import PAGE, Pages
 
 _QUERIES = 64  # of a program of the first kernel
@@ -46,7 +46,7 @@ def attend_cascade(
         [B, n, heads, D]
     """
     keys, values = pages.keys[layer], pages.values[layer]
-    check(q, keys, values)
+    check(q, pages, layer)
     rows, n, heads, head_dim = q.shape
     kv_heads = keys.shape[1]
     groups = heads // kv_heads
@@ -59,29 +59,25 @@ def attend_cascade(
     parts = torch.empty((splits, *q.shape), dtype=torch.float32, device=q.device)
     sums = torch.empty((splits, *q.shape[:3]), dtype=torch.float32, device=q.device)
     tiles, shared = prefixes.tiles, prefixes.shared
+    stored = keys, values, *pages.scales(layer), pages.table
     numbers = factor_of(scale, kind), pages.table.stride(0), *q.stride()[:3], *keys.stride()[:3]
-    constants = {
-        "GROUPS": groups,
-        "HEAD_DIM": head_dim,
-        "BLOCK_D": block_d,
-        "PAGE": PAGE,
-        "CAP": of_scores(kind)["CAP"],
-    }
+    assert not kind.window
+    constants = {"GROUPS": groups, "HEAD_DIM": head_dim, "BLOCK_D": block_d, "PAGE": PAGE, **constants_of(kind, q.device)}
 
     def prefix(stages: int) -> None:
         _prefix_kernel[kv_heads, len(tiles) * subs, splits](
-            q, keys, values, pages.table, tiles, parts, sums, rows, n, subs, *numbers,
+            q, *stored, tiles, parts, sums, rows, n, subs, *numbers,
             ROWS=ROWS, BLOCK_M=_QUERIES, **constants, num_warps=4, num_stages=stages,
         )  # fmt: skip
 
     def own(stages: int) -> None:
         _own_kernel[kv_heads, rows](
-            q, keys, values, pages.table, slots, first, shared, parts, sums, out, n, splits, *numbers,
+            q, *stored, slots, first, shared, parts, sums, out, n, splits, *numbers,
             BLOCK_M=block_m, **constants, num_warps=8 if block_m > 64 else 4, num_stages=stages,
         )  # fmt: skip
 
     # Of its own a row has few pages: what counts is how many programs fit beside each other.
-    stages, what = stages_for(block_d, q), (block_d, q.dtype, q.device)
+    stages, what = stages_for(block_d, keys), (block_d, q.dtype, keys.dtype, q.device)
     with_stages(("cascade prefix", *what), stages, prefix)
     with_stages(("cascade own", block_m, *what), min(stages, 2), own)
     return out
@@ -89,10 +85,10 @@ def attend_cascade(
 
 @triton.jit(do_not_specialize=["rows", "n", "subs", "table_stride"])
 def _prefix_kernel(
-    q, keys, values, table, tiles, parts, sums,
+    q, keys, values, key_scales, value_scales, table, tiles, parts, sums,
     rows, n, subs, factor, table_stride, q_row, q_token, q_head, page_stride, head_stride, position_stride,
     ROWS: tl.constexpr, GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
-    PAGE: tl.constexpr, CAP: tl.constexpr,
+    PAGE: tl.constexpr, WINDOW: tl.constexpr, CAP: tl.constexpr, NATIVE: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_M of a tile's queries of a kv head, row after row, over a share of the pages that its rows have in common."""
     head, split = tl.program_id(0), tl.program_id(2)
@@ -118,8 +114,8 @@ def _prefix_kernel(
     total, peak, acc, _ = over_pages(
         tl.zeros([BLOCK_M], tl.float32), tl.full([BLOCK_M], MASKED, tl.float32), tl.zeros([BLOCK_M, BLOCK_D], tl.float32),
         tl.load(line + low), queries, query, keys + head * head_stride, values + head * head_stride,
-        line, low, high, high, high * PAGE, factor, page_stride, position_stride,
-        False, HEAD_DIM, BLOCK_D, PAGE, 0, CAP,
+        key_scales, value_scales, head, line, low, high, high, high * PAGE, factor, page_stride, position_stride,
+        False, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP, NATIVE,
     )  # fmt: skip
     at = ((split * rows + place) * n + query) * (kv_heads * GROUPS) + head_of
     tl.store(parts + at[:, None] * HEAD_DIM + column[None, :], acc / total[:, None], mask=real)
@@ -128,10 +124,10 @@ def _prefix_kernel(
 
 @triton.jit(do_not_specialize=["n", "splits", "table_stride"])
 def _own_kernel(
-    q, keys, values, table, slots, first, shared, parts, sums, out,
+    q, keys, values, key_scales, value_scales, table, slots, first, shared, parts, sums, out,
     n, splits, factor, table_stride, q_row, q_token, q_head, page_stride, head_stride, position_stride,
     GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
-    PAGE: tl.constexpr, CAP: tl.constexpr,
+    PAGE: tl.constexpr, WINDOW: tl.constexpr, CAP: tl.constexpr, NATIVE: tl.constexpr,
 ):  # fmt: skip
     """The n x GROUPS queries of a row and a kv head over its own pages, going on from what was found over the shared ones."""
     head, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -161,8 +157,8 @@ def _own_kernel(
     line = table + slot * table_stride
     total, peak, acc, _ = over_pages(
         total, peak, acc, tl.load(line + low, mask=low < high, other=0), queries, tl.maximum(start + query, 0),
-        keys + head * head_stride, values + head * head_stride, line, low, high, high, extent, factor,
-        page_stride, position_stride, True, HEAD_DIM, BLOCK_D, PAGE, 0, CAP,
+        keys + head * head_stride, values + head * head_stride, key_scales, value_scales, head,
+        line, low, high, high, extent, factor, page_stride, position_stride, True, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP, NATIVE,
     )  # fmt: skip
     to = out + ((row * n + query[:, None]) * heads + head_of[:, None]) * HEAD_DIM + column[None, :]
     tl.store(to, (acc / tl.where(total > 0, total, 1.0)[:, None]).to(to.dtype.element_ty), mask=real)

@@ -50,9 +50,8 @@ def _part(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Attention to the positions [low, high) of a slot, up to each query's own, and the log-sum-exp.  # float32 [n, heads, D], [n, heads]"""
     table = pages.table[slot, low // PAGE : -(-high // PAGE)].long()
-    keys, values = (
-        kv[layer][table].transpose(0, 1).flatten(1, 2)[:, : high - low].float() for kv in (pages.keys, pages.values)
-    )
+    of_pages = pages.read(layer, table, torch.float32)
+    keys, values = (kv.transpose(0, 1).flatten(1, 2)[:, : high - low].float() for kv in of_pages)
     groups = q.shape[1] // keys.shape[0]
     keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
     scores = torch.einsum("nhd,hld->nhl", q.float(), keys) * scale

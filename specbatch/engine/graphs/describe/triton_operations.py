@@ -11,6 +11,7 @@ from torch import Tensor
 from specbatch.engine.graphs.describe.description import SILU, Activation
 from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.kernels import activations, elementwise, norms
+from specbatch.engine.graphs.kv.paging import Pages
 from specbatch.engine.graphs.reference import TorchOps
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -19,6 +20,11 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 def known(x: Tensor, other: Tensor) -> bool:
     """Whether there are kernels for these dtypes where they are."""
     return x.dtype in DTYPES and x.dtype == other.dtype and (x.is_cuda or triton.knobs.runtime.interpret)
+
+
+def knows(x: Tensor, pages: Pages, layer: int) -> bool:
+    """Whether there are kernels for activations and a layer's pages of these dtypes."""
+    return known(x, x if pages.key_scales else pages.keys[layer])
 
 
 def normed(x: Tensor, norm: Tensor) -> bool:

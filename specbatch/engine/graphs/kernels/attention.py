@@ -23,8 +23,8 @@ from specbatch.engine.graphs.kernels.over_pages import (
     MASKED,
     Launch,
     check,
+    constants_of,
     factor_of,
-    of_scores,
     over_pages,
     stages_for,
 )
@@ -61,26 +61,26 @@ def attend_rows(
     groups = heads // kv_heads
     block_m, block_d = max(16, triton.next_power_of_2(n * groups)), max(16, triton.next_power_of_2(head_dim))
     if launch is None:
-        launch = rows_launch(rows * kv_heads, pages.table.shape[1], block_m, block_d, q)
-    check(q, keys, values)
+        launch = rows_launch(rows * kv_heads, pages.table.shape[1], block_m, block_d, q, keys)
+    check(q, pages, layer)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     parts = parts_of(rows * kv_heads, launch.splits, block_m, block_d, out)
 
     def run(stages: int) -> None:
         # kv heads come first: those of a page lie side by side in memory.
         _rows_kernel[kv_heads, launch.splits, rows](
-            q, keys, values, pages.table, slots, first, out, *parts,
+            q, keys, values, *pages.scales(layer), pages.table, slots, first, out, *parts,
             n, factor_of(scale, kind), pages.table.stride(0), *q.stride()[:3], *keys.stride()[:3],
             GROUPS=groups, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d, PAGE=PAGE, SHARED=launch.splits > 1,
-            PARTS=4 if stages == launch.stages else stages, **of_scores(kind),
+            PARTS=4 if stages == launch.stages else stages, **constants_of(kind, q.device),
             num_warps=launch.warps, num_stages=stages, **overlap(q.device),
         )  # fmt: skip
 
-    with_stages(("attend_rows", block_m, block_d, launch, q.dtype, q.device), launch.stages, run)
+    with_stages(("attend_rows", block_m, block_d, launch, q.dtype, keys.dtype, q.device), launch.stages, run)
     return out
 
 
-def rows_launch(pairs: int, width: int, block_m: int, block_d: int, q: Tensor) -> Launch:
+def rows_launch(pairs: int, width: int, block_m: int, block_d: int, q: Tensor, keys: Tensor) -> Launch:
     """Launch of attend_rows: two programs a multiprocessor share the work out evenly enough, and keep the memory busy.
 
     Args:
@@ -89,11 +89,12 @@ def rows_launch(pairs: int, width: int, block_m: int, block_d: int, q: Tensor) -
         block_m: rows of a tile.
         block_d: columns of a tile.
         q: for its device and dtype.
+        keys: for their dtype.
     """
     splits = max(1, min(2 * multiprocessors(q.device) // pairs, width))
     # float32 does not use the tensor cores: more warps keep its products in registers.
     warps = 8 if block_m > 64 or (q.dtype == torch.float32 and block_m > 16) else 4
-    return Launch(warps, stages_for(block_d, q), splits)
+    return Launch(warps, stages_for(block_d, keys), splits)
 
 
 def parts_of(pairs: int, splits: int, block_m: int, block_d: int, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -176,10 +177,11 @@ def finish(
 
 @triton.jit(do_not_specialize=["n", "table_stride"])
 def _rows_kernel(
-    q, keys, values, table, slots, first, out, parts, sums, arrivals,
+    q, keys, values, key_scales, value_scales, table, slots, first, out, parts, sums, arrivals,
     n, factor, table_stride, q_row, q_token, q_head, page_stride, head_stride, position_stride,
     GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
-    WINDOW: tl.constexpr, CAP: tl.constexpr, SHARED: tl.constexpr, PARTS: tl.constexpr, overlapped: tl.constexpr,
+    WINDOW: tl.constexpr, CAP: tl.constexpr, NATIVE: tl.constexpr, SHARED: tl.constexpr, PARTS: tl.constexpr,
+    overlapped: tl.constexpr,
 ):  # fmt: skip
     """A share of a row's pages, for the n x GROUPS queries of a kv head: tile row r is query r // GROUPS of head r % GROUPS."""
     head, split, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -217,8 +219,8 @@ def _rows_kernel(
     total, peak, acc, page = over_pages(
         tl.zeros([BLOCK_M], tl.float32), tl.full([BLOCK_M], MASKED, tl.float32), tl.zeros([BLOCK_M, BLOCK_D], tl.float32),
         page, queries, tl.maximum(start + query, 0), keys + head * head_stride, values + head * head_stride,
-        line, low, high, high, extent, factor, page_stride, position_stride,
-        True, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP,
+        key_scales, value_scales, head, line, low, high, high, extent, factor, page_stride, position_stride,
+        True, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP, NATIVE,
     )  # fmt: skip
     if overlapped:
         tl.extra.cuda.gdc_launch_dependents()

@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
+from specbatch.engine.graphs.kernels.fp8_pages import rounded, scale_of, size_bits
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.kv.paging import PAGE, Pages
 
@@ -81,6 +82,7 @@ def rope_write(
             out,
             keys,
             values,
+            *pages.scales(layer),
             pages.table,
             slots,
             positions,
@@ -145,6 +147,8 @@ def _rope_write(
     out,
     keys,
     values,
+    key_scales,
+    value_scales,
     table,
     slots,
     positions,
@@ -212,10 +216,21 @@ def _rope_write(
     # Padding's -1 comes to lie in the last line of page 0.
     within = page * (kv_heads * page_size * head_dim) + (position & (page_size - 1)) * head_dim + first
     is_key = (head >= heads) & (head < heads + kv_heads)
+    is_value = head >= heads + kv_heads
+    if key_scales is not None:
+        of_head = page * (kv_heads * page_size) + (position & (page_size - 1))
+        k_most = tl.maximum(tl.max(size_bits(new_a), 1), tl.max(size_bits(new_b), 1))[:, None]
+        v_most = tl.maximum(tl.max(size_bits(raw_a), 1), tl.max(size_bits(raw_b), 1))[:, None]
+        k_scale, v_scale = scale_of(k_most), scale_of(v_most)
+        of_key = key_scales + of_head + (head - heads) * page_size
+        of_value = value_scales + of_head + (head - heads - kv_heads) * page_size
+        tl.store(of_key, k_scale.to(key_scales.dtype.element_ty), is_key)
+        tl.store(of_value, v_scale.to(value_scales.dtype.element_ty), is_value & (head < heads + 2 * kv_heads))
+        new_a, new_b = rounded(new_a, k_scale), rounded(new_b, k_scale)
+        raw_a, raw_b = rounded(raw_a, v_scale), rounded(raw_b, v_scale)
     at_key = keys + within + (head - heads) * (page_size * head_dim)
     tl.store(at_key, new_a, mask & is_key)
     tl.store(at_key + gap, new_b, mask & is_key)
-    is_value = head >= heads + kv_heads
     at_value = values + within + (head - heads - kv_heads) * (page_size * head_dim)
     tl.store(at_value, raw_a, mask & is_value)
     tl.store(at_value + gap, raw_b, mask & is_value)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from specbatch.engine.graphs.describe.description import AttentionKind
 from specbatch.engine.graphs.kernels.activations import tanh
-from specbatch.engine.graphs.kv.paging import PAGE
+from specbatch.engine.graphs.kernels.linears.linear_dp4a import native
+from specbatch.engine.graphs.kernels.linears.linear_widen import widen
+from specbatch.engine.graphs.kv.paging import PAGE, Pages
 
 MASKED = tl.constexpr(-1e30)  # finite, so that what sees nothing yet needs no special case: it weighs 2^-1e30 = 0
 LOG2_E = math.log2(math.e)
@@ -34,9 +37,9 @@ class Launch:
     together: int = 1
 
 
-def stages_for(block_d: int, q: Tensor) -> int:
+def stages_for(block_d: int, keys: Tensor) -> int:
     """Pages on their way at a time, each 32 KB at head_dim 128 in 16 bits: so that three programs fit a multiprocessor's 227 KB."""
-    page = 2 * PAGE * block_d * q.element_size()
+    page = 2 * PAGE * block_d * keys.element_size()
     return 3 if page <= 32 << 10 else 2 if page <= 64 << 10 else 1
 
 
@@ -45,27 +48,30 @@ def factor_of(scale: float, kind: AttentionKind) -> float:
     return scale / kind.softcap if kind.softcap else scale * LOG2_E
 
 
-def of_scores(kind: AttentionKind) -> dict[str, float]:
+def constants_of(kind: AttentionKind, device: torch.device) -> dict[str, float]:
     """Constants of a kernel over pages: none that changes its code where the attention is Llama's."""
-    return {"WINDOW": kind.window, "CAP": kind.softcap * LOG2_E}
+    return {"WINDOW": kind.window, "CAP": kind.softcap * LOG2_E, "NATIVE": native(device)}
 
 
-def check(q: Tensor, keys: Tensor, values: Tensor) -> None:
+def check(q: Tensor, pages: Pages, layer: int) -> None:
     """What the kernels count on."""
+    keys, values = pages.keys[layer], pages.values[layer]
     assert keys.stride() == values.stride()
+    assert keys.is_contiguous() or not pages.key_scales
     assert q.stride(-1) == keys.stride(-1) == 1
     assert q.shape[-2] % keys.shape[1] == 0
 
 
 @triton.jit
 def over_pages(
-    total, peak, acc, page, queries, position, keys, values, line, low, high, held, extent, factor,
+    total, peak, acc, page, queries, position, keys, values, key_scales, value_scales, head, line, low, high, held, extent, factor,
     page_stride, position_stride,
     MASK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr,
-    WINDOW: tl.constexpr, CAP: tl.constexpr,
+    WINDOW: tl.constexpr, CAP: tl.constexpr, NATIVE: tl.constexpr,
 ):  # fmt: skip
     """Takes the pages [low, high) of a row into the online softmax, beginning with `page`; gives the next one's number, too.
 
+    key_scales, value_scales: None but for pages in FP8, which are contiguous; scales come in behind the products: each is one of a column
     WINDOW: positions that a query sees, or 0; CAP: of the scores in base 2, or 0
     MASK: some position may be hidden or not yet written. What lies beyond the row's last position is not read: it may be NaN, and 0 x NaN is NaN.
     """
@@ -86,7 +92,16 @@ def over_pages(
         else:
             k = tl.load(keys + base + offset)
             v = tl.load(values + base + offset)
+        if key_scales is not None:
+            scale_at = page.to(tl.int64) * (page_stride // HEAD_DIM) + head * PAGE + inside
+            k_scale = tl.load(key_scales + scale_at, mask=at < extent, other=0.0).to(tl.float32)
+            v_scale = tl.load(value_scales + scale_at, mask=at < extent, other=0.0).to(tl.float32)
+            k, v = widen(k, queries.dtype, NATIVE), widen(v, queries.dtype, NATIVE)
+            if queries.dtype == tl.float16:  # which has not the range for weights times scales
+                v = (v.to(tl.float32) * v_scale[:, None]).to(tl.float16)
         scores = tl.dot(queries, tl.trans(k), input_precision="ieee") * factor
+        if key_scales is not None:
+            scores *= k_scale[None, :]
         if CAP > 0:
             scores = tanh(scores) * CAP
         if MASK:
@@ -97,6 +112,8 @@ def over_pages(
         fade = tl.exp2(peak - higher)
         weights = tl.exp2(scores - higher[:, None])
         total = total * fade + tl.sum(weights, 1)
+        if key_scales is not None and queries.dtype != tl.float16:
+            weights *= v_scale[None, :]
         acc = tl.dot(weights.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
         peak = higher
         page = following

@@ -19,8 +19,8 @@ from specbatch.engine.graphs.kernels.over_pages import (
     MASKED,
     Launch,
     check,
+    constants_of,
     factor_of,
-    of_scores,
     over_pages,
     stages_for,
 )
@@ -51,21 +51,21 @@ def attend_packed(
     groups = heads // keys.shape[1]
     block_d = max(16, triton.next_power_of_2(head_dim))
     block_t = 16 if q.dtype == torch.float32 else TILE  # float32 does not use the tensor cores: few, for its registers
-    launch = launch or packed_launch(groups, block_d, q)
-    check(q, keys, values)
+    launch = launch or packed_launch(groups, block_d, q, keys)
+    check(q, pages, layer)
     out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
 
     def run(stages: int) -> None:
         # Heads come first: those that read the same keys run at the same time.
         _packed_kernel[heads // launch.together, tiles.rows.shape[0], TILE // block_t](
-            q, keys, values, pages.table, tiles.rows, out,
+            q, keys, values, *pages.scales(layer), pages.table, tiles.rows, out,
             factor_of(scale, kind), pages.table.stride(0), q.stride(0), q.stride(1), heads * head_dim, *keys.stride()[:3],
             GROUPS=groups, HEAD_DIM=head_dim, BLOCK_T=block_t, TOGETHER=launch.together, BLOCK_D=block_d, PAGE=PAGE,
-            **of_scores(kind), num_warps=launch.warps, num_stages=stages, **overlap(q.device),
+            **constants_of(kind, q.device), num_warps=launch.warps, num_stages=stages, **overlap(q.device),
         )  # fmt: skip
 
     try:
-        with_stages(("attend_packed", block_t, block_d, launch, q.dtype, q.device), launch.stages, run)
+        with_stages(("attend_packed", block_t, block_d, launch, q.dtype, keys.dtype, q.device), launch.stages, run)
     except OutOfResources:
         if launch.together == 1:
             raise
@@ -73,18 +73,18 @@ def attend_packed(
     return out
 
 
-def packed_launch(groups: int, block_d: int, q: Tensor) -> Launch:
+def packed_launch(groups: int, block_d: int, q: Tensor, keys: Tensor) -> Launch:
     """Launch of attend_packed: 128 queries a program where two heads share their keys."""
     together = 2 if groups % 2 == 0 and block_d <= 128 and q.dtype != torch.float32 else 1
-    return Launch(8 if together == 2 or block_d > 128 else 4, stages_for(block_d, q), together=together)
+    return Launch(8 if together == 2 or block_d > 128 else 4, stages_for(block_d, keys), together=together)
 
 
 @triton.jit(do_not_specialize=["table_stride"])
 def _packed_kernel(
-    q, keys, values, table, tiles, out,
+    q, keys, values, key_scales, value_scales, table, tiles, out,
     factor, table_stride, q_token, q_head, out_token, page_stride, head_stride, position_stride,
     GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_T: tl.constexpr, TOGETHER: tl.constexpr, BLOCK_D: tl.constexpr,
-    PAGE: tl.constexpr, WINDOW: tl.constexpr, CAP: tl.constexpr, overlapped: tl.constexpr,
+    PAGE: tl.constexpr, WINDOW: tl.constexpr, CAP: tl.constexpr, NATIVE: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_T tokens of a tile, for TOGETHER heads of one kv head: tile row r is token r % BLOCK_T of head r // BLOCK_T."""
     if overlapped:
@@ -121,13 +121,13 @@ def _packed_kernel(
     total, peak, acc, page = over_pages(
         tl.zeros([BLOCK_T * TOGETHER], tl.float32), tl.full([BLOCK_T * TOGETHER], MASKED, tl.float32),
         tl.zeros([BLOCK_T * TOGETHER, BLOCK_D], tl.float32),
-        page, queries, position, keys + head * head_stride, values + head * head_stride,
-        line, low, seen, held, extent, factor, page_stride, position_stride, False, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP,
+        page, queries, position, keys + head * head_stride, values + head * head_stride, key_scales, value_scales, head,
+        line, low, seen, held, extent, factor, page_stride, position_stride, False, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP, NATIVE,
     )  # fmt: skip
     total, peak, acc, page = over_pages(
         total, peak, acc,
-        page, queries, position, keys + head * head_stride, values + head * head_stride,
-        line, seen, held, held, extent, factor, page_stride, position_stride, True, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP,
+        page, queries, position, keys + head * head_stride, values + head * head_stride, key_scales, value_scales, head,
+        line, seen, held, held, extent, factor, page_stride, position_stride, True, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP, NATIVE,
     )  # fmt: skip
     to = out + (token + query)[:, None] * out_token + head_of[:, None] * HEAD_DIM + column[None, :]
     tl.store(to, (acc / total[:, None]).to(out.dtype.element_ty), mask=real)

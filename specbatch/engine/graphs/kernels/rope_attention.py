@@ -17,7 +17,8 @@ from torch import Tensor
 from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
 from specbatch.engine.graphs.kernels.attention import LEAST, finish, parts_of, rows_launch, share_out
 from specbatch.engine.graphs.kernels.fitting import with_stages
-from specbatch.engine.graphs.kernels.over_pages import MASKED, Launch, factor_of, of_scores, over_pages
+from specbatch.engine.graphs.kernels.fp8_pages import rounded, scale_of, size_bits
+from specbatch.engine.graphs.kernels.over_pages import MASKED, Launch, constants_of, factor_of, over_pages
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.kv.paging import PAGE, Pages
 
@@ -57,7 +58,7 @@ def rope_attend(
     n, heads = qkv.shape[0] // rows, qkv.shape[1] // head_dim - 2 * kv_heads
     block_m, block_d = tile_of(n, heads, kv_heads), max(16, triton.next_power_of_2(head_dim))
     if launch is None:
-        launch = rows_launch(rows * kv_heads, pages.table.shape[1], block_m, block_d, qkv)
+        launch = rows_launch(rows * kv_heads, pages.table.shape[1], block_m, block_d, qkv, keys)
     assert qkv.is_contiguous()
     assert keys.stride() == values.stride()
     assert keys.stride(-1) == 1
@@ -67,16 +68,16 @@ def rope_attend(
 
     def run(stages: int) -> None:
         _rope_attend_kernel[kv_heads, launch.splits, rows](
-            qkv, q_norm, k_norm, rope, keys, values, pages.table, slots, first, out, *parts,
+            qkv, q_norm, k_norm, rope, keys, values, *pages.scales(layer), pages.table, slots, first, out, *parts,
             n, eps, factor_of(scale, kind), rope.shape[0], pages.table.stride(0), *keys.stride()[:3],
             KV_HEADS=kv_heads, GROUPS=groups, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_D=block_d,
             NEW=triton.next_power_of_2(triton.cdiv(block_m, groups)), PAGE=PAGE, NORMED=q_norm is not None,
-            ROTATED=kind.rotated, INTERLEAVED=kind.interleaved, **of_scores(kind),
+            ROTATED=kind.rotated, INTERLEAVED=kind.interleaved, **constants_of(kind, qkv.device),
             SHARED=launch.splits > 1, PARTS=4 if stages == launch.stages else stages,
             num_warps=launch.warps, num_stages=stages, **overlap(qkv.device),
         )  # fmt: skip
 
-    with_stages(("rope_attend", block_m, block_d, launch, qkv.dtype, qkv.device), launch.stages, run)
+    with_stages(("rope_attend", block_m, block_d, launch, qkv.dtype, keys.dtype, qkv.device), launch.stages, run)
     return out
 
 
@@ -97,11 +98,12 @@ def _rotated(x, partner, weight, partner_weight, cos, sin, eps, HEAD_DIM: tl.con
 
 @triton.jit(do_not_specialize=["n", "extent_of_rope", "table_stride"])
 def _rope_attend_kernel(
-    qkv, q_norm, k_norm, rope, keys, values, table, slots, first, out, parts, sums, arrivals,
+    qkv, q_norm, k_norm, rope, keys, values, key_scales, value_scales, table, slots, first, out, parts, sums, arrivals,
     n, eps, factor, extent_of_rope, table_stride, page_stride, head_stride, position_stride,
     KV_HEADS: tl.constexpr, GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
     NEW: tl.constexpr, PAGE: tl.constexpr, NORMED: tl.constexpr, ROTATED: tl.constexpr, INTERLEAVED: tl.constexpr,
-    WINDOW: tl.constexpr, CAP: tl.constexpr, SHARED: tl.constexpr, PARTS: tl.constexpr, overlapped: tl.constexpr,
+    WINDOW: tl.constexpr, CAP: tl.constexpr, NATIVE: tl.constexpr, SHARED: tl.constexpr, PARTS: tl.constexpr,
+    overlapped: tl.constexpr,
 ):  # fmt: skip
     """A share of a row's pages, for the n x GROUPS queries of a kv head: tile row r is query r // GROUPS of head r % GROUPS.
 
@@ -182,6 +184,12 @@ def _rope_attend_kernel(
     q_other = tl.load(of_queries + other[None, :], mask=real, other=0.0)
     k = _rotated(raw, raw_partner, k_weight, k_partner, k_cos, k_sin, eps, HEAD_DIM, NORMED)
     within = k_page * page_stride + head * head_stride + (at % PAGE).to(tl.int64) * position_stride
+    if key_scales is not None:
+        scale_at = k_page * (page_stride // HEAD_DIM) + head * PAGE + at % PAGE
+        k_scale, v_scale = scale_of(tl.max(size_bits(k), 1)), scale_of(tl.max(size_bits(v), 1))
+        tl.store(key_scales + scale_at, k_scale.to(key_scales.dtype.element_ty), mask=mine)
+        tl.store(value_scales + scale_at, v_scale.to(value_scales.dtype.element_ty), mask=mine)
+        k, v = rounded(k, k_scale[:, None]), rounded(v, v_scale[:, None])
     tl.store(keys + within[:, None] + column[None, :], k, mask=written)
     tl.store(values + within[:, None] + column[None, :], v, mask=written)
     queries = _rotated(q, q_other, q_weight, q_partner, cos, sin, eps, HEAD_DIM, NORMED)
@@ -189,8 +197,8 @@ def _rope_attend_kernel(
     total, peak, acc, page = over_pages(
         tl.zeros([BLOCK_M], tl.float32), tl.full([BLOCK_M], MASKED, tl.float32), tl.zeros([BLOCK_M, BLOCK_D], tl.float32),
         page, queries, tl.maximum(start + query, 0), keys + head * head_stride, values + head * head_stride,
-        line, low, high, high, extent, factor, page_stride, position_stride,
-        True, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP,
+        key_scales, value_scales, head, line, low, high, high, extent, factor, page_stride, position_stride,
+        True, HEAD_DIM, BLOCK_D, PAGE, WINDOW, CAP, NATIVE,
     )  # fmt: skip
     if overlapped:
         tl.extra.cuda.gdc_launch_dependents()
