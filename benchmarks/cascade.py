@@ -87,7 +87,7 @@ def table(shape: str, rows: Sequence[int], shared: Sequence[int], queries: Seque
     bandwidth = measured(device).bandwidth
     layers = Layers(shape, max(rows), max(shared), device)
     heads = layers.heads, layers.kv_heads
-    price = CascadePrice.of_shape(1, *heads, HEAD_DIM, layers.norm.element_size(), bandwidth)
+    price = CascadePrice.of_shape(1, *heads, HEAD_DIM, layers.norm.dtype, bandwidth)
     print(f"\nattention of a layer of {shape}, {bandwidth / 1e12:.2f} TB/s\n")
     print(
         "| rows | shared | queries | apart us | together us | of it rotation us | saved us | predicted us | chosen | worst |\n"

@@ -6,6 +6,7 @@ import torch
 
 from benchmarks.device_speed import nominal
 from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.kv.fp8 import head_bytes
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.graphs.sizes import bucket
 from specbatch.engine.pipeline import RoundTimes
@@ -68,7 +69,7 @@ def _reading(layers: int, decoder: Decoder, tokens: float) -> float:
     speed = nominal(_name(decoder))
     heads, width = decoder.page_shape
     return (
-        tokens * layers * 2 * heads * width * decoder.dtype.itemsize / (_OF_NOMINAL * speed.bandwidth) if speed else 0.0
+        tokens * layers * 2 * heads * head_bytes(width, decoder.kv_dtype) / (_OF_NOMINAL * speed.bandwidth) if speed else 0.0
     )
 
 

@@ -34,6 +34,7 @@ class Decoder:
     eps, head_eps: of the norms of the hidden states, and of all others
     embed_scale: embeddings are multiplied by it
     residual_scale: hidden states, to be those of transformers' modules
+    page_shape: heads and width of a page
 
     The hidden states are kept without the factor by which attention and MLP are added to them (Granite's): norms do not see it.
 
@@ -43,6 +44,7 @@ class Decoder:
         max_positions: the longest row, speculative tokens included.
         stages: that the layers of one device are cut into at least.
         description: of the model, where it is known.
+        kv_dtype: of its pages, FP8 or its own; None: its own.
     """
 
     def __init__(
@@ -52,18 +54,20 @@ class Decoder:
         max_positions: int,
         stages: int = 1,
         description: DecoderDescription | None = None,
+        kv_dtype: torch.dtype | None = None,
     ) -> None:
         positions = min(max_positions, model.max_positions)
         what = description or describe(model.model, model.longest)
         decoder = decoder_of(model.model)
         self.ops = ops
         self.vocab_size = model.vocab_size
-        self.kv_heads, self.head_dim = what.kv_heads, what.head_dim
+        self.page_shape = what.kv_heads, what.head_dim
         self.eps, self.head_eps = what.eps / what.residual_scale**2, what.eps
         self.embed_scale = what.embed_scale / what.residual_scale
         self.residual_scale = what.residual_scale
         self.logit_softcap = what.logit_softcap
         self.dtype: torch.dtype = model.model.dtype
+        self.kv_dtype = kv_dtype or self.dtype
         self.embedding: Tensor = decoder.embed_tokens.weight.detach()
         self.norm = norm_weight(decoder.norm, what.norm_offset, what.logit_scale)
         self.head: Weight = weight_of(model.model.get_output_embeddings())
@@ -98,11 +102,6 @@ class Decoder:
     def has_experts(self) -> bool:
         """Whether what a step reads depends on its tokens."""
         return any(layer.experts is not None for stage in self.stages for layer in stage.layers)
-
-    @property
-    def page_shape(self) -> tuple[int, int]:
-        """Heads and width of a page."""
-        return self.kv_heads, self.head_dim
 
     def forward(self, capture: Capture, tokens: Tensor, at: _At, taps: Taps | None = None) -> tuple[Tensor, _At]:
         """Runs tokens at their positions, writing their KV.

@@ -23,6 +23,7 @@ from specbatch.engine.graphs.drafters.paged import PagedDrafter
 from specbatch.engine.graphs.drafters.replicated import ReplicatedDrafter
 from specbatch.engine.graphs.drafters.windowed import WindowedDrafter, WindowPool, shown_positions
 from specbatch.engine.graphs.handover import Inbox, Outbox
+from specbatch.engine.graphs.kv.fp8 import FP8
 from specbatch.engine.graphs.kv.pool import PagePool
 from specbatch.engine.graphs.lane_assignment import lanes_of
 from specbatch.engine.graphs.ops import operations
@@ -55,10 +56,11 @@ class CapturedPair:
         self.config = config
         self.slots = slots
         ops, positions = operations(target.input_device), config.max_positions
-        self.target = Decoder(target, ops, positions, config.stages_per_device)
+        of_target, of_drafter = (FP8 if kind == "fp8" else None for kind in (config.kv_dtype, config.drafter_kv_dtype))
+        self.target = Decoder(target, ops, positions, config.stages_per_device, kv_dtype=of_target)
         shown = shown_positions(config)
         models = drafter.models[: config.micro_batches] if isinstance(drafter, ModelDrafter) else ()
-        drafting = [Decoder(model, ops, shown or positions) for model in models]
+        drafting = [Decoder(model, ops, shown or positions, kv_dtype=of_drafter) for model in models]
         self.lanes = lanes_of(self.target, drafting, apart=config.drafter_apart)
         alone = len(self.lanes) == 1
         if alone:
@@ -75,7 +77,7 @@ class CapturedPair:
             page_counts(self.target, each, slots, positions, config.kv_reserve_of, beside, shown) for each in decoders
         ]
         pool_of = partial(PagePool, slots=slots, max_positions=positions, cascade=config.cascade_attention is not False)
-        self.target_pool = pool_of(self.target, min(of_target for of_target, _ in of_each))
+        self.target_pool = pool_of(self.target, min(pages for pages, _ in of_each))
         pools = [
             pool_of(decoder, pages) if shown is None else WindowPool(decoder, pages, slots, shown)
             for decoder, (_, pages) in zip(drafting, of_each, strict=False)

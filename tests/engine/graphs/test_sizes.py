@@ -46,7 +46,7 @@ def model(bytes_by_device):
     stages = [
         SimpleNamespace(device=device, layers=[None] * (size // 1024)) for device, size in bytes_by_device.items()
     ]
-    return SimpleNamespace(stages=stages, page_shape=(1, 1024 // (2 * PAGE * 2)), dtype=torch.float16)
+    return SimpleNamespace(stages=stages, page_shape=(1, 1024 // (2 * PAGE * 2)), kv_dtype=torch.float16)
 
 
 def free(monkeypatch, **gib):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from specbatch.engine.graphs.cascade.tiles import ROWS, Tile
 from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.kv.fp8 import head_bytes
 from specbatch.engine.graphs.kv.paging import PAGE
 
 # Of a layer, fitted to `benchmarks.cascade` on an H200: docs/decisions/0039.
@@ -36,10 +39,10 @@ class CascadePrice:
 
     @classmethod
     def of_shape(
-        cls, layers: int, heads: int, kv_heads: int, head_dim: int, number: int, bandwidth: float
+        cls, layers: int, heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype, bandwidth: float
     ) -> CascadePrice:
-        """Of so many layers, heads and bytes a number, on GPUs of so many bytes a second."""
-        page, query = 2 * kv_heads * PAGE * head_dim * number, _QUERY_BYTES * heads * head_dim
+        """Of so many layers, heads and pages of a dtype, on GPUs of so many bytes a second."""
+        page, query = 2 * kv_heads * PAGE * head_bytes(head_dim, dtype), _QUERY_BYTES * heads * head_dim
         return cls(layers, page / bandwidth, query / bandwidth, heads // kv_heads)
 
     @classmethod
@@ -49,7 +52,7 @@ class CascadePrice:
         layers = [layer for stage in decoder.stages for layer in stage.layers]
         plain = sum(not layer.what.attention.window for layer in layers)
         heads = layers[0].o.shape[1] // head_dim
-        return cls.of_shape(plain, heads, kv_heads, head_dim, decoder.dtype.itemsize, bandwidth)
+        return cls.of_shape(plain, heads, kv_heads, head_dim, decoder.kv_dtype, bandwidth)
 
     def at_most(self, saved: int) -> float:
         """However rows are seated.

@@ -15,9 +15,9 @@ SHIFT = 7  # the largest number of a head comes to lie in [128, 256), of at most
 _BITS, _SPECIAL, _LEAST = 23, 255, 1  # of float32: where the exponent begins, that of infinity and NaN, the smallest one of a normal number
 
 
-def head_bytes(width: int) -> int:
+def head_bytes(width: int, dtype: torch.dtype) -> int:
     """Bytes of a head's keys, or values, of one token."""
-    return width * FP8.itemsize + SCALE.itemsize
+    return width * dtype.itemsize + (SCALE.itemsize if dtype == FP8 else 0)
 
 
 def rounded(x: Tensor) -> tuple[Tensor, Tensor]:

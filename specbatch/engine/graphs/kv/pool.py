@@ -10,8 +10,10 @@ from torch import Tensor
 
 from specbatch.engine.graphs.cascade.tiles import PrefixTiles
 from specbatch.engine.graphs.decoder import Decoder
+from specbatch.engine.graphs.kv.fp8 import FP8, SCALE, head_bytes
 from specbatch.engine.graphs.kv.page_allocator import PageAllocator
 from specbatch.engine.graphs.kv.paging import PAGE, Pages
+from specbatch.engine.graphs.stage import Stage
 
 
 def pages_for(positions: int) -> int:
@@ -22,11 +24,15 @@ def pages_for(positions: int) -> int:
 def page_bytes(decoder: Decoder) -> dict[torch.device, int]:
     """Bytes of one page of all layers, by device."""
     heads, width = decoder.page_shape
-    each = 2 * heads * width * PAGE * decoder.dtype.itemsize
+    each = 2 * heads * PAGE * head_bytes(width, decoder.kv_dtype)
     found: dict[torch.device, int] = {}
     for stage in decoder.stages:
         found[stage.device] = found.get(stage.device, 0) + each * len(stage.layers)
     return found
+
+
+def _of_layers(stage: Stage, shape: Sequence[int], dtype: torch.dtype) -> list[Tensor]:
+    return [torch.zeros(*shape, dtype=dtype, device=stage.device) for _ in stage.layers]
 
 
 class PagePool:
@@ -60,11 +66,11 @@ class PagePool:
         for stage in decoder.stages:
             shape = (pages + 1, heads, PAGE, width)
             stage.pages = None  # frees the old ones first
-            keys = [torch.zeros(shape, dtype=decoder.dtype, device=stage.device) for _ in stage.layers]
-            values = [torch.zeros(shape, dtype=decoder.dtype, device=stage.device) for _ in stage.layers]
+            keys, values = (_of_layers(stage, shape, decoder.kv_dtype) for _ in range(2))
+            scales = [_of_layers(stage, shape[:3], SCALE) for _ in range(2)] if decoder.kv_dtype == FP8 else [[], []]
             table = torch.zeros(slots + 1, columns, dtype=torch.int32, device=stage.device)
             prefixes = PrefixTiles.unused(slots, stage.device) if cascade else None
-            stage.pages = Pages(keys, values, table, prefixes)
+            stage.pages = Pages(keys, values, table, prefixes, *scales)
 
     @property
     def free(self) -> int:

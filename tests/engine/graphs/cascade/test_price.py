@@ -1,12 +1,13 @@
 """Reading together pays from so many rows and shared tokens on, as measured on an H200 for Qwen3-8B's shape."""
 
 import pytest
+import torch
 
 from specbatch.engine.graphs.cascade.price import CascadePrice
 from specbatch.engine.graphs.cascade.tiles import most_tiles, plan_tiles
 from specbatch.engine.graphs.kv.paging import PAGE
 
-OF_8B = CascadePrice.of_shape(1, 32, 8, 128, 2, 4.22e12)
+OF_8B = CascadePrice.of_shape(1, 32, 8, 128, torch.bfloat16, 4.22e12)
 MEASURED = {  # microseconds saved in a layer, by rows and queries, of 256, 1,000 and 4,000 shared tokens
     (16, 1): (-4.3, 1.2, 28.4),
     (32, 1): (-5.5, 4.0, 53.4),
@@ -53,4 +54,4 @@ def test_more_is_never_saved_than_the_pages_that_are_held_twice_allow():
 
 
 def test_a_model_whose_layers_all_have_windows_saves_nothing():
-    assert saved(512, 4000, price=CascadePrice.of_shape(0, 32, 8, 128, 2, 4.22e12)) == 0
+    assert saved(512, 4000, price=CascadePrice.of_shape(0, 32, 8, 128, torch.bfloat16, 4.22e12)) == 0
