@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from benchmarks.device_speed import nominal
+from specbatch.engine.fp8.kv import head_bytes
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.kv.fp8 import head_bytes
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.graphs.sizes import bucket
 from specbatch.engine.pipeline import RoundTimes
@@ -69,7 +69,9 @@ def _reading(layers: int, decoder: Decoder, tokens: float) -> float:
     speed = nominal(_name(decoder))
     heads, width = decoder.page_shape
     return (
-        tokens * layers * 2 * heads * head_bytes(width, decoder.kv_dtype) / (_OF_NOMINAL * speed.bandwidth) if speed else 0.0
+        tokens * layers * 2 * heads * head_bytes(width, decoder.kv_dtype) / (_OF_NOMINAL * speed.bandwidth)
+        if speed
+        else 0.0
     )
 
 

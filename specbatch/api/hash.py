@@ -48,8 +48,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "engine.name": ("auto", "native"),  # the engine that ran is in the run's identity
     "engine.options": ({},),
     "target.adapter": (None,),
+    "target.kvDtype": ("auto",),
     "drafter.quantization": (None,),
     "drafter.window": (None,),
+    "drafter.kvDtype": ("auto",),
     "decoding.minP": (0.0,),
     "decoding.repetitionPenalty": (1.0,),
     "decoding.frequencyPenalty": (0.0,),
@@ -72,7 +74,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 # Of the drafter: by the coupled rule it changes no token, by the rejection rule it changes which are drawn.
-_HOW_DRAFTED = ("quantization", "window")
+_HOW_DRAFTED = ("quantization", "window", "kvDtype")
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

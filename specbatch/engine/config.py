@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from specbatch.engine.request import AcceptanceRule, SamplingParams
 from specbatch.engine.speculation import MOST_FORCED, Speculation
-
-KVDtype = Literal["auto", "fp8"]  # auto: the model's own
 
 _KV_RESERVE = 4 << 30  # bytes of a GPU
 
@@ -30,7 +27,6 @@ class EngineConfig:
     prefix_caching: what rows begin with alike is computed once
     cascade_attention: rows of a round of the graphs runner that share pages read these together; None: on a GPU, where that pays
     drafter_window: tokens of a row that a draft model of the graphs runner sees at least, beside the first few; None: all
-    kv_dtype, drafter_kv_dtype: of the pages of target and draft model in the graphs runner
     price_plain_rounds: measure at warm-up also where k is fixed, for EngineStats.target_only_seconds
     """
 
@@ -48,8 +44,6 @@ class EngineConfig:
     prefix_caching: bool = True
     cascade_attention: bool | None = None
     drafter_window: int | None = None
-    kv_dtype: KVDtype = "auto"
-    drafter_kv_dtype: KVDtype = "auto"
     price_plain_rounds: bool = False
 
     def kv_reserve_of(self, device: str) -> int:

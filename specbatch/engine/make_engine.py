@@ -60,7 +60,8 @@ def describe(engine: Engine) -> str:
     if isinstance(engine.drafter, ModelDrafter):
         models["drafter"] = engine.drafter.model
     rules = [f"{role}: {model.rope_rule}" for role, model in models.items() if model.rope_rule]
-    return "; ".join([chosen, *rules])
+    kept = [role for role, model in models.items() if model.fp8_kv]
+    return "; ".join([chosen, *rules, *([f"KV in FP8: {', '.join(kept)}"] if kept else [])])
 
 
 def make_engine(target: CausalLM, drafter: Drafter | None, config: EngineConfig) -> Engine:

@@ -86,7 +86,7 @@ def place_model(
                 first_layer=layer,
                 last_layer=layer + count - 1,
                 weight_bytes=int(linears) // 8 + params * shape.dtype_bytes,
-                kv_bytes=sum(one.kv for one in layers) * shape.dtype_bytes * kv_tokens,
+                kv_bytes=shape.kv_bytes(sum(one.kv for one in layers)) * kv_tokens,
                 has_embedding=device == devices[0],
                 has_head=device == head,
             )

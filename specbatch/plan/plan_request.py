@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from specbatch.api import SpecBatchJob
-from specbatch.errors import DeviceError
+from specbatch.errors import DeviceError, ModelError
 from specbatch.plan.gpus import cpu_shape
 from specbatch.plan.shapes.model_shape import ModelShape
 from specbatch.plan.types import GpuShape, Speculation
@@ -59,6 +59,7 @@ class PlanRequest:
 
         Raises:
             DeviceError: the GPUs are not as many as the spec needs.
+            ModelError: KV in FP8 is asked for of a drafter that has no such choice.
         """
         spec, drawn = job.spec, job.spec.decoding
         sorts = drawn.top_k > _MOST_CANDIDATES and drawn.top_p < 1
@@ -70,6 +71,7 @@ class PlanRequest:
             acceptance_rate = _ACCEPTANCE_OF_NGRAM if ngram else of_model
         if drafter is not None and spec.drafter is not None and spec.drafter.window is not None:
             drafter = replace(drafter, window=spec.drafter.window)
+        target, drafter = _with_kv(job, target, drafter)
         return cls(
             target=target,
             drafter=drafter,
@@ -104,6 +106,23 @@ class PlanRequest:
     def without_drafter(self) -> Self:
         """The target alone on the same GPUs, which leaves room for more rows."""
         return replace(self, drafter=None, speculation=Speculation(0, is_adaptive=False), target_alone=True)
+
+
+def _with_kv(job: SpecBatchJob, target: ModelShape, drafter: ModelShape | None) -> tuple[ModelShape, ModelShape | None]:
+    """The shapes with keys and values of the dtypes that the spec asks for: of pages, or vLLM's; else nothing is saved."""
+    asked = job.spec.drafter.kv_dtype if job.spec.drafter is not None else "auto"
+    if asked != "auto" and drafter is not None and drafter.eagle3 is not None:
+        raise ModelError(
+            "drafter.kvDtype is for draft models, and it is an EAGLE-3 head, which has one layer of KV",
+            where=drafter.name,
+            remedy="leave drafter.kvDtype out",
+        )
+    if job.spec.engine.name != "vllm" and (
+        job.spec.placement.gpus == 0 or any(shape.why_general for shape in (target, drafter) if shape is not None)
+    ):
+        return target, drafter
+    drafting = drafter and replace(drafter, fp8_kv=asked == "fp8")
+    return replace(target, fp8_kv=job.spec.target.kv_dtype == "fp8"), drafting
 
 
 def _devices(count: int, gpus: Sequence[GpuShape]) -> dict[str, GpuShape]:

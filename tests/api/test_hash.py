@@ -66,8 +66,14 @@ def test_how_a_drafter_is_run_counts_where_it_decides_on_what_is_drawn():
     def digest(drafter, rule):
         return job(f"{{drafter: {{model: a/b{drafter}}}, decoding: {{acceptanceRule: {rule}}}}}").spec_hash()
 
-    assert digest(", quantization: int8", "coupled") == digest("", "coupled")
-    assert digest(", quantization: int8", "rejection") != digest("", "rejection")
+    for asked in (", quantization: int8", ", kvDtype: fp8"):
+        assert digest(asked, "coupled") == digest("", "coupled")
+        assert digest(asked, "rejection") != digest("", "rejection")
+
+
+def test_kv_in_fp8_is_another_target():
+    assert job("target: {model: Qwen/Qwen3-8B, kvDtype: fp8}").spec_hash() != PLAIN
+    assert job("target: {model: Qwen/Qwen3-8B, kvDtype: auto}").spec_hash() == PLAIN
 
 
 def test_the_name_does_not_count():

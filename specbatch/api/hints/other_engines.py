@@ -44,7 +44,7 @@ _TABLE: dict[str, str] = {
     "max_num_batched_tokens max_prefill_tokens max_batch_prefill_tokens chunked_prefill_size enable_chunked_prefill enable_prefix_caching disable_radix_cache block_size page_size "
     "enforce_eager disable_cuda_graph cuda_graph_max_bs compilation_config torch_compile enable_torch_compile attn_implementation attention_backend flash_attention flash_attn "
     "use_flash_attention_2 scheduling_policy schedule_policy num_scheduler_steps max_waiting_tokens": _NO_SETTING,
-    "kv_cache_dtype kv_dtype cache_dtype cache_type_k cache_type_v": "KV has the target's dtype: target.dtype; in FP8 by vLLM alone: engine: {name: vllm, options: {kv_cache_dtype: fp8}}",
+    "kv_cache_dtype cache_dtype cache_type_k cache_type_v": "=target.kvDtype",
     "swap_space cpu_offload_gb offload_folder low_cpu_mem_usage kv_offloading_size": _NO_OFFLOAD,
     # models
     "model_name model_id model_path model_name_or_path pretrained_model_name_or_path base_model hf_model_id": "=target.model",

@@ -22,6 +22,13 @@ def _options_are_of_one_engine(job: SpecBatchJob) -> Iterator[Problem]:
         )
 
 
+@rule("engine.options", "target.kvDtype")
+def _kv_has_one_dtype(job: SpecBatchJob) -> Iterator[Problem]:
+    asked = job.spec.target.kv_dtype
+    if asked != "auto" and "kv_cache_dtype" in job.spec.engine.options:
+        yield Problem("spec.engine.options.kv_cache_dtype", f"target.kvDtype says {asked}", "leave one of them out")
+
+
 @rule("engine.name", "target.adapter")
 def _adapters_need_an_engine_that_has_them(job: SpecBatchJob) -> Iterator[Problem]:
     if job.spec.target.adapter is not None and job.spec.engine.name == "native":
@@ -51,6 +58,8 @@ def not_of_vllm(spec: Spec) -> Iterator[Problem]:
         yield Problem("spec.drafter.quantization", "vLLM loads a drafter as it is stored", _NATIVE)
     if spec.drafter is not None and spec.drafter.window is not None:
         yield Problem("spec.drafter.window", "vLLM's drafters see whole rows", _NATIVE)
+    if spec.drafter is not None and spec.drafter.kv_dtype != "auto":
+        yield Problem("spec.drafter.kvDtype", "vLLM's drafters keep keys and values as the target does", _NATIVE)
     if placement.micro_batches != "auto":
         yield Problem("spec.placement.microBatches", "vLLM schedules by itself, and has no such setting", _NATIVE)
     yield from _decoding_not_of_vllm(spec)

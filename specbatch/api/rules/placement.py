@@ -49,6 +49,12 @@ def _drafter_has_what_its_method_needs(job: SpecBatchJob) -> Iterator[Problem]:
             f"is for draft models, and method {drafter.method} has {'no KV' if drafter.method == 'ngram' else 'one layer of it'}",
             "leave window out",
         )
+    if drafter.method != "model" and drafter.kv_dtype != "auto":
+        yield Problem(
+            "spec.drafter.kvDtype",
+            f"is for draft models, and method {drafter.method} has {'no KV' if drafter.method == 'ngram' else 'one layer of it'}",
+            "leave kvDtype out",
+        )
     if drafter.window is not None and job.spec.decoding.acceptance_rule == "rejection":
         yield Problem(
             "spec.drafter.window",

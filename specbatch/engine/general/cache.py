@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from specbatch.engine.fp8.kv import as_kept
 from specbatch.engine.triton_support import why_no_kernels
 
 _NO_LENGTH = 1 << 20  # tokens; beyond the reach of any scale that sets in by position
@@ -94,10 +95,11 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
 
     is_compileable = True
 
-    def __init__(self, slots: int, length: int) -> None:
+    def __init__(self, slots: int, length: int, *, fp8: bool) -> None:
         super().__init__()
         self.slots = slots
         self.length = length
+        self.fp8 = fp8
         self.view: SlotView | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -122,6 +124,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        if self.fp8:
+            key_states, value_states = as_kept(key_states), as_kept(value_states)
         view = self.view
         assert view is not None, "a forward without a view"
         positions = view.write_positions(key_states.device, self.length)
@@ -170,12 +174,13 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
         num_layers: of the model.
         slots: rows at once.
         max_positions: the largest number of positions a row may fill, speculative tokens included.
+        fp8: keys and values are rounded as FP8 keeps them. They stay in their dtype: no memory is saved.
     """
 
-    def __init__(self, num_layers: int, slots: int, max_positions: int) -> None:
+    def __init__(self, num_layers: int, slots: int, max_positions: int, *, fp8: bool = False) -> None:
         self.slots = slots
         self.max_positions = max_positions
-        super().__init__(layers=[SlotLayer(slots, max_positions + 1) for _ in range(num_layers)])
+        super().__init__(layers=[SlotLayer(slots, max_positions + 1, fp8=fp8) for _ in range(num_layers)])
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
         """Unused: masks come from the view."""

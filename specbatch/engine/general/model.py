@@ -46,6 +46,9 @@ class CausalLM:
         embedding = model.get_input_embeddings().weight
         self.input_device: torch.device = embedding.device
         self._last_token: int = len(embedding) - 1
+        self.fp8_kv = (
+            False  # True, before there are rows: keys and values are kept in FP8, which makes it another model
+        )
         self.cache: SlotCache | None = None
         self.captured: CapturedForwards | None = None
         self._taps = Taps(model)
@@ -115,7 +118,7 @@ class CausalLM:
         """Makes room for rows; memory is taken at the first forward, layer by layer."""
         self.captured = None  # its graphs write to the old slots
         self.cache = None  # frees the old slots before the new ones are taken
-        self.cache = SlotCache(self.num_layers, slots, max_positions)
+        self.cache = SlotCache(self.num_layers, slots, max_positions, fp8=self.fp8_kv)
 
     def capture_forwards(self, record: Recorder | None = None) -> None:
         """From now on forwards over the slots that are allocated are CUDA graphs, where they can be.

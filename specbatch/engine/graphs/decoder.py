@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.cuda_graphs import Capture
 from specbatch.engine.graphs.describe.cut import CutModel
@@ -44,7 +45,6 @@ class Decoder:
         max_positions: the longest row, speculative tokens included.
         stages: that the layers of one device are cut into at least.
         description: of the model, where it is known.
-        kv_dtype: of its pages, FP8 or its own; None: its own.
     """
 
     def __init__(
@@ -54,7 +54,6 @@ class Decoder:
         max_positions: int,
         stages: int = 1,
         description: DecoderDescription | None = None,
-        kv_dtype: torch.dtype | None = None,
     ) -> None:
         positions = min(max_positions, model.max_positions)
         what = description or describe(model.model, model.longest)
@@ -67,7 +66,7 @@ class Decoder:
         self.residual_scale = what.residual_scale
         self.logit_softcap = what.logit_softcap
         self.dtype: torch.dtype = model.model.dtype
-        self.kv_dtype = kv_dtype or self.dtype
+        self.kv_dtype = FP8 if model.fp8_kv else self.dtype
         self.embedding: Tensor = decoder.embed_tokens.weight.detach()
         self.norm = norm_weight(decoder.norm, what.norm_offset, what.logit_scale)
         self.head: Weight = weight_of(model.model.get_output_embeddings())

@@ -23,7 +23,6 @@ from specbatch.engine.graphs.drafters.paged import PagedDrafter
 from specbatch.engine.graphs.drafters.replicated import ReplicatedDrafter
 from specbatch.engine.graphs.drafters.windowed import WindowedDrafter, WindowPool, shown_positions
 from specbatch.engine.graphs.handover import Inbox, Outbox
-from specbatch.engine.graphs.kv.fp8 import FP8
 from specbatch.engine.graphs.kv.pool import PagePool
 from specbatch.engine.graphs.lane_assignment import lanes_of
 from specbatch.engine.graphs.ops import operations
@@ -56,11 +55,10 @@ class CapturedPair:
         self.config = config
         self.slots = slots
         ops, positions = operations(target.input_device), config.max_positions
-        of_target, of_drafter = (FP8 if kind == "fp8" else None for kind in (config.kv_dtype, config.drafter_kv_dtype))
-        self.target = Decoder(target, ops, positions, config.stages_per_device, kv_dtype=of_target)
+        self.target = Decoder(target, ops, positions, config.stages_per_device)
         shown = shown_positions(config)
         models = drafter.models[: config.micro_batches] if isinstance(drafter, ModelDrafter) else ()
-        drafting = [Decoder(model, ops, shown or positions, kv_dtype=of_drafter) for model in models]
+        drafting = [Decoder(model, ops, shown or positions) for model in models]
         self.lanes = lanes_of(self.target, drafting, apart=config.drafter_apart)
         alone = len(self.lanes) == 1
         if alone:

@@ -108,6 +108,9 @@ def _notes_of_model(model: str, shape: ModelShape, *, on_gpus: bool) -> Iterator
             f"{model}: the pair runs by transformers' own modules, several times slower than recorded rounds,"
             f" since {shape.why_general}"
         )
+    if shape.fp8_kv:
+        plain = replace(shape, fp8_kv=False).kv_bytes_per_token
+        yield f"{model}: keys and values in FP8, {shape.kv_bytes_per_token:,} bytes a token in place of {plain:,}"
     if not shape.kv_traced:
         yield f"{model}: its KV is estimated from its config, since no forward could be traced"
     if shape.counted and shape.num_experts:

@@ -76,6 +76,7 @@ class ModelShape:
     source: str = ""  # where the shape was read, for people
     eagle3: Eagle3Config | None = field(default=None, compare=False)  # of an EAGLE-3 head, which is no model by itself
     window: int | None = None  # drafter.window: of a row, the last tokens that have KV at least
+    fp8_kv: bool = False  # kvDtype: fp8, where the pair has pages
     quantization: str = (
         ""  # of the weights of layers, and of the head where it has head_bits; stored so, or made at load
     )
@@ -167,10 +168,14 @@ class ModelShape:
         """Bytes of weights read by one decode step of a large batch: everything but embeddings that are looked up."""
         return self.read_bytes(self.span().params, self.head) + self.after * self.dtype_bytes
 
+    def kv_bytes(self, numbers: int) -> int:
+        """Bytes of so many numbers of keys and values; in FP8 those of a head have a scale of 16 bits."""
+        return numbers + 2 * (numbers // self.head_dim) if self.fp8_kv else numbers * self.dtype_bytes
+
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of keys and values of one token."""
-        return self.span().kv * self.dtype_bytes
+        return self.kv_bytes(self.span().kv)
 
 
 # Counts a model from its parsed config.json, or from the .gguf file it was read of: a shape without name and source; None where it cannot.

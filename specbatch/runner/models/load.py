@@ -13,7 +13,6 @@ from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
-from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.loading.eagle3 import load_eagle3
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.loading.vocabulary import check_vocabularies
@@ -29,9 +28,10 @@ from specbatch.plan.shapes.model_shape import ModelShape
 from specbatch.plan.shapes.read_shape import shape_in
 from specbatch.plan.shapes.weight_files import weight_files
 from specbatch.plan.types import ModelPlacement, Plan, ReplicaPlan
-from specbatch.runner.display import WARNING, seldom
+from specbatch.runner.display import seldom
 from specbatch.runner.models.adapter import AdapterFiles, find_adapter
 from specbatch.runner.models.counting import counter
+from specbatch.runner.models.effects import check_fp8_kv, without_effect
 from specbatch.runner.models.files import ModelFiles, find_model
 from specbatch.runner.models.tokenizer import load_tokenizer
 
@@ -104,8 +104,10 @@ def load_engines(spec: Spec, pair: Pair, plan: Plan, say: Callable[[str], None])
     """Loads one engine a replica, compares its devices with the plan, and warms it up.
 
     Raises:
+        SpecError: KV in FP8 on GPUs that have no FP8.
         ModelError, DeviceError, OutOfMemoryError: as the engine's loading; also a placement that is not the plan's.
     """
+    check_fp8_kv(spec, [device for replica in plan.replicas for device in replica.devices])
     engines = []
     names = " and ".join(files.name for files in (pair.target, pair.drafter) if files is not None)
     for number, replica in enumerate(plan.replicas):
@@ -121,13 +123,13 @@ def _load_engine(
     spec: Spec, pair: Pair, plan: Plan, replica: ReplicaPlan, say: Callable[[str], None], *, first: bool
 ) -> Engine:
     target = _load(pair.target, replica.target, spec.target.dtype)
+    target.fp8_kv = spec.target.kv_dtype == "fp8"
     drafter = _load_drafter(spec, pair, replica, target)
     engine = _make_engine(spec, plan, replica, target, drafter)
     if first:
         say(f"engine: {describe(engine)}")
-        for idle in (_idle_groups(spec, replica, engine), _idle_window(spec, engine), _idle_drafters(engine)):
-            if idle is not None:
-                say(idle)
+        for warning in without_effect(spec, replica, engine):
+            say(warning)
     if not _warmed_up(engine, say):
         del engine  # and with it the memory that the next one needs
         release(target.input_device)
@@ -135,35 +137,6 @@ def _load_engine(
         say(f"engine: {describe(engine)}")
         engine.warmup(seldom(say))
     return engine
-
-
-def _idle_groups(spec: Spec, replica: ReplicaPlan, engine: Engine) -> str | None:
-    """A warning where groups of rows are asked for and nothing could be at work at once; the run has one group then."""
-    groups, general = spec.placement.micro_batches, not isinstance(engine.runner, GraphModelRunner)
-    if groups in {"auto", 1} or not (general or len(replica.devices) == 1):
-        return None
-    why = "the general engine runs" if general else f"the pair has one GPU, {replica.devices[0]}"
-    return f"{WARNING}spec.placement.microBatches: {groups} asks for groups of rows at work at once, but {why}: the run has one group"
-
-
-def _idle_window(spec: Spec, engine: Engine) -> str | None:
-    """A warning where a window is asked for and the drafter sees whole rows all the same."""
-    window = spec.drafter.window if spec.drafter is not None else None
-    if window is None or isinstance(engine.runner, GraphModelRunner):
-        return None
-    return f"{WARNING}spec.drafter.window: the general engine runs, where a drafter sees whole rows: {window} changes nothing"
-
-
-def _idle_drafters(engine: Engine) -> str | None:
-    """A warning where more drafters are loaded than groups of rows can use."""
-    drafter = engine.drafter
-    if not isinstance(drafter, ModelDrafter) or len(drafter.models) == engine.runner.drafters:
-        return None
-    used = engine.runner.drafters
-    why = (
-        "there are no more groups of rows" if isinstance(engine.runner, GraphModelRunner) else "the general engine runs"
-    )
-    return f"{WARNING}{len(drafter.models)} drafters are loaded and {used} will draft, since {why}"
 
 
 def placements_of(engines: list[Engine]) -> dict[str, dict[str, str]]:
@@ -225,6 +198,8 @@ def _load_drafter(spec: Spec, pair: Pair, replica: ReplicaPlan, target: CausalLM
             where="spec.drafter.model",
             remedy="use a drafter made for this target, or put its tokenizer beside its weights",
         )
+    for each in (model, *replicas):
+        each.fp8_kv = spec.drafter.kv_dtype == "fp8"
     return ModelDrafter(model, replicas=replicas)
 
 

@@ -79,6 +79,8 @@ def engine_arguments(
         arguments["max_num_seqs"] = plan.max_sequences
     if spec.placement.gpus == 0:
         arguments["kv_cache_memory_bytes"] = int(_SPARE * replica.target.kv_bytes) + (64 << 20)
+    if spec.target.kv_dtype != "auto":
+        arguments["kv_cache_dtype"] = spec.target.kv_dtype
     if inputs.pair.adapter is not None:
         rank = max(8, 1 << (inputs.pair.adapter.rank - 1).bit_length())  # the powers of two are what vLLM has
         arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}

@@ -139,6 +139,14 @@ BROKEN = [
         "so would what is drawn",
     ),
     ("{drafter: {model: a/b, window: 64}, engine: {name: vllm}}", "spec.drafter.window", "see whole rows"),
+    ("drafter: {method: ngram, kvDtype: fp8}", "spec.drafter.kvDtype", "method ngram has no KV"),
+    ("drafter: {method: eagle3, model: a/b, kvDtype: fp8}", "spec.drafter.kvDtype", "has one layer of it"),
+    ("{drafter: {model: a/b, kvDtype: fp8}, engine: {name: vllm}}", "spec.drafter.kvDtype", "as the target does"),
+    (
+        "{target: {model: a/b, kvDtype: fp8}, engine: {name: vllm, options: {kv_cache_dtype: fp8_e5m2}}}",
+        "spec.engine.options.kv_cache_dtype",
+        "target.kvDtype says fp8",
+    ),
     # model references
     (
         "target: {model: 'https://huggingface.co/Qwen/Qwen3-8B/tree/main'}",

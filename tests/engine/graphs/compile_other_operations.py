@@ -2,11 +2,11 @@
 
 import torch
 
+from specbatch.engine.fp8.kv import SCALE
 from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.graphs import triton_ops
 from specbatch.engine.graphs.cascade.tiles import ROWS, PrefixTiles, most_tiles
 from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind, Routing
-from specbatch.engine.graphs.kv.fp8 import SCALE
 from specbatch.engine.graphs.kv.paging import PAGE, Pages, Tiles
 from specbatch.engine.graphs.linears import w8a8_ops
 from specbatch.engine.quantization import QuantizedWeight

@@ -4,9 +4,10 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from specbatch.engine.fp8.kv import as_kept
+from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
-from specbatch.engine.graphs.kv.fp8 import FP8, rounded, widened
 from specbatch.engine.graphs.kv.paging import PAGE
 from tests.engine import tiny
 from tests.engine.graphs import fast
@@ -21,8 +22,7 @@ class RoundedCache(DynamicCache):
     """transformers' own cache, which keeps what FP8 keeps, in the model's dtype."""
 
     def update(self, key_states, value_states, *args, **kwargs):
-        k, v = (widened(*rounded(states), states.dtype) for states in (key_states, value_states))
-        return super().update(k, v, *args, **kwargs)
+        return super().update(as_kept(key_states), as_kept(value_states), *args, **kwargs)
 
 
 @torch.inference_mode()
@@ -40,6 +40,7 @@ class Models:
         self.expected = [by_transformers(model, prompt, RoundedCache()) for prompt in PROMPTS]
         self.plain = [by_transformers(model, prompt, DynamicCache()) for prompt in PROMPTS]
         self.target = CausalLM(model)
+        self.target.fp8_kv = True
         self.noisy = ModelDrafter(CausalLM(tiny.noisy(tiny.qwen3())))
 
 
@@ -49,7 +50,7 @@ def models():
 
 
 def decoded(models, drafter=None, **config):
-    out, engine = fast.decode(models.target, drafter, fast.requests(PROMPTS, NEW), **(SIZES | {"kv_dtype": "fp8"} | config))
+    out, engine = fast.decode(models.target, drafter, fast.requests(PROMPTS, NEW), **(SIZES | config))
     return tiny.tokens(out, len(PROMPTS)), engine
 
 
@@ -63,16 +64,31 @@ def test_greedy_tokens_are_those_of_transformers_with_rounded_keys_and_values(mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [{"graphs_prefill_chunk": 16}, {"prefix_caching": False}, {"max_sequences": 1}, {"cascade_attention": True}], ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [{"graphs_prefill_chunk": 16}, {"prefix_caching": False}, {"max_sequences": 1}, {"cascade_attention": True}],
+    ids=str,
+)
 def test_chunks_shared_pages_and_batch_mates_change_no_token(models, config):
     assert decoded(models, models.noisy, num_speculative_tokens=3, **config)[0] == models.expected
 
 
 @pytest.mark.slow
-def test_a_drafter_with_kv_in_fp8_changes_no_token_and_has_its_own_pages(models):
-    for kv_dtype, expected in (("auto", models.plain), ("fp8", models.expected)):
-        tokens, engine = decoded(models, models.noisy, num_speculative_tokens=3, kv_dtype=kv_dtype, drafter_kv_dtype="fp8")
-        pair = engine.runner.pair
-        assert tokens == expected
-        assert pair.drafter.prefills[0].decoder.stages[0].kv.keys[0].dtype == FP8
-        assert (pair.target.stages[0].kv.keys[0].dtype == FP8) is (kv_dtype == "fp8")
+@pytest.mark.parametrize("k", [0, 3])
+def test_the_general_engine_has_the_same_text(models, k):
+    out, _ = tiny.decode(
+        models.target, models.noisy if k else None, fast.requests(PROMPTS, NEW), num_speculative_tokens=k, **SIZES
+    )
+    assert tiny.tokens(out, len(PROMPTS)) == models.expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [True, False])
+def test_a_drafter_with_kv_in_fp8_changes_no_token_and_has_its_own_pages(models, monkeypatch, target):
+    monkeypatch.setattr(models.target, "fp8_kv", target)
+    monkeypatch.setattr(models.noisy.model, "fp8_kv", True)
+    tokens, engine = decoded(models, models.noisy, num_speculative_tokens=3)
+    pair = engine.runner.pair
+    assert tokens == (models.expected if target else models.plain)
+    assert pair.drafter.prefills[0].decoder.stages[0].kv.keys[0].dtype == FP8
+    assert (pair.target.stages[0].kv.keys[0].dtype == FP8) is target

@@ -161,3 +161,9 @@ def test_a_head_leaves_room_for_more_kv_than_a_draft_model_and_stays_on_one_gpu(
     spread = job(4, "placement.strategy=multi_gpu_ratio", "placement.ratio={target: 2, drafter: 2}")
     with pytest.raises(ModelError, match="is one layer, and 2 GPUs"):
         make_plan(spread, shape("qwen3-8b"), head, [H100] * 4)
+
+
+def test_a_head_has_no_kv_in_fp8(tmp_path):
+    head = shape_in(written(tmp_path, FLAT), "h", drafting=True)
+    with pytest.raises(ModelError, match=r"drafter.kvDtype is for draft models, and it is an EAGLE-3 head"):
+        make_plan(job(1, "drafter.kvDtype=fp8"), shape("qwen3-8b"), head, [H100])

@@ -12,7 +12,7 @@ from tests.api.specs import job
 KNOWN = {
     "model", "dtype", "trust_remote_code", "max_model_len", "max_num_seqs", "skip_tokenizer_init", "seed", "disable_log_stats", "use_tqdm_on_load",
     "logprobs_mode", "max_logprobs", "generation_config", "structured_outputs_config", "tensor_parallel_size", "pipeline_parallel_size", "enable_lora", "max_loras", "max_lora_rank", "speculative_config",
-    "per_request_spec_decode_metrics", "kv_cache_memory_bytes", "enforce_eager", "gpu_memory_utilization",
+    "per_request_spec_decode_metrics", "kv_cache_memory_bytes", "enforce_eager", "gpu_memory_utilization", "kv_cache_dtype",
 }  # fmt: skip
 
 
@@ -37,6 +37,12 @@ def made(spec="", *, gpus=1, eagle3=False, rank=None, eos=2, scoring=False, take
         eos_token_ids=(2, 7),
     )
     return engine_arguments(inputs, replica, KNOWN, scoring=scoring)
+
+
+def test_kv_in_fp8_is_its_kv_cache_dtype():
+    asked = made("target: {model: a/b, kvDtype: fp8}, engine: {name: vllm}")
+    assert asked["kv_cache_dtype"] == "fp8"
+    assert "kv_cache_dtype" not in made("engine: {name: vllm}")
 
 
 def test_sizes_come_from_the_spec_and_the_plan():

@@ -62,7 +62,13 @@ def attend_cascade(
     stored = keys, values, *pages.scales(layer), pages.table
     numbers = factor_of(scale, kind), pages.table.stride(0), *q.stride()[:3], *keys.stride()[:3]
     assert not kind.window
-    constants = {"GROUPS": groups, "HEAD_DIM": head_dim, "BLOCK_D": block_d, "PAGE": PAGE, **constants_of(kind, q.device)}
+    constants = {
+        "GROUPS": groups,
+        "HEAD_DIM": head_dim,
+        "BLOCK_D": block_d,
+        "PAGE": PAGE,
+        **constants_of(kind, q.device),
+    }
 
     def prefix(stages: int) -> None:
         _prefix_kernel[kv_heads, len(tiles) * subs, splits](

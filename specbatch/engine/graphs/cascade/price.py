@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from specbatch.engine.fp8.kv import head_bytes
 from specbatch.engine.graphs.cascade.tiles import ROWS, Tile
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.kv.fp8 import head_bytes
 from specbatch.engine.graphs.kv.paging import PAGE
 
 # Of a layer, fitted to `benchmarks.cascade` on an H200: docs/decisions/0039.

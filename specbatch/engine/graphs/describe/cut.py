@@ -31,6 +31,7 @@ class CutModel:
     vocab_size: int
     max_positions: int
     longest: int
+    fp8_kv: bool = False
 
 
 def cut(model: Any, description: DecoderDescription, longest: int) -> tuple[CutModel, DecoderDescription]:

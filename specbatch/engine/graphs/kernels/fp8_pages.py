@@ -1,4 +1,4 @@
-"""Pages in FP8 in kernels: heads are rounded as they are written, and made wide in registers as they are read. See kv/fp8.py."""
+"""Pages in FP8 in kernels: heads are rounded as they are written, and made wide in registers as they are read. See fp8/kv.py."""
 
 # mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
 
@@ -7,9 +7,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from specbatch.engine.graphs.kv import fp8
+from specbatch.engine.fp8 import kv
 
-_SHIFT = tl.constexpr(fp8.SHIFT)
+_SHIFT = tl.constexpr(kv.SHIFT)
 
 
 @triton.jit

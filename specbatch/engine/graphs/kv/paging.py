@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from specbatch.engine import prefix
+from specbatch.engine.fp8.kv import rounded, widened
 from specbatch.engine.graphs.cascade.tiles import PrefixTiles
-from specbatch.engine.graphs.kv.fp8 import rounded, widened
 
 PAGE = prefix.PAGE  # positions
 
@@ -24,7 +24,7 @@ class Pages:
     """The KV of one model's layers on one device.
 
     keys, values: per layer [pages, kv_heads, PAGE, head_dim]
-    key_scales, value_scales: of pages in FP8, see fp8.py; none of others  # per layer [pages, kv_heads, PAGE]
+    key_scales, value_scales: of pages in FP8, see fp8/kv.py; none of others  # per layer [pages, kv_heads, PAGE]
     table: page of each stretch of PAGE positions of each slot  # int32 [slots + 1, pages of the longest row]
     prefixes: rows of the batch that read shared pages together; None: each row reads its own
     """

@@ -8,9 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from specbatch.engine.fp8.kv import SCALE, head_bytes
+from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.graphs.cascade.tiles import PrefixTiles
 from specbatch.engine.graphs.decoder import Decoder
-from specbatch.engine.graphs.kv.fp8 import FP8, SCALE, head_bytes
 from specbatch.engine.graphs.kv.page_allocator import PageAllocator
 from specbatch.engine.graphs.kv.paging import PAGE, Pages
 from specbatch.engine.graphs.stage import Stage

@@ -5,6 +5,8 @@ import torch
 
 pytest.importorskip("triton")
 
+from specbatch.engine.fp8.kv import SCALE, rounded
+from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.graphs.cascade import kernel, reference
 from specbatch.engine.graphs.cascade.tiles import PrefixTiles, lines, most_tiles, plan_tiles
 from specbatch.engine.graphs.describe.description import PLAIN, AttentionKind
@@ -13,7 +15,6 @@ from specbatch.engine.graphs.kernels.elementwise import rope_write
 from specbatch.engine.graphs.kernels.over_pages import Launch
 from specbatch.engine.graphs.kernels.prefill_attention import attend_packed
 from specbatch.engine.graphs.kernels.rope_attention import rope_attend
-from specbatch.engine.graphs.kv.fp8 import FP8, SCALE, rounded
 from specbatch.engine.graphs.kv.paging import PAGE, TILE, Pages, Tiles
 from specbatch.engine.graphs.reference import TorchOps
 
@@ -47,7 +48,11 @@ def rows_of(lengths, kv_heads, head_dim, spread=8):
             table[slot, j] = page = free.pop()
             inside = min(PAGE, length - j * PAGE)
             for kv, scale in zip(stored, scales, strict=True):
-                size = torch.exp2(torch.randint(-spread, spread + 1, (kv_heads, inside, 1)).float()) if kv is stored[1] else 1
+                size = (
+                    torch.exp2(torch.randint(-spread, spread + 1, (kv_heads, inside, 1)).float())
+                    if kv is stored[1]
+                    else 1
+                )
                 heads = rounded(torch.randn(kv_heads, inside, head_dim) * size)
                 kv[LAYER][page, :, :inside], scale[LAYER][page, :, :inside] = heads
     return Pages(*stored, table, None, *scales)
@@ -94,7 +99,9 @@ def written_alike(ours, theirs):
     assert ((keys != its) & ~its.isnan()).float().mean() < 0.002
 
 
-@pytest.mark.parametrize("kind", [PLAIN, AttentionKind(rotated=8), AttentionKind(interleaved=True)], ids=["plain", "a part", "pairs"])
+@pytest.mark.parametrize(
+    "kind", [PLAIN, AttentionKind(rotated=8), AttentionKind(interleaved=True)], ids=["plain", "a part", "pairs"]
+)
 @pytest.mark.parametrize("normed", [True, False])
 def test_tokens_are_written_as_the_reference_rounds_them(normed, kind):
     lengths, n = [5, 62, 130], 4
@@ -105,13 +112,17 @@ def test_tokens_are_written_as_the_reference_rounds_them(normed, kind):
     positions = (torch.tensor(lengths)[:, None] + torch.arange(n)).flatten()
     ours = on(pages, DEVICE)
     moved = (None if norm is None else norm.to(DEVICE) for norm in norms)
-    q = rope_write(qkv.to(DEVICE), *moved, EPS, rope.to(DEVICE), ours, LAYER, slots.to(DEVICE), positions.to(DEVICE), kind)
+    q = rope_write(
+        qkv.to(DEVICE), *moved, EPS, rope.to(DEVICE), ours, LAYER, slots.to(DEVICE), positions.to(DEVICE), kind
+    )
     expected = TorchOps().rope_write(qkv, *norms, EPS, rope, pages, LAYER, slots, positions, kind)
     torch.testing.assert_close(q.cpu(), expected, rtol=1e-5, atol=1e-5)
     written_alike(ours, pages)
 
 
-@pytest.mark.parametrize(("dtype", "splits", "normed"), [(torch.float32, 1, True), (torch.float32, 3, False), (torch.bfloat16, 2, True)])
+@pytest.mark.parametrize(
+    ("dtype", "splits", "normed"), [(torch.float32, 1, True), (torch.float32, 3, False), (torch.bfloat16, 2, True)]
+)
 def test_new_tokens_attend_to_each_other_as_they_are_stored(dtype, splits, normed):
     lengths, n = [1, 62, 130, 255], 4
     pages = rows_of([length + n for length in lengths], 2, 16, spread=1)
@@ -124,7 +135,9 @@ def test_new_tokens_attend_to_each_other_as_they_are_stored(dtype, splits, norme
     where = slots.repeat_interleave(n), (first[:, None] + torch.arange(n)).flatten()
     q = TorchOps().rope_write(qkv, *norms, EPS, rope, pages, LAYER, *where)
     written_alike(ours, pages)
-    expected = TorchOps().attend_rows(q.float().view(len(lengths), n, 4, 16), on(ours, "cpu"), LAYER, slots, first, 0.25)
+    expected = TorchOps().attend_rows(
+        q.float().view(len(lengths), n, 4, 16), on(ours, "cpu"), LAYER, slots, first, 0.25
+    )
     near(out, expected.view(out.shape), dtype)
 
 
@@ -146,7 +159,11 @@ def test_rows_that_share_pages_attend_to_what_these_stand_for():
     tiles, shared = lines(plan_tiles(pages.table[:4, :4].tolist(), most_tiles(4)), [0, 1, 2, 3], 4)
     q, slots, first = torch.randn(4, 2, 4, 16), torch.arange(4), torch.full((4,), 5 * PAGE + 7)
     expected = TorchOps().attend_rows(q, pages, LAYER, slots, first, 0.25)
-    near(reference.attend_cascade(q, pages, LAYER, slots, first, PrefixTiles(tiles, shared), 0.25, PLAIN), expected, q.dtype)
+    near(
+        reference.attend_cascade(q, pages, LAYER, slots, first, PrefixTiles(tiles, shared), 0.25, PLAIN),
+        expected,
+        q.dtype,
+    )
     prefixes = PrefixTiles(tiles.to(DEVICE), shared.to(DEVICE))
     given = q.to(DEVICE), on(pages, DEVICE), LAYER, slots.to(DEVICE), first.to(DEVICE), prefixes, 0.25, PLAIN
     near(kernel.attend_cascade(*given, splits=2), expected, q.dtype)

@@ -9,10 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-FP8 = torch.float8_e4m3fn
+from specbatch.engine.fp8.w8a8 import FP8
+
 SCALE = torch.bfloat16  # of powers of two
 SHIFT = 7  # the largest number of a head comes to lie in [128, 256), of at most 448
-_BITS, _SPECIAL, _LEAST = 23, 255, 1  # of float32: where the exponent begins, that of infinity and NaN, the smallest one of a normal number
+_BITS, _SPECIAL, _LEAST = (
+    23,
+    255,
+    1,
+)  # of float32: where the exponent begins, that of infinity and NaN, the smallest one of a normal number
 
 
 def head_bytes(width: int, dtype: torch.dtype) -> int:
@@ -39,3 +44,8 @@ def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
 def widened(values: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
     """What rounded has rounded.  # [..., D], [...] -> [..., D]"""
     return (values.float() * scales.float()[..., None]).to(dtype)
+
+
+def as_kept(x: Tensor) -> Tensor:
+    """Heads as they are after having been kept in FP8.  # [..., D]"""
+    return widened(*rounded(x), x.dtype)
