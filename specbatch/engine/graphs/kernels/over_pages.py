@@ -15,7 +15,7 @@ from torch import Tensor
 
 from specbatch.engine.graphs.describe.description import AttentionKind
 from specbatch.engine.graphs.kernels.activations import tanh
-from specbatch.engine.graphs.kernels.linears.linear_dp4a import native
+from specbatch.engine.graphs.kernels.linears.linear_integers import native
 from specbatch.engine.graphs.kernels.linears.linear_widen import widen
 from specbatch.engine.graphs.kv.paging import PAGE, Pages
 
