@@ -74,21 +74,35 @@ class Layers:
         outs, ins = SHAPES[name]
         x = torch.randn(tokens, ins, device="cuda").bfloat16()
         residual = torch.randn(tokens, outs, device="cuda").bfloat16()
-        norm = self.norm if name in ("qkv", "gate_up") else None
 
         def call(i: int) -> None:
-            inputs = w8a8.rounded(x, 128, norm, EPS)
-            self.step(name, inputs, self.weights[i % LAYERS][name], residual, tile)
+            matrix = self.weights[i % LAYERS][name]
+            self.step(name, self.inputs(name, x, matrix, tile), matrix, residual, tile)
 
         return call
+
+    def inputs(self, name: str, x: torch.Tensor, matrix: QuantizedWeight, tile: Config | None) -> Rounded:
+        """As its linear takes them; a tile's are rounded before it."""
+        norm = self.norm if name in ("qkv", "gate_up") else None
+        if tile is not None:
+            return w8a8.rounded(x, 128, norm, EPS)
+        return w8a8.inputs(x, matrix, norm, EPS, gated=name == "gate_up" and w8a8.gates(len(x)))
 
     def step(self, name: str, x: Rounded, matrix: QuantizedWeight, residual: torch.Tensor, tile: Config | None) -> Any:
         """The linear alone."""
         if name == "gate_up":
-            if w8a8.gates(x):
+            if w8a8.gates(len(x.values)):
                 return w8a8.gated(x, matrix, group=128, config=tile)
             return W8A8Ops().gate(w8a8.linear(x, matrix, config=tile)), None
         return w8a8.linear(x, matrix, residual=None if name == "qkv" else residual, config=tile), None
+
+    def linear(
+        self, name: str, x: torch.Tensor, weights: dict[str, QuantizedWeight], residual: torch.Tensor, tiles: Tiles,
+        rounded: Rounded | None = None,
+    ) -> Any:  # fmt: skip
+        """One, with the kernel that rounds its inputs, where there is one."""
+        inputs = rounded or self.inputs(name, x, weights[name], tiles[name])
+        return self.step(name, inputs, weights[name], residual, tiles[name])
 
     def chain(self, tokens: int, tiles: Tiles | None) -> Any:
         """All linears of a layer; None: in bfloat16."""
@@ -103,10 +117,10 @@ class Layers:
                 fed = ops.norm_gated(x, self.norm, EPS, weights["gate_up"], ahead, weights["down"])
                 ops.linear_add(fed, weights["down"], x)
                 return
-            q, _ = self.step("qkv", w8a8.rounded(x, 128, self.norm, EPS), weights["qkv"], x, tiles["qkv"])
-            x, _ = self.step("o", w8a8.rounded(q[:, :4096].contiguous(), 128), weights["o"], x.clone(), tiles["o"])
-            fed, rounded = self.step("gate_up", w8a8.rounded(x, 128, self.norm, EPS), weights["gate_up"], x, tiles["gate_up"])  # fmt: skip
-            self.step("down", rounded or w8a8.rounded(fed, 128), weights["down"], x, tiles["down"])
+            q, _ = self.linear("qkv", x, weights, x, tiles)
+            x, _ = self.linear("o", q[:, :4096].contiguous(), weights, x.clone(), tiles)
+            fed, rounded = self.linear("gate_up", x, weights, x, tiles)
+            self.linear("down", fed, weights, x, tiles, rounded)
 
         return call
 

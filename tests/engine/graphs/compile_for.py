@@ -32,7 +32,7 @@ from specbatch.engine.graphs.kernels import (
 )
 from specbatch.engine.graphs.kernels.experts import few, grouping, many, routing
 from specbatch.engine.graphs.kernels.linears import linear, linear_limits
-from specbatch.engine.graphs.linears import w8a8
+from specbatch.engine.graphs.linears import w8a8, w8a8_dense
 from specbatch.engine.quantization import QuantizedWeight
 from tests.engine.graphs.compile_operations import MODELS, VOCABULARY, every_operation, tensor
 from tests.engine.graphs.compile_other_operations import MIXTURES, OTHERS, mixtures, of_fp8, of_fp8_pages, other_layers
@@ -94,6 +94,7 @@ def compile_only(capability):
         prefill_attention,
         sampling,
         w8a8,
+        w8a8_dense,
     ):
         module.overlap = lambda device: options
     attention.multiprocessors = lambda device: 132

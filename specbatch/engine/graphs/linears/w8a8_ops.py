@@ -29,7 +29,7 @@ class W8A8Ops(TritonOps):
             return super().linear(x, weight, bias)
         if not w8a8.takes(x, weight):
             return multiply(x, weight, bias)
-        return w8a8.linear(w8a8.rounded(x, weight.group), weight, bias)
+        return w8a8.linear(w8a8.inputs(x, weight), weight, bias)
 
     def norm_linear(
         self,
@@ -48,7 +48,7 @@ class W8A8Ops(TritonOps):
             return self.linear(ahead.x, weight, bias)
         if not (w8a8.takes(x, weight) and normed(x, norm)):
             return self.linear(self.rms_norm(x, norm, eps), weight, bias)
-        return w8a8.linear(w8a8.rounded(x, weight.group, norm, eps), weight, bias)
+        return w8a8.linear(w8a8.inputs(x, weight, norm, eps), weight, bias)
 
     def linear_add(self, x: Tensor, weight: Weight, residual: Tensor) -> Tensor:
         """As in TorchOps."""
@@ -57,7 +57,7 @@ class W8A8Ops(TritonOps):
         if not w8a8.takes(x, weight):
             return residual + multiply(x, weight)
         ready = self._rounded.get(x)
-        return w8a8.linear(w8a8.rounded(x, weight.group) if ready is None else ready, weight, residual=residual)
+        return w8a8.linear(w8a8.inputs(x, weight) if ready is None else ready, weight, residual=residual)
 
     def linear_add_ahead(
         self, x: Tensor, weight: Weight, residual: Tensor, norm: Tensor, following: Weight
@@ -87,8 +87,9 @@ class W8A8Ops(TritonOps):
         if not w8a8.takes(x, gate_up):
             ready = x if norm is None else self.rms_norm(x, norm, eps)
             return self.gate(multiply(ready, gate_up), activation)
-        inputs = w8a8.rounded(x, gate_up.group, norm, eps)
-        if w8a8.gates(inputs):
+        gates = w8a8.gates(len(x))
+        inputs = w8a8.inputs(x, gate_up, norm, eps, gated=gates)
+        if gates:
             group = following.group if isinstance(following, QuantizedWeight) else 0
             out, rounded = w8a8.gated(inputs, gate_up, activation, group=group)
             if rounded is not None:

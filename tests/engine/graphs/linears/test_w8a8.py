@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("triton")
 
 from specbatch.engine.fp8.w8a8 import round_inputs
-from specbatch.engine.graphs.linears import w8a8
+from specbatch.engine.graphs.linears import w8a8, w8a8_dense
 from specbatch.engine.graphs.linears.w8a8_ops import W8A8Ops
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.quantization import multiply
@@ -33,7 +33,7 @@ def weight(kind, outs=OUTS):
 def ready(x, group):
     """Inputs, rounded by the reference, as the kernels take them."""
     values, scales = round_inputs(x, group)
-    return w8a8.Rounded(values, scales, x.dtype)
+    return w8a8.Rounded(values, scales.t().contiguous().t(), x.dtype)
 
 
 def off(got, expected):
@@ -104,7 +104,7 @@ def test_many_tokens_are_multiplied_by_weights_that_are_widened():
     x, norm = normal(w8a8.DENSE + 1, INS, seed=1), normal(INS, seed=2)
     for kind in BLOCKS:
         few = weight(kind)
-        wide = w8a8.widened(few, torch.float32)
+        wide = w8a8_dense.widened(few, torch.float32)
         assert torch.allclose(wide, few.dense(torch.float32), rtol=1e-6)
     bound = 2e-2 if CUDA else 0.1  # the interpreter rounds otherwise
     assert off(W8A8Ops().norm_linear(x, norm, 1e-6, few), TorchOps().norm_linear(x, norm, 1e-6, few)) < bound
@@ -124,6 +124,34 @@ def test_operations_take_any_weights():
     _, ahead = ops.linear_add_ahead(x, wide, residual.clone(), normal(OUTS), few)
     assert ahead is None
     assert off(ops.norm_gated(x, norm, 1e-6, few), TorchOps().norm_gated(x, norm, 1e-6, few)) < 2 * bound
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_weights_may_be_asked_for_before_the_inputs_are_there(ahead):
+    x, both, residual = normal(5, 512, seed=1), normal(256, 512, seed=2) * 512**-0.5, normal(5, 256, seed=3)
+    found = quantized(both.cpu(), (128, 128), 128)
+    both = type(found)(found.values.to(DEVICE), found.scales.to(DEVICE), found.rows, found.columns, found.group)
+    for _ in range(2):
+        config = w8a8.Config(64, 16, 4, 2, split=2, ahead=ahead)
+        bound = 2e-3 if CUDA else 1e-6
+        assert (
+            off(w8a8.linear(ready(x, 128), both, residual=residual, config=config), residual + multiply(x, both))
+            < bound
+        )
+        gate, up = multiply(x, both).chunk(2, dim=-1)
+        out, _ = w8a8.gated(ready(x, 128), both, config=config)
+        assert off(out, torch.nn.functional.silu(gate) * up) < bound
+
+
+@pytest.mark.parametrize("kind", ["blocks", pytest.param("channels", marks=pytest.mark.slow)])
+def test_a_program_of_one_token_rounds_its_inputs(kind):
+    few, x, norm = weight(kind), normal(1, INS, seed=1), normal(INS, seed=2)
+    inputs = w8a8.inputs(x, few, norm, 1e-6)
+    assert inputs.scales is None
+    bound = 2e-2 if CUDA else 0.1  # the interpreter rounds otherwise
+    assert off(w8a8.linear(inputs, few), TorchOps().norm_linear(x, norm, 1e-6, few)) < bound
+    assert off(w8a8.linear(w8a8.inputs(x, few), few), multiply(x, few)) < bound
 
 
 @pytest.mark.slow

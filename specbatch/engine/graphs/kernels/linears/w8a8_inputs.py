@@ -8,51 +8,51 @@ import triton
 import triton.language as tl
 
 from specbatch.engine.graphs.kernels.linears.w8a8 import GROUP
+from specbatch.engine.graphs.kernels.linears.w8a8_rounding import few_bits, largest, scale_of, spread, weighted
 
 
 @triton.jit
 def round_inputs(
-    x, norm, values, scales, ins, groups, eps,
+    x, norm, values, scales, ins, groups, stride, eps,
     width: tl.constexpr, by_group: tl.constexpr, normed: tl.constexpr, back: tl.constexpr,
     early: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """Rounds a stretch of a token's inputs to FP8, after the norm where `normed`; a stretch is all of them then, or without groups.
 
+    stride: of scales, from one group to the next
     back: what is stored is times the scales again, in the dtype of `values`
     early: lets the linear start at once, which asks for its weights
     """
     if overlapped and early:
         tl.extra.cuda.gdc_launch_dependents()
-    if overlapped:
-        tl.extra.cuda.gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
     k = part * width + tl.arange(0, width)
+    factor = 1.0
+    if normed:
+        factor = tl.load(norm + k, mask=k < ins, other=0.0)
+    if overlapped:
+        tl.extra.cuda.gdc_wait()
     raw = tl.load(x + row * ins + k, mask=k < ins, other=0.0)
     wide = raw.to(tl.float32)
     if normed:
-        factor = tl.load(norm + k, mask=k < ins, other=0.0)
         wide = wide * tl.rsqrt(tl.sum(wide * wide, axis=0) / ins + eps)
-        wide = (wide.to(factor.dtype) * factor).to(raw.dtype).to(tl.float32)
+        wide = weighted(wide, factor, raw.dtype)
     if overlapped and not early:
         tl.extra.cuda.gdc_launch_dependents()
+    pieces: tl.constexpr = width // GROUP if by_group else 1
     if by_group:
-        count: tl.constexpr = width // GROUP
-        tiles = tl.reshape(wide, (count, GROUP))
-        most = tl.max(tl.abs(tiles), axis=1)
-        scale = tl.div_rn(tl.where(most > 0, most, 1.0), 448.0)
-        each = tl.reshape(tl.broadcast_to(scale[:, None], (count, GROUP)), (width,))
-        group = part * count + tl.arange(0, count)
+        scale = scale_of(largest(wide, width, pieces))
+        group = part * pieces + tl.arange(0, pieces)
         if not back:
-            tl.store(scales + row * groups + group, scale, mask=group < groups)
+            tl.store(scales + group * stride + row, scale, mask=group < groups)
     else:
-        most = tl.max(tl.abs(wide), axis=0)
-        scale = tl.div_rn(tl.where(most > 0, most, 1.0), 448.0)
-        each = tl.zeros_like(wide) + scale
+        scale = scale_of(tl.max(tl.abs(wide), axis=0))
         if not back:
             tl.store(scales + row, scale)
-    rounded = tl.minimum(tl.maximum(tl.div_rn(wide, each), -448.0), 448.0).to(tl.float8e4nv)
+    rounded = few_bits(wide, scale, width, pieces)
     if back:
+        each = spread(scale, width, pieces) if by_group else scale
         tl.store(values + row * ins + k, (rounded.to(tl.float32) * each).to(raw.dtype), mask=k < ins)
     else:
         tl.store(values + row * ins + k, rounded, mask=k < ins)
