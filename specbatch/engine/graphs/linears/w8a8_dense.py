@@ -54,6 +54,7 @@ def multiplied(
     if x.values.dtype != FP8:
         wide = widened(weight, x.dtype)
         return F.linear(x.values, wide, bias) if residual is None else residual.addmm_(x.values, wide.t())
+    assert x.scales is not None
     scaling: Any = F.ScalingType
     product: Tensor = F.scaled_mm(
         x.values, weight.values.t(), x.scales, scaling.BlockWise1x128, weight.scales.t(), scaling.BlockWise128x128,

@@ -5,7 +5,7 @@ or `x_by_group` (of inputs) is off: weights have [ceil(N / rows), columns] of th
 """
 
 # ruff: noqa: RUF005 - Triton adds tuples, and does not unpack them
-# mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
+# mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator, assignment, unreachable"
 
 from __future__ import annotations
 
