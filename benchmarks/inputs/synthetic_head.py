@@ -105,6 +105,6 @@ def set_head_drafts(head: Eagle3Head, following: Tensor) -> None:
         states = torch.zeros(*some.shape, head.config.hidden_size, dtype=head.dtype, device=device)
         _, _, values, residual = head.qkv(some, states, torch.zeros_like(some))
         attended = values.repeat_interleave(groups, 1).transpose(1, 2).flatten(2)
-        left, _ = head.finish(attended, residual)
+        left = head.finish(attended, residual)
         normed = head.norm(left)[:, 0].float()
         head.lm_head.weight[start : start + _CHUNK] = _LOGIT * normed / normed.square().sum(-1, keepdim=True)

@@ -29,23 +29,24 @@ def training_time_test(
         the loss; of each draft the share that is right  # []
     """
     loss, right = hidden.new_zeros(()), list[Tensor]()
-    for draft, out in enumerate(unrolled(head, hidden, tokens, depth)):
-        target, counts = _shifted(logits, draft + 1), _shifted(wanted, draft + 2)
-        each = -(target.softmax(-1) * out.log_softmax(-1)).sum(-1)
-        count = counts.sum().clamp(min=1)
-        loss = loss + _DECAY**draft * (each * counts).sum() / count
-        right.append(((out.argmax(-1) == target.argmax(-1)) & counts).sum() / count)
+    for draft, states in enumerate(unrolled(head, hidden, tokens, depth)):
+        rows, places = _shifted(wanted, draft + 2).nonzero(as_tuple=True)  # prompts cost no logits
+        out, target = head.logits(states[rows, places]), logits[rows, places + draft + 1]
+        each = out.logsumexp(-1) - (target.softmax(-1) * out).sum(-1)  # their cross entropy
+        count = max(1, len(rows))
+        loss = loss + _DECAY**draft * each.sum() / count
+        right.append((out.argmax(-1) == target.argmax(-1)).sum() / count)
     return loss, right
 
 
 def unrolled(head: Eagle3Head, hidden: Tensor, tokens: Tensor, depth: int) -> Iterator[Tensor]:
-    """The logits of one draft after the other, from every position at once, the tokens before it being the row's own.
+    """What the head leaves of one draft after the other, from every position at once, the tokens before it being the row's own.
 
     Index j of draft s stands at position j + s: it takes the token at j + s + 1 beside what draft s - 1 left there (the target's states
     for s = 0), sees the target's states up to j and its own drafts before it, and predicts the token at j + s + 2.
 
     Yields:
-        [n, T, draft_vocab]
+        states, see Eagle3Head.finish  # [n, T, hidden]
     """
     n, length = tokens.shape
     states = head.join(hidden)
@@ -59,8 +60,8 @@ def unrolled(head: Eagle3Head, hidden: Tensor, tokens: Tensor, depth: int) -> It
         keys.append(key.repeat_interleave(groups, 1))
         values.append(value.repeat_interleave(groups, 1))
         attended = _attend(query, keys, values, causal, head.config.head_dim**-0.5)
-        states, out = head.finish(attended.transpose(1, 2).flatten(2), residual)
-        yield out
+        states = head.finish(attended.transpose(1, 2).flatten(2), residual)
+        yield states
 
 
 def _attend(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], causal: Tensor, scale: float) -> Tensor:

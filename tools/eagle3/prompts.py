@@ -60,24 +60,25 @@ def read_prompts(sources: Sequence[str], tokenizer: Any, continued: Continue) ->
     """Prompts as token ids, in the chat template where there is one, mixed.
 
     Args:
-        sources: of each a JSON lines file with a `prompt` in each line; `own:N`: user turns that the target writes, as it would go on after the
-            template's beginning of one (Magpie, arXiv 2406.08464); `docs:N`: passages of what is installed with Python, and a question about each.
+        sources: of each a JSON lines file with a `prompt` in each line, `FILE:N` to have each answered so many times; `own:N`: user turns that the
+            target writes, as it would go on after the template's beginning of one (Magpie, arXiv 2406.08464); `docs:N`: passages of what is
+            installed with Python, and a question about each.
         tokenizer: the target's.
         continued: for the target's own turns.
     """
-    texts: list[str] = []
+    times: dict[str, int] = {}  # text -> how often it is answered
     for source in sources:
         kind, _, count = source.partition(":")
         if kind == "own" and count:
-            texts += _own_turns(int(count), tokenizer, continued)
+            times |= dict.fromkeys(_own_turns(int(count), tokenizer, continued), 1)
         elif kind == "docs" and count:
-            texts += _about_documents(int(count))
+            times |= dict.fromkeys(_about_documents(int(count)), 1)
         else:
-            lines = Path(source).read_text(encoding="utf-8").splitlines()
-            texts += [json.loads(line)["prompt"] for line in lines if line]
-    different = list(dict.fromkeys(texts))
-    random.Random(_SEED).shuffle(different)
-    return [templated(text, tokenizer) for text in different]
+            lines = Path(kind).read_text(encoding="utf-8").splitlines()
+            times |= dict.fromkeys((json.loads(line)["prompt"] for line in lines if line), int(count or 1))
+    texts = [text for text, count in times.items() for _ in range(count)]
+    random.Random(_SEED).shuffle(texts)
+    return [templated(text, tokenizer) for text in texts]
 
 
 def templated(text: str, tokenizer: Any) -> list[int]:

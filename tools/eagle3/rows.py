@@ -34,6 +34,11 @@ class Row:
     tokens: list[int]
     answer_at: int
 
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """What is answered."""
+        return tuple(self.tokens[: self.answer_at])
+
 
 class Answers:
     """The target, answering.

@@ -52,6 +52,7 @@ def answered(target: CausalLM, tokenizer: Any, arguments: argparse.Namespace) ->
         answers = Answers(target, arguments.max_length, arguments.rows, arguments.answer_minutes)
         prompts = read_prompts(arguments.prompts, tokenizer, answers.own)
         rows = answers.to(prompts, arguments.new_tokens, arguments.temperatures)
+        rows = list({tuple(row.tokens): row for row in rows}.values())  # a prompt may have been answered alike again
     if kept is not None:
         write_rows(rows, kept)
     return rows
@@ -113,7 +114,7 @@ def batches(rows: Sequence[Row], tokens: int, seed: int) -> Iterator[list[Row]]:
 def train(
     target: CausalLM, head: Eagle3Head, rows: Sequence[Row], drafted: Tensor, arguments: argparse.Namespace
 ) -> None:
-    """Trains until the steps or the minutes are over.
+    """Trains until the steps or the minutes are over. What interrupts it leaves a head as far as it has come.
 
     Some channels of a target's states are hundreds of times as large as others, and no step width suits both: `fc` learns on states of which
     each channel is divided by its size in the first step, and takes these divisors in at the end.
@@ -122,31 +123,32 @@ def train(
     trained = [weight for weight in head.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=arguments.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     known = torch.zeros(target.vocab_size, dtype=torch.bool, device=device).index_fill_(0, drafted, True)
-    sizes: Tensor | None = None
     began = said = time.perf_counter()
-    for step, group in enumerate(batches(rows, arguments.tokens_per_step, arguments.seed)):
-        done = max(step / arguments.steps, (time.perf_counter() - began) / (60 * arguments.minutes))
-        if done >= 1:
-            break
-        optimizer.param_groups[0]["lr"] = arguments.learning_rate * min(1.0, done / _WARM_UP, _cosine(done))
-        tokens, own = _padded(group, device)
-        with torch.no_grad():
-            out = target.model(input_ids=tokens, output_hidden_states=True, use_cache=False)
-            hidden = torch.cat([out.hidden_states[layer] for layer in layers], -1).to(head.dtype)
-            logits = out.logits[..., drafted].to(head.dtype)
-            sizes = hidden.abs().mean((0, 1)).clamp(min=1e-6) if sizes is None else sizes
-            hidden = hidden / sizes
-        with torch.autocast(device.type, torch.bfloat16, enabled=target.model.dtype == torch.bfloat16):
-            loss, right = training_time_test(head, hidden, tokens, logits, own & known[tokens], arguments.depth)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        if time.perf_counter() - said > _REPORT_SECONDS:
-            said = time.perf_counter()
-            shares = " ".join(f"{share.item():.3f}" for share in right)
-            print(f"{done:.0%} step {step} loss {loss.item():.3f} right by draft {shares}", flush=True)
-    if sizes is not None:
+    sizes = torch.ones((), device=device)
+    try:
+        for step, group in enumerate(batches(rows, arguments.tokens_per_step, arguments.seed)):
+            done = max(step / arguments.steps, (time.perf_counter() - began) / (60 * arguments.minutes))
+            if done >= 1:
+                break
+            optimizer.param_groups[0]["lr"] = arguments.learning_rate * min(1.0, done / _WARM_UP, _cosine(done))
+            tokens, own = _padded(group, device)
+            with torch.no_grad():
+                out = target.model(input_ids=tokens, output_hidden_states=True, use_cache=False)
+                hidden = torch.cat([out.hidden_states[layer] for layer in layers], -1).to(head.dtype)
+                logits = out.logits[..., drafted].to(head.dtype)
+                sizes = sizes if step else hidden.abs().mean((0, 1)).clamp(min=1e-6)
+                hidden = hidden / sizes
+            with torch.autocast(device.type, torch.bfloat16, enabled=target.model.dtype == torch.bfloat16):
+                loss, right = training_time_test(head, hidden, tokens, logits, own & known[tokens], arguments.depth)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            if time.perf_counter() - said > _REPORT_SECONDS:
+                said = time.perf_counter()
+                shares = " ".join(f"{share.item():.3f}" for share in right)
+                print(f"{done:.0%} step {step} loss {loss.item():.3f} right by draft {shares}", flush=True)
+    finally:
         with torch.no_grad():
             head.fc.weight.div_(sizes)
 
@@ -184,15 +186,14 @@ def _padded(group: Sequence[Row], device: torch.device) -> tuple[Tensor, Tensor]
     return tokens.to(device), own.to(device)
 
 
-def main() -> None:
-    """Parses arguments, answers prompts, trains, writes, measures."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", required=True, help="as spec.target.model")
     parser.add_argument(
         "--prompts",
         required=True,
         nargs="+",
-        help="JSON lines files, own:N, docs:N (see prompts.read_prompts), or tasks:N of the embedded pair",
+        help="JSON lines files (FILE:N: each prompt N times), own:N, docs:N (see prompts.read_prompts), or tasks:N of the embedded pair",
     )
     parser.add_argument("--output", required=True, type=Path)
     parser.add_argument("--draft-vocab", type=int, default=32_000, help="the tokens most often seen in the answers")
@@ -211,7 +212,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the target")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Answers prompts, trains, writes, measures."""
+    arguments = _arguments()
     torch.manual_seed(arguments.seed)
     folder = resolve_model_dir(arguments.target)
     assert folder is not None, "download the target first: specbatch fetch"
@@ -223,7 +229,9 @@ def main() -> None:
     release(target.input_device)  # the KV of the answers
     assert len(rows) > 1, "too few answers ended in time"
     seconds = time.perf_counter() - began
-    kept_back, rows = rows[::_KEPT_BACK], [row for place, row in enumerate(rows) if place % _KEPT_BACK]
+    prompts = list(dict.fromkeys(row.prompt for row in rows))
+    kept_back = set(prompts[::_KEPT_BACK])
+    rows = [row for row in rows if row.prompt not in kept_back]
     seen = Counter(token for row in rows for token in row.tokens[row.answer_at :])
     print(
         f"{len(rows)} answers of {sum(seen.values())} tokens, {len(seen)} different ones, in {seconds:.0f} s",
@@ -234,12 +242,14 @@ def main() -> None:
     drafted = torch.tensor(sorted(often[: config["draft_vocab_size"]]), device=arguments.device)
     head = new_head(config, target, drafted, torch.device(arguments.device))
     target.model.set_attn_implementation("sdpa")  # not over slots
-    train(target, head, rows, drafted, arguments)
-    save(head, config, drafted, arguments.output)
+    try:
+        train(target, head, rows, drafted, arguments)
+    finally:
+        save(head, config, drafted, arguments.output)
     target = CausalLM(target.model, arguments.target)
     files = [arguments.output / "model.safetensors"]
     drafter = load_eagle3(arguments.output, files, target, device=arguments.device, name=str(arguments.output))
-    held_out = [row.tokens[: row.answer_at] for row in kept_back[:64]]
+    held_out = [prompt for prompt in prompts if prompt in kept_back][:64]
     length = acceptance_length(target, drafter, held_out, _MEASURED_K, arguments.new_tokens)
     print(f"acceptance length at k = {_MEASURED_K} on {len(held_out)} prompts kept back: {length:.2f}", flush=True)
 

@@ -107,7 +107,8 @@ class Eagle3Drafter(Drafter):
         mask = view.mask(head.device, lambda _row, _head, query, key: key <= query)
         with over(view):
             attended, _ = slot_attention(head, query, keys, values, mask, config.head_dim**-0.5)
-        return head.finish(attended.flatten(2), residual)
+        states = head.finish(attended.flatten(2), residual)
+        return states, head.logits(states)
 
     def placement(self) -> dict[str, str]:
         """Where each of the head's parameters and buffers is."""

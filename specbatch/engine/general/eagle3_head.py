@@ -122,20 +122,22 @@ class Eagle3Head(nn.Module):
         value = attention.v_proj(both).view(shape).transpose(1, 2)
         return query, key, value, normed if self.config.norm_before_residual else states
 
-    def finish(self, attended: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """What follows attention.
+    def finish(self, attended: Tensor, residual: Tensor) -> Tensor:
+        """What follows attention: states that the next position goes on from.
 
         Args:
             attended: [n, tokens, heads * head_dim]
             residual: from qkv  # [n, tokens, hidden]
-
-        Returns:
-            states that the next position goes on from [n, tokens, hidden], logits [n, tokens, draft_vocab]
         """
         layer = self.layer
-        states = residual + layer.self_attn.o_proj(attended)
-        states = states + layer.mlp(layer.post_attention_layernorm(states))
-        return states, self.lm_head(self.norm(states))
+        states: Tensor = residual + layer.self_attn.o_proj(attended)
+        out: Tensor = states + layer.mlp(layer.post_attention_layernorm(states))
+        return out
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Of what finish left.  # [..., hidden] -> [..., draft_vocab]"""
+        logits: Tensor = self.lm_head(self.norm(states))
+        return logits
 
     def of_target(self, logits: Tensor, vocab_size: int) -> Tensor:
         """Logits over the target's tokens; those that the head does not know are never drafted.  # [..., draft_vocab] -> [..., vocab_size]"""

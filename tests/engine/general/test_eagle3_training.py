@@ -27,7 +27,7 @@ def test_the_drafts_in_training_are_the_papers_from_every_position(model, tmp_pa
     with torch.no_grad():
         states = model(tokens, output_hidden_states=True).hidden_states
         hidden = torch.cat([states[layer] for layer in drafter.target_layers], -1)
-        drafts = list(unrolled(drafter.head, hidden, tokens, 3))
+        drafts = [drafter.head.logits(left) for left in unrolled(drafter.head, hidden, tokens, 3)]
         paper = heads.Paper(config, tensors, model, drafter.target_layers)
         joined = hidden[0] @ tensors["fc.weight"].T
         for j in range(tokens.shape[1] - 4):
@@ -73,6 +73,11 @@ def test_prompts_of_all_sources_are_turns_of_the_template_each_once(tmp_path):
     own = [text for text in texts if "of it assistant" in text]
     assert len(own) == 16  # of 20: one did not end, three are there already
     assert len(texts) == len(own) + 5 + 1
+    often = read_prompts(["own:20", f"{tmp_path / 'own.jsonl'}:3"], words, lambda _: ends)
+    assert [" ".join(words.words[token] for token in prompt) for prompt in often].count(
+        "user Hello there assistant"
+    ) == 3
+    assert len(often) == len(own) + 3
 
 
 def test_answers_are_the_targets_where_they_fit_and_are_read_as_they_were_written(model, tmp_path):
