@@ -18,6 +18,7 @@ from specbatch.engine.graphs.kernels import (
     rope_attention,
 )
 from specbatch.engine.graphs.kernels.linears import linear
+from specbatch.engine.graphs.kernels.linears.linear_dense import wide
 from specbatch.engine.graphs.kernels.linears.linear_limits import AHEAD, few, folds
 from specbatch.engine.graphs.kernels.token_choice import TritonTokenChoice
 from specbatch.engine.graphs.kv.paging import Pages, Tiles
@@ -62,7 +63,7 @@ class TritonOps(TritonExperts, TritonTokenChoice):
         """The skinny kernel for few tokens, else cuBLAS."""
         if few(x, weight):
             return linear.linear(x, weight, bias)
-        return super().linear(x, weight, bias)
+        return super().linear(x, wide(weight, x), bias)
 
     def norm_linear(
         self,
@@ -87,7 +88,7 @@ class TritonOps(TritonExperts, TritonTokenChoice):
         """The skinny kernel for few tokens, else cuBLAS, which adds in place: elsewhere PyTorch would copy the residual first."""
         if few(x, weight) and residual.is_contiguous() and residual.dtype == x.dtype:
             return linear.linear_add(x, weight, residual)
-        return residual.addmm_(x, dense(weight, x.dtype).t())
+        return residual.addmm_(x, dense(wide(weight, x), x.dtype).t())
 
     def linear_add_ahead(
         self, x: Tensor, weight: Weight, residual: Tensor, norm: Tensor, following: Weight
@@ -126,7 +127,7 @@ class TritonOps(TritonExperts, TritonTokenChoice):
         ready = x if norm is None else self.rms_norm(x, norm, eps)
         if skinny:
             return linear.gated(ready, gate_up, activation, following=following)
-        return self.gate(super().linear(ready, gate_up), activation)
+        return self.gate(super().linear(ready, wide(gate_up, ready)), activation)
 
     def rope_write(
         self,

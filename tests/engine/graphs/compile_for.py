@@ -31,7 +31,7 @@ from specbatch.engine.graphs.kernels import (
     sampling,
 )
 from specbatch.engine.graphs.kernels.experts import few, grouping, many, routing
-from specbatch.engine.graphs.kernels.linears import linear, linear_limits
+from specbatch.engine.graphs.kernels.linears import linear, linear_dense, linear_limits
 from specbatch.engine.graphs.linears import w8a8, w8a8_dense
 from specbatch.engine.quantization import QuantizedWeight
 from tests.engine.graphs.compile_operations import MODELS, VOCABULARY, every_operation, tensor
@@ -90,6 +90,7 @@ def compile_only(capability):
         rope_attention,
         routing,
         linear,
+        linear_dense,
         norms,
         prefill_attention,
         sampling,
@@ -104,7 +105,7 @@ def compile_only(capability):
         tensor(linear.TILES, dtype=torch.int32),
     )
     w8a8._converts = lambda device: True
-    linear.native = over_pages.native = lambda device: capability // 10
+    linear.native = linear_dense.native = over_pages.native = lambda device: capability // 10
     for module in (triton_operations, experts_operations, linear_limits):
         module.known = lambda x, other: x.dtype in triton_operations.DTYPES and x.dtype == other.dtype
     return compiled
@@ -138,6 +139,7 @@ def of_quantized_weights(dtype, hidden=2048, qkv=4096, inner=6144):
             yield lambda n=n, made=made: ops.norm_gated(real(n, hidden), norm, 1e-6, made(2 * inner, hidden))
             yield lambda n=n, made=made: ops.linear_add(real(n, inner), made(hidden, inner), real(n, hidden))
     yield lambda: ops.norm_linear(real(512, hidden), norm, 1e-6, eight_bits(torch.int8)(VOCABULARY, hidden))
+    yield lambda: linear_dense.widened(of_checkpoint(hidden, inner), dtype)
 
 
 GROUPS = {

@@ -25,7 +25,7 @@ def _nothing_known(monkeypatch):
 KERNELS = {
     "llama": "dot fma _rows_kernel _rope_attend_kernel _packed_kernel _prefix_kernel _own_kernel _rope_write _sample_rows _change_rows _subtract",
     "others": "_activate _norm_add _norm_heads _rope_attend_kernel _packed_kernel",
-    "quantized": "dot fma fma_words",
+    "quantized": "dot fma fma_words _widen_kernel",
     "experts": "_norm_scores _route _group _gate_up _down _grouped _combine",
     "fp8": "round_inputs in_registers on_tensor_cores",
 }

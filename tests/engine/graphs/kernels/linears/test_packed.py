@@ -5,6 +5,7 @@ import torch
 
 from specbatch.engine.graphs.kernels.linears import linear
 from specbatch.engine.graphs.kernels.linears.linear_configs import Config
+from specbatch.engine.graphs.kernels.linears.linear_dense import wide
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.triton_ops import TritonOps
 from specbatch.engine.quantization import QuantizedWeight, packed_int4
@@ -76,3 +77,18 @@ def test_one_token_of_a_checkpoint_keeps_16_bits_of_its_inputs(zeros):
     ours, reference = arguments(1, 24, 512, 128, torch.float32, zeros=zeros)
     got, expected = linear.linear(*ours["linear"]), TorchOps().linear(*reference["linear"])
     assert float((got - expected).norm() / expected.norm()) < 3e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, HALF], ids=str)
+@pytest.mark.parametrize(("group", "ins", "zeros"), [(32, 192, False), (64, 1152, True), (128, 512, True)])
+def test_weights_made_wide_are_what_they_stand_for_to_the_last_bit(dtype, group, ins, zeros):
+    weight = packed(20, ins, group, torch.float16, zeros=zeros)
+    assert torch.equal(wide(weight, torch.empty(1, ins, dtype=dtype, device=DEVICE)), weight.dense(dtype))
+
+
+@pytest.mark.slow
+def test_operations_on_many_tokens_make_weights_wide():
+    ours, reference = arguments(260, 24, 192, 32, HALF, zeros=True)
+    for op in OPS:
+        expected = getattr(TorchOps(), op)(*reference[op])
+        close(getattr(TritonOps(), op)(*ours[op]), expected, HALF)
