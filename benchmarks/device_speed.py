@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.inputs.synthetic import Shape
+from benchmarks.inputs.synthetic_int4 import GROUP
 from benchmarks.inputs.workloads import Rows
 
 _NOMINAL = {"H200": (4.8e12, 989e12), "H100": (3.35e12, 989e12), "A100": (2.04e12, 312e12)}
@@ -101,7 +102,7 @@ def _forward(speed: Speed, shape: Shape, rows: Rows, tokens_a_row: int, number_b
 
 def _body_bytes(shape: Shape, tokens: int, number_bytes: int) -> float:
     """What a forward of so many tokens reads but for the head."""
-    return shape.read_params(tokens) * (1 if shape.fp8 else number_bytes)
+    return shape.read_params(tokens) * {"fp8": 1.0, "int4": (4 + 24 / GROUP) / 8}.get(shape.stored, number_bytes)
 
 
 def _prefill(speed: Speed, shape: Shape, rows: Rows, number_bytes: int) -> float:

@@ -1,10 +1,11 @@
-"""Linears of quantized weights beside those of bfloat16 on one GPU, for the shapes of Qwen3 1.7B.
+"""Linears of quantized weights beside those of bfloat16 on one GPU, for the shapes of Qwen3 1.7B, or of another of its sizes.
 
     python -m benchmarks.quantized_linear [--tokens 1,2,32,64]      every shape, else at 1 to 512 tokens: about a minute
+    python -m benchmarks.quantized_linear --model 8B --kinds bfloat16,awq
     python -m benchmarks.quantized_linear --sweep int8 [--tokens 1,32,64] [--seconds 50]     the best configurations
 
 A figure is microseconds a call, measured as in benchmarks.linear, with its norm, gate or residual; `bfloat16` is whatever TritonOps takes.
-Configurations are of the bare linear, and printed as linear_configs.py has them.
+`awq` is int4 as AWQ checkpoints have it: groups of 128 with zero points. Configurations are of the bare linear, and printed as linear_configs.py has them.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from benchmarks.arguments import integers
-from benchmarks.inputs.linear_cases import COLD, EPS, Call, Shape, shapes
+from benchmarks.inputs.linear_cases import COLD, EPS, SHAPES, Call, Shape, shapes
+from benchmarks.inputs.synthetic_int4 import in_groups
 from benchmarks.linear import compile_all, measured
 from specbatch.engine.graphs.kernels.linears import linear
 from specbatch.engine.graphs.kernels.linears.linear_configs import FMA_TOKENS, Config
 from specbatch.engine.graphs.triton_ops import TritonOps
-from specbatch.engine.quantization import QuantizedWeight, Weight, quantize
+from specbatch.engine.quantization import Weight, quantize
 
 TOKENS = [1, 2, 8, 16, 32, 64, 128, 256, 512]
-KINDS = ("bfloat16", "int8", "fp8", "int4")
+KINDS = ("bfloat16", "int8", "fp8", "int4", "awq")
 
 
 def weights(shape: Shape, kind: str) -> list[Weight]:
@@ -35,8 +38,8 @@ def weights(shape: Shape, kind: str) -> list[Weight]:
     dense = torch.randn(shape.outs, shape.ins, device="cuda", dtype=torch.bfloat16) * shape.ins**-0.5
     if kind == "bfloat16":
         return [dense.clone() for _ in range(-(-COLD // dense.nbytes))]
-    few = quantize(dense, kind)  # type: ignore[arg-type]  # one of KINDS
-    return [QuantizedWeight(few.values.clone(), few.scales.clone()) for _ in range(-(-COLD // few.nbytes))]
+    few = in_groups(dense) if kind == "awq" else quantize(dense, kind)  # type: ignore[arg-type]  # one of KINDS
+    return [replace(few, values=few.values.clone(), scales=few.scales.clone()) for _ in range(-(-COLD // few.nbytes))]
 
 
 def call(shape: Shape, tokens: int, copies: list[Weight], config: Config | None = None) -> Call:
@@ -55,11 +58,11 @@ def call(shape: Shape, tokens: int, copies: list[Weight], config: Config | None 
     return lambda i: ops.linear_add(x, copies[i], residual)
 
 
-def table(counts: list[int]) -> Iterator[str]:
+def table(model: str, kinds: list[str], counts: list[int]) -> Iterator[str]:
     """All shapes."""
-    yield "| | T | " + " | ".join(KINDS) + " |\n" + "|---" * (len(KINDS) + 2) + "|"
-    for shape in shapes(["1.7B"]):
-        of_kind = {kind: weights(shape, kind) for kind in KINDS}
+    yield "| | T | " + " | ".join(kinds) + " |\n" + "|---" * (len(kinds) + 2) + "|"
+    for shape in shapes([model]):
+        of_kind = {kind: weights(shape, kind) for kind in kinds}
         compile_all([call(shape, tokens, copies) for copies in of_kind.values() for tokens in counts])
         for tokens in counts:
             times = [measured(call(shape, tokens, copies), len(copies)) for copies in of_kind.values()]
@@ -71,7 +74,7 @@ def candidates(shape: Shape, tokens: int, kind: str) -> Iterator[Config]:
     gates = 1 + (shape.op == "norm_gated")
     outs = shape.outs // gates
     if tokens <= FMA_TOKENS:
-        words = shape.ins * (4 if kind == "int4" else 8) // 32
+        words = shape.ins * (8 if kind in {"int8", "fp8"} else 4) // 32
         for n, warps in itertools.product((2, 4, 8, 16, 32), (1, 2, 4, 8)):
             if 16 <= gates * n * words // (32 * warps) <= 128 and outs >= 128 * n:
                 yield Config(n, 1 << (shape.ins.bit_length() - 1), warps, fma=True)
@@ -85,10 +88,10 @@ def candidates(shape: Shape, tokens: int, kind: str) -> Iterator[Config]:
                 yield Config(n, k, warps, 4, split)
 
 
-def sweep(kind: str, counts: list[int], seconds: float) -> Iterator[str]:
+def sweep(model: str, kind: str, counts: list[int], seconds: float) -> Iterator[str]:
     """The best three of each shape and number of tokens, beside the table's own."""
     deadline = time.monotonic() + seconds
-    for tokens, shape in itertools.product(counts, shapes(["1.7B"])):
+    for tokens, shape in itertools.product(counts, shapes([model])):
         if time.monotonic() > deadline:
             yield f"{shape.name}, T {tokens}: no time left"
             continue
@@ -106,12 +109,16 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweep", choices=KINDS[1:])
+    parser.add_argument("--model", default="1.7B", choices=[name for name, *_ in SHAPES])
+    parser.add_argument("--kinds", default=",".join(KINDS), help="of the table")
     parser.add_argument("--tokens", type=integers, help="at once; of a sweep: 1, 32 and 64, unless said")
     parser.add_argument("--seconds", type=float, default=50, help="after which a sweep starts nothing new")
     args = parser.parse_args()
     lines = []
     for line in (
-        sweep(args.sweep, args.tokens or [1, 32, 64], args.seconds) if args.sweep else table(args.tokens or TOKENS)
+        sweep(args.model, args.sweep, args.tokens or [1, 32, 64], args.seconds)
+        if args.sweep
+        else table(args.model, args.kinds.split(","), args.tokens or TOKENS)
     ):
         print(line, flush=True)
         lines.append(line)

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from benchmarks.inputs.synthetic_fp8 import quantize_layers
+from benchmarks.inputs.synthetic_fp8 import in_blocks, quantize_layers
+from benchmarks.inputs.synthetic_int4 import in_groups
 from specbatch.engine.quantization import QuantizedLinear, quantize
 
 _MARGIN = 80.0  # logit of the right token; the others stay within 5 / sqrt(hidden size) of it around 0
@@ -31,7 +32,7 @@ class Shape:
     intermediate: of one expert, where there are experts
     model_type: transformers' name of its build
     settings: what its config has beside the sizes
-    fp8: its linears are, see synthetic_fp8
+    stored: what its linears are, see synthetic_fp8 and synthetic_int4; empty: floating point
     """
 
     hidden: int
@@ -43,7 +44,7 @@ class Shape:
     vocab: int = 151936
     model_type: str = "qwen3"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    fp8: bool = False
+    stored: Literal["", "fp8", "int4"] = ""
 
     @property
     def body_params(self) -> int:
@@ -115,8 +116,10 @@ SHAPES = {
         {"num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": None},
     ),
     "tiny-moe": Shape(64, 32, 2, 4, 2, 16, 512, "qwen3_moe", _experts(16, 2, 32)),
-    "8b-fp8": Shape(4096, 12288, 36, 32, 8, fp8=True),
-    "tiny-fp8": Shape(128, 192, 2, 4, 2, head_dim=16, vocab=512, fp8=True),
+    "8b-fp8": Shape(4096, 12288, 36, 32, 8, stored="fp8"),
+    "8b-int4": Shape(4096, 12288, 36, 32, 8, stored="int4"),
+    "tiny-int4": Shape(128, 192, 2, 4, 2, head_dim=16, vocab=512, stored="int4"),
+    "tiny-fp8": Shape(128, 192, 2, 4, 2, head_dim=16, vocab=512, stored="fp8"),
     "tiny": Shape(128, 192, 2, 4, 2, head_dim=16, vocab=512),
 }
 _NORMS_BEHIND = (
@@ -214,8 +217,8 @@ def build(
         model.model.embed_tokens.embed_scale.fill_(model.model.embed_tokens.scalar_embed_scale)
     _fill(model, shape, seed)
     set_head(model, following)
-    if shape.fp8:
-        quantize_layers(model)
+    if shape.stored:
+        quantize_layers(model, {"fp8": in_blocks, "int4": in_groups}[shape.stored])
     if len(set(places.values())) > 1:
         _carry_between_devices(model, places)
     model.generation_config.eos_token_id = None

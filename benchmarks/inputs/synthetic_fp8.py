@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,8 +26,8 @@ def in_blocks(weight: Tensor, rows: int = BLOCK, columns: int = BLOCK, group: in
 
 
 @torch.no_grad()
-def quantize_layers(model: Any) -> None:
+def quantize_layers(model: Any, rounded: Callable[[Tensor], QuantizedWeight] = in_blocks) -> None:
     """Rounds all linears but the head, one after the other."""
     for path in [path for path, module in model.named_modules() if type(module) is nn.Linear and path != "lm_head"]:
         module = model.get_submodule(path)
-        model.set_submodule(path, QuantizedLinear(in_blocks(module.weight), module.bias))
+        model.set_submodule(path, QuantizedLinear(rounded(module.weight), module.bias))
