@@ -177,7 +177,7 @@ class Engine:
     def _take_output(self) -> None:
         """Takes in what the oldest round in flight did: tokens, counts, what the controller learns."""
         launched, stats = self._in_flight.popleft(), self.stats
-        output = launched.in_flight.wait()
+        output = launched.wait()
         for sequence in launched.sequences:
             sequence.in_flight -= launched.k + 1
         stats.count_seconds(output)

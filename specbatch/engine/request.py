@@ -113,9 +113,7 @@ class Completion:
     error: str | None = None  # a sentence, with finish_reason "error"
     counts_speculation: bool = True
     logprobs: Sequence[TokenLogprobs] | None = None  # of the tokens, where they were asked for
-    prompt_logprobs: Sequence[TokenLogprobs] | None = (
-        None  # likewise, of the prompt's tokens but the first, which follows nothing
-    )
+    prompt_logprobs: Sequence[TokenLogprobs] | None = None  # of the prompt's, but the first
 
     @property
     def acceptance_rate(self) -> float:

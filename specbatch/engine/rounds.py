@@ -104,6 +104,13 @@ class LaunchedRound:
     joined: int
     by_grammar: bool = False
 
+    def wait(self) -> RoundOutput:
+        """What it did, once the device has done it."""
+        output = self.in_flight.wait()
+        if not self.by_grammar:
+            return output
+        return replace(output, forced=[[True] * count + [False] * (self.k - count) for count in output.drafted])
+
     def seconds_alone(self, output: RoundOutput) -> float | None:
         """Of a plain round in its place; where grammars made its drafts and nothing is known of plain ones, as long as it took."""
         return output.seconds if self.k == 0 or (self.by_grammar and not self.plain_seconds) else self.plain_seconds

@@ -188,7 +188,7 @@ def joint_p_value(engine) -> float:
     sizes = {"max_sequences": 256, "num_speculative_tokens": 2, "acceptance_rule": "rejection", "max_length": 16}
     drafter = ModelDrafter(CausalLM(tiny.noisy(model, 0.5)))
     out, made = ENGINES[engine](CausalLM(model), drafter, rows, **sizes)
-    assert 0 < made.stats.grammar_accepted < made.stats.grammar_drafted
+    assert 0 < made.stats.grammar_accepted <= made.stats.grammar_drafted
     return joints.p_value(np.array([list(c.token_ids)[: joints.LENGTH] for c in out.values()]), joint)
 
 

@@ -103,10 +103,8 @@ class GeneralModelRunner(ModelRunner):
         for slot in slots:
             self.drafter.join(slot)
         starts = {sequence.slot: 0 for sequence in sequences if not sequence.scores_prompt}
-        chunk, computed = (
-            self.prefill_chunk,
-            self._prefill_with_logprobs([slot for slot in slots if slot not in starts]),
-        )
+        computed = self._prefill_with_logprobs([slot for slot in slots if slot not in starts])
+        chunk = self.prefill_chunk
         if self.drafter.target_layers:  # it must be shown every position
             prefill(self.target, self.batch, starts, chunk, self._show)
             computed += sum(self.batch.rows[slot].length for slot in starts)

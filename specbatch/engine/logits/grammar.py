@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -109,9 +110,9 @@ class GrammarRound:
                     for row, grammar in self._following.items()
                     if last < len(drafts[row]) and grammar.look_ahead(drafts[row][last])
                 }
-            for row, forced in enumerate(self.forced):
-                forced.append(row in self._following and len(self._following[row].forced(1)) > 0)
             self.masks.append(self._mask())
+            for forced, alone in zip(self.forced, _allow_one(self.masks[-1]), strict=True):
+                forced.append(alone)
 
     def _mask(self) -> Tensor:
         """Behind a draft that the target cannot take, or behind a row's end, anything may stand: it will not be kept."""
@@ -130,6 +131,17 @@ class GrammarRound:
         for kind, grammars in kinds.items():
             kind.fill_rows(grammars, mask)
         return mask
+
+
+def _allow_one(mask: Tensor) -> list[bool]:
+    """Of each row, whether its mask has one bit alone.  # int32 [rows, words]"""
+    words = mask.numpy()
+    alone = np.count_nonzero(words, axis=1) == 1
+    for row in np.flatnonzero(alone):
+        bits = int(np.bitwise_or.reduce(words[row])) & 0xFFFF_FFFF
+        alone[row] = bits & (bits - 1) == 0
+    found: list[bool] = alone.tolist()
+    return found
 
 
 def forbid(scores: Tensor, mask: Tensor) -> Tensor:

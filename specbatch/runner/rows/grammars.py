@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 from collections.abc import Collection, Sequence
 from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ _KEPT = 1000  # compiled grammars
 _LONGEST_REASON = 300
 _MOST_THREADS = 8
 _ALONE = 4  # masks that are made before other threads are awake
+_ALONE_SECONDS = 0.001
 _PROBE = 'a {"b": "c\n\t d"} \u00e9 \u6f22 \U0001f642'  # a text of spaces, breaks and characters of two to four bytes
 WHITESPACE = r"( |\n {0,8})?"  # between the parts of JSON: as people write it, but never without end
 
@@ -58,17 +60,18 @@ class RowGrammar(Grammar):
 
     @classmethod
     def fill_rows(cls, grammars: Sequence[tuple[RowGrammar, int]], masks: Tensor) -> None:
-        """As fill, with all cores at work."""
+        """As fill, one after the other, since most masks take microseconds; with all cores at work once that has taken a while."""
         words = grammars[0][0].words
         made = masks if masks.shape[1] == words else torch.zeros(len(masks), words, dtype=torch.int32)
         for grammar, _ in grammars:
             grammar.catch_up()
         asked = [(grammar.matcher, row) for grammar, row in grammars if not grammar.matcher.is_error()]
-        if len(asked) > _ALONE:
-            _executor().unsafe_compute_mask_ptr(asked, made.data_ptr(), 4 * words, len(made))
-        else:
-            for matcher, row in asked:
-                matcher.unsafe_compute_mask_ptr(made[row].data_ptr(), 4 * words)
+        memory, size, until = made.data_ptr(), 4 * words, time.perf_counter() + _ALONE_SECONDS
+        for done, (matcher, row) in enumerate(asked, 1):
+            matcher.unsafe_compute_mask_ptr(memory + row * size, size)
+            if len(asked) - done > _ALONE and time.perf_counter() > until:
+                _executor().unsafe_compute_mask_ptr(asked[done:], memory, size, len(made))
+                break
         for grammar, row in grammars:
             failed = grammar.matcher.is_error()
             if made is not masks or failed:
