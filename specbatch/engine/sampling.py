@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.counter_rng import CACHED, Purpose, exponentials, position_keys
+from specbatch.engine.host_copies import upload
 from specbatch.engine.request import Request, SamplingParams
 
 _FEW = 1024  # tokens
@@ -33,10 +34,10 @@ class RowSampling:
         params = [request.sampling for request in requests]
         return RowSampling(
             params=params,
-            temperature=torch.tensor([param.temperature for param in params], dtype=torch.float32, device=device),
-            top_k=torch.tensor([param.top_k for param in params], dtype=torch.int64, device=device),
-            top_p=torch.tensor([param.top_p for param in params], dtype=torch.float32, device=device),
-            keys=torch.tensor([request.random_key for request in requests], dtype=torch.int64, device=device),
+            temperature=upload([param.temperature for param in params], torch.float32, device),
+            top_k=upload([param.top_k for param in params], torch.int64, device),
+            top_p=upload([param.top_p for param in params], torch.float32, device),
+            keys=upload([request.random_key for request in requests], torch.int64, device),
         )
 
     @property

@@ -179,7 +179,8 @@ class Scheduler:
         self.runner.commit(sequences, k)
         if ended:
             self.runner.learn([sequence for sequence, completion, _ in ended if completion.finish_reason != "error"])
-        for sequence, completion, poisoned in ended:
+        # The last slot first: where slots have no gaps, no row moves into one that is freed next.
+        for sequence, completion, poisoned in sorted(ended, key=lambda end: -end[0].slot):
             failed = completion.finish_reason == "error"
             self.stats.failed += failed
             self.stats.finished += not failed

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from specbatch.engine.acceptance import Acceptance
+from specbatch.engine.host_copies import upload
 from specbatch.engine.logits.grammar import GrammarRound
 from specbatch.engine.logits.options import Processor
 from specbatch.engine.logits.processors import RowOptions, needed, process
+from specbatch.engine.queued_round import FIELDS
 from specbatch.engine.sampling import RowSampling
 from specbatch.engine.sequence import SequenceState
 
@@ -21,6 +25,7 @@ class Batch:
     history: every token of a row at its position; beyond the row's last one, filler  # int64 [slots, positions]
     lengths: position of each row's last token = its valid KV in the target's cache  # int64 [slots]
     prompt_lengths: int64 [slots]
+    outcome: of the last round that was queued, see queued_round  # int64 [slots, FIELDS + 1]
     shares_prefixes: what rows begin with alike is filled once
 
     Args:
@@ -38,7 +43,9 @@ class Batch:
         self.history = torch.zeros(slots, max_positions, dtype=torch.int64, device=device)
         self.lengths = torch.zeros(slots, dtype=torch.int64, device=device)
         self.prompt_lengths = torch.ones(slots, dtype=torch.int64, device=device)
+        self.outcome = torch.zeros(slots, FIELDS + 1, dtype=torch.int64, device=device)
         self._sampling: RowSampling | None = None
+        self._needs_host: bool | None = None
         self._options: RowOptions | None = None  # made with _sampling; None: no row asks for any
         self._processors = Processor.NONE
         self._grammars: GrammarRound | None = None  # of the round, once it has asked for masks
@@ -83,6 +90,14 @@ class Batch:
         return process(logits, *asked, history, positions, prompts, sampling.temperature, mask)
 
     @property
+    def needs_host(self) -> bool:
+        """Whether a round begins only when the host has the tokens of the one before: a grammar goes by them; log probabilities are read with them."""
+        if self._needs_host is None:
+            requests = [row.request for row in self.rows]
+            self._needs_host = any(each.grammar is not None or each.top_logprobs is not None for each in requests)
+        return self._needs_host
+
+    @property
     def top_logprobs(self) -> list[int | None]:
         """How many log probabilities beside a token's own each row asks for; None: not even that."""
         return [row.request.top_logprobs for row in self.rows]
@@ -101,7 +116,7 @@ class Batch:
 
     def extent(self, k: int) -> int:
         """Positions that attention must cover when k tokens are drafted, rounded up so that shapes repeat."""
-        longest = max(row.length for row in self.rows) + k + 1
+        longest = max(row.length + row.in_flight for row in self.rows) + k + 1
         return min(-(-longest // _EXTENT_STEP) * _EXTENT_STEP, self.max_positions)
 
     def positions(self, count: int, start: int = 0) -> Tensor:
@@ -116,21 +131,29 @@ class Batch:
         """Tokens of each row at its positions; anything at negative ones.  # int64 [size, count]"""
         return self.history[: self.size].gather(1, positions.clamp(min=0))
 
-    def join(self, row: SequenceState) -> int:
-        """Adds a row at the end; returns its slot. Its KV up to row.length is the caller's to fill."""
-        slot = row.slot = self.size
-        self.rows.append(row)
-        tokens = [*row.request.prompt_token_ids, *row.token_ids]
-        self.history[slot, : len(tokens)] = torch.tensor(tokens, device=self.device)
-        self.lengths[slot] = row.length
-        self.prompt_lengths[slot] = len(row.request.prompt_token_ids)
-        self._sampling = None
-        return slot
+    def join(self, rows: Sequence[SequenceState]) -> list[int]:
+        """Adds rows at the end; returns their slots. Their KV up to row.length is the caller's to fill."""
+        first, slots = self.size, range(self.size, self.size + len(rows))
+        for slot, row in zip(slots, rows, strict=True):
+            row.slot = slot
+        self.rows += rows
+        tokens = [[*row.request.prompt_token_ids, *row.token_ids] for row in rows]
+        width = max(map(len, tokens))
+        lines = [
+            [row.length, len(row.request.prompt_token_ids), *line, *[0] * (width - len(line))]
+            for row, line in zip(rows, tokens, strict=True)
+        ]
+        here = upload(torch.tensor(lines), torch.int64, self.device)
+        joined = slice(first, self.size)
+        self.lengths[joined], self.prompt_lengths[joined] = here[:, 0], here[:, 1]
+        self.history[joined, :width] = here[:, 2:]
+        self._sampling = self._needs_host = None
+        return list(slots)
 
     def leave(self, slot: int) -> int | None:
         """Removes a row. The last row takes its slot; returns the slot it came from, whose KV must follow, or None."""
         last = self.size - 1
-        self._sampling = None
+        self._sampling = self._needs_host = None
         row = self.rows.pop()
         if slot == last:
             return None
@@ -146,3 +169,9 @@ class Batch:
         self._grammars = None
         self.history[: self.size].scatter_(1, self.positions(width, start=1), acceptance.tokens)
         self.lengths[: self.size] += acceptance.accepted + 1
+
+    def advance(self, tokens: Tensor) -> None:
+        """As commit, by one token.  # int64 [size, 1]"""
+        lengths = self.lengths[: self.size]
+        lengths += 1
+        self.history[: self.size].scatter_(1, lengths[:, None], tokens)

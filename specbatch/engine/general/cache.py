@@ -194,11 +194,13 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
 
     @torch.inference_mode()
     def move(self, source: int, destination: int) -> None:
-        """Copies one slot over another."""
+        """Copies one slot over another, all layers of a device in one launch."""
+        slots: dict[torch.device, list[Tensor]] = {}
         for layer in self.layers:
             if layer.is_initialized:
-                layer.keys[destination] = layer.keys[source]
-                layer.values[destination] = layer.values[source]
+                slots.setdefault(layer.keys.device, []).extend((layer.keys, layer.values))
+        for tensors in slots.values():
+            torch._foreach_copy_([each[destination] for each in tensors], [each[source] for each in tensors])
 
     @torch.inference_mode()
     def copy_prefix(self, source: int, destination: int, positions: int) -> None:

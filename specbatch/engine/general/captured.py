@@ -80,7 +80,7 @@ class CapturedForwards:
             self._capture(Shape(1, 1, self._extent(1), last_only=False))
 
     def run(self, token_ids: Tensor, view: SlotView, *, last_only: bool) -> Tensor:
-        """As the model's forward.  # int64 [n, tokens] -> [n, tokens or 1, vocab]"""
+        """As the model's forward; logits are there until the next one.  # int64 [n, tokens] -> [n, tokens or 1, vocab]"""
         if not isinstance(view.rows, slice) or view.rows.start or view.extent is None or view.calls is not None:
             return self._forward(token_ids, view, last_only)
         count, tokens = token_ids.shape
@@ -93,9 +93,10 @@ class CapturedForwards:
             return self._forward(token_ids, view, last_only)
         recorded.token_ids[:count].copy_(token_ids)
         recorded.positions[:count].copy_(view.positions)
-        recorded.positions[count:] = -1
+        if count < shape.rows:
+            recorded.positions[count:] = -1
         recorded.replay()
-        return recorded.logits[:count].clone()  # the next graph leaves its own there
+        return recorded.logits[:count]
 
     def _capture(self, shape: Shape) -> _Recorded | None:
         token_ids = torch.zeros(shape.rows, shape.tokens, dtype=torch.int64, device=self._device)

@@ -13,7 +13,9 @@ from specbatch.engine.general.batch import Batch
 from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.drafter import Drafter, Proposal
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.host_copies import queue_copy_to_host
 from specbatch.engine.logits.logprobs import Logprobs
+from specbatch.engine.queued_round import FIELDS, FINITE
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.rounds import RoundOutput
 from specbatch.engine.sampling import choose_tokens, distribution
@@ -67,6 +69,29 @@ def run_round(
         logprobs=None if logprobs is None else logprobs.of_tokens(tokens, batch.top_logprobs),
         forced=forced,
     )
+
+
+def queue_round(target: CausalLM, batch: Batch) -> Tensor:
+    """As run_round without drafts, but no token is waited for: rows go on from those on the device.
+
+    Returns:
+        the outcome, see QueuedRound: on the host once the device has come past this round  # int64 [rows, FIELDS + 1]
+    """
+    rows, positions = slice(0, batch.size), batch.lengths[: batch.size, None]
+    tokens = batch.history[rows].gather(1, positions)
+    logits = target.forward(tokens, SlotView(rows, positions, batch.extent(0))).to(batch.device)
+    logits = batch.process(logits, tokens[:, :0], start=0)
+    if batch.sampling.all_greedy:
+        chosen = logits.argmax(-1)
+        greatest = logits.gather(-1, chosen[..., None])[..., 0]  # NaN, too, where there is any
+    else:
+        chosen, _ = choose_tokens(logits, batch.sampling, batch.completion_positions(1))
+        greatest = logits.amax(-1)
+    outcome = batch.outcome[rows]
+    outcome[:, FINITE] = (greatest - greatest == 0)[:, 0]
+    outcome[:, FIELDS:] = chosen
+    batch.advance(chosen)
+    return queue_copy_to_host(outcome)
 
 
 def draft(drafter: Drafter, batch: Batch, k: int, rule: AcceptanceRule, vocab_size: int) -> Proposal:

@@ -13,12 +13,13 @@ from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.prefill import prefill
 from specbatch.engine.general.prompt_logprobs import prefill_with_logprobs
-from specbatch.engine.general.round import run_round
+from specbatch.engine.general.round import queue_round, run_round
 from specbatch.engine.general.shared_prefill import prefill_shared
 from specbatch.engine.general.warmup import measure_costs
 from specbatch.engine.model_runner import ModelRunner
+from specbatch.engine.queued_round import QueuedRound
 from specbatch.engine.round_costs import RoundCosts
-from specbatch.engine.rounds import RoundOutput
+from specbatch.engine.rounds import InFlightRound, RoundOutput
 from specbatch.engine.sequence import SequenceState
 from specbatch.engine.speculation import MOST_FORCED
 from specbatch.engine.timing import mark, seconds_of
@@ -35,8 +36,23 @@ class _CompletedRound:
         return self.output
 
 
+@dataclass(frozen=True, slots=True)
+class _RoundOfSlots:
+    """A round of all slots, of which the host asks for some."""
+
+    in_flight: InFlightRound
+    slots: Sequence[int]
+
+    def wait(self) -> RoundOutput:
+        """What it did."""
+        return self.in_flight.wait().of(self.slots)
+
+
 class GeneralModelRunner(ModelRunner):
     """See ModelRunner. Rounds are those of the papers, one after the other; every running sequence is in each.
+
+    queues: a GPU is given the next round of the target alone before the host has read the tokens of the last one. A sequence that ends in a round
+        in flight rides along in the one behind it: there is a position left for that.
 
     Args:
         target: the model whose output counts.
@@ -45,13 +61,13 @@ class GeneralModelRunner(ModelRunner):
         slots: sequences at once.
     """
 
-    depth = 0
     steady = False
 
     def __init__(self, target: CausalLM, drafter: Drafter | None, config: EngineConfig, slots: int) -> None:
         self.target = target
         self.drafter = drafter or Drafter()
         super().__init__(config, slots, target.input_device)
+        self.queues = self.device.type == "cuda" and type(self.drafter) is Drafter
         # On a GPU a forward of few tokens waits for Python as long as one of many.
         self.prefill_chunk = config.graphs_prefill_chunk if self.device.type == "cuda" else config.prefill_chunk
         self._models = [target, *([drafter.model] if isinstance(drafter, ModelDrafter) else [])]
@@ -65,6 +81,11 @@ class GeneralModelRunner(ModelRunner):
                 model.capture_forwards()
         self.batch = Batch(slots, config.max_positions, self.device)
         self.batch.shares_prefixes = config.prefix_caching
+
+    @property
+    def depth(self) -> int:  # type: ignore[override]  # a constant of other runners
+        """1 where rounds are queued; 0 while any row needs the host between them."""
+        return int(self.queues and not self.batch.needs_host)
 
     def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts | None:
         """Measures costs where they are needed. Forwards are captured as their shapes come."""
@@ -99,7 +120,7 @@ class GeneralModelRunner(ModelRunner):
     def prefill(self, sequences: Sequence[SequenceState]) -> int:
         """Gives sequences slots, and fills the target's KV for all but their last tokens."""
         start = mark(self.device)
-        slots = [self.batch.join(sequence) for sequence in sequences]
+        slots = self.batch.join(sequences)
         for slot in slots:
             self.drafter.join(slot)
         starts = {sequence.slot: 0 for sequence in sequences if not sequence.scores_prompt}
@@ -162,17 +183,23 @@ class GeneralModelRunner(ModelRunner):
 
     def launch(
         self, sequences: Sequence[SequenceState], k: int, drafts: Sequence[Sequence[int]] | None = None
-    ) -> _CompletedRound:
-        """Runs a round to its end."""
+    ) -> InFlightRound:
+        """Queues a round where the target is alone; else runs it to its end."""
+        slots = [sequence.slot for sequence in sequences]
+        if self.depth:
+            start = mark(self.device)
+            outcome = queue_round(self.target, self.batch)
+            end = mark(self.device)
+            return _RoundOfSlots(QueuedRound(outcome, start, start, end, self.timer.take()), slots)
         assert len(sequences) == self.batch.size, "every sequence of the batch takes part"
         by_slot = None
         if drafts is not None:
             by_slot = [list[int]()] * len(sequences)
-            for sequence, tokens in zip(sequences, drafts, strict=True):
-                by_slot[sequence.slot] = list(tokens)
+            for slot, tokens in zip(slots, drafts, strict=True):
+                by_slot[slot] = list(tokens)
         output = run_round(self.target, self.drafter, self.batch, k, self.config.acceptance_rule, by_slot)
         prefill_seconds, catch_up_seconds = seconds_of(self.timer.take())
-        output = output.of([sequence.slot for sequence in sequences])
+        output = output.of(slots)
         return _CompletedRound(replace(output, prefill_seconds=prefill_seconds, catch_up_seconds=catch_up_seconds))
 
     def commit(self, sequences: Sequence[SequenceState], k: int) -> None:

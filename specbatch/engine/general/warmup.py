@@ -45,8 +45,8 @@ def measure_costs(target: CausalLM, drafter: Drafter, batch: Batch, config: Engi
     table: dict[tuple[int, int], float] = {}
     catch_up_seconds_per_token = 0.0
     for rows in sorted({1, batch.slots}):
-        while batch.size < rows:
-            drafter.join(batch.join(SequenceState(Request(f"warmup-{batch.size}", prompt, 1))))
+        for slot in batch.join([SequenceState(Request(f"warmup-{n}", prompt, 1)) for n in range(batch.size, rows)]):
+            drafter.join(slot)
         lag = sum(drafter.lags(batch))
         start = time.perf_counter()
         drafter.catch_up(batch)

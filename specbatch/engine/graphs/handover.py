@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.graphs.cuda_graphs import CudaGraphRunner
-from specbatch.engine.graphs.lanes import Lane, Mailbox, upload
-from specbatch.engine.graphs.state import ACCEPTED, FIELDS, RowState
+from specbatch.engine.graphs.lanes import Lane, Mailbox
+from specbatch.engine.graphs.state import RowState
+from specbatch.engine.host_copies import upload
+from specbatch.engine.queued_round import ACCEPTED, FIELDS
 
 
 class _Told:

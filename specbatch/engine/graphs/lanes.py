@@ -12,11 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from specbatch.engine.timing import Mark
+
+_T = TypeVar("_T")
 
 
 class Lane:
@@ -34,11 +37,11 @@ class Lane:
         self.stream = stream
         self._beside: dict[torch.device, torch.cuda.Stream] = {}
 
-    def run(self, work: Callable[[], object]) -> None:
-        """Queues work. The thread's current streams and device may be others afterwards: see kept_current."""
+    def run(self, work: Callable[[], _T]) -> _T:
+        """Queues work, and returns what it does. The thread's current streams and device may be others afterwards: see kept_current."""
         if self.stream is not None:
             torch.cuda.set_stream(self.stream)  # makes its device the current one too
-        work()
+        return work()
 
     def mark(self) -> Mark:
         """This moment in the queue; on a CPU this moment."""
@@ -122,12 +125,6 @@ class Mailbox:
         """What was queued there since `take` has read it: the next may be posted over it."""
         if self.destination.stream is not None:
             self._read.record(self.destination.stream)
-
-
-def upload(values: Sequence[int] | Sequence[float] | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A tensor on the device, without waiting for it: from pinned memory, which is kept until the copy is done."""
-    here = torch.as_tensor(values, dtype=dtype)
-    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here
 
 
 def make_lanes(devices: Sequence[torch.device]) -> list[Lane]:

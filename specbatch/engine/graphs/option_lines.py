@@ -10,7 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from specbatch.engine.graphs.lanes import Lane, upload
+from specbatch.engine.graphs.lanes import Lane
+from specbatch.engine.host_copies import upload
 from specbatch.engine.logits.grammar import GrammarRound
 from specbatch.engine.logits.logprobs import Logprobs
 from specbatch.engine.logits.options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor

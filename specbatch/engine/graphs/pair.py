@@ -29,10 +29,12 @@ from specbatch.engine.graphs.ops import operations
 from specbatch.engine.graphs.prefill import Prefill
 from specbatch.engine.graphs.prompt_logprobs import PrefillWithLogprobs
 from specbatch.engine.graphs.sizes import bucket, buckets, most_drafts, page_counts
-from specbatch.engine.graphs.state import FIELDS, Mode, RowState
+from specbatch.engine.graphs.state import Mode, RowState
 from specbatch.engine.graphs.token_choice import TokenChooser
 from specbatch.engine.graphs.verifier import Verifier
+from specbatch.engine.host_copies import queue_copy_to_host
 from specbatch.engine.memory import free_cached
+from specbatch.engine.queued_round import FIELDS
 from specbatch.engine.sequence import SequenceState
 
 
@@ -206,9 +208,7 @@ class CapturedPair:
     def read_outcome(self, rows: int, k: int) -> Tensor:
         """Queues the copy of a round's outcome to the host.  # int64 [rows, FIELDS + k + 1]"""
         outcome = self.state.outcome[:rows, : FIELDS + k + 1]
-        host = torch.empty(outcome.shape, dtype=torch.int64, pin_memory=outcome.is_cuda)
-        self.state.lane.run(lambda: host.copy_(outcome, non_blocking=True))
-        return host
+        return self.state.lane.run(lambda: queue_copy_to_host(outcome))
 
     def read_outcome_of(self, group: int, rows: int, k: int) -> Tensor:
         """As read_outcome, into memory of the group's: it is read before the round after the next one is launched."""

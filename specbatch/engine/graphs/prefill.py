@@ -13,10 +13,10 @@ from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters.head import PackedHead
 from specbatch.engine.graphs.kv.paging import TILE, Tiles
-from specbatch.engine.graphs.lanes import upload
 from specbatch.engine.graphs.stage import PackedAt
 from specbatch.engine.graphs.state import RowState
 from specbatch.engine.graphs.taps import Taps
+from specbatch.engine.host_copies import upload
 
 _ROWS = 128  # stretches in one forward, at the most
 

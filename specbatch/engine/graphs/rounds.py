@@ -1,4 +1,4 @@
-"""Rounds that the devices are given, and what the host reads of them afterwards."""
+"""Rounds over several lanes, with log probabilities, grammars, shared pages; one as it is on one lane is a QueuedRound."""
 
 from __future__ import annotations
 
@@ -9,34 +9,11 @@ from torch import Tensor
 
 from specbatch.engine.graphs.cuda_graphs import Span
 from specbatch.engine.graphs.lanes import Lane
-from specbatch.engine.graphs.state import ACCEPTED, DRAFTED, FIELDS, FINITE
 from specbatch.engine.logits.grammar import GrammarRound
 from specbatch.engine.logits.logprobs import Logprobs
+from specbatch.engine.queued_round import read_outcome
 from specbatch.engine.rounds import InFlightRound, RoundOutput
 from specbatch.engine.timing import Mark, reach, seconds_between, seconds_of
-
-
-@dataclass(frozen=True, slots=True)
-class GraphRound:
-    """A round on one lane.
-
-    outcome: RowState.outcome, copied to the host once `finished` is reached
-    started, drafted, finished: moments on the device
-    prefills: see PrefillTimer.take
-    """
-
-    outcome: Tensor
-    started: Mark
-    drafted: Mark
-    finished: Mark
-    prefills: list[tuple[Mark, Mark, bool]]
-
-    def wait(self) -> RoundOutput:
-        """Waits until the device has done the round."""
-        reach(self.finished)
-        prefill, catch_up = seconds_of(self.prefills)
-        drafted, verified = seconds_between(self.started, self.drafted), seconds_between(self.drafted, self.finished)
-        return _read(self.outcome, drafted, verified, prefill, catch_up)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +99,7 @@ class RoundOverLanes:
     """A round over several lanes, beside others: it takes what lies between its end and that of the round before.
 
     before: end of that round, None where there is none
-    outcome, finished, prefills: see GraphRound
+    outcome, finished, prefills: see QueuedRound
     drafting: the drafter's share of a round's work
     spans: of a round that is timed lane by lane: it takes no longer than it would alone, whatever it waited for
     busy: where such a round is counted
@@ -169,18 +146,4 @@ def _by_device(seconds: Mapping[Lane, float]) -> dict[str, float]:
 
 def _output(outcome: Tensor, share: float, seconds: float, prefill: float, catch_up: float) -> RoundOutput:
     """share: of the seconds, the drafter's."""
-    return _read(outcome, share * seconds, (1 - share) * seconds, prefill, catch_up)
-
-
-def _read(outcome: Tensor, drafted: float, verified: float, prefill: float, catch_up: float) -> RoundOutput:
-    lines = outcome.tolist()
-    return RoundOutput(
-        drafted=[line[DRAFTED] for line in lines],
-        accepted=[line[ACCEPTED] for line in lines],
-        finite=[line[FINITE] for line in lines],
-        tokens=[line[FIELDS : FIELDS + line[ACCEPTED] + 1] for line in lines],
-        draft_seconds=drafted,
-        verify_seconds=verified,
-        prefill_seconds=prefill,
-        catch_up_seconds=catch_up,
-    )
+    return read_outcome(outcome, share * seconds, (1 - share) * seconds, prefill, catch_up)

@@ -18,7 +18,6 @@ from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.rounds import (
     BusyLanes,
     CascadeRound,
-    GraphRound,
     MaskedRound,
     RoundOverLanes,
     RoundWithLogprobs,
@@ -31,6 +30,7 @@ from specbatch.engine.logits.grammar import GrammarRound, mask_words
 from specbatch.engine.logits.options import Processor
 from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.pipeline import RoundTimes
+from specbatch.engine.queued_round import QueuedRound
 from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.rounds import InFlightRound
 from specbatch.engine.sequence import SequenceState
@@ -219,7 +219,7 @@ class GraphModelRunner(ModelRunner):
         drafted = mark(self.device)
         pair.verify(rows, k, mode)
         outcome = pair.read_outcome(len(slots), k)
-        return GraphRound(outcome, started, drafted, mark(self.device), self.timer.take())
+        return QueuedRound(outcome, started, drafted, mark(self.device), self.timer.take())
 
     def _mode(self, slots: list[int], sequences: Sequence[SequenceState], group: int) -> Mode:
         known = self._modes.get(group)

@@ -10,9 +10,11 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from specbatch.engine.graphs.lanes import Lane, upload
+from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.graphs.option_lines import OptionLines
+from specbatch.engine.host_copies import upload
 from specbatch.engine.logits.options import Processor
+from specbatch.engine.queued_round import FIELDS
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling
 from specbatch.engine.sequence import SequenceState
@@ -96,7 +98,7 @@ class RowState:
     rows: the slots of the rows in the batch, then the last slot  # int64 [slots]
     num_drafted: of each row, by place in the batch, where that varies  # int64 [slots]
     drafted: how many tokens of the round are drafted so far  # int64 [1]
-    outcome: what the last round did, by place in the batch, see OUTCOME  # int64 [slots, ...]
+    outcome: what the last round did, by place in the batch, see queued_round  # int64 [slots, ...]
     options: of the rows that ask for logits processors
     """
 
@@ -224,8 +226,3 @@ class RowState:
     def sampling(self, rows: Tensor, mode: Mode) -> RowSampling:
         """The rows' parameters.  # rows int64 [B]"""
         return RowSampling(mode.params, self.temperature[rows], self.top_k[rows], self.top_p[rows], self.keys[rows])
-
-
-# Columns of RowState.outcome; behind them the k + 1 tokens.
-ACCEPTED, DRAFTED, FINITE = range(3)
-FIELDS = 3

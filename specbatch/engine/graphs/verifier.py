@@ -19,10 +19,11 @@ from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters.drafter import GraphDrafter, certainly
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.stage import RowsAt
-from specbatch.engine.graphs.state import FIELDS, Mode
+from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.taps import Taps
 from specbatch.engine.graphs.token_choice import TokenChooser
 from specbatch.engine.logits.options import Processor
+from specbatch.engine.queued_round import FIELDS
 
 
 @dataclass(frozen=True, slots=True)

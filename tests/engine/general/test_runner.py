@@ -7,9 +7,12 @@ import torch
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.batch import Batch
-from specbatch.engine.general.cache import SlotView
+from specbatch.engine.general.cache import SlotCache, SlotView
 from specbatch.engine.general.drafter import Drafter, Proposal
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.logits.options import LogitsOptions
 from specbatch.engine.make_engine import general_engine
+from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.speculation import Speculation
 from tests.engine import tiny
 from tests.engine.test_engine_greedy import requests
@@ -96,3 +99,61 @@ def test_what_lies_in_unowned_slots_and_beyond_a_row_is_never_read(pair):
     out = {c.request.id: c for c in engine.generate(requests(pair)[:4])}
     assert tiny.tokens(out, 4) == pair.expected[:4]
     assert engine.stats.acceptance_rate == 1.0
+
+
+def queued(requests_, queues, max_sequences=4, max_length=128):
+    """What a runner gives that queues rounds, and the engine; a CPU's does not of itself."""
+    config = EngineConfig(max_sequences, max_length, Speculation.fixed(0), prefill_chunk=32)
+    engine = general_engine(CausalLM(tiny.qwen3()), None, config)
+    engine.runner.queues = queues
+    return {c.request.id: (c.token_ids, c.finish_reason, c.logprobs) for c in engine.generate(requests_)}, engine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asks", ["nothing", "draws", "penalties", "logprobs"])
+def test_rounds_that_are_queued_give_the_same_tokens(asks):
+    """Rows end at their limit, some of them at the last position that there is, or at a token that no one foresees, and others take their slots."""
+    odd = {
+        "draws": {"sampling": SamplingParams(0.8)},
+        "penalties": {"logits": LogitsOptions(repetition_penalty=1.7)},
+        "logprobs": {"top_logprobs": 2},
+    }.get(asks, {})
+    rows = [
+        Request(str(n), prompt, 24 - len(prompt) if n < 3 else 4 + n % 5, eos_token_ids=frozenset(range(9 * (n % 2))), **odd if n % 3 == 0 else {})
+        for n, prompt in enumerate(tiny.prompts(9, longest=12))
+    ]  # fmt: skip
+    plain, _ = queued(rows, False, max_length=24)
+    got, engine = queued(rows, True, max_length=24)
+    assert got == plain
+    assert {reason for _, reason, _ in got.values()} == {"length", "stop"}
+    assert engine.stats.emitted == sum(len(tokens) for tokens, _, _ in got.values())
+
+
+@pytest.mark.slow
+def test_a_row_of_broken_logits_fails_alone_among_queued_rounds(monkeypatch):
+    rows = [Request(str(n), prompt, 6) for n, prompt in enumerate(tiny.prompts(5, longest=8))]
+    plain, _ = queued(rows, False)
+    forward, calls = CausalLM.forward, itertools.count()
+
+    def breaks(model, token_ids, view, **kwargs):
+        logits = forward(model, token_ids, view, **kwargs)
+        if next(calls) == 4:
+            logits[1] = torch.nan
+        return logits
+
+    monkeypatch.setattr(CausalLM, "forward", breaks)
+    got, _ = queued(rows, True)
+    failed = [key for key, (_, reason, _) in got.items() if reason == "error"]
+    assert len(failed) == 1
+    assert {key: row for key, row in got.items() if key not in failed} == {
+        key: row for key, row in plain.items() if key not in failed
+    }
+    tokens = got[failed[0]][0]
+    assert tokens == plain[failed[0]][0][: len(tokens)]
+
+
+def test_rows_that_end_together_move_no_other(monkeypatch):
+    moved = []
+    monkeypatch.setattr(SlotCache, "move", lambda _, *slots: moved.append(slots))
+    queued([Request(str(n), [n + 1, 2], 6) for n in range(4)], True)
+    assert moved == []

@@ -19,8 +19,8 @@ from specbatch.engine.graphs.cuda_graphs import Capture
 from specbatch.engine.graphs.drafters.paged import PagedDrafter
 from specbatch.engine.graphs.kv.paging import PAGE
 from specbatch.engine.graphs.kv.pool import PagePool, pages_for
-from specbatch.engine.graphs.lanes import upload
 from specbatch.engine.graphs.stage import RowsAt
+from specbatch.engine.host_copies import upload
 from specbatch.engine.sequence import SequenceState
 
 SINKS = 16  # tokens from the first on that are always seen
