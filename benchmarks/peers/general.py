@@ -2,7 +2,9 @@
 
     python -m benchmarks.peers.general [--models gpt2 opt] [--rows 1 32] [--profile]
 
-64 tokens behind prompts of 128, greedy, prefill included; the second and the third time of each count. `--profile` lists the kernels of a round.
+128 tokens behind prompts of 128, greedy, prefill of both sides included; both are warm: the better of the second and the third time of each count.
+A line also splits the time of a round: the host's, to launch it and to take in what the last one gave, and how long it then waits for the device.
+`--profile` lists the kernels.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import transformers
 from transformers import AutoModelForCausalLM, GPT2Config, OPTConfig
 
 from specbatch.engine.config import EngineConfig
+from specbatch.engine.engine import Engine
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import describe, make_engine
 from specbatch.engine.request import Request
 from specbatch.engine.speculation import Speculation
 
-PROMPT, NEW = 128, 64
+PROMPT, NEW = 128, 128
 CONFIGS = {
     "gpt2": lambda: GPT2Config(n_embd=1600, n_layer=48, n_head=25),
     "opt": lambda: OPTConfig(
@@ -100,18 +103,57 @@ def measure(name: str, lm: CausalLM, prompts: list[list[int]], generated: tuple[
 
     ask()
     seconds, got = best(ask)
+    split = split_of(engine, ask)
     speed, theirs = rows * NEW / seconds, generated[0]
     alike = sum(got[str(n)] == generated[1][n] for n in range(rows))
     graphs = len(lm.captured) if lm.captured else 0
     print(
         f"{name}, {rows} rows: generate {theirs:.0f}, ours {speed:.0f} tokens/s, {speed / theirs:.1f}x; {seconds / NEW * 1e3:.2f} ms a token and row, "
-        f"{alike} of {rows} alike (random weights: near-ties), {graphs} graphs; {describe(engine)}",
+        f"{alike} of {rows} alike (random weights: near-ties), {graphs} graphs; {split}; {describe(engine)}",
         flush=True,
     )
     if profile:
         with torch.profiler.profile() as found:
             ask()
         print(found.key_averages().table(sort_by="self_device_time_total", row_limit=14, max_name_column_width=70))
+
+
+def split_of(engine: Engine, ask: Callable[[], Any]) -> str:
+    """Where the time of another run goes."""
+    stats, launch, spent = engine.stats, engine.runner.launch, {"launch": 0.0, "wait": 0.0}
+    phases, rounds = dict(stats.seconds), stats.rounds
+
+    def timed(*arguments: Any) -> Any:
+        start = time.perf_counter()
+        launched = launch(*arguments)
+        spent["launch"] += time.perf_counter() - start
+        return Waited(launched, spent)
+
+    engine.runner.launch = timed  # type: ignore[method-assign]
+    start = time.perf_counter()
+    ask()
+    seconds = time.perf_counter() - start
+    engine.runner.launch = launch  # type: ignore[method-assign]
+    rounds = stats.rounds - rounds
+    device = {phase: stats.seconds[phase] - phases[phase] for phase in ("prefill", "verify")}
+    each = {
+        **spent, "else on the host": seconds - sum(spent.values()), "of the device: prefill": device["prefill"], "round": device["verify"]
+    }  # fmt: skip
+    return "ms a round: " + ", ".join(f"{name} {value / rounds * 1e3:.2f}" for name, value in each.items())
+
+
+class Waited:
+    """A round in flight, whose wait is timed."""
+
+    def __init__(self, launched: Any, spent: dict[str, float]) -> None:
+        self._launched, self._spent = launched, spent
+
+    def wait(self) -> Any:
+        """What it did."""
+        start = time.perf_counter()
+        output = self._launched.wait()
+        self._spent["wait"] += time.perf_counter() - start
+        return output
 
 
 if __name__ == "__main__":

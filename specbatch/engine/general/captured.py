@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActivation
+from torch import Tensor
 
 from specbatch.engine.general.cache import SlotView
 
@@ -22,7 +19,6 @@ MOST = 96  # graphs of a model: what is beyond is run as it is
 _SMALL = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
 _STEP = 64  # rows between the larger sizes
 _LEAST_EXTENT = 64
-_ALIGNED = 8  # numbers of two bytes that cuBLAS's fast products are made of
 
 Forward = Callable[[Tensor, SlotView, bool], Tensor]
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
@@ -137,31 +133,6 @@ class CapturedForwards:
         """The next power of two, or one and a half times one."""
         power = max(_LEAST_EXTENT, 1 << (extent - 1).bit_length())
         return min(power * 3 // 4 if power > _LEAST_EXTENT and extent <= power * 3 // 4 else power, self.max_positions)
-
-
-def in_one_kernel(model: nn.Module) -> None:
-    """Activations that are eight kernels become the one that transformers calls equivalent, and that rounds once."""
-    for module in model.modules():
-        for name, child in module.named_children():
-            if type(child) in (NewGELUActivation, FastGELUActivation):
-                setattr(module, name, GELUTanh())
-
-
-class AlignedLinear(nn.Linear):
-    """A linear of an odd number of outputs, as GPT-2's vocabulary: all but the last few by a fast product."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As nn.Linear, of the same weights."""
-        most = self.out_features // _ALIGNED * _ALIGNED
-        products = torch.cat([F.linear(x, weight) for weight in self.weight.tensor_split([most])], -1)
-        return products if self.bias is None else products + self.bias
-
-
-def align_head(model: Any) -> None:
-    """Makes a head an AlignedLinear where that is faster."""
-    head = model.get_output_embeddings()
-    if type(head) is nn.Linear and head.out_features % _ALIGNED and head.weight.element_size() == 2:  # bytes
-        head.__class__ = AlignedLinear
 
 
 def recorder(device: torch.device) -> Recorder:

@@ -13,7 +13,8 @@ from specbatch.engine.fp8.inputs import inputs_as_they_are
 from specbatch.engine.general import rope
 from specbatch.engine.general.attention import SLOT_ATTENTION, UnsupportedAttentionError, over, register
 from specbatch.engine.general.cache import SlotCache, SlotView
-from specbatch.engine.general.captured import CapturedForwards, Recorder, align_head, in_one_kernel, recorder
+from specbatch.engine.general.captured import CapturedForwards, Recorder, recorder
+from specbatch.engine.general.quicker_modules import quicken
 from specbatch.engine.general.support import unsupported, why_not
 from specbatch.engine.general.taps import Taps
 from specbatch.engine.memory import is_device_fault, is_out_of_memory
@@ -129,8 +130,7 @@ class CausalLM:
         devices = {parameter.device for parameter in self.model.parameters()}
         if self.cache is not None and (record is not None or (len(devices) == 1 and self.input_device.type == "cuda")):
             sizes = self.cache.slots, self.cache.max_positions, self.input_device
-            in_one_kernel(self.model)
-            align_head(self.model)
+            quicken(self.model)
             self.captured = CapturedForwards(self._logits, *sizes, record or recorder(self.input_device))
 
     @torch.inference_mode()

@@ -16,6 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from specbatch.engine.general import single_query_kernel
+
 _MOST = 64  # queries of a KV head and row
 _BLOCK = 64  # positions at a time
 _SHARED = 64 << 10  # bytes of keys and values that a program keeps, of what the least of these GPUs have
@@ -37,7 +39,7 @@ def _stages(key: Tensor, value: Tensor) -> int:
 
 
 def try_out(device: torch.device) -> None:
-    """Runs the kernels once, which raises what keeps them from being compiled."""
+    """Runs kernels once, which raises what keeps them from being compiled."""
     x = torch.zeros(1, 1, 1, 16, dtype=torch.bfloat16, device=device)
     write(x, x, x, x, torch.zeros(1, 1, dtype=torch.int64, device=device))
     attend(x, x, x, torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device), 1.0)
@@ -59,7 +61,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
     count, heads, tokens, dim = query.shape
     kv_heads, extent, value_dim = key.shape[1], key.shape[2], value.shape[3]
     groups = heads // kv_heads
-    block_m = max(16, triton.next_power_of_2(groups * tokens))
+    single = groups * tokens == 1
+    block_m = 1 if single else max(16, triton.next_power_of_2(groups * tokens))
     blocks = triton.cdiv(extent, _BLOCK)
     split = 1
     while count * kv_heads * split * 2 <= _PROGRAMS and split * 4 <= blocks:
@@ -72,13 +75,19 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
         parts = query.new_empty(count, kv_heads, split, block_m, block_v, dtype=torch.float32)
         sums = query.new_empty(count, kv_heads, split, 2, block_m, dtype=torch.float32)
     assert mask.stride(3) == 1
+    block_d = max(16, triton.next_power_of_2(dim))
+    grid, places = (count, kv_heads, split), (*key.stride()[:3], *value.stride()[:3], mask.stride(0))
     with _current(query.device):
-        _attend[(count, kv_heads, split)](
-            query, key, value, mask, out, parts, sums, scale, tokens, extent,
-            *query.stride()[:3], *key.stride()[:3], *value.stride()[:3], mask.stride(0), mask.stride(2),
-            dim=dim, block_d=max(16, triton.next_power_of_2(dim)), block=_BLOCK, split=split, **sizes,
-            num_warps=4, num_stages=_stages(key, value),
-        )  # fmt: skip
+        if single:
+            single_query_kernel.attend_single[grid](
+                query, key, value, mask, out, parts, sums, scale, extent, *query.stride()[:2], *places,
+                dim=dim, value_dim=value_dim, block_d=block_d, block_v=block_v, block=single_query_kernel.BLOCK, split=split, num_warps=single_query_kernel.WARPS,
+            )  # fmt: skip
+        else:
+            _attend[grid](
+                query, key, value, mask, out, parts, sums, scale, tokens, extent, *query.stride()[:3], *places, mask.stride(2),
+                dim=dim, block_d=block_d, block=_BLOCK, split=split, **sizes, num_warps=4, num_stages=_stages(key, value),
+            )  # fmt: skip
         if split > 1:
             _combine[(count, kv_heads)](out, parts, sums, tokens, split=split, **sizes, num_warps=4)
     return out

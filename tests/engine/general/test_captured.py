@@ -1,14 +1,11 @@
 """Forwards that are recorded and replayed: the same logits and tokens, few shapes, and none where recording fails. A stand-in runs steps again."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from transformers.activations import GELUTanh
 
 from specbatch.engine.general import runner as runners
 from specbatch.engine.general.cache import SlotView
-from specbatch.engine.general.captured import AlignedLinear, CapturedForwards, Shape, align_head, in_one_kernel
+from specbatch.engine.general.captured import CapturedForwards, Shape
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import describe
@@ -134,25 +131,3 @@ def test_on_a_gpu_graphs_give_the_tokens_of_forwards_as_they_are(kind, monkeypat
     assert len(engine.target.captured) > 1
     monkeypatch.setattr(CausalLM, "capture_forwards", lambda model: None)
     assert run()[0] == got
-
-
-def test_gelu_of_many_kernels_becomes_one_and_gives_the_same():
-    model = architectures.build("gpt2")
-    ids = torch.tensor([[3, 1, 4]])
-    before = model(ids).logits
-    in_one_kernel(model)
-    assert isinstance(model.transformer.h[0].mlp.act, GELUTanh)
-    assert torch.allclose(model(ids).logits, before, atol=1e-5)
-
-
-@pytest.mark.parametrize("bias", [False, True])
-def test_heads_of_odd_vocabularies_give_the_same_in_two_parts(bias):
-    head = torch.nn.Linear(16, 21, bias=bias).bfloat16()
-    x = torch.randn(3, 16).bfloat16()
-    expected = head(x)
-    align_head(SimpleNamespace(get_output_embeddings=lambda: head))
-    assert type(head) is AlignedLinear
-    assert torch.allclose(head(x), expected, rtol=0.02, atol=0.02)
-    even = torch.nn.Linear(16, 24).bfloat16()
-    align_head(SimpleNamespace(get_output_embeddings=lambda: even))
-    assert type(even) is torch.nn.Linear

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 pytest.importorskip("triton")
 
-from specbatch.engine.general import slot_kernels
+from specbatch.engine.general import norm_kernel, slot_kernels
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -15,7 +15,9 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "tokens", "dim", "extent"), [(4, 4, 1, 16, 70), (6, 2, 3, 24, 130)])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "tokens", "dim", "extent"), [(4, 4, 1, 16, 70), (2, 2, 1, 24, 530), (6, 2, 3, 24, 130)]
+)
 def test_rows_of_their_own_lengths_attend_as_pytorch_does(heads, kv_heads, tokens, dim, extent):
     rows = 2
     query = normal(rows, tokens, heads, dim).transpose(1, 2)  # as models have it
@@ -53,3 +55,18 @@ def test_heads_too_wide_for_a_multiprocessor_are_left_to_pytorch():
     wide = torch.empty(1, 1, 1, 512, device=DEVICE, dtype=torch.bfloat16)
     assert not slot_kernels.takes(wide, wide, wide)
     slot_kernels.try_out(torch.device(DEVICE))
+
+
+@pytest.mark.parametrize(("size", "biased"), [(48, True), (33, False)])
+def test_a_layer_norm_is_that_of_pytorch(size, biased):
+    x, weight, bias = 3 + normal(2, 1, size), normal(size, seed=1), normal(size, seed=2) if biased else None
+    assert norm_kernel.takes(x, weight, bias)
+    expected = F.layer_norm(x, (size,), weight, bias, 1e-5)
+    assert torch.allclose(norm_kernel.layer_norm(x, weight, bias, 1e-5), expected, atol=1e-5)
+
+
+def test_a_layer_norm_of_many_rows_or_without_weights_is_left_to_pytorch():
+    x, weight = normal(300, 8), normal(8)
+    assert not norm_kernel.takes(x, weight, weight)
+    assert not norm_kernel.takes(x[:4], None, None)
+    assert not norm_kernel.takes(x[:4, ::2], weight[:4], None)

@@ -1,0 +1,60 @@
+"""Attention of one query a row and KV head over a slot, as a Triton kernel: what a plain round of a model without shared heads asks for.
+
+Keys and values are read once and straight into registers, without tensor cores, which would multiply fifteen lines of nothing. Each of a block's positions
+keeps a softmax of its own, block after block, so that no sum goes across threads before the last one.
+"""
+
+# mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+BLOCK = 64  # positions at a time
+WARPS = 4
+
+
+@triton.jit(do_not_specialize=["extent"])
+def attend_single(
+    query, key, value, mask, out, parts, sums, scale, extent,
+    query_row, query_head, key_row, key_head, key_position, value_row, value_head, value_position, mask_row,
+    dim: tl.constexpr, value_dim: tl.constexpr, block_d: tl.constexpr, block_v: tl.constexpr, block: tl.constexpr, split: tl.constexpr,
+):  # fmt: skip
+    """As slot_kernels._attend, of one query."""
+    row, head, part = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
+    heads = tl.num_programs(1)
+    d, dv, j = tl.arange(0, block_d), tl.arange(0, block_v), tl.arange(0, block)
+    q = tl.load(query + row * query_row + head * query_head + d, mask=d < dim, other=0.0).to(tl.float32) * scale
+    key += row * key_row + head * key_head
+    value += row * value_row + head * value_head
+    most = tl.full((block,), float("-inf"), tl.float32)
+    total = tl.full((block,), 0.0, tl.float32)
+    acc = tl.full((block, block_v), 0.0, tl.float32)
+    steps = (extent + block * split - 1) // (block * split)
+    for step in tl.range(steps):
+        position = (part * steps + step) * block + j
+        inside = position < extent
+        sees = tl.load(mask + row * mask_row + position, mask=inside, other=0) != 0
+        k = tl.load(key + position[:, None] * key_position + d[None, :], mask=inside[:, None] & (d < dim)[None, :], other=0.0)  # fmt: skip
+        v = tl.load(value + position[:, None] * value_position + dv[None, :], mask=inside[:, None] & (dv < value_dim)[None, :], other=0.0)  # fmt: skip
+        score = tl.where(sees, tl.sum(k.to(tl.float32) * q[None, :], axis=1), float("-inf"))
+        highest = tl.maximum(most, score)
+        base = tl.where(highest == float("-inf"), 0.0, highest)  # of positions of which none is seen yet
+        weight = tl.exp(score - base)
+        kept = tl.exp(most - base)
+        total = total * kept + weight
+        acc = acc * kept[:, None] + weight[:, None] * v.to(tl.float32)
+        most = highest
+    greatest = tl.max(most, 0)
+    share = tl.exp(most - tl.where(greatest == float("-inf"), 0.0, greatest))
+    total = tl.sum(total * share, 0)
+    acc = tl.sum(acc * share[:, None], 0)
+    if split == 1:
+        at = (row * heads + head) * value_dim
+        tl.store(out + at + dv, (acc / total).to(out.dtype.element_ty), mask=dv < value_dim)
+    else:
+        place = (row * heads + head) * split + part
+        tl.store(parts + place * block_v + dv, acc)
+        tl.store(sums + place * 2, greatest)
+        tl.store(sums + place * 2 + 1, total)
