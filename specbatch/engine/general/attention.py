@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from specbatch.engine.general.cache import SlotView, kernels
+from specbatch.engine.general.cache import SlotView
+from specbatch.engine.general.slot_write import kernels
 
 SLOT_ATTENTION = "specbatch"  # the name under which transformers finds slot_attention and slot_mask
 
@@ -37,7 +38,8 @@ def over(view: SlotView) -> Iterator[None]:
     """Forwards inside use this view."""
     token = _view.set(view)
     try:
-        yield
+        with view.attending():
+            yield
     finally:
         _view.reset(token)
 
@@ -88,9 +90,12 @@ def slot_attention(
     if view.calls is not None:
         view.calls.append(attention_mask)
     few = kernels(query.device)
+    write = view.take_write(key)
     if few is not None and view.extent is not None and softcap is None and few.takes(query, key, value):
         scale = query.shape[3] ** -0.5 if scaling is None else scaling
-        return few.attend(query, key, value, attention_mask.to(query.device), scale), None
+        return few.attend(query, key, value, attention_mask.to(query.device), scale, write), None
+    if write is not None:
+        write.do()
     batch, heads, tokens, head_dim = query.shape
     kv_heads = key.shape[1]
     groups = heads // kv_heads

@@ -8,35 +8,18 @@ entries are unreachable until they are overwritten. The last position of every s
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from specbatch.engine.fp8.kv import as_kept
-from specbatch.engine.triton_support import why_no_kernels
+from specbatch.engine.general.slot_write import SlotWrite, kernels
 
 _NO_LENGTH = 1 << 20  # tokens; beyond the reach of any scale that sets in by position
-_CAPABILITY = (8, 0)  # of GPUs whose tensor cores the kernels use
-
-
-@cache
-def kernels(device: torch.device) -> Any:
-    """slot_kernels, where they run: Triton is not installed with a CPU's torch."""
-    able = device.type == "cuda" and why_no_kernels(device) is None
-    if not able or torch.cuda.get_device_capability(device) < _CAPABILITY:
-        return None
-    module = importlib.import_module("specbatch.engine.general.slot_kernels")
-    try:
-        module.try_out(device)
-    except Exception:  # noqa: BLE001 - whatever Triton raises that cannot compile here; PyTorch's attention takes longer
-        return None
-    return module
 
 
 @dataclass(slots=True)
@@ -54,6 +37,41 @@ class SlotView:
     extent: int | None
     calls: list[Tensor] | None = None  # where the check at load collects the mask of every layer's attention
     _writes: dict[tuple[torch.device, int], Tensor] = field(default_factory=dict)
+    _attends: bool = False
+    _pending: SlotWrite | None = None
+
+    @contextmanager
+    def attending(self) -> Iterator[None]:
+        """Inside, attention follows a write, and may do it in its own kernel."""
+        self._attends = True
+        try:
+            yield
+            self._write_now()
+        finally:
+            self._attends = False
+
+    def write(self, write: SlotWrite) -> tuple[Tensor, Tensor]:
+        """Does a write, now or with the attention that comes next; what that is given."""
+        self._write_now()
+        self._pending = write
+        if not self._attends:
+            self._write_now()
+        return write.seen
+
+    def take_write(self, key: Tensor) -> SlotWrite | None:
+        """The write of the keys that an attention is given, which it must do; whatever else is pending is done."""
+        pending = self._pending
+        if pending is not None and pending.seen[0] is key:
+            self._pending = None
+            return pending
+        self._write_now()
+        return None
+
+    def _write_now(self) -> None:
+        """Does what is pending."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.do()
 
     def mask(self, device: torch.device, sees: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         """Who sees whom: True where the query may look.
@@ -131,12 +149,14 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
         positions = view.write_positions(key_states.device, self.length)
         if isinstance(view.rows, slice):
             keys, values = self.keys[view.rows], self.values[view.rows]
-            if (fast := kernels(keys.device)) is not None:
-                fast.write(keys, values, key_states, value_states, positions)
-            else:
-                index = positions[:, None, :, None]
-                keys.scatter_(2, index.expand_as(key_states), key_states)
-                values.scatter_(2, index.expand_as(value_states), value_states)
+            if kernels(keys.device) is not None:
+                seen = key_states, value_states
+                if view.extent is not None:
+                    seen = keys[:, :, : view.extent], values[:, :, : view.extent]
+                return view.write(SlotWrite(keys, values, key_states, value_states, positions, seen))
+            index = positions[:, None, :, None]
+            keys.scatter_(2, index.expand_as(key_states), key_states)
+            values.scatter_(2, index.expand_as(value_states), value_states)
         else:
             assert view.extent is None, "only a prefill from position 0 may name arbitrary slots"
             rows = view.rows.to(key_states.device)[:, None]

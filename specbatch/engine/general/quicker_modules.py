@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActivation
 
-from specbatch.engine.general.cache import kernels
+from specbatch.engine.general.slot_write import kernels
 
 _ALIGNED = 8  # numbers of two bytes that cuBLAS's fast products are made of
 

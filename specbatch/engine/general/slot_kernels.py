@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from specbatch.engine.general import single_query_kernel
+from specbatch.engine.general.slot_write import SlotWrite
 
 _MOST = 64  # queries of a KV head and row
 _BLOCK = 64  # positions at a time
@@ -45,7 +46,9 @@ def try_out(device: torch.device) -> None:
     attend(x, x, x, torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device), 1.0)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, new: SlotWrite | None = None
+) -> Tensor:
     """Scaled dot-product attention.
 
     Args:
@@ -54,6 +57,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
         value: [n, kv_heads, extent, value_dim]
         mask: True where a query may look, somewhere in each row  # bool [n, 1, tokens, extent]
         scale: of the scores.
+        new: what key and value do not have yet: it is written.
 
     Returns:
         [n, tokens, heads, value_dim]
@@ -79,11 +83,23 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
     grid, places = (count, kv_heads, split), (*key.stride()[:3], *value.stride()[:3], mask.stride(0))
     with _current(query.device):
         if single:
+            written: tuple[Any, ...] = (None, None, None, 0, 0, 0, 0, 0)
+            if new is not None:
+                written = (
+                    new.key,
+                    new.value,
+                    new.positions,
+                    *new.key.stride()[:2],
+                    *new.value.stride()[:2],
+                    new.positions.stride(0),
+                )
             single_query_kernel.attend_single[grid](
-                query, key, value, mask, out, parts, sums, scale, extent, *query.stride()[:2], *places,
+                query, key, value, mask, out, parts, sums, *written, scale, extent, *query.stride()[:2], *places,
                 dim=dim, value_dim=value_dim, block_d=block_d, block_v=block_v, block=single_query_kernel.BLOCK, split=split, num_warps=single_query_kernel.WARPS,
             )  # fmt: skip
         else:
+            if new is not None:
+                new.do()
             _attend[grid](
                 query, key, value, mask, out, parts, sums, scale, tokens, extent, *query.stride()[:3], *places, mask.stride(2),
                 dim=dim, block_d=block_d, block=_BLOCK, split=split, **sizes, num_warps=4, num_stages=_stages(key, value),

@@ -6,7 +6,11 @@ import torch.nn.functional as F
 
 pytest.importorskip("triton")
 
-from specbatch.engine.general import norm_kernel, slot_kernels
+from specbatch.engine.general import attention, cache, norm_kernel, slot_kernels, slot_write
+from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.slot_write import SlotWrite
+from specbatch.engine.request import Request
+from tests.engine import architectures, tiny
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -16,7 +20,7 @@ def normal(*shape, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("heads", "kv_heads", "tokens", "dim", "extent"), [(4, 4, 1, 16, 70), (2, 2, 1, 24, 530), (6, 2, 3, 24, 130)]
+    ("heads", "kv_heads", "tokens", "dim", "extent"), [(4, 4, 1, 16, 70), (2, 2, 1, 24, 330), (6, 2, 3, 24, 130)]
 )
 def test_rows_of_their_own_lengths_attend_as_pytorch_does(heads, kv_heads, tokens, dim, extent):
     rows = 2
@@ -70,3 +74,37 @@ def test_a_layer_norm_of_many_rows_or_without_weights_is_left_to_pytorch():
     assert not norm_kernel.takes(x, weight, weight)
     assert not norm_kernel.takes(x[:4], None, None)
     assert not norm_kernel.takes(x[:4, ::2], weight[:4], None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extent", [70, 330])
+def test_a_token_sees_its_own_keys_while_they_are_written(extent):
+    """Also where another row of the same launch is padding, whose keys go to the bin behind the extent."""
+    slots = [normal(2, 3, extent + 9, 16, seed=seed) for seed in (1, 2)]
+    query, key, value = (normal(2, 1, 3, 16, seed=seed).transpose(1, 2) for seed in (3, 4, 5))
+    positions = torch.tensor([[extent - 1], [extent + 8]], device=DEVICE)
+    mask = torch.ones(2, 1, 1, extent, dtype=torch.bool, device=DEVICE)
+    written = [tensor.clone() for tensor in slots]
+    slot_kernels.write(*written, key, value, positions)
+    expected = slot_kernels.attend(query, *(tensor[:, :, :extent] for tensor in written), mask, 0.3)
+    seen = tuple(tensor[:, :, :extent] for tensor in slots)
+    got = slot_kernels.attend(query, *seen, mask, 0.3, SlotWrite(*slots, key, value, positions, seen))
+    assert torch.allclose(got, expected, atol=1e-6)
+    assert all(torch.equal(tensor, other) for tensor, other in zip(slots, written, strict=True))
+
+
+@pytest.mark.slow
+def test_a_model_over_slots_decodes_by_them(monkeypatch):
+    rows = [Request(str(n), [n + 3, 1, 4][: n + 1], 3) for n in range(2)]
+
+    def run():
+        done, _ = tiny.decode(
+            CausalLM(architectures.build("gpt2")), None, rows, max_sequences=2, num_speculative_tokens=0
+        )
+        return {key: row.token_ids for key, row in done.items()}
+
+    expected = run()
+    monkeypatch.setattr(slot_kernels, "_DTYPES", (torch.float32,))
+    for module in (cache, attention, slot_write):
+        monkeypatch.setattr(module, "kernels", lambda device: slot_kernels)
+    assert run() == expected
