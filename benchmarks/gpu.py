@@ -246,6 +246,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="there, also rows of one beginning without cascade attention, with it, and where it pays, in turn",
     )
     parser.add_argument("--shared-rows", type=int, default=2000)
+    parser.add_argument(
+        "--shared-only", default="", help="of the short rows, those in whose name this expression is found"
+    )
     parser.add_argument("--shared-documents", type=int, default=100)
     parser.add_argument("--profile", action="store_true", help="the kernels of a round instead of speeds")
     parser.add_argument("--repeats", type=int, help=f"of a line; default: as many as make {_ENOUGH:,} tokens")

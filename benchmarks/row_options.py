@@ -18,6 +18,7 @@ import pstats
 import random
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -35,7 +36,7 @@ from specbatch.api.structured import StructuredOutput
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.logits.grammar import Grammar
 from specbatch.engine.logits.options import LogitsOptions, TokenBias
-from specbatch.engine.request import SamplingParams
+from specbatch.engine.request import Request, SamplingParams
 from specbatch.runner.rows.grammars import GrammarCompiler, is_installed
 
 SCHEMAS = 20
@@ -76,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             wrong += _compare(pair, warmed, k, _chosen(_kinds(plain), asked.only), profiled=asked.profile)
             schemas = _chosen(_with_schemas(asked, plain), asked.only)
             wrong += _compare(pair, warmed, k, schemas, compares_text=False, profiled=asked.profile)
+            if re.search(asked.only, "prompt log probabilities"):
+                _score_prompts(warmed, k, plain)
     return int(wrong > 0)
 
 
@@ -134,6 +137,33 @@ def _compare(
             profile.runcall(measure, pair, warmed, k, [rows])
             pstats.Stats(profile).sort_stats("tottime").print_stats(20)
     return wrong
+
+
+def _score_prompts(warmed: Warmed, k: int, plain: Rows) -> None:
+    """Prints how fast prompts are scored, and how far from what rounds say of the same tokens: texts become the ends of prompts."""
+    warmed.choose(k)
+    lengths = [count // 2 for count in plain.new_tokens]
+    rows = [Request(str(i), prompt, lengths[i], top_logprobs=5) for i, prompt in enumerate(plain.prompts)]
+    said = {one.request.id: one for one in warmed.engine.generate(rows)}
+    longer = {row.id: [*row.prompt_token_ids, *said[row.id].token_ids] for row in rows}
+    for most in (
+        5,
+        5,
+        5,
+        None,
+        None,
+    ):  # forwards as they are, then captured, then as they are used; and without the head
+        start = time.perf_counter()
+        asked = [Request(name, tokens, 1, prompt_logprobs=most) for name, tokens in longer.items()]
+        scored = {one.request.id: one for one in warmed.engine.generate(asked)}
+        rate = sum(map(len, longer.values())) / (time.perf_counter() - start)
+        apart = [
+            abs(one.logprob - other.logprob)
+            for name, found in scored.items()
+            for one, other in zip((found.prompt_logprobs or ())[-lengths[int(name)] :], said[name].logprobs or (), strict=True)
+        ] if most is not None else []  # fmt: skip
+        told = f", at most {max(apart):.3f} from those of rounds, of {len(apart):,} tokens" if apart else ""
+        print(f"prompt log probabilities {most}: {rate:,.0f} tokens/s{told}", flush=True)
 
 
 def grammars(vocab: int) -> Callable[[int], Grammar]:

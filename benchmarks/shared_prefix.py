@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -68,7 +69,7 @@ def cases(rows: int, documents: int) -> list[Case]:
     few = min(rows // 4, 200)
     return [
         Case("1,000 shared + 100", 1, 1000, rows, 100, max(1, rows // 8)),
-        Case("8 of a prompt of 300", max(1, few // 8), 300, 8, 0, few),
+        Case("8 of a prompt of 1,000", max(1, few // 8), 1000, 8, 0, few),
         Case("nothing shared", few, 0, 1, 300, few),
         Case("documents of 4,000", max(1, documents), 4000, 20 if documents else 0, 50, documents),
     ]
@@ -79,9 +80,10 @@ def run(asked: argparse.Namespace, pair: Pair) -> bool:
     print("\n| " + " | ".join(_COLUMNS) + " |\n" + "|---" * len(_COLUMNS) + "|")
     right = True
     *short, long = cases(asked.shared_rows, asked.shared_documents)
+    short = [case for case in short if re.search(asked.shared_only, case.name)]
     for together in (short, [long]):
         works = [case.rows(pair.order.inner, asked.new, asked.rows[0]) for case in together]
-        if not works[0].prompts:
+        if not works or not works[0].prompts:
             continue
         with warmed_engine(pair, asked.k, works) as warmed:
             for case, work in zip(together, works, strict=True):
