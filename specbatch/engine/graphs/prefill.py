@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,25 +109,25 @@ class Prefill:
 
     def _load(self, forward: Pack) -> None:
         """Brings what the forward is about to the device, without waiting."""
+        # By numpy: PyTorch would repeat these few numbers with all cores, whose threads take milliseconds to wake.
         device, total, size = self.state.device, forward.tokens, self._size(forward)
-        slots, start, end = torch.tensor(forward.stretches).unbind(1)
+        slots, start, end = np.array(forward.stretches, dtype=np.int64).T
         counts = end - start
-        begin = counts.cumsum(0) - counts  # of each stretch among the tokens
-        tokens = torch.tensor([[self.state.slots], [-1]]).repeat(1, size)
-        tokens[0, :total] = slots.repeat_interleave(counts)
-        tokens[1, :total] = torch.arange(total) + (start - begin).repeat_interleave(counts)
+        begin = counts.cumsum() - counts  # of each stretch among the tokens
+        tokens = np.repeat(np.array([[self.state.slots], [-1]]), size, axis=1)
+        tokens[0, :total] = np.repeat(slots, counts)
+        tokens[1, :total] = np.arange(total) + np.repeat(start - begin, counts)
         cuts = -(-counts // TILE)
-        before = cuts.cumsum(0) - cuts
-        number = torch.arange(int(cuts.sum())) - before.repeat_interleave(cuts)  # of each tile in its stretch
-        tiles = torch.stack([slots, begin, start, counts], 1).repeat_interleave(cuts, 0)
-        tiles[:, 1:] += number[:, None] * torch.tensor([TILE, TILE, -TILE])
-        tiles[:, 3].clamp_(max=TILE)
-        lines = torch.zeros(self._tiles.shape, dtype=torch.int64)
+        number = np.arange(cuts.sum()) - np.repeat(cuts.cumsum() - cuts, cuts)  # of each tile in its stretch
+        tiles = np.repeat(np.stack([slots, begin, start, counts], 1), cuts, axis=0)
+        tiles[:, 1:] += number[:, None] * np.array([TILE, TILE, -TILE])
+        tiles[:, 3] = tiles[:, 3].clip(max=TILE)
+        lines = np.zeros(self._tiles.shape, dtype=np.int32)
         lines[: len(tiles)] = tiles
 
         def bring() -> None:
-            self._tokens[:, :size] = upload(tokens, torch.int64, device)
-            self._tiles.copy_(upload(lines, torch.int32, device), non_blocking=True)
+            self._tokens[:, :size] = upload(torch.from_numpy(tokens), torch.int64, device)
+            self._tiles.copy_(upload(torch.from_numpy(lines), torch.int32, device), non_blocking=True)
 
         self.state.lane.run(bring)
 

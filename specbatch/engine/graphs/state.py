@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -142,10 +143,11 @@ class RowState:
             [param.top_k for param in sampling],
         ]
         reals = [[param.temperature for param in sampling], [param.top_p for param in sampling]]
-        lengths = torch.tensor([len(row) for row in tokens])
-        before = lengths.cumsum(0) - lengths
-        lines_begin = torch.tensor(slots) * self.history.shape[1]
-        places = torch.arange(int(lengths.sum())) + (lines_begin - before).repeat_interleave(lengths)
+        lengths = np.array([len(row) for row in tokens])
+        before = lengths.cumsum() - lengths
+        lines_begin = np.array(slots) * self.history.shape[1]
+        # Not by PyTorch, which would wake all cores for it.
+        places = torch.from_numpy(np.arange(lengths.sum()) + np.repeat(lines_begin - before, lengths))
         flat = array("q", chain.from_iterable(tokens))  # of a list, a tensor takes four times as long
         everything = torch.frombuffer(flat, dtype=torch.int64)
 
