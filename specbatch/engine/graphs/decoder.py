@@ -102,6 +102,11 @@ class Decoder:
         """Whether what a step reads depends on its tokens."""
         return any(layer.experts is not None for stage in self.stages for layer in stage.layers)
 
+    @property
+    def window(self) -> int:
+        """The largest window of a layer; 0: none has one."""
+        return max(layer.what.attention.window for stage in self.stages for layer in stage.layers)
+
     def forward(self, capture: Capture, tokens: Tensor, at: _At, taps: Taps | None = None) -> tuple[Tensor, _At]:
         """Runs tokens at their positions, writing their KV.
 

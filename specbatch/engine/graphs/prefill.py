@@ -14,6 +14,7 @@ from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters.head import PackedHead
 from specbatch.engine.graphs.kv.paging import TILE, Tiles
+from specbatch.engine.graphs.kv.sliding import SlidingPool
 from specbatch.engine.graphs.stage import PackedAt
 from specbatch.engine.graphs.state import RowState
 from specbatch.engine.graphs.taps import Taps
@@ -96,16 +97,30 @@ class Prefill:
         """
         self._places, self.longest = places, longest
 
-    def fill(self, stretches: Sequence[tuple[int, int, int]]) -> int:
-        """Fills KV for the positions of the stretches; returns how many tokens that were."""
+    def fill(self, stretches: Sequence[tuple[int, int, int]], sliding: SlidingPool | None = None) -> int:
+        """Fills KV for the positions of the stretches; returns how many tokens that were.
+
+        Args:
+            stretches: see pack.
+            sliding: of the rows, whose pages are taken forward by forward.
+        """
         total = 0
-        for forward in pack(stretches, self.chunk):
+        for forward in self._packed(stretches, sliding):
             self._load(forward)
             size = self._size(forward)
             key = ("prefill", id(self.decoder), size)
             self.graphs.run(key, partial(self.forward, size=size), self.state.lane)
             total += forward.tokens
         return total
+
+    def _packed(self, stretches: Sequence[tuple[int, int, int]], sliding: SlidingPool | None) -> Iterator[Pack]:
+        """The forwards, each with its pages as it is asked for."""
+        for forward in pack(stretches, self.chunk):
+            if sliding is not None:
+                sliding.prepare(forward.stretches)
+            yield forward
+        if sliding is not None:
+            sliding.prepare(())
 
     def _load(self, forward: Pack) -> None:
         """Brings what the forward is about to the device, without waiting."""

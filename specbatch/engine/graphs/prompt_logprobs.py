@@ -8,8 +8,9 @@ from functools import partial
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters.head import PackedHead
+from specbatch.engine.graphs.kv.sliding import SlidingPool
 from specbatch.engine.graphs.option_lines import read_logprobs
-from specbatch.engine.graphs.prefill import Prefill, pack
+from specbatch.engine.graphs.prefill import Prefill
 from specbatch.engine.graphs.state import RowState
 from specbatch.engine.logits.logprobs import PROMPT_TOKENS, Logprobs, PromptLogprobs
 from specbatch.engine.sequence import SequenceState
@@ -33,10 +34,15 @@ class PrefillWithLogprobs(Prefill):
         self.back = back
         self._found = Logprobs.empty(1, self.chunk, back.device)
 
-    def fill_rows(self, rows: Sequence[tuple[int, SequenceState]]) -> int:
-        """Queues the prefill of rows in these slots, and gives them the log probabilities of their prompts; returns how many tokens that were."""
+    def fill_rows(self, rows: Sequence[tuple[int, SequenceState]], sliding: SlidingPool | None = None) -> int:
+        """Queues the prefill of rows in these slots, and gives them the log probabilities of their prompts; returns how many tokens that were.
+
+        Args:
+            rows: and their slots.
+            sliding: see Prefill.fill.
+        """
         found = {slot: PromptLogprobs() for slot, _ in rows}
-        for forward in pack([(slot, 0, sequence.length) for slot, sequence in rows], self.chunk):
+        for forward in self._packed([(slot, 0, sequence.length) for slot, sequence in rows], sliding):
             self._load(forward)
             size = self._size(forward)
             key = ("prefill with logprobs", size)

@@ -159,18 +159,19 @@ class TorchAttention(TorchLayers):
     def _attend(
         self, q: Tensor, pages: Pages, layer: int, slots: Tensor, first: Tensor, scale: float, kind: AttentionKind
     ) -> Tensor:
-        """See attend_rows. All rows at once, over as many positions as the longest has; what is behind a row may be anything."""
+        """See attend_rows. All rows at once, over as many positions as the longest has; what no query of a row sees may be anything."""
         last = (first[:, None] + torch.arange(q.shape[1], device=q.device)).clamp(min=0)[:, None, :, None]
         extent = int(last.max()) + 1
         at = torch.arange(extent, device=q.device)
         mask = at <= last  # [B, 1, n, extent]
-        behind = ~mask[:, :, -1, :, None]
+        unseen = ~mask[:, :, -1, :, None]
         if kind.window:
             mask &= at > last - kind.window
+            unseen = ~mask.any(2)[..., None]
         table = pages.table[slots, : -(-extent // PAGE)].long()
 
         def of(stored: Tensor) -> Tensor:  # [B, pages, kv_heads, PAGE, D] -> [B, heads, extent, D]
-            rows = stored.transpose(1, 2).flatten(2, 3)[:, :, :extent].masked_fill(behind, 0)
+            rows = stored.transpose(1, 2).flatten(2, 3)[:, :, :extent].masked_fill(unseen, 0)
             return rows.repeat_interleave(q.shape[2] // rows.shape[1], 1)
 
         queries, (keys, values) = q.transpose(1, 2), map(of, pages.read(layer, table, q.dtype))

@@ -123,10 +123,13 @@ class GraphModelRunner(ModelRunner):
         slots = [self._free_slots[-1 - i] for i in range(len(sequences))]
         begins = self.kv.join(slots, sequences)
         pair.join(slots, sequences)
+        sliding = pair.target_pool.sliding
         places = list(zip(slots, begins, sequences, strict=True))
-        filled = pair.prefill.fill([(slot, begin, s.length) for slot, begin, s in places if not s.scores_prompt])
+        filled = pair.prefill.fill(
+            [(slot, begin, s.length) for slot, begin, s in places if not s.scores_prompt], sliding
+        )
         if scored := [(slot, sequence) for slot, _, sequence in places if sequence.scores_prompt]:
-            filled += pair.prefill_with_logprobs.fill_rows(scored)
+            filled += pair.prefill_with_logprobs.fill_rows(scored, sliding)
         del self._free_slots[-len(sequences) :]
         self._modes.clear()  # slots may be those of rows with other parameters
         self.cascade.forget()

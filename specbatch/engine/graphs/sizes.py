@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from specbatch.engine.config import EngineConfig
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.kv.pool import page_bytes, pages_for
+from specbatch.engine.graphs.kv.sliding import sliding_pages
+from specbatch.engine.logits.logprobs import PROMPT_TOKENS
 
 MAX_TOKENS = 1024  # of one verify forward: what bounds the memory of logits
 _SMALL = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -32,6 +35,12 @@ def most_drafts(rows: int, max_k: int) -> int:
     return max(0, min(max_k, MAX_TOKENS // rows - 1))
 
 
+def pages_of_windows(target: Decoder, config: EngineConfig, slots: int) -> int:
+    """Pages for the target's layers with a window, see sliding_pages."""
+    chunk = max(config.graphs_prefill_chunk, PROMPT_TOKENS)
+    return sliding_pages(target.window, config.most_k, slots, pages_for(config.max_positions), chunk)
+
+
 def page_counts(
     target: Decoder,
     drafter: Decoder | None,
@@ -40,6 +49,7 @@ def page_counts(
     reserve: Callable[[str], int],
     beside: int = 0,
     shown: int | None = None,
+    sliding: int = 0,
 ) -> tuple[int, int]:
     """Pages for target and drafter: as many as all rows need at their longest, or what the free memory of each device holds.
 
@@ -54,24 +64,31 @@ def page_counts(
         max_positions: the longest row, speculative tokens included.
         reserve: bytes of a GPU that are to stay free, by its name.
         beside: bytes that go with each page of the target.
+        sliding: pages of the target's layers with a window, where they are apart: these are made whatever the others get.
         shown: positions of a row that the drafter has, where it has them for all rows, whatever the target gets; None: all, where there is room.
 
     Raises:
         torch.OutOfMemoryError: not even one row fits.
     """
     least = pages_for(max_positions)
-    of_target = {device: size + beside for device, size in page_bytes(target).items()}
+    whole = page_bytes(target, sliding=False if sliding else None)
+    of_target = {device: size + beside for device, size in whole.items()}
     of_drafter = page_bytes(drafter) if drafter is not None else {}
     usable = {
         device: _usable(device, reserve(str(device))) for device in {*of_target, *of_drafter} if device.type == "cuda"
     }
+    if sliding:
+        of_windows = page_bytes(target, sliding=True)
+        usable = {device: free - sliding * of_windows.get(device, 0) for device, free in usable.items()}
+        if min(usable.values(), default=0) < 0:
+            raise torch.OutOfMemoryError(f"the KV of layers with a window, for {slots} rows, does not fit")
 
     def fitting(share: float) -> int:
         """Pages of the target, with `share` as many for the drafter where they share a device."""
         each = {
             device: of_target[device] + share * of_drafter.get(device, 0) for device in usable if device in of_target
         }
-        return min([slots * least, *(int(usable[device] / size) for device, size in each.items())])
+        return min([slots * least, *(int(usable[device] / size) for device, size in each.items() if size)])
 
     if shown is not None and drafter is not None:
         fixed = slots * pages_for(shown)

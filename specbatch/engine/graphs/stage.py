@@ -39,7 +39,7 @@ class RowsAt:
             rows, prefixes = q.view(len(self.slots), -1, *q.shape[1:]), stage.kv.prefixes.of(len(self.slots))
             what = prefixes, layer.what.scale, layer.what.attention
             return ops.attend_cascade(rows, stage.kv, number, self.slots, self.first, *what).view(q.shape)
-        before = qkv, layer.q_norm, layer.k_norm, eps, stage.ropes[layer.what.rope], stage.kv, number
+        before = qkv, layer.q_norm, layer.k_norm, eps, stage.ropes[layer.what.rope], stage.kv_of(number), number
         return ops.rope_attend(*before, self.slots, self.first, *tokens, layer.what.scale, layer.what.attention)
 
     def to_lane(self, capture: Capture, lane: Lane, carried: Tensor) -> tuple[Tensor, RowsAt]:
@@ -64,7 +64,7 @@ class PackedAt:
         """Rotation, write and attention.  # [T, heads, head_dim]"""
         q = stage.rotate(ops, qkv, number, eps, self.token_slots, self.token_positions)
         what = stage.layers[number].what
-        return ops.attend_packed(q, stage.kv, number, self.tiles, what.scale, what.attention)
+        return ops.attend_packed(q, stage.kv_of(number), number, self.tiles, what.scale, what.attention)
 
     def to_lane(self, capture: Capture, lane: Lane, carried: Tensor) -> tuple[Tensor, PackedAt]:
         """The same on another lane, and a tensor with it."""
@@ -77,12 +77,14 @@ class Stage:
     """Neighbouring layers on one device, their KV, and the rotary tables there. See Decoder.run_on for its lane.
 
     ropes: by the kinds of layers, see rope_tables
+    sliding: the same KV by the table of layers with a window, where these have pages of their own, see SlidingPool
     """
 
     device: torch.device
     layers: list[Layer] = field(default_factory=list)
     ropes: dict[str | None, Tensor] = field(default_factory=dict)
     pages: Pages | None = None
+    sliding: Pages | None = None
     lane: Lane = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +96,10 @@ class Stage:
         assert self.pages is not None, "forward before pages are allocated"
         return self.pages
 
+    def kv_of(self, number: int) -> Pages:
+        """The pages as a layer finds them."""
+        return self.sliding if self.sliding is not None and self.layers[number].what.attention.window else self.kv
+
     @property
     def padding(self) -> int:
         """The slot that belongs to no row."""
@@ -102,5 +108,5 @@ class Stage:
     def rotate(self, ops: TorchOps, qkv: Tensor, number: int, eps: float, slots: Tensor, positions: Tensor) -> Tensor:
         """Writes a layer's KV and returns its queries, see TorchOps.rope_write.  # [T, heads, head_dim]"""
         layer = self.layers[number]
-        before = qkv, layer.q_norm, layer.k_norm, eps, self.ropes[layer.what.rope], self.kv, number
+        before = qkv, layer.q_norm, layer.k_norm, eps, self.ropes[layer.what.rope], self.kv_of(number), number
         return ops.rope_write(*before, slots, positions, layer.what.attention)

@@ -142,6 +142,8 @@ def _timed_rows(pair: CapturedPair) -> Iterator[Mode]:
             for slot in range(pair.slots):
                 if not pool.reserve([(slot, context + pair.config.max_k + 2)]):
                     break  # the others share the padding page
+                if pool.sliding is not None:
+                    pool.sliding.advance([(slot, context, context + pair.config.max_k + 2)])
     _stand(pair, context, first)
     pair.place(range(first, pair.slots))
     try:

@@ -44,7 +44,7 @@ def test_where_pages_suffice_for_all_rows_a_row_has_all_of_its_as_it_joins(pair,
     engine = fast.engine(pair.target, pair.twin, max_sequences=4, num_speculative_tokens=3)
     engine.warmup()
     pool, seen = engine.runner.pair.target_pool, []
-    monkeypatch.setattr(pool, "upload", lambda upload=pool.upload: (seen.append(pool._changed), upload()))
+    monkeypatch.setattr(pool, "upload", lambda upload=pool.upload: (seen.append(pool.table.changed), upload()))
     rows = [[7] * 50, [8] * 55]  # they grow into their second page after a few rounds
     fast.finish(engine, fast.requests(rows, 25))
     assert pool.ample == ample

@@ -41,7 +41,7 @@ def expected(pair):
 def counted(monkeypatch, prefill):
     """What each call of a prefill fills, in tokens."""
     counts, fill = [], prefill.fill
-    monkeypatch.setattr(prefill, "fill", lambda stretches: counts.append(fill(stretches)) or counts[-1])
+    monkeypatch.setattr(prefill, "fill", lambda *args: counts.append(fill(*args)) or counts[-1])
     return counts
 
 

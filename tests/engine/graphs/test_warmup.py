@@ -125,7 +125,7 @@ def test_dummy_runs_leave_no_trace(pair):
     assert on.target_pool.free == on.target_pool.pages
     assert on.state.lengths.tolist() == on.state.ends.tolist() == [0] * 4
     assert not on.state.history[:-1].any()
-    assert not on.target_pool._lines.any()
+    assert not on.target_pool.table.lines.any()
     out = fast.finish(engine, fast.requests(pair.prompts[:5], 8))
     assert tiny.tokens(out, 5) == [tokens[:8] for tokens in pair.expected[:5]]
     assert engine.stats.acceptance_rate == 1.0

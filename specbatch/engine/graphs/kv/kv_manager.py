@@ -47,11 +47,11 @@ class KVManager:
     def pages_to_join(self, sequence: SequenceState) -> int:
         """Pages of the target that a joining sequence needs at once, beside those that running ones have already."""
         pool = self.pair.target_pool
-        return pages_for(self._positions_to_join(sequence, pool)) - pool.allocator.held(self._keys(sequence))
+        return pages_for(self._positions_to_join(sequence, pool)) - pool.held_of(self._keys(sequence))
 
     def tokens_to_join(self, sequence: SequenceState) -> int:
         """Tokens that a joining sequence must compute, as far as that is known before others join."""
-        return sequence.length - PAGE * self.pair.target_pool.allocator.found(self._keys(sequence))
+        return sequence.length - PAGE * self.pair.target_pool.found(self._keys(sequence))
 
     def join(self, slots: Sequence[int], sequences: Sequence[SequenceState]) -> list[int]:
         """Gives joining sequences pages; returns where each begins that the target has to fill, in this order."""
@@ -82,7 +82,7 @@ class KVManager:
         """Takes a slot's pages back. What lies in free pages is never read, NaN or not; those of a poisoned row are not to be found, either."""
         if poisoned:
             for pool in self.pair.pools:
-                pool.allocator.forget_all()
+                pool.forget_all()
         self.pair.evict(slot)
 
     def _keys(self, sequence: SequenceState) -> Sequence[bytes]:
@@ -100,4 +100,6 @@ class KVManager:
 
 
 def _reserve(pool: PagePool, sequences: Sequence[SequenceState], k: int) -> bool:
+    if pool.sliding is not None:
+        pool.sliding.advance((s.slot, s.length, s.reach(k)) for s in sequences)
     return pool.ample or pool.reserve([(s.slot, s.reach(k)) for s in sequences])

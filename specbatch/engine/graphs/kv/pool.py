@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -13,7 +14,9 @@ from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.graphs.cascade.tiles import PrefixTiles
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.kv.page_allocator import PageAllocator
+from specbatch.engine.graphs.kv.page_table import PageTable
 from specbatch.engine.graphs.kv.paging import PAGE, Pages
+from specbatch.engine.graphs.kv.sliding import SlidingPool
 from specbatch.engine.graphs.stage import Stage
 
 
@@ -22,18 +25,20 @@ def pages_for(positions: int) -> int:
     return -(-positions // PAGE)
 
 
-def page_bytes(decoder: Decoder) -> dict[torch.device, int]:
-    """Bytes of one page of all layers, by device."""
+def page_bytes(decoder: Decoder, *, sliding: bool | None = None) -> dict[torch.device, int]:
+    """Bytes of one page of all layers, by device; or of those alone that have a window, or that have none."""
     heads, width = decoder.page_shape
     each = 2 * heads * PAGE * head_bytes(width, decoder.kv_dtype)
     found: dict[torch.device, int] = {}
     for stage in decoder.stages:
-        found[stage.device] = found.get(stage.device, 0) + each * len(stage.layers)
+        layers = sum(sliding is None or bool(layer.what.attention.window) is sliding for layer in stage.layers)
+        found[stage.device] = found.get(stage.device, 0) + each * layers
     return found
 
 
-def _of_layers(stage: Stage, shape: Sequence[int], dtype: torch.dtype) -> list[Tensor]:
-    return [torch.zeros(*shape, dtype=dtype, device=stage.device) for _ in stage.layers]
+def _of_layers(stage: Stage, pages: Sequence[int], shape: Sequence[int], dtype: torch.dtype) -> list[Tensor]:
+    """Of each layer so many pages, and the padding page."""
+    return [torch.zeros(count + 1, *shape, dtype=dtype, device=stage.device) for count in pages]
 
 
 class PagePool:
@@ -43,6 +48,7 @@ class PagePool:
     rounds write behind its keys.
 
     ample: there are pages for all rows at their longest: a row may have all that it will need as it joins, and its table stays as it is
+    sliding: pages of the layers with a window, where they are apart; what is said of pages here is then of the other layers'
 
     Args:
         decoder: whose stages get their part of the pages.
@@ -50,9 +56,12 @@ class PagePool:
         slots: rows at once.
         max_positions: the longest row, speculative tokens included.
         cascade: rows may read what they share together.
+        sliding: pages of the layers with a window, where they are apart, see sliding_pages; 0: they have those of all.
     """
 
-    def __init__(self, decoder: Decoder, pages: int, slots: int, max_positions: int, *, cascade: bool = False) -> None:
+    def __init__(
+        self, decoder: Decoder, pages: int, slots: int, max_positions: int, *, cascade: bool = False, sliding: int = 0
+    ) -> None:
         heads, width = decoder.page_shape
         self.columns = columns = pages_for(max_positions)
         self.pages = pages
@@ -60,18 +69,20 @@ class PagePool:
         self.allocator = PageAllocator(pages)
         self.held: list[list[int]] = [[] for _ in range(slots + 1)]
         self._keys: list[Sequence[bytes]] = [()] * (slots + 1)
-        self._table = torch.zeros(slots + 1, columns, dtype=torch.int32)  # the host's, which fills the devices'
-        self._lines = self._table.numpy()  # the same memory: 20 times as fast to write a page to
-        self._changed = False
+        self.table = PageTable(slots, columns, decoder.stages)
+        self.sliding = SlidingPool(sliding, slots, columns, decoder.window, decoder.stages) if sliding else None
         self._stages = decoder.stages
-        for stage in decoder.stages:
-            shape = (pages + 1, heads, PAGE, width)
-            stage.pages = None  # frees the old ones first
-            keys, values = (_of_layers(stage, shape, decoder.kv_dtype) for _ in range(2))
-            scales = [_of_layers(stage, shape[:3], SCALE) for _ in range(2)] if decoder.kv_dtype == FP8 else [[], []]
-            table = torch.zeros(slots + 1, columns, dtype=torch.int32, device=stage.device)
+        for number, stage in enumerate(decoder.stages):
+            counts = [sliding if sliding and layer.what.attention.window else pages for layer in stage.layers]
+            shape = heads, PAGE, width
+            stage.pages = stage.sliding = None  # frees the old ones first
+            keys, values = (_of_layers(stage, counts, shape, decoder.kv_dtype) for _ in range(2))
+            scaled = decoder.kv_dtype == FP8
+            scales = [_of_layers(stage, counts, shape[:2], SCALE) for _ in range(2)] if scaled else [[], []]
             prefixes = PrefixTiles.unused(slots, stage.device) if cascade else None
-            stage.pages = Pages(keys, values, table, prefixes, *scales)
+            stage.pages = Pages(keys, values, self.table.tables[number], prefixes, *scales)
+            if self.sliding is not None:
+                stage.sliding = replace(stage.pages, table=self.sliding.table.tables[number], prefixes=None)
 
     @property
     def free(self) -> int:
@@ -84,7 +95,21 @@ class PagePool:
 
     def join(self, slot: int, keys: Sequence[bytes]) -> None:
         """A row takes the slot, which has no pages yet: its first ones will be those of the keys (see prefix_keys)."""
+        if self.sliding is not None:
+            there = self.allocator.found(keys)
+            shared = self.sliding.join(slot, keys, there)
+            keys = keys if shared == there else keys[:shared]  # what it computes again it writes to pages of its own
         self._keys[slot] = keys
+
+    def found(self, keys: Sequence[bytes]) -> int:
+        """How many of a row's first keys belong to pages that need not be computed."""
+        count = self.allocator.found(keys)
+        return count if self.sliding is None else self.sliding.found(keys, count)
+
+    def held_of(self, keys: Sequence[bytes]) -> int:
+        """How many of a row's first keys belong to pages that other rows hold, and that it would share."""
+        count = self.allocator.held(keys)
+        return min(count, self.found(keys)) if count and self.sliding is not None else count
 
     def grow(self, slot: int, positions: int) -> None:
         """Gives the slot pages for so many positions. The caller has seen to it that there are enough."""
@@ -95,9 +120,9 @@ class PagePool:
             page = allocator.share(key) if key is not None else None
             if page is None:
                 page = allocator.take(key)
-            self._lines[slot, place] = page
+            self.table.lines[slot, place] = page
             held.append(page)
-            self._changed = True
+            self.table.changed = True
 
     def reserve(self, wanted: Sequence[tuple[int, int]]) -> bool:
         """Gives every slot pages for so many positions; False, and none of them gets any, where there are not enough for all.
@@ -157,14 +182,19 @@ class PagePool:
         """Takes all pages of a slot back. Rounds in flight may still write to those it had alone: whoever gets them writes later on the same lanes."""
         held, self.held[slot], self._keys[slot] = self.held[slot], [], ()
         self.allocator.release(held)
-        self._lines[slot, : len(held)] = 0
-        self._changed = self._changed or bool(held)
+        self.table.lines[slot, : len(held)] = 0
+        self.table.changed = self.table.changed or bool(held)
+        if self.sliding is not None:
+            self.sliding.evict(slot)
+
+    def forget_all(self) -> None:
+        """No page can be found any more: what some hold is not to be trusted."""
+        self.allocator.forget_all()
+        if self.sliding is not None:
+            self.sliding.allocator.forget_all()
 
     def upload(self) -> None:
         """Brings the stages' tables up to date, in the order of their lanes."""
-        if not self._changed:
-            return
-        self._changed = False
-        source = self._table.pin_memory() if self._stages[0].device.type == "cuda" else self._table.clone()
-        for stage in self._stages:
-            stage.lane.run(partial(stage.kv.table.copy_, source, non_blocking=True))
+        self.table.upload()
+        if self.sliding is not None:
+            self.sliding.table.upload()
