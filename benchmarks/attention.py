@@ -1,9 +1,10 @@
-"""The attention kernels alone beside PyTorch's, on the GPU: python -m benchmarks.attention [--only 8B] [--sweep | --flex]
+"""The attention kernels alone beside PyTorch's, on the GPU: python -m benchmarks.attention [--only 8B] [--sweep | --flex | --fp8]
 
 Times are of replayed CUDA graphs, in which each call is of another layer, of so many that the L2 cache cannot hold their KV.
 GB/s count the KV that rows hold, without what pages or a dense cache have beyond. flash is
 torch.ops.aten._flash_attention_forward, given the rows' lengths: its KV lies in one piece a row, ours in scattered pages.
 flex is flex_attention, compiled and tuned for each shape, which takes its time: --flex has a few shapes of rows, and nothing else.
+--fp8 has pages in FP8 in flash's place; their GB/s count what FP8 takes, and their error is from what these pages stand for.
 error is the largest distance of three rows' outputs from the reference in float32.
 """
 
@@ -19,7 +20,7 @@ import torch
 import triton
 from torch import Tensor
 
-from benchmarks.inputs.attention_cases import HEAD_DIM, SCALE, SHAPES, Case, build, error, kv_bytes
+from benchmarks.inputs.attention_cases import HEAD_DIM, SCALE, SHAPES, Case, build, error, in_fp8, kv_bytes
 from benchmarks.peers.attention_peers import flash, flex, flex_paged
 from specbatch.engine.graphs.kernels.attention import attend_rows, rows_launch
 from specbatch.engine.graphs.kernels.over_pages import Launch
@@ -84,18 +85,23 @@ def rate(case: Case, time: float) -> str:
     if case.tiles is not None:
         products = sum(n * (n + 1) // 2 for n in case.lengths.tolist())
         return f"{4 * case.q.shape[1] * HEAD_DIM * products / time / 1e12:6.0f} TFLOP/s"
-    pace = kv_bytes(case.pages.keys[0].shape[1], case.lengths) / time
+    pace = kv_bytes(case.pages.keys[0].shape[1], case.lengths, case.pages.keys[0].dtype) / time
     return f"{pace / 1e9:6.0f} GB/s {pace / BANDWIDTH:4.0%}"
 
 
-def compare(only: str | None) -> None:
+def compare(only: str | None, *, fp8: bool = False) -> None:
     """The table of all cases."""
-    print(f"{'model':5} {'rows':>4} {'new':>5} {'length':>6} | ours, then flash, then how many times as fast ours is")
+    other = "pages in FP8, then what these take of our time" if fp8 else "flash, then how many times as fast ours is"
+    print(f"{'model':5} {'rows':>4} {'new':>5} {'length':>6} | ours, then {other}")
     for shape in SHAPES:
-        for rows, new, length in [*ROWS, *((rows, tokens, tokens) for rows, tokens in PROMPTS)]:
+        long = [(128, 1, 2000), (128, 4, 2000), (512, 1, 2000)] if fp8 else []
+        for rows, new, length in [*ROWS, *long, *((rows, tokens, tokens) for rows, tokens in PROMPTS)]:
             if only in (None, shape):
                 case = build(shape, rows, new, length)
-                (one, mine), (two, theirs) = measure(case, ours), measure(case, flash)
+                (one, mine), (two, theirs) = (
+                    measure(case, ours),
+                    measure(in_fp8(case) if fp8 else case, ours if fp8 else flash),
+                )
                 ratio = f"{two / one:5.2f}x" if one and two else ""
                 print(f"{shape:5} {rows:4} {new:5} {length:6} | {mine} | {theirs} | {ratio}", flush=True)
                 del case
@@ -122,11 +128,13 @@ def sweep() -> None:
         case = build(shape, rows, new, length)
         heads, kv_heads = SHAPES[shape]
         if case.tiles is not None:
-            used = packed_launch(heads // kv_heads, HEAD_DIM, case.q)
+            used = packed_launch(heads // kv_heads, HEAD_DIM, case.q, case.pages.keys[0])
             choices = itertools.product((4, 8), (2, 3, 4), (1,), (1, 2))
         else:
             block_m = max(16, triton.next_power_of_2(new * heads // kv_heads))
-            used = rows_launch(rows * kv_heads, case.pages.table.shape[1], block_m, HEAD_DIM, case.q)
+            used = rows_launch(
+                rows * kv_heads, case.pages.table.shape[1], block_m, HEAD_DIM, case.q, case.pages.keys[0]
+            )
             splits = {1, used.splits // 2 or 1, used.splits, used.splits * 2} if rows * kv_heads <= 256 else {1}
             choices = itertools.product((2, 4, 8), (2, 3, 4), sorted(splits), (1,))
         print(f"{shape} {rows} x {new} at {length}")
@@ -142,6 +150,7 @@ def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", choices=SHAPES, help="one model's shapes")
+    parser.add_argument("--fp8", action="store_true", help="pages in FP8 beside those in bfloat16")
     parser.add_argument("--sweep", action="store_true", help="other warps, stages and splits of the main cases")
     parser.add_argument(
         "--flex", action="store_true", help="a few cases beside flex_attention: five compilations a model"
@@ -154,7 +163,7 @@ def main() -> None:
     elif arguments.flex:
         against_flex(arguments.only)
     else:
-        compare(arguments.only)
+        compare(arguments.only, fp8=arguments.fp8)
 
 
 if __name__ == "__main__":

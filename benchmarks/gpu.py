@@ -11,6 +11,7 @@
     python -m benchmarks.gpu --quantization int8 --k auto,0    the draft model's weights in fewer bits
     python -m benchmarks.gpu --prompt 4096 --window 256        a draft model that sees the last 256 to 512 tokens of a row
     python -m benchmarks.gpu --prompt 128,2048 --rows 1,8      lines of each
+    python -m benchmarks.gpu --kv-dtype auto,target,fp8        keys and values in the models' dtype; the target's in FP8; both models'
     python -m benchmarks.gpu --rows 256 --shared-prefix        rows that begin alike, what they share computed once and not
 
 `match` is the share of rows whose every token is right; the command ends with 1 where one is wrong. Speeds include prefill, and
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import itertools
 import json
 import platform
 import sys
@@ -147,13 +149,14 @@ def _table(
     print(f"\n{asked.target}, drafter {asked.drafter}, placement {asked.placement}\n")
     print("| " + " | ".join(_COLUMNS) + " |\n" + "|---" * len(_COLUMNS) + "|")
     ks = asked.k if pair.drafter is not None else [0]
-    for work in works:
+    for work, kv_dtype in itertools.product(works, asked.kv_dtype):
+        pair.keep_kv(kv_dtype)
         with warmed_engine(pair, ks, work) as warmed:
             for acceptance in asked.acceptance:
                 set_acceptance(pair, acceptance)
                 for k in ks:
                     line = measure(pair, warmed, k, work)
-                    line.acceptance, line.prompt = acceptance, max(map(len, work[0].prompts))
+                    line.acceptance, line.prompt, line.kv_dtype = acceptance, max(map(len, work[0].prompts)), kv_dtype
                     line.of_nominal, line.of_measured = (
                         line.tokens_per_second / top.tokens_per_second if top else None
                         for top in ceilings(work[0], acceptance, k)
@@ -213,7 +216,8 @@ def _cells(line: Line) -> str:
     ]
     cells += [number(line.prefill_seconds), f"{line.warmup_seconds:.1f}"]
     cells += [number(line.of_nominal), number(line.of_measured), f"{line.match:.3f}"]
-    return "| " + " | ".join([*cells, number(line.kv_gb), number(line.overhead_gb)]) + " |"
+    kv = number(line.kv_gb) if line.kv_dtype == "auto" else f"{number(line.kv_gb)} ({line.kv_dtype})"
+    return "| " + " | ".join([*cells, kv, number(line.overhead_gb)]) + " |"
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -222,6 +226,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--drafter", default="1.7b", choices=[*SHAPES, EAGLE3, "none"])
     parser.add_argument("--quantization", choices=["fp8", "int8", "int4"], help="of the draft model's weights")
     parser.add_argument("--window", type=int, help="of the draft model: last tokens of a row that it sees at least")
+    parser.add_argument(
+        "--kv-dtype", type=lambda text: text.split(","), default=["auto"], help="of auto, target, fp8: lines of each"
+    )
     parser.add_argument("--acceptance", type=floats, default=[0.8], help="of each draft; several: a line each")
     parser.add_argument("--rows", type=integers, default=[1, 32, 128, 512], help="at once, a line each")
     parser.add_argument(

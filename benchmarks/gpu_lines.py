@@ -48,6 +48,13 @@ class Pair:
     window: int | None = None  # of a draft model, see drafter.window
     more_drafters: Sequence[CausalLM] = ()  # the same draft model on other devices
 
+    def keep_kv(self, dtype: str) -> None:
+        """Keys and values of the engines to come: auto, in the models' dtype; target, its own in FP8; fp8, those of a draft model, too."""
+        self.target.fp8_kv = dtype in {"target", "fp8"}
+        for model in (self.drafter, *self.more_drafters):
+            if isinstance(model, CausalLM):
+                model.fp8_kv = dtype == "fp8"
+
     @cached_property  # to look at every weight takes milliseconds, and what is timed ends with a wait for all devices
     def devices(self) -> list[torch.device]:
         """All devices that hold weights."""
@@ -79,6 +86,7 @@ class Line:
     predicted_busy: dict[str, float] = field(default_factory=dict)  # likewise
     acceptance: float | None = None  # as the pair was made
     prompt: int = 0  # tokens of the longest
+    kv_dtype: str = "auto"
     of_nominal: float | None = None
     of_measured: float | None = None
 
@@ -280,7 +288,7 @@ def _kv_bytes() -> int:
     storages: dict[int, int] = {}
     for held in gc.get_objects():
         if type(held).__name__ in _KV_KEPT_IN:  # not isinstance: some modules answer that with a warning
-            for kept in (getattr(held, "keys", ()), getattr(held, "values", ())):
+            for kept in (getattr(held, name, ()) for name in ("keys", "values", "key_scales", "value_scales")):
                 for tensor in [kept] if isinstance(kept, Tensor) else kept if isinstance(kept, list) else ():
                     storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
     return sum(storages.values())

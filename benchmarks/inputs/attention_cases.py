@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from specbatch.engine.fp8.kv import head_bytes, rounded
 from specbatch.engine.graphs.kv.paging import PAGE, TILE, Pages, Tiles
 from specbatch.engine.graphs.reference import TorchOps
 
@@ -80,13 +81,20 @@ def error(case: Case, out: Tensor, layer: int) -> float:
     rows = len(case.lengths)
     some = torch.tensor(sorted({0, rows // 2, rows - 1}), device=out.device)
     table = case.pages.table[some].long()
-    keys, values = (x[layer][table].flatten(0, 1).float() for x in (case.pages.keys, case.pages.values))
+    keys, values = (x.flatten(0, 1).float() for x in case.pages.read(layer, table, torch.float32))
     own = Pages([keys], [values], torch.arange(table.numel(), device=out.device).view(table.shape))
     q, out = (x.reshape(rows, case.new, *x.shape[-2:])[some].float() for x in (case.q, out))
     expected = TorchOps().attend_rows(q, own, 0, torch.arange(len(some), device=out.device), case.first[some], SCALE)
     return (out - expected).abs().max().item()
 
 
-def kv_bytes(kv_heads: int, lengths: Tensor) -> int:
-    """KV of a layer, in 16 bits."""
-    return 2 * 2 * int(lengths.sum()) * kv_heads * HEAD_DIM
+def kv_bytes(kv_heads: int, lengths: Tensor, dtype: torch.dtype = torch.bfloat16) -> int:
+    """KV of a layer."""
+    return 2 * int(lengths.sum()) * kv_heads * head_bytes(HEAD_DIM, dtype)
+
+
+def in_fp8(case: Case) -> Case:
+    """The same with its pages in FP8, and nothing in one piece."""
+    kept = [[rounded(layer) for layer in layers] for layers in (case.pages.keys, case.pages.values)]
+    numbers, scales = ([[layer[part] for layer in layers] for layers in kept] for part in range(2))
+    return replace(case, pages=Pages(*numbers, case.pages.table, None, *scales), dense=[])
