@@ -28,6 +28,7 @@ KERNELS = {
     "quantized": "dot fma fma_words _widen_kernel",
     "experts": "_norm_scores _route _group _gate_up _down _grouped _combine",
     "fp8": "round_inputs in_registers on_tensor_cores",
+    "fp8kv": "_rows_kernel _rope_attend_kernel _packed_kernel _prefix_kernel _own_kernel _rope_write",
 }
 
 
@@ -35,8 +36,8 @@ KERNELS = {
 @pytest.mark.parametrize(
     ("capability", "dtype", "groups"),
     [
-        (89, "bfloat16", ("llama", "others", "fp8")),
-        (90, "bfloat16", ("llama", "quantized", "experts", "fp8")),
+        (89, "bfloat16", ("llama", "others", "fp8", "pages fp8kv")),
+        (90, "bfloat16", ("llama", "quantized", "experts", "fp8", "pages fp8kv")),
         (90, "float32", ("the largest llama",)),
         (100, "bfloat16", ("the largest llama",)),
     ],

@@ -30,3 +30,35 @@ def scale_of(most):
 def rounded(x, scale):
     """Numbers under their scale, a power of two."""
     return (x.to(tl.float32) / scale).to(tl.float8e4nv)
+
+
+# The low, or the high, of two e4m3 in each half of a word, to bfloat16: see _FP8 in linears/linear_widen.py.
+_LOW = tl.constexpr("""{
+.reg .b32 s, u, up;
+mov.b32 up, 0x7b807b80;
+shl.b32 s, $1, 8;
+shl.b32 u, $1, 4;
+and.b32 u, u, 0x07f007f0;
+lop3.b32 u, s, 0x80008000, u, 0xea;
+mul.rn.bf16x2 $0, u, up;
+}""")
+_HIGH = tl.constexpr("""{
+.reg .b32 u, up;
+mov.b32 up, 0x7b807b80;
+shr.u32 u, $1, 4;
+and.b32 u, u, 0x07f007f0;
+lop3.b32 u, $1, 0x80008000, u, 0xea;
+mul.rn.bf16x2 $0, u, up;
+}""")
+
+
+@triton.jit
+def even_and_odd(pairs, dtype: tl.constexpr, native: tl.constexpr):
+    """The first and the second of each two e4m3, in another dtype.  # int16"""
+    if native >= 9 and dtype == tl.bfloat16:
+        even = tl.inline_asm_elementwise(_LOW, "=r,r", [pairs], dtype=tl.bfloat16, is_pure=True, pack=2)
+        odd = tl.inline_asm_elementwise(_HIGH, "=r,r", [pairs], dtype=tl.bfloat16, is_pure=True, pack=2)
+    else:
+        even = pairs.to(tl.uint8).to(tl.float8e4nv, bitcast=True).to(dtype)
+        odd = (pairs >> 8).to(tl.uint8).to(tl.float8e4nv, bitcast=True).to(dtype)
+    return even, odd

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from specbatch.engine.graphs.describe.description import AttentionKind
 from specbatch.engine.graphs.kernels.activations import tanh
+from specbatch.engine.graphs.kernels.fp8_pages import even_and_odd
 from specbatch.engine.graphs.kernels.linears.linear_integers import native
 from specbatch.engine.graphs.kernels.linears.linear_widen import widen
 from specbatch.engine.graphs.kv.paging import PAGE, Pages
@@ -78,25 +79,41 @@ def over_pages(
     column = tl.arange(0, BLOCK_D)
     inside = tl.arange(0, PAGE)
     offset = inside[:, None] * position_stride + column[None, :]
+    # Tensor cores want values turned round, which few queries have done on the way out of shared memory: by 16 bits, so two of FP8 at a time.
+    paired: tl.constexpr = (
+        key_scales is not None and BLOCK_D >= 32 and acc.shape[0] < 64 and queries.dtype != tl.float16
+    )
+    v_width: tl.constexpr = HEAD_DIM // 2 if paired else HEAD_DIM
+    v_column, v_offset = column, offset
+    if paired:
+        v_column = tl.arange(0, BLOCK_D // 2)
+        v_offset = inside[:, None] * v_width + v_column[None, :]
+        values = values.to(tl.pointer_type(tl.int16))
+        even, odd = tl.split(tl.reshape(acc, (acc.shape[0], BLOCK_D // 2, 2)))
     for j in tl.range(low, high):
         following = tl.load(line + j + 1, mask=j + 1 < held, other=0)  # on its way while this page is worked on
         base = page.to(tl.int64) * page_stride
+        v_base = base // 2 if paired else base
         at = j * PAGE + inside
         if MASK:
-            there = (at < extent)[:, None] & (column < HEAD_DIM)[None, :]
-            k = tl.load(keys + base + offset, mask=there, other=0.0)
-            v = tl.load(values + base + offset, mask=there, other=0.0)
+            there = (at < extent)[:, None]
+            k = tl.load(keys + base + offset, mask=there & (column < HEAD_DIM)[None, :], other=0.0)
+            v = tl.load(values + v_base + v_offset, mask=there & (v_column < v_width)[None, :], other=0.0)
         elif HEAD_DIM != BLOCK_D:
             k = tl.load(keys + base + offset, mask=(column < HEAD_DIM)[None, :], other=0.0)
-            v = tl.load(values + base + offset, mask=(column < HEAD_DIM)[None, :], other=0.0)
+            v = tl.load(values + v_base + v_offset, mask=(v_column < v_width)[None, :], other=0.0)
         else:
             k = tl.load(keys + base + offset)
-            v = tl.load(values + base + offset)
+            v = tl.load(values + v_base + v_offset)
         if key_scales is not None:
             scale_at = page.to(tl.int64) * (page_stride // HEAD_DIM) + head * PAGE + inside
             k_scale = tl.load(key_scales + scale_at, mask=at < extent, other=0.0).to(tl.float32)
             v_scale = tl.load(value_scales + scale_at, mask=at < extent, other=0.0).to(tl.float32)
-            k, v = widen(k, queries.dtype, NATIVE), widen(v, queries.dtype, NATIVE)
+            k = widen(k, queries.dtype, NATIVE)
+            if paired:
+                v_even, v_odd = even_and_odd(v, queries.dtype, NATIVE)
+            else:
+                v = widen(v, queries.dtype, NATIVE)
             if queries.dtype == tl.float16:  # which has not the range for weights times scales
                 v = (v.to(tl.float32) * v_scale[:, None]).to(tl.float16)
         scores = tl.dot(queries, tl.trans(k), input_precision="ieee") * factor
@@ -114,7 +131,13 @@ def over_pages(
         total = total * fade + tl.sum(weights, 1)
         if key_scales is not None and queries.dtype != tl.float16:
             weights *= v_scale[None, :]
-        acc = tl.dot(weights.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
+        if paired:
+            even = tl.dot(weights.to(queries.dtype), v_even, even * fade[:, None], input_precision="ieee")
+            odd = tl.dot(weights.to(queries.dtype), v_odd, odd * fade[:, None], input_precision="ieee")
+        else:
+            acc = tl.dot(weights.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
         peak = higher
         page = following
+    if paired:
+        acc = tl.reshape(tl.join(even, odd), (acc.shape[0], BLOCK_D))
     return total, peak, acc, page
