@@ -27,10 +27,10 @@ PROMPTS = [
 ] + [[*DOCUMENT, *[each] * 7] for each in (1, 1, 2)]  # fmt: skip
 
 
-def build(name):
+def build(name, device="cpu"):
     """Target and drafter, and the model that both are of, in transformers' own modules."""
     sizes = {"sliding_window": WINDOW, "num_hidden_layers": 3}
-    alone, packed = (families.build(name, **sizes | FAMILIES[name]) for _ in range(2))
+    alone, packed = (families.build(name, **sizes | FAMILIES[name]).to(device) for _ in range(2))
     drafter = ModelDrafter(CausalLM(families.noisy(alone)))
     return CausalLM(packed), drafter, alone
 
@@ -67,7 +67,7 @@ def wrong(alone, prompts, out):
     found = []
     for number, prompt in enumerate(prompts):
         tokens = list(out[str(number)].token_ids)
-        best = alone(torch.tensor([[*prompt, *tokens]]), use_cache=False).logits[0].argmax(-1)
+        best = alone(torch.tensor([[*prompt, *tokens]], device=alone.device), use_cache=False).logits[0].argmax(-1)
         if len(tokens) != NEW or best[len(prompt) - 1 : -1].tolist() != tokens:
             found.append(number)
     return found
@@ -92,6 +92,13 @@ def test_tokens_are_those_of_transformers_far_beyond_the_window(name, monkeypatc
     engine = decoded(monkeypatch, build(name))
     assert 0 < engine.stats.acceptance_rate < 1
     assert engine.stats.prefill_tokens_saved == 2 * 3 * PAGE
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", FAMILIES)
+def test_kernels_and_captured_rounds_read_no_page_behind_a_window(name, monkeypatch):
+    decoded(monkeypatch, build(name, "cuda"))
+    decoded(monkeypatch, build(name, "cuda"), num_speculative_tokens=0, prefix_caching=False)
 
 
 @pytest.mark.slow
