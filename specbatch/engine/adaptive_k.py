@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+from specbatch.engine.acceptance_rates import OPTIMISTIC_RATE, AcceptanceEstimate, geometric, spread
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.controller import Choice, Controller, FixedK, RoundReport
 from specbatch.engine.round_costs import RoundCosts
 
 _EVIDENCE_STEP = 8  # row-rounds of drafting that allow k to double: no leap on the prior alone
-_WINDOW = 512.0  # row-rounds that acceptance remembers
-_PRIOR_RATE = 0.7  # conditional acceptance before anything is known
-_PRIOR_WEIGHT = 2.0  # row-rounds that the prior counts for
-_LEAN = 8.0  # row-rounds that the position before counts for: a few unlucky drafts must not end their position for good
-_OPTIMISTIC_RATE = 0.9  # what a probe hopes for; below 1, since nothing real accepts all
 _MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation
-_DOUBT = 20.0  # standard errors of acceptance, times the share of the time to come that catching up takes: it must pay with so many less
+_DOUBT = 14.0  # standard errors of acceptance, times the share of the time to come that catching up takes: it must pay with so many less
 _HOPE = 0.5  # standard errors: with so many more a gain is worth asking for
 _FEW = (16, 8, 4)  # rows that are asked in place of all: as many as that costs little for
 _FEW_SHARE = 0.6  # where that costs less than this of asking all
@@ -41,55 +36,6 @@ _DEAR = 6.0  # that is higher than so many of them
 _ENOUGH = 48  # row-rounds of drafting, fading: what these show is settled
 
 
-@dataclass(slots=True)
-class AcceptanceEstimate:
-    """Conditional acceptance by draft position, from decayed counts."""
-
-    proposed_at: list[float] = field(default_factory=list)
-    accepted_at: list[float] = field(default_factory=list)
-
-    def observe(self, proposed_at: Sequence[int], accepted_at: Sequence[int]) -> None:
-        """Adds one round's counts, fading the older ones."""
-        while len(self.proposed_at) < len(proposed_at):
-            self.proposed_at.append(0.0)
-            self.accepted_at.append(0.0)
-        for j, (r, s) in enumerate(zip(proposed_at, accepted_at, strict=True)):
-            fade = max(0.0, 1.0 - r / _WINDOW)
-            self.proposed_at[j] = self.proposed_at[j] * fade + r
-            self.accepted_at[j] = self.accepted_at[j] * fade + s
-
-    def rates(self, count: int) -> list[float]:
-        """Chances that the drafts at the first positions are accepted when all before them were; each leans on the position before it."""
-        found: list[float] = []
-        for position in range(count):
-            rate, weight = (found[-1], _LEAN) if found else (_PRIOR_RATE, _PRIOR_WEIGHT)
-            if position < len(self.proposed_at):
-                rate = (self.accepted_at[position] + weight * rate) / (self.proposed_at[position] + weight)
-            found.append(rate)
-        return found
-
-    def rate(self, position: int) -> float:
-        """See rates."""
-        return self.rates(position + 1)[position]
-
-    def standard_error(self) -> float:
-        """Of the rate at which first drafts stand."""
-        rate, count = self.rate(0), sum(self.proposed_at[:1]) + _PRIOR_WEIGHT
-        return math.sqrt(rate * (1 - rate) / count)
-
-    def expected(self, most: int, shift: float = 0.0) -> list[float]:
-        """E(k) = 1 + P_1 + ... + P_k for every k from 0 to the largest, with all rates by so much higher."""
-        expected, chance = [1.0], 1.0
-        for rate in self.rates(most):
-            chance *= min(max(rate + shift, 0.0), _OPTIMISTIC_RATE if shift > 0 else 1.0)
-            expected.append(expected[-1] + chance)
-        return expected
-
-    def expected_tokens(self, k: int) -> float:
-        """E(k)."""
-        return self.expected(k)[k]
-
-
 class AdaptiveK:
     """k from measured costs and acceptance.
 
@@ -97,8 +43,11 @@ class AdaptiveK:
     what its rows may still get, a stream that refills it what rows bring along over what they yield. `joined` and `emitted` are
     of late rounds, as if as much were to come; both 0 before the first refill. What is seen is paid: it does not count.
 
+    Rows with drafts end further apart than without. Where none takes the slots of those that have ended, the batch waits for the unluckiest,
+    which is in the price too: see acceptance_rates.spread.
+
     A gain is held against the cost of a plain round now and then. At k = 0 nothing is learned about acceptance, so when a small
-    share of the time has paid for it, a round speculates again; never where even _OPTIMISTIC_RATE would not pay. Where that
+    share of the time has paid for it, a round speculates again; never where even OPTIMISTIC_RATE would not pay. Where that
     saves much of the catch-up, only a few rows are asked, at the very start too. Where the drafter lacks much, the first rounds are plain:
     they tell what the rows' context costs, which the table has not.
 
@@ -118,7 +67,7 @@ class AdaptiveK:
         self.costs = costs
         costs.context_adds = steady
         self.max_k = max_k
-        self._hopes = [_geometric(_OPTIMISTIC_RATE, k) for k in range(max_k + 1)]
+        self._hopes = [geometric(OPTIMISTIC_RATE, k) for k in range(max_k + 1)]
         self.steady = steady
         self.acceptance = AcceptanceEstimate()
         self.rounds_since_plain = 0
@@ -130,6 +79,8 @@ class AdaptiveK:
         self.won = 0.0  # seconds by drafts, over plain rounds; below 0 where they lost
         self.joined = 0.0  # tokens of rows that joined, the older ones fading
         self.emitted = 0.0  # tokens since the first of them joined, fading alike
+        self.remaining = 0  # tokens, of the rows of the round before
+        self.apart = 0.0  # tokens a row of this batch by rounds with drafts
         self.plain_seconds: float | None = None
 
     def choose(self, rows: int, lag: int, remaining: int) -> Choice:
@@ -139,9 +90,12 @@ class AdaptiveK:
         if lag > rows:
             self.middle = lag / rows / 2
         price = self._per_token * (lag + self.joined) / (remaining + self.emitted)
-        step = self.costs.step_longer(rows, lag)
-        hopeful, hope = self._best(rows, price, step, self._hopes)
-        best, gain = self._best(rows, price, step, self.acceptance.expected(self.max_k))
+        self.apart = self.apart if remaining <= self.remaining else 0.0
+        self.remaining = remaining
+        waiting = 0.0 if self.joined else spread(rows, remaining / rows, self.apart)
+        paid = rows, price, self.costs.step_longer(rows, lag)
+        hopeful, hope = self._best(*paid, self._hopes)
+        best, gain = self._best(*paid, self.acceptance.expected(self.max_k), waiting)
         to_come = base * remaining / rows
         total = self.elapsed + to_come
         probe = self._probe(rows, lag, min(hopeful, 2), _ASKING * total)
@@ -149,15 +103,16 @@ class AdaptiveK:
             return Choice(0, rows)
         error = self.acceptance.standard_error()
         doubt = _DOUBT * error * lag * self._per_token / to_come
-        _, low = self._best(rows, price, step, self.acceptance.expected(self.max_k, -doubt))
+        _, low = self._best(*paid, self.acceptance.expected(self.max_k, -doubt), waiting)
         spare = self.won + _MOST_LOST * total
-        if low > _MARGIN or (gain > _MARGIN and self._price(Choice(best, rows), rows, lag) <= spare):
+        least = 1.0 if self.rounds_since_plain else _MARGIN
+        if low > _MARGIN or (gain > least and self._price(Choice(best, rows), rows, lag) <= spare):
             return Choice(0 if self._plain_is_due(gain) else min(best, self._largest(rows, evidence)), rows)
         allowed = self.probe_seconds
         if evidence < _ENOUGH:
             might = hope
             if evidence:
-                _, might = self._best(rows, price, step, self.acceptance.expected(self.max_k, _HOPE * error))
+                _, might = self._best(*paid, self.acceptance.expected(self.max_k, _HOPE * error))
             share = _ASKING_SHARE * (1 - 1 / might) * to_come
             most = max(_ASKING_MOST * total, _WORTH * (1 - 1 / might) * to_come) if probe.rows < rows else spare
             allowed = max(allowed, min(spare, share, most))
@@ -167,13 +122,24 @@ class AdaptiveK:
     def _per_token(self) -> float:
         return self.costs.catch_up_per_token(self.middle)
 
-    def _best(self, rows: int, price: float, step: float, expected: Sequence[float]) -> tuple[int, float]:
-        """The k of the largest gain over plain rounds, and that gain; `expected` is E(k) by k, `step` is what a draft takes longer than the table has it."""
-        plain = self.costs.seconds(rows, 0)
-        gains = {}
+    def _best(
+        self, rows: int, price: float, step: float, expected: Sequence[float], waiting: float = 0.0
+    ) -> tuple[int, float]:
+        """The k of the largest gain over plain rounds, and that gain.
+
+        Args:
+            rows: in the round.
+            price: of a token.
+            step: what a draft takes longer than the table has it.
+            expected: E(k) by k.
+            waiting: see acceptance_rates.spread.
+        """
+        plain, squares, gains = self.costs.seconds(rows, 0), 1.0, {}
         for k in range(1, self.max_k + 1):
             tokens = expected[k]
-            gains[k] = plain * tokens / (self.costs.seconds(rows, k, price * rows * tokens) + k * step)
+            squares += (2 * k + 1) * (tokens - expected[k - 1])  # of a round's tokens, expected
+            waited = waiting * math.sqrt(max(0.0, squares / tokens - tokens)) * self.costs.seconds(1, k)  # by few rows
+            gains[k] = plain * tokens / (self.costs.seconds(rows, k, price * rows * tokens) + k * step + waited)
         top = max(gains.values())
         # Of equals the smallest: rows that gain more evenly end more nearly together, and less is drafted for nothing.
         best = next(k for k, gain in gains.items() if gain >= top * _AS_GOOD)
@@ -222,6 +188,7 @@ class AdaptiveK:
         self.probe_seconds += report.seconds * _PROBE_SHARE
         self.elapsed += report.seconds
         if report.k:
+            self.apart += tokens / rows
             self.acceptance.observe(report.proposed_at, report.accepted_at)
             lost = report.catch_up_seconds + report.seconds - worth
             self.won -= lost
@@ -230,11 +197,6 @@ class AdaptiveK:
     def regrouped(self, groups: int) -> None:
         """Rounds are from now on of so many groups."""
         self.costs.regroup(groups)
-
-
-def _geometric(rate: float, k: int) -> float:
-    """E(k) at a constant acceptance rate: (1 - rate^(k+1)) / (1 - rate)."""
-    return sum(rate**j for j in range(k + 1))
 
 
 def costs_needed(config: EngineConfig, *, drafts: bool) -> bool:

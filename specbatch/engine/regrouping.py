@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specbatch.engine.adaptive_k import AcceptanceEstimate
+from specbatch.engine.acceptance_rates import AcceptanceEstimate
 from specbatch.engine.controller import RoundReport
 from specbatch.engine.pipeline import PipelineCosts, best_groups, speeds_by_groups
 
