@@ -131,7 +131,7 @@ class CausalLM:
         if self.cache is not None and (record is not None or (len(devices) == 1 and self.input_device.type == "cuda")):
             sizes = self.cache.slots, self.cache.max_positions, self.input_device
             quicken(self.model)
-            self.captured = CapturedForwards(self._logits, *sizes, record or recorder(self.input_device))
+            self.captured = CapturedForwards(self.logits, *sizes, record or recorder(self.input_device))
 
     @torch.inference_mode()
     def forward(self, token_ids: Tensor, view: SlotView, *, last_only: bool = False) -> Tensor:
@@ -147,16 +147,15 @@ class CausalLM:
         """
         if self.captured is not None:
             return self.captured.run(token_ids, view, last_only=last_only)
-        return self._logits(token_ids, view, last_only)
-
-    def _logits(self, token_ids: Tensor, view: SlotView, last_only: bool) -> Tensor:  # a CapturedForwards' forward
-        logits: Tensor = self._run(self.model, token_ids, view, logits_to_keep=1 if last_only else 0).logits
-        return logits
+        return self.logits(token_ids, view, last_only)
 
     @torch.inference_mode()
-    def logits(self, token_ids: Tensor, view: SlotView) -> Tensor:
+    def logits(
+        self, token_ids: Tensor, view: SlotView, last_only: bool = False
+    ) -> Tensor:  # a CapturedForwards' forward
         """As forward, never captured: for shapes that seldom come again."""
-        return self._logits(token_ids, view, last_only=False)
+        logits: Tensor = self._run(self.model, token_ids, view, logits_to_keep=1 if last_only else 0).logits
+        return logits
 
     @torch.inference_mode()
     def fill(self, token_ids: Tensor, view: SlotView) -> None:

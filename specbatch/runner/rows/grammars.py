@@ -243,5 +243,5 @@ def _source(kind: str, value: Any) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text.partition("<state>")[0].split())  # behind it, what llguidance's authors would want to know
     return line if len(line) <= _LONGEST_REASON else f"{line[: _LONGEST_REASON - 3]}..."

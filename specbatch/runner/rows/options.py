@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.chat.options import NO_CHAT, ChatOptions, chat_options
 from specbatch.runner.dataset.bad_rows import RowError, shown, whole
+from specbatch.runner.rows.invalid_value import reason_of
 from specbatch.runner.rows.row_options import RowOption, find_option, nearest_option
 from specbatch.runner.rows.structured import structured_output
 
@@ -26,7 +28,8 @@ _MOST_FIELDS = 10_000  # each is compared with names that it may misspell: a mil
 class Options(NamedTuple):
     """What a row asks beside its prompt.
 
-    `decoding` holds fields of DecodingSpec, still to be validated; `must_sample` the name by which it asks for a temperature above 0.
+    `decoding` holds fields of DecodingSpec, still to be validated, which `written` gives the names that the row has for them;
+    `must_sample` is the name by which it asks for a temperature above 0.
     """
 
     decoding: Mapping[str, Any]
@@ -34,6 +37,7 @@ class Options(NamedTuple):
     system_prompt: str | None = None
     must_sample: str = ""
     chat: ChatOptions = NO_CHAT
+    written: Mapping[str, str] = MappingProxyType({})
 
 
 NO_OPTIONS = Options({})
@@ -61,7 +65,9 @@ def read_options(
     _logprobs(found, reader)
     chat = _chat(found)
     thinking, system = found.pop("enable_thinking", None), found.pop("system_prompt", None)
-    return Options(found, thinking, system, must_sample=_must_sample(found, reader), chat=chat)
+    written = {sets: name for sets, (_, name) in reader.found.items()}
+    written.setdefault("top_logprobs", written.get("logprobs", "top_logprobs"))
+    return Options(found, thinking, system, must_sample=_must_sample(found, reader), chat=chat, written=written)
 
 
 def decoding_of_row(base: DecodingSpec, options: Options) -> DecodingSpec:
@@ -75,7 +81,7 @@ def decoding_of_row(base: DecodingSpec, options: Options) -> DecodingSpec:
         try:
             decoding = DecodingSpec.model_validate({**base.model_dump(), **options.decoding})
         except ValidationError as error:
-            raise RowError(ErrorCode.INVALID_FIELD, _reason_of(error)) from None
+            raise RowError(ErrorCode.INVALID_FIELD, reason_of(error, options.written)) from None
     if decoding.min_tokens > decoding.max_new_tokens:
         message = f"min_tokens {decoding.min_tokens} is more than max_tokens, which is {decoding.max_new_tokens}"
         raise RowError(ErrorCode.INVALID_FIELD, message)
@@ -236,12 +242,3 @@ def _must_sample(found: dict[str, Any], reader: _Reader) -> str:
 
 def _ignore(name: str) -> str:
     return f"where it is data, rename it or set dataset.ignoreFields: [{shown(name)}]"
-
-
-def _reason_of(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = first["loc"]
-    if place[-1:] == ("[key]",):  # of a mapping by token
-        return f'{place[0]}: the key {shown(place[-2])} is no token id: a whole number in quotes, such as "31"'
-    path = ".".join(str(part) for part in place)
-    return f"{path or 'decoding'}: {first['msg']}, found {shown(first['input'])}"

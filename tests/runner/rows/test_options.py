@@ -255,3 +255,19 @@ def test_a_request_for_another_model_is_refused_with_both_names_or_counted():
 )  # fmt: skip
 def test_lines_of_other_writers_name_the_same_endpoints(line, endpoint):
     assert read(chat(line)).endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1, found 0; to score a prompt alone, ask for one token"),
+        ({"num_predict": -3}, "num_predict: Input should be greater than or equal to 1, found -3"),
+        ({"sampling_params": {"max_tokens": 1.5}}, "sampling_params.max_tokens: Input should be a valid integer, found 1.5"),
+        ({"logprobs": 99}, "logprobs: Input should be less than or equal to 20, found 99"),
+        ({"prompt_logprobs": -1}, "prompt_logprobs: Input should be greater than or equal to 0, found -1"),
+        ({"bad_words": ["a", ""]}, "bad_words.1: String should have at least 1 character, found ''"),
+        ({"bad_words": [[-1]]}, "bad_words.0.0: Input should be greater than or equal to 0, found -1"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused_by_the_name_that_the_row_has_for_it(fields, message):
+    assert read({"prompt": PROMPT, **fields}).message == message

@@ -45,7 +45,7 @@ def test_a_conversation_in_a_cell_is_json():
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"prompt": "x", "max_tokens": "many"}, "max_new_tokens: .* found 'many'"),
+        ({"prompt": "x", "max_tokens": "many"}, "max_tokens: .* found 'many'"),
         ({"messages": "[{'role': 'user'}]"}, "must be a list of messages"),
     ],
 )
