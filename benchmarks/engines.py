@@ -1,11 +1,12 @@
 """vLLM and the native engine on the same rows, side by side: one command, one table.
 
-    python -m benchmarks.engines [job/qwen3-8b.yaml] [--rows 1,32,128] [--option max_num_batched_tokens=8192] [--json FILE]
+    python -m benchmarks.engines [job/qwen3-8b.yaml] [--rows 1,32,128] [--synthetic 8b,1.7b] [--option max_num_batched_tokens=8192] [--json FILE]
 
 The models, dtypes and placement are the job's, the rows its dataset's prompts, each with a number before it: greedily, so many new tokens, past any
-end of text. Each contestant (native and vLLM, the target alone and with the drafter) is a process of its own, with the whole memory of the GPU. They are driven
+end of text. With `--synthetic` the models are a pair of those shapes with a designed acceptance, written to a temporary folder: nothing is downloaded. Each contestant (native and vLLM, the target alone and with the drafter) is a process of its own, with the whole memory of the GPU. They are driven
 as a run drives them; loading and warm-up are left out. A case is repeated with other prompts, and its best repeat is shown. `same`: the share of its rows whose tokens are those
 of the table's first contestant: in bfloat16 near ties fall either way. The last case is many rows that begin alike, fed as they leave.
+A line is printed as it comes; the table follows.
 
 On a CPU, in the environment of `make vllm`, as a dry run:
 
@@ -27,9 +28,11 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads starve each other on busy cores
 
+import torch
 import yaml
 
 from benchmarks.arguments import integers
+from benchmarks.inputs.synthetic_files import write_pair
 from specbatch.api import load_spec
 from specbatch.engine.request import Request
 from specbatch.runner.devices import visible_gpus
@@ -48,6 +51,7 @@ class Line:
     """One contestant with one case.
 
     tokens_per_second: of the best repeat
+    accepted_length: tokens a forward of the target; None where the engine does not count them (an older vLLM, with a drafter)
     texts: the tokens of its rows, in the order of the rows
     """
 
@@ -55,7 +59,7 @@ class Line:
     contestant: str
     engine: str
     tokens_per_second: float
-    accepted_length: float
+    accepted_length: float | None
     load_seconds: float
     texts: list[list[int]]
 
@@ -93,8 +97,8 @@ def measure(asked: argparse.Namespace, contestant: str) -> Iterator[Line]:
     changes += ["decoding.temperature=0", "decoding.topP=1", "decoding.topK=0", f"decoding.maxNewTokens={asked.new}"]
     options = {option: yaml.safe_load(value) for option, _, value in (one.partition("=") for one in asked.option)}
     changes += [f"engine.options={json.dumps(options)}"] if name == "vllm" else []
-    changes += [] if drafter else ["drafter=null", "decoding.numSpeculativeTokens=auto"]
-    job = load_spec(asked.job, [*changes, *asked.set])
+    alone = [] if drafter else ["drafter=null", "decoding.numSpeculativeTokens=auto"]
+    job = load_spec(asked.job, [*changes, *asked.set, *alone])
     say = lambda text: print(f"{contestant}: {text}", file=sys.stderr, flush=True)  # noqa: E731 - used twice
     began = time.perf_counter()
     gpus = visible_gpus(job.spec.placement.gpus, os.environ)
@@ -105,16 +109,9 @@ def measure(asked: argparse.Namespace, contestant: str) -> Iterator[Line]:
     for case, repeats in cases(asked, inputs):
         _decode(engine, [next(prompts_of(inputs))], 8)  # what a first round costs
         runs = [_decode(engine, prompts, asked.new) for prompts in repeats]
-        texts = [tokens for _, rows, _ in runs for tokens in rows]
-        yield Line(
-            case,
-            contestant,
-            ready.description,
-            max(speed for speed, _, _ in runs),
-            sum(map(len, texts)) / max(1, sum(rounds for _, _, rounds in runs)),
-            loading,
-            texts,
-        )
+        texts, rounds = [tokens for _, rows, _ in runs for tokens in rows], sum(rounds for _, _, rounds in runs)
+        length = sum(map(len, texts)) / rounds if rounds else None
+        yield Line(case, contestant, ready.description, max(speed for speed, _, _ in runs), length, loading, texts)
 
 
 def _decode(engine: EngineProtocol, prompts: Sequence[list[int]], new: int) -> tuple[float, list[list[int]], int]:
@@ -138,7 +135,8 @@ def table(lines: Sequence[Line]) -> Iterator[str]:
         for line in found:
             same = sum(a == b for a, b in zip(line.texts, first.texts, strict=True)) / len(first.texts)
             cells = [case, line.contestant, f"{line.tokens_per_second:,.0f}"]
-            cells += [f"{line.tokens_per_second / first.tokens_per_second:.2f}", f"{line.accepted_length:.2f}"]
+            length = "" if line.accepted_length is None else f"{line.accepted_length:.2f}"
+            cells += [f"{line.tokens_per_second / first.tokens_per_second:.2f}", length]
             yield "| " + " | ".join([*cells, f"{same:.3f}", f"{line.load_seconds:.0f}"]) + " |"
 
 
@@ -154,6 +152,10 @@ def arguments_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shared-rows", type=int, default=2000, help="0 leaves the case out")
     parser.add_argument("--shared-tokens", type=int, default=1000)
+    parser.add_argument(
+        "--synthetic", help="shapes of inputs/synthetic.py, TARGET,DRAFTER: instead of the job's models"
+    )
+    parser.add_argument("--acceptance", type=float, default=0.8, help="of the synthetic drafter")
     parser.add_argument("--option", action="append", default=[], help="of engine.options: NAME=VALUE")
     parser.add_argument("--set", action="append", default=[], help="of the job: path=value")
     parser.add_argument("--json", type=Path)
@@ -161,30 +163,37 @@ def arguments_of(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _synthetic_models(asked: argparse.Namespace, folder: Path) -> list[str]:
+    """Arguments that name the pair, which is written here; its dtype is the job's target's."""
+    if not asked.synthetic:
+        return []
+    shapes, dtype = asked.synthetic.split(","), load_spec(asked.job, asked.set).spec.target.dtype
+    target, drafter = write_pair(folder, shapes[0], shapes[1], asked.acceptance, getattr(torch, dtype))
+    torch.cuda.empty_cache()  # what wrote them stands beside the contestants
+    return ["--set", f"target.model={target}", "--set", f"drafter.model={drafter}"]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table; 1 where a contestant failed."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     asked = arguments_of(arguments)
     if asked.lines_of:
-        asked.json.write_text(json.dumps([asdict(line) for line in measure(asked, asked.lines_of)]))
+        for line in measure(asked, asked.lines_of):
+            with asked.json.open("a") as file:  # at once: a contestant that fails later keeps it
+                file.write(json.dumps(asdict(line)) + "\n")
+            print(
+                f"{line.case}: {line.contestant}: {line.tokens_per_second:,.0f} tokens/s", file=sys.stderr, flush=True
+            )
         return 0
     lines, failed = list[Line](), 0
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "lines.json"
+        file = Path(folder) / "lines.jsonl"
+        command = [sys.executable, "-m", "benchmarks.engines", *arguments, *_synthetic_models(asked, Path(folder))]
         for contestant in asked.contestants.split(","):
-            file.unlink(missing_ok=True)
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.engines",
-                *arguments,
-                "--lines-of",
-                contestant,
-                "--json",
-                str(file),
-            ]
-            failed |= subprocess.run(command, check=False).returncode != 0  # noqa: S603 - itself
-            lines += [Line(**line) for line in json.loads(file.read_text())] if file.exists() else []
+            file.write_text("")
+            own = ["--lines-of", contestant, "--json", str(file)]
+            failed |= subprocess.run([*command, *own], check=False).returncode != 0  # noqa: S603 - itself
+            lines += [Line(**json.loads(line)) for line in file.read_text().splitlines()]
     print("\n".join(table(lines)) if lines else "no contestant has a line")
     if asked.json:
         asked.json.write_text(json.dumps([{**asdict(line), "texts": None} for line in lines], indent=1))

@@ -14,6 +14,7 @@ import torch
 from vllm import EngineArgs, SamplingParams
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from specbatch.engine.request import Request
@@ -68,11 +69,16 @@ def load_engines(inputs: RunInputs, say: Callable[[str], None], *, scoring: bool
 
 
 def _load(name: str, arguments: Mapping[str, Any], *, apart: bool) -> LLMEngine:
-    """One replica. In this process where it is the only one: it ends with it, and what kills it is known here."""
+    """One replica. In this process where it is the only one: it ends with it, and what kills it is known here.
+
+    What the spec leaves open is as in vLLM's class for batches: by its context alone vLLM lets 16,384 tokens into a step, not 2,048.
+    """
     gc.collect()  # an engine of before takes its process groups with it when it goes: not after ours are made
     try:
         with warnings.catch_warnings(action="ignore"), engine_errors(ValueError, TypeError):
-            return LLMEngine.from_engine_args(EngineArgs(**arguments), enable_multiprocessing=apart)
+            return LLMEngine.from_engine_args(
+                EngineArgs(**arguments), UsageContext.LLM_CLASS, enable_multiprocessing=apart
+            )
     except (ValueError, TypeError, DeviceError) as error:
         cause = error.__cause__ if isinstance(error, DeviceError) and error.__cause__ else error
         if cause is not error and (apart or isinstance(cause, torch.AcceleratorError)):
