@@ -12,6 +12,7 @@ from typing import Any
 from specbatch.eagle3 import is_eagle3
 from specbatch.errors import ModelError
 from specbatch.mtp import mtp_layers
+from specbatch.packed_weights import why_left
 from specbatch.plan.shapes.eagle3_shape import eagle3_shape
 from specbatch.plan.shapes.families import llama_layer
 from specbatch.plan.shapes.foreign_layers import foreign_layers
@@ -170,6 +171,8 @@ def _in_fewer_bits(shape: ModelShape, hf: HfConfig, quantization: str | None) ->
         return quantized(shape, quantization, hf.quantised_by)
     kept = stored(shape, hf.raw["quantization_config"])
     names = {"fp8": "FP8", "int8": "8 bits", "int4": "4 bits"}
+    why = why_left(hf.raw["quantization_config"])
     most = f"counted at {shape.dtype_bytes} bytes a number, which is the most it takes"
+    most += f"; the native engine leaves it to transformers and its packages, since {why}" if why else ""
     how = most if kept is None else f"linears in {names[kept.quantization]}"
     return replace(kept or shape, source=f"{shape.source}; quantised ({hf.quantised_by}), {how}")

@@ -94,6 +94,7 @@ def test_other_quantised_checkpoints_are_counted_at_the_most_they_take(stored):
     found = shape_from_config(config("qwen3-8b") | {"quantization_config": stored}, "m")
     assert found.weight_bytes == shape_from_config(config("qwen3-8b"), "m").weight_bytes
     assert "which is the most it takes" in found.source
+    assert ("since it is packed for the kernel gemv" in found.source) == (stored.get("version") == "gemv")
 
 
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
