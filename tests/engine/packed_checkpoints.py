@@ -83,7 +83,7 @@ def tensors(kind, numbers, zeros, scales):
     return found | ({"weight_zero_point": words(zeros.t()).t()} if kind == "compressed asym" else {})
 
 
-def save(model, folder, kind, group=32, left=()):
+def save(model, folder, kind, group=32, left=(), *, head=False, desc_act=False):
     """Saves a model as a checkpoint of a kind.
 
     Args:
@@ -91,7 +91,9 @@ def save(model, folder, kind, group=32, left=()):
         folder: made where it is not there.
         kind: of KINDS.
         group: of inputs.
-        left: names of linears that stay as they are, beside the head.
+        left: names of linears that stay as they are.
+        head: it is packed, too.
+        desc_act: GPTQ's inputs are grouped in an order of their own.
 
     Returns:
         the model with the numbers that the checkpoint stands for
@@ -101,14 +103,18 @@ def save(model, folder, kind, group=32, left=()):
         packed["lm_head.weight"] = model.lm_head.weight.data
     asked = config(kind, group)
     for name, module in stands_for.named_modules():
-        if not isinstance(module, nn.Linear) or name == "lm_head" or name in left:
+        if not isinstance(module, nn.Linear) or (name == "lm_head" and not head) or name in left:
             continue
         channel, bits = kind in {"compressed channel", "8 bits"}, 8 if kind == "8 bits" else 4
         symmetric = kind not in {"awq", "gptq", "gptq_v2", "compressed asym"}
-        found = rounded(module.weight, module.in_features if channel else group, bits, symmetric=symmetric)
-        module.weight.data = dequantized(*found, torch.float32)
+        order = torch.randperm(module.in_features) if desc_act else torch.arange(module.in_features)
+        found = rounded(module.weight[:, order], module.in_features if channel else group, bits, symmetric=symmetric)
+        module.weight.data[:, order] = dequantized(*found, torch.float32)
         del packed[f"{name}.weight"]
-        packed |= {f"{name}.{own}": tensor for own, tensor in tensors(kind, *found).items()}
+        own = tensors(kind, found[0][:, order.argsort()], *found[1:])
+        if desc_act:
+            own["g_idx"] = own["g_idx"][order.argsort()]
+        packed |= {f"{name}.{key}": tensor for key, tensor in own.items()}
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     save_file({name: tensor.contiguous() for name, tensor in packed.items()}, folder / "model.safetensors", metadata={"format": "pt"})  # fmt: skip

@@ -15,6 +15,7 @@ from specbatch.eagle3 import Eagle3Config
 from specbatch.engine.general.eagle3 import Eagle3Drafter
 from specbatch.engine.general.eagle3_head import Eagle3Head, rotary_config
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.quantization import dense
 from specbatch.errors import ModelError
 
 _LAYER = ("midlayer.", "layers.0.")  # SafeAILab's name of the one layer, and speculators'
@@ -51,7 +52,7 @@ def load_eagle3(
     offsets = stored.pop("d2t", None)
     model = target.model
     _borrow(stored, "embed_tokens.weight", model.get_input_embeddings().weight, config.vocab_size)
-    _borrow(stored, "lm_head.weight", model.get_output_embeddings().weight, config.draft_vocab_size)
+    _borrow(stored, "lm_head.weight", dense(model.get_output_embeddings().weight, model.dtype), config.draft_vocab_size)
     with torch.device("meta"):
         head = Eagle3Head(config)
     _check_fit(head, stored, name)

@@ -60,17 +60,23 @@ class PackedLinear(nn.Module):
             raise ModelError(
                 f"{name} {why}", where=model, remedy="set spec.engine.name to vllm, or use the unquantised model"
             )
-        weight = self._repacked(tensors)
+        order = self._order(tensors)
+        weight = self._repacked(tensors, order)
         bias = self.bias
         if bias is not None and not self.own_bias and not bool(bias.any()):
             bias = None
-        return QuantizedLinear(weight, bias)
+        return QuantizedLinear(weight, bias) if order is None else DescActLinear(weight, bias, order)
+
+    def _order(self, tensors: layouts.Tensors) -> Tensor | None:
+        """Inputs by group, where those of a group are no neighbours.  # int64 [K]"""
+        index = tensors.get(layouts.index_name(self.packing))
+        return None if index is None or bool((index[1:] >= index[:-1]).all()) else index.argsort(stable=True)
 
     def _why_not(self, tensors: layouts.Tensors) -> str | None:
         ins, group = self.in_features, self.packing.group or self.in_features
         index = tensors.get(layouts.index_name(self.packing))
-        if index is not None and not torch.equal(index.long(), torch.arange(ins, device=index.device) // group):
-            return "has groups of inputs that are not neighbours (GPTQ with desc_act, or actorder group), which the kernels do not read"
+        if index is not None and not torch.equal(index.sort().values.long(), torch.arange(ins, device=index.device) // group):  # fmt: skip
+            return f"has an index of groups of which not every one has {group} inputs"
         if ins % group or (self.packing.bits == 4 and not self.packing.kept_group(ins)):
             return (
                 f"has {ins} inputs in groups of {group}, and the kernels need whole groups of 32 in each half of them"
@@ -79,7 +85,7 @@ class PackedLinear(nn.Module):
             return "has zero points beside weights of 8 bits, which the kernels do not read"
         return None
 
-    def _repacked(self, tensors: layouts.Tensors) -> QuantizedWeight:
+    def _repacked(self, tensors: layouts.Tensors, order: Tensor | None) -> QuantizedWeight:
         outs, ins = self.out_features, self.in_features
         is_int4 = self.packing.bits == 4
         dtype, width = (torch.uint8, ins // 2) if is_int4 else (torch.int8, ins)
@@ -88,6 +94,7 @@ class PackedLinear(nn.Module):
         for first in range(0, outs, _ROWS):
             end = min(first + _ROWS, outs)
             found = layouts.numbers(self.packing, tensors, first, end)[:, :ins]
+            found = found if order is None else found[:, order]
             values[first:end] = packed_int4(found) if is_int4 else found
         if not is_int4:
             return QuantizedWeight(values, scales.float().contiguous())
@@ -97,6 +104,20 @@ class PackedLinear(nn.Module):
             values, scales.repeat_interleave(times, 1).contiguous(), wide_inputs=True,
             zeros=None if zeros is None else zeros.repeat_interleave(times, 1).contiguous(),
         )  # fmt: skip
+
+
+class DescActLinear(QuantizedLinear):
+    """Of GPTQ with desc_act, or actorder group: weights stand by group, and inputs are put into that order. The general path alone runs it."""
+
+    order: Tensor
+
+    def __init__(self, weight: QuantizedWeight, bias: nn.Parameter | None, order: Tensor) -> None:
+        super().__init__(weight, bias)
+        self.register_buffer("order", order)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As its base's, of x in order.  # [..., ins] -> [..., outs]"""
+        return super().forward(x.to(self.order.device).index_select(-1, self.order))
 
 
 def _parameter(tensor: Tensor) -> nn.Parameter:

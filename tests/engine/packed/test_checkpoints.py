@@ -129,6 +129,24 @@ def test_what_the_files_do_not_quantise_stays_a_linear(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_packed_head_is_read_as_such(tmp_path):
+    stands_for = checkpoints.save(model(), tmp_path, "gptq_v2", head=True)
+    loaded = load(tmp_path, dtype="float32")
+    assert torch.equal(loaded.model.lm_head.weight.dense(torch.float32), stands_for.lm_head.weight)
+    assert check.why_not(loaded) is None
+
+
+@pytest.mark.slow
+def test_inputs_in_an_order_of_their_own_take_the_general_path_which_gives_the_models_texts(tmp_path):
+    rows = tiny.prompts(4)
+    expected = tiny.greedy_reference(checkpoints.save(model(), tmp_path, "gptq", desc_act=True), rows, 12)
+    loaded = load(tmp_path, dtype="float32")
+    assert check.why_not(loaded) == "self_attn.q_proj of layer 0 is a DescActLinear"
+    out, _ = tiny.decode(loaded, None, fast.requests(rows, 12), max_sequences=3, num_speculative_tokens=0)
+    assert tiny.tokens(out, len(rows)) == expected
+
+
+@pytest.mark.slow
 def test_biases_of_zeros_that_the_model_does_not_have_are_left_out_and_others_added(tmp_path):
     checkpoints.save(model(), tmp_path, "gptq")
     names = [f"model.layers.{layer}.mlp.down_proj" for layer in (0, 1)]
@@ -142,13 +160,13 @@ def test_biases_of_zeros_that_the_model_does_not_have_are_left_out_and_others_ad
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda tensors: tensors[f"{DOWN}.g_idx"].copy_(tensors[f"{DOWN}.g_idx"].flip(0)), f"{DOWN} has groups of inputs that are not neighbours"),
+        (lambda tensors: tensors[f"{DOWN}.g_idx"].clamp_(max=3), f"{DOWN} has an index of groups of which not every one has 32"),
         (lambda tensors: tensors.pop(f"{DOWN}.qzeros"), f"1 tensor of the model missing .{DOWN}.qzeros"),
         (lambda tensors: tensors.update({f"{DOWN}.scales": torch.ones(4, 192)}), "another shape"),
         (lambda tensors: tensors[f"{DOWN}.scales"].fill_(torch.inf), "numbers of .*scales are not finite"),
         (lambda tensors: [tensors.pop(key) for key in list(tensors) if "qweight" in key], "the files have no qweight"),
     ],
-    ids=["an order of inputs", "no zero points", "other groups", "infinite scales", "no weights"],
+    ids=["groups of other sizes", "no zero points", "other groups", "infinite scales", "no weights"],
 )  # fmt: skip
 def test_what_cannot_be_read_is_one_clear_error(tmp_path, change, said):
     checkpoints.save(model(), tmp_path, "gptq")
