@@ -122,11 +122,7 @@ class CausalLM:
         self.cache = SlotCache(self.num_layers, slots, max_positions, fp8=self.fp8_kv)
 
     def capture_forwards(self, record: Recorder | None = None) -> None:
-        """From now on forwards over the slots that are allocated are CUDA graphs, where they can be.
-
-        Args:
-            record: in place of CUDA's.
-        """
+        """From now on forwards over the slots that are allocated are CUDA graphs, where they can be; or what `record` makes in place of CUDA's."""
         devices = {parameter.device for parameter in self.model.parameters()}
         if self.cache is not None and (record is not None or (len(devices) == 1 and self.input_device.type == "cuda")):
             sizes = self.cache.slots, self.cache.max_positions, self.input_device
