@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmarks.linear import Call, measured
 from specbatch.engine.general import norm_kernel, single_query_kernel, slot_kernels
+from specbatch.engine.general.slot_write import SlotWrite
 from specbatch.engine.graphs.kernels.linears import linear
 from specbatch.engine.graphs.kernels.linears.linear_configs import Config
 
@@ -60,18 +61,31 @@ def attentions(heads: int, rows: int, extent: int) -> Iterator[tuple[str, Call]]
     mask = torch.ones(rows, 1, 1, extent, dtype=torch.bool, device="cuda")
     many = len(kv)
 
-    def single(block: int, warps: int) -> Call:
+    def single(tile: int, stages: int, registers: int) -> Call:
         def call(i: int) -> Tensor:
-            single_query_kernel.BLOCK, single_query_kernel.WARPS = block, warps
-            return slot_kernels.attend(query, *kv[i % many], mask, 0.125)
+            kernel = single_query_kernel
+            kernel.TILE, kernel.STAGES, kernel.REGISTERS = tile, stages, registers
+            return slot_kernels.attend(query, *kv[i % many], mask, 0.125, write(i))
 
         return call
 
-    yield "attention, 2 queries of which one counts", lambda i: slot_kernels.attend(query.expand(-1, -1, 2, -1), *kv[i % many], mask.expand(-1, -1, 2, -1), 0.125)  # fmt: skip
-    for block, warps in ((64, 4), (64, 8), (128, 4), (128, 8), (32, 4), (32, 2)):
-        yield f"attention, block {block}, warps {warps}", single(block, warps)
     key = normal(rows, heads, 1, 64)
     positions = torch.full((rows, 1), extent - 1, device="cuda")
+
+    def write(i: int) -> SlotWrite:
+        return SlotWrite(*kv[i % many], key, key, positions, kv[i % many])
+
+    yield "attention, 2 queries of which one counts", lambda i: slot_kernels.attend(query.expand(-1, -1, 2, -1), *kv[i % many], mask.expand(-1, -1, 2, -1), 0.125)  # fmt: skip
+    for tile, stages, registers in (
+        (2048, 1, 255),
+        (2048, 2, 64),
+        (2048, 3, 64),
+        (2048, 3, 80),
+        (2048, 4, 64),
+        (4096, 2, 96),
+        (1024, 3, 64),
+    ):
+        yield f"attention, tile {tile}, stages {stages}, registers {registers}", single(tile, stages, registers)
     yield "write", lambda i: slot_kernels.write(*kv[i % many], key, key, positions)  # type: ignore[func-returns-value]
 
 

@@ -12,10 +12,11 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.general.runner import GeneralModelRunner
 from specbatch.engine.graphs.describe.check import why_not
+from specbatch.engine.graphs.ops import product_of_few
 from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.triton_support import why_no_kernels
 
-general_engine = partial(Engine, GeneralModelRunner)
+general_engine = partial(Engine, partial(GeneralModelRunner, product_on=product_of_few))
 graphs_engine = partial(Engine, GraphModelRunner)
 
 

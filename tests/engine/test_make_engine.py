@@ -21,7 +21,9 @@ def on(*devices, refused=None):
     """A model with a parameter on each device, which why_not refuses for a reason."""
     parameters = [SimpleNamespace(device=torch.device(device)) for device in devices]
     model = SimpleNamespace(parameters=lambda: parameters)
-    return SimpleNamespace(model=model, refused=refused, input_device=parameters[0].device, rope_rule=None)
+    return SimpleNamespace(
+        model=model, refused=refused, input_device=parameters[0].device, rope_rule=None, fp8_kv=False
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from specbatch.engine.general import rope
 from specbatch.engine.general.attention import SLOT_ATTENTION, UnsupportedAttentionError, over, register
 from specbatch.engine.general.cache import SlotCache, SlotView
 from specbatch.engine.general.captured import CapturedForwards, Recorder, recorder
-from specbatch.engine.general.quicker_modules import quicken
+from specbatch.engine.general.quicker_modules import Product, quicken
 from specbatch.engine.general.support import unsupported, why_not
 from specbatch.engine.general.taps import Taps
 from specbatch.engine.memory import is_device_fault, is_out_of_memory
@@ -121,12 +121,12 @@ class CausalLM:
         self.cache = None  # frees the old slots before the new ones are taken
         self.cache = SlotCache(self.num_layers, slots, max_positions, fp8=self.fp8_kv)
 
-    def capture_forwards(self, record: Recorder | None = None) -> None:
-        """From now on forwards over the slots that are allocated are CUDA graphs, where they can be; or what `record` makes in place of CUDA's."""
+    def capture_forwards(self, record: Recorder | None = None, product: Product | None = None) -> None:
+        """From now on forwards over the slots that are allocated are CUDA graphs, where they can be, or what `record` makes; for `product` see quicken."""
         devices = {parameter.device for parameter in self.model.parameters()}
         if self.cache is not None and (record is not None or (len(devices) == 1 and self.input_device.type == "cuda")):
             sizes = self.cache.slots, self.cache.max_positions, self.input_device
-            quicken(self.model)
+            quicken(self.model, product)
             self.captured = CapturedForwards(self.logits, *sizes, record or recorder(self.input_device))
 
     @torch.inference_mode()

@@ -2,25 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActivation
+from transformers.pytorch_utils import Conv1D
 
 from specbatch.engine.general.slot_write import kernels
+
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor | None]
+"""x @ weight.T + bias of as few tokens as it takes; None for more.  # [T, in], [out, in], [out] -> [T, out]"""
 
 _ALIGNED = 8  # numbers of two bytes that cuBLAS's fast products are made of
 
 
-def quicken(model: Any) -> None:
-    """Gives a model's activations, layer norms and head their faster kernels; weights stay where they are."""
+def quicken(model: Any, product: Product | None = None) -> None:
+    """Gives a model's activations, layer norms, head and linears their faster kernels.
+
+    Args:
+        model: of transformers.
+        product: of few tokens, see Product.
+    """
     in_one_kernel(model)
     align_head(model)
     for module in model.modules():
         if type(module) is nn.LayerNorm and len(module.normalized_shape) == 1:
             module.__class__ = FewRowsLayerNorm
+        elif type(module) in _LINEARS and product is not None and type(module.weight) is nn.Parameter:
+            _of_few_tokens(module, product)
+
+
+def _of_few_tokens(module: Any, product: Product) -> None:
+    """Weights of a Conv1D are turned, once, to lie as a linear's do."""
+    if type(module) is Conv1D:
+        module.weight.data = module.weight.data.t().contiguous()
+    module.__class__ = _LINEARS[type(module)]
+    module.product = product
+
+
+class FewTokensLinear(nn.Linear):
+    """A linear, whose few tokens are multiplied by a product of ours."""
+
+    product: Product
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As nn.Linear."""
+        found = self.product(x.reshape(-1, x.shape[-1]), self.weight, self.bias)
+        return super().forward(x) if found is None else found.view(*x.shape[:-1], -1)
+
+
+class FewTokensConv1D(Conv1D):  # type: ignore[misc]  # transformers is untyped here
+    """The same of a Conv1D, which is a linear by another name."""
+
+    product: Product
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As Conv1D."""
+        found = self.product(x.reshape(-1, x.shape[-1]), self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias) if found is None else found.view(*x.shape[:-1], -1)
 
 
 class FewRowsLayerNorm(nn.LayerNorm):
@@ -44,6 +86,13 @@ def in_one_kernel(model: nn.Module) -> None:
                 setattr(module, name, GELUTanh())
 
 
+def align_head(model: Any) -> None:
+    """Makes a head an AlignedLinear where that is faster."""
+    head = model.get_output_embeddings()
+    if type(head) is nn.Linear and head.out_features % _ALIGNED and head.weight.element_size() == 2:  # bytes
+        head.__class__ = AlignedLinear
+
+
 class AlignedLinear(nn.Linear):
     """A linear of an odd number of outputs, as GPT-2's vocabulary: all but the last few by a fast product."""
 
@@ -54,8 +103,12 @@ class AlignedLinear(nn.Linear):
         return products if self.bias is None else products + self.bias
 
 
-def align_head(model: Any) -> None:
-    """Makes a head an AlignedLinear where that is faster."""
-    head = model.get_output_embeddings()
-    if type(head) is nn.Linear and head.out_features % _ALIGNED and head.weight.element_size() == 2:  # bytes
-        head.__class__ = AlignedLinear
+class FewTokensAlignedLinear(FewTokensLinear, AlignedLinear):
+    """Both."""
+
+
+_LINEARS: dict[type, type] = {
+    nn.Linear: FewTokensLinear,
+    AlignedLinear: FewTokensAlignedLinear,
+    Conv1D: FewTokensConv1D,
+}

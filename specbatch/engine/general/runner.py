@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
+
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.general.batch import Batch
 from specbatch.engine.general.cache import SlotView
@@ -13,6 +15,7 @@ from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.prefill import prefill
 from specbatch.engine.general.prompt_logprobs import prefill_with_logprobs
+from specbatch.engine.general.quicker_modules import Product
 from specbatch.engine.general.round import queue_round, run_round
 from specbatch.engine.general.shared_prefill import prefill_shared
 from specbatch.engine.general.warmup import measure_costs
@@ -59,11 +62,19 @@ class GeneralModelRunner(ModelRunner):
         drafter: what proposes tokens; None: nothing.
         config: sizes and rules.
         slots: sequences at once.
+        product_on: a device's product of few tokens, see quicken.
     """
 
     steady = False
 
-    def __init__(self, target: CausalLM, drafter: Drafter | None, config: EngineConfig, slots: int) -> None:
+    def __init__(
+        self,
+        target: CausalLM,
+        drafter: Drafter | None,
+        config: EngineConfig,
+        slots: int,
+        product_on: Callable[[torch.device], Product | None] = lambda _: None,
+    ) -> None:
         self.target = target
         self.drafter = drafter or Drafter()
         super().__init__(config, slots, target.input_device)
@@ -78,7 +89,7 @@ class GeneralModelRunner(ModelRunner):
         self.drafter.allocate(slots, config.max_positions)
         if not self.drafter.target_layers:  # which are read by Python
             for model in self._models:
-                model.capture_forwards()
+                model.capture_forwards(product=product_on(model.input_device))
         self.batch = Batch(slots, config.max_positions, self.device)
         self.batch.shares_prefixes = config.prefix_caching
 

@@ -13,8 +13,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-BLOCK = 64  # positions at a time
+TILE = 2048  # numbers of a block of keys: with 64 registers a thread, all programs of 32 rows of 32 heads are at work at once
+REGISTERS = 64
 WARPS = 4
+STAGES = 3  # blocks whose loads are on their way at a time
+
+
+def launch_options(width: int) -> dict[str, int]:
+    """Of heads so wide, a power of two."""
+    block = max(16, TILE // width)
+    limit = {"maxnreg": REGISTERS} if block * width <= TILE and not triton.knobs.runtime.interpret else {}
+    return {"block": block, "stages": STAGES, "num_warps": WARPS, **limit}
 
 
 @triton.jit(do_not_specialize=["extent"])
@@ -22,7 +31,7 @@ def attend_single(
     query, key, value, mask, out, parts, sums,
     new_key, new_value, positions, new_key_row, new_key_head, new_value_row, new_value_head, positions_row, scale, extent,
     query_row, query_head, key_row, key_head, key_position, value_row, value_head, value_position, mask_row,
-    dim: tl.constexpr, value_dim: tl.constexpr, block_d: tl.constexpr, block_v: tl.constexpr, block: tl.constexpr, split: tl.constexpr,
+    dim: tl.constexpr, value_dim: tl.constexpr, block_d: tl.constexpr, block_v: tl.constexpr, block: tl.constexpr, split: tl.constexpr, stages: tl.constexpr,
 ):  # fmt: skip
     """As slot_kernels._attend, of one query.
 
@@ -47,9 +56,12 @@ def attend_single(
     total = tl.full((block,), 0.0, tl.float32)
     acc = tl.full((block, block_v), 0.0, tl.float32)
     steps = (extent + block * split - 1) // (block * split)
-    for step in tl.range(steps):
-        position = (part * steps + step) * block + j
-        inside = position < extent
+    begin, end = part * steps * block, tl.minimum((part + 1) * steps * block, extent)
+    if positions is not None:
+        end = tl.minimum(end, own.to(tl.int32) + 1)  # behind it lies nothing that anyone sees
+    for start in tl.range(begin, end, block, num_stages=stages):
+        position = start + j
+        inside = position < end
         sees = tl.load(mask + row * mask_row + position, mask=inside, other=0) != 0
         k = tl.load(key + position[:, None] * key_position + d[None, :], mask=inside[:, None] & (d < dim)[None, :], other=0.0)  # fmt: skip
         v = tl.load(value + position[:, None] * value_position + dv[None, :], mask=inside[:, None] & (dv < value_dim)[None, :], other=0.0)  # fmt: skip

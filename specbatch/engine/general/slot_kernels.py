@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from specbatch.engine.general import single_query_kernel
+from specbatch.engine.general.single_query_kernel import attend_single, launch_options
 from specbatch.engine.general.slot_write import SlotWrite
 
 _MOST = 64  # queries of a KV head and row
@@ -93,9 +93,9 @@ def attend(
                     *new.value.stride()[:2],
                     new.positions.stride(0),
                 )
-            single_query_kernel.attend_single[grid](
+            attend_single[grid](
                 query, key, value, mask, out, parts, sums, *written, scale, extent, *query.stride()[:2], *places,
-                dim=dim, value_dim=value_dim, block_d=block_d, block_v=block_v, block=single_query_kernel.BLOCK, split=split, num_warps=single_query_kernel.WARPS,
+                dim=dim, value_dim=value_dim, block_d=block_d, block_v=block_v, split=split, **launch_options(max(block_d, block_v)),
             )  # fmt: skip
         else:
             if new is not None:

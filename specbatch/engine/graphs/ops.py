@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.triton_support import why_no_kernels
@@ -15,3 +18,15 @@ def operations(device: torch.device) -> TorchOps:
 
         return W8A8Ops()
     return TorchOps()
+
+
+def product_of_few(device: torch.device) -> Callable[[Tensor, Tensor, Tensor | None], Tensor | None] | None:
+    """x @ weight.T + bias by the kernel of few tokens, of those that it takes, on a GPU that has it; None elsewhere."""
+    if device.type != "cuda" or why_no_kernels(device) is not None:
+        return None
+    from specbatch.engine.graphs.kernels.linears import linear, linear_limits  # noqa: PLC0415  # as above
+
+    def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        return linear.linear(x, weight, bias) if linear_limits.few(x, weight) else None
+
+    return product

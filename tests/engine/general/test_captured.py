@@ -27,7 +27,7 @@ def recording(monkeypatch):
     """Makes runners of the CPU record with the stand-in that is set."""
     capture = CausalLM.capture_forwards
     chosen = {"record": again}
-    monkeypatch.setattr(CausalLM, "capture_forwards", lambda model: capture(model, chosen["record"]))
+    monkeypatch.setattr(CausalLM, "capture_forwards", lambda model, **_: capture(model, chosen["record"]))
     return chosen
 
 
@@ -129,5 +129,5 @@ def test_on_a_gpu_graphs_give_the_tokens_of_forwards_as_they_are(kind, monkeypat
     got, engine = run()
     assert engine.target.captured.why_not is None
     assert len(engine.target.captured) > 1
-    monkeypatch.setattr(CausalLM, "capture_forwards", lambda model: None)
+    monkeypatch.setattr(CausalLM, "capture_forwards", lambda model, **_: None)
     assert run()[0] == got

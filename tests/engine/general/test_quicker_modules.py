@@ -10,14 +10,30 @@ from specbatch.engine.general.quicker_modules import AlignedLinear, FewRowsLayer
 from tests.engine import architectures
 
 
-def test_a_model_keeps_its_weights_and_its_logits():
-    model = architectures.build("gpt2")
-    ids = torch.tensor([[3, 1, 4]])
-    before, weights = model(ids).logits, {name: id(weight) for name, weight in model.named_parameters()}
-    quicken(model)
-    assert type(model.transformer.ln_f) is FewRowsLayerNorm
-    assert {name: id(weight) for name, weight in model.named_parameters()} == weights
-    assert torch.allclose(model(ids).logits, before, atol=1e-5)
+@pytest.mark.parametrize("kind", ["gpt2", "opt"])
+@pytest.mark.parametrize("most", [None, 0, 2])
+def test_a_model_keeps_its_weights_and_its_logits(kind, most):
+    """Also where some linears, or all, leave their tokens to PyTorch."""
+    model = architectures.build(kind)
+    ids, taken = torch.tensor([[3, 1], [4, 1]]), []
+
+    def product(x, weight, bias):
+        if len(x) > most:
+            return None
+        taken.append(weight.shape)
+        return torch.nn.functional.linear(x, weight, bias)
+
+    with torch.no_grad():
+        before, weights = model(ids).logits, {name: id(weight) for name, weight in model.named_parameters()}
+        one = model(ids[:1]).logits
+        quicken(model, product if most is not None else None)
+        assert {name: id(weight) for name, weight in model.named_parameters()} == weights
+        assert any(type(module) is FewRowsLayerNorm for module in model.modules())
+        assert torch.allclose(model(ids).logits, before, atol=1e-5)
+        assert not taken
+        assert torch.allclose(model(ids[:1]).logits, one, atol=1e-5)
+    linears = [name for name, weight in model.named_parameters() if weight.dim() == 2 and "emb" not in name and "wte" not in name and "wpe" not in name]  # fmt: skip
+    assert len(taken) == (len(linears) if most else 0)
 
 
 def test_gelu_of_many_kernels_becomes_one_and_gives_the_same():
