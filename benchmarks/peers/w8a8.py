@@ -1,10 +1,11 @@
 """Linears of FP8 weights and inputs, for the shapes of Qwen3-8B-FP8: tiles, and layers of them beside bfloat16's.
 
-    python -m benchmarks.peers.w8a8 [--tokens 1 32 64 128] [--seconds 50]
+    python -m benchmarks.peers.w8a8 [--tokens 1 32 64 128 1024] [--seconds 50]
 
-Each tile is timed as layers have it: the kernel that rounds its inputs (a norm in it before qkv and gate_up), then the linear, going round over
-so many weights that caches do not help. Of each number of tokens: the best three of each linear, the table's own, then a chain
-of whole layers without attention, by the table, by the best tiles, and in bfloat16.
+Each tile is timed as layers have it: the kernel that rounds its inputs (a norm in it before qkv and gate_up) where there is one, then the linear,
+going round over so many weights that caches do not help; one whose outputs are off is named and left out. Of each number of tokens: every tile of each
+linear, the table's own among them, then a chain of whole layers without attention, by the table, by the best tiles, and in bfloat16; of more tokens than the
+gate's kernel takes, cuBLAS by blocks and with widened weights beside bfloat16's.
 """
 
 from __future__ import annotations
@@ -13,52 +14,63 @@ import argparse
 import contextlib
 import os
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from benchmarks.linear import measured
 from specbatch.engine.fp8.w8a8 import FP8
-from specbatch.engine.graphs.linears import w8a8
-from specbatch.engine.graphs.linears.w8a8 import Config, Rounded
+from specbatch.engine.graphs.linears import w8a8, w8a8_dense
+from specbatch.engine.graphs.linears.w8a8 import Rounded
+from specbatch.engine.graphs.linears.w8a8_configs import Config, Few
 from specbatch.engine.graphs.linears.w8a8_ops import W8A8Ops
 from specbatch.engine.graphs.precompile import compiling_only
-from specbatch.engine.quantization import QuantizedWeight
+from specbatch.engine.quantization import QuantizedWeight, multiply
 
-SHAPES = {"qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (24576, 4096), "down": (4096, 12288)}
+HIDDEN = 4096
+SHAPES = {"qkv": (6144, HIDDEN), "o": (HIDDEN, HIDDEN), "gate_up": (24576, HIDDEN), "down": (HIDDEN, 12288)}
 LAYERS = 3
 EPS = 1e-6
-Tiles = dict[str, Config | None]
+OFF = 8e-3  # of the norm of what is right: bfloat16 rounds by 2e-3, sums of FP8 on Hopper by 2e-4
+Tile = Config | Few | None  # the table's, where there is none
+Call = Callable[[int], object]
+OPS = W8A8Ops()
 
 
 def weight(outs: int, ins: int) -> QuantizedWeight:
     """Of any numbers."""
     values = torch.randn(outs, ins, device="cuda").clamp(-3, 3).to(FP8)
-    return QuantizedWeight(values, torch.rand(outs // 128, ins // 128, device="cuda"), 128, 128, 128)
+    return QuantizedWeight(values, torch.rand(outs // 128, ins // 128, device="cuda") / 64, 128, 128, 128)
 
 
-def candidates(name: str, tokens: int) -> Iterator[Config | None]:
-    """Tiles that may suit; None is the table's."""
+def candidates(name: str, tokens: int) -> Iterator[Tile]:
+    """Tiles that may suit."""
     yield None
+    outs, ins = SHAPES[name]
     if tokens <= 2:
+        for block_n in (2, 4, 8, 16):
+            for warps in (4, 8, 16):
+                if 24 <= block_n * ins * (1 + (name == "gate_up")) // (128 * warps) <= 128:
+                    yield from (Few(block_n, warps, rounds) for rounds in (False, True))
         return
-    block_t = next(size for size in (8, 16, 32, 64, 128) if tokens <= size)
-    gated = name == "gate_up"
-    if gated:
-        tiles = [(128, 8, 4, 1), (128, 8, 3, 1), (128, 8, 4, 2), (128, 4, 4, 1), (64, 4, 5, 1), (64, 4, 4, 2)]
-        tiles = tiles if block_t < 128 else [(64, 8, 4, 1), (64, 8, 3, 1), (64, 4, 3, 1), (128, 8, 3, 1)]
+    block_t = next((size for size in (16, 32, 64) if tokens <= size), 128)
+    if name == "gate_up":
+        tiles = [
+            (128, 8, 4, 1, 0),
+            (128, 8, 5, 1, 0),
+            (128, 8, 3, 1, 1),
+            (128, 8, 3, 1, 2),
+            (64, 4, 4, 1, 2),
+            (64, 8, 4, 1, 0),
+        ]
     else:
-        tiles = [(64, 4, 5, split) for split in (1, 2, 4)] + [(64, 4, 4, 8), (64, 4, 3, 4), (64, 4, 8, 4), (128, 8, 4, 4), (128, 8, 4, 2), (128, 4, 4, 4)]  # fmt: skip
-        if block_t == 128:
-            tiles += [(64, 8, 4, 2), (64, 8, 4, 1), (128, 8, 3, 1)]
-        if block_t <= 16:
-            tiles += [(16, 2, 8, 1), (16, 2, 8, 4), (32, 4, 6, 4)]
-    outs, _ = SHAPES[name]
-    for block_n, warps, stages, split in tiles:
-        cells = (outs // (1 + gated)) * block_t * split * (1 + gated)
-        if split == 1 or cells <= 1 << 21:
-            yield Config(block_n, block_t, warps, stages, split)
+        tiles = [(64, 4, 5, split, 0) for split in (1, 2, 4)]
+        tiles += [(64, 4, 4, split, ahead) for split in (2, 4, 8) for ahead in (2, 4)] + [(64, 4, 1, 4, 8)]
+    for block_n, warps, stages, split, ahead in tiles:
+        if split == 1 or outs * block_t * split <= 1 << 21:
+            yield from (Config(block_n, block_t, warps, stages, split, ahead, early) for early in (False, True))
 
 
 class Layers:
@@ -67,99 +79,132 @@ class Layers:
     def __init__(self) -> None:
         self.weights = [{name: weight(*sizes) for name, sizes in SHAPES.items()} for _ in range(LAYERS)]
         self.wide = [{name: torch.randn(*sizes, device="cuda").bfloat16() for name, sizes in SHAPES.items()} for _ in range(LAYERS)]  # fmt: skip
-        self.norm = torch.ones(4096, device="cuda").bfloat16()
+        self.norm = torch.ones(HIDDEN, device="cuda").bfloat16()
 
-    def one(self, name: str, tokens: int, tile: Config | None) -> Any:
+    def step(self, name: str, x: Tensor, layer: int, residual: Tensor, tile: Tile, ready: Rounded | None = None) -> tuple[Tensor, Rounded | None]:  # fmt: skip
+        """A linear, with the kernel that rounds its inputs where there is one; and what its kernel rounds for the next."""
+        matrix = self.weights[layer % LAYERS][name]
+        gated = name == "gate_up" and w8a8.gates(len(x), matrix, x.dtype)
+        norm = self.norm if name in ("qkv", "gate_up") else None
+        if isinstance(tile, Config):
+            ready = ready or w8a8.rounded(x, 128, norm, EPS)
+        ready = ready or w8a8.inputs(x, matrix, norm, EPS, gated=gated, use=tile if isinstance(tile, Few) else None)
+        if gated:
+            return w8a8.gated(ready, matrix, group=128, config=tile)
+        if name == "gate_up":
+            return OPS.gate(w8a8.linear(ready, matrix, config=tile)), None
+        return w8a8.linear(ready, matrix, residual=None if name == "qkv" else residual, config=tile), None
+
+    def one(self, name: str, tokens: int, tile: Tile) -> Call:
         """A linear, as layers have it."""
         outs, ins = SHAPES[name]
         x = torch.randn(tokens, ins, device="cuda").bfloat16()
         residual = torch.randn(tokens, outs, device="cuda").bfloat16()
+        return lambda i: self.step(name, x, i, residual, tile)
 
-        def call(i: int) -> None:
-            matrix = self.weights[i % LAYERS][name]
-            self.step(name, self.inputs(name, x, matrix, tile), matrix, residual, tile)
-
-        return call
-
-    def inputs(self, name: str, x: torch.Tensor, matrix: QuantizedWeight, tile: Config | None) -> Rounded:
-        """As its linear takes them; a tile's are rounded before it."""
-        norm = self.norm if name in ("qkv", "gate_up") else None
-        if tile is not None:
-            return w8a8.rounded(x, 128, norm, EPS)
-        return w8a8.inputs(x, matrix, norm, EPS, gated=name == "gate_up" and w8a8.gates(len(x)))
-
-    def step(self, name: str, x: Rounded, matrix: QuantizedWeight, residual: torch.Tensor, tile: Config | None) -> Any:
-        """The linear alone."""
+    def off(self, name: str, tokens: int, tile: Tile) -> float:
+        """How far it is from the reference."""
+        outs, ins = SHAPES[name]
+        x = torch.randn(tokens, ins, device="cuda").bfloat16()
+        got = self.step(name, x, 0, torch.zeros(tokens, outs, device="cuda").bfloat16(), tile)[0].float()
+        wide = OPS.rms_norm(x, self.norm, EPS) if name in ("qkv", "gate_up") else x
+        right = multiply(wide.float(), self.weights[0][name])
         if name == "gate_up":
-            if w8a8.gates(len(x.values)):
-                return w8a8.gated(x, matrix, group=128, config=tile)
-            return W8A8Ops().gate(w8a8.linear(x, matrix, config=tile)), None
-        return w8a8.linear(x, matrix, residual=None if name == "qkv" else residual, config=tile), None
+            gate, up = right.chunk(2, dim=-1)
+            right = F.silu(gate) * up
+        return float((got - right).norm() / right.norm())
 
-    def linear(
-        self, name: str, x: torch.Tensor, weights: dict[str, QuantizedWeight], residual: torch.Tensor, tiles: Tiles,
-        rounded: Rounded | None = None,
-    ) -> Any:  # fmt: skip
-        """One, with the kernel that rounds its inputs, where there is one."""
-        inputs = rounded or self.inputs(name, x, weights[name], tiles[name])
-        return self.step(name, inputs, weights[name], residual, tiles[name])
-
-    def chain(self, tokens: int, tiles: Tiles | None) -> Any:
-        """All linears of a layer; None: in bfloat16."""
-        ops = W8A8Ops()
-        hidden = torch.randn(tokens, 4096, device="cuda").bfloat16()
+    def chain(self, tokens: int, tiles: dict[str, Tile] | None) -> Call:
+        """All linears of a layer, o's inputs as attention left them; None: in bfloat16."""
+        hidden, attended = (torch.randn(tokens, HIDDEN, device="cuda").bfloat16() for _ in range(2))
 
         def call(i: int) -> None:
-            x, weights = hidden, (self.wide if tiles is None else self.weights)[i % LAYERS]
             if tiles is None:
-                q = ops.norm_linear(x, self.norm, EPS, weights["qkv"])[:, :4096].contiguous()
-                x, ahead = ops.linear_add_ahead(q, weights["o"], x.clone(), self.norm, weights["gate_up"])
-                fed = ops.norm_gated(x, self.norm, EPS, weights["gate_up"], ahead, weights["down"])
-                ops.linear_add(fed, weights["down"], x)
+                wide = self.wide[i % LAYERS]
+                OPS.norm_linear(hidden, self.norm, EPS, wide["qkv"])
+                x, ahead = OPS.linear_add_ahead(attended, wide["o"], hidden, self.norm, wide["gate_up"])
+                fed = OPS.norm_gated(x, self.norm, EPS, wide["gate_up"], ahead, wide["down"])
+                OPS.linear_add(fed, wide["down"], x)
                 return
-            q, _ = self.linear("qkv", x, weights, x, tiles)
-            x, _ = self.linear("o", q[:, :4096].contiguous(), weights, x.clone(), tiles)
-            fed, rounded = self.linear("gate_up", x, weights, x, tiles)
-            self.linear("down", fed, weights, x, tiles, rounded)
+            self.step("qkv", hidden, i, hidden, tiles["qkv"])
+            x, _ = self.step("o", attended, i, hidden, tiles["o"])
+            fed, rounded = self.step("gate_up", x, i, x, tiles["gate_up"])
+            self.step("down", fed, i, x, tiles["down"], rounded)
 
         return call
 
+    def many(self, name: str, tokens: int) -> dict[str, Call]:
+        """A bare linear of many tokens, and the kernel that rounds its inputs, every way there is."""
+        x = torch.randn(tokens, SHAPES[name][1], device="cuda").bfloat16()
+        ways: dict[str, Call] = {"bfloat16": lambda i: x @ self.wide[i % LAYERS][name].t()}
+        ways["widened"] = lambda i: w8a8_dense.multiplied(
+            w8a8.rounded(x, 128, back=True), self.weights[i % LAYERS][name]
+        )
+        if w8a8_dense.by_blocks(tokens, self.weights[0][name], x.dtype):
+            ways["by blocks"] = lambda i: w8a8_dense.multiplied(w8a8.rounded(x, 128), self.weights[i % LAYERS][name])
+        if tokens <= w8a8.WIDE:
+            tile = w8a8.configured(tokens, *SHAPES[name])
+            ways["ours"] = lambda i: w8a8.linear(w8a8.rounded(x, 128), self.weights[i % LAYERS][name], config=tile)
+        return ways
 
-def shown(tile: Config | None) -> str:
+
+def shown(tile: Tile) -> str:
     """In brief."""
+    if isinstance(tile, Few):
+        return f"n{tile.block_n} w{tile.warps}{' rounds' * tile.rounds}"
     if tile is None:
         return "table"
-    return f"{tile.block_n}x{tile.block_t} w{tile.warps} s{tile.stages} k{tile.split}"
+    return (
+        f"{tile.block_n}x{tile.block_t} w{tile.warps} s{tile.stages} k{tile.split} a{tile.ahead}{' early' * tile.early}"
+    )
+
+
+def of_tokens(layers: Layers, tokens: int) -> Iterator[str]:
+    """Lines of one number of tokens."""
+    if tokens <= w8a8.BLOCKS:
+        jobs = {(name, tile): layers.one(name, tokens, tile) for name in SHAPES for tile in candidates(name, tokens)}
+        table: dict[str, Tile] = dict.fromkeys(SHAPES)
+        with compiling_only(os.cpu_count() or 1):
+            for call in (*jobs.values(), layers.chain(tokens, table), layers.chain(tokens, None)):
+                with contextlib.suppress(Exception):  # measured() says so
+                    call(0)
+        best: dict[str, Tile] = {}
+        for name, (outs, ins) in SHAPES.items():
+            right = []
+            for tile in (tile for of, tile in jobs if of == name):
+                with contextlib.suppress(Exception):  # measured() says so
+                    off = layers.off(name, tokens, tile)
+                    if off < OFF:
+                        right.append(tile)
+                    else:
+                        yield f"T {tokens} {name} {shown(tile)} is wrong: off by {off:.1e}"
+            timed = [(measured(jobs[name, tile], LAYERS), tile) for tile in right]
+            found = sorted(((us, tile) for us, tile in timed if us is not None), key=lambda pair: pair[0])
+            best[name] = found[0][1]
+            rate = f"{outs * ins / found[0][0] / 1e6:.2f} TB/s"
+            yield f"T {tokens} {name}, best {rate}: " + "; ".join(f"{us:.1f} {shown(tile)}" for us, tile in found[:12])
+        chains = {"table": table, "best": best, "bfloat16": None}
+        parts = [f"{who} {measured(layers.chain(tokens, tiles), LAYERS) or 0:.1f}" for who, tiles in chains.items()]
+        yield f"T {tokens} a layer without attention, us: {', '.join(parts)}"
+    if tokens >= w8a8.BLOCKS:
+        for name in SHAPES:
+            timed_ways = [(way, measured(call, LAYERS)) for way, call in layers.many(name, tokens).items()]
+            yield f"T {tokens} {name}, us: " + ", ".join(f"{way} {us:.1f}" for way, us in timed_ways if us is not None)
 
 
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, nargs="+", default=[32, 1, 128, 64])
-    parser.add_argument("--seconds", type=float, default=50, help="after which nothing new is timed")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[32, 1, 128, 64, 1024])
+    parser.add_argument("--seconds", type=float, default=50, help="after which nothing new is begun")
     args = parser.parse_args()
     deadline, layers = time.monotonic() + args.seconds, Layers()
     for tokens in args.tokens:
         if time.monotonic() > deadline:
             print(f"T {tokens}: no time left")
             continue
-        jobs = {(name, tile): layers.one(name, tokens, tile) for name in SHAPES for tile in candidates(name, tokens)}
-        table: Tiles = dict.fromkeys(SHAPES)
-        with compiling_only(os.cpu_count() or 1):
-            for call in (*jobs.values(), layers.chain(tokens, table), layers.chain(tokens, None)):
-                with contextlib.suppress(Exception):  # measured() says so
-                    call(0)
-        best: Tiles = {}
-        for name, (outs, ins) in SHAPES.items():
-            timed = [(measured(call, LAYERS), tile) for (of, tile), call in jobs.items() if of == name]
-            found = sorted(((us, tile) for us, tile in timed if us is not None), key=lambda pair: pair[0])
-            best[name] = found[0][1]
-            own = next((us for us, tile in found if tile is None), 0.0)
-            rates = f"{outs * ins / found[0][0] / 1e6:.2f} TB/s"
-            print(f"T {tokens} {name}: table {own:.1f} us; best {rates}:", "; ".join(f"{us:.1f} {shown(tile)}" for us, tile in found[:4]), flush=True)  # fmt: skip
-        chains = {"table": table, "best": best, "bfloat16": None}
-        parts = [f"{who} {measured(layers.chain(tokens, tiles), LAYERS) or 0:.1f}" for who, tiles in chains.items()]
-        print(f"T {tokens} a layer without attention, us: {', '.join(parts)}", flush=True)
+        for line in of_tokens(layers, tokens):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,7 @@ def compile_only(capability):
         tensor(linear.TILES, dtype=torch.int32),
     )
     w8a8._converts = lambda device: True
+    w8a8._has_room = lambda device: SHARED[capability] >= 200
     linear.native = linear_dense.native = over_pages.native = lambda device: capability // 10
     for module in (triton_operations, experts_operations, linear_limits):
         module.known = lambda x, other: x.dtype in triton_operations.DTYPES and x.dtype == other.dtype

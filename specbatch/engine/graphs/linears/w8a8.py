@@ -1,9 +1,8 @@
 """Linears whose weights and inputs are FP8: what fp8/w8a8.py says, as kernels.
 
 For a token or two all weights of a program lie in its registers before the inputs are there, as in kernels/linear_fma.py, and it rounds the
-inputs, after the norm where there is one. Else a kernel does that. Up to 512 tokens go to the tensor cores as FP8, and are summed in float32
-every 128 products, since Hopper keeps few bits of sums of FP8 (tiles of few outputs are widened to 16 bits in front of them, which is
-exact); more go to cuBLAS, see w8a8_dense.py.
+inputs, after the norm where there is one, if weights are few. Else a kernel does that. More tokens go to the tensor cores as FP8, and are
+summed in float32 every 128 products, since Hopper keeps few bits of sums of FP8; many go to cuBLAS, see w8a8_dense.py.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -34,9 +33,11 @@ from specbatch.engine.graphs.linears.w8a8_dense import by_blocks, multiplied
 from specbatch.engine.quantization import QuantizedWeight
 
 GATED = 128  # tokens up to which gates are the linear's own: a tile takes no more
-DENSE = 512  # from here on cuBLAS is faster, though it needs a kernel more
+BLOCKS = 64  # tokens, above which cuBLAS is faster by blocks
+WIDE = 512  # and with weights made wide, by the bytes of it
 EARLY = 64  # tokens up to which the linear may start before its inputs are rounded
 _CAPABILITY = (8, 9)  # that converts FP8
+_ROOMY = (9, 10)  # whose programs may have 227 KiB of shared memory
 
 
 class Rounded(NamedTuple):
@@ -84,7 +85,17 @@ def inputs(
     use = use or _in_registers(len(x), weight, gated=gated)
     if use is not None and use.rounds:
         return Rounded(x, None, x.dtype, norm, eps)
-    return rounded(x, weight.group, norm, eps, back=len(x) > DENSE and not by_blocks(len(x), weight, x.dtype))
+    return rounded(x, weight.group, norm, eps, back=dense(len(x), weight, x.dtype) and not by_blocks(len(x), weight, x.dtype))  # fmt: skip
+
+
+def dense(tokens: int, weight: QuantizedWeight, dtype: torch.dtype) -> bool:
+    """Whether so many tokens are cuBLAS's."""
+    return tokens > (BLOCKS if by_blocks(tokens, weight, dtype) else WIDE)
+
+
+def gates(tokens: int, weight: QuantizedWeight, dtype: torch.dtype) -> bool:
+    """Whether so few tokens are gated in the linear's kernel."""
+    return tokens <= GATED and not dense(tokens, weight, dtype)
 
 
 def rounded(x: Tensor, group: int, norm: Tensor | None = None, eps: float = 0.0, *, back: bool = False) -> Rounded:
@@ -111,16 +122,11 @@ def linear(
 ) -> Tensor:  # fmt: skip
     """x @ weight.T + bias or residual, rounded once where tokens are few.  # [T, K], [N, K] -> [T, N]"""
     assert bias is None or residual is None
-    if len(x.values) > DENSE:
+    if config is None and dense(len(x.values), weight, x.dtype):
         return multiplied(x, weight, bias, residual)
     if residual is not None:
         return _run(x, weight, residual.contiguous(), plain.RESIDUAL, config=config)[0]
     return _run(x, weight, bias, plain.NOTHING if bias is None else plain.BIAS, config=config)[0]
-
-
-def gates(tokens: int) -> bool:
-    """Whether so few tokens are gated in the linear's kernel."""
-    return tokens <= GATED
 
 
 def gated(
@@ -146,7 +152,7 @@ def _in_registers(tokens: int, weight: QuantizedWeight, *, gated: bool) -> Few |
     if not linear_configs.in_registers(tokens, weight.values.nbytes):
         return None
     outs = weight.shape[0] // (1 + gated)
-    use = few(tokens, weight.shape[1], gated=gated)
+    use = few(tokens, outs, weight.shape[1], gated=gated)
     return use if weight.scales.shape[1] == 1 or _shares(weight.rows, use.block_n, outs, gated=gated) else None
 
 
@@ -183,14 +189,14 @@ def _run(
         return out, None
     assert x.scales is not None
     assert not isinstance(config, Few)
-    tile = config or configured(tokens, outs, ins, gated=gated, rounds=group == GROUP)
+    tile = config or configured(tokens, outs, ins, gated=gated)
     times = triton.cdiv(tokens, tile.block_t)
     tiles = triton.cdiv(outs, tile.block_n) * times
     cells = tiles * tile.split * tile.block_n * tile.block_t * (1 + gated)
     assert tile.split == 1 or (tiles <= plain.TILES and cells <= SCRATCH)
     even_k = ins % (GROUP * tile.split) == 0
     steps = triton.cdiv(ins, GROUP * tile.split)
-    ahead = min(tile.ahead, steps) if even_k else 0
+    ahead = min(tile.ahead, steps) if even_k and _has_room(device) else 0
     partial, counters = plain.scratch_of(device) if tile.split > 1 else (None, None)
     following = None
     if gated and group == GROUP == tile.block_n and outs % GROUP == 0:
@@ -202,13 +208,21 @@ def _run(
             x.values, x.scales, weight.values, weight.scales, extra, out,
             following and following.values, following and following.scales, partial, counters, tokens, *sizes,
             block_n=tile.block_n, block_t=tile.block_t, split=tile.split,
-            narrow=tile.narrow, many=times > 1, shared=_shares(rows, tile.block_n, outs, gated=gated),
+            many=times > 1, shared=_shares(rows, tile.block_n, outs, gated=gated),
             rounds=following is not None, even_n=outs % tile.block_n == 0, even_k=even_k,
             early=tile.early, ahead=ahead, alone=ahead == steps, num_warps=tile.warps, num_stages=stages, **flags,
         )  # fmt: skip
 
     with_stages(("w8a8", tile, gated, following is not None, x.dtype, device), tile.stages, run)
     return out, following
+
+
+@cache
+def _has_room(device: torch.device) -> bool:
+    """Whether weights that are asked for ahead fit beside those on their way."""
+    if device.type != "cuda":
+        return True
+    return torch.cuda.get_device_capability(device)[0] in _ROOMY
 
 
 def _shares(rows: int, block_n: int, outs: int, *, gated: bool) -> bool:

@@ -25,49 +25,45 @@ class Config:
     ahead: int = 0
     early: bool = False
 
-    @property
-    def narrow(self) -> bool:
-        """Whether the tensor cores get FP8: Hopper's take 64 outputs and more."""
-        return self.block_n >= 64
-
 
 @dataclass(frozen=True, slots=True)
 class Few:
-    """Of a token or two, in registers: block_n outputs a program; whether it rounds the inputs itself."""
+    """Of a token or two, in registers: block_n outputs a program; whether each rounds all inputs by itself."""
 
     block_n: int
     warps: int
     rounds: bool = True
 
 
-# By padded tokens, and how many programs may share outputs that are too few. Those below 32 were not measured.
-_TILES = {
-    8: (Config(16, 8, 2, 8), 4 * MULTIPROCESSORS),
-    16: (Config(64, 16, 4, 6), 3 * MULTIPROCESSORS),
-    32: (Config(64, 32, 4, 5), 3 * MULTIPROCESSORS),
-    64: (Config(64, 64, 4, 5), 2 * MULTIPROCESSORS),
-    128: (Config(64, 128, 4, 5), MULTIPROCESSORS),
-}
-_MOST = max(_TILES)  # tokens of a tile
+# Programs at once, of tiles of 64 outputs, by padded tokens; more would only sum more parts.
+_PROGRAMS = {16: 3 * MULTIPROCESSORS, 32: 3 * MULTIPROCESSORS, 64: 2 * MULTIPROCESSORS, 128: MULTIPROCESSORS}
+_MOST = max(_PROGRAMS)  # tokens of a tile
+_BRIEF = (
+    MULTIPROCESSORS << 18
+)  # bytes: weights below this take each multiprocessor a few programs, and rounding in each takes no longer than a kernel for it
 
 
-def few(tokens: int, ins: int, *, gated: bool = False) -> Few:
-    """In registers: so many weights a thread that several programs fit a multiprocessor."""
+def few(tokens: int, outs: int, ins: int, *, gated: bool = False) -> Few:
+    """In registers: so many weights a thread that several programs fit a multiprocessor; outputs of the gate alone where `gated`."""
     warps = 1
     while warps < 8 and warps * 1024 < ins:
         warps *= 2
-    outs = 256 * 32 * warps // (ins * tokens * (1 + gated))
-    return Few(1 << max(outs.bit_length() - 1, 0), warps, rounds=ins <= 8192)
+    most = 256 * 32 * warps // (ins * tokens * (1 + gated))
+    return Few(1 << max(most.bit_length() - 1, 0), warps, rounds=outs * (1 + gated) * ins <= _BRIEF)
 
 
-def configured(tokens: int, outs: int, ins: int, *, gated: bool = False, rounds: bool = False) -> Config:
-    """The tile for [tokens, ins] x [outs, ins]; `rounds`: of as many outputs as the next linear's groups have."""
-    config, programs = _TILES[next((size for size in _TILES if tokens <= size), _MOST)]
-    if gated and config.block_t == _MOST:
-        config = replace(config, warps=8, stages=4)
-    elif gated and rounds and config.narrow and outs % GROUP == 0:
-        config = replace(config, block_n=GROUP, warps=8, stages=4 if config.block_t <= 32 else 5)
-    tiles = -(-outs // config.block_n) * -(-tokens // config.block_t)
-    cells = tiles * config.block_n * config.block_t * (1 + gated)
-    fitting = (s for s in (4, 2) if ins % (GROUP * s) == 0 and tiles * s <= programs and cells * s <= SCRATCH)
-    return replace(config, split=next(fitting, 1)) if tiles < MULTIPROCESSORS // (1 + gated) else config
+def configured(tokens: int, outs: int, ins: int, *, gated: bool = False) -> Config:
+    """The tile for [tokens, ins] x [outs, ins]; outputs of the gate alone where `gated`."""
+    block_t = next((size for size in _PROGRAMS if tokens <= size), _MOST)
+    if block_t == _MOST:
+        config = Config(64, block_t, 8, 4) if gated else Config(64, block_t, 4, 5)
+    else:
+        config = Config(64, block_t, 4, 4, ahead=1 if gated and block_t == 64 else 2, early=True)
+    tiles = -(-outs // config.block_n) * -(-tokens // block_t)
+    cells = tiles * config.block_n * block_t * (1 + gated)
+    fitting = (s for s in (4, 2) if ins % (GROUP * s) == 0 and tiles * s <= _PROGRAMS[block_t] and cells * s <= SCRATCH)
+    if tiles < MULTIPROCESSORS // (1 + gated):
+        config = replace(config, split=next(fitting, 1))
+    if block_t == 16 or (block_t == 32 and tiles * config.split <= 2 * MULTIPROCESSORS and not gated):
+        config = replace(config, ahead=2 if gated else 4)  # all programs fit the multiprocessors with these, too
+    return config

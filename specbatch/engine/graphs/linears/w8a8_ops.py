@@ -87,7 +87,7 @@ class W8A8Ops(TritonOps):
         if not w8a8.takes(x, gate_up):
             ready = x if norm is None else self.rms_norm(x, norm, eps)
             return self.gate(multiply(ready, gate_up), activation)
-        gates = w8a8.gates(len(x))
+        gates = w8a8.gates(len(x), gate_up, x.dtype)
         inputs = w8a8.inputs(x, gate_up, norm, eps, gated=gates)
         if gates:
             group = following.group if isinstance(following, QuantizedWeight) else 0

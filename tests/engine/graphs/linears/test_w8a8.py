@@ -44,7 +44,7 @@ def off(got, expected):
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("tokens", [1, 2, 5, 40, 70])
 def test_rounded_inputs_are_multiplied_as_the_reference_multiplies_them(kind, tokens):
-    few_bits = CUDA and w8a8.configured(tokens, OUTS, INS).narrow  # of sums of FP8 on Hopper
+    few_bits = CUDA and tokens > 2  # of sums of FP8 on Hopper
     for dtype, bound in ((torch.float32, 2e-3 if few_bits else 1e-6), (torch.bfloat16, 6e-3)):
         x, few = normal(tokens, INS, seed=1).to(dtype), weight(kind)
         inputs = ready(x, few.group)
@@ -60,7 +60,7 @@ def test_gates_and_ups_have_scales_of_their_own(kind, tokens):
     x, both = normal(tokens, INS, seed=1), weight(kind, 2 * 128)
     gate, up = multiply(x, both).chunk(2, dim=-1)
     got, _ = w8a8.gated(ready(x, both.group), both)
-    few_bits = CUDA and tokens > 8  # of sums of FP8 on Hopper
+    few_bits = CUDA and tokens > 2  # of sums of FP8 on Hopper
     assert off(got, torch.nn.functional.silu(gate) * up) < (2e-3 if few_bits else 1e-5)
 
 
@@ -70,8 +70,8 @@ def test_split_inputs_are_summed(split):
     x, few = normal(5, INS, seed=1), weight("blocks")
     inputs = ready(x, few.group)
     for _ in range(2):
-        config = w8a8.Config(16, 8, 2, 2, split=split)
-        assert off(w8a8.linear(inputs, few, config=config), multiply(x, few)) < 1e-6
+        config = w8a8.Config(64, 16, 4, 2, split=split)
+        assert off(w8a8.linear(inputs, few, config=config), multiply(x, few)) < (2e-3 if CUDA else 1e-6)
 
 
 @pytest.mark.parametrize("group", [128, INS])
@@ -93,7 +93,7 @@ def test_tokens_have_a_kernel_at_every_number_of_outputs():
     for tokens in (1, 2, 3, 17, 64, 65, 128, 1000, 8192):
         for outs in (64, 1024, 4096, 6144, 24576):
             for gated in (False, True):
-                config = w8a8.configured(tokens, outs, 4096, gated=gated, rounds=gated)
+                config = w8a8.configured(tokens, outs, 4096, gated=gated)
                 tiles = -(-outs // config.block_n) * -(-tokens // config.block_t)
                 cells = tiles * config.split * config.block_n * config.block_t * (1 + gated)
                 assert config.split == 1 or cells <= 1 << 21
@@ -101,7 +101,7 @@ def test_tokens_have_a_kernel_at_every_number_of_outputs():
 
 @pytest.mark.slow
 def test_many_tokens_are_multiplied_by_weights_that_are_widened():
-    x, norm = normal(w8a8.DENSE + 1, INS, seed=1), normal(INS, seed=2)
+    x, norm = normal(w8a8.WIDE + 1, INS, seed=1), normal(INS, seed=2)
     for kind in BLOCKS:
         few = weight(kind)
         wide = w8a8_dense.widened(few, torch.float32)
@@ -180,6 +180,7 @@ def test_what_a_gates_kernel_has_rounded_is_not_rounded_again(monkeypatch):
 
     ops, x, norm = W8A8Ops(), normal(9, 128, seed=1), normal(128, seed=2)
     gate_up, down, residual = of(512, 128, 3), of(128, 256, 4), normal(9, 128, seed=5)
+    monkeypatch.setattr(w8a8, "configured", lambda *_, gated: w8a8.Config(128 if gated else 64, 16, 4, 2))
     fed = ops.norm_gated(x, norm, 1e-6, gate_up, following=down)
     monkeypatch.setattr(w8a8, "rounded", None)
     added = ops.linear_add(fed, down, residual)

@@ -18,19 +18,19 @@ from specbatch.engine.graphs.kernels.linears.w8a8_rounding import divided, scale
 GROUP = tl.constexpr(128)
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "x_stride"])
 def on_tensor_cores(
     x, x_scales, weight, scales, extra, out, rounded, rounded_scales, scratch, counters, tokens, outs, ins, columns, rows, x_stride,
     block_n: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
-    narrow: tl.constexpr, many: tl.constexpr, by_group: tl.constexpr, x_by_group: tl.constexpr, shared: tl.constexpr,
+    many: tl.constexpr, by_group: tl.constexpr, x_by_group: tl.constexpr, shared: tl.constexpr,
     gated: tl.constexpr, rounds: tl.constexpr, kind: tl.constexpr, even_n: tl.constexpr, even_k: tl.constexpr,
     activation: tl.constexpr, early: tl.constexpr, ahead: tl.constexpr, alone: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """A tile of block_n outputs of block_t tokens, or one of `split` stretches of its inputs, GROUP of them a step.
 
-    narrow: both operands go to the tensor cores as FP8; else widened, exactly
     many: several tiles of tokens
     shared: a tile's outputs share scales
+    ahead, alone: of all steps so many; whether these are all
     rounds: what is written is rounded for the next linear as well, under a scale for all of a tile's outputs
     """
     if overlapped and early:
@@ -104,19 +104,19 @@ def on_tensor_cores(
                 left = ins - offset
                 b = tl.load(x + inputs + offset, mask=wanted[None, :] & (k[:, None] < left), other=0.0)
                 a = tl.load(starts + weights + offset, mask=k[None, :] < left, other=0.0)
-            acc += _scaled(_products(a, b, narrow), x_scale, own, by_group, x_by_group, shared)
+            acc += _scaled(tl.dot(a, b), x_scale, own, by_group, x_by_group, shared)
             if gated:
                 if even_k:
                     c = tl.load(ups + weights + offset, eviction_policy="evict_last" if many else "evict_first")
                 else:
                     c = tl.load(ups + weights + offset, mask=k[None, :] < left, other=0.0)
-                acc_up += _scaled(_products(c, b, narrow), x_scale, own_up, by_group, x_by_group, shared)
+                acc_up += _scaled(tl.dot(c, b), x_scale, own_up, by_group, x_by_group, shared)
     for i in tl.static_range(ahead):
         b = inputs_ahead[i].to(x.dtype.element_ty, bitcast=True)
         own, own_up = owns_ahead[i]
-        acc += _scaled(_products(tiles_ahead[i], b, narrow), scales_ahead[i], own, by_group, x_by_group, shared)
+        acc += _scaled(tl.dot(tiles_ahead[i], b), scales_ahead[i], own, by_group, x_by_group, shared)
         if gated:
-            acc_up += _scaled(_products(ups_ahead[i], b, narrow), scales_ahead[i], own_up, by_group, x_by_group, shared)
+            acc_up += _scaled(tl.dot(ups_ahead[i], b), scales_ahead[i], own_up, by_group, x_by_group, shared)
 
     if overlapped and not early:
         tl.extra.cuda.gdc_launch_dependents()
@@ -155,15 +155,6 @@ def on_tensor_cores(
             few = divided(wide, scale[None, :], (1.0 / scale)[None, :]).to(tl.float8e4nv)
             tl.store(rounded + t.to(tl.int64)[None, :] * outs + n[:, None], few, mask=wanted[None, :])
             tl.store(rounded_scales + tile * x_stride + t, scale, mask=wanted)
-
-
-@triton.jit
-def _products(a, b, narrow: tl.constexpr):
-    """Of the weights and inputs of a group, summed in float32."""
-    if not narrow:
-        a = a.to(tl.float16)
-        b = b.to(tl.float16)
-    return tl.dot(a, b)
 
 
 @triton.jit
