@@ -7,6 +7,7 @@ import torch
 from transformers.activations import GELUTanh
 
 from specbatch.engine.general.quicker_modules import AlignedLinear, FewRowsLayerNorm, align_head, in_one_kernel, quicken
+from specbatch.engine.graphs.ops import product_of_few
 from tests.engine import architectures
 
 
@@ -56,3 +57,17 @@ def test_heads_of_odd_vocabularies_give_the_same_in_two_parts(bias):
     even = torch.nn.Linear(16, 24).bfloat16()
     align_head(SimpleNamespace(get_output_embeddings=lambda: even))
     assert type(even) is torch.nn.Linear
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["gpt2", "opt"])
+@pytest.mark.parametrize("rows", [1, 2, 7, 30])
+def test_kernels_of_few_tokens_give_a_models_logits(kind, rows):
+    device = torch.device("cuda")
+    model = architectures.build(kind).to(device, torch.bfloat16)
+    ids = torch.arange(rows, device=device)[:, None] % 7
+    with torch.no_grad():
+        before = model(ids).logits.float()
+        quicken(model, product_of_few(device))
+        difference = (model(ids).logits.float() - before).abs().max()
+    assert difference < 0.03 * before.abs().max()
