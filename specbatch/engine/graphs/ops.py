@@ -11,6 +11,9 @@ from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.triton_support import why_no_kernels
 
 
+_HALF = 2  # bytes: of float32, kernels take half a minute to compile, and are no faster
+
+
 def operations(device: torch.device) -> TorchOps:
     """Triton's kernels on a GPU, plain PyTorch elsewhere."""
     if device.type == "cuda" and why_no_kernels(device) is None:
@@ -27,6 +30,8 @@ def product_of_few(device: torch.device) -> Callable[[Tensor, Tensor, Tensor | N
     from specbatch.engine.graphs.kernels.linears import linear, linear_limits  # noqa: PLC0415  # as above
 
     def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
-        return linear.linear(x, weight, bias) if linear_limits.few(x, weight) else None
+        if x.element_size() > _HALF or not linear_limits.few(x, weight):
+            return None
+        return linear.linear(x, weight, bias)
 
     return product
