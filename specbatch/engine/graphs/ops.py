@@ -10,7 +10,6 @@ from torch import Tensor
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.triton_support import why_no_kernels
 
-
 _HALF = 2  # bytes: of float32, kernels take half a minute to compile, and are no faster
 
 
