@@ -102,7 +102,7 @@ def _forward(speed: Speed, shape: Shape, rows: Rows, tokens_a_row: int, number_b
 
 def _body_bytes(shape: Shape, tokens: int, number_bytes: int) -> float:
     """What a forward of so many tokens reads but for the head."""
-    return shape.read_params(tokens) * {"fp8": 1.0, "int4": (4 + 24 / GROUP) / 8}.get(shape.stored, number_bytes)
+    return shape.read_params(tokens) * {"fp8": 1.0, "int4": (4 + 32 / GROUP) / 8}.get(shape.stored, number_bytes)
 
 
 def _prefill(speed: Speed, shape: Shape, rows: Rows, number_bytes: int) -> float:

@@ -34,10 +34,10 @@ class PackedWeights:
 
     @property
     def kept_bits(self) -> float:
-        """Of a weight in memory, with its part of scales of 16 bits and zero points of 8."""
+        """Of a weight in memory, with its part of scales and zero points, 16 bits each."""
         if self.bits == 8:
             return 8.0
-        return 4 + (16 if self.symmetric else 24) / next(size for size in _GROUPS if (self.group or 128) % size == 0)
+        return 4 + 32 / next(size for size in _GROUPS if (self.group or 128) % size == 0)
 
 
 def packed_weights(config: Mapping[str, Any]) -> PackedWeights | None:

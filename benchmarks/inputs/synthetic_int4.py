@@ -17,8 +17,7 @@ def in_groups(weight: Tensor, group: int = GROUP) -> QuantizedWeight:
     size = next(size for size in (group, 64, 32) if ins % (2 * size) == 0)
     device = weight.device
     values = torch.empty(outs, ins // 2, dtype=torch.uint8, device=device)
-    scales = torch.empty(outs, ins // size, dtype=weight.dtype, device=device)
-    zeros = torch.empty(outs, ins // size, dtype=torch.int8, device=device)
+    scales = torch.empty(outs, ins // size, 2, dtype=weight.dtype, device=device)
     for first in range(0, outs, _ROWS):
         rows = slice(first, first + _ROWS)
         groups = weight[rows].detach().float().unflatten(1, (-1, size))
@@ -27,5 +26,5 @@ def in_groups(weight: Tensor, group: int = GROUP) -> QuantizedWeight:
         zero = (-low / scale).round().clamp(0, 15)
         numbers = ((groups / scale).round() + zero).clamp(0, 15) - 8
         values[rows] = packed_int4(numbers.to(torch.int8).flatten(1))
-        scales[rows], zeros[rows] = scale[..., 0].to(weight.dtype), (zero[..., 0] - 8).to(torch.int8)
-    return QuantizedWeight(values, scales, zeros=zeros, wide_inputs=True)
+        scales[rows] = torch.cat([scale, zero - 8], -1).to(weight.dtype)
+    return QuantizedWeight(values, scales)

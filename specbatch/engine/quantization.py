@@ -32,9 +32,7 @@ class QuantizedWeight:
 
     values: int8 or float8_e4m3fn [outs, ins]; or uint8 [outs, ins / 2]: four bits with a sign, that of input j in the low bits of byte
         j, that of input ins / 2 + j in its high bits
-    scales: of equal groups of inputs  # [ceil(outs / rows), groups]
-    zeros: in int4, zero points of each group, int8; None: 0  # [outs, groups]
-    wide_inputs: in int4, inputs of one or two tokens keep 16 bits where weights are multiplied as integers, see linear_dp4a; else 8
+    scales: of equal groups of inputs  # [ceil(outs / rows), groups]; in int4 of a checkpoint with zero points beside them [outs, groups, 2]
     rows: outputs that share scales.
     columns: inputs that do, where groups are not equal; 0: they are
     group: inputs of a token that are rounded to FP8 under a scale of their own, see fp8/w8a8.py; 0: they stay as they are
@@ -45,8 +43,6 @@ class QuantizedWeight:
     rows: int = 1
     columns: int = 0
     group: int = 0
-    zeros: Tensor | None = None
-    wide_inputs: bool = False
 
     @property
     def is_int4(self) -> bool:
@@ -70,6 +66,18 @@ class QuantizedWeight:
         return self.shape[1] // self.scales.shape[1] if self.is_int4 else 0
 
     @property
+    def has_zeros(self) -> bool:
+        """A zero point beside each scale."""
+        return self.scales.dim() > 2
+
+    @property
+    def words_of_scales(self) -> Tensor:
+        """Scales as kernels read them: one that has a zero point beside it in a word with that.  # [outs, groups]"""
+        if not self.has_zeros:
+            return self.scales
+        return self.scales.view(torch.int64 if self.scales.element_size() == 4 else torch.int32)[..., 0]
+
+    @property
     def words(self) -> int:
         """Words of four bytes of integers in a row of outputs; 0: they are none, or fill none."""
         width = self.values.shape[1]
@@ -78,7 +86,7 @@ class QuantizedWeight:
     @property
     def nbytes(self) -> int:
         """As a step reads them."""
-        return self.values.nbytes + self.scales.nbytes + (0 if self.zeros is None else self.zeros.nbytes)
+        return self.values.nbytes + self.scales.nbytes
 
     @property
     def device(self) -> torch.device:
@@ -101,8 +109,9 @@ class QuantizedWeight:
             scales = scales.repeat_interleave(self.rows, 0)[:outs]
             return values.to(dtype) * scales.repeat_interleave(self.columns, 1)[:, :ins]
         grouped = values.to(dtype).view(outs, groups, ins // groups)
-        if self.zeros is not None:
-            grouped = grouped - self.zeros.to(dtype)[..., None]
+        if self.has_zeros:
+            scales, zeros = scales.unbind(-1)
+            grouped = grouped - zeros[..., None]
         return (grouped * scales[..., None]).view(outs, ins)
 
 
@@ -179,26 +188,19 @@ class QuantizedLinear(nn.Module):
 
     values: Tensor
     scales: Tensor
-    zeros: Tensor | None
 
     def __init__(self, weight: QuantizedWeight, bias: nn.Parameter | None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        for name in ("values", "scales", "zeros"):
-            self.register_buffer(name, getattr(weight, name))
-        self.rows, self.columns, self.group, self.wide_inputs = (
-            weight.rows,
-            weight.columns,
-            weight.group,
-            weight.wide_inputs,
-        )
+        self.register_buffer("values", weight.values)
+        self.register_buffer("scales", weight.scales)
+        self.rows, self.columns, self.group = weight.rows, weight.columns, weight.group
         self.bias = bias
 
     @property
     def weight(self) -> QuantizedWeight:
         """The matrix."""
-        parts = self.rows, self.columns, self.group, self.zeros, self.wide_inputs
-        return QuantizedWeight(self.values, self.scales, *parts)
+        return QuantizedWeight(self.values, self.scales, self.rows, self.columns, self.group)
 
     def forward(self, x: Tensor) -> Tensor:
         """x @ weight.T + bias, on the weights' device.  # [..., ins] -> [..., outs]"""

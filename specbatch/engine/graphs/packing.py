@@ -133,17 +133,8 @@ def join_weights(linears: Sequence[Linear]) -> Weight:
         values = _join([one.values for one in quantized])
         rows = _rows(quantized)
         scales = [one.scales if one.rows == rows else _by_rows(one, rows) for one in quantized]
-        return replace(quantized[0], values=values, scales=_join(scales), rows=rows, zeros=_join_zeros(quantized))
+        return replace(quantized[0], values=values, scales=_join(scales), rows=rows)
     return _join([linear.weight for linear in linears if isinstance(linear, nn.Linear)])
-
-
-def _join_zeros(weights: Sequence[QuantizedWeight]) -> Tensor | None:
-    """Of matrices that have none they are 0."""
-    if all(weight.zeros is None for weight in weights):
-        return None
-    return _join(
-        [torch.zeros_like(one.scales, dtype=torch.int8) if one.zeros is None else one.zeros for one in weights]
-    )
 
 
 def _rows(weights: Sequence[QuantizedWeight]) -> int:

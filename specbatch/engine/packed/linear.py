@@ -100,10 +100,8 @@ class PackedLinear(nn.Module):
             return QuantizedWeight(values, scales.float().contiguous())
         times = (self.packing.group or ins) // self.packing.kept_group(ins)
         zeros = layouts.zero_points(self.packing, tensors)
-        return QuantizedWeight(
-            values, scales.repeat_interleave(times, 1).contiguous(), wide_inputs=True,
-            zeros=None if zeros is None else zeros.repeat_interleave(times, 1).contiguous(),
-        )  # fmt: skip
+        pairs = torch.stack([scales, torch.zeros_like(scales) if zeros is None else zeros.to(scales.dtype)], -1)
+        return QuantizedWeight(values, pairs.repeat_interleave(times, 1))
 
 
 class DescActLinear(QuantizedLinear):

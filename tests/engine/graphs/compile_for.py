@@ -126,8 +126,7 @@ def of_quantized_weights(dtype, hidden=2048, qkv=4096, inner=6144):
         return QuantizedWeight(tensor(outs, ins // 2, dtype=torch.uint8), tensor(outs, ins // 32, dtype=torch.bfloat16))
 
     def of_checkpoint(outs, ins):
-        zeros = tensor(outs, ins // 128, dtype=torch.int8)
-        return QuantizedWeight(tensor(outs, ins // 2, dtype=torch.uint8), real(outs, ins // 128), zeros=zeros, wide_inputs=True)  # fmt: skip
+        return QuantizedWeight(tensor(outs, ins // 2, dtype=torch.uint8), real(outs, ins // 128, 2))
 
     for made, counts in (
         (eight_bits(torch.int8), (1, 16, 128)),

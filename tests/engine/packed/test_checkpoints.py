@@ -55,7 +55,8 @@ def test_linears_stand_for_the_numbers_that_the_format_says(tmp_path, kind):
     for name, linear in linears.items():
         assert torch.equal(linear.weight.dense(torch.float32), stands_for.get_submodule(name).weight)
         assert linear.values.nbytes * (1 if kind == "8 bits" else 2) == linear.in_features * linear.out_features
-        assert (linear.zeros is None) == (kind in {"gptq sym", "compressed", "compressed channel", "8 bits"})
+        middle = kind == "8 bits" or not linear.scales[..., 1].any()
+        assert middle == (kind in {"gptq sym", "compressed", "compressed channel", "8 bits"})
     assert check.why_not(loaded) is None
 
 
@@ -94,21 +95,8 @@ def test_joined_weights_are_the_parts_whose_memory_they_are(tmp_path, kind):
     parts = [part.weight.dense(torch.float32) for part in layer.qkv]
     packed = pack_layer(layer, describe(loaded.model, 64).layers[1])
     assert torch.equal(packed.qkv.dense(torch.float32), torch.cat(parts))
-    for one, other in (("values", "values"), ("scales", "scales"), *([("zeros", "zeros")] if kind == "awq" else [])):
-        assert getattr(packed.qkv, one).data_ptr() == getattr(layer.qkv[0], other).data_ptr()
-    assert packed.qkv.wide_inputs == (kind == "awq")
-
-
-def test_zero_points_of_one_part_are_zeros_in_the_others(tmp_path):
-    checkpoints.save(model(), tmp_path, "gptq_v2")
-    name = "model.layers.0.self_attn.k_proj.qzeros"
-    spoil(tmp_path, lambda tensors: tensors[name].fill_(-0x77777778))  # 8, 8, 8, ...
-    loaded = load(tmp_path, dtype="float32")
-    layer = modules_of(loaded.model.model.layers[0], 0)
-    assert [part.zeros is None for part in layer.qkv] == [False, True, False]
-    parts = [part.weight.dense(torch.float32) for part in layer.qkv]
-    joined = pack_layer(layer, describe(loaded.model, 64).layers[0]).qkv
-    assert torch.equal(joined.dense(torch.float32), torch.cat(parts))
+    assert packed.qkv.values.data_ptr() == layer.qkv[0].values.data_ptr()
+    assert packed.qkv.scales.data_ptr() == layer.qkv[0].scales.data_ptr()
 
 
 def test_groups_that_do_not_fill_half_the_inputs_are_kept_as_smaller_ones(tmp_path):

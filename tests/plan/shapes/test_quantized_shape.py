@@ -109,10 +109,10 @@ PACKED = {
 @pytest.mark.parametrize(
     ("stored", "bits", "head_bits"),
     [
-        (AWQ, 4 + 24 / 128, 16),
-        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}, 4 + 16 / 128, 16),
-        (PACKED | {"ignore": ["lm_head"]}, 4.5, 16),
-        (PACKED, 4.5, 4.5),
+        (AWQ, 4.25, 16),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}, 4.25, 16),
+        (PACKED | {"ignore": ["lm_head"]}, 5, 16),
+        (PACKED, 5, 5),
     ],
 )
 def test_a_checkpoint_of_4_bits_is_counted_as_it_is_kept(stored, bits, head_bits):

@@ -131,7 +131,7 @@ def _run(
     tokens, ins = x.shape
     outs = weight.shape[0] // 2 if gated else weight.shape[0]
     ahead = squares is not None or next_norm is not None
-    values, scales, zeros, int4_group, words = _parts(weight)
+    values, scales, int4_group, words = _parts(weight)
     size = values.element_size() / (2 if int4_group else 1)
     use = config or configured(tokens, outs, ins, size, gated=gated, ahead=ahead, integers=words > 0)
     out = x.new_empty(tokens, outs)
@@ -154,7 +154,7 @@ def _run(
             rest = words - flags["block_k"]
             tail = triton.next_power_of_2(rest) if rest else 0
             fma_words[(tiles,)](
-                x, norm, values.view(torch.int32), scales, zeros, extra, out, outs, ins, eps,
+                x, norm, values.view(torch.int32), scales, extra, out, outs, ins, eps,
                 tail=tail, count=tokens, int4_group=int4_group, wide=_keeps_16_bits(weight), native=native(x.device), normed=norm is not None, even_k=rest == tail,
                 early=early, **flags,
             )  # fmt: skip
@@ -188,7 +188,7 @@ def _run(
 
     def run(stages: int) -> None:
         dot[(tiles, use.split, times)](
-            x, squares, values, scales, zeros, extra, out, next_norm, scaled, squares_out, after, partial, counters,
+            x, squares, values, scales, extra, out, next_norm, scaled, squares_out, after, partial, counters,
             tokens, outs, ins, eps, stretches, fetched // LINE // (tiles * use.split),
             block_t=block_t, many=times > 1, int4_group=int4_group, native=native(x.device), split=use.split, room=max(_ROOM, triton.next_power_of_2(stretches)) if stretches else 0,
             hands_on=next_norm is not None, even_k=ins % (use.block_k * use.split) == 0,
@@ -200,16 +200,16 @@ def _run(
     return out, scaled, squares_out
 
 
-def _parts(weight: Weight) -> tuple[Tensor, Tensor | None, Tensor | None, int, int]:
-    """What kernels read of a weight: values, scales and zero points; inputs of an int4 group; words of integers in a row."""
+def _parts(weight: Weight) -> tuple[Tensor, Tensor | None, int, int]:
+    """What kernels read of a weight: values and scales; inputs of an int4 group; words of integers in a row."""
     if isinstance(weight, QuantizedWeight):
-        return weight.values, weight.scales, weight.zeros, weight.int4_group, weight.words
-    return weight, None, None, 0, 0
+        return weight.values, weight.words_of_scales, weight.int4_group, weight.words
+    return weight, None, 0, 0
 
 
 def _keeps_16_bits(weight: Weight) -> bool:
     """Of inputs that become integers."""
-    return isinstance(weight, QuantizedWeight) and (weight.wide_inputs or not weight.is_int4)
+    return isinstance(weight, QuantizedWeight) and (weight.has_zeros or not weight.is_int4)
 
 
 _scratches: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}

@@ -39,7 +39,7 @@ _DOT = {
     64: Config(64, 128, 4, 4),
     MANY: Config(64, 128, 8, 3),
 }
-# Of one byte or less. A program reads all tokens' inputs, which soon are more bytes than its weights: so it has more outputs, and inputs are
+# Of one byte. A program reads all tokens' inputs, which soon are more bytes than its weights: so it has more outputs, and inputs are
 # split among programs. No two warps have the same weights, which each would convert: 16 outputs a warp.
 _DOT_SMALL = {
     8: Config(32, 256, 2, 4),
@@ -47,6 +47,14 @@ _DOT_SMALL = {
     32: Config(64, 128, 2, 4),
     64: Config(64, 128, 4, 4),
     MANY: Config(64, 128, 8, 3),
+}
+# Of int4, whose sums are of two products a step: with 8 warps for 64 outputs Triton would lay these out apart, and move sums between them.
+_DOT_INT4 = {
+    8: Config(32, 256, 2, 4),
+    16: Config(32, 256, 2, 4),
+    32: Config(64, 256, 4, 3),
+    64: Config(64, 128, 4, 4),
+    MANY: Config(64, 128, 4, 3),
 }
 
 
@@ -122,12 +130,12 @@ def registers(tokens: int, outs: int, ins: int, size: int, *, gated: bool) -> Co
 
 def tensor_cores(tokens: int, outs: int, ins: int, size: float, *, whole: bool) -> Config:
     """As configured, never in registers alone; `whole`: a program needs all inputs."""
-    config = (_DOT if size > 1 else _DOT_SMALL)[padded(tokens)]
+    config = (_DOT if size > 1 else _DOT_SMALL if size == 1 else _DOT_INT4)[padded(tokens)]
     if size == 4:
         return replace(config, block_k=64, warps=4, stages=2)
     if not whole and outs < config.block_n * MULTIPROCESSORS:
         if size <= 1 and 16 < tokens <= DOT_TOKENS[-1]:
-            funnel = tokens <= 32 and outs <= 16 * MULTIPROCESSORS
+            funnel = size == 1 and tokens <= 32 and outs <= 16 * MULTIPROCESSORS
             config = replace(config, block_n=32 if funnel else 64, block_k=256)
         most = SCRATCH // (-(-tokens // padded(tokens)) * padded(tokens) * (outs + config.block_n))
         split = next((s for s in (4, 2) if ins % (config.block_k * s) == 0 and s <= most), 1)

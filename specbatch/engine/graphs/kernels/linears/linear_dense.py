@@ -29,7 +29,7 @@ def widened(weight: QuantizedWeight, dtype: torch.dtype) -> Tensor:
     device = weight.device
     out = torch.empty(outs, ins, dtype=dtype, device=device)
     _widen_kernel[(triton.cdiv(outs, _OUTS), triton.cdiv(ins // 2, _BYTES))](
-        weight.values, weight.scales, weight.zeros, out, outs, ins,
+        weight.values, weight.words_of_scales, out, outs, ins,
         height=_OUTS, width=_BYTES, int4_group=weight.int4_group, native=native(device), num_warps=4, **overlap(device),
     )  # fmt: skip
     return out
@@ -37,7 +37,7 @@ def widened(weight: QuantizedWeight, dtype: torch.dtype) -> Tensor:
 
 @triton.jit
 def _widen_kernel(
-    values, scales, zeros, out, outs, ins,
+    values, scales, out, outs, ins,
     height: tl.constexpr, width: tl.constexpr, int4_group: tl.constexpr, native: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
     """Some outputs' inputs from both halves: `width` bytes of each."""
@@ -52,9 +52,9 @@ def _widen_kernel(
     codes = tl.load(values + n.to(tl.int64)[:, None] * half + k[None, :], mask=mask, other=0)
     groups = ins // int4_group
     lines = n[:, None] * groups
-    low, high = of_groups(scales, lines, first // int4_group, groups, False, width // int4_group)
-    zero, zero_high = of_groups(zeros, lines, first // int4_group, groups, False, width // int4_group)
-    at = out + n.to(tl.int64)[:, None] * ins + k[None, :]
     dtype = out.dtype.element_ty
-    tl.store(at, widen_int4(codes, low, zero, 0, dtype, native), mask=mask)
-    tl.store(at + half, widen_int4(codes, high, zero_high, 4, dtype, native), mask=mask)
+    zeroed: tl.constexpr = scales.dtype.element_ty.is_int()
+    low, high, zero, zero_high = of_groups(scales, lines, first // int4_group, groups, width // int4_group, dtype)
+    at = out + n.to(tl.int64)[:, None] * ins + k[None, :]
+    tl.store(at, widen_int4(codes, low, zero, zeroed, 0, dtype, native), mask=mask)
+    tl.store(at + half, widen_int4(codes, high, zero_high, zeroed, 4, dtype, native), mask=mask)

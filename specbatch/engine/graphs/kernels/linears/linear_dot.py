@@ -13,7 +13,7 @@ from specbatch.engine.graphs.kernels.linears.linear_widen import of_groups, wide
 
 @triton.jit(do_not_specialize=["tokens", "lines", "stretches"])
 def dot(
-    x, squares, weight, scales, zeros, extra, out, norm, scaled, squares_out, following, scratch, counters,
+    x, squares, weight, scales, extra, out, norm, scaled, squares_out, following, scratch, counters,
     tokens, outs, ins, eps, stretches, lines,
     block_n: tl.constexpr, block_k: tl.constexpr, block_t: tl.constexpr, split: tl.constexpr,
     room: tl.constexpr, many: tl.constexpr, int4_group: tl.constexpr, native: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr, hands_on: tl.constexpr, line: tl.constexpr,
@@ -21,8 +21,7 @@ def dot(
 ):  # fmt: skip
     """room: for the stretches whose sums of squares are in `squares`, where x is scaled by the norm's weights, else 0
 
-    scales: of the weights of each output, or None; of its groups, if they are int4: block_k then counts bytes
-    zeros: of int4's groups, or None
+    scales: of the weights of each output, or None; of its groups, with zero points in words, if they are int4: block_k then counts bytes
     int4_group: inputs of one, a power of two; 0: weights are not int4
     line: see fetch, or 0
     many: there are programs for each block_t of the tokens
@@ -54,6 +53,7 @@ def dot(
         groups = ins // int4_group
         of_row = (first + row)[:, None] * groups
         count: tl.constexpr = max(block_k // int4_group, 1)
+        zeroed: tl.constexpr = scales.dtype.element_ty.is_int()
     elif scales is not None:
         scale = tl.load(scales + first + row)[:, None]
         scale_up = scale
@@ -92,10 +92,11 @@ def dot(
                     eviction_policy="evict_last",
                 )
             group = (begin + offset) // int4_group
-            low, high = of_groups(scales, of_row, group, groups, even_k, count)
-            zero, zero_high = of_groups(zeros, of_row, group, groups, even_k, count)
-            acc = tl.dot(widen_int4(a, low, zero, 0, b.dtype, native), b, acc, input_precision="ieee")
-            acc = tl.dot(widen_int4(a, high, zero_high, 4, b.dtype, native), b_high, acc, input_precision="ieee")
+            low, high, zero, zero_high = of_groups(scales, of_row, group, groups, count, b.dtype)
+            acc = tl.dot(widen_int4(a, low, zero, zeroed, 0, b.dtype, native), b, acc, input_precision="ieee")
+            acc = tl.dot(
+                widen_int4(a, high, zero_high, zeroed, 4, b.dtype, native), b_high, acc, input_precision="ieee"
+            )
         else:
             acc = tl.dot(widen(a, b.dtype, native), b, acc, input_precision="ieee")
         if gated:
@@ -104,11 +105,10 @@ def dot(
             else:
                 c = tl.load(ups + weights + offset, mask=k[None, :] < left, other=0.0, eviction_policy="evict_first")
             if int4_group:
-                low, high = of_groups(scales, of_row + outs * groups, group, groups, even_k, count)
-                zero, zero_high = of_groups(zeros, of_row + outs * groups, group, groups, even_k, count)
-                acc_up = tl.dot(widen_int4(c, low, zero, 0, b.dtype, native), b, acc_up, input_precision="ieee")
+                low, high, zero, zero_high = of_groups(scales, of_row + outs * groups, group, groups, count, b.dtype)
+                acc_up = tl.dot(widen_int4(c, low, zero, zeroed, 0, b.dtype, native), b, acc_up, input_precision="ieee")
                 acc_up = tl.dot(
-                    widen_int4(c, high, zero_high, 4, b.dtype, native), b_high, acc_up, input_precision="ieee"
+                    widen_int4(c, high, zero_high, zeroed, 4, b.dtype, native), b_high, acc_up, input_precision="ieee"
                 )
             else:
                 acc_up = tl.dot(widen(c, b.dtype, native), b, acc_up, input_precision="ieee")

@@ -24,7 +24,7 @@ from specbatch.engine.graphs.kernels.linears.linear_widen import of_groups
 
 @triton.jit
 def fma_words(
-    x, norm, weight, scales, zeros, extra, out, outs, ins, eps,
+    x, norm, weight, scales, extra, out, outs, ins, eps,
     block_n: tl.constexpr, block_k: tl.constexpr, tail: tl.constexpr, count: tl.constexpr,
     int4_group: tl.constexpr, wide: tl.constexpr, native: tl.constexpr,
     normed: tl.constexpr, gated: tl.constexpr, kind: tl.constexpr,
@@ -33,8 +33,7 @@ def fma_words(
     """As linear_fma.fma, of rows of block_k + tail words.
 
     weight: int32 [outs, words]
-    scales: of each output, or in int4 of its groups
-    zeros: of groups, int8, or None
+    scales: of each output, or in int4 of its groups, with zero points in words
     int4_group: inputs of a group of int4, a power of two; 0: weights are int8
     wide: inputs become integers of 16 bits
     native: see linear_integers
@@ -77,21 +76,20 @@ def fma_words(
     scale, scale_up = 1.0, 1.0
     if int4_group:
         groups = ins // int4_group
+        dtype: tl.constexpr = x.dtype.element_ty
         each: tl.constexpr = int4_group // 4
         lines = (first + row)[:, None] * groups
-        low, high, off, off_high = _scaled(scales, zeros, lines, 0, groups, True, block_k // each)
+        low, high, off, off_high = _scaled(scales, lines, 0, groups, block_k // each, dtype)
         if gated:
             low_up, high_up, off_up, off_high_up = _scaled(
-                scales, zeros, lines + outs * groups, 0, groups, True, block_k // each
+                scales, lines + outs * groups, 0, groups, block_k // each, dtype
             )
         if tail:
             start: tl.constexpr = block_k // each
-            low_tail, high_tail, off_tail, off_high_tail = _scaled(
-                scales, zeros, lines, start, groups, even_k, tail // each
-            )
+            low_tail, high_tail, off_tail, off_high_tail = _scaled(scales, lines, start, groups, tail // each, dtype)
             if gated:
                 low_up_tail, high_up_tail, off_up_tail, off_high_up_tail = _scaled(
-                    scales, zeros, lines + outs * groups, start, groups, even_k, tail // each
+                    scales, lines + outs * groups, start, groups, tail // each, dtype
                 )
     else:
         scale = tl.load(scales + first + row)
@@ -119,12 +117,11 @@ def fma_words(
 
 
 @triton.jit
-def _scaled(scales, zeros, lines, first, groups, even: tl.constexpr, count: tl.constexpr):
+def _scaled(scales, lines, first, groups, count: tl.constexpr, dtype: tl.constexpr):
     """Scales of low values and high ones, and zero points times these, or None."""
-    low, high = of_groups(scales, lines, first, groups, even, count)
-    zero, zero_high = of_groups(zeros, lines, first, groups, even, count)
+    low, high, zero, zero_high = of_groups(scales, lines, first, groups, count, dtype)
     off, off_high = None, None
-    if zeros is not None:
+    if scales.dtype.element_ty.is_int():
         off, off_high = zero.to(tl.float32) * low.to(tl.float32), zero_high.to(tl.float32) * high.to(tl.float32)
     return low, high, off, off_high
 

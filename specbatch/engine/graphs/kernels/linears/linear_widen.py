@@ -66,22 +66,28 @@ add.rn.f16x2 $1, t, $4;
 
 
 @triton.jit
-def of_groups(numbers, lines, first, groups, even: tl.constexpr, count: tl.constexpr):
-    """Scales, or zero points, of the low values and of the high ones: `count` groups of each from the first; None where there are none.
+def of_groups(scales, lines, first, groups, count: tl.constexpr, dtype: tl.constexpr):
+    """Scales of the low values and of the high ones, `count` groups of each from the first; then their zero points, where words hold both.
 
-    lines: where outputs begin  # [N, 1]
+    lines: where outputs begin; groups behind the last are the last again, of inputs that are 0  # [N, 1]
+    dtype: of both in a word: one load that is wide enough to be put in flight
     """
-    low, high = None, None
-    if numbers is not None:
-        g = first + tl.arange(0, count)
-        at = numbers + lines + g[None, :]
-        half = groups // 2
-        if even:
-            low, high = tl.load(at), tl.load(at + half)
-        else:
-            mask = (g < half)[None, :]
-            low, high = tl.load(at, mask=mask, other=0), tl.load(at + half, mask=mask, other=0)
-    return low, high
+    half = groups // 2
+    at = scales + lines + tl.minimum(first + tl.arange(0, count), half - 1)[None, :]
+    low, high = tl.load(at), tl.load(at + half)
+    zero, zero_high = low, high
+    if scales.dtype.element_ty.is_int():
+        low, zero = _scale_and_zero(low, dtype)
+        high, zero_high = _scale_and_zero(high, dtype)
+    return low, high, zero, zero_high
+
+
+@triton.jit
+def _scale_and_zero(word, dtype: tl.constexpr):
+    """The numbers in the low bits of a word and in the high ones."""
+    bits: tl.constexpr = dtype.primitive_bitwidth
+    integer: tl.constexpr = tl.int16 if bits == 16 else tl.int32
+    return word.to(integer).to(dtype, bitcast=True), (word >> bits).to(integer).to(dtype, bitcast=True)
 
 
 @triton.jit
@@ -100,11 +106,14 @@ def widen(values, dtype: tl.constexpr, native: tl.constexpr):
 
 
 @triton.jit
-def widen_int4(codes, scale, zero, shift: tl.constexpr, dtype: tl.constexpr, native: tl.constexpr):
+def widen_int4(
+    codes, scale, zero, zeroed: tl.constexpr, shift: tl.constexpr, dtype: tl.constexpr, native: tl.constexpr
+):
     """The low values of bytes, or the high ones, in the tokens' dtype.
 
     codes: uint8 [N, K]
-    scale, zero: of each group; zero may be None  # [N, groups]
+    scale, zero: of each group  # [N, groups]
+    zeroed: whether there are zero points
     """
     outs: tl.constexpr = codes.shape[0]
     width: tl.constexpr = codes.shape[1]
@@ -112,7 +121,7 @@ def widen_int4(codes, scale, zero, shift: tl.constexpr, dtype: tl.constexpr, nat
     if native >= 8 and dtype.primitive_bitwidth == 16:
         more: tl.constexpr = 136.0 if dtype == tl.bfloat16 else 1032.0
         less = tl.full((outs, groups), -more, dtype)
-        if zero is not None:
+        if zeroed:
             less -= zero.to(dtype)
         each = _each(less, outs, groups, width)
         if dtype == tl.bfloat16:
@@ -125,7 +134,7 @@ def widen_int4(codes, scale, zero, shift: tl.constexpr, dtype: tl.constexpr, nat
             )
     else:
         numbers = (codes << (4 - shift)).to(tl.int8, bitcast=True) >> 4
-        if zero is not None:
+        if zeroed:
             numbers -= _each(zero, outs, groups, width)
         values = numbers.to(dtype)
     grouped = tl.reshape(values, (outs, groups, width // groups)) * scale.to(dtype)[:, :, None]

@@ -18,9 +18,8 @@ def packed(outs, ins, group, dtype, *, zeros, seed=0):
     draw = torch.Generator().manual_seed(seed)
     numbers = torch.randint(-8, 8, (outs, ins), generator=draw, dtype=torch.int8)
     scales = (torch.rand(outs, ins // group, generator=draw) + 0.5) * ins**-0.5 / 4
-    zero = torch.randint(-8, 9, scales.shape, generator=draw, dtype=torch.int8) if zeros else None
-    values = packed_int4(numbers).to(DEVICE)
-    return QuantizedWeight(values, scales.to(DEVICE, dtype), zeros=zero if zero is None else zero.to(DEVICE), wide_inputs=True)  # fmt: skip
+    zero = torch.randint(-8, 9, scales.shape, generator=draw) if zeros else torch.zeros_like(scales)
+    return QuantizedWeight(packed_int4(numbers).to(DEVICE), torch.stack([scales, zero], -1).to(DEVICE, dtype))
 
 
 def arguments(tokens, outs, ins, group, dtype, *, zeros):
@@ -82,7 +81,7 @@ def test_one_token_of_a_checkpoint_keeps_16_bits_of_its_inputs(zeros):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, HALF], ids=str)
 @pytest.mark.parametrize(("group", "ins", "zeros"), [(32, 192, False), (64, 1152, True), (128, 512, True)])
 def test_weights_made_wide_are_what_they_stand_for_to_the_last_bit(dtype, group, ins, zeros):
-    weight = packed(20, ins, group, torch.float16, zeros=zeros)
+    weight = packed(20, ins, group, dtype, zeros=zeros)
     assert torch.equal(wide(weight, torch.empty(1, ins, dtype=dtype, device=DEVICE)), weight.dense(dtype))
 
 
