@@ -1,6 +1,7 @@
 """Rows' options on real models: penalties against transformers' generate, and texts with a schema against the masked target alone.
 
     python -m benchmarks.option_exactness --penalties [--rows 50] [--new 24] [--model models/smollm2]     after `make smollm2`
+    python -m benchmarks.option_exactness --prompt-logprobs [--rows 16] [--model models/smollm2]          against plain forwards
     python -m benchmarks.option_exactness --schemas [--rows 1000]                                         on the embedded pair
 
 Both in float32 on the CPU, in both engines. Of the rows with a schema every third is sampled; each block of rows has another k, 0 to 4, and
@@ -42,8 +43,29 @@ from specbatch.engine.request import AcceptanceRule, Completion, Request, Sampli
 from specbatch.engine.speculation import Speculation
 from specbatch.runner.rows.grammars import GrammarCompiler
 
+
+class CountPenalties:
+    """OpenAI's frequency and presence penalty, which transformers has not: for generate, a row at a time."""
+
+    def __init__(self, frequency: float, presence: float) -> None:
+        self._frequency, self._presence = frequency, presence
+        self._before, self._prompt = torch.empty(1, 0), 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores of the next token, less what those of the text so far cost."""
+        if not torch.equal(input_ids[:, :-1], self._before):  # another row begins
+            self._prompt = input_ids.shape[1]
+        self._before = input_ids
+        counts = input_ids[0, self._prompt :].bincount(minlength=scores.shape[1])
+        return scores - self._frequency * counts - self._presence * (counts > 0)
+
+
 LONGEST = 400  # prompt tokens
+_LONGEST_SCORED = 900
+_ROUNDING = 1e-3
 _SUPPRESSED = list(range(300, 3000, 7))
+_FIRST = list(range(0, 1024, 2))
+_WORDS = [[282, 260], [281, 260], [28, 284], [30, 378]]  # " of the", " in the", ", and", ". The" of SmolLM2's
 PENALTIES: dict[str, tuple[LogitsOptions, dict[str, Any]]] = {
     "repetition_penalty 1.3": (LogitsOptions(repetition_penalty=1.3), {"repetition_penalty": 1.3}),
     "no_repeat_ngram_size 2": (LogitsOptions(no_repeat_ngram_size=2), {"no_repeat_ngram_size": 2}),
@@ -55,6 +77,13 @@ PENALTIES: dict[str, tuple[LogitsOptions, dict[str, Any]]] = {
         LogitsOptions(bias=(TokenBias(28, 4.0), TokenBias(284, -6.0))),
         {"sequence_bias": [[[28], 4.0], [[284], -6.0]]},
     ),
+    "bad_words_ids": (LogitsOptions(bad_words=tuple(map(tuple, _WORDS))), {"bad_words_ids": _WORDS}),
+    "begin_suppress_tokens": (
+        LogitsOptions(bias=tuple(TokenBias(token, float("-inf"), until=1) for token in _FIRST)),
+        {"begin_suppress_tokens": _FIRST},
+    ),
+    "frequency_penalty 0.8": (LogitsOptions(frequency_penalty=0.8), {"logits_processor": [CountPenalties(0.8, 0.0)]}),
+    "presence_penalty 1.2": (LogitsOptions(presence_penalty=1.2), {"logits_processor": [CountPenalties(0.0, 1.2)]}),
 }
 _ENGINES = {"general": general_engine, "graphs": graphs_engine}
 _RULES: tuple[AcceptanceRule, ...] = ("coupled", "rejection")
@@ -68,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     wrong = penalties(asked.model, asked.rows or 50, asked.new) if asked.penalties else 0
+    wrong += prompt_logprobs(asked.model, asked.rows or 16) if asked.prompt_logprobs else 0
     wrong += schemas(asked.rows or 1000) if asked.schemas else 0
     return int(wrong > 0)
 
@@ -92,6 +122,36 @@ def penalties(folder: Path, rows: int, new: int) -> int:
             wrong += len(prompts) - equal
             cells.append(f"{engine}, k {k}: {equal} equal")
         print(f"{name}: {'; '.join(cells)}", flush=True)
+    return wrong
+
+
+def prompt_logprobs(folder: Path, rows: int) -> int:
+    """How many prompts' log probabilities are not those of a plain forward; the longest prompts are several stretches of a prefill."""
+    model, most = load(folder / "target"), 5
+    prompts = chat_prompts(folder / "target", "job/prompts/spec_bench.jsonl", 48)
+    prompts = sorted((prompt for prompt in prompts if len(prompt) <= _LONGEST_SCORED), key=len)[-rows:]
+    with torch.inference_mode():
+        scores = [model(torch.tensor([prompt])).logits[0, :-1].log_softmax(-1) for prompt in prompts]
+    target, wrong = CausalLM(model), 0
+    for engine in _ENGINES:
+        requests = [Request(str(i), prompt, 1, prompt_logprobs=most) for i, prompt in enumerate(prompts)]
+        done, furthest, equal = (
+            _decode(engine, target, None, requests, 0, max_length=_LONGEST_SCORED + 1, rows=4),
+            0.0,
+            0,
+        )
+        for i, expected in enumerate(scores):
+            found = done[str(i)].prompt_logprobs or ()
+            own = torch.tensor([one.logprob for one in found])
+            apart = float((own - expected[range(len(found)), prompts[i][1:]]).abs().max())
+            top = [[token for token, _ in one.top] for one in found]
+            equal += apart < _ROUNDING and top == expected.topk(most).indices.tolist()
+            furthest = max(furthest, apart)
+        wrong += len(prompts) - equal
+        tokens = sum(map(len, prompts))
+        print(
+            f"{engine}: {equal} of {len(prompts)} prompts, {tokens:,} tokens, at most {furthest:.1e} apart", flush=True
+        )
     return wrong
 
 
@@ -188,8 +248,11 @@ def _decode(
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--penalties", action="store_true")
+    parser.add_argument("--prompt-logprobs", action="store_true")
     parser.add_argument("--schemas", action="store_true")
-    parser.add_argument("--rows", type=int, help="default: 50 with penalties, 1,000 with schemas")
+    parser.add_argument(
+        "--rows", type=int, help="default: 50 with penalties, 16 with prompt-logprobs, 1,000 with schemas"
+    )
     parser.add_argument("--new", type=int, default=24, help="tokens of rows with penalties")
     parser.add_argument("--model", type=Path, default=SMOLLM2)
     return parser.parse_args(argv)

@@ -140,8 +140,9 @@ def test_coupled_text_depends_on_neither_batch_nor_k_nor_drafter(pair, engine):
 
 
 @pytest.mark.slow
-def test_both_engines_draw_the_same_by_the_rejection_rule(pair):
-    sizes = {"num_speculative_tokens": 3, "acceptance_rule": "rejection", "max_sequences": 10}
+@pytest.mark.parametrize("k", range(5))
+def test_both_engines_draw_the_same_by_the_rejection_rule(pair, k):
+    sizes = {"num_speculative_tokens": k, "acceptance_rule": "rejection", "max_sequences": 10}
     texts = [
         tiny.tokens(decode(pair.target, pair.noisy, requests(SamplingParams(1.0)), **sizes)[0], 10)
         for decode in ENGINES.values()

@@ -35,14 +35,14 @@ def exact(model, prompt) -> np.ndarray:
     return joint
 
 
-def joint_p_value(engine, rule) -> float:
+def joint_p_value(engine, rule, k=2) -> float:
     model = joints.small_llama()
     expected, drafter = exact(model, [1, 2, 3]), ModelDrafter(CausalLM(tiny.noisy(model, 0.5)))
     rows = (
-        Request(str(i), [1, 2, 3], joints.LENGTH + 2, sampling=SamplingParams(1.0), seed=3, grammar=Alternating())
+        Request(str(i), [1, 2, 3], joints.LENGTH + k, sampling=SamplingParams(1.0), seed=3, grammar=Alternating())
         for i in range(1_200)
     )
-    sizes = {"max_sequences": 256, "num_speculative_tokens": 2, "acceptance_rule": rule, "max_length": 16}
+    sizes = {"max_sequences": 256, "num_speculative_tokens": k, "acceptance_rule": rule, "max_length": 16}
     out, made = ENGINES[engine](CausalLM(model), drafter, rows, **sizes)
     assert 0.05 < made.stats.acceptance_rate < 0.95
     return joints.p_value(np.array([list(c.token_ids)[: joints.LENGTH] for c in out.values()]), expected)
@@ -50,10 +50,11 @@ def joint_p_value(engine, rule) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("engine", "rule"), [("general", "coupled"), ("general", "rejection"), ("graphs", "rejection")]
+    ("engine", "rule", "k"),
+    [("general", "coupled", 2), *(("general", "rejection", k) for k in (1, 3, 4)), ("graphs", "rejection", 2)],
 )
-def test_the_joint_of_three_tokens_is_the_masked_targets(engine, rule):
-    assert joint_p_value(engine, rule) > joints.PASS
+def test_the_joint_of_three_tokens_is_the_masked_targets(engine, rule, k):
+    assert joint_p_value(engine, rule, k) > joints.PASS
 
 
 @pytest.mark.slow

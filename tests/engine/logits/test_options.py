@@ -89,9 +89,9 @@ def test_coupled_text_depends_on_neither_batch_nor_k_nor_drafter(pair, engine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", ["coupled", "rejection"])
-def test_both_engines_draw_the_same(pair, rule):
-    sizes = {"num_speculative_tokens": 3, "acceptance_rule": rule, "max_sequences": 10}
+@pytest.mark.parametrize(("rule", "k"), [("coupled", 3), *(("rejection", k) for k in range(5))])
+def test_both_engines_draw_the_same(pair, rule, k):
+    sizes = {"num_speculative_tokens": k, "acceptance_rule": rule, "max_sequences": 10}
     texts = [
         tiny.tokens(decode(pair.target, pair.noisy, requests(params=fast.MIXED, seed=5), **sizes)[0], len(KINDS) + 1)
         for decode in ENGINES.values()
@@ -154,9 +154,11 @@ def worst_p_value(engine: str, kinds, *, rule: str, k: int, rows: int = 6_000) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("engine", "rule", "k"), [("general", "rejection", 3), ("graphs", "rejection", 2), ("graphs", "coupled", 3)]
+    ("engine", "rule", "k"),
+    [("general", "coupled", 3), *(("general", "rejection", k) for k in (1, 4)), ("graphs", "rejection", 2)],
 )
 def test_the_joint_of_three_tokens_is_the_targets(engine, rule, k):
+    """With what is above, of every k in both engines: coupled texts are those of every other k, and both engines draw the same."""
     assert worst_p_value(engine, KINDS, rule=rule, k=k) > joints.PASS
 
 
