@@ -136,10 +136,9 @@ class GrammarRound:
 def _allow_one(mask: Tensor) -> list[bool]:
     """Of each row, whether its mask has one bit alone.  # int32 [rows, words]"""
     words = mask.numpy()
-    alone = np.count_nonzero(words, axis=1) == 1
-    for row in np.flatnonzero(alone):
-        bits = int(np.bitwise_or.reduce(words[row])) & 0xFFFF_FFFF
-        alone[row] = bits & (bits - 1) == 0
+    some = words != 0
+    only = words[np.arange(len(words)), some.argmax(1)].astype(np.int64) & 0xFFFF_FFFF
+    alone = (np.count_nonzero(some, axis=1) == 1) & (only & (only - 1) == 0)
     found: list[bool] = alone.tolist()
     return found
 

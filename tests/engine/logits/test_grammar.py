@@ -7,6 +7,7 @@ import torch
 
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.ngram import NGramDrafter
+from specbatch.engine.logits import grammar
 from specbatch.engine.logits.grammar import BITS, Grammar, forbid, mask_words
 from specbatch.engine.logits.options import LogitsOptions
 from specbatch.engine.request import Request, SamplingParams
@@ -200,3 +201,8 @@ def test_the_words_of_a_mask_cover_the_vocabulary():
     assert [mask_words(size) for size in (1, 32, 33, 64)] == [1, 1, 2, 2]
     mask = torch.tensor([[[5, -(2**31)]]], dtype=torch.int32)
     assert forbid(torch.zeros(1, 1, 64), mask).isfinite().nonzero()[:, 2].tolist() == [0, 2, 63]
+
+
+def test_a_mask_of_one_bit_is_known_from_others():
+    masks = torch.tensor([[0, 0], [4, 0], [0, -(2**31)], [1, 1], [0, 3], [-1, -1]], dtype=torch.int32)
+    assert grammar._allow_one(masks) == [False, True, True, False, False, False]
