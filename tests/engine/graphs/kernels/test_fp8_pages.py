@@ -21,6 +21,9 @@ from specbatch.engine.graphs.reference import TorchOps
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CLOSE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 LAYER, EPS = 1, 1e-6
+WIDTH = 32  # of a head: enough for values to be taken two at a time
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -71,8 +74,8 @@ def near(ours, reference, dtype):
 )  # fmt: skip
 def test_rows_attend_to_what_their_pages_stand_for(dtype, kind, splits):
     lengths = [5, 64, 65, 130, 200]
-    pages, slots = rows_of(lengths, 2, 16), torch.arange(len(lengths))
-    q, first = torch.randn(len(lengths), 3, 4, 16).to(dtype), torch.tensor(lengths) - 3
+    pages, slots = rows_of(lengths, 2, WIDTH), torch.arange(len(lengths))
+    q, first = torch.randn(len(lengths), 3, 4, WIDTH).to(dtype), torch.tensor(lengths) - 3
     given = q.to(DEVICE), on(pages, DEVICE), LAYER, slots.to(DEVICE), first.to(DEVICE), 0.25, kind
     expected = TorchOps().attend_rows(q.float(), pages, LAYER, slots, first, 0.25, kind)
     near(attend_rows(*given, Launch(4, 2, splits)), expected, dtype)
@@ -125,8 +128,8 @@ def test_tokens_are_written_as_the_reference_rounds_them(normed, kind):
 )
 def test_new_tokens_attend_to_each_other_as_they_are_stored(dtype, splits, normed):
     lengths, n = [1, 62, 130, 255], 4
-    pages = rows_of([length + n for length in lengths], 2, 16, spread=1)
-    qkv, q_norm, k_norm, rope = new_tokens(lengths, n, 4, 2, 16, dtype)
+    pages = rows_of([length + n for length in lengths], 2, WIDTH, spread=1)
+    qkv, q_norm, k_norm, rope = new_tokens(lengths, n, 4, 2, WIDTH, dtype)
     norms = (q_norm, k_norm) if normed else (None, None)
     slots, first, ours = torch.arange(len(lengths)), torch.tensor(lengths), on(pages, DEVICE)
     moved = (None if norm is None else norm.to(DEVICE) for norm in norms)
@@ -136,7 +139,7 @@ def test_new_tokens_attend_to_each_other_as_they_are_stored(dtype, splits, norme
     q = TorchOps().rope_write(qkv, *norms, EPS, rope, pages, LAYER, *where)
     written_alike(ours, pages)
     expected = TorchOps().attend_rows(
-        q.float().view(len(lengths), n, 4, 16), on(ours, "cpu"), LAYER, slots, first, 0.25
+        q.float().view(len(lengths), n, 4, WIDTH), on(ours, "cpu"), LAYER, slots, first, 0.25
     )
     near(out, expected.view(out.shape), dtype)
 
@@ -154,10 +157,10 @@ def test_prompts_attend_to_what_their_pages_stand_for(dtype):
 
 
 def test_rows_that_share_pages_attend_to_what_these_stand_for():
-    pages = rows_of([5 * PAGE + 9] * 4, 2, 16)
+    pages = rows_of([5 * PAGE + 9] * 4, 2, WIDTH)
     pages.table[:4, :4] = pages.table[0, :4]
     tiles, shared = lines(plan_tiles(pages.table[:4, :4].tolist(), most_tiles(4)), [0, 1, 2, 3], 4)
-    q, slots, first = torch.randn(4, 2, 4, 16), torch.arange(4), torch.full((4,), 5 * PAGE + 7)
+    q, slots, first = torch.randn(4, 2, 4, WIDTH), torch.arange(4), torch.full((4,), 5 * PAGE + 7)
     expected = TorchOps().attend_rows(q, pages, LAYER, slots, first, 0.25)
     near(
         reference.attend_cascade(q, pages, LAYER, slots, first, PrefixTiles(tiles, shared), 0.25, PLAIN),
