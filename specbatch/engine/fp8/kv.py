@@ -1,7 +1,7 @@
-"""Keys and values in FP8: e4m3 under a power of two for each token and head, found as they are written.
+"""Keys and values in FP8: e4m3 under a scale of each token and head, found as they are written.
 
-So a token's numbers depend on that token alone: not on its batch mates, on how its prompt was cut, or on whether it was drafted. A power of two shifts e4m3's
-window and costs no precision: what is stored is exact in bfloat16, and rounding again changes nothing. MX formats (OCP, 2023) scale blocks of 32 alike.
+So a token's numbers depend on that token alone: not on its batch mates, on how its prompt was cut, or on whether it was drafted. The
+largest number of a head is kept to a 500th: where one channel outweighs the others, as in keys, a power of two would round that, too.
 """
 
 from __future__ import annotations
@@ -9,15 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from specbatch.engine.fp8.w8a8 import FP8
+from specbatch.engine.fp8.w8a8 import FP8, LARGEST
 
-SCALE = torch.bfloat16  # of powers of two
-SHIFT = 7  # the largest number of a head comes to lie in [128, 256), of at most 448
-_BITS, _SPECIAL, _LEAST = (
-    23,
-    255,
-    1,
-)  # of float32: where the exponent begins, that of infinity and NaN, the smallest one of a normal number
+SCALE = torch.bfloat16
+LEAST = 1e-30  # of a head's largest number: below it there is no scale of 16 bits to divide by
 
 
 def head_bytes(width: int, dtype: torch.dtype) -> int:
@@ -35,10 +30,9 @@ def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
         values, FP8 [..., D]; scales, SCALE [...]
     """
     wide = x.float()
-    exponent = wide.abs().view(torch.int32).amax(-1) >> _BITS
-    scale = ((exponent - SHIFT).clamp(min=_LEAST) << _BITS).view(torch.float32)
-    scale = scale.masked_fill(exponent == _SPECIAL, torch.nan)
-    return (wide / scale[..., None]).to(FP8), scale.to(SCALE)
+    largest = wide.abs().amax(-1)
+    scales = (largest.clamp(min=LEAST) / LARGEST).masked_fill(~largest.isfinite(), torch.nan).to(SCALE)
+    return (wide / scales.float()[..., None]).to(FP8), scales
 
 
 def widened(values: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:

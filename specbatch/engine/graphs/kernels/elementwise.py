@@ -224,8 +224,8 @@ def _rope_write(
         k_scale, v_scale = scale_of(k_most), scale_of(v_most)
         of_key = key_scales + of_head + (head - heads) * page_size
         of_value = value_scales + of_head + (head - heads - kv_heads) * page_size
-        tl.store(of_key, k_scale.to(key_scales.dtype.element_ty), is_key)
-        tl.store(of_value, v_scale.to(value_scales.dtype.element_ty), is_value & (head < heads + 2 * kv_heads))
+        tl.store(of_key, k_scale, is_key)
+        tl.store(of_value, v_scale, is_value & (head < heads + 2 * kv_heads))
         new_a, new_b = rounded(new_a, k_scale), rounded(new_b, k_scale)
         raw_a, raw_b = rounded(raw_a, v_scale), rounded(raw_b, v_scale)
     at_key = keys + within + (head - heads) * (page_size * head_dim)

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from specbatch.engine.fp8 import kv
 
-_SHIFT = tl.constexpr(kv.SHIFT)
+_LEAST, _LARGEST = tl.constexpr(kv.LEAST), tl.constexpr(kv.LARGEST)
 
 
 @triton.jit
@@ -21,15 +21,15 @@ def size_bits(x):
 @triton.jit
 def scale_of(most):
     """The scale of heads by the largest size_bits of their numbers."""
-    exponent = most >> 23
-    scale = (tl.maximum(exponent - _SHIFT, 1) << 23).to(tl.float32, bitcast=True)
-    return tl.where(exponent == 255, float("nan"), scale)
+    largest = most.to(tl.float32, bitcast=True)
+    scale = tl.div_rn(tl.maximum(largest, _LEAST), _LARGEST)
+    return tl.where(most >= 0x7F800000, float("nan"), scale).to(tl.bfloat16)
 
 
 @triton.jit
 def rounded(x, scale):
-    """Numbers under their scale, a power of two."""
-    return (x.to(tl.float32) / scale).to(tl.float8e4nv)
+    """Numbers under their scale."""
+    return tl.div_rn(x.to(tl.float32), tl.zeros_like(x).to(tl.float32) + scale.to(tl.float32)).to(tl.float8e4nv)
 
 
 # The low, or the high, of two e4m3 in each half of a word, to bfloat16: see _FP8 in linears/linear_widen.py.

@@ -187,8 +187,8 @@ def _rope_attend_kernel(
     if key_scales is not None:
         scale_at = k_page * (page_stride // HEAD_DIM) + head * PAGE + at % PAGE
         k_scale, v_scale = scale_of(tl.max(size_bits(k), 1)), scale_of(tl.max(size_bits(v), 1))
-        tl.store(key_scales + scale_at, k_scale.to(key_scales.dtype.element_ty), mask=mine)
-        tl.store(value_scales + scale_at, v_scale.to(value_scales.dtype.element_ty), mask=mine)
+        tl.store(key_scales + scale_at, k_scale, mask=mine)
+        tl.store(value_scales + scale_at, v_scale, mask=mine)
         k, v = rounded(k, k_scale[:, None]), rounded(v, v_scale[:, None])
     tl.store(keys + within[:, None] + column[None, :], k, mask=written)
     tl.store(values + within[:, None] + column[None, :], v, mask=written)
