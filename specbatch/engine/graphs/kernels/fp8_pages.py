@@ -7,9 +7,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from specbatch.engine.fp8 import kv
+from specbatch.engine.fp8 import kv, w8a8
 
-_LEAST, _LARGEST = tl.constexpr(kv.LEAST), tl.constexpr(kv.LARGEST)
+_LEAST, _LARGEST = tl.constexpr(kv.LEAST), tl.constexpr(w8a8.LARGEST)
 
 
 @triton.jit
