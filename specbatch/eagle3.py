@@ -56,6 +56,7 @@ class Eagle3Config:
     layer_ids: the target's layers whose inputs are joined, counted from 0; None: as the paper has them, see layers_of
     norm_before_residual: the residual starts at the normed states; norm_before_fc: the joined states are normed
     rope: as transformers' rope_parameters
+    mtp: it is the MTP layer of the target itself, see specbatch/mtp.py
     """
 
     hidden_size: int
@@ -75,6 +76,7 @@ class Eagle3Config:
     norm_before_residual: bool
     norm_before_fc: bool
     dtype: str | None
+    mtp: bool = False
 
     @property
     def joined(self) -> int:

@@ -53,17 +53,17 @@ class TargetSpec(SpecModel):
 class DrafterSpec(SpecModel):
     """The drafter: proposes tokens that the target then verifies, several at once. It changes the speed, never the text."""
 
-    method: Literal["model", "eagle3", "ngram"] = Field(
+    method: Literal["model", "eagle3", "mtp", "ngram"] = Field(
         default="model",
         description="Where the drafts come from: a model, or text that is there. model: a small model with the target's vocabulary, or an EAGLE-3 head, by what its config.json "
-        "says. eagle3: an EAGLE-3 head made for this target, and nothing else: one layer that drafts from the target's own hidden states. ngram: the "
+        "says. eagle3: an EAGLE-3 head made for this target, and nothing else: one layer that drafts from the target's own hidden states. mtp: the layer for drafting that the target itself brings (MiMo-7B). ngram: the "
         "last tokens are looked up in the row's prompt and text, and in rows that have finished; needs no model, and pays where outputs repeat inputs (code, extraction, "
         "summaries) or each other (one JSON form for all).",
         examples=["ngram"],
     )
     model: ModelRef | None = Field(
         default=None,
-        description="The drafter model, in the same forms as target.model. Required with methods model and eagle3, refused with ngram.",
+        description="The drafter model, in the same forms as target.model. Required with methods model and eagle3, refused with mtp and ngram.",
         examples=["Qwen/Qwen3-1.7B"],
     )
     revision: str | None = Field(default=None, description=_REVISION, examples=["main"], min_length=1)

@@ -131,10 +131,8 @@ def _shared(sharing: Sharing | None, spec: Spec) -> list[str]:
     """A note about what prompts begin with alike, where they do."""
     if sharing is None or not sharing.shared:
         return []
-    if spec.placement.gpus == 0 and spec.drafter is not None and spec.drafter.method == "eagle3":
-        return [
-            "prompts: rows begin alike, but on a CPU an EAGLE-3 head must be shown every token: each row computes its own"
-        ]
+    if spec.placement.gpus == 0 and spec.drafter is not None and spec.drafter.method in {"eagle3", "mtp"}:
+        return ["prompts: rows begin alike, but on a CPU a head must be shown every token: each row computes its own"]
     return ["; ".join([f"prompts: {sharing.text}", *sharing.examples()])]
 
 

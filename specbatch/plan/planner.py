@@ -15,7 +15,7 @@ from specbatch.plan.layouts import Layout, possible_layouts
 from specbatch.plan.measured import MeasuredRounds
 from specbatch.plan.placement_request import placement_request
 from specbatch.plan.plan_request import PlanRequest
-from specbatch.plan.shapes.eagle3_shape import check_fits
+from specbatch.plan.shapes.eagle3_shape import check_fits, mtp_shape
 from specbatch.plan.shapes.model_shape import ModelShape
 from specbatch.plan.types import GpuShape, Plan, Recommendation
 
@@ -36,7 +36,7 @@ def make_plan(
     Args:
         job: the spec.
         target: its shape.
-        drafter: its shape; None without a drafter model (target alone, or n-gram lookup).
+        drafter: its shape; None without a drafter model (target alone, its own layer, or n-gram lookup).
         gpus: the GPUs of one pod, cuda:0 first, as many as placement.gpus; empty or one `cpu_shape()` for the CPU.
         env: where the placement variables are looked up; nothing overrides the spec when None.
         acceptance_rate: assumed for the ceiling; 0.8 when None (0.7 of an EAGLE-3 head, 0.3 of n-gram lookup).
@@ -49,8 +49,10 @@ def make_plan(
         DeviceError: the GPUs are not as many as the spec or the strategy needs.
         ModelError: a model is to be spread over GPUs whose modules are not known by name, or a head is not made for the target.
     """
-    has_drafter, method = drafter is not None, job.spec.drafter.method if job.spec.drafter else None
-    if drafter is not None and (method == "eagle3" or drafter.eagle3 is not None):
+    method = job.spec.drafter.method if job.spec.drafter else None
+    drafter = mtp_shape(target) if method == "mtp" else drafter
+    has_drafter = drafter is not None
+    if drafter is not None and method != "mtp" and (method == "eagle3" or drafter.eagle3 is not None):
         check_fits(drafter, target)
     request = PlanRequest.of(job, target, drafter, gpus, acceptance_rate, mean_length)
     devices = tuple(request.gpus)

@@ -7,6 +7,7 @@ from __future__ import annotations
 RECORDED = {
     "llama": "Llama",
     "qwen2": "Qwen2",
+    "mimo": "MiMo-7B",
     "qwen3": "Qwen3",
     "mistral": "Mistral",
     "ministral": "Ministral",

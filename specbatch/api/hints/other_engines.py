@@ -20,7 +20,7 @@ _HEADS = (
     " or the row's own text (drafter: {method: ngram})"
 )
 
-_MTP = f"a model's own layers for drafting (MTP) are not loaded; {_HEADS}"
+_MTP = f"a model's own layer for drafting is drafter: {{method: mtp}} (MiMo-7B's; others are not loaded); {_HEADS}"
 
 # What to do, by the names that mean it; a text that begins with = names the field that it is here.
 _TABLE: dict[str, str] = {

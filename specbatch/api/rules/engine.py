@@ -56,6 +56,8 @@ def not_of_vllm(spec: Spec) -> Iterator[Problem]:
         )
     if spec.drafter is not None and spec.drafter.quantization is not None:
         yield Problem("spec.drafter.quantization", "vLLM loads a drafter as it is stored", _NATIVE)
+    if spec.drafter is not None and spec.drafter.method == "mtp":
+        yield Problem("spec.drafter.method", "mtp is planned for the native engine alone", _NATIVE)
     if spec.drafter is not None and spec.drafter.window is not None:
         yield Problem("spec.drafter.window", "vLLM's drafters see whole rows", _NATIVE)
     if spec.drafter is not None and spec.drafter.kv_dtype != "auto":

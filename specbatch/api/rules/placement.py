@@ -23,17 +23,17 @@ def _drafter_has_what_its_method_needs(job: SpecBatchJob) -> Iterator[Problem]:
     drafter = job.spec.drafter
     if drafter is None:
         return
-    if drafter.method != "ngram" and drafter.model is None:
+    if drafter.method in {"model", "eagle3"} and drafter.model is None:
         head = drafter.method == "eagle3"
         yield Problem(
             "spec.drafter.model",
             f"is required with method {drafter.method}",
             f"add model: {'the folder or hub id of a head made for the target' if head else 'Qwen/Qwen3-1.7B'}, set method to ngram, or leave the drafter out",
         )
-    if drafter.method == "ngram" and drafter.model is not None:
+    if drafter.method in {"mtp", "ngram"} and drafter.model is not None:
         yield Problem(
             "spec.drafter.model",
-            f"method ngram takes no model, but model is {drafter.model}",
+            f"method {drafter.method} takes no model, but model is {drafter.model}",
             "leave model out, or set method to model",
         )
     if drafter.method != "model" and drafter.quantization is not None:
@@ -216,7 +216,7 @@ def _drafters_divide_their_gpus(job: SpecBatchJob) -> Iterator[Problem]:
             f"ratio.drafter {ratio.drafter} cannot be divided evenly among {count} drafters",
             f"choose one of {fitting}, or auto",
         )
-    if drafter is not None and drafter.method == "eagle3":
+    if drafter is not None and drafter.method in {"eagle3", "mtp"}:
         yield Problem(path, "a head drafts from hidden states on the target's own GPU, so there is one", "leave it out")
     if isinstance(groups, int) and groups < count:
         said = f"each of {count} drafters has groups of rows of its own, but placement.microBatches is {groups}"

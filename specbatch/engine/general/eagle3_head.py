@@ -20,7 +20,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: Eagle3Config) -> None:
         super().__init__()
-        wide, bias = 2 * config.hidden_size, config.attention_bias
+        wide, bias = config.hidden_size if config.mtp else 2 * config.hidden_size, config.attention_bias
         queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
         self.q_proj = nn.Linear(wide, queries, bias=bias)
         self.k_proj = nn.Linear(wide, keys, bias=bias)
@@ -109,18 +109,24 @@ class Eagle3Head(nn.Module):
         Returns:
             queries, keys and values [n, heads, tokens, head_dim], and the residual [n, tokens, hidden]
         """
-        layer, attention, width = self.layer, self.layer.self_attn, self.config.head_dim
-        embedded = layer.input_layernorm(self.embed_tokens(tokens.clamp(max=self.embed_tokens.num_embeddings - 1)))
+        layer = self.layer
         normed = layer.hidden_norm(states)
-        both = torch.cat([embedded, normed], -1)
-        shape = (*tokens.shape, -1, width)
-        query, key = attention.q_proj(both).view(shape), attention.k_proj(both).view(shape)
+        both = torch.cat([layer.input_layernorm(self._embed(tokens)), normed], -1)
+        return *self._heads(both, positions), normed if self.config.norm_before_residual else states
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        embedded: Tensor = self.embed_tokens(tokens.clamp(max=self.embed_tokens.num_embeddings - 1))
+        return embedded
+
+    def _heads(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        attention, width = self.layer.self_attn, self.config.head_dim
+        shape = (*positions.shape, -1, width)
+        query, key = attention.q_proj(x).view(shape), attention.k_proj(x).view(shape)
         if self.config.qk_norm:
             query, key = attention.q_norm(query), attention.k_norm(key)
-        cos, sin = self.rotary_emb(states, positions.clamp(min=0))
+        cos, sin = self.rotary_emb(x, positions.clamp(min=0))
         query, key = apply_rotary_pos_emb(query.transpose(1, 2), key.transpose(1, 2), cos, sin)
-        value = attention.v_proj(both).view(shape).transpose(1, 2)
-        return query, key, value, normed if self.config.norm_before_residual else states
+        return query, key, attention.v_proj(x).view(shape).transpose(1, 2)
 
     def finish(self, attended: Tensor, residual: Tensor) -> Tensor:
         """What follows attention: states that the next position goes on from.

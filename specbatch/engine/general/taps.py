@@ -24,11 +24,12 @@ class Taps:
         self._inputs: list[Tensor] = []
 
     def set(self, layers: Sequence[int]) -> bool:
-        """Taps these layers and no others; False where the model does not keep its layers in a list `layers`."""
+        """Taps these layers and no others, the model's last norm being the one after the last; False where the model does not keep its layers in a list `layers`."""
         for handle in self._handles:
             handle.remove()
         self._handles, self._inputs = [], [torch.empty(0)] * len(layers)
-        found: Any = getattr(self._model.base_model, "layers", ())
+        base = self._model.base_model
+        found: Any = [*getattr(base, "layers", ()), *([base.norm] if hasattr(base, "norm") else [])]
         if layers and max(layers) >= len(found):
             return False
         for place, layer in enumerate(layers):

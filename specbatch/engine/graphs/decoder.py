@@ -114,7 +114,7 @@ class Decoder:
             capture: of what the step does; moves between lanes go through it.
             tokens: int64 [T]
             at: where they stand.
-            taps: filled with the inputs of some layers; all are on one stage then.
+            taps: filled with the inputs of some layers, the last norm being one more; all are on one stage then.
 
         Returns:
             hidden states before the last norm, and where they stand, on the last stage's lane  # [T, hidden]
@@ -124,10 +124,14 @@ class Decoder:
         for stage in self.stages:
             hidden, at = at.to_lane(capture, stage.lane, hidden)
             hidden, _ = self._layers(stage, len(stage.layers), hidden, at, taps)
+        self._tap(taps, len(self.stages[-1].layers), hidden)
         return hidden, at
 
-    def fill(self, capture: Capture, tokens: Tensor, at: RowsAt | PackedAt, taps: Taps | None = None) -> None:
-        """As forward, for the KV alone: the last layer stops where it has written its own."""
+    def fill(self, capture: Capture, tokens: Tensor, at: _At, taps: Taps | None = None) -> None:
+        """As forward, for the KV alone: the last layer stops where it has written its own, unless what it leaves is tapped."""
+        if taps is not None and len(self.stages[-1].layers) in taps.layers:
+            self.forward(capture, tokens, at, taps)
+            return
         tokens, at = at.to_lane(capture, self.input_lane, tokens)
         hidden = self._embed(tokens)
         for stage in self.stages:

@@ -17,7 +17,7 @@ from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters.drafter import GraphDrafter
 from specbatch.engine.graphs.drafters.eagle3 import HeadDrafter
-from specbatch.engine.graphs.drafters.head import PackedHead
+from specbatch.engine.graphs.drafters.head import packed_head
 from specbatch.engine.graphs.drafters.lookup import LookupDrafter
 from specbatch.engine.graphs.drafters.paged import PagedDrafter
 from specbatch.engine.graphs.drafters.replicated import ReplicatedDrafter
@@ -70,7 +70,7 @@ class CapturedPair:
         for device in {lane.device for lane in self.lanes}:
             free_cached(device)  # pages take what is free
         self.state = RowState(slots, positions, config.most_k, back)
-        head = PackedHead(drafter, self.target, self.state) if isinstance(drafter, Eagle3Drafter) else None
+        head = packed_head(drafter, self.target, self.state) if isinstance(drafter, Eagle3Drafter) else None
         beside = head.page_bytes if head is not None else 0
         sliding = pages_of_windows(self.target, config, slots)
         sized = slots, positions, config.kv_reserve_of, beside, shown, sliding

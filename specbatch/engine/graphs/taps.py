@@ -11,7 +11,7 @@ from torch import Tensor
 class Taps:
     """Where one forward leaves them.
 
-    layers: by number
+    layers: by number; one more than the last: what that leaves
     hidden: their inputs, beside each other  # [T, layers * hidden]
     """
 

@@ -1,4 +1,4 @@
-"""Loading an EAGLE-3 head beside its target, from either public layout."""
+"""Loading a head beside its target: EAGLE-3's from either public layout, or the target's own layer for drafting."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -15,8 +16,10 @@ from specbatch.eagle3 import Eagle3Config
 from specbatch.engine.general.eagle3 import Eagle3Drafter
 from specbatch.engine.general.eagle3_head import Eagle3Head, rotary_config
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.general.mtp_head import MtpHead
 from specbatch.engine.quantization import dense
 from specbatch.errors import ModelError
+from specbatch.mtp import mtp_head
 
 _LAYER = ("midlayer.", "layers.0.")  # SafeAILab's name of the one layer, and speculators'
 _UNUSED = (
@@ -24,6 +27,15 @@ _UNUSED = (
     "verifier_norm.weight",
     "verifier_lm_head.weight",
 )  # of training: d2t says the same, and the target has its own
+_MTP = (
+    "model.mtp_layers.0."  # MiMo's name of its first layer for drafting, and what is beside a decoder layer's own in it
+)
+_MTP_NAMES = {
+    "input_proj.weight": "fc.weight",
+    "token_layernorm.weight": "token_norm.weight",
+    "hidden_layernorm.weight": "layer.hidden_norm.weight",
+    "final_layernorm.weight": "norm.weight",
+}
 _SHOWN = 3
 _REMEDY = "download the head again; its config.json must be that of these weights"
 
@@ -55,15 +67,45 @@ def load_eagle3(
     _borrow(stored, "lm_head.weight", dense(model.get_output_embeddings().weight, model.dtype), config.draft_vocab_size)
     with torch.device("meta"):
         head = Eagle3Head(config)
+    head = _with_weights(head, stored, target, device, dtype, name)
+    head.draft_to_target = _target_tokens(offsets, config, name, torch.device(device))
+    return Eagle3Drafter(head, config.layers_of(target.num_layers))
+
+
+def load_mtp(
+    folder: Path, files: Sequence[Path], target: CausalLM, *, device: str, dtype: str = "auto", name: str
+) -> Eagle3Drafter:
+    """Loads the target's own layer for drafting, from the target's files; the arguments and errors are those of load_eagle3."""
+    config = mtp_head(json.loads((folder / "config.json").read_text(encoding="utf-8")), name)
+    assert config is not None, "see make_plan"
+    stored: dict[str, Tensor] = {}
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            stored |= {
+                _MTP_NAMES.get(key.removeprefix(_MTP), "layer." + key.removeprefix(_MTP)): tensors.get_tensor(key)
+                for key in tensors.keys()  # noqa: SIM118  # it is no mapping
+                if key.startswith(_MTP)
+            }
+    model = target.model
+    stored["input_norm.weight"] = model.base_model.norm.weight
+    stored["embed_tokens.weight"] = model.get_input_embeddings().weight
+    stored["lm_head.weight"] = dense(model.get_output_embeddings().weight, model.dtype)
+    with torch.device("meta"):
+        head = MtpHead(config)
+    return Eagle3Drafter(_with_weights(head, stored, target, device, dtype, name), config.layers_of(target.num_layers))
+
+
+def _with_weights(
+    head: Eagle3Head, stored: dict[str, Tensor], target: CausalLM, device: str, dtype: str, name: str
+) -> Eagle3Head:
     _check_fit(head, stored, name)
     _check_finite(stored, name)
-    kind = model.dtype if dtype == "auto" else getattr(torch, dtype)
+    kind = target.model.dtype if dtype == "auto" else getattr(torch, dtype)
     placed = {key: tensor.detach().to(device, kind) for key, tensor in stored.items()}
     head.load_state_dict(placed, assign=True, strict=False)
-    head.rotary_emb = LlamaRotaryEmbedding(rotary_config(config)).to(device)  # it computes its buffers
-    head.draft_to_target = _target_tokens(offsets, config, name, torch.device(device))
+    head.rotary_emb = LlamaRotaryEmbedding(rotary_config(head.config)).to(device)  # it computes its buffers
     head.requires_grad_(requires_grad=False)
-    return Eagle3Drafter(head, config.layers_of(target.num_layers))
+    return head
 
 
 def _renamed(key: str) -> str:

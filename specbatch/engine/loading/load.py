@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.support import unsupported, why_not
+from specbatch.engine.loading import mimo as _mimo  # noqa: F401  # which transformers is to know
 from specbatch.engine.loading import quantizer
 from specbatch.engine.loading.checkpoint import check_fit
 from specbatch.engine.loading.dry_load import dry_load, odd_shapes

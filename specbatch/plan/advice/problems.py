@@ -100,8 +100,12 @@ def _notes_of_model(model: str, shape: ModelShape, *, on_gpus: bool) -> Iterator
         )
     if shape.mtp_layers:
         yield (
-            f"{model}: it brings {shape.mtp_layers} layer{'s' if shape.mtp_layers > 1 else ''} for drafting (MTP), not loaded here:"
-            " drafts are those of spec.drafter (a model, an EAGLE-3 head, ngram)"
+            f"{model}: it brings {shape.mtp_layers} layer{'s' if shape.mtp_layers > 1 else ''} for drafting (MTP),"
+            + (
+                " of which the first drafts with `drafter: {method: mtp}`"
+                if shape.mtp is not None
+                else " not loaded here: drafts are those of spec.drafter (a model, an EAGLE-3 head, ngram)"
+            )
         )
     if on_gpus and shape.why_general is not None and not shape.foreign:
         yield (

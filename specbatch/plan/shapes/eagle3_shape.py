@@ -1,4 +1,4 @@
-"""The shape of an EAGLE-3 head, and whether it fits a target: known before anything is loaded."""
+"""The shape of an EAGLE-3 head or of a target's own layer for drafting, and whether it fits a target: known before anything is loaded."""
 
 from __future__ import annotations
 
@@ -31,20 +31,48 @@ def eagle3_shape(config: Mapping[str, Any], name: str, dtype: str, source: str, 
         ModelError: see Eagle3Config.of.
     """
     head = Eagle3Config.of(config, name)
+    joined, width = head.joined * head.target_hidden_size, head.hidden_size
+    before = joined * width + (joined if head.norm_before_fc else 0)
+    number = HfConfig(config, name).dtype_bytes(head.dtype or "auto" if dtype == "auto" else dtype)
+    embedding = head.vocab_size * width if _has_embedding(folder, name) else 0
+    return _shape(head, name, number, f"{source}, an EAGLE-3 head", before=before, embedding=embedding)
+
+
+def mtp_shape(target: ModelShape) -> ModelShape:
+    """The shape of a target's own layer for drafting. Its language-model head is the target's, and counted all the same: each draft reads it.
+
+    Raises:
+        ModelError: it has none, or of a kind that cannot run here.
+    """
+    if target.mtp is None:
+        of_kind = f"those of model type {target.architecture!r} do not run here (MiMo's do)"
+        raise ModelError(
+            f"method mtp: {of_kind if target.mtp_layers else 'its config.json counts no layers for drafting'}",
+            where=f"spec.target.model {target.name}",
+            remedy="set drafter.method to model or eagle3 and name a drafter, or set it to ngram",
+        )
+    head = target.mtp
+    before = 2 * head.hidden_size * head.hidden_size + head.hidden_size
+    return _shape(head, f"the MTP layer of {target.name}", target.dtype_bytes, target.source, before=before)
+
+
+def _shape(
+    head: Eagle3Config, name: str, dtype_bytes: int, source: str, *, before: int, embedding: int = 0
+) -> ModelShape:
     width, keys = head.hidden_size, 2 * head.num_kv_heads * head.head_dim
     queries = head.num_heads * head.head_dim
-    layer = 2 * width * (queries + keys) + queries * width + 3 * width * head.intermediate_size + 3 * width
+    layer = (1 if head.mtp else 2) * width * (queries + keys) + queries * width
+    layer += 3 * width * head.intermediate_size + 3 * width
     layer += 2 * head.head_dim if head.qk_norm else 0
     layer += queries + keys if head.attention_bias else 0
-    joined = head.joined * head.target_hidden_size
     return ModelShape(
         name=name,
         architecture=ARCHITECTURE,
-        dtype_bytes=HfConfig(config, name).dtype_bytes(head.dtype or "auto" if dtype == "auto" else dtype),
+        dtype_bytes=dtype_bytes,
         layers=(LayerShape(layer, 0, kv=keys),),
-        embedding=head.vocab_size * width if _has_embedding(folder, name) else 0,
+        embedding=embedding,
         head=head.draft_vocab_size * width,
-        before=joined * width + (joined if head.norm_before_fc else 0),
+        before=before,
         after=width,
         hidden_size=width,
         num_heads=head.num_heads,
@@ -53,7 +81,7 @@ def eagle3_shape(config: Mapping[str, Any], name: str, dtype: str, source: str, 
         intermediate_size=head.intermediate_size,
         vocab_size=head.draft_vocab_size,
         tied=False,
-        source=f"{source}, an EAGLE-3 head",
+        source=source,
         eagle3=head,
     )
 

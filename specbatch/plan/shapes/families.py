@@ -32,6 +32,7 @@ FAMILIES = {
     "llama": Family(qkv_bias=None, output_bias=None, mlp_bias=None),
     "mistral": Family(),
     "qwen2": Family(qkv_bias=True),
+    "mimo": Family(qkv_bias=True),
     "qwen3": Family(qkv_bias=None, output_bias=None, qk_norm="head", head_dim_by_default=128),
     "granite": Family(qkv_bias=None, output_bias=None, mlp_bias=None),
     "smollm3": Family(qkv_bias=None, output_bias=None, mlp_bias=None, tied_by_default=True),

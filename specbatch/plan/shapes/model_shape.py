@@ -68,7 +68,8 @@ class ModelShape:
     max_positions: int | None = None  # None: not said
     sliding_window: bool = False  # in any layer
     foreign: str = ""  # what some layers have in place of attention, which the native engine refuses
-    mtp_layers: int = 0  # beside its own; they draft further tokens, and are not loaded
+    mtp_layers: int = 0  # beside its own; they draft further tokens
+    mtp: Eagle3Config | None = field(default=None, compare=False)  # the first of them, where it can draft here
     modules: ModuleNames = ModuleNames()
     known_layout: bool = True  # the names of its modules are known, and counts are exact
     counted: bool = False  # in the model itself, not by the formula of a family

@@ -11,7 +11,7 @@ from typing import Any
 
 from specbatch.eagle3 import is_eagle3
 from specbatch.errors import ModelError
-from specbatch.mtp import mtp_layers
+from specbatch.mtp import mtp_head, mtp_layers
 from specbatch.packed_weights import why_left
 from specbatch.plan.shapes.eagle3_shape import eagle3_shape
 from specbatch.plan.shapes.families import llama_layer
@@ -166,7 +166,9 @@ def shape_from_config(
 
 def _in_fewer_bits(shape: ModelShape, hf: HfConfig, quantization: str | None) -> ModelShape:
     """As it is stored, or as drafter.quantization makes it."""
-    shape = replace(shape, mtp_layers=len(mtp_layers(hf.raw)), foreign=foreign_layers(hf.fields))
+    shape = replace(
+        shape, mtp_layers=len(mtp_layers(hf.raw)), mtp=mtp_head(hf.raw, hf.name), foreign=foreign_layers(hf.fields)
+    )
     if not hf.quantised_by or quantization is not None:
         return quantized(shape, quantization, hf.quantised_by)
     kept = stored(shape, hf.raw["quantization_config"])

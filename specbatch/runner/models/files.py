@@ -10,6 +10,7 @@ from typing import Any
 from specbatch.api.models import DrafterSpec, TargetSpec
 from specbatch.eagle3 import is_eagle3
 from specbatch.errors import ModelError
+from specbatch.mtp import MIMO
 from specbatch.plan.shapes.gguf_header import config_from_gguf
 from specbatch.plan.shapes.hf_config import max_positions
 from specbatch.plan.shapes.hub_model import HubModel
@@ -116,7 +117,7 @@ def _is_snapshot(path: Path) -> bool:
 
 def _refuse_remote_code(path: Path, model: str, role: str) -> None:
     config = json_object(path / "config.json")
-    if not config.get("auto_map") or is_eagle3(config):  # of a head no code is run
+    if not config.get("auto_map") or is_eagle3(config) or config.get("model_type") == MIMO:  # whose code is not run
         return
     from transformers import CONFIG_MAPPING  # noqa: PLC0415 - only for the few models with code of their own
 

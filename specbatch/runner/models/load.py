@@ -13,7 +13,7 @@ from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
-from specbatch.engine.loading.eagle3 import load_eagle3
+from specbatch.engine.loading.eagle3 import load_eagle3, load_mtp
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.loading.vocabulary import check_vocabularies
 from specbatch.engine.make_engine import describe, limit_rows, make_engine, why_general
@@ -184,6 +184,9 @@ def _load_drafter(spec: Spec, pair: Pair, replica: ReplicaPlan, target: CausalLM
         return None
     if spec.drafter.method == "ngram":
         return NGramDrafter(spec.drafter.prompt_lookup_max, spec.drafter.prompt_lookup_min)
+    if spec.drafter.method == "mtp" and replica.drafter is not None:
+        own, device = pair.target, replica.drafter.devices[0]
+        return load_mtp(own.path, weight_files(own.path, own.name), target, device=device, name=own.name)
     if pair.drafter is None or replica.drafter is None:  # the placement variables may leave the drafter out
         return None
     files = pair.drafter

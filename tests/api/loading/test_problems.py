@@ -34,7 +34,7 @@ WRONG = [
     ("drafter: ngram", "spec.drafter", "write drafter: {method: ngram}"),
     ("drafter: {method: eagle}", "spec.drafter.method", "did you mean eagle3?"),
     ("drafter: {method: medusa}", "spec.drafter.method", "drafters are a model of the same vocabulary"),
-    ("drafter: {method: deepseek_mtp}", "spec.drafter.method", "own layers for drafting (MTP) are not loaded"),
+    ("drafter: {method: deepseek_mtp}", "spec.drafter.method", "drafter: {method: mtp}"),
     ("target: {model: 8}", "spec.target.model", 'put it in quotes: "8"'),
     ("target: {model: ' a'}", "spec.target.model", "expected a hub id"),
     ("decoding: {stop: x}", "spec.decoding.stop", 'write a list: ["x"]'),

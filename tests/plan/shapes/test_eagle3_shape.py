@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 
 from specbatch.eagle3 import Eagle3Config, is_eagle3
 from specbatch.engine.general.eagle3_head import Eagle3Head
+from specbatch.engine.general.mtp_head import MtpHead
 from specbatch.errors import ModelError, VocabularyMismatchError
 from specbatch.plan.planner import make_plan
-from specbatch.plan.shapes.read_shape import read_shape, shape_in
+from specbatch.plan.shapes.read_shape import read_shape, shape_from_config, shape_in
 from tests.plan.builders import H100, job, shape
 
 # AngelSlim/Qwen3-8B_eagle3 and RedHatAI/Qwen3-8B-speculator.eagle3, as their layouts have it.
@@ -167,3 +168,46 @@ def test_a_head_has_no_kv_in_fp8(tmp_path):
     head = shape_in(written(tmp_path, FLAT), "h", drafting=True)
     with pytest.raises(ModelError, match=r"drafter.kvDtype is for draft models, and it is an EAGLE-3 head"):
         make_plan(job(1, "drafter.kvDtype=fp8"), shape("qwen3-8b"), head, [H100])
+
+
+# XiaomiMiMo/MiMo-7B-Base.
+MIMO = {
+    "model_type": "mimo",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 151680,
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 640000,
+    "num_nextn_predict_layers": 1,
+    "torch_dtype": "bfloat16",
+}
+
+
+def test_a_models_own_layer_for_drafting_is_counted_to_the_byte_as_its_drafter():
+    target = shape_from_config(MIMO, "mimo")
+    assert target.why_general is None
+    plan = make_plan(job(1, "drafter={method: mtp}", drafter=None), target, None, [H100])
+    drafter = plan.replicas[0].drafter
+    with torch.device("meta"):
+        head = MtpHead(target.mtp)
+    own = sum(weight.numel() for weight in head.parameters())
+    shared = head.embed_tokens.weight.numel() + head.input_norm.weight.numel()
+    assert drafter.weight_bytes == 2 * (own - shared)
+    assert drafter.devices == ("cuda:0",)
+    assert any("the first drafts with `drafter: {method: mtp}`" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        (MIMO | {"num_nextn_predict_layers": 0}, "counts no layers for drafting"),
+        (MIMO | {"model_type": "qwen2"}, "those of model type 'qwen2' do not run here"),
+    ],
+)
+def test_a_model_without_a_layer_that_can_draft_is_refused_by_name(config, why):
+    with pytest.raises(ModelError, match=why):
+        make_plan(job(1, "drafter={method: mtp}", drafter=None), shape_from_config(config, "own"), None, [H100])

@@ -2,6 +2,7 @@
 
 import pytest
 
+import specbatch.engine.loading.mimo  # noqa: F401  # which transformers is to know
 from specbatch.plan.device_map import place_model
 from specbatch.plan.shapes.families import FAMILIES
 from specbatch.plan.shapes.read_shape import shape_from_config
@@ -27,6 +28,7 @@ VARIANTS = [
     ("mistral", {}),
     ("mistral", {"head_dim": 40}),
     ("qwen2", {}),
+    ("mimo", {}),
     ("qwen3", {}),
     ("qwen3", {"attention_bias": True, "tie_word_embeddings": True}),
     ("granite", {"attention_bias": True, "mlp_bias": True}),

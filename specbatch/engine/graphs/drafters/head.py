@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.general.eagle3 import Eagle3Drafter
+from specbatch.engine.general.mtp_head import MtpHead
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.describe.description import LayerDescription
 from specbatch.engine.graphs.describe.modules import LayerModules
@@ -46,7 +47,7 @@ class PackedHead:
         layer = pack_layer(_modules(head.layer), LayerDescription(config.head_dim**-0.5))
         self.stage = Stage(head.device, [layer], {"": rope})
         self.embedding = head.embed_tokens.weight.detach()
-        self.input_norm = head.input_norm.weight.detach() if config.norm_before_fc else None
+        self.input_norm = head.input_norm.weight.detach() if hasattr(head, "input_norm") else None
         self.fc = head.fc.weight.detach()
         self.before_attention = head.layer.input_layernorm.weight.detach()
         self.before_mlp = head.layer.post_attention_layernorm.weight.detach()
@@ -100,10 +101,7 @@ class PackedHead:
 
     def _take_in(self, taps: Taps, at: RowsAt | PackedAt, following: Tensor) -> Tensor:
         """Writes KV; returns the joined states.  # [T, hidden]"""
-        hidden = taps.hidden
-        if self.input_norm is not None:
-            hidden = self.ops.rms_norm(hidden, self.input_norm, self.eps)
-        joined = self.ops.linear(hidden, self.fc)
+        joined = self._join(taps.hidden)
         qkv, _ = self._qkv(following, joined)
         self.stage.rotate(self.ops, qkv, 0, self.eps, at.token_slots, at.token_positions)
         return joined
@@ -120,20 +118,58 @@ class PackedHead:
             states that the next position goes on from [B, hidden], logits [B, draft_vocab]
         """
         ops, layer = self.ops, self.stage.layers[0]
-        qkv, normed = self._qkv(tokens, states)
+        qkv, residual = self._qkv(tokens, states)
         attended = at.attend(ops, qkv, self.stage, 0, self.eps).reshape(len(tokens), -1)
-        residual = normed if self.config.norm_before_residual else states
         hidden, ahead = ops.linear_add_ahead(attended, layer.o, residual, self.before_mlp, layer.gate_up)
         gated = ops.norm_gated(hidden, self.before_mlp, self.eps, layer.gate_up, ahead, layer.down)
-        hidden = ops.linear_add(gated, layer.down, hidden)
-        return hidden, ops.norm_linear(hidden, self.norm, self.eps, self.lm_head)
+        return self._finish(ops.linear_add(gated, layer.down, hidden))
+
+    def _join(self, hidden: Tensor) -> Tensor:
+        """See Eagle3Head.join."""
+        if self.input_norm is not None:
+            hidden = self.ops.rms_norm(hidden, self.input_norm, self.eps)
+        return self.ops.linear(hidden, self.fc)
+
+    def _finish(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """States that the next position goes on from, and logits."""
+        return hidden, self.ops.norm_linear(hidden, self.norm, self.eps, self.lm_head)
 
     def _qkv(self, tokens: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries, keys and values, and the normed states."""
+        """Queries, keys and values, and the residual."""
         ops, layer = self.ops, self.stage.layers[0]
         embedded = ops.rms_norm(ops.embed(tokens, self.embedding), self.before_attention, self.eps)
         normed = ops.rms_norm(states, self.hidden_norm, self.eps)
-        return ops.linear(torch.cat([embedded, normed], -1), layer.qkv, layer.qkv_bias), normed
+        qkv = ops.linear(torch.cat([embedded, normed], -1), layer.qkv, layer.qkv_bias)
+        return qkv, normed if self.config.norm_before_residual else states
+
+
+class MtpPackedHead(PackedHead):
+    """As PackedHead, of an MtpHead."""
+
+    def __init__(self, drafter: Eagle3Drafter, target: Decoder, state: RowState) -> None:
+        super().__init__(drafter, target, state)
+        assert isinstance(drafter.head, MtpHead), "see packed_head"
+        self.token_norm = drafter.head.token_norm.weight.detach()
+
+    def _join(self, hidden: Tensor) -> Tensor:
+        assert self.input_norm is not None, "the target's last"
+        return self.ops.rms_norm(hidden, self.input_norm, self.eps)
+
+    def _finish(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        states = self.ops.rms_norm(hidden, self.norm, self.eps)
+        return states, self.ops.linear(states, self.lm_head)
+
+    def _qkv(self, tokens: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        ops, layer = self.ops, self.stage.layers[0]
+        embedded = ops.rms_norm(ops.embed(tokens, self.embedding), self.token_norm, self.eps)
+        normed = ops.rms_norm(states, self.hidden_norm, self.eps)
+        x = ops.linear(torch.cat([normed, embedded], -1), self.fc)
+        return ops.norm_linear(x, self.before_attention, self.eps, layer.qkv, layer.qkv_bias), x
+
+
+def packed_head(drafter: Eagle3Drafter, target: Decoder, state: RowState) -> PackedHead:
+    """Of either kind; see PackedHead."""
+    return (MtpPackedHead if drafter.head.config.mtp else PackedHead)(drafter, target, state)
 
 
 def _modules(layer: Any) -> LayerModules:
