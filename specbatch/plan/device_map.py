@@ -24,12 +24,16 @@ def place_replicas(
     kv_tokens: int = 1,
     drafter_kv_tokens: Callable[[Sequence[str]], int] | None = None,
     *,
+    sliding_tokens: int = 0,
     gpus: Mapping[str, GpuShape] | None = None,
 ) -> tuple[ReplicaPlan, ...]:
-    """Every replica of a layout, each with KV of so many tokens (of all its rows together), a drafter as many unless it is said otherwise for its devices."""
+    """Every replica of a layout, each with KV of so many tokens (of all its rows together), a drafter as many unless it is said otherwise for its devices.
+
+    Of `sliding_tokens`, where given, in the target's layers with a window.
+    """
     shapes, replicas = gpus or {}, []
     for of_target, of_drafter in layout.replicas:
-        placed = place_model(target, of_target, kv_tokens, shapes, layout.layers)
+        placed = place_model(target, of_target, kv_tokens, shapes, layout.layers, sliding_tokens)
         each = len(of_drafter) // layout.drafters
         parts = [of_drafter[at : at + each] for at in range(0, len(of_drafter), each)] if each else []
         drafters = []
@@ -47,8 +51,9 @@ def place_model(
     kv_tokens: int = 1,
     gpus: Mapping[str, GpuShape] = MappingProxyType({}),
     layer_counts: Sequence[int] | None = None,
+    sliding_tokens: int = 0,
 ) -> ModelPlacement:
-    """One model's placement with KV of so many tokens, its layers balanced over the devices, which are alike where `gpus` does not tell them apart.
+    """One model's placement with KV of so many tokens, in layers with a window of `sliding_tokens` where given, its layers balanced over the devices, which are alike where `gpus` does not tell them apart.
 
     The rotary embedding is made once, on the first layer's device. The last norm is on the head's device, or on the last layer's
     where the head is tied and stays with the embedding.
@@ -80,13 +85,14 @@ def place_model(
         linears += head_bits * shape.head if device == head and shape.has_own_head else 0
         params = shape.embedding + shape.before if device == devices[0] else 0
         params += shape.after if device == norm else 0
+        kv, sliding = sum(one.kv for one in layers), shape.sliding_kv(layer, count) if sliding_tokens else 0
         stages.append(
             Stage(
                 device=device,
                 first_layer=layer,
                 last_layer=layer + count - 1,
                 weight_bytes=int(linears) // 8 + params * shape.dtype_bytes,
-                kv_bytes=shape.kv_bytes(sum(one.kv for one in layers)) * kv_tokens,
+                kv_bytes=shape.kv_bytes((kv - sliding) * kv_tokens + sliding * sliding_tokens),
                 has_embedding=device == devices[0],
                 has_head=device == head,
             )

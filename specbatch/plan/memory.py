@@ -9,12 +9,13 @@ from functools import cached_property
 
 from specbatch.plan.gpu_products import GIB
 from specbatch.plan.plan_request import PlanRequest
-from specbatch.plan.reserve import Part, Reserving
-from specbatch.plan.shapes.model_shape import SINKS
-from specbatch.plan.types import DeviceUse, ReplicaPlan
+from specbatch.plan.reserve import PREFILL_TOKENS, Part, Reserving
+from specbatch.plan.shapes.model_shape import SINKS, ModelShape
+from specbatch.plan.types import DeviceUse, ReplicaPlan, Stage
+from specbatch.window_pages import PAGE, pages_a_row, sliding_pages
 
+MOST_FORCED = 8  # drafts a round without a drafter, as in engine/speculation.py
 COUNTED_ROWS = 4096  # up to which it is counted how many a device has room for
-PAGE = 64  # tokens, as in engine/graphs/kv/paging.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Load:
         empty: the device with weights, without KV and reserve.
         kv_target: bytes of one token of the target; 0 where nothing of it is there.
         kv_drafter: likewise of the drafter.
+        kv_sliding: of kv_target, in layers with a window.
         models: what is there of each.
     """
 
@@ -32,12 +34,20 @@ class Load:
     kv_target: int
     kv_drafter: int
     models: tuple[Part, ...]
+    kv_sliding: int = 0
 
     @property
     def kind(self) -> tuple[object, ...]:
         """What loads of different devices have in common that have the same room."""
         parts = tuple((id(part.shape), part.has_head, part.drafting) for part in self.models)
-        return (self.empty.memory_bytes, self.empty.weight_bytes, self.kv_target, self.kv_drafter, parts)
+        return (
+            self.empty.memory_bytes,
+            self.empty.weight_bytes,
+            self.kv_target,
+            self.kv_sliding,
+            self.kv_drafter,
+            parts,
+        )
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class MemoryFit:
         max_length: prompt and new tokens of a row, at the most.
         max_k: drafts a round, at the most.
         window: of the drafter, see ModelShape.
+        target_window: see ModelShape.largest_window.
         drafters: of a replica, each of which drafts for a share of the rows.
         drafter_of: device -> all devices of the drafter that is there.
     """
@@ -59,6 +70,7 @@ class MemoryFit:
     max_length: int
     max_k: int
     window: int | None = None
+    target_window: int = 0
     drafters: int = 1
     drafter_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -155,19 +167,34 @@ class MemoryFit:
         positions = SINKS + 2 * self.window + 3 * (self.max_k + 2)
         return rows * PAGE * -(-positions // PAGE) if positions < self.max_length + self.max_k + 1 else 0
 
+    def sliding_tokens(self, rows: int) -> int:
+        """Tokens that the target's layers with a window have KV for, whatever the others have; 0: as many as those. See engine/graphs/kv/sliding.py."""
+        if not self.paged or rows == 0:
+            return 0
+        most_k = self.max_k or MOST_FORCED
+        return PAGE * sliding_pages(self.target_window, most_k, rows, self._pages_per_row, PREFILL_TOKENS)
+
+    @property
+    def sliding_tokens_a_row(self) -> int:
+        """Of these, what one row may hold between the forwards of its prefill."""
+        return PAGE * pages_a_row(self.target_window, self.max_k or MOST_FORCED)
+
     def _free_pages(self, load: Load, rows: int) -> int:
         fixed = self._drafter_tokens(rows)
         free = self._use(load, rows, 0, fixed).free_bytes
-        each = load.kv_target + (0 if fixed else load.kv_drafter)
+        each = load.kv_target - (load.kv_sliding if self.sliding_tokens(rows) else 0)
+        each += 0 if fixed else load.kv_drafter
         if free < 0 or not each:
             return 0 if free < 0 else rows * self._pages_per_row
         return free // (PAGE * each)
 
     def _use(self, load: Load, rows: int, tokens: int, of_drafter: int) -> DeviceUse:
         """With KV of so many tokens, and what KV must leave free."""
+        sliding = (self.sliding_tokens(rows) or tokens) if load.kv_sliding else 0
+        of_target = (load.kv_target - load.kv_sliding) * tokens + load.kv_sliding * sliding
         return replace(
             load.empty,
-            kv_bytes=load.kv_target * tokens + load.kv_drafter * of_drafter,
+            kv_bytes=of_target + load.kv_drafter * of_drafter,
             reserve=self.reserving.parts(load.empty, load.models, rows, self.max_length),
         )
 
@@ -194,6 +221,7 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
                     kv["target"],
                     kv["drafter"],
                     models,
+                    sum(_sliding_bytes(shape, stage) for role, shape, stage in here if role == "target"),
                 )
             )
     return MemoryFit(
@@ -206,6 +234,7 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
         max_length=request.max_length,
         max_k=request.speculation.max_k,
         window=request.drafter.window if request.drafter is not None else None,
+        target_window=request.target.largest_window,
         drafters=max(1, len(replicas[0].drafters)),
         drafter_of={
             device: drafter.devices
@@ -215,6 +244,10 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
             for device in drafter.devices
         },
     )
+
+
+def _sliding_bytes(shape: ModelShape, stage: Stage) -> int:
+    return shape.kv_bytes(shape.sliding_kv(stage.first_layer, stage.last_layer + 1 - stage.first_layer))
 
 
 def largest(fits: Callable[[int], bool], cap: int) -> int:

@@ -86,6 +86,7 @@ def _plan(choices: Choices, recommendation: Recommendation, variables: Sequence[
             request.drafter,
             memory.kv_tokens(rows),
             lambda devices: memory.drafter_kv_tokens(rows, devices if chosen.layout.drafters > 1 else ()),
+            sliding_tokens=memory.sliding_tokens(rows),
             gpus=request.gpus,
         ),
         max_sequences=rows,

@@ -19,7 +19,7 @@ _DRIVER_BYTES = 3 * GIB // 4  # CUDA context, cuBLAS, loaded kernels: taken befo
 _RECORDED_BYTES = GIB  # recorded rounds, and what loading leaves in pieces
 _COPIES = 3.25  # see above
 _MARGIN = 0.01  # of the memory: for what differs from the machines that were measured
-_PREFILL_TOKENS = 4096  # EngineConfig.graphs_prefill_chunk
+PREFILL_TOKENS = 4096  # EngineConfig.graphs_prefill_chunk
 _LOGIT_BYTES = 2
 _WHOLE_DISTRIBUTION_BYTES = 32  # probabilities in float32, sorted, with their tokens
 
@@ -89,7 +89,7 @@ class Reserving:
 
     def _tokens(self, rows: int, max_length: int) -> int:
         """Tokens of the widest forward."""
-        prefill = min(rows * max_length, _PREFILL_TOKENS) if self.paged else min(rows * 512, _PREFILL_TOKENS_OF_SLOTS)
+        prefill = min(rows * max_length, PREFILL_TOKENS) if self.paged else min(rows * 512, _PREFILL_TOKENS_OF_SLOTS)
         return max(self._verified(rows), prefill)
 
     def _of_pages(self, model: Part, rows: int, max_length: int) -> tuple[int, int]:

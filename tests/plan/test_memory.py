@@ -9,6 +9,8 @@ from specbatch.plan.device_map import place_replicas, split_layers
 from specbatch.plan.gpus import parse_gpus
 from specbatch.plan.layouts import Layout
 from specbatch.plan.memory import PAGE, gib, largest, memory_fit
+from specbatch.plan.shapes.known_models import known_models
+from specbatch.plan.shapes.read_shape import shape_from_config
 from tests.plan.builders import H100, plan_of, replica, request, shape
 
 TARGET, DRAFTER = shape("qwen3-8b"), shape("qwen3-1.7b")
@@ -45,6 +47,52 @@ def test_a_split_stores_every_byte_once():
 
 def test_devices_that_are_not_used_are_not_listed():
     assert [use.device for use in same(8, 0).device_uses(1)] == ["cuda:0"]
+
+
+GEMMA = shape_from_config(
+    known_models()["google/gemma-3-12b-it"]["text_config"], "gemma-3-12b"
+)  # 40 of 48 layers look back 1,024 tokens
+
+
+def gemma(length, *devices, k=0):
+    return memory_fit(request(GEMMA, max_length=length, k=k), [replica(GEMMA, *(devices or ("cuda:0",)))])
+
+
+def test_layers_with_a_window_hold_no_more_than_it_of_a_row():
+    memory, rows = gemma(32768), 20
+    sliding, whole = GEMMA.kv_bytes(GEMMA.sliding_kv()), GEMMA.kv_bytes_per_token
+    assert (sliding, whole) == (40 * 8192, 48 * 8192)
+    assert memory.sliding_tokens(rows) == PAGE * (
+        rows * 18 + 64
+    )  # the window, a page, and where pages begin; a prefill forward
+    (use,) = memory.device_uses(rows)
+    assert use.kv_bytes == (whole - sliding) * memory.kv_tokens(rows) + sliding * memory.sliding_tokens(rows)
+    assert memory.most_rows(4096) > 3 * replace(memory, target_window=0).most_rows(4096)
+
+
+def test_short_rows_of_such_a_model_count_as_ever():
+    memory = gemma(1024)
+    assert memory.sliding_tokens(64) == 0
+    assert memory.most_rows(4096) == replace(memory, target_window=0).most_rows(4096)
+
+
+def test_what_stages_hold_is_what_their_devices_do():
+    memory, rows = gemma(32768, "cuda:0", "cuda:1"), 40
+    placed = place_replicas(
+        Layout("multi_gpu_ratio", ((("cuda:0", "cuda:1"), ()),)),
+        GEMMA,
+        None,
+        memory.kv_tokens(rows),
+        sliding_tokens=memory.sliding_tokens(rows),
+    )
+    held = [stage.kv_bytes for stage in placed[0].target.stages]
+    assert held == [use.kv_bytes for use in memory.device_uses(rows)]
+
+
+@given(length=st.integers(1, 40000), k=st.integers(0, 16), rows=st.integers(1, 200))
+def test_more_rows_with_windows_never_take_fewer_bytes(length, k, rows):
+    memory = gemma(length, k=k)
+    assert memory.fits(rows) or not memory.fits(rows + 1)
 
 
 A_PAGE = 64 * 2**18  # 64 positions of both models: 144 + 112 KiB each

@@ -10,8 +10,8 @@ import torch
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.kv.pool import page_bytes, pages_for
-from specbatch.engine.graphs.kv.sliding import sliding_pages
 from specbatch.engine.logits.logprobs import PROMPT_TOKENS
+from specbatch.window_pages import sliding_pages
 
 MAX_TOKENS = 1024  # of one verify forward: what bounds the memory of logits
 _SMALL = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)

@@ -76,6 +76,13 @@ def notes_of(chosen: Candidate, variables: Sequence[str]) -> Iterator[str]:
             f"{rows} rows share pages of KV for {tokens:,} tokens, {tokens // rows:,} a row where the longest has"
             f" {request.max_length:,}: when they run out, rows go back to wait, and lose nothing but their prefill"
         )
+    target, sliding = request.target, chosen.memory.sliding_tokens(rows)
+    if chosen.fits and sliding:
+        windowed = sum(layer.window > 0 for layer in target.layers)
+        yield (
+            f"{windowed} of the target's {target.num_layers} layers look back {target.largest_window:,} tokens and hold KV for no more than"
+            f" {chosen.memory.sliding_tokens_a_row:,} of a row"
+        )
     drafters = chosen.replicas[0].drafters
     each = [one.devices if len(drafters) > 1 else () for one in drafters]
     of_drafter = sum(chosen.memory.drafter_kv_tokens(rows, devices) for devices in each)

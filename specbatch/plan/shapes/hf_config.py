@@ -28,6 +28,16 @@ _MOST = {
     "num_hidden_layers": 2_000,
     "num_experts": 20_000,
 }  # far above any model; to build what a broken config says could take hours
+# Of families whose config.json may leave it out: the window, and of how many layers the last sees everything (0: none does).
+_WINDOWS: Mapping[str, tuple[int | None, int]] = {
+    "mistral": (4096, 0),
+    "mixtral": (None, 0),
+    "phi3": (None, 0),
+    "gemma2": (4096, 2),
+    "gemma3_text": (4096, 6),
+    "olmo3": (4096, 4),
+    "cohere2": (4096, 4),
+}
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -88,6 +98,26 @@ class HfConfig:
         if self.architecture == "mistral":  # transformers takes 4096 when config.json does not say
             return self.fields.get("sliding_window", 4096) is not None
         return bool(self.fields.get("use_sliding_window", False))
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """Of each layer, the positions that a token sees, as transformers reads it; 0: all before it, and where nothing is known of the family."""
+        fields, layers = self.fields, self.number("num_hidden_layers")
+        kind, kinds = str(fields.get("model_type", self.architecture)), fields.get("layer_types")
+        default, full = _WINDOWS.get(kind, (None, None))
+        window = fields.get("sliding_window", default)
+        if not isinstance(window, int) or isinstance(window, bool) or window < 1:
+            return (0,) * layers
+        if isinstance(kinds, list):
+            slides = [number < len(kinds) and kinds[number] == "sliding_attention" for number in range(layers)]
+            return tuple(window if slide else 0 for slide in slides)
+        if kind in {"qwen2", "qwen3", "qwen3_moe"}:
+            whole = fields.get("max_window_layers", 28) if kind != "qwen3_moe" else 0
+            whole = whole if fields.get("use_sliding_window") and isinstance(whole, int) else layers
+            return tuple(0 if number < whole else window for number in range(layers))
+        full = fields.get("sliding_window_pattern") or full
+        slides = [isinstance(full, int) and (not full or (number + 1) % full > 0) for number in range(layers)]
+        return tuple(window if slide else 0 for slide in slides)
 
     @property
     def biases(self) -> tuple[bool, bool, bool]:

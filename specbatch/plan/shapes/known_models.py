@@ -24,7 +24,7 @@ _COLUMNS = (
 )
 
 # model_type, the columns above, what else (tied: the head is the embedding; bias: of queries, keys and values; 128x8x768: experts, how many a
-# token uses, their width; window: layers that look back only so far), and the hub ids, in which {a,b} stands for either.
+# token uses, their width; window4096: layers that look back only so far), and the hub ids, in which {a,b} stands for either.
 _TABLE = """
 qwen3       28  1024 16  8 128  3072 151936  40960 tied           Qwen/Qwen3-0.6B{,-Base}
 qwen3       28  2048 16  8 128  6144 151936  40960 tied           Qwen/Qwen3-1.7B{,-Base}
@@ -75,10 +75,10 @@ llama       18  2048  8  4 256  8192 131072   8192 -              tiiuae/Falcon3
 llama       22  3072 12  4 256  9216 131072  32768 -              tiiuae/Falcon3-3B-{Base,Instruct}
 llama       28  3072 12  4 256 23040 131072  32768 -              tiiuae/Falcon3-7B-{Base,Instruct}
 llama       40  3072 12  4 256 23040 131072  32768 -              tiiuae/Falcon3-10B-{Base,Instruct}
-mistral     32  4096 32  8 128 14336  32000  32768 window         mistralai/Mistral-7B-v0.1 mistralai/Mistral-7B-Instruct-v0.1
+mistral     32  4096 32  8 128 14336  32000  32768 window4096     mistralai/Mistral-7B-v0.1 mistralai/Mistral-7B-Instruct-v0.1
 mistral     32  4096 32  8 128 14336  32000  32768 -              mistralai/Mistral-7B-Instruct-v0.2
 mistral     32  4096 32  8 128 14336  32768  32768 -              mistralai/Mistral-7B-v0.3 mistralai/Mistral-7B-Instruct-v0.3
-mistral     36  4096 32  8 128 12288 131072  32768 window         mistralai/Ministral-8B-Instruct-2410
+mistral     36  4096 32  8 128 12288 131072  32768 window32768    mistralai/Ministral-8B-Instruct-2410
 mistral     40  5120 32  8 128 14336 131072 131072 -              mistralai/Mistral-Nemo-{Base,Instruct}-2407
 mistral     56  6144 48  8 128 16384  32768  32768 -              mistralai/Codestral-22B-v0.1 mistralai/Mistral-Small-Instruct-2409
 mistral     40  5120 32  8 128 32768 131072  32768 -              mistralai/Mistral-Small-24B-{Base,Instruct}-2501
@@ -88,17 +88,17 @@ mixtral     32  4096 32  8 128 14336  32000  32768 8x2x14336      mistralai/Mixt
 mixtral     56  6144 48  8 128 16384  32768  65536 8x2x16384      mistralai/Mixtral-8x22B-Instruct-v0.1
 gemma       18  2048  8  1 256 16384 256000   8192 tied           google/gemma-2b{,-it} google/gemma-1.1-2b-it
 gemma       28  3072 16 16 256 24576 256000   8192 tied           google/gemma-7b{,-it} google/gemma-1.1-7b-it
-gemma2      26  2304  8  4 256  9216 256000   8192 tied,window    google/gemma-2-2b{,-it}
-gemma2      42  3584 16  8 256 14336 256000   8192 tied,window    google/gemma-2-9b{,-it}
-gemma2      46  4608 32 16 128 36864 256000   8192 tied,window    google/gemma-2-27b{,-it}
-gemma3_text 18   640  4  1 256  2048 262144  32768 tied,window    google/gemma-3-270m{,-it}
-gemma3_text 26  1152  4  1 256  6912 262144  32768 tied,window    google/gemma-3-1b-{pt,it}
-gemma3      34  2560  8  4 256 10240 262208 131072 tied,window    google/gemma-3-4b-{pt,it}
-gemma3      48  3840 16  8 256 15360 262208 131072 tied,window    google/gemma-3-12b-{pt,it}
-gemma3      62  5376 32 16 128 21504 262208 131072 tied,window    google/gemma-3-27b-{pt,it}
-phi3        32  3072 32 32  96  8192  32064   4096 window         microsoft/Phi-3-mini-4k-instruct
-phi3        32  3072 32 32  96  8192  32064 131072 window         microsoft/Phi-3-mini-128k-instruct microsoft/Phi-3.5-mini-instruct
-phi3        40  5120 40 10 128 17920  32064   4096 window         microsoft/Phi-3-medium-4k-instruct
+gemma2      26  2304  8  4 256  9216 256000   8192 tied,window4096 google/gemma-2-2b{,-it}
+gemma2      42  3584 16  8 256 14336 256000   8192 tied,window4096 google/gemma-2-9b{,-it}
+gemma2      46  4608 32 16 128 36864 256000   8192 tied,window4096 google/gemma-2-27b{,-it}
+gemma3_text 18   640  4  1 256  2048 262144  32768 tied,window512 google/gemma-3-270m{,-it}
+gemma3_text 26  1152  4  1 256  6912 262144  32768 tied,window512 google/gemma-3-1b-{pt,it}
+gemma3      34  2560  8  4 256 10240 262208 131072 tied,window1024 google/gemma-3-4b-{pt,it}
+gemma3      48  3840 16  8 256 15360 262208 131072 tied,window1024 google/gemma-3-12b-{pt,it}
+gemma3      62  5376 32 16 128 21504 262208 131072 tied,window1024 google/gemma-3-27b-{pt,it}
+phi3        32  3072 32 32  96  8192  32064   4096 window2047     microsoft/Phi-3-mini-4k-instruct
+phi3        32  3072 32 32  96  8192  32064 131072 window262144   microsoft/Phi-3-mini-128k-instruct microsoft/Phi-3.5-mini-instruct
+phi3        40  5120 40 10 128 17920  32064   4096 window2047     microsoft/Phi-3-medium-4k-instruct
 phi3        32  3072 24  8 128  8192 200064 131072 tied           microsoft/Phi-4-mini-{instruct,reasoning}
 phi3        40  5120 40 10 128 17920 100352  16384 -              microsoft/phi-4
 phi3        40  5120 40 10 128 17920 100352  32768 -              microsoft/Phi-4-reasoning{,-plus}
@@ -106,8 +106,8 @@ olmo2       16  2048 16 16 128  8192 100352   4096 -              allenai/OLMo-2
 olmo2       32  4096 32 32 128 11008 100352   4096 -              allenai/OLMo-2-1124-7B{,-Instruct}
 olmo2       40  5120 40 40 128 13824 100352   4096 -              allenai/OLMo-2-1124-13B{,-Instruct}
 olmo2       64  5120 40  8 128 27648 100352   4096 -              allenai/OLMo-2-0325-32B{,-Instruct}
-olmo3       32  4096 32 32 128 11008 100278  65536 window         allenai/Olmo-3-1025-7B allenai/Olmo-3-7B-{Instruct,Think}
-olmo3       64  5120 40  8 128 27648 100278  65536 window         allenai/Olmo-3-1125-32B allenai/Olmo-3-32B-Think
+olmo3       32  4096 32 32 128 11008 100278  65536 window4096     allenai/Olmo-3-1025-7B allenai/Olmo-3-7B-{Instruct,Think}
+olmo3       64  5120 40  8 128 27648 100278  65536 window4096     allenai/Olmo-3-1125-32B allenai/Olmo-3-32B-Think
 granite     40  2048 32  8  64  8192  49155   4096 tied           ibm-granite/granite-3.0-2b-{base,instruct}
 granite     40  4096 32  8 128 12800  49155   4096 tied           ibm-granite/granite-3.0-8b-{base,instruct}
 granite     40  2048 32  8  64  8192  49155 131072 tied           ibm-granite/granite-3.1-2b-{base,instruct}
@@ -120,9 +120,9 @@ glm4        61  6144 48  2 128 23040 151552  32768 -              zai-org/GLM-{4
 seed_oss    64  5120 80  8 128 27648 155136 524288 bias           ByteDance-Seed/Seed-OSS-36B-{Base,Instruct}
 cohere      40  8192 64 64 128 22528 256000   8192 tied           CohereLabs/c4ai-command-r-v01 CohereForAI/c4ai-command-r-v01
 cohere      32  4096 32  8 128 14336 256000   8192 tied           CohereLabs/aya-expanse-8b CohereForAI/aya-expanse-8b
-cohere2     32  4096 32  8 128 14336 256000 132096 tied,window    CohereLabs/c4ai-command-r7b-12-2024 CohereForAI/c4ai-command-r7b-12-2024
-gpt_oss     24  2880 64  8  64  2880 201088 131072 32x4x2880,bias,mxfp4,window  openai/gpt-oss-20b
-gpt_oss     36  2880 64  8  64  2880 201088 131072 128x4x2880,bias,mxfp4,window openai/gpt-oss-120b
+cohere2     32  4096 32  8 128 14336 256000 132096 tied,window4096 CohereLabs/c4ai-command-r7b-12-2024 CohereForAI/c4ai-command-r7b-12-2024
+gpt_oss     24  2880 64  8  64  2880 201088 131072 32x4x2880,bias,mxfp4,window128 openai/gpt-oss-20b
+gpt_oss     36  2880 64  8  64  2880 201088 131072 128x4x2880,bias,mxfp4,window128 openai/gpt-oss-120b
 """
 
 _FLAGS: Mapping[str, Mapping[str, Any]] = {
@@ -130,7 +130,6 @@ _FLAGS: Mapping[str, Mapping[str, Any]] = {
     "tied": {"tie_word_embeddings": True},
     "bias": {"attention_bias": True},
     "mxfp4": {"quantization_config": {"quant_method": "mxfp4"}},
-    "window": {"use_sliding_window": True, "sliding_window": 4096},
 }
 _VISION = {  # of Gemma 3's three models that read pictures
     "model_type": "siglip_vision_model",
@@ -176,7 +175,12 @@ def _line(line: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     config: dict[str, Any] = {"model_type": model_type, "dtype": "bfloat16", "tie_word_embeddings": False}
     config |= {"sliding_window": None, **dict(zip(_COLUMNS, map(int, numbers), strict=True))}
     for flag in flags.split(","):
-        config |= _FLAGS[flag] if flag in _FLAGS else _experts(model_type, *map(int, flag.split("x")))
+        if flag in _FLAGS:
+            config |= _FLAGS[flag]
+        elif flag.startswith("window"):
+            config |= {"use_sliding_window": True, "sliding_window": int(flag.removeprefix("window"))}
+        else:
+            config |= _experts(model_type, *map(int, flag.split("x")))
     if model_type == "gemma3":
         config = {
             "model_type": "gemma3",

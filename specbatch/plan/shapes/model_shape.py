@@ -22,6 +22,7 @@ class LayerShape:
     shared_params: int  # that every token runs through
     expert_params: int  # of all experts; 0 in a dense layer
     kv: int  # keys and values of one token
+    window: int = 0  # positions that a token sees; 0: all before it
 
     @property
     def params(self) -> int:
@@ -87,6 +88,25 @@ class ModelShape:
     def seen(self, length: int) -> int:
         """Tokens of a row of so many that have KV, on average."""
         return length if self.window is None else min(length, SINKS + self.window * 3 // 2)
+
+    @cached_property
+    def largest_window(self) -> int:
+        """Positions that a token sees in layers with a window; 0: there are none."""
+        return max((layer.window for layer in self.layers), default=0)
+
+    def sliding_kv(self, first: int = 0, count: int | None = None) -> int:
+        """Of `span`, the keys and values of one token in layers with a window."""
+        return self._sliding[self.num_layers if count is None else first + count] - self._sliding[first]
+
+    def read_kv(self, first: int, count: int, length: int) -> int:
+        """Keys and values that a row of so many tokens reads in these layers for its next one."""
+        sliding, seen = self.sliding_kv(first, count), self.seen(length)
+        return (self.span(first, count).kv - sliding) * seen + sliding * min(seen, self.largest_window)
+
+    @cached_property
+    def _sliding(self) -> list[int]:
+        """Of the first n layers, for every n."""
+        return [*accumulate((layer.kv if layer.window else 0 for layer in self.layers), initial=0)]
 
     @property
     def num_layers(self) -> int:

@@ -135,7 +135,6 @@ def shape_from_config(
         return _in_fewer_bits(named, hf, quantization)
     hidden, heads = hf.number("hidden_size"), hf.number("num_attention_heads")
     experts, experts_per_token, inner = hf.experts()
-    layers = hf.number("num_hidden_layers")
     vocab = hf.number("vocab_size")
     shape = ModelShape(
         name=name,
@@ -160,7 +159,8 @@ def shape_from_config(
         known_layout=hf.fits_formula,
         source=source,
     )
-    shape = replace(shape, layers=(llama_layer(shape, hf.family, hf.biases),) * layers)
+    layer = llama_layer(shape, hf.family, hf.biases)
+    shape = replace(shape, layers=tuple(replace(layer, window=window) for window in hf.windows))
     return _in_fewer_bits(shape, hf, quantization)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,8 @@ def count_shape(config: Mapping[str, Any], path: Path | None = None) -> ModelSha
 
 
 def _shape_of(model: Any) -> ModelShape | None:
-    text = HfConfig(model.config.get_text_config().to_dict(), "").fields
+    hf = HfConfig(model.config.get_text_config().to_dict(), "")
+    text = hf.fields
     found = _find_layers(model, int(text["num_hidden_layers"]))
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if found is None or embedding is None or head is None:
@@ -86,7 +88,10 @@ def _shape_of(model: Any) -> ModelShape | None:
         name="",
         architecture="",
         dtype_bytes=4,
-        layers=tuple(_layer(layer, kv[index]) for index, layer in enumerate(layers)),
+        layers=tuple(
+            replace(_layer(layer, kv[index]), window=window)
+            for index, (layer, window) in enumerate(zip(layers, hf.windows, strict=True))
+        ),
         embedding=embedded,
         head=embedded if tied else _numbers(head.parameters()),
         before=early,

@@ -10,6 +10,7 @@ from specbatch.engine.graphs import sizes
 from specbatch.engine.graphs.kv.paging import PAGE
 from specbatch.engine.graphs.sizes import MAX_TOKENS
 from specbatch.engine.graphs.state import MAX_CANDIDATES
+from specbatch.engine.speculation import Speculation
 from specbatch.plan import memory, plan_request, reserve, types
 
 
@@ -106,7 +107,8 @@ def test_where_not_even_one_row_fits_memory_has_run_out(monkeypatch):
 def test_the_plan_counts_as_the_engine_does():
     """The plan must not import torch, so it repeats these."""
     assert memory.PAGE == PAGE
-    assert EngineConfig().graphs_prefill_chunk == reserve._PREFILL_TOKENS
+    assert EngineConfig(speculation=Speculation.fixed(0)).most_k == memory.MOST_FORCED
+    assert EngineConfig().graphs_prefill_chunk == reserve.PREFILL_TOKENS
     assert types.VERIFIED_TOKENS == MAX_TOKENS
     assert types.Speculation(8, is_adaptive=True).choices_for(200) == list(range(sizes.most_drafts(200, 8) + 1))
     assert plan_request._MOST_CANDIDATES == MAX_CANDIDATES

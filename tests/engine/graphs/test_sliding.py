@@ -7,8 +7,8 @@ from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.graphs.kv.paging import PAGE
-from specbatch.engine.graphs.kv.sliding import pages_a_row
 from specbatch.engine.sequence import SequenceState
+from specbatch.window_pages import pages_a_row
 from tests.engine.graphs import fast, threads
 from tests.engine.graphs.describe import families
 

@@ -56,7 +56,7 @@ class PagePool:
         slots: rows at once.
         max_positions: the longest row, speculative tokens included.
         cascade: rows may read what they share together.
-        sliding: pages of the layers with a window, where they are apart, see sliding_pages; 0: they have those of all.
+        sliding: pages of the layers with a window, where they are apart, see window_pages.sliding_pages; 0: they have those of all.
     """
 
     def __init__(

@@ -13,34 +13,6 @@ from specbatch.engine.graphs.kv.page_table import OnLane, PageTable
 from specbatch.engine.graphs.kv.paging import PAGE
 
 
-def pages_a_row(window: int, most_k: int) -> int:
-    """Pages that a row holds at the most, between prefill forwards: the window and what may be written beyond it, wherever pages begin.
-
-    Args:
-        window: of the layers.
-        most_k: drafts a round; beside the next round one may be in flight.
-    """
-    return -(-(window + max(PAGE, 3 * (most_k + 2))) // PAGE) + 1
-
-
-def sliding_pages(window: int, most_k: int, slots: int, columns: int, chunk: int) -> int:
-    """Pages for all rows and what a prefill forward writes beside; 0 where rows are too short for that to pay.
-
-    They are for all rows, whatever memory there is. Pages of whole rows may be half of what all need at their longest, and are no worse where
-    those are fewer.
-
-    Args:
-        window: the largest of any layer; 0: there is none.
-        most_k: drafts a round.
-        slots: rows at once.
-        columns: pages of the longest row.
-        chunk: tokens of a prefill forward.
-    """
-    # A stretch of up to PAGE tokens is among a row's pages; of longer ones each further PAGE tokens take one more.
-    pages = slots * pages_a_row(window, most_k) + -(-min(chunk, slots * columns * PAGE) // PAGE)
-    return pages if window and pages <= slots * -(-columns // 2) else 0
-
-
 class SlidingPool:
     """Which slot has which pages of the layers with a window.
 
@@ -55,7 +27,7 @@ class SlidingPool:
     were queued are before it on the same lanes: whoever gets a page that was let go writes to it later.
 
     Args:
-        pages: in all, see sliding_pages.
+        pages: in all, see window_pages.sliding_pages.
         slots: rows at once.
         columns: pages of the longest row.
         window: positions that a token sees, its own among them.

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from specbatch.engine.graphs.kv.paging import PAGE
-from specbatch.engine.graphs.kv.sliding import SlidingPool, pages_a_row, sliding_pages
+from specbatch.engine.graphs.kv.sliding import SlidingPool
 from specbatch.engine.prefix import prefix_keys
+from specbatch.window_pages import pages_a_row, sliding_pages
 
 COLUMNS, K = 12, 3
 
@@ -56,12 +57,6 @@ def test_every_token_of_every_round_finds_its_window_and_a_row_holds_no_more_tha
     pool.evict(0)
     assert pool.allocator.free == pool.pages
     assert not pool.table.lines.any()
-
-
-def test_short_rows_have_no_pages_apart():
-    assert sliding_pages(0, K, 8, COLUMNS, PAGE) == 0  # no window
-    assert sliding_pages(PAGE, K, 8, 6, PAGE) == sliding_pages(8 * PAGE, K, 8, COLUMNS, PAGE) == 0
-    assert sliding_pages(PAGE, K, 8, 8, 3 * PAGE) == 8 * pages_a_row(PAGE, K) + 3 == 27
 
 
 @pytest.mark.parametrize("seed", range(3))
