@@ -7,6 +7,9 @@ from collections.abc import Callable
 from importlib.metadata import distributions
 from typing import TYPE_CHECKING
 
+from specbatch.errors import ModelError
+from specbatch.plan.engine_choice import INSTALL
+
 if TYPE_CHECKING:
     from specbatch.runner.engine_set import EngineSet
     from specbatch.runner.inputs import RunInputs
@@ -24,9 +27,18 @@ def installed() -> str | None:
 
 
 def load_vllm(inputs: RunInputs, say: Callable[[str], None], *, scoring: bool) -> EngineSet:
-    """Imports vLLM, which reads the environment then; what the user has set there stays. For the rest see `load.load_engines`."""
+    """Imports vLLM, which reads the environment then; what the user has set there stays.
+
+    Raises:
+        ModelError: a package or a library that vLLM needs is missing.
+        SpecbatchError: see `load.load_engines`.
+    """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    from specbatch.runner.vllm.load import load_engines  # noqa: PLC0415 - takes ten seconds
+    try:
+        from specbatch.runner.vllm.load import load_engines  # noqa: PLC0415 - takes ten seconds
 
-    return load_engines(inputs, say, scoring=scoring)
+        return load_engines(inputs, say, scoring=scoring)
+    except ImportError as error:  # also of what vLLM imports only while it loads: flashinfer, say
+        said = f"a part of vLLM {installed()} is not installed: {error}"
+        raise ModelError(said, where="spec.engine.name", remedy=INSTALL) from error

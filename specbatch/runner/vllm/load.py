@@ -75,7 +75,7 @@ def _load(name: str, arguments: Mapping[str, Any], *, apart: bool) -> LLMEngine:
     """
     gc.collect()  # an engine of before takes its process groups with it when it goes: not after ours are made
     try:
-        with warnings.catch_warnings(action="ignore"), engine_errors(ValueError, TypeError):
+        with warnings.catch_warnings(action="ignore"), engine_errors(ValueError, TypeError, ImportError):
             return LLMEngine.from_engine_args(
                 EngineArgs(**arguments), UsageContext.LLM_CLASS, enable_multiprocessing=apart
             )
