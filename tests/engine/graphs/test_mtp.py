@@ -47,9 +47,9 @@ def test_every_draft_is_that_of_the_layer_written_anew(target, tmp_path, monkeyp
 def test_captured_rounds_have_the_drafts_of_the_general_engine(target, tmp_path):
     lm, prompts, expected, *_ = target
     drafter = made(tmp_path, target)
-    rows, sizes = fast.stopped(prompts, [3, 17, 9, 21, 25]), {"max_sequences": 3, "num_speculative_tokens": 3}
-    out, engine = fast.decode(lm, drafter, rows, **sizes)
-    general, _ = tiny.decode(lm, drafter, rows, **sizes)
+    lengths, sizes = [3, 17, 9, 21, 25], {"max_sequences": 3, "num_speculative_tokens": 3}
+    out, engine = fast.decode(lm, drafter, fast.stopped(prompts, lengths), **sizes)
+    general, _ = tiny.decode(lm, drafter, fast.stopped(prompts, lengths), **sizes)
     assert all(tokens == expected[i][: len(tokens)] for i, tokens in enumerate(tiny.tokens(out, len(prompts))))
     assert fast.counts(out) == fast.counts(general)
     assert engine.stats.catch_up_seconds == 0
