@@ -21,18 +21,23 @@ from specbatch.engine.logits.options import Processor
 from specbatch.engine.logits.processors import RowOptions, process
 from specbatch.engine.request import Request
 
-_LEAST_BOUND = 1e-4  # in logits: above every rounding of float32, far below what separates tokens
-_ROUNDINGS = 6.0  # machine epsilons of the largest logit: see tie_bound
+# In logits: above every rounding of float32, far below what separates tokens; and machine epsilons of the largest logit: see tie_bound.
+_LEAST_BOUND, _ROUNDINGS = 1e-4, 6.0
+_OF_FP8_KV = 1e-3, 16.0  # where keys and values are kept in FP8
 _SMALLEST_NOISE = 2.0**-32  # what the uniform draws resolve; a draw of 0 does not happen
 _LARGEST_BOUND = 1e4
 _BISECTIONS = 40
 
 
-BOUND = f"{_ROUNDINGS:.0f} epsilons of the dtype times the largest logit, at least {_LEAST_BOUND}"
-"""`tie_bound` in words."""
+def bound_in_words(*, fp8_kv: bool) -> str:
+    """`tie_bound` in words."""
+    least, roundings = _OF_FP8_KV if fp8_kv else (_LEAST_BOUND, _ROUNDINGS)
+    return (
+        f"{roundings:.0f} epsilons of the dtype times the largest logit, at least {least}{', with KV in FP8' * fp8_kv}"
+    )
 
 
-def tie_bound(dtype: torch.dtype, logits: Tensor) -> float:
+def tie_bound(dtype: torch.dtype, logits: Tensor, *, fp8_kv: bool = False) -> float:
     """How far apart two tokens' logits may be, in float32, for a forward in `dtype` to take either: 6 epsilons of the largest logit.
 
     A forward rounds each logit once by up to eps / 2 of its size, and all that went before it has been rounded too. Measured against
@@ -44,11 +49,17 @@ def tie_bound(dtype: torch.dtype, logits: Tensor) -> float:
     eager) as by the graphs runner. bfloat16 (eps 2**-7) at a largest logit of 20 thus has a bound of 0.94, float16 (2**-10) one
     of 0.117; float32, whose formula gives 1.4e-5 there, has 1e-4, the least bound.
 
+    With KV in FP8 a last bit of a key is now and then one of 1/16: on prompts of text (SmolLM2-135M, bfloat16 against float32, both with KV
+    in FP8) the ten best logits are off by 2.1 on average and by 6.2 in the worst percent, where without it is 0.9 and 2.4; of 107
+    flips in 1,920 positions the largest margin was 3.8, without it 1.8. So it has 16 epsilons.
+
     Args:
         dtype: that the run computed in.
         logits: in float32, of the position; -inf where they are not known  # [vocab]
+        fp8_kv: keys and values are kept in FP8.
     """
-    return max(_LEAST_BOUND, _ROUNDINGS * torch.finfo(dtype).eps * float(logits[logits > -torch.inf].abs().max()))
+    least, roundings = _OF_FP8_KV if fp8_kv else (_LEAST_BOUND, _ROUNDINGS)
+    return max(least, roundings * torch.finfo(dtype).eps * float(logits[logits > -torch.inf].abs().max()))
 
 
 @dataclass(frozen=True, slots=True)

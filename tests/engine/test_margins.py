@@ -113,6 +113,8 @@ def test_the_bound_grows_with_the_dtype_and_the_logits():
     assert tie_bound(torch.float16, scores) == pytest.approx(0.1172, abs=1e-3)
     assert tie_bound(torch.bfloat16, scores) == pytest.approx(0.9375, abs=1e-3)
     assert tie_bound(torch.bfloat16, 2 * scores) == 2 * tie_bound(torch.bfloat16, scores)
+    assert tie_bound(torch.bfloat16, scores, fp8_kv=True) == pytest.approx(2.5, abs=1e-3)
+    assert tie_bound(torch.float32, scores, fp8_kv=True) == 1e-3
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -53,11 +53,13 @@ class Follower:
         scores: of the target.
         detokenizer: of its tokenizer.
         dtype: that the run computed in: the bound is its.
+        fp8_kv: whether its keys and values were kept in FP8.
     """
 
     scores: Scores
     detokenizer: Detokenizer
     dtype: torch.dtype
+    fp8_kv: bool = False
     _guess: Sequence[int] = field(default=(), init=False)
 
     def judge(
@@ -95,7 +97,7 @@ class Follower:
         position = len(row.token_ids)
         logits = self.scores.after(row.request.prompt_token_ids, row.token_ids, self._guess)
         contest = Contest.of(logits, row.request, row.token_ids)
-        bound = tie_bound(self.dtype, logits)
+        bound = tie_bound(self.dtype, logits, fp8_kv=self.fp8_kv)
         winners = contest.winners(bound)
         options = [(token, after) for token in winners if (after := shape.extended(row, token)) is not None]
         if list(self._guess[:position]) == row.token_ids and position < len(self._guess):

@@ -10,7 +10,7 @@ import torch
 from msgspec import structs
 
 from specbatch.api.job import SpecBatchJob
-from specbatch.engine.margins import BOUND
+from specbatch.engine.margins import bound_in_words
 from specbatch.engine.request import Completion, Request
 from specbatch.errors import DatasetError, ModelError, ResultsError
 from specbatch.results.identity import Identity
@@ -102,7 +102,7 @@ class Replay:
         choices = [(row, one, _as_generated(choice)) for row, one in pairs for choice in choices_of(row)]
         tokens = sum(len(completion.token_ids) for completion in completions.values())
         max_sequences = sum(engine.stats.max_sequences for engine in ready.engines)
-        source = ScoreSource(ready)
+        source, fp8_kv = ScoreSource(ready), inputs.spec.target.kv_dtype == "fp8"
         others = [
             (row, one, choice)
             for row, one, choice in choices
@@ -114,7 +114,7 @@ class Replay:
             longest = max(len(one.prompt_token_ids) + choice.completion_tokens for _, one, choice in others)
             scores, dtype = source.scores(longest)
             computed = _name(dtype)
-            follower = Follower(scores, detokenizer, source.dtype)
+            follower = Follower(scores, detokenizer, source.dtype, fp8_kv)
             made = {request.id: request for _, one, _ in others for request in make_request.all_of(one)}
             divergences = [
                 follower.judge(choice, row.index, made[choice.id], one.row.decoding, completions[choice.id].token_ids)
@@ -132,7 +132,7 @@ class Replay:
             divergences=tuple([*unexplained, *ties][:DIVERGENCES_KEPT]),
             dtype=_name(source.dtype),
             scores=computed,
-            tie_bound=BOUND,
+            tie_bound=bound_in_words(fp8_kv=fp8_kv),
             target_only_tokens_per_second=tokens / seconds,
             target_only_rows=len(pairs),
             target_only_tokens=tokens,
