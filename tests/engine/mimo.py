@@ -69,8 +69,8 @@ def write(folder, target, tensors):
     return folder
 
 
-def load(folder, target: CausalLM):
-    return load_mtp(folder, [folder / "model.safetensors"], target, device="cpu", name="mimo")
+def load(folder, target: CausalLM, device="cpu"):
+    return load_mtp(folder, [folder / "model.safetensors"], target, device=device, name="mimo")
 
 
 class Written:

@@ -9,6 +9,7 @@ from specbatch.engine.request import Request
 from specbatch.errors import ModelError
 from tests.engine import mimo, tiny
 from tests.engine.graphs import fast
+from tests.engine.graphs.on_gpu import GPU, graphs_of
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,19 @@ def test_captured_rounds_have_the_drafts_of_the_general_engine(target, tmp_path)
     assert all(tokens == expected[i][: len(tokens)] for i, tokens in enumerate(tiny.tokens(out, len(prompts))))
     assert fast.counts(out) == fast.counts(general)
     assert engine.stats.catch_up_seconds == 0
+
+
+@pytest.mark.gpu
+def test_kernels_and_cuda_graphs_have_the_drafts_of_the_general_engine(target, tmp_path):
+    _, prompts, expected, model, tensors = target
+    lm = CausalLM(copy.deepcopy(model).to(GPU))
+    drafter = mimo.load(mimo.write(tmp_path, model, tensors), lm, device=str(GPU))
+    sizes = {"max_sequences": 3, "num_speculative_tokens": 3}
+    out, engine = fast.decode(lm, drafter, fast.stopped(prompts, [17, 9, 21]), **sizes)
+    general, _ = tiny.decode(lm, drafter, fast.stopped(prompts, [17, 9, 21]), **sizes)
+    assert graphs_of(engine) == 1
+    assert all(tokens == expected[i][: len(tokens)] for i, tokens in enumerate(tiny.tokens(out, len(prompts))))
+    assert fast.counts(out) == fast.counts(general)
 
 
 def test_a_layer_that_lacks_a_tensor_is_refused_by_its_name(target, tmp_path):
