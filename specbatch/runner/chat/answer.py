@@ -6,14 +6,22 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from specbatch.runner.chat.options import NO_CHAT, ChatOptions
 
 _HERMES = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)  # Qwen's too
 _MISTRAL = "[TOOL_CALLS]"
 _LLAMA = "<|python_tag|>"
+_HEAD = re.compile(r"\s*(?:\[TOOL_CALLS\])?\s*(?P<name>[^\s\[\]{}]+)\s*(?:\[CALL_ID\]\w*)?\s*(?:\[ARGS\])?\s*(?=\{)")
 _THINK, _END = "<think>", "</think>"
+
+
+def _no_json(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_json)  # Python's would take NaN and Infinity for numbers
 
 
 class Answer(NamedTuple):
@@ -69,7 +77,9 @@ def _calls(text: str, chat: ChatOptions) -> tuple[str, list[dict[str, str]]] | N
             content, mark, after = text.partition(_LLAMA)
         content, after = (content.strip(), after) if mark else ("", text)
         value = _json(after)
-        values = value if isinstance(value, list) else list(_several(after)) if value is None else [value]
+        if value is None:
+            value = _named_calls(after, chat.names) or list(_several(after))
+        values = value if isinstance(value, list) else [value]
     calls = [_read(value, chat.names) for value in values]
     known = [call for call in calls if call is not None]
     return (content, known) if known and len(known) == len(calls) else None
@@ -82,8 +92,20 @@ def _several(text: str) -> Iterator[Any]:
         yield from map(_json, parts)
 
 
+def _named_calls(text: str, names: Collection[str]) -> list[Any]:
+    """Mistral's newer way: a function's name before its arguments, `f[ARGS]{...}` or `f{...}`, one call after the other; [] where anything else stands there."""
+    found, at = [], 0
+    while (head := _HEAD.match(text, at)) is not None and head["name"] in names:
+        try:
+            arguments, at = _DECODER.raw_decode(text, head.end())
+        except (ValueError, RecursionError):
+            return []
+        found.append({"name": head["name"], "arguments": arguments})
+    return [] if text[at:].strip() else found
+
+
 def _read(value: Any, names: Collection[str]) -> dict[str, str] | None:
-    if not isinstance(value, dict) or value.get("name") not in names:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or value["name"] not in names:
         return None
     arguments = value.get("arguments", value.get("parameters", {}))
     return _call(value["name"], arguments) if isinstance(arguments, dict | str) else None
@@ -96,7 +118,7 @@ def _call(name: str, arguments: Any) -> dict[str, str]:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
 

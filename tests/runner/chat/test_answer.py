@@ -26,6 +26,8 @@ CALLS = {
     "llama, two": ('{"name": "add", "parameters": {"x": 1}}; {"name": "find", "parameters": {"x": 2}}', "", [ADD, FIND]),
     "mistral": ('[TOOL_CALLS] [{"name": "add", "arguments": {"x": 1}}, {"name": "find", "arguments": {"x": 2}}]', "", [ADD, FIND]),
     "mistral, its token left out": ('[{"name": "add", "arguments": {"x": 1}}]', "", [ADD]),
+    "mistral, by name": ('See.[TOOL_CALLS]add[ARGS]{"x": 1}[TOOL_CALLS]find[CALL_ID]a1b2c3d4e[ARGS]{"x": 2}', "See.", [ADD, FIND]),
+    "mistral, by name, its tokens left out": ('add{"x": 1}find{"x": 2}', "", [ADD, FIND]),
 }  # fmt: skip
 
 
@@ -44,6 +46,7 @@ def test_calls_are_read_in_each_form(name):
 @pytest.mark.parametrize(
     "text",
     ["2 + 2 = 4", '{"name": "other", "parameters": {}}', '{"name": "add", "parameters": 3}', "<tool_call>{broken</tool_call>", "[1, 2]", "", '"add"', "[" * 100_000,
+     '{"name": ["add"], "arguments": {}}', '{"name": "add", "arguments": {"x": NaN}}', 'add{"x": 1} or so', 'add{"x": 1}other{}', "add{", "a" * 100_000,
      '<tool_call>{"name": "add", "arguments": {}}</tool_call><tool_call>{"name": "other"}</tool_call>'],
     ids=lambda text: text[:20],
 )  # fmt: skip
