@@ -5,6 +5,7 @@ import re
 
 import jsonschema
 import pytest
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -76,6 +77,16 @@ def test_a_schema_that_cannot_be_had_is_refused_and_equal_ones_are_compiled_once
     asked = DecodingSpec(structured_output={"json_schema": SCHEMA}).structured_output
     compiler.grammar(asked), compiler.grammar(asked)
     assert compiler._compiled.cache_info().hits == 1
+
+
+def test_a_grammar_beyond_llguidances_limits_says_which_when_it_comes_to_that(tokenizer):
+    many = {"type": "object", "properties": {f"k{i}": {"type": "string"} for i in range(600)}}
+    row = GrammarCompiler(tokenizer, len(tokenizer), [0]).grammar(StructuredOutput(json_schema=many))
+    mask = torch.zeros(row.words, dtype=torch.int32)
+    row.commit(tokenizer.encode("{", add_special_tokens=False))
+    row.fill(mask)
+    assert row.error.startswith("Parser Error: Current row has")
+    assert "<state>" not in row.error
 
 
 def test_without_llguidance_a_row_is_told_which_extra_it_needs(tokenizer, monkeypatch):

@@ -127,7 +127,8 @@ class RowGrammar(Grammar):
         new = tokens[same:]
         taken = self.matcher.try_consume_tokens(new) if new else 0
         if taken < len(new) and not self.error:
-            self.error = f"token {new[taken]} may not stand where it does"
+            reason = self.matcher.get_error() if self.matcher.is_error() else ""  # a limit of llguidance's
+            self.error = _short(reason) or f"token {new[taken]} may not stand where it does"
 
 
 @cache
