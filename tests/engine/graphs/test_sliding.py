@@ -6,7 +6,10 @@ import torch
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs import pair as pairs
+from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.kv.paging import PAGE
+from specbatch.engine.graphs.kv.pool import PagePool
+from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.sequence import SequenceState
 from specbatch.window_pages import pages_a_row
 from tests.engine.graphs import fast, threads
@@ -150,6 +153,28 @@ def test_where_the_last_pages_of_a_beginning_are_gone_it_is_computed_anew(gemma)
     out = fast.finish(engine, fast.requests(prompts, NEW))
     assert wrong(alone, prompts, out) == []
     assert engine.stats.prefill_tokens_saved == 3 * 3 * PAGE  # found again
+
+
+def test_a_row_is_promised_only_what_it_shares_when_others_have_taken_all_that_nobody_holds(gemma):
+    """Five pages of its beginning are held; of ten that are found the window's are there of the last alone."""
+    pool, keys = (
+        PagePool(Decoder(gemma[0], TorchOps(), 12 * PAGE), 11, 2, 12 * PAGE, sliding=20),
+        [*map(str.encode, "0123456789")],
+    )
+    for slot, count in ((0, 10), (1, 5)):
+        pool.join(slot, keys[:count])
+        pool.sliding.prepare([(slot, PAGE * pool.sliding._end[slot], PAGE * count)])
+        pool.sliding.prepare(())
+        pool.grow(slot, PAGE * count)
+        pool.fill(slot)
+    pool.evict(0)
+    for key in keys[:9]:
+        if key in pool.sliding.allocator._page_of and not pool.sliding.allocator.held([key]):
+            pool.sliding.allocator._forget(pool.sliding.allocator._page_of[key])
+    pool.sliding.evict(1)
+    pool.sliding.allocator._forget(pool.sliding.allocator._page_of[keys[4]])
+    assert (pool.allocator.held(keys), pool.allocator.found(keys), pool.found(keys)) == (5, 10, 10)
+    assert pool.held_of(keys) == 0
 
 
 @pytest.mark.slow

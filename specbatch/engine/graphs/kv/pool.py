@@ -107,9 +107,9 @@ class PagePool:
         return count if self.sliding is None else self.sliding.found(keys, count)
 
     def held_of(self, keys: Sequence[bytes]) -> int:
-        """How many of a row's first keys belong to pages that other rows hold, and that it would share."""
+        """How many of a row's first keys belong to pages that other rows hold, and that it will share, whatever joins before it."""
         count = self.allocator.held(keys)
-        return min(count, self.found(keys)) if count and self.sliding is not None else count
+        return count if self.sliding is None else self.sliding.found(keys, count)
 
     def grow(self, slot: int, positions: int) -> None:
         """Gives the slot pages for so many positions. The caller has seen to it that there are enough."""
