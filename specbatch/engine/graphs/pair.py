@@ -28,7 +28,7 @@ from specbatch.engine.graphs.lane_assignment import lanes_of
 from specbatch.engine.graphs.ops import operations
 from specbatch.engine.graphs.prefill import Prefill
 from specbatch.engine.graphs.prompt_logprobs import PrefillWithLogprobs
-from specbatch.engine.graphs.sizes import bucket, buckets, most_drafts, page_counts, pages_of_windows
+from specbatch.engine.graphs.sizes import bucket, buckets, most_drafts, page_counts, pages_of_windows, with_windows
 from specbatch.engine.graphs.state import Mode, RowState
 from specbatch.engine.graphs.token_choice import TokenChooser
 from specbatch.engine.graphs.verifier import Verifier
@@ -72,9 +72,11 @@ class CapturedPair:
         self.state = RowState(slots, positions, config.most_k, back)
         head = packed_head(drafter, self.target, self.state) if isinstance(drafter, Eagle3Drafter) else None
         beside = head.page_bytes if head is not None else 0
-        sliding = pages_of_windows(self.target, config, slots)
-        sized = slots, positions, config.kv_reserve_of, beside, shown, sliding
-        of_each = [page_counts(self.target, each, *sized) for each in drafting or (None,)]
+        sized = slots, positions, config.kv_reserve_of, beside, shown
+        sliding, of_each = with_windows(
+            lambda sliding: [page_counts(self.target, each, *sized, sliding) for each in drafting or (None,)],
+            pages_of_windows(self.target, config, slots),
+        )
         pool_of = partial(PagePool, slots=slots, max_positions=positions, cascade=config.cascade_attention is not False)
         self.target_pool = pool_of(self.target, min(pages for pages, _ in of_each), sliding=sliding)
         pools = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 
@@ -39,6 +40,25 @@ def pages_of_windows(target: Decoder, config: EngineConfig, slots: int) -> int:
     """Pages for the target's layers with a window, see sliding_pages."""
     chunk = max(config.graphs_prefill_chunk, PROMPT_TOKENS)
     return sliding_pages(target.window, config.most_k, slots, pages_for(config.max_positions), chunk)
+
+
+def with_windows(counts: Callable[[int], list[tuple[int, int]]], sliding: int) -> tuple[int, list[tuple[int, int]]]:
+    """Pages for layers with a window apart, or 0, and what `counts` gives with them.
+
+    They are apart where the others have no fewer pages by that: as many rows fit as without, whatever their lengths. Where so many rows are
+    asked for that their windows alone would take more than all of them have together, they are short ones.
+
+    Args:
+        counts: of target and drafter, with so many pages apart, see page_counts.
+        sliding: see pages_of_windows.
+    """
+    if not sliding:
+        return 0, counts(0)
+    with suppress(torch.OutOfMemoryError):  # of whole rows not one fits
+        whole = counts(0)
+        if min(pages for pages, _ in whole) < sliding:
+            return 0, whole
+    return sliding, counts(sliding)
 
 
 def page_counts(

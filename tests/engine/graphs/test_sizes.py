@@ -120,3 +120,40 @@ def test_each_gpu_keeps_its_own_reserve_free(monkeypatch):
     target, drafter = model({GPU: 2**22}), model({OTHER: 2**22})
     of_target, of_drafter = sizes.page_counts(target, drafter, 256, 64 * PAGE, kept.__getitem__)
     assert (of_target, of_drafter) == (38 * GIB // 2**22, 30 * GIB // 2**22)
+
+
+def windowed(layers=6, full=1):
+    """A model of which all layers but the first ones have a window: a page of a layer takes 1 MiB."""
+    kinds = [
+        SimpleNamespace(what=SimpleNamespace(attention=SimpleNamespace(window=64 * (n >= full)))) for n in range(layers)
+    ]
+    stage = SimpleNamespace(device=GPU, layers=kinds)
+    return SimpleNamespace(stages=[stage], page_shape=(1024, 1024 // (2 * PAGE * 2)), kv_dtype=torch.float16)
+
+
+def test_layers_with_a_window_take_theirs_first_and_the_others_the_rest(monkeypatch):
+    free(monkeypatch, d0=12 + 2)
+    sized = windowed(), None, 64, 512 * PAGE, kept_free, 0, None
+    reserved = RESERVE / 2**20
+    assert sizes.page_counts(*sized, 0)[0] == int((14 * 1024 - reserved) / 6)
+    assert sizes.page_counts(*sized, 1000)[0] == int(14 * 1024 - reserved - 5 * 1000)
+    assert sizes.page_counts(windowed(full=0), *sized[1:], 1000)[0] == 64 * 512  # nothing but windows
+    with pytest.raises(torch.OutOfMemoryError, match="a window, for 64 rows"):
+        sizes.page_counts(*sized, 3000)
+
+
+@pytest.mark.parametrize(("sliding", "apart"), [(0, False), (1000, True), (2000, True), (2100, False), (9000, False)])
+def test_layers_with_a_window_are_apart_where_the_others_have_no_fewer_pages_by_that(monkeypatch, sliding, apart):
+    free(monkeypatch, d0=12 + 2)
+    sized = windowed(), None, 64, 512 * PAGE, kept_free, 0, None
+    found, [(pages, _)] = sizes.with_windows(lambda sliding: [sizes.page_counts(*sized, sliding)], sliding)
+    assert found == sliding * apart
+    assert pages >= sizes.page_counts(*sized, 0)[0]
+
+
+def test_where_of_whole_rows_not_one_fits_windows_may(monkeypatch):
+    free(monkeypatch, d0=3)
+    sized = windowed(), None, 2, 1024 * PAGE, kept_free, 0, None
+    with pytest.raises(torch.OutOfMemoryError, match="of one row fit"):
+        sizes.page_counts(*sized, 0)
+    assert sizes.with_windows(lambda sliding: [sizes.page_counts(*sized, sliding)], 64) == (64, [(1216, 0)])
