@@ -133,7 +133,8 @@ def _run(
     ahead = squares is not None or next_norm is not None
     values, scales, int4_group, words = _parts(weight)
     size = values.element_size() / (2 if int4_group else 1)
-    use = config or configured(tokens, outs, ins, size, gated=gated, ahead=ahead, integers=words > 0)
+    zeros = isinstance(weight, QuantizedWeight) and weight.has_zeros
+    use = config or configured(tokens, outs, ins, size, gated=gated, ahead=ahead, integers=words > 0, zeros=zeros)
     out = x.new_empty(tokens, outs)
     flags: dict[str, Any] = {
         "block_n": use.block_n,
@@ -155,7 +156,7 @@ def _run(
             tail = triton.next_power_of_2(rest) if rest else 0
             fma_words[(tiles,)](
                 x, norm, values.view(torch.int32), scales, extra, out, outs, ins, eps,
-                tail=tail, count=tokens, int4_group=int4_group, wide=_keeps_16_bits(weight), native=native(x.device), normed=norm is not None, even_k=rest == tail,
+                tail=tail, count=tokens, int4_group=int4_group, wide=zeros or not int4_group, native=native(x.device), normed=norm is not None, even_k=rest == tail,
                 early=early, **flags,
             )  # fmt: skip
             return out, None, None
@@ -205,11 +206,6 @@ def _parts(weight: Weight) -> tuple[Tensor, Tensor | None, int, int]:
     if isinstance(weight, QuantizedWeight):
         return weight.values, weight.words_of_scales, weight.int4_group, weight.words
     return weight, None, 0, 0
-
-
-def _keeps_16_bits(weight: Weight) -> bool:
-    """Of inputs that become integers."""
-    return isinstance(weight, QuantizedWeight) and (weight.has_zeros or not weight.is_int4)
 
 
 _scratches: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}

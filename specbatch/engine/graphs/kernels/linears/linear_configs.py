@@ -64,8 +64,9 @@ def padded(tokens: int) -> int:
 
 
 def configured(
-    tokens: int, outs: int, ins: int, size: float, *, gated: bool = False, ahead: bool = False, integers: bool = False
-) -> Config:
+    tokens: int, outs: int, ins: int, size: float,
+    *, gated: bool = False, ahead: bool = False, integers: bool = False, zeros: bool = False,
+) -> Config:  # fmt: skip
     """The configuration for [tokens, ins] x [outs, ins], `size` bytes a value.
 
     Args:
@@ -76,10 +77,11 @@ def configured(
         gated: two linears, of gate and up.
         ahead: a norm is handed on or has been; of the tensor cores alone.
         integers: the weights are, see linear_dp4a.
+        zeros: with zero points.
     """
     if not ahead and in_registers(tokens, int(outs * (1 + gated) * ins * size)):
         if integers:
-            return words(outs, int(ins * size) // 4, gated=gated)
+            return words(int(ins * size) // 4, gated=gated, zeros=zeros)
         return registers(tokens, outs, ins, int(size), gated=gated)
     config = tensor_cores(tokens, outs, ins, size, whole=gated)
     if gated and tokens <= DOT_TOKENS[-1] and (config.block_n > 16 if size > 1 else config == _DOT_SMALL[32]):
@@ -92,16 +94,16 @@ def in_registers(tokens: int, weights: int) -> bool:
     return tokens == 1 or (tokens <= FMA_TOKENS and weights < BRIEF)
 
 
-def words(outs: int, count: int, *, gated: bool) -> Config:
+def words(count: int, *, gated: bool, zeros: bool) -> Config:
     """As configured, of linear_dp4a: outputs share what making integers of the inputs takes, and few warps share an output.
 
     Args:
-        outs: of the gate alone where gated.
         count: words of an output.
         gated: as configured.
+        zeros: as configured: their inputs take more, and more outputs share it.
     """
     warps = 1
-    while warps < 8 and warps * 512 <= count:
+    while warps < 8 and warps * (256 if zeros else 512) <= count:
         warps *= 2
     each = -(-count // (32 * warps))  # of an output, that a thread holds
     block_n = 1 << max((96 // (each * (1 + gated))).bit_length() - 1, 0)

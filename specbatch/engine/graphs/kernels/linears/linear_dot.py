@@ -44,7 +44,7 @@ def dot(
         row = tl.minimum(n, outs - 1) - first
     depth = ins
     if int4_group:
-        depth = ins // 2
+        depth = tl.multiple_of(ins // 2, 32)  # since inputs are a multiple of 64
     steps = (depth + block_k * split - 1) // (block_k * split)
     begin = part * steps * block_k
     rows = weight + first.to(tl.int64) * depth + begin

@@ -2,9 +2,9 @@
 
 GPUs turn integers into floating point at a small part of the rate at which they multiply: done to each weight, that takes about as long as
 bfloat16 takes to be read. So a token's inputs become integers instead, once a program: 16 bits with a scale for every four, closer than bfloat16 is,
-or, of a drafter's int4, 8 bits. `dp4a` multiplies their high and low bytes with four weights at once, and one sum of four is turned into floating point.
+or, of a drafter's int4, 8 bits; of a checkpoint's int4 16 bits with a scale for every sixteen, whose products are summed as integers. `dp4a` multiplies their high and low bytes with four weights at once, and one sum of four is turned into floating point.
 
-Zero points times the sums of their groups' inputs are taken off in the end.
+Zero points times the sums of their inputs are taken off.
 
 A word of weights is four bytes: four inputs of int8; or of int4 the values of four inputs and of the four half a row behind them.
 """
@@ -18,8 +18,10 @@ import triton.language as tl
 
 from specbatch.engine.graphs.kernels.linears.epilogue import write
 from specbatch.engine.graphs.kernels.linears.linear_fma import weights_of
-from specbatch.engine.graphs.kernels.linears.linear_integers import integers_of, products_of, row_of
+from specbatch.engine.graphs.kernels.linears.linear_integers import integer_products, integers_of, products_of, row_of
 from specbatch.engine.graphs.kernels.linears.linear_widen import of_groups
+
+SHARED = tl.constexpr(4)  # words of inputs that share a scale, of int4 with zero points
 
 
 @triton.jit
@@ -47,7 +49,7 @@ def fma_words(
         row = tl.minimum(n, outs - 1) - first
     words = ins // 4
     if int4_group:
-        words = ins // 8
+        words = tl.multiple_of(ins // 8, 8)  # since inputs are a multiple of 64
     rows = weight + first.to(tl.int64) * words + row[:, None] * words
     ups = rows + tl.cast(outs, tl.int64) * words
     k = tl.arange(0, block_k)
@@ -118,30 +120,45 @@ def fma_words(
 
 @triton.jit
 def _scaled(scales, lines, first, groups, count: tl.constexpr, dtype: tl.constexpr):
-    """Scales of low values and high ones, and zero points times these, or None."""
+    """Scales of low values and high ones, and zero points times these, or None: of low values that are 8 more."""
     low, high, zero, zero_high = of_groups(scales, lines, first, groups, count, dtype)
     off, off_high = None, None
     if scales.dtype.element_ty.is_int():
-        off, off_high = zero.to(tl.float32) * low.to(tl.float32), zero_high.to(tl.float32) * high.to(tl.float32)
+        off, off_high = (zero.to(tl.float32) + 8) * low.to(tl.float32), zero_high.to(tl.float32) * high.to(tl.float32)
     return low, high, off, off_high
 
 
 @triton.jit
 def _stretch(start, factor, factor_high, k, words, a, c, low, high, low_up, high_up, off, off_high, off_up, off_high_up, normed: tl.constexpr, gated: tl.constexpr, even: tl.constexpr, int4_group: tl.constexpr, wide: tl.constexpr, native: tl.constexpr):  # fmt: skip
     """A token's products with some words of weights, those with the ups, and its squares, summed."""
-    upper, lower, step, fours, squares = integers_of(start, factor, k, words, normed, even, wide, native)
-    if int4_group:
-        y = _of_groups(a << 4, low, off, upper, lower, step, fours, wide, native)
+    shared: tl.constexpr = SHARED if off is not None else 1
+    upper, lower, step, sums, squares = integers_of(start, factor, k, words, normed, even, wide, shared, native)
+    if off is not None:
+        parts = _of_shared((a & 0x0F0F0F0F) ^ 0x08080808, low, off, upper, lower, step, sums, native)
+        parts_up = parts
+        if gated:
+            parts_up = _of_shared((c & 0x0F0F0F0F) ^ 0x08080808, low_up, off_up, upper, lower, step, sums, native)
+        upper, lower, step, sums, more = integers_of(start, factor_high, words + k, 2 * words, normed, even, wide, shared, native)  # fmt: skip
+        squares += more
+        y = tl.sum(
+            parts + _of_shared(a & -0x0F0F0F10, high, off_high, upper, lower, step * 0.0625, sums, native), axis=1
+        )
         up = y
         if gated:
-            up = _of_groups(c << 4, low_up, off_up, upper, lower, step, fours, wide, native)
-        upper, lower, step, fours, more = integers_of(
-            start, factor_high, words + k, 2 * words, normed, even, wide, native
-        )
-        squares += more
-        y += _of_groups(a, high, off_high, upper, lower, step, fours, wide, native)
+            up = tl.sum(
+                parts_up + _of_shared(c & -0x0F0F0F10, high_up, off_high_up, upper, lower, step * 0.0625, sums, native),
+                axis=1,
+            )
+    elif int4_group:
+        y = _of_groups(a << 4, low, lower, step, native)
+        up = y
         if gated:
-            up += _of_groups(c, high_up, off_high_up, upper, lower, step, fours, wide, native)
+            up = _of_groups(c << 4, low_up, lower, step, native)
+        upper, lower, step, sums, more = integers_of(start, factor_high, words + k, 2 * words, normed, even, wide, shared, native)  # fmt: skip
+        squares += more
+        y += _of_groups(a, high, lower, step, native)
+        if gated:
+            up += _of_groups(c, high_up, lower, step, native)
     else:
         y = tl.sum(products_of(a, upper, lower, step, wide, native), axis=1)
         up = y
@@ -151,20 +168,34 @@ def _stretch(start, factor, factor_high, k, words, a, c, low, high, low_up, high
 
 
 @triton.jit
-def _of_groups(words, scale, off, upper, lower, step, fours, wide: tl.constexpr, native: tl.constexpr):
-    """As products_of the high four bits of each byte, summed; each group's by its scale, and its inputs' sum times `off` taken off.
+def _of_shared(words, scale, off, upper, lower, step, sums, native: tl.constexpr):
+    """Products of words of four weights each and inputs of 16 bits, each group's by its scale, less its inputs times `off`.
 
-    scale, off: [N, groups]; off may be None
-    fours: sums of each word's inputs  # [K]
+    scale, off: [N, groups]
+    step, sums: of the inputs of SHARED words  # [K / SHARED]
+
+    Returns:
+        [N, K / SHARED], to be summed
     """
+    outs: tl.constexpr = words.shape[0]
+    count: tl.constexpr = words.shape[1] // SHARED
     groups: tl.constexpr = scale.shape[1]
-    each: tl.constexpr = words.shape[1] // groups
-    products = products_of(words & -0x0F0F0F10, upper, lower, step * 0.0625, wide, native)
-    grouped = tl.reshape(products, (words.shape[0], groups, each)) * scale.to(tl.float32)[:, :, None]
-    sums = tl.sum(tl.reshape(grouped, words.shape), axis=1)
-    if off is not None:
-        sums -= tl.sum(off * tl.sum(tl.reshape(fours, (groups, each)), axis=1)[None, :], axis=1)
-    return sums
+    integers = integer_products(words, upper, lower, True, native)
+    whole = tl.sum(tl.reshape(integers, (outs, count, SHARED)), axis=2).to(tl.float32) * step[None, :]
+    grouped = tl.reshape(whole, (outs, groups, count // groups)) * scale.to(tl.float32)[:, :, None]
+    grouped -= off[:, :, None] * tl.reshape(sums, (1, groups, count // groups))
+    return tl.reshape(grouped, (outs, count))
+
+
+@triton.jit
+def _of_groups(words, scale, lower, step, native: tl.constexpr):
+    """As products_of the high four bits of each byte, summed; each group's by its scale.  # scale [N, groups] -> [N]"""
+    groups: tl.constexpr = scale.shape[1]
+    products = products_of(words & -0x0F0F0F10, lower, lower, step * 0.0625, False, native)
+    grouped = (
+        tl.reshape(products, (words.shape[0], groups, words.shape[1] // groups)) * scale.to(tl.float32)[:, :, None]
+    )
+    return tl.sum(tl.reshape(grouped, words.shape), axis=1)
 
 
 @triton.jit

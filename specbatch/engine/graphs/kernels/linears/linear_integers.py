@@ -23,12 +23,14 @@ def native(device: torch.device) -> int:
 
 @triton.jit
 def integers_of(
-    start, factor, k, words, normed: tl.constexpr, even: tl.constexpr, wide: tl.constexpr, native: tl.constexpr
-):
-    """A token's inputs as integers, four a word: their high bytes, their low ones, the scale and the sum of each four; and the sum of squares.
+    start, factor, k, words, normed: tl.constexpr, even: tl.constexpr, wide: tl.constexpr,
+    shared: tl.constexpr, native: tl.constexpr,
+):  # fmt: skip
+    """A token's inputs as integers, four a word: their high bytes, their low ones, scales, sums of what shares one; and the sum of squares.
 
     words: that there are, beyond which inputs are 0
     wide: of 16 bits; else of 8, and there are no low bytes
+    shared: words that share a scale
     """
     b = row_of(start, k, words, even).to(tl.float32)
     squares = 0.0
@@ -39,6 +41,10 @@ def integers_of(
     b0, b2 = tl.split(even_two)
     b1, b3 = tl.split(odd_two)
     most = _most(_most(_most(tl.abs(b0), tl.abs(b1)), _most(tl.abs(b2), tl.abs(b3))), 1e-30)
+    sums = (b0 + b1) + (b2 + b3)
+    if shared > 1:
+        most = tl.reduce(tl.reshape(most, (b.shape[0] // shared, shared)), 1, _most)
+        sums = tl.sum(tl.reshape(sums, (b.shape[0] // shared, shared)), axis=1)
     largest: tl.constexpr = 32767.0 if wide else 127.0
     if native:
         each = largest * tl.inline_asm_elementwise(
@@ -46,12 +52,14 @@ def integers_of(
         )
     else:
         each = largest / most
+    if shared > 1:
+        each = tl.reshape(tl.broadcast_to(each[:, None], (each.shape[0], shared)), (b.shape[0],))
     i0, i1, i2, i3 = _rounded(b0 * each), _rounded(b1 * each), _rounded(b2 * each), _rounded(b3 * each)
     lower = _bytes(i0, i1, i2, i3, 0, native)
     upper = lower
     if wide:
         upper = _bytes(i0, i1, i2, i3, 1, native)
-    return upper, lower, most * (1.0 / largest), (b0 + b1) + (b2 + b3), squares
+    return upper, lower, most * (1.0 / largest), sums, squares
 
 
 @triton.jit
@@ -83,6 +91,12 @@ def _bytes(a, b, c, d, place: tl.constexpr, native: tl.constexpr):
 @triton.jit
 def products_of(words, upper, lower, step, wide: tl.constexpr, native: tl.constexpr):
     """Of each word's four weights and inputs, summed.  # int32 [N, K], int32 [K] twice, [K] -> [N, K]"""
+    return integer_products(words, upper, lower, wide, native).to(tl.float32) * step[None, :]
+
+
+@triton.jit
+def integer_products(words, upper, lower, wide: tl.constexpr, native: tl.constexpr):
+    """As products_of, before scales.  # int32 [N, K]"""
     low = tl.broadcast_to(lower[None, :], words.shape)
     if native and wide:
         high = tl.broadcast_to(upper[None, :], words.shape)
@@ -101,7 +115,7 @@ def products_of(words, upper, lower, step, wide: tl.constexpr, native: tl.conste
             if wide:
                 value = (((upper[None, :] << (24 - 8 * j)) >> 24) << 8) + (value & 255)
             sums += ((words << (24 - 8 * j)) >> 24) * value
-    return sums.to(tl.float32) * step[None, :]
+    return sums
 
 
 @triton.jit
