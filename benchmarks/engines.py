@@ -6,7 +6,7 @@ The models, dtypes and placement are the job's, the rows its dataset's prompts, 
 end of text. With `--synthetic` the models are a pair of those shapes with a designed acceptance, written to a temporary folder: nothing is downloaded. Each contestant (native and vLLM, the target alone and with the drafter) is a process of its own, with the whole memory of the GPU. They are driven
 as a run drives them; loading and warm-up are left out. A case is repeated with other prompts, and its best repeat is shown. `same`: the share of its rows whose tokens are those
 of the table's first contestant: in bfloat16 near ties fall either way. The last case is many rows that begin alike, fed as they leave.
-A line is printed as it comes; the table follows.
+A line is printed as it comes; the table follows, after an interrupt (Ctrl-C) that of the lines there are.
 
 On a CPU, in the environment of `make vllm`, as a dry run:
 
@@ -51,7 +51,7 @@ class Line:
     """One contestant with one case.
 
     tokens_per_second: of the best repeat
-    accepted_length: tokens a forward of the target; None where the engine does not count them (an older vLLM, with a drafter)
+    accepted_length: tokens a row and forward of the target; of an older vLLM with a drafter, which counts none a row, by the engine's steps, prefill among them
     texts: the tokens of its rows, in the order of the rows
     """
 
@@ -59,7 +59,7 @@ class Line:
     contestant: str
     engine: str
     tokens_per_second: float
-    accepted_length: float | None
+    accepted_length: float
     load_seconds: float
     texts: list[list[int]]
 
@@ -110,19 +110,20 @@ def measure(asked: argparse.Namespace, contestant: str) -> Iterator[Line]:
         _decode(engine, [next(prompts_of(inputs))], 8)  # what a first round costs
         runs = [_decode(engine, prompts, asked.new) for prompts in repeats]
         texts, rounds = [tokens for _, rows, _ in runs for tokens in rows], sum(rounds for _, _, rounds in runs)
-        length = sum(map(len, texts)) / rounds if rounds else None
+        length = sum(map(len, texts)) / max(1, rounds)
         yield Line(case, contestant, ready.description, max(speed for speed, _, _ in runs), length, loading, texts)
 
 
 def _decode(engine: EngineProtocol, prompts: Sequence[list[int]], new: int) -> tuple[float, list[list[int]], int]:
     """tokens/s, each row's tokens, and the forwards of the target, summed over the rows in each."""
     requests = [Request(str(number), prompt, new) for number, prompt in enumerate(prompts)]
-    start = time.perf_counter()
+    before, start = engine.stats.row_rounds, time.perf_counter()
     ended = list(engine.generate(requests))
     seconds = time.perf_counter() - start
     found = {one.request.id: list(one.token_ids) for one in ended}
     texts = [found[request.id] for request in requests]
-    return sum(map(len, texts)) / seconds, texts, sum(one.rounds for one in ended)
+    rounds = sum(one.rounds for one in ended) or engine.stats.row_rounds - before
+    return sum(map(len, texts)) / seconds, texts, rounds
 
 
 def table(lines: Sequence[Line]) -> Iterator[str]:
@@ -135,8 +136,7 @@ def table(lines: Sequence[Line]) -> Iterator[str]:
         for line in found:
             same = sum(a == b for a, b in zip(line.texts, first.texts, strict=True)) / len(first.texts)
             cells = [case, line.contestant, f"{line.tokens_per_second:,.0f}"]
-            length = "" if line.accepted_length is None else f"{line.accepted_length:.2f}"
-            cells += [f"{line.tokens_per_second / first.tokens_per_second:.2f}", length]
+            cells += [f"{line.tokens_per_second / first.tokens_per_second:.2f}", f"{line.accepted_length:.2f}"]
             yield "| " + " | ".join([*cells, f"{same:.3f}", f"{line.load_seconds:.0f}"]) + " |"
 
 
@@ -192,8 +192,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         for contestant in asked.contestants.split(","):
             file.write_text("")
             own = ["--lines-of", contestant, "--json", str(file)]
-            failed |= subprocess.run([*command, *own], check=False).returncode != 0  # noqa: S603 - itself
+            try:
+                ended = subprocess.run([*command, *own], check=False).returncode  # noqa: S603 - itself
+            except KeyboardInterrupt:  # the table of what there is
+                ended = None
             lines += [Line(**json.loads(line)) for line in file.read_text().splitlines()]
+            failed |= ended != 0
+            if ended is None:
+                break
     print("\n".join(table(lines)) if lines else "no contestant has a line")
     if asked.json:
         asked.json.write_text(json.dumps([{**asdict(line), "texts": None} for line in lines], indent=1))
