@@ -33,9 +33,9 @@ PROMPTS = [
 def build(name, device="cpu"):
     """Target and drafter, and the model that both are of, in transformers' own modules."""
     sizes = {"sliding_window": WINDOW, "num_hidden_layers": 3}
-    alone, packed = (families.build(name, **sizes | FAMILIES[name]).to(device) for _ in range(2))
-    drafter = ModelDrafter(CausalLM(families.noisy(alone)))
-    return CausalLM(packed), drafter, alone
+    alone, packed = (families.build(name, **sizes | FAMILIES[name]) for _ in range(2))
+    drafter = ModelDrafter(CausalLM(families.noisy(alone).to(device)))
+    return CausalLM(packed.to(device)), drafter, alone.to(device)
 
 
 @pytest.fixture(scope="module")
