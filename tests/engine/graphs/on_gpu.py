@@ -10,6 +10,7 @@ from specbatch.embedded import path as embedded
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.margins import Contest, tie_bound
+from tests.engine.rounded_cache import RoundedCache
 
 GPU = torch.device("cuda", 0)
 
@@ -36,8 +37,8 @@ def alone(dtype):
 
 
 @torch.inference_mode()
-def judged(completions, dtype):
-    """Every token against the target alone: how many exact, ties, unexplained.
+def judged(completions, dtype, *, fp8_kv=False):
+    """Every token against the target alone, or that with KV in FP8: how many exact, ties, unexplained.
 
     The target is given each row's own tokens: where all of them are its choice, they are what it would have generated.
     """
@@ -45,14 +46,15 @@ def judged(completions, dtype):
     for completion in completions.values():
         request, tokens = completion.request, list(completion.token_ids)
         prompt = list(request.prompt_token_ids)
-        logits = alone(dtype)(torch.tensor([prompt + tokens], device=GPU)).logits[0, len(prompt) - 1 : -1].cpu()
+        ids, cache = torch.tensor([prompt + tokens], device=GPU), RoundedCache() if fp8_kv else None
+        logits = alone(dtype)(ids, past_key_values=cache).logits[0, len(prompt) - 1 : -1].cpu()
         for position, (token, likeliest, at) in enumerate(zip(tokens, logits.argmax(-1).tolist(), logits, strict=True)):
             if request.sampling.greedy and not request.logits.processors and token == likeliest:
                 found["exact"] += 1
                 continue
             contest = Contest.of(at, request, tokens[:position])
             exact = contest.winners(0.0)[:1] == [token]
-            near = exact or token in contest.winners(tie_bound(dtype, at))
+            near = exact or token in contest.winners(tie_bound(dtype, at, fp8_kv=fp8_kv))
             found["exact" if exact else "tie" if near else "unexplained"] += 1
     return found
 

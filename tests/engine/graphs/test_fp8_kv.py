@@ -4,25 +4,18 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from specbatch.engine.fp8.kv import as_kept
 from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.kv.paging import PAGE
 from tests.engine import tiny
 from tests.engine.graphs import fast
+from tests.engine.rounded_cache import RoundedCache
 
 NEW = 25
 DOCUMENT = torch.randint(0, tiny.VOCAB, (PAGE + 9,), generator=torch.Generator().manual_seed(1)).tolist()
 PROMPTS = [*tiny.prompts(9), [*DOCUMENT, 3, 4], [*DOCUMENT, 5], [*DOCUMENT, 6, 7, 8]]
 SIZES = {"max_length": 128, "max_sequences": 5}
-
-
-class RoundedCache(DynamicCache):
-    """transformers' own cache, which keeps what FP8 keeps, in the model's dtype."""
-
-    def update(self, key_states, value_states, *args, **kwargs):
-        return super().update(as_kept(key_states), as_kept(value_states), *args, **kwargs)
 
 
 @torch.inference_mode()
