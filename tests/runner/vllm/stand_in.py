@@ -26,6 +26,7 @@ class _Row:
     last: int
     params: Params
     tokens: list[int] = field(default_factory=list)
+    prompt: list[int] = field(default_factory=list)  # until its scores are sent, once
 
 
 class StandIn:
@@ -47,7 +48,7 @@ class StandIn:
     def add_request(self, request_id, prompt, params, *, lora_request=None):
         if len(prompt["prompt_token_ids"]) > self.most_tokens:
             raise ValueError(f"prompt (length {len(prompt['prompt_token_ids'])}) is longer than the maximum\nmore")
-        self.rows[request_id] = _Row(prompt["prompt_token_ids"][-1], params)
+        self.rows[request_id] = _Row(prompt["prompt_token_ids"][-1], params, prompt=prompt["prompt_token_ids"])
         self.adapters.append(lora_request)
         self.largest = max(self.largest, len(self.rows))
 
@@ -83,14 +84,19 @@ class StandIn:
         return outputs
 
     def _output(self, name, row, tokens, reason=None):
-        """Of each token the log probability is its negative, less 2; 11 and 12 are the likeliest."""
-        starts = [3 * at for at in range(len(tokens))]
-        scores = SimpleNamespace(
-            token_ids=[one for token in tokens for one in (token, 11, 12)],
-            logprobs=[one for token in tokens for one in (-2.0 - token, -0.1, -0.2)],
-            start_indices=starts,
-            end_indices=[start + 3 for start in starts],
-        )
         metrics = self.metrics if reason else None
-        one = SimpleNamespace(token_ids=tokens, finish_reason=reason, spec_decode_metrics=metrics, logprobs=scores)
-        return SimpleNamespace(request_id=name, finished=reason is not None, outputs=[one])
+        one = SimpleNamespace(
+            token_ids=tokens, finish_reason=reason, spec_decode_metrics=metrics, logprobs=_Scores(tokens)
+        )
+        of_prompt, row.prompt = _Scores(row.prompt) if row.prompt else None, []
+        return SimpleNamespace(request_id=name, finished=reason is not None, outputs=[one], prompt_logprobs=of_prompt)
+
+
+class _Scores:
+    """vLLM's FlatLogprobs: of each token the log probability is its negative, less 2; 11 and 12 are the likeliest."""
+
+    def __init__(self, tokens):
+        self.start_indices = [3 * at for at in range(len(tokens))]
+        self.end_indices = [start + 3 for start in self.start_indices]
+        self.token_ids = [one for token in tokens for one in (token, 11, 12)]
+        self.logprobs = [one for token in tokens for one in (-2.0 - token, -0.1, -0.2)]

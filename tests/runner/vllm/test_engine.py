@@ -145,6 +145,17 @@ def test_log_probabilities_are_the_tokens_own_and_the_likeliest_up_to_where_the_
     assert found["r1"].logprobs is None
 
 
+@pytest.mark.parametrize("stop", [None, lambda new: None])
+def test_a_prompts_log_probabilities_come_once_whether_tokens_are_sent_as_they_come_or_at_the_end(stop):
+    asked = Request("r", [5, 6, 7], 3, stop=stop, prompt_logprobs=2)
+    found = decoded(engine(StandIn()), [asked, *rows(2)[1:]])
+    assert [tuple(one) for one in found["r"].prompt_logprobs] == [
+        (6, -8.0, [(11, -0.1), (12, -0.2)]),
+        (7, -9.0, [(11, -0.1), (12, -0.2)]),
+    ]
+    assert found["r1"].prompt_logprobs is None
+
+
 def test_what_is_wrong_within_a_step_is_no_rows_error():
     made = engine(StandIn(dies_at=2, error=ValueError("too many bad words")))
     with pytest.raises(DeviceError, match="has died"):
