@@ -146,13 +146,8 @@ def _score_prompts(warmed: Warmed, k: int, plain: Rows) -> None:
     rows = [Request(str(i), prompt, lengths[i], top_logprobs=5) for i, prompt in enumerate(plain.prompts)]
     said = {one.request.id: one for one in warmed.engine.generate(rows)}
     longer = {row.id: [*row.prompt_token_ids, *said[row.id].token_ids] for row in rows}
-    for most in (
-        5,
-        5,
-        5,
-        None,
-        None,
-    ):  # forwards as they are, then captured, then as they are used; and without the head
+    # Forwards as they are, then captured, then as they are used; and without the head.
+    for most in (5, 5, 5, None, None):
         start = time.perf_counter()
         asked = [Request(name, tokens, 1, prompt_logprobs=most) for name, tokens in longer.items()]
         scored = {one.request.id: one for one in warmed.engine.generate(asked)}
