@@ -70,6 +70,7 @@ class Verification:
         target_only_tokens_per_second: of the target alone on these rows, measured; None where nothing was replayed.
         target_only_rows, target_only_tokens, target_only_seconds: what that was measured on.
         max_sequences: rows at once in the replay, over all replicas.
+        logprobs, logprobs_apart: how many recorded log probabilities the replay has of the same tokens, and the furthest that two are apart.
         device: where the target stood.
         warnings: what the target's folder asks for and neither the run nor the replay does.
         versions: of the software that verified.
@@ -96,6 +97,8 @@ class Verification:
     target_only_tokens: int = 0
     target_only_seconds: float = 0.0
     max_sequences: int = 0
+    logprobs: int = 0
+    logprobs_apart: float = 0.0
     device: str = ""
     warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -187,6 +190,9 @@ def render_verification(verification: Verification, *, name: str = "", speedup: 
         depend = found.ties + found.unexplained
         said = f"no promise that a row's text is independent of the rows beside it: {depend:,} of {found.replayed:,} came out otherwise"
         lines.append((found.engine, said))
+    if found.logprobs:
+        said = f"{found.logprobs:,} of tokens and prompts, at most {found.logprobs_apart:.2g} from the replay's"
+        lines.append(("log probabilities", said))
     if found.scores:
         lines.append(("margins", f"scores in {found.scores}, of a run in {found.dtype}; a tie: {found.tie_bound}"))
     lines += [("warning", text) for text in found.warnings]

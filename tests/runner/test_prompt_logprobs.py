@@ -7,6 +7,7 @@ import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
+from specbatch.engine.logits.logprobs import Logprobs
 from specbatch.results.collect.collect import collect
 from specbatch.runner.job import run_job
 from specbatch.runner.verify.verify import verify_run
@@ -34,7 +35,7 @@ ROWS = [
 ]
 
 
-def test_every_form_has_them_where_its_readers_look_and_verify_replays_the_rows(make_job, tmp_path):
+def test_every_form_has_them_where_its_readers_look_and_verify_replays_them(make_job, tmp_path, monkeypatch):
     summary = run_job(make_job(ROWS))
     assert (summary.totals.results, summary.totals.errors) == (7, 2)
     directory = tmp_path / "results" / "tiny"
@@ -68,6 +69,12 @@ def test_every_form_has_them_where_its_readers_look_and_verify_replays_the_rows(
     assert len(chat.prompt_logprobs["content"]) == chat.usage.prompt_tokens
     checked = verify_run(directory)
     assert (checked.exact, checked.unexplained) == (7, 0)
+    of_prompts = 2 * (len(content) - 1) + tokens - 1 + chat.usage.prompt_tokens - 1
+    assert checked.logprobs == of_prompts + echo.usage.completion_tokens
+    assert checked.logprobs_apart < 1e-4
+    real = Logprobs.of
+    monkeypatch.setattr(Logprobs, "of", lambda logits, tokens: real(logits, tokens.roll(1, -1)))
+    assert verify_run(directory).logprobs_apart > 0.1
 
 
 def test_tables_have_them_in_a_column(make_job, tmp_path):

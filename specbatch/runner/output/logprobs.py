@@ -10,7 +10,7 @@ from specbatch.engine.request import TokenLogprobs
 from specbatch.runner.models.tokenizer import Detokenizer
 
 # What stands for "none at all", as in OpenAI's answers: JSON knows no infinity, nor NaN, which is not above it.
-_LEAST = -9999.0
+LEAST = -9999.0
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -45,10 +45,10 @@ def completion_logprobs(
     nothing = [None] * len(before)
     return {
         "tokens": texts,
-        "token_logprobs": [*nothing, *(max(_LEAST, one.logprob) for one in tokens)],
+        "token_logprobs": [*nothing, *(max(LEAST, one.logprob) for one in tokens)],
         "top_logprobs": [
             *nothing,
-            *({detokenizer.token(token): max(_LEAST, value) for token, value in one.top} for one in tokens),
+            *({detokenizer.token(token): max(LEAST, value) for token, value in one.top} for one in tokens),
         ],
         "text_offset": list(accumulate(map(len, texts), initial=0))[:-1],
     }
@@ -57,4 +57,4 @@ def completion_logprobs(
 def _token(detokenizer: Detokenizer, token: int, logprob: float) -> dict[str, Any]:
     text = detokenizer.token(token)
     known = list(text.encode("utf-8", "surrogatepass")) if _UNFINISHED not in text else None  # a part of a character
-    return {"token": text, "logprob": max(_LEAST, logprob), "bytes": known}
+    return {"token": text, "logprob": max(LEAST, logprob), "bytes": known}

@@ -31,6 +31,7 @@ from specbatch.runner.rows.find_form import form_of
 from specbatch.runner.rows.prefetcher import PreparedRow
 from specbatch.runner.rows.row_reader import RowReader
 from specbatch.runner.verify.follow import Follower
+from specbatch.runner.verify.logprobs import differences
 from specbatch.runner.verify.sample import FoundRows, Sample, SampleQueue, find_prompts
 from specbatch.runner.verify.scores import ScoreSource
 from specbatch.runner.versions import versions
@@ -103,11 +104,12 @@ class Replay:
         tokens = sum(len(completion.token_ids) for completion in completions.values())
         max_sequences = sum(engine.stats.max_sequences for engine in ready.engines)
         source, fp8_kv = ScoreSource(ready), inputs.spec.target.kv_dtype == "fp8"
-        others = [
-            (row, one, choice)
-            for row, one, choice in choices
-            if not _same(choice, one, completions[choice.id], detokenizer)
-        ]
+        others, apart = [], list[float]()
+        for row, one, choice in choices:
+            completion = completions[choice.id]
+            same = _same(choice, one, completion, detokenizer)
+            others += [] if same else [(row, one, choice)]
+            apart += differences(row, choice, completion, same_text=same)
         computed, divergences = "", []
         if others:
             self._say(f"{len(others):,} completions differ: looking at the target's scores")
@@ -138,6 +140,8 @@ class Replay:
             target_only_tokens=tokens,
             target_only_seconds=seconds,
             max_sequences=max_sequences,
+            logprobs=len(apart),
+            logprobs_apart=max(apart, default=0.0),
             device=", ".join(dict.fromkeys(device for replica in inputs.plan.replicas for device in replica.devices)),
         )
 
