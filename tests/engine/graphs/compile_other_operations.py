@@ -138,6 +138,6 @@ def of_fp8(dtype):
             )
             yield lambda n=n, weights=weights: ops.linear_add(real(n, hidden), weights(hidden, hidden), real(n, hidden))
             yield lambda n=n, weights=weights: ops.norm_gated(
-                real(n, hidden), real(hidden), 1e-6, weights(2 * inner, hidden)
+                real(n, hidden), real(hidden), 1e-6, weights(2 * inner, hidden), following=weights(hidden, inner)
             )
             yield lambda n=n, weights=weights: ops.linear_add(real(n, inner), weights(hidden, inner), real(n, hidden))

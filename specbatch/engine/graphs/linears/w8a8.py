@@ -189,7 +189,7 @@ def _run(
         return out, None
     assert x.scales is not None
     assert not isinstance(config, Few)
-    tile = config or configured(tokens, outs, ins, gated=gated)
+    tile = config or configured(tokens, outs, ins, gated=gated, rounds=group == GROUP)
     times = triton.cdiv(tokens, tile.block_t)
     tiles = triton.cdiv(outs, tile.block_n) * times
     cells = tiles * tile.split * tile.block_n * tile.block_t * (1 + gated)

@@ -40,7 +40,7 @@ _PROGRAMS = {16: 3 * MULTIPROCESSORS, 32: 3 * MULTIPROCESSORS, 64: 2 * MULTIPROC
 _MOST = max(_PROGRAMS)  # tokens of a tile
 _BRIEF = (
     MULTIPROCESSORS << 18
-)  # bytes: weights below this take each multiprocessor a few programs, and rounding in each takes no longer than a kernel for it
+)  # bytes: of weights below this, rounding in every program takes no longer than a kernel for it
 
 
 def few(tokens: int, outs: int, ins: int, *, gated: bool = False) -> Few:
@@ -52,11 +52,21 @@ def few(tokens: int, outs: int, ins: int, *, gated: bool = False) -> Few:
     return Few(1 << max(most.bit_length() - 1, 0), warps, rounds=outs * (1 + gated) * ins <= _BRIEF)
 
 
-def configured(tokens: int, outs: int, ins: int, *, gated: bool = False) -> Config:
-    """The tile for [tokens, ins] x [outs, ins]; outputs of the gate alone where `gated`."""
+def configured(tokens: int, outs: int, ins: int, *, gated: bool = False, rounds: bool = False) -> Config:
+    """The tile for [tokens, ins] x [outs, ins].
+
+    Args:
+        tokens: of which a program takes 128 at most.
+        outs: of the gate alone where gated.
+        ins: inputs.
+        gated: two linears, of gate and up.
+        rounds: the next linear's inputs are in groups: a tile as large as these rounds them.
+    """
     block_t = next((size for size in _PROGRAMS if tokens <= size), _MOST)
     if block_t == _MOST:
         config = Config(64, block_t, 8, 4) if gated else Config(64, block_t, 4, 5)
+    elif gated and rounds and outs % GROUP == 0 and block_t <= 32:
+        config = Config(GROUP, block_t, 8, 3, ahead=2, early=True)
     else:
         config = Config(64, block_t, 4, 4, ahead=1 if gated and block_t == 64 else 2, early=True)
     tiles = -(-outs // config.block_n) * -(-tokens // block_t)
@@ -64,6 +74,6 @@ def configured(tokens: int, outs: int, ins: int, *, gated: bool = False) -> Conf
     fitting = (s for s in (4, 2) if ins % (GROUP * s) == 0 and tiles * s <= _PROGRAMS[block_t] and cells * s <= SCRATCH)
     if tiles < MULTIPROCESSORS // (1 + gated):
         config = replace(config, split=next(fitting, 1))
-    if block_t == 16 or (block_t == 32 and tiles * config.split <= 2 * MULTIPROCESSORS and not gated):
-        config = replace(config, ahead=2 if gated else 4)  # all programs fit the multiprocessors with these, too
+    if not gated and (block_t == 16 or (block_t == 32 and tiles * config.split <= 2 * MULTIPROCESSORS)):
+        config = replace(config, ahead=4)  # all programs fit the multiprocessors with these, too
     return config
