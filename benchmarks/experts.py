@@ -78,7 +78,7 @@ class Layer:
     def few(self, i: int, tiles: Any = None) -> Tensor:
         """Every pair reads its expert."""
         kwargs = {} if tiles is None else {"tiles": tiles}
-        return few.experts(self.x, self.routed, self.gate_up[i], self.down[i], SILU, self.residual, **kwargs)
+        return few.experts(self.x, *self.routed, self.gate_up[i], self.down[i], SILU, self.residual, **kwargs)
 
     def many(self, i: int, size: int | None = None, tiles: tuple[Any, Any] = (None, None)) -> Tensor:
         """Sorted by expert."""

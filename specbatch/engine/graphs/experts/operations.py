@@ -28,16 +28,6 @@ class Routed(NamedTuple):
     experts: Tensor
 
 
-class Unchosen(NamedTuple):
-    """What experts are chosen by, in the kernels that read them; see TorchExperts.route."""
-
-    logits: Tensor
-    bias: Tensor | None
-    routing: Routing
-    slots: Tensor
-    padding: int
-
-
 class TorchExperts:
     """Router and experts."""
 
@@ -51,7 +41,7 @@ class TorchExperts:
         routing: Routing,
         slots: Tensor,
         padding: int,
-    ) -> tuple[Tensor, Tensor, Routed | Unchosen]:
+    ) -> tuple[Tensor, Tensor, Routed]:
         """The norm of the hidden states, or these as they are, and the experts of each token.
 
         Args:
@@ -77,7 +67,7 @@ class TorchExperts:
     def experts(
         self,
         x: Tensor,
-        routed: Routed | Unchosen,
+        routed: Routed,
         gate_up: Tensor,
         down: Tensor,
         activation: Activation,
@@ -98,7 +88,6 @@ class TorchExperts:
             eps: of it.
         """
         del norm, eps
-        assert isinstance(routed, Routed), "chosen, where no kernel chooses"
         total = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
         for expert in range(len(gate_up)):
             weight = torch.where(routed.experts == expert, routed.weights, 0.0).sum(-1, keepdim=True)

@@ -8,13 +8,12 @@ from torch import Tensor
 from specbatch.engine.graphs.describe.description import Activation, Routing
 from specbatch.engine.graphs.describe.operations import Normed
 from specbatch.engine.graphs.describe.triton_operations import TritonLayers, known, normed
-from specbatch.engine.graphs.experts.operations import Routed, Unchosen
+from specbatch.engine.graphs.experts.operations import Routed
 from specbatch.engine.graphs.kernels.activations import CODES
-from specbatch.engine.graphs.kernels.experts import choice, few, grouping, many, routing
+from specbatch.engine.graphs.kernels.experts import few, grouping, many, routing
 
 _SCORED = 16  # tokens, up to which every one of them reads the router for itself
 _FEW = 2  # tokens, up to which every pair reads its expert for itself
-CHOOSES = False  # few tokens' experts are chosen by the kernels that read them
 
 
 class TritonExperts(TritonLayers):
@@ -30,15 +29,13 @@ class TritonExperts(TritonLayers):
         routing_: Routing,
         slots: Tensor,
         padding: int,
-    ) -> tuple[Tensor, Tensor, Routed | Unchosen]:
+    ) -> tuple[Tensor, Tensor, Routed]:
         """Norm and logits in one kernel for few tokens, the choice in another."""
         if not known(x, x) or not len(x):
             return super().route(x, norm, eps, router, bias, routing_, slots, padding)
         contiguous = x.is_contiguous() and router.is_contiguous()
         if contiguous and len(x) <= _SCORED and (norm is None or normed(x, norm)):
             ready, logits = routing.norm_scores(x, norm, eps, router)
-            if len(x) <= _FEW and CHOOSES and choice.chooses(routing_):
-                return ready, logits, Unchosen(logits, bias, routing_, slots, padding)
         else:
             ready = x if norm is None else self.rms_norm(x, norm, eps)
             if x.is_cuda and x.dtype == router.dtype and x.dtype != torch.float32:
@@ -50,7 +47,7 @@ class TritonExperts(TritonLayers):
     def experts(
         self,
         x: Tensor,
-        routed: Routed | Unchosen,
+        routed: Routed,
         gate_up: Tensor,
         down: Tensor,
         activation: Activation,
@@ -60,14 +57,11 @@ class TritonExperts(TritonLayers):
     ) -> tuple[Tensor, Normed | None]:
         """Few tokens read their experts one by one; more are sorted by expert, and what experts give is summed with the norm that comes next."""
         alike = known(x, gate_up) and x.is_contiguous() and (residual is None or residual.is_contiguous())
-        by_kernel = alike and activation.name in CODES and not activation.numbers and len(x) > 0
-        if by_kernel and len(x) <= _FEW:
-            return few.experts(x, routed, gate_up, down, activation, residual), None
-        if isinstance(routed, Unchosen):
-            routed = Routed(*routing.route(*routed))
-        if not by_kernel:
+        if not alike or activation.name not in CODES or activation.numbers or not len(x):
             return super().experts(x, routed, gate_up, down, activation, residual)
         weights, chosen = routed
+        if len(x) <= _FEW:
+            return few.experts(x, weights, chosen, gate_up, down, activation, residual), None
         count, each = len(gate_up), chosen.shape[1]
         pairs = grouping.group(chosen, count, many.block_size(chosen.numel(), count))
         fed = many.gate_up(x, pairs, each, gate_up, activation)

@@ -10,17 +10,13 @@ Names of sizes: T tokens, E experts, K of a token, H hidden size, I intermediate
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from specbatch.engine.graphs.describe.description import Activation
-from specbatch.engine.graphs.experts.operations import Routed, Unchosen
 from specbatch.engine.graphs.kernels.activations import CODES, activated
-from specbatch.engine.graphs.kernels.experts.choice import of_rank, ranked
 from specbatch.engine.graphs.kernels.overlap import overlap
 
 _GATED = (4, 2048, 4)  # outputs and inputs of a tile, warps: of weights of two bytes
@@ -29,14 +25,15 @@ _AHEAD = 8  # tiles of the second kernel that registers hold while the first is 
 
 
 def experts(
-    x: Tensor, routed: Routed | Unchosen, gate_up: Tensor, down: Tensor, activation: Activation,
+    x: Tensor, weights: Tensor, chosen: Tensor, gate_up: Tensor, down: Tensor, activation: Activation,
     residual: Tensor | None, *, tiles: tuple[tuple[int, int, int], tuple[int, int, int]] = (_GATED, _DOWN),
 ) -> Tensor:  # fmt: skip
     """See TorchExperts.experts.
 
     Args:
         x: [T, H]
-        routed: where tokens go, or what says so.
+        weights: float32 [T, K]
+        chosen: E: none  # int32 [T, K]
         gate_up: [E, 2 I, H]
         down: [E, H, I]
         activation: of the gate.
@@ -48,50 +45,35 @@ def experts(
     """
     tokens, hidden = x.shape
     count, _, inner = down.shape
-    by: tuple[Any, ...] = (None, None, None, 0, 0)
-    how = {"places": 0, "sigmoid": False, "biased": False}
-    if isinstance(routed, Unchosen):
-        logits, bias, rule, slots, padding = routed
-        weights, chosen, each, by = logits, logits, rule.per_token, (logits, bias, slots, padding, logits.stride(0))
-        how = {"places": triton.next_power_of_2(count), "sigmoid": rule.scores == "sigmoid", "biased": bias is not None}
-        sums = {"scale": rule.scale, "is_normed": rule.normed}
-    else:
-        weights, chosen = routed
-        each, sums = chosen.shape[1], {"scale": 1.0, "is_normed": False}
+    each = chosen.shape[1]
     (gate_n, gate_k, gate_warps), (down_n, down_k, down_warps) = tiles
     gate_k, down_k = min(gate_k, triton.next_power_of_2(hidden)), min(down_k, triton.next_power_of_2(inner))
     fed = x.new_empty(tokens * each, inner)
     _gate_up[(triton.cdiv(inner, gate_n), tokens * each)](
-        x, chosen, *by, gate_up, fed, inner, hidden,
+        x, chosen, gate_up, fed, inner, hidden,
         count=count, each=each, block_n=gate_n, block_k=gate_k, steps=triton.cdiv(hidden, gate_k),
-        even=hidden % gate_k == 0, activation=CODES[activation.name], **how, num_warps=gate_warps, **overlap(x.device),
+        even=hidden % gate_k == 0, activation=CODES[activation.name], num_warps=gate_warps, **overlap(x.device),
     )  # fmt: skip
     out = torch.empty_like(x)
     _down[(triton.cdiv(hidden, down_n), tokens)](
-        fed, weights, chosen, *by, down, residual, out, hidden, inner,
+        fed, weights, chosen, down, residual, out, hidden, inner,
         count=count, each=each, block_n=down_n, block_k=down_k, steps=triton.cdiv(inner, down_k),
-        adds=residual is not None, ahead=each * triton.cdiv(inner, down_k) <= _AHEAD, **how, **sums, num_warps=down_warps, **overlap(x.device),
+        adds=residual is not None, ahead=each * triton.cdiv(inner, down_k) <= _AHEAD, num_warps=down_warps, **overlap(x.device),
     )  # fmt: skip
     return out
 
 
 @triton.jit
 def _gate_up(
-    x, chosen, logits, bias, slots, padding, stride, weight, out, outs, ins,
+    x, chosen, weight, out, outs, ins,
     count: tl.constexpr, each: tl.constexpr, block_n: tl.constexpr, block_k: tl.constexpr, steps: tl.constexpr,
-    even: tl.constexpr, activation: tl.constexpr, places: tl.constexpr, sigmoid: tl.constexpr, biased: tl.constexpr, overlapped: tl.constexpr,
+    even: tl.constexpr, activation: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
-    """places: of the experts, where they are still to be chosen, else 0"""
     if overlapped:
         tl.extra.cuda.gdc_wait()
-        tl.extra.cuda.gdc_launch_dependents()  # what was chosen, or the logits, are there: the next kernel may read them
+        tl.extra.cuda.gdc_launch_dependents()  # what was chosen is there: the next kernel may read it
     pair = tl.program_id(1)
-    if places:
-        token = pair // each
-        e, _, rank, _ = ranked(logits + token * stride, bias, count, places, sigmoid, biased)
-        expert = of_rank(e, rank, pair % each, tl.load(slots + token) == padding, count)
-    else:
-        expert = tl.load(chosen + pair)
+    expert = tl.load(chosen + pair)
     n = tl.program_id(0) * block_n + tl.arange(0, block_n)
     row = tl.minimum(n, outs - 1)
     k = tl.arange(0, block_k)
@@ -115,44 +97,34 @@ def _gate_up(
 
 @triton.jit
 def _down(
-    x, weights, chosen, logits, bias, slots, padding, stride, weight, residual, out, outs, ins, scale,
+    x, weights, chosen, weight, residual, out, outs, ins,
     count: tl.constexpr, each: tl.constexpr, block_n: tl.constexpr, block_k: tl.constexpr, steps: tl.constexpr,
-    adds: tl.constexpr, ahead: tl.constexpr, places: tl.constexpr, sigmoid: tl.constexpr, biased: tl.constexpr, is_normed: tl.constexpr,
-    overlapped: tl.constexpr,
+    adds: tl.constexpr, ahead: tl.constexpr, overlapped: tl.constexpr,
 ):  # fmt: skip
-    """A token's outputs over all of its experts. What was chosen, or its logits, are there before this starts, see _gate_up."""
+    """A token's outputs over all of its experts. What was chosen is there before this starts, see _gate_up."""
     if overlapped:
         tl.extra.cuda.gdc_launch_dependents()
     token = tl.program_id(1)
     n = tl.program_id(0) * block_n + tl.arange(0, block_n)
     first = token * each
-    e, scores, rank, broken, filler, total_score = 0, 0.0, 0, False, False, 1.0
-    if places:
-        filler = tl.load(slots + token) == padding
-        e, scores, rank, broken = ranked(logits + token * stride, bias, count, places, sigmoid, biased)
-        if is_normed:
-            total_score = tl.sum(tl.where(rank < each, scores, 0.0), axis=0) + 1e-20
     rows = weight + tl.minimum(n, outs - 1)[:, None] * ins
     sums = tl.full((block_n, block_k), 0.0, tl.float32)
     if ahead:
         loaded = ()
         for j in tl.static_range(each * steps):
-            expert = _expert(chosen + first, e, rank, filler, j // steps, count, places)
-            loaded = loaded + (_weights(rows, expert, j % steps, outs, ins, count, block_k),)  # type: ignore[assignment]  # noqa: RUF005  # Triton knows neither
+            a = _weights(rows, chosen + first + j // steps, j % steps, outs, ins, count, block_k)
+            loaded = loaded + (a,)  # type: ignore[assignment]  # noqa: RUF005  # Triton knows neither
         if overlapped:
             tl.extra.cuda.gdc_wait()
         for j in tl.static_range(each * steps):
-            share = _share(weights + first, scores, rank, broken, filler, total_score, scale, j // steps, places)
-            sums += _products(loaded[j], x, share, first + j // steps, j % steps, ins, block_k)
+            sums += _products(loaded[j], x, weights, first + j // steps, j % steps, ins, block_k)
     else:
         if overlapped:
             tl.extra.cuda.gdc_wait()
         for j in tl.range(0, each):
-            expert = _expert(chosen + first, e, rank, filler, j, count, places)
-            share = _share(weights + first, scores, rank, broken, filler, total_score, scale, j, places)
             for step in tl.range(0, steps):
-                a = _weights(rows, expert, step, outs, ins, count, block_k)
-                sums += _products(a, x, share, first + j, step, ins, block_k)
+                a = _weights(rows, chosen + first + j, step, outs, ins, count, block_k)
+                sums += _products(a, x, weights, first + j, step, ins, block_k)
     total = tl.sum(sums, axis=1)
     at = token.to(tl.int64) * outs + n
     if adds:
@@ -161,26 +133,9 @@ def _down(
 
 
 @triton.jit
-def _expert(chosen, e, rank, filler, place, count: tl.constexpr, places: tl.constexpr):
-    if places:
-        return of_rank(e, rank, place, filler, count)
-    else:  # noqa: RET505  # Triton compiles both where this is left out
-        return tl.load(chosen + place)
-
-
-@triton.jit
-def _share(weights, scores, rank, broken, filler, total, scale, place, places: tl.constexpr):
-    """What an expert counts."""
-    if places:
-        score = tl.sum(tl.where(rank == place, scores, 0.0), axis=0) / total * scale
-        return tl.where(filler, 0.0, tl.where(broken, float("nan"), score))
-    else:  # noqa: RET505  # as above
-        return tl.load(weights + place)
-
-
-@triton.jit
-def _weights(rows, expert, step, outs, ins, count: tl.constexpr, block_k: tl.constexpr):
+def _weights(rows, chosen, step, outs, ins, count: tl.constexpr, block_k: tl.constexpr):
     """An expert's; of none, nothing is read.  # [block_n, block_k]"""
+    expert = tl.load(chosen)
     k = step * block_k + tl.arange(0, block_k)
     mask = (expert < count) & (k < ins)
     start = rows + tl.minimum(expert, count - 1).to(tl.int64) * outs * ins
@@ -188,8 +143,8 @@ def _weights(rows, expert, step, outs, ins, count: tl.constexpr, block_k: tl.con
 
 
 @triton.jit
-def _products(a, x, share, pair, step, ins, block_k: tl.constexpr):
+def _products(a, x, weights, pair, step, ins, block_k: tl.constexpr):
     """Weighted.  # [block_n, block_k]"""
     k = step * block_k + tl.arange(0, block_k)
     b = tl.load(x + pair.to(tl.int64) * ins + k, mask=k < ins, other=0.0).to(tl.float32)
-    return a.to(tl.float32) * (b * share)[None, :]
+    return a.to(tl.float32) * (b * tl.load(weights + pair))[None, :]

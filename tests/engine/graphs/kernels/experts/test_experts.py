@@ -6,12 +6,10 @@ import torch
 pytest.importorskip("triton")
 
 from specbatch.engine.graphs.describe.description import Activation, Routing
-from specbatch.engine.graphs.experts import triton_operations
-from specbatch.engine.graphs.experts.operations import Routed, Unchosen
+from specbatch.engine.graphs.experts.operations import Routed
 from specbatch.engine.graphs.kernels.experts import few as by_pair
 from specbatch.engine.graphs.kernels.experts import grouping
 from specbatch.engine.graphs.kernels.experts import many as by_expert
-from specbatch.engine.graphs.kernels.experts.routing import route
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.triton_ops import TritonOps
 from tests.engine.graphs.kernels.test_elementwise import DEVICE, DTYPES, random
@@ -31,7 +29,7 @@ def case(tokens, hidden, inner, count, each, dtype):
 
 
 def few(x, routed, gate_up, down, activation, residual):
-    return by_pair.experts(x, routed, gate_up, down, activation, residual)
+    return by_pair.experts(x, *routed, gate_up, down, activation, residual)
 
 
 def many(x, routed, gate_up, down, activation, residual, size=8):
@@ -60,7 +58,9 @@ def test_experts_wider_than_a_tile_are_the_references(held, monkeypatch):
     """Whether all weights of the second kernel are asked for ahead or not."""
     monkeypatch.setattr(by_pair, "_AHEAD", held)
     inputs, residual = case(1, 40, 24, 3, 2, torch.float32), random(1, 40, seed=5)
-    ours = by_pair.experts(*inputs, Activation(), residual, tiles=((8, 16, 1), (16, 16, 1)))
+    ours = by_pair.experts(
+        *inputs[:1], *inputs[1], *inputs[2:], Activation(), residual, tiles=((8, 16, 1), (16, 16, 1))
+    )
     torch.testing.assert_close(ours, TorchOps().experts(*inputs, Activation(), residual)[0], rtol=1e-5, atol=1e-5)
 
 
@@ -102,53 +102,3 @@ def test_a_norm_that_comes_next_is_the_references():
 )
 def test_a_block_holds_what_an_expert_has_in_most_cases(pairs, experts, size):
     assert by_expert.block_size(pairs, experts) == size
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("held", [8, 0])
-@pytest.mark.parametrize(
-    ("routing", "biased"),
-    [
-        (Routing(6, 2, normed=True), False),
-        (Routing(8, 3, scores="sigmoid", scale=2.5), True),
-        (Routing(5, 1, scores="sigmoid"), False),
-    ],
-)
-def test_experts_that_choose_for_themselves_are_those_of_the_router(routing, biased, held, monkeypatch):
-    """Equal logits among them, the last token filler; with a shared expert's gate behind the router's logits."""
-    monkeypatch.setattr(by_pair, "_AHEAD", held)
-    x, _, gate_up, down = case(3, 32, 16, routing.experts, routing.per_token, torch.float32)
-    bias = random(routing.experts, seed=7) if biased else None
-    logits = random(3, routing.experts + 1, seed=6)
-    logits[0, 1] = logits[0, 3] = logits[0, :-1].amax()
-    slots, residual = torch.arange(3, device=DEVICE), random(3, 32, seed=5)
-    routed = Routed(*route(logits[:, :-1], bias, routing, slots, 2))
-    expected, _ = TorchOps().experts(x, routed, gate_up, down, Activation(), residual)
-    unchosen = Unchosen(logits, bias, routing, slots, 2)
-    got = by_pair.experts(x, unchosen, gate_up, down, Activation(), residual)
-    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_logits_that_are_no_numbers_stay_visible_where_experts_choose_for_themselves():
-    x, _, gate_up, down = case(2, 32, 16, 4, 2, torch.float32)
-    logits = random(2, 4)
-    logits[0, 2] = torch.nan
-    routing, slots = Routing(4, 2, normed=True), torch.arange(2, device=DEVICE)
-    out = by_pair.experts(x, Unchosen(logits, None, routing, slots, 9), gate_up, down, Activation(), None)
-    assert out[0].isnan().all()
-    assert out[1].isfinite().all()
-
-
-@pytest.mark.slow
-def test_a_layer_is_the_same_whoever_chooses(monkeypatch):
-    monkeypatch.setattr(triton_operations, "CHOOSES", True)
-    ops, routing = TritonOps(), Routing(4, 2, normed=True)
-    x, _, gate_up, down = case(2, 32, 16, 4, 2, torch.float32)
-    given = torch.ones(32, device=DEVICE), 1e-6, random(4, 32, seed=4), None, routing, torch.tensor([0, 9], device=DEVICE), 9  # fmt: skip
-    ready, _, unchosen = ops.route(x, *given)
-    assert isinstance(unchosen, Unchosen)
-    plain = TorchOps().route(x, *given)
-    expected, _ = TorchOps().experts(plain[0], plain[2], gate_up, down, Activation(), x)
-    got, _ = ops.experts(ready, unchosen, gate_up, down, Activation(), x)
-    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
