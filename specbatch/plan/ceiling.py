@@ -190,6 +190,6 @@ def _seconds(
     gpu, tokens = request.gpus[stage.device], rows * tokens_per_row
     layers, of_head = shape.span(stage.first_layer, count), shape.head if head else 0
     weights = shape.read_bytes(shape.active_params(layers, shape.different_experts(tokens)), of_head)
-    cache = shape.kv_bytes(shape.read_kv(stage.first_layer, count, request.mean_length)) * rows
+    cache = int(shape.read_kv(stage.first_layer, count, request.mean_length) * shape.kv_number_bytes) * rows
     params = shape.active_params(layers, shape.experts_per_token) + of_head
     return max((weights + cache) / gpu.bandwidth, 2 * params * tokens / gpu.flops)

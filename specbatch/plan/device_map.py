@@ -92,7 +92,7 @@ def place_model(
                 first_layer=layer,
                 last_layer=layer + count - 1,
                 weight_bytes=int(linears) // 8 + params * shape.dtype_bytes,
-                kv_bytes=shape.kv_bytes((kv - sliding) * kv_tokens + sliding * sliding_tokens),
+                kv_bytes=int(((kv - sliding) * kv_tokens + sliding * sliding_tokens) * shape.kv_number_bytes),
                 has_embedding=device == devices[0],
                 has_head=device == head,
             )

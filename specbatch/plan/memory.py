@@ -247,7 +247,7 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
 
 
 def _sliding_bytes(shape: ModelShape, stage: Stage) -> int:
-    return shape.kv_bytes(shape.sliding_kv(stage.first_layer, stage.last_layer + 1 - stage.first_layer))
+    return int(shape.sliding_kv(stage.first_layer, stage.last_layer + 1 - stage.first_layer) * shape.kv_number_bytes)
 
 
 def largest(fits: Callable[[int], bool], cap: int) -> int:

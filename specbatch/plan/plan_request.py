@@ -71,7 +71,17 @@ class PlanRequest:
             acceptance_rate = _ACCEPTANCE_OF_NGRAM if ngram else of_model
         if drafter is not None and spec.drafter is not None and spec.drafter.window is not None:
             drafter = replace(drafter, window=spec.drafter.window)
-        target, drafter = _with_kv(job, target, drafter)
+        asked = spec.drafter.kv_dtype if spec.drafter is not None else "auto"
+        if asked != "auto" and drafter is not None and drafter.eagle3 is not None:
+            raise ModelError(
+                "drafter.kvDtype is for draft models, and it is an EAGLE-3 head, which has one layer of KV",
+                where=drafter.name,
+                remedy="leave drafter.kvDtype out",
+            )
+        general = any(shape.why_general for shape in (target, drafter) if shape is not None)
+        if spec.engine.name == "vllm" or (spec.placement.gpus > 0 and not general):  # elsewhere FP8 saves no memory
+            target = replace(target, fp8_kv=spec.target.kv_dtype == "fp8")
+            drafter = drafter and replace(drafter, fp8_kv=asked == "fp8")
         return cls(
             target=target,
             drafter=drafter,
@@ -106,23 +116,6 @@ class PlanRequest:
     def without_drafter(self) -> Self:
         """The target alone on the same GPUs, which leaves room for more rows."""
         return replace(self, drafter=None, speculation=Speculation(0, is_adaptive=False), target_alone=True)
-
-
-def _with_kv(job: SpecBatchJob, target: ModelShape, drafter: ModelShape | None) -> tuple[ModelShape, ModelShape | None]:
-    """The shapes with keys and values of the dtypes that the spec asks for: of pages, or vLLM's; else nothing is saved."""
-    asked = job.spec.drafter.kv_dtype if job.spec.drafter is not None else "auto"
-    if asked != "auto" and drafter is not None and drafter.eagle3 is not None:
-        raise ModelError(
-            "drafter.kvDtype is for draft models, and it is an EAGLE-3 head, which has one layer of KV",
-            where=drafter.name,
-            remedy="leave drafter.kvDtype out",
-        )
-    if job.spec.engine.name != "vllm" and (
-        job.spec.placement.gpus == 0 or any(shape.why_general for shape in (target, drafter) if shape is not None)
-    ):
-        return target, drafter
-    drafting = drafter and replace(drafter, fp8_kv=asked == "fp8")
-    return replace(target, fp8_kv=job.spec.target.kv_dtype == "fp8"), drafting
 
 
 def _devices(count: int, gpus: Sequence[GpuShape]) -> dict[str, GpuShape]:

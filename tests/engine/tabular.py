@@ -37,7 +37,7 @@ class TabularLM:
     def allocate(self, slots, max_positions):
         pass
 
-    def capture_forwards(self):
+    def capture_forwards(self, record=None, product=None):
         pass
 
     def fill(self, token_ids, view):

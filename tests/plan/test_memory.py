@@ -60,7 +60,7 @@ def gemma(length, *devices, k=0):
 
 def test_layers_with_a_window_hold_no_more_than_it_of_a_row():
     memory, rows = gemma(32768), 20
-    sliding, whole = GEMMA.kv_bytes(GEMMA.sliding_kv()), GEMMA.kv_bytes_per_token
+    sliding, whole = int(GEMMA.sliding_kv() * GEMMA.kv_number_bytes), GEMMA.kv_bytes_per_token
     assert (sliding, whole) == (40 * 8192, 48 * 8192)
     assert memory.sliding_tokens(rows) == PAGE * (
         rows * 18 + 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -189,14 +190,15 @@ class ModelShape:
         """Bytes of weights read by one decode step of a large batch: everything but embeddings that are looked up."""
         return self.read_bytes(self.span().params, self.head) + self.after * self.dtype_bytes
 
-    def kv_bytes(self, numbers: int) -> int:
-        """Bytes of so many numbers of keys and values; in FP8 those of a head have a scale of 16 bits."""
-        return numbers + 2 * (numbers // self.head_dim) if self.fp8_kv else numbers * self.dtype_bytes
+    @property
+    def kv_number_bytes(self) -> Fraction:
+        """Bytes of one number of keys and values; in FP8 those of a head have a scale of 16 bits."""
+        return Fraction(self.head_dim + 2, self.head_dim) if self.fp8_kv else Fraction(self.dtype_bytes)
 
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of keys and values of one token."""
-        return self.kv_bytes(self.span().kv)
+        return int(self.span().kv * self.kv_number_bytes)
 
 
 # Counts a model from its parsed config.json, or from the .gguf file it was read of: a shape without name and source; None where it cannot.
