@@ -77,7 +77,7 @@ def ceiling(
         rows: what is decoded.
         acceptance: of each draft, given that those before it were accepted.
         k: tokens drafted a round; None: the best of 0..8.
-        number_bytes: of a weight and of a number of KV.
+        number_bytes: of a number of weights and KV that are floating point.
     """
     choices = [0] if drafter is None else [k] if k is not None else list(range(_MAX_K + 1))
     found = []
@@ -96,7 +96,7 @@ def ceiling(
 def _forward(speed: Speed, shape: Shape, rows: Rows, tokens_a_row: int, number_bytes: int) -> float:
     params = shape.body_params + shape.head_params
     read = _body_bytes(shape, rows.at_once * tokens_a_row, number_bytes)
-    read += number_bytes * (shape.head_params + shape.kv_numbers * rows.at_once * rows.mean_length)
+    read += number_bytes * shape.head_params + rows.at_once * shape.read_kv(rows.mean_length, number_bytes)
     return max(read / speed.bandwidth, 2 * params * rows.at_once * tokens_a_row / speed.flops)
 
 

@@ -138,13 +138,15 @@ def _table(
     speeds: tuple[Speed | None, Speed],
 ) -> Iterator[Line]:
     """Prints and gives the lines of this project's engine."""
-    shapes, number_bytes = (
-        (SHAPES[asked.target], drafter_shape(asked.target, asked.drafter)),
-        DTYPES[asked.dtype].itemsize,
-    )
+    number_bytes = DTYPES[asked.dtype].itemsize
+    target, drafter = SHAPES[asked.target], drafter_shape(asked.target, asked.drafter)
 
-    def ceilings(rows: Rows, rate: float, k: int | None) -> list[Ceiling | None]:
-        return [ceiling(speed, *shapes, rows, rate, k, number_bytes) if speed else None for speed in speeds]
+    def ceilings(rows: Rows, rate: float, k: int | None, kv_dtype: str) -> list[Ceiling | None]:
+        of_target = replace(target, fp8_kv=kv_dtype != "auto")
+        of_drafter = drafter and replace(drafter, fp8_kv=kv_dtype == "fp8")
+        return [
+            ceiling(speed, of_target, of_drafter, rows, rate, k, number_bytes) if speed else None for speed in speeds
+        ]
 
     print(f"\n{asked.target}, drafter {asked.drafter}, placement {asked.placement}\n")
     print("| " + " | ".join(_COLUMNS) + " |\n" + "|---" * len(_COLUMNS) + "|")
@@ -159,11 +161,12 @@ def _table(
                     line.acceptance, line.prompt, line.kv_dtype = acceptance, max(map(len, work[0].prompts)), kv_dtype
                     line.of_nominal, line.of_measured = (
                         line.tokens_per_second / top.tokens_per_second if top else None
-                        for top in ceilings(work[0], acceptance, k)
+                        for top in ceilings(work[0], acceptance, k, kv_dtype)
                     )
                     print(_cells(line), flush=True)
                     yield line
-                for top, by in zip(ceilings(work[0], acceptance, None), ("data sheet", "measured speed"), strict=True):
+                tops = ceilings(work[0], acceptance, None, kv_dtype)
+                for top, by in zip(tops, ("data sheet", "measured speed"), strict=True):
                     if top is not None:
                         print(
                             f"| {work[0].at_once} | {max(map(len, work[0].prompts))} | {acceptance} | {top.k} | {top.tokens_per_second:,.0f}: ceiling by {by}"

@@ -33,6 +33,7 @@ class Shape:
     model_type: transformers' name of its build
     settings: what its config has beside the sizes
     stored: what its linears are, see synthetic_fp8 and synthetic_int4; empty: floating point
+    fp8_kv: keys and values are kept in FP8
     """
 
     hidden: int
@@ -45,6 +46,7 @@ class Shape:
     model_type: str = "qwen3"
     settings: Mapping[str, Any] = field(default_factory=dict)
     stored: Literal["", "fp8", "int4"] = ""
+    fp8_kv: bool = False
 
     @property
     def body_params(self) -> int:
@@ -80,6 +82,13 @@ class Shape:
     def kv_numbers(self) -> int:
         """Numbers of KV a token."""
         return 2 * self.layers * self.kv_heads * self.head_dim
+
+    def read_kv(self, length: float, number_bytes: int) -> float:
+        """Bytes of KV that a row of so many tokens reads for its next one: of layers with a window, those within it."""
+        window = self.settings.get("sliding_window") or length
+        kinds = getattr(config_of(self, torch.float32), "layer_types", None) or ["sliding_attention"] * self.layers
+        seen = sum(min(length, window) if kind == "sliding_attention" else length for kind in kinds) / self.layers
+        return self.kv_numbers * seen * (1 + 2 / self.head_dim if self.fp8_kv else number_bytes)
 
 
 def _experts(count: int, per_token: int, width: int) -> dict[str, Any]:

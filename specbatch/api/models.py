@@ -73,13 +73,13 @@ class DrafterSpec(SpecModel):
         default=None,
         description="Weights of a drafter model in fewer bits, made from bfloat16 or float32 when it is loaded: a draft step reads a half (fp8, int8) or a quarter (int4) of them. "
         "int8 keeps most of the acceptance, int4 loses some. It saves memory; faster it is on GPUs and for a few rows: measure it. Not for mixtures of "
-        "experts and EAGLE-3 heads, nor with method ngram or engine.name vllm.",
+        "experts and heads (eagle3, mtp), nor with method ngram or engine.name vllm.",
         examples=["int8"],
     )
     kv_dtype: KVDtype = Field(
         default="auto",
         description="As target.kvDtype, of a draft model's keys and values: what long rows' draft steps read most of. It costs next to no acceptance, and by acceptanceRule "
-        "coupled changes no text. Not with methods eagle3 and ngram or engine.name vllm.",
+        "coupled changes no text. Not with methods eagle3, mtp and ngram or engine.name vllm.",
         examples=["fp8"],
     )
     window: int | None = Field(
@@ -88,7 +88,7 @@ class DrafterSpec(SpecModel):
         le=2**20,
         description="A draft model sees a row's first 16 tokens and at least so many of its last ones, at most twice as many, in place of all: its KV and its part of a long prompt "
         "become those of a short row. Some drafts are lost where the middle mattered. For recorded rounds on GPUs: the general engine, which cannot, drafts from whole rows. "
-        "Not with methods eagle3 and ngram, acceptanceRule rejection or engine.name vllm.",
+        "Not with methods eagle3, mtp and ngram, acceptanceRule rejection or engine.name vllm.",
         examples=[512],
     )
     prompt_lookup_max: int = Field(

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -77,6 +78,14 @@ def test_ceilings_are_those_of_the_notes():
     best = ceiling(h100, SHAPES["8b"], SHAPES["1.7b"], rows, 0.8, None)
     assert best.tokens_per_second == pytest.approx(386, rel=0.02)
     assert ceiling(h100, SHAPES["8b"], SHAPES["1.7b"], rows, 0.8, best.k) == best
+
+
+def test_ceilings_read_windows_and_fp8_as_the_kernels_do():
+    gemma, small = SHAPES["gemma3-12b"], SHAPES["8b"]
+    assert gemma.read_kv(1024, 2) == 1024 * 2 * gemma.kv_numbers
+    assert gemma.read_kv(8192, 2) == pytest.approx((8192 / 6 + 1024 * 5 / 6) * 2 * gemma.kv_numbers)
+    assert SHAPES["mistral-7b"].read_kv(8192, 2) == 4096 * 2 * SHAPES["mistral-7b"].kv_numbers
+    assert replace(small, fp8_kv=True).read_kv(100, 2) == pytest.approx(small.read_kv(100, 2) * 130 / 256)
     assert nominal("NVIDIA H200").bandwidth == 4.8e12
     assert nominal("Another") is None
 

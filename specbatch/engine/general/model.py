@@ -47,9 +47,7 @@ class CausalLM:
         embedding = model.get_input_embeddings().weight
         self.input_device: torch.device = embedding.device
         self._last_token: int = len(embedding) - 1
-        self.fp8_kv = (
-            False  # True, before there are rows: keys and values are kept in FP8, which makes it another model
-        )
+        self.fp8_kv = False  # set before there are rows: keys and values are kept in FP8, which makes it another model
         self.cache: SlotCache | None = None
         self.captured: CapturedForwards | None = None
         self._taps = Taps(model)
@@ -146,10 +144,8 @@ class CausalLM:
         return self.logits(token_ids, view, last_only)
 
     @torch.inference_mode()
-    def logits(
-        self, token_ids: Tensor, view: SlotView, last_only: bool = False
-    ) -> Tensor:  # a CapturedForwards' forward
-        """As forward, never captured: for shapes that seldom come again."""
+    def logits(self, token_ids: Tensor, view: SlotView, last_only: bool = False) -> Tensor:
+        """As forward, never captured: what CapturedForwards captures, and for shapes that seldom come again."""
         logits: Tensor = self._run(self.model, token_ids, view, logits_to_keep=1 if last_only else 0).logits
         return logits
 
