@@ -173,8 +173,8 @@ class Guessing(Residues):
         return [3] * min(most, 2 - len(self.tokens)) if len(self.tokens) < 2 else []
 
 
-def joint_p_value(engine) -> float:
-    """Of the first three tokens by the rejection rule, against plain forwards."""
+def joint_p_value(engine):
+    """Of the first three tokens by the rejection rule, against plain forwards; and how many drafts of grammars were accepted, of how many."""
     model, prompt, joint = joints.small_llama(), [1, 2, 3], np.ones(())
     for known in range(joints.LENGTH):
         before = [[*prompt, *tokens] for tokens in itertools.product(range(joints.VOCAB), repeat=known)]
@@ -188,14 +188,16 @@ def joint_p_value(engine) -> float:
     sizes = {"max_sequences": 256, "num_speculative_tokens": 2, "acceptance_rule": "rejection", "max_length": 16}
     drafter = ModelDrafter(CausalLM(tiny.noisy(model, 0.5)))
     out, made = ENGINES[engine](CausalLM(model), drafter, rows, **sizes)
-    assert 0 < made.stats.grammar_accepted <= made.stats.grammar_drafted
-    return joints.p_value(np.array([list(c.token_ids)[: joints.LENGTH] for c in out.values()]), joint)
+    counted = made.stats.grammar_accepted, made.stats.grammar_drafted
+    return joints.p_value(np.array([list(c.token_ids)[: joints.LENGTH] for c in out.values()]), joint), *counted
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_joint_of_three_tokens_is_the_targets_whatever_a_grammar_says_is_forced(engine):
-    assert joint_p_value(engine) > joints.PASS
+    p_value, accepted, drafted = joint_p_value(engine)
+    assert p_value > joints.PASS
+    assert 0 < accepted < drafted
 
 
 @pytest.mark.slow
@@ -210,7 +212,9 @@ def test_drafts_that_are_taken_for_drawn_fail_the_same_test(engine, monkeypatch)
 
     monkeypatch.setattr(Proposal, "given", staticmethod(drawn))
     monkeypatch.setattr(verifier, "certainly", lambda drafts, probs: torch.zeros_like(probs[:, : drafts.shape[1]]))
-    assert joint_p_value(engine) < joints.PASS
+    p_value, accepted, drafted = joint_p_value(engine)
+    assert p_value < joints.PASS
+    assert 0 < accepted == drafted
 
 
 @pytest.mark.parametrize(
