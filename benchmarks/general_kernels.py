@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.linear import Call, measured
-from specbatch.engine.general import norm_kernel, single_query_kernel, slot_kernels
+from specbatch.engine.general.kernels import norm, single_query, slots
 from specbatch.engine.general.slot_write import SlotWrite
 from specbatch.engine.graphs.kernels.linears import linear
 from specbatch.engine.graphs.kernels.linears.linear_configs import Config
@@ -51,7 +51,7 @@ def norms(hidden: int, rows: int) -> Iterator[tuple[str, Call]]:
     """The layer norm."""
     x, weight = [normal(rows, 1, hidden) for _ in range(COPIES)], normal(hidden)
     yield "layer norm, PyTorch", lambda i: F.layer_norm(x[i], (hidden,), weight, weight)
-    yield "layer norm, ours   ", lambda i: norm_kernel.layer_norm(x[i], weight, weight, 1e-5)
+    yield "layer norm, ours   ", lambda i: norm.layer_norm(x[i], weight, weight, 1e-5)
 
 
 def attentions(heads: int, rows: int, extent: int) -> Iterator[tuple[str, Call]]:
@@ -63,9 +63,9 @@ def attentions(heads: int, rows: int, extent: int) -> Iterator[tuple[str, Call]]
 
     def single(tile: int, stages: int, registers: int) -> Call:
         def call(i: int) -> Tensor:
-            kernel = single_query_kernel
+            kernel = single_query
             kernel.TILE, kernel.STAGES, kernel.REGISTERS = tile, stages, registers
-            return slot_kernels.attend(query, *kv[i % many], mask, 0.125, write(i))
+            return slots.attend(query, *kv[i % many], mask, 0.125, write(i))
 
         return call
 
@@ -75,7 +75,7 @@ def attentions(heads: int, rows: int, extent: int) -> Iterator[tuple[str, Call]]
     def write(i: int) -> SlotWrite:
         return SlotWrite(*kv[i % many], key, key, positions, kv[i % many])
 
-    yield "attention, 2 queries of which one counts", lambda i: slot_kernels.attend(query.expand(-1, -1, 2, -1), *kv[i % many], mask.expand(-1, -1, 2, -1), 0.125)  # fmt: skip
+    yield "attention, 2 queries of which one counts", lambda i: slots.attend(query.expand(-1, -1, 2, -1), *kv[i % many], mask.expand(-1, -1, 2, -1), 0.125)  # fmt: skip
     for tile, stages, registers in (
         (2048, 1, 255),
         (2048, 2, 64),
@@ -86,7 +86,7 @@ def attentions(heads: int, rows: int, extent: int) -> Iterator[tuple[str, Call]]
         (1024, 3, 64),
     ):
         yield f"attention, tile {tile}, stages {stages}, registers {registers}", single(tile, stages, registers)
-    yield "write", lambda i: slot_kernels.write(*kv[i % many], key, key, positions)  # type: ignore[func-returns-value]
+    yield "write", lambda i: slots.write(*kv[i % many], key, key, positions)  # type: ignore[func-returns-value]
 
 
 def main() -> None:

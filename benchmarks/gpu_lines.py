@@ -20,7 +20,6 @@ from benchmarks.inputs.synthetic import Order
 from benchmarks.inputs.workloads import Rows
 from benchmarks.predictions.predicted_lines import predicted_busy, predicted_round
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.controller import Controller, FixedK
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter, ModelDrafter
 from specbatch.engine.general.eagle3 import Eagle3Drafter
@@ -31,7 +30,8 @@ from specbatch.engine.memory import loaded_set_aside
 from specbatch.engine.regrouping import Regrouping
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.scheduler import FEW_SLOTS
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.controller import Controller, FixedK
+from specbatch.engine.speculation.depth import Speculation
 from specbatch.engine.stats import EngineStats
 
 GB = 1e9

@@ -40,7 +40,7 @@ from specbatch.engine.logits.grammar import GrammarRound
 from specbatch.engine.logits.options import LogitsOptions, TokenBias
 from specbatch.engine.make_engine import general_engine, graphs_engine
 from specbatch.engine.request import AcceptanceRule, Completion, Request, SamplingParams
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
 from specbatch.runner.rows.grammars import GrammarCompiler
 
 

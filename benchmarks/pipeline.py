@@ -29,7 +29,6 @@ from benchmarks.inputs.synthetic import SHAPES, Order, build
 from benchmarks.inputs.workloads import Rows, equal_lengths
 from benchmarks.predictions.simulate_pipeline import print_placements
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.controller import FixedK
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
@@ -39,7 +38,8 @@ from specbatch.engine.graphs.runner import GraphModelRunner
 from specbatch.engine.make_engine import graphs_engine
 from specbatch.engine.memory import loaded_set_aside
 from specbatch.engine.request import Request
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.controller import FixedK
+from specbatch.engine.speculation.depth import Speculation
 
 
 @dataclass

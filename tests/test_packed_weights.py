@@ -3,7 +3,7 @@
 import pytest
 
 from specbatch.packed_weights import PackedWeights, packed_weights, why_left
-from tests.engine.packed_checkpoints import AWQ, GPTQ, config
+from tests.engine.packed.checkpoints import AWQ, GPTQ, config
 
 COMPRESSED = config("compressed")
 

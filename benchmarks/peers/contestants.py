@@ -14,7 +14,7 @@ from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
 from specbatch.engine.stats import EngineStats
 
 

@@ -23,7 +23,7 @@ from specbatch.engine.engine import Engine
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import describe, make_engine
 from specbatch.engine.request import Request
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
 
 PROMPT, NEW = 128, 128
 CONFIGS = {

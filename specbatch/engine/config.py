@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from specbatch.engine.request import AcceptanceRule, SamplingParams
-from specbatch.engine.speculation import MOST_FORCED, Speculation
+from specbatch.engine.speculation.depth import MOST_FORCED, Speculation
 
 _KV_RESERVE = 4 << 30  # bytes of a GPU
 

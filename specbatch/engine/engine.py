@@ -21,10 +21,7 @@ from typing import TypeVar
 
 import torch
 
-from specbatch.engine.adaptive_k import costs_needed, make_controller
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.controller import Controller
-from specbatch.engine.forced_drafts import forced_drafts
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.memory import out_of_memory, release, too_little_memory
@@ -35,6 +32,9 @@ from specbatch.engine.request import Completion, Request
 from specbatch.engine.rounds import LaunchedRound, RoundOutput
 from specbatch.engine.scheduler import Scheduler
 from specbatch.engine.sequence import SequenceState
+from specbatch.engine.speculation.adaptive_k import costs_needed, make_controller
+from specbatch.engine.speculation.controller import Controller
+from specbatch.engine.speculation.forced_drafts import forced_drafts
 from specbatch.engine.stats import EngineStats, HostClock
 
 _T = TypeVar("_T")

@@ -10,9 +10,9 @@ import torch
 
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.memory import current_device
-from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.rounds import InFlightRound
 from specbatch.engine.sequence import SequenceState
+from specbatch.engine.speculation.round_costs import RoundCosts
 from specbatch.engine.timing import PrefillTimer
 
 

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from specbatch.engine.round_costs import RoundCosts
+from specbatch.engine.speculation.round_costs import RoundCosts
 
 HOP = 25e-6  # seconds for the hidden states of a group from one GPU to the next
 CROWDED = 1.3  # H200: parts at work that share a GPU, against one after the other; 128 rows, the drafter beside half of the target: two groups gave .81 of one

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from specbatch.engine.acceptance_rates import AcceptanceEstimate
-from specbatch.engine.controller import RoundReport
 from specbatch.engine.pipeline import PipelineCosts, best_groups, speeds_by_groups
+from specbatch.engine.speculation.acceptance_rates import AcceptanceEstimate
+from specbatch.engine.speculation.controller import RoundReport
 
 _GAIN = 1.05  # that a change must promise: warm-up's figures for what was not tried are a tenth off
 _KNOWN_GAIN = 1.01  # back to fewer, which were measured: more than noise

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from specbatch.engine.controller import RoundReport
 from specbatch.engine.request import TokenLogprobs
 from specbatch.engine.sequence import SequenceState
+from specbatch.engine.speculation.controller import RoundReport
 
 
 @dataclass(frozen=True, slots=True)

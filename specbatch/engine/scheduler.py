@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.controller import Controller
 from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.request import Completion, Request
 from specbatch.engine.rounds import RoundOutput
 from specbatch.engine.sequence import SequenceState
+from specbatch.engine.speculation.controller import Controller
 from specbatch.engine.stats import EngineStats
 
 FEW_SLOTS = 16  # a sixteenth of the slots free: worth a prefill

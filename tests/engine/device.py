@@ -7,9 +7,9 @@ from functools import cache
 
 import numpy as np
 
-from specbatch.engine.controller import Choice, RoundReport
 from specbatch.engine.graphs.sizes import buckets, most_drafts
-from specbatch.engine.round_costs import RoundCosts
+from specbatch.engine.speculation.controller import Choice, RoundReport
+from specbatch.engine.speculation.round_costs import RoundCosts
 
 MAX_K = 8
 PROMPT = 128

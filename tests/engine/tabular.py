@@ -14,7 +14,7 @@ from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
 from tests.engine.goodness import chi_squared
 
 

@@ -6,9 +6,9 @@ import textwrap
 import pytest
 import torch
 
-import specbatch.engine.acceptance
 import specbatch.engine.general.drafter
 import specbatch.engine.general.round
+import specbatch.engine.speculation.acceptance
 from specbatch.engine.request import SamplingParams
 from tests.engine import tabular
 
@@ -76,8 +76,8 @@ def test_coupled_acceptance_lies_between_its_bound_and_that_of_rejection():
 
 
 # Each mutant is one edit of the real source: (function, what is there, what stands there instead).
-REJECTION = specbatch.engine.acceptance.accept_by_rejection
-COUPLED = specbatch.engine.acceptance.accept_coupled
+REJECTION = specbatch.engine.speculation.acceptance.accept_by_rejection
+COUPLED = specbatch.engine.speculation.acceptance.accept_coupled
 MUTANTS = {
     "no residual": (REJECTION, "(target_row - subtrahend[rows, accepted])", "(target_row + 0)"),
     "residual without clamping": (REJECTION, ".clamp_(min=0)", ".abs()"),
@@ -123,7 +123,7 @@ def test_a_mutant_fails_the_same_test(name, monkeypatch):
             "return Acceptance(torch.cat([draft_tokens, target_tokens[:, -1:]], 1).scatter("
             "1, accepted[:, None], target_tokens.gather(1, accepted[:, None])), accepted)",
         )
-    namespace = dict(vars(specbatch.engine.acceptance))
+    namespace = dict(vars(specbatch.engine.speculation.acceptance))
     exec(source, namespace)  # the project's own source, with one edit
     monkeypatch.setattr(specbatch.engine.general.round, function.__name__, namespace[function.__name__])
     rule = "coupled" if function is COUPLED else "rejection"

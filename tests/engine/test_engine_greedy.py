@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.controller import Choice
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.controller import Choice
+from specbatch.engine.speculation.depth import Speculation
 from tests.engine import tiny
 
 

@@ -11,7 +11,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import general_engine
 from specbatch.engine.memory import is_out_of_memory, loaded_set_aside, loading_onto, release
 from specbatch.engine.request import Request
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
 from specbatch.errors import DeviceError, OutOfMemoryError
 from tests.engine import tiny
 

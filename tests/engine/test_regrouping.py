@@ -2,9 +2,9 @@
 
 import pytest
 
-from specbatch.engine.controller import RoundReport
 from specbatch.engine.pipeline import PipelineCosts, RoundTimes
 from specbatch.engine.regrouping import _MOST_PATIENCE, _PATIENCE, Regrouping
+from specbatch.engine.speculation.controller import RoundReport
 
 MS = 1e-3
 # Two H200, `separate`, 128 + 256 tokens: seconds of drafts and verification at warm-up.

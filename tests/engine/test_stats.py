@@ -3,10 +3,10 @@
 import pytest
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.controller import Choice
 from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.controller import Choice
+from specbatch.engine.speculation.depth import Speculation
 from specbatch.engine.stats import EngineStats
 from tests.engine import tiny
 

@@ -12,7 +12,7 @@ from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Completion, Request
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
 
 VOCAB = 64
 NEW = 25  # tokens of each row in the reference of the fixture `pair`: with them, longer prompts need a second page

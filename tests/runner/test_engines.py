@@ -17,7 +17,7 @@ from specbatch.engine.general.runner import GeneralModelRunner
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.make_engine import describe, general_engine, graphs_engine, make_engine, why_general
 from specbatch.engine.request import Request, SamplingParams
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
 from specbatch.results.manifest import read_manifests
 from specbatch.runner import engine_set
 from specbatch.runner.display import seldom

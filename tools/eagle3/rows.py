@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.make_engine import make_engine
 from specbatch.engine.request import Request, SamplingParams
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
 from tools.eagle3.prompts import templated
 
 if TYPE_CHECKING:

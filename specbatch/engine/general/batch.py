@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specbatch.engine.acceptance import Acceptance
 from specbatch.engine.host_copies import upload
 from specbatch.engine.logits.grammar import GrammarRound
 from specbatch.engine.logits.options import Processor
@@ -15,6 +14,7 @@ from specbatch.engine.logits.processors import RowOptions, needed, process
 from specbatch.engine.queued_round import FIELDS
 from specbatch.engine.sampling import RowSampling
 from specbatch.engine.sequence import SequenceState
+from specbatch.engine.speculation.acceptance import Acceptance
 
 _EXTENT_STEP = 64  # attended extents come in steps, so that shapes repeat and graphs can be kept for them
 

@@ -71,10 +71,10 @@ class FewRowsLayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """As nn.LayerNorm."""
         if kernels(x.device) is not None and x.device.index == torch.cuda.current_device():
-            from specbatch.engine.general import norm_kernel  # noqa: PLC0415  # Triton is not installed with a CPU's torch
+            from specbatch.engine.general.kernels import norm  # noqa: PLC0415  # Triton is not installed with a CPU's torch
 
-            if norm_kernel.takes(x, self.weight, self.bias):
-                return norm_kernel.layer_norm(x, self.weight, self.bias, self.eps)
+            if norm.takes(x, self.weight, self.bias):
+                return norm.layer_norm(x, self.weight, self.bias, self.eps)
         return super().forward(x)
 
 

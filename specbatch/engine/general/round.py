@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specbatch.engine.acceptance import Acceptance, accept_by_rejection, accept_coupled
 from specbatch.engine.general.batch import Batch
 from specbatch.engine.general.cache import SlotView
 from specbatch.engine.general.drafter import Drafter, Proposal
@@ -19,6 +18,7 @@ from specbatch.engine.queued_round import FIELDS, FINITE
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.rounds import RoundOutput
 from specbatch.engine.sampling import choose_tokens, distribution
+from specbatch.engine.speculation.acceptance import Acceptance, accept_by_rejection, accept_coupled
 
 
 def run_round(

@@ -21,10 +21,10 @@ from specbatch.engine.general.shared_prefill import prefill_shared
 from specbatch.engine.general.warmup import measure_costs
 from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.queued_round import QueuedRound
-from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.rounds import InFlightRound, RoundOutput
 from specbatch.engine.sequence import SequenceState
-from specbatch.engine.speculation import MOST_FORCED
+from specbatch.engine.speculation.depth import MOST_FORCED
+from specbatch.engine.speculation.round_costs import RoundCosts
 from specbatch.engine.timing import mark, seconds_of
 
 

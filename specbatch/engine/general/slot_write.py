@@ -17,11 +17,11 @@ _CAPABILITY = (8, 0)  # of GPUs whose tensor cores the kernels use
 
 @cache
 def kernels(device: torch.device) -> Any:
-    """slot_kernels, where they run: Triton is not installed with a CPU's torch."""
+    """The kernels over slots, where they run: Triton is not installed with a CPU's torch."""
     able = device.type == "cuda" and why_no_kernels(device) is None
     if not able or torch.cuda.get_device_capability(device) < _CAPABILITY:
         return None
-    module = importlib.import_module("specbatch.engine.general.slot_kernels")
+    module = importlib.import_module("specbatch.engine.general.kernels.slots")
     try:
         module.try_out(device)
     except Exception:  # noqa: BLE001 - whatever Triton raises that cannot compile here; PyTorch's attention takes longer

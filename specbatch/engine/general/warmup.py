@@ -15,9 +15,9 @@ from specbatch.engine.general.drafter import Drafter, Proposal
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.round import accept, verify
 from specbatch.engine.request import Request
-from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.sequence import SequenceState
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
+from specbatch.engine.speculation.round_costs import RoundCosts
 
 _CONTEXT = 64  # tokens a measured row already has
 _PASSES = 3  # over all points, in turns: a busy moment of the machine does not fall on one point alone

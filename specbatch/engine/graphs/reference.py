@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specbatch.engine.acceptance import accept_coupled
 from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
 from specbatch.engine.graphs.describe.description import SILU, Activation
 from specbatch.engine.graphs.describe.operations import Normed
@@ -22,6 +21,7 @@ from specbatch.engine.logits.processors import process_slots
 from specbatch.engine.quantization import Weight, multiply
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution, gumbel_max
+from specbatch.engine.speculation.acceptance import accept_coupled
 
 
 class Ahead(NamedTuple):

@@ -31,9 +31,9 @@ from specbatch.engine.logits.options import Processor
 from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.pipeline import RoundTimes
 from specbatch.engine.queued_round import QueuedRound
-from specbatch.engine.round_costs import RoundCosts
 from specbatch.engine.rounds import InFlightRound
 from specbatch.engine.sequence import SequenceState
+from specbatch.engine.speculation.round_costs import RoundCosts
 from specbatch.engine.timing import Mark, is_reached, mark
 from specbatch.engine.triton_support import refusing_kernels
 

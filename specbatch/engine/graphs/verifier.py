@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from specbatch.engine.acceptance import Acceptance, accept_by_rejection
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
@@ -24,6 +23,7 @@ from specbatch.engine.graphs.taps import Taps
 from specbatch.engine.graphs.token_choice import TokenChooser
 from specbatch.engine.logits.options import Processor
 from specbatch.engine.queued_round import FIELDS
+from specbatch.engine.speculation.acceptance import Acceptance, accept_by_rejection
 
 
 @dataclass(frozen=True, slots=True)

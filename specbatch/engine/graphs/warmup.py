@@ -17,7 +17,7 @@ from specbatch.engine.graphs.precompile import precompile
 from specbatch.engine.graphs.rounds import Spans
 from specbatch.engine.graphs.state import Mode
 from specbatch.engine.pipeline import PipelineCosts, RoundTimes, assumed_tokens, best_groups, speeds_by_groups
-from specbatch.engine.round_costs import RoundCosts
+from specbatch.engine.speculation.round_costs import RoundCosts
 from specbatch.engine.timing import seconds_between
 
 _CONTEXT = 128  # tokens that a timed row has

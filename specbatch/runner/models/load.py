@@ -20,7 +20,7 @@ from specbatch.engine.make_engine import describe, limit_rows, make_engine, why_
 from specbatch.engine.memory import loading_onto, release
 from specbatch.engine.quantization import Quantization
 from specbatch.engine.request import SamplingParams
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
 from specbatch.engine.triton_support import KernelError
 from specbatch.errors import DeviceError, VocabularyMismatchError
 from specbatch.plan.device_map import compare_with_actual

@@ -16,13 +16,13 @@ from specbatch.engine.graphs.packing import pack_layer
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.quantization import QuantizedLinear, multiply
 from specbatch.errors import ModelError
-from tests.engine import fp8_checkpoints
+from tests.engine.fp8 import checkpoints
 
 SCHEMES = {
-    "blocks": fp8_checkpoints.BLOCK_SCALED,
-    "channels": fp8_checkpoints.compressed(),
-    "tensors": fp8_checkpoints.compressed("tensor"),
-    "weights alone": fp8_checkpoints.compressed(inputs=None),
+    "blocks": checkpoints.BLOCK_SCALED,
+    "channels": checkpoints.compressed(),
+    "tensors": checkpoints.compressed("tensor"),
+    "weights alone": checkpoints.compressed(inputs=None),
 }
 
 
@@ -36,7 +36,7 @@ def model():
 
 @pytest.fixture(params=SCHEMES)
 def folder(request, tmp_path):
-    return fp8_checkpoints.save(model(), tmp_path, SCHEMES[request.param])
+    return checkpoints.save(model(), tmp_path, SCHEMES[request.param])
 
 
 def load(folder, **arguments):
@@ -95,7 +95,7 @@ def test_rounding_of_inputs_can_be_left_out_and_comes_back(folder):
     ids=["no scale", "a NaN", "an infinite scale", "a scale of another shape"],
 )  # fmt: skip
 def test_a_spoilt_checkpoint_is_one_clear_error(tmp_path, spoil, said):
-    folder = fp8_checkpoints.save(model(), tmp_path, fp8_checkpoints.BLOCK_SCALED)
+    folder = checkpoints.save(model(), tmp_path, checkpoints.BLOCK_SCALED)
     tensors = load_file(folder / "model.safetensors")
     spoil(tensors, "model.layers.1.mlp.down_proj")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -104,7 +104,7 @@ def test_a_spoilt_checkpoint_is_one_clear_error(tmp_path, spoil, said):
 
 
 def test_what_the_checkpoint_does_not_quantise_stays_a_linear(tmp_path):
-    folder = fp8_checkpoints.save(model(), tmp_path, fp8_checkpoints.BLOCK_SCALED)
+    folder = checkpoints.save(model(), tmp_path, checkpoints.BLOCK_SCALED)
     tensors = load_file(folder / "model.safetensors")
     name = "model.layers.1.mlp.down_proj"
     tensors[f"{name}.weight"] = tensors[f"{name}.weight"].float()

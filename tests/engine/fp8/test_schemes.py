@@ -3,7 +3,7 @@ from copy import deepcopy
 import pytest
 
 from specbatch.engine.fp8.schemes import ignored, scheme_of
-from tests.engine.fp8_checkpoints import BLOCK_SCALED, compressed
+from tests.engine.fp8.checkpoints import BLOCK_SCALED, compressed
 
 OTHERS = {
     "another method": {"quant_method": "awq"},

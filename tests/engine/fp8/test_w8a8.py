@@ -5,7 +5,7 @@ import torch
 
 from specbatch.engine.fp8.w8a8 import FP8, LARGEST, round_inputs
 from specbatch.engine.quantization import multiply
-from tests.engine.fp8_checkpoints import quantized
+from tests.engine.fp8.checkpoints import quantized
 
 OUTS, INS = 200, 300  # no multiples of 128
 

@@ -16,7 +16,7 @@ from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request, SamplingParams
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
 from tests.engine import tabular, tiny
 
 pytestmark = pytest.mark.gpu

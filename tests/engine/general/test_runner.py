@@ -13,7 +13,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.logits.options import LogitsOptions
 from specbatch.engine.make_engine import general_engine
 from specbatch.engine.request import Request, SamplingParams
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
 from tests.engine import tiny
 from tests.engine.test_engine_greedy import requests
 

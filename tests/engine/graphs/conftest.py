@@ -91,6 +91,6 @@ if not torch.cuda.is_available():
 @pytest.fixture(scope="module")
 def pairs():
     """The embedded pair on the first GPU by dtype, loaded once each."""
-    from tests.engine.graphs import on_gpu
+    from tests.engine.graphs.gpu import embedded
 
-    return functools.cache(on_gpu.load_pair)
+    return functools.cache(embedded.load_pair)

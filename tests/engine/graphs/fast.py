@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 
-from specbatch.engine.controller import Choice
 from specbatch.engine.engine import Engine
 from specbatch.engine.general.drafter import Drafter
 from specbatch.engine.general.model import CausalLM
@@ -14,6 +13,7 @@ from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs import warmup
 from specbatch.engine.make_engine import graphs_engine
 from specbatch.engine.request import Completion, Request, SamplingParams
+from specbatch.engine.speculation.controller import Choice
 from tests.engine import tiny
 from tests.engine.test_engine_ending import StopAt
 

@@ -1,4 +1,4 @@
-"""Steps and their captures. What a GPU adds is in test_on_gpu.py."""
+"""Steps and their captures. What a GPU adds is in gpu/test_engine.py."""
 
 import torch
 

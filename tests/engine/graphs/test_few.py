@@ -6,9 +6,9 @@ import itertools
 import pytest
 
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.controller import Choice
 from specbatch.engine.make_engine import general_engine
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.controller import Choice
+from specbatch.engine.speculation.depth import Speculation
 from tests.engine import tiny
 from tests.engine.graphs import fast
 

@@ -28,7 +28,7 @@ import json, sys, threading
 import torch
 from triton.runtime.jit import JITFunction
 real = JITFunction.run
-from tests.engine.graphs import compile_for
+from tests.engine.graphs.compiled import compile_for
 compile_for.compile_only(90)
 JITFunction.run = real
 from specbatch.engine.graphs.precompile import compiling_only

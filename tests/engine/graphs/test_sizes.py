@@ -10,7 +10,7 @@ from specbatch.engine.graphs import sizes
 from specbatch.engine.graphs.kv.paging import PAGE
 from specbatch.engine.graphs.sizes import MAX_TOKENS
 from specbatch.engine.graphs.state import MAX_CANDIDATES
-from specbatch.engine.speculation import Speculation
+from specbatch.engine.speculation.depth import Speculation
 from specbatch.plan import memory, plan_request, reserve, types
 
 

@@ -193,7 +193,7 @@ def test_for_float64_no_kernel_is_called(called):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(DEVICE.type == "cuda", reason="test_on_gpu.py does more of this")
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="gpu/test_engine.py does more of this")
 @pytest.mark.parametrize("drafts", ["model", "ngram"])
 def test_the_engine_over_the_kernels_gives_the_targets_own_tokens(pair, monkeypatch, drafts):
     """In Triton's interpreter: a row that draws beside one that does not, without warm-up."""

@@ -15,8 +15,9 @@ from specbatch.engine.graphs import pair as pairs
 from specbatch.engine.logits import processors as logits_processors
 from specbatch.engine.logits.options import NO_OPTIONS
 from specbatch.engine.request import Request, SamplingParams
-from tests.engine import plain_options, tiny
+from tests.engine import tiny
 from tests.engine.graphs import fast, joints
+from tests.engine.logits import plain_options
 
 ENGINES = {"general": tiny.decode, "graphs": fast.decode}
 NEW = 18

@@ -6,7 +6,7 @@ import torch
 from specbatch.engine.logits import processors as logits_processors
 from specbatch.engine.logits.processors import RowOptions, process
 from specbatch.engine.request import Request, SamplingParams
-from tests.engine import plain_options
+from tests.engine.logits import plain_options
 
 VOCAB, LENGTH, PROMPT = 8, 14, 4
 KINDS = list(plain_options.KINDS)

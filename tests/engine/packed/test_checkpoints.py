@@ -17,9 +17,9 @@ from specbatch.engine.graphs.packing import pack_layer
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.quantization import QuantizedLinear
 from specbatch.errors import ModelError
-from tests.engine import packed_checkpoints as checkpoints
 from tests.engine import tiny
 from tests.engine.graphs import fast
+from tests.engine.packed import checkpoints
 
 SIZES = {"hidden_size": 192, "intermediate_size": 256, "num_hidden_layers": 2, "vocab_size": tiny.VOCAB}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "tie_word_embeddings": False}

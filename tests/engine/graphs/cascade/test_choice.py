@@ -11,7 +11,8 @@ from specbatch.engine.graphs.cascade import choice
 from specbatch.engine.graphs.cascade.price import CascadePrice
 from specbatch.engine.graphs.kv.paging import PAGE
 from specbatch.engine.loading.load import load_causal_lm
-from tests.engine import architectures, fp8_checkpoints, heads, tiny
+from tests.engine import architectures, heads, tiny
+from tests.engine.fp8 import checkpoints as fp8_checkpoints
 from tests.engine.graphs import fast, threads
 from tests.engine.logits.test_grammar import Residues
 

@@ -12,7 +12,7 @@ from specbatch.engine.logits.grammar import mask_words
 from specbatch.engine.logits.options import NO_OPTIONS, LogitsOptions, Processor
 from specbatch.engine.logits.processors import OptionSizes, RowOptions, process_slots
 from specbatch.engine.request import Request, SamplingParams
-from tests.engine import plain_options
+from tests.engine.logits import plain_options
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 VOCAB, SLOTS, LENGTH = 70, 6, 30

@@ -10,7 +10,7 @@ from specbatch.engine.graphs.linears import w8a8, w8a8_dense
 from specbatch.engine.graphs.linears.w8a8_ops import W8A8Ops
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.quantization import multiply
-from tests.engine.fp8_checkpoints import quantized
+from tests.engine.fp8.checkpoints import quantized
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"

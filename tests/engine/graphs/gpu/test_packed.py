@@ -1,4 +1,4 @@
-"""Checkpoints of 4 bits on a GPU, by compiled kernels and recorded rounds: python -m pytest -m gpu tests/engine/graphs/test_packed_on_gpu.py"""
+"""Checkpoints of 4 bits on a GPU, by compiled kernels and recorded rounds: python -m pytest -m gpu tests/engine/graphs/gpu/test_packed.py"""
 
 import copy
 
@@ -7,9 +7,9 @@ import pytest
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.loading.load import load_causal_lm
-from tests.engine import packed_checkpoints as checkpoints
 from tests.engine import tiny
 from tests.engine.graphs import fast
+from tests.engine.packed import checkpoints
 from tests.engine.packed.test_checkpoints import model
 
 pytestmark = pytest.mark.gpu

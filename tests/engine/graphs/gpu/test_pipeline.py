@@ -1,4 +1,4 @@
-"""Lanes on one GPU, each with a stream of its own: python -m pytest -m gpu tests/engine/graphs/test_pipeline_on_gpu.py"""
+"""Lanes on one GPU, each with a stream of its own: python -m pytest -m gpu tests/engine/graphs/gpu/test_pipeline.py"""
 
 import copy
 import random
@@ -14,7 +14,7 @@ from specbatch.engine.graphs.lanes import Lane, Mailbox
 from specbatch.engine.request import SamplingParams
 from tests.engine import tiny
 from tests.engine.graphs import fast
-from tests.engine.graphs.on_gpu import GPU, embedded_prompts
+from tests.engine.graphs.gpu.embedded import GPU, embedded_prompts
 
 pytestmark = pytest.mark.gpu
 

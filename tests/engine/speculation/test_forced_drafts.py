@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from specbatch.engine.controller import FixedK
-from specbatch.engine.forced_drafts import most_worth
 from specbatch.engine.general.drafter import ModelDrafter, Proposal
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs import verifier
 from specbatch.engine.logits.options import LogitsOptions, TokenBias
 from specbatch.engine.request import Request, SamplingParams
+from specbatch.engine.speculation.controller import FixedK
+from specbatch.engine.speculation.forced_drafts import most_worth
 from tests.engine import tiny
 from tests.engine.graphs import fast, joints
 from tests.engine.logits.test_grammar import END, ENGINES, NEW, Residues

@@ -1,4 +1,4 @@
-"""Placements over two GPUs: python -m pytest -m gpu tests/engine/graphs/test_on_two_gpus.py"""
+"""Placements over two GPUs: python -m pytest -m gpu tests/engine/graphs/gpu/test_two_gpus.py"""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.request import SamplingParams
 from tests.engine import tiny
 from tests.engine.graphs import fast
-from tests.engine.graphs.on_gpu import embedded_prompts, graphs_of, load_pair
+from tests.engine.graphs.gpu.embedded import embedded_prompts, graphs_of, load_pair
 
 pytestmark = pytest.mark.gpu
 

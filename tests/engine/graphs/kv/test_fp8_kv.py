@@ -10,7 +10,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.kv.paging import PAGE
 from tests.engine import tiny
 from tests.engine.graphs import fast
-from tests.engine.rounded_cache import RoundedCache
+from tests.engine.graphs.kv.rounded_cache import RoundedCache
 
 NEW = 25
 DOCUMENT = torch.randint(0, tiny.VOCAB, (PAGE + 9,), generator=torch.Generator().manual_seed(1)).tolist()

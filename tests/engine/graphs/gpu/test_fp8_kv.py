@@ -1,11 +1,11 @@
-"""KV in FP8 on a GPU, by compiled kernels and recorded rounds: python -m pytest -m gpu tests/engine/graphs/test_fp8_kv_on_gpu.py"""
+"""KV in FP8 on a GPU, by compiled kernels and recorded rounds: python -m pytest -m gpu tests/engine/graphs/gpu/test_fp8_kv.py"""
 
 import pytest
 import torch
 
 from specbatch.engine.fp8.w8a8 import FP8
 from tests.engine.graphs import fast
-from tests.engine.graphs.on_gpu import embedded_prompts, judged, load_pair
+from tests.engine.graphs.gpu.embedded import embedded_prompts, judged, load_pair
 
 pytestmark = pytest.mark.gpu
 

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from specbatch.engine.general.single_query_kernel import attend_single, launch_options
+from specbatch.engine.general.kernels.single_query import attend_single, launch_options
 from specbatch.engine.general.slot_write import SlotWrite
 
 _MOST = 64  # queries of a KV head and row

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from specbatch.engine.acceptance_rates import OPTIMISTIC_RATE, AcceptanceEstimate, geometric, spread
 from specbatch.engine.config import EngineConfig
-from specbatch.engine.controller import Choice, Controller, FixedK, RoundReport
-from specbatch.engine.round_costs import RoundCosts
+from specbatch.engine.speculation.acceptance_rates import OPTIMISTIC_RATE, AcceptanceEstimate, geometric, spread
+from specbatch.engine.speculation.controller import Choice, Controller, FixedK, RoundReport
+from specbatch.engine.speculation.round_costs import RoundCosts
 
 _EVIDENCE_STEP = 8  # row-rounds of drafting that allow k to double: no leap on the prior alone
 _MARGIN = 1.03  # a gain below this is measuring noise: stay with less speculation

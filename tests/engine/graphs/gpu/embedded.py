@@ -10,7 +10,7 @@ from specbatch.embedded import path as embedded
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.margins import Contest, tie_bound
-from tests.engine.rounded_cache import RoundedCache
+from tests.engine.graphs.kv.rounded_cache import RoundedCache
 
 GPU = torch.device("cuda", 0)
 

@@ -10,7 +10,7 @@ from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation
 from specbatch.engine.graphs.kv.paging import PAGE, Pages, Tiles
 from specbatch.engine.graphs.linears import w8a8_ops
 from specbatch.engine.quantization import QuantizedWeight
-from tests.engine.graphs.compile_operations import POSITIONS, SLOTS, VOCABULARY, tensor
+from tests.engine.graphs.compiled.compile_operations import POSITIONS, SLOTS, VOCABULARY, tensor
 
 # Hidden size, heads, kv heads, intermediate size, width of a head, kind of attention, activation, norms of heads: one for each kernel's other constants.
 GELU = Activation("gelu_tanh")

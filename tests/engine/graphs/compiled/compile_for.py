@@ -1,4 +1,4 @@
-"""Compiles every kernel of the fast path for a GPU that is not here: python -m tests.engine.graphs.compile_for 89 bfloat16 llama others ...
+"""Compiles every kernel of the fast path for a GPU that is not here: python -m tests.engine.graphs.compiled.compile_for 89 bfloat16 llama others ...
 
 Prints as JSON, by group of operations, the shared memory that each kernel takes, and what does not fit. Without Triton's interpreter: a process of its own.
 """
@@ -34,9 +34,16 @@ from specbatch.engine.graphs.kernels.experts import few, grouping, many, routing
 from specbatch.engine.graphs.kernels.linears import linear, linear_dense, linear_limits
 from specbatch.engine.graphs.linears import w8a8, w8a8_dense
 from specbatch.engine.quantization import QuantizedWeight
-from tests.engine.graphs.compile_operations import MODELS, VOCABULARY, every_operation, tensor
-from tests.engine.graphs.compile_other_operations import MIXTURES, OTHERS, mixtures, of_fp8, of_fp8_pages, other_layers
-from tests.engine.graphs.compile_stages import Stages
+from tests.engine.graphs.compiled.compile_operations import MODELS, VOCABULARY, every_operation, tensor
+from tests.engine.graphs.compiled.compile_other_operations import (
+    MIXTURES,
+    OTHERS,
+    mixtures,
+    of_fp8,
+    of_fp8_pages,
+    other_layers,
+)
+from tests.engine.graphs.compiled.compile_stages import Stages
 
 SHARED = {
     75: 64,

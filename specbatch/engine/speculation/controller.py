@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from specbatch.engine.round_costs import RoundCosts
+from specbatch.engine.speculation.round_costs import RoundCosts
 
 _FADE = 0.98  # a round, of what a fixed k remembers
 

@@ -44,7 +44,7 @@ KERNELS = {
 )
 def test_every_kernel_compiles_and_fits_the_shared_memory(capability, dtype, groups):
     """Of an L40S or RTX 4090, an H100, a B200. A process for each: torch and Triton take seconds to import."""
-    command = [sys.executable, "-m", "tests.engine.graphs.compile_for", str(capability), dtype, *groups]
+    command = [sys.executable, "-m", "tests.engine.graphs.compiled.compile_for", str(capability), dtype, *groups]
     done = subprocess.run(
         command, env=os.environ | {"TRITON_INTERPRET": "0"}, capture_output=True, text=True, timeout=600, check=False
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from specbatch.engine.model_runner import ModelRunner
 from specbatch.engine.sequence import SequenceState
-from specbatch.engine.speculation import MOST_FORCED
+from specbatch.engine.speculation.depth import MOST_FORCED
 
 _STEPS = (1, 2, 4, MOST_FORCED)  # tokens a row: few, since each is a capture
 _FREE_ON_GPU = 128  # tokens of a forward, up to which reading the weights takes longer than computing

@@ -9,7 +9,7 @@ from specbatch.engine.request import Request
 from specbatch.errors import ModelError
 from tests.engine import mimo, tiny
 from tests.engine.graphs import fast
-from tests.engine.graphs.on_gpu import GPU, graphs_of
+from tests.engine.graphs.gpu.embedded import GPU, graphs_of
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The fast path with its kernels and CUDA graphs: python -m pytest -m gpu tests/engine/graphs/test_on_gpu.py (torch, transformers, triton)."""
+"""The fast path with its kernels and CUDA graphs: python -m pytest -m gpu tests/engine/graphs/gpu/test_engine.py (torch, transformers, triton)."""
 
 import copy
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from specbatch.engine.request import SamplingParams
 from specbatch.engine.triton_support import why_no_kernels
 from tests.engine import tiny
 from tests.engine.graphs import fast, joints
-from tests.engine.graphs.on_gpu import GPU, embedded_prompts, graphs_of, judged
+from tests.engine.graphs.gpu.embedded import GPU, embedded_prompts, graphs_of, judged
 
 pytestmark = pytest.mark.gpu
 

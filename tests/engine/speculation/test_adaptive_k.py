@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from specbatch.engine.acceptance_rates import AcceptanceEstimate
-from specbatch.engine.adaptive_k import AdaptiveK
-from specbatch.engine.controller import Choice, RoundReport
-from specbatch.engine.round_costs import RoundCosts
+from specbatch.engine.speculation.acceptance_rates import AcceptanceEstimate
+from specbatch.engine.speculation.adaptive_k import AdaptiveK
+from specbatch.engine.speculation.controller import Choice, RoundReport
+from specbatch.engine.speculation.round_costs import RoundCosts
 from tests.engine import device
 
 MAX_K = 8

@@ -2,9 +2,9 @@
 
 import torch
 
-from specbatch.engine.acceptance import accept_by_rejection, accept_coupled
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sampling import RowSampling
+from specbatch.engine.speculation.acceptance import accept_by_rejection, accept_coupled
 
 VOCAB = 4
 

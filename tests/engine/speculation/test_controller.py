@@ -2,9 +2,9 @@
 
 import pytest
 
-from specbatch.engine.controller import Choice, FixedK, RoundReport
-from specbatch.engine.round_costs import RoundCosts
-from tests.engine.test_adaptive_k import PLENTY, costs, simulate
+from specbatch.engine.speculation.controller import Choice, FixedK, RoundReport
+from specbatch.engine.speculation.round_costs import RoundCosts
+from tests.engine.speculation.test_adaptive_k import PLENTY, costs, simulate
 
 
 def test_a_fixed_k_stays():

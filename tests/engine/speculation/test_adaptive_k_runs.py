@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from specbatch.engine.adaptive_k import AdaptiveK
-from specbatch.engine.controller import RoundReport
+from specbatch.engine.speculation.adaptive_k import AdaptiveK
+from specbatch.engine.speculation.controller import RoundReport
 from tests.engine import device
 
 MAX_K = 8

@@ -1,10 +1,10 @@
-"""A quantized drafter on a GPU, by compiled kernels and recorded rounds: python -m pytest -m gpu tests/engine/graphs/test_quantized_on_gpu.py"""
+"""A quantized drafter on a GPU, by compiled kernels and recorded rounds: python -m pytest -m gpu tests/engine/graphs/gpu/test_quantized.py"""
 
 import pytest
 import torch
 
 from tests.engine.graphs import fast
-from tests.engine.graphs.on_gpu import embedded_prompts, judged, load_pair
+from tests.engine.graphs.gpu.embedded import embedded_prompts, judged, load_pair
 
 pytestmark = pytest.mark.gpu
 

@@ -33,7 +33,7 @@ def attend_single(
     query_row, query_head, key_row, key_head, key_position, value_row, value_head, value_position, mask_row,
     dim: tl.constexpr, value_dim: tl.constexpr, block_d: tl.constexpr, block_v: tl.constexpr, block: tl.constexpr, split: tl.constexpr, stages: tl.constexpr,
 ):  # fmt: skip
-    """As slot_kernels._attend, of one query.
+    """As slots._attend, of one query.
 
     new_key, new_value: of the token at its position, which are written there; None where they have been  # [n, kv_heads, 1, dim]
     """

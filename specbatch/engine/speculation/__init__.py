@@ -1,0 +1,1 @@
+"""Speculative decoding: what rounds cost and gain, how many tokens they draft, and which drafts stand."""
