@@ -43,7 +43,7 @@ from benchmarks.inputs.synthetic_pair import EAGLE3, drafter_shape, inner_tokens
 from benchmarks.inputs.workloads import Rows, equal_lengths, mixed_lengths
 from benchmarks.peers.gpu_peers import transformers_table
 from benchmarks.profile_rounds import profile_rounds
-from specbatch.engine.quantization import quantize_linears
+from specbatch.engine.quantization.linears import quantize_linears
 from specbatch.engine.request import SamplingParams
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}

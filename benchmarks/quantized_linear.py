@@ -27,7 +27,8 @@ from benchmarks.linear import compile_all, measured
 from specbatch.engine.graphs.kernels.linears import linear
 from specbatch.engine.graphs.kernels.linears.linear_configs import FMA_TOKENS, Config
 from specbatch.engine.graphs.triton_ops import TritonOps
-from specbatch.engine.quantization import Weight, quantize
+from specbatch.engine.quantization.rounding import quantize
+from specbatch.engine.quantization.weight import Weight
 
 TOKENS = [1, 2, 8, 16, 32, 64, 128, 256, 512]
 KINDS = ("bfloat16", "int8", "fp8", "int4", "awq")

@@ -19,7 +19,8 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig,
 
 from benchmarks.inputs.synthetic_fp8 import in_blocks, quantize_layers
 from benchmarks.inputs.synthetic_int4 import in_groups
-from specbatch.engine.quantization import QuantizedLinear, quantize
+from specbatch.engine.quantization.linears import QuantizedLinear
+from specbatch.engine.quantization.rounding import quantize
 
 _MARGIN = 80.0  # logit of the right token; the others stay within 5 / sqrt(hidden size) of it around 0
 _SMALL = 1e-3  # of o_proj and down_proj

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specbatch.engine.fp8.w8a8 import FP8, LARGEST
-from specbatch.engine.quantization import QuantizedLinear, QuantizedWeight
+from specbatch.engine.quantization.linears import QuantizedLinear
+from specbatch.engine.quantization.weight import QuantizedWeight
 
 BLOCK = 128
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from specbatch.engine.quantization import QuantizedWeight, packed_int4
+from specbatch.engine.quantization.rounding import packed_int4
+from specbatch.engine.quantization.weight import QuantizedWeight
 
 GROUP = 128
 _ROWS = 4096  # outputs that are rounded at once

@@ -27,7 +27,7 @@ from specbatch.engine.graphs.linears.w8a8 import Rounded
 from specbatch.engine.graphs.linears.w8a8_configs import Config, Few
 from specbatch.engine.graphs.linears.w8a8_ops import W8A8Ops
 from specbatch.engine.graphs.precompile import compiling_only
-from specbatch.engine.quantization import QuantizedWeight, multiply
+from specbatch.engine.quantization.weight import QuantizedWeight, multiply
 
 HIDDEN = 4096
 SHAPES = {"qkv": (6144, HIDDEN), "o": (HIDDEN, HIDDEN), "gate_up": (24576, HIDDEN), "down": (HIDDEN, 12288)}

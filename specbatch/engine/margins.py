@@ -18,7 +18,8 @@ from torch import Tensor
 from specbatch.engine.counter_rng import Purpose, exponentials, position_keys
 from specbatch.engine.logits.grammar import GrammarRound
 from specbatch.engine.logits.options import Processor
-from specbatch.engine.logits.processors import RowOptions, process
+from specbatch.engine.logits.processors import process
+from specbatch.engine.logits.row_options import RowOptions
 from specbatch.engine.request import Request
 
 # In logits: above every rounding of float32, far below what separates tokens; and machine epsilons of the largest logit: see tie_bound.

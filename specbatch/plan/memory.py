@@ -8,46 +8,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from specbatch.plan.gpu_products import GIB
+from specbatch.plan.loads import Load, loads
 from specbatch.plan.plan_request import PlanRequest
-from specbatch.plan.reserve import PREFILL_TOKENS, Part, Reserving
-from specbatch.plan.shapes.model_shape import SINKS, ModelShape
-from specbatch.plan.types import DeviceUse, ReplicaPlan, Stage
+from specbatch.plan.reserve import PREFILL_TOKENS, Reserving
+from specbatch.plan.shapes.model_shape import SINKS
+from specbatch.plan.types import DeviceUse, ReplicaPlan
 from specbatch.window_pages import PAGE, pages_a_row, sliding_pages
 
 MOST_FORCED = 8  # drafts a round without a drafter, as in engine/speculation.py
 COUNTED_ROWS = 4096  # up to which it is counted how many a device has room for
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What stands on a device.
-
-    Attributes:
-        empty: the device with weights, without KV and reserve.
-        kv_target: bytes of one token of the target; 0 where nothing of it is there.
-        kv_drafter: likewise of the drafter.
-        kv_sliding: of kv_target, in layers with a window.
-        models: what is there of each.
-    """
-
-    empty: DeviceUse
-    kv_target: int
-    kv_drafter: int
-    models: tuple[Part, ...]
-    kv_sliding: int = 0
-
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """What loads of different devices have in common that have the same room."""
-        parts = tuple((id(part.shape), part.has_head, part.drafting) for part in self.models)
-        return (
-            self.empty.memory_bytes,
-            self.empty.weight_bytes,
-            self.kv_target,
-            self.kv_sliding,
-            self.kv_drafter,
-            parts,
-        )
 
 
 @dataclass(frozen=True)
@@ -201,31 +170,8 @@ class MemoryFit:
 
 def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryFit:
     """How much memory replicas take that are placed with the KV of one token."""
-    shapes = request.models
-    placed = [
-        (role, shapes[role], stage)
-        for replica in replicas
-        for role, model in zip(["target", *["drafter"] * len(replica.drafters)], replica.models, strict=True)
-        for stage in model.stages
-    ]
-    loads = []
-    for device, gpu in request.gpus.items():
-        here = [(role, shape, stage) for role, shape, stage in placed if stage.device == device]
-        if here:
-            kv = {one: sum(stage.kv_bytes for role, _, stage in here if role == one) for one in ("target", "drafter")}
-            weights = sum(stage.weight_bytes for _, _, stage in here)
-            models = tuple(Part(shape, stage.has_head, drafting=role == "drafter") for role, shape, stage in here)
-            loads.append(
-                Load(
-                    DeviceUse(device, gpu.name, gpu.memory_bytes, weights, kv_bytes=0),
-                    kv["target"],
-                    kv["drafter"],
-                    models,
-                    sum(_sliding_bytes(shape, stage) for role, shape, stage in here if role == "target"),
-                )
-            )
     return MemoryFit(
-        loads=tuple(loads),
+        loads=tuple(loads(request, replicas)),
         reserving=Reserving(
             paged=request.is_paged,
             speculation=request.speculation,
@@ -244,10 +190,6 @@ def memory_fit(request: PlanRequest, replicas: Sequence[ReplicaPlan]) -> MemoryF
             for device in drafter.devices
         },
     )
-
-
-def _sliding_bytes(shape: ModelShape, stage: Stage) -> int:
-    return int(shape.sliding_kv(stage.first_layer, stage.last_layer + 1 - stage.first_layer) * shape.kv_number_bytes)
 
 
 def largest(fits: Callable[[int], bool], cap: int) -> int:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from specbatch.engine.logits.options import NO_OPTIONS, LogitsOptions, TokenBias
-from specbatch.engine.logits.processors import RowOptions, process
+from specbatch.engine.logits.processors import process
+from specbatch.engine.logits.row_options import RowOptions
 from specbatch.engine.margins import Contest, tie_bound
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sampling import RowSampling, choose_tokens

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from specbatch.engine.quantization import QuantizedLinear
+from specbatch.engine.quantization.linears import QuantizedLinear
 
 
 @contextmanager

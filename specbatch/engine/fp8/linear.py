@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from specbatch.engine.fp8.w8a8 import FP8
-from specbatch.engine.quantization import QuantizedLinear, QuantizedWeight
+from specbatch.engine.quantization.linears import QuantizedLinear
+from specbatch.engine.quantization.weight import QuantizedWeight
 
 
 @dataclass(frozen=True, slots=True)

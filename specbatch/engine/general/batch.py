@@ -10,7 +10,8 @@ from torch import Tensor
 from specbatch.engine.host_copies import upload
 from specbatch.engine.logits.grammar import GrammarRound
 from specbatch.engine.logits.options import Processor
-from specbatch.engine.logits.processors import RowOptions, needed, process
+from specbatch.engine.logits.processors import needed, process
+from specbatch.engine.logits.row_options import RowOptions
 from specbatch.engine.queued_round import FIELDS
 from specbatch.engine.sampling import RowSampling
 from specbatch.engine.sequence import SequenceState

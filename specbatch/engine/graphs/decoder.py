@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -24,7 +23,7 @@ from specbatch.engine.graphs.packing import Experts, Layer, norm_weight, pack_la
 from specbatch.engine.graphs.reference import Ahead, TorchOps
 from specbatch.engine.graphs.stage import PackedAt, RowsAt, Stage
 from specbatch.engine.graphs.taps import Taps
-from specbatch.engine.quantization import Weight
+from specbatch.engine.quantization.weight import Weight
 
 _At = TypeVar("_At", RowsAt, PackedAt)
 
@@ -153,19 +152,6 @@ class Decoder:
             logits = self.ops.linear(normed, self.head)
         return self.ops.softcap(logits, self.logit_softcap) if self.logit_softcap else logits, at
 
-    @contextmanager
-    def shortened(self) -> Iterator[None]:
-        """A layer of each kind of attention and MLP and the last, in place of a stage's: one that is not its last, and its last, do all that layers do."""
-        whole = [stage.layers for stage in self.stages]
-        for stage, layers in zip(self.stages, whole, strict=True):
-            kinds = {(layer.what.attention, layer.what.routing): layer for layer in reversed(layers[:-1])}
-            stage.layers = [*kinds.values(), layers[-1]]
-        try:
-            yield
-        finally:
-            for stage, layers in zip(self.stages, whole, strict=True):
-                stage.layers = layers
-
     def _embed(self, tokens: Tensor) -> Tensor:
         hidden = self.ops.embed(tokens, self.embedding)
         return hidden if self.embed_scale == 1 else hidden * self.embed_scale
@@ -198,10 +184,8 @@ class Decoder:
     def _qkv(self, layer: Layer, hidden: Tensor, ahead: Ahead | Normed | None) -> Tensor:
         ops, linear = self.ops, (layer.qkv, layer.qkv_bias)
         if layer.input_norm is None:
-            qkv = ops.linear(hidden, *linear)
-        else:
-            qkv = ops.norm_linear(hidden, layer.input_norm, self.eps, *linear, ahead, layer.o)
-        return qkv
+            return ops.linear(hidden, *linear)
+        return ops.norm_linear(hidden, layer.input_norm, self.eps, *linear, ahead, layer.o)
 
     def _mlp(self, layer: Layer, hidden: Tensor, ahead: Ahead | Normed | None) -> Tensor:
         """Without its last linear.  # [T, hidden] -> [T, intermediate]"""

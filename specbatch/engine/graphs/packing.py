@@ -18,7 +18,8 @@ from specbatch.engine.graphs.describe.description import DecoderDescription, Lay
 from specbatch.engine.graphs.describe.modules import LayerModules, Linear, decoder_of, modules_of
 from specbatch.engine.graphs.experts.modules import MoeModules
 from specbatch.engine.memory import free_cached
-from specbatch.engine.quantization import QuantizedLinear, QuantizedWeight, Weight
+from specbatch.engine.quantization.linears import QuantizedLinear
+from specbatch.engine.quantization.weight import QuantizedWeight, Weight
 
 
 @dataclass(frozen=True, slots=True)

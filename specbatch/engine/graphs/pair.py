@@ -25,12 +25,13 @@ from specbatch.engine.graphs.drafters.windowed import WindowedDrafter, WindowPoo
 from specbatch.engine.graphs.handover import Inbox, Outbox
 from specbatch.engine.graphs.kv.pool import PagePool
 from specbatch.engine.graphs.lane_assignment import lanes_of
+from specbatch.engine.graphs.logits.prompt_logprobs import PrefillWithLogprobs
+from specbatch.engine.graphs.logits.token_choice import TokenChooser
+from specbatch.engine.graphs.mode import Mode
 from specbatch.engine.graphs.ops import operations
 from specbatch.engine.graphs.prefill import Prefill
-from specbatch.engine.graphs.prompt_logprobs import PrefillWithLogprobs
 from specbatch.engine.graphs.sizes import bucket, buckets, most_drafts, page_counts, pages_of_windows, with_windows
-from specbatch.engine.graphs.state import Mode, RowState
-from specbatch.engine.graphs.token_choice import TokenChooser
+from specbatch.engine.graphs.state import RowState
 from specbatch.engine.graphs.verifier import Verifier
 from specbatch.engine.host_copies import queue_copy_to_host
 from specbatch.engine.memory import free_cached

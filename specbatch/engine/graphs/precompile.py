@@ -21,8 +21,8 @@ from torch import Tensor
 
 from specbatch.engine.graphs.cascade.tiles import ROWS
 from specbatch.engine.graphs.lanes import Lane
+from specbatch.engine.graphs.mode import Mode
 from specbatch.engine.graphs.pair import CapturedPair
-from specbatch.engine.graphs.state import Mode
 from specbatch.engine.memory import free_cached
 from specbatch.engine.request import SamplingParams
 
@@ -56,7 +56,8 @@ def go_through(pair: CapturedPair) -> None:
         mode = Mode((SamplingParams(),))
     with ExitStack() as stack:
         for prefill in (pair.prefill, *pair.drafter.prefills):
-            stack.enter_context(prefill.decoder.shortened())
+            for stage in prefill.decoder.stages:
+                stack.enter_context(stage.shortened())
         _steps(pair, mode)
 
 

@@ -18,7 +18,7 @@ from specbatch.engine.graphs.experts.operations import TorchExperts
 from specbatch.engine.graphs.reference_attention import TorchAttention
 from specbatch.engine.logits.logprobs import Logprobs
 from specbatch.engine.logits.processors import process_slots
-from specbatch.engine.quantization import Weight, multiply
+from specbatch.engine.quantization.weight import Weight, multiply
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.sampling import RowSampling, distribution, gumbel_max
 from specbatch.engine.speculation.acceptance import accept_coupled

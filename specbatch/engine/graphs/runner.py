@@ -13,7 +13,7 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.cascade.choice import CascadeChooser
 from specbatch.engine.graphs.kv.kv_manager import KVManager
 from specbatch.engine.graphs.lanes import kept_current
-from specbatch.engine.graphs.option_lines import SlotProcessors
+from specbatch.engine.graphs.mode import Mode, SlotModes
 from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.rounds import (
     BusyLanes,
@@ -24,7 +24,6 @@ from specbatch.engine.graphs.rounds import (
     Spans,
 )
 from specbatch.engine.graphs.sizes import bucket, most_drafts
-from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.warmup import memory_bandwidth, warm_up
 from specbatch.engine.logits.grammar import GrammarRound, mask_words
 from specbatch.engine.logits.options import Processor
@@ -68,14 +67,13 @@ class GraphModelRunner(ModelRunner):
         self.timed_every = _TIMED_EVERY
         self._launched = 0
         self._finished: Mark | None = None  # the last round launched, where there are several lanes
-        self._modes: dict[int, tuple[list[int], Mode]] = {}  # by group: slots of its last round, and their mode
         self._free_slots = list(range(slots - 1, -1, -1))
-        self._processors = SlotProcessors()
+        self._modes = SlotModes()
 
     @property
     def depth(self) -> int:  # type: ignore[override]  # a constant of other runners
         """1; 0 while any row has a grammar: what may follow hangs on what the round before gave."""
-        return 0 if self._processors.grammars else 1
+        return 0 if self._modes.grammars else 1
 
     def warm_up(self, say: Callable[[str], None], *, measure: bool) -> RoundCosts:
         """Compiles kernels and captures all steps; each is timed as it is.
@@ -131,19 +129,19 @@ class GraphModelRunner(ModelRunner):
         if scored := [(slot, sequence) for slot, _, sequence in places if sequence.scores_prompt]:
             filled += pair.prefill_with_logprobs.fill_rows(scored, sliding)
         del self._free_slots[-len(sequences) :]
-        self._modes.clear()  # slots may be those of rows with other parameters
+        self._modes.forget()
         self.cascade.forget()
         self.timer.add(start, pair.front.lane.mark(), of_drafter=False)
         for slot, sequence in zip(slots, sequences, strict=True):
             sequence.slot = slot
-            self._processors.join(slot, sequence.request)
+            self._modes.join(slot, sequence.request)
         return filled
 
     def evict(self, sequence: SequenceState, *, poisoned: bool = False) -> None:
         """Takes a slot and its pages back."""
         self.kv.evict(sequence.slot, poisoned=poisoned)
         self._free_slots.append(sequence.slot)
-        self._processors.leave(sequence.slot)
+        self._modes.leave(sequence.slot)
 
     def entered(self) -> AbstractContextManager[object]:
         """See ModelRunner: streams of lanes are current for what is queued there, one after the other."""
@@ -191,7 +189,7 @@ class GraphModelRunner(ModelRunner):
         """Queues a round, and the copy of its outcome to the host."""
         pair, rows, group = self.pair, bucket(self.pair.buckets, len(sequences)), sequences[0].group
         slots = [sequence.slot for sequence in sequences]
-        mode = self.cascade.choose(self._mode(slots, sequences, group), slots, group, rows, k)
+        mode = self.cascade.choose(self._modes.of(slots, sequences, group), slots, group, rows, k)
         pair.drafter.grammars = None
         if mode.processors & Processor.GRAMMAR:
             grammars = [sequence.request.grammar for sequence in sequences]
@@ -224,15 +222,6 @@ class GraphModelRunner(ModelRunner):
         outcome = pair.read_outcome(len(slots), k)
         return QueuedRound(outcome, started, drafted, mark(self.device), self.timer.take())
 
-    def _mode(self, slots: list[int], sequences: Sequence[SequenceState], group: int) -> Mode:
-        known = self._modes.get(group)
-        if known is None or known[0] != slots:
-            mode = Mode.of({sequence.request.sampling for sequence in sequences})
-            if self._processors:
-                mode = mode.processing(self._processors.of(slots))
-            self._modes[group] = known = slots, mode
-        return known[1]
-
     def _launch_over_lanes(self, slots: list[int], rows: int, k: int, mode: Mode, group: int) -> InFlightRound:
         pair, before, prefills = self.pair, self._finished, self.timer.take()
         self._launched += 1
@@ -251,7 +240,7 @@ class GraphModelRunner(ModelRunner):
         """See ModelRunner. Slots and pages are those of all groups: nothing moves but to other drafters."""
         self.pair.settle()
         self.pair.drafter.regrouped(sequences)
-        self._modes.clear()
+        self._modes.forget()
         self.cascade.forget()
         self.groups = groups
 

@@ -23,7 +23,7 @@ from specbatch.engine.graphs.kernels.linears.linear_limits import AHEAD, few, fo
 from specbatch.engine.graphs.kernels.token_choice import TritonTokenChoice
 from specbatch.engine.graphs.kv.paging import Pages, Tiles
 from specbatch.engine.graphs.reference import Ahead
-from specbatch.engine.quantization import Weight, dense
+from specbatch.engine.quantization.weight import Weight, dense
 
 
 class TritonOps(TritonExperts, TritonTokenChoice):

@@ -16,11 +16,11 @@ from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters.drafter import GraphDrafter, certainly
+from specbatch.engine.graphs.logits.token_choice import TokenChooser
+from specbatch.engine.graphs.mode import Mode
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.stage import RowsAt
-from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.taps import Taps
-from specbatch.engine.graphs.token_choice import TokenChooser
 from specbatch.engine.logits.options import Processor
 from specbatch.engine.queued_round import FIELDS
 from specbatch.engine.speculation.acceptance import Acceptance, accept_by_rejection

@@ -12,10 +12,10 @@ from specbatch.engine.graphs.dummy_runs import dummy_join, dummy_prefill
 from specbatch.engine.graphs.kv.paging import PAGE
 from specbatch.engine.graphs.kv.pool import page_bytes
 from specbatch.engine.graphs.lanes import Lane
+from specbatch.engine.graphs.mode import Mode
 from specbatch.engine.graphs.pair import CapturedPair
 from specbatch.engine.graphs.precompile import precompile
 from specbatch.engine.graphs.rounds import Spans
-from specbatch.engine.graphs.state import Mode
 from specbatch.engine.pipeline import PipelineCosts, RoundTimes, assumed_tokens, best_groups, speeds_by_groups
 from specbatch.engine.speculation.round_costs import RoundCosts
 from specbatch.engine.timing import seconds_between

@@ -17,7 +17,7 @@ from specbatch.engine.general.eagle3 import Eagle3Drafter
 from specbatch.engine.general.eagle3_head import Eagle3Head, rotary_config
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.mtp_head import MtpHead
-from specbatch.engine.quantization import dense
+from specbatch.engine.quantization.weight import dense
 from specbatch.errors import ModelError
 from specbatch.mtp import mtp_head
 

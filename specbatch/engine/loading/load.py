@@ -22,7 +22,8 @@ from specbatch.engine.loading import mimo as _mimo  # noqa: F401  # which transf
 from specbatch.engine.loading import quantizer
 from specbatch.engine.loading.checkpoint import check_fit
 from specbatch.engine.loading.dry_load import dry_load, odd_shapes
-from specbatch.engine.quantization import Quantization, quantize_linears
+from specbatch.engine.quantization.linears import quantize_linears
+from specbatch.engine.quantization.weight import Quantization
 from specbatch.errors import ModelError
 from specbatch.mtp import mtp_layers
 from specbatch.packed_weights import why_left

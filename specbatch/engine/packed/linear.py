@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from specbatch.engine.packed import layouts
-from specbatch.engine.quantization import QuantizedLinear, QuantizedWeight, packed_int4
+from specbatch.engine.quantization.linears import QuantizedLinear
+from specbatch.engine.quantization.rounding import packed_int4
+from specbatch.engine.quantization.weight import QuantizedWeight
 from specbatch.errors import ModelError
 from specbatch.packed_weights import PackedWeights
 

@@ -1,4 +1,4 @@
-"""The shape of a model whose weights have fewer bits: stored so, see engine/fp8 and engine/packed, or made at load, see engine/quantization.py."""
+"""The shape of a model whose weights have fewer bits: stored so, see engine/fp8 and engine/packed, or made at load, see engine/quantization."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.loading.vocabulary import check_vocabularies
 from specbatch.engine.make_engine import describe, limit_rows, make_engine, why_general
 from specbatch.engine.memory import loading_onto, release
-from specbatch.engine.quantization import Quantization
+from specbatch.engine.quantization.weight import Quantization
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.speculation.depth import Speculation
 from specbatch.engine.triton_support import KernelError

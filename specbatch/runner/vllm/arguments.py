@@ -51,9 +51,10 @@ def engine_arguments(
     spec, plan, target, gpus = inputs.spec, inputs.plan, inputs.pair.target, len(replica.devices)
     options = dict(spec.engine.options)
     pipeline = options.get("pipeline_parallel_size", 1)
-    tensor = options.get("tensor_parallel_size", gpus // pipeline if type(pipeline) is int and pipeline > 0 else 1)
+    each = gpus // pipeline if spec.placement.gpus and type(pipeline) is int and pipeline > 0 else 1
+    tensor = options.get("tensor_parallel_size", each)
     problems = [*not_of_vllm(spec), *_wrong_options(options, known)]
-    if not (type(tensor) is type(pipeline) is int and tensor * pipeline == gpus):
+    if spec.placement.gpus and not (type(tensor) is type(pipeline) is int and tensor * pipeline == gpus):
         said = f"{tensor} x {pipeline} (pipeline) is not the {gpus} GPU{'s' * (gpus > 1)} of a replica"
         remedy = "leave it out, or change placement.gpus or placement.replicas"
         problems.append(Problem("spec.engine.options.tensor_parallel_size", said, remedy))

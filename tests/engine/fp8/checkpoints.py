@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from specbatch.engine.fp8.w8a8 import FP8, LARGEST
-from specbatch.engine.quantization import QuantizedWeight
+from specbatch.engine.quantization.weight import QuantizedWeight
 
 BLOCK_SCALED = {
     "quant_method": "fp8",

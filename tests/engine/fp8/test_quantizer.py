@@ -14,7 +14,8 @@ from specbatch.engine.graphs.describe.describe import describe
 from specbatch.engine.graphs.describe.modules import modules_of
 from specbatch.engine.graphs.packing import pack_layer
 from specbatch.engine.loading.load import load_causal_lm
-from specbatch.engine.quantization import QuantizedLinear, multiply
+from specbatch.engine.quantization.linears import QuantizedLinear
+from specbatch.engine.quantization.weight import multiply
 from specbatch.errors import ModelError
 from tests.engine.fp8 import checkpoints
 

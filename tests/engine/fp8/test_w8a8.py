@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from specbatch.engine.fp8.w8a8 import FP8, LARGEST, round_inputs
-from specbatch.engine.quantization import multiply
+from specbatch.engine.quantization.weight import multiply
 from tests.engine.fp8.checkpoints import quantized
 
 OUTS, INS = 200, 300  # no multiples of 128

@@ -13,11 +13,11 @@ from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs import pair as pairs
-from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.describe.description import AttentionKind
 from specbatch.engine.graphs.drafters.paged import PagedDrafter
 from specbatch.engine.graphs.precompile import go_through
 from specbatch.engine.graphs.reference import Ahead, TorchOps
+from specbatch.engine.graphs.stage import Stage
 from specbatch.engine.graphs.verifier import Verifier
 from specbatch.engine.request import SamplingParams
 from tests.engine import architectures, tiny
@@ -135,7 +135,7 @@ def test_few_layers_ask_for_all_that_all_layers_ask_for(monkeypatch, drafts):
             go_through(engine.runner.pair)
         calls.append(noted.calls)
         assert [len(stage.layers) for stage in engine.runner.pair.target.stages] == [5]
-        monkeypatch.setattr(Decoder, "shortened", nullcontext)
+        monkeypatch.setattr(Stage, "shortened", nullcontext)
     assert calls[0] == calls[1]
     names = {name for name, *_ in calls[0]}
     if drafts == "windows":

@@ -8,8 +8,8 @@ import torch
 from specbatch.engine.config import EngineConfig
 from specbatch.engine.graphs import sizes
 from specbatch.engine.graphs.kv.paging import PAGE
+from specbatch.engine.graphs.mode import MAX_CANDIDATES
 from specbatch.engine.graphs.sizes import MAX_TOKENS
-from specbatch.engine.graphs.state import MAX_CANDIDATES
 from specbatch.engine.speculation.depth import Speculation
 from specbatch.plan import memory, plan_request, reserve, types
 

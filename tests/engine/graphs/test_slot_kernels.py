@@ -7,7 +7,8 @@ import torch.nn.functional as F
 pytest.importorskip("triton")
 
 from specbatch.engine.general import attention, cache, slot_write
-from specbatch.engine.general.kernels import norm, slots
+from specbatch.engine.general.kernels import norm
+from specbatch.engine.general.kernels import slots as slot_kernels
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.slot_write import SlotWrite
 from specbatch.engine.request import Request
@@ -30,8 +31,8 @@ def test_rows_of_their_own_lengths_attend_as_pytorch_does(heads, kv_heads, token
     key, value = (tensor[:rows, :, :extent] for tensor in slots)
     last = torch.tensor([[extent - tokens], [tokens]], device=DEVICE) + torch.arange(tokens, device=DEVICE)
     mask = torch.arange(extent, device=DEVICE)[None, None, None] <= last[:, None, :, None]
-    assert slots.takes(*(tensor.bfloat16() for tensor in (query, key, value)))
-    got = slots.attend(query, key, value, mask, 0.3)
+    assert slot_kernels.takes(*(tensor.bfloat16() for tensor in (query, key, value)))
+    got = slot_kernels.attend(query, key, value, mask, 0.3)
     repeated = (tensor.repeat_interleave(heads // kv_heads, 1) for tensor in (key, value))
     expected = F.scaled_dot_product_attention(query, *repeated, attn_mask=mask, scale=0.3).transpose(1, 2)
     assert got.is_contiguous()
@@ -42,14 +43,14 @@ def test_stretches_that_a_row_does_not_reach_add_nothing():
     query, key, value = normal(1, 1, 1, 16), normal(1, 1, 600, 16, seed=1), normal(1, 1, 600, 16, seed=2)
     mask = torch.arange(600, device=DEVICE)[None, None, None] < 5  # of several stretches, the first alone
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
-    assert torch.allclose(slots.attend(query, key, value, mask, 1.0)[:, 0], expected[:, :, 0], atol=1e-5)
+    assert torch.allclose(slot_kernels.attend(query, key, value, mask, 1.0)[:, 0], expected[:, :, 0], atol=1e-5)
 
 
 def test_keys_and_values_are_written_to_their_positions():
     slots = torch.zeros(3, 2, 9, 16, device=DEVICE), torch.zeros(3, 2, 9, 8, device=DEVICE)
     key, value = normal(2, 3, 2, 16).transpose(1, 2), normal(2, 3, 2, 8, seed=1).transpose(1, 2)
     positions = torch.tensor([[1, 4, 8], [0, 7, 2]], device=DEVICE)
-    slots.write(slots[0][:2], slots[1][:2], key, value, positions)
+    slot_kernels.write(slots[0][:2], slots[1][:2], key, value, positions)
     for tensor, new in zip(slots, (key, value), strict=True):
         for row in range(2):
             assert torch.equal(tensor[row][:, positions[row]], new[row])
@@ -58,8 +59,8 @@ def test_keys_and_values_are_written_to_their_positions():
 
 def test_heads_too_wide_for_a_multiprocessor_are_left_to_pytorch():
     wide = torch.empty(1, 1, 1, 512, device=DEVICE, dtype=torch.bfloat16)
-    assert not slots.takes(wide, wide, wide)
-    slots.try_out(torch.device(DEVICE))
+    assert not slot_kernels.takes(wide, wide, wide)
+    slot_kernels.try_out(torch.device(DEVICE))
 
 
 @pytest.mark.parametrize(("size", "biased"), [(48, True), (33, False)])
@@ -86,10 +87,10 @@ def test_a_token_sees_its_own_keys_while_they_are_written(extent):
     positions = torch.tensor([[extent - 1], [extent + 8]], device=DEVICE)
     mask = torch.ones(2, 1, 1, extent, dtype=torch.bool, device=DEVICE)
     written = [tensor.clone() for tensor in slots]
-    slots.write(*written, key, value, positions)
-    expected = slots.attend(query, *(tensor[:, :, :extent] for tensor in written), mask, 0.3)
+    slot_kernels.write(*written, key, value, positions)
+    expected = slot_kernels.attend(query, *(tensor[:, :, :extent] for tensor in written), mask, 0.3)
     seen = tuple(tensor[:, :, :extent] for tensor in slots)
-    got = slots.attend(query, *seen, mask, 0.3, SlotWrite(*slots, key, value, positions, seen))
+    got = slot_kernels.attend(query, *seen, mask, 0.3, SlotWrite(*slots, key, value, positions, seen))
     assert torch.allclose(got, expected, atol=1e-6)
     assert all(torch.equal(tensor, other) for tensor, other in zip(slots, written, strict=True))
 
@@ -108,7 +109,7 @@ def test_a_model_over_slots_decodes_by_them(monkeypatch):
         return {key: row.token_ids for key, row in done.items()}
 
     expected = run()
-    monkeypatch.setattr(slots, "_DTYPES", (torch.float32,))
+    monkeypatch.setattr(slot_kernels, "_DTYPES", (torch.float32,))
     for module in (cache, attention, slot_write):
-        monkeypatch.setattr(module, "kernels", lambda device: slots)
+        monkeypatch.setattr(module, "kernels", lambda device: slot_kernels)
     assert run() == expected

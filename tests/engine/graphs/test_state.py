@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from specbatch.engine.graphs.lanes import Lane
-from specbatch.engine.graphs.option_lines import OptionLines
-from specbatch.engine.graphs.state import Mode, RowState
+from specbatch.engine.graphs.logits.option_lines import OptionLines
+from specbatch.engine.graphs.mode import Mode
+from specbatch.engine.graphs.state import RowState
 from specbatch.engine.host_copies import upload
 from specbatch.engine.logits.options import NO_OPTIONS, LogitsOptions, TokenBias
-from specbatch.engine.logits.processors import RowOptions
+from specbatch.engine.logits.row_options import RowOptions
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.sequence import SequenceState
 

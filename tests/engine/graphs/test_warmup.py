@@ -5,8 +5,9 @@ import pytest
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.cuda_graphs import CudaGraphRunner
+from specbatch.engine.graphs.mode import Mode
 from specbatch.engine.graphs.reference import TorchOps
-from specbatch.engine.graphs.state import Mode, RowState
+from specbatch.engine.graphs.state import RowState
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.speculation.adaptive_k import AdaptiveK
 from specbatch.engine.speculation.controller import FixedK

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from specbatch.engine.logits import processors as logits_processors
-from specbatch.engine.logits.processors import RowOptions, process
+from specbatch.engine.logits.processors import process
+from specbatch.engine.logits.row_options import RowOptions
 from specbatch.engine.request import Request, SamplingParams
 from tests.engine.logits import plain_options
 

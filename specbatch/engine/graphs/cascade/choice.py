@@ -11,8 +11,8 @@ import torch
 from specbatch.engine.graphs.cascade.price import CascadePrice
 from specbatch.engine.graphs.cascade.tiles import Tile, lines, most_tiles, plan_tiles
 from specbatch.engine.graphs.drafters.windowed import WindowPool
+from specbatch.engine.graphs.mode import Mode
 from specbatch.engine.graphs.pair import CapturedPair
-from specbatch.engine.graphs.state import Mode
 from specbatch.engine.memory import free_cached
 
 CAPTURE_SECONDS = 0.1  # that the first two rounds of a kind take longer

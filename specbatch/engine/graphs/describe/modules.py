@@ -10,7 +10,7 @@ from torch import nn
 
 from specbatch.engine.graphs.describe.description import NotDescribedError
 from specbatch.engine.graphs.experts.modules import MoeModules, moe_of
-from specbatch.engine.quantization import QuantizedLinear
+from specbatch.engine.quantization.linears import QuantizedLinear
 
 # The norms of a layer: before attention, after it, before the MLP, after it. None: there is none.
 _NORMS = (

@@ -11,13 +11,14 @@ from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
 from specbatch.engine.graphs.kv.pool import PagePool
 from specbatch.engine.graphs.lanes import Lane
+from specbatch.engine.graphs.logits.token_choice import TokenChooser
+from specbatch.engine.graphs.mode import Mode
 from specbatch.engine.graphs.prefill import Prefill
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.sizes import MAX_TOKENS
 from specbatch.engine.graphs.stage import RowsAt
-from specbatch.engine.graphs.state import Mode, RowState
+from specbatch.engine.graphs.state import RowState
 from specbatch.engine.graphs.taps import Taps
-from specbatch.engine.graphs.token_choice import TokenChooser
 from specbatch.engine.logits.grammar import GrammarRound
 from specbatch.engine.sequence import SequenceState
 

@@ -8,10 +8,10 @@ from torch import Tensor
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.drafters.drafter import StepDrafter
 from specbatch.engine.graphs.drafters.head import PackedHead
+from specbatch.engine.graphs.logits.token_choice import TokenChooser
+from specbatch.engine.graphs.mode import Mode
 from specbatch.engine.graphs.stage import RowsAt
-from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.taps import Taps
-from specbatch.engine.graphs.token_choice import TokenChooser
 
 
 class HeadDrafter(StepDrafter):

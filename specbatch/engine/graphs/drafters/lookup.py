@@ -11,7 +11,8 @@ from torch import Tensor
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner, Span
 from specbatch.engine.graphs.drafters.drafter import GraphDrafter, certainly
-from specbatch.engine.graphs.state import Mode, RowState
+from specbatch.engine.graphs.mode import Mode
+from specbatch.engine.graphs.state import RowState
 from specbatch.engine.host_copies import upload
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.sequence import SequenceState

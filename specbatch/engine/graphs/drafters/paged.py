@@ -11,10 +11,11 @@ from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters.drafter import StepDrafter
 from specbatch.engine.graphs.kv.pool import PagePool
+from specbatch.engine.graphs.logits.token_choice import TokenChooser
+from specbatch.engine.graphs.mode import Mode
 from specbatch.engine.graphs.prefill import Prefill
 from specbatch.engine.graphs.stage import RowsAt
-from specbatch.engine.graphs.state import Mode, RowState
-from specbatch.engine.graphs.token_choice import TokenChooser
+from specbatch.engine.graphs.state import RowState
 from specbatch.engine.sequence import SequenceState
 
 

@@ -10,7 +10,7 @@ from specbatch.engine.graphs.cuda_graphs import Capture, Span
 from specbatch.engine.graphs.drafters.drafter import GraphDrafter
 from specbatch.engine.graphs.drafters.paged import PagedDrafter
 from specbatch.engine.graphs.kv.pool import PagePool
-from specbatch.engine.graphs.state import Mode
+from specbatch.engine.graphs.mode import Mode
 from specbatch.engine.sequence import SequenceState
 
 

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from specbatch.engine.logits.options import Processor
-from specbatch.engine.logits.processors import RowOptions
+from specbatch.engine.logits.row_options import RowOptions
 
 _TILE = 4096  # tokens of the vocabulary
 _WIDTH = 1024  # tokens of a row that are looked at together

@@ -10,7 +10,7 @@ from specbatch.engine.graphs.kernels import filtered_sampling, logits_processors
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.logits.logprobs import MOST, Logprobs
 from specbatch.engine.logits.options import Processor
-from specbatch.engine.logits.processors import RowOptions
+from specbatch.engine.logits.row_options import RowOptions
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 

@@ -30,7 +30,7 @@ from specbatch.engine.graphs.kernels.linears.w8a8_registers import in_registers
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.linears.w8a8_configs import GROUP, Config, Few, configured, few
 from specbatch.engine.graphs.linears.w8a8_dense import by_blocks, multiplied
-from specbatch.engine.quantization import QuantizedWeight
+from specbatch.engine.quantization.weight import QuantizedWeight
 
 GATED = 128  # tokens up to which gates are the linear's own: a tile takes no more
 BLOCKS = 64  # tokens, above which cuBLAS is faster by blocks

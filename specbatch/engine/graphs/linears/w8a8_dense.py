@@ -16,7 +16,7 @@ from specbatch.engine.fp8.w8a8 import FP8
 from specbatch.engine.graphs.kernels.linears.w8a8_inputs import widen
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.linears.w8a8_configs import GROUP
-from specbatch.engine.quantization import QuantizedWeight
+from specbatch.engine.quantization.weight import QuantizedWeight
 
 if TYPE_CHECKING:
     from specbatch.engine.graphs.linears.w8a8 import Rounded

@@ -13,7 +13,7 @@ from specbatch.engine.graphs.describe.triton_operations import normed
 from specbatch.engine.graphs.linears import w8a8
 from specbatch.engine.graphs.reference import Ahead
 from specbatch.engine.graphs.triton_ops import TritonOps
-from specbatch.engine.quantization import QuantizedWeight, Weight, multiply
+from specbatch.engine.quantization.weight import QuantizedWeight, Weight, multiply
 
 
 class W8A8Ops(TritonOps):

@@ -33,7 +33,7 @@ from specbatch.engine.graphs.kernels import (
 from specbatch.engine.graphs.kernels.experts import few, grouping, many, routing
 from specbatch.engine.graphs.kernels.linears import linear, linear_dense, linear_limits
 from specbatch.engine.graphs.linears import w8a8, w8a8_dense
-from specbatch.engine.quantization import QuantizedWeight
+from specbatch.engine.quantization.weight import QuantizedWeight
 from tests.engine.graphs.compiled.compile_operations import MODELS, VOCABULARY, every_operation, tensor
 from tests.engine.graphs.compiled.compile_other_operations import (
     MIXTURES,

@@ -7,7 +7,7 @@ from specbatch.engine.graphs import triton_ops
 from specbatch.engine.graphs.cascade.tiles import ROWS, PrefixTiles, most_tiles
 from specbatch.engine.graphs.kv.paging import PAGE, Pages, Tiles
 from specbatch.engine.logits.options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
-from specbatch.engine.logits.processors import RowOptions
+from specbatch.engine.logits.row_options import RowOptions
 
 VOCABULARY, POSITIONS, SLOTS = 151936, 4096, 512
 MODELS = [(4096, 32, 8, 12288, 128, False), (896, 14, 2, 4864, 64, True)]

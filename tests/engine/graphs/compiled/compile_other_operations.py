@@ -9,7 +9,7 @@ from specbatch.engine.graphs.cascade.tiles import ROWS, PrefixTiles, most_tiles
 from specbatch.engine.graphs.describe.description import PLAIN, SILU, Activation, AttentionKind, Routing
 from specbatch.engine.graphs.kv.paging import PAGE, Pages, Tiles
 from specbatch.engine.graphs.linears import w8a8_ops
-from specbatch.engine.quantization import QuantizedWeight
+from specbatch.engine.quantization.weight import QuantizedWeight
 from tests.engine.graphs.compiled.compile_operations import POSITIONS, SLOTS, VOCABULARY, tensor
 
 # Hidden size, heads, kv heads, intermediate size, width of a head, kind of attention, activation, norms of heads: one for each kernel's other constants.

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from specbatch.engine.general.model import CausalLM
+from specbatch.engine.graphs.mode import Mode
 from specbatch.engine.graphs.reference import TorchOps
-from specbatch.engine.graphs.state import Mode
 from specbatch.engine.graphs.triton_ops import TritonOps
 from specbatch.engine.make_engine import why_general
 from specbatch.engine.request import Request, SamplingParams

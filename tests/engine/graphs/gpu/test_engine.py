@@ -11,8 +11,8 @@ from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.graphs import sizes
 from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
+from specbatch.engine.graphs.mode import Mode
 from specbatch.engine.graphs.reference import TorchOps
-from specbatch.engine.graphs.state import Mode
 from specbatch.engine.request import SamplingParams
 from specbatch.engine.triton_support import why_no_kernels
 from tests.engine import tiny

@@ -10,7 +10,8 @@ pytest.importorskip("triton")
 from specbatch.engine.graphs.kernels import logits_processors as kernels
 from specbatch.engine.logits.grammar import mask_words
 from specbatch.engine.logits.options import NO_OPTIONS, LogitsOptions, Processor
-from specbatch.engine.logits.processors import OptionSizes, RowOptions, process_slots
+from specbatch.engine.logits.processors import process_slots
+from specbatch.engine.logits.row_options import OptionSizes, RowOptions
 from specbatch.engine.request import Request, SamplingParams
 from tests.engine.logits import plain_options
 

@@ -9,7 +9,7 @@ from specbatch.engine.fp8.w8a8 import round_inputs
 from specbatch.engine.graphs.linears import w8a8, w8a8_dense
 from specbatch.engine.graphs.linears.w8a8_ops import W8A8Ops
 from specbatch.engine.graphs.reference import TorchOps
-from specbatch.engine.quantization import multiply
+from specbatch.engine.quantization.weight import multiply
 from tests.engine.fp8.checkpoints import quantized
 
 CUDA = torch.cuda.is_available()

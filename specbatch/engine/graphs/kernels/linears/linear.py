@@ -35,7 +35,7 @@ from specbatch.engine.graphs.kernels.linears.linear_fma import fma
 from specbatch.engine.graphs.kernels.linears.linear_integers import native
 from specbatch.engine.graphs.kernels.overlap import overlap
 from specbatch.engine.graphs.kernels.scratch import current_lane
-from specbatch.engine.quantization import QuantizedWeight, Weight
+from specbatch.engine.quantization.weight import QuantizedWeight, Weight
 
 NOTHING, BIAS, RESIDUAL = 0, 1, 2  # what is added to the products
 TILES = 1 << 14  # counters

@@ -12,7 +12,7 @@ from torch import Tensor
 from specbatch.engine.graphs.kernels.linears.linear_integers import native
 from specbatch.engine.graphs.kernels.linears.linear_widen import of_groups, widen_int4
 from specbatch.engine.graphs.kernels.overlap import overlap
-from specbatch.engine.quantization import QuantizedWeight, Weight
+from specbatch.engine.quantization.weight import QuantizedWeight, Weight
 
 _OUTS, _BYTES = 8, 512  # of a program
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from specbatch.engine.graphs.describe.triton_operations import known
 from specbatch.engine.graphs.kernels.linears.linear_configs import in_registers
-from specbatch.engine.quantization import QuantizedWeight, Weight
+from specbatch.engine.quantization.weight import QuantizedWeight, Weight
 
 # Where cuBLAS takes over, by bytes of a value (benchmarks/README.md): float32 has no tensor cores to feed. Very wide outputs and
 # gates, whose product is folded in, gain for longer.

@@ -8,7 +8,7 @@ from specbatch.engine.graphs.kernels.linears import linear
 from specbatch.engine.graphs.kernels.linears.linear_configs import BRIEF, DOT_TOKENS, Config, configured, padded
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.triton_ops import TritonOps
-from specbatch.engine.quantization import quantize
+from specbatch.engine.quantization.rounding import quantize
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FMA = Config(64, 32, 4, fma=True)

@@ -8,7 +8,8 @@ from specbatch.engine.graphs.kernels.linears.linear_configs import Config
 from specbatch.engine.graphs.kernels.linears.linear_dense import wide
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.triton_ops import TritonOps
-from specbatch.engine.quantization import QuantizedWeight, packed_int4
+from specbatch.engine.quantization.rounding import packed_int4
+from specbatch.engine.quantization.weight import QuantizedWeight
 from tests.engine.graphs.kernels.linears.test_linear import DEVICE, DOT_OPS, OPS, close, gated
 
 HALF = torch.float16

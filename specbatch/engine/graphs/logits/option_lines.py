@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial, reduce
-from operator import or_
+from functools import partial
 from typing import cast
 
 import torch
@@ -14,36 +13,11 @@ from specbatch.engine.graphs.lanes import Lane
 from specbatch.engine.host_copies import upload
 from specbatch.engine.logits.grammar import GrammarRound
 from specbatch.engine.logits.logprobs import Logprobs
-from specbatch.engine.logits.options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED, Processor
-from specbatch.engine.logits.processors import OptionSizes, RowOptions
+from specbatch.engine.logits.options import LONGEST_BAD_WORD, MOST_BAD_WORDS, MOST_BIASED
+from specbatch.engine.logits.row_options import OptionSizes, RowOptions
 from specbatch.engine.request import Request
 
 _SIZES = OptionSizes(MOST_BIASED, MOST_BAD_WORDS, LONGEST_BAD_WORD)
-
-
-class SlotProcessors:
-    """Which processors the row in a slot needs, as the host knows them; rows that need none are not in it."""
-
-    def __init__(self) -> None:
-        self._by_slot: dict[int, Processor] = {}
-        self.grammars = 0  # rows that have one
-
-    def __bool__(self) -> bool:
-        return bool(self._by_slot)
-
-    def join(self, slot: int, request: Request) -> None:
-        """A row has taken a slot."""
-        if needed := request.processors:
-            self._by_slot[slot] = needed
-            self.grammars += bool(needed & Processor.GRAMMAR)
-
-    def leave(self, slot: int) -> None:
-        """It has left."""
-        self.grammars -= bool(self._by_slot.pop(slot, Processor.NONE) & Processor.GRAMMAR)
-
-    def of(self, slots: Sequence[int]) -> Processor:
-        """What any of the rows in these slots needs."""
-        return reduce(or_, (self._by_slot.get(slot, Processor.NONE) for slot in slots))
 
 
 class _Masks:

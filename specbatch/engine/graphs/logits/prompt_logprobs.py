@@ -9,7 +9,7 @@ from specbatch.engine.graphs.cuda_graphs import Capture, CudaGraphRunner
 from specbatch.engine.graphs.decoder import Decoder
 from specbatch.engine.graphs.drafters.head import PackedHead
 from specbatch.engine.graphs.kv.sliding import SlidingPool
-from specbatch.engine.graphs.option_lines import read_logprobs
+from specbatch.engine.graphs.logits.option_lines import read_logprobs
 from specbatch.engine.graphs.prefill import Prefill
 from specbatch.engine.graphs.state import RowState
 from specbatch.engine.logits.logprobs import PROMPT_TOKENS, Logprobs, PromptLogprobs

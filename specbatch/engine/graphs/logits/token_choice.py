@@ -7,9 +7,10 @@ from torch import Tensor
 
 from specbatch.engine.counter_rng import Purpose
 from specbatch.engine.general.drafter import fit_vocabulary
+from specbatch.engine.graphs.mode import MAX_CANDIDATES, Mode
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.stage import RowsAt
-from specbatch.engine.graphs.state import MAX_CANDIDATES, Mode, RowState
+from specbatch.engine.graphs.state import RowState
 from specbatch.engine.request import AcceptanceRule
 from specbatch.engine.sampling import (
     Distribution,

@@ -12,7 +12,8 @@ from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.graphs.describe.check import why_not
 from specbatch.engine.loading.load import load_causal_lm
-from specbatch.engine.quantization import GROUP, QuantizedLinear, quantize, quantize_linears
+from specbatch.engine.quantization.linears import QuantizedLinear, quantize_linears
+from specbatch.engine.quantization.rounding import GROUP, quantize
 from specbatch.errors import ModelError
 from tests.engine import tiny
 from tests.engine.graphs import fast
