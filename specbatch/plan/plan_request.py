@@ -16,7 +16,7 @@ from specbatch.plan.types import GpuShape, Speculation
 _MOST_ROWS_ON_GPU = 512  # beyond it a step is bound by arithmetic, and more rows only wait
 _MOST_ROWS_ON_CPU = 8
 
-_MOST_CANDIDATES = 64  # as engine/graphs/state.py: a larger top-k with a top-p is found by sorting
+_MOST_CANDIDATES = 64  # as engine/graphs/mode.py: a larger top-k with a top-p is found by sorting
 
 _ACCEPTANCE = 0.8  # assumed of a drafter model until a run has measured it
 _ACCEPTANCE_OF_EAGLE3 = 0.7

@@ -43,7 +43,7 @@ class TokenBias:
 
 @dataclass(frozen=True, slots=True)
 class LogitsOptions:
-    """How a row's logits are changed, in this order (`logits_processors.process`), before temperature, top-k and top-p.
+    """How a row's logits are changed, in this order (`processors.process`), before temperature, top-k and top-p.
 
     bias: logit_bias, bans (bad_words of one token, suppress_tokens), bans for a while (min_tokens); one entry a token and `until`
     bad_words: of several tokens: the last one is banned where the completion ends with the others

@@ -49,7 +49,7 @@ def check(completion, model):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("k", "batch", "at_once"), [(0, 12, 256), (3, 5, 7), (2, 3, 64)])
 def test_they_are_those_of_a_plain_forward(pair, engine, k, batch, at_once, monkeypatch):
-    for module in ("general", "graphs"):
+    for module in ("general", "graphs.logits"):
         monkeypatch.setattr(f"specbatch.engine.{module}.prompt_logprobs.PROMPT_TOKENS", at_once)
     rows = requests()
     out, made = ENGINES[engine](pair.target, pair.noisy, rows, num_speculative_tokens=k, max_sequences=batch)

@@ -1,4 +1,4 @@
-"""engine.logits_processors.process in a few kernels: one pass over the vocabulary, and a program a row for what its own tokens change.
+"""logits.processors.process in a few kernels: one pass over the vocabulary, and a program a row for what its own tokens change.
 
 The pass copies logits to float32 and applies a grammar's mask; the program adds biases, penalises and bans in that copy. How often a token
 stands before a position is counted in memory that is zero at first: whoever takes a token's count away changes its logits, once. Min-p

@@ -92,7 +92,7 @@ class TokenChooser:
         return gumbel_max(drawn_from.probs, keys, drawn_from.tokens), finite, drawn_from
 
     def _processed(self, logits: Tensor, slots: Tensor, positions: Tensor, mode: Mode) -> Tensor:
-        """What tokens are chosen from, see logits_processors.process: the drafts of the round stand in the history already."""
+        """What tokens are chosen from, see logits.processors.process: the drafts of the round stand in the history already."""
         state, options = self.state, self.state.options
         of_rows = state.history, slots, positions, state.prompt_lengths, state.temperature
         mask = options.masks(*positions.shape)
