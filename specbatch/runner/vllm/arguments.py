@@ -58,6 +58,9 @@ def engine_arguments(
         said = f"{tensor} x {pipeline} (pipeline) is not the {gpus} GPU{'s' * (gpus > 1)} of a replica"
         remedy = "leave it out, or change placement.gpus or placement.replicas"
         problems.append(Problem("spec.engine.options.tensor_parallel_size", said, remedy))
+    if not spec.placement.gpus and pipeline != 1:
+        said, remedy = "vLLM's engine for CPUs dies of pipeline stages (0.32)", "set tensor_parallel_size instead"
+        problems.append(Problem("spec.engine.options.pipeline_parallel_size", said, remedy))
     if problems:
         raise SpecError(problems, source="engine")
     arguments: dict[str, Any] = {

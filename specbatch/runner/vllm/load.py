@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+from weakref import finalize
 
 import torch
 from vllm import EngineArgs, SamplingParams
@@ -57,6 +58,8 @@ def load_engines(inputs: RunInputs, say: Callable[[str], None], *, scoring: bool
         loops.append(_load(name, chosen, apart=apart))
         slots = loops[-1].vllm_config.scheduler_config.max_num_seqs
         engines.append(VllmEngine(loops[-1], sampling, slots=slots, k=k, adapter=lora))
+        # vLLM's processes would stay, with their GPUs, as long as this one; at its exit they end by themselves.
+        finalize(engines[-1], loops[-1].engine_core.shutdown).atexit = False
         placement[f"target{suffix}"] = {f"{one} of {len(devices)}": device for one, device in enumerate(devices, 1)}
     if apart:
         os.environ[_GPUS] = visible

@@ -140,3 +140,10 @@ def test_scores_for_verify_are_all_logits():
 def test_sizes_that_are_not_the_gpus_of_a_replica_are_refused(sizes):
     with pytest.raises(SpecError, match="is not the 2 GPUs of a replica"):
         made(f"engine: {{name: vllm, options: {sizes}}}", gpus=2)
+
+
+def test_processes_may_share_a_cpu_by_tensor_parallelism_alone():
+    found = made("engine: {name: vllm, options: {tensor_parallel_size: 2}}", gpus=0)
+    assert found["tensor_parallel_size"] == 2
+    with pytest.raises(SpecError, match="set tensor_parallel_size instead"):
+        made("engine: {name: vllm, options: {pipeline_parallel_size: 2}}", gpus=0)

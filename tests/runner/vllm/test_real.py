@@ -1,6 +1,7 @@
 """The real vLLM behind the runner, on the CPU: `make test-vllm`. Where it is not installed, as in `make test`, these are skipped."""
 
 import functools
+import gc
 import json
 import multiprocessing
 import os
@@ -294,7 +295,10 @@ def test_each_replica_of_a_placement_has_its_gpus_and_they_share_the_model(
         loaded.append((arguments, os.environ["CUDA_VISIBLE_DEVICES"] if apart else None))
         config = SimpleNamespace(max_num_seqs=8)
         model = SimpleNamespace(dtype=torch.float32, get_vocab_size=lambda: 512)
-        return SimpleNamespace(vllm_config=SimpleNamespace(scheduler_config=config, model_config=model))
+        core = SimpleNamespace(shutdown=lambda: None)
+        return SimpleNamespace(
+            engine_core=core, vllm_config=SimpleNamespace(scheduler_config=config, model_config=model)
+        )
 
     monkeypatch.setattr(load, "_load", made)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -327,6 +331,45 @@ def test_the_engine_process_of_a_replica_that_is_killed_ends_the_run_with_69(job
     assert caught.value.exit_code == ExitCode.GPU_FAULT == 69
     monkeypatch.undo()
     summary, rows, _ = run(job(*VLLM))
+    assert len(rows) == ROWS
+    assert 0 < summary.skipped < ROWS, "rows that had ended are kept"
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """The engine of a target that two processes share by tensor parallelism, as they would two GPUs: here by the two halves of the CPU."""
+    cores = sorted(os.sched_getaffinity(0))
+    halves = cores[: len(cores) // 2] or cores, cores[len(cores) // 2 :]
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(",".join(map(str, half)) for half in halves))
+
+    return "engine.name=vllm", "engine.options={enforce_eager: true, tensor_parallel_size: 2}"
+
+
+@pytest.mark.parametrize("drafts", [False, True], ids=["alone", "drafts"])
+def test_a_target_that_two_processes_share_has_the_native_texts(job, native, shared, drafts):
+    drafter = {"drafter": "{model: 'embedded:drafter', dtype: float32}"} if drafts else {}
+    _, rows, errors = run(job(*shared, *["decoding.numSpeculativeTokens=3"] * drafts, **drafter))
+    assert texts(rows) == native()
+    assert not errors
+    gc.collect()
+    assert not multiprocessing.active_children(), "they end with the engine"
+
+
+def test_one_of_the_processes_that_share_a_target_is_killed_and_the_run_ends_with_69(job, shared, monkeypatch):
+    step = VllmEngine._step
+
+    def step_then_kill(engine):
+        ended = step(engine)
+        if engine.stats.finished >= 3:
+            multiprocessing.active_children()[-1].kill()
+        return ended
+
+    monkeypatch.setattr(VllmEngine, "_step", step_then_kill)
+    with pytest.raises(DeviceError, match="engine has died") as caught:
+        run_job(job(*shared))
+    assert caught.value.exit_code == ExitCode.GPU_FAULT
+    monkeypatch.setattr(VllmEngine, "_step", step)
+    summary, rows, _ = run(job(*shared))
     assert len(rows) == ROWS
     assert 0 < summary.skipped < ROWS, "rows that had ended are kept"
 
