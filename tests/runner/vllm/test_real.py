@@ -237,7 +237,7 @@ def test_an_adapter_has_the_texts_of_the_target_that_it_is_merged_into(job, nati
     [
         ("engine.options={enforce_eagr: true}", SpecError, "did you mean enforce_eager?"),
         ("engine.options={max_model_len: 9}", SpecError, "set spec.batching.maxLength"),
-        ("engine.options={tensor_parallel_size: 2}", SpecError, "is not the 1 GPU of a replica"),
+        ("engine.options={pipeline_parallel_size: 2}", SpecError, "set tensor_parallel_size instead"),
         ("engine.options={load_format: nonsense}", ModelError, "nonsense"),
         ("engine.options={kv_cache_memory_bytes: 1000}", OutOfMemoryError, "ran out of memory"),
         ("decoding.noRepeatNgramSize=2", SpecError, "vLLM bans no n-grams"),
