@@ -67,10 +67,13 @@ def test_a_run_that_vllm_decodes_has_the_image_with_vllm_through_both(tmp_path, 
     assert_same(objects, made)
 
 
-def test_a_file_that_no_pod_could_run_is_refused_by_both_for_the_same_reason():
+def test_a_file_that_no_pod_could_run_is_refused_by_both_for_the_same_reason(tmp_path, monkeypatch):
+    """From a folder without the models that `make smollm2` writes, which submit alone would see."""
     (path,) = set(JOBS) - set(RUNNABLE)
+    (tmp_path / "job").symlink_to(ROOT / "job")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SpecError) as ours:
-        render(*load_for_cluster(str(path), (), name=None, namespace=None, folder=ROOT))
+        render(*load_for_cluster(str(path), (), name=None, namespace=None, folder=tmp_path))
     with pytest.raises(Refused) as theirs:
         template("helm4", "-f", str(path))
     (problem,) = ours.value.problems
