@@ -107,6 +107,12 @@ class RunSummary(Counters, frozen=True, kw_only=True):
         return self.accepted / self.drafted if self.drafted else 0.0
 
     @property
+    def no_drafts(self) -> str:
+        """What is said in place of acceptance where no draft was counted: some engines count none."""
+        last_k = self.k_changes[-1][1] if self.k_changes else 0
+        return f"no drafts were counted, k {last_k}" if last_k else "nothing was drafted"
+
+    @property
     def mean_acceptance_length(self) -> float:
         """1 + accepted / row rounds: the tokens a row gains in one target forward."""
         return 1.0 + self.accepted / self.row_rounds if self.row_rounds else 1.0

@@ -30,7 +30,7 @@ def render_summary(summary: RunSummary, *, results: str = "", report: str = "", 
         lines.append(("cost", cost))
     if summary.engine not in {"", _ONLY_ENGINE}:
         lines.append(("engine", summary.engine))
-    if summary.drafted:
+    if summary.drafted or (summary.k_changes and summary.k_changes[-1][1]):
         lines.append(("speculation", _speculation(summary)))
     if summary.prefill_tokens_saved:
         lines.append(("prompts", _prompts(summary)))
@@ -61,6 +61,8 @@ def _speed(summary: RunSummary) -> str:
 
 
 def _speculation(summary: RunSummary) -> str:
+    if not summary.drafted:
+        return summary.no_drafts
     text = (
         f"acceptance_rate {summary.acceptance_rate:.3f}, "
         f"mean_acceptance_length {summary.mean_acceptance_length:.2f} tokens per target forward"

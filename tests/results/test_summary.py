@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from specbatch.results.attempts import read_attempts, write_attempts
+from specbatch.results.protocol import Finished, Progress
 from specbatch.results.speedup import estimated_speedup
+from specbatch.results.status.progress_text import event_line, progress_lines
 from specbatch.results.summary import RunSummary, combine, thinned
 from specbatch.results.summary_text import render_summary
 from specbatch.results.timeline import Sample, Timeline
@@ -86,6 +88,22 @@ def test_a_summary_of_nothing_says_only_what_is_known():
     assert (nothing.tokens_per_second, nothing.acceptance_rate, nothing.mean_acceptance_length) == (0.0, 0.0, 1.0)
     assert nothing.fraction_of_ceiling is None
     assert estimated_speedup(nothing) is None
+
+
+def test_acceptance_that_no_engine_counted_is_not_said_to_be_nothing():
+    uncounted = replace(
+        WHOLE, drafted=0, accepted=0, drafted_by_position=(), accepted_by_position=(), k_changes=((0, 4),)
+    )
+    text = render_summary(uncounted)
+    assert "  speculation    no drafts were counted, k 4\n" in text
+    assert "acceptance" not in text
+    assert "speculation" not in render_summary(replace(uncounted, k_changes=((0, 0),)))
+    now = Progress(rows=3, total_rows=9, completion_tokens=90, seconds=1.0, num_speculative_tokens=4)
+    for said in (event_line(now), event_line(Finished(uncounted)), *(text for _, text in progress_lines(now))):
+        assert "acceptance" not in said
+    drafted = replace(now, drafted=8, accepted=0)
+    assert "acceptance 0.000" in event_line(drafted)
+    assert ("speculation", "acceptance_rate 0.000, mean_acceptance_length 1.00, k 4") in progress_lines(drafted)
 
 
 def test_a_summary_comes_back_from_json():

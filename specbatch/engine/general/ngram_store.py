@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from specbatch.engine.host_copies import upload
+
 CAPACITY = 1 << 19  # tokens; with the tables 16 MB
 SIZES = (8, 4, 2)  # of n-grams, the longest first
 _END = -1  # of a row, in the ring
@@ -44,9 +46,7 @@ class NGramStore:
         kept = [token for row in rows for token in (*row, _END)][-self.capacity // 2 :]
         begin = self._next if self._next + len(kept) <= self.capacity else 0
         self._next = begin + len(kept)
-        host = torch.tensor(kept)
-        on_gpu = self.device.type == "cuda"
-        added = (host.pin_memory() if on_gpu else host).to(self.device, non_blocking=True)
+        added = upload(kept, torch.int64, self.device)
         self.tokens[begin : self._next] = added
         for table, n in zip(self.tables, SIZES, strict=True):
             if len(added) > n:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from specbatch.engine.logits.options import LogitsOptions
 from specbatch.engine.request import Request
 
 
@@ -19,6 +21,16 @@ class OptionSizes(NamedTuple):
     biased: int
     bad_words: int
     longest_word: int
+
+    @classmethod
+    def needed(cls, options: Sequence[LogitsOptions]) -> Self:
+        """By the options of some rows, and no more."""
+        words = [one.bad_words for one in options]
+        return cls(
+            biased=max(len(one.bias) for one in options),
+            bad_words=max(map(len, words)),
+            longest_word=max(map(len, chain.from_iterable(words)), default=1),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,45 +53,40 @@ class RowOptions:
     entries: Tensor
 
     @classmethod
-    def of(cls, requests: Sequence[Request], device: torch.device) -> Self:
-        """Stacks the requests' options, with as many entries as these rows need."""
+    def of(cls, requests: Sequence[Request], device: torch.device, room: OptionSizes | None = None) -> Self:
+        """Stacks the requests' options.
+
+        Args:
+            requests: of the rows.
+            device: of the tensors.
+            room: entries a row; default: as many as these rows need.
+        """
         by_identity = {id(request.logits): request.logits for request in requests}  # mostly the same few
         place = {key: number for number, key in enumerate(by_identity)}
-        rows, options = torch.tensor([place[id(request.logits)] for request in requests]), list(by_identity.values())
-        biased = max(len(one.bias) for one in options)
-        words = max(len(one.bad_words) for one in options)
-        longest = max((len(word) for one in options for word in one.bad_words), default=1)
-        pairs = [_filled([(entry.token, entry.until) for entry in one.bias], biased, (0, 0)) for one in options]
-        values = [_filled([entry.value for entry in one.bias], biased, 0.0) for one in options]
-        bad_words = [
-            _filled([_word(word, longest) for word in one.bad_words], words, _word((), longest)) for one in options
-        ]
+        rows, options = [place[id(request.logits)] for request in requests], list(by_identity.values())
+        room = room or OptionSizes.needed(options)
+        pairs = np.zeros((len(options), room.biased, 2), np.int64)
+        values = np.zeros((len(options), room.biased), np.float32)
+        bad_words = np.full((len(options), room.bad_words, room.longest_word), -1, np.int64)
+        for number, one in enumerate(options):
+            if biased := len(one.bias):
+                pairs[number, :biased] = [(entry.token, entry.until) for entry in one.bias]
+                values[number, :biased] = [entry.value for entry in one.bias]
+            for place_of_word, word in enumerate(one.bad_words):
+                bad_words[number, place_of_word, room.longest_word - len(word) :] = word
         reals = [(one.repetition_penalty, one.frequency_penalty, one.presence_penalty, one.min_p) for one in options]
 
-        def tensor(of: Sequence[object], *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-            return torch.tensor(of, dtype=dtype).view(len(options), *shape)[rows].to(device)
+        def by_row(of: np.ndarray) -> Tensor:
+            return torch.from_numpy(of[rows]).to(device)  # not by PyTorch, which would wake all cores for it
 
-        bias = tensor(pairs, biased, 2)
         return cls(
-            reals=tensor(reals, 4, dtype=torch.float32),
-            ngram=tensor([one.no_repeat_ngram_size for one in options]),
-            bias_tokens=bias[..., 0],
-            bias_until=bias[..., 1],
-            bias_values=tensor(values, biased, dtype=torch.float32),
-            bad_words=tensor(bad_words, words, longest),
-            entries=tensor([(len(one.bias), len(one.bad_words)) for one in options], 2),
-        )
-
-    def padded(self, sizes: OptionSizes) -> RowOptions:
-        """With room for so many entries a row."""
-        biased = (0, sizes.biased - self.bias_tokens.shape[1])
-        _, words, longest = self.bad_words.shape
-        return replace(
-            self,
-            bias_tokens=pad(self.bias_tokens, biased),
-            bias_until=pad(self.bias_until, biased),
-            bias_values=pad(self.bias_values, biased),
-            bad_words=pad(self.bad_words, (sizes.longest_word - longest, 0, 0, sizes.bad_words - words), value=-1),
+            reals=by_row(np.array(reals, np.float32)),
+            ngram=by_row(np.array([one.no_repeat_ngram_size for one in options])),
+            bias_tokens=by_row(pairs[..., 0]),
+            bias_until=by_row(pairs[..., 1]),
+            bias_values=by_row(values),
+            bad_words=by_row(bad_words),
+            entries=by_row(np.array([(len(one.bias), len(one.bad_words)) for one in options])),
         )
 
     def lines(self, rows: Tensor) -> RowOptions:
@@ -89,11 +96,3 @@ class RowOptions:
         counts = torch.arange(found.bias_until.shape[1], device=biases.device) < biases
         bad_words = found.bad_words.masked_fill((words == 0)[..., None], -1)
         return replace(found, bias_until=found.bias_until * counts, bad_words=bad_words)
-
-
-def _word(tokens: Sequence[int], longest: int) -> list[int]:
-    return [*[-1] * (longest - len(tokens)), *tokens]
-
-
-def _filled(entries: Sequence[object], count: int, filler: object) -> list[object]:
-    return [*entries, *[filler] * (count - len(entries))]

@@ -57,7 +57,7 @@ def _acceptance(facts: RunFacts) -> Chart | str:
     pairs = list(zip(facts.summary.accepted_by_position, facts.summary.drafted_by_position, strict=False))
     kept = [(f"{position}", accepted / drafted) for position, (accepted, drafted) in enumerate(pairs, 1) if drafted]
     if not kept:
-        return "nothing was drafted"
+        return facts.summary.no_drafts
     caption = f"Of all tokens drafted at position 1, {format_percent(kept[0][1])} were kept"
     if len(kept) > 1:
         caption += f"; at position {kept[-1][0]}, {format_percent(kept[-1][1])}"
@@ -80,7 +80,7 @@ def _accepted_lengths(facts: RunFacts) -> Chart | str:
     counts = accepted_length_counts(facts)
     total = sum(counts)
     if not facts.summary.drafted or total <= 0:
-        return "nothing was drafted"
+        return facts.summary.no_drafts
     shares = [(f"{length}", count / total) for length, count in enumerate(counts)]
 
     def draw(axes: Any) -> None:

@@ -55,7 +55,7 @@ def throughput(facts: RunFacts) -> Chart | str:
 def k_over_time(facts: RunFacts) -> Chart | str:
     """num_speculative_tokens, one line a shard."""
     if not facts.summary.drafted:
-        return "nothing was drafted"
+        return facts.summary.no_drafts
     # Before its first round a run has no k.
     lines = [[sample for sample in joined(attempts) if sample.completion_tokens] for attempts in facts.attempts]
     lines = [line for line in lines if len(line) >= _FEWEST_POINTS]

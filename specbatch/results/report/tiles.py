@@ -70,7 +70,7 @@ def _against_target(speedup: Speedup) -> Tile:
 def _speculation(run: RunFacts) -> list[Tile]:
     summary = run.summary
     if not summary.drafted:
-        return [Tile.absent("acceptance rate", "nothing was drafted")]
+        return [Tile.absent("acceptance rate", summary.no_drafts)]
     kept = f"{summary.accepted:,} of {summary.drafted:,} drafted"
     length = f"{summary.mean_acceptance_length:.2f}"
     return [

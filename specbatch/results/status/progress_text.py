@@ -48,8 +48,8 @@ def progress_lines(now: Progress, speedup: Speedup | None = None) -> list[tuple[
         speed += f", {now.fraction_of_ceiling:.0%} of the predicted ceiling"
     lines = [("speed", speed)]
     known = now.num_speculative_tokens is not None  # a termination message has fewer numbers than a snapshot
-    speculation = [f"acceptance_rate {now.acceptance_rate:.3f}"] if known or now.acceptance_rate else []
-    if known or now.mean_acceptance_length > 1:
+    speculation = [f"acceptance_rate {now.acceptance_rate:.3f}"] if _counts_drafts(now) else []
+    if now.drafted or now.mean_acceptance_length > 1:
         speculation.append(f"mean_acceptance_length {now.mean_acceptance_length:.2f}")
     if known:
         speculation.append(f"k {now.num_speculative_tokens}")
@@ -81,9 +81,8 @@ def event_line(event: Event) -> str:
             return _progress_line(event)
         case Finished(summary=summary):
             said = f"{summary.totals.results:,} results, {pluralize(summary.totals.errors, 'error')}"
-            return (
-                f"done: {said} · {summary.tokens_per_second:,.0f} tokens/s · acceptance {summary.acceptance_rate:.3f}"
-            )
+            kept = f" · acceptance {summary.acceptance_rate:.3f}" if summary.drafted else ""
+            return f"done: {said} · {summary.tokens_per_second:,.0f} tokens/s{kept}"
 
 
 def _progress_line(now: Progress) -> str:
@@ -91,7 +90,7 @@ def _progress_line(now: Progress) -> str:
     if now.errors:
         parts.append(pluralize(now.errors, "error"))
     parts.append(f"{now.tokens_per_second:,.0f} tokens/s")
-    if now.num_speculative_tokens or now.acceptance_rate:
+    if _counts_drafts(now):
         parts.append(f"acceptance {now.acceptance_rate:.3f}")
     if now.eta_seconds:
         parts.append(f"{rough_duration(now.eta_seconds)} left")
@@ -100,6 +99,11 @@ def _progress_line(now: Progress) -> str:
     if now.publish is not None and now.publish.problem:
         parts.append(f"publishing fails: {one_line(now.publish.problem, _REASON_CHARS)}")
     return " · ".join(parts)
+
+
+def _counts_drafts(now: Progress) -> bool:
+    """Whether its acceptance says anything: not before the first draft, nor of an engine that counts none."""
+    return bool(now.drafted or now.acceptance_rate)
 
 
 def progress_bar(now: Progress, *, left: bool) -> list[str]:
@@ -118,7 +122,7 @@ def progress_cells(now: Progress) -> tuple[str, ...]:
         f"{now.rows:,}/{total_text(now, about='~')}{share}",
         f"{now.errors:,}",
         f"{speed:,.1f}" if speed < 10_000 else f"{speed:,.0f}",
-        f"{now.acceptance_rate:.3f}",
+        f"{now.acceptance_rate:.3f}" if _counts_drafts(now) else "",
         "" if k is None else f"{k}",
         "" if eta is None else rough_duration(eta),
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.graphs.lanes import Lane
+from specbatch.engine.host_copies import pinned_copy
 
 
 class OnLane(Protocol):
@@ -44,6 +45,6 @@ class PageTable:
         if not self.changed:
             return
         self.changed = False
-        source = self._host.pin_memory() if self._stages[0].device.type == "cuda" else self._host.clone()
+        source = pinned_copy(self._host) if self._stages[0].device.type == "cuda" else self._host.clone()
         for stage, table in zip(self._stages, self.tables, strict=True):
             stage.lane.run(partial(table.copy_, source, non_blocking=True))

@@ -18,6 +18,7 @@ from specbatch.engine.graphs.kv.page_table import PageTable
 from specbatch.engine.graphs.kv.paging import PAGE, Pages
 from specbatch.engine.graphs.kv.sliding import SlidingPool
 from specbatch.engine.graphs.stage import Stage
+from specbatch.engine.host_copies import pinned_copy
 
 
 def pages_for(positions: int) -> int:
@@ -175,7 +176,7 @@ class PagePool:
         for stage in self._stages:
             if (prefixes := stage.kv.prefixes) is not None:
                 for place, source in ((prefixes.tiles, tiles), (prefixes.shared, shared)):
-                    here = source.pin_memory() if stage.device.type == "cuda" else source
+                    here = pinned_copy(source) if stage.device.type == "cuda" else source
                     stage.lane.run(partial(place.copy_, here, non_blocking=True))
 
     def evict(self, slot: int) -> None:

@@ -105,23 +105,24 @@ class OptionLines:
     def _write(self, slots: Sequence[int], requests: Sequence[Request]) -> None:
         device = self._lane.device
         if self._lines is None:
-            nothing = RowOptions.of([Request("", [0], 1)] * (self._slots + 1), device)
-            self._lines = nothing.padded(_SIZES)
+            self._lines = RowOptions.of([Request("", [0], 1)] * (self._slots + 1), device, _SIZES)
         if self.logprobs is None and any(request.top_logprobs is not None for request in requests):
             self.logprobs = Logprobs.empty(self._slots, self._positions, device)
-        joining = RowOptions.of(requests, torch.device("cpu"))
+        needed = OptionSizes.needed([request.logits for request in requests])
+        of_words = _SIZES[1:] if needed.bad_words else needed[1:]
+        joining = RowOptions.of(requests, torch.device("cpu"), OptionSizes(needed.biased, *of_words))
         self._put(slots, range(len(slots)), joining, "reals", "ngram", "entries")
         # What is wide only where a row has it: kernels read no more entries than are the row's own.
         if biased := [row for row, request in enumerate(requests) if request.logits.bias]:
             self._put(slots, biased, joining, "bias_tokens", "bias_until", "bias_values")
         if banned := [row for row, request in enumerate(requests) if request.logits.bad_words]:
-            self._put(slots, banned, joining.padded(_SIZES), "bad_words")
+            self._put(slots, banned, joining, "bad_words")
 
     def _put(self, slots: Sequence[int], rows: Sequence[int], joining: RowOptions, *names: str) -> None:
         """Writes of some joining rows what has these names, as far as it goes."""
         at = upload([slots[row] for row in rows], torch.int64, self._lane.device)
         for name in names:
-            here = cast("Tensor", getattr(joining, name))[list(rows)]
+            here = torch.from_numpy(cast("Tensor", getattr(joining, name)).numpy()[list(rows)])
             there = cast("Tensor", getattr(self.lines, name))
             (there if here.dim() == 1 else there[:, : here.shape[1]])[at] = upload(here, here.dtype, self._lane.device)
 

@@ -33,7 +33,7 @@ def arguments(kinds, n, dtype=torch.float32, seed=0):
         Request(str(i), [0] * prompts[i], 20, sampling=SamplingParams(0.9 * (i % 3)), logits=options[i])
         for i in range(SLOTS)
     ]
-    lines = RowOptions.of(requests, torch.device("cpu")).padded(SIZES)
+    lines = RowOptions.of(requests, torch.device("cpu"), SIZES)
     slots = torch.tensor([4, 1, 5, 0, 3])
     firsts = torch.tensor([5, 12, 9, 20, 5])[:, None]
     given = (
