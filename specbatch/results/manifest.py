@@ -122,8 +122,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             if summary.row_latency
             else None,
             "acceptance": {
-                "acceptance_rate": summary.acceptance_rate,
-                "mean_acceptance_length": summary.mean_acceptance_length,
+                "acceptance_rate": summary.acceptance_rate if summary.drafted else None,
+                "mean_acceptance_length": summary.mean_acceptance_length if summary.drafted else None,
                 "drafted_by_position": summary.drafted_by_position,
                 "accepted_by_position": summary.accepted_by_position,
             },

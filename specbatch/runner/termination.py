@@ -38,7 +38,7 @@ def of_success(summary: RunSummary) -> TerminationMessage:
         completion_tokens=summary.completion_tokens,
         seconds=round(summary.seconds, 3),
         tokens_per_second=round(summary.tokens_per_second, 3),
-        acceptance_rate=round(summary.acceptance_rate, 4),
+        acceptance_rate=round(summary.acceptance_rate, 4) if summary.drafted else None,
     )
     return replace(message, **rows)
 

@@ -53,6 +53,15 @@ def test_the_manifest_says_what_follows_from_its_numbers(run_dir):
     assert value["identity"]["models"]["target"] == "embedded:target@1"
 
 
+def test_acceptance_that_was_not_counted_is_null(run_dir):
+    with ShardResults.open(run_dir, identity=IDENTITY) as store:
+        uncounted = make_summary(store, drafted=0, accepted=0)
+    finish_run(run_dir, [make_row(0)], summary=uncounted)
+    acceptance = json.loads((run_dir / FILE).read_bytes())["acceptance"]
+    assert (acceptance["acceptance_rate"], acceptance["mean_acceptance_length"]) == (None, None)
+    assert read_manifests(run_dir)[0].summary.acceptance_rate == 0.0
+
+
 def test_success_is_written_once_every_shard_is_complete(run_dir):
     for shard in (0, 1, 2):
         assert not write_success(run_dir)
