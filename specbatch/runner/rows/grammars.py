@@ -191,9 +191,7 @@ class GrammarCompiler:
 
         reason = ""
         try:
-            vocabulary = LLTokenizer(
-                _description(self._tokenizer), n_vocab=self._vocab_size, eos_token=sorted(self._ends)
-            )
+            vocabulary = LLTokenizer(described(self._tokenizer), n_vocab=self._vocab_size, eos_token=sorted(self._ends))
             ids = self._tokenizer.encode(_PROBE, add_special_tokens=False)
             meant = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
             if (found := vocabulary.decode_str(ids)).strip() != meant.strip():
@@ -206,13 +204,13 @@ class GrammarCompiler:
         return vocabulary
 
 
-def _description(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The tokenizer as JSON, with the byte-level decoder that goes with its pre-tokenizer: one made from a GGUF has it behind others, and llguidance would take Ġ for a letter."""
-    described: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
-    described["truncation"] = described["padding"] = None
-    if "ByteLevel" in _kinds(described["pre_tokenizer"]) & _kinds(described["decoder"]):
-        described["decoder"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
-    return json.dumps(described)
+def described(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer as JSON for llguidance, with the byte-level decoder that goes with its pre-tokenizer: one made from a GGUF has it behind others, and llguidance would take Ġ for a letter."""
+    found: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    found["truncation"] = found["padding"] = None
+    if "ByteLevel" in _kinds(found["pre_tokenizer"]) & _kinds(found["decoder"]):
+        found["decoder"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    return json.dumps(found)
 
 
 def _kinds(part: dict[str, Any] | None) -> set[str]:

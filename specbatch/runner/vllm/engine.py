@@ -31,12 +31,21 @@ class VllmEngine:
         slots: rows in one of its forwards, at the most.
         k: tokens drafted a round; 0 without a drafter.
         adapter: vLLM's LoRARequest for every row, or None.
+        refusals: errors of vLLM's that are a row's, not the engine's.
     """
 
     def __init__(
-        self, loop: Any, sampling: Callable[[Request], Any], *, slots: int, k: int = 0, adapter: Any = None
+        self,
+        loop: Any,
+        sampling: Callable[[Request], Any],
+        *,
+        slots: int,
+        k: int = 0,
+        adapter: Any = None,
+        refusals: tuple[type[Exception], ...] = (ValueError, TypeError),
     ) -> None:
         self._loop, self._sampling, self._slots, self._k, self._adapter = loop, sampling, slots, k, adapter
+        self._refusals = refusals
         self._rows: dict[str, SequenceState] = {}
         self._added = 0
         self.stats = EngineStats(max_sequences=slots, k_changes=[(0, k)])
@@ -75,10 +84,10 @@ class VllmEngine:
             name, row = str(self._added), SequenceState(request)  # a row's own id may be anything
             self._added += 1
             try:
-                with engine_errors(ValueError, TypeError):
+                with engine_errors(*self._refusals):
                     prompt = {"prompt_token_ids": list(request.prompt_token_ids)}
                     self._loop.add_request(name, prompt, self._sampling(request), lora_request=self._adapter)
-            except (ValueError, TypeError) as error:
+            except self._refusals as error:
                 self.stats.failed += 1
                 refused.append(row.complete("error", f"vLLM refuses the row: {first_line(error)}"))
             else:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from weakref import finalize
 
 import torch
-from vllm import EngineArgs, SamplingParams
+from vllm import EngineArgs, SamplingParams, exceptions
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.usage.usage_lib import UsageContext
@@ -22,6 +26,7 @@ from specbatch.engine.request import Request
 from specbatch.errors import DeviceError, ModelError
 from specbatch.runner.engine_set import EngineSet
 from specbatch.runner.inputs import RunInputs
+from specbatch.runner.rows.grammars import described
 from specbatch.runner.vllm.arguments import engine_arguments, num_speculative_tokens
 from specbatch.runner.vllm.engine import VllmEngine, engine_errors, first_line
 from specbatch.runner.vllm.processes import watch
@@ -29,6 +34,11 @@ from specbatch.runner.vllm.sampling import sampling_arguments
 from specbatch.runner.vllm.scores import VllmScores
 
 _GPUS = "CUDA_VISIBLE_DEVICES"
+_REFUSALS = (
+    ValueError,
+    TypeError,
+    *filter(None, [getattr(exceptions, "VLLMClientError", None)]),
+)  # ValueErrors before 0.30
 
 
 def load_engines(inputs: RunInputs, say: Callable[[str], None], *, scoring: bool = False) -> EngineSet:
@@ -55,9 +65,10 @@ def load_engines(inputs: RunInputs, say: Callable[[str], None], *, scoring: bool
         say(f"loading {name} with vLLM {version} onto {', '.join(devices)}{suffix}")
         if apart:  # a process of its own sees the GPUs of its replica
             os.environ[_GPUS] = ",".join(visible.split(",")[torch.device(device).index] for device in devices)
-        loops.append(_load(name, chosen, apart=apart))
+        with TemporaryDirectory() as folder:
+            loops.append(_load(name, chosen | _tokenizer(inputs, Path(folder)), apart=apart))
         slots = loops[-1].vllm_config.scheduler_config.max_num_seqs
-        engines.append(VllmEngine(loops[-1], sampling, slots=slots, k=k, adapter=lora))
+        engines.append(VllmEngine(loops[-1], sampling, slots=slots, k=k, adapter=lora, refusals=_REFUSALS))
         # vLLM's processes would stay, with their GPUs, as long as this one; at its exit they end by themselves.
         finalize(engines[-1], loops[-1].engine_core.shutdown).atexit = False
         placement[f"target{suffix}"] = {f"{one} of {len(devices)}": device for one, device in enumerate(devices, 1)}
@@ -78,17 +89,32 @@ def _load(name: str, arguments: Mapping[str, Any], *, apart: bool) -> LLMEngine:
     """
     gc.collect()  # an engine of before takes its process groups with it when it goes: not after ours are made
     try:
-        with warnings.catch_warnings(action="ignore"), engine_errors(ValueError, TypeError, ImportError):
+        with warnings.catch_warnings(action="ignore"), engine_errors(*_REFUSALS, ImportError):
             return LLMEngine.from_engine_args(
                 EngineArgs(**arguments), UsageContext.LLM_CLASS, enable_multiprocessing=apart
             )
-    except (ValueError, TypeError, DeviceError) as error:
+    except (*_REFUSALS, DeviceError) as error:
         cause = error.__cause__ if isinstance(error, DeviceError) and error.__cause__ else error
         if cause is not error and (apart or isinstance(cause, torch.AcceleratorError)):
             raise  # of a process apart the cause is not known here
         said = f"vLLM does not load it: {first_line(cause)}"
         remedy = "change what it names; spec.engine.options are vLLM's own arguments"
         raise ModelError(said, where=name, remedy=remedy) from error
+
+
+def _tokenizer(inputs: RunInputs, folder: Path) -> dict[str, str]:
+    """The one that grammars are compiled with, where it is not the model's as it is: read while the engine starts."""
+    tokenizer = inputs.tokenizer
+    if not tokenizer.is_fast:
+        return {}
+    meant, stored = json.loads(described(tokenizer)), json.loads(tokenizer.backend_tokenizer.to_str())
+    if meant["decoder"] == stored["decoder"]:
+        return {}
+    tokenizer.save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(json.dumps(meant))
+    if (config := inputs.pair.target.path / "config.json").is_file():  # vLLM looks for one
+        shutil.copy(config, folder)
+    return {"tokenizer": str(folder)}
 
 
 def _sampling_params(request: Request, **engine: bool) -> SamplingParams:

@@ -88,6 +88,24 @@ def test_a_row_that_vllm_refuses_is_that_rows_error_and_the_others_go_on():
     assert len(found) == 4
 
 
+def test_what_vllm_calls_the_clients_error_is_a_rows_too():
+    class ClientError(Exception):
+        pass
+
+    class Refusing(StandIn):
+        def add_request(self, name, *_, **__):
+            raise ClientError(f"temperature must be in [0, 2] ({name})")
+
+    sampling = engine(StandIn())._sampling
+    made = VllmEngine(Refusing(), sampling, slots=4, refusals=(ValueError, ClientError))
+    assert {row.error for row in decoded(made, rows(2)).values()} == {
+        "vLLM refuses the row: temperature must be in [0, 2] (0)",
+        "vLLM refuses the row: temperature must be in [0, 2] (1)",
+    }
+    with pytest.raises(DeviceError):
+        decoded(VllmEngine(Refusing(), sampling, slots=4), rows(1))
+
+
 def test_refused_rows_alone_end_too():
     found = decoded(engine(StandIn(most_tokens=0)), rows(9))
     assert len(found) == 9

@@ -151,6 +151,28 @@ def test_structured_outputs_are_those_of_the_native_engine(job, native, asking):
     assert errors["bad"]["message"].startswith("structured output: the regular expression cannot be had")
 
 
+def test_a_tokenizer_with_its_decoder_behind_others_gives_the_native_structured_outputs(job, native, asking, tmp_path):
+    """One made from a GGUF: llguidance takes its letters for bytes, so that spaces and accents had no token."""
+    folder = shutil.copytree(EMBEDDED / "target", tmp_path / "target")
+    file = folder / "tokenizer.json"
+    stored = json.loads(file.read_text())
+    stored["decoder"] = {
+        "type": "Sequence",
+        "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}, stored["decoder"]],
+    }
+    file.write_text(json.dumps(stored))
+    asked = [
+        {"id": "choice", "guided_choice": ["New York", "Zürich", "你好"]},
+        {"id": "regex", "guided_regex": "[a-z]{2} [é你]{2}"},
+        {"id": "hot", "temperature": 3},
+    ]
+    changes = f"target.model={folder}", *asking(asked)
+    _, rows, errors = run(job(*VLLM, *changes))
+    assert texts(rows) == {name: text for name, text in native(*changes).items() if name != "hot"}
+    assert set(rows) == {"choice", "regex"}
+    assert "temperature must be in [0, 2]" in errors["hot"]["message"]
+
+
 def test_log_probabilities_are_those_of_the_native_engine_in_its_form(job, asking):
     (_, rows, _), (_, native, _) = (
         run(job(*engine, *asking(LOGPROBS))) for engine in (VLLM, ("engine.name=native", "results.name=native"))
