@@ -11,7 +11,17 @@ from typing import Any
 import msgspec
 
 from specbatch.results.openai_responses import answer_from_response, response_body, usage_from_response
-from specbatch.results.rows import Choice, ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage, choices_of
+from specbatch.results.rows import (
+    Choice,
+    ErrorCode,
+    ErrorRow,
+    OpenAIForm,
+    ResultRow,
+    Speculation,
+    Usage,
+    choices_of,
+    unique_name,
+)
 
 _OURS = "specbatch"
 
@@ -31,9 +41,9 @@ def result_to_json(row: ResultRow) -> dict[str, Any]:
     if any(choice.generated is not None for choice in choices_of(row)):
         ours["generated"] = [choice.generated for choice in choices_of(row)]
     return {
-        "id": f"batch_req_{row.fingerprint}",
+        "id": f"batch_req_{unique_name(row)}",
         "custom_id": row.id,
-        "response": {"status_code": 200, "request_id": f"req_{row.fingerprint}", "body": _body(row, form)},
+        "response": {"status_code": 200, "request_id": f"req_{unique_name(row)}", "body": _body(row, form)},
         "error": None,
         _OURS: ours,
     }
@@ -44,7 +54,7 @@ def error_to_json(row: ErrorRow) -> dict[str, Any]:
     form = _form(row)
     columns = {} if row.columns is None else {"columns": row.columns}
     return {
-        "id": f"batch_req_{row.fingerprint}",
+        "id": f"batch_req_{unique_name(row)}",
         "custom_id": row.id,
         "response": None,
         "error": {"code": row.code.value, "message": row.message},
@@ -129,7 +139,7 @@ def _body(row: ResultRow, form: OpenAIForm) -> dict[str, Any]:
     chat = form.endpoint == "/v1/chat/completions"
     kind, prefix = ("chat.completion", "chatcmpl") if chat else ("text_completion", "cmpl")
     return {
-        "id": f"{prefix}-{row.fingerprint}",
+        "id": f"{prefix}-{unique_name(row)}",
         "object": kind,
         "created": form.created,
         "model": form.model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from specbatch.results.rows import OpenAIForm, ResultRow, Usage
+from specbatch.results.rows import OpenAIForm, ResultRow, Usage, unique_name
 
 
 def response_body(row: ResultRow, form: OpenAIForm) -> dict[str, Any]:
@@ -12,7 +12,7 @@ def response_body(row: ResultRow, form: OpenAIForm) -> dict[str, Any]:
     cut = row.finish_reason == "length"
     usage = row.usage
     return {
-        "id": f"resp_{row.fingerprint}",
+        "id": f"resp_{unique_name(row)}",
         "object": "response",
         "created_at": form.created,
         "status": "incomplete" if cut else "completed",
@@ -41,16 +41,16 @@ def _output(row: ResultRow) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     if row.reasoning is not None:
         content = [{"type": "reasoning_text", "text": row.reasoning}]
-        items.append({"type": "reasoning", "id": f"rs_{row.fingerprint}", "summary": [], "content": content})
+        items.append({"type": "reasoning", "id": f"rs_{unique_name(row)}", "summary": [], "content": content})
     if row.text or not row.tool_calls:
         logprobs = (row.logprobs or {}).get("content", [])
         part = {"type": "output_text", "text": row.text, "annotations": [], "logprobs": logprobs}
         status = "incomplete" if row.finish_reason == "length" else "completed"
-        message = {"type": "message", "id": f"msg_{row.fingerprint}", "role": "assistant", "status": status}
+        message = {"type": "message", "id": f"msg_{unique_name(row)}", "role": "assistant", "status": status}
         items.append({**message, "content": [part]})
     for number, call in enumerate(row.tool_calls or []):
         function = {"name": call["function"]["name"], "arguments": call["function"]["arguments"]}
-        ids = {"id": f"fc_{row.fingerprint}_{number}", "call_id": call["id"]}
+        ids = {"id": f"fc_{unique_name(row)}_{number}", "call_id": call["id"]}
         items.append({"type": "function_call", **ids, **function, "status": "completed"})
     return items
 

@@ -161,3 +161,8 @@ def resume_key(row_id: str, fingerprint: str) -> bytes:
     # UTF-16: two surrogates in a row, and the one character that JSON readers make of them, are the same bytes.
     text = f"{len(row_id.encode('utf-16-le', 'surrogatepass'))}:{row_id}{fingerprint}"
     return hashlib.blake2b(text.encode("utf-16-le", "surrogatepass"), digest_size=16).digest()
+
+
+def unique_name(row: ResultRow | ErrorRow) -> str:
+    """Of 24 hexadecimal digits, the same in every run: rows that ask the same under other ids have others."""
+    return resume_key(row.id, row.fingerprint).hex()[:24]

@@ -41,6 +41,16 @@ def test_a_result_has_every_key_of_a_documented_line():
     assert made.keys() - DOCUMENTED.keys() == {"specbatch"}, "what is ours stands under one key"
 
 
+def test_equal_requests_under_different_ids_have_ids_of_their_own():
+    form = OpenAIForm(model="m", created=5)
+    rows = [make_row(0, id=name, fingerprint="f", openai=form) for name in ("a", "b")]
+    rows.append(make_error(0, id="c", fingerprint="f", openai=form))
+    lines = [line(row) for row in rows]
+    assert len({one["id"] for one in lines}) == 3
+    assert len({one["response"]["body"]["id"] for one in lines[:2]}) == 2
+    assert line(rows[0]) == lines[0]
+
+
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
 def test_the_bodies_are_what_openais_client_reads(finish_reason):
     chat = line(make_row(0, finish_reason=finish_reason, openai=OpenAIForm(model="m", created=5)))["response"]["body"]

@@ -33,16 +33,19 @@ class Answer(NamedTuple):
     generated: str | None = None
 
 
-def answer_in(text: str, chat: ChatOptions = NO_CHAT, *, split: bool = False, row_id: str = "") -> Answer:
+def answer_in(
+    text: str, chat: ChatOptions = NO_CHAT, *, split: bool = False, thinking: bool = False, row_id: str = ""
+) -> Answer:
     """Takes a text apart.
 
     Args:
         text: as it was generated.
         chat: of the row: its tools.
         split: whether reasoning is to stand apart.
+        thinking: whether the prompt ends within it: a text that does not end it is all reasoning.
         row_id: from which the calls get their ids.
     """
-    rest, reasoning = _split(text) if split else (text, None)
+    rest, reasoning = _split(text, thinking=thinking) if split else (text, None)
     found = _calls(rest, chat) if chat.tools else None
     if found is None and reasoning is None:
         return Answer(text)
@@ -54,13 +57,20 @@ def answer_in(text: str, chat: ChatOptions = NO_CHAT, *, split: bool = False, ro
     return Answer(content, reasoning, calls or None, text)
 
 
-def _split(text: str) -> tuple[str, str | None]:
+def ends_in_thought(prompt: str, begun: str = "") -> bool:
+    """Whether a prompt ends in <think>, as templates of models that always reason have it, or within the thought of an answer that was begun."""
+    return prompt.rstrip().endswith(_THINK) or begun.rfind(_THINK) > begun.rfind(_END)
+
+
+def _split(text: str, *, thinking: bool) -> tuple[str, str | None]:
     """The answer, and the reasoning: up to </think>, whose beginning may stand in the prompt; all of a text that is cut within it."""
     before, end, after = text.partition(_END)
     if end:
         return after.lstrip("\n"), before.lstrip().removeprefix(_THINK).strip("\n")
     beginning = text.lstrip()
-    return ("", beginning.removeprefix(_THINK).strip("\n")) if beginning.startswith(_THINK) else (text, None)
+    if thinking or beginning.startswith(_THINK):
+        return "", beginning.removeprefix(_THINK).strip("\n")
+    return text, None
 
 
 def _calls(text: str, chat: ChatOptions) -> tuple[str, list[dict[str, str]]] | None:

@@ -8,12 +8,14 @@ from typing import Any
 
 from specbatch.engine.request import Completion, TokenLogprobs
 from specbatch.results.rows import Choice, ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
-from specbatch.runner.chat.answer import answer_in
+from specbatch.runner.chat.answer import answer_in, ends_in_thought
 from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.output.logprobs import chat_logprobs, completion_logprobs
 from specbatch.runner.requests import Decoded
 from specbatch.runner.rows.row import BadRow, Row
+
+_LAST = 16  # tokens of a prompt, among which <think> stands where the answer begins in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,10 @@ class OutputProcessor:
     def _choice(self, row: Row, completion: Completion, prompt: _Prompt) -> Choice:
         decoding, name = row.decoding, completion.request.id
         text = final_text(self.detokenizer, completion.token_ids, decoding.stop, decoding.min_tokens)
-        answer = answer_in(text, row.chat, split=decoding.reasoning == "split", row_id=name)
+        split = decoding.reasoning == "split"
+        answer = answer_in(
+            text, row.chat, split=split, thinking=split and self._is_thinking(row, prompt.token_ids), row_id=name
+        )
         return Choice(
             id=name,
             text=f"{row.prompt}{answer.text}" if decoding.echo else answer.text,
@@ -101,6 +106,12 @@ class OutputProcessor:
             generated=text if decoding.echo else answer.generated,
             logprobs=self._logprobs(row, completion, prompt),
         )
+
+    def _is_thinking(self, row: Row, prompt: Sequence[int]) -> bool:
+        """Whether the answer goes on with a thought that the prompt began."""
+        last = row.messages[-1] if row.messages else {}
+        begun = last.get("content") if last.get("role") == "assistant" else ""
+        return ends_in_thought(self.detokenizer(prompt[-_LAST:]), begun if isinstance(begun, str) else "")
 
     def _logprobs(self, row: Row, completion: Completion, prompt: _Prompt) -> dict[str, Any] | None:
         if completion.logprobs is None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from specbatch.runner.chat.answer import answer_in
+from specbatch.runner.chat.answer import answer_in, ends_in_thought
 from specbatch.runner.chat.options import ChatOptions, chat_options
 
 
@@ -57,6 +57,16 @@ def test_what_is_no_call_of_a_known_tool_stays_text(text):
 def test_without_tools_nothing_is_read_as_a_call():
     text = CALLS["hermes"][0]
     assert answer_in(text).text == text
+
+
+def test_a_thought_that_the_prompt_began_is_reasoning_to_its_end_or_the_texts():
+    assert answer_in("it is cut", split=True, thinking=True)[:2] == ("", "it is cut")
+    assert answer_in("why\n</think>\n\nso", split=True, thinking=True)[:2] == ("so", "why")
+    assert answer_in("it is cut", thinking=True).text == "it is cut"
+    assert ends_in_thought("<|im_start|>assistant\n<think>\n")
+    assert ends_in_thought("", "<think>it be")
+    assert not ends_in_thought("write <think> first<|im_start|>assistant\n", "<think>why</think>so")
+    assert not ends_in_thought("<think>\n\n</think>\n\n")
 
 
 @pytest.mark.parametrize(
