@@ -7,7 +7,8 @@ import transformers as tf
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.request import Request
-from tests.engine import tiny
+from specbatch.errors import ModelError
+from tests.engine import architectures, tiny
 
 SIZES = {
     "vocab_size": tiny.VOCAB,

@@ -70,6 +70,6 @@ def test_the_targets_head_stands_in_for_one_over_the_whole_vocabulary(target, tm
 )
 def test_what_transformers_finds_wrong_with_a_heads_rotary_embedding_is_one_clear_error(rope, target, tmp_path):
     config = heads.safeailab(rope_scaling=rope)
-    with pytest.raises(ModelError, match="config.json") as refused:
+    with pytest.raises(ModelError, match=r"config\.json") as refused:
         heads.load(heads.write(tmp_path, config, heads.weights(config)), target)
     assert (refused.value.where, bool(refused.value.remedy)) == ("head", True)

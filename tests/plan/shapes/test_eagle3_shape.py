@@ -252,3 +252,8 @@ def test_a_models_own_layer_for_drafting_is_counted_to_the_byte_as_its_drafter()
 def test_a_model_without_a_layer_that_can_draft_is_refused_by_name(config, why):
     with pytest.raises(ModelError, match=why):
         make_plan(job(1, "drafter={method: mtp}", drafter=None), shape_from_config(config, "own"), None, [H100])
+
+
+def test_a_model_whose_architectures_are_a_text_is_refused_by_name():
+    with pytest.raises(ModelError, match="architectures is 'LlamaForCausalLM', not a list of names"):
+        shape_from_config(MIMO | {"architectures": "LlamaForCausalLM"}, "own")
