@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from specbatch.api import SpecBatchJob
+from specbatch.api.models import DrafterSpec
 from specbatch.errors import DeviceError, ModelError
 from specbatch.plan.gpus import cpu_shape
 from specbatch.plan.shapes.model_shape import ModelShape
@@ -59,7 +60,7 @@ class PlanRequest:
 
         Raises:
             DeviceError: the GPUs are not as many as the spec needs.
-            ModelError: KV in FP8 is asked for of a drafter that has no such choice.
+            ModelError: a window or KV in FP8 is asked for of a drafter that has no such choice.
         """
         spec, drawn = job.spec, job.spec.decoding
         sorts = drawn.top_k > _MOST_CANDIDATES and drawn.top_p < 1
@@ -69,15 +70,10 @@ class PlanRequest:
             ngram = spec.drafter is not None and spec.drafter.method == "ngram"
             of_model = _ACCEPTANCE_OF_EAGLE3 if drafter is not None and drafter.eagle3 is not None else _ACCEPTANCE
             acceptance_rate = _ACCEPTANCE_OF_NGRAM if ngram else of_model
-        if drafter is not None and spec.drafter is not None and spec.drafter.window is not None:
+        if drafter is not None and spec.drafter is not None:
+            _refuse_of_head(spec.drafter, drafter)
             drafter = replace(drafter, window=spec.drafter.window)
         asked = spec.drafter.kv_dtype if spec.drafter is not None else "auto"
-        if asked != "auto" and drafter is not None and drafter.eagle3 is not None:
-            raise ModelError(
-                "drafter.kvDtype is for draft models, and it is an EAGLE-3 head, which has one layer of KV",
-                where=drafter.name,
-                remedy="leave drafter.kvDtype out",
-            )
         general = any(shape.why_general for shape in (target, drafter) if shape is not None)
         if spec.engine.name == "vllm" or (spec.placement.gpus > 0 and not general):  # elsewhere FP8 saves no memory
             target = replace(target, fp8_kv=spec.target.kv_dtype == "fp8")
@@ -116,6 +112,17 @@ class PlanRequest:
     def without_drafter(self) -> Self:
         """The target alone on the same GPUs, which leaves room for more rows."""
         return replace(self, drafter=None, speculation=Speculation(0, is_adaptive=False), target_alone=True)
+
+
+def _refuse_of_head(asked: DrafterSpec, drafter: ModelShape) -> None:
+    """What is for draft models alone, of a head that its config.json shows to be one."""
+    set_in_vain = {"window": asked.window is not None, "kvDtype": asked.kv_dtype != "auto"}
+    for name in (name for name, is_set in set_in_vain.items() if is_set and drafter.eagle3 is not None):
+        raise ModelError(
+            f"drafter.{name} is for draft models, and it is an EAGLE-3 head, which has one layer of KV",
+            where=drafter.name,
+            remedy=f"leave drafter.{name} out",
+        )
 
 
 def _devices(count: int, gpus: Sequence[GpuShape]) -> dict[str, GpuShape]:

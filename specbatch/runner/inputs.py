@@ -145,7 +145,8 @@ class RunInputs:
 
 
 def _engine(job: SpecBatchJob, pair: Pair, request: PlanRequest) -> EngineChoice:
-    cannot = None if pair.target.path.is_file() or pair.target.code else why_unsupported(str(pair.target.path))
+    target = pair.target
+    cannot = None if target.path.is_file() or target.code else why_unsupported(str(target.path), name=target.name)
     engine = choose_engine(job.spec, request.models, installed(), cannot)
     if engine.name == "vllm" and not engine.version:
         raise ModelError(f"vLLM is not installed, and {engine.reason}", where="spec.engine.name", remedy=INSTALL)

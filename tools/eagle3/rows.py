@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from specbatch.engine.config import EngineConfig
 from specbatch.engine.make_engine import make_engine
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.speculation.depth import Speculation
+from specbatch.plan.gpus import cpu_shape
 from tools.eagle3.prompts import templated
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from specbatch.engine.general.model import CausalLM
 
 _SEED = 1
+_KV_SHARE = 0.25  # of a CPU's free memory
 _OWN_TURN = 128  # tokens, at the most, of a prompt that the target writes
 _REPORT_SECONDS = 20
 
@@ -53,7 +56,7 @@ class Answers:
     def __init__(self, target: CausalLM, max_length: int, rows: int, minutes: float = math.inf) -> None:
         self._target = target
         self._max_length = min(max_length, target.max_positions)
-        self._engine = make_engine(target, None, EngineConfig(rows, self._max_length, Speculation.fixed(0)))
+        self._rows = rows
         self._began, self._seconds = time.perf_counter(), 60 * minutes
 
     def own(self, beginnings: Sequence[Sequence[int]]) -> dict[int, list[int]]:
@@ -69,12 +72,25 @@ class Answers:
         found = self._continued(fitting, new_tokens, temperatures, self._began + self._seconds)
         return [Row([*fitting[place], *tokens], len(fitting[place])) for place, tokens in sorted(found.items())]
 
+    def _at_once(self, prompts: int) -> int:
+        of, on_cpu = self._target.config, self._target.input_device.type == "cpu"
+        width = getattr(of, "head_dim", None) or of.hidden_size // of.num_attention_heads
+        heads = getattr(of, "num_key_value_heads", None) or of.num_attention_heads
+        row_bytes = 2 * self._target.num_layers * heads * width * self._target.model.dtype.itemsize * self._max_length
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return bounded_rows(self._rows, prompts, row_bytes, min(free, cpu_shape().memory_bytes) if on_cpu else math.inf)
+
     def _continued(
         self, prompts: Sequence[Sequence[int]], new_tokens: int, temperatures: Sequence[float], until: float
     ) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
+        if not prompts:
+            return found
+        rows = self._at_once(len(prompts))
+        print(f"{len(prompts)} prompts, {rows} at once", flush=True)
+        engine = make_engine(self._target, None, EngineConfig(rows, self._max_length, Speculation.fixed(0)))
         began = said = time.perf_counter()
-        for done in self._engine.generate(_requests(self._target, prompts, new_tokens, temperatures)):
+        for done in engine.generate(_requests(self._target, prompts, new_tokens, temperatures)):
             found[int(done.request.id)] = list(done.token_ids)
             now = time.perf_counter()
             if now - said > _REPORT_SECONDS or len(found) == len(prompts) or now > until:
@@ -83,6 +99,11 @@ class Answers:
             if now > until:
                 break
         return found
+
+
+def bounded_rows(asked: int, prompts: int, row_bytes: int, free_bytes: float) -> int:
+    """Rows at once: no more than there are prompts, nor than KV for in a quarter of the free memory; one at the least."""
+    return max(1, min(asked, prompts, int(min(free_bytes * _KV_SHARE, row_bytes * asked)) // row_bytes))
 
 
 def task_rows(count: int, tokenizer: Any) -> list[Row]:

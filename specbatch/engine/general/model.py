@@ -107,7 +107,11 @@ class CausalLM:
             ModelError: the layers cannot be found in the model.
         """
         if not self._taps.set(layers):
-            raise self._unsupported("layers where a head that reads them does not find them")
+            raise ModelError(
+                f"a head cannot draft for {type(self.model).__name__}: it reads the inputs of layers, which it does not find in that",
+                where=self.name,
+                remedy="use a draft model of the target's family, `drafter: {method: ngram}`, or no drafter",
+            )
 
     def tapped(self) -> Tensor:
         """Inputs of the layers of `tap` in the last forward, beside each other.  # [n, tokens, layers * hidden]"""

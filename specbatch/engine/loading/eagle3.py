@@ -37,6 +37,9 @@ _MTP_NAMES = {
     "final_layernorm.weight": "norm.weight",
 }
 _SHOWN = 3
+_NO_TOKENS = "d2t does not name a token of the target for each of its own"
+_KEPT = (torch.float32, torch.bfloat16, torch.float16)
+_AGAIN = "download the head again, or use another drafter"
 _REMEDY = "download the head again; its config.json must be that of these weights"
 
 
@@ -54,7 +57,7 @@ def load_eagle3(
         name: as shown to people.
 
     Raises:
-        ModelError: tensors are missing, unused, of another shape or not finite, or d2t names no tokens.
+        ModelError: the config is wrong; tensors are missing, unused, of another shape or dtype or not finite; or d2t names no tokens.
         RuntimeError: of torch, where memory runs out or a GPU fails (specbatch/engine/memory.py).
     """
     config = Eagle3Config.of(json.loads((folder / "config.json").read_text(encoding="utf-8")), name)
@@ -65,9 +68,7 @@ def load_eagle3(
     model = target.model
     _borrow(stored, "embed_tokens.weight", model.get_input_embeddings().weight, config.vocab_size)
     _borrow(stored, "lm_head.weight", dense(model.get_output_embeddings().weight, model.dtype), config.draft_vocab_size)
-    with torch.device("meta"):
-        head = Eagle3Head(config)
-    head = _with_weights(head, stored, target, device, dtype, name)
+    head = _with_weights(_built(Eagle3Head, config, name), stored, target, device, dtype, name)
     head.draft_to_target = _target_tokens(offsets, config, name, torch.device(device))
     return Eagle3Drafter(head, config.layers_of(target.num_layers))
 
@@ -90,20 +91,37 @@ def load_mtp(
     stored["input_norm.weight"] = model.base_model.norm.weight
     stored["embed_tokens.weight"] = model.get_input_embeddings().weight
     stored["lm_head.weight"] = dense(model.get_output_embeddings().weight, model.dtype)
-    with torch.device("meta"):
-        head = MtpHead(config)
-    return Eagle3Drafter(_with_weights(head, stored, target, device, dtype, name), config.layers_of(target.num_layers))
+    head = _with_weights(_built(MtpHead, config, name), stored, target, device, dtype, name)
+    return Eagle3Drafter(head, config.layers_of(target.num_layers))
+
+
+def _built(kind: type[Eagle3Head], config: Eagle3Config, name: str) -> Eagle3Head:
+    """Without weights, but for the rotary embedding, which computes its own."""
+    try:
+        with torch.device("meta"):
+            head = kind(config)
+        head.rotary_emb = LlamaRotaryEmbedding(rotary_config(config))
+    except Exception as error:  # transformers raises a dozen kinds here
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise ModelError(
+            f"no head can be built of its config.json: {reason} ({type(error).__name__})", where=name, remedy=_AGAIN
+        ) from error
+    if not head.rotary_emb.inv_freq.isfinite().all():
+        what = f"the rotary embedding of its config.json ({dict(config.rope)}) has numbers that are not finite"
+        raise ModelError(what, where=name, remedy=_AGAIN)
+    return head
 
 
 def _with_weights(
     head: Eagle3Head, stored: dict[str, Tensor], target: CausalLM, device: str, dtype: str, name: str
 ) -> Eagle3Head:
     _check_fit(head, stored, name)
+    _check_dtypes(stored, name)
     _check_finite(stored, name)
     kind = target.model.dtype if dtype == "auto" else getattr(torch, dtype)
     placed = {key: tensor.detach().to(device, kind) for key, tensor in stored.items()}
     head.load_state_dict(placed, assign=True, strict=False)
-    head.rotary_emb = LlamaRotaryEmbedding(rotary_config(head.config)).to(device)  # it computes its buffers
+    head.rotary_emb.to(device)
     head.requires_grad_(requires_grad=False)
     return head
 
@@ -138,6 +156,17 @@ def _check_fit(head: Eagle3Head, stored: dict[str, Tensor], name: str) -> None:
         raise ModelError(f"the weights do not fit config.json: {'; '.join(found)}", where=name, remedy=_REMEDY)
 
 
+def _check_dtypes(stored: dict[str, Tensor], name: str) -> None:
+    odd = {key: str(weight.dtype).removeprefix("torch.") for key, weight in stored.items() if weight.dtype not in _KEPT}
+    if odd:
+        key, dtype = next(iter(odd.items()))
+        raise ModelError(
+            f"{len(odd)} of its weights are in another dtype than bfloat16, float16 and float32: {key} in {dtype}",
+            where=name,
+            remedy="use a head whose weights are in one of these, or another drafter",
+        )
+
+
 def _check_finite(stored: dict[str, Tensor], name: str) -> None:
     for key, weight in stored.items():
         if not weight.isfinite().all():
@@ -153,9 +182,11 @@ def _target_tokens(offsets: Tensor | None, config: Eagle3Config, name: str, devi
             return None
         what = f"it drafts {config.draft_vocab_size} of {config.vocab_size} tokens, and d2t, which says what they are, is missing"
         raise ModelError(what, where=name, remedy=_REMEDY)
+    if offsets.ndim != 1:
+        raise ModelError(_NO_TOKENS, where=name, remedy=_REMEDY)
     tokens = offsets.long() + torch.arange(len(offsets))
     named = tokens.unique()
     fits = len(offsets) == config.draft_vocab_size == len(named) and named[0] >= 0 and named[-1] < config.vocab_size
     if not fits:
-        raise ModelError("d2t does not name a token of the target for each of its own", where=name, remedy=_REMEDY)
+        raise ModelError(_NO_TOKENS, where=name, remedy=_REMEDY)
     return tokens.to(device)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
@@ -33,6 +34,7 @@ _CONVERSION = (
     "conversion of the weights"  # in transformers' error where tensors cannot be joined as the model needs them
 )
 _FP8 = (8, 9)  # compute capability: Ada
+_AGAIN = "download the model again"
 _SUMMED = (torch.float32, torch.bfloat16, torch.float16)
 
 _OTHERWISE = "set spec.engine.name to vllm, or use the unquantised model"
@@ -129,14 +131,17 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(before)
 
 
-def why_unsupported(path: str, revision: str | None = None) -> str | None:
+def why_unsupported(path: str, revision: str | None = None, name: str | None = None) -> str | None:
     """What keeps a model from running, as far as config and class show it; CausalLM's check finds the rest when the weights are there."""
-    config = AutoConfig.from_pretrained(path, revision=revision)
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision)
+    except (StrictDataclassError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"cannot load config.json: {_first_line(error)}", where=name or path, remedy=_AGAIN) from error
     return why_not(config.get_text_config(), MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None))
 
 
 def _refuse_unsupported(path: str, revision: str | None, name: str) -> None:
-    if (what := why_unsupported(path, revision)) is not None:
+    if (what := why_unsupported(path, revision, name)) is not None:
         config = AutoConfig.from_pretrained(path, revision=revision)
         architecture = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
         raise unsupported(name, architecture.__name__ if architecture else config.model_type, what)

@@ -188,7 +188,9 @@ class HfConfig:
             ModelError: it is one of those.
         """
         kinds = self.raw.get("architectures")
-        heads = any(_HEAD.search(str(kind)) for kind in (kinds if isinstance(kinds, list) else []))
+        if not isinstance(kinds, list | None):
+            raise self._wrong(f"architectures is {short(kinds)}, not a list of names", "download the model again")
+        heads = any(_HEAD.search(str(kind)) for kind in kinds or [])
         if heads or "speculators_config" in self.raw:
             raise ModelError(
                 "config.json describes an EAGLE or Medusa head, which drafts from the target's hidden states and is no language model",

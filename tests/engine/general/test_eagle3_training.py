@@ -10,7 +10,7 @@ from specbatch.engine.general.model import CausalLM
 from tests.engine import heads, tiny
 from tools.eagle3.loss import unrolled
 from tools.eagle3.prompts import read_prompts
-from tools.eagle3.rows import Answers, Row, acceptance_length, read_rows, write_rows
+from tools.eagle3.rows import Answers, Row, acceptance_length, bounded_rows, read_rows, write_rows
 from tools.eagle3.train import head_config, new_head, save, train
 
 
@@ -93,6 +93,13 @@ def test_answers_are_the_targets_where_they_fit_and_are_read_as_they_were_writte
 def test_answers_that_do_not_end_in_time_are_left_out():
     answers = Answers(CausalLM(tiny.qwen3(layers=7)), 64, 1, minutes=0)
     assert len(answers.to(tiny.prompts(3, longest=12), 6, [0.0])) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompts", "free", "rows"), [(8, float("inf"), 8), (9999, float("inf"), 512), (9999, 4000, 10), (9999, 10, 1)]
+)
+def test_rows_answered_at_once_are_bounded_by_prompts_and_a_quarter_of_free_memory(prompts, free, rows):
+    assert bounded_rows(512, prompts, 100, free) == rows
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import transformers as tf
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.general.ngram import NGramDrafter
 from specbatch.engine.request import Request
-from tests.engine import tiny
+from specbatch.errors import ModelError
+from tests.engine import architectures, tiny
 
 SIZES = {
     "vocab_size": tiny.VOCAB,
@@ -113,3 +114,11 @@ def test_a_drafter_whose_logits_have_another_width_changes_no_token(pair, width)
     for rule in ("coupled", "rejection"):
         out, _ = tiny.decode(pair.target, drafter, requests, num_speculative_tokens=3, acceptance_rule=rule)
         assert all(list(out[str(i)].token_ids) == pair.expected[i] for i in rows)
+
+
+def test_a_target_that_a_head_cannot_read_is_to_get_another_drafter_and_stays():
+    target = CausalLM(architectures.build("gpt2"))
+    with pytest.raises(ModelError, match="a head cannot draft for GPT2LMHeadModel") as refused:
+        target.tap([0, 1])
+    assert "no drafter" in refused.value.remedy
+    assert "plain attention" not in refused.value.remedy

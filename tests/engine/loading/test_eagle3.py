@@ -17,6 +17,10 @@ def without(key):
     return lambda tensors: tensors.pop(key)
 
 
+def in_dtype(dtype):
+    return lambda tensors: tensors.update({"fc.weight": tensors["fc.weight"].to(dtype)})
+
+
 @pytest.mark.parametrize("config", [heads.safeailab(), heads.speculators()], ids=["SafeAILab", "speculators"])
 @pytest.mark.parametrize(
     ("damage", "words"),
@@ -27,6 +31,9 @@ def without(key):
         (lambda tensors: tensors["fc.weight"].fill_(torch.nan), "some numbers of fc.weight are not finite"),
         (without("d2t"), "d2t, which says what they are, is missing"),
         (lambda tensors: tensors["d2t"].fill_(60), "d2t does not name"),
+        (lambda tensors: tensors.update(d2t=torch.tensor(3)), "d2t does not name"),
+        (in_dtype(torch.float8_e4m3fn), "fc.weight in float8_e4m3fn"),
+        (in_dtype(torch.int32), "fc.weight in int32"),
         (without("lm_head.weight"), "missing .lm_head.weight"),
     ],
 )
@@ -51,3 +58,18 @@ def test_the_targets_head_stands_in_for_one_over_the_whole_vocabulary(target, tm
     del tensors["lm_head.weight"]
     drafter = heads.load(heads.write(tmp_path, config, tensors), target)
     assert drafter.head.lm_head.weight.data_ptr() == target.model.lm_head.weight.data_ptr()
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "longrope"},
+        {"rope_type": "longrope", "short_factor": "a", "long_factor": 2, "original_max_position_embeddings": 64},
+        {"rope_type": "yarn", "factor": 2.0, "beta_fast": "x"},
+    ],
+)
+def test_what_transformers_finds_wrong_with_a_heads_rotary_embedding_is_one_clear_error(rope, target, tmp_path):
+    config = heads.safeailab(rope_scaling=rope)
+    with pytest.raises(ModelError, match=r"config\.json") as refused:
+        heads.load(heads.write(tmp_path, config, heads.weights(config)), target)
+    assert (refused.value.where, bool(refused.value.remedy)) == ("head", True)

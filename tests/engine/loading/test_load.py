@@ -213,3 +213,10 @@ def test_tensors_missing_from_a_gguf_file_or_of_another_shape_are_refused(tmp_pa
     write_gguf(file, tiny.qwen3())  # heads of 8 numbers, where transformers reads a Qwen3 as one of 128
     with pytest.raises(ModelError, match="of another shape"):
         load_causal_lm(str(file), device_map={"": "cpu"})
+
+
+def test_a_config_that_transformers_cannot_read_is_one_clear_error(folder):
+    config = json.loads((folder / "config.json").read_text()) | {"architectures": "Qwen3ForCausalLM"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"cannot load config\.json"):
+        load.why_unsupported(str(folder))

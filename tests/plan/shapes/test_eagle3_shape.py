@@ -111,6 +111,45 @@ def test_a_head_of_another_kind_is_refused_by_name(change, words):
         Eagle3Config.of(FLAT | change, "h")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rms_norm_eps": None}, "rms_norm_eps is None, not a number from 0 to 1"),
+        ({"rms_norm_eps": "small"}, "rms_norm_eps is 'small'"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
+        ({"rope_theta": "10k"}, "rope_theta of rope_type default is '10k'"),
+        ({"rope_theta": -10000.0}, "rope_theta of rope_type default is -10000.0"),
+        ({"rope_theta": 10**400}, "not a positive number"),
+        ({"rope_scaling": ["linear", 2.0]}, "rope_scaling is .*, not an object"),
+        ({"rope_scaling": {"type": "linear"}}, "factor of rope_type linear is None"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor of rope_type llama3 is None"),
+        ({"rope_scaling": {"rope_type": "foo"}}, "rope_type is 'foo', not one of"),
+        ({"rope_scaling": {"rope_type": ["linear"]}}, "rope_type is .'linear'., not one of"),
+        ({"num_key_value_heads": 3}, "its 32 heads cannot share 3 heads"),
+        ({"num_key_value_heads": 64}, "its 32 heads cannot share 64 heads"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0, not a positive whole number"),
+        ({"num_attention_heads": 32.0}, "num_attention_heads is 32.0"),
+        ({"head_dim": 15}, "head_dim is 15"),
+        ({"intermediate_size": 0}, "intermediate_size is 0"),
+        ({"intermediate_size": 10**30}, "no head has more than"),
+        ({"hidden_size": None}, "hidden_size is None"),
+        ({"vocab_size": "x"}, "vocab_size is 'x'"),
+        ({"draft_vocab_size": 151937}, "draft_vocab_size is 151937, and vocab_size is 151936"),
+        ({"norm_before_residual": "no"}, "norm_before_residual is 'no', neither true nor false"),
+        ({"architectures": "LlamaForCausalLMEagle3"}, "architectures is 'LlamaForCausalLMEagle3', not a list"),
+    ],
+)
+def test_a_number_that_a_head_cannot_have_is_refused_where_the_config_is_read(change, words, tmp_path):
+    with pytest.raises(ModelError, match=words) as refused:
+        shape_in(written(tmp_path, FLAT | change), "heads/own", drafting=True)
+    assert refused.value.where == "heads/own"
+    assert refused.value.remedy
+
+
+def test_a_config_with_odd_names_of_its_kind_is_read_as_another_models():
+    assert not is_eagle3({"speculators_model_type": ["eagle"], "architectures": None})
+
+
 @pytest.mark.parametrize("kind", ["EagleModel", "MedusaModel", "LlamaForCausalLM"])
 def test_other_heads_and_models_are_none(kind):
     assert not is_eagle3({"architectures": [kind]})
@@ -164,10 +203,12 @@ def test_a_head_leaves_room_for_more_kv_than_a_draft_model_and_stays_on_one_gpu(
         make_plan(spread, shape("qwen3-8b"), head, [H100] * 4)
 
 
-def test_a_head_has_no_kv_in_fp8(tmp_path):
+@pytest.mark.parametrize("asked", ["kvDtype=fp8", "window=256"])
+def test_a_head_found_by_its_config_has_no_kv_in_fp8_and_no_window(asked, tmp_path):
     head = shape_in(written(tmp_path, FLAT), "h", drafting=True)
-    with pytest.raises(ModelError, match=r"drafter.kvDtype is for draft models, and it is an EAGLE-3 head"):
-        make_plan(job(1, "drafter.kvDtype=fp8"), shape("qwen3-8b"), head, [H100])
+    field = asked.partition("=")[0]
+    with pytest.raises(ModelError, match=rf"drafter.{field} is for draft models, and it is an EAGLE-3 head"):
+        make_plan(job(1, f"drafter.{asked}"), shape("qwen3-8b"), head, [H100])
 
 
 # XiaomiMiMo/MiMo-7B-Base.
@@ -211,3 +252,8 @@ def test_a_models_own_layer_for_drafting_is_counted_to_the_byte_as_its_drafter()
 def test_a_model_without_a_layer_that_can_draft_is_refused_by_name(config, why):
     with pytest.raises(ModelError, match=why):
         make_plan(job(1, "drafter={method: mtp}", drafter=None), shape_from_config(config, "own"), None, [H100])
+
+
+def test_a_model_whose_architectures_are_a_text_is_refused_by_name():
+    with pytest.raises(ModelError, match="architectures is 'LlamaForCausalLM', not a list of names"):
+        shape_from_config(MIMO | {"architectures": "LlamaForCausalLM"}, "own")
