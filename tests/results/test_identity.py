@@ -21,10 +21,14 @@ def open_store(run_dir, identity=IDENTITY, **options):
     return ShardResults.open(run_dir, identity=identity, **options)
 
 
+def start(run_dir, identity=IDENTITY):
+    with open_store(run_dir, identity) as store:
+        store.write(make_row(0))
+
+
 @pytest.fixture
 def started(run_dir):
-    with open_store(run_dir) as store:
-        store.write(make_row(0))
+    start(run_dir)
     return run_dir
 
 
@@ -55,7 +59,7 @@ def test_another_run_in_the_same_directory_is_refused_with_every_difference_and_
 
 def test_a_changed_file_of_the_model_is_refused_by_name(run_dir):
     files = {"target/tokenizer.json": "aa", "target/chat_template.jinja": "bb"}
-    open_store(run_dir, change(files=files)).close()
+    start(run_dir, change(files=files))
     with pytest.raises(ResultsError) as refused:
         open_store(run_dir, change(files={"target/tokenizer.json": "cc", "target/generation_config.json": "dd"}))
     assert str(refused.value).splitlines()[1:4] == [
@@ -71,7 +75,7 @@ def test_a_run_of_a_release_that_kept_no_files_and_no_instant_goes_on(started):
 
 
 def test_another_time_for_the_chat_template_is_refused(run_dir):
-    open_store(run_dir, change(instant="2026-11-28T09:00:00+00:00")).close()
+    start(run_dir, change(instant="2026-11-28T09:00:00+00:00"))
     with pytest.raises(ResultsError, match="time that the chat template is shown: 2026-11-28T09"):
         open_store(run_dir, change(instant="2026-11-29T09:00:00+00:00"))
 
@@ -104,6 +108,7 @@ def test_fresh_lets_another_run_take_the_directory(started):
     other = change(spec_hash="b" * 64)
     with open_store(started, other, fresh=True) as store:
         assert store.found.rows == 0
+        store.write(make_row(0))
     with pytest.raises(ResultsError, match="another run"):
         open_store(started, IDENTITY)
 
@@ -165,3 +170,19 @@ def test_an_identity_comes_back_from_its_file(started):
     import json
 
     assert Identity.from_json(json.loads((started / FILE).read_bytes())) == IDENTITY
+
+
+def test_a_run_that_has_ended_no_row_stands_in_nobodys_way_and_one_with_a_row_does(run_dir):
+    open_store(run_dir).close()
+    other = change(spec_hash="other", spec={"x": 1})
+    start(run_dir, other)
+    with pytest.raises(ResultsError, match="belong to another run"):
+        open_store(run_dir)
+    with open_store(run_dir, other) as store:
+        assert store.found.rows == 1
+
+
+def test_a_run_of_several_shards_is_another_runs_also_before_its_first_row(run_dir):
+    open_store(run_dir, shards=2).close()
+    with pytest.raises(ResultsError, match="belong to another run"):
+        open_store(run_dir, change(spec_hash="other", spec={"x": 1}), shards=2)

@@ -11,10 +11,11 @@ from typing import Self
 
 import msgspec
 
+from specbatch.errors import OtherRunError
 from specbatch.results.attempts import Attempt, Outcome, read_attempts, write_attempts
 from specbatch.results.ended import Ended, Lines
 from specbatch.results.identity import Identity, claim, refuse_other_run, remove_old
-from specbatch.results.layout import SUCCESS, ShardFile
+from specbatch.results.layout import ROW_KINDS, SUCCESS, ShardFile, parse_names
 from specbatch.results.manifest import FileEntry, synced_of
 from specbatch.results.protocol import Progress
 from specbatch.results.rows import ErrorRow, ResultRow
@@ -89,7 +90,7 @@ class ShardResults:
             run_dir: the run's directory (`layout.run_directory`).
             shard: which shard, from 0.
             shards: out of how many.
-            identity: what the run is; a directory of another run is refused.
+            identity: what the run is; a directory of another run is refused, unless that has ended no row and is not split.
             policy: how safely rows are written, and when a part is closed.
             fresh: removes what an earlier run left there.
 
@@ -102,7 +103,7 @@ class ShardResults:
         with contextlib.ExitStack() as held:
             split = held.enter_context(SplitLock(directory))
             if not fresh:
-                refuse_other_run(Folder(directory), [path.name for path in directory.iterdir()], identity)
+                fresh = _is_taken_over(directory, shards, identity)
             split.share(shards, fresh=fresh)
             if fresh:
                 remove_old(directory, shard, shards)
@@ -234,3 +235,16 @@ class ShardResults:
         except OSError as error:
             raise results_error(error, self.run_dir, "withdraw the old manifest") from error
         self._published = False
+
+
+def _is_taken_over(directory: Path, shards: int, identity: Identity) -> bool:
+    """Whether another run stands there that has ended no row: one that was refused while it loaded, say, and is started again as it should be."""
+    names = [path.name for path in directory.iterdir()]
+    try:
+        refuse_other_run(Folder(directory), names, identity)
+    except OtherRunError:
+        rows = [file.name for file in parse_names(names) if file.kind in ROW_KINDS]
+        if shards != 1 or any((directory / name).stat().st_size for name in rows):
+            raise
+        return True
+    return False

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from specbatch.errors import ModelError
 from specbatch.plan.shapes.weight_files import json_object
 from specbatch.runner.models.content import weights_hash
@@ -45,7 +47,7 @@ def find_adapter(name: str) -> AdapterFiles:
     """The adapter's folder.
 
     Raises:
-        ModelError: it is none, or holds no safetensors.
+        ModelError: it is none, or holds no safetensors, or damaged ones.
     """
     path = Path(name).expanduser().absolute()
     if not (path / CONFIG).is_file():
@@ -54,10 +56,21 @@ def find_adapter(name: str) -> AdapterFiles:
             where=f"spec.target.adapter {name}",
             remedy="name the folder that PeftModel.save_pretrained wrote, or what `huggingface-cli download ID --local-dir` got",
         )
-    if not any(path.glob("*.safetensors")):
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
         raise ModelError(
             f"{path} holds no safetensors",
             where=f"spec.target.adapter {name}",
             remedy="save it again with safe_serialization=True: pickled weights are never read",
         )
+    for file in files:
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"{file.name} cannot be read: {error}",
+                where=f"spec.target.adapter {name}",
+                remedy="it is cut off or damaged: download or save it again",
+            ) from error
     return AdapterFiles(name, path)
