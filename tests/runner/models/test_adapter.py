@@ -23,6 +23,6 @@ def test_an_adapter_is_found_with_its_rank(folder):
 def test_damaged_weights_are_refused_by_name_before_anything_is_loaded(folder, content):
     file = folder / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-3] if content is None else content)
-    with pytest.raises(ModelError, match="adapter_model.safetensors cannot be read") as caught:
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors cannot be read") as caught:
         find_adapter(str(folder))
     assert caught.value.where == f"spec.target.adapter {folder}"
