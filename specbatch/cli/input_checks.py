@@ -79,7 +79,7 @@ def _model(asked: TargetSpec | DrafterSpec, role: str, engine: str, *, in_pods: 
             remedy="put tokenizer.json and tokenizer_config.json beside the weights",
         )
     found = f"{name}, complete on this machine"
-    return f"{found}; it has {shape.foreign} in some layers, so that vLLM alone runs it" if shape.foreign else found
+    return f"{found}; it has {shape.foreign}, so that vLLM alone runs it" if shape.foreign else found
 
 
 def _dataset(job: SpecBatchJob, *, in_pods: bool) -> str:

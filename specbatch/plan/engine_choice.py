@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from specbatch.api import Spec
@@ -12,6 +12,7 @@ from specbatch.errors import ModelError
 from specbatch.plan.shapes.model_shape import ModelShape
 
 INSTALL = "pip install 'specbatch[vllm]' where it runs, or use the image with vLLM"
+OTHERWISE = "use a model that the native engine runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +23,14 @@ class EngineChoice:
     version: of vLLM; "" where it is not installed, and of the native engine, whose version is the package's
     reason: why this one, in words
     remedy: what to do for another one; "" where there is nothing to do
+    cannot: what keeps a run from starting, since this one cannot run a model and there is no other; "" where nothing is known to
     """
 
     name: Literal["native", "vllm"]
     version: str
     reason: str
     remedy: str = ""
+    cannot: str = ""
 
     @property
     def identity(self) -> str:
@@ -56,7 +59,7 @@ def choose_engine(
     version, remedy = installed or "", "" if installed else INSTALL
     role = next((role for role, shape in shapes.items() if shape.foreign), "target")
     if role in shapes and shapes[role].foreign and not cannot:
-        cannot = f"{shapes[role].foreign} in place of attention in some layers"
+        cannot = shapes[role].foreign
     if spec.engine.name == "native":
         for each, shape in shapes.items():
             check_layers(each, shape)
@@ -65,7 +68,9 @@ def choose_engine(
         named = "spec.engine.name says so" if spec.engine.name == "vllm" else "target.adapter needs it"
         return EngineChoice("vllm", version, named, remedy)
     if cannot:
-        return _vllm_if_there_is(spec, installed, f"the native engine cannot run the {role}, which has {cannot}")
+        reason = f"the native engine cannot run the {role}, which has {cannot}"
+        found = _vllm_if_there_is(spec, installed, reason)
+        return found if found.name == "vllm" else replace(found, cannot=_nothing_runs(found, reason, installed))
     if spec.placement.gpus == 0:
         return EngineChoice("native", "", "it runs on a CPU")
     slow = [f"the {role} ({shape.architecture})" for role, shape in shapes.items() if shape.why_general is not None]
@@ -80,13 +85,13 @@ def check_layers(role: str, shape: ModelShape) -> None:
     """Refuses a model that the native engine cannot run.
 
     Raises:
-        ModelError: some of its layers are no attention.
+        ModelError: something in it is not supported.
     """
     if shape.foreign:
         raise ModelError(
-            f"the native engine cannot run the {role}, which has {shape.foreign} in place of attention in some layers",
+            f"the native engine cannot run the {role}, which has {shape.foreign}",
             where=f"spec.{role}.model {shape.name}",
-            remedy="leave engine.name out, or say vllm, which runs such models; or use a model with attention in every layer",
+            remedy="leave engine.name out, or say vllm, which runs such models; or use a model with plain attention in every layer",
         )
 
 
@@ -97,3 +102,7 @@ def _vllm_if_there_is(spec: Spec, installed: str | None, reason: str) -> EngineC
     if refused is not None:
         return EngineChoice("native", "", f"{reason}, but {refused.path} is not vLLM's", refused.remedy)
     return EngineChoice("vllm", installed, f"{reason}, and vLLM is installed")
+
+
+def _nothing_runs(found: EngineChoice, reason: str, installed: str | None) -> str:
+    return found.reason if installed else f"{reason}, and vLLM is not installed"

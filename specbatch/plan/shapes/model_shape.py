@@ -69,7 +69,7 @@ class ModelShape:
     experts_per_token: int = 0
     max_positions: int | None = None  # None: not said
     sliding_window: bool = False  # in any layer
-    foreign: str = ""  # what some layers have in place of attention, which the native engine refuses
+    foreign: str = ""  # what the native engine cannot run in it: "attention sinks"
     mtp_layers: int = 0  # beside its own; they draft further tokens
     mtp: Eagle3Config | None = field(default=None, compare=False)  # the first of them, where it can draft here
     modules: ModuleNames = ModuleNames()
@@ -120,7 +120,7 @@ class ModelShape:
         if self.eagle3 is not None:
             return None
         if self.foreign:
-            return f"it has {self.foreign} in place of attention in some layers"
+            return f"it has {self.foreign}"
         if self.architecture not in RECORDED:
             return f"its architecture is {self.architecture}"
         if self.architecture in {"exaone4", "exaone_moe"} and self.sliding_window:
