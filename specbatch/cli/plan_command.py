@@ -82,7 +82,7 @@ def plan(
     """
     from specbatch.api.loading.local_paths import load_spec_here
     from specbatch.plan.advice.render import render
-    from specbatch.plan.engine_choice import OTHERWISE, choose_engine
+    from specbatch.plan.engine_choice import choose_engine
     from specbatch.plan.planner import make_plan
     from specbatch.plan.shapes.read_shape import read_shape
     from specbatch.runner.models.counting import counter
@@ -120,7 +120,7 @@ def plan(
     engine = choose_engine(job.spec, models, installed())
     made = replace(made, notes=(*said, *said_of_run, *made.notes, str(engine), *_shared(sharing, job.spec)))
     if engine.cannot:
-        made = made.as_refused(engine.cannot, f"{engine.remedy}; or {OTHERWISE}")
+        made = made.as_refused(engine.cannot, f"{engine.remedy}; or {engine.otherwise}")
     if output == "json":
         show_json(made.to_dict() | {"shared_prompts": sharing and sharing.to_json()})
     else:

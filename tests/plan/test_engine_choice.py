@@ -2,6 +2,7 @@
 
 import pytest
 
+from specbatch import stored_weights
 from specbatch.errors import ModelError
 from specbatch.plan.engine_choice import INSTALL, choose_engine
 from specbatch.plan.shapes.read_shape import read_shape, shape_from_config
@@ -97,3 +98,30 @@ def test_what_keeps_rows_from_vllm_is_the_reason_where_it_is_installed():
     refused = chosen("placement: {gpus: 2, microBatches: 2}", installed="1.2", cannot="Mamba in layer 0")
     assert "spec.placement.microBatches is not vLLM's" in refused.cannot
     assert "not installed" not in refused.cannot
+
+
+GEMV = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemv"}
+
+
+@pytest.fixture
+def gemv():
+    return shape_from_config(
+        {"model_type": "llama", **NUMBERS, "intermediate_size": 128, "quantization_config": GEMV}, "org/awq"
+    )
+
+
+def test_weights_that_nothing_here_reads_are_refused_by_what_of_their_form_is_not_read(gemv, monkeypatch):
+    monkeypatch.setitem(stored_weights._PACKAGES, "awq", ("no-such-package",))
+    choice = chosen("{}", target=gemv)
+    assert "packed for the kernel gemv" in choice.cannot
+    assert "pip install no-such-package" in choice.otherwise
+    assert chosen("{}", target=gemv, installed="1.2").name == "vllm"
+    with pytest.raises(ModelError, match="packed for the kernel gemv") as error:
+        chosen("engine: {name: native}", target=gemv)
+    assert "pip install no-such-package" in error.value.remedy
+
+
+def test_weights_that_transformers_packages_read_are_not_refused(gemv, monkeypatch):
+    monkeypatch.setitem(stored_weights._PACKAGES, "awq", ("numpy",))
+    assert chosen("{}", target=gemv).cannot == ""
+    assert chosen("engine: {name: native}", target=gemv).name == "native"
