@@ -156,7 +156,10 @@ def test_a_quantised_model_says_what_it_needs(folder):
     [
         (compressed() | {"kv_cache_scheme": {"num_bits": 8}}, "(kv_cache_scheme): pip install compressed-tensors"),
         (compressed(type="int"), "its weights are int of 8 bits, and FP8 is read"),
-        ({"quant_method": "gptq", "bits": 3}, "since it has 3 bits a weight, not 4 or 8: pip install optimum gptqmodel"),
+        (
+            {"quant_method": "gptq", "bits": 3},
+            "since it has 3 bits a weight, not 4 or 8: pip install optimum gptqmodel",
+        ),
     ],
 )
 def test_a_form_that_is_not_read_is_named_where_a_load_fails(folder, stored, said):
