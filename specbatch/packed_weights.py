@@ -73,6 +73,8 @@ def _awq(config: Mapping[str, Any]) -> PackedWeights | str:
     if config.get("zero_point", True) is not True:
         return "it has no zero points (zero_point: false)"
     bits = config.get("bits", config.get("w_bit", 4))
+    if (why := _no_number(config, "bits", "w_bit", "group_size", "q_group_size")) is not None:
+        return why
     if bits != 4:
         return f"it has {bits} bits a weight, and AWQ is read with 4"
     return PackedWeights("awq", 4, _group(config.get("group_size", config.get("q_group_size", 128))), symmetric=False)
@@ -87,6 +89,8 @@ def _gptq(config: Mapping[str, Any]) -> PackedWeights | str:
     overridden = [name for name in config.get("dynamic") or {} if not str(name).startswith("-:")]
     if overridden:
         return f"its linears are not quantised alike (dynamic: {overridden[0]})"
+    if (why := _no_number(config, "bits", "group_size")) is not None:
+        return why
     layout: Layout = "gptq" if form == "gptq" else "gptq_v2"
     group = _group(config.get("group_size", -1))
     return PackedWeights(layout, _number(config.get("bits")), group, symmetric=config.get("sym", True) is True)
@@ -110,9 +114,17 @@ def _compressed(config: Mapping[str, Any]) -> PackedWeights | str | None:
     }
     if (why := next((why for why, is_so in kinds.items() if is_so), None)) is not None:
         return why
+    if (why := _no_number(weights, "num_bits", *(["group_size"] if strategy == "group" else []))) is not None:
+        return why
     group = _group(weights.get("group_size")) if strategy == "group" else 0
     symmetric = weights.get("symmetric", True) is True
     return PackedWeights("compressed-tensors", _number(weights.get("num_bits")), group, symmetric=symmetric)
+
+
+def _no_number(config: Mapping[str, Any], *names: str) -> str | None:
+    """Which of these is there and no whole number."""
+    wrong = (name for name in names if config.get(name) is not None and type(config[name]) is not int)
+    return next((f"its {name} is {config[name]!r}, and must be a number" for name in wrong), None)
 
 
 def _group(size: Any) -> int:

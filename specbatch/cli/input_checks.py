@@ -48,7 +48,7 @@ def _checks(job: SpecBatchJob, *, in_pods: bool) -> Iterator[tuple[str, Callable
 
 
 def _model(asked: TargetSpec | DrafterSpec, role: str, engine: str, *, in_pods: bool) -> str:
-    from specbatch.plan.engine_choice import check_layers
+    from specbatch.plan.engine_choice import check_layers, why_not
     from specbatch.plan.shapes.model_dir import EMBEDDED, is_hub_id, resolve_model_dir
     from specbatch.plan.shapes.read_shape import read_shape
     from specbatch.plan.shapes.weight_files import check_weight_files, is_complete
@@ -79,7 +79,7 @@ def _model(asked: TargetSpec | DrafterSpec, role: str, engine: str, *, in_pods: 
             remedy="put tokenizer.json and tokenizer_config.json beside the weights",
         )
     found = f"{name}, complete on this machine"
-    return f"{found}; it has {shape.foreign} in some layers, so that vLLM alone runs it" if shape.foreign else found
+    return f"{found}; it has {why}, so that vLLM alone runs it" if (why := why_not(shape)) else found
 
 
 def _dataset(job: SpecBatchJob, *, in_pods: bool) -> str:

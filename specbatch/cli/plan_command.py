@@ -78,7 +78,7 @@ def plan(
 
     Example: specbatch plan job/qwen3-8b.yaml --gpus 8xH100-80GB
 
-    Exit code 0 where it fits, 70 where it does not.
+    Exit code 0 where it fits, 70 where it does not, 66 where no engine here can run a model.
     """
     from specbatch.api.loading.local_paths import load_spec_here
     from specbatch.plan.advice.render import render
@@ -117,12 +117,16 @@ def plan(
     )
     models = {"target": shape} | ({"drafter": drafter_shape} if drafter_shape else {})
     sharing = sharing_here(job.spec, os.environ)
-    engine = str(choose_engine(job.spec, models, installed()))
-    made = replace(made, notes=(*said, *said_of_run, *made.notes, engine, *_shared(sharing, job.spec)))
+    engine = choose_engine(job.spec, models, installed())
+    made = replace(made, notes=(*said, *said_of_run, *made.notes, str(engine), *_shared(sharing, job.spec)))
+    if engine.cannot:
+        made = made.as_refused(engine.cannot, f"{engine.remedy}; or {engine.otherwise}")
     if output == "json":
         show_json(made.to_dict() | {"shared_prompts": sharing and sharing.to_json()})
     else:
         show("\n".join(render(made)))
+    if made.refused:
+        raise typer.Exit(ExitCode.MODEL_MISSING)
     if not made.fits:
         raise typer.Exit(ExitCode.OUT_OF_MEMORY)
 

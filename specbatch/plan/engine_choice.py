@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from specbatch.api import Spec
 from specbatch.api.rules.engine import not_of_vllm
 from specbatch.errors import ModelError
 from specbatch.plan.shapes.model_shape import ModelShape
+from specbatch.stored_weights import missing, needed
 
 INSTALL = "pip install 'specbatch[vllm]' where it runs, or use the image with vLLM"
 
@@ -22,12 +23,16 @@ class EngineChoice:
     version: of vLLM; "" where it is not installed, and of the native engine, whose version is the package's
     reason: why this one, in words
     remedy: what to do for another one; "" where there is nothing to do
+    cannot: what keeps a run from starting, since this one cannot run a model and there is no other; "" where nothing is known to
+    otherwise: beside the remedy, what to do about that
     """
 
     name: Literal["native", "vllm"]
     version: str
     reason: str
     remedy: str = ""
+    cannot: str = ""
+    otherwise: str = ""
 
     @property
     def identity(self) -> str:
@@ -54,9 +59,8 @@ def choose_engine(
         ModelError: the spec asks for the native engine, which cannot run a model.
     """
     version, remedy = installed or "", "" if installed else INSTALL
-    role = next((role for role, shape in shapes.items() if shape.foreign), "target")
-    if role in shapes and shapes[role].foreign and not cannot:
-        cannot = f"{shapes[role].foreign} in place of attention in some layers"
+    refused = {role: why for role, shape in shapes.items() if (why := why_not(shape))}
+    role, cannot = ("target", cannot) if cannot else next(iter(refused.items()), ("", ""))
     if spec.engine.name == "native":
         for each, shape in shapes.items():
             check_layers(each, shape)
@@ -65,7 +69,7 @@ def choose_engine(
         named = "spec.engine.name says so" if spec.engine.name == "vllm" else "target.adapter needs it"
         return EngineChoice("vllm", version, named, remedy)
     if cannot:
-        return _vllm_if_there_is(spec, installed, f"the native engine cannot run the {role}, which has {cannot}")
+        return _instead(spec, installed, f"the native engine cannot run the {role}, which has {cannot}", shapes[role])
     if spec.placement.gpus == 0:
         return EngineChoice("native", "", "it runs on a CPU")
     slow = [f"the {role} ({shape.architecture})" for role, shape in shapes.items() if shape.why_general is not None]
@@ -80,14 +84,36 @@ def check_layers(role: str, shape: ModelShape) -> None:
     """Refuses a model that the native engine cannot run.
 
     Raises:
-        ModelError: some of its layers are no attention.
+        ModelError: something in it is not supported, or its weights are not read.
     """
-    if shape.foreign:
+    if why := why_not(shape):
         raise ModelError(
-            f"the native engine cannot run the {role}, which has {shape.foreign} in place of attention in some layers",
+            f"the native engine cannot run the {role}, which has {why}",
             where=f"spec.{role}.model {shape.name}",
-            remedy="leave engine.name out, or say vllm, which runs such models; or use a model with attention in every layer",
+            remedy=f"leave engine.name out, or say vllm, which runs such models; or {_otherwise(shape)}",
         )
+
+
+def why_not(shape: ModelShape) -> str:
+    """What a model has that keeps the native engine from running it here; "" where its config shows nothing."""
+    lacking = missing(shape.quantised_by) if shape.left else []
+    absent = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not installed"
+    return shape.foreign or (f"{shape.left}, and {absent}" if lacking else "")
+
+
+def _otherwise(shape: ModelShape) -> str:
+    if shape.left and not shape.foreign:
+        return f"{needed(shape.quantised_by)}, with which transformers reads it; or use the unquantised model"
+    return "use a model with plain attention in every layer"
+
+
+def _instead(spec: Spec, installed: str | None, reason: str, shape: ModelShape) -> EngineChoice:
+    """What runs a model that the native engine cannot run."""
+    found = _vllm_if_there_is(spec, installed, reason)
+    if found.name == "vllm":
+        return found
+    why = found.reason if installed else f"{reason}, and vLLM is not installed"
+    return replace(found, cannot=why, otherwise=_otherwise(shape))
 
 
 def _vllm_if_there_is(spec: Spec, installed: str | None, reason: str) -> EngineChoice:

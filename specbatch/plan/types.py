@@ -14,7 +14,7 @@ Plan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from specbatch.plan.predicted import Ceiling, Timeline
@@ -220,6 +220,11 @@ class Plan:
     )  # role -> as measured by a former run; empty: figures are of data sheets
     notes: tuple[str, ...] = ()  # what was assumed or overridden, for people
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # role -> name, params, bytes, source
+    refused: str = ""  # what keeps a run from starting, whatever the placement; empty where nothing is known to
+
+    def as_refused(self, why: str, remedy: str) -> Plan:
+        """The same, of a run that will not start: it recommends no placement and promises no speed."""
+        return replace(self, refused=why, recommendation=Recommendation(None, (), reason=remedy))
 
     @property
     def kv_reserve(self) -> Mapping[str, int]:

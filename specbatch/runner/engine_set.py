@@ -58,6 +58,9 @@ def ready_engines(inputs: RunInputs, say: Callable[[str], None], *, scoring: boo
         say(str(inputs.engine))
     if inputs.engine.name == "vllm":
         return load_vllm(inputs, say, scoring=scoring)
+    for role, shape in inputs.request.models.items() if "cpu" in inputs.request.gpus else ():
+        if shape.widened:
+            say(f"{role} {shape.name}: {shape.widened}")
     return native_set(load_engines(inputs.spec, inputs.pair, inputs.plan, say), inputs)
 
 

@@ -198,3 +198,20 @@ def test_what_prompts_share_is_a_note_where_they_do(spec, tmp_path, monkeypatch,
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n')
     assert main(["plan", spec]) == 0
     assert "prompts:" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["rwkv", "jamba"])
+def test_a_target_that_no_engine_here_runs_is_refused_in_the_first_words_without_a_speed(spec, tmp_path, kind, capsys):
+    numbers = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 99}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "mamba_d_state": 16, **numbers}))
+    chosen = ["--set", f"target.model={tmp_path}", "--set", "drafter=null", "--set", "placement.gpus=0"]
+    assert main(["plan", spec, *chosen]) == 66
+    said = capsys.readouterr().out
+    assert said.startswith("Will not run here: the native engine cannot run the target, which has ")
+    assert "Remedy: pip install 'specbatch[vllm]'" in said
+    assert "Recommended" not in said
+    assert "tokens/s" not in said
+    assert main(["plan", spec, *chosen, "--output", "json"]) == 66
+    data = json.loads(capsys.readouterr().out)
+    assert "vLLM is not installed" in data["refused"]
+    assert data["recommendation"]["placement"] is data["recommendation"]["tokens_per_second"] is None

@@ -11,6 +11,7 @@ from importlib.resources import files
 
 import pytest
 
+from specbatch import stored_weights
 from specbatch.cli.main import main
 from specbatch.cluster.client.kinds import JOBS
 from tests.api.specs import MINIMUM
@@ -116,6 +117,28 @@ def test_a_folder_of_a_model_must_be_complete(validate, folder, missing, said):
     code, text = validate(*changed("target.model=models/mine"))
     assert code == (66 if missing else 0)
     assert said in text
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"model_type": "bloom"}, "alibi"),
+        ({"quantization_config": {"quant_method": "awq", "version": "gemv"}}, "packed for the kernel gemv"),
+    ],
+)
+def test_what_the_native_engine_cannot_run_is_said_and_refused_where_the_spec_asks_for_it(
+    validate, folder, monkeypatch, config, words
+):
+    monkeypatch.setitem(stored_weights._PACKAGES, "awq", ("no-such-package",))
+    file = shutil.copytree(EMBEDDED, folder / "models" / "mine") / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | config))
+    code, text = validate(*changed("target.model=models/mine"))
+    assert code == 0
+    assert words in text
+    assert "so that vLLM alone runs it" in text
+    code, text = validate(*changed("target.model=models/mine", "engine.name=native"))
+    assert code == 66
+    assert words in text
 
 
 def test_a_folder_that_is_not_there_is_taken_for_an_id_of_the_hub_and_that_is_said(validate, folder):

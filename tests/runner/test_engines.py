@@ -1,6 +1,7 @@
 """Which engine a run gets, and runs by the fast path: its PyTorch operations stand in for the kernels on the CPU."""
 
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,12 +19,15 @@ from specbatch.engine.loading.load import load_causal_lm
 from specbatch.engine.make_engine import describe, general_engine, graphs_engine, make_engine, why_general
 from specbatch.engine.request import Request, SamplingParams
 from specbatch.engine.speculation.depth import Speculation
+from specbatch.plan.engine_choice import EngineChoice
+from specbatch.plan.shapes.read_shape import shape_from_config
 from specbatch.results.manifest import read_manifests
 from specbatch.runner import engine_set
 from specbatch.runner.display import seldom
 from specbatch.runner.job import run_job
 from specbatch.runner.verify import scores
 from specbatch.runner.verify.verify import verify_run
+from tests.plan.builders import config as architecture
 from tests.runner.tiny import read_lines
 
 ROWS = [{"id": f"r{number}", "prompt": f"hello {number}"} for number in range(7)]
@@ -218,3 +222,18 @@ def test_what_changes_often_is_said_seldom():
     for message in "abcde":
         say(message)
     assert said == ["a", "d"]
+
+
+@pytest.mark.parametrize(("block", "widened"), [(64, True), (128, False)])
+def test_a_run_says_that_fp8_is_another_model_on_a_cpu_where_it_is_widened(monkeypatch, block, widened):
+    monkeypatch.setattr(engine_set, "load_engines", lambda *_: None)
+    monkeypatch.setattr(engine_set, "native_set", lambda *_: None)
+    config = {"quant_method": "fp8", "weight_block_size": [block, block]}
+    shape = shape_from_config(architecture("qwen3-0.6b") | {"quantization_config": config}, "q")
+    request = SimpleNamespace(models={"target": shape}, gpus={"cpu": None})
+    native = EngineChoice("native", "", "it runs on a CPU")
+    steps = []
+    engine_set.ready_engines(
+        SimpleNamespace(engine=native, request=request, spec=None, pair=None, plan=None), steps.append
+    )
+    assert ["another model than the checkpoint means" in step for step in steps] == [True] * widened

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from specbatch.errors import ModelError
+from specbatch.unsupported import PLAIN_KINDS, layer_words, of_type
 
-# Kinds of layers (config.layer_types) whose keys lie by position, under a mask that transformers describes by index, or that have no keys.
-_PLAIN_KINDS = {"full_attention", "sliding_attention", "chunked_attention", "attention", "mlp", "moe"}
-_WORDS = {
-    "hybrid": "linear attention beside attention",
-    "hybrid_sliding": "linear attention beside attention",
-    "conv": "convolutions",
-    "mamba": "Mamba",
-    "recurrent": "a recurrence",
-}
 _SHOWN = 4  # layers named before "..."
 
 
@@ -49,8 +41,11 @@ def why_not(config: Any, architecture: type | None) -> str | None:
 def _of_config(config: Any) -> Iterator[str]:
     if getattr(config, "is_encoder_decoder", False):
         yield "an encoder beside its decoder"
-    if (kinds := _foreign_layers(config)) is not None:
+    fields = config.to_dict()
+    if (kinds := _foreign_layers(config, fields)) is not None:
         yield kinds
+    if what := of_type(fields):
+        yield what
     if getattr(config, "index_topk", None):
         yield "sparse attention (index_topk)"
 
@@ -67,18 +62,16 @@ def _of_class(config: Any, architecture: Any) -> Iterator[str]:
         yield "a forward without position_ids, so that its rows cannot stand at different positions"
 
 
-def _foreign_layers(config: Any) -> str | None:
+def _foreign_layers(config: Any, fields: Mapping[str, Any]) -> str | None:
     """Layers of other kinds than plain attention, by kind: "linear attention in layers 0, 1, 2, 4, ..."."""
     kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
-    foreign: dict[str, list[int]] = {kind: [] for kind in kinds if isinstance(kind, str) and kind not in _PLAIN_KINDS}
+    foreign: dict[str, list[int]] = {kind: [] for kind in kinds if isinstance(kind, str) and kind not in PLAIN_KINDS}
     for number, kind in enumerate(kinds):
         if kind in foreign:
             foreign[kind].append(number)
-    return " and ".join(f"{_words(kind)} in {layers(numbers)}" for kind, numbers in foreign.items()) or None
-
-
-def _words(kind: str) -> str:
-    return _WORDS.get(kind, kind.replace("_", " "))
+    return (
+        " and ".join(f"{layer_words(kind, fields)} in {layers(numbers)}" for kind, numbers in foreign.items()) or None
+    )
 
 
 def layers(numbers: Sequence[int]) -> str:

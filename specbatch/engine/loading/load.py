@@ -27,7 +27,7 @@ from specbatch.engine.quantization.linears import quantize_linears
 from specbatch.engine.quantization.weight import Quantization
 from specbatch.errors import ModelError
 from specbatch.mtp import mtp_layers
-from specbatch.packed_weights import why_left
+from specbatch.stored_weights import needed, why_left
 
 _LARGE = 1 << 30  # bytes; what is smaller loads in a second
 _CONVERSION = (
@@ -38,22 +38,6 @@ _AGAIN = "download the model again"
 _SUMMED = (torch.float32, torch.bfloat16, torch.float16)
 
 _OTHERWISE = "set spec.engine.name to vllm, or use the unquantised model"
-# What transformers needs to run quantised weights, by their quant_method.
-_QUANTISERS = {
-    "awq": "pip install gptqmodel, on a GPU",
-    "gptq": "pip install gptqmodel, on a GPU",
-    "bitsandbytes": "pip install bitsandbytes",
-    "compressed-tensors": "pip install compressed-tensors",
-    "fp8": "a GPU of compute capability 8.9 or newer, and pip install kernels",
-    "mxfp4": "pip install kernels, and a GPU with Triton",
-    "hqq": "pip install hqq",
-    "torchao": "pip install torchao",
-    "quanto": "pip install optimum-quanto",
-    "aqlm": "pip install aqlm[gpu,cpu]",
-    "eetq": "pip install kernels, on a GPU",
-    "auto-round": "pip install auto-round",
-    "quark": "pip install amd-quark",
-}
 
 
 def load_causal_lm(
@@ -236,8 +220,7 @@ def _remedy(path: Path) -> str:
     if method is not None:
         why = why_left(_plain_config(path)["quantization_config"])
         left = f" and not read by the native engine itself, since {why}" if why else ""
-        needed = _QUANTISERS.get(method, f"what transformers needs for {method}")
-        return f"the model is quantised ({method}){left}: {needed}; or {_OTHERWISE}"
+        return f"the model is quantised ({method}){left}: {needed(method)}; or {_OTHERWISE}"
     return "check the name, the revision, network access and HF_TOKEN; weights must be safetensors or GGUF"
 
 

@@ -119,6 +119,8 @@ def _notes_of_model(model: str, shape: ModelShape, *, on_gpus: bool) -> Iterator
             f"{model}: the pair runs by transformers' own modules, several times slower than recorded rounds,"
             f" since {shape.why_general}"
         )
+    if shape.widened and not on_gpus:
+        yield f"{model}: {shape.widened}"
     if shape.fp8_kv:
         plain = replace(shape, fp8_kv=False).kv_bytes_per_token
         yield f"{model}: keys and values in FP8, {shape.kv_bytes_per_token:,} bytes a token in place of {plain:,}"

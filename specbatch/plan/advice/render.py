@@ -18,7 +18,7 @@ _NOTHING = 100 << 20  # bytes: less is what KV by whole pages does not take
 
 def render(plan: Plan) -> Iterator[str]:
     """The lines that `specbatch plan` prints."""
-    yield from _recommendation(plan.recommendation)
+    yield from _refusal(plan) if plan.refused else _recommendation(plan.recommendation)
     yield ""
     yield from _headline(plan)
     uses = {use.device: use for use in plan.devices}
@@ -30,15 +30,22 @@ def render(plan: Plan) -> Iterator[str]:
     yield from (f"  {name}={value}" for name, value in plan.env_strings.items())
     yield ""
     yield from _fit(plan)
-    yield ""
-    yield from _ceilings(plan)
-    if plan.timeline:
+    if not plan.refused:
+        yield ""
+        yield from _ceilings(plan)
+    if plan.timeline and not plan.refused:
         yield ""
         yield from _timeline(plan, plan.timeline)
     if plan.notes:
         yield ""
         yield "Notes"
         yield from _list(plan.notes)
+
+
+def _refusal(plan: Plan) -> Iterator[str]:
+    """That nothing of what follows will run here, why, and what to do."""
+    yield from textwrap.wrap(f"Will not run here: {plan.refused}", _COLUMNS, subsequent_indent="  ")
+    yield from _list([f"Remedy: {plan.recommendation.reason}"])
 
 
 def _recommendation(advised: Recommendation) -> Iterator[str]:

@@ -69,7 +69,9 @@ class ModelShape:
     experts_per_token: int = 0
     max_positions: int | None = None  # None: not said
     sliding_window: bool = False  # in any layer
-    foreign: str = ""  # what some layers have in place of attention, which the native engine refuses
+    foreign: str = ""  # what the native engine cannot run in it: "attention sinks"
+    quantised_by: str = ""  # the checkpoint's own quant_method
+    left: str = ""  # of a quantised checkpoint, what is left to transformers: "weights quantised by hqq"
     mtp_layers: int = 0  # beside its own; they draft further tokens
     mtp: Eagle3Config | None = field(default=None, compare=False)  # the first of them, where it can draft here
     modules: ModuleNames = ModuleNames()
@@ -120,12 +122,19 @@ class ModelShape:
         if self.eagle3 is not None:
             return None
         if self.foreign:
-            return f"it has {self.foreign} in place of attention in some layers"
+            return f"it has {self.foreign}"
         if self.architecture not in RECORDED:
             return f"its architecture is {self.architecture}"
         if self.architecture in {"exaone4", "exaone_moe"} and self.sliding_window:
             return "its layers without a window do not rotate positions"
         return None
+
+    @property
+    def widened(self) -> str:
+        """What a CPU makes of a checkpoint in FP8 that is left to transformers, a sentence; empty of others."""
+        if self.quantised_by != "fp8" or not self.left:
+            return ""
+        return f"it has {self.left}: on a CPU transformers widens them and rounds no inputs, which is another model than the checkpoint means"
 
     @cached_property
     def _sums(self) -> list[LayerShape]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from specbatch.errors import ModelError
+from specbatch.fp8_weights import is_read
 from specbatch.packed_weights import packed_weights
 from specbatch.plan.shapes.model_shape import ModelShape
 
@@ -49,7 +50,7 @@ def stored(shape: ModelShape, config: Mapping[str, Any]) -> ModelShape | None:
         return None
     packing = packed_weights(config)
     if packing is None:
-        return replace(shape, quantization="fp8", weight_bits=_BITS["fp8"]) if _is_fp8(config) else None
+        return replace(shape, quantization="fp8", weight_bits=_BITS["fp8"]) if is_read(config) else None
     has_head = "lm_head" not in left if packing.layout == "compressed-tensors" else config.get("lm_head") is True
     bits = packing.kept_bits
     return replace(shape, quantization=f"int{packing.bits}", weight_bits=bits, head_bits=bits if has_head else None)
@@ -57,12 +58,3 @@ def stored(shape: ModelShape, config: Mapping[str, Any]) -> ModelShape | None:
 
 def _left(config: Mapping[str, Any]) -> Any:
     return config.get("modules_to_not_convert") or config.get("ignored_layers") or config.get("ignore")
-
-
-def _is_fp8(config: Mapping[str, Any]) -> bool:
-    if config.get("quant_method") == "fp8":
-        return config.get("activation_scheme", "dynamic") == "dynamic" and config.get("weight_block_size") == [128, 128]
-    groups = list((config.get("config_groups") or {}).values())
-    weights = groups[0].get("weights") or {} if len(groups) == 1 else {}
-    compressed = config.get("quant_method") == "compressed-tensors"
-    return compressed and (weights.get("type"), weights.get("num_bits")) == ("float", 8)

@@ -12,10 +12,8 @@ from typing import Any
 from specbatch.eagle3 import is_eagle3
 from specbatch.errors import ModelError
 from specbatch.mtp import mtp_head, mtp_layers
-from specbatch.packed_weights import why_left
 from specbatch.plan.shapes.eagle3_shape import eagle3_shape
 from specbatch.plan.shapes.families import llama_layer
-from specbatch.plan.shapes.foreign_layers import foreign_layers
 from specbatch.plan.shapes.gguf_header import config_from_gguf
 from specbatch.plan.shapes.hf_config import HfConfig, max_positions
 from specbatch.plan.shapes.known_models import known_config, nearest_models
@@ -23,6 +21,8 @@ from specbatch.plan.shapes.model_dir import hub_cache, resolve_model_dir
 from specbatch.plan.shapes.model_shape import Counter, ModelShape
 from specbatch.plan.shapes.quantized_shape import quantized, stored
 from specbatch.plan.shapes.weight_files import check_weight_files
+from specbatch.stored_weights import left
+from specbatch.unsupported import unsupported
 
 
 def read_shape(
@@ -167,14 +167,15 @@ def shape_from_config(
 def _in_fewer_bits(shape: ModelShape, hf: HfConfig, quantization: str | None) -> ModelShape:
     """As it is stored, or as drafter.quantization makes it."""
     shape = replace(
-        shape, mtp_layers=len(mtp_layers(hf.raw)), mtp=mtp_head(hf.raw, hf.name), foreign=foreign_layers(hf.fields)
+        shape, mtp_layers=len(mtp_layers(hf.raw)), mtp=mtp_head(hf.raw, hf.name), foreign=unsupported(hf.fields)
     )
     if not hf.quantised_by or quantization is not None:
         return quantized(shape, quantization, hf.quantised_by)
-    kept = stored(shape, hf.raw["quantization_config"])
+    config = hf.raw["quantization_config"]
+    kept, experts = stored(shape, config), bool(shape.num_experts)
+    shape = replace(kept or shape, quantised_by=hf.quantised_by, left=left(config, experts=experts))
     names = {"fp8": "FP8", "int8": "8 bits", "int4": "4 bits"}
-    why = why_left(hf.raw["quantization_config"])
     most = f"counted at {shape.dtype_bytes} bytes a number, which is the most it takes"
-    most += f"; the native engine leaves it to transformers and its packages, since {why}" if why else ""
+    most += f"; left to transformers: {shape.left}" if shape.left else ""
     how = most if kept is None else f"linears in {names[kept.quantization]}"
-    return replace(kept or shape, source=f"{shape.source}; quantised ({hf.quantised_by}), {how}")
+    return replace(shape, source=f"{shape.source}; quantised ({hf.quantised_by}), {how}")

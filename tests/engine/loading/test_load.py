@@ -9,6 +9,7 @@ from specbatch.engine.loading import load
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.errors import ModelError
 from tests.engine import architectures, tiny
+from tests.engine.fp8.checkpoints import compressed
 
 
 @pytest.fixture
@@ -148,6 +149,24 @@ def test_a_quantised_model_says_what_it_needs(folder):
     with pytest.raises(ModelError, match="cannot load") as caught:
         load_causal_lm(str(folder), device_map={"": "cpu"})
     assert "quantised (hqq): pip install hqq; or set spec.engine.name to vllm" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (compressed() | {"kv_cache_scheme": {"num_bits": 8}}, "(kv_cache_scheme): pip install compressed-tensors"),
+        (compressed(type="int"), "its weights are int of 8 bits, and FP8 is read"),
+        (
+            {"quant_method": "gptq", "bits": 3},
+            "since it has 3 bits a weight, not 4 or 8: pip install optimum gptqmodel",
+        ),
+    ],
+)
+def test_a_form_that_is_not_read_is_named_where_a_load_fails(folder, stored, said):
+    change(folder, quantization_config=stored)
+    with pytest.raises(ModelError, match="cannot load") as caught:
+        load_causal_lm(str(folder), device_map={"": "cpu"})
+    assert said in caught.value.remedy
 
 
 @pytest.mark.parametrize(

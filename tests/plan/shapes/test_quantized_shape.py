@@ -63,7 +63,9 @@ def test_a_head_cannot_be_quantized():
 BLOCKS = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
 CHANNELS = {
     "quant_method": "compressed-tensors",
-    "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"type": "float", "num_bits": 8}}},
+    "config_groups": {
+        "group_0": {"targets": ["Linear"], "weights": {"type": "float", "num_bits": 8, "strategy": "channel"}}
+    },
     "ignore": ["lm_head"],
 }
 
@@ -94,7 +96,7 @@ def test_other_quantised_checkpoints_are_counted_at_the_most_they_take(stored):
     found = shape_from_config(config("qwen3-8b") | {"quantization_config": stored}, "m")
     assert found.weight_bytes == shape_from_config(config("qwen3-8b"), "m").weight_bytes
     assert "which is the most it takes" in found.source
-    assert ("since it is packed for the kernel gemv" in found.source) == (stored.get("version") == "gemv")
+    assert ("(it is packed for the kernel gemv, and gemm is read)" in found.source) == (stored.get("version") == "gemv")
 
 
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
@@ -123,3 +125,10 @@ def test_a_checkpoint_of_4_bits_is_counted_as_it_is_kept(stored, bits, head_bits
     assert "linears in 4 bits" in found.source
     plan = make_plan(job_of(1), found, None, [H100])
     assert "target m, weights in int4" in "\n".join(render(plan))
+
+
+@pytest.mark.parametrize(("changes", "widened"), [({"weight_block_size": [64, 64]}, True), ({}, False)])
+def test_fp8_that_a_cpu_widens_is_said_by_a_plan_for_a_cpu_alone(changes, widened):
+    found = shape_from_config(config("qwen3-0.6b") | {"quantization_config": BLOCKS | changes}, "m")
+    notes = [" ".join(make_plan(job_of(gpus), found, None, [H100] * gpus).notes) for gpus in (0, 1)]
+    assert ["another model than the checkpoint means" in said for said in notes] == [widened, False]
