@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from annotated_types import MaxLen
 from pydantic.alias_generators import to_camel
 
+from specbatch.api.decoding import DecodingSpec
 from specbatch.api.explain import FieldDoc, documentation, yaml_value
 from specbatch.errors import ExitCode
 from specbatch.runner.rows.row_options import OPTIONS, RowOption
@@ -100,8 +102,8 @@ _SETS = {
     "do_sample": "false: `temperature` 0; true: refused at temperature 0",
     "template_kwargs": "variables of the chat template",
     "structured_output": "sets `structuredOutput`",
-    "tools": "for the chat template; calls in the text are read into `tool_calls`",
-    "tool_choice": "none: no tools; required, or a function: the text is held to a call's form",
+    "tools": "for the chat template; calls in the text are read into `tool_calls`; `strict: true` holds a call to its schema only where `tool_choice` has one made",
+    "tool_choice": "none: no tools; required, or a function: the text is held to a call's form; auto: it is held to none, with `strict: true` of a tool neither",
     "parallel_tool_calls": "false: one call at the most",
     "add_generation_prompt": "whether the template begins the assistant's turn",
     "continue_final_message": "the last message, the assistant's, is continued",
@@ -124,8 +126,9 @@ def row_options() -> str:
         ),
         "",
         (
-            "Names count in any case and with or without `_` and `-`: `ignoreEOS` is `ignore_eos`. Null, empty text, an empty list and the values in the last column ask for "
-            "nothing. A name that is nearly one of the first two tables' is refused, too (`unknown_field`). Where such a column is data, rename it, or list it: `dataset.ignoreFields: [system, tools]`."
+            "Names count in any case and with or without `_` and `-`: `ignoreEOS` is `ignore_eos`. Null and the values in the last column ask for nothing, and so does whatever is empty of "
+            "an option that is refused here. Of the others empty text is as if they were left out, but in the place of a number, or of true or false, where it is refused; an empty list sets "
+            "just that: `stop: []` takes the spec's stop strings away. A name that is nearly one of the first two tables' is refused, too (`unknown_field`). Where such a column is data, rename it, or list it: `dataset.ignoreFields: [system, tools]`."
         ),
         "",
     ]
@@ -146,12 +149,20 @@ def _what_becomes_of(option: RowOption) -> str:
     if option.harmless:
         return "passed over"
     if option.sets:
-        what = _SETS.get(option.sets, f"sets `{to_camel(option.sets)}`")
+        what = _SETS.get(option.sets, f"sets `{to_camel(option.sets)}`") + _limit(option.sets)
     elif option.holds:
         what = "options of this page" if option.holds == "options" else f"`{option.holds}` alone"
     else:
         what = f"refused: {option.remedy}" if option.remedy else "refused"
     return f"{what}; data unless it is {_kinds(option)}" if option.only else what
+
+
+def _limit(field: str) -> str:
+    """Of a list or a mapping of the decoding."""
+    known = DecodingSpec.model_fields.get(field)
+    return "".join(
+        f"; at most {one.max_length} items" for one in (known.metadata if known else ()) if isinstance(one, MaxLen)
+    )
 
 
 def _kinds(option: RowOption) -> str:

@@ -62,11 +62,11 @@ class Branch:
             return says[-1]
         if self.choices:
             return self.choices[0] if len(self.choices) == 1 else f"one of {', '.join(self.choices)}"
+        most = next((f" of at most {c.max_length} items" for c in self.constraints if isinstance(c, MaxLen)), "")
         if self.is_list:
-            most = next((f" of at most {c.max_length} items" for c in self.constraints if isinstance(c, MaxLen)), "")
             return f"a list{most}, each {words_of(self.items)}"
         if self.is_map:
-            return f"a mapping whose values are each {words_of(self.items)}"
+            return f"a mapping{most}{',' if most else ''} whose values are each {words_of(self.items)}"
         if self.model is not None:
             return f"a mapping with the fields {', '.join(field_names(self.model))}"
         return _SCALARS.get(self.type, "anything") + _bounds(self.constraints)

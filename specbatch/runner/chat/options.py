@@ -141,6 +141,9 @@ def _tool(value: Any, name: str) -> dict[str, Any]:
         raise RowError(
             ErrorCode.INVALID_FIELD, f"{name}.parameters must be a schema, found {shown(inner['parameters'])}"
         )
+    for strict in (value.get("strict"), inner.get("strict")):
+        if strict is not None and not isinstance(strict, bool):
+            raise RowError(ErrorCode.INVALID_FIELD, f"{name}.strict must be true or false, found {shown(strict)}")
     function = {key: part for key, part in inner.items() if key not in {"type", "strict"}}
     return {"type": "function", "function": function}
 

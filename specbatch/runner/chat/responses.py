@@ -36,11 +36,11 @@ def as_chat(body: Mapping[str, Any]) -> dict[str, Any]:
 def _messages(value: Any) -> Any:
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
-    return [_message(item) for item in value] if isinstance(value, list) else value
+    return [_message(item, f"body.input[{at}]") for at, item in enumerate(value)] if isinstance(value, list) else value
 
 
-def _message(item: Any) -> Any:
-    """An item of the input: a message, a call, or what a call gave. Anything else is left to be refused as a message."""
+def _message(item: Any, name: str) -> Any:
+    """An item of the input: a message, a call, or what a call gave. What is none of known type is left to be refused as a message."""
     kind = item.get("type") if isinstance(item, dict) else None
     if kind == "function_call":
         function = {"name": item.get("name"), "arguments": item.get("arguments")}
@@ -50,4 +50,7 @@ def _message(item: Any) -> Any:
         return {"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")}
     if kind == "message":
         return {name: part for name, part in item.items() if name not in {"type", "id", "status"}}
+    if kind is not None:
+        message = f"{name}: an item of type {shown(kind)} has no place in a chat; leave it out"
+        raise RowError(ErrorCode.UNSUPPORTED_REQUEST, message)
     return item

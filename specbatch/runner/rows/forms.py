@@ -13,8 +13,8 @@ from specbatch.api.decoding import DecodingSpec
 from specbatch.api.models import TargetSpec
 from specbatch.results.rows import Endpoint, ErrorCode
 from specbatch.runner.dataset.bad_rows import RowError, shown
-from specbatch.runner.rows.messages import Message, read_messages, with_system, without_answer
-from specbatch.runner.rows.openai_lines import COMPLETIONS, LINE_FIELDS, is_openai_line, read_request
+from specbatch.runner.rows.messages import Message, continues_answer, read_messages, with_system, without_answer
+from specbatch.runner.rows.openai_lines import COMPLETIONS, LINE_FIELDS, RESPONSES, is_openai_line, read_request
 from specbatch.runner.rows.options import NO_OPTIONS, Options, read_options
 from specbatch.runner.rows.prompt_template import TEXT, PromptTemplate
 from specbatch.runner.rows.training_sets import alpaca_prompt, is_sharegpt, sharegpt_messages
@@ -182,7 +182,7 @@ def _messages(fields: Mapping[str, Any], form: RowForm) -> Form:
 
 
 def _conversation(value: Any, name: str, form: RowForm, fields: Mapping[str, Any]) -> Form:
-    continues = fields.get("continue_final_message") is True
+    continues = continues_answer(fields)
     found = sharegpt_messages(value, name) if is_sharegpt(value) else value
     messages = read_messages(found, name, ends_with_answer=form.drops_answer or continues)
     if continues:
@@ -225,15 +225,16 @@ def _with_options(form: Form, options: Options, name: str) -> Form:
 
 def _openai(fields: Mapping[str, Any], rules: RowRules) -> Form:
     endpoint, asked, options = read_request(fields, known=rules.known, ignored=rules.dataset.ignore_fields)
+    name = "body.input" if endpoint == RESPONSES else "body.messages"
     if endpoint != COMPLETIONS:
-        form = Form(messages=read_messages(asked, "body.messages", ends_with_answer=options.chat.continues))
+        form = Form(messages=read_messages(asked, name, ends_with_answer=options.chat.continues))
     else:
         prompt = asked[0] if isinstance(asked, list) and len(asked) == 1 else asked
         if isinstance(prompt, list):
             raise RowError(ErrorCode.UNSUPPORTED_REQUEST, "body.prompt: one string a request, not a list")
         form = Form(prompt=_prompt(prompt, "body.prompt"), raw=True)
     form = form._replace(endpoint=endpoint, model=fields["body"].get("model"))
-    return _with_options(form, options, "body.messages")
+    return _with_options(form, options, name)
 
 
 def read_text(text: str, rules: RowRules) -> Form:

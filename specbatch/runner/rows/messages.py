@@ -45,6 +45,18 @@ def read_messages(value: Any, name: str, *, ends_with_answer: bool = False) -> l
     return messages
 
 
+def continues_answer(fields: Mapping[str, Any]) -> bool:
+    """Whether a row asks to have the assistant's last turn continued.
+
+    Raises:
+        RowError: it says so in another way than by true or false.
+    """
+    flag = fields.get("continue_final_message")
+    if flag is not None and not isinstance(flag, bool):
+        raise RowError(ErrorCode.INVALID_FIELD, f"continue_final_message must be true or false, found {shown(flag)}")
+    return flag is True
+
+
 def without_answer(messages: list[Message], name: str) -> tuple[list[Message], str | None]:
     """The messages up to the assistant's turn at the end, and the text of that turn; None where another's is the last.
 

@@ -22,8 +22,12 @@ LINE_FIELDS = ("custom_id", "id", "method", "url", "body")
 
 
 def is_openai_line(fields: Mapping[str, Any]) -> bool:
-    """Whether an object looks like a line of an OpenAI batch file."""
-    return fields.get("body") is not None and ("custom_id" in fields or "url" in fields)
+    """Whether an object looks like a line of an OpenAI batch file, if only one whose body was forgotten."""
+    if fields.get("body") is not None:
+        return "custom_id" in fields or "url" in fields
+    asks_otherwise = any(fields.get(name) is not None for name in ("prompt", "messages"))
+    names_endpoint = fields.get("url") is not None and endpoint_of(fields) is not None
+    return names_endpoint and "custom_id" in fields and not asks_otherwise
 
 
 def endpoint_of(fields: Mapping[str, Any]) -> Endpoint | None:
@@ -61,6 +65,8 @@ def read_request(
         RowError: it asks for what is not done here.
     """
     body, method, endpoint = fields.get("body"), fields.get("method"), endpoint_of(fields)
+    if body is None and fields.get("url") is not None:
+        raise RowError(ErrorCode.MISSING_PROMPT, "body is missing: what a line of OpenAI's batch API asks stands in it")
     if not isinstance(body, dict):
         raise RowError(ErrorCode.INVALID_FIELD, f"body must be an object, found {shown(body)}")
     if method is not None and (not isinstance(method, str) or method.upper() != "POST"):

@@ -6,13 +6,9 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
-from specbatch.api.decoding import DecodingSpec
 from specbatch.results.rows import ErrorCode
 from specbatch.runner.chat.options import NO_CHAT, ChatOptions, chat_options
 from specbatch.runner.dataset.bad_rows import RowError, shown, whole
-from specbatch.runner.rows.invalid_value import reason_of
 from specbatch.runner.rows.row_options import RowOption, find_option, nearest_option
 from specbatch.runner.rows.structured import structured_output
 
@@ -20,6 +16,13 @@ _WHOLE = frozenset(
     {
         *("max_new_tokens", "top_k", "seed", "min_tokens", "no_repeat_ngram_size", "n"),
         *("logprobs", "top_logprobs", "prompt_logprobs"),
+    }
+)
+# Empty text in their place is as if they were left out; in a number's or a flag's place it is a mistake.
+_NO_NUMBERS = frozenset(
+    {
+        *("stop", "stop_token_ids", "bad_words", "suppress_tokens", "begin_suppress_tokens", "logit_bias"),
+        *("tools", "tool_choice", "template_kwargs", "reasoning"),
     }
 )
 _MOST_FIELDS = 10_000  # each is compared with names that it may misspell: a million would take a minute
@@ -68,36 +71,6 @@ def read_options(
     written = {sets: name for sets, (_, name) in reader.found.items()}
     written.setdefault("top_logprobs", written.get("logprobs", "top_logprobs"))
     return Options(found, thinking, system, must_sample=_must_sample(found, reader), chat=chat, written=written)
-
-
-def decoding_of_row(base: DecodingSpec, options: Options) -> DecodingSpec:
-    """The decoding of a row: the spec's, with what the row sets, under the spec's own rules.
-
-    Raises:
-        RowError: a value that the spec would refuse too, or a demand to sample at temperature 0.
-    """
-    decoding = base
-    if options.decoding:
-        try:
-            decoding = DecodingSpec.model_validate({**base.model_dump(), **options.decoding})
-        except ValidationError as error:
-            raise RowError(ErrorCode.INVALID_FIELD, reason_of(error, options.written)) from None
-    if decoding.min_tokens > decoding.max_new_tokens:
-        message = f"min_tokens {decoding.min_tokens} is more than max_tokens, which is {decoding.max_new_tokens}"
-        raise RowError(ErrorCode.INVALID_FIELD, message)
-    if decoding.structured_output is not None and (decoding.ignore_eos or decoding.min_tokens):
-        other = "ignore_eos" if decoding.ignore_eos else "min_tokens"
-        message = f"{other} beside structured output: the form says where a text ends; give one of them"
-        raise RowError(ErrorCode.INVALID_FIELD, message)
-    if decoding.n > 1 and decoding.temperature == 0:
-        message = f"n {decoding.n} gives the same text {decoding.n} times at temperature 0, which is greedy; give a temperature above 0"
-        raise RowError(ErrorCode.INVALID_FIELD, message)
-    if options.must_sample and decoding.temperature == 0:
-        raise RowError(
-            ErrorCode.UNSUPPORTED_OPTION,
-            f"{options.must_sample}: true is not supported at temperature 0, which is greedy; give a temperature above 0",
-        )
-    return decoding
 
 
 def refuse_options(fields: Mapping[str, Any], *, why: str, ignored: Collection[str]) -> None:
@@ -171,6 +144,10 @@ class _Reader:
 
 def _normal(sets: str, value: Any, written: str) -> Any:
     """The value as it is validated later; None where it asks nothing."""
+    if value == "" and sets in _NO_NUMBERS:
+        return None
+    if sets == "reasoning" and isinstance(value, dict) and all(part is None for part in value.values()):
+        return None  # OpenAI's {"effort": null}
     if sets in {"enable_thinking", "do_sample"} and not isinstance(value, bool):
         raise RowError(ErrorCode.INVALID_FIELD, f"{written} must be true or false, found {shown(value)}")
     if sets == "template_kwargs" and not isinstance(value, dict):

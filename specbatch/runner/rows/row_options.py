@@ -28,7 +28,7 @@ class RowOption:
         sets: what it sets: a field of DecodingSpec, or what `options` makes of it. Empty: not honoured.
         harmless: it says nothing about the text, and is passed over.
         holds: what a mapping of further options holds: `options` of this table.
-        neutral: values that ask for nothing beyond what is done anyway. Null and empty values never do.
+        neutral: values that ask for nothing beyond what is done anyway. Null never does, nor do empty values of an option that is not honoured.
         only: types (or values) as which a column is this option; as another it is data. Empty: as any.
         remedy: what to do instead, where there is more to say than to take it out.
     """

@@ -18,8 +18,8 @@ from specbatch.runner.rows.carried import carried_columns
 from specbatch.runner.rows.forms import Form, FormName, RowRules, read_form, read_text
 from specbatch.runner.rows.json_lines import parse_object
 from specbatch.runner.rows.openai_lines import CHAT, LINE_FIELDS, RESPONSES, endpoint_of, is_openai_line, means_target
-from specbatch.runner.rows.options import decoding_of_row
 from specbatch.runner.rows.row import BadRow, Row
+from specbatch.runner.rows.row_decoding import decoding_of_row
 from specbatch.runner.rows.untyped import typed_fields
 
 FINGERPRINT_VERSION = 2  # counts up with any change of Row.fingerprint: by it a restart knows finished rows again

@@ -67,6 +67,22 @@ def test_what_cannot_be_is_the_rows_error(fields):
     assert isinstance(row_of({"messages": USER, **fields}), BadRow)
 
 
+@pytest.mark.parametrize("strict", ["yes", 1, {}])
+def test_a_strict_that_is_neither_true_nor_false_is_refused_by_name(strict):
+    inner = {"type": "function", "function": {"name": "add", "strict": strict}}
+    for one in (inner, {"name": "add", "strict": strict}):
+        bad = row_of({"messages": USER, "tools": [tool("add"), one]})
+        assert bad.message.startswith("tools[1].strict must be true or false, found")
+    assert row_of({"messages": USER, "tools": [{"name": "add", "strict": None}]}).chat.names == {"add"}
+
+
+@pytest.mark.parametrize("flag", ["true", 1])
+def test_a_wish_to_continue_that_is_neither_true_nor_false_is_refused_as_that(flag):
+    for fields in ({"messages": BEGUN}, {"custom_id": "a", "body": {"messages": BEGUN}}):
+        (fields.get("body") or fields)["continue_final_message"] = flag
+        assert row_of(fields).message == f"continue_final_message must be true or false, found {flag!r}"
+
+
 def test_a_template_without_tools_is_no_place_for_them(tokenizer):
     encoder = PromptEncoder(tokenizer, template="{{ messages[0].content }}", max_length=512)
     with pytest.raises(RowError, match="no place for tools") as caught:

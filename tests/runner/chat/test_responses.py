@@ -44,6 +44,21 @@ def test_what_has_no_place_there_is_the_rows_error(body):
 
 
 @pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"input": ""}, "body.input holds no text"),
+        ({"input": []}, "body.input is empty"),
+        ({"input": 3}, "body.input must be a list"),
+        ({"input": [{"role": "user", "content": "x"}, {"role": "robot"}]}, "body.input[1].role must be"),
+        ({"input": [{"type": "reasoning", "id": "r", "summary": []}]}, "body.input[0]: an item of type 'reasoning'"),
+        ({"input": [{"role": "system", "content": "a"}, {"role": "user", "content": "x"}], "instructions": "b"}, "body.input begin"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_by_the_name_that_the_writer_has_for_it(body, message):
+    assert row_of(line(**body)).message.startswith(message)
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {},

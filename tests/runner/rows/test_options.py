@@ -112,6 +112,26 @@ def test_neutral_and_empty_values_ask_for_nothing():
             assert isinstance(read(chat(**{option.name: value})), Row), (option.name, value)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["stop", "bad_words", "stop_token_ids", "suppress_tokens", "logit_bias", "tools", "tool_choice", "response_format", "guided_regex", "system",
+     "chat_template_kwargs", "reasoning"],
+)  # fmt: skip
+def test_empty_text_in_the_place_of_text_a_list_or_a_mapping_is_as_if_it_were_left_out(name):
+    base = replace(RULES, decoding=BASE.model_copy(update={"stop": ["###"]}))
+    for empty, without in (
+        (chat(**{name: ""}), chat()),
+        ({"id": "a", "prompt": PROMPT, name: ""}, {"id": "a", "prompt": PROMPT}),
+    ):
+        assert read(empty, base).fingerprint == read(without, base).fingerprint
+    assert read(chat(stop=[]), base).decoding.stop == [], "an empty list is none, in place of the spec's"
+
+
+def test_reasoning_whose_parts_are_all_null_asks_for_nothing():
+    assert read(chat(reasoning={"effort": None, "summary": None})).fingerprint == read(chat()).fingerprint
+    assert "reasoning" in read(chat(reasoning={"effort": "high", "summary": None})).message
+
+
 def test_every_option_of_the_table_that_is_not_honoured_is_refused_with_the_remedy():
     for option in ALL:
         if option.sets or option.holds or option.harmless:
@@ -179,7 +199,8 @@ def test_thinking_is_asked_for_in_three_ways():
     "option",
     [
         {"max_tokens": 1, "num_predict": 2}, {"temperature": 0.5, "options": {"temperature": 0.6}}, {"do_sample": False, "temperature": 0.7}, {"temperature": "0.7"},
-        {"top_k": 2**63, "temperature": 0.7}, {"top_k": 2**40, "temperature": 0.7}, {"max_tokens": 10**18}, {"seed": -1}, {"top_p": 0}, {"stop": ""}, {"max_tokens": 0},
+        {"top_k": 2**63, "temperature": 0.7}, {"top_k": 2**40, "temperature": 0.7}, {"max_tokens": 10**18}, {"seed": -1}, {"top_p": 0}, {"stop": ["a", ""]}, {"max_tokens": 0},
+        {"temperature": ""}, {"max_tokens": ""}, {"ignore_eos": ""}, {"enable_thinking": ""}, {"n": []},
         {"sampling_params": "x"}, {"sampling_params": [1]},
     ],
     ids=str,
@@ -257,6 +278,16 @@ def test_lines_of_other_writers_name_the_same_endpoints(line, endpoint):
     assert read(chat(line)).endpoint == endpoint
 
 
+def test_a_batch_line_without_its_body_is_told_so_in_its_own_form():
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
+    for rules in (RULES, row_rules(BASE, format="openai")):
+        bad = read(line, rules)
+        assert (bad.id, bad.endpoint, bad.code) == ("a", "/v1/chat/completions", ErrorCode.MISSING_PROMPT)
+        assert bad.message.startswith("body is missing")
+    page = {"custom_id": "a", "url": "https://example.com/completions", "prompt": PROMPT}
+    assert read(page).prompt == PROMPT, "a column of addresses makes no row a request"
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -267,6 +298,9 @@ def test_lines_of_other_writers_name_the_same_endpoints(line, endpoint):
         ({"prompt_logprobs": -1}, "prompt_logprobs: Input should be greater than or equal to 0, found -1"),
         ({"bad_words": ["a", ""]}, "bad_words.1: String should have at least 1 character, found ''"),
         ({"bad_words": [[-1]]}, "bad_words.0.0: Input should be greater than or equal to 0, found -1"),
+        ({"logit_bias": {str(token): 1 for token in range(513)}},
+         "logit_bias: 513 items, and 512 are the most that it may have; give fewer; tokens that are to be banned may go to suppress_tokens"),
+        ({"stop_sequences": ["a"] * 17}, "stop_sequences: 17 items, and 16 are the most that it may have; give fewer"),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_refused_by_the_name_that_the_row_has_for_it(fields, message):
