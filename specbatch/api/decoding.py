@@ -169,7 +169,7 @@ class DecodingSpec(SpecModel):
     )
     reasoning: Literal["inline", "split"] = Field(
         default="inline",
-        description="split: what a text holds up to </think> stands apart from it, as reasoning (reasoning_content in OpenAI's form).",
+        description="split: what a text holds up to </think> stands apart from it, as reasoning (reasoning_content in OpenAI's form); all of a text that is cut before it, where the text or its prompt opens a <think>.",
         examples=["split"],
     )
     from_model: bool = Field(

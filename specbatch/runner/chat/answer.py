@@ -15,6 +15,7 @@ _MISTRAL = "[TOOL_CALLS]"
 _LLAMA = "<|python_tag|>"
 _HEAD = re.compile(r"\s*(?:\[TOOL_CALLS\])?\s*(?P<name>[^\s\[\]{}]+)\s*(?:\[CALL_ID\]\w*)?\s*(?:\[ARGS\])?\s*(?=\{)")
 _THINK, _END = "<think>", "</think>"
+_MARK = re.compile(r"<[|\uff5c][^<>|\uff5c]{1,64}[|\uff5c]>")  # of a turn; not all tokenizers call these tokens special
 
 
 def _no_json(name: str) -> NoReturn:
@@ -34,7 +35,7 @@ class Answer(NamedTuple):
 
 
 def answer_in(
-    text: str, chat: ChatOptions = NO_CHAT, *, split: bool = False, thinking: bool = False, row_id: str = ""
+    text: str, chat: ChatOptions = NO_CHAT, *, split: bool = False, in_reasoning: bool = False, row_id: str = ""
 ) -> Answer:
     """Takes a text apart.
 
@@ -42,10 +43,10 @@ def answer_in(
         text: as it was generated.
         chat: of the row: its tools.
         split: whether reasoning is to stand apart.
-        thinking: whether the prompt ends within it: a text that does not end it is all reasoning.
+        in_reasoning: whether the prompt ends within reasoning, so that the text goes on with it.
         row_id: from which the calls get their ids.
     """
-    rest, reasoning = _split(text, thinking=thinking) if split else (text, None)
+    rest, reasoning = _split(text, in_reasoning=in_reasoning) if split else (text, None)
     found = _calls(rest, chat) if chat.tools else None
     if found is None and reasoning is None:
         return Answer(text)
@@ -57,18 +58,32 @@ def answer_in(
     return Answer(content, reasoning, calls or None, text)
 
 
-def ends_in_thought(prompt: str, begun: str = "") -> bool:
-    """Whether a prompt ends in <think>, as templates of models that always reason have it, or within the thought of an answer that was begun."""
-    return prompt.rstrip().endswith(_THINK) or begun.rfind(_THINK) > begun.rfind(_END)
+def ends_in_reasoning(prompt: str, control_tokens: Collection[str], *, begins_turn: bool) -> bool:
+    """Whether a prompt ends within a <think> that is not closed; one in an earlier turn, which is only spoken of, counts for nothing.
+
+    Args:
+        prompt: as the model sees it.
+        control_tokens: of the tokenizer: one behind the <think> ends its turn.
+        begins_turn: whether a chat template begins the answer in it, and nothing of the answer is given.
+    """
+    before, opened, rest = prompt.rpartition(_THINK)
+    if not opened or _END in rest or _has_mark(rest, control_tokens):
+        return False
+    # Without control tokens nothing but the end of the prompt tells the template's <think> from a user's.
+    return not begins_turn or not rest.strip() or _has_mark(before, control_tokens)
 
 
-def _split(text: str, *, thinking: bool) -> tuple[str, str | None]:
+def _has_mark(text: str, control_tokens: Collection[str]) -> bool:
+    return _MARK.search(text) is not None or any(token in text for token in control_tokens)
+
+
+def _split(text: str, *, in_reasoning: bool) -> tuple[str, str | None]:
     """The answer, and the reasoning: up to </think>, whose beginning may stand in the prompt; all of a text that is cut within it."""
     before, end, after = text.partition(_END)
     if end:
         return after.lstrip("\n"), before.lstrip().removeprefix(_THINK).strip("\n")
     beginning = text.lstrip()
-    if thinking or beginning.startswith(_THINK):
+    if in_reasoning or beginning.startswith(_THINK):
         return "", beginning.removeprefix(_THINK).strip("\n")
     return text, None
 

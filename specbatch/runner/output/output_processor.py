@@ -8,22 +8,21 @@ from typing import Any
 
 from specbatch.engine.request import Completion, TokenLogprobs
 from specbatch.results.rows import Choice, ErrorCode, ErrorRow, OpenAIForm, ResultRow, Speculation, Usage
-from specbatch.runner.chat.answer import answer_in, ends_in_thought
+from specbatch.runner.chat.answer import answer_in
 from specbatch.runner.models.stop_strings import final_text
 from specbatch.runner.models.tokenizer import Detokenizer
 from specbatch.runner.output.logprobs import chat_logprobs, completion_logprobs
 from specbatch.runner.requests import Decoded
 from specbatch.runner.rows.row import BadRow, Row
 
-_LAST = 16  # tokens of a prompt, among which <think> stands where the answer begins in it
-
 
 @dataclass(frozen=True, slots=True)
 class _Prompt:
-    """Of a row: its tokens, and the log probabilities of those behind the first, where they were asked for."""
+    """Of a row: its tokens, the log probabilities of those behind the first, where they were asked for, and whether it ends within reasoning."""
 
     token_ids: Sequence[int]
     logprobs: Sequence[TokenLogprobs] | None
+    in_reasoning: bool
 
     def of_each(self, most: int | None) -> list[TokenLogprobs]:
         """With so many of the likeliest tokens."""
@@ -54,7 +53,8 @@ class OutputProcessor:
         failed = next((one for one in completions if one.finish_reason == "error"), None)
         if failed is not None:
             return self.bad(row.refused(ErrorCode.DECODING, failed.error or ErrorCode.DECODING.meaning))
-        prompt = _Prompt(decoded.prepared.prompt_token_ids, completions[0].prompt_logprobs)
+        prepared = decoded.prepared
+        prompt = _Prompt(prepared.prompt_token_ids, completions[0].prompt_logprobs, prepared.in_reasoning)
         choices = [self._choice(row, completion, prompt) for completion in completions]
         first = choices[0]
         return ResultRow(
@@ -91,9 +91,7 @@ class OutputProcessor:
         decoding, name = row.decoding, completion.request.id
         text = final_text(self.detokenizer, completion.token_ids, decoding.stop, decoding.min_tokens)
         split = decoding.reasoning == "split"
-        answer = answer_in(
-            text, row.chat, split=split, thinking=split and self._is_thinking(row, prompt.token_ids), row_id=name
-        )
+        answer = answer_in(text, row.chat, split=split, in_reasoning=prompt.in_reasoning, row_id=name)
         return Choice(
             id=name,
             text=f"{row.prompt}{answer.text}" if decoding.echo else answer.text,
@@ -106,12 +104,6 @@ class OutputProcessor:
             generated=text if decoding.echo else answer.generated,
             logprobs=self._logprobs(row, completion, prompt),
         )
-
-    def _is_thinking(self, row: Row, prompt: Sequence[int]) -> bool:
-        """Whether the answer goes on with a thought that the prompt began."""
-        last = row.messages[-1] if row.messages else {}
-        begun = last.get("content") if last.get("role") == "assistant" else ""
-        return ends_in_thought(self.detokenizer(prompt[-_LAST:]), begun if isinstance(begun, str) else "")
 
     def _logprobs(self, row: Row, completion: Completion, prompt: _Prompt) -> dict[str, Any] | None:
         if completion.logprobs is None:

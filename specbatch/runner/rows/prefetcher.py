@@ -27,17 +27,21 @@ _OBJECT = 50  # bytes, of Python's own
 
 @dataclass(frozen=True, slots=True)
 class PreparedRow:
-    """A row with its prompt's token ids, and what it asks of its logits and of its text's form."""
+    """A row with its prompt's token ids, what it asks of its logits and of its text's form, and whether the prompt ends within reasoning."""
 
     row: Row
     prompt_token_ids: list[int]
     logits: LogitsOptions = NO_OPTIONS
     grammar: RowGrammar | None = None
+    in_reasoning: bool = False
 
     @classmethod
     def of(cls, row: Row, encoder: PromptEncoder) -> Self:
         """Raises RowError as the encoder does."""
-        return cls(row, encoder.encode(row), encoder.logits_options(row), encoder.grammar(row))
+        prompt = encoder.prompt(row)
+        return cls(
+            row, prompt.token_ids, encoder.logits_options(row), encoder.grammar(row), in_reasoning=prompt.in_reasoning
+        )
 
 
 class RowPrefetcher:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specbatch.engine.logits.options import LogitsOptions
 from specbatch.errors import Problem, SpecError
 from specbatch.results.rows import ErrorCode
+from specbatch.runner.chat.answer import ends_in_reasoning
 from specbatch.runner.chat.options import ChatOptions
 from specbatch.runner.dataset.bad_rows import RowError, shown
 from specbatch.runner.rows.messages import Message
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 _LONG_TEXT = 1 << 16  # characters: a shorter one is tokenised in no time
 _LONGEST_REASON = 300
 _LONGEST_TOKEN = 256  # characters of a control token
+
+
+class Prompt(NamedTuple):
+    """A row's prompt as the model sees it: its tokens, and whether they end within reasoning, which the text goes on with."""
+
+    token_ids: list[int]
+    in_reasoning: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,15 +72,33 @@ class PromptEncoder:
             raise SpecError([problem], source="spec")
 
     def encode(self, row: Row) -> list[int]:
-        """The prompt's token ids, at least one.
+        """The prompt's token ids, at least one; errors as of `prompt`."""
+        return self.prompt(row).token_ids
+
+    def prompt(self, row: Row) -> Prompt:
+        """The row's prompt.
 
         Raises:
             RowError: the template refuses, the tokenizer fails, no tokens, or too many.
         """
         text = self._text(row)
+        return Prompt(self._token_ids(row, text), self._in_reasoning(row, text))
+
+    def _in_reasoning(self, row: Row, text: str) -> bool:
+        """Only where it is to stand apart. A form that the text is held to begins with it: there is no reasoning before."""
+        if row.decoding.reasoning != "split" or row.decoding.structured_output is not None:
+            return False
+        given = row.messages is not None and row.messages[-1]["role"] == "assistant"
+        begins = not given and not self._is_raw(row)
+        return ends_in_reasoning(text, self._control_tokens, begins_turn=begins)
+
+    def _is_raw(self, row: Row) -> bool:
+        return row.messages is None and (row.raw or self.template is None)
+
+    def _token_ids(self, row: Row, text: str) -> list[int]:
         if len(text) > _LONG_TEXT:
             self._refuse_long(text, row.decoding.max_new_tokens)
-        raw = row.messages is None and (row.raw or self.template is None)
+        raw = self._is_raw(row)
         if row.decoding.echo and not raw:
             message = "echo: the prompt is not as the row has it, a chat template is around it: leave it out, and ask for prompt_logprobs"
             raise RowError(ErrorCode.UNSUPPORTED_OPTION, message)
@@ -161,7 +187,7 @@ class PromptEncoder:
         """A prompt that a chat template has wrapped already would be wrapped again, and answered as something else."""
         start = prompt.lstrip()[:_LONGEST_TOKEN]
         for token in self._control_tokens:
-            if token and start.startswith(token) and token in (self.template or ""):
+            if start.startswith(token) and token in (self.template or ""):
                 raise RowError(
                     ErrorCode.CHAT_TEMPLATE,
                     f"the prompt begins with {shown(token)}, as what a chat template makes, and would get the template a second time; "
@@ -171,7 +197,7 @@ class PromptEncoder:
     @cached_property
     def _control_tokens(self) -> list[str]:
         added = getattr(self.tokenizer, "added_tokens_decoder", {})
-        return [str(token) for token in added.values() if token.special]
+        return [str(token) for token in added.values() if token.special and str(token)]
 
     def _render(self, messages: Sequence[Message], chat: ChatOptions, options: dict[str, Any]) -> str:
         if self.template is None:

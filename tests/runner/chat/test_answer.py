@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from specbatch.runner.chat.answer import answer_in, ends_in_thought
+from specbatch.runner.chat.answer import answer_in
 from specbatch.runner.chat.options import ChatOptions, chat_options
 
 
@@ -59,16 +59,6 @@ def test_without_tools_nothing_is_read_as_a_call():
     assert answer_in(text).text == text
 
 
-def test_a_thought_that_the_prompt_began_is_reasoning_to_its_end_or_the_texts():
-    assert answer_in("it is cut", split=True, thinking=True)[:2] == ("", "it is cut")
-    assert answer_in("why\n</think>\n\nso", split=True, thinking=True)[:2] == ("so", "why")
-    assert answer_in("it is cut", thinking=True).text == "it is cut"
-    assert ends_in_thought("<|im_start|>assistant\n<think>\n")
-    assert ends_in_thought("", "<think>it be")
-    assert not ends_in_thought("write <think> first<|im_start|>assistant\n", "<think>why</think>so")
-    assert not ends_in_thought("<think>\n\n</think>\n\n")
-
-
 @pytest.mark.parametrize(
     ("text", "reasoning", "content"),
     [
@@ -84,6 +74,15 @@ def test_reasoning_stands_apart_where_that_is_asked(text, reasoning, content):
     assert (found.reasoning, found.text) == (reasoning, content)
     both = answer_in(f"<think>hm</think>{CALLS['hermes'][0]}", TOOLS, split=True)
     assert (both.reasoning, both.text, len(both.tool_calls)) == ("hm", "Let me see.", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "content"), [("cut", "cut", ""), ("why</think>\n\nso", "why", "so"), ("", "", "")]
+)
+def test_a_text_that_goes_on_with_the_prompts_reasoning_is_no_answer_before_its_end(text, reasoning, content):
+    found = answer_in(text, split=True, in_reasoning=True)
+    assert (found.reasoning, found.text, found.generated) == (reasoning, content, text)
+    assert answer_in(text, in_reasoning=True).text == text, "nothing is taken apart unasked"
 
 
 def test_a_call_that_has_to_be_is_a_schema():

@@ -16,6 +16,7 @@ from specbatch.runner.replicas import decode_all
 from specbatch.runner.requests import RequestMaker, RequestSource
 from specbatch.runner.rows import window
 from specbatch.runner.rows.prefetcher import RowPrefetcher
+from specbatch.runner.rows.prompts import Prompt
 from specbatch.runner.rows.row_reader import RowReader
 from tests.runner.tiny import dataset_at, row_rules, write_rows
 
@@ -27,13 +28,13 @@ class Encoder:
         self.gate = gate
         self.encoded = 0
 
-    def encode(self, row):
+    def prompt(self, row):
         if self.gate is not None and self.encoded:
             self.gate.wait(10)
         self.encoded += 1
         if row.prompt == "bad":
             raise RowError("tokenization", "no")
-        return [1, 2, 3]
+        return Prompt([1, 2, 3])
 
     def logits_options(self, row):
         return NO_OPTIONS

@@ -30,6 +30,52 @@ def prompt_of(tokenizer):
     return encode
 
 
+@pytest.fixture
+def in_reasoning(tokenizer):
+    """in_reasoning(fields, generation prompt) -> whether the prompt ends within reasoning."""
+
+    def of(fields, begins="<think>\n", end="<|im_end|>\n"):
+        template = (
+            f"{{% for m in messages %}}{{{{ m.role }}}}:{{{{ m.content }}}}{end}{{% endfor %}}"
+            f"{{% if add_generation_prompt %}}assistant:{begins}{{% endif %}}"
+        )
+        encoder = PromptEncoder(tokenizer, template=None if "prompt" in fields else template, max_length=512)
+        return encoder.prompt(row_of({"reasoning": "split", **fields})).in_reasoning
+
+    return of
+
+
+SPEAKS_OF_IT = [{"role": "user", "content": "What does <think> mean?"}]
+BEGUN = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "<think>\nFirst,"}]
+DONE = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "<think>\nFirst,</think>So"}]
+
+
+def test_a_prompt_whose_template_opens_reasoning_ends_within_it(in_reasoning):
+    asked = {"messages": USER}
+    assert in_reasoning(asked)
+    assert in_reasoning({**asked, "n": 2, "temperature": 1})
+    assert in_reasoning({"messages": SPEAKS_OF_IT})
+    assert in_reasoning(asked, "<think>\nWell,")
+    assert not in_reasoning(asked, "")
+    assert not in_reasoning(asked, "<think>\n\n</think>\n\n")
+    assert not in_reasoning({**asked, "reasoning": "inline"})
+    assert not in_reasoning({**asked, "guided_regex": "a+"}), "the text is held to a form from its first token on"
+
+
+def test_a_prompt_that_gives_the_beginning_of_the_reasoning_ends_within_it(in_reasoning):
+    assert in_reasoning({"messages": BEGUN, "continue_final_message": True})
+    assert not in_reasoning({"messages": DONE, "continue_final_message": True})
+    assert in_reasoning({"prompt": "<|user|>hello<|assistant|><think>\nFirst,"})
+    assert not in_reasoning({"prompt": "<|user|>hello<|assistant|><think>\nFirst,</think>"})
+    assert not in_reasoning({"prompt": "<|user|>What does <think> mean?<|assistant|>"})
+    assert not in_reasoning({"prompt": "<\uff5cUser\uff5c>What does <think> mean?<\uff5cAssistant\uff5c>"})
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>\n", "\n"])
+def test_a_user_who_speaks_of_the_tag_opens_no_reasoning(in_reasoning, end):
+    assert not in_reasoning({"messages": SPEAKS_OF_IT}, "", end)
+
+
 USER = [{"role": "user", "content": "hello"}]
 WRAPPED = "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
 
