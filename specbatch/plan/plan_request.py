@@ -71,7 +71,8 @@ class PlanRequest:
             of_model = _ACCEPTANCE_OF_EAGLE3 if drafter is not None and drafter.eagle3 is not None else _ACCEPTANCE
             acceptance_rate = _ACCEPTANCE_OF_NGRAM if ngram else of_model
         if drafter is not None and spec.drafter is not None:
-            _refuse_of_head(spec.drafter, drafter)
+            if drafter.eagle3 is not None:
+                _refuse_of_head(spec.drafter, drafter)
             drafter = replace(drafter, window=spec.drafter.window)
         asked = spec.drafter.kv_dtype if spec.drafter is not None else "auto"
         general = any(shape.why_general for shape in (target, drafter) if shape is not None)
@@ -117,7 +118,7 @@ class PlanRequest:
 def _refuse_of_head(asked: DrafterSpec, drafter: ModelShape) -> None:
     """What is for draft models alone, of a head that its config.json shows to be one."""
     set_in_vain = {"window": asked.window is not None, "kvDtype": asked.kv_dtype != "auto"}
-    for name in (name for name, is_set in set_in_vain.items() if is_set and drafter.eagle3 is not None):
+    for name in (name for name, is_set in set_in_vain.items() if is_set):
         raise ModelError(
             f"drafter.{name} is for draft models, and it is an EAGLE-3 head, which has one layer of KV",
             where=drafter.name,
