@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
-from annotated_types import MaxLen
 from pydantic.alias_generators import to_camel
 
 from specbatch.api.decoding import DecodingSpec
 from specbatch.api.explain import FieldDoc, documentation, yaml_value
+from specbatch.api.job import Spec
+from specbatch.api.rules.engine import not_of_vllm
+from specbatch.api.words import field_branches, words_of
 from specbatch.errors import ExitCode
 from specbatch.runner.rows.row_options import OPTIONS, RowOption
 
@@ -149,7 +152,7 @@ def _what_becomes_of(option: RowOption) -> str:
     if option.harmless:
         return "passed over"
     if option.sets:
-        what = _SETS.get(option.sets, f"sets `{to_camel(option.sets)}`") + _limit(option.sets)
+        what = _SETS.get(option.sets, f"sets `{to_camel(option.sets)}`") + _range(option.sets)
     elif option.holds:
         what = "options of this page" if option.holds == "options" else f"`{option.holds}` alone"
     else:
@@ -157,12 +160,32 @@ def _what_becomes_of(option: RowOption) -> str:
     return f"{what}; data unless it is {_kinds(option)}" if option.only else what
 
 
-def _limit(field: str) -> str:
-    """Of a list or a mapping of the decoding."""
-    known = DecodingSpec.model_fields.get(field)
-    return "".join(
-        f"; at most {one.max_length} items" for one in (known.metadata if known else ()) if isinstance(one, MaxLen)
-    )
+def _range(field: str) -> str:
+    """What the decoding's field takes, and which engines do not have it."""
+    if field not in DecodingSpec.model_fields:
+        return ""
+    known = DecodingSpec.model_fields[field]
+    takes = field_branches(known)
+    values = (
+        "" if any(one.model is not None for one in takes) else f"; {words_of(takes)}"
+    )  # each option has a part of it
+    return f"{values}{_not_of_vllm(field, known.examples or [])}"
+
+
+def _not_of_vllm(field: str, examples: list[Any]) -> str:
+    """Where vLLM refuses a spec that asks for it, without a drafter or with one alone."""
+    for drafter, where in (
+        (None, "; not with engine vllm"),
+        ({"model": "b"}, "; not with engine vllm beside a drafter"),
+    ):
+        for value in examples:
+            asked = {"target": {"model": "a"}, "drafter": drafter, "dataset": {"uri": "d"}, "decoding": {field: value}}
+            if any(
+                problem.path == f"spec.decoding.{to_camel(field)}"
+                for problem in not_of_vllm(Spec.model_validate(asked))
+            ):
+                return where
+    return ""
 
 
 def _kinds(option: RowOption) -> str:

@@ -107,10 +107,15 @@ class RunSummary(Counters, frozen=True, kw_only=True):
         return self.accepted / self.drafted if self.drafted else 0.0
 
     @property
+    def num_speculative_tokens(self) -> int:
+        """k in the end."""
+        return self.k_changes[-1][1] if self.k_changes else 0
+
+    @property
     def no_drafts(self) -> str:
         """What is said in place of acceptance where no draft was counted: some engines count none."""
-        last_k = self.k_changes[-1][1] if self.k_changes else 0
-        return f"no drafts were counted, k {last_k}" if last_k else "nothing was drafted"
+        k = self.num_speculative_tokens
+        return f"no drafts were counted, k {k}" if k else "nothing was drafted"
 
     @property
     def mean_acceptance_length(self) -> float:

@@ -30,7 +30,7 @@ def render_summary(summary: RunSummary, *, results: str = "", report: str = "", 
         lines.append(("cost", cost))
     if summary.engine not in {"", _ONLY_ENGINE}:
         lines.append(("engine", summary.engine))
-    if summary.drafted or (summary.k_changes and summary.k_changes[-1][1]):
+    if summary.drafted or summary.num_speculative_tokens:
         lines.append(("speculation", _speculation(summary)))
     if summary.prefill_tokens_saved:
         lines.append(("prompts", _prompts(summary)))

@@ -126,7 +126,7 @@ class ShardStatus:
                 tokens_per_second=summary.tokens_per_second,
                 acceptance_rate=summary.acceptance_rate,
                 mean_acceptance_length=summary.mean_acceptance_length,
-                num_speculative_tokens=summary.k_changes[-1][1] if summary.k_changes else 0,
+                num_speculative_tokens=summary.num_speculative_tokens,
                 fraction_of_ceiling=summary.fraction_of_ceiling,
                 target_only_tokens_per_second=summary.target_only_tokens_per_second,
                 waiting=last.now.waiting if last is not None and at_work else "",

@@ -60,18 +60,19 @@ def load_engines(inputs: RunInputs, say: Callable[[str], None], *, scoring: bool
     visible = os.environ.get(_GPUS) or ",".join(map(str, range(torch.cuda.device_count())))
     sampling = partial(_sampling_params, drafts=k > 0, on_cpu=inputs.spec.placement.gpus == 0)
     engines, loops, placement = list[VllmEngine](), [], {}
-    for number, (replica, chosen) in enumerate(zip(replicas, arguments, strict=True)):
-        suffix, devices = f"[{number}]" if apart else "", replica.devices
-        say(f"loading {name} with vLLM {version} onto {', '.join(devices)}{suffix}")
-        if apart:  # a process of its own sees the GPUs of its replica
-            os.environ[_GPUS] = ",".join(visible.split(",")[torch.device(device).index] for device in devices)
-        with TemporaryDirectory() as folder:
-            loops.append(_load(name, chosen | _tokenizer(inputs, Path(folder)), apart=apart))
-        slots = loops[-1].vllm_config.scheduler_config.max_num_seqs
-        engines.append(VllmEngine(loops[-1], sampling, slots=slots, k=k, adapter=lora, refusals=_REFUSALS))
-        # vLLM's processes would stay, with their GPUs, as long as this one; at its exit they end by themselves.
-        finalize(engines[-1], loops[-1].engine_core.shutdown).atexit = False
-        placement[f"target{suffix}"] = {f"{one} of {len(devices)}": device for one, device in enumerate(devices, 1)}
+    with TemporaryDirectory() as folder:
+        tokenizer = _tokenizer(inputs, Path(folder))
+        for number, (replica, chosen) in enumerate(zip(replicas, arguments, strict=True)):
+            suffix, devices = f"[{number}]" if apart else "", replica.devices
+            say(f"loading {name} with vLLM {version} onto {', '.join(devices)}{suffix}")
+            if apart:  # a process of its own sees the GPUs of its replica
+                os.environ[_GPUS] = ",".join(visible.split(",")[torch.device(device).index] for device in devices)
+            loops.append(_load(name, chosen | tokenizer, apart=apart))
+            slots = loops[-1].vllm_config.scheduler_config.max_num_seqs
+            engines.append(VllmEngine(loops[-1], sampling, slots=slots, k=k, adapter=lora, refusals=_REFUSALS))
+            # vLLM's processes would stay, with their GPUs, as long as this one; at its exit they end by themselves.
+            finalize(engines[-1], loops[-1].engine_core.shutdown).atexit = False
+            placement[f"target{suffix}"] = {f"{one} of {len(devices)}": device for one, device in enumerate(devices, 1)}
     if apart:
         os.environ[_GPUS] = visible
     watch(loops)
