@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from typing import Any
 
 from specbatch import fp8_weights, packed_weights
 
-# What transformers reads quantised weights with, by their quant_method.
-_PACKAGES = {
+_RELEASE = "5.17."  # of transformers, in which it reads these methods and no others
+# What it reads quantised weights with, by their quant_method. Not nvfp4: it makes such weights, and reads none.
+_PACKAGES: Mapping[str, tuple[str, ...]] = {
     "awq": ("gptqmodel",),
     "gptq": ("optimum", "gptqmodel"),
-    "bitsandbytes": ("bitsandbytes",),
+    **dict.fromkeys(("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit"), ("bitsandbytes",)),
     "compressed-tensors": ("compressed-tensors",),
-    "fp8": ("kernels",),
-    "mxfp4": ("kernels",),
+    **dict.fromkeys(("fp8", "mxfp4", "mxfp8", "metal"), ("kernels",)),
     "hqq": ("hqq",),
     "torchao": ("torchao",),
     "quanto": ("optimum-quanto",),
@@ -23,15 +24,23 @@ _PACKAGES = {
     "eetq": ("kernels",),
     "auto-round": ("auto-round",),
     "quark": ("amd-quark",),
+    "vptq": ("vptq",),
+    "spqr": ("spqr_quant[gpu]",),
+    "sinq": ("sinq",),
+    "fouroversix": ("fouroversix",),
+    "fp_quant": ("fp_quant",),
+    "higgs": ("flute-kernel", "fast_hadamard_transform"),
+    "fbgemm_fp8": ("fbgemm-gpu",),
+    **dict.fromkeys(("bitnet", "gemma", "gguf"), ()),
 }
+_ON_A_GPU = ", on a GPU"
+_ON_ADA = ", and a GPU of compute capability 8.9 or newer"
 _BESIDES = {
-    "awq": ", on a GPU",
-    "gptq": ", on a GPU",
-    "fp8": ", and a GPU of compute capability 8.9 or newer",
+    **dict.fromkeys(("awq", "gptq", "eetq", "vptq", "spqr", "fp_quant", "higgs", "fbgemm_fp8"), _ON_A_GPU),
+    **dict.fromkeys(("fp8", "mxfp8"), _ON_ADA),
     "mxfp4": ", and a GPU with Triton",
-    "eetq": ", on a GPU",
 }
-_WIDENED = {"fp8", "mxfp4"}  # by transformers, where there is no GPU or no package for them
+_WIDENED = {"fp8", "mxfp4", "mxfp8", "metal"}  # by transformers, where there is no GPU or no package for them
 
 
 def why_left(config: Mapping[str, Any]) -> str | None:
@@ -55,12 +64,25 @@ def left(config: Mapping[str, Any], *, experts: bool) -> str:
     return f"weights in a form of {method} that is not read as stored ({why})" if why else ""
 
 
+def unreadable(method: str) -> str:
+    """What keeps transformers from reading weights of a method here, as it follows on `left`; "" where nothing is known to."""
+    if not is_known(method):
+        return " that transformers does not read"
+    lacking = missing(method)
+    return f", and {' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not installed" if lacking else ""
+
+
+def is_known(method: str) -> bool:
+    """Whether transformers has a way to read weights of a method, or may have, being of another release than this table."""
+    release = _release("transformers")
+    return method in _PACKAGES or (release is not None and not release.startswith(_RELEASE))
+
+
 def needed(method: str) -> str:
     """What to install, and where, so that transformers reads weights of a method."""
-    packages = _PACKAGES.get(method)
-    if packages is None:
-        return f"what transformers needs for {method}"
-    return f"pip install {' '.join(packages)}{_BESIDES.get(method, '')}"
+    if packages := _PACKAGES.get(method):
+        return f"pip install {' '.join(packages)}{_BESIDES.get(method, '')}"
+    return f"what transformers needs for {method}"
 
 
 def missing(method: str) -> list[str]:
@@ -70,8 +92,12 @@ def missing(method: str) -> list[str]:
 
 
 def _is_installed(package: str) -> bool:
+    """By its module, too: builds of a package have names of their own (fbgemm-gpu-genai)."""
+    return _release(package) is not None or find_spec(package.replace("-", "_")) is not None
+
+
+def _release(package: str) -> str | None:
     try:
-        distribution(package)
+        return distribution(package).version
     except PackageNotFoundError:
-        return False
-    return True
+        return None

@@ -124,6 +124,7 @@ def test_a_folder_of_a_model_must_be_complete(validate, folder, missing, said):
     [
         ({"model_type": "bloom"}, "alibi"),
         ({"quantization_config": {"quant_method": "awq", "version": "gemv"}}, "packed for the kernel gemv"),
+        ({"quantization_config": {"quant_method": "modelopt"}}, "quantised by modelopt that transformers does not"),
     ],
 )
 def test_what_the_native_engine_cannot_run_is_said_and_refused_where_the_spec_asks_for_it(

@@ -27,12 +27,11 @@ from specbatch.engine.quantization.linears import quantize_linears
 from specbatch.engine.quantization.weight import Quantization
 from specbatch.errors import ModelError
 from specbatch.mtp import mtp_layers
-from specbatch.stored_weights import needed, why_left
+from specbatch.stored_weights import is_known, needed, why_left
 
 _LARGE = 1 << 30  # bytes; what is smaller loads in a second
-_CONVERSION = (
-    "conversion of the weights"  # in transformers' error where tensors cannot be joined as the model needs them
-)
+# In errors of transformers that are a checkpoint's, not the device's: tensors cannot be joined as the model needs them, or a CPU cannot read them.
+_OF_THE_MODEL = ("conversion of the weights", "GPU is required", "No GPU", "only supported on GPU", "for mps")
 _FP8 = (8, 9)  # compute capability: Ada
 _AGAIN = "download the model again"
 _SUMMED = (torch.float32, torch.bfloat16, torch.float16)
@@ -88,8 +87,8 @@ def load_causal_lm(
             model, info = AutoModelForCausalLM.from_pretrained(
                 source, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
             )
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and _CONVERSION not in str(error):
+    except (OSError, ValueError, TypeError, KeyError, ImportError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _OF_THE_MODEL):
             raise  # of the device
         raise ModelError(f"cannot load: {_first_line(error)}", where=shown, remedy=_remedy(Path(path))) from error
     if "gguf_file" in arguments:
@@ -192,7 +191,7 @@ def _as_stored(path: Path, name: str, *, trust_remote_code: bool) -> dict[str, A
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     if quantizer.as_stored(config, path, name):
         return {"config": config}
-    if method not in AUTO_QUANTIZATION_CONFIG_MAPPING and method != "bitsandbytes":
+    if not is_known(method) or (method not in AUTO_QUANTIZATION_CONFIG_MAPPING and method != "bitsandbytes"):
         raise ModelError(
             f"the model is quantised by {method}, which neither the native engine nor transformers reads",
             where=name,

@@ -171,13 +171,33 @@ def test_a_form_that_is_not_read_is_named_where_a_load_fails(folder, stored, sai
 
 @pytest.mark.parametrize(
     ("stored", "said"),
-    [({"quant_method": "modelopt"}, "quantised by modelopt, which neither"), ("awq", "is no object")],
+    [
+        ({"quant_method": "modelopt"}, "quantised by modelopt, which neither"),
+        ({"quant_method": "nvfp4"}, "quantised by nvfp4, which neither"),
+        ("awq", "is no object"),
+    ],
 )
 def test_a_quantised_model_that_nothing_here_reads_is_refused_by_its_method(folder, stored, said):
     change(folder, quantization_config=stored)
     with pytest.raises(ModelError, match=said) as caught:
         load_causal_lm(str(folder), device_map={"": "cpu"})
     assert caught.value.remedy
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU reads some of these")
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ({"quant_method": "spqr"}, "pip install spqr_quant[gpu], on a GPU"),
+        ({"quant_method": "higgs"}, "pip install flute-kernel fast_hadamard_transform, on a GPU"),
+        ({"quant_method": "gptq"}, "it has 0 bits a weight, not 4 or 8: pip install optimum gptqmodel"),
+    ],
+)
+def test_what_transformers_cannot_read_here_is_one_clear_error_whatever_it_raises(folder, stored, said):
+    change(folder, quantization_config=stored)
+    with pytest.raises(ModelError, match="cannot load") as caught:
+        load_causal_lm(str(folder), device_map={"": "cpu"})
+    assert said in caught.value.remedy
 
 
 def test_a_mixture_that_lacks_an_expert_is_refused(tmp_path):
