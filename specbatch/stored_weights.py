@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -40,28 +41,40 @@ _BESIDES = {
     **dict.fromkeys(("fp8", "mxfp8"), _ON_ADA),
     "mxfp4": ", and a GPU with Triton",
 }
+_READ = {"awq", "gptq", "compressed-tensors", "fp8"}  # by the native engine, in some of their forms
+_EXPERTS = re.compile(r"(num|num_local|n_routed)_experts$")
 _WIDENED = {"fp8", "mxfp4", "mxfp8", "metal"}  # by transformers, where there is no GPU or no package for them
 
 
-def why_left(config: Mapping[str, Any]) -> str | None:
-    """What keeps a checkpoint of the methods that the native engine reads from being read; None where nothing does, or it is of another method."""
-    if packed_weights.packed_weights(config) is not None:
-        return None
-    return packed_weights.why_left(config) or fp8_weights.why_left(config)
-
-
-def left(config: Mapping[str, Any], *, experts: bool) -> str:
-    """The weights that are left to transformers, in words; "" where the native engine reads them.
+def why_left(config: Mapping[str, Any], *, experts: bool = False) -> str | None:
+    """What keeps a checkpoint of the methods that the native engine reads from being read; None where nothing does, or it is of another method.
 
     Args:
         config: a quantization_config.
         experts: whether the model is a mixture of experts, whose weights are no linears.
     """
+    why = None
+    if packed_weights.packed_weights(config) is None:
+        why = packed_weights.why_left(config) or fp8_weights.why_left(config)
+    if why is None and experts and str(config.get("quant_method")) in _READ:
+        return "it is a mixture of experts, and dense models are read"
+    return why
+
+
+def left(config: Mapping[str, Any], *, experts: bool) -> str:
+    """The weights that are left to transformers, in words; "" where the native engine reads them. The arguments are those of why_left."""
     method = str(config.get("quant_method"))
-    if method not in {"awq", "gptq", "compressed-tensors", "fp8"}:
+    if method not in _READ:
         return f"weights quantised by {method}"
-    why = why_left(config) or ("it is a mixture of experts" if experts else None)
+    why = why_left(config, experts=experts)
     return f"weights in a form of {method} that is not read as stored ({why})" if why else ""
+
+
+def has_experts(fields: Mapping[str, Any]) -> bool:
+    """Whether a parsed config.json is that of a mixture of experts, by how many it has."""
+    text = fields.get("text_config")
+    inner = text if isinstance(text, Mapping) else fields
+    return any(value for key, value in inner.items() if _EXPERTS.search(key))
 
 
 def unreadable(method: str) -> str:

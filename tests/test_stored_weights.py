@@ -8,7 +8,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from specbatch import stored_weights
 from specbatch.fp8_weights import is_read
-from specbatch.stored_weights import left, needed, unreadable, why_left
+from specbatch.stored_weights import has_experts, left, needed, unreadable, why_left
 from tests.engine.fp8.checkpoints import BLOCK_SCALED, compressed
 from tests.engine.packed.checkpoints import AWQ
 
@@ -54,6 +54,13 @@ def test_of_what_is_read_nothing_is_left(stored):
     assert why_left(stored) is None
     assert left(stored, experts=False) == ""
     assert "mixture of experts" in left(stored, experts=True)
+
+
+@pytest.mark.parametrize("field", ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"])
+def test_a_mixture_of_experts_is_known_by_how_many_it_has(field):
+    assert has_experts({field: 8})
+    assert has_experts({"text_config": {field: 8}})
+    assert not has_experts({field: 0, "num_experts_per_tok": 2})
 
 
 def test_another_method_is_left_by_its_name():

@@ -27,7 +27,7 @@ from specbatch.engine.quantization.linears import quantize_linears
 from specbatch.engine.quantization.weight import Quantization
 from specbatch.errors import ModelError
 from specbatch.mtp import mtp_layers
-from specbatch.stored_weights import is_known, needed, why_left
+from specbatch.stored_weights import has_experts, is_known, left, needed, why_left
 
 _LARGE = 1 << 30  # bytes; what is smaller loads in a second
 # In errors of transformers that are a checkpoint's, not the device's: tensors cannot be joined as the model needs them, or a CPU cannot read them.
@@ -94,12 +94,28 @@ def load_causal_lm(
     if "gguf_file" in arguments:
         info["mismatched_keys"] = info["mismatched_keys"] | odd_shapes(model)
     info["mismatched_keys"] = info["mismatched_keys"] | quantizer.odd_shapes(model)
-    _check_fit(info, Path(path), shown)
+    with _said_what_is_left(Path(path), shown):
+        _check_fit(info, Path(path), shown)
     _check_finite(model, shown)
     if quantization is not None:
         _check_capability(quantization, devices, shown)
         quantize_linears(model, quantization, shown)
-    return CausalLM(model, shown)
+    with _said_what_is_left(Path(path), shown):
+        return CausalLM(model, shown)
+
+
+@contextlib.contextmanager
+def _said_what_is_left(path: Path, name: str) -> Iterator[None]:
+    """Within, what is wrong with a quantised checkpoint that transformers read in its own way is said with why it had to."""
+    try:
+        yield
+    except ModelError as error:
+        config = _plain_config(path)
+        what = left(config["quantization_config"], experts=has_experts(config)) if _quantised_by(path) else ""
+        if not what:
+            raise
+        found = error.message.partition("; this seems")[0]  # to lack its quantization_config, which it has
+        raise ModelError(f"transformers cannot load {what}: {found}", where=name, remedy=_OTHERWISE) from error
 
 
 @contextlib.contextmanager
@@ -217,9 +233,10 @@ def _plain_config(path: Path) -> dict[str, Any]:
 def _remedy(path: Path) -> str:
     method = _quantised_by(path)
     if method is not None:
-        why = why_left(_plain_config(path)["quantization_config"])
-        left = f" and not read by the native engine itself, since {why}" if why else ""
-        return f"the model is quantised ({method}){left}: {needed(method)}; or {_OTHERWISE}"
+        config = _plain_config(path)
+        why = why_left(config["quantization_config"], experts=has_experts(config))
+        since = f" and not read by the native engine itself, since {why}" if why else ""
+        return f"the model is quantised ({method}){since}: {needed(method)}; or {_OTHERWISE}"
     return "check the name, the revision, network access and HF_TOKEN; weights must be safetensors or GGUF"
 
 

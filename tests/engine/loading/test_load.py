@@ -9,7 +9,8 @@ from specbatch.engine.loading import load
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.errors import ModelError
 from tests.engine import architectures, tiny
-from tests.engine.fp8.checkpoints import compressed
+from tests.engine.fp8.checkpoints import BLOCK_SCALED, compressed
+from tests.engine.packed.checkpoints import AWQ
 
 
 @pytest.fixture
@@ -200,17 +201,51 @@ def test_what_transformers_cannot_read_here_is_one_clear_error_whatever_it_raise
     assert said in caught.value.remedy
 
 
-def test_a_mixture_that_lacks_an_expert_is_refused(tmp_path):
-    torch.manual_seed(1)
+@pytest.fixture
+def mixture(tmp_path):
     config = MixtralConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=1, num_local_experts=4,
     )  # fmt: skip
     MixtralForCausalLM(config).save_pretrained(tmp_path)
-    assert load_causal_lm(str(tmp_path), device_map={"": "cpu"}).num_layers == 2
-    change(tmp_path, lambda key: None if ".experts.2." in key else key)
+    return tmp_path
+
+
+def test_a_mixture_that_lacks_an_expert_is_refused(mixture):
+    assert load_causal_lm(str(mixture), device_map={"": "cpu"}).num_layers == 1
+    change(mixture, lambda key: None if ".experts.2." in key else key)
     with pytest.raises(ModelError, match="experts"):
-        load_causal_lm(str(tmp_path), device_map={"": "cpu"})
+        load_causal_lm(str(mixture), device_map={"": "cpu"})
+
+
+OTHERWISE = "set spec.engine.name to vllm, or use the unquantised model"
+
+
+@pytest.mark.parametrize("stored", [AWQ, compressed()], ids=["int4", "FP8"])
+def test_quantised_experts_are_the_reason_given_where_they_do_not_load(mixture, stored):
+    change(mixture, quantization_config=stored)
+    with pytest.raises(ModelError, match="cannot load") as caught:
+        load_causal_lm(str(mixture), device_map={"": "cpu"})
+    assert "since it is a mixture of experts, and dense models are read: pip install" in caught.value.remedy
+    assert caught.value.remedy.endswith(OTHERWISE)
+
+
+def fails(model, name):
+    raise ModelError("its forward fails", where=name)  # as FP8 does on a GPU, without the package `kernels`
+
+
+@pytest.mark.parametrize("found", ["the weights do not fit config.json: ", "its forward fails"])
+def test_quantised_experts_are_the_reason_given_where_transformers_loads_them_in_vain(mixture, found, monkeypatch):
+    lacking = "q_proj" if "fit" in found else "none"
+    change(mixture, lambda key: None if lacking in key else key, quantization_config=BLOCK_SCALED)
+    monkeypatch.setattr(load, "CausalLM", fails)
+    with pytest.raises(ModelError) as caught:
+        load_causal_lm(str(mixture), device_map={"": "cpu"})
+    said = (
+        "transformers cannot load weights in a form of fp8 that is not read as stored (it is a mixture of experts, and"
+    )
+    assert caught.value.message.startswith(f"{said} dense models are read): {found}")
+    assert caught.value.remedy == OTHERWISE
 
 
 def write_gguf(path, model, leave_out="none"):
