@@ -3,10 +3,12 @@
 from copy import deepcopy
 
 import pytest
+import transformers
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from specbatch import stored_weights
 from specbatch.fp8_weights import is_read
-from specbatch.stored_weights import left, needed, why_left
+from specbatch.stored_weights import has_experts, left, needed, unreadable, why_left
 from tests.engine.fp8.checkpoints import BLOCK_SCALED, compressed
 from tests.engine.packed.checkpoints import AWQ
 
@@ -54,6 +56,13 @@ def test_of_what_is_read_nothing_is_left(stored):
     assert "mixture of experts" in left(stored, experts=True)
 
 
+@pytest.mark.parametrize("field", ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"])
+def test_a_mixture_of_experts_is_known_by_how_many_it_has(field):
+    assert has_experts({field: 8})
+    assert has_experts({"text_config": {field: 8}})
+    assert not has_experts({field: 0, "num_experts_per_tok": 2})
+
+
 def test_another_method_is_left_by_its_name():
     assert left({"quant_method": "hqq"}, experts=False) == "weights quantised by hqq"
 
@@ -66,3 +75,23 @@ def test_only_packages_that_are_not_there_are_missing(monkeypatch):
     monkeypatch.setitem(stored_weights._PACKAGES, "gptq", ("numpy", "no-such-package-of-ours"))
     assert stored_weights.missing("gptq") == ["no-such-package-of-ours"]
     assert stored_weights.missing("fp8") == []  # which transformers widens without
+
+
+def test_the_methods_known_are_those_of_the_release_of_transformers_that_is_installed():
+    assert transformers.__version__.startswith(stored_weights._RELEASE)
+    registered = {*AUTO_QUANTIZATION_CONFIG_MAPPING, "bitsandbytes"} - {"specbatch"}  # ours, where it is imported
+    assert registered - {"nvfp4"} == stored_weights._PACKAGES.keys()
+
+
+@pytest.mark.parametrize("method", ["modelopt", "nvfp4", "None"])
+def test_a_method_that_transformers_does_not_know_is_unreadable_unless_another_release_is_installed(
+    method, monkeypatch
+):
+    assert unreadable(method) == " that transformers does not read"
+    monkeypatch.setattr(stored_weights, "_RELEASE", "5.0.")
+    assert unreadable(method) == ""
+
+
+def test_a_package_is_found_by_its_module_where_its_build_has_another_name(monkeypatch):
+    monkeypatch.setitem(stored_weights._PACKAGES, "fbgemm_fp8", ("tests",))  # which no distribution has
+    assert stored_weights.missing("fbgemm_fp8") == []

@@ -39,6 +39,8 @@ def _checks(job: SpecBatchJob, *, in_pods: bool) -> Iterator[tuple[str, Callable
     drafter = spec.drafter
     if drafter is not None and drafter.model is not None:
         yield "drafter", lambda: _model(drafter, "drafter", spec.engine.name, in_pods=in_pods)
+    elif drafter is not None and drafter.method == "mtp":
+        yield "drafter", lambda: _own_layer(spec.target, in_pods=in_pods)
     yield "dataset", lambda: _dataset(job, in_pods=in_pods)
     template = spec.dataset.chat_template_file
     if template is not None and not (in_pods and template.startswith("/")):
@@ -80,6 +82,22 @@ def _model(asked: TargetSpec | DrafterSpec, role: str, engine: str, *, in_pods: 
         )
     found = f"{name}, complete on this machine"
     return f"{found}; it has {why}, so that vLLM alone runs it" if (why := why_not(shape)) else found
+
+
+def _own_layer(target: TargetSpec, *, in_pods: bool) -> str:
+    """Whether the target brings a layer that drafts here, by its config.json alone; what is wrong with that, the target's check says."""
+    from specbatch.plan.shapes.eagle3_shape import mtp_shape
+    from specbatch.plan.shapes.model_dir import EMBEDDED
+    from specbatch.plan.shapes.read_shape import read_shape
+
+    name = target.model
+    if in_pods and not name.startswith(EMBEDDED):
+        return f"the MTP layer of {name}: {_NOT_CHECKED} from here"
+    try:
+        shape = read_shape(name, target.revision, target.dtype)
+    except ModelError:
+        return f"the MTP layer of {name}: {_NOT_CHECKED}"
+    return mtp_shape(shape).name
 
 
 def _dataset(job: SpecBatchJob, *, in_pods: bool) -> str:

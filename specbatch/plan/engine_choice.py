@@ -10,7 +10,7 @@ from specbatch.api import Spec
 from specbatch.api.rules.engine import not_of_vllm
 from specbatch.errors import ModelError
 from specbatch.plan.shapes.model_shape import ModelShape
-from specbatch.stored_weights import missing, needed
+from specbatch.stored_weights import is_known, needed, unreadable
 
 INSTALL = "pip install 'specbatch[vllm]' where it runs, or use the image with vLLM"
 
@@ -96,12 +96,13 @@ def check_layers(role: str, shape: ModelShape) -> None:
 
 def why_not(shape: ModelShape) -> str:
     """What a model has that keeps the native engine from running it here; "" where its config shows nothing."""
-    lacking = missing(shape.quantised_by) if shape.left else []
-    absent = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not installed"
-    return shape.foreign or (f"{shape.left}, and {absent}" if lacking else "")
+    why = unreadable(shape.quantised_by) if shape.left else ""
+    return shape.foreign or (f"{shape.left}{why}" if why else "")
 
 
 def _otherwise(shape: ModelShape) -> str:
+    if shape.left and not shape.foreign and not is_known(shape.quantised_by):
+        return "use the unquantised model"
     if shape.left and not shape.foreign:
         return f"{needed(shape.quantised_by)}, with which transformers reads it; or use the unquantised model"
     return "use a model with plain attention in every layer"

@@ -182,7 +182,7 @@ class Recommendation:
 
     placement: str | None  # in words; None: nothing fits as asked
     changes: tuple[str, ...]  # what `--set` takes; none: the spec is the best already
-    reason: str  # a sentence, with its numbers
+    reason: str  # in a sentence or two, with its numbers
     advice: tuple[str, ...] = ()  # sentences: what else decides
     unset: tuple[str, ...] = ()  # variables of the environment that would override the changes
     tokens_per_second: float | None = None  # of all replicas together, at most

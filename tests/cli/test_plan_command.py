@@ -200,10 +200,19 @@ def test_what_prompts_share_is_a_note_where_they_do(spec, tmp_path, monkeypatch,
     assert "prompts:" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["rwkv", "jamba"])
-def test_a_target_that_no_engine_here_runs_is_refused_in_the_first_words_without_a_speed(spec, tmp_path, kind, capsys):
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "rwkv"},
+        {"model_type": "jamba", "mamba_d_state": 16},
+        {"model_type": "llama", "intermediate_size": 128, "quantization_config": {"quant_method": "modelopt"}},
+    ],
+)
+def test_a_target_that_no_engine_here_runs_is_refused_in_the_first_words_without_a_speed(
+    spec, tmp_path, config, capsys
+):
     numbers = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 99}
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "mamba_d_state": 16, **numbers}))
+    (tmp_path / "config.json").write_text(json.dumps(config | numbers))
     chosen = ["--set", f"target.model={tmp_path}", "--set", "drafter=null", "--set", "placement.gpus=0"]
     assert main(["plan", spec, *chosen]) == 66
     said = capsys.readouterr().out

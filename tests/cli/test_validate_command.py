@@ -124,6 +124,7 @@ def test_a_folder_of_a_model_must_be_complete(validate, folder, missing, said):
     [
         ({"model_type": "bloom"}, "alibi"),
         ({"quantization_config": {"quant_method": "awq", "version": "gemv"}}, "packed for the kernel gemv"),
+        ({"quantization_config": {"quant_method": "modelopt"}}, "quantised by modelopt that transformers does not"),
     ],
 )
 def test_what_the_native_engine_cannot_run_is_said_and_refused_where_the_spec_asks_for_it(
@@ -139,6 +140,39 @@ def test_what_the_native_engine_cannot_run_is_said_and_refused_where_the_spec_as
     code, text = validate(*changed("target.model=models/mine", "engine.name=native"))
     assert code == 66
     assert words in text
+
+
+MIMO = {"model_type": "mimo", "num_nextn_predict_layers": 1, "attention_bias": True}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, "method mtp: its config.json counts no layers for drafting"),
+        ({"num_nextn_predict_layers": 1}, "method mtp: those of model type 'qwen3' do not run here (MiMo's do)"),
+        (MIMO, "drafter  the MTP layer of models/mine\n"),
+    ],
+)
+def test_mtp_is_refused_as_plan_does_where_the_target_brings_no_layer_that_drafts_here(validate, folder, config, said):
+    file = shutil.copytree(EMBEDDED, folder / "models" / "mine") / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | config))
+    mtp = changed("target.model=models/mine", "drafter={method: mtp}")
+    code, text = validate(*mtp)
+    assert said in text
+    assert code == (0 if config is MIMO else 66) == main(["plan", *mtp])
+
+
+@pytest.mark.parametrize("target", ["embedded:target", "Qwen/Qwen3-8B"])
+def test_mtp_is_refused_for_a_target_whose_config_comes_with_the_package(validate, target):
+    code, said = validate(*changed(f"target.model={target}", "drafter={method: mtp}"))
+    assert (code, "counts no layers for drafting" in said) == (66, True)
+
+
+def test_mtp_is_not_checked_of_a_target_that_is_not_here_or_the_pods(validate):
+    spec = changed("target.model=acme/unknown", "drafter={method: mtp}", "job.volumes.results={claimName: r}")
+    code, said = validate(*spec)
+    assert (code, "drafter  the MTP layer of acme/unknown: not checked\n" in said) == (0, True)
+    assert "the MTP layer of acme/unknown: not checked from here\n" in validate(*spec, "--for", "cluster")[1]
 
 
 def test_a_folder_that_is_not_there_is_taken_for_an_id_of_the_hub_and_that_is_said(validate, folder):

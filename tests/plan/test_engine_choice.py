@@ -125,3 +125,13 @@ def test_weights_that_transformers_packages_read_are_not_refused(gemv, monkeypat
     monkeypatch.setitem(stored_weights._PACKAGES, "awq", ("numpy",))
     assert chosen("{}", target=gemv).cannot == ""
     assert chosen("engine: {name: native}", target=gemv).name == "native"
+
+
+@pytest.mark.parametrize("method", ["modelopt", "nvfp4"])
+def test_weights_of_a_method_that_nothing_here_reads_are_refused_and_are_vllms(method):
+    config = {"model_type": "llama", **NUMBERS, "intermediate_size": 128}
+    target = shape_from_config(config | {"quantization_config": {"quant_method": method}}, "org/q")
+    choice = chosen("{}", target=target)
+    assert f"which has weights quantised by {method} that transformers does not read" in choice.cannot
+    assert choice.otherwise == "use the unquantised model"
+    assert chosen("{}", target=target, installed="1.2").name == "vllm"

@@ -22,11 +22,7 @@ from specbatch.errors import ModelError
 from specbatch.mtp import mtp_head
 
 _LAYER = ("midlayer.", "layers.0.")  # SafeAILab's name of the one layer, and speculators'
-_UNUSED = (
-    "t2d",
-    "verifier_norm.weight",
-    "verifier_lm_head.weight",
-)  # of training: d2t says the same, and the target has its own
+_UNUSED = ("verifier_norm.weight", "verifier_lm_head.weight")  # of training: the target has its own
 _MTP = (
     "model.mtp_layers.0."  # MiMo's name of its first layer for drafting, and what is beside a decoder layer's own in it
 )
@@ -37,7 +33,6 @@ _MTP_NAMES = {
     "final_layernorm.weight": "norm.weight",
 }
 _SHOWN = 3
-_NO_TOKENS = "d2t does not name a token of the target for each of its own"
 _KEPT = (torch.float32, torch.bfloat16, torch.float16)
 _AGAIN = "download the head again, or use another drafter"
 _REMEDY = "download the head again; its config.json must be that of these weights"
@@ -64,12 +59,13 @@ def load_eagle3(
     stored = {_renamed(key): tensor for file in files for key, tensor in load_file(file).items()}
     for key in _UNUSED:
         stored.pop(key, None)
-    offsets = stored.pop("d2t", None)
+    offsets, drafted = stored.pop("d2t", None), stored.pop("t2d", None)
     model = target.model
     _borrow(stored, "embed_tokens.weight", model.get_input_embeddings().weight, config.vocab_size)
     _borrow(stored, "lm_head.weight", dense(model.get_output_embeddings().weight, model.dtype), config.draft_vocab_size)
     head = _with_weights(_built(Eagle3Head, config, name), stored, target, device, dtype, name)
-    head.draft_to_target = _target_tokens(offsets, config, name, torch.device(device))
+    tokens = _target_tokens(offsets, drafted, config, f"{name} ({', '.join(file.name for file in files)})")
+    head.draft_to_target = None if tokens is None else tokens.to(device)
     return Eagle3Drafter(head, config.layers_of(target.num_layers))
 
 
@@ -175,18 +171,28 @@ def _check_finite(stored: dict[str, Tensor], name: str) -> None:
             )
 
 
-def _target_tokens(offsets: Tensor | None, config: Eagle3Config, name: str, device: torch.device) -> Tensor | None:
-    """The target's token of each of the head's: d2t holds how much further it stands.  # int64 [draft_vocab]"""
+def _target_tokens(offsets: Tensor | None, drafted: Tensor | None, config: Eagle3Config, where: str) -> Tensor | None:
+    """The target's token of each of the head's: d2t holds how much further it stands, and t2d marks them, too.  # int64 [draft_vocab]"""
+    count, vocab = config.draft_vocab_size, config.vocab_size
     if offsets is None:
-        if config.draft_vocab_size == config.vocab_size:
+        if count == vocab:
             return None
-        what = f"it drafts {config.draft_vocab_size} of {config.vocab_size} tokens, and d2t, which says what they are, is missing"
-        raise ModelError(what, where=name, remedy=_REMEDY)
-    if offsets.ndim != 1:
-        raise ModelError(_NO_TOKENS, where=name, remedy=_REMEDY)
-    tokens = offsets.long() + torch.arange(len(offsets))
-    named = tokens.unique()
-    fits = len(offsets) == config.draft_vocab_size == len(named) and named[0] >= 0 and named[-1] < config.vocab_size
-    if not fits:
-        raise ModelError(_NO_TOKENS, where=name, remedy=_REMEDY)
-    return tokens.to(device)
+        what = f"it drafts {count} of {vocab} tokens, and d2t, which says what they are, is missing"
+        raise ModelError(what, where=where, remedy=_REMEDY)
+    if offsets.shape != (count,):
+        what = f"d2t is {list(offsets.shape)}, and the head drafts {count} tokens"
+        raise ModelError(what, where=where, remedy=_REMEDY)
+    tokens = offsets.long() + torch.arange(count)
+    named, times = tokens.unique(return_counts=True)
+    outside = named[(named < 0) | (named >= vocab)].tolist()
+    # Over the whole vocabulary t2d has nothing to say, and training may leave it empty.
+    marked = named if drafted is None or count == vocab else drafted.flatten().nonzero().flatten()
+    odd = set(named.tolist()) ^ set(marked.tolist())
+    wrong = {
+        f"d2t names token {next(iter(outside), None)}, and the target has {vocab}": outside,
+        f"d2t names token {named[times.argmax()]} more than once": len(named) < count,
+        f"d2t and t2d name different tokens: {len(odd)} are in one of them alone, such as {min(odd, default=None)}": odd,
+    }
+    if what := next((what for what, holds in wrong.items() if holds), ""):
+        raise ModelError(what, where=where, remedy="download the head again; d2t and t2d must be of the same training")
+    return tokens

@@ -27,12 +27,11 @@ from specbatch.engine.quantization.linears import quantize_linears
 from specbatch.engine.quantization.weight import Quantization
 from specbatch.errors import ModelError
 from specbatch.mtp import mtp_layers
-from specbatch.stored_weights import needed, why_left
+from specbatch.stored_weights import has_experts, is_known, left, needed, why_left
 
 _LARGE = 1 << 30  # bytes; what is smaller loads in a second
-_CONVERSION = (
-    "conversion of the weights"  # in transformers' error where tensors cannot be joined as the model needs them
-)
+# In errors of transformers that are a checkpoint's, not the device's: tensors cannot be joined as the model needs them, or a CPU cannot read them.
+_OF_THE_MODEL = ("conversion of the weights", "GPU is required", "No GPU", "only supported on GPU", "for mps")
 _FP8 = (8, 9)  # compute capability: Ada
 _AGAIN = "download the model again"
 _SUMMED = (torch.float32, torch.bfloat16, torch.float16)
@@ -88,19 +87,35 @@ def load_causal_lm(
             model, info = AutoModelForCausalLM.from_pretrained(
                 source, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
             )
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and _CONVERSION not in str(error):
+    except (OSError, ValueError, TypeError, KeyError, ImportError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _OF_THE_MODEL):
             raise  # of the device
         raise ModelError(f"cannot load: {_first_line(error)}", where=shown, remedy=_remedy(Path(path))) from error
     if "gguf_file" in arguments:
         info["mismatched_keys"] = info["mismatched_keys"] | odd_shapes(model)
     info["mismatched_keys"] = info["mismatched_keys"] | quantizer.odd_shapes(model)
-    _check_fit(info, Path(path), shown)
+    with _said_what_is_left(Path(path), shown):
+        _check_fit(info, Path(path), shown)
     _check_finite(model, shown)
     if quantization is not None:
         _check_capability(quantization, devices, shown)
         quantize_linears(model, quantization, shown)
-    return CausalLM(model, shown)
+    with _said_what_is_left(Path(path), shown):
+        return CausalLM(model, shown)
+
+
+@contextlib.contextmanager
+def _said_what_is_left(path: Path, name: str) -> Iterator[None]:
+    """Within, what is wrong with a quantised checkpoint that transformers read in its own way is said with why it had to."""
+    try:
+        yield
+    except ModelError as error:
+        config = _plain_config(path)
+        what = left(config["quantization_config"], experts=has_experts(config)) if _quantised_by(path) else ""
+        if not what:
+            raise
+        found = error.message.partition("; this seems")[0]  # to lack its quantization_config, which it has
+        raise ModelError(f"transformers cannot load {what}: {found}", where=name, remedy=_OTHERWISE) from error
 
 
 @contextlib.contextmanager
@@ -192,7 +207,7 @@ def _as_stored(path: Path, name: str, *, trust_remote_code: bool) -> dict[str, A
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     if quantizer.as_stored(config, path, name):
         return {"config": config}
-    if method not in AUTO_QUANTIZATION_CONFIG_MAPPING and method != "bitsandbytes":
+    if not is_known(method) or (method not in AUTO_QUANTIZATION_CONFIG_MAPPING and method != "bitsandbytes"):
         raise ModelError(
             f"the model is quantised by {method}, which neither the native engine nor transformers reads",
             where=name,
@@ -218,9 +233,10 @@ def _plain_config(path: Path) -> dict[str, Any]:
 def _remedy(path: Path) -> str:
     method = _quantised_by(path)
     if method is not None:
-        why = why_left(_plain_config(path)["quantization_config"])
-        left = f" and not read by the native engine itself, since {why}" if why else ""
-        return f"the model is quantised ({method}){left}: {needed(method)}; or {_OTHERWISE}"
+        config = _plain_config(path)
+        why = why_left(config["quantization_config"], experts=has_experts(config))
+        since = f" and not read by the native engine itself, since {why}" if why else ""
+        return f"the model is quantised ({method}){since}: {needed(method)}; or {_OTHERWISE}"
     return "check the name, the revision, network access and HF_TOKEN; weights must be safetensors or GGUF"
 
 

@@ -152,7 +152,7 @@ def _meaning(best: Candidate) -> str:
 
 
 def _reason(choices: Choices) -> str:
-    """One sentence, with its numbers."""
+    """In a sentence or two, with its numbers."""
     best, own, paired = choices.best, choices.own, choices.best_paired
     said = f"{_at_most(best)} tokens/s are predicted"
     if best is not paired:
@@ -175,7 +175,11 @@ def _why_alone(alone: Candidate, paired: Candidate) -> str:
         why = f"its weights and cache leave room for {pluralize(paired.rows, 'row')} at once in place of {alone.rows}"
     else:
         why = f"with {alone.rows} rows at once that is too little gain for what drafting costs beside"
-    return f"{_rate(paired):,.0f} with the drafter: {why}"
+    said, times = f"{_rate(paired):,.0f} with the drafter: {why}", _rate(paired) / _rate(alone)
+    if times <= 1:
+        return said
+    shown = int(times * 100) / 100  # not 1.1 of what is less
+    return f"{said}. A drafter must promise {_WORTH_A_DRAFTER:g} times the speed to be recommended, and this is {shown:.2f}"
 
 
 def _why_faster(best: Candidate) -> str:

@@ -9,7 +9,8 @@ from specbatch.engine.loading import load
 from specbatch.engine.loading.load import load_causal_lm
 from specbatch.errors import ModelError
 from tests.engine import architectures, tiny
-from tests.engine.fp8.checkpoints import compressed
+from tests.engine.fp8.checkpoints import BLOCK_SCALED, compressed
+from tests.engine.packed.checkpoints import AWQ
 
 
 @pytest.fixture
@@ -171,7 +172,11 @@ def test_a_form_that_is_not_read_is_named_where_a_load_fails(folder, stored, sai
 
 @pytest.mark.parametrize(
     ("stored", "said"),
-    [({"quant_method": "modelopt"}, "quantised by modelopt, which neither"), ("awq", "is no object")],
+    [
+        ({"quant_method": "modelopt"}, "quantised by modelopt, which neither"),
+        ({"quant_method": "nvfp4"}, "quantised by nvfp4, which neither"),
+        ("awq", "is no object"),
+    ],
 )
 def test_a_quantised_model_that_nothing_here_reads_is_refused_by_its_method(folder, stored, said):
     change(folder, quantization_config=stored)
@@ -180,17 +185,67 @@ def test_a_quantised_model_that_nothing_here_reads_is_refused_by_its_method(fold
     assert caught.value.remedy
 
 
-def test_a_mixture_that_lacks_an_expert_is_refused(tmp_path):
-    torch.manual_seed(1)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU reads some of these")
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ({"quant_method": "spqr"}, "pip install spqr_quant[gpu], on a GPU"),
+        ({"quant_method": "higgs"}, "pip install flute-kernel fast_hadamard_transform, on a GPU"),
+        ({"quant_method": "gptq"}, "it has 0 bits a weight, not 4 or 8: pip install optimum gptqmodel"),
+    ],
+)
+def test_what_transformers_cannot_read_here_is_one_clear_error_whatever_it_raises(folder, stored, said):
+    change(folder, quantization_config=stored)
+    with pytest.raises(ModelError, match="cannot load") as caught:
+        load_causal_lm(str(folder), device_map={"": "cpu"})
+    assert said in caught.value.remedy
+
+
+@pytest.fixture
+def mixture(tmp_path):
     config = MixtralConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=1, num_local_experts=4,
     )  # fmt: skip
     MixtralForCausalLM(config).save_pretrained(tmp_path)
-    assert load_causal_lm(str(tmp_path), device_map={"": "cpu"}).num_layers == 2
-    change(tmp_path, lambda key: None if ".experts.2." in key else key)
+    return tmp_path
+
+
+def test_a_mixture_that_lacks_an_expert_is_refused(mixture):
+    assert load_causal_lm(str(mixture), device_map={"": "cpu"}).num_layers == 1
+    change(mixture, lambda key: None if ".experts.2." in key else key)
     with pytest.raises(ModelError, match="experts"):
-        load_causal_lm(str(tmp_path), device_map={"": "cpu"})
+        load_causal_lm(str(mixture), device_map={"": "cpu"})
+
+
+OTHERWISE = "set spec.engine.name to vllm, or use the unquantised model"
+
+
+@pytest.mark.parametrize("stored", [AWQ, compressed()], ids=["int4", "FP8"])
+def test_quantised_experts_are_the_reason_given_where_they_do_not_load(mixture, stored):
+    change(mixture, quantization_config=stored)
+    with pytest.raises(ModelError, match="cannot load") as caught:
+        load_causal_lm(str(mixture), device_map={"": "cpu"})
+    assert "since it is a mixture of experts, and dense models are read: pip install" in caught.value.remedy
+    assert caught.value.remedy.endswith(OTHERWISE)
+
+
+def fails(model, name):
+    raise ModelError("its forward fails", where=name)  # as FP8 does on a GPU, without the package `kernels`
+
+
+@pytest.mark.parametrize("found", ["the weights do not fit config.json: ", "its forward fails"])
+def test_quantised_experts_are_the_reason_given_where_transformers_loads_them_in_vain(mixture, found, monkeypatch):
+    lacking = "q_proj" if "fit" in found else "none"
+    change(mixture, lambda key: None if lacking in key else key, quantization_config=BLOCK_SCALED)
+    monkeypatch.setattr(load, "CausalLM", fails)
+    with pytest.raises(ModelError) as caught:
+        load_causal_lm(str(mixture), device_map={"": "cpu"})
+    said = (
+        "transformers cannot load weights in a form of fp8 that is not read as stored (it is a mixture of experts, and"
+    )
+    assert caught.value.message.startswith(f"{said} dense models are read): {found}")
+    assert caught.value.remedy == OTHERWISE
 
 
 def write_gguf(path, model, leave_out="none"):

@@ -97,6 +97,17 @@ def test_a_drafter_that_takes_the_rows_memory_is_left_out_but_not_for_few_rows()
     assert recommended("H100", f"batching.maxSequences={min(few, plan.max_sequences)}").changes == ()
 
 
+def test_a_drafter_that_promises_more_but_too_little_more_is_left_out_with_that_reason():
+    plan = plan_of("2xH200", "batching.maxLength=2048")
+    times = plan.ceiling.tokens_per_second / plan.recommendation.tokens_per_second
+    assert plan.recommendation.placement == "the target alone, 2 replicas"
+    assert 1 < times < 1.1
+    said = f"A drafter must promise 1.1 times the speed to be recommended, and this is {times:.2f}."
+    assert plan.recommendation.reason.endswith(said)
+    assert plan.to_dict()["recommendation"]["reason"] == plan.recommendation.reason
+    assert "must promise" not in plan_of("H100").recommendation.reason  # which promises less
+
+
 def test_rows_that_the_spec_limits_keep_the_drafter():
     assert recommended("H100", "batching.maxSequences=16").changes == ()
 
