@@ -5,7 +5,8 @@
     python -m benchmarks.quantized_linear --sweep int8 [--tokens 1,32,64] [--seconds 50]     the best configurations
 
 A figure is microseconds a call, measured as in benchmarks.linear, with its norm, gate or residual; `bfloat16` is whatever TritonOps takes.
-`awq` is int4 as AWQ checkpoints have it: groups of 128 with zero points. Configurations are of the bare linear, and printed as linear_configs.py has them.
+`fp8` is what drafter.quantization makes: blocks of 128 x 128, inputs rounded in groups of 128 (its tiles: benchmarks.peers.w8a8); `fp8-weights` is compressed-tensors'
+with inputs left as they are. `awq` is int4 as AWQ checkpoints have it: groups of 128 with zero points. Configurations are of the bare linear, and printed as linear_configs.py has them.
 """
 
 from __future__ import annotations
@@ -19,19 +20,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmarks.arguments import integers
 from benchmarks.inputs.linear_cases import COLD, EPS, SHAPES, Call, Shape, shapes
 from benchmarks.inputs.synthetic_int4 import in_groups
 from benchmarks.linear import compile_all, measured
+from specbatch.engine.fp8.w8a8 import FP8, LARGEST
 from specbatch.engine.graphs.kernels.linears import linear
 from specbatch.engine.graphs.kernels.linears.linear_configs import FMA_TOKENS, Config
-from specbatch.engine.graphs.triton_ops import TritonOps
+from specbatch.engine.graphs.linears.w8a8_ops import W8A8Ops
 from specbatch.engine.quantization.rounding import quantize
-from specbatch.engine.quantization.weight import Weight
+from specbatch.engine.quantization.weight import QuantizedWeight, Weight
 
 TOKENS = [1, 2, 8, 16, 32, 64, 128, 256, 512]
-KINDS = ("bfloat16", "int8", "fp8", "int4", "awq")
+KINDS = ("bfloat16", "int8", "fp8", "fp8-weights", "int4", "awq")
+SWEPT = ("int8", "fp8-weights", "int4", "awq")
 
 
 def weights(shape: Shape, kind: str) -> list[Weight]:
@@ -39,13 +43,22 @@ def weights(shape: Shape, kind: str) -> list[Weight]:
     dense = torch.randn(shape.outs, shape.ins, device="cuda", dtype=torch.bfloat16) * shape.ins**-0.5
     if kind == "bfloat16":
         return [dense.clone() for _ in range(-(-COLD // dense.nbytes))]
-    few = in_groups(dense) if kind == "awq" else quantize(dense, kind)  # type: ignore[arg-type]  # one of KINDS
+    if kind in {"awq", "fp8-weights"}:
+        few = in_groups(dense) if kind == "awq" else fp8_weights(dense)
+    else:
+        few = quantize(dense, kind)  # type: ignore[arg-type]  # one of KINDS
     return [replace(few, values=few.values.clone(), scales=few.scales.clone()) for _ in range(-(-COLD // few.nbytes))]
+
+
+def fp8_weights(dense: Tensor) -> QuantizedWeight:
+    """FP8 with a scale an output, for inputs that are not rounded."""
+    scales = dense.float().abs().amax(-1, keepdim=True) / LARGEST
+    return QuantizedWeight((dense.float() / scales).clamp(-LARGEST, LARGEST).to(FP8), scales)
 
 
 def call(shape: Shape, tokens: int, copies: list[Weight], config: Config | None = None) -> Call:
     """The op with its norm, gate or residual; of a given configuration the bare linear."""
-    ops = TritonOps()
+    ops = W8A8Ops()
     x = torch.randn(tokens, shape.ins, device="cuda").bfloat16()
     norm = torch.ones(shape.ins, device="cuda").bfloat16()
     residual = torch.randn(tokens, shape.outs, device="cuda").bfloat16()
@@ -75,7 +88,7 @@ def candidates(shape: Shape, tokens: int, kind: str) -> Iterator[Config]:
     gates = 1 + (shape.op == "norm_gated")
     outs = shape.outs // gates
     if tokens <= FMA_TOKENS:
-        words = shape.ins * (8 if kind in {"int8", "fp8"} else 4) // 32
+        words = shape.ins * (8 if kind in {"int8", "fp8-weights"} else 4) // 32
         for n, warps in itertools.product((2, 4, 8, 16, 32), (1, 2, 4, 8)):
             if 16 <= gates * n * words // (32 * warps) <= 128 and outs >= 128 * n:
                 yield Config(n, 1 << (shape.ins.bit_length() - 1), warps, fma=True)
@@ -109,7 +122,7 @@ def sweep(model: str, kind: str, counts: list[int], seconds: float) -> Iterator[
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweep", choices=KINDS[1:])
+    parser.add_argument("--sweep", choices=SWEPT)
     parser.add_argument("--model", default="1.7B", choices=[name for name, *_ in SHAPES])
     parser.add_argument("--kinds", default=",".join(KINDS), help="of the table")
     parser.add_argument("--tokens", type=integers, help="at once; of a sweep: 1, 32 and 64, unless said")

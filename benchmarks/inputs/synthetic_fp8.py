@@ -6,24 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specbatch.engine.fp8.w8a8 import FP8, LARGEST
 from specbatch.engine.quantization.linears import QuantizedLinear
+from specbatch.engine.quantization.rounding import quantize
 from specbatch.engine.quantization.weight import QuantizedWeight
 
-BLOCK = 128
 
-
-def in_blocks(weight: Tensor, rows: int = BLOCK, columns: int = BLOCK, group: int = BLOCK) -> QuantizedWeight:
+def in_blocks(weight: Tensor) -> QuantizedWeight:
     """A weight rounded to FP8, each block under the scale that brings its largest to FP8's largest.  # [N, K]"""
-    outs, ins = weight.shape
-    padded = F.pad(weight.detach().float(), (0, -ins % columns, 0, -outs % rows))
-    blocks = padded.unflatten(1, (-1, columns)).unflatten(0, (-1, rows))
-    scales = blocks.abs().amax((1, 3)).clamp(min=1e-12) / LARGEST
-    values = (blocks / scales[:, None, :, None]).flatten(2).flatten(0, 1)[:outs, :ins].to(FP8)
-    return QuantizedWeight(values.contiguous(), scales, rows, columns, group)
+    return quantize(weight, "fp8")
 
 
 @torch.no_grad()

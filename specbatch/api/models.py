@@ -72,8 +72,8 @@ class DrafterSpec(SpecModel):
     quantization: Literal["fp8", "int8", "int4"] | None = Field(
         default=None,
         description="Weights of a drafter model in fewer bits, made from bfloat16 or float32 when it is loaded: a draft step reads a half (fp8, int8) or a quarter (int4) of them. "
-        "int8 keeps most of the acceptance, int4 loses some. It saves memory; faster it is on GPUs and for a few rows: measure it. Not for mixtures of "
-        "experts and heads (eagle3, mtp), nor with method ngram or engine.name vllm.",
+        "int8 keeps most of the acceptance, fp8 nearly as much, int4 loses some. It saves memory; it is faster on GPUs: int8 for a few rows, fp8, which rounds inputs, "
+        "too, for tens (Ada, Hopper or later): measure it. Not for mixtures of experts and heads (eagle3, mtp), nor with method ngram or engine.name vllm.",
         examples=["int8"],
     )
     kv_dtype: KVDtype = Field(

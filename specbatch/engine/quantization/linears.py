@@ -1,6 +1,6 @@
 """Linears with weights of fewer bits, made when a model is loaded.
 
-Activations stay as they are. Embeddings stay, too: a step reads one row of them; a head that is tied to one gets weights of its own.
+Activations stay as they are, but for those of fp8. Embeddings stay: a step reads one row of them; a head that is tied to one gets weights of its own.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from specbatch.engine.quantization.linears import QuantizedLinear, quantize_line
 from specbatch.engine.quantization.rounding import GROUP, quantize
 from specbatch.errors import ModelError
 from tests.engine import tiny
+from tests.engine.fp8 import checkpoints
 from tests.engine.graphs import fast
 
 QUANTIZATIONS = ["fp8", "int8", "int4"]
@@ -39,10 +40,19 @@ def test_a_matrix_is_rounded_to_the_nearest_of_the_numbers_that_there_are(quanti
     if quantization == "int4":  # numbers may be cut off where the others gain by it
         assert bool((off.norm(dim=-1) < 0.11 * weight.norm(dim=-1)).all())
     else:
-        largest = weight.abs().amax(-1, keepdim=True)
-        step = {"int8": largest / 127 / 2, "fp8": weight.abs() / 16}
-        assert bool((off <= step[quantization] * 1.05 + largest / 1000).all())
+        largest = weight.abs().amax() if quantization == "fp8" else weight.abs().amax(-1, keepdim=True)  # of the block
+        step = {"int8": largest / 127 / 2 + largest / 1000, "fp8": weight.abs() / 16 + largest / 448 * 2**-10}
+        assert bool((off <= step[quantization] * 1.05).all())
     assert few.nbytes <= weight.numel() * BITS[quantization] / 8 + 4 * 12
+
+
+@pytest.mark.parametrize("size", [(200, 300), (8192 + 200, 128)], ids=str)  # the second: in two parts
+def test_fp8_is_what_a_checkpoint_in_blocks_has_and_rounds_inputs(size):
+    weight = torch.randn(size, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 3, size[0])[:, None]
+    few, stored = quantize(weight, "fp8"), checkpoints.quantized(weight, (128, 128), 128)
+    assert torch.equal(few.values.view(torch.uint8), stored.values.view(torch.uint8))
+    assert torch.equal(few.scales, stored.scales)
+    assert (few.rows, few.columns, few.group) == (stored.rows, stored.columns, stored.group)
 
 
 def test_a_row_of_zeros_stays_one():
@@ -73,7 +83,7 @@ def test_a_tied_head_leaves_the_embedding_as_it_is():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quantization", ["int8", "int4"])
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_a_quantized_model_has_the_fast_path_and_its_packed_weights_are_the_modules_own(quantization):
     model = wide()
     quantize_linears(model, quantization, "tiny")
@@ -87,7 +97,7 @@ def test_a_quantized_model_has_the_fast_path_and_its_packed_weights_are_the_modu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("quantization", "rule"), [("int8", "coupled"), ("int4", "rejection")])
+@pytest.mark.parametrize(("quantization", "rule"), [("int8", "coupled"), ("fp8", "coupled"), ("int4", "rejection")])
 def test_a_quantized_drafter_changes_no_greedy_token_and_drafts_alike_in_both_engines(quantization, rule):
     model, rows = wide(), tiny.prompts(5)
     expected = tiny.greedy_reference(model, rows, 12)
@@ -99,7 +109,9 @@ def test_a_quantized_drafter_changes_no_greedy_token_and_drafts_alike_in_both_en
     general, _ = tiny.decode(target, drafter, fast.requests(rows, 12), **sizes)
     assert tiny.tokens(out, len(rows)) == tiny.tokens(general, len(rows)) == expected
     assert fast.counts(out) == fast.counts(general)
-    assert engine.stats.acceptance_rate > {"int8": 0.8, "int4": 0.3}[quantization]  # random weights: near ties
+    assert (
+        engine.stats.acceptance_rate > {"int8": 0.8, "fp8": 0.5, "int4": 0.3}[quantization]
+    )  # random weights: near ties
 
 
 @pytest.mark.parametrize("dtype", ["auto", "bfloat16"])

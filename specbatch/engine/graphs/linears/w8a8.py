@@ -24,6 +24,7 @@ from specbatch.engine.graphs.kernels.fitting import with_stages
 from specbatch.engine.graphs.kernels.linears import linear as plain
 from specbatch.engine.graphs.kernels.linears import linear_configs
 from specbatch.engine.graphs.kernels.linears.linear_configs import SCRATCH
+from specbatch.engine.graphs.kernels.linears.linear_limits import VOCABULARY
 from specbatch.engine.graphs.kernels.linears.w8a8 import on_tensor_cores
 from specbatch.engine.graphs.kernels.linears.w8a8_inputs import round_inputs
 from specbatch.engine.graphs.kernels.linears.w8a8_registers import in_registers
@@ -89,8 +90,8 @@ def inputs(
 
 
 def dense(tokens: int, weight: QuantizedWeight, dtype: torch.dtype) -> bool:
-    """Whether so many tokens are cuBLAS's."""
-    return tokens > (BLOCKS if by_blocks(tokens, weight, dtype) else WIDE)
+    """Whether so many tokens are cuBLAS's. A vocabulary is never made wide: that would take its size in memory."""
+    return tokens > BLOCKS if by_blocks(tokens, weight, dtype) else tokens > WIDE and weight.shape[0] < VOCABULARY
 
 
 def gates(tokens: int, weight: QuantizedWeight, dtype: torch.dtype) -> bool:

@@ -131,7 +131,10 @@ def of_fp8(dtype):
     def channels(outs, ins):
         return QuantizedWeight(tensor(outs, ins, dtype=FP8), tensor(outs, 1, dtype=torch.float32), 1, ins, ins)
 
+    narrow = hidden // 2  # whose two tokens are multiplied in registers
     for weights in (blocks, channels):
+        yield lambda weights=weights: ops.norm_linear(real(2, narrow), real(narrow), 1e-6, weights(narrow, narrow))
+        yield lambda weights=weights: ops.linear_add(real(2, narrow), weights(narrow, narrow), real(2, narrow))
         for n in (1, 16, 64, 128, 1024):
             yield lambda n=n, weights=weights: ops.norm_linear(
                 real(n, hidden), real(hidden), 1e-6, weights(qkv, hidden)

@@ -136,6 +136,7 @@ def test_replayed_graphs_do_what_the_same_steps_do_eagerly(pairs, monkeypatch, r
     rows = fast.stopped(embedded_prompts(20, 1, 200), [24, 7, 15], fast.MIXED)
     again = fast.stopped(embedded_prompts(20, 1, 200), [24, 7, 15], fast.MIXED)
     drafter = pair.drafter if drafts == "model" else NGramDrafter()
+    drafter_again = pair.drafter if drafts == "model" else NGramDrafter()  # which has seen no rows
     settings = {"max_sequences": 6, "num_speculative_tokens": 3, "max_length": 256, "acceptance_rule": rule}
     replayed, engine = fast.decode(pair.target, drafter, rows, **settings)
     assert graphs_of(engine) == 1
@@ -145,7 +146,7 @@ def test_replayed_graphs_do_what_the_same_steps_do_eagerly(pairs, monkeypatch, r
         step(Capture(lane))
 
     monkeypatch.setattr(CudaGraphRunner, "run", run)
-    eager, engine = fast.decode(pair.target, drafter, again, **settings)
+    eager, engine = fast.decode(pair.target, drafter_again, again, **settings)
     assert len(engine.runner.pair.graphs) == 0
     assert tiny.tokens(replayed, 20) == tiny.tokens(eager, 20)
     assert fast.counts(replayed) == fast.counts(eager)
@@ -243,9 +244,9 @@ def test_where_pages_are_short_rows_wait_and_no_token_changes(small, monkeypatch
 
 def test_a_gpu_that_fills_up_meanwhile_halves_the_slots_and_changes_no_token(small):
     rows = fast.requests(small.prompts, NEW)
-    # 64 rows of 40,000 positions take 640 MB of pages; capturing a forward of 4096 tokens takes some MB more.
+    # 64 rows of 40,000 positions take 640 MB of pages; capturing a forward of 16,384 tokens takes tens of MB more.
     engine = fast.engine(
-        small.target, None, max_sequences=64, max_length=40_000, graphs_prefill_chunk=4096, kv_reserve={"cuda:0": 0}
+        small.target, None, max_sequences=64, max_length=40_000, graphs_prefill_chunk=16_384, kv_reserve={"cuda:0": 0}
     )
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(GPU)

@@ -1,15 +1,18 @@
 """Kernels of FP8 linears against the reference; on a GPU, or in Triton's interpreter, whose FP8 is cut off, not rounded."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 pytest.importorskip("triton")
 
-from specbatch.engine.fp8.w8a8 import round_inputs
+from specbatch.engine.fp8.w8a8 import FP8, round_inputs
+from specbatch.engine.graphs.kernels.linears.linear_limits import VOCABULARY
 from specbatch.engine.graphs.linears import w8a8, w8a8_dense
 from specbatch.engine.graphs.linears.w8a8_ops import W8A8Ops
 from specbatch.engine.graphs.reference import TorchOps
-from specbatch.engine.quantization.weight import multiply
+from specbatch.engine.quantization.weight import QuantizedWeight, multiply
 from tests.engine.fp8.checkpoints import quantized
 
 CUDA = torch.cuda.is_available()
@@ -186,3 +189,10 @@ def test_what_a_gates_kernel_has_rounded_is_not_rounded_again(monkeypatch):
     assert off(added, TorchOps().linear_add(fed, down, residual)) < (
         2e-2 if CUDA else 0.1
     )  # the interpreter rounds otherwise
+
+
+def test_a_vocabulary_is_never_made_wide():
+    few = torch.empty(VOCABULARY, 40, dtype=FP8, device="meta"), torch.empty(VOCABULARY // 128, 1, device="meta")
+    head = QuantizedWeight(*few, 128, 128, 128)
+    assert not w8a8.dense(w8a8.WIDE + 1, head, torch.bfloat16)
+    assert w8a8.dense(w8a8.WIDE + 1, replace(head, values=few[0][1:]), torch.bfloat16)

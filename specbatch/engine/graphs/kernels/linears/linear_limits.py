@@ -15,7 +15,7 @@ _FEW_FUNNEL = {2: 64, 4: 8}  # outputs too few to occupy the GPU, whose many inp
 _FEW_WIDE = {2: 64, 4: 8}
 _FEW_GATED = {2: 32, 4: 8}
 _FUNNEL = 2048  # outputs
-_WIDE = 65536  # outputs: a vocabulary
+VOCABULARY = 65536  # outputs: a vocabulary
 # Quantized weights are made as wide as the tokens beyond that; a vocabulary's never: that would take its size in memory.
 _FEW_QUANTIZED = 256
 AHEAD = {2: 16, 4: 8}  # tokens up to which a linear hands the norm on to the next, if both are skinny kernels
@@ -31,9 +31,9 @@ def few(x: Tensor, weight: Weight, *, gated: bool = False) -> bool:
     """Whether the skinny kernels take these."""
     outs, ins = weight.shape
     if isinstance(weight, QuantizedWeight):
-        return known(x, x) and x.is_contiguous() and len(x) > 0 and (len(x) <= _FEW_QUANTIZED or outs >= _WIDE)
+        return known(x, x) and x.is_contiguous() and len(x) > 0 and (len(x) <= _FEW_QUANTIZED or outs >= VOCABULARY)
     if not (known(x, weight) and x.is_contiguous() and weight.is_contiguous()):
         return False
     funnel = outs <= _FUNNEL and ins >= 2 * outs
-    most = _FEW_GATED if gated else _FEW_WIDE if outs >= _WIDE else _FEW_FUNNEL if funnel else _FEW
+    most = _FEW_GATED if gated else _FEW_WIDE if outs >= VOCABULARY else _FEW_FUNNEL if funnel else _FEW
     return 0 < len(x) <= most[x.element_size()]

@@ -68,6 +68,7 @@ def in_registers(
         tl.extra.cuda.gdc_wait()
 
     token = tl.arange(0, 1)
+    scaled: tl.constexpr = by_group or x_by_group  # not in the loop, whose second turn would define it again
     for i in tl.static_range(count):
         raw = _row(x + i * ins, k, ins, True)
         raw_tail = raw
@@ -108,7 +109,6 @@ def in_registers(
         if not x_by_group:
             x_own = 1.0
             x_own_tail = 1.0
-        scaled: tl.constexpr = by_group or x_by_group
         y = _sums(a, wide, own * x_own, block_k, pieces, scaled)
         up = y
         if gated:

@@ -9,6 +9,7 @@ from specbatch.engine.graphs.kernels.linears.linear_configs import BRIEF, DOT_TO
 from specbatch.engine.graphs.reference import TorchOps
 from specbatch.engine.graphs.triton_ops import TritonOps
 from specbatch.engine.quantization.rounding import quantize
+from tests.engine.fp8 import checkpoints
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FMA = Config(64, 32, 4, fma=True)
@@ -186,13 +187,20 @@ def test_split_fits_the_scratch_of_every_model():
                 assert use.split == 1 or tiles * use.split * use.block_n * block_t <= linear.SCRATCH
 
 
-QUANTIZATIONS = ["int8", "fp8", "int4"]
+QUANTIZATIONS = ["int8", "fp8", "int4"]  # fp8 of a checkpoint with weights alone; what quantize makes is test_w8a8.py's
+
+
+def rounded(weight, quantization):
+    if quantization != "fp8":
+        return quantize(weight, quantization)
+    few = checkpoints.quantized(weight.cpu(), (1, weight.shape[1]))
+    return replace(few, values=few.values.to(DEVICE), scales=few.scales.to(DEVICE))
 
 
 def quantized(tokens, outs, ins, dtype, quantization):
     """Arguments of the operations by name, their weights quantized, and the same in float32."""
     x, norm, weight, bias, residual, gate_up = tensors(tokens, outs, ins, dtype)
-    few, gates = quantize(weight, quantization), quantize(gate_up, quantization)
+    few, gates = rounded(weight, quantization), rounded(gate_up, quantization)
 
     def arguments(x, norm, weight, bias, residual, gate_up):
         return {
