@@ -109,10 +109,14 @@ def compiling_only(workers: int) -> Iterator[None]:
 
     launch, here, seen = JITFunction.run, threading.get_ident(), set()
 
+    def kind_of(arg: Any) -> Any:
+        """What tells kernels apart; of a descriptor (TMA's) the block that is copied."""
+        return tuple(arg.block_shape) if hasattr(arg, "block_shape") else arg
+
     def ask(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         if threading.get_ident() != here:
             return launch(self, *args, grid=grid, warmup=warmup, **kwargs)
-        kinds = tuple(arg.dtype if isinstance(arg, Tensor) else arg for arg in args)
+        kinds = tuple(arg.dtype if isinstance(arg, Tensor) else kind_of(arg) for arg in args)
         key = id(self), kinds, tuple(kwargs.items())
         if key not in seen:
             seen.add(key)

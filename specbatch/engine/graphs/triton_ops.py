@@ -17,7 +17,7 @@ from specbatch.engine.graphs.kernels import (
     prefill_attention,
     rope_attention,
 )
-from specbatch.engine.graphs.kernels.linears import linear
+from specbatch.engine.graphs.kernels.linears import linear, wgmma
 from specbatch.engine.graphs.kernels.linears.linear_dense import wide
 from specbatch.engine.graphs.kernels.linears.linear_limits import AHEAD, few, folds
 from specbatch.engine.graphs.kernels.token_choice import TritonTokenChoice
@@ -61,6 +61,8 @@ class TritonOps(TritonExperts, TritonTokenChoice):
 
     def linear(self, x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
         """The skinny kernel for few tokens, else cuBLAS."""
+        if wgmma.takes(x, weight):
+            return wgmma.multiplied(x, weight, bias, linear.BIAS)[0]
         if few(x, weight):
             return linear.linear(x, weight, bias)
         return super().linear(x, wide(weight, x), bias)
@@ -78,6 +80,8 @@ class TritonOps(TritonExperts, TritonTokenChoice):
         """The norm folded in for few tokens, or where it is there already; in a kernel of its own for more."""
         if isinstance(ahead, Normed):
             return self.linear(ahead.x, weight, bias)
+        if ahead is not None and wgmma.takes(ahead.scaled, weight):
+            return wgmma.multiplied(ahead.scaled, weight, bias, linear.BIAS, squares=ahead.squares, eps=eps)[0]
         if ahead is not None:
             return linear.ahead_linear(*ahead, eps, weight, bias, following=following)
         if folds(x, weight) and normed(x, norm):
@@ -86,14 +90,21 @@ class TritonOps(TritonExperts, TritonTokenChoice):
 
     def linear_add(self, x: Tensor, weight: Weight, residual: Tensor) -> Tensor:
         """The skinny kernel for few tokens, else cuBLAS, which adds in place: elsewhere PyTorch would copy the residual first."""
-        if few(x, weight) and residual.is_contiguous() and residual.dtype == x.dtype:
-            return linear.linear_add(x, weight, residual)
+        if residual.is_contiguous() and residual.dtype == x.dtype:
+            if wgmma.takes(x, weight):
+                return wgmma.multiplied(x, weight, residual, linear.RESIDUAL)[0]
+            if few(x, weight):
+                return linear.linear_add(x, weight, residual)
         return residual.addmm_(x, dense(wide(weight, x), x.dtype).t())
 
     def linear_add_ahead(
         self, x: Tensor, weight: Weight, residual: Tensor, norm: Tensor, following: Weight
     ) -> tuple[Tensor, Ahead | None]:
-        """By the skinny kernel, unless the linear after the norm folds it in."""
+        """By the skinny kernels, unless the linear after the norm folds it in."""
+        same = residual.dtype == x.dtype and residual.is_contiguous() and normed(x, norm)
+        if same and wgmma.takes(x, weight) and wgmma.follows(residual, following):
+            out, *handed = wgmma.multiplied(x, weight, residual, linear.RESIDUAL, next_norm=norm)
+            return out, Ahead(*handed)
         skinny = (
             not folds(residual, following)
             and few(x, weight)
@@ -119,12 +130,16 @@ class TritonOps(TritonExperts, TritonTokenChoice):
         """All in one for few tokens; above that the norm, then the gate in a kernel of its own."""
         if isinstance(ahead, Normed):
             x, norm = ahead.x, None
+        elif ahead is not None and wgmma.takes(ahead.scaled, gate_up, gated=True, activation=activation):
+            return wgmma.multiplied(ahead.scaled, gate_up, gated=True, squares=ahead.squares, eps=eps)[0]
         elif ahead is not None:
             return linear.ahead_gated(*ahead, eps, gate_up, activation, following=following)
         skinny = few(x, gate_up, gated=True)
         if skinny and norm is not None and folds(x, gate_up) and normed(x, norm):
             return linear.norm_gated(x, norm, eps, gate_up, activation)
         ready = x if norm is None else self.rms_norm(x, norm, eps)
+        if wgmma.takes(ready, gate_up, gated=True, activation=activation):
+            return wgmma.multiplied(ready, gate_up, gated=True)[0]
         if skinny:
             return linear.gated(ready, gate_up, activation, following=following)
         return self.gate(super().linear(ready, wide(gate_up, ready)), activation)

@@ -51,7 +51,10 @@ def test_every_kernel_compiles_and_fits_the_shared_memory(capability, dtype, gro
     assert done.returncode == 0, done.stderr[-2000:]
     for group, found in json.loads(done.stdout).items():
         assert found["refused"] == [], group
-        assert set(KERNELS[group.split()[-1]].split()) <= set(found["compiled"]), group
+        wanted = set(KERNELS[group.split()[-1]].split())
+        if capability == 90 and dtype == "bfloat16" and group == "llama":
+            wanted.add("on_wgmma")
+        assert wanted <= set(found["compiled"]), group
 
 
 def running(fits):

@@ -3,9 +3,9 @@
 Quantized weights are read as they are, and become numbers of the tokens' dtype in registers; these kernels take more tokens of them.
 
 Two kernels. `dot` (linear_dot.py) feeds tiles of weights to the tensor cores as the left operand, the tokens as the right one, padded to
-8, 16, 32 or 64; `fma` (linear_fma.py) is for one or two tokens. A program owns block_n outputs over all of K, or, where outputs are too
-few to occupy the GPU, one of `split` stretches of K: the last of a tile's programs to finish sums their partial results in the
-order of K, so that no result depends on who was first.
+8, 16, 32 or 64; `fma` (linear_fma.py) is for one or two tokens. On Hopper large weights of bfloat16 have another from 9 tokens on
+(wgmma.py). A program owns block_n outputs over all of K, or, where outputs are too few to occupy the GPU, one of `split` stretches of K:
+the last of a tile's programs to finish sums their partial results in the order of K, so that no result depends on who was first.
 
 A norm in between two linears would be a kernel of its own, which has little to do but costs a boundary. `fma` computes it from its
 inputs. For more, the linear before hands on what it writes times the norm's weights, and sums of squares of stretches of it:
