@@ -26,6 +26,7 @@ _LONG = 32 << 20  # bytes of weights: shorter ones were not tried
 _SHARED = 225 << 10  # bytes of a multiprocessor's shared memory
 _ROOM = 64  # stretches of a token's hidden states, at least: models share what is compiled
 _HOPPER = 9
+_GLUON = (3, 6), (3, 8)  # Triton, from and below: Gluon is experimental. With others these linears are cuBLAS's
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,17 @@ def tile_of(tokens: int, outs: int, *, gated: bool) -> Tile | None:
     return None
 
 
+def known_gluon(triton_version: str = triton.__version__) -> bool:
+    """Whether the kernel is compiled with this Triton in tests."""
+    return _GLUON[0] <= tuple(int(part) for part in triton_version.split(".")[:2]) < _GLUON[1]
+
+
 @cache
 def _able(device: torch.device) -> bool:
     return (
         device.type == "cuda"
         and not triton.knobs.runtime.interpret
+        and known_gluon()
         and torch.cuda.get_device_capability(device)[0] == _HOPPER
         and torch.cuda.get_device_properties(device).multi_processor_count >= MULTIPROCESSORS
     )

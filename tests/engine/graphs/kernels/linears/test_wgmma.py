@@ -35,6 +35,13 @@ def test_another_device_has_other_kernels():
     assert not wgmma.takes(x, weight)
 
 
+def test_tritons_whose_gluon_nobody_has_tried_leave_it_to_cublas():
+    assert wgmma.known_gluon()  # the one that tests/engine/graphs/compiled compiles it with
+    assert wgmma.known_gluon("3.6.0")
+    assert not wgmma.known_gluon("3.5.1")
+    assert not wgmma.known_gluon("3.8.0+git1")
+
+
 def tensors(tokens):
     """Hidden states, a norm, and weights of o, gate and up, down."""
     draw = torch.Generator(DEVICE).manual_seed(tokens)
