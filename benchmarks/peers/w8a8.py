@@ -22,6 +22,7 @@ from torch import Tensor
 
 from benchmarks.linear import measured
 from specbatch.engine.fp8.w8a8 import FP8
+from specbatch.engine.graphs.kernels.linears.linear_configs import MULTIPROCESSORS
 from specbatch.engine.graphs.linears import w8a8, w8a8_dense, w8a8_wgmma
 from specbatch.engine.graphs.linears.w8a8 import Rounded
 from specbatch.engine.graphs.linears.w8a8_configs import Config, Few
@@ -78,12 +79,14 @@ def on_wgmma(name: str, tokens: int) -> Iterator[w8a8_wgmma.Tile]:
     """Tiles that may suit the kernel in Gluon, and fit."""
     if not w8a8_wgmma.FEWEST <= tokens <= w8a8_wgmma.MOST:
         return
-    outs, ins = SHAPES[name]
-    gated = name == "gate_up"
-    for block_n, programs in ((64, 1), (64, 2), (128, 1)):
+    (outs, ins), gated = SHAPES[name], name == "gate_up"
+    for block_n, each, of_step in ((64, 1, 2), (64, 1, 1), (64, 2, 2), (64, 2, 1), (128, 1, 1), (128, 1, 2)):
         for split in (1, 2, 4):
-            tile = w8a8_wgmma.fitted(tokens, outs // (1 + gated), ins, block_n, split, gated=gated, each=programs)
-            if tile is not None:
+            programs = outs // (1 + gated) // block_n * split
+            tile = w8a8_wgmma.fitted(
+                tokens, outs // (1 + gated), ins, block_n, split, gated=gated, of_step=of_step, each=each
+            )
+            if tile is not None and programs > max(80, (each - 1) * MULTIPROCESSORS):
                 yield tile
 
 
@@ -169,7 +172,7 @@ def shown(tile: Tile) -> str:
     if tile is None:
         return "table"
     if isinstance(tile, w8a8_wgmma.Tile):
-        return f"wgmma n{tile.block_n} w{tile.warps} s{tile.stages} k{tile.split}"
+        return f"wgmma n{tile.block_n} g{tile.of_step} w{tile.warps} s{tile.stages} k{tile.split}"
     return (
         f"{tile.block_n}x{tile.block_t} w{tile.warps} s{tile.stages} k{tile.split} a{tile.ahead}{' early' * tile.early}"
     )

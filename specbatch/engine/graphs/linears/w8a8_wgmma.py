@@ -32,15 +32,18 @@ _BARRIERS = 512  # bytes, and more than they take
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """block_n outputs; so many steps of a group of inputs on their way; programs that share a tile's inputs."""
+    """block_n outputs; groups of inputs a step; so many steps on their way; programs that share a tile's inputs."""
 
     block_n: int
+    of_step: int
     stages: int
     split: int = 1
     warps: int = 4
 
 
-def fitted(tokens: int, outs: int, ins: int, block_n: int, split: int, *, gated: bool, each: int = 1) -> Tile | None:
+def fitted(
+    tokens: int, outs: int, ins: int, block_n: int, split: int = 1, *, gated: bool, of_step: int = 1, each: int = 1
+) -> Tile | None:
     """The tile with as many steps on their way as shared memory holds, or there are; None where these are too few, or programs too many.
 
     Args:
@@ -50,27 +53,36 @@ def fitted(tokens: int, outs: int, ins: int, block_n: int, split: int, *, gated:
         block_n: outputs of a program.
         split: programs that share a tile's inputs.
         gated: two linears, of gate and up.
+        of_step: groups of a step.
         each: programs of a multiprocessor.
     """
-    block_t, tiles, steps = padded(tokens), -(-outs // block_n), -(-ins // (GROUP * split))
-    scales = triton.next_power_of_2(steps) * block_t * (1 + gated) * 4
-    stages = min(steps, (_SHARED // each - scales - _BARRIERS) // ((block_n * (1 + gated) + block_t) * GROUP))
+    block_t, tiles, steps = padded(tokens), -(-outs // block_n), _steps(ins, of_step, split)
+    scales = triton.next_power_of_2(steps * of_step) * block_t * (1 + gated) * 4
+    step = (block_n * (1 + gated) + block_t) * GROUP * of_step
+    stages = min(steps, (_SHARED // each - scales - _BARRIERS) // step)
     alone = split == 1 or (not gated and tiles <= plain.TILES and tiles * split * block_n * block_t <= SCRATCH)
     if tiles * split > each * MULTIPROCESSORS or stages < min(3, steps) or not alone:
         return None
-    return Tile(block_n, stages, split, 4 if block_n == 64 else 8)
+    return Tile(block_n, of_step, stages, split, 4 if block_n == 64 else 8)
+
+
+def _steps(ins: int, of_step: int, split: int) -> int:
+    """Of a program."""
+    return -(-ins // (GROUP * of_step * split))
 
 
 @cache
 def tile_of(tokens: int, outs: int, ins: int, *, gated: bool) -> Tile | None:
     """The tile of so many tokens and outputs (of the gate alone where gated); None where programs would not all run at once.
 
-    One of a gate is as large as a group, so that its outputs are rounded there.
+    One of a gate is as large as a group, so that its outputs are rounded there. Others have two groups a step: with one of 64 rows
+    a step would take longer than its weights from memory.
     """
     if gated:
-        return fitted(tokens, outs, ins, GROUP, 1, gated=True) if outs > MULTIPROCESSORS // 2 * GROUP else None
+        return fitted(tokens, outs, ins, GROUP, gated=True) if outs > MULTIPROCESSORS // 2 * GROUP else None
     split = min(8, max(1, MULTIPROCESSORS // -(-outs // 64)))
-    return fitted(tokens, outs, ins, 64, split, gated=False) or fitted(tokens, outs, ins, 64, 1, gated=False, each=2)
+    found = fitted(tokens, outs, ins, 64, split, gated=False, of_step=2)
+    return found or fitted(tokens, outs, ins, 64, gated=False, of_step=2, each=2)
 
 
 def takes(x: Rounded, weight: QuantizedWeight, gate: Activation | None = None) -> bool:
@@ -126,7 +138,7 @@ def multiplied(
     tile = tile or tile_of(tokens, outs, ins, gated=gated)
     assert tile is not None
     assert tile.split == 1 or not gated
-    tiles = -(-outs // tile.block_n)
+    tiles, width = -(-outs // tile.block_n), GROUP * tile.of_step
     out = torch.empty(tokens, outs, dtype=x.dtype, device=device)
     rounded = scales = None
     if rounds and gated and tile.block_n == GROUP and outs % GROUP == 0:
@@ -134,11 +146,11 @@ def multiplied(
         scales = torch.empty(outs // GROUP, tokens, dtype=torch.float32, device=device)
     partial, counters = plain.scratch_of(device) if tile.split > 1 else (None, None)
     on_wgmma_fp8[(tiles, tile.split)](
-        descriptor(x.values, block_t, GROUP), x.scales, descriptor(weight.values, tile.block_n, GROUP), weight.scales,
+        descriptor(x.values, block_t, width), x.scales, descriptor(weight.values, tile.block_n, width), weight.scales,
         extra, out, rounded, scales, partial, counters,
         tokens, outs, ins, weight.scales.shape[1], weight.rows, x.scales.stride(1),
-        block_n=tile.block_n, block_t=block_t, stages=tile.stages, split=tile.split,
-        room=triton.next_power_of_2(-(-ins // (GROUP * tile.split))), by_group=weight.scales.shape[1] > 1, gated=gated,
+        block_n=tile.block_n, block_t=block_t, of_step=tile.of_step, stages=tile.stages, split=tile.split,
+        room=triton.next_power_of_2(_steps(ins, tile.of_step, tile.split) * tile.of_step), by_group=weight.scales.shape[1] > 1, gated=gated,
         rounds=rounded is not None, kind=plain.NOTHING if extra is None else kind,
         warps=tile.warps, num_warps=tile.warps, **overlap(device),
     )  # fmt: skip

@@ -27,7 +27,7 @@ def test_all_programs_of_a_tile_run_at_once(tokens, gated):
             if tile is None:
                 continue
             programs = -(-outs // tile.block_n) * tile.split
-            each = tile.stages * (tile.block_n * (1 + gated) + padded(tokens)) * 128
+            each = tile.stages * (tile.block_n * (1 + gated) + padded(tokens)) * 128 * tile.of_step
             each += padded(tokens) * 4 * (1 + gated) * -(-ins // (128 * tile.split))
             assert -(-programs // MULTIPROCESSORS) * each <= 227 << 10
             assert tile.split == 1 or programs * tile.block_n * padded(tokens) <= SCRATCH
