@@ -22,7 +22,8 @@ from torch import Tensor
 
 from benchmarks.linear import measured
 from specbatch.engine.fp8.w8a8 import FP8
-from specbatch.engine.graphs.linears import w8a8, w8a8_dense
+from specbatch.engine.graphs.kernels.linears.linear_configs import MULTIPROCESSORS
+from specbatch.engine.graphs.linears import w8a8, w8a8_dense, w8a8_wgmma
 from specbatch.engine.graphs.linears.w8a8 import Rounded
 from specbatch.engine.graphs.linears.w8a8_configs import Config, Few
 from specbatch.engine.graphs.linears.w8a8_ops import W8A8Ops
@@ -34,7 +35,7 @@ SHAPES = {"qkv": (6144, HIDDEN), "o": (HIDDEN, HIDDEN), "gate_up": (24576, HIDDE
 LAYERS = 3
 EPS = 1e-6
 OFF = 8e-3  # of the norm of what is right: bfloat16 rounds by 2e-3, sums of FP8 on Hopper by 2e-4
-Tile = Config | Few | None  # the table's, where there is none
+Tile = w8a8.AnyTile | None  # the table's, where there is none
 Call = Callable[[int], object]
 OPS = W8A8Ops()
 
@@ -49,6 +50,7 @@ def candidates(name: str, tokens: int) -> Iterator[Tile]:
     """Tiles that may suit."""
     yield None
     outs, ins = SHAPES[name]
+    yield from on_wgmma(name, tokens)
     if tokens <= 2:
         for block_n in (2, 4, 8, 16):
             for warps in (4, 8, 16):
@@ -71,6 +73,21 @@ def candidates(name: str, tokens: int) -> Iterator[Tile]:
     for block_n, warps, stages, split, ahead in tiles:
         if split == 1 or outs * block_t * split <= 1 << 21:
             yield from (Config(block_n, block_t, warps, stages, split, ahead, early) for early in (False, True))
+
+
+def on_wgmma(name: str, tokens: int) -> Iterator[w8a8_wgmma.Tile]:
+    """Tiles that may suit the kernel in Gluon, and fit."""
+    if not w8a8_wgmma.FEWEST <= tokens <= w8a8_wgmma.MOST:
+        return
+    (outs, ins), gated = SHAPES[name], name == "gate_up"
+    for block_n, each, of_step in ((64, 1, 2), (64, 1, 1), (64, 2, 2), (64, 2, 1), (128, 1, 1), (128, 1, 2)):
+        for split in (1, 2, 4):
+            programs = outs // (1 + gated) // block_n * split
+            tile = w8a8_wgmma.fitted(
+                tokens, outs // (1 + gated), ins, block_n, split, gated=gated, of_step=of_step, each=each
+            )
+            if tile is not None and programs > max(80, (each - 1) * MULTIPROCESSORS):
+                yield tile
 
 
 class Layers:
@@ -154,6 +171,8 @@ def shown(tile: Tile) -> str:
         return f"n{tile.block_n} w{tile.warps}{' rounds' * tile.rounds}"
     if tile is None:
         return "table"
+    if isinstance(tile, w8a8_wgmma.Tile):
+        return f"wgmma n{tile.block_n} g{tile.of_step} w{tile.warps} s{tile.stages} k{tile.split}"
     return (
         f"{tile.block_n}x{tile.block_t} w{tile.warps} s{tile.stages} k{tile.split} a{tile.ahead}{' early' * tile.early}"
     )

@@ -2,7 +2,8 @@
 
 For a token or two all weights of a program lie in its registers before the inputs are there, as in kernels/linear_fma.py, and it rounds the
 inputs, after the norm where there is one, if weights are few. Else a kernel does that. More tokens go to the tensor cores as FP8, and are
-summed in float32 every 128 products, since Hopper keeps few bits of sums of FP8; many go to cuBLAS, see w8a8_dense.py.
+summed in float32 every 128 products, since Hopper keeps few bits of sums of FP8; there 9 to 64 by w8a8_wgmma.py. Many go to cuBLAS, see
+w8a8_dense.py.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -29,6 +30,7 @@ from specbatch.engine.graphs.kernels.linears.w8a8 import on_tensor_cores
 from specbatch.engine.graphs.kernels.linears.w8a8_inputs import round_inputs
 from specbatch.engine.graphs.kernels.linears.w8a8_registers import in_registers
 from specbatch.engine.graphs.kernels.overlap import overlap
+from specbatch.engine.graphs.linears import w8a8_wgmma
 from specbatch.engine.graphs.linears.w8a8_configs import GROUP, Config, Few, configured, few
 from specbatch.engine.graphs.linears.w8a8_dense import by_blocks, multiplied
 from specbatch.engine.quantization.weight import QuantizedWeight
@@ -39,6 +41,7 @@ WIDE = 512  # and with weights made wide, by the bytes of it
 EARLY = 64  # tokens up to which the linear may start before its inputs are rounded
 _CAPABILITY = (8, 9)  # that converts FP8
 _ROOMY = (9, 10)  # whose programs may have 227 KiB of shared memory
+AnyTile = Config | Few | w8a8_wgmma.Tile
 
 
 class Rounded(NamedTuple):
@@ -119,7 +122,7 @@ def rounded(x: Tensor, group: int, norm: Tensor | None = None, eps: float = 0.0,
 
 def linear(
     x: Rounded, weight: QuantizedWeight, bias: Tensor | None = None, *, residual: Tensor | None = None,
-    config: Config | Few | None = None,
+    config: AnyTile | None = None,
 ) -> Tensor:  # fmt: skip
     """x @ weight.T + bias or residual, rounded once where tokens are few.  # [T, K], [N, K] -> [T, N]"""
     assert bias is None or residual is None
@@ -131,7 +134,7 @@ def linear(
 
 
 def gated(
-    x: Rounded, gate_up: QuantizedWeight, activation: Activation = SILU, *, group: int = 0, config: Config | Few | None = None
+    x: Rounded, gate_up: QuantizedWeight, activation: Activation = SILU, *, group: int = 0, config: AnyTile | None = None
 ) -> tuple[Tensor, Rounded | None]:  # fmt: skip
     """activation(gate) * up, rounded once.
 
@@ -159,7 +162,7 @@ def _in_registers(tokens: int, weight: QuantizedWeight, *, gated: bool) -> Few |
 
 def _run(
     x: Rounded, weight: QuantizedWeight, extra: Tensor | None, kind: int, gate: Activation | None = None, group: int = 0,
-    *, config: Config | Few | None = None,
+    *, config: AnyTile | None = None,
 ) -> tuple[Tensor, Rounded | None]:  # fmt: skip
     tokens, ins = x.values.shape
     device, gated = x.values.device, gate is not None
@@ -190,6 +193,9 @@ def _run(
         return out, None
     assert x.scales is not None
     assert not isinstance(config, Few)
+    if isinstance(config, w8a8_wgmma.Tile) or (config is None and w8a8_wgmma.takes(x, weight, gate)):
+        out, values, few_scales = w8a8_wgmma.multiplied(x, weight, extra, kind, gated=gated, rounds=group == GROUP, tile=config)  # fmt: skip
+        return out, None if values is None or few_scales is None else Rounded(values, few_scales.t(), x.dtype)
     tile = config or configured(tokens, outs, ins, gated=gated, rounds=group == GROUP)
     times = triton.cdiv(tokens, tile.block_t)
     tiles = triton.cdiv(outs, tile.block_n) * times

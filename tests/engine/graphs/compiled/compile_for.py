@@ -32,7 +32,7 @@ from specbatch.engine.graphs.kernels import (
 )
 from specbatch.engine.graphs.kernels.experts import few, grouping, many, routing
 from specbatch.engine.graphs.kernels.linears import linear, linear_dense, linear_limits, wgmma
-from specbatch.engine.graphs.linears import w8a8, w8a8_dense
+from specbatch.engine.graphs.linears import w8a8, w8a8_dense, w8a8_wgmma
 from specbatch.engine.quantization.weight import QuantizedWeight
 from tests.engine.graphs.compiled.compile_operations import MODELS, VOCABULARY, every_operation, tensor
 from tests.engine.graphs.compiled.compile_other_operations import (
@@ -103,6 +103,7 @@ def compile_only(capability):
         sampling,
         w8a8,
         w8a8_dense,
+        w8a8_wgmma,
         wgmma,
     ):
         module.overlap = lambda device: options
@@ -112,7 +113,7 @@ def compile_only(capability):
         tensor(linear.SCRATCH, dtype=torch.float32),
         tensor(linear.TILES, dtype=torch.int32),
     )
-    wgmma._able = lambda device: capability == 90
+    wgmma.able = lambda device: capability == 90
     w8a8._converts = lambda device: True
     w8a8._has_room = lambda device: SHARED[capability] >= 200
     linear.native = linear_dense.native = over_pages.native = lambda device: capability // 10

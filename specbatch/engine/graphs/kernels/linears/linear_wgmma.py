@@ -8,6 +8,7 @@ registers; here TMA copies as many steps' weights as shared memory holds, and th
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -20,29 +21,33 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-_barrier = getattr(gl, "thread_barrier", None) or gl.barrier  # Triton up to 3.6, from 3.7
+barrier = getattr(gl, "thread_barrier", None) or gl.barrier  # Triton up to 3.6, from 3.7
 
 
 def descriptor(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
-    """A bfloat16 matrix, of which so many rows and columns are copied at a time; those beyond its edges are zeros."""
-    layout = gl.NVMMASharedLayout.get_default_for([rows, columns], gl.bfloat16)
+    """A matrix of bfloat16 or FP8, of which so many rows and columns are copied at a time; those beyond its edges are zeros."""
+    kind = gl.bfloat16 if matrix.dtype == torch.bfloat16 else gl.float8e4nv
+    layout = gl.NVMMASharedLayout.get_default_for([rows, columns], kind)
     return TensorDescriptor(matrix, list(matrix.shape), list(matrix.stride()), [rows, columns], layout)
 
 
 @gluon.jit
-def _wait():
+def wait():
+    """Until the kernel before has ended, and what it wrote is there."""
     gl.inline_asm_elementwise("griddepcontrol.wait; // $0", "=r", [], dtype=gl.int32, is_pure=False, pack=1)
 
 
 @gluon.jit
-def _let_next_start():
+def let_next_start():
+    """The kernel that follows may start."""
     gl.inline_asm_elementwise(
         "griddepcontrol.launch_dependents; // $0", "=r", [], dtype=gl.int32, is_pure=False, pack=1
     )
 
 
 @gluon.jit
-def _ask_weights(weight, first, outs, k, arrived, places, place, gated: gl.constexpr, wanted):
+def ask_weights(weight, first, outs, k, arrived, places, place, gated: gl.constexpr, wanted):
+    """Asks for a step's weights, those of gate and up where gated, into their places; `arrived` counts their bytes."""
     tma.async_copy_global_to_shared(weight, [first, k], arrived, places.index(place), pred=wanted)
     if gated:
         tma.async_copy_global_to_shared(weight, [first + outs, k], arrived, places.index(place + 1), pred=wanted)
@@ -63,7 +68,7 @@ def on_wgmma(
     room: for the stretches whose sums of squares are in `squares`, where x is scaled by the norm's weights, else 0
     """
     if overlapped:
-        _let_next_start()
+        let_next_start()
     tile, part = gl.program_id(0), gl.program_id(1)
     first = tile * block_n
     of_all = (ins + block_k - 1) // block_k
@@ -81,9 +86,9 @@ def on_wgmma(
         k = (begin + i) * block_k
         wanted = i < steps
         mbarrier.expect(arrived.index(i), size, pred=wanted)
-        _ask_weights(weight, first, outs, k, arrived.index(i), places, i * many, gated, wanted)
+        ask_weights(weight, first, outs, k, arrived.index(i), places, i * many, gated, wanted)
     if overlapped:
-        _wait()
+        wait()
     for i in gl.static_range(stages):
         k = (begin + i) * block_k
         tma.async_copy_global_to_shared(x, [0, k], arrived.index(i), inputs.index(i), pred=i < steps)
@@ -122,7 +127,7 @@ def on_wgmma(
         wanted = (step > 0) & (coming < steps)
         k = (begin + coming) * block_k
         mbarrier.expect(arrived.index(free), size, pred=wanted)
-        _ask_weights(weight, first, outs, k, arrived.index(free), places, free * many, gated, wanted)
+        ask_weights(weight, first, outs, k, arrived.index(free), places, free * many, gated, wanted)
         tma.async_copy_global_to_shared(x, [0, k], arrived.index(free), inputs.index(free), pred=wanted)
         stage += 1
         if stage == stages:
@@ -139,7 +144,7 @@ def on_wgmma(
         column = gl.arange(0, block_t, layout=gl.SliceLayout(0, layout))
         cell = scratch + tile * (split * block_n * block_t) + row[:, None] * block_t + column[None, :]
         gl.store(cell + part * (block_n * block_t), acc)
-        _barrier()  # all threads' stores come before the count, which releases them
+        barrier()  # all threads' stores come before the count, which releases them
         last = gl.atomic_add(counters + tile, 1, sem="acq_rel") == split - 1
         if last:
             acc = gl.full([block_n, block_t], 0.0, gl.float32, layout=layout)

@@ -27,7 +27,7 @@ def largest(wide, width: tl.constexpr, pieces: tl.constexpr):
 def scale_of(most):
     """By the largest: most / 448, rounded once."""
     most = tl.where(most > _LEAST, most, 1.0)
-    return divided(most, tl.zeros_like(most) + _LARGEST, tl.zeros_like(most) + 1.0 / _LARGEST)
+    return divided(most, _LARGEST, 1.0 / _LARGEST)
 
 
 @triton.jit

@@ -62,7 +62,8 @@ def known_gluon(triton_version: str = triton.__version__) -> bool:
 
 
 @cache
-def _able(device: torch.device) -> bool:
+def able(device: torch.device) -> bool:
+    """Whether there are Hopper's tensor cores, as many as the tiles are for, and a Gluon that is known."""
     return (
         device.type == "cuda"
         and not triton.knobs.runtime.interpret
@@ -80,7 +81,7 @@ def takes(x: Tensor, weight: Weight, *, gated: bool = False, activation: Activat
         and x.dtype == weight.dtype == torch.bfloat16
         and weight.nbytes >= _LONG
         and activation.name == SILU.name
-        and _able(x.device)
+        and able(x.device)
         and x.is_contiguous()
         and weight.is_contiguous()
         and x.data_ptr() % 16 == weight.data_ptr() % 16 == x.shape[1] % 64 == 0

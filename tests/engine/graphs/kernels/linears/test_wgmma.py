@@ -10,7 +10,7 @@ from specbatch.engine.graphs.triton_ops import TritonOps
 
 HIDDEN, INNER = 4096, 12288
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-on_hopper = pytest.mark.skipif(not wgmma._able(DEVICE), reason="for Hopper's tensor cores")
+on_hopper = pytest.mark.skipif(not wgmma.able(DEVICE), reason="for Hopper's tensor cores")
 
 
 @pytest.mark.parametrize("gated", [False, True])
