@@ -41,6 +41,7 @@ def round_inputs(x: Tensor, group: int) -> tuple[Tensor, Tensor]:
     ins = x.shape[-1]
     wide = F.pad(x.float(), (0, -ins % group)).unflatten(-1, (-1, group))
     most = wide.abs().amax(-1)
-    scales = torch.where(most > 0, most, 1.0) / LARGEST
+    # By a tensor: by a number, CUDA multiplies with its inverse, which rounds twice, and halves would be rounded otherwise than on a CPU.
+    scales = torch.where(most > 0, most, 1.0) / torch.full_like(most, LARGEST)
     values = (wide / scales[..., None]).clamp(-LARGEST, LARGEST).flatten(-2)[..., :ins]
     return values.to(FP8), scales

@@ -1,6 +1,8 @@
 """What the tests on GPUs share: the embedded pair, and what its target says of every token."""
 
+import contextlib
 import functools
+import warnings
 from types import SimpleNamespace
 
 import torch
@@ -13,6 +15,20 @@ from specbatch.engine.margins import Contest, tie_bound
 from tests.engine.graphs.kv.rounded_cache import RoundedCache
 
 GPU = torch.device("cuda", 0)
+
+
+@contextlib.contextmanager
+def no_waits():
+    """Within, what makes the host wait for the GPU is an error."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # that this is a prototype, said once a process: as an error it left the mode on for the tests behind
+            torch.cuda.set_sync_debug_mode("error")
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def embedded_prompts(count=32, shortest=8, longest=90):

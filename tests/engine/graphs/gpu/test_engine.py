@@ -17,7 +17,7 @@ from specbatch.engine.request import SamplingParams
 from specbatch.engine.triton_support import why_no_kernels
 from tests.engine import tiny
 from tests.engine.graphs import fast, joints
-from tests.engine.graphs.gpu.embedded import GPU, embedded_prompts, graphs_of, judged
+from tests.engine.graphs.gpu.embedded import GPU, embedded_prompts, graphs_of, judged, no_waits
 
 pytestmark = pytest.mark.gpu
 
@@ -155,7 +155,6 @@ def test_replayed_graphs_do_what_the_same_steps_do_eagerly(pairs, monkeypatch, r
 KINDS = {"greedy": [SamplingParams()], "plain": [SamplingParams(1.0)], "filtered": fast.MIXED}
 
 
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rule", ["coupled", "rejection"])
 @pytest.mark.parametrize("drafts", ["model", "ngram"])
@@ -175,11 +174,8 @@ def test_the_host_waits_for_nothing_inside_a_round(pairs, kind, rule, drafts):
     for _ in range(2):
         play()
     captures = len(pair.graphs)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waits():
         play()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     torch.cuda.synchronize()
     assert len(pair.graphs) == captures >= 2
 
@@ -189,11 +185,8 @@ def test_rows_come_and_go_without_a_wait_either(small):
     rows = fast.stopped(small.prompts, [17, 5, 30], [SamplingParams(), SamplingParams(0.9)])
     engine = fast.engine(small.target, small.noisy, max_sequences=4, num_speculative_tokens=3)
     fast.finish(engine, fast.stopped(small.prompts, [17, 5, 30], [SamplingParams(), SamplingParams(0.9)]))  # captures
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waits():
         out = fast.finish(engine, rows)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert all(list(out[str(i)].token_ids) == small.expected[i][: len(out[str(i)].token_ids)] for i in range(0, 20, 2))
 
 

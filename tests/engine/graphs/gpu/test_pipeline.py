@@ -14,7 +14,7 @@ from specbatch.engine.graphs.lanes import Lane, Mailbox
 from specbatch.engine.request import SamplingParams
 from tests.engine import tiny
 from tests.engine.graphs import fast
-from tests.engine.graphs.gpu.embedded import GPU, embedded_prompts
+from tests.engine.graphs.gpu.embedded import GPU, embedded_prompts, no_waits
 
 pytestmark = pytest.mark.gpu
 
@@ -147,14 +147,10 @@ def test_the_embedded_pair_in_float32_says_the_same_on_lanes(pairs, groups):
     assert all(0 < share <= 1 for share in engine.stats.device_busy.values())
 
 
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_the_host_waits_for_nothing_but_the_rounds_that_it_takes_in(small):
     sizes = {"max_sequences": 6, "num_speculative_tokens": 3, "stages_per_device": 2, "drafter_apart": True}
     engine = fast.engine(small.target, small.noisy, micro_batches=3, **sizes)
     fast.finish(engine, fast.requests(small.prompts, NEW))  # captures
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waits():
         out = fast.finish(engine, fast.requests(small.prompts, NEW))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert tiny.tokens(out, len(small.prompts)) == small.expected

@@ -73,8 +73,9 @@ def fma_words(
             factor_high_tail = _factor(norm, words + k_tail, 2 * words, normed, even_k)
     low, high, low_up, high_up = 1.0, 1.0, 1.0, 1.0
     low_tail, high_tail, low_up_tail, high_up_tail = 1.0, 1.0, 1.0, 1.0
-    off, off_high, off_up, off_high_up = None, None, None, None  # zero points times scales
-    off_tail, off_high_tail, off_up_tail, off_high_up_tail = None, None, None, None
+    off, off_high, off_up, off_high_up = 1.0, 1.0, 1.0, 1.0  # zero points times scales
+    off_tail, off_high_tail, off_up_tail, off_high_up_tail = 1.0, 1.0, 1.0, 1.0
+    zeros: tl.constexpr = scales.dtype.element_ty.is_int()
     scale, scale_up = 1.0, 1.0
     if int4_group:
         groups = ins // int4_group
@@ -105,9 +106,9 @@ def fma_words(
         residual = 0.0
         if kind == 2:
             residual = tl.load(extra + i * outs + n, mask=n < outs, other=0.0).to(tl.float32)
-        y, up, squares = _stretch(x + i * ins, factor, factor_high, k, words, a, c, low, high, low_up, high_up, off, off_high, off_up, off_high_up, normed, gated, True, int4_group, wide, native)  # fmt: skip
+        y, up, squares = _stretch(x + i * ins, factor, factor_high, k, words, a, c, low, high, low_up, high_up, off, off_high, off_up, off_high_up, normed, gated, True, int4_group, zeros, wide, native)  # fmt: skip
         if tail:
-            y_tail, up_tail, more = _stretch(x + i * ins, factor_tail, factor_high_tail, k_tail, words, a_tail, c_tail, low_tail, high_tail, low_up_tail, high_up_tail, off_tail, off_high_tail, off_up_tail, off_high_up_tail, normed, gated, even_k, int4_group, wide, native)  # fmt: skip
+            y_tail, up_tail, more = _stretch(x + i * ins, factor_tail, factor_high_tail, k_tail, words, a_tail, c_tail, low_tail, high_tail, low_up_tail, high_up_tail, off_tail, off_high_tail, off_up_tail, off_high_up_tail, normed, gated, even_k, int4_group, zeros, wide, native)  # fmt: skip
             y += y_tail
             up += up_tail
             squares += more
@@ -120,20 +121,20 @@ def fma_words(
 
 @triton.jit
 def _scaled(scales, lines, first, groups, count: tl.constexpr, dtype: tl.constexpr):
-    """Scales of low values and high ones, and zero points times these, or None: of low values that are 8 more."""
+    """Scales of low values and high ones; and zero points times these, where there are any, of low values that are 8 more."""
     low, high, zero, zero_high = of_groups(scales, lines, first, groups, count, dtype)
-    off, off_high = None, None
+    off, off_high = low, high
     if scales.dtype.element_ty.is_int():
         off, off_high = (zero.to(tl.float32) + 8) * low.to(tl.float32), zero_high.to(tl.float32) * high.to(tl.float32)
     return low, high, off, off_high
 
 
 @triton.jit
-def _stretch(start, factor, factor_high, k, words, a, c, low, high, low_up, high_up, off, off_high, off_up, off_high_up, normed: tl.constexpr, gated: tl.constexpr, even: tl.constexpr, int4_group: tl.constexpr, wide: tl.constexpr, native: tl.constexpr):  # fmt: skip
+def _stretch(start, factor, factor_high, k, words, a, c, low, high, low_up, high_up, off, off_high, off_up, off_high_up, normed: tl.constexpr, gated: tl.constexpr, even: tl.constexpr, int4_group: tl.constexpr, zeros: tl.constexpr, wide: tl.constexpr, native: tl.constexpr):  # fmt: skip
     """A token's products with some words of weights, those with the ups, and its squares, summed."""
-    shared: tl.constexpr = SHARED if off is not None else 1
+    shared: tl.constexpr = SHARED if zeros else 1
     upper, lower, step, sums, squares = integers_of(start, factor, k, words, normed, even, wide, shared, native)
-    if off is not None:
+    if zeros:
         parts = _of_shared((a & 0x0F0F0F0F) ^ 0x08080808, low, off, upper, lower, step, sums, native)
         parts_up = parts
         if gated:
