@@ -121,7 +121,7 @@ def on_wgmma(
         acc = warpgroup_mma(places.index(stage * many), b, acc, is_async=True)
         if gated:
             up = warpgroup_mma(places.index(stage * many + 1), b, up, is_async=True)
-        # What the step before has read may be written over.
+        # What the step before has read may be written over: it was waited for, and the compiler has all warps meet before a copy into what they read.
         free = gl.where(stage == 0, stages - 1, stage - 1)
         coming = step - 1 + stages
         wanted = (step > 0) & (coming < steps)
